@@ -1,0 +1,2 @@
+//! The BPF map ABI and the per-packet decision.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Adit's agent and command-line tool, as a library.

@@ -1,0 +1,1 @@
+//! The harness that the tests in `tests/tests` share.

@@ -1,0 +1,2 @@
+//! Dispatches to one file a command.
+fn main() {}
