@@ -1,1 +1,2 @@
+//! Will build the BPF object.
 fn main() {}

@@ -1,1 +1,10 @@
 //! Adit's agent and command-line tool, as a library.
+//!
+//! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`kernel`]. Drivers: [`apply`],
+//! [`reconcile`], [`status`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
+
+pub mod kernel;
+pub mod model;
+pub mod net;
+pub mod plan;
+pub mod resource;

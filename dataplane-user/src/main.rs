@@ -1,2 +1,3 @@
 //! The `adit` command.
+
 fn main() {}

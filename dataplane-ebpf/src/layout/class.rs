@@ -62,4 +62,12 @@ impl Class {
     }
 }
 
-assert_layout!(Class, size = 32, ifindex = 0, vni = 4, source_mac = 8, encapsulation = 14, flags = 18);
+assert_layout!(
+    Class,
+    size = 32,
+    ifindex = 0,
+    vni = 4,
+    source_mac = 8,
+    encapsulation = 14,
+    flags = 18
+);

@@ -31,7 +31,15 @@ impl NextHop {
     }
 }
 
-assert_layout!(NextHop, size = 64, remote = 0, local = 16, destination_mac = 32, flags = 38, class = 40);
+assert_layout!(
+    NextHop,
+    size = 64,
+    remote = 0,
+    local = 16,
+    destination_mac = 32,
+    flags = 38,
+    class = 40
+);
 
 /// Whether a next hop may be chosen; written in place, one store for a peer's failure however many prefixes and
 /// groups name it.

@@ -1,0 +1,70 @@
+//! The edge to the kernel: reads all state that concerns us, executes changes, and gathers facts.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+
+use crate::model::{Change, KernelState};
+use crate::plan::NodeFacts;
+
+/// Whatever holds kernel state: a real kernel's namespace, or a fake one in property tests.
+#[expect(
+    async_fn_in_trait,
+    reason = "one thread drives the agent, futures need not be Send"
+)]
+pub trait Kernel {
+    /// Reads all state that concerns us. Complete, or an error: never a part.
+    ///
+    /// # Errors
+    /// When any part can't be read.
+    async fn observe(&mut self) -> Result<KernelState, KernelError>;
+
+    /// Gathers what the plan must know, with the way to each of these underlay addresses.
+    ///
+    /// # Errors
+    /// When it can't be read; an address without route is no error.
+    async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError>;
+
+    /// Executes changes in order, going on past failures; one result a change.
+    async fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>>;
+}
+
+/// Why the kernel did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{context}: {source}{}", .kernel_text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+pub struct KernelError {
+    /// What was tried.
+    pub context: String,
+    /// The error.
+    #[source]
+    pub source: io::Error,
+    /// The kernel's own words (extended ack, verifier log's tail), where there are some.
+    pub kernel_text: Option<String>,
+}
+
+impl KernelError {
+    /// An error without words from the kernel.
+    #[must_use]
+    pub fn new(context: impl Into<String>, source: io::Error) -> KernelError {
+        KernelError {
+            context: context.into(),
+            source,
+            kernel_text: None,
+        }
+    }
+
+    /// The errno, where there is one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
+    /// Whether trying again may help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self.errno(),
+            Some(libc::EAGAIN | libc::EINTR | libc::EBUSY | libc::ENOBUFS | libc::ENOMEM | libc::ETIMEDOUT)
+        ) || self.source.kind() == io::ErrorKind::TimedOut
+    }
+}

@@ -1,0 +1,41 @@
+//! Kernel state as values: the same types for what shall be and for what is, and the changes between them.
+//!
+//! Links go by name and next hops by what they are; ifindexes and slots exist only inside the kernel adapters.
+
+pub mod address;
+pub mod attachment;
+pub mod bpf;
+pub mod change;
+pub mod link;
+pub mod route;
+pub mod state;
+pub mod sysctl;
+
+pub use address::{Address, AddressScope};
+pub use attachment::{Attachment, Hook, ProgramVersion};
+pub use bpf::{Class, Group, NextHop, NodeLabel, Target};
+pub use change::{Change, ChangeSet, Conflict, Object};
+pub use link::{Link, LinkKind};
+pub use route::{Route, RouteKey, RouteKind};
+pub use state::KernelState;
+pub use sysctl::Sysctl;
+
+/// Whose an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// It bears our mark.
+    Ours,
+    /// It does not: never replaced, never deleted.
+    Foreign,
+}
+
+/// The mark on routes, rules, next hops, neighbours and addresses (`rtm_protocol`, `IFA_PROTO`).
+pub const PROTOCOL: u8 = 173;
+/// The mark on links (`IFLA_GROUP`).
+pub const LINK_GROUP: u32 = 173;
+/// The metric of the routes that lead into the overlay.
+pub const ANCHOR_METRIC: u32 = 173;
+/// The metric of the unreachable routes behind them.
+pub const BACKSTOP_METRIC: u32 = 1_000_000;
+/// The kernel's main routing table (`RT_TABLE_MAIN`).
+pub const MAIN_TABLE: u32 = 254;

@@ -1,0 +1,174 @@
+//! What the BPF maps hold: classes, next hops, groups and prefixes, by value. Slots are the adapter's affair.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::net::hash::stable_hash;
+use crate::net::{MacAddr, NodeName};
+use crate::resource::Encapsulation;
+
+/// What many next hops share: the device and the outer header's fixed part. Its value in the state is the link that
+/// it sends to, or `None` where that link is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Class {
+    /// The encapsulation; never WireGuard or none yet.
+    pub encapsulation: Encapsulation,
+    /// Which device of that encapsulation, 0 for the only one.
+    pub unit: u8,
+    /// VNI; 0 for encapsulations without.
+    pub vni: u32,
+    /// The inner Ethernet source, our device's MAC; `None` for devices without link-layer header.
+    pub source_mac: Option<MacAddr>,
+    /// Outer TTL or hop limit, 1 … 255.
+    pub ttl: u8,
+    /// Outer DSCP, 0 … 63; `None`: copied from the inner header.
+    pub dscp: Option<u8>,
+    /// Outer DF, over IPv4.
+    pub dont_fragment: bool,
+    /// The outer UDP checksum is zero.
+    pub zero_checksum: bool,
+}
+
+/// One way to one peer. All of it is its identity: whatever differs is another next hop.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NextHop {
+    /// The peer.
+    pub node: NodeLabel,
+    /// The peer's underlay address.
+    pub remote: IpAddr,
+    /// Ours, of the same family.
+    pub local: IpAddr,
+    /// The inner Ethernet destination, the peer's device; `None` for devices without link-layer header.
+    pub destination_mac: Option<MacAddr>,
+    /// Its class.
+    pub class: Class,
+}
+
+/// Next hops that share a prefix, with weights 1 … 255, in order; at least two.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// The members.
+    pub members: Vec<(Arc<NextHop>, u8)>,
+}
+
+/// What a prefix points at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// This node carries it: a packet that comes to the program has no local route.
+    Local,
+    /// One next hop.
+    NextHop(Arc<NextHop>),
+    /// Several.
+    Group(Arc<Group>),
+}
+
+impl Target {
+    /// The next hops behind it.
+    pub fn next_hops(&self) -> impl Iterator<Item = &Arc<NextHop>> {
+        let (one, many) = match self {
+            Target::Local => (None, None),
+            Target::NextHop(next_hop) => (Some(next_hop), None),
+            Target::Group(group) => (None, Some(group.members.iter().map(|(next_hop, _)| next_hop))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {} {}", self.node, self.class.encapsulation, self.remote)?;
+        if self.class.vni != 0 {
+            write!(f, " vni {}", self.class.vni)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Local => f.write_str("this node"),
+            Target::NextHop(next_hop) => write!(f, "{next_hop}"),
+            Target::Group(group) => write!(f, "{group}"),
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (next_hop, weight)) in self.members.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{next_hop} weight {weight}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} vni {} ttl {}", self.encapsulation, self.vni, self.ttl)?;
+        match self.dscp {
+            Some(dscp) => write!(f, " dscp {dscp}")?,
+            None => f.write_str(" dscp inherit")?,
+        }
+        if self.dont_fragment {
+            f.write_str(" df")?;
+        }
+        if self.zero_checksum {
+            f.write_str(" nocsum")?;
+        }
+        Ok(())
+    }
+}
+
+/// A node's name as the maps hold it: at most 64 bytes, longer ones shortened with a hash of the whole.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeLabel(Arc<str>);
+
+impl NodeLabel {
+    const MAX: usize = dataplane_ebpf::layout::NodeLabel::LEN;
+
+    /// The label of a node.
+    #[must_use]
+    pub fn of(node: &NodeName) -> NodeLabel {
+        let name = node.as_str();
+        if name.len() <= NodeLabel::MAX {
+            return NodeLabel(name.into());
+        }
+        let hash = stable_hash(name.as_bytes());
+        NodeLabel(format!("{}-{hash:016x}", &name[..NodeLabel::MAX - 17]).into())
+    }
+
+    /// A label read from a map.
+    #[must_use]
+    pub fn from_text(text: &str) -> NodeLabel {
+        NodeLabel(text.into())
+    }
+
+    /// The label as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_cut_and_stay_distinct() {
+        let long = |last: char| format!("{}{last}", "a".repeat(80));
+        let label = |name: &str| NodeLabel::of(&NodeName::new(name).expect("valid"));
+        assert_eq!(label("node-1").as_str(), "node-1");
+        assert_eq!(label(&long('x')).as_str().len(), 64);
+        assert_ne!(label(&long('x')), label(&long('y')));
+    }
+}

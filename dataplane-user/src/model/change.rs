@@ -1,0 +1,184 @@
+//! Changes of kernel state, as data.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::{Address, Class, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Sysctl, Target};
+use crate::net::{LinkName, MacAddr};
+
+/// One change. What creates fails when something stands there already; what replaces or deletes is only ever said of
+/// objects that were observed as ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Makes a device: down, marked, with kind, MAC, MTU, NOARP and addrgenmode in the creating message.
+    CreateLink(LinkName, Link),
+    /// Sets what differs on a device in place.
+    ModifyLink(LinkName, LinkPatch),
+    /// Brings a device up.
+    SetLinkUp(LinkName),
+    /// Deletes a device. As part of a recreation, the reason says what could not be changed in place.
+    DeleteLink(LinkName, DeleteLinkReason),
+    /// Adds an address, marked.
+    CreateAddress(LinkName, IpNet, Address),
+    /// Replaces an address of ours whose scope differs.
+    ReplaceAddress(LinkName, IpNet, Address),
+    /// Deletes an address.
+    DeleteAddress(LinkName, IpNet),
+    /// Adds a route, marked; refused where one of this key stands.
+    CreateRoute(RouteKey, Route),
+    /// Replaces a route of ours.
+    ReplaceRoute(RouteKey, Route),
+    /// Deletes a route of ours.
+    DeleteRoute(RouteKey, Route),
+    /// Writes a device's setting.
+    SetSysctl(LinkName, Sysctl, String),
+    /// Puts our program on a device.
+    Attach(LinkName, Hook),
+    /// Replaces our program in place.
+    ReplaceProgram(LinkName, Hook),
+    /// Takes our program off a device.
+    Detach(LinkName, Hook),
+    /// Writes a class into a free slot, or points an existing one at its link made anew.
+    PutClass(Class, LinkName),
+    /// Frees a class.
+    DeleteClass(Class),
+    /// Writes a next hop into a free slot.
+    PutNextHop(Arc<NextHop>),
+    /// Frees a next hop, its counters zeroed, after a grace period.
+    DeleteNextHop(Arc<NextHop>),
+    /// Writes a group into free slots.
+    PutGroup(Arc<Group>),
+    /// Frees a group.
+    DeleteGroup(Arc<Group>),
+    /// Points a prefix at a target.
+    PutPrefix(IpNet, Target),
+    /// Removes a prefix.
+    DeletePrefix(IpNet),
+}
+
+/// What to set on a device; `None` leaves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkPatch {
+    /// Ethernet address.
+    pub mac: Option<MacAddr>,
+    /// MTU in bytes.
+    pub mtu: Option<u32>,
+    /// `IFF_NOARP` off or on.
+    pub arp: Option<bool>,
+    /// `addrgenmode` eui64 or none.
+    pub generates_addresses: Option<bool>,
+}
+
+/// Why a device is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeleteLinkReason {
+    /// Nothing needs it any more.
+    Unneeded,
+    /// It is made anew: its kind can't be changed in place.
+    Recreate {
+        /// What it is.
+        from: LinkKind,
+        /// What it shall be.
+        to: LinkKind,
+    },
+}
+
+/// An object, for messages, reports and conflicts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// A device.
+    Link(LinkName),
+    /// An address on a device.
+    Address(LinkName, IpNet),
+    /// A route.
+    Route(RouteKey),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Object::Link(name) => write!(f, "link {name}"),
+            Object::Address(link, address) => write!(f, "address {address} dev {link}"),
+            Object::Route(key) => write!(f, "route {key}"),
+        }
+    }
+}
+
+/// Something that is not ours stands where ours should; it is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Where.
+    pub object: Object,
+    /// What stands there, in the words of `ip`.
+    pub found: String,
+}
+
+/// The changes that lead from one state to another, in an order in which no step opens a hole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeSet {
+    /// In order.
+    pub changes: Vec<Change>,
+    /// What is left alone.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl ChangeSet {
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::CreateLink(name, link) => write!(f, "add link {name} type {}", link.kind),
+            Change::ModifyLink(name, patch) => write!(f, "set link {name}{patch}"),
+            Change::SetLinkUp(name) => write!(f, "set link {name} up"),
+            Change::DeleteLink(name, DeleteLinkReason::Unneeded) => write!(f, "delete link {name}"),
+            Change::DeleteLink(name, DeleteLinkReason::Recreate { from, to }) => {
+                write!(f, "delete link {name} to make it anew ({from} becomes {to})")
+            }
+            Change::CreateAddress(link, address, _) => write!(f, "add address {address} dev {link}"),
+            Change::ReplaceAddress(link, address, _) => write!(f, "replace address {address} dev {link}"),
+            Change::DeleteAddress(link, address) => write!(f, "delete address {address} dev {link}"),
+            Change::CreateRoute(key, route) => write!(f, "add route {key} {}", route.kind),
+            Change::ReplaceRoute(key, route) => write!(f, "replace route {key} {}", route.kind),
+            Change::DeleteRoute(key, route) => write!(f, "delete route {key} {}", route.kind),
+            Change::SetSysctl(link, sysctl, value) => write!(f, "set {sysctl} of {link} to {value}"),
+            Change::Attach(link, hook) => write!(f, "attach the {hook} program to {link}"),
+            Change::ReplaceProgram(link, hook) => write!(f, "replace the {hook} program of {link}"),
+            Change::Detach(link, hook) => write!(f, "detach the {hook} program from {link}"),
+            Change::PutClass(class, link) => write!(f, "put class {class} to {link}"),
+            Change::DeleteClass(class) => write!(f, "delete class {class}"),
+            Change::PutNextHop(next_hop) => write!(f, "put next hop {next_hop}"),
+            Change::DeleteNextHop(next_hop) => write!(f, "delete next hop {next_hop}"),
+            Change::PutGroup(group) => write!(f, "put group of {group}"),
+            Change::DeleteGroup(group) => write!(f, "delete group of {group}"),
+            Change::PutPrefix(prefix, target) => write!(f, "put prefix {prefix} to {target}"),
+            Change::DeletePrefix(prefix) => write!(f, "delete prefix {prefix}"),
+        }
+    }
+}
+
+impl fmt::Display for LinkPatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on_off = |on: bool| if on { "on" } else { "off" };
+        if let Some(mac) = self.mac {
+            write!(f, " address {mac}")?;
+        }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        if let Some(arp) = self.arp {
+            write!(f, " arp {}", on_off(arp))?;
+        }
+        if let Some(generates) = self.generates_addresses {
+            write!(f, " addrgenmode {}", if generates { "eui64" } else { "none" })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! Ethernet addresses.
+
+use std::fmt;
+
+use super::NodeName;
+use super::hash::stable_hash;
+
+/// An Ethernet address, in wire order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// The address that this node's GENEVE and VXLAN devices bear: 02 (locally administered, unicast) and five bytes
+    /// of a hash of the node's name, so that every node knows every other's without asking.
+    #[must_use]
+    pub fn of_node(node: &NodeName) -> MacAddr {
+        let hash = stable_hash(node.as_str().as_bytes()).to_be_bytes();
+        MacAddr([0x02, hash[0], hash[1], hash[2], hash[3], hash[4]])
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nodes_mac_is_local_unicast_and_stable() {
+        let mac = MacAddr::of_node(&NodeName::new("node-a").expect("valid"));
+        assert_eq!(mac.0[0], 0x02);
+        assert_eq!(mac, MacAddr::of_node(&NodeName::new("node-a").expect("valid")));
+        assert_ne!(mac, MacAddr::of_node(&NodeName::new("node-b").expect("valid")));
+    }
+}

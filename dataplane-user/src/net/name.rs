@@ -1,0 +1,121 @@
+//! Names of links, nodes and networks: checked once, then trusted.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a text is no valid name; says what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidName(String);
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $check:path) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Checks the text.
+            ///
+            /// # Errors
+            /// When the text is no valid name; the error says why.
+            pub fn new(text: &str) -> Result<$type, InvalidName> {
+                $check(text)?;
+                Ok($type(text.into()))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name!(
+    /// A network device's name: 1 to 15 bytes (`IFNAMSIZ` − 1, linux/if.h).
+    LinkName,
+    check_link
+);
+name!(
+    /// A node's name: a DNS-1123 subdomain as Kubernetes wants it, at most 253 bytes.
+    NodeName,
+    check_subdomain
+);
+name!(
+    /// A network's name: a DNS-1123 subdomain, at most 253 bytes.
+    NetworkName,
+    check_subdomain
+);
+
+impl LinkName {
+    /// A name known to be valid.
+    ///
+    /// # Panics
+    /// When it is not: for constants only.
+    #[must_use]
+    pub fn constant(text: &'static str) -> LinkName {
+        LinkName::new(text).expect("a constant link name is valid")
+    }
+}
+
+fn check_link(text: &str) -> Result<(), InvalidName> {
+    let fine = (1..=15).contains(&text.len())
+        && text != "."
+        && text != ".."
+        && !text.chars().any(|c| c == '/' || c == ':' || c.is_whitespace());
+    if fine {
+        return Ok(());
+    }
+    Err(InvalidName(format!(
+        "`{text}` is no link name: 1 to 15 bytes without `/`, `:` and white space"
+    )))
+}
+
+fn check_subdomain(text: &str) -> Result<(), InvalidName> {
+    let label = |label: &str| {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        label.bytes().all(|c| inner(c) || c == b'-')
+            && label.bytes().next().is_some_and(inner)
+            && label.bytes().last().is_some_and(inner)
+    };
+    if !text.is_empty() && text.len() <= 253 && text.split('.').all(label) {
+        return Ok(());
+    }
+    Err(InvalidName(format!(
+        "`{text}` is no valid name: lower-case letters, digits, `-` and `.`, beginning and ending with a letter or digit"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["a", "node-1", "rack-2.example", "10.0.0.1"] {
+            assert!(NodeName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a..b", "a_b", "a\n", ".a"] {
+            assert!(NodeName::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(LinkName::new("adit-geneve").is_ok());
+        for bad in ["", "0123456789abcdef", "a/b", "a b", ".", ".."] {
+            assert!(LinkName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

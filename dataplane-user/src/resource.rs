@@ -1,0 +1,13 @@
+//! What the users want, as core types: networks and nodes. Free of wire formats; `source` converts into these.
+
+pub mod encapsulation;
+pub mod intent;
+pub mod network;
+pub mod node;
+pub mod problem;
+
+pub use encapsulation::Encapsulation;
+pub use intent::{Intent, Resources};
+pub use network::{Dataplane, Network, Ports, SourceProtection};
+pub use node::{CarriedPrefix, Node, WireGuardPeer};
+pub use problem::{Problem, Reason, Refused, Severity};

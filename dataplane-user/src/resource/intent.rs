@@ -1,0 +1,79 @@
+//! Everything that users declared, and one node's view of it.
+
+use std::collections::BTreeMap;
+
+use super::{Network, Node, Problem, Reason};
+use crate::net::{NetworkName, NodeName};
+
+/// A complete, checked set of resources; the same on every node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Networks.
+    pub networks: BTreeMap<NetworkName, Network>,
+    /// Nodes.
+    pub nodes: BTreeMap<NodeName, Node>,
+}
+
+/// What one node shall be: the resources, and which node it is. The node is among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    resources: Resources,
+    node: NodeName,
+}
+
+impl Intent {
+    /// The view of one node.
+    ///
+    /// # Errors
+    /// A problem when the node is not among the resources: then nothing must change, whatever runs goes on.
+    pub fn new(resources: Resources, node: NodeName) -> Result<Intent, Problem> {
+        if resources.nodes.contains_key(&node) {
+            return Ok(Intent { resources, node });
+        }
+        let known = resources
+            .nodes
+            .keys()
+            .map(NodeName::as_str)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let remedy = match known.as_str() {
+            "" => "give at least one TunnelNode".to_owned(),
+            known => format!("name one of them by --node, or add a TunnelNode of this name (known: {known})"),
+        };
+        Err(Problem::error(
+            Reason::NodeAbsent,
+            format!("TunnelNode/{node}"),
+            format!("no TunnelNode is named `{node}`"),
+            remedy,
+        ))
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.resources.nodes[&self.node]
+    }
+
+    /// All resources.
+    #[must_use]
+    pub fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    /// The networks that this node is a member of, in order of their names.
+    pub fn networks(&self) -> impl Iterator<Item = &Network> {
+        let node = self.node();
+        self.resources
+            .networks
+            .values()
+            .filter(|network| node.networks.contains(&network.name))
+    }
+
+    /// The other members of a network, in order of their names.
+    pub fn peers<'a>(&'a self, network: &'a Network) -> impl Iterator<Item = &'a Node> {
+        self.resources
+            .nodes
+            .values()
+            .filter(move |node| node.name != self.node && node.networks.contains(&network.name))
+    }
+}

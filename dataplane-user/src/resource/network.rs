@@ -1,0 +1,104 @@
+//! An overlay network.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::encapsulation::Wish;
+use crate::net::{Family, NetworkName};
+
+/// An overlay network (`TunnelNetwork`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its name.
+    pub name: NetworkName,
+    /// Its address space; disjoint from every other network's.
+    pub prefixes: BTreeSet<IpNet>,
+    /// What links use unless a node says otherwise.
+    pub encapsulation: Wish,
+    /// What carries the packets.
+    pub dataplane: Dataplane,
+    /// VNI, 1 … 16777215.
+    pub vni: u32,
+    /// UDP ports; equal in all networks, devices are shared.
+    pub ports: Ports,
+    /// The underlay family used where both ends have both.
+    pub underlay_family: Family,
+    /// Overlay MTU in bytes; `None`: detected.
+    pub mtu: Option<u32>,
+    /// What happens to packets whose inner source the outer one does not carry.
+    pub source_protection: SourceProtection,
+    /// Whether health checks are asked for.
+    pub health: bool,
+    /// What happens when every next hop of a prefix is down.
+    pub all_down: AllDown,
+    /// Outer TTL, 1 … 255.
+    pub ttl: u8,
+    /// Outer DSCP, 0 … 63; `None`: the inner one's.
+    pub dscp: Option<u8>,
+    /// Whether the outer IPv4 header forbids fragments.
+    pub df: bool,
+    /// Outer UDP checksum; `None`: zero over IPv4, computed over IPv6.
+    pub udp_checksum: Option<UdpChecksum>,
+    /// Whether traffic that leaves the overlay is masqueraded, and for which destinations it is not.
+    pub masquerade: Option<BTreeSet<IpNet>>,
+}
+
+/// What carries a network's packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dataplane {
+    /// BPF programs.
+    Ebpf,
+    /// Routes with lightweight-tunnel encapsulation.
+    Routes,
+}
+
+/// UDP destination ports of the encapsulations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// GENEVE.
+    pub geneve: u16,
+    /// VXLAN.
+    pub vxlan: u16,
+    /// WireGuard, the first device's.
+    pub wireguard: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Ports {
+        Ports {
+            geneve: 6081,
+            vxlan: 4789,
+            wireguard: 51820,
+        }
+    }
+}
+
+/// What happens to packets whose inner source the outer one does not carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceProtection {
+    /// Nothing.
+    Off,
+    /// They are counted.
+    Log,
+    /// They are dropped.
+    Enforce,
+}
+
+/// What happens when every next hop of a prefix is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllDown {
+    /// Senders are told that the destination is unreachable.
+    Unreachable,
+    /// The next hops are used all the same.
+    Keep,
+}
+
+/// How the outer UDP checksum is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpChecksum {
+    /// It is zero.
+    Zero,
+    /// It is computed.
+    Compute,
+}

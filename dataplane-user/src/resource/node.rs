@@ -1,0 +1,74 @@
+//! A node, member of networks.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::encapsulation::Wish;
+use crate::net::{Family, NetworkName, NodeName};
+
+/// A node (`TunnelNode`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The networks that it is a member of.
+    pub networks: BTreeSet<NetworkName>,
+    /// Where other nodes reach it.
+    pub underlay: Underlay,
+    /// Its own overlay addresses, in the networks' prefixes; the first of a family in a network is the preferred source.
+    pub addresses: Vec<IpAddr>,
+    /// What it carries beside its addresses.
+    pub prefixes: Vec<CarriedPrefix>,
+    /// Its end of WireGuard links.
+    pub wireguard: Option<WireGuardPeer>,
+    /// What it wants of its links.
+    pub encapsulation: Wish,
+    /// No new flows to it.
+    pub drain: bool,
+}
+
+/// Where other nodes reach a node; at least one is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Underlay {
+    /// Over IPv4.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Over IPv6.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl Underlay {
+    /// The address of a family.
+    #[must_use]
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4 => self.ipv4.map(IpAddr::from),
+            Family::Ipv6 => self.ipv6.map(IpAddr::from),
+        }
+    }
+}
+
+/// A prefix that a node carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CarriedPrefix {
+    /// The prefix; no host bits.
+    pub cidr: IpNet,
+    /// Its share among the nodes that carry the same prefix in the same tier, 1 … 255.
+    pub weight: u8,
+    /// Only the lowest tier is used.
+    pub tier: u32,
+}
+
+/// A node's end of WireGuard links, as its manifest tells the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireGuardPeer {
+    /// Base64 of its 32-byte public key.
+    pub public_key: String,
+    /// `host:port` when it differs from underlay address and network port.
+    pub endpoint: Option<String>,
+    /// Seconds between keepalives; `None`: off.
+    pub keepalive_seconds: Option<u16>,
+    /// The file with the preshared key.
+    pub preshared_key_file: Option<String>,
+}
