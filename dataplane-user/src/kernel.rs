@@ -1,5 +1,7 @@
 //! The edge to the kernel: reads all state that concerns us, executes changes, and gathers facts.
 
+pub mod fake;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;

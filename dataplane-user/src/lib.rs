@@ -3,6 +3,8 @@
 //! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`kernel`]. Drivers: [`apply`],
 //! [`reconcile`], [`status`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
 
+pub mod apply;
+pub mod diff;
 pub mod kernel;
 pub mod model;
 pub mod net;

@@ -1,5 +1,81 @@
-//! From what users want to what the kernel shall hold. Pure.
+//! From what users want to what the kernel shall hold. Pure: no ifindex, no slot, no clock, no file.
+//!
+//! One file a kind of object, as in `model`; `links` comes first: it says which node is reached how, and all others
+//! follow from that.
 
 pub mod facts;
 
+mod addresses;
+mod attachments;
+mod bpf;
+mod devices;
+mod links;
+mod mtu;
+mod routes;
+mod sysctls;
+#[cfg(test)]
+mod tests;
+
+use crate::model::{KernelState, Owner};
+use crate::resource::{Intent, Problem, Reason};
+
+pub use devices::{ANCHOR, GENEVE, VXLAN};
 pub use facts::{NodeFacts, UnderlayPath};
+pub use links::{NetworkLink, PeerLink};
+pub use mtu::overhead;
+
+/// What the kernel of this node shall hold, and what stands in the way of having all that was declared.
+///
+/// The target holds only objects of ours. A problem never takes away more than what it is about: a pair of nodes that
+/// can't talk leaves all others talking.
+#[must_use]
+pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
+    let mut problems = own_problems(intent, facts);
+    let networks = links::network_links(intent, facts, &mut problems);
+    let mut target = KernelState::default();
+    devices::plan(intent, &networks, &mut target);
+    addresses::plan(intent, &mut target);
+    sysctls::plan(&mut target);
+    attachments::plan(&mut target);
+    bpf::plan(intent, &networks, &mut target, &mut problems);
+    routes::plan(intent, &networks, &mut target, &mut problems);
+    debug_assert!(target.links.values().all(|link| link.owner == Owner::Ours));
+    problems.sort();
+    (target, problems)
+}
+
+/// What is odd about this very node.
+fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
+    let node = intent.node();
+    let mut problems = Vec::new();
+    let underlay = [node.underlay.ipv4.map(Into::into), node.underlay.ipv6.map(Into::into)];
+    for address in underlay.into_iter().flatten() {
+        if !facts.local_addresses.contains(&address) {
+            problems.push(Problem::warning(
+                Reason::ForeignUnderlay,
+                format!("TunnelNode/{}", node.name),
+                format!("underlay address {address} is on no device of this machine"),
+                "peers send there: assign it, translate it towards this node, or correct spec.underlay".to_owned(),
+            ));
+        }
+    }
+    for network in intent.networks() {
+        if network.health {
+            problems.push(Problem::warning(
+                Reason::Unsupported,
+                format!("TunnelNetwork/{}", network.name),
+                "health checks are not available in this version; next hops count as usable".to_owned(),
+                "remove spec.health, or leave it for a later version".to_owned(),
+            ));
+        }
+        if network.masquerade.is_some() {
+            problems.push(Problem::warning(
+                Reason::Unsupported,
+                format!("TunnelNetwork/{}", network.name),
+                "masquerading is not available in this version; nothing is translated".to_owned(),
+                "remove spec.masquerade, or leave it for a later version".to_owned(),
+            ));
+        }
+    }
+    problems
+}

@@ -73,6 +73,23 @@ impl Target {
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
+
+    /// What is left of it with only the next hops that pass; `None`: nothing.
+    #[must_use]
+    pub fn retain(self, passes: impl Fn(&NextHop) -> bool) -> Option<Target> {
+        match self {
+            Target::Local => Some(Target::Local),
+            Target::NextHop(next_hop) => passes(&next_hop).then_some(Target::NextHop(next_hop)),
+            Target::Group(group) => {
+                let members = group.members.iter().filter(|(next_hop, _)| passes(next_hop));
+                let mut members = members.cloned().collect::<Vec<_>>();
+                if members.len() > 1 {
+                    return Some(Target::Group(Arc::new(Group { members })));
+                }
+                members.pop().map(|(next_hop, _)| Target::NextHop(next_hop))
+            }
+        }
+    }
 }
 
 impl fmt::Display for NextHop {

@@ -38,6 +38,17 @@ pub struct Route {
     pub kind: RouteKind,
 }
 
+impl Route {
+    /// The device that it sends to.
+    #[must_use]
+    pub fn link(&self) -> Option<&LinkName> {
+        match &self.kind {
+            RouteKind::Gateway { link, .. } => Some(link),
+            RouteKind::Unreachable | RouteKind::Other(_) => None,
+        }
+    }
+}
+
 /// What a route does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteKind {

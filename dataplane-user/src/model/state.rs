@@ -31,3 +31,37 @@ pub struct KernelState {
     /// Prefixes and where they lead.
     pub prefixes: BTreeMap<IpNet, Target>,
 }
+
+impl KernelState {
+    /// What is left once a device is gone: the kernel takes its addresses, routes, settings and programs with it, and
+    /// classes that sent to it send nowhere.
+    pub fn forget_link(&mut self, name: &LinkName) {
+        self.links.remove(name);
+        self.addresses.retain(|(link, _), _| link != name);
+        self.sysctls.retain(|(link, _), _| link != name);
+        self.attachments.retain(|(link, _), _| link != name);
+        self.routes.retain(|_, route| route.link() != Some(name));
+        for link in self.classes.values_mut() {
+            if link.as_ref() == Some(name) {
+                *link = None;
+            }
+        }
+    }
+
+    /// Drops classes that send nowhere, and what leads only to them; a group keeps its other members.
+    pub fn drop_unreachable(&mut self) {
+        self.classes.retain(|_, link| link.is_some());
+        let classes = &self.classes;
+        self.next_hops.retain(|next_hop| classes.contains_key(&next_hop.class));
+        let prefixes = std::mem::take(&mut self.prefixes);
+        self.prefixes = prefixes
+            .into_iter()
+            .filter_map(|(prefix, target)| Some((prefix, target.retain(|n| classes.contains_key(&n.class))?)))
+            .collect();
+        let groups = self.prefixes.values().filter_map(|target| match target {
+            Target::Group(group) => Some(Arc::clone(group)),
+            Target::Local | Target::NextHop(_) => None,
+        });
+        self.groups = groups.collect();
+    }
+}

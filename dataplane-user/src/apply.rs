@@ -1,0 +1,70 @@
+//! Makes changes, goes on past failures, and reports one outcome a change.
+
+use crate::diff::order::Stage;
+use crate::kernel::{Kernel, KernelError};
+use crate::model::{Change, ChangeSet};
+
+/// What became of each change, in order.
+#[derive(Debug, Default)]
+pub struct ApplyReport {
+    /// Changes and their outcomes.
+    pub outcomes: Vec<(Change, Outcome)>,
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was made.
+    Done,
+    /// The kernel refused.
+    Failed(KernelError),
+    /// It was left out: an earlier failure left something in use that it would have taken away.
+    Skipped,
+}
+
+impl ApplyReport {
+    /// Changes that failed, with their errors.
+    pub fn failures(&self) -> impl Iterator<Item = (&Change, &KernelError)> {
+        self.outcomes.iter().filter_map(|(change, outcome)| match outcome {
+            Outcome::Failed(error) => Some((change, error)),
+            Outcome::Done | Outcome::Skipped => None,
+        })
+    }
+
+    /// How many changes were made.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Done)).count()
+    }
+}
+
+/// Makes the changes in order. A failure stops only what would take away what the old state still needs.
+pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
+    let mut report = ApplyReport::default();
+    let mut failed: Vec<Stage> = Vec::new();
+    let mut changes = set.changes.into_iter().peekable();
+    while let Some(first) = changes.next() {
+        let stage = Stage::of(&first);
+        let mut batch = vec![first];
+        while let Some(next) = changes.next_if(|next| Stage::of(next) == stage) {
+            batch.push(next);
+        }
+        if failed.iter().any(|&earlier| stage.is_forbidden_after(earlier)) {
+            report.outcomes.extend(batch.into_iter().map(|change| (change, Outcome::Skipped)));
+            continue;
+        }
+        let results = kernel.execute(&batch).await;
+        debug_assert_eq!(results.len(), batch.len());
+        for (change, result) in batch.into_iter().zip(results) {
+            let outcome = match result {
+                Ok(()) => Outcome::Done,
+                Err(error) => {
+                    failed.push(Stage::of(&change));
+                    Outcome::Failed(error)
+                }
+            };
+            report.outcomes.push((change, outcome));
+        }
+    }
+    report
+}

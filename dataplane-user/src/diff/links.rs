@@ -1,0 +1,59 @@
+//! Devices: made, mended in place, made anew where the kind differs, deleted.
+
+use crate::model::change::{DeleteLinkReason, LinkPatch};
+use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, Object, Owner};
+
+/// Takes out of the target what would stand where a foreign device stands, and what needs it.
+pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+    let foreign = |name: &&_| observed.links.get(*name).is_some_and(|link| link.owner == Owner::Foreign);
+    let conflicting = target.links.keys().filter(foreign).cloned().collect::<Vec<_>>();
+    for name in conflicting {
+        set.conflicts.push(Conflict {
+            object: Object::Link(name.clone()),
+            found: observed.links[&name].kind.to_string(),
+        });
+        target.forget_link(&name);
+        target.drop_unreachable();
+    }
+}
+
+/// `observed` loses what goes with each device that is made anew, so that all of it is made again.
+pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
+    for (name, link) in &target.links {
+        let recreated = observed.links.get(name).filter(|found| found.kind != link.kind).map(|f| f.kind.clone());
+        if let Some(from) = recreated {
+            let reason = DeleteLinkReason::Recreate { from, to: link.kind.clone() };
+            set.changes.push(Change::DeleteLink(name.clone(), reason));
+            observed.forget_link(name);
+        }
+        let Some(found) = observed.links.get(name) else {
+            set.changes.push(Change::CreateLink(name.clone(), link.clone()));
+            if link.up {
+                set.changes.push(Change::SetLinkUp(name.clone()));
+            }
+            continue;
+        };
+        if let Some(patch) = patch(found, link) {
+            set.changes.push(Change::ModifyLink(name.clone(), patch));
+        }
+        if link.up && !found.up {
+            set.changes.push(Change::SetLinkUp(name.clone()));
+        }
+    }
+    for (name, found) in &observed.links {
+        if found.owner == Owner::Ours && !target.links.contains_key(name) {
+            set.changes.push(Change::DeleteLink(name.clone(), DeleteLinkReason::Unneeded));
+        }
+    }
+}
+
+fn patch(found: &Link, wanted: &Link) -> Option<LinkPatch> {
+    let patch = LinkPatch {
+        mac: wanted.mac.filter(|_| wanted.mac != found.mac),
+        mtu: wanted.mtu.filter(|_| wanted.mtu != found.mtu),
+        arp: (wanted.arp != found.arp).then_some(wanted.arp),
+        generates_addresses: (wanted.generates_addresses != found.generates_addresses)
+            .then_some(wanted.generates_addresses),
+    };
+    (patch != LinkPatch::default()).then_some(patch)
+}

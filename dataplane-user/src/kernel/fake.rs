@@ -1,0 +1,216 @@
+//! A kernel that is a [`KernelState`]: refuses what a real one refuses, and fails where a test wants it to.
+//!
+//! For property tests; netns tests on real kernels are the proof.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+
+use super::{Kernel, KernelError};
+use crate::model::change::LinkPatch;
+use crate::model::{
+    Attachment, Change, Class, KernelState, Owner, ProgramVersion, Route, RouteKey, RouteKind, Target,
+};
+use crate::net::LinkName;
+use crate::plan::NodeFacts;
+
+/// A kernel without a kernel.
+#[derive(Clone, Debug, Default)]
+pub struct FakeKernel {
+    /// What it holds.
+    pub state: KernelState,
+    /// What it says of the machine.
+    pub facts: NodeFacts,
+    /// Changes that were asked for so far, refused ones included.
+    pub asked: usize,
+    /// The numbers of changes (from 0) that fail with EIO and change nothing.
+    pub failing: BTreeSet<usize>,
+    /// From this change on nothing is executed any more, as if the agent had died before it.
+    pub dies_before: Option<usize>,
+    /// The state after each change.
+    pub history: Vec<KernelState>,
+}
+
+impl Kernel for FakeKernel {
+    async fn observe(&mut self) -> Result<KernelState, KernelError> {
+        Ok(self.state.clone())
+    }
+
+    async fn facts(&mut self, _peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
+        Ok(self.facts.clone())
+    }
+
+    async fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>> {
+        changes.iter().map(|change| self.step(change)).collect()
+    }
+}
+
+impl FakeKernel {
+    /// A kernel that holds this.
+    #[must_use]
+    pub fn new(state: KernelState) -> FakeKernel {
+        FakeKernel { state, ..FakeKernel::default() }
+    }
+
+    fn step(&mut self, change: &Change) -> Result<(), KernelError> {
+        let number = self.asked;
+        self.asked += 1;
+        let dead = self.dies_before.is_some_and(|limit| number >= limit);
+        let result = if dead || self.failing.contains(&number) {
+            Err(libc::EIO)
+        } else {
+            self.state.execute(change)
+        };
+        self.history.push(self.state.clone());
+        result.map_err(|errno| KernelError::new(change.to_string(), io::Error::from_raw_os_error(errno)))
+    }
+}
+
+type Errno = i32;
+
+impl KernelState {
+    fn execute(&mut self, change: &Change) -> Result<(), Errno> {
+        match change {
+            Change::CreateLink(name, link) => {
+                let mut link = link.clone();
+                link.up = false;
+                ensure(!self.links.contains_key(name), libc::EEXIST)?;
+                self.links.insert(name.clone(), link);
+            }
+            Change::ModifyLink(name, patch) => self.modify_link(name, patch)?,
+            Change::SetLinkUp(name) => self.links.get_mut(name).ok_or(libc::ENODEV)?.up = true,
+            Change::DeleteLink(name, _) => {
+                self.ours(name)?;
+                self.forget_link(name);
+            }
+            Change::CreateAddress(link, address, value) => {
+                self.ours(link)?;
+                let key = (link.clone(), *address);
+                ensure(!self.addresses.contains_key(&key), libc::EEXIST)?;
+                self.addresses.insert(key, *value);
+            }
+            Change::ReplaceAddress(link, address, value) => {
+                let found = self.addresses.get_mut(&(link.clone(), *address)).ok_or(libc::EADDRNOTAVAIL)?;
+                ensure(found.owner == Owner::Ours, libc::EPERM)?;
+                *found = *value;
+            }
+            Change::DeleteAddress(link, address) => self.delete_address(link, *address),
+            Change::CreateRoute(key, route) => {
+                ensure(!self.routes.contains_key(key), libc::EEXIST)?;
+                self.put_route(*key, route)?;
+            }
+            Change::ReplaceRoute(key, route) => {
+                ensure(self.routes.get(key).is_none_or(|found| found.owner == Owner::Ours), libc::EPERM)?;
+                self.put_route(*key, route)?;
+            }
+            Change::DeleteRoute(key, _) => {
+                ensure(self.routes.get(key).is_none_or(|found| found.owner == Owner::Ours), libc::EPERM)?;
+                self.routes.remove(key);
+            }
+            Change::SetSysctl(link, sysctl, value) => {
+                self.ours(link)?;
+                self.sysctls.insert((link.clone(), *sysctl), value.clone());
+            }
+            Change::Attach(link, hook) | Change::ReplaceProgram(link, hook) => {
+                self.ours(link)?;
+                let key = (link.clone(), *hook);
+                let replaces = matches!(change, Change::ReplaceProgram(..));
+                ensure(self.attachments.contains_key(&key) == replaces, libc::EEXIST)?;
+                self.attachments.insert(key, Attachment { version: ProgramVersion::Current });
+            }
+            Change::Detach(link, hook) => {
+                self.attachments.remove(&(link.clone(), *hook));
+            }
+            _ => self.execute_bpf(change)?,
+        }
+        Ok(())
+    }
+
+    fn execute_bpf(&mut self, change: &Change) -> Result<(), Errno> {
+        match change {
+            Change::PutClass(class, link) => {
+                ensure(self.links.contains_key(link), libc::ENODEV)?;
+                self.classes.insert(*class, Some(link.clone()));
+            }
+            Change::PutNextHop(next_hop) => {
+                ensure(self.classes.contains_key(&next_hop.class), libc::ENOENT)?;
+                self.next_hops.insert(next_hop.clone());
+            }
+            Change::PutGroup(group) => {
+                ensure(group.members.iter().all(|(n, _)| self.next_hops.contains(n)), libc::ENOENT)?;
+                self.groups.insert(group.clone());
+            }
+            Change::PutPrefix(prefix, target) => {
+                let known = match target {
+                    Target::Local => true,
+                    Target::NextHop(next_hop) => self.next_hops.contains(next_hop),
+                    Target::Group(group) => self.groups.contains(group),
+                };
+                ensure(known, libc::ENOENT)?;
+                self.prefixes.insert(*prefix, target.clone());
+            }
+            Change::DeletePrefix(prefix) => {
+                self.prefixes.remove(prefix);
+            }
+            Change::DeleteGroup(group) => {
+                let names = |target: &Target| matches!(target, Target::Group(named) if named == group);
+                ensure(!self.prefixes.values().any(names), libc::EBUSY)?;
+                self.groups.remove(group);
+            }
+            Change::DeleteNextHop(next_hop) => {
+                let by_group = self.groups.iter().flat_map(|g| &g.members).any(|(n, _)| n == next_hop);
+                let by_prefix = self.prefixes.values().flat_map(Target::next_hops).any(|n| n == next_hop);
+                ensure(!by_group && !by_prefix, libc::EBUSY)?;
+                self.next_hops.remove(next_hop);
+            }
+            Change::DeleteClass(class) => self.delete_class(class)?,
+            _ => return Err(libc::EINVAL),
+        }
+        Ok(())
+    }
+
+    fn ours(&self, name: &LinkName) -> Result<(), Errno> {
+        let link = self.links.get(name).ok_or(libc::ENODEV)?;
+        ensure(link.owner == Owner::Ours, libc::EPERM)
+    }
+
+    fn modify_link(&mut self, name: &LinkName, patch: &LinkPatch) -> Result<(), Errno> {
+        self.ours(name)?;
+        let link = self.links.get_mut(name).ok_or(libc::ENODEV)?;
+        link.mac = patch.mac.or(link.mac);
+        link.mtu = patch.mtu.or(link.mtu);
+        link.arp = patch.arp.unwrap_or(link.arp);
+        link.generates_addresses = patch.generates_addresses.unwrap_or(link.generates_addresses);
+        Ok(())
+    }
+
+    /// Routes that name the address as their source go with it.
+    fn delete_address(&mut self, link: &LinkName, address: ipnet::IpNet) {
+        self.addresses.remove(&(link.clone(), address));
+        let still = self.addresses.keys().any(|(_, other)| other.addr() == address.addr());
+        self.routes.retain(|_, route| match &route.kind {
+            RouteKind::Gateway { source: Some(source), .. } => still || *source != address.addr(),
+            _ => true,
+        });
+    }
+
+    fn put_route(&mut self, key: RouteKey, route: &Route) -> Result<(), Errno> {
+        if let RouteKind::Gateway { link, source, .. } = &route.kind {
+            ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
+            let local = |source: &IpAddr| self.addresses.keys().any(|(_, address)| address.addr() == *source);
+            ensure(source.as_ref().is_none_or(local), libc::EINVAL)?;
+        }
+        self.routes.insert(key, route.clone());
+        Ok(())
+    }
+
+    fn delete_class(&mut self, class: &Class) -> Result<(), Errno> {
+        ensure(!self.next_hops.iter().any(|next_hop| next_hop.class == *class), libc::EBUSY)?;
+        self.classes.remove(class);
+        Ok(())
+    }
+}
+
+fn ensure(holds: bool, errno: Errno) -> Result<(), Errno> {
+    if holds { Ok(()) } else { Err(errno) }
+}

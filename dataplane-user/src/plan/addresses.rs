@@ -1,0 +1,26 @@
+//! Addresses: the node's overlay addresses on the anchor, a host-scope one on each tunnel device.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::model::{Address, AddressScope, KernelState, Owner};
+use crate::net::LinkName;
+use crate::net::family::host_prefix;
+use crate::resource::Intent;
+
+use super::ANCHOR;
+
+/// On each tunnel device: without an IPv4 address on the input device a loose rp_filter drops all decapsulated IPv4.
+const TUNNEL_DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
+
+pub(super) fn plan(intent: &Intent, target: &mut KernelState) {
+    let anchor = LinkName::constant(ANCHOR);
+    let overlay = Address { owner: Owner::Ours, scope: AddressScope::Global };
+    for &address in &intent.node().addresses {
+        target.addresses.insert((anchor.clone(), host_prefix(address)), overlay);
+    }
+    let tunnel = Address { owner: Owner::Ours, scope: AddressScope::Host };
+    for name in target.links.keys().filter(|name| **name != anchor) {
+        let address = host_prefix(IpAddr::V4(TUNNEL_DEVICE_ADDRESS));
+        target.addresses.insert((name.clone(), address), tunnel);
+    }
+}

@@ -1,0 +1,159 @@
+//! Which peer is reached how: the encapsulation, the underlay addresses and the path of each pair.
+
+use std::net::IpAddr;
+
+use super::NodeFacts;
+use crate::net::{Family, MacAddr};
+use crate::resource::encapsulation::{agree, is_public};
+use crate::resource::{Dataplane, Encapsulation, Intent, Network, Node, Problem, Reason, Refused};
+
+/// This node's links in one network.
+#[derive(Clone, Debug)]
+pub struct NetworkLink<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// The peers that can be reached, in order of their names.
+    pub peers: Vec<PeerLink<'a>>,
+}
+
+/// The way from this node to a peer in one network.
+#[derive(Clone, Debug)]
+pub struct PeerLink<'a> {
+    /// The peer.
+    pub node: &'a Node,
+    /// What both ends agree on.
+    pub encapsulation: Encapsulation,
+    /// The peer's underlay address.
+    pub remote: IpAddr,
+    /// Ours, of the same family.
+    pub local: IpAddr,
+    /// The underlay path's MTU in bytes; `None`: there is no route now.
+    pub underlay_mtu: Option<u32>,
+}
+
+/// This node's links in all of its networks; problems for the pairs that have none.
+pub(super) fn network_links<'a>(
+    intent: &'a Intent,
+    facts: &NodeFacts,
+    problems: &mut Vec<Problem>,
+) -> Vec<NetworkLink<'a>> {
+    intent
+        .networks()
+        .map(|network| {
+            let peers = intent
+                .peers(network)
+                .filter_map(|peer| match peer_link(intent, network, peer, facts) {
+                    Ok(link) => {
+                        problems.extend(missing_route(&link));
+                        Some(link)
+                    }
+                    Err(refusal) => {
+                        problems.extend(refusal.problems(intent, network, peer));
+                        None
+                    }
+                })
+                .collect();
+            NetworkLink { network, peers }
+        })
+        .collect()
+}
+
+/// Why a pair has no link.
+struct Refusal {
+    reason: Reason,
+    message: String,
+    remedy: String,
+}
+
+impl Refusal {
+    /// One problem a family that both nodes use in the network: that is what does not work.
+    fn problems(self, intent: &Intent, network: &Network, peer: &Node) -> Vec<Problem> {
+        let node = intent.node();
+        Family::BOTH
+            .into_iter()
+            .filter(|&family| uses(node, network, family) && uses(peer, network, family))
+            .map(|family| Problem {
+                refused: Some(Refused { from: node.name.clone(), to: peer.name.clone(), family }),
+                ..Problem::warning(
+                    self.reason,
+                    format!("TunnelNode/{} to TunnelNode/{}, {family}", node.name, peer.name),
+                    self.message.clone(),
+                    self.remedy.clone(),
+                )
+            })
+            .collect()
+    }
+}
+
+/// Whether a node has an overlay address of a family in a network.
+pub(super) fn uses(node: &Node, network: &Network, family: Family) -> bool {
+    overlay_address(node, network, family).is_some()
+}
+
+/// The first overlay address of a node in a network and family: the preferred source.
+pub(super) fn overlay_address(node: &Node, network: &Network, family: Family) -> Option<IpAddr> {
+    node.addresses
+        .iter()
+        .copied()
+        .find(|&address| Family::of(address) == family && network.prefixes.iter().any(|p| p.contains(&address)))
+}
+
+fn peer_link<'a>(
+    intent: &Intent,
+    network: &Network,
+    peer: &'a Node,
+    facts: &NodeFacts,
+) -> Result<PeerLink<'a>, Refusal> {
+    let node = intent.node();
+    let (local, remote) = underlay_pair(node, network, peer)?;
+    let public = is_public(local) || is_public(remote);
+    let encapsulation = agree([node.encapsulation, peer.encapsulation], network.encapsulation, public);
+    if !matches!(encapsulation, Encapsulation::Geneve | Encapsulation::Vxlan) {
+        return Err(Refusal {
+            reason: Reason::Unsupported,
+            message: format!("the link's encapsulation is {encapsulation}, which this version does not have"),
+            remedy: "set spec.encapsulation of the network or of either node to geneve or vxlan".to_owned(),
+        });
+    }
+    if network.dataplane == Dataplane::Routes {
+        return Err(Refusal {
+            reason: Reason::Unsupported,
+            message: "dataplane routes is not available in this version".to_owned(),
+            remedy: format!("set spec.dataplane of TunnelNetwork/{} to ebpf", network.name),
+        });
+    }
+    let mac = MacAddr::of_node(&node.name);
+    if mac == MacAddr::of_node(&peer.name) {
+        return Err(Refusal {
+            reason: Reason::MacCollision,
+            message: format!("both names hash to the inner MAC {mac}, and a kernel drops its own"),
+            remedy: "rename either node".to_owned(),
+        });
+    }
+    let underlay_mtu = facts.paths.get(&remote).map(|path| path.mtu);
+    Ok(PeerLink { node: peer, encapsulation, remote, local, underlay_mtu })
+}
+
+/// The underlay addresses of both ends: of the network's family where both have it, else of the other.
+fn underlay_pair(node: &Node, network: &Network, peer: &Node) -> Result<(IpAddr, IpAddr), Refusal> {
+    [network.underlay_family, network.underlay_family.other()]
+        .into_iter()
+        .find_map(|family| Some((node.underlay.address(family)?, peer.underlay.address(family)?)))
+        .ok_or_else(|| Refusal {
+            reason: Reason::NoCommonFamily,
+            message: "no underlay address family is common to both nodes".to_owned(),
+            remedy: format!("give both spec.underlay.ipv4, or both spec.underlay.ipv6 ({})", peer.name),
+        })
+}
+
+fn missing_route(link: &PeerLink<'_>) -> Option<Problem> {
+    if link.underlay_mtu.is_some() {
+        return None;
+    }
+    Some(Problem::warning(
+        Reason::NoUnderlayRoute,
+        format!("TunnelNode/{}", link.node.name),
+        format!("no route leads to its underlay address {}", link.remote),
+        "add an underlay route, or correct spec.underlay".to_owned(),
+    ))
+}

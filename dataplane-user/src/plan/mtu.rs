@@ -1,0 +1,60 @@
+//! Overlay MTUs: the underlay path's minus the exact overhead.
+
+use crate::net::Family;
+use crate::resource::{Encapsulation, Network};
+
+use super::{NetworkLink, PeerLink};
+
+/// Bytes that an encapsulation adds between the inner and the outer IP header's start.
+///
+/// IP 20 or 40, UDP 8, GENEVE (without options) or VXLAN 8, inner Ethernet 14; IP alone for IPIP and ip6tnl (an
+/// external one sends no encapsulation limit); WireGuard's data message adds 32 to IP and UDP.
+#[must_use]
+pub fn overhead(encapsulation: Encapsulation, outer: Family) -> u32 {
+    let ip = match outer {
+        Family::Ipv4 => 20,
+        Family::Ipv6 => 40,
+    };
+    match encapsulation {
+        Encapsulation::Geneve | Encapsulation::Vxlan => ip + 8 + 8 + 14,
+        Encapsulation::Ipip => ip,
+        Encapsulation::WireGuard => ip + 8 + 32,
+        Encapsulation::None => 0,
+    }
+}
+
+/// The smallest MTU that IPv6 allows on a link (RFC 8200, section 5).
+const IPV6_MINIMUM: u32 = 1280;
+/// What a link has where nothing is known of it.
+const ETHERNET: u32 = 1500;
+
+/// The MTU of a network on this node: what the manifest says, else the smallest over its links.
+pub(super) fn of_network(links: &NetworkLink<'_>) -> u32 {
+    let network: &Network = links.network;
+    if let Some(mtu) = network.mtu {
+        return mtu;
+    }
+    let smallest = links.peers.iter().map(of_link).min();
+    smallest.unwrap_or_else(|| ETHERNET - overhead(Encapsulation::Geneve, Family::Ipv6)).max(IPV6_MINIMUM)
+}
+
+fn of_link(link: &PeerLink<'_>) -> u32 {
+    let outer = Family::of(link.remote);
+    // An IP packet, the outer one, has at most 65,535 bytes (over IPv6 that is the payload's limit; take the smaller).
+    let path = link.underlay_mtu.unwrap_or(ETHERNET).min(65_535);
+    path.saturating_sub(overhead(link.encapsulation, outer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overheads_are_exact() {
+        let both = |encapsulation| Family::BOTH.map(|outer| overhead(encapsulation, outer));
+        assert_eq!(both(Encapsulation::Geneve), [50, 70]);
+        assert_eq!(both(Encapsulation::Vxlan), [50, 70]);
+        assert_eq!(both(Encapsulation::Ipip), [20, 40]);
+        assert_eq!(both(Encapsulation::WireGuard), [60, 80]);
+    }
+}

@@ -1,0 +1,66 @@
+//! Routes: for each prefix of a network an anchor that leads to the program, and a backstop behind it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, KernelState, MAIN_TABLE, Owner, Route, RouteKey, RouteKind};
+use crate::net::{Family, LinkName};
+use crate::resource::{Intent, Problem, Reason};
+
+use super::links::overlay_address;
+use super::{ANCHOR, NetworkLink, mtu};
+
+/// The anchor's gateways. They exist nowhere: through a gateway the kernel keeps one neighbour for all destinations,
+/// without one it makes one for each.
+const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+pub(super) fn plan(
+    intent: &Intent,
+    networks: &[NetworkLink<'_>],
+    target: &mut KernelState,
+    problems: &mut Vec<Problem>,
+) {
+    for links in networks {
+        let mtu = mtu::of_network(links);
+        for &prefix in &links.network.prefixes {
+            let backstop = Route { owner: Owner::Ours, kind: RouteKind::Unreachable };
+            target.routes.insert(key(prefix, BACKSTOP_METRIC), backstop);
+
+            let source = overlay_address(intent.node(), links.network, Family::of_prefix(prefix));
+            let Some(source) = source else {
+                problems.push(no_source(intent, links, prefix));
+                continue;
+            };
+            target.routes.insert(key(prefix, ANCHOR_METRIC), anchor(source, mtu));
+        }
+    }
+}
+
+fn key(prefix: IpNet, metric: u32) -> RouteKey {
+    RouteKey { table: MAIN_TABLE, prefix, metric }
+}
+
+/// Always with a source, else the underlay's address leaks inside; always with an MTU, nothing else is reliable.
+fn anchor(source: IpAddr, mtu: u32) -> Route {
+    let gateway = match Family::of(source) {
+        Family::Ipv4 => IpAddr::V4(GATEWAY_V4),
+        Family::Ipv6 => IpAddr::V6(GATEWAY_V6),
+    };
+    let link = LinkName::constant(ANCHOR);
+    Route {
+        owner: Owner::Ours,
+        kind: RouteKind::Gateway { gateway, link, source: Some(source), mtu: Some(mtu) },
+    }
+}
+
+fn no_source(intent: &Intent, links: &NetworkLink<'_>, prefix: IpNet) -> Problem {
+    let family = Family::of_prefix(prefix);
+    Problem::warning(
+        Reason::Incomplete,
+        format!("TunnelNode/{}", intent.node().name),
+        format!("it has no {family} address in TunnelNetwork/{}, so {prefix} is unreachable from here", links.network.name),
+        format!("add an address of {prefix} to spec.addresses"),
+    )
+}
