@@ -25,16 +25,21 @@ pub enum Outcome {
 impl ApplyReport {
     /// Changes that failed, with their errors.
     pub fn failures(&self) -> impl Iterator<Item = (&Change, &KernelError)> {
-        self.outcomes.iter().filter_map(|(change, outcome)| match outcome {
-            Outcome::Failed(error) => Some((change, error)),
-            Outcome::Done | Outcome::Skipped => None,
-        })
+        self.outcomes
+            .iter()
+            .filter_map(|(change, outcome)| match outcome {
+                Outcome::Failed(error) => Some((change, error)),
+                Outcome::Done | Outcome::Skipped => None,
+            })
     }
 
     /// How many changes were made.
     #[must_use]
     pub fn done(&self) -> usize {
-        self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Done)).count()
+        self.outcomes
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Done))
+            .count()
     }
 }
 
@@ -50,7 +55,9 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
             batch.push(next);
         }
         if failed.iter().any(|&earlier| stage.is_forbidden_after(earlier)) {
-            report.outcomes.extend(batch.into_iter().map(|change| (change, Outcome::Skipped)));
+            report
+                .outcomes
+                .extend(batch.into_iter().map(|change| (change, Outcome::Skipped)));
             continue;
         }
         let results = kernel.execute(&batch).await;

@@ -48,14 +48,18 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
 fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
     let node = intent.node();
     let mut problems = Vec::new();
-    let underlay = [node.underlay.ipv4.map(Into::into), node.underlay.ipv6.map(Into::into)];
+    let underlay = [
+        node.underlay.ipv4.map(Into::into),
+        node.underlay.ipv6.map(Into::into),
+    ];
     for address in underlay.into_iter().flatten() {
         if !facts.local_addresses.contains(&address) {
             problems.push(Problem::warning(
                 Reason::ForeignUnderlay,
                 format!("TunnelNode/{}", node.name),
                 format!("underlay address {address} is on no device of this machine"),
-                "peers send there: assign it, translate it towards this node, or correct spec.underlay".to_owned(),
+                "peers send there: assign it, translate it towards this node, or correct spec.underlay"
+                    .to_owned(),
             ));
         }
     }

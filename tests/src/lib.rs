@@ -1,1 +1,3 @@
 //! The harness that the tests in `tests/tests` share.
+
+pub mod random;

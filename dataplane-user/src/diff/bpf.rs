@@ -15,18 +15,49 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         }
     }
     let new = |next_hop: &&Arc<_>| !observed.next_hops.contains(*next_hop);
-    changes.extend(target.next_hops.iter().filter(new).cloned().map(Change::PutNextHop));
-    changes.extend(target.groups.difference(&observed.groups).cloned().map(Change::PutGroup));
+    changes.extend(
+        target
+            .next_hops
+            .iter()
+            .filter(new)
+            .cloned()
+            .map(Change::PutNextHop),
+    );
+    changes.extend(
+        target
+            .groups
+            .difference(&observed.groups)
+            .cloned()
+            .map(Change::PutGroup),
+    );
     for (prefix, leads_to) in &target.prefixes {
         if observed.prefixes.get(prefix) != Some(leads_to) {
             changes.push(Change::PutPrefix(*prefix, leads_to.clone()));
         }
     }
 
-    let gone = observed.prefixes.keys().filter(|prefix| !target.prefixes.contains_key(prefix));
+    let gone = observed
+        .prefixes
+        .keys()
+        .filter(|prefix| !target.prefixes.contains_key(prefix));
     changes.extend(gone.copied().map(Change::DeletePrefix));
-    changes.extend(observed.groups.difference(&target.groups).cloned().map(Change::DeleteGroup));
-    changes.extend(observed.next_hops.difference(&target.next_hops).cloned().map(Change::DeleteNextHop));
-    let gone = observed.classes.keys().filter(|class| !target.classes.contains_key(class));
+    changes.extend(
+        observed
+            .groups
+            .difference(&target.groups)
+            .cloned()
+            .map(Change::DeleteGroup),
+    );
+    changes.extend(
+        observed
+            .next_hops
+            .difference(&target.next_hops)
+            .cloned()
+            .map(Change::DeleteNextHop),
+    );
+    let gone = observed
+        .classes
+        .keys()
+        .filter(|class| !target.classes.contains_key(class));
     changes.extend(gone.copied().map(Change::DeleteClass));
 }

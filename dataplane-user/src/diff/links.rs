@@ -5,7 +5,12 @@ use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, Object, Owner
 
 /// Takes out of the target what would stand where a foreign device stands, and what needs it.
 pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
-    let foreign = |name: &&_| observed.links.get(*name).is_some_and(|link| link.owner == Owner::Foreign);
+    let foreign = |name: &&_| {
+        observed
+            .links
+            .get(*name)
+            .is_some_and(|link| link.owner == Owner::Foreign)
+    };
     let conflicting = target.links.keys().filter(foreign).cloned().collect::<Vec<_>>();
     for name in conflicting {
         set.conflicts.push(Conflict {
@@ -20,9 +25,16 @@ pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState
 /// `observed` loses what goes with each device that is made anew, so that all of it is made again.
 pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
     for (name, link) in &target.links {
-        let recreated = observed.links.get(name).filter(|found| found.kind != link.kind).map(|f| f.kind.clone());
+        let recreated = observed
+            .links
+            .get(name)
+            .filter(|found| found.kind != link.kind)
+            .map(|f| f.kind.clone());
         if let Some(from) = recreated {
-            let reason = DeleteLinkReason::Recreate { from, to: link.kind.clone() };
+            let reason = DeleteLinkReason::Recreate {
+                from,
+                to: link.kind.clone(),
+            };
             set.changes.push(Change::DeleteLink(name.clone(), reason));
             observed.forget_link(name);
         }
@@ -42,7 +54,8 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
     }
     for (name, found) in &observed.links {
         if found.owner == Owner::Ours && !target.links.contains_key(name) {
-            set.changes.push(Change::DeleteLink(name.clone(), DeleteLinkReason::Unneeded));
+            set.changes
+                .push(Change::DeleteLink(name.clone(), DeleteLinkReason::Unneeded));
         }
     }
 }

@@ -68,7 +68,9 @@ impl Stage {
             Change::DeleteLink(_, DeleteLinkReason::Recreate { .. }) => Stage::RecreateLinks,
             Change::DeleteLink(_, DeleteLinkReason::Unneeded) => Stage::DeleteLinks,
             Change::CreateLink(..) | Change::ModifyLink(..) => Stage::Links,
-            Change::SetSysctl(..) | Change::CreateAddress(..) | Change::ReplaceAddress(..) => Stage::LinkSettings,
+            Change::SetSysctl(..) | Change::CreateAddress(..) | Change::ReplaceAddress(..) => {
+                Stage::LinkSettings
+            }
             Change::Attach(..) => Stage::Attach,
             Change::SetLinkUp(..) => Stage::LinksUp,
             Change::PutClass(..) => Stage::Classes,

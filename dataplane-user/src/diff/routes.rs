@@ -7,8 +7,10 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         let change = match observed.routes.get(key) {
             None => Change::CreateRoute(*key, wanted.clone()),
             Some(found) if found.owner == Owner::Foreign => {
-                set.conflicts
-                    .push(Conflict { object: Object::Route(*key), found: found.kind.to_string() });
+                set.conflicts.push(Conflict {
+                    object: Object::Route(*key),
+                    found: found.kind.to_string(),
+                });
                 continue;
             }
             Some(found) if found == wanted => continue,

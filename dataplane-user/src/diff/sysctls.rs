@@ -5,7 +5,8 @@ use crate::model::{Change, ChangeSet, KernelState};
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     for ((link, sysctl), wanted) in &target.sysctls {
         if observed.sysctls.get(&(link.clone(), *sysctl)) != Some(wanted) {
-            set.changes.push(Change::SetSysctl(link.clone(), *sysctl, wanted.clone()));
+            set.changes
+                .push(Change::SetSysctl(link.clone(), *sysctl, wanted.clone()));
         }
     }
 }

@@ -49,7 +49,10 @@ impl FakeKernel {
     /// A kernel that holds this.
     #[must_use]
     pub fn new(state: KernelState) -> FakeKernel {
-        FakeKernel { state, ..FakeKernel::default() }
+        FakeKernel {
+            state,
+            ..FakeKernel::default()
+        }
     }
 
     fn step(&mut self, change: &Change) -> Result<(), KernelError> {
@@ -90,7 +93,10 @@ impl KernelState {
                 self.addresses.insert(key, *value);
             }
             Change::ReplaceAddress(link, address, value) => {
-                let found = self.addresses.get_mut(&(link.clone(), *address)).ok_or(libc::EADDRNOTAVAIL)?;
+                let found = self
+                    .addresses
+                    .get_mut(&(link.clone(), *address))
+                    .ok_or(libc::EADDRNOTAVAIL)?;
                 ensure(found.owner == Owner::Ours, libc::EPERM)?;
                 *found = *value;
             }
@@ -100,11 +106,21 @@ impl KernelState {
                 self.put_route(*key, route)?;
             }
             Change::ReplaceRoute(key, route) => {
-                ensure(self.routes.get(key).is_none_or(|found| found.owner == Owner::Ours), libc::EPERM)?;
+                ensure(
+                    self.routes
+                        .get(key)
+                        .is_none_or(|found| found.owner == Owner::Ours),
+                    libc::EPERM,
+                )?;
                 self.put_route(*key, route)?;
             }
             Change::DeleteRoute(key, _) => {
-                ensure(self.routes.get(key).is_none_or(|found| found.owner == Owner::Ours), libc::EPERM)?;
+                ensure(
+                    self.routes
+                        .get(key)
+                        .is_none_or(|found| found.owner == Owner::Ours),
+                    libc::EPERM,
+                )?;
                 self.routes.remove(key);
             }
             Change::SetSysctl(link, sysctl, value) => {
@@ -116,7 +132,12 @@ impl KernelState {
                 let key = (link.clone(), *hook);
                 let replaces = matches!(change, Change::ReplaceProgram(..));
                 ensure(self.attachments.contains_key(&key) == replaces, libc::EEXIST)?;
-                self.attachments.insert(key, Attachment { version: ProgramVersion::Current });
+                self.attachments.insert(
+                    key,
+                    Attachment {
+                        version: ProgramVersion::Current,
+                    },
+                );
             }
             Change::Detach(link, hook) => {
                 self.attachments.remove(&(link.clone(), *hook));
@@ -137,7 +158,10 @@ impl KernelState {
                 self.next_hops.insert(next_hop.clone());
             }
             Change::PutGroup(group) => {
-                ensure(group.members.iter().all(|(n, _)| self.next_hops.contains(n)), libc::ENOENT)?;
+                ensure(
+                    group.members.iter().all(|(n, _)| self.next_hops.contains(n)),
+                    libc::ENOENT,
+                )?;
                 self.groups.insert(group.clone());
             }
             Change::PutPrefix(prefix, target) => {
@@ -158,8 +182,16 @@ impl KernelState {
                 self.groups.remove(group);
             }
             Change::DeleteNextHop(next_hop) => {
-                let by_group = self.groups.iter().flat_map(|g| &g.members).any(|(n, _)| n == next_hop);
-                let by_prefix = self.prefixes.values().flat_map(Target::next_hops).any(|n| n == next_hop);
+                let by_group = self
+                    .groups
+                    .iter()
+                    .flat_map(|g| &g.members)
+                    .any(|(n, _)| n == next_hop);
+                let by_prefix = self
+                    .prefixes
+                    .values()
+                    .flat_map(Target::next_hops)
+                    .any(|n| n == next_hop);
                 ensure(!by_group && !by_prefix, libc::EBUSY)?;
                 self.next_hops.remove(next_hop);
             }
@@ -187,9 +219,14 @@ impl KernelState {
     /// Routes that name the address as their source go with it.
     fn delete_address(&mut self, link: &LinkName, address: ipnet::IpNet) {
         self.addresses.remove(&(link.clone(), address));
-        let still = self.addresses.keys().any(|(_, other)| other.addr() == address.addr());
+        let still = self
+            .addresses
+            .keys()
+            .any(|(_, other)| other.addr() == address.addr());
         self.routes.retain(|_, route| match &route.kind {
-            RouteKind::Gateway { source: Some(source), .. } => still || *source != address.addr(),
+            RouteKind::Gateway {
+                source: Some(source), ..
+            } => still || *source != address.addr(),
             _ => true,
         });
     }
@@ -197,7 +234,11 @@ impl KernelState {
     fn put_route(&mut self, key: RouteKey, route: &Route) -> Result<(), Errno> {
         if let RouteKind::Gateway { link, source, .. } = &route.kind {
             ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
-            let local = |source: &IpAddr| self.addresses.keys().any(|(_, address)| address.addr() == *source);
+            let local = |source: &IpAddr| {
+                self.addresses
+                    .keys()
+                    .any(|(_, address)| address.addr() == *source)
+            };
             ensure(source.as_ref().is_none_or(local), libc::EINVAL)?;
         }
         self.routes.insert(key, route.clone());
@@ -205,7 +246,10 @@ impl KernelState {
     }
 
     fn delete_class(&mut self, class: &Class) -> Result<(), Errno> {
-        ensure(!self.next_hops.iter().any(|next_hop| next_hop.class == *class), libc::EBUSY)?;
+        ensure(
+            !self.next_hops.iter().any(|next_hop| next_hop.class == *class),
+            libc::EBUSY,
+        )?;
         self.classes.remove(class);
         Ok(())
     }

@@ -52,7 +52,8 @@ impl KernelState {
     pub fn drop_unreachable(&mut self) {
         self.classes.retain(|_, link| link.is_some());
         let classes = &self.classes;
-        self.next_hops.retain(|next_hop| classes.contains_key(&next_hop.class));
+        self.next_hops
+            .retain(|next_hop| classes.contains_key(&next_hop.class));
         let prefixes = std::mem::take(&mut self.prefixes);
         self.prefixes = prefixes
             .into_iter()

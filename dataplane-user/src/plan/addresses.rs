@@ -14,11 +14,19 @@ const TUNNEL_DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
 
 pub(super) fn plan(intent: &Intent, target: &mut KernelState) {
     let anchor = LinkName::constant(ANCHOR);
-    let overlay = Address { owner: Owner::Ours, scope: AddressScope::Global };
+    let overlay = Address {
+        owner: Owner::Ours,
+        scope: AddressScope::Global,
+    };
     for &address in &intent.node().addresses {
-        target.addresses.insert((anchor.clone(), host_prefix(address)), overlay);
+        target
+            .addresses
+            .insert((anchor.clone(), host_prefix(address)), overlay);
     }
-    let tunnel = Address { owner: Owner::Ours, scope: AddressScope::Host };
+    let tunnel = Address {
+        owner: Owner::Ours,
+        scope: AddressScope::Host,
+    };
     for name in target.links.keys().filter(|name| **name != anchor) {
         let address = host_prefix(IpAddr::V4(TUNNEL_DEVICE_ADDRESS));
         target.addresses.insert((name.clone(), address), tunnel);

@@ -28,19 +28,27 @@ pub(super) fn plan(
     let mut carriers: BTreeMap<IpNet, Carriers> = BTreeMap::new();
     for links in networks {
         for peer in &links.peers {
-            let Some(device) = tunnel_device(peer.encapsulation) else { continue };
+            let Some(device) = tunnel_device(peer.encapsulation) else {
+                continue;
+            };
             let class = class(links.network, peer, own_mac);
             let next_hop = Arc::new(next_hop(peer, class));
             target.classes.insert(class, Some(device));
             target.next_hops.insert(Arc::clone(&next_hop));
             for carried in carried(peer.node, links.network) {
-                let tier = carriers.entry(carried.cidr).or_default().entry(carried.tier).or_default();
+                let tier = carriers
+                    .entry(carried.cidr)
+                    .or_default()
+                    .entry(carried.tier)
+                    .or_default();
                 tier.insert(Arc::clone(&next_hop), carried.weight);
             }
         }
     }
     for (prefix, tiers) in carriers {
-        let Some((_, members)) = tiers.into_iter().next() else { continue };
+        let Some((_, members)) = tiers.into_iter().next() else {
+            continue;
+        };
         if let Some(leads_to) = combine(prefix, members, target, problems) {
             target.prefixes.insert(prefix, leads_to);
         }
@@ -56,8 +64,16 @@ pub(super) fn plan(
 /// What a node carries in a network: its addresses there, and its prefixes there.
 fn carried<'a>(node: &'a Node, network: &'a Network) -> impl Iterator<Item = CarriedPrefix> + 'a {
     let inside = |cidr: &IpNet| network.prefixes.iter().any(|prefix| prefix.contains(cidr));
-    let own = |&address| CarriedPrefix { cidr: host_prefix(address), weight: 1, tier: 0 };
-    node.addresses.iter().map(own).chain(node.prefixes.iter().copied()).filter(move |c| inside(&c.cidr))
+    let own = |&address| CarriedPrefix {
+        cidr: host_prefix(address),
+        weight: 1,
+        tier: 0,
+    };
+    node.addresses
+        .iter()
+        .map(own)
+        .chain(node.prefixes.iter().copied())
+        .filter(move |c| inside(&c.cidr))
 }
 
 fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
@@ -125,7 +141,16 @@ fn drop_unused(target: &mut KernelState) {
         Target::Local | Target::NextHop(_) => None,
     });
     target.groups = groups.collect();
-    target.next_hops = target.prefixes.values().flat_map(Target::next_hops).cloned().collect();
-    let used = target.next_hops.iter().map(|next_hop| next_hop.class).collect::<BTreeSet<_>>();
+    target.next_hops = target
+        .prefixes
+        .values()
+        .flat_map(Target::next_hops)
+        .cloned()
+        .collect();
+    let used = target
+        .next_hops
+        .iter()
+        .map(|next_hop| next_hop.class)
+        .collect::<BTreeSet<_>>();
     target.classes.retain(|class, _| used.contains(class));
 }

@@ -36,13 +36,23 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
     };
     // The anchor's own MTU is a second guard behind the routes': the largest that any network has.
     let mtu = networks.iter().map(mtu::of_network).max();
-    target.links.insert(LinkName::constant(ANCHOR), Link { mtu, ..link(LinkKind::Dummy) });
+    target.links.insert(
+        LinkName::constant(ANCHOR),
+        Link {
+            mtu,
+            ..link(LinkKind::Dummy)
+        },
+    );
 
     let mac = Some(MacAddr::of_node(&intent.node().name));
     for (encapsulation, network) in needed(networks) {
         let kind = match encapsulation {
-            Encapsulation::Geneve => LinkKind::Geneve { port: network.ports.geneve },
-            Encapsulation::Vxlan => LinkKind::Vxlan { port: network.ports.vxlan },
+            Encapsulation::Geneve => LinkKind::Geneve {
+                port: network.ports.geneve,
+            },
+            Encapsulation::Vxlan => LinkKind::Vxlan {
+                port: network.ports.vxlan,
+            },
             Encapsulation::Ipip | Encapsulation::WireGuard | Encapsulation::None => continue,
         };
         if let Some(name) = tunnel_device(encapsulation) {
@@ -54,6 +64,10 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
 /// The encapsulations that any peer needs, with a network that says the port (ports are equal in all networks).
 fn needed<'a>(networks: &[NetworkLink<'a>]) -> Vec<(Encapsulation, &'a Network)> {
     let mut seen = BTreeSet::new();
-    let pairs = networks.iter().flat_map(|n| n.peers.iter().map(|peer| (peer.encapsulation, n.network)));
-    pairs.filter(|(encapsulation, _)| seen.insert(*encapsulation)).collect()
+    let pairs = networks
+        .iter()
+        .flat_map(|n| n.peers.iter().map(|peer| (peer.encapsulation, n.network)));
+    pairs
+        .filter(|(encapsulation, _)| seen.insert(*encapsulation))
+        .collect()
 }

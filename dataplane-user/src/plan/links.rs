@@ -73,7 +73,11 @@ impl Refusal {
             .into_iter()
             .filter(|&family| uses(node, network, family) && uses(peer, network, family))
             .map(|family| Problem {
-                refused: Some(Refused { from: node.name.clone(), to: peer.name.clone(), family }),
+                refused: Some(Refused {
+                    from: node.name.clone(),
+                    to: peer.name.clone(),
+                    family,
+                }),
                 ..Problem::warning(
                     self.reason,
                     format!("TunnelNode/{} to TunnelNode/{}, {family}", node.name, peer.name),
@@ -92,10 +96,9 @@ pub(super) fn uses(node: &Node, network: &Network, family: Family) -> bool {
 
 /// The first overlay address of a node in a network and family: the preferred source.
 pub(super) fn overlay_address(node: &Node, network: &Network, family: Family) -> Option<IpAddr> {
-    node.addresses
-        .iter()
-        .copied()
-        .find(|&address| Family::of(address) == family && network.prefixes.iter().any(|p| p.contains(&address)))
+    node.addresses.iter().copied().find(|&address| {
+        Family::of(address) == family && network.prefixes.iter().any(|p| p.contains(&address))
+    })
 }
 
 fn peer_link<'a>(
@@ -107,7 +110,11 @@ fn peer_link<'a>(
     let node = intent.node();
     let (local, remote) = underlay_pair(node, network, peer)?;
     let public = is_public(local) || is_public(remote);
-    let encapsulation = agree([node.encapsulation, peer.encapsulation], network.encapsulation, public);
+    let encapsulation = agree(
+        [node.encapsulation, peer.encapsulation],
+        network.encapsulation,
+        public,
+    );
     if !matches!(encapsulation, Encapsulation::Geneve | Encapsulation::Vxlan) {
         return Err(Refusal {
             reason: Reason::Unsupported,
@@ -131,7 +138,13 @@ fn peer_link<'a>(
         });
     }
     let underlay_mtu = facts.paths.get(&remote).map(|path| path.mtu);
-    Ok(PeerLink { node: peer, encapsulation, remote, local, underlay_mtu })
+    Ok(PeerLink {
+        node: peer,
+        encapsulation,
+        remote,
+        local,
+        underlay_mtu,
+    })
 }
 
 /// The underlay addresses of both ends: of the network's family where both have it, else of the other.
@@ -142,7 +155,10 @@ fn underlay_pair(node: &Node, network: &Network, peer: &Node) -> Result<(IpAddr,
         .ok_or_else(|| Refusal {
             reason: Reason::NoCommonFamily,
             message: "no underlay address family is common to both nodes".to_owned(),
-            remedy: format!("give both spec.underlay.ipv4, or both spec.underlay.ipv6 ({})", peer.name),
+            remedy: format!(
+                "give both spec.underlay.ipv4, or both spec.underlay.ipv6 ({})",
+                peer.name
+            ),
         })
 }
 

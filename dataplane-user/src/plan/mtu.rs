@@ -35,7 +35,9 @@ pub(super) fn of_network(links: &NetworkLink<'_>) -> u32 {
         return mtu;
     }
     let smallest = links.peers.iter().map(of_link).min();
-    smallest.unwrap_or_else(|| ETHERNET - overhead(Encapsulation::Geneve, Family::Ipv6)).max(IPV6_MINIMUM)
+    smallest
+        .unwrap_or_else(|| ETHERNET - overhead(Encapsulation::Geneve, Family::Ipv6))
+        .max(IPV6_MINIMUM)
 }
 
 fn of_link(link: &PeerLink<'_>) -> u32 {

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, KernelState, MAIN_TABLE, Owner, Route, RouteKey, RouteKind};
+use crate::model::{
+    ANCHOR_METRIC, BACKSTOP_METRIC, KernelState, MAIN_TABLE, Owner, Route, RouteKey, RouteKind,
+};
 use crate::net::{Family, LinkName};
 use crate::resource::{Intent, Problem, Reason};
 
@@ -25,7 +27,10 @@ pub(super) fn plan(
     for links in networks {
         let mtu = mtu::of_network(links);
         for &prefix in &links.network.prefixes {
-            let backstop = Route { owner: Owner::Ours, kind: RouteKind::Unreachable };
+            let backstop = Route {
+                owner: Owner::Ours,
+                kind: RouteKind::Unreachable,
+            };
             target.routes.insert(key(prefix, BACKSTOP_METRIC), backstop);
 
             let source = overlay_address(intent.node(), links.network, Family::of_prefix(prefix));
@@ -33,13 +38,19 @@ pub(super) fn plan(
                 problems.push(no_source(intent, links, prefix));
                 continue;
             };
-            target.routes.insert(key(prefix, ANCHOR_METRIC), anchor(source, mtu));
+            target
+                .routes
+                .insert(key(prefix, ANCHOR_METRIC), anchor(source, mtu));
         }
     }
 }
 
 fn key(prefix: IpNet, metric: u32) -> RouteKey {
-    RouteKey { table: MAIN_TABLE, prefix, metric }
+    RouteKey {
+        table: MAIN_TABLE,
+        prefix,
+        metric,
+    }
 }
 
 /// Always with a source, else the underlay's address leaks inside; always with an MTU, nothing else is reliable.
@@ -51,7 +62,12 @@ fn anchor(source: IpAddr, mtu: u32) -> Route {
     let link = LinkName::constant(ANCHOR);
     Route {
         owner: Owner::Ours,
-        kind: RouteKind::Gateway { gateway, link, source: Some(source), mtu: Some(mtu) },
+        kind: RouteKind::Gateway {
+            gateway,
+            link,
+            source: Some(source),
+            mtu: Some(mtu),
+        },
     }
 }
 
@@ -60,7 +76,10 @@ fn no_source(intent: &Intent, links: &NetworkLink<'_>, prefix: IpNet) -> Problem
     Problem::warning(
         Reason::Incomplete,
         format!("TunnelNode/{}", intent.node().name),
-        format!("it has no {family} address in TunnelNetwork/{}, so {prefix} is unreachable from here", links.network.name),
+        format!(
+            "it has no {family} address in TunnelNetwork/{}, so {prefix} is unreachable from here",
+            links.network.name
+        ),
         format!("add an address of {prefix} to spec.addresses"),
     )
 }

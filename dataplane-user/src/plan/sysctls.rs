@@ -10,6 +10,8 @@ const RP_FILTER_LOOSE: &str = "2";
 
 pub(super) fn plan(target: &mut KernelState) {
     for name in target.links.keys().filter(|name| name.as_str() != ANCHOR) {
-        target.sysctls.insert((name.clone(), Sysctl::RpFilter), RP_FILTER_LOOSE.to_owned());
+        target
+            .sysctls
+            .insert((name.clone(), Sysctl::RpFilter), RP_FILTER_LOOSE.to_owned());
     }
 }

@@ -1,0 +1,320 @@
+//! Random networks and random damage, for property tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dataplane_user::model::{KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind};
+use dataplane_user::net::{Family, LinkName, NetworkName, NodeName};
+use dataplane_user::plan::{NodeFacts, UnderlayPath};
+use dataplane_user::resource::network::AllDown;
+use dataplane_user::resource::node::Underlay;
+use dataplane_user::resource::{
+    CarriedPrefix, Dataplane, Encapsulation, Network, Node, Ports, Resources, SourceProtection,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+/// The node that random resources always have.
+pub const THIS_NODE: &str = "n0";
+
+/// Up to two networks and six nodes with random wishes, families, ports and carried prefixes.
+pub fn resources() -> impl Strategy<Value = Resources> {
+    let shape = (vec(network(), 1..=2), vec(node(), 1..=6), 6081u16..6083);
+    shape.prop_map(|(networks, nodes, geneve)| {
+        let networks = networks
+            .into_iter()
+            .enumerate()
+            .map(|(i, draft)| build_network(i, geneve, draft));
+        let networks = networks.map(|n| (n.name.clone(), n)).collect::<BTreeMap<_, _>>();
+        let nodes = nodes
+            .into_iter()
+            .enumerate()
+            .map(|(i, draft)| build_node(i, &draft, &networks));
+        let nodes = nodes.map(|n| (n.name.clone(), n)).collect();
+        Resources { networks, nodes }
+    })
+}
+
+/// Facts in which every underlay address is routed.
+pub fn facts(resources: &Resources, mtu: u32) -> NodeFacts {
+    let underlay = |node: &Node| Family::BOTH.map(|family| node.underlay.address(family));
+    let all = resources.nodes.values().flat_map(underlay).flatten();
+    let path = UnderlayPath {
+        link: LinkName::constant("eth0"),
+        mtu,
+    };
+    NodeFacts {
+        local_addresses: all.clone().collect(),
+        paths: all.map(|address| (address, path.clone())).collect(),
+    }
+}
+
+#[derive(Clone, Debug)]
+struct NetworkDraft {
+    wish: Option<Encapsulation>,
+    vni: u32,
+    ipv6_underlay: bool,
+    df: bool,
+}
+
+fn network() -> impl Strategy<Value = NetworkDraft> {
+    (wish(), 1u32..4, any::<bool>(), any::<bool>()).prop_map(|(wish, vni, ipv6_underlay, df)| NetworkDraft {
+        wish,
+        vni,
+        ipv6_underlay,
+        df,
+    })
+}
+
+fn wish() -> impl Strategy<Value = Option<Encapsulation>> {
+    prop_oneof![
+        3 => Just(None),
+        3 => Just(Some(Encapsulation::Geneve)),
+        3 => Just(Some(Encapsulation::Vxlan)),
+        1 => Just(Some(Encapsulation::WireGuard)),
+    ]
+}
+
+fn build_network(index: usize, geneve: u16, draft: NetworkDraft) -> Network {
+    let octet = 10 + u8::try_from(index).expect("few networks");
+    let v4 = Ipv4Addr::new(octet, 0, 0, 0);
+    let v6 = Ipv6Addr::new(0xfd00 + u16::from(octet), 0, 0, 0, 0, 0, 0, 0);
+    Network {
+        name: NetworkName::new(&format!("net{index}")).expect("valid"),
+        prefixes: BTreeSet::from([
+            ipnet::IpNet::new(v4.into(), 8).expect("valid"),
+            ipnet::IpNet::new(v6.into(), 32).expect("valid"),
+        ]),
+        encapsulation: draft.wish,
+        dataplane: Dataplane::Ebpf,
+        vni: draft.vni,
+        ports: Ports {
+            geneve,
+            ..Ports::default()
+        },
+        underlay_family: if draft.ipv6_underlay {
+            Family::Ipv6
+        } else {
+            Family::Ipv4
+        },
+        mtu: None,
+        source_protection: SourceProtection::Off,
+        health: Default::default(),
+        all_down: AllDown::Unreachable,
+        ttl: 64,
+        dscp: None,
+        df: draft.df,
+        udp_checksum: None,
+        masquerade: None,
+    }
+}
+
+#[derive(Clone, Debug)]
+struct NodeDraft {
+    in_second: bool,
+    underlay: u8,
+    wish: Option<Encapsulation>,
+    /// Which of eight prefixes, in which network, with which weight and tier.
+    carried: Vec<(u8, bool, bool, u8, u32)>,
+}
+
+fn node() -> impl Strategy<Value = NodeDraft> {
+    let carried = vec((0u8..8, any::<bool>(), any::<bool>(), 1u8..4, 0u32..2), 0..4);
+    (any::<bool>(), 1u8..4, wish(), carried).prop_map(|(in_second, underlay, wish, carried)| NodeDraft {
+        in_second,
+        underlay,
+        wish,
+        carried,
+    })
+}
+
+fn build_node(index: usize, draft: &NodeDraft, networks: &BTreeMap<NetworkName, Network>) -> Node {
+    let host = u8::try_from(index).expect("few nodes") + 1;
+    let octets = if draft.in_second && networks.len() > 1 {
+        vec![10, 11]
+    } else {
+        vec![10]
+    };
+    let addresses = octets.iter().flat_map(|&octet| -> [IpAddr; 2] {
+        let v6 = Ipv6Addr::new(0xfd00 + u16::from(octet), 0, 0, 0, 0, 0, 0, u16::from(host));
+        [Ipv4Addr::new(octet, 255, 0, host).into(), v6.into()]
+    });
+    let carried = draft.carried.iter().map(|&(number, second, ipv6, weight, tier)| {
+        let octet = if second {
+            *octets.last().expect("one at least")
+        } else {
+            10
+        };
+        let cidr = if ipv6 {
+            let address = Ipv6Addr::new(0xfd00 + u16::from(octet), 0, u16::from(number), 0, 0, 0, 0, 0);
+            ipnet::IpNet::new(address.into(), 48)
+        } else {
+            ipnet::IpNet::new(Ipv4Addr::new(octet, number, 0, 0).into(), 16)
+        };
+        (cidr.expect("valid"), (weight, tier))
+    });
+    let carried = carried.collect::<BTreeMap<_, _>>();
+    Node {
+        name: NodeName::new(&format!("n{index}")).expect("valid"),
+        networks: networks.keys().take(octets.len()).cloned().collect(),
+        underlay: Underlay {
+            ipv4: (draft.underlay & 1 != 0).then(|| Ipv4Addr::new(192, 0, 2, host)),
+            ipv6: (draft.underlay & 2 != 0)
+                .then(|| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(host))),
+        },
+        addresses: addresses.collect(),
+        prefixes: carried
+            .into_iter()
+            .map(|(cidr, (weight, tier))| CarriedPrefix { cidr, weight, tier })
+            .collect(),
+        wireguard: None,
+        encapsulation: draft.wish,
+        drain: false,
+    }
+}
+
+/// Something that happens to a kernel's state behind the agent's back.
+#[derive(Clone, Debug)]
+pub enum Damage {
+    /// A device is deleted, and all that is on it.
+    DeleteLink(Index),
+    /// A device goes down; the kernel drops the routes through it.
+    LinkDown(Index),
+    /// A device is replaced by a foreign one of the same name.
+    ForeignLink(Index),
+    /// A device has another port, MTU or MAC.
+    OtherLink(Index),
+    /// A route is deleted.
+    DeleteRoute(Index),
+    /// A foreign route stands where ours should.
+    ForeignRoute(Index),
+    /// An address is deleted.
+    DeleteAddress(Index),
+    /// A setting is changed.
+    OtherSysctl(Index),
+    /// A program is taken off, or is an old one.
+    Program(Index, bool),
+    /// A prefix is lost.
+    DeletePrefix(Index),
+    /// An unneeded object of ours lies about.
+    StrayLink,
+}
+
+/// Up to four kinds of damage.
+pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
+    let index = any::<Index>;
+    let one = prop_oneof![
+        index().prop_map(Damage::DeleteLink),
+        index().prop_map(Damage::LinkDown),
+        index().prop_map(Damage::ForeignLink),
+        index().prop_map(Damage::OtherLink),
+        index().prop_map(Damage::DeleteRoute),
+        index().prop_map(Damage::ForeignRoute),
+        index().prop_map(Damage::DeleteAddress),
+        index().prop_map(Damage::OtherSysctl),
+        (index(), any::<bool>()).prop_map(|(i, stale)| Damage::Program(i, stale)),
+        index().prop_map(Damage::DeletePrefix),
+        Just(Damage::StrayLink),
+    ];
+    vec(one, 0..4)
+}
+
+/// Lets something happen to a state.
+pub fn damage(state: &mut KernelState, damage: &Damage) {
+    match damage {
+        Damage::DeleteLink(index) => {
+            if let Some(name) = pick(state.links.keys(), index) {
+                state.forget_link(&name);
+            }
+        }
+        Damage::LinkDown(index) => {
+            if let Some(name) = pick(state.links.keys(), index) {
+                state.links.get_mut(&name).expect("picked").up = false;
+                state.routes.retain(|_, route| route.link() != Some(&name));
+            }
+        }
+        Damage::ForeignLink(index) => {
+            if let Some(name) = pick(state.links.keys(), index) {
+                state.forget_link(&name);
+                state.links.insert(name, foreign_link());
+            }
+        }
+        Damage::OtherLink(index) => {
+            if let Some(name) = pick(state.links.keys(), index) {
+                let link = state.links.get_mut(&name).expect("picked");
+                link.mtu = link.mtu.map(|mtu| mtu + 1);
+                link.kind = LinkKind::Geneve { port: 1 };
+            }
+        }
+        Damage::DeleteRoute(index) => {
+            if let Some(key) = pick(state.routes.keys(), index) {
+                state.routes.remove(&key);
+            }
+        }
+        Damage::ForeignRoute(index) => {
+            if let Some(key) = pick(state.routes.keys(), index) {
+                let kind = RouteKind::Other("blackhole".to_owned());
+                state.routes.insert(
+                    key,
+                    Route {
+                        owner: Owner::Foreign,
+                        kind,
+                    },
+                );
+            }
+        }
+        Damage::DeleteAddress(index) => {
+            if let Some(key) = pick(state.addresses.keys(), index) {
+                state.addresses.remove(&key);
+            }
+        }
+        Damage::OtherSysctl(index) => {
+            if let Some(key) = pick(state.sysctls.keys(), index) {
+                state.sysctls.insert(key, "1".to_owned());
+            }
+        }
+        Damage::Program(index, stale) => {
+            if let Some(key) = pick(state.attachments.keys(), index) {
+                if *stale {
+                    state.attachments.get_mut(&key).expect("picked").version = ProgramVersion::Stale;
+                } else {
+                    state.attachments.remove(&key);
+                }
+            }
+        }
+        Damage::DeletePrefix(index) => {
+            if let Some(prefix) = pick(state.prefixes.keys(), index) {
+                state.prefixes.remove(&prefix);
+            }
+        }
+        Damage::StrayLink => {
+            let link = Link {
+                owner: Owner::Ours,
+                ..foreign_link()
+            };
+            state.links.insert(LinkName::constant("adit-stray"), link);
+        }
+    }
+}
+
+fn foreign_link() -> Link {
+    Link {
+        owner: Owner::Foreign,
+        kind: LinkKind::Other("bridge".to_owned()),
+        mac: None,
+        mtu: Some(1500),
+        arp: true,
+        generates_addresses: true,
+        up: true,
+    }
+}
+
+fn pick<'a, T: Clone + 'a>(items: impl ExactSizeIterator<Item = &'a T>, index: &Index) -> Option<T> {
+    let items = items.collect::<Vec<_>>();
+    if items.is_empty() {
+        None
+    } else {
+        Some((*index.get(&items)).clone())
+    }
+}

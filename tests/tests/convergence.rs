@@ -1,0 +1,263 @@
+//! Properties of plan, diff and apply on random networks, random damage and random failures.
+
+use std::collections::BTreeSet;
+
+use adit_tests::random::{self, THIS_NODE};
+use dataplane_user::apply::{Outcome, apply};
+use dataplane_user::diff::diff;
+use dataplane_user::kernel::Kernel;
+use dataplane_user::kernel::fake::FakeKernel;
+use dataplane_user::model::change::DeleteLinkReason;
+use dataplane_user::model::{
+    ANCHOR_METRIC, BACKSTOP_METRIC, Change, Hook, KernelState, Owner, RouteKey, RouteKind,
+};
+use dataplane_user::net::{LinkName, NodeName};
+use dataplane_user::plan::{ANCHOR, plan};
+use dataplane_user::resource::{Intent, Resources};
+use ipnet::IpNet;
+use proptest::prelude::*;
+
+fn target(resources: Resources, mtu: u32) -> KernelState {
+    let facts = random::facts(&resources, mtu);
+    let intent = Intent::new(resources, NodeName::new(THIS_NODE).expect("valid")).expect("it is there");
+    plan(&intent, &facts).0
+}
+
+fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+/// One pass over a kernel, as the agent makes it.
+fn pass(kernel: &mut FakeKernel, target: &KernelState) {
+    run(async {
+        let observed = kernel.observe().await.expect("the fake observes");
+        apply(kernel, diff(&observed, target)).await
+    });
+}
+
+/// Whether a packet to this prefix leaves by a device that is up.
+fn forwards(state: &KernelState, prefix: &IpNet) -> bool {
+    let Some(target) = state.prefixes.get(prefix) else {
+        return false;
+    };
+    target.next_hops().all(|next_hop| {
+        let link = state.classes.get(&next_hop.class).and_then(Option::as_ref);
+        let up = link
+            .and_then(|link| state.links.get(link))
+            .is_some_and(|link| link.up);
+        state.next_hops.contains(next_hop) && up
+    })
+}
+
+/// The devices that a prefix needs.
+fn devices(state: &KernelState, prefix: &IpNet) -> BTreeSet<LinkName> {
+    let next_hops = state
+        .prefixes
+        .get(prefix)
+        .into_iter()
+        .flat_map(|target| target.next_hops());
+    next_hops
+        .filter_map(|next_hop| state.classes.get(&next_hop.class).cloned().flatten())
+        .collect()
+}
+
+fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {
+    let one = |change: &Change| match change {
+        Change::DeleteLink(name, DeleteLinkReason::Recreate { .. }) => Some(name.clone()),
+        _ => None,
+    };
+    changes.iter().filter_map(one).collect()
+}
+
+/// A tunnel device that is up without its ingress program lets anything in.
+fn unguarded(state: &KernelState) -> BTreeSet<LinkName> {
+    let tunnel = |name: &&LinkName| name.as_str() != ANCHOR && state.links[*name].owner == Owner::Ours;
+    let open = |name: &&LinkName| {
+        state.links[*name].up && !state.attachments.contains_key(&((*name).clone(), Hook::Ingress))
+    };
+    let named = |name: &&LinkName| state.classes.values().flatten().any(|link| link == *name);
+    state
+        .links
+        .keys()
+        .filter(tunnel)
+        .filter(named)
+        .filter(open)
+        .cloned()
+        .collect()
+}
+
+fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelState], changes: &[Change]) {
+    let anew = recreated(changes);
+    // Where a foreign device stands the target can't be had: a conflict, and the prefix goes.
+    let foreign = |name: &LinkName| {
+        before
+            .links
+            .get(name)
+            .is_some_and(|link| link.owner == Owner::Foreign)
+    };
+    let kept = |prefix: &&IpNet| {
+        forwards(before, prefix) && forwards(target, prefix) && !devices(target, prefix).iter().any(foreign)
+    };
+    let kept = before.prefixes.keys().filter(kept).collect::<Vec<_>>();
+    let anchored = |key: &&RouteKey| {
+        let through_anchor = |state: &KernelState| {
+            state.routes.get(key).is_some_and(|route| {
+                matches!(route.kind, RouteKind::Gateway { .. }) && route.owner == Owner::Ours
+            })
+        };
+        key.metric == ANCHOR_METRIC && through_anchor(before) && through_anchor(target)
+    };
+    let anchored = before.routes.keys().filter(anchored).collect::<Vec<_>>();
+    for (step, state) in history.iter().enumerate() {
+        for prefix in &kept {
+            let excepted = devices(before, prefix)
+                .union(&devices(target, prefix))
+                .any(|link| anew.contains(link));
+            assert!(
+                excepted || forwards(state, prefix),
+                "{prefix} fails after step {step}, {}",
+                changes[step]
+            );
+        }
+        for key in &anchored {
+            let excepted = anew.contains(ANCHOR);
+            assert!(
+                excepted || state.routes.contains_key(key),
+                "{key} is gone after step {step}, {}",
+                changes[step]
+            );
+        }
+        for key in state
+            .routes
+            .keys()
+            .filter(|key| key.metric == ANCHOR_METRIC && state.routes[key].owner == Owner::Ours)
+        {
+            let backstop = RouteKey {
+                metric: BACKSTOP_METRIC,
+                ..*key
+            };
+            assert!(
+                state.routes.contains_key(&backstop) || !before.routes.contains_key(&backstop),
+                "{key} has no backstop after step {step}, {}",
+                changes[step]
+            );
+        }
+        let opened = unguarded(state)
+            .difference(&unguarded(before))
+            .cloned()
+            .collect::<Vec<_>>();
+        assert!(
+            opened.is_empty(),
+            "{opened:?} let anything in after step {step}, {}",
+            changes[step]
+        );
+    }
+}
+
+/// Foreign objects, which nothing may touch.
+fn foreign(state: &KernelState) -> KernelState {
+    let mut state = KernelState {
+        links: state.links.clone(),
+        routes: state.routes.clone(),
+        addresses: state.addresses.clone(),
+        ..KernelState::default()
+    };
+    state.links.retain(|_, link| link.owner == Owner::Foreign);
+    state.routes.retain(|_, route| route.owner == Owner::Foreign);
+    state
+        .addresses
+        .retain(|_, address| address.owner == Owner::Foreign);
+    state
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn apply_then_diff_is_empty_and_no_step_opens_a_hole(
+        old in random::resources(),
+        new in random::resources(),
+        damages in random::damages(),
+    ) {
+        let mut before = target(old, 1500);
+        damages.iter().for_each(|damage| random::damage(&mut before, damage));
+        let target = target(new, 1500);
+
+        let set = diff(&before, &target);
+        let changes = set.changes.clone();
+        let mut kernel = FakeKernel::new(before.clone());
+        let report = run(apply(&mut kernel, set));
+
+        let refused = report.failures().map(|(change, error)| format!("{change}: {error}")).collect::<Vec<_>>();
+        prop_assert!(refused.is_empty(), "refused: {refused:#?}");
+        let residual = diff(&kernel.state, &target);
+        prop_assert!(residual.is_empty(), "left over: {:#?}", residual.changes);
+        prop_assert_eq!(foreign(&before), foreign(&kernel.state));
+        check_steps(&before, &target, &kernel.history, &changes);
+    }
+
+    #[test]
+    fn an_empty_target_removes_all_that_is_ours(resources in random::resources()) {
+        let target = target(resources, 9000);
+        let mut kernel = FakeKernel::default();
+        pass(&mut kernel, &target);
+        prop_assert_eq!(&kernel.state, &target);
+        pass(&mut kernel, &KernelState::default());
+        prop_assert_eq!(&kernel.state, &KernelState::default());
+    }
+
+    #[test]
+    fn a_death_before_any_change_is_healed_by_the_next_start(
+        old in random::resources(),
+        new in random::resources(),
+        damages in random::damages(),
+    ) {
+        let mut before = target(old, 1500);
+        damages.iter().for_each(|damage| random::damage(&mut before, damage));
+        let target = target(new, 1400);
+        let whole = diff(&before, &target).changes.len();
+        for died in 0..=whole {
+            let mut kernel = FakeKernel { dies_before: Some(died), ..FakeKernel::new(before.clone()) };
+            pass(&mut kernel, &target);
+            kernel.dies_before = None;
+            pass(&mut kernel, &target);
+            let residual = diff(&kernel.state, &target);
+            prop_assert!(residual.is_empty(), "died before {died}: {:#?}", residual.changes);
+        }
+    }
+
+    #[test]
+    fn a_failed_change_leaves_the_old_state_working(
+        old in random::resources(),
+        new in random::resources(),
+        failing in any::<prop::sample::Index>(),
+    ) {
+        let before = target(old, 1500);
+        let target = target(new, 1500);
+        let changes = diff(&before, &target).changes;
+        prop_assume!(!changes.is_empty());
+        let failing = failing.index(changes.len());
+        let mut kernel = FakeKernel { failing: BTreeSet::from([failing]), ..FakeKernel::new(before.clone()) };
+        let report = run(apply(&mut kernel, diff(&before, &target)));
+
+        let anew = recreated(&changes);
+        for prefix in before.prefixes.keys().filter(|p| forwards(&before, p) && forwards(&target, p)) {
+            let excepted = devices(&before, prefix).union(&devices(&target, prefix)).any(|l| anew.contains(l));
+            let by_one_device = devices(&target, prefix) == devices(&before, prefix);
+            prop_assert!(
+                excepted || !by_one_device || forwards(&kernel.state, prefix),
+                "{prefix} is lost since `{}` failed", changes[failing]
+            );
+        }
+        let outcomes = report.outcomes.iter();
+        let busy = outcomes.filter(|(_, o)| matches!(o, Outcome::Failed(e) if e.errno() == Some(libc::EBUSY)));
+        prop_assert_eq!(busy.count(), 0, "deleted what was in use");
+
+        kernel.failing.clear();
+        pass(&mut kernel, &target);
+        prop_assert!(diff(&kernel.state, &target).is_empty());
+    }
+}
