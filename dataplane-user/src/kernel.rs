@@ -1,5 +1,6 @@
 //! The edge to the kernel: reads all state that concerns us, executes changes, and gathers facts.
 
+pub mod bpf;
 pub mod fake;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! Adit's agent and command-line tool, as a library.
 //!
 //! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`kernel`]. Drivers: [`apply`],
-//! [`reconcile`], [`status`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
+//! [`reconcile`], [`status`], [`control`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
 
 pub mod apply;
 pub mod diff;

@@ -16,8 +16,11 @@ pub struct NextHop {
     pub flags: u16,
     /// The slot of its class; [`UNUSED_SLOT`] in a free next hop.
     pub class: u32,
+    /// The outer flow label, 0 for none. Only an IPv6 outer header has one: the kernel refuses an IPv4 tunnel key
+    /// that bears a label.
+    pub flow_label: u32,
     /// Zero.
-    pub reserved: [u8; 20],
+    pub reserved: [u8; 16],
 }
 
 impl NextHop {
@@ -38,7 +41,8 @@ assert_layout!(
     local = 16,
     destination_mac = 32,
     flags = 38,
-    class = 40
+    class = 40,
+    flow_label = 44
 );
 
 /// Whether a next hop may be chosen; written in place, one store for a peer's failure however many prefixes and

@@ -1,0 +1,152 @@
+//! The decision: from a packet's headers and the tables to a next hop, or to the reason why there is none.
+
+use crate::flow;
+use crate::layout::target::TargetKind;
+use crate::layout::{Class, Group, NextHop, NextHopState, Target};
+use crate::packet::{Address, Family, Headers};
+use crate::select;
+use crate::verdict::Verdict;
+
+/// The outer TTL of a class that names none: the kernel would send 0 on GENEVE.
+const DEFAULT_TTL: u8 = 64;
+
+/// The maps, wherever they are. A slot that is out of range gives none; a free slot gives its zeroed value.
+pub trait Tables {
+    /// What the longest matching prefix points at.
+    fn prefix_v4(&self, address: [u8; 4]) -> Option<Target>;
+    /// What the longest matching prefix points at.
+    fn prefix_v6(&self, address: [u8; 16]) -> Option<Target>;
+    /// A group's slot.
+    fn group(&self, slot: u32) -> Option<&Group>;
+    /// A next hop's slot.
+    fn next_hop(&self, slot: u32) -> Option<&NextHop>;
+    /// A class's slot.
+    fn class(&self, slot: u32) -> Option<&Class>;
+    /// The state beside a next hop's slot.
+    fn state(&self, slot: u32) -> Option<NextHopState>;
+}
+
+/// Where a packet goes and what its outer header takes from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'t> {
+    /// The next hop's slot, by which it is counted.
+    pub slot: u32,
+    /// The next hop.
+    pub next_hop: &'t NextHop,
+    /// Its class.
+    pub class: &'t Class,
+    /// The device, never 0: the class's, read once.
+    pub ifindex: u32,
+    /// The outer DSCP; the two ECN bits are 0, because those are the kernel's work.
+    pub tos: u8,
+    /// The outer TTL or hop limit, never 0.
+    pub ttl: u8,
+}
+
+/// Decides. A prefix that covers a multicast or link-local destination forwards it; without one such a packet has a
+/// reason of its own, because it is the node's usual chatter and no missing prefix.
+///
+/// # Errors
+/// The reason why the packet goes nowhere, never [`Verdict::Forwarded`].
+#[inline(always)]
+pub fn decide<'t, T: Tables + ?Sized>(headers: &Headers, tables: &'t T) -> Result<Decision<'t>, Verdict> {
+    if headers.hop_limit == 0 {
+        return Err(Verdict::HopLimit);
+    }
+    let target = match headers.family {
+        Family::Ipv4 => tables.prefix_v4(headers.destination.bytes_v4()),
+        Family::Ipv6 => tables.prefix_v6(headers.destination.bytes()),
+    };
+    let Some(target) = target else {
+        return Err(reason_without_prefix(headers));
+    };
+    let slot = match target.kind() {
+        TargetKind::NextHop(slot) => match tables.state(slot) {
+            Some(NextHopState::USABLE) => slot,
+            Some(_) => return Err(Verdict::NoUsableNextHop),
+            None => return Err(Verdict::NoNextHop),
+        },
+        TargetKind::Group(head) => select::choose(tables, head, flow::hash(headers))?,
+        TargetKind::Local => return Err(Verdict::LocalPrefix),
+        TargetKind::Empty => return Err(reason_without_prefix(headers)),
+    };
+    resolve(headers, tables, slot)
+}
+
+/// From the slot that was chosen to everything behind it.
+#[inline(always)]
+fn resolve<'t, T: Tables + ?Sized>(
+    headers: &Headers,
+    tables: &'t T,
+    slot: u32,
+) -> Result<Decision<'t>, Verdict> {
+    let next_hop = match tables.next_hop(slot) {
+        Some(next_hop) if next_hop.is_used() => next_hop,
+        _ => return Err(Verdict::NoNextHop),
+    };
+    let Some(class) = tables.class(next_hop.class) else {
+        return Err(Verdict::NoClass);
+    };
+    let ifindex = class.ifindex;
+    if ifindex == 0 || !class.is_used() {
+        return Err(Verdict::NoClass);
+    }
+    if class.encapsulation == Class::IPIP && headers.family == Family::Ipv6 {
+        return Err(Verdict::InnerFamily);
+    }
+    let tos = if class.flags & Class::INHERIT_DSCP != 0 {
+        headers.tos
+    } else {
+        class.tos
+    };
+    let ttl = if class.flags & Class::INHERIT_TTL != 0 {
+        headers.hop_limit
+    } else {
+        class.ttl
+    };
+    Ok(Decision {
+        slot,
+        next_hop,
+        class,
+        ifindex,
+        tos: tos & !ECN,
+        ttl: if ttl == 0 { DEFAULT_TTL } else { ttl },
+    })
+}
+
+/// RFC 3168, the lower two bits of the TOS byte.
+const ECN: u8 = 0b11;
+
+#[inline(always)]
+fn reason_without_prefix(headers: &Headers) -> Verdict {
+    match headers.family {
+        Family::Ipv4 => reason_v4(headers.destination),
+        Family::Ipv6 => reason_v6(headers.destination),
+    }
+}
+
+/// RFC 1112 and 919 (224.0.0.0/4 and 255.255.255.255), RFC 3927 (169.254.0.0/16).
+#[inline(always)]
+fn reason_v4(destination: Address) -> Verdict {
+    let address = u32::from_be(destination.0[0]);
+    if address >> 28 == 0xe || address == u32::MAX {
+        Verdict::Multicast
+    } else if address >> 16 == 0xa9fe {
+        Verdict::LinkLocal
+    } else {
+        Verdict::NoPrefix
+    }
+}
+
+/// RFC 4291: ff00::/8, fe80::/10.
+#[inline(always)]
+fn reason_v6(destination: Address) -> Verdict {
+    let start = u32::from_be(destination.0[0]);
+    if start >> 24 == 0xff {
+        Verdict::Multicast
+    } else if start >> 22 == 0x3fa {
+        Verdict::LinkLocal
+    } else {
+        Verdict::NoPrefix
+    }
+}

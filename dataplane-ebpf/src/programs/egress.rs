@@ -1,0 +1,129 @@
+//! `adit_egress`: everything that leaves by `adit0` goes to the tunnel of its destination, or is dropped with a reason.
+
+use aya_ebpf::bindings::{
+    BPF_F_DONT_FRAGMENT, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_REDIRECT, TC_ACT_SHOT,
+    bpf_tunnel_key__bindgen_ty_1, bpf_tunnel_key__bindgen_ty_2, bpf_tunnel_key__bindgen_ty_3,
+};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use dataplane_ebpf::decide::{Decision, decide};
+use dataplane_ebpf::layout::{Class, NextHop};
+use dataplane_ebpf::packet::headers::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv6};
+use dataplane_ebpf::packet::{Family, Packet, parse_ethernet};
+use dataplane_ebpf::verdict::Verdict;
+
+use super::log;
+use super::maps::{Maps, count_egress, count_next_hop, log_enabled};
+use super::skb::{Skb, TunnelKey};
+
+#[expect(clippy::cast_possible_truncation, reason = "14")]
+const ETHERNET: u32 = ETHERNET_LENGTH as u32;
+/// All that is read from the packet without a helper: the headers up to the ports.
+#[expect(clippy::cast_possible_truncation, reason = "58")]
+const LINEAR: u32 = (ETHERNET_LENGTH + size_of::<Ipv6>() + 4) as u32;
+const REDIRECT: i32 = TC_ACT_REDIRECT;
+const DROP: i32 = TC_ACT_SHOT;
+
+#[expect(unsafe_code, reason = "the macro exports the symbol")]
+#[classifier]
+fn adit_egress(context: TcContext) -> i32 {
+    let skb = Skb::new(context.skb.skb);
+    let length = skb.length().saturating_sub(ETHERNET);
+    match forward(&skb) {
+        Ok(slot) => {
+            count_next_hop(slot, length);
+            count_egress(Verdict::Forwarded, length);
+            if log_enabled() {
+                log::forwarded(&skb, slot);
+            }
+            REDIRECT
+        }
+        Err(verdict) => {
+            count_egress(verdict, length);
+            if log_enabled() {
+                log::dropped(&skb, verdict);
+            }
+            DROP
+        }
+    }
+}
+
+/// Does everything but count; returns the slot of the next hop whose device takes the packet.
+#[inline(always)]
+fn forward(skb: &Skb) -> Result<u32, Verdict> {
+    if skb.ingress_ifindex() == skb.ifindex() {
+        return Err(Verdict::Looped);
+    }
+    skb.make_linear(LINEAR);
+    let headers = parse_ethernet(skb)?;
+    let decision = decide(&headers, &Maps)?;
+    if decision.class.flags & Class::TUNNEL_KEY != 0 {
+        set_tunnel_key(skb, &decision)?;
+    }
+    if decision.class.flags & Class::INNER_ETHERNET != 0 {
+        store_ethernet(skb, &decision, headers.family)?;
+    }
+    if skb.redirect(decision.ifindex) != REDIRECT {
+        return Err(Verdict::RedirectFailed);
+    }
+    Ok(decision.slot)
+}
+
+/// The kernel wants IPv4 addresses in the host's order and IPv6 ones as on the wire, and the outer family as a flag.
+#[inline(always)]
+fn set_tunnel_key(skb: &Skb, decision: &Decision<'_>) -> Result<(), Verdict> {
+    let next_hop = decision.next_hop;
+    let (remote, local): ([u32; 4], [u32; 4]) = (words(&next_hop.remote), words(&next_hop.local));
+    let outer_ipv6 = next_hop.flags & NextHop::OUTER_IPV6 != 0;
+    let mut key = TunnelKey {
+        tunnel_id: decision.class.vni,
+        __bindgen_anon_1: bpf_tunnel_key__bindgen_ty_1 { remote_ipv6: remote },
+        tunnel_tos: decision.tos,
+        tunnel_ttl: decision.ttl,
+        __bindgen_anon_2: bpf_tunnel_key__bindgen_ty_2 { tunnel_ext: 0 },
+        tunnel_label: next_hop.flow_label,
+        __bindgen_anon_3: bpf_tunnel_key__bindgen_ty_3 { local_ipv6: local },
+    };
+    let mut flags = 0;
+    if outer_ipv6 {
+        flags |= u64::from(BPF_F_TUNINFO_IPV6);
+    } else {
+        key.__bindgen_anon_1.remote_ipv4 = u32::from_be(remote[0]);
+        key.__bindgen_anon_3.local_ipv4 = u32::from_be(local[0]);
+    }
+    if decision.class.flags & Class::DONT_FRAGMENT != 0 {
+        flags |= u64::from(BPF_F_DONT_FRAGMENT);
+    }
+    if decision.class.flags & Class::ZERO_CHECKSUM != 0 {
+        flags |= u64::from(BPF_F_ZERO_CSUM_TX);
+    }
+    if skb.set_tunnel_key(&key, flags) {
+        Ok(())
+    } else {
+        Err(Verdict::TunnelKeyRejected)
+    }
+}
+
+#[inline(always)]
+fn store_ethernet(skb: &Skb, decision: &Decision<'_>, family: Family) -> Result<(), Verdict> {
+    let ethertype = match family {
+        Family::Ipv4 => ETHERTYPE_IPV4,
+        Family::Ipv6 => ETHERTYPE_IPV6,
+    };
+    let header = Ethernet {
+        destination: decision.next_hop.destination_mac,
+        source: decision.class.source_mac,
+        ethertype: ethertype.to_be(),
+    };
+    if skb.store_ethernet(&header) {
+        Ok(())
+    } else {
+        Err(Verdict::StoreFailed)
+    }
+}
+
+/// Words in memory order; the fields lie on word boundaries in the map's value.
+#[inline(always)]
+fn words(address: &[u8; 16]) -> [u32; 4] {
+    bytemuck::cast(*address)
+}

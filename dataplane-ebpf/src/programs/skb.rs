@@ -1,0 +1,159 @@
+//! The kernel's packet: every unsafe access to it, and every helper that takes it, is in this file.
+#![expect(
+    unsafe_code,
+    reason = "reads packets by pointer and calls the kernel's helpers"
+)]
+
+use core::mem::MaybeUninit;
+use core::ptr;
+
+use aya_ebpf::bindings::{__sk_buff, bpf_tunnel_key};
+use aya_ebpf::helpers::generated::{
+    bpf_redirect, bpf_skb_get_tunnel_key, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_set_tunnel_key,
+    bpf_skb_store_bytes,
+};
+use bytemuck::AnyBitPattern;
+use dataplane_ebpf::packet::Packet;
+use dataplane_ebpf::packet::headers::Ethernet;
+
+/// `struct bpf_tunnel_key` with the local address; the kernel tells its age by the size.
+pub(super) type TunnelKey = bpf_tunnel_key;
+
+#[expect(clippy::cast_possible_truncation, reason = "44")]
+const TUNNEL_KEY_SIZE: u32 = {
+    assert!(size_of::<TunnelKey>() == 44);
+    size_of::<TunnelKey>() as u32
+};
+
+/// A packet in a TC program.
+pub(super) struct Skb {
+    raw: *mut __sk_buff,
+}
+
+impl Skb {
+    /// Wraps what the kernel handed to the program.
+    #[inline(always)]
+    pub(super) fn new(raw: *mut __sk_buff) -> Skb {
+        Skb { raw }
+    }
+
+    /// The device that the program is attached to.
+    #[inline(always)]
+    pub(super) fn ifindex(&self) -> u32 {
+        // SAFETY: the kernel's context is valid while the program runs; the verifier checks the field's offset.
+        unsafe { (*self.raw).ifindex }
+    }
+
+    /// The device that the packet came in by, 0 for the node's own.
+    #[inline(always)]
+    pub(super) fn ingress_ifindex(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.raw).ingress_ifindex }
+    }
+
+    /// The ethertype that the kernel took the packet for, in the host's order.
+    #[inline(always)]
+    pub(super) fn protocol(&self) -> u16 {
+        // SAFETY: as in `ifindex`.
+        let protocol = unsafe { (*self.raw).protocol };
+        #[expect(clippy::cast_possible_truncation, reason = "a __be16 in a wider field")]
+        u16::from_be(protocol as u16)
+    }
+
+    /// Makes the first `length` bytes, or all that there are, readable by [`Packet::fixed`]. Without effect where they
+    /// already are, which is nearly always; if the kernel can't, the reads fail and say so.
+    #[inline(always)]
+    pub(super) fn make_linear(&self, length: u32) {
+        let linear = self.data_end() - self.data();
+        let length = length.min(self.length());
+        if linear < length as usize {
+            // SAFETY: the context is valid; the program keeps no packet pointer over this call.
+            let _ = unsafe { bpf_skb_pull_data(self.raw, length) };
+        }
+    }
+
+    /// Writes the Ethernet header; false if the kernel has no memory for a private copy of it.
+    #[inline(always)]
+    pub(super) fn store_ethernet(&self, header: &Ethernet) -> bool {
+        let from = ptr::from_ref(header).cast_mut().cast();
+        // SAFETY: `from` is good for the size of the header, and the helper checks the packet's end.
+        unsafe { bpf_skb_store_bytes(self.raw, 0, from, ETHERNET_SIZE, 0) == 0 }
+    }
+
+    /// Gives the packet its tunnel metadata; false if the kernel refuses the key.
+    #[inline(always)]
+    pub(super) fn set_tunnel_key(&self, key: &TunnelKey, flags: u64) -> bool {
+        let key = ptr::from_ref(key).cast_mut();
+        // SAFETY: the key is initialised to its last byte and as large as said.
+        unsafe { bpf_skb_set_tunnel_key(self.raw, key, TUNNEL_KEY_SIZE, flags) == 0 }
+    }
+
+    /// Whether the packet bears the metadata of a tunnel whose outer family is the flags'.
+    #[inline(always)]
+    pub(super) fn has_tunnel_key(&self, flags: u64) -> bool {
+        let mut key = MaybeUninit::<TunnelKey>::uninit();
+        // SAFETY: the helper fills the key, to its last byte also when it fails.
+        unsafe { bpf_skb_get_tunnel_key(self.raw, key.as_mut_ptr(), TUNNEL_KEY_SIZE, flags) == 0 }
+    }
+
+    /// Sends the packet out by a device; the result is the program's verdict.
+    #[inline(always)]
+    pub(super) fn redirect(&self, ifindex: u32) -> i32 {
+        // SAFETY: takes no pointer.
+        let action = unsafe { bpf_redirect(ifindex, 0) };
+        #[expect(clippy::cast_possible_truncation, reason = "TC_ACT_REDIRECT or TC_ACT_SHOT")]
+        let action = action as i32;
+        action
+    }
+
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.raw).data as usize }
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.raw).data_end as usize }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "14")]
+const ETHERNET_SIZE: u32 = size_of::<Ethernet>() as u32;
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.raw).len }
+    }
+
+    /// From the packet's linear part, see [`Skb::make_linear`].
+    #[inline(always)]
+    fn fixed<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        let start = self.data() + offset;
+        if start + size_of::<T>() > self.data_end() {
+            return None;
+        }
+        // SAFETY: checked against the packet's end, as the verifier proves; any bits make a `T`. BPF loads from packets
+        // need no alignment, or the verifier proves it where the processor does.
+        Some(unsafe { ptr::read(start as *const T) })
+    }
+
+    /// By a helper: the verifier can't follow a pointer whose offset the packet decides through all that a compiler
+    /// makes of it.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "offsets and headers are small")]
+    fn at<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        let to = value.as_mut_ptr().cast();
+        // SAFETY: `to` is good for the size of a `T`, and the helper checks the packet's end.
+        let status = unsafe { bpf_skb_load_bytes(self.raw.cast(), offset as u32, to, size_of::<T>() as u32) };
+        if status != 0 {
+            return None;
+        }
+        // SAFETY: the helper filled it, and any bits make a `T`.
+        Some(unsafe { value.assume_init() })
+    }
+}

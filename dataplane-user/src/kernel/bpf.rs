@@ -1,0 +1,3 @@
+//! BPF: the object, its maps and its programs.
+
+pub mod object;
