@@ -1,3 +1,4 @@
 //! The harness that the tests in `tests/tests` share.
 
+pub mod bpf;
 pub mod random;

@@ -1,0 +1,211 @@
+//! The BPF object loaded into the kernel with maps of its own, to be run on single packets.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, LpmTrie, MapData, PerCpuArray};
+use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader, Pod};
+use dataplane_ebpf::layout::{Class, Counters, Group, NextHop, NextHopState, Target, names};
+use dataplane_user::kernel::bpf::object::object;
+
+/// The program's result that sends a packet out by another device (linux/pkt_cls.h).
+pub const TC_ACT_REDIRECT: u32 = 7;
+/// The program's result that drops a packet.
+pub const TC_ACT_SHOT: u32 = 2;
+/// The program's result that leaves a packet to the next program, -1.
+pub const TC_ACT_UNSPEC: u32 = u32::MAX;
+
+/// Says so and returns true if the test can't run: loading programs takes root's capabilities.
+#[must_use]
+pub fn skipped() -> bool {
+    let skipped = !nix::unistd::geteuid().is_root();
+    if skipped {
+        println!("skipped: loading BPF programs takes root");
+    }
+    skipped
+}
+
+/// What a program made of a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// TC_ACT_….
+    pub action: u32,
+    /// The packet as the program left it.
+    pub packet: Vec<u8>,
+}
+
+/// Fields of the program's context that a run may set (`struct __sk_buff`, linux/bpf.h).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context {
+    /// The device that the packet came in by.
+    pub ingress_ifindex: u32,
+    /// The device it leaves by; 0 is the loopback, of index 1.
+    pub ifindex: u32,
+}
+
+/// The loaded object. Nothing is pinned: all of it goes when this does.
+pub struct Programs {
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Loads both programs.
+    ///
+    /// # Errors
+    /// The kernel's, with the verifier's log.
+    pub fn load(log: bool) -> Result<Programs> {
+        let mut ebpf = EbpfLoader::new()
+            .override_global(names::LOG_ENABLED, &u8::from(log), true)
+            .load(object())
+            .context("loading the object")?;
+        for name in [names::EGRESS_PROGRAM, names::INGRESS_PROGRAM] {
+            program(&mut ebpf, name)?
+                .load()
+                .with_context(|| format!("loading {name}"))?;
+        }
+        Ok(Programs { ebpf })
+    }
+
+    /// Runs a program on one packet.
+    ///
+    /// # Errors
+    /// The kernel's: it takes no packet of fewer than 14 bytes.
+    pub fn run(&mut self, name: &str, packet: &[u8], context: Context) -> Result<Outcome> {
+        let mut output = vec![0; packet.len() + 256];
+        let input = context.to_bytes();
+        let result = program(&mut self.ebpf, name)?.test_run(TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut output),
+            ctx_in: Some(&input),
+            ..TestRunOptions::default()
+        })?;
+        output.truncate(usize::try_from(result.data_size_out)?);
+        Ok(Outcome {
+            action: result.return_value,
+            packet: output,
+        })
+    }
+
+    /// The kernel's account of a program.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn info(&mut self, name: &str) -> Result<ProgramInfo> {
+        Ok(program(&mut self.ebpf, name)?.info()?)
+    }
+
+    /// The maps' names, as the object has them.
+    #[must_use]
+    pub fn map_names(&self) -> Vec<String> {
+        self.ebpf.maps().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// Points an IPv4 prefix somewhere.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_prefix_v4(&mut self, address: [u8; 4], length: u32, target: Target) -> Result<()> {
+        self.trie(names::PREFIXES_V4)?
+            .insert(&Key::new(length, address), target.0, 0)?;
+        Ok(())
+    }
+
+    /// Points an IPv6 prefix somewhere.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_prefix_v6(&mut self, address: [u8; 16], length: u32, target: Target) -> Result<()> {
+        self.trie(names::PREFIXES_V6)?
+            .insert(&Key::new(length, address), target.0, 0)?;
+        Ok(())
+    }
+
+    /// Writes a class.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_class(&mut self, slot: u32, class: &Class) -> Result<()> {
+        self.set(names::CLASSES, slot, bytemuck::cast::<Class, [u32; 8]>(*class))
+    }
+
+    /// Writes a next hop.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_next_hop(&mut self, slot: u32, next_hop: &NextHop) -> Result<()> {
+        self.set(
+            names::NEXT_HOPS,
+            slot,
+            bytemuck::cast::<NextHop, [u32; 16]>(*next_hop),
+        )
+    }
+
+    /// Marks a next hop.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_state(&mut self, slot: u32, state: NextHopState) -> Result<()> {
+        self.set(names::NEXT_HOP_STATES, slot, state.0)
+    }
+
+    /// Writes a group's slot.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_group(&mut self, slot: u32, group: &Group) -> Result<()> {
+        self.set(names::GROUPS, slot, bytemuck::cast::<Group, [u32; 16]>(*group))
+    }
+
+    /// A counter, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn counters(&self, map: &str, index: u32) -> Result<Counters> {
+        let map = self.ebpf.map(map).with_context(|| format!("no map {map}"))?;
+        let counters = PerCpuArray::<&MapData, [u64; 2]>::try_from(map)?;
+        let mut sum = Counters::default();
+        for [packets, bytes] in counters.get(&index, 0)?.iter() {
+            sum.packets += packets;
+            sum.bytes += bytes;
+        }
+        Ok(sum)
+    }
+
+    fn trie<A: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, A, u32>> {
+        let map = self
+            .ebpf
+            .map_mut(name)
+            .with_context(|| format!("no map {name}"))?;
+        Ok(LpmTrie::try_from(map)?)
+    }
+
+    fn set<V: Pod>(&mut self, name: &str, slot: u32, value: V) -> Result<()> {
+        let map = self
+            .ebpf
+            .map_mut(name)
+            .with_context(|| format!("no map {name}"))?;
+        Array::<&mut MapData, V>::try_from(map)?.set(slot, value, 0)?;
+        Ok(())
+    }
+}
+
+impl Context {
+    /// Offsets of the two fields in `struct __sk_buff`; the kernel wants all others that it does not take to be 0.
+    fn to_bytes(self) -> [u8; 44] {
+        const INGRESS_IFINDEX: usize = 36;
+        const IFINDEX: usize = 40;
+        let mut bytes = [0; 44];
+        bytes[INGRESS_IFINDEX..INGRESS_IFINDEX + 4].copy_from_slice(&self.ingress_ifindex.to_ne_bytes());
+        bytes[IFINDEX..IFINDEX + 4].copy_from_slice(&self.ifindex.to_ne_bytes());
+        bytes
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?;
+    let program = <&mut SchedClassifier>::try_from(program)?;
+    ensure!(object().len() > 0, "the object is empty");
+    Ok(program)
+}
