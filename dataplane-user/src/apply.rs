@@ -33,6 +33,15 @@ impl ApplyReport {
             })
     }
 
+    /// How many devices were deleted to be made anew.
+    #[must_use]
+    pub fn recreated(&self) -> usize {
+        let deleted = |(change, outcome): &&(Change, Outcome)| {
+            matches!(outcome, Outcome::Done) && Stage::of(change) == Stage::RecreateLinks
+        };
+        self.outcomes.iter().filter(deleted).count()
+    }
+
     /// How many changes were made.
     #[must_use]
     pub fn done(&self) -> usize {

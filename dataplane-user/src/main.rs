@@ -1,3 +1,25 @@
 //! The `adit` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use dataplane_user::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            // The agent is one thread: kernel handles stay in one network namespace, and futures need not be Send.
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, cli::main(cli))
+        }
+        Err(error) => Err(error.into()),
+    };
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    let message = failure.to_string();
+    if !message.is_empty() {
+        eprintln!("adit: {message}");
+    }
+    ExitCode::from(failure.code as u8)
+}

@@ -21,7 +21,7 @@ use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, VXLAN};
 pub use facts::{NodeFacts, UnderlayPath};
-pub use links::{NetworkLink, PeerLink};
+pub use links::{NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;
 
 /// What the kernel of this node shall hold, and what stands in the way of having all that was declared.
@@ -31,7 +31,7 @@ pub use mtu::overhead;
 #[must_use]
 pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     let mut problems = own_problems(intent, facts);
-    let networks = links::network_links(intent, facts, &mut problems);
+    let networks = links::with_problems(intent, facts, &mut problems);
     let mut target = KernelState::default();
     devices::plan(intent, &networks, &mut target);
     addresses::plan(intent, &mut target);
@@ -64,7 +64,7 @@ fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
         }
     }
     for network in intent.networks() {
-        if network.health {
+        if network.health.is_some() {
             problems.push(Problem::warning(
                 Reason::Unsupported,
                 format!("TunnelNetwork/{}", network.name),

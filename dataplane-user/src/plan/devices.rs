@@ -6,7 +6,7 @@ use crate::model::{KernelState, Link, LinkKind, Owner};
 use crate::net::{LinkName, MacAddr};
 use crate::resource::{Encapsulation, Intent, Network};
 
-use super::{NetworkLink, mtu};
+use super::NetworkLink;
 
 /// The device that attracts the overlay's traffic and carries the node's overlay addresses.
 pub const ANCHOR: &str = "adit0";
@@ -35,7 +35,7 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
         up: true,
     };
     // The anchor's own MTU is a second guard behind the routes': the largest that any network has.
-    let mtu = networks.iter().map(mtu::of_network).max();
+    let mtu = networks.iter().map(NetworkLink::mtu).max();
     target.links.insert(
         LinkName::constant(ANCHOR),
         Link {

@@ -31,8 +31,14 @@ pub struct PeerLink<'a> {
     pub underlay_mtu: Option<u32>,
 }
 
-/// This node's links in all of its networks; problems for the pairs that have none.
-pub(super) fn network_links<'a>(
+/// This node's links in all of its networks.
+#[must_use]
+pub fn network_links<'a>(intent: &'a Intent, facts: &NodeFacts) -> Vec<NetworkLink<'a>> {
+    with_problems(intent, facts, &mut Vec::new())
+}
+
+/// The same, and a problem for each pair that has no link.
+pub(super) fn with_problems<'a>(
     intent: &'a Intent,
     facts: &NodeFacts,
     problems: &mut Vec<Problem>,

@@ -1,7 +1,7 @@
 //! Overlay MTUs: the underlay path's minus the exact overhead.
 
 use crate::net::Family;
-use crate::resource::{Encapsulation, Network};
+use crate::resource::Encapsulation;
 
 use super::{NetworkLink, PeerLink};
 
@@ -28,23 +28,26 @@ const IPV6_MINIMUM: u32 = 1280;
 /// What a link has where nothing is known of it.
 const ETHERNET: u32 = 1500;
 
-/// The MTU of a network on this node: what the manifest says, else the smallest over its links.
-pub(super) fn of_network(links: &NetworkLink<'_>) -> u32 {
-    let network: &Network = links.network;
-    if let Some(mtu) = network.mtu {
-        return mtu;
+impl NetworkLink<'_> {
+    /// The network's MTU on this node in bytes: what the manifest says, else the smallest over its links.
+    #[must_use]
+    pub fn mtu(&self) -> u32 {
+        if let Some(mtu) = self.network.mtu {
+            return mtu;
+        }
+        let smallest = self.peers.iter().map(PeerLink::mtu).min();
+        smallest.unwrap_or_else(|| ETHERNET - overhead(Encapsulation::Geneve, Family::Ipv6)).max(IPV6_MINIMUM)
     }
-    let smallest = links.peers.iter().map(of_link).min();
-    smallest
-        .unwrap_or_else(|| ETHERNET - overhead(Encapsulation::Geneve, Family::Ipv6))
-        .max(IPV6_MINIMUM)
 }
 
-fn of_link(link: &PeerLink<'_>) -> u32 {
-    let outer = Family::of(link.remote);
-    // An IP packet, the outer one, has at most 65,535 bytes (over IPv6 that is the payload's limit; take the smaller).
-    let path = link.underlay_mtu.unwrap_or(ETHERNET).min(65_535);
-    path.saturating_sub(overhead(link.encapsulation, outer))
+impl PeerLink<'_> {
+    /// The largest inner packet in bytes that the underlay path takes in one piece.
+    #[must_use]
+    pub fn mtu(&self) -> u32 {
+        // An outer IP packet has at most 65,535 bytes.
+        let path = self.underlay_mtu.unwrap_or(ETHERNET).min(65_535);
+        path.saturating_sub(overhead(self.encapsulation, Family::of(self.remote)))
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::net::{Family, LinkName};
 use crate::resource::{Intent, Problem, Reason};
 
 use super::links::overlay_address;
-use super::{ANCHOR, NetworkLink, mtu};
+use super::{ANCHOR, NetworkLink};
 
 /// The anchor's gateways. They exist nowhere: through a gateway the kernel keeps one neighbour for all destinations,
 /// without one it makes one for each.
@@ -25,7 +25,7 @@ pub(super) fn plan(
     problems: &mut Vec<Problem>,
 ) {
     for links in networks {
-        let mtu = mtu::of_network(links);
+        let mtu = links.mtu();
         for &prefix in &links.network.prefixes {
             let backstop = Route {
                 owner: Owner::Ours,

@@ -1,0 +1,56 @@
+//! The command line: one file a subcommand.
+
+pub mod exit;
+pub mod places;
+
+mod map;
+mod output;
+mod plan;
+mod run;
+mod status;
+mod uninstall;
+
+use clap::{Parser, Subcommand};
+
+use exit::Failure;
+use places::Places;
+
+/// An eBPF-accelerated tunnel dataplane: one agent per node turns manifests into tunnel devices, BPF programs and
+/// routes, and keeps them so.
+#[derive(Debug, Parser)]
+#[command(name = "adit", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    places: Places,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs this node's agent: loads manifests, makes the kernel hold what they say, watches both.
+    Run(run::Arguments),
+    /// Shows what `run` would change, and changes nothing. Exits with 4 if there is anything.
+    Plan(plan::Arguments),
+    /// Shows the running agent's state.
+    Status(status::Arguments),
+    /// Reads the BPF maps; works without a running agent.
+    Map(map::Arguments),
+    /// Removes everything that Adit made on this node.
+    Uninstall(uninstall::Arguments),
+}
+
+/// Runs the command that the process's arguments name.
+///
+/// # Errors
+/// What it fails with, and the exit code that says so.
+pub async fn main(cli: Cli) -> Result<(), Failure> {
+    let Cli { places, command } = cli;
+    match command {
+        Command::Run(arguments) => run::run(&places, arguments).await,
+        Command::Plan(arguments) => plan::run(&places, &arguments).await,
+        Command::Status(arguments) => status::run(&places, &arguments).await,
+        Command::Map(arguments) => map::run(&places, &arguments),
+        Command::Uninstall(arguments) => uninstall::run(&places, &arguments).await,
+    }
+}

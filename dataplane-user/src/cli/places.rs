@@ -1,0 +1,54 @@
+//! Where an agent keeps its things; each agent on a machine has its own.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::{Args, ValueHint};
+
+use super::exit::{Code, Failure};
+use crate::net::NodeName;
+
+/// Where an agent keeps its things.
+#[derive(Clone, Debug, Args)]
+pub struct Places {
+    /// Keys and what must outlive a reboot
+    #[arg(long, global = true, env = "ADIT_STATE_DIR", default_value = "/var/lib/adit", value_name = "DIR")]
+    #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
+    pub state_dir: PathBuf,
+    /// The agent's socket and lock
+    #[arg(long, global = true, env = "ADIT_RUN_DIR", default_value = "/run/adit", value_name = "DIR")]
+    #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
+    pub run_dir: PathBuf,
+    /// Pinned maps and links, on a BPF file system
+    #[arg(long, global = true, env = "ADIT_BPFFS", default_value = "/sys/fs/bpf/adit", value_name = "DIR")]
+    #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
+    pub bpffs: PathBuf,
+}
+
+/// Which manifests, and which node of theirs this is.
+#[derive(Clone, Debug, Args)]
+pub struct Manifests {
+    /// Manifest files and directories; may be repeated
+    #[arg(short = 'f', long = "file", required = true, value_name = "PATH", num_args = 1..)]
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+    /// Which TunnelNode this is [default: the hostname]
+    #[arg(long, value_name = "NAME", env = "ADIT_NODE")]
+    node: Option<String>,
+}
+
+impl Manifests {
+    /// The node that this is.
+    ///
+    /// # Errors
+    /// When the name, or the hostname, is no valid node name.
+    pub fn node(&self) -> Result<NodeName, Failure> {
+        if let Some(name) = &self.node {
+            return NodeName::new(name).map_err(|error| Failure::new(Code::Error, anyhow!("--node: {error}")));
+        }
+        let hostname = nix::unistd::gethostname()?;
+        let hostname = hostname.to_string_lossy().to_lowercase();
+        NodeName::new(&hostname)
+            .map_err(|error| Failure::new(Code::Error, anyhow!("the hostname: {error}; name the node by --node")))
+    }
+}

@@ -1,0 +1,185 @@
+//! The agent's socket, `adit.sock` in the run directory: one request a connection, a line of JSON each way.
+//!
+//! The serving task waits on accepted connections only and may be aborted at any time: a client that gets no whole
+//! answer says so.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use crate::status::Status;
+
+const SOCKET: &str = "adit.sock";
+const LOCK: &str = "lock";
+/// A request is a short line; whoever sends more is cut off.
+const REQUEST_LIMIT: u64 = 4096;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What can be asked of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Its status.
+    Status,
+}
+
+/// Why the agent can't be asked, or the run directory can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No agent listens.
+    #[error("no agent answers on {}: {source}", .path.display())]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another agent has the run directory.
+    #[error("another agent runs with the run directory {}; give each its own by --run-dir", .0.display())]
+    Locked(PathBuf),
+    /// The answer is no answer.
+    #[error("the agent's answer on {} can't be read: {source}", .path.display())]
+    BadAnswer {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file could not be made.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The run directory, held by one agent at a time; freed when dropped, and by the kernel when the agent dies.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDirectory {
+    /// Makes the directory if there is none, and takes it.
+    ///
+    /// # Errors
+    /// When another agent has it, or it can't be made.
+    pub fn acquire(path: &Path) -> Result<RunDirectory, ControlError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ControlError::File { path, source }
+        };
+        fs::create_dir_all(path).map_err(at(path))?;
+        let lock_path = path.join(LOCK);
+        let lock = File::options().create(true).append(true).open(&lock_path).map_err(at(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(RunDirectory { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(ControlError::Locked(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(at(&lock_path)(source)),
+        }
+    }
+
+    /// Binds the socket, mode 0660; one that a dead agent left is replaced.
+    ///
+    /// # Errors
+    /// When it can't be bound.
+    pub fn listen(&self) -> Result<UnixListener, ControlError> {
+        let path = self.path.join(SOCKET);
+        let at = |source| ControlError::File { path: path.clone(), source };
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(at(source)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(at)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).map_err(at)?;
+        Ok(listener)
+    }
+
+    /// Removes the directory and what an agent put there.
+    ///
+    /// # Errors
+    /// When it can't be removed; a directory that holds other files stays.
+    pub fn remove(self) -> io::Result<()> {
+        for file in [SOCKET, LOCK] {
+            match fs::remove_file(self.path.join(file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Answers requests until aborted.
+pub async fn serve(listener: UnixListener, status: watch::Receiver<Status>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let status = status.clone();
+                tokio::task::spawn_local(async move {
+                    let answered = tokio::time::timeout(TIMEOUT, answer(stream, &status)).await;
+                    if let Ok(Err(error)) = answered {
+                        tracing::debug!("a client of the socket went away: {error}");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!("the socket does not accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, status: &watch::Receiver<Status>) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(reader.take(REQUEST_LIMIT)).read_line(&mut line).await?;
+    let mut answer = match serde_json::from_str(&line) {
+        Ok(Request::Status) => serde_json::to_vec(&*status.borrow()).map_err(io::Error::other)?,
+        Err(error) => serde_json::to_vec(&format!("not a request: {error}")).map_err(io::Error::other)?,
+    };
+    answer.push(b'\n');
+    writer.write_all(&answer).await
+}
+
+/// Asks a running agent for its status.
+///
+/// # Errors
+/// When no agent answers, or not with a status.
+pub async fn status(run_directory: &Path) -> Result<Status, ControlError> {
+    let path = run_directory.join(SOCKET);
+    let stream = UnixStream::connect(&path)
+        .await
+        .map_err(|source| ControlError::NotRunning { path: path.clone(), source })?;
+    let answer = tokio::time::timeout(TIMEOUT, ask(stream, Request::Status)).await;
+    let answer = answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
+    answer
+        .and_then(|answer| serde_json::from_slice(&answer).map_err(io::Error::other))
+        .map_err(|source| ControlError::BadAnswer { path, source })
+}
+
+async fn ask(mut stream: UnixStream, request: Request) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(&request).map_err(io::Error::other)?;
+    line.push(b'\n');
+    stream.write_all(&line).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
+}

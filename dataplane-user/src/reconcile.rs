@@ -1,0 +1,227 @@
+//! The loop: load, plan, observe, diff, apply, observe again. The only file that sees every stage.
+//!
+//! One task runs it. It waits only for an [`Event`]; it may be dropped between any two changes, because the next start
+//! begins with what the kernel holds.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, info, warn};
+
+use crate::apply::{ApplyReport, Outcome, apply};
+use crate::diff::diff;
+use crate::kernel::{Kernel, KernelError};
+use crate::net::{Family, NodeName};
+use crate::plan::{network_links, plan};
+use crate::resource::{Intent, Problem, Reason};
+use crate::source::file::{self, LoadErrors};
+use crate::status::{self, Status};
+
+/// What the loop wakes up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The manifests may have changed.
+    SourceChanged,
+    /// It is time for a full pass, whether or not something happened.
+    Resync,
+    /// The agent shall end; the dataplane stays.
+    Stop,
+}
+
+/// What an agent is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Manifest files and directories.
+    pub paths: Vec<PathBuf>,
+    /// Which node this is.
+    pub node: NodeName,
+}
+
+/// The agent of one node.
+pub struct Agent<K> {
+    kernel: K,
+    config: Config,
+    /// The last good resources, seen from this node.
+    intent: Option<Intent>,
+    /// What is wrong with the newest version of the source.
+    source_problems: Vec<Problem>,
+    status: watch::Sender<Status>,
+    passes: u64,
+}
+
+impl<K: Kernel> Agent<K> {
+    /// An agent that has not loaded anything yet, and where to read its status.
+    pub fn new(kernel: K, config: Config) -> (Agent<K>, watch::Receiver<Status>) {
+        let initial = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: crate::kernel::release(),
+            node: config.node.to_string(),
+            source: status::SourceStatus {
+                paths: config.paths.iter().map(|path| path.display().to_string()).collect(),
+                ..Default::default()
+            },
+            ..Status::default()
+        };
+        let (status, receiver) = watch::channel(initial);
+        let agent = Agent { kernel, config, intent: None, source_problems: Vec::new(), status, passes: 0 };
+        (agent, receiver)
+    }
+
+    /// Runs until told to stop. What the kernel holds then stays.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        self.load();
+        self.pass().await;
+        while let Some(event) = events.recv().await {
+            // What has gathered meanwhile is one wake-up.
+            let mut stop = event == Event::Stop;
+            while let Ok(further) = events.try_recv() {
+                stop |= further == Event::Stop;
+            }
+            if stop {
+                break;
+            }
+            self.load();
+            self.pass().await;
+        }
+        info!("stopping; the dataplane stays as it is");
+    }
+
+    /// Loads the source; a version that can't be taken leaves the one before.
+    fn load(&mut self) {
+        let (intent, problems, message) = match file::load(&self.config.paths) {
+            Ok(resources) => match Intent::new(resources, self.config.node.clone()) {
+                Ok(intent) => (Some(intent), Vec::new(), None),
+                Err(problem) => {
+                    let message = problem.to_string();
+                    (None, vec![problem], Some(message))
+                }
+            },
+            Err(errors) => (None, vec![invalid(&errors)], Some(errors.to_string())),
+        };
+        let known = self.status.borrow().source.error.clone();
+        if let Some(message) = &message
+            && known.as_ref() != Some(message)
+        {
+            let running = if self.intent.is_some() { "the version before goes on" } else { "nothing is changed" };
+            error!("the manifests are not taken, {running}:\n{message}");
+        }
+        if let Some(intent) = intent
+            && self.intent.as_ref() != Some(&intent)
+        {
+            info!(nodes = intent.resources().nodes.len(), "loaded the manifests");
+            self.intent = Some(intent);
+        }
+        self.source_problems = problems;
+        let synced = self.intent.is_some();
+        self.status.send_modify(|status| {
+            status.source.synced = synced;
+            status.source.error = message;
+        });
+    }
+
+    /// One pass over the kernel, if there is anything to go by.
+    async fn pass(&mut self) {
+        self.passes += 1;
+        let started = Instant::now();
+        let mut next = self.status.borrow().clone();
+        let mut problems = self.source_problems.clone();
+        if let Some(intent) = self.intent.clone() {
+            match reconcile(&mut self.kernel, &intent, &mut next).await {
+                Ok(found) => problems.extend(found),
+                Err(failure) => {
+                    error!("the kernel's state can't be read: {failure}");
+                    problems.push(unreadable(&failure));
+                }
+            }
+        }
+        next.pass.number = self.passes;
+        next.pass.duration_us = micros(started.elapsed());
+        next.set_problems(problems);
+        self.announce(&next);
+        self.status.send_replace(next);
+    }
+
+    /// Logs what differs from the last pass; each change of state once.
+    fn announce(&self, next: &Status) {
+        let before = self.status.borrow();
+        for problem in next.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+            warn!(reason = problem.reason, subject = problem.subject, "{}; {}", problem.message, problem.remedy);
+        }
+        for problem in before.problems.iter().filter(|problem| !next.problems.contains(problem)) {
+            info!(reason = problem.reason, subject = problem.subject, "solved: {}", problem.message);
+        }
+        if next.ready != before.ready {
+            info!(ready = next.ready, peers = next.peers.len(), "{}", if next.ready { "ready" } else { "not ready" });
+        }
+    }
+}
+
+/// Leads the kernel to what the intent says; fills in the status and returns the problems.
+async fn reconcile(
+    kernel: &mut impl Kernel,
+    intent: &Intent,
+    status: &mut Status,
+) -> Result<Vec<Problem>, KernelError> {
+    let facts = kernel.facts(&underlay_addresses(intent)).await?;
+    let (target, mut problems) = plan(intent, &facts);
+    status.set_links(intent, &network_links(intent, &facts));
+
+    let observed = kernel.observe().await?;
+    let mut set = diff(&observed, &target);
+    let report = if set.is_empty() {
+        ApplyReport::default()
+    } else {
+        info!(changes = set.changes.len(), "applying");
+        set.changes.iter().for_each(|change| debug!("{change}"));
+        let report = apply(kernel, set).await;
+        log_outcomes(&report);
+        set = diff(&kernel.observe().await?, &target);
+        report
+    };
+    let (pass, found) = status::of_pass(&report, &set);
+    status.pass = pass;
+    problems.extend(found);
+    Ok(problems)
+}
+
+fn log_outcomes(report: &ApplyReport) {
+    for (change, outcome) in &report.outcomes {
+        match outcome {
+            Outcome::Done => debug!("done: {change}"),
+            Outcome::Failed(failure) => warn!("failed: {change}: {failure}"),
+            Outcome::Skipped => warn!("left out after a failure: {change}"),
+        }
+    }
+}
+
+/// The underlay addresses of all peers: the plan wants to know the way to each.
+#[must_use]
+pub fn underlay_addresses(intent: &Intent) -> BTreeSet<IpAddr> {
+    let peers = intent.networks().flat_map(|network| intent.peers(network));
+    peers.flat_map(|peer| Family::BOTH.map(|family| peer.underlay.address(family))).flatten().collect()
+}
+
+fn invalid(errors: &LoadErrors) -> Problem {
+    Problem::error(
+        Reason::SourceInvalid,
+        "manifests".to_owned(),
+        errors.to_string(),
+        "correct them; until then the last good version goes on".to_owned(),
+    )
+}
+
+fn unreadable(failure: &KernelError) -> Problem {
+    Problem::error(
+        Reason::ApplyFailed,
+        "kernel".to_owned(),
+        format!("its state can't be read: {failure}"),
+        "it is tried again at each pass".to_owned(),
+    )
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,237 @@
+//! What the agent says of itself: built after each pass, served on its socket, printed by `adit status`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::apply::{ApplyReport, Outcome};
+use crate::model::{ChangeSet, Conflict};
+use crate::net::Family;
+use crate::resource::{Intent, Problem, Reason, Severity};
+
+/// The agent's state, as `adit status -o json` prints it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// This node's name.
+    pub node: String,
+    /// Source synced, every change applied, nothing left to do, no problem of severity `error`.
+    pub ready: bool,
+    /// Where the manifests come from, and how the last load went.
+    pub source: SourceStatus,
+    /// The last pass.
+    pub pass: PassStatus,
+    /// The networks that this node is a member of.
+    pub networks: Vec<NetworkStatus>,
+    /// The peers that it has links to.
+    pub peers: Vec<PeerStatus>,
+    /// Pairs and families that can't talk, with the reason.
+    pub refused: Vec<RefusedStatus>,
+    /// What is wrong, and what to do.
+    pub problems: Vec<ProblemStatus>,
+}
+
+/// Where the manifests come from, and how the last load went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Files and directories.
+    pub paths: Vec<String>,
+    /// Whether a complete, valid set was ever loaded.
+    pub synced: bool,
+    /// Why the newest version was not taken; the one before goes on.
+    pub error: Option<String>,
+}
+
+/// What a pass did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassStatus {
+    /// Passes so far.
+    pub number: u64,
+    /// Changes that were made in it.
+    pub changed: usize,
+    /// Changes that failed.
+    pub failed: usize,
+    /// Changes that were left out after failures.
+    pub skipped: usize,
+    /// Changes that are still to be made after it.
+    pub residual: usize,
+    /// Devices that it made anew; traffic through them stopped meanwhile.
+    pub recreated: usize,
+    /// Its length in microseconds.
+    pub duration_us: u64,
+}
+
+/// A network, on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    /// Its name.
+    pub name: String,
+    /// Its prefixes.
+    pub prefixes: Vec<String>,
+    /// The overlay MTU of this node in bytes.
+    pub mtu: u32,
+    /// Its VNI.
+    pub vni: u32,
+}
+
+/// A peer, in one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub node: String,
+    /// The network.
+    pub network: String,
+    /// The link's encapsulation.
+    pub encapsulation: String,
+    /// Its underlay address.
+    pub remote: String,
+    /// Ours.
+    pub local: String,
+    /// The link's MTU in bytes.
+    pub mtu: u32,
+}
+
+/// A pair that can't talk in one family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedStatus {
+    /// This node.
+    pub from: String,
+    /// The peer.
+    pub to: String,
+    /// `ipv4` or `ipv6`, of the inner packets.
+    pub family: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemStatus {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// A stable word, such as `Conflict`.
+    pub reason: String,
+    /// What it is about.
+    pub subject: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl From<&Problem> for ProblemStatus {
+    fn from(problem: &Problem) -> ProblemStatus {
+        ProblemStatus {
+            severity: severity_name(problem.severity).to_owned(),
+            reason: problem.reason.name().to_owned(),
+            subject: problem.subject.clone(),
+            message: problem.message.clone(),
+            remedy: problem.remedy.clone(),
+        }
+    }
+}
+
+fn severity_name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+}
+
+impl Status {
+    /// Sets the problems, what they say of refused pairs, and with them whether the node is ready.
+    pub fn set_problems(&mut self, mut problems: Vec<Problem>) {
+        problems.sort();
+        let worst = problems.iter().map(|problem| problem.severity).max();
+        self.ready = self.source.synced && self.pass.residual == 0 && worst != Some(Severity::Error);
+        self.problems = problems.iter().map(ProblemStatus::from).collect();
+        self.refused = problems
+            .iter()
+            .filter_map(|problem| {
+                let refused = problem.refused.as_ref()?;
+                Some(RefusedStatus {
+                    from: refused.from.to_string(),
+                    to: refused.to.to_string(),
+                    family: family_name(refused.family).to_owned(),
+                    reason: problem.message.clone(),
+                })
+            })
+            .collect();
+    }
+
+    /// Sets what the plan says of networks and peers.
+    pub fn set_links(&mut self, intent: &Intent, links: &[crate::plan::NetworkLink<'_>]) {
+        self.node = intent.node().name.to_string();
+        self.networks = links
+            .iter()
+            .map(|link| NetworkStatus {
+                name: link.network.name.to_string(),
+                prefixes: link.network.prefixes.iter().map(ToString::to_string).collect(),
+                mtu: link.mtu(),
+                vni: link.network.vni,
+            })
+            .collect();
+        let peers = links.iter().flat_map(|link| link.peers.iter().map(move |peer| (link.network, peer)));
+        self.peers = peers
+            .map(|(network, peer)| PeerStatus {
+                node: peer.node.name.to_string(),
+                network: network.name.to_string(),
+                encapsulation: peer.encapsulation.to_string(),
+                remote: peer.remote.to_string(),
+                local: peer.local.to_string(),
+                mtu: peer.mtu(),
+            })
+            .collect();
+    }
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ipv4",
+        Family::Ipv6 => "ipv6",
+    }
+}
+
+/// What a pass came to: its figures, and the problems that it met.
+#[must_use]
+pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<Problem>) {
+    let skipped = report.outcomes.iter().filter(|(_, o)| matches!(o, Outcome::Skipped)).count();
+    let mut problems = residual.conflicts.iter().map(conflict).collect::<Vec<_>>();
+    problems.extend(report.failures().map(|(change, error)| {
+        Problem::error(
+            Reason::ApplyFailed,
+            change.to_string(),
+            error.to_string(),
+            "it is tried again at each pass; mend what the kernel complains of".to_owned(),
+        )
+    }));
+    if problems.is_empty() && !residual.is_empty() {
+        problems.extend(residual.changes.iter().map(|change| {
+            Problem::error(
+                Reason::NotConverged,
+                change.to_string(),
+                "every change succeeded, but this is still to be done".to_owned(),
+                "something else may be changing it at the same time; it is tried again at each pass".to_owned(),
+            )
+        }));
+    }
+    let pass = PassStatus {
+        changed: report.done(),
+        failed: report.failures().count(),
+        skipped,
+        residual: residual.changes.len(),
+        recreated: report.recreated(),
+        ..PassStatus::default()
+    };
+    (pass, problems)
+}
+
+fn conflict(conflict: &Conflict) -> Problem {
+    Problem::error(
+        Reason::Conflict,
+        conflict.object.to_string(),
+        format!("something that is not Adit's stands here: {}", conflict.found),
+        "remove or rename it; it is left alone".to_owned(),
+    )
+}
