@@ -1,0 +1,42 @@
+//! `cargo xtask run`: builds `adit` and becomes it.
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+
+use crate::setup::{self, Need};
+use crate::workspace;
+
+/// Build a release `adit` and run it on this node.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What follows `adit`; nothing means `adit run`.
+    #[arg(last = true)]
+    args: Vec<OsString>,
+}
+
+/// Only returns when the agent could not be started: it takes this process's place, so that signals and the exit code
+/// are its own.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    setup::ensure(&[Need::Build])?;
+    let built = workspace::build(&[
+        "build",
+        "--release",
+        "--package",
+        "dataplane-user",
+        "--bin",
+        "adit",
+    ])?;
+    let adit = built
+        .into_iter()
+        .find(|program| program.name == "adit")
+        .context("cargo built no `adit`")?;
+
+    let mut command = Command::new(&adit.path);
+    if args.args.is_empty() {
+        command.arg("run");
+    }
+    let error = command.args(&args.args).exec();
+    Err(error).with_context(|| format!("starting {}", adit.path.display()))
+}

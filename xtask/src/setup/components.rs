@@ -1,0 +1,50 @@
+//! rustfmt and clippy: parts of the toolchain that a minimal installation lacks.
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{child, host, progress};
+
+/// By the program that cargo starts for it.
+const COMPONENTS: [(&str, &str); 2] = [("rustfmt", "cargo-fmt"), ("clippy", "cargo-clippy")];
+
+/// Those that the running cargo's toolchain lacks.
+pub(super) fn missing() -> Vec<&'static str> {
+    // rustup's proxies are on the PATH whether or not the component is there: look beside the real cargo.
+    let beside = env::var_os("CARGO").and_then(|cargo| Some(Path::new(&cargo).parent()?.to_owned()));
+    let rustup = host::find_program("rustup").is_some();
+    let present = |program: &str| {
+        beside
+            .as_ref()
+            .is_some_and(|dir| host::is_executable(&dir.join(program)))
+            || !rustup && host::find_program(program).is_some()
+    };
+    COMPONENTS
+        .iter()
+        .filter(|(_, program)| !present(program))
+        .map(|(component, _)| *component)
+        .collect()
+}
+
+/// Has rustup add them; without rustup, says what to do.
+pub(super) fn install(components: &[&str]) -> Result<()> {
+    let Some(rustup) = host::find_program("rustup") else {
+        bail!(
+            "missing: {}. Install them as your toolchain came (with rustup: `{}`)",
+            components.join(", "),
+            command_line(components)
+        );
+    };
+    progress::say(format_args!("adding {}…", components.join(", ")));
+    let mut command = Command::new(rustup);
+    command.args(["component", "add"]).args(components);
+    child::run(&mut command).with_context(|| format!("`{}`", command_line(components)))?;
+    Ok(())
+}
+
+/// The same as a command for a shell.
+pub(super) fn command_line(components: &[&str]) -> String {
+    format!("rustup component add {}", components.join(" "))
+}

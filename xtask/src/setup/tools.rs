@@ -1,0 +1,191 @@
+//! The programs and libraries of other people that we need: how to tell that they're there, and who packages them.
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Need, linker};
+use crate::{child, host};
+
+/// One of them.
+pub(super) struct Tool {
+    /// For messages: the program's name, or what it is.
+    pub(super) name: &'static str,
+    needs: &'static [Need],
+    /// Debian's packages, blank separated.
+    pub(super) debian: &'static str,
+    /// Fedora's; none if it's not packaged there.
+    pub(super) fedora: Option<&'static str>,
+    present: fn(&'static str) -> bool,
+}
+
+const VM: &[Need] = &[Need::Vm];
+const NETWORK: &[Need] = &[Need::Lab, Need::Test];
+
+/// All of them.
+pub(super) static ALL: [Tool; 14] = [
+    Tool {
+        name: "a Rust compiler with a core library for BPF",
+        needs: &[Need::Build],
+        debian: "rustc-web libstd-rust-web-dev-bpf",
+        fedora: None,
+        present: |_| bpf_comes_prebuilt() || has_bpf_compiler(),
+    },
+    Tool {
+        name: "LLVM 22",
+        needs: &[Need::Build],
+        debian: "llvm-22-dev",
+        fedora: Some("llvm-devel"),
+        present: |_| bpf_comes_prebuilt() || linker::users_own().is_some() || linker::llvm_is_there(),
+    },
+    program(
+        "qemu-system-x86_64",
+        VM,
+        "qemu-system-x86",
+        "qemu-system-x86-core",
+    ),
+    program("depmod", VM, "kmod", "kmod"),
+    program("xz", VM, "xz-utils", "xz"),
+    program("zstd", VM, "zstd", "zstd"),
+    Tool {
+        name: "busybox (a static one)",
+        needs: VM,
+        debian: "busybox-static",
+        fedora: Some("busybox"),
+        present: |_| host::find_program("busybox").is_some_and(|file| host::is_static_program(&file)),
+    },
+    Tool {
+        name: "the keys of Debian's archive",
+        needs: VM,
+        debian: "debian-archive-keyring",
+        fedora: Some("debian-keyring"),
+        present: |_| {
+            let fetched = env::var_os("ADIT_VM_KERNEL_DIR").is_none();
+            !fetched
+                || Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists()
+                || Path::new("/usr/share/keyrings/debian-archive-keyring.pgp").exists()
+        },
+    },
+    Tool {
+        name: "apt-get (or a kernel's folder in ADIT_VM_KERNEL_DIR)",
+        needs: VM,
+        debian: "apt",
+        fedora: Some("apt dpkg"),
+        present: |_| env::var_os("ADIT_VM_KERNEL_DIR").is_some() || host::find_program("apt-get").is_some(),
+    },
+    program("ip", NETWORK, "iproute2", "iproute"),
+    program("nft", NETWORK, "nftables", "nftables"),
+    program("bpftool", NETWORK, "bpftool", "bpftool"),
+    program("tcpdump", NETWORK, "tcpdump", "tcpdump"),
+    program("wg", &[Need::Test], "wireguard-tools", "wireguard-tools"),
+];
+
+const fn program(
+    name: &'static str,
+    needs: &'static [Need],
+    debian: &'static str,
+    fedora: &'static str,
+) -> Tool {
+    Tool {
+        name,
+        needs,
+        debian,
+        fedora: Some(fedora),
+        present: |name| host::find_program(name).is_some(),
+    }
+}
+
+/// Those that one of the needs asks for and that aren't there.
+pub(super) fn missing(needs: &[Need]) -> Vec<&'static Tool> {
+    let wanted = ALL
+        .iter()
+        .filter(|tool| tool.needs.iter().any(|need| needs.contains(need)));
+    wanted.filter(|tool| !(tool.present)(tool.name)).collect()
+}
+
+/// The packages of these tools, each once.
+pub(super) fn packages(tools: &[&Tool], of: impl Fn(&Tool) -> &'static str) -> Vec<&'static str> {
+    let mut all: Vec<&str> = tools
+        .iter()
+        .flat_map(|tool| of(tool).split(' '))
+        .filter(|name| !name.is_empty())
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// With `$ADIT_BPF_OBJECT` nobody compiles for BPF.
+pub(super) fn bpf_comes_prebuilt() -> bool {
+    env::var_os("ADIT_BPF_OBJECT").is_some()
+}
+
+/// Is there `$ADIT_BPF_RUSTC`, Debian's rustc-web, or a nightly toolchain with the standard library's sources?
+fn has_bpf_compiler() -> bool {
+    if let Some(rustc) = env::var_os("ADIT_BPF_RUSTC") {
+        let asked = child::run(Command::new(rustc).args(["--print", "sysroot"]));
+        return asked
+            .is_ok_and(|output| has_bpf_core(Path::new(String::from_utf8_lossy(&output.stdout).trim())));
+    }
+    Path::new("/usr/bin/rustc").exists() && has_bpf_core(Path::new("/usr")) || has_nightly_sources()
+}
+
+fn has_bpf_core(sysroot: &Path) -> bool {
+    let libraries = sysroot.join("lib/rustlib/bpfel-unknown-none/lib");
+    files(&libraries)
+        .iter()
+        .any(|name| name.starts_with("libcore-") && name.ends_with(".rlib"))
+}
+
+fn has_nightly_sources() -> bool {
+    let home = env::var_os("RUSTUP_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".rustup")));
+    let Some(toolchains) = home.map(|home| home.join("toolchains")) else {
+        return false;
+    };
+    let core = |name: &String| {
+        toolchains
+            .join(name)
+            .join("lib/rustlib/src/rust/library/core")
+            .is_dir()
+    };
+    files(&toolchains)
+        .iter()
+        .any(|name| name.starts_with("nightly-") && core(name))
+}
+
+/// The names in a folder; none if it can't be read.
+pub(super) fn files(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_come_sorted_and_once() {
+        let tools: Vec<&Tool> = ALL
+            .iter()
+            .filter(|tool| tool.needs.contains(&Need::Build))
+            .collect();
+        let twice = [tools.clone(), tools].concat();
+        assert_eq!(
+            packages(&twice, |tool| tool.debian),
+            ["libstd-rust-web-dev-bpf", "llvm-22-dev", "rustc-web"]
+        );
+    }
+
+    #[test]
+    fn a_core_library_counts_only_for_bpf() {
+        let sysroot = tempfile::tempdir().unwrap();
+        let libraries = sysroot.path().join("lib/rustlib/bpfel-unknown-none/lib");
+        fs::create_dir_all(&libraries).unwrap();
+        assert!(!has_bpf_core(sysroot.path()));
+        fs::write(libraries.join("libcore-0123.rlib"), "").unwrap();
+        assert!(has_bpf_core(sysroot.path()));
+    }
+}

@@ -1,0 +1,430 @@
+//! `cargo xtask vm`, and `run` for the commands that need a guest: a Debian kernel in QEMU over the host's own files.
+//!
+//! The guest sees the host's root read-only under an overlay, with a fresh /tmp and /run. Each run has two threads
+//! beside the caller's, which copy the command's output; they end with QEMU, which ends with the caller's thread.
+mod accel;
+mod boot;
+mod cpio;
+mod fetch;
+mod initrd;
+mod kernel;
+mod modules;
+mod qemu;
+mod terminal;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use self::accel::{Accel, Choice};
+use self::boot::Boot;
+use self::initrd::Plan;
+pub use self::kernel::KernelName;
+use self::qemu::{Event, Events, Machine, Qemu};
+use self::terminal::RawTerminal;
+use crate::setup::{self, Need};
+use crate::{child, progress, workspace};
+
+/// A guest on KVM that is silent for so long never speaks.
+const KVM_TRIAL: Duration = Duration::from_secs(8);
+/// Emulated boots take seconds; a busy machine may take many times that.
+const BOOT: Duration = Duration::from_secs(180);
+/// What a guest has unless told otherwise.
+const MEMORY_MIB: u32 = 2048;
+/// Variables that the guest gets from the host, beside those that start with `ADIT_`.
+const ENVIRONMENT: [&str; 14] = [
+    "CARGO_HOME",
+    "CARGO_TARGET_DIR",
+    "CI",
+    "COLORTERM",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "NO_COLOR",
+    "PATH",
+    "RUSTUP_HOME",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "TERM",
+    "USER",
+];
+
+/// Boot a Debian kernel over the host's files and run a command, or a shell, on it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The kernel to boot.
+    #[arg(long, value_enum, default_value_t)]
+    kernel: KernelName,
+    /// A folder below /tmp or /run that the guest shall see, too (the current one does anyway).
+    #[arg(long, value_name = "DIR")]
+    bind: Vec<PathBuf>,
+    /// A folder that the guest may write to, as $ADIT_ARTIFACTS.
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// End the command after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// The guest's memory in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB)]
+    memory: u32,
+    /// Give the command a terminal.
+    #[arg(long, short)]
+    tty: bool,
+    /// The command; without one, a shell.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Ends with the command's exit code, or with 125 when it could not be run to its end.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let shell = || vec![env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())];
+    let terminal = args.tty || args.command.is_empty();
+    if terminal && !io::stdin().is_terminal() {
+        bail!("standard input is no terminal: name a command to run, after `--`");
+    }
+    let request = VmRequest {
+        binds: args.bind.clone(),
+        artifacts: args.artifacts.clone(),
+        timeout: args.timeout.map(Duration::from_secs),
+        memory_mib: args.memory,
+        output: if terminal {
+            Output::Terminal
+        } else {
+            Output::Stream
+        },
+        ..VmRequest::new(
+            args.kernel,
+            if args.command.is_empty() {
+                shell()
+            } else {
+                args.command.clone()
+            },
+        )
+    };
+    match boot_and_run(&request) {
+        Ok(outcome) => Ok(ExitCode::from(outcome.code)),
+        Err(error) => {
+            eprintln!("Error: {error:?}");
+            Ok(ExitCode::from(125))
+        }
+    }
+}
+
+/// A command to run on a kernel.
+#[derive(Debug, Clone)]
+pub struct VmRequest {
+    /// The kernel.
+    pub kernel: KernelName,
+    /// The program, found along the PATH of here, and its arguments.
+    pub command: Vec<OsString>,
+    /// Set in the guest, beside what it gets anyway.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Folders below /tmp or /run that the guest shall see, beside the current one, the workspace and the target folder.
+    pub binds: Vec<PathBuf>,
+    /// A folder of the host that the guest may write to, as `$ADIT_ARTIFACTS`.
+    pub artifacts: Option<PathBuf>,
+    /// How long the command may take, the boot not counted; none means as long as it likes.
+    pub timeout: Option<Duration>,
+    /// Where its output goes.
+    pub output: Output,
+    /// The guest's memory in MiB.
+    pub memory_mib: u32,
+}
+
+impl VmRequest {
+    /// A command whose output is streamed, with neither time-out nor anything else unusual.
+    pub fn new(kernel: KernelName, command: Vec<OsString>) -> Self {
+        Self {
+            kernel,
+            command,
+            environment: Vec::new(),
+            binds: Vec::new(),
+            artifacts: None,
+            timeout: None,
+            output: Output::Stream,
+            memory_mib: MEMORY_MIB,
+        }
+    }
+}
+
+/// Where a command's output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// To this process's standard output and error, as it comes.
+    Stream,
+    /// Into the [`Outcome`].
+    Capture,
+    /// Both.
+    StreamAndCapture,
+    /// The command has a terminal: this process's.
+    Terminal,
+}
+
+impl Output {
+    fn streams(self) -> bool {
+        self != Self::Capture
+    }
+
+    fn captures(self) -> bool {
+        matches!(self, Self::Capture | Self::StreamAndCapture)
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its exit code; 128 and the signal's number if a signal ended it.
+    pub code: u8,
+    /// What was captured of its standard output.
+    pub stdout: Vec<u8>,
+    /// What was captured of its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// Runs a command in a guest of its own. An error says why there's no exit code: no QEMU, no kernel, a guest that
+/// panicked or hung; the console's last lines are part of it. What the command leaves running ends with it.
+pub fn boot_and_run(request: &VmRequest) -> Result<Outcome> {
+    setup::ensure(&[Need::Vm])?;
+    let kernel = kernel::locate(request.kernel)?;
+    let boot = boot::prepare(&kernel)?;
+    let directory = env::current_dir().context("the current folder")?;
+    let initrd = initrd::build(
+        &Plan {
+            kernel: &kernel,
+            command: &request.command,
+            environment: &environment(request),
+            directory: &directory,
+            binds: &binds(request, &directory)?,
+            artifacts: request.artifacts.is_some(),
+            terminal: (request.output == Output::Terminal).then(terminal::size),
+        },
+        &boot,
+    )?;
+
+    let start = |accel: Accel, trial: bool| {
+        progress::say(format_args!(
+            "booting Linux {} ({})…",
+            kernel.release,
+            accel.describe()
+        ));
+        Attempt {
+            request,
+            boot: &boot,
+            initrd: &initrd,
+            accel,
+        }
+        .run(trial)
+    };
+    let (accel, trial) = match accel::choose()? {
+        Choice::Settled(accel) => (accel, false),
+        Choice::TryKvm => (Accel::Kvm, true),
+    };
+    if let Some(outcome) = start(accel, trial)? {
+        return Ok(outcome);
+    }
+    progress::say("this host's KVM does not run a guest; emulating from here on");
+    accel::remember(Accel::Tcg)?;
+    start(Accel::Tcg, false)?.context("an emulated guest is no trial")
+}
+
+/// The guest's environment.
+fn environment(request: &VmRequest) -> Vec<(OsString, OsString)> {
+    let wanted = |name: &OsString| {
+        let name = name.to_string_lossy();
+        ENVIRONMENT.contains(&&*name) || name.starts_with("ADIT_")
+    };
+    let mut all: Vec<_> = env::vars_os().filter(|(name, _)| wanted(name)).collect();
+    all.push(("ADIT_VM".into(), "1".into()));
+    all.push(("ADIT_KERNEL".into(), request.kernel.name().into()));
+    if request.artifacts.is_some() {
+        all.push(("ADIT_ARTIFACTS".into(), "/run/adit-vm/artifacts".into()));
+    }
+    all.extend(request.environment.iter().cloned());
+    all
+}
+
+/// The folders that the guest's fresh /tmp and /run would hide.
+fn binds(request: &VmRequest, directory: &Path) -> Result<Vec<PathBuf>> {
+    let target = workspace::target_dir();
+    let mut all = Vec::new();
+    for bind in &request.binds {
+        all.push(
+            bind.canonicalize()
+                .with_context(|| format!("the folder {}", bind.display()))?,
+        );
+    }
+    let implied = [directory, workspace::root(), &target].into_iter();
+    all.extend(implied.filter_map(|dir| dir.canonicalize().ok()));
+    Ok(hidden(all))
+}
+
+/// Those below /tmp and /run, without those inside of others.
+fn hidden(mut dirs: Vec<PathBuf>) -> Vec<PathBuf> {
+    dirs.retain(|dir| dir.starts_with("/tmp") || dir.starts_with("/run"));
+    dirs.sort();
+    dirs.dedup_by(|inner, outer| inner.starts_with(outer));
+    dirs
+}
+
+/// One boot.
+struct Attempt<'a> {
+    request: &'a VmRequest,
+    boot: &'a Boot,
+    initrd: &'a std::fs::File,
+    accel: Accel,
+}
+
+impl Attempt<'_> {
+    /// `Ok(None)`: this was a trial of KVM, and the guest stayed silent.
+    fn run(&self, trial: bool) -> Result<Option<Outcome>> {
+        let terminal = self.request.output == Output::Terminal;
+        let started = Instant::now();
+        let qemu = Qemu::start(&Machine {
+            accel: self.accel,
+            boot: self.boot,
+            initrd: self.initrd,
+            memory_mib: self.request.memory_mib,
+            artifacts: self.request.artifacts.as_deref(),
+            terminal,
+        })?;
+        let mut events = Events::new(qemu.control.try_clone()?);
+        let output = self.copy(qemu.output.try_clone()?, io::stdout());
+        let errors = self.copy(qemu.errors.try_clone()?, io::stderr());
+
+        if trial {
+            let spoke = events.next(Some(started + KVM_TRIAL));
+            if !matches!(spoke, Ok(Some(Event::Init))) {
+                return Ok(None);
+            }
+            accel::remember(Accel::Kvm)?;
+        }
+        let raw = if terminal {
+            Some(RawTerminal::enter()?)
+        } else {
+            None
+        };
+        if terminal {
+            terminal::pass_input(qemu.output.try_clone()?)?;
+        }
+        let ended = self.follow(&mut events, started);
+        drop(raw);
+
+        // The guest's last write was through before it told its exit code: after this, all of it can be read.
+        let console = qemu.stop();
+        let collect =
+            |copier: thread::JoinHandle<Vec<u8>>| copier.join().map_err(|_| anyhow!("copying output failed"));
+        let (stdout, stderr) = (collect(output)?, collect(errors)?);
+        match ended {
+            Ok(code) => Ok(Some(Outcome { code, stdout, stderr })),
+            Err(error) => Err(explain(&error, &console)),
+        }
+    }
+
+    /// Waits for the command's end.
+    fn follow(&self, events: &mut Events, started: Instant) -> Result<u8> {
+        let mut deadline = Some(started + BOOT);
+        let mut ready = false;
+        loop {
+            let event = match events.next(deadline) {
+                Ok(event) => event,
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => {
+                    return Err(error).context("the control port");
+                }
+                Err(_) if ready => {
+                    let limit = self.request.timeout.unwrap_or_default();
+                    bail!("the command did not end within {} s", limit.as_secs());
+                }
+                Err(_) => bail!("the guest did not boot within {} s", BOOT.as_secs()),
+            };
+            match event {
+                Some(Event::Init) => {}
+                Some(Event::Ready(uptime)) => {
+                    ready = true;
+                    deadline = self.request.timeout.map(|limit| Instant::now() + limit);
+                    let waited = started.elapsed().as_secs_f64();
+                    progress::say(format_args!(
+                        "up after {waited:.1} s (the guest counts {uptime:.1} s)"
+                    ));
+                }
+                Some(Event::Exit(code)) => return Ok(code),
+                Some(Event::Failed(why)) => bail!("the guest could not be set up: {why}"),
+                None => bail!("the guest ended before the command did"),
+            }
+        }
+    }
+
+    /// Copies a stream to its end, and returns what is to be captured.
+    fn copy(
+        &self,
+        mut from: impl Read + Send + 'static,
+        mut to: impl Write + Send + 'static,
+    ) -> thread::JoinHandle<Vec<u8>> {
+        let (mut streams, captures) = (self.request.output.streams(), self.request.output.captures());
+        thread::spawn(move || {
+            let mut captured = Vec::new();
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                let data = &buffer[..count];
+                // Whoever stopped reading our output must not stop the command.
+                streams = streams && to.write_all(data).and_then(|()| to.flush()).is_ok();
+                if captures {
+                    captured.extend(data);
+                }
+            }
+            captured
+        })
+    }
+}
+
+/// Adds the console's end, and says so if that shows a panic.
+fn explain(error: &anyhow::Error, console: &str) -> anyhow::Error {
+    let what = match console
+        .lines()
+        .rev()
+        .find_map(|line| line.split_once("Kernel panic - "))
+    {
+        Some((_, panic)) => format!("the guest's kernel panicked ({panic})"),
+        None => format!("{error:#}"),
+    };
+    anyhow!(
+        "{what}; its console ended with:\n{}",
+        child::tail(console.as_bytes(), 40)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hidden_folders_are_bound_and_outer_ones_suffice() {
+        let dirs = [
+            "/tmp/a/target",
+            "/home/x",
+            "/tmp/a",
+            "/run/b",
+            "/tmpfs",
+            "/tmp/ab",
+        ]
+        .map(PathBuf::from);
+        assert_eq!(
+            hidden(dirs.into()),
+            ["/run/b", "/tmp/a", "/tmp/ab"].map(PathBuf::from)
+        );
+    }
+
+    #[test]
+    fn a_panic_is_what_the_error_starts_with() {
+        let console = "[1.0] fine\n[2.0] Kernel panic - not syncing: sysrq triggered crash\n[2.1] CPU: 0\n";
+        let error = explain(&anyhow!("the guest ended"), console).to_string();
+        assert!(error.starts_with("the guest's kernel panicked (not syncing: sysrq triggered crash)"));
+        assert!(error.contains("CPU: 0"));
+        assert!(explain(&anyhow!("hung"), "").to_string().starts_with("hung"));
+    }
+}

@@ -1,0 +1,229 @@
+//! Fetches a Debian kernel with the host's apt, but with a state of its own: needs no root, and leaves the host's
+//! package lists alone.
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::host::{self, Distribution};
+use crate::{child, progress};
+
+const KEYRINGS: [&str; 2] = [
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+];
+
+/// Fetches the suite's generic kernel (the one for clouds lacks 9p) and unpacks it as the folder `into`, which appears
+/// only when it's complete.
+pub(super) fn fetch(suite: &str, into: &Path) -> Result<()> {
+    let beside = into.parent().context("the cache folder has a parent")?;
+    let scratch = tempfile::Builder::new()
+        .prefix(".fetch-")
+        .tempdir_in(beside)
+        .context("a scratch folder")?;
+    let apt = Apt::new(&scratch.path().join("apt"), suite)?;
+    child::run(apt.command("apt-get").arg("update"))?;
+    let packages = kernel_packages(|package| apt.depends(package))?;
+
+    progress::say(format_args!("downloading {}…", packages.join(", ")));
+    let debs = scratch.path().join("debs");
+    let tree = scratch.path().join("tree");
+    fs::create_dir(&debs)?;
+    child::run(
+        apt.command("apt-get")
+            .arg("download")
+            .args(&packages)
+            .current_dir(&debs),
+    )?;
+    for deb in fs::read_dir(&debs)? {
+        child::run(Command::new("dpkg-deb").arg("-x").arg(deb?.path()).arg(&tree))?;
+    }
+    index_modules(&tree)?;
+    fs::rename(&tree, into).with_context(|| format!("moving the kernel to {}", into.display()))
+}
+
+/// Runs depmod, which a package's own script would do at installation.
+fn index_modules(tree: &Path) -> Result<()> {
+    if !tree.join("lib").exists() {
+        symlink("usr/lib", tree.join("lib")).context("linking lib")?;
+    }
+    let depmod = host::find_program("depmod").context("no depmod: run `cargo xtask setup`")?;
+    for release in fs::read_dir(tree.join("lib/modules")).context("the packages brought no modules")? {
+        child::run(
+            Command::new(&depmod)
+                .arg("-b")
+                .arg(tree)
+                .arg(release?.file_name()),
+        )?;
+    }
+    Ok(())
+}
+
+/// The packages that make up the kernel: what linux-image-amd64 depends on, as far as its name carries a version.
+fn kernel_packages(depends: impl Fn(&str) -> Result<String>) -> Result<Vec<String>> {
+    let mut todo = vec!["linux-image-amd64".to_owned()];
+    let mut seen = BTreeSet::new();
+    while let Some(package) = todo.pop() {
+        for dependency in package_names(&depends(&package)?) {
+            if is_kernel_part(dependency) && seen.insert(dependency.to_owned()) {
+                todo.push(dependency.to_owned());
+            }
+        }
+    }
+    if seen.is_empty() {
+        bail!("linux-image-amd64 depends on no kernel");
+    }
+    Ok(seen.into_iter().collect())
+}
+
+/// Since Linux 7 the image, its modules and the common files are packages of their own.
+fn is_kernel_part(package: &str) -> bool {
+    ["linux-image-", "linux-base-", "linux-binary-", "linux-modules-"]
+        .iter()
+        .filter_map(|prefix| package.strip_prefix(prefix))
+        .any(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+/// The names in a `Depends` field, whose entries look like `name:arch (= version) | other`: of alternatives the first.
+fn package_names(depends: &str) -> impl Iterator<Item = &str> {
+    let end = |c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c));
+    depends
+        .split(',')
+        .map(move |entry| entry.trim().split(end).next().unwrap_or_default())
+}
+
+/// apt with one suite of one mirror, and everything that it writes below one folder.
+struct Apt {
+    options: Vec<String>,
+}
+
+impl Apt {
+    fn new(state: &Path, suite: &str) -> Result<Self> {
+        let keyring = KEYRINGS.into_iter().find(|file| Path::new(file).exists());
+        let keyring = keyring.context("no keyring of Debian's archive: install debian-archive-keyring")?;
+        let mirror = mirror()?;
+        for below in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(state.join(below)).context("apt's own folders")?;
+        }
+        let sources = format!("deb [arch=amd64 signed-by={keyring}] {mirror} {suite} main\n");
+        fs::write(state.join("sources.list"), sources).context("apt's own sources.list")?;
+        fs::write(state.join("status"), "").context("apt's own status file")?;
+
+        let dir = state.to_str().context("the cache folder's name is not UTF-8")?;
+        let options = [
+            format!("Dir::State={dir}"),
+            format!("Dir::State::Lists={dir}/lists"),
+            format!("Dir::State::status={dir}/status"),
+            format!("Dir::Cache={dir}/cache"),
+            format!("Dir::Etc::SourceList={dir}/sources.list"),
+            "Dir::Etc::SourceParts=/dev/null".into(),
+            "Dir::Etc::Preferences=/dev/null".into(),
+            "Dir::Etc::PreferencesParts=/dev/null".into(),
+            "APT::Architecture=amd64".into(),
+            "APT::Architectures=amd64".into(),
+            "APT::Sandbox::User=".into(),
+            "Acquire::Languages=none".into(),
+            "Acquire::Retries=3".into(),
+            "Debug::NoLocking=1".into(),
+        ];
+        Ok(Self {
+            options: options.into(),
+        })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("LC_ALL", "C.UTF-8")
+            .arg("-qq")
+            .args(self.options.iter().flat_map(|option| ["-o", option]));
+        command
+    }
+
+    fn depends(&self, package: &str) -> Result<String> {
+        let shown = child::run(
+            self.command("apt-cache")
+                .args(["show", "--no-all-versions", package]),
+        )?;
+        let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let depends = text.lines().find_map(|line| line.strip_prefix("Depends:"));
+        Ok(depends.unwrap_or_default().trim().to_owned())
+    }
+}
+
+/// Where packages come from: `$ADIT_VM_DEBIAN_MIRROR`, else what this Debian host uses for its own release.
+fn mirror() -> Result<String> {
+    if let Ok(mirror) = env::var("ADIT_VM_DEBIAN_MIRROR") {
+        return Ok(mirror);
+    }
+    let host = Distribution::of_host();
+    if host.id != "debian" {
+        bail!(
+            "this host's apt knows no Debian mirror: name one in ADIT_VM_DEBIAN_MIRROR, or a folder with \
+             boot/vmlinuz-RELEASE and lib/modules/RELEASE in ADIT_VM_KERNEL_DIR"
+        );
+    }
+    let shown = child::run(Command::new("apt-get").args(["-qq", "update", "--print-uris"]))?;
+    let uris = String::from_utf8_lossy(&shown.stdout);
+    let found = mirror_among(&uris, &host.codename);
+    found.with_context(|| {
+        format!(
+            "apt has no source for {}: set ADIT_VM_DEBIAN_MIRROR",
+            host.codename
+        )
+    })
+}
+
+/// Picks the mirror out of lines like `'MIRROR/dists/bookworm/InRelease' file 0`.
+fn mirror_among(uris: &str, codename: &str) -> Option<String> {
+    uris.lines().find_map(|line| {
+        let (mirror, rest) = line.strip_prefix('\'')?.split_once("/dists/")?;
+        (rest.split('/').next() == Some(codename)).then(|| mirror.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_out_of_a_depends_field() {
+        let field = "kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb8u2) | linux-initramfs-tool, libc6:amd64";
+        let names: Vec<&str> = package_names(field).collect();
+        assert_eq!(names, ["kmod", "linux-base", "initramfs-tools", "libc6"]);
+    }
+
+    #[test]
+    fn a_split_kernel_is_followed_to_its_parts() {
+        let depends = |package: &str| {
+            Ok(match package {
+                "linux-image-amd64" => "linux-image-7.2.1+deb13-amd64 (= 7.2.1-1)",
+                "linux-image-7.2.1+deb13-amd64" => {
+                    "linux-binary-7.2.1+deb13-amd64 (= 7.2.1-1), linux-modules-7.2.1+deb13-amd64, linux-base (>= 4)"
+                }
+                "linux-modules-7.2.1+deb13-amd64" => "linux-base-7.2.1+deb13-amd64, linux-image-7.2.1+deb13-amd64",
+                _ => "",
+            }
+            .to_owned())
+        };
+        let parts =
+            ["base", "binary", "image", "modules"].map(|part| format!("linux-{part}-7.2.1+deb13-amd64"));
+        assert_eq!(kernel_packages(depends).unwrap(), parts);
+        assert!(kernel_packages(|_| Ok("linux-base".into())).is_err());
+    }
+
+    #[test]
+    fn the_mirror_is_the_one_of_the_hosts_release() {
+        let uris = "'http://m.example/security/dists/bookworm-security/InRelease' a 0\n\
+                    'http://m.example/debian/dists/bookworm/InRelease' b 0\n";
+        assert_eq!(
+            mirror_among(uris, "bookworm").as_deref(),
+            Some("http://m.example/debian")
+        );
+        assert_eq!(mirror_among(uris, "trixie"), None);
+    }
+}

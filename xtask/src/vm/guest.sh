@@ -1,0 +1,39 @@
+# Runs the command in the laid out guest, and tells the host how it ended. Descriptor 8 is the port for that.
+cd /run/adit-vm
+b=/run/adit-vm/busybox
+. ./config
+
+read -r up rest </proc/uptime
+echo "ready $up" >&8
+
+if [ $TERMINAL = yes ]; then
+    $b stty rows $ROWS cols $COLUMNS </dev/hvc0
+    $b setsid -c $b sh ./command </dev/hvc0 >/dev/hvc0 2>&1 8>&-
+    code=$?
+    $b sleep 0.1
+else
+    # A port can be opened only once, so the command gets pipes: it may well open /dev/stderr.
+    $b mkfifo out err
+    $b cat out >/dev/vport*p2 8>&- &
+    out=$!
+    $b cat err >/dev/vport*p3 8>&- &
+    err=$!
+    $b setsid $b sh ./command </dev/null >out 2>err 8>&-
+    code=$?
+    # What it left running would keep the pipes open.
+    for process in /proc/[0-9]*; do
+        process=${process#/proc/}
+        case " 1 $out $err " in
+            *" $process "*) ;;
+            *) kill -9 "$process" ;;
+        esac
+    done 2>/dev/null
+    wait $out $err
+fi
+
+[ $ARTIFACTS = no ] || $b sync -f /run/adit-vm/artifacts
+echo "exit $code" >&8
+# The host ends the machine.
+while :; do
+    $b sleep 60
+done

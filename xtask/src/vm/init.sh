@@ -1,0 +1,76 @@
+#!/bin/busybox sh
+# The guest's first program: loads what the root file system needs, lays the root out, and hands over to guest.sh.
+b=/bin/busybox
+
+fail() {
+    echo "failed $1" >&8
+    echo "adit: $1" >/dev/kmsg
+    $b sleep 2
+    $b reboot -f
+}
+
+$b mount -t proc proc /proc
+$b mount -t sysfs sysfs /sys
+$b mount -t devtmpfs devtmpfs /dev
+exec 8>/dev/kmsg
+. /adit/config
+
+for module in /preload/*.ko; do
+    $b insmod "$module" || fail "cannot load $module"
+done
+waited=0
+until [ -c /dev/vport*p1 ] && [ -c /dev/vport*p3 ]; do
+    [ $waited -lt 500 ] || fail "no port to the host"
+    waited=$((waited + 1))
+    $b sleep 0.02
+done
+exec 8>/dev/vport*p1
+echo init >&8
+
+nine=trans=virtio,version=9p2000.L,msize=131072
+$b mkdir -p /lower /upper /new
+$b mount -t 9p -o ro,$nine,cache=loose root /lower || fail "cannot mount the host's root"
+$b mount -t tmpfs -o size=75%,mode=755 upper /upper
+
+# overlay DIR NUMBER: the host's DIR, with writes kept in memory.
+overlay() {
+    $b mkdir -p "/upper/$2/lower" "/upper/$2/upper" "/upper/$2/work" "/new$1"
+    $b mount --bind "/lower$1" "/upper/$2/lower" &&
+        $b mount -t overlay -o "lowerdir=/upper/$2/lower,upperdir=/upper/$2/upper,workdir=/upper/$2/work,xino=off" \
+            overlay "/new$1" || fail "cannot overlay $1"
+}
+overlay / root
+$b chmod 755 /new
+
+for dir in proc sys dev; do
+    $b mount --move /$dir /new/$dir
+done
+$b mount -t tmpfs -o mode=1777 tmp /new/tmp
+$b mount -t tmpfs -o mode=755 run /new/run
+$b mkdir -p /new/run/netns /new/run/lock /new/run/adit-vm /new/dev/pts /new/dev/shm
+number=0
+while IFS= read -r dir; do
+    number=$((number + 1))
+    overlay "$dir" $number
+done </adit/binds
+
+$b mkdir -p "/new/lib/modules/$RELEASE"
+$b mount --bind "/lower$MODULES" "/new/lib/modules/$RELEASE" || fail "cannot bind the kernel's modules"
+if [ $ARTIFACTS = yes ]; then
+    $b mkdir /new/run/adit-vm/artifacts
+    $b mount -t 9p -o rw,$nine,cache=none artifacts /new/run/adit-vm/artifacts || fail "cannot mount the artifacts"
+fi
+
+$b mount -t devpts -o ptmxmode=666,newinstance devpts /new/dev/pts
+$b mount -t tmpfs -o mode=1777 shm /new/dev/shm
+$b mount -t bpf bpf /new/sys/fs/bpf
+$b mount -t cgroup2 cgroup2 /new/sys/fs/cgroup
+$b mount -t tracefs tracefs /new/sys/kernel/tracing
+$b mount -t debugfs debugfs /new/sys/kernel/debug
+$b ip link set lo up
+echo adit-vm >/new/proc/sys/kernel/hostname
+
+# switch_root removes what it leaves behind, this script's tools included.
+$b cp $b /adit/* /new/run/adit-vm/
+# Not chroot: user namespaces are refused inside of one.
+exec $b switch_root /new /run/adit-vm/busybox sh /run/adit-vm/guest.sh

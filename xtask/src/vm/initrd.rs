@@ -1,0 +1,178 @@
+//! The guest's first root: busybox, the scripts, and what this run is about.
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::boot::Boot;
+use super::cpio::Archive;
+use super::kernel::Kernel;
+use crate::host;
+
+const INIT: &str = include_str!("init.sh");
+const GUEST: &str = include_str!("guest.sh");
+
+/// What one run wants of its guest.
+pub(super) struct Plan<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) command: &'a [OsString],
+    /// The guest's environment and nothing else.
+    pub(super) environment: &'a [(OsString, OsString)],
+    pub(super) directory: &'a Path,
+    /// Folders below /tmp or /run that the guest shall see as well.
+    pub(super) binds: &'a [PathBuf],
+    pub(super) artifacts: bool,
+    /// Rows and columns, if the command talks to a terminal.
+    pub(super) terminal: Option<(u16, u16)>,
+}
+
+/// Writes the archive to a file without a name.
+pub(super) fn build(plan: &Plan, boot: &Boot) -> Result<File> {
+    let busybox = host::find_program("busybox").context("no busybox: run `cargo xtask setup`")?;
+    let mut archive = Archive::default();
+    for dir in ["dev", "proc", "sys"] {
+        archive.directory(dir)?;
+    }
+    archive.device("dev/console", (5, 1))?;
+    archive.file("bin/busybox", 0o755, &fs::read(busybox)?)?;
+    archive.file("init", 0o755, INIT.as_bytes())?;
+    archive.file("adit/guest.sh", 0o644, GUEST.as_bytes())?;
+    archive.file("adit/config", 0o644, config(plan).as_bytes())?;
+    archive.file("adit/binds", 0o644, &bind_lines(plan.binds)?)?;
+    archive.file("adit/command", 0o644, &command_script(plan))?;
+
+    let mut file = tempfile::tempfile().context("a scratch file")?;
+    file.write_all(&archive.finish()?).context("writing the initrd")?;
+    let mut preload =
+        File::open(&boot.preload).with_context(|| format!("reading {}", boot.preload.display()))?;
+    std::io::copy(&mut preload, &mut file).context("writing the initrd")?;
+    Ok(file)
+}
+
+fn config(plan: &Plan) -> String {
+    let answer = |yes: bool| if yes { "yes" } else { "no" };
+    let (rows, columns) = plan.terminal.unwrap_or((24, 80));
+    let modules = quote(plan.kernel.modules.as_os_str());
+    let mut config = String::new();
+    let _ = writeln!(config, "RELEASE={}", plan.kernel.release);
+    let _ = writeln!(config, "MODULES={}", String::from_utf8_lossy(&modules));
+    let _ = writeln!(config, "ARTIFACTS={}", answer(plan.artifacts));
+    let _ = writeln!(
+        config,
+        "TERMINAL={}\nROWS={rows}\nCOLUMNS={columns}",
+        answer(plan.terminal.is_some())
+    );
+    config
+}
+
+fn bind_lines(binds: &[PathBuf]) -> Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    for bind in binds {
+        let bytes = bind.as_os_str().as_bytes();
+        if bytes.contains(&b'\n') {
+            bail!("a folder with a line break in its name: {}", bind.display());
+        }
+        lines.extend(bytes);
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}
+
+/// A script that becomes the command, in its folder and with its environment.
+fn command_script(plan: &Plan) -> Vec<u8> {
+    let mut script = Vec::new();
+    for (name, value) in plan.environment {
+        script.extend([b"export ", name.as_bytes(), b"=", &quote(value), b"\n"].concat());
+    }
+    script.extend([b"cd ", &*quote(plan.directory.as_os_str()), b" || exit 126\nexec"].concat());
+    for word in plan.command {
+        script.push(b' ');
+        script.extend(quote(word));
+    }
+    script.push(b'\n');
+    script
+}
+
+/// Quotes a word for a POSIX shell.
+fn quote(word: &OsStr) -> Vec<u8> {
+    let mut quoted = vec![b'\''];
+    for byte in word.as_bytes() {
+        match byte {
+            b'\'' => quoted.extend(br"'\''"),
+            byte => quoted.push(*byte),
+        }
+    }
+    quoted.push(b'\'');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_what_was_quoted() {
+        for word in [
+            "",
+            "plain",
+            "two words",
+            "it's",
+            "$HOME `id` \\ \"x\"",
+            "line\nbreak",
+            "-n *",
+            "'",
+        ] {
+            let script = [b"printf %s ", &*quote(OsStr::new(word))].concat();
+            let output = Command::new("sh")
+                .arg("-c")
+                .arg(OsStr::from_bytes(&script))
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn the_script_becomes_the_command() {
+        let kernel = Kernel {
+            release: "6.1".into(),
+            image: "/k".into(),
+            modules: "/m".into(),
+        };
+        let plan = Plan {
+            kernel: &kernel,
+            command: &["sh".into(), "-c".into(), "echo \"$PWD $X\"; exit 7".into()],
+            environment: &[
+                ("X".into(), "a 'b'".into()),
+                ("PATH".into(), "/usr/bin:/bin".into()),
+            ],
+            directory: Path::new("/usr"),
+            binds: &[],
+            artifacts: false,
+            terminal: None,
+        };
+        let script = command_script(&plan);
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(OsStr::from_bytes(&script))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(7));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "/usr a 'b'\n");
+    }
+
+    #[test]
+    fn a_folder_with_a_line_break_is_refused() {
+        assert_eq!(
+            bind_lines(&["/tmp/a b".into(), "/run/c".into()]).unwrap(),
+            b"/tmp/a b\n/run/c\n"
+        );
+        assert!(bind_lines(&["/tmp/a\nb".into()]).is_err());
+    }
+}
