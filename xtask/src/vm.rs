@@ -110,7 +110,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match boot_and_run(&request) {
         Ok(outcome) => Ok(ExitCode::from(outcome.code)),
         Err(error) => {
-            eprintln!("Error: {error:?}");
+            eprintln!("Error: {error:#}");
             Ok(ExitCode::from(125))
         }
     }

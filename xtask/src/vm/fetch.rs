@@ -167,7 +167,7 @@ fn mirror() -> Result<String> {
              boot/vmlinuz-RELEASE and lib/modules/RELEASE in ADIT_VM_KERNEL_DIR"
         );
     }
-    let shown = child::run(Command::new("apt-get").args(["-qq", "update", "--print-uris"]))?;
+    let shown = child::run(Command::new("apt-get").args(["update", "--print-uris"]))?;
     let uris = String::from_utf8_lossy(&shown.stdout);
     let found = mirror_among(&uris, &host.codename);
     found.with_context(|| {

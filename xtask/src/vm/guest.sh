@@ -14,9 +14,10 @@ if [ $TERMINAL = yes ]; then
 else
     # A port can be opened only once, so the command gets pipes: it may well open /dev/stderr.
     $b mkfifo out err
-    $b cat out >/dev/vport*p2 8>&- &
+    set -- /dev/vport*p2 /dev/vport*p3
+    $b cat out >"$1" 8>&- &
     out=$!
-    $b cat err >/dev/vport*p3 8>&- &
+    $b cat err >"$2" 8>&- &
     err=$!
     $b setsid $b sh ./command </dev/null >out 2>err 8>&-
     code=$?

@@ -24,7 +24,9 @@ until [ -c /dev/vport*p1 ] && [ -c /dev/vport*p3 ]; do
     waited=$((waited + 1))
     $b sleep 0.02
 done
-exec 8>/dev/vport*p1
+# A redirection alone would take the pattern for a name.
+set -- /dev/vport*p1
+exec 8>"$1"
 echo init >&8
 
 nine=trans=virtio,version=9p2000.L,msize=131072
