@@ -1,4 +1,5 @@
 # Runs the command in the laid out guest, and tells the host how it ended. Descriptor 8 is the port for that.
+# The command's shell is the host's: busybox's own would take its applets for `ip` and `sh`.
 cd /run/adit-vm
 b=/run/adit-vm/busybox
 . ./config
@@ -8,7 +9,7 @@ echo "ready $up" >&8
 
 if [ $TERMINAL = yes ]; then
     $b stty rows $ROWS cols $COLUMNS </dev/hvc0
-    $b setsid -c $b sh ./command </dev/hvc0 >/dev/hvc0 2>&1 8>&-
+    $b setsid -c /bin/sh ./command </dev/hvc0 >/dev/hvc0 2>&1 8>&-
     code=$?
     $b sleep 0.1
 else
@@ -19,7 +20,7 @@ else
     out=$!
     $b cat err >"$2" 8>&- &
     err=$!
-    $b setsid $b sh ./command </dev/null >out 2>err 8>&-
+    $b setsid /bin/sh ./command </dev/null >out 2>err 8>&-
     code=$?
     # What it left running would keep the pipes open.
     for process in /proc/[0-9]*; do

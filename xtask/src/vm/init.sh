@@ -63,6 +63,10 @@ if [ $ARTIFACTS = yes ]; then
     $b mount -t 9p -o rw,$nine,cache=none artifacts /new/run/adit-vm/artifacts || fail "cannot mount the artifacts"
 fi
 
+$b ln -s /proc/self/fd /new/dev/fd
+$b ln -s fd/0 /new/dev/stdin
+$b ln -s fd/1 /new/dev/stdout
+$b ln -s fd/2 /new/dev/stderr
 $b mount -t devpts -o ptmxmode=666,newinstance devpts /new/dev/pts
 $b mount -t tmpfs -o mode=1777 shm /new/dev/shm
 $b mount -t bpf bpf /new/sys/fs/bpf
