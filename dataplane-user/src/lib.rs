@@ -10,3 +10,4 @@ pub mod model;
 pub mod net;
 pub mod plan;
 pub mod resource;
+pub mod source;

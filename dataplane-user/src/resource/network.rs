@@ -1,6 +1,7 @@
 //! An overlay network.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -28,8 +29,8 @@ pub struct Network {
     pub mtu: Option<u32>,
     /// What happens to packets whose inner source the outer one does not carry.
     pub source_protection: SourceProtection,
-    /// Whether health checks are asked for.
-    pub health: bool,
+    /// How next hops are checked; `None`: not at all.
+    pub health: Option<Bfd>,
     /// What happens when every next hop of a prefix is down.
     pub all_down: AllDown,
     /// Outer TTL, 1 … 255.
@@ -83,6 +84,17 @@ pub enum SourceProtection {
     Log,
     /// They are dropped.
     Enforce,
+}
+
+/// Bidirectional forwarding detection, RFC 5880.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// Between two packets, as sent and as asked for; at least a millisecond.
+    pub interval: Duration,
+    /// Intervals without a packet after which the peer is down, 1 … 255.
+    pub multiplier: u8,
+    /// The file with the key of the authentication; an absolute path.
+    pub key_file: Option<String>,
 }
 
 /// What happens when every next hop of a prefix is down.

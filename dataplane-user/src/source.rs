@@ -1,0 +1,8 @@
+//! Where resources come from: manifests in files. A source gives a complete, checked set or an error, never a part.
+
+pub mod file;
+pub mod manifest;
+pub mod watch;
+
+pub use file::{LoadError, LoadErrors, load};
+pub use watch::{Watch, WatchError};

@@ -1,0 +1,151 @@
+//! Manifests in files and directories: the whole set or nothing.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::manifest::{self, ManifestError, ManifestFile};
+use crate::resource::Resources;
+
+/// Why one file gives no manifests.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No paths were given.
+    #[error("no manifests: give a file or a directory of them")]
+    NoPaths,
+    /// A path can't be read.
+    #[error("{path}: can't be read: {source}", path = .path.display())]
+    Unreadable {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that was named holds nothing.
+    #[error("{path}: holds no manifest", path = .0.display())]
+    Empty(PathBuf),
+    /// A manifest is wrong.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+/// All that keeps a set from loading, one a line; never empty.
+#[derive(Debug, thiserror::Error)]
+pub struct LoadErrors(pub Vec<LoadError>);
+
+impl fmt::Display for LoadErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let newline = if index > 0 { "\n" } else { "" };
+            write!(f, "{newline}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Loads the manifests of files and of directories (`*.yaml`, `*.yml`, `*.json`, not of those below).
+///
+/// An empty directory gives empty resources: whoever manages it may be about to fill it.
+///
+/// # Errors
+/// All that is wrong with the whole set. Blocks on file access.
+pub fn load(paths: &[PathBuf]) -> Result<Resources, LoadErrors> {
+    if paths.is_empty() {
+        return Err(LoadErrors(vec![LoadError::NoPaths]));
+    }
+    let mut loader = Loader::default();
+    for path in paths {
+        loader.path(path);
+    }
+    let Loader {
+        files, mut errors, ..
+    } = loader;
+    match manifest::read(&files, errors.is_empty()) {
+        Ok(resources) if errors.is_empty() => Ok(resources),
+        Ok(_) => Err(LoadErrors(errors)),
+        Err(wrong) => {
+            errors.extend(wrong.into_iter().map(LoadError::Manifest));
+            Err(LoadErrors(errors))
+        }
+    }
+}
+
+#[derive(Default)]
+struct Loader {
+    files: Vec<ManifestFile>,
+    errors: Vec<LoadError>,
+    /// A file that several paths lead to is read once.
+    seen: BTreeSet<PathBuf>,
+}
+
+impl Loader {
+    fn path(&mut self, path: &Path) {
+        let listed = fs::metadata(path).and_then(|metadata| {
+            if metadata.is_dir() {
+                manifests_in(path).map(Some)
+            } else {
+                Ok(None)
+            }
+        });
+        match listed {
+            Ok(Some(files)) => files.iter().for_each(|file| self.file(file, false)),
+            Ok(None) => self.file(path, true),
+            Err(source) => self.unreadable(path, source),
+        }
+    }
+
+    /// Reads a file; a `named` one must hold something.
+    fn file(&mut self, path: &Path, named: bool) {
+        let read = fs::canonicalize(path).and_then(|canonical| {
+            if self.seen.insert(canonical) {
+                fs::read_to_string(path).map(Some)
+            } else {
+                Ok(None)
+            }
+        });
+        let text = match read {
+            Ok(Some(text)) => text,
+            Ok(None) => return,
+            Err(source) => return self.unreadable(path, source),
+        };
+        let file = ManifestFile {
+            name: path.display().to_string().into(),
+            text,
+        };
+        if named && manifest::count(&file) == Some(0) {
+            self.errors.push(LoadError::Empty(path.to_owned()));
+        }
+        self.files.push(file);
+    }
+
+    fn unreadable(&mut self, path: &Path, source: io::Error) {
+        self.errors.push(LoadError::Unreadable {
+            path: path.to_owned(),
+            source,
+        });
+    }
+}
+
+/// The manifests of a directory, in order of their names. Hidden and editors' files are none.
+fn manifests_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        // Emacs' `#a.yaml#` and vim's `a.yaml~` and `.a.yaml.swp` end otherwise, as does whatever is being written.
+        let named = path
+            .extension()
+            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
+        // A dangling link is no directory: reading it says so.
+        if named && !hidden && !path.is_dir() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

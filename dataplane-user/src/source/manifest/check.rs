@@ -1,0 +1,105 @@
+//! What manifests must not say against each other.
+
+mod networks;
+mod nodes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+
+use super::document::{Body, Document, Kind};
+use super::error::{Located, ManifestError};
+use super::network::DeclaredNetwork;
+use super::node::DeclaredNode;
+use crate::net::NetworkName;
+use crate::resource::Resources;
+
+/// Checks the whole set and puts it together; errors are added to `errors`.
+///
+/// `complete` is false when some document could not be read at all: then nothing is said about unknown names.
+pub(super) fn check(documents: Vec<Document>, complete: bool, errors: &mut Vec<ManifestError>) -> Resources {
+    let declared = Declared::new(unique(documents, errors), complete);
+    networks::check(&declared, errors);
+    nodes::check(&declared, errors);
+    declared.into_resources()
+}
+
+/// The first of each kind and name; the others are errors.
+fn unique(documents: Vec<Document>, errors: &mut Vec<ManifestError>) -> Vec<Document> {
+    let mut first = BTreeMap::new();
+    let mut kept = Vec::new();
+    for document in documents {
+        let key = (document.kind, document.name.value.clone());
+        if let Some(place) = first.get(&key) {
+            let (kind, name) = (key.0.name(), key.1);
+            let message = format!("a {kind} named `{name}` is already declared at {place}");
+            errors.push(document.name.error(message));
+            continue;
+        }
+        first.insert(key, document.name.place.clone());
+        kept.push(document);
+    }
+    kept
+}
+
+/// All that was read, duplicates left out.
+struct Declared {
+    networks: BTreeMap<NetworkName, DeclaredNetwork>,
+    nodes: Vec<(Located<String>, DeclaredNode)>,
+    /// Names of networks, of refused ones too.
+    names: BTreeSet<String>,
+    complete: bool,
+}
+
+impl Declared {
+    fn new(documents: Vec<Document>, complete: bool) -> Declared {
+        let mut declared = Declared {
+            networks: BTreeMap::new(),
+            nodes: Vec::new(),
+            names: BTreeSet::new(),
+            complete,
+        };
+        for document in documents {
+            if document.kind == Kind::TunnelNetwork {
+                declared.names.insert(document.name.value.clone());
+            }
+            match document.body {
+                Some(Body::Network(network)) => {
+                    declared.networks.insert(network.network.name.clone(), network);
+                }
+                Some(Body::Node(node)) => declared.nodes.push((document.name, node)),
+                None => {}
+            }
+        }
+        declared
+    }
+
+    fn into_resources(self) -> Resources {
+        let networks = self.networks.into_values().map(|declared| declared.network);
+        let nodes = self.nodes.into_iter().map(|(_, declared)| declared.node);
+        Resources {
+            networks: networks.map(|network| (network.name.clone(), network)).collect(),
+            nodes: nodes.map(|node| (node.name.clone(), node)).collect(),
+        }
+    }
+}
+
+/// Items whose key an earlier one has, each with that first one.
+fn duplicates<K: Ord, T: Copy>(items: impl IntoIterator<Item = (K, T)>) -> Vec<(T, T)> {
+    let mut first = BTreeMap::new();
+    let mut found = Vec::new();
+    for (key, item) in items {
+        match first.get(&key) {
+            Some(first) => found.push((item, *first)),
+            None => {
+                first.insert(key, item);
+            }
+        }
+    }
+    found
+}
+
+/// `a, b`.
+fn list(items: impl IntoIterator<Item = impl Display>) -> String {
+    let items = items.into_iter().map(|item| item.to_string());
+    items.collect::<Vec<_>>().join(", ")
+}

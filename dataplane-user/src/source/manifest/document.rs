@@ -1,0 +1,152 @@
+//! The envelope of every manifest: `apiVersion`, `kind`, `metadata`, `spec`.
+
+use super::error::Located;
+use super::network::DeclaredNetwork;
+use super::node::DeclaredNode;
+use super::reader::{Fields, Read, Value};
+use super::suggest::nearest;
+use super::{network, node};
+use crate::net::{NetworkName, NodeName};
+
+const API_VERSION: &str = "adit.dev/v1alpha1";
+
+/// What the API server adds to `metadata` is accepted, so that `kubectl get -o yaml` can be fed back.
+const METADATA: [&str; 14] = [
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "finalizers",
+    "ownerReferences",
+    "managedFields",
+    "selfLink",
+];
+
+/// The kinds of resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    TunnelNetwork,
+    TunnelNode,
+}
+
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::TunnelNetwork, Kind::TunnelNode];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::TunnelNetwork => "TunnelNetwork",
+            Kind::TunnelNode => "TunnelNode",
+        }
+    }
+}
+
+/// A manifest's name and, if that could be read, the rest.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) kind: Kind,
+    pub(super) name: Located<String>,
+    /// `None`: refused, and reported.
+    pub(super) body: Option<Body>,
+}
+
+/// What a manifest declares.
+#[derive(Debug)]
+pub(super) enum Body {
+    Network(DeclaredNetwork),
+    Node(DeclaredNode),
+}
+
+/// Reads one document: one manifest, or a `List` of them as kubectl prints it.
+pub(super) fn read(value: &Value<'_>, documents: &mut Vec<Document>) -> Read<()> {
+    let fields = value.open_map()?;
+    let is = |field: &str, text| fields.get(field).is_some_and(|value| value.is(text));
+    if !(is("apiVersion", "v1") && is("kind", "List")) {
+        documents.push(manifest(value, &fields)?);
+        return Ok(());
+    }
+    let fields = value.map(&["apiVersion", "kind", "metadata", "items"])?;
+    let items = fields.required("items", "a list of manifests", |items| {
+        items.list("a list of manifests")
+    })?;
+    // A refused item is in the report; the others are read all the same.
+    let read = items.iter().map(|item| read(item, documents)).collect::<Vec<_>>();
+    read.into_iter().collect()
+}
+
+fn manifest(value: &Value<'_>, fields: &Fields<'_>) -> Read<Document> {
+    let version = fields.required("apiVersion", &format!("`{API_VERSION}`"), api_version);
+    let kind = fields.required("kind", "the resource's kind", kind);
+    // Without them, other fields mean nothing.
+    version?;
+    let kind = kind?;
+    let fields = value.map(&["apiVersion", "kind", "metadata", "spec", "status"])?;
+    let name = fields.required("metadata", "`metadata.name`", metadata);
+    let spec = fields.required("spec", "what the resource shall be", |spec| Ok(spec.clone()));
+    // A spec without a name is read all the same, so that its errors show in the same run.
+    let text = name.as_ref().map_or("unnamed", |name| name.value.as_str());
+    let body = spec.and_then(|spec| match kind {
+        Kind::TunnelNetwork => {
+            let name = NetworkName::new(text).map_err(|error| value.refuse(error.to_string()))?;
+            network::read(name, &spec).map(Body::Network)
+        }
+        Kind::TunnelNode => {
+            let name = NodeName::new(text).map_err(|error| value.refuse(error.to_string()))?;
+            node::read(name, &spec).map(Body::Node)
+        }
+    });
+    Ok(Document {
+        kind,
+        name: name?,
+        body: body.ok(),
+    })
+}
+
+fn api_version(value: &Value<'_>) -> Read<()> {
+    let text = value.text()?;
+    if text == API_VERSION {
+        return Ok(());
+    }
+    Err(value.refuse(format!(
+        "unknown version `{text}`; this program knows `{API_VERSION}`"
+    )))
+}
+
+fn kind(value: &Value<'_>) -> Read<Kind> {
+    let text = value.text()?;
+    let known = Kind::ALL.into_iter().find(|kind| kind.name() == text);
+    known.ok_or_else(|| {
+        let names = Kind::ALL.map(Kind::name);
+        let near = match nearest(text, &names) {
+            Some(near) => format!("did you mean `{near}`? "),
+            None => String::new(),
+        };
+        value.refuse(format!(
+            "this version has no kind `{text}`; {near}known: {}",
+            names.join(", ")
+        ))
+    })
+}
+
+fn metadata(value: &Value<'_>) -> Read<Located<String>> {
+    let fields = value.map(&METADATA)?;
+    let name = fields.required("name", "the resource's name", |name| {
+        // Nodes' and networks' names follow the same rule.
+        let text = name.parse(|text| NodeName::new(text).map_err(|error| error.to_string()))?;
+        Ok(name.locate(text.to_string()))
+    });
+    for field in ["labels", "annotations"] {
+        let texts = fields.optional(field, |value| {
+            let texts = value.open_map()?;
+            let read = texts.all().map(|text| text.text()).collect::<Vec<_>>();
+            read.into_iter().collect::<Read<Vec<_>>>()
+        });
+        texts?;
+    }
+    name
+}

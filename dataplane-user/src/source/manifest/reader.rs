@@ -1,0 +1,286 @@
+//! Typed reading of trees. Whatever is wrong is reported with its place, and reading goes on with the next field.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use serde_saphyr::Spanned;
+
+use super::error::{Located, ManifestError, Place};
+use super::suggest::hint;
+use super::tree::{Node, Tree};
+
+/// All that is wrong with one file.
+pub(super) struct Report {
+    file: Arc<str>,
+    errors: RefCell<Vec<ManifestError>>,
+}
+
+impl Report {
+    pub(super) fn new(file: Arc<str>) -> Report {
+        Report {
+            file,
+            errors: RefCell::default(),
+        }
+    }
+
+    pub(super) fn into_errors(self) -> Vec<ManifestError> {
+        self.errors.into_inner()
+    }
+}
+
+/// A value is unusable, and the report says why.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported;
+
+/// What reading gives.
+pub(super) type Read<T> = Result<T, Reported>;
+
+/// A value on its way to a type.
+#[derive(Clone)]
+pub(super) struct Value<'a> {
+    report: &'a Report,
+    node: &'a Node,
+    field: String,
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn root(report: &'a Report, node: &'a Node) -> Value<'a> {
+        Value {
+            report,
+            node,
+            field: String::new(),
+        }
+    }
+
+    /// Reports what is wrong with this value.
+    pub(super) fn refuse(&self, message: impl Into<String>) -> Reported {
+        let error = self.locate(()).error(message);
+        self.report.errors.borrow_mut().push(error);
+        Reported
+    }
+
+    /// Puts this value's place to what it became.
+    pub(super) fn locate<T>(&self, value: T) -> Located<T> {
+        Located {
+            value,
+            place: Place {
+                file: Arc::clone(&self.report.file),
+                line: self.node.line,
+                column: self.node.column,
+            },
+            field: self.field.clone(),
+        }
+    }
+
+    /// Whether it is this very text.
+    pub(super) fn is(&self, text: &str) -> bool {
+        matches!(&self.node.tree, Tree::Text(found) if found == text)
+    }
+
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.node.tree, Tree::Text(_))
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.tree, Tree::List(_))
+    }
+
+    pub(super) fn is_integer(&self) -> bool {
+        matches!(self.node.tree, Tree::Integer(_))
+    }
+
+    fn mismatch(&self, expected: &str) -> Reported {
+        let found = self.node.tree.kind();
+        let remedy = match self.node.tree {
+            Tree::Integer(_) | Tree::Float | Tree::Bool(_) if expected == "text" => "; put it in quotes",
+            _ => "",
+        };
+        self.refuse(format!("expected {expected}, found {found}{remedy}"))
+    }
+
+    /// A map, whatever its keys.
+    pub(super) fn open_map(&self) -> Read<Fields<'a>> {
+        let Tree::Map(entries) = &self.node.tree else {
+            return Err(self.mismatch("a map"));
+        };
+        Ok(Fields {
+            value: self.clone(),
+            entries,
+        })
+    }
+
+    /// A map with these keys at most; others are reported, which spoils nothing else.
+    pub(super) fn map(&self, known: &[&str]) -> Read<Fields<'a>> {
+        let fields = self.open_map()?;
+        for (key, _) in fields.entries {
+            if !known.contains(&key.value.as_str()) {
+                let hint = hint(&key.value, known.iter().copied());
+                fields.at_key(key).refuse(format!("unknown field; {hint}"));
+            }
+        }
+        Ok(fields)
+    }
+
+    /// The items of a list.
+    pub(super) fn list(&self, expected: &str) -> Read<Vec<Value<'a>>> {
+        let Tree::List(items) = &self.node.tree else {
+            return Err(self.mismatch(expected));
+        };
+        let value = |(index, node)| Value {
+            report: self.report,
+            node,
+            field: format!("{}[{index}]", self.field),
+        };
+        Ok(items.iter().enumerate().map(value).collect())
+    }
+
+    /// A list, each of whose items is read the same way; all of them are read, also past a bad one.
+    pub(super) fn each<T>(&self, expected: &str, read: impl Fn(&Value<'a>) -> Read<T>) -> Read<Vec<T>> {
+        let items = self.list(expected)?;
+        let read = items.iter().map(read).collect::<Vec<_>>();
+        read.into_iter().collect()
+    }
+
+    pub(super) fn text(&self) -> Read<&'a str> {
+        match &self.node.tree {
+            Tree::Text(text) => Ok(text),
+            _ => Err(self.mismatch("text")),
+        }
+    }
+
+    /// Text in a form of its own; the parser's error is the whole message.
+    pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Read<T> {
+        parse(self.text()?).map_err(|message| self.refuse(message))
+    }
+
+    pub(super) fn boolean(&self) -> Read<bool> {
+        match self.node.tree {
+            Tree::Bool(value) => Ok(value),
+            _ => Err(self.mismatch("true or false")),
+        }
+    }
+
+    /// An integer of a range, which says what the field takes.
+    pub(super) fn integer<T>(&self, range: RangeInclusive<T>) -> Read<T>
+    where
+        T: TryFrom<i128> + PartialOrd + std::fmt::Display,
+    {
+        let expected = || format!("an integer of {} … {}", range.start(), range.end());
+        let Tree::Integer(integer) = self.node.tree else {
+            return Err(self.mismatch(&expected()));
+        };
+        T::try_from(integer)
+            .ok()
+            .filter(|value| range.contains(value))
+            .ok_or_else(|| self.refuse(format!("{integer} is out of range; expected {}", expected())))
+    }
+
+    /// One of some words.
+    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Read<T> {
+        let names = || words.iter().map(|(name, _)| *name);
+        let Tree::Text(text) = &self.node.tree else {
+            let expected = names().collect::<Vec<_>>().join(", ");
+            return Err(self.mismatch(&format!("one of {expected}")));
+        };
+        let known = words.iter().find(|(name, _)| name == text);
+        known.map(|(_, value)| *value).ok_or_else(|| {
+            let hint = hint(text, names());
+            self.refuse(format!("unknown value `{text}`; {hint}"))
+        })
+    }
+}
+
+/// The fields of a map. Fields without a value (`null`) count as absent, as in Kubernetes.
+pub(super) struct Fields<'a> {
+    value: Value<'a>,
+    entries: &'a [(Spanned<String>, Node)],
+}
+
+impl<'a> Fields<'a> {
+    /// A field's value.
+    pub(super) fn get(&self, name: &str) -> Option<Value<'a>> {
+        let (_, node) = self.entries.iter().find(|(key, _)| key.value == name)?;
+        (!matches!(node.tree, Tree::Null)).then(|| self.child(name, node))
+    }
+
+    /// All fields, by name; `null`s too.
+    pub(super) fn all(&self) -> impl Iterator<Item = Value<'a>> {
+        self.entries
+            .iter()
+            .map(|(key, node)| self.child(&key.value, node))
+    }
+
+    /// A field that must be there.
+    pub(super) fn required<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(&Value<'a>) -> Read<T>,
+    ) -> Read<T> {
+        match self.get(name) {
+            Some(value) => read(&value),
+            None => Err(self
+                .child(name, self.value.node)
+                .refuse(format!("missing; give {expected}"))),
+        }
+    }
+
+    /// A field that may be absent.
+    pub(super) fn optional<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Value<'a>) -> Read<T>,
+    ) -> Read<Option<T>> {
+        self.get(name).map(|value| read(&value)).transpose()
+    }
+
+    /// A field with a default.
+    pub(super) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Value<'a>) -> Read<T>) -> Read<T> {
+        self.get(name).map_or(Ok(default), |value| read(&value))
+    }
+
+    fn child(&self, name: &str, node: &'a Node) -> Value<'a> {
+        let field = match self.value.field.as_str() {
+            "" => name.to_owned(),
+            parent => format!("{parent}.{name}"),
+        };
+        Value {
+            report: self.value.report,
+            node,
+            field,
+        }
+    }
+
+    /// Something that is said about a key rather than its value.
+    fn at_key(&self, key: &Spanned<String>) -> KeyPlace<'_> {
+        let field = self.child(&key.value, self.value.node).field;
+        KeyPlace {
+            report: self.value.report,
+            error: ManifestError {
+                place: Place {
+                    file: Arc::clone(&self.value.report.file),
+                    line: key.referenced.line(),
+                    column: key.referenced.column(),
+                },
+                field,
+                message: String::new(),
+            },
+        }
+    }
+}
+
+struct KeyPlace<'a> {
+    report: &'a Report,
+    error: ManifestError,
+}
+
+impl KeyPlace<'_> {
+    fn refuse(self, message: String) {
+        let error = ManifestError {
+            message,
+            ..self.error
+        };
+        self.report.errors.borrow_mut().push(error);
+    }
+}
