@@ -6,6 +6,7 @@ pub mod places;
 mod map;
 mod output;
 mod plan;
+mod privilege;
 mod run;
 mod status;
 mod uninstall;

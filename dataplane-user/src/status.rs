@@ -227,7 +227,9 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
     (pass, problems)
 }
 
-fn conflict(conflict: &Conflict) -> Problem {
+/// The problem that a conflict is.
+#[must_use]
+pub fn conflict(conflict: &Conflict) -> Problem {
     Problem::error(
         Reason::Conflict,
         conflict.object.to_string(),

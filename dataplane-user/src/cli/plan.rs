@@ -1,0 +1,123 @@
+//! `adit plan`: what `run` would change.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::{Code, Failure};
+use super::output::{self, Format};
+use super::places::{Manifests, Places};
+use super::privilege::{self, NET_ADMIN};
+use crate::diff::diff;
+use crate::diff::order::Stage;
+use crate::kernel::{Kernel, LinuxKernel};
+use crate::model::{Change, ChangeSet};
+use crate::reconcile::underlay_addresses;
+use crate::resource::{Intent, Problem};
+use crate::source;
+use crate::status::{ProblemStatus, conflict};
+
+/// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 1 when the
+/// manifests are wrong.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  adit plan -f /etc/adit/manifests\n  adit plan -f new.yaml --node a -o json | jq -r '.changes[].text'")]
+pub struct Arguments {
+    #[command(flatten)]
+    manifests: Manifests,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Serialize)]
+struct Output {
+    node: String,
+    changes: Vec<ChangeOutput>,
+    problems: Vec<ProblemStatus>,
+}
+
+#[derive(Serialize)]
+struct ChangeOutput {
+    action: &'static str,
+    kind: &'static str,
+    text: String,
+}
+
+pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+    let resources = source::load(&arguments.manifests.paths)?;
+    let intent = Intent::new(resources, arguments.manifests.node()?).map_err(|problem| anyhow::anyhow!("{problem}"))?;
+    privilege::require(&[NET_ADMIN])?;
+    let mut kernel = LinuxKernel::open_read_only(&places.bpffs)?;
+    let facts = kernel.facts(&underlay_addresses(&intent)).await?;
+    let (target, mut problems) = crate::plan::plan(&intent, &facts);
+    let set = diff(&kernel.observe().await?, &target);
+    problems.extend(set.conflicts.iter().map(conflict));
+
+    match arguments.output {
+        Format::Json => output::json(&to_output(&intent, &set, &problems))?,
+        Format::Text => print(&set, &problems),
+    }
+    if set.is_empty() { Ok(()) } else { Err(Failure::silent(Code::Changes)) }
+}
+
+fn to_output(intent: &Intent, set: &ChangeSet, problems: &[Problem]) -> Output {
+    let change = |change: &Change| {
+        let (action, kind) = describe(change);
+        ChangeOutput { action, kind, text: change.to_string() }
+    };
+    Output {
+        node: intent.node().name.to_string(),
+        changes: set.changes.iter().map(change).collect(),
+        problems: problems.iter().map(ProblemStatus::from).collect(),
+    }
+}
+
+fn print(set: &ChangeSet, problems: &[Problem]) {
+    for change in &set.changes {
+        let sign = match describe(change).0 {
+            "add" => '+',
+            "delete" => '-',
+            _ => '~',
+        };
+        println!("{sign} {change}");
+    }
+    for problem in problems {
+        println!("! {problem}");
+    }
+    match (set.changes.len(), interruptions(set)) {
+        (0, _) => println!("Nothing to do."),
+        (1, 0) => println!("1 change."),
+        (changes, 0) => println!("{changes} changes."),
+        (changes, anew) => println!("{changes} changes; {anew} devices are made anew, traffic through them stops meanwhile."),
+    }
+}
+
+fn interruptions(set: &ChangeSet) -> usize {
+    set.changes.iter().filter(|change| Stage::of(change) == Stage::RecreateLinks).count()
+}
+
+/// A change's verb and its object's kind.
+fn describe(change: &Change) -> (&'static str, &'static str) {
+    match change {
+        Change::CreateLink(..) => ("add", "link"),
+        Change::ModifyLink(..) | Change::SetLinkUp(..) => ("set", "link"),
+        Change::DeleteLink(..) => ("delete", "link"),
+        Change::CreateAddress(..) => ("add", "address"),
+        Change::ReplaceAddress(..) => ("set", "address"),
+        Change::DeleteAddress(..) => ("delete", "address"),
+        Change::CreateRoute(..) => ("add", "route"),
+        Change::ReplaceRoute(..) => ("set", "route"),
+        Change::DeleteRoute(..) => ("delete", "route"),
+        Change::SetSysctl(..) => ("set", "sysctl"),
+        Change::Attach(..) => ("add", "program"),
+        Change::ReplaceProgram(..) => ("set", "program"),
+        Change::Detach(..) => ("delete", "program"),
+        Change::PutClass(..) => ("set", "class"),
+        Change::DeleteClass(..) => ("delete", "class"),
+        Change::PutNextHop(..) => ("add", "next_hop"),
+        Change::DeleteNextHop(..) => ("delete", "next_hop"),
+        Change::PutGroup(..) => ("add", "group"),
+        Change::DeleteGroup(..) => ("delete", "group"),
+        Change::PutPrefix(..) => ("set", "prefix"),
+        Change::DeletePrefix(..) => ("delete", "prefix"),
+    }
+}

@@ -1,0 +1,57 @@
+//! What the process may do, checked before anything is tried.
+
+use std::fs;
+
+use anyhow::{Context, anyhow};
+
+use super::exit::{Code, Failure};
+
+/// A capability and its number (linux/capability.h).
+#[derive(Clone, Copy, Debug)]
+pub struct Capability(&'static str, u8);
+
+/// Devices, addresses, routes, attaching to TC.
+pub const NET_ADMIN: Capability = Capability("CAP_NET_ADMIN", 12);
+/// Maps and programs.
+pub const BPF: Capability = Capability("CAP_BPF", 39);
+/// Programs that read packets and use helpers.
+pub const PERFMON: Capability = Capability("CAP_PERFMON", 38);
+
+/// Fails, naming the capabilities that are missing and how to get them.
+pub fn require(wanted: &[Capability]) -> Result<(), Failure> {
+    let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
+    let effective = effective(&status).context("/proc/self/status has no CapEff")?;
+    let missing = missing(effective, wanted);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let all = wanted.iter().map(|capability| capability.0).collect::<Vec<_>>().join(" ");
+    Err(Failure::new(
+        Code::Privilege,
+        anyhow!(
+            "missing {}: run as root, or give it AmbientCapabilities={all} in a systemd unit",
+            missing.join(" and ")
+        ),
+    ))
+}
+
+fn effective(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn missing(effective: u64, wanted: &[Capability]) -> Vec<&'static str> {
+    wanted.iter().filter(|capability| effective >> capability.1 & 1 == 0).map(|c| c.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        let effective = effective("Name:\tadit\nCapEff:\t0000000000001000\n").unwrap();
+        assert_eq!(missing(effective, &[NET_ADMIN, BPF, PERFMON]), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(missing(0x1ff_ffff_ffff, &[NET_ADMIN, BPF, PERFMON]), [""; 0]);
+    }
+}

@@ -1,0 +1,120 @@
+//! `adit run`: this node's agent.
+//!
+//! Tasks, all on one thread: the agent's loop, the socket's server, and three that only send events (file watch,
+//! timer, signals). When the loop ends the process does, and the others with it; none holds anything that must be
+//! given back.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+use tracing::warn;
+use tracing_subscriber::EnvFilter;
+
+use super::exit::{Code, Failure};
+use super::places::{Manifests, Places};
+use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
+use crate::control::{self, ControlError, RunDirectory};
+use crate::kernel::LinuxKernel;
+use crate::kernel::bpf::BpfOptions;
+use crate::reconcile::{Agent, Config, Event};
+use crate::source::Watch;
+
+/// Stays in the foreground; ends on SIGINT or SIGTERM and leaves the dataplane forwarding. A new version of the
+/// manifests is taken when it is valid as a whole; SIGHUP loads them at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  adit run -f /etc/adit/manifests --node a\n  adit run -f network.yaml -f nodes.yaml")]
+pub struct Arguments {
+    #[command(flatten)]
+    manifests: Manifests,
+    /// What to log: a level (error, warn, info, debug, trace) or tracing's filter syntax
+    #[arg(long, env = "ADIT_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// Logs what the BPF programs decide, packet by packet (costs speed; shown at level debug)
+    #[arg(long)]
+    log_packets: bool,
+    /// Seconds between full passes, which find what no event tells of
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    resync: u64,
+}
+
+pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Failure> {
+    start_logging(&arguments.log)?;
+    let node = arguments.manifests.node()?;
+    privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
+    let run_directory = RunDirectory::acquire(&places.run_dir).map_err(|error| {
+        let code = if matches!(error, ControlError::Locked(_)) { Code::Refused } else { Code::Error };
+        Failure::new(code, anyhow!(error))
+    })?;
+    let listener = run_directory.listen()?;
+    let options = BpfOptions { bpffs: places.bpffs.clone(), log: arguments.log_packets, ..BpfOptions::default() };
+    let kernel = LinuxKernel::open(options).context("opening the kernel's interfaces")?;
+
+    let (sender, events) = mpsc::channel(64);
+    let config = Config { paths: arguments.manifests.paths, node };
+    send_source_changes(&config, sender.clone());
+    send_resyncs(Duration::from_secs(arguments.resync), sender.clone());
+    send_signals(&sender)?;
+    let (agent, status) = Agent::new(kernel, config);
+    spawn_local(control::serve(listener, status));
+    agent.run(events).await;
+    Ok(())
+}
+
+fn start_logging(filter: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).context("--log")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+fn send_source_changes(config: &Config, sender: mpsc::Sender<Event>) {
+    let mut watch = match Watch::new(&config.paths) {
+        Ok(watch) => watch,
+        Err(error) => {
+            warn!("changes of manifests are only seen by the periodic pass: {error}");
+            return;
+        }
+    };
+    spawn_local(async move {
+        loop {
+            watch.changed().await;
+            if sender.send(Event::SourceChanged).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn send_resyncs(period: Duration, sender: mpsc::Sender<Event>) {
+    spawn_local(async move {
+        loop {
+            tokio::time::sleep(period).await;
+            if sender.send(Event::Resync).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn send_signals(sender: &mpsc::Sender<Event>) -> Result<(), Failure> {
+    let signals = [
+        (SignalKind::interrupt(), Event::Stop),
+        (SignalKind::terminate(), Event::Stop),
+        (SignalKind::hangup(), Event::SourceChanged),
+    ];
+    for (kind, event) in signals {
+        let mut stream = signal(kind).context("listening to signals")?;
+        let sender = sender.clone();
+        spawn_local(async move {
+            while stream.recv().await.is_some() {
+                if sender.send(event).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `adit uninstall`: removes everything of ours, and nothing else.
+
+use std::fs;
+use std::io;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+
+use super::exit::{Code, Failure};
+use super::places::Places;
+use super::privilege::{self, BPF, NET_ADMIN};
+use crate::apply::{Outcome, apply};
+use crate::control::{ControlError, RunDirectory};
+use crate::diff::diff;
+use crate::kernel::{Kernel, LinuxKernel, bpf};
+use crate::model::KernelState;
+
+/// Refuses (8) while an agent runs. Devices, routes, addresses, programs and maps of ours go; what is not ours stays.
+/// Manifests and keys stay unless --purge is given.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  adit uninstall\n  adit uninstall --purge")]
+pub struct Arguments {
+    /// Removes the state directory too, with the keys in it
+    #[arg(long)]
+    purge: bool,
+}
+
+pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+    privilege::require(&[NET_ADMIN, BPF])?;
+    let run_directory = RunDirectory::acquire(&places.run_dir).map_err(|error| match error {
+        ControlError::Locked(_) => {
+            Failure::new(Code::Refused, anyhow!(error).context("stop the agent before uninstalling"))
+        }
+        other => other.into(),
+    })?;
+    let mut kernel = LinuxKernel::open_read_only(&places.bpffs)?;
+    let nothing = KernelState::default();
+    let set = diff(&kernel.observe().await?, &nothing);
+    let report = apply(&mut kernel, set).await;
+    for (change, outcome) in &report.outcomes {
+        match outcome {
+            Outcome::Done => println!("{change}"),
+            Outcome::Failed(error) => eprintln!("adit: {change}: {error}"),
+            Outcome::Skipped => eprintln!("adit: {change}: left out after a failure"),
+        }
+    }
+    let left = diff(&kernel.observe().await?, &nothing);
+    if !left.is_empty() {
+        let left = left.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(Failure::new(Code::Error, anyhow!("could not {left}")));
+    }
+    drop(kernel);
+    bpf::uninstall(&places.bpffs)?;
+    if arguments.purge {
+        match fs::remove_dir_all(&places.state_dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(anyhow!(error).context(format!("removing {}", places.state_dir.display())).into());
+            }
+            _ => {}
+        }
+    }
+    run_directory.remove().with_context(|| format!("removing {}", places.run_dir.display()))?;
+    println!("Nothing of Adit's is left on this node.");
+    Ok(())
+}
