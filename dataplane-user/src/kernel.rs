@@ -2,6 +2,9 @@
 
 pub mod bpf;
 pub mod fake;
+mod linux;
+pub mod netlink;
+pub mod sysctl;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,6 +12,8 @@ use std::net::IpAddr;
 
 use crate::model::{Change, KernelState};
 use crate::plan::NodeFacts;
+
+pub use linux::{LinuxKernel, release};
 
 /// Whatever holds kernel state: a real kernel's namespace, or a fake one in property tests.
 #[expect(

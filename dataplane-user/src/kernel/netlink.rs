@@ -1,0 +1,115 @@
+//! Links, addresses and routes over rtnetlink: reads them whole, changes them in bounded batches, asks for paths.
+//!
+//! No tasks run here: every method sends, awaits its answers with a time-out and returns. A method that fails or is
+//! dropped half-way leaves a socket that the next one replaces, so no late answer is ever taken for another.
+
+mod address;
+mod batch;
+mod dump;
+mod execute;
+mod facts;
+mod link;
+mod message;
+mod route;
+mod socket;
+mod table;
+
+use netlink_packet_route::AddressFamily;
+
+use self::message::Failure;
+use self::socket::Socket;
+pub use self::socket::Stats;
+use self::table::LinkTable;
+use super::KernelError;
+use crate::model::{KernelState, Owner};
+use crate::net::LinkName;
+
+/// A network namespace's links, addresses and routes.
+pub struct Netlink {
+    socket: Socket,
+    links: LinkTable,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's network namespace; needs a tokio runtime with I/O and time. All later
+    /// calls must be polled in that namespace too: a broken socket is replaced by one of the polling thread's.
+    ///
+    /// # Errors
+    /// When the socket can't be made or set up (`NET_ADMIN` is needed for its receive buffer).
+    pub fn open() -> Result<Netlink, KernelError> {
+        let socket = Socket::open().map_err(|error| KernelError::new("open a netlink socket", error))?;
+        Ok(Netlink {
+            socket,
+            links: LinkTable::default(),
+        })
+    }
+
+    /// Adds all links, the addresses on ours, our routes, and foreign routes with one of our metrics to a state.
+    ///
+    /// # Errors
+    /// When any part can't be read whole; the state is then unchanged.
+    pub async fn observe(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
+        let links = self.read_links().await?;
+        let addresses = self
+            .socket
+            .dump(&address::dump(), address::read)
+            .await
+            .map_err(|failure| failure.into_error("list the addresses"))?;
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let table = &self.links;
+            let read = |body: &[u8]| route::read(body, family, table);
+            let found = self.socket.dump(&route::dump(family), read).await;
+            routes.extend(found.map_err(|failure| failure.into_error("list the routes"))?);
+        }
+
+        for address in addresses {
+            let Some(name) = self.links.name(address.index) else {
+                continue;
+            };
+            if links
+                .iter()
+                .any(|link| link.index == address.index && link.link.owner == Owner::Ours)
+            {
+                let key = (name.clone(), address.prefix);
+                state.addresses.insert(key, address.address);
+            }
+        }
+        state
+            .links
+            .extend(links.into_iter().map(|link| (link.name, link.link)));
+        for (key, route) in routes {
+            // Of several routes of one key the kernel uses, replaces and lists the first one first.
+            state.routes.entry(key).or_insert(route);
+        }
+        Ok(())
+    }
+
+    /// The interface index of a link, as of the last call that saw it.
+    #[must_use]
+    pub fn link_index(&self, name: &LinkName) -> Option<u32> {
+        self.links.get(name).map(|entry| entry.index)
+    }
+
+    /// The name of an interface index, as of the last call that saw it.
+    #[must_use]
+    pub fn link_name(&self, index: u32) -> Option<&LinkName> {
+        self.links.name(index)
+    }
+
+    /// What went over the socket so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.socket.stats()
+    }
+
+    async fn read_links(&mut self) -> Result<Vec<link::Observed>, KernelError> {
+        let links = self
+            .socket
+            .dump(&link::dump(), link::read)
+            .await
+            .map_err(|failure: Failure| failure.into_error("list the links"))?;
+        self.links = links.iter().collect();
+        Ok(links)
+    }
+}

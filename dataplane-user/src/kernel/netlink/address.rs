@@ -1,0 +1,98 @@
+//! Addresses: messages that add and delete them, and what a message from the kernel says.
+
+use ipnet::IpNet;
+use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, NlasIterator, parse_ip, parse_u8};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeader, AddressHeaderFlags, AddressMessage, AddressProtocol,
+    AddressScope as RawScope,
+};
+
+use super::message::Request;
+use crate::model::{Address, AddressScope, Owner, PROTOCOL};
+
+const HEADER: usize = 8;
+/// Since Linux 5.18 (linux/if_addr.h).
+const IFA_PROTO: u16 = 11;
+
+/// An address as the kernel says, with its device's index.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) index: u32,
+    pub(super) prefix: IpNet,
+    pub(super) address: Address,
+}
+
+/// Asks for all addresses of both families.
+pub(super) fn dump() -> Request {
+    Request::new(libc::RTM_GETADDR, 0, &AddressMessage::default())
+}
+
+/// Adds an address, marked, refused where it stands. IPv6 ones without duplicate detection, which takes seconds and
+/// finds nobody on a tunnel; the kernel derives their scope from the address.
+pub(super) fn create(index: u32, prefix: IpNet, address: Address) -> Request {
+    let mut message = of_prefix(index, prefix);
+    message.header.scope = match address.scope {
+        AddressScope::Global => RawScope::Universe,
+        AddressScope::Link => RawScope::Link,
+        AddressScope::Host => RawScope::Host,
+    };
+    if prefix.addr().is_ipv6() {
+        message.header.flags = AddressHeaderFlags::Nodad;
+    }
+    let mark = AddressProtocol::from(PROTOCOL);
+    message.attributes.push(AddressAttribute::Protocol(mark));
+    Request::new(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message)
+}
+
+/// Deletes an address.
+pub(super) fn delete(index: u32, prefix: IpNet) -> Request {
+    Request::new(libc::RTM_DELADDR, 0, &of_prefix(index, prefix))
+}
+
+/// What an `RTM_NEWADDR` says; nothing for families other than IP.
+pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
+    let header = AddressHeader::parse(body)?;
+    if !matches!(header.family, AddressFamily::Inet | AddressFamily::Inet6) {
+        return Ok(None);
+    }
+    let mut local = None;
+    let mut peer = None;
+    let mut owner = Owner::Foreign;
+    for attribute in NlasIterator::new(&body[HEADER..]) {
+        let attribute = attribute?;
+        let value = attribute.value();
+        match attribute.kind() {
+            libc::IFA_LOCAL => local = Some(parse_ip(value)?),
+            libc::IFA_ADDRESS => peer = Some(parse_ip(value)?),
+            IFA_PROTO if parse_u8(value)? == PROTOCOL => owner = Owner::Ours,
+            _ => {}
+        }
+    }
+    // Without a peer IPv6 has no IFA_LOCAL.
+    let Some(own) = local.or(peer) else {
+        return Ok(None);
+    };
+    let prefix = IpNet::new(own, header.prefix_len)
+        .map_err(|_| DecodeError::from(format!("address {own} with prefix length {}", header.prefix_len)))?;
+    let scope = match header.scope {
+        RawScope::Link => AddressScope::Link,
+        RawScope::Host => AddressScope::Host,
+        _ => AddressScope::Global,
+    };
+    Ok(Some(Observed {
+        index: header.index,
+        prefix,
+        address: Address { owner, scope },
+    }))
+}
+
+fn of_prefix(index: u32, prefix: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = super::route::family(prefix.addr());
+    message.header.prefix_len = prefix.prefix_len();
+    message.header.index = index;
+    message.attributes.push(AddressAttribute::Local(prefix.addr()));
+    message.attributes.push(AddressAttribute::Address(prefix.addr()));
+    message
+}

@@ -1,0 +1,283 @@
+//! Changes to requests, in as few sends as their order allows.
+//!
+//! Links go by index, and only those that bear our mark are touched: a change of a link that this very slice creates
+//! waits until its creation was acked and its index and mark were read back.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::batch::Answer;
+use super::message::{Failure, Request};
+use super::route::Mode;
+use super::table::Entry;
+use super::{Netlink, address, link, route};
+use crate::kernel::KernelError;
+use crate::model::{Change, RouteKey, RouteKind};
+use crate::net::LinkName;
+
+type Outcome = Result<(), KernelError>;
+
+impl Netlink {
+    /// Executes changes of links, addresses and routes in order, going on past refusals; one result a change. Deleting
+    /// what is gone is no error. Where the way to the kernel fails, whatever was not acked gets that error.
+    pub async fn execute(&mut self, changes: &[Change]) -> Vec<Outcome> {
+        let mut run = Run {
+            changes,
+            outcomes: changes.iter().map(|_| Ok(())).collect(),
+            queue: Vec::new(),
+            absent: BTreeSet::new(),
+            lost: None,
+        };
+        for place in 0..changes.len() {
+            self.plan(&mut run, place).await;
+        }
+        while !run.queue.is_empty() {
+            self.flush(&mut run).await;
+        }
+        run.outcomes
+    }
+
+    /// Queues one change; first flushes the queue where the change needs a link that is not known yet.
+    async fn plan(&mut self, run: &mut Run<'_>, place: usize) {
+        let change = &run.changes[place];
+        if let Some(name) = link_of(change)
+            && self.links.get(name).is_none()
+            && !run.absent.contains(name)
+        {
+            for name in run.changes[place..]
+                .iter()
+                .filter_map(link_of)
+                .collect::<BTreeSet<_>>()
+            {
+                if self.links.get(name).is_none() && !run.absent.contains(name) {
+                    run.push(place, link::find(name), Role::Find(name.clone()));
+                }
+            }
+            // What follows a creation is queued by the first flush and need not be awaited.
+            self.flush(run).await;
+        }
+        if let Some(failure) = &run.lost {
+            run.outcomes[place] = Err(failure.again().into_error(change.to_string()));
+            return;
+        }
+        match self.requests(change) {
+            Ok(requests) => {
+                for (request, role) in requests {
+                    run.push(place, request, role);
+                }
+            }
+            Err(error) => run.outcomes[place] = Err(KernelError::new(change.to_string(), error)),
+        }
+        match change {
+            Change::CreateLink(name, _) => {
+                self.links.remove(name);
+                run.absent.remove(name);
+            }
+            Change::DeleteLink(name, _) => self.links.remove(name),
+            _ => {}
+        }
+    }
+
+    /// The requests of a change; none where it is done already.
+    fn requests(&self, change: &Change) -> io::Result<Vec<(Request, Role)>> {
+        let one = |request| vec![(request, Role::Do)];
+        Ok(match change {
+            Change::CreateLink(name, link) => {
+                let create = link::create(name, link)
+                    .ok_or_else(|| unsupported("no kind of link that is made here"))?;
+                vec![(create, Role::Do), (link::find(name), Role::Find(name.clone()))]
+            }
+            Change::ModifyLink(name, patch) => {
+                let index = self.ours(name)?.ok_or_else(no_link)?.index;
+                let mode = patch
+                    .generates_addresses
+                    .map(|on| link::set_generates_addresses(index, on));
+                let requests = link::modify(index, patch).map(|request| (request, Role::Do));
+                requests
+                    .into_iter()
+                    .chain(mode.map(|request| (request, Role::SetMode)))
+                    .collect()
+            }
+            Change::SetLinkUp(name) => one(link::set_up(self.ours(name)?.ok_or_else(no_link)?.index)),
+            Change::DeleteLink(name, _) => match self.ours(name)? {
+                Some(entry) => vec![(link::delete(entry.index), Role::Delete)],
+                None => Vec::new(),
+            },
+            Change::CreateAddress(name, prefix, value) => {
+                let index = self.ours(name)?.ok_or_else(no_link)?.index;
+                one(address::create(index, *prefix, *value))
+            }
+            Change::ReplaceAddress(name, prefix, value) => {
+                // The kernel never changes the scope of an address that stands.
+                let index = self.ours(name)?.ok_or_else(no_link)?.index;
+                let create = (address::create(index, *prefix, *value), Role::Do);
+                vec![(address::delete(index, *prefix), Role::Delete), create]
+            }
+            Change::DeleteAddress(name, prefix) => match self.ours(name)? {
+                Some(entry) => vec![(address::delete(entry.index, *prefix), Role::Delete)],
+                None => Vec::new(),
+            },
+            Change::CreateRoute(key, value) => one(self.route(Mode::Create, key, &value.kind)?),
+            Change::ReplaceRoute(key, value) => one(self.route(Mode::Replace, key, &value.kind)?),
+            Change::DeleteRoute(key, _) => vec![(route::delete(key), Role::Delete)],
+            _ => return Err(unsupported("not a netlink change")),
+        })
+    }
+
+    fn route(&self, mode: Mode, key: &RouteKey, kind: &RouteKind) -> io::Result<Request> {
+        let index = match kind {
+            RouteKind::Gateway { link, .. } => Some(self.links.get(link).ok_or_else(no_link)?.index),
+            _ => None,
+        };
+        route::write(mode, key, kind, index).ok_or_else(|| unsupported("no kind of route that is made here"))
+    }
+
+    /// A link of this name, `None` where there is none, an error where it is not ours.
+    fn ours(&self, name: &LinkName) -> io::Result<Option<Entry>> {
+        match self.links.get(name) {
+            Some(entry) if !entry.ours => {
+                let text = format!("link {name} is not ours");
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+            }
+            entry => Ok(entry),
+        }
+    }
+
+    /// Sends the queue. What links just created still lack is queued anew.
+    async fn flush(&mut self, run: &mut Run<'_>) {
+        let queue = std::mem::take(&mut run.queue);
+        let (tags, requests): (Vec<_>, Vec<_>) = queue
+            .into_iter()
+            .map(|queued| ((queued.place, queued.role), queued.request))
+            .unzip();
+        let answers = self.socket.exchange(&requests).await;
+        for ((place, role), answer) in tags.into_iter().zip(answers) {
+            match role {
+                Role::Find(name) => self.found(run, place, name, answer),
+                role => run.settle(place, &role, answer),
+            }
+        }
+    }
+
+    /// Takes the answer to the search for a link.
+    fn found(&mut self, run: &mut Run<'_>, place: usize, name: LinkName, answer: Answer) {
+        let body = match answer {
+            Ok(bodies) => bodies.into_iter().next(),
+            Err(Failure::Refused { .. }) => None,
+            Err(failure) => {
+                run.lose(&failure);
+                return run.settle(place, &Role::Do, Err(failure));
+            }
+        };
+        // A search by name also finds alternative names.
+        let link = body
+            .and_then(|body| link::read(&body).ok().flatten())
+            .filter(|link| link.name == name);
+        let Some(found) = link else {
+            run.absent.insert(name);
+            return;
+        };
+        self.links.insert(&found);
+        let Change::CreateLink(_, link) = &run.changes[place] else {
+            return;
+        };
+        if run.outcomes[place].is_ok() {
+            let request = link::set_generates_addresses(found.index, link.generates_addresses);
+            run.push(place, request, Role::SetMode);
+        }
+    }
+}
+
+/// A slice of changes under way.
+struct Run<'a> {
+    changes: &'a [Change],
+    outcomes: Vec<Outcome>,
+    queue: Vec<Queued>,
+    /// Links that were looked for in vain.
+    absent: BTreeSet<LinkName>,
+    /// Why nothing more is sent.
+    lost: Option<Failure>,
+}
+
+struct Queued {
+    place: usize,
+    request: Request,
+    role: Role,
+}
+
+/// What a request's answer means.
+enum Role {
+    /// Only yes will do.
+    Do,
+    /// What is gone already is as good.
+    Delete,
+    /// Sets `addrgenmode`: a link without IPv6 generates no addresses.
+    SetMode,
+    /// Looks for a link.
+    Find(LinkName),
+}
+
+impl Run<'_> {
+    fn push(&mut self, place: usize, request: Request, role: Role) {
+        self.queue.push(Queued { place, request, role });
+    }
+
+    fn lose(&mut self, failure: &Failure) {
+        self.lost.get_or_insert_with(|| failure.again());
+    }
+
+    /// Writes down the outcome of a change's request; the first failure stays.
+    fn settle(&mut self, place: usize, role: &Role, answer: Answer) {
+        let Err(failure) = answer else {
+            return;
+        };
+        if matches!(failure, Failure::Lost(_)) {
+            self.lose(&failure);
+        }
+        let fine = match role {
+            Role::Do | Role::Find(_) => false,
+            Role::Delete => matches!(
+                failure.errno(),
+                Some(libc::ENODEV | libc::EADDRNOTAVAIL | libc::ESRCH)
+            ),
+            Role::SetMode => failure.errno() == Some(libc::EAFNOSUPPORT),
+        };
+        if fine || self.outcomes[place].is_err() {
+            return;
+        }
+        let mut context = self.changes[place].to_string();
+        let creates = matches!(
+            self.changes[place],
+            Change::CreateLink(..) | Change::CreateAddress(..) | Change::CreateRoute(..)
+        );
+        if creates && failure.errno() == Some(libc::EEXIST) {
+            context.push_str(": something else stands there and is left alone");
+        }
+        self.outcomes[place] = Err(failure.into_error(context));
+    }
+}
+
+/// The link that must be known for a change to be written.
+fn link_of(change: &Change) -> Option<&LinkName> {
+    match change {
+        Change::ModifyLink(name, _)
+        | Change::SetLinkUp(name)
+        | Change::DeleteLink(name, _)
+        | Change::CreateAddress(name, ..)
+        | Change::ReplaceAddress(name, ..)
+        | Change::DeleteAddress(name, _) => Some(name),
+        Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => match &route.kind {
+            RouteKind::Gateway { link, .. } => Some(link),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn no_link() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENODEV)
+}
+
+fn unsupported(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}

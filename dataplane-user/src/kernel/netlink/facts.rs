@@ -1,0 +1,67 @@
+//! What the plan must know: the addresses of this namespace and the ways to the peers.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::message::Failure;
+use super::{Netlink, address, route};
+use crate::kernel::KernelError;
+use crate::plan::NodeFacts;
+use crate::plan::facts::UnderlayPath;
+
+impl Netlink {
+    /// Gathers the addresses of all devices, and the device and MTU by which each of these addresses is reached.
+    ///
+    /// # Errors
+    /// When something can't be read; an address that the kernel has no way to is no error.
+    pub async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
+        // Devices' MTUs must be of now.
+        self.read_links().await?;
+        let addresses = self
+            .socket
+            .dump(&address::dump(), address::read)
+            .await
+            .map_err(|failure| failure.into_error("list the addresses"))?;
+        let mut facts = NodeFacts {
+            local_addresses: addresses.iter().map(|address| address.prefix.addr()).collect(),
+            ..NodeFacts::default()
+        };
+
+        let requests: Vec<_> = peers.iter().map(|peer| route::get(*peer)).collect();
+        let answers = self.socket.exchange(&requests).await;
+        for (peer, answer) in peers.iter().zip(answers) {
+            let context = || format!("look up the way to {peer}");
+            let bodies = match answer {
+                Ok(bodies) => bodies,
+                Err(failure) if is_no_way(&failure) => continue,
+                Err(failure) => return Err(failure.into_error(context())),
+            };
+            let Some(body) = bodies.first() else {
+                continue;
+            };
+            let path =
+                route::read_path(body).map_err(|error| Failure::malformed(&error).into_error(context()))?;
+            if let Some(path) = path.and_then(|(index, mtu)| self.path(index, mtu)) {
+                facts.paths.insert(*peer, path);
+            }
+        }
+        Ok(facts)
+    }
+
+    fn path(&self, index: u32, mtu: Option<u32>) -> Option<UnderlayPath> {
+        let link = self.links.name(index)?;
+        let device = self.links.get(link)?;
+        Some(UnderlayPath {
+            link: link.clone(),
+            mtu: mtu.unwrap_or(device.mtu),
+        })
+    }
+}
+
+/// Whether a refusal says that there is no way, rather than that asking failed.
+fn is_no_way(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused { errno, .. } => ![libc::ENOBUFS, libc::ENOMEM, libc::EINTR].contains(errno),
+        Failure::Lost(_) => false,
+    }
+}

@@ -1,0 +1,193 @@
+//! Links: messages that make, set, delete and find them, and what a message from the kernel says.
+
+mod kind;
+
+use netlink_packet_core::{
+    DecodeError, NLM_F_CREATE, NLM_F_EXCL, NlasIterator, Parseable as _, parse_string, parse_u32,
+};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader,
+    LinkLayerType, LinkMessage,
+};
+
+use super::message::Request;
+use crate::model::change::LinkPatch;
+use crate::model::{LINK_GROUP, Link, LinkKind, Owner};
+use crate::net::{LinkName, MacAddr};
+
+const HEADER: usize = 16;
+
+/// A link as the kernel says, with its interface index.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) index: u32,
+    pub(super) name: LinkName,
+    pub(super) link: Link,
+}
+
+/// Asks for all links, without their statistics.
+pub(super) fn dump() -> Request {
+    let mut message = LinkMessage::default();
+    message
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    Request::new(libc::RTM_GETLINK, 0, &message)
+}
+
+/// Asks for one link.
+pub(super) fn find(name: &LinkName) -> Request {
+    let mut message = LinkMessage::default();
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.as_str().to_owned()));
+    message
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    Request::new(libc::RTM_GETLINK, 0, &message)
+}
+
+/// Makes a link, down and marked; `None` for kinds that we don't make.
+///
+/// All is in this message but `addrgenmode`: at creation the kernel refuses `IFLA_AF_SPEC` of `AF_INET6` (6.18: "Address
+/// family not supported"), so [`set_generates_addresses`] follows while the link is down, when the kernel makes no addresses.
+pub(super) fn create(name: &LinkName, link: &Link) -> Option<Request> {
+    let mut message = LinkMessage::default();
+    message.header.flags = if link.arp {
+        LinkFlags::empty()
+    } else {
+        LinkFlags::Noarp
+    };
+    message.header.change_mask = LinkFlags::Noarp;
+    let attributes = &mut message.attributes;
+    attributes.push(LinkAttribute::IfName(name.as_str().to_owned()));
+    attributes.push(LinkAttribute::Group(LINK_GROUP));
+    attributes.extend(link.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    attributes.extend(link.mtu.map(LinkAttribute::Mtu));
+    attributes.push(LinkAttribute::LinkInfo(kind::write(&link.kind)?));
+    Some(Request::new(
+        libc::RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        &message,
+    ))
+}
+
+/// Sets MAC, MTU and NOARP; `None` where none of them differs. `addrgenmode` goes by [`set_generates_addresses`].
+pub(super) fn modify(index: u32, patch: &LinkPatch) -> Option<Request> {
+    let mut message = of_index(index);
+    if let Some(arp) = patch.arp {
+        message.header.flags = if arp { LinkFlags::empty() } else { LinkFlags::Noarp };
+        message.header.change_mask = LinkFlags::Noarp;
+    }
+    message
+        .attributes
+        .extend(patch.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.extend(patch.mtu.map(LinkAttribute::Mtu));
+    if message.attributes.is_empty() && patch.arp.is_none() {
+        return None;
+    }
+    Some(Request::new(libc::RTM_SETLINK, 0, &message))
+}
+
+/// Sets `addrgenmode` to eui64 or none. Refused with `EAFNOSUPPORT` where the link has no IPv6 (switched off, or an MTU
+/// below 1280); no addresses are made there either.
+pub(super) fn set_generates_addresses(index: u32, generates: bool) -> Request {
+    let mode = if generates {
+        In6AddrGenMode::Eui64
+    } else {
+        In6AddrGenMode::None
+    };
+    let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)]);
+    let mut message = of_index(index);
+    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![inet6]));
+    Request::new(libc::RTM_SETLINK, 0, &message)
+}
+
+/// Brings a link up.
+pub(super) fn set_up(index: u32) -> Request {
+    let mut message = of_index(index);
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    Request::new(libc::RTM_SETLINK, 0, &message)
+}
+
+/// Deletes a link. Only ever by index: by group the kernel deletes the whole group.
+pub(super) fn delete(index: u32) -> Request {
+    Request::new(libc::RTM_DELLINK, 0, &of_index(index))
+}
+
+/// What an `RTM_NEWLINK` says; nothing for names that are no UTF-8, which can't be ours.
+///
+/// Attributes are read one by one and only those that matter, so that no exotic device makes the whole unreadable.
+pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
+    let header = LinkHeader::parse(body)?;
+    let mut name = None;
+    let mut link = Link {
+        owner: Owner::Foreign,
+        kind: LinkKind::Other(layer(header.link_layer_type)),
+        mac: None,
+        mtu: None,
+        arp: !header.flags.contains(LinkFlags::Noarp),
+        generates_addresses: false,
+        up: header.flags.contains(LinkFlags::Up),
+    };
+    for attribute in NlasIterator::new(&body[HEADER..]) {
+        let attribute = attribute?;
+        let value = attribute.value();
+        match attribute.kind() {
+            libc::IFLA_IFNAME => {
+                name = parse_string(value)
+                    .ok()
+                    .and_then(|name| LinkName::new(&name).ok());
+            }
+            libc::IFLA_ADDRESS if header.link_layer_type == LinkLayerType::Ether => {
+                link.mac = value.try_into().ok().map(MacAddr);
+            }
+            libc::IFLA_MTU => link.mtu = Some(parse_u32(value)?),
+            libc::IFLA_GROUP if parse_u32(value)? == LINK_GROUP => link.owner = Owner::Ours,
+            libc::IFLA_LINKINFO => {
+                if let Some(kind) = kind::read(value)? {
+                    link.kind = kind;
+                }
+            }
+            libc::IFLA_AF_SPEC => link.generates_addresses = generates_addresses(value)?,
+            _ => {}
+        }
+    }
+    Ok(name.map(|name| Observed {
+        index: header.index,
+        name,
+        link,
+    }))
+}
+
+/// Whether an `IFLA_AF_SPEC` says that IPv6 addresses are generated.
+fn generates_addresses(families: &[u8]) -> Result<bool, DecodeError> {
+    for family in NlasIterator::new(families) {
+        let family = family?;
+        if family.kind() != u16::from(u8::from(AddressFamily::Inet6)) {
+            continue;
+        }
+        for attribute in NlasIterator::new(family.value()) {
+            if let Ok(AfSpecInet6::AddrGenMode(mode)) = AfSpecInet6::parse(&attribute?) {
+                return Ok(mode != In6AddrGenMode::None);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn of_index(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message
+}
+
+/// The words of `ip link` for devices without kind.
+fn layer(layer: LinkLayerType) -> String {
+    match layer {
+        LinkLayerType::Loopback => "loopback".to_owned(),
+        LinkLayerType::Ether => "ether".to_owned(),
+        other => format!("link type {}", u16::from(other)),
+    }
+}

@@ -1,0 +1,185 @@
+//! Netlink's framing: requests to bytes, datagrams to messages, acks to yes or no.
+
+use std::io;
+
+use netlink_packet_core::{
+    DecodeError, Emitable, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator,
+};
+
+use crate::kernel::KernelError;
+
+const HEADER: usize = 16;
+const ALIGN: usize = 4;
+/// The attribute of an extended ack that holds the kernel's words (linux/netlink.h).
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// A request without its sequence number.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// Message type, such as `RTM_NEWLINK`.
+    kind: u16,
+    /// Flags; `NLM_F_REQUEST` is added.
+    flags: u16,
+    /// What follows the header.
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// A request of a message.
+    pub(super) fn new(kind: u16, flags: u16, message: &impl Emitable) -> Request {
+        let mut body = vec![0; message.buffer_len()];
+        message.emit(&mut body);
+        Request { kind, flags, body }
+    }
+
+    /// Bytes on the wire, with padding.
+    pub(super) fn length(&self) -> usize {
+        HEADER + self.body.len().next_multiple_of(ALIGN)
+    }
+
+    /// Appends it to a datagram.
+    pub(super) fn write(&self, datagram: &mut Vec<u8>, extra_flags: u16, sequence: u32) {
+        let length = u32::try_from(HEADER + self.body.len()).expect("a request is far below 4 GiB");
+        let flags = self.flags | extra_flags | netlink_packet_core::NLM_F_REQUEST;
+        datagram.extend(length.to_ne_bytes());
+        datagram.extend(self.kind.to_ne_bytes());
+        datagram.extend(flags.to_ne_bytes());
+        datagram.extend(sequence.to_ne_bytes());
+        datagram.extend(0u32.to_ne_bytes());
+        datagram.extend(&self.body);
+        datagram.resize(datagram.len().next_multiple_of(ALIGN), 0);
+    }
+}
+
+/// One message of a datagram.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) sequence: u32,
+    pub(super) body: &'a [u8],
+}
+
+/// Splits a datagram.
+///
+/// # Errors
+/// When a header's length doesn't fit.
+pub(super) fn messages(datagram: &[u8]) -> Result<Vec<Message<'_>>, DecodeError> {
+    let mut messages = Vec::new();
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let buffer = NetlinkBuffer::new_checked(&rest)?;
+        let length = usize::try_from(buffer.length()).expect("checked against the datagram");
+        messages.push(Message {
+            kind: buffer.message_type(),
+            flags: buffer.flags(),
+            sequence: buffer.sequence_number(),
+            body: &rest[HEADER..length],
+        });
+        rest = rest.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
+    }
+    Ok(messages)
+}
+
+impl Message<'_> {
+    /// What an `NLMSG_ERROR` or `NLMSG_DONE` says: yes, or the kernel's refusal.
+    ///
+    /// # Errors
+    /// The refusal, or that the message is malformed.
+    pub(super) fn verdict(&self) -> Result<(), Failure> {
+        let Some((code, rest)) = self.body.split_first_chunk::<4>() else {
+            return Err(Failure::malformed(&"a verdict without code".into()));
+        };
+        let code = i32::from_ne_bytes(*code);
+        if code == 0 || (self.kind == NLMSG_DONE && code > 0) {
+            return Ok(());
+        }
+        Err(Failure::Refused {
+            errno: -code,
+            text: self.words(rest),
+        })
+    }
+
+    /// The extended ack's text; `rest` is what follows the code.
+    fn words(&self, rest: &[u8]) -> Option<String> {
+        if self.flags & NLM_F_ACK_TLVS == 0 {
+            return None;
+        }
+        let skipped = match self.kind {
+            NLMSG_ERROR if self.flags & NLM_F_CAPPED != 0 => HEADER,
+            // A refused request comes back whole.
+            NLMSG_ERROR => {
+                let length = u32::from_ne_bytes(*rest.first_chunk()?);
+                usize::try_from(length).ok()?.next_multiple_of(ALIGN)
+            }
+            _ => 0,
+        };
+        let text = NlasIterator::new(rest.get(skipped..)?)
+            .filter_map(Result::ok)
+            .find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)
+            .map(|attribute| String::from_utf8_lossy(attribute.value()).into_owned())?;
+        Some(text.trim_end_matches('\0').to_owned())
+    }
+}
+
+/// Why a request got no yes.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The kernel said no.
+    Refused {
+        /// Its errno, positive.
+        errno: i32,
+        /// Its words.
+        text: Option<String>,
+    },
+    /// Nobody knows: the way to the kernel failed, or the answer never came.
+    Lost(io::Error),
+}
+
+impl Failure {
+    /// An answer that is no netlink.
+    pub(super) fn malformed(error: &DecodeError) -> Failure {
+        Failure::Lost(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+    }
+
+    /// The same once more.
+    pub(super) fn again(&self) -> Failure {
+        match self {
+            Failure::Refused { errno, text } => Failure::Refused {
+                errno: *errno,
+                text: text.clone(),
+            },
+            Failure::Lost(error) => Failure::Lost(match error.raw_os_error() {
+                Some(errno) => io::Error::from_raw_os_error(errno),
+                None => io::Error::new(error.kind(), error.to_string()),
+            }),
+        }
+    }
+
+    /// The errno, where there is one.
+    pub(super) fn errno(&self) -> Option<i32> {
+        match self {
+            Failure::Refused { errno, .. } => Some(*errno),
+            Failure::Lost(error) => error.raw_os_error(),
+        }
+    }
+
+    /// As an error for callers, with what was tried.
+    pub(super) fn into_error(self, context: impl Into<String>) -> KernelError {
+        let context = context.into();
+        match self {
+            Failure::Refused { errno, text } => KernelError {
+                context,
+                source: io::Error::from_raw_os_error(errno),
+                kernel_text: text,
+            },
+            Failure::Lost(source) => KernelError::new(context, source),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Lost(error)
+    }
+}

@@ -1,0 +1,281 @@
+//! Routes: messages that make, replace and delete them, and what a message from the kernel says.
+
+mod words;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_core::{
+    DecodeError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NlasIterator, parse_ip, parse_u32,
+};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+};
+
+use self::words::Words;
+use super::message::Request;
+use super::table::LinkTable;
+use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Owner, PROTOCOL, Route, RouteKey, RouteKind};
+use crate::net::LinkName;
+
+const HEADER: usize = 12;
+/// `RTAX_MTU` (linux/rtnetlink.h).
+const RTAX_MTU: u16 = 2;
+/// `RT_SCOPE_UNIVERSE`, that of every route with a gateway.
+const UNIVERSE: RouteScope = RouteScope::Universe;
+
+/// Asks for all routes of a family, in all tables.
+pub(super) fn dump(family: AddressFamily) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    Request::new(libc::RTM_GETROUTE, 0, &message)
+}
+
+/// Asks how the kernel would send to an address.
+pub(super) fn get(address: IpAddr) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    message
+        .attributes
+        .push(RouteAttribute::Destination(address.into()));
+    Request::new(libc::RTM_GETROUTE, 0, &message)
+}
+
+/// How a route is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Refused where a route of its key stands.
+    Create,
+    /// Replaces the one of its key.
+    Replace,
+}
+
+/// Writes a route, marked; `index` is its link's. `None` for kinds that we don't make.
+pub(super) fn write(mode: Mode, key: &RouteKey, route: &RouteKind, index: Option<u32>) -> Option<Request> {
+    let mut message = of_key(key);
+    message.header.scope = UNIVERSE;
+    match route {
+        RouteKind::Gateway {
+            gateway, source, mtu, ..
+        } => {
+            message.header.kind = RouteType::Unicast;
+            message.header.flags = RouteFlags::Onlink;
+            let attributes = &mut message.attributes;
+            attributes.push(RouteAttribute::Oif(index?));
+            attributes.push(RouteAttribute::Gateway((*gateway).into()));
+            attributes.extend(source.map(|source| RouteAttribute::PrefSource(source.into())));
+            attributes.extend(mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+        }
+        RouteKind::Unreachable => message.header.kind = RouteType::Unreachable,
+        RouteKind::Other(_) => return None,
+    }
+    let flags = match mode {
+        Mode::Create => NLM_F_CREATE | NLM_F_EXCL,
+        Mode::Replace => NLM_F_CREATE | NLM_F_REPLACE,
+    };
+    Some(Request::new(libc::RTM_NEWROUTE, flags, &message))
+}
+
+/// Deletes the route of this key that bears our mark, whatever else it says.
+pub(super) fn delete(key: &RouteKey) -> Request {
+    let mut message = of_key(key);
+    // Any scope and, by leaving it out, any type.
+    message.header.scope = RouteScope::NoWhere;
+    Request::new(libc::RTM_DELROUTE, 0, &message)
+}
+
+/// What an `RTM_NEWROUTE` says; nothing for routes that don't concern us.
+pub(super) fn read(
+    body: &[u8],
+    family: AddressFamily,
+    links: &LinkTable,
+) -> Result<Option<(RouteKey, Route)>, DecodeError> {
+    let header = RouteHeader::parse(body)?;
+    let automatic = matches!(
+        header.kind,
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast
+    );
+    if automatic || header.flags.contains(RouteFlags::Cloned) || header.address_family != family {
+        return Ok(None);
+    }
+    let attributes = &body[HEADER..];
+    let ours = header.protocol == RouteProtocol::Other(PROTOCOL);
+    // Of perhaps a million routes a handful matter: look at the metric alone first.
+    if !ours && !bears_our_metric(attributes)? {
+        return Ok(None);
+    }
+    let parts = Parts::read(&header, attributes, links)?;
+    let key = RouteKey {
+        table: parts.table,
+        prefix: parts.prefix,
+        metric: parts.metric,
+    };
+    let route = Route {
+        owner: if ours { Owner::Ours } else { Owner::Foreign },
+        kind: parts.kind(&header, links),
+    };
+    Ok(Some((key, route)))
+}
+
+/// What an answer to [`get`] says: the device's index and the route's MTU; nothing where packets are refused.
+pub(super) fn read_path(body: &[u8]) -> Result<Option<(u32, Option<u32>)>, DecodeError> {
+    let header = RouteHeader::parse(body)?;
+    if !matches!(header.kind, RouteType::Unicast | RouteType::Local) {
+        return Ok(None);
+    }
+    let mut index = None;
+    let mut mtu = None;
+    for attribute in NlasIterator::new(&body[HEADER..]) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            libc::RTA_OIF => index = Some(parse_u32(attribute.value())?),
+            libc::RTA_METRICS => mtu = metrics(attribute.value())?.0,
+            _ => {}
+        }
+    }
+    Ok(index.map(|index| (index, mtu)))
+}
+
+/// The family of an address, as netlink says it.
+pub(super) fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// A route's attributes, sorted into those that we write and words for the rest.
+struct Parts {
+    table: u32,
+    prefix: IpNet,
+    metric: u32,
+    index: Option<u32>,
+    gateway: Option<IpAddr>,
+    source: Option<IpAddr>,
+    mtu: Option<u32>,
+    rest: Words,
+}
+
+impl Parts {
+    fn read(header: &RouteHeader, attributes: &[u8], links: &LinkTable) -> Result<Parts, DecodeError> {
+        let unspecified = match header.address_family {
+            AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let mut destination = unspecified;
+        let mut parts = Parts {
+            table: header.table.into(),
+            prefix: IpNet::from(unspecified),
+            metric: 0,
+            index: None,
+            gateway: None,
+            source: None,
+            mtu: None,
+            rest: Words::of_header(header),
+        };
+        for attribute in NlasIterator::new(attributes) {
+            let attribute = attribute?;
+            let value = attribute.value();
+            match attribute.kind() {
+                libc::RTA_DST => destination = parse_ip(value)?,
+                libc::RTA_TABLE => parts.table = parse_u32(value)?,
+                libc::RTA_PRIORITY => parts.metric = parse_u32(value)?,
+                libc::RTA_OIF => parts.index = Some(parse_u32(value)?),
+                libc::RTA_GATEWAY => parts.gateway = Some(parse_ip(value)?),
+                libc::RTA_PREFSRC => parts.source = Some(parse_ip(value)?),
+                libc::RTA_METRICS => {
+                    let (mtu, others) = metrics(value)?;
+                    parts.mtu = mtu;
+                    parts.rest.metrics(&others);
+                }
+                kind => parts.rest.attribute(kind, value, links),
+            }
+        }
+        let length = header.destination_prefix_length;
+        parts.prefix = IpNet::new(destination, length)
+            .map_err(|_| DecodeError::from(format!("route to {destination} with prefix length {length}")))?;
+        Ok(parts)
+    }
+
+    /// Exactly what we write, or words.
+    fn kind(self, header: &RouteHeader, links: &LinkTable) -> RouteKind {
+        let link = self.index.and_then(|index| links.name(index)).cloned();
+        let plain = self.rest.is_empty();
+        match (header.kind, self.gateway, link) {
+            (RouteType::Unicast, Some(gateway), Some(link))
+                if plain && header.flags.contains(RouteFlags::Onlink) =>
+            {
+                RouteKind::Gateway {
+                    gateway,
+                    link,
+                    source: self.source,
+                    mtu: self.mtu,
+                }
+            }
+            // IPv6 shows `dev lo`.
+            (RouteType::Unreachable, None, _) if plain && self.source.is_none() && self.mtu.is_none() => {
+                RouteKind::Unreachable
+            }
+            (_, _, link) => RouteKind::Other(self.words(header, link.as_ref().map(LinkName::as_str))),
+        }
+    }
+
+    fn words(self, header: &RouteHeader, link: Option<&str>) -> String {
+        let mut words = vec![words::kind(header.kind).map(str::to_owned)];
+        words.push(self.gateway.map(|gateway| format!("via {gateway}")));
+        let unnamed = self.index.map(|index| format!("dev if{index}"));
+        words.push(link.map(|link| format!("dev {link}")).or(unnamed));
+        words.push(
+            header
+                .flags
+                .contains(RouteFlags::Onlink)
+                .then(|| "onlink".to_owned()),
+        );
+        words.push(Some(format!("proto {}", words::protocol(header.protocol))));
+        words.push(self.source.map(|source| format!("src {source}")));
+        words.push(self.mtu.map(|mtu| format!("mtu {mtu}")));
+        words.push((!self.rest.is_empty()).then(|| self.rest.to_string()));
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// `RTA_METRICS`: the MTU and the numbers of all others.
+fn metrics(value: &[u8]) -> Result<(Option<u32>, Vec<u16>), DecodeError> {
+    let mut mtu = None;
+    let mut others = Vec::new();
+    for metric in NlasIterator::new(value) {
+        let metric = metric?;
+        match metric.kind() {
+            RTAX_MTU => mtu = Some(parse_u32(metric.value())?),
+            other => others.push(other),
+        }
+    }
+    Ok((mtu, others))
+}
+
+fn bears_our_metric(attributes: &[u8]) -> Result<bool, DecodeError> {
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute?;
+        if attribute.kind() == libc::RTA_PRIORITY {
+            return Ok([ANCHOR_METRIC, BACKSTOP_METRIC].contains(&parse_u32(attribute.value())?));
+        }
+    }
+    Ok(false)
+}
+
+fn of_key(key: &RouteKey) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(key.prefix.addr());
+    message.header.destination_prefix_length = key.prefix.prefix_len();
+    // Tables beyond 255 don't fit the header; the attribute holds them all.
+    message.header.table = u8::try_from(key.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    message.header.protocol = RouteProtocol::Other(PROTOCOL);
+    message
+        .attributes
+        .push(RouteAttribute::Destination(key.prefix.addr().into()));
+    message.attributes.push(RouteAttribute::Table(key.table));
+    message.attributes.push(RouteAttribute::Priority(key.metric));
+    message
+}

@@ -1,0 +1,157 @@
+//! A non-blocking rtnetlink socket that knows when it can be trusted.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket as RawSocket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Room for the acks of a batch and for dumps that are read slowly.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// The kernel fills dump datagrams up to 32 KiB where the reader's buffer lets it.
+const DATAGRAM: usize = 64 << 10;
+/// How long the kernel may stay silent. It answers while it takes the request, so any silence is a loss.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What went over a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Datagrams sent.
+    pub sends: u64,
+    /// Datagrams received.
+    pub receives: u64,
+    /// Requests in the sent ones.
+    pub requests: u64,
+    /// Times that the socket was replaced.
+    pub reopened: u64,
+}
+
+/// The socket. Between conversations it is settled: no answer is outstanding. Where a conversation breaks off, also by
+/// its future being dropped, it is not, and the next one replaces the socket.
+pub(super) struct Socket {
+    inner: AsyncFd<RawSocket>,
+    /// The inode of the network namespace.
+    namespace: u64,
+    buffer: Vec<u8>,
+    next_sequence: u32,
+    settled: bool,
+    patience: Duration,
+    stats: Stats,
+}
+
+impl Socket {
+    /// A socket in the calling thread's namespace.
+    pub(super) fn open() -> io::Result<Socket> {
+        Ok(Socket {
+            inner: connect()?,
+            namespace: namespace()?,
+            buffer: Vec::with_capacity(DATAGRAM),
+            next_sequence: 1,
+            settled: true,
+            patience: PATIENCE,
+            stats: Stats::default(),
+        })
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Sequence numbers for so many requests: the first one.
+    pub(super) fn reserve(&mut self, requests: usize) -> u32 {
+        let first = self.next_sequence;
+        let count = u32::try_from(requests).expect("a batch is small");
+        self.next_sequence = first.wrapping_add(count);
+        self.stats.requests += u64::from(count);
+        first
+    }
+
+    /// Starts a conversation: sends a datagram.
+    pub(super) async fn begin(&mut self, datagram: &[u8]) -> io::Result<()> {
+        if !self.settled {
+            self.reopen()?;
+        }
+        self.settled = false;
+        self.stats.sends += 1;
+        let sent = self
+            .inner
+            .async_io(Interest::WRITABLE, |socket| socket.send(datagram, 0))
+            .await?;
+        if sent != datagram.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        Ok(())
+    }
+
+    /// Ends a conversation: all answers came.
+    pub(super) fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// The next datagram from the kernel. `ETIMEDOUT` when it is silent, `ENOBUFS` when some were lost, `EMSGSIZE` when
+    /// one did not fit; the next one as large will.
+    pub(super) async fn receive(&mut self) -> io::Result<&[u8]> {
+        let deadline = tokio::time::Instant::now() + self.patience;
+        loop {
+            self.buffer.clear();
+            let buffer = &mut self.buffer;
+            let read = self.inner.async_io(Interest::READABLE, |socket| {
+                // With MSG_TRUNC the result is the datagram's length, also where it did not fit.
+                socket.recv_from(buffer, libc::MSG_TRUNC)
+            });
+            let (length, sender) = tokio::time::timeout_at(deadline, read)
+                .await
+                .map_err(|_| io::Error::from_raw_os_error(libc::ETIMEDOUT))??;
+            self.stats.receives += 1;
+            if sender.port_number() != 0 {
+                // Not the kernel: any process may send to our port.
+                continue;
+            }
+            if length > self.buffer.len() {
+                self.buffer.reserve(length);
+                return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+            }
+            return Ok(&self.buffer);
+        }
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if namespace()? != self.namespace {
+            let text = "the netlink socket broke and this thread is in another network namespace";
+            return Err(io::Error::other(text));
+        }
+        self.inner = connect()?;
+        self.stats.reopened += 1;
+        Ok(())
+    }
+}
+
+fn connect() -> io::Result<AsyncFd<RawSocket>> {
+    let mut socket = RawSocket::new(NETLINK_ROUTE)?;
+    socket.set_non_blocking(true)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // The kernel's words in refusals, and not the whole request with them.
+    socket.set_ext_ack(true)?;
+    socket.set_cap_ack(true)?;
+    // Dumps are filtered as asked, and a malformed request is refused instead of taken for another.
+    socket.set_netlink_get_strict_chk(true)?;
+    setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    register(socket)
+}
+
+#[expect(unsafe_code, reason = "tokio leaves the descriptor's ownership to the caller")]
+fn register(socket: RawSocket) -> io::Result<AsyncFd<RawSocket>> {
+    // SAFETY: the socket owns its open descriptor, and nothing replaces or closes it while `AsyncFd` holds it.
+    Ok(unsafe { AsyncFd::register(socket) }?)
+}
+
+fn namespace() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
+}

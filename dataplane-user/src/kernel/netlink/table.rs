@@ -1,0 +1,64 @@
+//! The links of the namespace by name and by index, as last seen.
+
+use std::collections::BTreeMap;
+
+use super::link::Observed;
+use crate::model::Owner;
+use crate::net::LinkName;
+
+/// A link as last seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Its interface index, never used again after its end.
+    pub(super) index: u32,
+    /// Whether it bears our mark.
+    pub(super) ours: bool,
+    /// Its MTU in bytes.
+    pub(super) mtu: u32,
+}
+
+/// Links by name and by index.
+#[derive(Debug, Default)]
+pub(super) struct LinkTable {
+    by_name: BTreeMap<LinkName, Entry>,
+    names: BTreeMap<u32, LinkName>,
+}
+
+impl LinkTable {
+    pub(super) fn get(&self, name: &LinkName) -> Option<Entry> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn name(&self, index: u32) -> Option<&LinkName> {
+        self.names.get(&index)
+    }
+
+    pub(super) fn insert(&mut self, link: &Observed) {
+        self.remove(&link.name);
+        let entry = Entry {
+            index: link.index,
+            ours: link.link.owner == Owner::Ours,
+            mtu: link.link.mtu.unwrap_or_default(),
+        };
+        if let Some(former) = self.names.insert(link.index, link.name.clone()) {
+            self.by_name.remove(&former);
+        }
+        self.by_name.insert(link.name.clone(), entry);
+    }
+
+    pub(super) fn remove(&mut self, name: &LinkName) {
+        if let Some(entry) = self.by_name.remove(name) {
+            self.names.remove(&entry.index);
+        }
+    }
+}
+
+impl<'a> FromIterator<&'a Observed> for LinkTable {
+    fn from_iter<I: IntoIterator<Item = &'a Observed>>(links: I) -> LinkTable {
+        let mut table = LinkTable::default();
+        for link in links {
+            table.insert(link);
+        }
+        table
+    }
+}

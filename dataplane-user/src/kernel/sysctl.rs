@@ -1,0 +1,117 @@
+//! Per-device settings below /proc/sys, of named links only.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use super::KernelError;
+use crate::model::Sysctl;
+use crate::net::LinkName;
+
+/// The settings of the calling thread's network namespace.
+#[derive(Clone, Debug)]
+pub struct Sysctls {
+    root: PathBuf,
+}
+
+impl Default for Sysctls {
+    fn default() -> Sysctls {
+        Sysctls::below("/proc/sys")
+    }
+}
+
+impl Sysctls {
+    /// Those below another root, for tests.
+    #[must_use]
+    pub fn below(root: impl Into<PathBuf>) -> Sysctls {
+        Sysctls { root: root.into() }
+    }
+
+    /// Reads all settings that we care for of these links.
+    ///
+    /// # Errors
+    /// When one can't be read, as of a link that is gone.
+    pub fn observe<'a>(
+        &self,
+        links: impl IntoIterator<Item = &'a LinkName>,
+    ) -> Result<BTreeMap<(LinkName, Sysctl), String>, KernelError> {
+        let mut settings = BTreeMap::new();
+        for link in links {
+            for sysctl in Sysctl::ALL {
+                settings.insert((link.clone(), sysctl), self.read(link, sysctl)?);
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Reads a setting, without the line's end.
+    ///
+    /// # Errors
+    /// When there is no such link or setting, or it can't be read.
+    pub fn read(&self, link: &LinkName, sysctl: Sysctl) -> Result<String, KernelError> {
+        let failed = |error| KernelError::new(format!("read {sysctl} of {link}"), error);
+        let path = self.path(link, sysctl).map_err(failed)?;
+        let text = fs::read_to_string(path).map_err(failed)?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    /// Writes a setting.
+    ///
+    /// # Errors
+    /// When there is no such link or setting, or the kernel refuses the value.
+    pub fn write(&self, link: &LinkName, sysctl: Sysctl, value: &str) -> Result<(), KernelError> {
+        let failed = |error| KernelError::new(format!("set {sysctl} of {link} to {value}"), error);
+        let path = self.path(link, sysctl).map_err(failed)?;
+        // One write, and never a new file where the tree is no /proc.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(path)
+            .map_err(failed)?;
+        file.write_all(value.as_bytes()).map_err(failed)
+    }
+
+    /// `all` and `default` are names that a device may have, and settings of the whole host.
+    fn path(&self, link: &LinkName, sysctl: Sysctl) -> io::Result<PathBuf> {
+        if ["all", "default"].contains(&link.as_str()) {
+            let text = "settings of all devices are the host's, not a device's";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Ok(self.root.join(sysctl.path(link.as_str())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &'static str) -> LinkName {
+        LinkName::constant(name)
+    }
+
+    #[test]
+    fn reads_and_writes_devices_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["adit0", "all", "default"] {
+            let folder = root.path().join("net/ipv4/conf").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("rp_filter"), "1\n").unwrap();
+        }
+        let sysctls = Sysctls::below(root.path());
+
+        sysctls.write(&link("adit0"), Sysctl::RpFilter, "2").unwrap();
+        assert_eq!(sysctls.read(&link("adit0"), Sysctl::RpFilter).unwrap(), "2");
+        let observed = sysctls.observe([&link("adit0")]).unwrap();
+        assert_eq!(observed[&(link("adit0"), Sysctl::RpFilter)], "2");
+
+        for host in ["all", "default"] {
+            assert!(sysctls.write(&link(host), Sysctl::RpFilter, "2").is_err());
+            let untouched = fs::read_to_string(root.path().join(Sysctl::RpFilter.path(host))).unwrap();
+            assert_eq!(untouched, "1\n");
+        }
+        let gone = sysctls.write(&link("gone"), Sysctl::RpFilter, "2").unwrap_err();
+        assert_eq!(gone.errno(), Some(libc::ENOENT));
+        assert!(gone.to_string().contains("rp_filter of gone"), "{gone}");
+    }
+}
