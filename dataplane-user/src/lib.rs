@@ -4,10 +4,14 @@
 //! [`reconcile`], [`status`], [`control`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
 
 pub mod apply;
+pub mod cli;
+pub mod control;
 pub mod diff;
 pub mod kernel;
 pub mod model;
 pub mod net;
 pub mod plan;
+pub mod reconcile;
 pub mod resource;
 pub mod source;
+pub mod status;

@@ -50,7 +50,13 @@ pub struct Agent<K> {
     source_problems: Vec<Problem>,
     status: watch::Sender<Status>,
     passes: u64,
+    /// Passes in a row that left something undone.
+    failures: u32,
 }
+
+/// The first retry after a pass that left something undone, and the longest time between two.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
 
 impl<K: Kernel> Agent<K> {
     /// An agent that has not loaded anything yet, and where to read its status.
@@ -66,7 +72,7 @@ impl<K: Kernel> Agent<K> {
             ..Status::default()
         };
         let (status, receiver) = watch::channel(initial);
-        let agent = Agent { kernel, config, intent: None, source_problems: Vec::new(), status, passes: 0 };
+        let agent = Agent { kernel, config, intent: None, source_problems: Vec::new(), status, passes: 0, failures: 0 };
         (agent, receiver)
     }
 
@@ -74,7 +80,15 @@ impl<K: Kernel> Agent<K> {
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         self.load();
         self.pass().await;
-        while let Some(event) = events.recv().await {
+        loop {
+            let event = match self.retry_after() {
+                None => events.recv().await,
+                Some(delay) => match tokio::time::timeout(delay, events.recv()).await {
+                    Ok(event) => event,
+                    Err(_) => Some(Event::Resync),
+                },
+            };
+            let Some(event) = event else { break };
             // What has gathered meanwhile is one wake-up.
             let mut stop = event == Event::Stop;
             while let Ok(further) = events.try_recv() {
@@ -87,6 +101,11 @@ impl<K: Kernel> Agent<K> {
             self.pass().await;
         }
         info!("stopping; the dataplane stays as it is");
+    }
+
+    /// When to try again after a pass that left something undone; longer each time.
+    fn retry_after(&self) -> Option<Duration> {
+        (self.failures > 0).then(|| FIRST_RETRY.saturating_mul(1 << (self.failures - 1).min(16)).min(LAST_RETRY))
     }
 
     /// Loads the source; a version that can't be taken leaves the one before.
@@ -137,6 +156,8 @@ impl<K: Kernel> Agent<K> {
                 }
             }
         }
+        let undone = |problem: &Problem| matches!(problem.reason, Reason::ApplyFailed | Reason::NotConverged);
+        self.failures = if problems.iter().any(undone) { self.failures.saturating_add(1) } else { 0 };
         next.pass.number = self.passes;
         next.pass.duration_us = micros(started.elapsed());
         next.set_problems(problems);

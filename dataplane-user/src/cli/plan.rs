@@ -6,9 +6,10 @@ use serde::Serialize;
 use super::exit::{Code, Failure};
 use super::output::{self, Format};
 use super::places::{Manifests, Places};
-use super::privilege::{self, NET_ADMIN};
+use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
 use crate::diff::diff;
 use crate::diff::order::Stage;
+use crate::kernel::bpf::BpfOptions;
 use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::{Change, ChangeSet};
 use crate::reconcile::underlay_addresses;
@@ -45,8 +46,9 @@ struct ChangeOutput {
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     let resources = source::load(&arguments.manifests.paths)?;
     let intent = Intent::new(resources, arguments.manifests.node()?).map_err(|problem| anyhow::anyhow!("{problem}"))?;
-    privilege::require(&[NET_ADMIN])?;
-    let mut kernel = LinuxKernel::open_read_only(&places.bpffs)?;
+    privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
+    let options = BpfOptions { compare_by_tag: true, ..BpfOptions::new(&places.bpffs) };
+    let mut kernel = LinuxKernel::open(&options)?;
     let facts = kernel.facts(&underlay_addresses(&intent)).await?;
     let (target, mut problems) = crate::plan::plan(&intent, &facts);
     let set = diff(&kernel.observe().await?, &target);

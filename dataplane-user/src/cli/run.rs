@@ -50,8 +50,11 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         Failure::new(code, anyhow!(error))
     })?;
     let listener = run_directory.listen()?;
-    let options = BpfOptions { bpffs: places.bpffs.clone(), log: arguments.log_packets, ..BpfOptions::default() };
-    let kernel = LinuxKernel::open(options).context("opening the kernel's interfaces")?;
+    let options = BpfOptions { log: arguments.log_packets, ..BpfOptions::new(&places.bpffs) };
+    let mut kernel = LinuxKernel::open(&options).context("opening the kernel's interfaces")?;
+    if arguments.log_packets {
+        log_packets(&mut kernel)?;
+    }
 
     let (sender, events) = mpsc::channel(64);
     let config = Config { paths: arguments.manifests.paths, node };
@@ -67,6 +70,16 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
 fn start_logging(filter: &str) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).context("--log")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+fn log_packets(kernel: &mut LinuxKernel) -> Result<(), Failure> {
+    let drain = kernel.take_log()?;
+    spawn_local(async move {
+        if let Err(error) = drain.run().await {
+            warn!("what the BPF programs log is lost from here on: {error}");
+        }
+    });
     Ok(())
 }
 

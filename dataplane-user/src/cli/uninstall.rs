@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::exit::{Code, Failure};
 use super::places::Places;
-use super::privilege::{self, BPF, NET_ADMIN};
+use super::privilege::{self, NET_ADMIN};
 use crate::apply::{Outcome, apply};
 use crate::control::{ControlError, RunDirectory};
 use crate::diff::diff;
@@ -26,14 +26,14 @@ pub struct Arguments {
 }
 
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
-    privilege::require(&[NET_ADMIN, BPF])?;
+    privilege::require(&[NET_ADMIN])?;
     let run_directory = RunDirectory::acquire(&places.run_dir).map_err(|error| match error {
         ControlError::Locked(_) => {
             Failure::new(Code::Refused, anyhow!(error).context("stop the agent before uninstalling"))
         }
         other => other.into(),
     })?;
-    let mut kernel = LinuxKernel::open_read_only(&places.bpffs)?;
+    let mut kernel = LinuxKernel::without_bpf()?;
     let nothing = KernelState::default();
     let set = diff(&kernel.observe().await?, &nothing);
     let report = apply(&mut kernel, set).await;

@@ -1,0 +1,84 @@
+//! `adit map`: what the pinned BPF maps hold, with or without a running agent.
+
+mod view;
+
+use std::io;
+use std::net::IpAddr;
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+
+use super::exit::{Code, Failure};
+use super::output::{self, Format};
+use super::places::Places;
+use super::privilege::{self, BPF};
+use crate::kernel::KernelError;
+use crate::kernel::bpf::Bpf;
+use view::{DumpView, LookupView, StatsView};
+
+/// Exits with 3 when no maps are pinned, or `lookup` finds no prefix.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  adit map dump\n  adit map lookup 10.2.0.1\n  adit map stats -o json | jq '.egress[] | select(.packets > 0)'")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t, global = true)]
+    output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything: prefixes, groups, next hops, classes
+    Dump,
+    /// Where the kernel's own lookup leads for an overlay address
+    Lookup {
+        /// An IPv4 or IPv6 address
+        #[arg(value_name = "IP")]
+        address: IpAddr,
+    },
+    /// Packets and bytes by verdict and by next hop
+    Stats {
+        /// Also verdicts that never happened
+        #[arg(short, long)]
+        all: bool,
+    },
+}
+
+pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+    privilege::require(&[BPF])?;
+    let bpf = Bpf::open_read_only(&places.bpffs).map_err(|error| not_pinned(places, error))?;
+    match arguments.command {
+        Command::Dump => show(arguments.output, &DumpView::from(&bpf.dump()?), DumpView::print),
+        Command::Lookup { address } => {
+            let result = bpf.lookup(address)?;
+            show(arguments.output, &LookupView::from(&result), LookupView::print)?;
+            if result.prefix.is_some() { Ok(()) } else { Err(Failure::silent(Code::NotFound)) }
+        }
+        Command::Stats { all } => {
+            let view = StatsView::from(&bpf.counters()?);
+            show(arguments.output, &view, |view| view.print(all))
+        }
+    }
+}
+
+fn show<T: serde::Serialize>(format: Format, view: &T, print: impl Fn(&T)) -> Result<(), Failure> {
+    match format {
+        Format::Json => output::json(view),
+        Format::Text => {
+            print(view);
+            Ok(())
+        }
+    }
+}
+
+fn not_pinned(places: &Places, error: KernelError) -> Failure {
+    if error.source.kind() == io::ErrorKind::NotFound {
+        let bpffs = places.bpffs.display();
+        return Failure::new(
+            Code::NotFound,
+            anyhow!("no maps are pinned below {bpffs}: no agent has run here; say where by --bpffs"),
+        );
+    }
+    error.into()
+}

@@ -1,0 +1,226 @@
+//! The maps' content as `adit map` prints it.
+
+use dataplane_ebpf::layout::NextHopState;
+use serde::Serialize;
+
+use crate::cli::output;
+use crate::kernel::bpf::{CounterReport, Dump, LookupResult, LookupTarget, NextHopEntry, VerdictCount};
+use crate::model::{Class, Target};
+
+/// `adit map dump`.
+#[derive(Serialize)]
+pub(super) struct DumpView {
+    prefixes: Vec<PrefixView>,
+    groups: Vec<GroupView>,
+    next_hops: Vec<NextHopView>,
+    classes: Vec<ClassView>,
+    unreadable_slots: usize,
+}
+
+/// `adit map lookup`.
+#[derive(Serialize)]
+pub(super) struct LookupView {
+    address: String,
+    prefix: Option<String>,
+    target: &'static str,
+    group: Option<Vec<u32>>,
+    next_hops: Vec<NextHopView>,
+}
+
+/// `adit map stats`.
+#[derive(Serialize)]
+pub(super) struct StatsView {
+    egress: Vec<VerdictView>,
+    ingress: Vec<VerdictView>,
+    next_hops: Vec<NextHopView>,
+}
+
+#[derive(Serialize)]
+struct PrefixView {
+    prefix: String,
+    target: Option<String>,
+}
+
+#[derive(Serialize)]
+struct GroupView {
+    slots: Vec<u32>,
+    members: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct NextHopView {
+    slot: u32,
+    node: String,
+    encapsulation: String,
+    vni: u32,
+    remote: String,
+    local: String,
+    destination_mac: Option<String>,
+    state: &'static str,
+    weight: Option<u8>,
+    packets: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct ClassView {
+    slot: u32,
+    class: String,
+    ifindex: u32,
+}
+
+#[derive(Serialize)]
+struct VerdictView {
+    verdict: &'static str,
+    explanation: &'static str,
+    packets: u64,
+    bytes: u64,
+}
+
+impl From<&Dump> for DumpView {
+    fn from(dump: &Dump) -> DumpView {
+        let prefixes = dump.prefixes.iter().map(|entry| PrefixView {
+            prefix: entry.prefix.to_string(),
+            target: entry.target.as_ref().map(Target::to_string),
+        });
+        let groups = dump.groups.iter().map(|entry| GroupView {
+            slots: entry.slots.clone(),
+            members: entry.group.members.iter().map(|(n, weight)| format!("{n} weight {weight}")).collect(),
+        });
+        let class = |class: &Class| class.to_string();
+        let classes = dump.classes.iter().map(|entry| ClassView {
+            slot: entry.slot,
+            class: class(&entry.class),
+            ifindex: entry.ifindex,
+        });
+        DumpView {
+            prefixes: prefixes.collect(),
+            groups: groups.collect(),
+            next_hops: dump.next_hops.iter().map(|entry| NextHopView::new(entry, None)).collect(),
+            classes: classes.collect(),
+            unreadable_slots: dump.unreadable_slots,
+        }
+    }
+}
+
+impl DumpView {
+    pub(super) fn print(&self) {
+        let broken = || "nothing (its packets are dropped)".to_owned();
+        let rows = self.prefixes.iter().map(|p| [p.prefix.clone(), p.target.clone().unwrap_or_else(broken)]);
+        output::table(["PREFIX", "TARGET"], &rows.collect::<Vec<_>>());
+        println!();
+        print_next_hops(&self.next_hops);
+        println!();
+        let rows = self.classes.iter().map(|c| [c.slot.to_string(), c.class.clone(), c.ifindex.to_string()]);
+        output::table(["SLOT", "CLASS", "IFINDEX"], &rows.collect::<Vec<_>>());
+        if self.unreadable_slots > 0 {
+            println!("\n{} slots can't be read; the agent cleans them up", self.unreadable_slots);
+        }
+    }
+}
+
+impl From<&LookupResult> for LookupView {
+    fn from(result: &LookupResult) -> LookupView {
+        let view = |target, group, next_hops| LookupView {
+            address: result.address.to_string(),
+            prefix: result.prefix.map(|prefix| prefix.to_string()),
+            target,
+            group,
+            next_hops,
+        };
+        match &result.target {
+            LookupTarget::NoPrefix => view("none", None, Vec::new()),
+            LookupTarget::Broken => view("broken", None, Vec::new()),
+            LookupTarget::Local => view("local", None, Vec::new()),
+            LookupTarget::NextHop(entry) => view("next_hop", None, vec![NextHopView::new(entry, None)]),
+            LookupTarget::Group { slots, members } => {
+                let members = members.iter().map(|(entry, weight)| NextHopView::new(entry, Some(*weight)));
+                view("group", Some(slots.clone()), members.collect())
+            }
+        }
+    }
+}
+
+impl LookupView {
+    pub(super) fn print(&self) {
+        let Some(prefix) = &self.prefix else {
+            println!("{}: no prefix covers it; packets are dropped (no_prefix)", self.address);
+            return;
+        };
+        match self.target {
+            "local" => println!("{}: {prefix} is this node's own; the program drops (local_prefix)", self.address),
+            "broken" => println!("{}: {prefix} points at nothing; packets are dropped", self.address),
+            _ => {
+                println!("{}: {prefix}, {}", self.address, self.target.replace('_', " "));
+                print_next_hops(&self.next_hops);
+            }
+        }
+    }
+}
+
+impl From<&CounterReport> for StatsView {
+    fn from(report: &CounterReport) -> StatsView {
+        let verdict = |count: &VerdictCount| VerdictView {
+            verdict: count.name,
+            explanation: count.explanation,
+            packets: count.counters.packets,
+            bytes: count.counters.bytes,
+        };
+        StatsView {
+            egress: report.egress.iter().map(verdict).collect(),
+            ingress: report.ingress.iter().map(verdict).collect(),
+            next_hops: report.next_hops.iter().map(|entry| NextHopView::new(entry, None)).collect(),
+        }
+    }
+}
+
+impl StatsView {
+    pub(super) fn print(&self, all: bool) {
+        for (title, verdicts) in [("EGRESS", &self.egress), ("INGRESS", &self.ingress)] {
+            let shown = verdicts.iter().filter(|v| all || v.packets > 0);
+            let rows = shown.map(|v| {
+                [v.verdict.to_owned(), v.packets.to_string(), v.bytes.to_string(), v.explanation.to_owned()]
+            });
+            output::table([title, "PACKETS", "BYTES", "MEANING"], &rows.collect::<Vec<_>>());
+            println!();
+        }
+        print_next_hops(&self.next_hops);
+    }
+}
+
+impl NextHopView {
+    fn new(entry: &NextHopEntry, weight: Option<u8>) -> NextHopView {
+        let next_hop = &entry.next_hop;
+        NextHopView {
+            slot: entry.slot,
+            node: next_hop.node.to_string(),
+            encapsulation: next_hop.class.encapsulation.to_string(),
+            vni: next_hop.class.vni,
+            remote: next_hop.remote.to_string(),
+            local: next_hop.local.to_string(),
+            destination_mac: next_hop.destination_mac.map(|mac| mac.to_string()),
+            state: if entry.state == NextHopState::USABLE { "usable" } else { "down" },
+            weight,
+            packets: entry.counters.packets,
+            bytes: entry.counters.bytes,
+        }
+    }
+}
+
+fn print_next_hops(next_hops: &[NextHopView]) {
+    let rows = next_hops.iter().map(|n| {
+        [
+            n.slot.to_string(),
+            n.node.clone(),
+            n.encapsulation.clone(),
+            n.vni.to_string(),
+            n.remote.clone(),
+            n.state.to_owned(),
+            n.weight.map_or_else(|| "-".to_owned(), |weight| weight.to_string()),
+            n.packets.to_string(),
+            n.bytes.to_string(),
+        ]
+    });
+    let header = ["SLOT", "NODE", "ENCAPSULATION", "VNI", "REMOTE", "STATE", "WEIGHT", "PACKETS", "BYTES"];
+    output::table(header, &rows.collect::<Vec<_>>());
+}
