@@ -1,8 +1,8 @@
 //! The BPF object loaded into the kernel with maps of its own, to be run on single packets.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, LpmTrie, MapData, PerCpuArray};
+use aya::maps::{Array, LpmTrie, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
 use dataplane_ebpf::layout::{Class, Counters, Group, NextHop, NextHopState, Target, names};
@@ -94,10 +94,19 @@ impl Programs {
         Ok(program(&mut self.ebpf, name)?.info()?)
     }
 
-    /// The maps' names, as the object has them.
-    #[must_use]
-    pub fn map_names(&self) -> Vec<String> {
-        self.ebpf.maps().map(|(name, _)| name.to_owned()).collect()
+    /// The kernel's account of a map; none if the object has no such map.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn map_info(&self, name: &str) -> Result<Option<MapInfo>> {
+        let Some(map) = self.ebpf.map(name) else {
+            return Ok(None);
+        };
+        let data = match map {
+            Map::Array(data) | Map::PerCpuArray(data) | Map::LpmTrie(data) => data,
+            other => bail!("{name} is of another type: {other:?}"),
+        };
+        Ok(Some(data.info()?))
     }
 
     /// Points an IPv4 prefix somewhere.
@@ -205,7 +214,5 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier
     let program = ebpf
         .program_mut(name)
         .with_context(|| format!("no program {name}"))?;
-    let program = <&mut SchedClassifier>::try_from(program)?;
-    ensure!(object().len() > 0, "the object is empty");
-    Ok(program)
+    Ok(program.try_into()?)
 }

@@ -1,4 +1,4 @@
 //! The harness that the tests in `tests/tests` share.
 
 pub mod bpf;
-pub mod random;
+pub mod frame;
