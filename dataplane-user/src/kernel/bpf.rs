@@ -1,3 +1,416 @@
-//! BPF: the object, its maps and its programs.
+//! BPF: programs on devices and the maps that they read, as one edge of the kernel.
+//!
+//! The maps are pinned and outlive the process; nothing about them is believed, each observation reads them back.
+//! One process may write below one `bpffs` directory: the agent's lock sees to it, a pin can't be locked. Calls look
+//! devices up in the calling thread's network namespace, where [`LinkNames`] must have its names from.
 
+mod attach;
+mod codec;
+mod filter;
+mod inspect;
+mod log;
+mod maps;
 pub mod object;
+mod pins;
+mod prefixes;
+mod programs;
+mod slots;
+mod snapshot;
+mod syscall;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::attach::{Attached, Attacher};
+use self::maps::Maps;
+use self::pins::Pins;
+use self::programs::Programs;
+use self::snapshot::{Garbage, Snapshot};
+use self::tables::Tables;
+use super::KernelError;
+use crate::model::{Attachment, Change, Hook, KernelState, Owner, ProgramVersion};
+use crate::net::LinkName;
+
+pub use self::attach::Mechanism;
+pub use self::inspect::{
+    ClassEntry, CounterReport, Dump, GroupEntry, LookupResult, LookupTarget, NextHopEntry, PrefixEntry,
+    VerdictCount,
+};
+pub use self::log::LogDrain;
+pub use self::pins::uninstall;
+
+/// Devices' names and indexes, as they are now.
+pub trait LinkNames {
+    /// The name of the device with this index.
+    fn name(&self, index: u32) -> Option<LinkName>;
+    /// The index of the device with this name.
+    fn index(&self, name: &LinkName) -> Option<u32>;
+}
+
+impl LinkNames for BTreeMap<LinkName, u32> {
+    fn name(&self, index: u32) -> Option<LinkName> {
+        self.iter()
+            .find_map(|(name, known)| (*known == index).then(|| name.clone()))
+    }
+
+    fn index(&self, name: &LinkName) -> Option<u32> {
+        self.get(name).copied()
+    }
+}
+
+/// How to open.
+#[derive(Clone, Debug)]
+pub struct BpfOptions {
+    /// Our directory on a BPF file system, as `/sys/fs/bpf/adit`.
+    pub bpffs: PathBuf,
+    /// Whether the programs log; see [`Bpf::take_log`].
+    pub log: bool,
+    /// To look and not to touch: nothing is made or written, and an attached program is current if its instructions
+    /// are those of this binary's, whoever loaded it.
+    pub compare_by_tag: bool,
+    /// How long a freed slot rests before it is used again.
+    pub slot_rest: Duration,
+}
+
+impl BpfOptions {
+    /// For an agent: without logging, with a second's rest.
+    #[must_use]
+    pub fn new(bpffs: impl Into<PathBuf>) -> BpfOptions {
+        BpfOptions {
+            bpffs: bpffs.into(),
+            log: false,
+            compare_by_tag: false,
+            slot_rest: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The pinned maps, and the programs of this process.
+#[derive(Debug)]
+pub struct Bpf {
+    pins: Pins,
+    mechanism: Mechanism,
+    maps: Option<Maps>,
+    programs: Option<Programs>,
+    /// Whether it may write; else it only looks.
+    tables: Option<Tables>,
+    compare_by_tag: bool,
+    /// What the last observation found that is to be cleaned up before anything is written.
+    leftovers: Option<Leftovers>,
+}
+
+/// What an observation found and no state can show.
+#[derive(Debug, Default)]
+struct Leftovers {
+    garbage: Garbage,
+    dead_pins: Vec<PathBuf>,
+}
+
+impl Bpf {
+    /// Loads the programs with the pinned maps, making what is missing. Maps keep their content and attached programs
+    /// go on running: those of an earlier process are observed as stale.
+    ///
+    /// # Errors
+    /// When the directory is on no BPF file system, a pinned map is not what this version wants, or the kernel
+    /// refuses a program (with the verifier's last words).
+    pub fn open(options: &BpfOptions) -> Result<Bpf, KernelError> {
+        let pins = Pins::below(&options.bpffs);
+        let mechanism = Mechanism::probe()?;
+        if options.compare_by_tag {
+            return Ok(Bpf {
+                maps: found(Maps::open(&pins.maps, false))?,
+                programs: Some(Programs::load(None, false)?),
+                tables: None,
+                compare_by_tag: true,
+                leftovers: None,
+                pins,
+                mechanism,
+            });
+        }
+        pins.create(&options.bpffs)?;
+        maps::check_pins(&pins.maps)?;
+        let programs = Programs::load(Some(&pins.maps), options.log)?;
+        let maps = Maps::open(&pins.maps, true)?;
+        Ok(Bpf {
+            tables: Some(Tables::new(&maps, options.slot_rest)),
+            maps: Some(maps),
+            programs: Some(programs),
+            compare_by_tag: false,
+            leftovers: None,
+            pins,
+            mechanism,
+        })
+    }
+
+    /// Opens the pinned maps to look at them, with or without an agent. Attached programs are all observed as stale.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when nothing is pinned; else as [`Bpf::open`].
+    pub fn open_read_only(bpffs: impl Into<PathBuf>) -> Result<Bpf, KernelError> {
+        let pins = Pins::below(&bpffs.into());
+        Ok(Bpf {
+            maps: Some(Maps::open(&pins.maps, false)?),
+            mechanism: Mechanism::probe()?,
+            programs: None,
+            tables: None,
+            compare_by_tag: false,
+            leftovers: None,
+            pins,
+        })
+    }
+
+    /// How programs get onto devices here.
+    #[must_use]
+    pub fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    /// The programs' log, once; opened with [`BpfOptions::log`] there is something in it.
+    ///
+    /// # Errors
+    /// When it was taken before, or this handle has no programs.
+    pub fn take_log(&mut self) -> Result<LogDrain, KernelError> {
+        let programs = self
+            .programs
+            .as_mut()
+            .ok_or_else(|| read_only("reading the log"))?;
+        programs.take_log()
+    }
+
+    /// Reads classes, next hops, groups, prefixes and attachments into the state. The state must hold the links
+    /// already: without TCX only devices of ours are searched for programs.
+    ///
+    /// A prefix that names nothing readable is left out. The next [`Bpf::execute`] first leads it to nothing (its
+    /// packets are dropped, and no shorter prefix takes them), then the diff puts it if it is wanted, and if not, the
+    /// pass after that removes it.
+    ///
+    /// # Errors
+    /// When any of it can't be read.
+    pub fn observe(&mut self, links: &dyn LinkNames, state: &mut KernelState) -> Result<(), KernelError> {
+        let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let attached = self.attacher(links).observe(ours.map(|(name, _)| name))?;
+        state.attachments = self.versions(&attached)?;
+        let snapshot = match &self.maps {
+            Some(maps) => Snapshot::read(maps)?,
+            None => Snapshot::default(),
+        };
+        state.classes = snapshot
+            .classes
+            .values()
+            .map(|(class, ifindex)| (*class, links.name(*ifindex)))
+            .collect();
+        state.next_hops = snapshot.next_hops.values().cloned().collect();
+        state.groups = snapshot
+            .groups
+            .values()
+            .map(|(group, _)| Arc::clone(group))
+            .collect();
+        if let Some(tables) = &mut self.tables {
+            tables.rebuild(&snapshot);
+        }
+        let Snapshot {
+            prefixes, garbage, ..
+        } = snapshot;
+        state.prefixes = prefixes;
+        self.leftovers = Some(Leftovers {
+            garbage,
+            dead_pins: attached.dead,
+        });
+        Ok(())
+    }
+
+    /// How many things the last observation found that no state can show: unreadable slots, prefixes without target,
+    /// pins of links whose device is gone. [`Bpf::execute`] cleans them up, also with nothing else to do.
+    #[must_use]
+    pub fn leftovers(&self) -> usize {
+        self.leftovers
+            .as_ref()
+            .map_or(0, |leftovers| leftovers.garbage.len() + leftovers.dead_pins.len())
+    }
+
+    /// Whether [`Bpf::execute`] is the one to execute this change.
+    #[must_use]
+    pub fn handles(change: &Change) -> bool {
+        matches!(
+            change,
+            Change::Attach(..)
+                | Change::ReplaceProgram(..)
+                | Change::Detach(..)
+                | Change::PutClass(..)
+                | Change::DeleteClass(..)
+                | Change::PutNextHop(..)
+                | Change::DeleteNextHop(..)
+                | Change::PutGroup(..)
+                | Change::DeleteGroup(..)
+                | Change::PutPrefix(..)
+                | Change::DeletePrefix(..)
+        )
+    }
+
+    /// Executes changes in order, going on past failures; one result a change. What the last observation left over is
+    /// cleaned up first, and where that fails nothing is written.
+    pub fn execute(&mut self, links: &dyn LinkNames, changes: &[Change]) -> Vec<Result<(), KernelError>> {
+        if let Err(error) = self.clean_up(links) {
+            return changes
+                .iter()
+                .map(|_| {
+                    let context = format!("cleaning up before any change: {}", error.context);
+                    Err(KernelError::new(context, programs::copy(&error.source)))
+                })
+                .collect();
+        }
+        let mut results = Vec::with_capacity(changes.len());
+        while let Some(change) = changes.get(results.len()) {
+            let run = prefixes::run_length(&changes[results.len()..]);
+            if let (Some(maps), Some(tables), 1..) = (&self.maps, &mut self.tables, run) {
+                let run = &changes[results.len()..results.len() + run];
+                results.extend(prefixes::execute(maps, tables, run));
+            } else {
+                results.push(self.execute_one(links, change));
+            }
+        }
+        results
+    }
+
+    /// Every counter, summed over the CPUs.
+    ///
+    /// # Errors
+    /// When nothing is pinned or a map can't be read.
+    pub fn counters(&self) -> Result<CounterReport, KernelError> {
+        inspect::counters(self.maps()?)
+    }
+
+    /// Runs the kernel's lookup for an address and follows it to the next hops.
+    ///
+    /// # Errors
+    /// When nothing is pinned or a map can't be read.
+    pub fn lookup(&self, address: IpAddr) -> Result<LookupResult, KernelError> {
+        inspect::lookup(self.maps()?, address)
+    }
+
+    /// Everything that the maps hold.
+    ///
+    /// # Errors
+    /// When nothing is pinned or a map can't be read.
+    pub fn dump(&self) -> Result<Dump, KernelError> {
+        inspect::dump(self.maps()?)
+    }
+
+    fn execute_one(&mut self, links: &dyn LinkNames, change: &Change) -> Result<(), KernelError> {
+        let attacher = Attacher {
+            mechanism: self.mechanism,
+            pins: &self.pins,
+            links,
+        };
+        let (Some(maps), Some(tables), Some(programs)) = (&self.maps, &mut self.tables, &mut self.programs)
+        else {
+            return Err(read_only(&change.to_string()));
+        };
+        match change {
+            Change::Attach(link, hook) => attacher.attach(programs, link, *hook),
+            Change::ReplaceProgram(link, hook) => attacher.replace(programs, link, *hook),
+            Change::Detach(link, hook) => attacher.detach(link, *hook),
+            Change::PutClass(class, link) => {
+                let ifindex = links.index(link).ok_or_else(|| {
+                    let source = io::Error::from_raw_os_error(libc::ENODEV);
+                    KernelError::new(format!("pointing a class at {link}"), source)
+                })?;
+                tables.put_class(maps, class, ifindex)
+            }
+            Change::DeleteClass(class) => tables.delete_class(maps, class),
+            Change::PutNextHop(next_hop) => tables.put_next_hop(maps, next_hop),
+            Change::DeleteNextHop(next_hop) => tables.delete_next_hop(maps, next_hop),
+            Change::PutGroup(group) => tables.put_group(maps, group),
+            Change::DeleteGroup(group) => tables.delete_group(maps, group),
+            other => Err(KernelError::new(
+                format!("{other} is no change of BPF state"),
+                io::ErrorKind::Unsupported.into(),
+            )),
+        }
+    }
+
+    /// Observes where that was not done yet, then cleans up what an observation has found.
+    fn clean_up(&mut self, links: &dyn LinkNames) -> Result<(), KernelError> {
+        if self.tables.is_none() {
+            return Ok(());
+        }
+        if self.leftovers.is_none() {
+            self.observe(links, &mut KernelState::default())?;
+        }
+        let found = self.leftovers();
+        let (Some(maps), Some(tables), Some(leftovers)) = (&self.maps, &mut self.tables, &mut self.leftovers)
+        else {
+            return Ok(());
+        };
+        if found == 0 {
+            return Ok(());
+        }
+        tracing::warn!(
+            count = found,
+            "cleaning up what an interrupted process left in the maps and pins"
+        );
+        let garbage = &leftovers.garbage;
+        prefixes::empty(maps, &garbage.prefixes)?;
+        prefixes::remove(maps, &garbage.emptied)?;
+        tables.sweep(maps, garbage)?;
+        for pin in &leftovers.dead_pins {
+            pins::remove_link(pin)?;
+        }
+        *leftovers = Leftovers::default();
+        Ok(())
+    }
+
+    fn versions(&self, attached: &Attached) -> Result<BTreeMap<(LinkName, Hook), Attachment>, KernelError> {
+        let mut versions = BTreeMap::new();
+        for ((link, hook), program) in &attached.programs {
+            let own = self.programs.as_ref().map(|programs| programs.identity(*hook));
+            let current = match own {
+                None => false,
+                Some(own) if self.compare_by_tag => programs::tag_of(*program)? == Some(own.tag),
+                Some(own) => *program == own.id,
+            };
+            let version = if current {
+                ProgramVersion::Current
+            } else {
+                ProgramVersion::Stale
+            };
+            versions.insert((link.clone(), *hook), Attachment { version });
+        }
+        Ok(versions)
+    }
+
+    fn attacher<'a>(&'a self, links: &'a dyn LinkNames) -> Attacher<'a> {
+        Attacher {
+            mechanism: self.mechanism,
+            pins: &self.pins,
+            links,
+        }
+    }
+
+    fn maps(&self) -> Result<&Maps, KernelError> {
+        self.maps.as_ref().ok_or_else(|| {
+            let directory = self.pins.maps.display();
+            KernelError::new(
+                format!("looking for maps in {directory}"),
+                io::ErrorKind::NotFound.into(),
+            )
+        })
+    }
+}
+
+/// Turns "nothing is pinned" into `None`.
+fn found(maps: Result<Maps, KernelError>) -> Result<Option<Maps>, KernelError> {
+    match maps {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        maps => maps.map(Some),
+    }
+}
+
+fn read_only(doing: &str) -> KernelError {
+    KernelError::new(doing, io::Error::from_raw_os_error(libc::EROFS))
+}

@@ -1,0 +1,255 @@
+//! Programs on devices: by TCX where the kernel has it, else by a filter on a clsact qdisc. Either way a program is
+//! replaced in place, and other people's programs keep their place.
+//!
+//! Devices are looked up in the calling thread's network namespace.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::mem;
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::{FdLink, Link as _, PinnedLink};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+
+use super::filter::{self, Filter};
+use super::pins::{self, Pins};
+use super::programs::{self, Programs, aya_error, program_error};
+use super::{LinkNames, syscall};
+use crate::kernel::KernelError;
+use crate::model::Hook;
+use crate::net::LinkName;
+
+/// Our filters' priority and handle: fixed, so that a later process finds what an earlier one left.
+const PRIORITY: u16 = 173;
+const HANDLE: TcHandle = TcHandle::new(0, 173);
+
+/// How programs get onto devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// TCX links, Linux 6.6.
+    Tcx,
+    /// Filters on a clsact qdisc.
+    Clsact,
+}
+
+impl Mechanism {
+    /// Asks the kernel which one it has: one without TCX does not know the query.
+    ///
+    /// # Errors
+    /// When the kernel answers neither way, as where a capability is missing.
+    pub fn probe() -> Result<Mechanism, KernelError> {
+        match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+            Ok(_) => Ok(Mechanism::Tcx),
+            Err(error) => {
+                let error = program_error("asking the kernel for TCX", &error);
+                if error.errno() == Some(libc::EINVAL) {
+                    Ok(Mechanism::Clsact)
+                } else {
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// What was found on the devices.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    /// Our programs, by id.
+    pub(super) programs: BTreeMap<(LinkName, Hook), u32>,
+    /// Pins of links whose device is gone or another one.
+    pub(super) dead: Vec<PathBuf>,
+}
+
+/// Attaches, finds and detaches: one namespace's devices.
+pub(super) struct Attacher<'a> {
+    pub(super) mechanism: Mechanism,
+    pub(super) pins: &'a Pins,
+    pub(super) links: &'a dyn LinkNames,
+}
+
+impl Attacher<'_> {
+    /// Finds our programs; with clsact only on these devices.
+    pub(super) fn observe<'l>(
+        &self,
+        devices: impl Iterator<Item = &'l LinkName>,
+    ) -> Result<Attached, KernelError> {
+        let mut found = Attached::default();
+        if self.mechanism == Mechanism::Tcx {
+            for (link, hook, pin) in self.pins.list_links()? {
+                match self.live_link(&link, &pin)? {
+                    Some(program) => drop(found.programs.insert((link, hook), program)),
+                    None => found.dead.push(pin),
+                }
+            }
+            return Ok(found);
+        }
+        for link in devices {
+            for hook in [Hook::Egress, Hook::Ingress] {
+                if let Some(program) = self.our_filter(link, hook)? {
+                    found.programs.insert((link.clone(), hook), program);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts a hook's program on a device that has none of ours there.
+    pub(super) fn attach(
+        &self,
+        programs: &mut Programs,
+        link: &LinkName,
+        hook: Hook,
+    ) -> Result<(), KernelError> {
+        let doing = format!("attaching the {hook} program to {link}");
+        match self.mechanism {
+            Mechanism::Tcx => self.attach_tcx(&doing, programs.program(hook)?, (link, hook)),
+            Mechanism::Clsact => attach_filter(&doing, programs.program(hook)?, (link, hook)),
+        }
+    }
+
+    /// Replaces our program on a device by this process's; every packet goes by the one or the other.
+    pub(super) fn replace(
+        &self,
+        programs: &mut Programs,
+        link: &LinkName,
+        hook: Hook,
+    ) -> Result<(), KernelError> {
+        let doing = format!("replacing the {hook} program of {link}");
+        let old = match self.mechanism {
+            Mechanism::Tcx => {
+                let pin = self.pins.link(link, hook);
+                if self.live_link(link, &pin)?.is_none() {
+                    return Err(KernelError::new(
+                        doing,
+                        io::Error::from_raw_os_error(libc::ENODEV),
+                    ));
+                }
+                let pinned = PinnedLink::from_pin(pin).map_err(|error| aya_error(&doing, &error))?;
+                SchedClassifierLink::try_from(FdLink::from(pinned))
+                    .map_err(|error| aya_error(&doing, &error))?
+            }
+            Mechanism::Clsact => filter_link(link, hook).map_err(|error| KernelError::new(&doing, error))?,
+        };
+        let program = programs.program(hook)?;
+        program
+            .attach_to_link(old)
+            .and_then(|id| program.take_link(id))
+            .map(keep)
+            .map_err(|error| program_error(&doing, &error))
+    }
+
+    /// Takes our program off a device; a clsact qdisc stays, because others may use it too. None there is fine.
+    pub(super) fn detach(&self, link: &LinkName, hook: Hook) -> Result<(), KernelError> {
+        if self.mechanism == Mechanism::Tcx {
+            let pin = self.pins.link(link, hook);
+            return if pin.exists() {
+                pins::remove_link(&pin)
+            } else {
+                Ok(())
+            };
+        }
+        if self.our_filter(link, hook)?.is_none() {
+            return Ok(());
+        }
+        let doing = format!("detaching the {hook} program from {link}");
+        let filter = filter_link(link, hook).map_err(|error| KernelError::new(&doing, error))?;
+        filter.detach().map_err(|error| program_error(&doing, &error))
+    }
+
+    fn attach_tcx(
+        &self,
+        doing: &str,
+        program: &mut SchedClassifier,
+        (link, hook): (&LinkName, Hook),
+    ) -> Result<(), KernelError> {
+        let pin = self.pins.link(link, hook);
+        if pin.exists() {
+            if self.live_link(link, &pin)?.is_some() {
+                return Err(KernelError::new(
+                    doing,
+                    io::Error::from_raw_os_error(libc::EEXIST),
+                ));
+            }
+            pins::remove_link(&pin)?;
+        }
+        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let owned = program
+            .attach_with_options(link.as_str(), side(hook), order)
+            .and_then(|id| program.take_link(id))
+            .map_err(|error| program_error(doing, &error))?;
+        // Until it is pinned, the link goes when this process does.
+        let owned = FdLink::try_from(owned).map_err(|error| aya_error(doing, &error))?;
+        owned
+            .pin(&pin)
+            .map(drop)
+            .map_err(|error| aya_error(doing, &error))
+    }
+
+    /// The program's id of a pinned link, if that is on this very device: a link survives its device, and a device
+    /// of the same name may be another one.
+    fn live_link(&self, link: &LinkName, pin: &Path) -> Result<Option<u32>, KernelError> {
+        let tcx = match syscall::tcx_link(pin) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            tcx => tcx.map_err(|error| KernelError::new(format!("reading {}", pin.display()), error))?,
+        };
+        let live = tcx.filter(|tcx| tcx.ifindex != 0 && self.links.index(link) == Some(tcx.ifindex));
+        Ok(live.map(|tcx| tcx.program))
+    }
+
+    /// The program's id of our filter on a device.
+    fn our_filter(&self, link: &LinkName, hook: Hook) -> Result<Option<u32>, KernelError> {
+        let Some(ifindex) = self.links.index(link) else {
+            return Ok(None);
+        };
+        let filters = filter::list(ifindex, hook)
+            .map_err(|error| KernelError::new(format!("reading the {hook} filters of {link}"), error))?;
+        let ours = |filter: &Filter| {
+            filter.priority == PRIORITY
+                && filter.handle == u32::from(HANDLE)
+                && filter.name == programs::name(hook)
+        };
+        Ok(filters.into_iter().find(ours).map(|filter| filter.program))
+    }
+}
+
+fn attach_filter(
+    doing: &str,
+    program: &mut SchedClassifier,
+    (link, hook): (&LinkName, Hook),
+) -> Result<(), KernelError> {
+    match qdisc_add_clsact(link.as_str()).map_err(|error| aya_error(doing, &error)) {
+        Err(error) if error.errno() != Some(libc::EEXIST) => return Err(error),
+        _ => {}
+    }
+    let options = TcAttachOptions::Netlink(NlOptions {
+        priority: PRIORITY,
+        handle: HANDLE,
+        classid: None,
+    });
+    program
+        .attach_with_options(link.as_str(), side(hook), options)
+        .and_then(|id| program.take_link(id))
+        .map(keep)
+        .map_err(|error| program_error(doing, &error))
+}
+
+fn filter_link(link: &LinkName, hook: Hook) -> io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(link.as_str(), side(hook), PRIORITY, HANDLE, None)
+}
+
+fn side(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::Egress => TcAttachType::Egress,
+        Hook::Ingress => TcAttachType::Ingress,
+    }
+}
+
+/// Lets go of a link without undoing it: a filter's is forgotten, because dropping it deletes the filter; a TCX
+/// link's descriptor is closed, its pin holds the link.
+fn keep(link: SchedClassifierLink) {
+    if <&FdLink>::try_from(&link).is_err() {
+        mem::forget(link);
+    }
+}

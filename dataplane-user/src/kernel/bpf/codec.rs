@@ -1,0 +1,275 @@
+//! Between the model's values and what lies in the maps. Decoding is strict: what this version would not have written
+//! in exactly this way is no value.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dataplane_ebpf::layout::{self, GroupMember, PrefixKeyV4, PrefixKeyV6, UNUSED_SLOT};
+use dataplane_ebpf::select;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::kernel::KernelError;
+use crate::model::{Class, NextHop, NodeLabel};
+use crate::net::MacAddr;
+use crate::resource::Encapsulation;
+
+/// A class as it lies in its slot.
+pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class, KernelError> {
+    let encapsulation = match class.encapsulation {
+        Encapsulation::Geneve => layout::Class::GENEVE,
+        Encapsulation::Vxlan => layout::Class::VXLAN,
+        Encapsulation::Ipip => layout::Class::IPIP,
+        Encapsulation::WireGuard | Encapsulation::None => {
+            return Err(invalid(class, "no tunnel key carries it"));
+        }
+    };
+    if class.ttl == 0 {
+        return Err(invalid(class, "a TTL of 0 loses every packet"));
+    }
+    if class.dscp.is_some_and(|dscp| dscp > 63) {
+        return Err(invalid(class, "a DSCP has six bits"));
+    }
+    let flag = |on: bool, flag: u16| if on { flag } else { 0 };
+    Ok(layout::Class {
+        ifindex,
+        vni: class.vni,
+        source_mac: class.source_mac.unwrap_or_default().0,
+        encapsulation,
+        unit: class.unit,
+        ttl: class.ttl,
+        tos: class.dscp.map_or(0, |dscp| dscp << 2),
+        flags: layout::Class::TUNNEL_KEY
+            | flag(class.source_mac.is_some(), layout::Class::INNER_ETHERNET)
+            | flag(class.dscp.is_none(), layout::Class::INHERIT_DSCP)
+            | flag(class.dont_fragment, layout::Class::DONT_FRAGMENT)
+            | flag(class.zero_checksum, layout::Class::ZERO_CHECKSUM),
+        ..layout::Class::default()
+    })
+}
+
+/// The class in a used slot.
+pub(super) fn decode_class(raw: &layout::Class) -> Option<Class> {
+    let on = |flag: u16| raw.flags & flag != 0;
+    let class = Class {
+        encapsulation: match raw.encapsulation {
+            layout::Class::GENEVE => Encapsulation::Geneve,
+            layout::Class::VXLAN => Encapsulation::Vxlan,
+            layout::Class::IPIP => Encapsulation::Ipip,
+            _ => return None,
+        },
+        unit: raw.unit,
+        vni: raw.vni,
+        source_mac: on(layout::Class::INNER_ETHERNET).then_some(MacAddr(raw.source_mac)),
+        ttl: raw.ttl,
+        dscp: (!on(layout::Class::INHERIT_DSCP)).then_some(raw.tos >> 2),
+        dont_fragment: on(layout::Class::DONT_FRAGMENT),
+        zero_checksum: on(layout::Class::ZERO_CHECKSUM),
+    };
+    (encode_class(&class, raw.ifindex).ok()? == *raw).then_some(class)
+}
+
+/// A next hop as it lies in its slot; its class's slot is given.
+pub(super) fn encode_next_hop(next_hop: &NextHop, class: u32) -> Result<layout::NextHop, KernelError> {
+    if next_hop.remote.is_ipv4() != next_hop.local.is_ipv4() {
+        return Err(invalid(next_hop, "its two addresses are of two families"));
+    }
+    if next_hop.destination_mac == Some(MacAddr::default()) {
+        return Err(invalid(next_hop, "an all-zero MAC means none"));
+    }
+    Ok(layout::NextHop {
+        remote: address_bytes(next_hop.remote),
+        local: address_bytes(next_hop.local),
+        destination_mac: next_hop.destination_mac.unwrap_or_default().0,
+        flags: if next_hop.remote.is_ipv6() {
+            layout::NextHop::OUTER_IPV6
+        } else {
+            0
+        },
+        class,
+        ..layout::NextHop::default()
+    })
+}
+
+/// The next hop in a used slot, from its class and its label.
+pub(super) fn decode_next_hop(
+    raw: &layout::NextHop,
+    label: &layout::NodeLabel,
+    class: Class,
+) -> Option<NextHop> {
+    let ipv6 = raw.flags & layout::NextHop::OUTER_IPV6 != 0;
+    let mac = MacAddr(raw.destination_mac);
+    let next_hop = NextHop {
+        node: decode_label(label)?,
+        remote: address_from(&raw.remote, ipv6),
+        local: address_from(&raw.local, ipv6),
+        destination_mac: (mac != MacAddr::default()).then_some(mac),
+        class,
+    };
+    (encode_next_hop(&next_hop, raw.class).ok()? == *raw).then_some(next_hop)
+}
+
+/// A node's name, padded.
+pub(super) fn encode_label(label: &NodeLabel) -> Result<layout::NodeLabel, KernelError> {
+    let text = label.as_str().as_bytes();
+    let mut bytes = [0; layout::NodeLabel::LEN];
+    let Some(start) = bytes.get_mut(..text.len()) else {
+        return Err(invalid(label, "a label has at most 64 bytes"));
+    };
+    start.copy_from_slice(text);
+    if text.is_empty() || text.contains(&0) {
+        return Err(invalid(label, "a label is neither empty nor has zero bytes"));
+    }
+    Ok(layout::NodeLabel(bytes))
+}
+
+fn decode_label(raw: &layout::NodeLabel) -> Option<NodeLabel> {
+    let length = raw.0.iter().position(|byte| *byte == 0).unwrap_or(raw.0.len());
+    let label = NodeLabel::from_text(std::str::from_utf8(&raw.0[..length]).ok()?);
+    (encode_label(&label).ok()? == *raw).then_some(label)
+}
+
+/// The key by which the programs choose this next hop in a group.
+pub(super) fn member_key(next_hop: &NextHop) -> u32 {
+    select::member_key(&address_bytes(next_hop.remote))
+}
+
+/// A group's slots as they lie in the map, four members each, the head first; `None` where the slots are not exactly
+/// as many as the members need.
+pub(super) fn encode_group(slots: &[u32], members: &[GroupMember]) -> Option<Vec<layout::Group>> {
+    let chunks = members.chunks(layout::Group::MEMBERS);
+    if chunks.len() != slots.len() || slots.len() > layout::Group::MAX_SLOTS {
+        return None;
+    }
+    let encode = |(index, chunk): (usize, &[GroupMember])| {
+        let mut group = layout::Group {
+            count: u32::try_from(chunk.len()).expect("at most four"),
+            next: slots.get(index + 1).copied().unwrap_or(UNUSED_SLOT),
+            head: u32::from(index == 0),
+            ..layout::Group::default()
+        };
+        group.members[..chunk.len()].copy_from_slice(chunk);
+        group
+    };
+    Some(chunks.enumerate().map(encode).collect())
+}
+
+/// An address as the maps hold it: big-endian, IPv4 in the first four bytes.
+pub(super) fn address_bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&v4.octets());
+            bytes
+        }
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn address_from(bytes: &[u8; 16], ipv6: bool) -> IpAddr {
+    if ipv6 {
+        return Ipv6Addr::from(*bytes).into();
+    }
+    let [a, b, c, d, ..] = *bytes;
+    Ipv4Addr::new(a, b, c, d).into()
+}
+
+/// The key of an IPv4 prefix.
+pub(super) fn key_v4(prefix: Ipv4Net) -> PrefixKeyV4 {
+    PrefixKeyV4 {
+        length: prefix.prefix_len().into(),
+        address: prefix.network().octets(),
+    }
+}
+
+/// The key of an IPv6 prefix.
+pub(super) fn key_v6(prefix: Ipv6Net) -> PrefixKeyV6 {
+    PrefixKeyV6 {
+        length: prefix.prefix_len().into(),
+        address: prefix.network().octets(),
+    }
+}
+
+/// The prefix of a key. The kernel ignores host bits, so they go.
+pub(super) fn prefix_v4(key: &PrefixKeyV4) -> IpNet {
+    let length = u8::try_from(key.length).expect("the kernel holds no longer key");
+    let prefix = Ipv4Net::new(key.address.into(), length).expect("the kernel holds no longer key");
+    IpNet::V4(prefix.trunc())
+}
+
+/// The prefix of a key. The kernel ignores host bits, so they go.
+pub(super) fn prefix_v6(key: &PrefixKeyV6) -> IpNet {
+    let length = u8::try_from(key.length).expect("the kernel holds no longer key");
+    let prefix = Ipv6Net::new(key.address.into(), length).expect("the kernel holds no longer key");
+    IpNet::V6(prefix.trunc())
+}
+
+fn invalid(what: &impl std::fmt::Display, why: &str) -> KernelError {
+    let source = io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
+    KernelError::new(format!("encoding {what}"), source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class() -> Class {
+        Class {
+            encapsulation: Encapsulation::Geneve,
+            unit: 0,
+            vni: 7,
+            source_mac: Some(MacAddr([2, 1, 2, 3, 4, 5])),
+            ttl: 64,
+            dscp: Some(46),
+            dont_fragment: true,
+            zero_checksum: false,
+        }
+    }
+
+    #[test]
+    fn classes_come_back_and_others_bits_do_not() {
+        let raw = encode_class(&class(), 9).unwrap();
+        assert_eq!(decode_class(&raw), Some(class()));
+        assert_eq!(
+            decode_class(&layout::Class {
+                flags: raw.flags | 1 << 15,
+                ..raw
+            }),
+            None
+        );
+        assert_eq!(decode_class(&layout::Class { ttl: 0, ..raw }), None);
+        assert_eq!(
+            decode_class(&layout::Class {
+                tos: raw.tos | 1,
+                ..raw
+            }),
+            None
+        );
+        assert!(encode_class(&Class { ttl: 0, ..class() }, 9).is_err());
+        let wireguard = Class {
+            encapsulation: Encapsulation::WireGuard,
+            ..class()
+        };
+        assert!(encode_class(&wireguard, 9).is_err());
+    }
+
+    #[test]
+    fn next_hops_come_back_with_their_label() {
+        for remote in ["192.0.2.1", "2001:db8::1"] {
+            let remote: IpAddr = remote.parse().unwrap();
+            let next_hop = NextHop {
+                node: NodeLabel::from_text("node-a"),
+                remote,
+                local: remote,
+                destination_mac: None,
+                class: class(),
+            };
+            let raw = encode_next_hop(&next_hop, 3).unwrap();
+            let label = encode_label(&next_hop.node).unwrap();
+            assert_eq!(decode_next_hop(&raw, &label, class()).as_ref(), Some(&next_hop));
+            let unlabelled = layout::NodeLabel([0; layout::NodeLabel::LEN]);
+            assert_eq!(decode_next_hop(&raw, &unlabelled, class()), None);
+            let labelled = layout::NextHop { flow_label: 1, ..raw };
+            assert_eq!(decode_next_hop(&labelled, &label, class()), None);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What the maps say, for people and metrics: counters, one address's way, and everything.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dataplane_ebpf::layout::target::TargetKind;
+use dataplane_ebpf::layout::{self, Counters, NextHopState, PrefixKeyV4, PrefixKeyV6};
+use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
+use ipnet::IpNet;
+
+use super::codec;
+use super::maps::Maps;
+use super::snapshot::Snapshot;
+use crate::kernel::KernelError;
+use crate::model::{Class, Group, NextHop, Target};
+
+/// What one verdict came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerdictCount {
+    /// The verdict's stable name.
+    pub name: &'static str,
+    /// One sentence about it.
+    pub explanation: &'static str,
+    /// How often, and how many bytes.
+    pub counters: Counters,
+}
+
+/// All counters, summed over the CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CounterReport {
+    /// What the egress program decided, in the order of [`Verdict`].
+    pub egress: Vec<VerdictCount>,
+    /// What the ingress program saw, in the order of [`IngressVerdict`].
+    pub ingress: Vec<VerdictCount>,
+    /// What went out by each next hop, by slot.
+    pub next_hops: Vec<NextHopEntry>,
+}
+
+/// A next hop in its slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextHopEntry {
+    /// Its slot.
+    pub slot: u32,
+    /// The next hop.
+    pub next_hop: Arc<NextHop>,
+    /// Whether it may be chosen.
+    pub state: NextHopState,
+    /// What went out by it.
+    pub counters: Counters,
+}
+
+/// A class in its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassEntry {
+    /// Its slot.
+    pub slot: u32,
+    /// The class.
+    pub class: Class,
+    /// The device that it sends to.
+    pub ifindex: u32,
+}
+
+/// A group in its slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupEntry {
+    /// Its slots, the head first.
+    pub slots: Vec<u32>,
+    /// The group.
+    pub group: Arc<Group>,
+}
+
+/// A prefix and where it leads; `None`: to nothing that can be read, so its packets are dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixEntry {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Where it leads.
+    pub target: Option<Target>,
+}
+
+/// Where the kernel's own lookup leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupResult {
+    /// What was looked up.
+    pub address: IpAddr,
+    /// The longest prefix that covers it; `None` where none does.
+    pub prefix: Option<IpNet>,
+    /// Where it leads.
+    pub target: LookupTarget,
+}
+
+/// Where an address leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupTarget {
+    /// No prefix covers it.
+    NoPrefix,
+    /// To nothing that can be read: a bug, or somebody else writes to the maps.
+    Broken,
+    /// This node carries it.
+    Local,
+    /// To one next hop.
+    NextHop(NextHopEntry),
+    /// To a group, with each member's weight.
+    Group {
+        /// The group's slots, the head first.
+        slots: Vec<u32>,
+        /// Its members in order.
+        members: Vec<(NextHopEntry, u8)>,
+    },
+}
+
+/// Everything that the maps hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dump {
+    /// Classes by slot.
+    pub classes: Vec<ClassEntry>,
+    /// Next hops by slot.
+    pub next_hops: Vec<NextHopEntry>,
+    /// Groups by their head's slot.
+    pub groups: Vec<GroupEntry>,
+    /// Prefixes in order.
+    pub prefixes: Vec<PrefixEntry>,
+    /// How many slots hold neither nothing nor something that can be read.
+    pub unreadable_slots: usize,
+}
+
+pub(super) fn counters(maps: &Maps) -> Result<CounterReport, KernelError> {
+    let egress = maps.egress_counters.read_all()?;
+    let ingress = maps.ingress_counters.read_all()?;
+    let count = |(name, explanation), counters: &Counters| VerdictCount {
+        name,
+        explanation,
+        counters: *counters,
+    };
+    let egress_names = Verdict::ALL
+        .iter()
+        .map(|verdict| (verdict.name(), verdict.explanation()));
+    let ingress_names = IngressVerdict::ALL
+        .iter()
+        .map(|verdict| (verdict.name(), verdict.explanation()));
+    Ok(CounterReport {
+        egress: egress_names
+            .zip(&egress)
+            .map(|(name, value)| count(name, value))
+            .collect(),
+        ingress: ingress_names
+            .zip(&ingress)
+            .map(|(name, value)| count(name, value))
+            .collect(),
+        next_hops: next_hops(maps, &Snapshot::read_objects(maps)?)?,
+    })
+}
+
+pub(super) fn dump(maps: &Maps) -> Result<Dump, KernelError> {
+    let snapshot = Snapshot::read(maps)?;
+    let next_hops = next_hops(maps, &snapshot)?;
+    let garbage = snapshot.garbage;
+    let readable = snapshot.prefixes.into_iter().map(|(prefix, target)| PrefixEntry {
+        prefix,
+        target: Some(target),
+    });
+    let broken = garbage
+        .prefixes
+        .iter()
+        .chain(&garbage.emptied)
+        .map(|prefix| PrefixEntry {
+            prefix: *prefix,
+            target: None,
+        });
+    let mut prefixes: Vec<PrefixEntry> = readable.chain(broken).collect();
+    prefixes.sort_by_key(|entry| entry.prefix);
+    let class = |(slot, (class, ifindex))| ClassEntry { slot, class, ifindex };
+    let group = |(group, slots)| GroupEntry { slots, group };
+    Ok(Dump {
+        classes: snapshot.classes.into_iter().map(class).collect(),
+        next_hops,
+        groups: snapshot.groups.into_values().map(group).collect(),
+        prefixes,
+        unreadable_slots: garbage.classes.len() + garbage.next_hops.len() + garbage.groups.len(),
+    })
+}
+
+pub(super) fn lookup(maps: &Maps, address: IpAddr) -> Result<LookupResult, KernelError> {
+    let raw = match address {
+        IpAddr::V4(v4) => maps.prefixes_v4.get(PrefixKeyV4 {
+            length: 32,
+            address: v4.octets(),
+        })?,
+        IpAddr::V6(v6) => maps.prefixes_v6.get(PrefixKeyV6 {
+            length: 128,
+            address: v6.octets(),
+        })?,
+    };
+    let Some(raw) = raw else {
+        return Ok(LookupResult {
+            address,
+            prefix: None,
+            target: LookupTarget::NoPrefix,
+        });
+    };
+    Ok(LookupResult {
+        address,
+        prefix: covering_prefix(maps, address)?,
+        target: resolve(maps, raw)?,
+    })
+}
+
+/// The kernel's lookup gives the value but not the key that matched, so the keys are read.
+fn covering_prefix(maps: &Maps, address: IpAddr) -> Result<Option<IpNet>, KernelError> {
+    let prefixes: Vec<IpNet> = match address {
+        IpAddr::V4(_) => {
+            let all = maps.prefixes_v4.read_all()?;
+            all.iter().map(|(key, _)| codec::prefix_v4(key)).collect()
+        }
+        IpAddr::V6(_) => {
+            let all = maps.prefixes_v6.read_all()?;
+            all.iter().map(|(key, _)| codec::prefix_v6(key)).collect()
+        }
+    };
+    let covering = prefixes.into_iter().filter(|prefix| prefix.contains(&address));
+    Ok(covering.max_by_key(IpNet::prefix_len))
+}
+
+fn resolve(maps: &Maps, raw: layout::Target) -> Result<LookupTarget, KernelError> {
+    let snapshot = Snapshot::read_objects(maps)?;
+    let entry = |slot: u32| match snapshot.next_hops.get(&slot) {
+        Some(next_hop) => next_hop_entry(maps, slot, next_hop),
+        None => Err(KernelError::new(
+            "reading a next hop",
+            std::io::ErrorKind::NotFound.into(),
+        )),
+    };
+    let slot_of = |next_hop: &Arc<NextHop>| {
+        let mut slots = snapshot.next_hops.iter();
+        slots.find_map(|(slot, known)| (known == next_hop).then_some(*slot))
+    };
+    match (raw.kind(), snapshot.target(raw)) {
+        (TargetKind::Local, _) => Ok(LookupTarget::Local),
+        (TargetKind::NextHop(slot), Some(_)) => entry(slot).map(LookupTarget::NextHop),
+        (TargetKind::Group(head), Some(Target::Group(group))) => {
+            let member = |(next_hop, weight): &(Arc<NextHop>, u8)| {
+                let slot = slot_of(next_hop).expect("a group is read from next hops that were read");
+                Ok((entry(slot)?, *weight))
+            };
+            Ok(LookupTarget::Group {
+                slots: snapshot
+                    .groups
+                    .get(&head)
+                    .map(|(_, slots)| slots.clone())
+                    .unwrap_or_default(),
+                members: group
+                    .members
+                    .iter()
+                    .map(member)
+                    .collect::<Result<_, KernelError>>()?,
+            })
+        }
+        _ => Ok(LookupTarget::Broken),
+    }
+}
+
+fn next_hop_entry(maps: &Maps, slot: u32, next_hop: &Arc<NextHop>) -> Result<NextHopEntry, KernelError> {
+    Ok(NextHopEntry {
+        slot,
+        next_hop: Arc::clone(next_hop),
+        state: maps.states.get(slot)?.unwrap_or_default(),
+        counters: maps.next_hop_counters.get(slot)?,
+    })
+}
+
+fn next_hops(maps: &Maps, snapshot: &Snapshot) -> Result<Vec<NextHopEntry>, KernelError> {
+    let counters = maps.next_hop_counters.read_all()?;
+    let states = maps.states.read_all()?;
+    let entry = |(slot, next_hop): (&u32, &Arc<NextHop>)| {
+        let index = *slot as usize;
+        NextHopEntry {
+            slot: *slot,
+            next_hop: Arc::clone(next_hop),
+            // An array's entries come in the order of their indexes.
+            state: states
+                .get(index)
+                .map_or(NextHopState::USABLE, |(_, state)| *state),
+            counters: counters.get(index).copied().unwrap_or_default(),
+        }
+    };
+    Ok(snapshot.next_hops.iter().map(entry).collect())
+}

@@ -1,0 +1,61 @@
+//! What the programs log, brought to `tracing`. One task: [`LogDrain::run`], which waits on the programs' ring buffer
+//! only; aborting it loses what is unread.
+
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use log::{Level, Log, Metadata, Record};
+use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
+
+use super::programs::aya_error;
+use crate::kernel::KernelError;
+
+/// The reader of the programs' log.
+pub struct LogDrain {
+    logger: EbpfLogger<Tracing>,
+}
+
+impl LogDrain {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<LogDrain, KernelError> {
+        let logger = EbpfLogger::init_with_logger(ebpf, Tracing)
+            .map_err(|error| aya_error("opening the programs' log", &error))?;
+        Ok(LogDrain { logger })
+    }
+
+    /// Passes on what the programs log until it is dropped.
+    ///
+    /// # Errors
+    /// When the log can't be waited on; must be called in a tokio runtime with I/O.
+    pub async fn run(self) -> Result<(), KernelError> {
+        let waiting = |error| KernelError::new("waiting for the programs' log", error);
+        let mut ready = AsyncFd::register_with_interest(self.logger, Interest::READABLE)
+            .map_err(|error: AsyncFdRegisterError<_>| waiting(error.into_parts().1))?;
+        loop {
+            let mut guard = ready.readable_mut().await.map_err(waiting)?;
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+        }
+    }
+}
+
+/// Turns the records of the `log` crate into events.
+struct Tracing;
+
+impl Log for Tracing {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let text = record.args();
+        match record.level() {
+            Level::Error => tracing::error!(target: "adit::bpf", "{text}"),
+            Level::Warn => tracing::warn!(target: "adit::bpf", "{text}"),
+            Level::Info => tracing::info!(target: "adit::bpf", "{text}"),
+            Level::Debug => tracing::debug!(target: "adit::bpf", "{text}"),
+            Level::Trace => tracing::trace!(target: "adit::bpf", "{text}"),
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,325 @@
+//! The pinned maps: what each must be, and typed access to it.
+
+use std::io;
+use std::marker::PhantomData;
+use std::path::Path;
+
+use aya::maps::MapType;
+use bytemuck::{Pod, Zeroable};
+use dataplane_ebpf::layout::{
+    Class, Counters, Group, MAX_CLASSES, MAX_GROUPS, MAX_NEXT_HOPS, MAX_PREFIXES_V4, MAX_PREFIXES_V6,
+    NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, Target, names,
+};
+use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
+
+use super::syscall::{Batch, MapFd, MapShape};
+use crate::kernel::KernelError;
+
+/// Elements read or written by one system call: few enough for the kernel to copy in one go, enough to make the
+/// call's own cost vanish.
+const BATCH: usize = 4096;
+
+/// `BPF_F_NO_PREALLOC`, which LPM tries must have.
+const NO_PREALLOC: u32 = 1;
+
+/// All pinned maps.
+#[derive(Debug)]
+pub(super) struct Maps {
+    pub(super) prefixes_v4: Table<PrefixKeyV4, Target>,
+    pub(super) prefixes_v6: Table<PrefixKeyV6, Target>,
+    pub(super) classes: Table<u32, Class>,
+    pub(super) next_hops: Table<u32, NextHop>,
+    pub(super) states: Table<u32, NextHopState>,
+    pub(super) labels: Table<u32, NodeLabel>,
+    pub(super) groups: Table<u32, Group>,
+    pub(super) next_hop_counters: CounterTable,
+    pub(super) egress_counters: CounterTable,
+    pub(super) ingress_counters: CounterTable,
+}
+
+impl Maps {
+    /// Opens the maps pinned in a directory, after a look at what they are.
+    pub(super) fn open(directory: &Path, writable: bool) -> Result<Maps, KernelError> {
+        let open = |name: &'static str| {
+            let path = directory.join(name);
+            let map = MapFd::open(&path, writable)
+                .map_err(|error| KernelError::new(format!("opening the map {}", path.display()), error))?;
+            check(name, &path, map.shape())?;
+            Ok::<MapFd, KernelError>(map)
+        };
+        Ok(Maps {
+            prefixes_v4: Table::new(names::PREFIXES_V4, open(names::PREFIXES_V4)?),
+            prefixes_v6: Table::new(names::PREFIXES_V6, open(names::PREFIXES_V6)?),
+            classes: Table::new(names::CLASSES, open(names::CLASSES)?),
+            next_hops: Table::new(names::NEXT_HOPS, open(names::NEXT_HOPS)?),
+            states: Table::new(names::NEXT_HOP_STATES, open(names::NEXT_HOP_STATES)?),
+            labels: Table::new(names::NEXT_HOP_LABELS, open(names::NEXT_HOP_LABELS)?),
+            groups: Table::new(names::GROUPS, open(names::GROUPS)?),
+            next_hop_counters: CounterTable::new(names::NEXT_HOP_COUNTERS, open(names::NEXT_HOP_COUNTERS)?),
+            egress_counters: CounterTable::new(names::EGRESS_COUNTERS, open(names::EGRESS_COUNTERS)?),
+            ingress_counters: CounterTable::new(names::INGRESS_COUNTERS, open(names::INGRESS_COUNTERS)?),
+        })
+    }
+}
+
+/// Refuses pinned maps that are not what this version wants; missing ones are fine, the loader makes them.
+pub(super) fn check_pins(directory: &Path) -> Result<(), KernelError> {
+    for name in names::PINNED_MAPS {
+        let path = directory.join(name);
+        match MapFd::open(&path, true) {
+            Ok(map) => check(name, &path, map.shape())?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(KernelError::new(
+                    format!("opening the map {}", path.display()),
+                    error,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the map of this name must be.
+fn wanted(name: &str) -> MapShape {
+    fn shape<K, V>(kind: MapType, max_entries: u32) -> MapShape {
+        let size = |bytes: usize| u32::try_from(bytes).expect("keys and values are small");
+        MapShape {
+            kind: kind as u32,
+            key_size: size(size_of::<K>()),
+            value_size: size(size_of::<V>()),
+            max_entries,
+            flags: if kind == MapType::LpmTrie { NO_PREALLOC } else { 0 },
+        }
+    }
+    match name {
+        names::PREFIXES_V4 => shape::<PrefixKeyV4, Target>(MapType::LpmTrie, MAX_PREFIXES_V4),
+        names::PREFIXES_V6 => shape::<PrefixKeyV6, Target>(MapType::LpmTrie, MAX_PREFIXES_V6),
+        names::CLASSES => shape::<u32, Class>(MapType::Array, MAX_CLASSES),
+        names::NEXT_HOPS => shape::<u32, NextHop>(MapType::Array, MAX_NEXT_HOPS),
+        names::NEXT_HOP_STATES => shape::<u32, NextHopState>(MapType::Array, MAX_NEXT_HOPS),
+        names::NEXT_HOP_LABELS => shape::<u32, NodeLabel>(MapType::Array, MAX_NEXT_HOPS),
+        names::NEXT_HOP_COUNTERS => shape::<u32, Counters>(MapType::PerCpuArray, MAX_NEXT_HOPS),
+        names::GROUPS => shape::<u32, Group>(MapType::Array, MAX_GROUPS),
+        names::EGRESS_COUNTERS => shape::<u32, Counters>(MapType::PerCpuArray, Verdict::COUNT),
+        names::INGRESS_COUNTERS => shape::<u32, Counters>(MapType::PerCpuArray, IngressVerdict::COUNT),
+        other => unreachable!("{other} is none of the pinned maps"),
+    }
+}
+
+fn check(name: &str, path: &Path, found: MapShape) -> Result<(), KernelError> {
+    let wanted = wanted(name);
+    if found == wanted {
+        return Ok(());
+    }
+    let text = |shape: MapShape| {
+        format!(
+            "type {} key {} value {} entries {} flags {:#x}",
+            shape.kind, shape.key_size, shape.value_size, shape.max_entries, shape.flags
+        )
+    };
+    let remedy = path.parent().and_then(Path::parent).unwrap_or(path);
+    Err(KernelError::new(
+        format!("adopting the map {}", path.display()),
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "map {name} is {}, wanted is {}; stop what uses it and remove {} (traffic stops until the agent has \
+                 filled new maps)",
+                text(found),
+                text(wanted),
+                remedy.display()
+            ),
+        ),
+    ))
+}
+
+/// A map of plain keys and values.
+#[derive(Debug)]
+pub(super) struct Table<K, V> {
+    name: &'static str,
+    map: MapFd,
+    types: PhantomData<(K, V)>,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    fn new(name: &'static str, map: MapFd) -> Table<K, V> {
+        Table {
+            name,
+            map,
+            types: PhantomData,
+        }
+    }
+
+    /// How many entries it can hold.
+    pub(super) fn capacity(&self) -> u32 {
+        self.map.shape().max_entries
+    }
+
+    pub(super) fn get(&self, key: K) -> Result<Option<V>, KernelError> {
+        let mut value = V::zeroed();
+        let found = self
+            .map
+            .lookup(bytemuck::bytes_of(&key), bytemuck::bytes_of_mut(&mut value))
+            .map_err(|error| self.error("reading", error))?;
+        Ok(found.then_some(value))
+    }
+
+    pub(super) fn put(&self, key: K, value: V) -> Result<(), KernelError> {
+        self.map
+            .update(bytemuck::bytes_of(&key), bytemuck::bytes_of(&value))
+            .map_err(|error| self.error("writing", error))
+    }
+
+    /// Reads everything. Entries that others write or delete meanwhile may be there or not.
+    pub(super) fn read_all(&self) -> Result<Vec<(K, V)>, KernelError> {
+        let batch = BATCH.min(self.capacity() as usize);
+        let (mut keys, mut values) = (vec![K::zeroed(); batch], vec![V::zeroed(); batch]);
+        let mut all = Vec::new();
+        let mut cursor: Option<Vec<u8>> = None;
+        loop {
+            let (count, next) = self
+                .map
+                .lookup_batch(
+                    cursor.as_deref(),
+                    bytemuck::cast_slice_mut(&mut keys),
+                    bytemuck::cast_slice_mut(&mut values),
+                )
+                .map_err(|error| self.error("reading", error))?;
+            all.extend(keys[..count].iter().copied().zip(values[..count].iter().copied()));
+            let Some(next) = next else {
+                return Ok(all);
+            };
+            // An LPM trie starts again where its cursor was deleted under it.
+            if all.len() > 2 * self.capacity() as usize {
+                return Err(self.error("reading", io::Error::from_raw_os_error(libc::EAGAIN)));
+            }
+            cursor = Some(next);
+        }
+    }
+
+    /// Writes entries, going on past failures; one result an entry.
+    pub(super) fn put_all(&self, entries: &[(K, V)]) -> Vec<Result<(), KernelError>> {
+        let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();
+        self.in_batches("writing", entries.len(), |from, to| {
+            self.map.update_batch(
+                bytemuck::cast_slice(&keys[from..to]),
+                bytemuck::cast_slice(&values[from..to]),
+            )
+        })
+    }
+
+    /// Deletes entries, going on past failures; one result an entry. What is not there is fine.
+    pub(super) fn delete_all(&self, keys: &[K]) -> Vec<Result<(), KernelError>> {
+        let results = self.in_batches("deleting from", keys.len(), |from, to| {
+            self.map.delete_batch(bytemuck::cast_slice(&keys[from..to]))
+        });
+        results
+            .into_iter()
+            .map(|result| match result {
+                Err(error) if error.errno() == Some(libc::ENOENT) => Ok(()),
+                result => result,
+            })
+            .collect()
+    }
+
+    /// Runs batches from the failing element's successor on, until all elements have a result.
+    fn in_batches(
+        &self,
+        doing: &str,
+        count: usize,
+        batch: impl Fn(usize, usize) -> Batch,
+    ) -> Vec<Result<(), KernelError>> {
+        let mut results = Vec::with_capacity(count);
+        while results.len() < count {
+            let from = results.len();
+            let Batch { done, error } = batch(from, count.min(from + BATCH));
+            results.extend((0..done).map(|_| Ok(())));
+            results.extend(error.map(|error| Err(self.error(doing, error))));
+        }
+        results
+    }
+
+    fn error(&self, doing: &str, error: io::Error) -> KernelError {
+        let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::E2BIG));
+        let context = format!("{doing} the map {}", self.name);
+        KernelError {
+            context,
+            source: error,
+            kernel_text: full.then(|| format!("the table holds at most {} entries", self.capacity())),
+        }
+    }
+}
+
+/// A per-CPU array of counters.
+#[derive(Debug)]
+pub(super) struct CounterTable {
+    name: &'static str,
+    map: MapFd,
+}
+
+impl CounterTable {
+    fn new(name: &'static str, map: MapFd) -> CounterTable {
+        CounterTable { name, map }
+    }
+
+    /// One counter, summed over the CPUs.
+    pub(super) fn get(&self, index: u32) -> Result<Counters, KernelError> {
+        let mut value = self.buffer(1);
+        self.map
+            .lookup(bytemuck::bytes_of(&index), bytemuck::cast_slice_mut(&mut value))
+            .map_err(|error| self.error("reading", error))?;
+        Ok(sum(&value))
+    }
+
+    /// All counters by index, summed over the CPUs.
+    pub(super) fn read_all(&self) -> Result<Vec<Counters>, KernelError> {
+        let capacity = self.map.shape().max_entries as usize;
+        let batch = capacity.min(BATCH);
+        let (mut keys, mut values) = (vec![0_u32; batch], self.buffer(batch));
+        let cpus = values.len() / batch;
+        let mut all = vec![Counters::zeroed(); capacity];
+        let mut cursor: Option<Vec<u8>> = None;
+        loop {
+            let (count, next) = self
+                .map
+                .lookup_batch(
+                    cursor.as_deref(),
+                    bytemuck::cast_slice_mut(&mut keys),
+                    bytemuck::cast_slice_mut(&mut values),
+                )
+                .map_err(|error| self.error("reading", error))?;
+            for (index, value) in keys[..count].iter().zip(values.chunks_exact(cpus)) {
+                if let Some(total) = all.get_mut(*index as usize) {
+                    *total = sum(value);
+                }
+            }
+            let Some(next) = next else {
+                return Ok(all);
+            };
+            cursor = Some(next);
+        }
+    }
+
+    /// Sets one counter to zero on all CPUs.
+    pub(super) fn reset(&self, index: u32) -> Result<(), KernelError> {
+        self.map
+            .update(bytemuck::bytes_of(&index), bytemuck::cast_slice(&self.buffer(1)))
+            .map_err(|error| self.error("resetting", error))
+    }
+
+    fn buffer(&self, elements: usize) -> Vec<Counters> {
+        vec![Counters::zeroed(); elements * self.map.value_bytes() / size_of::<Counters>()]
+    }
+
+    fn error(&self, doing: &str, error: io::Error) -> KernelError {
+        KernelError::new(format!("{doing} the counters {}", self.name), error)
+    }
+}
+
+fn sum(per_cpu: &[Counters]) -> Counters {
+    per_cpu.iter().fold(Counters::default(), |total, one| Counters {
+        packets: total.packets.wrapping_add(one.packets),
+        bytes: total.bytes.wrapping_add(one.bytes),
+    })
+}

@@ -1,0 +1,172 @@
+//! Where maps and links are pinned: `<bpffs>/v<ABI>/maps/<map>` and `<bpffs>/v<ABI>/links/<device>-<hook>`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dataplane_ebpf::layout::ABI_VERSION;
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::syscall;
+use crate::kernel::KernelError;
+use crate::model::Hook;
+use crate::net::LinkName;
+
+/// The directories of this ABI version.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    /// Pinned maps, by name.
+    pub(super) maps: PathBuf,
+    /// Pinned TCX links.
+    pub(super) links: PathBuf,
+}
+
+impl Pins {
+    /// Says where they are.
+    pub(super) fn below(bpffs: &Path) -> Pins {
+        let version = bpffs.join(format!("v{ABI_VERSION}"));
+        Pins {
+            maps: version.join("maps"),
+            links: version.join("links"),
+        }
+    }
+
+    /// Makes the directories.
+    pub(super) fn create(&self, bpffs: &Path) -> Result<(), KernelError> {
+        check_file_system(bpffs)?;
+        for directory in [&self.maps, &self.links] {
+            fs::create_dir_all(directory)
+                .map_err(|error| KernelError::new(format!("making {}", directory.display()), error))?;
+        }
+        Ok(())
+    }
+
+    /// The pin of a device's link.
+    pub(super) fn link(&self, link: &LinkName, hook: Hook) -> PathBuf {
+        self.links.join(format!("{link}-{hook}"))
+    }
+
+    /// The pinned links: whose they are, and their pins. What bears no such name is not listed.
+    pub(super) fn list_links(&self) -> Result<Vec<(LinkName, Hook, PathBuf)>, KernelError> {
+        let paths = match list(&self.links) {
+            Ok(paths) => paths,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                return Err(KernelError::new(
+                    format!("reading {}", self.links.display()),
+                    error,
+                ));
+            }
+        };
+        let parse = |path: PathBuf| {
+            let (link, hook) = path.file_name()?.to_str()?.rsplit_once('-')?;
+            let hook = [Hook::Egress, Hook::Ingress]
+                .into_iter()
+                .find(|known| known.to_string() == hook)?;
+            Some((LinkName::new(link).ok()?, hook, path))
+        };
+        Ok(paths.into_iter().filter_map(parse).collect())
+    }
+}
+
+/// Removes everything that any version of ours has pinned below `bpffs`, and the directories. Programs that are still
+/// attached by TCX are taken off; filters of clsact devices stay until somebody deletes them or the device. What is
+/// not ours stays, and so does the directory that holds it.
+///
+/// # Errors
+/// When a pin or directory of ours can't be removed. Nothing there is fine.
+pub fn uninstall(bpffs: &Path) -> Result<(), KernelError> {
+    let removing =
+        |path: &Path, error: io::Error| KernelError::new(format!("removing {}", path.display()), error);
+    let versions = match list(bpffs) {
+        Ok(paths) => paths,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(removing(bpffs, error)),
+    };
+    for version in versions.iter().filter(|path| is_version(path)) {
+        for pin in list(&version.join("links")).unwrap_or_default() {
+            remove_link(&pin)?;
+        }
+        for pin in list(&version.join("maps")).unwrap_or_default() {
+            fs::remove_file(&pin).map_err(|error| removing(&pin, error))?;
+        }
+        for directory in [version.join("links"), version.join("maps"), version.clone()] {
+            match fs::remove_dir(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(removing(&directory, error));
+                }
+                _ => {}
+            }
+        }
+    }
+    match fs::remove_dir(bpffs).map_err(|error| (error.raw_os_error(), error)) {
+        // A mount point, or somebody else's things in it.
+        Ok(()) | Err((Some(libc::EBUSY | libc::ENOTEMPTY), _)) => Ok(()),
+        Err((_, error)) => Err(removing(bpffs, error)),
+    }
+}
+
+/// Detaches a pinned link and removes its pin. Detached at once: the pin's removal alone does so only later.
+pub(super) fn remove_link(pin: &Path) -> Result<(), KernelError> {
+    match syscall::detach_link(pin) {
+        // Its device is gone, or it is no link that can be detached: then removing the pin is all.
+        Ok(()) => {}
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOLINK | libc::EOPNOTSUPP | libc::EINVAL)
+            ) => {}
+        Err(error) => {
+            return Err(KernelError::new(format!("detaching {}", pin.display()), error));
+        }
+    }
+    fs::remove_file(pin).map_err(|error| KernelError::new(format!("removing {}", pin.display()), error))
+}
+
+/// Refuses a directory that is on no BPF file system, or would be made on none.
+pub(super) fn check_file_system(bpffs: &Path) -> Result<(), KernelError> {
+    let existing = bpffs
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| Path::new("/"));
+    let found = statfs(existing)
+        .map_err(|errno| KernelError::new(format!("looking at {}", existing.display()), errno.into()))?;
+    if found.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    // Usually /sys/fs/bpf/adit, where the parent is to be mounted.
+    let mount_point = if bpffs.starts_with("/sys/fs/bpf") {
+        Path::new("/sys/fs/bpf")
+    } else {
+        bpffs
+    };
+    Err(KernelError::new(
+        format!("using {} for pins", bpffs.display()),
+        io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "{} is on no BPF file system; mount -t bpf bpf {}",
+                existing.display(),
+                mount_point.display()
+            ),
+        ),
+    ))
+}
+
+fn is_version(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    name.strip_prefix('v')
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What a directory holds, by name.
+fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = fs::read_dir(directory)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,194 @@
+//! Reads the maps back into values, and tells values from what a crash or somebody else left there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dataplane_ebpf::layout::target::TargetKind;
+use dataplane_ebpf::layout::{self, UNUSED_SLOT};
+use ipnet::IpNet;
+
+use super::codec;
+use super::maps::Maps;
+use crate::kernel::KernelError;
+use crate::model::{Class, Group, NextHop, Target};
+
+/// All that the maps hold but the counters, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// Classes, with their devices' ifindexes.
+    pub(super) classes: BTreeMap<u32, (Class, u32)>,
+    /// Next hops.
+    pub(super) next_hops: BTreeMap<u32, Arc<NextHop>>,
+    /// Groups by their heads, with all their slots in order.
+    pub(super) groups: BTreeMap<u32, (Arc<Group>, Vec<u32>)>,
+    /// Prefixes.
+    pub(super) prefixes: BTreeMap<IpNet, Target>,
+    /// What is neither free nor a value.
+    pub(super) garbage: Garbage,
+}
+
+/// What is neither free nor a value: an earlier process died half-way, or somebody else wrote.
+#[derive(Debug, Default)]
+pub(super) struct Garbage {
+    pub(super) classes: BTreeSet<u32>,
+    pub(super) next_hops: BTreeSet<u32>,
+    pub(super) groups: BTreeSet<u32>,
+    /// Prefixes that point at no value.
+    pub(super) prefixes: Vec<IpNet>,
+    /// Prefixes that were emptied, for want of a value.
+    pub(super) emptied: Vec<IpNet>,
+}
+
+impl Garbage {
+    /// How many things there are.
+    pub(super) fn len(&self) -> usize {
+        self.classes.len()
+            + self.next_hops.len()
+            + self.groups.len()
+            + self.prefixes.len()
+            + self.emptied.len()
+    }
+}
+
+impl Snapshot {
+    /// Reads everything.
+    pub(super) fn read(maps: &Maps) -> Result<Snapshot, KernelError> {
+        let mut snapshot = Snapshot::read_objects(maps)?;
+        for (key, target) in maps.prefixes_v4.read_all()? {
+            snapshot.add_prefix(codec::prefix_v4(&key), target);
+        }
+        for (key, target) in maps.prefixes_v6.read_all()? {
+            snapshot.add_prefix(codec::prefix_v6(&key), target);
+        }
+        Ok(snapshot)
+    }
+
+    /// Reads all but the prefixes.
+    pub(super) fn read_objects(maps: &Maps) -> Result<Snapshot, KernelError> {
+        let mut snapshot = Snapshot::default();
+        snapshot.add_classes(&maps.classes.read_all()?);
+        let labels = maps.labels.read_all()?.into_iter().collect::<BTreeMap<_, _>>();
+        snapshot.add_next_hops(&maps.next_hops.read_all()?, &labels);
+        snapshot.add_groups(maps.groups.read_all()?.into_iter().collect());
+        Ok(snapshot)
+    }
+
+    /// The value that a target names, if it does.
+    pub(super) fn target(&self, target: layout::Target) -> Option<Target> {
+        match target.kind() {
+            TargetKind::Local => Some(Target::Local),
+            TargetKind::NextHop(slot) => self.next_hops.get(&slot).cloned().map(Target::NextHop),
+            TargetKind::Group(slot) => self
+                .groups
+                .get(&slot)
+                .map(|(group, _)| Target::Group(Arc::clone(group))),
+            TargetKind::Empty => None,
+        }
+    }
+
+    fn add_classes(&mut self, entries: &[(u32, layout::Class)]) {
+        let mut known = BTreeSet::new();
+        for (slot, raw) in entries {
+            if *raw == layout::Class::default() {
+                continue;
+            }
+            match codec::decode_class(raw) {
+                Some(class) if *slot != UNUSED_SLOT && known.insert(class) => {
+                    self.classes.insert(*slot, (class, raw.ifindex));
+                }
+                // Also the second of two alike: what names it is repointed, then one of them is left.
+                _ => drop(self.garbage.classes.insert(*slot)),
+            }
+        }
+    }
+
+    fn add_next_hops(
+        &mut self,
+        entries: &[(u32, layout::NextHop)],
+        labels: &BTreeMap<u32, layout::NodeLabel>,
+    ) {
+        let mut known = BTreeSet::new();
+        for (slot, raw) in entries {
+            if *raw == layout::NextHop::default() {
+                continue;
+            }
+            let next_hop = self.classes.get(&raw.class).and_then(|(class, _)| {
+                let label = labels.get(slot)?;
+                codec::decode_next_hop(raw, label, *class).map(Arc::new)
+            });
+            match next_hop {
+                Some(next_hop) if *slot != UNUSED_SLOT && known.insert(Arc::clone(&next_hop)) => {
+                    self.next_hops.insert(*slot, next_hop);
+                }
+                _ => drop(self.garbage.next_hops.insert(*slot)),
+            }
+        }
+    }
+
+    fn add_groups(&mut self, entries: BTreeMap<u32, layout::Group>) {
+        let mut known = BTreeSet::new();
+        let mut taken = BTreeSet::new();
+        let used: BTreeMap<u32, layout::Group> = entries
+            .into_iter()
+            .filter(|(_, raw)| *raw != layout::Group::default())
+            .collect();
+        for (head, _) in used
+            .iter()
+            .filter(|(slot, raw)| raw.head == 1 && **slot != UNUSED_SLOT)
+        {
+            let Some((group, slots)) = self.decode_group(&used, *head) else {
+                continue;
+            };
+            if slots.iter().any(|slot| taken.contains(slot)) || !known.insert(Arc::clone(&group)) {
+                continue;
+            }
+            taken.extend(slots.iter().copied());
+            self.groups.insert(*head, (group, slots));
+        }
+        self.garbage.groups = used.into_keys().filter(|slot| !taken.contains(slot)).collect();
+    }
+
+    /// Follows a group from its head; `None` where it is not what [`codec::encode_group`] makes of its members.
+    fn decode_group(&self, used: &BTreeMap<u32, layout::Group>, head: u32) -> Option<(Arc<Group>, Vec<u32>)> {
+        let mut slots = vec![head];
+        let mut raw_members = Vec::new();
+        let mut raw = used.get(&head)?;
+        loop {
+            raw_members.extend_from_slice(raw.members.get(..raw.count as usize)?);
+            if raw.next == UNUSED_SLOT {
+                break;
+            }
+            if slots.contains(&raw.next) {
+                return None;
+            }
+            slots.push(raw.next);
+            raw = used.get(&raw.next)?;
+        }
+        let written = codec::encode_group(&slots, &raw_members)?;
+        if slots
+            .iter()
+            .zip(&written)
+            .any(|(slot, wanted)| used.get(slot) != Some(wanted))
+        {
+            return None;
+        }
+        let member = |raw: &layout::GroupMember| {
+            let next_hop = self.next_hops.get(&raw.next_hop)?;
+            let weight = u8::try_from(raw.weight).ok().filter(|weight| *weight != 0)?;
+            let right = raw.key == codec::member_key(next_hop);
+            right.then(|| (Arc::clone(next_hop), weight))
+        };
+        let members = raw_members.iter().map(member).collect::<Option<_>>()?;
+        Some((Arc::new(Group { members }), slots))
+    }
+
+    fn add_prefix(&mut self, prefix: IpNet, raw: layout::Target) {
+        match self.target(raw) {
+            Some(target) => {
+                self.prefixes.insert(prefix, target);
+            }
+            None if raw.kind() == TargetKind::Empty => self.garbage.emptied.push(prefix),
+            None => self.garbage.prefixes.push(prefix),
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! bpf(2) by hand: element and batch operations on maps, and what links and maps say of themselves. All of the
+//! adapter's unsafe code is here; every function is safe to call, because sizes come from the kernel and are checked.
+#![expect(
+    unsafe_code,
+    reason = "bpf(2) takes pointers; aya has neither batches nor a TCX link's device"
+)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use bytemuck::{Pod, Zeroable};
+
+// Commands, `enum bpf_cmd` in linux/bpf.h.
+const LOOKUP_ELEM: libc::c_int = 1;
+const UPDATE_ELEM: libc::c_int = 2;
+const OBJ_GET: libc::c_int = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const LOOKUP_BATCH: libc::c_int = 24;
+const UPDATE_BATCH: libc::c_int = 26;
+const DELETE_BATCH: libc::c_int = 27;
+const LINK_DETACH: libc::c_int = 34;
+
+/// `BPF_F_RDONLY`: the descriptor may not write.
+const READ_ONLY: u32 = 1 << 3;
+
+/// `BPF_LINK_TYPE_TCX`.
+const LINK_TYPE_TCX: u32 = 11;
+
+/// What a map is, `struct bpf_map_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MapShape {
+    /// `enum bpf_map_type`.
+    pub(super) kind: u32,
+    /// Bytes.
+    pub(super) key_size: u32,
+    /// Bytes; of one CPU's value in per-CPU maps.
+    pub(super) value_size: u32,
+    /// Entries.
+    pub(super) max_entries: u32,
+    /// `BPF_F_*` of the creation.
+    pub(super) flags: u32,
+}
+
+/// A map and the sizes of what goes in and out.
+#[derive(Debug)]
+pub(super) struct MapFd {
+    fd: OwnedFd,
+    shape: MapShape,
+    /// Bytes that a lookup writes: all CPUs' values in per-CPU maps.
+    value_bytes: usize,
+}
+
+/// How a batch went: so many elements done, and why the next one was not.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Elements done, from the first on.
+    pub(super) done: usize,
+    /// The error of the element behind them; `None`: all are done.
+    pub(super) error: Option<io::Error>,
+}
+
+impl MapFd {
+    /// Opens a pinned map; `writable` or not.
+    pub(super) fn open(path: &Path, writable: bool) -> io::Result<MapFd> {
+        let fd = object_get(path, if writable { 0 } else { READ_ONLY })?;
+        let info: RawMapInfo = info(&fd)?;
+        let shape = MapShape {
+            kind: info.kind,
+            key_size: info.key_size,
+            value_size: info.value_size,
+            max_entries: info.max_entries,
+            flags: info.flags,
+        };
+        Ok(MapFd {
+            fd,
+            value_bytes: value_bytes(&shape)?,
+            shape,
+        })
+    }
+
+    pub(super) fn shape(&self) -> MapShape {
+        self.shape
+    }
+
+    /// Bytes of one element's value as lookups and updates take it.
+    pub(super) fn value_bytes(&self) -> usize {
+        self.value_bytes
+    }
+
+    /// Reads an element; whether there is one.
+    pub(super) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+        self.check(key, value, 1);
+        let mut attribute = self.element(key, address_mut(value), 0);
+        absent(call(LOOKUP_ELEM, &mut attribute))
+    }
+
+    /// Writes an element.
+    pub(super) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.check(key, value, 1);
+        let mut attribute = self.element(key, address(value), 0);
+        call(UPDATE_ELEM, &mut attribute).map(drop)
+    }
+
+    /// Reads the elements that follow on `cursor` (`None`: from the start), as many as fit. Gives how many and the
+    /// next cursor, `None` at the end.
+    pub(super) fn lookup_batch(
+        &self,
+        cursor: Option<&[u8]>,
+        keys: &mut [u8],
+        values: &mut [u8],
+    ) -> io::Result<(usize, Option<Vec<u8>>)> {
+        let count = keys.len() / self.shape.key_size as usize;
+        self.check(keys, values, count);
+        // Hash maps' cursor is a u32, the others' is a key.
+        let mut next = vec![0; self.shape.key_size.max(4) as usize];
+        if let Some(cursor) = cursor {
+            assert_eq!(cursor.len(), next.len(), "a cursor of this map's");
+        }
+        let mut attribute = self.batch(count, address_mut(keys), address_mut(values));
+        attribute.in_batch = cursor.map_or(0, address);
+        attribute.out_batch = address_mut(&mut next);
+        let more = absent(call(LOOKUP_BATCH, &mut attribute))?;
+        Ok((count.min(attribute.count as usize), more.then_some(next)))
+    }
+
+    /// Writes elements in order until one fails.
+    pub(super) fn update_batch(&self, keys: &[u8], values: &[u8]) -> Batch {
+        let count = keys.len() / self.shape.key_size as usize;
+        self.check(keys, values, count);
+        let attribute = self.batch(count, address(keys), address(values));
+        run_batch(UPDATE_BATCH, attribute)
+    }
+
+    /// Deletes elements in order until one fails, also because there is none.
+    pub(super) fn delete_batch(&self, keys: &[u8]) -> Batch {
+        let count = keys.len() / self.shape.key_size as usize;
+        assert_eq!(keys.len(), count * self.shape.key_size as usize, "whole keys");
+        run_batch(DELETE_BATCH, self.batch(count, address(keys), 0))
+    }
+
+    /// What makes the calls sound: the kernel reads and writes exactly these many bytes.
+    fn check(&self, keys: &[u8], values: &[u8], count: usize) {
+        assert_eq!(keys.len(), count * self.shape.key_size as usize, "whole keys");
+        assert_eq!(values.len(), count * self.value_bytes, "as many values as keys");
+    }
+
+    fn element(&self, key: &[u8], value: u64, flags: u64) -> Element {
+        Element {
+            map: descriptor(&self.fd),
+            padding: 0,
+            key: address(key),
+            value,
+            flags,
+        }
+    }
+
+    fn batch(&self, count: usize, keys: u64, values: u64) -> BatchAttribute {
+        BatchAttribute {
+            keys,
+            values,
+            count: u32::try_from(count).expect("no batch exceeds a map"),
+            map: descriptor(&self.fd),
+            ..Zeroable::zeroed()
+        }
+    }
+}
+
+/// A pinned TCX link, as the kernel describes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TcxLink {
+    /// The program behind it.
+    pub(super) program: u32,
+    /// Its device; 0 where that is gone.
+    pub(super) ifindex: u32,
+}
+
+/// Describes a pinned link; `None` where it is no TCX link.
+pub(super) fn tcx_link(path: &Path) -> io::Result<Option<TcxLink>> {
+    let info: RawLinkInfo = info(&object_get(path, 0)?)?;
+    Ok((info.kind == LINK_TYPE_TCX).then_some(TcxLink {
+        program: info.program,
+        ifindex: info.ifindex,
+    }))
+}
+
+/// Takes a pinned link's program off its device at once; removing the pin alone does it some time later.
+pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+    let fd = object_get(path, 0)?;
+    let mut attribute = LinkDetach {
+        link: descriptor(&fd),
+    };
+    call(LINK_DETACH, &mut attribute).map(drop)
+}
+
+/// `BPF_MAP_*_ELEM` in `union bpf_attr`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `BPF_MAP_*_BATCH`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct BatchAttribute {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// `BPF_OBJ_GET`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct ObjectGet {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct GetInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// `BPF_LINK_DETACH`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct LinkDetach {
+    link: u32,
+}
+
+/// The head of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RawMapInfo {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+}
+
+/// The head of `struct bpf_link_info`, with the union's `tcx`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RawLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    ifindex: u32,
+    attach_type: u32,
+}
+
+fn object_get(path: &Path, flags: u32) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attribute = ObjectGet {
+        path: address(path.as_bytes_with_nul()),
+        fd: 0,
+        flags,
+    };
+    let fd = call(OBJ_GET, &mut attribute)?;
+    // SAFETY: the kernel has just made it for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn info<T: Pod>(fd: &OwnedFd) -> io::Result<T> {
+    let mut info = [T::zeroed()];
+    let mut attribute = GetInfo {
+        fd: descriptor(fd),
+        length: u32::try_from(size_of::<T>()).expect("a small structure"),
+        info: address_mut(bytemuck::cast_slice_mut(&mut info)),
+    };
+    call(OBJ_GET_INFO_BY_FD, &mut attribute)?;
+    let [info] = info;
+    Ok(info)
+}
+
+fn run_batch(command: libc::c_int, mut attribute: BatchAttribute) -> Batch {
+    let count = attribute.count;
+    match call(command, &mut attribute) {
+        Ok(_) => Batch {
+            done: count as usize,
+            error: None,
+        },
+        // Refused before the first element, the kernel leaves the count as it was.
+        Err(error) => Batch {
+            done: if attribute.count < count {
+                attribute.count as usize
+            } else {
+                0
+            },
+            error: Some(error),
+        },
+    }
+}
+
+/// bpf(2). The caller sees to it that each address in the attribute is good for what the command does with it.
+fn call<T: Pod>(command: libc::c_int, attribute: &mut T) -> io::Result<libc::c_int> {
+    let attribute: *mut T = attribute;
+    // SAFETY: the attribute is plain data of the size that is given; the addresses in it point at live slices whose
+    // lengths were checked against the map's sizes.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attribute, size_of::<T>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(libc::c_int::try_from(result).expect("a descriptor or 0"))
+}
+
+/// Turns "no such element" into false.
+fn absent(result: io::Result<libc::c_int>) -> io::Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn value_bytes(shape: &MapShape) -> io::Result<usize> {
+    use aya::maps::MapType;
+
+    let one = shape.value_size as usize;
+    if shape.kind != MapType::PerCpuArray as u32 {
+        return Ok(one);
+    }
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    Ok(one.next_multiple_of(8) * cpus)
+}
+
+fn descriptor(fd: &OwnedFd) -> u32 {
+    u32::try_from(fd.as_raw_fd()).expect("a descriptor is not negative")
+}
+
+fn address(bytes: &[u8]) -> u64 {
+    bytes.as_ptr() as u64
+}
+
+fn address_mut(bytes: &mut [u8]) -> u64 {
+    bytes.as_mut_ptr() as u64
+}
