@@ -11,6 +11,8 @@ mod node;
 mod reader;
 mod scalar;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::sync::Arc;

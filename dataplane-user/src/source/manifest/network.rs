@@ -156,7 +156,7 @@ fn bfd(value: &Value<'_>) -> Read<Bfd> {
     const LONGEST: Duration = Duration::from_secs(60);
     let fields = value.map(&["interval", "multiplier", "keyFile"])?;
     let interval = fields.or("interval", Duration::from_millis(300), |value| {
-        let interval = value.parse(scalar::duration)?;
+        let interval = value.duration()?;
         if (SHORTEST..=LONGEST).contains(&interval) {
             return Ok(interval);
         }

@@ -115,6 +115,9 @@ fn carried(value: &Value<'_>) -> Read<CarriedPrefix> {
             tier: 0,
         });
     }
+    if value.is_integer() || value.is_list() {
+        return Err(value.mismatch("a CIDR, or a map with `cidr`"));
+    }
     let fields = value.map(&["cidr", "weight", "tier"])?;
     let cidr = fields.required("cidr", "the prefix that the node carries", |value| {
         value.parse(scalar::cidr)
@@ -150,10 +153,10 @@ fn keepalive(value: &Value<'_>) -> Read<Option<u16>> {
         let seconds = value.integer(0..=u16::MAX)?;
         return Ok((seconds > 0).then_some(seconds));
     }
-    if value.text()? == "off" {
+    if value.is("off") {
         return Ok(None);
     }
-    let duration = value.parse(scalar::duration)?;
+    let duration = value.duration()?;
     let seconds = u16::try_from(duration.as_secs()).ok();
     match seconds.filter(|seconds| Duration::from_secs((*seconds).into()) == duration) {
         Some(seconds) => Ok((seconds > 0).then_some(seconds)),

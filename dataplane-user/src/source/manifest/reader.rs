@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
 use super::error::{Located, ManifestError, Place};
+use super::scalar;
 use super::suggest::hint;
 use super::tree::{Node, Tree};
 
@@ -90,7 +92,7 @@ impl<'a> Value<'a> {
         matches!(self.node.tree, Tree::Integer(_))
     }
 
-    fn mismatch(&self, expected: &str) -> Reported {
+    pub(super) fn mismatch(&self, expected: &str) -> Reported {
         let found = self.node.tree.kind();
         let remedy = match self.node.tree {
             Tree::Integer(_) | Tree::Float | Tree::Bool(_) if expected == "text" => "; put it in quotes",
@@ -152,6 +154,14 @@ impl<'a> Value<'a> {
     /// Text in a form of its own; the parser's error is the whole message.
     pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Read<T> {
         parse(self.text()?).map_err(|message| self.refuse(message))
+    }
+
+    /// `300ms`, `5s`; a bare number has no unit.
+    pub(super) fn duration(&self) -> Read<Duration> {
+        if !self.is_text() {
+            return Err(self.mismatch("a duration such as `300ms` or `5s`"));
+        }
+        self.parse(scalar::duration)
     }
 
     pub(super) fn boolean(&self) -> Read<bool> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
-use serde_saphyr::options::MergeKeyPolicy;
+use serde_saphyr::options::{MergeKeyPolicy, NonFiniteFloatPolicy};
 
 use super::error::{ManifestError, Place};
 
@@ -34,10 +34,11 @@ impl Tree {
     /// What it is, without what it says: that may be a key.
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Tree::Null => "nothing",
-            Tree::Bool(_) => "true or false",
+            Tree::Null => "no value",
+            Tree::Bool(true) => "`true`",
+            Tree::Bool(false) => "`false`",
             Tree::Integer(_) => "an integer",
-            Tree::Float => "a fraction",
+            Tree::Float => "a number that is no integer",
             Tree::Text(_) => "text",
             Tree::List(_) => "a list",
             Tree::Map(_) => "a map",
@@ -51,6 +52,8 @@ pub(super) fn parse(file: &Arc<str>, text: &str) -> Result<Vec<Node>, ManifestEr
         // `off` is a value of ours, `yes` may be a name.
         strict_booleans: true,
         merge_keys: MergeKeyPolicy::Merge,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        // It would show what stands around, be it a key.
         with_snippet: false,
         // A network of many nodes in one file is fine; depth stays bounded, it costs stack.
         budget: serde_saphyr::budget! {
@@ -71,17 +74,22 @@ pub(super) fn parse(file: &Arc<str>, text: &str) -> Result<Vec<Node>, ManifestEr
                 column,
             },
             field: String::new(),
-            message: format!("not readable as YAML: {}", one_line(&error.to_string())),
+            message: match error {
+                serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                    format!("`{key}` is given twice in one map")
+                }
+                other => format!("not readable as YAML: {}", one_line(&other.to_string())),
+            },
         }
     })
 }
 
 /// The parser's words without its own naming of the place.
 fn one_line(text: &str) -> String {
-    let first = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    match first.rfind(" at line ") {
-        Some(at) => first[..at].to_owned(),
-        None => first,
+    let line = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    match line.rfind(" at line ") {
+        Some(at) => line[..at].to_owned(),
+        None => line,
     }
 }
 

@@ -1,0 +1,245 @@
+//! What good manifests become: every field, and every default.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::net::{Family, NetworkName, NodeName};
+use crate::resource::network::{AllDown, UdpChecksum};
+use crate::resource::node::Underlay;
+use crate::resource::{
+    Bfd, CarriedPrefix, Dataplane, Encapsulation, Network, Node, Ports, SourceProtection, WireGuardPeer,
+};
+
+fn minimal_network() -> Network {
+    Network {
+        name: NetworkName::new("net").unwrap(),
+        prefixes: ["10.0.0.0/8", "fd00::/16"]
+            .map(|prefix| prefix.parse().unwrap())
+            .into(),
+        encapsulation: None,
+        dataplane: Dataplane::Ebpf,
+        vni: 1,
+        ports: Ports {
+            geneve: 6081,
+            vxlan: 4789,
+            wireguard: 51820,
+        },
+        underlay_family: Family::Ipv4,
+        mtu: None,
+        source_protection: SourceProtection::Enforce,
+        health: None,
+        all_down: AllDown::Unreachable,
+        ttl: 64,
+        dscp: None,
+        df: false,
+        udp_checksum: None,
+        masquerade: None,
+    }
+}
+
+fn minimal_node() -> Node {
+    Node {
+        name: NodeName::new("a").unwrap(),
+        networks: BTreeSet::from([NetworkName::new("net").unwrap()]),
+        underlay: Underlay {
+            ipv4: Some([192, 0, 2, 1].into()),
+            ipv6: None,
+        },
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        prefixes: Vec::new(),
+        wireguard: None,
+        encapsulation: None,
+        drain: false,
+    }
+}
+
+#[track_caller]
+fn network(fields: &str) -> Network {
+    let resources = read_one(&format!("{NETWORK}{fields}")).unwrap();
+    resources.networks["net"].clone()
+}
+
+#[track_caller]
+fn node(fields: &str) -> Node {
+    let resources = read_one(&format!("{NETWORK}{NODE}{fields}")).unwrap();
+    resources.nodes["a"].clone()
+}
+
+#[test]
+fn absent_fields_have_their_defaults() {
+    assert_eq!(network(""), minimal_network());
+    assert_eq!(node(""), minimal_node());
+    // A field without a value is an absent one.
+    assert_eq!(
+        network("  vni:\n  ttl: ~\n  masquerade: null\n  health: {}\n"),
+        minimal_network()
+    );
+    assert_eq!(node("  prefixes:\n  wireguard: ~\n"), minimal_node());
+    // The defaults, written.
+    let defaults = "  encapsulation: auto\n  dataplane: ebpf\n  vni: 1\n  ports: {geneve: 6081, vxlan: 4789}\n  \
+        underlayFamily: ipv4\n  mtu: 0\n  sourceProtection: enforce\n  allDown: unreachable\n  ttl: 64\n  \
+        dscp: inherit\n  df: false\n";
+    assert_eq!(network(defaults), minimal_network());
+    assert_eq!(
+        node("  prefixes: []\n  encapsulation: auto\n  drain: false\n"),
+        minimal_node()
+    );
+}
+
+#[test]
+fn every_field_of_a_network_is_taken() {
+    let fields = "  encapsulation: vxlan\n  dataplane: routes\n  vni: 16777215\n  \
+        ports: {geneve: 1, vxlan: 2, wireguard: 3}\n  underlayFamily: ipv6\n  mtu: 1280\n  sourceProtection: off\n  \
+        health: {bfd: {interval: 2s, multiplier: 5, keyFile: /k}}\n  allDown: keep\n  ttl: 255\n  dscp: 46\n  \
+        df: true\n  udpChecksum: compute\n  masquerade: {exclude: [192.168.0.0/16]}\n";
+    let want = Network {
+        encapsulation: Some(Encapsulation::Vxlan),
+        dataplane: Dataplane::Routes,
+        vni: 0x00ff_ffff,
+        ports: Ports {
+            geneve: 1,
+            vxlan: 2,
+            wireguard: 3,
+        },
+        underlay_family: Family::Ipv6,
+        mtu: Some(1280),
+        source_protection: SourceProtection::Off,
+        health: Some(Bfd {
+            interval: Duration::from_secs(2),
+            multiplier: 5,
+            key_file: Some("/k".to_owned()),
+        }),
+        all_down: AllDown::Keep,
+        ttl: 255,
+        dscp: Some(46),
+        df: true,
+        udp_checksum: Some(UdpChecksum::Compute),
+        masquerade: Some(BTreeSet::from(["192.168.0.0/16".parse().unwrap()])),
+        ..minimal_network()
+    };
+    assert_eq!(network(fields), want);
+    let bfd = network("  health: {bfd: {}}\n").health.unwrap();
+    assert_eq!(
+        (bfd.interval, bfd.multiplier, bfd.key_file),
+        (Duration::from_millis(300), 3, None)
+    );
+    assert_eq!(
+        network("  udpChecksum: zero\n").udp_checksum,
+        Some(UdpChecksum::Zero)
+    );
+    assert_eq!(
+        network("  sourceProtection: log\n").source_protection,
+        SourceProtection::Log
+    );
+    assert_eq!(network("  masquerade: {}\n").masquerade, Some(BTreeSet::new()));
+}
+
+#[test]
+fn every_field_of_a_node_is_taken() {
+    let key = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
+    let fields = format!(
+        "  prefixes: [10.1.0.0/16, {{cidr: 10.2.0.0/16, weight: 255, tier: 7}}]\n  encapsulation: none\n  drain: true\n  \
+         wireguard: {{publicKey: {key}, endpoint: 'host.example:51820', keepalive: 25s, presharedKeyFile: /k}}\n"
+    );
+    let carried = |cidr: &str, weight, tier| CarriedPrefix {
+        cidr: cidr.parse().unwrap(),
+        weight,
+        tier,
+    };
+    let want = Node {
+        prefixes: vec![carried("10.1.0.0/16", 1, 0), carried("10.2.0.0/16", 255, 7)],
+        wireguard: Some(WireGuardPeer {
+            public_key: key.to_owned(),
+            endpoint: Some("host.example:51820".to_owned()),
+            keepalive_seconds: Some(25),
+            preshared_key_file: Some("/k".to_owned()),
+        }),
+        encapsulation: Some(Encapsulation::None),
+        drain: true,
+        ..minimal_node()
+    };
+    assert_eq!(node(&fields), want);
+    for (keepalive, seconds) in [
+        ("off", None),
+        ("0", None),
+        ("25", Some(25)),
+        ("2m", Some(120)),
+        ("~", None),
+    ] {
+        let peer = node(&format!(
+            "  wireguard: {{publicKey: {key}, keepalive: {keepalive}}}\n"
+        ))
+        .wireguard;
+        assert_eq!(peer.unwrap().keepalive_seconds, seconds, "{keepalive}");
+    }
+    for endpoint in ["192.0.2.1:1", "[2001:db8::1]:65535", "a:1", "a-b.c:51820"] {
+        let peer = node(&format!(
+            "  wireguard: {{publicKey: {key}, endpoint: '{endpoint}'}}\n"
+        ))
+        .wireguard;
+        assert_eq!(peer.unwrap().endpoint.as_deref(), Some(endpoint));
+    }
+}
+
+#[test]
+fn what_kubectl_prints_is_taken() {
+    let text = format!("{NETWORK}status:\n  conditions: [{{type: Ready}}]\n").replace(
+        "  name: net\n",
+        "  name: net\n  uid: x\n  generation: 1\n  resourceVersion: '7'\n  creationTimestamp: '2026-01-01T00:00:00Z'\n  \
+         labels: {a: b}\n  annotations: {c: d}\n  managedFields: [{manager: kubectl}]\n",
+    );
+    assert_eq!(read_one(&text).unwrap().networks["net"], minimal_network());
+    let indented = NETWORK
+        .lines()
+        .map(|line| format!("  {line}\n"))
+        .collect::<String>();
+    let list = format!(
+        "apiVersion: v1\nkind: List\nmetadata: {{resourceVersion: ''}}\nitems:\n-{}",
+        &indented[1..]
+    );
+    assert_eq!(read_one(&list).unwrap().networks["net"], minimal_network());
+}
+
+#[test]
+fn json_is_taken_and_told_with_places() {
+    let json = "{\n\t\"apiVersion\": \"adit.dev/v1alpha1\", \"kind\": \"TunnelNetwork\",\n\t\"metadata\": {\"name\": \"net\"},\n\t\"spec\": {\"prefixes\": [\"10.0.0.0\\/8\", \"fd00::/16\"]}\n}\n";
+    assert_eq!(read_one(json).unwrap().networks["net"], minimal_network());
+    refused(
+        &json.replace("10.0.0.0", "10.0.0.1"),
+        &["a.yaml:4:24: spec.prefixes[0]: `10.0.0.1/8` has host bits set; write `10.0.0.0/8`"],
+    );
+}
+
+#[test]
+fn large_sets_are_taken() {
+    let nodes = (0..5000_u32).map(|index| {
+        let (high, low) = (index >> 8, index & 0xff);
+        NODE.replace("name: a", &format!("name: node-{index}"))
+            .replace("192.0.2.1", &format!("172.16.{high}.{low}"))
+            .replace("10.0.0.1", &format!("10.0.{high}.{low}"))
+    });
+    let text = format!("{NETWORK}{}", nodes.collect::<String>());
+    assert_eq!(read_one(&text).unwrap().nodes.len(), 5000);
+}
+
+#[test]
+fn every_example_loads() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let resources = crate::source::load(std::slice::from_ref(&path));
+            let resources = resources.unwrap_or_else(|errors| panic!("{errors}"));
+            assert!(
+                resources.nodes.len() >= 2 && !resources.networks.is_empty(),
+                "{}",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2);
+}

@@ -1,0 +1,113 @@
+//! What manifests must not say against each other.
+
+use super::*;
+
+/// Another network beside `net`, on disjoint prefixes.
+fn other_network() -> String {
+    let other = NETWORK.replace("name: net", "name: other");
+    format!(
+        "---\n{}",
+        other
+            .replace("10.0.0.0/8", "172.16.0.0/12")
+            .replace("fd00", "fc00")
+    )
+}
+
+#[test]
+fn names_are_given_once() {
+    refused(
+        &format!("{NETWORK}{NODE}{NODE}---\n{NETWORK}"),
+        &[
+            "a.yaml:20:9: metadata.name: a TunnelNode named `a` is already declared at a.yaml:11:9",
+            "a.yaml:29:9: metadata.name: a TunnelNetwork named `net` is already declared at a.yaml:4:9",
+        ],
+    );
+    // A node and a network may share one.
+    assert_eq!(
+        errors(&format!("{NETWORK}{}", NODE.replace("name: a", "name: net"))),
+        [""; 0]
+    );
+}
+
+#[test]
+fn networks_are_disjoint() {
+    let other = NETWORK
+        .replace("name: net", "name: all")
+        .replace("10.0.0.0/8", "8.0.0.0/5");
+    refused(
+        &format!("{NETWORK}---\n{other}"),
+        &[
+            "a.yaml:13:14: spec.prefixes[0]: `8.0.0.0/5` overlaps `10.0.0.0/8` of TunnelNetwork `net` at a.yaml:6:14; networks' prefixes must be disjoint",
+            "a.yaml:13:25: spec.prefixes[1]: `fd00::/16` overlaps `fd00::/16` of TunnelNetwork `net` at a.yaml:6:26; networks' prefixes must be disjoint",
+        ],
+    );
+}
+
+#[test]
+fn networks_share_their_ports() {
+    refused(
+        &format!("{NETWORK}{}  ports: {{geneve: 6082}}\n", other_network()),
+        &[
+            "a.yaml:14:10: spec.ports: the port of geneve is 6082 here and 6081 in TunnelNetwork `net` at a.yaml:6:3; networks share devices, give them the same",
+        ],
+    );
+    let ports = "  ports: {geneve: 6082}\n";
+    assert_eq!(
+        errors(&format!("{NETWORK}{ports}{}{ports}", other_network())),
+        [""; 0]
+    );
+}
+
+#[test]
+fn nodes_share_no_address() {
+    let other = NODE.replace("name: a", "name: b");
+    refused(
+        &format!("{NETWORK}{NODE}{other}"),
+        &[
+            "a.yaml:23:20: spec.underlay.ipv4: `192.0.2.1` is already the underlay address of TunnelNode `a`, at a.yaml:14:20",
+            "a.yaml:24:15: spec.addresses[0]: `10.0.0.1` is already the address of TunnelNode `a`, at a.yaml:15:15",
+        ],
+    );
+}
+
+#[test]
+fn names_that_hash_to_one_mac_are_refused() {
+    let one = NODE.replace("name: a", "name: node-450358");
+    let two = NODE
+        .replace("name: a", "name: node-1552295")
+        .replace("192.0.2.1", "192.0.2.2")
+        .replace("10.0.0.1", "10.0.0.2");
+    refused(
+        &format!("{NETWORK}{one}{two}"),
+        &[
+            "a.yaml:20:9: metadata.name: `node-1552295` gives the MAC address 02:1f:35:b3:51:a5, as TunnelNode `node-450358` at a.yaml:11:9 does; rename one of them",
+        ],
+    );
+}
+
+#[test]
+fn a_node_has_an_address_in_each_of_its_networks() {
+    let node = NODE.replace("network: net", "network: [net, other]");
+    refused(
+        &format!("{NETWORK}{}{node}", other_network()),
+        &[
+            "a.yaml:22:14: spec.addresses: no address is in TunnelNetwork `other`; give one of 172.16.0.0/12, fc00::/16",
+        ],
+    );
+}
+
+#[test]
+fn what_is_broken_elsewhere_is_told_once() {
+    // The node's network is refused; that it is unknown, or that its prefixes are, would lead astray.
+    let broken = NETWORK.replace("10.0.0.0/8", "10.0.0.1/8");
+    assert_eq!(errors(&format!("{broken}{NODE}")).len(), 1);
+    let nameless = NETWORK.replace("name: net", "name: NET");
+    assert_eq!(errors(&format!("{nameless}{NODE}")).len(), 1);
+    // A file that can't be read may hold it, too.
+    let node = ManifestFile {
+        name: "b.yaml".into(),
+        text: NODE.to_owned(),
+    };
+    assert!(read(std::slice::from_ref(&node), false).is_ok());
+    assert!(read(&[node], true).is_err());
+}
