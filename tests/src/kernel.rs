@@ -1,0 +1,29 @@
+//! What the running kernel has.
+
+use std::env;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::Command;
+
+/// Whether the kernel has a module, loaded, built in or to be loaded now. Where it has not, the calling test prints a
+/// line and returns.
+///
+/// # Panics
+/// With `ADIT_VM=1`, where every module must be there.
+#[must_use]
+pub fn require_module(module: &str) -> bool {
+    let there = Path::new("/sys/module").join(module).exists()
+        || Command::new("modprobe")
+            .args(["-q", module])
+            .status()
+            .is_ok_and(|status| status.success());
+    assert!(
+        there || env::var_os("ADIT_VM").is_none_or(|vm| vm != "1"),
+        "this virtual machine's kernel has no module {module}"
+    );
+    if !there {
+        // Past libtest's capture, which only knows the macros.
+        writeln!(io::stderr(), "SKIPPED: the kernel has no module {module}").expect("stderr is open");
+    }
+    there
+}

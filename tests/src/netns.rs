@@ -1,0 +1,79 @@
+//! Network namespaces of a test's own.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::panic;
+use std::path::PathBuf;
+use std::process::{self, Command};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// A fresh network namespace with its loopback up. It is gone when this and every socket made in it are.
+#[derive(Debug)]
+pub struct NetNs(File);
+
+impl NetNs {
+    /// Makes one; needs root.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it makes a kernel object")]
+    pub fn new() -> NetNs {
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("root makes network namespaces");
+            File::open("/proc/thread-self/ns/net").expect("/proc is mounted")
+        };
+        // The thread that unshares can't go back; it ends, and the open file keeps the namespace.
+        let netns = NetNs(join(thread::spawn(make)));
+        netns.ip("link set lo up");
+        netns
+    }
+
+    /// Runs a future inside, on a thread and a current-thread runtime of its own. Processes that it starts are inside
+    /// too. Panics go through.
+    pub fn run<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
+        self.enter(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime needs a few descriptors");
+            runtime.block_on(work())
+        })
+    }
+
+    /// Runs a function inside, on a thread of its own. Panics go through.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).expect("root enters network namespaces");
+                work()
+            });
+            inside.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs `ip` inside with these words and returns what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+
+    pub fn ip(&self, words: &str) -> String {
+        let run = || Command::new("ip").args(words.split_whitespace()).output();
+        let output = self.enter(run).expect("iproute2 is installed");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {words}: {errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A path that names it for this process's children, as in `ip link set DEV netns PATH`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd()).into()
+    }
+}
+
+fn join<T>(thread: thread::JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
