@@ -1,5 +1,8 @@
 //! Manifests in files and directories: the whole set or nothing.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;

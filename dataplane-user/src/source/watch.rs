@@ -4,6 +4,8 @@
 //! without losing one. What is told is that something changed, never what; whoever listens loads the whole set.
 
 mod interest;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;
