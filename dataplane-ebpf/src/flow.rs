@@ -38,7 +38,6 @@ pub(crate) fn absorb(state: u64, word: u64) -> u64 {
 
 /// Makes every bit of the state count in every bit of the result.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half is what is wanted")]
 pub(crate) fn finish(state: u64) -> u32 {
     (state.wrapping_mul(FINAL) >> 32) as u32
 }

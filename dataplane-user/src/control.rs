@@ -84,9 +84,16 @@ impl RunDirectory {
         };
         fs::create_dir_all(path).map_err(at(path))?;
         let lock_path = path.join(LOCK);
-        let lock = File::options().create(true).append(true).open(&lock_path).map_err(at(&lock_path))?;
+        let lock = File::options()
+            .create(true)
+            .append(true)
+            .open(&lock_path)
+            .map_err(at(&lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(RunDirectory { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(RunDirectory {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
             Err(TryLockError::WouldBlock) => Err(ControlError::Locked(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(at(&lock_path)(source)),
         }
@@ -98,7 +105,10 @@ impl RunDirectory {
     /// When it can't be bound.
     pub fn listen(&self) -> Result<UnixListener, ControlError> {
         let path = self.path.join(SOCKET);
-        let at = |source| ControlError::File { path: path.clone(), source };
+        let at = |source| ControlError::File {
+            path: path.clone(),
+            source,
+        };
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(at(source)),
             _ => {}
@@ -150,7 +160,9 @@ pub async fn serve(listener: UnixListener, status: watch::Receiver<Status>) {
 async fn answer(stream: UnixStream, status: &watch::Receiver<Status>) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(reader.take(REQUEST_LIMIT)).read_line(&mut line).await?;
+    BufReader::new(reader.take(REQUEST_LIMIT))
+        .read_line(&mut line)
+        .await?;
     let mut answer = match serde_json::from_str(&line) {
         Ok(Request::Status) => serde_json::to_vec(&*status.borrow()).map_err(io::Error::other)?,
         Err(error) => serde_json::to_vec(&format!("not a request: {error}")).map_err(io::Error::other)?,
@@ -167,7 +179,10 @@ pub async fn status(run_directory: &Path) -> Result<Status, ControlError> {
     let path = run_directory.join(SOCKET);
     let stream = UnixStream::connect(&path)
         .await
-        .map_err(|source| ControlError::NotRunning { path: path.clone(), source })?;
+        .map_err(|source| ControlError::NotRunning {
+            path: path.clone(),
+            source,
+        })?;
     let answer = tokio::time::timeout(TIMEOUT, ask(stream, Request::Status)).await;
     let answer = answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
     answer

@@ -16,7 +16,9 @@ fn main() -> ExitCode {
         }
         Err(error) => Err(error.into()),
     };
-    let Err(failure) = result else { return ExitCode::SUCCESS };
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
+    };
     let message = failure.to_string();
     if !message.is_empty() {
         eprintln!("adit: {message}");

@@ -66,13 +66,25 @@ impl<K: Kernel> Agent<K> {
             kernel: crate::kernel::release(),
             node: config.node.to_string(),
             source: status::SourceStatus {
-                paths: config.paths.iter().map(|path| path.display().to_string()).collect(),
+                paths: config
+                    .paths
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect(),
                 ..Default::default()
             },
             ..Status::default()
         };
         let (status, receiver) = watch::channel(initial);
-        let agent = Agent { kernel, config, intent: None, source_problems: Vec::new(), status, passes: 0, failures: 0 };
+        let agent = Agent {
+            kernel,
+            config,
+            intent: None,
+            source_problems: Vec::new(),
+            status,
+            passes: 0,
+            failures: 0,
+        };
         (agent, receiver)
     }
 
@@ -105,7 +117,11 @@ impl<K: Kernel> Agent<K> {
 
     /// When to try again after a pass that left something undone; longer each time.
     fn retry_after(&self) -> Option<Duration> {
-        (self.failures > 0).then(|| FIRST_RETRY.saturating_mul(1 << (self.failures - 1).min(16)).min(LAST_RETRY))
+        (self.failures > 0).then(|| {
+            FIRST_RETRY
+                .saturating_mul(1 << (self.failures - 1).min(16))
+                .min(LAST_RETRY)
+        })
     }
 
     /// Loads the source; a version that can't be taken leaves the one before.
@@ -124,7 +140,11 @@ impl<K: Kernel> Agent<K> {
         if let Some(message) = &message
             && known.as_ref() != Some(message)
         {
-            let running = if self.intent.is_some() { "the version before goes on" } else { "nothing is changed" };
+            let running = if self.intent.is_some() {
+                "the version before goes on"
+            } else {
+                "nothing is changed"
+            };
             error!("the manifests are not taken, {running}:\n{message}");
         }
         if let Some(intent) = intent
@@ -157,7 +177,11 @@ impl<K: Kernel> Agent<K> {
             }
         }
         let undone = |problem: &Problem| matches!(problem.reason, Reason::ApplyFailed | Reason::NotConverged);
-        self.failures = if problems.iter().any(undone) { self.failures.saturating_add(1) } else { 0 };
+        self.failures = if problems.iter().any(undone) {
+            self.failures.saturating_add(1)
+        } else {
+            0
+        };
         next.pass.number = self.passes;
         next.pass.duration_us = micros(started.elapsed());
         next.set_problems(problems);
@@ -168,14 +192,38 @@ impl<K: Kernel> Agent<K> {
     /// Logs what differs from the last pass; each change of state once.
     fn announce(&self, next: &Status) {
         let before = self.status.borrow();
-        for problem in next.problems.iter().filter(|problem| !before.problems.contains(problem)) {
-            warn!(reason = problem.reason, subject = problem.subject, "{}; {}", problem.message, problem.remedy);
+        for problem in next
+            .problems
+            .iter()
+            .filter(|problem| !before.problems.contains(problem))
+        {
+            warn!(
+                reason = problem.reason,
+                subject = problem.subject,
+                "{}; {}",
+                problem.message,
+                problem.remedy
+            );
         }
-        for problem in before.problems.iter().filter(|problem| !next.problems.contains(problem)) {
-            info!(reason = problem.reason, subject = problem.subject, "solved: {}", problem.message);
+        for problem in before
+            .problems
+            .iter()
+            .filter(|problem| !next.problems.contains(problem))
+        {
+            info!(
+                reason = problem.reason,
+                subject = problem.subject,
+                "solved: {}",
+                problem.message
+            );
         }
         if next.ready != before.ready {
-            info!(ready = next.ready, peers = next.peers.len(), "{}", if next.ready { "ready" } else { "not ready" });
+            info!(
+                ready = next.ready,
+                peers = next.peers.len(),
+                "{}",
+                if next.ready { "ready" } else { "not ready" }
+            );
         }
     }
 }
@@ -222,7 +270,10 @@ fn log_outcomes(report: &ApplyReport) {
 #[must_use]
 pub fn underlay_addresses(intent: &Intent) -> BTreeSet<IpAddr> {
     let peers = intent.networks().flat_map(|network| intent.peers(network));
-    peers.flat_map(|peer| Family::BOTH.map(|family| peer.underlay.address(family))).flatten().collect()
+    peers
+        .flat_map(|peer| Family::BOTH.map(|family| peer.underlay.address(family)))
+        .flatten()
+        .collect()
 }
 
 fn invalid(errors: &LoadErrors) -> Problem {

@@ -172,7 +172,9 @@ impl Status {
                 vni: link.network.vni,
             })
             .collect();
-        let peers = links.iter().flat_map(|link| link.peers.iter().map(move |peer| (link.network, peer)));
+        let peers = links
+            .iter()
+            .flat_map(|link| link.peers.iter().map(move |peer| (link.network, peer)));
         self.peers = peers
             .map(|(network, peer)| PeerStatus {
                 node: peer.node.name.to_string(),
@@ -196,7 +198,11 @@ fn family_name(family: Family) -> &'static str {
 /// What a pass came to: its figures, and the problems that it met.
 #[must_use]
 pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<Problem>) {
-    let skipped = report.outcomes.iter().filter(|(_, o)| matches!(o, Outcome::Skipped)).count();
+    let skipped = report
+        .outcomes
+        .iter()
+        .filter(|(_, o)| matches!(o, Outcome::Skipped))
+        .count();
     let mut problems = residual.conflicts.iter().map(conflict).collect::<Vec<_>>();
     problems.extend(report.failures().map(|(change, error)| {
         Problem::error(
@@ -212,7 +218,8 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
                 Reason::NotConverged,
                 change.to_string(),
                 "every change succeeded, but this is still to be done".to_owned(),
-                "something else may be changing it at the same time; it is tried again at each pass".to_owned(),
+                "something else may be changing it at the same time; it is tried again at each pass"
+                    .to_owned(),
             )
         }));
     }

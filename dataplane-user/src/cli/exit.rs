@@ -34,7 +34,10 @@ impl Failure {
     /// A failure of a kind.
     #[must_use]
     pub fn new(code: Code, error: anyhow::Error) -> Failure {
-        Failure { code, error: Some(error) }
+        Failure {
+            code,
+            error: Some(error),
+        }
     }
 
     /// An exit code alone.

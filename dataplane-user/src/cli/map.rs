@@ -18,8 +18,10 @@ use view::{DumpView, LookupView, StatsView};
 
 /// Exits with 3 when no maps are pinned, or `lookup` finds no prefix.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  adit map dump\n  adit map lookup 10.2.0.1\n  adit map stats -o json | jq '.egress[] | select(.packets > 0)'")]
-pub struct Arguments {
+#[command(
+    after_help = "Examples:\n  adit map dump\n  adit map lookup 10.2.0.1\n  adit map stats -o json | jq '.egress[] | select(.packets > 0)'"
+)]
+pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Output format
@@ -53,7 +55,11 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure>
         Command::Lookup { address } => {
             let result = bpf.lookup(address)?;
             show(arguments.output, &LookupView::from(&result), LookupView::print)?;
-            if result.prefix.is_some() { Ok(()) } else { Err(Failure::silent(Code::NotFound)) }
+            if result.prefix.is_some() {
+                Ok(())
+            } else {
+                Err(Failure::silent(Code::NotFound))
+            }
         }
         Command::Stats { all } => {
             let view = StatsView::from(&bpf.counters()?);

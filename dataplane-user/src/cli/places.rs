@@ -12,15 +12,33 @@ use crate::net::NodeName;
 #[derive(Clone, Debug, Args)]
 pub struct Places {
     /// Keys and what must outlive a reboot
-    #[arg(long, global = true, env = "ADIT_STATE_DIR", default_value = "/var/lib/adit", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "ADIT_STATE_DIR",
+        default_value = "/var/lib/adit",
+        value_name = "DIR"
+    )]
     #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
     pub state_dir: PathBuf,
     /// The agent's socket and lock
-    #[arg(long, global = true, env = "ADIT_RUN_DIR", default_value = "/run/adit", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "ADIT_RUN_DIR",
+        default_value = "/run/adit",
+        value_name = "DIR"
+    )]
     #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
     pub run_dir: PathBuf,
     /// Pinned maps and links, on a BPF file system
-    #[arg(long, global = true, env = "ADIT_BPFFS", default_value = "/sys/fs/bpf/adit", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "ADIT_BPFFS",
+        default_value = "/sys/fs/bpf/adit",
+        value_name = "DIR"
+    )]
     #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
     pub bpffs: PathBuf,
 }
@@ -44,11 +62,16 @@ impl Manifests {
     /// When the name, or the hostname, is no valid node name.
     pub fn node(&self) -> Result<NodeName, Failure> {
         if let Some(name) = &self.node {
-            return NodeName::new(name).map_err(|error| Failure::new(Code::Error, anyhow!("--node: {error}")));
+            return NodeName::new(name)
+                .map_err(|error| Failure::new(Code::Error, anyhow!("--node: {error}")));
         }
         let hostname = nix::unistd::gethostname()?;
         let hostname = hostname.to_string_lossy().to_lowercase();
-        NodeName::new(&hostname)
-            .map_err(|error| Failure::new(Code::Error, anyhow!("the hostname: {error}; name the node by --node")))
+        NodeName::new(&hostname).map_err(|error| {
+            Failure::new(
+                Code::Error,
+                anyhow!("the hostname: {error}; name the node by --node"),
+            )
+        })
     }
 }

@@ -20,8 +20,10 @@ use crate::status::{ProblemStatus, conflict};
 /// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 1 when the
 /// manifests are wrong.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  adit plan -f /etc/adit/manifests\n  adit plan -f new.yaml --node a -o json | jq -r '.changes[].text'")]
-pub struct Arguments {
+#[command(
+    after_help = "Examples:\n  adit plan -f /etc/adit/manifests\n  adit plan -f new.yaml --node a -o json | jq -r '.changes[].text'"
+)]
+pub(super) struct Arguments {
     #[command(flatten)]
     manifests: Manifests,
     /// Output format
@@ -45,9 +47,13 @@ struct ChangeOutput {
 
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     let resources = source::load(&arguments.manifests.paths)?;
-    let intent = Intent::new(resources, arguments.manifests.node()?).map_err(|problem| anyhow::anyhow!("{problem}"))?;
+    let intent = Intent::new(resources, arguments.manifests.node()?)
+        .map_err(|problem| anyhow::anyhow!("{problem}"))?;
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
-    let options = BpfOptions { compare_by_tag: true, ..BpfOptions::new(&places.bpffs) };
+    let options = BpfOptions {
+        compare_by_tag: true,
+        ..BpfOptions::new(&places.bpffs)
+    };
     let mut kernel = LinuxKernel::open(&options)?;
     let facts = kernel.facts(&underlay_addresses(&intent)).await?;
     let (target, mut problems) = crate::plan::plan(&intent, &facts);
@@ -58,13 +64,21 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         Format::Json => output::json(&to_output(&intent, &set, &problems))?,
         Format::Text => print(&set, &problems),
     }
-    if set.is_empty() { Ok(()) } else { Err(Failure::silent(Code::Changes)) }
+    if set.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::silent(Code::Changes))
+    }
 }
 
 fn to_output(intent: &Intent, set: &ChangeSet, problems: &[Problem]) -> Output {
     let change = |change: &Change| {
         let (action, kind) = describe(change);
-        ChangeOutput { action, kind, text: change.to_string() }
+        ChangeOutput {
+            action,
+            kind,
+            text: change.to_string(),
+        }
     };
     Output {
         node: intent.node().name.to_string(),
@@ -89,12 +103,17 @@ fn print(set: &ChangeSet, problems: &[Problem]) {
         (0, _) => println!("Nothing to do."),
         (1, 0) => println!("1 change."),
         (changes, 0) => println!("{changes} changes."),
-        (changes, anew) => println!("{changes} changes; {anew} devices are made anew, traffic through them stops meanwhile."),
+        (changes, anew) => {
+            println!("{changes} changes; {anew} devices are made anew, traffic through them stops meanwhile.")
+        }
     }
 }
 
 fn interruptions(set: &ChangeSet) -> usize {
-    set.changes.iter().filter(|change| Stage::of(change) == Stage::RecreateLinks).count()
+    set.changes
+        .iter()
+        .filter(|change| Stage::of(change) == Stage::RecreateLinks)
+        .count()
 }
 
 /// A change's verb and its object's kind.

@@ -8,24 +8,28 @@ use super::exit::{Code, Failure};
 
 /// A capability and its number (linux/capability.h).
 #[derive(Clone, Copy, Debug)]
-pub struct Capability(&'static str, u8);
+pub(super) struct Capability(&'static str, u8);
 
 /// Devices, addresses, routes, attaching to TC.
-pub const NET_ADMIN: Capability = Capability("CAP_NET_ADMIN", 12);
+pub(super) const NET_ADMIN: Capability = Capability("CAP_NET_ADMIN", 12);
 /// Maps and programs.
-pub const BPF: Capability = Capability("CAP_BPF", 39);
+pub(super) const BPF: Capability = Capability("CAP_BPF", 39);
 /// Programs that read packets and use helpers.
-pub const PERFMON: Capability = Capability("CAP_PERFMON", 38);
+pub(super) const PERFMON: Capability = Capability("CAP_PERFMON", 38);
 
 /// Fails, naming the capabilities that are missing and how to get them.
-pub fn require(wanted: &[Capability]) -> Result<(), Failure> {
+pub(super) fn require(wanted: &[Capability]) -> Result<(), Failure> {
     let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
     let effective = effective(&status).context("/proc/self/status has no CapEff")?;
     let missing = missing(effective, wanted);
     if missing.is_empty() {
         return Ok(());
     }
-    let all = wanted.iter().map(|capability| capability.0).collect::<Vec<_>>().join(" ");
+    let all = wanted
+        .iter()
+        .map(|capability| capability.0)
+        .collect::<Vec<_>>()
+        .join(" ");
     Err(Failure::new(
         Code::Privilege,
         anyhow!(
@@ -41,7 +45,11 @@ fn effective(status: &str) -> Option<u64> {
 }
 
 fn missing(effective: u64, wanted: &[Capability]) -> Vec<&'static str> {
-    wanted.iter().filter(|capability| effective >> capability.1 & 1 == 0).map(|c| c.0).collect()
+    wanted
+        .iter()
+        .filter(|capability| effective >> capability.1 & 1 == 0)
+        .map(|c| c.0)
+        .collect()
 }
 
 #[cfg(test)]
@@ -51,7 +59,10 @@ mod tests {
     #[test]
     fn missing_capabilities_are_named() {
         let effective = effective("Name:\tadit\nCapEff:\t0000000000001000\n").unwrap();
-        assert_eq!(missing(effective, &[NET_ADMIN, BPF, PERFMON]), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(
+            missing(effective, &[NET_ADMIN, BPF, PERFMON]),
+            ["CAP_BPF", "CAP_PERFMON"]
+        );
         assert_eq!(missing(0x1ff_ffff_ffff, &[NET_ADMIN, BPF, PERFMON]), [""; 0]);
     }
 }

@@ -26,8 +26,10 @@ use crate::source::Watch;
 /// Stays in the foreground; ends on SIGINT or SIGTERM and leaves the dataplane forwarding. A new version of the
 /// manifests is taken when it is valid as a whole; SIGHUP loads them at once.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  adit run -f /etc/adit/manifests --node a\n  adit run -f network.yaml -f nodes.yaml")]
-pub struct Arguments {
+#[command(
+    after_help = "Examples:\n  adit run -f /etc/adit/manifests --node a\n  adit run -f network.yaml -f nodes.yaml"
+)]
+pub(super) struct Arguments {
     #[command(flatten)]
     manifests: Manifests,
     /// What to log: a level (error, warn, info, debug, trace) or tracing's filter syntax
@@ -46,18 +48,28 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     let node = arguments.manifests.node()?;
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
     let run_directory = RunDirectory::acquire(&places.run_dir).map_err(|error| {
-        let code = if matches!(error, ControlError::Locked(_)) { Code::Refused } else { Code::Error };
+        let code = if matches!(error, ControlError::Locked(_)) {
+            Code::Refused
+        } else {
+            Code::Error
+        };
         Failure::new(code, anyhow!(error))
     })?;
     let listener = run_directory.listen()?;
-    let options = BpfOptions { log: arguments.log_packets, ..BpfOptions::new(&places.bpffs) };
+    let options = BpfOptions {
+        log: arguments.log_packets,
+        ..BpfOptions::new(&places.bpffs)
+    };
     let mut kernel = LinuxKernel::open(&options).context("opening the kernel's interfaces")?;
     if arguments.log_packets {
         log_packets(&mut kernel)?;
     }
 
     let (sender, events) = mpsc::channel(64);
-    let config = Config { paths: arguments.manifests.paths, node };
+    let config = Config {
+        paths: arguments.manifests.paths,
+        node,
+    };
     send_source_changes(&config, sender.clone());
     send_resyncs(Duration::from_secs(arguments.resync), sender.clone());
     send_signals(&sender)?;
@@ -69,7 +81,10 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
 
 fn start_logging(filter: &str) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).context("--log")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     Ok(())
 }
 

@@ -13,8 +13,10 @@ use crate::status::Status;
 
 /// Exits with 0 when the node is ready, 5 when it is not, 3 when no agent runs.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  adit status\n  adit status -o json | jq .peers\n  adit status --wait --timeout 30")]
-pub struct Arguments {
+#[command(
+    after_help = "Examples:\n  adit status\n  adit status -o json | jq .peers\n  adit status --wait --timeout 30"
+)]
+pub(super) struct Arguments {
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -27,18 +29,33 @@ pub struct Arguments {
 }
 
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
-    let status = if arguments.wait { wait(places, arguments.timeout).await? } else { ask(places).await? };
+    let status = if arguments.wait {
+        wait(places, arguments.timeout).await?
+    } else {
+        ask(places).await?
+    };
     match arguments.output {
         Format::Json => output::json(&status)?,
         Format::Text => print(&status),
     }
-    if status.ready { Ok(()) } else { Err(Failure::silent(Code::Degraded)) }
+    if status.ready {
+        Ok(())
+    } else {
+        Err(Failure::silent(Code::Degraded))
+    }
 }
 
 async fn ask(places: &Places) -> Result<Status, Failure> {
     control::status(&places.run_dir).await.map_err(|error| {
-        let code = if matches!(error, ControlError::NotRunning { .. }) { Code::NotFound } else { Code::Error };
-        Failure::new(code, anyhow!(error).context("start one by `adit run -f PATH`, or say where by --run-dir"))
+        let code = if matches!(error, ControlError::NotRunning { .. }) {
+            Code::NotFound
+        } else {
+            Code::Error
+        };
+        Failure::new(
+            code,
+            anyhow!(error).context("start one by `adit run -f PATH`, or say where by --run-dir"),
+        )
     })
 }
 
@@ -59,7 +76,10 @@ async fn wait(places: &Places, seconds: u64) -> Result<Status, Failure> {
                     first.map_or_else(|| "it has not finished a pass".to_owned(), |p| p.message.clone())
                 }
             };
-            return Err(Failure::new(Code::TimedOut, anyhow!("not ready after {seconds} s: {why}")));
+            return Err(Failure::new(
+                Code::TimedOut,
+                anyhow!("not ready after {seconds} s: {why}"),
+            ));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -67,7 +87,10 @@ async fn wait(places: &Places, seconds: u64) -> Result<Status, Failure> {
 
 fn print(status: &Status) {
     let ready = if status.ready { "ready" } else { "not ready" };
-    println!("node {}: {ready} (adit {}, Linux {})", status.node, status.version, status.kernel);
+    println!(
+        "node {}: {ready} (adit {}, Linux {})",
+        status.node, status.version, status.kernel
+    );
     let pass = &status.pass;
     println!(
         "pass {}: {} changed, {} failed, {} left to do, in {:.1} ms",
@@ -78,7 +101,12 @@ fn print(status: &Status) {
         Duration::from_micros(pass.duration_us).as_secs_f64() * 1e3,
     );
     for network in &status.networks {
-        println!("network {}: {}, MTU {}", network.name, network.prefixes.join(" "), network.mtu);
+        println!(
+            "network {}: {}, MTU {}",
+            network.name,
+            network.prefixes.join(" "),
+            network.mtu
+        );
     }
     if !status.peers.is_empty() {
         println!();
@@ -91,7 +119,10 @@ fn print(status: &Status) {
                 peer.mtu.to_string(),
             ]
         });
-        output::table(["PEER", "NETWORK", "ENCAPSULATION", "REMOTE", "MTU"], &rows.collect::<Vec<_>>());
+        output::table(
+            ["PEER", "NETWORK", "ENCAPSULATION", "REMOTE", "MTU"],
+            &rows.collect::<Vec<_>>(),
+        );
     }
     for problem in &status.problems {
         println!("\n{}: {} ({})", problem.severity, problem.subject, problem.reason);

@@ -19,7 +19,7 @@ use crate::model::KernelState;
 /// Manifests and keys stay unless --purge is given.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit uninstall\n  adit uninstall --purge")]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Removes the state directory too, with the keys in it
     #[arg(long)]
     purge: bool,
@@ -28,9 +28,10 @@ pub struct Arguments {
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
     let run_directory = RunDirectory::acquire(&places.run_dir).map_err(|error| match error {
-        ControlError::Locked(_) => {
-            Failure::new(Code::Refused, anyhow!(error).context("stop the agent before uninstalling"))
-        }
+        ControlError::Locked(_) => Failure::new(
+            Code::Refused,
+            anyhow!(error).context("stop the agent before uninstalling"),
+        ),
         other => other.into(),
     })?;
     let mut kernel = LinuxKernel::without_bpf()?;
@@ -46,7 +47,12 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     }
     let left = diff(&kernel.observe().await?, &nothing);
     if !left.is_empty() {
-        let left = left.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let left = left
+            .changes
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
         return Err(Failure::new(Code::Error, anyhow!("could not {left}")));
     }
     drop(kernel);
@@ -54,12 +60,16 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     if arguments.purge {
         match fs::remove_dir_all(&places.state_dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(anyhow!(error).context(format!("removing {}", places.state_dir.display())).into());
+                return Err(anyhow!(error)
+                    .context(format!("removing {}", places.state_dir.display()))
+                    .into());
             }
             _ => {}
         }
     }
-    run_directory.remove().with_context(|| format!("removing {}", places.run_dir.display()))?;
+    run_directory
+        .remove()
+        .with_context(|| format!("removing {}", places.run_dir.display()))?;
     println!("Nothing of Adit's is left on this node.");
     Ok(())
 }

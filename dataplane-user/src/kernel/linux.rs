@@ -46,7 +46,11 @@ impl LinuxKernel {
     }
 
     fn with(bpf: Option<Bpf>) -> Result<LinuxKernel, KernelError> {
-        Ok(LinuxKernel { netlink: Netlink::open()?, sysctls: Sysctls::default(), bpf })
+        Ok(LinuxKernel {
+            netlink: Netlink::open()?,
+            sysctls: Sysctls::default(),
+            bpf,
+        })
     }
 
     /// What the programs log, once; there is something in it when they were opened with logging.
@@ -78,7 +82,10 @@ impl LinuxKernel {
     fn set_sysctl(&self, change: &Change) -> Result<(), KernelError> {
         match change {
             Change::SetSysctl(link, sysctl, value) => self.sysctls.write(link, *sysctl, value),
-            other => Err(KernelError::new(other.to_string(), io::Error::from(io::ErrorKind::InvalidInput))),
+            other => Err(KernelError::new(
+                other.to_string(),
+                io::Error::from(io::ErrorKind::InvalidInput),
+            )),
         }
     }
 }
@@ -112,7 +119,10 @@ impl Kernel for LinuxKernel {
                 (Adapter::Sysctl, _) => results.extend(run.iter().map(|change| self.set_sysctl(change))),
                 (Adapter::Bpf, Some(bpf)) => results.extend(bpf.execute(&self.netlink, run)),
                 (Adapter::Bpf, None) => results.extend(run.iter().map(|change| {
-                    Err(KernelError::new(change.to_string(), io::Error::from(io::ErrorKind::NotFound)))
+                    Err(KernelError::new(
+                        change.to_string(),
+                        io::Error::from(io::ErrorKind::NotFound),
+                    ))
                 })),
             }
         }
@@ -143,5 +153,7 @@ impl LinkNames for Netlink {
 /// The kernel's release, as `uname -r` prints it.
 #[must_use]
 pub fn release() -> String {
-    nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
+    nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
 }

@@ -36,7 +36,9 @@ impl NetworkLink<'_> {
             return mtu;
         }
         let smallest = self.peers.iter().map(PeerLink::mtu).min();
-        smallest.unwrap_or_else(|| ETHERNET - overhead(Encapsulation::Geneve, Family::Ipv6)).max(IPV6_MINIMUM)
+        smallest
+            .unwrap_or_else(|| ETHERNET - overhead(Encapsulation::Geneve, Family::Ipv6))
+            .max(IPV6_MINIMUM)
     }
 }
 

@@ -85,7 +85,12 @@ impl From<&Dump> for DumpView {
         });
         let groups = dump.groups.iter().map(|entry| GroupView {
             slots: entry.slots.clone(),
-            members: entry.group.members.iter().map(|(n, weight)| format!("{n} weight {weight}")).collect(),
+            members: entry
+                .group
+                .members
+                .iter()
+                .map(|(n, weight)| format!("{n} weight {weight}"))
+                .collect(),
         });
         let class = |class: &Class| class.to_string();
         let classes = dump.classes.iter().map(|entry| ClassView {
@@ -96,7 +101,11 @@ impl From<&Dump> for DumpView {
         DumpView {
             prefixes: prefixes.collect(),
             groups: groups.collect(),
-            next_hops: dump.next_hops.iter().map(|entry| NextHopView::new(entry, None)).collect(),
+            next_hops: dump
+                .next_hops
+                .iter()
+                .map(|entry| NextHopView::new(entry, None))
+                .collect(),
             classes: classes.collect(),
             unreadable_slots: dump.unreadable_slots,
         }
@@ -106,15 +115,24 @@ impl From<&Dump> for DumpView {
 impl DumpView {
     pub(super) fn print(&self) {
         let broken = || "nothing (its packets are dropped)".to_owned();
-        let rows = self.prefixes.iter().map(|p| [p.prefix.clone(), p.target.clone().unwrap_or_else(broken)]);
+        let rows = self
+            .prefixes
+            .iter()
+            .map(|p| [p.prefix.clone(), p.target.clone().unwrap_or_else(broken)]);
         output::table(["PREFIX", "TARGET"], &rows.collect::<Vec<_>>());
         println!();
         print_next_hops(&self.next_hops);
         println!();
-        let rows = self.classes.iter().map(|c| [c.slot.to_string(), c.class.clone(), c.ifindex.to_string()]);
+        let rows = self
+            .classes
+            .iter()
+            .map(|c| [c.slot.to_string(), c.class.clone(), c.ifindex.to_string()]);
         output::table(["SLOT", "CLASS", "IFINDEX"], &rows.collect::<Vec<_>>());
         if self.unreadable_slots > 0 {
-            println!("\n{} slots can't be read; the agent cleans them up", self.unreadable_slots);
+            println!(
+                "\n{} slots can't be read; the agent cleans them up",
+                self.unreadable_slots
+            );
         }
     }
 }
@@ -134,7 +152,9 @@ impl From<&LookupResult> for LookupView {
             LookupTarget::Local => view("local", None, Vec::new()),
             LookupTarget::NextHop(entry) => view("next_hop", None, vec![NextHopView::new(entry, None)]),
             LookupTarget::Group { slots, members } => {
-                let members = members.iter().map(|(entry, weight)| NextHopView::new(entry, Some(*weight)));
+                let members = members
+                    .iter()
+                    .map(|(entry, weight)| NextHopView::new(entry, Some(*weight)));
                 view("group", Some(slots.clone()), members.collect())
             }
         }
@@ -144,12 +164,21 @@ impl From<&LookupResult> for LookupView {
 impl LookupView {
     pub(super) fn print(&self) {
         let Some(prefix) = &self.prefix else {
-            println!("{}: no prefix covers it; packets are dropped (no_prefix)", self.address);
+            println!(
+                "{}: no prefix covers it; packets are dropped (no_prefix)",
+                self.address
+            );
             return;
         };
         match self.target {
-            "local" => println!("{}: {prefix} is this node's own; the program drops (local_prefix)", self.address),
-            "broken" => println!("{}: {prefix} points at nothing; packets are dropped", self.address),
+            "local" => println!(
+                "{}: {prefix} is this node's own; the program drops (local_prefix)",
+                self.address
+            ),
+            "broken" => println!(
+                "{}: {prefix} points at nothing; packets are dropped",
+                self.address
+            ),
             _ => {
                 println!("{}: {prefix}, {}", self.address, self.target.replace('_', " "));
                 print_next_hops(&self.next_hops);
@@ -169,7 +198,11 @@ impl From<&CounterReport> for StatsView {
         StatsView {
             egress: report.egress.iter().map(verdict).collect(),
             ingress: report.ingress.iter().map(verdict).collect(),
-            next_hops: report.next_hops.iter().map(|entry| NextHopView::new(entry, None)).collect(),
+            next_hops: report
+                .next_hops
+                .iter()
+                .map(|entry| NextHopView::new(entry, None))
+                .collect(),
         }
     }
 }
@@ -179,7 +212,12 @@ impl StatsView {
         for (title, verdicts) in [("EGRESS", &self.egress), ("INGRESS", &self.ingress)] {
             let shown = verdicts.iter().filter(|v| all || v.packets > 0);
             let rows = shown.map(|v| {
-                [v.verdict.to_owned(), v.packets.to_string(), v.bytes.to_string(), v.explanation.to_owned()]
+                [
+                    v.verdict.to_owned(),
+                    v.packets.to_string(),
+                    v.bytes.to_string(),
+                    v.explanation.to_owned(),
+                ]
             });
             output::table([title, "PACKETS", "BYTES", "MEANING"], &rows.collect::<Vec<_>>());
             println!();
@@ -199,7 +237,11 @@ impl NextHopView {
             remote: next_hop.remote.to_string(),
             local: next_hop.local.to_string(),
             destination_mac: next_hop.destination_mac.map(|mac| mac.to_string()),
-            state: if entry.state == NextHopState::USABLE { "usable" } else { "down" },
+            state: if entry.state == NextHopState::USABLE {
+                "usable"
+            } else {
+                "down"
+            },
             weight,
             packets: entry.counters.packets,
             bytes: entry.counters.bytes,
@@ -216,11 +258,22 @@ fn print_next_hops(next_hops: &[NextHopView]) {
             n.vni.to_string(),
             n.remote.clone(),
             n.state.to_owned(),
-            n.weight.map_or_else(|| "-".to_owned(), |weight| weight.to_string()),
+            n.weight
+                .map_or_else(|| "-".to_owned(), |weight| weight.to_string()),
             n.packets.to_string(),
             n.bytes.to_string(),
         ]
     });
-    let header = ["SLOT", "NODE", "ENCAPSULATION", "VNI", "REMOTE", "STATE", "WEIGHT", "PACKETS", "BYTES"];
+    let header = [
+        "SLOT",
+        "NODE",
+        "ENCAPSULATION",
+        "VNI",
+        "REMOTE",
+        "STATE",
+        "WEIGHT",
+        "PACKETS",
+        "BYTES",
+    ];
     output::table(header, &rows.collect::<Vec<_>>());
 }

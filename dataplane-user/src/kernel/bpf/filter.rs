@@ -124,7 +124,7 @@ fn parse(body: &[u8]) -> Option<Filter> {
                     match option.kind() {
                         TCA_BPF_NAME => name = Some(text(option.value())),
                         TCA_BPF_ID => {
-                            program = option.value().first_chunk().map(|id| u32::from_ne_bytes(*id))
+                            program = option.value().first_chunk().map(|id| u32::from_ne_bytes(*id));
                         }
                         _ => {}
                     }

@@ -1,11 +1,13 @@
 //! What the programs log, brought to `tracing`. One task: [`LogDrain::run`], which waits on the programs' ring buffer
 //! only; aborting it loses what is unread.
 
+use std::io;
+
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::{Level, Log, Metadata, Record};
 use tokio::io::Interest;
-use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
+use tokio::io::unix::AsyncFd;
 
 use super::programs::aya_error;
 use crate::kernel::KernelError;
@@ -28,14 +30,20 @@ impl LogDrain {
     /// When the log can't be waited on; must be called in a tokio runtime with I/O.
     pub async fn run(self) -> Result<(), KernelError> {
         let waiting = |error| KernelError::new("waiting for the programs' log", error);
-        let mut ready = AsyncFd::register_with_interest(self.logger, Interest::READABLE)
-            .map_err(|error: AsyncFdRegisterError<_>| waiting(error.into_parts().1))?;
+        let mut ready = register(self.logger).map_err(waiting)?;
         loop {
             let mut guard = ready.readable_mut().await.map_err(waiting)?;
             guard.get_inner_mut().flush();
             guard.clear_ready();
         }
     }
+}
+
+#[expect(unsafe_code, reason = "tokio can't see that a logger keeps its descriptor")]
+fn register(logger: EbpfLogger<Tracing>) -> io::Result<AsyncFd<EbpfLogger<Tracing>>> {
+    // SAFETY: the logger owns its ring buffer's descriptor, always gives that one, and closes it when it is dropped.
+    let registered = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
+    registered.map_err(|error| error.into_parts().1)
 }
 
 /// Turns the records of the `log` crate into events.
