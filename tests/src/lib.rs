@@ -5,3 +5,6 @@ pub mod frame;
 pub mod kernel;
 pub mod netns;
 pub mod random;
+
+pub use kernel::require_module;
+pub use netns::NetNs;
