@@ -58,7 +58,6 @@ impl NetNs {
     ///
     /// # Panics
     /// When it fails.
-
     pub fn ip(&self, words: &str) -> String {
         let run = || Command::new("ip").args(words.split_whitespace()).output();
         let output = self.enter(run).expect("iproute2 is installed");

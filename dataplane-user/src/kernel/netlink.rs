@@ -21,7 +21,7 @@ use self::socket::Socket;
 pub use self::socket::Stats;
 use self::table::LinkTable;
 use super::KernelError;
-use crate::model::{KernelState, Owner};
+use crate::model::KernelState;
 use crate::net::LinkName;
 
 /// A network namespace's links, addresses and routes.
@@ -35,7 +35,7 @@ impl Netlink {
     /// calls must be polled in that namespace too: a broken socket is replaced by one of the polling thread's.
     ///
     /// # Errors
-    /// When the socket can't be made or set up (`NET_ADMIN` is needed for its receive buffer).
+    /// When the socket can't be made or set up.
     pub fn open() -> Result<Netlink, KernelError> {
         let socket = Socket::open().map_err(|error| KernelError::new("open a netlink socket", error))?;
         Ok(Netlink {
@@ -67,10 +67,7 @@ impl Netlink {
             let Some(name) = self.links.name(address.index) else {
                 continue;
             };
-            if links
-                .iter()
-                .any(|link| link.index == address.index && link.link.owner == Owner::Ours)
-            {
+            if self.links.get(name).is_some_and(|link| link.ours) {
                 let key = (name.clone(), address.prefix);
                 state.addresses.insert(key, address.address);
             }

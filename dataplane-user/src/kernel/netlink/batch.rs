@@ -1,7 +1,8 @@
 //! Many requests in few sends, and one answer for each.
 
-use netlink_packet_core::{NLM_F_ACK, NLMSG_ERROR, NLMSG_OVERRUN};
 use std::io;
+
+use netlink_packet_core::{NLM_F_ACK, NLMSG_ERROR, NLMSG_OVERRUN};
 
 use super::message::{Failure, Request, messages};
 use super::socket::Socket;
@@ -87,4 +88,60 @@ fn batch_length(requests: &[Request]) -> usize {
         bytes <= MOST_BYTES
     });
     fitting.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+
+    use super::super::link;
+    use super::*;
+    use crate::net::LinkName;
+
+    #[test]
+    fn batches_are_bounded_by_number_and_by_bytes() {
+        let small: Vec<_> = (0..300).map(|_| link::delete(1)).collect();
+        assert_eq!(batch_length(&small), MOST_REQUESTS);
+        assert_eq!(batch_length(&small[..5]), 5);
+        let large: Vec<_> = (0..300).map(|_| of_bytes(1000)).collect();
+        assert_eq!(batch_length(&large), MOST_BYTES / large[0].length());
+        assert_eq!(
+            batch_length(&[of_bytes(MOST_BYTES + 4)]),
+            1,
+            "one must go, whatever its size"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_acked_before_the_way_failed_keeps_its_answer() {
+        let mut socket = Socket::open().unwrap();
+        let lo = || link::find(&LinkName::constant("lo"));
+        let gone = link::find(&LinkName::constant("adit-gone"));
+        // The second datagram is larger than any send buffer.
+        let mut requests: Vec<_> = (0..MOST_REQUESTS - 1).map(|_| lo()).collect();
+        requests.extend([gone, of_bytes(60_000), of_bytes(60_000), lo()]);
+        socket.shrink(20_000);
+        let answers = socket.exchange(&requests).await;
+        assert_eq!(answers.len(), requests.len());
+        assert!(answers[..127].iter().all(Result::is_ok));
+        assert!(matches!(
+            answers[127],
+            Err(Failure::Refused {
+                errno: libc::ENODEV,
+                ..
+            })
+        ));
+        assert!(
+            answers[128..]
+                .iter()
+                .all(|answer| matches!(answer, Err(Failure::Lost(_))))
+        );
+        assert!(socket.exchange(&[lo()]).await[0].is_ok());
+    }
+
+    fn of_bytes(length: usize) -> Request {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Address(vec![0; length]));
+        Request::new(libc::RTM_GETLINK, 0, &message)
+    }
 }

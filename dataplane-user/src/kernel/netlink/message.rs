@@ -183,3 +183,51 @@ impl From<io::Error> for Failure {
         Failure::Lost(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ack for a request of `length` bytes, as with or without `NETLINK_CAP_ACK`.
+    fn ack(flags: u16, errno: i32, length: u32, text: &str) -> (u16, Vec<u8>) {
+        let mut body = (-errno).to_ne_bytes().to_vec();
+        body.extend(length.to_ne_bytes());
+        body.resize(4 + HEADER, 0);
+        if flags & NLM_F_CAPPED == 0 {
+            let length = usize::try_from(length).unwrap();
+            body.resize(4 + length.next_multiple_of(ALIGN), 0);
+        }
+        let length = u16::try_from(4 + text.len() + 1).unwrap();
+        body.extend(length.to_ne_bytes());
+        body.extend(NLMSGERR_ATTR_MSG.to_ne_bytes());
+        body.extend(text.as_bytes());
+        body.push(0);
+        (flags | NLM_F_ACK_TLVS, body)
+    }
+
+    #[test]
+    fn the_kernels_words_are_found_behind_capped_and_whole_requests() {
+        for flags in [0, NLM_F_CAPPED] {
+            let (flags, body) = ack(flags, libc::EINVAL, 49, "Nexthop has invalid gateway");
+            let message = Message {
+                kind: NLMSG_ERROR,
+                flags,
+                sequence: 1,
+                body: &body,
+            };
+            let error = message.verdict().unwrap_err().into_error("add route 10.0.0.0/8");
+            assert_eq!(error.errno(), Some(libc::EINVAL));
+            assert_eq!(error.kernel_text.as_deref(), Some("Nexthop has invalid gateway"));
+        }
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_are_errors() {
+        let mut datagram = Vec::new();
+        super::super::link::delete(1).write(&mut datagram, 0, 1);
+        assert_eq!(messages(&datagram).unwrap().len(), 1);
+        assert!(messages(&datagram[..datagram.len() - 4]).is_err());
+        assert!(messages(&[datagram, vec![0; 8]].concat()).is_err());
+        assert!(messages(&[0; 16]).is_err(), "a length of zero would never end");
+    }
+}
