@@ -1,4 +1,8 @@
 //! The netlink adapter on the running kernel: what it writes reads back equal, and what is not ours stays.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy takes only test functions themselves for tests"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
