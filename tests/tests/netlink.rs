@@ -5,7 +5,11 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::net::IpAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use adit_tests::{NetNs, require_module};
 use dataplane_user::kernel::netlink::Netlink;
@@ -541,6 +545,67 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
         wanted.retain(|key, _| !deleted.contains(key));
         assert_eq!(observe(&mut netlink).await.routes, wanted);
         assert_eq!(netlink.stats().reopened, 0);
+    });
+}
+
+#[test]
+fn what_stands_is_seen_whole_while_links_come_and_go() {
+    const LINKS: usize = 120;
+    let netns = NetNs::new();
+    netns.enter(|| {
+        let mut script = tempfile::NamedTempFile::new().unwrap();
+        for number in 0..LINKS {
+            writeln!(script, "link add standing{number} type bridge").unwrap();
+        }
+        let status = Command::new("ip")
+            .arg("-batch")
+            .arg(script.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    });
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            netns.run(async || {
+                let mut netlink = Netlink::open().unwrap();
+                let brief = name("brief");
+                let changes = [
+                    Change::CreateLink(brief.clone(), vxlan()),
+                    Change::DeleteLink(brief, DeleteLinkReason::Unneeded),
+                ];
+                while !done.load(Ordering::Relaxed) {
+                    execute(&mut netlink, &changes).await;
+                }
+            });
+        });
+        let seen = netns.run(async || {
+            let mut netlink = Netlink::open().unwrap();
+            let mut whole = 0;
+            for _ in 0..40 {
+                let mut state = KernelState::default();
+                match netlink.observe(&mut state).await {
+                    Ok(()) => {
+                        let standing = state
+                            .links
+                            .keys()
+                            .filter(|name| name.as_str().starts_with("standing"));
+                        if standing.count() != LINKS {
+                            return Err(format!("{} links", state.links.len()));
+                        }
+                        whole += 1;
+                    }
+                    Err(error) if error.is_transient() => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+            Ok((whole, netlink.stats()))
+        });
+        // Before any assertion: the other thread waits for it.
+        done.store(true, Ordering::Relaxed);
+        let (whole, stats) = seen.unwrap();
+        println!("{whole} of 40 whole, {stats:?}");
+        assert!(whole > 0);
     });
 }
 

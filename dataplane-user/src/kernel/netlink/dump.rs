@@ -26,7 +26,7 @@ impl Socket {
         for _ in 0..ATTEMPTS {
             match self.dump_once(request, &mut read).await {
                 Ok(Some(objects)) => return Ok(objects),
-                Ok(None) => tracing::debug!("netlink dump interrupted by a change"),
+                Ok(None) => self.note_interrupted(),
                 // A datagram larger than the buffer, which has grown now.
                 Err(Failure::Lost(error)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
                 Err(failure) => return Err(failure),

@@ -29,6 +29,8 @@ pub struct Stats {
     pub receives: u64,
     /// Requests in the sent ones.
     pub requests: u64,
+    /// Dumps that were read anew, as the table changed meanwhile.
+    pub interrupted: u64,
     /// Times that the socket was replaced.
     pub reopened: u64,
 }
@@ -88,6 +90,11 @@ impl Socket {
             return Err(io::ErrorKind::WriteZero.into());
         }
         Ok(())
+    }
+
+    /// Notes a dump that a change interrupted.
+    pub(super) fn note_interrupted(&mut self) {
+        self.stats.interrupted += 1;
     }
 
     /// Ends a conversation: all answers came.
