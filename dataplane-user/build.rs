@@ -198,6 +198,10 @@ fn build_with(rustc: &Path, workspace: &Path, out: &Path) -> Result<PathBuf> {
         "building the BPF programs failed:\n{}\n(the command was {cargo:?})",
         String::from_utf8_lossy(&output.stderr)
     );
+    let said = String::from_utf8_lossy(&output.stderr);
+    for line in said.lines().filter(|line| line.starts_with("warning")) {
+        println!("cargo:warning={line}");
+    }
     Ok(target_directory.join(target).join("release").join(BINARY))
 }
 

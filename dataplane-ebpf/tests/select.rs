@@ -1,4 +1,5 @@
 //! The choice among next hops: fair, by weight, and it moves no flow that it need not move.
+#![expect(clippy::unwrap_used, reason = "a test's helper that fails is a failed test")]
 
 mod common;
 

@@ -24,7 +24,6 @@ const LINEAR: u32 = (ETHERNET_LENGTH + size_of::<Ipv6>() + 4) as u32;
 const REDIRECT: i32 = TC_ACT_REDIRECT;
 const DROP: i32 = TC_ACT_SHOT;
 
-#[expect(unsafe_code, reason = "the macro exports the symbol")]
 #[classifier]
 fn adit_egress(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);

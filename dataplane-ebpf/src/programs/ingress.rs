@@ -10,7 +10,6 @@ use dataplane_ebpf::verdict::IngressVerdict;
 use super::maps::count_ingress;
 use super::skb::Skb;
 
-#[expect(unsafe_code, reason = "the macro exports the symbol")]
 #[classifier]
 fn adit_ingress(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);

@@ -1,4 +1,5 @@
 //! Frames by hand, and tables in memory.
+#![expect(clippy::unwrap_used, reason = "a test's helper that fails is a failed test")]
 #![expect(dead_code, reason = "each test file takes what it needs")]
 
 use std::collections::BTreeMap;

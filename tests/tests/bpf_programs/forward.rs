@@ -1,0 +1,113 @@
+//! Packets that leave by a next hop.
+
+use adit_tests::bpf::{Context, Programs, skipped};
+use adit_tests::frame::Udp;
+use dataplane_ebpf::layout::target::TargetKind;
+use dataplane_ebpf::layout::{Class, NextHop, names};
+use dataplane_ebpf::verdict::Verdict;
+
+use crate::setup::*;
+
+/// Any inner over any outer family; an IPv6 prefix with one next hop over an IPv4 underlay is among them.
+#[test]
+fn forwards_every_family_over_every_family() {
+    if skipped() {
+        return;
+    }
+    for outer in [outer_v4(), outer_v6()] {
+        let mut programs = with_next_hop(&outer, &geneve());
+        for (number, inner) in (1..).zip(inners()) {
+            let frame = inner.frame();
+            let outcome = run(&mut programs, &frame, Context::default(), Verdict::Forwarded);
+            assert_eq!(outcome.packet, rewritten(&frame));
+            let counters = programs.counters(names::NEXT_HOP_COUNTERS, SLOT).unwrap();
+            assert_eq!(counters.packets, number);
+        }
+        let counters = programs.counters(names::NEXT_HOP_COUNTERS, SLOT).unwrap();
+        assert_eq!(counters.bytes, 60 + 80);
+    }
+}
+
+#[test]
+fn the_kernel_takes_every_flag() {
+    if skipped() {
+        return;
+    }
+    for flags in [
+        Class::DONT_FRAGMENT,
+        Class::ZERO_CHECKSUM,
+        Class::DONT_FRAGMENT | Class::ZERO_CHECKSUM | Class::INHERIT_DSCP | Class::INHERIT_TTL,
+    ] {
+        for outer in [outer_v4(), outer_v6()] {
+            let class = Class {
+                flags: geneve().flags | flags,
+                tos: 0xff,
+                ..geneve()
+            };
+            let mut programs = with_next_hop(&outer, &class);
+            for inner in inners() {
+                run(
+                    &mut programs,
+                    &inner.frame(),
+                    Context::default(),
+                    Verdict::Forwarded,
+                );
+            }
+        }
+    }
+    // A flow label is what an IPv6 outer header may bear.
+    let mut programs = with_next_hop(
+        &NextHop {
+            flow_label: 0x12345,
+            ..outer_v6()
+        },
+        &geneve(),
+    );
+    run(
+        &mut programs,
+        &inner_v4().frame(),
+        Context::default(),
+        Verdict::Forwarded,
+    );
+}
+
+#[test]
+fn devices_without_ethernet_get_the_packet_as_it_is() {
+    if skipped() {
+        return;
+    }
+    for encapsulation in [Class::WIREGUARD, Class::IP6TNL, Class::NONE] {
+        let mut programs = with_next_hop(
+            &outer_v6(),
+            &Class {
+                encapsulation,
+                flags: 0,
+                ..geneve()
+            },
+        );
+        for inner in inners() {
+            let frame = inner.frame();
+            assert_eq!(
+                run(&mut programs, &frame, Context::default(), Verdict::Forwarded).packet,
+                frame
+            );
+        }
+    }
+}
+
+#[test]
+fn logging_changes_nothing() {
+    if skipped() {
+        return;
+    }
+    let mut programs = Programs::load(true).unwrap();
+    programs.set_class(CLASS, &geneve()).unwrap();
+    programs.set_next_hop(SLOT, &outer_v4()).unwrap();
+    point(&mut programs, TargetKind::NextHop(SLOT));
+    for inner in inners() {
+        let frame = inner.frame();
+        let outcome = run(&mut programs, &frame, Context::default(), Verdict::Forwarded);
+        assert_eq!(outcome.packet, rewritten(&frame));
+        assert_dropped(&mut programs, &Udp { ttl: 0, ..inner }.frame(), Verdict::HopLimit);
+    }
+}
