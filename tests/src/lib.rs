@@ -1,10 +1,7 @@
 //! The harness that the tests in `tests/tests` share.
 
-pub mod bpf;
-pub mod frame;
-pub mod kernel;
+pub mod bpffs;
 pub mod netns;
-pub mod random;
 
-pub use kernel::require_module;
+pub use bpffs::Bpffs;
 pub use netns::NetNs;

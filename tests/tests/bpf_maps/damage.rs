@@ -1,0 +1,131 @@
+//! What a process that died half-way leaves, and what others scribble: never believed, always cleaned up.
+
+use adit_tests::Bpffs;
+use dataplane_ebpf::layout::{self, names};
+use dataplane_user::kernel::bpf::LookupTarget;
+use dataplane_user::model::{Change, KernelState};
+
+use super::values::{
+    class, difference, execute, link_of, next_hop, observe, open, prefix, scribble, small_state,
+};
+
+#[test]
+fn a_next_hop_that_lost_its_label_is_written_anew() {
+    let bpffs = Bpffs::new();
+    let mut bpf = open(&bpffs.path());
+    let wanted = small_state();
+    execute(&mut bpf, &difference(&KernelState::default(), &wanted));
+    let dump = bpf.dump().unwrap();
+    let damaged = dump
+        .next_hops
+        .iter()
+        .find(|entry| entry.next_hop == next_hop(1, class(6)))
+        .unwrap();
+    scribble(&bpffs.path(), names::NEXT_HOP_LABELS, damaged.slot, [0_u8; 64]);
+
+    let found = observe(&mut bpf);
+    // With it go the group that names it and the prefixes behind both.
+    assert_eq!(found.next_hops.len(), 1);
+    assert!(found.groups.is_empty());
+    assert_eq!(
+        found.prefixes.keys().copied().collect::<Vec<_>>(),
+        [prefix("10.2.0.0/16")]
+    );
+    assert_eq!(bpf.leftovers(), 4);
+    execute(&mut bpf, &difference(&found, &wanted));
+    assert_eq!(observe(&mut bpf), wanted);
+    assert_eq!(bpf.leftovers(), 0);
+}
+
+#[test]
+fn a_prefix_that_names_nothing_is_emptied_then_removed() {
+    let bpffs = Bpffs::new();
+    let mut bpf = open(&bpffs.path());
+    let wanted = small_state();
+    execute(&mut bpf, &difference(&KernelState::default(), &wanted));
+    // Half a deletion: the next hop is gone, its prefix is not.
+    let dump = bpf.dump().unwrap();
+    let group = dump.groups[0].slots[0];
+    scribble(&bpffs.path(), names::GROUPS, group, [0_u8; 64]);
+    let mut without = observe(&mut bpf);
+    assert_eq!(bpf.leftovers(), 1);
+    assert!(!without.prefixes.contains_key(&prefix("fd00:1::/64")));
+    // A longer prefix's broken target must not fall through to this one.
+    execute(
+        &mut bpf,
+        &[Change::PutPrefix(
+            prefix("fd00::/16"),
+            dataplane_user::model::Target::Local,
+        )],
+    );
+    let lookup = bpf.lookup("fd00:1::1".parse().unwrap()).unwrap();
+    assert_eq!(lookup.target, LookupTarget::Broken);
+    without
+        .prefixes
+        .insert(prefix("fd00::/16"), dataplane_user::model::Target::Local);
+    assert_eq!(observe(&mut bpf), without);
+    assert_eq!(bpf.leftovers(), 1);
+    execute(&mut bpf, &[]);
+    assert_eq!(observe(&mut bpf), without);
+    assert_eq!(bpf.leftovers(), 0);
+    assert_eq!(
+        bpf.lookup("fd00:1::1".parse().unwrap()).unwrap().target,
+        LookupTarget::Local
+    );
+}
+
+#[test]
+fn scribbles_are_zeroed() {
+    let bpffs = Bpffs::new();
+    let path = bpffs.path();
+    let mut bpf = open(&path);
+    let wanted = small_state();
+    execute(&mut bpf, &difference(&KernelState::default(), &wanted));
+    scribble(&path, names::CLASSES, 0, [0xff_u8; size_of::<layout::Class>()]);
+    scribble(&path, names::CLASSES, 77, [0xff_u8; size_of::<layout::Class>()]);
+    scribble(
+        &path,
+        names::NEXT_HOPS,
+        78,
+        [0xff_u8; size_of::<layout::NextHop>()],
+    );
+    scribble(&path, names::GROUPS, 79, [0xff_u8; size_of::<layout::Group>()]);
+    // A whole class, twice.
+    let twin = layout::Class {
+        ifindex: 1000,
+        vni: 6,
+        source_mac: [2, 0, 0, 0, 0, 1],
+        encapsulation: layout::Class::GENEVE,
+        ttl: 64,
+        tos: 46 << 2,
+        flags: layout::Class::INNER_ETHERNET | layout::Class::TUNNEL_KEY,
+        ..layout::Class::default()
+    };
+    scribble::<32>(&path, names::CLASSES, 80, bytemuck::cast(twin));
+
+    let mut bpf = open(&path);
+    assert_eq!(observe(&mut bpf), wanted);
+    assert_eq!(bpf.leftovers(), 5);
+    assert_eq!(bpf.dump().unwrap().unreadable_slots, 5);
+    execute(&mut bpf, &[]);
+    assert_eq!(observe(&mut bpf), wanted);
+    assert_eq!(bpf.leftovers(), 0);
+}
+
+#[test]
+fn a_class_whose_device_is_gone_is_pointed_at_the_new_one_in_place() {
+    let bpffs = Bpffs::new();
+    let mut bpf = open(&bpffs.path());
+    let wanted = small_state();
+    execute(&mut bpf, &difference(&KernelState::default(), &wanted));
+    let slot = bpf.dump().unwrap().classes[0].slot;
+    let mut state = KernelState::default();
+    let mut links = super::values::links();
+    links.insert(link_of(&class(6)), 2000);
+    bpf.observe(&links, &mut state).unwrap();
+    assert_eq!(state.classes[&class(6)], None);
+    let put = [Change::PutClass(class(6), link_of(&class(6)))];
+    assert!(bpf.execute(&links, &put)[0].is_ok());
+    let dump = bpf.dump().unwrap();
+    assert_eq!((dump.classes[0].slot, dump.classes[0].ifindex), (slot, 2000));
+}

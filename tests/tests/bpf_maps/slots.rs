@@ -1,0 +1,114 @@
+//! Slots: reused after their rest only, fresh when reused, and not freed under what names them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adit_tests::Bpffs;
+use dataplane_ebpf::layout::{NextHopState, names};
+use dataplane_user::kernel::bpf::{Bpf, BpfOptions, NextHopEntry};
+use dataplane_user::model::{Change, Group, KernelState, NextHop, Target};
+
+use super::values::{
+    class, difference, execute, links, next_hop, observe, open, prefix, scribble, small_state,
+};
+
+#[test]
+fn a_freed_slot_rests_and_comes_back_fresh() {
+    const REST: Duration = Duration::from_secs(3);
+    let bpffs = Bpffs::new();
+    let options = BpfOptions {
+        slot_rest: REST,
+        ..BpfOptions::new(bpffs.path())
+    };
+    let mut bpf = Bpf::open(&options).unwrap();
+    execute(&mut bpf, &difference(&KernelState::default(), &small_state()));
+    let first = next_hop(10, class(6));
+    execute(&mut bpf, &[Change::PutNextHop(Arc::clone(&first))]);
+    let old = entry(&bpf, &first);
+    scribble(
+        &bpffs.path(),
+        names::NEXT_HOP_STATES,
+        old.slot,
+        1_u32.to_ne_bytes(),
+    );
+
+    let freed = Instant::now();
+    execute(&mut bpf, &[Change::DeleteNextHop(first)]);
+    let mut number = 11;
+    let reused = loop {
+        let next = next_hop(number, class(6));
+        execute(&mut bpf, &[Change::PutNextHop(Arc::clone(&next))]);
+        let entry = entry(&bpf, &next);
+        if entry.slot == old.slot {
+            break entry;
+        }
+        // An observation in between does not cut the rest short.
+        observe(&mut bpf);
+        number += 1;
+        assert!(freed.elapsed() < REST * 20, "never reused");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(freed.elapsed() >= REST);
+    assert_eq!(reused.state, NextHopState::USABLE);
+}
+
+#[test]
+fn nothing_is_freed_under_what_names_it() {
+    let bpffs = Bpffs::new();
+    let mut bpf = open(&bpffs.path());
+    let state = small_state();
+    execute(&mut bpf, &difference(&KernelState::default(), &state));
+    let hop = next_hop(1, class(6));
+    let absent = Arc::new(Group {
+        members: vec![(next_hop(1, class(6)), 1), (next_hop(3, class(6)), 1)],
+    });
+    let group = state.groups.first().unwrap();
+    let changes = [
+        Change::DeleteClass(class(6)),
+        Change::DeleteNextHop(Arc::clone(&hop)),
+        // Its next hop is not there, so the prefix stays where it is, and the old target with it.
+        Change::PutGroup(Arc::clone(&absent)),
+        Change::PutPrefix(prefix("fd00:1::/64"), Target::Group(absent)),
+        Change::DeleteGroup(Arc::clone(group)),
+    ];
+    let errors: Vec<_> = bpf
+        .execute(&links(), &changes)
+        .into_iter()
+        .map(|result| result.unwrap_err().errno())
+        .collect();
+    let expected = [libc::EBUSY, libc::EBUSY, libc::ENOENT, libc::ENOENT, libc::EBUSY].map(Some);
+    assert_eq!(errors, expected);
+    assert_eq!(observe(&mut bpf), state);
+    // An observation lifts the hold: the next diff starts from what is.
+    execute(
+        &mut bpf,
+        &[
+            Change::DeletePrefix(prefix("fd00:1::/64")),
+            Change::DeleteGroup(Arc::clone(group)),
+        ],
+    );
+}
+
+#[test]
+fn state_and_counters_outlive_the_process() {
+    let bpffs = Bpffs::new();
+    let mut bpf = open(&bpffs.path());
+    execute(&mut bpf, &difference(&KernelState::default(), &small_state()));
+    let hop = next_hop(2, class(6));
+    let slot = entry(&bpf, &hop).slot;
+    scribble(&bpffs.path(), names::NEXT_HOP_STATES, slot, 1_u32.to_ne_bytes());
+    drop(bpf);
+    let mut bpf = open(&bpffs.path());
+    let state = observe(&mut bpf);
+    execute(&mut bpf, &[Change::PutNextHop(Arc::clone(&hop))]);
+    assert_eq!(entry(&bpf, &hop).slot, slot);
+    assert_eq!(entry(&bpf, &hop).state, NextHopState::DOWN);
+    assert_eq!(state, small_state());
+}
+
+fn entry(bpf: &Bpf, next_hop: &NextHop) -> NextHopEntry {
+    let all = bpf.dump().unwrap().next_hops;
+    all.into_iter()
+        .find(|entry| *entry.next_hop == *next_hop)
+        .unwrap()
+}

@@ -1,0 +1,152 @@
+//! Values to put into maps, the way to get them there, and the way to write what nobody should.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use aya::maps::{Array, MapData};
+use dataplane_user::kernel::bpf::{Bpf, BpfOptions};
+use dataplane_user::model::{Change, Class, Group, KernelState, NextHop, NodeLabel, Target};
+use dataplane_user::net::{LinkName, MacAddr};
+use dataplane_user::resource::Encapsulation;
+use ipnet::IpNet;
+
+/// Devices that these tests pretend to have.
+pub(crate) fn links() -> BTreeMap<LinkName, u32> {
+    [("adit-geneve", 1000), ("adit-vxlan", 1001)]
+        .map(|(name, index)| (LinkName::constant(name), index))
+        .into()
+}
+
+/// Opens with the defaults.
+pub(crate) fn open(bpffs: &Path) -> Bpf {
+    Bpf::open(&BpfOptions::new(bpffs)).unwrap()
+}
+
+/// What the maps hold.
+pub(crate) fn observe(bpf: &mut Bpf) -> KernelState {
+    let mut state = KernelState::default();
+    bpf.observe(&links(), &mut state).unwrap();
+    state
+}
+
+/// Executes, and wants every change to succeed.
+pub(crate) fn execute(bpf: &mut Bpf, changes: &[Change]) {
+    for (change, result) in changes.iter().zip(bpf.execute(&links(), changes)) {
+        result.unwrap_or_else(|error| panic!("{change}: {error}"));
+    }
+}
+
+/// The map part of a difference, puts first.
+pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (class, link) in &to.classes {
+        if from.classes.get(class) != Some(link) {
+            changes.push(Change::PutClass(*class, link.clone().unwrap()));
+        }
+    }
+    changes.extend(
+        to.next_hops
+            .difference(&from.next_hops)
+            .cloned()
+            .map(Change::PutNextHop),
+    );
+    changes.extend(to.groups.difference(&from.groups).cloned().map(Change::PutGroup));
+    for (prefix, target) in &to.prefixes {
+        if from.prefixes.get(prefix) != Some(target) {
+            changes.push(Change::PutPrefix(*prefix, target.clone()));
+        }
+    }
+    let gone = from
+        .prefixes
+        .keys()
+        .filter(|prefix| !to.prefixes.contains_key(prefix));
+    changes.extend(gone.copied().map(Change::DeletePrefix));
+    changes.extend(
+        from.groups
+            .difference(&to.groups)
+            .cloned()
+            .map(Change::DeleteGroup),
+    );
+    changes.extend(
+        from.next_hops
+            .difference(&to.next_hops)
+            .cloned()
+            .map(Change::DeleteNextHop),
+    );
+    let gone = from
+        .classes
+        .keys()
+        .filter(|class| !to.classes.contains_key(class));
+    changes.extend(gone.copied().map(Change::DeleteClass));
+    changes
+}
+
+/// A class on a link of [`links`], by VNI.
+pub(crate) fn class(vni: u32) -> Class {
+    Class {
+        encapsulation: if vni.is_multiple_of(2) {
+            Encapsulation::Geneve
+        } else {
+            Encapsulation::Vxlan
+        },
+        unit: 0,
+        vni,
+        source_mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
+        ttl: 64,
+        dscp: vni.is_multiple_of(3).then_some(46),
+        dont_fragment: vni.is_multiple_of(5),
+        zero_checksum: vni.is_multiple_of(7),
+    }
+}
+
+/// The link of [`class`].
+pub(crate) fn link_of(class: &Class) -> LinkName {
+    LinkName::new(&format!("adit-{}", class.encapsulation)).unwrap()
+}
+
+/// The next hop with this number, IPv6 outside where it is odd.
+pub(crate) fn next_hop(number: u8, class: Class) -> Arc<NextHop> {
+    let (remote, local) = if number.is_multiple_of(2) {
+        (format!("192.0.2.{number}"), "192.0.2.254".to_owned())
+    } else {
+        (format!("2001:db8::{number}"), "2001:db8::ffff".to_owned())
+    };
+    Arc::new(NextHop {
+        node: NodeLabel::from_text(&format!("node-{number}")),
+        remote: remote.parse().unwrap(),
+        local: local.parse().unwrap(),
+        destination_mac: Some(MacAddr([2, 0, 0, 0, 1, number])),
+        class,
+    })
+}
+
+/// A state of one class, two next hops, a group of both and a prefix a family.
+pub(crate) fn small_state() -> KernelState {
+    let hops = [1, 2].map(|number| next_hop(number, class(6)));
+    let group = Arc::new(Group {
+        members: vec![(Arc::clone(&hops[1]), 3), (Arc::clone(&hops[0]), 1)],
+    });
+    KernelState {
+        classes: BTreeMap::from([(class(6), Some(link_of(&class(6))))]),
+        next_hops: BTreeSet::from(hops.clone()),
+        groups: BTreeSet::from([Arc::clone(&group)]),
+        prefixes: BTreeMap::from([
+            (prefix("10.1.0.0/16"), Target::NextHop(Arc::clone(&hops[0]))),
+            (prefix("10.2.0.0/16"), Target::Local),
+            (prefix("fd00:1::/64"), Target::Group(group)),
+        ]),
+        ..KernelState::default()
+    }
+}
+
+pub(crate) fn prefix(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+/// Writes bytes into a pinned array behind the adapter's back.
+pub(crate) fn scribble<const N: usize>(bpffs: &Path, map: &str, slot: u32, value: [u8; N]) {
+    let data = MapData::from_pin(bpffs.join("v1/maps").join(map)).unwrap();
+    let mut array = Array::<_, [u8; N]>::try_from(aya::maps::Map::Array(data)).unwrap();
+    array.set(slot, value, 0).unwrap();
+}
