@@ -104,7 +104,9 @@ fn print(set: &ChangeSet, problems: &[Problem]) {
         (1, 0) => println!("1 change."),
         (changes, 0) => println!("{changes} changes."),
         (changes, anew) => {
-            println!("{changes} changes; {anew} devices are made anew, traffic through them stops meanwhile.")
+            println!(
+                "{changes} changes; {anew} devices are made anew, traffic through them stops meanwhile."
+            );
         }
     }
 }

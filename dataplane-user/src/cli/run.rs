@@ -4,6 +4,7 @@
 //! timer, signals). When the loop ends the process does, and the others with it; none holds anything that must be
 //! given back.
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -79,11 +80,16 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     Ok(())
 }
 
+/// What aya says of an object's loading is for whoever develops it; a filter that names it gets it.
+const QUIET_LIBRARIES: &str = "aya=error,aya_obj=error";
+
 fn start_logging(filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter).context("--log")?;
+    let filter = EnvFilter::try_new(format!("{QUIET_LIBRARIES},{filter}")).context("--log")?;
+    let colour = io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_writer(io::stderr)
         .init();
     Ok(())
 }

@@ -12,7 +12,8 @@ use crate::net::{LinkName, MacAddr};
 /// objects that were observed as ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Makes a device: down, marked, with kind, MAC, MTU, NOARP and addrgenmode in the creating message.
+    /// Makes a device: down, marked, with kind, MAC, MTU and NOARP in the creating message; addrgenmode follows while it
+    /// is still down, because the kernel takes none at creation.
     CreateLink(LinkName, Link),
     /// Sets what differs on a device in place.
     ModifyLink(LinkName, LinkPatch),
