@@ -50,7 +50,8 @@ pub(super) fn find(name: &LinkName) -> Request {
 /// Makes a link, down and marked; `None` for kinds that we don't make.
 ///
 /// All is in this message but `addrgenmode`: at creation kernels refuse `IFLA_AF_SPEC` of `AF_INET6` (`EAFNOSUPPORT`,
-/// seen on 6.1, 6.12 and 6.18), so [`set_generates_addresses`] follows while the link is down, when the kernel makes no addresses.
+/// seen on 6.1, 6.12 and 6.18). So [`set_generates_addresses`] follows while the link is down, when the kernel makes
+/// no addresses.
 pub(super) fn create(name: &LinkName, link: &Link) -> Option<Request> {
     let mut message = LinkMessage::default();
     message.header.flags = if link.arp {

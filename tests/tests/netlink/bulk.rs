@@ -1,0 +1,128 @@
+//! Many objects, and objects that come and go.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use adit_tests::NetNs;
+use dataplane_user::kernel::netlink::Netlink;
+use dataplane_user::model::change::DeleteLinkReason;
+use dataplane_user::model::{ANCHOR_METRIC, Change, KernelState, MAIN_TABLE, RouteKey};
+
+use crate::{execute, key, name, observe, via, vxlan, with_link};
+
+#[test]
+fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
+    const ROUTES: u32 = 5000;
+    NetNs::new().run(async || {
+        let mut netlink = with_link().await;
+        let route = |number: u32| {
+            let [_, _, high, low] = number.to_be_bytes();
+            let (to, gateway) = if number.is_multiple_of(2) {
+                (format!("10.{high}.{low}.0/24"), "169.254.1.1")
+            } else {
+                (format!("fd00:0:{number:x}::/48"), "fe80::1")
+            };
+            (
+                key(MAIN_TABLE, &to, ANCHOR_METRIC),
+                via(gateway, "ours", None, Some(1380)),
+            )
+        };
+        let mut wanted: BTreeMap<_, _> = (0..ROUTES).map(route).collect();
+        let mut changes: Vec<_> = wanted
+            .iter()
+            .map(|(key, route)| Change::CreateRoute(*key, route.clone()))
+            .collect();
+        // A repetition in the middle: that one, and none else, fails.
+        changes.insert(2500, changes[2400].clone());
+
+        let before = netlink.stats();
+        let outcomes = netlink.execute(&changes).await;
+        let sends = netlink.stats().sends - before.sends;
+        assert_eq!(outcomes.len(), changes.len());
+        let failed: Vec<_> = (0..outcomes.len())
+            .filter(|place| outcomes[*place].is_err())
+            .collect();
+        assert_eq!(failed, [2500]);
+        assert_eq!(outcomes[2500].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
+        assert!(sends <= 40, "{sends} sends for {} requests", changes.len());
+
+        let before = netlink.stats();
+        assert_eq!(observe(&mut netlink).await.routes, wanted);
+        assert_eq!(
+            netlink.stats().sends - before.sends,
+            4,
+            "one dump each of links, addresses and both families' routes"
+        );
+
+        let deleted: Vec<_> = wanted.keys().copied().take(4000).collect();
+        let delete = |key: &RouteKey| Change::DeleteRoute(*key, wanted[key].clone());
+        execute(&mut netlink, &deleted.iter().map(delete).collect::<Vec<_>>()).await;
+        wanted.retain(|key, _| !deleted.contains(key));
+        assert_eq!(observe(&mut netlink).await.routes, wanted);
+        assert_eq!(netlink.stats().reopened, 0);
+    });
+}
+
+#[test]
+fn what_stands_is_seen_whole_while_links_come_and_go() {
+    const LINKS: usize = 120;
+    let netns = NetNs::new();
+    netns.enter(|| {
+        let mut script = tempfile::NamedTempFile::new().unwrap();
+        for number in 0..LINKS {
+            writeln!(script, "link add standing{number} type bridge").unwrap();
+        }
+        let status = Command::new("ip")
+            .arg("-batch")
+            .arg(script.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    });
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            netns.run(async || {
+                let mut netlink = Netlink::open().unwrap();
+                let brief = name("brief");
+                let changes = [
+                    Change::CreateLink(brief.clone(), vxlan()),
+                    Change::DeleteLink(brief, DeleteLinkReason::Unneeded),
+                ];
+                while !done.load(Ordering::Relaxed) {
+                    execute(&mut netlink, &changes).await;
+                }
+            });
+        });
+        let seen = netns.run(async || {
+            let mut netlink = Netlink::open().unwrap();
+            let mut whole = 0;
+            for _ in 0..40 {
+                let mut state = KernelState::default();
+                match netlink.observe(&mut state).await {
+                    Ok(()) => {
+                        let standing = state
+                            .links
+                            .keys()
+                            .filter(|name| name.as_str().starts_with("standing"));
+                        if standing.count() != LINKS {
+                            return Err(format!("{} links", state.links.len()));
+                        }
+                        whole += 1;
+                    }
+                    Err(error) if error.is_transient() => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+            Ok((whole, netlink.stats()))
+        });
+        // Before any assertion: the other thread waits for it.
+        done.store(true, Ordering::Relaxed);
+        let (whole, stats) = seen.unwrap();
+        println!("{whole} of 40 whole, {stats:?}");
+        assert!(whole > 0);
+    });
+}

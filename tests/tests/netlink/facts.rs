@@ -1,0 +1,58 @@
+//! What the plan must know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use adit_tests::NetNs;
+use dataplane_user::kernel::netlink::Netlink;
+
+use crate::name;
+
+#[test]
+fn facts_are_local_addresses_and_ways() {
+    let netns = NetNs::new();
+    netns.ip("link add under0 mtu 1480 up type bridge");
+    netns.ip("addr add 192.0.2.1/24 dev under0");
+    netns.ip("-6 addr add 2001:db8::1/64 dev under0 nodad");
+    netns.ip("route add 198.51.100.0/24 via 192.0.2.254 mtu 1400");
+    netns.ip("-6 route add 2001:db8:1::/64 via 2001:db8::fe mtu 1390");
+    netns.ip("route add unreachable 203.0.113.0/25");
+    netns.ip("route add blackhole 203.0.113.128/25");
+    netns.ip("-6 route add prohibit 2001:db8:2::/64");
+    netns.ip("-6 route add unreachable 2001:db8:3::/64");
+    let ways = [
+        ("192.0.2.7", Some(1480)),
+        ("198.51.100.7", Some(1400)),
+        ("203.0.113.7", None),
+        ("203.0.113.207", None),
+        ("100.64.0.1", None),
+        ("2001:db8::7", Some(1480)),
+        ("2001:db8:1::7", Some(1390)),
+        ("2001:db8:2::7", None),
+        ("2001:db8:3::7", None),
+        ("2001:db9::7", None),
+    ];
+    let ways: BTreeMap<IpAddr, Option<u32>> = ways.map(|(peer, mtu)| (peer.parse().unwrap(), mtu)).into();
+    let facts = netns.run(async || {
+        let mut netlink = Netlink::open().unwrap();
+        let peers: BTreeSet<_> = ways.keys().copied().collect();
+        let facts = netlink.facts(&peers).await.unwrap();
+        assert_eq!(netlink.stats().sends, 3, "two dumps and one batch");
+        facts
+    });
+
+    for (peer, mtu) in ways {
+        let path = facts.paths.get(&peer);
+        assert_eq!(path.map(|path| path.mtu), mtu, "{peer}");
+        assert!(
+            path.is_none_or(|path| path.link == name("under0")),
+            "{peer}: {path:?}"
+        );
+    }
+    for local in ["127.0.0.1", "::1", "192.0.2.1", "2001:db8::1"] {
+        assert!(
+            facts.local_addresses.contains(&local.parse::<IpAddr>().unwrap()),
+            "{local}"
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! Devices.
+
+use std::collections::BTreeMap;
+
+use adit_tests::{NetNs, require_module};
+use dataplane_user::kernel::netlink::Netlink;
+use dataplane_user::model::change::{DeleteLinkReason, LinkPatch};
+use dataplane_user::model::{AddressScope, Change, Link, LinkKind, Owner};
+use dataplane_user::net::MacAddr;
+
+use crate::{address, execute, name, observe, prefix, vxlan};
+
+async fn link_reads_back(kind: LinkKind) {
+    let mut netlink = Netlink::open().unwrap();
+    let link = Link { kind, ..vxlan() };
+    let ours = name("ours");
+    execute(&mut netlink, &[Change::CreateLink(ours.clone(), link.clone())]).await;
+    assert_eq!(observe(&mut netlink).await.links[&ours], link);
+
+    execute(&mut netlink, &[Change::SetLinkUp(ours.clone())]).await;
+    let state = observe(&mut netlink).await;
+    assert_eq!(
+        state.links[&ours],
+        Link {
+            up: true,
+            ..link.clone()
+        }
+    );
+    assert_eq!(state.addresses, BTreeMap::new(), "it generates no addresses");
+
+    let patch = LinkPatch {
+        mac: Some(MacAddr([2, 0, 0, 0, 0, 0x0b])),
+        mtu: Some(1400),
+        arp: Some(true),
+        generates_addresses: Some(true),
+    };
+    execute(&mut netlink, &[Change::ModifyLink(ours.clone(), patch)]).await;
+    let modified = Link {
+        mac: patch.mac,
+        mtu: patch.mtu,
+        arp: true,
+        generates_addresses: true,
+        up: true,
+        ..link
+    };
+    assert_eq!(observe(&mut netlink).await.links[&ours], modified);
+
+    let delete = Change::DeleteLink(ours.clone(), DeleteLinkReason::Unneeded);
+    execute(&mut netlink, &[delete.clone(), delete]).await;
+    assert!(!observe(&mut netlink).await.links.contains_key(&ours));
+    assert_eq!(netlink.link_index(&ours), None);
+}
+
+#[test]
+fn a_vxlan_device_reads_back() {
+    if require_module("vxlan") {
+        NetNs::new().run(|| link_reads_back(LinkKind::Vxlan { port: 4789 }));
+    }
+}
+
+#[test]
+fn a_geneve_device_reads_back() {
+    if require_module("geneve") {
+        NetNs::new().run(|| link_reads_back(LinkKind::Geneve { port: 6081 }));
+    }
+}
+
+#[test]
+fn a_dummy_device_reads_back() {
+    if require_module("dummy") {
+        NetNs::new().run(|| link_reads_back(LinkKind::Dummy));
+    }
+}
+
+#[test]
+fn other_devices_are_foreign_and_in_words() {
+    let netns = NetNs::new();
+    netns.ip("link add bridge0 mtu 1400 up type bridge");
+    netns.ip("link add vxlan0 type vxlan id 7 dstport 4790 remote 192.0.2.1 dev lo");
+    netns.ip("link add vxlan1 group 173 type vxlan external dstport 4791 learning");
+    let state = netns.run(async || observe(&mut Netlink::open().unwrap()).await);
+
+    let bridge = &state.links["bridge0"];
+    assert_eq!(
+        (bridge.owner, bridge.mtu, bridge.up),
+        (Owner::Foreign, Some(1400), true)
+    );
+    assert!(bridge.arp && bridge.generates_addresses && bridge.mac.is_some());
+    assert_eq!(bridge.kind, LinkKind::Other("bridge".to_owned()));
+    let words = |link: &str| state.links[link].kind.to_string();
+    assert_eq!(
+        words("vxlan0"),
+        "vxlan dstport 4790 id 7 remote 192.0.2.1 dev if1 learning noudp6zerocsumrx"
+    );
+    assert_eq!(
+        words("vxlan1"),
+        "vxlan external dstport 4791 learning noudp6zerocsumrx"
+    );
+    assert_eq!(state.links["vxlan1"].owner, Owner::Ours);
+    assert_eq!(words("lo"), "loopback");
+    assert_eq!(state.links["lo"].mac, None);
+}
+
+#[test]
+fn a_foreign_device_under_our_name_stays() {
+    let netns = NetNs::new();
+    netns.ip("link add ours mtu 1400 type bridge");
+    let before = netns.ip("-d link show ours");
+    netns.run(async || {
+        let mut netlink = Netlink::open().unwrap();
+        let ours = name("ours");
+        let patch = LinkPatch {
+            mtu: Some(1300),
+            ..LinkPatch::default()
+        };
+        let changes = [
+            Change::CreateLink(ours.clone(), vxlan()),
+            Change::SetLinkUp(ours.clone()),
+            Change::ModifyLink(ours.clone(), patch),
+            Change::CreateAddress(
+                ours.clone(),
+                prefix("192.0.2.1/32"),
+                address(AddressScope::Global),
+            ),
+            Change::DeleteLink(ours.clone(), DeleteLinkReason::Unneeded),
+        ];
+        let outcomes = netlink.execute(&changes).await;
+        let errors: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap_err()).collect();
+        assert_eq!(errors[0].errno(), Some(libc::EEXIST));
+        assert!(
+            errors[0].to_string().contains("something else stands there"),
+            "{}",
+            errors[0]
+        );
+        for error in &errors[1..] {
+            assert!(error.to_string().contains("link ours is not ours"), "{error}");
+        }
+    });
+    assert_eq!(netns.ip("-d link show ours"), before);
+}

@@ -1,0 +1,217 @@
+//! Routes, and refusals.
+
+use std::collections::BTreeMap;
+
+use adit_tests::NetNs;
+use dataplane_user::kernel::netlink::Netlink;
+use dataplane_user::model::{
+    ANCHOR_METRIC, AddressScope, BACKSTOP_METRIC, Change, MAIN_TABLE, Owner, Route, RouteKey, RouteKind,
+};
+use ipnet::IpNet;
+
+use crate::{address, execute, key, name, observe, prefix, unreachable, via, with_link};
+
+#[test]
+fn routes_read_back() {
+    let netns = NetNs::new();
+    netns.run(async || {
+        let mut netlink = with_link().await;
+        let ours = name("ours");
+        let wanted: BTreeMap<_, _> = [
+            (
+                key(MAIN_TABLE, "10.2.0.0/16", ANCHOR_METRIC),
+                via("169.254.1.1", "ours", Some("10.1.0.1"), Some(1380)),
+            ),
+            (key(MAIN_TABLE, "10.2.0.0/16", BACKSTOP_METRIC), unreachable()),
+            (
+                key(MAIN_TABLE, "10.3.0.0/16", ANCHOR_METRIC),
+                via("169.254.1.1", "ours", None, None),
+            ),
+            (
+                key(MAIN_TABLE, "fd00:2::/32", ANCHOR_METRIC),
+                via("fe80::1", "ours", Some("fd00:1::1"), Some(1380)),
+            ),
+            (key(MAIN_TABLE, "fd00:2::/32", BACKSTOP_METRIC), unreachable()),
+            (
+                key(MAIN_TABLE, "fd00:3::/32", ANCHOR_METRIC),
+                via("fe80::1", "ours", None, None),
+            ),
+            (
+                key(1000, "0.0.0.0/0", 7),
+                via("169.254.1.1", "ours", None, Some(1300)),
+            ),
+            (key(1000, "::/0", 7), unreachable()),
+            (key(17, "0.0.0.0/0", 7), unreachable()),
+        ]
+        .into();
+        let mut changes = vec![
+            Change::CreateAddress(ours.clone(), prefix("10.1.0.1/32"), address(AddressScope::Global)),
+            Change::CreateAddress(
+                ours.clone(),
+                prefix("fd00:1::1/128"),
+                address(AddressScope::Global),
+            ),
+        ];
+        let create = |(key, route): (&RouteKey, &Route)| Change::CreateRoute(*key, route.clone());
+        changes.extend(wanted.iter().map(create));
+        execute(&mut netlink, &changes).await;
+        assert_eq!(observe(&mut netlink).await.routes, wanted);
+
+        // Each one to what it was not, and back.
+        let other = |key: &RouteKey, route: &Route| match (&route.kind, key.prefix) {
+            (RouteKind::Unreachable, IpNet::V4(_)) => via("169.254.1.9", "ours", None, None),
+            (RouteKind::Unreachable, IpNet::V6(_)) => via("fe80::9", "ours", None, Some(1290)),
+            _ => unreachable(),
+        };
+        let others: BTreeMap<_, _> = wanted
+            .iter()
+            .map(|(key, route)| (*key, other(key, route)))
+            .collect();
+        for routes in [&others, &wanted] {
+            let replace = |(key, route): (&RouteKey, &Route)| Change::ReplaceRoute(*key, route.clone());
+            execute(&mut netlink, &routes.iter().map(replace).collect::<Vec<_>>()).await;
+            assert_eq!(&observe(&mut netlink).await.routes, routes);
+        }
+
+        let delete = |(key, route): (&RouteKey, &Route)| Change::DeleteRoute(*key, route.clone());
+        let mut changes: Vec<_> = wanted.iter().map(delete).collect();
+        changes.extend_from_within(..);
+        execute(&mut netlink, &changes).await;
+        assert_eq!(observe(&mut netlink).await.routes, BTreeMap::new());
+    });
+}
+
+#[test]
+fn foreign_routes_under_our_keys_are_seen_and_stay() {
+    let netns = NetNs::new();
+    netns.run(async || drop(with_link().await));
+    let routes = [
+        (
+            "route",
+            "10.2.0.0/16 via 169.254.1.9 dev ours onlink metric 173",
+            "via 169.254.1.9 dev ours onlink",
+        ),
+        (
+            "route",
+            "blackhole 10.3.0.0/16 metric 173",
+            "blackhole proto boot",
+        ),
+        (
+            "route",
+            "10.4.0.0/16 dev ours metric 173 proto static",
+            "dev ours proto static scope link",
+        ),
+        (
+            "-6 route",
+            "unreachable fd00:2::/32 metric 1000000",
+            "unreachable",
+        ),
+        (
+            "-6 route",
+            "fd00:3::/32 dev ours metric 173 pref high",
+            "dev ours proto boot pref high",
+        ),
+        (
+            "route",
+            "10.5.0.0/16 metric 173 nexthop via 169.254.1.1 dev ours onlink nexthop via 169.254.1.2 dev ours onlink weight 2",
+            "proto boot nexthop via 169.254.1.1 dev ours weight 1 nexthop via 169.254.1.2 dev ours weight 2",
+        ),
+        (
+            "-6 route",
+            "fd00:5::/32 metric 173 nexthop via fe80::1 dev ours nexthop via fe80::2 dev ours",
+            "proto boot nexthop via fe80::1 dev ours weight 1 nexthop via fe80::2 dev ours weight 1",
+        ),
+    ];
+    for (object, words, _) in routes {
+        let (kind, rest) = words.split_once(' ').unwrap();
+        let typed = kind.chars().all(char::is_alphabetic);
+        netns.ip(&if typed {
+            format!("{object} add {kind} {rest}")
+        } else {
+            format!("{object} add {words}")
+        });
+    }
+    // One that does not concern us.
+    netns.ip("route add 10.9.0.0/16 dev ours metric 5");
+    let before = netns.ip("route show table all") + &netns.ip("-6 route show table all");
+
+    netns.run(async || {
+        let mut netlink = Netlink::open().unwrap();
+        let seen = observe(&mut netlink).await.routes;
+        let mut said: Vec<_> = seen
+            .values()
+            .map(|route| (route.owner, route.kind.to_string()))
+            .collect();
+        let mut wanted: Vec<_> = routes
+            .iter()
+            .map(|(.., said)| (Owner::Foreign, (*said).to_owned()))
+            .collect();
+        said.sort();
+        wanted.sort();
+        assert_eq!(said, wanted);
+
+        for key in seen.keys() {
+            let gateway = if key.prefix.addr().is_ipv4() {
+                "169.254.1.1"
+            } else {
+                "fe80::1"
+            };
+            let create = Change::CreateRoute(*key, via(gateway, "ours", None, None));
+            let delete = Change::DeleteRoute(*key, via(gateway, "ours", None, None));
+            let outcomes = netlink.execute(&[create, delete]).await;
+            let error = outcomes[0].as_ref().unwrap_err();
+            assert_eq!(error.errno(), Some(libc::EEXIST), "{error}");
+            assert!(
+                error.to_string().contains("something else stands there"),
+                "{error}"
+            );
+            // Ours is not there: no error. Theirs must stay all the same.
+            assert!(outcomes[1].is_ok(), "{outcomes:?}");
+        }
+    });
+    let after = netns.ip("route show table all") + &netns.ip("-6 route show table all");
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_refusal_carries_the_kernels_words() {
+    NetNs::new().run(async || {
+        let mut netlink = with_link().await;
+        let route = via("fe80::1", "ours", Some("fd00:9::9"), None);
+        let create = Change::CreateRoute(key(MAIN_TABLE, "fd00:2::/32", ANCHOR_METRIC), route);
+        let outcomes = netlink.execute(&[create]).await;
+        let error = outcomes[0].as_ref().unwrap_err();
+        assert_eq!(error.kernel_text.as_deref(), Some("Invalid source address"));
+        assert_eq!(error.errno(), Some(libc::EINVAL));
+        assert!(
+            error
+                .to_string()
+                .starts_with("add route fd00:2::/32 metric 173 via fe80::1 dev ours"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn changes_of_other_kinds_and_of_missing_links_are_refused() {
+    NetNs::new().run(async || {
+        let mut netlink = Netlink::open().unwrap();
+        let changes = [
+            Change::DeletePrefix(prefix("10.0.0.0/8")),
+            Change::SetLinkUp(name("gone")),
+            Change::CreateRoute(
+                key(MAIN_TABLE, "10.2.0.0/16", 173),
+                via("169.254.1.1", "gone", None, None),
+            ),
+        ];
+        let outcomes = netlink.execute(&changes).await;
+        let error = |place: usize| outcomes[place].as_ref().unwrap_err();
+        assert!(
+            error(0).to_string().contains("not a netlink change"),
+            "{}",
+            error(0)
+        );
+        assert_eq!(error(1).errno(), Some(libc::ENODEV));
+        assert_eq!(error(2).errno(), Some(libc::ENODEV));
+    });
+}
