@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, Map, MapData, MapInfo, PerCpuArray};
-use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
+use aya::programs::tc::qdisc_add_clsact;
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
 use dataplane_ebpf::layout::{Class, Counters, Group, NextHop, NextHopState, Target, names};
 use dataplane_user::kernel::bpf::object::object;
@@ -84,6 +85,23 @@ impl Programs {
             action: result.return_value,
             packet: output,
         })
+    }
+
+    /// Attaches a program to a device of the thread's network namespace, the egress one to its egress and the ingress one
+    /// to its ingress, by whichever way this kernel has.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn attach(&mut self, name: &str, device: &str) -> Result<()> {
+        let side = if name == names::EGRESS_PROGRAM {
+            TcAttachType::Egress
+        } else {
+            TcAttachType::Ingress
+        };
+        // Only clsact kernels need the qdisc, and the others take no harm.
+        qdisc_add_clsact(device).with_context(|| format!("adding clsact to {device}"))?;
+        program(&mut self.ebpf, name)?.attach(device, side)?;
+        Ok(())
     }
 
     /// The kernel's account of a program.

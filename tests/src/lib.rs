@@ -3,10 +3,4 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod frame;
-pub mod kernel;
-pub mod netns;
-pub mod random;
-
-pub use bpffs::Bpffs;
-pub use kernel::require_module;
-pub use netns::NetNs;
+pub mod wire;

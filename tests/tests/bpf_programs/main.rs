@@ -8,3 +8,4 @@ mod object;
 mod reference;
 mod refuse;
 mod setup;
+mod wire;
