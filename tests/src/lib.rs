@@ -3,4 +3,7 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod frame;
-pub mod wire;
+pub mod netns;
+
+pub use bpffs::Bpffs;
+pub use netns::NetNs;

@@ -1,0 +1,364 @@
+//! The BPF adapter's programs on devices: attached, adopted, replaced and taken off beside other people's. Needs root.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use adit_tests::{Bpffs, NetNs};
+use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader};
+use dataplane_ebpf::layout::names;
+use dataplane_user::kernel::KernelError;
+use dataplane_user::kernel::bpf::{Bpf, BpfOptions, LinkNames, Mechanism, object, uninstall};
+use dataplane_user::model::{Attachment, Change, Hook, KernelState, Link, LinkKind, Owner, ProgramVersion};
+use dataplane_user::net::LinkName;
+use nix::net::if_::{if_indextoname, if_nametoindex};
+
+/// Stand-ins for `adit0` and a tunnel device: any Ethernet device will do.
+const DEVICES: [&str; 2] = ["adit0", "adit-geneve"];
+
+#[test]
+fn programs_survive_a_restart_and_are_replaced_in_place() {
+    World::run(|world| {
+        let mut bpf = world.open();
+        assert!(world.attachments(&mut bpf).is_empty());
+        execute(&mut bpf, &attach_both());
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
+        let before = world.programs();
+        assert_eq!(before.len(), 2);
+        drop(bpf);
+        assert_eq!(world.programs(), before, "attached without the process");
+
+        let mut bpf = world.open();
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
+        let again = bpf.execute(&Names, &[Change::Attach(device(0), Hook::Egress)]);
+        assert_eq!(again[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
+        execute(
+            &mut bpf,
+            &[
+                Change::ReplaceProgram(device(0), Hook::Egress),
+                Change::ReplaceProgram(device(1), Hook::Ingress),
+            ],
+        );
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
+        let after = world.programs();
+        assert_eq!(after.len(), before.len());
+        assert_ne!(after, before, "other programs");
+        drop(bpf);
+        assert_eq!(world.programs(), after);
+    });
+}
+
+#[test]
+fn a_process_that_only_looks_compares_instructions() {
+    World::run(|world| {
+        let mut agent = world.open();
+        execute(&mut agent, &attach_both());
+        let looking = BpfOptions {
+            compare_by_tag: true,
+            ..BpfOptions::new(world.bpffs.path())
+        };
+        let mut bpf = Bpf::open(&looking).unwrap();
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
+        let mut bpf = Bpf::open_read_only(world.bpffs.path()).unwrap();
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
+        let results = bpf.execute(&Names, &[Change::Detach(device(0), Hook::Egress)]);
+        assert_eq!(results[0].as_ref().unwrap_err().errno(), Some(libc::EROFS));
+        assert_eq!(world.attachments(&mut agent), both(ProgramVersion::Current));
+    });
+}
+
+#[test]
+fn a_device_made_anew_has_no_program_and_gets_one() {
+    World::run(|world| {
+        let mut bpf = world.open();
+        execute(&mut bpf, &attach_both());
+        ip("link del adit-geneve");
+        make("adit-geneve");
+        let only_egress = only(0, ProgramVersion::Current);
+        assert_eq!(world.attachments(&mut bpf), only_egress);
+        let dead = usize::from(bpf.mechanism() == Mechanism::Tcx);
+        assert_eq!(bpf.leftovers(), dead);
+        let missing = bpf.execute(&Names, &[Change::ReplaceProgram(device(1), Hook::Ingress)]);
+        assert!(missing[0].is_err());
+        execute(&mut bpf, &[Change::Attach(device(1), Hook::Ingress)]);
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
+        assert_eq!(bpf.leftovers(), 0);
+
+        // Deleted and not made anew: the pin goes with the next clean-up.
+        ip("link del adit-geneve");
+        assert_eq!(world.attachments(&mut bpf), only_egress);
+        assert_eq!(bpf.leftovers(), dead);
+        execute(&mut bpf, &[]);
+        assert_eq!(world.attachments(&mut bpf), only_egress);
+        assert_eq!(bpf.leftovers(), 0);
+    });
+}
+
+#[test]
+fn other_peoples_filters_and_programs_keep_their_place() {
+    World::run(|world| {
+        let foreign = Foreign::attach(&world);
+        let (filters, programs) = (filters(), world.tcx());
+
+        let mut bpf = world.open();
+        execute(&mut bpf, &attach_both());
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
+        match world.mechanism {
+            // Ours first.
+            Mechanism::Tcx => assert_eq!(world.tcx()[1..], programs),
+            Mechanism::Clsact => assert_eq!(self::filters().lines().count(), filters.lines().count() + 2),
+        }
+        execute(&mut bpf, &[Change::ReplaceProgram(device(1), Hook::Ingress)]);
+        execute(&mut bpf, &[Change::Detach(device(1), Hook::Ingress)]);
+        assert_eq!(self::filters(), filters);
+        assert_eq!(world.tcx(), programs);
+        assert_eq!(world.attachments(&mut bpf), only(0, ProgramVersion::Current));
+        execute(&mut bpf, &[Change::Detach(device(1), Hook::Ingress)]);
+        drop(foreign);
+    });
+}
+
+#[test]
+fn packets_go_through_and_are_counted() {
+    World::run(|world| {
+        let mut bpf = world.open();
+        execute(&mut bpf, &attach_both());
+        ip("address add 10.1.0.1/32 dev adit0");
+        ip("link set adit0 up");
+        ip("route add 10.2.0.0/16 via 169.254.1.1 dev adit0 onlink");
+        ip("neigh add 169.254.1.1 lladdr 02:00:00:00:00:01 dev adit0");
+        let socket = std::net::UdpSocket::bind("10.1.0.1:0").unwrap();
+        // The drop may come back as an error of the send.
+        let sent = socket.send_to(b"adit", "10.2.0.1:9");
+        assert!(sent.is_ok() || sent.unwrap_err().raw_os_error() == Some(libc::ENOBUFS));
+        let report = bpf.counters().unwrap();
+        let no_prefix = report
+            .egress
+            .iter()
+            .find(|count| count.name == "no_prefix")
+            .unwrap();
+        assert_eq!(no_prefix.counters.packets, 1);
+        // From the inner IP header on: 20 and 8 and 4 bytes.
+        assert_eq!(no_prefix.counters.bytes, 32);
+    });
+}
+
+#[test]
+fn uninstalling_takes_the_programs_off() {
+    World::run(|world| {
+        let mut bpf = world.open();
+        execute(&mut bpf, &attach_both());
+        if world.mechanism == Mechanism::Clsact {
+            // Filters bear no pin: the diff takes them off.
+            let detach = [(0, Hook::Egress), (1, Hook::Ingress)]
+                .map(|(number, hook)| Change::Detach(device(number), hook));
+            execute(&mut bpf, &detach);
+        }
+        drop(bpf);
+        uninstall(&world.bpffs.path()).unwrap();
+        assert!(world.programs().is_empty());
+        assert!(!world.bpffs.path().exists());
+    });
+}
+
+#[test]
+fn the_programs_log_can_be_read_once() {
+    World::run(|world| {
+        let options = BpfOptions {
+            log: true,
+            ..BpfOptions::new(world.bpffs.path())
+        };
+        let mut bpf = Bpf::open(&options).unwrap();
+        assert!(bpf.take_log().is_ok());
+        assert!(bpf.take_log().is_err());
+        execute(&mut bpf, &attach_both());
+    });
+}
+
+/// A namespace with two devices, and a BPF file system.
+struct World {
+    bpffs: Bpffs,
+    mechanism: Mechanism,
+}
+
+impl World {
+    /// Runs a test inside of the namespace.
+    fn run(test: impl FnOnce(World) + Send) {
+        let netns = NetNs::new();
+        netns.enter(|| {
+            DEVICES.into_iter().for_each(make);
+            test(World {
+                bpffs: Bpffs::new(),
+                mechanism: Mechanism::probe().unwrap(),
+            });
+        });
+    }
+
+    fn open(&self) -> Bpf {
+        Bpf::open(&BpfOptions::new(self.bpffs.path())).unwrap()
+    }
+
+    fn attachments(&self, bpf: &mut Bpf) -> Attachments {
+        let mut state = KernelState::default();
+        for number in 0..DEVICES.len() {
+            state.links.insert(
+                device(number),
+                Link {
+                    owner: Owner::Ours,
+                    kind: LinkKind::Dummy,
+                    mac: None,
+                    mtu: None,
+                    arp: false,
+                    generates_addresses: false,
+                    up: false,
+                },
+            );
+        }
+        bpf.observe(&Names, &mut state).unwrap();
+        state.attachments
+    }
+
+    /// The programs on the devices, with their ids.
+    fn programs(&self) -> Vec<String> {
+        let on = |(device, side): (&str, TcAttachType)| match self.mechanism {
+            Mechanism::Tcx => ids(device, side).iter().map(u32::to_string).collect::<Vec<_>>(),
+            Mechanism::Clsact => {
+                let side = if side == TcAttachType::Egress {
+                    "egress"
+                } else {
+                    "ingress"
+                };
+                let filters = run("tc", &format!("filter show dev {device} {side}"));
+                let programs = filters.lines().filter(|line| line.contains("adit_"));
+                programs.map(str::to_owned).collect()
+            }
+        };
+        let sides = [
+            (DEVICES[0], TcAttachType::Egress),
+            (DEVICES[1], TcAttachType::Ingress),
+        ];
+        sides.into_iter().flat_map(on).collect()
+    }
+
+    /// Programs on the tunnel device's ingress by TCX.
+    fn tcx(&self) -> Vec<u32> {
+        if self.mechanism == Mechanism::Clsact {
+            return Vec::new();
+        }
+        ids(DEVICES[1], TcAttachType::Ingress)
+    }
+}
+
+fn ids(device: &str, side: TcAttachType) -> Vec<u32> {
+    let (_, programs) = SchedClassifier::query_tcx(device, side).unwrap();
+    programs.iter().map(aya::programs::ProgramInfo::id).collect()
+}
+
+/// Somebody else's program on the tunnel device's ingress, by each way that the kernel has.
+struct Foreign(#[expect(dead_code, reason = "it is attached for as long as it is there")] Ebpf);
+
+impl Foreign {
+    fn attach(world: &World) -> Foreign {
+        let mut ebpf = EbpfLoader::new().load(object::object()).unwrap();
+        let program: &mut SchedClassifier = ebpf
+            .program_mut(names::INGRESS_PROGRAM)
+            .unwrap()
+            .try_into()
+            .unwrap();
+        program.load().unwrap();
+        if world.mechanism == Mechanism::Tcx {
+            program.attach(DEVICES[1], TcAttachType::Ingress).unwrap();
+        }
+        tc::qdisc_add_clsact(DEVICES[1]).unwrap();
+        // The second is as near to ours as can be: our name, our priority.
+        for (priority, handle) in [(5, 173), (173, 1)] {
+            let options = TcAttachOptions::Netlink(NlOptions {
+                priority,
+                handle: TcHandle::new(0, handle),
+                classid: None,
+            });
+            match program.attach_with_options(DEVICES[1], TcAttachType::Ingress, options) {
+                Ok(_) => {}
+                Err(error) if world.mechanism == Mechanism::Tcx => {
+                    eprintln!("without foreign filters: {error}")
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        Foreign(ebpf)
+    }
+}
+
+/// The filters on the tunnel device's ingress.
+fn filters() -> String {
+    run("tc", "filter show dev adit-geneve ingress")
+}
+
+/// The calling thread's namespace.
+struct Names;
+
+impl LinkNames for Names {
+    fn name(&self, index: u32) -> Option<LinkName> {
+        LinkName::new(if_indextoname(index).ok()?.to_str().ok()?).ok()
+    }
+
+    fn index(&self, name: &LinkName) -> Option<u32> {
+        if_nametoindex(name.as_str()).ok()
+    }
+}
+
+fn device(number: usize) -> LinkName {
+    LinkName::constant(DEVICES[number])
+}
+
+fn attach_both() -> [Change; 2] {
+    [
+        Change::Attach(device(0), Hook::Egress),
+        Change::Attach(device(1), Hook::Ingress),
+    ]
+}
+
+/// Our programs by device and hook.
+type Attachments = BTreeMap<(LinkName, Hook), Attachment>;
+
+fn both(version: ProgramVersion) -> Attachments {
+    [(0, Hook::Egress), (1, Hook::Ingress)]
+        .map(|(number, hook)| ((device(number), hook), Attachment { version }))
+        .into()
+}
+
+fn only(number: usize, version: ProgramVersion) -> Attachments {
+    let mut attachments = both(version);
+    attachments.retain(|(link, _), _| *link == device(number));
+    attachments
+}
+
+fn execute(bpf: &mut Bpf, changes: &[Change]) {
+    let results: Vec<Result<(), KernelError>> = bpf.execute(&Names, changes);
+    for (change, result) in changes.iter().zip(results) {
+        result.unwrap_or_else(|error| panic!("{change}: {error}"));
+    }
+}
+
+fn make(device: &str) {
+    ip(&format!(
+        "link add {device} type veth peer name {}",
+        device.replace("adit", "peer")
+    ));
+}
+
+fn ip(words: &str) -> String {
+    run("ip", words)
+}
+
+/// Runs a program in the calling thread's namespace.
+fn run(program: &str, words: &str) -> String {
+    let output = Command::new(program)
+        .args(words.split_whitespace())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {words}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
