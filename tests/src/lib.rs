@@ -3,7 +3,11 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod frame;
+pub mod kernel;
 pub mod netns;
+pub mod random;
+pub mod wire;
 
 pub use bpffs::Bpffs;
+pub use kernel::require_module;
 pub use netns::NetNs;

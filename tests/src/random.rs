@@ -50,7 +50,7 @@ pub fn facts(resources: &Resources, mtu: u32) -> NodeFacts {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct NetworkDraft {
     wish: Option<Encapsulation>,
     vni: u32,
@@ -100,7 +100,7 @@ fn build_network(index: usize, geneve: u16, draft: NetworkDraft) -> Network {
         },
         mtu: None,
         source_protection: SourceProtection::Off,
-        health: Default::default(),
+        health: None,
         all_down: AllDown::Unreachable,
         ttl: 64,
         dscp: None,

@@ -281,7 +281,7 @@ impl Foreign {
             match program.attach_with_options(DEVICES[1], TcAttachType::Ingress, options) {
                 Ok(_) => {}
                 Err(error) if world.mechanism == Mechanism::Tcx => {
-                    eprintln!("without foreign filters: {error}")
+                    eprintln!("without foreign filters: {error}");
                 }
                 Err(error) => panic!("{error}"),
             }

@@ -9,7 +9,7 @@ use dataplane_user::kernel::Kernel;
 use dataplane_user::kernel::fake::FakeKernel;
 use dataplane_user::model::change::DeleteLinkReason;
 use dataplane_user::model::{
-    ANCHOR_METRIC, BACKSTOP_METRIC, Change, Hook, KernelState, Owner, RouteKey, RouteKind,
+    ANCHOR_METRIC, BACKSTOP_METRIC, Change, Hook, KernelState, Owner, RouteKey, RouteKind, Target,
 };
 use dataplane_user::net::{LinkName, NodeName};
 use dataplane_user::plan::{ANCHOR, plan};
@@ -54,11 +54,7 @@ fn forwards(state: &KernelState, prefix: &IpNet) -> bool {
 
 /// The devices that a prefix needs.
 fn devices(state: &KernelState, prefix: &IpNet) -> BTreeSet<LinkName> {
-    let next_hops = state
-        .prefixes
-        .get(prefix)
-        .into_iter()
-        .flat_map(|target| target.next_hops());
+    let next_hops = state.prefixes.get(prefix).into_iter().flat_map(Target::next_hops);
     next_hops
         .filter_map(|next_hop| state.classes.get(&next_hop.class).cloned().flatten())
         .collect()
