@@ -7,13 +7,14 @@ use dataplane_ebpf::packet::Packet;
 use dataplane_ebpf::packet::headers::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use dataplane_ebpf::verdict::IngressVerdict;
 
-use super::maps::count_ingress;
+use super::maps::{count_ingress, keep_labels};
 use super::skb::Skb;
 
 #[classifier]
 fn adit_ingress(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
     let (verdict, start) = look(&skb);
+    keep_labels();
     count_ingress(verdict, skb.length().saturating_sub(start));
     // Not TC_ACT_OK: programs behind this one are asked too.
     TC_ACT_UNSPEC

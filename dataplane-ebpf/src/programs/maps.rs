@@ -27,9 +27,8 @@ static CLASSES: Array<Class> = Array::with_max_entries(MAX_CLASSES, 0);
 static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(MAX_NEXT_HOPS, 0);
 #[map(name = "adit_nh_states")]
 static NEXT_HOP_STATES: Array<NextHopState> = Array::with_max_entries(MAX_NEXT_HOPS, 0);
-/// No program reads it; it is here so that whoever loads the object makes it.
+/// No program reads it; see [`keep_labels`].
 #[map(name = "adit_nh_labels")]
-#[used]
 static NEXT_HOP_LABELS: Array<NodeLabel> = Array::with_max_entries(MAX_NEXT_HOPS, 0);
 #[map(name = "adit_nh_count")]
 static NEXT_HOP_COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_NEXT_HOPS, 0);
@@ -48,6 +47,13 @@ static LOG_ENABLED: Global<u8> = Global::new(0);
 #[inline(always)]
 pub(super) fn log_enabled() -> bool {
     LOG_ENABLED.load() != 0
+}
+
+/// Names the labels' map, so that it stays in the object and whoever loads that makes it. `#[used]` would keep it in a
+/// section of its own, and the object's BTF, which knows one of each name, would not load.
+#[inline(always)]
+pub(super) fn keep_labels() {
+    core::hint::black_box(&NEXT_HOP_LABELS);
 }
 
 /// The kernel's maps as the decision sees them.
