@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers fail the test as its own body does")]
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::UdpSocket;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use adit_tests::{Bpffs, NetNs};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
@@ -125,14 +129,7 @@ fn packets_go_through_and_are_counted() {
     World::run(|world| {
         let mut bpf = world.open();
         execute(&mut bpf, &attach_both());
-        ip("address add 10.1.0.1/32 dev adit0");
-        ip("link set adit0 up");
-        ip("route add 10.2.0.0/16 via 169.254.1.1 dev adit0 onlink");
-        ip("neigh add 169.254.1.1 lladdr 02:00:00:00:00:01 dev adit0");
-        let socket = std::net::UdpSocket::bind("10.1.0.1:0").unwrap();
-        // The drop may come back as an error of the send.
-        let sent = socket.send_to(b"adit", "10.2.0.1:9");
-        assert!(sent.is_ok() || sent.unwrap_err().raw_os_error() == Some(libc::ENOBUFS));
+        send_into_the_overlay();
         let report = bpf.counters().unwrap();
         let no_prefix = report
             .egress
@@ -140,7 +137,6 @@ fn packets_go_through_and_are_counted() {
             .find(|count| count.name == "no_prefix")
             .unwrap();
         assert_eq!(no_prefix.counters.packets, 1);
-        // From the inner IP header on: 20 and 8 and 4 bytes.
         assert_eq!(no_prefix.counters.bytes, 32);
     });
 }
@@ -164,17 +160,69 @@ fn uninstalling_takes_the_programs_off() {
 }
 
 #[test]
-fn the_programs_log_can_be_read_once() {
+fn what_the_programs_log_becomes_events() {
     World::run(|world| {
         let options = BpfOptions {
             log: true,
             ..BpfOptions::new(world.bpffs.path())
         };
         let mut bpf = Bpf::open(&options).unwrap();
-        assert!(bpf.take_log().is_ok());
+        let drain = bpf.take_log().unwrap();
         assert!(bpf.take_log().is_err());
         execute(&mut bpf, &attach_both());
+        send_into_the_overlay();
+
+        let text = Text::default();
+        let writer = text.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let said = || String::from_utf8(text.0.lock().unwrap().clone()).unwrap();
+        runtime.block_on(async {
+            let heard = async {
+                while !said().contains("drop 10.1.0.1 > 10.2.0.1") {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                ended = drain.run() => panic!("{ended:?}"),
+                heard = tokio::time::timeout(Duration::from_secs(60), heard) => heard.unwrap(),
+            }
+        });
+        assert!(said().contains("adit::bpf"), "{}", said());
     });
+}
+
+/// What a subscriber wrote.
+#[derive(Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Sends one datagram of 32 bytes from the inner IP header on to a destination that `adit0` attracts.
+fn send_into_the_overlay() {
+    ip("address add 10.1.0.1/32 dev adit0");
+    ip("link set adit0 up");
+    ip("route add 10.2.0.0/16 via 169.254.1.1 dev adit0 onlink");
+    ip("neigh add 169.254.1.1 lladdr 02:00:00:00:00:01 dev adit0");
+    let socket = UdpSocket::bind("10.1.0.1:0").unwrap();
+    // The drop may come back as an error of the send.
+    let sent = socket.send_to(b"adit", "10.2.0.1:9");
+    assert!(sent.is_ok() || sent.unwrap_err().raw_os_error() == Some(libc::ENOBUFS));
 }
 
 /// A namespace with two devices, and a BPF file system.
