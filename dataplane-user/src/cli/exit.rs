@@ -54,10 +54,35 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 impl fmt::Display for Failure {
+    /// The error and its causes in one line; a cause that the text before it has told already is left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.error {
-            Some(error) => write!(f, "{error:#}"),
-            None => Ok(()),
+        let Some(error) = &self.error else { return Ok(()) };
+        let mut text = String::new();
+        for cause in error.chain().map(ToString::to_string) {
+            if text.contains(&cause) {
+                continue;
+            }
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
         }
+        f.write_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::KernelError;
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let error = KernelError::new("making adit0", std::io::Error::from_raw_os_error(libc::EPERM));
+        let failure = Failure::new(Code::Error, anyhow::Error::new(error).context("starting"));
+        assert_eq!(
+            failure.to_string(),
+            "starting: making adit0: Operation not permitted (os error 1)"
+        );
     }
 }
