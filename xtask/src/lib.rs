@@ -1,11 +1,16 @@
 //! Adit's build, test and demonstration commands: one module a command, and what they share.
 //!
-//! Nothing here depends on the dataplane's packages: this has to compile before `cargo xtask setup` has run.
+//! Of the dataplane's packages this depends on the BPF map ABI only: it has to compile before `cargo xtask setup` has
+//! run, so without a compiler for BPF.
 
 pub mod child;
+pub mod ci;
+pub mod codegen;
 pub mod host;
 pub mod progress;
 pub mod run;
 pub mod setup;
+pub mod test;
+pub mod tidy;
 pub mod vm;
 pub mod workspace;

@@ -22,8 +22,12 @@ macro_rules! commands {
 }
 
 commands! {
+    Ci => ci,
+    Codegen => codegen,
     Run => run,
     Setup => setup,
+    Test => test,
+    Tidy => tidy,
     Vm => vm,
 }
 

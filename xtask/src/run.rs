@@ -20,23 +20,12 @@ pub struct Args {
 /// are its own.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Need::Build])?;
-    let built = workspace::build(&[
-        "build",
-        "--release",
-        "--package",
-        "dataplane-user",
-        "--bin",
-        "adit",
-    ])?;
-    let adit = built
-        .into_iter()
-        .find(|program| program.name == "adit")
-        .context("cargo built no `adit`")?;
+    let adit = workspace::adit()?;
 
-    let mut command = Command::new(&adit.path);
+    let mut command = Command::new(&adit);
     if args.args.is_empty() {
         command.arg("run");
     }
     let error = command.args(&args.args).exec();
-    Err(error).with_context(|| format!("starting {}", adit.path.display()))
+    Err(error).with_context(|| format!("starting {}", adit.display()))
 }

@@ -187,6 +187,13 @@ pub struct Outcome {
     pub stderr: Vec<u8>,
 }
 
+/// Makes sure of all that a boot of this kernel takes. An error says what is missing.
+pub fn prepare(kernel: KernelName) -> Result<()> {
+    setup::ensure(&[Need::Vm])?;
+    boot::prepare(&kernel::locate(kernel)?)?;
+    Ok(())
+}
+
 /// Runs a command in a guest of its own. An error says why there's no exit code: no QEMU, no kernel, a guest that
 /// panicked or hung; the console's last lines are part of it. What the command leaves running ends with it.
 pub fn boot_and_run(request: &VmRequest) -> Result<Outcome> {

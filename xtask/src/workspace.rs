@@ -1,10 +1,13 @@
 //! Where the project's folders are, and how its packages are built.
+use std::collections::BTreeSet;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
+
+use crate::child;
 
 /// The folder with the workspace's Cargo.toml.
 pub fn root() -> &'static Path {
@@ -47,6 +50,86 @@ pub struct Executable {
     pub name: String,
     /// The file.
     pub path: PathBuf,
+    /// The folder of its package.
+    pub package: PathBuf,
+    /// The cargo target's kind: `lib`, `bin`, `test`, ….
+    pub kind: String,
+    /// Whether it runs tests rather than being the program itself.
+    pub harness: bool,
+}
+
+/// Builds a release `adit`.
+pub fn adit() -> Result<PathBuf> {
+    let built = build(&[
+        "build",
+        "--release",
+        "--package",
+        "dataplane-user",
+        "--bin",
+        "adit",
+    ])?;
+    let adit = built.into_iter().find(|program| program.name == "adit");
+    Ok(adit.context("cargo built no `adit`")?.path)
+}
+
+/// One of the workspace's packages, as its Cargo.toml describes it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its `[package.metadata]`.
+    pub metadata: Option<serde_json::Value>,
+    dependencies: Vec<Dependency>,
+    targets: Vec<Target>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Dependency {
+    name: String,
+    rename: Option<String>,
+    kind: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+impl Package {
+    /// The crates that its library and its programs may name: neither build- nor dev-dependencies.
+    pub fn crates(&self) -> BTreeSet<String> {
+        let ordinary = self
+            .dependencies
+            .iter()
+            .filter(|dependency| dependency.kind.is_none());
+        ordinary
+            .map(|dependency| dependency.rename.as_ref().unwrap_or(&dependency.name))
+            .map(|name| name.replace('-', "_"))
+            .collect()
+    }
+
+    /// The names of its files below tests/.
+    pub fn tests(&self) -> BTreeSet<&str> {
+        let tests = self
+            .targets
+            .iter()
+            .filter(|target| target.kind.iter().any(|kind| kind == "test"));
+        tests.map(|target| target.name.as_str()).collect()
+    }
+}
+
+/// The package of that name.
+pub fn package(name: &str) -> Result<Package> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    let output = child::run(cargo().args(["metadata", "--no-deps", "--format-version", "1", "--quiet"]))?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo's metadata")?;
+    let mut all = metadata.packages.into_iter();
+    all.find(|package| package.name == name)
+        .with_context(|| format!("no package {name} in the workspace"))
 }
 
 /// Runs `cargo ARGS` (a `build`, or a `test --no-run`), its progress and its diagnostics shown, and returns the
@@ -68,20 +151,26 @@ fn executables(messages: &str) -> Result<Vec<Executable>> {
     #[derive(Deserialize)]
     struct Message {
         executable: Option<PathBuf>,
+        manifest_path: Option<PathBuf>,
+        profile: Option<Profile>,
         target: Option<Target>,
     }
     #[derive(Deserialize)]
-    struct Target {
-        name: String,
+    struct Profile {
+        test: bool,
     }
 
     let mut found = Vec::new();
     for line in messages.lines().filter(|line| line.starts_with('{')) {
         let message: Message = serde_json::from_str(line).context("a message of cargo's")?;
         if let (Some(path), Some(target)) = (message.executable, message.target) {
+            let manifest = message.manifest_path.unwrap_or_default();
             found.push(Executable {
                 name: target.name,
                 path,
+                package: manifest.parent().map(Path::to_owned).unwrap_or_default(),
+                kind: target.kind.into_iter().next().unwrap_or_default(),
+                harness: message.profile.is_some_and(|profile| profile.test),
             });
         }
     }
@@ -95,15 +184,19 @@ mod tests {
     #[test]
     fn only_artifacts_with_a_program_count() {
         let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"nix"},"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"nix","kind":["lib"]},"executable":null}"#,
             "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"adit"},"executable":"/t/release/adit"}"#,
+            r#"{"reason":"compiler-artifact","manifest_path":"/w/user/Cargo.toml","profile":{"test":false},"#,
+            r#""target":{"name":"adit","kind":["bin"]},"executable":"/t/release/adit"}"#,
             "\nrunning a build script\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
         let adit = Executable {
             name: "adit".into(),
             path: "/t/release/adit".into(),
+            package: "/w/user".into(),
+            kind: "bin".into(),
+            harness: false,
         };
         assert_eq!(executables(messages).unwrap(), [adit]);
     }

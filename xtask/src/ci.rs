@@ -1,0 +1,107 @@
+//! `cargo xtask ci`: everything that a change must pass: the tests, the documentation, and the lab with its sabotages.
+use std::env;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::test::{self, Row, Summary};
+use crate::{progress, workspace};
+
+/// Run what a change must pass: the tests, the documentation's build, and the lab.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// What the lab runs on, and what it joins.
+const LAB: [&str; 5] = ["lab", "--kernel", "6.12", "--encapsulation", "geneve,vxlan"];
+const UNDERLAYS: [&str; 2] = ["ipv4", "ipv6"];
+const SABOTAGES: [&str; 3] = ["detach", "vni", "map"];
+
+/// Ends with 1 if anything failed.
+pub fn run(_args: &Args) -> Result<ExitCode> {
+    let this = env::current_exe().context("this program's file")?;
+    let mut summary = Summary::default();
+    test::test(&test::Args::default(), &mut summary)?;
+
+    let mut doc = workspace::cargo();
+    doc.args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--quiet",
+    ]);
+    summary.add(test::check(
+        "documentation",
+        doc.env("RUSTDOCFLAGS", "--deny warnings"),
+    )?);
+
+    for underlay in UNDERLAYS {
+        let mut lab = Command::new(&this);
+        lab.args(LAB).args(["--underlay", underlay]);
+        summary.add(test::check(&format!("lab over {underlay}"), &mut lab)?);
+    }
+    for what in SABOTAGES {
+        let mut lab = Command::new(&this);
+        lab.args(LAB).args(["--nodes", "2", "--sabotage", what, "--json"]);
+        summary.add(sabotaged(&format!("lab, {what} sabotaged"), &mut lab)?);
+    }
+    Ok(summary.print())
+}
+
+/// A sabotaged lab must fail, and by pairs that don't reach each other: not by anything else that may go wrong.
+fn sabotaged(name: &str, lab: &mut Command) -> Result<Row> {
+    progress::say(format_args!("{name}…"));
+    let started = Instant::now();
+    let output = lab
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("starting {name}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let verdict = judge(output.status.success(), &text);
+    Ok(match verdict {
+        Ok(()) => Row::passed(name, started.elapsed()),
+        Err(why) => {
+            println!("{text}{name}: {why}");
+            Row::failed(name, started.elapsed(), why)
+        }
+    })
+}
+
+fn judge(success: bool, output: &str) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Last {
+        summary: Counts,
+    }
+    #[derive(Deserialize)]
+    struct Counts {
+        failed: u32,
+    }
+    let last = output.lines().rfind(|line| !line.trim().is_empty());
+    let counts = last
+        .and_then(|line| serde_json::from_str::<Last>(line).ok())
+        .ok_or("it ended without a summary")?
+        .summary;
+    match (success, counts.failed) {
+        (_, 0) => Err("no pair noticed the sabotage".to_owned()),
+        (true, failed) => Err(format!("{failed} pairs failed, yet it ended with 0")),
+        (false, _) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_failed_pairs_show_a_sabotage() {
+        let output =
+            |failed| format!("{{\"from\":\"a\"}}\n{{\"summary\":{{\"pairs\":2,\"failed\":{failed}}}}}\n");
+        assert_eq!(judge(false, &output(2)), Ok(()));
+        assert!(judge(true, &output(2)).is_err());
+        assert!(judge(false, &output(0)).is_err());
+        assert!(judge(false, "no QEMU\n").is_err());
+        assert!(judge(false, "").is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! `cargo xtask codegen`: writes the documents that are made from the sources.
+mod layout;
+mod map_abi;
+mod source;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::{progress, workspace};
+
+/// The map ABI, for whoever reads or writes the maps without our code.
+pub(crate) const DOCUMENT: &str = "docs/MAP-ABI.md";
+
+/// Write docs/MAP-ABI.md anew from the sources.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Write nothing, and fail if it isn't current.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Ends with 1 if `--check` finds a difference.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if !args.check {
+        write(workspace::root())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(line) = first_stale_line(workspace::root())? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    println!("{DOCUMENT}:{line}: not what the sources say: run `cargo xtask codegen`");
+    Ok(ExitCode::FAILURE)
+}
+
+/// Writes the document, if it isn't current.
+pub(crate) fn write(root: &Path) -> Result<()> {
+    if first_stale_line(root)?.is_none() {
+        return Ok(());
+    }
+    let file = root.join(DOCUMENT);
+    let folder = file.parent().context("the document has a folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    fs::write(&file, map_abi::render(root)?).with_context(|| format!("writing {}", file.display()))?;
+    progress::say(format_args!("wrote {DOCUMENT}"));
+    Ok(())
+}
+
+/// The first line, from 1 on, that isn't what the sources say; none if all are.
+pub(crate) fn first_stale_line(root: &Path) -> Result<Option<usize>> {
+    let written = fs::read_to_string(root.join(DOCUMENT)).unwrap_or_default();
+    Ok(first_difference(&written, &map_abi::render(root)?))
+}
+
+fn first_difference(one: &str, other: &str) -> Option<usize> {
+    if one == other {
+        return None;
+    }
+    let same = one.lines().zip(other.lines()).take_while(|(a, b)| a == b);
+    Some(same.count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_told_by_its_line() {
+        assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
+        assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some(2));
+        assert_eq!(first_difference("a\n", "a\nb\n"), Some(2));
+        assert_eq!(first_difference("", "a\n"), Some(1));
+    }
+
+    #[test]
+    fn a_changed_document_is_stale_until_it_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(
+            workspace::root().join("dataplane-ebpf"),
+            root.path().join("dataplane-ebpf"),
+        )
+        .unwrap();
+        assert_eq!(first_stale_line(root.path()).unwrap(), Some(1));
+        write(root.path()).unwrap();
+        assert_eq!(first_stale_line(root.path()).unwrap(), None);
+
+        let file = root.path().join(DOCUMENT);
+        let text = fs::read_to_string(&file).unwrap();
+        let line = text
+            .lines()
+            .position(|line| line.contains("`source_mac`"))
+            .unwrap()
+            + 1;
+        fs::write(&file, text.replace("`source_mac`", "`source_mca`")).unwrap();
+        assert_eq!(first_stale_line(root.path()).unwrap(), Some(line));
+    }
+}

@@ -1,0 +1,172 @@
+//! `cargo xtask test`: checks the code, then runs every test on this machine and, in guests, on the kernels.
+mod guest;
+mod libtest;
+mod placement;
+mod runner;
+mod summary;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use self::placement::{Place, Placement};
+use self::runner::Plan;
+pub(crate) use self::summary::{Row, Summary};
+use crate::setup::{self, Need};
+use crate::vm::KernelName;
+use crate::{progress, tidy, workspace};
+
+/// What is tested on unless told otherwise: the oldest kernel, and the usual one.
+const KERNELS: [KernelName; 2] = [KernelName::V6_1, KernelName::V6_12];
+
+/// Check the code and run all tests, on this machine and on real kernels.
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// A kernel to test on (may be repeated); without any, 6.1 and 6.12.
+    #[arg(long, value_enum)]
+    kernel: Vec<KernelName>,
+    /// Boot no kernels.
+    #[arg(long)]
+    host_only: bool,
+    /// Run the tests whose name contains this, and no checks; what libtest takes, in fact.
+    #[arg(last = true, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// What runs inside of a guest.
+    #[arg(long, hide = true)]
+    in_guest: bool,
+}
+
+/// Ends with 1 if anything failed.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.in_guest {
+        return guest::run_inside();
+    }
+    let mut summary = Summary::default();
+    test(args, &mut summary)?;
+    if summary.is_empty() {
+        bail!("no test is called `{}`", args.filter.join(" "));
+    }
+    Ok(summary.print())
+}
+
+/// All steps. A step that fails doesn't keep the others from running, unless nothing could be built.
+pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
+    // Building may replace the file that runs, but then by what the same sources make.
+    let this = env::current_exe().context("this program's file")?;
+    setup::ensure(&[Need::Build, Need::Test, Need::Lint])?;
+
+    if args.filter.is_empty() {
+        let mut format = workspace::cargo();
+        format.args(["fmt", "--all", "--check"]);
+        summary.add(check("format", &mut format)?);
+        let mut clippy = workspace::cargo();
+        clippy.args(["clippy", "--workspace", "--all-targets", "--quiet"]);
+        clippy.args(["--", "--deny", "warnings"]);
+        summary.add(check("clippy", &mut clippy)?);
+        summary.add(check_tidy()?);
+    }
+
+    let started = Instant::now();
+    let Some((binaries, adit)) = build(summary)? else {
+        return Ok(());
+    };
+    progress::say(format_args!(
+        "built the tests in {:.0} s",
+        started.elapsed().as_secs_f64()
+    ));
+    let plan = |place| Plan {
+        binaries: binaries.on(place),
+        filter: args.filter.clone(),
+        environment: vec![("ADIT_BIN".to_owned(), adit.display().to_string())],
+    };
+
+    summary.add(on_host(&plan(Place::Host))?);
+    if args.filter.is_empty() {
+        summary.add(doc_tests()?);
+    }
+    if args.host_only {
+        return Ok(());
+    }
+    let mut kernels = if args.kernel.is_empty() {
+        KERNELS.to_vec()
+    } else {
+        args.kernel.clone()
+    };
+    kernels.sort_unstable();
+    kernels.dedup();
+    for kernel in kernels {
+        summary.add(guest::run(kernel, &plan(Place::Guest), &this)?);
+    }
+    Ok(())
+}
+
+/// Builds the tests and the agent; none if that failed, which is then in the summary.
+fn build(summary: &mut Summary) -> Result<Option<(Placement, PathBuf)>> {
+    progress::say("building the tests and the agent…");
+    let started = Instant::now();
+    let built = workspace::build(&["test", "--workspace", "--no-run", "--quiet"])
+        .and_then(|tests| Ok((tests, workspace::adit()?)));
+    match built {
+        Ok((tests, adit)) => Ok(Some((Placement::read(tests)?, adit))),
+        Err(error) => {
+            eprintln!("{error:#}");
+            summary.add(Row::failed("build", started.elapsed(), format!("{error:#}")));
+            Ok(None)
+        }
+    }
+}
+
+/// Runs a command that says yes or no.
+pub(crate) fn check(name: &str, command: &mut Command) -> Result<Row> {
+    progress::say(format_args!("{name}…"));
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("starting {name}"))?;
+    let took = started.elapsed();
+    Ok(if status.success() {
+        Row::passed(name, took)
+    } else {
+        Row::failed(name, took, format!("{status}"))
+    })
+}
+
+fn check_tidy() -> Result<Row> {
+    progress::say("tidy…");
+    let started = Instant::now();
+    let findings = tidy::check(workspace::root())?;
+    let errors = tidy::show(&findings);
+    Ok(match errors {
+        0 => Row::passed("tidy", started.elapsed()),
+        count => Row::failed("tidy", started.elapsed(), format!("{count} findings")),
+    })
+}
+
+fn on_host(plan: &Plan) -> Result<Row> {
+    progress::say("the tests on this machine…");
+    let started = Instant::now();
+    let tally = plan.run("this machine", |_| Ok(()))?;
+    Ok(Row::new("this machine", started.elapsed(), tally))
+}
+
+fn doc_tests() -> Result<Row> {
+    progress::say("the examples in the documentation…");
+    let started = Instant::now();
+    let mut command = workspace::cargo();
+    command.args(["test", "--workspace", "--doc", "--quiet", "--", "--show-output"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo")?;
+    let output = child.stdout.take().expect("it is piped");
+    let mut tally = libtest::follow(output, &mut std::io::stdout())?;
+    let status = child.wait().context("waiting for cargo")?;
+    if !status.success() && tally.failed == 0 {
+        tally.fail(format!("cargo test --doc: {status}"));
+    }
+    Ok(Row::new("doc tests", started.elapsed(), tally))
+}
+
+/// `Path`s in messages and in plans are text: a workspace below a folder that isn't UTF-8 can't be tested.
+fn text(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.with_context(|| format!("{} is not UTF-8", path.display()))
+}

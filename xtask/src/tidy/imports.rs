@@ -1,0 +1,283 @@
+//! What may name what: the pure modules of the agent, and the library that the BPF programs share.
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{Finding, code};
+
+/// The modules of dataplane-user that know neither files nor kernels nor clocks.
+const PURE: [&str; 5] = ["net", "resource", "model", "plan", "diff"];
+/// The crates that they may name.
+const PURE_CRATES: [&str; 3] = ["dataplane_ebpf", "ipnet", "thiserror"];
+/// Parts of the standard library that reach outside of the program, with what to do instead.
+const OUTSIDE: [(&str, &str); 9] = [
+    ("std::env", "take it as an argument"),
+    ("std::fs", "take the content as an argument"),
+    ("std::net::TcpListener", "sockets belong into an edge"),
+    ("std::net::TcpStream", "sockets belong into an edge"),
+    ("std::net::UdpSocket", "sockets belong into an edge"),
+    ("std::process", "run programs in an edge"),
+    ("std::thread", "threads belong into a driver"),
+    ("std::time::Instant", "take the time as an argument"),
+    ("std::time::SystemTime", "take the time as an argument"),
+];
+
+/// Checks a file, which lies below the workspace's root. `crates` are those that dataplane-user depends on.
+pub(super) fn check(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
+    if let Some(module) = pure_module(file) {
+        return pure(file, source, module, crates);
+    }
+    if is_bpf_library(file) {
+        return names(source)
+            .into_iter()
+            .filter(|(path, _)| first(path).starts_with("aya"))
+            .map(|(_, line)| {
+                let message =
+                    "the library names aya: only main.rs and programs/ may, so that hosts run it too";
+                Finding::new(file, line, message)
+            })
+            .collect();
+    }
+    Vec::new()
+}
+
+fn pure_module(file: &Path) -> Option<&'static str> {
+    let below = file.strip_prefix("dataplane-user/src").ok()?;
+    let top = below.components().next()?;
+    let top = Path::new(top.as_os_str()).file_stem()?;
+    let tests = below.components().any(|part| {
+        let name = part.as_os_str();
+        name == "tests" || name == "tests.rs"
+    });
+    PURE.into_iter().find(|module| top == *module && !tests)
+}
+
+fn is_bpf_library(file: &Path) -> bool {
+    let Ok(below) = file.strip_prefix("dataplane-ebpf/src") else {
+        return false;
+    };
+    let programs = ["main.rs", "programs.rs"]
+        .iter()
+        .any(|name| below == Path::new(name));
+    !programs && !below.starts_with("programs")
+}
+
+fn pure(file: &Path, source: &str, module: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (path, line) in names(source) {
+        if let Some(problem) = problem(&path, module, crates) {
+            let message = format!("`{module}` is pure, but names {path}: {problem}");
+            findings.push(Finding::new(file, line, message));
+        }
+    }
+    findings
+}
+
+/// Why a pure module may not name this.
+fn problem(path: &str, module: &str, crates: &BTreeSet<String>) -> Option<String> {
+    if path == "async" || path == "await" {
+        return Some("waiting belongs into an edge".to_owned());
+    }
+    let within = |outer: &str| {
+        path.strip_prefix(outer)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    if let Some((_, remedy)) = OUTSIDE.iter().find(|(outer, _)| within(outer)) {
+        return Some((*remedy).to_owned());
+    }
+    if path == "std" || path == "std::time" || path == "std::net" {
+        return None;
+    }
+    let mut parts = path.split("::");
+    let (root, second) = (parts.next()?, parts.next());
+    if root == "crate" {
+        let sibling = second.filter(|name| name.starts_with(char::is_lowercase) && !PURE.contains(name))?;
+        return Some(format!(
+            "`{sibling}` is none of the pure modules ({})",
+            PURE.join(", ")
+        ));
+    }
+    if root == "dataplane_ebpf" {
+        let allowed = matches!(module, "model" | "plan") && matches!(second, Some("layout"));
+        return (!allowed).then(|| "only `dataplane_ebpf::layout`, in `model` and `plan`".to_owned());
+    }
+    let foreign = crates.contains(root) && !PURE_CRATES.contains(&root);
+    foreign.then(|| format!("of all crates, only {}", PURE_CRATES.join(", ")))
+}
+
+fn first(path: &str) -> &str {
+    path.split("::").next().unwrap_or_default()
+}
+
+/// Every path that the code names, with its line: those of `use` trees in full, and those within the code; and the
+/// words `async` and `await`.
+fn names(source: &str) -> Vec<(String, usize)> {
+    let code = code::only(source);
+    let code = code::without_tests(&code);
+    let tokens = tokens(code);
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let (token, line) = tokens[at];
+        if token == "use" {
+            at = use_tree(&tokens, at + 1, "", &mut found);
+        } else if token == "async" || token == "await" {
+            found.push((token.to_owned(), line));
+            at += 1;
+        } else if token.starts_with(code::is_word) {
+            let (path, next) = path(&tokens, at);
+            if path.contains("::") {
+                found.push((path, line));
+            }
+            at = next;
+        } else {
+            at += 1;
+        }
+    }
+    found
+}
+
+/// Reads `a::b::{c, d::*, e as f}` and returns where it ends.
+fn use_tree(tokens: &[(&str, usize)], start: usize, prefix: &str, found: &mut Vec<(String, usize)>) -> usize {
+    let mut at = start;
+    if tokens.get(at).is_some_and(|token| token.0 == "::") {
+        at += 1;
+    }
+    let line = tokens.get(at).map_or(0, |token| token.1);
+    let (path, mut at) = path(tokens, at);
+    let whole = match (prefix.is_empty(), path.is_empty()) {
+        (true, _) => path,
+        (false, true) => prefix.to_owned(),
+        (false, false) => format!("{prefix}::{path}"),
+    };
+    if tokens.get(at).is_some_and(|token| token.0 == "::") {
+        at += 1;
+    }
+    if tokens.get(at).is_none_or(|token| token.0 != "{") {
+        found.push((whole.trim_end_matches("::self").to_owned(), line));
+        while tokens
+            .get(at)
+            .is_some_and(|token| !matches!(token.0, "," | "}" | ";"))
+        {
+            at += 1;
+        }
+        return at;
+    }
+    while tokens.get(at).is_some_and(|token| matches!(token.0, "{" | ",")) {
+        at += 1;
+        if tokens.get(at).is_some_and(|token| token.0 == "}") {
+            break;
+        }
+        at = use_tree(tokens, at, &whole, found);
+    }
+    at + 1
+}
+
+/// Reads `a::b::c` and returns where it ends.
+fn path(tokens: &[(&str, usize)], start: usize) -> (String, usize) {
+    let mut at = start;
+    let mut path = String::new();
+    while let Some((word, _)) = tokens.get(at).filter(|token| token.0.starts_with(code::is_word)) {
+        path.push_str(word);
+        let continues = tokens.get(at + 1).is_some_and(|token| token.0 == "::")
+            && tokens
+                .get(at + 2)
+                .is_some_and(|token| token.0.starts_with(code::is_word));
+        if !continues {
+            return (path, at + 1);
+        }
+        path.push_str("::");
+        at += 2;
+    }
+    (path, at)
+}
+
+/// Words, `::`, and single other characters, each with its line.
+fn tokens(code: &str) -> Vec<(&str, usize)> {
+    let mut tokens = Vec::new();
+    for (index, line) in code.lines().enumerate() {
+        let mut rest = line.trim_start();
+        while let Some(first) = rest.chars().next() {
+            let length = if code::is_word(first) {
+                rest.find(|c| !code::is_word(c)).unwrap_or(rest.len())
+            } else if rest.starts_with("::") {
+                2
+            } else {
+                first.len_utf8()
+            };
+            tokens.push((&rest[..length], index + 1));
+            rest = rest[length..].trim_start();
+        }
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(file: &str, source: &str) -> Vec<usize> {
+        let crates = [
+            "aya",
+            "dataplane_ebpf",
+            "ipnet",
+            "log",
+            "nix",
+            "thiserror",
+            "tokio",
+        ];
+        let crates = crates.map(str::to_owned).into();
+        check(Path::new(file), source, &crates)
+            .iter()
+            .map(|finding| finding.line)
+            .collect()
+    }
+
+    #[test]
+    fn each_forbidden_name_is_found() {
+        for source in [
+            "use tokio::sync::Mutex;",
+            "use std::{collections::BTreeMap, fs};",
+            "use std::fs::{self, File};",
+            "use std::time::{Duration, Instant};",
+            "pub use ::aya::Ebpf as E;",
+            "use std::{time::{SystemTime}};",
+            "fn f() { log::info!(\"x\"); }",
+            "fn f() -> std::process::ExitCode {}",
+            "#[derive(Debug)] struct X(nix::Error);",
+            "async fn f() {}",
+            "use crate::kernel::Kernel;",
+            "use crate::{net::Family, source::file};",
+            "use dataplane_ebpf::packet;",
+        ] {
+            assert_eq!(lines("dataplane-user/src/plan/x.rs", source), [1], "{source}");
+            assert_eq!(
+                lines("dataplane-user/src/kernel/x.rs", source),
+                [0; 0],
+                "{source}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_is_left_alone() {
+        let source = "//! Not like tokio::spawn.\nuse std::net::{IpAddr, Ipv4Addr};\nuse std::time::Duration;\n\
+            use thiserror::Error;\nuse dataplane_ebpf::layout::{self, Class};\nuse crate::{model::Link, net};\n\
+            use super::bpf;\nfn f(log: u8) { let tokio = \"aya::x\"; bpf::g(); }\n\
+            #[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
+        assert_eq!(lines("dataplane-user/src/model/x.rs", source), [0; 0]);
+        assert_eq!(lines("dataplane-user/src/plan/tests.rs", "use std::fs;"), [0; 0]);
+        assert_eq!(lines("dataplane-user/src/model.rs", "\n\nuse nix::fcntl;"), [3]);
+        assert_eq!(
+            lines("dataplane-user/src/diff.rs", "use dataplane_ebpf::layout;"),
+            [1]
+        );
+    }
+
+    #[test]
+    fn the_bpf_library_never_names_aya() {
+        let source = "use core::ptr;\nuse aya_ebpf::macros::map;";
+        assert_eq!(lines("dataplane-ebpf/src/select.rs", source), [2]);
+        assert_eq!(lines("dataplane-ebpf/src/programs/maps.rs", source), [0; 0]);
+        assert_eq!(lines("dataplane-ebpf/src/main.rs", source), [0; 0]);
+    }
+}

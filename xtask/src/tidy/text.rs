@@ -1,0 +1,173 @@
+//! What a file's text must and must not have.
+use std::path::Path;
+
+use super::{Finding, code};
+
+/// Longer files are a place to look for two things in one.
+const LONG: usize = 450;
+/// Where cargo says that our crates come from.
+const REGISTRY: &str = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
+
+/// Macros and attributes that are left-overs, with what to do. In halves: this file is checked, too.
+const LEFT_OVERS: [(&str, &str); 5] = [
+    (concat!("#[al", "low("), "use `#[expect(…, reason = \"…\")]`"),
+    (concat!("#![al", "low("), "use `#![expect(…, reason = \"…\")]`"),
+    (concat!("to", "do!"), "write it, or leave it out"),
+    (concat!("unimple", "mented!"), "write it, or leave it out"),
+    (concat!("db", "g!"), "log it, or leave it out"),
+];
+
+/// Folders of one machine.
+const MACHINE_PATHS: [&str; 4] = [
+    concat!("/wo", "rk"),
+    concat!("/ro", "ot"),
+    concat!("/mnt/", "data"),
+    concat!("/home/", "runner"),
+];
+
+/// Hosts of registries and of their mirrors: which one is used is the machine's configuration.
+const HOSTS: [&str; 10] = [
+    concat!("index.", "crates.io"),
+    concat!("static.", "crates.io"),
+    concat!("crates.io-", "index"),
+    concat!("deb.", "debian.org"),
+    concat!("ftp.", "debian.org"),
+    concat!("archive.", "ubuntu.com"),
+    concat!("pypi", ".org"),
+    concat!("files.", "pythonhosted.org"),
+    concat!("static.", "rust-lang.org"),
+    concat!("registry.", "npmjs.org"),
+];
+
+/// Checks one file.
+pub(super) fn check(file: &Path, text: &str) -> Vec<Finding> {
+    if file.file_name().is_some_and(|name| name == "Cargo.lock") {
+        return lock_file(file, text);
+    }
+    let mut findings = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let mut add = |message: String| findings.push(Finding::new(file, index + 1, message));
+        if line.ends_with([' ', '\t', '\r']) {
+            add("white space at the line's end: remove it".to_owned());
+        }
+        if let Some(path) = MACHINE_PATHS.iter().find(|path| names_path(line, path)) {
+            add(format!(
+                "{path} is a folder of one machine: find the place at run time"
+            ));
+        }
+        if let Some(host) = HOSTS.iter().find(|host| line.contains(*host)) {
+            add(format!(
+                "{host} is a registry's host: leave it to the machine's configuration"
+            ));
+        }
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        findings.push(Finding::new(file, text.lines().count(), "end the last line"));
+    }
+    if file.extension().is_some_and(|extension| extension == "rs") {
+        findings.extend(rust(file, text));
+    }
+    findings
+}
+
+fn rust(file: &Path, text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !text.starts_with("//! ") {
+        let message = "open the file with a `//!` line that says what lives here";
+        findings.push(Finding::new(file, 1, message));
+    }
+    for (index, line) in code::only(text).lines().enumerate() {
+        for (word, remedy) in LEFT_OVERS {
+            let before = line.find(word).map(|at| line[..at].chars().next_back());
+            if before.is_some_and(|before| !before.is_some_and(code::is_word)) {
+                findings.push(Finding::new(file, index + 1, format!("`{word}`: {remedy}")));
+            }
+        }
+    }
+    let count = text.lines().count();
+    if count > LONG {
+        let message = format!("{count} lines: look for two things in one");
+        findings.push(Finding::new(file, count, message).warning());
+    }
+    findings
+}
+
+/// Does the line have this absolute path, rather than one that merely ends or goes on like it?
+fn names_path(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + path.len()..].chars().next();
+        let starts = before.is_none_or(|c| c.is_whitespace() || "\"'`(=:,<[".contains(c));
+        starts && !after.is_some_and(|c| code::is_word(c) || c == '-')
+    })
+}
+
+fn lock_file(file: &Path, text: &str) -> Vec<Finding> {
+    let sources = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.starts_with("source = "));
+    sources
+        .filter(|(_, line)| *line != REGISTRY)
+        .map(|(index, _)| Finding::new(file, index + 1, "a crate from elsewhere than the usual registry"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(file: &str, text: &str) -> Vec<String> {
+        check(Path::new(file), text)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn each_rule_finds_its_line() {
+        for bad in [
+            "x \n".to_owned(),
+            "x\t\n".to_owned(),
+            "x\r\n".to_owned(),
+            "x".to_owned(),
+            format!("cd {}/main\n", MACHINE_PATHS[0]),
+            format!("`{}`\n", MACHINE_PATHS[1]),
+            format!("curl https://{}/x\n", HOSTS[3]),
+        ] {
+            let found = messages("a.md", &bad);
+            assert!(
+                found.len() == 1 && found[0].starts_with("a.md:1: "),
+                "{bad:?}: {found:?}"
+            );
+        }
+        for (word, _) in LEFT_OVERS {
+            let found = messages("a.rs", &format!("//! A.\n\n    {word}x)\n"));
+            assert!(
+                found.len() == 1 && found[0].starts_with("a.rs:3: "),
+                "{word}: {found:?}"
+            );
+        }
+        assert_eq!(messages("a.rs", "use std::fmt;\n").len(), 1);
+        assert_eq!(messages("Cargo.lock", "source = \"git+https://x\"\n").len(), 1);
+    }
+
+    #[test]
+    fn what_only_looks_like_it_is_left_alone() {
+        let paths = format!("$2{0} {0}s {0}-x sub{0}/x\n", MACHINE_PATHS[0]);
+        assert_eq!(messages("a.sh", &paths), [""; 0]);
+        let said = format!(
+            "//! Never {0}x)\nlet s = \"{0}\"; my_{1}();\n",
+            LEFT_OVERS[2].0, LEFT_OVERS[4].0
+        );
+        assert_eq!(messages("a.rs", &said), [""; 0]);
+        assert_eq!(messages("Cargo.lock", &format!("{REGISTRY}\n")), [""; 0]);
+    }
+
+    #[test]
+    fn a_long_file_is_a_warning() {
+        let found = check(Path::new("a.rs"), &format!("//! A.\n{}", "\n".repeat(LONG)));
+        assert!(found.len() == 1 && found[0].warning);
+        assert!(check(Path::new("a.rs"), &format!("//! A.\n{}", "\n".repeat(LONG - 1))).is_empty());
+    }
+}
