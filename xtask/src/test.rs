@@ -6,6 +6,7 @@ mod runner;
 mod summary;
 
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -146,7 +147,7 @@ fn check_tidy() -> Result<Row> {
 fn on_host(plan: &Plan) -> Result<Row> {
     progress::say("the tests on this machine…");
     let started = Instant::now();
-    let tally = plan.run("this machine", |_| Ok(()))?;
+    let tally = plan.run("this machine", &mut io::stdout(), |_| Ok(()))?;
     Ok(Row::new("this machine", started.elapsed(), tally))
 }
 
@@ -157,7 +158,7 @@ fn doc_tests() -> Result<Row> {
     command.args(["test", "--workspace", "--doc", "--quiet", "--", "--show-output"]);
     let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo")?;
     let output = child.stdout.take().expect("it is piped");
-    let mut tally = libtest::follow(output, &mut std::io::stdout())?;
+    let mut tally = libtest::follow(output, &mut io::stdout())?;
     let status = child.wait().context("waiting for cargo")?;
     if !status.success() && tally.failed == 0 {
         tally.fail(format!("cargo test --doc: {status}"));

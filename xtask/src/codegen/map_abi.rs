@@ -194,7 +194,7 @@ fn type_section(text: &mut String, layout: &Layout, source: &str) -> Result<()> 
     let declared = find(&declarations, |line| {
         starts.iter().any(|start| line.starts_with(start))
     })?;
-    write!(text, "\n### {name}\n\n{size} bytes. {}\n", declared.docs)?;
+    write!(text, "\n### {name}, {size} bytes\n\n{}\n", declared.docs)?;
 
     if !layout.fields.is_empty() {
         text.push_str("\n| offset | bytes | field | type | |\n|---|---|---|---|---|\n");

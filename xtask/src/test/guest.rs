@@ -1,6 +1,7 @@
 //! The tests on one kernel: a single boot runs all of them, by this very program within the guest.
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -67,7 +68,7 @@ pub(super) fn run_inside() -> Result<ExitCode> {
     let plan: Plan = serde_json::from_slice(&fs::read(shared.join(PLAN)).context("reading the plan")?)?;
     let kernel = nix::sys::utsname::uname().context("uname")?;
     let place = format!("Linux {}", kernel.release().to_string_lossy());
-    plan.run(&place, |tally| {
+    plan.run(&place, &mut io::stdout(), |tally| {
         fs::write(shared.join(TALLY), serde_json::to_vec(tally)?).context("writing the counts")
     })?;
     Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 //! The unit tests of all packages run on this machine. So do the files in tests/tests, and on each kernel, too, unless
 //! `[package.metadata.adit]` in tests/Cargo.toml lists them under `host` (this machine only) or `vm` (kernels only).
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -26,7 +27,7 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct Placement {
     executables: Vec<Executable>,
-    kernel_package: std::path::PathBuf,
+    kernel_package: PathBuf,
     lists: Lists,
 }
 
@@ -43,14 +44,18 @@ impl Placement {
     /// Sorts what cargo built, by what tests/Cargo.toml says.
     pub(super) fn read(built: Vec<Executable>) -> Result<Placement> {
         let package = workspace::package(PACKAGE)?;
+        let mut executables = built;
+        executables.retain(|program| program.harness);
+        // Cargo tells of them as they get ready.
+        executables.sort_by(|a, b| (&a.package, &a.kind, &a.name).cmp(&(&b.package, &b.kind, &b.name)));
         Ok(Placement {
-            executables: built.into_iter().filter(|program| program.harness).collect(),
+            executables,
             kernel_package: workspace::root().join("tests"),
             lists: Lists::of(&package)?,
         })
     }
 
-    /// What runs there, in cargo's order.
+    /// What runs there, by name.
     pub(super) fn on(&self, place: Place) -> Vec<Binary> {
         let here = self.executables.iter().filter(|program| {
             let (host, guest) = self.places(program);
@@ -63,9 +68,9 @@ impl Placement {
             let package = program.package.file_name().unwrap_or_default().to_string_lossy();
             Binary {
                 name: if program.kind == "test" {
-                    format!("{package}/tests/{}.rs", program.name)
+                    format!("{package}: {}", program.name)
                 } else {
-                    format!("{package}, {} {}", program.kind, program.name)
+                    format!("{package}: {} {}", program.kind, program.name)
                 },
                 path: program.path.clone(),
                 package: program.package.clone(),
@@ -102,7 +107,7 @@ impl Lists {
         let tests = package.tests();
         for name in lists.host.iter().chain(&lists.vm) {
             if !tests.contains(name.as_str()) {
-                bail!("tests/Cargo.toml lists `{name}`, but there is no tests/tests/{name}.rs");
+                bail!("tests/Cargo.toml lists `{name}`, but tests/tests has no such test");
             }
         }
         if let Some(name) = lists.host.intersection(&lists.vm).next() {
@@ -152,14 +157,14 @@ mod tests {
             lists: Lists::of(&package(r#"{"host":["pure"],"vm":["netns"]}"#)).unwrap(),
         };
         let guest = placement.on(Place::Guest);
-        assert_eq!(names(&guest), ["tests/tests/both.rs", "tests/tests/netns.rs"]);
+        assert_eq!(names(&guest), ["tests: both", "tests: netns"]);
         assert!(guest.iter().all(|binary| binary.serial));
         let host = placement.on(Place::Host);
         let expected = [
-            "tests/tests/both.rs",
-            "tests/tests/pure.rs",
-            "tests, lib adit_tests",
-            "dataplane-ebpf/tests/select.rs",
+            "tests: both",
+            "tests: pure",
+            "tests: lib adit_tests",
+            "dataplane-ebpf: select",
         ];
         assert_eq!(names(&host), expected);
         assert!(host[0].serial && !host[1].serial && !host[3].serial);

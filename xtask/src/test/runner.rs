@@ -1,5 +1,5 @@
 //! Runs test programs one after another: on this machine, and within a guest.
-use std::io;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -12,7 +12,7 @@ use crate::child;
 /// A test program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Binary {
-    /// For messages: the package and the file.
+    /// For messages: the package and the test.
     pub(super) name: String,
     /// The program.
     pub(super) path: PathBuf,
@@ -33,19 +33,24 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Runs all of them, and gives what is known after each to `record`.
-    pub(super) fn run(&self, place: &str, mut record: impl FnMut(&Tally) -> Result<()>) -> Result<Tally> {
+    /// Runs all of them, shows what they print, and gives what is known after each to `record`.
+    pub(super) fn run(
+        &self,
+        place: &str,
+        to: &mut impl Write,
+        mut record: impl FnMut(&Tally) -> Result<()>,
+    ) -> Result<Tally> {
         let mut total = Tally::default();
         for binary in &self.binaries {
-            // On standard output, where it can't be overtaken by what it is the heading of.
-            println!("\n{} on {place}", binary.name);
-            total.add(self.run_one(binary)?, &binary.name);
+            // On the same stream, so that it is not overtaken by what it is the heading of.
+            writeln!(to, "\n{} on {place}", binary.name)?;
+            total.add(self.run_one(binary, to)?, &binary.name);
             record(&total)?;
         }
         Ok(total)
     }
 
-    fn run_one(&self, binary: &Binary) -> Result<Tally> {
+    fn run_one(&self, binary: &Binary, to: &mut impl Write) -> Result<Tally> {
         let mut command = Command::new(&binary.path);
         command.arg("--show-output").args(&self.filter);
         if binary.serial {
@@ -63,10 +68,10 @@ impl Plan {
             .spawn()
             .with_context(|| format!("starting {}", binary.path.display()))?;
         let output = child.stdout.take().expect("it is piped");
-        let mut tally = libtest::follow(output, &mut io::stdout())?;
+        let mut tally = libtest::follow(output, to)?;
         let status = child.wait().context("waiting for a test program")?;
         if !status.success() && tally.failed == 0 {
-            println!("{} ended early: {status}", binary.name);
+            writeln!(to, "{} ended early: {status}", binary.name)?;
             tally.fail(format!("ended early, {status}"));
         }
         Ok(tally)
@@ -75,6 +80,8 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn plan(script: &str) -> (tempfile::TempDir, Plan) {
@@ -100,7 +107,7 @@ mod tests {
     #[test]
     fn a_program_that_dies_has_failed() {
         let (_dir, plan) = plan("echo 'running 1 test'; kill -SEGV $$");
-        let tally = plan.run("here", |_| Ok(())).unwrap();
+        let tally = plan.run("here", &mut io::sink(), |_| Ok(())).unwrap();
         assert_eq!((tally.passed, tally.failed), (0, 1));
         assert!(tally.failures[0].starts_with("sample: ended early, signal: 11"));
     }
@@ -112,7 +119,7 @@ mod tests {
         let (_dir, plan) = plan(script);
         let mut recorded = Vec::new();
         let tally = plan
-            .run("here", |tally| {
+            .run("here", &mut io::sink(), |tally| {
                 recorded.push(tally.clone());
                 Ok(())
             })

@@ -113,11 +113,11 @@ mod tests {
             skipped: 2,
             ..Tally::default()
         };
-        tally.fail("tests/tests/netlink.rs: adopts".to_owned());
+        tally.fail("tests: netlink: adopts".to_owned());
         summary.add(Row::new("Linux 6.1", Duration::from_secs(75), tally));
         let text = summary.render();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "FAILED Linux 6.1: tests/tests/netlink.rs: adopts");
+        assert_eq!(lines[0], "FAILED Linux 6.1: tests: netlink: adopts");
         assert_eq!(lines[1], "           passed  failed  skipped     time");
         assert_eq!(lines[2], "clippy          1       0        0    1.5 s");
         assert_eq!(lines[3], "Linux 6.1       4       1        2   75.0 s");

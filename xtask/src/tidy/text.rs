@@ -6,7 +6,10 @@ use super::{Finding, code};
 /// Longer files are a place to look for two things in one.
 const LONG: usize = 450;
 /// Where cargo says that our crates come from.
-const REGISTRY: &str = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
+const REGISTRY: &str = concat!(
+    "source = \"registry+https://github.com/rust-lang/crates.io",
+    "-index\""
+);
 
 /// Macros and attributes that are left-overs, with what to do. In halves: this file is checked, too.
 const LEFT_OVERS: [(&str, &str); 5] = [
@@ -45,7 +48,8 @@ pub(super) fn check(file: &Path, text: &str) -> Vec<Finding> {
         return lock_file(file, text);
     }
     let mut findings = Vec::new();
-    for (index, line) in text.lines().enumerate() {
+    // Not by `lines`, which takes the carriage return off, too.
+    for (index, line) in text.split('\n').enumerate() {
         let mut add = |message: String| findings.push(Finding::new(file, index + 1, message));
         if line.ends_with([' ', '\t', '\r']) {
             add("white space at the line's end: remove it".to_owned());
