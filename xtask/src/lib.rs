@@ -7,6 +7,7 @@ pub mod child;
 pub mod ci;
 pub mod codegen;
 pub mod host;
+pub mod lab;
 pub mod progress;
 pub mod run;
 pub mod setup;

@@ -24,6 +24,7 @@ macro_rules! commands {
 commands! {
     Ci => ci,
     Codegen => codegen,
+    Lab => lab,
     Run => run,
     Setup => setup,
     Test => test,

@@ -58,7 +58,7 @@ pub struct Executable {
     pub harness: bool,
 }
 
-/// Builds a release `adit`.
+/// Builds a release `adit` and returns its file.
 pub fn adit() -> Result<PathBuf> {
     let built = build(&[
         "build",

@@ -1,0 +1,141 @@
+//! `cargo xtask lab`: hosts and pods in namespaces, an agent a host, traffic between all of them, and what the
+//! underlay saw of it.
+mod agent;
+mod capture;
+mod guest;
+mod hold;
+mod interrupt;
+mod manifest;
+mod netns;
+mod probe;
+mod report;
+mod sabotage;
+mod site;
+mod socket;
+mod stage;
+mod topology;
+mod traffic;
+mod verdict;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::ValueEnum as _;
+
+pub use self::manifest::Encapsulation;
+pub use self::sabotage::Sabotage;
+pub use self::topology::Underlay;
+use crate::setup::{self, Need};
+use crate::vm::KernelName;
+use crate::{progress, workspace};
+
+/// Join hosts and pods in network namespaces by real agents, send traffic between all of them, and show what the
+/// underlay saw.
+///
+/// Exits with 0 when everything arrived and nothing went bare. Sent and received are packets in JSON, bytes for TCP.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask lab\n  cargo xtask lab --underlay ipv6 --encapsulation vxlan\n  \
+    cargo xtask lab --hold\n  cargo xtask lab --json | jq -c 'select(.sent != .received)'"
+)]
+pub struct Args {
+    /// How many hosts.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=26))]
+    nodes: u8,
+    /// The encapsulations, one after another.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "geneve,vxlan"
+    )]
+    encapsulation: Vec<Encapsulation>,
+    /// The address families of the underlay.
+    #[arg(long, value_enum, default_value = "ipv4")]
+    underlay: Underlay,
+    /// Run on this kernel, in a virtual machine; without it on the host's, if that can do it, else on 6.12.
+    #[arg(long, value_enum)]
+    kernel: Option<KernelName>,
+    /// Print one JSON object a line: each way, family and kind of traffic, then a summary.
+    #[arg(long)]
+    json: bool,
+    /// Leave it up when done, and say how to look around.
+    #[arg(long)]
+    hold: bool,
+    /// With the first encapsulation, kill the first host's agent and break one thing there: this has to fail.
+    #[arg(long, value_enum)]
+    sabotage: Option<Sabotage>,
+    /// The agent's program: run here and now, everything has been prepared.
+    #[arg(long, hide = true)]
+    adit: Option<PathBuf>,
+    /// The output ends on a terminal, even if it doesn't look so from here.
+    #[arg(long, hide = true)]
+    colour: bool,
+}
+
+impl Args {
+    /// The same as words for another process, without where to run.
+    fn to_words(&self) -> Vec<OsString> {
+        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+            value()
+                .map(|value| value.get_name().to_owned())
+                .unwrap_or_default()
+        };
+        let list: Vec<&str> = self
+            .encapsulation
+            .iter()
+            .map(|encapsulation| encapsulation.name())
+            .collect();
+        let mut words = vec![
+            format!("--nodes={}", self.nodes),
+            format!("--encapsulation={}", list.join(",")),
+            format!("--underlay={}", name(&|| self.underlay.to_possible_value())),
+        ];
+        words.extend(
+            self.sabotage
+                .map(|sabotage| format!("--sabotage={}", sabotage.name())),
+        );
+        words.extend(self.json.then(|| "--json".to_owned()));
+        words.extend(self.hold.then(|| "--hold".to_owned()));
+        words.into_iter().map(OsString::from).collect()
+    }
+}
+
+/// Sets up what is missing, builds the agent, and runs the lab here or in a virtual machine.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(adit) = &args.adit {
+        return stage::run(args, adit);
+    }
+    setup::ensure(&[Need::Build, Need::Lab])?;
+    let adit = workspace::adit()?;
+    let encapsulations: BTreeSet<Encapsulation> = args.encapsulation.iter().copied().collect();
+    let kernel = match args.kernel {
+        Some(kernel) => kernel,
+        None => match probe::obstacle(&encapsulations)? {
+            None => {
+                progress::say("on this machine's own kernel");
+                return stage::run(args, &adit);
+            }
+            Some(why) => {
+                let kernel = KernelName::default();
+                progress::say(format_args!(
+                    "not on this machine: {why}; in a virtual machine, on {}",
+                    kernel.name()
+                ));
+                kernel
+            }
+        },
+    };
+    guest::run(args, kernel, &adit).map(ExitCode::from)
+}
+
+/// Does standard output end on a terminal whose user wants colours (<https://no-color.org>)?
+fn is_coloured() -> bool {
+    io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

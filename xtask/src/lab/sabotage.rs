@@ -1,0 +1,186 @@
+//! Breaks one thing on a host whose agent is gone, by other people's tools, so that the lab must fail.
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use super::netns::{self, NetNs};
+use super::site;
+use crate::{child, host};
+
+/// The pins' folder, below the agent's.
+const PINS: &str = "v1";
+/// What is pinned there for the program on `adit0`'s egress, where TCX holds it.
+const EGRESS_LINK: &str = "adit0-egress";
+/// Offsets in a class: VNI and encapsulation, and the VNI that no lab has.
+const CLASS_VNI: usize = 4;
+const CLASS_ENCAPSULATION: usize = 14;
+const FOREIGN_VNI: u32 = 0x0c_d117;
+/// A target's kind is in its two upper bits; this one says that the node carries the prefix itself.
+const TARGET_KIND: u8 = 0xc0;
+const TARGET_LOCAL: u8 = 0xc0;
+
+/// What to break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sabotage {
+    /// Take the program off adit0.
+    Detach,
+    /// Change the VNI in the program's map.
+    Vni,
+    /// Delete the peers' prefixes from the program's maps.
+    Map,
+}
+
+impl Sabotage {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Detach => "detach",
+            Self::Vni => "vni",
+            Self::Map => "map",
+        }
+    }
+
+    /// Does it, on the host of this node.
+    pub(super) fn commit(self, node: &str, namespace: &NetNs) -> Result<()> {
+        let pins = site::bpffs().join(node).join(PINS);
+        match self {
+            Self::Detach => detach(&pins, namespace),
+            Self::Vni => change_vni(&pins.join("maps")),
+            Self::Map => delete_prefixes(&pins.join("maps")),
+        }
+    }
+}
+
+/// With TCX the pin is all that holds the program; a filter of clsact's stays by itself.
+fn detach(pins: &Path, namespace: &NetNs) -> Result<()> {
+    let links = fs::read_dir(pins.join("links")).into_iter().flatten().flatten();
+    let egress = links.filter(|entry| entry.file_name().to_string_lossy().starts_with(EGRESS_LINK));
+    let mut found = false;
+    for entry in egress {
+        fs::remove_file(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+        found = true;
+    }
+    if found {
+        return Ok(());
+    }
+    let tc = host::find_program("tc").context("no `tc`: run `cargo xtask setup`")?;
+    let arguments = ["filter", "del", "dev", "adit0", "egress"];
+    namespace.within(|| child::run(Command::new(tc).args(arguments)).map(drop))
+}
+
+fn change_vni(maps: &Path) -> Result<()> {
+    let map = maps.join("adit_classes");
+    let mut script = String::new();
+    for Entry { key, mut value } in dump(&map)? {
+        if value
+            .get(CLASS_ENCAPSULATION)
+            .is_none_or(|encapsulation| *encapsulation == 0)
+        {
+            continue;
+        }
+        value[CLASS_VNI..CLASS_VNI + 4].copy_from_slice(&FOREIGN_VNI.to_ne_bytes());
+        let (key, value) = (hex(&key), hex(&value));
+        let _ = writeln!(
+            script,
+            "map update pinned {} key hex {key} value hex {value}",
+            map.display()
+        );
+    }
+    run(&script, "no class in use")
+}
+
+fn delete_prefixes(maps: &Path) -> Result<()> {
+    let mut script = String::new();
+    for name in ["adit_prefixes4", "adit_prefixes6"] {
+        let map = maps.join(name);
+        for Entry { key, value } in dump(&map)? {
+            let target = u32::from_ne_bytes(value.as_slice().try_into().context("a target of four bytes")?);
+            if target.to_be_bytes()[0] & TARGET_KIND != TARGET_LOCAL {
+                let _ = writeln!(
+                    script,
+                    "map delete pinned {} key hex {}",
+                    map.display(),
+                    hex(&key)
+                );
+            }
+        }
+    }
+    run(&script, "no prefix of a peer")
+}
+
+/// An entry of a map.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+fn dump(map: &Path) -> Result<Vec<Entry>> {
+    let output = child::run(
+        Command::new(bpftool()?)
+            .args(["--json", "map", "dump", "pinned"])
+            .arg(map),
+    )?;
+    parse(&output.stdout).with_context(|| format!("bpftool's dump of {}", map.display()))
+}
+
+fn parse(json: &[u8]) -> Result<Vec<Entry>> {
+    #[derive(Deserialize)]
+    struct Raw {
+        key: Vec<String>,
+        value: Vec<String>,
+    }
+    let bytes = |texts: &[String]| -> Result<Vec<u8>> {
+        let byte = |text: &String| Ok(u8::from_str_radix(text.trim_start_matches("0x"), 16)?);
+        texts.iter().map(byte).collect()
+    };
+    let raw: Vec<Raw> = serde_json::from_slice(json)?;
+    raw.iter()
+        .map(|raw| {
+            Ok(Entry {
+                key: bytes(&raw.key)?,
+                value: bytes(&raw.value)?,
+            })
+        })
+        .collect()
+}
+
+fn run(script: &str, nothing: &str) -> Result<()> {
+    if script.is_empty() {
+        bail!("{nothing} in the maps: nothing to break");
+    }
+    netns::feed(Command::new(bpftool()?).args(["batch", "file", "-"]), script)
+}
+
+fn bpftool() -> Result<std::path::PathBuf> {
+    host::find_program("bpftool").context("no `bpftool`: run `cargo xtask setup`")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_of_bpftool_is_read() {
+        let json = br#"[{"key":["0x01","0x00"],"value":["0xff"],"formatted":{"key":1,"value":255}}]"#;
+        let entry = Entry {
+            key: vec![1, 0],
+            value: vec![255],
+        };
+        assert_eq!(parse(json).unwrap(), [entry]);
+        assert!(parse(br#"{"error":"no such map"}"#).is_err());
+    }
+
+    #[test]
+    fn bytes_are_written_as_bpftool_reads_them() {
+        assert_eq!(hex(&[0, 10, 255]), "00 0a ff");
+    }
+}

@@ -1,0 +1,320 @@
+//! The lab itself, on the running kernel.
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::agent::{self, Agent, Refused, Status};
+use super::capture::Capture;
+use super::interrupt;
+use super::manifest::{self, Encapsulation};
+use super::netns::NetNs;
+use super::report::{Format, Report};
+use super::site::Site;
+use super::topology::{self, Family, Node, Topology};
+use super::traffic::{self, Endpoint, Kind, Pair};
+use super::verdict::{Round, Row};
+use super::{Args, hold, is_coloured};
+use crate::progress::say;
+
+/// Enough to see whether a way is open.
+const QUICK: [Kind; 2] = [Kind::Icmp, Kind::UdpByte];
+
+/// How long things are waited for.
+struct Waits {
+    /// For a packet.
+    packet: Duration,
+    /// For an agent to be ready, or to end.
+    agent: Duration,
+}
+
+impl Waits {
+    /// Emulated machines get twenty times as long for each packet.
+    fn new() -> Self {
+        let emulated = env::var_os("ADIT_VM").is_some();
+        let seconds = |native, guest| Duration::from_secs(if emulated { guest } else { native });
+        Self {
+            packet: seconds(1, 20),
+            agent: seconds(30, 180),
+        }
+    }
+}
+
+/// Runs it; fails when anything was lost, or went bare.
+pub(super) fn run(args: &Args, adit: &Path) -> Result<ExitCode> {
+    interrupt::watch()?;
+    let topology = Topology::new(args.nodes, args.underlay);
+    say(format_args!(
+        "making {} hosts behind a router, a pod behind each",
+        topology.nodes.len()
+    ));
+    let site = Site::build(topology)?;
+    let ends = Ends::new(&site);
+    let mut stage = Stage {
+        args,
+        site: &site,
+        ends: &ends,
+        waits: Waits::new(),
+        agents: Vec::new(),
+    };
+    let result = stage.play(adit);
+
+    if !matches!(result, Ok(true)) && !interrupt::happened() {
+        agent::show_logs(&site.topology.nodes);
+    }
+    if let Err(error) = &result {
+        eprintln!("Error: {error:#}");
+    }
+    if args.hold && !interrupt::happened() {
+        hold::hold(&site, adit)?;
+    }
+    agent::stop(std::mem::take(&mut stage.agents), stage.waits.agent);
+    Ok(ExitCode::from(u8::from(!matches!(result, Ok(true)))))
+}
+
+/// Who talks, by the order of the nodes.
+struct Ends<'a> {
+    nodes: &'a [Node],
+    hosts: Vec<Endpoint<'a>>,
+    pods: Vec<Endpoint<'a>>,
+}
+
+impl<'a> Ends<'a> {
+    fn new(site: &'a Site) -> Self {
+        let nodes = &site.topology.nodes;
+        let host = |(node, namespace): (&Node, &'a NetNs)| {
+            Endpoint::new(node.name.clone(), namespace, |family| node.overlay(family))
+        };
+        let pod = |(node, namespace): (&Node, &'a NetNs)| {
+            Endpoint::new(format!("{}-pod", node.name), namespace, |family| node.pod(family))
+        };
+        let hosts = nodes.iter().zip(&site.hosts).map(host).collect();
+        Self {
+            nodes,
+            hosts,
+            pods: nodes.iter().zip(&site.pods).map(pod).collect(),
+        }
+    }
+}
+
+struct Stage<'a> {
+    args: &'a Args,
+    site: &'a Site,
+    ends: &'a Ends<'a>,
+    waits: Waits,
+    agents: Vec<Agent>,
+}
+
+impl<'a> Stage<'a> {
+    /// Returns whether all was well.
+    fn play(&mut self, adit: &Path) -> Result<bool> {
+        let format = match self.args.json {
+            true => Format::Json,
+            false => Format::Text {
+                colour: self.args.colour || is_coloured(),
+            },
+        };
+        let mut report = Report::new(format, kernel_release()?);
+        let rounds = if self.args.sabotage.is_some() {
+            1
+        } else {
+            self.args.encapsulation.len()
+        };
+        for encapsulation in self.args.encapsulation.iter().take(rounds) {
+            interrupt::check()?;
+            let statuses = self.ready(adit, *encapsulation)?;
+            if self.args.sabotage.is_some() {
+                self.sabotage(*encapsulation, &statuses)?;
+            }
+            let round = self.round(*encapsulation, &statuses, &Kind::ALL.into())?;
+            interrupt::check()?;
+            report.add(&round)?;
+        }
+        report.finish()
+    }
+
+    /// Starts the agents, or has them load the manifests anew, and waits until all are ready.
+    fn ready(&mut self, adit: &Path, encapsulation: Encapsulation) -> Result<BTreeMap<String, Status>> {
+        let start = Instant::now();
+        manifest::write(&self.site.topology, encapsulation)?;
+        if self.agents.is_empty() {
+            for (node, host) in self.site.topology.nodes.iter().zip(&self.site.hosts) {
+                self.agents.push(Agent::start(adit, node, host)?);
+            }
+        }
+        let mut statuses = BTreeMap::new();
+        for agent in &mut self.agents {
+            statuses.insert(
+                agent.node.clone(),
+                agent.wait_ready(encapsulation.vni(), self.waits.agent)?,
+            );
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        say(format_args!(
+            "{}: all agents are ready after {seconds:.1} s",
+            encapsulation.name()
+        ));
+        for (node, pod) in self.site.topology.nodes.iter().zip(&self.site.pods) {
+            pod.ip(&topology::pod_routes(node, mtu(&statuses, node)?))?;
+        }
+        Ok(statuses)
+    }
+
+    /// Kills an agent, which must not matter, and breaks one thing where it was, which must.
+    fn sabotage(&mut self, encapsulation: Encapsulation, statuses: &BTreeMap<String, Status>) -> Result<()> {
+        let Some(sabotage) = self.args.sabotage else {
+            return Ok(());
+        };
+        let agent = self.agents.first_mut().context("there are two agents or more")?;
+        let node = agent.node.clone();
+        say(format_args!("killing the agent of {node}: traffic must go on"));
+        agent.kill()?;
+        let round = self.round(encapsulation, statuses, &QUICK.into())?;
+        let (losses, leaks) = (round.losses(), round.leaks());
+        if !losses.is_empty() || !leaks.is_empty() {
+            bail!(
+                "with the agent went its traffic:\n{}",
+                [losses, leaks].concat().join("\n")
+            );
+        }
+        say(format_args!("sabotage on {node}: {}", sabotage.name()));
+        sabotage.commit(&node, &self.site.hosts[0])
+    }
+
+    /// Sends everything with this encapsulation and listens on the router meanwhile.
+    fn round(
+        &self,
+        encapsulation: Encapsulation,
+        statuses: &BTreeMap<String, Status>,
+        kinds: &BTreeSet<Kind>,
+    ) -> Result<Round<'a>> {
+        let pairs = pairs(self.ends, encapsulation, statuses)?;
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        say(format_args!(
+            "{}: {} on {} ways",
+            encapsulation.name(),
+            names.join(", "),
+            pairs.len()
+        ));
+        let start = Instant::now();
+        let capture = Capture::start(&self.site.router)?;
+        let results = traffic::run(&pairs, kinds, self.waits.packet);
+        let captured = capture.finish()?;
+        let seconds = start.elapsed().as_secs_f64();
+        say(format_args!(
+            "{}: done after {seconds:.1} s",
+            encapsulation.name()
+        ));
+        if captured.missed > 0 {
+            say(format_args!(
+                "the capture had no room for {} packets: they were not looked at",
+                captured.missed
+            ));
+        }
+        let rows = pairs
+            .into_iter()
+            .zip(results)
+            .map(|(pair, cells)| Row { pair, cells })
+            .collect();
+        Ok(Round {
+            encapsulation,
+            rows,
+            refused: refused(statuses),
+            captured,
+        })
+    }
+}
+
+/// Every ordered pair of hosts, and of pods, in every family; without those that the agents refuse.
+fn pairs<'a>(
+    ends: &'a Ends<'a>,
+    encapsulation: Encapsulation,
+    statuses: &BTreeMap<String, Status>,
+) -> Result<Vec<Pair<'a>>> {
+    let refused = refused(statuses);
+    let is_refused = |from: &Node, to: &Node, family: Family| {
+        let ways = [(&from.name, &to.name), (&to.name, &from.name)];
+        refused
+            .iter()
+            .any(|one| ways.contains(&(&one.from, &one.to)) && one.family == family.name())
+    };
+    let mut all = Vec::new();
+    for group in [&ends.hosts, &ends.pods] {
+        for (source, from) in ends.nodes.iter().zip(group) {
+            for (target, to) in ends.nodes.iter().zip(group) {
+                let families = Family::BOTH.into_iter();
+                let open: Vec<Family> = families
+                    .filter(|family| !is_refused(source, target, *family))
+                    .collect();
+                if source == target || open.is_empty() {
+                    continue;
+                }
+                let (underlay, mtu) = (
+                    underlay(statuses, source, target, encapsulation)?,
+                    mtu(statuses, source)?,
+                );
+                all.extend(open.into_iter().map(|family| Pair {
+                    from,
+                    to,
+                    family,
+                    encapsulation,
+                    underlay,
+                    mtu,
+                }));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// By which family one node reaches the other; it must be by this encapsulation.
+fn underlay(
+    statuses: &BTreeMap<String, Status>,
+    from: &Node,
+    to: &Node,
+    encapsulation: Encapsulation,
+) -> Result<Family> {
+    let (from, to) = (&from.name, &to.name);
+    let peers = statuses
+        .get(from)
+        .map(|status| &status.peers)
+        .context("every node has a status")?;
+    let peer = peers.iter().find(|peer| peer.node == *to);
+    let peer = peer.with_context(|| format!("{from} is ready and has no link to {to}"))?;
+    if peer.encapsulation != encapsulation.name() {
+        bail!(
+            "{from} reaches {to} by {} instead of {}",
+            peer.encapsulation,
+            encapsulation.name()
+        );
+    }
+    Ok(Family::of(peer.remote))
+}
+
+/// The overlay's MTU on a node.
+fn mtu(statuses: &BTreeMap<String, Status>, node: &Node) -> Result<u32> {
+    let network = statuses
+        .get(&node.name)
+        .and_then(|status| status.networks.first());
+    Ok(network
+        .with_context(|| format!("{} is ready and a member of nothing", node.name))?
+        .mtu)
+}
+
+fn refused(statuses: &BTreeMap<String, Status>) -> BTreeSet<Refused> {
+    statuses
+        .values()
+        .flat_map(|status| status.refused.iter().cloned())
+        .collect()
+}
+
+fn kernel_release() -> Result<String> {
+    Ok(nix::sys::utsname::uname()
+        .context("uname")?
+        .release()
+        .to_string_lossy()
+        .into_owned())
+}

@@ -1,0 +1,255 @@
+//! Sends traffic between every ordered pair, in every family, of every kind; one thread is both ends of it.
+//!
+//! The worker threads move from namespace to namespace and end with [`run`]; they wait on their sockets only, in
+//! slices, so an interruption ends them soon.
+mod icmp;
+mod tcp;
+mod udp;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::interrupt::Deadline;
+use super::manifest::Encapsulation;
+use super::netns::NetNs;
+use super::topology::Family;
+
+/// Packets that a cell sends, TCP excepted.
+const ROUNDS: u16 = 3;
+/// Cells that are under way at the same time.
+const WORKERS: usize = 32;
+
+/// A kind of traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Echo requests of 56 bytes; received are the replies.
+    Icmp,
+    /// Datagrams of one byte.
+    UdpByte,
+    /// Datagrams whose packets have exactly the overlay's MTU; nobody may make fragments of them.
+    UdpMtu,
+    /// Datagrams that need fragments inside of the tunnel.
+    UdpOverMtu,
+    /// A stream of 2 MiB; sent and received are bytes.
+    Tcp,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Icmp,
+        Self::UdpByte,
+        Self::UdpMtu,
+        Self::UdpOverMtu,
+        Self::Tcp,
+    ];
+    /// Those that run at the same time. The first is alone for its round-trip times, the last for its load.
+    const PHASES: [&[Self]; 3] = [
+        &[Self::Icmp],
+        &[Self::UdpByte, Self::UdpMtu, Self::UdpOverMtu],
+        &[Self::Tcp],
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Icmp => "icmp",
+            Self::UdpByte => "udp-1",
+            Self::UdpMtu => "udp-mtu",
+            Self::UdpOverMtu => "udp-over-mtu",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// One end of it: a host or a pod.
+#[derive(Debug)]
+pub(super) struct Endpoint<'a> {
+    pub(super) name: String,
+    pub(super) namespace: &'a NetNs,
+    addresses: [IpAddr; 2],
+}
+
+impl<'a> Endpoint<'a> {
+    pub(super) fn new(name: String, namespace: &'a NetNs, address: impl FnMut(Family) -> IpAddr) -> Self {
+        Self {
+            name,
+            namespace,
+            addresses: Family::BOTH.map(address),
+        }
+    }
+
+    pub(super) fn address(&self, family: Family) -> IpAddr {
+        self.addresses[usize::from(family == Family::Ipv6)]
+    }
+}
+
+/// A way through the overlay.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub(super) from: &'a Endpoint<'a>,
+    pub(super) to: &'a Endpoint<'a>,
+    pub(super) family: Family,
+    pub(super) encapsulation: Encapsulation,
+    /// The family of the outer packets.
+    pub(super) underlay: Family,
+    /// The overlay's MTU in bytes.
+    pub(super) mtu: u32,
+}
+
+/// What came of one kind of traffic on one way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Measured {
+    /// Packets, or bytes of TCP.
+    pub(super) sent: u64,
+    /// Those of them that arrived, unharmed and from the right address.
+    pub(super) received: u64,
+    /// Payload bytes in one of what is counted.
+    pub(super) unit: u64,
+    /// The quickest round trip; of TCP the time to connect.
+    pub(super) rtt: Option<Duration>,
+    /// The first thing that went wrong.
+    pub(super) error: Option<String>,
+}
+
+impl Measured {
+    pub(super) fn is_complete(&self) -> bool {
+        self.sent > 0 && self.received == self.sent
+    }
+
+    fn took(&mut self, time: Duration) {
+        self.rtt = Some(self.rtt.map_or(time, |least| least.min(time)));
+    }
+
+    fn note(&mut self, what: impl ToString) {
+        self.error.get_or_insert_with(|| what.to_string());
+    }
+}
+
+/// How long a packet is waited for: in full until one is missing, then not so long.
+struct Waits {
+    full: Duration,
+    lost: bool,
+}
+
+impl Waits {
+    fn next(&self) -> Deadline {
+        Deadline::after(if self.lost { self.full / 10 } else { self.full })
+    }
+}
+
+/// Sends all kinds of `kinds` on all ways and returns what came of it, by the ways' order and the kinds'.
+pub(super) fn run(pairs: &[Pair<'_>], kinds: &BTreeSet<Kind>, wait: Duration) -> Vec<Vec<(Kind, Measured)>> {
+    let mut results = vec![Vec::new(); pairs.len()];
+    for phase in Kind::PHASES {
+        let jobs: Vec<(usize, Kind)> = (0..pairs.len())
+            .flat_map(|pair| phase.iter().map(move |kind| (pair, *kind)))
+            .filter(|(_, kind)| kinds.contains(kind))
+            .collect();
+        for ((pair, kind), measured) in jobs.iter().zip(pool(pairs, &jobs, wait)) {
+            results[*pair].push((*kind, measured));
+        }
+    }
+    results
+}
+
+fn pool(pairs: &[Pair<'_>], jobs: &[(usize, Kind)], wait: Duration) -> Vec<Measured> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(vec![Measured::default(); jobs.len()]);
+    thread::scope(|scope| {
+        for _ in 0..WORKERS.min(jobs.len()) {
+            scope.spawn(|| {
+                while let Some((index, (pair, kind))) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    jobs.get(index).map(|job| (index, *job))
+                } {
+                    let measured = measure(&pairs[pair], kind, wait, index);
+                    results.lock().unwrap_or_else(PoisonError::into_inner)[index] = measured;
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn measure(pair: &Pair<'_>, kind: Kind, wait: Duration, index: usize) -> Measured {
+    let mut measured = Measured::default();
+    let result = match kind {
+        Kind::Icmp => icmp::measure(pair, wait, index, &mut measured),
+        Kind::Tcp => tcp::measure(pair, wait, &mut measured),
+        Kind::UdpByte | Kind::UdpMtu | Kind::UdpOverMtu => udp::measure(pair, kind, wait, &mut measured),
+    };
+    if let Err(error) = result {
+        measured.note(format!("{error:#}"));
+    }
+    if !measured.is_complete() {
+        measured.note("no answer in time");
+    }
+    measured
+}
+
+impl Pair<'_> {
+    /// Makes something, a socket usually, in the sender's namespace; the thread stays there.
+    fn at_sender<T>(&self, make: impl FnOnce() -> io::Result<T>) -> Result<T> {
+        self.from.namespace.enter()?;
+        Ok(make()?)
+    }
+
+    /// The same in the receiver's.
+    fn at_receiver<T>(&self, make: impl FnOnce() -> io::Result<T>) -> Result<T> {
+        self.to.namespace.enter()?;
+        Ok(make()?)
+    }
+
+    fn source(&self) -> IpAddr {
+        self.from.address(self.family)
+    }
+
+    fn destination(&self) -> IpAddr {
+        self.to.address(self.family)
+    }
+}
+
+/// Bytes that look random and follow from a seed (splitmix64).
+fn fill(buffer: &mut [u8], seed: u64) {
+    let mut state = seed;
+    for chunk in buffer.chunks_mut(8) {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^= word >> 31;
+        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_sent_is_not_complete() {
+        let mut measured = Measured::default();
+        assert!(!measured.is_complete());
+        (measured.sent, measured.received) = (3, 2);
+        assert!(!measured.is_complete());
+        measured.received = 3;
+        assert!(measured.is_complete());
+    }
+
+    #[test]
+    fn payloads_of_different_seeds_differ() {
+        let payload = |seed| {
+            let mut buffer = [0; 11];
+            fill(&mut buffer, seed);
+            buffer
+        };
+        assert_eq!(payload(1), payload(1));
+        assert_ne!(payload(1), payload(2));
+    }
+}
