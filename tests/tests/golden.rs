@@ -27,10 +27,17 @@ fn manifests_give_the_expected_changes() {
         }
         let wanted = fs::read_to_string(&expected).unwrap_or_default();
         if found != wanted {
-            differing.push(format!("{}:\n--- expected\n{wanted}\n--- found\n{found}", case.display()));
+            differing.push(format!(
+                "{}:\n--- expected\n{wanted}\n--- found\n{found}",
+                case.display()
+            ));
         }
     }
-    assert!(differing.is_empty(), "{}\nUPDATE_GOLDEN=1 takes the new text", differing.join("\n"));
+    assert!(
+        differing.is_empty(),
+        "{}\nUPDATE_GOLDEN=1 takes the new text",
+        differing.join("\n")
+    );
 }
 
 #[test]
@@ -49,7 +56,10 @@ fn every_node_of_a_case_gets_a_plan_that_is_stable() {
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let mut cases = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let mut cases = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect::<Vec<_>>();
     cases.sort();
     assert!(!cases.is_empty());
     cases
@@ -57,7 +67,11 @@ fn cases() -> Vec<PathBuf> {
 
 fn render(case: &Path) -> String {
     let before = case.join("before.yaml");
-    let observed = if before.exists() { target(&before).0 } else { KernelState::default() };
+    let observed = if before.exists() {
+        target(&before).0
+    } else {
+        KernelState::default()
+    };
     let (target, problems) = target(&case.join("manifests.yaml"));
     let set = diff(&observed, &target);
     let mut text = String::new();

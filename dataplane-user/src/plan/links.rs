@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::NodeFacts;
+use super::mtu::IPV6_MINIMUM;
 use crate::net::{Family, MacAddr};
 use crate::resource::encapsulation::{agree, is_public};
 use crate::resource::{Dataplane, Encapsulation, Intent, Network, Node, Problem, Reason, Refused};
@@ -50,7 +51,7 @@ pub(super) fn with_problems<'a>(
                 .peers(network)
                 .filter_map(|peer| match peer_link(intent, network, peer, facts) {
                     Ok(link) => {
-                        problems.extend(missing_route(&link));
+                        problems.extend(path_problem(network, &link));
                         Some(link)
                     }
                     Err(refusal) => {
@@ -168,14 +169,37 @@ fn underlay_pair(node: &Node, network: &Network, peer: &Node) -> Result<(IpAddr,
         })
 }
 
-fn missing_route(link: &PeerLink<'_>) -> Option<Problem> {
-    if link.underlay_mtu.is_some() {
+/// What is odd about the way to a peer: there is none, or packets don't fit.
+fn path_problem(network: &Network, link: &PeerLink<'_>) -> Option<Problem> {
+    let subject = format!("TunnelNode/{}", link.node.name);
+    if link.underlay_mtu.is_none() {
+        return Some(Problem::warning(
+            Reason::NoUnderlayRoute,
+            subject,
+            format!("no route leads to its underlay address {}", link.remote),
+            "add an underlay route, or correct spec.underlay".to_owned(),
+        ));
+    }
+    let fits = link.mtu();
+    let wanted = network.mtu.unwrap_or(IPV6_MINIMUM);
+    if fits >= wanted {
         return None;
     }
+    let loss = match Family::of(link.remote) {
+        Family::Ipv4 => "larger ones are fragmented outside",
+        Family::Ipv6 => "larger ones are lost",
+    };
+    let remedy = match network.mtu {
+        Some(_) => format!(
+            "set spec.mtu of TunnelNetwork/{} to {fits} or less, or to 0",
+            network.name
+        ),
+        None => format!("give the underlay an MTU of {} or more", wanted + link.overhead()),
+    };
     Some(Problem::warning(
-        Reason::NoUnderlayRoute,
-        format!("TunnelNode/{}", link.node.name),
-        format!("no route leads to its underlay address {}", link.remote),
-        "add an underlay route, or correct spec.underlay".to_owned(),
+        Reason::MtuTooSmall,
+        subject,
+        format!("the way to it takes overlay packets of {fits} bytes, the network's MTU is {wanted}; {loss}"),
+        remedy,
     ))
 }

@@ -24,7 +24,7 @@ pub fn overhead(encapsulation: Encapsulation, outer: Family) -> u32 {
 }
 
 /// The smallest MTU that IPv6 allows on a link (RFC 8200, section 5).
-const IPV6_MINIMUM: u32 = 1280;
+pub(super) const IPV6_MINIMUM: u32 = 1280;
 /// What a link has where nothing is known of it.
 const ETHERNET: u32 = 1500;
 
@@ -48,7 +48,12 @@ impl PeerLink<'_> {
     pub fn mtu(&self) -> u32 {
         // An outer IP packet has at most 65,535 bytes.
         let path = self.underlay_mtu.unwrap_or(ETHERNET).min(65_535);
-        path.saturating_sub(overhead(self.encapsulation, Family::of(self.remote)))
+        path.saturating_sub(self.overhead())
+    }
+
+    /// Bytes that the link adds to an inner packet.
+    pub(super) fn overhead(&self) -> u32 {
+        overhead(self.encapsulation, Family::of(self.remote))
     }
 }
 

@@ -1,1 +1,172 @@
-//! Scenarios of the plan.
+//! What golden files don't show: facts of the machine that the plan answers with problems or other MTUs.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::{NodeFacts, UnderlayPath, plan};
+use crate::model::{ANCHOR_METRIC, KernelState, RouteKind};
+use crate::net::{Family, LinkName, NetworkName, NodeName};
+use crate::resource::network::AllDown;
+use crate::resource::node::Underlay;
+use crate::resource::{
+    Dataplane, Intent, Network, Node, Ports, Problem, Reason, Refused, Resources, Severity, SourceProtection,
+};
+
+#[test]
+fn the_mtu_is_the_narrowest_path_minus_the_exact_overhead() {
+    let resources = resources(|_| {}, &["a", "b", "c"]);
+    let (target, problems) = planned(resources, &[(2, 9000), (3, 1420)]);
+    assert_eq!(anchor_mtus(&target), BTreeSet::from([1370]));
+    assert_eq!(problems, []);
+}
+
+#[test]
+fn a_path_too_narrow_for_ipv6_is_a_warning() {
+    let (target, problems) = planned(resources(|_| {}, &["a", "b"]), &[(2, 1300)]);
+    assert_eq!(anchor_mtus(&target), BTreeSet::from([1280]));
+    assert_eq!(reasons(&problems), [Reason::MtuTooSmall]);
+    assert!(problems[0].remedy.contains("1330"), "{}", problems[0]);
+}
+
+#[test]
+fn an_mtu_that_does_not_fit_is_a_warning() {
+    let (target, problems) = planned(
+        resources(|network| network.mtu = Some(1500), &["a", "b"]),
+        &[(2, 1500)],
+    );
+    assert_eq!(anchor_mtus(&target), BTreeSet::from([1500]));
+    assert_eq!(reasons(&problems), [Reason::MtuTooSmall]);
+    assert!(problems[0].remedy.contains("1450"), "{}", problems[0]);
+}
+
+#[test]
+fn a_peer_without_route_is_a_warning_and_others_go_on() {
+    let (target, problems) = planned(resources(|_| {}, &["a", "b", "c"]), &[(3, 1500)]);
+    assert_eq!(reasons(&problems), [Reason::NoUnderlayRoute]);
+    assert_eq!(problems[0].severity, Severity::Warning);
+    assert_eq!(target.next_hops.len(), 2);
+}
+
+#[test]
+fn an_underlay_address_that_is_not_here_is_a_warning() {
+    let resources = resources(|_| {}, &["a", "b"]);
+    let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
+    let facts = NodeFacts {
+        local_addresses: BTreeSet::new(),
+        ..facts(&[(2, 1500)])
+    };
+    assert_eq!(reasons(&plan(&intent, &facts).1), [Reason::ForeignUnderlay]);
+}
+
+#[test]
+fn a_dataplane_that_is_not_there_refuses_each_pair_and_family() {
+    let resources = resources(|network| network.dataplane = Dataplane::Routes, &["a", "b"]);
+    let (target, problems) = planned(resources, &[(2, 1500)]);
+    let pairs = problems
+        .iter()
+        .map(|problem| problem.refused.clone().unwrap())
+        .collect::<Vec<_>>();
+    let pair = |family| Refused {
+        from: NodeName::new("a").unwrap(),
+        to: NodeName::new("b").unwrap(),
+        family,
+    };
+    assert_eq!(pairs, [pair(Family::Ipv4), pair(Family::Ipv6)]);
+    assert!(target.next_hops.is_empty());
+    assert!(
+        !target.routes.is_empty(),
+        "anchors and backstops stand all the same"
+    );
+}
+
+fn planned(resources: Resources, paths: &[(u8, u32)]) -> (KernelState, Vec<Problem>) {
+    let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
+    plan(&intent, &facts(paths))
+}
+
+fn facts(paths: &[(u8, u32)]) -> NodeFacts {
+    let path = |mtu| UnderlayPath {
+        link: LinkName::constant("eth0"),
+        mtu,
+    };
+    NodeFacts {
+        local_addresses: BTreeSet::from([underlay(1)]),
+        paths: paths
+            .iter()
+            .map(|&(host, mtu)| (underlay(host), path(mtu)))
+            .collect(),
+    }
+}
+
+fn underlay(host: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, host])
+}
+
+fn reasons(problems: &[Problem]) -> Vec<Reason> {
+    problems.iter().map(|problem| problem.reason).collect()
+}
+
+fn anchor_mtus(target: &KernelState) -> BTreeSet<u32> {
+    let anchors = target
+        .routes
+        .iter()
+        .filter(|(key, _)| key.metric == ANCHOR_METRIC);
+    let mtus = anchors.filter_map(|(_, route)| match route.kind {
+        RouteKind::Gateway { mtu, .. } => mtu,
+        RouteKind::Unreachable | RouteKind::Other(_) => None,
+    });
+    mtus.collect()
+}
+
+/// One network and nodes at 192.0.2.1, .2, … in order.
+fn resources(change: impl Fn(&mut Network), nodes: &[&str]) -> Resources {
+    let name = NetworkName::new("net").unwrap();
+    let mut network = Network {
+        name: name.clone(),
+        prefixes: BTreeSet::from(["10.0.0.0/8".parse().unwrap(), "fd00::/16".parse().unwrap()]),
+        encapsulation: None,
+        dataplane: Dataplane::Ebpf,
+        vni: 1,
+        ports: Ports::default(),
+        underlay_family: Family::Ipv4,
+        mtu: None,
+        source_protection: SourceProtection::Off,
+        health: None,
+        all_down: AllDown::Unreachable,
+        ttl: 64,
+        dscp: None,
+        df: false,
+        udp_checksum: None,
+        masquerade: None,
+    };
+    change(&mut network);
+    let node = |(index, node): (usize, &&str)| {
+        let host = u8::try_from(index).unwrap() + 1;
+        Node {
+            name: NodeName::new(node).unwrap(),
+            networks: BTreeSet::from([name.clone()]),
+            underlay: Underlay {
+                ipv4: Some([192, 0, 2, host].into()),
+                ipv6: None,
+            },
+            addresses: vec![
+                [10, host, 0, 1].into(),
+                format!("fd00:{host}::1").parse().unwrap(),
+            ],
+            prefixes: Vec::new(),
+            wireguard: None,
+            encapsulation: None,
+            drain: false,
+        }
+    };
+    let nodes = nodes
+        .iter()
+        .enumerate()
+        .map(node)
+        .map(|node| (node.name.clone(), node))
+        .collect();
+    Resources {
+        networks: [(name.clone(), network)].into(),
+        nodes,
+    }
+}

@@ -34,6 +34,8 @@ pub enum Reason {
     MacCollision,
     /// A peer's underlay address is not reachable by any route.
     NoUnderlayRoute,
+    /// The underlay's way to a peer is too narrow for the overlay's MTU.
+    MtuTooSmall,
     /// This node's underlay address is not on this machine.
     ForeignUnderlay,
     /// A table of the dataplane is too small.
@@ -56,6 +58,7 @@ impl Reason {
             Reason::Incomplete => "Incomplete",
             Reason::MacCollision => "MacCollision",
             Reason::NoUnderlayRoute => "NoUnderlayRoute",
+            Reason::MtuTooSmall => "MtuTooSmall",
             Reason::ForeignUnderlay => "ForeignUnderlay",
             Reason::Capacity => "Capacity",
             Reason::NotConverged => "NotConverged",
