@@ -28,8 +28,7 @@ pub(super) fn obstacle(encapsulations: &BTreeSet<Encapsulation>) -> Result<Optio
             let said = error.to_string();
             let why = said
                 .lines()
-                .filter(|line| line.contains("Error") || line.contains("RTNETLINK"))
-                .next_back();
+                .rfind(|line| line.contains("Error") || line.contains("RTNETLINK"));
             return Ok(Some(format!(
                 "its kernel can't make a link of {what} ({})",
                 why.unwrap_or(&said)

@@ -2,8 +2,6 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::netns::path_of;
-
 /// What the lab's namespaces are called.
 pub(super) const PREFIX: &str = "adit-lab-";
 /// The namespace between the hosts.
@@ -258,11 +256,6 @@ pub(super) fn is_overlay(address: IpAddr) -> bool {
         IpAddr::V4(address) => address.octets().starts_with(&[10, 88]),
         IpAddr::V6(address) => address.segments().starts_with(&[0xfd88, 0, 0]),
     }
-}
-
-/// Does a namespace of this name exist?
-pub(super) fn exists(namespace: &str) -> bool {
-    path_of(namespace).exists()
 }
 
 fn address(lines: &mut String, address: IpAddr, device: &str) {

@@ -126,7 +126,7 @@ impl Measured {
         self.rtt = Some(self.rtt.map_or(time, |least| least.min(time)));
     }
 
-    fn note(&mut self, what: impl ToString) {
+    fn note(&mut self, what: &impl ToString) {
         self.error.get_or_insert_with(|| what.to_string());
     }
 }
@@ -185,10 +185,10 @@ fn measure(pair: &Pair<'_>, kind: Kind, wait: Duration, index: usize) -> Measure
         Kind::UdpByte | Kind::UdpMtu | Kind::UdpOverMtu => udp::measure(pair, kind, wait, &mut measured),
     };
     if let Err(error) = result {
-        measured.note(format!("{error:#}"));
+        measured.note(&format!("{error:#}"));
     }
     if !measured.is_complete() {
-        measured.note("no answer in time");
+        measured.note(&"no answer in time");
     }
     measured
 }

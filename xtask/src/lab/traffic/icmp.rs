@@ -29,7 +29,7 @@ pub(super) fn measure(pair: &Pair<'_>, wait: Duration, index: usize, measured: &
         let start = Instant::now();
         measured.sent += 1;
         if let Err(error) = client.send(&request) {
-            measured.note(error);
+            measured.note(&error);
             waits.lost = true;
             continue;
         }
@@ -41,7 +41,7 @@ pub(super) fn measure(pair: &Pair<'_>, wait: Duration, index: usize, measured: &
             }
             Ok(None) => waits.lost = true,
             Err(error) => {
-                measured.note(error);
+                measured.note(&error);
                 waits.lost = true;
             }
         }

@@ -99,13 +99,13 @@ fn receive(mut stream: TcpStream, wait: Duration, measured: &mut Measured) -> Re
             }
             Err(error) if is_pause(&error) && deadline.slice().is_some() => {}
             Err(error) => {
-                measured.note(format!("after {total} bytes: {error}"));
+                measured.note(&format!("after {total} bytes: {error}"));
                 break;
             }
         }
     }
     if good != total {
-        measured.note(format!("the bytes differ from number {good} on"));
+        measured.note(&format!("the bytes differ from number {good} on"));
     }
     Ok(u64::try_from(good)?)
 }

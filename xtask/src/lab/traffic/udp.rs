@@ -44,7 +44,7 @@ pub(super) fn measure(pair: &Pair<'_>, kind: Kind, wait: Duration, measured: &mu
         let start = Instant::now();
         measured.sent += 1;
         if let Err(error) = client.send(&payload) {
-            measured.note(error);
+            measured.note(&error);
             there.lost = true;
             continue;
         }
@@ -54,7 +54,11 @@ pub(super) fn measure(pair: &Pair<'_>, kind: Kind, wait: Duration, measured: &mu
             continue;
         };
         if from.ip() != pair.source() {
-            measured.note(format!("it came from {} instead of {}", from.ip(), pair.source()));
+            measured.note(&format!(
+                "it came from {} instead of {}",
+                from.ip(),
+                pair.source()
+            ));
             continue;
         }
         measured.received += 1;
