@@ -37,7 +37,8 @@ use crate::{progress, workspace};
 /// Join hosts and pods in network namespaces by real agents, send traffic between all of them, and show what the
 /// underlay saw.
 ///
-/// Exits with 0 when everything arrived and nothing went bare. Sent and received are packets in JSON, bytes for TCP.
+/// Exits with 0 when everything arrived and nothing went bare, with 1 when not, with 125 when it could not be run to its
+/// end. Sent and received are packets in JSON, bytes for TCP.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask lab\n  cargo xtask lab --underlay ipv6 --encapsulation vxlan\n  \
@@ -107,10 +108,23 @@ impl Args {
     }
 }
 
+/// Exit code of a lab that could not be run to its end: no answer to whether the dataplane works.
+const NOT_RUN: u8 = 125;
+
 /// Sets up what is missing, builds the agent, and runs the lab here or in a virtual machine.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    match place_and_run(args) {
+        Ok(code) => Ok(ExitCode::from(code)),
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            Ok(ExitCode::from(NOT_RUN))
+        }
+    }
+}
+
+fn place_and_run(args: &Args) -> Result<u8> {
     if let Some(adit) = &args.adit {
-        return stage::run(args, adit);
+        return stage::run(args, adit).map(verdict);
     }
     setup::ensure(&[Need::Build, Need::Lab])?;
     let adit = workspace::adit()?;
@@ -120,19 +134,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => match probe::obstacle(&encapsulations)? {
             None => {
                 progress::say("on this machine's own kernel");
-                return stage::run(args, &adit);
+                return stage::run(args, &adit).map(verdict);
             }
             Some(why) => {
                 let kernel = KernelName::default();
+                let name = kernel.name();
                 progress::say(format_args!(
-                    "not on this machine: {why}; in a virtual machine, on {}",
-                    kernel.name()
+                    "not on this machine: {why}; in a virtual machine, on {name}"
                 ));
                 kernel
             }
         },
     };
-    guest::run(args, kernel, &adit).map(ExitCode::from)
+    guest::run(args, kernel, &adit)
+}
+
+fn verdict(good: bool) -> u8 {
+    u8::from(!good)
 }
 
 /// Does standard output end on a terminal whose user wants colours (<https://no-color.org>)?

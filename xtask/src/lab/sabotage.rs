@@ -1,5 +1,4 @@
 //! Breaks one thing on a host whose agent is gone, by other people's tools, so that the lab must fail.
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use super::netns::{self, NetNs};
+use super::netns::NetNs;
 use super::site;
 use crate::{child, host};
 
@@ -19,9 +18,9 @@ const EGRESS_LINK: &str = "adit0-egress";
 const CLASS_VNI: usize = 4;
 const CLASS_ENCAPSULATION: usize = 14;
 const FOREIGN_VNI: u32 = 0x0c_d117;
-/// A target's kind is in its two upper bits; this one says that the node carries the prefix itself.
-const TARGET_KIND: u8 = 0xc0;
-const TARGET_LOCAL: u8 = 0xc0;
+/// Where a target's kind is, and the kind that says that the node carries the prefix itself.
+const TARGET_SHIFT: u32 = 30;
+const TARGET_LOCAL: u32 = 3;
 
 /// What to break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -73,7 +72,7 @@ fn detach(pins: &Path, namespace: &NetNs) -> Result<()> {
 
 fn change_vni(maps: &Path) -> Result<()> {
     let map = maps.join("adit_classes");
-    let mut script = String::new();
+    let mut changed = false;
     for Entry { key, mut value } in dump(&map)? {
         if value
             .get(CLASS_ENCAPSULATION)
@@ -82,33 +81,31 @@ fn change_vni(maps: &Path) -> Result<()> {
             continue;
         }
         value[CLASS_VNI..CLASS_VNI + 4].copy_from_slice(&FOREIGN_VNI.to_ne_bytes());
-        let (key, value) = (hex(&key), hex(&value));
-        let _ = writeln!(
-            script,
-            "map update pinned {} key hex {key} value hex {value}",
-            map.display()
-        );
+        let key_and_value = [hex("key", &key), hex("value", &value)].concat();
+        bpftool("update", &map, &key_and_value)?;
+        changed = true;
     }
-    run(&script, "no class in use")
+    if !changed {
+        bail!("no class is in use in {}: nothing to break", map.display());
+    }
+    Ok(())
 }
 
 fn delete_prefixes(maps: &Path) -> Result<()> {
-    let mut script = String::new();
-    for name in ["adit_prefixes4", "adit_prefixes6"] {
-        let map = maps.join(name);
+    let mut changed = false;
+    for map in ["adit_prefixes4", "adit_prefixes6"].map(|name| maps.join(name)) {
         for Entry { key, value } in dump(&map)? {
             let target = u32::from_ne_bytes(value.as_slice().try_into().context("a target of four bytes")?);
-            if target.to_be_bytes()[0] & TARGET_KIND != TARGET_LOCAL {
-                let _ = writeln!(
-                    script,
-                    "map delete pinned {} key hex {}",
-                    map.display(),
-                    hex(&key)
-                );
+            if target >> TARGET_SHIFT != TARGET_LOCAL {
+                bpftool("delete", &map, &hex("key", &key))?;
+                changed = true;
             }
         }
     }
-    run(&script, "no prefix of a peer")
+    if !changed {
+        bail!("no prefix of a peer in {}: nothing to break", maps.display());
+    }
+    Ok(())
 }
 
 /// An entry of a map.
@@ -119,12 +116,8 @@ struct Entry {
 }
 
 fn dump(map: &Path) -> Result<Vec<Entry>> {
-    let output = child::run(
-        Command::new(bpftool()?)
-            .args(["--json", "map", "dump", "pinned"])
-            .arg(map),
-    )?;
-    parse(&output.stdout).with_context(|| format!("bpftool's dump of {}", map.display()))
+    let json = bpftool("dump", map, &[])?;
+    parse(&json).with_context(|| format!("bpftool's dump of {}", map.display()))
 }
 
 fn parse(json: &[u8]) -> Result<Vec<Entry>> {
@@ -148,20 +141,24 @@ fn parse(json: &[u8]) -> Result<Vec<Entry>> {
         .collect()
 }
 
-fn run(script: &str, nothing: &str) -> Result<()> {
-    if script.is_empty() {
-        bail!("{nothing} in the maps: nothing to break");
-    }
-    netns::feed(Command::new(bpftool()?).args(["batch", "file", "-"]), script)
+/// `bpftool map WHAT pinned MAP WORDS`. Not its batch mode: that fails on standard input even when all went well.
+fn bpftool(what: &str, map: &Path, words: &[String]) -> Result<Vec<u8>> {
+    let program = host::find_program("bpftool").context("no `bpftool`: run `cargo xtask setup`")?;
+    let mut command = Command::new(program);
+    command
+        .args(["--json", "map", what, "pinned"])
+        .arg(map)
+        .args(words);
+    Ok(child::run(&mut command)?.stdout)
 }
 
-fn bpftool() -> Result<std::path::PathBuf> {
-    host::find_program("bpftool").context("no `bpftool`: run `cargo xtask setup`")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    bytes.join(" ")
+/// The name and the bytes, as bpftool reads them.
+fn hex(name: &str, bytes: &[u8]) -> Vec<String> {
+    let bytes = bytes.iter().map(|byte| format!("{byte:02x}"));
+    [name.to_owned(), "hex".to_owned()]
+        .into_iter()
+        .chain(bytes)
+        .collect()
 }
 
 #[cfg(test)]
@@ -181,6 +178,6 @@ mod tests {
 
     #[test]
     fn bytes_are_written_as_bpftool_reads_them() {
-        assert_eq!(hex(&[0, 10, 255]), "00 0a ff");
+        assert_eq!(hex("key", &[0, 10, 255]), ["key", "hex", "00", "0a", "ff"]);
     }
 }

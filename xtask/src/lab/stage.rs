@@ -2,7 +2,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -43,8 +42,8 @@ impl Waits {
     }
 }
 
-/// Runs it; fails when anything was lost, or went bare.
-pub(super) fn run(args: &Args, adit: &Path) -> Result<ExitCode> {
+/// Runs it; returns whether everything arrived and nothing went bare.
+pub(super) fn run(args: &Args, adit: &Path) -> Result<bool> {
     interrupt::watch()?;
     let topology = Topology::new(args.nodes, args.underlay);
     say(format_args!(
@@ -65,14 +64,14 @@ pub(super) fn run(args: &Args, adit: &Path) -> Result<ExitCode> {
     if !matches!(result, Ok(true)) && !interrupt::happened() {
         agent::show_logs(&site.topology.nodes);
     }
-    if let Err(error) = &result {
-        eprintln!("Error: {error:#}");
-    }
     if args.hold && !interrupt::happened() {
+        if let Err(error) = &result {
+            eprintln!("Error: {error:#}");
+        }
         hold::hold(&site, adit)?;
     }
     agent::stop(std::mem::take(&mut stage.agents), stage.waits.agent);
-    Ok(ExitCode::from(u8::from(!matches!(result, Ok(true)))))
+    result
 }
 
 /// Who talks, by the order of the nodes.

@@ -24,7 +24,7 @@ use super::topology::Family;
 /// Packets that a cell sends, TCP excepted.
 const ROUNDS: u16 = 3;
 /// Cells that are under way at the same time.
-const WORKERS: usize = 32;
+const WORKERS: usize = 96;
 
 /// A kind of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
