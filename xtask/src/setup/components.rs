@@ -12,14 +12,13 @@ const COMPONENTS: [(&str, &str); 2] = [("rustfmt", "cargo-fmt"), ("clippy", "car
 
 /// Those that the running cargo's toolchain lacks.
 pub(super) fn missing() -> Vec<&'static str> {
-    // rustup's proxies are on the PATH whether or not the component is there: look beside the real cargo.
-    let beside = env::var_os("CARGO").and_then(|cargo| Some(Path::new(&cargo).parent()?.to_owned()));
-    let rustup = host::find_program("rustup").is_some();
+    // rustup's proxies are on the PATH whether or not the component is there: look beside the real cargo, if known.
+    let cargo = env::var_os("CARGO");
+    let beside = cargo.as_ref().and_then(|cargo| Path::new(cargo).parent());
+    let proxies = beside.is_some() && host::find_program("rustup").is_some();
     let present = |program: &str| {
-        beside
-            .as_ref()
-            .is_some_and(|dir| host::is_executable(&dir.join(program)))
-            || !rustup && host::find_program(program).is_some()
+        beside.is_some_and(|dir| host::is_executable(&dir.join(program)))
+            || !proxies && host::find_program(program).is_some()
     };
     COMPONENTS
         .iter()
