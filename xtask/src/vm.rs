@@ -3,6 +3,7 @@
 //! The guest sees the host's root read-only under an overlay, with a fresh /tmp and /run. Each run has two threads
 //! beside the caller's, which copy the command's output; they end with QEMU, which ends with the caller's thread.
 mod accel;
+mod attempt;
 mod boot;
 mod cpio;
 mod fetch;
@@ -14,27 +15,20 @@ mod terminal;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Read, Write};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 
 use self::accel::{Accel, Choice};
-use self::boot::Boot;
+use self::attempt::Attempt;
 use self::initrd::Plan;
 pub use self::kernel::KernelName;
-use self::qemu::{Event, Events, Machine, Qemu};
-use self::terminal::RawTerminal;
 use crate::setup::{self, Need};
-use crate::{child, progress, workspace};
+use crate::{progress, workspace};
 
-/// A guest on KVM that is silent for so long never speaks.
-const KVM_TRIAL: Duration = Duration::from_secs(8);
-/// Emulated boots take seconds; a busy machine may take many times that.
-const BOOT: Duration = Duration::from_secs(180);
 /// What a guest has unless told otherwise.
 const MEMORY_MIB: u32 = 2048;
 /// Variables that the guest gets from the host, beside those that start with `ADIT_`.
@@ -279,132 +273,6 @@ fn hidden(mut dirs: Vec<PathBuf>) -> Vec<PathBuf> {
     dirs
 }
 
-/// One boot.
-struct Attempt<'a> {
-    request: &'a VmRequest,
-    boot: &'a Boot,
-    initrd: &'a std::fs::File,
-    accel: Accel,
-}
-
-impl Attempt<'_> {
-    /// `Ok(None)`: this was a trial of KVM, and the guest stayed silent.
-    fn run(&self, trial: bool) -> Result<Option<Outcome>> {
-        let terminal = self.request.output == Output::Terminal;
-        let started = Instant::now();
-        let qemu = Qemu::start(&Machine {
-            accel: self.accel,
-            boot: self.boot,
-            initrd: self.initrd,
-            memory_mib: self.request.memory_mib,
-            artifacts: self.request.artifacts.as_deref(),
-            terminal,
-        })?;
-        let mut events = Events::new(qemu.control.try_clone()?);
-        let output = self.copy(qemu.output.try_clone()?, io::stdout());
-        let errors = self.copy(qemu.errors.try_clone()?, io::stderr());
-
-        if trial {
-            let spoke = events.next(Some(started + KVM_TRIAL));
-            if !matches!(spoke, Ok(Some(Event::Init))) {
-                return Ok(None);
-            }
-            accel::remember(Accel::Kvm)?;
-        }
-        let raw = if terminal {
-            Some(RawTerminal::enter()?)
-        } else {
-            None
-        };
-        if terminal {
-            terminal::pass_input(qemu.output.try_clone()?)?;
-        }
-        let ended = self.follow(&mut events, started);
-        drop(raw);
-
-        // The guest's last write was through before it told its exit code: after this, all of it can be read.
-        let console = qemu.stop();
-        let collect =
-            |copier: thread::JoinHandle<Vec<u8>>| copier.join().map_err(|_| anyhow!("copying output failed"));
-        let (stdout, stderr) = (collect(output)?, collect(errors)?);
-        match ended {
-            Ok(code) => Ok(Some(Outcome { code, stdout, stderr })),
-            Err(error) => Err(explain(&error, &console)),
-        }
-    }
-
-    /// Waits for the command's end.
-    fn follow(&self, events: &mut Events, started: Instant) -> Result<u8> {
-        let mut deadline = Some(started + BOOT);
-        let mut ready = false;
-        loop {
-            let event = match events.next(deadline) {
-                Ok(event) => event,
-                Err(error) if error.kind() != io::ErrorKind::TimedOut => {
-                    return Err(error).context("the control port");
-                }
-                Err(_) if ready => {
-                    let limit = self.request.timeout.unwrap_or_default();
-                    bail!("the command did not end within {} s", limit.as_secs());
-                }
-                Err(_) => bail!("the guest did not boot within {} s", BOOT.as_secs()),
-            };
-            match event {
-                Some(Event::Init) => {}
-                Some(Event::Ready(uptime)) => {
-                    ready = true;
-                    deadline = self.request.timeout.map(|limit| Instant::now() + limit);
-                    let waited = started.elapsed().as_secs_f64();
-                    progress::say(format_args!(
-                        "up after {waited:.1} s (the guest counts {uptime:.1} s)"
-                    ));
-                }
-                Some(Event::Exit(code)) => return Ok(code),
-                Some(Event::Failed(why)) => bail!("the guest could not be set up: {why}"),
-                None => bail!("the guest ended before the command did"),
-            }
-        }
-    }
-
-    /// Copies a stream to its end, and returns what is to be captured.
-    fn copy(
-        &self,
-        mut from: impl Read + Send + 'static,
-        mut to: impl Write + Send + 'static,
-    ) -> thread::JoinHandle<Vec<u8>> {
-        let (mut streams, captures) = (self.request.output.streams(), self.request.output.captures());
-        thread::spawn(move || {
-            let mut captured = Vec::new();
-            let mut buffer = vec![0; 64 * 1024];
-            while let Ok(count @ 1..) = from.read(&mut buffer) {
-                let data = &buffer[..count];
-                // Whoever stopped reading our output must not stop the command.
-                streams = streams && to.write_all(data).and_then(|()| to.flush()).is_ok();
-                if captures {
-                    captured.extend(data);
-                }
-            }
-            captured
-        })
-    }
-}
-
-/// Adds the console's end, and says so if that shows a panic.
-fn explain(error: &anyhow::Error, console: &str) -> anyhow::Error {
-    let what = match console
-        .lines()
-        .rev()
-        .find_map(|line| line.split_once("Kernel panic - "))
-    {
-        Some((_, panic)) => format!("the guest's kernel panicked ({panic})"),
-        None => format!("{error:#}"),
-    };
-    anyhow!(
-        "{what}; its console ended with:\n{}",
-        child::tail(console.as_bytes(), 40)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,14 +292,5 @@ mod tests {
             hidden(dirs.into()),
             ["/run/b", "/tmp/a", "/tmp/ab"].map(PathBuf::from)
         );
-    }
-
-    #[test]
-    fn a_panic_is_what_the_error_starts_with() {
-        let console = "[1.0] fine\n[2.0] Kernel panic - not syncing: sysrq triggered crash\n[2.1] CPU: 0\n";
-        let error = explain(&anyhow!("the guest ended"), console).to_string();
-        assert!(error.starts_with("the guest's kernel panicked (not syncing: sysrq triggered crash)"));
-        assert!(error.contains("CPU: 0"));
-        assert!(explain(&anyhow!("hung"), "").to_string().starts_with("hung"));
     }
 }

@@ -8,8 +8,10 @@ read -r up rest </proc/uptime
 echo "ready $up" >&8
 
 if [ $TERMINAL = yes ]; then
-    $b stty rows $ROWS cols $COLUMNS </dev/hvc0
-    $b setsid -c /bin/sh ./command </dev/hvc0 >/dev/hvc0 2>&1 8>&-
+    # The terminal forgets its size when nobody has it open.
+    exec 7<>/dev/hvc0
+    $b stty rows $ROWS cols $COLUMNS <&7
+    $b setsid -c /bin/sh ./command <&7 >&7 2>&1 7>&- 8>&-
     code=$?
     $b sleep 0.1
 else

@@ -1,0 +1,159 @@
+//! One boot from QEMU's start to its end: follows what the guest says, and copies what the command prints.
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use super::accel::{self, Accel};
+use super::boot::Boot;
+use super::qemu::{Event, Events, Machine, Qemu};
+use super::terminal::{self, RawTerminal};
+use super::{Outcome, Output, VmRequest};
+use crate::{child, progress};
+
+/// A guest on KVM that is silent for so long never speaks.
+const KVM_TRIAL: Duration = Duration::from_secs(8);
+/// Emulated boots take seconds; a busy machine may take many times that.
+const BOOT: Duration = Duration::from_secs(180);
+
+/// One boot.
+pub(super) struct Attempt<'a> {
+    pub(super) request: &'a VmRequest,
+    pub(super) boot: &'a Boot,
+    pub(super) initrd: &'a File,
+    pub(super) accel: Accel,
+}
+
+impl Attempt<'_> {
+    /// `Ok(None)`: this was a trial of KVM, and the guest stayed silent.
+    pub(super) fn run(&self, trial: bool) -> Result<Option<Outcome>> {
+        let terminal = self.request.output == Output::Terminal;
+        let started = Instant::now();
+        let qemu = Qemu::start(&Machine {
+            accel: self.accel,
+            boot: self.boot,
+            initrd: self.initrd,
+            memory_mib: self.request.memory_mib,
+            artifacts: self.request.artifacts.as_deref(),
+            terminal,
+        })?;
+        let mut events = Events::new(qemu.control.try_clone()?);
+        let output = self.copy(qemu.output.try_clone()?, io::stdout());
+        let errors = self.copy(qemu.errors.try_clone()?, io::stderr());
+
+        if trial {
+            let spoke = events.next(Some(started + KVM_TRIAL));
+            if !matches!(spoke, Ok(Some(Event::Init))) {
+                return Ok(None);
+            }
+            accel::remember(Accel::Kvm)?;
+        }
+        let raw = if terminal {
+            Some(RawTerminal::enter()?)
+        } else {
+            None
+        };
+        if terminal {
+            terminal::pass_input(qemu.output.try_clone()?)?;
+        }
+        let ended = self.follow(&mut events, started);
+        drop(raw);
+
+        // The guest's last write was through before it told its exit code: after this, all of it can be read.
+        let console = qemu.stop();
+        let collect =
+            |copier: thread::JoinHandle<Vec<u8>>| copier.join().map_err(|_| anyhow!("copying output failed"));
+        let (stdout, stderr) = (collect(output)?, collect(errors)?);
+        match ended {
+            Ok(code) => Ok(Some(Outcome { code, stdout, stderr })),
+            Err(error) => Err(explain(&error, &console)),
+        }
+    }
+
+    /// Waits for the command's end.
+    fn follow(&self, events: &mut Events, started: Instant) -> Result<u8> {
+        let mut deadline = Some(started + BOOT);
+        let mut ready = false;
+        loop {
+            let event = match events.next(deadline) {
+                Ok(event) => event,
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => {
+                    return Err(error).context("the control port");
+                }
+                Err(_) if ready => {
+                    let limit = self.request.timeout.unwrap_or_default();
+                    bail!("the command did not end within {} s", limit.as_secs());
+                }
+                Err(_) => bail!("the guest did not boot within {} s", BOOT.as_secs()),
+            };
+            match event {
+                Some(Event::Init) => {}
+                Some(Event::Ready(uptime)) => {
+                    ready = true;
+                    deadline = self.request.timeout.map(|limit| Instant::now() + limit);
+                    let waited = started.elapsed().as_secs_f64();
+                    progress::say(format_args!(
+                        "up after {waited:.1} s (the guest counts {uptime:.1} s)"
+                    ));
+                }
+                Some(Event::Exit(code)) => return Ok(code),
+                Some(Event::Failed(why)) => bail!("the guest could not be set up: {why}"),
+                None => bail!("the guest ended before the command did"),
+            }
+        }
+    }
+
+    /// Copies a stream to its end, and returns what is to be captured.
+    fn copy(
+        &self,
+        mut from: impl Read + Send + 'static,
+        mut to: impl Write + Send + 'static,
+    ) -> thread::JoinHandle<Vec<u8>> {
+        let (mut streams, captures) = (self.request.output.streams(), self.request.output.captures());
+        thread::spawn(move || {
+            let mut captured = Vec::new();
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                let data = &buffer[..count];
+                // Whoever stopped reading our output must not stop the command.
+                streams = streams && to.write_all(data).and_then(|()| to.flush()).is_ok();
+                if captures {
+                    captured.extend(data);
+                }
+            }
+            captured
+        })
+    }
+}
+
+/// Adds the console's end, and says so if that shows a panic.
+fn explain(error: &anyhow::Error, console: &str) -> anyhow::Error {
+    let what = match console
+        .lines()
+        .rev()
+        .find_map(|line| line.split_once("Kernel panic - "))
+    {
+        Some((_, panic)) => format!("the guest's kernel panicked ({panic})"),
+        None => format!("{error:#}"),
+    };
+    anyhow!(
+        "{what}; its console ended with:\n{}",
+        child::tail(console.as_bytes(), 40)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_what_the_error_starts_with() {
+        let console = "[1.0] fine\n[2.0] Kernel panic - not syncing: sysrq triggered crash\n[2.1] CPU: 0\n";
+        let error = explain(&anyhow!("the guest ended"), console).to_string();
+        assert!(error.starts_with("the guest's kernel panicked (not syncing: sysrq triggered crash)"));
+        assert!(error.contains("CPU: 0"));
+        assert!(explain(&anyhow!("hung"), "").to_string().starts_with("hung"));
+    }
+}
