@@ -1,13 +1,22 @@
 //! The harness that the tests in `tests/tests` share.
 
+pub mod agent;
 pub mod bpf;
 pub mod bpffs;
+pub mod capture;
 pub mod frame;
 pub mod kernel;
 pub mod netns;
+pub mod overlay;
 pub mod random;
+pub mod snapshot;
+pub mod topology;
+pub mod traffic;
 pub mod wire;
 
+pub use agent::Agent;
 pub use bpffs::Bpffs;
 pub use kernel::require_module;
 pub use netns::NetNs;
+pub use overlay::Overlay;
+pub use topology::Topology;

@@ -1,10 +1,11 @@
 //! Network namespaces of a test's own.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::panic;
 use std::path::PathBuf;
-use std::process::{self, Command};
+use std::process::{self, Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -64,6 +65,37 @@ impl NetNs {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "ip {words}: {errors}");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs `ip` inside once for all of these lines, each one command's words.
+    ///
+    /// # Panics
+    /// When one fails.
+    pub fn ip_batch(&self, lines: &str) {
+        let run = || {
+            let mut child = Command::new("ip")
+                .args(["-batch", "-"])
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            let mut input = child.stdin.take().expect("it is piped");
+            input.write_all(lines.as_bytes())?;
+            drop(input);
+            child.wait_with_output()
+        };
+        let output = self.enter(run).expect("iproute2 is installed");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip -batch: {errors}{lines}");
+    }
+
+    /// Sets one of its settings, named as below `/proc/sys`.
+    ///
+    /// # Panics
+    /// When it can't be set.
+    pub fn sysctl(&self, name: &str, value: &str) {
+        let path = format!("/proc/sys/{name}");
+        self.enter(|| fs::write(&path, value))
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
     /// A path that names it for this process's children, as in `ip link set DEV netns PATH`.

@@ -1,0 +1,318 @@
+//! The real `adit` binary in a host's namespace, with places of its own.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dataplane_user::control;
+use dataplane_user::status::Status;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::topology::{Host, Topology};
+use crate::{Bpffs, NetNs};
+
+/// How long anything may take: three seconds, times twenty for emulated machines.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at something that is waited for.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// A node's agent: its places, and the process while it runs. When a test fails, its log is printed.
+pub struct Agent<'a> {
+    host: &'a Host,
+    directory: TempDir,
+    bpffs: Bpffs,
+    child: Option<Child>,
+}
+
+/// What a command printed, and its exit code.
+#[derive(Debug)]
+pub struct Printed {
+    /// The exit code; -1 for a signal.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl<'a> Agent<'a> {
+    /// Places for a host's agent, which does not run yet, with these manifests.
+    ///
+    /// # Panics
+    /// When they can't be made.
+    #[must_use]
+    pub fn new(host: &'a Host, manifests: &str) -> Agent<'a> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(directory.path().join("manifests")).expect("a directory in ours");
+        let agent = Agent {
+            host,
+            directory,
+            bpffs: Bpffs::new(),
+            child: None,
+        };
+        agent.write(manifests);
+        agent
+    }
+
+    /// Starts one that passes over the kernel every second, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn started(host: &'a Host, manifests: &str) -> Agent<'a> {
+        let mut agent = Agent::new(host, manifests);
+        agent.start();
+        agent.ready();
+        agent
+    }
+
+    /// Replaces the manifests at once, as a rename does.
+    ///
+    /// # Panics
+    /// When they can't be written.
+    pub fn write(&self, manifests: &str) {
+        let new = self.manifests().join(".new");
+        fs::write(&new, manifests).expect("manifests are written");
+        fs::rename(new, self.manifests().join("all.yaml")).expect("manifests are renamed");
+    }
+
+    /// The directory of its manifests; the file in it is `all.yaml`.
+    #[must_use]
+    pub fn manifests(&self) -> PathBuf {
+        self.directory.path().join("manifests")
+    }
+
+    /// Its run directory.
+    #[must_use]
+    pub fn run_directory(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
+    /// Its directory of pinned maps and links.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.bpffs.path()
+    }
+
+    /// Its host.
+    #[must_use]
+    pub fn host(&self) -> &'a Host {
+        self.host
+    }
+
+    fn netns(&self) -> &'a NetNs {
+        &self.host.netns
+    }
+
+    /// Starts it, with a pass every second; does not wait.
+    ///
+    /// # Panics
+    /// When it can't be started, or runs.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let mut log = File::options();
+        let log = log.create(true).append(true).open(self.log_path());
+        let mut log = log.expect("a file in our directory");
+        writeln!(log, "--- start").expect("a file in our directory");
+        let mut command = self.adit();
+        command
+            .args([
+                "run",
+                "--resync",
+                "1",
+                "--log",
+                "debug",
+                "--node",
+                self.host.name,
+                "-f",
+            ])
+            .arg(self.manifests())
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().expect("a descriptor"))
+            .stdout(log);
+        let child = self.netns().enter(|| command.spawn());
+        self.child = Some(child.unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
+    }
+
+    /// Waits by `adit status --wait` until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    pub fn ready(&self) {
+        let printed = self.run(&["status", "--wait", "--timeout", "60"]);
+        assert_eq!(printed.code, 0, "{printed:?}");
+    }
+
+    /// What it says of itself, over its socket.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self) -> Result<Status, control::ControlError> {
+        let run_directory = self.run_directory();
+        self.netns().run(async || control::status(&run_directory).await)
+    }
+
+    /// Waits until its status is as wanted.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    pub fn wait(&self, wanted: &str, is: impl Fn(&Status) -> bool) -> Status {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if let Ok(status) = &status
+                && is(status)
+            {
+                return status.clone();
+            }
+            assert!(Instant::now() < deadline, "not {wanted}: {status:#?}");
+            thread::sleep(GLANCE);
+        }
+    }
+
+    /// Waits for the end of a pass that began after now, and gives its status.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn next_pass(&self) -> Status {
+        let now = self.wait("answering", |_| true).pass.number;
+        // The next one may have begun already.
+        self.wait("passing", |status| status.pass.number >= now + 2)
+    }
+
+    /// Runs `adit` with these words and this agent's places.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn run(&self, words: &[&str]) -> Printed {
+        let mut command = self.adit();
+        command.args(words);
+        let output = self.netns().enter(|| command.output());
+        let output = output.unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+        Printed {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs `adit plan` on its manifests, with further words.
+    pub fn plan(&self, words: &[&str]) -> Printed {
+        let manifests = self.manifests();
+        let manifests = manifests.to_str().expect("our directory's name is UTF-8");
+        let mut all = vec!["plan", "--node", self.host.name, "-f", manifests];
+        all.extend(words);
+        self.run(&all)
+    }
+
+    /// Ends it by SIGKILL.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    /// Ends it by SIGTERM.
+    ///
+    /// # Panics
+    /// When it does not run, or ends otherwise than well.
+    pub fn stop(&mut self) {
+        let status = self.end(Signal::SIGTERM);
+        assert!(status.success(), "{status}");
+    }
+
+    /// Sends it a signal to end by, and waits for that.
+    fn end(&mut self, signal: Signal) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        kill(pid(&child), signal).expect("a child that is not waited for yet is there");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().expect("it is our child") {
+                return status;
+            }
+            if Instant::now() > deadline {
+                self.child = Some(child);
+                panic!("{signal} does not end it");
+            }
+            thread::sleep(GLANCE);
+        }
+    }
+
+    /// All that it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    fn adit(&self) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .arg("--state-dir")
+            .arg(self.directory.path().join("state"))
+            .arg("--run-dir")
+            .arg(self.run_directory())
+            .arg("--bpffs")
+            .arg(self.pins());
+        command
+    }
+}
+
+/// Starts an agent on each host with the same manifests, and waits until all are ready.
+///
+/// # Panics
+/// When one does not become ready.
+#[must_use]
+pub fn start_all<'a>(topology: &'a Topology, manifests: &str) -> Vec<Agent<'a>> {
+    let hosts = topology.hosts.iter();
+    let mut agents = hosts.map(|host| Agent::new(host, manifests)).collect::<Vec<_>>();
+    agents.iter_mut().for_each(Agent::start);
+    agents.iter().for_each(Agent::ready);
+    agents
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ended = child.kill();
+            let _waited = child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("=== the log of node {}'s agent\n{}", self.host.name, self.log());
+        }
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().expect("process ids are positive"))
+}
+
+/// `ADIT_BIN`, else the `adit` of the build that this test is of.
+///
+/// # Panics
+/// When neither is there.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(path) = env::var_os("ADIT_BIN") {
+        return path.into();
+    }
+    let test = env::current_exe().expect("/proc is mounted");
+    // target/debug/deps/TEST
+    let adit = test
+        .parent()
+        .and_then(Path::parent)
+        .map(|build| build.join("adit"));
+    adit.filter(|adit| adit.exists())
+        .expect("adit is built beside the tests (cargo build), or named by ADIT_BIN")
+}

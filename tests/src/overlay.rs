@@ -1,0 +1,106 @@
+//! The manifests of an overlay network over a topology's hosts.
+
+use std::fmt::Write as _;
+
+use dataplane_user::net::Family;
+
+use crate::topology::{Host, Topology};
+
+/// What the manifests say; [`Overlay::new`] has all hosts in one network.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    /// The network's encapsulation.
+    pub encapsulation: &'static str,
+    /// The underlay's family.
+    pub underlay: Family,
+    /// The network's VNI.
+    pub vni: u32,
+    /// Further lines of the network's spec, such as `mtu: 1300`.
+    pub network: Vec<&'static str>,
+    /// The hosts that are in it, by their names.
+    pub members: Vec<&'static str>,
+    /// The members that carry the shared prefixes.
+    pub shared: Vec<&'static str>,
+    /// The encapsulation that a member wants of its links.
+    pub wishes: Vec<(&'static str, &'static str)>,
+}
+
+impl Overlay {
+    /// All hosts in one network.
+    #[must_use]
+    pub fn new(topology: &Topology, encapsulation: &'static str) -> Overlay {
+        Overlay {
+            encapsulation,
+            underlay: Family::Ipv4,
+            vni: 4711,
+            network: Vec::new(),
+            members: topology.hosts.iter().map(|host| host.name).collect(),
+            shared: Vec::new(),
+            wishes: Vec::new(),
+        }
+    }
+
+    /// The manifests.
+    #[must_use]
+    pub fn manifests(&self, topology: &Topology) -> String {
+        let family = name(self.underlay);
+        let mut text = format!(
+            "apiVersion: adit.dev/v1alpha1
+kind: TunnelNetwork
+metadata: {{name: net}}
+spec:
+  prefixes: [10.0.0.0/8, \"fd00::/16\"]
+  encapsulation: {}
+  underlayFamily: {family}
+  vni: {}
+",
+            self.encapsulation, self.vni
+        );
+        for line in &self.network {
+            writeln!(text, "  {line}").expect("a string grows");
+        }
+        let members = topology
+            .hosts
+            .iter()
+            .filter(|host| self.members.contains(&host.name));
+        members.for_each(|host| text.push_str(&self.node(host)));
+        text
+    }
+
+    fn node(&self, host: &Host) -> String {
+        let mut prefixes = host.prefixes().to_vec();
+        if self.shared.contains(&host.name) {
+            prefixes.extend(["10.9.0.0/16".to_owned(), "fd00:9::/32".to_owned()]);
+        }
+        let wish = self.wishes.iter().find(|(name, _)| *name == host.name);
+        let end = host.end();
+        format!(
+            "---
+apiVersion: adit.dev/v1alpha1
+kind: TunnelNode
+metadata: {{name: {}}}
+spec:
+  network: net
+  underlay: {{ipv4: {}, ipv6: \"{}\"}}
+  addresses: [{}, \"{}\"]
+  prefixes: [\"{}\"]
+{}",
+            host.name,
+            host.underlay(Family::Ipv4),
+            host.underlay(Family::Ipv6),
+            end.address(Family::Ipv4),
+            end.address(Family::Ipv6),
+            prefixes.join("\", \""),
+            wish.map(|(_, wish)| format!("  encapsulation: {wish}\n"))
+                .unwrap_or_default(),
+        )
+    }
+}
+
+/// As manifests say it.
+fn name(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ipv4",
+        Family::Ipv6 => "ipv6",
+    }
+}

@@ -1,0 +1,77 @@
+//! What a namespace holds, as text to be compared byte by byte.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::NetNs;
+
+/// All that `ip` prints of a namespace, and what is in these directories.
+///
+/// # Panics
+/// When something can't be read.
+#[must_use]
+pub fn everything(netns: &NetNs, directories: &[&Path]) -> String {
+    let mut text = String::new();
+    for words in [
+        "-d -j link show",
+        "-j address show",
+        "-d -j route show table all",
+        "-6 -d -j route show table all",
+        "-j rule show",
+        "-6 -j rule show",
+    ] {
+        text.push_str(&format!("ip {words}\n{}\n", netns.ip(words)));
+    }
+    for directory in directories {
+        list(directory, &mut text);
+    }
+    text
+}
+
+/// What nft prints of all tables.
+///
+/// # Panics
+/// When it can't be had.
+#[must_use]
+pub fn ruleset(netns: &NetNs) -> String {
+    run(netns, "nft", "list ruleset")
+}
+
+/// The filters on a device, by clsact.
+///
+/// # Panics
+/// When they can't be read.
+#[must_use]
+pub fn filters(netns: &NetNs, device: &str) -> String {
+    ["ingress", "egress"]
+        .map(|side| run(netns, "tc", &format!("filter show dev {device} {side}")))
+        .concat()
+}
+
+/// Runs a program inside and returns what it prints.
+///
+/// # Panics
+/// When it fails.
+pub fn run(netns: &NetNs, program: &str, words: &str) -> String {
+    let output = netns.enter(|| Command::new(program).args(words.split_whitespace()).output());
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {words}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Lists a directory and those below by name; nothing for one that is not there.
+fn list(directory: &Path, text: &mut String) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    let mut paths = entries
+        .map(|entry| entry.expect("the directory can be read").path())
+        .collect::<Vec<_>>();
+    paths.sort();
+    for path in paths {
+        text.push_str(&format!("{}\n", path.display()));
+        list(&path, text);
+    }
+}

@@ -1,0 +1,300 @@
+//! Traffic between two ends, over real sockets: made in one namespace each, used from anywhere.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use dataplane_user::net::Family;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recvfrom, sendto,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+use crate::NetNs;
+use crate::agent::PATIENCE;
+use crate::topology::End;
+
+/// How long to wait for one answer before asking again.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// An ICMP echo, a small and a large UDP packet and some TCP, there and back.
+///
+/// # Errors
+/// What did not arrive.
+pub fn all(from: End<'_>, to: End<'_>, family: Family) -> Result<()> {
+    let (source, destination) = (from.address(family), to.address(family));
+    let way = || format!("{source} to {destination}");
+    ping(from, to, family).with_context(way)?;
+    udp(from, to, family, 1).with_context(way)?;
+    udp(from, to, family, 1300).with_context(way)?;
+    tcp(from, to, family, 300_000).with_context(way)
+}
+
+/// A UDP packet there, and its echo.
+///
+/// # Errors
+/// When none comes back.
+pub fn udp(from: End<'_>, to: End<'_>, family: Family, payload: usize) -> Result<()> {
+    let server = bound(to.netns, to.address(family))?;
+    let client = bound(from.netns, from.address(family))?;
+    client.connect(server.local_addr()?)?;
+    let packet = vec![0xa5; payload];
+    let mut buffer = [0; 2048];
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        client.send(&packet).context("UDP: send")?;
+        let Some((length, peer)) = unless_late(server.recv_from(&mut buffer))? else {
+            continue;
+        };
+        ensure!(buffer[..length] == packet, "UDP: another packet arrived");
+        ensure!(peer.ip() == from.address(family), "UDP: it came from {peer}");
+        server.send_to(&packet, peer).context("UDP: send back")?;
+        if let Some(length) = unless_late(client.recv(&mut buffer))? {
+            ensure!(buffer[..length] == packet, "UDP: another packet came back");
+            return Ok(());
+        }
+    }
+    bail!("UDP: no answer within {PATIENCE:?}")
+}
+
+/// A TCP connection with so many bytes there and back.
+///
+/// # Errors
+/// When they don't arrive.
+pub fn tcp(from: End<'_>, to: End<'_>, family: Family, bytes: usize) -> Result<()> {
+    let (source, destination) = (from.address(family), to.address(family));
+    let listener = to.netns.enter(|| TcpListener::bind((destination, 0)))?;
+    let server_address = listener.local_addr()?;
+    let connect = || TcpStream::connect_timeout(&server_address, PATIENCE);
+    let mut client = from.netns.enter(connect).context("TCP: connect")?;
+    ensure!(client.local_addr()?.ip() == source, "TCP: not from {source}");
+    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_write_timeout(Some(PATIENCE))?;
+    let (mut server, _) = listener.accept()?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    server.set_write_timeout(Some(PATIENCE))?;
+    let data = (0..bytes).map(|index| index.to_le_bytes()[0]).collect::<Vec<_>>();
+    thread::scope(|scope| {
+        let echo = scope.spawn(move || -> io::Result<()> {
+            let mut received = vec![0; bytes];
+            server.read_exact(&mut received)?;
+            server.write_all(&received)
+        });
+        client.write_all(&data).context("TCP: write")?;
+        let mut back = vec![0; bytes];
+        client.read_exact(&mut back).context("TCP: read")?;
+        echo.join()
+            .expect("the echo does not panic")
+            .context("TCP: echo")?;
+        ensure!(back == data, "TCP: other data came back");
+        Ok(())
+    })
+}
+
+/// An ICMP echo request, and its answer.
+///
+/// # Errors
+/// When none comes back.
+pub fn ping(from: End<'_>, to: End<'_>, family: Family) -> Result<()> {
+    let (source, destination) = (from.address(family), to.address(family));
+    let (address_family, protocol, request, reply, header) = match family {
+        Family::Ipv4 => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0, 20),
+        Family::Ipv6 => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 129, 0),
+    };
+    let open = || socket(address_family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol);
+    let socket = from.netns.enter(open)?;
+    bind(socket.as_raw_fd(), &storage(source))?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 200_000))?;
+    let mut packet = vec![request, 0, 0, 0, 0xad, 0x17, 0, 1];
+    packet.extend([0x5a; 48]);
+    if family == Family::Ipv4 {
+        // The kernel computes the other family's.
+        let sum = checksum(&packet);
+        packet[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    let mut buffer = [0; 2048];
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        sendto(
+            socket.as_raw_fd(),
+            &packet,
+            &storage(destination),
+            MsgFlags::empty(),
+        )
+        .context("ICMP: send")?;
+        let again = Instant::now() + ANSWER;
+        while Instant::now() < again {
+            let length = match recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut buffer) {
+                Ok((length, _)) => length,
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                Err(error) => bail!("ICMP: receive: {error}"),
+            };
+            let answer = buffer[..length].get(header..).unwrap_or_default();
+            if answer.first() == Some(&reply) && answer[4..] == packet[4..] {
+                return Ok(());
+            }
+        }
+    }
+    bail!("ICMP: no answer within {PATIENCE:?}")
+}
+
+/// What the kernel says to a UDP packet, at once or by ICMP; `None` when it says nothing for a second.
+///
+/// # Errors
+/// When the socket can't be had.
+pub fn refusal(from: End<'_>, to: IpAddr) -> Result<Option<Errno>> {
+    let client = bound(from.netns, from.address(Family::of(to)))?;
+    client.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let tried = client
+        .connect((to, 9))
+        .and_then(|()| client.send(b"adit"))
+        .and_then(|_| client.recv(&mut [0; 16]));
+    match tried {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Ok(error.raw_os_error().map(Errno::from_raw)),
+        Ok(_) => bail!("{to} answered"),
+    }
+}
+
+/// A UDP socket of a namespace, with a time-out.
+///
+/// # Errors
+/// The kernel's.
+pub fn bound(netns: &NetNs, address: IpAddr) -> io::Result<UdpSocket> {
+    let socket = netns.enter(|| UdpSocket::bind((address, 0)))?;
+    socket.set_read_timeout(Some(ANSWER))?;
+    Ok(socket)
+}
+
+/// UDP packets with sequence numbers, echoed, every few milliseconds until [`Probes::finish`].
+pub struct Probes {
+    stop: Arc<AtomicBool>,
+    client: JoinHandle<io::Result<Lost>>,
+    server: JoinHandle<io::Result<()>>,
+}
+
+/// How many probes were sent, and how many of them were not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Sent.
+    pub sent: u32,
+    /// Sent, and never answered.
+    pub lost: u32,
+}
+
+impl Probes {
+    /// Starts sending, once a first packet has come through.
+    ///
+    /// # Errors
+    /// When none comes through, or sockets can't be had.
+    pub fn start(from: End<'_>, to: End<'_>, family: Family) -> Result<Probes> {
+        udp(from, to, family, 4)?;
+        let server = bound(to.netns, to.address(family))?;
+        let client = bound(from.netns, from.address(family))?;
+        client.connect(server.local_addr()?)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (client_stop, server_stop) = (stop.clone(), stop.clone());
+        Ok(Probes {
+            stop,
+            client: thread::spawn(move || send_probes(&client, &client_stop)),
+            server: thread::spawn(move || echo(&server, &server_stop)),
+        })
+    }
+
+    /// Waits until so many more have been sent.
+    ///
+    /// # Errors
+    /// When the sockets failed.
+    pub fn finish(self) -> Result<Lost> {
+        self.stop.store(true, Ordering::Release);
+        let lost = self.client.join().expect("the client does not panic")?;
+        self.server.join().expect("the server does not panic")?;
+        Ok(lost)
+    }
+}
+
+fn send_probes(client: &UdpSocket, stop: &AtomicBool) -> io::Result<Lost> {
+    client.set_read_timeout(Some(Duration::from_millis(5)))?;
+    let (mut sent, mut answered) = (0_u32, 0_u32);
+    let mut buffer = [0; 4];
+    // After the last, whatever is under way may still come.
+    let mut last = None;
+    loop {
+        if last.is_none() {
+            // A drop by the program is an error here, and a lost packet.
+            let _dropped = client.send(&sent.to_be_bytes());
+            sent += 1;
+            if stop.load(Ordering::Acquire) {
+                last = Some(Instant::now() + ANSWER);
+            }
+        }
+        if client.recv(&mut buffer).is_ok() {
+            answered += 1;
+        }
+        if answered == sent || last.is_some_and(|last| Instant::now() > last) {
+            if last.is_some() {
+                let lost = sent - answered;
+                return Ok(Lost { sent, lost });
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn echo(server: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
+    server.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let mut buffer = [0; 4];
+    let mut end = None;
+    while end.is_none_or(|end| Instant::now() < end) {
+        match server.recv_from(&mut buffer) {
+            Ok((length, peer)) => {
+                let _dropped = server.send_to(&buffer[..length], peer);
+            }
+            Err(error) if late(&error) => {}
+            Err(error) => return Err(error),
+        }
+        if end.is_none() && stop.load(Ordering::Acquire) {
+            end = Some(Instant::now() + Duration::from_millis(500));
+        }
+    }
+    Ok(())
+}
+
+fn late(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+/// Nothing for a time-out.
+fn unless_late<T>(received: io::Result<T>) -> io::Result<Option<T>> {
+    match received {
+        Ok(received) => Ok(Some(received)),
+        Err(error) if late(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn storage(address: IpAddr) -> SockaddrStorage {
+    SocketAddr::new(address, 0).into()
+}
+
+/// The Internet checksum (RFC 1071) of an even number of bytes.
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes
+        .chunks_exact(2)
+        .map(|word| u16::from_be_bytes([word[0], word[1]]));
+    let mut sum = words.map(u32::from).sum::<u32>();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).expect("it was folded")
+}

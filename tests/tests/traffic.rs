@@ -1,0 +1,200 @@
+//! Traffic between nodes: both inner families over both outer ones, by GENEVE and by VXLAN, from hosts and from pods;
+//! and nothing of it in clear.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, UdpSocket};
+use std::thread;
+use std::time::Instant;
+
+use adit_tests::agent::{PATIENCE, start_all};
+use adit_tests::capture::{Capture, Packet};
+use adit_tests::topology::{Host, SHARED_V4, SHARED_V6};
+use adit_tests::traffic::{self, bound};
+use adit_tests::{Agent, Overlay, Topology, require_module};
+use dataplane_user::net::Family;
+use serde_json::Value;
+
+#[test]
+fn geneve_over_ipv4() {
+    pair("geneve", Family::Ipv4);
+}
+
+#[test]
+fn geneve_over_ipv6() {
+    pair("geneve", Family::Ipv6);
+}
+
+#[test]
+fn vxlan_over_ipv4() {
+    pair("vxlan", Family::Ipv4);
+}
+
+#[test]
+fn vxlan_over_ipv6() {
+    pair("vxlan", Family::Ipv6);
+}
+
+/// Two nodes: everything between the hosts and between the pods, encapsulated as it should be.
+fn pair(encapsulation: &'static str, underlay: Family) {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay {
+        underlay,
+        ..Overlay::new(&topology, encapsulation)
+    };
+    let manifests = overlay.manifests(&topology);
+    let _agents = start_all(&topology, &manifests);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+
+    let capture = Capture::new(&topology.router);
+    for family in Family::BOTH {
+        traffic::all(a.end(), b.end(), family).unwrap();
+        traffic::all(b.pod_end(), a.pod_end(), family).unwrap();
+        traffic::udp(a.end(), b.pod_end(), family, 100).unwrap();
+        traffic::udp(b.end(), a.pod_end(), family, 100).unwrap();
+    }
+    let port = if encapsulation == "geneve" { 6081 } else { 4789 };
+    let ends = [a, b].map(|host| host.underlay(underlay));
+    assert_encapsulated(&capture.packets(), (port, overlay.vni), ends);
+}
+
+/// All UDP is tunnel packets between these two ends, which hold both families, hosts' and pods'; nothing is in clear.
+fn assert_encapsulated(packets: &[Packet], (port, vni): (u16, u32), ends: [IpAddr; 2]) {
+    let leaked = packets
+        .iter()
+        .filter(|packet| packet.is_in_clear())
+        .collect::<Vec<_>>();
+    assert!(leaked.is_empty(), "in clear: {leaked:?}");
+    let mut inner = BTreeSet::new();
+    for packet in packets {
+        let Some(found) = packet.port() else {
+            // Neighbour discovery.
+            assert_eq!(packet.protocol, 58, "{packet:?}");
+            continue;
+        };
+        assert_eq!((found, packet.vni()), (port, Some(vni)), "{packet:?}");
+        assert!(ends.contains(&packet.source), "{packet:?}");
+        assert!(ends.contains(&packet.destination), "{packet:?}");
+        assert_ne!(packet.source, packet.destination);
+        let packet = packet.inner().expect("an Ethernet frame with IP");
+        assert!(
+            packet.is_in_clear(),
+            "from the overlay to the overlay: {packet:?}"
+        );
+        inner.insert((packet.source, packet.family(), packet.protocol));
+    }
+    // Two hosts and two pods; ICMP, UDP and TCP, in both families.
+    let protocols = |family: Family| {
+        if family == Family::Ipv4 {
+            [1, 6, 17]
+        } else {
+            [6, 17, 58]
+        }
+    };
+    for family in Family::BOTH {
+        for protocol in protocols(family) {
+            let sources = inner.iter().filter(|(_, f, p)| (*f, *p) == (family, protocol));
+            assert_eq!(sources.count(), 4, "{family} protocol {protocol}: {inner:?}");
+        }
+    }
+}
+
+/// Three nodes: slots beyond the first, links of two encapsulations, and a prefix that two nodes carry.
+#[test]
+fn three_nodes_and_a_group() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(3);
+    let overlay = Overlay {
+        shared: vec!["b", "c"],
+        wishes: vec![("c", "vxlan")],
+        ..Overlay::new(&topology, "auto")
+    };
+    let agents = start_all(&topology, &overlay.manifests(&topology));
+    let [a, b, c] = &topology.hosts[..] else {
+        unreachable!("there are three");
+    };
+    let capture = Capture::new(&topology.router);
+    for family in Family::BOTH {
+        for (from, to) in [(a, b), (a, c), (b, c)] {
+            traffic::ping(from.end(), to.end(), family).unwrap();
+            traffic::udp(to.pod_end(), from.pod_end(), family, 100).unwrap();
+        }
+    }
+    let ports = capture
+        .packets()
+        .iter()
+        .filter_map(Packet::port)
+        .collect::<BTreeSet<_>>();
+    assert_eq!(ports, BTreeSet::from([6081, 4789]));
+
+    for shared in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
+        flows_reach_both(a, [b, c], shared);
+        let found = json(&agents[0], &["map", "lookup", &shared.to_string(), "-o", "json"]);
+        assert_eq!(found["target"], "group");
+        assert_eq!(found["next_hops"].as_array().unwrap().len(), 2, "{found}");
+    }
+    let stats = json(&agents[0], &["map", "stats", "-o", "json"]);
+    let next_hops = stats["next_hops"].as_array().unwrap();
+    assert!(
+        next_hops
+            .iter()
+            .all(|next_hop| next_hop["packets"].as_u64() > Some(0)),
+        "{stats}"
+    );
+    assert!(
+        next_hops
+            .iter()
+            .any(|next_hop| next_hop["slot"].as_u64() > Some(1)),
+        "{stats}"
+    );
+}
+
+/// Flows to a prefix that two hosts carry reach both, and each flow always the same.
+fn flows_reach_both(from: &Host, to: [&Host; 2], shared: IpAddr) {
+    const PORT: u16 = 7000;
+    let servers = to.map(|host| {
+        let server = host.pod.enter(|| UdpSocket::bind((shared, PORT))).unwrap();
+        server.set_nonblocking(true).unwrap();
+        server
+    });
+    let mut reached = [0; 2];
+    for _ in 0..40 {
+        let from = from.pod_end();
+        let client = bound(from.netns, from.address(Family::of(shared))).unwrap();
+        let send = || {
+            client.send_to(b"adit", (shared, PORT)).unwrap();
+            receiver(&servers)
+        };
+        let server = send();
+        assert_eq!(send(), server, "a flow stays with its next hop");
+        reached[server] += 1;
+    }
+    assert!(reached.iter().all(|&flows| flows > 0), "{shared}: {reached:?}");
+}
+
+/// Which of the servers has a packet.
+fn receiver(servers: &[UdpSocket; 2]) -> usize {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let received = servers
+            .iter()
+            .position(|server| server.recv(&mut [0; 16]).is_ok());
+        if let Some(server) = received {
+            return server;
+        }
+        thread::yield_now();
+    }
+    panic!("neither receives it");
+}
+
+fn json(agent: &Agent<'_>, words: &[&str]) -> Value {
+    let printed = agent.run(words);
+    assert_eq!(printed.code, 0, "{printed:?}");
+    serde_json::from_str(&printed.stdout).unwrap()
+}
