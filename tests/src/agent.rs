@@ -12,6 +12,7 @@ use dataplane_user::control;
 use dataplane_user::status::Status;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::topology::{Host, Topology};
@@ -200,6 +201,16 @@ impl<'a> Agent<'a> {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// The JSON that `adit` prints for these words.
+    ///
+    /// # Panics
+    /// When it fails, or prints something else.
+    pub fn json(&self, words: &[&str]) -> Value {
+        let printed = self.run(&[words, &["-o", "json"]].concat());
+        assert_eq!(printed.code, 0, "{printed:?}");
+        serde_json::from_str(&printed.stdout).expect("it prints JSON")
     }
 
     /// Runs `adit plan` on its manifests, with further words.

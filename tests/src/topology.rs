@@ -15,7 +15,7 @@ use crate::NetNs;
 
 /// The names of the hosts' nodes, in order.
 const NAMES: [&str; 3] = ["a", "b", "c"];
-/// Carried by several hosts: each pod has this address.
+/// Carried by several hosts: see [`Host::take_shared_address`].
 pub const SHARED_V4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 /// See [`SHARED_V4`].
 pub const SHARED_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
@@ -89,8 +89,6 @@ impl Host {
                 address add {v6}/64 dev u0 nodad
                 address add 10.{n}.1.1/24 dev p0
                 address add fd00:{n}:1::1/64 dev p0 nodad
-                route add {SHARED_V4} dev p0
-                route add {SHARED_V6} dev p0
                 route add default via {}
                 route add ::/0 via {}",
             gateway(v4),
@@ -107,12 +105,25 @@ impl Host {
             "link set e0 up
             address add 10.{n}.1.2/24 dev e0
             address add fd00:{n}:1::2/64 dev e0 nodad
-            address add {SHARED_V4}/32 dev e0
-            address add {SHARED_V6}/128 dev e0 nodad
             route add default via 10.{n}.1.1 src 10.{n}.1.2
             route add ::/0 via fd00:{n}:1::1 src fd00:{n}:1::2"
         ));
         host
+    }
+
+    /// Gives its pod the address that several have.
+    ///
+    /// # Panics
+    /// When it has it.
+    pub fn take_shared_address(&self) {
+        self.pod.ip_batch(&format!(
+            "address add {SHARED_V4}/32 dev e0
+            address add {SHARED_V6}/128 dev e0 nodad"
+        ));
+        self.netns.ip_batch(&format!(
+            "route add {SHARED_V4} dev p0
+            route add {SHARED_V6} dev p0"
+        ));
     }
 
     /// Its underlay address.

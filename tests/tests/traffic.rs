@@ -12,7 +12,6 @@ use adit_tests::topology::{Host, SHARED_V4, SHARED_V6};
 use adit_tests::traffic::{self, bound};
 use adit_tests::{Agent, Overlay, Topology, require_module};
 use dataplane_user::net::Family;
-use serde_json::Value;
 
 #[test]
 fn geneve_over_ipv4() {
@@ -119,6 +118,8 @@ fn three_nodes_and_a_group() {
     let [a, b, c] = &topology.hosts[..] else {
         unreachable!("there are three");
     };
+    b.take_shared_address();
+    c.take_shared_address();
     let capture = Capture::new(&topology.router);
     for family in Family::BOTH {
         for (from, to) in [(a, b), (a, c), (b, c)] {
@@ -134,12 +135,12 @@ fn three_nodes_and_a_group() {
     assert_eq!(ports, BTreeSet::from([6081, 4789]));
 
     for shared in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
-        flows_reach_both(a, [b, c], shared);
-        let found = json(&agents[0], &["map", "lookup", &shared.to_string(), "-o", "json"]);
+        flows_reach_both(&agents[0], [b, c], shared);
+        let found = agents[0].json(&["map", "lookup", &shared.to_string()]);
         assert_eq!(found["target"], "group");
         assert_eq!(found["next_hops"].as_array().unwrap().len(), 2, "{found}");
     }
-    let stats = json(&agents[0], &["map", "stats", "-o", "json"]);
+    let stats = agents[0].json(&["map", "stats"]);
     let next_hops = stats["next_hops"].as_array().unwrap();
     assert!(
         next_hops
@@ -156,7 +157,7 @@ fn three_nodes_and_a_group() {
 }
 
 /// Flows to a prefix that two hosts carry reach both, and each flow always the same.
-fn flows_reach_both(from: &Host, to: [&Host; 2], shared: IpAddr) {
+fn flows_reach_both(agent: &Agent<'_>, to: [&Host; 2], shared: IpAddr) {
     const PORT: u16 = 7000;
     let servers = to.map(|host| {
         let server = host.pod.enter(|| UdpSocket::bind((shared, PORT))).unwrap();
@@ -165,11 +166,16 @@ fn flows_reach_both(from: &Host, to: [&Host; 2], shared: IpAddr) {
     });
     let mut reached = [0; 2];
     for _ in 0..40 {
-        let from = from.pod_end();
+        let from = agent.host().pod_end();
         let client = bound(from.netns, from.address(Family::of(shared))).unwrap();
         let send = || {
             client.send_to(b"adit", (shared, PORT)).unwrap();
-            receiver(&servers)
+            receiver(&servers).unwrap_or_else(|| {
+                panic!(
+                    "{shared}: neither receives it: {}",
+                    agent.run(&["map", "stats"]).stdout
+                )
+            })
         };
         let server = send();
         assert_eq!(send(), server, "a flow stays with its next hop");
@@ -179,22 +185,16 @@ fn flows_reach_both(from: &Host, to: [&Host; 2], shared: IpAddr) {
 }
 
 /// Which of the servers has a packet.
-fn receiver(servers: &[UdpSocket; 2]) -> usize {
+fn receiver(servers: &[UdpSocket; 2]) -> Option<usize> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let received = servers
             .iter()
             .position(|server| server.recv(&mut [0; 16]).is_ok());
-        if let Some(server) = received {
-            return server;
+        if received.is_some() {
+            return received;
         }
         thread::yield_now();
     }
     panic!("neither receives it");
-}
-
-fn json(agent: &Agent<'_>, words: &[&str]) -> Value {
-    let printed = agent.run(words);
-    assert_eq!(printed.code, 0, "{printed:?}");
-    serde_json::from_str(&printed.stdout).unwrap()
 }

@@ -1,0 +1,251 @@
+//! What is not ours is never touched, also where it stands in our way: it is a conflict, and all else goes on.
+
+use adit_tests::agent::start_all;
+use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, snapshot, traffic};
+use dataplane_user::kernel::bpf::Mechanism;
+use dataplane_user::net::Family;
+use dataplane_user::status::Status;
+
+/// Three hosts; `a` has a link to `b` by GENEVE and one to `c` by VXLAN. Something foreign stands on `a` before any
+/// agent starts.
+struct World {
+    topology: Topology,
+    manifests: String,
+}
+
+impl World {
+    fn with(foreign: impl Fn(&NetNs)) -> Option<World> {
+        if !require_module("dummy") || !require_module("geneve") {
+            return None;
+        }
+        let topology = Topology::new(3);
+        let overlay = Overlay {
+            wishes: vec![("b", "geneve"), ("c", "vxlan")],
+            ..Overlay::new(&topology, "auto")
+        };
+        foreign(&topology.hosts[0].netns);
+        Some(World {
+            manifests: overlay.manifests(&topology),
+            topology,
+        })
+    }
+
+    fn a(&self) -> &NetNs {
+        &self.topology.hosts[0].netns
+    }
+
+    /// Starts all agents; `a` is the first, and has this conflict.
+    fn start(&self, conflict: &str) -> Vec<Agent<'_>> {
+        let hosts = self.topology.hosts.iter();
+        let mut agents = hosts
+            .map(|host| Agent::new(host, &self.manifests))
+            .collect::<Vec<_>>();
+        agents.iter_mut().for_each(Agent::start);
+        agents[1..].iter().for_each(Agent::ready);
+        let status = agents[0].wait("in conflict", |status| conflicts(status) == [conflict]);
+        assert!(!status.ready);
+        assert_eq!(status.pass.failed, 0, "{status:#?}");
+        agents
+    }
+
+    /// Traffic in both families between `a` and another host, from pod to pod.
+    fn flows_to(&self, host: usize) {
+        for family in Family::BOTH {
+            let [from, to] = [0, host].map(|host| self.topology.hosts[host].pod_end());
+            traffic::udp(from, to, family, 100).unwrap();
+        }
+    }
+
+    /// Reloads, passes and an uninstallation leave what `look` sees.
+    fn untouched(&self, agents: &mut [Agent<'_>], look: impl Fn(&NetNs) -> String) {
+        let before = look(self.a());
+        agents[0].write(&format!("{}\n", self.manifests));
+        agents[0].next_pass();
+        assert_eq!(look(self.a()), before, "after passes");
+        agents[0].stop();
+        let uninstalled = agents[0].run(&["uninstall"]);
+        assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+        assert_eq!(look(self.a()), before, "after uninstalling");
+        // And everything is back with the next start.
+        agents[0].start();
+        agents[0].wait("in conflict again", |status| {
+            status.pass.number > 0 && !conflicts(status).is_empty()
+        });
+        assert_eq!(look(self.a()), before, "after another start");
+    }
+}
+
+fn conflicts(status: &Status) -> Vec<&str> {
+    let conflicts = status
+        .problems
+        .iter()
+        .filter(|problem| problem.reason == "Conflict");
+    conflicts.map(|problem| problem.subject.as_str()).collect()
+}
+
+#[test]
+fn a_device_under_a_tunnel_devices_name() {
+    let Some(world) = World::with(|a| {
+        a.ip("link add adit-geneve type bridge");
+        a.ip("address add 10.200.0.1/24 dev adit-geneve");
+    }) else {
+        return;
+    };
+    let look = |a: &NetNs| a.ip("-d -j link show adit-geneve") + &a.ip("-j address show dev adit-geneve");
+    let before = look(world.a());
+    let mut agents = world.start("link adit-geneve");
+    assert_eq!(look(world.a()), before);
+    // The VXLAN peer is not concerned.
+    world.flows_to(2);
+    world.untouched(&mut agents, look);
+    world.flows_to(2);
+    world.a().ip("link delete adit-geneve");
+    agents[0].ready();
+    world.flows_to(1);
+    world.flows_to(2);
+}
+
+#[test]
+fn a_device_under_the_anchors_name() {
+    let Some(world) = World::with(|a| {
+        a.ip("link add adit0 type dummy");
+        a.ip("link set adit0 mtu 1400 up");
+    }) else {
+        return;
+    };
+    let look = |a: &NetNs| a.ip("-d -j link show adit0") + &a.ip("-j address show dev adit0");
+    let before = look(world.a());
+    let mut agents = world.start("link adit0");
+    assert_eq!(look(world.a()), before);
+    world.untouched(&mut agents, look);
+    world.a().ip("link delete adit0");
+    agents[0].ready();
+    world.flows_to(1);
+    world.flows_to(2);
+}
+
+#[test]
+fn routes_of_our_prefixes_and_metrics() {
+    let Some(world) = World::with(|a| {
+        a.ip("route add 10.0.0.0/8 via 192.0.2.17 metric 173");
+        a.ip("route add unreachable fd00::/16 metric 1000000");
+    }) else {
+        return;
+    };
+    let look = |a: &NetNs| {
+        a.ip("-d -j route show 10.0.0.0/8 metric 173") + &a.ip("-6 -d -j route show fd00::/16 metric 1000000")
+    };
+    let before = look(world.a());
+    assert!(
+        before.contains("192.0.2.17") && before.contains("unreachable"),
+        "{before}"
+    );
+    let topology = &world.topology;
+    let hosts = topology.hosts.iter();
+    let mut agents = hosts
+        .map(|host| Agent::new(host, &world.manifests))
+        .collect::<Vec<_>>();
+    agents.iter_mut().for_each(Agent::start);
+    agents[1..].iter().for_each(Agent::ready);
+    let both = ["route 10.0.0.0/8 metric 173", "route fd00::/16 metric 1000000"];
+    let status = agents[0].wait("in conflict", |status| conflicts(status) == both);
+    assert!(!status.ready);
+    assert_eq!(look(world.a()), before);
+    // IPv6 has its anchor.
+    let [from, to] = [0, 1].map(|host| topology.hosts[host].pod_end());
+    traffic::udp(from, to, Family::Ipv6, 100).unwrap();
+    world.untouched(&mut agents, look);
+    world.a().ip("route delete 10.0.0.0/8 metric 173");
+    world
+        .a()
+        .ip("-6 route delete unreachable fd00::/16 metric 1000000");
+    agents[0].ready();
+    world.flows_to(1);
+    world.flows_to(2);
+}
+
+#[test]
+fn an_address_a_filter_and_a_table_of_others() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let mut agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
+    let a = &topology.hosts[0].netns;
+    a.ip("address add 10.1.99.1/32 dev adit0");
+    a.ip("address add fd00:1:99::1/128 dev adit0");
+    a.ip("route add 10.1.99.0/24 dev adit0");
+    snapshot::run(a, "nft", "add table inet adit");
+    snapshot::run(a, "nft", "add chain inet adit mine");
+    snapshot::run(a, "nft", "add rule inet adit mine counter accept");
+    if Mechanism::Tcx == a.enter(|| Mechanism::probe().unwrap()) {
+        // Where our program needs it, it is there already.
+        snapshot::run(a, "tc", "qdisc add dev adit0 clsact");
+    }
+    snapshot::run(
+        a,
+        "tc",
+        "filter add dev adit0 ingress pref 9 protocol ip u32 match ip dst 203.0.113.1/32 action pass",
+    );
+    let look = || {
+        let ours = |line: &&str| line.contains("99") || line.contains("pref 9");
+        let addresses = a.ip("-o address show dev adit0");
+        let routes = a.ip("route show");
+        let kept = addresses.lines().chain(routes.lines()).filter(ours);
+        let kept = kept.collect::<Vec<_>>().join("\n");
+        let filter = snapshot::run(a, "tc", "filter show dev adit0 ingress pref 9");
+        [kept, filter, snapshot::ruleset(a)].join("\n")
+    };
+    let before = look();
+    assert!(
+        before.contains("10.1.99.1/32") && before.contains("cb007101"),
+        "{before}"
+    );
+    assert!(before.contains("counter"), "{before}");
+
+    let passed = agents[0].next_pass();
+    assert!(passed.ready, "{passed:#?}");
+    assert_eq!(look(), before);
+    agents[0].stop();
+    agents[0].start();
+    agents[0].ready();
+    assert_eq!(look(), before);
+    let [from, to] = [&topology.hosts[0], &topology.hosts[1]].map(|host| host.pod_end());
+    traffic::udp(from, to, Family::Ipv4, 100).unwrap();
+
+    // The device is ours and goes with all that is on it; the table is not.
+    let table = snapshot::ruleset(a);
+    agents[0].stop();
+    let uninstalled = agents[0].run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    assert_eq!(snapshot::ruleset(a), table);
+}
+
+/// An address of ours that somebody else put on our device, without our mark, before we did.
+#[test]
+fn our_address_without_our_mark() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let mut agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
+    let a = &topology.hosts[0].netns;
+    agents[0].stop();
+    a.ip("address delete 10.1.0.1/32 dev adit0");
+    a.ip("address add 10.1.0.1/32 dev adit0");
+    let look = || a.ip("-j address show dev adit0 to 10.1.0.1");
+    let before = look();
+    agents[0].start();
+    let status = agents[0].wait("in conflict", |status| {
+        conflicts(status) == ["address 10.1.0.1/32 dev adit0"]
+    });
+    assert!(!status.ready);
+    assert_eq!(look(), before);
+    let [from, to] = [0, 1].map(|host| topology.hosts[host].pod_end());
+    for family in Family::BOTH {
+        traffic::udp(from, to, family, 100).unwrap();
+    }
+    a.ip("address delete 10.1.0.1/32 dev adit0");
+    agents[0].ready();
+    assert!(a.ip("-d address show dev adit0 to 10.1.0.1").contains("proto"));
+}

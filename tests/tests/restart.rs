@@ -1,0 +1,116 @@
+//! The dataplane without its agent: it goes on forwarding, can be looked at, and is adopted without losing a packet.
+
+use adit_tests::agent::start_all;
+use adit_tests::traffic::{self, Lost, Probes};
+use adit_tests::{Agent, Overlay, Topology, require_module, snapshot};
+use dataplane_user::kernel::bpf::Mechanism;
+use dataplane_user::net::Family;
+use serde_json::Value;
+
+#[test]
+fn killed_and_started_again_without_a_lost_packet() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
+    let mut agents = start_all(&topology, &manifests);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let probes = Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap());
+
+    agents[0].kill();
+    let programs = programs(&agents[0]);
+    assert!(programs.contains("adit"), "{programs}");
+    let before = snapshot::everything(&a.netns, &[]);
+    let maps = map_ids(&agents[0]);
+    assert!(!maps.is_empty());
+    agents[0].start();
+    agents[0].ready();
+    let status = agents[0].status().unwrap();
+    // What is the same object to the kernel was not made anew.
+    assert_eq!(map_ids(&agents[0]), maps);
+    assert_eq!(snapshot::everything(&a.netns, &[]), before);
+    assert_eq!(status.pass.residual, 0);
+    agents[0].kill();
+    let plan = agents[0].plan(&[]);
+    assert_eq!(plan.code, 0, "{plan:?}");
+
+    for probes in probes {
+        let Lost { sent, lost } = probes.finish().unwrap();
+        assert!(sent > 20, "{sent} probes show nothing");
+        assert_eq!(lost, 0, "of {sent}");
+    }
+}
+
+#[test]
+fn stopped_it_forwards_and_can_be_looked_at() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let manifests = Overlay::new(&topology, "vxlan").manifests(&topology);
+    let mut agents = start_all(&topology, &manifests);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let second = agents[0].plan(&[]);
+    assert_eq!(
+        (second.code, second.stdout.trim()),
+        (0, "Nothing to do."),
+        "{second:?}"
+    );
+    // A second agent of the same places is refused, and the first goes on.
+    let manifests = agents[0].manifests();
+    let refused = agents[0].run(&["run", "--node", "a", "-f", manifests.to_str().unwrap()]);
+    assert_eq!(refused.code, 8, "{refused:?}");
+    assert!(agents[0].status().unwrap().ready);
+
+    agents.iter_mut().for_each(Agent::stop);
+    assert_eq!(agents[0].run(&["status"]).code, 3);
+    for family in Family::BOTH {
+        traffic::all(a.pod_end(), b.pod_end(), family).unwrap();
+    }
+    let dump = agents[0].json(&["map", "dump"]);
+    let prefixes = dump["prefixes"].as_array().unwrap();
+    for prefix in b.prefixes() {
+        assert!(
+            prefixes.iter().any(|entry| entry["prefix"] == prefix.as_str()),
+            "{dump}"
+        );
+    }
+    let pod = b.pod_end().address(Family::Ipv6).to_string();
+    let found = agents[0].json(&["map", "lookup", &pod]);
+    assert_eq!(found["next_hops"][0]["node"], "b", "{found}");
+    assert_eq!(agents[0].run(&["map", "lookup", "10.77.0.1"]).code, 3);
+    let stats = agents[0].json(&["map", "stats"]);
+    assert!(stats["next_hops"][0]["packets"].as_u64() > Some(10), "{stats}");
+    let other = agents[0].run(&["--bpffs", "/sys/fs/bpf/nothing-is-here", "map", "dump"]);
+    assert_eq!(other.code, 3, "{other:?}");
+}
+
+/// Our program on the anchor, as the kernel's own tools see it.
+fn programs(agent: &Agent<'_>) -> String {
+    let netns = &agent.host().netns;
+    match netns.enter(|| Mechanism::probe().unwrap()) {
+        Mechanism::Tcx => snapshot::run(netns, "bpftool", "net show dev adit0"),
+        Mechanism::Clsact => snapshot::filters(netns, "adit0"),
+    }
+}
+
+/// The kernel's ids of the pinned maps.
+fn map_ids(agent: &Agent<'_>) -> Vec<(String, u64)> {
+    let all: Value =
+        serde_json::from_str(&snapshot::run(&agent.host().netns, "bpftool", "-j -f map show")).unwrap();
+    let pins = agent.pins();
+    let pinned = all.as_array().unwrap().iter().flat_map(|map| {
+        let paths = map["pinned"].as_array().into_iter().flatten();
+        paths.filter_map(|path| Some((path.as_str()?.to_owned(), map["id"].as_u64()?)))
+    });
+    let mut ids = pinned
+        .filter(|(path, _)| path.starts_with(pins.to_str().unwrap()))
+        .collect::<Vec<_>>();
+    ids.sort();
+    ids
+}
