@@ -1,4 +1,4 @@
-//! `cargo xtask vm`, and `run` for the commands that need a guest: a Debian kernel in QEMU over the host's own files.
+//! `cargo xtask vm`, and `boot_and_run` for the commands that need a guest: a Debian kernel in QEMU over the host's own files.
 //!
 //! The guest sees the host's root read-only under an overlay, with a fresh /tmp and /run. Each run has two threads
 //! beside the caller's, which copy the command's output; they end with QEMU, which ends with the caller's thread.
