@@ -18,7 +18,7 @@ use crate::net::{Family, NodeName};
 use crate::plan::{network_links, plan};
 use crate::resource::{Intent, Problem, Reason};
 use crate::source::file::{self, LoadErrors};
-use crate::status::{self, Status};
+use crate::status::{self, ProblemStatus, Status};
 
 /// What the loop wakes up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,18 +192,27 @@ impl<K: Kernel> Agent<K> {
     /// Logs what differs from the last pass; each change of state once.
     fn announce(&self, next: &Status) {
         let before = self.status.borrow();
+        let is_new = |problem: &&ProblemStatus| !before.problems.contains(problem);
+        // What is wrong with the source was logged when it was loaded.
+        let from_source = self
+            .source_problems
+            .iter()
+            .map(ProblemStatus::from)
+            .collect::<Vec<_>>();
         for problem in next
             .problems
             .iter()
-            .filter(|problem| !before.problems.contains(problem))
+            .filter(is_new)
+            .filter(|p| !from_source.contains(p))
         {
-            warn!(
-                reason = problem.reason,
-                subject = problem.subject,
-                "{}; {}",
-                problem.message,
-                problem.remedy
-            );
+            let ProblemStatus {
+                reason,
+                subject,
+                message,
+                remedy,
+                ..
+            } = problem;
+            warn!(reason, subject, "{message}; {remedy}");
         }
         for problem in before
             .problems
