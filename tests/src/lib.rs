@@ -4,6 +4,7 @@ pub mod agent;
 pub mod bpf;
 pub mod bpffs;
 pub mod capture;
+pub mod crash;
 pub mod frame;
 pub mod kernel;
 pub mod netns;

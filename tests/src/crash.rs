@@ -1,0 +1,98 @@
+//! An agent on the real kernel that dies after so many changes, in a process of its own.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{self, Command};
+
+use dataplane_user::kernel::bpf::BpfOptions;
+use dataplane_user::kernel::{Kernel, KernelError, LinuxKernel};
+use dataplane_user::model::{Change, KernelState};
+use dataplane_user::net::NodeName;
+use dataplane_user::plan::NodeFacts;
+use dataplane_user::reconcile::{Agent as Reconciler, Config, Event};
+
+use crate::Agent;
+
+const AFTER: &str = "ADIT_TEST_CRASH_AFTER";
+const NODE: &str = "ADIT_TEST_CRASH_NODE";
+const MANIFESTS: &str = "ADIT_TEST_CRASH_MANIFESTS";
+const PINS: &str = "ADIT_TEST_CRASH_PINS";
+
+/// The real kernel, until so many changes are made; then the process aborts.
+struct Crashing {
+    kernel: LinuxKernel,
+    left: usize,
+}
+
+impl Kernel for Crashing {
+    async fn observe(&mut self) -> Result<KernelState, KernelError> {
+        self.kernel.observe().await
+    }
+
+    async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
+        self.kernel.facts(peers).await
+    }
+
+    async fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>> {
+        if changes.len() <= self.left {
+            self.left -= changes.len();
+            return self.kernel.execute(changes).await;
+        }
+        if self.left > 0 {
+            let results = self.kernel.execute(&changes[..self.left]).await;
+            results
+                .into_iter()
+                .for_each(|result| result.expect("it succeeds"));
+        }
+        process::abort();
+    }
+}
+
+/// Runs one pass with an agent's places and manifests in its host's namespace, in a child that dies after so many
+/// changes. `test` is the test of the calling binary that consists of [`child`].
+///
+/// # Panics
+/// When the child ends otherwise.
+pub fn crash(agent: &Agent<'_>, after: usize, test: &str) {
+    let run = || {
+        Command::new(env::current_exe().expect("/proc is mounted"))
+            .args(["--exact", test, "--nocapture"])
+            .env(AFTER, after.to_string())
+            .env(NODE, agent.host().name)
+            .env(MANIFESTS, agent.manifests())
+            .env(PINS, agent.pins())
+            .output()
+    };
+    let output = agent.host().netns.enter(run).expect("the test runs again");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+}
+
+/// What the child does; nothing in a process that [`crash`] did not start.
+///
+/// # Panics
+/// When the agent can't be run.
+pub fn child() {
+    let Ok(after) = env::var(AFTER) else {
+        return;
+    };
+    let path = |name| PathBuf::from(env::var_os(name).expect("the parent sets it"));
+    let config = Config {
+        paths: vec![path(MANIFESTS)],
+        node: NodeName::new(&env::var(NODE).expect("the parent sets it")).expect("a node's name"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime.expect("a runtime needs a few descriptors"), async {
+        let kernel = LinuxKernel::open(&BpfOptions::new(path(PINS))).expect("root opens it");
+        let left = after.parse().expect("a number");
+        let (agent, _status) = Reconciler::new(Crashing { kernel, left }, config);
+        let (sender, events) = tokio::sync::mpsc::channel(1);
+        sender.send(Event::Stop).await.expect("there is room");
+        agent.run(events).await;
+    });
+    // It should have died on its way; the parent sees that it did not.
+    process::exit(0);
+}

@@ -1,0 +1,98 @@
+//! An agent that dies between any two changes: the next start leads to the target all the same.
+
+use adit_tests::agent::start_all;
+use adit_tests::crash::{child, crash};
+use adit_tests::{Agent, Overlay, Topology, require_module, traffic};
+use dataplane_user::net::Family;
+use serde_json::Value;
+
+/// The other half of the tests here, in the process that dies.
+#[test]
+fn crashing_child() {
+    child();
+}
+
+#[test]
+fn from_nothing() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let _peer = Agent::started(b, &manifests);
+    let mut agent = Agent::new(a, &manifests);
+    for after in spread(changes(&agent)) {
+        crash(&agent, after, "crashing_child");
+        converges(&topology, &mut agent, after);
+        agent.stop();
+        let uninstalled = agent.run(&["uninstall"]);
+        assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    }
+}
+
+#[test]
+fn on_the_way_from_geneve_to_vxlan() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let manifests = |encapsulation| Overlay::new(&topology, encapsulation).manifests(&topology);
+    let mut agents = start_all(&topology, &manifests("geneve"));
+    let mut next = "vxlan";
+    agents[0].stop();
+    agents[0].write(&manifests(next));
+    let numbers = spread(changes(&agents[0]));
+    for after in numbers {
+        agents[0].write(&manifests(next));
+        agents[1].write(&manifests(next));
+        crash(&agents[0], after, "crashing_child");
+        agents[1].wait("taking the new version", |status| {
+            status.ready && status.peers.iter().all(|peer| peer.encapsulation == next)
+        });
+        converges(&topology, &mut agents[0], after);
+        agents[0].stop();
+        next = if next == "vxlan" { "geneve" } else { "vxlan" };
+    }
+}
+
+/// A normal start makes the node ready with nothing left to do, and traffic flows.
+fn converges(topology: &Topology, agent: &mut Agent<'_>, after: usize) {
+    agent.start();
+    agent.ready();
+    let status = agent.status().unwrap();
+    assert_eq!(
+        (status.pass.residual, status.pass.failed),
+        (0, 0),
+        "after {after}: {status:#?}"
+    );
+    let plan = agent.plan(&[]);
+    assert_eq!(plan.code, 0, "after {after}: {plan:?}");
+    let dump = agent.json(&["map", "dump"]);
+    assert_eq!(dump["unreadable_slots"], 0, "after {after}: {dump}");
+    assert_eq!(
+        dump["next_hops"].as_array().map(Vec::len),
+        Some(1),
+        "after {after}: {dump}"
+    );
+    let [from, to] = [0, 1].map(|host| topology.hosts[host].pod_end());
+    for family in Family::BOTH {
+        traffic::udp(from, to, family, 100).unwrap_or_else(|error| panic!("after {after}: {error}"));
+    }
+}
+
+/// How many changes a start would make.
+fn changes(agent: &Agent<'_>) -> usize {
+    let plan = agent.plan(&["-o", "json"]);
+    assert_eq!(plan.code, 4, "{plan:?}");
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    plan["changes"].as_array().unwrap().len()
+}
+
+/// Five numbers over the whole list: after the first change, before the last, and between.
+fn spread(changes: usize) -> [usize; 5] {
+    assert!(changes > 8, "{changes} changes are too few");
+    [1, changes / 4, changes / 2, changes * 3 / 4, changes - 1]
+}

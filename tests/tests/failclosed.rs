@@ -1,0 +1,131 @@
+//! Whatever breaks, overlay traffic never leaves in clear; and the next start of the agent mends it.
+
+use std::fs;
+use std::path::Path;
+
+use adit_tests::agent::start_all;
+use adit_tests::capture::Capture;
+use adit_tests::traffic::{refusal, udp};
+use adit_tests::{Agent, NetNs, Overlay, Topology, require_module};
+use dataplane_user::net::Family;
+use nix::errno::Errno;
+
+#[test]
+fn the_anchor_deleted() {
+    broken(
+        |host, _| drop(host.ip("link delete adit0")),
+        Some(Errno::EHOSTUNREACH),
+    );
+}
+
+#[test]
+fn the_anchor_down() {
+    broken(
+        |host, _| drop(host.ip("link set adit0 down")),
+        Some(Errno::EHOSTUNREACH),
+    );
+}
+
+#[test]
+fn the_program_detached() {
+    // The anchor swallows what no program takes.
+    broken(
+        |host, agent| {
+            // By TCX the pinned link holds it, before that the qdisc.
+            unpin_links(&agent.pins());
+            let qdisc = || {
+                let mut tc = std::process::Command::new("tc");
+                tc.args(["qdisc", "delete", "dev", "adit0", "clsact"]).output()
+            };
+            host.enter(qdisc).unwrap();
+        },
+        None,
+    );
+}
+
+/// Stops `a`'s agent, breaks something, and looks whether anything of the overlay leaves in clear; then starts it again.
+fn broken(damage: impl Fn(&NetNs, &Agent<'_>), answer: Option<Errno>) {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let mut agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    agents[0].stop();
+    damage(&a.netns, &agents[0]);
+
+    let capture = Capture::new(&topology.router);
+    let outside = [b.underlay(Family::Ipv4), b.underlay(Family::Ipv6)];
+    for family in Family::BOTH {
+        let to = b.pod_end().address(family);
+        assert_eq!(refusal(a.pod_end(), to).unwrap(), answer, "{to}");
+        // What else reaches the router is seen there: the default route is not what is broken.
+        let outside = outside.into_iter().find(|address| Family::of(*address) == family);
+        let socket = a
+            .netns
+            .enter(|| std::net::UdpSocket::bind((a.underlay(family), 0)));
+        socket.unwrap().send_to(b"adit", (outside.unwrap(), 9)).unwrap();
+    }
+    let packets = capture.packets();
+    let clear = packets
+        .iter()
+        .filter(|packet| packet.is_in_clear())
+        .collect::<Vec<_>>();
+    assert!(clear.is_empty(), "{clear:?}");
+    for address in outside {
+        assert!(
+            packets.iter().any(|packet| packet.destination == address),
+            "{packets:?}"
+        );
+    }
+
+    agents[0].start();
+    agents[0].ready();
+    for family in Family::BOTH {
+        udp(a.pod_end(), b.pod_end(), family, 100).unwrap();
+        udp(b.end(), a.end(), family, 100).unwrap();
+    }
+}
+
+/// Removes all pins whose names speak of links.
+fn unpin_links(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            unpin_links(&path);
+        } else if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().contains("link"))
+            || directory.ends_with("links")
+        {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+/// Whatever the host's setting for all devices is: decapsulated IPv4 arrives.
+#[test]
+fn rp_filter_of_all() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let agents = start_all(&topology, &Overlay::new(&topology, "vxlan").manifests(&topology));
+    for value in ["1", "2", "0"] {
+        for host in [a, b] {
+            host.netns.sysctl("net/ipv4/conf/all/rp_filter", value);
+        }
+        udp(a.end(), b.end(), Family::Ipv4, 100).unwrap();
+        udp(b.pod_end(), a.pod_end(), Family::Ipv4, 100).unwrap();
+        let all = a
+            .netns
+            .enter(|| fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter"));
+        assert_eq!(all.unwrap().trim(), value, "the agent leaves it alone");
+    }
+    drop(agents);
+}

@@ -1,0 +1,247 @@
+//! Manifests that change while the agent runs: good ones are taken, bad ones leave what is there.
+
+use std::fs;
+
+use adit_tests::agent::start_all;
+use adit_tests::capture::Capture;
+use adit_tests::traffic::{self, Probes};
+use adit_tests::{Agent, Overlay, Topology, require_module, snapshot};
+use dataplane_user::net::Family;
+
+#[test]
+fn peers_come_and_go_and_their_devices_with_them() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(3);
+    let all = Overlay {
+        wishes: vec![("c", "vxlan")],
+        ..Overlay::new(&topology, "auto")
+    };
+    let two = Overlay {
+        members: vec!["a", "b"],
+        ..all.clone()
+    };
+    let [a, b, c] = &topology.hosts[..] else {
+        unreachable!("there are three");
+    };
+    let agents = [a, b].map(|host| Agent::started(host, &two.manifests(&topology)));
+    let late = Agent::started(c, &all.manifests(&topology));
+    assert!(!has(&agents[0], "adit-vxlan"));
+    let probes = Probes::start(a.end(), b.end(), Family::Ipv4).unwrap();
+
+    agents[0].write(&all.manifests(&topology));
+    agents[0].wait("with c", |status| status.ready && status.peers.len() == 2);
+    assert!(has(&agents[0], "adit-vxlan") && has(&agents[0], "adit-geneve"));
+    for family in Family::BOTH {
+        traffic::udp(a.pod_end(), c.pod_end(), family, 100).unwrap();
+    }
+    agents[0].write(&two.manifests(&topology));
+    agents[0].wait("without c", |status| status.ready && status.peers.len() == 1);
+    assert!(!has(&agents[0], "adit-vxlan"));
+    let gone = agents[0].run(&["map", "lookup", &c.end().address(Family::Ipv4).to_string()]);
+    assert_eq!(gone.code, 3, "{gone:?}");
+    drop(late);
+    let lost = probes.finish().unwrap();
+    assert_eq!(lost.lost, 0, "of the link that stayed: {lost:?}");
+}
+
+#[test]
+fn encapsulation_port_and_mtu_change() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let geneve = Overlay::new(&topology, "geneve");
+    let agents = start_all(&topology, &geneve.manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let capture = Capture::new(&topology.router);
+    let flows_by = |port: u16| {
+        drop(capture.packets());
+        for family in Family::BOTH {
+            traffic::udp(a.pod_end(), b.pod_end(), family, 1200).unwrap();
+        }
+        let packets = capture.packets();
+        assert!(
+            packets
+                .iter()
+                .filter_map(|packet| packet.port())
+                .all(|found| found == port),
+            "{packets:?}"
+        );
+        assert!(packets.iter().any(|packet| packet.port() == Some(port)));
+        assert!(!packets.iter().any(|packet| packet.is_in_clear()), "{packets:?}");
+    };
+    let take = |overlay: &Overlay, done: &dyn Fn(&Agent<'_>) -> bool| {
+        let manifests = overlay.manifests(&topology);
+        agents.iter().for_each(|agent| agent.write(&manifests));
+        for agent in &agents {
+            agent.wait("taking it", |status| status.ready && done(agent));
+        }
+    };
+    flows_by(6081);
+
+    let vxlan = Overlay::new(&topology, "vxlan");
+    take(&vxlan, &|agent| {
+        has(agent, "adit-vxlan") && !has(agent, "adit-geneve")
+    });
+    flows_by(4789);
+
+    let port = Overlay {
+        network: vec!["ports: {vxlan: 8472}"],
+        ..vxlan.clone()
+    };
+    let of_port = |agent: &Agent<'_>| {
+        agent
+            .host()
+            .netns
+            .ip("-d link show adit-vxlan")
+            .contains("dstport 8472")
+    };
+    take(&port, &of_port);
+    let log = agents[0].log();
+    assert!(
+        log.contains("to make it anew (vxlan external dstport 4789"),
+        "{log}"
+    );
+    flows_by(8472);
+
+    let small = Overlay {
+        network: vec!["ports: {vxlan: 8472}", "mtu: 1300"],
+        ..port
+    };
+    take(&small, &|agent| {
+        agent
+            .host()
+            .netns
+            .ip("route show 10.0.0.0/8 metric 173")
+            .contains("mtu 1300")
+    });
+    assert!(
+        a.netns
+            .ip("-6 route show fd00::/16 metric 173")
+            .contains("mtu 1300")
+    );
+    assert!(a.netns.ip("link show adit0").contains("mtu 1300"));
+    flows_by(8472);
+}
+
+#[test]
+fn bad_versions_leave_the_running_one() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay::new(&topology, "geneve");
+    let good = overlay.manifests(&topology);
+    let agents = start_all(&topology, &good);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let probes = Probes::start(a.pod_end(), b.pod_end(), Family::Ipv6).unwrap();
+    let before = snapshot::everything(&a.netns, &[&agents[0].pins()]);
+    let taken = agents[0].status().unwrap().peers;
+    let other = "spec:\n  network: other\n";
+    for (bad, line, word) in [
+        // Syntax.
+        (
+            good.replace("prefixes: [10.0.0.0/8", "prefixes: [10.0.0.0/8]"),
+            5,
+            "",
+        ),
+        (good.replace("  vni:", "  vnni:"), 8, "vni"),
+        (good.replace("10.0.0.0/8", "10.0.0.1/8"), 5, "10.0.0.0/8"),
+        (good.replace("spec:\n  network: net\n", other), 14, "other"),
+        (
+            good.replace("metadata: {name: b}", "metadata: {name: a}"),
+            21,
+            "a",
+        ),
+        (good.replace("  vni: 4711", "  vni: many"), 8, "vni"),
+    ] {
+        assert_ne!(bad, good);
+        agents[0].write(&bad);
+        let at = format!("all.yaml:{line}");
+        let status = agents[0].wait(&format!("refusing {word:?} at {at}"), |status| {
+            status
+                .source
+                .error
+                .as_ref()
+                .is_some_and(|error| error.contains(&at) && error.contains(word))
+        });
+        assert!(!status.ready && status.source.synced, "{status:#?}");
+        assert_eq!(status.peers, taken);
+        assert!(
+            status
+                .problems
+                .iter()
+                .any(|problem| problem.reason == "SourceInvalid")
+        );
+        assert!(agents[0].log().contains(&at));
+        assert_eq!(snapshot::everything(&a.netns, &[&agents[0].pins()]), before);
+    }
+
+    let corrected = Overlay { vni: 17, ..overlay };
+    agents
+        .iter()
+        .for_each(|agent| agent.write(&corrected.manifests(&topology)));
+    for agent in &agents {
+        agent.wait("taking the corrected version", |status| {
+            status.ready && status.networks[0].vni == 17
+        });
+    }
+    assert_eq!(agents[0].status().unwrap().source.error, None);
+    let lost = probes.finish().unwrap();
+    assert!(lost.sent > 20, "{lost:?}");
+}
+
+#[test]
+fn absent_from_the_manifests_nothing_is_removed() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay::new(&topology, "geneve");
+    let good = overlay.manifests(&topology);
+    let agents = start_all(&topology, &good);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let before = snapshot::everything(&a.netns, &[&agents[0].pins()]);
+    let without = Overlay {
+        members: vec!["b"],
+        ..overlay
+    };
+    agents[0].write(&without.manifests(&topology));
+    let absent = |agent: &Agent<'_>| {
+        let status = agent.wait("absent", |status| {
+            status
+                .problems
+                .iter()
+                .any(|problem| problem.reason == "NodeAbsent")
+        });
+        assert!(!status.ready, "{status:#?}");
+        assert_eq!(snapshot::everything(&a.netns, &[&agent.pins()]), before);
+        for family in Family::BOTH {
+            traffic::udp(a.end(), b.end(), family, 100).unwrap();
+        }
+    };
+    absent(&agents[0]);
+    agents[0].write(&good);
+    agents[0].ready();
+    fs::remove_file(agents[0].manifests().join("all.yaml")).unwrap();
+    absent(&agents[0]);
+    agents[0].write(&good);
+    agents[0].ready();
+    assert_eq!(snapshot::everything(&a.netns, &[&agents[0].pins()]), before);
+}
+
+fn has(agent: &Agent<'_>, device: &str) -> bool {
+    agent
+        .host()
+        .netns
+        .ip("-o link show group 173")
+        .contains(&format!(" {device}:"))
+}
