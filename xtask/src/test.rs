@@ -64,7 +64,7 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
         format.args(["fmt", "--all", "--check"]);
         summary.add(check("format", &mut format)?);
         let mut clippy = workspace::cargo();
-        clippy.args(["clippy", "--workspace", "--all-targets", "--quiet"]);
+        clippy.args(["clippy", "--workspace", "--all-targets"]);
         clippy.args(["--", "--deny", "warnings"]);
         summary.add(check("clippy", &mut clippy)?);
         summary.add(check_tidy()?);
@@ -108,7 +108,7 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
 fn build(summary: &mut Summary) -> Result<Option<(Placement, PathBuf)>> {
     progress::say("building the tests and the agent…");
     let started = Instant::now();
-    let built = workspace::build(&["test", "--workspace", "--no-run", "--quiet"])
+    let built = workspace::build(&["test", "--workspace", "--no-run"])
         .and_then(|tests| Ok((tests, workspace::adit()?)));
     match built {
         Ok((tests, adit)) => Ok(Some((Placement::read(tests)?, adit))),

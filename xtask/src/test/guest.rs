@@ -27,11 +27,9 @@ pub(super) fn run(kernel: KernelName, plan: &Plan, this: &Path) -> Result<Row> {
     progress::say(format_args!("the tests on {place}…"));
     let started = Instant::now();
     if let Err(error) = vm::prepare(kernel) {
-        let tally = without_guest(
-            &place,
-            &format!("{error:#}"),
-            must_run(env::var("CI").ok().as_deref()),
-        );
+        let must = must_run(env::var("CI").ok().as_deref());
+        let (message, tally) = without_guest(&place, &format!("{error:#}"), must);
+        println!("{message}");
         return Ok(Row::new(&place, started.elapsed(), tally));
     }
 
@@ -78,16 +76,16 @@ fn must_run(ci: Option<&str>) -> bool {
     !matches!(ci, None | Some("" | "0" | "false"))
 }
 
-fn without_guest(place: &str, why: &str, must_run: bool) -> Tally {
+/// What to say, and what it counts as.
+fn without_guest(place: &str, why: &str, must_run: bool) -> (String, Tally) {
+    let message = format!("{place} can't be booted: {why}");
     let mut tally = Tally::default();
     if must_run {
-        println!("{place} can't be booted: {why}");
         tally.fail(format!("can't be booted: {why}"));
-    } else {
-        println!("skipped: {place} can't be booted: {why}");
-        tally.skipped += 1;
+        return (message, tally);
     }
-    tally
+    tally.skipped += 1;
+    (format!("skipped: {message}"), tally)
 }
 
 #[cfg(test)]
@@ -98,8 +96,10 @@ mod tests {
     fn a_missing_kernel_fails_in_ci_and_only_there() {
         assert!(must_run(Some("true")) && must_run(Some("1")));
         assert!(!must_run(None) && !must_run(Some("")) && !must_run(Some("false")));
-        assert_eq!(without_guest("Linux 6.1", "no QEMU", true).failed, 1);
-        let skipped = without_guest("Linux 6.1", "no QEMU", false);
-        assert_eq!((skipped.failed, skipped.skipped), (0, 1));
+        let (_, tally) = without_guest("Linux 6.1", "no QEMU", true);
+        assert_eq!((tally.failed, tally.skipped), (1, 0));
+        let (message, tally) = without_guest("Linux 6.1", "no QEMU", false);
+        assert_eq!((tally.failed, tally.skipped), (0, 1));
+        assert_eq!(message, "skipped: Linux 6.1 can't be booted: no QEMU");
     }
 }
