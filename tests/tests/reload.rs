@@ -3,7 +3,7 @@
 use std::fs;
 
 use adit_tests::agent::start_all;
-use adit_tests::capture::Capture;
+use adit_tests::capture::{Capture, Packet};
 use adit_tests::traffic::{self, Probes};
 use adit_tests::{Agent, Overlay, Topology, require_module, snapshot};
 use dataplane_user::net::Family;
@@ -65,14 +65,11 @@ fn encapsulation_port_and_mtu_change() {
         }
         let packets = capture.packets();
         assert!(
-            packets
-                .iter()
-                .filter_map(|packet| packet.port())
-                .all(|found| found == port),
+            packets.iter().filter_map(Packet::port).all(|found| found == port),
             "{packets:?}"
         );
         assert!(packets.iter().any(|packet| packet.port() == Some(port)));
-        assert!(!packets.iter().any(|packet| packet.is_in_clear()), "{packets:?}");
+        assert!(!packets.iter().any(Packet::is_in_clear), "{packets:?}");
     };
     let take = |overlay: &Overlay, done: &dyn Fn(&Agent<'_>) -> bool| {
         let manifests = overlay.manifests(&topology);
