@@ -62,7 +62,7 @@ fn guide(site: &Site, adit: &Path) -> String {
          \x20   ip netns exec {pod} ping {}\n\
          \x20   ip netns exec {host} ping {}\n\
          \x20   ip netns exec {ROUTER} tcpdump -lni any udp\n\
-         \x20   ip -n {host} -d link show type geneve\n\
+         \x20   ip -n {host} -d link\n\
          \x20   {adit} {places} status\n\
          The BPF maps need no namespace; what changes links does (`ip netns exec` hides /sys/fs/bpf, not these pins):\n\
          \x20   {adit} {places} map dump\n\

@@ -23,7 +23,7 @@ const VM: &[Need] = &[Need::Vm];
 const NETWORK: &[Need] = &[Need::Lab, Need::Test];
 
 /// All of them.
-pub(super) static ALL: [Tool; 14] = [
+pub(super) static ALL: [Tool; 15] = [
     Tool {
         name: "a Rust compiler with a core library for BPF",
         needs: &[Need::Build],
@@ -74,6 +74,7 @@ pub(super) static ALL: [Tool; 14] = [
         present: |_| env::var_os("ADIT_VM_KERNEL_DIR").is_some() || host::find_program("apt-get").is_some(),
     },
     program("ip", NETWORK, "iproute2", "iproute"),
+    program("ping", &[Need::Lab], "iputils-ping", "iputils"),
     program("nft", NETWORK, "nftables", "nftables"),
     program("bpftool", NETWORK, "bpftool", "bpftool"),
     program("tcpdump", NETWORK, "tcpdump", "tcpdump"),
