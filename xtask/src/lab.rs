@@ -2,11 +2,13 @@
 //! underlay saw of it.
 mod agent;
 mod capture;
+mod family;
 mod guest;
 mod hold;
 mod interrupt;
 mod manifest;
 mod netns;
+mod pairs;
 mod probe;
 mod report;
 mod sabotage;

@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_bare_overlay_packet_is_not_an_outer_one() {
         let outer = Outer {
-            family: super::super::topology::Family::Ipv4,
+            family: super::super::family::Family::Ipv4,
             protocol: 17,
             port: Some(6081),
             vni: Some(1),

@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::family::Family;
 use super::interrupt;
 use super::site::{self, Site};
-use super::topology::{Family, ROUTER};
+use super::topology::ROUTER;
 use super::{agent, netns};
 
 const POLL_MS: u16 = 200;

@@ -4,8 +4,9 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
+use super::family::Family;
 use super::site;
-use super::topology::{Family, OVERLAY, Topology};
+use super::topology::{OVERLAY, Topology};
 
 /// The overlay's name.
 pub(super) const NETWORK: &str = "lab";

@@ -3,8 +3,8 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _};
 
+use super::family::Family;
 use super::interrupt::Deadline;
-use super::topology::Family;
 
 /// What happens to packets that are larger than the path takes (ip(7), `IP_MTU_DISCOVER`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! Who is where: hosts in subnets of their own behind a router, a pod behind each host, and their addresses.
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::family::Family;
 
 /// What the lab's namespaces are called.
 pub(super) const PREFIX: &str = "adit-lab-";
@@ -10,42 +12,6 @@ pub(super) const ROUTER: &str = "adit-lab-router";
 pub(super) const OVERLAY: [&str; 2] = ["10.88.0.0/16", "fd88::/48"];
 /// The underlay's MTU in bytes.
 const ETHERNET: u32 = 1500;
-
-/// An address family, of inner or outer packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
-    Ipv4,
-    Ipv6,
-}
-
-impl Family {
-    pub(super) const BOTH: [Self; 2] = [Self::Ipv4, Self::Ipv6];
-
-    pub(super) fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Ipv4 => "ipv4",
-            Self::Ipv6 => "ipv6",
-        }
-    }
-
-    /// The length of an IP header without options.
-    pub(super) fn header(self) -> usize {
-        match self {
-            Self::Ipv4 => 20,
-            Self::Ipv6 => 40,
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// The families of the underlay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

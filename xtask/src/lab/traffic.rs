@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::family::Family;
 use super::interrupt::Deadline;
 use super::manifest::Encapsulation;
 use super::netns::NetNs;
-use super::topology::Family;
 
 /// Packets that a cell sends, TCP excepted.
 const ROUNDS: u16 = 3;

@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 
 use super::agent::Refused;
 use super::capture::{Outer, Summary, protocol_name};
+use super::family::Family;
 use super::manifest::Encapsulation;
-use super::topology::Family;
 use super::traffic::{Kind, Measured, Pair};
 
 /// What a network says by itself: echo, neighbour discovery, multicast membership.

@@ -1,8 +1,8 @@
 //! Takes a frame apart: outer IP header, UDP, GENEVE or VXLAN, and the addresses inside.
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::super::family::Family;
 use super::super::manifest::Encapsulation;
-use super::super::topology::Family;
 
 const UDP: u8 = 17;
 /// IPv6's Fragment header, RFC 8200, section 4.5.
