@@ -29,6 +29,7 @@ pub struct Agent<'a> {
     directory: TempDir,
     bpffs: Bpffs,
     child: Option<Child>,
+    resync: u32,
 }
 
 /// What a command printed, and its exit code.
@@ -56,6 +57,7 @@ impl<'a> Agent<'a> {
             directory,
             bpffs: Bpffs::new(),
             child: None,
+            resync: 1,
         };
         agent.write(manifests);
         agent
@@ -71,6 +73,13 @@ impl<'a> Agent<'a> {
         agent.start();
         agent.ready();
         agent
+    }
+
+    /// The seconds between its passes over the kernel from its next start on; without this it is one.
+    #[must_use]
+    pub fn with_resync(mut self, seconds: u32) -> Agent<'a> {
+        self.resync = seconds;
+        self
     }
 
     /// Replaces the manifests at once, as a rename does.
@@ -111,7 +120,7 @@ impl<'a> Agent<'a> {
         &self.host.netns
     }
 
-    /// Starts it, with a pass every second; does not wait.
+    /// Starts it; does not wait.
     ///
     /// # Panics
     /// When it can't be started, or runs.
@@ -126,7 +135,7 @@ impl<'a> Agent<'a> {
             .args([
                 "run",
                 "--resync",
-                "1",
+                &self.resync.to_string(),
                 "--log",
                 "debug",
                 "--node",

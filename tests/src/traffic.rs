@@ -1,7 +1,7 @@
 //! Traffic between two ends, over real sockets: made in one namespace each, used from anywhere.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -145,19 +145,30 @@ pub fn ping(from: End<'_>, to: End<'_>, family: Family) -> Result<()> {
     bail!("ICMP: no answer within {PATIENCE:?}")
 }
 
-/// What the kernel says to a UDP packet, at once or by ICMP; `None` when it says nothing for a second.
+/// What the kernel says to a UDP packet of a namespace, at once or by ICMP; `None` when it says nothing for a second.
 ///
 /// # Errors
-/// When the socket can't be had.
-pub fn refusal(from: End<'_>, to: IpAddr) -> Result<Option<Errno>> {
-    let client = bound(from.netns, from.address(Family::of(to)))?;
+/// When the socket can't be had, or there is an answer.
+pub fn refusal(from: &NetNs, to: IpAddr) -> Result<Option<Errno>> {
+    let client = match Family::of(to) {
+        Family::Ipv4 => {
+            let client = bound(from, Ipv4Addr::UNSPECIFIED.into())?;
+            setsockopt(&client, sockopt::Ipv4RecvErr, &true)?;
+            client
+        }
+        Family::Ipv6 => {
+            let client = bound(from, Ipv6Addr::UNSPECIFIED.into())?;
+            setsockopt(&client, sockopt::Ipv6RecvErr, &true)?;
+            client
+        }
+    };
     client.set_read_timeout(Some(Duration::from_secs(1)))?;
     let tried = client
         .connect((to, 9))
         .and_then(|()| client.send(b"adit"))
         .and_then(|_| client.recv(&mut [0; 16]));
     match tried {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) if late(&error) => Ok(None),
         Err(error) => Ok(error.raw_os_error().map(Errno::from_raw)),
         Ok(_) => bail!("{to} answered"),
     }

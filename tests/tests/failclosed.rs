@@ -60,7 +60,9 @@ fn broken(damage: impl Fn(&NetNs, &Agent<'_>), answer: Option<Errno>) {
     let outside = [b.underlay(Family::Ipv4), b.underlay(Family::Ipv6)];
     for family in Family::BOTH {
         let to = b.pod_end().address(family);
-        assert_eq!(refusal(a.pod_end(), to).unwrap(), answer, "{to}");
+        for from in [&a.netns, &a.pod] {
+            assert_eq!(refusal(from, to).unwrap(), answer, "{to}");
+        }
         // What else reaches the router is seen there: the default route is not what is broken.
         let outside = outside.into_iter().find(|address| Family::of(*address) == family);
         let socket = a
