@@ -57,7 +57,7 @@ impl Topology {
     #[must_use]
     pub fn new(hosts: u16) -> Topology {
         let router = NetNs::new();
-        forward(&router);
+        prepare(&router);
         let hosts = NAMES.into_iter().zip(1..=hosts);
         let hosts = hosts
             .map(|(name, number)| Host::new(name, number, &router))
@@ -75,7 +75,7 @@ impl Host {
             netns,
             pod,
         };
-        forward(&host.netns);
+        [&host.netns, &host.pod].into_iter().for_each(prepare);
         let n = number;
         let (to_router, to_pod) = (router.path(), host.pod.path());
         let (to_router, to_pod) = (to_router.display(), to_pod.display());
@@ -191,8 +191,11 @@ fn gateway(host: IpAddr) -> IpAddr {
     }
 }
 
-/// Lets a namespace forward both families.
-fn forward(netns: &NetNs) {
+/// Lets a namespace forward both families, and use IPv6 addresses at once: while duplicates are looked for, what `ip`
+/// prints changes by itself.
+fn prepare(netns: &NetNs) {
     netns.sysctl("net/ipv4/ip_forward", "1");
     netns.sysctl("net/ipv6/conf/all/forwarding", "1");
+    netns.sysctl("net/ipv6/conf/all/accept_dad", "0");
+    netns.sysctl("net/ipv6/conf/default/accept_dad", "0");
 }

@@ -102,9 +102,13 @@ fn programs(agent: &Agent<'_>) -> usize {
         ),
         Mechanism::Clsact => None,
     };
-    netns
-        .enter(tcx)
-        .unwrap_or_else(|| snapshot::filters(netns, "adit0").matches("adit_egress").count())
+    netns.enter(tcx).unwrap_or_else(|| {
+        let filters = snapshot::filters(netns, "adit0");
+        filters
+            .lines()
+            .filter(|line| line.contains("adit_egress"))
+            .count()
+    })
 }
 
 /// The kernel's ids of the pinned maps.
