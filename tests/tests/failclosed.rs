@@ -12,18 +12,12 @@ use nix::errno::Errno;
 
 #[test]
 fn the_anchor_deleted() {
-    broken(
-        |host, _| drop(host.ip("link delete adit0")),
-        Some(Errno::EHOSTUNREACH),
-    );
+    broken(|host, _| drop(host.ip("link delete adit0")), true);
 }
 
 #[test]
 fn the_anchor_down() {
-    broken(
-        |host, _| drop(host.ip("link set adit0 down")),
-        Some(Errno::EHOSTUNREACH),
-    );
+    broken(|host, _| drop(host.ip("link set adit0 down")), true);
 }
 
 #[test]
@@ -39,12 +33,12 @@ fn the_program_detached() {
             };
             host.enter(qdisc).unwrap();
         },
-        None,
+        false,
     );
 }
 
 /// Stops `a`'s agent, breaks something, and looks whether anything of the overlay leaves in clear; then starts it again.
-fn broken(damage: impl Fn(&NetNs, &Agent<'_>), answer: Option<Errno>) {
+fn broken(damage: impl Fn(&NetNs, &Agent<'_>), refused: bool) {
     if !require_module("dummy") || !require_module("geneve") {
         return;
     }
@@ -61,7 +55,10 @@ fn broken(damage: impl Fn(&NetNs, &Agent<'_>), answer: Option<Errno>) {
     for family in Family::BOTH {
         let to = b.pod_end().address(family);
         for from in [&a.netns, &a.pod] {
-            assert_eq!(refusal(from, to).unwrap(), answer, "{to}");
+            let answer = refusal(from, to).unwrap();
+            // Over ICMPv6 an unreachable route is heard of as one that is missing.
+            let unreachable = matches!(answer, Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH));
+            assert_eq!(unreachable, refused, "{to}: {answer:?}");
         }
         // What else reaches the router is seen there: the default route is not what is broken.
         let outside = outside.into_iter().find(|address| Family::of(*address) == family);
