@@ -186,9 +186,18 @@ pub fn bound(netns: &NetNs, address: IpAddr) -> io::Result<UdpSocket> {
 
 /// UDP packets with sequence numbers, echoed, every few milliseconds until [`Probes::finish`].
 pub struct Probes {
-    stop: Arc<AtomicBool>,
+    stop: StopOnDrop,
     client: JoinHandle<io::Result<Lost>>,
     server: JoinHandle<io::Result<()>>,
+}
+
+/// Ends both threads, also when the test that began them fails.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// How many probes were sent, and how many of them were not answered.
@@ -213,20 +222,21 @@ impl Probes {
         let stop = Arc::new(AtomicBool::new(false));
         let (client_stop, server_stop) = (stop.clone(), stop.clone());
         Ok(Probes {
-            stop,
+            stop: StopOnDrop(stop),
             client: thread::spawn(move || send_probes(&client, &client_stop)),
             server: thread::spawn(move || echo(&server, &server_stop)),
         })
     }
 
-    /// Waits until so many more have been sent.
+    /// Stops, waits for the last answers, and counts.
     ///
     /// # Errors
     /// When the sockets failed.
     pub fn finish(self) -> Result<Lost> {
-        self.stop.store(true, Ordering::Release);
-        let lost = self.client.join().expect("the client does not panic")?;
-        self.server.join().expect("the server does not panic")?;
+        let Probes { stop, client, server } = self;
+        drop(stop);
+        let lost = client.join().expect("the client does not panic")?;
+        server.join().expect("the server does not panic")?;
         Ok(lost)
     }
 }
