@@ -59,7 +59,7 @@ fn sabotaged(name: &str, lab: &mut Command) -> Result<Row> {
         .output()
         .with_context(|| format!("starting {name}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let verdict = judge(output.status.success(), &text);
+    let verdict = judge(output.status.code(), &text);
     Ok(match verdict {
         Ok(()) => Row::passed(name, started.elapsed()),
         Err(why) => {
@@ -69,24 +69,30 @@ fn sabotaged(name: &str, lab: &mut Command) -> Result<Row> {
     })
 }
 
-fn judge(success: bool, output: &str) -> Result<(), String> {
+fn judge(code: Option<i32>, output: &str) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Last {
-        summary: Counts,
+        summary: Findings,
     }
     #[derive(Deserialize)]
-    struct Counts {
+    struct Findings {
+        /// Ways that lost packets.
         failed: u32,
+        /// What the capture on the underlay complains of.
+        problems: Vec<String>,
     }
     let last = output.lines().rfind(|line| !line.trim().is_empty());
-    let counts = last
+    let found = last
         .and_then(|line| serde_json::from_str::<Last>(line).ok())
         .ok_or("it ended without a summary")?
         .summary;
-    match (success, counts.failed) {
-        (_, 0) => Err("no pair noticed the sabotage".to_owned()),
-        (true, failed) => Err(format!("{failed} pairs failed, yet it ended with 0")),
-        (false, _) => Ok(()),
+    if found.failed == 0 && found.problems.is_empty() {
+        return Err("nothing noticed the sabotage".to_owned());
+    }
+    match code {
+        Some(1) => Ok(()),
+        Some(code) => Err(format!("it ended with {code}, not 1")),
+        None => Err("a signal ended it".to_owned()),
     }
 }
 
@@ -95,13 +101,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_failed_pairs_show_a_sabotage() {
-        let output =
-            |failed| format!("{{\"from\":\"a\"}}\n{{\"summary\":{{\"pairs\":2,\"failed\":{failed}}}}}\n");
-        assert_eq!(judge(false, &output(2)), Ok(()));
-        assert!(judge(true, &output(2)).is_err());
-        assert!(judge(false, &output(0)).is_err());
-        assert!(judge(false, "no QEMU\n").is_err());
-        assert!(judge(false, "").is_err());
+    fn only_what_the_lab_found_shows_a_sabotage() {
+        let output = |failed, problems| {
+            format!("{{\"from\":\"a\"}}\n{{\"summary\":{{\"failed\":{failed},\"problems\":{problems}}}}}\n")
+        };
+        assert_eq!(judge(Some(1), &output(2, "[]")), Ok(()));
+        assert_eq!(judge(Some(1), &output(0, "[\"VNI 2\"]")), Ok(()));
+        assert!(judge(Some(0), &output(2, "[]")).is_err());
+        assert!(judge(Some(125), &output(2, "[]")).is_err());
+        assert!(judge(None, &output(2, "[]")).is_err());
+        assert!(judge(Some(1), &output(0, "[]")).is_err());
+        assert!(judge(Some(1), "no QEMU\n").is_err());
+        assert!(judge(Some(1), "").is_err());
     }
 }
