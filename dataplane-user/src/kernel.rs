@@ -61,6 +61,14 @@ impl KernelError {
         }
     }
 
+    /// The error without the change that it is about, for where that stands before it.
+    #[must_use]
+    pub fn beside(&self, change: &Change) -> String {
+        let text = self.to_string();
+        let rest = text.strip_prefix(&change.to_string()).and_then(|rest| rest.strip_prefix(": "));
+        rest.map_or_else(|| text.clone(), str::to_owned)
+    }
+
     /// The errno, where there is one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
@@ -74,5 +82,20 @@ impl KernelError {
             self.errno(),
             Some(libc::EAGAIN | libc::EINTR | libc::EBUSY | libc::ENOBUFS | libc::ENOMEM | libc::ETIMEDOUT)
         ) || self.source.kind() == io::ErrorKind::TimedOut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::LinkName;
+
+    #[test]
+    fn a_change_is_not_named_twice() {
+        let change = Change::SetLinkUp(LinkName::constant("adit0"));
+        let error = |context: &str| KernelError::new(context, io::Error::from_raw_os_error(libc::ENODEV));
+        let short = "No such device (os error 19)";
+        assert_eq!(error("set link adit0 up").beside(&change), short);
+        assert_eq!(error("opening a socket").beside(&change), format!("opening a socket: {short}"));
     }
 }

@@ -269,8 +269,9 @@ fn log_outcomes(report: &ApplyReport) {
     for (change, outcome) in &report.outcomes {
         match outcome {
             Outcome::Done => debug!("done: {change}"),
-            Outcome::Failed(failure) => warn!("failed: {change}: {failure}"),
-            Outcome::Skipped => warn!("left out after a failure: {change}"),
+            // Failures become problems, and a new problem is a warning.
+            Outcome::Failed(failure) => debug!("failed: {change}: {}", failure.beside(change)),
+            Outcome::Skipped => debug!("left out after a failure: {change}"),
         }
     }
 }

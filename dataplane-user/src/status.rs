@@ -208,7 +208,7 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
         Problem::error(
             Reason::ApplyFailed,
             change.to_string(),
-            error.to_string(),
+            error.beside(change),
             "it is tried again at each pass; mend what the kernel complains of".to_owned(),
         )
     }));

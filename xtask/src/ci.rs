@@ -50,7 +50,8 @@ pub fn run(_args: &Args) -> Result<ExitCode> {
     Ok(summary.print())
 }
 
-/// A sabotaged lab must fail, and by pairs that don't reach each other: not by anything else that may go wrong.
+/// A sabotaged lab must fail by what it measured, ways that lost packets or wrong packets on the underlay: not by
+/// anything else that may go wrong.
 fn sabotaged(name: &str, lab: &mut Command) -> Result<Row> {
     progress::say(format_args!("{name}…"));
     let started = Instant::now();

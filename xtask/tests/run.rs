@@ -1,5 +1,6 @@
 //! `cargo xtask run` builds the agent and becomes it.
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -36,7 +37,9 @@ fn the_agent_runs_until_told_to_stop() {
     }
     let place = tempfile::tempdir().unwrap();
     let (bpffs, run_dir) = (place.path().join("bpf"), place.path().join("run"));
-    std::fs::create_dir(&bpffs).unwrap();
+    let log = place.path().join("log");
+    let logged = || fs::read_to_string(&log).unwrap_or_default();
+    fs::create_dir(&bpffs).unwrap();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-nodes.yaml");
     let script = format!(
         "mount -t bpf bpf {bpffs} && exec {XTASK} run -- --bpffs {bpffs}/adit --run-dir {run_dir} run -f {manifests} --node left",
@@ -48,6 +51,7 @@ fn the_agent_runs_until_told_to_stop() {
         Command::new("unshare")
             .args(["--mount", "--net", "sh", "-c", &script])
             .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap(),
     );
@@ -55,13 +59,13 @@ fn the_agent_runs_until_told_to_stop() {
     let started = Instant::now();
     let said = loop {
         if let Some(status) = agent.0.try_wait().unwrap() {
-            panic!("the agent ended: {status}");
+            panic!("the agent ended: {status}\n{}", logged());
         }
         let status = xtask(&["run", "--", "--run-dir", path(&run_dir), "status", "-o", "json"]);
         if matches!(status.status.code(), Some(0 | 5)) {
             break String::from_utf8(status.stdout).unwrap();
         }
-        assert!(started.elapsed() < DEADLINE, "no answer: {status:?}");
+        assert!(started.elapsed() < DEADLINE, "no answer: {status:?}\n{}", logged());
         thread::sleep(Duration::from_millis(200));
     };
     let said = serde_json::from_str::<serde_json::Value>(&said).unwrap();

@@ -41,7 +41,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     for (change, outcome) in &report.outcomes {
         match outcome {
             Outcome::Done => println!("{change}"),
-            Outcome::Failed(error) => eprintln!("adit: {change}: {error}"),
+            Outcome::Failed(error) => eprintln!("adit: {change}: {}", error.beside(change)),
             Outcome::Skipped => eprintln!("adit: {change}: left out after a failure"),
         }
     }
