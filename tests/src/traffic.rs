@@ -23,6 +23,9 @@ use crate::topology::End;
 
 /// How long to wait for one answer before asking again.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How long a probe waits for its answer before the next is sent.
+const PROBE_ANSWER: Duration = Duration::from_millis(100);
+const BETWEEN_PROBES: Duration = Duration::from_millis(2);
 
 /// An ICMP echo, a small and a large UDP packet and some TCP, there and back.
 ///
@@ -241,31 +244,30 @@ impl Probes {
     }
 }
 
+/// One at a time, as far as they are answered: a machine that is busy elsewhere makes probes rarer, it fills no queue.
 fn send_probes(client: &UdpSocket, stop: &AtomicBool) -> io::Result<Lost> {
-    client.set_read_timeout(Some(Duration::from_millis(5)))?;
+    client.set_read_timeout(Some(PROBE_ANSWER))?;
     let (mut sent, mut answered) = (0_u32, 0_u32);
     let mut buffer = [0; 4];
-    // After the last, whatever is under way may still come.
-    let mut last = None;
     loop {
-        if last.is_none() {
-            // A drop by the program is an error here, and a lost packet.
-            let _dropped = client.send(&sent.to_be_bytes());
-            sent += 1;
-            if stop.load(Ordering::Acquire) {
-                last = Some(Instant::now() + ANSWER);
+        let is_last = stop.load(Ordering::Acquire);
+        // A drop by the program is an error here, and a lost packet.
+        let _dropped = client.send(&sent.to_be_bytes());
+        sent += 1;
+        // After the last, whatever is under way may still come.
+        let deadline = Instant::now() + if is_last { ANSWER } else { PROBE_ANSWER };
+        while answered < sent && Instant::now() < deadline {
+            match client.recv(&mut buffer) {
+                Ok(_) => answered += 1,
+                Err(error) if late(&error) => {}
+                Err(error) => return Err(error),
             }
         }
-        if client.recv(&mut buffer).is_ok() {
-            answered += 1;
+        if is_last {
+            let lost = sent - answered;
+            return Ok(Lost { sent, lost });
         }
-        if answered == sent || last.is_some_and(|last| Instant::now() > last) {
-            if last.is_some() {
-                let lost = sent - answered;
-                return Ok(Lost { sent, lost });
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
+        thread::sleep(BETWEEN_PROBES);
     }
 }
 
@@ -282,7 +284,7 @@ fn echo(server: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
             Err(error) => return Err(error),
         }
         if end.is_none() && stop.load(Ordering::Acquire) {
-            end = Some(Instant::now() + Duration::from_millis(500));
+            end = Some(Instant::now() + ANSWER);
         }
     }
     Ok(())
