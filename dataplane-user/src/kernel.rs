@@ -65,7 +65,9 @@ impl KernelError {
     #[must_use]
     pub fn beside(&self, change: &Change) -> String {
         let text = self.to_string();
-        let rest = text.strip_prefix(&change.to_string()).and_then(|rest| rest.strip_prefix(": "));
+        let rest = text
+            .strip_prefix(&change.to_string())
+            .and_then(|rest| rest.strip_prefix(": "));
         rest.map_or_else(|| text.clone(), str::to_owned)
     }
 
@@ -96,6 +98,9 @@ mod tests {
         let error = |context: &str| KernelError::new(context, io::Error::from_raw_os_error(libc::ENODEV));
         let short = "No such device (os error 19)";
         assert_eq!(error("set link adit0 up").beside(&change), short);
-        assert_eq!(error("opening a socket").beside(&change), format!("opening a socket: {short}"));
+        assert_eq!(
+            error("opening a socket").beside(&change),
+            format!("opening a socket: {short}")
+        );
     }
 }

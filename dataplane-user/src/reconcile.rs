@@ -260,6 +260,7 @@ async fn reconcile(
         report
     };
     let (pass, found) = status::of_pass(&report, &set);
+    status.recreated += pass.recreated;
     status.pass = pass;
     problems.extend(found);
     Ok(problems)

@@ -22,6 +22,8 @@ pub struct Status {
     pub source: SourceStatus,
     /// The last pass.
     pub pass: PassStatus,
+    /// Devices that were made anew since the agent started; traffic through them stopped meanwhile.
+    pub recreated: usize,
     /// The networks that this node is a member of.
     pub networks: Vec<NetworkStatus>,
     /// The peers that it has links to.
@@ -56,7 +58,7 @@ pub struct PassStatus {
     pub skipped: usize,
     /// Changes that are still to be made after it.
     pub residual: usize,
-    /// Devices that it made anew; traffic through them stopped meanwhile.
+    /// Devices that it made anew.
     pub recreated: usize,
     /// Its length in microseconds.
     pub duration_us: u64,

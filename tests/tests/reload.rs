@@ -107,7 +107,7 @@ fn encapsulation_port_and_mtu_change() {
     };
     take(&port, &of_port);
     for agent in &agents {
-        agent.wait("having made a device anew", |status| status.pass.recreated == 1);
+        agent.wait("having made a device anew", |status| status.recreated == 1);
     }
     let log = agents[0].log();
     assert!(

@@ -13,6 +13,7 @@ mod modules;
 mod qemu;
 mod terminal;
 
+use std::cell::Cell;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
@@ -30,6 +31,8 @@ use crate::setup::{self, Need};
 use crate::{progress, workspace};
 
 /// What a guest has unless told otherwise.
+/// How often a guest may die before it is ready.
+const BOOT_TRIES: u32 = 2;
 const MEMORY_MIB: u32 = 2048;
 /// Variables that the guest gets from the host, beside those that start with `ADIT_`.
 const ENVIRONMENT: [&str; 14] = [
@@ -209,18 +212,29 @@ pub fn boot_and_run(request: &VmRequest) -> Result<Outcome> {
     )?;
 
     let start = |accel: Accel, trial: bool| {
-        progress::say(format_args!(
-            "booting Linux {} ({})…",
-            kernel.release,
-            accel.describe()
-        ));
-        Attempt {
+        let attempt = Attempt {
             request,
             boot: &boot,
             initrd: &initrd,
             accel,
+            ready: Cell::new(false),
+        };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            progress::say(format_args!(
+                "booting Linux {} ({})…",
+                kernel.release,
+                accel.describe()
+            ));
+            match attempt.run(trial) {
+                // Emulated kernels have been seen to die early; nothing has run yet, so nothing is run twice.
+                Err(error) if !attempt.ready.get() && tries < BOOT_TRIES => {
+                    progress::say(format_args!("it died while booting, once more: {error:#}"));
+                }
+                ended => break ended,
+            }
         }
-        .run(trial)
     };
     let (accel, trial) = match accel::choose()? {
         Choice::Settled(accel) => (accel, false),

@@ -65,7 +65,11 @@ fn the_agent_runs_until_told_to_stop() {
         if matches!(status.status.code(), Some(0 | 5)) {
             break String::from_utf8(status.stdout).unwrap();
         }
-        assert!(started.elapsed() < DEADLINE, "no answer: {status:?}\n{}", logged());
+        assert!(
+            started.elapsed() < DEADLINE,
+            "no answer: {status:?}\n{}",
+            logged()
+        );
         thread::sleep(Duration::from_millis(200));
     };
     let said = serde_json::from_str::<serde_json::Value>(&said).unwrap();

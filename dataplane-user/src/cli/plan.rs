@@ -13,12 +13,12 @@ use crate::kernel::bpf::BpfOptions;
 use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::{Change, ChangeSet};
 use crate::reconcile::underlay_addresses;
-use crate::resource::{Intent, Problem};
+use crate::resource::{Intent, Problem, Severity};
 use crate::source;
 use crate::status::{ProblemStatus, conflict};
 
-/// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 1 when the
-/// manifests are wrong.
+/// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 5 when
+/// nothing can be done and the node is not ready all the same, 1 when the manifests are wrong.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit plan -f /etc/adit/manifests\n  adit plan -f new.yaml --node a -o json | jq -r '.changes[].text'"
@@ -64,11 +64,14 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         Format::Json => output::json(&to_output(&intent, &set, &problems))?,
         Format::Text => print(&set, &problems),
     }
-    if set.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::silent(Code::Changes))
+    if !set.is_empty() {
+        return Err(Failure::silent(Code::Changes));
     }
+    // Nothing can be done, and yet the node would not be ready.
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(Failure::silent(Code::Degraded));
+    }
+    Ok(())
 }
 
 fn to_output(intent: &Intent, set: &ChangeSet, problems: &[Problem]) -> Output {

@@ -1,4 +1,5 @@
 //! One boot from QEMU's start to its end: follows what the guest says, and copies what the command prints.
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::thread;
@@ -24,6 +25,8 @@ pub(super) struct Attempt<'a> {
     pub(super) boot: &'a Boot,
     pub(super) initrd: &'a File,
     pub(super) accel: Accel,
+    /// Whether the guest came as far as to start the command.
+    pub(super) ready: Cell<bool>,
 }
 
 impl Attempt<'_> {
@@ -75,14 +78,13 @@ impl Attempt<'_> {
     /// Waits for the command's end.
     fn follow(&self, events: &mut Events, started: Instant) -> Result<u8> {
         let mut deadline = Some(started + BOOT);
-        let mut ready = false;
         loop {
             let event = match events.next(deadline) {
                 Ok(event) => event,
                 Err(error) if error.kind() != io::ErrorKind::TimedOut => {
                     return Err(error).context("the control port");
                 }
-                Err(_) if ready => {
+                Err(_) if self.ready.get() => {
                     let limit = self.request.timeout.unwrap_or_default();
                     bail!("the command did not end within {} s", limit.as_secs());
                 }
@@ -91,7 +93,7 @@ impl Attempt<'_> {
             match event {
                 Some(Event::Init) => {}
                 Some(Event::Ready(uptime)) => {
-                    ready = true;
+                    self.ready.set(true);
                     deadline = self.request.timeout.map(|limit| Instant::now() + limit);
                     let waited = started.elapsed().as_secs_f64();
                     progress::say(format_args!(
