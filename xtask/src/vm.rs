@@ -30,9 +30,9 @@ pub use self::kernel::KernelName;
 use crate::setup::{self, Need};
 use crate::{progress, workspace};
 
-/// What a guest has unless told otherwise.
-/// How often a guest may die before it is ready.
+/// How often a guest is booted that dies before it is ready.
 const BOOT_TRIES: u32 = 2;
+/// What a guest has unless told otherwise.
 const MEMORY_MIB: u32 = 2048;
 /// Variables that the guest gets from the host, beside those that start with `ADIT_`.
 const ENVIRONMENT: [&str; 14] = [
