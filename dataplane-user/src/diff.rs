@@ -9,6 +9,7 @@ mod links;
 pub mod order;
 mod routes;
 mod sysctls;
+pub mod wireguard;
 
 use crate::model::{ChangeSet, KernelState};
 

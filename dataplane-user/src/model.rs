@@ -10,6 +10,7 @@ pub mod link;
 pub mod route;
 pub mod state;
 pub mod sysctl;
+pub mod wireguard;
 
 pub use address::{Address, AddressScope};
 pub use attachment::{Attachment, Hook, ProgramVersion};

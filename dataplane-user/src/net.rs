@@ -1,10 +1,12 @@
-//! Small network values that every layer uses: MAC addresses, families, names.
+//! Small network values that every layer uses: MAC addresses, families, names, keys.
 
 pub mod family;
 pub mod hash;
+pub mod key;
 pub mod mac;
 pub mod name;
 
 pub use family::Family;
+pub use key::{InvalidKey, PresharedKey, PrivateKey, PublicKey};
 pub use mac::MacAddr;
 pub use name::{LinkName, NetworkName, NodeName};

@@ -39,6 +39,8 @@ pub enum LinkKind {
         /// UDP port.
         port: u16,
     },
+    /// WireGuard; its keys and peers are set apart from the link.
+    WireGuard,
     /// Anything else, in the words of `ip -d link`.
     Other(String),
 }
@@ -49,6 +51,7 @@ impl fmt::Display for LinkKind {
             LinkKind::Dummy => f.write_str("dummy"),
             LinkKind::Geneve { port } => write!(f, "geneve external dstport {port}"),
             LinkKind::Vxlan { port } => write!(f, "vxlan external dstport {port}"),
+            LinkKind::WireGuard => f.write_str("wireguard"),
             LinkKind::Other(text) => f.write_str(text),
         }
     }

@@ -7,7 +7,14 @@ use super::{Finding, code};
 /// The modules of dataplane-user that know neither files nor kernels nor clocks.
 const PURE: [&str; 5] = ["net", "resource", "model", "plan", "diff"];
 /// The crates that they may name.
-const PURE_CRATES: [&str; 3] = ["dataplane_ebpf", "ipnet", "thiserror"];
+const PURE_CRATES: [&str; 6] = [
+    "base64",
+    "dataplane_ebpf",
+    "ipnet",
+    "thiserror",
+    "x25519_dalek",
+    "zeroize",
+];
 /// Parts of the standard library that reach outside of the program, with what to do instead.
 const OUTSIDE: [(&str, &str); 9] = [
     ("std::env", "take it as an argument"),

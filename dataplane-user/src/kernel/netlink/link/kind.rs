@@ -27,6 +27,7 @@ pub(super) fn write(kind: &LinkKind) -> Option<Vec<LinkInfo>> {
             ];
             (InfoKind::Vxlan, Some(InfoData::Vxlan(vxlan)))
         }
+        LinkKind::WireGuard => (InfoKind::Wireguard, None),
         LinkKind::Other(_) => return None,
     };
     let mut info = vec![LinkInfo::Kind(kind)];
@@ -50,6 +51,7 @@ pub(super) fn read(info: &[u8]) -> Result<Option<LinkKind>, DecodeError> {
         "dummy" => LinkKind::Dummy,
         "geneve" => read_geneve(&parse_all(&data)),
         "vxlan" => read_vxlan(&parse_all(&data)),
+        "wireguard" => LinkKind::WireGuard,
         _ => LinkKind::Other(kind),
     }))
 }
