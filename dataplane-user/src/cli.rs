@@ -10,6 +10,7 @@ mod privilege;
 mod run;
 mod status;
 mod uninstall;
+mod wg;
 
 use clap::{Parser, Subcommand};
 
@@ -37,6 +38,8 @@ enum Command {
     Status(status::Arguments),
     /// Reads the BPF maps; works without a running agent.
     Map(map::Arguments),
+    /// Makes WireGuard's keys.
+    Wg(wg::Arguments),
     /// Removes everything that Adit made on this node.
     Uninstall(uninstall::Arguments),
 }
@@ -52,6 +55,7 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
         Command::Plan(arguments) => plan::run(&places, &arguments).await,
         Command::Status(arguments) => status::run(&places, &arguments).await,
         Command::Map(arguments) => map::run(&places, &arguments),
+        Command::Wg(arguments) => wg::run(&places, &arguments),
         Command::Uninstall(arguments) => uninstall::run(&places, &arguments).await,
     }
 }

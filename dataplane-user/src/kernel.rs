@@ -5,6 +5,7 @@ pub mod fake;
 mod linux;
 pub mod netlink;
 pub mod sysctl;
+pub mod wireguard;
 
 use std::collections::BTreeSet;
 use std::io;

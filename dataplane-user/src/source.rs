@@ -1,6 +1,8 @@
-//! Where resources come from: manifests in files. A source gives a complete, checked set or an error, never a part.
+//! Where resources come from: manifests in files, and the node's key. A source gives a complete, checked set or an
+//! error, never a part.
 
 pub mod file;
+pub mod key_file;
 pub mod manifest;
 pub mod watch;
 

@@ -4,17 +4,18 @@
 //! dropped half-way leaves a socket that the next one replaces, so no late answer is ever taken for another.
 
 mod address;
-mod batch;
+pub(super) mod batch;
 mod dump;
 mod execute;
 mod facts;
 mod link;
-mod message;
+pub(super) mod message;
 mod route;
-mod socket;
+pub(super) mod socket;
 mod table;
 
 use netlink_packet_route::AddressFamily;
+use netlink_sys::protocols::NETLINK_ROUTE;
 
 use self::message::Failure;
 use self::socket::Socket;
@@ -37,7 +38,8 @@ impl Netlink {
     /// # Errors
     /// When the socket can't be made or set up.
     pub fn open() -> Result<Netlink, KernelError> {
-        let socket = Socket::open().map_err(|error| KernelError::new("open a netlink socket", error))?;
+        let socket =
+            Socket::open(NETLINK_ROUTE).map_err(|error| KernelError::new("open a netlink socket", error))?;
         Ok(Netlink {
             socket,
             links: LinkTable::default(),

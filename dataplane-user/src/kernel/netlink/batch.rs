@@ -3,6 +3,7 @@
 use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLMSG_ERROR, NLMSG_OVERRUN};
+use zeroize::Zeroizing;
 
 use super::message::{Failure, Request, messages};
 use super::socket::Socket;
@@ -13,12 +14,12 @@ const MOST_REQUESTS: usize = 128;
 const MOST_BYTES: usize = 32 << 10;
 
 /// The bodies of the messages that a request was answered with, or why not.
-pub(super) type Answer = Result<Vec<Vec<u8>>, Failure>;
+pub(in crate::kernel) type Answer = Result<Vec<Vec<u8>>, Failure>;
 
 impl Socket {
     /// Sends requests in order and awaits each one's ack. Where the way to the kernel fails, the requests that were not
     /// acked, sent or not, get that failure.
-    pub(super) async fn exchange(&mut self, requests: &[Request]) -> Vec<Answer> {
+    pub(in crate::kernel) async fn exchange(&mut self, requests: &[Request]) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(requests.len());
         let mut rest = requests;
         while !rest.is_empty() {
@@ -46,7 +47,8 @@ impl Socket {
         acked: &mut [Option<Answer>],
     ) -> Result<(), Failure> {
         let first = self.reserve(batch.len());
-        let mut datagram = Vec::with_capacity(batch.iter().map(Request::length).sum());
+        let length = batch.iter().map(Request::length).sum();
+        let mut datagram = Zeroizing::new(Vec::with_capacity(length));
         let mut sequence = first;
         for request in batch {
             request.write(&mut datagram, NLM_F_ACK, sequence);
@@ -93,6 +95,7 @@ fn batch_length(requests: &[Request]) -> usize {
 #[cfg(test)]
 mod tests {
     use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+    use netlink_sys::protocols::NETLINK_ROUTE;
 
     use super::super::link;
     use super::*;
@@ -114,7 +117,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_acked_before_the_way_failed_keeps_its_answer() {
-        let mut socket = Socket::open().unwrap();
+        let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
         let lo = || link::find(&LinkName::constant("lo"));
         let gone = link::find(&LinkName::constant("adit-gone"));
         // The second datagram is larger than any send buffer.

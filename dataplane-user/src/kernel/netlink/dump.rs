@@ -18,7 +18,7 @@ impl Socket {
     /// # Errors
     /// When the kernel breaks off, when its answer can't be read, or when the table changed during every attempt
     /// (`EAGAIN`).
-    pub(super) async fn dump<T>(
+    pub(in crate::kernel) async fn dump<T>(
         &mut self,
         request: &Request,
         mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
@@ -111,6 +111,7 @@ mod tests {
     use netlink_packet_core::NLM_F_MULTIPART;
     use netlink_packet_route::AddressFamily;
     use netlink_packet_route::route::RouteMessage;
+    use netlink_sys::protocols::NETLINK_ROUTE;
 
     use super::*;
 
@@ -162,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_kernel_refusing_a_dump_is_an_error_with_its_words() {
-        let mut socket = Socket::open().unwrap();
+        let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         message.header.table = 99;

@@ -1,10 +1,12 @@
 //! Netlink's framing: requests to bytes, datagrams to messages, acks to yes or no.
 
+use std::fmt;
 use std::io;
 
 use netlink_packet_core::{
     DecodeError, Emitable, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator,
 };
+use zeroize::Zeroizing;
 
 use crate::kernel::KernelError;
 
@@ -13,32 +15,36 @@ const ALIGN: usize = 4;
 /// The attribute of an extended ack that holds the kernel's words (linux/netlink.h).
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// A request without its sequence number.
-#[derive(Debug)]
-pub(super) struct Request {
+/// A request without its sequence number. Its body may hold secrets: it is wiped when dropped and never shown.
+pub(in crate::kernel) struct Request {
     /// Message type, such as `RTM_NEWLINK`.
     kind: u16,
     /// Flags; `NLM_F_REQUEST` is added.
     flags: u16,
     /// What follows the header.
-    body: Vec<u8>,
+    body: Zeroizing<Vec<u8>>,
 }
 
 impl Request {
     /// A request of a message.
-    pub(super) fn new(kind: u16, flags: u16, message: &impl Emitable) -> Request {
+    pub(in crate::kernel) fn new(kind: u16, flags: u16, message: &impl Emitable) -> Request {
         let mut body = vec![0; message.buffer_len()];
         message.emit(&mut body);
+        Request::of_bytes(kind, flags, Zeroizing::new(body))
+    }
+
+    /// A request of what follows the header.
+    pub(in crate::kernel) fn of_bytes(kind: u16, flags: u16, body: Zeroizing<Vec<u8>>) -> Request {
         Request { kind, flags, body }
     }
 
     /// Bytes on the wire, with padding.
-    pub(super) fn length(&self) -> usize {
+    pub(in crate::kernel) fn length(&self) -> usize {
         HEADER + self.body.len().next_multiple_of(ALIGN)
     }
 
     /// Appends it to a datagram.
-    pub(super) fn write(&self, datagram: &mut Vec<u8>, extra_flags: u16, sequence: u32) {
+    pub(in crate::kernel) fn write(&self, datagram: &mut Vec<u8>, extra_flags: u16, sequence: u32) {
         let length = u32::try_from(HEADER + self.body.len()).expect("a request is far below 4 GiB");
         let flags = self.flags | extra_flags | netlink_packet_core::NLM_F_REQUEST;
         datagram.extend(length.to_ne_bytes());
@@ -46,25 +52,32 @@ impl Request {
         datagram.extend(flags.to_ne_bytes());
         datagram.extend(sequence.to_ne_bytes());
         datagram.extend(0u32.to_ne_bytes());
-        datagram.extend(&self.body);
+        datagram.extend_from_slice(&self.body);
         datagram.resize(datagram.len().next_multiple_of(ALIGN), 0);
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { kind, flags, body } = self;
+        write!(f, "Request(type {kind}, flags {flags:#x}, {} bytes)", body.len())
     }
 }
 
 /// One message of a datagram.
 #[derive(Debug)]
-pub(super) struct Message<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) sequence: u32,
-    pub(super) body: &'a [u8],
+pub(in crate::kernel) struct Message<'a> {
+    pub(in crate::kernel) kind: u16,
+    pub(in crate::kernel) flags: u16,
+    pub(in crate::kernel) sequence: u32,
+    pub(in crate::kernel) body: &'a [u8],
 }
 
 /// Splits a datagram.
 ///
 /// # Errors
 /// When a header's length doesn't fit.
-pub(super) fn messages(datagram: &[u8]) -> Result<Vec<Message<'_>>, DecodeError> {
+pub(in crate::kernel) fn messages(datagram: &[u8]) -> Result<Vec<Message<'_>>, DecodeError> {
     let mut messages = Vec::new();
     let mut rest = datagram;
     while !rest.is_empty() {
@@ -86,7 +99,7 @@ impl Message<'_> {
     ///
     /// # Errors
     /// The refusal, or that the message is malformed.
-    pub(super) fn verdict(&self) -> Result<(), Failure> {
+    pub(in crate::kernel) fn verdict(&self) -> Result<(), Failure> {
         let Some((code, rest)) = self.body.split_first_chunk::<4>() else {
             return Err(Failure::malformed(&"a verdict without code".into()));
         };
@@ -124,7 +137,7 @@ impl Message<'_> {
 
 /// Why a request got no yes.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(in crate::kernel) enum Failure {
     /// The kernel said no.
     Refused {
         /// Its errno, positive.
@@ -138,12 +151,12 @@ pub(super) enum Failure {
 
 impl Failure {
     /// An answer that is no netlink.
-    pub(super) fn malformed(error: &DecodeError) -> Failure {
+    pub(in crate::kernel) fn malformed(error: &DecodeError) -> Failure {
         Failure::Lost(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
     }
 
     /// The same once more.
-    pub(super) fn again(&self) -> Failure {
+    pub(in crate::kernel) fn again(&self) -> Failure {
         match self {
             Failure::Refused { errno, text } => Failure::Refused {
                 errno: *errno,
@@ -157,7 +170,7 @@ impl Failure {
     }
 
     /// The errno, where there is one.
-    pub(super) fn errno(&self) -> Option<i32> {
+    pub(in crate::kernel) fn errno(&self) -> Option<i32> {
         match self {
             Failure::Refused { errno, .. } => Some(*errno),
             Failure::Lost(error) => error.raw_os_error(),
@@ -165,7 +178,7 @@ impl Failure {
     }
 
     /// As an error for callers, with what was tried.
-    pub(super) fn into_error(self, context: impl Into<String>) -> KernelError {
+    pub(in crate::kernel) fn into_error(self, context: impl Into<String>) -> KernelError {
         let context = context.into();
         match self {
             Failure::Refused { errno, text } => KernelError {

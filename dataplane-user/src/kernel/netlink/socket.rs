@@ -1,4 +1,4 @@
-//! A non-blocking rtnetlink socket that knows when it can be trusted.
+//! A non-blocking netlink socket that knows when it can be trusted.
 
 use std::fs;
 use std::io;
@@ -6,12 +6,12 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use zeroize::Zeroize as _;
 
 /// Room for the acks of a batch and for dumps that are read slowly.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -37,8 +37,9 @@ pub struct Stats {
 
 /// The socket. Between conversations it is settled: no answer is outstanding. Where a conversation breaks off, also by
 /// its future being dropped, it is not, and the next one replaces the socket.
-pub(super) struct Socket {
+pub(in crate::kernel) struct Socket {
     inner: AsyncFd<RawSocket>,
+    protocol: isize,
     /// The inode of the network namespace.
     namespace: u64,
     buffer: Vec<u8>,
@@ -49,10 +50,11 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// A socket in the calling thread's namespace.
-    pub(super) fn open() -> io::Result<Socket> {
+    /// A socket in the calling thread's namespace, of a protocol such as `NETLINK_ROUTE`.
+    pub(in crate::kernel) fn open(protocol: isize) -> io::Result<Socket> {
         Ok(Socket {
-            inner: connect()?,
+            inner: connect(protocol)?,
+            protocol,
             namespace: namespace()?,
             buffer: Vec::with_capacity(DATAGRAM),
             next_sequence: 1,
@@ -62,12 +64,12 @@ impl Socket {
         })
     }
 
-    pub(super) fn stats(&self) -> Stats {
+    pub(in crate::kernel) fn stats(&self) -> Stats {
         self.stats
     }
 
     /// Sequence numbers for so many requests: the first one.
-    pub(super) fn reserve(&mut self, requests: usize) -> u32 {
+    pub(in crate::kernel) fn reserve(&mut self, requests: usize) -> u32 {
         let first = self.next_sequence;
         let count = u32::try_from(requests).expect("a batch is small");
         self.next_sequence = first.wrapping_add(count);
@@ -76,7 +78,7 @@ impl Socket {
     }
 
     /// Starts a conversation: sends a datagram.
-    pub(super) async fn begin(&mut self, datagram: &[u8]) -> io::Result<()> {
+    pub(in crate::kernel) async fn begin(&mut self, datagram: &[u8]) -> io::Result<()> {
         if !self.settled {
             self.reopen()?;
         }
@@ -93,18 +95,18 @@ impl Socket {
     }
 
     /// Notes a dump that a change interrupted.
-    pub(super) fn note_interrupted(&mut self) {
+    pub(in crate::kernel) fn note_interrupted(&mut self) {
         self.stats.interrupted += 1;
     }
 
     /// Ends a conversation: all answers came.
-    pub(super) fn settle(&mut self) {
+    pub(in crate::kernel) fn settle(&mut self) {
         self.settled = true;
     }
 
     /// The next datagram from the kernel. `ETIMEDOUT` when it is silent, `ENOBUFS` when some were lost, `EMSGSIZE` when
     /// one did not fit; the next one as large will.
-    pub(super) async fn receive(&mut self) -> io::Result<&[u8]> {
+    pub(in crate::kernel) async fn receive(&mut self) -> io::Result<&[u8]> {
         let deadline = tokio::time::Instant::now() + self.patience;
         loop {
             self.buffer.clear();
@@ -129,9 +131,14 @@ impl Socket {
         }
     }
 
+    /// Wipes what was received, where it may hold secrets.
+    pub(in crate::kernel) fn wipe(&mut self) {
+        self.buffer.zeroize();
+    }
+
     /// Makes the send buffer smaller.
     #[cfg(test)]
-    pub(super) fn shrink(&self, bytes: usize) {
+    pub(in crate::kernel) fn shrink(&self, bytes: usize) {
         setsockopt(&self.inner.get_ref().as_fd(), sockopt::SndBuf, &bytes).expect("any size will do");
     }
 
@@ -140,14 +147,14 @@ impl Socket {
             let text = "the netlink socket broke and this thread is in another network namespace";
             return Err(io::Error::other(text));
         }
-        self.inner = connect()?;
+        self.inner = connect(self.protocol)?;
         self.stats.reopened += 1;
         Ok(())
     }
 }
 
-fn connect() -> io::Result<AsyncFd<RawSocket>> {
-    let mut socket = RawSocket::new(NETLINK_ROUTE)?;
+fn connect(protocol: isize) -> io::Result<AsyncFd<RawSocket>> {
+    let mut socket = RawSocket::new(protocol)?;
     socket.set_non_blocking(true)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -178,12 +185,14 @@ fn namespace() -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use netlink_sys::protocols::NETLINK_ROUTE;
+
     use super::super::link;
     use super::*;
 
     #[tokio::test]
     async fn a_lost_answer_times_out_and_the_socket_is_replaced() {
-        let mut socket = Socket::open().unwrap();
+        let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
         socket.patience = Duration::from_millis(50);
         // Too short for a message: the kernel drops it without a word.
         socket.begin(&[0; 8]).await.unwrap();
@@ -200,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_conversation_leaves_nothing_to_the_next() {
-        let mut socket = Socket::open().unwrap();
+        let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
         let request = link::dump();
         drop(tokio::time::timeout(Duration::ZERO, socket.dump(&request, |_| Ok(Some(())))).await);
         let mut datagram = Vec::new();
@@ -214,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_datagram_that_does_not_fit_is_noticed_and_fits_the_next_time() {
-        let mut socket = Socket::open().unwrap();
+        let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
         socket.buffer = Vec::with_capacity(64);
         let request = link::dump();
         let mut datagram = Vec::new();

@@ -1,0 +1,34 @@
+//! New keys, from the kernel's random numbers.
+
+use std::io;
+
+use zeroize::Zeroizing;
+
+use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
+
+/// A private key.
+///
+/// # Errors
+/// When the kernel gives no random numbers.
+pub fn private_key() -> io::Result<PrivateKey> {
+    Ok(PrivateKey::from_random(&*random()?))
+}
+
+/// A preshared key.
+///
+/// # Errors
+/// When the kernel gives no random numbers.
+pub fn preshared_key() -> io::Result<PresharedKey> {
+    Ok(PresharedKey::from_bytes(&*random()?))
+}
+
+/// A public key that is nobody's.
+pub(super) fn public_key() -> io::Result<PublicKey> {
+    Ok(PublicKey::from_bytes(*random()?))
+}
+
+fn random() -> io::Result<Zeroizing<[u8; KEY_LENGTH]>> {
+    let mut bytes = Zeroizing::new([0; KEY_LENGTH]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes)
+}

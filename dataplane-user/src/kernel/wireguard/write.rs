@@ -1,0 +1,259 @@
+//! Changes of a device to messages (linux/wireguard.h), none of which gets too large.
+//!
+//! Allowed IPs are only ever added: giving one to a peer takes it from the one that had it, with no moment in which
+//! nobody has it. What nobody shall have is given to a spare peer, which then goes; kernels before 6.17 can't take a
+//! prefix from a peer but by taking all of them away first.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::attribute::Attributes;
+use super::{Request, VERSION};
+use crate::model::wireguard::{DeviceChange, PeerUpdate};
+use crate::net::LinkName;
+use crate::net::key::{KEY_LENGTH, PresharedKey, PublicKey};
+
+/// The peers of a message are one attribute, whose length has 16 bits.
+const MOST_BYTES: usize = 48 << 10;
+/// Allowed IPs in one piece of a peer: 40 bytes each at most.
+const MOST_PREFIXES: usize = 512;
+
+const WG_CMD_GET_DEVICE: u8 = 0;
+const WG_CMD_SET_DEVICE: u8 = 1;
+pub(super) const WGDEVICE_A_IFNAME: u16 = 2;
+pub(super) const WGDEVICE_A_PRIVATE_KEY: u16 = 3;
+pub(super) const WGDEVICE_A_PUBLIC_KEY: u16 = 4;
+pub(super) const WGDEVICE_A_LISTEN_PORT: u16 = 6;
+pub(super) const WGDEVICE_A_FWMARK: u16 = 7;
+pub(super) const WGDEVICE_A_PEERS: u16 = 8;
+pub(super) const WGPEER_A_PUBLIC_KEY: u16 = 1;
+pub(super) const WGPEER_A_PRESHARED_KEY: u16 = 2;
+const WGPEER_A_FLAGS: u16 = 3;
+pub(super) const WGPEER_A_ENDPOINT: u16 = 4;
+pub(super) const WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL: u16 = 5;
+pub(super) const WGPEER_A_LAST_HANDSHAKE_TIME: u16 = 6;
+pub(super) const WGPEER_A_RX_BYTES: u16 = 7;
+pub(super) const WGPEER_A_TX_BYTES: u16 = 8;
+pub(super) const WGPEER_A_ALLOWEDIPS: u16 = 9;
+pub(super) const WGALLOWEDIP_A_FAMILY: u16 = 1;
+pub(super) const WGALLOWEDIP_A_IPADDR: u16 = 2;
+pub(super) const WGALLOWEDIP_A_CIDR_MASK: u16 = 3;
+const WGPEER_F_REMOVE_ME: u32 = 1;
+const WGPEER_F_REPLACE_ALLOWEDIPS: u32 = 2;
+const WGPEER_F_UPDATE_ONLY: u32 = 4;
+
+pub(super) const AF_INET: u16 = 2;
+pub(super) const AF_INET6: u16 = 10;
+
+/// Asks for a device with all its peers.
+pub(super) fn get(family: u16, link: &LinkName) -> Request {
+    let mut body = Attributes::message(WG_CMD_GET_DEVICE, VERSION);
+    body.put_text(WGDEVICE_A_IFNAME, link.as_str());
+    Request::of_bytes(family, 0, body.into_bytes())
+}
+
+/// The messages of these changes, in order. `spare` is the key of no peer.
+pub(super) fn set(family: u16, link: &LinkName, changes: &[DeviceChange], spare: &PublicKey) -> Vec<Request> {
+    let mut device = Attributes::with_room(128);
+    let mut peers = Vec::new();
+    let mut removals = Vec::new();
+    let mut orphans = BTreeSet::new();
+    for change in changes {
+        match change {
+            DeviceChange::SetPrivateKey(key) => device.put(WGDEVICE_A_PRIVATE_KEY, key.as_bytes()),
+            DeviceChange::SetListenPort(port) => device.put_u16(WGDEVICE_A_LISTEN_PORT, *port),
+            DeviceChange::SetFwmark(mark) => device.put_u32(WGDEVICE_A_FWMARK, *mark),
+            DeviceChange::AddPeer(key, peer) => {
+                let update = PeerUpdate {
+                    endpoint: peer.endpoint,
+                    keepalive: Some(peer.keepalive),
+                    preshared_key: Some(peer.preshared_key.clone()),
+                    add: peer.allowed_ips.clone(),
+                    remove: BTreeSet::new(),
+                };
+                // It is new: there is nothing that replacing could interrupt.
+                peers.extend(pieces(key, WGPEER_F_REPLACE_ALLOWEDIPS, &update));
+            }
+            DeviceChange::UpdatePeer(key, update) => {
+                orphans.extend(update.remove.iter().copied());
+                let rest = PeerUpdate {
+                    remove: BTreeSet::new(),
+                    ..update.clone()
+                };
+                if !rest.is_empty() {
+                    peers.extend(pieces(key, WGPEER_F_UPDATE_ONLY, update));
+                }
+            }
+            DeviceChange::RemovePeer(key) => removals.push(removal(key)),
+        }
+    }
+    if !orphans.is_empty() {
+        let update = PeerUpdate {
+            add: orphans,
+            ..PeerUpdate::default()
+        };
+        peers.extend(pieces(spare, 0, &update));
+        peers.push(removal(spare));
+    }
+    peers.extend(removals);
+    messages(family, link, &device, &peers)
+}
+
+/// Packs the device's attributes and the peers into messages.
+fn messages(family: u16, link: &LinkName, device: &Attributes, peers: &[Attributes]) -> Vec<Request> {
+    let mut requests = Vec::new();
+    let mut rest = peers;
+    while requests.is_empty() || !rest.is_empty() {
+        let mut body = Attributes::message(WG_CMD_SET_DEVICE, VERSION);
+        body.put_text(WGDEVICE_A_IFNAME, link.as_str());
+        if requests.is_empty() {
+            body.append(device);
+        }
+        let mut bytes = 0;
+        let fitting = rest.iter().take_while(|peer| {
+            bytes += peer.length();
+            bytes <= MOST_BYTES
+        });
+        let (now, later) = rest.split_at(fitting.count());
+        if !now.is_empty() {
+            body.nest(WGDEVICE_A_PEERS, |body| {
+                now.iter().for_each(|peer| body.append(peer));
+            });
+        }
+        requests.push(Request::of_bytes(family, 0, body.into_bytes()));
+        rest = later;
+    }
+    requests
+}
+
+/// A peer in pieces of bounded size: the first one says all but the later ones' allowed IPs.
+fn pieces(key: &PublicKey, flags: u32, update: &PeerUpdate) -> Vec<Attributes> {
+    let prefixes: Vec<_> = update.add.iter().collect();
+    let mut pieces = vec![peer(key, flags, |piece| {
+        // All zeros: no more.
+        let none = PresharedKey::from_bytes(&[0; KEY_LENGTH]);
+        if let Some(preshared) = &update.preshared_key {
+            let preshared = preshared.as_ref().unwrap_or(&none);
+            piece.put(WGPEER_A_PRESHARED_KEY, preshared.as_bytes());
+        }
+        if let Some(endpoint) = &update.endpoint {
+            piece.put(WGPEER_A_ENDPOINT, &socket_address(endpoint));
+        }
+        if let Some(seconds) = update.keepalive {
+            piece.put_u16(WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, seconds);
+        }
+        put_prefixes(piece, &prefixes[..prefixes.len().min(MOST_PREFIXES)]);
+    })];
+    let later = prefixes.chunks(MOST_PREFIXES).skip(1);
+    let more = |chunk: &[&IpNet]| peer(key, WGPEER_F_UPDATE_ONLY, |piece| put_prefixes(piece, chunk));
+    pieces.extend(later.map(more));
+    pieces
+}
+
+fn removal(key: &PublicKey) -> Attributes {
+    peer(key, WGPEER_F_REMOVE_ME | WGPEER_F_UPDATE_ONLY, |_| {})
+}
+
+fn peer(key: &PublicKey, flags: u32, more: impl FnOnce(&mut Attributes)) -> Attributes {
+    let mut piece = Attributes::with_room(MOST_PREFIXES * 40 + 256);
+    piece.nest(0, |piece| {
+        piece.put(WGPEER_A_PUBLIC_KEY, key.as_bytes());
+        piece.put_u32(WGPEER_A_FLAGS, flags);
+        more(piece);
+    });
+    piece
+}
+
+fn put_prefixes(piece: &mut Attributes, prefixes: &[&IpNet]) {
+    if prefixes.is_empty() {
+        return;
+    }
+    piece.nest(WGPEER_A_ALLOWEDIPS, |piece| {
+        for prefix in prefixes {
+            piece.nest(0, |piece| {
+                match prefix.addr() {
+                    IpAddr::V4(address) => {
+                        piece.put_u16(WGALLOWEDIP_A_FAMILY, AF_INET);
+                        piece.put(WGALLOWEDIP_A_IPADDR, &address.octets());
+                    }
+                    IpAddr::V6(address) => {
+                        piece.put_u16(WGALLOWEDIP_A_FAMILY, AF_INET6);
+                        piece.put(WGALLOWEDIP_A_IPADDR, &address.octets());
+                    }
+                }
+                piece.put(WGALLOWEDIP_A_CIDR_MASK, &[prefix.prefix_len()]);
+            });
+        }
+    });
+}
+
+/// A `sockaddr_in` or `sockaddr_in6`.
+fn socket_address(address: &SocketAddr) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(28);
+    match address {
+        SocketAddr::V4(address) => {
+            bytes.extend(AF_INET.to_ne_bytes());
+            bytes.extend(address.port().to_be_bytes());
+            bytes.extend(address.ip().octets());
+            bytes.extend([0; 8]);
+        }
+        SocketAddr::V6(address) => {
+            bytes.extend(AF_INET6.to_ne_bytes());
+            bytes.extend(address.port().to_be_bytes());
+            bytes.extend(address.flowinfo().to_be_bytes());
+            bytes.extend(address.ip().octets());
+            bytes.extend(address.scope_id().to_ne_bytes());
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::wireguard::PeerConfig;
+
+    fn key(number: u32) -> PublicKey {
+        let mut bytes = [0; KEY_LENGTH];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        PublicKey::from_bytes(bytes)
+    }
+
+    #[test]
+    fn messages_are_bounded() {
+        let prefix = |number: u32| IpNet::new(IpAddr::from((u128::from(number) << 64).to_be_bytes()), 64);
+        let peer = PeerConfig {
+            endpoint: Some("[2001:db8::1]:51820".parse().unwrap()),
+            preshared_key: Some(PresharedKey::from_bytes(&[7; KEY_LENGTH])),
+            allowed_ips: (0..5000).map(|number| prefix(number).unwrap()).collect(),
+            keepalive: 25,
+        };
+        let link = LinkName::constant("wg0");
+        let large = set(30, &link, &[DeviceChange::AddPeer(key(1), peer)], &key(0));
+        assert_eq!(large.len(), 5, "5000 prefixes of 40 bytes, 1024 a message");
+        let few = PeerConfig::default();
+        let changes: Vec<_> = (1..=5000)
+            .map(|number| DeviceChange::AddPeer(key(number), few.clone()))
+            .collect();
+        let many = set(30, &link, &changes, &key(0));
+        assert!((10..=14).contains(&many.len()), "{} messages", many.len());
+        for request in large.iter().chain(&many) {
+            assert!(request.length() <= MOST_BYTES + 64, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_never_shows_its_keys() {
+        let preshared = PresharedKey::from_bytes(&[7; KEY_LENGTH]);
+        let update = PeerUpdate {
+            preshared_key: Some(Some(preshared)),
+            ..PeerUpdate::default()
+        };
+        let changes = [DeviceChange::UpdatePeer(key(1), update)];
+        let requests = set(30, &LinkName::constant("wg0"), &changes, &key(0));
+        let text = format!("{requests:?} {changes:?}");
+        assert!(!text.contains("7, 7"), "{text}");
+    }
+}

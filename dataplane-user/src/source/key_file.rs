@@ -1,0 +1,180 @@
+//! The node's private key: a file that only its owner reads, made once and never overwritten.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::net::key::{InvalidKey, PrivateKey};
+
+/// The key's file in the state directory.
+pub const NAME: &str = "wireguard.key";
+/// A key in base64 and a line break, with room to notice more.
+const MOST_BYTES: u64 = 256;
+
+/// Why there is no key. It never holds any of the file's text.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// It can't be read or written.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others than its owner could read or write it.
+    #[error("{path} has mode {mode:04o}, so that others can read it: run `chmod 600 {path}`, or make a new key if they \
+             did", path = .path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is not a key.
+    #[error("{}: {source}", .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: InvalidKey,
+    },
+}
+
+/// Reads the key in a state directory; `None`: there is none.
+///
+/// # Errors
+/// When it can't be read, when others can read it, or when it is no key.
+pub fn load(directory: &Path) -> Result<Option<PrivateKey>, KeyFileError> {
+    let path = directory.join(NAME);
+    let failed = |source| KeyFileError::Io {
+        path: path.clone(),
+        source,
+    };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Exposed { path, mode });
+    }
+    let mut text = Zeroizing::new(String::with_capacity(512));
+    file.take(MOST_BYTES).read_to_string(&mut text).map_err(failed)?;
+    let key = text.trim_end().parse();
+    key.map(Some)
+        .map_err(|source| KeyFileError::Invalid { path, source })
+}
+
+/// Reads the key in a state directory, or makes one there: `make` gives it. The file appears whole or not at all, and
+/// of two that make one at once the first one wins.
+///
+/// # Errors
+/// As for [`load`], or when it can't be made.
+pub fn load_or_make(
+    directory: &Path,
+    make: impl FnOnce() -> io::Result<PrivateKey>,
+) -> Result<PrivateKey, KeyFileError> {
+    if let Some(key) = load(directory)? {
+        return Ok(key);
+    }
+    let path = directory.join(NAME);
+    let result = make().and_then(|key| store(directory, &path, &key).map(|()| key));
+    match result {
+        Ok(key) => Ok(key),
+        Err(source) => match load(directory)? {
+            Some(other) if source.kind() == io::ErrorKind::AlreadyExists => Ok(other),
+            _ => Err(KeyFileError::Io { path, source }),
+        },
+    }
+}
+
+fn store(directory: &Path, path: &Path, key: &PrivateKey) -> io::Result<()> {
+    if !directory.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    // Made with mode 0600.
+    let mut file = tempfile::Builder::new()
+        .prefix(".wireguard.key.")
+        .tempfile_in(directory)?;
+    file.write_all(key.to_base64().as_bytes())?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn make(number: u8) -> io::Result<PrivateKey> {
+        Ok(PrivateKey::from_random(&[number; 32]))
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_key_is_made_once_for_its_owner_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().join("lib/adit");
+        assert_eq!(load(&state).unwrap(), None);
+        let key = load_or_make(&state, || make(1)).unwrap();
+        assert_eq!((mode(&state), mode(&state.join(NAME))), (0o700, 0o600));
+        let text = fs::read_to_string(state.join(NAME)).unwrap();
+        assert_eq!(text, format!("{}\n", key.to_base64().as_str()));
+        let again = load_or_make(&state, || panic!("there is one")).unwrap();
+        assert_eq!(again, key);
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "nothing is left over");
+    }
+
+    #[test]
+    fn the_first_of_two_wins() {
+        let state = tempfile::tempdir().unwrap();
+        let second = load_or_make(state.path(), || {
+            load_or_make(state.path(), || make(1)).map_err(io::Error::other)?;
+            make(2)
+        });
+        assert_eq!(second.unwrap(), make(1).unwrap());
+    }
+
+    #[test]
+    fn what_others_can_read_is_refused_with_the_remedy() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join(NAME);
+        load_or_make(state.path(), || make(1)).unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = load(state.path()).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("`chmod 600 {}`", path.display())),
+                "{error}"
+            );
+            assert!(load_or_make(state.path(), || make(2)).is_err());
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(load(state.path()).unwrap(), Some(make(1).unwrap()));
+    }
+
+    #[test]
+    fn what_is_no_key_stays_and_does_not_show() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join(NAME);
+        fs::write(&path, "secret text").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = load_or_make(state.path(), || make(1)).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "secret text");
+    }
+}

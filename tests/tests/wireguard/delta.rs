@@ -1,0 +1,145 @@
+//! Changes: only what differs is sent, and nothing else changes.
+
+use std::collections::BTreeMap;
+
+use adit_tests::{NetNs, require_module};
+use dataplane_user::diff::wireguard::diff;
+use dataplane_user::kernel::wireguard::generate;
+use dataplane_user::model::wireguard::{DeviceChange, PeerConfig};
+
+use crate::{apply, config, make, peer, prefixes, private_key, public_key, read, wg, wg0};
+
+#[test]
+fn nothing_to_change_is_no_message() {
+    if !require_module("wireguard") {
+        return;
+    }
+    NetNs::new().run(async || {
+        let mut wireguard = make().await;
+        let wanted = config(private_key(), [(public_key(), peer(&["10.0.0.0/24"]))]);
+        apply(&mut wireguard, &wanted).await;
+        let observed = read(&mut wireguard).await;
+        let before = wireguard.stats();
+        let changes = diff(&observed, &wanted, &BTreeMap::new());
+        wireguard.set_device(&wg0(), &changes).await.unwrap();
+        assert_eq!(wireguard.stats(), before);
+    });
+}
+
+#[test]
+fn a_key_a_port_or_a_mark_alone_is_one_message() {
+    if !require_module("wireguard") {
+        return;
+    }
+    NetNs::new().run(async || {
+        let mut wireguard = make().await;
+        let mut wanted = config(private_key(), [(public_key(), peer(&["10.0.0.0/24"]))]);
+        apply(&mut wireguard, &wanted).await;
+        wanted.private_key = private_key();
+        let changes = apply(&mut wireguard, &wanted).await;
+        assert_eq!(changes, [DeviceChange::SetPrivateKey(wanted.private_key.clone())]);
+        assert_eq!(
+            wg("show wg0 private-key"),
+            wanted.private_key.to_base64().as_str()
+        );
+        wanted.listen_port = Some(1234);
+        let changes = apply(&mut wireguard, &wanted).await;
+        assert_eq!(changes, [DeviceChange::SetListenPort(1234)]);
+        wanted.fwmark = 7;
+        apply(&mut wireguard, &wanted).await;
+        wanted.fwmark = 0;
+        assert_eq!(apply(&mut wireguard, &wanted).await, [DeviceChange::SetFwmark(0)]);
+        assert_eq!(wg("show wg0 fwmark"), "off");
+    });
+}
+
+#[test]
+fn an_allowed_ip_moves_in_one_message() {
+    if !require_module("wireguard") {
+        return;
+    }
+    NetNs::new().run(async || {
+        let mut wireguard = make().await;
+        let (first, second) = (public_key(), public_key());
+        let mut wanted = config(
+            private_key(),
+            [
+                (first, peer(&["10.0.0.0/24"])),
+                (second, peer(&["10.0.1.0/24", "10.0.2.0/24"])),
+            ],
+        );
+        apply(&mut wireguard, &wanted).await;
+        wanted.peers.get_mut(&first).unwrap().allowed_ips = prefixes(&["10.0.0.0/24", "10.0.1.0/24"]);
+        wanted.peers.get_mut(&second).unwrap().allowed_ips = prefixes(&["10.0.2.0/24"]);
+        let changes = diff(&read(&mut wireguard).await, &wanted, &BTreeMap::new());
+        let before = wireguard.stats();
+        wireguard.set_device(&wg0(), &changes).await.unwrap();
+        assert_eq!(wireguard.stats().requests - before.requests, 1, "{changes:?}");
+        let shown = wg("show wg0 allowed-ips");
+        assert!(shown.contains(&format!("{second}\t10.0.2.0/24")), "{shown}");
+        assert_eq!(
+            read(&mut wireguard).await.peers[&first].allowed_ips,
+            wanted.peers[&first].allowed_ips
+        );
+    });
+}
+
+#[test]
+fn an_allowed_ip_goes_and_the_others_of_its_peer_stay() {
+    if !require_module("wireguard") {
+        return;
+    }
+    NetNs::new().run(async || {
+        let mut wireguard = make().await;
+        let key = public_key();
+        let mut wanted = config(
+            private_key(),
+            [(key, peer(&["10.0.0.0/24", "fd00::/64", "10.0.1.0/24"]))],
+        );
+        apply(&mut wireguard, &wanted).await;
+        wanted.peers.get_mut(&key).unwrap().allowed_ips = prefixes(&["10.0.0.0/24"]);
+        let before = wireguard.stats();
+        let changes = apply(&mut wireguard, &wanted).await;
+        assert_eq!(changes.len(), 1);
+        assert_eq!(
+            wireguard.stats().requests - before.requests,
+            3,
+            "two reads and one change"
+        );
+        assert_eq!(wg("show wg0 allowed-ips"), format!("{key}\t10.0.0.0/24"));
+    });
+}
+
+#[test]
+fn keepalive_and_preshared_key_are_cleared_and_peers_go() {
+    if !require_module("wireguard") {
+        return;
+    }
+    NetNs::new().run(async || {
+        let mut wireguard = make().await;
+        let (key, other) = (public_key(), public_key());
+        let full = PeerConfig {
+            keepalive: 25,
+            preshared_key: Some(generate::preshared_key().unwrap()),
+            ..peer(&["10.0.0.0/24"])
+        };
+        let mut wanted = config(private_key(), [(key, full), (other, peer(&["10.0.1.0/24"]))]);
+        apply(&mut wireguard, &wanted).await;
+        assert_eq!(wg("show wg0 persistent-keepalive").matches("\t25").count(), 1);
+        wanted.peers.insert(key, peer(&["10.0.0.0/24"]));
+        apply(&mut wireguard, &wanted).await;
+        assert_eq!(wg("show wg0 persistent-keepalive").matches("\toff").count(), 2);
+        assert_eq!(wg("show wg0 preshared-keys").matches("\t(none)").count(), 2);
+        wanted.peers.remove(&other);
+        assert_eq!(
+            apply(&mut wireguard, &wanted).await,
+            [DeviceChange::RemovePeer(other)]
+        );
+        assert_eq!(wg("show wg0 peers"), key.to_string());
+        // A peer that comes back as another one takes its prefixes along.
+        wanted.peers.clear();
+        wanted.peers.insert(other, peer(&["10.0.0.0/24"]));
+        apply(&mut wireguard, &wanted).await;
+        assert_eq!(wg("show wg0 allowed-ips"), format!("{other}\t10.0.0.0/24"));
+    });
+}

@@ -1,0 +1,113 @@
+//! The WireGuard adapter on the running kernel: what it sets `wg` reads, what `wg` sets it reads, and what is not
+//! changed is not sent. Needs root.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy takes only test functions themselves for tests"
+)]
+
+mod delta;
+mod keys;
+mod many;
+mod set_and_read;
+mod traffic;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use dataplane_user::diff::wireguard::diff;
+use dataplane_user::kernel::netlink::Netlink;
+use dataplane_user::kernel::wireguard::{WireGuard, generate};
+use dataplane_user::model::wireguard::{Device, DeviceChange, DeviceConfig, PeerConfig};
+use dataplane_user::model::{Change, Link, LinkKind, Owner};
+use dataplane_user::net::{LinkName, PrivateKey, PublicKey};
+use ipnet::IpNet;
+
+const WG0: &str = "wg0";
+
+fn wg0() -> LinkName {
+    LinkName::constant(WG0)
+}
+
+fn link() -> Link {
+    Link {
+        owner: Owner::Ours,
+        kind: LinkKind::WireGuard,
+        mac: None,
+        mtu: Some(1420),
+        arp: false,
+        generates_addresses: false,
+        up: false,
+    }
+}
+
+/// Makes `wg0` in the calling thread's namespace, brings it up, and opens the adapter.
+async fn make() -> WireGuard {
+    let mut netlink = Netlink::open().unwrap();
+    let changes = [Change::CreateLink(wg0(), link()), Change::SetLinkUp(wg0())];
+    for outcome in netlink.execute(&changes).await {
+        outcome.unwrap();
+    }
+    WireGuard::open().unwrap()
+}
+
+fn prefixes(list: &[&str]) -> BTreeSet<IpNet> {
+    list.iter().map(|prefix| prefix.parse().unwrap()).collect()
+}
+
+/// A peer with these allowed IPs and nothing else.
+fn peer(list: &[&str]) -> PeerConfig {
+    PeerConfig {
+        allowed_ips: prefixes(list),
+        ..PeerConfig::default()
+    }
+}
+
+fn config(private_key: PrivateKey, peers: impl IntoIterator<Item = (PublicKey, PeerConfig)>) -> DeviceConfig {
+    DeviceConfig {
+        private_key,
+        listen_port: Some(51820),
+        fwmark: 0,
+        peers: peers.into_iter().collect(),
+    }
+}
+
+fn private_key() -> PrivateKey {
+    generate::private_key().unwrap()
+}
+
+fn public_key() -> PublicKey {
+    private_key().public_key()
+}
+
+async fn read(wireguard: &mut WireGuard) -> Device {
+    wireguard.get_device(&wg0()).await.unwrap()
+}
+
+/// Makes `wg0` what is wanted, checks that nothing is left to be changed, and returns what was.
+async fn apply(wireguard: &mut WireGuard, wanted: &DeviceConfig) -> Vec<DeviceChange> {
+    let changes = diff(&read(wireguard).await, wanted, &BTreeMap::new());
+    wireguard.set_device(&wg0(), &changes).await.unwrap();
+    let left = diff(&read(wireguard).await, wanted, &BTreeMap::new());
+    assert_eq!(left, [], "of {changes:?}");
+    changes
+}
+
+/// Runs a program with these words and this input, and returns what it prints, without the last line break.
+fn run(program: &str, words: &str, input: &str) -> String {
+    let mut child = Command::new(program)
+        .args(words.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{program} {words}: {}", output.status);
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// Runs the real `wg`.
+fn wg(words: &str) -> String {
+    run("wg", words, "")
+}
