@@ -3,6 +3,8 @@
 pub mod exit;
 pub mod places;
 
+mod completions;
+mod man;
 mod map;
 mod output;
 mod plan;
@@ -42,6 +44,11 @@ enum Command {
     Wg(wg::Arguments),
     /// Removes everything that Adit made on this node.
     Uninstall(uninstall::Arguments),
+    /// Prints a shell's completions.
+    Completions(completions::Arguments),
+    /// Writes the manual pages into a directory.
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 /// Runs the command that the process's arguments name.
@@ -57,5 +64,24 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
         Command::Map(arguments) => map::run(&places, &arguments),
         Command::Wg(arguments) => wg::run(&places, &arguments),
         Command::Uninstall(arguments) => uninstall::run(&places, &arguments).await,
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn each_command_shows_examples() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            let help = sub.clone().render_long_help().to_string();
+            assert!(help.contains("Examples:\n  adit "), "{}:\n{help}", sub.get_name());
+        }
     }
 }

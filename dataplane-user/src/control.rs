@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
 
+use crate::serve::View;
 use crate::status::Status;
 
 const SOCKET: &str = "adit.sock";
@@ -103,7 +103,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// When it can't be bound.
-    pub fn listen(&self) -> Result<UnixListener, ControlError> {
+    pub fn listen(&self) -> Result<std::os::unix::net::UnixListener, ControlError> {
         let path = self.path.join(SOCKET);
         let at = |source| ControlError::File {
             path: path.clone(),
@@ -113,7 +113,7 @@ impl RunDirectory {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(at(source)),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).map_err(at)?;
+        let listener = std::os::unix::net::UnixListener::bind(&path).map_err(at)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).map_err(at)?;
         Ok(listener)
     }
@@ -137,13 +137,13 @@ impl RunDirectory {
 }
 
 /// Answers requests until aborted.
-pub async fn serve(listener: UnixListener, status: watch::Receiver<Status>) {
+pub async fn serve(listener: UnixListener, view: View) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let status = status.clone();
+                let view = view.clone();
                 tokio::task::spawn_local(async move {
-                    let answered = tokio::time::timeout(TIMEOUT, answer(stream, &status)).await;
+                    let answered = tokio::time::timeout(TIMEOUT, answer(stream, &view)).await;
                     if let Ok(Err(error)) = answered {
                         tracing::debug!("a client of the socket went away: {error}");
                     }
@@ -157,14 +157,14 @@ pub async fn serve(listener: UnixListener, status: watch::Receiver<Status>) {
     }
 }
 
-async fn answer(stream: UnixStream, status: &watch::Receiver<Status>) -> io::Result<()> {
+async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     BufReader::new(reader.take(REQUEST_LIMIT))
         .read_line(&mut line)
         .await?;
     let mut answer = match serde_json::from_str(&line) {
-        Ok(Request::Status) => serde_json::to_vec(&*status.borrow()).map_err(io::Error::other)?,
+        Ok(Request::Status) => serde_json::to_vec(&view.status()).map_err(io::Error::other)?,
         Err(error) => serde_json::to_vec(&format!("not a request: {error}")).map_err(io::Error::other)?,
     };
     answer.push(b'\n');

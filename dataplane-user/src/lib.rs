@@ -1,17 +1,20 @@
 //! Adit's agent and command-line tool, as a library.
 //!
 //! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`kernel`]. Drivers: [`apply`],
-//! [`reconcile`], [`status`], [`control`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
+//! [`reconcile`], [`status`], [`metrics`], [`serve`] with [`control`] and [`http`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
 
 pub mod apply;
 pub mod cli;
 pub mod control;
 pub mod diff;
+pub mod http;
 pub mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod plan;
 pub mod reconcile;
 pub mod resource;
+pub mod serve;
 pub mod source;
 pub mod status;

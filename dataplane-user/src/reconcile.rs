@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use crate::apply::{ApplyReport, Outcome, apply};
 use crate::diff::diff;
 use crate::kernel::{Kernel, KernelError};
+use crate::metrics::{PassResult, Recorder};
 use crate::net::{Family, NodeName};
 use crate::plan::{network_links, plan};
 use crate::resource::{Intent, Problem, Reason};
@@ -49,6 +50,7 @@ pub struct Agent<K> {
     /// What is wrong with the newest version of the source.
     source_problems: Vec<Problem>,
     status: watch::Sender<Status>,
+    recorder: Recorder,
     passes: u64,
     /// Passes in a row that left something undone.
     failures: u32,
@@ -82,10 +84,17 @@ impl<K: Kernel> Agent<K> {
             intent: None,
             source_problems: Vec::new(),
             status,
+            recorder: Recorder::default(),
             passes: 0,
             failures: 0,
         };
         (agent, receiver)
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        self.recorder.clone()
     }
 
     /// Runs until told to stop. What the kernel holds then stays.
@@ -101,6 +110,7 @@ impl<K: Kernel> Agent<K> {
                 },
             };
             let Some(event) = event else { break };
+            self.recorder.beat();
             // What has gathered meanwhile is one wake-up.
             let mut stop = event == Event::Stop;
             while let Ok(further) = events.try_recv() {
@@ -146,11 +156,13 @@ impl<K: Kernel> Agent<K> {
                 "nothing is changed"
             };
             error!("the manifests are not taken, {running}:\n{message}");
+            self.recorder.reload(false);
         }
         if let Some(intent) = intent
             && self.intent.as_ref() != Some(&intent)
         {
             info!(nodes = intent.resources().nodes.len(), "loaded the manifests");
+            self.recorder.reload(true);
             self.intent = Some(intent);
         }
         self.source_problems = problems;
@@ -167,12 +179,20 @@ impl<K: Kernel> Agent<K> {
         let started = Instant::now();
         let mut next = self.status.borrow().clone();
         let mut problems = self.source_problems.clone();
+        let mut result = PassResult::Idle;
         if let Some(intent) = self.intent.clone() {
-            match reconcile(&mut self.kernel, &intent, &mut next).await {
-                Ok(found) => problems.extend(found),
+            match reconcile(&mut self.kernel, &intent, &mut next, &self.recorder).await {
+                Ok(found) => {
+                    problems.extend(found);
+                    result = match next.pass.residual {
+                        0 => PassResult::Converged,
+                        _ => PassResult::Incomplete,
+                    };
+                }
                 Err(failure) => {
                     error!("the kernel's state can't be read: {failure}");
                     problems.push(unreadable(&failure));
+                    result = PassResult::Failed;
                 }
             }
         }
@@ -184,6 +204,8 @@ impl<K: Kernel> Agent<K> {
         };
         next.pass.number = self.passes;
         next.pass.duration_us = micros(started.elapsed());
+        self.recorder.pass(started.elapsed(), result);
+        self.recorder.beat();
         next.set_problems(problems);
         self.announce(&next);
         self.status.send_replace(next);
@@ -242,6 +264,7 @@ async fn reconcile(
     kernel: &mut impl Kernel,
     intent: &Intent,
     status: &mut Status,
+    recorder: &Recorder,
 ) -> Result<Vec<Problem>, KernelError> {
     let facts = kernel.facts(&underlay_addresses(intent)).await?;
     let (target, mut problems) = plan(intent, &facts);
@@ -250,13 +273,17 @@ async fn reconcile(
     let observed = kernel.observe().await?;
     let mut set = diff(&observed, &target);
     let report = if set.is_empty() {
+        recorder.observed(&observed);
         ApplyReport::default()
     } else {
         info!(changes = set.changes.len(), "applying");
         set.changes.iter().for_each(|change| debug!("{change}"));
         let report = apply(kernel, set).await;
         log_outcomes(&report);
-        set = diff(&kernel.observe().await?, &target);
+        recorder.applied(&report);
+        let observed = kernel.observe().await?;
+        recorder.observed(&observed);
+        set = diff(&observed, &target);
         report
     };
     let (pass, found) = status::of_pass(&report, &set);

@@ -92,6 +92,23 @@ pub struct PeerStatus {
     pub local: String,
     /// The link's MTU in bytes.
     pub mtu: u32,
+    /// What is read from the maps when the status is asked for; `None` where they can't be read or hold no way to
+    /// the peer.
+    #[serde(default)]
+    pub way: Option<WayStatus>,
+}
+
+/// The way to a peer, as the maps have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayStatus {
+    /// The device that its packets leave by; `None`: it is gone.
+    pub device: Option<String>,
+    /// Whether packets are sent to the peer; `false`: it is marked as down.
+    pub usable: bool,
+    /// Packets sent to it.
+    pub packets: u64,
+    /// Their bytes, without the outer headers.
+    pub bytes: u64,
 }
 
 /// A pair that can't talk in one family.
@@ -125,19 +142,12 @@ pub struct ProblemStatus {
 impl From<&Problem> for ProblemStatus {
     fn from(problem: &Problem) -> ProblemStatus {
         ProblemStatus {
-            severity: severity_name(problem.severity).to_owned(),
+            severity: problem.severity.name().to_owned(),
             reason: problem.reason.name().to_owned(),
             subject: problem.subject.clone(),
             message: problem.message.clone(),
             remedy: problem.remedy.clone(),
         }
-    }
-}
-
-fn severity_name(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Warning => "warning",
-        Severity::Error => "error",
     }
 }
 
@@ -185,8 +195,29 @@ impl Status {
                 remote: peer.remote.to_string(),
                 local: peer.local.to_string(),
                 mtu: peer.mtu(),
+                way: None,
             })
             .collect();
+    }
+
+    /// Why the node is not ready, in a few words; `None` where it is.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        if self.ready {
+            return None;
+        }
+        let errors = self
+            .problems
+            .iter()
+            .filter(|p| p.severity == Severity::Error.name());
+        let errors = errors
+            .map(|p| format!("{}: {} ({})", p.subject, p.message, p.reason))
+            .collect::<Vec<_>>();
+        Some(match (errors.is_empty(), self.pass.number) {
+            (false, _) => errors.join("\n"),
+            (true, 0) => "it has not finished a pass".to_owned(),
+            (true, _) => format!("{} changes are left to do", self.pass.residual),
+        })
     }
 }
 

@@ -1,10 +1,12 @@
 //! `adit run`: this node's agent.
 //!
-//! Tasks, all on one thread: the agent's loop, the socket's server, and three that only send events (file watch,
-//! timer, signals). When the loop ends the process does, and the others with it; none holds anything that must be
-//! given back.
+//! Tasks, all on one thread: the agent's loop, and three that only send events (file watch, timer, signals). Another
+//! thread answers on the socket and over HTTP. When the loop ends the process does, and the others with it; none holds
+//! anything that must be given back.
 
 use std::io::{self, IsTerminal};
+use std::net::{SocketAddr, TcpListener};
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -18,17 +20,18 @@ use tracing_subscriber::EnvFilter;
 use super::exit::{Code, Failure};
 use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
-use crate::control::{self, ControlError, RunDirectory};
+use crate::control::{ControlError, RunDirectory};
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::reconcile::{Agent, Config, Event};
+use crate::serve::{self, Listeners, View};
 use crate::source::Watch;
 
 /// Stays in the foreground; ends on SIGINT or SIGTERM and leaves the dataplane forwarding. A new version of the
 /// manifests is taken when it is valid as a whole; SIGHUP loads them at once.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  adit run -f /etc/adit/manifests --node a\n  adit run -f network.yaml -f nodes.yaml"
+    after_help = "Examples:\n  adit run -f /etc/adit/manifests --node a\n  adit run -f network.yaml -f nodes.yaml\n  adit run -f /etc/adit/manifests --http '[::1]:9200'\n  curl -s localhost:9173/metrics"
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -42,6 +45,48 @@ pub(super) struct Arguments {
     /// Seconds between full passes, which find what no event tells of
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     resync: u64,
+    /// Where to answer over HTTP (/metrics, /healthz, /readyz, /status): an address and a port, or `off`
+    #[arg(
+        long,
+        env = "ADIT_HTTP",
+        default_value = "127.0.0.1:9173",
+        value_name = "ADDRESS:PORT|off"
+    )]
+    http: Http,
+}
+
+/// Where HTTP is answered, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Http {
+    Off,
+    At(SocketAddr),
+}
+
+impl FromStr for Http {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Http, String> {
+        if text == "off" {
+            return Ok(Http::Off);
+        }
+        text.parse().map(Http::At).map_err(|_| {
+            "say an IP address and a port, as in 127.0.0.1:9173 or [::1]:9173, or `off`".to_owned()
+        })
+    }
+}
+
+impl Http {
+    fn listen(self) -> Result<Option<TcpListener>, Failure> {
+        let Http::At(address) = self else {
+            return Ok(None);
+        };
+        let listener = TcpListener::bind(address).map_err(|error| {
+            anyhow!(error).context(format!(
+                "can't answer over HTTP on {address}; name another place by --http ADDRESS:PORT, or --http off"
+            ))
+        })?;
+        Ok(Some(listener))
+    }
 }
 
 pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Failure> {
@@ -56,7 +101,11 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         };
         Failure::new(code, anyhow!(error))
     })?;
-    let listener = run_directory.listen()?;
+    let http = arguments.http.listen()?;
+    let listeners = Listeners {
+        socket: run_directory.listen()?,
+        http,
+    };
     let options = BpfOptions {
         log: arguments.log_packets,
         ..BpfOptions::new(&places.bpffs)
@@ -72,13 +121,23 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         node,
     };
     send_source_changes(&config, sender.clone());
-    send_resyncs(Duration::from_secs(arguments.resync), sender.clone());
+    let resync = Duration::from_secs(arguments.resync);
+    send_resyncs(resync, sender.clone());
     send_signals(&sender)?;
     let (agent, status) = Agent::new(kernel, config);
-    spawn_local(control::serve(listener, status));
+    let view = View {
+        status,
+        recorder: agent.recorder(),
+        bpffs: places.bpffs.clone(),
+        patience: 2 * resync + LONGEST_PASS,
+    };
+    serve::start(listeners, view).context("starting the thread that answers")?;
     agent.run(events).await;
     Ok(())
 }
+
+/// A pass that takes longer hangs: it counts on top of the time between two.
+const LONGEST_PASS: Duration = Duration::from_secs(60);
 
 /// What aya says of an object's loading is for whoever develops it; a filter that names it gets it.
 const QUIET_LIBRARIES: &str = "aya=error,aya_obj=error";
@@ -151,4 +210,34 @@ fn send_signals(sender: &mpsc::Sender<Event>) -> Result<(), Failure> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_an_address_or_off() {
+        assert_eq!("off".parse(), Ok(Http::Off));
+        assert_eq!(
+            "127.0.0.1:1".parse(),
+            Ok(Http::At(SocketAddr::from(([127, 0, 0, 1], 1))))
+        );
+        for wrong in ["", "9173", "localhost:1", "::1:9173", "127.0.0.1"] {
+            assert!(wrong.parse::<Http>().unwrap_err().contains("`off`"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_told_with_the_flag() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let failure = Http::At(taken.local_addr().unwrap())
+            .listen()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            failure.contains("--http") && failure.contains("in use"),
+            "{failure}"
+        );
+    }
 }

@@ -1,12 +1,15 @@
 //! `adit status`: the running agent's state.
 
+mod text;
+
+use std::io::{self, IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::exit::{Code, Failure};
-use super::output::{self, Format};
+use super::output::Paint;
 use super::places::Places;
 use crate::control::{self, ControlError};
 use crate::status::Status;
@@ -14,12 +17,15 @@ use crate::status::Status;
 /// Exits with 0 when the node is ready, 5 when it is not, 3 when no agent runs.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  adit status\n  adit status -o json | jq .peers\n  adit status --wait --timeout 30"
+    after_help = "Examples:\n  adit status\n  adit status -o wide --watch\n  adit status -o json | jq .peers\n  adit status --wait --timeout 30"
 )]
 pub(super) struct Arguments {
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    output: View,
+    /// Shows it again every second, until interrupted
+    #[arg(long, conflicts_with = "wait")]
+    watch: bool,
     /// Waits until the node is ready
     #[arg(long)]
     wait: bool,
@@ -28,16 +34,31 @@ pub(super) struct Arguments {
     timeout: u64,
 }
 
+/// How much is shown, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum View {
+    /// For people.
+    #[default]
+    Text,
+    /// For people with wide terminals: also local addresses and exact counts.
+    Wide,
+    /// JSON, for programs.
+    Json,
+}
+
+/// Between two looks of `--watch`.
+const PERIOD: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.watch {
+        return watch(places, arguments.output).await;
+    }
     let status = if arguments.wait {
         wait(places, arguments.timeout).await?
     } else {
         ask(places).await?
     };
-    match arguments.output {
-        Format::Json => output::json(&status)?,
-        Format::Text => print(&status),
-    }
+    print!("{}", render(&status, arguments.output, false)?);
     if status.ready {
         Ok(())
     } else {
@@ -71,10 +92,7 @@ async fn wait(places: &Places, seconds: u64) -> Result<Status, Failure> {
         if Instant::now() >= deadline {
             let why = match last {
                 Err(failure) => failure.to_string(),
-                Ok(status) => {
-                    let first = status.problems.first();
-                    first.map_or_else(|| "it has not finished a pass".to_owned(), |p| p.message.clone())
-                }
+                Ok(status) => status.unready().unwrap_or_default(),
             };
             return Err(Failure::new(
                 Code::TimedOut,
@@ -85,48 +103,40 @@ async fn wait(places: &Places, seconds: u64) -> Result<Status, Failure> {
     }
 }
 
-fn print(status: &Status) {
-    let ready = if status.ready { "ready" } else { "not ready" };
-    println!(
-        "node {}: {ready} (adit {}, Linux {})",
-        status.node, status.version, status.kernel
-    );
-    let pass = &status.pass;
-    println!(
-        "pass {}: {} changed, {} failed, {} left to do, in {:.1} ms",
-        pass.number,
-        pass.changed,
-        pass.failed,
-        pass.residual,
-        Duration::from_micros(pass.duration_us).as_secs_f64() * 1e3,
-    );
-    for network in &status.networks {
-        println!(
-            "network {}: {}, MTU {}",
-            network.name,
-            network.prefixes.join(" "),
-            network.mtu
-        );
+/// Shows it again and again: redrawn on a terminal, one after the other else. Ends when nobody reads any more.
+async fn watch(places: &Places, view: View) -> Result<(), Failure> {
+    let redraw = io::stdout().is_terminal();
+    loop {
+        let shown = match ask(places).await {
+            Ok(status) => render(&status, view, true)?,
+            Err(failure) if redraw => format!("{failure}\n"),
+            Err(failure) => return Err(failure),
+        };
+        let frame = if redraw {
+            // Home, then each line's rest and what is below the last: nothing flickers.
+            format!("\x1b[H{}\x1b[J", shown.replace('\n', "\x1b[K\n"))
+        } else {
+            shown
+        };
+        let mut out = io::stdout().lock();
+        match out.write_all(frame.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            result => result?,
+        }
+        drop(out);
+        tokio::time::sleep(PERIOD).await;
     }
-    if !status.peers.is_empty() {
-        println!();
-        let rows = status.peers.iter().map(|peer| {
-            [
-                peer.node.clone(),
-                peer.network.clone(),
-                peer.encapsulation.clone(),
-                peer.remote.clone(),
-                peer.mtu.to_string(),
-            ]
-        });
-        output::table(
-            ["PEER", "NETWORK", "ENCAPSULATION", "REMOTE", "MTU"],
-            &rows.collect::<Vec<_>>(),
-        );
-    }
-    for problem in &status.problems {
-        println!("\n{}: {} ({})", problem.severity, problem.subject, problem.reason);
-        println!("  {}", problem.message.replace('\n', "\n  "));
-        println!("  {}", problem.remedy);
-    }
+}
+
+/// The status as text; JSON in one line where many follow each other.
+fn render(status: &Status, view: View, stream: bool) -> Result<String, Failure> {
+    Ok(match view {
+        View::Json if stream => serde_json::to_string(status)? + "\n",
+        View::Json => serde_json::to_string_pretty(status)? + "\n",
+        View::Text | View::Wide => {
+            let text = text::render(status, view == View::Wide, Paint::of_stdout());
+            let separate = stream && !io::stdout().is_terminal();
+            text + if separate { "\n" } else { "" }
+        }
+    })
 }

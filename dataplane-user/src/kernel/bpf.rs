@@ -38,8 +38,8 @@ use crate::net::LinkName;
 
 pub use self::attach::Mechanism;
 pub use self::inspect::{
-    ClassEntry, CounterReport, Dump, GroupEntry, LookupResult, LookupTarget, NextHopEntry, PrefixEntry,
-    VerdictCount,
+    ClassEntry, CounterReport, Dump, GroupEntry, LookupResult, LookupTarget, MapUsage, NextHopEntry,
+    PrefixEntry, VerdictCount,
 };
 pub use self::log::LogDrain;
 pub use self::pins::uninstall;
@@ -283,6 +283,14 @@ impl Bpf {
     /// When nothing is pinned or a map can't be read.
     pub fn counters(&self) -> Result<CounterReport, KernelError> {
         inspect::counters(self.maps()?)
+    }
+
+    /// How full each map is whose entries come and go.
+    ///
+    /// # Errors
+    /// When nothing is pinned or a map can't be read.
+    pub fn usage(&self) -> Result<Vec<MapUsage>, KernelError> {
+        inspect::usage(self.maps()?)
     }
 
     /// Runs the kernel's lookup for an address and follows it to the next hops.

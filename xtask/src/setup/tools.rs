@@ -79,6 +79,12 @@ pub(super) static ALL: [Tool; 15] = [
     program("bpftool", NETWORK, "bpftool", "bpftool"),
     program("tcpdump", NETWORK, "tcpdump", "tcpdump"),
     program("wg", &[Need::Test], "wireguard-tools", "wireguard-tools"),
+    program(
+        "promtool",
+        &[Need::Test],
+        "prometheus",
+        "golang-github-prometheus",
+    ),
 ];
 
 const fn program(

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane_ebpf::layout::target::TargetKind;
-use dataplane_ebpf::layout::{self, Counters, NextHopState, PrefixKeyV4, PrefixKeyV6};
+use dataplane_ebpf::layout::{self, Counters, NextHopState, PrefixKeyV4, PrefixKeyV6, names};
 use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 use ipnet::IpNet;
 
@@ -34,6 +34,19 @@ pub struct CounterReport {
     pub ingress: Vec<VerdictCount>,
     /// What went out by each next hop, by slot.
     pub next_hops: Vec<NextHopEntry>,
+    /// The classes that the next hops are of, with their devices.
+    pub classes: Vec<ClassEntry>,
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapUsage {
+    /// The map's name, as pinned.
+    pub name: &'static str,
+    /// Its entries, or its slots that are used.
+    pub entries: usize,
+    /// How many it can hold.
+    pub capacity: u32,
 }
 
 /// A next hop in its slot.
@@ -138,6 +151,7 @@ pub(super) fn counters(maps: &Maps) -> Result<CounterReport, KernelError> {
     let ingress_names = IngressVerdict::ALL
         .iter()
         .map(|verdict| (verdict.name(), verdict.explanation()));
+    let snapshot = Snapshot::read_objects(maps)?;
     Ok(CounterReport {
         egress: egress_names
             .zip(&egress)
@@ -147,13 +161,43 @@ pub(super) fn counters(maps: &Maps) -> Result<CounterReport, KernelError> {
             .zip(&ingress)
             .map(|(name, value)| count(name, value))
             .collect(),
-        next_hops: next_hops(maps, &Snapshot::read_objects(maps)?)?,
+        next_hops: next_hops(maps, &snapshot)?,
+        classes: classes(&snapshot),
     })
+}
+
+pub(super) fn usage(maps: &Maps) -> Result<Vec<MapUsage>, KernelError> {
+    let snapshot = Snapshot::read_objects(maps)?;
+    let group_slots = snapshot.groups.values().map(|(_, slots)| slots.len()).sum();
+    let prefixes_v4 = maps.prefixes_v4.read_all()?.len();
+    let prefixes_v6 = maps.prefixes_v6.read_all()?.len();
+    // Slot 0 of an array is never used, so that a word of zeros names nothing.
+    let usage = |name, entries, capacity| MapUsage {
+        name,
+        entries,
+        capacity,
+    };
+    Ok(vec![
+        usage(names::PREFIXES_V4, prefixes_v4, maps.prefixes_v4.capacity()),
+        usage(names::PREFIXES_V6, prefixes_v6, maps.prefixes_v6.capacity()),
+        usage(
+            names::CLASSES,
+            snapshot.classes.len(),
+            maps.classes.capacity() - 1,
+        ),
+        usage(
+            names::NEXT_HOPS,
+            snapshot.next_hops.len(),
+            maps.next_hops.capacity() - 1,
+        ),
+        usage(names::GROUPS, group_slots, maps.groups.capacity() - 1),
+    ])
 }
 
 pub(super) fn dump(maps: &Maps) -> Result<Dump, KernelError> {
     let snapshot = Snapshot::read(maps)?;
     let next_hops = next_hops(maps, &snapshot)?;
+    let classes = classes(&snapshot);
     let garbage = snapshot.garbage;
     let readable = snapshot.prefixes.into_iter().map(|(prefix, target)| PrefixEntry {
         prefix,
@@ -169,10 +213,9 @@ pub(super) fn dump(maps: &Maps) -> Result<Dump, KernelError> {
         });
     let mut prefixes: Vec<PrefixEntry> = readable.chain(broken).collect();
     prefixes.sort_by_key(|entry| entry.prefix);
-    let class = |(slot, (class, ifindex))| ClassEntry { slot, class, ifindex };
     let group = |(group, slots)| GroupEntry { slots, group };
     Ok(Dump {
-        classes: snapshot.classes.into_iter().map(class).collect(),
+        classes,
         next_hops,
         groups: snapshot.groups.into_values().map(group).collect(),
         prefixes,
@@ -257,6 +300,15 @@ fn resolve(maps: &Maps, raw: layout::Target) -> Result<LookupTarget, KernelError
         }
         _ => Ok(LookupTarget::Broken),
     }
+}
+
+fn classes(snapshot: &Snapshot) -> Vec<ClassEntry> {
+    let class = |(slot, (class, ifindex)): (&u32, &(Class, u32))| ClassEntry {
+        slot: *slot,
+        class: *class,
+        ifindex: *ifindex,
+    };
+    snapshot.classes.iter().map(class).collect()
 }
 
 fn next_hop_entry(maps: &Maps, slot: u32, next_hop: &Arc<NextHop>) -> Result<NextHopEntry, KernelError> {

@@ -1,0 +1,58 @@
+//! `adit completions`: what a shell needs to complete our command line.
+
+use std::io::{self, Write as _};
+
+use clap::{Args, CommandFactory, ValueEnum};
+use clap_complete::Shell as Generator;
+
+use super::Cli;
+use super::exit::Failure;
+
+/// To be loaded by the shell at its start.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  adit completions bash > /etc/bash_completion.d/adit\n  adit completions zsh > ~/.zfunc/_adit\n  adit completions fish > ~/.config/fish/completions/adit.fish"
+)]
+pub(super) struct Arguments {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    io::stdout().write_all(&generate(arguments.shell))?;
+    Ok(())
+}
+
+fn generate(shell: Shell) -> Vec<u8> {
+    let generator = match shell {
+        Shell::Bash => Generator::Bash,
+        Shell::Zsh => Generator::Zsh,
+        Shell::Fish => Generator::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(generator, &mut Cli::command(), "adit", &mut script);
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_shell_learns_the_commands() {
+        for shell in Shell::value_variants() {
+            let script = String::from_utf8(generate(*shell)).unwrap();
+            for word in ["uninstall", "status", "resync"] {
+                assert!(script.contains(word), "{shell:?} lacks {word}");
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The status as a person reads it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::super::output::{Paint, columns};
+use crate::status::{PeerStatus, ProblemStatus, Status};
+
+/// The status in lines: the node, its networks, its peers, and what is wrong.
+pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
+    let mut text = String::new();
+    let mut line = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    let ready = if status.ready {
+        paint.good("ready")
+    } else {
+        paint.bad("not ready")
+    };
+    line(format!(
+        "node {}: {ready} (adit {}, Linux {})",
+        paint.strong(&status.node),
+        status.version,
+        status.kernel
+    ));
+    line(source(status, paint));
+    line(pass(status));
+    for network in &status.networks {
+        line(format!(
+            "network {}: {}, VNI {}, MTU {}",
+            paint.strong(&network.name),
+            network.prefixes.join(" "),
+            network.vni,
+            network.mtu
+        ));
+    }
+    if status.peers.is_empty() {
+        line("no peers".to_owned());
+    } else {
+        line(String::new());
+        let rows = status.peers.iter().map(|peer| row(peer, wide, paint));
+        let rows = rows.collect::<Vec<_>>();
+        text.push_str(&columns(&header(wide), rows.iter().map(Vec::as_slice)));
+    }
+    for found in &status.problems {
+        text.push_str(&problem(found, paint));
+    }
+    text
+}
+
+fn source(status: &Status, paint: Paint) -> String {
+    let source = &status.source;
+    let state = match (source.synced, &source.error) {
+        (true, None) => "loaded".to_owned(),
+        (true, Some(_)) => paint.doubtful("the newest version is not taken, the one before goes on"),
+        (false, _) => paint.bad("not loaded"),
+    };
+    format!("manifests {}: {state}", source.paths.join(" "))
+}
+
+fn pass(status: &Status) -> String {
+    let pass = &status.pass;
+    let mut text = format!("pass {}: {} changed", pass.number, pass.changed);
+    let counts = [
+        (pass.failed, "failed"),
+        (pass.skipped, "left out"),
+        (pass.recreated, "devices made anew"),
+    ];
+    for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
+        let _infallible = write!(text, ", {count} {what}");
+    }
+    let took = Duration::from_micros(pass.duration_us).as_secs_f64() * 1e3;
+    let _infallible = write!(text, ", {} left to do, in {took:.1} ms", pass.residual);
+    text
+}
+
+fn header(wide: bool) -> Vec<String> {
+    let narrow = [
+        "PEER",
+        "NETWORK",
+        "LINK",
+        "ENCAPSULATION",
+        "REMOTE",
+        "MTU",
+        "STATE",
+        "PACKETS",
+        "BYTES",
+    ];
+    let mut header = narrow.map(str::to_owned).to_vec();
+    if wide {
+        header.insert(5, "LOCAL".to_owned());
+    }
+    header
+}
+
+fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
+    let unknown = || "-".to_owned();
+    let way = peer.way.as_ref();
+    let state = match way {
+        None => paint.doubtful("no way"),
+        Some(way) if way.device.is_none() => paint.bad("no device"),
+        Some(way) if way.usable => paint.good("usable"),
+        Some(_) => paint.bad("down"),
+    };
+    let mut row = vec![
+        peer.node.clone(),
+        peer.network.clone(),
+        way.and_then(|way| way.device.clone()).unwrap_or_else(unknown),
+        peer.encapsulation.clone(),
+        peer.remote.clone(),
+        peer.mtu.to_string(),
+        state,
+        way.map_or_else(unknown, |way| way.packets.to_string()),
+        way.map_or_else(unknown, |way| {
+            if wide {
+                way.bytes.to_string()
+            } else {
+                bytes(way.bytes)
+            }
+        }),
+    ];
+    if wide {
+        row.insert(5, peer.local.clone());
+    }
+    row
+}
+
+fn problem(problem: &ProblemStatus, paint: Paint) -> String {
+    let severity = match problem.severity.as_str() {
+        "error" => paint.bad("error"),
+        other => paint.doubtful(other),
+    };
+    format!(
+        "\n{severity}: {} ({})\n  {}\n  {} {}\n",
+        problem.subject,
+        problem.reason,
+        problem.message.replace('\n', "\n  "),
+        paint.strong("remedy:"),
+        problem.remedy
+    )
+}
+
+/// Bytes in the unit that leaves up to four digits before the point.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 10_240 {
+        return format!("{count} B");
+    }
+    let mut unit = 0;
+    // Tenths, so that no float is needed.
+    let mut tenths = u128::from(count) * 10 / 1024;
+    while tenths >= 102_400 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{NetworkStatus, WayStatus};
+
+    fn peer(node: &str, way: Option<WayStatus>) -> PeerStatus {
+        PeerStatus {
+            node: node.to_owned(),
+            network: "pods".to_owned(),
+            encapsulation: "geneve".to_owned(),
+            remote: "192.0.2.1".to_owned(),
+            local: "192.0.2.2".to_owned(),
+            mtu: 1450,
+            way,
+        }
+    }
+
+    fn status() -> Status {
+        let way = WayStatus {
+            device: Some("adit-geneve".to_owned()),
+            usable: true,
+            packets: 12,
+            bytes: 1_500_000,
+        };
+        Status {
+            node: "a".to_owned(),
+            version: "1".to_owned(),
+            kernel: "6.12".to_owned(),
+            networks: vec![NetworkStatus {
+                name: "pods".to_owned(),
+                prefixes: vec!["10.0.0.0/8".to_owned()],
+                mtu: 1450,
+                vni: 7,
+            }],
+            peers: vec![peer("b", Some(way)), peer("c", None)],
+            problems: vec![ProblemStatus {
+                severity: "error".to_owned(),
+                reason: "Conflict".to_owned(),
+                subject: "link adit0".to_owned(),
+                message: "one\ntwo".to_owned(),
+                remedy: "rename it".to_owned(),
+            }],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_person_sees_peers_and_remedies() {
+        let expected = "\
+node a: not ready (adit 1, Linux 6.12)
+manifests : not loaded
+pass 0: 0 changed, 0 left to do, in 0.0 ms
+network pods: 10.0.0.0/8, VNI 7, MTU 1450
+
+PEER  NETWORK  LINK         ENCAPSULATION  REMOTE     MTU   STATE   PACKETS  BYTES
+b     pods     adit-geneve  geneve         192.0.2.1  1450  usable  12       1464.8 KiB
+c     pods     -            geneve         192.0.2.1  1450  no way  -        -
+
+error: link adit0 (Conflict)
+  one
+  two
+  remedy: rename it
+";
+        assert_eq!(render(&status(), false, Paint::NEVER), expected);
+    }
+
+    #[test]
+    fn wide_shows_local_addresses_and_exact_counts() {
+        let text = render(&status(), true, Paint::NEVER);
+        assert!(
+            text.contains("192.0.2.1  192.0.2.2  1450  usable  12       1500000\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn colours_change_no_words() {
+        let mut plain = render(&status(), false, Paint::ALWAYS);
+        assert!(plain.contains("\x1b[31mnot ready\x1b[0m"));
+        for code in ["0", "1", "31", "32", "33"] {
+            plain = plain.replace(&format!("\x1b[{code}m"), "");
+        }
+        assert_eq!(plain, render(&status(), false, Paint::NEVER));
+    }
+
+    #[test]
+    fn bytes_stay_short() {
+        let shown = [0, 10_239, 10_240, 1_500_000, 20 << 20, u64::MAX].map(bytes);
+        assert_eq!(
+            shown[..5],
+            ["0 B", "10239 B", "10.0 KiB", "1464.8 KiB", "20.0 MiB"]
+        );
+        assert!(shown[5].ends_with(" TiB"));
+    }
+}

@@ -1,0 +1,166 @@
+//! What the maps say, as metrics.
+
+use std::path::Path;
+
+use dataplane_ebpf::layout::NextHopState;
+use dataplane_ebpf::verdict::Verdict;
+use prometheus::proto::MetricFamily;
+
+use super::series::{counters, gauges};
+use crate::kernel::KernelError;
+use crate::kernel::bpf::{Bpf, CounterReport, MapUsage, NextHopEntry, VerdictCount};
+use crate::status::Status;
+
+/// What the maps said at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct MapReading {
+    /// All counters.
+    pub counters: CounterReport,
+    /// How full they are.
+    pub usage: Vec<MapUsage>,
+}
+
+impl MapReading {
+    /// Reads the pinned maps.
+    ///
+    /// # Errors
+    /// When nothing is pinned or a map can't be read.
+    pub fn take(bpffs: &Path) -> Result<MapReading, KernelError> {
+        let bpf = Bpf::open_read_only(bpffs)?;
+        Ok(MapReading {
+            counters: bpf.counters()?,
+            usage: bpf.usage()?,
+        })
+    }
+}
+
+pub(super) fn collect(status: &Status, maps: Option<&MapReading>) -> Vec<MetricFamily> {
+    let readable = gauges(
+        (
+            "adit_maps_readable",
+            "Whether the BPF maps could be read for this page.",
+        ),
+        [],
+        [([], u64::from(maps.is_some()))],
+    );
+    let Some(MapReading { counters, usage }) = maps else {
+        return readable;
+    };
+    [
+        readable,
+        verdicts(&counters.egress, &counters.ingress),
+        next_hops(status, &counters.next_hops),
+        fill(usage),
+    ]
+    .concat()
+}
+
+fn verdicts(egress: &[VerdictCount], ingress: &[VerdictCount]) -> Vec<MetricFamily> {
+    let packets = |count: &VerdictCount| ([count.name.to_owned()], count.counters.packets);
+    let bytes = |count: &VerdictCount| ([count.name.to_owned()], count.counters.bytes);
+    // The ingress program passes every packet: only the egress program drops.
+    let drops = egress
+        .iter()
+        .filter(|count| count.name != Verdict::Forwarded.name());
+    [
+        counters(
+            (
+                "adit_egress_packets_total",
+                "Packets that came to the egress program, by verdict.",
+            ),
+            ["verdict"],
+            egress.iter().map(packets),
+        ),
+        counters(
+            ("adit_egress_bytes_total", "Their bytes, without outer headers."),
+            ["verdict"],
+            egress.iter().map(bytes),
+        ),
+        counters(
+            (
+                "adit_ingress_packets_total",
+                "Packets that came out of tunnel devices, by verdict.",
+            ),
+            ["verdict"],
+            ingress.iter().map(packets),
+        ),
+        counters(
+            ("adit_ingress_bytes_total", "Their bytes, without outer headers."),
+            ["verdict"],
+            ingress.iter().map(bytes),
+        ),
+        counters(
+            (
+                "adit_dropped_packets_total",
+                "Packets that the egress program dropped, by reason.",
+            ),
+            ["reason"],
+            drops.map(packets),
+        ),
+    ]
+    .concat()
+}
+
+fn next_hops(status: &Status, entries: &[NextHopEntry]) -> Vec<MetricFamily> {
+    let peer = |entry: &NextHopEntry| {
+        [
+            entry.next_hop.node.to_string(),
+            network(status, entry.next_hop.class.vni),
+            entry.next_hop.class.encapsulation.to_string(),
+        ]
+    };
+    let with_remote = |entry: &NextHopEntry| {
+        let [node, network, encapsulation] = peer(entry);
+        [node, network, encapsulation, entry.next_hop.remote.to_string()]
+    };
+    let labels = ["peer", "network", "encapsulation"];
+    [
+        gauges(
+            (
+                "adit_next_hop_usable",
+                "Whether packets are sent to the next hop; 0: it is marked as down.",
+            ),
+            ["peer", "network", "encapsulation", "remote"],
+            entries
+                .iter()
+                .map(|entry| (with_remote(entry), u64::from(entry.state == NextHopState::USABLE))),
+        ),
+        counters(
+            ("adit_peer_transmit_packets_total", "Packets sent to the peer."),
+            labels,
+            entries.iter().map(|entry| (peer(entry), entry.counters.packets)),
+        ),
+        counters(
+            (
+                "adit_peer_transmit_bytes_total",
+                "Bytes sent to the peer, without outer headers.",
+            ),
+            labels,
+            entries.iter().map(|entry| (peer(entry), entry.counters.bytes)),
+        ),
+    ]
+    .concat()
+}
+
+fn fill(usage: &[MapUsage]) -> Vec<MetricFamily> {
+    let map = |usage: &MapUsage| [usage.name.to_owned()];
+    [
+        gauges(
+            ("adit_map_entries", "Entries of the BPF map that are used."),
+            ["map"],
+            usage.iter().map(|one| (map(one), one.entries as u64)),
+        ),
+        gauges(
+            ("adit_map_capacity", "Entries that the BPF map can hold."),
+            ["map"],
+            usage.iter().map(|one| (map(one), u64::from(one.capacity))),
+        ),
+    ]
+    .concat()
+}
+
+/// The network of a VNI; empty for one that was removed a moment ago, and for encapsulations without VNI.
+fn network(status: &Status, vni: u32) -> String {
+    let network = status.networks.iter().find(|network| network.vni == vni);
+    network.map(|network| network.name.clone()).unwrap_or_default()
+}

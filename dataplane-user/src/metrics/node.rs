@@ -1,0 +1,53 @@
+//! What the status says, as metrics.
+
+use prometheus::proto::MetricFamily;
+
+use super::series::gauges;
+use crate::status::Status;
+
+pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
+    let problems = status.problems.iter();
+    let peers = status.peers.iter();
+    let networks = status.networks.iter();
+    [
+        gauges(
+            ("adit_build_info", "The agent; always 1."),
+            ["version"],
+            [([status.version.clone()], 1)],
+        ),
+        gauges(
+            ("adit_ready", "Whether the node is ready."),
+            [],
+            [([], u64::from(status.ready))],
+        ),
+        gauges(
+            (
+                "adit_config_synced",
+                "Whether a complete, valid set of manifests was ever loaded.",
+            ),
+            [],
+            [([], u64::from(status.source.synced))],
+        ),
+        gauges(
+            ("adit_residual_changes", "Changes that are still to be made."),
+            [],
+            [([], status.pass.residual as u64)],
+        ),
+        gauges(
+            ("adit_peers", "Peers that this node has a link to."),
+            ["network", "encapsulation"],
+            peers.map(|peer| ([peer.network.clone(), peer.encapsulation.clone()], 1)),
+        ),
+        gauges(
+            ("adit_network_mtu_bytes", "The overlay MTU on this node."),
+            ["network"],
+            networks.map(|network| ([network.name.clone()], u64::from(network.mtu))),
+        ),
+        gauges(
+            ("adit_problems", "What is wrong now."),
+            ["severity", "reason"],
+            problems.map(|problem| ([problem.severity.clone(), problem.reason.clone()], 1)),
+        ),
+    ]
+    .concat()
+}

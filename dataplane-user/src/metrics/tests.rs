@@ -1,0 +1,101 @@
+//! The page, from values.
+
+use dataplane_ebpf::layout::Counters;
+
+use super::*;
+use crate::kernel::bpf::{CounterReport, MapUsage, VerdictCount};
+use crate::status::{NetworkStatus, ProblemStatus};
+
+fn count(name: &'static str, packets: u64) -> VerdictCount {
+    VerdictCount {
+        name,
+        explanation: "",
+        counters: Counters {
+            packets,
+            bytes: packets * 10,
+        },
+    }
+}
+
+fn problem(reason: &str) -> ProblemStatus {
+    ProblemStatus {
+        severity: "error".to_owned(),
+        reason: reason.to_owned(),
+        subject: "route 10.0.0.0/8".to_owned(),
+        message: "a \"message\"".to_owned(),
+        remedy: String::new(),
+    }
+}
+
+fn text(maps: Option<&MapReading>) -> String {
+    let status = Status {
+        version: "1.2.3".to_owned(),
+        networks: vec![NetworkStatus {
+            name: "pods".to_owned(),
+            prefixes: Vec::new(),
+            mtu: 1450,
+            vni: 1,
+        }],
+        problems: vec![problem("Conflict"), problem("Conflict"), problem("Capacity")],
+        ..Status::default()
+    };
+    let recorder = Recorder::default();
+    recorder.pass(Duration::from_millis(3), PassResult::Converged);
+    recorder.reload(false);
+    page(&recorder, &status, maps).unwrap()
+}
+
+fn has(page: &str, line: &str) {
+    assert!(page.lines().any(|found| found == line), "no `{line}` in\n{page}");
+}
+
+#[test]
+fn the_page_shows_what_was_recorded_and_what_the_status_says() {
+    let page = text(None);
+    has(&page, r#"adit_build_info{version="1.2.3"} 1"#);
+    has(&page, r#"adit_reconcile_passes_total{result="converged"} 1"#);
+    has(&page, r#"adit_reconcile_passes_total{result="failed"} 0"#);
+    has(&page, r#"adit_reconcile_duration_seconds_bucket{le="0.005"} 1"#);
+    has(&page, r#"adit_reconcile_duration_seconds_bucket{le="0.0025"} 0"#);
+    has(&page, r#"adit_config_reloads_total{result="failure"} 1"#);
+    has(&page, r#"adit_problems{reason="Conflict",severity="error"} 2"#);
+    has(&page, r#"adit_network_mtu_bytes{network="pods"} 1450"#);
+    has(&page, "adit_ready 0");
+    has(&page, "adit_maps_readable 0");
+    assert!(!page.contains("adit_egress"));
+}
+
+#[test]
+fn the_page_shows_what_the_maps_say() {
+    let maps = MapReading {
+        counters: CounterReport {
+            egress: vec![count("forwarded", 5), count("no_prefix", 2)],
+            ingress: vec![count("accepted_ipv4", 7)],
+            ..CounterReport::default()
+        },
+        usage: vec![MapUsage {
+            name: "adit_prefixes4",
+            entries: 3,
+            capacity: 100,
+        }],
+    };
+    let page = text(Some(&maps));
+    has(&page, "adit_maps_readable 1");
+    has(&page, r#"adit_egress_packets_total{verdict="forwarded"} 5"#);
+    has(&page, r#"adit_egress_bytes_total{verdict="forwarded"} 50"#);
+    has(&page, r#"adit_ingress_packets_total{verdict="accepted_ipv4"} 7"#);
+    has(&page, r#"adit_dropped_packets_total{reason="no_prefix"} 2"#);
+    assert!(!page.contains(r#"reason="forwarded""#));
+    has(&page, r#"adit_map_entries{map="adit_prefixes4"} 3"#);
+    has(&page, r#"adit_map_capacity{map="adit_prefixes4"} 100"#);
+}
+
+#[test]
+fn a_loop_that_does_not_come_round_is_silent() {
+    let recorder = Recorder::default();
+    std::thread::sleep(Duration::from_millis(2));
+    let before = recorder.silence();
+    assert!(before >= Duration::from_millis(1));
+    recorder.beat();
+    assert!(recorder.beat.load(Ordering::Relaxed) >= 1);
+}

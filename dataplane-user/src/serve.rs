@@ -1,0 +1,99 @@
+//! The thread that answers: the socket and HTTP, with what the maps say at that moment.
+//!
+//! It has a runtime of its own, so that no answer, however slow, holds up the loop; it shares nothing with the loop
+//! but the status and the recorder. It ends with the process, at any time.
+
+mod way;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+
+use crate::metrics::{MapReading, Recorder};
+use crate::status::Status;
+use crate::{control, http};
+
+/// What is known of the node, for whoever asks. Clones see the same.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// What the last pass said.
+    pub status: watch::Receiver<Status>,
+    /// What the loop counted.
+    pub recorder: Recorder,
+    /// Where the maps are pinned.
+    pub bpffs: PathBuf,
+    /// How long the loop may be silent before it counts as dead.
+    pub patience: Duration,
+}
+
+impl View {
+    /// The status as it is now, with each peer's way read from the maps.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut status = self.status.borrow().clone();
+        match crate::kernel::bpf::Bpf::open_read_only(&self.bpffs).and_then(|bpf| bpf.counters()) {
+            Ok(counters) => way::fill_in(&mut status, &counters),
+            Err(error) => tracing::debug!("the maps can't be read for the status: {error}"),
+        }
+        status
+    }
+
+    /// What a scraper gets.
+    ///
+    /// # Errors
+    /// When the page can't be encoded.
+    pub fn metrics(&self) -> prometheus::Result<String> {
+        let maps = MapReading::take(&self.bpffs);
+        if let Err(error) = &maps {
+            tracing::debug!("the maps can't be read for the metrics: {error}");
+        }
+        crate::metrics::page(&self.recorder, &self.status.borrow().clone(), maps.ok().as_ref())
+    }
+}
+
+/// Where requests come in.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The agent's socket.
+    pub socket: std::os::unix::net::UnixListener,
+    /// HTTP, if it is wanted.
+    pub http: Option<TcpListener>,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// When the system has no thread or runtime left, or a listener can't be polled.
+pub fn start(listeners: Listeners, view: View) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    listeners.socket.set_nonblocking(true)?;
+    if let Some(http) = &listeners.http {
+        http.set_nonblocking(true)?;
+    }
+    std::thread::Builder::new()
+        .name("adit-serve".to_owned())
+        .spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async {
+                if let Err(error) = serve(listeners, view).await {
+                    tracing::error!("neither the socket nor HTTP answer any more: {error}");
+                }
+            });
+        })?;
+    Ok(())
+}
+
+async fn serve(listeners: Listeners, view: View) -> std::io::Result<()> {
+    let socket = UnixListener::from_std(listeners.socket)?;
+    if let Some(http) = listeners.http {
+        let listener = tokio::net::TcpListener::from_std(http)?;
+        tokio::task::spawn_local(http::serve(listener, view.clone()));
+    }
+    control::serve(socket, view).await;
+    Ok(())
+}

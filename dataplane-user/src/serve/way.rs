@@ -1,0 +1,138 @@
+//! Each peer's way, out of the next hops that lead to it.
+
+use dataplane_ebpf::layout::NextHopState;
+
+use crate::kernel::bpf::{CounterReport, NextHopEntry};
+use crate::model::NodeLabel;
+use crate::net::NodeName;
+use crate::status::{NetworkStatus, PeerStatus, Status, WayStatus};
+
+/// Fills in what the maps say of each peer. A peer with several next hops (one an inner family) has their sum, and is
+/// usable if one is.
+pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
+    for peer in &mut status.peers {
+        let network = status
+            .networks
+            .iter()
+            .find(|network| network.name == peer.network);
+        let entries = report
+            .next_hops
+            .iter()
+            .filter(|entry| leads_to(entry, peer, network));
+        peer.way = entries.fold(None, |way: Option<WayStatus>, entry| {
+            let way = way.unwrap_or_else(|| WayStatus {
+                device: device(entry, report),
+                usable: false,
+                packets: 0,
+                bytes: 0,
+            });
+            Some(WayStatus {
+                usable: way.usable || entry.state == NextHopState::USABLE,
+                packets: way.packets.wrapping_add(entry.counters.packets),
+                bytes: way.bytes.wrapping_add(entry.counters.bytes),
+                ..way
+            })
+        });
+    }
+}
+
+fn leads_to(entry: &NextHopEntry, peer: &PeerStatus, network: Option<&NetworkStatus>) -> bool {
+    let next_hop = &entry.next_hop;
+    // Encapsulations without VNI have 0.
+    let vni = next_hop.class.vni;
+    let of_network = vni == 0 || network.is_some_and(|network| network.vni == vni);
+    of_network
+        && NodeName::new(&peer.node).is_ok_and(|name| NodeLabel::of(&name) == next_hop.node)
+        && next_hop.class.encapsulation.to_string() == peer.encapsulation
+        && next_hop.remote.to_string() == peer.remote
+}
+
+/// The device of an entry's class, by the name that it has now.
+fn device(entry: &NextHopEntry, report: &CounterReport) -> Option<String> {
+    let class = report
+        .classes
+        .iter()
+        .find(|known| known.class == entry.next_hop.class)?;
+    let name = nix::net::if_::if_indextoname(class.ifindex).ok()?;
+    Some(name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dataplane_ebpf::layout::Counters;
+
+    use super::*;
+    use crate::model::{Class, NextHop};
+    use crate::resource::Encapsulation;
+
+    fn entry(node: &str, vni: u32, packets: u64, state: NextHopState) -> NextHopEntry {
+        let class = Class {
+            encapsulation: Encapsulation::Geneve,
+            unit: 0,
+            vni,
+            source_mac: None,
+            ttl: 64,
+            dscp: None,
+            dont_fragment: true,
+            zero_checksum: false,
+        };
+        NextHopEntry {
+            slot: 1,
+            next_hop: Arc::new(NextHop {
+                node: NodeLabel::of(&NodeName::new(node).unwrap()),
+                remote: [192, 0, 2, 1].into(),
+                local: [192, 0, 2, 2].into(),
+                destination_mac: None,
+                class,
+            }),
+            state,
+            counters: Counters {
+                packets,
+                bytes: packets * 100,
+            },
+        }
+    }
+
+    fn status() -> Status {
+        let peer = |node: &str| PeerStatus {
+            node: node.to_owned(),
+            network: "pods".to_owned(),
+            encapsulation: "geneve".to_owned(),
+            remote: "192.0.2.1".to_owned(),
+            local: "192.0.2.2".to_owned(),
+            mtu: 1450,
+            way: None,
+        };
+        Status {
+            networks: vec![NetworkStatus {
+                name: "pods".to_owned(),
+                prefixes: Vec::new(),
+                mtu: 1450,
+                vni: 7,
+            }],
+            peers: vec![peer("b"), peer("c")],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_peers_next_hops_add_up_and_others_do_not_count() {
+        let report = CounterReport {
+            next_hops: vec![
+                entry("b", 7, 3, NextHopState::DOWN),
+                entry("b", 7, 4, NextHopState::USABLE),
+                entry("b", 8, 100, NextHopState::USABLE),
+                entry("d", 7, 100, NextHopState::USABLE),
+            ],
+            ..CounterReport::default()
+        };
+        let mut status = status();
+        fill_in(&mut status, &report);
+        let way = status.peers[0].way.clone().unwrap();
+        assert_eq!((way.usable, way.packets, way.bytes), (true, 7, 700));
+        assert_eq!(way.device, None);
+        assert_eq!(status.peers[1].way, None);
+    }
+}

@@ -1,0 +1,186 @@
+//! What a running agent tells over HTTP and on its socket, while traffic flows.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use adit_tests::agent::{PATIENCE, start_all};
+use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, traffic};
+use dataplane_user::net::Family;
+use dataplane_user::status::Status;
+
+const PORT: u16 = 9173;
+
+#[test]
+fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay::new(&topology, "geneve");
+    let agents = start_all(&topology, &overlay.manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let before = sum(&get(&a.netns, "/metrics").1, "adit_peer_transmit_packets_total{");
+    for _ in 0..5 {
+        traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 100).unwrap();
+    }
+    traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv6, 100).unwrap();
+    // No node carries 10.99.0.0/16.
+    a.netns.enter(|| {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        for _ in 0..3 {
+            socket.send_to(b"x", (Ipv4Addr::new(10, 99, 0, 1), 9)).unwrap();
+        }
+    });
+
+    let (code, page) = get(&a.netns, "/metrics");
+    assert_eq!(code, 200);
+    let labels = r#"{encapsulation="geneve",network="net",peer="b"}"#;
+    let sent = value(&page, &format!("adit_peer_transmit_packets_total{labels}"));
+    assert!(
+        sent >= before + 6,
+        "{sent} of at least {} packets\n{page}",
+        before + 6
+    );
+    assert!(value(&page, &format!("adit_peer_transmit_bytes_total{labels}")) >= sent * 28);
+    assert_eq!(
+        value(&page, r#"adit_dropped_packets_total{reason="no_prefix"}"#),
+        3
+    );
+    assert_eq!(
+        value(&page, r#"adit_egress_packets_total{verdict="forwarded"}"#),
+        sent
+    );
+    assert_eq!(value(&page, "adit_ready"), 1);
+    assert_eq!(value(&page, "adit_maps_readable"), 1);
+    assert_eq!(
+        value(&page, r#"adit_peers{encapsulation="geneve",network="net"}"#),
+        1
+    );
+    assert_eq!(value(&page, r#"adit_interfaces{type="geneve"}"#), 1);
+    assert_eq!(value(&page, r#"adit_routes_installed{table="main"}"#), 4);
+    assert_eq!(value(&page, r#"adit_config_reloads_total{result="success"}"#), 1);
+    let dump = agents[0].json(&["map", "dump"]);
+    let prefixes = dump["prefixes"].as_array().unwrap();
+    let held = ["adit_prefixes4", "adit_prefixes6"]
+        .map(|map| value(&page, &format!("adit_map_entries{{map=\"{map}\"}}")));
+    assert_eq!(held.iter().sum::<u64>(), prefixes.len() as u64);
+    // The other end saw them come.
+    let other = get(&b.netns, "/metrics").1;
+    assert!(value(&other, r#"adit_ingress_packets_total{verdict="accepted_ipv4"}"#) >= 5);
+    check_by_promtool(&page);
+
+    // The status says the same, on the socket and over HTTP.
+    let status = agents[0].status().unwrap();
+    let way = status.peers[0].way.clone().unwrap();
+    assert_eq!((way.device.as_deref(), way.usable), (Some("adit-geneve"), true));
+    assert!(way.packets >= sent, "{way:?}");
+    let (code, json) = get(&a.netns, "/status");
+    assert_eq!(code, 200);
+    let over_http: Status = serde_json::from_str(&json).unwrap();
+    assert_eq!(over_http.peers[0].remote, status.peers[0].remote);
+    assert!(over_http.peers[0].way.is_some());
+    let text = agents[0].run(&["status", "-o", "wide"]);
+    assert_eq!(text.code, 0, "{text:?}");
+    assert!(
+        text.stdout.contains("adit-geneve") && !text.stdout.contains('\x1b'),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn health_and_readiness_are_two_things() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay::new(&topology, "geneve");
+    let host = &topology.hosts[0];
+    let agent = Agent::started(host, &overlay.manifests(&topology));
+    assert_eq!(get(&host.netns, "/healthz").0, 200);
+    assert_eq!(get(&host.netns, "/readyz").0, 200);
+    assert_eq!(get(&host.netns, "/nowhere").0, 404);
+
+    agent.write("kind: TunnelNetwork\n");
+    agent.wait("refusing it", |status| !status.ready);
+    assert_eq!(get(&host.netns, "/healthz").0, 200);
+    let (code, why) = get(&host.netns, "/readyz");
+    assert_eq!(code, 503);
+    assert!(why.contains("SourceInvalid"), "{why}");
+    let page = get(&host.netns, "/metrics").1;
+    assert_eq!(value(&page, r#"adit_config_reloads_total{result="failure"}"#), 1);
+    assert_eq!(
+        value(&page, r#"adit_problems{reason="SourceInvalid",severity="error"}"#),
+        1
+    );
+    assert_eq!(value(&page, "adit_ready"), 0);
+    check_by_promtool(&page);
+}
+
+#[test]
+fn a_port_in_use_ends_the_agent_with_the_flag() {
+    let topology = Topology::new(1);
+    let host = &topology.hosts[0];
+    let _taken = host
+        .netns
+        .enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap());
+    let agent = Agent::new(host, "");
+    let manifests = agent.manifests();
+    let printed = agent.run(&["run", "--node", "a", "-f", manifests.to_str().unwrap()]);
+    assert_eq!(printed.code, 1, "{printed:?}");
+    assert!(printed.stderr.contains("--http"), "{printed:?}");
+}
+
+/// A page of the agent in a namespace: its code and its body.
+fn get(netns: &NetNs, path: &str) -> (u16, String) {
+    let answer = netns.enter(|| {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let patience = Some(PATIENCE.max(Duration::from_secs(1)));
+        stream.set_read_timeout(patience).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let code = head.split(' ').nth(1).expect("a status line");
+    (code.parse().unwrap(), body.to_owned())
+}
+
+/// The value of one series.
+fn value(page: &str, series: &str) -> u64 {
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let line = line.unwrap_or_else(|| panic!("no {series} in\n{page}"));
+    line.parse().unwrap()
+}
+
+/// The sum of all series that begin so.
+fn sum(page: &str, series: &str) -> u64 {
+    let values = page.lines().filter(|line| line.starts_with(series));
+    values
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+/// Has Prometheus' own tool read a page and look for bad names.
+fn check_by_promtool(page: &str) {
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed");
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(page.as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{page}");
+}
