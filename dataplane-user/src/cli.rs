@@ -4,6 +4,8 @@ pub mod exit;
 pub mod places;
 
 mod completions;
+mod doctor;
+mod early;
 mod man;
 mod map;
 mod output;
@@ -38,6 +40,10 @@ enum Command {
     Plan(plan::Arguments),
     /// Shows the running agent's state.
     Status(status::Arguments),
+    /// Checks whether this machine has what an agent needs, and what stands in its way.
+    Doctor(doctor::Arguments),
+    /// Makes what must stand before the network is up: adit0's addresses, and routes that refuse.
+    Early(early::Arguments),
     /// Reads the BPF maps; works without a running agent.
     Map(map::Arguments),
     /// Makes WireGuard's keys.
@@ -61,6 +67,8 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
         Command::Run(arguments) => run::run(&places, arguments).await,
         Command::Plan(arguments) => plan::run(&places, &arguments).await,
         Command::Status(arguments) => status::run(&places, &arguments).await,
+        Command::Doctor(arguments) => doctor::run(&places, arguments).await,
+        Command::Early(arguments) => early::run(&arguments).await,
         Command::Map(arguments) => map::run(&places, &arguments),
         Command::Wg(arguments) => wg::run(&places, &arguments),
         Command::Uninstall(arguments) => uninstall::run(&places, &arguments).await,

@@ -104,6 +104,12 @@ impl<'a> Agent<'a> {
         self.directory.path().join("run")
     }
 
+    /// Its state directory, which it makes when it needs one.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     /// Its directory of pinned maps and links.
     #[must_use]
     pub fn pins(&self) -> PathBuf {
@@ -279,7 +285,7 @@ impl<'a> Agent<'a> {
         let mut command = Command::new(binary());
         command
             .arg("--state-dir")
-            .arg(self.directory.path().join("state"))
+            .arg(self.state_directory())
             .arg("--run-dir")
             .arg(self.run_directory())
             .arg("--bpffs")

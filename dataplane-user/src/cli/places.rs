@@ -56,6 +56,12 @@ pub struct Manifests {
 }
 
 impl Manifests {
+    /// As if given on the command line.
+    #[must_use]
+    pub fn new(paths: Vec<PathBuf>, node: Option<String>) -> Manifests {
+        Manifests { paths, node }
+    }
+
     /// The node that this is.
     ///
     /// # Errors

@@ -19,9 +19,7 @@ pub(super) const PERFMON: Capability = Capability("CAP_PERFMON", 38);
 
 /// Fails, naming the capabilities that are missing and how to get them.
 pub(super) fn require(wanted: &[Capability]) -> Result<(), Failure> {
-    let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
-    let effective = effective(&status).context("/proc/self/status has no CapEff")?;
-    let missing = missing(effective, wanted);
+    let missing = lacking(wanted)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -37,6 +35,13 @@ pub(super) fn require(wanted: &[Capability]) -> Result<(), Failure> {
             missing.join(" and ")
         ),
     ))
+}
+
+/// The names of those that are missing.
+pub(super) fn lacking(wanted: &[Capability]) -> anyhow::Result<Vec<&'static str>> {
+    let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
+    let effective = effective(&status).context("/proc/self/status has no CapEff")?;
+    Ok(missing(effective, wanted))
 }
 
 fn effective(status: &str) -> Option<u64> {

@@ -1,8 +1,8 @@
 //! `adit run`: this node's agent.
 //!
-//! Tasks, all on one thread: the agent's loop, and three that only send events (file watch, timer, signals). Another
-//! thread answers on the socket and over HTTP. When the loop ends the process does, and the others with it; none holds
-//! anything that must be given back.
+//! Tasks, all on one thread: the agent's loop, three that only send events to it (file watch, timer, signals), and one
+//! that tells systemd how it is. Another thread answers on the socket and over HTTP. When the loop ends the process
+//! does, and the others with it; none holds anything that must be given back.
 
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
@@ -26,6 +27,7 @@ use crate::kernel::bpf::BpfOptions;
 use crate::reconcile::{Agent, Config, Event};
 use crate::serve::{self, Listeners, View};
 use crate::source::Watch;
+use crate::status::Status;
 
 /// Stays in the foreground; ends on SIGINT or SIGTERM and leaves the dataplane forwarding. A new version of the
 /// manifests is taken when it is valid as a whole; SIGHUP loads them at once.
@@ -125,6 +127,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     send_resyncs(resync, sender.clone());
     send_signals(&sender)?;
     let (agent, status) = Agent::new(kernel, config);
+    spawn_local(tell_systemd(status.clone()));
     let view = View {
         status,
         recorder: agent.recorder(),
@@ -133,6 +136,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     };
     serve::start(listeners, view).context("starting the thread that answers")?;
     agent.run(events).await;
+    notify(NotifyState::Stopping);
     Ok(())
 }
 
@@ -151,6 +155,38 @@ fn start_logging(filter: &str) -> Result<(), Failure> {
         .with_writer(io::stderr)
         .init();
     Ok(())
+}
+
+/// The unit has started once a first pass has ended, whatever it came to; then each new state in a line.
+async fn tell_systemd(mut status: watch::Receiver<Status>) {
+    let mut told = None;
+    while status.changed().await.is_ok() {
+        let (passes, unready) = {
+            let now = status.borrow();
+            (now.pass.number, now.unready())
+        };
+        if passes == 0 {
+            continue;
+        }
+        let line = match unready {
+            None => "ready".to_owned(),
+            Some(why) => format!("not ready: {}", why.lines().next().unwrap_or_default()),
+        };
+        if told.is_none() {
+            notify(NotifyState::Ready);
+        }
+        if told.as_ref() != Some(&line) {
+            notify(NotifyState::Status(&line));
+            told = Some(line);
+        }
+    }
+}
+
+/// Does nothing where systemd has not started us.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("systemd can't be told: {error}");
+    }
 }
 
 fn log_packets(kernel: &mut LinuxKernel) -> Result<(), Failure> {

@@ -1,0 +1,152 @@
+//! Settings of the host that are not ours to write, and its clock.
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::path::Path;
+
+use super::finding::Finding;
+use super::name;
+use super::overlay::Wanted;
+use crate::net::Family;
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`; `None`: not there.
+    pub(super) forwarding: (Option<bool>, Option<bool>),
+    /// `net.ipv4.conf.all.rp_filter`.
+    pub(super) rp_filter: Option<u8>,
+    /// Whether something keeps the clock right; `None`: the kernel does not say.
+    pub(super) synchronised: Option<bool>,
+}
+
+impl Facts {
+    pub(super) fn gather(root: &Path) -> Facts {
+        let read = |path: &str| {
+            let text = fs::read_to_string(root.join("proc/sys/net").join(path)).ok()?;
+            text.trim().parse::<u8>().ok()
+        };
+        let is_on = |path| read(path).map(|value| value != 0);
+        Facts {
+            forwarding: (is_on("ipv4/ip_forward"), is_on("ipv6/conf/all/forwarding")),
+            rp_filter: read("ipv4/conf/all/rp_filter"),
+            synchronised: synchronised(),
+        }
+    }
+}
+
+pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for family in Family::BOTH {
+        let (on, setting) = match family {
+            Family::Ipv4 => (facts.forwarding.0, "net.ipv4.ip_forward"),
+            Family::Ipv6 => (facts.forwarding.1, "net.ipv6.conf.all.forwarding"),
+        };
+        findings.extend(forwarding(family, on, setting, wanted.carried.contains(&family)));
+    }
+    findings.extend(facts.rp_filter.map(rp_filter));
+    findings.extend(facts.synchronised.map(clock));
+    findings
+}
+
+fn forwarding(family: Family, on: Option<bool>, setting: &str, carries: bool) -> Option<Finding> {
+    match (on, carries) {
+        (Some(true), _) => Some(Finding::ok("forwarding", format!("{setting} = 1"))),
+        (_, false) => None,
+        (Some(false) | None, true) => Some(Finding::error(
+            "forwarding",
+            format!("{setting} = 0, and this node carries {} prefixes", name(family)),
+            format!("sysctl -w {setting}=1, and keep it in /etc/sysctl.d"),
+        )),
+    }
+}
+
+fn rp_filter(value: u8) -> Finding {
+    let evidence = format!("net.ipv4.conf.all.rp_filter = {value}");
+    if value != 1 {
+        return Finding::ok("rp_filter", evidence);
+    }
+    // The larger of `all` and a device's own counts: ours have 2.
+    Finding::warning(
+        "rp_filter",
+        format!(
+            "{evidence}: strict on all devices but our tunnels; what comes in by another one than it would go out is dropped"
+        ),
+        "sysctl -w net.ipv4.conf.all.rp_filter=2 where the underlay is asymmetric",
+    )
+}
+
+fn clock(synchronised: bool) -> Finding {
+    if synchronised {
+        return Finding::ok("clock", "synchronised");
+    }
+    let remedy = "timedatectl set-ntp true, or install chrony";
+    Finding::warning(
+        "clock",
+        "not synchronised: logs of several nodes can't be compared",
+        remedy,
+    )
+}
+
+/// adjtimex(2), which changes nothing when no mode is set.
+#[expect(unsafe_code, reason = "no crate of ours wraps adjtimex")]
+fn synchronised() -> Option<bool> {
+    let mut clock = MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: the pointer is to a whole timex, whose zeros are valid and ask for nothing to be changed.
+    let state = unsafe { libc::adjtimex(clock.as_mut_ptr()) };
+    (state >= 0).then_some(state != libc::TIME_ERROR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::super::finding::tests::level;
+    use super::*;
+
+    fn carrying(families: &[Family]) -> Wanted {
+        Wanted {
+            carried: families.iter().copied().collect(),
+            ..Wanted::default()
+        }
+    }
+
+    #[test]
+    fn forwarding_matters_where_prefixes_are_carried() {
+        let off = Facts {
+            forwarding: (Some(false), Some(false)),
+            ..Facts::default()
+        };
+        assert_eq!(judge(&off, &Wanted::default()), []);
+        let findings = judge(&off, &carrying(&[Family::Ipv6]));
+        assert_eq!(level(&findings, "forwarding"), Level::Error);
+        assert!(
+            findings[0].evidence.contains("net.ipv6.conf.all.forwarding"),
+            "{findings:?}"
+        );
+        let on = Facts {
+            forwarding: (Some(true), None),
+            ..off
+        };
+        assert_eq!(
+            level(&judge(&on, &carrying(&[Family::Ipv4])), "forwarding"),
+            Level::Ok
+        );
+    }
+
+    #[test]
+    fn strict_filtering_and_a_free_running_clock_are_found() {
+        let facts = |rp_filter, synchronised| Facts {
+            rp_filter: Some(rp_filter),
+            synchronised: Some(synchronised),
+            ..Facts::default()
+        };
+        let bad = judge(&facts(1, false), &Wanted::default());
+        assert_eq!(level(&bad, "rp_filter"), Level::Warning);
+        assert_eq!(level(&bad, "clock"), Level::Warning);
+        for value in [0, 2] {
+            let good = judge(&facts(value, true), &Wanted::default());
+            assert_eq!(level(&good, "rp_filter"), Level::Ok);
+            assert_eq!(level(&good, "clock"), Level::Ok);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `adit doctor` on a host with real faults, and on one without.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use adit_tests::{Agent, Overlay, Topology, agent, require_module};
+use serde_json::Value;
+
+#[test]
+fn a_host_that_an_agent_runs_on_has_no_errors() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay::new(&topology, "geneve");
+    let agent = Agent::started(&topology.hosts[0], &overlay.manifests(&topology));
+    let findings = examine(&agent, 0);
+    assert!(!errors(&findings).contains_key("port"), "{findings:#?}");
+    let peers = findings.iter().filter(|finding| finding["check"] == "peer");
+    let peers = peers
+        .map(|finding| finding["evidence"].to_string())
+        .collect::<Vec<_>>();
+    assert_eq!(peers.len(), 1, "{peers:?}");
+    assert!(
+        peers[0].contains("underlay MTU 1500, overlay MTU 1450"),
+        "{peers:?}"
+    );
+}
+
+#[test]
+fn planted_faults_are_found_with_their_remedies() {
+    if !require_module("dummy") || !require_module("geneve") || !require_module("vxlan") {
+        return;
+    }
+    let topology = Topology::new(3);
+    let overlay = Overlay {
+        wishes: vec![("c", "vxlan")],
+        ..Overlay::new(&topology, "auto")
+    };
+    let host = &topology.hosts[0];
+    let places = Agent::new(host, &overlay.manifests(&topology));
+    examine(&places, 0);
+
+    let taken = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 6081)).unwrap();
+    let _taken = host.netns.enter(taken);
+    for setting in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        host.netns.sysctl(setting, "0");
+    }
+    host.netns.sysctl("net/ipv4/conf/all/rp_filter", "1");
+    host.netns.ip_batch(
+        "link add adit0 type dummy
+        link add flannel.1 type dummy
+        link add theirs type vxlan external dstport 4789
+        route del default",
+    );
+    let key = places.state_directory().join("key");
+    fs::create_dir_all(places.state_directory()).unwrap();
+    fs::write(&key, "secret").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+
+    let findings = examine(&places, 5);
+    let errors = errors(&findings);
+    let expected = ["device", "forwarding", "key file", "port", "tunnel"];
+    assert_eq!(
+        errors.keys().copied().collect::<Vec<_>>(),
+        expected,
+        "{findings:#?}"
+    );
+    assert_eq!(errors["forwarding"], 2);
+    let has = |check: &str, level: &str, evidence: &str| {
+        let found = findings.iter().any(|finding| {
+            finding["check"] == check
+                && finding["level"] == level
+                && finding["evidence"].to_string().contains(evidence)
+                && finding["remedy"].is_string()
+        });
+        assert!(found, "no {level} of {check} with {evidence} in {findings:#?}");
+    };
+    has("port", "error", "6081");
+    has("device", "error", "adit0");
+    has("tunnel", "error", "theirs");
+    has("key file", "error", "0644");
+    has("overlay", "warning", "flannel");
+    has("rp_filter", "warning", "rp_filter = 1");
+    has("manifests", "warning", "NoUnderlayRoute");
+    let output = host.netns.enter(|| {
+        let mut command = Command::new(agent::binary());
+        // Its manifests are on no BPF file system.
+        command
+            .arg("--bpffs")
+            .arg(places.manifests())
+            .args(["doctor", "-q"])
+            .output()
+    });
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("error    bpffs: "), "{text}");
+    assert!(text.contains("remedy: mount -t bpf"), "{text}");
+}
+
+/// The doctor's findings about a host with the agent's manifests; it ends with this code.
+fn examine(agent: &Agent<'_>, code: i32) -> Vec<Value> {
+    let manifests = agent.manifests();
+    let words = [
+        "doctor",
+        "--json",
+        "--node",
+        agent.host().name,
+        "-f",
+        manifests.to_str().unwrap(),
+    ];
+    let printed = agent.run(&words);
+    assert_eq!(printed.code, code, "{}{}", printed.stdout, printed.stderr);
+    serde_json::from_str(&printed.stdout).expect("it prints JSON")
+}
+
+/// The checks that came to errors, and how many.
+fn errors(findings: &[Value]) -> BTreeMap<&str, usize> {
+    let mut errors = BTreeMap::new();
+    for finding in findings.iter().filter(|finding| finding["level"] == "error") {
+        *errors.entry(finding["check"].as_str().unwrap()).or_default() += 1;
+    }
+    errors
+}

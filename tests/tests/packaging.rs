@@ -1,0 +1,73 @@
+//! The units that we ship, as systemd reads them, and what the early one does.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use adit_tests::{Agent, Overlay, Topology, agent, require_module};
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        println!("skipped: there is no systemd-analyze");
+        return;
+    }
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+    let directory = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    for name in ["adit.service", "adit-backstop.service"] {
+        let text = fs::read_to_string(units.join(name)).unwrap();
+        let installed = "/usr/local/bin/adit";
+        assert!(text.contains(installed));
+        // It wants the program to be there.
+        let text = text.replace(installed, agent::binary().to_str().unwrap());
+        paths.push(directory.path().join(name));
+        fs::write(paths.last().unwrap(), text).unwrap();
+    }
+    let output = Command::new("systemd-analyze")
+        .arg("verify")
+        .args(paths)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // It reads the units of the machine too, and speaks about theirs.
+    let about_ours = said
+        .lines()
+        .filter(|line| line.contains("adit"))
+        .collect::<Vec<_>>();
+    assert_eq!(about_ours, [""; 0], "{said}");
+}
+
+#[test]
+fn the_early_unit_refuses_overlay_traffic_and_leads_none() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay::new(&topology, "geneve");
+    let host = &topology.hosts[0];
+    let mut agent = Agent::new(host, &overlay.manifests(&topology));
+    let manifests = agent.manifests();
+    let words = ["early", "--node", "a", "-f", manifests.to_str().unwrap()];
+    // Before the network is up.
+    host.netns.ip("link set u0 down");
+    for _ in 0..2 {
+        let printed = agent.run(&words);
+        assert_eq!(printed.code, 0, "{printed:?}");
+    }
+    assert!(host.netns.ip("address show dev adit0").contains("10.1.0.1/32"));
+    let routes = host.netns.ip("route show proto 173") + &host.netns.ip("-6 route show proto 173");
+    assert_eq!(routes.matches("unreachable").count(), 2, "{routes}");
+    assert!(!routes.contains("adit0"), "{routes}");
+    let links = host.netns.ip("-br link show group 173");
+    assert_eq!(links.lines().count(), 1, "{links}");
+    // An agent goes on from there.
+    host.netns.ip("link set u0 up");
+    host.netns.ip_batch("route replace default via 192.0.2.17");
+    agent.start();
+    agent.ready();
+    // And it takes nothing away from one.
+    let before = host.netns.ip("route show proto 173");
+    assert_eq!(agent.run(&words).code, 0);
+    assert_eq!(host.netns.ip("route show proto 173"), before);
+}
