@@ -23,7 +23,7 @@ const VM: &[Need] = &[Need::Vm];
 const NETWORK: &[Need] = &[Need::Lab, Need::Test];
 
 /// All of them.
-pub(super) static ALL: [Tool; 15] = [
+pub(super) static ALL: [Tool; 16] = [
     Tool {
         name: "a Rust compiler with a core library for BPF",
         needs: &[Need::Build],
