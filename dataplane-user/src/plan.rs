@@ -19,7 +19,7 @@ mod tests;
 use crate::model::{KernelState, Owner};
 use crate::resource::{Intent, Problem, Reason};
 
-pub use devices::{ANCHOR, GENEVE, VXLAN};
+pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN};
 pub use facts::{NodeFacts, UnderlayPath};
 pub use links::{NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;

@@ -270,10 +270,18 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
 /// The problem that a conflict is.
 #[must_use]
 pub fn conflict(conflict: &Conflict) -> Problem {
-    Problem::error(
-        Reason::Conflict,
-        conflict.object.to_string(),
-        format!("something that is not Adit's stands here: {}", conflict.found),
-        "remove or rename it; it is left alone".to_owned(),
-    )
+    let (message, remedy) = match &conflict.only_one {
+        None => (
+            format!("something that is not Adit's stands here: {}", conflict.found),
+            "remove or rename it; it is left alone".to_owned(),
+        ),
+        Some(other) => (
+            format!(
+                "a network namespace holds one device of this kind, and {other}, which is not Adit's, is it: {}",
+                conflict.found
+            ),
+            format!("remove {other}, or choose another encapsulation; it is left alone"),
+        ),
+    };
+    Problem::error(Reason::Conflict, conflict.object.to_string(), message, remedy)
 }

@@ -75,9 +75,16 @@ impl Capture {
 impl Packet {
     /// Reads an Ethernet frame; nothing for what is no IP.
     fn of_frame(frame: &[u8]) -> Option<Packet> {
-        let ip = frame.get(14..)?;
         match frame.get(12..14)? {
-            [0x08, 0x00] => {
+            [0x08, 0x00] | [0x86, 0xdd] => Packet::of_ip(frame.get(14..)?),
+            _ => None,
+        }
+    }
+
+    /// Reads an IP packet.
+    fn of_ip(ip: &[u8]) -> Option<Packet> {
+        match ip.first()? >> 4 {
+            4 => {
                 let header = usize::from(ip.first()? & 0x0f) * 4;
                 let address = |at: usize| <[u8; 4]>::try_from(ip.get(at..at + 4)?).ok().map(Ipv4Addr::from);
                 Some(Packet {
@@ -87,7 +94,7 @@ impl Packet {
                     payload: ip.get(header..)?.to_vec(),
                 })
             }
-            [0x86, 0xdd] => {
+            6 => {
                 let address = |at: usize| {
                     <[u8; 16]>::try_from(ip.get(at..at + 16)?)
                         .ok()
@@ -135,10 +142,14 @@ impl Packet {
         Some(u32::from_be_bytes([0, vni[0], vni[1], vni[2]]))
     }
 
-    /// The inner packet of a GENEVE packet without options or of a VXLAN packet.
+    /// The inner packet of a GENEVE packet without options, of a VXLAN packet, or of an IP packet in IP.
     #[must_use]
     pub fn inner(&self) -> Option<Packet> {
-        Packet::of_frame(self.payload.get(16..).filter(|_| self.protocol == UDP)?)
+        match self.protocol {
+            UDP => Packet::of_frame(self.payload.get(16..)?),
+            4 | 41 => Packet::of_ip(&self.payload),
+            _ => None,
+        }
     }
 }
 

@@ -72,6 +72,7 @@ fn wish() -> impl Strategy<Value = Option<Encapsulation>> {
         3 => Just(None),
         3 => Just(Some(Encapsulation::Geneve)),
         3 => Just(Some(Encapsulation::Vxlan)),
+        3 => Just(Some(Encapsulation::Ipip)),
         1 => Just(Some(Encapsulation::WireGuard)),
     ]
 }
@@ -183,6 +184,8 @@ pub enum Damage {
     LinkDown(Index),
     /// A device is replaced by a foreign one of the same name.
     ForeignLink(Index),
+    /// A device is replaced by a foreign one of its kind under another name.
+    ForeignTwin(Index),
     /// A device has another port, MTU or MAC.
     OtherLink(Index),
     /// A route is deleted.
@@ -208,6 +211,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         index().prop_map(Damage::DeleteLink),
         index().prop_map(Damage::LinkDown),
         index().prop_map(Damage::ForeignLink),
+        index().prop_map(Damage::ForeignTwin),
         index().prop_map(Damage::OtherLink),
         index().prop_map(Damage::DeleteRoute),
         index().prop_map(Damage::ForeignRoute),
@@ -238,6 +242,16 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
             if let Some(name) = pick(state.links.keys(), index) {
                 state.forget_link(&name);
                 state.links.insert(name, foreign_link());
+            }
+        }
+        Damage::ForeignTwin(index) => {
+            if let Some(name) = pick(state.links.keys(), index) {
+                let link = Link {
+                    kind: state.links[&name].kind.clone(),
+                    ..foreign_link()
+                };
+                state.forget_link(&name);
+                state.links.insert(LinkName::constant("twin"), link);
             }
         }
         Damage::OtherLink(index) => {

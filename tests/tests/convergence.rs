@@ -87,12 +87,13 @@ fn unguarded(state: &KernelState) -> BTreeSet<LinkName> {
 
 fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelState], changes: &[Change]) {
     let anew = recreated(changes);
-    // Where a foreign device stands the target can't be had: a conflict, and the prefix goes.
+    // Where a foreign device stands, or one that suffers no other of its kind, the target can't be had: a conflict, and
+    // the prefix goes.
     let foreign = |name: &LinkName| {
-        before
-            .links
-            .get(name)
-            .is_some_and(|link| link.owner == Owner::Foreign)
+        before.links.iter().any(|(other, found)| {
+            let wanted = &target.links[name];
+            found.owner == Owner::Foreign && (other == name || found.kind.excludes(&wanted.kind))
+        })
     };
     let kept = |prefix: &&IpNet| {
         forwards(before, prefix) && forwards(target, prefix) && !devices(target, prefix).iter().any(foreign)

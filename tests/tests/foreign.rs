@@ -105,6 +105,48 @@ fn a_device_under_a_tunnel_devices_name() {
     world.flows_to(2);
 }
 
+/// A namespace holds one flow-based ipip device, under whatever name.
+#[test]
+fn another_flow_based_ipip_device() {
+    if !require_module("dummy") || !require_module("geneve") || !require_module("ipip") {
+        return;
+    }
+    let topology = Topology::new(3);
+    let overlay = Overlay {
+        wishes: vec![("b", "ipip"), ("c", "vxlan")],
+        ..Overlay::new(&topology, "auto")
+    };
+    let world = World {
+        manifests: overlay.manifests(&topology),
+        topology,
+    };
+    world.a().ip("link add theirs type ipip external");
+    world.a().ip("link set theirs mtu 1400 up");
+    let look = |a: &NetNs| {
+        let fallback = a.ip("-d -j link show tunl0");
+        a.ip("-d -j link show theirs") + &a.ip("-j address show dev theirs") + &fallback
+    };
+    let before = look(world.a());
+    let mut agents = world.start("link adit-ipip");
+    assert_eq!(look(world.a()), before);
+    let status = agents[0].wait("in conflict", |status| !conflicts(status).is_empty());
+    let conflict = status
+        .problems
+        .iter()
+        .find(|problem| problem.reason == "Conflict");
+    assert!(
+        conflict.unwrap().remedy.contains("remove theirs"),
+        "{:#?}",
+        status.problems
+    );
+    world.flows_to(2);
+    world.untouched(&mut agents, look);
+    world.a().ip("link delete theirs");
+    agents[0].ready();
+    let [from, to] = [0, 1].map(|host| world.topology.hosts[host].pod_end());
+    traffic::udp(from, to, Family::Ipv4, 100).unwrap();
+}
+
 #[test]
 fn a_device_under_the_anchors_name() {
     let Some(world) = World::with(|a| {

@@ -1,4 +1,4 @@
-//! Traffic between nodes: both inner families over both outer ones, by GENEVE and by VXLAN, from hosts and from pods;
+//! Traffic between nodes: both inner families over both outer ones, by GENEVE, VXLAN and IPIP, from hosts and from pods;
 //! and nothing of it in clear.
 
 use std::collections::BTreeSet;
@@ -33,9 +33,20 @@ fn vxlan_over_ipv6() {
     pair("vxlan", Family::Ipv6);
 }
 
+#[test]
+fn ipip_over_ipv4() {
+    pair("ipip", Family::Ipv4);
+}
+
+#[test]
+fn ipip_over_ipv6() {
+    pair("ipip", Family::Ipv6);
+}
+
 /// Two nodes: everything between the hosts and between the pods, encapsulated as it should be.
 fn pair(encapsulation: &'static str, underlay: Family) {
-    if !require_module("dummy") || !require_module("geneve") {
+    let modules = ["dummy", "geneve", "ipip", "ip6_tunnel"];
+    if !modules.iter().all(|module| require_module(module)) {
         return;
     }
     let topology = Topology::new(2);
@@ -44,25 +55,65 @@ fn pair(encapsulation: &'static str, underlay: Family) {
         ..Overlay::new(&topology, encapsulation)
     };
     let manifests = overlay.manifests(&topology);
-    let _agents = start_all(&topology, &manifests);
+    let agents = start_all(&topology, &manifests);
     let [a, b] = &topology.hosts[..] else {
         unreachable!("there are two");
     };
+    // The kernel's flow-based ipip device carries IPv4 alone.
+    let refuses_ipv6 = (encapsulation, underlay) == ("ipip", Family::Ipv4);
+    let families = if refuses_ipv6 {
+        vec![Family::Ipv4]
+    } else {
+        Family::BOTH.to_vec()
+    };
 
     let capture = Capture::new(&topology.router);
-    for family in Family::BOTH {
+    for &family in &families {
         traffic::all(a.end(), b.end(), family).unwrap();
         traffic::all(b.pod_end(), a.pod_end(), family).unwrap();
         traffic::udp(a.end(), b.pod_end(), family, 100).unwrap();
         traffic::udp(b.end(), a.pod_end(), family, 100).unwrap();
     }
-    let port = if encapsulation == "geneve" { 6081 } else { 4789 };
+    if refuses_ipv6 {
+        refused(&agents[0], b);
+    }
+    let wanted = match encapsulation {
+        "geneve" => Some((6081, overlay.vni)),
+        "vxlan" => Some((4789, overlay.vni)),
+        _ => None,
+    };
     let ends = [a, b].map(|host| host.underlay(underlay));
-    assert_encapsulated(&capture.packets(), (port, overlay.vni), ends);
+    assert_encapsulated(&capture.packets(), wanted, ends, &families);
 }
 
-/// All UDP is tunnel packets between these two ends, which hold both families, hosts' and pods'; nothing is in clear.
-fn assert_encapsulated(packets: &[Packet], (port, vni): (u16, u32), ends: [IpAddr; 2]) {
+/// The agent is ready and says that IPv6 to the other host is refused; a packet there is dropped with a reason.
+fn refused(agent: &Agent<'_>, other: &Host) {
+    let status = agent.wait("ready", |status| status.ready);
+    let refused = status
+        .refused
+        .iter()
+        .map(|refused| (refused.to.as_str(), refused.family.as_str()));
+    assert_eq!(refused.collect::<Vec<_>>(), [(other.name, "ipv6")]);
+    let dropped = || {
+        let stats = agent.json(&["map", "stats"]);
+        let verdicts = stats["egress"].as_array().unwrap();
+        let found = verdicts.iter().find(|verdict| verdict["verdict"] == "no_prefix");
+        found.map_or(0, |verdict| verdict["packets"].as_u64().unwrap())
+    };
+    let before = dropped();
+    let end = agent.host().end();
+    let socket = bound(end.netns, end.address(Family::Ipv6)).unwrap();
+    let sent = socket.send_to(b"adit", (other.end().address(Family::Ipv6), 7000));
+    assert!(
+        dropped() > before,
+        "{sent:?}: {}",
+        agent.run(&["map", "stats"]).stdout
+    );
+}
+
+/// All packets are tunnel packets between these two ends, by UDP with this port and VNI or by IP alone. They hold these
+/// families, hosts' and pods'; nothing is in clear.
+fn assert_encapsulated(packets: &[Packet], udp: Option<(u16, u32)>, ends: [IpAddr; 2], families: &[Family]) {
     let leaked = packets
         .iter()
         .filter(|packet| packet.is_in_clear())
@@ -70,23 +121,31 @@ fn assert_encapsulated(packets: &[Packet], (port, vni): (u16, u32), ends: [IpAdd
     assert!(leaked.is_empty(), "in clear: {leaked:?}");
     let mut inner = BTreeSet::new();
     for packet in packets {
-        let Some(found) = packet.port() else {
+        if [58, 0].contains(&packet.protocol) {
             // Neighbour discovery, and multicast listener reports behind a hop-by-hop header.
-            assert!([58, 0].contains(&packet.protocol), "{packet:?}");
             continue;
-        };
-        assert_eq!((found, packet.vni()), (port, Some(vni)), "{packet:?}");
+        }
+        match udp {
+            Some((port, vni)) => {
+                assert_eq!(
+                    (packet.port(), packet.vni()),
+                    (Some(port), Some(vni)),
+                    "{packet:?}"
+                );
+            }
+            None => assert!([4, 41].contains(&packet.protocol), "{packet:?}"),
+        }
         assert!(ends.contains(&packet.source), "{packet:?}");
         assert!(ends.contains(&packet.destination), "{packet:?}");
         assert_ne!(packet.source, packet.destination);
-        let packet = packet.inner().expect("an Ethernet frame with IP");
+        let packet = packet.inner().expect("an IP packet");
         assert!(
             packet.is_in_clear(),
             "from the overlay to the overlay: {packet:?}"
         );
         inner.insert((packet.source, packet.family(), packet.protocol));
     }
-    // Two hosts and two pods; ICMP, UDP and TCP, in both families.
+    // Two hosts and two pods; ICMP, UDP and TCP, in each family.
     let protocols = |family: Family| {
         if family == Family::Ipv4 {
             [1, 6, 17]
@@ -94,12 +153,16 @@ fn assert_encapsulated(packets: &[Packet], (port, vni): (u16, u32), ends: [IpAdd
             [6, 17, 58]
         }
     };
-    for family in Family::BOTH {
+    for &family in families {
         for protocol in protocols(family) {
             let sources = inner.iter().filter(|(_, f, p)| (*f, *p) == (family, protocol));
             assert_eq!(sources.count(), 4, "{family} protocol {protocol}: {inner:?}");
         }
     }
+    assert!(
+        inner.iter().all(|(_, family, _)| families.contains(family)),
+        "{inner:?}"
+    );
 }
 
 /// Three nodes: slots beyond the first, links of two encapsulations, and a prefix that two nodes carry.

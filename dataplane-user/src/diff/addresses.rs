@@ -10,6 +10,7 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
                 set.conflicts.push(Conflict {
                     object: Object::Address(link.clone(), *address),
                     found: "an address without our mark".to_owned(),
+                    only_one: None,
                 });
                 continue;
             }

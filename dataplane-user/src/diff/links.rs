@@ -2,20 +2,25 @@
 
 use crate::model::change::{DeleteLinkReason, LinkPatch};
 use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, Object, Owner};
+use crate::net::LinkName;
 
-/// Takes out of the target what would stand where a foreign device stands, and what needs it.
+/// Takes out of the target what would stand where a foreign device stands, or beside one that suffers no second of its
+/// kind, and what needs it.
 pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
-    let foreign = |name: &&_| {
-        observed
-            .links
-            .get(*name)
-            .is_some_and(|link| link.owner == Owner::Foreign)
+    let in_the_way = |name: &LinkName, link: &Link| {
+        observed.links.iter().find(|(other, found)| {
+            found.owner == Owner::Foreign && (*other == name || found.kind.excludes(&link.kind))
+        })
     };
-    let conflicting = target.links.keys().filter(foreign).cloned().collect::<Vec<_>>();
-    for name in conflicting {
+    let conflicting = target
+        .links
+        .iter()
+        .filter_map(|(name, link)| Some((name.clone(), in_the_way(name, link)?)));
+    for (name, (other, found)) in conflicting.collect::<Vec<_>>() {
         set.conflicts.push(Conflict {
             object: Object::Link(name.clone()),
-            found: observed.links[&name].kind.to_string(),
+            found: found.kind.to_string(),
+            only_one: (*other != name).then(|| other.clone()),
         });
         target.forget_link(&name);
         target.drop_unreachable();

@@ -10,6 +10,7 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
                 set.conflicts.push(Conflict {
                     object: Object::Route(*key),
                     found: found.kind.to_string(),
+                    only_one: None,
                 });
                 continue;
             }

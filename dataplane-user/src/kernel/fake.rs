@@ -78,6 +78,8 @@ impl KernelState {
                 let mut link = link.clone();
                 link.up = false;
                 ensure(!self.links.contains_key(name), libc::EEXIST)?;
+                let twin = self.links.values().any(|found| found.kind.excludes(&link.kind));
+                ensure(!twin, libc::EEXIST)?;
                 self.links.insert(name.clone(), link);
             }
             Change::ModifyLink(name, patch) => self.modify_link(name, patch)?,

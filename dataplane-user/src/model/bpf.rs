@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::net::hash::stable_hash;
-use crate::net::{MacAddr, NodeName};
+use crate::net::{Family, MacAddr, NodeName};
 use crate::resource::Encapsulation;
 
 /// What many next hops share: the device and the outer header's fixed part. Its value in the state is the link that
 /// it sends to, or `None` where that link is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
-    /// The encapsulation; never WireGuard or none yet.
-    pub encapsulation: Encapsulation,
+    /// What carries its packets; never WireGuard or none yet.
+    pub carrier: Carrier,
     /// Which device of that encapsulation, 0 for the only one.
     pub unit: u8,
     /// VNI; 0 for encapsulations without.
@@ -28,6 +28,57 @@ pub struct Class {
     pub dont_fragment: bool,
     /// The outer UDP checksum is zero.
     pub zero_checksum: bool,
+}
+
+/// What carries a class's packets: an encapsulation, where IPIP is of another kind over each underlay family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carrier {
+    /// GENEVE, RFC 8926.
+    Geneve,
+    /// VXLAN, RFC 7348.
+    Vxlan,
+    /// IPv4 in IPv4, RFC 2003.
+    Ipip,
+    /// IPv4 or IPv6 in IPv6, RFC 2473.
+    Ip6tnl,
+    /// WireGuard.
+    WireGuard,
+    /// Nothing: packets go to the underlay as they are.
+    None,
+}
+
+impl Carrier {
+    /// What carries an encapsulation over an underlay family.
+    #[must_use]
+    pub fn of(encapsulation: Encapsulation, outer: Family) -> Carrier {
+        match (encapsulation, outer) {
+            (Encapsulation::Geneve, _) => Carrier::Geneve,
+            (Encapsulation::Vxlan, _) => Carrier::Vxlan,
+            (Encapsulation::Ipip, Family::Ipv4) => Carrier::Ipip,
+            (Encapsulation::Ipip, Family::Ipv6) => Carrier::Ip6tnl,
+            (Encapsulation::WireGuard, _) => Carrier::WireGuard,
+            (Encapsulation::None, _) => Carrier::None,
+        }
+    }
+
+    /// Whether its frames have an inner Ethernet header and a VNI.
+    #[must_use]
+    pub fn carries_ethernet(self) -> bool {
+        matches!(self, Carrier::Geneve | Carrier::Vxlan)
+    }
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Carrier::Geneve => "geneve",
+            Carrier::Vxlan => "vxlan",
+            Carrier::Ipip => "ipip",
+            Carrier::Ip6tnl => "ip6tnl",
+            Carrier::WireGuard => "wireguard",
+            Carrier::None => "none",
+        })
+    }
 }
 
 /// One way to one peer. All of it is its identity: whatever differs is another next hop.
@@ -94,7 +145,7 @@ impl Target {
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by {} {}", self.node, self.class.encapsulation, self.remote)?;
+        write!(f, "{} by {} {}", self.node, self.class.carrier, self.remote)?;
         if self.class.vni != 0 {
             write!(f, " vni {}", self.class.vni)?;
         }
@@ -124,7 +175,11 @@ impl fmt::Display for Group {
 
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} vni {} ttl {}", self.encapsulation, self.vni, self.ttl)?;
+        write!(f, "{}", self.carrier)?;
+        if self.carrier.carries_ethernet() {
+            write!(f, " vni {}", self.vni)?;
+        }
+        write!(f, " ttl {}", self.ttl)?;
         match self.dscp {
             Some(dscp) => write!(f, " dscp {dscp}")?,
             None => f.write_str(" dscp inherit")?,

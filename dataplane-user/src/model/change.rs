@@ -114,6 +114,8 @@ pub struct Conflict {
     pub object: Object,
     /// What stands there, in the words of `ip`.
     pub found: String,
+    /// The name of what is found, where it stands elsewhere: a network namespace holds only one of its kind.
+    pub only_one: Option<LinkName>,
 }
 
 /// The changes that lead from one state to another, in an order in which no step opens a hole.

@@ -41,8 +41,31 @@ pub enum LinkKind {
     },
     /// WireGuard; its keys and peers are set apart from the link.
     WireGuard,
+    /// Flow-based ipip (collect metadata), for IPv4 underlays. A network namespace holds one.
+    Ipip {
+        /// The IP protocol that it carries: 4 for IPv4, 0 for any that the driver knows (MPLS).
+        protocol: u8,
+    },
+    /// Flow-based ip6tnl (collect metadata), for IPv6 underlays. A network namespace holds one.
+    Ip6tnl {
+        /// The IP protocol that it carries: 4 for IPv4, 41 for IPv6, 0 for both.
+        protocol: u8,
+    },
     /// Anything else, in the words of `ip -d link`.
     Other(String),
+}
+
+impl LinkKind {
+    /// Whether a network namespace holds no two devices of these kinds, under any names: the kernel has one flow-based
+    /// ipip and one flow-based ip6tnl for all packets.
+    #[must_use]
+    pub fn excludes(&self, other: &LinkKind) -> bool {
+        matches!(
+            (self, other),
+            (LinkKind::Ipip { .. }, LinkKind::Ipip { .. })
+                | (LinkKind::Ip6tnl { .. }, LinkKind::Ip6tnl { .. })
+        )
+    }
 }
 
 impl fmt::Display for LinkKind {
@@ -52,7 +75,19 @@ impl fmt::Display for LinkKind {
             LinkKind::Geneve { port } => write!(f, "geneve external dstport {port}"),
             LinkKind::Vxlan { port } => write!(f, "vxlan external dstport {port}"),
             LinkKind::WireGuard => f.write_str("wireguard"),
+            LinkKind::Ipip { protocol } => write!(f, "ipip external mode {}", mode(*protocol, "ipip")),
+            LinkKind::Ip6tnl { protocol } => write!(f, "ip6tnl external mode {}", mode(*protocol, "ipip6")),
             LinkKind::Other(text) => f.write_str(text),
         }
+    }
+}
+
+/// A tunnel's mode, as `ip link` says it; `ipv4` is what it calls the one for IPv4.
+fn mode(protocol: u8, ipv4: &str) -> String {
+    match protocol {
+        0 => "any".to_owned(),
+        4 => ipv4.to_owned(),
+        41 => "ip6ip6".to_owned(),
+        other => other.to_string(),
     }
 }

@@ -28,14 +28,15 @@ pub(super) fn plan(
     let mut carriers: BTreeMap<IpNet, Carriers> = BTreeMap::new();
     for links in networks {
         for peer in &links.peers {
-            let Some(device) = tunnel_device(peer.encapsulation) else {
+            let Some(device) = tunnel_device(peer.carrier()) else {
                 continue;
             };
             let class = class(links.network, peer, own_mac);
             let next_hop = Arc::new(next_hop(peer, class));
             target.classes.insert(class, Some(device));
             target.next_hops.insert(Arc::clone(&next_hop));
-            for carried in carried(peer.node, links.network) {
+            let fits = |carried: &CarriedPrefix| peer.carries(Family::of_prefix(carried.cidr));
+            for carried in carried(peer.node, links.network).filter(fits) {
                 let tier = carriers
                     .entry(carried.cidr)
                     .or_default()
@@ -83,15 +84,18 @@ fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
         Some(UdpChecksum::Compute) => false,
         None => outer == Family::Ipv4,
     };
+    let carrier = peer.carrier();
+    let ethernet = carrier.carries_ethernet();
     Class {
-        encapsulation: peer.encapsulation,
+        carrier,
         unit: 0,
-        vni: network.vni,
-        source_mac: Some(source_mac),
+        vni: if ethernet { network.vni } else { 0 },
+        source_mac: ethernet.then_some(source_mac),
         ttl: network.ttl,
         dscp: network.dscp,
         dont_fragment: network.df && outer == Family::Ipv4,
-        zero_checksum,
+        // Only those two have UDP outside.
+        zero_checksum: zero_checksum && ethernet,
     }
 }
 
@@ -100,7 +104,10 @@ fn next_hop(peer: &PeerLink<'_>, class: Class) -> NextHop {
         node: NodeLabel::of(&peer.node.name),
         remote: peer.remote,
         local: peer.local,
-        destination_mac: Some(MacAddr::of_node(&peer.node.name)),
+        destination_mac: class
+            .carrier
+            .carries_ethernet()
+            .then(|| MacAddr::of_node(&peer.node.name)),
         class,
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{KernelState, Link, LinkKind, Owner};
+use crate::model::{Carrier, KernelState, Link, LinkKind, Owner};
 use crate::net::{LinkName, MacAddr};
-use crate::resource::{Encapsulation, Intent, Network};
+use crate::resource::{Intent, Network};
 
 use super::NetworkLink;
 
@@ -15,13 +15,21 @@ pub const GENEVE: &str = "adit-geneve";
 /// The flow-based VXLAN device.
 pub const VXLAN: &str = "adit-vxlan";
 
-/// The tunnel device of an encapsulation; `None` where there is no shared one.
-pub(super) fn tunnel_device(encapsulation: Encapsulation) -> Option<LinkName> {
-    match encapsulation {
-        Encapsulation::Geneve => Some(LinkName::constant(GENEVE)),
-        Encapsulation::Vxlan => Some(LinkName::constant(VXLAN)),
-        Encapsulation::Ipip | Encapsulation::WireGuard | Encapsulation::None => None,
-    }
+/// The flow-based ipip device, for IPv4 underlays.
+pub const IPIP: &str = "adit-ipip";
+/// The flow-based ip6tnl device, for IPv6 underlays.
+pub const IP6TNL: &str = "adit-ip6tnl";
+
+/// The tunnel device of a carrier; `None` where there is no shared one.
+pub(super) fn tunnel_device(carrier: Carrier) -> Option<LinkName> {
+    let name = match carrier {
+        Carrier::Geneve => GENEVE,
+        Carrier::Vxlan => VXLAN,
+        Carrier::Ipip => IPIP,
+        Carrier::Ip6tnl => IP6TNL,
+        Carrier::WireGuard | Carrier::None => return None,
+    };
+    Some(LinkName::constant(name))
 }
 
 pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut KernelState) {
@@ -44,30 +52,37 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
         },
     );
 
-    let mac = Some(MacAddr::of_node(&intent.node().name));
-    for (encapsulation, network) in needed(networks) {
-        let kind = match encapsulation {
-            Encapsulation::Geneve => LinkKind::Geneve {
+    for (carrier, network) in needed(networks) {
+        let kind = match carrier {
+            Carrier::Geneve => LinkKind::Geneve {
                 port: network.ports.geneve,
             },
-            Encapsulation::Vxlan => LinkKind::Vxlan {
+            Carrier::Vxlan => LinkKind::Vxlan {
                 port: network.ports.vxlan,
             },
-            Encapsulation::Ipip | Encapsulation::WireGuard | Encapsulation::None => continue,
+            Carrier::Ipip => LinkKind::Ipip { protocol: IPV4 },
+            Carrier::Ip6tnl => LinkKind::Ip6tnl { protocol: ANY },
+            Carrier::WireGuard | Carrier::None => continue,
         };
-        if let Some(name) = tunnel_device(encapsulation) {
+        let mac = carrier
+            .carries_ethernet()
+            .then(|| MacAddr::of_node(&intent.node().name));
+        if let Some(name) = tunnel_device(carrier) {
             target.links.insert(name, Link { mac, ..link(kind) });
         }
     }
 }
 
-/// The encapsulations that any peer needs, with a network that says the port (ports are equal in all networks).
-fn needed<'a>(networks: &[NetworkLink<'a>]) -> Vec<(Encapsulation, &'a Network)> {
+/// IPv4 in IP, `IPPROTO_IPIP`.
+const IPV4: u8 = 4;
+/// Both families.
+const ANY: u8 = 0;
+
+/// What any peer needs, with a network that says the port (ports are equal in all networks).
+fn needed<'a>(networks: &[NetworkLink<'a>]) -> Vec<(Carrier, &'a Network)> {
     let mut seen = BTreeSet::new();
     let pairs = networks
         .iter()
-        .flat_map(|n| n.peers.iter().map(|peer| (peer.encapsulation, n.network)));
-    pairs
-        .filter(|(encapsulation, _)| seen.insert(*encapsulation))
-        .collect()
+        .flat_map(|n| n.peers.iter().map(|peer| (peer.carrier(), n.network)));
+    pairs.filter(|(carrier, _)| seen.insert(*carrier)).collect()
 }

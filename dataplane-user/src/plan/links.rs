@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::NodeFacts;
 use super::mtu::IPV6_MINIMUM;
+use crate::model::Carrier;
 use crate::net::{Family, MacAddr};
 use crate::resource::encapsulation::{agree, is_public};
 use crate::resource::{Dataplane, Encapsulation, Intent, Network, Node, Problem, Reason, Refused};
@@ -52,6 +53,7 @@ pub(super) fn with_problems<'a>(
                 .filter_map(|peer| match peer_link(intent, network, peer, facts) {
                     Ok(link) => {
                         problems.extend(path_problem(network, &link));
+                        problems.extend(link.refused(intent, network));
                         Some(link)
                     }
                     Err(refusal) => {
@@ -75,9 +77,21 @@ struct Refusal {
 impl Refusal {
     /// One problem a family that both nodes use in the network: that is what does not work.
     fn problems(self, intent: &Intent, network: &Network, peer: &Node) -> Vec<Problem> {
+        self.problems_of(&Family::BOTH, intent, network, peer)
+    }
+
+    /// The same, for some families.
+    fn problems_of(
+        self,
+        families: &[Family],
+        intent: &Intent,
+        network: &Network,
+        peer: &Node,
+    ) -> Vec<Problem> {
         let node = intent.node();
-        Family::BOTH
-            .into_iter()
+        families
+            .iter()
+            .copied()
             .filter(|&family| uses(node, network, family) && uses(peer, network, family))
             .map(|family| Problem {
                 refused: Some(Refused {
@@ -93,6 +107,36 @@ impl Refusal {
                 )
             })
             .collect()
+    }
+}
+
+impl PeerLink<'_> {
+    /// What carries its packets.
+    #[must_use]
+    pub fn carrier(&self) -> Carrier {
+        Carrier::of(self.encapsulation, Family::of(self.remote))
+    }
+
+    /// Whether packets of this family, inside, can take it. The kernel's flow-based ipip device has IPv4 in IPv4 alone.
+    #[must_use]
+    pub fn carries(&self, inner: Family) -> bool {
+        !(self.carrier() == Carrier::Ipip && inner == Family::Ipv6)
+    }
+
+    /// The families that it can't carry.
+    fn refused(&self, intent: &Intent, network: &Network) -> Vec<Problem> {
+        let families = Family::BOTH.into_iter().filter(|&family| !self.carries(family));
+        let refusal = Refusal {
+            reason: Reason::Unsupported,
+            message: format!(
+                "{} over an IPv4 underlay carries no IPv6 in this kernel",
+                self.encapsulation
+            ),
+            remedy: "set spec.encapsulation of the network or of either node to geneve or vxlan, or give both nodes \
+                     spec.underlay.ipv6 and the network spec.underlayFamily ipv6"
+                .to_owned(),
+        };
+        refusal.problems_of(&families.collect::<Vec<_>>(), intent, network, self.node)
     }
 }
 
@@ -122,11 +166,12 @@ fn peer_link<'a>(
         network.encapsulation,
         public,
     );
-    if !matches!(encapsulation, Encapsulation::Geneve | Encapsulation::Vxlan) {
+    if matches!(encapsulation, Encapsulation::WireGuard | Encapsulation::None) {
         return Err(Refusal {
             reason: Reason::Unsupported,
             message: format!("the link's encapsulation is {encapsulation}, which this version does not have"),
-            remedy: "set spec.encapsulation of the network or of either node to geneve or vxlan".to_owned(),
+            remedy: "set spec.encapsulation of the network or of either node to geneve, vxlan or ipip"
+                .to_owned(),
         });
     }
     if network.dataplane == Dataplane::Routes {

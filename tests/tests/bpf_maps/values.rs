@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use aya::maps::{Array, MapData};
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions};
-use dataplane_user::model::{Change, Class, Group, KernelState, NextHop, NodeLabel, Target};
+use dataplane_user::model::{Carrier, Change, Class, Group, KernelState, NextHop, NodeLabel, Target};
 use dataplane_user::net::{LinkName, MacAddr};
-use dataplane_user::resource::Encapsulation;
 use ipnet::IpNet;
 
 /// Devices that these tests pretend to have.
 pub(crate) fn links() -> BTreeMap<LinkName, u32> {
-    [("adit-geneve", 1000), ("adit-vxlan", 1001)]
-        .map(|(name, index)| (LinkName::constant(name), index))
-        .into()
+    [
+        ("adit-geneve", 1000),
+        ("adit-vxlan", 1001),
+        ("adit-ipip", 1002),
+        ("adit-ip6tnl", 1003),
+    ]
+    .map(|(name, index)| (LinkName::constant(name), index))
+    .into()
 }
 
 /// Opens with the defaults.
@@ -84,12 +88,9 @@ pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<Change> {
 
 /// A class on a link of [`links`], by VNI.
 pub(crate) fn class(vni: u32) -> Class {
+    let carriers = [Carrier::Ipip, Carrier::Vxlan, Carrier::Geneve, Carrier::Ip6tnl];
     Class {
-        encapsulation: if vni.is_multiple_of(2) {
-            Encapsulation::Geneve
-        } else {
-            Encapsulation::Vxlan
-        },
+        carrier: carriers[vni as usize % carriers.len()],
         unit: 0,
         vni,
         source_mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
@@ -102,7 +103,7 @@ pub(crate) fn class(vni: u32) -> Class {
 
 /// The link of [`class`].
 pub(crate) fn link_of(class: &Class) -> LinkName {
-    LinkName::new(&format!("adit-{}", class.encapsulation)).unwrap()
+    LinkName::new(&format!("adit-{}", class.carrier)).unwrap()
 }
 
 /// The next hop with this number, IPv6 outside where it is odd.

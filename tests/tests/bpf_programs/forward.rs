@@ -95,6 +95,39 @@ fn devices_without_ethernet_get_the_packet_as_it_is() {
     }
 }
 
+/// As ipip and ip6tnl want it: with a tunnel key that has no VNI, and without an inner Ethernet header.
+#[test]
+fn ip_tunnels_get_a_key_and_no_ethernet() {
+    if skipped() {
+        return;
+    }
+    for (encapsulation, outer, inners) in [
+        (Class::IPIP, outer_v4(), vec![inner_v4()]),
+        (Class::IP6TNL, outer_v6(), inners().to_vec()),
+    ] {
+        let class = Class {
+            encapsulation,
+            vni: 0,
+            source_mac: [0; 6],
+            flags: Class::TUNNEL_KEY | Class::INHERIT_DSCP,
+            ..geneve()
+        };
+        let outer = NextHop {
+            destination_mac: [0; 6],
+            ..outer
+        };
+        let mut programs = with_next_hop(&outer, &class);
+        for inner in inners {
+            let frame = inner.frame();
+            let outcome = run(&mut programs, &frame, Context::default(), Verdict::Forwarded);
+            assert_eq!(outcome.packet, frame);
+        }
+        if encapsulation == Class::IPIP {
+            assert_dropped(&mut programs, &inner_v6().frame(), Verdict::InnerFamily);
+        }
+    }
+}
+
 #[test]
 fn logging_changes_nothing() {
     if skipped() {

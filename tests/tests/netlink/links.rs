@@ -12,7 +12,12 @@ use crate::{address, execute, name, observe, prefix, vxlan};
 
 async fn link_reads_back(kind: LinkKind) {
     let mut netlink = Netlink::open().unwrap();
-    let link = Link { kind, ..vxlan() };
+    let ethernet = !matches!(kind, LinkKind::Ipip { .. } | LinkKind::Ip6tnl { .. });
+    let link = Link {
+        kind,
+        mac: vxlan().mac.filter(|_| ethernet),
+        ..vxlan()
+    };
     let ours = name("ours");
     execute(&mut netlink, &[Change::CreateLink(ours.clone(), link.clone())]).await;
     assert_eq!(observe(&mut netlink).await.links[&ours], link);
@@ -29,7 +34,7 @@ async fn link_reads_back(kind: LinkKind) {
     assert_eq!(state.addresses, BTreeMap::new(), "it generates no addresses");
 
     let patch = LinkPatch {
-        mac: Some(MacAddr([2, 0, 0, 0, 0, 0x0b])),
+        mac: ethernet.then_some(MacAddr([2, 0, 0, 0, 0, 0x0b])),
         mtu: Some(1400),
         arp: Some(true),
         generates_addresses: Some(true),
@@ -70,6 +75,52 @@ fn a_dummy_device_reads_back() {
     if require_module("dummy") {
         NetNs::new().run(|| link_reads_back(LinkKind::Dummy));
     }
+}
+
+#[test]
+fn an_ipip_device_reads_back() {
+    if require_module("ipip") {
+        NetNs::new().run(|| link_reads_back(LinkKind::Ipip { protocol: 4 }));
+    }
+}
+
+#[test]
+fn an_ip6tnl_device_reads_back() {
+    if require_module("ip6_tunnel") {
+        NetNs::new().run(|| link_reads_back(LinkKind::Ip6tnl { protocol: 0 }));
+    }
+}
+
+/// The devices that these modules bring into each namespace are not flow-based; of those there is one of a kind.
+#[test]
+fn a_namespace_holds_one_flow_based_ip_tunnel_of_a_kind() {
+    if !require_module("ipip") || !require_module("ip6_tunnel") {
+        return;
+    }
+    let netns = NetNs::new();
+    netns.ip("link add foreign4 type ipip external");
+    netns.ip("link add foreign6 type ip6tnl external mode ip6ip6");
+    netns.ip("link add plain4 type ipip local 192.0.2.1 remote 192.0.2.2");
+    let kinds = [LinkKind::Ipip { protocol: 4 }, LinkKind::Ip6tnl { protocol: 0 }];
+    netns.run(async || {
+        let mut netlink = Netlink::open().unwrap();
+        let state = observe(&mut netlink).await;
+        let words = |link: &str| state.links[link].kind.to_string();
+        assert_eq!(words("foreign4"), "ipip external mode any");
+        assert_eq!(words("foreign6"), "ip6tnl external mode ip6ip6");
+        assert_eq!(words("plain4"), "ipip local 192.0.2.1 remote 192.0.2.2");
+        for kind in kinds {
+            let excluding = state.links.iter().filter(|(_, link)| link.kind.excludes(&kind));
+            assert_eq!(excluding.count(), 1, "{kind}");
+            let link = Link {
+                kind,
+                mac: None,
+                ..vxlan()
+            };
+            let outcomes = netlink.execute(&[Change::CreateLink(name("ours"), link)]).await;
+            assert_eq!(outcomes[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
+        }
+    });
 }
 
 #[test]

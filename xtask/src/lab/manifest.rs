@@ -18,6 +18,8 @@ pub enum Encapsulation {
     Geneve,
     /// VXLAN, RFC 7348.
     Vxlan,
+    /// IP in IP: RFC 2003 over IPv4, with IPv4 inside only, RFC 2473 over IPv6.
+    Ipip,
 }
 
 impl Encapsulation {
@@ -26,22 +28,26 @@ impl Encapsulation {
         match self {
             Self::Geneve => "geneve",
             Self::Vxlan => "vxlan",
+            Self::Ipip => "ipip",
         }
     }
 
-    /// The UDP port of its packets.
-    pub(super) fn port(self) -> u16 {
+    /// The UDP port of its packets, if they are UDP.
+    pub(super) fn port(self) -> Option<u16> {
         match self {
-            Self::Geneve => 6081,
-            Self::Vxlan => 4789,
+            Self::Geneve => Some(6081),
+            Self::Vxlan => Some(4789),
+            Self::Ipip => None,
         }
     }
 
-    /// The VNI that the lab gives it; another one for each, so that a leftover of the one before shows.
+    /// The VNI that the lab gives its network; another one for each, so that a leftover of the one before shows. IPIP's
+    /// packets don't bear it.
     pub(super) fn vni(self) -> u32 {
         match self {
             Self::Geneve => 0x0a_d117,
             Self::Vxlan => 0x0b_d117,
+            Self::Ipip => 0x0c_d117,
         }
     }
 }

@@ -39,11 +39,14 @@ pub(super) fn obstacle(encapsulations: &BTreeSet<Encapsulation>) -> Result<Optio
 }
 
 fn needed(encapsulations: &BTreeSet<Encapsulation>) -> Vec<String> {
-    let tunnels = encapsulations.iter().map(|encapsulation| match encapsulation {
-        Encapsulation::Geneve => "type geneve external dstport 6081",
-        Encapsulation::Vxlan => "type vxlan external dstport 4789",
-    });
-    let all = ["type veth", "type dummy"].into_iter().chain(tunnels);
+    let tunnels = encapsulations
+        .iter()
+        .flat_map(|encapsulation| match encapsulation {
+            Encapsulation::Geneve => &["type geneve external dstport 6081"][..],
+            Encapsulation::Vxlan => &["type vxlan external dstport 4789"],
+            Encapsulation::Ipip => &["type ipip external", "type ip6tnl external mode any"],
+        });
+    let all = ["type veth", "type dummy"].iter().chain(tunnels);
     all.map(|kind| format!("link add probe {kind}\n")).collect()
 }
 

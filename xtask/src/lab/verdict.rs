@@ -37,12 +37,11 @@ impl Row<'_> {
 impl Round<'_> {
     /// What the outer headers have to be.
     pub(super) fn is_expected(&self, outer: &Outer) -> bool {
-        (outer.protocol, outer.port, outer.vni)
-            == (
-                17,
-                Some(self.encapsulation.port()),
-                Some(self.encapsulation.vni()),
-            )
+        let Some(port) = self.encapsulation.port() else {
+            // IPv4 over either family, IPv6 over IPv6 alone.
+            return outer.protocol == 4 || outer.protocol == 41 && outer.family == Family::Ipv6;
+        };
+        (outer.protocol, outer.port, outer.vni) == (17, Some(port), Some(self.encapsulation.vni()))
     }
 
     /// What was lost, one line a cell.
@@ -191,6 +190,24 @@ mod tests {
             bare.leaks(),
             ["3 overlay packets went bare: 10.88.0.1 → 10.88.0.2, tcp"]
         );
+    }
+
+    #[test]
+    fn ipip_is_told_by_its_protocol() {
+        let round = Round {
+            encapsulation: Encapsulation::Ipip,
+            ..round(&[])
+        };
+        let expected = |family, protocol| {
+            round.is_expected(&Outer {
+                family,
+                protocol,
+                port: None,
+                vni: None,
+            })
+        };
+        assert!(expected(Family::Ipv4, 4) && expected(Family::Ipv6, 4) && expected(Family::Ipv6, 41));
+        assert!(!expected(Family::Ipv4, 41) && !expected(Family::Ipv4, 17));
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl NextHopView {
         NextHopView {
             slot: entry.slot,
             node: next_hop.node.to_string(),
-            encapsulation: next_hop.class.encapsulation.to_string(),
+            encapsulation: next_hop.class.carrier.to_string(),
             vni: next_hop.class.vni,
             remote: next_hop.remote.to_string(),
             local: next_hop.local.to_string(),

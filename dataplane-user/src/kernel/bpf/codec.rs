@@ -9,17 +9,17 @@ use dataplane_ebpf::select;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::kernel::KernelError;
-use crate::model::{Class, NextHop, NodeLabel};
+use crate::model::{Carrier, Class, NextHop, NodeLabel};
 use crate::net::MacAddr;
-use crate::resource::Encapsulation;
 
 /// A class as it lies in its slot.
 pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class, KernelError> {
-    let encapsulation = match class.encapsulation {
-        Encapsulation::Geneve => layout::Class::GENEVE,
-        Encapsulation::Vxlan => layout::Class::VXLAN,
-        Encapsulation::Ipip => layout::Class::IPIP,
-        Encapsulation::WireGuard | Encapsulation::None => {
+    let encapsulation = match class.carrier {
+        Carrier::Geneve => layout::Class::GENEVE,
+        Carrier::Vxlan => layout::Class::VXLAN,
+        Carrier::Ipip => layout::Class::IPIP,
+        Carrier::Ip6tnl => layout::Class::IP6TNL,
+        Carrier::WireGuard | Carrier::None => {
             return Err(invalid(class, "no tunnel key carries it"));
         }
     };
@@ -51,10 +51,11 @@ pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class,
 pub(super) fn decode_class(raw: &layout::Class) -> Option<Class> {
     let on = |flag: u16| raw.flags & flag != 0;
     let class = Class {
-        encapsulation: match raw.encapsulation {
-            layout::Class::GENEVE => Encapsulation::Geneve,
-            layout::Class::VXLAN => Encapsulation::Vxlan,
-            layout::Class::IPIP => Encapsulation::Ipip,
+        carrier: match raw.encapsulation {
+            layout::Class::GENEVE => Carrier::Geneve,
+            layout::Class::VXLAN => Carrier::Vxlan,
+            layout::Class::IPIP => Carrier::Ipip,
+            layout::Class::IP6TNL => Carrier::Ip6tnl,
             _ => return None,
         },
         unit: raw.unit,
@@ -214,7 +215,7 @@ mod tests {
 
     fn class() -> Class {
         Class {
-            encapsulation: Encapsulation::Geneve,
+            carrier: Carrier::Geneve,
             unit: 0,
             vni: 7,
             source_mac: Some(MacAddr([2, 1, 2, 3, 4, 5])),
@@ -246,10 +247,18 @@ mod tests {
         );
         assert!(encode_class(&Class { ttl: 0, ..class() }, 9).is_err());
         let wireguard = Class {
-            encapsulation: Encapsulation::WireGuard,
+            carrier: Carrier::WireGuard,
             ..class()
         };
         assert!(encode_class(&wireguard, 9).is_err());
+        for carrier in [Carrier::Vxlan, Carrier::Ipip, Carrier::Ip6tnl] {
+            let class = Class {
+                carrier,
+                source_mac: carrier.carries_ethernet().then_some(MacAddr([2; 6])),
+                ..class()
+            };
+            assert_eq!(decode_class(&encode_class(&class, 9).unwrap()), Some(class));
+        }
     }
 
     #[test]

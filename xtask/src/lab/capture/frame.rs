@@ -1,10 +1,13 @@
-//! Takes a frame apart: outer IP header, UDP, GENEVE or VXLAN, and the addresses inside.
+//! Takes a frame apart: outer IP header, UDP with GENEVE or VXLAN, or IP in IP, and the addresses inside.
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::super::family::Family;
 use super::super::manifest::Encapsulation;
 
 const UDP: u8 = 17;
+/// IP packets in IP, RFC 2003 and RFC 2473.
+const IPV4: u8 = 4;
+const IPV6: u8 = 41;
 /// IPv6's Fragment header, RFC 8200, section 4.5.
 const FRAGMENT: u8 = 44;
 const ETHERNET: usize = 14;
@@ -62,6 +65,9 @@ pub(super) fn parse(frame: &[u8]) -> Option<Packet> {
             inner = Ip::parse(inside).map(|inner| (inner.source, inner.destination));
         }
     }
+    if [IPV4, IPV6].contains(&ip.protocol) && ip.offset == 0 {
+        inner = Ip::parse_any(ip.payload).map(|inner| (inner.source, inner.destination));
+    }
     let fragment = ip.fragment;
     Some(Packet {
         source: ip.source,
@@ -74,9 +80,9 @@ pub(super) fn parse(frame: &[u8]) -> Option<Packet> {
 
 /// VNI and inner frame. GENEVE (RFC 8926, section 3.4) and VXLAN (RFC 7348, section 5) have the VNI in the same place.
 fn tunnel(port: u16, header: &[u8]) -> Option<(u32, &[u8])> {
-    let options = if port == Encapsulation::Geneve.port() {
+    let options = if Some(port) == Encapsulation::Geneve.port() {
         usize::from(header.first()? & 0x3f) * 4
-    } else if port == Encapsulation::Vxlan.port() {
+    } else if Some(port) == Encapsulation::Vxlan.port() {
         0
     } else {
         return None;
@@ -98,10 +104,16 @@ struct Ip<'a> {
 
 impl<'a> Ip<'a> {
     fn parse(frame: &'a [u8]) -> Option<Self> {
-        let packet = frame.get(ETHERNET..)?;
         match u16_at(frame, 12)? {
-            0x0800 => Self::parse_v4(packet),
-            0x86dd => Self::parse_v6(packet),
+            0x0800 | 0x86dd => Self::parse_any(frame.get(ETHERNET..)?),
+            _ => None,
+        }
+    }
+
+    fn parse_any(packet: &'a [u8]) -> Option<Self> {
+        match packet.first()? >> 4 {
+            4 => Self::parse_v4(packet),
+            6 => Self::parse_v6(packet),
             _ => None,
         }
     }
@@ -183,6 +195,15 @@ mod tests {
             assert_eq!(packet.inner, Some(inner));
             assert!(!packet.fragment);
         }
+    }
+
+    #[test]
+    fn what_is_inside_of_ip_is_seen() {
+        let inside = v4([10, 88, 0, 1], [10, 88, 0, 2], 1, &[]);
+        let packet = parse(&v4([198, 18, 1, 2], [198, 18, 2, 2], IPV4, &inside[ETHERNET..])).unwrap();
+        assert_eq!((packet.outer.protocol, packet.outer.port), (IPV4, None));
+        let inner = (IpAddr::from([10, 88, 0, 1]), IpAddr::from([10, 88, 0, 2]));
+        assert_eq!(packet.inner, Some(inner));
     }
 
     #[test]

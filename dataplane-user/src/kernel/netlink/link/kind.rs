@@ -1,7 +1,9 @@
 //! What a link is: `IFLA_LINKINFO`.
 
-use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator, Parseable, parse_string};
-use netlink_packet_route::link::{InfoData, InfoGeneve, InfoKind, InfoVxlan, LinkInfo};
+use netlink_packet_core::{
+    DecodeError, NlaBuffer, NlasIterator, Parseable, ParseableParametrized as _, parse_string,
+};
+use netlink_packet_route::link::{InfoData, InfoGeneve, InfoIpTunnel, InfoKind, InfoVxlan, LinkInfo};
 
 use crate::model::LinkKind;
 
@@ -28,11 +30,20 @@ pub(super) fn write(kind: &LinkKind) -> Option<Vec<LinkInfo>> {
             (InfoKind::Vxlan, Some(InfoData::Vxlan(vxlan)))
         }
         LinkKind::WireGuard => (InfoKind::Wireguard, None),
+        LinkKind::Ipip { protocol } => (InfoKind::IpIp, Some(InfoData::IpTunnel(ip_tunnel(*protocol)))),
+        LinkKind::Ip6tnl { protocol } => (InfoKind::Ip6Tnl, Some(InfoData::IpTunnel(ip_tunnel(*protocol)))),
         LinkKind::Other(_) => return None,
     };
     let mut info = vec![LinkInfo::Kind(kind)];
     info.extend(data.map(LinkInfo::Data));
     Some(info)
+}
+
+fn ip_tunnel(protocol: u8) -> Vec<InfoIpTunnel> {
+    vec![
+        InfoIpTunnel::CollectMetadata,
+        InfoIpTunnel::Protocol(protocol.into()),
+    ]
 }
 
 /// What an `IFLA_LINKINFO` says; nothing for devices without kind.
@@ -52,6 +63,7 @@ pub(super) fn read(info: &[u8]) -> Result<Option<LinkKind>, DecodeError> {
         "geneve" => read_geneve(&parse_all(&data)),
         "vxlan" => read_vxlan(&parse_all(&data)),
         "wireguard" => LinkKind::WireGuard,
+        "ipip" | "ip6tnl" => read_ip_tunnel(kind, &data),
         _ => LinkKind::Other(kind),
     }))
 }
@@ -127,6 +139,35 @@ fn read_vxlan(data: &[InfoVxlan]) -> LinkKind {
         return LinkKind::Vxlan { port };
     }
     other("vxlan", external, port, &more)
+}
+
+/// A flow-based one ignores whatever else is configured: the tunnel key has all of it.
+fn read_ip_tunnel(kind: String, data: &[u8]) -> LinkKind {
+    let info_kind = match kind.as_str() {
+        "ipip" => InfoKind::IpIp,
+        _ => InfoKind::Ip6Tnl,
+    };
+    let mut protocol = 0;
+    let mut external = false;
+    let mut more = String::new();
+    for attribute in NlasIterator::new(data).filter_map(Result::ok) {
+        match InfoIpTunnel::parse_with_param(&attribute, info_kind.clone()) {
+            Ok(InfoIpTunnel::CollectMetadata) => external = true,
+            Ok(InfoIpTunnel::Protocol(number)) => protocol = u8::from(number),
+            Ok(InfoIpTunnel::Remote(remote)) if !remote.is_unspecified() => {
+                more.push_str(&format!(" remote {remote}"));
+            }
+            Ok(InfoIpTunnel::Local(local)) if !local.is_unspecified() => {
+                more.push_str(&format!(" local {local}"));
+            }
+            _ => {}
+        }
+    }
+    match (external, info_kind) {
+        (true, InfoKind::IpIp) => LinkKind::Ipip { protocol },
+        (true, _) => LinkKind::Ip6tnl { protocol },
+        (false, _) => LinkKind::Other(kind + &more),
+    }
 }
 
 fn other(kind: &str, external: bool, port: u16, more: &[String]) -> LinkKind {
