@@ -260,6 +260,9 @@ fn kind(kind: &LinkKind) -> &'static str {
         LinkKind::Dummy => "dummy",
         LinkKind::Geneve { .. } => "geneve",
         LinkKind::Vxlan { .. } => "vxlan",
+        LinkKind::Ipip { .. } => "ipip",
+        LinkKind::Ip6tnl { .. } => "ip6tnl",
+        LinkKind::WireGuard => "wireguard",
         LinkKind::Other(_) => "other",
     }
 }

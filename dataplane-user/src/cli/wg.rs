@@ -20,7 +20,7 @@ const MOST_BYTES: u64 = 4096;
 /// Keys are in base64, as WireGuard's own tools write them.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  umask 077; adit wg genkey | tee privatekey | adit wg pubkey > publickey\n  adit wg pubkey --manifest"
+    after_help = "Examples:\n  adit wg pubkey --manifest\n  umask 077; adit wg genkey | tee privatekey | adit wg pubkey > publickey"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]

@@ -106,7 +106,7 @@ fn next_hops(status: &Status, entries: &[NextHopEntry]) -> Vec<MetricFamily> {
         [
             entry.next_hop.node.to_string(),
             network(status, entry.next_hop.class.vni),
-            entry.next_hop.class.encapsulation.to_string(),
+            entry.next_hop.class.carrier.encapsulation().to_string(),
         ]
     };
     let with_remote = |entry: &NextHopEntry| {

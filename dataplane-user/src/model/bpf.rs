@@ -61,6 +61,18 @@ impl Carrier {
         }
     }
 
+    /// The encapsulation that it is of.
+    #[must_use]
+    pub fn encapsulation(self) -> Encapsulation {
+        match self {
+            Carrier::Geneve => Encapsulation::Geneve,
+            Carrier::Vxlan => Encapsulation::Vxlan,
+            Carrier::Ipip | Carrier::Ip6tnl => Encapsulation::Ipip,
+            Carrier::WireGuard => Encapsulation::WireGuard,
+            Carrier::None => Encapsulation::None,
+        }
+    }
+
     /// Whether its frames have an inner Ethernet header and a VNI.
     #[must_use]
     pub fn carries_ethernet(self) -> bool {

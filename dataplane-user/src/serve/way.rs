@@ -43,7 +43,7 @@ fn leads_to(entry: &NextHopEntry, peer: &PeerStatus, network: Option<&NetworkSta
     let of_network = vni == 0 || network.is_some_and(|network| network.vni == vni);
     of_network
         && NodeName::new(&peer.node).is_ok_and(|name| NodeLabel::of(&name) == next_hop.node)
-        && next_hop.class.encapsulation.to_string() == peer.encapsulation
+        && next_hop.class.carrier.encapsulation().to_string() == peer.encapsulation
         && next_hop.remote.to_string() == peer.remote
 }
 
@@ -64,12 +64,11 @@ mod tests {
     use dataplane_ebpf::layout::Counters;
 
     use super::*;
-    use crate::model::{Class, NextHop};
-    use crate::resource::Encapsulation;
+    use crate::model::{Carrier, Class, NextHop};
 
     fn entry(node: &str, vni: u32, packets: u64, state: NextHopState) -> NextHopEntry {
         let class = Class {
-            encapsulation: Encapsulation::Geneve,
+            carrier: Carrier::Geneve,
             unit: 0,
             vni,
             source_mac: None,

@@ -66,7 +66,7 @@ pub(super) fn judge(links: &BTreeMap<LinkName, Link>, wanted: &Wanted) -> Vec<Fi
 pub(super) fn port(kind: &LinkKind) -> Option<u16> {
     match kind {
         LinkKind::Geneve { port } | LinkKind::Vxlan { port } => Some(*port),
-        LinkKind::Dummy => None,
+        LinkKind::Dummy | LinkKind::Ipip { .. } | LinkKind::Ip6tnl { .. } | LinkKind::WireGuard => None,
         LinkKind::Other(text) => {
             let mut words = text.split(' ').skip_while(|word| *word != "dstport");
             words.nth(1)?.parse().ok()

@@ -30,10 +30,12 @@ pub(super) struct Facts {
 }
 
 /// The devices' modules, and the encapsulation that needs each; `None`: every agent does.
-const MODULES: [(&str, Option<Encapsulation>); 3] = [
+const MODULES: [(&str, Option<Encapsulation>); 5] = [
     ("dummy", None),
     ("geneve", Some(Encapsulation::Geneve)),
     ("vxlan", Some(Encapsulation::Vxlan)),
+    ("ipip", Some(Encapsulation::Ipip)),
+    ("ip6_tunnel", Some(Encapsulation::Ipip)),
 ];
 
 /// linux/magic.h
@@ -163,7 +165,7 @@ mod tests {
             release: "6.12.1-amd64".to_owned(),
             btf: true,
             jit: Some(true),
-            modules: [Some(true); 3],
+            modules: [Some(true); MODULES.len()],
             bpffs: ("/sys/fs/bpf/adit".into(), true),
             missing_capabilities: Vec::new(),
         }
@@ -182,7 +184,7 @@ mod tests {
             findings.iter().all(|finding| finding.level == Level::Ok),
             "{findings:#?}"
         );
-        assert_eq!(findings.len(), 8);
+        assert_eq!(findings.len(), 5 + MODULES.len());
     }
 
     #[test]
