@@ -49,6 +49,8 @@ pub struct Agent<K> {
     intent: Option<Intent>,
     /// What is wrong with the newest version of the source.
     source_problems: Vec<Problem>,
+    /// The same as one text, for the status; told by the pass that follows, together with all else.
+    source_error: Option<String>,
     status: watch::Sender<Status>,
     recorder: Recorder,
     passes: u64,
@@ -83,6 +85,7 @@ impl<K: Kernel> Agent<K> {
             config,
             intent: None,
             source_problems: Vec::new(),
+            source_error: None,
             status,
             recorder: Recorder::default(),
             passes: 0,
@@ -146,7 +149,7 @@ impl<K: Kernel> Agent<K> {
             },
             Err(errors) => (None, vec![invalid(&errors)], Some(errors.to_string())),
         };
-        let known = self.status.borrow().source.error.clone();
+        let known = self.source_error.clone();
         if let Some(message) = &message
             && known.as_ref() != Some(message)
         {
@@ -166,11 +169,7 @@ impl<K: Kernel> Agent<K> {
             self.intent = Some(intent);
         }
         self.source_problems = problems;
-        let synced = self.intent.is_some();
-        self.status.send_modify(|status| {
-            status.source.synced = synced;
-            status.source.error = message;
-        });
+        self.source_error = message;
     }
 
     /// One pass over the kernel, if there is anything to go by.
@@ -178,6 +177,8 @@ impl<K: Kernel> Agent<K> {
         self.passes += 1;
         let started = Instant::now();
         let mut next = self.status.borrow().clone();
+        next.source.synced = self.intent.is_some();
+        next.source.error = self.source_error.clone();
         let mut problems = self.source_problems.clone();
         let mut result = PassResult::Idle;
         if let Some(intent) = self.intent.clone() {
