@@ -82,9 +82,16 @@ fn encapsulation_port_and_mtu_change() {
     };
     let take = |overlay: &Overlay, done: &dyn Fn(&Agent<'_>) -> bool| {
         let manifests = overlay.manifests(&topology);
+        let passes = agents
+            .iter()
+            .map(|agent| agent.status().unwrap().pass.number)
+            .collect::<Vec<_>>();
         agents.iter().for_each(|agent| agent.write(&manifests));
-        for agent in &agents {
-            agent.wait("taking it", |status| status.ready && done(agent));
+        for (agent, before) in agents.iter().zip(passes) {
+            // A status from before the pass that takes it is ready too.
+            agent.wait("taking it", |status| {
+                status.ready && status.pass.number > before && done(agent)
+            });
         }
     };
     flows_by(6081);
