@@ -21,7 +21,7 @@ use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN};
 pub use facts::{NodeFacts, UnderlayPath};
-pub use links::{NetworkLink, PeerLink, network_links};
+pub use links::{Neighbour, NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;
 
 /// What the kernel of this node shall hold, and what stands in the way of having all that was declared.

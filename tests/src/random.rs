@@ -42,6 +42,7 @@ pub fn facts(resources: &Resources, mtu: u32) -> NodeFacts {
     let all = resources.nodes.values().flat_map(underlay).flatten();
     let path = UnderlayPath {
         link: LinkName::constant("eth0"),
+        gateway: None,
         mtu,
     };
     NodeFacts {

@@ -2,7 +2,8 @@
 
 use aya_ebpf::bindings::{
     BPF_F_DONT_FRAGMENT, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_REDIRECT, TC_ACT_SHOT,
-    bpf_tunnel_key__bindgen_ty_1, bpf_tunnel_key__bindgen_ty_2, bpf_tunnel_key__bindgen_ty_3,
+    bpf_redir_neigh__bindgen_ty_1, bpf_tunnel_key__bindgen_ty_1, bpf_tunnel_key__bindgen_ty_2,
+    bpf_tunnel_key__bindgen_ty_3,
 };
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -14,13 +15,16 @@ use dataplane_ebpf::verdict::Verdict;
 
 use super::log;
 use super::maps::{Maps, count_egress, count_next_hop, log_enabled};
-use super::skb::{Skb, TunnelKey};
+use super::skb::{Neighbour, Skb, TunnelKey};
 
 #[expect(clippy::cast_possible_truncation, reason = "14")]
 const ETHERNET: u32 = ETHERNET_LENGTH as u32;
 /// All that is read from the packet without a helper: the headers up to the ports.
 #[expect(clippy::cast_possible_truncation, reason = "58")]
 const LINEAR: u32 = (ETHERNET_LENGTH + size_of::<Ipv6>() + 4) as u32;
+/// `AF_INET` and `AF_INET6` (linux/socket.h).
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 const REDIRECT: i32 = TC_ACT_REDIRECT;
 const DROP: i32 = TC_ACT_SHOT;
 
@@ -62,10 +66,32 @@ fn forward(skb: &Skb) -> Result<u32, Verdict> {
     if decision.class.flags & Class::INNER_ETHERNET != 0 {
         store_ethernet(skb, &decision, headers.family)?;
     }
-    if skb.redirect(decision.ifindex) != REDIRECT {
+    let action = if decision.class.flags & Class::TO_NEIGHBOUR != 0 {
+        skb.redirect_to_neighbour(decision.ifindex, &neighbour(decision.next_hop))
+    } else {
+        skb.redirect(decision.ifindex)
+    };
+    if action != REDIRECT {
         return Err(Verdict::RedirectFailed);
     }
     Ok(decision.slot)
+}
+
+/// All addresses as on the wire.
+#[inline(always)]
+fn neighbour(next_hop: &NextHop) -> Neighbour {
+    let family = if next_hop.flags & NextHop::GATEWAY_IPV6 != 0 {
+        AF_INET6
+    } else {
+        AF_INET
+    };
+    Neighbour {
+        nh_family: family,
+        // An IPv4 address lies in the first word.
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
+            ipv6_nh: words(&next_hop.gateway),
+        },
+    }
 }
 
 /// The kernel wants IPv4 addresses in the host's order and IPv6 ones as on the wire, and the outer family as a flag.

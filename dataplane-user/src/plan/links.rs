@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::NodeFacts;
+use super::devices::{is_ours, tunnel_device};
 use super::mtu::IPV6_MINIMUM;
+use super::{NodeFacts, UnderlayPath};
 use crate::model::Carrier;
-use crate::net::{Family, MacAddr};
+use crate::net::{Family, LinkName, MacAddr};
 use crate::resource::encapsulation::{agree, is_public};
 use crate::resource::{Dataplane, Encapsulation, Intent, Network, Node, Problem, Reason, Refused};
 
@@ -31,6 +32,17 @@ pub struct PeerLink<'a> {
     pub local: IpAddr,
     /// The underlay path's MTU in bytes; `None`: there is no route now.
     pub underlay_mtu: Option<u32>,
+    /// Where packets go that nothing encapsulates; `None` for all others, and while no route leads there.
+    pub neighbour: Option<Neighbour>,
+}
+
+/// A neighbour on the underlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The device, which is not ours.
+    pub link: LinkName,
+    /// The gateway of the route to the peer, of either family, or the peer's underlay address itself.
+    pub address: IpAddr,
 }
 
 /// This node's links in all of its networks.
@@ -52,7 +64,7 @@ pub(super) fn with_problems<'a>(
                 .peers(network)
                 .filter_map(|peer| match peer_link(intent, network, peer, facts) {
                     Ok(link) => {
-                        problems.extend(path_problem(network, &link));
+                        problems.extend(path_problem(network, &link, facts.paths.get(&link.remote)));
                         problems.extend(link.refused(intent, network));
                         Some(link)
                     }
@@ -117,10 +129,21 @@ impl PeerLink<'_> {
         Carrier::of(self.encapsulation, Family::of(self.remote))
     }
 
-    /// Whether packets of this family, inside, can take it. The kernel's flow-based ipip device has IPv4 in IPv4 alone.
+    /// The device that its packets leave by; `None`: there is none.
+    pub(super) fn device(&self) -> Option<LinkName> {
+        match &self.neighbour {
+            Some(neighbour) => Some(neighbour.link.clone()),
+            None => tunnel_device(self.carrier()),
+        }
+    }
+
+    /// Whether packets of this family, inside, can take it. The kernel's flow-based ipip device has IPv4 in IPv4 alone,
+    /// and it sends IPv6 to IPv6 neighbours alone.
     #[must_use]
     pub fn carries(&self, inner: Family) -> bool {
-        !(self.carrier() == Carrier::Ipip && inner == Family::Ipv6)
+        let to_ipv4 = |neighbour: &Neighbour| neighbour.address.is_ipv4();
+        let only_ipv4 = self.carrier() == Carrier::Ipip || self.neighbour.as_ref().is_some_and(to_ipv4);
+        !(only_ipv4 && inner == Family::Ipv6)
     }
 
     /// The families that it can't carry.
@@ -128,10 +151,16 @@ impl PeerLink<'_> {
         let families = Family::BOTH.into_iter().filter(|&family| !self.carries(family));
         let refusal = Refusal {
             reason: Reason::Unsupported,
-            message: format!(
-                "{} over an IPv4 underlay carries no IPv6 in this kernel",
-                self.encapsulation
-            ),
+            message: match &self.neighbour {
+                Some(neighbour) => format!(
+                    "without encapsulation no IPv6 goes to an IPv4 neighbour, {}",
+                    neighbour.address
+                ),
+                None => format!(
+                    "{} over an IPv4 underlay carries no IPv6 in this kernel",
+                    self.encapsulation
+                ),
+            },
             remedy: "set spec.encapsulation of the network or of either node to geneve or vxlan, or give both nodes \
                      spec.underlay.ipv6 and the network spec.underlayFamily ipv6"
                 .to_owned(),
@@ -166,7 +195,7 @@ fn peer_link<'a>(
         network.encapsulation,
         public,
     );
-    if matches!(encapsulation, Encapsulation::WireGuard | Encapsulation::None) {
+    if encapsulation == Encapsulation::WireGuard {
         return Err(Refusal {
             reason: Reason::Unsupported,
             message: format!("the link's encapsulation is {encapsulation}, which this version does not have"),
@@ -189,14 +218,27 @@ fn peer_link<'a>(
             remedy: "rename either node".to_owned(),
         });
     }
-    let underlay_mtu = facts.paths.get(&remote).map(|path| path.mtu);
+    let path = facts.paths.get(&remote);
+    let underlay_mtu = path.map(|path| path.mtu);
+    let neighbour = path
+        .filter(|path| encapsulation == Encapsulation::None && !stays_here(path))
+        .map(|path| Neighbour {
+            link: path.link.clone(),
+            address: path.gateway.unwrap_or(remote),
+        });
     Ok(PeerLink {
         node: peer,
         encapsulation,
         remote,
         local,
         underlay_mtu,
+        neighbour,
     })
+}
+
+/// Whether a way does not lead to the underlay at all, but into the overlay again or to this very machine.
+fn stays_here(path: &UnderlayPath) -> bool {
+    is_ours(&path.link) || path.link.as_str() == "lo"
 }
 
 /// The underlay addresses of both ends: of the network's family where both have it, else of the other.
@@ -215,14 +257,26 @@ fn underlay_pair(node: &Node, network: &Network, peer: &Node) -> Result<(IpAddr,
 }
 
 /// What is odd about the way to a peer: there is none, or packets don't fit.
-fn path_problem(network: &Network, link: &PeerLink<'_>) -> Option<Problem> {
+fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPath>) -> Option<Problem> {
     let subject = format!("TunnelNode/{}", link.node.name);
-    if link.underlay_mtu.is_none() {
+    let Some(path) = path else {
         return Some(Problem::warning(
             Reason::NoUnderlayRoute,
             subject,
             format!("no route leads to its underlay address {}", link.remote),
             "add an underlay route, or correct spec.underlay".to_owned(),
+        ));
+    };
+    if link.encapsulation == Encapsulation::None && stays_here(path) {
+        return Some(Problem::warning(
+            Reason::NoUnderlayRoute,
+            subject,
+            format!(
+                "the route to its underlay address {} leads through {}, not to the underlay",
+                link.remote, path.link
+            ),
+            "add an underlay route to that address by the underlay's device, or correct spec.underlay"
+                .to_owned(),
         ));
     }
     let fits = link.mtu();
@@ -230,9 +284,9 @@ fn path_problem(network: &Network, link: &PeerLink<'_>) -> Option<Problem> {
     if fits >= wanted {
         return None;
     }
-    let loss = match Family::of(link.remote) {
-        Family::Ipv4 => "larger ones are fragmented outside",
-        Family::Ipv6 => "larger ones are lost",
+    let loss = match (Family::of(link.remote), link.encapsulation) {
+        (_, Encapsulation::None) | (Family::Ipv6, _) => "larger ones are lost",
+        (Family::Ipv4, _) => "larger ones are fragmented outside",
     };
     let remedy = match network.mtu {
         Some(_) => format!(

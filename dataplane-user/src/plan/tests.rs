@@ -87,6 +87,7 @@ fn planned(resources: Resources, paths: &[(u8, u32)]) -> (KernelState, Vec<Probl
 fn facts(paths: &[(u8, u32)]) -> NodeFacts {
     let path = |mtu| UnderlayPath {
         link: LinkName::constant("eth0"),
+        gateway: None,
         mtu,
     };
     NodeFacts {

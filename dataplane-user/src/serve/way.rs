@@ -76,6 +76,7 @@ mod tests {
             dscp: None,
             dont_fragment: true,
             zero_checksum: false,
+            underlay: None,
         };
         NextHopEntry {
             slot: 1,
@@ -84,6 +85,7 @@ mod tests {
                 remote: [192, 0, 2, 1].into(),
                 local: [192, 0, 2, 2].into(),
                 destination_mac: None,
+                gateway: None,
                 class,
             }),
             state,

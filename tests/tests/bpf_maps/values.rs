@@ -98,6 +98,7 @@ pub(crate) fn class(vni: u32) -> Class {
         dscp: vni.is_multiple_of(3).then_some(46),
         dont_fragment: vni.is_multiple_of(5),
         zero_checksum: vni.is_multiple_of(7),
+        underlay: None,
     }
 }
 
@@ -118,6 +119,7 @@ pub(crate) fn next_hop(number: u8, class: Class) -> Arc<NextHop> {
         remote: remote.parse().unwrap(),
         local: local.parse().unwrap(),
         destination_mac: Some(MacAddr([2, 0, 0, 0, 1, number])),
+        gateway: None,
         class,
     })
 }
