@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_user::model::{KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind};
 use dataplane_user::net::{Family, LinkName, NetworkName, NodeName};
-use dataplane_user::plan::{NodeFacts, UnderlayPath};
+use dataplane_user::plan::{ANCHOR, NodeFacts, UnderlayPath};
 use dataplane_user::resource::network::AllDown;
 use dataplane_user::resource::node::Underlay;
 use dataplane_user::resource::{
@@ -36,18 +36,110 @@ pub fn resources() -> impl Strategy<Value = Resources> {
     })
 }
 
-/// Facts in which every underlay address is routed.
+/// Resources, and how the underlay leads to the nodes.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    /// The resources.
+    pub resources: Resources,
+    /// By the last byte of an address.
+    ways: Vec<Way>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    OnLink(&'static str),
+    /// By a gateway of the address's family, or of IPv6.
+    Gateway(&'static str, Family),
+    /// Into the overlay again.
+    Anchor,
+    Nowhere,
+}
+
+/// Random resources, and a random way to each node.
+pub fn situations() -> impl Strategy<Value = Situation> {
+    let device = || prop_oneof![2 => Just("eth0"), 1 => Just("eth1")];
+    let way = prop_oneof![
+        3 => device().prop_map(Way::OnLink),
+        2 => device().prop_map(|device| Way::Gateway(device, Family::Ipv4)),
+        2 => device().prop_map(|device| Way::Gateway(device, Family::Ipv6)),
+        1 => Just(Way::Anchor),
+        1 => Just(Way::Nowhere),
+    ];
+    (resources(), vec(way, 8)).prop_map(|(resources, ways)| Situation { resources, ways })
+}
+
+impl Situation {
+    /// The facts.
+    #[must_use]
+    pub fn facts(&self, mtu: u32) -> NodeFacts {
+        let mut facts = facts(&self.resources, mtu);
+        facts.paths = std::mem::take(&mut facts.paths)
+            .into_iter()
+            .filter_map(|(address, path)| Some((address, self.path(address, path)?)))
+            .collect();
+        facts
+    }
+
+    fn path(&self, address: IpAddr, path: UnderlayPath) -> Option<UnderlayPath> {
+        let (last, family) = match address {
+            IpAddr::V4(address) => (address.octets()[3], Family::Ipv4),
+            IpAddr::V6(address) => (address.octets()[15], Family::Ipv6),
+        };
+        let (device, gateway) = match self.ways[usize::from(last) % self.ways.len()] {
+            Way::OnLink(device) => (device, None),
+            Way::Gateway(device, Family::Ipv4) if family == Family::Ipv4 => (device, Some(GATEWAYS[0])),
+            Way::Gateway(device, _) => (device, Some(GATEWAYS[1])),
+            Way::Anchor => (ANCHOR, Some(GATEWAYS[0])),
+            Way::Nowhere => return None,
+        };
+        Some(UnderlayPath {
+            link: LinkName::constant(device),
+            gateway,
+            ..path
+        })
+    }
+}
+
+/// Those of random and of golden facts.
+const GATEWAYS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xfe)),
+];
+
+/// The underlay's devices as the kernel has them, which are not ours.
+#[must_use]
+pub fn underlay() -> KernelState {
+    let devices = ["eth0", "eth1"].map(|name| (LinkName::constant(name), foreign_link()));
+    KernelState {
+        links: devices.into(),
+        ..KernelState::default()
+    }
+}
+
+/// A state with the underlay's devices beside it.
+#[must_use]
+pub fn with_underlay(mut state: KernelState) -> KernelState {
+    state.links.extend(underlay().links);
+    state
+}
+
+/// Facts in which every underlay address is routed by eth0: on-link those of 192.0.2.0/24 and 2001:db8::/64, by a
+/// gateway all others.
 pub fn facts(resources: &Resources, mtu: u32) -> NodeFacts {
-    let underlay = |node: &Node| Family::BOTH.map(|family| node.underlay.address(family));
-    let all = resources.nodes.values().flat_map(underlay).flatten();
-    let path = UnderlayPath {
+    let addresses = |node: &Node| Family::BOTH.map(|family| node.underlay.address(family));
+    let all = resources.nodes.values().flat_map(addresses).flatten();
+    let gateway = |address: IpAddr| match address {
+        IpAddr::V4(v4) => (v4.octets()[..3] != [192, 0, 2]).then_some(GATEWAYS[0]),
+        IpAddr::V6(v6) => (v6.segments()[..4] != [0x2001, 0xdb8, 0, 0]).then_some(GATEWAYS[1]),
+    };
+    let path = |address| UnderlayPath {
         link: LinkName::constant("eth0"),
-        gateway: None,
+        gateway: gateway(address),
         mtu,
     };
     NodeFacts {
         local_addresses: all.clone().collect(),
-        paths: all.map(|address| (address, path.clone())).collect(),
+        paths: all.map(|address| (address, path(address))).collect(),
     }
 }
 
@@ -74,6 +166,7 @@ fn wish() -> impl Strategy<Value = Option<Encapsulation>> {
         3 => Just(Some(Encapsulation::Geneve)),
         3 => Just(Some(Encapsulation::Vxlan)),
         3 => Just(Some(Encapsulation::Ipip)),
+        3 => Just(Some(Encapsulation::None)),
         1 => Just(Some(Encapsulation::WireGuard)),
     ]
 }
@@ -203,6 +296,8 @@ pub enum Damage {
     DeletePrefix(Index),
     /// An unneeded object of ours lies about.
     StrayLink,
+    /// The underlay's devices were made anew under their names: their classes send nowhere.
+    UnderlayAnew,
 }
 
 /// Up to four kinds of damage.
@@ -221,6 +316,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         (index(), any::<bool>()).prop_map(|(i, stale)| Damage::Program(i, stale)),
         index().prop_map(Damage::DeletePrefix),
         Just(Damage::StrayLink),
+        Just(Damage::UnderlayAnew),
     ];
     vec(one, 0..4)
 }
@@ -309,6 +405,11 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
                 ..foreign_link()
             };
             state.links.insert(LinkName::constant("adit-stray"), link);
+        }
+        Damage::UnderlayAnew => {
+            for name in underlay().links.keys() {
+                state.forget_link(name);
+            }
         }
     }
 }

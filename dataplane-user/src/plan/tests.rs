@@ -1,9 +1,11 @@
 //! What golden files don't show: facts of the machine that the plan answers with problems or other MTUs.
 
+mod bare;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{NodeFacts, UnderlayPath, plan};
+use super::{ANCHOR, NodeFacts, UnderlayPath, plan};
 use crate::model::{ANCHOR_METRIC, KernelState, RouteKind};
 use crate::net::{Family, LinkName, NetworkName, NodeName};
 use crate::resource::network::AllDown;

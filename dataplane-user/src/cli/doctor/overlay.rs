@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Finding;
-use crate::net::Family;
+use crate::net::{Family, LinkName};
 use crate::plan::{NodeFacts, network_links, plan};
 use crate::resource::{Encapsulation, Intent, Severity};
 
@@ -14,6 +14,8 @@ pub(super) struct Wanted {
     pub(super) encapsulations: Option<BTreeSet<Encapsulation>>,
     /// Families that this node carries prefixes of.
     pub(super) carried: BTreeSet<Family>,
+    /// The underlay's devices that packets without encapsulation leave and come in by.
+    pub(super) bare: BTreeSet<LinkName>,
     /// UDP ports and what they are for.
     pub(super) ports: BTreeMap<u16, &'static str>,
     /// What the way to each peer is like, and what the plan complains of.
@@ -42,6 +44,9 @@ impl Wanted {
                     .encapsulations
                     .get_or_insert_default()
                     .insert(peer.encapsulation);
+                wanted
+                    .bare
+                    .extend(peer.neighbour.as_ref().map(|neighbour| neighbour.link.clone()));
                 let ports = link.network.ports;
                 match peer.encapsulation {
                     Encapsulation::Geneve => wanted.ports.insert(ports.geneve, "geneve"),
