@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 
-use adit_tests::agent::start_all;
-use adit_tests::traffic::Probes;
+use adit_tests::agent::{PATIENCE, start_all};
+use adit_tests::traffic::{Probes, bound};
 use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, snapshot, traffic};
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
@@ -60,7 +60,7 @@ fn the_next_hop_follows_the_underlay_s_route() {
     });
     assert!(status.ready, "{status:#?}");
     let to_b = b.end().address(Family::Ipv4).to_string();
-    assert_eq!(agent.json(&["map", "lookup", &to_b])["target"], "none");
+    assert!(leads_nowhere(agent, &to_b));
     // And one that leads into the overlay is none either.
     a.netns
         .ip(&format!("-6 route delete unreachable {remote} metric 1"));
@@ -74,12 +74,43 @@ fn the_next_hop_follows_the_underlay_s_route() {
             .any(|p| p.message.contains("leads through adit0"))
     };
     agent.wait("told of the loop", into);
-    assert_eq!(agent.json(&["map", "lookup", &to_b])["target"], "none");
+    assert!(leads_nowhere(agent, &to_b));
     a.netns.ip(&format!(
         "-6 route delete {remote} via fe80::1 dev adit0 metric 1"
     ));
     agent.wait("without a problem", |status| status.problems.is_empty());
     traffic::ping(a.end(), b.end(), Family::Ipv4).unwrap();
+}
+
+/// The kernel keeps packets while it asks for a neighbour's address; then they go where they were to go.
+#[test]
+fn packets_that_wait_for_the_neighbour_arrive() {
+    if !require_module("dummy") {
+        return;
+    }
+    let topology = Topology::new(2);
+    topology.route_overlay();
+    let overlay = Overlay {
+        underlay: Family::Ipv6,
+        ..Overlay::new(&topology, "none")
+    };
+    let _agents = start_all(&topology, &overlay.manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    for family in Family::BOTH {
+        for (from, to) in [(a.end(), b.end()), (a.pod_end(), b.pod_end())] {
+            traffic::udp(from, to, family, 1).unwrap();
+            let server = bound(to.netns, to.address(family)).unwrap();
+            let client = bound(from.netns, from.address(family)).unwrap();
+            client.connect(server.local_addr().unwrap()).unwrap();
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            a.netns.ip("neighbour flush dev u0");
+            client.send(b"adit").unwrap();
+            let received = server.recv(&mut [0; 16]);
+            assert_eq!(received.ok(), Some(4), "{family} to {}", to.address(family));
+        }
+    }
 }
 
 /// An IPv4 underlay whose gateway is IPv6 (RFC 5549) carries both families.
@@ -190,6 +221,11 @@ fn gateway(agent: &Agent<'_>, remote: IpAddr) -> String {
     last.map_or_else(String::new, |hop| {
         hop["gateway"].as_str().unwrap_or_default().to_owned()
     })
+}
+
+fn leads_nowhere(agent: &Agent<'_>, address: &str) -> bool {
+    let printed = agent.run(&["map", "lookup", address]).stdout;
+    printed.contains("no prefix covers it")
 }
 
 fn class_slots(agent: &Agent<'_>) -> Value {

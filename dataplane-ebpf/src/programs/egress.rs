@@ -67,6 +67,7 @@ fn forward(skb: &Skb) -> Result<u32, Verdict> {
         store_ethernet(skb, &decision, headers.family)?;
     }
     let action = if decision.class.flags & Class::TO_NEIGHBOUR != 0 {
+        forget_route(skb)?;
         skb.redirect_to_neighbour(decision.ifindex, &neighbour(decision.next_hop))
     } else {
         skb.redirect(decision.ifindex)
@@ -75,6 +76,26 @@ fn forward(skb: &Skb) -> Result<u32, Verdict> {
         return Err(Verdict::RedirectFailed);
     }
     Ok(decision.slot)
+}
+
+/// Takes the anchor's route off the packet: a packet that has to wait for the neighbour's address would be sent to that
+/// route's own gateway then, and lost. Metadata replaces the route and leads nowhere; no other helper does that.
+#[inline(always)]
+fn forget_route(skb: &Skb) -> Result<(), Verdict> {
+    let nothing = TunnelKey {
+        tunnel_id: 0,
+        __bindgen_anon_1: bpf_tunnel_key__bindgen_ty_1 { remote_ipv6: [0; 4] },
+        tunnel_tos: 0,
+        tunnel_ttl: 0,
+        __bindgen_anon_2: bpf_tunnel_key__bindgen_ty_2 { tunnel_ext: 0 },
+        tunnel_label: 0,
+        __bindgen_anon_3: bpf_tunnel_key__bindgen_ty_3 { local_ipv6: [0; 4] },
+    };
+    if skb.set_tunnel_key(&nothing, 0) {
+        Ok(())
+    } else {
+        Err(Verdict::TunnelKeyRejected)
+    }
 }
 
 /// All addresses as on the wire.
