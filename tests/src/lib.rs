@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod netns;
 pub mod overlay;
 pub mod random;
+pub mod situation;
 pub mod snapshot;
 pub mod topology;
 pub mod traffic;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_user::model::{KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind};
 use dataplane_user::net::{Family, LinkName, NetworkName, NodeName};
-use dataplane_user::plan::{ANCHOR, NodeFacts, UnderlayPath};
+use dataplane_user::plan::{NodeFacts, UnderlayPath};
 use dataplane_user::resource::network::AllDown;
 use dataplane_user::resource::node::Underlay;
 use dataplane_user::resource::{
@@ -14,6 +14,12 @@ use dataplane_user::resource::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+
+/// Those of random and of golden facts.
+pub(crate) const GATEWAYS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xfe)),
+];
 
 /// The node that random resources always have.
 pub const THIS_NODE: &str = "n0";
@@ -34,93 +40,6 @@ pub fn resources() -> impl Strategy<Value = Resources> {
         let nodes = nodes.map(|n| (n.name.clone(), n)).collect();
         Resources { networks, nodes }
     })
-}
-
-/// Resources, and how the underlay leads to the nodes.
-#[derive(Clone, Debug)]
-pub struct Situation {
-    /// The resources.
-    pub resources: Resources,
-    /// By the last byte of an address.
-    ways: Vec<Way>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    OnLink(&'static str),
-    /// By a gateway of the address's family, or of IPv6.
-    Gateway(&'static str, Family),
-    /// Into the overlay again.
-    Anchor,
-    Nowhere,
-}
-
-/// Random resources, and a random way to each node.
-pub fn situations() -> impl Strategy<Value = Situation> {
-    let device = || prop_oneof![2 => Just("eth0"), 1 => Just("eth1")];
-    let way = prop_oneof![
-        3 => device().prop_map(Way::OnLink),
-        2 => device().prop_map(|device| Way::Gateway(device, Family::Ipv4)),
-        2 => device().prop_map(|device| Way::Gateway(device, Family::Ipv6)),
-        1 => Just(Way::Anchor),
-        1 => Just(Way::Nowhere),
-    ];
-    (resources(), vec(way, 8)).prop_map(|(resources, ways)| Situation { resources, ways })
-}
-
-impl Situation {
-    /// The facts.
-    #[must_use]
-    pub fn facts(&self, mtu: u32) -> NodeFacts {
-        let mut facts = facts(&self.resources, mtu);
-        facts.paths = std::mem::take(&mut facts.paths)
-            .into_iter()
-            .filter_map(|(address, path)| Some((address, self.path(address, path)?)))
-            .collect();
-        facts
-    }
-
-    fn path(&self, address: IpAddr, path: UnderlayPath) -> Option<UnderlayPath> {
-        let (last, family) = match address {
-            IpAddr::V4(address) => (address.octets()[3], Family::Ipv4),
-            IpAddr::V6(address) => (address.octets()[15], Family::Ipv6),
-        };
-        let (device, gateway) = match self.ways[usize::from(last) % self.ways.len()] {
-            Way::OnLink(device) => (device, None),
-            Way::Gateway(device, Family::Ipv4) if family == Family::Ipv4 => (device, Some(GATEWAYS[0])),
-            Way::Gateway(device, _) => (device, Some(GATEWAYS[1])),
-            Way::Anchor => (ANCHOR, Some(GATEWAYS[0])),
-            Way::Nowhere => return None,
-        };
-        Some(UnderlayPath {
-            link: LinkName::constant(device),
-            gateway,
-            ..path
-        })
-    }
-}
-
-/// Those of random and of golden facts.
-const GATEWAYS: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)),
-    IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xfe)),
-];
-
-/// The underlay's devices as the kernel has them, which are not ours.
-#[must_use]
-pub fn underlay() -> KernelState {
-    let devices = ["eth0", "eth1"].map(|name| (LinkName::constant(name), foreign_link()));
-    KernelState {
-        links: devices.into(),
-        ..KernelState::default()
-    }
-}
-
-/// A state with the underlay's devices beside it.
-#[must_use]
-pub fn with_underlay(mut state: KernelState) -> KernelState {
-    state.links.extend(underlay().links);
-    state
 }
 
 /// Facts in which every underlay address is routed by eth0: on-link those of 192.0.2.0/24 and 2001:db8::/64, by a
@@ -407,14 +326,14 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
             state.links.insert(LinkName::constant("adit-stray"), link);
         }
         Damage::UnderlayAnew => {
-            for name in underlay().links.keys() {
+            for name in crate::situation::underlay().links.keys() {
                 state.forget_link(name);
             }
         }
     }
 }
 
-fn foreign_link() -> Link {
+pub(crate) fn foreign_link() -> Link {
     Link {
         owner: Owner::Foreign,
         kind: LinkKind::Other("bridge".to_owned()),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use adit_tests::random::{self, Situation, THIS_NODE, with_underlay};
+use adit_tests::random::{self, THIS_NODE};
+use adit_tests::situation::{Situation, situations, underlay, with_underlay};
 use dataplane_user::apply::{Outcome, apply};
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::Kernel;
@@ -178,8 +179,8 @@ proptest! {
 
     #[test]
     fn apply_then_diff_is_empty_and_no_step_opens_a_hole(
-        old in random::situations(),
-        new in random::situations(),
+        old in situations(),
+        new in situations(),
         damages in random::damages(),
     ) {
         let mut before = target(old, 1500);
@@ -201,19 +202,19 @@ proptest! {
     }
 
     #[test]
-    fn an_empty_target_removes_all_that_is_ours(situation in random::situations()) {
+    fn an_empty_target_removes_all_that_is_ours(situation in situations()) {
         let target = target(situation, 9000);
-        let mut kernel = FakeKernel::new(random::underlay());
+        let mut kernel = FakeKernel::new(underlay());
         pass(&mut kernel, &target);
         prop_assert_eq!(&kernel.state, &with_underlay(target));
         pass(&mut kernel, &KernelState::default());
-        prop_assert_eq!(&kernel.state, &random::underlay());
+        prop_assert_eq!(&kernel.state, &underlay());
     }
 
     #[test]
     fn a_death_before_any_change_is_healed_by_the_next_start(
-        old in random::situations(),
-        new in random::situations(),
+        old in situations(),
+        new in situations(),
         damages in random::damages(),
     ) {
         let mut before = target(old, 1500);
@@ -233,8 +234,8 @@ proptest! {
 
     #[test]
     fn a_failed_change_leaves_the_old_state_working(
-        old in random::situations(),
-        new in random::situations(),
+        old in situations(),
+        new in situations(),
         failing in any::<prop::sample::Index>(),
     ) {
         let before = with_underlay(target(old, 1500));

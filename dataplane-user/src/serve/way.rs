@@ -22,6 +22,7 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
         peer.way = entries.fold(None, |way: Option<WayStatus>, entry| {
             let way = way.unwrap_or_else(|| WayStatus {
                 device: device(entry, report),
+                gateway: entry.next_hop.gateway.map(|gateway| gateway.to_string()),
                 usable: false,
                 packets: 0,
                 bytes: 0,
