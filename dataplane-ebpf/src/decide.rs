@@ -91,7 +91,7 @@ fn resolve<'t, T: Tables + ?Sized>(
     if ifindex == 0 || !class.is_used() {
         return Err(Verdict::NoClass);
     }
-    if class.encapsulation == Class::IPIP && headers.family == Family::Ipv6 {
+    if headers.family == Family::Ipv6 && !carries_ipv6(class, next_hop) {
         return Err(Verdict::InnerFamily);
     }
     let tos = if class.flags & Class::INHERIT_DSCP != 0 {
@@ -112,6 +112,15 @@ fn resolve<'t, T: Tables + ?Sized>(
         tos: tos & !ECN,
         ttl: if ttl == 0 { DEFAULT_TTL } else { ttl },
     })
+}
+
+/// The kernel's ipip device has IPv4 inside alone, and its `bpf_redirect_neigh` takes IPv6 packets to IPv6 neighbours
+/// alone (it would read an IPv4 neighbour as the start of an IPv6 address).
+#[inline(always)]
+fn carries_ipv6(class: &Class, next_hop: &NextHop) -> bool {
+    let to_ipv4_neighbour =
+        class.flags & Class::TO_NEIGHBOUR != 0 && next_hop.flags & NextHop::GATEWAY_IPV6 == 0;
+    class.encapsulation != Class::IPIP && !to_ipv4_neighbour
 }
 
 /// RFC 3168, the lower two bits of the TOS byte.

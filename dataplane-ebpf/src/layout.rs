@@ -22,8 +22,8 @@ pub use next_hop::{NextHop, NextHopState, NodeLabel};
 pub use prefix::{PrefixKeyV4, PrefixKeyV6};
 pub use target::Target;
 
-/// The version of the ABI; the pin directory bears it (`v1`). Any change of a type, a size or a meaning raises it.
-pub const ABI_VERSION: u32 = 1;
+/// The version of the ABI; the pin directory bears it (`v2`). Any change of a type, a size or a meaning raises it.
+pub const ABI_VERSION: u32 = 2;
 
 /// Slot 0 of classes, next hops and groups is never used, so that a zeroed reference is told from a real one.
 pub const UNUSED_SLOT: u32 = 0;

@@ -135,6 +135,28 @@ fn ipip_carries_ipv4_only() {
 }
 
 #[test]
+fn an_ipv4_neighbour_takes_ipv4_only() {
+    let mut memory = memory(Class {
+        ifindex: 7,
+        encapsulation: Class::NONE,
+        flags: Class::TO_NEIGHBOUR,
+        ..Class::default()
+    });
+    assert_eq!(verdict(&memory, Family::Ipv4), Verdict::Forwarded);
+    assert_eq!(verdict(&memory, Family::Ipv6), Verdict::InnerFamily);
+    // The peer's own underlay address being IPv6 does not matter, the neighbour's does.
+    for (flags, ipv6) in [
+        (NextHop::OUTER_IPV6, Verdict::InnerFamily),
+        (NextHop::GATEWAY_IPV6, Verdict::Forwarded),
+        (NextHop::OUTER_IPV6 | NextHop::GATEWAY_IPV6, Verdict::Forwarded),
+    ] {
+        memory.next_hops.get_mut(&SLOT).unwrap().flags = flags;
+        assert_eq!(verdict(&memory, Family::Ipv4), Verdict::Forwarded);
+        assert_eq!(verdict(&memory, Family::Ipv6), ipv6, "{flags:#b}");
+    }
+}
+
+#[test]
 fn chatter_without_a_prefix_has_reasons_of_its_own() {
     let v4 = [
         ([10, 9, 9, 9], Verdict::NoPrefix),

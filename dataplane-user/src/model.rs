@@ -14,7 +14,7 @@ pub mod wireguard;
 
 pub use address::{Address, AddressScope};
 pub use attachment::{Attachment, Hook, ProgramVersion};
-pub use bpf::{Carrier, Class, Group, NextHop, NodeLabel, Target};
+pub use bpf::{Carrier, Class, Group, NextHop, NodeLabel, Target, UnderlayDevice};
 pub use change::{Change, ChangeSet, Conflict, Object};
 pub use link::{Link, LinkKind};
 pub use route::{Route, RouteKey, RouteKind};

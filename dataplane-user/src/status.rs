@@ -136,6 +136,9 @@ pub struct SessionStatus {
 pub struct WayStatus {
     /// The device that its packets leave by; `None`: it is gone.
     pub device: Option<String>,
+    /// The neighbour that packets without encapsulation go to.
+    #[serde(default)]
+    pub gateway: Option<String>,
     /// Whether packets are sent to the peer; `false`: it is marked as down.
     pub usable: bool,
     /// Packets sent to it.

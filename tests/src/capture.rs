@@ -114,12 +114,13 @@ impl Packet {
     /// Whether an address of the overlay is to be seen outside.
     #[must_use]
     pub fn is_in_clear(&self) -> bool {
-        [self.source, self.destination]
-            .into_iter()
-            .any(|address| match address {
-                IpAddr::V4(address) => address.octets()[0] == 10,
-                IpAddr::V6(address) => address.segments()[0] == 0xfd00,
-            })
+        [self.source, self.destination].into_iter().any(is_overlay)
+    }
+
+    /// Whether both its addresses are the overlay's.
+    #[must_use]
+    pub fn is_of_the_overlay(&self) -> bool {
+        [self.source, self.destination].into_iter().all(is_overlay)
     }
 
     /// The family of the outer header.
@@ -150,6 +151,13 @@ impl Packet {
             4 | 41 => Packet::of_ip(&self.payload),
             _ => None,
         }
+    }
+}
+
+fn is_overlay(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets()[0] == 10,
+        IpAddr::V6(address) => address.segments()[0] == 0xfd00,
     }
 }
 

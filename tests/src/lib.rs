@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod netns;
 pub mod overlay;
 pub mod random;
+pub mod situation;
 pub mod snapshot;
 pub mod topology;
 pub mod traffic;

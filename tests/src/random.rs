@@ -17,6 +17,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+/// Those of random and of golden facts.
+pub(crate) const GATEWAYS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xfe)),
+];
+
 /// The node that random resources always have.
 pub const THIS_NODE: &str = "n0";
 
@@ -38,12 +44,18 @@ pub fn resources() -> impl Strategy<Value = Resources> {
     })
 }
 
-/// Facts of a node, in which every underlay address is routed, every file has a key, and `vpn.example` an address.
+/// Facts of a node, in which every file has a key, `vpn.example` has an address, and every underlay address is routed by
+/// eth0: on-link those of 192.0.2.0/24 and 2001:db8::/64, by a gateway all others.
 pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
-    let underlay = |node: &Node| Family::BOTH.map(|family| node.underlay.address(family));
-    let all = resources.nodes.values().flat_map(underlay).flatten();
-    let path = UnderlayPath {
+    let addresses = |node: &Node| Family::BOTH.map(|family| node.underlay.address(family));
+    let all = resources.nodes.values().flat_map(addresses).flatten();
+    let gateway = |address: IpAddr| match address {
+        IpAddr::V4(v4) => (v4.octets()[..3] != [192, 0, 2]).then_some(GATEWAYS[0]),
+        IpAddr::V6(v6) => (v6.segments()[..4] != [0x2001, 0xdb8, 0, 0]).then_some(GATEWAYS[1]),
+    };
+    let path = |address| UnderlayPath {
         link: LinkName::constant("eth0"),
+        gateway: gateway(address),
         mtu,
     };
     let vpn = IpAddr::from([198, 51, 100, 7]);
@@ -62,7 +74,7 @@ pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
         local_addresses: all.clone().collect(),
         paths: all
             .chain(endpoints)
-            .map(|address| (address, path.clone()))
+            .map(|address| (address, path(address)))
             .collect(),
         wireguard: WireGuardFacts {
             own_key: own.map_or(OwnKey::Missing, |own| OwnKey::Known(own.public_key)),
@@ -95,6 +107,7 @@ fn wish() -> impl Strategy<Value = Option<Encapsulation>> {
         3 => Just(Some(Encapsulation::Geneve)),
         3 => Just(Some(Encapsulation::Vxlan)),
         3 => Just(Some(Encapsulation::Ipip)),
+        3 => Just(Some(Encapsulation::None)),
         2 => Just(Some(Encapsulation::WireGuard)),
     ]
 }
@@ -265,6 +278,8 @@ pub enum Damage {
     WireGuard(Index, u8),
     /// An unneeded object of ours lies about.
     StrayLink,
+    /// The underlay's devices were made anew under their names: their classes send nowhere.
+    UnderlayAnew,
 }
 
 /// Up to four kinds of damage.
@@ -284,6 +299,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         index().prop_map(Damage::DeletePrefix),
         (index(), 0u8..4).prop_map(|(i, how)| Damage::WireGuard(i, how)),
         Just(Damage::StrayLink),
+        Just(Damage::UnderlayAnew),
     ];
     vec(one, 0..4)
 }
@@ -378,6 +394,11 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
             };
             state.links.insert(LinkName::constant("adit-stray"), link);
         }
+        Damage::UnderlayAnew => {
+            for name in crate::situation::underlay().links.keys() {
+                state.forget_link(name);
+            }
+        }
     }
 }
 
@@ -396,7 +417,7 @@ fn harm_wireguard(device: &mut wireguard::Device, index: &Index, how: u8) {
     }
 }
 
-fn foreign_link() -> Link {
+pub(crate) fn foreign_link() -> Link {
     Link {
         owner: Owner::Foreign,
         kind: LinkKind::Other("bridge".to_owned()),

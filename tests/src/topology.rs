@@ -4,7 +4,7 @@
 //! pod ── host ── router ── host ── pod
 //! ```
 //!
-//! The router has no route to any overlay prefix, and each host's default route leads to it: what leaves a host in
+//! The router has no route to any overlay prefix (unless [`Topology::route_overlay`] adds them), and each host's default route leads to it: what leaves a host in
 //! clear is seen there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -63,6 +63,22 @@ impl Topology {
             .map(|(name, number)| Host::new(name, number, &router))
             .collect();
         Topology { router, hosts }
+    }
+
+    /// Gives the router the way to each host's overlay prefixes, as an underlay has it that carries the overlay bare.
+    ///
+    /// # Panics
+    /// When it has it.
+    pub fn route_overlay(&self) {
+        for host in &self.hosts {
+            let n = host.number;
+            self.router.ip_batch(&format!(
+                "route add 10.{n}.0.0/16 via {}
+                route add fd00:{n}::/32 via {}",
+                host.underlay(Family::Ipv4),
+                host.underlay(Family::Ipv6),
+            ));
+        }
     }
 }
 

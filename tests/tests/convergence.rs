@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use adit_tests::random::{self, THIS_NODE};
+use adit_tests::situation::{Situation, situations, underlay, with_underlay};
 use dataplane_user::apply::{Outcome, apply};
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::Kernel;
@@ -14,14 +15,14 @@ use dataplane_user::model::{
 };
 use dataplane_user::net::{LinkName, NodeName};
 use dataplane_user::plan::{ANCHOR, network_links, plan};
-use dataplane_user::resource::{Intent, Resources};
+use dataplane_user::resource::Intent;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-fn target(resources: Resources, mtu: u32) -> KernelState {
+fn target(situation: Situation, mtu: u32) -> KernelState {
     let node = NodeName::new(THIS_NODE).expect("valid");
-    let facts = random::facts(&resources, &node, mtu);
-    let intent = Intent::new(resources, node).expect("it is there");
+    let facts = situation.facts(&node, mtu);
+    let intent = Intent::new(situation.resources, node).expect("it is there");
     plan(&intent, &facts).0
 }
 
@@ -100,13 +101,15 @@ fn unguarded(state: &KernelState) -> BTreeSet<LinkName> {
 }
 
 fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelState], changes: &[Change]) {
+    let target = &with_underlay(target.clone());
     let anew = recreated(changes);
     // Where a foreign device stands, or one that suffers no other of its kind, the target can't be had: a conflict, and
     // the prefix goes.
     let foreign = |name: &LinkName| {
         before.links.iter().any(|(other, found)| {
             let wanted = &target.links[name];
-            found.owner == Owner::Foreign && (other == name || found.kind.excludes(&wanted.kind))
+            let suffers = other == name || found.kind.excludes(&wanted.kind);
+            wanted.owner == Owner::Ours && found.owner == Owner::Foreign && suffers
         })
     };
     let kept = |prefix: &&IpNet| {
@@ -189,12 +192,13 @@ proptest! {
 
     #[test]
     fn apply_then_diff_is_empty_and_no_step_opens_a_hole(
-        old in random::resources(),
-        new in random::resources(),
+        old in situations(),
+        new in situations(),
         damages in random::damages(),
     ) {
         let mut before = target(old, 1500);
         damages.iter().for_each(|damage| random::damage(&mut before, damage));
+        let before = with_underlay(before);
         let target = target(new, 1500);
 
         let set = diff(&before, &target);
@@ -237,23 +241,24 @@ proptest! {
     }
 
     #[test]
-    fn an_empty_target_removes_all_that_is_ours(resources in random::resources()) {
-        let target = target(resources, 9000);
-        let mut kernel = FakeKernel::default();
+    fn an_empty_target_removes_all_that_is_ours(situation in situations()) {
+        let target = target(situation, 9000);
+        let mut kernel = FakeKernel::new(underlay());
         pass(&mut kernel, &target);
-        prop_assert_eq!(&kernel.state, &target);
+        prop_assert_eq!(&kernel.state, &with_underlay(target));
         pass(&mut kernel, &KernelState::default());
-        prop_assert_eq!(&kernel.state, &KernelState::default());
+        prop_assert_eq!(&kernel.state, &underlay());
     }
 
     #[test]
     fn a_death_before_any_change_is_healed_by_the_next_start(
-        old in random::resources(),
-        new in random::resources(),
+        old in situations(),
+        new in situations(),
         damages in random::damages(),
     ) {
         let mut before = target(old, 1500);
         damages.iter().for_each(|damage| random::damage(&mut before, damage));
+        let before = with_underlay(before);
         let target = target(new, 1400);
         let whole = diff(&before, &target).changes.len();
         for died in 0..=whole {
@@ -268,11 +273,11 @@ proptest! {
 
     #[test]
     fn a_failed_change_leaves_the_old_state_working(
-        old in random::resources(),
-        new in random::resources(),
+        old in situations(),
+        new in situations(),
         failing in any::<prop::sample::Index>(),
     ) {
-        let before = target(old, 1500);
+        let before = with_underlay(target(old, 1500));
         let target = target(new, 1500);
         let changes = diff(&before, &target).changes;
         prop_assume!(!changes.is_empty());
@@ -281,7 +286,8 @@ proptest! {
         let report = run(apply(&mut kernel, diff(&before, &target)));
 
         let anew = recreated(&changes);
-        for prefix in before.prefixes.keys().filter(|p| forwards(&before, p) && forwards(&target, p)) {
+        let wanted = with_underlay(target.clone());
+        for prefix in before.prefixes.keys().filter(|p| forwards(&before, p) && forwards(&wanted, p)) {
             let excepted = devices(&before, prefix).union(&devices(&target, prefix)).any(|l| anew.contains(l));
             prop_assert!(
                 excepted || forwards(&kernel.state, prefix),

@@ -1,5 +1,5 @@
-//! Traffic between nodes: both inner families over both outer ones, by GENEVE, VXLAN, IPIP and WireGuard, from hosts and from pods;
-//! and nothing of it in clear.
+//! Traffic between nodes: both inner families over both outer ones, by GENEVE, VXLAN, IPIP, WireGuard and without
+//! encapsulation, from hosts and from pods; and nothing of it in clear where something encapsulates.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -51,6 +51,16 @@ fn wireguard_over_ipv6() {
     pair("wireguard", Family::Ipv6);
 }
 
+#[test]
+fn none_over_ipv4() {
+    pair("none", Family::Ipv4);
+}
+
+#[test]
+fn none_over_ipv6() {
+    pair("none", Family::Ipv6);
+}
+
 /// Two nodes: everything between the hosts and between the pods, encapsulated as it should be.
 fn pair(encapsulation: &'static str, underlay: Family) {
     let modules = ["dummy", "geneve", "ipip", "ip6_tunnel", "wireguard"];
@@ -58,6 +68,9 @@ fn pair(encapsulation: &'static str, underlay: Family) {
         return;
     }
     let topology = Topology::new(2);
+    if encapsulation == "none" {
+        topology.route_overlay();
+    }
     let overlay = Overlay {
         underlay,
         ..Overlay::new(&topology, encapsulation)
@@ -67,8 +80,8 @@ fn pair(encapsulation: &'static str, underlay: Family) {
     let [a, b] = &topology.hosts[..] else {
         unreachable!("there are two");
     };
-    // The kernel's flow-based ipip device carries IPv4 alone.
-    let refuses_ipv6 = (encapsulation, underlay) == ("ipip", Family::Ipv4);
+    // The kernel's flow-based ipip device carries IPv4 alone, and so do IPv4 neighbours.
+    let refuses_ipv6 = ["ipip", "none"].contains(&encapsulation) && underlay == Family::Ipv4;
     let families = if refuses_ipv6 {
         vec![Family::Ipv4]
     } else {
@@ -86,15 +99,17 @@ fn pair(encapsulation: &'static str, underlay: Family) {
         refused(&agents[0], b);
     }
     let ends = [a, b].map(|host| host.underlay(underlay));
-    if encapsulation == "wireguard" {
-        return assert_encrypted(&capture.packets(), ends);
-    }
     let wanted = match encapsulation {
         "geneve" => Some((6081, overlay.vni)),
         "vxlan" => Some((4789, overlay.vni)),
         _ => None,
     };
-    assert_encapsulated(&capture.packets(), wanted, ends, &families);
+    let packets = capture.packets();
+    match encapsulation {
+        "wireguard" => assert_encrypted(&packets, ends),
+        "none" => assert_bare(&packets, &families),
+        _ => assert_encapsulated(&packets, wanted, ends, &families),
+    }
 }
 
 /// The agent is ready and says that IPv6 to the other host is refused; a packet there is dropped with a reason.
@@ -176,6 +191,26 @@ fn assert_encapsulated(packets: &[Packet], udp: Option<(u16, u32)>, ends: [IpAdd
         );
         inner.insert((packet.source, packet.family(), packet.protocol));
     }
+    assert_all_kinds(&inner, families);
+}
+
+/// All packets are the overlay's as they are, from it and to it.
+fn assert_bare(packets: &[Packet], families: &[Family]) {
+    let mut seen = BTreeSet::new();
+    for packet in packets {
+        if packet.is_in_clear() {
+            assert!(packet.is_of_the_overlay(), "{packet:?}");
+            seen.insert((packet.source, packet.family(), packet.protocol));
+        } else {
+            // Neighbour discovery and multicast listener reports, as above.
+            assert!([58, 0].contains(&packet.protocol), "{packet:?}");
+        }
+    }
+    assert_all_kinds(&seen, families);
+}
+
+/// Sources, families and protocols of packets are those of all that was sent.
+fn assert_all_kinds(inner: &BTreeSet<(IpAddr, Family, u8)>, families: &[Family]) {
     // Two hosts and two pods; ICMP, UDP and TCP, in each family.
     let protocols = |family: Family| {
         if family == Family::Ipv4 {

@@ -17,15 +17,18 @@ pub struct Class {
     pub encapsulation: u8,
     /// Which device of that encapsulation, 0 for the only one.
     pub unit: u8,
-    /// Outer TTL or hop limit, never 0 (GENEVE would send it).
+    /// Outer TTL or hop limit, never 0 (GENEVE would send it) but where there is no outer header.
     pub ttl: u8,
     /// Outer DSCP and ECN byte; the lower two bits are 0 (ipip takes bit 0 as "inherit"). Ignored with
     /// [`Class::INHERIT_DSCP`].
     pub tos: u8,
     /// [`Class::INHERIT_DSCP`] and its fellows.
     pub flags: u16,
+    /// With [`Class::TO_NEIGHBOUR`] a hash of the device's name, so that each such device has a class of its own; else
+    /// zero. The programs don't read it.
+    pub underlay: [u8; 8],
     /// Zero.
-    pub reserved: [u8; 12],
+    pub reserved: [u8; 4],
 }
 
 impl Class {
@@ -54,6 +57,8 @@ impl Class {
     pub const ZERO_CHECKSUM: u16 = 1 << 4;
     /// The outer TTL is copied from the inner header.
     pub const INHERIT_TTL: u16 = 1 << 5;
+    /// Packets leave as they are, to the next hop's neighbour on a device that is not ours: [`super::NextHop::gateway`].
+    pub const TO_NEIGHBOUR: u16 = 1 << 6;
 
     /// Whether the slot holds a class.
     #[must_use]
@@ -69,5 +74,6 @@ assert_layout!(
     vni = 4,
     source_mac = 8,
     encapsulation = 14,
-    flags = 18
+    flags = 18,
+    underlay = 20
 );

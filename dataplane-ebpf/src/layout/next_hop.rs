@@ -12,20 +12,23 @@ pub struct NextHop {
     pub local: [u8; 16],
     /// The inner Ethernet destination, the peer's tunnel device. Zero for devices without link-layer header.
     pub destination_mac: [u8; 6],
-    /// [`NextHop::OUTER_IPV6`].
+    /// [`NextHop::OUTER_IPV6`] and its fellow.
     pub flags: u16,
     /// The slot of its class; [`UNUSED_SLOT`] in a free next hop.
     pub class: u32,
     /// The outer flow label, 0 for none. Only an IPv6 outer header has one: the kernel refuses an IPv4 tunnel key
     /// that bears a label.
     pub flow_label: u32,
-    /// Zero.
-    pub reserved: [u8; 16],
+    /// The neighbour that packets without encapsulation go to, as big-endian as `remote`: the gateway of the underlay's
+    /// route to the peer, or the peer's underlay address where that is on-link. Zero for the others.
+    pub gateway: [u8; 16],
 }
 
 impl NextHop {
-    /// The outer header is IPv6.
+    /// The outer header is IPv6; without one, the peer's underlay address is.
     pub const OUTER_IPV6: u16 = 1 << 0;
+    /// [`NextHop::gateway`] is an IPv6 address; IPv4 packets go to such a neighbour too.
+    pub const GATEWAY_IPV6: u16 = 1 << 1;
 
     /// Whether the slot holds a next hop.
     #[must_use]
@@ -42,7 +45,8 @@ assert_layout!(
     destination_mac = 32,
     flags = 38,
     class = 40,
-    flow_label = 44
+    flow_label = 44,
+    gateway = 48
 );
 
 /// Whether a next hop may be chosen; written in place, one store for a peer's failure however many prefixes and

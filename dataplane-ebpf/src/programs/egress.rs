@@ -2,7 +2,8 @@
 
 use aya_ebpf::bindings::{
     BPF_F_DONT_FRAGMENT, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_REDIRECT, TC_ACT_SHOT,
-    bpf_tunnel_key__bindgen_ty_1, bpf_tunnel_key__bindgen_ty_2, bpf_tunnel_key__bindgen_ty_3,
+    bpf_redir_neigh__bindgen_ty_1, bpf_tunnel_key__bindgen_ty_1, bpf_tunnel_key__bindgen_ty_2,
+    bpf_tunnel_key__bindgen_ty_3,
 };
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -14,13 +15,16 @@ use dataplane_ebpf::verdict::Verdict;
 
 use super::log;
 use super::maps::{Maps, count_egress, count_next_hop, log_enabled};
-use super::skb::{Skb, TunnelKey};
+use super::skb::{Neighbour, Skb, TunnelKey};
 
 #[expect(clippy::cast_possible_truncation, reason = "14")]
 const ETHERNET: u32 = ETHERNET_LENGTH as u32;
 /// All that is read from the packet without a helper: the headers up to the ports.
 #[expect(clippy::cast_possible_truncation, reason = "58")]
 const LINEAR: u32 = (ETHERNET_LENGTH + size_of::<Ipv6>() + 4) as u32;
+/// `AF_INET` and `AF_INET6` (linux/socket.h).
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 const REDIRECT: i32 = TC_ACT_REDIRECT;
 const DROP: i32 = TC_ACT_SHOT;
 
@@ -62,10 +66,53 @@ fn forward(skb: &Skb) -> Result<u32, Verdict> {
     if decision.class.flags & Class::INNER_ETHERNET != 0 {
         store_ethernet(skb, &decision, headers.family)?;
     }
-    if skb.redirect(decision.ifindex) != REDIRECT {
+    let action = if decision.class.flags & Class::TO_NEIGHBOUR != 0 {
+        forget_route(skb)?;
+        skb.redirect_to_neighbour(decision.ifindex, &neighbour(decision.next_hop))
+    } else {
+        skb.redirect(decision.ifindex)
+    };
+    if action != REDIRECT {
         return Err(Verdict::RedirectFailed);
     }
     Ok(decision.slot)
+}
+
+/// Takes the anchor's route off the packet: a packet that has to wait for the neighbour's address would be sent to that
+/// route's own gateway then, and lost. Metadata replaces the route and leads nowhere; no other helper does that.
+#[inline(always)]
+fn forget_route(skb: &Skb) -> Result<(), Verdict> {
+    let nothing = TunnelKey {
+        tunnel_id: 0,
+        __bindgen_anon_1: bpf_tunnel_key__bindgen_ty_1 { remote_ipv6: [0; 4] },
+        tunnel_tos: 0,
+        tunnel_ttl: 0,
+        __bindgen_anon_2: bpf_tunnel_key__bindgen_ty_2 { tunnel_ext: 0 },
+        tunnel_label: 0,
+        __bindgen_anon_3: bpf_tunnel_key__bindgen_ty_3 { local_ipv6: [0; 4] },
+    };
+    if skb.set_tunnel_key(&nothing, 0) {
+        Ok(())
+    } else {
+        Err(Verdict::TunnelKeyRejected)
+    }
+}
+
+/// All addresses as on the wire.
+#[inline(always)]
+fn neighbour(next_hop: &NextHop) -> Neighbour {
+    let family = if next_hop.flags & NextHop::GATEWAY_IPV6 != 0 {
+        AF_INET6
+    } else {
+        AF_INET
+    };
+    Neighbour {
+        nh_family: family,
+        // An IPv4 address lies in the first word.
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
+            ipv6_nh: words(&next_hop.gateway),
+        },
+    }
 }
 
 /// The kernel wants IPv4 addresses in the host's order and IPv6 ones as on the wire, and the outer family as a flag.

@@ -7,10 +7,10 @@
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use aya_ebpf::bindings::{__sk_buff, bpf_tunnel_key};
+use aya_ebpf::bindings::{__sk_buff, bpf_redir_neigh, bpf_tunnel_key};
 use aya_ebpf::helpers::generated::{
-    bpf_redirect, bpf_skb_get_tunnel_key, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_set_tunnel_key,
-    bpf_skb_store_bytes,
+    bpf_redirect, bpf_redirect_neigh, bpf_skb_get_tunnel_key, bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_skb_set_tunnel_key, bpf_skb_store_bytes,
 };
 use bytemuck::AnyBitPattern;
 use dataplane_ebpf::packet::Packet;
@@ -23,6 +23,15 @@ pub(super) type TunnelKey = bpf_tunnel_key;
 const TUNNEL_KEY_SIZE: u32 = {
     assert!(size_of::<TunnelKey>() == 44);
     size_of::<TunnelKey>() as u32
+};
+
+/// `struct bpf_redir_neigh`: the next hop whose neighbour entry gives the Ethernet header.
+pub(super) type Neighbour = bpf_redir_neigh;
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "20")]
+const NEIGHBOUR_SIZE: i32 = {
+    assert!(size_of::<Neighbour>() == 20);
+    size_of::<Neighbour>() as i32
 };
 
 /// A packet in a TC program.
@@ -101,6 +110,18 @@ impl Skb {
     pub(super) fn redirect(&self, ifindex: u32) -> i32 {
         // SAFETY: takes no pointer.
         let action = unsafe { bpf_redirect(ifindex, 0) };
+        #[expect(clippy::cast_possible_truncation, reason = "TC_ACT_REDIRECT or TC_ACT_SHOT")]
+        let action = action as i32;
+        action
+    }
+
+    /// Sends the packet out by a device, with the Ethernet header that this neighbour of it takes; the result is the
+    /// program's verdict.
+    #[inline(always)]
+    pub(super) fn redirect_to_neighbour(&self, ifindex: u32, neighbour: &Neighbour) -> i32 {
+        let neighbour = ptr::from_ref(neighbour).cast_mut();
+        // SAFETY: the neighbour is initialised to its last byte and as large as said; the kernel copies it.
+        let action = unsafe { bpf_redirect_neigh(ifindex, neighbour, NEIGHBOUR_SIZE, 0) };
         #[expect(clippy::cast_possible_truncation, reason = "TC_ACT_REDIRECT or TC_ACT_SHOT")]
         let action = action as i32;
         action

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::net::hash::stable_hash;
-use crate::net::{Family, MacAddr, NodeName};
+use crate::net::{Family, LinkName, MacAddr, NodeName};
 use crate::resource::Encapsulation;
 
 /// What many next hops share: the device and the outer header's fixed part. Its value in the state is the link that
@@ -20,7 +21,7 @@ pub struct Class {
     pub vni: u32,
     /// The inner Ethernet source, our device's MAC; `None` for devices without link-layer header.
     pub source_mac: Option<MacAddr>,
-    /// Outer TTL or hop limit, 1 … 255.
+    /// Outer TTL or hop limit, 1 … 255; 0 where there is no outer header.
     pub ttl: u8,
     /// Outer DSCP, 0 … 63; `None`: copied from the inner header.
     pub dscp: Option<u8>,
@@ -28,6 +29,68 @@ pub struct Class {
     pub dont_fragment: bool,
     /// The outer UDP checksum is zero.
     pub zero_checksum: bool,
+    /// The device of the underlay that packets leave by as they are, for [`Carrier::None`] alone: that device is not
+    /// ours, and nothing is ever done to it.
+    pub underlay: Option<UnderlayDevice>,
+}
+
+impl Class {
+    /// That of packets without encapsulation. Without an outer header nothing else differs, so all networks share it.
+    #[must_use]
+    pub fn bare(underlay: UnderlayDevice) -> Class {
+        Class {
+            carrier: Carrier::None,
+            unit: 0,
+            vni: 0,
+            source_mac: None,
+            ttl: 0,
+            dscp: None,
+            dont_fragment: false,
+            zero_checksum: false,
+            underlay: Some(underlay),
+        }
+    }
+
+    /// The class of a WireGuard device, which makes its outer header by itself: nothing of a network's is in it.
+    #[must_use]
+    pub fn wireguard(unit: u8) -> Class {
+        Class {
+            carrier: Carrier::WireGuard,
+            unit,
+            vni: 0,
+            source_mac: None,
+            ttl: 64,
+            dscp: Some(0),
+            dont_fragment: false,
+            zero_checksum: false,
+            underlay: None,
+        }
+    }
+}
+
+/// Which device of the underlay, by a hash of its name; tells classes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnderlayDevice(NonZeroU64);
+
+impl UnderlayDevice {
+    /// The device of this name.
+    #[must_use]
+    pub fn of(link: &LinkName) -> UnderlayDevice {
+        let hash = NonZeroU64::new(stable_hash(link.as_str().as_bytes()));
+        UnderlayDevice(hash.unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// As the maps have it, big-endian; zeros are no device.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 8]) -> Option<UnderlayDevice> {
+        NonZeroU64::new(u64::from_be_bytes(bytes)).map(UnderlayDevice)
+    }
+
+    /// As the maps have it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0.get().to_be_bytes()
+    }
 }
 
 /// What carries a class's packets: an encapsulation, where IPIP is of another kind over each underlay family.
@@ -110,6 +173,9 @@ pub struct NextHop {
     pub local: IpAddr,
     /// The inner Ethernet destination, the peer's device; `None` for devices without link-layer header.
     pub destination_mac: Option<MacAddr>,
+    /// The neighbour on the underlay that packets go to as they are, for [`Carrier::None`] alone: the gateway of the
+    /// route to the peer, of either family, or the peer where that is on-link.
+    pub gateway: Option<IpAddr>,
     /// Its class.
     pub class: Class,
 }
@@ -167,6 +233,9 @@ impl fmt::Display for NextHop {
         if self.class.vni != 0 {
             write!(f, " vni {}", self.class.vni)?;
         }
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
         Ok(())
     }
 }
@@ -194,6 +263,9 @@ impl fmt::Display for Group {
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.carrier)?;
+        if self.carrier == Carrier::None {
+            return Ok(());
+        }
         if !self.carrier.takes_tunnel_key() {
             return write!(f, " {}", self.unit);
         }

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use dataplane_ebpf::layout;
 use ipnet::IpNet;
 
-use crate::model::{Class, Group, KernelState, NextHop, NodeLabel, Target};
+use crate::model::{Class, Group, KernelState, NextHop, NodeLabel, Target, UnderlayDevice};
 use crate::net::family::host_prefix;
 use crate::net::{Family, MacAddr};
 use crate::resource::network::UdpChecksum;
 use crate::resource::{CarriedPrefix, Intent, Network, Node, Problem, Reason};
 
-use super::devices::tunnel_device;
 use super::{NetworkLink, PeerLink};
 
 /// The next hops that carry one prefix, by tier, with their weights.
@@ -28,7 +27,7 @@ pub(super) fn plan(
     let mut carriers: BTreeMap<IpNet, Carriers> = BTreeMap::new();
     for links in networks {
         for peer in &links.peers {
-            let Some(device) = tunnel_device(peer) else {
+            let Some(device) = peer.device() else {
                 continue;
             };
             let class = class(links.network, peer, own_mac);
@@ -78,6 +77,9 @@ pub(super) fn carried<'a>(node: &'a Node, network: &'a Network) -> impl Iterator
 }
 
 fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
+    if let Some(neighbour) = &peer.neighbour {
+        return Class::bare(UnderlayDevice::of(&neighbour.link));
+    }
     let outer = Family::of(peer.remote);
     let zero_checksum = match network.udp_checksum {
         Some(UdpChecksum::Zero) => true,
@@ -85,8 +87,8 @@ fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
         None => outer == Family::Ipv4,
     };
     let carrier = peer.carrier();
-    if !carrier.takes_tunnel_key() {
-        return bare_class(peer);
+    if let Some(link) = &peer.wireguard {
+        return Class::wireguard(link.unit);
     }
     let ethernet = carrier.carries_ethernet();
     Class {
@@ -99,20 +101,7 @@ fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
         dont_fragment: network.df && outer == Family::Ipv4,
         // Only those two have UDP outside.
         zero_checksum: zero_checksum && ethernet,
-    }
-}
-
-/// The class of a device that makes its outer header by itself: nothing of the network's is in it.
-fn bare_class(peer: &PeerLink<'_>) -> Class {
-    Class {
-        carrier: peer.carrier(),
-        unit: peer.wireguard.as_ref().map_or(0, |link| link.unit),
-        vni: 0,
-        source_mac: None,
-        ttl: 64,
-        dscp: Some(0),
-        dont_fragment: false,
-        zero_checksum: false,
+        underlay: None,
     }
 }
 
@@ -125,6 +114,7 @@ fn next_hop(peer: &PeerLink<'_>, class: Class) -> NextHop {
             .carrier
             .carries_ethernet()
             .then(|| MacAddr::of_node(&peer.node.name)),
+        gateway: peer.neighbour.as_ref().map(|neighbour| neighbour.address),
         class,
     }
 }

@@ -42,6 +42,11 @@ pub(super) fn wireguard_device(unit: u8) -> LinkName {
     LinkName::new(&format!("{WIREGUARD}{unit}")).expect("ten bytes at most")
 }
 
+/// Whether a device of this name is one that we make.
+pub(super) fn is_ours(link: &LinkName) -> bool {
+    link.as_str() == ANCHOR || link.as_str().starts_with("adit-")
+}
+
 pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut KernelState) {
     let link = |kind| Link {
         owner: Owner::Ours,

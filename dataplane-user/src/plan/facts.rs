@@ -45,6 +45,9 @@ pub enum OwnKey {
 pub struct UnderlayPath {
     /// The device that packets leave by.
     pub link: LinkName,
+    /// The neighbour on it that packets go to, of either family (an IPv4 route may have an IPv6 gateway); `None`: the
+    /// address is on-link.
+    pub gateway: Option<IpAddr>,
     /// The path's MTU in bytes: the route's where it has one, else the device's.
     pub mtu: u32,
 }

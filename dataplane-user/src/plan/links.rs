@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use super::devices::{is_ours, tunnel_device};
 use super::mtu::IPV6_MINIMUM;
 use super::wireguard::{Colours, WireGuardLink};
-use super::{NodeFacts, wireguard};
+use super::{NodeFacts, UnderlayPath, wireguard};
 use crate::model::Carrier;
-use crate::net::{Family, MacAddr};
+use crate::net::{Family, LinkName, MacAddr};
 use crate::resource::encapsulation::{agree, is_public};
 use crate::resource::{Dataplane, Encapsulation, Intent, Network, Node, Problem, Reason, Refused};
 
@@ -34,6 +35,17 @@ pub struct PeerLink<'a> {
     pub wireguard: Option<WireGuardLink>,
     /// The underlay path's MTU in bytes; `None`: there is no route now.
     pub underlay_mtu: Option<u32>,
+    /// Where packets go that nothing encapsulates; `None` for all others, and while no route leads there.
+    pub neighbour: Option<Neighbour>,
+}
+
+/// A neighbour on the underlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The device, which is not ours.
+    pub link: LinkName,
+    /// The gateway of the route to the peer, of either family, or the peer's underlay address itself.
+    pub address: IpAddr,
 }
 
 /// This node's links in all of its networks.
@@ -68,7 +80,8 @@ pub(super) fn with_problems<'a>(
     wireguard::unite(&mut networks, facts);
     for network in &networks {
         for link in &network.peers {
-            problems.extend(path_problem(network.network, link));
+            let path = facts.paths.get(&link.destination());
+            problems.extend(path_problem(network.network, link, path));
             problems.extend(link.refused(intent, network.network));
         }
     }
@@ -133,10 +146,21 @@ impl PeerLink<'_> {
         endpoint.map_or(self.remote, |endpoint| endpoint.ip())
     }
 
-    /// Whether packets of this family, inside, can take it. The kernel's flow-based ipip device has IPv4 in IPv4 alone.
+    /// The device that its packets leave by; `None`: there is none.
+    pub(super) fn device(&self) -> Option<LinkName> {
+        match &self.neighbour {
+            Some(neighbour) => Some(neighbour.link.clone()),
+            None => tunnel_device(self),
+        }
+    }
+
+    /// Whether packets of this family, inside, can take it. The kernel's flow-based ipip device has IPv4 in IPv4 alone,
+    /// and it sends IPv6 to IPv6 neighbours alone.
     #[must_use]
     pub fn carries(&self, inner: Family) -> bool {
-        !(self.carrier() == Carrier::Ipip && inner == Family::Ipv6)
+        let to_ipv4 = |neighbour: &Neighbour| neighbour.address.is_ipv4();
+        let only_ipv4 = self.carrier() == Carrier::Ipip || self.neighbour.as_ref().is_some_and(to_ipv4);
+        !(only_ipv4 && inner == Family::Ipv6)
     }
 
     /// Takes the underlay's way to where it leads now.
@@ -149,10 +173,16 @@ impl PeerLink<'_> {
         let families = Family::BOTH.into_iter().filter(|&family| !self.carries(family));
         let refusal = Refusal {
             reason: Reason::Unsupported,
-            message: format!(
-                "{} over an IPv4 underlay carries no IPv6 in this kernel",
-                self.encapsulation
-            ),
+            message: match &self.neighbour {
+                Some(neighbour) => format!(
+                    "without encapsulation no IPv6 goes to an IPv4 neighbour, {}",
+                    neighbour.address
+                ),
+                None => format!(
+                    "{} over an IPv4 underlay carries no IPv6 in this kernel",
+                    self.encapsulation
+                ),
+            },
             remedy: "set spec.encapsulation of the network or of either node to geneve or vxlan, or give both nodes \
                      spec.underlay.ipv6 and the network spec.underlayFamily ipv6"
                 .to_owned(),
@@ -188,15 +218,6 @@ fn peer_link<'a>(
         network.encapsulation,
         public,
     );
-    if encapsulation == Encapsulation::None {
-        return Err(Refusal {
-            reason: Reason::Unsupported,
-            message: format!("the link's encapsulation is {encapsulation}, which this version does not have"),
-            remedy:
-                "set spec.encapsulation of the network or of either node to geneve, vxlan, ipip or wireguard"
-                    .to_owned(),
-        });
-    }
     if network.dataplane == Dataplane::Routes {
         return Err(Refusal {
             reason: Reason::Unsupported,
@@ -224,6 +245,13 @@ fn peer_link<'a>(
         }
         _ => None,
     };
+    let path = facts.paths.get(&remote);
+    let neighbour = path
+        .filter(|path| encapsulation == Encapsulation::None && !stays_here(path))
+        .map(|path| Neighbour {
+            link: path.link.clone(),
+            address: path.gateway.unwrap_or(remote),
+        });
     let mut link = PeerLink {
         node: peer,
         encapsulation,
@@ -231,9 +259,15 @@ fn peer_link<'a>(
         local,
         wireguard,
         underlay_mtu: None,
+        neighbour,
     };
     link.find_path(facts);
     Ok(link)
+}
+
+/// Whether a way does not lead to the underlay at all, but into the overlay again or to this very machine.
+fn stays_here(path: &UnderlayPath) -> bool {
+    is_ours(&path.link) || path.link.as_str() == "lo"
 }
 
 /// The underlay addresses of both ends: of the network's family where both have it, else of the other.
@@ -252,7 +286,7 @@ fn underlay_pair(node: &Node, network: &Network, peer: &Node) -> Result<(IpAddr,
 }
 
 /// What is odd about the way to a peer: there is none, or packets don't fit.
-fn path_problem(network: &Network, link: &PeerLink<'_>) -> Option<Problem> {
+fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPath>) -> Option<Problem> {
     let subject = format!("TunnelNode/{}", link.node.name);
     if let Some(unresolved) = link.wireguard.as_ref().and_then(WireGuardLink::unresolved) {
         return Some(Problem::warning(
@@ -264,16 +298,28 @@ fn path_problem(network: &Network, link: &PeerLink<'_>) -> Option<Problem> {
                 .to_owned(),
         ));
     }
-    if link.underlay_mtu.is_none() {
-        let (what, field) = match &link.wireguard {
-            None => ("underlay address", "spec.underlay"),
-            Some(_) => ("WireGuard endpoint", "spec.wireguard.endpoint"),
-        };
+    let (what, field) = match &link.wireguard {
+        None => ("underlay address", "spec.underlay"),
+        Some(_) => ("WireGuard endpoint", "spec.wireguard.endpoint"),
+    };
+    let Some(path) = path else {
         return Some(Problem::warning(
             Reason::NoUnderlayRoute,
             subject,
             format!("no route leads to its {what} {}", link.destination()),
             format!("add an underlay route, or correct {field}"),
+        ));
+    };
+    if link.encapsulation == Encapsulation::None && stays_here(path) {
+        return Some(Problem::warning(
+            Reason::NoUnderlayRoute,
+            subject,
+            format!(
+                "the route to its underlay address {} leads through {}, not to the underlay",
+                link.remote, path.link
+            ),
+            "add an underlay route to that address by the underlay's device, or correct spec.underlay"
+                .to_owned(),
         ));
     }
     let fits = link.mtu();
@@ -281,9 +327,9 @@ fn path_problem(network: &Network, link: &PeerLink<'_>) -> Option<Problem> {
     if fits >= wanted {
         return None;
     }
-    let loss = match Family::of(link.destination()) {
-        Family::Ipv4 => "larger ones are fragmented outside",
-        Family::Ipv6 => "larger ones are lost",
+    let loss = match (Family::of(link.destination()), link.encapsulation) {
+        (_, Encapsulation::None) | (Family::Ipv6, _) => "larger ones are lost",
+        (Family::Ipv4, _) => "larger ones are fragmented outside",
     };
     let remedy = match network.mtu {
         Some(_) => format!(

@@ -68,5 +68,6 @@ mod tests {
         assert_eq!(both(Encapsulation::Vxlan), [50, 70]);
         assert_eq!(both(Encapsulation::Ipip), [20, 40]);
         assert_eq!(both(Encapsulation::WireGuard), [60, 80]);
+        assert_eq!(both(Encapsulation::None), [0, 0]);
     }
 }

@@ -1,9 +1,11 @@
 //! What golden files don't show: facts of the machine that the plan answers with problems or other MTUs.
 
+mod bare;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{NodeFacts, UnderlayPath, plan};
+use super::{ANCHOR, NodeFacts, UnderlayPath, plan};
 use crate::model::{ANCHOR_METRIC, KernelState, RouteKind};
 use crate::net::{Family, LinkName, NetworkName, NodeName};
 use crate::resource::network::AllDown;
@@ -87,6 +89,7 @@ fn planned(resources: Resources, paths: &[(u8, u32)]) -> (KernelState, Vec<Probl
 fn facts(paths: &[(u8, u32)]) -> NodeFacts {
     let path = |mtu| UnderlayPath {
         link: LinkName::constant("eth0"),
+        gateway: None,
         mtu,
     };
     NodeFacts {

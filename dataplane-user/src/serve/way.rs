@@ -22,6 +22,7 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
         peer.way = entries.fold(None, |way: Option<WayStatus>, entry| {
             let way = way.unwrap_or_else(|| WayStatus {
                 device: device(entry, report),
+                gateway: entry.next_hop.gateway.map(|gateway| gateway.to_string()),
                 usable: false,
                 packets: 0,
                 bytes: 0,
@@ -76,6 +77,7 @@ mod tests {
             dscp: None,
             dont_fragment: true,
             zero_checksum: false,
+            underlay: None,
         };
         NextHopEntry {
             slot: 1,
@@ -84,6 +86,7 @@ mod tests {
                 remote: [192, 0, 2, 1].into(),
                 local: [192, 0, 2, 2].into(),
                 destination_mac: None,
+                gateway: None,
                 class,
             }),
             state,

@@ -12,12 +12,12 @@ use dataplane_user::kernel::bpf::{Bpf, BpfOptions, uninstall};
 use dataplane_user::model::{Change, KernelState, Target};
 use ipnet::{IpNet, Ipv6Net};
 
-use super::values::{difference, execute, links, observe, open, prefix, small_state};
+use super::values::{difference, execute, links, maps, observe, open, prefix, small_state};
 
 #[test]
 fn a_map_of_another_shape_is_not_adopted() {
     let bpffs = Bpffs::new();
-    let maps = bpffs.path().join("v1/maps");
+    let maps = maps(&bpffs.path());
     fs::create_dir_all(&maps).unwrap();
     let odd = Array::<MapData, [u8; 16]>::create(8, 0).unwrap();
     odd.pin(maps.join(names::CLASSES)).unwrap();
@@ -38,7 +38,7 @@ fn half_a_set_of_pins_is_completed() {
     let mut bpf = open(&bpffs.path());
     execute(&mut bpf, &difference(&KernelState::default(), &small_state()));
     drop(bpf);
-    fs::remove_file(bpffs.path().join("v1/maps").join(names::GROUPS)).unwrap();
+    fs::remove_file(maps(&bpffs.path()).join(names::GROUPS)).unwrap();
     let mut bpf = open(&bpffs.path());
     let found = observe(&mut bpf);
     assert_eq!(found.next_hops, small_state().next_hops);

@@ -1,12 +1,15 @@
 //! Values to put into maps, the way to get them there, and the way to write what nobody should.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aya::maps::{Array, MapData};
+use dataplane_ebpf::layout::ABI_VERSION;
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions};
-use dataplane_user::model::{Carrier, Change, Class, Group, KernelState, NextHop, NodeLabel, Target};
+use dataplane_user::model::{
+    Carrier, Change, Class, Group, KernelState, NextHop, NodeLabel, Target, UnderlayDevice,
+};
 use dataplane_user::net::{LinkName, MacAddr};
 use ipnet::IpNet;
 
@@ -17,6 +20,7 @@ pub(crate) fn links() -> BTreeMap<LinkName, u32> {
         ("adit-vxlan", 1001),
         ("adit-ipip", 1002),
         ("adit-ip6tnl", 1003),
+        ("eth0", 1004),
     ]
     .map(|(name, index)| (LinkName::constant(name), index))
     .into()
@@ -86,8 +90,12 @@ pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<Change> {
     changes
 }
 
-/// A class on a link of [`links`], by VNI.
+/// A class on a link of [`links`], by VNI; every fifth has no encapsulation, and a device instead.
 pub(crate) fn class(vni: u32) -> Class {
+    if vni % 5 == 4 {
+        let device = LinkName::new(&format!("eth{vni}")).unwrap();
+        return Class::bare(UnderlayDevice::of(&device));
+    }
     let carriers = [Carrier::Ipip, Carrier::Vxlan, Carrier::Geneve, Carrier::Ip6tnl];
     Class {
         carrier: carriers[vni as usize % carriers.len()],
@@ -98,16 +106,21 @@ pub(crate) fn class(vni: u32) -> Class {
         dscp: vni.is_multiple_of(3).then_some(46),
         dont_fragment: vni.is_multiple_of(5),
         zero_checksum: vni.is_multiple_of(7),
+        underlay: None,
     }
 }
 
 /// The link of [`class`].
 pub(crate) fn link_of(class: &Class) -> LinkName {
-    LinkName::new(&format!("adit-{}", class.carrier)).unwrap()
+    match class.carrier {
+        Carrier::None => LinkName::constant("eth0"),
+        carrier => LinkName::new(&format!("adit-{carrier}")).unwrap(),
+    }
 }
 
-/// The next hop with this number, IPv6 outside where it is odd.
+/// The next hop with this number, IPv6 outside where it is odd; without encapsulation by one of three gateways.
 pub(crate) fn next_hop(number: u8, class: Class) -> Arc<NextHop> {
+    let gateways = ["192.0.2.253", "2001:db8::fd", "fe80::fd"];
     let (remote, local) = if number.is_multiple_of(2) {
         (format!("192.0.2.{number}"), "192.0.2.254".to_owned())
     } else {
@@ -118,6 +131,7 @@ pub(crate) fn next_hop(number: u8, class: Class) -> Arc<NextHop> {
         remote: remote.parse().unwrap(),
         local: local.parse().unwrap(),
         destination_mac: Some(MacAddr([2, 0, 0, 0, 1, number])),
+        gateway: (class.carrier == Carrier::None).then(|| gateways[usize::from(number % 3)].parse().unwrap()),
         class,
     })
 }
@@ -145,9 +159,14 @@ pub(crate) fn prefix(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
+/// Where the maps are pinned.
+pub(crate) fn maps(bpffs: &Path) -> PathBuf {
+    bpffs.join(format!("v{ABI_VERSION}/maps"))
+}
+
 /// Writes bytes into a pinned array behind the adapter's back.
 pub(crate) fn scribble<const N: usize>(bpffs: &Path, map: &str, slot: u32, value: [u8; N]) {
-    let data = MapData::from_pin(bpffs.join("v1/maps").join(map)).unwrap();
+    let data = MapData::from_pin(maps(bpffs).join(map)).unwrap();
     let mut array = Array::<_, [u8; N]>::try_from(aya::maps::Map::Array(data)).unwrap();
     array.set(slot, value, 0).unwrap();
 }

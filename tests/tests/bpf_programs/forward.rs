@@ -76,7 +76,7 @@ fn devices_without_ethernet_get_the_packet_as_it_is() {
     if skipped() {
         return;
     }
-    for encapsulation in [Class::WIREGUARD, Class::IP6TNL, Class::NONE] {
+    for encapsulation in [Class::WIREGUARD, Class::IP6TNL] {
         let mut programs = with_next_hop(
             &outer_v6(),
             &Class {
@@ -91,6 +91,27 @@ fn devices_without_ethernet_get_the_packet_as_it_is() {
                 run(&mut programs, &frame, Context::default(), Verdict::Forwarded).packet,
                 frame
             );
+        }
+    }
+}
+
+/// Without encapsulation: to a neighbour of either family, which takes IPv6 only where it is IPv6 itself.
+#[test]
+fn neighbours_get_the_packet_as_it_is() {
+    if skipped() {
+        return;
+    }
+    for outer in [outer_v4(), outer_v6()] {
+        for (gateway, families) in [("192.0.2.254", 1), ("2001:db8::fe", 2), ("fe80::1", 2)] {
+            let mut programs = with_next_hop(&via(gateway, &outer), &bare(1));
+            for inner in &inners()[..families] {
+                let frame = inner.frame();
+                let outcome = run(&mut programs, &frame, Context::default(), Verdict::Forwarded);
+                assert_eq!(outcome.packet, frame);
+            }
+            for inner in &inners()[families..] {
+                assert_dropped(&mut programs, &inner.frame(), Verdict::InnerFamily);
+            }
         }
     }
 }

@@ -101,6 +101,32 @@ pub(crate) fn geneve() -> Class {
     }
 }
 
+/// Without encapsulation, out by this device.
+pub(crate) fn bare(ifindex: u32) -> Class {
+    Class {
+        ifindex,
+        encapsulation: Class::NONE,
+        flags: Class::TO_NEIGHBOUR,
+        ..Class::default()
+    }
+}
+
+/// The next hop by this neighbour.
+pub(crate) fn via(gateway: &str, next_hop: &NextHop) -> NextHop {
+    let mut next_hop = NextHop {
+        destination_mac: [0; 6],
+        ..*next_hop
+    };
+    match address(gateway) {
+        IpAddr::V4(address) => next_hop.gateway[..4].copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => {
+            next_hop.gateway = address.octets();
+            next_hop.flags |= NextHop::GATEWAY_IPV6;
+        }
+    }
+    next_hop
+}
+
 pub(crate) fn outer_v4() -> NextHop {
     next_hop("192.0.2.2", "192.0.2.1")
 }

@@ -221,6 +221,55 @@ fn the_tunnel_key_reaches_the_wire() {
     });
 }
 
+/// Without encapsulation the neighbour's Ethernet header is all that changes; no route is asked.
+#[test]
+fn the_neighbour_s_header_reaches_the_wire() {
+    const NEIGHBOURS: [(&str, u8); 4] = [
+        ("192.0.2.77", 0x77),
+        ("2001:db8::78", 0x78),
+        ("fe80::79", 0x79),
+        // The peer itself.
+        ("2001:db8::2", 2),
+    ];
+    in_new_namespaces(|underlay| {
+        underlay.enter_there();
+        let wire = Wire::open("u1").unwrap();
+        underlay.enter_here();
+        for (address, mac) in NEIGHBOURS {
+            ip(&format!(
+                "neighbour replace {address} lladdr 02:00:00:00:00:{mac:02x} nud permanent dev u0"
+            ));
+        }
+        let mut near = with_next_hop(&outer_v4(), &bare(ifindex("u0")));
+        near.attach(names::EGRESS_PROGRAM, "a0").unwrap();
+        for (gateway, mac) in NEIGHBOURS {
+            near.set_next_hop(SLOT, &via(gateway, &outer_v4())).unwrap();
+            for inner in inners() {
+                let inner = Udp {
+                    tos: 0xba,
+                    ttl: 33,
+                    ..inner
+                };
+                let sent = inner.frame();
+                if inner.source.is_ipv6() && gateway == "192.0.2.77" {
+                    assert!(Wire::send("a0", &sent).is_err(), "IPv6 to an IPv4 neighbour");
+                    continue;
+                }
+                Wire::send("a0", &sent).unwrap();
+                let expected = [&[2, 0, 0, 0, 0, mac, 2, 0, 0, 0, 0, 1][..], &sent[12..]].concat();
+                let frame = wire
+                    .receive(|frame| frame.get(12..) == Some(&sent[12..]))
+                    .unwrap();
+                assert_eq!(frame, expected, "{gateway}");
+            }
+        }
+        let refused = near
+            .counters(names::EGRESS_COUNTERS, Verdict::InnerFamily.index())
+            .unwrap();
+        assert_eq!(refused.packets, 1);
+    });
+}
+
 /// A test run takes no such packet, a packet socket does.
 #[test]
 fn packets_that_end_too_early() {

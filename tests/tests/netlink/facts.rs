@@ -16,6 +16,9 @@ fn facts_are_local_addresses_and_ways() {
     netns.ip("-6 addr add 2001:db8::1/64 dev under0 nodad");
     netns.ip("route add 198.51.100.0/24 via 192.0.2.254 mtu 1400");
     netns.ip("-6 route add 2001:db8:1::/64 via 2001:db8::fe mtu 1390");
+    netns.ip("route add 198.51.101.0/24 via inet6 fe80::fe dev under0");
+    netns.ip("route add 198.51.102.0/24 nexthop via 192.0.2.253 dev under0 nexthop via inet6 2001:db8::fd dev under0");
+    netns.ip("-6 route add 2001:db8:4::/64 via fe80::fc dev under0");
     netns.ip("route add unreachable 203.0.113.0/25");
     netns.ip("route add blackhole 203.0.113.128/25");
     netns.ip("-6 route add prohibit 2001:db8:2::/64");
@@ -23,11 +26,14 @@ fn facts_are_local_addresses_and_ways() {
     let ways = [
         ("192.0.2.7", Some(1480)),
         ("198.51.100.7", Some(1400)),
+        ("198.51.101.7", Some(1480)),
+        ("198.51.102.7", Some(1480)),
         ("203.0.113.7", None),
         ("203.0.113.207", None),
         ("100.64.0.1", None),
         ("2001:db8::7", Some(1480)),
         ("2001:db8:1::7", Some(1390)),
+        ("2001:db8:4::7", Some(1480)),
         ("2001:db8:2::7", None),
         ("2001:db8:3::7", None),
         ("2001:db9::7", None),
@@ -49,6 +55,23 @@ fn facts_are_local_addresses_and_ways() {
             "{peer}: {path:?}"
         );
     }
+    let gateways = |peer: &str| facts.paths[&peer.parse::<IpAddr>().unwrap()].gateway;
+    let is = |gateway: &str| Some(gateway.parse::<IpAddr>().unwrap());
+    for (peer, gateway) in [
+        ("192.0.2.7", None),
+        ("198.51.100.7", is("192.0.2.254")),
+        ("198.51.101.7", is("fe80::fe")),
+        ("2001:db8::7", None),
+        ("2001:db8:1::7", is("2001:db8::fe")),
+        ("2001:db8:4::7", is("fe80::fc")),
+    ] {
+        assert_eq!(gateways(peer), gateway, "{peer}");
+    }
+    // Of several next hops the kernel names the one that it takes.
+    assert!(
+        [is("192.0.2.253"), is("2001:db8::fd")].contains(&gateways("198.51.102.7")),
+        "{facts:?}"
+    );
     for local in ["127.0.0.1", "::1", "192.0.2.1", "2001:db8::1"] {
         assert!(
             facts.local_addresses.contains(&local.parse::<IpAddr>().unwrap()),

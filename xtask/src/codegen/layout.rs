@@ -67,12 +67,12 @@ pub(super) fn all() -> Vec<Layout> {
         record!("group.rs" Group { members, count, next, head, reserved }),
         record!("group.rs" GroupMember { next_hop, key, weight }),
         record!("next_hop.rs" NextHop {
-            remote, local, destination_mac, flags, class, flow_label, reserved,
+            remote, local, destination_mac, flags, class, flow_label, gateway,
         }),
         word!("next_hop.rs" NextHopState),
         word!("next_hop.rs" NodeLabel),
         record!("class.rs" Class {
-            ifindex, vni, source_mac, encapsulation, unit, ttl, tos, flags, reserved,
+            ifindex, vni, source_mac, encapsulation, unit, ttl, tos, flags, underlay, reserved,
         }),
         record!("counters.rs" Counters { packets, bytes }),
         record!("carry.rs" CarryKey { kind, reserved, device, peer }),

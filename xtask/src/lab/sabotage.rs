@@ -11,7 +11,7 @@ use super::site;
 use crate::{child, host};
 
 /// The pins' folder, below the agent's.
-const PINS: &str = "v1";
+const PINS: &str = "v2";
 /// What is pinned there for the program on `adit0`'s egress, where TCX holds it.
 const EGRESS_LINK: &str = "adit0-egress";
 /// Offsets in a class: VNI and encapsulation, and the VNI that no lab has.

@@ -14,6 +14,8 @@ pub(super) struct Wanted {
     pub(super) encapsulations: Option<BTreeSet<Encapsulation>>,
     /// Families that this node carries prefixes of.
     pub(super) carried: BTreeSet<Family>,
+    /// The underlay's devices that packets without encapsulation leave and come in by.
+    pub(super) bare: BTreeSet<LinkName>,
     /// UDP ports and what they are for.
     pub(super) ports: BTreeMap<u16, &'static str>,
     /// UDP ports of our WireGuard devices: a port tells nothing of a device, so each has its name.
@@ -44,6 +46,9 @@ impl Wanted {
                     .encapsulations
                     .get_or_insert_default()
                     .insert(peer.encapsulation);
+                wanted
+                    .bare
+                    .extend(peer.neighbour.as_ref().map(|neighbour| neighbour.link.clone()));
                 let ports = link.network.ports;
                 match peer.encapsulation {
                     Encapsulation::Geneve => wanted.ports.insert(ports.geneve, "geneve"),

@@ -1,5 +1,6 @@
 //! Settings of the host that are not ours to write, and its clock.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use super::finding::Finding;
 use super::name;
 use super::overlay::Wanted;
-use crate::net::Family;
+use crate::net::{Family, LinkName};
 
 /// What was read.
 #[derive(Clone, Debug, Default)]
@@ -16,20 +17,29 @@ pub(super) struct Facts {
     pub(super) forwarding: (Option<bool>, Option<bool>),
     /// `net.ipv4.conf.all.rp_filter`.
     pub(super) rp_filter: Option<u8>,
+    /// The same of devices that packets without encapsulation come in by: what counts there, with `all`'s.
+    pub(super) bare_rp_filter: BTreeMap<LinkName, u8>,
     /// Whether something keeps the clock right; `None`: the kernel does not say.
     pub(super) synchronised: Option<bool>,
 }
 
 impl Facts {
-    pub(super) fn gather(root: &Path) -> Facts {
+    /// `bare` are the devices that packets without encapsulation come in by.
+    pub(super) fn gather(root: &Path, bare: &BTreeSet<LinkName>) -> Facts {
         let read = |path: &str| {
             let text = fs::read_to_string(root.join("proc/sys/net").join(path)).ok()?;
             text.trim().parse::<u8>().ok()
         };
         let is_on = |path| read(path).map(|value| value != 0);
+        let rp_filter = read("ipv4/conf/all/rp_filter");
+        let of_device = |link: &LinkName| {
+            let own = read(&format!("ipv4/conf/{link}/rp_filter"))?;
+            Some((link.clone(), own.max(rp_filter.unwrap_or(0))))
+        };
         Facts {
             forwarding: (is_on("ipv4/ip_forward"), is_on("ipv6/conf/all/forwarding")),
-            rp_filter: read("ipv4/conf/all/rp_filter"),
+            rp_filter,
+            bare_rp_filter: bare.iter().filter_map(of_device).collect(),
             synchronised: synchronised(),
         }
     }
@@ -45,6 +55,12 @@ pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
         findings.extend(forwarding(family, on, setting, wanted.carried.contains(&family)));
     }
     findings.extend(facts.rp_filter.map(rp_filter));
+    findings.extend(
+        facts
+            .bare_rp_filter
+            .iter()
+            .map(|(link, value)| bare_rp_filter(link, *value)),
+    );
     findings.extend(facts.synchronised.map(clock));
     findings
 }
@@ -73,6 +89,20 @@ fn rp_filter(value: u8) -> Finding {
             "{evidence}: strict on all devices but our tunnels; what comes in by another one than it would go out is dropped"
         ),
         "sysctl -w net.ipv4.conf.all.rp_filter=2 where the underlay is asymmetric",
+    )
+}
+
+/// Strict: a packet must come in by the device that its source is routed to, which is `adit0` for the overlay's. The
+/// device is not ours, so it is not for us to set.
+fn bare_rp_filter(link: &LinkName, value: u8) -> Finding {
+    let evidence = format!("{link}, by which packets without encapsulation come in, has rp_filter {value}");
+    if value != 1 {
+        return Finding::ok("rp_filter", evidence);
+    }
+    Finding::error(
+        "rp_filter",
+        format!("{evidence}: strict, so all IPv4 from the overlay is dropped there"),
+        format!("sysctl -w net.ipv4.conf.{link}.rp_filter=2, and keep it in /etc/sysctl.d"),
     )
 }
 
@@ -131,6 +161,29 @@ mod tests {
             level(&judge(&on, &carrying(&[Family::Ipv4])), "forwarding"),
             Level::Ok
         );
+    }
+
+    #[test]
+    fn strict_filtering_of_packets_without_encapsulation_is_an_error() {
+        let facts = |value| Facts {
+            bare_rp_filter: BTreeMap::from([(LinkName::constant("eth0"), value)]),
+            ..Facts::default()
+        };
+        let bad = judge(&facts(1), &Wanted::default());
+        assert_eq!(level(&bad, "rp_filter"), Level::Error);
+        assert!(
+            bad[0]
+                .remedy
+                .as_deref()
+                .is_some_and(|remedy| remedy.contains("conf.eth0.rp_filter=2")),
+            "{bad:?}"
+        );
+        for value in [0, 2] {
+            assert_eq!(
+                level(&judge(&facts(value), &Wanted::default()), "rp_filter"),
+                Level::Ok
+            );
+        }
     }
 
     #[test]

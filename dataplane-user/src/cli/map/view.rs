@@ -55,6 +55,7 @@ struct NextHopView {
     vni: u32,
     remote: String,
     local: String,
+    gateway: Option<String>,
     destination_mac: Option<String>,
     state: &'static str,
     weight: Option<u8>,
@@ -236,6 +237,7 @@ impl NextHopView {
             vni: next_hop.class.vni,
             remote: next_hop.remote.to_string(),
             local: next_hop.local.to_string(),
+            gateway: next_hop.gateway.map(|gateway| gateway.to_string()),
             destination_mac: next_hop.destination_mac.map(|mac| mac.to_string()),
             state: if entry.state == NextHopState::USABLE {
                 "usable"
@@ -256,7 +258,10 @@ fn print_next_hops(next_hops: &[NextHopView]) {
             n.node.clone(),
             n.encapsulation.clone(),
             n.vni.to_string(),
-            n.remote.clone(),
+            match &n.gateway {
+                Some(gateway) => format!("{} via {gateway}", n.remote),
+                None => n.remote.clone(),
+            },
             n.state.to_owned(),
             n.weight
                 .map_or_else(|| "-".to_owned(), |weight| weight.to_string()),

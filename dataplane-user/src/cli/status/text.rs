@@ -112,7 +112,10 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
         peer.network.clone(),
         way.and_then(|way| way.device.clone()).unwrap_or_else(unknown),
         peer.encapsulation.clone(),
-        peer.remote.clone(),
+        match way.and_then(|way| way.gateway.as_ref()) {
+            Some(gateway) if wide => format!("{} via {gateway}", peer.remote),
+            _ => peer.remote.clone(),
+        },
         peer.mtu.to_string(),
         state,
         way.map_or_else(unknown, |way| way.packets.to_string()),
@@ -209,6 +212,7 @@ mod tests {
     fn status() -> Status {
         let way = WayStatus {
             device: Some("adit-geneve".to_owned()),
+            gateway: None,
             usable: true,
             packets: 12,
             bytes: 1_500_000,

@@ -9,7 +9,7 @@ use dataplane_ebpf::select;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::kernel::KernelError;
-use crate::model::{Carrier, Class, NextHop, NodeLabel};
+use crate::model::{Carrier, Class, NextHop, NodeLabel, UnderlayDevice};
 use crate::net::MacAddr;
 
 /// A class as it lies in its slot.
@@ -20,8 +20,14 @@ pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class,
         Carrier::Ipip => layout::Class::IPIP,
         Carrier::Ip6tnl => layout::Class::IP6TNL,
         Carrier::WireGuard => layout::Class::WIREGUARD,
-        Carrier::None => return Err(invalid(class, "no device carries it")),
+        Carrier::None => return encode_bare_class(class, ifindex),
     };
+    if class.underlay.is_some() {
+        return Err(invalid(
+            class,
+            "only what has no encapsulation leaves by the underlay's device",
+        ));
+    }
     if class.ttl == 0 {
         return Err(invalid(class, "a TTL of 0 loses every packet"));
     }
@@ -56,6 +62,7 @@ pub(super) fn decode_class(raw: &layout::Class) -> Option<Class> {
             layout::Class::IPIP => Carrier::Ipip,
             layout::Class::IP6TNL => Carrier::Ip6tnl,
             layout::Class::WIREGUARD => Carrier::WireGuard,
+            layout::Class::NONE => return decode_bare_class(raw),
             _ => return None,
         },
         unit: raw.unit,
@@ -65,8 +72,29 @@ pub(super) fn decode_class(raw: &layout::Class) -> Option<Class> {
         dscp: (!on(layout::Class::INHERIT_DSCP)).then_some(raw.tos >> 2),
         dont_fragment: on(layout::Class::DONT_FRAGMENT),
         zero_checksum: on(layout::Class::ZERO_CHECKSUM),
+        underlay: None,
     };
     (encode_class(&class, raw.ifindex).ok()? == *raw).then_some(class)
+}
+
+/// A class without encapsulation has a device, and nothing else.
+fn encode_bare_class(class: &Class, ifindex: u32) -> Result<layout::Class, KernelError> {
+    let underlay = class
+        .underlay
+        .filter(|underlay| *class == Class::bare(*underlay))
+        .ok_or_else(|| invalid(class, "without encapsulation it has a device and nothing else"))?;
+    Ok(layout::Class {
+        ifindex,
+        encapsulation: layout::Class::NONE,
+        flags: layout::Class::TO_NEIGHBOUR,
+        underlay: underlay.to_bytes(),
+        ..layout::Class::default()
+    })
+}
+
+fn decode_bare_class(raw: &layout::Class) -> Option<Class> {
+    let class = Class::bare(UnderlayDevice::from_bytes(raw.underlay)?);
+    (encode_bare_class(&class, raw.ifindex).ok()? == *raw).then_some(class)
 }
 
 /// A next hop as it lies in its slot; its class's slot is given.
@@ -77,16 +105,27 @@ pub(super) fn encode_next_hop(next_hop: &NextHop, class: u32) -> Result<layout::
     if next_hop.destination_mac == Some(MacAddr::default()) {
         return Err(invalid(next_hop, "an all-zero MAC means none"));
     }
+    if next_hop.gateway.is_some() != (next_hop.class.carrier == Carrier::None) {
+        return Err(invalid(
+            next_hop,
+            "it has a neighbour if and only if nothing encapsulates",
+        ));
+    }
+    if next_hop.gateway.is_some_and(|gateway| gateway.is_unspecified()) {
+        return Err(invalid(next_hop, "an all-zero address is no neighbour"));
+    }
+    let flag = |on: bool, flag: u16| if on { flag } else { 0 };
     Ok(layout::NextHop {
         remote: address_bytes(next_hop.remote),
         local: address_bytes(next_hop.local),
         destination_mac: next_hop.destination_mac.unwrap_or_default().0,
-        flags: if next_hop.remote.is_ipv6() {
-            layout::NextHop::OUTER_IPV6
-        } else {
-            0
-        },
+        flags: flag(next_hop.remote.is_ipv6(), layout::NextHop::OUTER_IPV6)
+            | flag(
+                next_hop.gateway.is_some_and(|gateway| gateway.is_ipv6()),
+                layout::NextHop::GATEWAY_IPV6,
+            ),
         class,
+        gateway: next_hop.gateway.map(address_bytes).unwrap_or_default(),
         ..layout::NextHop::default()
     })
 }
@@ -98,12 +137,14 @@ pub(super) fn decode_next_hop(
     class: Class,
 ) -> Option<NextHop> {
     let ipv6 = raw.flags & layout::NextHop::OUTER_IPV6 != 0;
+    let gateway_ipv6 = raw.flags & layout::NextHop::GATEWAY_IPV6 != 0;
     let mac = MacAddr(raw.destination_mac);
     let next_hop = NextHop {
         node: decode_label(label)?,
         remote: address_from(&raw.remote, ipv6),
         local: address_from(&raw.local, ipv6),
         destination_mac: (mac != MacAddr::default()).then_some(mac),
+        gateway: (class.carrier == Carrier::None).then(|| address_from(&raw.gateway, gateway_ipv6)),
         class,
     };
     (encode_next_hop(&next_hop, raw.class).ok()? == *raw).then_some(next_hop)
@@ -212,6 +253,8 @@ fn invalid(what: &impl std::fmt::Display, why: &str) -> KernelError {
 
 #[cfg(test)]
 mod tests {
+    mod bare;
+
     use super::*;
 
     fn class() -> Class {
@@ -224,6 +267,7 @@ mod tests {
             dscp: Some(46),
             dont_fragment: true,
             zero_checksum: false,
+            underlay: None,
         }
     }
 
@@ -266,6 +310,7 @@ mod tests {
                 remote,
                 local: remote,
                 destination_mac: None,
+                gateway: None,
                 class: class(),
             };
             let raw = encode_next_hop(&next_hop, 3).unwrap();

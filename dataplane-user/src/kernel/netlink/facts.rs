@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::message::Failure;
+use super::route::Way;
 use super::{Netlink, address, route};
 use crate::kernel::KernelError;
 use crate::plan::NodeFacts;
 use crate::plan::facts::UnderlayPath;
 
 impl Netlink {
-    /// Gathers the addresses of all devices, and the device and MTU by which each of these addresses is reached.
+    /// Gathers the addresses of all devices, and the device, gateway and MTU by which each of these addresses is reached.
     ///
     /// # Errors
     /// When something can't be read; an address that the kernel has no way to is no error.
@@ -41,19 +42,20 @@ impl Netlink {
             };
             let path =
                 route::read_path(body).map_err(|error| Failure::malformed(&error).into_error(context()))?;
-            if let Some(path) = path.and_then(|(index, mtu)| self.path(index, mtu)) {
+            if let Some(path) = path.and_then(|way| self.path(&way)) {
                 facts.paths.insert(*peer, path);
             }
         }
         Ok(facts)
     }
 
-    fn path(&self, index: u32, mtu: Option<u32>) -> Option<UnderlayPath> {
-        let link = self.links.name(index)?;
+    fn path(&self, way: &Way) -> Option<UnderlayPath> {
+        let link = self.links.name(way.index)?;
         let device = self.links.get(link)?;
         Some(UnderlayPath {
             link: link.clone(),
-            mtu: mtu.unwrap_or(device.mtu),
+            gateway: way.gateway,
+            mtu: way.mtu.unwrap_or(device.mtu),
         })
     }
 }

@@ -20,6 +20,8 @@ use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Owner, PROTOCOL, Route, Route
 use crate::net::LinkName;
 
 const HEADER: usize = 12;
+/// `RTA_VIA` (linux/rtnetlink.h).
+const RTA_VIA: u16 = 18;
 /// `RTAX_MTU` (linux/rtnetlink.h).
 const RTAX_MTU: u16 = 2;
 /// `RT_SCOPE_UNIVERSE`, that of every route with a gateway.
@@ -119,23 +121,45 @@ pub(super) fn read(
     Ok(Some((key, route)))
 }
 
-/// What an answer to [`get`] says: the device's index and the route's MTU; nothing where packets are refused.
-pub(super) fn read_path(body: &[u8]) -> Result<Option<(u32, Option<u32>)>, DecodeError> {
+/// How the kernel would send to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// The device's index.
+    pub(super) index: u32,
+    /// The gateway, of either family; `None`: on-link.
+    pub(super) gateway: Option<IpAddr>,
+    /// The route's MTU in bytes.
+    pub(super) mtu: Option<u32>,
+}
+
+/// What an answer to [`get`] says; nothing where packets are refused.
+pub(super) fn read_path(body: &[u8]) -> Result<Option<Way>, DecodeError> {
     let header = RouteHeader::parse(body)?;
     if !matches!(header.kind, RouteType::Unicast | RouteType::Local) {
         return Ok(None);
     }
     let mut index = None;
+    let mut gateway = None;
     let mut mtu = None;
     for attribute in NlasIterator::new(&body[HEADER..]) {
         let attribute = attribute?;
         match attribute.kind() {
             libc::RTA_OIF => index = Some(parse_u32(attribute.value())?),
+            libc::RTA_GATEWAY => gateway = Some(parse_ip(attribute.value())?),
+            RTA_VIA => gateway = Some(via(attribute.value())?),
             libc::RTA_METRICS => mtu = metrics(attribute.value())?.0,
             _ => {}
         }
     }
-    Ok(index.map(|index| (index, mtu)))
+    Ok(index.map(|index| Way { index, gateway, mtu }))
+}
+
+/// A gateway of the other family (`struct rtvia`): the family in two bytes, then the address.
+fn via(value: &[u8]) -> Result<IpAddr, DecodeError> {
+    let address = value
+        .get(2..)
+        .ok_or_else(|| DecodeError::from("RTA_VIA without an address"))?;
+    parse_ip(address)
 }
 
 /// The family of an address, as netlink says it.

@@ -67,7 +67,9 @@ impl Reference {
             return Verdict::NoClass;
         };
         let outer_v4 = hop.next_hop.flags & NextHop::OUTER_IPV6 == 0;
-        if class.encapsulation == Class::IPIP && v6 {
+        let bare = class.encapsulation == Class::NONE;
+        let gateway_v4 = hop.next_hop.flags & NextHop::GATEWAY_IPV6 == 0;
+        if v6 && (class.encapsulation == Class::IPIP || bare && gateway_v4) {
             Verdict::InnerFamily
         } else if class.flags & Class::TUNNEL_KEY != 0 && outer_v4 && hop.next_hop.flow_label != 0 {
             Verdict::TunnelKeyRejected

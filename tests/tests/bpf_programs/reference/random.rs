@@ -37,10 +37,12 @@ pub(crate) fn random_class(random: &mut Random) -> Class {
         Class::IPIP,
         Class::IP6TNL,
         Class::WIREGUARD,
+        Class::NONE,
     ]);
     let shape = match encapsulation {
         Class::GENEVE | Class::VXLAN => Class::INNER_ETHERNET | Class::TUNNEL_KEY,
         Class::WIREGUARD => 0,
+        Class::NONE => Class::TO_NEIGHBOUR,
         _ => Class::TUNNEL_KEY,
     };
     let options = [
@@ -78,6 +80,14 @@ pub(crate) fn random_next_hop(random: &mut Random, class: u32) -> NextHop {
     }
     if length == 16 {
         next_hop.flags |= NextHop::OUTER_IPV6;
+    }
+    // The neighbour's family is not the peer's.
+    let length = if random.one_in(2) { 16 } else { 4 };
+    for byte in &mut next_hop.gateway[..length] {
+        *byte = random.next().to_ne_bytes()[3];
+    }
+    if length == 16 {
+        next_hop.flags |= NextHop::GATEWAY_IPV6;
     }
     // In an IPv4 key the kernel refuses it.
     next_hop.flow_label = if random.one_in(6) { 0x54321 } else { 0 };

@@ -1,0 +1,93 @@
+//! Random resources with random ways to their nodes, and the devices of the underlay that lead there.
+
+use std::net::IpAddr;
+
+use dataplane_user::model::KernelState;
+use dataplane_user::net::{Family, LinkName, NodeName};
+use dataplane_user::plan::{ANCHOR, NodeFacts, UnderlayPath};
+use dataplane_user::resource::Resources;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::random::{GATEWAYS, facts, foreign_link, resources};
+
+/// Resources, and how the underlay leads to the nodes.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    /// The resources.
+    pub resources: Resources,
+    /// By the last byte of an address.
+    ways: Vec<Way>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    OnLink(&'static str),
+    /// By a gateway of the address's family, or of IPv6.
+    Gateway(&'static str, Family),
+    /// Into the overlay again.
+    Anchor,
+    Nowhere,
+}
+
+/// Random resources, and a random way to each node.
+pub fn situations() -> impl Strategy<Value = Situation> {
+    let device = || prop_oneof![2 => Just("eth0"), 1 => Just("eth1")];
+    let way = prop_oneof![
+        3 => device().prop_map(Way::OnLink),
+        2 => device().prop_map(|device| Way::Gateway(device, Family::Ipv4)),
+        2 => device().prop_map(|device| Way::Gateway(device, Family::Ipv6)),
+        1 => Just(Way::Anchor),
+        1 => Just(Way::Nowhere),
+    ];
+    (resources(), vec(way, 8)).prop_map(|(resources, ways)| Situation { resources, ways })
+}
+
+impl Situation {
+    /// A node's facts.
+    #[must_use]
+    pub fn facts(&self, node: &NodeName, mtu: u32) -> NodeFacts {
+        let mut facts = facts(&self.resources, node, mtu);
+        facts.paths = std::mem::take(&mut facts.paths)
+            .into_iter()
+            .filter_map(|(address, path)| Some((address, self.path(address, &path)?)))
+            .collect();
+        facts
+    }
+
+    fn path(&self, address: IpAddr, path: &UnderlayPath) -> Option<UnderlayPath> {
+        let (last, family) = match address {
+            IpAddr::V4(address) => (address.octets()[3], Family::Ipv4),
+            IpAddr::V6(address) => (address.octets()[15], Family::Ipv6),
+        };
+        let (device, gateway) = match self.ways[usize::from(last) % self.ways.len()] {
+            Way::OnLink(device) => (device, None),
+            Way::Gateway(device, Family::Ipv4) if family == Family::Ipv4 => (device, Some(GATEWAYS[0])),
+            Way::Gateway(device, _) => (device, Some(GATEWAYS[1])),
+            Way::Anchor => (ANCHOR, Some(GATEWAYS[0])),
+            Way::Nowhere => return None,
+        };
+        Some(UnderlayPath {
+            link: LinkName::constant(device),
+            gateway,
+            mtu: path.mtu,
+        })
+    }
+}
+
+/// The underlay's devices as the kernel has them, which are not ours.
+#[must_use]
+pub fn underlay() -> KernelState {
+    let devices = ["eth0", "eth1"].map(|name| (LinkName::constant(name), foreign_link()));
+    KernelState {
+        links: devices.into(),
+        ..KernelState::default()
+    }
+}
+
+/// A state with the underlay's devices beside it.
+#[must_use]
+pub fn with_underlay(mut state: KernelState) -> KernelState {
+    state.links.extend(underlay().links);
+    state
+}

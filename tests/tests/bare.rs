@@ -1,0 +1,274 @@
+//! Without encapsulation the underlay's own device carries the overlay: its routes are followed, and nothing is done to it.
+
+use std::fs;
+use std::net::IpAddr;
+
+use adit_tests::agent::{PATIENCE, start_all};
+use adit_tests::traffic::{Probes, bound};
+use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, snapshot, traffic};
+use dataplane_user::net::Family;
+use dataplane_user::status::Status;
+use serde_json::Value;
+
+/// Beside the router's own on the first host's subnets.
+const OTHER_GATEWAYS: [&str; 2] = ["192.0.2.30", "2001:db8:0:1::30"];
+
+#[test]
+fn the_next_hop_follows_the_underlay_s_route() {
+    if !require_module("dummy") {
+        return;
+    }
+    let topology = Topology::new(2);
+    topology.route_overlay();
+    let overlay = Overlay {
+        underlay: Family::Ipv6,
+        ..Overlay::new(&topology, "none")
+    };
+    let agents = start_all(&topology, &overlay.manifests(&topology));
+    let agent = &agents[0];
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let remote = b.underlay(Family::Ipv6);
+    assert_eq!(gateway(agent, remote), "2001:db8:0:1::1");
+    let way = agent.status().unwrap().peers[0].way.clone().unwrap();
+    assert_eq!(way.device.as_deref(), Some("u0"));
+    assert_eq!(way.gateway.as_deref(), Some("2001:db8:0:1::1"));
+    let wide = agent.run(&["status", "-o", "wide"]).stdout;
+    assert!(wide.contains(&format!("{remote} via 2001:db8:0:1::1")), "{wide}");
+
+    // Another address of the router's becomes the gateway, and no packet is lost.
+    topology
+        .router
+        .ip(&format!("address add {}/64 dev r1 nodad", OTHER_GATEWAYS[1]));
+    let probes = Probes::start(a.end(), b.end(), Family::Ipv4).unwrap();
+    let before = class_slots(agent);
+    a.netns
+        .ip(&format!("-6 route add {remote} via {} dev u0", OTHER_GATEWAYS[1]));
+    agent.wait("sending to the other gateway", |_| {
+        gateway(agent, remote) == OTHER_GATEWAYS[1]
+    });
+    traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv6, 100).unwrap();
+    let lost = probes.finish().unwrap();
+    assert_eq!(lost.lost, 0, "{lost:?}");
+    assert_eq!(class_slots(agent), before, "the same device");
+    let neighbours = a.netns.ip("-6 neighbour show dev u0");
+    assert!(neighbours.contains(OTHER_GATEWAYS[1]), "{neighbours}");
+
+    // No way there: the prefixes go, with a problem, and come back with the route.
+    a.netns
+        .ip(&format!("-6 route replace unreachable {remote} metric 1"));
+    let status = agent.wait("told of the missing route", |status| {
+        has(status, "NoUnderlayRoute")
+    });
+    assert!(status.ready, "{status:#?}");
+    let to_b = b.end().address(Family::Ipv4).to_string();
+    assert!(leads_nowhere(agent, &to_b));
+    // And one that leads into the overlay is none either.
+    a.netns
+        .ip(&format!("-6 route delete unreachable {remote} metric 1"));
+    a.netns.ip(&format!(
+        "-6 route replace {remote} via fe80::1 dev adit0 metric 1"
+    ));
+    let into = |status: &Status| {
+        status
+            .problems
+            .iter()
+            .any(|p| p.message.contains("leads through adit0"))
+    };
+    agent.wait("told of the loop", into);
+    assert!(leads_nowhere(agent, &to_b));
+    a.netns.ip(&format!(
+        "-6 route delete {remote} via fe80::1 dev adit0 metric 1"
+    ));
+    agent.wait("without a problem", |status| status.problems.is_empty());
+    traffic::ping(a.end(), b.end(), Family::Ipv4).unwrap();
+}
+
+/// The kernel keeps packets while it asks for a neighbour's address; then they go where they were to go.
+#[test]
+fn packets_that_wait_for_the_neighbour_arrive() {
+    if !require_module("dummy") {
+        return;
+    }
+    let topology = Topology::new(2);
+    topology.route_overlay();
+    let overlay = Overlay {
+        underlay: Family::Ipv6,
+        ..Overlay::new(&topology, "none")
+    };
+    let _agents = start_all(&topology, &overlay.manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    for family in Family::BOTH {
+        for (from, to) in [(a.end(), b.end()), (a.pod_end(), b.pod_end())] {
+            traffic::udp(from, to, family, 1).unwrap();
+            let server = bound(to.netns, to.address(family)).unwrap();
+            let client = bound(from.netns, from.address(family)).unwrap();
+            client.connect(server.local_addr().unwrap()).unwrap();
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            a.netns.ip("neighbour flush dev u0");
+            client.send(b"adit").unwrap();
+            let received = server.recv(&mut [0; 16]);
+            assert_eq!(received.ok(), Some(4), "{family} to {}", to.address(family));
+        }
+    }
+}
+
+/// An IPv4 underlay whose gateway is IPv6 (RFC 5549) carries both families.
+#[test]
+fn an_ipv6_gateway_of_an_ipv4_route_takes_both_families() {
+    if !require_module("dummy") {
+        return;
+    }
+    let topology = Topology::new(2);
+    topology.route_overlay();
+    let agents = start_all(&topology, &Overlay::new(&topology, "none").manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    for (agent, other) in agents.iter().zip([b, a]) {
+        assert_eq!(agent.status().unwrap().refused.len(), 1);
+        let gateway = previous(agent.host().underlay(Family::Ipv6));
+        let remote = other.underlay(Family::Ipv4);
+        let netns = &agent.host().netns;
+        netns.ip(&format!("route add {remote} via inet6 {gateway} dev u0"));
+        let both = |status: &Status| status.refused.is_empty() && status.problems.is_empty();
+        agent.wait("carrying both families", both);
+    }
+    for family in Family::BOTH {
+        traffic::all(a.end(), b.end(), family).unwrap();
+        traffic::all(b.pod_end(), a.pod_end(), family).unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_done_to_the_underlay_s_device() {
+    if !require_module("dummy") {
+        return;
+    }
+    let topology = Topology::new(2);
+    topology.route_overlay();
+    let overlay = Overlay::new(&topology, "none");
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let netns = &a.netns;
+    let device = || underlay_device(netns);
+    let mut agent = Agent::new(a, &overlay.manifests(&topology));
+    let all = || snapshot::everything(netns, &[agent.pins().parent().unwrap()]);
+    let (empty, untouched) = (all(), device());
+    agent.start();
+    agent.ready();
+    let mut peer = Agent::started(b, &overlay.manifests(&topology));
+    traffic::all(a.end(), b.end(), Family::Ipv4).unwrap();
+    assert_eq!(device(), untouched);
+    assert_eq!(agent.plan(&[]).code, 0);
+    let links = netns.ip("-br link show");
+    assert!(!links.contains("adit-"), "no tunnel device is needed: {links}");
+    agent.stop();
+    peer.stop();
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    assert_eq!(device(), untouched);
+    let all = snapshot::everything(netns, &[agent.pins().parent().unwrap()]);
+    assert_eq!(all, empty);
+}
+
+/// The underlay's rp_filter is not ours to set: doctor says what stands in the way.
+#[test]
+fn a_strict_underlay_device_is_found() {
+    if !require_module("dummy") {
+        return;
+    }
+    let topology = Topology::new(2);
+    topology.route_overlay();
+    let agents = start_all(&topology, &Overlay::new(&topology, "none").manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let levels = || {
+        let manifests = agents[0].manifests();
+        let printed = agents[0].run(&[
+            "doctor",
+            "--json",
+            "--node",
+            "a",
+            "-f",
+            manifests.to_str().unwrap(),
+        ]);
+        let findings: Vec<Value> = serde_json::from_str(&printed.stdout).unwrap();
+        let of_device = findings
+            .iter()
+            .filter(|finding| finding["evidence"].to_string().contains("u0, by which"));
+        of_device
+            .map(|finding| finding["level"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (value, level) in [("0", "ok"), ("2", "ok"), ("1", "error")] {
+        a.netns.sysctl("net/ipv4/conf/u0/rp_filter", value);
+        assert_eq!(levels(), [level], "rp_filter {value}");
+        if level == "ok" {
+            traffic::ping(b.end(), a.end(), Family::Ipv4).unwrap();
+        }
+    }
+}
+
+/// The gateway of the next hop to an underlay address, as `adit map dump` has it.
+fn gateway(agent: &Agent<'_>, remote: IpAddr) -> String {
+    let dump = agent.json(&["map", "dump"]);
+    let hops = dump["next_hops"].as_array().unwrap();
+    // While it moves there are two.
+    let last = hops.iter().rfind(|hop| hop["remote"] == remote.to_string());
+    last.map_or_else(String::new, |hop| {
+        hop["gateway"].as_str().unwrap_or_default().to_owned()
+    })
+}
+
+fn leads_nowhere(agent: &Agent<'_>, address: &str) -> bool {
+    let printed = agent.run(&["map", "lookup", address]).stdout;
+    printed.contains("no prefix covers it")
+}
+
+fn class_slots(agent: &Agent<'_>) -> Value {
+    agent.json(&["map", "dump"])["classes"].clone()
+}
+
+fn has(status: &Status, reason: &str) -> bool {
+    status.problems.iter().any(|problem| problem.reason == reason)
+}
+
+/// All that an agent could do to it: its settings, addresses and programs.
+fn underlay_device(netns: &NetNs) -> String {
+    let settings = ["ipv4", "ipv6"].map(|family| {
+        let folder = format!("/proc/sys/net/{family}/conf/u0");
+        netns.enter(|| {
+            let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+            // The stable secret can't be read before it is set.
+            let read = |path: std::path::PathBuf| {
+                format!("{}={:?}\n", path.display(), fs::read_to_string(&path).ok())
+            };
+            let mut lines = files.map(read).collect::<Vec<_>>();
+            lines.sort();
+            lines.concat()
+        })
+    });
+    let printed = ["-d -j link show u0", "-j address show u0"].map(|words| netns.ip(words));
+    let qdisc = snapshot::run(netns, "tc", "qdisc show dev u0");
+    let bpf = snapshot::run(netns, "bpftool", "net show dev u0");
+    [
+        &settings[..],
+        &printed,
+        &[qdisc, snapshot::filters(netns, "u0"), bpf],
+    ]
+    .concat()
+    .concat()
+}
+
+fn previous(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => std::net::Ipv4Addr::from_bits(address.to_bits() - 1).into(),
+        IpAddr::V6(address) => std::net::Ipv6Addr::from_bits(address.to_bits() - 1).into(),
+    }
+}
