@@ -25,7 +25,7 @@ pub enum Underlay {
 }
 
 impl Underlay {
-    fn has(self, family: Family) -> bool {
+    pub(super) fn has(self, family: Family) -> bool {
         match self {
             Self::Ipv4 => family == Family::Ipv4,
             Self::Ipv6 => family == Family::Ipv6,
@@ -128,6 +128,40 @@ impl Topology {
             nodes: (0..count).map(node).collect(),
             underlay,
         }
+    }
+
+    /// The family by which two nodes, by their places, reach each other.
+    pub(super) fn common_family(&self, from: usize, to: usize) -> Option<Family> {
+        let preferred = self.underlay.preferred();
+        let [from, to] = [from, to].map(|end| &self.nodes[end].underlay);
+        let common: Vec<Family> = from
+            .iter()
+            .copied()
+            .filter(|family| to.contains(family))
+            .collect();
+        common
+            .contains(&preferred)
+            .then_some(preferred)
+            .or(common.first().copied())
+    }
+
+    /// The place of the node that has or carries an overlay address alone.
+    pub(super) fn owner(&self, address: IpAddr) -> Option<usize> {
+        let number = match address {
+            IpAddr::V4(address) => match address.octets() {
+                [10, 88, 0, host] => host.into(),
+                [10, 88, pods, _] => pods.into(),
+                _ => return None,
+            },
+            IpAddr::V6(address) => match address.segments() {
+                [0xfd88, 0, 0, 0, 0, 0, 0, host] => host,
+                [0xfd88, 0, 0, pods, ..] => pods,
+                _ => return None,
+            },
+        };
+        self.nodes
+            .iter()
+            .position(|node| u16::from(node.number) == number)
     }
 
     /// All of its namespaces.
@@ -246,6 +280,12 @@ mod tests {
             for family in Family::BOTH {
                 let (inner, outer) = ([node.overlay(family), node.pod(family)], node.underlay(family));
                 assert!(inner.iter().all(|address| is_overlay(*address)) && !is_overlay(outer));
+                assert!(
+                    inner
+                        .iter()
+                        .all(|address| topology.owner(*address) == Some(usize::from(node.number) - 1))
+                );
+                assert_eq!(topology.owner(outer), None);
                 all.extend(inner);
                 all.insert(outer);
             }
