@@ -52,6 +52,7 @@ pub(super) struct Peer {
     /// The underlay addresses of both ends.
     pub(super) local: IpAddr,
     pub(super) remote: IpAddr,
+    pub(super) mtu: u32,
 }
 
 /// A pair that can't talk in one family.

@@ -47,6 +47,22 @@ impl Encapsulation {
         }
     }
 
+    /// Bytes that a packet grows by. GENEVE without options and VXLAN bear an Ethernet header inside; WireGuard's data
+    /// message has a header of 16 bytes and a tag of 16.
+    pub(super) fn overhead(self, underlay: Family) -> u32 {
+        let own = match self {
+            Self::Geneve | Self::Vxlan => 8 + 8 + 14,
+            Self::Wireguard => 8 + 16 + 16,
+            Self::Ipip => 0,
+            Self::Plain => return 0,
+        };
+        let ip = match underlay {
+            Family::Ipv4 => 20,
+            Family::Ipv6 => 40,
+        };
+        ip + own
+    }
+
     /// The UDP port where packets bear a VNI.
     pub(super) fn port(self) -> Option<u16> {
         match self {
@@ -91,6 +107,12 @@ mod tests {
                 .iter()
                 .all(|underlay| one.carries(Family::Ipv4, *underlay))
         }));
+    }
+
+    #[test]
+    fn overheads_are_exact() {
+        let overheads = Encapsulation::BY_RANK.map(|one| Family::BOTH.map(|family| one.overhead(family)));
+        assert_eq!(overheads, [[60, 80], [50, 70], [50, 70], [20, 40], [0, 0]]);
     }
 
     #[test]

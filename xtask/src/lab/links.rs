@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::agent::{Refused, Status};
 use super::encapsulation::Encapsulation;
 use super::family::Family;
-use super::topology::Topology;
+use super::topology::{ETHERNET, Topology};
 use super::wishes::Wishes;
 
 /// The way from one node to another.
@@ -21,6 +21,11 @@ impl Link {
     /// The family of the outer packets.
     pub(super) fn underlay(self) -> Family {
         Family::of(self.local)
+    }
+
+    /// The largest packet that it takes, in bytes.
+    fn mtu(self) -> u32 {
+        ETHERNET - self.encapsulation.overhead(self.underlay())
     }
 
     pub(super) fn carries(self, inner: Family) -> bool {
@@ -87,6 +92,10 @@ impl Links {
                 found.push(format!("{from} has no link to {to}"));
                 continue;
             };
+            if peer.mtu != link.mtu() {
+                let (said, mtu) = (peer.mtu, link.mtu());
+                found.push(format!("{from} reaches {to} with MTU {said} instead of {mtu}"));
+            }
             let name = link.encapsulation.name();
             if peer.encapsulation != name {
                 let said = &peer.encapsulation;
@@ -165,6 +174,7 @@ mod tests {
                 encapsulation: link.encapsulation.name().to_owned(),
                 local: link.local,
                 remote: link.remote,
+                mtu: link.mtu(),
             };
             Status {
                 peers: peers.map(peer).collect(),
@@ -176,9 +186,11 @@ mod tests {
         assert_eq!(links.contradictions(&topology, &statuses), [""; 0]);
 
         statuses.get_mut("b").unwrap().peers[0].encapsulation = "vxlan".to_owned();
+        statuses.get_mut("b").unwrap().peers[1].mtu = 1450;
         statuses.get_mut("c").unwrap().peers.clear();
         let expected = [
             "b reaches a by vxlan instead of geneve",
+            "b reaches c with MTU 1450 instead of 1430",
             "c has no link to a",
             "c has no link to b",
         ];

@@ -32,6 +32,8 @@ struct Waits {
     packet: Duration,
     /// For an agent to be ready, or to end.
     agent: Duration,
+    /// For the sessions of WireGuard: a handshake that got lost is tried again after five seconds.
+    session: Duration,
 }
 
 impl Waits {
@@ -42,6 +44,7 @@ impl Waits {
         Self {
             packet: seconds(1, 20),
             agent: seconds(30, 180),
+            session: seconds(20, 60),
         }
     }
 }
@@ -193,7 +196,7 @@ impl<'a> Stage<'a> {
         ));
         let start = Instant::now();
         let capture = Capture::start(&self.site.router)?;
-        traffic::warm_up(&sessions(&pairs), self.waits.packet, self.waits.agent);
+        traffic::warm_up(&sessions(&pairs), self.waits.packet, self.waits.session);
         let results = traffic::run(&pairs, kinds, self.waits.packet);
         let flows = match self.args.shared_prefix {
             true => shared::measure(&self.ends.to_shared(), &links, self.waits.packet)?,
