@@ -5,6 +5,7 @@
 //! and then repoints what refers to it, because an array element is copied without a lock. The two exceptions are
 //! single aligned words, [`class::Class::ifindex`] and [`next_hop::NextHopState`].
 
+pub mod carry;
 pub mod class;
 pub mod counters;
 pub mod group;
@@ -13,6 +14,7 @@ pub mod next_hop;
 pub mod prefix;
 pub mod target;
 
+pub use carry::{CarryEndpoint, CarryKey};
 pub use class::Class;
 pub use counters::Counters;
 pub use group::{Group, GroupMember};

@@ -1,6 +1,6 @@
 //! Makes changes, goes on past failures, and reports one outcome a change.
 
-use crate::diff::order::Stage;
+use crate::diff::order::{Missing, Stage};
 use crate::kernel::{Kernel, KernelError};
 use crate::model::{Change, ChangeSet};
 
@@ -18,7 +18,8 @@ pub enum Outcome {
     Done,
     /// The kernel refused.
     Failed(KernelError),
-    /// It was left out: an earlier failure left something in use that it would have taken away.
+    /// It was left out: an earlier failure left something in use that it would have taken away, or something missing that
+    /// it would have led to.
     Skipped,
 }
 
@@ -52,10 +53,12 @@ impl ApplyReport {
     }
 }
 
-/// Makes the changes in order. A failure stops only what would take away what the old state still needs.
+/// Makes the changes in order. A failure stops only what would take away what the old state still needs, and what would
+/// lead packets to what could not be made.
 pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     let mut report = ApplyReport::default();
     let mut failed: Vec<Stage> = Vec::new();
+    let mut missing = Missing::default();
     let mut changes = set.changes.into_iter().peekable();
     while let Some(first) = changes.next() {
         let stage = Stage::of(&first);
@@ -69,16 +72,26 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
                 .extend(batch.into_iter().map(|change| (change, Outcome::Skipped)));
             continue;
         }
+        let (left_out, batch): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|change| missing.forbids(change));
         let results = kernel.execute(&batch).await;
         debug_assert_eq!(results.len(), batch.len());
-        for (change, result) in batch.into_iter().zip(results) {
-            let outcome = match result {
-                Ok(()) => Outcome::Done,
-                Err(error) => {
-                    failed.push(Stage::of(&change));
-                    Outcome::Failed(error)
-                }
-            };
+        let outcomes = batch
+            .into_iter()
+            .zip(results)
+            .map(|(change, result)| match result {
+                Ok(()) => (change, Outcome::Done),
+                Err(error) => (change, Outcome::Failed(error)),
+            });
+        for (change, outcome) in left_out
+            .into_iter()
+            .map(|change| (change, Outcome::Skipped))
+            .chain(outcomes)
+        {
+            if !matches!(outcome, Outcome::Done) {
+                failed.push(stage);
+                missing.add(&change);
+            }
             report.outcomes.push((change, outcome));
         }
     }

@@ -26,6 +26,7 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     links::diff(&mut observed, &target, &mut set);
     sysctls::diff(&observed, &target, &mut set);
     addresses::diff(&observed, &target, &mut set);
+    wireguard::diff(&observed, &target, &mut set);
     attachments::diff(&observed, &target, &mut set);
     bpf::diff(&observed, &target, &mut set);
     routes::diff(&observed, &target, &mut set);

@@ -88,6 +88,14 @@ impl KernelError {
     }
 }
 
+/// `io::Error` can't be cloned; with an errno nothing is lost.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,13 @@
 //! Adit's agent and command-line tool, as a library.
 //!
-//! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`kernel`]. Drivers: [`apply`],
-//! [`reconcile`], [`status`], [`metrics`], [`serve`] with [`control`] and [`http`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
+//! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`kernel`]. Drivers: [`gather`],
+//! [`apply`], [`reconcile`], [`status`], [`metrics`], [`serve`] with [`control`] and [`http`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
 
 pub mod apply;
 pub mod cli;
 pub mod control;
 pub mod diff;
+pub mod gather;
 pub mod http;
 pub mod kernel;
 pub mod metrics;

@@ -15,14 +15,16 @@ mod routes;
 mod sysctls;
 #[cfg(test)]
 mod tests;
+mod wireguard;
 
 use crate::model::{KernelState, Owner};
 use crate::resource::{Intent, Problem, Reason};
 
-pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN};
-pub use facts::{NodeFacts, UnderlayPath};
+pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD};
+pub use facts::{NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
 pub use links::{NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;
+pub use wireguard::WireGuardLink;
 
 /// What the kernel of this node shall hold, and what stands in the way of having all that was declared.
 ///
@@ -36,6 +38,7 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     devices::plan(intent, &networks, &mut target);
     addresses::plan(intent, &mut target);
     sysctls::plan(&mut target);
+    wireguard::plan(intent, &networks, facts, &mut target);
     attachments::plan(&mut target);
     bpf::plan(intent, &networks, &mut target, &mut problems);
     routes::plan(intent, &networks, &mut target, &mut problems);

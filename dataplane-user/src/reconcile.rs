@@ -3,8 +3,6 @@
 //! One task runs it. It waits only for an [`Event`]; it may be dropped between any two changes, because the next start
 //! begins with what the kernel holds.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,9 +11,10 @@ use tracing::{debug, error, info, warn};
 
 use crate::apply::{ApplyReport, Outcome, apply};
 use crate::diff::diff;
+use crate::gather::Gatherer;
 use crate::kernel::{Kernel, KernelError};
 use crate::metrics::{PassResult, Recorder};
-use crate::net::{Family, NodeName};
+use crate::net::NodeName;
 use crate::plan::{network_links, plan};
 use crate::resource::{Intent, Problem, Reason};
 use crate::source::file::{self, LoadErrors};
@@ -39,11 +38,16 @@ pub struct Config {
     pub paths: Vec<PathBuf>,
     /// Which node this is.
     pub node: NodeName,
+    /// Where the node's key is.
+    pub state_directory: PathBuf,
+    /// How long the addresses of an endpoint's name are believed.
+    pub names: Duration,
 }
 
 /// The agent of one node.
 pub struct Agent<K> {
     kernel: K,
+    gatherer: Gatherer,
     config: Config,
     /// The last good resources, seen from this node.
     intent: Option<Intent>,
@@ -82,6 +86,7 @@ impl<K: Kernel> Agent<K> {
         let (status, receiver) = watch::channel(initial);
         let agent = Agent {
             kernel,
+            gatherer: Gatherer::new(config.state_directory.clone(), config.names),
             config,
             intent: None,
             source_problems: Vec::new(),
@@ -182,7 +187,8 @@ impl<K: Kernel> Agent<K> {
         let mut problems = self.source_problems.clone();
         let mut result = PassResult::Idle;
         if let Some(intent) = self.intent.clone() {
-            match reconcile(&mut self.kernel, &intent, &mut next, &self.recorder).await {
+            let machine = (&mut self.kernel, &mut self.gatherer);
+            match reconcile(machine, &intent, &mut next, &self.recorder).await {
                 Ok(found) => {
                     problems.extend(found);
                     result = match next.pass.residual {
@@ -262,12 +268,12 @@ impl<K: Kernel> Agent<K> {
 
 /// Leads the kernel to what the intent says; fills in the status and returns the problems.
 async fn reconcile(
-    kernel: &mut impl Kernel,
+    (kernel, gatherer): (&mut impl Kernel, &mut Gatherer),
     intent: &Intent,
     status: &mut Status,
     recorder: &Recorder,
 ) -> Result<Vec<Problem>, KernelError> {
-    let facts = kernel.facts(&underlay_addresses(intent)).await?;
+    let facts = gatherer.gather(kernel, intent).await?;
     let (target, mut problems) = plan(intent, &facts);
     status.set_links(intent, &network_links(intent, &facts));
 
@@ -303,16 +309,6 @@ fn log_outcomes(report: &ApplyReport) {
             Outcome::Skipped => debug!("left out after a failure: {change}"),
         }
     }
-}
-
-/// The underlay addresses of all peers: the plan wants to know the way to each.
-#[must_use]
-pub fn underlay_addresses(intent: &Intent) -> BTreeSet<IpAddr> {
-    let peers = intent.networks().flat_map(|network| intent.peers(network));
-    peers
-        .flat_map(|peer| Family::BOTH.map(|family| peer.underlay.address(family)))
-        .flatten()
-        .collect()
 }
 
 fn invalid(errors: &LoadErrors) -> Problem {

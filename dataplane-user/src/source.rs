@@ -1,9 +1,10 @@
-//! Where resources come from: manifests in files, and the node's key. A source gives a complete, checked set or an
+//! Where resources come from: manifests in files, the node's keys, and the addresses of names. A source gives a complete, checked set or an
 //! error, never a part.
 
 pub mod file;
 pub mod key_file;
 pub mod manifest;
+pub mod names;
 pub mod watch;
 
 pub use file::{LoadError, LoadErrors, load};

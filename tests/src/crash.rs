@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{self, Command};
 
+use dataplane_user::gather::private_keys;
 use dataplane_user::kernel::bpf::BpfOptions;
 use dataplane_user::kernel::{Kernel, KernelError, LinuxKernel};
 use dataplane_user::model::{Change, KernelState};
@@ -20,6 +21,7 @@ const AFTER: &str = "ADIT_TEST_CRASH_AFTER";
 const NODE: &str = "ADIT_TEST_CRASH_NODE";
 const MANIFESTS: &str = "ADIT_TEST_CRASH_MANIFESTS";
 const PINS: &str = "ADIT_TEST_CRASH_PINS";
+const STATE: &str = "ADIT_TEST_CRASH_STATE";
 
 /// The real kernel, until so many changes are made; then the process aborts.
 struct Crashing {
@@ -64,6 +66,7 @@ pub fn crash(agent: &Agent<'_>, after: usize, test: &str) {
             .env(NODE, agent.host().name)
             .env(MANIFESTS, agent.manifests())
             .env(PINS, agent.pins())
+            .env(STATE, agent.state_directory())
             .output()
     };
     let output = agent.host().netns.enter(run).expect("the test runs again");
@@ -82,11 +85,14 @@ pub fn child() {
     let config = Config {
         paths: vec![path(MANIFESTS)],
         node: NodeName::new(&env::var(NODE).expect("the parent sets it")).expect("a node's name"),
+        state_directory: path(STATE),
+        names: std::time::Duration::ZERO,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime.expect("a runtime needs a few descriptors"), async {
-        let kernel = LinuxKernel::open(&BpfOptions::new(path(PINS))).expect("root opens it");
+        let kernel = LinuxKernel::open(&BpfOptions::new(path(PINS)), private_keys(&path(STATE)))
+            .expect("root opens it");
         let left = after.parse().expect("a number");
         let (agent, _status) = Reconciler::new(Crashing { kernel, left }, config);
         let (sender, events) = tokio::sync::mpsc::channel(1);

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dataplane_user::model::{KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind};
-use dataplane_user::net::{Family, LinkName, NetworkName, NodeName};
-use dataplane_user::plan::{NodeFacts, UnderlayPath};
+use dataplane_user::model::{
+    KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, wireguard,
+};
+use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PresharedKey, PublicKey};
+use dataplane_user::plan::{NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
 use dataplane_user::resource::network::AllDown;
-use dataplane_user::resource::node::Underlay;
+use dataplane_user::resource::node::{Endpoint, Host, Underlay};
 use dataplane_user::resource::{
-    CarriedPrefix, Dataplane, Encapsulation, Network, Node, Ports, Resources, SourceProtection,
+    CarriedPrefix, Dataplane, Encapsulation, Network, Node, Ports, Resources, SourceProtection, WireGuardPeer,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -36,17 +38,37 @@ pub fn resources() -> impl Strategy<Value = Resources> {
     })
 }
 
-/// Facts in which every underlay address is routed.
-pub fn facts(resources: &Resources, mtu: u32) -> NodeFacts {
+/// Facts of a node, in which every underlay address is routed, every file has a key, and `vpn.example` an address.
+pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
     let underlay = |node: &Node| Family::BOTH.map(|family| node.underlay.address(family));
     let all = resources.nodes.values().flat_map(underlay).flatten();
     let path = UnderlayPath {
         link: LinkName::constant("eth0"),
         mtu,
     };
+    let vpn = IpAddr::from([198, 51, 100, 7]);
+    let ends = resources
+        .nodes
+        .values()
+        .filter_map(|node| node.wireguard.as_ref());
+    let endpoints = ends.clone().filter_map(|end| match end.endpoint.as_ref()?.host {
+        Host::Address(address) => Some(address),
+        Host::Name(_) => Some(vpn),
+    });
+    let files = ends.filter_map(|end| end.preshared_key_file.clone());
+    let key = |file: &String| PresharedKey::from_bytes(&[u8::try_from(file.len()).expect("short"); 32]);
+    let own = resources.nodes.get(node).and_then(|node| node.wireguard.as_ref());
     NodeFacts {
         local_addresses: all.clone().collect(),
-        paths: all.map(|address| (address, path.clone())).collect(),
+        paths: all
+            .chain(endpoints)
+            .map(|address| (address, path.clone()))
+            .collect(),
+        wireguard: WireGuardFacts {
+            own_key: own.map_or(OwnKey::Missing, |own| OwnKey::Known(own.public_key)),
+            preshared_keys: files.map(|file| (file.clone(), Ok(key(&file)))).collect(),
+            names: [("vpn.example".to_owned(), vec![vpn])].into(),
+        },
     }
 }
 
@@ -73,7 +95,7 @@ fn wish() -> impl Strategy<Value = Option<Encapsulation>> {
         3 => Just(Some(Encapsulation::Geneve)),
         3 => Just(Some(Encapsulation::Vxlan)),
         3 => Just(Some(Encapsulation::Ipip)),
-        1 => Just(Some(Encapsulation::WireGuard)),
+        2 => Just(Some(Encapsulation::WireGuard)),
     ]
 }
 
@@ -116,17 +138,56 @@ struct NodeDraft {
     in_second: bool,
     underlay: u8,
     wish: Option<Encapsulation>,
+    wireguard: WireGuardDraft,
     /// Which of eight prefixes, in which network, with which weight and tier.
     carried: Vec<(u8, bool, bool, u8, u32)>,
 }
 
 fn node() -> impl Strategy<Value = NodeDraft> {
     let carried = vec((0u8..8, any::<bool>(), any::<bool>(), 1u8..4, 0u32..2), 0..4);
-    (any::<bool>(), 1u8..4, wish(), carried).prop_map(|(in_second, underlay, wish, carried)| NodeDraft {
+    let shape = (any::<bool>(), 1u8..4, wish(), wireguard(), carried);
+    shape.prop_map(|(in_second, underlay, wish, wireguard, carried)| NodeDraft {
         in_second,
         underlay,
         wish,
+        wireguard,
         carried,
+    })
+}
+
+#[derive(Clone, Debug)]
+struct WireGuardDraft {
+    /// Some nodes have no key; some have another one after a while.
+    key: Option<bool>,
+    /// None, an address or a name.
+    endpoint: u8,
+    keepalive: bool,
+    preshared: bool,
+}
+
+fn wireguard() -> impl Strategy<Value = WireGuardDraft> {
+    let key = prop_oneof![5 => Just(Some(false)), 1 => Just(Some(true)), 1 => Just(None)];
+    let shape = (key, 0u8..3, any::<bool>(), any::<bool>());
+    shape.prop_map(|(key, endpoint, keepalive, preshared)| WireGuardDraft {
+        key,
+        endpoint,
+        keepalive,
+        preshared,
+    })
+}
+
+fn build_wireguard(host: u8, draft: &WireGuardDraft) -> Option<WireGuardPeer> {
+    let public_key = PublicKey::from_bytes([host + if draft.key? { 100 } else { 0 }; 32]);
+    let place = match draft.endpoint {
+        0 => None,
+        1 => Some(Host::Address([198, 51, 100, host].into())),
+        _ => Some(Host::Name("vpn.example".to_owned())),
+    };
+    Some(WireGuardPeer {
+        public_key,
+        endpoint: place.map(|host| Endpoint { host, port: 4500 }),
+        keepalive_seconds: draft.keepalive.then_some(25),
+        preshared_key_file: draft.preshared.then(|| format!("/{host}")),
     })
 }
 
@@ -169,7 +230,7 @@ fn build_node(index: usize, draft: &NodeDraft, networks: &BTreeMap<NetworkName, 
             .into_iter()
             .map(|(cidr, (weight, tier))| CarriedPrefix { cidr, weight, tier })
             .collect(),
-        wireguard: None,
+        wireguard: build_wireguard(host, &draft.wireguard),
         encapsulation: draft.wish,
         drain: false,
     }
@@ -200,6 +261,8 @@ pub enum Damage {
     Program(Index, bool),
     /// A prefix is lost.
     DeletePrefix(Index),
+    /// A WireGuard device has another port, has lost a peer, or one has roamed.
+    WireGuard(Index, u8),
     /// An unneeded object of ours lies about.
     StrayLink,
 }
@@ -219,6 +282,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         index().prop_map(Damage::OtherSysctl),
         (index(), any::<bool>()).prop_map(|(i, stale)| Damage::Program(i, stale)),
         index().prop_map(Damage::DeletePrefix),
+        (index(), 0u8..4).prop_map(|(i, how)| Damage::WireGuard(i, how)),
         Just(Damage::StrayLink),
     ];
     vec(one, 0..4)
@@ -302,6 +366,11 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
                 state.prefixes.remove(&prefix);
             }
         }
+        Damage::WireGuard(index, how) => {
+            if let Some(name) = pick(state.wireguard.keys(), index) {
+                harm_wireguard(state.wireguard.get_mut(&name).expect("picked"), index, *how);
+            }
+        }
         Damage::StrayLink => {
             let link = Link {
                 owner: Owner::Ours,
@@ -309,6 +378,21 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
             };
             state.links.insert(LinkName::constant("adit-stray"), link);
         }
+    }
+}
+
+fn harm_wireguard(device: &mut wireguard::Device, index: &Index, how: u8) {
+    let peer = pick(device.peers.keys(), index);
+    match (how, peer) {
+        (1, Some(peer)) => drop(device.peers.remove(&peer)),
+        (2, Some(peer)) => {
+            let peer = device.peers.get_mut(&peer).expect("picked");
+            peer.endpoint = Some(([203, 0, 113, 1], 1).into());
+            peer.keepalive = 1;
+            peer.allowed_ips.pop_first();
+        }
+        (3, _) => device.public_key = None,
+        _ => device.listen_port = 1,
     }
 }
 

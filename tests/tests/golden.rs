@@ -45,7 +45,7 @@ fn every_node_of_a_case_gets_a_plan_that_is_stable() {
     for case in cases() {
         let resources = source::load(&[case.join("manifests.yaml")]).unwrap();
         for node in resources.nodes.keys() {
-            let facts = facts(&resources, 1500);
+            let facts = facts(&resources, node, 1500);
             let intent = Intent::new(resources.clone(), node.clone()).unwrap();
             let (target, _) = plan(&intent, &facts);
             assert!(diff(&target, &target).is_empty(), "{} as {node}", case.display());
@@ -86,7 +86,8 @@ fn render(case: &Path) -> String {
 
 fn target(manifests: &Path) -> (KernelState, Vec<Problem>) {
     let resources = source::load(&[manifests.to_owned()]).unwrap();
-    let facts = facts(&resources, 1500);
-    let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
+    let node = NodeName::new("a").unwrap();
+    let facts = facts(&resources, &node, 1500);
+    let intent = Intent::new(resources, node).unwrap();
     plan(&intent, &facts)
 }

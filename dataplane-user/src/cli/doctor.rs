@@ -13,6 +13,7 @@ mod ports;
 mod settings;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::{Args, ValueHint};
@@ -20,10 +21,10 @@ use clap::{Args, ValueHint};
 use super::exit::{Code, Failure};
 use super::output::{self, Format, Paint};
 use super::places::{Manifests, Places};
-use crate::kernel::{Kernel, LinuxKernel};
+use crate::gather::Gatherer;
+use crate::kernel::LinuxKernel;
 use crate::model::KernelState;
 use crate::net::Family;
-use crate::reconcile::underlay_addresses;
 use crate::resource::Intent;
 use crate::source;
 use finding::{Finding, Level};
@@ -90,11 +91,13 @@ async fn examine(places: &Places, intent: Option<&Intent>) -> Result<Vec<Finding
     let root = Path::new("/");
     // Reading devices and routes takes no privilege.
     let mut linux = LinuxKernel::without_bpf()?;
-    let state: KernelState = linux.observe().await?;
+    let mut state = KernelState::default();
+    linux.observe_links(&mut state).await?;
     let wanted = match intent {
         None => Wanted::default(),
         Some(intent) => {
-            let facts = linux.facts(&underlay_addresses(intent)).await?;
+            let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
+            let facts = gatherer.gather(&mut linux, intent).await?;
             Wanted::of(intent, &facts)
         }
     };

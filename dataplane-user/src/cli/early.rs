@@ -1,18 +1,20 @@
 //! `adit early`: what must stand before any network is up.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use clap::Args;
 
 use super::exit::{Code, Failure};
-use super::places::Manifests;
+use super::places::{Manifests, Places};
 use super::privilege::{self, NET_ADMIN};
 use crate::apply::apply;
 use crate::diff::diff;
+use crate::gather::Gatherer;
 use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::{Change, ChangeSet, RouteKind};
 use crate::net::LinkName;
 use crate::plan::plan;
-use crate::reconcile::underlay_addresses;
 use crate::resource::Intent;
 use crate::source;
 
@@ -25,13 +27,14 @@ pub(super) struct Arguments {
     manifests: Manifests,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     let resources = source::load(&arguments.manifests.paths)?;
     let intent =
         Intent::new(resources, arguments.manifests.node()?).map_err(|problem| anyhow!("{problem}"))?;
     privilege::require(&[NET_ADMIN])?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let facts = kernel.facts(&underlay_addresses(&intent)).await?;
+    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
+    let facts = gatherer.gather(&mut kernel, &intent).await?;
     let (target, _) = plan(&intent, &facts);
     let mut set = diff(&kernel.observe().await?, &target);
     set.changes.retain(is_early);

@@ -1,5 +1,7 @@
 //! `adit plan`: what `run` would change.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -9,10 +11,10 @@ use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
 use crate::diff::diff;
 use crate::diff::order::Stage;
+use crate::gather::{Gatherer, private_keys};
 use crate::kernel::bpf::BpfOptions;
 use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::{Change, ChangeSet};
-use crate::reconcile::underlay_addresses;
 use crate::resource::{Intent, Problem, Severity};
 use crate::source;
 use crate::status::{ProblemStatus, conflict};
@@ -54,8 +56,9 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         compare_by_tag: true,
         ..BpfOptions::new(&places.bpffs)
     };
-    let mut kernel = LinuxKernel::open(&options)?;
-    let facts = kernel.facts(&underlay_addresses(&intent)).await?;
+    let mut kernel = LinuxKernel::open(&options, private_keys(&places.state_dir))?;
+    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
+    let facts = gatherer.gather(&mut kernel, &intent).await?;
     let (target, mut problems) = crate::plan::plan(&intent, &facts);
     let set = diff(&kernel.observe().await?, &target);
     problems.extend(set.conflicts.iter().map(conflict));
@@ -134,6 +137,7 @@ fn describe(change: &Change) -> (&'static str, &'static str) {
         Change::ReplaceRoute(..) => ("set", "route"),
         Change::DeleteRoute(..) => ("delete", "route"),
         Change::SetSysctl(..) => ("set", "sysctl"),
+        Change::SetWireGuard(..) => ("set", "wireguard"),
         Change::Attach(..) => ("add", "program"),
         Change::ReplaceProgram(..) => ("set", "program"),
         Change::Detach(..) => ("delete", "program"),

@@ -22,6 +22,7 @@ use super::exit::{Code, Failure};
 use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
 use crate::control::{ControlError, RunDirectory};
+use crate::gather::private_keys;
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::reconcile::{Agent, Config, Event};
@@ -112,18 +113,21 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         log: arguments.log_packets,
         ..BpfOptions::new(&places.bpffs)
     };
-    let mut kernel = LinuxKernel::open(&options).context("opening the kernel's interfaces")?;
+    let mut kernel = LinuxKernel::open(&options, private_keys(&places.state_dir))
+        .context("opening the kernel's interfaces")?;
     if arguments.log_packets {
         log_packets(&mut kernel)?;
     }
 
     let (sender, events) = mpsc::channel(64);
+    let resync = Duration::from_secs(arguments.resync);
     let config = Config {
         paths: arguments.manifests.paths,
         node,
+        state_directory: places.state_dir.clone(),
+        names: resync,
     };
     send_source_changes(&config, sender.clone());
-    let resync = Duration::from_secs(arguments.resync);
     send_resyncs(resync, sender.clone());
     send_signals(&sender)?;
     let (agent, status) = Agent::new(kernel, config);

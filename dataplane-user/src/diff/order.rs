@@ -3,8 +3,15 @@
 //! Put before delete; what refers comes after what it refers to; a tunnel device has its ingress program before it is
 //! up, and is up before a next hop sends to it; a backstop stands before its anchor and falls after it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
 use crate::model::change::DeleteLinkReason;
-use crate::model::{Change, RouteKind};
+use crate::model::wireguard::DeviceChange;
+use crate::model::{Carrier, Change, Class, NextHop, RouteKind};
+use crate::net::LinkName;
 
 /// Steps of a change set, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +24,8 @@ pub enum Stage {
     Links,
     /// Settings and addresses of devices.
     LinkSettings,
+    /// Keys, ports and peers of WireGuard devices: prefixes are given, not yet taken.
+    WireGuard,
     /// Programs on devices that have none.
     Attach,
     /// Devices come up.
@@ -45,6 +54,8 @@ pub enum Stage {
     FreeNextHops,
     /// What next hops no longer point at.
     FreeClasses,
+    /// WireGuard peers, and prefixes that nobody shall have, go.
+    RemovePeers,
     /// Programs leave devices.
     Detach,
     /// Addresses go.
@@ -71,6 +82,10 @@ impl Stage {
             Change::SetSysctl(..) | Change::CreateAddress(..) | Change::ReplaceAddress(..) => {
                 Stage::LinkSettings
             }
+            Change::SetWireGuard(_, DeviceChange::RemovePeer(_) | DeviceChange::RemoveAllowedIps(..)) => {
+                Stage::RemovePeers
+            }
+            Change::SetWireGuard(..) => Stage::WireGuard,
             Change::Attach(..) => Stage::Attach,
             Change::SetLinkUp(..) => Stage::LinksUp,
             Change::PutClass(..) => Stage::Classes,
@@ -98,7 +113,7 @@ impl Stage {
                     || (Stage::DeletePrefixes..self).contains(&failed)
             }
             // The old classes may still send to it.
-            Stage::DeleteLinks => {
+            Stage::RemovePeers | Stage::DeleteLinks => {
                 (Stage::Links..=Stage::Prefixes).contains(&failed)
                     || (Stage::DeletePrefixes..=Stage::FreeClasses).contains(&failed)
             }
@@ -106,9 +121,64 @@ impl Stage {
             Stage::DeleteAddresses => matches!(failed, Stage::Anchors | Stage::DeleteAnchors),
             // While an anchor stands, its backstop does.
             Stage::DeleteBackstops => failed == Stage::DeleteAnchors,
-            // A device comes up only with its program.
-            Stage::LinksUp => failed == Stage::Attach,
             _ => false,
+        }
+    }
+}
+
+/// What could not be made, and what therefore must not be led to: the old state keeps its packets.
+#[derive(Debug, Default)]
+pub struct Missing {
+    links: BTreeSet<LinkName>,
+    classes: BTreeSet<Class>,
+    next_hops: BTreeSet<Arc<NextHop>>,
+    /// Prefixes that no WireGuard peer could be given.
+    allowed_ips: BTreeSet<IpNet>,
+}
+
+impl Missing {
+    /// Whether a change would lead packets to something that could not be made, or bring up a device without its program.
+    #[must_use]
+    pub fn forbids(&self, change: &Change) -> bool {
+        let is_missing = |next_hop: &Arc<NextHop>| self.next_hops.contains(next_hop);
+        match change {
+            Change::SetLinkUp(link) | Change::PutClass(_, link) => self.links.contains(link),
+            Change::PutNextHop(next_hop) => self.classes.contains(&next_hop.class),
+            Change::PutGroup(group) => group.members.iter().any(|(next_hop, _)| is_missing(next_hop)),
+            Change::PutPrefix(prefix, target) => {
+                let is_refused = |next_hop: &Arc<NextHop>| {
+                    next_hop.class.carrier == Carrier::WireGuard && self.allowed_ips.contains(prefix)
+                };
+                target
+                    .next_hops()
+                    .any(|next_hop| is_missing(next_hop) || is_refused(next_hop))
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes note of a change that was refused or left out.
+    pub fn add(&mut self, change: &Change) {
+        match change {
+            Change::SetWireGuard(_, DeviceChange::AddPeer(_, peer)) => {
+                self.allowed_ips.extend(&peer.allowed_ips);
+            }
+            Change::SetWireGuard(_, DeviceChange::UpdatePeer(_, update)) => {
+                self.allowed_ips.extend(&update.add);
+            }
+            Change::CreateLink(link, _)
+            | Change::SetLinkUp(link)
+            | Change::SetWireGuard(link, _)
+            | Change::Attach(link, _) => {
+                self.links.insert(link.clone());
+            }
+            Change::PutClass(class, _) => {
+                self.classes.insert(*class);
+            }
+            Change::PutNextHop(next_hop) => {
+                self.next_hops.insert(Arc::clone(next_hop));
+            }
+            _ => {}
         }
     }
 }

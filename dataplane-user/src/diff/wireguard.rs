@@ -5,60 +5,67 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use crate::model::wireguard::{Device, DeviceChange, DeviceConfig, Peer, PeerConfig, PeerUpdate};
+use crate::model::wireguard::{Device, DeviceChange, Peer, PeerUpdate};
+use crate::model::{Change, ChangeSet, KernelState};
 use crate::net::key::PublicKey;
+
+pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+    let new = Device::default();
+    for (link, wanted) in &target.wireguard {
+        let changes = device(observed.wireguard.get(link).unwrap_or(&new), wanted);
+        let change = |change| Change::SetWireGuard(link.clone(), change);
+        set.changes.extend(changes.into_iter().map(change));
+    }
+}
 
 /// The changes that make `observed` what is `wanted`: none where it is so already. Additions come before removals, so
 /// that a prefix that moves from one peer to another is always somebody's.
 ///
-/// `configured` holds the endpoints that were configured last: where a peer's endpoint is another one, but the
-/// configured one is still the same, the peer has roamed and keeps what the kernel learned. Of two peers that want one
-/// prefix the last one gets it.
+/// Where a peer's endpoint is another one than the configured one, but that is still the same, the peer has roamed and
+/// keeps what the kernel learned. Of two peers that want one prefix the last one gets it.
 #[must_use]
-pub fn diff(
-    observed: &Device,
-    wanted: &DeviceConfig,
-    configured: &BTreeMap<PublicKey, SocketAddr>,
-) -> Vec<DeviceChange> {
+pub fn device(observed: &Device, wanted: &Device) -> Vec<DeviceChange> {
     let mut changes = Vec::new();
-    if observed.public_key != Some(wanted.private_key.public_key()) {
-        changes.push(DeviceChange::SetPrivateKey(wanted.private_key.clone()));
+    if let Some(key) = wanted.public_key.filter(|key| observed.public_key != Some(*key)) {
+        changes.push(DeviceChange::SetPrivateKey(key));
     }
-    if let Some(port) = wanted.listen_port.filter(|port| *port != observed.listen_port) {
-        changes.push(DeviceChange::SetListenPort(port));
+    if wanted.listen_port != 0 && wanted.listen_port != observed.listen_port {
+        changes.push(DeviceChange::SetListenPort(wanted.listen_port));
     }
     if observed.fwmark != wanted.fwmark {
         changes.push(DeviceChange::SetFwmark(wanted.fwmark));
     }
 
     let owners = Owners::of(wanted);
+    let mut removals = Vec::new();
     for (key, peer) in &wanted.peers {
         let allowed_ips = owners.prefixes(key, peer);
         let Some(now) = observed.peers.get(key) else {
-            let peer = PeerConfig {
+            let peer = Peer {
                 allowed_ips,
+                configured: peer.endpoint,
                 ..peer.clone()
             };
             changes.push(DeviceChange::AddPeer(*key, peer));
             continue;
         };
         let update = PeerUpdate {
-            endpoint: endpoint(now, peer, configured.get(key)),
+            endpoint: endpoint(now, peer),
             keepalive: (now.keepalive != peer.keepalive).then_some(peer.keepalive),
             preshared_key: (now.preshared_key != peer.preshared_key).then(|| peer.preshared_key.clone()),
             add: allowed_ips.difference(&now.allowed_ips).copied().collect(),
-            // What another peer wants leaves this one by being given to that one.
-            remove: now
-                .allowed_ips
-                .iter()
-                .filter(|prefix| !owners.0.contains_key(prefix))
-                .copied()
-                .collect(),
         };
         if !update.is_empty() {
             changes.push(DeviceChange::UpdatePeer(*key, update));
         }
+        // What another peer wants leaves this one by being given to that one.
+        let unwanted = |prefix: &&IpNet| !owners.0.contains_key(prefix);
+        let unwanted: BTreeSet<IpNet> = now.allowed_ips.iter().filter(unwanted).copied().collect();
+        if !unwanted.is_empty() {
+            removals.push(DeviceChange::RemoveAllowedIps(*key, unwanted));
+        }
     }
+    changes.extend(removals);
     let gone = observed
         .peers
         .keys()
@@ -67,11 +74,11 @@ pub fn diff(
     changes
 }
 
-/// The endpoint to be set, if any.
-fn endpoint(now: &Peer, wanted: &PeerConfig, configured: Option<&SocketAddr>) -> Option<SocketAddr> {
+/// The endpoint to be set, if any: another one than was configured last, or one that was never recorded.
+fn endpoint(now: &Peer, wanted: &Peer) -> Option<SocketAddr> {
     // The kernel can't forget an endpoint.
     let endpoint = wanted.endpoint?;
-    let stays = now.endpoint == Some(endpoint) || (now.endpoint.is_some() && configured == Some(&endpoint));
+    let stays = now.endpoint.is_some() && now.configured == Some(endpoint);
     (!stays).then_some(endpoint)
 }
 
@@ -79,7 +86,7 @@ fn endpoint(now: &Peer, wanted: &PeerConfig, configured: Option<&SocketAddr>) ->
 struct Owners(BTreeMap<IpNet, PublicKey>);
 
 impl Owners {
-    fn of(wanted: &DeviceConfig) -> Owners {
+    fn of(wanted: &Device) -> Owners {
         let pairs = wanted.peers.iter().flat_map(|(key, peer)| {
             let prefixes = peer.allowed_ips.iter();
             prefixes.map(|prefix| (prefix.trunc(), *key))
@@ -87,7 +94,7 @@ impl Owners {
         Owners(pairs.collect())
     }
 
-    fn prefixes(&self, key: &PublicKey, peer: &PeerConfig) -> BTreeSet<IpNet> {
+    fn prefixes(&self, key: &PublicKey, peer: &Peer) -> BTreeSet<IpNet> {
         let prefixes = peer.allowed_ips.iter().map(IpNet::trunc);
         prefixes
             .filter(|prefix| self.0.get(prefix) == Some(key))
@@ -98,7 +105,7 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::key::{PresharedKey, PrivateKey};
+    use crate::net::key::PresharedKey;
 
     fn key(number: u8) -> PublicKey {
         PublicKey::from_bytes([number; 32])
@@ -108,45 +115,32 @@ mod tests {
         list.iter().map(|prefix| prefix.parse().unwrap()).collect()
     }
 
-    fn wants(peers: &[(u8, &[&str])]) -> DeviceConfig {
+    fn wants(peers: &[(u8, &[&str])]) -> Device {
         let peer = |(number, list): &(u8, &[&str])| {
-            let peer = PeerConfig {
+            let peer = Peer {
                 allowed_ips: prefixes(list),
-                ..PeerConfig::default()
+                ..Peer::default()
             };
             (key(*number), peer)
         };
-        DeviceConfig {
-            private_key: PrivateKey::from_random(&[1; 32]),
-            listen_port: Some(51820),
+        Device {
+            public_key: Some(key(0)),
+            listen_port: 51820,
             fwmark: 0,
             peers: peers.iter().map(peer).collect(),
         }
     }
 
-    /// The device that the kernel would make of it.
-    fn made(wanted: &DeviceConfig) -> Device {
-        let peer = |peer: &PeerConfig| Peer {
-            endpoint: peer.endpoint,
-            allowed_ips: peer.allowed_ips.clone(),
-            keepalive: peer.keepalive,
-            preshared_key: peer.preshared_key.clone(),
-            ..Peer::default()
-        };
-        Device {
-            public_key: Some(wanted.private_key.public_key()),
-            listen_port: wanted.listen_port.unwrap_or(40000),
-            fwmark: wanted.fwmark,
-            peers: wanted
-                .peers
-                .iter()
-                .map(|(key, wanted)| (*key, peer(wanted)))
-                .collect(),
-        }
+    /// What becomes of a device without anything.
+    fn made(wanted: &Device) -> Device {
+        let changes = device(&Device::default(), wanted);
+        changes.iter().fold(Device::default(), |made, change| {
+            made.changed(change).expect("possible")
+        })
     }
 
-    fn changes(observed: &Device, wanted: &DeviceConfig) -> Vec<String> {
-        let changes = diff(observed, wanted, &BTreeMap::new());
+    fn changes(observed: &Device, wanted: &Device) -> Vec<String> {
+        let changes = device(observed, wanted);
         changes.iter().map(ToString::to_string).collect()
     }
 
@@ -154,11 +148,11 @@ mod tests {
     fn nothing_differs_nothing_changes() {
         let mut wanted = wants(&[(1, &["10.0.0.0/24"]), (2, &[])]);
         assert_eq!(changes(&made(&wanted), &wanted), [""; 0]);
-        wanted.listen_port = None;
+        wanted.listen_port = 0;
         assert_eq!(changes(&made(&wanted), &wanted), [""; 0], "any port will do");
         let observed = made(&wanted);
         let with_host_bits = wants(&[(1, &["10.0.0.7/24"]), (2, &[])]);
-        assert_eq!(changes(&observed, &with_host_bits), ["set port 51820"]);
+        assert_eq!(changes(&observed, &with_host_bits), ["listen-port 51820"]);
     }
 
     #[test]
@@ -166,18 +160,17 @@ mod tests {
         let wanted = wants(&[]);
         let mut observed = made(&wanted);
         observed.listen_port = 1;
-        assert_eq!(changes(&observed, &wanted), ["set port 51820"]);
+        assert_eq!(changes(&observed, &wanted), ["listen-port 51820"]);
         let observed = Device {
             fwmark: 7,
             ..made(&wanted)
         };
-        assert_eq!(changes(&observed, &wanted), ["set fwmark 0x0"]);
+        assert_eq!(changes(&observed, &wanted), ["fwmark 0x0"]);
         let observed = Device {
             public_key: None,
             ..made(&wanted)
         };
-        let all = diff(&observed, &wanted, &BTreeMap::new());
-        assert_eq!(all, [DeviceChange::SetPrivateKey(wanted.private_key.clone())]);
+        assert_eq!(device(&observed, &wanted), [DeviceChange::SetPrivateKey(key(0))]);
     }
 
     #[test]
@@ -189,18 +182,18 @@ mod tests {
         let wanted = wants(&[(1, &["10.0.0.0/24", "10.0.1.0/24"]), (2, &["10.0.2.0/24"])]);
         assert_eq!(
             changes(&observed, &wanted),
-            [format!("update peer {}: +10.0.1.0/24", key(1))]
+            [format!("peer {} allowed-ips +10.0.1.0/24", key(1))]
         );
         let wanted = wants(&[(1, &["10.0.0.0/24"]), (3, &["10.0.1.0/24"])]);
         let expected = [
-            format!("add peer {} with 1 prefixes", key(3)),
-            format!("remove peer {}", key(2)),
+            format!("peer {} allowed-ips 10.0.1.0/24", key(3)),
+            format!("peer {} remove", key(2)),
         ];
         assert_eq!(changes(&observed, &wanted), expected);
         let wanted = wants(&[(1, &["10.0.0.0/24"]), (2, &["10.0.1.0/24"])]);
         assert_eq!(
             changes(&observed, &wanted),
-            [format!("update peer {}: -10.0.2.0/24", key(2))]
+            [format!("peer {} allowed-ips -10.0.2.0/24", key(2))]
         );
         let twice = wants(&[(1, &["10.0.0.0/24"]), (2, &["10.0.0.0/24"])]);
         let settled = made(&wants(&[(1, &[]), (2, &["10.0.0.0/24"])]));
@@ -217,13 +210,11 @@ mod tests {
             ["192.0.2.1:1", "192.0.2.2:2", "[2001:db8::1]:3"].map(|text| text.parse().unwrap());
         let mut wanted = wants(&[(1, &[])]);
         let mut observed = made(&wanted);
-        let set = |endpoint: SocketAddr| vec![format!("update peer {}: endpoint {endpoint}", key(1))];
-        let with = |observed: &Device, wanted: &DeviceConfig, last: Option<SocketAddr>| -> Vec<String> {
-            let last = last.map(|last| (key(1), last)).into_iter().collect();
-            diff(observed, wanted, &last)
-                .iter()
-                .map(ToString::to_string)
-                .collect()
+        let set = |endpoint: SocketAddr| vec![format!("peer {} endpoint {endpoint}", key(1))];
+        let with = |observed: &Device, wanted: &Device, last: Option<SocketAddr>| -> Vec<String> {
+            let mut observed = observed.clone();
+            observed.peers.get_mut(&key(1)).unwrap().configured = last;
+            changes(&observed, wanted)
         };
         wanted.peers.get_mut(&key(1)).unwrap().endpoint = Some(configured);
         assert_eq!(
@@ -249,7 +240,10 @@ mod tests {
         peer.preshared_key = Some(PresharedKey::from_bytes(&[7; 32]));
         assert_eq!(
             changes(&observed, &wanted),
-            [format!("update peer {}: keepalive 0 s, no preshared key", key(1))]
+            [format!(
+                "peer {} persistent-keepalive off preshared-key off",
+                key(1)
+            )]
         );
     }
 }

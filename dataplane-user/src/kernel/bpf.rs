@@ -5,6 +5,7 @@
 //! devices up in the calling thread's network namespace, where [`LinkNames`] must have its names from.
 
 mod attach;
+pub mod carry;
 mod codec;
 mod filter;
 mod inspect;
@@ -260,7 +261,7 @@ impl Bpf {
                 .iter()
                 .map(|_| {
                     let context = format!("cleaning up before any change: {}", error.context);
-                    Err(KernelError::new(context, programs::copy(&error.source)))
+                    Err(KernelError::new(context, super::copy(&error.source)))
                 })
                 .collect();
         }

@@ -129,6 +129,12 @@ impl KernelState {
                 self.ours(link)?;
                 self.sysctls.insert((link.clone(), *sysctl), value.clone());
             }
+            Change::SetWireGuard(link, change) => {
+                self.ours(link)?;
+                let device = self.wireguard.get(link).cloned().unwrap_or_default();
+                let device = device.changed(change).ok_or(libc::ENOENT)?;
+                self.wireguard.insert(link.clone(), device);
+            }
             Change::Attach(link, hook) | Change::ReplaceProgram(link, hook) => {
                 self.ours(link)?;
                 let key = (link.clone(), *hook);

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
+use super::bpf::carry::Carry;
 use super::bpf::{Bpf, BpfOptions, LinkNames, LogDrain};
 use super::netlink::Netlink;
 use super::sysctl::Sysctls;
-use super::{Kernel, KernelError};
-use crate::model::{Change, KernelState, Owner, Sysctl};
+use super::wireguard::{PrivateKeys, WireGuard};
+use super::{Kernel, KernelError, wireguard};
+use crate::model::{Change, KernelState, LinkKind, Owner, Sysctl};
 use crate::net::LinkName;
 use crate::plan::NodeFacts;
 
@@ -16,8 +18,11 @@ use crate::plan::NodeFacts;
 pub struct LinuxKernel {
     netlink: Netlink,
     sysctls: Sysctls,
+    wireguard: WireGuard,
     /// `None`: BPF is left alone.
     bpf: Option<Bpf>,
+    /// `None`: nothing is carried yet, and nothing is to be written.
+    carry: Option<Carry>,
 }
 
 /// The adapter that a change belongs to.
@@ -25,16 +30,24 @@ pub struct LinuxKernel {
 enum Adapter {
     Netlink,
     Sysctl,
+    WireGuard,
     Bpf,
 }
 
 impl LinuxKernel {
-    /// Opens all interfaces; loads the programs, and makes the maps or adopts the pinned ones.
+    /// Opens all interfaces; loads the programs, and makes the maps or adopts the pinned ones. `private_keys` is asked
+    /// when a WireGuard device gets its key.
     ///
     /// # Errors
     /// When one can't be opened.
-    pub fn open(options: &BpfOptions) -> Result<LinuxKernel, KernelError> {
-        LinuxKernel::with(Some(Bpf::open(options)?))
+    pub fn open(options: &BpfOptions, private_keys: PrivateKeys) -> Result<LinuxKernel, KernelError> {
+        let bpf = Bpf::open(options)?;
+        let carry = if options.compare_by_tag {
+            Carry::open_read_only(&options.bpffs)?
+        } else {
+            Some(Carry::open(&options.bpffs)?)
+        };
+        LinuxKernel::with(Some(bpf), carry, private_keys)
     }
 
     /// Opens all but BPF: for removing, because programs go with their devices and maps with their pins.
@@ -42,14 +55,21 @@ impl LinuxKernel {
     /// # Errors
     /// When one can't be opened.
     pub fn without_bpf() -> Result<LinuxKernel, KernelError> {
-        LinuxKernel::with(None)
+        let no_keys: PrivateKeys = Box::new(|_| Err(io::Error::from(io::ErrorKind::NotFound)));
+        LinuxKernel::with(None, None, no_keys)
     }
 
-    fn with(bpf: Option<Bpf>) -> Result<LinuxKernel, KernelError> {
+    fn with(
+        bpf: Option<Bpf>,
+        carry: Option<Carry>,
+        private_keys: PrivateKeys,
+    ) -> Result<LinuxKernel, KernelError> {
         Ok(LinuxKernel {
             netlink: Netlink::open()?,
             sysctls: Sysctls::default(),
+            wireguard: WireGuard::open(private_keys)?,
             bpf,
+            carry,
         })
     }
 
@@ -60,6 +80,14 @@ impl LinuxKernel {
     pub fn take_log(&mut self) -> Result<LogDrain, KernelError> {
         let closed = || KernelError::new("open the programs' log", io::Error::from(io::ErrorKind::NotFound));
         self.bpf.as_mut().ok_or_else(closed)?.take_log()
+    }
+
+    /// Reads links, addresses and routes only, which takes no privilege.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn observe_links(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
+        self.netlink.observe(state).await
     }
 
     /// The settings of our links; a link that goes meanwhile has none.
@@ -75,6 +103,40 @@ impl LinuxKernel {
                     Err(error) => return Err(error),
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Our WireGuard devices; a link that goes meanwhile has none.
+    async fn observe_wireguard(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
+        let ours = |(_, link): &(_, &crate::model::Link)| {
+            link.owner == Owner::Ours && link.kind == LinkKind::WireGuard
+        };
+        let names: Vec<LinkName> = state
+            .links
+            .iter()
+            .filter(ours)
+            .map(|(name, _)| name.clone())
+            .collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut configured = self
+            .carry
+            .as_ref()
+            .map(Carry::endpoints)
+            .transpose()?
+            .unwrap_or_default();
+        for name in names {
+            let mut device = match self.wireguard.get_device(&name).await {
+                Ok(reading) => reading.device,
+                Err(error) if error.errno() == Some(libc::ENODEV) => continue,
+                Err(error) => return Err(error),
+            };
+            for (key, peer) in &mut device.peers {
+                peer.configured = configured.remove(&(name.clone(), *key));
+            }
+            state.wireguard.insert(name, device);
         }
         Ok(())
     }
@@ -95,6 +157,7 @@ impl Kernel for LinuxKernel {
         let mut state = KernelState::default();
         self.netlink.observe(&mut state).await?;
         self.observe_sysctls(&mut state)?;
+        self.observe_wireguard(&mut state).await?;
         if let Some(bpf) = &mut self.bpf {
             bpf.observe(&self.netlink, &mut state)?;
         }
@@ -116,6 +179,9 @@ impl Kernel for LinuxKernel {
         for run in changes.chunk_by(|a, b| Adapter::of(a) == Adapter::of(b)) {
             match (Adapter::of(&run[0]), &mut self.bpf) {
                 (Adapter::Netlink, _) => results.extend(self.netlink.execute(run).await),
+                (Adapter::WireGuard, _) => {
+                    results.extend(wireguard::execute(&mut self.wireguard, self.carry.as_ref(), run).await);
+                }
                 (Adapter::Sysctl, _) => results.extend(run.iter().map(|change| self.set_sysctl(change))),
                 (Adapter::Bpf, Some(bpf)) => results.extend(bpf.execute(&self.netlink, run)),
                 (Adapter::Bpf, None) => results.extend(run.iter().map(|change| {
@@ -134,6 +200,7 @@ impl Adapter {
     fn of(change: &Change) -> Adapter {
         match change {
             Change::SetSysctl(..) => Adapter::Sysctl,
+            Change::SetWireGuard(..) => Adapter::WireGuard,
             change if Bpf::handles(change) => Adapter::Bpf,
             _ => Adapter::Netlink,
         }

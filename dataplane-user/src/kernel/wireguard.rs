@@ -4,21 +4,28 @@
 //! leaves nothing to the next one. Nothing here logs or keeps key material; what was sent and received is wiped.
 
 mod attribute;
+mod execute;
 pub mod generate;
 mod read;
 mod write;
 
+use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_GENERIC;
 
 use self::attribute::Attributes;
+use self::write::Keys;
 use super::KernelError;
 use super::netlink::Stats;
 use super::netlink::message::{Failure, Request};
 use super::netlink::socket::Socket;
 use crate::model::wireguard::{Device, DeviceChange};
 use crate::net::LinkName;
+use crate::net::key::{PrivateKey, PublicKey};
+
+pub(super) use execute::execute;
 
 /// The message type of generic netlink's own family (`GENL_ID_CTRL`, linux/genetlink.h).
 const CONTROL: u16 = 16;
@@ -29,9 +36,33 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const FAMILY: &str = "wireguard";
 const VERSION: u8 = 1;
 
+/// Fetches the private key that belongs to a public one, when it is to be set.
+pub type PrivateKeys = Box<dyn Fn(&PublicKey) -> io::Result<PrivateKey>>;
+
+/// A device as it was read. No endpoint is known as configured: the kernel does not tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// What is compared with what shall be.
+    pub device: Device,
+    /// What its peers have done.
+    pub traffic: BTreeMap<PublicKey, PeerTraffic>,
+}
+
+/// What a peer has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerTraffic {
+    /// When the last handshake was, since 1970; `None`: never.
+    pub last_handshake: Option<Duration>,
+    /// Bytes received from it, with WireGuard's headers.
+    pub received: u64,
+    /// Bytes sent to it, with WireGuard's headers.
+    pub sent: u64,
+}
+
 /// The WireGuard devices of a network namespace.
 pub struct WireGuard {
     socket: Socket,
+    private_keys: PrivateKeys,
     /// The family's message type; the kernel gives another one each time that its module is loaded.
     family: Option<u16>,
 }
@@ -42,10 +73,14 @@ impl WireGuard {
     ///
     /// # Errors
     /// When the socket can't be made or set up.
-    pub fn open() -> Result<WireGuard, KernelError> {
+    pub fn open(private_keys: PrivateKeys) -> Result<WireGuard, KernelError> {
         let socket = Socket::open(NETLINK_GENERIC)
             .map_err(|error| KernelError::new("open a generic netlink socket", error))?;
-        Ok(WireGuard { socket, family: None })
+        Ok(WireGuard {
+            socket,
+            private_keys,
+            family: None,
+        })
     }
 
     /// Reads a device whole.
@@ -53,7 +88,7 @@ impl WireGuard {
     /// # Errors
     /// When there is no such link (`ENODEV`), when it is no WireGuard device (`EOPNOTSUPP`), when the kernel has no
     /// WireGuard, or when any part can't be read.
-    pub async fn get_device(&mut self, link: &LinkName) -> Result<Device, KernelError> {
+    pub async fn get_device(&mut self, link: &LinkName) -> Result<Reading, KernelError> {
         let context = || format!("read WireGuard device {link}");
         let mut family = self.family().await?;
         loop {
@@ -69,22 +104,40 @@ impl WireGuard {
     /// Changes a device, in as few messages as fit; none for no changes. The rest goes on past a refusal.
     ///
     /// # Errors
-    /// The first refusal. Reading the device anew says what became of the changes.
-    pub async fn set_device(&mut self, link: &LinkName, changes: &[DeviceChange]) -> Result<(), KernelError> {
+    /// The first refusal, also of a private key that can't be fetched: then nothing is changed. Reading the device anew
+    /// says what became of the changes.
+    pub async fn set_device(
+        &mut self,
+        link: &LinkName,
+        changes: &[&DeviceChange],
+    ) -> Result<(), KernelError> {
         if changes.is_empty() {
             return Ok(());
         }
         let context = || format!("change WireGuard device {link}");
-        let spare = generate::public_key().map_err(|error| KernelError::new(context(), error))?;
+        let keys = self
+            .keys(changes)
+            .map_err(|error| KernelError::new(context(), error))?;
         let mut family = self.family().await?;
         loop {
-            let requests = write::set(family, link, changes, &spare);
+            let requests = write::set(family, link, changes, &keys);
             let answers = self.socket.exchange(&requests).await;
             match answers.into_iter().find_map(Result::err) {
                 None => return Ok(()),
                 Some(failure) => family = self.family_again(family, failure, context).await?,
             }
         }
+    }
+
+    fn keys(&self, changes: &[&DeviceChange]) -> io::Result<Keys> {
+        let wanted = changes.iter().find_map(|change| match change {
+            DeviceChange::SetPrivateKey(key) => Some(key),
+            _ => None,
+        });
+        Ok(Keys {
+            private: wanted.map(&self.private_keys).transpose()?,
+            spare: generate::public_key()?,
+        })
     }
 
     /// What went over the socket so far.

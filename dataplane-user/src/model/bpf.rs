@@ -12,7 +12,7 @@ use crate::resource::Encapsulation;
 /// it sends to, or `None` where that link is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
-    /// What carries its packets; never WireGuard or none yet.
+    /// What carries its packets.
     pub carrier: Carrier,
     /// Which device of that encapsulation, 0 for the only one.
     pub unit: u8,
@@ -71,6 +71,12 @@ impl Carrier {
             Carrier::WireGuard => Encapsulation::WireGuard,
             Carrier::None => Encapsulation::None,
         }
+    }
+
+    /// Whether its device takes each packet's outer header from a tunnel key.
+    #[must_use]
+    pub fn takes_tunnel_key(self) -> bool {
+        !matches!(self, Carrier::WireGuard | Carrier::None)
     }
 
     /// Whether its frames have an inner Ethernet header and a VNI.
@@ -188,6 +194,9 @@ impl fmt::Display for Group {
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.carrier)?;
+        if !self.carrier.takes_tunnel_key() {
+            return write!(f, " {}", self.unit);
+        }
         if self.carrier.carries_ethernet() {
             write!(f, " vni {}", self.vni)?;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::wireguard::DeviceChange;
 use super::{Address, Class, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Sysctl, Target};
 use crate::net::{LinkName, MacAddr};
 
@@ -35,6 +36,8 @@ pub enum Change {
     DeleteRoute(RouteKey, Route),
     /// Writes a device's setting.
     SetSysctl(LinkName, Sysctl, String),
+    /// Changes a WireGuard device of ours.
+    SetWireGuard(LinkName, DeviceChange),
     /// Puts our program on a device.
     Attach(LinkName, Hook),
     /// Replaces our program in place.
@@ -152,6 +155,7 @@ impl fmt::Display for Change {
             Change::ReplaceRoute(key, route) => write!(f, "replace route {key} {}", route.kind),
             Change::DeleteRoute(key, route) => write!(f, "delete route {key} {}", route.kind),
             Change::SetSysctl(link, sysctl, value) => write!(f, "set {sysctl} of {link} to {value}"),
+            Change::SetWireGuard(link, change) => write!(f, "set wireguard {link} {change}"),
             Change::Attach(link, hook) => write!(f, "attach the {hook} program to {link}"),
             Change::ReplaceProgram(link, hook) => write!(f, "replace the {hook} program of {link}"),
             Change::Detach(link, hook) => write!(f, "detach the {hook} program from {link}"),

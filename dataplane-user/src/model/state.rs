@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::wireguard::Device;
 use super::{Address, Attachment, Class, Group, Hook, Link, NextHop, Route, RouteKey, Sysctl, Target};
 use crate::net::LinkName;
 
@@ -20,6 +21,8 @@ pub struct KernelState {
     pub routes: BTreeMap<RouteKey, Route>,
     /// Settings of our devices.
     pub sysctls: BTreeMap<(LinkName, Sysctl), String>,
+    /// Our WireGuard devices.
+    pub wireguard: BTreeMap<LinkName, Device>,
     /// Our programs on our devices.
     pub attachments: BTreeMap<(LinkName, Hook), Attachment>,
     /// Classes and the links that they send to; `None`: a link that is gone.
@@ -33,12 +36,13 @@ pub struct KernelState {
 }
 
 impl KernelState {
-    /// What is left once a device is gone: the kernel takes its addresses, routes, settings and programs with it, and
+    /// What is left once a device is gone: the kernel takes its addresses, routes, settings, peers and programs with it, and
     /// classes that sent to it send nowhere.
     pub fn forget_link(&mut self, name: &LinkName) {
         self.links.remove(name);
         self.addresses.retain(|(link, _), _| link != name);
         self.sysctls.retain(|(link, _), _| link != name);
+        self.wireguard.remove(name);
         self.attachments.retain(|(link, _), _| link != name);
         self.routes.retain(|_, route| route.link() != Some(name));
         for link in self.classes.values_mut() {

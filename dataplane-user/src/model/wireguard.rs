@@ -1,90 +1,63 @@
-//! WireGuard devices: what the kernel says of one, what one shall be, and the changes between them.
+//! WireGuard devices: what one is or shall be, and the changes between the two.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::net::key::{PresharedKey, PrivateKey, PublicKey};
+use crate::net::key::{PresharedKey, PublicKey};
 
-/// A device as the kernel says. Its private key stays in the kernel: the public one tells whether it is the right one.
+/// A device, as it is or as it shall be. Its private key is never read: the public one tells whether it is the right
+/// one, and whoever sets it fetches it then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// The public key; `None`: it has no private key yet.
     pub public_key: Option<PublicKey>,
-    /// UDP port; 0 while the kernel has not chosen one.
+    /// UDP port; 0: the kernel's choice, as far as that has been made.
     pub listen_port: u16,
     /// The mark of the packets that it sends; 0: none.
     pub fwmark: u32,
-    /// Its peers.
+    /// Its peers. Where two shall have one allowed prefix, the last one gets it.
     pub peers: BTreeMap<PublicKey, Peer>,
 }
 
-/// A peer as the kernel says.
+/// A peer of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// Where it was heard last, or what was configured; `None`: neither.
+    /// Where it was heard last, or what was configured; `None`: it is awaited.
     pub endpoint: Option<SocketAddr>,
+    /// The endpoint that was configured last. Where the other one differs from it, the peer has roamed. No kernel
+    /// object holds it: the carry map does.
+    pub configured: Option<SocketAddr>,
     /// What it may send from, and what is sent to it.
     pub allowed_ips: BTreeSet<IpNet>,
     /// Seconds between keepalives; 0: none.
     pub keepalive: u16,
     /// The preshared key, if there is one.
     pub preshared_key: Option<PresharedKey>,
-    /// When the last handshake was, since 1970; `None`: never.
-    pub last_handshake: Option<Duration>,
-    /// Bytes received from it.
-    pub received: u64,
-    /// Bytes sent to it.
-    pub sent: u64,
-}
-
-/// What a device shall be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceConfig {
-    /// The private key.
-    pub private_key: PrivateKey,
-    /// UDP port; `None`: the kernel's choice.
-    pub listen_port: Option<u16>,
-    /// The mark of the packets that it sends; 0: none.
-    pub fwmark: u32,
-    /// Its peers. Two must not have one allowed prefix: the last one would get it.
-    pub peers: BTreeMap<PublicKey, PeerConfig>,
-}
-
-/// What a peer shall be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerConfig {
-    /// Where it is; `None`: it is awaited.
-    pub endpoint: Option<SocketAddr>,
-    /// What it may send from, and what is sent to it.
-    pub allowed_ips: BTreeSet<IpNet>,
-    /// Seconds between keepalives; 0: none.
-    pub keepalive: u16,
-    /// The preshared key, if there is to be one.
-    pub preshared_key: Option<PresharedKey>,
 }
 
 /// A change of a device. No `Display` and no `Debug` shows a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceChange {
-    /// Gives it another private key.
-    SetPrivateKey(PrivateKey),
+    /// Gives it the private key that belongs to this public one.
+    SetPrivateKey(PublicKey),
     /// Binds it to another UDP port.
     SetListenPort(u16),
     /// Marks its packets; 0: no more.
     SetFwmark(u32),
     /// Adds a peer, with all its prefixes, whoever has them now.
-    AddPeer(PublicKey, PeerConfig),
+    AddPeer(PublicKey, Peer),
     /// Changes a peer that is there.
     UpdatePeer(PublicKey, PeerUpdate),
+    /// Takes prefixes from a peer that nobody shall have.
+    RemoveAllowedIps(PublicKey, BTreeSet<IpNet>),
     /// Takes a peer away.
     RemovePeer(PublicKey),
 }
 
-/// What changes of a peer; `None` and empty sets are left alone.
+/// What changes of a peer; `None` and the empty set are left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerUpdate {
     /// Another endpoint.
@@ -95,8 +68,46 @@ pub struct PeerUpdate {
     pub preshared_key: Option<Option<PresharedKey>>,
     /// Prefixes that it gets, whoever has them now.
     pub add: BTreeSet<IpNet>,
-    /// Prefixes that nobody shall have.
-    pub remove: BTreeSet<IpNet>,
+}
+
+impl Device {
+    /// What a change makes of it, if it is one that can be made: the peer is there, or not yet.
+    #[must_use]
+    pub fn changed(mut self, change: &DeviceChange) -> Option<Device> {
+        match change {
+            DeviceChange::SetPrivateKey(key) => self.public_key = Some(*key),
+            DeviceChange::SetListenPort(port) => self.listen_port = *port,
+            DeviceChange::SetFwmark(mark) => self.fwmark = *mark,
+            DeviceChange::AddPeer(key, peer) => {
+                self.take_prefixes(&peer.allowed_ips);
+                self.peers.insert(*key, peer.clone());
+            }
+            DeviceChange::UpdatePeer(key, update) => {
+                self.peers.get(key)?;
+                self.take_prefixes(&update.add);
+                let peer = self.peers.get_mut(key)?;
+                peer.endpoint = update.endpoint.or(peer.endpoint);
+                peer.configured = update.endpoint.or(peer.configured);
+                peer.keepalive = update.keepalive.unwrap_or(peer.keepalive);
+                if let Some(preshared_key) = &update.preshared_key {
+                    peer.preshared_key.clone_from(preshared_key);
+                }
+                peer.allowed_ips.extend(&update.add);
+            }
+            DeviceChange::RemoveAllowedIps(key, prefixes) => {
+                let peer = self.peers.get_mut(key)?;
+                peer.allowed_ips.retain(|prefix| !prefixes.contains(prefix));
+            }
+            DeviceChange::RemovePeer(key) => drop(self.peers.remove(key)),
+        }
+        Some(self)
+    }
+
+    fn take_prefixes(&mut self, prefixes: &BTreeSet<IpNet>) {
+        for peer in self.peers.values_mut() {
+            peer.allowed_ips.retain(|prefix| !prefixes.contains(prefix));
+        }
+    }
 }
 
 impl PeerUpdate {
@@ -110,37 +121,70 @@ impl PeerUpdate {
 impl fmt::Display for DeviceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DeviceChange::SetPrivateKey(key) => {
-                write!(f, "set the private key (public key {})", key.public_key())
-            }
-            DeviceChange::SetListenPort(port) => write!(f, "set port {port}"),
-            DeviceChange::SetFwmark(mark) => write!(f, "set fwmark {mark:#x}"),
+            DeviceChange::SetPrivateKey(key) => write!(f, "private key of public key {key}"),
+            DeviceChange::SetListenPort(port) => write!(f, "listen-port {port}"),
+            DeviceChange::SetFwmark(mark) => write!(f, "fwmark {mark:#x}"),
             DeviceChange::AddPeer(key, peer) => {
-                write!(f, "add peer {key} with {} prefixes", peer.allowed_ips.len())
+                write!(f, "peer {key}")?;
+                if let Some(endpoint) = peer.endpoint {
+                    write!(f, " endpoint {endpoint}")?;
+                }
+                if peer.keepalive > 0 {
+                    write!(f, " persistent-keepalive {}", peer.keepalive)?;
+                }
+                if peer.preshared_key.is_some() {
+                    f.write_str(" preshared-key (hidden)")?;
+                }
+                write!(f, " allowed-ips {}", Prefixes(&peer.allowed_ips, ""))
             }
-            DeviceChange::UpdatePeer(key, update) => write!(f, "update peer {key}: {update}"),
-            DeviceChange::RemovePeer(key) => write!(f, "remove peer {key}"),
+            DeviceChange::UpdatePeer(key, update) => write!(f, "peer {key}{update}"),
+            DeviceChange::RemoveAllowedIps(key, prefixes) => {
+                write!(f, "peer {key} allowed-ips {}", Prefixes(prefixes, "-"))
+            }
+            DeviceChange::RemovePeer(key) => write!(f, "peer {key} remove"),
         }
     }
 }
 
 impl fmt::Display for PeerUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoint = self.endpoint.map(|endpoint| format!("endpoint {endpoint}"));
-        let keepalive = self.keepalive.map(|seconds| format!("keepalive {seconds} s"));
-        let preshared = self.preshared_key.as_ref().map(|key| match key {
-            Some(_) => "another preshared key".to_owned(),
-            None => "no preshared key".to_owned(),
-        });
-        let add = self.add.iter().map(|prefix| format!("+{prefix}"));
-        let remove = self.remove.iter().map(|prefix| format!("-{prefix}"));
-        let words: Vec<_> = endpoint
-            .into_iter()
-            .chain(keepalive)
-            .chain(preshared)
-            .chain(add)
-            .chain(remove)
-            .collect();
-        f.write_str(&words.join(", "))
+        if let Some(endpoint) = self.endpoint {
+            write!(f, " endpoint {endpoint}")?;
+        }
+        match self.keepalive {
+            Some(0) => f.write_str(" persistent-keepalive off")?,
+            Some(seconds) => write!(f, " persistent-keepalive {seconds}")?,
+            None => {}
+        }
+        match &self.preshared_key {
+            Some(Some(_)) => f.write_str(" preshared-key (hidden)")?,
+            Some(None) => f.write_str(" preshared-key off")?,
+            None => {}
+        }
+        if !self.add.is_empty() {
+            write!(f, " allowed-ips {}", Prefixes(&self.add, "+"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A list of prefixes as `wg` writes it, each with a sign; after the fourth only how many there are.
+struct Prefixes<'a>(&'a BTreeSet<IpNet>, &'static str);
+
+impl fmt::Display for Prefixes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 4;
+        let Prefixes(prefixes, sign) = self;
+        if prefixes.is_empty() {
+            return f.write_str("(none)");
+        }
+        for (index, prefix) in prefixes.iter().take(SHOWN).enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{sign}{prefix}")?;
+        }
+        match prefixes.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }

@@ -41,7 +41,7 @@ pub struct PresharedKey([u8; KEY_LENGTH]);
 impl PublicKey {
     /// A key of its bytes.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; KEY_LENGTH]) -> PublicKey {
+    pub const fn from_bytes(bytes: [u8; KEY_LENGTH]) -> PublicKey {
         PublicKey(bytes)
     }
 

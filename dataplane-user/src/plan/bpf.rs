@@ -28,7 +28,7 @@ pub(super) fn plan(
     let mut carriers: BTreeMap<IpNet, Carriers> = BTreeMap::new();
     for links in networks {
         for peer in &links.peers {
-            let Some(device) = tunnel_device(peer.carrier()) else {
+            let Some(device) = tunnel_device(peer) else {
                 continue;
             };
             let class = class(links.network, peer, own_mac);
@@ -63,7 +63,7 @@ pub(super) fn plan(
 }
 
 /// What a node carries in a network: its addresses there, and its prefixes there.
-fn carried<'a>(node: &'a Node, network: &'a Network) -> impl Iterator<Item = CarriedPrefix> + 'a {
+pub(super) fn carried<'a>(node: &'a Node, network: &'a Network) -> impl Iterator<Item = CarriedPrefix> + 'a {
     let inside = |cidr: &IpNet| network.prefixes.iter().any(|prefix| prefix.contains(cidr));
     let own = |&address| CarriedPrefix {
         cidr: host_prefix(address),
@@ -85,6 +85,9 @@ fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
         None => outer == Family::Ipv4,
     };
     let carrier = peer.carrier();
+    if !carrier.takes_tunnel_key() {
+        return bare_class(peer);
+    }
     let ethernet = carrier.carries_ethernet();
     Class {
         carrier,
@@ -96,6 +99,20 @@ fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
         dont_fragment: network.df && outer == Family::Ipv4,
         // Only those two have UDP outside.
         zero_checksum: zero_checksum && ethernet,
+    }
+}
+
+/// The class of a device that makes its outer header by itself: nothing of the network's is in it.
+fn bare_class(peer: &PeerLink<'_>) -> Class {
+    Class {
+        carrier: peer.carrier(),
+        unit: peer.wireguard.as_ref().map_or(0, |link| link.unit),
+        vni: 0,
+        source_mac: None,
+        ttl: 64,
+        dscp: Some(0),
+        dont_fragment: false,
+        zero_checksum: false,
     }
 }
 

@@ -6,7 +6,8 @@ use crate::model::{Carrier, KernelState, Link, LinkKind, Owner};
 use crate::net::{LinkName, MacAddr};
 use crate::resource::{Intent, Network};
 
-use super::NetworkLink;
+use super::mtu::IPV6_MINIMUM;
+use super::{NetworkLink, PeerLink};
 
 /// The device that attracts the overlay's traffic and carries the node's overlay addresses.
 pub const ANCHOR: &str = "adit0";
@@ -20,16 +21,25 @@ pub const IPIP: &str = "adit-ipip";
 /// The flow-based ip6tnl device, for IPv6 underlays.
 pub const IP6TNL: &str = "adit-ip6tnl";
 
-/// The tunnel device of a carrier; `None` where there is no shared one.
-pub(super) fn tunnel_device(carrier: Carrier) -> Option<LinkName> {
-    let name = match carrier {
+/// What the names of WireGuard devices begin with; their numbers follow.
+pub const WIREGUARD: &str = "adit-wg";
+
+/// The device by which packets leave for a peer; `None` where there is none.
+pub(super) fn tunnel_device(peer: &PeerLink<'_>) -> Option<LinkName> {
+    let name = match peer.carrier() {
         Carrier::Geneve => GENEVE,
         Carrier::Vxlan => VXLAN,
         Carrier::Ipip => IPIP,
         Carrier::Ip6tnl => IP6TNL,
-        Carrier::WireGuard | Carrier::None => return None,
+        Carrier::WireGuard => return peer.wireguard.as_ref().map(|link| wireguard_device(link.unit)),
+        Carrier::None => return None,
     };
     Some(LinkName::constant(name))
+}
+
+/// The name of a WireGuard device.
+pub(super) fn wireguard_device(unit: u8) -> LinkName {
+    LinkName::new(&format!("{WIREGUARD}{unit}")).expect("ten bytes at most")
 }
 
 pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut KernelState) {
@@ -52,7 +62,8 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
         },
     );
 
-    for (carrier, network) in needed(networks) {
+    for (name, peer, network) in needed(networks) {
+        let carrier = peer.carrier();
         let kind = match carrier {
             Carrier::Geneve => LinkKind::Geneve {
                 port: network.ports.geneve,
@@ -62,15 +73,30 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
             },
             Carrier::Ipip => LinkKind::Ipip { protocol: IPV4 },
             Carrier::Ip6tnl => LinkKind::Ip6tnl { protocol: ANY },
-            Carrier::WireGuard | Carrier::None => continue,
+            Carrier::WireGuard => LinkKind::WireGuard,
+            Carrier::None => continue,
         };
         let mac = carrier
             .carries_ethernet()
             .then(|| MacAddr::of_node(&intent.node().name));
-        if let Some(name) = tunnel_device(carrier) {
-            target.links.insert(name, Link { mac, ..link(kind) });
-        }
+        let mtu = (carrier == Carrier::WireGuard).then(|| wireguard_mtu(networks, &name));
+        target.links.insert(
+            name,
+            Link {
+                mac,
+                mtu,
+                ..link(kind)
+            },
+        );
     }
+}
+
+/// WireGuard pads packets up to its device's MTU: it must not be larger than what the ways to all peers take.
+fn wireguard_mtu(networks: &[NetworkLink<'_>], name: &LinkName) -> u32 {
+    let peers = networks.iter().flat_map(|network| &network.peers);
+    let on_it = peers.filter(|peer| tunnel_device(peer).as_ref() == Some(name));
+    let smallest = on_it.map(PeerLink::mtu).min();
+    smallest.unwrap_or(IPV6_MINIMUM).max(IPV6_MINIMUM)
 }
 
 /// IPv4 in IP, `IPPROTO_IPIP`.
@@ -78,11 +104,14 @@ const IPV4: u8 = 4;
 /// Both families.
 const ANY: u8 = 0;
 
-/// What any peer needs, with a network that says the port (ports are equal in all networks).
-fn needed<'a>(networks: &[NetworkLink<'a>]) -> Vec<(Carrier, &'a Network)> {
+/// The devices that any peer needs, each with one of those peers and its network (ports are equal in all networks).
+fn needed<'n, 'a>(networks: &'n [NetworkLink<'a>]) -> Vec<(LinkName, &'n PeerLink<'a>, &'a Network)> {
     let mut seen = BTreeSet::new();
-    let pairs = networks
+    let peers = networks
         .iter()
-        .flat_map(|n| n.peers.iter().map(|peer| (peer.carrier(), n.network)));
-    pairs.filter(|(carrier, _)| seen.insert(*carrier)).collect()
+        .flat_map(|links| links.peers.iter().map(|peer| (peer, links.network)));
+    peers
+        .filter_map(|(peer, network)| Some((tunnel_device(peer)?, peer, network)))
+        .filter(|(name, ..)| seen.insert(name.clone()))
+        .collect()
 }

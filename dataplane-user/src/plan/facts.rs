@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::net::LinkName;
+use crate::net::{LinkName, PresharedKey, PublicKey};
 
 /// What the plan must know of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,32 @@ pub struct NodeFacts {
     pub local_addresses: BTreeSet<IpAddr>,
     /// How the kernel routes to each peer's underlay address; absent where it has no route.
     pub paths: BTreeMap<IpAddr, UnderlayPath>,
+    /// What WireGuard links need; only where a manifest speaks of WireGuard.
+    pub wireguard: WireGuardFacts,
+}
+
+/// What WireGuard links need and no kernel tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WireGuardFacts {
+    /// This node's key.
+    pub own_key: OwnKey,
+    /// The keys in the files that the manifests name, or why there is none.
+    pub preshared_keys: BTreeMap<String, Result<PresharedKey, String>>,
+    /// The addresses of the names that the manifests name, the one that was used last first; absent while a name has
+    /// none.
+    pub names: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// This node's WireGuard key; the private one stays where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OwnKey {
+    /// There is none.
+    #[default]
+    Missing,
+    /// There is something that is none, or can't be read; why, without anything of it.
+    Unusable(String),
+    /// The public key that belongs to it.
+    Known(PublicKey),
 }
 
 /// The underlay's way to a peer (`ip route get`).

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::NodeFacts;
 use super::mtu::IPV6_MINIMUM;
+use super::wireguard::{Colours, WireGuardLink};
+use super::{NodeFacts, wireguard};
 use crate::model::Carrier;
 use crate::net::{Family, MacAddr};
 use crate::resource::encapsulation::{agree, is_public};
@@ -29,6 +30,8 @@ pub struct PeerLink<'a> {
     pub remote: IpAddr,
     /// Ours, of the same family.
     pub local: IpAddr,
+    /// What is WireGuard's of it; `None` for other encapsulations.
+    pub wireguard: Option<WireGuardLink>,
     /// The underlay path's MTU in bytes; `None`: there is no route now.
     pub underlay_mtu: Option<u32>,
 }
@@ -45,17 +48,14 @@ pub(super) fn with_problems<'a>(
     facts: &NodeFacts,
     problems: &mut Vec<Problem>,
 ) -> Vec<NetworkLink<'a>> {
-    intent
+    let colours = Colours::of(intent.resources());
+    let mut networks: Vec<_> = intent
         .networks()
         .map(|network| {
             let peers = intent
                 .peers(network)
-                .filter_map(|peer| match peer_link(intent, network, peer, facts) {
-                    Ok(link) => {
-                        problems.extend(path_problem(network, &link));
-                        problems.extend(link.refused(intent, network));
-                        Some(link)
-                    }
+                .filter_map(|peer| match peer_link(intent, network, peer, facts, &colours) {
+                    Ok(link) => Some(link),
                     Err(refusal) => {
                         problems.extend(refusal.problems(intent, network, peer));
                         None
@@ -64,14 +64,23 @@ pub(super) fn with_problems<'a>(
                 .collect();
             NetworkLink { network, peers }
         })
-        .collect()
+        .collect();
+    wireguard::unite(&mut networks, facts);
+    for network in &networks {
+        for link in &network.peers {
+            problems.extend(path_problem(network.network, link));
+            problems.extend(link.refused(intent, network.network));
+        }
+    }
+    problems.extend(wireguard::own_problem(intent, facts, problems));
+    networks
 }
 
 /// Why a pair has no link.
-struct Refusal {
-    reason: Reason,
-    message: String,
-    remedy: String,
+pub(super) struct Refusal {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    pub(super) remedy: String,
 }
 
 impl Refusal {
@@ -117,10 +126,22 @@ impl PeerLink<'_> {
         Carrier::of(self.encapsulation, Family::of(self.remote))
     }
 
+    /// Where its outer packets go: the endpoint of WireGuard, else the peer's underlay address.
+    #[must_use]
+    pub fn destination(&self) -> IpAddr {
+        let endpoint = self.wireguard.as_ref().and_then(|link| link.endpoint);
+        endpoint.map_or(self.remote, |endpoint| endpoint.ip())
+    }
+
     /// Whether packets of this family, inside, can take it. The kernel's flow-based ipip device has IPv4 in IPv4 alone.
     #[must_use]
     pub fn carries(&self, inner: Family) -> bool {
         !(self.carrier() == Carrier::Ipip && inner == Family::Ipv6)
+    }
+
+    /// Takes the underlay's way to where it leads now.
+    pub(super) fn find_path(&mut self, facts: &NodeFacts) {
+        self.underlay_mtu = facts.paths.get(&self.destination()).map(|path| path.mtu);
     }
 
     /// The families that it can't carry.
@@ -157,6 +178,7 @@ fn peer_link<'a>(
     network: &Network,
     peer: &'a Node,
     facts: &NodeFacts,
+    colours: &Colours<'_>,
 ) -> Result<PeerLink<'a>, Refusal> {
     let node = intent.node();
     let (local, remote) = underlay_pair(node, network, peer)?;
@@ -166,12 +188,13 @@ fn peer_link<'a>(
         network.encapsulation,
         public,
     );
-    if matches!(encapsulation, Encapsulation::WireGuard | Encapsulation::None) {
+    if encapsulation == Encapsulation::None {
         return Err(Refusal {
             reason: Reason::Unsupported,
             message: format!("the link's encapsulation is {encapsulation}, which this version does not have"),
-            remedy: "set spec.encapsulation of the network or of either node to geneve, vxlan or ipip"
-                .to_owned(),
+            remedy:
+                "set spec.encapsulation of the network or of either node to geneve, vxlan, ipip or wireguard"
+                    .to_owned(),
         });
     }
     if network.dataplane == Dataplane::Routes {
@@ -189,14 +212,28 @@ fn peer_link<'a>(
             remedy: "rename either node".to_owned(),
         });
     }
-    let underlay_mtu = facts.paths.get(&remote).map(|path| path.mtu);
-    Ok(PeerLink {
+    let wireguard = match encapsulation {
+        Encapsulation::WireGuard => {
+            let pair = wireguard::Pair {
+                node,
+                peer,
+                network,
+                remote,
+            };
+            Some(wireguard::link(&pair, facts, colours)?)
+        }
+        _ => None,
+    };
+    let mut link = PeerLink {
         node: peer,
         encapsulation,
         remote,
         local,
-        underlay_mtu,
-    })
+        wireguard,
+        underlay_mtu: None,
+    };
+    link.find_path(facts);
+    Ok(link)
 }
 
 /// The underlay addresses of both ends: of the network's family where both have it, else of the other.
@@ -217,12 +254,26 @@ fn underlay_pair(node: &Node, network: &Network, peer: &Node) -> Result<(IpAddr,
 /// What is odd about the way to a peer: there is none, or packets don't fit.
 fn path_problem(network: &Network, link: &PeerLink<'_>) -> Option<Problem> {
     let subject = format!("TunnelNode/{}", link.node.name);
+    if let Some(unresolved) = link.wireguard.as_ref().and_then(WireGuardLink::unresolved) {
+        return Some(Problem::warning(
+            Reason::NameUnresolved,
+            subject,
+            format!("the name of its WireGuard endpoint, {unresolved}, has no address now"),
+            "correct spec.wireguard.endpoint, or see to it that this node can look the name up; meanwhile the peer can \
+             still call this node"
+                .to_owned(),
+        ));
+    }
     if link.underlay_mtu.is_none() {
+        let (what, field) = match &link.wireguard {
+            None => ("underlay address", "spec.underlay"),
+            Some(_) => ("WireGuard endpoint", "spec.wireguard.endpoint"),
+        };
         return Some(Problem::warning(
             Reason::NoUnderlayRoute,
             subject,
-            format!("no route leads to its underlay address {}", link.remote),
-            "add an underlay route, or correct spec.underlay".to_owned(),
+            format!("no route leads to its {what} {}", link.destination()),
+            format!("add an underlay route, or correct {field}"),
         ));
     }
     let fits = link.mtu();
@@ -230,7 +281,7 @@ fn path_problem(network: &Network, link: &PeerLink<'_>) -> Option<Problem> {
     if fits >= wanted {
         return None;
     }
-    let loss = match Family::of(link.remote) {
+    let loss = match Family::of(link.destination()) {
         Family::Ipv4 => "larger ones are fragmented outside",
         Family::Ipv6 => "larger ones are lost",
     };

@@ -53,7 +53,7 @@ impl PeerLink<'_> {
 
     /// Bytes that the link adds to an inner packet.
     pub(super) fn overhead(&self) -> u32 {
-        overhead(self.encapsulation, Family::of(self.remote))
+        overhead(self.encapsulation, Family::of(self.destination()))
     }
 }
 

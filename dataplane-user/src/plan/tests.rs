@@ -95,6 +95,7 @@ fn facts(paths: &[(u8, u32)]) -> NodeFacts {
             .iter()
             .map(|&(host, mtu)| (underlay(host), path(mtu)))
             .collect(),
+        ..NodeFacts::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::encapsulation::Wish;
-use crate::net::{Family, NetworkName, NodeName};
+use crate::net::{Family, NetworkName, NodeName, PublicKey};
 
 /// A node (`TunnelNode`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +63,30 @@ pub struct CarriedPrefix {
 /// A node's end of WireGuard links, as its manifest tells the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireGuardPeer {
-    /// Base64 of its 32-byte public key.
-    pub public_key: String,
-    /// `host:port` when it differs from underlay address and network port.
-    pub endpoint: Option<String>,
-    /// Seconds between keepalives; `None`: off.
+    /// Its public key.
+    pub public_key: PublicKey,
+    /// Where others reach its first device, when that differs from underlay address and network port.
+    pub endpoint: Option<Endpoint>,
+    /// Seconds between the keepalives that it sends to its peers; `None`: off.
     pub keepalive_seconds: Option<u16>,
-    /// The file with the preshared key.
+    /// The file with the key that it shares with each of its peers; the path is the same on all of them.
     pub preshared_key_file: Option<String>,
+}
+
+/// Where a node's WireGuard is reached; the port is that of its first device, the others' follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// An address or a name.
+    pub host: Host,
+    /// UDP port, not 0.
+    pub port: u16,
+}
+
+/// An address, or a name that is looked up time and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// An address.
+    Address(IpAddr),
+    /// A DNS name.
+    Name(String),
 }

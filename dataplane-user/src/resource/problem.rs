@@ -41,6 +41,10 @@ pub enum Reason {
     NoCommonFamily,
     /// Something that a link needs is not declared.
     Incomplete,
+    /// This node's WireGuard key is not the one that its manifest tells the others.
+    KeyMismatch,
+    /// The name of an endpoint has no address now.
+    NameUnresolved,
     /// Two nodes' names hash to one MAC.
     MacCollision,
     /// A peer's underlay address is not reachable by any route.
@@ -67,6 +71,8 @@ impl Reason {
             Reason::Unsupported => "Unsupported",
             Reason::NoCommonFamily => "NoCommonFamily",
             Reason::Incomplete => "Incomplete",
+            Reason::KeyMismatch => "KeyMismatch",
+            Reason::NameUnresolved => "NameUnresolved",
             Reason::MacCollision => "MacCollision",
             Reason::NoUnderlayRoute => "NoUnderlayRoute",
             Reason::MtuTooSmall => "MtuTooSmall",

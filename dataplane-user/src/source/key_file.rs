@@ -1,13 +1,15 @@
-//! The node's private key: a file that only its owner reads, made once and never overwritten.
+//! The node's private key: a file that only its owner reads, made once and never overwritten. Preshared keys are read
+//! with the same care.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use crate::net::key::{InvalidKey, PrivateKey};
+use crate::net::key::{InvalidKey, PresharedKey, PrivateKey};
 
 /// The key's file in the state directory.
 pub const NAME: &str = "wireguard.key";
@@ -51,25 +53,37 @@ pub enum KeyFileError {
 /// # Errors
 /// When it can't be read, when others can read it, or when it is no key.
 pub fn load(directory: &Path) -> Result<Option<PrivateKey>, KeyFileError> {
-    let path = directory.join(NAME);
+    match read(&directory.join(NAME)) {
+        Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Reads a preshared key.
+///
+/// # Errors
+/// When there is none, when it can't be read, when others can read it, or when it is no key.
+pub fn load_preshared(path: &Path) -> Result<PresharedKey, KeyFileError> {
+    read(path)
+}
+
+fn read<K: FromStr<Err = InvalidKey>>(path: &Path) -> Result<K, KeyFileError> {
     let failed = |source| KeyFileError::Io {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     };
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
+    let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
+        let path = path.to_owned();
         return Err(KeyFileError::Exposed { path, mode });
     }
     let mut text = Zeroizing::new(String::with_capacity(512));
     file.take(MOST_BYTES).read_to_string(&mut text).map_err(failed)?;
-    let key = text.trim_end().parse();
-    key.map(Some)
-        .map_err(|source| KeyFileError::Invalid { path, source })
+    text.trim_end().parse().map_err(|source| KeyFileError::Invalid {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Reads the key in a state directory, or makes one there: `make` gives it. The file appears whole or not at all, and

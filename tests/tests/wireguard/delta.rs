@@ -1,13 +1,11 @@
 //! Changes: only what differs is sent, and nothing else changes.
 
-use std::collections::BTreeMap;
-
 use adit_tests::{NetNs, require_module};
-use dataplane_user::diff::wireguard::diff;
+use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::wireguard::generate;
-use dataplane_user::model::wireguard::{DeviceChange, PeerConfig};
+use dataplane_user::model::wireguard::{DeviceChange, Peer};
 
-use crate::{apply, config, make, peer, prefixes, private_key, public_key, read, wg, wg0};
+use crate::{apply, config, device, know, make, peer, prefixes, private_key, public_key, read, set, wg};
 
 #[test]
 fn nothing_to_change_is_no_message() {
@@ -18,10 +16,10 @@ fn nothing_to_change_is_no_message() {
         let mut wireguard = make().await;
         let wanted = config(private_key(), [(public_key(), peer(&["10.0.0.0/24"]))]);
         apply(&mut wireguard, &wanted).await;
-        let observed = read(&mut wireguard).await;
+        let observed = device(&mut wireguard, &wanted).await;
         let before = wireguard.stats();
-        let changes = diff(&observed, &wanted, &BTreeMap::new());
-        wireguard.set_device(&wg0(), &changes).await.unwrap();
+        let changes = diff(&observed, &wanted);
+        set(&mut wireguard, &changes).await;
         assert_eq!(wireguard.stats(), before);
     });
 }
@@ -35,14 +33,13 @@ fn a_key_a_port_or_a_mark_alone_is_one_message() {
         let mut wireguard = make().await;
         let mut wanted = config(private_key(), [(public_key(), peer(&["10.0.0.0/24"]))]);
         apply(&mut wireguard, &wanted).await;
-        wanted.private_key = private_key();
+        let key = private_key();
+        let public = know(key.clone());
+        wanted.public_key = Some(public);
         let changes = apply(&mut wireguard, &wanted).await;
-        assert_eq!(changes, [DeviceChange::SetPrivateKey(wanted.private_key.clone())]);
-        assert_eq!(
-            wg("show wg0 private-key"),
-            wanted.private_key.to_base64().as_str()
-        );
-        wanted.listen_port = Some(1234);
+        assert_eq!(changes, [DeviceChange::SetPrivateKey(public)]);
+        assert_eq!(wg("show wg0 private-key"), key.to_base64().as_str());
+        wanted.listen_port = 1234;
         let changes = apply(&mut wireguard, &wanted).await;
         assert_eq!(changes, [DeviceChange::SetListenPort(1234)]);
         wanted.fwmark = 7;
@@ -71,14 +68,14 @@ fn an_allowed_ip_moves_in_one_message() {
         apply(&mut wireguard, &wanted).await;
         wanted.peers.get_mut(&first).unwrap().allowed_ips = prefixes(&["10.0.0.0/24", "10.0.1.0/24"]);
         wanted.peers.get_mut(&second).unwrap().allowed_ips = prefixes(&["10.0.2.0/24"]);
-        let changes = diff(&read(&mut wireguard).await, &wanted, &BTreeMap::new());
+        let changes = diff(&device(&mut wireguard, &wanted).await, &wanted);
         let before = wireguard.stats();
-        wireguard.set_device(&wg0(), &changes).await.unwrap();
+        set(&mut wireguard, &changes).await;
         assert_eq!(wireguard.stats().requests - before.requests, 1, "{changes:?}");
         let shown = wg("show wg0 allowed-ips");
         assert!(shown.contains(&format!("{second}\t10.0.2.0/24")), "{shown}");
         assert_eq!(
-            read(&mut wireguard).await.peers[&first].allowed_ips,
+            read(&mut wireguard).await.device.peers[&first].allowed_ips,
             wanted.peers[&first].allowed_ips
         );
     });
@@ -118,7 +115,7 @@ fn keepalive_and_preshared_key_are_cleared_and_peers_go() {
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let (key, other) = (public_key(), public_key());
-        let full = PeerConfig {
+        let full = Peer {
             keepalive: 25,
             preshared_key: Some(generate::preshared_key().unwrap()),
             ..peer(&["10.0.0.0/24"])

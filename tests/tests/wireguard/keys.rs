@@ -1,6 +1,5 @@
 //! Keys: `adit wg` beside `wg`, the key's file, and that no log shows one.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Command;
@@ -8,13 +7,13 @@ use std::sync::Mutex;
 
 use adit_tests::agent::binary;
 use adit_tests::{NetNs, require_module};
-use dataplane_user::diff::wireguard::diff;
+use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::wireguard::generate;
-use dataplane_user::model::wireguard::PeerConfig;
+use dataplane_user::model::wireguard::Peer;
 use dataplane_user::net::{LinkName, PresharedKey, PrivateKey};
 use tracing::Level;
 
-use crate::{config, make, peer, private_key, public_key, read, run, wg, wg0};
+use crate::{config, make, peer, private_key, public_key, read, run, set, wg};
 
 fn adit(words: &str, input: &str) -> String {
     run(binary().to_str().unwrap(), words, input)
@@ -96,21 +95,22 @@ fn no_log_and_no_error_shows_a_key() {
             .finish();
         let _default = tracing::subscriber::set_default(subscriber);
         let mut wireguard = make().await;
-        let full = PeerConfig {
+        let full = Peer {
             preshared_key: Some(preshared.clone()),
             ..peer(&["10.0.0.0/24"])
         };
         let wanted = config(private.clone(), [(public_key(), full)]);
-        let changes = diff(&read(&mut wireguard).await, &wanted, &BTreeMap::new());
+        let changes = diff(&read(&mut wireguard).await.device, &wanted);
         let error = wireguard
-            .set_device(&LinkName::constant("wg1"), &changes)
+            .set_device(&LinkName::constant("wg1"), &changes.iter().collect::<Vec<_>>())
             .await
             .unwrap_err();
         tracing::info!(%error, ?error, "as an agent would");
-        wireguard.set_device(&wg0(), &changes).await.unwrap();
+        set(&mut wireguard, &changes).await;
         let observed = read(&mut wireguard).await;
         assert!(
             observed
+                .device
                 .peers
                 .values()
                 .all(|peer| peer.preshared_key == Some(preshared.clone()))

@@ -14,11 +14,12 @@ mod traffic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
-use dataplane_user::diff::wireguard::diff;
+use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::netlink::Netlink;
-use dataplane_user::kernel::wireguard::{WireGuard, generate};
-use dataplane_user::model::wireguard::{Device, DeviceChange, DeviceConfig, PeerConfig};
+use dataplane_user::kernel::wireguard::{Reading, WireGuard, generate};
+use dataplane_user::model::wireguard::{Device, DeviceChange, Peer};
 use dataplane_user::model::{Change, Link, LinkKind, Owner};
 use dataplane_user::net::{LinkName, PrivateKey, PublicKey};
 use ipnet::IpNet;
@@ -48,7 +49,17 @@ async fn make() -> WireGuard {
     for outcome in netlink.execute(&changes).await {
         outcome.unwrap();
     }
-    WireGuard::open().unwrap()
+    open()
+}
+
+/// The private keys of all tests.
+static KEYS: Mutex<BTreeMap<PublicKey, PrivateKey>> = Mutex::new(BTreeMap::new());
+
+/// Opens the adapter, with the private keys that are known.
+fn open() -> WireGuard {
+    let fetch = |public: &PublicKey| KEYS.lock().unwrap().get(public).cloned();
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    WireGuard::open(Box::new(move |public| fetch(public).ok_or_else(missing))).unwrap()
 }
 
 fn prefixes(list: &[&str]) -> BTreeSet<IpNet> {
@@ -56,20 +67,28 @@ fn prefixes(list: &[&str]) -> BTreeSet<IpNet> {
 }
 
 /// A peer with these allowed IPs and nothing else.
-fn peer(list: &[&str]) -> PeerConfig {
-    PeerConfig {
+fn peer(list: &[&str]) -> Peer {
+    Peer {
         allowed_ips: prefixes(list),
-        ..PeerConfig::default()
+        ..Peer::default()
     }
 }
 
-fn config(private_key: PrivateKey, peers: impl IntoIterator<Item = (PublicKey, PeerConfig)>) -> DeviceConfig {
-    DeviceConfig {
-        private_key,
-        listen_port: Some(51820),
+/// A device with this private key, of which the adapter learns, and these peers.
+fn config(private_key: PrivateKey, peers: impl IntoIterator<Item = (PublicKey, Peer)>) -> Device {
+    Device {
+        public_key: Some(know(private_key)),
+        listen_port: 51820,
         fwmark: 0,
         peers: peers.into_iter().collect(),
     }
+}
+
+/// Lets adapters find a private key.
+fn know(private_key: PrivateKey) -> PublicKey {
+    let public = private_key.public_key();
+    KEYS.lock().unwrap().insert(public, private_key);
+    public
 }
 
 fn private_key() -> PrivateKey {
@@ -80,15 +99,32 @@ fn public_key() -> PublicKey {
     private_key().public_key()
 }
 
-async fn read(wireguard: &mut WireGuard) -> Device {
+async fn read(wireguard: &mut WireGuard) -> Reading {
     wireguard.get_device(&wg0()).await.unwrap()
 }
 
+/// The device as it is, with the endpoints that are wanted as those that were configured last: no carry map here.
+async fn device(wireguard: &mut WireGuard, wanted: &Device) -> Device {
+    let mut device = read(wireguard).await.device;
+    for (key, peer) in &mut device.peers {
+        peer.configured = wanted.peers.get(key).and_then(|wanted| wanted.endpoint);
+    }
+    device
+}
+
+/// Makes changes of `wg0`.
+async fn set(wireguard: &mut WireGuard, changes: &[DeviceChange]) {
+    wireguard
+        .set_device(&wg0(), &changes.iter().collect::<Vec<_>>())
+        .await
+        .unwrap();
+}
+
 /// Makes `wg0` what is wanted, checks that nothing is left to be changed, and returns what was.
-async fn apply(wireguard: &mut WireGuard, wanted: &DeviceConfig) -> Vec<DeviceChange> {
-    let changes = diff(&read(wireguard).await, wanted, &BTreeMap::new());
-    wireguard.set_device(&wg0(), &changes).await.unwrap();
-    let left = diff(&read(wireguard).await, wanted, &BTreeMap::new());
+async fn apply(wireguard: &mut WireGuard, wanted: &Device) -> Vec<DeviceChange> {
+    let changes = diff(&device(wireguard, wanted).await, wanted);
+    set(wireguard, &changes).await;
+    let left = diff(&device(wireguard, wanted).await, wanted);
     assert_eq!(left, [], "of {changes:?}");
     changes
 }

@@ -4,12 +4,12 @@ use std::fs;
 
 use adit_tests::{NetNs, require_module};
 use dataplane_user::kernel::netlink::Netlink;
-use dataplane_user::kernel::wireguard::{WireGuard, generate};
-use dataplane_user::model::wireguard::{Peer, PeerConfig};
+use dataplane_user::kernel::wireguard::generate;
+use dataplane_user::model::wireguard::Peer;
 use dataplane_user::model::{Change, KernelState, Link};
 use dataplane_user::net::{LinkName, PresharedKey};
 
-use crate::{apply, config, link, make, peer, prefixes, private_key, public_key, read, wg, wg0};
+use crate::{apply, config, link, make, open, peer, prefixes, private_key, public_key, read, wg, wg0};
 
 #[test]
 fn a_link_reads_back() {
@@ -46,19 +46,20 @@ fn what_is_set_wg_reads() {
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let preshared = generate::preshared_key().unwrap();
-        let full = PeerConfig {
+        let full = Peer {
             endpoint: Some("192.0.2.7:4711".parse().unwrap()),
             allowed_ips: prefixes(&["10.0.0.0/24", "10.0.1.7/32", "fd00::/64", "::/0"]),
             keepalive: 25,
             preshared_key: Some(preshared.clone()),
+            ..Peer::default()
         };
-        let v6 = PeerConfig {
+        let v6 = Peer {
             endpoint: Some("[2001:db8::7]:65535".parse().unwrap()),
             ..peer(&["0.0.0.0/0"])
         };
         let (key, [first, second, third]) = (private_key(), [public_key(), public_key(), public_key()]);
         let mut wanted = config(key.clone(), [(first, full), (second, v6), (third, peer(&[]))]);
-        wanted.listen_port = Some(51821);
+        wanted.listen_port = 51821;
         wanted.fwmark = 0xad17;
         apply(&mut wireguard, &wanted).await;
 
@@ -99,7 +100,7 @@ fn what_wg_sets_is_read() {
     }
     NetNs::new().run(async || {
         let mut wireguard = make().await;
-        assert_eq!(read(&mut wireguard).await.public_key, None);
+        assert_eq!(read(&mut wireguard).await.device.public_key, None);
         let directory = tempfile::tempdir().unwrap();
         let [private, preshared] = ["private", "preshared"].map(|name| directory.path().join(name));
         fs::write(&private, wg("genkey")).unwrap();
@@ -112,7 +113,7 @@ fn what_wg_sets_is_read() {
             preshared.display()
         ));
 
-        let device = read(&mut wireguard).await;
+        let device = read(&mut wireguard).await.device;
         assert_eq!(device.public_key.unwrap().to_string(), wg("show wg0 public-key"));
         assert_eq!((device.listen_port, device.fwmark), (7, 8));
         let preshared: PresharedKey = fs::read_to_string(&preshared).unwrap().trim_end().parse().unwrap();
@@ -138,7 +139,7 @@ fn no_device_and_other_devices_are_errors() {
         return;
     }
     NetNs::new().run(async || {
-        let mut wireguard = WireGuard::open().unwrap();
+        let mut wireguard = open();
         let error = wireguard.get_device(&wg0()).await.unwrap_err();
         assert_eq!(error.errno(), Some(libc::ENODEV), "{error}");
         let error = wireguard.get_device(&LinkName::constant("lo")).await.unwrap_err();

@@ -1,23 +1,22 @@
 //! Two namespaces that talk through devices that the adapter made.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 
 use adit_tests::{NetNs, require_module};
-use dataplane_user::diff::wireguard::diff;
-use dataplane_user::kernel::wireguard::{WireGuard, generate};
-use dataplane_user::model::wireguard::{DeviceConfig, PeerConfig};
+use dataplane_user::diff::wireguard::device as diff;
+use dataplane_user::kernel::wireguard::{PeerTraffic, generate};
+use dataplane_user::model::wireguard::{Device, Peer};
 use dataplane_user::net::PublicKey;
 
 use crate::many::numbered;
-use crate::{WG0, apply, config, make, peer, private_key, read, wg0};
+use crate::{WG0, apply, config, device, make, open, peer, private_key, read, set};
 
 /// Two namespaces beside each other, and what their devices are.
 struct Pair {
     a: NetNs,
     b: NetNs,
-    configs: [DeviceConfig; 2],
+    configs: [Device; 2],
     keys: [PublicKey; 2],
 }
 
@@ -35,7 +34,7 @@ fn pair() -> Pair {
     let private = [private_key(), private_key()];
     let keys = [private[0].public_key(), private[1].public_key()];
     let preshared = generate::preshared_key().unwrap();
-    let towards = |address: &str, endpoint: Option<&str>| PeerConfig {
+    let towards = |address: &str, endpoint: Option<&str>| Peer {
         endpoint: endpoint.map(|endpoint| endpoint.parse().unwrap()),
         preshared_key: Some(preshared.clone()),
         ..peer(&[address])
@@ -75,18 +74,22 @@ fn a_hub_takes_thousands_of_peers_without_touching_the_one_that_talks() {
     ping(&b, "10.0.0.1");
     let [mut hub, _] = configs;
     a.run(async || {
-        let mut wireguard = WireGuard::open().unwrap();
-        let before = read(&mut wireguard).await.peers[&keys[1]].clone();
-        assert!(
-            before.last_handshake.is_some() && before.received > 0 && before.sent > 0,
-            "{before:?}"
-        );
-        assert_eq!(before.endpoint, Some("192.0.2.2:51820".parse().unwrap()));
+        let mut wireguard = open();
+        let before = read(&mut wireguard).await;
+        let PeerTraffic {
+            last_handshake,
+            received,
+            sent,
+        } = before.traffic[&keys[1]];
+        assert!(last_handshake.is_some() && received > 0 && sent > 0, "{before:?}");
+        let peer = &before.device.peers[&keys[1]];
+        assert_eq!(peer.endpoint, Some("192.0.2.2:51820".parse().unwrap()));
         hub.peers.extend((1 << 16..(1 << 16) + 1000).map(numbered));
         apply(&mut wireguard, &hub).await;
         let after = read(&mut wireguard).await;
-        assert_eq!(after.peers.len(), 1001);
-        assert_eq!(after.peers[&keys[1]], before);
+        assert_eq!(after.device.peers.len(), 1001);
+        assert_eq!(after.device.peers[&keys[1]], before.device.peers[&keys[1]]);
+        assert_eq!(after.traffic[&keys[1]], before.traffic[&keys[1]]);
     });
     ping(&b, "10.0.0.1");
     ping(&a, "10.0.0.2");
@@ -102,21 +105,21 @@ fn a_roamed_endpoint_stays_until_another_is_configured() {
     let [mut at_a, mut at_b] = configs;
     let configured: SocketAddr = "192.0.2.2:51820".parse().unwrap();
     at_a.peers.get_mut(&keys[1]).unwrap().endpoint = Some(configured);
-    let last = BTreeMap::from([(keys[1], configured)]);
-    at_b.listen_port = Some(51899);
-    b.run(async || apply(&mut WireGuard::open().unwrap(), &at_b).await);
+    at_b.listen_port = 51899;
+    b.run(async || apply(&mut open(), &at_b).await);
     ping(&b, "10.0.0.1");
     a.run(async || {
-        let mut wireguard = WireGuard::open().unwrap();
-        let observed = read(&mut wireguard).await;
+        let mut wireguard = open();
+        let observed = device(&mut wireguard, &at_a).await;
         let roamed = "192.0.2.2:51899".parse().unwrap();
         assert_eq!(observed.peers[&keys[1]].endpoint, Some(roamed));
-        assert_eq!(diff(&observed, &at_a, &last), []);
+        assert_eq!(diff(&observed, &at_a), []);
 
         let next: SocketAddr = "192.0.2.9:1".parse().unwrap();
         at_a.peers.get_mut(&keys[1]).unwrap().endpoint = Some(next);
-        let changes = diff(&observed, &at_a, &last);
-        wireguard.set_device(&wg0(), &changes).await.unwrap();
-        assert_eq!(read(&mut wireguard).await.peers[&keys[1]].endpoint, Some(next));
+        let changes = diff(&observed, &at_a);
+        set(&mut wireguard, &changes).await;
+        let peer = &read(&mut wireguard).await.device.peers[&keys[1]];
+        assert_eq!(peer.endpoint, Some(next));
     });
 }

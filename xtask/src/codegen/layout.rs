@@ -2,7 +2,8 @@
 use std::mem::{offset_of, size_of};
 
 use dataplane_ebpf::layout::{
-    Class, Counters, Group, GroupMember, NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, Target,
+    CarryEndpoint, CarryKey, Class, Counters, Group, GroupMember, NextHop, NextHopState, NodeLabel,
+    PrefixKeyV4, PrefixKeyV6, Target,
 };
 
 /// A type that lies in a map.
@@ -74,6 +75,8 @@ pub(super) fn all() -> Vec<Layout> {
             ifindex, vni, source_mac, encapsulation, unit, ttl, tos, flags, reserved,
         }),
         record!("counters.rs" Counters { packets, bytes }),
+        record!("carry.rs" CarryKey { kind, reserved, device, peer }),
+        record!("carry.rs" CarryEndpoint { address, port, version, scope, reserved }),
     ]
 }
 

@@ -39,6 +39,7 @@ pub(super) fn render(root: &Path) -> Result<String> {
             .with_context(|| format!("{} in {}", layout.name, layout.file))?;
     }
     verdicts(&mut text);
+    carry_map(&mut text);
     Ok(text)
 }
 
@@ -256,6 +257,17 @@ fn target(text: &mut String, source: &str) -> Result<()> {
         writeln!(text, "| `{word:#010x}`{with_slot} | {name} | {} |", declared.docs)?;
     }
     Ok(())
+}
+
+/// The one map that no program has and no version changes.
+fn carry_map(text: &mut String) {
+    let (directory, name, entries) = (abi::carry::DIRECTORY, abi::carry::NAME, abi::carry::MAX_ENTRIES);
+    let _ = write!(
+        text,
+        "\n## The carry map\n\n`adit/{directory}/{name}`, a `BPF_MAP_TYPE_HASH` from `CarryKey` to 32 bytes that the key's \
+         kind tells of, for at most {entries} entries, holds what no kernel object can: the endpoint that was configured \
+         last for each WireGuard peer. No program reads it, and no version of the ABI changes it.\n"
+    );
 }
 
 fn verdicts(text: &mut String) {

@@ -19,9 +19,8 @@ pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class,
         Carrier::Vxlan => layout::Class::VXLAN,
         Carrier::Ipip => layout::Class::IPIP,
         Carrier::Ip6tnl => layout::Class::IP6TNL,
-        Carrier::WireGuard | Carrier::None => {
-            return Err(invalid(class, "no tunnel key carries it"));
-        }
+        Carrier::WireGuard => layout::Class::WIREGUARD,
+        Carrier::None => return Err(invalid(class, "no device carries it")),
     };
     if class.ttl == 0 {
         return Err(invalid(class, "a TTL of 0 loses every packet"));
@@ -38,7 +37,7 @@ pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class,
         unit: class.unit,
         ttl: class.ttl,
         tos: class.dscp.map_or(0, |dscp| dscp << 2),
-        flags: layout::Class::TUNNEL_KEY
+        flags: flag(class.carrier.takes_tunnel_key(), layout::Class::TUNNEL_KEY)
             | flag(class.source_mac.is_some(), layout::Class::INNER_ETHERNET)
             | flag(class.dscp.is_none(), layout::Class::INHERIT_DSCP)
             | flag(class.dont_fragment, layout::Class::DONT_FRAGMENT)
@@ -56,6 +55,7 @@ pub(super) fn decode_class(raw: &layout::Class) -> Option<Class> {
             layout::Class::VXLAN => Carrier::Vxlan,
             layout::Class::IPIP => Carrier::Ipip,
             layout::Class::IP6TNL => Carrier::Ip6tnl,
+            layout::Class::WIREGUARD => Carrier::WireGuard,
             _ => return None,
         },
         unit: raw.unit,
@@ -166,7 +166,8 @@ pub(super) fn address_bytes(address: IpAddr) -> [u8; 16] {
     }
 }
 
-fn address_from(bytes: &[u8; 16], ipv6: bool) -> IpAddr {
+/// The address that the maps hold so.
+pub(super) fn address_from(bytes: &[u8; 16], ipv6: bool) -> IpAddr {
     if ipv6 {
         return Ipv6Addr::from(*bytes).into();
     }
@@ -246,12 +247,7 @@ mod tests {
             None
         );
         assert!(encode_class(&Class { ttl: 0, ..class() }, 9).is_err());
-        let wireguard = Class {
-            carrier: Carrier::WireGuard,
-            ..class()
-        };
-        assert!(encode_class(&wireguard, 9).is_err());
-        for carrier in [Carrier::Vxlan, Carrier::Ipip, Carrier::Ip6tnl] {
+        for carrier in [Carrier::Vxlan, Carrier::Ipip, Carrier::Ip6tnl, Carrier::WireGuard] {
             let class = Class {
                 carrier,
                 source_mac: carrier.carries_ethernet().then_some(MacAddr([2; 6])),

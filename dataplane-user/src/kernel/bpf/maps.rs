@@ -20,7 +20,7 @@ use crate::kernel::KernelError;
 const BATCH: usize = 4096;
 
 /// `BPF_F_NO_PREALLOC`, which LPM tries must have.
-const NO_PREALLOC: u32 = 1;
+pub(super) const NO_PREALLOC: u32 = 1;
 
 /// All pinned maps.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ pub(super) struct Table<K, V> {
 }
 
 impl<K: Pod, V: Pod> Table<K, V> {
-    fn new(name: &'static str, map: MapFd) -> Table<K, V> {
+    pub(super) fn new(name: &'static str, map: MapFd) -> Table<K, V> {
         Table {
             name,
             map,

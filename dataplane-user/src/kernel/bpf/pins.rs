@@ -1,10 +1,11 @@
-//! Where maps and links are pinned: `<bpffs>/v<ABI>/maps/<map>` and `<bpffs>/v<ABI>/links/<device>-<hook>`.
+//! Where maps and links are pinned: `<bpffs>/v<ABI>/maps/<map>` and `<bpffs>/v<ABI>/links/<device>-<hook>`. The carry map
+//! lies beside the versions.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dataplane_ebpf::layout::ABI_VERSION;
+use dataplane_ebpf::layout::{ABI_VERSION, carry};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::syscall;
@@ -97,6 +98,19 @@ pub fn uninstall(bpffs: &Path) -> Result<(), KernelError> {
                 }
                 _ => {}
             }
+        }
+    }
+    let carried = bpffs.join(carry::DIRECTORY);
+    for (path, remove) in [
+        (
+            carried.join(carry::NAME),
+            fs::remove_file as fn(PathBuf) -> io::Result<()>,
+        ),
+        (carried, fs::remove_dir),
+    ] {
+        match remove(path.clone()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(removing(&path, error)),
+            _ => {}
         }
     }
     match fs::remove_dir(bpffs).map_err(|error| (error.raw_os_error(), error)) {

@@ -136,7 +136,7 @@ pub(super) fn program_error(doing: &str, error: &ProgramError) -> KernelError {
     let lines: Vec<&str> = log.lines().collect();
     KernelError {
         context: doing.to_owned(),
-        source: copy(io_error),
+        source: crate::kernel::copy(io_error),
         kernel_text: Some(lines[lines.len().saturating_sub(VERIFIER_LINES)..].join("\n")),
     }
 }
@@ -150,19 +150,11 @@ pub(super) fn aya_error(doing: &str, error: &(dyn std::error::Error + 'static)) 
         {
             return KernelError {
                 context: doing.to_owned(),
-                source: copy(root),
+                source: crate::kernel::copy(root),
                 kernel_text: Some(error.to_string()),
             };
         }
         cause = one.source();
     }
     KernelError::new(doing, io::Error::other(error.to_string()))
-}
-
-/// `io::Error` can't be cloned; with an errno nothing is lost.
-pub(super) fn copy(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(errno) => io::Error::from_raw_os_error(errno),
-        None => io::Error::new(error.kind(), error.to_string()),
-    }
 }

@@ -14,8 +14,10 @@ use std::path::Path;
 use bytemuck::{Pod, Zeroable};
 
 // Commands, `enum bpf_cmd` in linux/bpf.h.
+const MAP_CREATE: libc::c_int = 0;
 const LOOKUP_ELEM: libc::c_int = 1;
 const UPDATE_ELEM: libc::c_int = 2;
+const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LOOKUP_BATCH: libc::c_int = 24;
@@ -74,6 +76,35 @@ impl MapFd {
             max_entries: info.max_entries,
             flags: info.flags,
         };
+        Ok(MapFd {
+            fd,
+            value_bytes: value_bytes(&shape)?,
+            shape,
+        })
+    }
+
+    /// Makes a map of at most 15 bytes' name and pins it where nothing is yet.
+    pub(super) fn create(path: &Path, name: &str, shape: MapShape) -> io::Result<MapFd> {
+        let mut attribute = MapCreate {
+            kind: shape.kind,
+            key_size: shape.key_size,
+            value_size: shape.value_size,
+            max_entries: shape.max_entries,
+            flags: shape.flags,
+            ..Zeroable::zeroed()
+        };
+        let bytes = name.as_bytes();
+        attribute.name[..bytes.len()].copy_from_slice(bytes);
+        let fd = call(MAP_CREATE, &mut attribute)?;
+        // SAFETY: the kernel has just made it for us, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let mut attribute = ObjectGet {
+            path: address(path.as_bytes_with_nul()),
+            fd: descriptor(&fd),
+            flags: 0,
+        };
+        call(OBJ_PIN, &mut attribute)?;
         Ok(MapFd {
             fd,
             value_bytes: value_bytes(&shape)?,
@@ -220,7 +251,21 @@ struct BatchAttribute {
     flags: u64,
 }
 
-/// `BPF_OBJ_GET`.
+/// The head of `BPF_MAP_CREATE`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct MapCreate {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner_map: u32,
+    numa_node: u32,
+    name: [u8; 16],
+}
+
+/// `BPF_OBJ_GET` and `BPF_OBJ_PIN`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct ObjectGet {

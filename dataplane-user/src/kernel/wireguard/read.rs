@@ -1,6 +1,7 @@
 //! What the kernel's messages say of a device (linux/wireguard.h): a dump splits the device, and single peers, over
 //! several of them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use netlink_packet_core::{DecodeError, NlasIterator, parse_u8, parse_u16, parse_
 use zeroize::Zeroizing;
 
 use super::write;
+use super::{PeerTraffic, Reading};
 use crate::model::wireguard::{Device, Peer};
 use crate::net::key::{KEY_LENGTH, PresharedKey, PublicKey};
 
@@ -22,7 +24,7 @@ pub(super) struct Part {
     /// Without peers; only the first message says something here.
     device: Device,
     /// In the kernel's order; the first one may continue the message before.
-    peers: Vec<(PublicKey, Peer)>,
+    peers: Vec<(PublicKey, Peer, PeerTraffic)>,
 }
 
 /// The message type in the answer to a question for a family.
@@ -60,23 +62,29 @@ pub(super) fn part(body: &[u8]) -> Result<Option<Part>, DecodeError> {
 }
 
 /// Puts a device together. A peer that comes again brings more allowed IPs and nothing else.
-pub(super) fn merge(parts: Vec<Part>) -> Device {
-    let mut whole: Option<Device> = None;
+pub(super) fn merge(parts: Vec<Part>) -> Reading {
+    let mut whole: Option<Reading> = None;
     for part in parts {
-        let device = whole.get_or_insert(part.device);
-        for (key, peer) in part.peers {
-            match device.peers.get_mut(&key) {
+        let reading = whole.get_or_insert(Reading {
+            device: part.device,
+            traffic: BTreeMap::new(),
+        });
+        for (key, peer, traffic) in part.peers {
+            match reading.device.peers.get_mut(&key) {
                 Some(known) => known.allowed_ips.extend(peer.allowed_ips),
-                None => drop(device.peers.insert(key, peer)),
+                None => {
+                    reading.device.peers.insert(key, peer);
+                    reading.traffic.insert(key, traffic);
+                }
             }
         }
     }
     whole.unwrap_or_default()
 }
 
-fn peer(attributes: &[u8]) -> Result<Option<(PublicKey, Peer)>, DecodeError> {
+fn peer(attributes: &[u8]) -> Result<Option<(PublicKey, Peer, PeerTraffic)>, DecodeError> {
     let mut public_key = None;
-    let mut peer = Peer::default();
+    let (mut peer, mut traffic) = (Peer::default(), PeerTraffic::default());
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
         let value = attribute.value();
@@ -88,9 +96,9 @@ fn peer(attributes: &[u8]) -> Result<Option<(PublicKey, Peer)>, DecodeError> {
             }
             write::WGPEER_A_ENDPOINT => peer.endpoint = socket_address(value),
             write::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL => peer.keepalive = parse_u16(value)?,
-            write::WGPEER_A_LAST_HANDSHAKE_TIME => peer.last_handshake = time(value)?,
-            write::WGPEER_A_RX_BYTES => peer.received = parse_u64(value)?,
-            write::WGPEER_A_TX_BYTES => peer.sent = parse_u64(value)?,
+            write::WGPEER_A_LAST_HANDSHAKE_TIME => traffic.last_handshake = time(value)?,
+            write::WGPEER_A_RX_BYTES => traffic.received = parse_u64(value)?,
+            write::WGPEER_A_TX_BYTES => traffic.sent = parse_u64(value)?,
             write::WGPEER_A_ALLOWEDIPS => {
                 for entry in NlasIterator::new(value) {
                     peer.allowed_ips.extend(prefix(entry?.value())?);
@@ -99,7 +107,7 @@ fn peer(attributes: &[u8]) -> Result<Option<(PublicKey, Peer)>, DecodeError> {
             _ => {}
         }
     }
-    Ok(public_key.map(|key| (key, peer)))
+    Ok(public_key.map(|key| (key, peer, traffic)))
 }
 
 fn prefix(attributes: &[u8]) -> Result<Option<IpNet>, DecodeError> {

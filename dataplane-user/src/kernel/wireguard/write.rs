@@ -13,7 +13,7 @@ use super::attribute::Attributes;
 use super::{Request, VERSION};
 use crate::model::wireguard::{DeviceChange, PeerUpdate};
 use crate::net::LinkName;
-use crate::net::key::{KEY_LENGTH, PresharedKey, PublicKey};
+use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 
 /// The peers of a message are one attribute, whose length has 16 bits.
 const MOST_BYTES: usize = 48 << 10;
@@ -54,15 +54,27 @@ pub(super) fn get(family: u16, link: &LinkName) -> Request {
     Request::of_bytes(family, 0, body.into_bytes())
 }
 
-/// The messages of these changes, in order. `spare` is the key of no peer.
-pub(super) fn set(family: u16, link: &LinkName, changes: &[DeviceChange], spare: &PublicKey) -> Vec<Request> {
+/// Keys that go along with changes.
+pub(super) struct Keys {
+    /// The private key to be set, if one is.
+    pub(super) private: Option<PrivateKey>,
+    /// The key of no peer.
+    pub(super) spare: PublicKey,
+}
+
+/// The messages of these changes, in order.
+pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys: &Keys) -> Vec<Request> {
     let mut device = Attributes::with_room(128);
     let mut peers = Vec::new();
     let mut removals = Vec::new();
     let mut orphans = BTreeSet::new();
     for change in changes {
         match change {
-            DeviceChange::SetPrivateKey(key) => device.put(WGDEVICE_A_PRIVATE_KEY, key.as_bytes()),
+            DeviceChange::SetPrivateKey(_) => {
+                if let Some(key) = &keys.private {
+                    device.put(WGDEVICE_A_PRIVATE_KEY, key.as_bytes());
+                }
+            }
             DeviceChange::SetListenPort(port) => device.put_u16(WGDEVICE_A_LISTEN_PORT, *port),
             DeviceChange::SetFwmark(mark) => device.put_u32(WGDEVICE_A_FWMARK, *mark),
             DeviceChange::AddPeer(key, peer) => {
@@ -71,21 +83,12 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[DeviceChange], spare:
                     keepalive: Some(peer.keepalive),
                     preshared_key: Some(peer.preshared_key.clone()),
                     add: peer.allowed_ips.clone(),
-                    remove: BTreeSet::new(),
                 };
                 // It is new: there is nothing that replacing could interrupt.
                 peers.extend(pieces(key, WGPEER_F_REPLACE_ALLOWEDIPS, &update));
             }
-            DeviceChange::UpdatePeer(key, update) => {
-                orphans.extend(update.remove.iter().copied());
-                let rest = PeerUpdate {
-                    remove: BTreeSet::new(),
-                    ..update.clone()
-                };
-                if !rest.is_empty() {
-                    peers.extend(pieces(key, WGPEER_F_UPDATE_ONLY, update));
-                }
-            }
+            DeviceChange::UpdatePeer(key, update) => peers.extend(pieces(key, WGPEER_F_UPDATE_ONLY, update)),
+            DeviceChange::RemoveAllowedIps(_, prefixes) => orphans.extend(prefixes.iter().copied()),
             DeviceChange::RemovePeer(key) => removals.push(removal(key)),
         }
     }
@@ -94,8 +97,8 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[DeviceChange], spare:
             add: orphans,
             ..PeerUpdate::default()
         };
-        peers.extend(pieces(spare, 0, &update));
-        peers.push(removal(spare));
+        peers.extend(pieces(&keys.spare, 0, &update));
+        peers.push(removal(&keys.spare));
     }
     peers.extend(removals);
     messages(family, link, &device, &peers)
@@ -213,7 +216,12 @@ fn socket_address(address: &SocketAddr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::wireguard::PeerConfig;
+    use crate::model::wireguard::Peer;
+
+    const NO_KEYS: Keys = Keys {
+        private: None,
+        spare: PublicKey::from_bytes([0; KEY_LENGTH]),
+    };
 
     fn key(number: u32) -> PublicKey {
         let mut bytes = [0; KEY_LENGTH];
@@ -224,20 +232,21 @@ mod tests {
     #[test]
     fn messages_are_bounded() {
         let prefix = |number: u32| IpNet::new(IpAddr::from((u128::from(number) << 64).to_be_bytes()), 64);
-        let peer = PeerConfig {
+        let peer = Peer {
             endpoint: Some("[2001:db8::1]:51820".parse().unwrap()),
             preshared_key: Some(PresharedKey::from_bytes(&[7; KEY_LENGTH])),
             allowed_ips: (0..5000).map(|number| prefix(number).unwrap()).collect(),
             keepalive: 25,
+            ..Peer::default()
         };
         let link = LinkName::constant("wg0");
-        let large = set(30, &link, &[DeviceChange::AddPeer(key(1), peer)], &key(0));
+        let large = set(30, &link, &[&DeviceChange::AddPeer(key(1), peer)], &NO_KEYS);
         assert_eq!(large.len(), 5, "5000 prefixes of 40 bytes, 1024 a message");
-        let few = PeerConfig::default();
+        let few = Peer::default();
         let changes: Vec<_> = (1..=5000)
             .map(|number| DeviceChange::AddPeer(key(number), few.clone()))
             .collect();
-        let many = set(30, &link, &changes, &key(0));
+        let many = set(30, &link, &changes.iter().collect::<Vec<_>>(), &NO_KEYS);
         assert!((10..=14).contains(&many.len()), "{} messages", many.len());
         for request in large.iter().chain(&many) {
             assert!(request.length() <= MOST_BYTES + 64, "{request:?}");
@@ -251,8 +260,21 @@ mod tests {
             preshared_key: Some(Some(preshared)),
             ..PeerUpdate::default()
         };
-        let changes = [DeviceChange::UpdatePeer(key(1), update)];
-        let requests = set(30, &LinkName::constant("wg0"), &changes, &key(0));
+        let changes = [
+            DeviceChange::SetPrivateKey(key(2)),
+            DeviceChange::UpdatePeer(key(1), update),
+        ];
+        let private = PrivateKey::from_random(&[7; KEY_LENGTH]);
+        let keys = Keys {
+            private: Some(private),
+            ..NO_KEYS
+        };
+        let requests = set(
+            30,
+            &LinkName::constant("wg0"),
+            &changes.iter().collect::<Vec<_>>(),
+            &keys,
+        );
         let text = format!("{requests:?} {changes:?}");
         assert!(!text.contains("7, 7"), "{text}");
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::net::PublicKey;
 use crate::net::family::host_prefix;
+use crate::resource::node::{Endpoint, Host};
 
 /// A prefix without host bits.
 pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
@@ -113,34 +115,14 @@ pub(super) fn absolute_path(text: &str) -> Result<String, String> {
 }
 
 /// Base64 of 32 bytes, as `wg pubkey` prints it.
-pub(super) fn public_key(text: &str) -> Result<String, String> {
-    let digit = |c: u8| match c {
-        b'A'..=b'Z' => Some(c - b'A'),
-        b'a'..=b'z' => Some(c - b'a' + 26),
-        b'0'..=b'9' => Some(c - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let canonical = text.strip_suffix('=').is_some_and(|body| {
-        // 43 digits are 258 bits; the last two are padding and must be zero.
-        body.len() == 43
-            && body.bytes().all(|c| digit(c).is_some())
-            && body
-                .bytes()
-                .last()
-                .and_then(digit)
-                .is_some_and(|last| last & 3 == 0)
-    });
-    if canonical {
-        return Ok(text.to_owned());
-    }
-    // Not shown: it may be a private key with a slip in it.
-    Err("expected the base64 of 32 bytes (44 characters), as `wg pubkey` prints it".to_owned())
+pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
+    // The text is not shown: it may be a private key with a slip in it.
+    text.parse()
+        .map_err(|_| "expected the base64 of 32 bytes (44 characters), as `wg pubkey` prints it".to_owned())
 }
 
 /// `host:port`; IPv6 addresses in brackets.
-pub(super) fn endpoint(text: &str) -> Result<String, String> {
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     let error = || {
         format!(
             "`{text}` is no endpoint; expected such as `192.0.2.1:51820`, `[2001:db8::1]:51820` or `host.example:51820`"
@@ -151,7 +133,11 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
         return if socket.port() == 0 {
             Err(error())
         } else {
-            Ok(text.to_owned())
+            let host = Host::Address(socket.ip());
+            Ok(Endpoint {
+                host,
+                port: socket.port(),
+            })
         };
     }
     let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
@@ -169,10 +155,12 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
             .rsplit('.')
             .next()
             .is_some_and(|last| last.bytes().all(|c| c.is_ascii_digit()));
-    let port = port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    if name && port {
-        Ok(text.to_owned())
-    } else {
-        Err(error())
+    let digits = port.bytes().all(|c| c.is_ascii_digit());
+    match port.parse() {
+        Ok(port @ 1..) if name && digits => {
+            let host = Host::Name(host.to_ascii_lowercase());
+            Ok(Endpoint { host, port })
+        }
+        _ => Err(error()),
     }
 }

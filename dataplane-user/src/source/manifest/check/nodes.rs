@@ -14,6 +14,7 @@ use crate::net::MacAddr;
 /// Checks them all.
 pub(super) fn check(declared: &Declared, errors: &mut Vec<ManifestError>) {
     macs(declared, errors);
+    public_keys(declared, errors);
     taken(declared, errors, "underlay address", |node| &node.underlay);
     taken(declared, errors, "address", |node| &node.addresses.value);
     for (_, node) in &declared.nodes {
@@ -39,6 +40,18 @@ fn macs(declared: &Declared, errors: &mut Vec<ManifestError>) {
         errors.push(name.error(format!(
             "`{own}` gives the MAC address {mac}, as TunnelNode `{}` at {place} does; rename one of them",
             first.value
+        )));
+    }
+}
+
+/// A key tells one node from all others.
+fn public_keys(declared: &Declared, errors: &mut Vec<ManifestError>) {
+    let nodes = declared.nodes.iter();
+    let keys = nodes.filter_map(|(name, node)| Some((node.node.wireguard.as_ref()?.public_key, name)));
+    for (name, first) in duplicates(keys) {
+        let (own, other, place) = (&name.value, &first.value, &first.place);
+        errors.push(name.error(format!(
+            "`{own}` has the spec.wireguard.publicKey of TunnelNode `{other}`, at {place}; each node has a key of its own"
         )));
     }
 }

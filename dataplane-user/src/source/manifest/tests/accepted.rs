@@ -1,13 +1,14 @@
 //! What good manifests become: every field, and every default.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use super::*;
 use crate::net::{Family, NetworkName, NodeName};
 use crate::resource::network::{AllDown, UdpChecksum};
-use crate::resource::node::Underlay;
+use crate::resource::node::{Endpoint, Host, Underlay};
 use crate::resource::{
     Bfd, CarriedPrefix, Dataplane, Encapsulation, Network, Node, Ports, SourceProtection, WireGuardPeer,
 };
@@ -151,8 +152,11 @@ fn every_field_of_a_node_is_taken() {
     let want = Node {
         prefixes: vec![carried("10.1.0.0/16", 1, 0), carried("10.2.0.0/16", 255, 7)],
         wireguard: Some(WireGuardPeer {
-            public_key: key.to_owned(),
-            endpoint: Some("host.example:51820".to_owned()),
+            public_key: key.parse().unwrap(),
+            endpoint: Some(Endpoint {
+                host: Host::Name("host.example".to_owned()),
+                port: 51820,
+            }),
             keepalive_seconds: Some(25),
             preshared_key_file: Some("/k".to_owned()),
         }),
@@ -179,7 +183,12 @@ fn every_field_of_a_node_is_taken() {
             "  wireguard: {{publicKey: {key}, endpoint: '{endpoint}'}}\n"
         ))
         .wireguard;
-        assert_eq!(peer.unwrap().endpoint.as_deref(), Some(endpoint));
+        let taken = peer.unwrap().endpoint.unwrap();
+        let shown = match taken.host {
+            Host::Address(address) => SocketAddr::new(address, taken.port).to_string(),
+            Host::Name(name) => format!("{name}:{}", taken.port),
+        };
+        assert_eq!(shown, endpoint);
     }
 }
 

@@ -1,0 +1,181 @@
+//! The carry map: what no kernel object can hold, and what must outlive all other maps. Now: the endpoints that were
+//! configured last for WireGuard peers, by which a peer that has roamed is told from one whose endpoint was changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV6};
+use std::path::Path;
+
+use aya::maps::MapType;
+use dataplane_ebpf::layout::carry::{self, CarryEndpoint, CarryKey};
+
+use super::codec::{address_bytes, address_from};
+use super::maps::{NO_PREALLOC, Table};
+use super::pins::check_file_system;
+use super::syscall::{MapFd, MapShape};
+use crate::kernel::KernelError;
+use crate::net::LinkName;
+use crate::net::key::PublicKey;
+
+/// Endpoints by device and peer.
+pub type Endpoints = BTreeMap<(LinkName, PublicKey), SocketAddr>;
+
+/// The pinned map.
+#[derive(Debug)]
+pub struct Carry {
+    table: Table<CarryKey, CarryEndpoint>,
+}
+
+impl Carry {
+    /// Opens the map below our directory on a BPF file system; makes it where there is none.
+    ///
+    /// # Errors
+    /// When it can't be made or opened, or what is pinned there is another map.
+    pub fn open(bpffs: &Path) -> Result<Carry, KernelError> {
+        if let Some(found) = Carry::find(bpffs, true)? {
+            return Ok(found);
+        }
+        check_file_system(bpffs)?;
+        let directory = bpffs.join(carry::DIRECTORY);
+        let path = directory.join(carry::NAME);
+        let made = fs::create_dir_all(&directory).and_then(|()| MapFd::create(&path, carry::NAME, wanted()));
+        let map =
+            made.map_err(|error| KernelError::new(format!("making the map {}", path.display()), error))?;
+        Ok(Carry::new(map))
+    }
+
+    /// Opens the map to look at it; `None`: there is none.
+    ///
+    /// # Errors
+    /// When it can't be opened, or what is pinned there is another map.
+    pub fn open_read_only(bpffs: &Path) -> Result<Option<Carry>, KernelError> {
+        Carry::find(bpffs, false)
+    }
+
+    fn find(bpffs: &Path, writable: bool) -> Result<Option<Carry>, KernelError> {
+        let path = bpffs.join(carry::DIRECTORY).join(carry::NAME);
+        let failed = |error| KernelError::new(format!("opening the map {}", path.display()), error);
+        let map = match MapFd::open(&path, writable) {
+            Ok(map) => map,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        if map.shape() != wanted() {
+            let text = format!(
+                "it is not what Adit makes; stop what uses it and remove {}",
+                path.display()
+            );
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
+        }
+        Ok(Some(Carry::new(map)))
+    }
+
+    fn new(map: MapFd) -> Carry {
+        Carry {
+            table: Table::new(carry::NAME, map),
+        }
+    }
+
+    /// The endpoints that were configured last.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn endpoints(&self) -> Result<Endpoints, KernelError> {
+        let entries = self.table.read_all()?;
+        Ok(entries
+            .iter()
+            .filter_map(|(key, value)| decode(key, value))
+            .collect())
+    }
+
+    /// Remembers a peer's endpoint.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn set_endpoint(
+        &self,
+        device: &LinkName,
+        peer: &PublicKey,
+        endpoint: SocketAddr,
+    ) -> Result<(), KernelError> {
+        self.table.put(encode_key(device, peer), encode(endpoint))
+    }
+
+    /// Forgets peers; what is not there is fine.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn forget(&self, device: &LinkName, peers: &[PublicKey]) -> Result<(), KernelError> {
+        let keys: Vec<_> = peers.iter().map(|peer| encode_key(device, peer)).collect();
+        self.table.delete_all(&keys).into_iter().collect()
+    }
+}
+
+fn wanted() -> MapShape {
+    let size = |bytes: usize| u32::try_from(bytes).expect("keys and values are small");
+    MapShape {
+        kind: MapType::Hash as u32,
+        key_size: size(size_of::<CarryKey>()),
+        value_size: size(size_of::<CarryEndpoint>()),
+        max_entries: carry::MAX_ENTRIES,
+        flags: NO_PREALLOC,
+    }
+}
+
+fn encode_key(device: &LinkName, peer: &PublicKey) -> CarryKey {
+    let mut key = CarryKey {
+        kind: CarryKey::ENDPOINT,
+        peer: *peer.as_bytes(),
+        ..CarryKey::default()
+    };
+    // A device's name has at most 15 bytes (IFNAMSIZ).
+    let name = device.as_str().as_bytes();
+    key.device[..name.len()].copy_from_slice(name);
+    key
+}
+
+fn encode(endpoint: SocketAddr) -> CarryEndpoint {
+    CarryEndpoint {
+        address: address_bytes(endpoint.ip()),
+        port: endpoint.port(),
+        version: if endpoint.is_ipv4() { 4 } else { 6 },
+        scope: match endpoint {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(endpoint) => endpoint.scope_id(),
+        },
+        ..CarryEndpoint::default()
+    }
+}
+
+/// What an entry says; nothing where a later version wrote it for something else.
+fn decode(key: &CarryKey, value: &CarryEndpoint) -> Option<((LinkName, PublicKey), SocketAddr)> {
+    let name = std::str::from_utf8(&key.device).ok()?;
+    let device = LinkName::new(name.trim_end_matches('\0')).ok()?;
+    let peer = PublicKey::from_bytes(key.peer);
+    let mut endpoint = SocketAddr::new(address_from(&value.address, value.version == 6), value.port);
+    if let SocketAddr::V6(v6) = endpoint {
+        endpoint = SocketAddrV6::new(*v6.ip(), v6.port(), 0, value.scope).into();
+    }
+    let same = encode_key(&device, &peer) == *key && encode(endpoint) == *value;
+    same.then_some(((device, peer), endpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_come_back_and_other_entries_do_not() {
+        let device = LinkName::constant("adit-wg0");
+        let peer = PublicKey::from_bytes([7; 32]);
+        for text in ["192.0.2.1:51820", "[2001:db8::1]:1", "[fe80::1%3]:51820"] {
+            let endpoint: SocketAddr = text.parse().unwrap();
+            let (key, value) = (encode_key(&device, &peer), encode(endpoint));
+            assert_eq!(decode(&key, &value), Some(((device.clone(), peer), endpoint)));
+            let later = CarryKey { kind: 2, ..key };
+            assert_eq!(decode(&later, &value), None);
+            assert_eq!(decode(&key, &CarryEndpoint { version: 9, ..value }), None);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! WireGuard: which device a pair of nodes meets on, and what the devices shall be.
+//!
+//! WireGuard chooses the peer by its allowed IPs, so peers that carry one prefix can't share a device: the second takes
+//! the prefix from the first. Nodes that carry a common prefix have different colours, and a pair meets on the device
+//! (sum of both colours) mod (number of colours): both ends come to it from the manifests alone, and on no node do two
+//! peers of different colours meet on one device.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::model::wireguard::{Device, Peer};
+use crate::model::{KernelState, LinkKind};
+use crate::net::{Family, NodeName, PresharedKey, PublicKey};
+use crate::resource::node::{Endpoint, Host};
+use crate::resource::{Intent, Network, Node, Problem, Reason, Resources, WireGuardPeer};
+
+use super::bpf::carried;
+use super::devices::wireguard_device;
+use super::links::Refusal;
+use super::{NetworkLink, NodeFacts, OwnKey};
+
+/// What is WireGuard's of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireGuardLink {
+    /// The number of the device, the same on both ends.
+    pub unit: u8,
+    /// Its UDP port: the network's, and the number added.
+    pub port: u16,
+    /// The peer's key.
+    pub public_key: PublicKey,
+    /// Where the peer is; `None`: its name has no address now.
+    pub endpoint: Option<SocketAddr>,
+    /// The key that both share, if one of them names a file with one.
+    pub preshared_key: Option<PresharedKey>,
+    /// The name that the endpoint has, if it has one.
+    name: Option<String>,
+}
+
+impl WireGuardLink {
+    /// The name of the endpoint, where it has no address.
+    pub(super) fn unresolved(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| self.endpoint.is_none())
+    }
+}
+
+/// Two nodes in a network.
+pub(super) struct Pair<'a> {
+    pub(super) node: &'a Node,
+    pub(super) peer: &'a Node,
+    pub(super) network: &'a Network,
+    /// The peer's underlay address.
+    pub(super) remote: IpAddr,
+}
+
+/// What a pair's link is, or why there is none.
+pub(super) fn link(
+    pair: &Pair<'_>,
+    facts: &NodeFacts,
+    colours: &Colours<'_>,
+) -> Result<WireGuardLink, Refusal> {
+    own_key(pair.node, facts)?;
+    let Some(peer) = &pair.peer.wireguard else {
+        return Err(Refusal {
+            reason: Reason::Incomplete,
+            message: format!(
+                "the link is WireGuard's, and TunnelNode/{} has no public key",
+                pair.peer.name
+            ),
+            remedy: format!(
+                "put what `adit wg pubkey --manifest` prints on {0} into the spec of TunnelNode/{0}",
+                pair.peer.name
+            ),
+        });
+    };
+    let number = colours.device(&pair.node.name, &pair.peer.name);
+    let base = pair.network.ports.wireguard;
+    let place = u8::try_from(number)
+        .ok()
+        .and_then(|unit| Some((unit, base.checked_add(unit.into())?)));
+    let Some((unit, port)) = place else {
+        return Err(Refusal {
+            reason: Reason::Capacity,
+            message: format!(
+                "the pair would meet on device {number}, with no UDP port {base} + {number} or no name"
+            ),
+            remedy: "let fewer nodes carry the same prefix, or choose a lower spec.ports.wireguard"
+                .to_owned(),
+        });
+    };
+    Ok(WireGuardLink {
+        unit,
+        port,
+        public_key: peer.public_key,
+        endpoint: endpoint(peer, pair.remote, (base, unit), facts),
+        preshared_key: preshared_key(pair, facts)?,
+        name: match &peer.endpoint {
+            Some(Endpoint {
+                host: Host::Name(name),
+                ..
+            }) => Some(name.clone()),
+            _ => None,
+        },
+    })
+}
+
+/// Refuses to build links when this node's key is not the one that the manifest tells the others.
+fn own_key(node: &Node, facts: &NodeFacts) -> Result<(), Refusal> {
+    let declared = node.wireguard.as_ref().map(|own| own.public_key);
+    let message = match (&facts.wireguard.own_key, declared) {
+        (OwnKey::Known(key), Some(declared)) if *key == declared => return Ok(()),
+        (OwnKey::Known(key), Some(declared)) => {
+            format!("this node's key is {key}, its manifest says {declared}: WireGuard stays off")
+        }
+        (OwnKey::Known(key), None) => format!("this node's key, {key}, is not in its manifest"),
+        (OwnKey::Missing, _) => "this node has no WireGuard key".to_owned(),
+        (OwnKey::Unusable(why), _) => why.clone(),
+    };
+    Err(Refusal {
+        reason: Reason::KeyMismatch,
+        message,
+        remedy: format!(
+            "put what `adit wg pubkey --manifest` prints on this node into the spec of TunnelNode/{}",
+            node.name
+        ),
+    })
+}
+
+/// That WireGuard is off here is a problem of the node's, beside those of the pairs.
+pub(super) fn own_problem(intent: &Intent, facts: &NodeFacts, found: &[Problem]) -> Option<Problem> {
+    found
+        .iter()
+        .find(|problem| problem.reason == Reason::KeyMismatch)?;
+    let Refusal {
+        reason,
+        message,
+        remedy,
+    } = own_key(intent.node(), facts).err()?;
+    let subject = format!("TunnelNode/{}", intent.node().name);
+    Some(Problem::error(reason, subject, message, remedy))
+}
+
+/// The peer's endpoint on its device of this number: what it says of itself, else its underlay address.
+fn endpoint(
+    peer: &WireGuardPeer,
+    remote: IpAddr,
+    (base, unit): (u16, u8),
+    facts: &NodeFacts,
+) -> Option<SocketAddr> {
+    let Some(endpoint) = &peer.endpoint else {
+        return Some(SocketAddr::new(remote, base.checked_add(unit.into())?));
+    };
+    let port = endpoint.port.checked_add(unit.into())?;
+    let address = match &endpoint.host {
+        Host::Address(address) => *address,
+        Host::Name(name) => {
+            let known = facts.wireguard.names.get(name)?;
+            let of_family = |address: &&IpAddr| Family::of(**address) == Family::of(remote);
+            *known.iter().find(of_family).or_else(|| known.first())?
+        }
+    };
+    Some(SocketAddr::new(address, port))
+}
+
+/// The key in the file that either end names; where both do, the first end's by name, so that both take the same.
+fn preshared_key(pair: &Pair<'_>, facts: &NodeFacts) -> Result<Option<PresharedKey>, Refusal> {
+    let mut ends = [pair.node, pair.peer];
+    ends.sort_by_key(|node| &node.name);
+    let files = ends.map(|node| {
+        node.wireguard
+            .as_ref()
+            .and_then(|own| own.preshared_key_file.as_ref())
+    });
+    let Some(file) = files.into_iter().flatten().next() else {
+        return Ok(None);
+    };
+    let why = match facts.wireguard.preshared_keys.get(file) {
+        Some(Ok(key)) => return Ok(Some(key.clone())),
+        Some(Err(why)) => why.clone(),
+        None => format!("{file} was not read"),
+    };
+    Err(Refusal {
+        reason: Reason::Incomplete,
+        message: format!("the preshared key can't be had: {why}"),
+        remedy: format!("put the same key (`adit wg genpsk`) into {file} on both nodes, mode 0600"),
+    })
+}
+
+/// A peer has one endpoint whatever the networks that both are members of: the first network's.
+pub(super) fn unite(networks: &mut [NetworkLink<'_>], facts: &NodeFacts) {
+    let mut endpoints = BTreeMap::new();
+    let peers = networks.iter_mut().flat_map(|network| &mut network.peers);
+    for peer in peers {
+        if let Some(link) = &mut peer.wireguard {
+            link.endpoint = *endpoints.entry(&peer.node.name).or_insert(link.endpoint);
+            peer.find_path(facts);
+        }
+    }
+}
+
+pub(super) fn plan(
+    intent: &Intent,
+    networks: &[NetworkLink<'_>],
+    facts: &NodeFacts,
+    target: &mut KernelState,
+) {
+    let OwnKey::Known(own_key) = facts.wireguard.own_key else {
+        return;
+    };
+    let keepalive = intent
+        .node()
+        .wireguard
+        .as_ref()
+        .and_then(|own| own.keepalive_seconds);
+    for links in networks {
+        for peer in &links.peers {
+            let Some(link) = &peer.wireguard else {
+                continue;
+            };
+            let device = target
+                .wireguard
+                .entry(wireguard_device(link.unit))
+                .or_insert_with(|| Device {
+                    public_key: Some(own_key),
+                    listen_port: link.port,
+                    ..Device::default()
+                });
+            let config = device.peers.entry(link.public_key).or_insert_with(|| Peer {
+                endpoint: link.endpoint,
+                configured: link.endpoint,
+                keepalive: keepalive.unwrap_or(0),
+                preshared_key: link.preshared_key.clone(),
+                ..Peer::default()
+            });
+            config
+                .allowed_ips
+                .extend(carried(peer.node, links.network).map(|carried| carried.cidr));
+        }
+    }
+    debug_assert!(
+        target
+            .wireguard
+            .keys()
+            .all(|name| target.links[name].kind == LinkKind::WireGuard)
+    );
+}
+
+/// The colours of all nodes that can have WireGuard links.
+pub(super) struct Colours<'a> {
+    of: BTreeMap<&'a NodeName, usize>,
+    /// How many there are; at least one.
+    count: usize,
+}
+
+impl<'a> Colours<'a> {
+    /// Gives each node, in the order of their names, the first colour that none has with which it shares a prefix.
+    pub(super) fn of(resources: &'a Resources) -> Colours<'a> {
+        let mut taken: BTreeMap<ipnet::IpNet, BTreeSet<usize>> = BTreeMap::new();
+        let mut of = BTreeMap::new();
+        let mut count = 1;
+        for node in resources.nodes.values().filter(|node| node.wireguard.is_some()) {
+            let networks = resources
+                .networks
+                .values()
+                .filter(|network| node.networks.contains(&network.name));
+            let prefixes: BTreeSet<_> = networks
+                .flat_map(|network| carried(node, network))
+                .map(|carried| carried.cidr)
+                .collect();
+            let others: BTreeSet<usize> = prefixes
+                .iter()
+                .filter_map(|prefix| taken.get(prefix))
+                .flatten()
+                .copied()
+                .collect();
+            let colour = (0..)
+                .find(|colour| !others.contains(colour))
+                .expect("there are enough numbers");
+            for prefix in prefixes {
+                taken.entry(prefix).or_default().insert(colour);
+            }
+            of.insert(&node.name, colour);
+            count = count.max(colour + 1);
+        }
+        Colours { of, count }
+    }
+
+    /// The number of the device on which two nodes meet.
+    fn device(&self, a: &NodeName, b: &NodeName) -> usize {
+        let colour = |node| self.of.get(node).copied().unwrap_or(0);
+        (colour(a) + colour(b)) % self.count
+    }
+}

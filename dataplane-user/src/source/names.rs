@@ -1,0 +1,123 @@
+//! Names of WireGuard endpoints, looked up time and again by the system's resolver.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tracing::debug;
+
+/// How long one look-up is waited for. The resolver's own limit is often longer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is known of names. What was known stays while a look-up fails.
+#[derive(Debug)]
+pub struct Names {
+    /// How long an answer is believed.
+    lifetime: Duration,
+    known: BTreeMap<String, Answer>,
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    /// The one that was used last comes first.
+    addresses: Vec<IpAddr>,
+    asked: Instant,
+}
+
+impl Names {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(lifetime: Duration) -> Names {
+        Names {
+            lifetime,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// The addresses of these names, those that are new or old looked up anew, all at once. A name that was never found is
+    /// absent. An address stays first while the name has it, so that a resolver that turns its answers round moves nobody.
+    pub async fn look_up(&mut self, names: &BTreeSet<String>) -> BTreeMap<String, Vec<IpAddr>> {
+        let now = Instant::now();
+        self.known.retain(|name, _| names.contains(name));
+        let is_fresh = |answer: &Answer| now.duration_since(answer.asked) < self.lifetime;
+        let wanted = names
+            .iter()
+            .filter(|name| !self.known.get(*name).is_some_and(is_fresh));
+        let mut lookups = JoinSet::new();
+        for name in wanted.cloned() {
+            lookups.spawn(async move {
+                let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name.clone(), 0))).await;
+                let addresses = match found {
+                    Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
+                    Ok(Err(error)) => {
+                        debug!("{name} can't be looked up: {error}");
+                        BTreeSet::new()
+                    }
+                    Err(_) => {
+                        debug!("{name} is not looked up within {} s", PATIENCE.as_secs());
+                        BTreeSet::new()
+                    }
+                };
+                (name, addresses)
+            });
+        }
+        for (name, addresses) in lookups.join_all().await {
+            self.take(name, addresses, now);
+        }
+        let found = self
+            .known
+            .iter()
+            .filter(|(_, answer)| !answer.addresses.is_empty());
+        found
+            .map(|(name, answer)| (name.clone(), answer.addresses.clone()))
+            .collect()
+    }
+
+    fn take(&mut self, name: String, addresses: BTreeSet<IpAddr>, asked: Instant) {
+        let answer = self.known.entry(name).or_insert(Answer {
+            addresses: Vec::new(),
+            asked,
+        });
+        answer.asked = asked;
+        if addresses.is_empty() {
+            return;
+        }
+        let used = answer.addresses.first().copied();
+        answer.addresses = addresses.into_iter().collect();
+        answer.addresses.sort_by_key(|address| Some(*address) != used);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(list: &[&str]) -> BTreeSet<IpAddr> {
+        list.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_address_in_use_stays_first_and_a_failure_changes_nothing() {
+        let mut names = Names::new(Duration::ZERO);
+        let mut answer = |list: &[&str]| {
+            names.take("a.example".to_owned(), addresses(list), Instant::now());
+            let known = &names.known["a.example"].addresses;
+            known.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(answer(&["192.0.2.2"]), ["192.0.2.2"]);
+        assert_eq!(answer(&["192.0.2.1", "192.0.2.2"]), ["192.0.2.2", "192.0.2.1"]);
+        assert_eq!(answer(&[]), ["192.0.2.2", "192.0.2.1"]);
+        assert_eq!(answer(&["192.0.2.1", "192.0.2.3"]), ["192.0.2.1", "192.0.2.3"]);
+    }
+
+    #[tokio::test]
+    async fn names_are_found_and_what_is_none_is_absent() {
+        let mut names = Names::new(Duration::from_secs(60));
+        let wanted = BTreeSet::from(["localhost".to_owned(), "a.invalid".to_owned()]);
+        let found = names.look_up(&wanted).await;
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["localhost"]);
+        assert!(found["localhost"][0].is_loopback());
+        assert!(names.look_up(&BTreeSet::new()).await.is_empty());
+    }
+}
