@@ -1,5 +1,7 @@
 //! Makes changes, goes on past failures, and reports one outcome a change.
 
+use std::time::{Duration, Instant};
+
 use crate::diff::order::{Missing, Stage};
 use crate::kernel::{Kernel, KernelError};
 use crate::model::{Change, ChangeSet};
@@ -9,6 +11,8 @@ use crate::model::{Change, ChangeSet};
 pub struct ApplyReport {
     /// Changes and their outcomes.
     pub outcomes: Vec<(Change, Outcome)>,
+    /// How long each stage in which something was tried took.
+    pub durations: Vec<(Stage, Duration)>,
 }
 
 /// What became of a change.
@@ -74,7 +78,9 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         }
         let (left_out, batch): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|change| missing.forbids(change));
+        let started = Instant::now();
         let results = kernel.execute(&batch).await;
+        report.durations.push((stage, started.elapsed()));
         debug_assert_eq!(results.len(), batch.len());
         let outcomes = batch
             .into_iter()

@@ -164,7 +164,7 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
         .read_line(&mut line)
         .await?;
     let mut answer = match serde_json::from_str(&line) {
-        Ok(Request::Status) => serde_json::to_vec(&view.status()).map_err(io::Error::other)?,
+        Ok(Request::Status) => serde_json::to_vec(&view.status().await).map_err(io::Error::other)?,
         Err(error) => serde_json::to_vec(&format!("not a request: {error}")).map_err(io::Error::other)?,
     };
     answer.push(b'\n');

@@ -29,7 +29,7 @@ fn router(view: View) -> Router {
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 async fn metrics(State(view): State<View>) -> Response {
-    match view.metrics() {
+    match view.metrics().await {
         Ok(page) => ([(header::CONTENT_TYPE, PROMETHEUS)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -53,7 +53,7 @@ async fn readiness(State(view): State<View>) -> Response {
 }
 
 async fn status(State(view): State<View>) -> Response {
-    match serde_json::to_string(&view.status()) {
+    match serde_json::to_string(&view.status().await) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

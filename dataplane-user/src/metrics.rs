@@ -8,6 +8,7 @@ mod node;
 mod series;
 #[cfg(test)]
 mod tests;
+mod wireguard;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,8 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 
 use crate::apply::{ApplyReport, Outcome};
+use crate::diff::order::Stage;
+use crate::model::wireguard::DeviceChange;
 use crate::model::{Change, KernelState, LinkKind, MAIN_TABLE, Owner};
 use crate::status::Status;
 
@@ -67,6 +70,11 @@ pub struct Recorder {
     routes_added: IntCounter,
     routes_removed: IntCounter,
     route_errors: IntCounter,
+    route_duration: Histogram,
+    wireguard_added: IntCounter,
+    wireguard_removed: IntCounter,
+    wireguard_errors: IntCounter,
+    wireguard_duration: Histogram,
     interfaces: IntGaugeVec,
     routes: IntGaugeVec,
 }
@@ -82,11 +90,10 @@ impl Default for Recorder {
         let counter = |name, help| series::valid(IntCounter::new(name, help));
         let counters = |name, help, label| series::valid(IntCounterVec::new(Opts::new(name, help), &[label]));
         let gauges = |name, help, label| series::valid(IntGaugeVec::new(Opts::new(name, help), &[label]));
-        let duration = HistogramOpts::new(
-            "adit_reconcile_duration_seconds",
-            "How long passes over the kernel took.",
-        )
-        .buckets(DURATIONS.to_vec());
+        let durations = |name, help| {
+            let options = HistogramOpts::new(name, help).buckets(DURATIONS.to_vec());
+            series::valid(Histogram::with_opts(options))
+        };
         let recorder = Recorder {
             started: Instant::now(),
             beat: Arc::default(),
@@ -95,7 +102,10 @@ impl Default for Recorder {
                 "Passes over the kernel, by how they ended.",
                 "result",
             ),
-            duration: series::valid(Histogram::with_opts(duration)),
+            duration: durations(
+                "adit_reconcile_duration_seconds",
+                "How long passes over the kernel took.",
+            ),
             reloads: counters(
                 "adit_config_reloads_total",
                 "New versions of the manifests, by whether they were taken.",
@@ -116,6 +126,20 @@ impl Default for Recorder {
             route_errors: counter(
                 "adit_route_sync_errors_total",
                 "Changes to routes that the kernel refused.",
+            ),
+            route_duration: durations(
+                "adit_route_sync_duration_seconds",
+                "How long changes to routes took, by the stage of a pass.",
+            ),
+            wireguard_added: counter("adit_wireguard_peers_added_total", "WireGuard peers added."),
+            wireguard_removed: counter("adit_wireguard_peers_removed_total", "WireGuard peers removed."),
+            wireguard_errors: counter(
+                "adit_wireguard_configure_errors_total",
+                "Changes to WireGuard devices that were refused.",
+            ),
+            wireguard_duration: durations(
+                "adit_wireguard_configure_duration_seconds",
+                "How long changes to WireGuard devices took, by the stage of a pass.",
             ),
             interfaces: gauges("adit_interfaces", "Devices of ours, by kind.", "type"),
             routes: gauges("adit_routes_installed", "Routes of ours, by table.", "table"),
@@ -182,8 +206,28 @@ impl Recorder {
                 Change::CreateRoute(..) | Change::ReplaceRoute(..) | Change::DeleteRoute(..) => {
                     self.route_errors.inc();
                 }
+                Change::SetWireGuard(_, change) => self.wireguard_changed(change, done),
                 _ => {}
             }
+        }
+        for (stage, duration) in &report.durations {
+            let histogram = match stage {
+                Stage::Backstops | Stage::Anchors | Stage::DeleteAnchors | Stage::DeleteBackstops => {
+                    &self.route_duration
+                }
+                Stage::WireGuard | Stage::RemovePeers => &self.wireguard_duration,
+                _ => continue,
+            };
+            histogram.observe(duration.as_secs_f64());
+        }
+    }
+
+    fn wireguard_changed(&self, change: &DeviceChange, done: bool) {
+        match change {
+            _ if !done => self.wireguard_errors.inc(),
+            DeviceChange::AddPeer(..) => self.wireguard_added.inc(),
+            DeviceChange::RemovePeer(_) => self.wireguard_removed.inc(),
+            _ => {}
         }
     }
 
@@ -209,7 +253,7 @@ impl Recorder {
     }
 
     fn collect(&self) -> Vec<prometheus::proto::MetricFamily> {
-        let all: [&dyn Collector; 10] = [
+        let all: [&dyn Collector; 15] = [
             &self.passes,
             &self.duration,
             &self.reloads,
@@ -218,6 +262,11 @@ impl Recorder {
             &self.routes_added,
             &self.routes_removed,
             &self.route_errors,
+            &self.route_duration,
+            &self.wireguard_added,
+            &self.wireguard_removed,
+            &self.wireguard_errors,
+            &self.wireguard_duration,
             &self.interfaces,
             &self.routes,
         ];
@@ -233,6 +282,7 @@ pub fn page(recorder: &Recorder, status: &Status, maps: Option<&MapReading>) -> 
     let mut families = recorder.collect();
     families.extend(node::collect(status));
     families.extend(kernel::collect(status, maps));
+    families.extend(wireguard::collect(status));
     // A family without series is none: the text format has no place for it.
     families.retain(|family| !family.get_metric().is_empty());
     families.sort_by(|a, b| a.name().cmp(b.name()));

@@ -3,6 +3,7 @@
 //! It has a runtime of its own, so that no answer, however slow, holds up the loop; it shares nothing with the loop
 //! but the status and the recorder. It ends with the process, at any time.
 
+mod sessions;
 mod way;
 
 use std::net::TcpListener;
@@ -30,10 +31,10 @@ pub struct View {
 }
 
 impl View {
-    /// The status as it is now, with each peer's way read from the maps.
-    #[must_use]
-    pub fn status(&self) -> Status {
+    /// The status as it is now, with each peer's way read from the maps, and its session from WireGuard's devices.
+    pub async fn status(&self) -> Status {
         let mut status = self.status.borrow().clone();
+        sessions::fill_in(&mut status).await;
         match crate::kernel::bpf::Bpf::open_read_only(&self.bpffs).and_then(|bpf| bpf.counters()) {
             Ok(counters) => way::fill_in(&mut status, &counters),
             Err(error) => tracing::debug!("the maps can't be read for the status: {error}"),
@@ -45,12 +46,14 @@ impl View {
     ///
     /// # Errors
     /// When the page can't be encoded.
-    pub fn metrics(&self) -> prometheus::Result<String> {
+    pub async fn metrics(&self) -> prometheus::Result<String> {
+        let mut status = self.status.borrow().clone();
+        sessions::fill_in(&mut status).await;
         let maps = MapReading::take(&self.bpffs);
         if let Err(error) = &maps {
             tracing::debug!("the maps can't be read for the metrics: {error}");
         }
-        crate::metrics::page(&self.recorder, &self.status.borrow().clone(), maps.ok().as_ref())
+        crate::metrics::page(&self.recorder, &status, maps.ok().as_ref())
     }
 }
 

@@ -22,6 +22,9 @@ pub struct Status {
     pub source: SourceStatus,
     /// The last pass.
     pub pass: PassStatus,
+    /// Whether every WireGuard peer has a session now; `None`: there is no such peer, or the devices were not read.
+    #[serde(default)]
+    pub peers_established: Option<bool>,
     /// Devices that were made anew since the agent started; traffic through them stopped meanwhile.
     pub recreated: usize,
     /// The networks that this node is a member of.
@@ -92,10 +95,40 @@ pub struct PeerStatus {
     pub local: String,
     /// The link's MTU in bytes.
     pub mtu: u32,
+    /// What is WireGuard's of the link; `None` for other encapsulations.
+    #[serde(default)]
+    pub wireguard: Option<WireGuardStatus>,
     /// What is read from the maps when the status is asked for; `None` where they can't be read or hold no way to
     /// the peer.
     #[serde(default)]
     pub way: Option<WayStatus>,
+}
+
+/// What is WireGuard's of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireGuardStatus {
+    /// The device that both meet on.
+    pub device: String,
+    /// The peer's public key.
+    pub public_key: String,
+    /// What is read from the device when the status is asked for; `None` where it can't be read or has no such peer.
+    #[serde(default)]
+    pub session: Option<SessionStatus>,
+}
+
+/// A WireGuard peer, as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Where the peer was heard last, or what was configured; `None`: neither.
+    pub endpoint: Option<String>,
+    /// Whether there is a session: a handshake in the last three minutes. Peers that have nothing to say have none.
+    pub established: bool,
+    /// Seconds since the last handshake; `None`: there was none.
+    pub handshake_age_s: Option<u64>,
+    /// Bytes received, with WireGuard's headers.
+    pub received_bytes: u64,
+    /// Bytes sent, with WireGuard's headers.
+    pub sent_bytes: u64,
 }
 
 /// The way to a peer, as the maps have it.
@@ -195,6 +228,11 @@ impl Status {
                 remote: peer.remote.to_string(),
                 local: peer.local.to_string(),
                 mtu: peer.mtu(),
+                wireguard: peer.wireguard.as_ref().map(|link| WireGuardStatus {
+                    device: link.device().to_string(),
+                    public_key: link.public_key.to_string(),
+                    session: None,
+                }),
                 way: None,
             })
             .collect();

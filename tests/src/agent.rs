@@ -3,12 +3,15 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dataplane_user::control;
+use dataplane_user::net::PrivateKey;
+use dataplane_user::source::key_file;
 use dataplane_user::status::Status;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,6 +33,9 @@ pub struct Agent<'a> {
     bpffs: Bpffs,
     child: Option<Child>,
     resync: u32,
+    log: &'static str,
+    /// What the agent sees as `/etc/hosts`, where that is not the machine's.
+    hosts: Option<PathBuf>,
 }
 
 /// What a command printed, and its exit code.
@@ -58,8 +64,11 @@ impl<'a> Agent<'a> {
             bpffs: Bpffs::new(),
             child: None,
             resync: 1,
+            log: "debug",
+            hosts: None,
         };
         agent.write(manifests);
+        agent.set_key(&host.private_key());
         agent
     }
 
@@ -80,6 +89,48 @@ impl<'a> Agent<'a> {
     pub fn with_resync(mut self, seconds: u32) -> Agent<'a> {
         self.resync = seconds;
         self
+    }
+
+    /// What it logs from its next start on; without this it is `debug`.
+    #[must_use]
+    pub fn with_log(mut self, level: &'static str) -> Agent<'a> {
+        self.log = level;
+        self
+    }
+
+    /// Gives it an `/etc/hosts` of its own from its next start on; to be changed by [`Agent::write_hosts`].
+    ///
+    /// # Panics
+    /// When it can't be written.
+    #[must_use]
+    pub fn with_hosts(mut self, text: &str) -> Agent<'a> {
+        self.hosts = Some(self.directory.path().join("hosts"));
+        self.write_hosts(text);
+        self
+    }
+
+    /// Changes what it sees as `/etc/hosts`, in place.
+    ///
+    /// # Panics
+    /// When it can't be written, or the agent has none of its own.
+    pub fn write_hosts(&self, text: &str) {
+        let path = self.hosts.as_ref().expect("it has one of its own");
+        fs::write(path, text).expect("a file in our directory");
+    }
+
+    /// Puts a WireGuard key where it looks for its own.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn set_key(&self, key: &PrivateKey) {
+        let directory = self.state_directory();
+        let make = || -> std::io::Result<()> {
+            fs::create_dir_all(&directory)?;
+            let path = directory.join(key_file::NAME);
+            fs::write(&path, key.to_base64().as_bytes())?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        };
+        make().expect("a key in our directory");
     }
 
     /// Replaces the manifests at once, as a rename does.
@@ -104,7 +155,7 @@ impl<'a> Agent<'a> {
         self.directory.path().join("run")
     }
 
-    /// Its state directory, which it makes when it needs one.
+    /// Its state directory, with its host's key in it.
     #[must_use]
     pub fn state_directory(&self) -> PathBuf {
         self.directory.path().join("state")
@@ -136,14 +187,27 @@ impl<'a> Agent<'a> {
         let log = log.create(true).append(true).open(self.log_path());
         let mut log = log.expect("a file in our directory");
         writeln!(log, "--- start").expect("a file in our directory");
-        let mut command = self.adit();
+        let mut command = match &self.hosts {
+            None => Command::new(binary()),
+            // A mount namespace of its own; the process stays the same.
+            Some(hosts) => {
+                let mut command = Command::new("unshare");
+                let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+                command
+                    .args(["--mount", "sh", "-c", script])
+                    .arg(hosts)
+                    .arg(binary());
+                command
+            }
+        };
+        self.add_places(&mut command);
         command
             .args([
                 "run",
                 "--resync",
                 &self.resync.to_string(),
                 "--log",
-                "debug",
+                self.log,
                 "--node",
                 self.host.name,
                 "-f",
@@ -283,6 +347,11 @@ impl<'a> Agent<'a> {
 
     fn adit(&self) -> Command {
         let mut command = Command::new(binary());
+        self.add_places(&mut command);
+        command
+    }
+
+    fn add_places(&self, command: &mut Command) {
         command
             .arg("--state-dir")
             .arg(self.state_directory())
@@ -290,7 +359,6 @@ impl<'a> Agent<'a> {
             .arg(self.run_directory())
             .arg("--bpffs")
             .arg(self.pins());
-        command
     }
 }
 

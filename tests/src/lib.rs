@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod bpffs;
 pub mod capture;
 pub mod crash;
+pub mod flows;
 pub mod frame;
 pub mod kernel;
 pub mod netns;

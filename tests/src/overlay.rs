@@ -23,6 +23,8 @@ pub struct Overlay {
     pub shared: Vec<&'static str>,
     /// The encapsulation that a member wants of its links.
     pub wishes: Vec<(&'static str, &'static str)>,
+    /// The members that have a WireGuard key, and further fields of theirs, such as `keepalive: 25s`.
+    pub keys: Vec<(&'static str, String)>,
 }
 
 impl Overlay {
@@ -37,6 +39,11 @@ impl Overlay {
             members: topology.hosts.iter().map(|host| host.name).collect(),
             shared: Vec::new(),
             wishes: Vec::new(),
+            keys: topology
+                .hosts
+                .iter()
+                .map(|host| (host.name, String::new()))
+                .collect(),
         }
     }
 
@@ -73,6 +80,11 @@ spec:
             prefixes.extend(["10.9.0.0/16".to_owned(), "fd00:9::/32".to_owned()]);
         }
         let wish = self.wishes.iter().find(|(name, _)| *name == host.name);
+        let key = self.keys.iter().find(|(name, _)| *name == host.name);
+        let wireguard = key.map(|(_, fields)| {
+            let key = host.private_key().public_key();
+            format!("  wireguard: {{publicKey: \"{key}\", {fields}}}\n")
+        });
         let end = host.end();
         format!(
             "---
@@ -84,7 +96,7 @@ spec:
   underlay: {{ipv4: {}, ipv6: \"{}\"}}
   addresses: [{}, \"{}\"]
   prefixes: [\"{}\"]
-{}",
+{}{}",
             host.name,
             host.underlay(Family::Ipv4),
             host.underlay(Family::Ipv6),
@@ -93,6 +105,7 @@ spec:
             prefixes.join("\", \""),
             wish.map(|(_, wish)| format!("  encapsulation: {wish}\n"))
                 .unwrap_or_default(),
+            wireguard.unwrap_or_default(),
         )
     }
 }

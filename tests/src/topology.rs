@@ -9,7 +9,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dataplane_user::net::Family;
+use dataplane_user::net::{Family, PrivateKey};
 
 use crate::NetNs;
 
@@ -136,6 +136,13 @@ impl Host {
             }
             Family::Ipv6 => Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, 2).into(),
         }
+    }
+
+    /// Its WireGuard key, always the same.
+    #[must_use]
+    pub fn private_key(&self) -> PrivateKey {
+        let [_, number] = self.number.to_be_bytes();
+        PrivateKey::from_random(&[0x40 + number; 32])
     }
 
     /// The host itself, by its overlay addresses.

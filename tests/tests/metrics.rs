@@ -92,6 +92,45 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
 }
 
 #[test]
+fn wireguard_tells_of_sessions_and_of_what_was_changed() {
+    if !["dummy", "wireguard"].into_iter().all(require_module) {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay::new(&topology, "wireguard");
+    let agents = start_all(&topology, &overlay.manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let established = |status: &Status| (status.ready, status.peers_established);
+    assert_eq!(established(&agents[0].status().unwrap()), (true, Some(false)));
+    traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 1000).unwrap();
+    let status = agents[0].status().unwrap();
+    assert_eq!(established(&status), (true, Some(true)));
+    let session = status.peers[0].wireguard.clone().unwrap().session.unwrap();
+    assert!(
+        session.received_bytes > 1000 && session.sent_bytes > 1000,
+        "{session:?}"
+    );
+    let text = agents[0].run(&["status", "-o", "wide"]).stdout;
+    assert!(text.contains("session, ") && text.contains(":51820"), "{text}");
+
+    let page = get(&a.netns, "/metrics").1;
+    let peer = r#"{interface="adit-wg0",peer="b"}"#;
+    assert_eq!(value(&page, r#"adit_wireguard_peers{interface="adit-wg0"}"#), 1);
+    assert_eq!(value(&page, &format!("adit_wireguard_peer_established{peer}")), 1);
+    assert!(
+        value(&page, &format!("adit_wireguard_peer_receive_bytes_total{peer}")) >= session.received_bytes
+    );
+    assert!(value(&page, &format!("adit_wireguard_peer_transmit_bytes_total{peer}")) >= session.sent_bytes);
+    assert_eq!(value(&page, "adit_wireguard_peers_added_total"), 1);
+    assert_eq!(value(&page, "adit_wireguard_configure_errors_total"), 0);
+    assert!(value(&page, "adit_wireguard_configure_duration_seconds_count") >= 1);
+    assert!(value(&page, "adit_route_sync_duration_seconds_count") >= 1);
+    check_by_promtool(&page);
+}
+
+#[test]
 fn health_and_readiness_are_two_things() {
     if !require_module("dummy") || !require_module("geneve") {
         return;

@@ -1,16 +1,14 @@
-//! Traffic between nodes: both inner families over both outer ones, by GENEVE, VXLAN and IPIP, from hosts and from pods;
+//! Traffic between nodes: both inner families over both outer ones, by GENEVE, VXLAN, IPIP and WireGuard, from hosts and from pods;
 //! and nothing of it in clear.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, UdpSocket};
-use std::thread;
-use std::time::Instant;
+use std::net::IpAddr;
 
-use adit_tests::agent::{PATIENCE, start_all};
+use adit_tests::agent::start_all;
 use adit_tests::capture::{Capture, Packet};
 use adit_tests::topology::{Host, SHARED_V4, SHARED_V6};
 use adit_tests::traffic::{self, bound};
-use adit_tests::{Agent, Overlay, Topology, require_module};
+use adit_tests::{Agent, Overlay, Topology, flows, require_module};
 use dataplane_user::net::Family;
 
 #[test]
@@ -43,9 +41,19 @@ fn ipip_over_ipv6() {
     pair("ipip", Family::Ipv6);
 }
 
+#[test]
+fn wireguard_over_ipv4() {
+    pair("wireguard", Family::Ipv4);
+}
+
+#[test]
+fn wireguard_over_ipv6() {
+    pair("wireguard", Family::Ipv6);
+}
+
 /// Two nodes: everything between the hosts and between the pods, encapsulated as it should be.
 fn pair(encapsulation: &'static str, underlay: Family) {
-    let modules = ["dummy", "geneve", "ipip", "ip6_tunnel"];
+    let modules = ["dummy", "geneve", "ipip", "ip6_tunnel", "wireguard"];
     if !modules.iter().all(|module| require_module(module)) {
         return;
     }
@@ -77,12 +85,15 @@ fn pair(encapsulation: &'static str, underlay: Family) {
     if refuses_ipv6 {
         refused(&agents[0], b);
     }
+    let ends = [a, b].map(|host| host.underlay(underlay));
+    if encapsulation == "wireguard" {
+        return assert_encrypted(&capture.packets(), ends);
+    }
     let wanted = match encapsulation {
         "geneve" => Some((6081, overlay.vni)),
         "vxlan" => Some((4789, overlay.vni)),
         _ => None,
     };
-    let ends = [a, b].map(|host| host.underlay(underlay));
     assert_encapsulated(&capture.packets(), wanted, ends, &families);
 }
 
@@ -109,6 +120,26 @@ fn refused(agent: &Agent<'_>, other: &Host) {
         "{sent:?}: {}",
         agent.run(&["map", "stats"]).stdout
     );
+}
+
+/// All packets are WireGuard's between these two ends: handshakes and data; nothing is in clear.
+fn assert_encrypted(packets: &[Packet], ends: [IpAddr; 2]) {
+    let mut kinds = BTreeSet::new();
+    for packet in packets
+        .iter()
+        .filter(|packet| ![58, 0].contains(&packet.protocol))
+    {
+        assert_eq!(packet.port(), Some(51820), "{packet:?}");
+        assert!(
+            ends.contains(&packet.source) && ends.contains(&packet.destination),
+            "{packet:?}"
+        );
+        // The type and three zero bytes behind the UDP header.
+        let kind = packet.payload.get(8..12).expect("a message");
+        assert_eq!(kind[1..], [0; 3], "{packet:?}");
+        kinds.insert(kind[0]);
+    }
+    assert!(kinds.is_superset(&BTreeSet::from([1, 2, 4])), "{kinds:?}");
 }
 
 /// All packets are tunnel packets between these two ends, by UDP with this port and VNI or by IP alone. They hold these
@@ -198,7 +229,7 @@ fn three_nodes_and_a_group() {
     assert_eq!(ports, BTreeSet::from([6081, 4789]));
 
     for shared in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
-        flows_reach_both(&agents[0], [b, c], shared);
+        flows::reach_both(&agents[0], [b, c], shared);
         let found = agents[0].json(&["map", "lookup", &shared.to_string()]);
         assert_eq!(found["target"], "group");
         assert_eq!(found["next_hops"].as_array().unwrap().len(), 2, "{found}");
@@ -217,47 +248,4 @@ fn three_nodes_and_a_group() {
             .any(|next_hop| next_hop["slot"].as_u64() > Some(1)),
         "{stats}"
     );
-}
-
-/// Flows to a prefix that two hosts carry reach both, and each flow always the same.
-fn flows_reach_both(agent: &Agent<'_>, to: [&Host; 2], shared: IpAddr) {
-    const PORT: u16 = 7000;
-    let servers = to.map(|host| {
-        let server = host.pod.enter(|| UdpSocket::bind((shared, PORT))).unwrap();
-        server.set_nonblocking(true).unwrap();
-        server
-    });
-    let mut reached = [0; 2];
-    for _ in 0..40 {
-        let from = agent.host().pod_end();
-        let client = bound(from.netns, from.address(Family::of(shared))).unwrap();
-        let send = || {
-            client.send_to(b"adit", (shared, PORT)).unwrap();
-            receiver(&servers).unwrap_or_else(|| {
-                panic!(
-                    "{shared}: neither receives it: {}",
-                    agent.run(&["map", "stats"]).stdout
-                )
-            })
-        };
-        let server = send();
-        assert_eq!(send(), server, "a flow stays with its next hop");
-        reached[server] += 1;
-    }
-    assert!(reached.iter().all(|&flows| flows > 0), "{shared}: {reached:?}");
-}
-
-/// Which of the servers has a packet.
-fn receiver(servers: &[UdpSocket; 2]) -> Option<usize> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        let received = servers
-            .iter()
-            .position(|server| server.recv(&mut [0; 16]).is_ok());
-        if received.is_some() {
-            return received;
-        }
-        thread::yield_now();
-    }
-    panic!("neither receives it");
 }

@@ -8,7 +8,7 @@ use super::bpf::carry::Carry;
 use super::bpf::{Bpf, BpfOptions, LinkNames, LogDrain};
 use super::netlink::Netlink;
 use super::sysctl::Sysctls;
-use super::wireguard::{PrivateKeys, WireGuard};
+use super::wireguard::{PrivateKeys, WireGuard, no_private_keys};
 use super::{Kernel, KernelError, wireguard};
 use crate::model::{Change, KernelState, LinkKind, Owner, Sysctl};
 use crate::net::LinkName;
@@ -55,8 +55,7 @@ impl LinuxKernel {
     /// # Errors
     /// When one can't be opened.
     pub fn without_bpf() -> Result<LinuxKernel, KernelError> {
-        let no_keys: PrivateKeys = Box::new(|_| Err(io::Error::from(io::ErrorKind::NotFound)));
-        LinuxKernel::with(None, None, no_keys)
+        LinuxKernel::with(None, None, no_private_keys())
     }
 
     fn with(

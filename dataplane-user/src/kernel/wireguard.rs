@@ -37,7 +37,13 @@ const FAMILY: &str = "wireguard";
 const VERSION: u8 = 1;
 
 /// Fetches the private key that belongs to a public one, when it is to be set.
-pub type PrivateKeys = Box<dyn Fn(&PublicKey) -> io::Result<PrivateKey>>;
+pub type PrivateKeys = Box<dyn Fn(&PublicKey) -> io::Result<PrivateKey> + Send>;
+
+/// For devices that are only read, or deleted.
+#[must_use]
+pub fn no_private_keys() -> PrivateKeys {
+    Box::new(|_| Err(io::Error::from(io::ErrorKind::NotFound)))
+}
 
 /// A device as it was read. No endpoint is known as configured: the kernel does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

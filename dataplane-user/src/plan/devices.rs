@@ -7,7 +7,7 @@ use crate::net::{LinkName, MacAddr};
 use crate::resource::{Intent, Network};
 
 use super::mtu::IPV6_MINIMUM;
-use super::{NetworkLink, PeerLink};
+use super::{NetworkLink, PeerLink, WireGuardLink};
 
 /// The device that attracts the overlay's traffic and carries the node's overlay addresses.
 pub const ANCHOR: &str = "adit0";
@@ -31,7 +31,7 @@ pub(super) fn tunnel_device(peer: &PeerLink<'_>) -> Option<LinkName> {
         Carrier::Vxlan => VXLAN,
         Carrier::Ipip => IPIP,
         Carrier::Ip6tnl => IP6TNL,
-        Carrier::WireGuard => return peer.wireguard.as_ref().map(|link| wireguard_device(link.unit)),
+        Carrier::WireGuard => return peer.wireguard.as_ref().map(WireGuardLink::device),
         Carrier::None => return None,
     };
     Some(LinkName::constant(name))

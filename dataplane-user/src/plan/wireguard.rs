@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::model::wireguard::{Device, Peer};
 use crate::model::{KernelState, LinkKind};
-use crate::net::{Family, NodeName, PresharedKey, PublicKey};
+use crate::net::{Family, LinkName, NodeName, PresharedKey, PublicKey};
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Network, Node, Problem, Reason, Resources, WireGuardPeer};
 
@@ -37,6 +37,12 @@ pub struct WireGuardLink {
 }
 
 impl WireGuardLink {
+    /// The device's name.
+    #[must_use]
+    pub fn device(&self) -> LinkName {
+        wireguard_device(self.unit)
+    }
+
     /// The name of the endpoint, where it has no address.
     pub(super) fn unresolved(&self) -> Option<&str> {
         self.name.as_deref().filter(|_| self.endpoint.is_none())
@@ -216,14 +222,11 @@ pub(super) fn plan(
             let Some(link) = &peer.wireguard else {
                 continue;
             };
-            let device = target
-                .wireguard
-                .entry(wireguard_device(link.unit))
-                .or_insert_with(|| Device {
-                    public_key: Some(own_key),
-                    listen_port: link.port,
-                    ..Device::default()
-                });
+            let device = target.wireguard.entry(link.device()).or_insert_with(|| Device {
+                public_key: Some(own_key),
+                listen_port: link.port,
+                ..Device::default()
+            });
             let config = device.peers.entry(link.public_key).or_insert_with(|| Peer {
                 endpoint: link.endpoint,
                 configured: link.endpoint,

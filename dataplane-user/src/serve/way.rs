@@ -102,6 +102,7 @@ mod tests {
             remote: "192.0.2.1".to_owned(),
             local: "192.0.2.2".to_owned(),
             mtu: 1450,
+            wireguard: None,
             way: None,
         };
         Status {

@@ -30,12 +30,13 @@ pub(super) struct Facts {
 }
 
 /// The devices' modules, and the encapsulation that needs each; `None`: every agent does.
-const MODULES: [(&str, Option<Encapsulation>); 5] = [
+const MODULES: [(&str, Option<Encapsulation>); 6] = [
     ("dummy", None),
     ("geneve", Some(Encapsulation::Geneve)),
     ("vxlan", Some(Encapsulation::Vxlan)),
     ("ipip", Some(Encapsulation::Ipip)),
     ("ip6_tunnel", Some(Encapsulation::Ipip)),
+    ("wireguard", Some(Encapsulation::WireGuard)),
 ];
 
 /// linux/magic.h

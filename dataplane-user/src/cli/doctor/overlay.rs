@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Finding;
-use crate::net::Family;
+use crate::net::{Family, LinkName};
 use crate::plan::{NodeFacts, network_links, plan};
 use crate::resource::{Encapsulation, Intent, Severity};
 
@@ -16,6 +16,8 @@ pub(super) struct Wanted {
     pub(super) carried: BTreeSet<Family>,
     /// UDP ports and what they are for.
     pub(super) ports: BTreeMap<u16, &'static str>,
+    /// UDP ports of our WireGuard devices: a port tells nothing of a device, so each has its name.
+    pub(super) wireguard: BTreeMap<u16, LinkName>,
     /// What the way to each peer is like, and what the plan complains of.
     pub(super) findings: Vec<Finding>,
 }
@@ -48,11 +50,14 @@ impl Wanted {
                     Encapsulation::Vxlan => wanted.ports.insert(ports.vxlan, "vxlan"),
                     _ => None,
                 };
-                if let Some(path) = facts.paths.get(&peer.remote) {
+                if let Some(link) = &peer.wireguard {
+                    wanted.wireguard.insert(link.port, link.device());
+                }
+                if let Some(path) = facts.paths.get(&peer.destination()) {
                     let evidence = format!(
                         "{} at {}: through {}, underlay MTU {}, overlay MTU {}",
                         peer.node.name,
-                        peer.remote,
+                        peer.destination(),
                         path.link,
                         path.mtu,
                         peer.mtu()

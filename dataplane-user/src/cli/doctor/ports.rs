@@ -7,7 +7,7 @@ use std::path::Path;
 use super::devices;
 use super::finding::Finding;
 use super::overlay::Wanted;
-use crate::model::Link;
+use crate::model::{Link, Owner};
 use crate::net::LinkName;
 
 /// A bound UDP socket.
@@ -45,10 +45,18 @@ pub(super) fn judge(sockets: &[Socket], links: &BTreeMap<LinkName, Link>, wanted
         .values()
         .filter_map(|link| devices::port(&link.kind))
         .collect::<BTreeSet<_>>();
+    // Our WireGuard device has its port while it is up.
+    let is_ours = |name: &LinkName| {
+        links
+            .get(name)
+            .is_some_and(|link| link.owner == Owner::Ours && link.up)
+    };
+    let wireguard = wanted.wireguard.iter().filter(|(_, device)| !is_ours(device));
     let ports = wanted
         .ports()
         .into_iter()
-        .filter(|(port, _)| !devices.contains(port));
+        .filter(|(port, _)| !devices.contains(port))
+        .chain(wireguard.map(|(port, _)| (*port, "wireguard")));
     ports
         .map(
             |(port, purpose)| match sockets.iter().find(|socket| socket.port == port) {
@@ -95,7 +103,7 @@ fn holder(inode: u64) -> String {
 mod tests {
     use super::super::finding::Level;
     use super::*;
-    use crate::model::{LinkKind, Owner};
+    use crate::model::LinkKind;
 
     const TABLE: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
   123: 0100007F:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4242 2 0000000000000000 0
@@ -131,8 +139,35 @@ mod tests {
             up: true,
         };
         assert_eq!(
-            levels(&[(LinkName::constant("adit-vxlan"), vxlan)].into()),
+            levels(&[(LinkName::constant("adit-vxlan"), vxlan.clone())].into()),
             [Level::Ok]
         );
+
+        let name = LinkName::constant("adit-wg1");
+        let wanted = Wanted {
+            encapsulations: Some(BTreeSet::new()),
+            wireguard: [(4789, name.clone())].into(),
+            ..Wanted::default()
+        };
+        let wireguard = Link {
+            kind: LinkKind::WireGuard,
+            ..vxlan
+        };
+        let foreign = Link {
+            owner: Owner::Foreign,
+            ..wireguard.clone()
+        };
+        for (link, expected) in [
+            (None, vec![Level::Error]),
+            (Some(foreign), vec![Level::Error]),
+            (Some(wireguard), vec![]),
+        ] {
+            let links = link.map(|link| (name.clone(), link)).into_iter().collect();
+            let findings = judge(&[socket], &links, &wanted);
+            assert_eq!(
+                findings.iter().map(|finding| finding.level).collect::<Vec<_>>(),
+                expected
+            );
+        }
     }
 }

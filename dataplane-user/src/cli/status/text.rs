@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::super::output::{Paint, columns};
-use crate::status::{PeerStatus, ProblemStatus, Status};
+use crate::status::{PeerStatus, ProblemStatus, Status, WireGuardStatus};
 
 /// The status in lines: the node, its networks, its peers, and what is wrong.
 pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
@@ -90,6 +90,7 @@ fn header(wide: bool) -> Vec<String> {
     let mut header = narrow.map(str::to_owned).to_vec();
     if wide {
         header.insert(5, "LOCAL".to_owned());
+        header.push("ENDPOINT".to_owned());
     }
     header
 }
@@ -100,8 +101,11 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
     let state = match way {
         None => paint.doubtful("no way"),
         Some(way) if way.device.is_none() => paint.bad("no device"),
-        Some(way) if way.usable => paint.good("usable"),
-        Some(_) => paint.bad("down"),
+        Some(way) if !way.usable => paint.bad("down"),
+        Some(_) => match &peer.wireguard {
+            None => paint.good("usable"),
+            Some(link) => session(link, paint),
+        },
     };
     let mut row = vec![
         peer.node.clone(),
@@ -122,8 +126,35 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
     ];
     if wide {
         row.insert(5, peer.local.clone());
+        let session = peer.wireguard.as_ref().and_then(|link| link.session.as_ref());
+        row.push(
+            session
+                .and_then(|session| session.endpoint.clone())
+                .unwrap_or_else(unknown),
+        );
     }
     row
+}
+
+/// The state of a WireGuard link that packets may take: there is a session, or the next packet asks for one.
+fn session(link: &WireGuardStatus, paint: Paint) -> String {
+    match &link.session {
+        None => paint.bad("not set up"),
+        Some(session) => match session.handshake_age_s {
+            Some(age) if session.established => paint.good(&format!("session, {age} s old")),
+            Some(age) => format!("idle for {}", minutes(age)),
+            None => paint.doubtful("no handshake yet"),
+        },
+    }
+}
+
+/// Seconds as minutes, hours or days.
+fn minutes(seconds: u64) -> String {
+    match seconds {
+        0..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 fn problem(problem: &ProblemStatus, paint: Paint) -> String {
@@ -160,7 +191,7 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{NetworkStatus, WayStatus};
+    use crate::status::{NetworkStatus, SessionStatus, WayStatus};
 
     fn peer(node: &str, way: Option<WayStatus>) -> PeerStatus {
         PeerStatus {
@@ -170,6 +201,7 @@ mod tests {
             remote: "192.0.2.1".to_owned(),
             local: "192.0.2.2".to_owned(),
             mtu: 1450,
+            wireguard: None,
             way,
         }
     }
@@ -227,9 +259,37 @@ error: link adit0 (Conflict)
     fn wide_shows_local_addresses_and_exact_counts() {
         let text = render(&status(), true, Paint::NEVER);
         assert!(
-            text.contains("192.0.2.1  192.0.2.2  1450  usable  12       1500000\n"),
+            text.contains("192.0.2.1  192.0.2.2  1450  usable  12       1500000  -\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_wireguard_link_tells_of_its_session() {
+        let shown = |age: Option<u64>| {
+            let session = SessionStatus {
+                endpoint: Some("192.0.2.9:7".to_owned()),
+                established: age.is_some_and(|age| age < 180),
+                handshake_age_s: age,
+                received_bytes: 1,
+                sent_bytes: 1,
+            };
+            let link = WireGuardStatus {
+                device: "adit-wg0".to_owned(),
+                public_key: String::new(),
+                session: Some(session),
+            };
+            super::session(&link, Paint::NEVER)
+        };
+        let ages = [None, Some(12), Some(180), Some(7200), Some(1_000_000)];
+        let expected = [
+            "no handshake yet",
+            "session, 12 s old",
+            "idle for 3 min",
+            "idle for 2 h",
+            "idle for 11 d",
+        ];
+        assert_eq!(ages.map(shown), expected);
     }
 
     #[test]

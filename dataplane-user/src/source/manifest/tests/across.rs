@@ -71,6 +71,21 @@ fn nodes_share_no_address() {
 }
 
 #[test]
+fn nodes_share_no_key() {
+    let key = "  wireguard: {publicKey: HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=}\n";
+    let other = NODE
+        .replace("name: a", "name: b")
+        .replace("192.0.2.1", "192.0.2.2")
+        .replace("10.0.0.1", "10.0.0.2");
+    refused(
+        &format!("{NETWORK}{NODE}{key}{other}{key}"),
+        &[
+            "a.yaml:21:9: metadata.name: `b` has the spec.wireguard.publicKey of TunnelNode `a`, at a.yaml:11:9; each node has a key of its own",
+        ],
+    );
+}
+
+#[test]
 fn names_that_hash_to_one_mac_are_refused() {
     let one = NODE.replace("name: a", "name: node-450358");
     let two = NODE
