@@ -13,9 +13,22 @@ use crate::{progress, workspace};
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// What the lab runs on, and what it joins.
-const LAB: [&str; 5] = ["lab", "--kernel", "6.12", "--encapsulation", "geneve,vxlan"];
-const UNDERLAYS: [&str; 2] = ["ipv4", "ipv6"];
+/// What the lab runs on.
+const LAB: [&str; 3] = ["lab", "--kernel", "6.12"];
+/// The labs by their names, each with as few nodes as show it.
+const LABS: [(&str, &[&str]); 4] = [
+    ("over ipv4", &["--nodes=2", "--underlay=ipv4", ALL]),
+    ("over ipv6", &["--nodes=2", "--underlay=ipv6", ALL]),
+    (
+        "over both, mixed",
+        &["--nodes=3", "--underlay=dual", "--mixed", ALL],
+    ),
+    (
+        "with a shared prefix",
+        &["--nodes=3", "--shared-prefix", "--encapsulation=wireguard"],
+    ),
+];
+const ALL: &str = "--encapsulation=geneve,vxlan,ipip,wireguard,none";
 const SABOTAGES: [&str; 3] = ["detach", "vni", "map"];
 
 /// Ends with 1 if anything failed.
@@ -37,10 +50,10 @@ pub fn run(_args: &Args) -> Result<ExitCode> {
         doc.env("RUSTDOCFLAGS", "--deny warnings"),
     )?);
 
-    for underlay in UNDERLAYS {
+    for (name, words) in LABS {
         let mut lab = Command::new(&this);
-        lab.args(LAB).args(["--underlay", underlay]);
-        summary.add(test::check(&format!("lab over {underlay}"), &mut lab)?);
+        lab.args(LAB).args(words);
+        summary.add(test::check(&format!("lab {name}"), &mut lab)?);
     }
     for what in SABOTAGES {
         let mut lab = Command::new(&this);

@@ -2,22 +2,28 @@
 //! underlay saw of it.
 mod agent;
 mod capture;
+mod encapsulation;
 mod family;
 mod guest;
 mod hold;
 mod interrupt;
+mod keys;
+mod links;
 mod manifest;
 mod netns;
 mod pairs;
+mod plain;
 mod probe;
 mod report;
 mod sabotage;
+mod shared;
 mod site;
 mod socket;
 mod stage;
 mod topology;
 mod traffic;
 mod verdict;
+mod wishes;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -26,12 +32,13 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum as _;
 
-pub use self::manifest::Encapsulation;
+pub use self::encapsulation::Encapsulation;
 pub use self::sabotage::Sabotage;
 pub use self::topology::Underlay;
+use self::wishes::Wishes;
 use crate::setup::{self, Need};
 use crate::vm::KernelName;
 use crate::{progress, workspace};
@@ -44,13 +51,15 @@ use crate::{progress, workspace};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask lab\n  cargo xtask lab --underlay ipv6 --encapsulation vxlan\n  \
+    cargo xtask lab --underlay dual --mixed --encapsulation geneve,vxlan,ipip,wireguard,none\n  \
+    cargo xtask lab --shared-prefix --encapsulation wireguard\n  \
     cargo xtask lab --hold\n  cargo xtask lab --json | jq -c 'select(.sent != .received)'"
 )]
 pub struct Args {
     /// How many hosts.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=26))]
     nodes: u8,
-    /// The encapsulations, one after another.
+    /// The encapsulations, one after another; links that can't carry IPv6 are not tried with it.
     #[arg(
         long,
         value_enum,
@@ -59,6 +68,13 @@ pub struct Args {
         default_value = "geneve,vxlan"
     )]
     encapsulation: Vec<Encapsulation>,
+    /// Each node asks for another one of them, so that links differ: as many rounds as it takes until each is used.
+    #[arg(long)]
+    mixed: bool,
+    /// The first two nodes carry a common prefix as well, with a pod's address that both have; all others send to it.
+    /// Not where a link to either has no encapsulation: there the underlay chooses.
+    #[arg(long)]
+    shared_prefix: bool,
     /// The address families of the underlay.
     #[arg(long, value_enum, default_value = "ipv4")]
     underlay: Underlay,
@@ -83,6 +99,28 @@ pub struct Args {
 }
 
 impl Args {
+    /// What is asked for cannot be; in words, if so.
+    fn check(&self) -> Result<()> {
+        if self.shared_prefix && usize::from(self.nodes) <= shared::CARRIERS {
+            bail!("--shared-prefix needs --nodes 3 or more: two carry it, the others send");
+        }
+        let first = self.rounds().into_iter().next();
+        let has_vni = first.is_some_and(|round| round.agreed([0, 1]).has_vni());
+        if self.sabotage == Some(Sabotage::Vni) && !has_vni {
+            bail!("--sabotage vni needs geneve or vxlan as the first encapsulation: others have no VNI");
+        }
+        Ok(())
+    }
+
+    /// What the manifests ask for, round by round.
+    fn rounds(&self) -> Vec<Wishes> {
+        let nodes = usize::from(self.nodes);
+        match self.mixed {
+            true => wishes::mixed(&self.encapsulation, nodes),
+            false => wishes::uniform(&self.encapsulation, nodes),
+        }
+    }
+
     /// The same as words for another process, without where to run.
     fn to_words(&self) -> Vec<OsString> {
         let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
@@ -104,6 +142,8 @@ impl Args {
             self.sabotage
                 .map(|sabotage| format!("--sabotage={}", sabotage.name())),
         );
+        words.extend(self.mixed.then(|| "--mixed".to_owned()));
+        words.extend(self.shared_prefix.then(|| "--shared-prefix".to_owned()));
         words.extend(self.json.then(|| "--json".to_owned()));
         words.extend(self.hold.then(|| "--hold".to_owned()));
         words.into_iter().map(OsString::from).collect()
@@ -125,12 +165,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn place_and_run(args: &Args) -> Result<u8> {
+    args.check()?;
     if let Some(adit) = &args.adit {
         return stage::run(args, adit).map(verdict);
     }
     setup::ensure(&[Need::Build, Need::Lab])?;
     let adit = workspace::adit()?;
-    let encapsulations: BTreeSet<Encapsulation> = args.encapsulation.iter().copied().collect();
+    // Where two nodes name none of them, it's GENEVE.
+    let auto = args.mixed.then_some(Encapsulation::Geneve);
+    let encapsulations: BTreeSet<Encapsulation> = args.encapsulation.iter().copied().chain(auto).collect();
     let kernel = match args.kernel {
         Some(kernel) => kernel,
         None => match probe::obstacle(&encapsulations)? {

@@ -1,5 +1,6 @@
 //! The agents: one process a host, started in its namespace, with places of its own.
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -48,7 +49,10 @@ pub(super) struct Network {
 pub(super) struct Peer {
     pub(super) node: String,
     pub(super) encapsulation: String,
-    pub(super) remote: std::net::IpAddr,
+    /// The underlay addresses of both ends.
+    pub(super) local: IpAddr,
+    pub(super) remote: IpAddr,
+    pub(super) mtu: u32,
 }
 
 /// A pair that can't talk in one family.

@@ -27,15 +27,26 @@ const BUFFER_BYTES: usize = 256 << 20;
 const SNAP: usize = 256;
 const POLL_MS: u16 = 50;
 
+/// Source and destination.
+pub(super) type Way = (IpAddr, IpAddr);
+
+/// Packets of one sort.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) packets: u64,
+    /// With all headers from IP's on.
+    pub(super) bytes: u64,
+}
+
 /// What crossed the underlay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     /// Packets by their outer headers.
-    pub(super) outer: BTreeMap<Outer, u64>,
-    /// Sources and destinations of encapsulated packets.
-    pub(super) inside: BTreeSet<(IpAddr, IpAddr)>,
-    /// Overlay packets that went bare, by source, destination and protocol.
-    pub(super) bare: BTreeMap<(IpAddr, IpAddr, u8), u64>,
+    pub(super) outer: BTreeMap<(Way, Outer), Count>,
+    /// Where encapsulated packets went, outside and inside.
+    pub(super) inside: BTreeSet<(Way, Way)>,
+    /// Overlay packets that went bare, by their protocol.
+    pub(super) bare: BTreeMap<(Way, u8), u64>,
     /// Outer packets that were fragments.
     pub(super) fragments: u64,
     /// Packets that this machine was too slow to look at.
@@ -43,17 +54,17 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    fn add(&mut self, packet: &frame::Packet) {
+    fn add(&mut self, packet: &frame::Packet, bytes: u64) {
+        let way = (packet.source, packet.destination);
         if is_overlay(packet.source) || is_overlay(packet.destination) {
-            *self
-                .bare
-                .entry((packet.source, packet.destination, packet.outer.protocol))
-                .or_default() += 1;
+            *self.bare.entry((way, packet.outer.protocol)).or_default() += 1;
             return;
         }
-        *self.outer.entry(packet.outer).or_default() += 1;
+        let count = self.outer.entry((way, packet.outer)).or_default();
+        count.packets += 1;
+        count.bytes += bytes;
         self.fragments += u64::from(packet.fragment);
-        self.inside.extend(packet.inner);
+        self.inside.extend(packet.inner.map(|inner| (way, inner)));
     }
 }
 
@@ -94,10 +105,13 @@ fn read(socket: &OwnedFd, stop: &AtomicBool) -> Result<Summary> {
         // Looked at before the queue is: what came before the stop is read.
         let last = stop.load(Ordering::Acquire);
         loop {
-            match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            // With MSG_TRUNC it says how long the packet is, also where that is more than fits.
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+            match recv(socket.as_raw_fd(), &mut buffer, flags) {
                 Ok(length) => {
-                    if let Some(packet) = frame::parse(&buffer[..length]) {
-                        summary.add(&packet);
+                    if let Some(packet) = frame::parse(&buffer[..length.min(SNAP)]) {
+                        let bytes = length.saturating_sub(frame::ETHERNET);
+                        summary.add(&packet, u64::try_from(bytes)?);
                     }
                 }
                 Err(Errno::EAGAIN) => break,
@@ -150,6 +164,7 @@ mod tests {
             protocol: 17,
             port: Some(6081),
             vni: Some(1),
+            wireguard: false,
         };
         let packet = |source: &str, destination: &str| frame::Packet {
             source: source.parse().unwrap(),
@@ -159,10 +174,19 @@ mod tests {
             inner: None,
         };
         let mut summary = Summary::default();
-        summary.add(&packet("198.18.1.2", "198.18.2.2"));
-        summary.add(&packet("10.88.0.1", "198.18.2.2"));
-        summary.add(&packet("2001:db8:0:1::2", "fd88::2"));
-        assert_eq!(summary.outer.values().sum::<u64>(), 1);
+        for (source, destination) in [
+            ("198.18.1.2", "198.18.2.2"),
+            ("198.18.1.2", "198.18.2.2"),
+            ("10.88.0.1", "198.18.2.2"),
+            ("2001:db8:0:1::2", "fd88::2"),
+        ] {
+            summary.add(&packet(source, destination), 100);
+        }
+        let count = Count {
+            packets: 2,
+            bytes: 200,
+        };
+        assert_eq!(summary.outer.into_values().collect::<Vec<_>>(), [count]);
         assert_eq!(summary.bare.len(), 2);
     }
 }

@@ -1,93 +1,67 @@
 //! Writes the manifests that the agents read.
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs;
 
 use anyhow::{Context as _, Result};
 
 use super::family::Family;
-use super::site;
 use super::topology::{OVERLAY, Topology};
+use super::wishes::Wishes;
+use super::{shared, site};
 
 /// The overlay's name.
 pub(super) const NETWORK: &str = "lab";
 
-/// How packets cross the underlay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Encapsulation {
-    /// GENEVE, RFC 8926.
-    Geneve,
-    /// VXLAN, RFC 7348.
-    Vxlan,
-    /// IP in IP: RFC 2003 over IPv4, with IPv4 inside only, RFC 2473 over IPv6.
-    Ipip,
-}
-
-impl Encapsulation {
-    /// As manifests have it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Geneve => "geneve",
-            Self::Vxlan => "vxlan",
-            Self::Ipip => "ipip",
-        }
-    }
-
-    /// The UDP port of its packets, if they are UDP.
-    pub(super) fn port(self) -> Option<u16> {
-        match self {
-            Self::Geneve => Some(6081),
-            Self::Vxlan => Some(4789),
-            Self::Ipip => None,
-        }
-    }
-
-    /// The VNI that the lab gives its network; another one for each, so that a leftover of the one before shows. IPIP's
-    /// packets don't bear it.
-    pub(super) fn vni(self) -> u32 {
-        match self {
-            Self::Geneve => 0x0a_d117,
-            Self::Vxlan => 0x0b_d117,
-            Self::Ipip => 0x0c_d117,
-        }
-    }
+/// What the manifests of a round say beside where everybody is.
+pub(super) struct Contents<'a> {
+    pub(super) wishes: &'a Wishes,
+    /// The nodes' fields with their WireGuard keys, by their order.
+    pub(super) keys: &'a [String],
+    /// Do the first nodes carry a common prefix?
+    pub(super) shared: bool,
 }
 
 /// Writes the file anew, at once: agents that watch it never see half of it.
-pub(super) fn write(topology: &Topology, encapsulation: Encapsulation) -> Result<()> {
+pub(super) fn write(topology: &Topology, contents: &Contents<'_>) -> Result<()> {
     let file = site::manifest();
     let beside = file.with_extension("new");
-    fs::write(&beside, text(topology, encapsulation))
-        .with_context(|| format!("writing {}", beside.display()))?;
+    fs::write(&beside, text(topology, contents)).with_context(|| format!("writing {}", beside.display()))?;
     fs::rename(&beside, &file).with_context(|| format!("writing {}", file.display()))
 }
 
-fn text(topology: &Topology, encapsulation: Encapsulation) -> String {
+fn text(topology: &Topology, contents: &Contents<'_>) -> String {
+    let wishes = contents.wishes;
     let mut text = header("TunnelNetwork", NETWORK);
-    let _ = writeln!(
-        text,
-        "  prefixes: [{}]",
-        OVERLAY.map(|prefix| format!("\"{prefix}\"")).join(", ")
-    );
-    let _ = writeln!(text, "  encapsulation: {}", encapsulation.name());
-    let _ = writeln!(text, "  vni: {}", encapsulation.vni());
+    let _ = writeln!(text, "  prefixes: [{}]", list(OVERLAY));
+    let _ = writeln!(text, "  encapsulation: {}", Wishes::name_of(wishes.network));
+    let _ = writeln!(text, "  vni: {}", wishes.vni);
     let _ = writeln!(text, "  underlayFamily: {}", topology.underlay.preferred());
-    for node in &topology.nodes {
+    for (place, node) in topology.nodes.iter().enumerate() {
         text.push_str("---\n");
         text.push_str(&header("TunnelNode", &node.name));
         let _ = writeln!(text, "  network: {NETWORK}\n  underlay:");
         for family in &node.underlay {
             let _ = writeln!(text, "    {family}: \"{}\"", node.underlay(*family));
         }
-        let list = |values: [String; 2]| values.map(|value| format!("\"{value}\"")).join(", ");
         let addresses = Family::BOTH.map(|family| node.overlay(family).to_string());
         let _ = writeln!(text, "  addresses: [{}]", list(addresses));
-        let _ = writeln!(
-            text,
-            "  prefixes: [{}]",
-            list(Family::BOTH.map(|family| node.pods(family)))
-        );
+        let mut prefixes = Family::BOTH.map(|family| node.pods(family)).to_vec();
+        if contents.shared && place < shared::CARRIERS {
+            prefixes.extend(Family::BOTH.map(|family| shared::prefix(family).to_owned()));
+        }
+        let _ = writeln!(text, "  prefixes: [{}]", list(prefixes));
+        if let Some(wish) = wishes.nodes[place] {
+            let _ = writeln!(text, "  encapsulation: {}", wish.name());
+        }
+        let _ = writeln!(text, "  {}", contents.keys[place]);
     }
     text
+}
+
+/// What goes between brackets.
+fn list(values: impl IntoIterator<Item = impl Display>) -> String {
+    let quoted: Vec<String> = values.into_iter().map(|value| format!("\"{value}\"")).collect();
+    quoted.join(", ")
 }
 
 fn header(kind: &str, name: &str) -> String {
@@ -96,21 +70,51 @@ fn header(kind: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encapsulation::Encapsulation;
     use super::super::topology::Underlay;
+    use super::super::wishes;
     use super::*;
+
+    fn documents(wishes: &Wishes, shared: bool) -> Vec<String> {
+        let keys = ["A", "B", "C"].map(|key| format!("wireguard: {{publicKey: {key}}}"));
+        let contents = Contents {
+            wishes,
+            keys: &keys,
+            shared,
+        };
+        let text = text(&Topology::new(3, Underlay::Dual), &contents);
+        text.split("---\n").map(str::to_owned).collect()
+    }
 
     #[test]
     fn a_node_says_where_it_is_and_what_it_carries() {
-        let text = text(&Topology::new(3, Underlay::Dual), Encapsulation::Vxlan);
-        let documents: Vec<&str> = text.split("---\n").collect();
+        let wishes = wishes::uniform(&[Encapsulation::Vxlan], 3).remove(0);
+        let documents = documents(&wishes, false);
         assert_eq!(documents.len(), 4);
-        assert!(documents[0].contains("encapsulation: vxlan\n  vni: 774423\n"));
+        assert!(documents[0].contains("encapsulation: vxlan\n  vni: 708887\n"));
         let expected = concat!(
             "apiVersion: adit.dev/v1alpha1\nkind: TunnelNode\nmetadata:\n  name: c\nspec:\n",
             "  network: lab\n  underlay:\n    ipv6: \"2001:db8:0:3::2\"\n",
             "  addresses: [\"10.88.0.3\", \"fd88::3\"]\n",
             "  prefixes: [\"10.88.3.0/24\", \"fd88:0:0:3::/64\"]\n",
+            "  wireguard: {publicKey: C}\n",
         );
         assert_eq!(documents[3], expected);
+    }
+
+    #[test]
+    fn wishes_and_the_common_prefix_are_the_nodes_own() {
+        let wishes = wishes::mixed(&[Encapsulation::Plain], 3).remove(0);
+        let documents = documents(&wishes, true);
+        let with = |text: &str| -> Vec<bool> {
+            let all = documents.iter().map(|document| document.contains(text));
+            all.collect()
+        };
+        assert_eq!(with("encapsulation: auto"), [true, false, false, false]);
+        assert_eq!(with("encapsulation: none"), [false, true, false, false]);
+        assert_eq!(
+            with("\"10.88.200.0/24\", \"fd88:0:0:c8::/64\"]"),
+            [false, true, true, false]
+        );
     }
 }

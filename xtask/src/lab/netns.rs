@@ -28,6 +28,14 @@ impl NetNs {
         })
     }
 
+    /// The calling thread's.
+    #[cfg(test)]
+    pub(super) fn open_this() -> Result<Self> {
+        let file = File::open("/proc/thread-self/ns/net")?;
+        let name = "this".to_owned();
+        Ok(Self { name, file })
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }

@@ -1,12 +1,13 @@
-//! Who talks to whom, over what, by the agents' own account.
+//! Who talks to whom, over what.
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::agent::{Refused, Status};
 use super::family::Family;
-use super::manifest::Encapsulation;
+use super::links::Links;
 use super::netns::NetNs;
+use super::shared;
 use super::site::Site;
 use super::topology::Node;
 use super::traffic::{Endpoint, Pair};
@@ -34,72 +35,37 @@ impl<'a> Ends<'a> {
             pods: nodes.iter().zip(&site.pods).map(pod).collect(),
         }
     }
+
+    /// For flows to the prefix that several carry.
+    pub(super) fn to_shared(&'a self) -> shared::Ends<'a> {
+        shared::Ends {
+            hosts: &self.hosts,
+            pods: &self.pods,
+        }
+    }
 }
 
-/// Every ordered pair of hosts, and of pods, in every family; without those that the agents refuse.
+/// Every ordered pair of hosts, and of pods, in every family that their link carries.
 pub(super) fn all<'a>(
     ends: &'a Ends<'a>,
-    encapsulation: Encapsulation,
+    links: &Links,
     statuses: &BTreeMap<String, Status>,
 ) -> Result<Vec<Pair<'a>>> {
-    let refused = refused(statuses);
-    let is_refused = |from: &Node, to: &Node, family: Family| {
-        let ways = [(&from.name, &to.name), (&to.name, &from.name)];
-        refused
-            .iter()
-            .any(|one| ways.contains(&(&one.from, &one.to)) && one.family == family.name())
-    };
     let mut all = Vec::new();
     for group in [&ends.hosts, &ends.pods] {
-        for (source, from) in ends.nodes.iter().zip(group) {
-            for (target, to) in ends.nodes.iter().zip(group) {
-                let families = Family::BOTH.into_iter();
-                let open: Vec<Family> = families
-                    .filter(|family| !is_refused(source, target, *family))
-                    .collect();
-                if source == target || open.is_empty() {
-                    continue;
-                }
-                let (underlay, mtu) = (
-                    underlay(statuses, source, target, encapsulation)?,
-                    mtu(statuses, source)?,
-                );
-                all.extend(open.into_iter().map(|family| Pair {
-                    from,
-                    to,
-                    family,
-                    encapsulation,
-                    underlay,
-                    mtu,
-                }));
-            }
+        for ((source, target), link) in links.iter() {
+            let mtu = mtu(statuses, &ends.nodes[source])?;
+            let open = Family::BOTH.into_iter().filter(|family| link.carries(*family));
+            all.extend(open.map(|family| Pair {
+                from: &group[source],
+                to: &group[target],
+                family,
+                link,
+                mtu,
+            }));
         }
     }
     Ok(all)
-}
-
-/// By which family one node reaches the other; it must be by this encapsulation.
-fn underlay(
-    statuses: &BTreeMap<String, Status>,
-    from: &Node,
-    to: &Node,
-    encapsulation: Encapsulation,
-) -> Result<Family> {
-    let (from, to) = (&from.name, &to.name);
-    let peers = statuses
-        .get(from)
-        .map(|status| &status.peers)
-        .context("every node has a status")?;
-    let peer = peers.iter().find(|peer| peer.node == *to);
-    let peer = peer.with_context(|| format!("{from} is ready and has no link to {to}"))?;
-    if peer.encapsulation != encapsulation.name() {
-        bail!(
-            "{from} reaches {to} by {} instead of {}",
-            peer.encapsulation,
-            encapsulation.name()
-        );
-    }
-    Ok(Family::of(peer.remote))
 }
 
 /// The overlay's MTU on a node.

@@ -6,7 +6,7 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, unshare};
 
-use super::manifest::Encapsulation;
+use super::encapsulation::Encapsulation;
 use super::netns;
 use crate::host;
 
@@ -45,6 +45,8 @@ fn needed(encapsulations: &BTreeSet<Encapsulation>) -> Vec<String> {
             Encapsulation::Geneve => &["type geneve external dstport 6081"][..],
             Encapsulation::Vxlan => &["type vxlan external dstport 4789"],
             Encapsulation::Ipip => &["type ipip external", "type ip6tnl external mode any"],
+            Encapsulation::Wireguard => &["type wireguard"],
+            Encapsulation::Plain => &[],
         });
     let all = ["type veth", "type dummy"].iter().chain(tunnels);
     all.map(|kind| format!("link add probe {kind}\n")).collect()

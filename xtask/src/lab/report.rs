@@ -1,15 +1,18 @@
 //! Prints rounds: as tables for people, or one JSON object a line.
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::agent::Refused;
-use super::capture::{Outer, protocol_name};
+use super::capture::protocol_name;
+use super::encapsulation::Encapsulation;
+use super::shared::{self, Flows};
 use super::verdict::{Round, Row};
 
 /// How to print.
@@ -33,6 +36,20 @@ struct Line<'a> {
     sent: u64,
     received: u64,
     rtt_us: Option<u64>,
+}
+
+/// Flows from one end to the prefix that several nodes carry.
+#[derive(Serialize)]
+struct SharedLine<'a> {
+    from: &'a str,
+    to: IpAddr,
+    family: &'a str,
+    traffic: &'a str,
+    /// Flows of one packet each way.
+    sent: usize,
+    received: usize,
+    /// By the carriers' names.
+    answered: BTreeMap<&'a str, usize>,
 }
 
 #[derive(Serialize)]
@@ -88,17 +105,24 @@ impl Report {
     /// Takes a round in, and prints it.
     pub(super) fn add(&mut self, round: &Round<'_>) -> Result<()> {
         let leaks = round.leaks();
-        self.pairs += round.rows.len();
+        self.pairs += round.rows.len() + round.flows.len();
         self.failed += round.rows.iter().filter(|row| !row.is_complete()).count();
+        self.failed += round.flows.iter().filter(|flows| !flows.is_good()).count();
         self.refused.extend(round.refused.iter().cloned());
-        self.outer.extend(tunnels(round).map(|(outer, _)| OuterLine {
-            encapsulation: round.encapsulation.name(),
-            protocol: protocol_name(outer.protocol),
-            port: outer.port,
-            vni: outer.vni,
+        self.outer.extend(round.crossed().keys().map(|crossed| OuterLine {
+            encapsulation: crossed.encapsulation.map_or("unexpected", Encapsulation::name),
+            protocol: protocol_name(crossed.protocol),
+            port: crossed.port,
+            vni: crossed.vni,
         }));
         match self.format {
-            Format::Json => round.rows.iter().try_for_each(json_lines)?,
+            Format::Json => {
+                round.rows.iter().try_for_each(json_lines)?;
+                round
+                    .flows
+                    .iter()
+                    .try_for_each(|flows| shared_line(round, flows))?;
+            }
             Format::Text { .. } => self.print(round, &leaks)?,
         }
         self.problems.extend(leaks);
@@ -162,14 +186,15 @@ impl Report {
             writeln!(out, "{}", self.painted(line, colour))?;
         }
         writeln!(out)?;
-        for (index, line) in table::wire(round, tunnels(round)).iter().enumerate() {
-            writeln!(
-                out,
-                "{}",
-                self.painted(line, if index == 0 { BOLD } else { PLAIN })
-            )?;
+        for table in [table::shared(round), table::wire(round)] {
+            for (index, line) in table.iter().enumerate() {
+                let code = if index == 0 { BOLD } else { PLAIN };
+                writeln!(out, "{}", self.painted(line, code))?;
+            }
+            if !table.is_empty() {
+                writeln!(out)?;
+            }
         }
-        writeln!(out)?;
         for line in round.losses().iter().chain(leaks) {
             writeln!(out, "{}", self.painted(line, RED))?;
         }
@@ -189,15 +214,6 @@ const BOLD: &str = "1";
 const RED: &str = "31";
 const GREEN: &str = "32";
 
-/// What was captured that isn't a network's chatter.
-fn tunnels<'a>(round: &'a Round<'_>) -> impl Iterator<Item = (&'a Outer, &'a u64)> {
-    round
-        .captured
-        .outer
-        .iter()
-        .filter(|(outer, _)| round.is_expected(outer) || outer.vni.is_some() || outer.port.is_some())
-}
-
 fn json_lines(row: &Row<'_>) -> Result<()> {
     let mut out = io::stdout().lock();
     for (kind, measured) in &row.cells {
@@ -205,8 +221,8 @@ fn json_lines(row: &Row<'_>) -> Result<()> {
             from: &row.pair.from.name,
             to: &row.pair.to.name,
             family: row.pair.family.name(),
-            encapsulation: row.pair.encapsulation.name(),
-            underlay: row.pair.underlay.name(),
+            encapsulation: row.pair.link.encapsulation.name(),
+            underlay: row.pair.link.underlay().name(),
             traffic: kind.name(),
             mtu: row.pair.mtu,
             sent: measured.sent,
@@ -215,6 +231,21 @@ fn json_lines(row: &Row<'_>) -> Result<()> {
         };
         writeln!(out, "{}", serde_json::to_string(&line)?)?;
     }
+    Ok(())
+}
+
+fn shared_line(round: &Round<'_>, flows: &Flows) -> Result<()> {
+    let name = |(carrier, count): (&usize, &usize)| (round.topology.nodes[*carrier].name.as_str(), *count);
+    let line = SharedLine {
+        from: &flows.from,
+        to: shared::address(flows.family),
+        family: flows.family.name(),
+        traffic: "shared",
+        sent: flows.sent,
+        received: flows.received(),
+        answered: flows.answered.iter().map(name).collect(),
+    };
+    writeln!(io::stdout().lock(), "{}", serde_json::to_string(&line)?)?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ const EGRESS_LINK: &str = "adit0-egress";
 /// Offsets in a class: VNI and encapsulation, and the VNI that no lab has.
 const CLASS_VNI: usize = 4;
 const CLASS_ENCAPSULATION: usize = 14;
-const FOREIGN_VNI: u32 = 0x0c_d117;
+const FOREIGN_VNI: u32 = 0x01_d117;
 /// Where a target's kind is, and the kind that says that the node carries the prefix itself.
 const TARGET_SHIFT: u32 = 30;
 const TARGET_LOCAL: u32 = 3;
@@ -27,7 +27,7 @@ const TARGET_LOCAL: u32 = 3;
 pub enum Sabotage {
     /// Take the program off adit0.
     Detach,
-    /// Change the VNI in the program's map.
+    /// Change the VNI in the program's map: GENEVE and VXLAN only, other packets bear none.
     Vni,
     /// Delete the peers' prefixes from the program's maps.
     Map,

@@ -5,21 +5,26 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use super::family::Family;
 use super::netns::{self, NetNs};
+use super::shared;
 use super::topology::{self, Node, PREFIX, ROUTER, Topology};
 
 /// Everything that a run has on disk.
 const FOLDER: &str = "/run/adit-lab";
 const LOCK: &str = "/run/adit-lab.lock";
 
-/// Overlay traffic arrives by another device than the way back leaves by. 2 is what systemd sets, and has a trap: a
-/// device without an IPv4 address drops everything.
+/// Overlay traffic arrives by another device than the way back leaves by. 2 is what systemd sets, for each new device,
+/// and has a trap: a device without an IPv4 address drops everything.
 const FORWARDING: [(&str, &str); 4] = [
     ("ipv4/ip_forward", "1"),
     ("ipv6/conf/all/forwarding", "1"),
-    ("ipv4/conf/all/rp_filter", "2"),
+    ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "2"),
 ];
+/// Of hosts whose underlay has no IPv4: without encapsulation the overlay's IPv4 arrives there, into that trap.
+const UNDERLAY_OF_IPV6: [(&str, &str); 1] = [("ipv4/conf/eth0/rp_filter", "0")];
+const UNDERLAY_OF_IPV4: [(&str, &str); 1] = [("ipv4/conf/eth0/rp_filter", "2")];
 
 /// The lab's place in the kernel and on disk; dropping it removes all of that.
 pub(super) struct Site {
@@ -33,8 +38,8 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Cleans up after a run that was killed, then makes everything anew.
-    pub(super) fn build(topology: Topology) -> Result<Self> {
+    /// Cleans up after a run that was killed, then makes everything anew; with `shared_prefix`, one that several carry.
+    pub(super) fn build(topology: Topology, shared_prefix: bool) -> Result<Self> {
         let cleaner = Cleaner::new()?;
         fs::create_dir_all(bpffs()).with_context(|| format!("creating {FOLDER}"))?;
         mount(Some("bpf"), &bpffs(), Some("bpf"), MsFlags::empty(), None::<&str>)
@@ -55,10 +60,20 @@ impl Site {
         );
         router.sysctl(&FORWARDING)?;
         router.ip(&topology.router())?;
-        for (node, (host, pod)) in topology.nodes.iter().zip(hosts.iter().zip(&pods)) {
+        let of_underlay = match topology.underlay.has(Family::Ipv4) {
+            true => UNDERLAY_OF_IPV4,
+            false => UNDERLAY_OF_IPV6,
+        };
+        for (place, (node, (host, pod))) in topology.nodes.iter().zip(hosts.iter().zip(&pods)).enumerate() {
             host.sysctl(&FORWARDING)?;
-            host.ip(&topology.host(node))?;
-            pod.ip(&topology::pod(node))?;
+            host.sysctl(&of_underlay)?;
+            let (mut in_host, mut in_pod) = (topology.host(node), topology::pod(node));
+            if shared_prefix && place < shared::CARRIERS {
+                in_host.push_str(&shared::host(node));
+                in_pod.push_str(&shared::pod());
+            }
+            host.ip(&in_host)?;
+            pod.ip(&in_pod)?;
         }
         Ok(Self {
             topology,

@@ -8,15 +8,19 @@ use anyhow::{Context as _, Result, bail};
 
 use super::agent::{self, Agent, Status};
 use super::capture::Capture;
+use super::encapsulation::Encapsulation;
 use super::interrupt;
-use super::manifest::{self, Encapsulation};
+use super::links::Links;
+use super::manifest::{self, Contents};
 use super::pairs::{self, Ends};
+use super::plain::Routes;
 use super::report::{Format, Report};
 use super::site::Site;
 use super::topology::{self, Topology};
-use super::traffic::{self, Kind};
+use super::traffic::{self, Kind, Pair};
 use super::verdict::{Round, Row};
-use super::{Args, hold, is_coloured};
+use super::wishes::Wishes;
+use super::{Args, hold, is_coloured, keys, shared};
 use crate::progress::say;
 
 /// Enough to see whether a way is open.
@@ -28,6 +32,8 @@ struct Waits {
     packet: Duration,
     /// For an agent to be ready, or to end.
     agent: Duration,
+    /// For the sessions of WireGuard: a handshake that got lost is tried again after five seconds.
+    session: Duration,
 }
 
 impl Waits {
@@ -38,6 +44,7 @@ impl Waits {
         Self {
             packet: seconds(1, 20),
             agent: seconds(30, 180),
+            session: seconds(20, 60),
         }
     }
 }
@@ -50,12 +57,13 @@ pub(super) fn run(args: &Args, adit: &Path) -> Result<bool> {
         "making {} hosts behind a router, a pod behind each",
         topology.nodes.len()
     ));
-    let site = Site::build(topology)?;
+    let site = Site::build(topology, args.shared_prefix)?;
     let ends = Ends::new(&site);
     let mut stage = Stage {
         args,
         site: &site,
         ends: &ends,
+        keys: keys::fields(adit, &site.topology.nodes)?,
         waits: Waits::new(),
         agents: Vec::new(),
     };
@@ -78,6 +86,8 @@ struct Stage<'a> {
     args: &'a Args,
     site: &'a Site,
     ends: &'a Ends<'a>,
+    /// The nodes' fields with their WireGuard keys.
+    keys: Vec<String>,
     waits: Waits,
     agents: Vec<Agent>,
 }
@@ -92,28 +102,35 @@ impl<'a> Stage<'a> {
             },
         };
         let mut report = Report::new(format, kernel_release()?);
-        let rounds = if self.args.sabotage.is_some() {
-            1
-        } else {
-            self.args.encapsulation.len()
-        };
-        for encapsulation in self.args.encapsulation.iter().take(rounds) {
+        let mut rounds = self.args.rounds();
+        if self.args.sabotage.is_some() {
+            rounds.truncate(1);
+        }
+        for wishes in &rounds {
             interrupt::check()?;
-            let statuses = self.ready(adit, *encapsulation)?;
+            let statuses = self.ready(adit, wishes)?;
+            let links = Links::expected(&self.site.topology, wishes);
+            let routes = Routes::put(&self.site.router, &self.site.topology, &links)?;
             if self.args.sabotage.is_some() {
-                self.sabotage(*encapsulation, &statuses)?;
+                self.sabotage(wishes, &statuses)?;
             }
-            let round = self.round(*encapsulation, &statuses, &Kind::ALL.into())?;
+            let round = self.round(wishes, &statuses, &Kind::ALL.into())?;
             interrupt::check()?;
             report.add(&round)?;
+            routes.remove()?;
         }
         report.finish()
     }
 
     /// Starts the agents, or has them load the manifests anew, and waits until all are ready.
-    fn ready(&mut self, adit: &Path, encapsulation: Encapsulation) -> Result<BTreeMap<String, Status>> {
+    fn ready(&mut self, adit: &Path, wishes: &Wishes) -> Result<BTreeMap<String, Status>> {
         let start = Instant::now();
-        manifest::write(&self.site.topology, encapsulation)?;
+        let contents = Contents {
+            wishes,
+            keys: &self.keys,
+            shared: self.args.shared_prefix,
+        };
+        manifest::write(&self.site.topology, &contents)?;
         if self.agents.is_empty() {
             for (node, host) in self.site.topology.nodes.iter().zip(&self.site.hosts) {
                 self.agents.push(Agent::start(adit, node, host)?);
@@ -121,15 +138,13 @@ impl<'a> Stage<'a> {
         }
         let mut statuses = BTreeMap::new();
         for agent in &mut self.agents {
-            statuses.insert(
-                agent.node.clone(),
-                agent.wait_ready(encapsulation.vni(), self.waits.agent)?,
-            );
+            let status = agent.wait_ready(wishes.vni, self.waits.agent)?;
+            statuses.insert(agent.node.clone(), status);
         }
         let seconds = start.elapsed().as_secs_f64();
         say(format_args!(
             "{}: all agents are ready after {seconds:.1} s",
-            encapsulation.name()
+            wishes.name
         ));
         for (node, pod) in self.site.topology.nodes.iter().zip(&self.site.pods) {
             pod.ip(&topology::pod_routes(node, pairs::mtu(&statuses, node)?))?;
@@ -138,7 +153,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Kills an agent, which must not matter, and breaks one thing where it was, which must.
-    fn sabotage(&mut self, encapsulation: Encapsulation, statuses: &BTreeMap<String, Status>) -> Result<()> {
+    fn sabotage(&mut self, wishes: &Wishes, statuses: &BTreeMap<String, Status>) -> Result<()> {
         let Some(sabotage) = self.args.sabotage else {
             return Ok(());
         };
@@ -146,7 +161,7 @@ impl<'a> Stage<'a> {
         let node = agent.node.clone();
         say(format_args!("killing the agent of {node}: traffic must go on"));
         agent.kill()?;
-        let round = self.round(encapsulation, statuses, &QUICK.into())?;
+        let round = self.round(wishes, statuses, &QUICK.into())?;
         let (losses, leaks) = (round.losses(), round.leaks());
         if !losses.is_empty() || !leaks.is_empty() {
             bail!(
@@ -158,30 +173,38 @@ impl<'a> Stage<'a> {
         sabotage.commit(&node, &self.site.hosts[0])
     }
 
-    /// Sends everything with this encapsulation and listens on the router meanwhile.
+    /// Sends everything with these manifests and listens on the router meanwhile.
     fn round(
         &self,
-        encapsulation: Encapsulation,
+        wishes: &Wishes,
         statuses: &BTreeMap<String, Status>,
         kinds: &BTreeSet<Kind>,
     ) -> Result<Round<'a>> {
-        let pairs = pairs::all(self.ends, encapsulation, statuses)?;
+        let topology = &self.site.topology;
+        let links = Links::expected(topology, wishes);
+        let refused = pairs::refused(statuses);
+        let mut contradictions = links.contradictions(topology, statuses);
+        contradictions.extend(links.unexpected(topology, &refused));
+
+        let pairs = pairs::all(self.ends, &links, statuses)?;
         let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
         say(format_args!(
             "{}: {} on {} ways",
-            encapsulation.name(),
+            wishes.name,
             names.join(", "),
             pairs.len()
         ));
         let start = Instant::now();
         let capture = Capture::start(&self.site.router)?;
+        traffic::warm_up(&sessions(&pairs), self.waits.packet, self.waits.session);
         let results = traffic::run(&pairs, kinds, self.waits.packet);
+        let flows = match self.args.shared_prefix {
+            true => shared::measure(&self.ends.to_shared(), &links, self.waits.packet)?,
+            false => Vec::new(),
+        };
         let captured = capture.finish()?;
         let seconds = start.elapsed().as_secs_f64();
-        say(format_args!(
-            "{}: done after {seconds:.1} s",
-            encapsulation.name()
-        ));
+        say(format_args!("{}: done after {seconds:.1} s", wishes.name));
         if captured.missed > 0 {
             say(format_args!(
                 "the capture had no room for {} packets: they were not looked at",
@@ -194,12 +217,30 @@ impl<'a> Stage<'a> {
             .map(|(pair, cells)| Row { pair, cells })
             .collect();
         Ok(Round {
-            encapsulation,
+            topology,
+            links,
+            vni: wishes.vni,
             rows,
-            refused: pairs::refused(statuses),
+            flows,
+            refused,
+            contradictions,
             captured,
         })
     }
+}
+
+/// One way for each WireGuard link: its session serves both ends and all that it carries.
+fn sessions<'a>(pairs: &[Pair<'a>]) -> Vec<Pair<'a>> {
+    let mut known = BTreeSet::new();
+    let secret = pairs
+        .iter()
+        .filter(|pair| pair.link.encapsulation == Encapsulation::Wireguard);
+    let first = secret.filter(|pair| {
+        let mut ends = [pair.link.local, pair.link.remote];
+        ends.sort();
+        known.insert(ends)
+    });
+    first.copied().collect()
 }
 
 fn kernel_release() -> Result<String> {

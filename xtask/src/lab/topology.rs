@@ -11,7 +11,7 @@ pub(super) const ROUTER: &str = "adit-lab-router";
 /// The overlay's address space.
 pub(super) const OVERLAY: [&str; 2] = ["10.88.0.0/16", "fd88::/48"];
 /// The underlay's MTU in bytes.
-const ETHERNET: u32 = 1500;
+pub(super) const ETHERNET: u32 = 1500;
 
 /// The families of the underlay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -25,7 +25,7 @@ pub enum Underlay {
 }
 
 impl Underlay {
-    fn has(self, family: Family) -> bool {
+    pub(super) fn has(self, family: Family) -> bool {
         match self {
             Self::Ipv4 => family == Family::Ipv4,
             Self::Ipv6 => family == Family::Ipv6,
@@ -128,6 +128,40 @@ impl Topology {
             nodes: (0..count).map(node).collect(),
             underlay,
         }
+    }
+
+    /// The family by which two nodes, by their places, reach each other.
+    pub(super) fn common_family(&self, from: usize, to: usize) -> Option<Family> {
+        let preferred = self.underlay.preferred();
+        let [from, to] = [from, to].map(|end| &self.nodes[end].underlay);
+        let common: Vec<Family> = from
+            .iter()
+            .copied()
+            .filter(|family| to.contains(family))
+            .collect();
+        common
+            .contains(&preferred)
+            .then_some(preferred)
+            .or(common.first().copied())
+    }
+
+    /// The place of the node that has or carries an overlay address alone.
+    pub(super) fn owner(&self, address: IpAddr) -> Option<usize> {
+        let number = match address {
+            IpAddr::V4(address) => match address.octets() {
+                [10, 88, 0, host] => host.into(),
+                [10, 88, pods, _] => pods.into(),
+                _ => return None,
+            },
+            IpAddr::V6(address) => match address.segments() {
+                [0xfd88, 0, 0, 0, 0, 0, 0, host] => host,
+                [0xfd88, 0, 0, pods, ..] => pods,
+                _ => return None,
+            },
+        };
+        self.nodes
+            .iter()
+            .position(|node| u16::from(node.number) == number)
     }
 
     /// All of its namespaces.
@@ -233,36 +267,4 @@ fn address(lines: &mut String, address: IpAddr, device: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn addresses_differ_and_the_overlay_is_told_from_the_underlay() {
-        let topology = Topology::new(26, Underlay::Dual);
-        let mut all = BTreeSet::new();
-        for node in &topology.nodes {
-            for family in Family::BOTH {
-                let (inner, outer) = ([node.overlay(family), node.pod(family)], node.underlay(family));
-                assert!(inner.iter().all(|address| is_overlay(*address)) && !is_overlay(outer));
-                all.extend(inner);
-                all.insert(outer);
-            }
-        }
-        assert_eq!(all.len(), 26 * 6);
-        assert_eq!(topology.namespaces().len(), 1 + 2 * 26);
-    }
-
-    #[test]
-    fn a_dual_underlay_has_one_host_of_a_single_family() {
-        let underlays = |count| {
-            let nodes = Topology::new(count, Underlay::Dual).nodes;
-            nodes.iter().map(|node| node.underlay.len()).collect::<Vec<_>>()
-        };
-        assert_eq!(underlays(2), [2, 2]);
-        assert_eq!(underlays(3), [2, 2, 1]);
-        let six = Topology::new(2, Underlay::Ipv6);
-        assert!(!six.host(&six.nodes[0]).contains("198.18."));
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ use anyhow::Result;
 
 use super::family::Family;
 use super::interrupt::Deadline;
-use super::manifest::Encapsulation;
+use super::links::Link;
 use super::netns::NetNs;
 
 /// Packets that a cell sends, TCP excepted.
@@ -95,9 +95,7 @@ pub(super) struct Pair<'a> {
     pub(super) from: &'a Endpoint<'a>,
     pub(super) to: &'a Endpoint<'a>,
     pub(super) family: Family,
-    pub(super) encapsulation: Encapsulation,
-    /// The family of the outer packets.
-    pub(super) underlay: Family,
+    pub(super) link: Link,
     /// The overlay's MTU in bytes.
     pub(super) mtu: u32,
 }
@@ -156,6 +154,25 @@ pub(super) fn run(pairs: &[Pair<'_>], kinds: &BTreeSet<Kind>, wait: Duration) ->
         }
     }
     results
+}
+
+/// Sends echo requests on each of these ways until one is answered, or for as long as `limit`: what it takes until a
+/// WireGuard session stands says nothing of the way. Those that stay silent will show when they are measured.
+pub(super) fn warm_up(pairs: &[Pair<'_>], wait: Duration, limit: Duration) {
+    thread::scope(|scope| {
+        for (index, pair) in pairs.iter().enumerate() {
+            scope.spawn(move || {
+                let deadline = Deadline::after(limit);
+                while measure(pair, Kind::Icmp, wait, index).received == 0 {
+                    let Some(slice) = deadline.slice() else {
+                        return;
+                    };
+                    // A request that can't even be sent fails at once.
+                    thread::sleep(slice);
+                }
+            });
+        }
+    });
 }
 
 fn pool(pairs: &[Pair<'_>], jobs: &[(usize, Kind)], wait: Duration) -> Vec<Measured> {

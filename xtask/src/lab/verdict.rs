@@ -1,20 +1,30 @@
 //! Judges what was measured and captured: what is wrong with it, in sentences.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::agent::Refused;
-use super::capture::{Outer, Summary, protocol_name};
+use super::capture::{Outer, Summary, Way, protocol_name};
+use super::encapsulation::Encapsulation;
 use super::family::Family;
-use super::manifest::Encapsulation;
+use super::links::Links;
+use super::shared::Flows;
+use super::topology::Topology;
 use super::traffic::{Kind, Measured, Pair};
 
 /// What a network says by itself: echo, neighbour discovery, multicast membership.
 const CHATTER: [u8; 4] = [0, 1, 2, 58];
 
-/// The lab with one encapsulation.
+/// The lab with one set of manifests.
 pub(super) struct Round<'a> {
-    pub(super) encapsulation: Encapsulation,
+    pub(super) topology: &'a Topology,
+    pub(super) links: Links,
+    pub(super) vni: u32,
     pub(super) rows: Vec<Row<'a>>,
+    /// To the prefix that several carry.
+    pub(super) flows: Vec<Flows>,
     pub(super) refused: BTreeSet<Refused>,
+    /// What the agents' states say against them.
+    pub(super) contradictions: Vec<String>,
     pub(super) captured: Summary,
 }
 
@@ -30,18 +40,80 @@ impl Row<'_> {
     }
 
     fn has_arrived(&self) -> bool {
-        self.cells.iter().any(|(_, measured)| measured.received > 0)
+        self.payload() > 0
+    }
+
+    /// Bytes of payload that arrived.
+    fn payload(&self) -> u64 {
+        let arrived = self
+            .cells
+            .iter()
+            .map(|(_, measured)| measured.received * measured.unit);
+        arrived.sum()
+    }
+
+    fn inner(&self) -> Way {
+        let Pair { from, to, family, .. } = self.pair;
+        (from.address(family), to.address(family))
     }
 }
 
+/// Packets that crossed the underlay, summed up over where from and where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Crossed {
+    /// `None` where it's not what the link between these addresses has.
+    pub(super) encapsulation: Option<Encapsulation>,
+    pub(super) family: Family,
+    pub(super) protocol: u8,
+    pub(super) port: Option<u16>,
+    pub(super) vni: Option<u32>,
+}
+
 impl Round<'_> {
-    /// What the outer headers have to be.
-    pub(super) fn is_expected(&self, outer: &Outer) -> bool {
-        let Some(port) = self.encapsulation.port() else {
-            // IPv4 over either family, IPv6 over IPv6 alone.
-            return outer.protocol == 4 || outer.protocol == 41 && outer.family == Family::Ipv6;
-        };
-        (outer.protocol, outer.port, outer.vni) == (17, Some(port), Some(self.encapsulation.vni()))
+    /// What the link between two underlay addresses has, if that is what the headers say.
+    fn expected(&self, way: Way, outer: &Outer) -> Option<Encapsulation> {
+        let link = self.links.between(way.0, way.1)?;
+        let is_right =
+            outer.encapsulation() == Some(link.encapsulation) && outer.vni.is_none_or(|vni| vni == self.vni);
+        is_right.then_some(link.encapsulation)
+    }
+
+    /// Is there no encapsulation between the nodes that have these overlay addresses?
+    fn is_plain(&self, way: Way) -> bool {
+        let owner = |address: IpAddr| self.topology.owner(address);
+        let ends = owner(way.0).zip(owner(way.1));
+        let link = ends.and_then(|(from, to)| self.links.get(from, to));
+        link.is_some_and(|link| link.encapsulation == Encapsulation::Plain && link.carries(Family::of(way.0)))
+    }
+
+    /// What crossed the underlay, a network's chatter left out.
+    pub(super) fn crossed(&self) -> BTreeMap<Crossed, u64> {
+        let mut found = BTreeMap::new();
+        for ((way, outer), count) in &self.captured.outer {
+            let encapsulation = self.expected(*way, outer);
+            if encapsulation.is_none() && CHATTER.contains(&outer.protocol) {
+                continue;
+            }
+            let crossed = Crossed {
+                encapsulation,
+                family: outer.family,
+                protocol: outer.protocol,
+                port: outer.port,
+                vni: outer.vni,
+            };
+            *found.entry(crossed).or_default() += count.packets;
+        }
+        for ((way, protocol), count) in &self.captured.bare {
+            let crossed = Crossed {
+                encapsulation: self.is_plain(*way).then_some(Encapsulation::Plain),
+                family: Family::of(way.0),
+                protocol: *protocol,
+                port: None,
+                vni: None,
+            };
+            *found.entry(crossed).or_default() += count;
+        }
+        found
     }
 
     /// What was lost, one line a cell.
@@ -51,7 +123,7 @@ impl Round<'_> {
             .iter()
             .flat_map(|row| row.cells.iter().map(|cell| (row.pair, cell)));
         let lost = cells.filter(|(_, (_, measured))| !measured.is_complete());
-        lost.map(|(pair, (kind, measured))| {
+        let lost = lost.map(|(pair, (kind, measured))| {
             let Measured {
                 sent,
                 received,
@@ -64,24 +136,41 @@ impl Round<'_> {
                 "{from} → {to}, {}, {kind}: {received} of {sent}: {why}",
                 pair.family
             )
-        })
+        });
+        let flows = self.flows.iter().filter(|flows| !flows.is_good());
+        lost.chain(flows.map(|flows| {
+            let (from, family, sent, received) = (&flows.from, flows.family, flows.sent, flows.received());
+            let silent = flows.answered.iter().filter(|(_, count)| **count == 0);
+            let silent: Vec<String> = silent
+                .map(|(carrier, _)| format!("none by {}", self.topology.nodes[*carrier].name))
+                .collect();
+            let why = flows.error.clone().into_iter().chain(silent);
+            let why = why.collect::<Vec<_>>().join(", ");
+            format!("{from} → shared prefix, {family}: {received} of {sent} flows were answered: {why}")
+        }))
         .collect()
     }
 
-    /// What the capture says against it.
+    /// What the agents' states and the capture say against it.
     pub(super) fn leaks(&self) -> Vec<String> {
-        let name = self.encapsulation.name();
-        let mut found = Vec::new();
-        for ((source, destination, protocol), count) in &self.captured.bare {
-            let protocol = protocol_name(*protocol);
-            found.push(format!(
-                "{count} overlay packets went bare: {source} → {destination}, {protocol}"
-            ));
-        }
-        for (outer, count) in &self.captured.outer {
-            if !self.is_expected(outer) && !CHATTER.contains(&outer.protocol) {
+        let mut found = self.contradictions.clone();
+        for ((way, protocol), count) in &self.captured.bare {
+            if !self.is_plain(*way) {
+                let (source, destination, protocol) = (way.0, way.1, protocol_name(*protocol));
                 found.push(format!(
-                    "{count} packets on the underlay are not {name}'s: {}",
+                    "{count} overlay packets went bare: {source} → {destination}, {protocol}"
+                ));
+            }
+        }
+        for ((way, outer), count) in &self.captured.outer {
+            if self.expected(*way, outer).is_none() && !CHATTER.contains(&outer.protocol) {
+                let name = match self.links.between(way.0, way.1) {
+                    Some(link) => format!("not {}'s", link.encapsulation.name()),
+                    None => "between no two nodes".to_owned(),
+                };
+                let (source, destination, count) = (way.0, way.1, count.packets);
+                found.push(format!(
+                    "{count} packets on the underlay are {name}: {source} → {destination}, {}",
                     describe(outer)
                 ));
             }
@@ -92,38 +181,77 @@ impl Round<'_> {
                 "{count} outer packets were fragments: the overlay's MTU is too large"
             ));
         }
-        let families: BTreeSet<Family> = self.rows.iter().map(|row| row.pair.underlay).collect();
-        for family in families {
-            if !self
-                .captured
-                .outer
-                .keys()
-                .any(|outer| outer.family == family && self.is_expected(outer))
-            {
-                found.push(format!(
-                    "no {name} packet was seen on the underlay, over {family}"
-                ));
-            }
-        }
+        found.extend(self.absent());
         found.extend(self.unseen());
         found
     }
 
-    /// Ways on which something arrived without having been seen in a tunnel.
-    fn unseen(&self) -> Vec<String> {
-        let unseen = self.rows.iter().filter(|row| {
-            let ends = [row.pair.from, row.pair.to].map(|end| end.address(row.pair.family));
-            row.has_arrived() && !self.captured.inside.contains(&(ends[0], ends[1]))
-        });
-        unseen
-            .map(|row| {
-                let Pair { from, to, family, .. } = row.pair;
-                format!(
-                    "{} → {}, {family}: packets arrived that were not seen in the tunnel",
-                    from.name, to.name
-                )
+    /// Encapsulations of which nothing was seen, by the family that they should be over.
+    fn absent(&self) -> Vec<String> {
+        let wanted: BTreeSet<(Encapsulation, Family)> = self
+            .rows
+            .iter()
+            .map(|row| (row.pair.link.encapsulation, row.pair.link.underlay()))
+            .filter(|(encapsulation, _)| *encapsulation != Encapsulation::Plain)
+            .collect();
+        let crossed = self.captured.outer.keys();
+        let seen: BTreeSet<(Encapsulation, Family)> = crossed
+            .filter_map(|(way, outer)| Some((self.expected(*way, outer)?, outer.family)))
+            .collect();
+        wanted
+            .difference(&seen)
+            .map(|(encapsulation, family)| {
+                let name = encapsulation.name();
+                format!("no {name} packet was seen on the underlay, over {family}")
             })
             .collect()
+    }
+
+    /// Ways on which something arrived without having been seen between the underlay addresses of both ends.
+    fn unseen(&self) -> Vec<String> {
+        let is_unseen = |row: &&Row<'_>| {
+            let (link, inner) = (row.pair.link, row.inner());
+            row.has_arrived()
+                && match link.encapsulation {
+                    // What it carries can't be told: see below.
+                    Encapsulation::Wireguard => false,
+                    Encapsulation::Plain => !self.captured.bare.keys().any(|(way, _)| *way == inner),
+                    _ => !self.captured.inside.contains(&((link.local, link.remote), inner)),
+                }
+        };
+        let unseen = self.rows.iter().filter(is_unseen).map(|row| {
+            let Pair { from, to, family, .. } = row.pair;
+            let (from, to, name) = (&from.name, &to.name, row.pair.link.encapsulation.name());
+            format!("{from} → {to}, {family}: packets arrived that were not seen in {name}")
+        });
+        unseen.chain(self.too_few()).collect()
+    }
+
+    /// WireGuard links that crossed the underlay with fewer bytes than arrived by them.
+    fn too_few(&self) -> Vec<String> {
+        let mut arrived: BTreeMap<Way, u64> = BTreeMap::new();
+        for row in &self.rows {
+            let link = row.pair.link;
+            if link.encapsulation == Encapsulation::Wireguard {
+                *arrived.entry((link.local, link.remote)).or_default() += row.payload();
+            }
+        }
+        let crossed = |way: Way| -> u64 {
+            let all = self.captured.outer.iter();
+            all.filter(|((other, outer), _)| *other == way && outer.wireguard)
+                .map(|(_, count)| count.bytes)
+                .sum()
+        };
+        // What was not looked at can't be missed.
+        let looked = self.captured.missed == 0;
+        let few = arrived
+            .into_iter()
+            .filter(|(way, bytes)| looked && crossed(*way) < *bytes);
+        few.map(|(way, bytes)| {
+            let (seen, (source, destination)) = (crossed(way), way);
+            format!("{source} → {destination}: {bytes} bytes arrived, {seen} were seen in wireguard")
+        })
+        .collect()
     }
 }
 
@@ -143,77 +271,4 @@ fn describe(outer: &Outer) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn round(seen: &[(u16, u32, u64)]) -> Round<'static> {
-        let mut captured = Summary::default();
-        for (port, vni, count) in seen {
-            let outer = Outer {
-                family: Family::Ipv4,
-                protocol: 17,
-                port: Some(*port),
-                vni: Some(*vni),
-            };
-            captured.outer.insert(outer, *count);
-        }
-        Round {
-            encapsulation: Encapsulation::Geneve,
-            rows: Vec::new(),
-            refused: BTreeSet::new(),
-            captured,
-        }
-    }
-
-    #[test]
-    fn the_networks_own_headers_are_no_leak() {
-        let mut round = round(&[(6081, Encapsulation::Geneve.vni(), 5)]);
-        let chatter = Outer {
-            family: Family::Ipv6,
-            protocol: 58,
-            port: None,
-            vni: None,
-        };
-        round.captured.outer.insert(chatter, 9);
-        assert_eq!(round.leaks(), [""; 0]);
-    }
-
-    #[test]
-    fn another_vni_another_port_and_bare_packets_are() {
-        assert_eq!(round(&[(6081, 1, 5)]).leaks().len(), 1);
-        assert_eq!(round(&[(4789, Encapsulation::Geneve.vni(), 5)]).leaks().len(), 1);
-        let mut bare = round(&[]);
-        bare.captured
-            .bare
-            .insert(([10, 88, 0, 1].into(), [10, 88, 0, 2].into(), 6), 3);
-        assert_eq!(
-            bare.leaks(),
-            ["3 overlay packets went bare: 10.88.0.1 → 10.88.0.2, tcp"]
-        );
-    }
-
-    #[test]
-    fn ipip_is_told_by_its_protocol() {
-        let round = Round {
-            encapsulation: Encapsulation::Ipip,
-            ..round(&[])
-        };
-        let expected = |family, protocol| {
-            round.is_expected(&Outer {
-                family,
-                protocol,
-                port: None,
-                vni: None,
-            })
-        };
-        assert!(expected(Family::Ipv4, 4) && expected(Family::Ipv6, 4) && expected(Family::Ipv6, 41));
-        assert!(!expected(Family::Ipv4, 41) && !expected(Family::Ipv4, 17));
-    }
-
-    #[test]
-    fn outer_fragments_tell_of_a_wrong_mtu() {
-        let mut round = round(&[]);
-        round.captured.fragments = 2;
-        assert!(round.leaks()[0].contains("too large"));
-    }
-}
+mod tests;

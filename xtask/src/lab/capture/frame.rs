@@ -1,8 +1,8 @@
-//! Takes a frame apart: outer IP header, UDP with GENEVE or VXLAN, or IP in IP, and the addresses inside.
+//! Takes a frame apart: outer IP header, UDP with GENEVE, VXLAN or WireGuard, or IP in IP, and the addresses inside.
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::super::encapsulation::{Encapsulation, is_wireguard_port};
 use super::super::family::Family;
-use super::super::manifest::Encapsulation;
 
 const UDP: u8 = 17;
 /// IP packets in IP, RFC 2003 and RFC 2473.
@@ -10,7 +10,7 @@ const IPV4: u8 = 4;
 const IPV6: u8 = 41;
 /// IPv6's Fragment header, RFC 8200, section 4.5.
 const FRAGMENT: u8 = 44;
-const ETHERNET: usize = 14;
+pub(super) const ETHERNET: usize = 14;
 
 /// What an outer header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +22,21 @@ pub(in super::super) struct Outer {
     pub(in super::super) port: Option<u16>,
     /// Where the port is GENEVE's or VXLAN's.
     pub(in super::super) vni: Option<u32>,
+    /// Is it a message of WireGuard's, between ports of it?
+    pub(in super::super) wireguard: bool,
+}
+
+impl Outer {
+    /// Whose packet it is by its headers.
+    pub(in super::super) fn encapsulation(&self) -> Option<Encapsulation> {
+        let has_port = |one: &Encapsulation| self.port.is_some() && one.port() == self.port;
+        match (self.protocol, self.family) {
+            (UDP, _) if self.wireguard => Some(Encapsulation::Wireguard),
+            (UDP, _) => Encapsulation::BY_RANK.into_iter().find(has_port),
+            (IPV4, _) | (IPV6, Family::Ipv6) => Some(Encapsulation::Ipip),
+            _ => None,
+        }
+    }
 }
 
 /// A packet on the wire.
@@ -56,10 +71,12 @@ pub(super) fn parse(frame: &[u8]) -> Option<Packet> {
         protocol: ip.protocol,
         port: None,
         vni: None,
+        wireguard: false,
     };
     let mut inner = None;
     if ip.protocol == UDP && ip.offset == 0 {
         outer.port = Some(u16_at(ip.payload, 2)?);
+        outer.wireguard = is_wireguard(ip.payload);
         if let Some((vni, inside)) = outer.port.and_then(|port| tunnel(port, ip.payload.get(8..)?)) {
             outer.vni = Some(vni);
             inner = Ip::parse(inside).map(|inner| (inner.source, inner.destination));
@@ -76,6 +93,13 @@ pub(super) fn parse(frame: &[u8]) -> Option<Packet> {
         fragment,
         inner,
     })
+}
+
+/// Is it UDP between ports of WireGuard's, with one of its four types of messages and the three zero bytes behind the
+/// type (`struct message_header` of drivers/net/wireguard/messages.h)?
+fn is_wireguard(udp: &[u8]) -> bool {
+    let is_port = |at| u16_at(udp, at).is_some_and(is_wireguard_port);
+    is_port(0) && is_port(2) && matches!(udp.get(8..12), Some([1..=4, 0, 0, 0]))
 }
 
 /// VNI and inner frame. GENEVE (RFC 8926, section 3.4) and VXLAN (RFC 7348, section 5) have the VNI in the same place.
@@ -188,7 +212,8 @@ mod tests {
                     family: Family::Ipv4,
                     protocol: 17,
                     port: Some(port),
-                    vni: Some(258)
+                    vni: Some(258),
+                    wireguard: false
                 }
             );
             let inner = (IpAddr::from([10, 88, 0, 1]), IpAddr::from([10, 88, 0, 2]));
@@ -204,6 +229,45 @@ mod tests {
         assert_eq!((packet.outer.protocol, packet.outer.port), (IPV4, None));
         let inner = (IpAddr::from([10, 88, 0, 1]), IpAddr::from([10, 88, 0, 2]));
         assert_eq!(packet.inner, Some(inner));
+    }
+
+    #[test]
+    fn wireguard_is_told_by_ports_and_type() {
+        let packet = |ports: [u16; 2], header: [u8; 4]| {
+            let [source, destination] = ports.map(u16::to_be_bytes);
+            let payload = [&source[..], &destination, &[0; 4], &header, &[9; 28]].concat();
+            parse(&v4([198, 18, 1, 2], [198, 18, 2, 2], UDP, &payload)).unwrap()
+        };
+        let data = packet([51820, 51820], [4, 0, 0, 0]);
+        assert_eq!(data.outer.encapsulation(), Some(Encapsulation::Wireguard));
+        assert_eq!((data.outer.port, data.inner), (Some(51820), None));
+        assert!(packet([51821, 51821], [1, 0, 0, 0]).outer.wireguard);
+        for (ports, header) in [
+            ([51820, 51820], [5, 0, 0, 0]),
+            ([51820, 51820], [4, 0, 1, 0]),
+            ([40000, 51820], [4, 0, 0, 0]),
+            ([51820, 51820], [0x45, 0, 0, 0]),
+        ] {
+            assert_eq!(packet(ports, header).outer.encapsulation(), None);
+        }
+    }
+
+    #[test]
+    fn ipip_is_told_by_its_protocol() {
+        let of = |family, protocol| {
+            let outer = Outer {
+                family,
+                protocol,
+                port: None,
+                vni: None,
+                wireguard: false,
+            };
+            outer.encapsulation()
+        };
+        for (family, protocol) in [(Family::Ipv4, 4), (Family::Ipv6, 4), (Family::Ipv6, 41)] {
+            assert_eq!(of(family, protocol), Some(Encapsulation::Ipip));
+        }
+        assert_eq!((of(Family::Ipv4, 41), of(Family::Ipv4, 17)), (None, None));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Tables with aligned columns.
 use std::time::Duration;
 
-use super::super::capture::{Outer, protocol_name};
+use super::super::capture::protocol_name;
+use super::super::encapsulation::Encapsulation;
+use super::super::shared::{self, CARRIERS};
 use super::super::traffic::{Kind, Measured};
 use super::super::verdict::{Round, Row};
 
@@ -24,25 +26,51 @@ pub(super) fn matrix(rows: &[Row<'_>]) -> Vec<String> {
 }
 
 /// What crossed the underlay.
-pub(super) fn wire<'a>(round: &Round<'_>, outer: impl Iterator<Item = (&'a Outer, &'a u64)>) -> Vec<String> {
+pub(super) fn wire(round: &Round<'_>) -> Vec<String> {
     let header = ["ON THE UNDERLAY", "PROTOCOL", "PORT", "VNI", "PACKETS"].map(str::to_owned);
-    let number = |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-    let rows = outer.map(|(outer, count)| {
-        let name = if round.is_expected(outer) {
-            round.encapsulation.name()
-        } else {
-            "(unexpected)"
-        };
+    let rows = round.crossed().into_iter().map(|(crossed, count)| {
+        let name = crossed.encapsulation.map_or("(unexpected)", Encapsulation::name);
         vec![
-            format!("{name} over {}", outer.family),
-            protocol_name(outer.protocol),
-            number(outer.port.map(u32::from)),
-            number(outer.vni),
+            format!("{name} over {}", crossed.family),
+            protocol_name(crossed.protocol),
+            number(crossed.port.map(u32::from)),
+            number(crossed.vni),
             count.to_string(),
         ]
     });
     let all: Vec<Vec<String>> = std::iter::once(header.to_vec()).chain(rows).collect();
     aligned(&all, 2)
+}
+
+/// Who answered flows to the prefix that several nodes carry; nothing if there were none.
+pub(super) fn shared(round: &Round<'_>) -> Vec<String> {
+    if round.flows.is_empty() {
+        return Vec::new();
+    }
+    let carriers = round.topology.nodes.iter().take(CARRIERS).enumerate();
+    let fixed = ["FROM", "TO SHARED PREFIX", "FLOWS"].map(str::to_owned);
+    let by = carriers
+        .clone()
+        .map(|(_, node)| format!("BY {}", node.name.to_uppercase()));
+    let header: Vec<String> = fixed.into_iter().chain(by).collect();
+    let rows = round.flows.iter().map(|flows| {
+        let answered = carriers.clone().map(|(carrier, _)| {
+            let count = flows.answered.get(&carrier);
+            number(count.and_then(|count| u32::try_from(*count).ok()))
+        });
+        let fixed = [
+            flows.from.clone(),
+            shared::address(flows.family).to_string(),
+            flows.sent.to_string(),
+        ];
+        fixed.into_iter().chain(answered).collect()
+    });
+    let all: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+    aligned(&all, 2)
+}
+
+fn number(value: Option<u32>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
 fn columns(row: &Row<'_>) -> Vec<String> {
@@ -61,7 +89,7 @@ fn columns(row: &Row<'_>) -> Vec<String> {
         pair.from.name.clone(),
         pair.to.name.clone(),
         pair.family.to_string(),
-        format!("{} over {}", pair.encapsulation.name(), pair.underlay),
+        format!("{} over {}", pair.link.encapsulation.name(), pair.link.underlay()),
         pair.mtu.to_string(),
         total(|measured| measured.sent),
         total(|measured| measured.received),
