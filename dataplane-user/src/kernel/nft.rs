@@ -17,6 +17,7 @@ use std::time::Duration;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tracing::debug;
 
 use self::query::Table;
 use super::KernelError;
@@ -136,6 +137,7 @@ impl Nft {
 
 /// Lists the table; `None` where it went meanwhile.
 async fn list() -> Result<Option<Firewall>, KernelError> {
+    debug!("listing nft table inet adit");
     let context = "list nft table inet adit";
     match nft(&["-j", "list", "table", "inet", "adit"], "", context).await {
         Ok(json) => {
