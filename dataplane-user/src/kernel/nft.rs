@@ -243,6 +243,17 @@ fn words(errors: &str) -> String {
     words.join("; ")
 }
 
+/// The chains of other tables that drop what is forwarded unless a rule of theirs accepts it, in words.
+///
+/// # Errors
+/// When they can't be listed.
+pub async fn dropping_forward_chains() -> Result<Vec<String>, KernelError> {
+    let context = "list nftables' chains";
+    let json = nft(&["-j", "list", "chains"], "", context).await?;
+    read::dropping_forward_chains(&json)
+        .map_err(|error| KernelError::new(context, io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
 /// Where `nft` is.
 #[must_use]
 pub fn program() -> Option<PathBuf> {

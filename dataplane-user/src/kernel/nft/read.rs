@@ -20,12 +20,8 @@ use super::render::{TABLE, family_name, transport_name};
 /// # Errors
 /// When it is no JSON, or none of nft's.
 pub(super) fn firewall(json: &[u8]) -> Result<Firewall, String> {
-    let listing: Value = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    let objects = listing["nftables"]
-        .as_array()
-        .ok_or("a listing without `nftables`")?;
     let mut firewall = Firewall::ours();
-    for object in objects {
+    for object in objects(json)? {
         let Some((kind, value)) = object.as_object().and_then(|object| object.iter().next()) else {
             return Err(format!("an object without kind: {object}"));
         };
@@ -52,6 +48,30 @@ pub(super) fn firewall(json: &[u8]) -> Result<Firewall, String> {
         }
     }
     Ok(firewall)
+}
+
+/// Reads a listing of chains: those of others that are hooked into forwarding and drop what they don't accept.
+///
+/// # Errors
+/// When it is no JSON, or none of nft's.
+pub(super) fn dropping_forward_chains(json: &[u8]) -> Result<Vec<String>, String> {
+    let chains = objects(json)?;
+    let chains = chains.iter().filter_map(|object| object.get("chain"));
+    let dropping = chains.filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop");
+    let word = |chain: &Value, field: &str| chain[field].as_str().unwrap_or_default().to_owned();
+    let named = dropping.map(|chain| {
+        let (name, family, table) = (word(chain, "name"), word(chain, "family"), word(chain, "table"));
+        format!("{name} of table {family} {table}")
+    });
+    Ok(named.collect())
+}
+
+fn objects(json: &[u8]) -> Result<Vec<Value>, String> {
+    let mut listing: Value = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    match listing["nftables"].take() {
+        Value::Array(objects) => Ok(objects),
+        _ => Err("a listing without `nftables`".to_owned()),
+    }
 }
 
 fn without_handle(kind: &str, value: &Value) -> String {
@@ -249,4 +269,76 @@ fn elements(value: &Value) -> Vec<&Value> {
 
 fn words(value: &Value) -> Option<BTreeSet<&str>> {
     elements(value).into_iter().map(Value::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(objects: &str) -> Firewall {
+        firewall(format!("{{\"nftables\": [{objects}]}}").as_bytes()).unwrap()
+    }
+
+    const CHAIN: &str = r#"{"chain": {"family": "inet", "table": "adit", "name": "forward", "handle": 1, "type": "filter",
+        "hook": "forward", "prio": 0, "policy": "accept"}}"#;
+
+    fn rule(expressions: &str) -> Rule {
+        let rule = format!(
+            r#"{{"rule": {{"table": "adit", "chain": "forward", "handle": 7, "expr": [{expressions}]}}}}"#
+        );
+        let firewall = read(&format!("{CHAIN}, {rule}"));
+        assert!(firewall.strange.is_empty());
+        firewall.chains[&Chain::Forward][0].clone()
+    }
+
+    #[test]
+    fn newer_words_for_flags_are_the_same() {
+        let flags = r#"{"payload": {"protocol": "tcp", "field": "flags"}}"#;
+        for mask in [r#"["syn", "rst"]"#, r#"{"|": ["syn", "rst"]}"#] {
+            let text = format!(
+                r#"{{"match": {{"op": "==", "left": {{"&": [{flags}, {mask}]}}, "right": "syn"}}}}, {{"accept": null}}"#
+            );
+            assert_eq!(rule(&text).matches, [Match::Syn]);
+        }
+    }
+
+    #[test]
+    fn what_is_none_of_ours_is_strange() {
+        for expressions in [
+            r#"{"match": {"op": "==", "left": {"meta": {"key": "mark"}}, "right": 1}}, {"accept": null}"#,
+            r#"{"match": {"op": "!=", "left": {"meta": {"key": "oifname"}}, "right": "a"}}, {"accept": null}"#,
+            r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@set"}}, {"accept": null}"#,
+        ] {
+            let rule = rule(expressions);
+            assert!(matches!(&rule.matches[..], [Match::Strange(_)]), "{rule:?}");
+        }
+        for action in [
+            r#"{"masquerade": {"flags": "random"}}"#,
+            r#"{"jump": {"target": "theirs"}}"#,
+            r#"{"drop": null}"#,
+            r#"{"counter": {"packets": 1, "bytes": 2}}, {"accept": null}"#,
+            r#"{"counter": {"packets": 1, "bytes": 2}}"#,
+        ] {
+            assert!(matches!(rule(action).action, Action::Strange(_)), "{action}");
+        }
+        let counted = r#"{"counter": {"packets": 1, "bytes": 2}}, {"drop": null}"#;
+        assert_eq!(rule(counted).action, Action::Drop);
+        let elsewhere = CHAIN.replace("accept", "drop");
+        let found = read(&elsewhere);
+        assert_eq!((found.chains.len(), found.strange.len()), (0, 1));
+        let other = found.strange.first().unwrap();
+        assert!(!other.contains("handle"), "{other}");
+        assert_eq!(
+            dropping_forward_chains(format!("{{\"nftables\": [{elsewhere}, {CHAIN}]}}").as_bytes()),
+            Ok(vec!["forward of table inet adit".to_owned()])
+        );
+    }
+
+    #[test]
+    fn ranges_become_prefixes() {
+        let range = r#"{"range": ["fd00:1::", "fd00:2:ffff:ffff:ffff:ffff:ffff:ffff"]}"#;
+        let range: Value = serde_json::from_str(range).unwrap();
+        let expected = ["fd00:1::/32", "fd00:2::/32"].map(|text| text.parse().unwrap());
+        assert_eq!(prefixes(&range), Some(expected.to_vec()));
+    }
 }
