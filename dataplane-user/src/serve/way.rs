@@ -1,5 +1,8 @@
 //! Each peer's way, out of the next hops that lead to it.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use dataplane_ebpf::layout::NextHopState;
 
 use crate::kernel::bpf::{CounterReport, NextHopEntry};
@@ -10,14 +13,26 @@ use crate::status::{NetworkStatus, PeerStatus, Status, WayStatus};
 /// Fills in what the maps say of each peer. A peer with several next hops (one an inner family) has their sum, and is
 /// usable if one is.
 pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
+    // Thousands of peers with a next hop each: found by key, not by trying each with each.
+    let mut by_end: BTreeMap<(&NodeLabel, IpAddr), Vec<&NextHopEntry>> = BTreeMap::new();
+    for entry in &report.next_hops {
+        let end = (&entry.next_hop.node, entry.next_hop.remote);
+        by_end.entry(end).or_default().push(entry);
+    }
     for peer in &mut status.peers {
         let network = status
             .networks
             .iter()
             .find(|network| network.name == peer.network);
-        let entries = report
-            .next_hops
-            .iter()
+        let end = NodeName::new(&peer.node)
+            .ok()
+            .zip(peer.remote.parse().ok())
+            .map(|(name, remote)| (NodeLabel::of(&name), remote));
+        let entries = end
+            .as_ref()
+            .and_then(|(node, remote)| by_end.get(&(node, *remote)))
+            .into_iter()
+            .flatten()
             .filter(|entry| leads_to(entry, peer, network));
         peer.way = entries.fold(None, |way: Option<WayStatus>, entry| {
             let way = way.unwrap_or_else(|| WayStatus {
@@ -37,15 +52,12 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
     }
 }
 
+/// Whether a next hop to a peer's end is of its network and encapsulation.
 fn leads_to(entry: &NextHopEntry, peer: &PeerStatus, network: Option<&NetworkStatus>) -> bool {
-    let next_hop = &entry.next_hop;
+    let class = &entry.next_hop.class;
     // Encapsulations without VNI have 0.
-    let vni = next_hop.class.vni;
-    let of_network = vni == 0 || network.is_some_and(|network| network.vni == vni);
-    of_network
-        && NodeName::new(&peer.node).is_ok_and(|name| NodeLabel::of(&name) == next_hop.node)
-        && next_hop.class.carrier.encapsulation().to_string() == peer.encapsulation
-        && next_hop.remote.to_string() == peer.remote
+    let of_network = class.vni == 0 || network.is_some_and(|network| network.vni == class.vni);
+    of_network && class.carrier.encapsulation().to_string() == peer.encapsulation
 }
 
 /// The device of an entry's class, by the name that it has now.
