@@ -8,6 +8,7 @@ mod bpf;
 mod links;
 pub mod order;
 mod routes;
+mod sources;
 mod sysctls;
 pub mod wireguard;
 
@@ -28,6 +29,7 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     addresses::diff(&observed, &target, &mut set);
     wireguard::diff(&observed, &target, &mut set);
     attachments::diff(&observed, &target, &mut set);
+    sources::diff(&observed, &target, &mut set);
     bpf::diff(&observed, &target, &mut set);
     routes::diff(&observed, &target, &mut set);
     order::sort(&mut set.changes);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::wireguard::DeviceChange;
-use super::{Address, Class, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Sysctl, Target};
+use super::{Address, Class, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Source, Sysctl, Target};
 use crate::net::{LinkName, MacAddr};
 
 /// One change. What creates fails when something stands there already; what replaces or deletes is only ever said of
@@ -60,6 +60,10 @@ pub enum Change {
     PutPrefix(IpNet, Target),
     /// Removes a prefix.
     DeletePrefix(IpNet),
+    /// Makes a source known, its counters zeroed; one that is known keeps them.
+    PutSource(Source),
+    /// Forgets a source and its counters.
+    DeleteSource(Source),
 }
 
 /// What to set on a device; `None` leaves it.
@@ -167,6 +171,8 @@ impl fmt::Display for Change {
             Change::DeleteGroup(group) => write!(f, "delete group of {group}"),
             Change::PutPrefix(prefix, target) => write!(f, "put prefix {prefix} to {target}"),
             Change::DeletePrefix(prefix) => write!(f, "delete prefix {prefix}"),
+            Change::PutSource(source) => write!(f, "put source {source}"),
+            Change::DeleteSource(source) => write!(f, "delete source {source}"),
         }
     }
 }
