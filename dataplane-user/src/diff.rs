@@ -9,6 +9,7 @@ mod firewall;
 mod links;
 pub mod order;
 mod routes;
+mod sources;
 mod sysctls;
 pub mod wireguard;
 
@@ -30,6 +31,7 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     wireguard::diff(&observed, &target, &mut set);
     firewall::diff(&observed, &target, &mut set);
     attachments::diff(&observed, &target, &mut set);
+    sources::diff(&observed, &target, &mut set);
     bpf::diff(&observed, &target, &mut set);
     routes::diff(&observed, &target, &mut set);
     order::sort(&mut set.changes);

@@ -9,6 +9,7 @@ pub mod change;
 pub mod firewall;
 pub mod link;
 pub mod route;
+pub mod source;
 pub mod state;
 pub mod sysctl;
 pub mod wireguard;
@@ -20,6 +21,7 @@ pub use change::{Change, ChangeSet, Conflict, Object};
 pub use firewall::Firewall;
 pub use link::{Link, LinkKind};
 pub use route::{Route, RouteKey, RouteKind};
+pub use source::Source;
 pub use state::KernelState;
 pub use sysctl::Sysctl;
 

@@ -13,6 +13,7 @@ mod firewall;
 mod links;
 mod mtu;
 mod routes;
+mod sources;
 mod sysctls;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     wireguard::plan(intent, &networks, facts, &mut target);
     firewall::plan(intent, facts, &mut target, &mut problems);
     attachments::plan(&mut target);
+    sources::plan(&networks, &mut target);
     bpf::plan(intent, &networks, &mut target, &mut problems);
     routes::plan(intent, &networks, &mut target, &mut problems);
     debug_assert!(target.links.values().all(|link| link.owner == Owner::Ours));

@@ -281,6 +281,8 @@ pub enum Damage {
     Program(Index, bool),
     /// A prefix is lost.
     DeletePrefix(Index),
+    /// A known source is lost.
+    DeleteSource(Index),
     /// A WireGuard device has another port, has lost a peer, or one has roamed.
     WireGuard(Index, u8),
     /// The nft table is lost, changed, or somebody else's.
@@ -306,6 +308,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         index().prop_map(Damage::OtherSysctl),
         (index(), any::<bool>()).prop_map(|(i, stale)| Damage::Program(i, stale)),
         index().prop_map(Damage::DeletePrefix),
+        index().prop_map(Damage::DeleteSource),
         (index(), 0u8..4).prop_map(|(i, how)| Damage::WireGuard(i, how)),
         (0u8..4).prop_map(Damage::Firewall),
         Just(Damage::StrayLink),
@@ -390,6 +393,11 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
         Damage::DeletePrefix(index) => {
             if let Some(prefix) = pick(state.prefixes.keys(), index) {
                 state.prefixes.remove(&prefix);
+            }
+        }
+        Damage::DeleteSource(index) => {
+            if let Some(source) = pick(state.sources.iter(), index) {
+                state.sources.remove(&source);
             }
         }
         Damage::WireGuard(index, how) => {

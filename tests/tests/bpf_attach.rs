@@ -8,11 +8,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use adit_tests::bpf::ingress_program;
 use adit_tests::{Bpffs, NetNs};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use dataplane_ebpf::layout::names;
+use dataplane_ebpf::layout::Class;
 use dataplane_user::kernel::KernelError;
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions, LinkNames, Mechanism, object, uninstall};
 use dataplane_user::model::{Attachment, Change, Hook, KernelState, Link, LinkKind, Owner, ProgramVersion};
@@ -311,7 +312,7 @@ impl Foreign {
     fn attach(world: &World) -> Foreign {
         let mut ebpf = EbpfLoader::new().load(object::object()).unwrap();
         let program: &mut SchedClassifier = ebpf
-            .program_mut(names::INGRESS_PROGRAM)
+            .program_mut(ingress_program(Class::GENEVE))
             .unwrap()
             .try_into()
             .unwrap();

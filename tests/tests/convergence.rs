@@ -10,8 +10,8 @@ use dataplane_user::kernel::Kernel;
 use dataplane_user::kernel::fake::FakeKernel;
 use dataplane_user::model::change::DeleteLinkReason;
 use dataplane_user::model::{
-    ANCHOR_METRIC, BACKSTOP_METRIC, Carrier, Change, Hook, KernelState, LinkKind, Owner, RouteKey, RouteKind,
-    Target,
+    ANCHOR_METRIC, BACKSTOP_METRIC, Carrier, Change, Hook, KernelState, LinkKind, NextHop, Owner, RouteKey,
+    RouteKind, Source, Target,
 };
 use dataplane_user::net::{LinkName, NodeName};
 use dataplane_user::plan::{ANCHOR, network_links, plan};
@@ -80,6 +80,17 @@ fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {
     changes.iter().filter_map(one).collect()
 }
 
+/// Whether packets from the next hop's peer are counted as its own, where a program sees them.
+fn is_known(state: &KernelState, next_hop: &NextHop) -> bool {
+    let class = next_hop.class;
+    let source = Source {
+        address: next_hop.remote,
+        carrier: class.carrier,
+        vni: class.vni,
+    };
+    !class.carrier.takes_tunnel_key() || state.sources.contains(&source)
+}
+
 /// A plain tunnel device that is up without its ingress program lets anything in.
 fn unguarded(state: &KernelState) -> BTreeSet<LinkName> {
     let tunnel = |name: &&LinkName| {
@@ -126,6 +137,23 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
     };
     let anchored = before.routes.keys().filter(anchored).collect::<Vec<_>>();
     for (step, state) in history.iter().enumerate() {
+        for next_hop in &state.next_hops {
+            let was = before.next_hops.contains(next_hop) && !is_known(before, next_hop);
+            assert!(
+                was || is_known(state, next_hop),
+                "{next_hop} is used and unknown after step {step}, {}",
+                changes[step]
+            );
+        }
+        let kept_sources = before.sources.intersection(&target.sources);
+        for source in kept_sources {
+            let stays = state.sources.contains(source);
+            assert!(
+                stays,
+                "{source} is forgotten after step {step}, {}",
+                changes[step]
+            );
+        }
         for prefix in &kept {
             let excepted = devices(before, prefix)
                 .union(&devices(target, prefix))

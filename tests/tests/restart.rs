@@ -21,6 +21,8 @@ fn killed_and_started_again_without_a_lost_packet() {
     };
     let probes = Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap());
 
+    let received = |agent: &Agent<'_>| agent.status().unwrap().peers[0].received.unwrap().packets;
+    let counted = received(&agents[0]);
     agents[0].kill();
     assert_eq!(programs(&agents[0]), 1, "without its agent");
     let before = snapshot::everything(&a.netns, &[]);
@@ -29,6 +31,7 @@ fn killed_and_started_again_without_a_lost_packet() {
     agents[0].start();
     agents[0].ready();
     let status = agents[0].status().unwrap();
+    assert!(received(&agents[0]) >= counted, "its counts went on");
     // What is the same object to the kernel was not made anew.
     assert_eq!(map_ids(&agents[0]), maps);
     assert_eq!(snapshot::everything(&a.netns, &[]), before);

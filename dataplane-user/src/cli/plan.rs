@@ -152,5 +152,7 @@ fn describe(change: &Change) -> (&'static str, &'static str) {
         Change::DeleteGroup(..) => ("delete", "group"),
         Change::PutPrefix(..) => ("set", "prefix"),
         Change::DeletePrefix(..) => ("delete", "prefix"),
+        Change::PutSource(..) => ("add", "source"),
+        Change::DeleteSource(..) => ("delete", "source"),
     }
 }

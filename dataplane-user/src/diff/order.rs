@@ -1,7 +1,7 @@
 //! The only place that knows the order of changes, and what must not happen after a failure.
 //!
-//! Put before delete; what refers comes after what it refers to; a tunnel device has its ingress program before it is
-//! up, and is up before a next hop sends to it; a backstop stands before its anchor and falls after it.
+//! Put before delete; what refers comes after what it refers to; a tunnel device has its ingress program, and the
+//! sources whose packets that counts are known, before it is up, and is up before a next hop sends to it; a backstop stands before its anchor and falls after it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub enum Stage {
     WireGuard,
     /// Programs on devices that have none.
     Attach,
+    /// Sources become known, before their packets can come.
+    Sources,
     /// Devices come up.
     LinksUp,
     /// Classes, then next hops, then groups, then prefixes.
@@ -58,6 +60,8 @@ pub enum Stage {
     FreeClasses,
     /// WireGuard peers, and prefixes that nobody shall have, go.
     RemovePeers,
+    /// Sources that are nobody's any more go.
+    FreeSources,
     /// Programs leave devices.
     Detach,
     /// Addresses go.
@@ -99,6 +103,8 @@ impl Stage {
             Change::PutGroup(..) => Stage::Groups,
             Change::PutPrefix(..) => Stage::Prefixes,
             Change::ReplaceProgram(..) => Stage::ReplacePrograms,
+            Change::PutSource(..) => Stage::Sources,
+            Change::DeleteSource(..) => Stage::FreeSources,
             Change::DeletePrefix(..) => Stage::DeletePrefixes,
             Change::DeleteGroup(..) => Stage::FreeGroups,
             Change::DeleteNextHop(..) => Stage::FreeNextHops,
@@ -112,14 +118,18 @@ impl Stage {
     /// still stands there, needs.
     #[must_use]
     pub fn is_forbidden_after(self, failed: Stage) -> bool {
+        if failed == Stage::Sources {
+            // Nothing but a count is lost, and what is taken away may make the room that was missing.
+            return false;
+        }
         match self {
             // The old target of a prefix may still be in use.
             Stage::FreeGroups | Stage::FreeNextHops | Stage::FreeClasses => {
                 (Stage::Classes..=Stage::Prefixes).contains(&failed)
                     || (Stage::DeletePrefixes..self).contains(&failed)
             }
-            // The old classes may still send to it.
-            Stage::RemovePeers | Stage::DeleteLinks => {
+            // The old classes may still send to it, and who is sent to answers.
+            Stage::RemovePeers | Stage::FreeSources | Stage::DeleteLinks => {
                 (Stage::Links..=Stage::Prefixes).contains(&failed)
                     || (Stage::DeletePrefixes..=Stage::FreeClasses).contains(&failed)
             }

@@ -40,7 +40,7 @@ use crate::net::LinkName;
 pub use self::attach::Mechanism;
 pub use self::inspect::{
     ClassEntry, CounterReport, Dump, GroupEntry, LookupResult, LookupTarget, MapUsage, NextHopEntry,
-    PrefixEntry, VerdictCount,
+    PrefixEntry, SourceEntry, VerdictCount,
 };
 pub use self::log::LogDrain;
 pub use self::pins::uninstall;
@@ -183,7 +183,7 @@ impl Bpf {
         programs.take_log()
     }
 
-    /// Reads classes, next hops, groups, prefixes and attachments into the state. The state must hold the links
+    /// Reads classes, next hops, groups, prefixes, sources and attachments into the state. The state must hold the links
     /// already: without TCX only devices of ours are searched for programs.
     ///
     /// A prefix that names nothing readable is left out. The next [`Bpf::execute`] first leads it to nothing (its
@@ -215,9 +215,13 @@ impl Bpf {
             tables.rebuild(&snapshot);
         }
         let Snapshot {
-            prefixes, garbage, ..
+            prefixes,
+            sources,
+            garbage,
+            ..
         } = snapshot;
         state.prefixes = prefixes;
+        state.sources = sources.into_keys().collect();
         self.leftovers = Some(Leftovers {
             garbage,
             dead_pins: attached.dead,
@@ -250,6 +254,8 @@ impl Bpf {
                 | Change::DeleteGroup(..)
                 | Change::PutPrefix(..)
                 | Change::DeletePrefix(..)
+                | Change::PutSource(..)
+                | Change::DeleteSource(..)
         )
     }
 
@@ -336,6 +342,8 @@ impl Bpf {
             Change::DeleteNextHop(next_hop) => tables.delete_next_hop(maps, next_hop),
             Change::PutGroup(group) => tables.put_group(maps, group),
             Change::DeleteGroup(group) => tables.delete_group(maps, group),
+            Change::PutSource(source) => maps.sources.put(codec::encode_source(source)?),
+            Change::DeleteSource(source) => maps.sources.delete(codec::encode_source(source)?),
             other => Err(KernelError::new(
                 format!("{other} is no change of BPF state"),
                 io::ErrorKind::Unsupported.into(),
@@ -377,7 +385,10 @@ impl Bpf {
     fn versions(&self, attached: &Attached) -> Result<BTreeMap<(LinkName, Hook), Attachment>, KernelError> {
         let mut versions = BTreeMap::new();
         for ((link, hook), program) in &attached.programs {
-            let own = self.programs.as_ref().map(|programs| programs.identity(*hook));
+            let own = self
+                .programs
+                .as_ref()
+                .and_then(|programs| programs.identity(link, *hook));
             let current = match own {
                 None => false,
                 Some(own) if self.compare_by_tag => programs::tag_of(*program)? == Some(own.tag),

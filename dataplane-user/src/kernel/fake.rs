@@ -216,6 +216,13 @@ impl KernelState {
                 self.next_hops.remove(next_hop);
             }
             Change::DeleteClass(class) => self.delete_class(class)?,
+            Change::PutSource(source) => {
+                ensure(source.carrier.takes_tunnel_key(), libc::EINVAL)?;
+                self.sources.insert(*source);
+            }
+            Change::DeleteSource(source) => {
+                self.sources.remove(source);
+            }
             _ => return Err(libc::EINVAL),
         }
         Ok(())

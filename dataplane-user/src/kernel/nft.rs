@@ -259,11 +259,10 @@ pub async fn dropping_forward_chains() -> Result<Vec<String>, KernelError> {
 pub fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = OsString::from(FOLDERS);
-    let found = std::env::split_paths(&path)
+    std::env::split_paths(&path)
         .chain(std::env::split_paths(&folders))
         .map(|folder| folder.join("nft"))
-        .find(|program| program.is_file());
-    found
+        .find(|program| program.is_file())
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl FirewallRecorder {
                     Outcome::Failed(_),
                 ) => self.errors.inc(),
                 (Change::CreateFirewall(_) | Change::ReplaceFirewall(_), Outcome::Done) => {
-                    self.rebuilds.inc()
+                    self.rebuilds.inc();
                 }
                 _ => {}
             }

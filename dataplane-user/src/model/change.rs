@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::wireguard::DeviceChange;
 use super::{
-    Address, Class, Firewall, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Sysctl, Target,
+    Address, Class, Firewall, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Source, Sysctl, Target,
 };
 use crate::net::{LinkName, MacAddr};
 
@@ -68,6 +68,10 @@ pub enum Change {
     PutPrefix(IpNet, Target),
     /// Removes a prefix.
     DeletePrefix(IpNet),
+    /// Makes a source known, its counters zeroed; one that is known keeps them.
+    PutSource(Source),
+    /// Forgets a source and its counters.
+    DeleteSource(Source),
 }
 
 /// What to set on a device; `None` leaves it.
@@ -189,6 +193,8 @@ impl fmt::Display for Change {
             Change::DeleteGroup(group) => write!(f, "delete group of {group}"),
             Change::PutPrefix(prefix, target) => write!(f, "put prefix {prefix} to {target}"),
             Change::DeletePrefix(prefix) => write!(f, "delete prefix {prefix}"),
+            Change::PutSource(source) => write!(f, "put source {source}"),
+            Change::DeleteSource(source) => write!(f, "delete source {source}"),
         }
     }
 }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::wireguard::Device;
 use super::{
-    Address, Attachment, Class, Firewall, Group, Hook, Link, NextHop, Route, RouteKey, Sysctl, Target,
+    Address, Attachment, Class, Firewall, Group, Hook, Link, NextHop, Route, RouteKey, Source, Sysctl, Target,
 };
 use crate::net::LinkName;
 
@@ -38,6 +38,8 @@ pub struct KernelState {
     pub groups: BTreeSet<Arc<Group>>,
     /// Prefixes and where they lead.
     pub prefixes: BTreeMap<IpNet, Target>,
+    /// Known sources.
+    pub sources: BTreeSet<Source>,
 }
 
 impl KernelState {

@@ -104,8 +104,8 @@ impl Attacher<'_> {
     ) -> Result<(), KernelError> {
         let doing = format!("attaching the {hook} program to {link}");
         match self.mechanism {
-            Mechanism::Tcx => self.attach_tcx(&doing, programs.program(hook)?, (link, hook)),
-            Mechanism::Clsact => attach_filter(&doing, programs.program(hook)?, (link, hook)),
+            Mechanism::Tcx => self.attach_tcx(&doing, programs.program(link, hook)?, (link, hook)),
+            Mechanism::Clsact => attach_filter(&doing, programs.program(link, hook)?, (link, hook)),
         }
     }
 
@@ -132,7 +132,7 @@ impl Attacher<'_> {
             }
             Mechanism::Clsact => filter_link(link, hook).map_err(|error| KernelError::new(&doing, error))?,
         };
-        let program = programs.program(hook)?;
+        let program = programs.program(link, hook)?;
         program
             .attach_to_link(old)
             .and_then(|id| program.take_link(id))
@@ -208,7 +208,7 @@ impl Attacher<'_> {
         let ours = |filter: &Filter| {
             filter.priority == PRIORITY
                 && filter.handle == u32::from(HANDLE)
-                && filter.name == programs::name(hook)
+                && programs::names_of(hook).contains(&filter.name.as_str())
         };
         Ok(filters.into_iter().find(ours).map(|filter| filter.program))
     }
