@@ -9,6 +9,7 @@ mod links;
 pub mod order;
 mod routes;
 mod sysctls;
+mod versions;
 pub mod wireguard;
 
 use crate::model::{ChangeSet, KernelState};
@@ -29,6 +30,7 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     wireguard::diff(&observed, &target, &mut set);
     attachments::diff(&observed, &target, &mut set);
     bpf::diff(&observed, &target, &mut set);
+    versions::diff(&observed, &target, &mut set);
     routes::diff(&observed, &target, &mut set);
     order::sort(&mut set.changes);
     set

@@ -40,6 +40,8 @@ pub enum Stage {
     Prefixes,
     /// Programs are replaced once the maps that the new ones read are full.
     ReplacePrograms,
+    /// Programs that read an older ABI version's maps give way to ours once ours are full.
+    TakeOver,
     /// Routes that lead to the program.
     Anchors,
     /// Routes that lead to the program go.
@@ -58,6 +60,8 @@ pub enum Stage {
     RemovePeers,
     /// Programs leave devices.
     Detach,
+    /// What older ABI versions have left goes.
+    DeleteVersions,
     /// Addresses go.
     DeleteAddresses,
     /// Devices go.
@@ -93,6 +97,8 @@ impl Stage {
             Change::PutGroup(..) => Stage::Groups,
             Change::PutPrefix(..) => Stage::Prefixes,
             Change::ReplaceProgram(..) => Stage::ReplacePrograms,
+            Change::TakeOverProgram(..) => Stage::TakeOver,
+            Change::DeleteVersion(..) => Stage::DeleteVersions,
             Change::DeletePrefix(..) => Stage::DeletePrefixes,
             Change::DeleteGroup(..) => Stage::FreeGroups,
             Change::DeleteNextHop(..) => Stage::FreeNextHops,
@@ -107,14 +113,18 @@ impl Stage {
     #[must_use]
     pub fn is_forbidden_after(self, failed: Stage) -> bool {
         match self {
+            // The older version's maps are complete, ours are not.
+            Stage::TakeOver => (Stage::Links..=Stage::Prefixes).contains(&failed),
+            // Its program may still be the one that runs.
+            Stage::DeleteVersions => (Stage::Links..=Stage::TakeOver).contains(&failed),
             // The old target of a prefix may still be in use.
             Stage::FreeGroups | Stage::FreeNextHops | Stage::FreeClasses => {
                 (Stage::Classes..=Stage::Prefixes).contains(&failed)
                     || (Stage::DeletePrefixes..self).contains(&failed)
             }
-            // The old classes may still send to it.
+            // The old classes, or an older version's program, may still send to it.
             Stage::RemovePeers | Stage::DeleteLinks => {
-                (Stage::Links..=Stage::Prefixes).contains(&failed)
+                (Stage::Links..=Stage::TakeOver).contains(&failed)
                     || (Stage::DeletePrefixes..=Stage::FreeClasses).contains(&failed)
             }
             // The old anchors may still name it as their source.

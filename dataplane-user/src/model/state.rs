@@ -33,6 +33,8 @@ pub struct KernelState {
     pub groups: BTreeSet<Arc<Group>>,
     /// Prefixes and where they lead.
     pub prefixes: BTreeMap<IpNet, Target>,
+    /// Older versions of the map ABI that have left their maps and links. A target has none.
+    pub older_versions: BTreeSet<u32>,
 }
 
 impl KernelState {
