@@ -96,7 +96,6 @@ impl BpfOptions {
 /// The pinned maps, and the programs of this process.
 #[derive(Debug)]
 pub struct Bpf {
-    bpffs: PathBuf,
     pins: Pins,
     /// What the last observation found of older ABI versions.
     older: BTreeMap<u32, Pins>,
@@ -130,7 +129,6 @@ impl Bpf {
         let mechanism = Mechanism::probe()?;
         if options.compare_by_tag {
             return Ok(Bpf {
-                bpffs: options.bpffs.clone(),
                 older: BTreeMap::new(),
                 maps: found(Maps::open(&pins.maps, false))?,
                 programs: Some(Programs::load(None, false)?),
@@ -146,7 +144,6 @@ impl Bpf {
         let programs = Programs::load(Some(&pins.maps), options.log)?;
         let maps = Maps::open(&pins.maps, true)?;
         Ok(Bpf {
-            bpffs: options.bpffs.clone(),
             older: BTreeMap::new(),
             tables: Some(Tables::new(&maps, options.slot_rest)),
             maps: Some(maps),
@@ -163,10 +160,8 @@ impl Bpf {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] when nothing is pinned; else as [`Bpf::open`].
     pub fn open_read_only(bpffs: impl Into<PathBuf>) -> Result<Bpf, KernelError> {
-        let bpffs = bpffs.into();
-        let pins = Pins::below(&bpffs);
+        let pins = Pins::below(&bpffs.into());
         Ok(Bpf {
-            bpffs,
             older: BTreeMap::new(),
             maps: Some(Maps::open(&pins.maps, false)?),
             mechanism: Mechanism::probe()?,
@@ -209,8 +204,8 @@ impl Bpf {
     /// # Errors
     /// When any of it can't be read, or a newer version's pins have come.
     pub fn observe(&mut self, links: &dyn LinkNames, state: &mut KernelState) -> Result<(), KernelError> {
-        versions::refuse_newer(&self.bpffs)?;
-        self.older = versions::older(&self.bpffs)?;
+        versions::refuse_newer(self.pins.bpffs())?;
+        self.older = versions::older(self.pins.bpffs())?;
         state.older_versions = self.older.keys().copied().collect();
         let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
         let attached = self.attacher(links).observe(ours.map(|(name, _)| name))?;

@@ -156,10 +156,8 @@ impl Attacher<'_> {
     pub(super) fn detach(&self, link: &LinkName, hook: Hook) -> Result<(), KernelError> {
         if self.mechanism == Mechanism::Tcx {
             let all = [self.pins].into_iter().chain(self.older.values());
-            let pinned = all.map(|pins| pins.link(link, hook)).filter(|pin| pin.exists());
-            return pinned
-                .map(|pin| pins::remove_link(&pin))
-                .collect::<Result<(), _>>();
+            let mut pinned = all.map(|pins| pins.link(link, hook)).filter(|pin| pin.exists());
+            return pinned.try_for_each(|pin| pins::remove_link(&pin));
         }
         if self.our_filter(link, hook)?.is_none() {
             return Ok(());

@@ -1,5 +1,5 @@
 //! Where maps and links are pinned: `<bpffs>/v<ABI>/maps/<map>` and `<bpffs>/v<ABI>/links/<device>-<hook>`. The carry map
-//! lies beside the versions.
+//! lies beside the versions. All versions of the ABI have it so.
 
 use std::fs;
 use std::io;
@@ -41,6 +41,11 @@ impl Pins {
             links: directory.join(LINKS),
             directory,
         }
+    }
+
+    /// What holds all versions.
+    pub(super) fn bpffs(&self) -> &Path {
+        self.directory.parent().unwrap_or(&self.directory)
     }
 
     /// Makes the directories.
