@@ -63,22 +63,18 @@ fn dying_on_the_way_loses_no_packet() {
     let mut agents = start_all(&topology, &manifests);
     let probes = probes(&topology);
     let agent = &mut agents[0];
-    let mut after = 0;
-    loop {
-        let older = make_older(agent);
-        let whole = changes(agent).len();
-        if after >= whole {
-            assert!(whole > 4, "{whole} changes take nothing over");
-            agent.start();
-            agent.ready();
-            break;
-        }
+    let mut older = make_older(agent);
+    let whole = changes(agent).len();
+    assert!(whole > 6, "{whole} changes take nothing over");
+    // While our maps are filled, then around the takeover of each program and before the older pins go.
+    for after in [1, whole / 2, whole - 3, whole - 2, whole - 1] {
         crash(agent, after, "crashing_child");
         assert_eq!(programs(&topology.hosts[0].netns), [1, 1], "after {after}");
         agent.start();
         agent.ready();
         taken_over(agent, &older);
-        after += 1;
+        older = make_older(agent);
+        assert_eq!(changes(agent).len(), whole);
     }
     no_loss(probes);
 }
