@@ -78,11 +78,17 @@ impl Programs {
     }
 }
 
+/// The one ingress program of the first map ABI, by whose name its filters are told from others'.
+const INGRESS_OF_VERSION_1: &str = "adit_ingress";
+
 /// The names of a hook's programs.
 pub(super) fn names_of(hook: Hook) -> Vec<&'static str> {
     match hook {
         Hook::Egress => vec![names::EGRESS_PROGRAM],
-        Hook::Ingress => names::INGRESS_PROGRAMS.map(|(_, name)| name).to_vec(),
+        Hook::Ingress => {
+            let now = names::INGRESS_PROGRAMS.map(|(_, name)| name);
+            now.into_iter().chain([INGRESS_OF_VERSION_1]).collect()
+        }
     }
 }
 
