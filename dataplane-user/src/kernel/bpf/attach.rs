@@ -231,7 +231,7 @@ impl Attacher<'_> {
         let ours = |filter: &Filter| {
             filter.priority == PRIORITY
                 && filter.handle == u32::from(HANDLE)
-                && programs::names_of(hook).contains(&filter.name.as_str())
+                && programs::is_ours(hook, &filter.name)
         };
         Ok(filters.into_iter().find(ours).map(|filter| filter.program))
     }
