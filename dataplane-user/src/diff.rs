@@ -11,6 +11,7 @@ pub mod order;
 mod routes;
 mod sources;
 mod sysctls;
+mod versions;
 pub mod wireguard;
 
 use crate::model::{ChangeSet, KernelState};
@@ -33,6 +34,7 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     attachments::diff(&observed, &target, &mut set);
     sources::diff(&observed, &target, &mut set);
     bpf::diff(&observed, &target, &mut set);
+    versions::diff(&observed, &target, &mut set);
     routes::diff(&observed, &target, &mut set);
     order::sort(&mut set.changes);
     set

@@ -52,6 +52,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let intent = Intent::new(resources, arguments.manifests.node()?)
         .map_err(|problem| anyhow::anyhow!("{problem}"))?;
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
+    places.refuse_newer()?;
     let options = BpfOptions {
         compare_by_tag: true,
         ..BpfOptions::new(&places.bpffs)
@@ -143,6 +144,8 @@ fn describe(change: &Change) -> (&'static str, &'static str) {
         Change::DeleteFirewall => ("delete", "firewall"),
         Change::Attach(..) => ("add", "program"),
         Change::ReplaceProgram(..) => ("set", "program"),
+        Change::TakeOverProgram(..) => ("set", "program"),
+        Change::DeleteVersion(..) => ("delete", "version"),
         Change::Detach(..) => ("delete", "program"),
         Change::PutClass(..) => ("set", "class"),
         Change::DeleteClass(..) => ("delete", "class"),

@@ -44,6 +44,8 @@ pub enum Stage {
     Prefixes,
     /// Programs are replaced once the maps that the new ones read are full.
     ReplacePrograms,
+    /// Programs that read an older ABI version's maps give way to ours once ours are full.
+    TakeOver,
     /// Routes that lead to the program.
     Anchors,
     /// Routes that lead to the program go.
@@ -64,6 +66,8 @@ pub enum Stage {
     FreeSources,
     /// Programs leave devices.
     Detach,
+    /// What older ABI versions have left goes.
+    DeleteVersions,
     /// Addresses go.
     DeleteAddresses,
     /// Devices go.
@@ -105,6 +109,8 @@ impl Stage {
             Change::ReplaceProgram(..) => Stage::ReplacePrograms,
             Change::PutSource(..) => Stage::Sources,
             Change::DeleteSource(..) => Stage::FreeSources,
+            Change::TakeOverProgram(..) => Stage::TakeOver,
+            Change::DeleteVersion(..) => Stage::DeleteVersions,
             Change::DeletePrefix(..) => Stage::DeletePrefixes,
             Change::DeleteGroup(..) => Stage::FreeGroups,
             Change::DeleteNextHop(..) => Stage::FreeNextHops,
@@ -123,14 +129,18 @@ impl Stage {
             return false;
         }
         match self {
+            // The older version's maps are complete, ours are not.
+            Stage::TakeOver => (Stage::Links..=Stage::Prefixes).contains(&failed),
+            // Its program may still be the one that runs.
+            Stage::DeleteVersions => (Stage::Links..=Stage::TakeOver).contains(&failed),
             // The old target of a prefix may still be in use.
             Stage::FreeGroups | Stage::FreeNextHops | Stage::FreeClasses => {
                 (Stage::Classes..=Stage::Prefixes).contains(&failed)
                     || (Stage::DeletePrefixes..self).contains(&failed)
             }
-            // The old classes may still send to it, and who is sent to answers.
+            // The old classes, or an older version's program, may still send to it, and who is sent to answers.
             Stage::RemovePeers | Stage::FreeSources | Stage::DeleteLinks => {
-                (Stage::Links..=Stage::Prefixes).contains(&failed)
+                (Stage::Links..=Stage::TakeOver).contains(&failed)
                     || (Stage::DeletePrefixes..=Stage::FreeClasses).contains(&failed)
             }
             // The old anchors may still name it as their source.

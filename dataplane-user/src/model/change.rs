@@ -50,6 +50,10 @@ pub enum Change {
     Attach(LinkName, Hook),
     /// Replaces our program in place.
     ReplaceProgram(LinkName, Hook),
+    /// Replaces an older ABI version's program in place by ours, which reads other maps.
+    TakeOverProgram(LinkName, Hook),
+    /// Deletes the maps and links that an older ABI version has left.
+    DeleteVersion(u32),
     /// Takes our program off a device.
     Detach(LinkName, Hook),
     /// Writes a class into a free slot, or points an existing one at its link made anew.
@@ -184,6 +188,10 @@ impl fmt::Display for Change {
             Change::DeleteFirewall => f.write_str("delete nft table inet adit"),
             Change::Attach(link, hook) => write!(f, "attach the {hook} program to {link}"),
             Change::ReplaceProgram(link, hook) => write!(f, "replace the {hook} program of {link}"),
+            Change::TakeOverProgram(link, hook) => {
+                write!(f, "take over the {hook} program of {link} from an older map ABI")
+            }
+            Change::DeleteVersion(version) => write!(f, "delete what map ABI {version} has left"),
             Change::Detach(link, hook) => write!(f, "detach the {hook} program from {link}"),
             Change::PutClass(class, link) => write!(f, "put class {class} to {link}"),
             Change::DeleteClass(class) => write!(f, "delete class {class}"),

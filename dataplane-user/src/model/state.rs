@@ -40,6 +40,8 @@ pub struct KernelState {
     pub prefixes: BTreeMap<IpNet, Target>,
     /// Known sources.
     pub sources: BTreeSet<Source>,
+    /// Older versions of the map ABI that have left their maps and links. A target has none.
+    pub older_versions: BTreeSet<u32>,
 }
 
 impl KernelState {

@@ -79,11 +79,16 @@ impl Programs {
 }
 
 /// The names of a hook's programs.
-pub(super) fn names_of(hook: Hook) -> Vec<&'static str> {
+fn names_of(hook: Hook) -> Vec<&'static str> {
     match hook {
         Hook::Egress => vec![names::EGRESS_PROGRAM],
         Hook::Ingress => names::INGRESS_PROGRAMS.map(|(_, name)| name).to_vec(),
     }
+}
+
+/// Whether a filter's name is that of a program of ours, of this map ABI or the first one, which had one ingress program.
+pub(super) fn is_ours(hook: Hook, name: &str) -> bool {
+    names_of(hook).contains(&name) || (hook == Hook::Ingress && name == "adit_ingress")
 }
 
 /// The name of the program of a device's hook: at the ingress each tunnel device has one of its own, which says what
