@@ -5,6 +5,7 @@
 mod addresses;
 mod attachments;
 mod bpf;
+mod firewall;
 mod links;
 pub mod order;
 mod routes;
@@ -29,6 +30,7 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     sysctls::diff(&observed, &target, &mut set);
     addresses::diff(&observed, &target, &mut set);
     wireguard::diff(&observed, &target, &mut set);
+    firewall::diff(&observed, &target, &mut set);
     attachments::diff(&observed, &target, &mut set);
     sources::diff(&observed, &target, &mut set);
     bpf::diff(&observed, &target, &mut set);

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod fake;
 mod linux;
 pub mod netlink;
+pub mod nft;
 pub mod sysctl;
 pub mod wireguard;
 

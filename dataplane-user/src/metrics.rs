@@ -3,6 +3,7 @@
 //! The loop records into a [`Recorder`]; [`page`] renders it with a status and what was read from the maps at that
 //! moment. Labels are closed enums or configured names.
 
+mod firewall;
 mod kernel;
 mod node;
 mod series;
@@ -77,6 +78,7 @@ pub struct Recorder {
     wireguard_duration: Histogram,
     interfaces: IntGaugeVec,
     routes: IntGaugeVec,
+    firewall: firewall::FirewallRecorder,
 }
 
 /// Upper bounds of the histogram of passes, in seconds: an idle pass takes milliseconds, one that fills 100 000
@@ -143,6 +145,7 @@ impl Default for Recorder {
             ),
             interfaces: gauges("adit_interfaces", "Devices of ours, by kind.", "type"),
             routes: gauges("adit_routes_installed", "Routes of ours, by table.", "table"),
+            firewall: firewall::FirewallRecorder::default(),
         };
         // A rate needs the zero that it starts from.
         for result in PassResult::ALL {
@@ -186,6 +189,7 @@ impl Recorder {
 
     /// Changes were made, or refused.
     pub fn applied(&self, report: &ApplyReport) {
+        self.firewall.applied(report);
         for (change, outcome) in &report.outcomes {
             let done = match outcome {
                 Outcome::Done => true,
@@ -233,6 +237,7 @@ impl Recorder {
 
     /// The kernel holds this.
     pub fn observed(&self, state: &KernelState) {
+        self.firewall.observed(state.firewall.as_ref());
         self.interfaces.reset();
         for link in state.links.values().filter(|link| link.owner == Owner::Ours) {
             self.interfaces.with_label_values(&[kind(&link.kind)]).inc();
@@ -280,6 +285,7 @@ impl Recorder {
 /// When it can't be encoded.
 pub fn page(recorder: &Recorder, status: &Status, maps: Option<&MapReading>) -> prometheus::Result<String> {
     let mut families = recorder.collect();
+    families.extend(recorder.firewall.collect());
     families.extend(node::collect(status));
     families.extend(kernel::collect(status, maps));
     families.extend(wireguard::collect(status));

@@ -9,6 +9,7 @@ mod addresses;
 mod attachments;
 mod bpf;
 mod devices;
+mod firewall;
 mod links;
 mod mtu;
 mod routes;
@@ -22,7 +23,7 @@ use crate::model::{KernelState, Owner};
 use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD};
-pub use facts::{NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
+pub use facts::{Nft, NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
 pub use links::{Neighbour, NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;
 pub use wireguard::WireGuardLink;
@@ -40,6 +41,7 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     addresses::plan(intent, &mut target);
     sysctls::plan(&mut target);
     wireguard::plan(intent, &networks, facts, &mut target);
+    firewall::plan(intent, facts, &mut target, &mut problems);
     attachments::plan(&mut target);
     sources::plan(&networks, &mut target);
     bpf::plan(intent, &networks, &mut target, &mut problems);
@@ -75,14 +77,6 @@ fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
                 format!("TunnelNetwork/{}", network.name),
                 "health checks are not available in this version; next hops count as usable".to_owned(),
                 "remove spec.health, or leave it for a later version".to_owned(),
-            ));
-        }
-        if network.masquerade.is_some() {
-            problems.push(Problem::warning(
-                Reason::Unsupported,
-                format!("TunnelNetwork/{}", network.name),
-                "masquerading is not available in this version; nothing is translated".to_owned(),
-                "remove spec.masquerade, or leave it for a later version".to_owned(),
             ));
         }
     }

@@ -1,12 +1,14 @@
 //! What the users want, as core types: networks and nodes. Free of wire formats; `source` converts into these.
 
 pub mod encapsulation;
+pub mod firewall;
 pub mod intent;
 pub mod network;
 pub mod node;
 pub mod problem;
 
 pub use encapsulation::Encapsulation;
+pub use firewall::FirewallOptions;
 pub use intent::{Intent, Resources};
 pub use network::{Bfd, Dataplane, Network, Ports, SourceProtection};
 pub use node::{CarriedPrefix, Node, WireGuardPeer};

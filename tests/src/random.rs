@@ -1,5 +1,7 @@
 //! Random networks and random damage, for property tests.
 
+mod firewall;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +9,7 @@ use dataplane_user::model::{
     KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, wireguard,
 };
 use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PresharedKey, PublicKey};
-use dataplane_user::plan::{NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
+use dataplane_user::plan::{Nft, NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
 use dataplane_user::resource::network::AllDown;
 use dataplane_user::resource::node::{Endpoint, Host, Underlay};
 use dataplane_user::resource::{
@@ -76,6 +78,7 @@ pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
             .chain(endpoints)
             .map(|address| (address, path(address)))
             .collect(),
+        nft: Nft::Usable,
         wireguard: WireGuardFacts {
             own_key: own.map_or(OwnKey::Missing, |own| OwnKey::Known(own.public_key)),
             preshared_keys: files.map(|file| (file.clone(), Ok(key(&file)))).collect(),
@@ -90,14 +93,17 @@ struct NetworkDraft {
     vni: u32,
     ipv6_underlay: bool,
     df: bool,
+    firewall: u8,
 }
 
 fn network() -> impl Strategy<Value = NetworkDraft> {
-    (wish(), 1u32..4, any::<bool>(), any::<bool>()).prop_map(|(wish, vni, ipv6_underlay, df)| NetworkDraft {
+    let shape = (wish(), 1u32..4, any::<bool>(), any::<bool>(), 0u8..8);
+    shape.prop_map(|(wish, vni, ipv6_underlay, df, firewall)| NetworkDraft {
         wish,
         vni,
         ipv6_underlay,
         df,
+        firewall,
     })
 }
 
@@ -142,7 +148,8 @@ fn build_network(index: usize, geneve: u16, draft: NetworkDraft) -> Network {
         dscp: None,
         df: draft.df,
         udp_checksum: None,
-        masquerade: None,
+        masquerade: firewall::masquerade(draft.firewall),
+        firewall: firewall::options(draft.firewall),
     }
 }
 
@@ -278,6 +285,8 @@ pub enum Damage {
     DeleteSource(Index),
     /// A WireGuard device has another port, has lost a peer, or one has roamed.
     WireGuard(Index, u8),
+    /// The nft table is lost, changed, or somebody else's.
+    Firewall(u8),
     /// An unneeded object of ours lies about.
     StrayLink,
     /// The underlay's devices were made anew under their names: their classes send nowhere.
@@ -301,6 +310,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         index().prop_map(Damage::DeletePrefix),
         index().prop_map(Damage::DeleteSource),
         (index(), 0u8..4).prop_map(|(i, how)| Damage::WireGuard(i, how)),
+        (0u8..4).prop_map(Damage::Firewall),
         Just(Damage::StrayLink),
         Just(Damage::UnderlayAnew),
     ];
@@ -395,6 +405,7 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
                 harm_wireguard(state.wireguard.get_mut(&name).expect("picked"), index, *how);
             }
         }
+        Damage::Firewall(how) => firewall::harm(&mut state.firewall, *how),
         Damage::StrayLink => {
             let link = Link {
                 owner: Owner::Ours,

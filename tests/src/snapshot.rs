@@ -10,7 +10,7 @@ use dataplane_user::model::Hook;
 
 use crate::NetNs;
 
-/// All that `ip` prints of a namespace, and what is in these directories.
+/// All that `ip` and `nft` print of a namespace, and what is in these directories.
 ///
 /// # Panics
 /// When something can't be read.
@@ -27,6 +27,7 @@ pub fn everything(netns: &NetNs, directories: &[&Path]) -> String {
     ] {
         text.push_str(&format!("ip {words}\n{}\n", netns.ip(words)));
     }
+    text.push_str(&format!("nft list ruleset\n{}\n", ruleset(netns)));
     for directory in directories {
         list(directory, &mut text);
     }

@@ -243,6 +243,10 @@ fn foreign(state: &KernelState) -> KernelState {
         links: state.links.clone(),
         routes: state.routes.clone(),
         addresses: state.addresses.clone(),
+        firewall: state
+            .firewall
+            .clone()
+            .filter(|table| table.owner == Owner::Foreign),
         ..KernelState::default()
     };
     state.links.retain(|_, link| link.owner == Owner::Foreign);

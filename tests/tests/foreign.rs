@@ -217,9 +217,9 @@ fn an_address_a_filter_and_a_table_of_others() {
     a.ip("address add 10.1.99.1/32 dev adit0");
     a.ip("address add fd00:1:99::1/128 dev adit0");
     a.ip("route add 10.1.99.0/24 dev adit0");
-    snapshot::run(a, "nft", "add table inet adit");
-    snapshot::run(a, "nft", "add chain inet adit mine");
-    snapshot::run(a, "nft", "add rule inet adit mine counter accept");
+    snapshot::run(a, "nft", "add table inet mine");
+    snapshot::run(a, "nft", "add chain inet mine adit");
+    snapshot::run(a, "nft", "add rule inet mine adit counter accept");
     if Mechanism::Tcx == a.enter(|| Mechanism::probe().unwrap()) {
         // Where our program needs it, it is there already.
         snapshot::run(a, "tc", "qdisc add dev adit0 clsact");
@@ -236,7 +236,7 @@ fn an_address_a_filter_and_a_table_of_others() {
         let kept = addresses.lines().chain(routes.lines()).filter(ours);
         let kept = kept.collect::<Vec<_>>().join("\n");
         let filter = snapshot::run(a, "tc", "filter show dev adit0 ingress pref 9");
-        [kept, filter, snapshot::ruleset(a)].join("\n")
+        [kept, filter, mine(a)].join("\n")
     };
     let before = look();
     assert!(
@@ -256,11 +256,35 @@ fn an_address_a_filter_and_a_table_of_others() {
     traffic::udp(from, to, Family::Ipv4, 100).unwrap();
 
     // The device is ours and goes with all that is on it; the table is not.
-    let table = snapshot::ruleset(a);
+    let table = mine(a);
     agents[0].stop();
     let uninstalled = agents[0].run(&["uninstall"]);
     assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
-    assert_eq!(snapshot::ruleset(a), table);
+    assert_eq!(snapshot::ruleset(a), table, "of ours nothing is left");
+}
+
+fn mine(netns: &NetNs) -> String {
+    snapshot::run(netns, "nft", "list table inet mine")
+}
+
+/// A table of our name, without our mark.
+#[test]
+fn an_nft_table_under_our_tables_name() {
+    let Some(world) = World::with(|a| {
+        snapshot::run(a, "nft", "add table inet adit { comment \"mine\" ; }");
+        snapshot::run(a, "nft", "add chain inet adit forward");
+    }) else {
+        return;
+    };
+    let before = snapshot::ruleset(world.a());
+    let mut agents = world.start("nft table inet adit");
+    assert_eq!(snapshot::ruleset(world.a()), before);
+    world.flows_to(1);
+    world.flows_to(2);
+    world.untouched(&mut agents, snapshot::ruleset);
+    snapshot::run(world.a(), "nft", "delete table inet adit");
+    agents[0].ready();
+    assert!(snapshot::ruleset(world.a()).contains("comment \"adit\""));
 }
 
 /// An address of ours that somebody else put on our device, without our mark, before we did.

@@ -63,6 +63,10 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
     assert_eq!(value(&page, r#"adit_interfaces{type="geneve"}"#), 1);
     assert_eq!(value(&page, r#"adit_routes_installed{table="main"}"#), 4);
     assert_eq!(value(&page, r#"adit_config_reloads_total{result="success"}"#), 1);
+    assert_eq!(value(&page, r#"adit_masquerade_rules{family="ipv6"}"#), 0);
+    assert_eq!(value(&page, "adit_masquerade_sync_errors_total"), 0);
+    assert!(value(&page, "adit_masquerade_chain_rebuilds_total") >= 1);
+    assert!(value(&page, "adit_masquerade_sync_duration_seconds_count") >= 1);
     let dump = agents[0].json(&["map", "dump"]);
     let prefixes = dump["prefixes"].as_array().unwrap();
     let held = ["adit_prefixes4", "adit_prefixes6"]

@@ -6,6 +6,7 @@
 mod devices;
 mod files;
 mod finding;
+mod firewall;
 mod kernel;
 mod managers;
 mod overlay;
@@ -108,6 +109,7 @@ async fn examine(places: &Places, intent: Option<&Intent>) -> Result<Vec<Finding
     ));
     findings.extend(devices::judge(&state.links, &wanted));
     findings.extend(ports::judge(&ports::sockets(root), &state.links, &wanted));
+    findings.extend(firewall::judge(&firewall::Facts::gather(root).await));
     findings.extend(managers::judge(&managers::Facts::gather(root)));
     findings.extend(files::judge(&files::Facts::gather(&places.state_dir)));
     findings.extend(wanted.findings);

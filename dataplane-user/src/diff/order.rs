@@ -18,6 +18,8 @@ use crate::net::LinkName;
 pub enum Stage {
     /// Unreachable routes: from here on nothing leaks.
     Backstops,
+    /// The nft table. It names devices that may not be there yet, and guards them from the first moment on.
+    Firewall,
     /// Devices that are made anew go. Traffic through them stops until the classes point at the new ones.
     RecreateLinks,
     /// Devices are made, down, and mended.
@@ -70,6 +72,8 @@ pub enum Stage {
     DeleteAddresses,
     /// Devices go.
     DeleteLinks,
+    /// The nft table goes, after all that it is about.
+    DeleteFirewall,
 }
 
 impl Stage {
@@ -94,6 +98,8 @@ impl Stage {
                 Stage::RemovePeers
             }
             Change::SetWireGuard(..) => Stage::WireGuard,
+            Change::CreateFirewall(_) | Change::ReplaceFirewall(_) => Stage::Firewall,
+            Change::DeleteFirewall => Stage::DeleteFirewall,
             Change::Attach(..) => Stage::Attach,
             Change::SetLinkUp(..) => Stage::LinksUp,
             Change::PutClass(..) => Stage::Classes,
@@ -141,6 +147,8 @@ impl Stage {
             Stage::DeleteAddresses => matches!(failed, Stage::Anchors | Stage::DeleteAnchors),
             // While an anchor stands, its backstop does.
             Stage::DeleteBackstops => failed == Stage::DeleteAnchors,
+            // While an anchor leads packets or a device takes them, its rules stand.
+            Stage::DeleteFirewall => matches!(failed, Stage::DeleteAnchors | Stage::DeleteLinks),
             _ => false,
         }
     }

@@ -149,6 +149,18 @@ impl KernelState {
                     },
                 );
             }
+            Change::CreateFirewall(table) => {
+                ensure(self.firewall.is_none(), libc::EEXIST)?;
+                self.firewall = Some(*table.clone());
+            }
+            Change::ReplaceFirewall(table) => {
+                self.our_firewall()?;
+                self.firewall = Some(*table.clone());
+            }
+            Change::DeleteFirewall => {
+                self.our_firewall()?;
+                self.firewall = None;
+            }
             Change::Detach(link, hook) => {
                 self.attachments.remove(&(link.clone(), *hook));
             }
@@ -227,6 +239,11 @@ impl KernelState {
     fn ours(&self, name: &LinkName) -> Result<(), Errno> {
         let link = self.links.get(name).ok_or(libc::ENODEV)?;
         ensure(link.owner == Owner::Ours, libc::EPERM)
+    }
+
+    fn our_firewall(&self) -> Result<(), Errno> {
+        let found = self.firewall.as_ref().ok_or(libc::ENOENT)?;
+        ensure(found.owner == Owner::Ours, libc::EPERM)
     }
 
     fn modify_link(&mut self, name: &LinkName, patch: &LinkPatch) -> Result<(), Errno> {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::bpf::carry::Carry;
 use super::bpf::{Bpf, BpfOptions, LinkNames, LogDrain};
 use super::netlink::Netlink;
+use super::nft::Nft;
 use super::sysctl::Sysctls;
 use super::wireguard::{PrivateKeys, WireGuard, no_private_keys};
 use super::{Kernel, KernelError, wireguard};
@@ -19,6 +20,7 @@ pub struct LinuxKernel {
     netlink: Netlink,
     sysctls: Sysctls,
     wireguard: WireGuard,
+    nft: Nft,
     /// `None`: BPF is left alone.
     bpf: Option<Bpf>,
     /// `None`: nothing is carried yet, and nothing is to be written.
@@ -31,6 +33,7 @@ enum Adapter {
     Netlink,
     Sysctl,
     WireGuard,
+    Nft,
     Bpf,
 }
 
@@ -67,6 +70,7 @@ impl LinuxKernel {
             netlink: Netlink::open()?,
             sysctls: Sysctls::default(),
             wireguard: WireGuard::open(private_keys)?,
+            nft: Nft::default(),
             bpf,
             carry,
         })
@@ -157,6 +161,7 @@ impl Kernel for LinuxKernel {
         self.netlink.observe(&mut state).await?;
         self.observe_sysctls(&mut state)?;
         self.observe_wireguard(&mut state).await?;
+        state.firewall = self.nft.observe().await?;
         if let Some(bpf) = &mut self.bpf {
             bpf.observe(&self.netlink, &mut state)?;
         }
@@ -164,7 +169,11 @@ impl Kernel for LinuxKernel {
     }
 
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
-        self.netlink.facts(peers).await
+        let facts = self.netlink.facts(peers).await?;
+        Ok(NodeFacts {
+            nft: self.nft.facts().await,
+            ..facts
+        })
     }
 
     async fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>> {
@@ -180,6 +189,11 @@ impl Kernel for LinuxKernel {
                 (Adapter::Netlink, _) => results.extend(self.netlink.execute(run).await),
                 (Adapter::WireGuard, _) => {
                     results.extend(wireguard::execute(&mut self.wireguard, self.carry.as_ref(), run).await);
+                }
+                (Adapter::Nft, _) => {
+                    for change in run {
+                        results.push(self.nft.execute(change).await);
+                    }
                 }
                 (Adapter::Sysctl, _) => results.extend(run.iter().map(|change| self.set_sysctl(change))),
                 (Adapter::Bpf, Some(bpf)) => results.extend(bpf.execute(&self.netlink, run)),
@@ -200,6 +214,7 @@ impl Adapter {
         match change {
             Change::SetSysctl(..) => Adapter::Sysctl,
             Change::SetWireGuard(..) => Adapter::WireGuard,
+            Change::CreateFirewall(_) | Change::ReplaceFirewall(_) | Change::DeleteFirewall => Adapter::Nft,
             change if Bpf::handles(change) => Adapter::Bpf,
             _ => Adapter::Netlink,
         }

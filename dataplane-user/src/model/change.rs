@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::wireguard::DeviceChange;
-use super::{Address, Class, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Source, Sysctl, Target};
+use super::{
+    Address, Class, Firewall, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Source, Sysctl, Target,
+};
 use crate::net::{LinkName, MacAddr};
 
 /// One change. What creates fails when something stands there already; what replaces or deletes is only ever said of
@@ -38,6 +40,12 @@ pub enum Change {
     SetSysctl(LinkName, Sysctl, String),
     /// Changes a WireGuard device of ours.
     SetWireGuard(LinkName, DeviceChange),
+    /// Makes the nft table, marked; refused where one of this name stands.
+    CreateFirewall(Box<Firewall>),
+    /// Replaces the nft table at once: all of it, or nothing is changed.
+    ReplaceFirewall(Box<Firewall>),
+    /// Deletes the nft table.
+    DeleteFirewall,
     /// Puts our program on a device.
     Attach(LinkName, Hook),
     /// Replaces our program in place.
@@ -106,6 +114,8 @@ pub enum Object {
     Address(LinkName, IpNet),
     /// A route.
     Route(RouteKey),
+    /// The nft table.
+    Firewall,
 }
 
 impl fmt::Display for Object {
@@ -114,6 +124,7 @@ impl fmt::Display for Object {
             Object::Link(name) => write!(f, "link {name}"),
             Object::Address(link, address) => write!(f, "address {address} dev {link}"),
             Object::Route(key) => write!(f, "route {key}"),
+            Object::Firewall => f.write_str("nft table inet adit"),
         }
     }
 }
@@ -164,6 +175,17 @@ impl fmt::Display for Change {
             Change::DeleteRoute(key, route) => write!(f, "delete route {key} {}", route.kind),
             Change::SetSysctl(link, sysctl, value) => write!(f, "set {sysctl} of {link} to {value}"),
             Change::SetWireGuard(link, change) => write!(f, "set wireguard {link} {change}"),
+            Change::CreateFirewall(table) => {
+                write!(f, "add nft table inet adit with {} rules", table.rules().count())
+            }
+            Change::ReplaceFirewall(table) => {
+                write!(
+                    f,
+                    "replace nft table inet adit by one with {} rules",
+                    table.rules().count()
+                )
+            }
+            Change::DeleteFirewall => f.write_str("delete nft table inet adit"),
             Change::Attach(link, hook) => write!(f, "attach the {hook} program to {link}"),
             Change::ReplaceProgram(link, hook) => write!(f, "replace the {hook} program of {link}"),
             Change::TakeOverProgram(link, hook) => {

@@ -7,12 +7,13 @@ use ipnet::IpNet;
 
 use super::wireguard::Device;
 use super::{
-    Address, Attachment, Class, Group, Hook, Link, NextHop, Route, RouteKey, Source, Sysctl, Target,
+    Address, Attachment, Class, Firewall, Group, Hook, Link, NextHop, Route, RouteKey, Source, Sysctl, Target,
 };
 use crate::net::LinkName;
 
 /// What shall be, or what is. A target holds only objects that are ours; an observed state also holds foreign ones
-/// that stand where ours might: every link, the addresses on our links, and routes with one of our metrics.
+/// that stand where ours might: every link, the addresses on our links, routes with one of our metrics, and a table in the
+/// place of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelState {
     /// Devices.
@@ -25,6 +26,8 @@ pub struct KernelState {
     pub sysctls: BTreeMap<(LinkName, Sysctl), String>,
     /// Our WireGuard devices.
     pub wireguard: BTreeMap<LinkName, Device>,
+    /// The nft table.
+    pub firewall: Option<Firewall>,
     /// Our programs on our devices.
     pub attachments: BTreeMap<(LinkName, Hook), Attachment>,
     /// Classes and the links that they send to; `None`: a link that is gone.

@@ -12,8 +12,32 @@ pub struct NodeFacts {
     pub local_addresses: BTreeSet<IpAddr>,
     /// How the kernel routes to each peer's underlay address; absent where it has no route.
     pub paths: BTreeMap<IpAddr, UnderlayPath>,
+    /// Whether the nft table can be had.
+    pub nft: Nft,
     /// What WireGuard links need; only where a manifest speaks of WireGuard.
     pub wireguard: WireGuardFacts,
+}
+
+/// Whether the nft table can be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nft {
+    /// There is no program `nft`.
+    #[default]
+    NoProgram,
+    /// The kernel has no nf_tables.
+    NoTables,
+    /// All but masquerading of IPv6, which the kernel has refused.
+    WithoutIpv6Nat,
+    /// As far as is known, all of it.
+    Usable,
+}
+
+impl Nft {
+    /// Whether a table can be had at all.
+    #[must_use]
+    pub fn is_usable(self) -> bool {
+        matches!(self, Nft::WithoutIpv6Nat | Nft::Usable)
+    }
 }
 
 /// What WireGuard links need and no kernel tells.

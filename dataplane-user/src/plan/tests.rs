@@ -1,17 +1,19 @@
 //! What golden files don't show: facts of the machine that the plan answers with problems or other MTUs.
 
 mod bare;
+mod firewall;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{ANCHOR, NodeFacts, UnderlayPath, plan};
+use super::{ANCHOR, Nft, NodeFacts, UnderlayPath, plan};
 use crate::model::{ANCHOR_METRIC, KernelState, RouteKind};
 use crate::net::{Family, LinkName, NetworkName, NodeName};
 use crate::resource::network::AllDown;
 use crate::resource::node::Underlay;
 use crate::resource::{
-    Dataplane, Intent, Network, Node, Ports, Problem, Reason, Refused, Resources, Severity, SourceProtection,
+    Dataplane, FirewallOptions, Intent, Network, Node, Ports, Problem, Reason, Refused, Resources, Severity,
+    SourceProtection,
 };
 
 #[test]
@@ -98,6 +100,7 @@ fn facts(paths: &[(u8, u32)]) -> NodeFacts {
             .iter()
             .map(|&(host, mtu)| (underlay(host), path(mtu)))
             .collect(),
+        nft: Nft::Usable,
         ..NodeFacts::default()
     }
 }
@@ -142,6 +145,7 @@ fn resources(change: impl Fn(&mut Network), nodes: &[&str]) -> Resources {
         df: false,
         udp_checksum: None,
         masquerade: None,
+        firewall: FirewallOptions::default(),
     };
     change(&mut network);
     let node = |(index, node): (usize, &&str)| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::FirewallOptions;
 use super::encapsulation::Wish;
 use crate::net::{Family, NetworkName};
 
@@ -43,6 +44,8 @@ pub struct Network {
     pub udp_checksum: Option<UdpChecksum>,
     /// Whether traffic that leaves the overlay is masqueraded, and for which destinations it is not.
     pub masquerade: Option<BTreeSet<IpNet>>,
+    /// What else it asks of the firewall.
+    pub firewall: FirewallOptions,
 }
 
 /// What carries a network's packets.

@@ -6,6 +6,7 @@
 mod check;
 mod document;
 mod error;
+mod firewall;
 mod network;
 mod node;
 mod reader;

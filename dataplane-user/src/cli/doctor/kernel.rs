@@ -148,7 +148,7 @@ fn capabilities(missing: &[&str]) -> Finding {
 }
 
 /// A module that is built in or loaded shows itself below /sys/module; another one is in the lists of its release.
-fn has_module(root: &Path, release: &str, name: &str) -> Option<bool> {
+pub(super) fn has_module(root: &Path, release: &str, name: &str) -> Option<bool> {
     if root.join("sys/module").join(name).exists() {
         return Some(true);
     }

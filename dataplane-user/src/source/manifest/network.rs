@@ -6,14 +6,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::Located;
+use super::firewall::firewall;
 use super::reader::{Fields, Read, Value};
 use super::scalar;
 use crate::net::{Family, NetworkName};
 use crate::resource::encapsulation::Wish;
 use crate::resource::network::{AllDown, Dataplane, Ports, SourceProtection, UdpChecksum};
-use crate::resource::{Bfd, Encapsulation, Network};
+use crate::resource::{Bfd, Encapsulation, FirewallOptions, Network};
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "prefixes",
     "encapsulation",
     "dataplane",
@@ -29,6 +30,7 @@ const FIELDS: [&str; 15] = [
     "df",
     "udpChecksum",
     "masquerade",
+    "firewall",
 ];
 
 /// IPv6 needs this much of every link (RFC 8200, section 5).
@@ -72,6 +74,7 @@ pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork>
     });
     let outer = outer(&fields);
     let masquerade = fields.optional("masquerade", masquerade);
+    let firewall = fields.or("firewall", FirewallOptions::default(), firewall);
 
     let (ttl, dscp, df, udp_checksum) = outer?;
     let (prefixes, ports) = (prefixes?, ports?);
@@ -92,6 +95,7 @@ pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork>
         df,
         udp_checksum,
         masquerade: masquerade?,
+        firewall: firewall?,
     };
     Ok(DeclaredNetwork {
         network,

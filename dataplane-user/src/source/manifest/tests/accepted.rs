@@ -10,7 +10,8 @@ use crate::net::{Family, NetworkName, NodeName};
 use crate::resource::network::{AllDown, UdpChecksum};
 use crate::resource::node::{Endpoint, Host, Underlay};
 use crate::resource::{
-    Bfd, CarriedPrefix, Dataplane, Encapsulation, Network, Node, Ports, SourceProtection, WireGuardPeer,
+    Bfd, CarriedPrefix, Dataplane, Encapsulation, FirewallOptions, Network, Node, Ports, SourceProtection,
+    WireGuardPeer,
 };
 
 fn minimal_network() -> Network {
@@ -37,6 +38,7 @@ fn minimal_network() -> Network {
         df: false,
         udp_checksum: None,
         masquerade: None,
+        firewall: FirewallOptions::default(),
     }
 }
 
@@ -135,6 +137,19 @@ fn every_field_of_a_network_is_taken() {
         SourceProtection::Log
     );
     assert_eq!(network("  masquerade: {}\n").masquerade, Some(BTreeSet::new()));
+    let firewall = "  firewall:\n    clampMss: false\n    acceptForward: false\n    notrack: [wireguard]\n    \
+        protectPorts: true\n    managementPorts: [22, 6443]\n";
+    let want = FirewallOptions {
+        clamp_mss: false,
+        accept_forward: false,
+        notrack: BTreeSet::from([Encapsulation::WireGuard]),
+        protect_ports: true,
+        management_ports: BTreeSet::from([22, 6443]),
+    };
+    assert_eq!(network(firewall).firewall, want);
+    assert_eq!(network("  firewall: {}\n").firewall, FirewallOptions::default());
+    let none = network("  firewall: {notrack: [], managementPorts: []}\n").firewall;
+    assert!(none.notrack.is_empty() && none.management_ports.is_empty());
 }
 
 #[test]

@@ -128,6 +128,31 @@ fn a_networks_fields_are_checked() {
             "masquerade: {exclude: [10.0.0.1/8]}",
             "26: spec.masquerade.exclude[0]: `10.0.0.1/8` has host bits set; write `10.0.0.0/8`",
         ),
+        ("firewall: on", "13: spec.firewall: expected a map, found text"),
+        (
+            "firewall: {clampMMS: true}",
+            "14: spec.firewall.clampMMS: unknown field; did you mean `clampMss`?",
+        ),
+        (
+            "firewall: {clampMss: yes}",
+            "24: spec.firewall.clampMss: expected true or false, found text",
+        ),
+        (
+            "firewall: {notrack: geneve}",
+            "23: spec.firewall.notrack: expected a list of encapsulations, found text",
+        ),
+        (
+            "firewall: {notrack: [ipip]}",
+            "24: spec.firewall.notrack[0]: unknown value `ipip`; known: geneve, vxlan, wireguard",
+        ),
+        (
+            "firewall: {managementPorts: [ssh]}",
+            "32: spec.firewall.managementPorts[0]: expected an integer of 1 … 65535, found text",
+        ),
+        (
+            "firewall: {managementPorts: [0]}",
+            "32: spec.firewall.managementPorts[0]: 0 is out of range; expected an integer of 1 … 65535",
+        ),
     ] {
         refused(&format!("{NETWORK}  {field}\n"), &[&format!("a.yaml:7:{error}")]);
     }

@@ -135,7 +135,7 @@ fn an_error_is_one_line_of_plain_text() {
     refused(
         &format!("{NETWORK}  \"a\\nb\\e[1m\": 1\n  allDown: \"x\\ny\"\n"),
         &[
-            "a.yaml:7:3: spec.a\\nb\\u{1b}[1m: unknown field; known: prefixes, encapsulation, dataplane, vni, ports, underlayFamily, mtu, sourceProtection, health, allDown, ttl, dscp, df, udpChecksum, masquerade",
+            "a.yaml:7:3: spec.a\\nb\\u{1b}[1m: unknown field; known: prefixes, encapsulation, dataplane, vni, ports, underlayFamily, mtu, sourceProtection, health, allDown, ttl, dscp, df, udpChecksum, masquerade, firewall",
             "a.yaml:8:12: spec.allDown: unknown value `x\\ny`; known: unreachable, keep",
         ],
     );
@@ -201,7 +201,7 @@ proptest! {
     #[test]
     fn values_do_not_panic(value in "\\PC{0,60}") {
         let quoted = serde_json::to_string(&value).unwrap();
-        for field in ["dscp", "prefixes", "ports", "mtu", "health", "masquerade"] {
+        for field in ["dscp", "prefixes", "ports", "mtu", "health", "masquerade", "firewall"] {
             errors(&format!("{NETWORK}  {field}: {quoted}\n"));
         }
         errors(&format!(

@@ -1,0 +1,286 @@
+//! The nft table: written by scripts for the program `nft`, each a transaction, and read back from it.
+//!
+//! The kernel numbers its rulesets' generations: `nft` is only asked to list the table when the number has changed since
+//! it was asked last. Whether a table is there, and whose it is, is read over netlink: nft 1.0 does not tell comments of
+//! tables in JSON.
+
+mod query;
+mod read;
+mod render;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use tracing::debug;
+
+use self::query::Table;
+use super::KernelError;
+use super::netlink::socket::Socket;
+use crate::model::firewall::{Action, Match};
+use crate::model::{Change, Firewall};
+use crate::net::Family;
+use crate::plan::facts;
+
+/// How long `nft` may take: it waits for nobody but the kernel.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Where administrators' programs are, whatever PATH says.
+const FOLDERS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
+
+/// The nft table of a network namespace.
+#[derive(Default)]
+pub struct Nft {
+    /// Opened when it is needed first: that loads the kernel's module.
+    socket: Option<Socket>,
+    /// What was listed last, and the generation that it is of or older than.
+    listed: Option<(u32, Option<Firewall>)>,
+    /// The kernel has refused to masquerade IPv6.
+    without_ipv6_nat: bool,
+}
+
+impl Nft {
+    /// What can be had.
+    pub async fn facts(&mut self) -> facts::Nft {
+        if program().is_none() {
+            return facts::Nft::NoProgram;
+        }
+        match self.generation().await {
+            Ok(None) => facts::Nft::NoTables,
+            _ if self.without_ipv6_nat => facts::Nft::WithoutIpv6Nat,
+            // Without the privilege to ask, nothing speaks against it.
+            Ok(Some(_)) | Err(_) => facts::Nft::Usable,
+        }
+    }
+
+    /// The table, whosever it is; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn observe(&mut self) -> Result<Option<Firewall>, KernelError> {
+        let Some(generation) = self.generation().await? else {
+            return Ok(None);
+        };
+        if let Some((listed, firewall)) = &self.listed
+            && *listed == generation
+        {
+            return Ok(firewall.clone());
+        }
+        // What changes from here on is of a later generation, and leads to another listing.
+        let socket = self.socket()?;
+        let firewall = match query::table(socket).await {
+            Ok(Table::Absent) => None,
+            Ok(Table::Foreign) => Some(Firewall::foreign()),
+            Ok(Table::Ours) => list().await?,
+            Err(failure) => return Err(failure.into_error("look for nft table inet adit")),
+        };
+        self.listed = Some((generation, firewall.clone()));
+        Ok(firewall)
+    }
+
+    /// Makes a change of the table: all of it, or nothing.
+    ///
+    /// # Errors
+    /// When there is no `nft`, or it refuses; with its words.
+    pub async fn execute(&mut self, change: &Change) -> Result<(), KernelError> {
+        let script = match change {
+            Change::CreateFirewall(table) => render::create(table),
+            Change::ReplaceFirewall(table) => render::replace(table),
+            Change::DeleteFirewall => render::delete(),
+            other => {
+                let source = io::Error::from(io::ErrorKind::InvalidInput);
+                return Err(KernelError::new(other.to_string(), source));
+            }
+        };
+        let refusal = match nft(&["-f", "-"], &script, &change.to_string()).await {
+            Ok(_) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        if let Change::CreateFirewall(table) | Change::ReplaceFirewall(table) = change
+            && table.masquerades(Family::Ipv6) > 0
+            && dry_run(table).await.is_err()
+            && dry_run(&without_ipv6_nat(table)).await.is_ok()
+        {
+            self.without_ipv6_nat = true;
+        }
+        Err(refusal)
+    }
+
+    /// The number of the ruleset; `None`: the kernel has no nf_tables.
+    async fn generation(&mut self) -> Result<Option<u32>, KernelError> {
+        let socket = match self.socket() {
+            Ok(socket) => socket,
+            Err(error) if error.errno() == Some(libc::EPROTONOSUPPORT) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match query::generation(socket).await {
+            Ok(generation) => Ok(Some(generation)),
+            // So nfnetlink answers where nf_tables can't be loaded.
+            Err(failure) if failure.errno() == Some(libc::EINVAL) => Ok(None),
+            Err(failure) => Err(failure.into_error("ask for the generation of nftables' rules")),
+        }
+    }
+
+    fn socket(&mut self) -> Result<&mut Socket, KernelError> {
+        if self.socket.is_none() {
+            let socket = Socket::open(NETLINK_NETFILTER)
+                .map_err(|error| KernelError::new("open a netfilter netlink socket", error))?;
+            self.socket = Some(socket);
+        }
+        Ok(self.socket.as_mut().expect("it was opened"))
+    }
+}
+
+/// Lists the table; `None` where it went meanwhile.
+async fn list() -> Result<Option<Firewall>, KernelError> {
+    debug!("listing nft table inet adit");
+    let context = "list nft table inet adit";
+    match nft(&["-j", "list", "table", "inet", "adit"], "", context).await {
+        Ok(json) => {
+            let firewall = read::firewall(&json).map_err(|error| {
+                KernelError::new(context, io::Error::new(io::ErrorKind::InvalidData, error))
+            })?;
+            Ok(Some(firewall))
+        }
+        Err(error)
+            if error
+                .kernel_text
+                .as_deref()
+                .is_some_and(|text| text.contains("No such file")) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the kernel would take a table in the place of ours.
+async fn dry_run(table: &Firewall) -> Result<(), KernelError> {
+    let script = render::replace(table);
+    let tried = nft(&["-c", "-f", "-"], &script, "try nft table inet adit").await;
+    tried.map(drop)
+}
+
+/// The same table, but for what masquerades IPv6.
+fn without_ipv6_nat(table: &Firewall) -> Firewall {
+    let of_ipv6 = |one: &Match| match one {
+        Match::Address { prefixes, .. } => prefixes
+            .iter()
+            .any(|prefix| Family::of_prefix(*prefix) == Family::Ipv6),
+        _ => false,
+    };
+    let mut table = table.clone();
+    for rules in table.chains.values_mut() {
+        rules.retain(|rule| rule.action != Action::Masquerade || !rule.matches.iter().any(of_ipv6));
+    }
+    table
+}
+
+/// Runs `nft` in the calling thread's network namespace and returns what it prints.
+async fn nft(arguments: &[&str], script: &str, context: &str) -> Result<Vec<u8>, KernelError> {
+    let Some(program) = program() else {
+        return Err(KernelError {
+            context: context.to_owned(),
+            source: io::Error::from(io::ErrorKind::NotFound),
+            kernel_text: Some("there is no program `nft`".to_owned()),
+        });
+    };
+    let failed = |source| KernelError::new(context, source);
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let mut input = child.stdin.take().expect("it is piped");
+    let work = async {
+        // One that ends before it has read all says why on its own.
+        let _written = input.write_all(script.as_bytes()).await;
+        drop(input);
+        child.wait_with_output().await
+    };
+    let output = tokio::time::timeout(PATIENCE, work)
+        .await
+        .map_err(|_| failed(io::Error::from_raw_os_error(libc::ETIMEDOUT)))?
+        .map_err(failed)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(KernelError {
+        context: context.to_owned(),
+        source: io::Error::other(format!("nft ended with {}", output.status)),
+        kernel_text: Some(words(&String::from_utf8_lossy(&output.stderr))),
+    })
+}
+
+/// What nft complains of: each error's line with what it underlines, without its place in a script that nobody has.
+fn words(errors: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut lines = errors.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some((_, message)) = line.split_once("Error: ") else {
+            continue;
+        };
+        let rule = lines
+            .peek()
+            .map(|rule| rule.trim())
+            .filter(|rule| !rule.is_empty());
+        words.push(match rule {
+            Some(rule) => format!("{}: {rule}", message.trim()),
+            None => message.trim().to_owned(),
+        });
+    }
+    if words.is_empty() {
+        return errors.trim().to_owned();
+    }
+    words.join("; ")
+}
+
+/// The chains of other tables that drop what is forwarded unless a rule of theirs accepts it, in words.
+///
+/// # Errors
+/// When they can't be listed.
+pub async fn dropping_forward_chains() -> Result<Vec<String>, KernelError> {
+    let context = "list nftables' chains";
+    let json = nft(&["-j", "list", "chains"], "", context).await?;
+    read::dropping_forward_chains(&json)
+        .map_err(|error| KernelError::new(context, io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
+/// Where `nft` is.
+#[must_use]
+pub fn program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = OsString::from(FOLDERS);
+    std::env::split_paths(&path)
+        .chain(std::env::split_paths(&folders))
+        .map(|folder| folder.join("nft"))
+        .find(|program| program.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nfts_complaints_are_told_with_their_rules() {
+        let errors = "\
+/dev/stdin:1:19-22: Error: Could not process rule: File exists
+create table inet adit
+                  ^^^^
+";
+        assert_eq!(
+            words(errors),
+            "Could not process rule: File exists: create table inet adit"
+        );
+        assert_eq!(words("netlink: Error: cache\n"), "cache");
+        assert_eq!(words("killed\n"), "killed");
+    }
+}

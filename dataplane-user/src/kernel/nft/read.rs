@@ -1,0 +1,344 @@
+//! The table from what `nft -j list table` prints (libnftables-json(5)), in the words in which it is rendered.
+//!
+//! nft puts sets into an order of its own, writes a set of one element without it, and neighbouring prefixes as ranges;
+//! handles and counters say nothing of what a rule does.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
+use serde_json::Value;
+
+use crate::model::Firewall;
+use crate::model::firewall::{Action, Chain, Match, Rule, Side, Transport, aggregate};
+use crate::net::{Family, LinkName};
+
+use super::render::{TABLE, family_name, transport_name};
+
+/// Reads a listing of our table.
+///
+/// # Errors
+/// When it is no JSON, or none of nft's.
+pub(super) fn firewall(json: &[u8]) -> Result<Firewall, String> {
+    let mut firewall = Firewall::ours();
+    for object in objects(json)? {
+        let Some((kind, value)) = object.as_object().and_then(|object| object.iter().next()) else {
+            return Err(format!("an object without kind: {object}"));
+        };
+        match kind.as_str() {
+            "metainfo" | "table" => {}
+            "chain" => match chain(value) {
+                Some(chain) => {
+                    firewall.chains.entry(chain).or_default();
+                }
+                None => {
+                    firewall.strange.insert(without_handle(kind, value));
+                }
+            },
+            "rule" => {
+                // One of a strange chain goes with that.
+                if let Some(rules) = named(&value["chain"]).and_then(|chain| firewall.chains.get_mut(&chain))
+                {
+                    rules.push(rule(value));
+                }
+            }
+            _ => {
+                firewall.strange.insert(without_handle(kind, value));
+            }
+        }
+    }
+    Ok(firewall)
+}
+
+/// Reads a listing of chains: those of others that are hooked into forwarding and drop what they don't accept.
+///
+/// # Errors
+/// When it is no JSON, or none of nft's.
+pub(super) fn dropping_forward_chains(json: &[u8]) -> Result<Vec<String>, String> {
+    let chains = objects(json)?;
+    let chains = chains.iter().filter_map(|object| object.get("chain"));
+    let dropping = chains.filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop");
+    let word = |chain: &Value, field: &str| chain[field].as_str().unwrap_or_default().to_owned();
+    let named = dropping.map(|chain| {
+        let (name, family, table) = (word(chain, "name"), word(chain, "family"), word(chain, "table"));
+        format!("{name} of table {family} {table}")
+    });
+    Ok(named.collect())
+}
+
+fn objects(json: &[u8]) -> Result<Vec<Value>, String> {
+    let mut listing: Value = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    match listing["nftables"].take() {
+        Value::Array(objects) => Ok(objects),
+        _ => Err("a listing without `nftables`".to_owned()),
+    }
+}
+
+fn without_handle(kind: &str, value: &Value) -> String {
+    let mut value = value.clone();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("handle");
+    }
+    format!("{kind} {value}")
+}
+
+fn named(name: &Value) -> Option<Chain> {
+    let name = name.as_str()?;
+    Chain::ALL.into_iter().find(|chain| chain.place().name == name)
+}
+
+/// One of ours in its place.
+fn chain(value: &Value) -> Option<Chain> {
+    let chain = named(&value["name"])?;
+    let place = chain.place();
+    let is_there = value["table"] == TABLE
+        && value["type"] == place.kind
+        && value["hook"] == place.hook
+        && value["prio"] == place.priority
+        && value["policy"] == "accept";
+    is_there.then_some(chain)
+}
+
+fn rule(value: &Value) -> Rule {
+    let expressions = value["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let counter = |value: &&Value| value.get("counter").is_none();
+    let told: Vec<&Value> = expressions.iter().filter(counter).collect();
+    let counted = told.len() < expressions.len();
+    let Some((last, matches)) = told.split_last() else {
+        return Rule {
+            matches: Vec::new(),
+            action: Action::Strange(value["expr"].to_string()),
+        };
+    };
+    let strange =
+        |value: &Value| Action::Strange(format!("{value}{}", if counted { " counted" } else { "" }));
+    let action = match action(last) {
+        // Drops are counted, and nothing else.
+        Some(action) if counted == (action == Action::Drop) => action,
+        _ => strange(last),
+    };
+    Rule {
+        matches: matches.iter().map(|one| expression(one)).collect(),
+        action,
+    }
+}
+
+fn action(value: &Value) -> Option<Action> {
+    let plain = [
+        ("accept", Action::Accept),
+        ("drop", Action::Drop),
+        ("return", Action::Return),
+        ("masquerade", Action::Masquerade),
+        ("notrack", Action::Notrack),
+    ];
+    for (word, action) in plain {
+        // Further words, such as ports or flags of `masquerade`, are not ours.
+        if value.get(word).is_some_and(Value::is_null) {
+            return Some(action);
+        }
+    }
+    let mangle = value.get("mangle")?;
+    let option = &mangle["key"]["tcp option"];
+    let clamps =
+        option["name"] == "maxseg" && option["field"] == "size" && mangle["value"]["rt"]["key"] == "mtu";
+    clamps.then_some(Action::ClampMss)
+}
+
+fn expression(value: &Value) -> Match {
+    let known = value.get("match").and_then(|found| {
+        let (left, right) = (&found["left"], &found["right"]);
+        let within = match found["op"].as_str()? {
+            "==" => true,
+            "!=" => false,
+            // A test of flags: newer versions of nft have other words for it.
+            _ => return None,
+        };
+        if let Some(address) = address(left, within, right) {
+            return Some(address);
+        }
+        if !within {
+            return None;
+        }
+        meta(left, right)
+            .or_else(|| port(left, right))
+            .or_else(|| not_unicast(left, right))
+            .or_else(|| syn(left, right))
+    });
+    known.unwrap_or_else(|| Match::Strange(value.to_string()))
+}
+
+fn meta(left: &Value, right: &Value) -> Option<Match> {
+    let names = || -> Option<BTreeSet<LinkName>> {
+        let names = words(right)?.into_iter().map(LinkName::new);
+        names.collect::<Result<_, _>>().ok()
+    };
+    match left["meta"]["key"].as_str()? {
+        "iifname" => Some(Match::In(names()?)),
+        "oifname" => Some(Match::Out(names()?)),
+        "nfproto" => {
+            let family = Family::BOTH
+                .into_iter()
+                .find(|family| right == family_name(*family));
+            family.map(Match::Family)
+        }
+        _ => None,
+    }
+}
+
+fn address(left: &Value, within: bool, right: &Value) -> Option<Match> {
+    let payload = &left["payload"];
+    if !matches!(payload["protocol"].as_str()?, "ip" | "ip6") {
+        return None;
+    }
+    let side = match payload["field"].as_str()? {
+        "saddr" => Side::Source,
+        "daddr" => Side::Destination,
+        _ => return None,
+    };
+    let prefixes: Option<Vec<Vec<IpNet>>> = elements(right).into_iter().map(prefixes).collect();
+    Some(Match::Address {
+        side,
+        within,
+        prefixes: aggregate(prefixes?.into_iter().flatten()),
+    })
+}
+
+/// An element of a set of addresses: an address, a prefix or a range.
+fn prefixes(element: &Value) -> Option<Vec<IpNet>> {
+    let address = |value: &Value| value.as_str()?.parse::<IpAddr>().ok();
+    if let Some(address) = address(element) {
+        return Some(vec![address.into()]);
+    }
+    if let Some(prefix) = element.get("prefix") {
+        let length = u8::try_from(prefix["len"].as_u64()?).ok()?;
+        return Some(vec![IpNet::new(address(&prefix["addr"])?, length).ok()?]);
+    }
+    let [first, last] = element.get("range")?.as_array()?.as_slice() else {
+        return None;
+    };
+    let subnets = match (address(first)?, address(last)?) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => IpSubnets::V4(Ipv4Subnets::new(first, last, 0)),
+        (IpAddr::V6(first), IpAddr::V6(last)) => IpSubnets::V6(Ipv6Subnets::new(first, last, 0)),
+        _ => return None,
+    };
+    Some(subnets.collect())
+}
+
+fn port(left: &Value, right: &Value) -> Option<Match> {
+    let payload = &left["payload"];
+    let protocol = payload["protocol"].as_str()?;
+    let transport = [Transport::Tcp, Transport::Udp]
+        .into_iter()
+        .find(|transport| transport_name(*transport) == protocol)?;
+    let side = match payload["field"].as_str()? {
+        "sport" => Side::Source,
+        "dport" => Side::Destination,
+        _ => return None,
+    };
+    let port = |value: &Value| u16::try_from(value.as_u64()?).ok();
+    let ports: Option<BTreeSet<u16>> = elements(right).into_iter().map(port).collect();
+    Some(Match::Port(transport, side, ports?))
+}
+
+fn not_unicast(left: &Value, right: &Value) -> Option<Match> {
+    let fib = &left["fib"];
+    let is_type = fib["result"] == "type" && words(&fib["flags"])? == BTreeSet::from(["daddr"]);
+    let types = words(right)? == BTreeSet::from(["local", "broadcast", "multicast"]);
+    (is_type && types).then_some(Match::NotUnicast)
+}
+
+fn syn(left: &Value, right: &Value) -> Option<Match> {
+    let [payload, mask] = left.get("&")?.as_array()?.as_slice() else {
+        return None;
+    };
+    let payload = &payload["payload"];
+    let of_flags = payload["protocol"] == "tcp" && payload["field"] == "flags";
+    // A list, or the operands of "|" in newer versions.
+    let mask = words(mask.get("|").unwrap_or(mask))? == BTreeSet::from(["syn", "rst"]);
+    (of_flags && mask && right == "syn").then_some(Match::Syn)
+}
+
+/// The elements of a set or a list; what is neither is the only one.
+fn elements(value: &Value) -> Vec<&Value> {
+    let list = value.get("set").unwrap_or(value);
+    match list.as_array() {
+        Some(elements) => elements.iter().collect(),
+        None => vec![list],
+    }
+}
+
+fn words(value: &Value) -> Option<BTreeSet<&str>> {
+    elements(value).into_iter().map(Value::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(objects: &str) -> Firewall {
+        firewall(format!("{{\"nftables\": [{objects}]}}").as_bytes()).unwrap()
+    }
+
+    const CHAIN: &str = r#"{"chain": {"family": "inet", "table": "adit", "name": "forward", "handle": 1, "type": "filter",
+        "hook": "forward", "prio": 0, "policy": "accept"}}"#;
+
+    fn rule(expressions: &str) -> Rule {
+        let rule = format!(
+            r#"{{"rule": {{"table": "adit", "chain": "forward", "handle": 7, "expr": [{expressions}]}}}}"#
+        );
+        let firewall = read(&format!("{CHAIN}, {rule}"));
+        assert!(firewall.strange.is_empty());
+        firewall.chains[&Chain::Forward][0].clone()
+    }
+
+    #[test]
+    fn newer_words_for_flags_are_the_same() {
+        let flags = r#"{"payload": {"protocol": "tcp", "field": "flags"}}"#;
+        for mask in [r#"["syn", "rst"]"#, r#"{"|": ["syn", "rst"]}"#] {
+            let text = format!(
+                r#"{{"match": {{"op": "==", "left": {{"&": [{flags}, {mask}]}}, "right": "syn"}}}}, {{"accept": null}}"#
+            );
+            assert_eq!(rule(&text).matches, [Match::Syn]);
+        }
+    }
+
+    #[test]
+    fn what_is_none_of_ours_is_strange() {
+        for expressions in [
+            r#"{"match": {"op": "==", "left": {"meta": {"key": "mark"}}, "right": 1}}, {"accept": null}"#,
+            r#"{"match": {"op": "!=", "left": {"meta": {"key": "oifname"}}, "right": "a"}}, {"accept": null}"#,
+            r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@set"}}, {"accept": null}"#,
+        ] {
+            let rule = rule(expressions);
+            assert!(matches!(&rule.matches[..], [Match::Strange(_)]), "{rule:?}");
+        }
+        for action in [
+            r#"{"masquerade": {"flags": "random"}}"#,
+            r#"{"jump": {"target": "theirs"}}"#,
+            r#"{"drop": null}"#,
+            r#"{"counter": {"packets": 1, "bytes": 2}}, {"accept": null}"#,
+            r#"{"counter": {"packets": 1, "bytes": 2}}"#,
+        ] {
+            assert!(matches!(rule(action).action, Action::Strange(_)), "{action}");
+        }
+        let counted = r#"{"counter": {"packets": 1, "bytes": 2}}, {"drop": null}"#;
+        assert_eq!(rule(counted).action, Action::Drop);
+        let elsewhere = CHAIN.replace("accept", "drop");
+        let found = read(&elsewhere);
+        assert_eq!((found.chains.len(), found.strange.len()), (0, 1));
+        let other = found.strange.first().unwrap();
+        assert!(!other.contains("handle"), "{other}");
+        assert_eq!(
+            dropping_forward_chains(format!("{{\"nftables\": [{elsewhere}, {CHAIN}]}}").as_bytes()),
+            Ok(vec!["forward of table inet adit".to_owned()])
+        );
+    }
+
+    #[test]
+    fn ranges_become_prefixes() {
+        let range = r#"{"range": ["fd00:1::", "fd00:2:ffff:ffff:ffff:ffff:ffff:ffff"]}"#;
+        let range: Value = serde_json::from_str(range).unwrap();
+        let expected = ["fd00:1::/32", "fd00:2::/32"].map(|text| text.parse().unwrap());
+        assert_eq!(prefixes(&range), Some(expected.to_vec()));
+    }
+}

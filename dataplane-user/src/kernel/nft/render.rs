@@ -1,0 +1,128 @@
+//! The table as scripts for `nft -f`, each one transaction.
+
+use std::fmt::Write as _;
+
+use crate::model::Firewall;
+use crate::model::firewall::{Action, Match, Rule, Side, Transport};
+use crate::net::Family;
+
+/// The table's name, in the family `inet`.
+pub(super) const TABLE: &str = "adit";
+/// The comment that marks it as ours.
+pub(super) const MARK: &str = "adit";
+
+/// Makes the table; fails where one stands, whosever it is.
+pub(super) fn create(table: &Firewall) -> String {
+    // What stands in a block of `create` is ignored, all but the comment.
+    format!(
+        "create table inet {TABLE} {{\n\tcomment \"{MARK}\"\n}}\n{}",
+        block(table)
+    )
+}
+
+/// Replaces the table, also one that went meanwhile.
+pub(super) fn replace(table: &Firewall) -> String {
+    format!("table inet {TABLE}\ndelete table inet {TABLE}\n{}", block(table))
+}
+
+/// Deletes the table; one that went meanwhile is fine.
+pub(super) fn delete() -> String {
+    format!("table inet {TABLE}\ndelete table inet {TABLE}\n")
+}
+
+fn block(table: &Firewall) -> String {
+    let mut text = format!("table inet {TABLE} {{\n\tcomment \"{MARK}\"\n");
+    for (chain, rules) in &table.chains {
+        let place = chain.place();
+        let _infallible = writeln!(
+            text,
+            "\tchain {} {{\n\t\ttype {} hook {} priority {}; policy accept;",
+            place.name, place.kind, place.hook, place.priority
+        );
+        for rule in rules {
+            let _infallible = writeln!(text, "\t\t{}", statement(rule));
+        }
+        text.push_str("\t}\n");
+    }
+    text.push_str("}\n");
+    text
+}
+
+fn statement(rule: &Rule) -> String {
+    let words = rule.matches.iter().map(expression);
+    words
+        .chain([action(&rule.action).to_owned()])
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn expression(one: &Match) -> String {
+    match one {
+        Match::In(links) => format!("iifname {}", set(links.iter().map(|link| format!("\"{link}\"")))),
+        Match::Out(links) => format!("oifname {}", set(links.iter().map(|link| format!("\"{link}\"")))),
+        Match::Family(family) => format!("meta nfproto {}", family_name(*family)),
+        Match::Address {
+            side,
+            within,
+            prefixes,
+        } => {
+            let header = prefixes
+                .first()
+                .map_or("ip", |prefix| match Family::of_prefix(*prefix) {
+                    Family::Ipv4 => "ip",
+                    Family::Ipv6 => "ip6",
+                });
+            let field = match side {
+                Side::Source => "saddr",
+                Side::Destination => "daddr",
+            };
+            let not = if *within { "" } else { "!= " };
+            format!(
+                "{header} {field} {not}{}",
+                set(prefixes.iter().map(ToString::to_string))
+            )
+        }
+        Match::Port(transport, side, ports) => {
+            let field = match side {
+                Side::Source => "sport",
+                Side::Destination => "dport",
+            };
+            let ports = set(ports.iter().map(ToString::to_string));
+            format!("{} {field} {ports}", transport_name(*transport))
+        }
+        Match::NotUnicast => "fib daddr type { local, broadcast, multicast }".to_owned(),
+        Match::Syn => "tcp flags & (syn | rst) == syn".to_owned(),
+        Match::Strange(text) => text.clone(),
+    }
+}
+
+fn action(action: &Action) -> &str {
+    match action {
+        Action::Accept => "accept",
+        Action::Drop => "counter drop",
+        Action::Return => "return",
+        Action::Masquerade => "masquerade",
+        Action::ClampMss => "tcp option maxseg size set rt mtu",
+        Action::Notrack => "notrack",
+        Action::Strange(text) => text,
+    }
+}
+
+fn set(items: impl Iterator<Item = String>) -> String {
+    format!("{{ {} }}", items.collect::<Vec<_>>().join(", "))
+}
+
+/// As `meta nfproto` has them.
+pub(super) fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ipv4",
+        Family::Ipv6 => "ipv6",
+    }
+}
+
+pub(super) fn transport_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    }
+}

@@ -1,0 +1,253 @@
+//! The table itself: what is written is read back, all of it or nothing is changed, and what others do to it is mended.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use adit_tests::{Agent, NetNs, Overlay, snapshot};
+use dataplane_user::kernel::{Kernel as _, LinuxKernel};
+use dataplane_user::model::firewall::{Action, Chain, Match, Side, Transport, aggregate};
+use dataplane_user::model::{Change, Firewall};
+use dataplane_user::net::{Family, LinkName};
+use ipnet::IpNet;
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::{has_tables, ready, topology};
+
+#[test]
+fn what_is_written_is_read_back() {
+    if !has_tables() {
+        return;
+    }
+    let netns = NetNs::new();
+    let config = Config {
+        cases: 24,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let run = |firewall: Firewall| {
+        netns.run(async || {
+            let mut kernel = LinuxKernel::without_bpf().unwrap();
+            let before = kernel.observe().await.unwrap().firewall;
+            let change = match before {
+                None => Change::CreateFirewall(Box::new(firewall.clone())),
+                Some(_) => Change::ReplaceFirewall(Box::new(firewall.clone())),
+            };
+            let done = kernel.execute(&[change]).await.remove(0);
+            assert!(done.is_ok(), "{done:?}");
+            assert_eq!(kernel.observe().await.unwrap().firewall, Some(firewall));
+        });
+        Ok(())
+    };
+    TestRunner::new(config).run(&firewalls(), run).unwrap();
+}
+
+#[test]
+fn what_the_kernel_refuses_leaves_the_old_table() {
+    if !has_tables() {
+        return;
+    }
+    let netns = NetNs::new();
+    snapshot::run(&netns, "nft", "add table inet mine");
+    let links = || BTreeSet::from([LinkName::constant("adit0")]);
+    let mut old = Firewall::ours();
+    old.push(Chain::Forward, vec![Match::In(links())], Action::Accept);
+    netns.run(async || {
+        let mut kernel = LinuxKernel::without_bpf().unwrap();
+        assert_eq!(kernel.observe().await.unwrap().firewall, None);
+        let made = kernel
+            .execute(&[Change::CreateFirewall(Box::new(old.clone()))])
+            .await;
+        assert!(made[0].is_ok(), "{made:?}");
+        // Creating is exclusive.
+        let again = kernel
+            .execute(&[Change::CreateFirewall(Box::new(old.clone()))])
+            .await;
+        let error = again[0].as_ref().unwrap_err().to_string();
+        assert!(error.contains("File exists"), "{error}");
+        // Good rules first, and last one for which this chain is no place: nft takes it, the kernel does not.
+        let mut new = old.clone();
+        new.push(Chain::Forward, vec![Match::Out(links())], Action::Accept);
+        new.push(Chain::Forward, vec![Match::Out(links())], Action::Masquerade);
+        let refused = kernel.execute(&[Change::ReplaceFirewall(Box::new(new))]).await;
+        let error = refused[0].as_ref().unwrap_err().to_string();
+        assert!(
+            error.contains("not supported") && error.contains("masquerade"),
+            "{error}"
+        );
+        assert_eq!(kernel.observe().await.unwrap().firewall, Some(old.clone()));
+        let deleted = kernel.execute(&[Change::DeleteFirewall]).await;
+        assert!(deleted[0].is_ok(), "{deleted:?}");
+        assert_eq!(kernel.observe().await.unwrap().firewall, None);
+    });
+    assert_eq!(snapshot::ruleset(&netns), "table inet mine {\n}\n");
+}
+
+#[test]
+fn a_flush_is_mended_and_others_tables_stay() {
+    if !ready() {
+        return;
+    }
+    let topology = topology();
+    let overlay = Overlay {
+        network: vec!["masquerade: {}", "firewall: {protectPorts: true}"],
+        ..Overlay::new(&topology, "geneve")
+    };
+    let a = &topology.hosts[0];
+    let netns = &a.netns;
+    let mut agent = Agent::new(a, &overlay.manifests(&topology));
+    let planned = agent.plan(&["-o", "json"]);
+    assert!(planned.stdout.contains("\"firewall\""), "{planned:?}");
+    agent.start();
+    agent.ready();
+    let ours = || snapshot::run(netns, "nft", "list table inet adit");
+    let before = ours();
+    assert!(
+        before.contains("masquerade") && before.contains("comment \"adit\""),
+        "{before}"
+    );
+    snapshot::run(
+        netns,
+        "nft",
+        "add table ip mine { chain c { type filter hook input priority 5 ; counter ; } ; }",
+    );
+    let mine = || snapshot::run(netns, "nft", "list table ip mine");
+    assert!(mine().contains("counter"), "{}", mine());
+    let mentioned = |text: &str| agent.log().matches(text).count();
+    let repairs = || mentioned("done: add nft table") + mentioned("done: replace nft table");
+    for damage in [
+        "flush ruleset",
+        "delete table inet adit",
+        "flush table inet adit",
+        "insert rule inet adit postrouting masquerade",
+        "add chain inet adit theirs",
+        "add set inet adit theirs { type ipv4_addr ; }",
+        "add chain inet adit input { policy drop ; }",
+        "flush chain inet adit postrouting",
+    ] {
+        let before_it = repairs();
+        snapshot::run(netns, "nft", damage);
+        agent.wait(damage, |_| {
+            repairs() > before_it && ours_or_nothing(netns) == before
+        });
+        agent.wait("without a problem", |status| {
+            status.ready && status.problems.is_empty()
+        });
+    }
+    // What did not change is not listed again.
+    agent.next_pass();
+    let listed = mentioned("listing nft table");
+    let passed = agent.next_pass();
+    assert!(passed.ready, "{passed:#?}");
+    assert_eq!(mentioned("listing nft table"), listed);
+    let page = agent.run(&["status"]);
+    assert_eq!(page.code, 0, "{page:?}");
+
+    snapshot::run(
+        netns,
+        "nft",
+        "add table ip mine { chain c { type filter hook input priority 5 ; counter ; } ; }",
+    );
+    agent.next_pass();
+    agent.stop();
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    assert!(
+        uninstalled.stdout.contains("delete nft table inet adit"),
+        "{uninstalled:?}"
+    );
+    assert_eq!(
+        snapshot::ruleset(netns)
+            .replace('\n', " ")
+            .matches("table")
+            .count(),
+        1,
+        "{}",
+        mine()
+    );
+}
+
+fn ours_or_nothing(netns: &NetNs) -> String {
+    let all = snapshot::ruleset(netns);
+    if !all.contains("table inet adit {") {
+        return String::new();
+    }
+    // Between the two it may go.
+    let output = netns.enter(|| {
+        std::process::Command::new("nft")
+            .args(["list", "table", "inet", "adit"])
+            .output()
+    });
+    String::from_utf8(output.unwrap().stdout).unwrap()
+}
+
+/// Tables with each kind of match and action, in chains that may have them.
+fn firewalls() -> impl Strategy<Value = Firewall> {
+    vec((0..Chain::ALL.len(), matches(), 0..8_usize), 1..12).prop_map(|drafts| {
+        let mut firewall = Firewall::ours();
+        for (chain, matches, action) in drafts {
+            let chain = Chain::ALL[chain];
+            let action = action_of(chain, action);
+            // Only TCP has segments.
+            let matches = match action {
+                Action::ClampMss => vec![Match::Syn],
+                _ => matches,
+            };
+            firewall.push(chain, matches, action);
+        }
+        firewall
+    })
+}
+
+fn action_of(chain: Chain, number: usize) -> Action {
+    match (chain, number % 3) {
+        (Chain::RawPrerouting | Chain::RawOutput, _) => Action::Notrack,
+        (Chain::Postrouting, 0 | 1) => Action::Masquerade,
+        (Chain::MangleForward, 0) => Action::ClampMss,
+        (_, 0) => Action::Drop,
+        (_, 1) => Action::Accept,
+        _ => Action::Return,
+    }
+}
+
+fn matches() -> impl Strategy<Value = Vec<Match>> {
+    let links = || {
+        btree_set(
+            prop_oneof![Just("adit0"), Just("adit-geneve"), Just("adit-wg3")],
+            1..3,
+        )
+    };
+    let names = |links: BTreeSet<&'static str>| links.into_iter().map(LinkName::constant).collect();
+    let side = || prop_oneof![Just(Side::Source), Just(Side::Destination)];
+    let one = prop_oneof![
+        Just(Match::NotUnicast),
+        Just(Match::Family(Family::Ipv6)),
+        (side(), any::<bool>(), prefixes()).prop_map(|(side, within, prefixes)| Match::Address {
+            side,
+            within,
+            prefixes,
+        }),
+        Just(Match::Syn),
+        (any::<bool>(), side(), btree_set(1..70_u16, 1..4)).prop_map(|(tcp, side, ports)| {
+            Match::Port(if tcp { Transport::Tcp } else { Transport::Udp }, side, ports)
+        }),
+    ];
+    // Two of one kind might contradict each other, which nft refuses.
+    (proptest::option::of(links()), one).prop_map(move |(links, one)| {
+        let by = links.map(|links| Match::Out(names(links)));
+        by.into_iter().chain([one]).collect()
+    })
+}
+
+fn prefixes() -> impl Strategy<Value = BTreeSet<IpNet>> {
+    let v4 = (any::<u32>(), 0..=32_u8).prop_map(|(bits, length)| {
+        IpNet::new(Ipv4Addr::from_bits(bits & 0x0fff_ffff).into(), length).unwrap()
+    });
+    let v6 = (any::<u128>(), 0..=128_u8)
+        .prop_map(|(bits, length)| IpNet::new(Ipv6Addr::from_bits(bits).into(), length).unwrap());
+    prop_oneof![
+        vec(v4, 1..6).prop_map(aggregate),
+        vec(v6, 1..6).prop_map(aggregate),
+    ]
+}

@@ -1,0 +1,219 @@
+//! What the table does for tunnels: segments that fit, UDP that is not tracked, ports for peers alone.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+
+use adit_tests::capture::Capture;
+use adit_tests::frame::{ETHERNET, Udp};
+use adit_tests::topology::End;
+use adit_tests::traffic::{self, bound};
+use adit_tests::{Agent, NetNs, Overlay, Topology, agent, require_module, snapshot};
+use dataplane_user::net::{Family, MacAddr, NodeName};
+use serde_json::Value;
+
+use crate::{ready, topology};
+
+const SYN: u8 = 0x02;
+const TCP: u8 = 6;
+
+#[test]
+fn segments_fit_into_tunnels_both_ways() {
+    if !ready() {
+        return;
+    }
+    let topology = topology();
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    for (asked, ipv4, ipv6) in [
+        ("firewall: {clampMss: false}", 1460, 1440),
+        ("firewall: {}", 1410, 1390),
+    ] {
+        let overlay = Overlay {
+            network: vec![asked],
+            ..Overlay::new(&topology, "geneve")
+        };
+        let _agents = agent::start_all(&topology, &overlay.manifests(&topology));
+        for (family, expected) in [(Family::Ipv4, ipv4), (Family::Ipv6, ipv6)] {
+            let sizes = segment_sizes(a.pod_end(), b.pod_end(), family);
+            assert_eq!(sizes, [expected, expected], "{asked}: of both SYNs, {family}");
+        }
+    }
+}
+
+/// The MSS of a connection's SYN and of its answer, where they arrive.
+fn segment_sizes(from: End<'_>, to: End<'_>, family: Family) -> [u16; 2] {
+    let (there, back) = (Capture::new(to.netns), Capture::new(from.netns));
+    traffic::tcp(from, to, family, 100_000).unwrap();
+    let of = |capture: &Capture, source: IpAddr| {
+        let packets = capture.packets();
+        let syn = packets.iter().find(|packet| {
+            let flags = packet.payload.get(13).copied().unwrap_or_default();
+            packet.protocol == TCP && flags & SYN != 0 && packet.source == source
+        });
+        let header = &syn.expect("the connection began").payload;
+        maximum_segment(&header[20..]).expect("Linux sends one")
+    };
+    [of(&there, from.address(family)), of(&back, to.address(family))]
+}
+
+/// RFC 9293, section 3.2.
+fn maximum_segment(mut options: &[u8]) -> Option<u16> {
+    loop {
+        match options {
+            [1, rest @ ..] => options = rest,
+            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])),
+            [0, ..] | [] => return None,
+            [_, length, ..] => options = options.get(usize::from(*length)..)?,
+            [_] => return None,
+        }
+    }
+}
+
+#[test]
+fn outer_udp_is_not_tracked() {
+    if !ready() {
+        return;
+    }
+    let topology = topology();
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    // In this order: what is tracked stays so for minutes.
+    for (asked, tracked) in [("firewall: {}", false), ("firewall: {notrack: []}", true)] {
+        let overlay = Overlay {
+            // That makes the kernel track connections.
+            network: vec!["masquerade: {}", asked],
+            ..Overlay::new(&topology, "geneve")
+        };
+        let _agents = agent::start_all(&topology, &overlay.manifests(&topology));
+        traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 100).unwrap();
+        let connections = connections(&a.netns);
+        assert!(
+            connections.contains("src=10.1.1.2"),
+            "what is inside is: {connections}"
+        );
+        assert_eq!(
+            connections.contains("dport=6081"),
+            tracked,
+            "{asked}: {connections}"
+        );
+    }
+}
+
+fn connections(netns: &NetNs) -> String {
+    netns
+        .enter(|| fs::read_to_string("/proc/thread-self/net/nf_conntrack"))
+        .unwrap()
+}
+
+#[test]
+fn ports_are_open_to_peers_alone_and_managers_stay_in() {
+    if !ready() || !require_module("vxlan") {
+        return;
+    }
+    let topology = Topology::new(3);
+    let [a, b, c] = &topology.hosts[..] else {
+        unreachable!("there are three");
+    };
+    let overlay = |asked| Overlay {
+        members: vec!["a", "b"],
+        network: vec![asked],
+        ..Overlay::new(&topology, "geneve")
+    };
+    let open = overlay("firewall: {}").manifests(&topology);
+    let closed = overlay("firewall: {protectPorts: true, managementPorts: [22, 6443]}").manifests(&topology);
+    let agents = [a, b].map(|host| Agent::started(host, &open));
+    let target = bound(&a.netns, a.end().address(Family::Ipv4)).unwrap();
+    let injection = injection(a.end().address(Family::Ipv4), target.local_addr().unwrap().port());
+    let outsiders =
+        Family::BOTH.map(|family| (bound(&c.netns, c.underlay(family)).unwrap(), a.underlay(family)));
+    let inject = |family: usize| {
+        let (socket, to) = &outsiders[family];
+        socket.send_to(&injection, (*to, 6081)).unwrap();
+    };
+    // As long as nobody asks for more, whoever knows the VNI gets in.
+    let got_in = (0..100).any(|_| {
+        inject(0);
+        target.recv(&mut [0; 64]).is_ok()
+    });
+    assert!(got_in, "the injected packet is a good one");
+
+    agents[0].write(&closed);
+    agents[0].wait("protected", |_| dropped(&a.netns).is_some());
+    while target.recv(&mut [0; 64]).is_ok() {}
+    for family in 0..2 {
+        let before = dropped(&a.netns).unwrap();
+        for _ in 0..5 {
+            inject(family);
+        }
+        agents[0].wait("counting them", |_| {
+            dropped(&a.netns).unwrap()[family] == before[family] + 5
+        });
+    }
+    assert!(target.recv(&mut [0; 64]).is_err(), "nothing gets in");
+    let before = dropped(&a.netns);
+    for family in Family::BOTH {
+        traffic::all(b.pod_end(), a.pod_end(), family).unwrap();
+    }
+    assert_eq!(dropped(&a.netns), before, "peers get through");
+    // Managers, and what is no tunnel's.
+    for port in [22, 6443, 8080] {
+        connects(&c.netns, &a.netns, a.underlay(Family::Ipv4), port);
+    }
+    let server = bound(&a.netns, a.underlay(Family::Ipv4)).unwrap();
+    let client = bound(&c.netns, c.underlay(Family::Ipv4)).unwrap();
+    assert!(
+        crate::arrives(&client, &server).is_some(),
+        "other UDP ports are open"
+    );
+}
+
+/// The packets that were dropped so far, of IPv4 and of IPv6; nothing before there is a rule.
+fn dropped(netns: &NetNs) -> Option<[u64; 2]> {
+    let json = snapshot::run(netns, "nft", "-j list table inet adit");
+    let listing: Value = serde_json::from_str(&json).unwrap();
+    let counters = listing["nftables"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|object| {
+            let expressions = object["rule"]["expr"].as_array()?;
+            let drops = expressions.iter().any(|one| one.get("drop").is_some());
+            let counter = expressions
+                .iter()
+                .find_map(|one| one["counter"]["packets"].as_u64());
+            counter.filter(|_| drops)
+        });
+    counters.collect::<Vec<_>>().try_into().ok()
+}
+
+fn connects(from: &NetNs, to: &NetNs, address: IpAddr, port: u16) {
+    let listener = to.enter(|| TcpListener::bind((address, port))).unwrap();
+    let mut client = from.enter(|| TcpStream::connect((address, port))).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"adit").unwrap();
+    server.read_exact(&mut [0; 4]).unwrap();
+}
+
+/// A UDP packet from the other node's pod, as GENEVE carries it (RFC 8926, section 3.4), for whoever takes it.
+fn injection(to: IpAddr, port: u16) -> Vec<u8> {
+    let mut inner = Udp {
+        ports: (40_000, port),
+        ..Udp::new(Ipv4Addr::new(10, 2, 1, 2).into(), to)
+    }
+    .frame();
+    inner[..6].copy_from_slice(&MacAddr::of_node(&NodeName::new("a").unwrap()).0);
+    inner[6..12].copy_from_slice(&MacAddr::of_node(&NodeName::new("b").unwrap()).0);
+    let header = &inner[ETHERNET..ETHERNET + 20];
+    let sum: u32 = header
+        .chunks(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum();
+    let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    inner[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&(!folded).to_be_bytes());
+    let [_, vni @ ..] = 4711_u32.to_be_bytes();
+    let geneve = [&[0, 0, 0x65, 0x58][..], &vni, &[0]].concat();
+    [geneve, inner].concat()
+}
