@@ -7,6 +7,7 @@ mod attachments;
 mod bpf;
 mod links;
 pub mod order;
+pub mod repairs;
 mod routes;
 mod sysctls;
 pub mod wireguard;

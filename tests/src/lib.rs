@@ -7,6 +7,7 @@ pub mod capture;
 pub mod crash;
 pub mod flows;
 pub mod frame;
+pub mod hand;
 pub mod kernel;
 pub mod netns;
 pub mod overlay;
