@@ -41,9 +41,17 @@ impl Drift {
         let now = Instant::now();
         self.fights.forget(now);
         let found = self.find(observed, target, &set.changes);
-        found.iter().for_each(|repair| self.fights.broken(&repair.object, now));
+        found
+            .iter()
+            .for_each(|repair| self.fights.broken(&repair.object, now));
         let (held, kept) = self.divide(found, now);
-        let changes = |repair: &Repair| repair.changes.iter().map(|&place| set.changes[place].clone()).collect();
+        let changes = |repair: &Repair| {
+            repair
+                .changes
+                .iter()
+                .map(|&place| set.changes[place].clone())
+                .collect()
+        };
         let kept = kept.into_iter().map(|repair| (changes(&repair), repair));
         let kept = kept.map(|(changes, repair)| (repair, changes)).collect();
         take_out(&held, set);
@@ -87,7 +95,11 @@ impl Drift {
         let made = repairs.into_iter().filter(|(_, changes)| !failed(changes));
         let made: Vec<Repair> = made.map(|(repair, _)| repair).collect();
         for repair in made.iter().take(LOGGED) {
-            warn!(kind = repair.kind.name(), object = repair.object, "repaired: {repair}");
+            warn!(
+                kind = repair.kind.name(),
+                object = repair.object,
+                "repaired: {repair}"
+            );
         }
         if made.len() > LOGGED {
             warn!("repaired {} objects more", made.len() - LOGGED);
@@ -117,7 +129,9 @@ impl Drift {
     /// What is fought over.
     pub fn problems(&mut self) -> Vec<Problem> {
         let held = self.fights.held(Instant::now());
-        held.into_iter().map(|(object, pause)| conflict(object, pause)).collect()
+        held.into_iter()
+            .map(|(object, pause)| conflict(object, pause))
+            .collect()
     }
 
     /// When something that is left alone shall be tried again.
@@ -142,11 +156,15 @@ impl Drift {
 }
 
 fn take_out(held: &[Repair], set: &mut ChangeSet) {
-    let places: BTreeSet<usize> = held.iter().flat_map(|repair| repair.changes.iter().copied()).collect();
+    let places: BTreeSet<usize> = held
+        .iter()
+        .flat_map(|repair| repair.changes.iter().copied())
+        .collect();
     if places.is_empty() {
         return;
     }
-    held.iter().for_each(|repair| debug!("left as it is for now: {repair}"));
+    held.iter()
+        .for_each(|repair| debug!("left as it is for now: {repair}"));
     let mut place = 0;
     set.changes.retain(|_| {
         place += 1;

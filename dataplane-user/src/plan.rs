@@ -22,7 +22,7 @@ use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
 pub use facts::{NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
-pub use links::{Neighbour, NetworkLink, PeerLink, network_links};
+pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;
 pub use wireguard::WireGuardLink;
 

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod bpf;
 pub mod bpffs;
 pub mod capture;
+pub mod chaos;
 pub mod crash;
 pub mod flows;
 pub mod frame;

@@ -90,7 +90,11 @@ fn one_repair_each(agent: &mut Agent<'_>, operations: &[&Operation]) {
         });
         let (total, last) = last_repair(&status);
         let (kind, object, found) = last.expect("there is one");
-        assert_eq!((total, kind.as_str(), &object), (before + 1, operation.kind, &operation.object), "{what}: {found}");
+        assert_eq!(
+            (total, kind.as_str(), &object),
+            (before + 1, operation.kind, &operation.object),
+            "{what}: {found}"
+        );
         let plan = agent.plan(&[]);
         assert_eq!(plan.code, 0, "{what}: {plan:?}");
         let said = format!("repaired: {object} {found}");

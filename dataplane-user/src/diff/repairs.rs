@@ -244,7 +244,10 @@ impl<'a> Roots<'a> {
                 _ => None,
             },
             Change::PutNextHop(next_hop) => self.of_class(next_hop),
-            Change::PutGroup(group) => group.members.iter().find_map(|(next_hop, _)| self.of_next_hop(next_hop)),
+            Change::PutGroup(group) => group
+                .members
+                .iter()
+                .find_map(|(next_hop, _)| self.of_next_hop(next_hop)),
             Change::PutPrefix(_, target) => self.of_target(target),
             Change::DeletePrefix(_)
             | Change::DeleteGroup(_)
@@ -284,7 +287,12 @@ impl<'a> Roots<'a> {
     }
 
     fn of_next_hop(&self, next_hop: &Arc<NextHop>) -> Option<Subject> {
-        let itself = || Some(map_subject(&format!("next hop {}", self.next_hops.get(next_hop)?)));
+        let itself = || {
+            Some(map_subject(&format!(
+                "next hop {}",
+                self.next_hops.get(next_hop)?
+            )))
+        };
         self.of_class(next_hop).or_else(itself)
     }
 

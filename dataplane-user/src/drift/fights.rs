@@ -82,13 +82,16 @@ impl Fights {
     /// What is left alone now, and how long each pause is.
     pub(super) fn held(&self, now: Instant) -> Vec<(&str, Duration)> {
         let held = self.0.iter().filter(|(_, fight)| fight.is_held(now));
-        held.map(|(object, fight)| (object.as_str(), fight.pause())).collect()
+        held.map(|(object, fight)| (object.as_str(), fight.pause()))
+            .collect()
     }
 
     /// The time until the first pause ends.
     pub(super) fn next_try(&self, now: Instant) -> Option<Duration> {
         let ends = self.0.values().filter(|fight| fight.is_held(now));
-        ends.filter_map(|fight| fight.until).min().map(|until| until - now)
+        ends.filter_map(|fight| fight.until)
+            .min()
+            .map(|until| until - now)
     }
 }
 
@@ -141,7 +144,9 @@ mod tests {
         assert_eq!(fights.next_try(second(6)), Some(Duration::from_secs(4)));
         assert_eq!(fights.next_try(second(10)), None);
         assert!(fall(&mut fights, second(11)));
-        let made = (100..105).filter(|&number| fall(&mut fights, second(number))).count();
+        let made = (100..105)
+            .filter(|&number| fall(&mut fights, second(number)))
+            .count();
         assert_eq!(made, OFTEN, "as if nothing had been");
     }
 }

@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-pub use self::events::{EventCounts, EventKind, Events, Woken};
 use self::events::Interest;
+pub use self::events::{EventCounts, EventKind, Events, Woken};
 use self::message::Failure;
 use self::socket::Socket;
 pub use self::socket::Stats;

@@ -92,7 +92,10 @@ impl Recorder {
     /// Objects were put right.
     pub fn repaired(&self, numbers: &BTreeMap<RepairKind, u64>) {
         for (kind, number) in numbers {
-            self.drift.repairs.with_label_values(&[kind.name()]).inc_by(*number);
+            self.drift
+                .repairs
+                .with_label_values(&[kind.name()])
+                .inc_by(*number);
         }
     }
 }

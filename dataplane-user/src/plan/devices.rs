@@ -105,7 +105,8 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
 /// WireGuard pads packets up to its device's MTU: it must not be larger than what the ways to all peers take.
 fn wireguard_mtu(networks: &[NetworkLink<'_>], name: &LinkName) -> u32 {
     let peers = networks.iter().flat_map(|network| &network.peers);
-    let on_it = peers.filter(|peer| tunnel_device(peer).as_ref() == Some(name));
+    let straight = peers.filter(|peer| peer.looped.is_none());
+    let on_it = straight.filter(|peer| tunnel_device(peer).as_ref() == Some(name));
     let smallest = on_it.map(PeerLink::mtu).min();
     smallest.unwrap_or(IPV6_MINIMUM).max(IPV6_MINIMUM)
 }

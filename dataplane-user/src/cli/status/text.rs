@@ -82,7 +82,10 @@ fn pass(status: &Status) -> String {
 fn repairs(status: &Status) -> Option<String> {
     let repairs = &status.repairs;
     let last = repairs.recent.last()?;
-    let kinds = repairs.kinds.iter().map(|(kind, number)| format!("{kind} {number}"));
+    let kinds = repairs
+        .kinds
+        .iter()
+        .map(|(kind, number)| format!("{kind} {number}"));
     Some(format!(
         "repaired {} times ({}); last: {} {}",
         repairs.total,

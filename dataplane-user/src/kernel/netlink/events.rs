@@ -130,7 +130,10 @@ pub struct Events {
 
 impl Events {
     /// Subscribes, in the calling thread's namespace. What concerns us is what the last pass saw; until then, everything.
-    pub(super) fn open(interest: Arc<Mutex<Interest>>, counts: Arc<EventCounts>) -> Result<Events, KernelError> {
+    pub(super) fn open(
+        interest: Arc<Mutex<Interest>>,
+        counts: Arc<EventCounts>,
+    ) -> Result<Events, KernelError> {
         let route = Subscription::open(NETLINK_ROUTE, &ROUTE_GROUPS)
             .map_err(|error| KernelError::new("subscribe to the kernel's events", error))?;
         let firewall = Subscription::open(NETLINK_NETFILTER, &FIREWALL_GROUPS);
@@ -189,7 +192,9 @@ impl Events {
             return Verdict::Lost;
         };
         let interest = self.interest.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take(datagram, interest::route_kind, |message| interest.concerns(message))
+        self.take(datagram, interest::route_kind, |message| {
+            interest.concerns(message)
+        })
     }
 
     fn take_firewall(&self) -> Verdict {

@@ -105,7 +105,10 @@ impl Interest {
             link.owner == Owner::Ours || plan::is_ours(name) || rival
         };
         let now_matters = now.as_ref().is_some_and(|now| matters(&now.name, &now.link));
-        let before_matters = self.observed.get(&index).is_some_and(|(n, link)| matters(n, link));
+        let before_matters = self
+            .observed
+            .get(&index)
+            .is_some_and(|(n, link)| matters(n, link));
         if (now_matters || before_matters) && !same(&self.observed) {
             return Ok(true);
         }
