@@ -90,7 +90,7 @@ pub fn operations(agent: &Agent<'_>) -> Vec<Operation> {
     for family in ["", "-6 "] {
         let routes = json(agent, &format!("{family}-d -j route show table main proto 173"));
         for route in routes.as_array().expect("a list") {
-            all.extend(on_route(family, route));
+            all.extend(on_route(route));
         }
     }
     all.push(Operation::ip(
@@ -152,13 +152,13 @@ fn on_addresses(link: &Value) -> Vec<Operation> {
         .collect()
 }
 
-fn on_route(family: &str, route: &Value) -> Vec<Operation> {
+fn on_route(route: &Value) -> Vec<Operation> {
     let prefix = text(&route["dst"]);
     let metric = &route["metric"];
     let object = format!("route {prefix} metric {metric}");
     let one = |lines: String| Operation::ip(lines, "route", object.clone());
     if route["type"] == "unreachable" {
-        let delete = format!("{family}route delete unreachable {prefix} metric {metric}");
+        let delete = format!("route delete unreachable {prefix} metric {metric}");
         return vec![one(delete)];
     }
     let way = format!(
@@ -167,9 +167,9 @@ fn on_route(family: &str, route: &Value) -> Vec<Operation> {
         text(&route["dev"])
     );
     vec![
-        one(format!("{family}route delete {prefix} metric {metric}")),
+        one(format!("route delete {prefix} metric {metric}")),
         // Without a source, and narrower.
-        one(format!("{family}route replace {way} proto 173 mtu 1290")),
+        one(format!("route replace {way} proto 173 mtu 1290")),
     ]
 }
 

