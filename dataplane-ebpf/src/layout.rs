@@ -12,6 +12,7 @@ pub mod group;
 pub mod names;
 pub mod next_hop;
 pub mod prefix;
+pub mod source;
 pub mod target;
 
 pub use carry::{CarryEndpoint, CarryKey};
@@ -20,6 +21,7 @@ pub use counters::Counters;
 pub use group::{Group, GroupMember};
 pub use next_hop::{NextHop, NextHopState, NodeLabel};
 pub use prefix::{PrefixKeyV4, PrefixKeyV6};
+pub use source::SourceKey;
 pub use target::Target;
 
 /// The version of the ABI; the pin directory bears it (`v2`). Any change of a type, a size or a meaning raises it.
@@ -38,6 +40,8 @@ pub const MAX_GROUPS: u32 = 16_384;
 pub const MAX_PREFIXES_V4: u32 = 1_048_576;
 /// Entries in the IPv6 prefix table.
 pub const MAX_PREFIXES_V6: u32 = 262_144;
+/// Entries in the table of known sources.
+pub const MAX_SOURCES: u32 = 16_384;
 
 /// Fails the build unless the type has this size and no field lies where it should not.
 macro_rules! assert_layout {

@@ -1,5 +1,5 @@
-//! The BPF programs: `adit_egress` chooses the tunnel for what leaves by `adit0`, `adit_ingress` looks at what comes
-//! out of the tunnel devices.
+//! The BPF programs: `adit_egress` chooses the tunnel for what leaves by `adit0`, the `adit_in_…` look at
+//! what comes out of the tunnel devices.
 #![no_std]
 #![no_main]
 

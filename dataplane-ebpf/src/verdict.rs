@@ -74,12 +74,14 @@ verdicts! {
 }
 
 verdicts! {
-    /// What the ingress program saw on a tunnel device. It passes every packet.
+    /// What an ingress program saw on a tunnel device. It passes every packet, also one from an unknown source: that is
+    /// counted, and nothing else follows from it.
     IngressVerdict {
         AcceptedIpv4 "accepted_ipv4" "The packet is IPv4 and came out of a tunnel.",
         AcceptedIpv6 "accepted_ipv6" "The packet is IPv6 and came out of a tunnel.",
         NotIp "not_ip" "The packet is neither IPv4 nor IPv6.",
         BadHeader "bad_header" "The packet does not start with the IP header that its protocol promises.",
         NoTunnelKey "no_tunnel_key" "The packet has no tunnel metadata, so it did not come out of a tunnel.",
+        UnknownSource "unknown_source" "No peer sends from the packet's outer source address by this encapsulation and VNI; it is passed all the same.",
     }
 }

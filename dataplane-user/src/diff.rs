@@ -9,7 +9,9 @@ mod links;
 pub mod order;
 pub mod repairs;
 mod routes;
+mod sources;
 mod sysctls;
+mod versions;
 pub mod wireguard;
 
 use crate::model::{ChangeSet, KernelState};
@@ -29,7 +31,9 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     addresses::diff(&observed, &target, &mut set);
     wireguard::diff(&observed, &target, &mut set);
     attachments::diff(&observed, &target, &mut set);
+    sources::diff(&observed, &target, &mut set);
     bpf::diff(&observed, &target, &mut set);
+    versions::diff(&observed, &target, &mut set);
     routes::diff(&observed, &target, &mut set);
     order::sort(&mut set.changes);
     set

@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod change;
 pub mod link;
 pub mod route;
+pub mod source;
 pub mod state;
 pub mod sysctl;
 pub mod wireguard;
@@ -18,6 +19,7 @@ pub use bpf::{Carrier, Class, Group, NextHop, NodeLabel, Target, UnderlayDevice}
 pub use change::{Change, ChangeSet, Conflict, Object};
 pub use link::{Link, LinkKind};
 pub use route::{Route, RouteKey, RouteKind};
+pub use source::Source;
 pub use state::KernelState;
 pub use sysctl::Sysctl;
 

@@ -12,6 +12,7 @@ mod devices;
 mod links;
 mod mtu;
 mod routes;
+mod sources;
 mod sysctls;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     sysctls::plan(&mut target);
     wireguard::plan(intent, &networks, facts, &mut target);
     attachments::plan(&mut target);
+    sources::plan(&networks, &mut target);
     bpf::plan(intent, &networks, &mut target, &mut problems);
     routes::plan(intent, &networks, &mut target, &mut problems);
     debug_assert!(target.links.values().all(|link| link.owner == Owner::Ours));

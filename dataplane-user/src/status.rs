@@ -129,6 +129,11 @@ pub struct PeerStatus {
     /// the peer.
     #[serde(default)]
     pub way: Option<WayStatus>,
+    /// What came in from the peer, read from the maps when the status is asked for; `None` where they can't be read, and
+    /// for links whose packets no program sees: those of WireGuard and those without encapsulation. Networks that share a
+    /// tunnel without VNI (IPIP's) share the figures.
+    #[serde(default)]
+    pub received: Option<ReceivedStatus>,
 }
 
 /// What is WireGuard's of a link.
@@ -169,6 +174,15 @@ pub struct WayStatus {
     /// Whether packets are sent to the peer; `false`: it is marked as down.
     pub usable: bool,
     /// Packets sent to it.
+    pub packets: u64,
+    /// Their bytes, without the outer headers.
+    pub bytes: u64,
+}
+
+/// What came in from a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedStatus {
+    /// Packets received from it.
     pub packets: u64,
     /// Their bytes, without the outer headers.
     pub bytes: u64,
@@ -264,6 +278,7 @@ impl Status {
                     session: None,
                 }),
                 way: None,
+                received: None,
             })
             .collect();
     }

@@ -36,6 +36,8 @@ pub struct Agent<'a> {
     log: &'static str,
     /// What the agent sees as `/etc/hosts`, where that is not the machine's.
     hosts: Option<PathBuf>,
+    /// Whether its syscalls are counted.
+    counted: bool,
 }
 
 /// What a command printed, and its exit code.
@@ -66,6 +68,7 @@ impl<'a> Agent<'a> {
             resync: 1,
             log: "debug",
             hosts: None,
+            counted: false,
         };
         agent.write(manifests);
         agent.set_key(&host.private_key());
@@ -116,6 +119,49 @@ impl<'a> Agent<'a> {
     pub fn write_hosts(&self, text: &str) {
         let path = self.hosts.as_ref().expect("it has one of its own");
         fs::write(path, text).expect("a file in our directory");
+    }
+
+    /// Counts its syscalls by `strace` from its next start on; see [`Agent::syscalls`].
+    #[must_use]
+    pub fn with_counted_syscalls(mut self) -> Agent<'a> {
+        self.counted = true;
+        self
+    }
+
+    /// How many syscalls the agent that was stopped last had made, in all of its threads.
+    ///
+    /// # Panics
+    /// When they were not counted.
+    #[must_use]
+    pub fn syscalls(&self) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        // strace writes them once the agent has ended.
+        loop {
+            let text = fs::read_to_string(self.counts_path()).unwrap_or_default();
+            // "100.00    0.123456           1     12345       678 total"; without errors there is a column less.
+            let total = text
+                .lines()
+                .find_map(|line| line.strip_suffix("total")?.split_whitespace().nth(3));
+            if let Some(total) = total {
+                return total.parse().expect("strace counts in numbers");
+            }
+            assert!(Instant::now() < deadline, "no count by strace: {text}");
+            thread::sleep(GLANCE);
+        }
+    }
+
+    /// The most memory that the running agent has had in RAM so far, in KiB (`VmHWM` of proc(5)).
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let child = self.child.as_ref().expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak.and_then(|peak| peak.parse().ok()).expect("a process has it")
     }
 
     /// Puts a WireGuard key where it looks for its own.
@@ -188,6 +234,15 @@ impl<'a> Agent<'a> {
         let mut log = log.expect("a file in our directory");
         writeln!(log, "--- start").expect("a file in our directory");
         let mut command = match &self.hosts {
+            None if self.counted => {
+                // The tracer is the grandchild; the process that is started is the agent.
+                let mut command = Command::new("strace");
+                command
+                    .args(["-D", "-f", "-c", "-o"])
+                    .arg(self.counts_path())
+                    .arg(binary());
+                command
+            }
             None => Command::new(binary()),
             // A mount namespace of its own; the process stays the same.
             Some(hosts) => {
@@ -252,6 +307,19 @@ impl<'a> Agent<'a> {
                 return status.clone();
             }
             assert!(Instant::now() < deadline, "not {wanted}: {status:#?}");
+            thread::sleep(GLANCE);
+        }
+    }
+
+    /// Waits until its log has these words in it; five times as long as for anything else, since it may run under
+    /// `strace`.
+    ///
+    /// # Panics
+    /// When it does not get them.
+    pub fn wait_for_log(&self, words: &str) {
+        let deadline = Instant::now() + 5 * PATIENCE;
+        while !self.log().contains(words) {
+            assert!(Instant::now() < deadline, "{words:?} is not in its log");
             thread::sleep(GLANCE);
         }
     }
@@ -352,6 +420,10 @@ impl<'a> Agent<'a> {
 
     fn log_path(&self) -> PathBuf {
         self.directory.path().join("log")
+    }
+
+    fn counts_path(&self) -> PathBuf {
+        self.directory.path().join("syscalls")
     }
 
     fn adit(&self) -> Command {

@@ -1,12 +1,15 @@
 //! The BPF object loaded into the kernel with maps of its own, to be run on single packets.
 
+use std::collections::BTreeMap;
+use std::io;
+
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, LpmTrie, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, LpmTrie, Map, MapData, MapInfo, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use aya::programs::tc::qdisc_add_clsact;
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
-use dataplane_ebpf::layout::{Class, Counters, Group, NextHop, NextHopState, Target, names};
+use dataplane_ebpf::layout::{Class, Counters, Group, NextHop, NextHopState, SourceKey, Target, names};
 use dataplane_user::kernel::bpf::object::object;
 
 /// The program's result that sends a packet out by another device (linux/pkt_cls.h).
@@ -35,6 +38,24 @@ pub struct Outcome {
     pub packet: Vec<u8>,
 }
 
+/// The programs' names.
+#[must_use]
+pub fn all() -> Vec<&'static str> {
+    let ingress = names::INGRESS_PROGRAMS.map(|(_, name)| name);
+    [&[names::EGRESS_PROGRAM], &ingress[..]].concat()
+}
+
+/// The ingress program of an encapsulation, [`Class::GENEVE`] or one of its fellows.
+///
+/// # Panics
+/// When that has none.
+#[must_use]
+pub fn ingress_program(encapsulation: u8) -> &'static str {
+    let mut programs = names::INGRESS_PROGRAMS.into_iter();
+    let found = programs.find(|(known, _)| *known == encapsulation);
+    found.expect("it has an ingress program").1
+}
+
 /// Fields of the program's context that a run may set (`struct __sk_buff`, linux/bpf.h).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context {
@@ -50,7 +71,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads both programs.
+    /// Loads all programs.
     ///
     /// # Errors
     /// The kernel's, with the verifier's log.
@@ -59,7 +80,7 @@ impl Programs {
             .override_global(names::LOG_ENABLED, &u8::from(log), true)
             .load(object())
             .context("loading the object")?;
-        for name in [names::EGRESS_PROGRAM, names::INGRESS_PROGRAM] {
+        for name in all() {
             program(&mut ebpf, name)?
                 .load()
                 .with_context(|| format!("loading {name}"))?;
@@ -87,7 +108,7 @@ impl Programs {
         })
     }
 
-    /// Attaches a program to a device of the thread's network namespace, the egress one to its egress and the ingress one
+    /// Attaches a program to a device of the thread's network namespace, the egress one to its egress and an ingress one
     /// to its ingress, by whichever way this kernel has.
     ///
     /// # Errors
@@ -99,7 +120,12 @@ impl Programs {
             TcAttachType::Ingress
         };
         // Only clsact kernels need the qdisc, and the others take no harm.
-        qdisc_add_clsact(device).with_context(|| format!("adding clsact to {device}"))?;
+        if let Err(error) = qdisc_add_clsact(device).map_err(anyhow::Error::from) {
+            let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+            if io.and_then(io::Error::raw_os_error) != Some(libc::EEXIST) {
+                return Err(error.context(format!("adding clsact to {device}")));
+            }
+        }
         program(&mut self.ebpf, name)?.attach(device, side)?;
         Ok(())
     }
@@ -121,7 +147,7 @@ impl Programs {
             return Ok(None);
         };
         let data = match map {
-            Map::Array(data) | Map::PerCpuArray(data) | Map::LpmTrie(data) => data,
+            Map::Array(data) | Map::PerCpuArray(data) | Map::PerCpuHashMap(data) | Map::LpmTrie(data) => data,
             other => bail!("{name} is of another type: {other:?}"),
         };
         Ok(Some(data.info()?))
@@ -190,12 +216,37 @@ impl Programs {
     pub fn counters(&self, map: &str, index: u32) -> Result<Counters> {
         let map = self.ebpf.map(map).with_context(|| format!("no map {map}"))?;
         let counters = PerCpuArray::<&MapData, [u64; 2]>::try_from(map)?;
-        let mut sum = Counters::default();
-        for [packets, bytes] in counters.get(&index, 0)?.iter() {
-            sum.packets += packets;
-            sum.bytes += bytes;
-        }
-        Ok(sum)
+        Ok(sum(&counters.get(&index, 0)?))
+    }
+
+    /// Makes a source known.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_source(&mut self, key: SourceKey) -> Result<()> {
+        let map = self.ebpf.map_mut(names::SOURCES).context("no map of sources")?;
+        let mut sources = PerCpuHashMap::<&mut MapData, [u32; 6], [u64; 2]>::try_from(map)?;
+        let zero = vec![[0; 2]; aya::util::nr_cpus().map_err(|(_, error)| error)?];
+        sources.insert(
+            bytemuck::cast::<SourceKey, [u32; 6]>(key),
+            PerCpuValues::try_from(zero)?,
+            0,
+        )?;
+        Ok(())
+    }
+
+    /// What came in from each known source, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sources(&self) -> Result<BTreeMap<SourceKey, Counters>> {
+        let map = self.ebpf.map(names::SOURCES).context("no map of sources")?;
+        let sources = PerCpuHashMap::<&MapData, [u32; 6], [u64; 2]>::try_from(map)?;
+        let entry = |entry: Result<([u32; 6], PerCpuValues<[u64; 2]>), _>| {
+            let (key, values) = entry?;
+            Ok((bytemuck::cast(key), sum(&values)))
+        };
+        sources.iter().map(entry).collect()
     }
 
     fn trie<A: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, A, u32>> {
@@ -226,6 +277,15 @@ impl Context {
         bytes[IFINDEX..IFINDEX + 4].copy_from_slice(&self.ifindex.to_ne_bytes());
         bytes
     }
+}
+
+fn sum(per_cpu: &PerCpuValues<[u64; 2]>) -> Counters {
+    let mut sum = Counters::default();
+    for [packets, bytes] in per_cpu.iter() {
+        sum.packets += packets;
+        sum.bytes += bytes;
+    }
+    sum
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {

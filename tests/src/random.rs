@@ -274,6 +274,8 @@ pub enum Damage {
     Program(Index, bool),
     /// A prefix is lost.
     DeletePrefix(Index),
+    /// A known source is lost.
+    DeleteSource(Index),
     /// A WireGuard device has another port, has lost a peer, or one has roamed.
     WireGuard(Index, u8),
     /// An unneeded object of ours lies about.
@@ -297,6 +299,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         index().prop_map(Damage::OtherSysctl),
         (index(), any::<bool>()).prop_map(|(i, stale)| Damage::Program(i, stale)),
         index().prop_map(Damage::DeletePrefix),
+        index().prop_map(Damage::DeleteSource),
         (index(), 0u8..4).prop_map(|(i, how)| Damage::WireGuard(i, how)),
         Just(Damage::StrayLink),
         Just(Damage::UnderlayAnew),
@@ -380,6 +383,11 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
         Damage::DeletePrefix(index) => {
             if let Some(prefix) = pick(state.prefixes.keys(), index) {
                 state.prefixes.remove(&prefix);
+            }
+        }
+        Damage::DeleteSource(index) => {
+            if let Some(source) = pick(state.sources.iter(), index) {
+                state.sources.remove(&source);
             }
         }
         Damage::WireGuard(index, how) => {

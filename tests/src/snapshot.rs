@@ -4,6 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use aya::programs::{SchedClassifier, TcAttachType};
+use dataplane_user::kernel::bpf::Mechanism;
+use dataplane_user::model::Hook;
+
 use crate::NetNs;
 
 /// All that `ip` prints of a namespace, and what is in these directories.
@@ -47,6 +51,31 @@ pub fn filters(netns: &NetNs, device: &str) -> String {
     ["ingress", "egress"]
         .map(|side| run(netns, "tc", &format!("filter show dev {device} {side}")))
         .concat()
+}
+
+/// How many programs the kernel has on a device's hook, by whichever means it attaches them.
+///
+/// # Panics
+/// When it does not say.
+#[must_use]
+pub fn programs(netns: &NetNs, device: &str, hook: Hook) -> usize {
+    let (side, words) = match hook {
+        Hook::Egress => (TcAttachType::Egress, "egress"),
+        Hook::Ingress => (TcAttachType::Ingress, "ingress"),
+    };
+    let by_link = || match Mechanism::probe().expect("root may ask") {
+        Mechanism::Tcx => Some(
+            SchedClassifier::query_tcx(device, side)
+                .expect("root may ask")
+                .1
+                .len(),
+        ),
+        Mechanism::Clsact => None,
+    };
+    netns.enter(by_link).unwrap_or_else(|| {
+        let filters = run(netns, "tc", &format!("filter show dev {device} {words}"));
+        filters.lines().filter(|line| line.contains(" adit_")).count()
+    })
 }
 
 /// Runs a program inside and returns what it prints.

@@ -2,17 +2,19 @@
 #![expect(clippy::unwrap_used, reason = "helpers fail the test as its own body does")]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use adit_tests::bpf::ingress_program;
 use adit_tests::{Bpffs, NetNs};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use dataplane_ebpf::layout::names;
+use dataplane_ebpf::layout::{ABI_VERSION, Class};
 use dataplane_user::kernel::KernelError;
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions, LinkNames, Mechanism, object, uninstall};
 use dataplane_user::model::{Attachment, Change, Hook, KernelState, Link, LinkKind, Owner, ProgramVersion};
@@ -97,6 +99,34 @@ fn a_device_made_anew_has_no_program_and_gets_one() {
         execute(&mut bpf, &[]);
         assert_eq!(world.attachments(&mut bpf), only_egress);
         assert_eq!(bpf.leftovers(), 0);
+    });
+}
+
+#[test]
+fn an_older_versions_programs_are_taken_over_or_taken_off() {
+    World::run(|world| {
+        let mut bpf = world.open();
+        execute(&mut bpf, &attach_both());
+        drop(bpf);
+        let version = |number| world.bpffs.path().join(format!("v{number}"));
+        fs::rename(version(ABI_VERSION), version(ABI_VERSION - 1)).unwrap();
+
+        let mut bpf = world.open();
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
+        execute(&mut bpf, &[Change::TakeOverProgram(device(0), Hook::Egress)]);
+        // Also with the older version's pins still there.
+        let half = world.attachments(&mut bpf);
+        assert_eq!(
+            half.values().map(|found| found.version).collect::<Vec<_>>(),
+            [ProgramVersion::Stale, ProgramVersion::Current]
+        );
+        assert_eq!(world.programs().len(), 2);
+        execute(&mut bpf, &[Change::Detach(device(1), Hook::Ingress)]);
+        assert_eq!(world.attachments(&mut bpf), only(0, ProgramVersion::Current));
+        execute(&mut bpf, &[Change::DeleteVersion(ABI_VERSION - 1)]);
+        assert!(!version(ABI_VERSION - 1).exists());
+        assert_eq!(world.attachments(&mut bpf), only(0, ProgramVersion::Current));
+        assert_eq!(world.programs().len(), 1);
     });
 }
 
@@ -311,7 +341,7 @@ impl Foreign {
     fn attach(world: &World) -> Foreign {
         let mut ebpf = EbpfLoader::new().load(object::object()).unwrap();
         let program: &mut SchedClassifier = ebpf
-            .program_mut(names::INGRESS_PROGRAM)
+            .program_mut(ingress_program(Class::GENEVE))
             .unwrap()
             .try_into()
             .unwrap();

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use adit_tests::random::{self, THIS_NODE};
 use adit_tests::situation::{Situation, situations, underlay, with_underlay};
-use dataplane_user::apply::{Outcome, apply};
+use dataplane_user::apply::{ApplyReport, Outcome, apply};
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::Kernel;
 use dataplane_user::kernel::fake::FakeKernel;
 use dataplane_user::model::change::DeleteLinkReason;
 use dataplane_user::model::{
-    ANCHOR_METRIC, BACKSTOP_METRIC, Carrier, Change, Hook, KernelState, LinkKind, Owner, RouteKey, RouteKind,
-    Target,
+    ANCHOR_METRIC, BACKSTOP_METRIC, Carrier, Change, Hook, KernelState, LinkKind, NextHop, Owner,
+    ProgramVersion, RouteKey, RouteKind, Source, Target,
 };
 use dataplane_user::net::{LinkName, NodeName};
 use dataplane_user::plan::{ANCHOR, network_links, plan};
@@ -80,6 +80,17 @@ fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {
     changes.iter().filter_map(one).collect()
 }
 
+/// Whether packets from the next hop's peer are counted as its own, where a program sees them.
+fn is_known(state: &KernelState, next_hop: &NextHop) -> bool {
+    let class = next_hop.class;
+    let source = Source {
+        address: next_hop.remote,
+        carrier: class.carrier,
+        vni: class.vni,
+    };
+    !class.carrier.takes_tunnel_key() || state.sources.contains(&source)
+}
+
 /// A plain tunnel device that is up without its ingress program lets anything in.
 fn unguarded(state: &KernelState) -> BTreeSet<LinkName> {
     let tunnel = |name: &&LinkName| {
@@ -126,6 +137,23 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
     };
     let anchored = before.routes.keys().filter(anchored).collect::<Vec<_>>();
     for (step, state) in history.iter().enumerate() {
+        for next_hop in &state.next_hops {
+            let was = before.next_hops.contains(next_hop) && !is_known(before, next_hop);
+            assert!(
+                was || is_known(state, next_hop),
+                "{next_hop} is used and unknown after step {step}, {}",
+                changes[step]
+            );
+        }
+        let kept_sources = before.sources.intersection(&target.sources);
+        for source in kept_sources {
+            let stays = state.sources.contains(source);
+            assert!(
+                stays,
+                "{source} is forgotten after step {step}, {}",
+                changes[step]
+            );
+        }
         for prefix in &kept {
             let excepted = devices(before, prefix)
                 .union(&devices(target, prefix))
@@ -169,6 +197,44 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
             changes[step]
         );
     }
+}
+
+/// Makes a state one that an older version has left: its programs run, and their maps are none of ours. Returns the
+/// state as that version sees it.
+fn take_maps_away(state: &mut KernelState) -> KernelState {
+    let older = state.clone();
+    let attachments = state.attachments.values_mut();
+    attachments.for_each(|attached| attached.version = ProgramVersion::Stale);
+    state.older_versions.insert(1);
+    state.classes.clear();
+    state.next_hops.clear();
+    state.groups.clear();
+    state.prefixes.clear();
+    older
+}
+
+/// Whether a packet to this prefix leaves by whichever program is on the anchor: one of ours reads our maps, the older
+/// one those that it had.
+fn forwards_by(state: &KernelState, older: &KernelState, prefix: &IpNet) -> bool {
+    let egress = (LinkName::constant(ANCHOR), Hook::Egress);
+    match state.attachments.get(&egress).map(|attached| attached.version) {
+        None => false,
+        Some(ProgramVersion::Current) => forwards(state, prefix),
+        Some(ProgramVersion::Stale) => {
+            let by_older = KernelState {
+                links: state.links.clone(),
+                wireguard: state.wireguard.clone(),
+                ..older.clone()
+            };
+            forwards(&by_older, prefix)
+        }
+    }
+}
+
+/// The changes that the kernel was asked for, as its history has them.
+fn tried(report: &ApplyReport) -> impl Iterator<Item = &(Change, Outcome)> {
+    let outcomes = report.outcomes.iter();
+    outcomes.filter(|(_, outcome)| !matches!(outcome, Outcome::Skipped))
 }
 
 /// Foreign objects, which nothing may touch.
@@ -238,6 +304,40 @@ proptest! {
             let back = meetings.get(&(network.clone(), peer, (*node).clone()));
             prop_assert_eq!(back, Some(unit), "{} and {} in {}", node, peer, network);
         }
+    }
+
+    #[test]
+    fn an_older_version_forwards_until_the_new_one_does(
+        old in situations(),
+        new in situations(),
+        failing in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut kernel = FakeKernel::new(with_underlay(target(old, 1500)));
+        let older = take_maps_away(&mut kernel.state);
+        let before = kernel.state.clone();
+        let target = target(new, 1500);
+        let changes = diff(&before, &target).changes;
+        kernel.failing.extend(failing.map(|index| index.index(changes.len())));
+        let has_failed = !kernel.failing.is_empty();
+        let report = run(apply(&mut kernel, diff(&before, &target)));
+
+        let anew = recreated(&changes);
+        let wanted = with_underlay(target.clone());
+        let kept = older.prefixes.keys().filter(|prefix| {
+            let excepted = devices(&older, prefix).union(&devices(&target, prefix)).any(|link| anew.contains(link));
+            forwards(&older, prefix) && forwards(&wanted, prefix) && !excepted && !anew.contains(ANCHOR)
+        });
+        for prefix in kept {
+            for (state, (change, _)) in kernel.history.iter().zip(tried(&report)) {
+                prop_assert!(forwards_by(state, &older, prefix), "{prefix} fails after {change}");
+            }
+        }
+        if has_failed {
+            kernel.failing.clear();
+            pass(&mut kernel, &target);
+        }
+        prop_assert!(kernel.state.older_versions.is_empty());
+        prop_assert_eq!(&kernel.state, &wanted);
     }
 
     #[test]

@@ -71,7 +71,17 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
     // The other end saw them come.
     let other = get(&b.netns, "/metrics").1;
     assert!(value(&other, r#"adit_ingress_packets_total{verdict="accepted_ipv4"}"#) >= 5);
+    assert_eq!(
+        value(&other, r#"adit_ingress_packets_total{verdict="unknown_source"}"#),
+        0
+    );
+    let from = r#"{encapsulation="geneve",network="net",peer="a"}"#;
+    let received = value(&other, &format!("adit_peer_receive_packets_total{from}"));
+    assert!(received >= sent, "{received} of {sent} packets\n{other}");
+    assert!(value(&other, &format!("adit_peer_receive_bytes_total{from}")) >= received * 28);
+    assert_eq!(value(&other, r#"adit_map_entries{map="adit_sources"}"#), 1);
     check_by_promtool(&page);
+    check_by_promtool(&other);
 
     // The status says the same, on the socket and over HTTP.
     let status = agents[0].status().unwrap();
@@ -88,6 +98,13 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
     assert!(
         text.stdout.contains("adit-geneve") && !text.stdout.contains('\x1b'),
         "{text:?}"
+    );
+    let other = agents[1].status().unwrap().peers[0].received.unwrap();
+    assert!(other.packets >= received, "{other:?}");
+    let text = agents[1].run(&["status", "-o", "wide"]).stdout;
+    assert!(
+        text.contains("RECEIVED-BYTES") && text.contains(&format!("  {}  ", other.packets)),
+        "{text}"
     );
 }
 
@@ -123,6 +140,7 @@ fn wireguard_tells_of_sessions_and_of_what_was_changed() {
         value(&page, &format!("adit_wireguard_peer_receive_bytes_total{peer}")) >= session.received_bytes
     );
     assert!(value(&page, &format!("adit_wireguard_peer_transmit_bytes_total{peer}")) >= session.sent_bytes);
+    assert!(!page.contains("adit_peer_receive_"), "{page}");
     assert_eq!(value(&page, "adit_wireguard_peers_added_total"), 1);
     assert_eq!(value(&page, "adit_wireguard_configure_errors_total"), 0);
     assert!(value(&page, "adit_wireguard_configure_duration_seconds_count") >= 1);

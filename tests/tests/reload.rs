@@ -265,6 +265,10 @@ fn has(agent: &Agent<'_>, device: &str) -> bool {
 fn without_counts(peers: Vec<PeerStatus>) -> Vec<PeerStatus> {
     peers
         .into_iter()
-        .map(|peer| PeerStatus { way: None, ..peer })
+        .map(|peer| PeerStatus {
+            way: None,
+            received: None,
+            ..peer
+        })
         .collect()
 }

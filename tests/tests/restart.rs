@@ -3,8 +3,7 @@
 use adit_tests::agent::start_all;
 use adit_tests::traffic::{self, Lost, Probes};
 use adit_tests::{Agent, Overlay, Topology, require_module, snapshot};
-use aya::programs::{SchedClassifier, TcAttachType};
-use dataplane_user::kernel::bpf::Mechanism;
+use dataplane_user::model::Hook;
 use dataplane_user::net::Family;
 use serde_json::Value;
 
@@ -21,14 +20,21 @@ fn killed_and_started_again_without_a_lost_packet() {
     };
     let probes = Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap());
 
+    let received = |agent: &Agent<'_>| agent.status().unwrap().peers[0].received.unwrap().packets;
+    let counted = received(&agents[0]);
     agents[0].kill();
-    assert_eq!(programs(&agents[0]), 1, "without its agent");
+    assert_eq!(
+        snapshot::programs(&a.netns, "adit0", Hook::Egress),
+        1,
+        "without its agent"
+    );
     let before = snapshot::everything(&a.netns, &[]);
     let maps = map_ids(&agents[0]);
     assert!(!maps.is_empty());
     agents[0].start();
     agents[0].ready();
     let status = agents[0].status().unwrap();
+    assert!(received(&agents[0]) >= counted, "its counts went on");
     // What is the same object to the kernel was not made anew.
     assert_eq!(map_ids(&agents[0]), maps);
     assert_eq!(snapshot::everything(&a.netns, &[]), before);
@@ -88,27 +94,6 @@ fn stopped_it_forwards_and_can_be_looked_at() {
     assert!(stats["next_hops"][0]["packets"].as_u64() > Some(10), "{stats}");
     let nowhere = Agent::new(b, "").run(&["map", "dump"]);
     assert_eq!(nowhere.code, 3, "{nowhere:?}");
-}
-
-/// How many programs the kernel has on the anchor's egress.
-fn programs(agent: &Agent<'_>) -> usize {
-    let netns = &agent.host().netns;
-    let tcx = || match Mechanism::probe().unwrap() {
-        Mechanism::Tcx => Some(
-            SchedClassifier::query_tcx("adit0", TcAttachType::Egress)
-                .unwrap()
-                .1
-                .len(),
-        ),
-        Mechanism::Clsact => None,
-    };
-    netns.enter(tcx).unwrap_or_else(|| {
-        let filters = snapshot::filters(netns, "adit0");
-        filters
-            .lines()
-            .filter(|line| line.contains("adit_egress"))
-            .count()
-    })
 }
 
 /// The kernel's ids of the pinned maps.

@@ -98,6 +98,7 @@ fn pair(encapsulation: &'static str, underlay: Family) {
     if refuses_ipv6 {
         refused(&agents[0], b);
     }
+    counted_at_the_other_end(&agents, encapsulation, &families);
     let ends = [a, b].map(|host| host.underlay(underlay));
     let wanted = match encapsulation {
         "geneve" => Some((6081, overlay.vni)),
@@ -110,6 +111,46 @@ fn pair(encapsulation: &'static str, underlay: Family) {
         "none" => assert_bare(&packets, &families),
         _ => assert_encapsulated(&packets, wanted, ends, &families),
     }
+}
+
+/// What one host sends, the other counts as received from it, and nothing comes from somebody unknown; where no program
+/// sees what comes, no count pretends to.
+fn counted_at_the_other_end(agents: &[Agent<'_>], encapsulation: &str, families: &[Family]) {
+    const PAYLOAD: usize = 1000;
+    let received = || agents[1].status().unwrap().peers[0].received;
+    if ["wireguard", "none"].contains(&encapsulation) {
+        assert_eq!(received(), None);
+        return;
+    }
+    let before = received().expect("it is counted");
+    let [from, to] = [0, 1].map(|number| agents[number].host().end());
+    for &family in families {
+        traffic::udp(from, to, family, PAYLOAD).unwrap();
+    }
+    let after = received().expect("it is counted");
+    let (packets, bytes) = (after.packets - before.packets, after.bytes - before.bytes);
+    let (expected, headers) = (families.len() as u64, 28);
+    assert!(packets >= expected, "{before:?} {after:?}");
+    assert!(
+        bytes >= expected * (PAYLOAD as u64 + headers),
+        "{before:?} {after:?}"
+    );
+    let stats = agents[1].json(&["map", "stats"]);
+    let [source] = &stats["sources"].as_array().unwrap()[..] else {
+        panic!("one peer, one source: {stats}");
+    };
+    assert_eq!(source["node"], agents[0].host().name, "{stats}");
+    assert!(source["packets"].as_u64() >= Some(after.packets), "{stats}");
+    let verdicts = stats["ingress"].as_array().unwrap();
+    let count = |name: &str| {
+        let found = verdicts.iter().find(|verdict| verdict["verdict"] == name);
+        found.expect("every verdict is there")["packets"]
+            .as_u64()
+            .unwrap()
+    };
+    assert_eq!(count("unknown_source"), 0, "{stats}");
+    let accepted = count("accepted_ipv4") + count("accepted_ipv6");
+    assert_eq!(Some(accepted), source["packets"].as_u64(), "{stats}");
 }
 
 /// The agent is ready and says that IPv6 to the other host is refused; a packet there is dropped with a reason.

@@ -1,51 +1,43 @@
-//! `adit_ingress`: looks at what comes out of a tunnel device, counts it and lets it pass.
+//! `adit_in_…`: look at what comes out of the tunnel devices, count it by verdict and by source, and let it pass.
+//!
+//! One program an encapsulation, all of the same code: neither the packet nor its metadata says whether GENEVE or VXLAN
+//! brought it, and a program that knows its device need not look that up.
 
-use aya_ebpf::bindings::{BPF_F_TUNINFO_IPV6, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use dataplane_ebpf::packet::Packet;
-use dataplane_ebpf::packet::headers::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use dataplane_ebpf::verdict::IngressVerdict;
+use dataplane_ebpf::arrive::arrive;
+use dataplane_ebpf::layout::Class;
 
-use super::maps::{count_ingress, keep_labels};
+use super::maps::{Maps, count_ingress, keep_labels};
 use super::skb::Skb;
 
 #[classifier]
-fn adit_ingress(context: TcContext) -> i32 {
+fn adit_in_geneve(context: TcContext) -> i32 {
+    ingress(&context, Class::GENEVE)
+}
+
+#[classifier]
+fn adit_in_vxlan(context: TcContext) -> i32 {
+    ingress(&context, Class::VXLAN)
+}
+
+#[classifier]
+fn adit_in_ipip(context: TcContext) -> i32 {
+    ingress(&context, Class::IPIP)
+}
+
+#[classifier]
+fn adit_in_ip6tnl(context: TcContext) -> i32 {
+    ingress(&context, Class::IP6TNL)
+}
+
+#[inline(always)]
+fn ingress(context: &TcContext, encapsulation: u8) -> i32 {
     let skb = Skb::new(context.skb.skb);
-    let (verdict, start) = look(&skb);
+    let (verdict, length) = arrive(&skb, encapsulation, &Maps);
     keep_labels();
-    count_ingress(verdict, skb.length().saturating_sub(start));
+    count_ingress(verdict, length);
     // Not TC_ACT_OK: programs behind this one are asked too.
     TC_ACT_UNSPEC
-}
-
-/// The verdict, and where the IP header starts.
-#[inline(always)]
-fn look(skb: &Skb) -> (IngressVerdict, u32) {
-    let (version, accepted) = match skb.protocol() {
-        ETHERTYPE_IPV4 => (4, IngressVerdict::AcceptedIpv4),
-        ETHERTYPE_IPV6 => (6, IngressVerdict::AcceptedIpv6),
-        _ => return (IngressVerdict::NotIp, 0),
-    };
-    let Some(start) = find_ip_header(skb, version) else {
-        return (IngressVerdict::BadHeader, 0);
-    };
-    if skb.has_tunnel_key(0) || skb.has_tunnel_key(u64::from(BPF_F_TUNINFO_IPV6)) {
-        (accepted, start)
-    } else {
-        (IngressVerdict::NoTunnelKey, start)
-    }
-}
-
-/// GENEVE and VXLAN hand over a frame, ipip and ip6tnl an IP packet. The frames are addressed to our own devices, whose
-/// addresses start with 02 and never with a nibble that reads as an IP version.
-#[inline(always)]
-fn find_ip_header(skb: &Skb, version: u8) -> Option<u32> {
-    if skb.at::<u8>(0)? >> 4 == version {
-        return Some(0);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "14")]
-    let behind_ethernet = ETHERNET_LENGTH as u32;
-    (skb.at::<u8>(ETHERNET_LENGTH)? >> 4 == version).then_some(behind_ethernet)
 }

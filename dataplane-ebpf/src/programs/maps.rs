@@ -7,13 +7,15 @@
 use core::ptr;
 
 use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray};
+use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, PerCpuHashMap};
+use dataplane_ebpf::arrive::Sources;
 use dataplane_ebpf::decide::Tables;
 use dataplane_ebpf::layout::{
     Class, Counters, Group, MAX_CLASSES, MAX_GROUPS, MAX_NEXT_HOPS, MAX_PREFIXES_V4, MAX_PREFIXES_V6,
-    NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, Target,
+    MAX_SOURCES, NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, SourceKey, Target,
 };
 use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 
@@ -34,6 +36,9 @@ static NEXT_HOP_LABELS: Array<NodeLabel> = Array::with_max_entries(MAX_NEXT_HOPS
 static NEXT_HOP_COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_NEXT_HOPS, 0);
 #[map(name = "adit_groups")]
 static GROUPS: Array<Group> = Array::with_max_entries(MAX_GROUPS, 0);
+#[map(name = "adit_sources")]
+static SOURCES: PerCpuHashMap<SourceKey, Counters> =
+    PerCpuHashMap::with_max_entries(MAX_SOURCES, BPF_F_NO_PREALLOC);
 #[map(name = "adit_egress_cnt")]
 static EGRESS_COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(Verdict::COUNT, 0);
 #[map(name = "adit_ingres_cnt")]
@@ -101,6 +106,17 @@ impl Tables for Maps {
     }
 }
 
+impl Sources for Maps {
+    #[inline(always)]
+    fn count(&self, key: &SourceKey, length: u32) -> bool {
+        let Some(counters) = SOURCES.get_ptr_mut(key) else {
+            return false;
+        };
+        add(counters, length);
+        true
+    }
+}
+
 /// Counts a packet at the egress.
 #[inline(always)]
 pub(super) fn count_egress(verdict: Verdict, length: u32) {
@@ -119,15 +135,20 @@ pub(super) fn count_ingress(verdict: IngressVerdict, length: u32) {
     count(&INGRESS_COUNTERS, verdict.index(), length);
 }
 
-/// Without an atomic: TC programs run with bottom halves disabled, so this CPU's slot has one writer.
 #[inline(always)]
 fn count(map: &PerCpuArray<Counters>, index: u32, length: u32) {
     if let Some(counters) = map.get_ptr_mut(index) {
-        // SAFETY: not null, and nobody else writes to this CPU's value.
-        let counters = unsafe { &mut *counters };
-        counters.packets += 1;
-        counters.bytes += u64::from(length);
+        add(counters, length);
     }
+}
+
+/// Without an atomic: TC programs run with bottom halves disabled, so this CPU's value has one writer.
+#[inline(always)]
+fn add(counters: *mut Counters, length: u32) {
+    // SAFETY: a map gave it, and nobody else writes to this CPU's value.
+    let counters = unsafe { &mut *counters };
+    counters.packets += 1;
+    counters.bytes += u64::from(length);
 }
 
 /// Reads a value that the agent may be writing: one aligned word, so never half of it.

@@ -7,14 +7,15 @@
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use aya_ebpf::bindings::{__sk_buff, bpf_redir_neigh, bpf_tunnel_key};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_TUNINFO_IPV6, bpf_redir_neigh, bpf_tunnel_key};
 use aya_ebpf::helpers::generated::{
     bpf_redirect, bpf_redirect_neigh, bpf_skb_get_tunnel_key, bpf_skb_load_bytes, bpf_skb_pull_data,
     bpf_skb_set_tunnel_key, bpf_skb_store_bytes,
 };
 use bytemuck::AnyBitPattern;
-use dataplane_ebpf::packet::Packet;
+use dataplane_ebpf::arrive::{Arriving, Outer};
 use dataplane_ebpf::packet::headers::Ethernet;
+use dataplane_ebpf::packet::{Address, Family, Packet};
 
 /// `struct bpf_tunnel_key` with the local address; the kernel tells its age by the size.
 pub(super) type TunnelKey = bpf_tunnel_key;
@@ -60,15 +61,6 @@ impl Skb {
         unsafe { (*self.raw).ingress_ifindex }
     }
 
-    /// The ethertype that the kernel took the packet for, in the host's order.
-    #[inline(always)]
-    pub(super) fn protocol(&self) -> u16 {
-        // SAFETY: as in `ifindex`.
-        let protocol = unsafe { (*self.raw).protocol };
-        #[expect(clippy::cast_possible_truncation, reason = "a __be16 in a wider field")]
-        u16::from_be(protocol as u16)
-    }
-
     /// Makes the first `length` bytes, or all that there are, readable by [`Packet::fixed`]. Without effect where they
     /// already are, which is nearly always; if the kernel can't, the reads fail and say so.
     #[inline(always)]
@@ -95,14 +87,6 @@ impl Skb {
         let key = ptr::from_ref(key).cast_mut();
         // SAFETY: the key is initialised to its last byte and as large as said.
         unsafe { bpf_skb_set_tunnel_key(self.raw, key, TUNNEL_KEY_SIZE, flags) == 0 }
-    }
-
-    /// Whether the packet bears the metadata of a tunnel whose outer family is the flags'.
-    #[inline(always)]
-    pub(super) fn has_tunnel_key(&self, flags: u64) -> bool {
-        let mut key = MaybeUninit::<TunnelKey>::uninit();
-        // SAFETY: the helper fills the key, to its last byte also when it fails.
-        unsafe { bpf_skb_get_tunnel_key(self.raw, key.as_mut_ptr(), TUNNEL_KEY_SIZE, flags) == 0 }
     }
 
     /// Sends the packet out by a device; the result is the program's verdict.
@@ -176,5 +160,42 @@ impl Packet for Skb {
         }
         // SAFETY: the helper filled it, and any bits make a `T`.
         Some(unsafe { value.assume_init() })
+    }
+}
+
+impl Arriving for Skb {
+    #[inline(always)]
+    fn protocol(&self) -> u16 {
+        // SAFETY: as in `ifindex`.
+        let protocol = unsafe { (*self.raw).protocol };
+        #[expect(clippy::cast_possible_truncation, reason = "a __be16 in a wider field")]
+        u16::from_be(protocol as u16)
+    }
+
+    #[inline(always)]
+    fn outer(&self, family: Family) -> Option<Outer> {
+        let flags = match family {
+            Family::Ipv4 => 0,
+            Family::Ipv6 => u64::from(BPF_F_TUNINFO_IPV6),
+        };
+        let mut key = MaybeUninit::<TunnelKey>::uninit();
+        // SAFETY: the helper fills the key, to its last byte also when it fails.
+        let status = unsafe { bpf_skb_get_tunnel_key(self.raw, key.as_mut_ptr(), TUNNEL_KEY_SIZE, flags) };
+        if status != 0 {
+            return None;
+        }
+        // SAFETY: filled, and any bits make a key.
+        let key = unsafe { key.assume_init() };
+        let source = match family {
+            // The kernel gives IPv4 addresses in the host's order and IPv6 ones as on the wire.
+            // SAFETY: any bits make an address.
+            Family::Ipv4 => Address([unsafe { key.__bindgen_anon_1.remote_ipv4 }.to_be(), 0, 0, 0]),
+            // SAFETY: as above.
+            Family::Ipv6 => Address(unsafe { key.__bindgen_anon_1.remote_ipv6 }),
+        };
+        Some(Outer {
+            source,
+            vni: key.tunnel_id,
+        })
     }
 }

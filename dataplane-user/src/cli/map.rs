@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything: prefixes, groups, next hops, classes
+    /// Everything: prefixes, groups, next hops, classes, sources
     Dump,
     /// Where the kernel's own lookup leads for an overlay address
     Lookup {
@@ -39,7 +39,7 @@ enum Command {
         #[arg(value_name = "IP")]
         address: IpAddr,
     },
-    /// Packets and bytes by verdict and by next hop
+    /// Packets and bytes by verdict, by next hop and by source
     Stats {
         /// Also verdicts that never happened
         #[arg(short, long)]

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueHint};
 
 use super::exit::{Code, Failure};
+use crate::kernel::bpf;
 use crate::net::NodeName;
 
 /// Where an agent keeps its things.
@@ -41,6 +42,19 @@ pub struct Places {
     )]
     #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
     pub bpffs: PathBuf,
+}
+
+impl Places {
+    /// Refuses to go on where a newer version's dataplane stands.
+    pub(super) fn refuse_newer(&self) -> Result<(), Failure> {
+        match bpf::newer(&self.bpffs)? {
+            None => Ok(()),
+            Some(newer) => Err(Failure::new(
+                Code::Refused,
+                anyhow!(newer).context("nothing is changed"),
+            )),
+        }
+    }
 }
 
 /// Which manifests, and which node of theirs this is.

@@ -52,6 +52,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let intent = Intent::new(resources, arguments.manifests.node()?)
         .map_err(|problem| anyhow::anyhow!("{problem}"))?;
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
+    places.refuse_newer()?;
     let options = BpfOptions {
         compare_by_tag: true,
         ..BpfOptions::new(&places.bpffs)
@@ -140,6 +141,8 @@ fn describe(change: &Change) -> (&'static str, &'static str) {
         Change::SetWireGuard(..) => ("set", "wireguard"),
         Change::Attach(..) => ("add", "program"),
         Change::ReplaceProgram(..) => ("set", "program"),
+        Change::TakeOverProgram(..) => ("set", "program"),
+        Change::DeleteVersion(..) => ("delete", "version"),
         Change::Detach(..) => ("delete", "program"),
         Change::PutClass(..) => ("set", "class"),
         Change::DeleteClass(..) => ("delete", "class"),
@@ -149,5 +152,7 @@ fn describe(change: &Change) -> (&'static str, &'static str) {
         Change::DeleteGroup(..) => ("delete", "group"),
         Change::PutPrefix(..) => ("set", "prefix"),
         Change::DeletePrefix(..) => ("delete", "prefix"),
+        Change::PutSource(..) => ("add", "source"),
+        Change::DeleteSource(..) => ("delete", "source"),
     }
 }

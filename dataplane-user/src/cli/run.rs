@@ -106,6 +106,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         };
         Failure::new(code, anyhow!(error))
     })?;
+    places.refuse_newer()?;
     let http = arguments.http.listen()?;
     let listeners = Listeners {
         socket: run_directory.listen()?,

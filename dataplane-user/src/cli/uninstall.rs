@@ -57,6 +57,11 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     }
     drop(kernel);
     bpf::uninstall(&places.bpffs)?;
+    if let Some(newer) = bpf::newer(&places.bpffs)? {
+        return Err(anyhow!(newer)
+            .context("this version can't remove all that is there")
+            .into());
+    }
     if arguments.purge {
         match fs::remove_dir_all(&places.state_dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

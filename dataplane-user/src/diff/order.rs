@@ -1,7 +1,7 @@
 //! The only place that knows the order of changes, and what must not happen after a failure.
 //!
-//! Put before delete; what refers comes after what it refers to; a tunnel device has its ingress program before it is
-//! up, and is up before a next hop sends to it; a backstop stands before its anchor and falls after it.
+//! Put before delete; what refers comes after what it refers to; a tunnel device has its ingress program, and the
+//! sources whose packets that counts are known, before it is up, and is up before a next hop sends to it; a backstop stands before its anchor and falls after it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub enum Stage {
     WireGuard,
     /// Programs on devices that have none.
     Attach,
+    /// Sources become known, before their packets can come.
+    Sources,
     /// Devices come up.
     LinksUp,
     /// Classes, then next hops, then groups, then prefixes.
@@ -40,6 +42,8 @@ pub enum Stage {
     Prefixes,
     /// Programs are replaced once the maps that the new ones read are full.
     ReplacePrograms,
+    /// Programs that read an older ABI version's maps give way to ours once ours are full.
+    TakeOver,
     /// Routes that lead to the program.
     Anchors,
     /// Routes that lead to the program go.
@@ -56,8 +60,12 @@ pub enum Stage {
     FreeClasses,
     /// WireGuard peers, and prefixes that nobody shall have, go.
     RemovePeers,
+    /// Sources that are nobody's any more go.
+    FreeSources,
     /// Programs leave devices.
     Detach,
+    /// What older ABI versions have left goes.
+    DeleteVersions,
     /// Addresses go.
     DeleteAddresses,
     /// Devices go.
@@ -99,6 +107,10 @@ impl Stage {
             Change::PutGroup(..) => Stage::Groups,
             Change::PutPrefix(..) => Stage::Prefixes,
             Change::ReplaceProgram(..) => Stage::ReplacePrograms,
+            Change::PutSource(..) => Stage::Sources,
+            Change::DeleteSource(..) => Stage::FreeSources,
+            Change::TakeOverProgram(..) => Stage::TakeOver,
+            Change::DeleteVersion(..) => Stage::DeleteVersions,
             Change::DeletePrefix(..) => Stage::DeletePrefixes,
             Change::DeleteGroup(..) => Stage::FreeGroups,
             Change::DeleteNextHop(..) => Stage::FreeNextHops,
@@ -112,15 +124,23 @@ impl Stage {
     /// still stands there, needs.
     #[must_use]
     pub fn is_forbidden_after(self, failed: Stage) -> bool {
+        if failed == Stage::Sources {
+            // Nothing but a count is lost, and what is taken away may make the room that was missing.
+            return false;
+        }
         match self {
+            // The older version's maps are complete, ours are not.
+            Stage::TakeOver => (Stage::Links..=Stage::Prefixes).contains(&failed),
+            // Its program may still be the one that runs.
+            Stage::DeleteVersions => (Stage::Links..=Stage::TakeOver).contains(&failed),
             // The old target of a prefix may still be in use.
             Stage::FreeGroups | Stage::FreeNextHops | Stage::FreeClasses => {
                 (Stage::Classes..=Stage::Prefixes).contains(&failed)
                     || (Stage::DeletePrefixes..self).contains(&failed)
             }
-            // The old classes may still send to it.
-            Stage::RemovePeers | Stage::DeleteLinks => {
-                (Stage::Links..=Stage::Prefixes).contains(&failed)
+            // The old classes, or an older version's program, may still send to it, and who is sent to answers.
+            Stage::RemovePeers | Stage::FreeSources | Stage::DeleteLinks => {
+                (Stage::Links..=Stage::TakeOver).contains(&failed)
                     || (Stage::DeletePrefixes..=Stage::FreeClasses).contains(&failed)
             }
             // The old anchors may still name it as their source.

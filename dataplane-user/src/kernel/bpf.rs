@@ -19,6 +19,7 @@ mod slots;
 mod snapshot;
 mod syscall;
 mod tables;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -40,10 +41,11 @@ use crate::net::LinkName;
 pub use self::attach::Mechanism;
 pub use self::inspect::{
     ClassEntry, CounterReport, Dump, GroupEntry, LookupResult, LookupTarget, MapUsage, NextHopEntry,
-    PrefixEntry, VerdictCount,
+    PrefixEntry, SourceEntry, VerdictCount,
 };
 pub use self::log::LogDrain;
 pub use self::pins::uninstall;
+pub use self::versions::{NewerVersion, newer};
 
 /// Devices' names and indexes, as they are now.
 pub trait LinkNames {
@@ -95,6 +97,8 @@ impl BpfOptions {
 #[derive(Debug)]
 pub struct Bpf {
     pins: Pins,
+    /// What the last observation found of older ABI versions.
+    older: BTreeMap<u32, Pins>,
     mechanism: Mechanism,
     maps: Option<Maps>,
     programs: Option<Programs>,
@@ -117,13 +121,15 @@ impl Bpf {
     /// go on running: those of an earlier process are observed as stale.
     ///
     /// # Errors
-    /// When the directory is on no BPF file system, a pinned map is not what this version wants, or the kernel
+    /// When the directory is on no BPF file system or holds a newer version's pins, a pinned map is not what this version wants, or the kernel
     /// refuses a program (with the verifier's last words).
     pub fn open(options: &BpfOptions) -> Result<Bpf, KernelError> {
+        versions::refuse_newer(&options.bpffs)?;
         let pins = Pins::below(&options.bpffs);
         let mechanism = Mechanism::probe()?;
         if options.compare_by_tag {
             return Ok(Bpf {
+                older: BTreeMap::new(),
                 maps: found(Maps::open(&pins.maps, false))?,
                 programs: Some(Programs::load(None, false)?),
                 tables: None,
@@ -138,6 +144,7 @@ impl Bpf {
         let programs = Programs::load(Some(&pins.maps), options.log)?;
         let maps = Maps::open(&pins.maps, true)?;
         Ok(Bpf {
+            older: BTreeMap::new(),
             tables: Some(Tables::new(&maps, options.slot_rest)),
             maps: Some(maps),
             programs: Some(programs),
@@ -155,6 +162,7 @@ impl Bpf {
     pub fn open_read_only(bpffs: impl Into<PathBuf>) -> Result<Bpf, KernelError> {
         let pins = Pins::below(&bpffs.into());
         Ok(Bpf {
+            older: BTreeMap::new(),
             maps: Some(Maps::open(&pins.maps, false)?),
             mechanism: Mechanism::probe()?,
             programs: None,
@@ -183,16 +191,22 @@ impl Bpf {
         programs.take_log()
     }
 
-    /// Reads classes, next hops, groups, prefixes and attachments into the state. The state must hold the links
+    /// Reads classes, next hops, groups, prefixes, sources and attachments into the state. The state must hold the links
     /// already: without TCX only devices of ours are searched for programs.
     ///
     /// A prefix that names nothing readable is left out. The next [`Bpf::execute`] first leads it to nothing (its
     /// packets are dropped, and no shorter prefix takes them), then the diff puts it if it is wanted, and if not, the
     /// pass after that removes it.
     ///
+    /// Where older versions' pins are, their programs are observed as stale. None that is attached by its instructions
+    /// alone counts as current then: the same instructions may read the older version's maps.
+    ///
     /// # Errors
-    /// When any of it can't be read.
+    /// When any of it can't be read, or a newer version's pins have come.
     pub fn observe(&mut self, links: &dyn LinkNames, state: &mut KernelState) -> Result<(), KernelError> {
+        versions::refuse_newer(self.pins.bpffs())?;
+        self.older = versions::older(self.pins.bpffs())?;
+        state.older_versions = self.older.keys().copied().collect();
         let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
         let attached = self.attacher(links).observe(ours.map(|(name, _)| name))?;
         state.attachments = self.versions(&attached)?;
@@ -215,9 +229,13 @@ impl Bpf {
             tables.rebuild(&snapshot);
         }
         let Snapshot {
-            prefixes, garbage, ..
+            prefixes,
+            sources,
+            garbage,
+            ..
         } = snapshot;
         state.prefixes = prefixes;
+        state.sources = sources.into_keys().collect();
         self.leftovers = Some(Leftovers {
             garbage,
             dead_pins: attached.dead,
@@ -241,6 +259,8 @@ impl Bpf {
             change,
             Change::Attach(..)
                 | Change::ReplaceProgram(..)
+                | Change::TakeOverProgram(..)
+                | Change::DeleteVersion(..)
                 | Change::Detach(..)
                 | Change::PutClass(..)
                 | Change::DeleteClass(..)
@@ -250,6 +270,8 @@ impl Bpf {
                 | Change::DeleteGroup(..)
                 | Change::PutPrefix(..)
                 | Change::DeletePrefix(..)
+                | Change::PutSource(..)
+                | Change::DeleteSource(..)
         )
     }
 
@@ -314,6 +336,7 @@ impl Bpf {
         let attacher = Attacher {
             mechanism: self.mechanism,
             pins: &self.pins,
+            older: &self.older,
             links,
         };
         let (Some(maps), Some(tables), Some(programs)) = (&self.maps, &mut self.tables, &mut self.programs)
@@ -322,7 +345,10 @@ impl Bpf {
         };
         match change {
             Change::Attach(link, hook) => attacher.attach(programs, link, *hook),
-            Change::ReplaceProgram(link, hook) => attacher.replace(programs, link, *hook),
+            Change::ReplaceProgram(link, hook) | Change::TakeOverProgram(link, hook) => {
+                attacher.replace(programs, link, *hook)
+            }
+            Change::DeleteVersion(version) => self.older.remove(version).map_or(Ok(()), |pins| pins.remove()),
             Change::Detach(link, hook) => attacher.detach(link, *hook),
             Change::PutClass(class, link) => {
                 let ifindex = links.index(link).ok_or_else(|| {
@@ -336,6 +362,8 @@ impl Bpf {
             Change::DeleteNextHop(next_hop) => tables.delete_next_hop(maps, next_hop),
             Change::PutGroup(group) => tables.put_group(maps, group),
             Change::DeleteGroup(group) => tables.delete_group(maps, group),
+            Change::PutSource(source) => maps.sources.put(codec::encode_source(source)?),
+            Change::DeleteSource(source) => maps.sources.delete(codec::encode_source(source)?),
             other => Err(KernelError::new(
                 format!("{other} is no change of BPF state"),
                 io::ErrorKind::Unsupported.into(),
@@ -377,10 +405,15 @@ impl Bpf {
     fn versions(&self, attached: &Attached) -> Result<BTreeMap<(LinkName, Hook), Attachment>, KernelError> {
         let mut versions = BTreeMap::new();
         for ((link, hook), program) in &attached.programs {
-            let own = self.programs.as_ref().map(|programs| programs.identity(*hook));
+            let own = self
+                .programs
+                .as_ref()
+                .and_then(|programs| programs.identity(link, *hook));
             let current = match own {
                 None => false,
-                Some(own) if self.compare_by_tag => programs::tag_of(*program)? == Some(own.tag),
+                Some(own) if self.compare_by_tag && self.older.is_empty() => {
+                    programs::tag_of(*program)? == Some(own.tag)
+                }
                 Some(own) => *program == own.id,
             };
             let version = if current {
@@ -397,6 +430,7 @@ impl Bpf {
         Attacher {
             mechanism: self.mechanism,
             pins: &self.pins,
+            older: &self.older,
             links,
         }
     }

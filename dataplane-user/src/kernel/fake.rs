@@ -135,10 +135,12 @@ impl KernelState {
                 let device = device.changed(change).ok_or(libc::ENOENT)?;
                 self.wireguard.insert(link.clone(), device);
             }
-            Change::Attach(link, hook) | Change::ReplaceProgram(link, hook) => {
+            Change::Attach(link, hook)
+            | Change::ReplaceProgram(link, hook)
+            | Change::TakeOverProgram(link, hook) => {
                 self.ours(link)?;
                 let key = (link.clone(), *hook);
-                let replaces = matches!(change, Change::ReplaceProgram(..));
+                let replaces = !matches!(change, Change::Attach(..));
                 ensure(self.attachments.contains_key(&key) == replaces, libc::EEXIST)?;
                 self.attachments.insert(
                     key,
@@ -149,6 +151,12 @@ impl KernelState {
             }
             Change::Detach(link, hook) => {
                 self.attachments.remove(&(link.clone(), *hook));
+            }
+            Change::DeleteVersion(version) => {
+                self.older_versions.remove(version);
+                // The links are pinned there by which its programs are attached.
+                self.attachments
+                    .retain(|_, attached| attached.version == ProgramVersion::Current);
             }
             _ => self.execute_bpf(change)?,
         }
@@ -204,6 +212,13 @@ impl KernelState {
                 self.next_hops.remove(next_hop);
             }
             Change::DeleteClass(class) => self.delete_class(class)?,
+            Change::PutSource(source) => {
+                ensure(source.carrier.takes_tunnel_key(), libc::EINVAL)?;
+                self.sources.insert(*source);
+            }
+            Change::DeleteSource(source) => {
+                self.sources.remove(source);
+            }
             _ => return Err(libc::EINVAL),
         }
         Ok(())

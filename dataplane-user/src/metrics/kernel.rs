@@ -1,5 +1,6 @@
 //! What the maps say, as metrics.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use dataplane_ebpf::layout::NextHopState;
@@ -8,8 +9,8 @@ use prometheus::proto::MetricFamily;
 
 use super::series::{counters, gauges};
 use crate::kernel::KernelError;
-use crate::kernel::bpf::{Bpf, CounterReport, MapUsage, NextHopEntry, VerdictCount};
-use crate::status::Status;
+use crate::kernel::bpf::{Bpf, CounterReport, MapUsage, NextHopEntry, SourceEntry, VerdictCount};
+use crate::status::{PeerStatus, Status};
 
 /// What the maps said at one moment.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +51,7 @@ pub(super) fn collect(status: &Status, maps: Option<&MapReading>) -> Vec<MetricF
         readable,
         verdicts(&counters.egress, &counters.ingress),
         next_hops(status, &counters.next_hops),
+        sources(status, &counters.sources),
         fill(usage),
     ]
     .concat()
@@ -58,7 +60,7 @@ pub(super) fn collect(status: &Status, maps: Option<&MapReading>) -> Vec<MetricF
 fn verdicts(egress: &[VerdictCount], ingress: &[VerdictCount]) -> Vec<MetricFamily> {
     let packets = |count: &VerdictCount| ([count.name.to_owned()], count.counters.packets);
     let bytes = |count: &VerdictCount| ([count.name.to_owned()], count.counters.bytes);
-    // The ingress program passes every packet: only the egress program drops.
+    // The ingress programs pass every packet: only the egress program drops.
     let drops = egress
         .iter()
         .filter(|count| count.name != Verdict::Forwarded.name());
@@ -137,6 +139,51 @@ fn next_hops(status: &Status, entries: &[NextHopEntry]) -> Vec<MetricFamily> {
             ),
             labels,
             entries.iter().map(|entry| (peer(entry), entry.counters.bytes)),
+        ),
+    ]
+    .concat()
+}
+
+/// What came in from each peer. No packet of WireGuard's links or of those without encapsulation comes by our programs:
+/// they have no such series.
+fn sources(status: &Status, entries: &[SourceEntry]) -> Vec<MetricFamily> {
+    let mut peers: BTreeMap<(&str, &str), Vec<&PeerStatus>> = BTreeMap::new();
+    for peer in &status.peers {
+        let from = (peer.remote.as_str(), peer.encapsulation.as_str());
+        peers.entry(from).or_default().push(peer);
+    }
+    let sender = |entry: &SourceEntry| {
+        let source = entry.source;
+        let (remote, encapsulation) = (
+            source.address.to_string(),
+            source.carrier.encapsulation().to_string(),
+        );
+        let network = network(status, source.vni);
+        let mut found = peers.get(&(remote.as_str(), encapsulation.as_str()))?.iter();
+        let peer = found.find(|peer| source.vni == 0 || peer.network == network)?;
+        Some(([peer.node.clone(), network, encapsulation], entry.counters))
+    };
+    // A source without a peer was one's a moment ago.
+    let rows = entries.iter().filter_map(sender).collect::<Vec<_>>();
+    let labels = ["peer", "network", "encapsulation"];
+    [
+        counters(
+            (
+                "adit_peer_receive_packets_total",
+                "Packets received from the peer.",
+            ),
+            labels,
+            rows.iter()
+                .map(|(labels, counters)| (labels.clone(), counters.packets)),
+        ),
+        counters(
+            (
+                "adit_peer_receive_bytes_total",
+                "Bytes received from the peer, without outer headers.",
+            ),
+            labels,
+            rows.iter()
+                .map(|(labels, counters)| (labels.clone(), counters.bytes)),
         ),
     ]
     .concat()

@@ -3,8 +3,9 @@
 use dataplane_ebpf::layout::Counters;
 
 use super::*;
-use crate::kernel::bpf::{CounterReport, MapUsage, VerdictCount};
-use crate::status::{NetworkStatus, ProblemStatus};
+use crate::kernel::bpf::{CounterReport, MapUsage, SourceEntry, VerdictCount};
+use crate::model::{Carrier, Source};
+use crate::status::{NetworkStatus, PeerStatus, ProblemStatus};
 
 fn count(name: &'static str, packets: u64) -> VerdictCount {
     VerdictCount {
@@ -27,15 +28,19 @@ fn problem(reason: &str) -> ProblemStatus {
     }
 }
 
+fn network(name: &str, vni: u32) -> NetworkStatus {
+    NetworkStatus {
+        name: name.to_owned(),
+        prefixes: Vec::new(),
+        mtu: 1450,
+        vni,
+    }
+}
+
 fn text(maps: Option<&MapReading>) -> String {
     let status = Status {
         version: "1.2.3".to_owned(),
-        networks: vec![NetworkStatus {
-            name: "pods".to_owned(),
-            prefixes: Vec::new(),
-            mtu: 1450,
-            vni: 1,
-        }],
+        networks: vec![network("pods", 1)],
         problems: vec![problem("Conflict"), problem("Conflict"), problem("Capacity")],
         ..Status::default()
     };
@@ -88,6 +93,66 @@ fn the_page_shows_what_the_maps_say() {
     assert!(!page.contains(r#"reason="forwarded""#));
     has(&page, r#"adit_map_entries{map="adit_prefixes4"} 3"#);
     has(&page, r#"adit_map_capacity{map="adit_prefixes4"} 100"#);
+}
+
+#[test]
+fn the_page_shows_what_each_peer_sent_to_us() {
+    let peer = |node: &str, encapsulation: &str, remote: &str| PeerStatus {
+        node: node.to_owned(),
+        network: "pods".to_owned(),
+        encapsulation: encapsulation.to_owned(),
+        remote: remote.to_owned(),
+        local: "192.0.2.9".to_owned(),
+        mtu: 1450,
+        wireguard: None,
+        way: None,
+        received: None,
+    };
+    let source = |address: [u8; 4], carrier, vni, packets| SourceEntry {
+        source: Source {
+            address: address.into(),
+            carrier,
+            vni,
+        },
+        counters: Counters {
+            packets,
+            bytes: packets * 10,
+        },
+    };
+    let status = Status {
+        networks: vec![network("pods", 1), network("voice", 2)],
+        peers: vec![
+            peer("b", "geneve", "192.0.2.1"),
+            peer("c", "ipip", "192.0.2.2"),
+            PeerStatus {
+                network: "voice".to_owned(),
+                ..peer("c", "ipip", "192.0.2.2")
+            },
+            peer("d", "none", "192.0.2.3"),
+        ],
+        ..Status::default()
+    };
+    let maps = MapReading {
+        counters: CounterReport {
+            sources: vec![
+                source([192, 0, 2, 1], Carrier::Geneve, 1, 7),
+                source([192, 0, 2, 1], Carrier::Geneve, 2, 8),
+                source([192, 0, 2, 2], Carrier::Ipip, 0, 9),
+                source([192, 0, 2, 8], Carrier::Geneve, 1, 10),
+            ],
+            ..CounterReport::default()
+        },
+        ..MapReading::default()
+    };
+    let page = page(&Recorder::default(), &status, Some(&maps)).unwrap();
+    let found = page.lines().filter(|line| line.starts_with("adit_peer_receive_"));
+    let expected = [
+        r#"adit_peer_receive_bytes_total{encapsulation="geneve",network="pods",peer="b"} 70"#,
+        r#"adit_peer_receive_bytes_total{encapsulation="ipip",network="",peer="c"} 90"#,
+        r#"adit_peer_receive_packets_total{encapsulation="geneve",network="pods",peer="b"} 7"#,
+        r#"adit_peer_receive_packets_total{encapsulation="ipip",network="",peer="c"} 9"#,
+    ];
+    assert_eq!(found.collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::wireguard::DeviceChange;
-use super::{Address, Class, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Sysctl, Target};
+use super::{Address, Class, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Source, Sysctl, Target};
 use crate::net::{LinkName, MacAddr};
 
 /// One change. What creates fails when something stands there already; what replaces or deletes is only ever said of
@@ -42,6 +42,10 @@ pub enum Change {
     Attach(LinkName, Hook),
     /// Replaces our program in place.
     ReplaceProgram(LinkName, Hook),
+    /// Replaces an older ABI version's program in place by ours, which reads other maps.
+    TakeOverProgram(LinkName, Hook),
+    /// Deletes the maps and links that an older ABI version has left.
+    DeleteVersion(u32),
     /// Takes our program off a device.
     Detach(LinkName, Hook),
     /// Writes a class into a free slot, or points an existing one at its link made anew.
@@ -60,6 +64,10 @@ pub enum Change {
     PutPrefix(IpNet, Target),
     /// Removes a prefix.
     DeletePrefix(IpNet),
+    /// Makes a source known, its counters zeroed; one that is known keeps them.
+    PutSource(Source),
+    /// Forgets a source and its counters.
+    DeleteSource(Source),
 }
 
 /// What to set on a device; `None` leaves it.
@@ -168,6 +176,10 @@ impl fmt::Display for Change {
             Change::SetWireGuard(link, change) => write!(f, "set wireguard {link} {change}"),
             Change::Attach(link, hook) => write!(f, "attach the {hook} program to {link}"),
             Change::ReplaceProgram(link, hook) => write!(f, "replace the {hook} program of {link}"),
+            Change::TakeOverProgram(link, hook) => {
+                write!(f, "take over the {hook} program of {link} from an older map ABI")
+            }
+            Change::DeleteVersion(version) => write!(f, "delete what map ABI {version} has left"),
             Change::Detach(link, hook) => write!(f, "detach the {hook} program from {link}"),
             Change::PutClass(class, link) => write!(f, "put class {class} to {link}"),
             Change::DeleteClass(class) => write!(f, "delete class {class}"),
@@ -177,6 +189,8 @@ impl fmt::Display for Change {
             Change::DeleteGroup(group) => write!(f, "delete group of {group}"),
             Change::PutPrefix(prefix, target) => write!(f, "put prefix {prefix} to {target}"),
             Change::DeletePrefix(prefix) => write!(f, "delete prefix {prefix}"),
+            Change::PutSource(source) => write!(f, "put source {source}"),
+            Change::DeleteSource(source) => write!(f, "delete source {source}"),
         }
     }
 }

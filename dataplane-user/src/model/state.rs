@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::wireguard::Device;
-use super::{Address, Attachment, Class, Group, Hook, Link, NextHop, Route, RouteKey, Sysctl, Target};
+use super::{
+    Address, Attachment, Class, Group, Hook, Link, NextHop, Route, RouteKey, Source, Sysctl, Target,
+};
 use crate::net::LinkName;
 
 /// What shall be, or what is. A target holds only objects that are ours; an observed state also holds foreign ones
@@ -33,6 +35,10 @@ pub struct KernelState {
     pub groups: BTreeSet<Arc<Group>>,
     /// Prefixes and where they lead.
     pub prefixes: BTreeMap<IpNet, Target>,
+    /// Known sources.
+    pub sources: BTreeSet<Source>,
+    /// Older versions of the map ABI that have left their maps and links. A target has none.
+    pub older_versions: BTreeSet<u32>,
 }
 
 impl KernelState {

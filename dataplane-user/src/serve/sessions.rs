@@ -95,6 +95,7 @@ mod tests {
                 session: None,
             }),
             way: None,
+            received: None,
         }
     }
 

@@ -1,23 +1,39 @@
-//! Each peer's way, out of the next hops that lead to it.
+//! Each peer's way, out of the next hops that lead to it, and what came from it, out of the known sources.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use dataplane_ebpf::layout::NextHopState;
 
-use crate::kernel::bpf::{CounterReport, NextHopEntry};
+use crate::kernel::bpf::{CounterReport, NextHopEntry, SourceEntry};
 use crate::model::NodeLabel;
 use crate::net::NodeName;
-use crate::status::{NetworkStatus, PeerStatus, Status, WayStatus};
+use crate::status::{NetworkStatus, PeerStatus, ReceivedStatus, Status, WayStatus};
 
 /// Fills in what the maps say of each peer. A peer with several next hops (one an inner family) has their sum, and is
 /// usable if one is.
 pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
+    // Thousands of peers with a next hop each: found by key, not by trying each with each.
+    let mut by_end: BTreeMap<(&NodeLabel, IpAddr), Vec<&NextHopEntry>> = BTreeMap::new();
+    for entry in &report.next_hops {
+        let end = (&entry.next_hop.node, entry.next_hop.remote);
+        by_end.entry(end).or_default().push(entry);
+    }
+    let received = received(report);
     for peer in &mut status.peers {
         let network = status
             .networks
             .iter()
             .find(|network| network.name == peer.network);
-        let entries = report
-            .next_hops
-            .iter()
+        let end = NodeName::new(&peer.node)
+            .ok()
+            .zip(peer.remote.parse().ok())
+            .map(|(name, remote)| (NodeLabel::of(&name), remote));
+        let entries = end
+            .as_ref()
+            .and_then(|(node, remote)| by_end.get(&(node, *remote)))
+            .into_iter()
+            .flatten()
             .filter(|entry| leads_to(entry, peer, network));
         peer.way = entries.fold(None, |way: Option<WayStatus>, entry| {
             let way = way.unwrap_or_else(|| WayStatus {
@@ -34,18 +50,33 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
                 ..way
             })
         });
+        // Encapsulations without VNI have 0, which no network has.
+        let key = |vni| (peer.remote.clone(), peer.encapsulation.clone(), vni);
+        let mut vnis = network.map(|network| network.vni).into_iter().chain([0]);
+        peer.received = vnis.find_map(|vni| received.get(&key(vni)).copied());
     }
 }
 
+/// What came in, by underlay address, encapsulation and VNI.
+fn received(report: &CounterReport) -> BTreeMap<(String, String, u32), ReceivedStatus> {
+    let entry = |entry: &SourceEntry| {
+        let source = entry.source;
+        let encapsulation = source.carrier.encapsulation().to_string();
+        let received = ReceivedStatus {
+            packets: entry.counters.packets,
+            bytes: entry.counters.bytes,
+        };
+        ((source.address.to_string(), encapsulation, source.vni), received)
+    };
+    report.sources.iter().map(entry).collect()
+}
+
+/// Whether a next hop to a peer's end is of its network and encapsulation.
 fn leads_to(entry: &NextHopEntry, peer: &PeerStatus, network: Option<&NetworkStatus>) -> bool {
-    let next_hop = &entry.next_hop;
+    let class = &entry.next_hop.class;
     // Encapsulations without VNI have 0.
-    let vni = next_hop.class.vni;
-    let of_network = vni == 0 || network.is_some_and(|network| network.vni == vni);
-    of_network
-        && NodeName::new(&peer.node).is_ok_and(|name| NodeLabel::of(&name) == next_hop.node)
-        && next_hop.class.carrier.encapsulation().to_string() == peer.encapsulation
-        && next_hop.remote.to_string() == peer.remote
+    let of_network = class.vni == 0 || network.is_some_and(|network| network.vni == class.vni);
+    of_network && class.carrier.encapsulation().to_string() == peer.encapsulation
 }
 
 /// The device of an entry's class, by the name that it has now.
@@ -65,7 +96,7 @@ mod tests {
     use dataplane_ebpf::layout::Counters;
 
     use super::*;
-    use crate::model::{Carrier, Class, NextHop};
+    use crate::model::{Carrier, Class, NextHop, Source};
 
     fn entry(node: &str, vni: u32, packets: u64, state: NextHopState) -> NextHopEntry {
         let class = Class {
@@ -107,6 +138,7 @@ mod tests {
             mtu: 1450,
             wireguard: None,
             way: None,
+            received: None,
         };
         Status {
             networks: vec![NetworkStatus {
@@ -137,5 +169,43 @@ mod tests {
         assert_eq!((way.usable, way.packets, way.bytes), (true, 7, 700));
         assert_eq!(way.device, None);
         assert_eq!(status.peers[1].way, None);
+    }
+
+    #[test]
+    fn what_came_in_is_told_by_address_encapsulation_and_vni() {
+        let source = |address: [u8; 4], carrier, vni, packets| SourceEntry {
+            source: Source {
+                address: address.into(),
+                carrier,
+                vni,
+            },
+            counters: Counters {
+                packets,
+                bytes: packets * 100,
+            },
+        };
+        let others = [
+            source([192, 0, 2, 1], Carrier::Geneve, 8, 1),
+            source([192, 0, 2, 1], Carrier::Vxlan, 7, 2),
+            source([192, 0, 2, 9], Carrier::Geneve, 7, 3),
+        ];
+        let received = |more: &[SourceEntry], encapsulation: &str| {
+            let mut status = status();
+            status.peers[0].encapsulation = encapsulation.to_owned();
+            let report = CounterReport {
+                sources: [&others, more].concat(),
+                ..CounterReport::default()
+            };
+            fill_in(&mut status, &report);
+            status.peers[0]
+                .received
+                .map(|received| (received.packets, received.bytes))
+        };
+        let geneve = source([192, 0, 2, 1], Carrier::Geneve, 7, 4);
+        let ipip = source([192, 0, 2, 1], Carrier::Ipip, 0, 5);
+        assert_eq!(received(&[], "geneve"), None);
+        assert_eq!(received(&[geneve, ipip], "geneve"), Some((4, 400)));
+        assert_eq!(received(&[geneve, ipip], "ipip"), Some((5, 500)));
+        assert_eq!(received(&[geneve, ipip], "none"), None);
     }
 }

@@ -1,12 +1,13 @@
 //! What a process that died half-way leaves, and what others scribble: never believed, always cleaned up.
 
 use adit_tests::Bpffs;
+use aya::maps::{Map, MapData, PerCpuHashMap};
 use dataplane_ebpf::layout::{self, names};
 use dataplane_user::kernel::bpf::LookupTarget;
 use dataplane_user::model::{Change, KernelState};
 
 use super::values::{
-    class, difference, execute, link_of, next_hop, observe, open, prefix, scribble, small_state,
+    class, difference, execute, link_of, maps, next_hop, observe, open, prefix, scribble, small_state, source,
 };
 
 #[test]
@@ -35,6 +36,26 @@ fn a_next_hop_that_lost_its_label_is_written_anew() {
     execute(&mut bpf, &difference(&found, &wanted));
     assert_eq!(observe(&mut bpf), wanted);
     assert_eq!(bpf.leftovers(), 0);
+}
+
+#[test]
+fn a_key_that_is_no_sources_is_removed() {
+    let bpffs = Bpffs::new();
+    let mut bpf = open(&bpffs.path());
+    execute(&mut bpf, &[Change::PutSource(source(1))]);
+    let data = MapData::from_pin(maps(&bpffs.path()).join(names::SOURCES)).unwrap();
+    let mut sources = PerCpuHashMap::<_, [u8; 24], [u64; 2]>::try_from(Map::PerCpuHashMap(data)).unwrap();
+    let zero = vec![[0_u64; 2]; aya::util::nr_cpus().unwrap()];
+    sources.insert([0xff; 24], zero.try_into().unwrap(), 0).unwrap();
+    assert_eq!(
+        observe(&mut bpf).sources.into_iter().collect::<Vec<_>>(),
+        [source(1)]
+    );
+    assert_eq!(bpf.leftovers(), 1);
+    execute(&mut bpf, &[]);
+    assert_eq!(observe(&mut bpf).sources.len(), 1);
+    assert_eq!(bpf.leftovers(), 0);
+    assert_eq!(sources.keys().count(), 1);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Any state comes back as it was written, also from another process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use adit_tests::Bpffs;
+use aya::maps::{Map, MapData, PerCpuHashMap};
+use dataplane_ebpf::layout::names;
 use dataplane_user::kernel::bpf::{Bpf, LookupTarget};
-use dataplane_user::model::{Group, KernelState, Target};
+use dataplane_user::model::{Change, Group, KernelState, Source, Target};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -13,7 +16,9 @@ use proptest::sample::Index;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::values::{class, difference, execute, link_of, next_hop, observe, open, prefix, small_state};
+use super::values::{
+    class, difference, execute, link_of, maps, next_hop, observe, open, prefix, small_state, source,
+};
 
 /// States to go through, one after another in the same maps.
 const STATES: usize = 24;
@@ -65,6 +70,55 @@ fn large_groups_span_slots_and_keep_their_order() {
 }
 
 #[test]
+fn a_source_that_stays_keeps_its_counters() {
+    let bpffs = Bpffs::new();
+    let mut bpf = open(&bpffs.path());
+    let [stays, goes] = [source(6), source(7)];
+    execute(&mut bpf, &[Change::PutSource(stays), Change::PutSource(goes)]);
+    let counted = count(&bpffs.path(), stays) + count(&bpffs.path(), goes);
+    assert_eq!(counted, 0);
+    receive(&bpffs.path(), 5);
+
+    // By another process, which puts again what is there.
+    drop(bpf);
+    let mut bpf = open(&bpffs.path());
+    execute(&mut bpf, &[Change::PutSource(stays), Change::DeleteSource(goes)]);
+    assert_eq!(
+        count(&bpffs.path(), stays),
+        5 * aya::util::nr_cpus().unwrap() as u64
+    );
+    assert_eq!(observe(&mut bpf).sources, BTreeSet::from([stays]));
+    // Anew, it starts from zero; what is not there goes once more without complaint.
+    execute(
+        &mut bpf,
+        &[Change::PutSource(goes), Change::DeleteSource(source(8))],
+    );
+    assert_eq!(count(&bpffs.path(), goes), 0);
+}
+
+/// Packets from a source.
+fn count(bpffs: &Path, source: Source) -> u64 {
+    let report = Bpf::open_read_only(bpffs).unwrap().counters().unwrap();
+    let mut entries = report.sources.iter();
+    entries
+        .find(|entry| entry.source == source)
+        .expect("it is known")
+        .counters
+        .packets
+}
+
+/// So many packets a CPU come from every known source.
+fn receive(bpffs: &Path, packets: u64) {
+    let data = MapData::from_pin(maps(bpffs).join(names::SOURCES)).unwrap();
+    let mut sources = PerCpuHashMap::<_, [u32; 6], [u64; 2]>::try_from(Map::PerCpuHashMap(data)).unwrap();
+    let keys = sources.keys().collect::<Result<Vec<_>, _>>().unwrap();
+    for key in keys {
+        let values = vec![[packets, packets * 100]; aya::util::nr_cpus().unwrap()];
+        sources.insert(key, values.try_into().unwrap(), 0).unwrap();
+    }
+}
+
+#[test]
 fn lookups_run_the_kernels_own() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
@@ -105,6 +159,7 @@ prop_compose! {
         groups in vec(vec((any::<Index>(), 1_u8..), 2..20), 0..12),
         v4 in vec((any::<u32>(), 0_u8..=32, any::<Index>()), 0..150),
         v6 in vec((any::<u128>(), 0_u8..=128, any::<Index>()), 0..150),
+        sources in btree_set(any::<u8>(), 0..100),
     ) -> KernelState {
         let classes: Vec<_> = vnis.into_iter().map(class).collect();
         let hops: Vec<_> = hops
@@ -134,6 +189,7 @@ prop_compose! {
             classes: classes.iter().map(|class| (*class, Some(link_of(class)))).collect::<BTreeMap<_, _>>(),
             next_hops: hops.into_iter().collect(),
             groups,
+            sources: sources.into_iter().map(source).collect(),
             ..KernelState::default()
         }
     }

@@ -1,6 +1,7 @@
 //! Values to put into maps, the way to get them there, and the way to write what nobody should.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use aya::maps::{Array, MapData};
 use dataplane_ebpf::layout::ABI_VERSION;
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions};
 use dataplane_user::model::{
-    Carrier, Change, Class, Group, KernelState, NextHop, NodeLabel, Target, UnderlayDevice,
+    Carrier, Change, Class, Group, KernelState, NextHop, NodeLabel, Source, Target, UnderlayDevice,
 };
 use dataplane_user::net::{LinkName, MacAddr};
 use ipnet::IpNet;
@@ -87,6 +88,18 @@ pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<Change> {
         .keys()
         .filter(|class| !to.classes.contains_key(class));
     changes.extend(gone.copied().map(Change::DeleteClass));
+    changes.extend(
+        to.sources
+            .difference(&from.sources)
+            .copied()
+            .map(Change::PutSource),
+    );
+    changes.extend(
+        from.sources
+            .difference(&to.sources)
+            .copied()
+            .map(Change::DeleteSource),
+    );
     changes
 }
 
@@ -134,6 +147,30 @@ pub(crate) fn next_hop(number: u8, class: Class) -> Arc<NextHop> {
         gateway: (class.carrier == Carrier::None).then(|| gateways[usize::from(number % 3)].parse().unwrap()),
         class,
     })
+}
+
+/// The source with this number: of any encapsulation that has sources, over any family that it goes over.
+pub(crate) fn source(number: u8) -> Source {
+    let v4 = IpAddr::from([192, 0, 2, number]);
+    let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)]);
+    let (address, carrier) = match number % 6 {
+        0 => (v4, Carrier::Geneve),
+        1 => (v6, Carrier::Geneve),
+        2 => (v4, Carrier::Vxlan),
+        3 => (v6, Carrier::Vxlan),
+        4 => (v4, Carrier::Ipip),
+        _ => (v6, Carrier::Ip6tnl),
+    };
+    let vni = if carrier.carries_ethernet() {
+        u32::from(number % 4)
+    } else {
+        0
+    };
+    Source {
+        address,
+        carrier,
+        vni,
+    }
 }
 
 /// A state of one class, two next hops, a group of both and a prefix a family.

@@ -1,4 +1,6 @@
-//! The ingress program. In a test run no packet comes out of a tunnel; `wire.rs` has those that do.
+//! The ingress programs. In a test run no packet comes out of a tunnel; `wire.rs` has those that do.
+
+use std::collections::BTreeMap;
 
 use adit_tests::bpf::{Context, Outcome, Programs, TC_ACT_UNSPEC, skipped};
 use adit_tests::frame::ETHERNET;
@@ -18,27 +20,29 @@ fn ingress_counts_and_passes() {
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     let mut bad = frame.clone();
     bad[ETHERNET] = 0x60;
-    for (frame, verdict, bytes) in [
+    let frames = [
         (frame, IngressVerdict::NoTunnelKey, 60),
         (inner_v6().frame(), IngressVerdict::NoTunnelKey, 80),
         (arp, IngressVerdict::NotIp, 74),
         (bad, IngressVerdict::BadHeader, 74),
-    ] {
-        let mut expected = all_counters(&programs, names::INGRESS_COUNTERS, IngressVerdict::COUNT);
-        let outcome = programs
-            .run(names::INGRESS_PROGRAM, &frame, Context::default())
-            .unwrap();
-        assert_eq!(
-            outcome,
-            Outcome {
-                action: TC_ACT_UNSPEC,
-                packet: frame
-            }
-        );
-        let counter = &mut expected[usize::try_from(verdict.index()).unwrap()];
-        counter.packets += 1;
-        counter.bytes += bytes;
-        let counted = all_counters(&programs, names::INGRESS_COUNTERS, IngressVerdict::COUNT);
-        assert_eq!(counted, expected, "{}", verdict.name());
+    ];
+    for (_, program) in names::INGRESS_PROGRAMS {
+        for (frame, verdict, bytes) in &frames {
+            let mut expected = all_counters(&programs, names::INGRESS_COUNTERS, IngressVerdict::COUNT);
+            let outcome = programs.run(program, frame, Context::default()).unwrap();
+            assert_eq!(
+                outcome,
+                Outcome {
+                    action: TC_ACT_UNSPEC,
+                    packet: frame.clone()
+                }
+            );
+            let counter = &mut expected[usize::try_from(verdict.index()).unwrap()];
+            counter.packets += 1;
+            counter.bytes += bytes;
+            let counted = all_counters(&programs, names::INGRESS_COUNTERS, IngressVerdict::COUNT);
+            assert_eq!(counted, expected, "{} by {program}", verdict.name());
+        }
     }
+    assert_eq!(programs.sources().unwrap(), BTreeMap::new());
 }

@@ -1,8 +1,8 @@
 //! The object: what the kernel says of its programs and maps.
 
-use adit_tests::bpf::{Programs, skipped};
+use adit_tests::bpf::{Programs, all, skipped};
 use dataplane_ebpf::layout::{
-    MAX_CLASSES, MAX_GROUPS, MAX_NEXT_HOPS, MAX_PREFIXES_V4, MAX_PREFIXES_V6, names,
+    MAX_CLASSES, MAX_GROUPS, MAX_NEXT_HOPS, MAX_PREFIXES_V4, MAX_PREFIXES_V6, MAX_SOURCES, names,
 };
 use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 
@@ -13,7 +13,7 @@ fn loads_within_bounds() {
     }
     for log in [false, true] {
         let mut programs = Programs::load(log).unwrap();
-        for name in [names::EGRESS_PROGRAM, names::INGRESS_PROGRAM] {
+        for name in all() {
             let info = programs.info(name).unwrap();
             let (verified, translated) = (info.verified_instruction_count(), info.size_translated());
             println!(
@@ -43,6 +43,7 @@ fn maps_are_the_layout_s() {
         (names::NEXT_HOP_LABELS, 4, 64, MAX_NEXT_HOPS, 0),
         (names::NEXT_HOP_COUNTERS, 4, 16, MAX_NEXT_HOPS, 0),
         (names::GROUPS, 4, 64, MAX_GROUPS, 0),
+        (names::SOURCES, 24, 16, MAX_SOURCES, NO_PREALLOC),
         (names::EGRESS_COUNTERS, 4, 16, Verdict::COUNT, 0),
         (names::INGRESS_COUNTERS, 4, 16, IngressVerdict::COUNT, 0),
     ] {

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
-use adit_tests::bpf::{Programs, skipped};
+use adit_tests::bpf::{Programs, ingress_program, skipped};
 use adit_tests::frame::{ETHERNET, Udp};
 use adit_tests::wire::Wire;
-use dataplane_ebpf::layout::{Class, Counters, NextHop, names};
+use dataplane_ebpf::layout::{Class, Counters, NextHop, SourceKey, names};
 use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -148,7 +148,14 @@ fn the_tunnel_key_reaches_the_wire() {
         underlay.enter_there();
         let wire = Wire::open("u1").unwrap();
         let mut far = Programs::load(false).unwrap();
-        far.attach(names::INGRESS_PROGRAM, "t0").unwrap();
+        far.attach(ingress_program(Class::VXLAN), "t0").unwrap();
+        let known = [
+            source(&outer_v4(), Class::VXLAN),
+            source(&outer_v6(), Class::VXLAN),
+        ];
+        for key in known {
+            far.add_source(key).unwrap();
+        }
         underlay.enter_here();
         let plain = Class {
             ifindex: ifindex("t0"),
@@ -218,7 +225,104 @@ fn the_tunnel_key_reaches_the_wire() {
             eventually(|| arrived().packets >= 9);
             assert_eq!(arrived(), counters, "{}", verdict.name());
         }
+        // One next hop over IPv4, two over IPv6.
+        let of = |packets| Counters {
+            packets,
+            bytes: packets / 2 * (60 + 80),
+        };
+        assert_eq!(
+            far.sources().unwrap(),
+            known.into_iter().zip([of(6), of(12)]).collect()
+        );
     });
+}
+
+/// Who is known in another network, by another encapsulation or address, is not known; the packets are counted and go on to
+/// the next program, which here is of the encapsulation by which they are known.
+#[test]
+fn packets_of_unknown_sources_go_on() {
+    in_new_namespaces(|underlay| {
+        underlay.enter_there();
+        let mut far = Programs::load(false).unwrap();
+        far.attach(ingress_program(Class::VXLAN), "t0").unwrap();
+        far.attach(ingress_program(Class::GENEVE), "t0").unwrap();
+        let hops = [outer_v4(), outer_v6()];
+        let known = hops.map(|next_hop| source(&next_hop, Class::GENEVE));
+        for next_hop in hops {
+            let key = source(&next_hop, Class::VXLAN);
+            let elsewhere = NextHop {
+                local: next_hop.remote,
+                ..next_hop
+            };
+            for other in [
+                SourceKey {
+                    vni: key.vni + 1,
+                    ..key
+                },
+                SourceKey {
+                    version: key.version ^ 2,
+                    ..key
+                },
+                source(&next_hop, Class::GENEVE),
+                source(&elsewhere, Class::VXLAN),
+            ] {
+                far.add_source(other).unwrap();
+            }
+        }
+        underlay.enter_here();
+        let class = Class {
+            ifindex: ifindex("t0"),
+            encapsulation: Class::VXLAN,
+            ..geneve()
+        };
+        let mut near = with_next_hop(&outer_v4(), &class);
+        near.attach(names::EGRESS_PROGRAM, "a0").unwrap();
+        for next_hop in hops {
+            near.set_next_hop(SLOT, &next_hop).unwrap();
+            for inner in inners() {
+                Wire::send("a0", &inner.frame()).unwrap();
+            }
+        }
+        let both = |bytes| Counters { packets: 2, bytes };
+        for (verdict, expected) in [
+            (IngressVerdict::AcceptedIpv4, both(2 * 60)),
+            (IngressVerdict::AcceptedIpv6, both(2 * 80)),
+            (
+                IngressVerdict::UnknownSource,
+                Counters {
+                    packets: 4,
+                    bytes: 2 * (60 + 80),
+                },
+            ),
+        ] {
+            let count = || far.counters(names::INGRESS_COUNTERS, verdict.index()).unwrap();
+            eventually(|| count() == expected);
+            assert_eq!(count(), expected, "{}", verdict.name());
+        }
+        for (key, counters) in far.sources().unwrap() {
+            let expected = if known.contains(&key) {
+                both(60 + 80)
+            } else {
+                Counters::default()
+            };
+            assert_eq!(counters, expected, "{key:?}");
+        }
+    });
+}
+
+/// What the far end sees of a packet by this next hop.
+fn source(next_hop: &NextHop, encapsulation: u8) -> SourceKey {
+    SourceKey {
+        address: next_hop.local,
+        vni: geneve().vni,
+        encapsulation,
+        version: if next_hop.flags & NextHop::OUTER_IPV6 != 0 {
+            6
+        } else {
+            4
+        },
+        reserved: [0; 2],
+    }
 }
 
 /// Without encapsulation the neighbour's Ethernet header is all that changes; no route is asked.

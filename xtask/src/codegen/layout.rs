@@ -3,7 +3,7 @@ use std::mem::{offset_of, size_of};
 
 use dataplane_ebpf::layout::{
     CarryEndpoint, CarryKey, Class, Counters, Group, GroupMember, NextHop, NextHopState, NodeLabel,
-    PrefixKeyV4, PrefixKeyV6, Target,
+    PrefixKeyV4, PrefixKeyV6, SourceKey, Target,
 };
 
 /// A type that lies in a map.
@@ -74,6 +74,7 @@ pub(super) fn all() -> Vec<Layout> {
         record!("class.rs" Class {
             ifindex, vni, source_mac, encapsulation, unit, ttl, tos, flags, underlay, reserved,
         }),
+        record!("source.rs" SourceKey { address, vni, encapsulation, version, reserved }),
         record!("counters.rs" Counters { packets, bytes }),
         record!("carry.rs" CarryKey { kind, reserved, device, peer }),
         record!("carry.rs" CarryEndpoint { address, port, version, scope, reserved }),

@@ -171,6 +171,10 @@ fn kind(kind: &str) -> Result<(&'static str, &'static str, &str)> {
             };
             ("`BPF_MAP_TYPE_LPM_TRIE`", key, value)
         }
+        "PerCpuHashMap" => match inner.split_once(", ") {
+            Some(("SourceKey", value)) => ("`BPF_MAP_TYPE_PERCPU_HASH`", "`SourceKey`", value),
+            _ => bail!("no hash table leads from {inner}"),
+        },
         other => bail!("xtask/src/codegen/map_abi.rs knows no map of the type {other}"),
     })
 }
@@ -182,6 +186,7 @@ fn entries(constant: &str) -> Result<u32> {
         "MAX_GROUPS" => abi::MAX_GROUPS,
         "MAX_PREFIXES_V4" => abi::MAX_PREFIXES_V4,
         "MAX_PREFIXES_V6" => abi::MAX_PREFIXES_V6,
+        "MAX_SOURCES" => abi::MAX_SOURCES,
         "Verdict::COUNT" => Verdict::COUNT,
         "IngressVerdict::COUNT" => IngressVerdict::COUNT,
         other => bail!("xtask/src/codegen/map_abi.rs knows no {other}"),

@@ -23,7 +23,7 @@ const VM: &[Need] = &[Need::Vm];
 const NETWORK: &[Need] = &[Need::Lab, Need::Test];
 
 /// All of them.
-pub(super) static ALL: [Tool; 16] = [
+pub(super) static ALL: [Tool; 17] = [
     Tool {
         name: "a Rust compiler with a core library for BPF",
         needs: &[Need::Build],
@@ -78,6 +78,7 @@ pub(super) static ALL: [Tool; 16] = [
     program("nft", NETWORK, "nftables", "nftables"),
     program("bpftool", NETWORK, "bpftool", "bpftool"),
     program("tcpdump", NETWORK, "tcpdump", "tcpdump"),
+    program("strace", &[Need::Test], "strace", "strace"),
     program("wg", &[Need::Test], "wireguard-tools", "wireguard-tools"),
     program(
         "promtool",

@@ -10,6 +10,7 @@ use super::finding::Finding;
 use super::overlay::Wanted;
 use crate::cli::exit::Failure;
 use crate::cli::privilege::{self, BPF, NET_ADMIN, PERFMON};
+use crate::kernel::bpf::{self, NewerVersion};
 use crate::resource::Encapsulation;
 
 /// What was seen of the kernel.
@@ -25,6 +26,8 @@ pub(super) struct Facts {
     pub(super) modules: [Option<bool>; MODULES.len()],
     /// Where the maps are to be pinned, and whether that is a BPF file system.
     pub(super) bpffs: (PathBuf, bool),
+    /// What a newer agent has left there.
+    pub(super) newer: Option<NewerVersion>,
     /// Capabilities that are missing.
     pub(super) missing_capabilities: Vec<&'static str>,
 }
@@ -55,6 +58,8 @@ impl Facts {
             jit: text("proc/sys/net/core/bpf_jit_enable").map(|value| value.trim() != "0"),
             modules,
             bpffs: (bpffs.to_owned(), is_bpffs(bpffs)),
+            // Whoever may not look there is told of missing capabilities.
+            newer: bpf::newer(bpffs).ok().flatten(),
             missing_capabilities: privilege::lacking(&[NET_ADMIN, BPF, PERFMON])
                 .context("reading this process's capabilities")?,
             release,
@@ -70,6 +75,7 @@ pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
         findings.extend(module(name, has, needed, &facts.release));
     }
     findings.push(bpffs(&facts.bpffs.0, facts.bpffs.1));
+    findings.extend(facts.newer.as_ref().map(newer));
     findings.push(capabilities(&facts.missing_capabilities));
     findings
 }
@@ -127,6 +133,12 @@ fn bpffs(path: &Path, there: bool) -> Finding {
     Finding::error("bpffs", format!("{path} is on no BPF file system"), remedy)
 }
 
+fn newer(found: &NewerVersion) -> Finding {
+    let evidence = format!("{} is of a newer Adit", found.directory.display());
+    let remedy = "run that one, or have its `adit uninstall` remove the dataplane";
+    Finding::error("bpffs", evidence, remedy)
+}
+
 fn capabilities(missing: &[&str]) -> Finding {
     if missing.is_empty() {
         return Finding::ok("capabilities", "all that an agent needs");
@@ -168,6 +180,7 @@ mod tests {
             jit: Some(true),
             modules: [Some(true); MODULES.len()],
             bpffs: ("/sys/fs/bpf/adit".into(), true),
+            newer: None,
             missing_capabilities: Vec::new(),
         }
     }
@@ -211,6 +224,17 @@ mod tests {
         assert_eq!(level(&judged(|f| f.bpffs.1 = false), "bpffs"), Level::Error);
         let findings = judged(|f| f.missing_capabilities = vec!["CAP_BPF"]);
         assert_eq!(level(&findings, "capabilities"), Level::Error);
+    }
+
+    #[test]
+    fn a_newer_dataplane_is_found() {
+        let newer = NewerVersion {
+            directory: "/sys/fs/bpf/adit/v99".into(),
+            version: 99,
+        };
+        let findings = judged(|f| f.newer = Some(newer));
+        let bad = findings.iter().filter(|finding| finding.level == Level::Error);
+        assert_eq!(bad.map(|finding| finding.check).collect::<Vec<_>>(), ["bpffs"]);
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! The maps' content as `adit map` prints it.
 
+use std::collections::BTreeMap;
+
 use dataplane_ebpf::layout::NextHopState;
 use serde::Serialize;
 
 use crate::cli::output;
-use crate::kernel::bpf::{CounterReport, Dump, LookupResult, LookupTarget, NextHopEntry, VerdictCount};
-use crate::model::{Class, Target};
+use crate::kernel::bpf::{
+    CounterReport, Dump, LookupResult, LookupTarget, NextHopEntry, SourceEntry, VerdictCount,
+};
+use crate::model::{Class, NextHop, Target};
 
 /// `adit map dump`.
 #[derive(Serialize)]
@@ -14,6 +18,7 @@ pub(super) struct DumpView {
     groups: Vec<GroupView>,
     next_hops: Vec<NextHopView>,
     classes: Vec<ClassView>,
+    sources: Vec<SourceView>,
     unreadable_slots: usize,
 }
 
@@ -33,6 +38,7 @@ pub(super) struct StatsView {
     egress: Vec<VerdictView>,
     ingress: Vec<VerdictView>,
     next_hops: Vec<NextHopView>,
+    sources: Vec<SourceView>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +74,17 @@ struct ClassView {
     slot: u32,
     class: String,
     ifindex: u32,
+}
+
+#[derive(Serialize)]
+struct SourceView {
+    address: String,
+    encapsulation: String,
+    vni: u32,
+    /// The node that packets to there go to; none where no prefix leads to it.
+    node: Option<String>,
+    packets: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -108,6 +125,7 @@ impl From<&Dump> for DumpView {
                 .map(|entry| NextHopView::new(entry, None))
                 .collect(),
             classes: classes.collect(),
+            sources: SourceView::all(&dump.sources, &dump.next_hops),
             unreadable_slots: dump.unreadable_slots,
         }
     }
@@ -129,6 +147,8 @@ impl DumpView {
             .iter()
             .map(|c| [c.slot.to_string(), c.class.clone(), c.ifindex.to_string()]);
         output::table(["SLOT", "CLASS", "IFINDEX"], &rows.collect::<Vec<_>>());
+        println!();
+        print_sources(&self.sources);
         if self.unreadable_slots > 0 {
             println!(
                 "\n{} slots can't be read; the agent cleans them up",
@@ -204,6 +224,7 @@ impl From<&CounterReport> for StatsView {
                 .iter()
                 .map(|entry| NextHopView::new(entry, None))
                 .collect(),
+            sources: SourceView::all(&report.sources, &report.next_hops),
         }
     }
 }
@@ -224,6 +245,8 @@ impl StatsView {
             println!();
         }
         print_next_hops(&self.next_hops);
+        println!();
+        print_sources(&self.sources);
     }
 }
 
@@ -280,5 +303,41 @@ fn print_next_hops(next_hops: &[NextHopView]) {
         "PACKETS",
         "BYTES",
     ];
+    output::table(header, &rows.collect::<Vec<_>>());
+}
+
+impl SourceView {
+    fn all(sources: &[SourceEntry], next_hops: &[NextHopEntry]) -> Vec<SourceView> {
+        let nodes = next_hops.iter().map(|entry| {
+            let NextHop {
+                node, remote, class, ..
+            } = &*entry.next_hop;
+            ((*remote, class.carrier, class.vni), node.to_string())
+        });
+        let nodes = nodes.collect::<BTreeMap<_, _>>();
+        let view = |SourceEntry { source, counters }: &SourceEntry| SourceView {
+            address: source.address.to_string(),
+            encapsulation: source.carrier.to_string(),
+            vni: source.vni,
+            node: nodes.get(&(source.address, source.carrier, source.vni)).cloned(),
+            packets: counters.packets,
+            bytes: counters.bytes,
+        };
+        sources.iter().map(view).collect()
+    }
+}
+
+fn print_sources(sources: &[SourceView]) {
+    let rows = sources.iter().map(|source| {
+        [
+            source.address.clone(),
+            source.encapsulation.clone(),
+            source.vni.to_string(),
+            source.node.clone().unwrap_or_else(|| "-".to_owned()),
+            source.packets.to_string(),
+            source.bytes.to_string(),
+        ]
+    });
+    let header = ["SOURCE", "ENCAPSULATION", "VNI", "NODE", "PACKETS", "BYTES"];
     output::table(header, &rows.collect::<Vec<_>>());
 }

@@ -110,7 +110,7 @@ fn header(wide: bool) -> Vec<String> {
     let mut header = narrow.map(str::to_owned).to_vec();
     if wide {
         header.insert(5, "LOCAL".to_owned());
-        header.push("ENDPOINT".to_owned());
+        header.extend(["RECEIVED", "RECEIVED-BYTES", "ENDPOINT"].map(str::to_owned));
     }
     header
 }
@@ -150,6 +150,13 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
     if wide {
         row.insert(5, peer.local.clone());
         let session = peer.wireguard.as_ref().and_then(|link| link.session.as_ref());
+        let received = peer.received.as_ref();
+        row.push(received.map_or_else(unknown, |received| received.packets.to_string()));
+        // WireGuard counts no packets, and its bytes with its headers.
+        let bytes = received
+            .map(|received| received.bytes)
+            .or(session.map(|session| session.received_bytes));
+        row.push(bytes.map_or_else(unknown, |bytes| bytes.to_string()));
         row.push(
             session
                 .and_then(|session| session.endpoint.clone())
@@ -214,7 +221,7 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{NetworkStatus, SessionStatus, WayStatus};
+    use crate::status::{NetworkStatus, ReceivedStatus, SessionStatus, WayStatus};
 
     fn peer(node: &str, way: Option<WayStatus>) -> PeerStatus {
         PeerStatus {
@@ -225,6 +232,10 @@ mod tests {
             local: "192.0.2.2".to_owned(),
             mtu: 1450,
             wireguard: None,
+            received: way.as_ref().map(|_| ReceivedStatus {
+                packets: 34,
+                bytes: 5600,
+            }),
             way,
         }
     }
@@ -283,7 +294,9 @@ error: link adit0 (Conflict)
     fn wide_shows_local_addresses_and_exact_counts() {
         let text = render(&status(), true, Paint::NEVER);
         assert!(
-            text.contains("192.0.2.1  192.0.2.2  1450  usable  12       1500000  -\n"),
+            text.contains(
+                "192.0.2.1  192.0.2.2  1450  usable  12       1500000  34        5600            -\n"
+            ),
             "{text}"
         );
     }

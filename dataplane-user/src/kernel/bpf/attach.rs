@@ -4,6 +4,7 @@
 //! Devices are looked up in the calling thread's network namespace.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ pub(super) struct Attached {
 pub(super) struct Attacher<'a> {
     pub(super) mechanism: Mechanism,
     pub(super) pins: &'a Pins,
+    /// Those of older ABI versions, whose links are ours too.
+    pub(super) older: &'a BTreeMap<u32, Pins>,
     pub(super) links: &'a dyn LinkNames,
 }
 
@@ -81,6 +84,15 @@ impl Attacher<'_> {
                 match self.live_link(&link, &pin)? {
                     Some(program) => drop(found.programs.insert((link, hook), program)),
                     None => found.dead.push(pin),
+                }
+            }
+            for older in self.older.values().rev() {
+                for (link, hook, pin) in older.list_links()? {
+                    if !found.programs.contains_key(&(link.clone(), hook))
+                        && let Some(program) = self.live_link(&link, &pin)?
+                    {
+                        found.programs.insert((link, hook), program);
+                    }
                 }
             }
             return Ok(found);
@@ -104,8 +116,8 @@ impl Attacher<'_> {
     ) -> Result<(), KernelError> {
         let doing = format!("attaching the {hook} program to {link}");
         match self.mechanism {
-            Mechanism::Tcx => self.attach_tcx(&doing, programs.program(hook)?, (link, hook)),
-            Mechanism::Clsact => attach_filter(&doing, programs.program(hook)?, (link, hook)),
+            Mechanism::Tcx => self.attach_tcx(&doing, programs.program(link, hook)?, (link, hook)),
+            Mechanism::Clsact => attach_filter(&doing, programs.program(link, hook)?, (link, hook)),
         }
     }
 
@@ -120,7 +132,7 @@ impl Attacher<'_> {
         let old = match self.mechanism {
             Mechanism::Tcx => {
                 let pin = self.pins.link(link, hook);
-                if self.live_link(link, &pin)?.is_none() {
+                if self.live_link(link, &pin)?.is_none() && !self.adopt_older(link, hook)? {
                     return Err(KernelError::new(
                         doing,
                         io::Error::from_raw_os_error(libc::ENODEV),
@@ -132,7 +144,7 @@ impl Attacher<'_> {
             }
             Mechanism::Clsact => filter_link(link, hook).map_err(|error| KernelError::new(&doing, error))?,
         };
-        let program = programs.program(hook)?;
+        let program = programs.program(link, hook)?;
         program
             .attach_to_link(old)
             .and_then(|id| program.take_link(id))
@@ -143,12 +155,9 @@ impl Attacher<'_> {
     /// Takes our program off a device; a clsact qdisc stays, because others may use it too. None there is fine.
     pub(super) fn detach(&self, link: &LinkName, hook: Hook) -> Result<(), KernelError> {
         if self.mechanism == Mechanism::Tcx {
-            let pin = self.pins.link(link, hook);
-            return if pin.exists() {
-                pins::remove_link(&pin)
-            } else {
-                Ok(())
-            };
+            let all = [self.pins].into_iter().chain(self.older.values());
+            let mut pinned = all.map(|pins| pins.link(link, hook)).filter(|pin| pin.exists());
+            return pinned.try_for_each(|pin| pins::remove_link(&pin));
         }
         if self.our_filter(link, hook)?.is_none() {
             return Ok(());
@@ -187,6 +196,20 @@ impl Attacher<'_> {
             .map_err(|error| aya_error(doing, &error))
     }
 
+    /// Moves an older version's pin of a link that is on this device to ours; whether there was one. The link stays
+    /// attached, so its program can be replaced in place.
+    fn adopt_older(&self, link: &LinkName, hook: Hook) -> Result<bool, KernelError> {
+        for older in self.older.values().rev() {
+            let pin = older.link(link, hook);
+            if self.live_link(link, &pin)?.is_some() {
+                fs::rename(&pin, self.pins.link(link, hook))
+                    .map_err(|error| KernelError::new(format!("adopting {}", pin.display()), error))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The program's id of a pinned link, if that is on this very device: a link survives its device, and a device
     /// of the same name may be another one.
     fn live_link(&self, link: &LinkName, pin: &Path) -> Result<Option<u32>, KernelError> {
@@ -208,7 +231,7 @@ impl Attacher<'_> {
         let ours = |filter: &Filter| {
             filter.priority == PRIORITY
                 && filter.handle == u32::from(HANDLE)
-                && filter.name == programs::name(hook)
+                && programs::is_ours(hook, &filter.name)
         };
         Ok(filters.into_iter().find(ours).map(|filter| filter.program))
     }

@@ -4,12 +4,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dataplane_ebpf::layout::{self, GroupMember, PrefixKeyV4, PrefixKeyV6, UNUSED_SLOT};
+use dataplane_ebpf::layout::{self, GroupMember, PrefixKeyV4, PrefixKeyV6, SourceKey, UNUSED_SLOT};
 use dataplane_ebpf::select;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::kernel::KernelError;
-use crate::model::{Carrier, Class, NextHop, NodeLabel, UnderlayDevice};
+use crate::model::{Carrier, Class, NextHop, NodeLabel, Source, UnderlayDevice};
 use crate::net::MacAddr;
 
 /// A class as it lies in its slot.
@@ -195,6 +195,43 @@ pub(super) fn encode_group(slots: &[u32], members: &[GroupMember]) -> Option<Vec
     Some(chunks.enumerate().map(encode).collect())
 }
 
+/// The key of a known source.
+pub(super) fn encode_source(source: &Source) -> Result<SourceKey, KernelError> {
+    let encapsulation = match (source.carrier, source.address) {
+        (Carrier::Geneve, _) => layout::Class::GENEVE,
+        (Carrier::Vxlan, _) => layout::Class::VXLAN,
+        (Carrier::Ipip, IpAddr::V4(_)) => layout::Class::IPIP,
+        (Carrier::Ip6tnl, IpAddr::V6(_)) => layout::Class::IP6TNL,
+        _ => return Err(invalid(source, "no packets come from there by this device")),
+    };
+    if source.vni != 0 && !source.carrier.carries_ethernet() {
+        return Err(invalid(source, "this encapsulation has no VNI"));
+    }
+    Ok(SourceKey {
+        address: address_bytes(source.address),
+        vni: source.vni,
+        encapsulation,
+        version: if source.address.is_ipv6() { 6 } else { 4 },
+        reserved: [0; 2],
+    })
+}
+
+/// The source of a key.
+pub(super) fn decode_source(raw: &SourceKey) -> Option<Source> {
+    let source = Source {
+        address: address_from(&raw.address, raw.version == 6),
+        carrier: match raw.encapsulation {
+            layout::Class::GENEVE => Carrier::Geneve,
+            layout::Class::VXLAN => Carrier::Vxlan,
+            layout::Class::IPIP => Carrier::Ipip,
+            layout::Class::IP6TNL => Carrier::Ip6tnl,
+            _ => return None,
+        },
+        vni: raw.vni,
+    };
+    (encode_source(&source).ok()? == *raw).then_some(source)
+}
+
 /// An address as the maps hold it: big-endian, IPv4 in the first four bytes.
 pub(super) fn address_bytes(address: IpAddr) -> [u8; 16] {
     match address {
@@ -320,6 +357,53 @@ mod tests {
             assert_eq!(decode_next_hop(&raw, &unlabelled, class()), None);
             let labelled = layout::NextHop { flow_label: 1, ..raw };
             assert_eq!(decode_next_hop(&labelled, &label, class()), None);
+        }
+    }
+
+    #[test]
+    fn sources_come_back_and_none_other_does() {
+        let source = |address: &str, carrier, vni| Source {
+            address: address.parse().unwrap(),
+            carrier,
+            vni,
+        };
+        for known in [
+            source("192.0.2.1", Carrier::Geneve, 7),
+            source("2001:db8::1", Carrier::Vxlan, 0x00ff_ffff),
+            source("192.0.2.1", Carrier::Ipip, 0),
+            source("2001:db8::1", Carrier::Ip6tnl, 0),
+        ] {
+            let raw = encode_source(&known).unwrap();
+            assert_eq!(decode_source(&raw), Some(known));
+            let others = [
+                SourceKey {
+                    reserved: [0, 1],
+                    ..raw
+                },
+                SourceKey { version: 5, ..raw },
+                SourceKey {
+                    version: raw.version ^ 2,
+                    ..raw
+                },
+                SourceKey {
+                    encapsulation: 0,
+                    ..raw
+                },
+            ];
+            // The start of an IPv6 address is no IPv4 address with something behind it, but zeros may follow either.
+            assert!(others.iter().all(|other| decode_source(other) != Some(known)));
+            assert_eq!(decode_source(&others[0]), None);
+            assert_eq!(decode_source(&others[1]), None);
+            assert_eq!(decode_source(&others[3]), None);
+        }
+        for refused in [
+            source("192.0.2.1", Carrier::Ipip, 7),
+            source("2001:db8::1", Carrier::Ipip, 0),
+            source("192.0.2.1", Carrier::Ip6tnl, 0),
+            source("192.0.2.1", Carrier::WireGuard, 0),
+            source("192.0.2.1", Carrier::None, 0),
+        ] {
+            assert!(encode_source(&refused).is_err(), "{refused}");
         }
     }
 }

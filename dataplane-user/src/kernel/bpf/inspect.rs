@@ -12,7 +12,7 @@ use super::codec;
 use super::maps::Maps;
 use super::snapshot::Snapshot;
 use crate::kernel::KernelError;
-use crate::model::{Class, Group, NextHop, Target};
+use crate::model::{Class, Group, NextHop, Source, Target};
 
 /// What one verdict came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,14 @@ pub struct VerdictCount {
 pub struct CounterReport {
     /// What the egress program decided, in the order of [`Verdict`].
     pub egress: Vec<VerdictCount>,
-    /// What the ingress program saw, in the order of [`IngressVerdict`].
+    /// What the ingress programs saw, in the order of [`IngressVerdict`].
     pub ingress: Vec<VerdictCount>,
     /// What went out by each next hop, by slot.
     pub next_hops: Vec<NextHopEntry>,
     /// The classes that the next hops are of, with their devices.
     pub classes: Vec<ClassEntry>,
+    /// What came in from each known source, in order.
+    pub sources: Vec<SourceEntry>,
 }
 
 /// How full a map is.
@@ -71,6 +73,15 @@ pub struct ClassEntry {
     pub class: Class,
     /// The device that it sends to.
     pub ifindex: u32,
+}
+
+/// A known source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceEntry {
+    /// The source.
+    pub source: Source,
+    /// What came in from it.
+    pub counters: Counters,
 }
 
 /// A group in its slots.
@@ -133,6 +144,8 @@ pub struct Dump {
     pub groups: Vec<GroupEntry>,
     /// Prefixes in order.
     pub prefixes: Vec<PrefixEntry>,
+    /// Known sources in order.
+    pub sources: Vec<SourceEntry>,
     /// How many slots hold neither nothing nor something that can be read.
     pub unreadable_slots: usize,
 }
@@ -163,6 +176,7 @@ pub(super) fn counters(maps: &Maps) -> Result<CounterReport, KernelError> {
             .collect(),
         next_hops: next_hops(maps, &snapshot)?,
         classes: classes(&snapshot),
+        sources: sources(&snapshot),
     })
 }
 
@@ -191,13 +205,18 @@ pub(super) fn usage(maps: &Maps) -> Result<Vec<MapUsage>, KernelError> {
             maps.next_hops.capacity() - 1,
         ),
         usage(names::GROUPS, group_slots, maps.groups.capacity() - 1),
+        usage(
+            names::SOURCES,
+            snapshot.sources.len() + snapshot.garbage.sources.len(),
+            maps.sources.capacity(),
+        ),
     ])
 }
 
 pub(super) fn dump(maps: &Maps) -> Result<Dump, KernelError> {
     let snapshot = Snapshot::read(maps)?;
     let next_hops = next_hops(maps, &snapshot)?;
-    let classes = classes(&snapshot);
+    let (classes, sources) = (classes(&snapshot), sources(&snapshot));
     let garbage = snapshot.garbage;
     let readable = snapshot.prefixes.into_iter().map(|(prefix, target)| PrefixEntry {
         prefix,
@@ -219,7 +238,11 @@ pub(super) fn dump(maps: &Maps) -> Result<Dump, KernelError> {
         next_hops,
         groups: snapshot.groups.into_values().map(group).collect(),
         prefixes,
-        unreadable_slots: garbage.classes.len() + garbage.next_hops.len() + garbage.groups.len(),
+        sources,
+        unreadable_slots: garbage.classes.len()
+            + garbage.next_hops.len()
+            + garbage.groups.len()
+            + garbage.sources.len(),
     })
 }
 
@@ -309,6 +332,14 @@ fn classes(snapshot: &Snapshot) -> Vec<ClassEntry> {
         ifindex: *ifindex,
     };
     snapshot.classes.iter().map(class).collect()
+}
+
+fn sources(snapshot: &Snapshot) -> Vec<SourceEntry> {
+    let source = |(source, counters): (&Source, &Counters)| SourceEntry {
+        source: *source,
+        counters: *counters,
+    };
+    snapshot.sources.iter().map(source).collect()
 }
 
 fn next_hop_entry(maps: &Maps, slot: u32, next_hop: &Arc<NextHop>) -> Result<NextHopEntry, KernelError> {

@@ -8,7 +8,7 @@ use aya::maps::MapType;
 use bytemuck::{Pod, Zeroable};
 use dataplane_ebpf::layout::{
     Class, Counters, Group, MAX_CLASSES, MAX_GROUPS, MAX_NEXT_HOPS, MAX_PREFIXES_V4, MAX_PREFIXES_V6,
-    NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, Target, names,
+    MAX_SOURCES, NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, SourceKey, Target, names,
 };
 use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 
@@ -19,7 +19,7 @@ use crate::kernel::KernelError;
 /// call's own cost vanish.
 const BATCH: usize = 4096;
 
-/// `BPF_F_NO_PREALLOC`, which LPM tries must have.
+/// `BPF_F_NO_PREALLOC`, which LPM tries must have, and which spares the hash table what it does not hold.
 pub(super) const NO_PREALLOC: u32 = 1;
 
 /// All pinned maps.
@@ -32,9 +32,10 @@ pub(super) struct Maps {
     pub(super) states: Table<u32, NextHopState>,
     pub(super) labels: Table<u32, NodeLabel>,
     pub(super) groups: Table<u32, Group>,
-    pub(super) next_hop_counters: CounterTable,
-    pub(super) egress_counters: CounterTable,
-    pub(super) ingress_counters: CounterTable,
+    pub(super) next_hop_counters: CounterTable<u32>,
+    pub(super) sources: CounterTable<SourceKey>,
+    pub(super) egress_counters: CounterTable<u32>,
+    pub(super) ingress_counters: CounterTable<u32>,
 }
 
 impl Maps {
@@ -56,6 +57,7 @@ impl Maps {
             labels: Table::new(names::NEXT_HOP_LABELS, open(names::NEXT_HOP_LABELS)?),
             groups: Table::new(names::GROUPS, open(names::GROUPS)?),
             next_hop_counters: CounterTable::new(names::NEXT_HOP_COUNTERS, open(names::NEXT_HOP_COUNTERS)?),
+            sources: CounterTable::new(names::SOURCES, open(names::SOURCES)?),
             egress_counters: CounterTable::new(names::EGRESS_COUNTERS, open(names::EGRESS_COUNTERS)?),
             ingress_counters: CounterTable::new(names::INGRESS_COUNTERS, open(names::INGRESS_COUNTERS)?),
         })
@@ -89,7 +91,10 @@ fn wanted(name: &str) -> MapShape {
             key_size: size(size_of::<K>()),
             value_size: size(size_of::<V>()),
             max_entries,
-            flags: if kind == MapType::LpmTrie { NO_PREALLOC } else { 0 },
+            flags: match kind {
+                MapType::LpmTrie | MapType::PerCpuHash => NO_PREALLOC,
+                _ => 0,
+            },
         }
     }
     match name {
@@ -101,6 +106,7 @@ fn wanted(name: &str) -> MapShape {
         names::NEXT_HOP_LABELS => shape::<u32, NodeLabel>(MapType::Array, MAX_NEXT_HOPS),
         names::NEXT_HOP_COUNTERS => shape::<u32, Counters>(MapType::PerCpuArray, MAX_NEXT_HOPS),
         names::GROUPS => shape::<u32, Group>(MapType::Array, MAX_GROUPS),
+        names::SOURCES => shape::<SourceKey, Counters>(MapType::PerCpuHash, MAX_SOURCES),
         names::EGRESS_COUNTERS => shape::<u32, Counters>(MapType::PerCpuArray, Verdict::COUNT),
         names::INGRESS_COUNTERS => shape::<u32, Counters>(MapType::PerCpuArray, IngressVerdict::COUNT),
         other => unreachable!("{other} is none of the pinned maps"),
@@ -251,18 +257,68 @@ impl<K: Pod, V: Pod> Table<K, V> {
     }
 }
 
-/// A per-CPU array of counters.
+/// Counters in a per-CPU map: by index in an array, by key in a hash table.
 #[derive(Debug)]
-pub(super) struct CounterTable {
+pub(super) struct CounterTable<K> {
     name: &'static str,
     map: MapFd,
+    keys: PhantomData<K>,
 }
 
-impl CounterTable {
-    fn new(name: &'static str, map: MapFd) -> CounterTable {
-        CounterTable { name, map }
+impl<K: Pod> CounterTable<K> {
+    fn new(name: &'static str, map: MapFd) -> CounterTable<K> {
+        CounterTable {
+            name,
+            map,
+            keys: PhantomData,
+        }
     }
 
+    /// How many it can hold.
+    pub(super) fn capacity(&self) -> u32 {
+        self.map.shape().max_entries
+    }
+
+    /// All counters with their keys, summed over the CPUs; an array's in the order of its indexes.
+    pub(super) fn entries(&self) -> Result<Vec<(K, Counters)>, KernelError> {
+        let batch = BATCH.min(self.capacity() as usize);
+        let (mut keys, mut values) = (vec![K::zeroed(); batch], self.buffer(batch));
+        let cpus = values.len() / batch;
+        let mut all = Vec::new();
+        let mut cursor: Option<Vec<u8>> = None;
+        loop {
+            let (count, next) = self
+                .map
+                .lookup_batch(
+                    cursor.as_deref(),
+                    bytemuck::cast_slice_mut(&mut keys),
+                    bytemuck::cast_slice_mut(&mut values),
+                )
+                .map_err(|error| self.error("reading", error))?;
+            let sums = values.chunks_exact(cpus).map(sum);
+            all.extend(keys[..count].iter().copied().zip(sums));
+            let Some(next) = next else {
+                return Ok(all);
+            };
+            cursor = Some(next);
+        }
+    }
+
+    fn buffer(&self, elements: usize) -> Vec<Counters> {
+        vec![Counters::zeroed(); elements * self.map.value_bytes() / size_of::<Counters>()]
+    }
+
+    fn error(&self, doing: &str, error: io::Error) -> KernelError {
+        let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::E2BIG));
+        KernelError {
+            context: format!("{doing} the counters {}", self.name),
+            source: error,
+            kernel_text: full.then(|| format!("the table holds at most {} entries", self.capacity())),
+        }
+    }
+}
+
+impl CounterTable<u32> {
     /// One counter, summed over the CPUs.
     pub(super) fn get(&self, index: u32) -> Result<Counters, KernelError> {
         let mut value = self.buffer(1);
@@ -274,31 +330,11 @@ impl CounterTable {
 
     /// All counters by index, summed over the CPUs.
     pub(super) fn read_all(&self) -> Result<Vec<Counters>, KernelError> {
-        let capacity = self.map.shape().max_entries as usize;
-        let batch = capacity.min(BATCH);
-        let (mut keys, mut values) = (vec![0_u32; batch], self.buffer(batch));
-        let cpus = values.len() / batch;
-        let mut all = vec![Counters::zeroed(); capacity];
-        let mut cursor: Option<Vec<u8>> = None;
-        loop {
-            let (count, next) = self
-                .map
-                .lookup_batch(
-                    cursor.as_deref(),
-                    bytemuck::cast_slice_mut(&mut keys),
-                    bytemuck::cast_slice_mut(&mut values),
-                )
-                .map_err(|error| self.error("reading", error))?;
-            for (index, value) in keys[..count].iter().zip(values.chunks_exact(cpus)) {
-                if let Some(total) = all.get_mut(*index as usize) {
-                    *total = sum(value);
-                }
-            }
-            let Some(next) = next else {
-                return Ok(all);
-            };
-            cursor = Some(next);
-        }
+        Ok(self
+            .entries()?
+            .into_iter()
+            .map(|(_, counters)| counters)
+            .collect())
     }
 
     /// Sets one counter to zero on all CPUs.
@@ -307,13 +343,29 @@ impl CounterTable {
             .update(bytemuck::bytes_of(&index), bytemuck::cast_slice(&self.buffer(1)))
             .map_err(|error| self.error("resetting", error))
     }
+}
 
-    fn buffer(&self, elements: usize) -> Vec<Counters> {
-        vec![Counters::zeroed(); elements * self.map.value_bytes() / size_of::<Counters>()]
+impl CounterTable<SourceKey> {
+    /// Adds a counter of zero; one that is there stays as it is.
+    pub(super) fn put(&self, key: SourceKey) -> Result<(), KernelError> {
+        let zero = self.buffer(1);
+        match self
+            .map
+            .insert(bytemuck::bytes_of(&key), bytemuck::cast_slice(&zero))
+        {
+            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(self.error("adding to", error)),
+            _ => Ok(()),
+        }
     }
 
-    fn error(&self, doing: &str, error: io::Error) -> KernelError {
-        KernelError::new(format!("{doing} the counters {}", self.name), error)
+    /// Removes counters; what is not there is fine.
+    pub(super) fn delete(&self, key: SourceKey) -> Result<(), KernelError> {
+        match self.map.delete_batch(bytemuck::bytes_of(&key)).error {
+            Some(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+                Err(self.error("removing from", error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

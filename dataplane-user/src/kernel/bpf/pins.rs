@@ -1,5 +1,5 @@
 //! Where maps and links are pinned: `<bpffs>/v<ABI>/maps/<map>` and `<bpffs>/v<ABI>/links/<device>-<hook>`. The carry map
-//! lies beside the versions.
+//! lies beside the versions. All versions of the ABI have it so.
 
 use std::fs;
 use std::io;
@@ -8,14 +8,20 @@ use std::path::{Path, PathBuf};
 use dataplane_ebpf::layout::{ABI_VERSION, carry};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::syscall;
+use super::{syscall, versions};
 use crate::kernel::KernelError;
 use crate::model::Hook;
 use crate::net::LinkName;
 
-/// The directories of this ABI version.
+/// The names of a version's directories, the same in every version.
+pub(super) const MAPS: &str = "maps";
+pub(super) const LINKS: &str = "links";
+
+/// The directories of one ABI version.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
+    /// What holds the others.
+    directory: PathBuf,
     /// Pinned maps, by name.
     pub(super) maps: PathBuf,
     /// Pinned TCX links.
@@ -23,13 +29,23 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    /// Says where they are.
+    /// Says where this version's are.
     pub(super) fn below(bpffs: &Path) -> Pins {
-        let version = bpffs.join(format!("v{ABI_VERSION}"));
+        Pins::of(bpffs.join(format!("v{ABI_VERSION}")))
+    }
+
+    /// Says where they are in a version's directory.
+    pub(super) fn of(directory: PathBuf) -> Pins {
         Pins {
-            maps: version.join("maps"),
-            links: version.join("links"),
+            maps: directory.join(MAPS),
+            links: directory.join(LINKS),
+            directory,
         }
+    }
+
+    /// What holds all versions.
+    pub(super) fn bpffs(&self) -> &Path {
+        self.directory.parent().unwrap_or(&self.directory)
     }
 
     /// Makes the directories.
@@ -49,16 +65,8 @@ impl Pins {
 
     /// The pinned links: whose they are, and their pins. What bears no such name is not listed.
     pub(super) fn list_links(&self) -> Result<Vec<(LinkName, Hook, PathBuf)>, KernelError> {
-        let paths = match list(&self.links) {
-            Ok(paths) => paths,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                return Err(KernelError::new(
-                    format!("reading {}", self.links.display()),
-                    error,
-                ));
-            }
-        };
+        let paths = list_if_there(&self.links)
+            .map_err(|error| KernelError::new(format!("reading {}", self.links.display()), error))?;
         let parse = |path: PathBuf| {
             let (link, hook) = path.file_name()?.to_str()?.rsplit_once('-')?;
             let hook = [Hook::Egress, Hook::Ingress]
@@ -67,6 +75,27 @@ impl Pins {
             Some((LinkName::new(link).ok()?, hook, path))
         };
         Ok(paths.into_iter().filter_map(parse).collect())
+    }
+
+    /// Removes all pins and the directories; programs that are attached by these links are taken off. Nothing there
+    /// is fine.
+    pub(super) fn remove(&self) -> Result<(), KernelError> {
+        let listed = |directory: &Path| list_if_there(directory).map_err(|error| removing(directory, error));
+        for pin in listed(&self.links)? {
+            remove_link(&pin)?;
+        }
+        for pin in listed(&self.maps)? {
+            fs::remove_file(&pin).map_err(|error| removing(&pin, error))?;
+        }
+        for directory in [&self.links, &self.maps, &self.directory] {
+            match fs::remove_dir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(removing(directory, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -77,28 +106,11 @@ impl Pins {
 /// # Errors
 /// When a pin or directory of ours can't be removed. Nothing there is fine.
 pub fn uninstall(bpffs: &Path) -> Result<(), KernelError> {
-    let removing =
-        |path: &Path, error: io::Error| KernelError::new(format!("removing {}", path.display()), error);
-    let versions = match list(bpffs) {
-        Ok(paths) => paths,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(removing(bpffs, error)),
-    };
-    for version in versions.iter().filter(|path| is_version(path)) {
-        for pin in list(&version.join("links")).unwrap_or_default() {
-            remove_link(&pin)?;
-        }
-        for pin in list(&version.join("maps")).unwrap_or_default() {
-            fs::remove_file(&pin).map_err(|error| removing(&pin, error))?;
-        }
-        for directory in [version.join("links"), version.join("maps"), version.clone()] {
-            match fs::remove_dir(&directory) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(removing(&directory, error));
-                }
-                _ => {}
-            }
-        }
+    if !bpffs.exists() {
+        return Ok(());
+    }
+    for directory in versions::ours(bpffs)?.into_values() {
+        Pins::of(directory).remove()?;
     }
     let carried = bpffs.join(carry::DIRECTORY);
     for (path, remove) in [
@@ -134,7 +146,11 @@ pub(super) fn remove_link(pin: &Path) -> Result<(), KernelError> {
             return Err(KernelError::new(format!("detaching {}", pin.display()), error));
         }
     }
-    fs::remove_file(pin).map_err(|error| KernelError::new(format!("removing {}", pin.display()), error))
+    fs::remove_file(pin).map_err(|error| removing(pin, error))
+}
+
+fn removing(path: &Path, error: io::Error) -> KernelError {
+    KernelError::new(format!("removing {}", path.display()), error)
 }
 
 /// Refuses a directory that is on no BPF file system, or would be made on none.
@@ -167,18 +183,13 @@ pub(super) fn check_file_system(bpffs: &Path) -> Result<(), KernelError> {
     ))
 }
 
-fn is_version(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    name.strip_prefix('v')
-        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// What a directory holds, by name.
-fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = fs::read_dir(directory)?
+/// What a directory holds, by name; nothing where there is none.
+pub(super) fn list_if_there(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut paths = entries
         .map(|entry| Ok(entry?.path()))
         .collect::<io::Result<Vec<_>>>()?;
     paths.sort();

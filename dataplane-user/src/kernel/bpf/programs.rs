@@ -1,23 +1,25 @@
 //! The programs of this process: loaded with the pinned maps, and told from other processes' by id.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use aya::programs::{ProgramError, SchedClassifier, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
-use dataplane_ebpf::layout::names;
+use dataplane_ebpf::layout::{Class, names};
 
 use super::log::LogDrain;
 use super::object;
 use crate::kernel::KernelError;
 use crate::model::Hook;
+use crate::net::LinkName;
+use crate::plan;
 
 /// The loaded programs.
 #[derive(Debug)]
 pub(super) struct Programs {
     ebpf: Ebpf,
-    egress: Identity,
-    ingress: Identity,
+    identities: BTreeMap<&'static str, Identity>,
 }
 
 /// What tells a program from others: the id is one loaded program's, the tag a hash of its instructions.
@@ -28,7 +30,7 @@ pub(super) struct Identity {
 }
 
 impl Programs {
-    /// Loads both programs. With a directory, maps that are pinned there are used and others pinned; without, the
+    /// Loads all programs. With a directory, maps that are pinned there are used and others pinned; without, the
     /// programs get maps of their own that go with them.
     pub(super) fn load(maps: Option<&Path>, log: bool) -> Result<Programs, KernelError> {
         let log = u8::from(log);
@@ -45,26 +47,29 @@ impl Programs {
         let mut ebpf = loader
             .load(object::object())
             .map_err(|error| aya_error("loading the BPF object", &error))?;
-        let egress = load_one(&mut ebpf, names::EGRESS_PROGRAM)?;
-        let ingress = load_one(&mut ebpf, names::INGRESS_PROGRAM)?;
-        Ok(Programs {
-            ebpf,
-            egress,
-            ingress,
-        })
+        let all = [Hook::Egress, Hook::Ingress].into_iter().flat_map(names_of);
+        let identities = all
+            .map(|name| Ok((name, load_one(&mut ebpf, name)?)))
+            .collect::<Result<_, KernelError>>()?;
+        Ok(Programs { ebpf, identities })
     }
 
-    /// A hook's program.
-    pub(super) fn program(&mut self, hook: Hook) -> Result<&mut SchedClassifier, KernelError> {
-        classifier(&mut self.ebpf, name(hook))
+    /// The program of a device's hook.
+    pub(super) fn program(
+        &mut self,
+        link: &LinkName,
+        hook: Hook,
+    ) -> Result<&mut SchedClassifier, KernelError> {
+        let name = name(link, hook).ok_or_else(|| {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is no tunnel device of ours");
+            KernelError::new(format!("choosing the {hook} program of {link}"), source)
+        })?;
+        classifier(&mut self.ebpf, name)
     }
 
-    /// A hook's program's identity.
-    pub(super) fn identity(&self, hook: Hook) -> Identity {
-        match hook {
-            Hook::Egress => self.egress,
-            Hook::Ingress => self.ingress,
-        }
+    /// The identity of the program of a device's hook; `None` where none belongs.
+    pub(super) fn identity(&self, link: &LinkName, hook: Hook) -> Option<Identity> {
+        self.identities.get(name(link, hook)?).copied()
     }
 
     /// The programs' log, once.
@@ -73,12 +78,34 @@ impl Programs {
     }
 }
 
-/// The name of a hook's program.
-pub(super) fn name(hook: Hook) -> &'static str {
+/// The names of a hook's programs.
+fn names_of(hook: Hook) -> Vec<&'static str> {
     match hook {
-        Hook::Egress => names::EGRESS_PROGRAM,
-        Hook::Ingress => names::INGRESS_PROGRAM,
+        Hook::Egress => vec![names::EGRESS_PROGRAM],
+        Hook::Ingress => names::INGRESS_PROGRAMS.map(|(_, name)| name).to_vec(),
     }
+}
+
+/// Whether a filter's name is that of a program of ours, of this map ABI or the first one, which had one ingress program.
+pub(super) fn is_ours(hook: Hook, name: &str) -> bool {
+    names_of(hook).contains(&name) || (hook == Hook::Ingress && name == "adit_ingress")
+}
+
+/// The name of the program of a device's hook: at the ingress each tunnel device has one of its own, which says what
+/// encapsulation a packet came by.
+fn name(link: &LinkName, hook: Hook) -> Option<&'static str> {
+    if hook == Hook::Egress {
+        return Some(names::EGRESS_PROGRAM);
+    }
+    let encapsulation = match link.as_str() {
+        plan::GENEVE => Class::GENEVE,
+        plan::VXLAN => Class::VXLAN,
+        plan::IPIP => Class::IPIP,
+        plan::IP6TNL => Class::IP6TNL,
+        _ => return None,
+    };
+    let mut programs = names::INGRESS_PROGRAMS.into_iter();
+    programs.find_map(|(known, name)| (known == encapsulation).then_some(name))
 }
 
 /// The tag of a loaded program; `None` where it is gone meanwhile.

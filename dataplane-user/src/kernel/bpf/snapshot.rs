@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dataplane_ebpf::layout::target::TargetKind;
-use dataplane_ebpf::layout::{self, UNUSED_SLOT};
+use dataplane_ebpf::layout::{self, Counters, SourceKey, UNUSED_SLOT};
 use ipnet::IpNet;
 
 use super::codec;
 use super::maps::Maps;
 use crate::kernel::KernelError;
-use crate::model::{Class, Group, NextHop, Target};
+use crate::model::{Class, Group, NextHop, Source, Target};
 
-/// All that the maps hold but the counters, by slot.
+/// All that the maps hold but what went out, by slot.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     /// Classes, with their devices' ifindexes.
@@ -23,6 +23,8 @@ pub(super) struct Snapshot {
     pub(super) groups: BTreeMap<u32, (Arc<Group>, Vec<u32>)>,
     /// Prefixes.
     pub(super) prefixes: BTreeMap<IpNet, Target>,
+    /// Known sources, with what came from each.
+    pub(super) sources: BTreeMap<Source, Counters>,
     /// What is neither free nor a value.
     pub(super) garbage: Garbage,
 }
@@ -37,6 +39,8 @@ pub(super) struct Garbage {
     pub(super) prefixes: Vec<IpNet>,
     /// Prefixes that were emptied, for want of a value.
     pub(super) emptied: Vec<IpNet>,
+    /// Keys that are no source's.
+    pub(super) sources: Vec<SourceKey>,
 }
 
 impl Garbage {
@@ -47,6 +51,7 @@ impl Garbage {
             + self.groups.len()
             + self.prefixes.len()
             + self.emptied.len()
+            + self.sources.len()
     }
 }
 
@@ -70,6 +75,7 @@ impl Snapshot {
         let labels = maps.labels.read_all()?.into_iter().collect::<BTreeMap<_, _>>();
         snapshot.add_next_hops(&maps.next_hops.read_all()?, &labels);
         snapshot.add_groups(maps.groups.read_all()?.into_iter().collect());
+        snapshot.add_sources(maps.sources.entries()?);
         Ok(snapshot)
     }
 
@@ -180,6 +186,15 @@ impl Snapshot {
         };
         let members = raw_members.iter().map(member).collect::<Option<_>>()?;
         Some((Arc::new(Group { members }), slots))
+    }
+
+    fn add_sources(&mut self, entries: Vec<(SourceKey, Counters)>) {
+        for (key, counters) in entries {
+            match codec::decode_source(&key) {
+                Some(source) => drop(self.sources.insert(source, counters)),
+                None => self.garbage.sources.push(key),
+            }
+        }
     }
 
     fn add_prefix(&mut self, prefix: IpNet, raw: layout::Target) {

@@ -28,6 +28,9 @@ const LINK_DETACH: libc::c_int = 34;
 /// `BPF_F_RDONLY`: the descriptor may not write.
 const READ_ONLY: u32 = 1 << 3;
 
+/// `BPF_NOEXIST`: EEXIST where there is such an element.
+const NO_EXIST: u64 = 1;
+
 /// `BPF_LINK_TYPE_TCX`.
 const LINK_TYPE_TCX: u32 = 11;
 
@@ -132,6 +135,13 @@ impl MapFd {
     pub(super) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.check(key, value, 1);
         let mut attribute = self.element(key, address(value), 0);
+        call(UPDATE_ELEM, &mut attribute).map(drop)
+    }
+
+    /// Writes an element where there is none of this key.
+    pub(super) fn insert(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.check(key, value, 1);
+        let mut attribute = self.element(key, address(value), NO_EXIST);
         call(UPDATE_ELEM, &mut attribute).map(drop)
     }
 
@@ -382,7 +392,7 @@ fn value_bytes(shape: &MapShape) -> io::Result<usize> {
     use aya::maps::MapType;
 
     let one = shape.value_size as usize;
-    if shape.kind != MapType::PerCpuArray as u32 {
+    if ![MapType::PerCpuArray as u32, MapType::PerCpuHash as u32].contains(&shape.kind) {
         return Ok(one);
     }
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;

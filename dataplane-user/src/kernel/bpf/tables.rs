@@ -89,7 +89,7 @@ impl Tables {
         self.held = BTreeSet::new();
     }
 
-    /// Zeroes what is no value, so that its slots can be used again. Prefixes that name it must be gone before.
+    /// Zeroes what is no value, so that its slots can be used again, and removes keys that are no source's. Prefixes that name it must be gone before.
     pub(super) fn sweep(&mut self, maps: &Maps, garbage: &Garbage) -> Result<(), KernelError> {
         for slot in &garbage.groups {
             maps.groups.put(*slot, layout::Group::default())?;
@@ -103,7 +103,10 @@ impl Tables {
             maps.classes.put(*slot, layout::Class::default())?;
             self.class_slots.release(*slot);
         }
-        Ok(())
+        garbage
+            .sources
+            .iter()
+            .try_for_each(|key| maps.sources.delete(*key))
     }
 
     /// Writes a class, or rewrites the ifindex of one that is there.

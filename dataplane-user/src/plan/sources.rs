@@ -1,0 +1,24 @@
+//! Known sources: where each peer's tunnel packets come from.
+
+use crate::model::{KernelState, Source};
+
+use super::NetworkLink;
+
+/// One a peer and network, whether or not any prefix leads to the peer: it sends to us as it likes.
+pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
+    for links in networks {
+        let sources = links.peers.iter().filter_map(|peer| {
+            let carrier = peer.carrier();
+            carrier.takes_tunnel_key().then(|| Source {
+                address: peer.remote,
+                carrier,
+                vni: if carrier.carries_ethernet() {
+                    links.network.vni
+                } else {
+                    0
+                },
+            })
+        });
+        target.sources.extend(sources);
+    }
+}

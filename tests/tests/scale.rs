@@ -1,0 +1,80 @@
+//! One node of a large network: what its agent costs grows with the network, and no faster. The times
+//! that are printed are under `strace`, which makes everything slow.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use adit_tests::{Agent, Overlay, Topology, require_module};
+use dataplane_user::net::Family;
+
+/// Prefixes that each node carries, beside its two addresses.
+const PREFIXES: u32 = 4;
+
+#[test]
+fn syscalls_of_a_thousand_nodes_are_four_times_those_of_250() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let few = measure(250);
+    let many = measure(1000);
+    assert!(
+        many * 10 <= few * 45,
+        "{many} syscalls with 1,000 nodes, {few} with 250"
+    );
+}
+
+/// Starts the first of so many nodes and stops it when it is ready; gives its syscalls.
+fn measure(nodes: u32) -> u64 {
+    let topology = Topology::new(1);
+    let mut manifests = Overlay::new(&topology, "geneve").manifests(&topology);
+    (1..nodes).for_each(|number| manifests.push_str(&peer(number)));
+    // No pass but the ones that are asked for.
+    let agent = Agent::new(&topology.hosts[0], &manifests).with_resync(3600);
+    let mut agent = agent.with_log("info").with_counted_syscalls();
+
+    let started = Instant::now();
+    agent.start();
+    // By its log: an answer costs syscalls, too.
+    agent.wait_for_log("ready=true");
+    let ready = started.elapsed();
+    let memory = agent.peak_memory();
+    agent.stop();
+
+    let peers = usize::try_from(nodes - 1).unwrap();
+    let table = agent.json(&["map", "dump"]);
+    let per_peer = usize::try_from(PREFIXES).unwrap() + Family::BOTH.len();
+    let own = 2 * Family::BOTH.len();
+    assert_eq!(
+        table["prefixes"].as_array().unwrap().len(),
+        peers * per_peer + own
+    );
+    let syscalls = agent.syscalls();
+    println!(
+        "{nodes} nodes with {PREFIXES} prefixes each: {syscalls} syscalls, ready after {:.1} s under strace, {} MiB",
+        ready.as_secs_f64(),
+        memory >> 10
+    );
+    syscalls
+}
+
+/// The manifest of a node that is nowhere, but could be reached.
+fn peer(number: u32) -> String {
+    let [_, _, high, low] = number.to_be_bytes();
+    let mut prefixes = String::new();
+    for prefix in 0..PREFIXES / 2 {
+        write!(prefixes, "10.{}.{high}.{low}/32, ", 128 + prefix).unwrap();
+        write!(prefixes, "\"fd00:8000:{prefix:x}:{number:x}::/64\", ").unwrap();
+    }
+    format!(
+        "---
+apiVersion: adit.dev/v1alpha1
+kind: TunnelNode
+metadata: {{name: node{number}}}
+spec:
+  network: net
+  underlay: {{ipv4: 198.51.{high}.{low}}}
+  addresses: [10.127.{high}.{low}, \"fd00:7fff::{number:x}\"]
+  prefixes: [{prefixes}]
+"
+    )
+}
