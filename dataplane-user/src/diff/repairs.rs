@@ -144,7 +144,10 @@ fn is_same(change: &Change, before: &KernelState, target: &KernelState) -> bool 
             before.sysctls.get(&key) == target.sysctls.get(&key)
         }
         Change::SetWireGuard(link, _) => before.wireguard.get(link) == target.wireguard.get(link),
-        Change::Attach(link, hook) | Change::ReplaceProgram(link, hook) | Change::Detach(link, hook) => {
+        Change::Attach(link, hook)
+        | Change::ReplaceProgram(link, hook)
+        | Change::TakeOverProgram(link, hook)
+        | Change::Detach(link, hook) => {
             let key = (link.clone(), *hook);
             before.attachments.get(&key) == target.attachments.get(&key)
         }
@@ -160,6 +163,11 @@ fn is_same(change: &Change, before: &KernelState, target: &KernelState) -> bool 
         Change::PutPrefix(prefix, _) | Change::DeletePrefix(prefix) => {
             before.prefixes.get(prefix) == target.prefixes.get(prefix)
         }
+        Change::PutSource(source) | Change::DeleteSource(source) => {
+            before.sources.contains(source) == target.sources.contains(source)
+        }
+        // An older agent's leavings are nobody's meddling.
+        Change::DeleteVersion(_) => false,
     }
 }
 
@@ -219,7 +227,10 @@ impl<'a> Roots<'a> {
                     roots.addresses.insert(address.addr(), subject);
                 }
                 Change::PutGroup(group) => drop(roots.groups.insert(group, subject)),
-                Change::PutClass(..) | Change::PutNextHop(_) | Change::PutPrefix(..)
+                Change::PutClass(..)
+                | Change::PutNextHop(_)
+                | Change::PutPrefix(..)
+                | Change::PutSource(_)
                     if roots.map.is_none() && subject.kind == RepairKind::Map =>
                 {
                     roots.map = Some(subject);
@@ -252,7 +263,8 @@ impl<'a> Roots<'a> {
             Change::DeletePrefix(_)
             | Change::DeleteGroup(_)
             | Change::DeleteNextHop(_)
-            | Change::DeleteClass(_) => self.map.clone(),
+            | Change::DeleteClass(_)
+            | Change::DeleteSource(_) => self.map.clone(),
             _ => None,
         };
         above.unwrap_or_else(|| self.own(change))
@@ -273,6 +285,7 @@ impl<'a> Roots<'a> {
             | Change::SetWireGuard(name, _)
             | Change::Attach(name, _)
             | Change::ReplaceProgram(name, _)
+            | Change::TakeOverProgram(name, _)
             | Change::Detach(name, _)
             | Change::PutClass(_, name) => name,
             Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => route.link()?,
@@ -322,9 +335,10 @@ impl<'a> Roots<'a> {
             }
             Change::SetSysctl(link, sysctl, _) => (RepairKind::Sysctl, format!("{sysctl} of {link}")),
             Change::SetWireGuard(link, _) => (RepairKind::WireGuard, format!("wireguard {link}")),
-            Change::Attach(link, hook) | Change::ReplaceProgram(link, hook) | Change::Detach(link, hook) => {
-                (RepairKind::Program, format!("the {hook} program of {link}"))
-            }
+            Change::Attach(link, hook)
+            | Change::ReplaceProgram(link, hook)
+            | Change::TakeOverProgram(link, hook)
+            | Change::Detach(link, hook) => (RepairKind::Program, format!("the {hook} program of {link}")),
             Change::PutClass(class, _) | Change::DeleteClass(class) => {
                 return map_subject(&format!("class {class}"));
             }
@@ -337,6 +351,10 @@ impl<'a> Roots<'a> {
             Change::PutPrefix(prefix, _) | Change::DeletePrefix(prefix) => {
                 return map_subject(&format!("prefix {prefix}"));
             }
+            Change::PutSource(source) | Change::DeleteSource(source) => {
+                return map_subject(&format!("source {source}"));
+            }
+            Change::DeleteVersion(version) => return map_subject(&format!("maps of version {version}")),
         };
         Subject { kind, object }
     }
@@ -365,7 +383,8 @@ impl<'a> Roots<'a> {
             | Change::CreateRoute(..)
             | Change::Attach(..)
             | Change::PutNextHop(_)
-            | Change::PutGroup(_) => gone(),
+            | Change::PutGroup(_)
+            | Change::PutSource(_) => gone(),
             Change::ReplaceAddress(..) => Some("had another scope".to_owned()),
             Change::ReplaceRoute(key, _) => Some(format!("was {}", observed.routes.get(key)?.kind)),
             Change::SetSysctl(link, sysctl, _) => {
@@ -373,7 +392,7 @@ impl<'a> Roots<'a> {
                 Some(format!("was {found}"))
             }
             Change::SetWireGuard(_, change) => Some(format!("lacked {change}")),
-            Change::ReplaceProgram(..) => Some("was another one".to_owned()),
+            Change::ReplaceProgram(..) | Change::TakeOverProgram(..) => Some("was another one".to_owned()),
             Change::PutClass(class, _) => match observed.classes.get(class) {
                 None => gone(),
                 Some(_) => Some("led elsewhere".to_owned()),
@@ -389,7 +408,9 @@ impl<'a> Roots<'a> {
             | Change::DeleteClass(_)
             | Change::DeleteNextHop(_)
             | Change::DeleteGroup(_)
-            | Change::DeletePrefix(_) => unwanted(),
+            | Change::DeletePrefix(_)
+            | Change::DeleteSource(_)
+            | Change::DeleteVersion(_) => unwanted(),
         }
     }
 }
