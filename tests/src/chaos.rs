@@ -19,6 +19,9 @@ use crate::{Agent, NetNs, Overlay, Topology, snapshot};
 /// The minute within which an object may be hit so often.
 const WINDOW: Duration = Duration::from_secs(61);
 
+/// Their numbers are parts of addresses.
+const MOST_FOREIGN: usize = 200;
+
 /// How long, and which course.
 #[derive(Clone, Copy, Debug)]
 pub struct Course {
@@ -137,7 +140,7 @@ impl<'a> Hand<'a> {
     fn step(&mut self) {
         match self.random.below(10) {
             0 => self.kill(),
-            1 | 2 => self.add_foreign(),
+            1 | 2 if self.foreign.len() < MOST_FOREIGN => self.add_foreign(),
             _ => self.meddle(),
         }
     }

@@ -129,6 +129,7 @@ fn foreign_routes_wake_nobody() {
     a.ip("link delete adit-geneve");
     let status = agent.wait("mended", |status| status.repairs.total == 1 && status.ready);
     let passes = status.pass.number - before;
+    println!("{passes} passes beside 20,000 foreign events");
     assert!(passes <= 5, "{passes} passes for one change of ours");
 }
 
