@@ -8,6 +8,7 @@ mod bpf;
 mod firewall;
 mod links;
 pub mod order;
+pub mod repairs;
 mod routes;
 mod sources;
 mod sysctls;

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod cli;
 pub mod control;
 pub mod diff;
+pub mod drift;
 pub mod gather;
 pub mod http;
 pub mod kernel;

@@ -3,6 +3,7 @@
 //! The loop records into a [`Recorder`]; [`page`] renders it with a status and what was read from the maps at that
 //! moment. Labels are closed enums or configured names.
 
+mod drift;
 mod firewall;
 mod kernel;
 mod node;
@@ -79,6 +80,7 @@ pub struct Recorder {
     interfaces: IntGaugeVec,
     routes: IntGaugeVec,
     firewall: firewall::FirewallRecorder,
+    drift: drift::DriftCounters,
 }
 
 /// Upper bounds of the histogram of passes, in seconds: an idle pass takes milliseconds, one that fills 100 000
@@ -146,6 +148,7 @@ impl Default for Recorder {
             interfaces: gauges("adit_interfaces", "Devices of ours, by kind.", "type"),
             routes: gauges("adit_routes_installed", "Routes of ours, by table.", "table"),
             firewall: firewall::FirewallRecorder::default(),
+            drift: drift::DriftCounters::default(),
         };
         // A rate needs the zero that it starts from.
         for result in PassResult::ALL {
@@ -275,7 +278,9 @@ impl Recorder {
             &self.interfaces,
             &self.routes,
         ];
-        all.iter().flat_map(|collector| collector.collect()).collect()
+        let mut families: Vec<_> = all.iter().flat_map(|collector| collector.collect()).collect();
+        families.extend(self.drift.collect());
+        families
     }
 }
 

@@ -22,9 +22,9 @@ mod wireguard;
 use crate::model::{KernelState, Owner};
 use crate::resource::{Intent, Problem, Reason};
 
-pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD};
+pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
 pub use facts::{Nft, NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
-pub use links::{Neighbour, NetworkLink, PeerLink, network_links};
+pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;
 pub use wireguard::WireGuardLink;
 

@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::apply::{ApplyReport, Outcome, apply};
 use crate::diff::diff;
+use crate::drift::Drift;
 use crate::gather::Gatherer;
 use crate::kernel::{Kernel, KernelError};
 use crate::metrics::{PassResult, Recorder};
@@ -25,8 +26,14 @@ use crate::status::{self, ProblemStatus, Status};
 pub enum Event {
     /// The manifests may have changed.
     SourceChanged,
+    /// Something of the kernel's that concerns us changed.
+    KernelChanged,
+    /// Events of the kernel were lost, so that anything may have changed.
+    EventsLost,
     /// It is time for a full pass, whether or not something happened.
     Resync,
+    /// The last pass left something undone.
+    Retry,
     /// The agent shall end; the dataplane stays.
     Stop,
 }
@@ -57,7 +64,10 @@ pub struct Agent<K> {
     source_error: Option<String>,
     status: watch::Sender<Status>,
     recorder: Recorder,
+    drift: Drift,
     passes: u64,
+    /// When the last one ended.
+    passed: Instant,
     /// Passes in a row that left something undone.
     failures: u32,
 }
@@ -93,7 +103,9 @@ impl<K: Kernel> Agent<K> {
             source_error: None,
             status,
             recorder: Recorder::default(),
+            drift: Drift::default(),
             passes: 0,
+            passed: Instant::now(),
             failures: 0,
         };
         (agent, receiver)
@@ -114,32 +126,44 @@ impl<K: Kernel> Agent<K> {
                 None => events.recv().await,
                 Some(delay) => match tokio::time::timeout(delay, events.recv()).await {
                     Ok(event) => event,
-                    Err(_) => Some(Event::Resync),
+                    Err(_) => Some(Event::Retry),
                 },
             };
             let Some(event) = event else { break };
             self.recorder.beat();
             // What has gathered meanwhile is one wake-up.
-            let mut stop = event == Event::Stop;
+            let mut gathered = vec![event];
+            self.calm_down(&gathered).await;
             while let Ok(further) = events.try_recv() {
-                stop |= further == Event::Stop;
+                gathered.push(further);
             }
-            if stop {
+            if gathered.contains(&Event::Stop) {
                 break;
             }
-            self.load();
+            gathered.iter().for_each(|event| self.recorder.woken(*event));
+            if gathered.iter().any(|event| *event != Event::KernelChanged) {
+                self.load();
+            }
             self.pass().await;
         }
         info!("stopping; the dataplane stays as it is");
     }
 
-    /// When to try again after a pass that left something undone; longer each time.
+    /// When to try again after a pass that left something undone, longer each time, or what was repaired too often.
     fn retry_after(&self) -> Option<Duration> {
-        (self.failures > 0).then(|| {
+        let failed = (self.failures > 0).then(|| {
             FIRST_RETRY
                 .saturating_mul(1 << (self.failures - 1).min(16))
                 .min(LAST_RETRY)
-        })
+        });
+        failed.into_iter().chain(self.drift.next_try()).min()
+    }
+
+    /// A pass that fails may cause the very event that wakes the next one: that one does not come at once.
+    async fn calm_down(&self, woken: &[Event]) {
+        if self.failures > 0 && woken == [Event::KernelChanged] {
+            tokio::time::sleep_until((self.passed + FIRST_RETRY).into()).await;
+        }
     }
 
     /// Loads the source; a version that can't be taken leaves the one before.
@@ -188,7 +212,8 @@ impl<K: Kernel> Agent<K> {
         let mut result = PassResult::Idle;
         if let Some(intent) = self.intent.clone() {
             let machine = (&mut self.kernel, &mut self.gatherer);
-            match reconcile(machine, &intent, &mut next, &self.recorder).await {
+            let memory = (&mut self.drift, &self.recorder);
+            match reconcile(machine, &intent, &mut next, memory).await {
                 Ok(found) => {
                     problems.extend(found);
                     result = match next.pass.residual {
@@ -213,6 +238,7 @@ impl<K: Kernel> Agent<K> {
         next.pass.duration_us = micros(started.elapsed());
         self.recorder.pass(started.elapsed(), result);
         self.recorder.beat();
+        self.passed = Instant::now();
         next.set_problems(problems);
         self.announce(&next);
         self.status.send_replace(next);
@@ -271,7 +297,7 @@ async fn reconcile(
     (kernel, gatherer): (&mut impl Kernel, &mut Gatherer),
     intent: &Intent,
     status: &mut Status,
-    recorder: &Recorder,
+    (drift, recorder): (&mut Drift, &Recorder),
 ) -> Result<Vec<Problem>, KernelError> {
     let facts = gatherer.gather(kernel, intent).await?;
     let (target, mut problems) = plan(intent, &facts);
@@ -279,6 +305,7 @@ async fn reconcile(
 
     let observed = kernel.observe().await?;
     let mut set = diff(&observed, &target);
+    let repairs = drift.sort_out(&observed, &target, &mut set);
     let report = if set.is_empty() {
         recorder.observed(&observed);
         ApplyReport::default()
@@ -288,11 +315,18 @@ async fn reconcile(
         let report = apply(kernel, set).await;
         log_outcomes(&report);
         recorder.applied(&report);
+        recorder.repaired(&drift.made(repairs, &report));
         let observed = kernel.observe().await?;
         recorder.observed(&observed);
         set = diff(&observed, &target);
+        drift.leave_out(&observed, &target, &mut set);
         report
     };
+    if set.is_empty() {
+        drift.reached(target);
+    }
+    problems.extend(drift.problems());
+    status.repairs = drift.status();
     let (pass, found) = status::of_pass(&report, &set);
     status.recreated += pass.recreated;
     status.pass = pass;

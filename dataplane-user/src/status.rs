@@ -1,5 +1,7 @@
 //! What the agent says of itself: built after each pass, served on its socket, printed by `adit status`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{ApplyReport, Outcome};
@@ -27,6 +29,9 @@ pub struct Status {
     pub peers_established: Option<bool>,
     /// Devices that were made anew since the agent started; traffic through them stopped meanwhile.
     pub recreated: usize,
+    /// What others changed of ours and was put right, since the agent started.
+    #[serde(default)]
+    pub repairs: RepairsStatus,
     /// The networks that this node is a member of.
     pub networks: Vec<NetworkStatus>,
     /// The peers that it has links to.
@@ -65,6 +70,28 @@ pub struct PassStatus {
     pub recreated: usize,
     /// Its length in microseconds.
     pub duration_us: u64,
+}
+
+/// What others changed of ours and was put right.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairsStatus {
+    /// How many times.
+    pub total: u64,
+    /// The same by kind of object.
+    pub kinds: BTreeMap<String, u64>,
+    /// The last ones, oldest first.
+    pub recent: Vec<RepairStatus>,
+}
+
+/// Something that was put right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairStatus {
+    /// The kind of object, such as `link`.
+    pub kind: String,
+    /// The object: `link adit0`.
+    pub object: String,
+    /// What was found: `was gone`.
+    pub found: String,
 }
 
 /// A network, on this node.

@@ -403,6 +403,15 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// Sends it a signal, such as SIGSTOP.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill(pid(child), signal).expect("a child that is not waited for yet is there");
+    }
+
     /// All that it logged.
     #[must_use]
     pub fn log(&self) -> String {

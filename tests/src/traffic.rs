@@ -259,7 +259,7 @@ fn send_probes(client: &UdpSocket, stop: &AtomicBool) -> io::Result<Lost> {
         while answered < sent && Instant::now() < deadline {
             match client.recv(&mut buffer) {
                 Ok(_) => answered += 1,
-                Err(error) if late(&error) => {}
+                Err(error) if late(&error) || unreachable(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -294,6 +294,15 @@ fn late(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+/// What a socket hears of a probe that could not be delivered: it is lost.
+fn unreachable(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ECONNREFUSED)
     )
 }
 

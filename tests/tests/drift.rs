@@ -1,53 +1,111 @@
-//! What others change of ours is put back by the next pass.
+//! What others change of ours returns: at once where the kernel tells of it, with the next full pass where it does not.
+//!
+//! "At once" is shown by agents whose full passes are an hour apart: only an event can have woken them.
 
-use adit_tests::agent::start_all;
+use std::collections::BTreeMap;
+
+use adit_tests::hand::{OFTEN, Operation, last_repair, operations};
 use adit_tests::{Agent, Overlay, Topology, require_module, traffic};
-use aya::maps::lpm_trie::Key;
-use aya::maps::{LpmTrie, Map, MapData};
-use dataplane_ebpf::layout::{ABI_VERSION, names};
 use dataplane_user::net::Family;
 
+/// Longer than any test.
+const NEVER: u32 = 3600;
+
 #[test]
-fn drift_is_mended() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
-    let agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
-    let agent = &agents[0];
-    let mended = |what: &str| {
-        agent.wait(&format!("mended: {what}"), |_| agent.plan(&[]).code == 0);
-        for family in Family::BOTH {
-            traffic::udp(a.pod_end(), b.pod_end(), family, 100).unwrap();
-        }
-    };
-    for damage in [
-        "route delete 10.0.0.0/8 metric 173",
-        "-6 route delete unreachable fd00::/16 metric 1000000",
-        "address delete 10.1.0.1/32 dev adit0",
-        "address delete fd00:1::1/128 dev adit0",
-        "link set adit-geneve down",
-    ] {
-        a.netns.ip(damage);
-        mended(damage);
-    }
-    a.netns.sysctl("net/ipv4/conf/adit-geneve/rp_filter", "1");
-    mended("rp_filter");
-    delete_pods_prefix(agent);
-    mended("a prefix in the map");
+fn all_of_geneve_and_wireguard_returns() {
+    returns(["geneve", "wireguard"], Family::Ipv4, |_| true);
 }
 
-/// Deletes 10.2.1.0/24 from the pinned map.
-fn delete_pods_prefix(agent: &Agent<'_>) {
-    let pin = agent
-        .pins()
-        .join(format!("v{ABI_VERSION}"))
-        .join("maps")
-        .join(names::PREFIXES_V4);
-    let map = Map::LpmTrie(MapData::from_pin(pin).unwrap());
-    let mut prefixes = LpmTrie::<_, [u8; 4], u32>::try_from(map).unwrap();
-    prefixes.remove(&Key::new(24, [10, 2, 1, 0])).unwrap();
+/// The anchor and the maps are the same as with others.
+#[test]
+fn the_devices_of_vxlan_and_ipip_return() {
+    let on_tunnels = |operation: &Operation| operation.object.contains("adit-");
+    returns(["vxlan", "ipip"], Family::Ipv4, on_tunnels);
+}
+
+#[test]
+fn the_device_of_ip6tnl_returns() {
+    let on_tunnels = |operation: &Operation| operation.object.contains("adit-ip6tnl");
+    returns(["ipip", "geneve"], Family::Ipv6, on_tunnels);
+}
+
+/// Does what a hand can do to `a`, as far as it is to be tried, whose links to `b` and `c` have these encapsulations, and looks for exactly
+/// one repair of each.
+fn returns(encapsulations: [&'static str; 2], underlay: Family, is_tried: impl Fn(&Operation) -> bool) {
+    let modules = ["dummy", "geneve", "wireguard", "ipip", "ip6_tunnel"];
+    if !modules.into_iter().all(require_module) {
+        return;
+    }
+    let topology = Topology::new(3);
+    let [a, b, c] = &topology.hosts[..] else {
+        unreachable!("there are three");
+    };
+    let [to_b, to_c] = encapsulations;
+    let overlay = Overlay {
+        underlay,
+        wishes: vec![("b", to_b), ("c", to_c)],
+        ..Overlay::new(&topology, "auto")
+    };
+    let manifests = overlay.manifests(&topology);
+    let _peers = [b, c].map(|host| Agent::started(host, &manifests));
+    let mut agent = Agent::new(a, &manifests).with_resync(NEVER);
+    agent.start();
+    agent.ready();
+    let flows = || {
+        for host in [b, c] {
+            traffic::udp(a.pod_end(), host.pod_end(), Family::Ipv4, 100).unwrap();
+        }
+        traffic::udp(a.pod_end(), b.end(), Family::Ipv4, 100).unwrap();
+    };
+    flows();
+    let mut all = operations(&agent);
+    all.retain(is_tried);
+    let (evented, silent): (Vec<_>, Vec<_>) = all.iter().partition(|operation| operation.evented);
+    assert!(evented.len() > 5, "{all:#?}");
+    one_repair_each(&mut agent, &evented);
+    flows();
+    if silent.is_empty() {
+        return;
+    }
+    agent.stop();
+    let mut agent = agent.with_resync(1);
+    agent.start();
+    agent.ready();
+    one_repair_each(&mut agent, &silent);
+    flows();
+}
+
+fn one_repair_each(agent: &mut Agent<'_>, operations: &[&Operation]) {
+    let mut hits: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut before, _) = last_repair(&agent.status().unwrap());
+    for operation in operations {
+        let hits_of_it = hits.entry(&operation.object).or_default();
+        *hits_of_it += 1;
+        if *hits_of_it > OFTEN {
+            // One that starts anew knows of no fights.
+            agent.stop();
+            agent.start();
+            agent.ready();
+            hits.clear();
+            before = 0;
+        }
+        let what = &operation.what;
+        println!("{what}");
+        operation.act(agent);
+        let status = agent.wait(&format!("repaired after: {what}"), |status| {
+            status.repairs.total > before && status.ready
+        });
+        let (total, last) = last_repair(&status);
+        let (kind, object, found) = last.expect("there is one");
+        assert_eq!(
+            (total, kind.as_str(), &object),
+            (before + 1, operation.kind, &operation.object),
+            "{what}: {found}"
+        );
+        let said = format!("repaired: {object} {found}");
+        assert!(agent.log().contains(&said), "{said}");
+        before = total;
+    }
+    let plan = agent.plan(&[]);
+    assert_eq!(plan.code, 0, "{plan:?}");
 }

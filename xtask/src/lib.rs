@@ -3,6 +3,7 @@
 //! Of the dataplane's packages this depends on the BPF map ABI only: it has to compile before `cargo xtask setup` has
 //! run, so without a compiler for BPF.
 
+pub mod chaos;
 pub mod child;
 pub mod ci;
 pub mod codegen;

@@ -22,6 +22,7 @@ macro_rules! commands {
 }
 
 commands! {
+    Chaos => chaos,
     Ci => ci,
     Codegen => codegen,
     Lab => lab,

@@ -1,12 +1,13 @@
 //! `adit run`: this node's agent.
 //!
-//! Tasks, all on one thread: the agent's loop, three that only send events to it (file watch, timer, signals), and one
+//! Tasks, all on one thread: the agent's loop, four that only send events to it (file watch, kernel, timer, signals), and one
 //! that tells systemd how it is. Another thread answers on the socket and over HTTP. When the loop ends the process
 //! does, and the others with it; none holds anything that must be given back.
 
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -25,6 +26,7 @@ use crate::control::{ControlError, RunDirectory};
 use crate::gather::private_keys;
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
+use crate::kernel::netlink::{EventCounts, Events, Woken};
 use crate::reconcile::{Agent, Config, Event};
 use crate::serve::{self, Listeners, View};
 use crate::source::Watch;
@@ -116,6 +118,11 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     };
     let mut kernel = LinuxKernel::open(&options, private_keys(&places.state_dir))
         .context("opening the kernel's interfaces")?;
+    // Before anything is read, so that nothing slips through between.
+    let counts = Arc::new(EventCounts::default());
+    let kernel_events = kernel
+        .subscribe(Arc::clone(&counts))
+        .context("subscribing to the kernel's events")?;
     if arguments.log_packets {
         log_packets(&mut kernel)?;
     }
@@ -130,8 +137,10 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     };
     send_source_changes(&config, sender.clone());
     send_resyncs(resync, sender.clone());
+    send_kernel_changes(kernel_events, sender.clone());
     send_signals(&sender)?;
     let (agent, status) = Agent::new(kernel, config);
+    agent.recorder().counts_events(counts);
     spawn_local(tell_systemd(status.clone()));
     let view = View {
         status,
@@ -227,6 +236,24 @@ fn send_resyncs(period: Duration, sender: mpsc::Sender<Event>) {
         loop {
             tokio::time::sleep(period).await;
             if sender.send(Event::Resync).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn send_kernel_changes(mut events: Events, sender: mpsc::Sender<Event>) {
+    spawn_local(async move {
+        loop {
+            let event = match events.changed().await {
+                Ok(Woken::Changed) => Event::KernelChanged,
+                Ok(Woken::Lost) => Event::EventsLost,
+                Err(error) => {
+                    warn!("what changes in the kernel is only seen by the periodic pass: {error}");
+                    return;
+                }
+            };
+            if sender.send(event).await.is_err() {
                 return;
             }
         }

@@ -1,5 +1,8 @@
 //! Devices: made, mended in place, made anew where the kind differs, deleted.
 
+use std::collections::BTreeMap;
+
+use super::order::Stage;
 use crate::model::change::{DeleteLinkReason, LinkPatch};
 use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, Object, Owner};
 use crate::net::LinkName;
@@ -29,6 +32,14 @@ pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState
 
 /// `observed` loses what goes with each device that is made anew, so that all of it is made again.
 pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
+    let renamed = renamed(observed, target);
+    for (other, reason) in &renamed {
+        let change = Change::DeleteLink(other.clone(), reason.clone());
+        if Stage::of(&change) == Stage::RecreateLinks {
+            observed.forget_link(other);
+        }
+        set.changes.push(change);
+    }
     for (name, link) in &target.links {
         let recreated = observed
             .links
@@ -58,19 +69,53 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
         }
     }
     for (name, found) in &observed.links {
-        if found.owner == Owner::Ours && !target.links.contains_key(name) {
+        let known = renamed.contains_key(name);
+        if found.owner == Owner::Ours && !known && !target.links.contains_key(name) {
             set.changes
                 .push(Change::DeleteLink(name.clone(), DeleteLinkReason::Unneeded));
         }
     }
 }
 
+/// Devices of ours under names that nobody wants, of a kind that is missing elsewhere.
+fn renamed(observed: &KernelState, target: &KernelState) -> BTreeMap<LinkName, DeleteLinkReason> {
+    let mut missing: Vec<_> = target
+        .links
+        .iter()
+        .filter(|(name, _)| !observed.links.contains_key(*name))
+        .collect();
+    let mut renamed = BTreeMap::new();
+    for (other, found) in &observed.links {
+        if found.owner == Owner::Foreign || target.links.contains_key(other) {
+            continue;
+        }
+        // Devices of WireGuard are told apart by their ports.
+        let port = |state: &KernelState, name: &LinkName| state.wireguard.get(name).map(|d| d.listen_port);
+        let is_it = |(name, link): &(&LinkName, &Link)| {
+            link.kind == found.kind && port(observed, other) == port(target, name)
+        };
+        let Some(place) = missing.iter().position(is_it) else {
+            continue;
+        };
+        let (name, link) = missing.remove(place);
+        let reason = DeleteLinkReason::Renamed {
+            name: name.clone(),
+            kind: link.kind.clone(),
+        };
+        renamed.insert(other.clone(), reason);
+    }
+    renamed
+}
+
 fn patch(found: &Link, wanted: &Link) -> Option<LinkPatch> {
+    // Below the smallest MTU of IPv6 (RFC 8200) a device has none, and it comes back as a new one's.
+    let had_ipv6 = found.mtu.is_none_or(|mtu| mtu >= 1280);
+    let regains_ipv6 = !had_ipv6 && wanted.mtu.is_some_and(|mtu| mtu >= 1280);
     let patch = LinkPatch {
         mac: wanted.mac.filter(|_| wanted.mac != found.mac),
         mtu: wanted.mtu.filter(|_| wanted.mtu != found.mtu),
         arp: (wanted.arp != found.arp).then_some(wanted.arp),
-        generates_addresses: (wanted.generates_addresses != found.generates_addresses)
+        generates_addresses: (regains_ipv6 || wanted.generates_addresses != found.generates_addresses)
             .then_some(wanted.generates_addresses),
     };
     (patch != LinkPatch::default()).then_some(patch)

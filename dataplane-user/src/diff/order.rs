@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::model::change::DeleteLinkReason;
 use crate::model::wireguard::DeviceChange;
-use crate::model::{Carrier, Change, Class, NextHop, RouteKind};
+use crate::model::{Carrier, Change, Class, LinkKind, NextHop, RouteKind};
 use crate::net::LinkName;
 
 /// Steps of a change set, in order.
@@ -89,7 +89,13 @@ impl Stage {
             Change::DeleteRoute(_, route) if is_backstop(&route.kind) => Stage::DeleteBackstops,
             Change::DeleteRoute(..) => Stage::DeleteAnchors,
             Change::DeleteLink(_, DeleteLinkReason::Recreate { .. }) => Stage::RecreateLinks,
-            Change::DeleteLink(_, DeleteLinkReason::Unneeded) => Stage::DeleteLinks,
+            // No two of such a kind stand beside each other, by their ports or at all; a second anchor can.
+            Change::DeleteLink(_, DeleteLinkReason::Renamed { kind, .. }) if *kind != LinkKind::Dummy => {
+                Stage::RecreateLinks
+            }
+            Change::DeleteLink(_, DeleteLinkReason::Unneeded | DeleteLinkReason::Renamed { .. }) => {
+                Stage::DeleteLinks
+            }
             Change::CreateLink(..) | Change::ModifyLink(..) => Stage::Links,
             Change::SetSysctl(..) | Change::CreateAddress(..) | Change::ReplaceAddress(..) => {
                 Stage::LinkSettings

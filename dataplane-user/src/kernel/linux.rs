@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::bpf::carry::Carry;
 use super::bpf::{Bpf, BpfOptions, LinkNames, LogDrain};
-use super::netlink::Netlink;
+use super::netlink::{EventCounts, Events, Netlink};
 use super::nft::Nft;
 use super::sysctl::Sysctls;
 use super::wireguard::{PrivateKeys, WireGuard, no_private_keys};
@@ -83,6 +84,15 @@ impl LinuxKernel {
     pub fn take_log(&mut self) -> Result<LogDrain, KernelError> {
         let closed = || KernelError::new("open the programs' log", io::Error::from(io::ErrorKind::NotFound));
         self.bpf.as_mut().ok_or_else(closed)?.take_log()
+    }
+
+    /// Subscribes to the kernel's events. What happens after this and concerns what this kernel observes from then on is
+    /// not missed.
+    ///
+    /// # Errors
+    /// When there is no socket to be had.
+    pub fn subscribe(&self, counts: Arc<EventCounts>) -> Result<Events, KernelError> {
+        self.netlink.subscribe(counts)
     }
 
     /// Reads links, addresses and routes only, which takes no privilege.

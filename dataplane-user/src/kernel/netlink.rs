@@ -6,6 +6,7 @@
 mod address;
 pub(super) mod batch;
 mod dump;
+mod events;
 mod execute;
 mod facts;
 mod link;
@@ -14,9 +15,13 @@ mod route;
 pub(super) mod socket;
 mod table;
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+use self::events::Interest;
+pub use self::events::{EventCounts, EventKind, Events, Woken};
 use self::message::Failure;
 use self::socket::Socket;
 pub use self::socket::Stats;
@@ -29,6 +34,8 @@ use crate::net::LinkName;
 pub struct Netlink {
     socket: Socket,
     links: LinkTable,
+    /// What events are measured against.
+    interest: Arc<Mutex<Interest>>,
 }
 
 impl Netlink {
@@ -43,7 +50,16 @@ impl Netlink {
         Ok(Netlink {
             socket,
             links: LinkTable::default(),
+            interest: Arc::default(),
         })
+    }
+
+    /// Subscribes to what happens in the calling thread's namespace, as far as it concerns what the calls here saw.
+    ///
+    /// # Errors
+    /// When there is no socket to be had.
+    pub fn subscribe(&self, counts: Arc<EventCounts>) -> Result<Events, KernelError> {
+        Events::open(Arc::clone(&self.interest), counts)
     }
 
     /// Adds all links, the addresses on ours, our routes, and foreign routes with one of our metrics to a state.
@@ -52,6 +68,7 @@ impl Netlink {
     /// When any part can't be read whole; the state is then unchanged.
     pub async fn observe(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
         let links = self.read_links().await?;
+        self.interest().observed(&links);
         let addresses = self
             .socket
             .dump(&address::dump(), address::read)
@@ -100,6 +117,10 @@ impl Netlink {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.socket.stats()
+    }
+
+    fn interest(&self) -> std::sync::MutexGuard<'_, Interest> {
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read_links(&mut self) -> Result<Vec<link::Observed>, KernelError> {

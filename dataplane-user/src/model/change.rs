@@ -103,6 +103,13 @@ pub enum DeleteLinkReason {
         /// What it shall be.
         to: LinkKind,
     },
+    /// It is one of ours that somebody renamed, and another is made in its place.
+    Renamed {
+        /// The name that it had.
+        name: LinkName,
+        /// What it is.
+        kind: LinkKind,
+    },
 }
 
 /// An object, for messages, reports and conflicts.
@@ -166,6 +173,9 @@ impl fmt::Display for Change {
             Change::DeleteLink(name, DeleteLinkReason::Unneeded) => write!(f, "delete link {name}"),
             Change::DeleteLink(name, DeleteLinkReason::Recreate { from, to }) => {
                 write!(f, "delete link {name} to make it anew ({from} becomes {to})")
+            }
+            Change::DeleteLink(name, DeleteLinkReason::Renamed { name: before, .. }) => {
+                write!(f, "delete link {name}, which was {before}")
             }
             Change::CreateAddress(link, address, _) => write!(f, "add address {address} dev {link}"),
             Change::ReplaceAddress(link, address, _) => write!(f, "replace address {address} dev {link}"),

@@ -43,7 +43,8 @@ pub(super) fn wireguard_device(unit: u8) -> LinkName {
 }
 
 /// Whether a device of this name is one that we make.
-pub(super) fn is_ours(link: &LinkName) -> bool {
+#[must_use]
+pub fn is_ours(link: &LinkName) -> bool {
     link.as_str() == ANCHOR || link.as_str().starts_with("adit-")
 }
 
@@ -84,7 +85,12 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
         let mac = carrier
             .carries_ethernet()
             .then(|| MacAddr::of_node(&intent.node().name));
-        let mtu = (carrier == Carrier::WireGuard).then(|| wireguard_mtu(networks, &name));
+        // A tunnel device takes whatever an anchor lets through: ipip refuses what is larger, and none receives IPv6 below
+        // 1280.
+        let mtu = match carrier {
+            Carrier::WireGuard => Some(wireguard_mtu(networks, &name)),
+            _ => mtu.map(|mtu| mtu.min(LARGEST)),
+        };
         target.links.insert(
             name,
             Link {
@@ -99,10 +105,14 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
 /// WireGuard pads packets up to its device's MTU: it must not be larger than what the ways to all peers take.
 fn wireguard_mtu(networks: &[NetworkLink<'_>], name: &LinkName) -> u32 {
     let peers = networks.iter().flat_map(|network| &network.peers);
-    let on_it = peers.filter(|peer| tunnel_device(peer).as_ref() == Some(name));
+    let straight = peers.filter(|peer| peer.looped.is_none());
+    let on_it = straight.filter(|peer| tunnel_device(peer).as_ref() == Some(name));
     let smallest = on_it.map(PeerLink::mtu).min();
     smallest.unwrap_or(IPV6_MINIMUM).max(IPV6_MINIMUM)
 }
+
+/// What every tunnel device takes: an IP packet has at most 65,535 bytes, and none adds more than 70.
+const LARGEST: u32 = 65_465;
 
 /// IPv4 in IP, `IPPROTO_IPIP`.
 const IPV4: u8 = 4;

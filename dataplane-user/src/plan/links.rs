@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::devices::{is_ours, tunnel_device};
 use super::mtu::IPV6_MINIMUM;
 use super::wireguard::{Colours, WireGuardLink};
@@ -37,6 +39,17 @@ pub struct PeerLink<'a> {
     pub underlay_mtu: Option<u32>,
     /// Where packets go that nothing encapsulates; `None` for all others, and while no route leads there.
     pub neighbour: Option<Neighbour>,
+    /// How its outer packets would come into the overlay again; nothing leads to such a peer.
+    pub looped: Option<Loop>,
+}
+
+/// A way that leads from the overlay into the overlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loop {
+    /// The destination lies in this prefix of a network.
+    Inside(IpNet),
+    /// The route to the destination leads through this device of ours.
+    Through(LinkName),
 }
 
 /// A neighbour on the underlay.
@@ -78,6 +91,7 @@ pub(super) fn with_problems<'a>(
         })
         .collect();
     wireguard::unite(&mut networks, facts);
+    find_loops(intent, facts, &mut networks);
     for network in &networks {
         for link in &network.peers {
             let path = facts.paths.get(&link.destination());
@@ -87,6 +101,21 @@ pub(super) fn with_problems<'a>(
     }
     problems.extend(wireguard::own_problem(intent, facts, problems));
     networks
+}
+
+/// Whatever the encapsulation is, an outer packet that is routed into the overlay goes round for ever, or nowhere.
+fn find_loops(intent: &Intent, facts: &NodeFacts, networks: &mut [NetworkLink<'_>]) {
+    let prefixes: Vec<IpNet> = intent
+        .networks()
+        .flat_map(|network| network.prefixes.iter().copied())
+        .collect();
+    for peer in networks.iter_mut().flat_map(|network| &mut network.peers) {
+        let destination = peer.destination();
+        let around = prefixes.iter().find(|prefix| prefix.contains(&destination));
+        let path = facts.paths.get(&destination).filter(|path| is_ours(&path.link));
+        let through = path.map(|path| Loop::Through(path.link.clone()));
+        peer.looped = around.copied().map(Loop::Inside).or(through);
+    }
 }
 
 /// Why a pair has no link.
@@ -149,6 +178,7 @@ impl PeerLink<'_> {
     /// The device that its packets leave by; `None`: there is none.
     pub(super) fn device(&self) -> Option<LinkName> {
         match &self.neighbour {
+            _ if self.looped.is_some() => None,
             Some(neighbour) => Some(neighbour.link.clone()),
             None => tunnel_device(self),
         }
@@ -260,6 +290,7 @@ fn peer_link<'a>(
         wireguard,
         underlay_mtu: None,
         neighbour,
+        looped: None,
     };
     link.find_path(facts);
     Ok(link)
@@ -302,6 +333,24 @@ fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPa
         None => ("underlay address", "spec.underlay"),
         Some(_) => ("WireGuard endpoint", "spec.wireguard.endpoint"),
     };
+    if let Some(looped) = &link.looped {
+        let message = match looped {
+            Loop::Inside(prefix) => format!(
+                "its {what} {} lies inside of the overlay, in {prefix}: packets to it would go round for ever",
+                link.destination()
+            ),
+            Loop::Through(device) => format!(
+                "the route to its {what} {} leads through {device}, not to the underlay",
+                link.destination()
+            ),
+        };
+        return Some(Problem::warning(
+            Reason::UnderlayLoop,
+            subject,
+            format!("{message}; nothing is sent to this peer"),
+            format!("add an underlay route to that address by the underlay's device, or correct {field}"),
+        ));
+    }
     let Some(path) = path else {
         return Some(Problem::warning(
             Reason::NoUnderlayRoute,

@@ -35,7 +35,9 @@ impl NetworkLink<'_> {
         if let Some(mtu) = self.network.mtu {
             return mtu;
         }
-        let smallest = self.peers.iter().map(PeerLink::mtu).min();
+        // A way through the overlay says nothing of the underlay.
+        let straight = self.peers.iter().filter(|peer| peer.looped.is_none());
+        let smallest = straight.map(PeerLink::mtu).min();
         smallest
             .unwrap_or_else(|| ETHERNET - overhead(Encapsulation::Geneve, Family::Ipv6))
             .max(IPV6_MINIMUM)

@@ -2,6 +2,7 @@
 
 mod bare;
 mod firewall;
+mod loops;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

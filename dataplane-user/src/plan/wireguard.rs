@@ -227,6 +227,10 @@ pub(super) fn plan(
                 listen_port: link.port,
                 ..Device::default()
             });
+            // Its handshakes would come into the overlay, too.
+            if peer.looped.is_some() {
+                continue;
+            }
             let config = device.peers.entry(link.public_key).or_insert_with(|| Peer {
                 endpoint: link.endpoint,
                 configured: link.endpoint,

@@ -49,6 +49,8 @@ pub enum Reason {
     MacCollision,
     /// A peer's underlay address is not reachable by any route.
     NoUnderlayRoute,
+    /// The underlay's way to a peer leads into the overlay.
+    UnderlayLoop,
     /// The underlay's way to a peer is too narrow for the overlay's MTU.
     MtuTooSmall,
     /// This node's underlay address is not on this machine.
@@ -75,6 +77,7 @@ impl Reason {
             Reason::NameUnresolved => "NameUnresolved",
             Reason::MacCollision => "MacCollision",
             Reason::NoUnderlayRoute => "NoUnderlayRoute",
+            Reason::UnderlayLoop => "UnderlayLoop",
             Reason::MtuTooSmall => "MtuTooSmall",
             Reason::ForeignUnderlay => "ForeignUnderlay",
             Reason::Capacity => "Capacity",

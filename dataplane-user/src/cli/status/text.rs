@@ -26,6 +26,9 @@ pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
     ));
     line(source(status, paint));
     line(pass(status));
+    if let Some(repairs) = repairs(status) {
+        line(repairs);
+    }
     for network in &status.networks {
         line(format!(
             "network {}: {}, VNI {}, MTU {}",
@@ -73,6 +76,23 @@ fn pass(status: &Status) -> String {
     let took = Duration::from_micros(pass.duration_us).as_secs_f64() * 1e3;
     let _infallible = write!(text, ", {} left to do, in {took:.1} ms", pass.residual);
     text
+}
+
+/// What others changed and was put right, if anything.
+fn repairs(status: &Status) -> Option<String> {
+    let repairs = &status.repairs;
+    let last = repairs.recent.last()?;
+    let kinds = repairs
+        .kinds
+        .iter()
+        .map(|(kind, number)| format!("{kind} {number}"));
+    Some(format!(
+        "repaired {} times ({}); last: {} {}",
+        repairs.total,
+        kinds.collect::<Vec<_>>().join(", "),
+        last.object,
+        last.found
+    ))
 }
 
 fn header(wide: bool) -> Vec<String> {

@@ -17,7 +17,7 @@ impl Netlink {
     /// When something can't be read; an address that the kernel has no way to is no error.
     pub async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
         // Devices' MTUs must be of now.
-        self.read_links().await?;
+        let links = self.read_links().await?;
         let addresses = self
             .socket
             .dump(&address::dump(), address::read)
@@ -46,6 +46,9 @@ impl Netlink {
                 facts.paths.insert(*peer, path);
             }
         }
+        let underlay = facts.paths.values().map(|path| path.link.clone()).collect();
+        self.interest()
+            .gathered(&links, &underlay, (peers, &facts.local_addresses));
         Ok(facts)
     }
 

@@ -174,7 +174,7 @@ fn connect(protocol: isize) -> io::Result<AsyncFd<RawSocket>> {
 }
 
 #[expect(unsafe_code, reason = "tokio leaves the descriptor's ownership to the caller")]
-fn register(socket: RawSocket) -> io::Result<AsyncFd<RawSocket>> {
+pub(super) fn register(socket: RawSocket) -> io::Result<AsyncFd<RawSocket>> {
     // SAFETY: the socket owns its open descriptor, and nothing replaces or closes it while `AsyncFd` holds it.
     Ok(unsafe { AsyncFd::register(socket) }?)
 }

@@ -81,13 +81,19 @@ fn a_peer_that_no_underlay_route_leads_to_is_left_out() {
     let into_the_overlay = by(&[(2, ANCHOR, Some("169.254.1.1")), (3, ETH0, None), (4, ETH0, None)]);
     let by_a_tunnel = by(&[(2, "adit-geneve", None), (3, ETH0, None), (4, ETH0, None)]);
     let to_itself = by(&[(2, "lo", None), (3, ETH0, None), (4, ETH0, None)]);
-    for (target, problems) in [&nowhere, &into_the_overlay, &by_a_tunnel, &to_itself] {
+    let cases = [
+        (&nowhere, Reason::NoUnderlayRoute),
+        (&into_the_overlay, Reason::UnderlayLoop),
+        (&by_a_tunnel, Reason::UnderlayLoop),
+        (&to_itself, Reason::NoUnderlayRoute),
+    ];
+    for ((target, problems), reason) in cases {
         let way = problems
             .iter()
             .filter(|problem| problem.refused.is_none())
             .cloned();
         let way = way.collect::<Vec<_>>();
-        assert_eq!(reasons(&way), [Reason::NoUnderlayRoute]);
+        assert_eq!(reasons(&way), [reason]);
         assert_eq!(way[0].subject, "TunnelNode/b");
         assert_eq!(prefixes(target), ["10.3.0.1/32", "10.4.0.1/32"]);
     }

@@ -1,0 +1,190 @@
+//! What others changed of ours: told apart from what we want otherwise, counted, and not fought over for ever.
+
+mod fights;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+
+use self::fights::Fights;
+use crate::apply::{ApplyReport, Outcome};
+use crate::diff::repairs::{Repair, RepairKind, repairs};
+use crate::model::{Change, ChangeSet, KernelState};
+use crate::resource::{Problem, Reason};
+use crate::status::{RepairStatus, RepairsStatus};
+
+/// Repairs of one pass that are logged one by one; of more only the number is.
+const LOGGED: usize = 50;
+/// Repairs that the status tells of.
+const RECENT: usize = 10;
+
+/// What is remembered between two passes to know drift by.
+#[derive(Debug, Default)]
+pub struct Drift {
+    /// What the kernel was led to last.
+    reached: Option<KernelState>,
+    fights: Fights,
+    counts: BTreeMap<RepairKind, u64>,
+    recent: VecDeque<RepairStatus>,
+}
+
+impl Drift {
+    /// Finds the repairs in a set of changes, and takes those out of it that are not made now because they were made too
+    /// often. What is returned is to be given to [`Drift::made`] when the rest was applied.
+    pub fn sort_out(
+        &mut self,
+        observed: &KernelState,
+        target: &KernelState,
+        set: &mut ChangeSet,
+    ) -> Vec<(Repair, Vec<Change>)> {
+        let now = Instant::now();
+        self.fights.forget(now);
+        let found = self.find(observed, target, &set.changes);
+        found
+            .iter()
+            .for_each(|repair| self.fights.broken(&repair.object, now));
+        let (held, kept) = self.divide(found, now);
+        let changes = |repair: &Repair| {
+            repair
+                .changes
+                .iter()
+                .map(|&place| set.changes[place].clone())
+                .collect()
+        };
+        let kept = kept.into_iter().map(|repair| (changes(&repair), repair));
+        let kept = kept.map(|(changes, repair)| (repair, changes)).collect();
+        take_out(&held, set);
+        kept
+    }
+
+    /// Takes the same out of what is left after a pass.
+    pub fn leave_out(&self, observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+        let found = self.find(observed, target, &set.changes);
+        take_out(&self.divide(found, Instant::now()).0, set);
+    }
+
+    fn find(&self, observed: &KernelState, target: &KernelState, changes: &[Change]) -> Vec<Repair> {
+        match &self.reached {
+            Some(reached) if !changes.is_empty() => repairs(changes, observed, (reached, target)),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Those that are left alone now, and the others.
+    fn divide(&self, found: Vec<Repair>, now: Instant) -> (Vec<Repair>, Vec<Repair>) {
+        found
+            .into_iter()
+            .partition(|repair| self.fights.is_held(&repair.object, now))
+    }
+
+    /// Logs and counts the repairs that were made; the numbers by kind. One of which something failed is found again by
+    /// the next pass.
+    pub fn made(
+        &mut self,
+        repairs: Vec<(Repair, Vec<Change>)>,
+        report: &ApplyReport,
+    ) -> BTreeMap<RepairKind, u64> {
+        let is_done = |outcome: &Outcome| matches!(outcome, Outcome::Done);
+        let undone = report.outcomes.iter().filter(|(_, outcome)| !is_done(outcome));
+        let undone: BTreeSet<String> = undone.map(|(change, _)| change.to_string()).collect();
+        let failed = |changes: &[Change]| {
+            let mut changes = changes.iter();
+            !undone.is_empty() && changes.any(|change| undone.contains(&change.to_string()))
+        };
+        let made = repairs.into_iter().filter(|(_, changes)| !failed(changes));
+        let made: Vec<Repair> = made.map(|(repair, _)| repair).collect();
+        for repair in made.iter().take(LOGGED) {
+            warn!(
+                kind = repair.kind.name(),
+                object = repair.object,
+                "repaired: {repair}"
+            );
+        }
+        if made.len() > LOGGED {
+            warn!("repaired {} objects more", made.len() - LOGGED);
+        }
+        let now = Instant::now();
+        let mut numbers = BTreeMap::new();
+        for repair in made {
+            self.fights.mended(&repair.object, now);
+            *numbers.entry(repair.kind).or_default() += 1;
+            *self.counts.entry(repair.kind).or_default() += 1;
+            self.recent.push_back(RepairStatus {
+                kind: repair.kind.name().to_owned(),
+                object: repair.object,
+                found: repair.found,
+            });
+        }
+        let old = self.recent.len().saturating_sub(RECENT);
+        self.recent.drain(..old);
+        numbers
+    }
+
+    /// The kernel holds this target now, but for what is left alone.
+    pub fn reached(&mut self, target: KernelState) {
+        self.reached = Some(target);
+    }
+
+    /// What is fought over.
+    pub fn problems(&mut self) -> Vec<Problem> {
+        let held = self.fights.held(Instant::now());
+        held.into_iter()
+            .map(|(object, pause)| conflict(object, pause))
+            .collect()
+    }
+
+    /// When something that is left alone shall be tried again.
+    #[must_use]
+    pub fn next_try(&self) -> Option<Duration> {
+        self.fights.next_try(Instant::now())
+    }
+
+    /// What the status says of it.
+    #[must_use]
+    pub fn status(&self) -> RepairsStatus {
+        RepairsStatus {
+            total: self.counts.values().sum(),
+            kinds: self
+                .counts
+                .iter()
+                .map(|(kind, number)| (kind.name().to_owned(), *number))
+                .collect(),
+            recent: self.recent.iter().cloned().collect(),
+        }
+    }
+}
+
+fn take_out(held: &[Repair], set: &mut ChangeSet) {
+    let places: BTreeSet<usize> = held
+        .iter()
+        .flat_map(|repair| repair.changes.iter().copied())
+        .collect();
+    if places.is_empty() {
+        return;
+    }
+    held.iter()
+        .for_each(|repair| debug!("left as it is for now: {repair}"));
+    let mut place = 0;
+    set.changes.retain(|_| {
+        place += 1;
+        !places.contains(&(place - 1))
+    });
+}
+
+fn conflict(object: &str, pause: Duration) -> Problem {
+    Problem::error(
+        Reason::Conflict,
+        object.to_owned(),
+        format!(
+            "it was repaired {} times within a minute or fell again soon after: something else keeps changing it \
+             (NetworkManager, systemd-networkd, another agent or a script)",
+            fights::OFTEN
+        ),
+        format!(
+            "find out who does (`ip monitor`, `adit doctor`) and tell it to leave Adit's objects alone; it is tried again \
+             every {} s, ever more rarely",
+            pause.as_secs()
+        ),
+    )
+}

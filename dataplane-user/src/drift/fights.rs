@@ -1,0 +1,152 @@
+//! How often which object was repaired, and how long it is left alone where that was too often.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// So many repairs within [`WINDOW`] are no accident.
+pub(super) const OFTEN: usize = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+/// The first pause; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// By object.
+#[derive(Debug, Default)]
+pub(super) struct Fights(BTreeMap<String, Fight>);
+
+#[derive(Debug, Default)]
+struct Fight {
+    /// The repairs within the window.
+    repairs: VecDeque<Instant>,
+    /// The pauses so far.
+    pauses: u32,
+    /// Until when it is left alone.
+    until: Option<Instant>,
+}
+
+impl Fight {
+    fn pause(&self) -> Duration {
+        let doublings = self.pauses.saturating_sub(1).min(16);
+        FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
+    }
+
+    fn is_held(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// Whether nothing happened for as long as the window is.
+    fn is_over(&self, now: Instant) -> bool {
+        let last = self.repairs.back().copied().max(self.until);
+        last.is_none_or(|last| now.saturating_duration_since(last) >= WINDOW)
+    }
+}
+
+impl Fights {
+    /// An object was found broken, and may be repaired if that was not too often.
+    pub(super) fn broken(&mut self, object: &str, now: Instant) {
+        let Some(fight) = self.0.get_mut(object) else {
+            return;
+        };
+        let recent = |at: &Instant| now.saturating_duration_since(*at) < WINDOW;
+        fight.repairs.retain(recent);
+        if fight.is_held(now) {
+            return;
+        }
+        if fight.is_over(now) {
+            fight.pauses = 0;
+        }
+        // After a pause one more repair is tried; that it did not last says that nothing has changed.
+        let fell_again = fight.pauses > 0 && !fight.repairs.is_empty();
+        if fight.repairs.len() >= OFTEN || fell_again {
+            fight.pauses += 1;
+            fight.until = Some(now + fight.pause());
+            fight.repairs.clear();
+        }
+    }
+
+    /// Forgets what is over.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.0.retain(|_, fight| !fight.is_over(now));
+    }
+
+    /// An object was repaired.
+    pub(super) fn mended(&mut self, object: &str, now: Instant) {
+        let fight = self.0.entry(object.to_owned()).or_default();
+        fight.repairs.push_back(now);
+    }
+
+    pub(super) fn is_held(&self, object: &str, now: Instant) -> bool {
+        self.0.get(object).is_some_and(|fight| fight.is_held(now))
+    }
+
+    /// What is left alone now, and how long each pause is.
+    pub(super) fn held(&self, now: Instant) -> Vec<(&str, Duration)> {
+        let held = self.0.iter().filter(|(_, fight)| fight.is_held(now));
+        held.map(|(object, fight)| (object.as_str(), fight.pause()))
+            .collect()
+    }
+
+    /// The time until the first pause ends.
+    pub(super) fn next_try(&self, now: Instant) -> Option<Duration> {
+        let ends = self.0.values().filter(|fight| fight.is_held(now));
+        ends.filter_map(|fight| fight.until)
+            .min()
+            .map(|until| until - now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OBJECT: &str = "link adit0";
+
+    /// Breaks and repairs an object, where that is allowed; whether it was.
+    fn fall(fights: &mut Fights, now: Instant) -> bool {
+        fights.broken(OBJECT, now);
+        if fights.is_held(OBJECT, now) {
+            return false;
+        }
+        fights.mended(OBJECT, now);
+        true
+    }
+
+    #[test]
+    fn what_falls_too_often_is_left_alone_ever_longer_but_not_for_ever() {
+        let start = Instant::now();
+        let second = |number: u64| start + Duration::from_secs(number);
+        let mut fights = Fights::default();
+        let made = (0..1000).filter(|&number| fall(&mut fights, second(number)));
+        let made: Vec<u64> = made.collect();
+        assert_eq!(made[..6], [0, 1, 2, 3, 4, 10]);
+        let pauses: Vec<u64> = made[5..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // The second in which it falls again, and the pause.
+        assert_eq!(pauses, [11, 21, 41, 81, 161, 301, 301]);
+    }
+
+    #[test]
+    fn what_falls_now_and_then_is_always_repaired() {
+        let start = Instant::now();
+        let mut fights = Fights::default();
+        for number in 0..100 {
+            assert!(fall(&mut fights, start + Duration::from_secs(13 * number)));
+        }
+    }
+
+    #[test]
+    fn a_fight_that_is_over_is_forgotten() {
+        let start = Instant::now();
+        let second = |number: u64| start + Duration::from_secs(number);
+        let mut fights = Fights::default();
+        let made = (0..6).filter(|&number| fall(&mut fights, second(number))).count();
+        assert_eq!(made, OFTEN);
+        assert_eq!(fights.held(second(6)), [(OBJECT, FIRST_PAUSE)]);
+        assert_eq!(fights.next_try(second(6)), Some(Duration::from_secs(4)));
+        assert_eq!(fights.next_try(second(10)), None);
+        assert!(fall(&mut fights, second(11)));
+        let made = (100..105)
+            .filter(|&number| fall(&mut fights, second(number)))
+            .count();
+        assert_eq!(made, OFTEN, "as if nothing had been");
+    }
+}

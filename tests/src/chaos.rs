@@ -1,0 +1,338 @@
+//! A seeded hand that meddles with an agent's objects, adds foreign ones and kills the agent, while traffic flows.
+//!
+//! What it does to our objects is done one by one, each awaited: so each is one repair, of the kind and with the object
+//! that the hand says beforehand, and the agent's log must tell of exactly those. What happens while the agent is dead is
+//! mended by its next start, which counts no repairs, since it can't know what it did not want before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use dataplane_user::net::Family;
+
+use crate::hand::{OFTEN, Operation, operations};
+use crate::traffic::{self, Lost, Probes};
+use crate::{Agent, NetNs, Overlay, Topology, snapshot};
+
+/// The minute within which an object may be hit so often.
+const WINDOW: Duration = Duration::from_secs(61);
+
+/// Their numbers are parts of addresses.
+const MOST_FOREIGN: usize = 200;
+
+/// How long, and which course.
+#[derive(Clone, Copy, Debug)]
+pub struct Course {
+    /// The same seed gives the same course, as far as time does not end it.
+    pub seed: u64,
+    /// So many steps.
+    pub steps: Option<u32>,
+    /// As long as this.
+    pub time: Option<Duration>,
+}
+
+/// What was done and seen.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    seed: u64,
+    /// Operations on our objects while the agent lived.
+    injected: BTreeMap<(String, String), u32>,
+    /// Repairs that it logged.
+    logged: BTreeMap<(String, String), u32>,
+    /// Operations on our objects while it was dead.
+    unseen: u32,
+    foreign: u32,
+    kills: u32,
+    probes: (u32, u32),
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sum = |counts: &BTreeMap<_, u32>| counts.values().sum::<u32>();
+        let (sent, lost) = self.probes;
+        write!(
+            f,
+            "chaos: seed {}, {} operations, {} repairs, {} while dead, {} foreign objects, {} kills, {sent} probes, {lost} of \
+             them lost",
+            self.seed,
+            sum(&self.injected),
+            sum(&self.logged),
+            self.unseen,
+            self.foreign,
+            self.kills
+        )
+    }
+}
+
+/// Runs a course on the first of three hosts, whose links are by GENEVE and WireGuard.
+///
+/// # Errors
+/// What differs at the end from what it should be.
+///
+/// # Panics
+/// When something is not repaired, or a tool fails.
+pub fn run(course: Course) -> Result<Tally> {
+    let topology = Topology::new(3);
+    let overlay = Overlay {
+        wishes: vec![("b", "geneve"), ("c", "wireguard")],
+        ..Overlay::new(&topology, "auto")
+    };
+    let manifests = overlay.manifests(&topology);
+    let peers = topology.hosts[1..]
+        .iter()
+        .map(|host| Agent::started(host, &manifests));
+    let _peers = peers.collect::<Vec<_>>();
+    let mut hand = Hand::new(Agent::started(&topology.hosts[0], &manifests), course.seed);
+    let [a, b, c] = [0, 1, 2].map(|host| topology.hosts[host].pod_end());
+    let probes = [(b, Family::Ipv4), (c, Family::Ipv6)].map(|(to, family)| Probes::start(a, to, family));
+    let ours = hand.ours();
+    let start = Instant::now();
+    let mut step = 0;
+    while course.steps.is_none_or(|steps| step < steps)
+        && course.time.is_none_or(|time| start.elapsed() < time)
+    {
+        step += 1;
+        hand.step();
+    }
+    for probes in probes {
+        let Lost { sent, lost } = probes?.finish()?;
+        hand.tally.probes.0 += sent;
+        hand.tally.probes.1 += lost;
+    }
+    for (to, family) in [b, c]
+        .into_iter()
+        .flat_map(|to| Family::BOTH.map(|family| (to, family)))
+    {
+        traffic::udp(a, to, family, 100)?;
+    }
+    hand.judge(&ours)
+}
+
+/// The hand, and what it remembers.
+struct Hand<'a> {
+    agent: Agent<'a>,
+    random: Random,
+    /// What is left to do to our objects before anything is done again.
+    deck: Vec<Operation>,
+    /// When which object was hit, since the agent was started.
+    hits: Vec<(Instant, String)>,
+    foreign: Vec<Foreign>,
+    tally: Tally,
+}
+
+impl<'a> Hand<'a> {
+    fn new(agent: Agent<'a>, seed: u64) -> Hand<'a> {
+        Hand {
+            agent,
+            random: Random(seed),
+            deck: Vec::new(),
+            hits: Vec::new(),
+            foreign: Vec::new(),
+            tally: Tally {
+                seed,
+                ..Tally::default()
+            },
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.below(10) {
+            0 => self.kill(),
+            1 | 2 if self.foreign.len() < MOST_FOREIGN => self.add_foreign(),
+            _ => self.meddle(),
+        }
+    }
+
+    /// Does something to one of our objects, and waits for the repair.
+    fn meddle(&mut self) {
+        let operation = self.draw();
+        self.spare(&operation.object);
+        println!("{}", operation.what);
+        let before = self.agent.wait("answering", |_| true).repairs.total;
+        operation.act(&self.agent);
+        let Operation {
+            what, kind, object, ..
+        } = operation;
+        self.agent.wait(&format!("repaired after: {what}"), |status| {
+            status.ready && status.repairs.total > before
+        });
+        self.hits.push((Instant::now(), object.clone()));
+        *self.tally.injected.entry((kind.to_owned(), object)).or_default() += 1;
+    }
+
+    /// Kills the agent, and starts it again after something was done meanwhile.
+    fn kill(&mut self) {
+        println!("kill -9");
+        self.agent.kill();
+        self.tally.kills += 1;
+        if self.random.below(2) == 0 {
+            let operation = self.draw();
+            println!("{}, while it is dead", operation.what);
+            operation.act(&self.agent);
+            self.tally.unseen += 1;
+        }
+        self.agent.start();
+        self.agent.ready();
+        self.hits.clear();
+    }
+
+    fn draw(&mut self) -> Operation {
+        if self.deck.is_empty() {
+            self.deck = operations(&self.agent);
+            self.random.shuffle(&mut self.deck);
+        }
+        self.deck.pop().expect("an agent has objects")
+    }
+
+    /// Waits until one more repair of an object is none too many within a minute.
+    fn spare(&mut self, object: &str) {
+        loop {
+            self.hits.retain(|(at, _)| at.elapsed() < WINDOW);
+            if self.hits.iter().filter(|(_, hit)| hit == object).count() < OFTEN {
+                return;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn add_foreign(&mut self) {
+        let number = self.foreign.len();
+        let kind = self.random.below(FOREIGN.len());
+        let netns = &self.agent.host().netns;
+        let [add, look] = FOREIGN[kind].map(|words| words.replace("{n}", &number.to_string()));
+        println!("{add}");
+        for words in add.split("; ") {
+            command(netns, words);
+        }
+        let before = command(netns, &look);
+        assert!(!before.trim().is_empty(), "{look} shows nothing");
+        self.foreign.push(Foreign { look, before });
+        self.tally.foreign += 1;
+    }
+
+    /// Our objects, as `ip` shows them; without what an interface's index is part of.
+    fn ours(&self) -> String {
+        let netns = &self.agent.host().netns;
+        let routes = ["route show proto 173", "-6 route show proto 173"].map(|words| netns.ip(words));
+        let links = netns.ip("-br link show group 173");
+        let addresses = netns.ip("-br address show scope global");
+        let mut links = links
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .collect::<Vec<_>>();
+        links.sort_unstable();
+        let mut addresses = addresses
+            .lines()
+            .filter(|line| line.starts_with("adit"))
+            .collect::<Vec<_>>();
+        addresses.sort_unstable();
+        format!(
+            "{}\n{}\n{}",
+            links.join(" "),
+            addresses.join("\n"),
+            routes.concat()
+        )
+    }
+
+    /// Compares all with how it should be.
+    fn judge(mut self, ours: &str) -> Result<Tally> {
+        let plan = self.agent.plan(&[]);
+        ensure!(plan.code == 0, "the plan is not reached: {plan:?}");
+        ensure!(self.ours() == ours, "ours were\n{ours}\nand are\n{}", self.ours());
+        let netns = &self.agent.host().netns;
+        for Foreign { look, before } in &self.foreign {
+            let after = command(netns, look);
+            ensure!(after == *before, "{look}: before\n{before}\nand after\n{after}");
+        }
+        for line in self
+            .agent
+            .log()
+            .lines()
+            .filter(|line| line.contains(" repaired: "))
+        {
+            let value = |name: &str| {
+                let (_, rest) = line.split_once(&format!(" {name}=\""))?;
+                Some(rest.split_once('"')?.0.to_owned())
+            };
+            let subject = value("kind").zip(value("object"));
+            let subject = subject.ok_or_else(|| anyhow::anyhow!("a repair that says nothing: {line}"))?;
+            *self.tally.logged.entry(subject).or_default() += 1;
+        }
+        let Tally { injected, logged, .. } = &self.tally;
+        ensure!(
+            injected == logged,
+            "injected\n{injected:#?}\nand logged\n{logged:#?}"
+        );
+        Ok(self.tally)
+    }
+}
+
+/// Something that is not the agent's: how it looked when it was made.
+struct Foreign {
+    look: String,
+    before: String,
+}
+
+/// How foreign things are made and looked at.
+const FOREIGN: [[&str; 2]; 7] = [
+    [
+        "ip link add f{n} type dummy; ip address add 198.51.100.{n}/32 dev f{n}; ip link set f{n} mtu 1333 up",
+        "ip -d -j address show dev f{n}",
+    ],
+    [
+        "ip link add g{n} type geneve id {n} remote 203.0.113.7 dstport 7777; ip link set g{n} up",
+        "ip -d -j link show g{n}",
+    ],
+    [
+        "ip route add 198.18.{n}.0/24 dev u0 metric 7",
+        "ip -d -j route show 198.18.{n}.0/24",
+    ],
+    [
+        "ip -6 route add unreachable 2001:db8:ffff:{n}::/64 metric 1000000",
+        "ip -6 -d -j route show 2001:db8:ffff:{n}::/64",
+    ],
+    [
+        "ip rule add to 198.19.{n}.0/24 lookup 9{n}; ip route add default dev u0 table 9{n}",
+        "ip -j rule show to 198.19.{n}.0/24",
+    ],
+    [
+        "tc qdisc replace dev p0 clsact; tc filter add dev p0 ingress pref 1{n} protocol ip matchall action pass",
+        "tc filter show dev p0 ingress pref 1{n}",
+    ],
+    [
+        "nft add table inet their{n}; nft add chain inet their{n} c",
+        "nft list table inet their{n}",
+    ],
+];
+
+fn command(netns: &NetNs, line: &str) -> String {
+    let (program, words) = line.split_once(' ').expect("a program and its words");
+    snapshot::run(netns, program, words)
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        let limit = u64::try_from(limit).expect("a small number");
+        usize::try_from(self.next() % limit).expect("smaller still")
+    }
+
+    fn shuffle<T>(&mut self, list: &mut [T]) {
+        for place in (1..list.len()).rev() {
+            let other = self.below(place + 1);
+            list.swap(place, other);
+        }
+    }
+}

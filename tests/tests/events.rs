@@ -1,0 +1,237 @@
+//! What wakes an agent whose full passes are an hour apart: the underlay's changes and lost events do, foreign ones don't.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+
+use adit_tests::agent::PATIENCE;
+use adit_tests::traffic::Probes;
+use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, traffic};
+use dataplane_user::net::Family;
+use dataplane_user::status::Status;
+use nix::sys::signal::Signal;
+
+/// Longer than any test.
+const NEVER: u32 = 3600;
+
+fn possible() -> bool {
+    ["dummy", "geneve", "wireguard", "ipip"]
+        .into_iter()
+        .all(require_module)
+}
+
+/// `a`'s agent never passes of its own accord; `b`'s and, where there is one, `c`'s do.
+fn start<'a>(topology: &'a Topology, overlay: &Overlay) -> (Agent<'a>, Vec<Agent<'a>>) {
+    let manifests = overlay.manifests(topology);
+    let others = topology.hosts[1..]
+        .iter()
+        .map(|host| Agent::started(host, &manifests));
+    let others = others.collect();
+    let mut agent = Agent::new(&topology.hosts[0], &manifests).with_resync(NEVER);
+    agent.start();
+    agent.ready();
+    (agent, others)
+}
+
+#[test]
+fn the_underlay_s_mtu_moves_the_anchor_s() {
+    if !possible() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let remote = b.underlay(Family::Ipv4);
+    let mtu = |wanted: u32| {
+        agent.wait(&format!("at MTU {wanted}"), |status| {
+            status.networks[0].mtu == wanted && status.pass.residual == 0
+        });
+        let route = a.netns.ip("route show 10.0.0.0/8 metric 173");
+        assert!(route.contains(&format!("mtu {wanted}")), "{route}");
+    };
+    mtu(1450);
+    a.netns.ip("link set u0 mtu 1400");
+    mtu(1350);
+    a.netns.ip("link set u0 mtu 1500");
+    mtu(1450);
+    a.netns.ip(&format!("route add {remote} via 192.0.2.17 mtu 1420"));
+    mtu(1370);
+    // By another device.
+    a.netns.ip_batch(&format!(
+        "link add other type dummy
+        link set other mtu 1390 up
+        route replace {remote} dev other"
+    ));
+    mtu(1340);
+    a.netns.ip("link delete other");
+    mtu(1450);
+    assert_eq!(agent.status().unwrap().repairs.total, 0, "nobody touched ours");
+}
+
+#[test]
+fn a_way_into_the_overlay_is_left_and_found_again() {
+    if !possible() {
+        return;
+    }
+    for encapsulation in ["geneve", "ipip", "wireguard"] {
+        let topology = Topology::new(3);
+        let overlay = Overlay {
+            wishes: vec![("b", encapsulation), ("c", "geneve")],
+            ..Overlay::new(&topology, "auto")
+        };
+        let (agent, _others) = start(&topology, &overlay);
+        let [a, b, c] = &topology.hosts[..] else {
+            unreachable!("there are three");
+        };
+        traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 100).unwrap();
+        let to_c = Probes::start(a.pod_end(), c.pod_end(), Family::Ipv4).unwrap();
+        let remote = b.underlay(Family::Ipv4);
+        let looped = |status: &Status| {
+            let mut problems = status.problems.iter();
+            problems.any(|problem| problem.reason == "UnderlayLoop" && problem.subject == "TunnelNode/b")
+        };
+        a.netns
+            .ip(&format!("route add {remote} via 169.254.1.1 dev adit0 onlink"));
+        let status = agent.wait("told of the loop", looped);
+        assert!(status.pass.residual == 0, "{status:#?}");
+        let to_b = b.end().address(Family::Ipv4).to_string();
+        assert_eq!(agent.run(&["map", "lookup", &to_b]).code, 3, "{encapsulation}");
+        a.netns.ip(&format!("route delete {remote}"));
+        agent.wait("without the loop", |status| !looped(status) && status.ready);
+        traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 100).unwrap();
+        let lost = to_c.finish().unwrap();
+        assert_eq!(lost.lost, 0, "others are not concerned: {lost:?}");
+    }
+}
+
+#[test]
+fn foreign_routes_wake_nobody() {
+    if !possible() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
+    let a = &topology.hosts[0].netns;
+    settle(&agent, a);
+    let before = agent.status().unwrap().pass.number;
+    let heard = value(a, r#"adit_kernel_events_total{kind="route"}"#);
+    a.ip_batch(&storm("add", 10_000));
+    a.ip_batch(&storm("delete", 10_000));
+    wait_for(
+        a,
+        r#"adit_kernel_events_total{kind="route"}"#,
+        |now| now >= heard + 20_000,
+        &agent,
+    );
+    // What comes after it is heard after it.
+    a.ip("link delete adit-geneve");
+    let status = agent.wait("mended", |status| status.repairs.total == 1 && status.ready);
+    let passes = status.pass.number - before;
+    println!("{passes} passes beside 20,000 foreign events");
+    assert!(passes <= 5, "{passes} passes for one change of ours");
+}
+
+#[test]
+fn lost_events_are_made_up_for_by_a_full_pass() {
+    if !possible() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
+    let a = &topology.hosts[0].netns;
+    settle(&agent, a);
+    assert_eq!(value(a, "adit_kernel_event_overruns_total"), 0);
+    agent.signal(Signal::SIGSTOP);
+    // Far more than the socket holds.
+    a.ip_batch(&storm("add", 30_000));
+    a.ip_batch(&storm("delete", 30_000));
+    // Nobody hears of this.
+    a.ip("route delete 10.0.0.0/8 metric 173");
+    agent.signal(Signal::SIGCONT);
+    agent.wait("mended", |status| status.repairs.total == 1 && status.ready);
+    assert!(value(a, "adit_kernel_event_overruns_total") >= 1);
+    assert!(value(a, r#"adit_reconcile_wakeups_total{cause="overrun"}"#) >= 1);
+    assert_eq!(agent.plan(&[]).code, 0);
+    // The subscription lives on.
+    a.ip("link delete adit-geneve");
+    agent.wait("mended again", |status| status.repairs.total == 2 && status.ready);
+}
+
+#[test]
+fn what_is_deleted_again_and_again_is_a_conflict_and_the_rest_goes_on() {
+    if !possible() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
+    let a = &topology.hosts[0].netns;
+    let fought = "route 10.0.0.0/8 metric 173";
+    for number in 1..=5 {
+        a.ip("route delete 10.0.0.0/8 metric 173");
+        agent.wait("mended", |status| status.repairs.total == number && status.ready);
+    }
+    a.ip("route delete 10.0.0.0/8 metric 173");
+    let status = agent.wait("in conflict", |status| {
+        status
+            .problems
+            .iter()
+            .any(|problem| problem.reason == "Conflict" && problem.subject == fought)
+    });
+    assert_eq!(status.repairs.total, 5, "{status:#?}");
+    assert!(!status.ready);
+    // The rest goes on.
+    a.ip("address delete fd00:1::1/128 dev adit0");
+    agent.wait("mended beside it", |status| {
+        status.repairs.kinds.get("address") == Some(&1)
+    });
+    // And not for ever: the first pause is five seconds.
+    agent.wait("tried again", |status| status.ready && status.repairs.total == 7);
+    let status = agent.run(&["status"]);
+    assert!(status.stdout.contains("repaired 7 times"), "{status:?}");
+}
+
+/// Waits until the events of its own start are dealt with.
+fn settle(agent: &Agent<'_>, netns: &NetNs) {
+    let passes = || agent.status().unwrap().pass.number;
+    let (mut seen, mut quiet) = (passes(), 0);
+    while quiet < 20 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let now = passes();
+        quiet = if now == seen { quiet + 1 } else { 0 };
+        seen = now;
+    }
+    let _heard = value(netns, "adit_kernel_event_overruns_total");
+}
+
+/// So many foreign routes, none to a peer.
+fn storm(verb: &str, routes: u32) -> String {
+    let mut lines = String::new();
+    for number in 0..routes {
+        let [_, high, middle, low] = number.to_be_bytes();
+        writeln!(lines, "route {verb} 100.{}.{middle}.{low}/32 dev u0", 64 + high).unwrap();
+    }
+    lines
+}
+
+/// A series of the agent's page.
+fn value(netns: &NetNs, series: &str) -> u64 {
+    let page = netns.enter(|| {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9173)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let line = line.unwrap_or_else(|| panic!("no {series} in\n{page}"));
+    line.parse().unwrap()
+}
+
+fn wait_for(netns: &NetNs, series: &str, is: impl Fn(u64) -> bool, agent: &Agent<'_>) {
+    agent.wait(&format!("enough {series}"), |_| is(value(netns, series)));
+}
