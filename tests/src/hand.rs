@@ -98,6 +98,16 @@ pub fn operations(agent: &Agent<'_>) -> Vec<Operation> {
         "route",
         "route 203.0.113.0/24 metric 0".to_owned(),
     ));
+    for verb in ["delete", "flush"] {
+        let words = format!("{verb} table inet adit");
+        all.push(Operation {
+            what: format!("nft {words}"),
+            kind: "nftables",
+            object: "nft table inet adit".to_owned(),
+            evented: true,
+            act: Act::Run("nft", words),
+        });
+    }
     all.extend(on_programs(agent));
     all.extend(on_prefixes(agent));
     all.extend(on_peers(agent));

@@ -188,6 +188,7 @@ impl Kernel for LinuxKernel {
 
     async fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>> {
         let mut results = Vec::with_capacity(changes.len());
+        self.netlink.begin_changes();
         if let Some(bpf) = &mut self.bpf
             && bpf.leftovers() > 0
         {

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
+use tokio::time::Instant;
 
 use self::events::Interest;
 pub use self::events::{EventCounts, EventKind, Events, Woken};
@@ -29,6 +30,9 @@ use self::table::LinkTable;
 use super::KernelError;
 use crate::model::KernelState;
 use crate::net::LinkName;
+
+/// Rounds of listening before an observation; each hears a hundred datagrams, and a storm must not keep it from beginning.
+const ROUNDS: usize = 256;
 
 /// A network namespace's links, addresses and routes.
 pub struct Netlink {
@@ -67,8 +71,11 @@ impl Netlink {
     /// # Errors
     /// When any part can't be read whole; the state is then unchanged.
     pub async fn observe(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
+        self.hear_out().await;
+        let began = Instant::now();
+        // First of all, because this waits for the kernel's lock: a change that was told of is made by then.
         let links = self.read_links().await?;
-        self.interest().observed(&links);
+        self.interest().observed(&links, began);
         let addresses = self
             .socket
             .dump(&address::dump(), address::read)
@@ -117,6 +124,26 @@ impl Netlink {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.socket.stats()
+    }
+
+    /// What is done from now on is this process's doing, until the next observation: whoever listens waits for that.
+    pub fn begin_changes(&self) {
+        self.interest().changing(Instant::now());
+    }
+
+    /// Lets whoever listens hear what was told so far, mostly the echoes of our own changes: an observation sees all that was
+    /// heard before it, and need not be followed by another one.
+    async fn hear_out(&self) {
+        for _ in 0..ROUNDS {
+            let before = self.interest().heard;
+            // By the first one the sockets are looked at, by the second one they are read.
+            for _ in 0..2 {
+                tokio::task::yield_now().await;
+            }
+            if self.interest().heard == before {
+                return;
+            }
+        }
     }
 
     fn interest(&self) -> std::sync::MutexGuard<'_, Interest> {

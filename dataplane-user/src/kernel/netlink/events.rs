@@ -8,7 +8,7 @@ mod subscription;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 pub(super) use self::interest::Interest;
+use self::interest::Matter;
 use self::subscription::Subscription;
 use super::message::{Message, messages};
 use crate::kernel::KernelError;
@@ -149,19 +150,26 @@ impl Events {
     }
 
     /// Waits until something that concerns us changed and it is quiet again, or the first event is a quarter of a second
-    /// old. Dropping it loses what was not told yet.
+    /// old; while a pass makes changes, that waits for its next observation. What a pass has seen meanwhile is not told.
+    /// Dropping it loses what was not told yet.
     ///
     /// # Errors
     /// When the subscription broke; there is nothing more to wait for.
     pub async fn changed(&mut self) -> io::Result<Woken> {
-        let mut pending: Option<(Instant, Instant)> = None;
-        let mut lost = false;
+        let mut pending: Option<Pending> = None;
         loop {
-            let due = pending.map(|(first, last)| (last + QUIET).min(first + LATEST));
-            let concerns = tokio::select! {
+            let heard = tokio::select! {
                 biased;
-                () = wait_until(due) => {
-                    return Ok(if lost { Woken::Lost } else { Woken::Changed });
+                () = wait_until(pending.as_ref().map(Pending::due)) => {
+                    if self.interest().is_changing() {
+                        pending.as_mut().map(Pending::put_off);
+                        continue;
+                    }
+                    let ended = pending.take().and_then(|pending| pending.woken(&self.interest()));
+                    match ended {
+                        Some(woken) => return Ok(woken),
+                        None => continue,
+                    }
                 }
                 received = self.route.receive() => {
                     received?;
@@ -172,66 +180,117 @@ impl Events {
                     Err(error) => {
                         warn!("changes of nftables are only seen by the periodic pass: {error}");
                         self.firewall = None;
-                        Verdict::Indifferent
+                        Heard::default()
                     }
                 }
             };
-            if concerns == Verdict::Lost {
+            self.interest().heard += 1;
+            if heard.lost {
                 self.counts.overruns.fetch_add(1, Ordering::Relaxed);
-                lost = true;
             }
-            if concerns != Verdict::Indifferent {
-                let now = Instant::now();
-                pending = Some((pending.map_or(now, |(first, _)| first), now));
+            if heard != Heard::default() {
+                pending.get_or_insert_with(Pending::new).add(heard);
             }
         }
     }
 
-    fn take_route(&self) -> Verdict {
-        let Some(datagram) = self.route.datagram() else {
-            return Verdict::Lost;
-        };
-        let interest = self.interest.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take(datagram, interest::route_kind, |message| {
-            interest.concerns(message)
-        })
+    fn interest(&self) -> MutexGuard<'_, Interest> {
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_firewall(&self) -> Verdict {
-        let Some(datagram) = self.firewall.as_ref().and_then(Subscription::datagram) else {
-            return Verdict::Lost;
-        };
-        self.take(datagram, |_| EventKind::Firewall, interest::is_our_table)
+    fn take_route(&self) -> Heard {
+        let interest = self.interest();
+        let matter = |message: &Message<'_>| interest.matter(message);
+        self.take(self.route.datagram(), interest::route_kind, matter)
+    }
+
+    fn take_firewall(&self) -> Heard {
+        let datagram = self.firewall.as_ref().and_then(Subscription::datagram);
+        self.take(datagram, |_| EventKind::Firewall, interest::firewall_matter)
     }
 
     fn take(
         &self,
-        datagram: &[u8],
+        datagram: Option<&[u8]>,
         kind: impl Fn(u16) -> EventKind,
-        concerns: impl Fn(&Message<'_>) -> bool,
-    ) -> Verdict {
-        let Ok(messages) = messages(datagram) else {
-            return Verdict::Lost;
+        matter: impl Fn(&Message<'_>) -> Option<Matter>,
+    ) -> Heard {
+        let mut heard = Heard::default();
+        let Some(Ok(messages)) = datagram.map(messages) else {
+            heard.lost = true;
+            return heard;
         };
-        let mut verdict = Verdict::Indifferent;
         for message in messages {
             let kind = kind(message.kind);
             self.counts.received[kind as usize].fetch_add(1, Ordering::Relaxed);
-            if verdict == Verdict::Indifferent && concerns(&message) {
-                debug!(kind = kind.name(), "the kernel changed");
-                verdict = Verdict::Concerns;
+            let matter = matter(&message);
+            if let Some(matter) = matter {
+                debug!(kind = kind.name(), ?matter, "the kernel changed");
             }
+            heard.own |= matter == Some(Matter::Own);
+            heard.ways |= matter == Some(Matter::Ways);
         }
-        verdict
+        heard
     }
 }
 
-/// What was received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Indifferent,
-    Concerns,
-    Lost,
+/// What a datagram tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Heard {
+    own: bool,
+    ways: bool,
+    lost: bool,
+}
+
+/// What was heard and not told yet: when last, by what it matters to.
+struct Pending {
+    first: Instant,
+    last: Instant,
+    own: Option<Instant>,
+    ways: Option<Instant>,
+    lost: bool,
+    put_off: Option<Instant>,
+}
+
+impl Pending {
+    fn new() -> Pending {
+        let now = Instant::now();
+        Pending {
+            first: now,
+            last: now,
+            own: None,
+            ways: None,
+            lost: false,
+            put_off: None,
+        }
+    }
+
+    fn add(&mut self, heard: Heard) {
+        self.last = Instant::now();
+        self.own = if heard.own { Some(self.last) } else { self.own };
+        self.ways = if heard.ways { Some(self.last) } else { self.ways };
+        self.lost |= heard.lost;
+    }
+
+    fn due(&self) -> Instant {
+        self.put_off
+            .unwrap_or((self.last + QUIET).min(self.first + LATEST))
+    }
+
+    /// Waits a while longer.
+    fn put_off(&mut self) {
+        self.put_off = Some(Instant::now() + QUIET);
+    }
+
+    /// Whether there is something to look at that no pass has seen.
+    fn woken(&self, interest: &Interest) -> Option<Woken> {
+        let unseen =
+            |matter, heard: Option<Instant>| heard.is_some_and(|heard| !interest.has_seen(matter, heard));
+        if self.lost {
+            return Some(Woken::Lost);
+        }
+        (unseen(Matter::Own, self.own) || unseen(Matter::Ways, self.ways)).then_some(Woken::Changed)
+    }
 }
 
 async fn wait_until(due: Option<Instant>) {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use tokio::time::Instant;
+
 use super::message::Failure;
 use super::route::Way;
 use super::{Netlink, address, route};
@@ -16,6 +18,7 @@ impl Netlink {
     /// # Errors
     /// When something can't be read; an address that the kernel has no way to is no error.
     pub async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
+        let began = Instant::now();
         // Devices' MTUs must be of now.
         let links = self.read_links().await?;
         let addresses = self
@@ -48,7 +51,7 @@ impl Netlink {
         }
         let underlay = facts.paths.values().map(|path| path.link.clone()).collect();
         self.interest()
-            .gathered(&links, &underlay, (peers, &facts.local_addresses));
+            .gathered(&links, &underlay, (peers, &facts.local_addresses), began);
         Ok(facts)
     }
 

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{DecodeError, NlasIterator, parse_ip, parse_string, parse_u8, parse_u32};
+use tokio::time::Instant;
 
 use super::super::message::Message;
 use super::super::{address, link};
@@ -32,11 +33,28 @@ const NFTA_TABLE: u16 = 1;
 /// The name of our table.
 const TABLE: &str = "adit";
 
+type Read = Result<Option<Matter>, DecodeError>;
+
+/// What an event matters to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Matter {
+    /// What we made, or what stands in its place: an observation sees it.
+    Own,
+    /// The ways to the peers: facts that are gathered see it.
+    Ways,
+}
+
 /// What the last pass saw, as far as events are measured against it.
 #[derive(Debug, Default)]
 pub(in crate::kernel::netlink) struct Interest {
-    /// Whether there was a pass; before it, everything concerns us.
-    known: bool,
+    /// When the last observation began; before there was one, everything concerns us.
+    observed_at: Option<Instant>,
+    /// When facts were gathered last.
+    gathered_at: Option<Instant>,
+    /// When a pass began to make changes last.
+    changing_at: Option<Instant>,
+    /// Datagrams that were heard so far.
+    pub(in crate::kernel::netlink) heard: u64,
     /// All devices as of the last observation.
     observed: BTreeMap<u32, (LinkName, Link)>,
     /// The devices that lead to peers, as they were when the ways were looked up.
@@ -48,10 +66,10 @@ pub(in crate::kernel::netlink) struct Interest {
 }
 
 impl Interest {
-    /// Takes note of the devices that a pass observed.
-    pub(in crate::kernel::netlink) fn observed(&mut self, links: &[link::Observed]) {
+    /// Takes note of the devices that a pass observed, and of when it began to.
+    pub(in crate::kernel::netlink) fn observed(&mut self, links: &[link::Observed], at: Instant) {
         self.observed = by_index(links.iter());
-        self.known = true;
+        self.observed_at = Some(at);
     }
 
     /// Takes note of what facts were gathered: the devices, those of them that lead to peers, and the addresses.
@@ -60,37 +78,60 @@ impl Interest {
         links: &[link::Observed],
         underlay: &BTreeSet<LinkName>,
         (peers, local): (&BTreeSet<IpAddr>, &BTreeSet<IpAddr>),
+        at: Instant,
     ) {
+        self.gathered_at = Some(at);
         self.underlay = by_index(links.iter().filter(|link| underlay.contains(&link.name)));
         self.peers.clone_from(peers);
         self.local.clone_from(local);
     }
 
-    /// Whether a message of `NETLINK_ROUTE` does. One that can't be read does.
-    pub(super) fn concerns(&self, message: &Message<'_>) -> bool {
-        if !self.known {
-            return true;
+    /// A pass makes changes from now on.
+    pub(in crate::kernel::netlink) fn changing(&mut self, at: Instant) {
+        self.changing_at = Some(at);
+    }
+
+    /// Whether changes were made that no observation has seen. Each pass observes after its changes, and where that fails
+    /// another pass follows, so this ends.
+    pub(super) fn is_changing(&self) -> bool {
+        self.changing_at > self.observed_at
+    }
+
+    /// Whether a pass that began after an event was heard has seen what it tells of.
+    pub(super) fn has_seen(&self, matter: Matter, heard: Instant) -> bool {
+        let seen = match matter {
+            Matter::Own => self.observed_at,
+            Matter::Ways => self.gathered_at,
+        };
+        seen.is_some_and(|seen| heard < seen)
+    }
+
+    /// What a message of `NETLINK_ROUTE` matters to. One that can't be read matters.
+    pub(super) fn matter(&self, message: &Message<'_>) -> Option<Matter> {
+        if self.observed_at.is_none() {
+            return Some(Matter::Ways);
         }
+        let own = |is: bool| Ok(is.then_some(Matter::Own));
         let body = message.body;
         let read = match route_kind(message.kind) {
             EventKind::Link => self.link(body, message.kind == libc::RTM_DELLINK),
             EventKind::Address => self.address(body, message.kind == libc::RTM_DELADDR),
             EventKind::Route => self.route(body),
             EventKind::Neighbour => self.neighbour(body),
-            EventKind::Tc => Ok(word(body, 4).is_some_and(|index| self.is_ours(index))),
+            EventKind::Tc => own(word(body, 4).is_some_and(|index| self.is_ours(index))),
             EventKind::Setting => self.setting(body),
-            EventKind::NextHop => Ok(body.get(2) == Some(&PROTOCOL)),
+            EventKind::NextHop => own(body.get(2) == Some(&PROTOCOL)),
             // They say which table leads to a peer, and there are few.
-            EventKind::Rule => Ok(true),
-            EventKind::Firewall | EventKind::Other => Ok(false),
+            EventKind::Rule => Ok(Some(Matter::Ways)),
+            EventKind::Firewall | EventKind::Other => Ok(None),
         };
-        read.unwrap_or(true)
+        read.unwrap_or(Some(Matter::Ways))
     }
 
-    fn link(&self, body: &[u8], gone: bool) -> Result<bool, DecodeError> {
+    fn link(&self, body: &[u8], gone: bool) -> Read {
         // A bridge tells of its ports by messages that look alike.
         if body.first().copied() == u8::try_from(libc::AF_BRIDGE).ok() {
-            return Ok(false);
+            return Ok(None);
         }
         let index = word(body, 4).ok_or_else(|| DecodeError::from("a link without index"))?;
         let now = link::read(body)?;
@@ -109,42 +150,41 @@ impl Interest {
             .observed
             .get(&index)
             .is_some_and(|(n, link)| matters(n, link));
-        if (now_matters || before_matters) && !same(&self.observed) {
-            return Ok(true);
+        if self.underlay.contains_key(&index) && !same(&self.underlay) {
+            return Ok(Some(Matter::Ways));
         }
-        Ok(self.underlay.contains_key(&index) && !same(&self.underlay))
+        let own = (now_matters || before_matters) && !same(&self.observed);
+        Ok(own.then_some(Matter::Own))
     }
 
-    fn address(&self, body: &[u8], gone: bool) -> Result<bool, DecodeError> {
+    fn address(&self, body: &[u8], gone: bool) -> Read {
         let Some(observed) = address::read(body)? else {
-            return Ok(false);
+            return Ok(None);
         };
-        if self.is_ours(observed.index) {
-            return Ok(true);
-        }
         // An address whose lifetime is renewed is told of, too.
         let known = self.local.contains(&observed.prefix.addr());
         let is_peer = self.peers.contains(&observed.prefix.addr());
-        Ok((self.underlay.contains_key(&observed.index) || is_peer) && (gone || !known))
+        if (self.underlay.contains_key(&observed.index) || is_peer) && (gone || !known) {
+            return Ok(Some(Matter::Ways));
+        }
+        Ok(self.is_ours(observed.index).then_some(Matter::Own))
     }
 
     /// `struct rtmsg`: family, prefix length, source's length, TOS, table, protocol, scope, type, flags.
-    fn route(&self, body: &[u8]) -> Result<bool, DecodeError> {
+    fn route(&self, body: &[u8]) -> Read {
         let (Some(&[family, length, _, _, _, protocol, _, _]), Some(flags)) =
             (body.first_chunk::<8>(), word(body, 8))
         else {
             return Err("a route without header".into());
         };
-        if protocol == PROTOCOL {
-            return Ok(true);
-        }
         if flags & CLONED != 0 {
-            return Ok(false);
+            return Ok(None);
         }
+        let mut own = protocol == PROTOCOL;
         let mut destination = match i32::from(family) {
             libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            _ => return Ok(false),
+            _ => return Ok(own.then_some(Matter::Own)),
         };
         for attribute in NlasIterator::new(body.get(12..).unwrap_or_default()) {
             let attribute = attribute?;
@@ -152,9 +192,7 @@ impl Interest {
                 libc::RTA_DST => destination = parse_ip(attribute.value())?,
                 libc::RTA_PRIORITY => {
                     let metric = parse_u32(attribute.value())?;
-                    if [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&metric) {
-                        return Ok(true);
-                    }
+                    own |= [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&metric);
                 }
                 _ => {}
             }
@@ -162,37 +200,42 @@ impl Interest {
         let prefix = IpNet::new(destination, length).map_err(|_| DecodeError::from("a route's prefix"))?;
         // What leads, or led, to a peer.
         let first = self.peers.range(prefix.network()..).next();
-        Ok(first.is_some_and(|peer| prefix.contains(peer)))
+        if first.is_some_and(|peer| prefix.contains(peer)) {
+            return Ok(Some(Matter::Ways));
+        }
+        Ok(own.then_some(Matter::Own))
     }
 
     /// `struct ndmsg`: device at 4, state at 8, attributes at 12.
-    fn neighbour(&self, body: &[u8]) -> Result<bool, DecodeError> {
+    fn neighbour(&self, body: &[u8]) -> Read {
         if !word(body, 4).is_some_and(|index| self.is_ours(index)) {
-            return Ok(false);
+            return Ok(None);
         }
         let state = body.get(8..10).and_then(|state| state.first_chunk());
         if state.is_some_and(|state| u16::from_ne_bytes(*state) & NUD_PERMANENT != 0) {
-            return Ok(true);
+            return Ok(Some(Matter::Own));
         }
         for attribute in NlasIterator::new(body.get(12..).unwrap_or_default()) {
             let attribute = attribute?;
             if attribute.kind() == NDA_PROTOCOL {
-                return Ok(parse_u8(attribute.value())? == PROTOCOL);
+                let ours = parse_u8(attribute.value())? == PROTOCOL;
+                return Ok(ours.then_some(Matter::Own));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// `struct netconfmsg`: family, padding; the device is the first attribute.
-    fn setting(&self, body: &[u8]) -> Result<bool, DecodeError> {
+    fn setting(&self, body: &[u8]) -> Read {
         const NETCONFA_IFINDEX: u16 = 1;
         for attribute in NlasIterator::new(body.get(4..).unwrap_or_default()) {
             let attribute = attribute?;
             if attribute.kind() == NETCONFA_IFINDEX {
-                return Ok(self.is_ours(parse_u32(attribute.value())?));
+                let ours = self.is_ours(parse_u32(attribute.value())?);
+                return Ok(ours.then_some(Matter::Own));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn is_ours(&self, index: u32) -> bool {
@@ -219,13 +262,15 @@ pub(super) fn route_kind(message: u16) -> EventKind {
     }
 }
 
-/// Whether a message of nftables is about our table, whatever its family. `struct nfgenmsg` comes first.
-pub(super) fn is_our_table(message: &Message<'_>) -> bool {
+/// What a message of nftables matters to: it is about our table, whatever its family, or about
+/// nothing of ours. `struct nfgenmsg` comes first.
+pub(super) fn firewall_matter(message: &Message<'_>) -> Option<Matter> {
     let attributes = NlasIterator::new(message.body.get(4..).unwrap_or_default());
     let table = attributes
         .filter_map(Result::ok)
         .find(|attribute| attribute.kind() == NFTA_TABLE);
-    table.is_some_and(|table| parse_string(table.value()).is_ok_and(|name| name == TABLE))
+    let ours = table.is_some_and(|table| parse_string(table.value()).is_ok_and(|name| name == TABLE));
+    ours.then_some(Matter::Own)
 }
 
 fn by_index<'a>(links: impl Iterator<Item = &'a link::Observed>) -> BTreeMap<u32, (LinkName, Link)> {
