@@ -1,6 +1,7 @@
 //! What others changed of ours: told apart from what we want otherwise, counted, and not fought over for ever.
 
 mod fights;
+pub mod revision;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

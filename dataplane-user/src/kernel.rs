@@ -35,6 +35,14 @@ pub trait Kernel {
     /// When it can't be read; an address without route is no error.
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError>;
 
+    /// What of ours changed without an event since the last observation, as far as that is cheap to tell.
+    ///
+    /// # Errors
+    /// When it can't be told.
+    async fn stirred(&mut self) -> Result<Option<String>, KernelError> {
+        Ok(None)
+    }
+
     /// Executes changes in order, going on past failures; one result a change.
     async fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>>;
 }

@@ -32,10 +32,18 @@ pub enum Event {
     EventsLost,
     /// It is time for a full pass, whether or not something happened.
     Resync,
+    /// It is time for a look at what changes without events.
+    Recheck,
     /// The last pass left something undone.
     Retry,
     /// The agent shall end; the dataplane stays.
     Stop,
+}
+
+impl Event {
+    fn may_change_the_source(&self) -> bool {
+        !matches!(self, Event::KernelChanged | Event::Recheck)
+    }
 }
 
 /// What an agent is told at its start.
@@ -133,15 +141,21 @@ impl<K: Kernel> Agent<K> {
             self.recorder.beat();
             // What has gathered meanwhile is one wake-up.
             let mut gathered = vec![event];
+            if event == Event::Recheck && !self.stirred().await {
+                continue;
+            }
             self.calm_down(&gathered).await;
             while let Ok(further) = events.try_recv() {
-                gathered.push(further);
+                // The pass that follows sees more than a look does.
+                if further != Event::Recheck {
+                    gathered.push(further);
+                }
             }
             if gathered.contains(&Event::Stop) {
                 break;
             }
             gathered.iter().for_each(|event| self.recorder.woken(*event));
-            if gathered.iter().any(|event| *event != Event::KernelChanged) {
+            if gathered.iter().any(Event::may_change_the_source) {
                 self.load();
             }
             self.pass().await;
@@ -149,12 +163,35 @@ impl<K: Kernel> Agent<K> {
         info!("stopping; the dataplane stays as it is");
     }
 
+    /// Whether something changed without an event. While passes leave something undone, they follow anyway.
+    async fn stirred(&mut self) -> bool {
+        if self.failures > 0 || self.intent.is_none() {
+            return false;
+        }
+        match self.kernel.stirred().await {
+            Ok(None) => {
+                debug!("nothing changed without an event");
+                false
+            }
+            Ok(Some(what)) => {
+                info!("{what} changed, and no event told of it");
+                true
+            }
+            Err(failure) => {
+                debug!("a full pass, as what changes without events can't be read: {failure}");
+                true
+            }
+        }
+    }
+
     /// When to try again after a pass that left something undone, longer each time, or what was repaired too often.
     fn retry_after(&self) -> Option<Duration> {
         let failed = (self.failures > 0).then(|| {
-            FIRST_RETRY
+            let delay = FIRST_RETRY
                 .saturating_mul(1 << (self.failures - 1).min(16))
-                .min(LAST_RETRY)
+                .min(LAST_RETRY);
+            // Since the pass: what wakes the loop and leads to none must not put it off.
+            delay.saturating_sub(self.passed.elapsed())
         });
         failed.into_iter().chain(self.drift.next_try()).min()
     }

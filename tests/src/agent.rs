@@ -33,6 +33,7 @@ pub struct Agent<'a> {
     bpffs: Bpffs,
     child: Option<Child>,
     resync: u32,
+    recheck: u32,
     log: &'static str,
     /// What the agent sees as `/etc/hosts`, where that is not the machine's.
     hosts: Option<PathBuf>,
@@ -66,6 +67,7 @@ impl<'a> Agent<'a> {
             bpffs: Bpffs::new(),
             child: None,
             resync: 1,
+            recheck: 3600,
             log: "debug",
             hosts: None,
             counted: false,
@@ -91,6 +93,13 @@ impl<'a> Agent<'a> {
     #[must_use]
     pub fn with_resync(mut self, seconds: u32) -> Agent<'a> {
         self.resync = seconds;
+        self
+    }
+
+    /// The seconds between its looks at what changes without events, from its next start on; without this it takes none.
+    #[must_use]
+    pub fn with_recheck(mut self, seconds: u32) -> Agent<'a> {
+        self.recheck = seconds;
         self
     }
 
@@ -261,6 +270,8 @@ impl<'a> Agent<'a> {
                 "run",
                 "--resync",
                 &self.resync.to_string(),
+                "--recheck",
+                &self.recheck.to_string(),
                 "--log",
                 self.log,
                 "--node",

@@ -50,6 +50,10 @@ pub(super) struct Arguments {
     /// Seconds between full passes, which find what no event tells of
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     resync: u64,
+    /// Seconds between looks at what changes without an event and is cheap to read (programs, pins, WireGuard's peers); a full
+    /// pass follows where something did
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    recheck: u64,
     /// Where to answer over HTTP (/metrics, /healthz, /readyz, /status): an address and a port, or `off`
     #[arg(
         long,
@@ -136,7 +140,9 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         names: resync,
     };
     send_source_changes(&config, sender.clone());
-    send_resyncs(resync, sender.clone());
+    send_each(resync, Event::Resync, sender.clone());
+    let recheck = Duration::from_secs(arguments.recheck);
+    send_each(recheck, Event::Recheck, sender.clone());
     send_kernel_changes(kernel_events, sender.clone());
     send_signals(&sender)?;
     let (agent, status) = Agent::new(kernel, config);
@@ -231,11 +237,11 @@ fn send_source_changes(config: &Config, sender: mpsc::Sender<Event>) {
     });
 }
 
-fn send_resyncs(period: Duration, sender: mpsc::Sender<Event>) {
+fn send_each(period: Duration, event: Event, sender: mpsc::Sender<Event>) {
     spawn_local(async move {
         loop {
             tokio::time::sleep(period).await;
-            if sender.send(Event::Resync).await.is_err() {
+            if sender.send(event).await.is_err() {
                 return;
             }
         }

@@ -15,6 +15,7 @@ pub mod object;
 mod pins;
 mod prefixes;
 mod programs;
+mod revision;
 mod slots;
 mod snapshot;
 mod syscall;

@@ -1,6 +1,6 @@
 //! The real kernel of this process's network namespace: hands each change to the adapter that it belongs to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use super::nft::Nft;
 use super::sysctl::Sysctls;
 use super::wireguard::{PrivateKeys, WireGuard, no_private_keys};
 use super::{Kernel, KernelError, wireguard};
+use crate::drift::revision::{MOST_PEERS, Revisions};
 use crate::model::{Change, KernelState, LinkKind, Owner, Sysctl};
 use crate::net::LinkName;
 use crate::plan::NodeFacts;
@@ -26,6 +27,17 @@ pub struct LinuxKernel {
     bpf: Option<Bpf>,
     /// `None`: nothing is carried yet, and nothing is to be written.
     carry: Option<Carry>,
+    /// What sends no events, as the last observation found it.
+    seen: Seen,
+}
+
+/// What one observation leaves to be compared with later.
+#[derive(Default)]
+struct Seen {
+    revisions: Revisions,
+    /// Our devices, and the peers of those that are WireGuard's.
+    links: BTreeSet<LinkName>,
+    peers: BTreeMap<LinkName, usize>,
 }
 
 /// The adapter that a change belongs to.
@@ -74,6 +86,7 @@ impl LinuxKernel {
             nft: Nft::default(),
             bpf,
             carry,
+            seen: Seen::default(),
         })
     }
 
@@ -146,6 +159,8 @@ impl LinuxKernel {
                 Err(error) if error.errno() == Some(libc::ENODEV) => continue,
                 Err(error) => return Err(error),
             };
+            self.seen.peers.insert(name.clone(), device.peers.len());
+            self.seen.revisions.add_wireguard(&name, &device);
             for (key, peer) in &mut device.peers {
                 peer.configured = configured.remove(&(name.clone(), *key));
             }
@@ -169,13 +184,44 @@ impl Kernel for LinuxKernel {
     async fn observe(&mut self) -> Result<KernelState, KernelError> {
         let mut state = KernelState::default();
         self.netlink.observe(&mut state).await?;
+        let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        self.seen = Seen {
+            links: ours.map(|(name, _)| name.clone()).collect(),
+            ..Seen::default()
+        };
         self.observe_sysctls(&mut state)?;
         self.observe_wireguard(&mut state).await?;
         state.firewall = self.nft.observe().await?;
         if let Some(bpf) = &mut self.bpf {
+            // Before it is read: what happens between the two is seen now, and at worst looked at once more.
+            let revisions = bpf.revisions(&self.netlink, self.seen.links.iter())?;
+            let wireguard = std::mem::take(&mut self.seen.revisions.wireguard);
+            self.seen.revisions = Revisions {
+                wireguard,
+                ..revisions
+            };
             bpf.observe(&self.netlink, &mut state)?;
         }
         Ok(state)
+    }
+
+    async fn stirred(&mut self) -> Result<Option<String>, KernelError> {
+        let mut now = match &self.bpf {
+            Some(bpf) => bpf.revisions(&self.netlink, self.seen.links.iter())?,
+            None => Revisions::default(),
+        };
+        for (name, peers) in &self.seen.peers {
+            if *peers > MOST_PEERS {
+                continue;
+            }
+            match self.wireguard.get_device(name).await {
+                Ok(reading) => now.add_wireguard(name, &reading.device),
+                // That it went, an event tells.
+                Err(error) if error.errno() == Some(libc::ENODEV) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.seen.revisions.difference(&now))
     }
 
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {

@@ -100,7 +100,7 @@ impl Recorder {
     }
 }
 
-const CAUSES: [&str; 5] = ["source", "event", "overrun", "period", "retry"];
+const CAUSES: [&str; 6] = ["source", "event", "overrun", "period", "revision", "retry"];
 
 fn cause(event: Event) -> Option<&'static str> {
     Some(match event {
@@ -108,6 +108,7 @@ fn cause(event: Event) -> Option<&'static str> {
         Event::KernelChanged => "event",
         Event::EventsLost => "overrun",
         Event::Resync => "period",
+        Event::Recheck => "revision",
         Event::Retry => "retry",
         Event::Stop => return None,
     })

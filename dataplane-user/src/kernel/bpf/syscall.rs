@@ -20,6 +20,7 @@ const UPDATE_ELEM: libc::c_int = 2;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const PROG_QUERY: libc::c_int = 16;
 const LOOKUP_BATCH: libc::c_int = 24;
 const UPDATE_BATCH: libc::c_int = 26;
 const DELETE_BATCH: libc::c_int = 27;
@@ -227,6 +228,23 @@ pub(super) fn tcx_link(path: &Path) -> io::Result<Option<TcxLink>> {
     }))
 }
 
+/// The kernel's id of a pinned map.
+pub(super) fn pinned_map_id(path: &Path) -> io::Result<u32> {
+    let info: RawMapInfo = info(&object_get(path, READ_ONLY)?)?;
+    Ok(info.id)
+}
+
+/// How often a TCX hook of a device was changed, in the calling thread's namespace; `side` is its `enum bpf_attach_type`.
+pub(super) fn tcx_revision(ifindex: u32, side: u32) -> io::Result<u64> {
+    let mut attribute = ProgramQuery {
+        ifindex,
+        side,
+        ..Zeroable::zeroed()
+    };
+    call(PROG_QUERY, &mut attribute)?;
+    Ok(attribute.revision)
+}
+
 /// Takes a pinned link's program off its device at once; removing the pin alone does it some time later.
 pub(super) fn detach_link(path: &Path) -> io::Result<()> {
     let fd = object_get(path, 0)?;
@@ -298,6 +316,23 @@ struct GetInfo {
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct LinkDetach {
     link: u32,
+}
+
+/// `BPF_PROG_QUERY`, without room for programs.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct ProgramQuery {
+    ifindex: u32,
+    side: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+    program_flags: u64,
+    links: u64,
+    link_flags: u64,
+    revision: u64,
 }
 
 /// The head of `struct bpf_map_info`.

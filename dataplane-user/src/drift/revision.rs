@@ -1,0 +1,150 @@
+//! What of ours sends no events, in the numbers that are cheap to read: programs on devices, pins, WireGuard's peers.
+//!
+//! The kernel tells nobody of a TCX link that was detached, of a pin that was removed, or of what `wg set` did. An observation
+//! takes these numbers down on its way; some seconds later they are read again, and only where one differs a full pass
+//! follows, which reads everything. Maps have no number that moves with their entries: those are the full pass's, and so is a
+//! WireGuard device with more peers than [`MOST_PEERS`], whose reading is most of a pass.
+
+use std::collections::BTreeMap;
+
+use crate::model::Hook;
+use crate::model::wireguard::Device;
+use crate::net::LinkName;
+
+/// Peers of a device that is read between two passes.
+pub const MOST_PEERS: usize = 256;
+
+/// The numbers of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revisions {
+    /// Our programs on devices.
+    pub programs: BTreeMap<(LinkName, Hook), ProgramRevision>,
+    /// Pinned links whose device is gone or another one.
+    pub dead_links: usize,
+    /// The kernel's ids of the maps that are pinned where ours shall be; `None`: there is no such pin.
+    pub maps: BTreeMap<&'static str, Option<u32>>,
+    /// The WireGuard devices that were read, without their endpoints: a peer that roams is none of our business.
+    pub wireguard: BTreeMap<LinkName, Device>,
+}
+
+/// A program on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramRevision {
+    /// The kernel's id of the program.
+    pub id: u32,
+    /// How often TCX changed something on this hook, also for others; `None`: it is on by clsact.
+    pub hook: Option<u64>,
+}
+
+impl Revisions {
+    /// Takes down a WireGuard device, unless it has too many peers.
+    pub fn add_wireguard(&mut self, link: &LinkName, device: &Device) {
+        if device.peers.len() > MOST_PEERS {
+            return;
+        }
+        let mut device = device.clone();
+        for peer in device.peers.values_mut() {
+            (peer.endpoint, peer.configured) = (None, None);
+        }
+        self.wireguard.insert(link.clone(), device);
+    }
+
+    /// What differs at a later moment, in words. A WireGuard device that was read but once says nothing: devices that come
+    /// and go are told of.
+    #[must_use]
+    pub fn difference(&self, later: &Revisions) -> Option<String> {
+        let programs = differing(&self.programs, &later.programs)
+            .map(|(link, hook)| format!("the {hook} program of {link}"));
+        let maps = differing(&self.maps, &later.maps).map(|name| format!("the pin of the map {name}"));
+        let peers = || {
+            let mut both = later.wireguard.iter();
+            both.find(|(link, now)| self.wireguard.get(*link).is_some_and(|before| before != *now))
+                .map(|(link, _)| format!("the WireGuard device {link}"))
+        };
+        let dead = (self.dead_links != later.dead_links).then(|| "a pinned link".to_owned());
+        programs.or(maps).or_else(peers).or(dead)
+    }
+}
+
+/// The first key that only one of two has, or that they have different values for.
+fn differing<'a, K: Ord, V: PartialEq>(before: &'a BTreeMap<K, V>, now: &'a BTreeMap<K, V>) -> Option<&'a K> {
+    let mut keys = before.keys().chain(now.keys());
+    keys.find(|key| before.get(key) != now.get(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::model::wireguard::Peer;
+    use crate::net::PublicKey;
+
+    fn name() -> LinkName {
+        LinkName::constant("adit-wg0")
+    }
+
+    fn with_peers(number: u32, endpoint: Option<SocketAddr>) -> Revisions {
+        let peers = (0..number).map(|number| {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&number.to_be_bytes());
+            let peer = Peer {
+                endpoint,
+                ..Peer::default()
+            };
+            (PublicKey::from_bytes(key), peer)
+        });
+        let device = Device {
+            peers: peers.collect(),
+            ..Device::default()
+        };
+        let mut revisions = Revisions::default();
+        revisions.add_wireguard(&name(), &device);
+        revisions
+    }
+
+    #[test]
+    fn a_peer_that_goes_differs_and_one_that_roams_does_not() {
+        let before = with_peers(2, None);
+        assert_eq!(
+            before.difference(&with_peers(1, None)).as_deref(),
+            Some("the WireGuard device adit-wg0")
+        );
+        let roamed = with_peers(2, Some(SocketAddr::from(([192, 0, 2, 1], 1))));
+        assert_eq!(before.difference(&roamed), None);
+    }
+
+    #[test]
+    fn large_devices_are_left_to_the_full_pass() {
+        let large = with_peers(u32::try_from(MOST_PEERS).unwrap() + 1, None);
+        assert!(large.wireguard.is_empty());
+        assert_eq!(with_peers(3, None).difference(&large), None);
+    }
+
+    #[test]
+    fn programs_and_pins_differ_by_their_numbers() {
+        let of = |id, hook| {
+            let program = ProgramRevision { id, hook };
+            Revisions {
+                programs: BTreeMap::from([((name(), Hook::Egress), program)]),
+                maps: BTreeMap::from([("adit_classes", Some(7))]),
+                ..Revisions::default()
+            }
+        };
+        let before = of(5, Some(2));
+        assert_eq!(before.difference(&before), None);
+        let program = Some("the egress program of adit-wg0".to_owned());
+        for later in [of(5, Some(3)), of(6, Some(2)), of(5, None)] {
+            assert_eq!(before.difference(&later), program);
+        }
+        let mut later = before.clone();
+        later.programs.clear();
+        assert_eq!(before.difference(&later), program);
+        let mut later = before.clone();
+        later.maps.insert("adit_classes", None);
+        assert_eq!(
+            before.difference(&later).as_deref(),
+            Some("the pin of the map adit_classes")
+        );
+    }
+}

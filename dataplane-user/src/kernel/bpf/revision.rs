@@ -1,0 +1,74 @@
+//! The numbers by which a change of programs or pins shows without an event.
+
+use std::io;
+
+use dataplane_ebpf::layout::names;
+
+use super::{Bpf, LinkNames, Mechanism, syscall};
+use crate::drift::revision::{ProgramRevision, Revisions};
+use crate::kernel::KernelError;
+use crate::model::Hook;
+use crate::net::LinkName;
+
+/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`, `enum bpf_attach_type` in linux/bpf.h.
+const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
+
+impl Bpf {
+    /// Reads them: a few system calls a device and a map. With clsact only these devices are searched.
+    ///
+    /// # Errors
+    /// When one can't be read.
+    pub fn revisions<'l>(
+        &self,
+        links: &dyn LinkNames,
+        devices: impl Iterator<Item = &'l LinkName>,
+    ) -> Result<Revisions, KernelError> {
+        let attached = self.attacher(links).observe(devices)?;
+        let mut revisions = Revisions {
+            dead_links: attached.dead.len(),
+            ..Revisions::default()
+        };
+        for ((link, hook), id) in attached.programs {
+            let hook_revision = self.hook_revision(links, &link, hook)?;
+            let program = ProgramRevision {
+                id,
+                hook: hook_revision,
+            };
+            revisions.programs.insert((link, hook), program);
+        }
+        for name in names::PINNED_MAPS {
+            let path = self.pins.maps.join(name);
+            let id = match syscall::pinned_map_id(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                id => {
+                    Some(id.map_err(|error| KernelError::new(format!("reading {}", path.display()), error))?)
+                }
+            };
+            revisions.maps.insert(name, id);
+        }
+        Ok(revisions)
+    }
+
+    /// How often something changed on a device's hook; `None` without TCX, and where the device went meanwhile.
+    fn hook_revision(
+        &self,
+        links: &dyn LinkNames,
+        link: &LinkName,
+        hook: Hook,
+    ) -> Result<Option<u64>, KernelError> {
+        let (Mechanism::Tcx, Some(ifindex)) = (self.mechanism, links.index(link)) else {
+            return Ok(None);
+        };
+        let side = match hook {
+            Hook::Ingress => TCX_INGRESS,
+            Hook::Egress => TCX_EGRESS,
+        };
+        match syscall::tcx_revision(ifindex, side) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            revision => revision.map(Some).map_err(|error| {
+                KernelError::new(format!("asking for the {hook} programs of {link}"), error)
+            }),
+        }
+    }
+}
