@@ -3,6 +3,7 @@
 //! The loop records into a [`Recorder`]; [`page`] renders it with a status and what was read from the maps at that
 //! moment. Labels are closed enums or configured names.
 
+mod changes;
 mod drift;
 mod firewall;
 mod kernel;
@@ -17,12 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
-use crate::apply::{ApplyReport, Outcome};
-use crate::diff::order::Stage;
-use crate::model::wireguard::DeviceChange;
-use crate::model::{Change, KernelState, LinkKind, MAIN_TABLE, Owner};
+use crate::apply::ApplyReport;
+use crate::model::{KernelState, LinkKind, MAIN_TABLE, Owner, Target};
 use crate::status::Status;
 
 pub use self::kernel::MapReading;
@@ -67,18 +66,10 @@ pub struct Recorder {
     passes: IntCounterVec,
     duration: Histogram,
     reloads: IntCounterVec,
-    link_operations: IntCounterVec,
-    link_errors: IntCounterVec,
-    routes_added: IntCounter,
-    routes_removed: IntCounter,
-    route_errors: IntCounter,
-    route_duration: Histogram,
-    wireguard_added: IntCounter,
-    wireguard_removed: IntCounter,
-    wireguard_errors: IntCounter,
-    wireguard_duration: Histogram,
     interfaces: IntGaugeVec,
     routes: IntGaugeVec,
+    ecmp_routes: IntGauge,
+    changes: changes::ChangeCounters,
     firewall: firewall::FirewallRecorder,
     drift: drift::DriftCounters,
 }
@@ -91,7 +82,6 @@ const DURATIONS: [f64; 12] = [
 
 impl Default for Recorder {
     fn default() -> Recorder {
-        let counter = |name, help| series::valid(IntCounter::new(name, help));
         let counters = |name, help, label| series::valid(IntCounterVec::new(Opts::new(name, help), &[label]));
         let gauges = |name, help, label| series::valid(IntGaugeVec::new(Opts::new(name, help), &[label]));
         let durations = |name, help| {
@@ -115,38 +105,13 @@ impl Default for Recorder {
                 "New versions of the manifests, by whether they were taken.",
                 "result",
             ),
-            link_operations: counters(
-                "adit_interface_operations_total",
-                "Changes made to devices.",
-                "operation",
-            ),
-            link_errors: counters(
-                "adit_interface_operation_errors_total",
-                "Changes to devices that the kernel refused.",
-                "operation",
-            ),
-            routes_added: counter("adit_routes_added_total", "Routes made or replaced."),
-            routes_removed: counter("adit_routes_removed_total", "Routes deleted."),
-            route_errors: counter(
-                "adit_route_sync_errors_total",
-                "Changes to routes that the kernel refused.",
-            ),
-            route_duration: durations(
-                "adit_route_sync_duration_seconds",
-                "How long changes to routes took, by the stage of a pass.",
-            ),
-            wireguard_added: counter("adit_wireguard_peers_added_total", "WireGuard peers added."),
-            wireguard_removed: counter("adit_wireguard_peers_removed_total", "WireGuard peers removed."),
-            wireguard_errors: counter(
-                "adit_wireguard_configure_errors_total",
-                "Changes to WireGuard devices that were refused.",
-            ),
-            wireguard_duration: durations(
-                "adit_wireguard_configure_duration_seconds",
-                "How long changes to WireGuard devices took, by the stage of a pass.",
-            ),
             interfaces: gauges("adit_interfaces", "Devices of ours, by kind.", "type"),
             routes: gauges("adit_routes_installed", "Routes of ours, by table.", "table"),
+            ecmp_routes: series::valid(IntGauge::new(
+                "adit_ecmp_routes_installed",
+                "Prefixes that lead to more than one next hop.",
+            )),
+            changes: changes::ChangeCounters::default(),
             firewall: firewall::FirewallRecorder::default(),
             drift: drift::DriftCounters::default(),
         };
@@ -156,10 +121,6 @@ impl Default for Recorder {
         }
         for taken in [true, false] {
             recorder.reloads.with_label_values(&[reload(taken)]);
-        }
-        for operation in OPERATIONS {
-            recorder.link_operations.with_label_values(&[operation]);
-            recorder.link_errors.with_label_values(&[operation]);
         }
         recorder
     }
@@ -192,50 +153,7 @@ impl Recorder {
 
     /// Changes were made, or refused.
     pub fn applied(&self, report: &ApplyReport) {
-        self.firewall.applied(report);
-        for (change, outcome) in &report.outcomes {
-            let done = match outcome {
-                Outcome::Done => true,
-                Outcome::Failed(_) => false,
-                Outcome::Skipped => continue,
-            };
-            if let Some(operation) = link_operation(change) {
-                let counters = if done {
-                    &self.link_operations
-                } else {
-                    &self.link_errors
-                };
-                counters.with_label_values(&[operation]).inc();
-            }
-            match change {
-                Change::CreateRoute(..) | Change::ReplaceRoute(..) if done => self.routes_added.inc(),
-                Change::DeleteRoute(..) if done => self.routes_removed.inc(),
-                Change::CreateRoute(..) | Change::ReplaceRoute(..) | Change::DeleteRoute(..) => {
-                    self.route_errors.inc();
-                }
-                Change::SetWireGuard(_, change) => self.wireguard_changed(change, done),
-                _ => {}
-            }
-        }
-        for (stage, duration) in &report.durations {
-            let histogram = match stage {
-                Stage::Backstops | Stage::Anchors | Stage::DeleteAnchors | Stage::DeleteBackstops => {
-                    &self.route_duration
-                }
-                Stage::WireGuard | Stage::RemovePeers => &self.wireguard_duration,
-                _ => continue,
-            };
-            histogram.observe(duration.as_secs_f64());
-        }
-    }
-
-    fn wireguard_changed(&self, change: &DeviceChange, done: bool) {
-        match change {
-            _ if !done => self.wireguard_errors.inc(),
-            DeviceChange::AddPeer(..) => self.wireguard_added.inc(),
-            DeviceChange::RemovePeer(_) => self.wireguard_removed.inc(),
-            _ => {}
-        }
+        self.changes.applied(report);
     }
 
     /// The kernel holds this.
@@ -245,6 +163,8 @@ impl Recorder {
         for link in state.links.values().filter(|link| link.owner == Owner::Ours) {
             self.interfaces.with_label_values(&[kind(&link.kind)]).inc();
         }
+        let groups = state.prefixes.values().filter(|target| is_group(target)).count();
+        self.ecmp_routes.set(i64::try_from(groups).unwrap_or(i64::MAX));
         self.routes.reset();
         for (key, _) in state
             .routes
@@ -261,25 +181,17 @@ impl Recorder {
     }
 
     fn collect(&self) -> Vec<prometheus::proto::MetricFamily> {
-        let all: [&dyn Collector; 15] = [
+        let all: [&dyn Collector; 6] = [
             &self.passes,
             &self.duration,
             &self.reloads,
-            &self.link_operations,
-            &self.link_errors,
-            &self.routes_added,
-            &self.routes_removed,
-            &self.route_errors,
-            &self.route_duration,
-            &self.wireguard_added,
-            &self.wireguard_removed,
-            &self.wireguard_errors,
-            &self.wireguard_duration,
             &self.interfaces,
             &self.routes,
+            &self.ecmp_routes,
         ];
         let mut families: Vec<_> = all.iter().flat_map(|collector| collector.collect()).collect();
         families.extend(self.drift.collect());
+        families.extend(self.changes.collect());
         families
     }
 }
@@ -300,16 +212,8 @@ pub fn page(recorder: &Recorder, status: &Status, maps: Option<&MapReading>) -> 
     TextEncoder::new().encode_to_string(&families)
 }
 
-const OPERATIONS: [&str; 4] = ["create", "modify", "up", "delete"];
-
-fn link_operation(change: &Change) -> Option<&'static str> {
-    match change {
-        Change::CreateLink(..) => Some("create"),
-        Change::ModifyLink(..) => Some("modify"),
-        Change::SetLinkUp(..) => Some("up"),
-        Change::DeleteLink(..) => Some("delete"),
-        _ => None,
-    }
+fn is_group(target: &Target) -> bool {
+    matches!(target, Target::Group(_))
 }
 
 fn reload(taken: bool) -> &'static str {

@@ -1,12 +1,13 @@
 //! What a running agent tells over HTTP and on its socket, while traffic flows.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use adit_tests::agent::{PATIENCE, start_all};
-use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, traffic};
+use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, snapshot, traffic};
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
 
@@ -84,8 +85,10 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
     assert!(received >= sent, "{received} of {sent} packets\n{other}");
     assert!(value(&other, &format!("adit_peer_receive_bytes_total{from}")) >= received * 28);
     assert_eq!(value(&other, r#"adit_map_entries{map="adit_sources"}"#), 1);
-    check_by_promtool(&page);
-    check_by_promtool(&other);
+    for page in [&page, &other] {
+        check_by_promtool(page);
+        check_by_document(page);
+    }
 
     // The status says the same, on the socket and over HTTP.
     let status = agents[0].status().unwrap();
@@ -148,8 +151,129 @@ fn wireguard_tells_of_sessions_and_of_what_was_changed() {
     assert_eq!(value(&page, "adit_wireguard_peers_added_total"), 1);
     assert_eq!(value(&page, "adit_wireguard_configure_errors_total"), 0);
     assert!(value(&page, "adit_wireguard_configure_duration_seconds_count") >= 1);
-    assert!(value(&page, "adit_route_sync_duration_seconds_count") >= 1);
+    check_by_document(&page);
     check_by_promtool(&page);
+}
+
+#[test]
+fn each_change_is_counted_by_what_it_was() {
+    if !["dummy", "geneve", "wireguard"].into_iter().all(require_module) {
+        return;
+    }
+    let topology = Topology::new(3);
+    let overlay = Overlay {
+        network: vec!["masquerade: {}"],
+        shared: vec!["b", "c"],
+        wishes: vec![("c", "wireguard")],
+        ..Overlay::new(&topology, "geneve")
+    };
+    let host = &topology.hosts[0];
+    let page = || get(&host.netns, "/metrics").1;
+    let says = |series: &str, wanted: u64| {
+        let page = page();
+        assert_eq!(value(&page, series), wanted, "{series}\n{page}");
+    };
+    // One device a port: ours is refused while this one stands.
+    host.netns.ip("link add theirs type geneve external dstport 6081");
+    let mut agent = Agent::new(host, &overlay.manifests(&topology))
+        .with_resync(3600)
+        .with_recheck(1);
+    agent.start();
+    agent.wait("refused", |status| {
+        let mut problems = status.problems.iter();
+        problems.any(|problem| problem.reason == "ApplyFailed")
+    });
+    assert!(
+        value(
+            &page(),
+            r#"adit_interface_operation_errors_total{operation="create"}"#
+        ) >= 1
+    );
+    host.netns.ip("link delete theirs");
+    agent.ready();
+
+    for (series, wanted) in [
+        (r#"adit_interfaces{type="dummy"}"#, 1),
+        (r#"adit_interfaces{type="geneve"}"#, 1),
+        (r#"adit_interfaces{type="wireguard"}"#, 1),
+        (r#"adit_interface_operations_total{operation="create"}"#, 3),
+        (r#"adit_interface_operations_total{operation="up"}"#, 3),
+        (r#"adit_interface_operations_total{operation="delete"}"#, 0),
+        (r#"adit_interface_operation_errors_total{operation="up"}"#, 0),
+        // b has the first one: two that carry the same prefix share none.
+        (r#"adit_wireguard_peers{interface="adit-wg1"}"#, 1),
+        ("adit_wireguard_peers_added_total", 1),
+        ("adit_wireguard_peers_removed_total", 0),
+        ("adit_wireguard_configure_errors_total", 0),
+        // An anchor and a backstop a family.
+        (r#"adit_routes_installed{table="main"}"#, 4),
+        ("adit_routes_added_total", 4),
+        ("adit_routes_removed_total", 0),
+        ("adit_route_sync_errors_total", 0),
+        // The shared prefix of each family.
+        ("adit_ecmp_routes_installed", 2),
+        ("adit_masquerade_sync_errors_total", 0),
+        ("adit_kernel_event_overruns_total", 0),
+    ] {
+        says(series, wanted);
+    }
+    let first = page();
+    for series in [
+        r#"adit_masquerade_rules{family="ipv4"}"#,
+        r#"adit_masquerade_rules{family="ipv6"}"#,
+        "adit_masquerade_chain_rebuilds_total",
+        "adit_masquerade_sync_duration_seconds_count",
+        "adit_wireguard_configure_duration_seconds_count",
+        r#"adit_route_sync_duration_seconds_count{source="anchor"}"#,
+        r#"adit_route_sync_duration_seconds_count{source="backstop"}"#,
+        r#"adit_interface_operations_total{operation="address"}"#,
+        r#"adit_interface_operations_total{operation="setting"}"#,
+        r#"adit_kernel_events_total{kind="link"}"#,
+        r#"adit_kernel_events_total{kind="address"}"#,
+        r#"adit_kernel_events_total{kind="route"}"#,
+    ] {
+        assert!(value(&first, series) >= 1, "{series}\n{first}");
+    }
+
+    let mended = |number: u64| {
+        agent.wait("mended", |status| status.repairs.total == number && status.ready);
+    };
+    host.netns.ip("route delete 10.0.0.0/8 metric 173");
+    mended(1);
+    says("adit_routes_added_total", 5);
+    host.netns.ip("route add 203.0.113.0/24 dev lo proto 173");
+    mended(2);
+    says("adit_routes_removed_total", 1);
+    says(r#"adit_routes_installed{table="main"}"#, 4);
+    let rebuilds = value(&page(), "adit_masquerade_chain_rebuilds_total");
+    snapshot::run(&host.netns, "nft", "flush table inet adit");
+    mended(3);
+    says("adit_masquerade_chain_rebuilds_total", rebuilds + 1);
+    host.netns.ip("link set adit-geneve mtu 1291");
+    mended(4);
+    says(r#"adit_interface_operations_total{operation="modify"}"#, 1);
+    // No event tells of peers.
+    let stranger = topology.hosts[1].private_key().public_key();
+    let set = format!("set adit-wg1 peer {stranger}");
+    snapshot::run(&host.netns, "wg", &set);
+    mended(5);
+    says("adit_wireguard_peers_removed_total", 1);
+    says(r#"adit_reconcile_wakeups_total{cause="revision"}"#, 1);
+    // Without c there is nothing to be encrypted.
+    let overlay = Overlay {
+        members: vec!["a", "b"],
+        ..overlay
+    };
+    agent.write(&overlay.manifests(&topology));
+    agent.wait("without c", |status| status.peers.len() == 1 && status.ready);
+    says(r#"adit_interface_operations_total{operation="delete"}"#, 1);
+    says("adit_ecmp_routes_installed", 0);
+    let last = page();
+    assert!(!last.contains(r#"adit_interfaces{type="wireguard"}"#), "{last}");
+    for page in [first, last] {
+        check_by_promtool(&page);
+        check_by_document(&page);
+    }
 }
 
 #[test]
@@ -179,6 +303,7 @@ fn health_and_readiness_are_two_things() {
     );
     assert_eq!(value(&page, "adit_ready"), 0);
     check_by_promtool(&page);
+    check_by_document(&page);
 }
 
 #[test]
@@ -226,6 +351,20 @@ fn sum(page: &str, series: &str) -> u64 {
     values
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
         .sum()
+}
+
+/// Looks each family up in docs/METRICS.md.
+fn check_by_document(page: &str) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/METRICS.md");
+    let document = fs::read_to_string(path).unwrap();
+    let families = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+    let missing = families.filter(|name| {
+        let named = [format!("| `{name}`"), format!("| `{name}{{")];
+        !named.iter().any(|start| document.contains(start))
+    });
+    assert_eq!(missing.collect::<Vec<_>>(), [""; 0], "not in docs/METRICS.md");
 }
 
 /// Has Prometheus' own tool read a page and look for bad names.

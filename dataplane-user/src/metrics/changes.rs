@@ -1,0 +1,348 @@
+//! What the loop counts of the changes that it makes, under the names that such counts have elsewhere.
+//!
+//! [`Count::of`] alone decides what a change counts as.
+
+use std::collections::BTreeMap;
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
+
+use super::{DURATIONS, series};
+use crate::apply::{ApplyReport, Outcome};
+use crate::diff::order::Stage;
+use crate::model::wireguard::DeviceChange;
+use crate::model::{Change, Route, RouteKind};
+
+/// What a change counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Count {
+    /// An operation on a device: one of [`OPERATIONS`].
+    Interface(&'static str),
+    /// A route was made or replaced, or deleted; and what asked for it, one of [`SOURCES`].
+    Route(Step, &'static str),
+    /// A peer of WireGuard's came, went, or the device changed otherwise.
+    WireGuard(Step),
+    /// The nft table was made or replaced as a whole, or deleted.
+    Firewall(Step),
+    /// Maps and programs: what they hold is told by the maps themselves.
+    Map,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Added,
+    Changed,
+    Removed,
+}
+
+const OPERATIONS: [&str; 6] = ["create", "modify", "up", "delete", "address", "setting"];
+const SOURCES: [&str; 2] = ["anchor", "backstop"];
+
+impl Count {
+    fn of(change: &Change) -> Count {
+        match change {
+            Change::CreateLink(..) => Count::Interface("create"),
+            Change::ModifyLink(..) => Count::Interface("modify"),
+            Change::SetLinkUp(..) => Count::Interface("up"),
+            Change::DeleteLink(..) => Count::Interface("delete"),
+            Change::CreateAddress(..) | Change::ReplaceAddress(..) | Change::DeleteAddress(..) => {
+                Count::Interface("address")
+            }
+            Change::SetSysctl(..) => Count::Interface("setting"),
+            Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => {
+                Count::Route(Step::Added, source(route))
+            }
+            Change::DeleteRoute(_, route) => Count::Route(Step::Removed, source(route)),
+            Change::SetWireGuard(_, change) => Count::WireGuard(match change {
+                DeviceChange::AddPeer(..) => Step::Added,
+                DeviceChange::RemovePeer(_) => Step::Removed,
+                DeviceChange::SetPrivateKey(_)
+                | DeviceChange::SetListenPort(_)
+                | DeviceChange::SetFwmark(_)
+                | DeviceChange::UpdatePeer(..)
+                | DeviceChange::RemoveAllowedIps(..) => Step::Changed,
+            }),
+            Change::CreateFirewall(_) => Count::Firewall(Step::Added),
+            Change::ReplaceFirewall(_) => Count::Firewall(Step::Changed),
+            Change::DeleteFirewall => Count::Firewall(Step::Removed),
+            Change::Attach(..)
+            | Change::ReplaceProgram(..)
+            | Change::TakeOverProgram(..)
+            | Change::DeleteVersion(..)
+            | Change::Detach(..)
+            | Change::PutClass(..)
+            | Change::DeleteClass(..)
+            | Change::PutNextHop(..)
+            | Change::DeleteNextHop(..)
+            | Change::PutGroup(..)
+            | Change::DeleteGroup(..)
+            | Change::PutPrefix(..)
+            | Change::DeletePrefix(..)
+            | Change::PutSource(..)
+            | Change::DeleteSource(..) => Count::Map,
+        }
+    }
+}
+
+/// What asked for a route.
+fn source(route: &Route) -> &'static str {
+    if route.kind == RouteKind::Unreachable {
+        "backstop"
+    } else {
+        "anchor"
+    }
+}
+
+/// Clones share their counts.
+#[derive(Clone, Debug)]
+pub(super) struct ChangeCounters {
+    operations: IntCounterVec,
+    operation_errors: IntCounterVec,
+    routes_added: IntCounter,
+    routes_removed: IntCounter,
+    route_errors: IntCounter,
+    route_duration: HistogramVec,
+    peers_added: IntCounter,
+    peers_removed: IntCounter,
+    wireguard_errors: IntCounter,
+    wireguard_duration: Histogram,
+    rebuilds: IntCounter,
+    firewall_errors: IntCounter,
+    firewall_duration: Histogram,
+}
+
+impl Default for ChangeCounters {
+    fn default() -> ChangeCounters {
+        let counter = |name, help| series::valid(IntCounter::new(name, help));
+        let operations =
+            |name, help| series::valid(IntCounterVec::new(Opts::new(name, help), &["operation"]));
+        let options = |name, help| HistogramOpts::new(name, help).buckets(DURATIONS.to_vec());
+        let durations = |name, help| series::valid(Histogram::with_opts(options(name, help)));
+        let route_duration = options(
+            "adit_route_sync_duration_seconds",
+            "How long changes to routes took, by what asked for them.",
+        );
+        let counters = ChangeCounters {
+            operations: operations("adit_interface_operations_total", "Changes made to devices."),
+            operation_errors: operations(
+                "adit_interface_operation_errors_total",
+                "Changes to devices that the kernel refused.",
+            ),
+            routes_added: counter("adit_routes_added_total", "Routes made or replaced."),
+            routes_removed: counter("adit_routes_removed_total", "Routes deleted."),
+            route_errors: counter(
+                "adit_route_sync_errors_total",
+                "Changes to routes that the kernel refused.",
+            ),
+            route_duration: series::valid(HistogramVec::new(route_duration, &["source"])),
+            peers_added: counter("adit_wireguard_peers_added_total", "WireGuard peers added."),
+            peers_removed: counter("adit_wireguard_peers_removed_total", "WireGuard peers removed."),
+            wireguard_errors: counter(
+                "adit_wireguard_configure_errors_total",
+                "Changes to WireGuard devices that were refused.",
+            ),
+            wireguard_duration: durations(
+                "adit_wireguard_configure_duration_seconds",
+                "How long changes to WireGuard devices took.",
+            ),
+            rebuilds: counter(
+                "adit_masquerade_chain_rebuilds_total",
+                "Times that the nft table was made or replaced as a whole.",
+            ),
+            firewall_errors: counter(
+                "adit_masquerade_sync_errors_total",
+                "Changes of the nft table that were refused.",
+            ),
+            firewall_duration: durations(
+                "adit_masquerade_sync_duration_seconds",
+                "How long changes of the nft table took.",
+            ),
+        };
+        // A rate needs the zero that it starts from.
+        for operation in OPERATIONS {
+            counters.operations.with_label_values(&[operation]);
+            counters.operation_errors.with_label_values(&[operation]);
+        }
+        for source in SOURCES {
+            counters.route_duration.with_label_values(&[source]);
+        }
+        counters
+    }
+}
+
+impl ChangeCounters {
+    /// Changes were made, or refused.
+    pub(super) fn applied(&self, report: &ApplyReport) {
+        let mut stages: BTreeMap<Stage, Count> = BTreeMap::new();
+        for (change, outcome) in &report.outcomes {
+            let count = Count::of(change);
+            stages.entry(Stage::of(change)).or_insert(count);
+            match outcome {
+                Outcome::Done => self.done(count),
+                Outcome::Failed(_) => self.refused(count),
+                Outcome::Skipped => {}
+            }
+        }
+        for (stage, duration) in &report.durations {
+            let seconds = duration.as_secs_f64();
+            match stages.get(stage) {
+                Some(Count::Route(_, source)) => {
+                    self.route_duration.with_label_values(&[source]).observe(seconds);
+                }
+                Some(Count::WireGuard(_)) => self.wireguard_duration.observe(seconds),
+                Some(Count::Firewall(_)) => self.firewall_duration.observe(seconds),
+                Some(Count::Interface(_) | Count::Map) | None => {}
+            }
+        }
+    }
+
+    fn done(&self, count: Count) {
+        match count {
+            Count::Interface(operation) => self.operations.with_label_values(&[operation]).inc(),
+            Count::Route(Step::Added | Step::Changed, _) => self.routes_added.inc(),
+            Count::Route(Step::Removed, _) => self.routes_removed.inc(),
+            Count::WireGuard(Step::Added) => self.peers_added.inc(),
+            Count::WireGuard(Step::Removed) => self.peers_removed.inc(),
+            Count::Firewall(Step::Added | Step::Changed) => self.rebuilds.inc(),
+            Count::WireGuard(Step::Changed) | Count::Firewall(Step::Removed) | Count::Map => {}
+        }
+    }
+
+    fn refused(&self, count: Count) {
+        match count {
+            Count::Interface(operation) => self.operation_errors.with_label_values(&[operation]).inc(),
+            Count::Route(..) => self.route_errors.inc(),
+            Count::WireGuard(_) => self.wireguard_errors.inc(),
+            Count::Firewall(_) => self.firewall_errors.inc(),
+            Count::Map => {}
+        }
+    }
+
+    pub(super) fn collect(&self) -> Vec<MetricFamily> {
+        let all: [&dyn Collector; 13] = [
+            &self.operations,
+            &self.operation_errors,
+            &self.routes_added,
+            &self.routes_removed,
+            &self.route_errors,
+            &self.route_duration,
+            &self.peers_added,
+            &self.peers_removed,
+            &self.wireguard_errors,
+            &self.wireguard_duration,
+            &self.rebuilds,
+            &self.firewall_errors,
+            &self.firewall_duration,
+        ];
+        all.into_iter().flat_map(Collector::collect).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::kernel::KernelError;
+    use crate::model::change::DeleteLinkReason;
+    use crate::model::{ANCHOR_METRIC, Firewall, MAIN_TABLE, Owner, RouteKey};
+    use crate::net::{LinkName, PublicKey};
+
+    fn changes() -> Vec<Change> {
+        let link = LinkName::constant("adit0");
+        let key = RouteKey {
+            table: MAIN_TABLE,
+            prefix: "10.0.0.0/8".parse().unwrap(),
+            metric: ANCHOR_METRIC,
+        };
+        let backstop = Route {
+            owner: Owner::Ours,
+            kind: RouteKind::Unreachable,
+        };
+        let peer = PublicKey::from_bytes([1; 32]);
+        let wireguard = |change| Change::SetWireGuard(link.clone(), change);
+        vec![
+            Change::CreateRoute(key, backstop.clone()),
+            Change::DeleteRoute(key, backstop),
+            Change::SetLinkUp(link.clone()),
+            Change::DeleteLink(link.clone(), DeleteLinkReason::Unneeded),
+            wireguard(DeviceChange::AddPeer(peer, Default::default())),
+            wireguard(DeviceChange::SetListenPort(1)),
+            wireguard(DeviceChange::RemovePeer(peer)),
+            Change::ReplaceFirewall(Box::new(Firewall::foreign())),
+            Change::DeleteFirewall,
+        ]
+    }
+
+    /// The series that are not 0, after all changes came to this.
+    fn series(outcome: impl Fn() -> Outcome) -> Vec<String> {
+        let changes = changes();
+        let mut stages: Vec<Stage> = changes.iter().map(Stage::of).collect();
+        stages.sort_unstable();
+        stages.dedup();
+        let report = ApplyReport {
+            durations: stages
+                .into_iter()
+                .map(|stage| (stage, Duration::from_secs(2)))
+                .collect(),
+            outcomes: changes.into_iter().map(|change| (change, outcome())).collect(),
+        };
+        let counters = ChangeCounters::default();
+        counters.applied(&report);
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&counters.collect())
+            .unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_bucket"));
+        // The order of labels' values is a hash table's.
+        let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    #[test]
+    fn what_was_done_and_how_long_it_took_is_counted() {
+        let expected = [
+            r#"adit_interface_operations_total{operation="delete"} 1"#,
+            r#"adit_interface_operations_total{operation="up"} 1"#,
+            "adit_masquerade_chain_rebuilds_total 1",
+            "adit_masquerade_sync_duration_seconds_count 2",
+            "adit_masquerade_sync_duration_seconds_sum 4",
+            r#"adit_route_sync_duration_seconds_count{source="backstop"} 2"#,
+            r#"adit_route_sync_duration_seconds_sum{source="backstop"} 4"#,
+            "adit_routes_added_total 1",
+            "adit_routes_removed_total 1",
+            "adit_wireguard_configure_duration_seconds_count 2",
+            "adit_wireguard_configure_duration_seconds_sum 4",
+            "adit_wireguard_peers_added_total 1",
+            "adit_wireguard_peers_removed_total 1",
+        ];
+        assert_eq!(series(|| Outcome::Done), expected);
+    }
+
+    #[test]
+    fn what_was_refused_is_an_error_and_nothing_else() {
+        let refused = || {
+            Outcome::Failed(KernelError::new(
+                "a change",
+                io::Error::from_raw_os_error(libc::EPERM),
+            ))
+        };
+        let mut found = series(refused);
+        found.retain(|line| !line.contains("_duration_"));
+        let expected = [
+            r#"adit_interface_operation_errors_total{operation="delete"} 1"#,
+            r#"adit_interface_operation_errors_total{operation="up"} 1"#,
+            "adit_masquerade_sync_errors_total 2",
+            "adit_route_sync_errors_total 2",
+            "adit_wireguard_configure_errors_total 3",
+        ];
+        assert_eq!(found, expected);
+        let mut skipped = series(|| Outcome::Skipped);
+        skipped.retain(|line| !line.contains("_duration_"));
+        assert_eq!(skipped, [""; 0]);
+    }
+}
