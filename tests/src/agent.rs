@@ -143,16 +143,29 @@ impl<'a> Agent<'a> {
     /// When they were not counted.
     #[must_use]
     pub fn syscalls(&self) -> u64 {
+        self.syscalls_of("total")
+    }
+
+    /// How many of one syscall these were.
+    ///
+    /// # Panics
+    /// When they were not counted.
+    #[must_use]
+    pub fn syscalls_of(&self, syscall: &str) -> u64 {
         let deadline = Instant::now() + PATIENCE;
         // strace writes them once the agent has ended.
         loop {
             let text = fs::read_to_string(self.counts_path()).unwrap_or_default();
             // "100.00    0.123456           1     12345       678 total"; without errors there is a column less.
-            let total = text
-                .lines()
-                .find_map(|line| line.strip_suffix("total")?.split_whitespace().nth(3));
-            if let Some(total) = total {
-                return total.parse().expect("strace counts in numbers");
+            let count = |name: &str| {
+                let mut lines = text
+                    .lines()
+                    .map(|line| line.split_whitespace().collect::<Vec<_>>());
+                lines.find_map(|words| (words.last() == Some(&name)).then(|| words[3].to_owned()))
+            };
+            if count("total").is_some() {
+                let count = count(syscall).unwrap_or_else(|| "0".to_owned());
+                return count.parse().expect("strace counts in numbers");
             }
             assert!(Instant::now() < deadline, "no count by strace: {text}");
             thread::sleep(GLANCE);

@@ -23,6 +23,43 @@ fn syscalls_of_a_thousand_nodes_are_four_times_those_of_250() {
     );
 }
 
+/// Each route is made by a part of a send and told of by one event; its ack is a batch's.
+#[test]
+fn ten_thousand_routes_take_few_sends_and_one_event_each() {
+    const PREFIXES: u64 = 5_000;
+    const ROUTES: u64 = 2 * PREFIXES;
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(1);
+    let mut prefixes = String::new();
+    for number in 0..PREFIXES {
+        write!(prefixes, "10.{}.{}.0/24, ", 8 + number / 250, number % 250).unwrap();
+    }
+    let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
+    let manifests = manifests.replace(
+        "prefixes: [10.0.0.0/8, ",
+        &format!("prefixes: [10.0.0.0/13, {prefixes}"),
+    );
+    let agent = Agent::new(&topology.hosts[0], &manifests).with_resync(3600);
+    let mut agent = agent.with_log("info").with_counted_syscalls();
+    agent.start();
+    agent.wait_for_log("ready=true");
+    agent.stop();
+
+    let made = topology.hosts[0].netns.ip("route show proto 173");
+    assert!(u64::try_from(made.lines().count()).unwrap() >= ROUTES, "{made}");
+    let [sends, receives] = [["sendto", "sendmsg"], ["recvfrom", "recvmsg"]]
+        .map(|names| names.map(|name| agent.syscalls_of(name)).iter().sum::<u64>());
+    println!("{sends} sends and {receives} receives for {ROUTES} routes");
+    assert!(sends <= ROUTES / 50, "{sends} sends");
+    // None of its own events is lost to it.
+    assert!(
+        (ROUTES..=ROUTES + ROUTES / 5).contains(&receives),
+        "{receives} receives"
+    );
+}
+
 /// Starts the first of so many nodes and stops it when it is ready; gives its syscalls.
 fn measure(nodes: u32) -> u64 {
     let topology = Topology::new(1);

@@ -136,10 +136,7 @@ impl Netlink {
     async fn hear_out(&self) {
         for _ in 0..ROUNDS {
             let before = self.interest().heard;
-            // By the first one the sockets are looked at, by the second one they are read.
-            for _ in 0..2 {
-                tokio::task::yield_now().await;
-            }
+            batch::let_others_listen().await;
             if self.interest().heard == before {
                 return;
             }

@@ -15,7 +15,9 @@ use crate::{execute, key, name, observe, via, vxlan, with_link};
 
 #[test]
 fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
-    const ROUTES: u32 = 5000;
+    const ROUTES: u32 = 10_000;
+    /// Requests of one send.
+    const BATCH: u64 = 128;
     NetNs::new().run(async || {
         let mut netlink = with_link().await;
         let route = |number: u32| {
@@ -35,19 +37,37 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
             .iter()
             .map(|(key, route)| Change::CreateRoute(*key, route.clone()))
             .collect();
-        // A repetition in the middle: that one, and none else, fails.
+        // Two in the middle of a batch, and none else, are refused: a repetition, and a gateway that is none.
         changes.insert(2500, changes[2400].clone());
+        let nowhere = key(MAIN_TABLE, "10.255.0.0/24", ANCHOR_METRIC);
+        let multicast = via("224.0.0.1", "ours", None, None);
+        changes.insert(5500, Change::CreateRoute(nowhere, multicast));
 
         let before = netlink.stats();
         let outcomes = netlink.execute(&changes).await;
-        let sends = netlink.stats().sends - before.sends;
+        let after = netlink.stats();
         assert_eq!(outcomes.len(), changes.len());
         let failed: Vec<_> = (0..outcomes.len())
             .filter(|place| outcomes[*place].is_err())
             .collect();
-        assert_eq!(failed, [2500]);
+        assert_eq!(failed, [2500, 5500]);
         assert_eq!(outcomes[2500].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
-        assert!(sends <= 40, "{sends} sends for {} requests", changes.len());
+        let refusal = outcomes[5500].as_ref().unwrap_err();
+        assert_eq!(refusal.errno(), Some(libc::EINVAL));
+        assert_eq!(
+            refusal.kernel_text.as_deref(),
+            Some("Nexthop has invalid gateway")
+        );
+        assert!(refusal.context.contains("10.255.0.0/24"), "{refusal}");
+        let (sends, receives) = (after.sends - before.sends, after.receives - before.receives);
+        println!(
+            "{sends} sends and {receives} receives for {} routes",
+            changes.len()
+        );
+        let batches = u64::try_from(changes.len()).unwrap().div_ceil(BATCH);
+        assert!(sends <= batches, "{sends} sends");
+        // An ack each, and what was refused.
+        assert!(receives <= batches + 2, "{receives} receives");
 
         let before = netlink.stats();
         assert_eq!(observe(&mut netlink).await.routes, wanted);
@@ -57,7 +77,7 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
             "one dump each of links, addresses and both families' routes"
         );
 
-        let deleted: Vec<_> = wanted.keys().copied().take(4000).collect();
+        let deleted: Vec<_> = wanted.keys().copied().take(8000).collect();
         let delete = |key: &RouteKey| Change::DeleteRoute(*key, wanted[key].clone());
         execute(&mut netlink, &deleted.iter().map(delete).collect::<Vec<_>>()).await;
         wanted.retain(|key, _| !deleted.contains(key));

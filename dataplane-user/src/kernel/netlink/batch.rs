@@ -1,4 +1,7 @@
-//! Many requests in few sends, and one answer for each.
+//! Many requests in few sends, few acks for them, and one answer for each.
+//!
+//! The kernel takes a datagram's requests in order, and answers a refused one whether or not an ack was asked for. So only the
+//! last one asks, and its ack says that all before it that were not refused are done.
 
 use std::io;
 
@@ -8,7 +11,7 @@ use zeroize::Zeroizing;
 use super::message::{Failure, Request, messages};
 use super::socket::Socket;
 
-/// More acks at once could overrun the receive buffer.
+/// More refusals at once could overrun the receive buffer, and one that is lost would count as done.
 const MOST_REQUESTS: usize = 128;
 /// The kernel refuses datagrams beyond its send buffer (208 KiB by default).
 const MOST_BYTES: usize = 32 << 10;
@@ -17,8 +20,8 @@ const MOST_BYTES: usize = 32 << 10;
 pub(in crate::kernel) type Answer = Result<Vec<Vec<u8>>, Failure>;
 
 impl Socket {
-    /// Sends requests in order and awaits each one's ack. Where the way to the kernel fails, the requests that were not
-    /// acked, sent or not, get that failure.
+    /// Sends requests in order and awaits what became of each. Where the way to the kernel fails, the requests of which that
+    /// is not known, sent or not, get that failure.
     pub(in crate::kernel) async fn exchange(&mut self, requests: &[Request]) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(requests.len());
         let mut rest = requests;
@@ -29,6 +32,9 @@ impl Socket {
             let Err(failure) = outcome else {
                 answers.extend(acked.into_iter().flatten());
                 rest = later;
+                if !rest.is_empty() {
+                    let_others_listen().await;
+                }
                 continue;
             };
             let lost = acked
@@ -50,15 +56,15 @@ impl Socket {
         let length = batch.iter().map(Request::length).sum();
         let mut datagram = Zeroizing::new(Vec::with_capacity(length));
         let mut sequence = first;
-        for request in batch {
-            request.write(&mut datagram, NLM_F_ACK, sequence);
+        for (place, request) in batch.iter().enumerate() {
+            let flags = if place + 1 == batch.len() { NLM_F_ACK } else { 0 };
+            request.write(&mut datagram, flags, sequence);
             sequence = sequence.wrapping_add(1);
         }
         self.begin(&datagram).await?;
 
         let mut replies: Vec<Vec<Vec<u8>>> = vec![Vec::new(); batch.len()];
-        let mut missing = batch.len();
-        while missing > 0 {
+        while acked.last().is_some_and(Option::is_none) {
             let datagram = self.receive().await?;
             for message in messages(datagram).map_err(|error| Failure::malformed(&error))? {
                 if message.kind == NLMSG_OVERRUN {
@@ -74,11 +80,21 @@ impl Socket {
                     continue;
                 }
                 *slot = Some(message.verdict().map(|()| std::mem::take(&mut replies[place])));
-                missing -= 1;
             }
+        }
+        for (slot, replies) in acked.iter_mut().zip(replies) {
+            slot.get_or_insert(Ok(replies));
         }
         self.settle();
         Ok(())
+    }
+}
+
+/// The kernel tells of each change: whoever listens on this thread hears of a batch before the next one is sent, so that its
+/// buffer never has to hold more. By the first turn the sockets are looked at, by the second one they are read.
+pub(super) async fn let_others_listen() {
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
     }
 }
 

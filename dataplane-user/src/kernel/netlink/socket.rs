@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use zeroize::Zeroize as _;
 
-/// Room for the acks of a batch and for dumps that are read slowly.
+/// Room for the refusals of a batch and for dumps that are read slowly.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// The kernel fills dump datagrams up to 32 KiB where the reader's buffer lets it.
 const DATAGRAM: usize = 64 << 10;
