@@ -4,6 +4,7 @@
 //! Events are never believed, they only wake: whoever is woken reads everything, so that a lost one costs a pass.
 
 mod interest;
+mod pending;
 mod subscription;
 
 use std::io;
@@ -17,6 +18,7 @@ use tracing::{debug, warn};
 
 pub(super) use self::interest::Interest;
 use self::interest::Matter;
+use self::pending::{Heard, Pending};
 use self::subscription::Subscription;
 use super::message::{Message, messages};
 use crate::kernel::KernelError;
@@ -231,65 +233,6 @@ impl Events {
             heard.ways |= matter == Some(Matter::Ways);
         }
         heard
-    }
-}
-
-/// What a datagram tells of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Heard {
-    own: bool,
-    ways: bool,
-    lost: bool,
-}
-
-/// What was heard and not told yet: when last, by what it matters to.
-struct Pending {
-    first: Instant,
-    last: Instant,
-    own: Option<Instant>,
-    ways: Option<Instant>,
-    lost: bool,
-    put_off: Option<Instant>,
-}
-
-impl Pending {
-    fn new() -> Pending {
-        let now = Instant::now();
-        Pending {
-            first: now,
-            last: now,
-            own: None,
-            ways: None,
-            lost: false,
-            put_off: None,
-        }
-    }
-
-    fn add(&mut self, heard: Heard) {
-        self.last = Instant::now();
-        self.own = if heard.own { Some(self.last) } else { self.own };
-        self.ways = if heard.ways { Some(self.last) } else { self.ways };
-        self.lost |= heard.lost;
-    }
-
-    fn due(&self) -> Instant {
-        self.put_off
-            .unwrap_or((self.last + QUIET).min(self.first + LATEST))
-    }
-
-    /// Waits a while longer.
-    fn put_off(&mut self) {
-        self.put_off = Some(Instant::now() + QUIET);
-    }
-
-    /// Whether there is something to look at that no pass has seen.
-    fn woken(&self, interest: &Interest) -> Option<Woken> {
-        let unseen =
-            |matter, heard: Option<Instant>| heard.is_some_and(|heard| !interest.has_seen(matter, heard));
-        if self.lost {
-            return Some(Woken::Lost);
-        }
-        (unseen(Matter::Own, self.own) || unseen(Matter::Ways, self.ways)).then_some(Woken::Changed)
     }
 }
 

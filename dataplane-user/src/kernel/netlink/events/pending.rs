@@ -1,0 +1,115 @@
+//! What was heard and not told yet, and whether it is still worth a look.
+
+use tokio::time::Instant;
+
+use super::interest::{Interest, Matter};
+use super::{LATEST, QUIET, Woken};
+
+/// What a datagram tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) own: bool,
+    pub(super) ways: bool,
+    pub(super) lost: bool,
+}
+
+/// What was heard and not told yet: when last, by what it matters to.
+pub(super) struct Pending {
+    first: Instant,
+    last: Instant,
+    own: Option<Instant>,
+    ways: Option<Instant>,
+    lost: bool,
+    put_off: Option<Instant>,
+}
+
+impl Pending {
+    pub(super) fn new() -> Pending {
+        let now = Instant::now();
+        Pending {
+            first: now,
+            last: now,
+            own: None,
+            ways: None,
+            lost: false,
+            put_off: None,
+        }
+    }
+
+    pub(super) fn add(&mut self, heard: Heard) {
+        self.last = Instant::now();
+        self.own = if heard.own { Some(self.last) } else { self.own };
+        self.ways = if heard.ways { Some(self.last) } else { self.ways };
+        self.lost |= heard.lost;
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.put_off
+            .unwrap_or((self.last + QUIET).min(self.first + LATEST))
+    }
+
+    /// Waits a while longer.
+    pub(super) fn put_off(&mut self) {
+        self.put_off = Some(Instant::now() + QUIET);
+    }
+
+    /// Whether there is something to look at that no pass has seen.
+    pub(super) fn woken(&self, interest: &Interest) -> Option<Woken> {
+        let unseen =
+            |matter, heard: Option<Instant>| heard.is_some_and(|heard| !interest.has_seen(matter, heard));
+        if self.lost {
+            return Some(Woken::Lost);
+        }
+        (unseen(Matter::Own, self.own) || unseen(Matter::Ways, self.ways)).then_some(Woken::Changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn heard(own: bool, ways: bool, lost: bool) -> Pending {
+        let mut pending = Pending::new();
+        pending.add(Heard { own, ways, lost });
+        pending
+    }
+
+    /// A moment that no other one has.
+    fn next() -> Instant {
+        std::thread::sleep(Duration::from_micros(1));
+        Instant::now()
+    }
+
+    #[test]
+    fn an_observation_has_seen_what_was_heard_before_it_and_facts_what_was_heard_before_them() {
+        let mut interest = Interest::default();
+        let nobody = (&BTreeSet::new(), &BTreeSet::new());
+        interest.gathered(&[], &BTreeSet::new(), nobody, next());
+        let (own, ways, lost) = (
+            heard(true, false, false),
+            heard(true, true, false),
+            heard(true, false, true),
+        );
+        assert_eq!(own.woken(&interest), Some(Woken::Changed));
+        interest.observed(&[], next());
+        assert_eq!(own.woken(&interest), None);
+        assert_eq!(ways.woken(&interest), Some(Woken::Changed));
+        assert_eq!(lost.woken(&interest), Some(Woken::Lost));
+        interest.gathered(&[], &BTreeSet::new(), nobody, next());
+        assert_eq!(ways.woken(&interest), None);
+        assert_eq!(heard(true, false, false).woken(&interest), Some(Woken::Changed));
+    }
+
+    #[test]
+    fn changes_last_until_the_next_observation() {
+        let mut interest = Interest::default();
+        assert!(!interest.is_changing());
+        interest.changing(next());
+        assert!(interest.is_changing());
+        interest.observed(&[], next());
+        assert!(!interest.is_changing());
+    }
+}
