@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::diff::order::{Missing, Stage};
 use crate::kernel::{Kernel, KernelError};
 use crate::model::{Change, ChangeSet};
+use crate::net::Namespace;
 
 /// What became of each change, in order.
 #[derive(Debug, Default)]
@@ -61,7 +62,8 @@ impl ApplyReport {
 /// lead packets to what could not be made.
 pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     let mut report = ApplyReport::default();
-    let mut failed: Vec<Stage> = Vec::new();
+    // Of each namespace on its own: what fails in one keeps nothing in another.
+    let mut failed: Vec<(Option<Namespace>, Stage)> = Vec::new();
     let mut missing = Missing::default();
     let mut changes = set.changes.into_iter().peekable();
     while let Some(first) = changes.next() {
@@ -70,10 +72,16 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         while let Some(next) = changes.next_if(|next| Stage::of(next) == stage) {
             batch.push(next);
         }
-        if failed.iter().any(|&earlier| stage.is_forbidden_after(earlier)) {
-            report
-                .outcomes
-                .extend(batch.into_iter().map(|change| (change, Outcome::Skipped)));
+        let is_forbidden = |change: &Change| {
+            let mut earlier = failed
+                .iter()
+                .filter(|(place, _)| place.as_ref() == change.namespace());
+            earlier.any(|(_, earlier)| stage.is_forbidden_after(*earlier))
+        };
+        let (forbidden, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_forbidden);
+        let forbidden = forbidden.into_iter().map(|change| (change, Outcome::Skipped));
+        report.outcomes.extend(forbidden);
+        if batch.is_empty() {
             continue;
         }
         let (left_out, batch): (Vec<_>, Vec<_>) =
@@ -95,7 +103,7 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
             .chain(outcomes)
         {
             if !matches!(outcome, Outcome::Done) {
-                failed.push(stage);
+                failed.push((change.namespace().cloned(), stage));
                 missing.add(&change);
             }
             report.outcomes.push((change, outcome));

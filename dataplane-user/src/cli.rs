@@ -11,6 +11,7 @@ mod map;
 mod output;
 mod plan;
 mod privilege;
+mod route;
 mod run;
 mod status;
 mod uninstall;
@@ -46,6 +47,8 @@ enum Command {
     Early(early::Arguments),
     /// Reads the BPF maps; works without a running agent.
     Map(map::Arguments),
+    /// Lists, validates and removes routes of ours.
+    Route(route::Arguments),
     /// Makes WireGuard's keys.
     Wg(wg::Arguments),
     /// Removes everything that Adit made on this node.
@@ -70,6 +73,7 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(arguments) => doctor::run(&places, arguments).await,
         Command::Early(arguments) => early::run(&places, &arguments).await,
         Command::Map(arguments) => map::run(&places, &arguments),
+        Command::Route(arguments) => route::run(&places, &arguments).await,
         Command::Wg(arguments) => wg::run(&places, &arguments),
         Command::Uninstall(arguments) => uninstall::run(&places, &arguments).await,
         Command::Completions(arguments) => completions::run(&arguments),

@@ -6,16 +6,22 @@ mod addresses;
 mod attachments;
 mod bpf;
 mod firewall;
+mod flood;
 mod links;
+mod masters;
 pub mod order;
 pub mod repairs;
 mod routes;
+mod rules;
 mod sources;
 mod sysctls;
 mod versions;
+mod veths;
+mod waiting;
 pub mod wireguard;
 
 use crate::model::{ChangeSet, KernelState};
+use crate::net::Namespace;
 
 /// The changes that lead from `observed` to `target`, ordered so that no step opens a hole.
 ///
@@ -26,17 +32,44 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     let mut set = ChangeSet::default();
     let mut observed = observed.clone();
     let mut target = target.clone();
-    links::exclude_conflicts(&observed, &mut target, &mut set);
-    links::diff(&mut observed, &target, &mut set);
-    sysctls::diff(&observed, &target, &mut set);
-    addresses::diff(&observed, &target, &mut set);
-    wireguard::diff(&observed, &target, &mut set);
-    firewall::diff(&observed, &target, &mut set);
-    attachments::diff(&observed, &target, &mut set);
-    sources::diff(&observed, &target, &mut set);
-    bpf::diff(&observed, &target, &mut set);
-    versions::diff(&observed, &target, &mut set);
-    routes::diff(&observed, &target, &mut set);
+    // Pairs join namespaces, so they come before what is each one's own.
+    veths::settle(&mut observed, &mut target, &mut set);
+    let mut elsewhere = std::mem::take(&mut observed.namespaces);
+    let wanted = std::mem::take(&mut target.namespaces);
+    for namespace in wanted.keys() {
+        elsewhere.entry(namespace.clone()).or_default();
+    }
+    one(None, &mut observed, target, &mut set);
+    for (namespace, mut found) in elsewhere {
+        let mut there = ChangeSet::default();
+        let wanted = wanted.get(&namespace).cloned().unwrap_or_default();
+        one(Some(&namespace), &mut found, wanted, &mut there);
+        set.extend_from(&namespace, there);
+    }
     order::sort(&mut set.changes);
     set
+}
+
+/// The changes of one namespace, of which `observed` and `target` speak.
+fn one(
+    namespace: Option<&Namespace>,
+    observed: &mut KernelState,
+    mut target: KernelState,
+    set: &mut ChangeSet,
+) {
+    links::exclude_conflicts(observed, &mut target, set);
+    waiting::exclude(observed, &mut target, set);
+    links::diff(namespace, observed, &target, set);
+    masters::diff(observed, &target, set);
+    flood::diff(observed, &target, set);
+    sysctls::diff(observed, &target, set);
+    addresses::diff(observed, &target, set);
+    wireguard::diff(observed, &target, set);
+    firewall::diff(observed, &target, set);
+    attachments::diff(observed, &target, set);
+    sources::diff(observed, &target, set);
+    bpf::diff(observed, &target, set);
+    versions::diff(observed, &target, set);
+    routes::diff(observed, &target, set);
+    rules::diff(observed, &target, set);
 }

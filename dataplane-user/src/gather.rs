@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::kernel::wireguard::PrivateKeys;
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, Wanted};
 use crate::net::Family;
-use crate::plan::{NodeFacts, OwnKey, WireGuardFacts};
+use crate::plan::{NodeFacts, OwnKey, WireGuardFacts, route_keys};
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Node, WireGuardPeer};
 use crate::source::key_file;
@@ -48,8 +48,17 @@ impl Gatherer {
             Host::Address(address) => Some(*address),
             Host::Name(_) => None,
         }));
+        let wanted = Wanted {
+            namespaces: intent.resources().netlink.namespaces(&intent.node().name),
+            routes: route_keys(intent),
+        };
+        let namespaces = kernel.look_for(&wanted).await?;
         let facts = kernel.facts(&destinations).await?;
-        Ok(NodeFacts { wireguard, ..facts })
+        Ok(NodeFacts {
+            wireguard,
+            namespaces,
+            ..facts
+        })
     }
 
     async fn wireguard(&mut self, intent: &Intent) -> WireGuardFacts {

@@ -4,16 +4,19 @@ pub mod bpf;
 pub mod fake;
 mod linux;
 pub mod netlink;
+mod netns;
 pub mod nft;
 pub mod sysctl;
 pub mod wireguard;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
-use crate::model::{Change, KernelState};
+use crate::model::{Change, KernelState, RouteKey};
+use crate::net::Namespace;
 use crate::plan::NodeFacts;
+use crate::plan::facts::Presence;
 
 pub use linux::{LinuxKernel, release};
 
@@ -28,6 +31,18 @@ pub trait Kernel {
     /// # Errors
     /// When any part can't be read.
     async fn observe(&mut self) -> Result<KernelState, KernelError>;
+
+    /// Looks for what observing and changing need beside this namespace; says where the wanted namespaces are. What is
+    /// found stays at hand until [`Kernel::rest`].
+    ///
+    /// # Errors
+    /// When it can't be looked for; a namespace that is not there is no error.
+    async fn look_for(&mut self, _wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
+        Ok(BTreeMap::new())
+    }
+
+    /// Lets go of other namespaces: a pass has ended.
+    fn rest(&mut self) {}
 
     /// Gathers what the plan must know, with the way to each of these underlay addresses.
     ///
@@ -45,6 +60,15 @@ pub trait Kernel {
 
     /// Executes changes in order, going on past failures; one result a change.
     async fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>>;
+}
+
+/// What an observation must see beside all that is ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Other namespaces that something of ours shall be in.
+    pub namespaces: BTreeSet<Namespace>,
+    /// Where routes of ours shall stand, so that foreign ones in their places are seen.
+    pub routes: BTreeSet<RouteKey>,
 }
 
 /// Why the kernel did not do what was asked.

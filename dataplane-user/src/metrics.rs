@@ -160,11 +160,19 @@ impl Recorder {
     pub fn observed(&self, state: &KernelState) {
         self.firewall.observed(state.firewall.as_ref());
         self.interfaces.reset();
-        for link in state.links.values().filter(|link| link.owner == Owner::Ours) {
+        let links = [state].into_iter().chain(state.namespaces.values());
+        let links = links.flat_map(|state| state.links.values());
+        for link in links.filter(|link| link.owner == Owner::Ours) {
             self.interfaces.with_label_values(&[kind(&link.kind)]).inc();
         }
         let groups = state.prefixes.values().filter(|target| is_group(target)).count();
-        self.ecmp_routes.set(i64::try_from(groups).unwrap_or(i64::MAX));
+        let places = || [state].into_iter().chain(state.namespaces.values());
+        let several = places()
+            .flat_map(|state| state.routes.values())
+            .filter(|route| route.owner == Owner::Ours && route.kind.hops() > 1)
+            .count();
+        self.ecmp_routes
+            .set(i64::try_from(groups + several).unwrap_or(i64::MAX));
         self.routes.reset();
         for (key, _) in state
             .routes
@@ -223,9 +231,11 @@ fn reload(taken: bool) -> &'static str {
 fn kind(kind: &LinkKind) -> &'static str {
     match kind {
         LinkKind::Dummy => "dummy",
-        LinkKind::Geneve { .. } => "geneve",
-        LinkKind::Vxlan { .. } => "vxlan",
-        LinkKind::Ipip { .. } => "ipip",
+        LinkKind::Geneve { .. } | LinkKind::GeneveTo { .. } => "geneve",
+        LinkKind::Vxlan { .. } | LinkKind::VxlanTo { .. } => "vxlan",
+        LinkKind::Ipip { .. } | LinkKind::IpipTo { .. } => "ipip",
+        LinkKind::Bridge => "bridge",
+        LinkKind::Veth(_) => "veth",
         LinkKind::Ip6tnl { .. } => "ip6tnl",
         LinkKind::WireGuard => "wireguard",
         LinkKind::Other(_) => "other",

@@ -9,6 +9,7 @@ pub mod change;
 pub mod firewall;
 pub mod link;
 pub mod route;
+pub mod rule;
 pub mod source;
 pub mod state;
 pub mod sysctl;
@@ -17,10 +18,11 @@ pub mod wireguard;
 pub use address::{Address, AddressScope};
 pub use attachment::{Attachment, Hook, ProgramVersion};
 pub use bpf::{Carrier, Class, Group, NextHop, NodeLabel, Target, UnderlayDevice};
-pub use change::{Change, ChangeSet, Conflict, Object};
+pub use change::{Change, ChangeSet, Conflict, Object, Waiting};
 pub use firewall::Firewall;
-pub use link::{Link, LinkKind};
-pub use route::{Route, RouteKey, RouteKind};
+pub use link::{Link, LinkKind, VethPeer};
+pub use route::{Encap, Hop, Paths, Route, RouteKey, RouteKind, RouteScope};
+pub use rule::Rule;
 pub use source::Source;
 pub use state::KernelState;
 pub use sysctl::Sysctl;
@@ -28,6 +30,8 @@ pub use sysctl::Sysctl;
 /// Whose an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
+    /// The kernel made it by itself: an IPv6 link-local address.
+    Kernel,
     /// It bears our mark.
     Ours,
     /// It does not: never replaced, never deleted.

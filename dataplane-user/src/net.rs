@@ -5,8 +5,10 @@ pub mod hash;
 pub mod key;
 pub mod mac;
 pub mod name;
+pub mod namespace;
 
 pub use family::Family;
 pub use key::{InvalidKey, PresharedKey, PrivateKey, PublicKey};
 pub use mac::MacAddr;
 pub use name::{LinkName, NetworkName, NodeName};
+pub use namespace::{Namespace, Runtime};

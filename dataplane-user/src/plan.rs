@@ -12,6 +12,7 @@ mod devices;
 mod firewall;
 mod links;
 mod mtu;
+mod objects;
 mod routes;
 mod sources;
 mod sysctls;
@@ -26,6 +27,7 @@ pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
 pub use facts::{Nft, NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;
+pub use objects::{Merged, merge as merge_routes, route_keys};
 pub use wireguard::WireGuardLink;
 
 /// What the kernel of this node shall hold, and what stands in the way of having all that was declared.
@@ -37,7 +39,9 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     let mut problems = own_problems(intent, facts);
     let networks = links::with_problems(intent, facts, &mut problems);
     let mut target = KernelState::default();
-    devices::plan(intent, &networks, &mut target);
+    if intent.is_member() {
+        devices::plan(intent, &networks, &mut target);
+    }
     addresses::plan(intent, &mut target);
     sysctls::plan(&mut target);
     wireguard::plan(intent, &networks, facts, &mut target);
@@ -46,6 +50,8 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     sources::plan(&networks, &mut target);
     bpf::plan(intent, &networks, &mut target, &mut problems);
     routes::plan(intent, &networks, &mut target, &mut problems);
+    // Last: those before speak of all devices in the target.
+    objects::plan(intent, facts, &mut target, &mut problems);
     debug_assert!(target.links.values().all(|link| link.owner == Owner::Ours));
     problems.sort();
     (target, problems)

@@ -78,11 +78,15 @@ pub struct Agent<K> {
     passed: Instant,
     /// Passes in a row that left something undone.
     failures: u32,
+    /// Whether something waits for what nobody announces.
+    waits: bool,
 }
 
 /// The first retry after a pass that left something undone, and the longest time between two.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Between looks for namespaces and devices that are not there yet.
+const WAITING: Duration = Duration::from_secs(3);
 
 impl<K: Kernel> Agent<K> {
     /// An agent that has not loaded anything yet, and where to read its status.
@@ -115,6 +119,7 @@ impl<K: Kernel> Agent<K> {
             passes: 0,
             passed: Instant::now(),
             failures: 0,
+            waits: false,
         };
         (agent, receiver)
     }
@@ -184,7 +189,8 @@ impl<K: Kernel> Agent<K> {
         }
     }
 
-    /// When to try again after a pass that left something undone, longer each time, or what was repaired too often.
+    /// When to try again: after a pass that left something undone, longer each time; what was repaired too often, when its
+    /// pause is over; where something waits, steadily.
     fn retry_after(&self) -> Option<Duration> {
         let failed = (self.failures > 0).then(|| {
             let delay = FIRST_RETRY
@@ -193,7 +199,9 @@ impl<K: Kernel> Agent<K> {
             // Since the pass: what wakes the loop and leads to none must not put it off.
             delay.saturating_sub(self.passed.elapsed())
         });
-        failed.into_iter().chain(self.drift.next_try()).min()
+        let waiting = self.waits.then(|| WAITING.saturating_sub(self.passed.elapsed()));
+        let times = failed.into_iter().chain(waiting);
+        times.chain(self.drift.next_try()).min()
     }
 
     /// A pass that fails may cause the very event that wakes the next one: that one does not come at once.
@@ -250,7 +258,9 @@ impl<K: Kernel> Agent<K> {
         if let Some(intent) = self.intent.clone() {
             let machine = (&mut self.kernel, &mut self.gatherer);
             let memory = (&mut self.drift, &self.recorder);
-            match reconcile(machine, &intent, &mut next, memory).await {
+            let reconciled = reconcile(machine, &intent, &mut next, memory).await;
+            self.kernel.rest();
+            match reconciled {
                 Ok(found) => {
                     problems.extend(found);
                     result = match next.pass.residual {
@@ -266,6 +276,7 @@ impl<K: Kernel> Agent<K> {
             }
         }
         let undone = |problem: &Problem| matches!(problem.reason, Reason::ApplyFailed | Reason::NotConverged);
+        self.waits = problems.iter().any(|problem| problem.reason == Reason::Waiting);
         self.failures = if problems.iter().any(undone) {
             self.failures.saturating_add(1)
         } else {

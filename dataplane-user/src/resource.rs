@@ -3,6 +3,7 @@
 pub mod encapsulation;
 pub mod firewall;
 pub mod intent;
+pub mod netlink;
 pub mod network;
 pub mod node;
 pub mod problem;

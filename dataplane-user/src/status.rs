@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{ApplyReport, Outcome};
-use crate::model::{ChangeSet, Conflict};
+use crate::model::{ChangeSet, Conflict, Waiting};
 use crate::net::Family;
 use crate::resource::{Intent, Problem, Reason, Severity};
 
@@ -320,6 +320,7 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
         .filter(|(_, o)| matches!(o, Outcome::Skipped))
         .count();
     let mut problems = residual.conflicts.iter().map(conflict).collect::<Vec<_>>();
+    let waiting = residual.waiting.iter().map(waiting);
     problems.extend(report.failures().map(|(change, error)| {
         Problem::error(
             Reason::ApplyFailed,
@@ -339,6 +340,7 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
             )
         }));
     }
+    problems.extend(waiting);
     let pass = PassStatus {
         changed: report.done(),
         failed: report.failures().count(),
@@ -348,6 +350,17 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
         ..PassStatus::default()
     };
     (pass, problems)
+}
+
+/// The problem that something waits.
+#[must_use]
+pub fn waiting(waiting: &Waiting) -> Problem {
+    Problem::warning(
+        Reason::Waiting,
+        waiting.object.to_string(),
+        format!("it waits: {}", waiting.what),
+        "make it, or correct the manifest; it is looked for again every few seconds".to_owned(),
+    )
 }
 
 /// The problem that a conflict is.

@@ -1,6 +1,7 @@
 //! Random networks and random damage, for property tests.
 
 mod firewall;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,6 +19,8 @@ use dataplane_user::resource::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+
+pub use rules::rules;
 
 /// Those of random and of golden facts.
 pub(crate) const GATEWAYS: [IpAddr; 2] = [
@@ -42,7 +45,11 @@ pub fn resources() -> impl Strategy<Value = Resources> {
             .enumerate()
             .map(|(i, draft)| build_node(i, &draft, &networks));
         let nodes = nodes.map(|n| (n.name.clone(), n)).collect();
-        Resources { networks, nodes }
+        Resources {
+            networks,
+            nodes,
+            ..Resources::default()
+        }
     })
 }
 
@@ -84,6 +91,7 @@ pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
             preshared_keys: files.map(|file| (file.clone(), Ok(key(&file)))).collect(),
             names: [("vpn.example".to_owned(), vec![vpn])].into(),
         },
+        ..NodeFacts::default()
     }
 }
 
@@ -275,6 +283,8 @@ pub enum Damage {
     ForeignRoute(Index),
     /// An address is deleted.
     DeleteAddress(Index),
+    /// A policy rule is deleted.
+    DeleteRule(Index),
     /// A setting is changed.
     OtherSysctl(Index),
     /// A program is taken off, or is an old one.
@@ -305,6 +315,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         index().prop_map(Damage::DeleteRoute),
         index().prop_map(Damage::ForeignRoute),
         index().prop_map(Damage::DeleteAddress),
+        index().prop_map(Damage::DeleteRule),
         index().prop_map(Damage::OtherSysctl),
         (index(), any::<bool>()).prop_map(|(i, stale)| Damage::Program(i, stale)),
         index().prop_map(Damage::DeletePrefix),
@@ -374,6 +385,11 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
         Damage::DeleteAddress(index) => {
             if let Some(key) = pick(state.addresses.keys(), index) {
                 state.addresses.remove(&key);
+            }
+        }
+        Damage::DeleteRule(index) => {
+            if let Some(rule) = pick(state.rules.iter(), index) {
+                state.rules.remove(&rule);
             }
         }
         Damage::OtherSysctl(index) => {

@@ -1,15 +1,16 @@
 //! Random resources with random ways to their nodes, and the devices of the underlay that lead there.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use dataplane_user::model::KernelState;
+use dataplane_user::model::{KernelState, Rule};
 use dataplane_user::net::{Family, LinkName, NodeName};
 use dataplane_user::plan::{ANCHOR, NodeFacts, UnderlayPath};
 use dataplane_user::resource::Resources;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::random::{GATEWAYS, facts, foreign_link, resources};
+use crate::random::{GATEWAYS, facts, foreign_link, resources, rules};
 
 /// Resources, and how the underlay leads to the nodes.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Situation {
     pub resources: Resources,
     /// By the last byte of an address.
     ways: Vec<Way>,
+    /// What no plan of overlays says, and targets hold all the same.
+    pub rules: BTreeSet<Rule>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +43,11 @@ pub fn situations() -> impl Strategy<Value = Situation> {
         1 => Just(Way::Anchor),
         1 => Just(Way::Nowhere),
     ];
-    (resources(), vec(way, 8)).prop_map(|(resources, ways)| Situation { resources, ways })
+    (resources(), vec(way, 8), rules()).prop_map(|(resources, ways, rules)| Situation {
+        resources,
+        ways,
+        rules,
+    })
 }
 
 impl Situation {

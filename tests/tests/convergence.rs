@@ -23,7 +23,10 @@ fn target(situation: Situation, mtu: u32) -> KernelState {
     let node = NodeName::new(THIS_NODE).expect("valid");
     let facts = situation.facts(&node, mtu);
     let intent = Intent::new(situation.resources, node).expect("it is there");
-    plan(&intent, &facts).0
+    KernelState {
+        rules: situation.rules,
+        ..plan(&intent, &facts).0
+    }
 }
 
 fn run<F: Future>(future: F) -> F::Output {

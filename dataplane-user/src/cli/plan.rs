@@ -17,7 +17,7 @@ use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::{Change, ChangeSet};
 use crate::resource::{Intent, Problem, Severity};
 use crate::source;
-use crate::status::{ProblemStatus, conflict};
+use crate::status::{ProblemStatus, conflict, waiting};
 
 /// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 5 when
 /// nothing can be done and the node is not ready all the same, 1 when the manifests are wrong.
@@ -63,6 +63,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let (target, mut problems) = crate::plan::plan(&intent, &facts);
     let set = diff(&kernel.observe().await?, &target);
     problems.extend(set.conflicts.iter().map(conflict));
+    problems.extend(set.waiting.iter().map(waiting));
 
     match arguments.output {
         Format::Json => output::json(&to_output(&intent, &set, &problems))?,
@@ -127,7 +128,12 @@ fn interruptions(set: &ChangeSet) -> usize {
 
 /// A change's verb and its object's kind.
 fn describe(change: &Change) -> (&'static str, &'static str) {
-    match change {
+    match change.bare() {
+        Change::MoveAddress(..) => ("set", "address"),
+        Change::SetLinkDown(..) | Change::SetMaster(..) | Change::SetAlias(..) => ("set", "link"),
+        Change::AddFlood(..) => ("add", "default_destination"),
+        Change::DeleteFlood(..) => ("delete", "default_destination"),
+        Change::In(..) => unreachable!("it is bare"),
         Change::CreateLink(..) => ("add", "link"),
         Change::ModifyLink(..) | Change::SetLinkUp(..) => ("set", "link"),
         Change::DeleteLink(..) => ("delete", "link"),
@@ -137,6 +143,8 @@ fn describe(change: &Change) -> (&'static str, &'static str) {
         Change::CreateRoute(..) => ("add", "route"),
         Change::ReplaceRoute(..) => ("set", "route"),
         Change::DeleteRoute(..) => ("delete", "route"),
+        Change::CreateRule(..) => ("add", "rule"),
+        Change::DeleteRule(..) => ("delete", "rule"),
         Change::SetSysctl(..) => ("set", "sysctl"),
         Change::SetWireGuard(..) => ("set", "wireguard"),
         Change::CreateFirewall(_) => ("add", "firewall"),

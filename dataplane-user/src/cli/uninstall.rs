@@ -12,7 +12,7 @@ use super::privilege::{self, NET_ADMIN};
 use crate::apply::{Outcome, apply};
 use crate::control::{ControlError, RunDirectory};
 use crate::diff::diff;
-use crate::kernel::{Kernel, LinuxKernel, bpf};
+use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
 use crate::model::KernelState;
 
 /// Refuses (8) while an agent runs. Devices, routes, addresses, programs and maps of ours go; what is not ours stays.
@@ -36,6 +36,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     })?;
     let mut kernel = LinuxKernel::without_bpf()?;
     let nothing = KernelState::default();
+    kernel.look_for(&Wanted::default()).await?;
     let set = diff(&kernel.observe().await?, &nothing);
     let report = apply(&mut kernel, set).await;
     for (change, outcome) in &report.outcomes {

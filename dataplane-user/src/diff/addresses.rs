@@ -1,11 +1,22 @@
 //! Addresses on our devices.
 
-use crate::model::{Change, ChangeSet, Conflict, KernelState, Object, Owner};
+use ipnet::IpNet;
+
+use crate::model::{Address, Change, ChangeSet, Conflict, KernelState, Object, Owner};
+use crate::net::LinkName;
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+    // Addresses that go by way of another change.
+    let mut moved = Vec::new();
     for ((link, address), wanted) in &target.addresses {
         let change = match observed.addresses.get(&(link.clone(), *address)) {
-            None => Change::CreateAddress(link.clone(), *address, *wanted),
+            None => match longer_or_shorter(observed, target, link, *address) {
+                Some(from) => {
+                    moved.push((link, from));
+                    Change::MoveAddress(link.clone(), from, *address, *wanted)
+                }
+                None => Change::CreateAddress(link.clone(), *address, *wanted),
+            },
             Some(found) if found.owner == Owner::Foreign => {
                 set.conflicts.push(Conflict {
                     object: Object::Address(link.clone(), *address),
@@ -20,8 +31,32 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         set.changes.push(change);
     }
     for ((link, address), found) in &observed.addresses {
-        if found.owner == Owner::Ours && !target.addresses.contains_key(&(link.clone(), *address)) {
+        let goes = found.owner == Owner::Ours || is_unwanted(target, link, found);
+        if goes
+            && !target.addresses.contains_key(&(link.clone(), *address))
+            && !moved.contains(&(link, *address))
+        {
             set.changes.push(Change::DeleteAddress(link.clone(), *address));
         }
     }
+}
+
+/// The same address of ours with another prefix length that nobody wants: IPv6 has no two of them on a device.
+fn longer_or_shorter(
+    observed: &KernelState,
+    target: &KernelState,
+    link: &LinkName,
+    address: IpNet,
+) -> Option<IpNet> {
+    let mut same = observed.addresses.iter().filter(|((on, found), value)| {
+        on == link && found.addr() == address.addr() && value.owner == Owner::Ours
+    });
+    let ((_, found), _) = same.find(|(key, _)| !target.addresses.contains_key(key))?;
+    Some(*found)
+}
+
+/// An address that the kernel made on a device that shall have none such.
+fn is_unwanted(target: &KernelState, link: &LinkName, found: &Address) -> bool {
+    let generates = |link: &crate::model::Link| link.generates_addresses;
+    found.owner == Owner::Kernel && target.links.get(link).is_some_and(|link| !generates(link))
 }

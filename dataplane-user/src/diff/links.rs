@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::order::Stage;
 use crate::model::change::{DeleteLinkReason, LinkPatch};
-use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, Object, Owner};
-use crate::net::LinkName;
+use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner};
+use crate::net::{LinkName, Namespace};
 
 /// Takes out of the target what would stand where a foreign device stands, or beside one that suffers no second of its
 /// kind, and what needs it.
@@ -31,7 +31,12 @@ pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState
 }
 
 /// `observed` loses what goes with each device that is made anew, so that all of it is made again.
-pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
+pub(super) fn diff(
+    namespace: Option<&Namespace>,
+    observed: &mut KernelState,
+    target: &KernelState,
+    set: &mut ChangeSet,
+) {
     let renamed = renamed(observed, target);
     for (other, reason) in &renamed {
         let change = Change::DeleteLink(other.clone(), reason.clone());
@@ -55,7 +60,13 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
             observed.forget_link(name);
         }
         let Some(found) = observed.links.get(name) else {
-            set.changes.push(Change::CreateLink(name.clone(), link.clone()));
+            set.changes.push(match &link.kind {
+                // The other end brings it along, with its name and mark alone.
+                LinkKind::Veth(peer) if !peer.is_made_by(namespace, name) => {
+                    Change::ModifyLink(name.clone(), LinkPatch::whole(link))
+                }
+                _ => Change::CreateLink(name.clone(), link.clone()),
+            });
             if link.up {
                 set.changes.push(Change::SetLinkUp(name.clone()));
             }
@@ -66,6 +77,9 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
         }
         if link.up && !found.up {
             set.changes.push(Change::SetLinkUp(name.clone()));
+        }
+        if !link.up && found.up {
+            set.changes.push(Change::SetLinkDown(name.clone()));
         }
     }
     for (name, found) in &observed.links {

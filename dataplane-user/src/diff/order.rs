@@ -3,15 +3,15 @@
 //! Put before delete; what refers comes after what it refers to; a tunnel device has its ingress program, and the
 //! sources whose packets that counts are known, before it is up, and is up before a next hop sends to it; a backstop stands before its anchor and falls after it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::model::change::DeleteLinkReason;
 use crate::model::wireguard::DeviceChange;
-use crate::model::{Carrier, Change, Class, LinkKind, NextHop, RouteKind};
-use crate::net::LinkName;
+use crate::model::{Carrier, Change, Class, LinkKind, NextHop};
+use crate::net::{LinkName, Namespace};
 
 /// Steps of a change set, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,8 @@ pub enum Stage {
     LinkSettings,
     /// Keys, ports and peers of WireGuard devices: prefixes are given, not yet taken.
     WireGuard,
+    /// Rules about what comes in by a device: they stand before a program sends anything there.
+    DeviceRules,
     /// Programs on devices that have none.
     Attach,
     /// Sources become known, before their packets can come.
@@ -48,6 +50,10 @@ pub enum Stage {
     TakeOver,
     /// Routes that lead to the program.
     Anchors,
+    /// Rules that lead to tables, which are full by now.
+    Rules,
+    /// Rules that lead to tables go.
+    DeleteRules,
     /// Routes that lead to the program go.
     DeleteAnchors,
     /// Unreachable routes go.
@@ -66,6 +72,8 @@ pub enum Stage {
     FreeSources,
     /// Programs leave devices.
     Detach,
+    /// Rules about what comes in by a device go.
+    DeleteDeviceRules,
     /// What older ABI versions have left goes.
     DeleteVersions,
     /// Addresses go.
@@ -80,13 +88,12 @@ impl Stage {
     /// The stage of a change.
     #[must_use]
     pub fn of(change: &Change) -> Stage {
-        let is_backstop = |kind: &RouteKind| *kind == RouteKind::Unreachable;
-        match change {
-            Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) if is_backstop(&route.kind) => {
+        match change.bare() {
+            Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) if route.refuses() => {
                 Stage::Backstops
             }
             Change::CreateRoute(..) | Change::ReplaceRoute(..) => Stage::Anchors,
-            Change::DeleteRoute(_, route) if is_backstop(&route.kind) => Stage::DeleteBackstops,
+            Change::DeleteRoute(_, route) if route.refuses() => Stage::DeleteBackstops,
             Change::DeleteRoute(..) => Stage::DeleteAnchors,
             Change::DeleteLink(_, DeleteLinkReason::Recreate { .. }) => Stage::RecreateLinks,
             // No two of such a kind stand beside each other, by their ports or at all; a second anchor can.
@@ -97,17 +104,25 @@ impl Stage {
                 Stage::DeleteLinks
             }
             Change::CreateLink(..) | Change::ModifyLink(..) => Stage::Links,
-            Change::SetSysctl(..) | Change::CreateAddress(..) | Change::ReplaceAddress(..) => {
-                Stage::LinkSettings
-            }
+            Change::SetSysctl(..)
+            | Change::CreateAddress(..)
+            | Change::ReplaceAddress(..)
+            | Change::MoveAddress(..)
+            | Change::SetMaster(..)
+            | Change::SetAlias(..)
+            | Change::AddFlood(..) => Stage::LinkSettings,
             Change::SetWireGuard(_, DeviceChange::RemovePeer(_) | DeviceChange::RemoveAllowedIps(..)) => {
                 Stage::RemovePeers
             }
             Change::SetWireGuard(..) => Stage::WireGuard,
+            Change::CreateRule(rule) if rule.iif.is_some() => Stage::DeviceRules,
+            Change::CreateRule(_) => Stage::Rules,
+            Change::DeleteRule(rule) if rule.iif.is_some() => Stage::DeleteDeviceRules,
+            Change::DeleteRule(_) => Stage::DeleteRules,
             Change::CreateFirewall(_) | Change::ReplaceFirewall(_) => Stage::Firewall,
             Change::DeleteFirewall => Stage::DeleteFirewall,
             Change::Attach(..) => Stage::Attach,
-            Change::SetLinkUp(..) => Stage::LinksUp,
+            Change::SetLinkUp(..) | Change::SetLinkDown(..) => Stage::LinksUp,
             Change::PutClass(..) => Stage::Classes,
             Change::PutNextHop(..) => Stage::NextHops,
             Change::PutGroup(..) => Stage::Groups,
@@ -122,7 +137,8 @@ impl Stage {
             Change::DeleteNextHop(..) => Stage::FreeNextHops,
             Change::DeleteClass(..) => Stage::FreeClasses,
             Change::Detach(..) => Stage::Detach,
-            Change::DeleteAddress(..) => Stage::DeleteAddresses,
+            Change::DeleteAddress(..) | Change::DeleteFlood(..) => Stage::DeleteAddresses,
+            Change::In(..) => unreachable!("it is bare"),
         }
     }
 
@@ -151,8 +167,11 @@ impl Stage {
             }
             // The old anchors may still name it as their source.
             Stage::DeleteAddresses => matches!(failed, Stage::Anchors | Stage::DeleteAnchors),
+            // The old rule, or the routes beside the new one's table, may still be what leads packets.
+            Stage::DeleteRules | Stage::DeleteAnchors => failed == Stage::Rules,
+            Stage::DeleteDeviceRules => matches!(failed, Stage::DeviceRules | Stage::Detach),
             // While an anchor stands, its backstop does.
-            Stage::DeleteBackstops => failed == Stage::DeleteAnchors,
+            Stage::DeleteBackstops => matches!(failed, Stage::DeleteAnchors | Stage::Rules),
             // While an anchor leads packets or a device takes them, its rules stand.
             Stage::DeleteFirewall => matches!(failed, Stage::DeleteAnchors | Stage::DeleteLinks),
             _ => false,
@@ -168,6 +187,8 @@ pub struct Missing {
     next_hops: BTreeSet<Arc<NextHop>>,
     /// Prefixes that no WireGuard peer could be given.
     allowed_ips: BTreeSet<IpNet>,
+    /// The same of other namespaces.
+    elsewhere: BTreeMap<Namespace, Missing>,
 }
 
 impl Missing {
@@ -187,6 +208,10 @@ impl Missing {
                     .next_hops()
                     .any(|next_hop| is_missing(next_hop) || is_refused(next_hop))
             }
+            Change::In(namespace, change) => self
+                .elsewhere
+                .get(namespace)
+                .is_some_and(|missing| missing.forbids(change)),
             _ => false,
         }
     }
@@ -199,6 +224,9 @@ impl Missing {
             }
             Change::SetWireGuard(_, DeviceChange::UpdatePeer(_, update)) => {
                 self.allowed_ips.extend(&update.add);
+            }
+            Change::In(namespace, change) => {
+                self.elsewhere.entry(namespace.clone()).or_default().add(change);
             }
             Change::CreateLink(link, _)
             | Change::SetLinkUp(link)

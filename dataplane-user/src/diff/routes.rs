@@ -1,12 +1,20 @@
 //! Routes.
 
-use crate::model::{Change, ChangeSet, Conflict, KernelState, Object, Owner};
+use crate::model::{Change, ChangeSet, Conflict, KernelState, Object, Owner, Route, RouteKind};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    for (key, wanted) in &target.routes {
+    // Gateways may be reached by routes of ours: those without one come first.
+    let has_gateway = |route: &Route| match &route.kind {
+        RouteKind::Gateway { .. } => true,
+        RouteKind::Paths(paths) => paths.hops.iter().any(|hop| hop.gateway.is_some()),
+        _ => false,
+    };
+    let mut wanted = target.routes.iter().collect::<Vec<_>>();
+    wanted.sort_by_key(|(_, route)| has_gateway(route));
+    for (key, wanted) in wanted {
         let change = match observed.routes.get(key) {
             None => Change::CreateRoute(*key, wanted.clone()),
-            Some(found) if found.owner == Owner::Foreign => {
+            Some(found) if found.owner != Owner::Ours => {
                 set.conflicts.push(Conflict {
                     object: Object::Route(*key),
                     found: found.kind.to_string(),
@@ -14,7 +22,7 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
                 });
                 continue;
             }
-            Some(found) if found == wanted => continue,
+            Some(found) if wanted.kind.is_met_by(&found.kind) => continue,
             Some(_) => Change::ReplaceRoute(*key, wanted.clone()),
         };
         set.changes.push(change);

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use super::{Kernel, KernelError};
 use crate::model::change::LinkPatch;
 use crate::model::{
-    Attachment, Change, Class, KernelState, Owner, ProgramVersion, Route, RouteKey, RouteKind, Target,
+    Attachment, Change, Class, KernelState, Link, LinkKind, Owner, Paths, ProgramVersion, Route, RouteKey,
+    Target, VethPeer,
 };
 use crate::net::LinkName;
 use crate::plan::NodeFacts;
@@ -62,14 +63,62 @@ impl FakeKernel {
         let result = if dead || self.failing.contains(&number) {
             Err(libc::EIO)
         } else {
-            self.state.execute(change)
+            self.execute_at(change)
         };
         self.history.push(self.state.clone());
         result.map_err(|errno| KernelError::new(change.to_string(), io::Error::from_raw_os_error(errno)))
     }
+
+    /// A change in its namespace; a pair has ends in two.
+    fn execute_at(&mut self, change: &Change) -> Result<(), Errno> {
+        let namespace = change.namespace().cloned();
+        let bare = change.bare();
+        if let Some(namespace) = &namespace {
+            self.state.namespaces.entry(namespace.clone()).or_default();
+        }
+        let end = match bare {
+            Change::DeleteLink(name, _) => {
+                let there = self.state.at(namespace.as_ref());
+                there.and_then(|state| state.links.get(name)).cloned()
+            }
+            _ => None,
+        };
+        let there = self.state.at_mut(namespace.as_ref()).ok_or(libc::ENOENT)?;
+        there.execute(bare)?;
+        if let (Change::CreateLink(name, link), LinkKind::Veth(peer)) = (bare, kind_of(bare)) {
+            let other = Link {
+                kind: LinkKind::Veth(VethPeer {
+                    namespace,
+                    name: name.clone(),
+                }),
+                up: false,
+                ..link.clone()
+            };
+            if let Some(namespace) = &peer.namespace {
+                self.state.namespaces.entry(namespace.clone()).or_default();
+            }
+            let far = self.state.at_mut(peer.namespace.as_ref()).ok_or(libc::ENOENT)?;
+            ensure(!far.links.contains_key(&peer.name), libc::EEXIST)?;
+            far.links.insert(peer.name.clone(), other);
+        }
+        if let Some(LinkKind::Veth(peer)) = end.map(|end| end.kind)
+            && let Some(far) = self.state.at_mut(peer.namespace.as_ref())
+        {
+            far.forget_link(&peer.name);
+        }
+        Ok(())
+    }
 }
 
 type Errno = i32;
+
+/// What a change makes; anything else where it makes no link.
+fn kind_of(change: &Change) -> &LinkKind {
+    match change {
+        Change::CreateLink(_, link) => &link.kind,
+        _ => &LinkKind::Dummy,
+    }
+}
 
 impl KernelState {
     fn execute(&mut self, change: &Change) -> Result<(), Errno> {
@@ -102,6 +151,29 @@ impl KernelState {
                 ensure(found.owner == Owner::Ours, libc::EPERM)?;
                 *found = *value;
             }
+            Change::MoveAddress(link, from, to, value) => {
+                self.delete_address(link, *from);
+                self.addresses.insert((link.clone(), *to), *value);
+            }
+            Change::SetLinkDown(name) => self.links.get_mut(name).ok_or(libc::ENODEV)?.up = false,
+            Change::SetMaster(port, Some(bridge)) => {
+                self.ours(port)?;
+                let found = self.links.get(bridge).ok_or(libc::ENODEV)?;
+                ensure(found.kind == LinkKind::Bridge, libc::EOPNOTSUPP)?;
+                self.masters.insert(port.clone(), bridge.clone());
+            }
+            Change::SetMaster(port, None) => drop(self.masters.remove(port)),
+            Change::SetAlias(name, alias) => {
+                self.ours(name)?;
+                self.aliases.insert(name.clone(), alias.clone());
+            }
+            Change::AddFlood(name, to) => {
+                self.ours(name)?;
+                self.flood.entry(name.clone()).or_default().insert(*to);
+            }
+            Change::DeleteFlood(name, to) => {
+                self.flood.entry(name.clone()).or_default().remove(to);
+            }
             Change::DeleteAddress(link, address) => self.delete_address(link, *address),
             Change::CreateRoute(key, route) => {
                 ensure(!self.routes.contains_key(key), libc::EEXIST)?;
@@ -125,6 +197,11 @@ impl KernelState {
                 )?;
                 self.routes.remove(key);
             }
+            Change::CreateRule(rule) => {
+                ensure(rule.more.is_none(), libc::EOPNOTSUPP)?;
+                self.rules.insert(rule.clone());
+            }
+            Change::DeleteRule(rule) => drop(self.rules.remove(rule)),
             Change::SetSysctl(link, sysctl, value) => {
                 self.ours(link)?;
                 self.sysctls.insert((link.clone(), *sysctl), value.clone());
@@ -263,17 +340,17 @@ impl KernelState {
             .addresses
             .keys()
             .any(|(_, other)| other.addr() == address.addr());
-        self.routes.retain(|_, route| match &route.kind {
-            RouteKind::Gateway {
-                source: Some(source), ..
-            } => still || *source != address.addr(),
-            _ => true,
+        self.routes.retain(|_, route| {
+            let source = route.kind.paths().and_then(|paths| paths.source);
+            still || source != Some(address.addr())
         });
     }
 
     fn put_route(&mut self, key: RouteKey, route: &Route) -> Result<(), Errno> {
-        if let RouteKind::Gateway { link, source, .. } = &route.kind {
-            ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
+        if let Some(Paths { source, .. }) = &route.kind.paths() {
+            for link in route.links() {
+                ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
+            }
             let local = |source: &IpAddr| {
                 self.addresses
                     .keys()

@@ -1,5 +1,7 @@
 //! The real kernel of this process's network namespace: hands each change to the adapter that it belongs to.
 
+mod veth;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
@@ -8,18 +10,21 @@ use std::sync::Arc;
 use super::bpf::carry::Carry;
 use super::bpf::{Bpf, BpfOptions, LinkNames, LogDrain};
 use super::netlink::{EventCounts, Events, Netlink};
+use super::netns::Namespaces;
 use super::nft::Nft;
 use super::sysctl::Sysctls;
 use super::wireguard::{PrivateKeys, WireGuard, no_private_keys};
-use super::{Kernel, KernelError, wireguard};
+use super::{Kernel, KernelError, Wanted, wireguard};
 use crate::drift::revision::{MOST_PEERS, Revisions};
 use crate::model::{Change, KernelState, LinkKind, Owner, Sysctl};
-use crate::net::LinkName;
+use crate::net::{LinkName, Namespace};
 use crate::plan::NodeFacts;
+use crate::plan::facts::Presence;
 
 /// The kernel of the calling thread's network namespace. Must be used on that thread.
 pub struct LinuxKernel {
     netlink: Netlink,
+    namespaces: Namespaces,
     sysctls: Sysctls,
     wireguard: WireGuard,
     nft: Nft,
@@ -81,6 +86,7 @@ impl LinuxKernel {
     ) -> Result<LinuxKernel, KernelError> {
         Ok(LinuxKernel {
             netlink: Netlink::open()?,
+            namespaces: Namespaces::default(),
             sysctls: Sysctls::default(),
             wireguard: WireGuard::open(private_keys)?,
             nft: Nft::default(),
@@ -169,6 +175,36 @@ impl LinuxKernel {
         Ok(())
     }
 
+    /// What is in the other namespaces, and which veth ends belong together.
+    async fn observe_namespaces(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
+        for (namespace, open) in self.namespaces.open() {
+            let mut there = KernelState::default();
+            open.netlink.observe(&mut there).await?;
+            state.namespaces.insert(namespace.clone(), there);
+        }
+        veth::join(&mut self.netlink, &mut self.namespaces, state).await
+    }
+
+    /// Executes changes of one other namespace.
+    async fn execute_in(&mut self, namespace: &Namespace, run: &[Change]) -> Vec<Result<(), KernelError>> {
+        let Some(netlink) = self.namespaces.get(namespace) else {
+            let gone = |change: &Change| {
+                let error = io::Error::from(io::ErrorKind::NotFound);
+                Err(KernelError::new(change.to_string(), error))
+            };
+            return run.iter().map(gone).collect();
+        };
+        let bare = run.iter().map(|change| change.bare().clone()).collect::<Vec<_>>();
+        let results = netlink.execute(&bare).await;
+        let named = |result: Result<(), KernelError>| {
+            result.map_err(|error| KernelError {
+                context: format!("{namespace}: {}", error.context),
+                ..error
+            })
+        };
+        results.into_iter().map(named).collect()
+    }
+
     fn set_sysctl(&self, change: &Change) -> Result<(), KernelError> {
         match change {
             Change::SetSysctl(link, sysctl, value) => self.sysctls.write(link, *sysctl, value),
@@ -184,6 +220,7 @@ impl Kernel for LinuxKernel {
     async fn observe(&mut self) -> Result<KernelState, KernelError> {
         let mut state = KernelState::default();
         self.netlink.observe(&mut state).await?;
+        self.observe_namespaces(&mut state).await?;
         let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
         self.seen = Seen {
             links: ours.map(|(name, _)| name.clone()).collect(),
@@ -203,6 +240,22 @@ impl Kernel for LinuxKernel {
             bpf.observe(&self.netlink, &mut state)?;
         }
         Ok(state)
+    }
+
+    async fn look_for(&mut self, wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
+        self.netlink.set_wanted(&wanted.routes);
+        let presence = self
+            .namespaces
+            .look_for(&wanted.namespaces, &mut self.netlink)
+            .await?;
+        for (_, open) in self.namespaces.open() {
+            open.netlink.set_wanted(&wanted.routes);
+        }
+        Ok(presence)
+    }
+
+    fn rest(&mut self) {
+        self.namespaces.close(&self.netlink);
     }
 
     async fn stirred(&mut self) -> Result<Option<String>, KernelError> {
@@ -241,7 +294,13 @@ impl Kernel for LinuxKernel {
             // What a crash left in the maps, which no state can show; its result is what the next observation finds.
             bpf.execute(&self.netlink, &[]);
         }
-        for run in changes.chunk_by(|a, b| Adapter::of(a) == Adapter::of(b)) {
+        let together =
+            |a: &Change, b: &Change| (a.namespace(), Adapter::of(a)) == (b.namespace(), Adapter::of(b));
+        for run in changes.chunk_by(together) {
+            if let Some(namespace) = run[0].namespace() {
+                results.extend(self.execute_in(namespace, run).await);
+                continue;
+            }
             match (Adapter::of(&run[0]), &mut self.bpf) {
                 (Adapter::Netlink, _) => results.extend(self.netlink.execute(run).await),
                 (Adapter::WireGuard, _) => {

@@ -1,4 +1,4 @@
-//! Links, addresses and routes over rtnetlink: reads them whole, changes them in bounded batches, asks for paths.
+//! Links, addresses, routes and rules over rtnetlink: reads them whole, changes them in bounded batches, asks for paths.
 //!
 //! No tasks run here: every method sends, awaits its answers with a time-out and returns. A method that fails or is
 //! dropped half-way leaves a socket that the next one replaces, so no late answer is ever taken for another.
@@ -9,27 +9,36 @@ mod dump;
 mod events;
 mod execute;
 mod facts;
+mod flood;
 mod link;
 pub(super) mod message;
+mod nsid;
 mod route;
+mod rule;
 pub(super) mod socket;
 mod table;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
+use netlink_sys::Socket as RawSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use tokio::time::Instant;
 
-use self::events::Interest;
+pub(super) use self::events::Interest;
 pub use self::events::{EventCounts, EventKind, Events, Woken};
 use self::message::Failure;
 use self::socket::Socket;
 pub use self::socket::Stats;
 use self::table::LinkTable;
 use super::KernelError;
-use crate::model::KernelState;
-use crate::net::LinkName;
+use super::netns::Ends;
+use crate::model::{KernelState, LinkKind, Owner, RouteKey, Rule};
+use crate::net::{Family, LinkName, Namespace};
 
 /// Rounds of listening before an observation; each hears a hundred datagrams, and a storm must not keep it from beginning.
 const ROUNDS: usize = 256;
@@ -38,8 +47,28 @@ const ROUNDS: usize = 256;
 pub struct Netlink {
     socket: Socket,
     links: LinkTable,
+    /// The peers of point-to-point addresses, as last seen: to delete one takes both.
+    peers: BTreeMap<(u32, IpNet), IpAddr>,
+    /// Veth ends of ours, as last seen.
+    veths: Vec<VethEnd>,
+    /// Foreign routes that are seen beside those of our usual metrics.
+    wanted: BTreeSet<RouteKey>,
+    /// Open namespaces, and which of them this one is.
+    ends: Ends,
+    place: Option<Namespace>,
     /// What events are measured against.
     interest: Arc<Mutex<Interest>>,
+}
+
+/// One end of a pair, before it is known where the other one is.
+#[derive(Clone, Debug)]
+pub(super) struct VethEnd {
+    pub(super) name: LinkName,
+    pub(super) index: u32,
+    /// The other one's index in its namespace.
+    pub(super) peer: u32,
+    /// The number of that namespace in this one; `None`: the same.
+    pub(super) namespace: Option<i32>,
 }
 
 impl Netlink {
@@ -51,11 +80,30 @@ impl Netlink {
     pub fn open() -> Result<Netlink, KernelError> {
         let socket =
             Socket::open(NETLINK_ROUTE).map_err(|error| KernelError::new("open a netlink socket", error))?;
-        Ok(Netlink {
+        Ok(Netlink::with(socket))
+    }
+
+    /// A socket in the calling thread's namespace, for [`Netlink::of_socket`] on another thread.
+    pub(super) fn connect() -> io::Result<RawSocket> {
+        socket::connect(NETLINK_ROUTE)
+    }
+
+    /// With a socket that was made in the namespace of this inode.
+    pub(super) fn of_socket(socket: RawSocket, namespace: u64) -> io::Result<Netlink> {
+        Ok(Netlink::with(Socket::of_raw(socket, NETLINK_ROUTE, namespace)?))
+    }
+
+    fn with(socket: Socket) -> Netlink {
+        Netlink {
             socket,
             links: LinkTable::default(),
+            peers: BTreeMap::new(),
+            veths: Vec::new(),
+            wanted: BTreeSet::new(),
+            ends: Ends::new(),
+            place: None,
             interest: Arc::default(),
-        })
+        }
     }
 
     /// Subscribes to what happens in the calling thread's namespace, as far as it concerns what the calls here saw.
@@ -66,7 +114,24 @@ impl Netlink {
         Events::open(Arc::clone(&self.interest), counts)
     }
 
-    /// Adds all links, the addresses on ours, our routes, and foreign routes with one of our metrics to a state.
+    /// Foreign routes of these keys are observed too: they stand where ours shall.
+    pub fn set_wanted(&mut self, routes: &BTreeSet<RouteKey>) {
+        self.wanted.clone_from(routes);
+        self.interest().want(routes);
+    }
+
+    /// The namespaces that pairs may lead to, and which of them this is. They must stay open while pairs are made.
+    pub(super) fn set_ends(&mut self, ends: Ends, place: Option<Namespace>) {
+        self.ends = ends;
+        self.place = place;
+    }
+
+    /// Our veth ends, as last observed.
+    pub(super) fn veths(&self) -> &[VethEnd] {
+        &self.veths
+    }
+
+    /// Adds all links, the addresses on ours, our routes and rules, and foreign routes with one of our metrics to a state.
     ///
     /// # Errors
     /// When any part can't be read whole; the state is then unchanged.
@@ -84,27 +149,53 @@ impl Netlink {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let table = &self.links;
-            let read = |body: &[u8]| route::read(body, family, table);
+            let wanted = &self.wanted;
+            let read = |body: &[u8]| route::read(body, family, table, wanted);
             let found = self.socket.dump(&route::dump(family), read).await;
             routes.extend(found.map_err(|failure| failure.into_error("list the routes"))?);
         }
+        let mut flood = BTreeMap::new();
+        let vxlans = links.iter().filter(|link| {
+            link.link.owner == Owner::Ours && matches!(link.link.kind, LinkKind::VxlanTo { .. })
+        });
+        for link in vxlans {
+            let read = |body: &[u8]| flood::read(body, link.index);
+            let found = self.socket.dump(&flood::dump(link.index), read).await;
+            let found = found.map_err(|failure| failure.into_error("list default destinations"))?;
+            flood.insert(link.name.clone(), found.into_iter().collect());
+        }
+        let mut rules = Vec::new();
+        for family in Family::BOTH {
+            rules.extend(self.read_rules(family).await?);
+        }
 
+        self.peers.clear();
         for address in addresses {
             let Some(name) = self.links.name(address.index) else {
                 continue;
             };
             if self.links.get(name).is_some_and(|link| link.ours) {
+                let at = (address.index, address.prefix);
+                self.peers.extend(address.address.peer.map(|peer| (at, peer)));
                 let key = (name.clone(), address.prefix);
                 state.addresses.insert(key, address.address);
             }
         }
-        state
-            .links
-            .extend(links.into_iter().map(|link| (link.name, link.link)));
+        state.flood.extend(flood);
+        for link in links {
+            if let Some(master) = link.master.and_then(|index| self.links.name(index)) {
+                state.masters.insert(link.name.clone(), master.clone());
+            }
+            if let Some(alias) = link.alias.filter(|_| link.link.owner == Owner::Ours) {
+                state.aliases.insert(link.name.clone(), alias);
+            }
+            state.links.insert(link.name, link.link);
+        }
         for (key, route) in routes {
             // Of several routes of one key the kernel uses, replaces and lists the first one first.
             state.routes.entry(key).or_insert(route);
         }
+        state.rules.extend(rules);
         Ok(())
     }
 
@@ -126,6 +217,13 @@ impl Netlink {
         self.socket.stats()
     }
 
+    /// Our rules of a family, in the kernel's order.
+    async fn read_rules(&mut self, family: Family) -> Result<Vec<Rule>, KernelError> {
+        let read = |body: &[u8]| rule::read(body, family);
+        let rules = self.socket.dump(&rule::dump(family), read).await;
+        rules.map_err(|failure| failure.into_error("list the rules"))
+    }
+
     /// What is done from now on is this process's doing, until the next observation: whoever listens waits for that.
     pub fn begin_changes(&self) {
         self.interest().changing(Instant::now());
@@ -143,6 +241,16 @@ impl Netlink {
         }
     }
 
+    /// What was seen here, for the listener of the agent's own namespace.
+    pub(super) fn take_interest(&mut self) -> Interest {
+        std::mem::take(&mut self.interest())
+    }
+
+    /// What was seen in other namespaces, by their numbers in this one, and the number that this one has in itself.
+    pub(super) fn set_elsewhere(&self, elsewhere: BTreeMap<i32, Interest>, own_number: Option<i32>) {
+        self.interest().set_elsewhere(elsewhere, own_number);
+    }
+
     fn interest(&self) -> std::sync::MutexGuard<'_, Interest> {
         self.interest.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,6 +262,24 @@ impl Netlink {
             .await
             .map_err(|failure: Failure| failure.into_error("list the links"))?;
         self.links = links.iter().collect();
+        let mut links = links;
+        self.veths.clear();
+        for link in &mut links {
+            if let LinkKind::VxlanTo { lower, .. } = &mut link.link.kind {
+                *lower = link.lower.and_then(|index| self.links.name(index)).cloned();
+            }
+            if link.link.owner == Owner::Ours
+                && matches!(&link.link.kind, LinkKind::Other(kind) if kind == "veth")
+                && let Some(peer) = link.lower
+            {
+                self.veths.push(VethEnd {
+                    name: link.name.clone(),
+                    index: link.index,
+                    peer,
+                    namespace: link.lower_namespace,
+                });
+            }
+        }
         Ok(links)
     }
 }

@@ -12,13 +12,15 @@ use super::{DURATIONS, series};
 use crate::apply::{ApplyReport, Outcome};
 use crate::diff::order::Stage;
 use crate::model::wireguard::DeviceChange;
-use crate::model::{Change, Route, RouteKind};
+use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Change, Route, RouteKey, RouteKind};
 
 /// What a change counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Count {
     /// An operation on a device: one of [`OPERATIONS`].
     Interface(&'static str),
+    /// A policy rule was made or deleted.
+    Rule(Step),
     /// A route was made or replaced, or deleted; and what asked for it, one of [`SOURCES`].
     Route(Step, &'static str),
     /// A peer of WireGuard's came, went, or the device changed otherwise.
@@ -36,24 +38,33 @@ enum Step {
     Removed,
 }
 
-const OPERATIONS: [&str; 6] = ["create", "modify", "up", "delete", "address", "setting"];
-const SOURCES: [&str; 2] = ["anchor", "backstop"];
+const OPERATIONS: [&str; 7] = ["create", "modify", "up", "down", "delete", "address", "setting"];
+const SOURCES: [&str; 3] = ["anchor", "backstop", "declared"];
 
 impl Count {
     fn of(change: &Change) -> Count {
         match change {
+            Change::In(_, change) => Count::of(change),
             Change::CreateLink(..) => Count::Interface("create"),
-            Change::ModifyLink(..) => Count::Interface("modify"),
+            Change::ModifyLink(..)
+            | Change::SetMaster(..)
+            | Change::SetAlias(..)
+            | Change::AddFlood(..)
+            | Change::DeleteFlood(..) => Count::Interface("modify"),
             Change::SetLinkUp(..) => Count::Interface("up"),
+            Change::SetLinkDown(..) => Count::Interface("down"),
             Change::DeleteLink(..) => Count::Interface("delete"),
-            Change::CreateAddress(..) | Change::ReplaceAddress(..) | Change::DeleteAddress(..) => {
-                Count::Interface("address")
-            }
+            Change::CreateAddress(..)
+            | Change::ReplaceAddress(..)
+            | Change::MoveAddress(..)
+            | Change::DeleteAddress(..) => Count::Interface("address"),
             Change::SetSysctl(..) => Count::Interface("setting"),
-            Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => {
-                Count::Route(Step::Added, source(route))
+            Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) => {
+                Count::Route(Step::Added, source(*key, route))
             }
-            Change::DeleteRoute(_, route) => Count::Route(Step::Removed, source(route)),
+            Change::DeleteRoute(key, route) => Count::Route(Step::Removed, source(*key, route)),
+            Change::CreateRule(_) => Count::Rule(Step::Added),
+            Change::DeleteRule(_) => Count::Rule(Step::Removed),
             Change::SetWireGuard(_, change) => Count::WireGuard(match change {
                 DeviceChange::AddPeer(..) => Step::Added,
                 DeviceChange::RemovePeer(_) => Step::Removed,
@@ -86,11 +97,11 @@ impl Count {
 }
 
 /// What asked for a route.
-fn source(route: &Route) -> &'static str {
-    if route.kind == RouteKind::Unreachable {
-        "backstop"
-    } else {
-        "anchor"
+fn source(key: RouteKey, route: &Route) -> &'static str {
+    match key.metric {
+        BACKSTOP_METRIC if route.kind == RouteKind::Unreachable => "backstop",
+        ANCHOR_METRIC => "anchor",
+        _ => "declared",
     }
 }
 
@@ -101,6 +112,8 @@ pub(super) struct ChangeCounters {
     operation_errors: IntCounterVec,
     routes_added: IntCounter,
     routes_removed: IntCounter,
+    rules: IntCounterVec,
+    rule_errors: IntCounter,
     route_errors: IntCounter,
     route_duration: HistogramVec,
     peers_added: IntCounter,
@@ -131,6 +144,11 @@ impl Default for ChangeCounters {
             ),
             routes_added: counter("adit_routes_added_total", "Routes made or replaced."),
             routes_removed: counter("adit_routes_removed_total", "Routes deleted."),
+            rules: operations("adit_rule_operations_total", "Policy rules made and deleted."),
+            rule_errors: counter(
+                "adit_rule_sync_errors_total",
+                "Changes to policy rules that the kernel refused.",
+            ),
             route_errors: counter(
                 "adit_route_sync_errors_total",
                 "Changes to routes that the kernel refused.",
@@ -164,6 +182,9 @@ impl Default for ChangeCounters {
             counters.operations.with_label_values(&[operation]);
             counters.operation_errors.with_label_values(&[operation]);
         }
+        for operation in ["create", "delete"] {
+            counters.rules.with_label_values(&[operation]);
+        }
         for source in SOURCES {
             counters.route_duration.with_label_values(&[source]);
         }
@@ -192,7 +213,7 @@ impl ChangeCounters {
                 }
                 Some(Count::WireGuard(_)) => self.wireguard_duration.observe(seconds),
                 Some(Count::Firewall(_)) => self.firewall_duration.observe(seconds),
-                Some(Count::Interface(_) | Count::Map) | None => {}
+                Some(Count::Interface(_) | Count::Rule(_) | Count::Map) | None => {}
             }
         }
     }
@@ -202,6 +223,8 @@ impl ChangeCounters {
             Count::Interface(operation) => self.operations.with_label_values(&[operation]).inc(),
             Count::Route(Step::Added | Step::Changed, _) => self.routes_added.inc(),
             Count::Route(Step::Removed, _) => self.routes_removed.inc(),
+            Count::Rule(Step::Added | Step::Changed) => self.rules.with_label_values(&["create"]).inc(),
+            Count::Rule(Step::Removed) => self.rules.with_label_values(&["delete"]).inc(),
             Count::WireGuard(Step::Added) => self.peers_added.inc(),
             Count::WireGuard(Step::Removed) => self.peers_removed.inc(),
             Count::Firewall(Step::Added | Step::Changed) => self.rebuilds.inc(),
@@ -213,6 +236,7 @@ impl ChangeCounters {
         match count {
             Count::Interface(operation) => self.operation_errors.with_label_values(&[operation]).inc(),
             Count::Route(..) => self.route_errors.inc(),
+            Count::Rule(_) => self.rule_errors.inc(),
             Count::WireGuard(_) => self.wireguard_errors.inc(),
             Count::Firewall(_) => self.firewall_errors.inc(),
             Count::Map => {}
@@ -220,11 +244,13 @@ impl ChangeCounters {
     }
 
     pub(super) fn collect(&self) -> Vec<MetricFamily> {
-        let all: [&dyn Collector; 13] = [
+        let all: [&dyn Collector; 15] = [
             &self.operations,
             &self.operation_errors,
             &self.routes_added,
             &self.routes_removed,
+            &self.rules,
+            &self.rule_errors,
             &self.route_errors,
             &self.route_duration,
             &self.peers_added,
@@ -247,7 +273,7 @@ mod tests {
     use super::*;
     use crate::kernel::KernelError;
     use crate::model::change::DeleteLinkReason;
-    use crate::model::{ANCHOR_METRIC, Firewall, MAIN_TABLE, Owner, RouteKey};
+    use crate::model::{Firewall, MAIN_TABLE, Owner};
     use crate::net::{LinkName, PublicKey};
 
     fn changes() -> Vec<Change> {
@@ -255,7 +281,7 @@ mod tests {
         let key = RouteKey {
             table: MAIN_TABLE,
             prefix: "10.0.0.0/8".parse().unwrap(),
-            metric: ANCHOR_METRIC,
+            metric: BACKSTOP_METRIC,
         };
         let backstop = Route {
             owner: Owner::Ours,

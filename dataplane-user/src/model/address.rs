@@ -1,5 +1,7 @@
 //! Addresses on our links.
 
+use std::net::IpAddr;
+
 use super::Owner;
 
 /// An address on a link. Its key in the state is (link, address with prefix length).
@@ -9,6 +11,8 @@ pub struct Address {
     pub owner: Owner,
     /// Its scope.
     pub scope: AddressScope,
+    /// The address at the other end of a point-to-point link; the key's prefix length is this one's then.
+    pub peer: Option<IpAddr>,
 }
 
 /// Where an address is valid (`ifa_scope`).

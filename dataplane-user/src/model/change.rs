@@ -1,15 +1,17 @@
 //! Changes of kernel state, as data.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::wireguard::DeviceChange;
 use super::{
-    Address, Class, Firewall, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Source, Sysctl, Target,
+    Address, Class, Firewall, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Rule, Source, Sysctl,
+    Target,
 };
-use crate::net::{LinkName, MacAddr};
+use crate::net::{LinkName, MacAddr, Namespace};
 
 /// One change. What creates fails when something stands there already; what replaces or deletes is only ever said of
 /// objects that were observed as ours.
@@ -36,6 +38,24 @@ pub enum Change {
     ReplaceRoute(RouteKey, Route),
     /// Deletes a route of ours.
     DeleteRoute(RouteKey, Route),
+    /// Replaces an address of ours by the same one with another prefix length, which the kernel does not have beside it.
+    MoveAddress(LinkName, IpNet, IpNet, Address),
+    /// Takes a device down.
+    SetLinkDown(LinkName),
+    /// Makes a device a port of a bridge, or of none.
+    SetMaster(LinkName, Option<LinkName>),
+    /// Labels a device.
+    SetAlias(LinkName, String),
+    /// Adds a default destination to a VXLAN device.
+    AddFlood(LinkName, IpAddr),
+    /// Takes a default destination from a VXLAN device.
+    DeleteFlood(LinkName, IpAddr),
+    /// A change in another namespace.
+    In(Namespace, Box<Change>),
+    /// Makes a policy rule, marked.
+    CreateRule(Rule),
+    /// Deletes a policy rule of ours, exactly this one.
+    DeleteRule(Rule),
     /// Writes a device's setting.
     SetSysctl(LinkName, Sysctl, String),
     /// Changes a WireGuard device of ours.
@@ -78,6 +98,26 @@ pub enum Change {
     DeleteSource(Source),
 }
 
+impl Change {
+    /// The change itself, wherever it is made.
+    #[must_use]
+    pub fn bare(&self) -> &Change {
+        match self {
+            Change::In(_, change) => change.bare(),
+            change => change,
+        }
+    }
+
+    /// Where it is made; `None`: in the agent's namespace.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&Namespace> {
+        match self {
+            Change::In(namespace, _) => Some(namespace),
+            _ => None,
+        }
+    }
+}
+
 /// What to set on a device; `None` leaves it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkPatch {
@@ -89,6 +129,19 @@ pub struct LinkPatch {
     pub arp: Option<bool>,
     /// `addrgenmode` eui64 or none.
     pub generates_addresses: Option<bool>,
+}
+
+impl LinkPatch {
+    /// All that a link says and a patch can.
+    #[must_use]
+    pub fn whole(link: &Link) -> LinkPatch {
+        LinkPatch {
+            mac: link.mac,
+            mtu: link.mtu,
+            arp: Some(link.arp),
+            generates_addresses: Some(link.generates_addresses),
+        }
+    }
 }
 
 /// Why a device is deleted.
@@ -121,6 +174,8 @@ pub enum Object {
     Address(LinkName, IpNet),
     /// A route.
     Route(RouteKey),
+    /// Something in another namespace.
+    In(Namespace, Box<Object>),
     /// The nft table.
     Firewall,
 }
@@ -131,6 +186,7 @@ impl fmt::Display for Object {
             Object::Link(name) => write!(f, "link {name}"),
             Object::Address(link, address) => write!(f, "address {address} dev {link}"),
             Object::Route(key) => write!(f, "route {key}"),
+            Object::In(namespace, object) => write!(f, "{namespace}: {object}"),
             Object::Firewall => f.write_str("nft table inet adit"),
         }
     }
@@ -154,9 +210,37 @@ pub struct ChangeSet {
     pub changes: Vec<Change>,
     /// What is left alone.
     pub conflicts: Vec<Conflict>,
+    /// What can't be made yet.
+    pub waiting: Vec<Waiting>,
+}
+
+/// Something that waits for something else to be there; nobody says when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What waits.
+    pub object: Object,
+    /// What it waits for, in words.
+    pub what: String,
 }
 
 impl ChangeSet {
+    /// Adds what is to be done in another namespace.
+    pub fn extend_from(&mut self, namespace: &Namespace, other: ChangeSet) {
+        let change = |change| Change::In(namespace.clone(), Box::new(change));
+        let object = |object| Object::In(namespace.clone(), Box::new(object));
+        self.changes.extend(other.changes.into_iter().map(change));
+        self.conflicts
+            .extend(other.conflicts.into_iter().map(|conflict| Conflict {
+                object: object(conflict.object),
+                ..conflict
+            }));
+        self.waiting
+            .extend(other.waiting.into_iter().map(|waiting| Waiting {
+                object: object(waiting.object),
+                ..waiting
+            }));
+    }
+
     /// Whether nothing is to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -183,6 +267,18 @@ impl fmt::Display for Change {
             Change::CreateRoute(key, route) => write!(f, "add route {key} {}", route.kind),
             Change::ReplaceRoute(key, route) => write!(f, "replace route {key} {}", route.kind),
             Change::DeleteRoute(key, route) => write!(f, "delete route {key} {}", route.kind),
+            Change::MoveAddress(link, from, to, _) => {
+                write!(f, "replace address {from} by {to} dev {link}")
+            }
+            Change::SetLinkDown(name) => write!(f, "set link {name} down"),
+            Change::SetMaster(port, Some(bridge)) => write!(f, "set link {port} master {bridge}"),
+            Change::SetMaster(port, None) => write!(f, "set link {port} nomaster"),
+            Change::SetAlias(name, alias) => write!(f, "set link {name} alias {alias}"),
+            Change::AddFlood(name, to) => write!(f, "add default destination {to} dev {name}"),
+            Change::DeleteFlood(name, to) => write!(f, "delete default destination {to} dev {name}"),
+            Change::In(namespace, change) => write!(f, "{namespace}: {change}"),
+            Change::CreateRule(rule) => write!(f, "add rule {rule}"),
+            Change::DeleteRule(rule) => write!(f, "delete rule {rule}"),
             Change::SetSysctl(link, sysctl, value) => write!(f, "set {sysctl} of {link} to {value}"),
             Change::SetWireGuard(link, change) => write!(f, "set wireguard {link} {change}"),
             Change::CreateFirewall(table) => {

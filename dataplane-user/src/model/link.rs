@@ -1,9 +1,14 @@
 //! Network devices.
 
+mod veth;
+
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::Owner;
-use crate::net::MacAddr;
+use crate::net::{LinkName, MacAddr};
+
+pub use veth::VethPeer;
 
 /// A network device, as far as we care for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +56,71 @@ pub enum LinkKind {
         /// The IP protocol that it carries: 4 for IPv4, 41 for IPv6, 0 for both.
         protocol: u8,
     },
+    /// A bridge; its ports are told apart from the link.
+    Bridge,
+    /// One end of a pair.
+    Veth(VethPeer),
+    /// VXLAN of one VNI; its default destinations are told apart from the link.
+    VxlanTo {
+        /// Its VNI.
+        vni: u32,
+        /// The outer source; `None`: the kernel's choice.
+        local: Option<IpAddr>,
+        /// UDP port.
+        port: u16,
+        /// The multicast group that it joins, or one peer.
+        group: Option<IpAddr>,
+        /// The device by which packets leave.
+        lower: Option<LinkName>,
+    },
+    /// GENEVE to one peer.
+    GeneveTo {
+        /// Its VNI.
+        vni: u32,
+        /// The peer.
+        remote: IpAddr,
+        /// UDP port.
+        port: u16,
+    },
+    /// IPv4 in IPv4 to one peer.
+    IpipTo {
+        /// The outer source; unspecified: the kernel's choice.
+        local: Ipv4Addr,
+        /// The peer.
+        remote: Ipv4Addr,
+        /// The outer TTL; 0: the inner packet's.
+        ttl: u8,
+    },
     /// Anything else, in the words of `ip -d link`.
     Other(String),
 }
 
 impl LinkKind {
+    /// The device that this one sends by, which must be there before.
+    #[must_use]
+    pub fn lower(&self) -> Option<&LinkName> {
+        match self {
+            LinkKind::VxlanTo { lower, .. } => lower.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The word of `ip link` for it.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        match self {
+            LinkKind::Dummy => "dummy",
+            LinkKind::Geneve { .. } | LinkKind::GeneveTo { .. } => "geneve",
+            LinkKind::Vxlan { .. } | LinkKind::VxlanTo { .. } => "vxlan",
+            LinkKind::WireGuard => "wireguard",
+            LinkKind::Ipip { .. } | LinkKind::IpipTo { .. } => "ipip",
+            LinkKind::Ip6tnl { .. } => "ip6tnl",
+            LinkKind::Bridge => "bridge",
+            LinkKind::Veth(_) => "veth",
+            LinkKind::Other(words) => words.split(' ').next().unwrap_or_default(),
+        }
+    }
+
     /// Whether a network namespace holds no two devices of these kinds, under any names: the kernel has one flow-based
     /// ipip and one flow-based ip6tnl for all packets.
     #[must_use]
@@ -77,6 +142,33 @@ impl fmt::Display for LinkKind {
             LinkKind::WireGuard => f.write_str("wireguard"),
             LinkKind::Ipip { protocol } => write!(f, "ipip external mode {}", mode(*protocol, "ipip")),
             LinkKind::Ip6tnl { protocol } => write!(f, "ip6tnl external mode {}", mode(*protocol, "ipip6")),
+            LinkKind::Bridge => f.write_str("bridge"),
+            LinkKind::Veth(peer) => write!(f, "veth {peer}"),
+            LinkKind::VxlanTo {
+                vni,
+                local,
+                port,
+                group,
+                lower,
+            } => {
+                write!(f, "vxlan dstport {port} id {vni}")?;
+                if let Some(group) = group {
+                    write!(f, " remote {group}")?;
+                }
+                if let Some(local) = local {
+                    write!(f, " local {local}")?;
+                }
+                if let Some(lower) = lower {
+                    write!(f, " dev {lower}")?;
+                }
+                Ok(())
+            }
+            LinkKind::GeneveTo { vni, remote, port } => {
+                write!(f, "geneve dstport {port} id {vni} remote {remote}")
+            }
+            LinkKind::IpipTo { local, remote, ttl } => {
+                write!(f, "ipip remote {remote} local {local} ttl {ttl}")
+            }
             LinkKind::Other(text) => f.write_str(text),
         }
     }

@@ -1,5 +1,7 @@
 //! Routes.
 
+mod paths;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -7,6 +9,8 @@ use ipnet::IpNet;
 
 use super::Owner;
 use crate::net::LinkName;
+
+pub use paths::{Encap, Hop, Paths, RouteScope};
 
 /// What tells routes apart in the kernel: two routes of one key exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,13 +43,28 @@ pub struct Route {
 }
 
 impl Route {
-    /// The device that it sends to.
+    /// The device that it sends to, where that is one.
     #[must_use]
     pub fn link(&self) -> Option<&LinkName> {
-        match &self.kind {
-            RouteKind::Gateway { link, .. } => Some(link),
-            RouteKind::Unreachable | RouteKind::Other(_) => None,
-        }
+        let mut links = self.links();
+        links.next().filter(|_| links.next().is_none())
+    }
+
+    /// The devices that it sends to.
+    pub fn links(&self) -> impl Iterator<Item = &LinkName> {
+        let (one, many) = match &self.kind {
+            RouteKind::Gateway { link, .. } => (Some(link), None),
+            RouteKind::Paths(paths) => (None, Some(&paths.hops)),
+            RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Other(_) => (None, None),
+        };
+        let many = many.into_iter().flatten();
+        one.into_iter().chain(many.filter_map(|hop| hop.link.as_ref()))
+    }
+
+    /// Whether it stands behind others and only refuses.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        matches!(self.kind, RouteKind::Unreachable | RouteKind::Blackhole)
     }
 }
 
@@ -54,7 +73,7 @@ impl Route {
 pub enum RouteKind {
     /// Sends to a gateway that is taken to be on the link, whether or not an address says so.
     Gateway {
-        /// The gateway, of the prefix's family.
+        /// The gateway; of the prefix's family, or an IPv6 one of an IPv4 prefix.
         gateway: IpAddr,
         /// The device.
         link: LinkName,
@@ -63,10 +82,67 @@ pub enum RouteKind {
         /// The path's MTU in bytes.
         mtu: Option<u32>,
     },
+    /// Sends to next hops in any other form.
+    Paths(Paths),
     /// Refuses, and tells the sender.
     Unreachable,
+    /// Refuses in silence.
+    Blackhole,
     /// Anything else, in the words of `ip route`.
     Other(String),
+}
+
+impl RouteKind {
+    /// Where it leads, in one form for all routes that lead somewhere.
+    #[must_use]
+    pub fn paths(&self) -> Option<Paths> {
+        match self {
+            RouteKind::Paths(paths) => Some(paths.clone()),
+            RouteKind::Gateway {
+                gateway,
+                link,
+                source,
+                mtu,
+            } => {
+                let hop = Hop {
+                    gateway: Some(*gateway),
+                    link: Some(link.clone()),
+                    onlink: true,
+                    weight: 1,
+                    encap: None,
+                };
+                Some(Paths {
+                    hops: [hop].into(),
+                    scope: RouteScope::Global,
+                    source: *source,
+                    mtu: *mtu,
+                })
+            }
+            RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Other(_) => None,
+        }
+    }
+
+    /// How many next hops it has.
+    #[must_use]
+    pub fn hops(&self) -> usize {
+        match self {
+            RouteKind::Gateway { .. } => 1,
+            RouteKind::Paths(paths) => paths.hops.len(),
+            RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Other(_) => 0,
+        }
+    }
+
+    /// Whether another route is as this one wants it.
+    #[must_use]
+    pub fn is_met_by(&self, found: &RouteKind) -> bool {
+        if self == found {
+            return true;
+        }
+        match (self, found.paths()) {
+            (RouteKind::Paths(wanted), Some(found)) => wanted.is_met_by(&found),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for RouteKind {
@@ -87,7 +163,9 @@ impl fmt::Display for RouteKind {
                 }
                 Ok(())
             }
+            RouteKind::Paths(paths) => paths.fmt(f),
             RouteKind::Unreachable => f.write_str("unreachable"),
+            RouteKind::Blackhole => f.write_str("blackhole"),
             RouteKind::Other(text) => f.write_str(text),
         }
     }

@@ -1,15 +1,17 @@
 //! All kernel state that concerns us.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::wireguard::Device;
 use super::{
-    Address, Attachment, Class, Firewall, Group, Hook, Link, NextHop, Route, RouteKey, Source, Sysctl, Target,
+    Address, Attachment, Class, Firewall, Group, Hook, Link, NextHop, Route, RouteKey, Rule, Source, Sysctl,
+    Target,
 };
-use crate::net::LinkName;
+use crate::net::{LinkName, Namespace};
 
 /// What shall be, or what is. A target holds only objects that are ours; an observed state also holds foreign ones
 /// that stand where ours might: every link, the addresses on our links, routes with one of our metrics, and a table in the
@@ -22,6 +24,16 @@ pub struct KernelState {
     pub addresses: BTreeMap<(LinkName, IpNet), Address>,
     /// Routes.
     pub routes: BTreeMap<RouteKey, Route>,
+    /// Our policy rules.
+    pub rules: BTreeSet<Rule>,
+    /// The bridges that our devices are ports of; in an observed state also foreign ones.
+    pub masters: BTreeMap<LinkName, LinkName>,
+    /// The labels of our devices (`ifalias`).
+    pub aliases: BTreeMap<LinkName, String>,
+    /// Where VXLAN devices of ours send what they know no destination for, group included.
+    pub flood: BTreeMap<LinkName, BTreeSet<IpAddr>>,
+    /// Other network namespaces, as far as we have something there. Only in the agent's own.
+    pub namespaces: BTreeMap<Namespace, KernelState>,
     /// Settings of our devices.
     pub sysctls: BTreeMap<(LinkName, Sysctl), String>,
     /// Our WireGuard devices.
@@ -53,11 +65,32 @@ impl KernelState {
         self.sysctls.retain(|(link, _), _| link != name);
         self.wireguard.remove(name);
         self.attachments.retain(|(link, _), _| link != name);
-        self.routes.retain(|_, route| route.link() != Some(name));
+        self.routes
+            .retain(|_, route| !route.links().any(|link| link == name));
+        self.masters.retain(|port, bridge| port != name && bridge != name);
+        self.aliases.remove(name);
+        self.flood.remove(name);
         for link in self.classes.values_mut() {
             if link.as_ref() == Some(name) {
                 *link = None;
             }
+        }
+    }
+
+    /// The state of a namespace; `None` is the agent's own.
+    #[must_use]
+    pub fn at(&self, namespace: Option<&Namespace>) -> Option<&KernelState> {
+        match namespace {
+            None => Some(self),
+            Some(namespace) => self.namespaces.get(namespace),
+        }
+    }
+
+    /// The state of a namespace, to be changed.
+    pub fn at_mut(&mut self, namespace: Option<&Namespace>) -> Option<&mut KernelState> {
+        match namespace {
+            None => Some(self),
+            Some(namespace) => self.namespaces.get_mut(namespace),
         }
     }
 

@@ -73,6 +73,22 @@ impl LinkName {
     }
 }
 
+impl LinkName {
+    /// A name that may be too long: cut to ten bytes, a dash and four hexadecimal digits of a hash of the whole.
+    ///
+    /// # Errors
+    /// When it is no name even so.
+    pub fn shortened(text: &str) -> Result<LinkName, InvalidName> {
+        if text.len() <= 15 {
+            return LinkName::new(text);
+        }
+        let end = (0..=10).rev().find(|&end| text.is_char_boundary(end));
+        let head = &text[..end.unwrap_or_default()];
+        let hash = super::hash::stable_hash(text.as_bytes()) & 0xffff;
+        LinkName::new(&format!("{head}-{hash:04x}"))
+    }
+}
+
 fn check_link(text: &str) -> Result<(), InvalidName> {
     let fine = (1..=15).contains(&text.len())
         && text != "."
@@ -104,6 +120,20 @@ fn check_subdomain(text: &str) -> Result<(), InvalidName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_of_links_are_cut_and_stay_distinct() {
+        let cut = |text: &str| LinkName::shortened(text).expect("valid").to_string();
+        assert_eq!(cut("exactly-fifteen"), "exactly-fifteen");
+        let (one, two) = (cut("a-very-long-name-1"), cut("a-very-long-name-2"));
+        assert_eq!(one.len(), 15);
+        assert!(
+            one.starts_with("a-very-lon-") && two.starts_with("a-very-lon-"),
+            "{one} {two}"
+        );
+        assert_ne!(one, two);
+        assert!(LinkName::shortened("not/a-valid-name-at-all").is_err());
+    }
 
     #[test]
     fn names_are_checked() {

@@ -17,6 +17,7 @@ pub(super) fn plan(intent: &Intent, target: &mut KernelState) {
     let overlay = Address {
         owner: Owner::Ours,
         scope: AddressScope::Global,
+        peer: None,
     };
     for &address in &intent.node().addresses {
         target
@@ -26,6 +27,7 @@ pub(super) fn plan(intent: &Intent, target: &mut KernelState) {
     let tunnel = Address {
         owner: Owner::Ours,
         scope: AddressScope::Host,
+        peer: None,
     };
     for name in target.links.keys().filter(|name| **name != anchor) {
         let address = host_prefix(IpAddr::V4(TUNNEL_DEVICE_ADDRESS));

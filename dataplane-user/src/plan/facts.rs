@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::net::{LinkName, PresharedKey, PublicKey};
+use crate::net::{LinkName, Namespace, PresharedKey, PublicKey};
 
 /// What the plan must know of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,10 +12,25 @@ pub struct NodeFacts {
     pub local_addresses: BTreeSet<IpAddr>,
     /// How the kernel routes to each peer's underlay address; absent where it has no route.
     pub paths: BTreeMap<IpAddr, UnderlayPath>,
+    /// Where the namespaces are that manifests speak of.
+    pub namespaces: BTreeMap<Namespace, Presence>,
     /// Whether the nft table can be had.
     pub nft: Nft,
     /// What WireGuard links need; only where a manifest speaks of WireGuard.
     pub wireguard: WireGuardFacts,
+}
+
+/// What became of the search for a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is the agent's own.
+    Own,
+    /// It is there; several names of one namespace lead to the first of them.
+    There(Namespace),
+    /// It is not there now; why.
+    Absent(String),
+    /// This process may not enter it.
+    Denied,
 }
 
 /// Whether the nft table can be had.

@@ -121,7 +121,7 @@ fn anchor_mtus(target: &KernelState) -> BTreeSet<u32> {
         .filter(|(key, _)| key.metric == ANCHOR_METRIC);
     let mtus = anchors.filter_map(|(_, route)| match route.kind {
         RouteKind::Gateway { mtu, .. } => mtu,
-        RouteKind::Unreachable | RouteKind::Other(_) => None,
+        _ => None,
     });
     mtus.collect()
 }
@@ -177,5 +177,6 @@ fn resources(change: impl Fn(&mut Network), nodes: &[&str]) -> Resources {
     Resources {
         networks: [(name.clone(), network)].into(),
         nodes,
+        ..Resources::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::netlink::NetlinkObjects;
 use super::{Network, Node, Problem, Reason};
 use crate::net::{NetworkName, NodeName};
 
@@ -12,13 +13,15 @@ pub struct Resources {
     pub networks: BTreeMap<NetworkName, Network>,
     /// Nodes.
     pub nodes: BTreeMap<NodeName, Node>,
+    /// Kernel objects that are declared one by one.
+    pub netlink: NetlinkObjects,
 }
 
-/// What one node shall be: the resources, and which node it is. The node is among them.
+/// What one node shall be: the resources, and which node it is. Something among them is the node's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     resources: Resources,
-    node: NodeName,
+    node: Node,
 }
 
 impl Intent {
@@ -27,7 +30,11 @@ impl Intent {
     /// # Errors
     /// A problem when the node is not among the resources: then nothing must change, whatever runs goes on.
     pub fn new(resources: Resources, node: NodeName) -> Result<Intent, Problem> {
-        if resources.nodes.contains_key(&node) {
+        if let Some(node) = resources.nodes.get(&node).cloned() {
+            return Ok(Intent { resources, node });
+        }
+        if resources.netlink.nodes().any(|named| *named == node) {
+            let node = Node::without_overlay(node);
             return Ok(Intent { resources, node });
         }
         let known = resources
@@ -51,7 +58,13 @@ impl Intent {
     /// This node.
     #[must_use]
     pub fn node(&self) -> &Node {
-        &self.resources.nodes[&self.node]
+        &self.node
+    }
+
+    /// Whether this node has an overlay at all.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        !self.node.networks.is_empty()
     }
 
     /// All resources.
@@ -74,6 +87,6 @@ impl Intent {
         self.resources
             .nodes
             .values()
-            .filter(move |node| node.name != self.node && node.networks.contains(&network.name))
+            .filter(move |node| node.name != self.node.name && node.networks.contains(&network.name))
     }
 }

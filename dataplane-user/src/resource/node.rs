@@ -29,6 +29,23 @@ pub struct Node {
     pub drain: bool,
 }
 
+impl Node {
+    /// A node that is a member of no network.
+    #[must_use]
+    pub fn without_overlay(name: NodeName) -> Node {
+        Node {
+            name,
+            networks: BTreeSet::new(),
+            underlay: Underlay::default(),
+            addresses: Vec::new(),
+            prefixes: Vec::new(),
+            wireguard: None,
+            encapsulation: None,
+            drain: false,
+        }
+    }
+}
+
 /// Where other nodes reach a node; at least one is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Underlay {

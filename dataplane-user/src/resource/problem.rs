@@ -55,6 +55,8 @@ pub enum Reason {
     MtuTooSmall,
     /// This node's underlay address is not on this machine.
     ForeignUnderlay,
+    /// Something that it needs is not there yet.
+    Waiting,
     /// A table of the dataplane is too small.
     Capacity,
     /// What the kernel holds is not what was asked for, after all changes succeeded.
@@ -80,6 +82,7 @@ impl Reason {
             Reason::UnderlayLoop => "UnderlayLoop",
             Reason::MtuTooSmall => "MtuTooSmall",
             Reason::ForeignUnderlay => "ForeignUnderlay",
+            Reason::Waiting => "Waiting",
             Reason::Capacity => "Capacity",
             Reason::NotConverged => "NotConverged",
         }

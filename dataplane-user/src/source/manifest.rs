@@ -7,6 +7,7 @@ mod check;
 mod document;
 mod error;
 mod firewall;
+mod netlink;
 mod network;
 mod node;
 mod reader;

@@ -62,6 +62,7 @@ fn of_foreign_addresses_those_on_our_links_are_seen() {
     let foreign = Address {
         owner: Owner::Foreign,
         scope: AddressScope::Global,
+        peer: None,
     };
     assert_eq!(
         state.addresses,

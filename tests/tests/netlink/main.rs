@@ -9,6 +9,7 @@ mod bulk;
 mod facts;
 mod links;
 mod routes;
+mod rules;
 
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::model::{
@@ -70,6 +71,7 @@ fn address(scope: AddressScope) -> Address {
     Address {
         owner: Owner::Ours,
         scope,
+        peer: None,
     }
 }
 

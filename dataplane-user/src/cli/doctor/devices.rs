@@ -65,8 +65,17 @@ pub(super) fn judge(links: &BTreeMap<LinkName, Link>, wanted: &Wanted) -> Vec<Fi
 /// The UDP port of a tunnel device.
 pub(super) fn port(kind: &LinkKind) -> Option<u16> {
     match kind {
-        LinkKind::Geneve { port } | LinkKind::Vxlan { port } => Some(*port),
-        LinkKind::Dummy | LinkKind::Ipip { .. } | LinkKind::Ip6tnl { .. } | LinkKind::WireGuard => None,
+        LinkKind::Geneve { port }
+        | LinkKind::Vxlan { port }
+        | LinkKind::GeneveTo { port, .. }
+        | LinkKind::VxlanTo { port, .. } => Some(*port),
+        LinkKind::Dummy
+        | LinkKind::Ipip { .. }
+        | LinkKind::Ip6tnl { .. }
+        | LinkKind::WireGuard
+        | LinkKind::Bridge
+        | LinkKind::Veth(_)
+        | LinkKind::IpipTo { .. } => None,
         LinkKind::Other(text) => {
             let mut words = text.split(' ').skip_while(|word| *word != "dstport");
             words.nth(1)?.parse().ok()

@@ -67,7 +67,7 @@ fn program(found: Option<&Path>) -> Finding {
 fn owner(owner: Owner) -> Finding {
     match owner {
         Owner::Ours => Finding::ok("nft table", "inet adit is ours"),
-        Owner::Foreign => Finding::error(
+        Owner::Foreign | Owner::Kernel => Finding::error(
             "nft table",
             "a table inet adit stands there that is not Adit's: it lacks the comment \"adit\"",
             "rename or delete it (nft delete table inet adit); it is left alone",

@@ -1,5 +1,7 @@
 //! Addresses: messages that add and delete them, and what a message from the kernel says.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, NlasIterator, parse_ip, parse_u8};
 use netlink_packet_route::AddressFamily;
@@ -14,6 +16,8 @@ use crate::model::{Address, AddressScope, Owner, PROTOCOL};
 const HEADER: usize = 8;
 /// Since Linux 5.18 (linux/if_addr.h).
 const IFA_PROTO: u16 = 11;
+/// A link-local address that the kernel made (linux/if_addr.h).
+const IFAPROT_KERNEL_LL: u8 = 3;
 
 /// An address as the kernel says, with its device's index.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ pub(super) fn dump() -> Request {
 /// Adds an address, marked, refused where it stands. IPv6 ones without duplicate detection, which takes seconds and
 /// finds nobody on a tunnel; the kernel derives their scope from the address.
 pub(super) fn create(index: u32, prefix: IpNet, address: Address) -> Request {
-    let mut message = of_prefix(index, prefix);
+    let mut message = of_prefix(index, prefix, address.peer);
     message.header.scope = match address.scope {
         AddressScope::Global => RawScope::Universe,
         AddressScope::Link => RawScope::Link,
@@ -45,9 +49,9 @@ pub(super) fn create(index: u32, prefix: IpNet, address: Address) -> Request {
     Request::new(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message)
 }
 
-/// Deletes an address.
-pub(super) fn delete(index: u32, prefix: IpNet) -> Request {
-    Request::new(libc::RTM_DELADDR, 0, &of_prefix(index, prefix))
+/// Deletes an address; the kernel also compares its peer.
+pub(super) fn delete(index: u32, prefix: IpNet, peer: Option<IpAddr>) -> Request {
+    Request::new(libc::RTM_DELADDR, 0, &of_prefix(index, prefix, peer))
 }
 
 /// What an `RTM_NEWADDR` says; nothing for families other than IP.
@@ -65,7 +69,11 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
         match attribute.kind() {
             libc::IFA_LOCAL => local = Some(parse_ip(value)?),
             libc::IFA_ADDRESS => peer = Some(parse_ip(value)?),
-            IFA_PROTO if parse_u8(value)? == PROTOCOL => owner = Owner::Ours,
+            IFA_PROTO => match parse_u8(value)? {
+                PROTOCOL => owner = Owner::Ours,
+                IFAPROT_KERNEL_LL => owner = Owner::Kernel,
+                _ => {}
+            },
             _ => {}
         }
     }
@@ -83,16 +91,21 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     Ok(Some(Observed {
         index: header.index,
         prefix,
-        address: Address { owner, scope },
+        address: Address {
+            owner,
+            scope,
+            peer: peer.filter(|peer| *peer != own),
+        },
     }))
 }
 
-fn of_prefix(index: u32, prefix: IpNet) -> AddressMessage {
+fn of_prefix(index: u32, prefix: IpNet, peer: Option<IpAddr>) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = super::route::family(prefix.addr());
     message.header.prefix_len = prefix.prefix_len();
     message.header.index = index;
     message.attributes.push(AddressAttribute::Local(prefix.addr()));
-    message.attributes.push(AddressAttribute::Address(prefix.addr()));
+    let other = peer.unwrap_or(prefix.addr());
+    message.attributes.push(AddressAttribute::Address(other));
     message
 }

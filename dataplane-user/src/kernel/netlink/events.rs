@@ -16,7 +16,7 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-pub(super) use self::interest::Interest;
+pub(in crate::kernel) use self::interest::Interest;
 use self::interest::Matter;
 use self::pending::{Heard, Pending};
 use self::subscription::Subscription;
@@ -29,8 +29,8 @@ const QUIET: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_millis(250);
 
 /// Groups of `NETLINK_ROUTE` (`enum rtnetlink_groups`, linux/rtnetlink.h): links, neighbours, tc, addresses, routes, rules
-/// and settings of both families, next hops.
-const ROUTE_GROUPS: [u32; 12] = [1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25, 32];
+/// and settings of both families, numbers of namespaces, next hops.
+const ROUTE_GROUPS: [u32; 13] = [1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25, 28, 32];
 /// `NFNLGRP_NFTABLES` of `NETLINK_NETFILTER` (linux/netfilter/nfnetlink.h).
 const FIREWALL_GROUPS: [u32; 1] = [7];
 
@@ -139,6 +139,9 @@ impl Events {
     ) -> Result<Events, KernelError> {
         let route = Subscription::open(NETLINK_ROUTE, &ROUTE_GROUPS)
             .map_err(|error| KernelError::new("subscribe to the kernel's events", error))?;
+        if let Err(error) = route.listen_everywhere() {
+            debug!("changes in other namespaces are only seen by the periodic pass: {error}");
+        }
         let firewall = Subscription::open(NETLINK_NETFILTER, &FIREWALL_GROUPS);
         if let Err(error) = &firewall {
             warn!("changes of nftables are only seen by the periodic pass: {error}");
@@ -202,7 +205,8 @@ impl Events {
 
     fn take_route(&self) -> Heard {
         let interest = self.interest();
-        let matter = |message: &Message<'_>| interest.matter(message);
+        let namespace = self.route.namespace();
+        let matter = |message: &Message<'_>| interest.matter_from(namespace, message);
         self.take(self.route.datagram(), interest::route_kind, matter)
     }
 

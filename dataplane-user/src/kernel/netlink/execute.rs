@@ -6,19 +6,21 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use ipnet::IpNet;
+
 use super::batch::Answer;
 use super::message::{Failure, Request};
 use super::route::Mode;
 use super::table::Entry;
-use super::{Netlink, address, link, route};
+use super::{Netlink, address, flood, link, route, rule};
 use crate::kernel::KernelError;
-use crate::model::{Change, RouteKey, RouteKind};
+use crate::model::{Change, LinkKind, RouteKey, RouteKind, Rule};
 use crate::net::LinkName;
 
 type Outcome = Result<(), KernelError>;
 
 impl Netlink {
-    /// Executes changes of links, addresses and routes in order, going on past refusals; one result a change. Deleting
+    /// Executes changes of links, addresses, routes and rules in order, going on past refusals; one result a change. Deleting
     /// what is gone is no error. Where the way to the kernel fails, whatever was not acked gets that error.
     pub async fn execute(&mut self, changes: &[Change]) -> Vec<Outcome> {
         let mut run = Run {
@@ -40,13 +42,11 @@ impl Netlink {
     /// Queues one change; first flushes the queue where the change needs a link that is not known yet.
     async fn plan(&mut self, run: &mut Run<'_>, place: usize) {
         let change = &run.changes[place];
-        if let Some(name) = link_of(change)
-            && self.links.get(name).is_none()
-            && !run.absent.contains(name)
-        {
+        let is_unknown = |name: &&LinkName| self.links.get(name).is_none() && !run.absent.contains(*name);
+        if links_of(change).iter().any(is_unknown) {
             for name in run.changes[place..]
                 .iter()
-                .filter_map(link_of)
+                .flat_map(links_of)
                 .collect::<BTreeSet<_>>()
             {
                 if self.links.get(name).is_none() && !run.absent.contains(name) {
@@ -60,13 +60,23 @@ impl Netlink {
             run.outcomes[place] = Err(failure.again().into_error(change.to_string()));
             return;
         }
-        match self.requests(change) {
+        let requests = match change {
+            Change::DeleteRule(rule) => {
+                // What is queued before may be about rules too.
+                self.flush(run).await;
+                self.delete_rule(rule).await
+            }
+            change => self
+                .requests(change)
+                .map_err(|error| KernelError::new(change.to_string(), error)),
+        };
+        match requests {
             Ok(requests) => {
                 for (request, role) in requests {
                     run.push(place, request, role);
                 }
             }
-            Err(error) => run.outcomes[place] = Err(KernelError::new(change.to_string(), error)),
+            Err(error) => run.outcomes[place] = Err(error),
         }
         match change {
             Change::CreateLink(name, _) => {
@@ -83,7 +93,18 @@ impl Netlink {
         let one = |request| vec![(request, Role::Do)];
         Ok(match change {
             Change::CreateLink(name, link) => {
-                let create = link::create(name, link)
+                let lower = match link.kind.lower() {
+                    Some(lower) => Some(self.links.get(lower).ok_or_else(no_link)?.index),
+                    None => None,
+                };
+                let peer = match &link.kind {
+                    LinkKind::Veth(peer) if peer.namespace != self.place => {
+                        let gone = || io::Error::from_raw_os_error(libc::ENOENT);
+                        Some(*self.ends.get(&peer.namespace).ok_or_else(gone)?)
+                    }
+                    _ => None,
+                };
+                let create = link::create(name, link, lower, peer)
                     .ok_or_else(|| unsupported("no kind of link that is made here"))?;
                 vec![(create, Role::Do), (link::find(name), Role::Find(name.clone()))]
             }
@@ -111,25 +132,71 @@ impl Netlink {
                 // The kernel never changes the scope of an address that stands.
                 let index = self.ours(name)?.ok_or_else(no_link)?.index;
                 let create = (address::create(index, *prefix, *value), Role::Do);
-                vec![(address::delete(index, *prefix), Role::Delete), create]
+                vec![(self.delete_address(index, *prefix), Role::Delete), create]
             }
+            Change::MoveAddress(name, from, to, value) => {
+                let index = self.ours(name)?.ok_or_else(no_link)?.index;
+                let create = (address::create(index, *to, *value), Role::Do);
+                vec![(self.delete_address(index, *from), Role::Delete), create]
+            }
+            Change::SetLinkDown(name) => one(link::set_down(self.ours(name)?.ok_or_else(no_link)?.index)),
+            Change::SetMaster(port, bridge) => {
+                let index = self.ours(port)?.ok_or_else(no_link)?.index;
+                let master = match bridge {
+                    Some(bridge) => self.ours(bridge)?.ok_or_else(no_link)?.index,
+                    None => 0,
+                };
+                one(link::set_master(index, master))
+            }
+            Change::SetAlias(name, alias) => one(link::set_alias(
+                self.ours(name)?.ok_or_else(no_link)?.index,
+                alias,
+            )),
+            Change::AddFlood(name, to) => one(flood::add(self.ours(name)?.ok_or_else(no_link)?.index, *to)),
+            Change::DeleteFlood(name, to) => match self.ours(name)? {
+                Some(entry) => vec![(flood::delete(entry.index, *to), Role::Delete)],
+                None => Vec::new(),
+            },
             Change::DeleteAddress(name, prefix) => match self.ours(name)? {
-                Some(entry) => vec![(address::delete(entry.index, *prefix), Role::Delete)],
+                Some(entry) => vec![(self.delete_address(entry.index, *prefix), Role::Delete)],
                 None => Vec::new(),
             },
             Change::CreateRoute(key, value) => one(self.route(Mode::Create, key, &value.kind)?),
             Change::ReplaceRoute(key, value) => one(self.route(Mode::Replace, key, &value.kind)?),
             Change::DeleteRoute(key, _) => vec![(route::delete(key), Role::Delete)],
+            Change::CreateRule(rule) => {
+                one(rule::create(rule).ok_or_else(|| unsupported("no kind of rule that is made here"))?)
+            }
             _ => return Err(unsupported("not a netlink change")),
         })
     }
 
-    fn route(&self, mode: Mode, key: &RouteKey, kind: &RouteKind) -> io::Result<Request> {
-        let index = match kind {
-            RouteKind::Gateway { link, .. } => Some(self.links.get(link).ok_or_else(no_link)?.index),
-            _ => None,
+    /// What deletes exactly this rule. The kernel deletes the first one that says all that the request says: rules of ours
+    /// that say more and stand before go with it, and are made again.
+    async fn delete_rule(&mut self, rule: &Rule) -> Result<Vec<(Request, Role)>, KernelError> {
+        let rules = self.read_rules(rule.family).await?;
+        let Some(place) = rules.iter().position(|found| found == rule) else {
+            return Ok(Vec::new());
         };
-        route::write(mode, key, kind, index).ok_or_else(|| unsupported("no kind of route that is made here"))
+        let before = rules[..place]
+            .iter()
+            .filter(|found| rule::is_taken_for(found, rule))
+            .collect::<Vec<_>>();
+        let deletions = (0..=before.len()).filter_map(|_| Some((rule::delete(rule)?, Role::Delete)));
+        let again = before
+            .iter()
+            .filter_map(|found| Some((rule::create(found)?, Role::Do)));
+        Ok(deletions.chain(again).collect())
+    }
+
+    /// Deletes an address with the peer that it was last seen with.
+    fn delete_address(&self, index: u32, prefix: IpNet) -> Request {
+        address::delete(index, prefix, self.peers.get(&(index, prefix)).copied())
+    }
+
+    fn route(&self, mode: Mode, key: &RouteKey, kind: &RouteKind) -> io::Result<Request> {
+        let index = |link: &LinkName| self.links.get(link).map(|entry| entry.index);
+        route::write(mode, key, kind, index)?.ok_or_else(|| unsupported("no kind of route that is made here"))
     }
 
     /// A link of this name, `None` where there is none, an error where it is not ours.
@@ -238,7 +305,7 @@ impl Run<'_> {
             Role::Do | Role::Find(_) => false,
             Role::Delete => matches!(
                 failure.errno(),
-                Some(libc::ENODEV | libc::EADDRNOTAVAIL | libc::ESRCH)
+                Some(libc::ENODEV | libc::EADDRNOTAVAIL | libc::ESRCH | libc::ENOENT)
             ),
             Role::SetMode => failure.errno() == Some(libc::EAFNOSUPPORT),
         };
@@ -248,7 +315,10 @@ impl Run<'_> {
         let mut context = self.changes[place].to_string();
         let creates = matches!(
             self.changes[place],
-            Change::CreateLink(..) | Change::CreateAddress(..) | Change::CreateRoute(..)
+            Change::CreateLink(..)
+                | Change::MoveAddress(..)
+                | Change::CreateAddress(..)
+                | Change::CreateRoute(..)
         );
         if creates && failure.errno() == Some(libc::EEXIST) {
             context.push_str(": something else stands there and is left alone");
@@ -257,20 +327,24 @@ impl Run<'_> {
     }
 }
 
-/// The link that must be known for a change to be written.
-fn link_of(change: &Change) -> Option<&LinkName> {
+/// The links that must be known for a change to be written.
+fn links_of(change: &Change) -> Vec<&LinkName> {
     match change {
         Change::ModifyLink(name, _)
         | Change::SetLinkUp(name)
+        | Change::SetLinkDown(name)
+        | Change::MoveAddress(name, ..)
+        | Change::SetAlias(name, _)
+        | Change::AddFlood(name, _)
+        | Change::DeleteFlood(name, _)
         | Change::DeleteLink(name, _)
         | Change::CreateAddress(name, ..)
         | Change::ReplaceAddress(name, ..)
-        | Change::DeleteAddress(name, _) => Some(name),
-        Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => match &route.kind {
-            RouteKind::Gateway { link, .. } => Some(link),
-            _ => None,
-        },
-        _ => None,
+        | Change::DeleteAddress(name, _) => vec![name],
+        Change::CreateLink(_, link) => link.kind.lower().into_iter().collect(),
+        Change::SetMaster(port, bridge) => [port].into_iter().chain(bridge).collect(),
+        Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => route.links().collect(),
+        _ => Vec::new(),
     }
 }
 

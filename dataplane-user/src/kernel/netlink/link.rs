@@ -2,8 +2,10 @@
 
 mod kind;
 
+use std::os::fd::RawFd;
+
 use netlink_packet_core::{
-    DecodeError, NLM_F_CREATE, NLM_F_EXCL, NlasIterator, Parseable as _, parse_string, parse_u32,
+    DecodeError, NLM_F_CREATE, NLM_F_EXCL, NlasIterator, Parseable as _, parse_i32, parse_string, parse_u32,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
@@ -19,11 +21,19 @@ use crate::net::{LinkName, MacAddr};
 const HEADER: usize = 16;
 
 /// A link as the kernel says, with its interface index.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Observed {
     pub(super) index: u32,
     pub(super) name: LinkName,
     pub(super) link: Link,
+    /// The index of the bridge that it is a port of.
+    pub(super) master: Option<u32>,
+    /// The index of the device below it, or of a pair's other end.
+    pub(super) lower: Option<u32>,
+    /// The number of the namespace that the one of `lower` is in; `None`: in this one.
+    pub(super) lower_namespace: Option<i32>,
+    /// Its label.
+    pub(super) alias: Option<String>,
 }
 
 /// Asks for all links, without their statistics.
@@ -52,7 +62,14 @@ pub(super) fn find(name: &LinkName) -> Request {
 /// All is in this message but `addrgenmode`: at creation kernels refuse `IFLA_AF_SPEC` of `AF_INET6` (`EAFNOSUPPORT`,
 /// seen on 6.1, 6.12 and 6.18). So [`set_generates_addresses`] follows while the link is down, when the kernel makes
 /// no addresses.
-pub(super) fn create(name: &LinkName, link: &Link) -> Option<Request> {
+///
+/// `lower` is the index of the device that it sends by, `peer` the open namespace of a pair's other end.
+pub(super) fn create(
+    name: &LinkName,
+    link: &Link,
+    lower: Option<u32>,
+    peer: Option<RawFd>,
+) -> Option<Request> {
     let mut message = LinkMessage::default();
     message.header.flags = if link.arp {
         LinkFlags::empty()
@@ -65,7 +82,7 @@ pub(super) fn create(name: &LinkName, link: &Link) -> Option<Request> {
     attributes.push(LinkAttribute::Group(LINK_GROUP));
     attributes.extend(link.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     attributes.extend(link.mtu.map(LinkAttribute::Mtu));
-    attributes.push(LinkAttribute::LinkInfo(kind::write(&link.kind)?));
+    attributes.push(LinkAttribute::LinkInfo(kind::write(&link.kind, lower, peer)?));
     Some(Request::new(
         libc::RTM_NEWLINK,
         NLM_F_CREATE | NLM_F_EXCL,
@@ -104,6 +121,27 @@ pub(super) fn set_generates_addresses(index: u32, generates: bool) -> Request {
     Request::new(libc::RTM_SETLINK, 0, &message)
 }
 
+/// Takes a link down.
+pub(super) fn set_down(index: u32) -> Request {
+    let mut message = of_index(index);
+    message.header.change_mask = LinkFlags::Up;
+    Request::new(libc::RTM_SETLINK, 0, &message)
+}
+
+/// Makes a link a port of the link of another index; 0: of none.
+pub(super) fn set_master(index: u32, master: u32) -> Request {
+    let mut message = of_index(index);
+    message.attributes.push(LinkAttribute::Controller(master));
+    Request::new(libc::RTM_SETLINK, 0, &message)
+}
+
+/// Labels a link.
+pub(super) fn set_alias(index: u32, alias: &str) -> Request {
+    let mut message = of_index(index);
+    message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    Request::new(libc::RTM_SETLINK, 0, &message)
+}
+
 /// Brings a link up.
 pub(super) fn set_up(index: u32) -> Request {
     let mut message = of_index(index);
@@ -132,10 +170,15 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
         generates_addresses: false,
         up: header.flags.contains(LinkFlags::Up),
     };
+    let (mut master, mut lower, mut lower_namespace, mut alias) = (None, None, None, None);
     for attribute in NlasIterator::new(&body[HEADER..]) {
         let attribute = attribute?;
         let value = attribute.value();
         match attribute.kind() {
+            libc::IFLA_MASTER => master = Some(parse_u32(value)?),
+            libc::IFLA_LINK => lower = Some(parse_u32(value)?).filter(|lower| *lower != 0),
+            libc::IFLA_LINK_NETNSID => lower_namespace = Some(parse_i32(value)?),
+            libc::IFLA_IFALIAS => alias = parse_string(value).ok(),
             libc::IFLA_IFNAME => {
                 name = parse_string(value)
                     .ok()
@@ -147,18 +190,30 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
             libc::IFLA_MTU => link.mtu = Some(parse_u32(value)?),
             libc::IFLA_GROUP if parse_u32(value)? == LINK_GROUP => link.owner = Owner::Ours,
             libc::IFLA_LINKINFO => {
-                if let Some(kind) = kind::read(value)? {
+                if let Some((kind, below)) = kind::read(value)? {
                     link.kind = kind;
+                    lower = below.or(lower);
                 }
             }
             libc::IFLA_AF_SPEC => link.generates_addresses = generates_addresses(value)?,
             _ => {}
         }
     }
+    let classic = matches!(
+        link.kind,
+        LinkKind::VxlanTo { .. } | LinkKind::GeneveTo { .. } | LinkKind::IpipTo { .. }
+    );
+    if classic && link.owner != Owner::Ours {
+        link.kind = LinkKind::Other(link.kind.to_string());
+    }
     Ok(name.map(|name| Observed {
         index: header.index,
         name,
         link,
+        master,
+        lower,
+        lower_namespace,
+        alias,
     }))
 }
 

@@ -1,7 +1,10 @@
 //! Routes: messages that make, replace and delete them, and what a message from the kernel says.
 
+mod hops;
 mod words;
 
+use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -10,13 +13,16 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+    RouteScope as RawScope, RouteType,
 };
 
 use self::words::Words;
 use super::message::Request;
 use super::table::LinkTable;
-use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Owner, PROTOCOL, Route, RouteKey, RouteKind};
+use crate::model::{
+    ANCHOR_METRIC, BACKSTOP_METRIC, Hop, Owner, PROTOCOL, Paths, Route, RouteKey, RouteKind, RouteScope,
+};
 use crate::net::LinkName;
 
 const HEADER: usize = 12;
@@ -25,7 +31,7 @@ const RTA_VIA: u16 = 18;
 /// `RTAX_MTU` (linux/rtnetlink.h).
 const RTAX_MTU: u16 = 2;
 /// `RT_SCOPE_UNIVERSE`, that of every route with a gateway.
-const UNIVERSE: RouteScope = RouteScope::Universe;
+const UNIVERSE: RawScope = RawScope::Universe;
 
 /// Asks for all routes of a family, in all tables.
 pub(super) fn dump(family: AddressFamily) -> Request {
@@ -54,37 +60,88 @@ pub(super) enum Mode {
     Replace,
 }
 
-/// Writes a route, marked; `index` is its link's. `None` for kinds that we don't make.
-pub(super) fn write(mode: Mode, key: &RouteKey, route: &RouteKind, index: Option<u32>) -> Option<Request> {
+/// Writes a route, marked; `index` says the links' indexes. `None` for kinds that we don't make.
+///
+/// # Errors
+/// `ENODEV` where a link is not there.
+pub(super) fn write(
+    mode: Mode,
+    key: &RouteKey,
+    route: &RouteKind,
+    index: impl Fn(&LinkName) -> Option<u32>,
+) -> io::Result<Option<Request>> {
+    let find = |link: &LinkName| index(link).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV));
     let mut message = of_key(key);
     message.header.scope = UNIVERSE;
     match route {
         RouteKind::Gateway {
-            gateway, source, mtu, ..
+            gateway,
+            source,
+            mtu,
+            link,
         } => {
             message.header.kind = RouteType::Unicast;
             message.header.flags = RouteFlags::Onlink;
             let attributes = &mut message.attributes;
-            attributes.push(RouteAttribute::Oif(index?));
-            attributes.push(RouteAttribute::Gateway((*gateway).into()));
+            attributes.push(RouteAttribute::Oif(find(link)?));
+            attributes.push(hops::gateway(*gateway, key.prefix.addr().is_ipv4()));
             attributes.extend(source.map(|source| RouteAttribute::PrefSource(source.into())));
             attributes.extend(mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
         }
+        RouteKind::Paths(paths) => write_paths(&mut message, paths, find)?,
         RouteKind::Unreachable => message.header.kind = RouteType::Unreachable,
-        RouteKind::Other(_) => return None,
+        RouteKind::Blackhole => message.header.kind = RouteType::BlackHole,
+        RouteKind::Other(_) => return Ok(None),
     }
     let flags = match mode {
         Mode::Create => NLM_F_CREATE | NLM_F_EXCL,
         Mode::Replace => NLM_F_CREATE | NLM_F_REPLACE,
     };
-    Some(Request::new(libc::RTM_NEWROUTE, flags, &message))
+    Ok(Some(Request::new(libc::RTM_NEWROUTE, flags, &message)))
+}
+
+fn write_paths(
+    message: &mut RouteMessage,
+    paths: &Paths,
+    find: impl Fn(&LinkName) -> io::Result<u32>,
+) -> io::Result<()> {
+    let ipv4 = message.header.address_family == AddressFamily::Inet;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = match paths.scope {
+        RouteScope::Global => UNIVERSE,
+        RouteScope::Link => RawScope::Link,
+        RouteScope::Host => RawScope::Host,
+    };
+    let index = |hop: &Hop| hop.link.as_ref().map(&find).transpose();
+    let attributes = &mut message.attributes;
+    if let (1, Some(hop)) = (paths.hops.len(), paths.hops.first()) {
+        if hop.onlink {
+            message.header.flags = RouteFlags::Onlink;
+        }
+        attributes.extend(index(hop)?.map(RouteAttribute::Oif));
+        attributes.extend(hops::attributes(hop, ipv4));
+    } else {
+        let hops = paths
+            .hops
+            .iter()
+            .map(|hop| Ok(hops::write(hop, index(hop)?, ipv4)));
+        attributes.push(RouteAttribute::MultiPath(hops.collect::<io::Result<_>>()?));
+    }
+    attributes.extend(
+        paths
+            .source
+            .map(|source| RouteAttribute::PrefSource(source.into())),
+    );
+    let mtu = paths.mtu.map(|mtu| vec![RouteMetric::Mtu(mtu)]);
+    attributes.extend(mtu.map(RouteAttribute::Metrics));
+    Ok(())
 }
 
 /// Deletes the route of this key that bears our mark, whatever else it says.
 pub(super) fn delete(key: &RouteKey) -> Request {
     let mut message = of_key(key);
     // Any scope and, by leaving it out, any type.
-    message.header.scope = RouteScope::NoWhere;
+    message.header.scope = RawScope::NoWhere;
     Request::new(libc::RTM_DELROUTE, 0, &message)
 }
 
@@ -93,6 +150,7 @@ pub(super) fn read(
     body: &[u8],
     family: AddressFamily,
     links: &LinkTable,
+    wanted: &BTreeSet<RouteKey>,
 ) -> Result<Option<(RouteKey, Route)>, DecodeError> {
     let header = RouteHeader::parse(body)?;
     let automatic = matches!(
@@ -105,7 +163,8 @@ pub(super) fn read(
     let attributes = &body[HEADER..];
     let ours = header.protocol == RouteProtocol::Other(PROTOCOL);
     // Of perhaps a million routes a handful matter: look at the metric alone first.
-    if !ours && !bears_our_metric(attributes)? {
+    let usual = ours || bears_our_metric(attributes)?;
+    if !usual && wanted.is_empty() {
         return Ok(None);
     }
     let parts = Parts::read(&header, attributes, links)?;
@@ -114,9 +173,12 @@ pub(super) fn read(
         prefix: parts.prefix,
         metric: parts.metric,
     };
+    if !usual && !wanted.contains(&key) {
+        return Ok(None);
+    }
     let route = Route {
         owner: if ours { Owner::Ours } else { Owner::Foreign },
-        kind: parts.kind(&header, links),
+        kind: parts.kind(&header, links, ours),
     };
     Ok(Some((key, route)))
 }
@@ -179,6 +241,11 @@ struct Parts {
     gateway: Option<IpAddr>,
     source: Option<IpAddr>,
     mtu: Option<u32>,
+    encap: (u16, Vec<u8>),
+    /// Of several; nothing where one says what we never write.
+    hops: Option<Vec<Hop>>,
+    /// How much of the rest is about what `encap` and `hops` hold too.
+    understood: usize,
     rest: Words,
 }
 
@@ -197,6 +264,9 @@ impl Parts {
             gateway: None,
             source: None,
             mtu: None,
+            encap: (0, Vec::new()),
+            hops: None,
+            understood: 0,
             rest: Words::of_header(header),
         };
         for attribute in NlasIterator::new(attributes) {
@@ -214,7 +284,19 @@ impl Parts {
                     parts.mtu = mtu;
                     parts.rest.metrics(&others);
                 }
-                kind => parts.rest.attribute(kind, value, links),
+                kind => {
+                    let before = parts.rest.len();
+                    parts.rest.attribute(kind, value, links);
+                    let more = parts.rest.len() - before;
+                    match kind {
+                        libc::RTA_MULTIPATH => parts.hops = hops::read(value, links)?,
+                        libc::RTA_ENCAP_TYPE => parts.encap.0 = hops::kind(value),
+                        libc::RTA_ENCAP => parts.encap.1 = value.to_vec(),
+                        RTA_VIA => parts.gateway = Some(via(value)?),
+                        _ => continue,
+                    }
+                    parts.understood += more;
+                }
             }
         }
         let length = header.destination_prefix_length;
@@ -224,7 +306,10 @@ impl Parts {
     }
 
     /// Exactly what we write, or words.
-    fn kind(self, header: &RouteHeader, links: &LinkTable) -> RouteKind {
+    fn kind(self, header: &RouteHeader, links: &LinkTable, ours: bool) -> RouteKind {
+        if ours && let Some(kind) = self.paths(header, links) {
+            return kind;
+        }
         let link = self.index.and_then(|index| links.name(index)).cloned();
         let plain = self.rest.is_empty();
         match (header.kind, self.gateway, link) {
@@ -242,13 +327,60 @@ impl Parts {
             (RouteType::Unreachable, None, _) if plain && self.source.is_none() && self.mtu.is_none() => {
                 RouteKind::Unreachable
             }
+            (RouteType::BlackHole, None, _)
+                if plain && ours && self.source.is_none() && self.mtu.is_none() =>
+            {
+                RouteKind::Blackhole
+            }
             (_, _, link) => RouteKind::Other(self.words(header, link.as_ref().map(LinkName::as_str))),
         }
     }
 
+    /// A route to next hops as we write it.
+    fn paths(&self, header: &RouteHeader, links: &LinkTable) -> Option<RouteKind> {
+        let scope = match header.scope {
+            RawScope::Universe => RouteScope::Global,
+            RawScope::Link => RouteScope::Link,
+            RawScope::Host => RouteScope::Host,
+            _ => return None,
+        };
+        let scoped = usize::from(scope != RouteScope::Global);
+        if header.kind != RouteType::Unicast || self.rest.len() != self.understood + scoped {
+            return None;
+        }
+        let hops = match &self.hops {
+            Some(hops) => hops.iter().cloned().collect(),
+            None => {
+                let encap = match self.encap.0 {
+                    0 => None,
+                    kind => Some(hops::read_encap(kind, &self.encap.1).ok().flatten()?),
+                };
+                let hop = Hop {
+                    gateway: self.gateway,
+                    link: Some(links.name(self.index?)?.clone()),
+                    onlink: header.flags.contains(RouteFlags::Onlink),
+                    weight: 1,
+                    encap,
+                };
+                BTreeSet::from([hop])
+            }
+        };
+        let paths = Paths {
+            hops,
+            scope,
+            source: self.source,
+            mtu: self.mtu,
+        };
+        Some(paths.into_kind())
+    }
+
     fn words(self, header: &RouteHeader, link: Option<&str>) -> String {
         let mut words = vec![words::kind(header.kind).map(str::to_owned)];
-        words.push(self.gateway.map(|gateway| format!("via {gateway}")));
+        // One of the other family is among the rest.
+        let gateway = self
+            .gateway
+            .filter(|gateway| gateway.is_ipv4() == self.prefix.addr().is_ipv4());
+        words.push(gateway.map(|gateway| format!("via {gateway}")));
         let unnamed = self.index.map(|index| format!("dev if{index}"));
         words.push(link.map(|link| format!("dev {link}")).or(unnamed));
         words.push(

@@ -52,10 +52,15 @@ pub(in crate::kernel) struct Socket {
 impl Socket {
     /// A socket in the calling thread's namespace, of a protocol such as `NETLINK_ROUTE`.
     pub(in crate::kernel) fn open(protocol: isize) -> io::Result<Socket> {
+        Socket::of_raw(connect(protocol)?, protocol, namespace()?)
+    }
+
+    /// With a connected socket of the namespace of this inode.
+    pub(in crate::kernel) fn of_raw(inner: RawSocket, protocol: isize, namespace: u64) -> io::Result<Socket> {
         Ok(Socket {
-            inner: connect(protocol)?,
+            inner: register(inner)?,
             protocol,
-            namespace: namespace()?,
+            namespace,
             buffer: Vec::with_capacity(DATAGRAM),
             next_sequence: 1,
             settled: true,
@@ -147,13 +152,14 @@ impl Socket {
             let text = "the netlink socket broke and this thread is in another network namespace";
             return Err(io::Error::other(text));
         }
-        self.inner = connect(self.protocol)?;
+        self.inner = register(connect(self.protocol)?)?;
         self.stats.reopened += 1;
         Ok(())
     }
 }
 
-fn connect(protocol: isize) -> io::Result<AsyncFd<RawSocket>> {
+/// A socket to the kernel in the calling thread's namespace.
+pub(in crate::kernel) fn connect(protocol: isize) -> io::Result<RawSocket> {
     let mut socket = RawSocket::new(protocol)?;
     socket.set_non_blocking(true)?;
     socket.bind_auto()?;
@@ -170,7 +176,7 @@ fn connect(protocol: isize) -> io::Result<AsyncFd<RawSocket>> {
     } else {
         forced?;
     }
-    register(socket)
+    Ok(socket)
 }
 
 #[expect(unsafe_code, reason = "tokio leaves the descriptor's ownership to the caller")]

@@ -1,5 +1,6 @@
 //! What manifests must not say against each other.
 
+mod netlink;
 mod networks;
 mod nodes;
 
@@ -8,6 +9,7 @@ use std::fmt::Display;
 
 use super::document::{Body, Document, Kind};
 use super::error::{Located, ManifestError};
+use super::netlink::DeclaredObjects;
 use super::network::DeclaredNetwork;
 use super::node::DeclaredNode;
 use crate::net::NetworkName;
@@ -20,6 +22,7 @@ pub(super) fn check(documents: Vec<Document>, complete: bool, errors: &mut Vec<M
     let declared = Declared::new(unique(documents, errors), complete);
     networks::check(&declared, errors);
     nodes::check(&declared, errors);
+    netlink::check(&declared, errors);
     declared.into_resources()
 }
 
@@ -45,6 +48,7 @@ fn unique(documents: Vec<Document>, errors: &mut Vec<ManifestError>) -> Vec<Docu
 struct Declared {
     networks: BTreeMap<NetworkName, DeclaredNetwork>,
     nodes: Vec<(Located<String>, DeclaredNode)>,
+    netlink: DeclaredObjects,
     /// Names of networks, of refused ones too.
     names: BTreeSet<String>,
     complete: bool,
@@ -55,6 +59,7 @@ impl Declared {
         let mut declared = Declared {
             networks: BTreeMap::new(),
             nodes: Vec::new(),
+            netlink: DeclaredObjects::default(),
             names: BTreeSet::new(),
             complete,
         };
@@ -67,6 +72,9 @@ impl Declared {
                     declared.networks.insert(network.network.name.clone(), network);
                 }
                 Some(Body::Node(node)) => declared.nodes.push((document.name, node)),
+                Some(Body::Interface(object)) => declared.netlink.interfaces.push((document.name, object)),
+                Some(Body::Route(object)) => declared.netlink.routes.push((document.name, object)),
+                Some(Body::Rule(object)) => declared.netlink.rules.push((document.name, object)),
                 None => {}
             }
         }
@@ -79,6 +87,7 @@ impl Declared {
         Resources {
             networks: networks.map(|network| (network.name.clone(), network)).collect(),
             nodes: nodes.map(|node| (node.name.clone(), node)).collect(),
+            netlink: self.netlink.into_objects(),
         }
     }
 }

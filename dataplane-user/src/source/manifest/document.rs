@@ -5,8 +5,9 @@ use super::network::DeclaredNetwork;
 use super::node::DeclaredNode;
 use super::reader::{Fields, Read, Value};
 use super::suggest::nearest;
-use super::{network, node};
+use super::{netlink, network, node};
 use crate::net::{NetworkName, NodeName};
+use crate::resource::netlink::{NetlinkInterface, NetlinkRoute, NetlinkRule, Placed};
 
 const API_VERSION: &str = "adit.dev/v1alpha1";
 
@@ -33,15 +34,27 @@ const METADATA: [&str; 14] = [
 pub(super) enum Kind {
     TunnelNetwork,
     TunnelNode,
+    NetlinkInterface,
+    NetlinkRoute,
+    NetlinkRule,
 }
 
 impl Kind {
-    const ALL: [Kind; 2] = [Kind::TunnelNetwork, Kind::TunnelNode];
+    const ALL: [Kind; 5] = [
+        Kind::TunnelNetwork,
+        Kind::TunnelNode,
+        Kind::NetlinkInterface,
+        Kind::NetlinkRoute,
+        Kind::NetlinkRule,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Kind::TunnelNetwork => "TunnelNetwork",
             Kind::TunnelNode => "TunnelNode",
+            Kind::NetlinkInterface => "NetlinkInterface",
+            Kind::NetlinkRoute => "NetlinkRoute",
+            Kind::NetlinkRule => "NetlinkRule",
         }
     }
 }
@@ -60,6 +73,9 @@ pub(super) struct Document {
 pub(super) enum Body {
     Network(DeclaredNetwork),
     Node(DeclaredNode),
+    Interface(Placed<NetlinkInterface>),
+    Route(Placed<NetlinkRoute>),
+    Rule(Placed<NetlinkRule>),
 }
 
 /// Reads one document: one manifest, or a `List` of them as kubectl prints it.
@@ -99,6 +115,9 @@ fn manifest(value: &Value<'_>, fields: &Fields<'_>) -> Read<Document> {
             let name = NodeName::new(text).map_err(|error| value.refuse(error.to_string()))?;
             node::read(name, &spec).map(Body::Node)
         }
+        Kind::NetlinkInterface => netlink::interface::read(text, &spec).map(Body::Interface),
+        Kind::NetlinkRoute => netlink::route::read(&spec).map(Body::Route),
+        Kind::NetlinkRule => netlink::rule::read(&spec).map(Body::Rule),
     });
     Ok(Document {
         kind,

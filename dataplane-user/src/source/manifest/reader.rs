@@ -208,6 +208,11 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// The map itself.
+    pub(super) fn value(&self) -> &Value<'a> {
+        &self.value
+    }
+
     /// A field's value.
     pub(super) fn get(&self, name: &str) -> Option<Value<'a>> {
         let (_, node) = self.entries.iter().find(|(key, _)| key.value == name)?;

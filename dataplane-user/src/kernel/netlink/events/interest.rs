@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{DecodeError, NlasIterator, parse_ip, parse_string, parse_u8, parse_u32};
+use netlink_packet_core::{
+    DecodeError, NlasIterator, parse_i32, parse_ip, parse_string, parse_u8, parse_u32,
+};
 use tokio::time::Instant;
 
 use super::super::message::Message;
 use super::super::{address, link};
 use super::EventKind;
-use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Link, LinkKind, Owner, PROTOCOL};
+use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Link, LinkKind, Owner, PROTOCOL, RouteKey};
 use crate::net::LinkName;
 use crate::plan;
 
@@ -21,6 +23,7 @@ const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_DELNEXTHOP: u16 = 105;
 const RTM_NEWNETCONF: u16 = 80;
 const RTM_DELNETCONF: u16 = 81;
+const RTM_DELNSID: u16 = 89;
 const RTM_NEWCHAIN: u16 = 100;
 const RTM_DELCHAIN: u16 = 101;
 /// `RTM_F_CLONED`: what a route lookup left behind.
@@ -28,6 +31,8 @@ const CLONED: u32 = 0x200;
 /// `NDA_PROTOCOL` and `NUD_PERMANENT` (linux/neighbour.h).
 const NDA_PROTOCOL: u16 = 12;
 const NUD_PERMANENT: u16 = 0x80;
+/// linux/fib_rules.h
+const FRA_PROTOCOL: u16 = 21;
 /// The first attribute of all messages of nftables that name a table (linux/netfilter/nf_tables.h).
 const NFTA_TABLE: u16 = 1;
 /// The name of our table.
@@ -46,7 +51,7 @@ pub(super) enum Matter {
 
 /// What the last pass saw, as far as events are measured against it.
 #[derive(Debug, Default)]
-pub(in crate::kernel::netlink) struct Interest {
+pub(in crate::kernel) struct Interest {
     /// When the last observation began; before there was one, everything concerns us.
     observed_at: Option<Instant>,
     /// When facts were gathered last.
@@ -56,13 +61,19 @@ pub(in crate::kernel::netlink) struct Interest {
     /// Datagrams that were heard so far.
     pub(in crate::kernel::netlink) heard: u64,
     /// All devices as of the last observation.
-    observed: BTreeMap<u32, (LinkName, Link)>,
+    observed: BTreeMap<u32, link::Observed>,
     /// The devices that lead to peers, as they were when the ways were looked up.
-    underlay: BTreeMap<u32, (LinkName, Link)>,
+    underlay: BTreeMap<u32, link::Observed>,
+    /// Where routes of ours shall stand beside those of our usual metrics.
+    routes: BTreeSet<RouteKey>,
     /// The addresses that ways were looked up to.
     peers: BTreeSet<IpAddr>,
     /// This machine's addresses at that time.
     local: BTreeSet<IpAddr>,
+    /// What the last pass saw in other namespaces, by their numbers in this one.
+    elsewhere: BTreeMap<i32, Interest>,
+    /// The number that this one has in itself.
+    own_number: Option<i32>,
 }
 
 impl Interest {
@@ -70,6 +81,11 @@ impl Interest {
     pub(in crate::kernel::netlink) fn observed(&mut self, links: &[link::Observed], at: Instant) {
         self.observed = by_index(links.iter());
         self.observed_at = Some(at);
+    }
+
+    /// Takes note of where routes of ours shall stand.
+    pub(in crate::kernel::netlink) fn want(&mut self, routes: &BTreeSet<RouteKey>) {
+        self.routes.clone_from(routes);
     }
 
     /// Takes note of what facts were gathered: the devices, those of them that lead to peers, and the addresses.
@@ -84,6 +100,16 @@ impl Interest {
         self.underlay = by_index(links.iter().filter(|link| underlay.contains(&link.name)));
         self.peers.clone_from(peers);
         self.local.clone_from(local);
+    }
+
+    /// Takes note of what a pass saw in other namespaces, and of this one's number.
+    pub(in crate::kernel::netlink) fn set_elsewhere(
+        &mut self,
+        elsewhere: BTreeMap<i32, Interest>,
+        own_number: Option<i32>,
+    ) {
+        self.elsewhere = elsewhere;
+        self.own_number = own_number;
     }
 
     /// A pass makes changes from now on.
@@ -106,8 +132,24 @@ impl Interest {
         seen.is_some_and(|seen| heard < seen)
     }
 
-    /// What a message of `NETLINK_ROUTE` matters to. One that can't be read matters.
-    pub(super) fn matter(&self, message: &Message<'_>) -> Option<Matter> {
+    /// What a message of `NETLINK_ROUTE` from a namespace of this number matters to.
+    pub(super) fn matter_from(&self, namespace: Option<i32>, message: &Message<'_>) -> Option<Matter> {
+        match namespace {
+            Some(number) if self.own_number != Some(number) => {
+                let matter = self.elsewhere.get(&number)?.matter(message);
+                // Only from here there are ways.
+                matter.filter(|matter| *matter == Matter::Own)
+            }
+            _ if message.kind == RTM_DELNSID => {
+                let gone = namespace_number(message.body)?;
+                self.elsewhere.contains_key(&gone).then_some(Matter::Own)
+            }
+            _ => self.matter(message),
+        }
+    }
+
+    /// What a message of `NETLINK_ROUTE` from this namespace matters to. One that can't be read matters.
+    fn matter(&self, message: &Message<'_>) -> Option<Matter> {
         if self.observed_at.is_none() {
             return Some(Matter::Ways);
         }
@@ -121,8 +163,7 @@ impl Interest {
             EventKind::Tc => own(word(body, 4).is_some_and(|index| self.is_ours(index))),
             EventKind::Setting => self.setting(body),
             EventKind::NextHop => own(body.get(2) == Some(&PROTOCOL)),
-            // They say which table leads to a peer, and there are few.
-            EventKind::Rule => Ok(Some(Matter::Ways)),
+            EventKind::Rule => rule(body),
             EventKind::Firewall | EventKind::Other => Ok(None),
         };
         read.unwrap_or(Some(Matter::Ways))
@@ -135,10 +176,9 @@ impl Interest {
         }
         let index = word(body, 4).ok_or_else(|| DecodeError::from("a link without index"))?;
         let now = link::read(body)?;
-        let same = |seen: &BTreeMap<u32, (LinkName, Link)>| match (seen.get(&index), &now) {
-            (Some((name, link)), Some(now)) => !gone && *name == now.name && *link == now.link,
-            (None, _) => gone,
-            (Some(_), None) => false,
+        let same = |seen: &BTreeMap<u32, link::Observed>| match seen.get(&index) {
+            Some(before) => !gone && now.as_ref() == Some(before),
+            None => gone,
         };
         let matters = |name: &LinkName, link: &Link| {
             // Ours, what stands in our place, and what can keep ours from being made.
@@ -149,7 +189,7 @@ impl Interest {
         let before_matters = self
             .observed
             .get(&index)
-            .is_some_and(|(n, link)| matters(n, link));
+            .is_some_and(|before| matters(&before.name, &before.link));
         if self.underlay.contains_key(&index) && !same(&self.underlay) {
             return Ok(Some(Matter::Ways));
         }
@@ -172,7 +212,7 @@ impl Interest {
 
     /// `struct rtmsg`: family, prefix length, source's length, TOS, table, protocol, scope, type, flags.
     fn route(&self, body: &[u8]) -> Read {
-        let (Some(&[family, length, _, _, _, protocol, _, _]), Some(flags)) =
+        let (Some(&[family, length, _, _, table, protocol, _, _]), Some(flags)) =
             (body.first_chunk::<8>(), word(body, 8))
         else {
             return Err("a route without header".into());
@@ -181,6 +221,7 @@ impl Interest {
             return Ok(None);
         }
         let mut own = protocol == PROTOCOL;
+        let (mut table, mut metric) = (u32::from(table), 0);
         let mut destination = match i32::from(family) {
             libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -191,13 +232,20 @@ impl Interest {
             match attribute.kind() {
                 libc::RTA_DST => destination = parse_ip(attribute.value())?,
                 libc::RTA_PRIORITY => {
-                    let metric = parse_u32(attribute.value())?;
+                    metric = parse_u32(attribute.value())?;
                     own |= [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&metric);
                 }
+                libc::RTA_TABLE => table = parse_u32(attribute.value())?,
                 _ => {}
             }
         }
         let prefix = IpNet::new(destination, length).map_err(|_| DecodeError::from("a route's prefix"))?;
+        let key = RouteKey {
+            table,
+            prefix,
+            metric,
+        };
+        own |= self.routes.contains(&key);
         // What leads, or led, to a peer.
         let first = self.peers.range(prefix.network()..).next();
         if first.is_some_and(|peer| prefix.contains(peer)) {
@@ -240,8 +288,27 @@ impl Interest {
 
     fn is_ours(&self, index: u32) -> bool {
         let seen = self.observed.get(&index);
-        seen.is_some_and(|(name, link)| link.owner == Owner::Ours || plan::is_ours(name))
+        seen.is_some_and(|seen| seen.link.owner == Owner::Ours || plan::is_ours(&seen.name))
     }
+}
+
+/// `struct rtgenmsg`, padded, comes first.
+fn namespace_number(body: &[u8]) -> Option<i32> {
+    const NETNSA_NSID: u16 = 1;
+    let mut attributes = NlasIterator::new(body.get(4..)?).filter_map(Result::ok);
+    let number = attributes.find(|attribute| attribute.kind() == NETNSA_NSID)?;
+    parse_i32(number.value()).ok()
+}
+
+/// `struct fib_rule_hdr` comes first. Others' rules say which table leads to a peer, and there are few.
+fn rule(body: &[u8]) -> Read {
+    for attribute in NlasIterator::new(body.get(12..).unwrap_or_default()) {
+        let attribute = attribute?;
+        if attribute.kind() == FRA_PROTOCOL && parse_u8(attribute.value())? == PROTOCOL {
+            return Ok(Some(Matter::Own));
+        }
+    }
+    Ok(Some(Matter::Ways))
 }
 
 /// What a message of `NETLINK_ROUTE` is about.
@@ -273,10 +340,16 @@ pub(super) fn firewall_matter(message: &Message<'_>) -> Option<Matter> {
     ours.then_some(Matter::Own)
 }
 
-fn by_index<'a>(links: impl Iterator<Item = &'a link::Observed>) -> BTreeMap<u32, (LinkName, Link)> {
-    links
-        .map(|link| (link.index, (link.name.clone(), link.link.clone())))
-        .collect()
+/// Devices as a message says them, which names the one below by its index alone.
+fn by_index<'a>(links: impl Iterator<Item = &'a link::Observed>) -> BTreeMap<u32, link::Observed> {
+    let said = |link: &link::Observed| {
+        let mut link = link.clone();
+        if let LinkKind::VxlanTo { lower, .. } = &mut link.link.kind {
+            *lower = None;
+        }
+        (link.index, link)
+    };
+    links.map(said).collect()
 }
 
 fn word(body: &[u8], at: usize) -> Option<u32> {

@@ -1,11 +1,11 @@
 //! A socket that only listens to groups.
 
-use std::io;
-use std::os::fd::AsFd as _;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, NetlinkAddr, recvmsg, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -16,11 +16,25 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// No event is near as large.
 const DATAGRAM: usize = 64 << 10;
 
+/// The control message that names the namespace, and the one that `SOL_NETLINK` is (linux/netlink.h, linux/socket.h).
+const NETLINK_LISTEN_ALL_NSID: libc::c_int = 8;
+const SOL_NETLINK: libc::c_int = 270;
+
 /// A socket in some groups, and what it received last.
 pub(super) struct Subscription {
     inner: AsyncFd<RawSocket>,
     buffer: Vec<u8>,
-    /// Whether the last receipt says that events were lost.
+    received: Received,
+}
+
+/// What was received last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Received {
+    /// Length of the datagram.
+    length: usize,
+    /// The number of the namespace that it is from; `None`: this one, most likely.
+    namespace: Option<i32>,
+    /// Whether events were lost instead.
     lost: bool,
 }
 
@@ -41,29 +55,38 @@ impl Subscription {
         }
         Ok(Subscription {
             inner: register(socket)?,
-            buffer: Vec::with_capacity(DATAGRAM),
-            lost: false,
+            buffer: vec![0; DATAGRAM],
+            received: Received::default(),
         })
+    }
+
+    /// Listens also to the namespaces that have a number in this one, without keeping them in being.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_BROADCAST`; what is heard otherwise goes on.
+    pub(super) fn listen_everywhere(&self) -> io::Result<()> {
+        self.inner.get_ref().set_listen_all_namespaces(true)
     }
 
     /// Waits for the next datagram, or for the news that some were lost. May be dropped without losing one.
     pub(super) async fn receive(&mut self) -> io::Result<()> {
         loop {
-            self.buffer.clear();
             let buffer = &mut self.buffer;
-            let read = self.inner.async_io(Interest::READABLE, |socket| {
-                // With MSG_TRUNC the result is the datagram's length, also where it did not fit.
-                socket.recv_from(buffer, libc::MSG_TRUNC)
-            });
+            let read = self
+                .inner
+                .async_io(Interest::READABLE, |socket| receive(socket, buffer));
             match read.await {
                 // Not the kernel: any process may send to our port.
-                Ok((_, sender)) if sender.port_number() != 0 => {}
-                Ok((length, _)) => {
-                    self.lost = length > self.buffer.len();
+                Ok(None) => {}
+                Ok(Some(received)) => {
+                    self.received = received;
                     return Ok(());
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.lost = true;
+                    self.received = Received {
+                        lost: true,
+                        ..Received::default()
+                    };
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -74,6 +97,42 @@ impl Subscription {
 
     /// What was received; `None`: events were lost.
     pub(super) fn datagram(&self) -> Option<&[u8]> {
-        (!self.lost).then_some(self.buffer.as_slice())
+        (!self.received.lost).then_some(&self.buffer[..self.received.length])
     }
+
+    /// The number of the namespace that it is from; `None`: this one, or one that has none.
+    pub(super) fn namespace(&self) -> Option<i32> {
+        self.received.namespace
+    }
+}
+
+/// One datagram of the kernel's; `None`: another process's.
+fn receive(socket: &RawSocket, buffer: &mut [u8]) -> io::Result<Option<Received>> {
+    let room = buffer.len();
+    let mut parts = [IoSliceMut::new(buffer)];
+    let mut control = nix::cmsg_space!(libc::c_int);
+    // With MSG_TRUNC the result is the datagram's length, also where it did not fit.
+    let message = recvmsg::<NetlinkAddr>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::MSG_TRUNC,
+    )?;
+    if message.address.is_none_or(|sender| sender.pid() != 0) {
+        return Ok(None);
+    }
+    let mut namespace = None;
+    for said in message.cmsgs()? {
+        if let ControlMessageOwned::Unknown(said) = said
+            && (said.cmsg_header.cmsg_level, said.cmsg_header.cmsg_type)
+                == (SOL_NETLINK, NETLINK_LISTEN_ALL_NSID)
+        {
+            namespace = said.data_bytes.first_chunk().copied().map(i32::from_ne_bytes);
+        }
+    }
+    Ok(Some(Received {
+        length: message.bytes.min(room),
+        namespace,
+        lost: message.bytes > room,
+    }))
 }

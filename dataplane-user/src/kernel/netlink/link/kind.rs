@@ -1,14 +1,21 @@
 //! What a link is: `IFLA_LINKINFO`.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::RawFd;
+
 use netlink_packet_core::{
     DecodeError, NlaBuffer, NlasIterator, Parseable, ParseableParametrized as _, parse_string,
 };
-use netlink_packet_route::link::{InfoData, InfoGeneve, InfoIpTunnel, InfoKind, InfoVxlan, LinkInfo};
+use netlink_packet_route::link::{
+    InfoData, InfoGeneve, InfoIpTunnel, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage,
+};
 
-use crate::model::LinkKind;
+use crate::model::{LINK_GROUP, LinkKind};
+use crate::net::LinkName;
 
-/// The attributes that make a link of this kind; `None` for kinds that we don't make.
-pub(super) fn write(kind: &LinkKind) -> Option<Vec<LinkInfo>> {
+/// The attributes that make a link of this kind; `None` for kinds that we don't make. `lower` is the index of the device
+/// that it sends by, `peer` the open namespace of a pair's other end.
+pub(super) fn write(kind: &LinkKind, lower: Option<u32>, peer: Option<RawFd>) -> Option<Vec<LinkInfo>> {
     let (kind, data) = match kind {
         LinkKind::Dummy => (InfoKind::Dummy, None),
         LinkKind::Geneve { port } => {
@@ -32,11 +39,73 @@ pub(super) fn write(kind: &LinkKind) -> Option<Vec<LinkInfo>> {
         LinkKind::WireGuard => (InfoKind::Wireguard, None),
         LinkKind::Ipip { protocol } => (InfoKind::IpIp, Some(InfoData::IpTunnel(ip_tunnel(*protocol)))),
         LinkKind::Ip6tnl { protocol } => (InfoKind::Ip6Tnl, Some(InfoData::IpTunnel(ip_tunnel(*protocol)))),
+        LinkKind::Bridge => (InfoKind::Bridge, None),
+        LinkKind::Veth(other) => {
+            let end = InfoVeth::Peer(veth_end(&other.name, peer));
+            (InfoKind::Veth, Some(InfoData::Veth(end)))
+        }
+        LinkKind::VxlanTo {
+            vni,
+            local,
+            port,
+            group,
+            lower: _,
+        } => {
+            let mut vxlan = vec![InfoVxlan::Id(*vni), InfoVxlan::Port(*port)];
+            vxlan.push(InfoVxlan::UDPZeroCsumRX(true));
+            vxlan.extend(local.map(|local| match local {
+                IpAddr::V4(local) => InfoVxlan::Local(local),
+                IpAddr::V6(local) => InfoVxlan::Local6(local),
+            }));
+            vxlan.extend(group.map(|group| match group {
+                IpAddr::V4(group) => InfoVxlan::Group(group),
+                IpAddr::V6(group) => InfoVxlan::Group6(group),
+            }));
+            vxlan.extend(lower.map(InfoVxlan::Link));
+            (InfoKind::Vxlan, Some(InfoData::Vxlan(vxlan)))
+        }
+        LinkKind::GeneveTo { vni, remote, port } => {
+            let remote = match remote {
+                IpAddr::V4(remote) => InfoGeneve::Remote(*remote),
+                IpAddr::V6(remote) => InfoGeneve::Remote6(*remote),
+            };
+            let geneve = vec![
+                InfoGeneve::Id(*vni),
+                remote,
+                InfoGeneve::Port(*port),
+                InfoGeneve::UdpZeroCsum6Rx(true),
+            ];
+            (InfoKind::Geneve, Some(InfoData::Geneve(geneve)))
+        }
+        LinkKind::IpipTo { local, remote, ttl } => {
+            let tunnel = vec![
+                InfoIpTunnel::Local((*local).into()),
+                InfoIpTunnel::Remote((*remote).into()),
+                InfoIpTunnel::Ttl(*ttl),
+                InfoIpTunnel::PMtuDisc(true),
+                InfoIpTunnel::Protocol(IPV4.into()),
+            ];
+            (InfoKind::IpIp, Some(InfoData::IpTunnel(tunnel)))
+        }
         LinkKind::Other(_) => return None,
     };
     let mut info = vec![LinkInfo::Kind(kind)];
     info.extend(data.map(LinkInfo::Data));
     Some(info)
+}
+
+/// IPv4 in IP, `IPPROTO_IPIP`.
+const IPV4: u8 = 4;
+
+/// A pair's other end: down and marked, as the one that is made by this message.
+fn veth_end(name: &LinkName, namespace: Option<RawFd>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.as_str().to_owned()));
+    message.attributes.push(LinkAttribute::Group(LINK_GROUP));
+    message.attributes.extend(namespace.map(LinkAttribute::NetNsFd));
+    message
 }
 
 fn ip_tunnel(protocol: u8) -> Vec<InfoIpTunnel> {
@@ -46,8 +115,8 @@ fn ip_tunnel(protocol: u8) -> Vec<InfoIpTunnel> {
     ]
 }
 
-/// What an `IFLA_LINKINFO` says; nothing for devices without kind.
-pub(super) fn read(info: &[u8]) -> Result<Option<LinkKind>, DecodeError> {
+/// What an `IFLA_LINKINFO` says, and the index of the device that it sends by; nothing for devices without kind.
+pub(super) fn read(info: &[u8]) -> Result<Option<(LinkKind, Option<u32>)>, DecodeError> {
     let mut kind = None;
     let mut data = Vec::new();
     for attribute in NlasIterator::new(info) {
@@ -58,13 +127,17 @@ pub(super) fn read(info: &[u8]) -> Result<Option<LinkKind>, DecodeError> {
             _ => {}
         }
     }
-    Ok(kind.map(|kind| match kind.as_str() {
-        "dummy" => LinkKind::Dummy,
-        "geneve" => read_geneve(&parse_all(&data)),
-        "vxlan" => read_vxlan(&parse_all(&data)),
-        "wireguard" => LinkKind::WireGuard,
-        "ipip" | "ip6tnl" => read_ip_tunnel(kind, &data),
-        _ => LinkKind::Other(kind),
+    Ok(kind.map(|kind| {
+        let kind = match kind.as_str() {
+            "dummy" => LinkKind::Dummy,
+            "bridge" => LinkKind::Bridge,
+            "geneve" => read_geneve(&parse_all(&data)),
+            "vxlan" => return read_vxlan(&parse_all(&data)),
+            "wireguard" => LinkKind::WireGuard,
+            "ipip" | "ip6tnl" => read_ip_tunnel(kind, &data),
+            _ => LinkKind::Other(kind),
+        };
+        (kind, None)
     }))
 }
 
@@ -83,15 +156,16 @@ fn read_geneve(data: &[InfoGeneve]) -> LinkKind {
     let mut port = 0;
     let mut external = false;
     let mut takes_zero_checksums = true;
+    let (mut id, mut remote) = (0, None);
     let mut more = Vec::new();
     for attribute in data {
         match attribute {
+            InfoGeneve::Id(number) => id = *number,
+            InfoGeneve::Remote(address) => remote = Some(IpAddr::V4(*address)),
+            InfoGeneve::Remote6(address) => remote = Some(IpAddr::V6(*address)),
             InfoGeneve::Port(number) => port = *number,
             InfoGeneve::CollectMetadata => external = true,
             InfoGeneve::UdpZeroCsum6Rx(takes) => takes_zero_checksums = *takes,
-            InfoGeneve::Id(id) if *id != 0 => more.push(format!("id {id}")),
-            InfoGeneve::Remote(remote) => more.push(format!("remote {remote}")),
-            InfoGeneve::Remote6(remote) => more.push(format!("remote {remote}")),
             InfoGeneve::Local(local) => more.push(format!("local {local}")),
             InfoGeneve::Local6(local) => more.push(format!("local {local}")),
             InfoGeneve::InnerProtoInherit => more.push("innerprotoinherit".to_owned()),
@@ -101,44 +175,76 @@ fn read_geneve(data: &[InfoGeneve]) -> LinkKind {
     if !takes_zero_checksums {
         more.push("noudp6zerocsumrx".to_owned());
     }
-    if external && more.is_empty() {
-        return LinkKind::Geneve { port };
+    match remote {
+        None if external && more.is_empty() && id == 0 => return LinkKind::Geneve { port },
+        Some(remote) if !external && more.is_empty() => {
+            return LinkKind::GeneveTo {
+                vni: id,
+                remote,
+                port,
+            };
+        }
+        _ => {}
     }
+    let words = remote.map(|remote| format!("remote {remote}"));
+    let id = (id != 0).then(|| format!("id {id}"));
+    let more = id.into_iter().chain(words).chain(more).collect::<Vec<_>>();
     other("geneve", external, port, &more)
 }
 
-fn read_vxlan(data: &[InfoVxlan]) -> LinkKind {
+fn read_vxlan(data: &[InfoVxlan]) -> (LinkKind, Option<u32>) {
     let mut port = 0;
     let mut external = false;
+    let mut learns = false;
+    let (mut id, mut group, mut local, mut lower) = (0, None, None, None);
     let mut more = Vec::new();
     for attribute in data {
         match attribute {
             InfoVxlan::Port(number) => port = *number,
             InfoVxlan::CollectMetadata(on) => external = *on,
-            InfoVxlan::Id(id) if *id != 0 => more.push(format!("id {id}")),
-            InfoVxlan::Group(remote) => more.push(format!("remote {remote}")),
-            InfoVxlan::Group6(remote) => more.push(format!("remote {remote}")),
-            InfoVxlan::Local(local) => more.push(format!("local {local}")),
-            InfoVxlan::Local6(local) => more.push(format!("local {local}")),
-            InfoVxlan::Link(index) => more.push(format!("dev if{index}")),
-            InfoVxlan::Learning(true) => more.push("learning".to_owned()),
-            InfoVxlan::UDPZeroCsumRX(false) => more.push("noudp6zerocsumrx".to_owned()),
-            InfoVxlan::Proxy(true) => more.push("proxy".to_owned()),
-            InfoVxlan::Rsc(true) => more.push("rsc".to_owned()),
-            InfoVxlan::L2Miss(true) => more.push("l2miss".to_owned()),
-            InfoVxlan::L3Miss(true) => more.push("l3miss".to_owned()),
-            InfoVxlan::RemCsumTX(true) => more.push("remcsumtx".to_owned()),
-            InfoVxlan::RemCsumRX(true) => more.push("remcsumrx".to_owned()),
-            InfoVxlan::Gbp => more.push("gbp".to_owned()),
-            InfoVxlan::Gpe => more.push("gpe".to_owned()),
-            InfoVxlan::Vnifilter(true) => more.push("vnifilter".to_owned()),
+            InfoVxlan::Id(number) => id = *number,
+            InfoVxlan::Group(remote) => group = Some(IpAddr::V4(*remote)),
+            InfoVxlan::Group6(remote) => group = Some(IpAddr::V6(*remote)),
+            InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
+            InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
+            InfoVxlan::Link(index) => lower = Some(*index).filter(|index| *index != 0),
+            InfoVxlan::Learning(on) => learns = *on,
+            InfoVxlan::UDPZeroCsumRX(false) => more.push("noudp6zerocsumrx"),
+            InfoVxlan::Proxy(true) => more.push("proxy"),
+            InfoVxlan::Rsc(true) => more.push("rsc"),
+            InfoVxlan::L2Miss(true) => more.push("l2miss"),
+            InfoVxlan::L3Miss(true) => more.push("l3miss"),
+            InfoVxlan::RemCsumTX(true) => more.push("remcsumtx"),
+            InfoVxlan::RemCsumRX(true) => more.push("remcsumrx"),
+            InfoVxlan::Gbp => more.push("gbp"),
+            InfoVxlan::Gpe => more.push("gpe"),
+            InfoVxlan::Vnifilter(true) => more.push("vnifilter"),
             _ => {}
         }
     }
-    if external && more.is_empty() {
-        return LinkKind::Vxlan { port };
+    let plain = LinkKind::VxlanTo {
+        vni: id,
+        local,
+        port,
+        group,
+        // Found by its index once all devices are read.
+        lower: None,
+    };
+    let nothing = (id, group, local, lower) == (0, None, None, None);
+    match external {
+        true if nothing && !learns && more.is_empty() => return (LinkKind::Vxlan { port }, None),
+        false if learns && more.is_empty() => return (plain, lower),
+        _ => {}
     }
-    other("vxlan", external, port, &more)
+    // The words of a plain one, and what it says beyond.
+    let words = plain.to_string();
+    let rest = words.split_once(" id ").map_or("", |(_, rest)| rest);
+    let mut all = Vec::new();
+    all.extend((id != 0).then(|| format!("id {rest}")));
+    all.extend(lower.map(|lower| format!("dev if{lower}")));
+    all.extend(learns.then(|| "learning".to_owned()));
+    all.extend(more.into_iter().map(str::to_owned));
+    (other("vxlan", external, port, &all), lower)
 }
 
 /// A flow-based one ignores whatever else is configured: the tunnel key has all of it.
@@ -147,13 +253,17 @@ fn read_ip_tunnel(kind: String, data: &[u8]) -> LinkKind {
         "ipip" => InfoKind::IpIp,
         _ => InfoKind::Ip6Tnl,
     };
-    let mut protocol = 0;
+    let (mut protocol, mut ttl) = (0, 0);
+    let (mut source, mut destination) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
     let mut external = false;
     let mut more = String::new();
     for attribute in NlasIterator::new(data).filter_map(Result::ok) {
         match InfoIpTunnel::parse_with_param(&attribute, info_kind.clone()) {
             Ok(InfoIpTunnel::CollectMetadata) => external = true,
             Ok(InfoIpTunnel::Protocol(number)) => protocol = u8::from(number),
+            Ok(InfoIpTunnel::Ttl(number)) => ttl = number,
+            Ok(InfoIpTunnel::Remote(IpAddr::V4(remote))) => destination = remote,
+            Ok(InfoIpTunnel::Local(IpAddr::V4(local))) => source = local,
             Ok(InfoIpTunnel::Remote(remote)) if !remote.is_unspecified() => {
                 more.push_str(&format!(" remote {remote}"));
             }
@@ -164,6 +274,11 @@ fn read_ip_tunnel(kind: String, data: &[u8]) -> LinkKind {
         }
     }
     match (external, info_kind) {
+        (false, InfoKind::IpIp) if protocol == IPV4 && !destination.is_unspecified() => LinkKind::IpipTo {
+            local: source,
+            remote: destination,
+            ttl,
+        },
         (true, InfoKind::IpIp) => LinkKind::Ipip { protocol },
         (true, _) => LinkKind::Ip6tnl { protocol },
         (false, _) => LinkKind::Other(kind + &more),

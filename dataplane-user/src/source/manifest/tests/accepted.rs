@@ -258,7 +258,8 @@ fn every_example_loads() {
             let resources = crate::source::load(std::slice::from_ref(&path));
             let resources = resources.unwrap_or_else(|errors| panic!("{errors}"));
             assert!(
-                resources.nodes.len() >= 2 && !resources.networks.is_empty(),
+                resources.nodes.len() >= 2 && !resources.networks.is_empty()
+                    || !resources.netlink.interfaces.is_empty(),
                 "{}",
                 path.display()
             );

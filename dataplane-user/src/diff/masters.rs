@@ -1,0 +1,31 @@
+//! Ports of bridges, and devices' labels.
+
+use crate::model::{Change, ChangeSet, KernelState, Owner};
+use crate::net::LinkName;
+
+pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+    for (port, bridge) in &target.masters {
+        if observed.masters.get(port) != Some(bridge) {
+            set.changes
+                .push(Change::SetMaster(port.clone(), Some(bridge.clone())));
+        }
+    }
+    let is_ours = |name: &LinkName| {
+        observed
+            .links
+            .get(name)
+            .is_some_and(|link| link.owner == Owner::Ours)
+    };
+    for (port, bridge) in &observed.masters {
+        // A port of ours in somebody else's bridge is that one's affair, as is a foreign port of ours.
+        let stays = target.links.contains_key(port) && target.links.contains_key(bridge);
+        if stays && is_ours(port) && is_ours(bridge) && !target.masters.contains_key(port) {
+            set.changes.push(Change::SetMaster(port.clone(), None));
+        }
+    }
+    for (name, alias) in &target.aliases {
+        if observed.aliases.get(name) != Some(alias) {
+            set.changes.push(Change::SetAlias(name.clone(), alias.clone()));
+        }
+    }
+}

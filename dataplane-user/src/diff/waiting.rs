@@ -1,0 +1,79 @@
+//! What can't be made yet, because what it needs is not there and is not made either.
+
+use crate::model::{ChangeSet, Conflict, KernelState, Link, Object, Owner, RouteKey, Waiting};
+use crate::net::LinkName;
+
+/// Takes out of the target what waits, and what waits for that.
+pub(super) fn exclude(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+    links(observed, target, set);
+    ports(observed, target, set);
+    routes(observed, target, set);
+}
+
+/// Devices that send by another one.
+fn links(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+    let waits = |(name, link): (&LinkName, &Link)| {
+        let lower = link.kind.lower()?;
+        let there = target.links.contains_key(lower) || stays(observed, lower).is_some();
+        (!there).then(|| (name.clone(), lower.clone()))
+    };
+    let waiting = target.links.iter().filter_map(waits).collect::<Vec<_>>();
+    for (name, lower) in waiting {
+        set.waiting.push(Waiting {
+            object: Object::Link(name.clone()),
+            what: format!("there is no device {lower} to send by"),
+        });
+        target.forget_link(&name);
+    }
+}
+
+/// A device that nobody here wants, but is there to stay: one of ours would go.
+fn stays<'a>(observed: &'a KernelState, name: &LinkName) -> Option<&'a Link> {
+    observed
+        .links
+        .get(name)
+        .filter(|found| found.owner != Owner::Ours)
+}
+
+/// Devices that shall be a bridge's ports.
+fn ports(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+    let (waiting, conflicts) = (&mut set.waiting, &mut set.conflicts);
+    let links = &target.links;
+    target.masters.retain(|port, bridge| {
+        if links.contains_key(port) {
+            return links.contains_key(bridge);
+        }
+        match observed.links.get(port) {
+            Some(found) if found.owner != Owner::Ours => conflicts.push(Conflict {
+                object: Object::Link(port.clone()),
+                found: found.kind.to_string(),
+                only_one: None,
+            }),
+            _ => waiting.push(Waiting {
+                object: Object::Link(bridge.clone()),
+                what: format!("there is no device {port} to be its port"),
+            }),
+        }
+        false
+    });
+}
+
+/// Routes by devices that are not there, or that shall be down.
+fn routes(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+    let missing = |link: &LinkName| match target.links.get(link) {
+        Some(wanted) => !wanted.up,
+        None => stays(observed, link).is_none_or(|found| !found.up),
+    };
+    let waits = |(key, route): (&RouteKey, &crate::model::Route)| {
+        let link = route.links().find(|link| missing(link))?;
+        Some((*key, link.clone()))
+    };
+    let waiting = target.routes.iter().filter_map(waits).collect::<Vec<_>>();
+    for (key, link) in waiting {
+        set.waiting.push(Waiting {
+            object: Object::Route(key),
+            what: format!("there is no device {link} that is up"),
+        });
+        target.routes.remove(&key);
+    }
+}

@@ -1,0 +1,72 @@
+//! Default destinations of VXLAN devices: entries of their forwarding tables for the address of zeros.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{DecodeError, NLM_F_APPEND, NLM_F_CREATE, NlasIterator, parse_ip};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage, NeighbourState,
+};
+
+use super::message::Request;
+
+const HEADER: usize = 12;
+// linux/neighbour.h
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+/// Whatever has no entry of its own.
+const ANY: [u8; 6] = [0; 6];
+
+/// Asks for the whole table of a device.
+pub(super) fn dump(index: u32) -> Request {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = index;
+    Request::new(libc::RTM_GETNEIGH, 0, &message)
+}
+
+/// Adds a destination beside those that stand.
+pub(super) fn add(index: u32, to: IpAddr) -> Request {
+    Request::new(libc::RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_APPEND, &entry(index, to))
+}
+
+/// Takes a destination away.
+pub(super) fn delete(index: u32, to: IpAddr) -> Request {
+    Request::new(libc::RTM_DELNEIGH, 0, &entry(index, to))
+}
+
+/// The destination that an `RTM_NEWNEIGH` tells of; nothing for entries of other addresses.
+pub(super) fn read(body: &[u8], index: u32) -> Result<Option<IpAddr>, DecodeError> {
+    if NeighbourHeader::parse(body)?.ifindex != index {
+        return Ok(None);
+    }
+    let mut to = None;
+    let mut default = false;
+    for attribute in NlasIterator::new(&body[HEADER..]) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            NDA_DST => to = parse_ip(attribute.value()).ok(),
+            NDA_LLADDR => default = attribute.value() == ANY,
+            _ => {}
+        }
+    }
+    Ok(to.filter(|_| default))
+}
+
+fn entry(index: u32, to: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    let header = &mut message.header;
+    header.family = AddressFamily::Bridge;
+    header.ifindex = index;
+    header.state = NeighbourState::Permanent;
+    header.flags = NeighbourFlags::Own;
+    let to = match to {
+        IpAddr::V4(to) => NeighbourAddress::Inet(to),
+        IpAddr::V6(to) => NeighbourAddress::Inet6(to),
+    };
+    message
+        .attributes
+        .push(NeighbourAttribute::LinkLayerAddress(ANY.to_vec()));
+    message.attributes.push(NeighbourAttribute::Destination(to));
+    message
+}

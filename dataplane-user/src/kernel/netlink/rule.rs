@@ -1,0 +1,174 @@
+//! Policy rules: messages that make and delete them, and what a message from the kernel says.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_core::{
+    DecodeError, NLM_F_CREATE, NlasIterator, parse_ip, parse_string, parse_u8, parse_u32,
+};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage};
+
+use super::message::Request;
+use crate::model::rule::Mark;
+use crate::model::{PROTOCOL, Rule};
+use crate::net::{Family, LinkName};
+
+const HEADER: usize = 12;
+// linux/fib_rules.h
+const FRA_DST: u16 = 1;
+const FRA_SRC: u16 = 2;
+const FRA_IIFNAME: u16 = 3;
+const FRA_PRIORITY: u16 = 6;
+const FRA_FWMARK: u16 = 10;
+const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
+const FRA_TABLE: u16 = 15;
+const FRA_FWMASK: u16 = 16;
+const FRA_OIFNAME: u16 = 17;
+const FRA_PAD: u16 = 18;
+const FRA_PROTOCOL: u16 = 21;
+/// How what a rule says beyond begins, where it does not ask a table.
+const ACTION: &str = "action ";
+/// What a rule says that suppresses nothing.
+const NO_SUPPRESSION: u32 = u32::MAX;
+
+/// Asks for all rules of a family.
+pub(super) fn dump(family: Family) -> Request {
+    let mut message = RuleMessage::default();
+    message.header.family = raw(family);
+    Request::new(libc::RTM_GETRULE, 0, &message)
+}
+
+/// Makes a rule, marked. Never `NLM_F_EXCL`: the kernel takes a rule that says more for the same one, and making a rule
+/// replaces nobody's. `None` for rules that we don't make.
+pub(super) fn create(rule: &Rule) -> Option<Request> {
+    let message = write(rule)?;
+    Some(Request::new(libc::RTM_NEWRULE, NLM_F_CREATE, &message))
+}
+
+/// Deletes the first rule with our mark that says all that this one does; see [`is_taken_for`].
+pub(super) fn delete(rule: &Rule) -> Option<Request> {
+    let known = Rule {
+        more: None,
+        ..rule.clone()
+    };
+    let mut message = write(&known)?;
+    if rule.more.is_some() {
+        // Whatever it does.
+        message.header.action = RuleAction::Unspec;
+    }
+    Some(Request::new(libc::RTM_DELRULE, 0, &message))
+}
+
+/// Whether the kernel, told to delete `wanted`, would take `found` for it: it compares only what the request says.
+pub(super) fn is_taken_for(found: &Rule, wanted: &Rule) -> bool {
+    fn fits<T: PartialEq>(found: &Option<T>, wanted: &Option<T>) -> bool {
+        wanted.is_none() || found == wanted
+    }
+    let does_more = |rule: &Rule| rule.more.as_ref().is_some_and(|more| more.starts_with(ACTION));
+    if wanted.more.is_none() && does_more(found) {
+        return false;
+    }
+    (found.family, found.priority, found.table) == (wanted.family, wanted.priority, wanted.table)
+        && fits(&found.from, &wanted.from)
+        && fits(&found.to, &wanted.to)
+        && fits(&found.iif, &wanted.iif)
+        && fits(&found.oif, &wanted.oif)
+        && fits(&found.mark, &wanted.mark)
+        && fits(&found.suppress_prefix_length, &wanted.suppress_prefix_length)
+}
+
+/// What an `RTM_NEWRULE` says; nothing for rules that are not ours.
+pub(super) fn read(body: &[u8], family: Family) -> Result<Option<Rule>, DecodeError> {
+    let header = RuleHeader::parse(body)?;
+    let mut rule = Rule::to_table(family, 0, header.table.into());
+    let mut ours = false;
+    let (mut mark, mut mask) = (0, 0);
+    let mut more = Vec::new();
+    if header.action != RuleAction::ToTable {
+        more.push(format!("{ACTION}{}", u8::from(header.action)));
+    }
+    if header.flags.contains(RuleFlags::Invert) {
+        more.push("not".to_owned());
+    }
+    if header.tos != 0 {
+        more.push(format!("tos {:#04x}", header.tos));
+    }
+    for attribute in NlasIterator::new(&body[HEADER..]) {
+        let attribute = attribute?;
+        let value = attribute.value();
+        match attribute.kind() {
+            FRA_DST => rule.to = Some(prefix(value, header.dst_len)?),
+            FRA_SRC => rule.from = Some(prefix(value, header.src_len)?),
+            FRA_IIFNAME => rule.iif = name(value),
+            FRA_OIFNAME => rule.oif = name(value),
+            FRA_PRIORITY => rule.priority = parse_u32(value)?,
+            FRA_FWMARK => mark = parse_u32(value)?,
+            FRA_FWMASK => mask = parse_u32(value)?,
+            FRA_TABLE => rule.table = parse_u32(value)?,
+            FRA_SUPPRESS_PREFIXLEN => {
+                let length = parse_u32(value)?;
+                rule.suppress_prefix_length = (length != NO_SUPPRESSION).then_some(length);
+            }
+            FRA_PROTOCOL => ours = parse_u8(value)? == PROTOCOL,
+            FRA_PAD => {}
+            kind => more.push(format!("attribute {kind}")),
+        }
+    }
+    rule.mark = Mark::new(mark, mask);
+    if mark == 0 && mask != 0 {
+        more.push(format!("fwmark 0/{mask:#x}"));
+    }
+    rule.more = (!more.is_empty()).then(|| more.join(" "));
+    Ok(ours.then_some(rule))
+}
+
+/// `None` where it says more than we write.
+fn write(rule: &Rule) -> Option<RuleMessage> {
+    if rule.more.is_some() {
+        return None;
+    }
+    let mut message = RuleMessage::default();
+    let header = &mut message.header;
+    header.family = raw(rule.family);
+    header.action = RuleAction::ToTable;
+    header.src_len = rule.from.map_or(0, |prefix| prefix.prefix_len());
+    header.dst_len = rule.to.map_or(0, |prefix| prefix.prefix_len());
+    // Tables beyond 255 don't fit the header; the attribute holds them all.
+    header.table = u8::try_from(rule.table).unwrap_or_default();
+    let attributes = &mut message.attributes;
+    attributes.push(RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+    attributes.push(RuleAttribute::Priority(rule.priority));
+    attributes.push(RuleAttribute::Table(rule.table));
+    attributes.extend(rule.from.map(|prefix| RuleAttribute::Source(prefix.addr())));
+    attributes.extend(rule.to.map(|prefix| RuleAttribute::Destination(prefix.addr())));
+    let text = |name: &LinkName| name.as_str().to_owned();
+    attributes.extend(rule.iif.as_ref().map(|name| RuleAttribute::Iifname(text(name))));
+    attributes.extend(rule.oif.as_ref().map(|name| RuleAttribute::Oifname(text(name))));
+    if let Some(mark) = rule.mark {
+        attributes.push(RuleAttribute::FwMark(mark.value()));
+        attributes.push(RuleAttribute::FwMask(mark.mask()));
+    }
+    attributes.extend(rule.suppress_prefix_length.map(RuleAttribute::SuppressPrefixLen));
+    Some(message)
+}
+
+fn prefix(address: &[u8], length: u8) -> Result<IpNet, DecodeError> {
+    let address: IpAddr = parse_ip(address)?;
+    IpNet::new(address, length)
+        .map_err(|_| DecodeError::from(format!("rule for {address} with prefix length {length}")))
+}
+
+fn name(value: &[u8]) -> Option<LinkName> {
+    parse_string(value)
+        .ok()
+        .and_then(|name| LinkName::new(&name).ok())
+}
+
+fn raw(family: Family) -> AddressFamily {
+    match family {
+        Family::Ipv4 => AddressFamily::Inet,
+        Family::Ipv6 => AddressFamily::Inet6,
+    }
+}

@@ -1,0 +1,253 @@
+//! Other network namespaces: found as users name them, opened for a pass, and let go of after it.
+//!
+//! A socket for another namespace is made on a thread of its own, which enters the namespace and ends: the agent's
+//! thread never leaves its own. Nothing is held between two passes, or a container's namespace would outlive it.
+
+mod container;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use self::container::Containers;
+use super::KernelError;
+use super::netlink::Netlink;
+use crate::net::Namespace;
+use crate::plan::facts::Presence;
+
+/// Where namespaces have names.
+const NAMES: &str = "/run/netns";
+/// The numbers that we give namespaces in our own: by these a later start knows where we may have left something.
+const NUMBERS: std::ops::Range<i32> = 1_730_000..1_740_000;
+
+/// Which file system and inode: the same for each way to a namespace.
+type Identity = (u64, u64);
+
+/// The namespaces that are looked at.
+#[derive(Default)]
+pub(super) struct Namespaces {
+    containers: Containers,
+    /// Where we were told to have something since the start.
+    known: BTreeSet<Namespace>,
+    /// In this pass.
+    open: BTreeMap<Namespace, Open>,
+    own: Option<File>,
+    /// The number of the own one in itself.
+    own_number: Option<i32>,
+}
+
+/// A namespace in this pass.
+pub(super) struct Open {
+    file: File,
+    pub(super) netlink: Netlink,
+    /// Its number in the own one.
+    number: Option<i32>,
+}
+
+impl Namespaces {
+    /// Opens those that are wanted and those where we may have left something, and says what became of the wanted ones.
+    pub(super) async fn look_for(
+        &mut self,
+        wanted: &BTreeSet<Namespace>,
+        here: &mut Netlink,
+    ) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
+        self.open.clear();
+        let own = File::open("/proc/thread-self/ns/net")
+            .map_err(|error| KernelError::new("open the own network namespace", error))?;
+        let mut first = BTreeMap::new();
+        if let Ok(identity) = identity(&own) {
+            first.insert(identity, None);
+        }
+        let mut presence = BTreeMap::new();
+        for namespace in wanted {
+            let found = match self.file(namespace).await {
+                Err(why) => Presence::Absent(why),
+                Ok(file) => self.enter(namespace, file, &mut first),
+            };
+            presence.insert(namespace.clone(), found);
+        }
+        self.mark(here).await?;
+        self.known.extend(wanted.iter().cloned());
+        let further = self.leftovers(wanted, here).await?;
+        for (namespace, file) in further {
+            // One that can't be entered is left: nobody asked for it.
+            self.enter(&namespace, file, &mut first);
+        }
+        let mut files = vec![own.as_fd()];
+        files.extend(self.open.values().map(|open| open.file.as_fd()));
+        let mut numbers = here.numbers(&files).await?.into_iter();
+        self.own_number = numbers.next().flatten();
+        for (open, number) in self.open.values_mut().zip(numbers) {
+            open.number = number;
+        }
+        let mut ends = Ends::from([(None, own.as_raw_fd())]);
+        for (namespace, open) in &self.open {
+            ends.insert(Some(namespace.clone()), open.file.as_raw_fd());
+        }
+        for (namespace, open) in &mut self.open {
+            open.netlink.set_ends(ends.clone(), Some(namespace.clone()));
+        }
+        here.set_ends(ends, None);
+        self.own = Some(own);
+        Ok(presence)
+    }
+
+    /// Lets go of all of them, and tells `here` what was seen there, by which it knows their events.
+    pub(super) fn close(&mut self, here: &Netlink) {
+        let seen = std::mem::take(&mut self.open).into_values();
+        let seen = seen.filter_map(|mut open| Some((open.number?, open.netlink.take_interest())));
+        here.set_elsewhere(seen.collect(), self.own_number);
+        self.own = None;
+    }
+
+    /// Those that are open.
+    pub(super) fn open(&mut self) -> impl Iterator<Item = (&Namespace, &mut Open)> {
+        self.open.iter_mut()
+    }
+
+    pub(super) fn get(&mut self, namespace: &Namespace) -> Option<&mut Netlink> {
+        self.open.get_mut(namespace).map(|open| &mut open.netlink)
+    }
+
+    /// The files of all that are open; `None` is the own one.
+    pub(super) fn files(&self) -> Result<Vec<(Option<Namespace>, OwnedFd)>, KernelError> {
+        let others = self.open.iter();
+        let others = others.map(|(name, open)| (Some(name.clone()), &open.file));
+        let own = self.own.iter().map(|own| (None, own));
+        let copies = own
+            .chain(others)
+            .map(|(name, file)| Ok((name, file.as_fd().try_clone_to_owned()?)));
+        copies
+            .collect::<io::Result<_>>()
+            .map_err(|error| KernelError::new("copy descriptors of namespaces", error))
+    }
+
+    /// The file that holds a namespace, or why there is none now.
+    async fn file(&mut self, namespace: &Namespace) -> Result<File, String> {
+        let path = match namespace {
+            Namespace::Name(name) => Path::new(NAMES).join(name),
+            Namespace::Path(path) => PathBuf::from(path),
+            Namespace::Pid(pid) => of_process(*pid),
+            Namespace::Container { runtime, name } => of_process(self.containers.pid(*runtime, name).await?),
+        };
+        File::open(&path).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Opens a namespace's netlink, unless it is the own one or another name's.
+    fn enter(
+        &mut self,
+        namespace: &Namespace,
+        file: File,
+        first: &mut BTreeMap<Identity, Option<Namespace>>,
+    ) -> Presence {
+        let identity = match identity(&file) {
+            Ok(identity) => identity,
+            Err(error) => return Presence::Absent(error.to_string()),
+        };
+        match first.get(&identity) {
+            Some(None) => return Presence::Own,
+            Some(Some(other)) => return Presence::There(other.clone()),
+            None => {}
+        }
+        match netlink(&file) {
+            Ok(netlink) => {
+                first.insert(identity, Some(namespace.clone()));
+                let open = Open {
+                    file,
+                    netlink,
+                    number: None,
+                };
+                self.open.insert(namespace.clone(), open);
+                Presence::There(namespace.clone())
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Presence::Denied,
+            Err(error) => Presence::Absent(error.to_string()),
+        }
+    }
+
+    /// Gives each open namespace a number of ours, before anything is made there. One that has a number already, as that
+    /// of a container with a network of its own, keeps it; what we make there ends with it.
+    async fn mark(&mut self, here: &mut Netlink) -> Result<(), KernelError> {
+        let files = self
+            .open
+            .values()
+            .map(|open| open.file.as_fd())
+            .collect::<Vec<_>>();
+        let numbers = here.numbers(&files).await?;
+        let mut taken = numbers.iter().flatten().copied().collect::<BTreeSet<_>>();
+        for (file, number) in files.iter().zip(&numbers) {
+            if number.is_some() {
+                continue;
+            }
+            for number in NUMBERS {
+                if taken.insert(number) && here.give_number(*file, number).await? {
+                    break;
+                }
+                let found = here.numbers(&[*file]).await?;
+                if found.first().is_some_and(Option::is_some) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Namespaces that nobody wants and where something of ours may be: those that were wanted since the start, and those
+    /// with a name and a number of ours.
+    async fn leftovers(
+        &mut self,
+        wanted: &BTreeSet<Namespace>,
+        here: &mut Netlink,
+    ) -> Result<Vec<(Namespace, File)>, KernelError> {
+        let mut found = Vec::new();
+        for namespace in self.known.difference(wanted).cloned().collect::<Vec<_>>() {
+            match self.file(&namespace).await {
+                Ok(file) => found.push((namespace, file)),
+                Err(_) => drop(self.known.remove(&namespace)),
+            }
+        }
+        let names = fs::read_dir(NAMES).into_iter().flatten().filter_map(Result::ok);
+        let named = names.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((Namespace::Name(name), File::open(entry.path()).ok()?))
+        });
+        let mut named = named.collect::<Vec<_>>();
+        named.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let files = named.iter().map(|(_, file)| file.as_fd()).collect::<Vec<_>>();
+        let numbers = here.numbers(&files).await?;
+        drop(files);
+        let marked = named.into_iter().zip(numbers);
+        let marked = marked.filter(|(_, number)| number.is_some_and(|number| NUMBERS.contains(&number)));
+        found.extend(marked.map(|(named, _)| named));
+        Ok(found)
+    }
+}
+
+fn of_process(pid: u32) -> PathBuf {
+    format!("/proc/{pid}/ns/net").into()
+}
+
+fn identity(file: &File) -> io::Result<Identity> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// A netlink socket in a namespace, made on a thread that ends.
+fn netlink(file: &File) -> io::Result<Netlink> {
+    let inside = || {
+        setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        Netlink::connect()
+    };
+    let socket = thread::scope(|scope| scope.spawn(inside).join());
+    let socket = socket.unwrap_or_else(|_| Err(io::Error::other("the thread that enters it panicked")))?;
+    Netlink::of_socket(socket, identity(file)?.1)
+}
+
+/// Descriptors of namespaces by their names, for the ends of pairs.
+pub(super) type Ends = BTreeMap<Option<Namespace>, RawFd>;

@@ -1,0 +1,142 @@
+//! Policy rules: which routing table is asked for which packets.
+
+use std::fmt;
+
+use ipnet::IpNet;
+
+use super::MAIN_TABLE;
+use crate::net::{Family, LinkName};
+
+/// A rule of ours. The kernel keeps rules in order of their priorities and changes none in place: a rule is all that it
+/// says, and one that says something else is another. Others' rules never stand in the way of ours.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// Whose packets it is about.
+    pub family: Family,
+    /// Its place among all rules of the family; the lowest is asked first.
+    pub priority: u32,
+    /// The packet's source; no host bits.
+    pub from: Option<IpNet>,
+    /// The packet's destination; no host bits.
+    pub to: Option<IpNet>,
+    /// The device by which the packet came in; it need not be there.
+    pub iif: Option<LinkName>,
+    /// The device that the sending socket is bound to; it need not be there.
+    pub oif: Option<LinkName>,
+    /// The packet's mark; `None`: any.
+    pub mark: Option<Mark>,
+    /// The table that is asked.
+    pub table: u32,
+    /// Routes of this prefix length and shorter ones count as absent.
+    pub suppress_prefix_length: Option<u32>,
+    /// What it says beyond, in the words of `ip rule`; we make no such rules.
+    pub more: Option<String>,
+}
+
+impl Rule {
+    /// A rule for all packets of a family.
+    #[must_use]
+    pub fn to_table(family: Family, priority: u32, table: u32) -> Rule {
+        Rule {
+            family,
+            priority,
+            from: None,
+            to: None,
+            iif: None,
+            oif: None,
+            mark: None,
+            table,
+            suppress_prefix_length: None,
+            more: None,
+        }
+    }
+}
+
+/// What a packet's mark must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    value: u32,
+    mask: u32,
+}
+
+impl Mark {
+    /// A condition on the bits of a mask. No condition for the mark 0; a mask of 0 means all bits.
+    #[must_use]
+    pub fn new(value: u32, mask: u32) -> Option<Mark> {
+        let mask = if mask == 0 { u32::MAX } else { mask };
+        (value != 0).then_some(Mark { value, mask })
+    }
+
+    /// The bits; not 0.
+    #[must_use]
+    pub fn value(self) -> u32 {
+        self.value
+    }
+
+    /// Which bits count; not 0.
+    #[must_use]
+    pub fn mask(self) -> u32 {
+        self.mask
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.value)?;
+        if self.mask != u32::MAX {
+            write!(f, "/{:#x}", self.mask)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.family == Family::Ipv6 {
+            f.write_str("-6 ")?;
+        }
+        write!(f, "priority {}", self.priority)?;
+        if let Some(from) = self.from {
+            write!(f, " from {from}")?;
+        }
+        if let Some(to) = self.to {
+            write!(f, " to {to}")?;
+        }
+        if let Some(iif) = &self.iif {
+            write!(f, " iif {iif}")?;
+        }
+        if let Some(oif) = &self.oif {
+            write!(f, " oif {oif}")?;
+        }
+        if let Some(mark) = self.mark {
+            write!(f, " fwmark {mark}")?;
+        }
+        match self.table {
+            MAIN_TABLE => f.write_str(" table main")?,
+            table => write!(f, " table {table}")?,
+        }
+        if let Some(length) = self.suppress_prefix_length {
+            write!(f, " suppress_prefixlength {length}")?;
+        }
+        if let Some(more) = &self.more {
+            write!(f, " {more}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mark_zero_is_unconditional_and_a_zero_mask_is_all_ones() {
+        assert_eq!(Mark::new(0, 0), None);
+        assert_eq!(Mark::new(0, 0xff), None);
+        assert_eq!(Mark::new(7, 0), Mark::new(7, u32::MAX));
+        assert_eq!(
+            Mark::new(7, 0xf).map(|mark| mark.to_string()),
+            Some("0x7/0xf".to_owned())
+        );
+    }
+}

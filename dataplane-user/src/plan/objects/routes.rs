@@ -1,0 +1,106 @@
+//! Declared routes: those of one prefix in one table are one route.
+
+use std::collections::BTreeMap;
+
+use super::{Place, Planner};
+use crate::model::{Hop, Owner, Paths, Route, RouteKey, RouteKind, RouteScope};
+use crate::resource::netlink::{NetlinkRoute, RouteAction};
+use crate::resource::{Problem, Reason};
+
+/// A route and its manifest's name.
+type Named<'a> = (&'a str, &'a NetlinkRoute);
+
+pub(super) fn plan(placed: Vec<(Place, &str, &NetlinkRoute)>, planner: &mut Planner<'_>) {
+    let mut same: BTreeMap<_, Vec<Named<'_>>> = BTreeMap::new();
+    for (place, name, route) in placed {
+        let key = (place, route.table, route.to);
+        same.entry(key).or_default().push((name, route));
+    }
+    for ((place, ..), routes) in same {
+        match merge(&routes) {
+            Ok(Merged { key, kind, .. }) => {
+                let owner = Owner::Ours;
+                planner.at(&place).routes.insert(key, Route { owner, kind });
+            }
+            Err(problem) => planner.problems.push(problem),
+        }
+    }
+}
+
+/// What several declarations of a prefix come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// Where it stands.
+    pub key: RouteKey,
+    /// What it does.
+    pub kind: RouteKind,
+    /// Health checks never withdraw it: any of the declarations says so.
+    pub health_immune: bool,
+}
+
+/// The one route that several declarations of a prefix come to: that of the lowest metric; those of equal metrics join
+/// their next hops, and the smallest MTU and the widest scope hold for all.
+///
+/// # Errors
+/// Where they do different things.
+pub fn merge(routes: &[(&str, &NetlinkRoute)]) -> Result<Merged, Problem> {
+    let lowest = routes.iter().map(|(_, route)| route.key()).min();
+    let key_of_all = lowest.expect("there is one at least");
+    let merged = |kind| Merged {
+        key: key_of_all,
+        kind,
+        health_immune: routes
+            .iter()
+            .any(|(_, route)| route.key() == key_of_all && route.health_immune),
+    };
+    let best = routes.iter().filter(|(_, route)| route.key() == key_of_all);
+    let best = best.copied().collect::<Vec<_>>();
+    let refuses = |kind: &RouteAction| best.iter().all(|(_, route)| route.action == *kind);
+    if refuses(&RouteAction::Blackhole) {
+        return Ok(merged(RouteKind::Blackhole));
+    }
+    if refuses(&RouteAction::Unreachable) {
+        return Ok(merged(RouteKind::Unreachable));
+    }
+    let mut hops: BTreeMap<Hop, u16> = BTreeMap::new();
+    for (name, route) in &best {
+        let RouteAction::Unicast(own) = &route.action else {
+            return Err(contradiction(name, &key_of_all));
+        };
+        for peer in own {
+            // Told twice, a next hop has the larger of its weights.
+            let weight = hops
+                .entry(Hop {
+                    weight: 1,
+                    ..peer.hop.clone()
+                })
+                .or_default();
+            *weight = peer.hop.weight.max(*weight);
+        }
+    }
+    let hops = hops.into_iter().map(|(hop, weight)| Hop { weight, ..hop });
+    let hops = hops.collect::<std::collections::BTreeSet<_>>();
+    let declared = best.iter().filter_map(|(_, route)| route.scope).min();
+    let on_link = key_of_all.prefix.addr().is_ipv4() && hops.iter().all(|hop| hop.gateway.is_none());
+    let usual = if on_link {
+        RouteScope::Link
+    } else {
+        RouteScope::Global
+    };
+    let paths = Paths {
+        scope: declared.unwrap_or(usual),
+        source: best.iter().find_map(|(_, route)| route.source),
+        mtu: best.iter().filter_map(|(_, route)| route.mtu).min(),
+        hops,
+    };
+    Ok(merged(paths.into_kind()))
+}
+
+fn contradiction(name: &str, key: &RouteKey) -> Problem {
+    Problem::error(
+        Reason::Conflict,
+        format!("NetlinkRoute/{name}"),
+        format!("another NetlinkRoute of {key} leads to next hops, or refuses otherwise"),
+        "give one of them another metric, or remove it".to_owned(),
+    )
+}

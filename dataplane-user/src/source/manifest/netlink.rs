@@ -1,0 +1,150 @@
+//! What `NetlinkInterface`, `NetlinkRoute` and `NetlinkRule` have in common: nodes, namespaces, names of devices.
+
+pub(super) mod interface;
+pub(super) mod route;
+pub(super) mod rule;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::error::Located;
+use super::reader::{Fields, Read, Value};
+use super::scalar;
+use crate::net::family::host_prefix;
+use crate::net::{LinkName, Namespace, NodeName, Runtime};
+use crate::resource::netlink::{NetlinkInterface, NetlinkObjects, NetlinkRoute, NetlinkRule, Placed};
+
+/// Devices that the overlays make by themselves begin with this.
+const RESERVED: &str = "adit";
+
+/// All of them, with the places that others must not contradict.
+#[derive(Debug, Default)]
+pub(super) struct DeclaredObjects {
+    pub(super) interfaces: Vec<(Located<String>, Placed<NetlinkInterface>)>,
+    pub(super) routes: Vec<(Located<String>, Placed<NetlinkRoute>)>,
+    pub(super) rules: Vec<(Located<String>, Placed<NetlinkRule>)>,
+}
+
+impl DeclaredObjects {
+    pub(super) fn into_objects(self) -> NetlinkObjects {
+        fn named<T>(declared: Vec<(Located<String>, T)>) -> std::collections::BTreeMap<String, T> {
+            let named = declared.into_iter().map(|(name, object)| (name.value, object));
+            named.collect()
+        }
+        NetlinkObjects {
+            interfaces: named(self.interfaces),
+            routes: named(self.routes),
+            rules: named(self.rules),
+        }
+    }
+}
+
+/// `spec.node`: a name, or several.
+fn nodes(fields: &Fields<'_>) -> Read<BTreeSet<NodeName>> {
+    fields.required("node", "a node's name, or a list of names", |value| {
+        let node =
+            |value: &Value<'_>| value.parse(|text| NodeName::new(text).map_err(|error| error.to_string()));
+        if !value.is_list() {
+            return Ok(BTreeSet::from([node(value)?]));
+        }
+        let nodes = value.each("a list of names", node)?;
+        if nodes.is_empty() {
+            return Err(value.refuse("empty; give at least one node's name"));
+        }
+        Ok(nodes.into_iter().collect())
+    })
+}
+
+/// `spec.namespace`; absent: the agent's own.
+fn namespace(fields: &Fields<'_>) -> Read<Option<Namespace>> {
+    fields.optional("namespace", |value| {
+        let ways = value.map(&["name", "path", "pid", "container"])?;
+        let name = ways.optional("name", |value| {
+            value.parse(|text| match text {
+                "" | "." | ".." => Err(format!("`{text}` is no namespace's name")),
+                text if text.contains('/') => Err(format!("`{text}` is a path; `path` takes it")),
+                text => Ok(Namespace::Name(text.to_owned())),
+            })
+        });
+        let path = ways.optional("path", |value| {
+            value.parse(scalar::absolute_path).map(Namespace::Path)
+        });
+        let pid = ways.optional("pid", |value| {
+            Ok(Namespace::Pid(value.integer(1..=i32::MAX.cast_unsigned())?))
+        });
+        let container = ways.optional("container", container);
+        let given = [name?, path?, pid?, container?];
+        let mut given = given.into_iter().flatten();
+        match (given.next(), given.next()) {
+            (Some(namespace), None) => Ok(namespace),
+            (None, _) => Err(value.refuse("empty; give one of `name`, `path`, `pid`, `container`")),
+            (Some(_), Some(_)) => {
+                Err(value.refuse("give one of `name`, `path`, `pid`, `container`, not several"))
+            }
+        }
+    })
+}
+
+fn container(value: &Value<'_>) -> Read<Namespace> {
+    let fields = value.map(&["runtime", "name"])?;
+    let runtime = fields.required("runtime", "podman, docker or crun", |value| {
+        value.word(&Runtime::ALL.map(|runtime| (runtime.name(), runtime)))
+    });
+    let name = fields.required("name", "the container's name", |value| {
+        value.parse(|text| {
+            // It becomes an argument of the runtime's program.
+            let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            match text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fine) {
+                true => Ok(text.to_owned()),
+                false => Err(format!(
+                    "`{text}` is no container's name: letters, digits, `_`, `.` and `-`"
+                )),
+            }
+        })
+    });
+    Ok(Namespace::Container {
+        runtime: runtime?,
+        name: name?,
+    })
+}
+
+/// A device's name that may be too long for the kernel, and is cut then.
+fn link(value: &Value<'_>) -> Read<LinkName> {
+    value.parse(|text| LinkName::shortened(text).map_err(|error| error.to_string()))
+}
+
+/// The name of a device that is made.
+fn own_link(value: &Value<'_>, text: &str) -> Read<(LinkName, Option<String>)> {
+    let name = LinkName::shortened(text).map_err(|error| value.refuse(error.to_string()))?;
+    let reserved = name.as_str() == "adit0" || name.as_str().starts_with("adit-");
+    if reserved || name.as_str() == "lo" || ["all", "default"].contains(&name.as_str()) {
+        return Err(value.refuse(format!(
+            "`{name}` can't be made: `lo`, `all`, `default`, `{RESERVED}0` and `{RESERVED}-…` have other meanings"
+        )));
+    }
+    let alias = (name.as_str() != text).then(|| text.to_owned());
+    Ok((name, alias))
+}
+
+/// An address of any kind, without prefix length.
+fn any_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is no IP address"))
+}
+
+/// A prefix without host bits; an address alone is /32 or /128.
+fn prefix(text: &str) -> Result<IpNet, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(host_prefix(address)),
+        Err(_) => scalar::cidr(text),
+    }
+}
+
+/// Numbers of routing tables, and the kernel's names for some.
+fn table(value: &Value<'_>) -> Read<u32> {
+    if value.is_text() {
+        return value.word(&[("default", 253), ("main", 254), ("local", 255)]);
+    }
+    value.integer(1..=u32::MAX)
+}

@@ -1,0 +1,99 @@
+//! `NetlinkRule`.
+
+use super::{link, namespace, nodes, prefix, table};
+use crate::model::Rule;
+use crate::model::rule::Mark;
+use crate::net::Family;
+use crate::resource::netlink::{NetlinkRule, Placed};
+use crate::source::manifest::reader::{Read, Value};
+
+const FIELDS: [&str; 11] = [
+    "node",
+    "namespace",
+    "family",
+    "priority",
+    "from",
+    "to",
+    "iif",
+    "oif",
+    "fwmark",
+    "table",
+    "suppressPrefixlength",
+];
+
+/// Reads the `spec`.
+pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<NetlinkRule>> {
+    let fields = spec.map(&FIELDS)?;
+    let nodes = nodes(&fields);
+    let namespace = namespace(&fields);
+    let family = fields.optional("family", |value| {
+        value.word(&[
+            ("ipv4", Some(Family::Ipv4)),
+            ("ipv6", Some(Family::Ipv6)),
+            ("both", None),
+        ])
+    });
+    let priority = fields.required("priority", "its place among all rules", |value| {
+        value.integer(1..=32_765_u32)
+    });
+    let from = fields.optional("from", |value| value.parse(prefix));
+    let to = fields.optional("to", |value| value.parse(prefix));
+    let iif = fields.optional("iif", link);
+    let oif = fields.optional("oif", link);
+    let mark = fields.or("fwmark", None, mark);
+    let table = fields.required("table", "the table that is asked", table);
+    let suppress = fields.optional("suppressPrefixlength", |value| value.integer(0..=128_u32));
+
+    let (from, to) = (from?, to?);
+    let named = from.iter().chain(&to).map(|prefix| Family::of_prefix(*prefix));
+    let mut families = named.collect::<Vec<_>>();
+    families.dedup();
+    let families = match (family?.flatten(), families.as_slice()) {
+        (_, [_, _, ..]) => return Err(spec.refuse("`from` and `to` are of different families")),
+        (Some(said), [found]) if said != *found => {
+            return Err(spec.refuse(format!("`family` is {said}, its addresses are {found}")));
+        }
+        (Some(one), _) => vec![one],
+        (None, [found]) => vec![*found],
+        (None, []) => Family::BOTH.to_vec(),
+    };
+    let rule = Rule {
+        from,
+        to,
+        iif: iif?,
+        oif: oif?,
+        mark: mark?,
+        suppress_prefix_length: suppress?,
+        ..Rule::to_table(Family::Ipv4, priority?, table?)
+    };
+    let rules = families.into_iter().map(|family| Rule {
+        family,
+        ..rule.clone()
+    });
+    Ok(Placed {
+        nodes: nodes?,
+        namespace: namespace?,
+        object: NetlinkRule {
+            rules: rules.collect(),
+        },
+    })
+}
+
+/// A number, or `mark/mask` as text, in hexadecimal too.
+fn mark(value: &Value<'_>) -> Read<Option<Mark>> {
+    if value.is_integer() {
+        return Ok(Mark::new(value.integer(0..=u32::MAX)?, 0));
+    }
+    value.parse(|text| {
+        let error = || format!("`{text}` is no mark; expected such as `0x10` or `0x10/0xf0`");
+        let number = |text: &str| {
+            let parsed = match text.strip_prefix("0x") {
+                Some(digits) => u32::from_str_radix(digits, 16),
+                None => text.parse(),
+            };
+            parsed.map_err(|_| error())
+        };
+        let (mark, mask) = text.split_once('/').unwrap_or((text, "0"));
+        Ok(Mark::new(number(mark)?, number(mask)?))
+    })
+}

@@ -1,0 +1,249 @@
+//! Devices on one host: made, kept so, mended after damage, and gone without a trace.
+
+use adit_tests::{Agent, Topology, require_module, snapshot};
+
+use crate::{Named, becomes, interface, is_settled, reaches};
+
+const ALL: [&str; 4] = ["dummy", "bridge", "veth", "vxlan"];
+
+fn have_modules() -> bool {
+    ALL.into_iter().all(require_module) && require_module("geneve") && require_module("ipip")
+}
+
+fn one_of_each() -> String {
+    [
+        interface("dum0", "type: dummy, addresses: [10.70.0.1, 10.70.1.1/24, 'fd70::1/64'], mtu: 1400"),
+        interface("a-quite-long-name", "type: dummy, keepLinkLocal: false"),
+        interface("br0", "type: bridge, ports: [left], mac: '02:00:00:00:00:70', addresses: [10.71.0.1/24]"),
+        interface("left", "type: veth, peer: { name: right, addresses: [10.71.0.2/24], mtu: 1450 }"),
+        interface(
+            "ptp",
+            "type: dummy, addresses: [{ address: 10.72.0.1, peer: 10.72.0.2 }, { address: 'fd72::1', peer: 'fd72::2' }]",
+        ),
+        interface("vx0", "type: vxlan, vni: 70, dstport: 4790, remotes: [192.0.2.99, 192.0.2.98]"),
+        interface("vxm", "type: vxlan, vni: 71, dstport: 4791, group: 239.7.0.1, dev: u0"),
+        interface("gen0", "type: geneve, id: 72, remote: '2001:db8::99', dstport: 6082"),
+        interface("ip0", "type: ipip, local: 192.0.2.1, remote: 192.0.2.99, ttl: 33"),
+        interface("off0", "type: dummy, up: false"),
+    ]
+    .concat()
+}
+
+#[test]
+fn one_of_each_type_stands_and_a_second_pass_changes_nothing() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let before = snapshot::everything(netns, &[]);
+    let mut agent = Agent::started(&topology.hosts[0], &one_of_each());
+    is_settled(&agent);
+
+    let shown = netns.ip("-d -br address show dum0") + &netns.ip("-d link show");
+    for wanted in [
+        "10.70.0.1/32",
+        "10.70.1.1/24",
+        "fd70::1/64",
+        "alias a-quite-long-name",
+        "vxlan id 70 ",
+        "vxlan id 71 group 239.7.0.1 dev u0",
+        "geneve id 72 remote 2001:db8::99",
+        "ipip remote 192.0.2.99 local 192.0.2.1 ttl 33",
+        "link/ether 02:00:00:00:00:70",
+    ] {
+        assert!(shown.contains(wanted), "{wanted}: {shown}");
+    }
+    assert!(netns.ip("link show master br0").contains("left"));
+    assert!(
+        netns
+            .ip("address show ptp")
+            .contains("inet 10.72.0.1 peer 10.72.0.2/32")
+    );
+    assert!(netns.ip("-br link show off0").contains("DOWN"));
+    let cut = netns.ip("-o -6 address show scope link");
+    assert!(!cut.contains("a-quite-lo"), "{cut}");
+    assert!(
+        cut.contains("br0") || cut.contains("dum0"),
+        "the kernel's are kept: {cut}"
+    );
+
+    agent.stop();
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    // ipip brings its fallback device along.
+    let fallback = netns.ip("-br link show").contains("tunl0");
+    let after = snapshot::everything(netns, &[]);
+    assert!(fallback || after == before, "{before}\n{after}");
+    for name in [
+        "dum0",
+        "br0",
+        "left",
+        "right",
+        "vx0",
+        "vxm",
+        "gen0",
+        "ip0",
+        "off0",
+        "ptp",
+        "a-quite-lo",
+    ] {
+        assert!(!netns.ip("-br link show").contains(name), "{name}");
+    }
+}
+
+#[test]
+fn damage_of_any_device_is_mended_and_foreign_ones_stay() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    netns.ip("link add theirs type dummy");
+    netns.ip("link set theirs up");
+    let agent = Agent::started(&topology.hosts[0], &one_of_each());
+    netns.ip("address add 10.70.9.9/32 dev dum0");
+    for damage in [
+        "link delete dum0",
+        "link set dum0 down",
+        "link set dum0 mtu 1300",
+        "link set dum0 down\nlink set dum0 name renamed",
+        "address delete 10.70.1.1/24 dev dum0",
+        "link delete left",
+        "link delete right",
+        "link set right down\nlink set right name wrong",
+        "link set left nomaster",
+        "link set right master br0",
+        "link delete br0",
+        "link set off0 up",
+        "link set ptp arp on",
+        "link delete vx0",
+        "link delete gen0",
+        "link delete ip0",
+        "address delete 10.72.0.1 peer 10.72.0.2 dev ptp",
+    ] {
+        // At once; and Linux 6.1 renames only what is down.
+        netns.ip_batch(damage);
+        becomes(
+            "mended",
+            || agent.plan(&[]).stdout,
+            |plan| plan.contains("Nothing to do."),
+        );
+    }
+    is_settled(&agent);
+    let netns_bridge = |words: &str| snapshot::run(netns, "bridge", words);
+    netns_bridge("fdb delete 00:00:00:00:00:00 dev vx0 dst 192.0.2.99");
+    netns_bridge("fdb append 00:00:00:00:00:00 dev vx0 dst 192.0.2.97");
+    becomes(
+        "mended",
+        || netns_bridge("fdb show dev vx0"),
+        |shown| shown.contains("192.0.2.98") && shown.contains("192.0.2.99") && !shown.contains("192.0.2.97"),
+    );
+    assert!(netns.ip("-br link show").contains("theirs"));
+}
+
+#[test]
+fn a_changed_prefix_length_and_peer_are_applied_and_others_addresses_stay() {
+    if !require_module("dummy") {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let with = |addresses: &str| interface("dum0", &format!("type: dummy, addresses: [{addresses}]"));
+    let agent = Agent::started(&topology.hosts[0], &with("10.70.0.1/24, 'fd70::1/64'"));
+    netns.ip("address add 10.99.0.1/32 dev dum0");
+    for (addresses, wanted) in [
+        ("10.70.0.1/16, 'fd70::1/48'", ["10.70.0.1/16", "fd70::1/48"]),
+        ("10.70.0.1, 'fd70::1'", ["10.70.0.1/32", "fd70::1/128"]),
+        (
+            "{ address: 10.70.0.1, peer: 10.70.0.2 }, { address: 'fd70::1', peer: 'fd70::2' }",
+            ["10.70.0.1 peer 10.70.0.2/32", "fd70::1 peer fd70::2/128"],
+        ),
+        (
+            "{ address: 10.70.0.1, peer: 10.70.0.3/24 }, 'fd70::2/64'",
+            ["10.70.0.1 peer 10.70.0.3/24", "fd70::2/64"],
+        ),
+    ] {
+        agent.write(&with(addresses));
+        becomes(
+            addresses,
+            || netns.ip("address show dum0"),
+            |shown| {
+                let ours = shown
+                    .matches("proto 173")
+                    .count()
+                    .max(shown.matches("proto adit").count());
+                wanted.iter().all(|wanted| shown.contains(wanted)) && (ours == 0 || ours == 2)
+            },
+        );
+        is_settled(&agent);
+    }
+    assert!(netns.ip("address show dum0").contains("10.99.0.1/32"));
+}
+
+#[test]
+fn creation_order_does_not_matter() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    // Names are in the wrong order; a lower device, a port and a route's device come from elsewhere, later.
+    let manifests = [
+        interface(
+            "a-on-late",
+            "type: vxlan, vni: 9, group: 239.1.1.9, dev: late, dstport: 4799",
+        ),
+        interface("a-bridge", "type: bridge, ports: [z-port, late2]"),
+        interface("z-port", "type: veth, peer: { name: z-peer }"),
+        crate::route("r", "to: 10.88.0.0/16, dev: late"),
+    ];
+    let agent = Agent::started(&topology.hosts[0], &manifests.concat());
+    let status = agent.next_pass();
+    assert_eq!(
+        crate::waits(&status),
+        ["link a-bridge", "link a-on-late", "route 10.88.0.0/16 metric 0"]
+    );
+    assert!(netns.ip("link show master a-bridge").contains("z-port"));
+    netns.ip("link add late type dummy");
+    netns.ip("link set late up");
+    becomes(
+        "there",
+        || netns.ip("-d link show") + &netns.ip("route"),
+        |shown| shown.contains("239.1.1.9 dev late") && shown.contains("10.88.0.0/16 dev late"),
+    );
+    netns.ip("link delete late");
+    let status = agent.wait("waiting again", |status| crate::waits(status).len() == 3);
+    assert!(status.ready, "{status:#?}");
+}
+
+#[test]
+fn a_bridge_with_two_ports_joins_two_namespaces() {
+    if !require_module("veth") || !require_module("bridge") {
+        return;
+    }
+    let topology = Topology::new(1);
+    let (one, two) = (Named::new(), Named::new());
+    let end = |name: &str, namespace: &Named, address: &str| {
+        interface(
+            name,
+            &format!(
+                "type: veth, peer: {{ name: eth0, namespace: {{ name: {} }}, addresses: [{address}, 'fd74::{}/64'] }}",
+                namespace.0,
+                &address[8..9]
+            ),
+        )
+    };
+    let manifests = [
+        interface(
+            "br0",
+            "type: bridge, ports: [to-one, to-two], addresses: [10.74.0.9/24]",
+        ),
+        end("to-one", &one, "10.74.0.1/24"),
+        end("to-two", &two, "10.74.0.2/24"),
+    ];
+    let agent = Agent::started(&topology.hosts[0], &manifests.concat());
+    is_settled(&agent);
+    assert!(one.reaches("10.74.0.2") && two.reaches("fd74::1"));
+    assert!(reaches(&topology.hosts[0].netns, "10.74.0.1"));
+}

@@ -1,0 +1,287 @@
+//! Declared routes and rules, `adit route`, and what their forerunners did wrong.
+
+use adit_tests::{Agent, Topology, require_module};
+
+use crate::{becomes, interface, is_settled, manifest, route};
+
+/// Two links with a subnet each.
+fn links() -> String {
+    interface(
+        "n0",
+        "type: dummy, noarp: false, addresses: [10.90.0.1/24, 'fd90::1/64']",
+    ) + &interface(
+        "n1",
+        "type: dummy, noarp: false, addresses: [10.91.0.1/24, 'fd91::1/64']",
+    ) + &interface("gen0", "type: geneve, id: 9, remote: 192.0.2.99, dstport: 6099")
+}
+
+fn some() -> String {
+    [
+        links(),
+        route("on-link", "to: 10.1.0.0/16, dev: n0"),
+        route("gateway", "to: 10.2.0.0/16, via: 10.90.0.2, mtu: 1300, src: 10.90.0.1"),
+        route("gateway-6", "to: 'fd02::/48', via: 'fd90::2'"),
+        route("far", "to: 10.3.0.0/16, via: 10.200.0.1, dev: n1, onlink: true, table: 1730"),
+        route(
+            "many",
+            "to: 10.4.0.0/16, metric: 50, nextHops: [{ via: 10.90.0.2, weight: 3, peer: p/1 }, { via: 10.91.0.2, dev: n1, peer: p/2 }]",
+        ),
+        route("many-6", "to: 'fd04::/48', nextHops: [{ via: 'fd90::2', weight: 3 }, { via: 'fd91::2' }]"),
+        route(
+            "encap",
+            "to: 10.5.0.0/16, dev: n0, encap: { type: ip, id: 77, src: 192.0.2.1, dst: 192.0.2.2, ttl: 9 }",
+        ),
+        route("encap-6", "to: 'fd05::/48', dev: n0, encap: { type: ip6, id: 78, dst: '2001:db8::2' }"),
+        route("hole", "to: 10.6.0.0/16, type: blackhole"),
+        route("hole-6", "to: 'fd06::/48', type: blackhole"),
+        route("refused", "to: 10.7.0.1, type: unreachable, metric: 7"),
+        route("mixed", "to: 10.8.0.0/16, via: 'fe80::9', dev: n0, onlink: true"),
+        manifest("NetlinkRule", "rule", "priority: 1000, from: 10.90.0.0/24, table: 1730"),
+        manifest("NetlinkRule", "both", "priority: 1001, fwmark: 0x10/0xf0, table: main, suppressPrefixlength: 0"),
+    ]
+    .concat()
+}
+
+const SHOWN: [&str; 9] = [
+    "10.1.0.0/16 dev n0 proto 173 scope link",
+    "10.2.0.0/16 via 10.90.0.2 dev n0 proto 173 src 10.90.0.1 mtu 1300",
+    "10.3.0.0/16 via 10.200.0.1 dev n1 table 1730 proto 173 onlink",
+    "nexthop via 10.90.0.2 dev n0 weight 3",
+    "10.5.0.0/16  encap ip id 77 src 192.0.2.1 dst 192.0.2.2 ttl 9",
+    "blackhole 10.6.0.0/16 proto 173",
+    "unreachable 10.7.0.1 proto 173 metric 7",
+    "10.8.0.0/16 via inet6 fe80::9 dev n0",
+    "fd05::/48  encap ip6 id 78",
+];
+
+fn have_modules() -> bool {
+    require_module("dummy") && require_module("geneve")
+}
+
+#[test]
+fn routes_and_rules_of_all_forms_stand_and_a_second_pass_changes_nothing() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let agent = Agent::started(&topology.hosts[0], &some());
+    is_settled(&agent);
+    let look = || squeezed(&(netns.ip("route show table all") + &netns.ip("-6 route show table all")));
+    for wanted in SHOWN {
+        assert!(look().contains(&squeezed(wanted)), "{wanted}: {}", look());
+    }
+    let rules = netns.ip("-N rule") + &netns.ip("-N -6 rule");
+    assert_eq!(rules.matches("fwmark 0x10/0xf0").count(), 2, "{rules}");
+    assert_eq!(
+        rules.matches("from 10.90.0.0/24 lookup 1730").count(),
+        1,
+        "{rules}"
+    );
+
+    for damage in [
+        "route delete 10.1.0.0/16",
+        "route replace 10.2.0.0/16 via 10.90.0.3 proto 173",
+        "route delete 10.4.0.0/16 metric 50",
+        "-6 route delete fd04::/48",
+        "route delete blackhole 10.6.0.0/16",
+        "rule delete priority 1000",
+        "route add 10.66.0.0/16 dev n0 proto 173",
+        "rule add priority 5 table 9 protocol 173",
+        "link set n0 down",
+    ] {
+        netns.ip(damage);
+        becomes(
+            "mended",
+            || agent.plan(&[]).stdout,
+            |plan| plan.contains("Nothing to do."),
+        );
+    }
+    is_settled(&agent);
+    for wanted in SHOWN {
+        assert!(look().contains(&squeezed(wanted)), "{wanted}: {}", look());
+    }
+}
+
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn route_list_validate_and_flush() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    netns.ip("route add 10.77.0.0/16 via 192.0.2.250 proto static onlink dev u0");
+    let mut agent = Agent::started(&topology.hosts[0], &some());
+    agent.stop();
+    let manifests = agent.manifests();
+    let manifests = manifests.to_str().unwrap();
+    let with = ["--node", "a", "-f", manifests];
+    let listed = agent.json(&[&["route", "list"][..], &with].concat());
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 12, "{listed:#?}");
+    let many = listed.iter().find(|row| row["prefix"] == "10.4.0.0/16").unwrap();
+    assert_eq!(many["next_hops"].as_array().unwrap().len(), 2);
+    assert_eq!(many["peers"], serde_json::json!(["p/1", "p/2"]));
+    assert_eq!(
+        (many["metric"].as_u64(), many["table"].as_u64()),
+        (Some(50), Some(254))
+    );
+    let text = agent.run(&["route", "list"]);
+    assert!(
+        text.stdout.contains("10.1.0.0/16") && text.stdout.contains("link"),
+        "{text:?}"
+    );
+
+    let validate = |wanted: [u64; 3]| {
+        let said = agent.json(&[&["route", "validate"][..], &with].concat());
+        let figures = ["returned", "removed", "replaced"].map(|name| said[name].as_u64().unwrap());
+        assert_eq!(figures, wanted);
+    };
+    validate([0, 0, 0]);
+    netns.ip("route delete 10.1.0.0/16");
+    netns.ip("route add 10.66.0.0/16 dev n0 proto 173");
+    netns.ip("route replace 10.5.0.0/16 dev n0 proto 173 scope link encap ip id 77 src 192.0.2.1 dst 192.0.2.3 ttl 9");
+    validate([1, 1, 1]);
+    validate([0, 0, 0]);
+
+    let flushed = agent.run(&["route", "flush", "--table", "1730"]);
+    assert_eq!(
+        (flushed.code, flushed.stdout.as_str()),
+        (0, "1 routes removed.\n")
+    );
+    let flushed = agent.run(&["route", "flush"]);
+    assert_eq!(
+        (flushed.code, flushed.stdout.as_str()),
+        (0, "11 routes removed.\n")
+    );
+    assert!(netns.ip("route").contains("10.77.0.0/16"), "not ours");
+    validate([12, 0, 0]);
+}
+
+#[test]
+fn duplicate_prefixes_merge() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let manifests = [
+        links(),
+        route("worse", "to: 10.1.0.0/16, via: 10.90.0.9, metric: 20"),
+        route("one", "to: 10.1.0.0/16, via: 10.90.0.2, metric: 10, mtu: 1400"),
+        route(
+            "two",
+            "to: 10.1.0.0/16, via: 10.91.0.2, metric: 10, mtu: 1300, healthImmune: true",
+        ),
+    ];
+    let agent = Agent::started(&topology.hosts[0], &manifests.concat());
+    is_settled(&agent);
+    let shown = netns.ip("route show 10.1.0.0/16");
+    assert!(shown.contains("metric 10 mtu 1300"), "{shown}");
+    assert_eq!(shown.matches("nexthop").count(), 2, "{shown}");
+    assert!(!shown.contains("10.90.0.9"), "{shown}");
+    // The last one with the best metric goes: the other one's turn.
+    agent.write(&manifests[..2].concat());
+    becomes(
+        "the other",
+        || netns.ip("route show 10.1.0.0/16"),
+        |shown| shown.contains("via 10.90.0.9") && !shown.contains("nexthop"),
+    );
+}
+
+#[test]
+fn fault_10_scope_global_survives_the_merge_and_validation_is_quiet_about_single_gateways() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let manifests = [
+        links(),
+        route("global", "to: 10.1.0.0/16, dev: n0, scope: global"),
+        route("again", "to: 10.1.0.0/16, dev: n0"),
+        route("single", "to: 10.2.0.0/16, via: 10.90.0.2"),
+    ];
+    let agent = Agent::started(&topology.hosts[0], &manifests.concat());
+    is_settled(&agent);
+    let shown = netns.ip("-N route show 10.1.0.0/16");
+    assert!(shown.contains("dev n0") && !shown.contains("scope"), "{shown}");
+    let manifests = agent.manifests();
+    for _ in 0..2 {
+        let said = agent.run(&[
+            "route",
+            "validate",
+            "--node",
+            "a",
+            "-f",
+            manifests.to_str().unwrap(),
+        ]);
+        assert_eq!(
+            said.stdout,
+            "0 missing returned, 0 unexpected removed, 0 diverged replaced.\n"
+        );
+    }
+}
+
+#[test]
+fn fault_11_encapsulation_is_compared_whole() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let wanted = route(
+        "r",
+        "to: 10.1.0.0/16, dev: n0, encap: { type: ip, id: 7, src: 192.0.2.1, dst: 192.0.2.2, ttl: 9 }",
+    );
+    let agent = Agent::started(&topology.hosts[0], &(links() + &wanted));
+    is_settled(&agent);
+    for other in [
+        "id 8 src 192.0.2.1 dst 192.0.2.2 ttl 9",
+        "id 7 src 192.0.2.9 dst 192.0.2.2 ttl 9",
+        "id 7 src 192.0.2.1 dst 192.0.2.9 ttl 9",
+        "id 7 src 192.0.2.1 dst 192.0.2.2 ttl 8",
+        "id 7 src 192.0.2.1 dst 192.0.2.2 ttl 9 tos 4",
+    ] {
+        netns.ip(&format!(
+            "route replace 10.1.0.0/16 scope link proto 173 dev n0 encap ip {other}"
+        ));
+        becomes(
+            "as it was",
+            || netns.ip("route show 10.1.0.0/16"),
+            |shown| shown.contains("id 7 src 192.0.2.1 dst 192.0.2.2 ttl 9") && !shown.contains("tos 4"),
+        );
+    }
+}
+
+#[test]
+fn fault_12_an_administrators_routes_stay_also_on_our_devices() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let mut agent = Agent::started(&topology.hosts[0], &links());
+    netns.ip("route add 10.1.0.0/16 dev n0 proto static");
+    netns.ip("route add 10.2.0.0/16 via 10.90.0.7");
+    let look = || netns.ip("route show 10.1.0.0/16") + &netns.ip("route show 10.2.0.0/16");
+    let before = look();
+    // One of theirs stands where one of ours shall.
+    agent.write(
+        &(links() + &route("r", "to: 10.1.0.0/16, via: 10.90.0.2") + &route("s", "to: 10.3.0.0/16, dev: n0")),
+    );
+    let status = agent.wait("in conflict", |status| {
+        status.problems.iter().any(|problem| problem.reason == "Conflict")
+    });
+    assert_eq!(status.pass.failed, 0, "{status:#?}");
+    agent.next_pass();
+    assert_eq!(look(), before);
+    assert!(netns.ip("route show 10.3.0.0/16").contains("dev n0"));
+    agent.stop();
+    assert_eq!(agent.run(&["route", "flush"]).code, 0);
+    assert_eq!(look(), before);
+}

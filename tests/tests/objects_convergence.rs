@@ -1,0 +1,185 @@
+//! Properties of plan, diff and apply on random declared objects in several namespaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dataplane_user::apply::apply;
+use dataplane_user::diff::diff;
+use dataplane_user::kernel::fake::FakeKernel;
+use dataplane_user::model::{Hop, KernelState, Owner, RouteScope};
+use dataplane_user::net::{LinkName, Namespace, NodeName};
+use dataplane_user::plan::facts::Presence;
+use dataplane_user::plan::{NodeFacts, plan};
+use dataplane_user::resource::netlink::{
+    InterfaceEnd, InterfaceKind, NetlinkInterface, NetlinkObjects, NetlinkRoute, PeerHop, Placed, RouteAction,
+};
+use dataplane_user::resource::{Intent, Resources};
+use proptest::collection::btree_map;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+/// Numbers from which a device is made: what it is, where, where its other end is, and a parameter.
+type Draft = (u8, u8, u8, u8);
+
+fn drafts() -> impl Strategy<Value = BTreeMap<u8, Draft>> {
+    btree_map(0u8..8, (0u8..4, 0u8..3, 0u8..3, 0u8..3), 0..8)
+}
+
+fn place(number: u8) -> Option<Namespace> {
+    (number > 0).then(|| Namespace::Name(format!("n{number}")))
+}
+
+fn name(text: &str) -> LinkName {
+    LinkName::new(text).expect("short")
+}
+
+fn end(link: &str, host: u8, parameter: u8) -> InterfaceEnd {
+    let address = format!("10.{host}.{parameter}.1/24");
+    InterfaceEnd {
+        name: name(link),
+        alias: None,
+        addresses: BTreeMap::from([(address.parse().expect("an address"), None)]),
+        mtu: Some(1400 + u32::from(parameter)),
+        mac: None,
+        up: parameter != 2,
+        arp: true,
+        keep_link_local: false,
+    }
+}
+
+fn node() -> NodeName {
+    NodeName::new("a").expect("valid")
+}
+
+fn placed<T>(namespace: Option<Namespace>, object: T) -> Placed<T> {
+    Placed {
+        nodes: BTreeSet::from([node()]),
+        namespace,
+        object,
+    }
+}
+
+fn target(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
+    let mut netlink = NetlinkObjects::default();
+    for (&number, &(kind, at, far, parameter)) in drafts {
+        let own = format!("l{number}");
+        let kind = match kind {
+            0 => InterfaceKind::Dummy,
+            1 => InterfaceKind::Bridge {
+                ports: (0..8)
+                    .filter(|port| port % 3 == parameter)
+                    .map(|port| name(&format!("l{port}")))
+                    .collect(),
+            },
+            2 => InterfaceKind::Vxlan {
+                vni: u32::from(parameter) + 1,
+                local: None,
+                port: 4790,
+                group: None,
+                lower: (parameter == 1).then(|| name("l0")),
+                remotes: [[192, 0, 2, parameter].into()].into(),
+            },
+            _ => InterfaceKind::Veth {
+                peer: end(&format!("p{number}"), 100 + number, parameter),
+                namespace: place(far),
+            },
+        };
+        let interface = NetlinkInterface {
+            end: end(&own, number, parameter),
+            kind,
+        };
+        netlink
+            .interfaces
+            .insert(own.clone(), placed(place(at), interface));
+        let hop = Hop {
+            gateway: None,
+            link: Some(name(&own)),
+            onlink: false,
+            weight: 1,
+            encap: None,
+        };
+        let route = NetlinkRoute {
+            table: 254,
+            to: "10.200.0.0/16".parse().expect("a prefix"),
+            metric: u32::from(parameter),
+            action: RouteAction::Unicast(vec![PeerHop { hop, peer: None }]),
+            mtu: None,
+            scope: (parameter == 0).then_some(RouteScope::Global),
+            source: None,
+            health_immune: false,
+        };
+        netlink.routes.insert(own, placed(place(at), route));
+    }
+    let resources = Resources {
+        netlink,
+        ..Resources::default()
+    };
+    let there = |number| {
+        let namespace = place(number)?;
+        let found = match present {
+            true => Presence::There(namespace.clone()),
+            false => Presence::Absent("not now".to_owned()),
+        };
+        Some((namespace, found))
+    };
+    let facts = NodeFacts {
+        namespaces: (0..3).filter_map(there).collect(),
+        ..NodeFacts::default()
+    };
+    match Intent::new(resources, node()) {
+        Ok(intent) => plan(&intent, &facts).0,
+        // Nothing is declared.
+        Err(_) => KernelState::default(),
+    }
+}
+
+/// One pass; what was refused.
+fn pass(kernel: &mut FakeKernel, target: &KernelState) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let set = diff(&kernel.state, target);
+    let report = runtime.block_on(apply(kernel, set));
+    let failures = report.failures();
+    failures
+        .map(|(change, error)| format!("{change}: {error}"))
+        .collect()
+}
+
+fn is_empty(state: &KernelState) -> bool {
+    let ours = state.links.values().any(|link| link.owner == Owner::Ours);
+    let nothing = state.routes.is_empty() && state.addresses.is_empty() && state.masters.is_empty();
+    !ours && nothing && state.namespaces.values().all(is_empty)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_set_leads_to_any_other_and_to_nothing(
+        old in drafts(),
+        new in drafts(),
+        present in any::<bool>(),
+        damaged in any::<Index>(),
+    ) {
+        let mut kernel = FakeKernel::default();
+        let first = target(&old, true);
+        prop_assert_eq!(pass(&mut kernel, &first), Vec::<String>::new());
+        prop_assert!(diff(&kernel.state, &first).is_empty(), "{:#?}", diff(&kernel.state, &first).changes);
+
+        let names = kernel.state.links.keys().cloned().collect::<Vec<_>>();
+        if !names.is_empty() {
+            // As in a kernel, a pair's other end goes too.
+            let delete = damaged.get(&names).clone();
+            let mut without = first.clone();
+            without.forget_link(&delete);
+            pass(&mut kernel, &without);
+        }
+        let second = target(&new, present);
+        prop_assert_eq!(pass(&mut kernel, &second), Vec::<String>::new());
+        let residual = diff(&kernel.state, &second);
+        prop_assert!(residual.is_empty(), "left over: {:#?}", residual.changes);
+
+        pass(&mut kernel, &KernelState::default());
+        prop_assert!(is_empty(&kernel.state), "{:#?}", kernel.state);
+    }
+}
