@@ -47,7 +47,7 @@ enum Command {
     Early(early::Arguments),
     /// Reads the BPF maps; works without a running agent.
     Map(map::Arguments),
-    /// Lists, validates and removes routes of ours.
+    /// Lists, validates and removes routes of ours; takes peers out of use, and back.
     Route(route::Arguments),
     /// Makes WireGuard's keys.
     Wg(wg::Arguments),

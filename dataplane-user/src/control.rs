@@ -9,11 +9,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::serve::View;
+use crate::serve::{View, Withdrawal};
 use crate::status::Status;
 
 const SOCKET: &str = "adit.sock";
@@ -21,13 +22,19 @@ const LOCK: &str = "lock";
 /// A request is a short line; whoever sends more is cut off.
 const REQUEST_LIMIT: u64 = 4096;
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// For what waits until a pass has acted.
+const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What can be asked of the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Its status.
     Status,
+    /// To send nothing to the peer of this name.
+    Withdraw(String),
+    /// To use it again.
+    Restore(String),
 }
 
 /// Why the agent can't be asked, or the run directory can't be had.
@@ -143,7 +150,7 @@ pub async fn serve(listener: UnixListener, view: View) {
             Ok((stream, _)) => {
                 let view = view.clone();
                 tokio::task::spawn_local(async move {
-                    let answered = tokio::time::timeout(TIMEOUT, answer(stream, &view)).await;
+                    let answered = tokio::time::timeout(PASS_TIMEOUT, answer(stream, &view)).await;
                     if let Ok(Err(error)) = answered {
                         tracing::debug!("a client of the socket went away: {error}");
                     }
@@ -165,6 +172,12 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
         .await?;
     let mut answer = match serde_json::from_str(&line) {
         Ok(Request::Status) => serde_json::to_vec(&view.status().await).map_err(io::Error::other)?,
+        Ok(Request::Withdraw(peer)) => {
+            serde_json::to_vec(&view.set_withdrawn(&peer, true).await).map_err(io::Error::other)?
+        }
+        Ok(Request::Restore(peer)) => {
+            serde_json::to_vec(&view.set_withdrawn(&peer, false).await).map_err(io::Error::other)?
+        }
         Err(error) => serde_json::to_vec(&format!("not a request: {error}")).map_err(io::Error::other)?,
     };
     answer.push(b'\n');
@@ -176,6 +189,32 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
 /// # Errors
 /// When no agent answers, or not with a status.
 pub async fn status(run_directory: &Path) -> Result<Status, ControlError> {
+    request(run_directory, Request::Status, TIMEOUT).await
+}
+
+/// Asks a running agent to withdraw a peer, or to restore it, and waits until it has.
+///
+/// # Errors
+/// When no agent answers, or not with what became of it.
+pub async fn set_withdrawn(
+    run_directory: &Path,
+    peer: &str,
+    withdraw: bool,
+) -> Result<Withdrawal, ControlError> {
+    let peer = peer.to_owned();
+    let wish = if withdraw {
+        Request::Withdraw(peer)
+    } else {
+        Request::Restore(peer)
+    };
+    request(run_directory, wish, PASS_TIMEOUT).await
+}
+
+async fn request<T: DeserializeOwned>(
+    run_directory: &Path,
+    request: Request,
+    patience: Duration,
+) -> Result<T, ControlError> {
     let path = run_directory.join(SOCKET);
     let stream = UnixStream::connect(&path)
         .await
@@ -183,7 +222,7 @@ pub async fn status(run_directory: &Path) -> Result<Status, ControlError> {
             path: path.clone(),
             source,
         })?;
-    let answer = tokio::time::timeout(TIMEOUT, ask(stream, Request::Status)).await;
+    let answer = tokio::time::timeout(patience, ask(stream, request)).await;
     let answer = answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
     answer
         .and_then(|answer| serde_json::from_slice(&answer).map_err(io::Error::other))

@@ -9,6 +9,8 @@ mod firewall;
 mod flood;
 mod links;
 mod masters;
+mod neighbours;
+mod nexthops;
 pub mod order;
 pub mod repairs;
 mod routes;
@@ -69,6 +71,8 @@ fn one(
     attachments::diff(observed, &target, set);
     sources::diff(observed, &target, set);
     bpf::diff(observed, &target, set);
+    neighbours::diff(observed, &target, set);
+    nexthops::diff(observed, &target, set);
     versions::diff(observed, &target, set);
     routes::diff(observed, &target, set);
     rules::diff(observed, &target, set);

@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use crate::kernel::wireguard::PrivateKeys;
 use crate::kernel::{Kernel, KernelError, Wanted};
-use crate::net::Family;
+use crate::net::{Family, NodeName};
 use crate::plan::{NodeFacts, OwnKey, WireGuardFacts, route_keys};
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Node, WireGuardPeer};
-use crate::source::key_file;
 use crate::source::names::Names;
+use crate::source::{key_file, withdrawn};
 
 /// What is looked at beside the kernel, and what is remembered of it between two passes.
 #[derive(Debug)]
 pub struct Gatherer {
     state_directory: PathBuf,
     names: Names,
+    /// Who was withdrawn when that could be read last.
+    withdrawn: BTreeSet<NodeName>,
 }
 
 impl Gatherer {
@@ -29,6 +31,7 @@ impl Gatherer {
         Gatherer {
             state_directory,
             names: Names::new(names),
+            withdrawn: BTreeSet::new(),
         }
     }
 
@@ -54,9 +57,14 @@ impl Gatherer {
         };
         let namespaces = kernel.look_for(&wanted).await?;
         let facts = kernel.facts(&destinations).await?;
+        match withdrawn::load(&self.state_directory) {
+            Ok(names) => self.withdrawn = names,
+            Err(error) => tracing::warn!("who is withdrawn stays as it was: {error}"),
+        }
         Ok(NodeFacts {
             wireguard,
             namespaces,
+            withdrawn: self.withdrawn.clone(),
             ..facts
         })
     }

@@ -166,13 +166,12 @@ impl Recorder {
             self.interfaces.with_label_values(&[kind(&link.kind)]).inc();
         }
         let groups = state.prefixes.values().filter(|target| is_group(target)).count();
-        let places = || [state].into_iter().chain(state.namespaces.values());
-        let several = places()
-            .flat_map(|state| state.routes.values())
-            .filter(|route| route.owner == Owner::Ours && route.kind.hops() > 1)
-            .count();
+        let places = [state].into_iter().chain(state.namespaces.values());
+        let routes = places.flat_map(|state| state.routes.values());
+        let ours = routes.filter(|route| route.owner == Owner::Ours);
+        let routes = ours.filter(|route| route.kind.hops() > 1).count();
         self.ecmp_routes
-            .set(i64::try_from(groups + several).unwrap_or(i64::MAX));
+            .set(i64::try_from(groups + routes).unwrap_or(i64::MAX));
         self.routes.reset();
         for (key, _) in state
             .routes

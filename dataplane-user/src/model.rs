@@ -8,6 +8,8 @@ pub mod bpf;
 pub mod change;
 pub mod firewall;
 pub mod link;
+pub mod neighbour;
+pub mod nexthop;
 pub mod route;
 pub mod rule;
 pub mod source;
@@ -21,6 +23,8 @@ pub use bpf::{Carrier, Class, Group, NextHop, NodeLabel, Target, UnderlayDevice}
 pub use change::{Change, ChangeSet, Conflict, Object, Waiting};
 pub use firewall::Firewall;
 pub use link::{Link, LinkKind, VethPeer};
+pub use neighbour::Neighbour;
+pub use nexthop::{OuterHeader, RouteGroup, RouteHop, RouteTarget};
 pub use route::{Encap, Hop, Paths, Route, RouteKey, RouteKind, RouteScope};
 pub use rule::Rule;
 pub use source::Source;

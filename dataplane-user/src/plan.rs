@@ -8,10 +8,12 @@ pub mod facts;
 mod addresses;
 mod attachments;
 mod bpf;
+mod carriers;
 mod devices;
 mod firewall;
 mod links;
 mod mtu;
+mod nexthops;
 mod objects;
 mod routes;
 mod sources;
@@ -27,6 +29,7 @@ pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
 pub use facts::{Nft, NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;
+pub use nexthops::hop as route_hop;
 pub use objects::{Merged, merge as merge_routes, route_keys};
 pub use wireguard::WireGuardLink;
 
@@ -49,6 +52,7 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     attachments::plan(&mut target);
     sources::plan(&networks, &mut target);
     bpf::plan(intent, &networks, &mut target, &mut problems);
+    nexthops::plan(intent, &networks, &mut target);
     routes::plan(intent, &networks, &mut target, &mut problems);
     // Last: those before speak of all devices in the target.
     objects::plan(intent, facts, &mut target, &mut problems);

@@ -349,13 +349,15 @@ async fn reconcile(
 ) -> Result<Vec<Problem>, KernelError> {
     let facts = gatherer.gather(kernel, intent).await?;
     let (target, mut problems) = plan(intent, &facts);
-    status.set_links(intent, &network_links(intent, &facts));
+    let links = network_links(intent, &facts);
+    status.set_links(intent, &links);
 
     let observed = kernel.observe().await?;
     let mut set = diff(&observed, &target);
     let repairs = drift.sort_out(&observed, &target, &mut set);
     let report = if set.is_empty() {
         recorder.observed(&observed);
+        status.set_routed_ways(&links, &observed);
         ApplyReport::default()
     } else {
         info!(changes = set.changes.len(), "applying");
@@ -366,6 +368,7 @@ async fn reconcile(
         recorder.repaired(&drift.made(repairs, &report));
         let observed = kernel.observe().await?;
         recorder.observed(&observed);
+        status.set_routed_ways(&links, &observed);
         set = diff(&observed, &target);
         drift.leave_out(&observed, &target, &mut set);
         report

@@ -11,6 +11,6 @@ pub mod problem;
 pub use encapsulation::Encapsulation;
 pub use firewall::FirewallOptions;
 pub use intent::{Intent, Resources};
-pub use network::{Bfd, Dataplane, Network, Ports, SourceProtection};
+pub use network::{Bfd, Dataplane, Network, NetworkRoutes, Ports, SourceProtection};
 pub use node::{CarriedPrefix, Node, WireGuardPeer};
 pub use problem::{Problem, Reason, Refused, Severity};

@@ -5,6 +5,7 @@
 
 mod sessions;
 mod way;
+mod withdrawals;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ use crate::metrics::{MapReading, Recorder};
 use crate::status::Status;
 use crate::{control, http};
 
+pub use self::withdrawals::{Withdrawal, Withdrawals};
+
 /// What is known of the node, for whoever asks. Clones see the same.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -26,6 +29,8 @@ pub struct View {
     pub recorder: Recorder,
     /// Where the maps are pinned.
     pub bpffs: PathBuf,
+    /// What withdraws peers.
+    pub withdrawals: Withdrawals,
     /// How long the loop may be silent before it counts as dead.
     pub patience: Duration,
 }
@@ -40,6 +45,11 @@ impl View {
             Err(error) => tracing::debug!("the maps can't be read for the status: {error}"),
         }
         status
+    }
+
+    /// Withdraws a peer, or restores it.
+    pub(crate) async fn set_withdrawn(&self, peer: &str, withdraw: bool) -> Withdrawal {
+        self.withdrawals.set(peer, withdraw, self.status.clone()).await
     }
 
     /// What a scraper gets.

@@ -6,6 +6,8 @@ pub mod key_file;
 pub mod manifest;
 pub mod names;
 pub mod watch;
+pub mod withdrawn;
 
 pub use file::{LoadError, LoadErrors, load};
+pub(crate) use manifest::suggest::hint;
 pub use watch::{Watch, WatchError};

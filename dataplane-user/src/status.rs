@@ -1,13 +1,18 @@
 //! What the agent says of itself: built after each pass, served on its socket, printed by `adit status`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{ApplyReport, Outcome};
-use crate::model::{ChangeSet, Conflict, Waiting};
+use crate::model::{ChangeSet, Conflict, KernelState, RouteTarget, Waiting};
 use crate::net::Family;
-use crate::resource::{Intent, Problem, Reason, Severity};
+use crate::plan::{NetworkLink, route_hop};
+use crate::resource::{Dataplane, Intent, Problem, Reason, Severity};
+
+/// [`PeerStatus::dataplane`] of peers that are reached by routes.
+pub const ROUTES: &str = "routes";
 
 /// The agent's state, as `adit status -o json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,8 +130,14 @@ pub struct PeerStatus {
     /// What is WireGuard's of the link; `None` for other encapsulations.
     #[serde(default)]
     pub wireguard: Option<WireGuardStatus>,
-    /// What is read from the maps when the status is asked for; `None` where they can't be read or hold no way to
-    /// the peer.
+    /// Whether an operator withdrew it: nothing is sent to it.
+    #[serde(default)]
+    pub withdrawn: bool,
+    /// `ebpf` or `routes`: what carries the packets to it.
+    #[serde(default)]
+    pub dataplane: String,
+    /// By `routes` what the kernel held after the last pass; else what is read from the maps when the status is asked
+    /// for. `None` where neither holds a way to the peer, or the maps can't be read.
     #[serde(default)]
     pub way: Option<WayStatus>,
     /// What came in from the peer, read from the maps when the status is asked for; `None` where they can't be read, and
@@ -250,7 +261,7 @@ impl Status {
     }
 
     /// Sets what the plan says of networks and peers.
-    pub fn set_links(&mut self, intent: &Intent, links: &[crate::plan::NetworkLink<'_>]) {
+    pub fn set_links(&mut self, intent: &Intent, links: &[NetworkLink<'_>]) {
         self.node = intent.node().name.to_string();
         self.networks = links
             .iter()
@@ -263,11 +274,11 @@ impl Status {
             .collect();
         let peers = links
             .iter()
-            .flat_map(|link| link.peers.iter().map(move |peer| (link.network, peer)));
+            .flat_map(|link| link.peers.iter().map(move |peer| (link, peer)));
         self.peers = peers
-            .map(|(network, peer)| PeerStatus {
+            .map(|(link, peer)| PeerStatus {
                 node: peer.node.name.to_string(),
-                network: network.name.to_string(),
+                network: link.network.name.to_string(),
                 encapsulation: peer.encapsulation.to_string(),
                 remote: peer.remote.to_string(),
                 local: peer.local.to_string(),
@@ -277,10 +288,40 @@ impl Status {
                     public_key: link.public_key.to_string(),
                     session: None,
                 }),
+                withdrawn: peer.withdrawn,
+                dataplane: match link.dataplane {
+                    Dataplane::Ebpf => "ebpf".to_owned(),
+                    Dataplane::Routes => ROUTES.to_owned(),
+                },
                 way: None,
                 received: None,
             })
             .collect();
+    }
+
+    /// Sets the ways of peers that are reached by routes, as the kernel has them.
+    pub fn set_routed_ways(&mut self, links: &[NetworkLink<'_>], observed: &KernelState) {
+        let peers = links
+            .iter()
+            .flat_map(|link| link.peers.iter().map(move |peer| (link, peer)));
+        for (status, (link, peer)) in self.peers.iter_mut().zip(peers) {
+            if status.dataplane != ROUTES {
+                continue;
+            }
+            let Some(hop) = route_hop(link.network, peer).map(Arc::new) else {
+                continue;
+            };
+            let installed = observed
+                .route_targets
+                .contains(&RouteTarget::Hop(Arc::clone(&hop)));
+            status.way = (installed || peer.withdrawn).then(|| WayStatus {
+                device: Some(hop.link.to_string()),
+                gateway: hop.gateway.map(|gateway| gateway.to_string()),
+                usable: installed && !peer.withdrawn,
+                packets: 0,
+                bytes: 0,
+            });
+        }
     }
 
     /// Why the node is not ready, in a few words; `None` where it is.

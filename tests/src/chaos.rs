@@ -66,7 +66,8 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Runs a course on the first of three hosts, whose links are by GENEVE and WireGuard.
+/// Runs a course on the first of three hosts, whose links are by GENEVE and WireGuard, in two networks: one by our programs,
+/// the other by routes. The other two carry a prefix both.
 ///
 /// # Errors
 /// What differs at the end from what it should be.
@@ -77,6 +78,8 @@ pub fn run(course: Course) -> Result<Tally> {
     let topology = Topology::new(3);
     let overlay = Overlay {
         wishes: vec![("b", "geneve"), ("c", "wireguard")],
+        shared: vec!["b", "c"],
+        beside: true,
         ..Overlay::new(&topology, "auto")
     };
     let manifests = overlay.manifests(&topology);
@@ -86,7 +89,14 @@ pub fn run(course: Course) -> Result<Tally> {
     let _peers = peers.collect::<Vec<_>>();
     let mut hand = Hand::new(Agent::started(&topology.hosts[0], &manifests), course.seed);
     let [a, b, c] = [0, 1, 2].map(|host| topology.hosts[host].pod_end());
-    let probes = [(b, Family::Ipv4), (c, Family::Ipv6)].map(|(to, family)| Probes::start(a, to, family));
+    let beside = [0, 1, 2].map(|host| topology.hosts[host].beside());
+    let probes = [
+        (a, b, Family::Ipv4),
+        (a, c, Family::Ipv6),
+        (beside[0], beside[1], Family::Ipv6),
+        (beside[0], beside[2], Family::Ipv4),
+    ];
+    let probes = probes.map(|(from, to, family)| Probes::start(from, to, family));
     let ours = hand.ours();
     let start = Instant::now();
     let mut step = 0;
@@ -101,11 +111,10 @@ pub fn run(course: Course) -> Result<Tally> {
         hand.tally.probes.0 += sent;
         hand.tally.probes.1 += lost;
     }
-    for (to, family) in [b, c]
-        .into_iter()
-        .flat_map(|to| Family::BOTH.map(|family| (to, family)))
-    {
-        traffic::udp(a, to, family, 100)?;
+    for family in Family::BOTH {
+        for (from, to) in [(a, b), (a, c), (beside[0], beside[1]), (beside[0], beside[2])] {
+            traffic::udp(from, to, family, 100)?;
+        }
     }
     hand.judge(&ours)
 }
@@ -212,10 +221,18 @@ impl<'a> Hand<'a> {
         self.tally.foreign += 1;
     }
 
-    /// Our objects, as `ip` shows them; without what an interface's index is part of.
+    /// Our objects, as `ip` shows them; without ids, and what an interface's index is part of.
     fn ours(&self) -> String {
         let netns = &self.agent.host().netns;
-        let routes = ["route show proto 173", "-6 route show proto 173"].map(|words| netns.ip(words));
+        let routes = [
+            "route show table all proto 173",
+            "-6 route show table all proto 173",
+            "nexthop show proto 173",
+            "-6 neighbour show nud permanent",
+            "rule show protocol 173",
+            "-6 rule show protocol 173",
+        ];
+        let routes = routes.map(|words| without_ids(&netns.ip(words)));
         let links = netns.ip("-br link show group 173");
         let addresses = netns.ip("-br address show scope global");
         let mut links = links
@@ -267,6 +284,18 @@ impl<'a> Hand<'a> {
         );
         Ok(self.tally)
     }
+}
+
+/// Lines in an order of their own, without the ids of next-hop objects.
+fn without_ids(text: &str) -> String {
+    let is_id = |word: &&str| word.starts_with("173") && word.len() >= 7;
+    let words = |line: &str| {
+        let words = line.split_whitespace().filter(|word| !is_id(word));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let mut lines = text.lines().map(words).collect::<Vec<_>>();
+    lines.sort_unstable();
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Something that is not the agent's: how it looked when it was made.

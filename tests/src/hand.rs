@@ -1,6 +1,8 @@
 //! A hand that meddles with an agent's objects: everything that it can do to them on a host, with the repair that must
 //! follow.
 
+mod ways;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,6 +15,7 @@ use dataplane_user::status::Status;
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
+use self::ways::{Deed, on_ways};
 use crate::{Agent, snapshot};
 
 /// One thing to do to an object of the agent's.
@@ -39,6 +42,8 @@ enum Act {
     Sysctl(String, &'static str),
     /// Removes the pin that holds a program's link.
     Unpin(PathBuf),
+    /// Something to a next-hop object.
+    Way(Deed),
     /// Deletes a prefix from the map.
     DeletePrefix(PathBuf, Ipv4Net),
 }
@@ -65,6 +70,7 @@ impl Operation {
             Act::Run(program, words) => drop(snapshot::run(netns, program, words)),
             Act::Sysctl(name, value) => netns.sysctl(name, value),
             Act::Unpin(pin) => fs::remove_file(pin).expect("the pin is there"),
+            Act::Way(deed) => netns.ip_batch(&deed.words(agent)),
             Act::DeletePrefix(pin, prefix) => delete_prefix(pin.clone(), *prefix),
         }
     }
@@ -108,6 +114,7 @@ pub fn operations(agent: &Agent<'_>) -> Vec<Operation> {
             act: Act::Run("nft", words),
         });
     }
+    all.extend(on_ways(agent));
     all.extend(on_programs(agent));
     all.extend(on_prefixes(agent));
     all.extend(on_peers(agent));
@@ -163,6 +170,9 @@ fn on_addresses(link: &Value) -> Vec<Operation> {
 }
 
 fn on_route(route: &Value) -> Vec<Operation> {
+    if route.get("nhid").is_some() {
+        return Vec::new();
+    }
     let prefix = text(&route["dst"]);
     let metric = &route["metric"];
     let object = format!("route {prefix} metric {metric}");

@@ -6,6 +6,9 @@ use dataplane_user::net::Family;
 
 use crate::topology::{Host, Topology};
 
+/// The table of the network beside.
+pub const BESIDE: u32 = 1731;
+
 /// What the manifests say; [`Overlay::new`] has all hosts in one network.
 #[derive(Clone, Debug)]
 pub struct Overlay {
@@ -23,6 +26,10 @@ pub struct Overlay {
     pub shared: Vec<&'static str>,
     /// The encapsulation that a member wants of its links.
     pub wishes: Vec<(&'static str, &'static str)>,
+    /// What carries a member's packets, where that is not the network's.
+    pub dataplanes: Vec<(&'static str, &'static str)>,
+    /// Whether all are in a second network too, whose packets go by routes in a table of its own.
+    pub beside: bool,
     /// The members that have a WireGuard key, and further fields of theirs, such as `keepalive: 25s`.
     pub keys: Vec<(&'static str, String)>,
 }
@@ -39,6 +46,8 @@ impl Overlay {
             members: topology.hosts.iter().map(|host| host.name).collect(),
             shared: Vec::new(),
             wishes: Vec::new(),
+            dataplanes: Vec::new(),
+            beside: false,
             keys: topology
                 .hosts
                 .iter()
@@ -66,6 +75,24 @@ spec:
         for line in &self.network {
             writeln!(text, "  {line}").expect("a string grows");
         }
+        if self.beside {
+            write!(
+                text,
+                "---
+apiVersion: adit.dev/v1alpha1
+kind: TunnelNetwork
+metadata: {{name: beside}}
+spec:
+  prefixes: [172.30.0.0/16, \"fd30::/32\"]
+  underlayFamily: {family}
+  vni: {}
+  dataplane: routes
+  routes: {{table: {BESIDE}}}
+",
+                self.vni + 1
+            )
+            .expect("a string grows");
+        }
         let members = topology
             .hosts
             .iter()
@@ -78,32 +105,47 @@ spec:
         let mut prefixes = host.prefixes().to_vec();
         if self.shared.contains(&host.name) {
             prefixes.extend(["10.9.0.0/16".to_owned(), "fd00:9::/32".to_owned()]);
+            if self.beside {
+                prefixes.extend(["172.30.200.0/24".to_owned(), "fd30:0:200::/48".to_owned()]);
+            }
         }
         let wish = self.wishes.iter().find(|(name, _)| *name == host.name);
+        let dataplane = self.dataplanes.iter().find(|(name, _)| *name == host.name);
         let key = self.keys.iter().find(|(name, _)| *name == host.name);
         let wireguard = key.map(|(_, fields)| {
             let key = host.private_key().public_key();
             format!("  wireguard: {{publicKey: \"{key}\", {fields}}}\n")
         });
-        let end = host.end();
+        let ends = if self.beside {
+            vec![host.end(), host.beside()]
+        } else {
+            vec![host.end()]
+        };
+        let addresses = ends
+            .iter()
+            .flat_map(|end| Family::BOTH.map(|family| format!("\"{}\"", end.address(family))))
+            .collect::<Vec<_>>();
         format!(
             "---
 apiVersion: adit.dev/v1alpha1
 kind: TunnelNode
 metadata: {{name: {}}}
 spec:
-  network: net
+  network: {}
   underlay: {{ipv4: {}, ipv6: \"{}\"}}
-  addresses: [{}, \"{}\"]
+  addresses: [{}]
   prefixes: [\"{}\"]
-{}{}",
+{}{}{}",
             host.name,
+            if self.beside { "[net, beside]" } else { "net" },
             host.underlay(Family::Ipv4),
             host.underlay(Family::Ipv6),
-            end.address(Family::Ipv4),
-            end.address(Family::Ipv6),
+            addresses.join(", "),
             prefixes.join("\", \""),
             wish.map(|(_, wish)| format!("  encapsulation: {wish}\n"))
+                .unwrap_or_default(),
+            dataplane
+                .map(|(_, dataplane)| format!("  dataplane: {dataplane}\n"))
                 .unwrap_or_default(),
             wireguard.unwrap_or_default(),
         )

@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_user::model::{
-    KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, wireguard,
+    KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, RouteTarget, wireguard,
 };
 use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PresharedKey, PublicKey};
 use dataplane_user::plan::{Nft, NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
 use dataplane_user::resource::network::AllDown;
 use dataplane_user::resource::node::{Endpoint, Host, Underlay};
 use dataplane_user::resource::{
-    CarriedPrefix, Dataplane, Encapsulation, Network, Node, Ports, Resources, SourceProtection, WireGuardPeer,
+    CarriedPrefix, Dataplane, Encapsulation, Network, NetworkRoutes, Node, Ports, Resources,
+    SourceProtection, WireGuardPeer,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -85,6 +86,7 @@ pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
             .chain(endpoints)
             .map(|address| (address, path(address)))
             .collect(),
+        withdrawn: BTreeSet::new(),
         nft: Nft::Usable,
         wireguard: WireGuardFacts {
             own_key: own.map_or(OwnKey::Missing, |own| OwnKey::Known(own.public_key)),
@@ -101,16 +103,20 @@ struct NetworkDraft {
     vni: u32,
     ipv6_underlay: bool,
     df: bool,
+    routes: Option<NetworkRoutes>,
     firewall: u8,
 }
 
 fn network() -> impl Strategy<Value = NetworkDraft> {
-    let shape = (wish(), 1u32..4, any::<bool>(), any::<bool>(), 0u8..8);
-    shape.prop_map(|(wish, vni, ipv6_underlay, df, firewall)| NetworkDraft {
+    let table = prop_oneof![Just(NetworkRoutes::MAIN), Just(1730), Just(7)];
+    let routes = proptest::option::of((table, any::<bool>()));
+    let shape = (wish(), 1u32..4, any::<bool>(), any::<bool>(), routes, 0u8..8);
+    shape.prop_map(|(wish, vni, ipv6_underlay, df, routes, firewall)| NetworkDraft {
         wish,
         vni,
         ipv6_underlay,
         df,
+        routes: routes.map(|(table, resilient)| NetworkRoutes { table, resilient }),
         firewall,
     })
 }
@@ -137,7 +143,12 @@ fn build_network(index: usize, geneve: u16, draft: NetworkDraft) -> Network {
             ipnet::IpNet::new(v6.into(), 32).expect("valid"),
         ]),
         encapsulation: draft.wish,
-        dataplane: Dataplane::Ebpf,
+        dataplane: if draft.routes.is_some() {
+            Dataplane::Routes
+        } else {
+            Dataplane::Ebpf
+        },
+        routes: draft.routes.unwrap_or_default(),
         vni: draft.vni,
         ports: Ports {
             geneve,
@@ -169,18 +180,27 @@ struct NodeDraft {
     wireguard: WireGuardDraft,
     /// Which of eight prefixes, in which network, with which weight and tier.
     carried: Vec<(u8, bool, bool, u8, u32)>,
+    dataplane: Option<Dataplane>,
 }
 
 fn node() -> impl Strategy<Value = NodeDraft> {
     let carried = vec((0u8..8, any::<bool>(), any::<bool>(), 1u8..4, 0u32..2), 0..4);
-    let shape = (any::<bool>(), 1u8..4, wish(), wireguard(), carried);
-    shape.prop_map(|(in_second, underlay, wish, wireguard, carried)| NodeDraft {
-        in_second,
-        underlay,
-        wish,
-        wireguard,
-        carried,
-    })
+    let dataplane = prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(Dataplane::Ebpf)),
+        1 => Just(Some(Dataplane::Routes)),
+    ];
+    let shape = (any::<bool>(), 1u8..4, wish(), wireguard(), carried, dataplane);
+    shape.prop_map(
+        |(in_second, underlay, wish, wireguard, carried, dataplane)| NodeDraft {
+            in_second,
+            underlay,
+            wish,
+            wireguard,
+            carried,
+            dataplane,
+        },
+    )
 }
 
 #[derive(Clone, Debug)]
@@ -260,6 +280,7 @@ fn build_node(index: usize, draft: &NodeDraft, networks: &BTreeMap<NetworkName, 
             .collect(),
         wireguard: build_wireguard(host, &draft.wireguard),
         encapsulation: draft.wish,
+        dataplane: draft.dataplane,
         drain: false,
     }
 }
@@ -289,6 +310,12 @@ pub enum Damage {
     OtherSysctl(Index),
     /// A program is taken off, or is an old one.
     Program(Index, bool),
+    /// A next-hop object is deleted, and the routes that lead to it alone.
+    DeleteHop(Index),
+    /// A group of next-hop objects is deleted, and the routes that lead to it.
+    DeleteGroup(Index),
+    /// A neighbour is deleted, or is a foreign one.
+    Neighbour(Index, bool),
     /// A prefix is lost.
     DeletePrefix(Index),
     /// A known source is lost.
@@ -318,6 +345,9 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         index().prop_map(Damage::DeleteRule),
         index().prop_map(Damage::OtherSysctl),
         (index(), any::<bool>()).prop_map(|(i, stale)| Damage::Program(i, stale)),
+        index().prop_map(Damage::DeleteHop),
+        index().prop_map(Damage::DeleteGroup),
+        (index(), any::<bool>()).prop_map(|(i, foreign)| Damage::Neighbour(i, foreign)),
         index().prop_map(Damage::DeletePrefix),
         index().prop_map(Damage::DeleteSource),
         (index(), 0u8..4).prop_map(|(i, how)| Damage::WireGuard(i, how)),
@@ -339,7 +369,7 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
         Damage::LinkDown(index) => {
             if let Some(name) = pick(state.links.keys(), index) {
                 state.links.get_mut(&name).expect("picked").up = false;
-                state.routes.retain(|_, route| route.link() != Some(&name));
+                state.forget_ways(&name);
             }
         }
         Damage::ForeignLink(index) => {
@@ -403,6 +433,28 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
                     state.attachments.get_mut(&key).expect("picked").version = ProgramVersion::Stale;
                 } else {
                     state.attachments.remove(&key);
+                }
+            }
+        }
+        Damage::DeleteHop(index) => {
+            if let Some(RouteTarget::Hop(hop)) = pick(state.route_targets.iter(), index) {
+                state.forget_hops(|gone| *gone == *hop);
+            }
+        }
+        Damage::DeleteGroup(index) => {
+            let groups = state.route_targets.iter();
+            let groups = groups.filter(|target| matches!(target, RouteTarget::Group(_)));
+            if let Some(group) = pick(groups.collect::<Vec<_>>().into_iter(), index) {
+                state.route_targets.remove(&group);
+                state.routes.retain(|_, route| route.target() != Some(&group));
+            }
+        }
+        Damage::Neighbour(index, foreign) => {
+            if let Some(key) = pick(state.neighbours.keys(), index) {
+                if *foreign {
+                    state.neighbours.get_mut(&key).expect("picked").owner = Owner::Foreign;
+                } else {
+                    state.neighbours.remove(&key);
                 }
             }
         }

@@ -7,7 +7,7 @@ use dataplane_user::model::{KernelState, Rule};
 use dataplane_user::net::{Family, LinkName, NodeName};
 use dataplane_user::plan::{ANCHOR, NodeFacts, UnderlayPath};
 use dataplane_user::resource::Resources;
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
 use crate::random::{GATEWAYS, facts, foreign_link, resources, rules};
@@ -21,6 +21,8 @@ pub struct Situation {
     ways: Vec<Way>,
     /// What no plan of overlays says, and targets hold all the same.
     pub rules: BTreeSet<Rule>,
+    /// Nodes that an operator withdrew, by their numbers.
+    withdrawn: BTreeSet<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +45,12 @@ pub fn situations() -> impl Strategy<Value = Situation> {
         1 => Just(Way::Anchor),
         1 => Just(Way::Nowhere),
     ];
-    (resources(), vec(way, 8), rules()).prop_map(|(resources, ways, rules)| Situation {
+    let withdrawn = btree_set(1u8..6, 0..3);
+    (resources(), vec(way, 8), rules(), withdrawn).prop_map(|(resources, ways, rules, withdrawn)| Situation {
         resources,
         ways,
         rules,
+        withdrawn,
     })
 }
 
@@ -55,6 +59,8 @@ impl Situation {
     #[must_use]
     pub fn facts(&self, node: &NodeName, mtu: u32) -> NodeFacts {
         let mut facts = facts(&self.resources, node, mtu);
+        let name = |number: &u8| NodeName::new(&format!("n{number}")).expect("valid");
+        facts.withdrawn = self.withdrawn.iter().map(name).collect();
         facts.paths = std::mem::take(&mut facts.paths)
             .into_iter()
             .filter_map(|(address, path)| Some((address, self.path(address, &path)?)))

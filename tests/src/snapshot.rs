@@ -24,6 +24,8 @@ pub fn everything(netns: &NetNs, directories: &[&Path]) -> String {
         "-6 -d -j route show table all",
         "-j rule show",
         "-6 -j rule show",
+        "-j nexthop show",
+        "-j neighbour show nud permanent",
     ] {
         text.push_str(&format!("ip {words}\n{}\n", netns.ip(words)));
     }

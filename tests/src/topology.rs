@@ -174,6 +174,19 @@ impl Host {
         }
     }
 
+    /// The host itself, by its addresses in the network beside.
+    #[must_use]
+    pub fn beside(&self) -> End<'_> {
+        let n = self.number;
+        End {
+            netns: &self.netns,
+            addresses: (
+                Ipv4Addr::from_bits(0xac1e_0001 | u32::from(n) << 8),
+                Ipv6Addr::new(0xfd30, 0, n, 0, 0, 0, 0, 1),
+            ),
+        }
+    }
+
     /// The pod behind it.
     #[must_use]
     pub fn pod_end(&self) -> End<'_> {

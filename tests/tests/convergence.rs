@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use adit_tests::forwarding;
 use adit_tests::random::{self, THIS_NODE};
 use adit_tests::situation::{Situation, situations, underlay, with_underlay};
 use dataplane_user::apply::{ApplyReport, Outcome, apply};
@@ -10,8 +11,8 @@ use dataplane_user::kernel::Kernel;
 use dataplane_user::kernel::fake::FakeKernel;
 use dataplane_user::model::change::DeleteLinkReason;
 use dataplane_user::model::{
-    ANCHOR_METRIC, BACKSTOP_METRIC, Carrier, Change, Hook, KernelState, LinkKind, NextHop, Owner,
-    ProgramVersion, RouteKey, RouteKind, Source, Target,
+    ANCHOR_METRIC, BACKSTOP_METRIC, Change, Hook, KernelState, LinkKind, NextHop, Owner, ProgramVersion,
+    RouteKey, RouteKind, Source, Target,
 };
 use dataplane_user::net::{LinkName, NodeName};
 use dataplane_user::plan::{ANCHOR, network_links, plan};
@@ -23,10 +24,9 @@ fn target(situation: Situation, mtu: u32) -> KernelState {
     let node = NodeName::new(THIS_NODE).expect("valid");
     let facts = situation.facts(&node, mtu);
     let intent = Intent::new(situation.resources, node).expect("it is there");
-    KernelState {
-        rules: situation.rules,
-        ..plan(&intent, &facts).0
-    }
+    let mut target = plan(&intent, &facts).0;
+    target.rules.extend(situation.rules);
+    target
 }
 
 fn run<F: Future>(future: F) -> F::Output {
@@ -44,35 +44,41 @@ fn pass(kernel: &mut FakeKernel, target: &KernelState) {
     });
 }
 
-/// Whether a packet to this prefix leaves by a device that is up, and where that is WireGuard's, to a peer.
+/// Whether the maps lead packets to this prefix out by devices that are up, and where those are WireGuard's, to a peer.
 fn forwards(state: &KernelState, prefix: &IpNet) -> bool {
-    let Some(target) = state.prefixes.get(prefix) else {
-        return false;
-    };
-    target.next_hops().all(|next_hop| {
-        let link = state.classes.get(&next_hop.class).and_then(Option::as_ref);
-        let up = link
-            .and_then(|link| state.links.get(link))
-            .is_some_and(|link| link.up);
-        let taken = link.is_some_and(|link| {
-            let device = state
-                .wireguard
-                .get(link)
-                .filter(|device| device.public_key.is_some());
-            let mut peers = device.into_iter().flat_map(|device| device.peers.values());
-            next_hop.class.carrier != Carrier::WireGuard
-                || peers.any(|peer| peer.allowed_ips.contains(prefix))
-        });
-        state.next_hops.contains(next_hop) && up && taken
-    })
+    let target = state.prefixes.get(prefix);
+    target.is_some_and(|target| forwarding::map_devices(state, prefix, target).is_some())
 }
 
-/// The devices that a prefix needs.
+/// The devices that a prefix needs, by the maps and by all that leads there.
 fn devices(state: &KernelState, prefix: &IpNet) -> BTreeSet<LinkName> {
     let next_hops = state.prefixes.get(prefix).into_iter().flat_map(Target::next_hops);
-    next_hops
-        .filter_map(|next_hop| state.classes.get(&next_hop.class).cloned().flatten())
-        .collect()
+    let by_maps = next_hops.filter_map(|next_hop| state.classes.get(&next_hop.class).cloned().flatten());
+    let mut devices = by_maps.collect::<BTreeSet<_>>();
+    devices.extend(forwarding::devices(state, prefix).unwrap_or_default());
+    devices
+}
+
+/// The prefixes that two states forward, and nobody else's route stands before.
+fn kept_in_all(before: &KernelState, target: &KernelState) -> Vec<IpNet> {
+    let others = before
+        .routes
+        .iter()
+        .filter(|(_, route)| route.owner == Owner::Foreign);
+    let others = others.map(|(key, _)| key.prefix).collect::<Vec<_>>();
+    let known = before
+        .routes
+        .keys()
+        .map(|key| &key.prefix)
+        .chain(before.prefixes.keys());
+    let known = known.copied().collect::<BTreeSet<_>>().into_iter();
+    let known = known.filter(|prefix| !others.iter().any(|other| other.contains(prefix)));
+    let both = |prefix: &IpNet| {
+        [before, target]
+            .iter()
+            .all(|state| forwarding::devices(state, prefix).is_some())
+    };
+    known.filter(both).collect()
 }
 
 fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {
@@ -130,6 +136,9 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
         forwards(before, prefix) && forwards(target, prefix) && !devices(target, prefix).iter().any(foreign)
     };
     let kept = before.prefixes.keys().filter(kept).collect::<Vec<_>>();
+    let led = kept_in_all(before, target).into_iter();
+    let led = led.filter(|prefix| !devices(target, prefix).iter().any(foreign));
+    let led = led.collect::<Vec<_>>();
     let anchored = |key: &&RouteKey| {
         let through_anchor = |state: &KernelState| {
             state.routes.get(key).is_some_and(|route| {
@@ -165,6 +174,18 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
                 excepted || forwards(state, prefix),
                 "{prefix} fails after step {step}, {}",
                 changes[step]
+            );
+        }
+        for prefix in &led {
+            let excepted = devices(before, prefix)
+                .union(&devices(target, prefix))
+                .any(|link| anew.contains(link));
+            // Its addresses are what routes have for their source.
+            assert!(
+                excepted || anew.contains(ANCHOR) || forwarding::devices(state, prefix).is_some(),
+                "{prefix} is led nowhere after step {step}, {}, of {:#?}",
+                changes[step],
+                changes.iter().map(ToString::to_string).collect::<Vec<_>>()
             );
         }
         for key in &anchored {
@@ -211,6 +232,7 @@ fn take_maps_away(state: &mut KernelState) -> KernelState {
     state.older_versions.insert(1);
     state.classes.clear();
     state.next_hops.clear();
+    state.down.clear();
     state.groups.clear();
     state.prefixes.clear();
     older
@@ -399,6 +421,14 @@ proptest! {
             prop_assert!(
                 excepted || forwards(&kernel.state, prefix),
                 "{prefix} is lost since `{}` failed", changes[failing]
+            );
+        }
+        for prefix in kept_in_all(&before, &wanted) {
+            let excepted = devices(&before, &prefix).union(&devices(&target, &prefix)).any(|l| anew.contains(l));
+            prop_assert!(
+                excepted || forwarding::devices(&kernel.state, &prefix).is_some(),
+                "{prefix} is led nowhere since `{}` failed: {:#?}", changes[failing],
+                report.outcomes.iter().map(|(c, o)| format!("{c}: {o:?}")).collect::<Vec<_>>()
             );
         }
         let outcomes = report.outcomes.iter();

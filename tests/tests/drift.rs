@@ -4,6 +4,7 @@
 //! By which of these is shown by agents that do the others an hour apart.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use adit_tests::hand::{OFTEN, Operation, last_repair, operations};
 use adit_tests::{Agent, Overlay, Topology, require_module, traffic};
@@ -15,6 +16,25 @@ const NEVER: u32 = 3600;
 #[test]
 fn all_of_geneve_and_wireguard_returns() {
     returns(["geneve", "wireguard"], Family::Ipv4, |_| true);
+}
+
+/// Next-hop objects, groups of them, their neighbours, and the table with its rules.
+#[test]
+fn all_of_a_network_by_routes_returns() {
+    let ways = ["nexthop", "neighbour", "rule"];
+    let is_tried = |operation: &Operation| {
+        ways.contains(&operation.kind)
+            || operation.object.contains("table 1731")
+            || operation.kind == "link"
+            || operation.kind == "address"
+    };
+    returns_in(["geneve", "wireguard"], Family::Ipv4, is_tried, true);
+}
+
+#[test]
+fn next_hops_over_ipip_return() {
+    let is_tried = |operation: &Operation| operation.kind == "nexthop" || operation.object.contains("ip6tnl");
+    returns_in(["ipip", "vxlan"], Family::Ipv6, is_tried, true);
 }
 
 /// The anchor and the maps are the same as with others.
@@ -33,6 +53,16 @@ fn the_device_of_ip6tnl_returns() {
 /// Does what a hand can do to `a`, as far as it is to be tried, whose links to `b` and `c` have these encapsulations, and looks for exactly
 /// one repair of each.
 fn returns(encapsulations: [&'static str; 2], underlay: Family, is_tried: impl Fn(&Operation) -> bool) {
+    returns_in(encapsulations, underlay, is_tried, false);
+}
+
+/// The same, with a second network, by routes, if there shall be one.
+fn returns_in(
+    encapsulations: [&'static str; 2],
+    underlay: Family,
+    is_tried: impl Fn(&Operation) -> bool,
+    beside: bool,
+) {
     let modules = ["dummy", "geneve", "wireguard", "ipip", "ip6_tunnel"];
     if !modules.into_iter().all(require_module) {
         return;
@@ -45,6 +75,8 @@ fn returns(encapsulations: [&'static str; 2], underlay: Family, is_tried: impl F
     let overlay = Overlay {
         underlay,
         wishes: vec![("b", to_b), ("c", to_c)],
+        shared: if beside { vec!["b", "c"] } else { Vec::new() },
+        beside,
         ..Overlay::new(&topology, "auto")
     };
     let manifests = overlay.manifests(&topology);
@@ -57,6 +89,11 @@ fn returns(encapsulations: [&'static str; 2], underlay: Family, is_tried: impl F
             traffic::udp(a.pod_end(), host.pod_end(), Family::Ipv4, 100).unwrap();
         }
         traffic::udp(a.pod_end(), b.end(), Family::Ipv4, 100).unwrap();
+        for host in [b, c].into_iter().filter(|_| beside) {
+            for family in Family::BOTH {
+                traffic::udp(a.beside(), host.beside(), family, 100).unwrap();
+            }
+        }
     };
     flows();
     let mut all = operations(&agent);
@@ -125,9 +162,11 @@ fn one_repair_each(agent: &mut Agent<'_>, operations: &[&Operation]) {
         let what = &operation.what;
         println!("{what}");
         operation.act(agent);
+        let start = Instant::now();
         let status = agent.wait(&format!("repaired after: {what}"), |status| {
             status.repairs.total > before && status.ready
         });
+        println!("… is repaired after {} ms", start.elapsed().as_millis());
         let (total, last) = last_repair(&status);
         let (kind, object, found) = last.expect("there is one");
         assert_eq!(

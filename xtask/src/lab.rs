@@ -2,6 +2,7 @@
 //! underlay saw of it.
 mod agent;
 mod capture;
+mod dataplane;
 mod encapsulation;
 mod family;
 mod guest;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::ValueEnum as _;
 
+pub use self::dataplane::Dataplane;
 pub use self::encapsulation::Encapsulation;
 pub use self::sabotage::Sabotage;
 pub use self::topology::Underlay;
@@ -52,6 +54,7 @@ use crate::{progress, workspace};
 #[command(
     after_help = "Examples:\n  cargo xtask lab\n  cargo xtask lab --underlay ipv6 --encapsulation vxlan\n  \
     cargo xtask lab --underlay dual --mixed --encapsulation geneve,vxlan,ipip,wireguard,none\n  \
+    cargo xtask lab --dataplane mixed --encapsulation geneve,wireguard\n  \
     cargo xtask lab --shared-prefix --encapsulation wireguard\n  \
     cargo xtask lab --hold\n  cargo xtask lab --json | jq -c 'select(.sent != .received)'"
 )]
@@ -71,6 +74,9 @@ pub struct Args {
     /// Each node asks for another one of them, so that links differ: as many rounds as it takes until each is used.
     #[arg(long)]
     mixed: bool,
+    /// What carries the packets that nodes send.
+    #[arg(long, value_enum, default_value = "ebpf")]
+    dataplane: Dataplane,
     /// The first two nodes carry a common prefix as well, with a pod's address that both have; all others send to it.
     /// Not where a link to either has no encapsulation: there the underlay chooses.
     #[arg(long)]
@@ -104,6 +110,9 @@ impl Args {
         if self.shared_prefix && usize::from(self.nodes) <= shared::CARRIERS {
             bail!("--shared-prefix needs --nodes 3 or more: two carry it, the others send");
         }
+        if self.dataplane != Dataplane::Ebpf && (self.shared_prefix || self.sabotage.is_some()) {
+            bail!("--shared-prefix and --sabotage are about the programs: they need --dataplane ebpf");
+        }
         let first = self.rounds().into_iter().next();
         let has_vni = first.is_some_and(|round| round.agreed([0, 1]).has_vni());
         if self.sabotage == Some(Sabotage::Vni) && !has_vni {
@@ -136,6 +145,7 @@ impl Args {
         let mut words = vec![
             format!("--nodes={}", self.nodes),
             format!("--encapsulation={}", list.join(",")),
+            format!("--dataplane={}", self.dataplane.name()),
             format!("--underlay={}", name(&|| self.underlay.to_possible_value())),
         ];
         words.extend(

@@ -28,7 +28,7 @@ use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::kernel::netlink::{EventCounts, Events, Woken};
 use crate::reconcile::{Agent, Config, Event};
-use crate::serve::{self, Listeners, View};
+use crate::serve::{self, Listeners, View, Withdrawals};
 use crate::source::Watch;
 use crate::status::Status;
 
@@ -152,6 +152,10 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         status,
         recorder: agent.recorder(),
         bpffs: places.bpffs.clone(),
+        withdrawals: Withdrawals {
+            state_directory: places.state_dir.clone(),
+            events: sender,
+        },
         patience: 2 * resync + LONGEST_PASS,
     };
     serve::start(listeners, view).context("starting the thread that answers")?;

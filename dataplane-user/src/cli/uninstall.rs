@@ -14,6 +14,7 @@ use crate::control::{ControlError, RunDirectory};
 use crate::diff::diff;
 use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
 use crate::model::KernelState;
+use crate::source::withdrawn;
 
 /// Refuses (8) while an agent runs. Devices, routes, addresses, programs and maps of ours go; what is not ours stays.
 /// Manifests and keys stay unless --purge is given.
@@ -58,6 +59,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     }
     drop(kernel);
     bpf::uninstall(&places.bpffs)?;
+    withdrawn::forget(&places.state_dir)?;
     if let Some(newer) = bpf::newer(&places.bpffs)? {
         return Err(anyhow!(newer)
             .context("this version can't remove all that is there")

@@ -23,6 +23,21 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
             .cloned()
             .map(Change::PutNextHop),
     );
+    let down = target
+        .down
+        .iter()
+        .filter(|next_hop| !observed.down.contains(*next_hop));
+    changes.extend(
+        down.cloned()
+            .map(|next_hop| Change::SetNextHopDown(next_hop, true)),
+    );
+    let still = |next_hop: &&Arc<_>| target.next_hops.contains(*next_hop) && !target.down.contains(*next_hop);
+    let usable = observed.down.iter().filter(still);
+    changes.extend(
+        usable
+            .cloned()
+            .map(|next_hop| Change::SetNextHopDown(next_hop, false)),
+    );
     changes.extend(
         target
             .groups

@@ -4,13 +4,14 @@
 //! sources whose packets that counts are known, before it is up, and is up before a next hop sends to it; a backstop stands before its anchor and falls after it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::model::change::DeleteLinkReason;
 use crate::model::wireguard::DeviceChange;
-use crate::model::{Carrier, Change, Class, LinkKind, NextHop};
+use crate::model::{Carrier, Change, Class, LinkKind, NextHop, RouteHop, RouteTarget};
 use crate::net::{LinkName, Namespace};
 
 /// Steps of a change set, in order.
@@ -40,24 +41,38 @@ pub enum Stage {
     Classes,
     /// See [`Stage::Classes`].
     NextHops,
+    /// Next hops are marked as down, or as usable again.
+    NextHopStates,
     /// See [`Stage::Classes`].
     Groups,
     /// See [`Stage::Classes`].
     Prefixes,
+    /// Neighbours, then next-hop objects, then groups of those.
+    Neighbours,
+    /// See [`Stage::Neighbours`].
+    RouteHops,
+    /// See [`Stage::Neighbours`].
+    RouteGroups,
     /// Programs are replaced once the maps that the new ones read are full.
     ReplacePrograms,
     /// Programs that read an older ABI version's maps give way to ours once ours are full.
     TakeOver,
-    /// Routes that lead to the program.
+    /// Routes that lead to the program, or to next-hop objects.
     Anchors,
     /// Rules that lead to tables, which are full by now.
     Rules,
     /// Rules that lead to tables go.
     DeleteRules,
-    /// Routes that lead to the program go.
+    /// Routes that lead to the program or to next-hop objects go.
     DeleteAnchors,
     /// Unreachable routes go.
     DeleteBackstops,
+    /// Groups that no route leads to any more, then next-hop objects, then neighbours.
+    DeleteRouteGroups,
+    /// See [`Stage::DeleteRouteGroups`].
+    DeleteRouteHops,
+    /// See [`Stage::DeleteRouteGroups`].
+    DeleteNeighbours,
     /// Prefixes go.
     DeletePrefixes,
     /// What prefixes no longer point at.
@@ -95,6 +110,17 @@ impl Stage {
             Change::CreateRoute(..) | Change::ReplaceRoute(..) => Stage::Anchors,
             Change::DeleteRoute(_, route) if route.refuses() => Stage::DeleteBackstops,
             Change::DeleteRoute(..) => Stage::DeleteAnchors,
+            Change::PutNeighbour(..) => Stage::Neighbours,
+            Change::CreateRouteTarget(RouteTarget::Group(_)) | Change::ReplaceRouteGroup(..) => {
+                Stage::RouteGroups
+            }
+            Change::CreateRouteTarget(_) => Stage::RouteHops,
+            // Of those nobody knows what they are made of.
+            Change::DeleteRouteTarget(RouteTarget::Group(_) | RouteTarget::Other(_)) => {
+                Stage::DeleteRouteGroups
+            }
+            Change::DeleteRouteTarget(_) => Stage::DeleteRouteHops,
+            Change::DeleteNeighbour(..) => Stage::DeleteNeighbours,
             Change::DeleteLink(_, DeleteLinkReason::Recreate { .. }) => Stage::RecreateLinks,
             // No two of such a kind stand beside each other, by their ports or at all; a second anchor can.
             Change::DeleteLink(_, DeleteLinkReason::Renamed { kind, .. }) if *kind != LinkKind::Dummy => {
@@ -125,6 +151,7 @@ impl Stage {
             Change::SetLinkUp(..) | Change::SetLinkDown(..) => Stage::LinksUp,
             Change::PutClass(..) => Stage::Classes,
             Change::PutNextHop(..) => Stage::NextHops,
+            Change::SetNextHopDown(..) => Stage::NextHopStates,
             Change::PutGroup(..) => Stage::Groups,
             Change::PutPrefix(..) => Stage::Prefixes,
             Change::ReplaceProgram(..) => Stage::ReplacePrograms,
@@ -160,10 +187,15 @@ impl Stage {
                 (Stage::Classes..=Stage::Prefixes).contains(&failed)
                     || (Stage::DeletePrefixes..self).contains(&failed)
             }
-            // The old classes, or an older version's program, may still send to it, and who is sent to answers.
+            // The old classes and next hops, or an older version's program, may still send to it, and who is sent to answers.
             Stage::RemovePeers | Stage::FreeSources | Stage::DeleteLinks => {
-                (Stage::Links..=Stage::TakeOver).contains(&failed)
-                    || (Stage::DeletePrefixes..=Stage::FreeClasses).contains(&failed)
+                (Stage::Links..=Stage::Rules).contains(&failed)
+                    || (Stage::DeleteRules..=Stage::FreeClasses).contains(&failed)
+            }
+            // The kernel deletes the routes of a next hop with it.
+            Stage::DeleteRouteGroups | Stage::DeleteRouteHops | Stage::DeleteNeighbours => {
+                (Stage::Neighbours..=Stage::Rules).contains(&failed)
+                    || (Stage::DeleteRules..self).contains(&failed)
             }
             // The old anchors may still name it as their source.
             Stage::DeleteAddresses => matches!(failed, Stage::Anchors | Stage::DeleteAnchors),
@@ -185,6 +217,14 @@ pub struct Missing {
     links: BTreeSet<LinkName>,
     classes: BTreeSet<Class>,
     next_hops: BTreeSet<Arc<NextHop>>,
+    route_targets: BTreeSet<RouteTarget>,
+    neighbours: BTreeSet<(LinkName, IpAddr)>,
+    /// Where routes or prefixes could not lead: what led there before must stay.
+    destinations: Vec<IpNet>,
+    /// Whether a route is among them.
+    route: bool,
+    /// Whether a rule is missing, or one too many: what led anywhere before must stay.
+    rule: bool,
     /// Prefixes that no WireGuard peer could be given.
     allowed_ips: BTreeSet<IpNet>,
     /// The same of other namespaces.
@@ -197,8 +237,20 @@ impl Missing {
     pub fn forbids(&self, change: &Change) -> bool {
         let is_missing = |next_hop: &Arc<NextHop>| self.next_hops.contains(next_hop);
         match change {
-            Change::SetLinkUp(link) | Change::PutClass(_, link) => self.links.contains(link),
+            Change::SetLinkUp(link) | Change::PutClass(_, link) | Change::PutNeighbour(link, ..) => {
+                self.links.contains(link)
+            }
+            Change::CreateRouteTarget(target) => target.hops().any(|hop| self.is_missing(hop)),
+            Change::ReplaceRouteGroup(_, group) => group.members.iter().any(|(hop, _)| self.is_missing(hop)),
+            Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) => route
+                .target()
+                .is_some_and(|target| self.forbids_route(&key.prefix, target)),
+            Change::DeleteRoute(key, route) if !route.refuses() => self.led(&key.prefix),
+            Change::DeletePrefix(prefix) => self.led(prefix),
+            Change::CreateRule(rule) => rule.iif.is_none() && self.route,
+            Change::DeleteRule(rule) => rule.iif.is_none() && !self.destinations.is_empty(),
             Change::PutNextHop(next_hop) => self.classes.contains(&next_hop.class),
+            Change::SetNextHopDown(next_hop, _) => is_missing(next_hop),
             Change::PutGroup(group) => group.members.iter().any(|(next_hop, _)| is_missing(next_hop)),
             Change::PutPrefix(prefix, target) => {
                 let is_refused = |next_hop: &Arc<NextHop>| {
@@ -214,6 +266,29 @@ impl Missing {
                 .is_some_and(|missing| missing.forbids(change)),
             _ => false,
         }
+    }
+
+    /// Whether a way out can't be taken: it was not made, or its device or neighbour was not.
+    fn is_missing(&self, hop: &Arc<RouteHop>) -> bool {
+        let neighbour = hop.gateway.map(|gateway| (hop.link.clone(), gateway));
+        self.links.contains(&hop.link)
+            || neighbour.is_some_and(|neighbour| self.neighbours.contains(&neighbour))
+            || self.route_targets.contains(&RouteTarget::Hop(Arc::clone(hop)))
+    }
+
+    fn forbids_route(&self, prefix: &IpNet, target: &RouteTarget) -> bool {
+        let refused = |hop: &Arc<RouteHop>| hop.is_wireguard() && self.allowed_ips.contains(prefix);
+        self.route_targets.contains(target) || target.hops().any(|hop| self.is_missing(hop) || refused(hop))
+    }
+
+    /// Whether a route or prefix that could not be made covers another, or some of it.
+    fn led(&self, prefix: &IpNet) -> bool {
+        if self.rule {
+            return true;
+        }
+        self.destinations
+            .iter()
+            .any(|route| route.contains(prefix) || prefix.contains(route))
     }
 
     /// Takes note of a change that was refused or left out.
@@ -240,12 +315,35 @@ impl Missing {
             Change::PutNextHop(next_hop) => {
                 self.next_hops.insert(Arc::clone(next_hop));
             }
+            Change::PutNeighbour(link, address, _) => {
+                self.neighbours.insert((link.clone(), *address));
+            }
+            Change::CreateRouteTarget(target) => {
+                self.route_targets.insert(target.clone());
+            }
+            Change::ReplaceRouteGroup(_, group) => {
+                self.route_targets.insert(RouteTarget::Group(Arc::clone(group)));
+            }
+            Change::CreateRoute(key, _) | Change::ReplaceRoute(key, _) => {
+                self.destinations.push(key.prefix);
+                self.route = true;
+            }
+            Change::PutPrefix(prefix, _) => self.destinations.push(*prefix),
+            Change::CreateRule(_) | Change::DeleteRule(_) => self.rule = true,
             _ => {}
         }
     }
 }
 
-/// Sorts changes into stages; the order within a stage stays.
+/// Sorts changes into stages; within one, routes that lead to next-hop objects come the more specific the earlier, and go
+/// the more specific the later, so that none takes another's packets. Else the order within a stage stays.
 pub fn sort(changes: &mut [Change]) {
-    changes.sort_by_key(Stage::of);
+    let place = |change: &Change| match change {
+        Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) if route.target().is_some() => {
+            u8::MAX - key.prefix.prefix_len()
+        }
+        Change::DeleteRoute(key, route) if route.target().is_some() => key.prefix.prefix_len(),
+        _ => 0,
+    };
+    changes.sort_by_key(|change| (Stage::of(change), place(change)));
 }

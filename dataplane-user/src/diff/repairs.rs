@@ -1,17 +1,18 @@
 //! Which changes mend what was changed behind our back, and what was found broken. Pure.
 //!
-//! A device takes along what is on it, an address the routes that name it: one thing that somebody did is one repair,
-//! however many changes mend it.
+//! A device takes along what is on it, an address the routes that name it, a next-hop object those that lead to it and its
+//! place in groups: one thing that somebody did is one repair, however many changes mend it.
 
 mod roots;
 mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use self::roots::{Roots, Subject};
 use crate::model::change::DeleteLinkReason;
-use crate::model::{Change, KernelState, LinkKind};
+use crate::model::{Change, KernelState, LinkKind, Owner, RouteTarget};
 use crate::net::Namespace;
 
 /// What kind of object was mended; stable words for metrics.
@@ -37,11 +38,13 @@ pub enum RepairKind {
     Rule,
     /// A neighbour, or a destination of a device that has several.
     Neighbour,
+    /// A next-hop object.
+    NextHop,
 }
 
 impl RepairKind {
     /// All of them.
-    pub const ALL: [RepairKind; 10] = [
+    pub const ALL: [RepairKind; 11] = [
         RepairKind::Link,
         RepairKind::Address,
         RepairKind::Route,
@@ -52,6 +55,7 @@ impl RepairKind {
         RepairKind::Firewall,
         RepairKind::Rule,
         RepairKind::Neighbour,
+        RepairKind::NextHop,
     ];
 
     /// The stable word.
@@ -68,6 +72,7 @@ impl RepairKind {
             RepairKind::Firewall => "nftables",
             RepairKind::Rule => "rule",
             RepairKind::Neighbour => "neighbour",
+            RepairKind::NextHop => "nexthop",
         }
     }
 }
@@ -132,13 +137,15 @@ fn of_one(
     observed: &KernelState,
     (before, target): (&KernelState, &KernelState),
 ) -> BTreeMap<Subject, Repair> {
-    let drifted = changes
+    let (mut drifted, wanted): (Vec<_>, Vec<_>) = changes
         .iter()
-        .filter(|(_, change)| is_same(change, before, target))
-        .collect::<Vec<_>>();
-    let roots = Roots::of(drifted.iter().map(|(_, change)| *change));
+        .partition(|(_, change)| is_same(change, before, target) && !is_the_kernels(change, observed));
+    // What hangs on something that is wanted otherwise goes and returns with it.
+    let by_wish = Roots::of(wanted.iter().map(|(_, change)| *change), observed);
+    drifted.retain(|(_, change)| by_wish.subject(change) == by_wish.own(change));
+    let roots = Roots::of(drifted.iter().map(|(_, change)| *change), observed);
     let mut found: BTreeMap<Subject, Repair> = BTreeMap::new();
-    for &&(place, change) in &drifted {
+    for &(place, change) in &drifted {
         let subject = roots.subject(change);
         let repair = found.entry(subject.clone()).or_insert_with(|| Repair {
             kind: subject.kind,
@@ -184,6 +191,15 @@ fn join_pairs(found: &mut BTreeMap<(Option<Namespace>, Subject), Repair>, change
     }
 }
 
+/// Whether a change takes away an address that the kernel made by itself: nobody meddled, but with its device.
+fn is_the_kernels(change: &Change, observed: &KernelState) -> bool {
+    let Change::DeleteAddress(link, address) = change else {
+        return false;
+    };
+    let found = observed.addresses.get(&(link.clone(), *address));
+    found.is_some_and(|found| found.owner == Owner::Kernel)
+}
+
 /// Whether both targets say the same of what a change is about.
 fn is_same(change: &Change, before: &KernelState, target: &KernelState) -> bool {
     match change {
@@ -212,6 +228,17 @@ fn is_same(change: &Change, before: &KernelState, target: &KernelState) -> bool 
         Change::CreateRoute(key, _) | Change::ReplaceRoute(key, _) | Change::DeleteRoute(key, _) => {
             before.routes.get(key) == target.routes.get(key)
         }
+        Change::CreateRouteTarget(made) | Change::DeleteRouteTarget(made) => {
+            before.route_targets.contains(made) == target.route_targets.contains(made)
+        }
+        Change::ReplaceRouteGroup(_, group) => {
+            let group = RouteTarget::Group(Arc::clone(group));
+            before.route_targets.contains(&group) == target.route_targets.contains(&group)
+        }
+        Change::PutNeighbour(link, address, _) | Change::DeleteNeighbour(link, address) => {
+            let key = (link.clone(), *address);
+            before.neighbours.get(&key) == target.neighbours.get(&key)
+        }
         Change::SetSysctl(link, sysctl, _) => {
             let key = (link.clone(), *sysctl);
             before.sysctls.get(&key) == target.sysctls.get(&key)
@@ -229,6 +256,9 @@ fn is_same(change: &Change, before: &KernelState, target: &KernelState) -> bool 
         }
         Change::PutNextHop(next_hop) | Change::DeleteNextHop(next_hop) => {
             before.next_hops.contains(next_hop) == target.next_hops.contains(next_hop)
+        }
+        Change::SetNextHopDown(next_hop, _) => {
+            before.down.contains(next_hop) == target.down.contains(next_hop)
         }
         Change::PutGroup(group) | Change::DeleteGroup(group) => {
             before.groups.contains(group) == target.groups.contains(group)

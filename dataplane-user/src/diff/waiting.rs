@@ -65,6 +65,10 @@ fn routes(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet)
         None => stays(observed, link).is_none_or(|found| !found.up),
     };
     let waits = |(key, route): (&RouteKey, &crate::model::Route)| {
+        if route.target().is_some() {
+            // By next-hop objects, of which each says itself what it lacks.
+            return None;
+        }
         let link = route.links().find(|link| missing(link))?;
         Some((*key, link.clone()))
     };

@@ -221,6 +221,7 @@ impl Bpf {
             .map(|(class, ifindex)| (*class, links.name(*ifindex)))
             .collect();
         state.next_hops = snapshot.next_hops.values().cloned().collect();
+        state.down = snapshot.down.clone();
         state.groups = snapshot
             .groups
             .values()
@@ -266,6 +267,7 @@ impl Bpf {
                 | Change::PutClass(..)
                 | Change::DeleteClass(..)
                 | Change::PutNextHop(..)
+                | Change::SetNextHopDown(..)
                 | Change::DeleteNextHop(..)
                 | Change::PutGroup(..)
                 | Change::DeleteGroup(..)
@@ -360,6 +362,7 @@ impl Bpf {
             }
             Change::DeleteClass(class) => tables.delete_class(maps, class),
             Change::PutNextHop(next_hop) => tables.put_next_hop(maps, next_hop),
+            Change::SetNextHopDown(next_hop, down) => tables.set_state(maps, next_hop, *down),
             Change::DeleteNextHop(next_hop) => tables.delete_next_hop(maps, next_hop),
             Change::PutGroup(group) => tables.put_group(maps, group),
             Change::DeleteGroup(group) => tables.delete_group(maps, group),

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use super::{Kernel, KernelError};
 use crate::model::change::LinkPatch;
 use crate::model::{
-    Attachment, Change, Class, KernelState, Link, LinkKind, Owner, Paths, ProgramVersion, Route, RouteKey,
-    Target, VethPeer,
+    Attachment, Change, Class, KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKey,
+    RouteTarget, Target, VethPeer,
 };
 use crate::net::LinkName;
 use crate::plan::NodeFacts;
@@ -247,7 +247,61 @@ impl KernelState {
                 self.attachments
                     .retain(|_, attached| attached.version == ProgramVersion::Current);
             }
+            _ => return self.execute_ways(change),
+        }
+        Ok(())
+    }
+
+    fn execute_ways(&mut self, change: &Change) -> Result<(), Errno> {
+        match change {
+            Change::CreateRouteTarget(target) => {
+                ensure(!self.route_targets.contains(target), libc::EEXIST)?;
+                self.can_hold(target)?;
+                self.route_targets.insert(target.clone());
+            }
+            Change::ReplaceRouteGroup(from, to) => {
+                ensure(from.resilient == to.resilient, libc::EINVAL)?;
+                ensure(
+                    self.route_targets.contains(&RouteTarget::Group(from.clone())),
+                    libc::ENOENT,
+                )?;
+                self.can_hold(&RouteTarget::Group(to.clone()))?;
+                self.replace_route_group(from, to);
+            }
+            Change::DeleteRouteTarget(target) => {
+                // A real kernel takes the routes along: stricter, so that nobody relies on that.
+                let routed = self.routes.values().any(|route| route.target() == Some(target));
+                let grouped = self.route_targets.iter().any(|group| {
+                    matches!((group, target), (RouteTarget::Group(_), RouteTarget::Hop(hop)) if group.hops().any(|h| h == hop))
+                });
+                ensure(!routed && !grouped, libc::EBUSY)?;
+                self.route_targets.remove(target);
+            }
+            Change::PutNeighbour(link, address, neighbour) => {
+                self.ours(link)?;
+                ensure(self.links[link].up, libc::ENETDOWN)?;
+                let key = (link.clone(), *address);
+                let foreign = self
+                    .neighbours
+                    .get(&key)
+                    .is_some_and(|found| found.owner == Owner::Foreign);
+                ensure(!foreign, libc::EPERM)?;
+                self.neighbours.insert(key, *neighbour);
+            }
+            Change::DeleteNeighbour(link, address) => {
+                self.neighbours.remove(&(link.clone(), *address));
+            }
             _ => self.execute_bpf(change)?,
+        }
+        Ok(())
+    }
+
+    /// Devices must be up, and a group's members there.
+    fn can_hold(&self, target: &RouteTarget) -> Result<(), Errno> {
+        for hop in target.hops() {
+            ensure(self.links.get(&hop.link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
+            let known = self.route_targets.contains(&RouteTarget::Hop(hop.clone()));
+            ensure(known || matches!(target, RouteTarget::Hop(_)), libc::EINVAL)?;
         }
         Ok(())
     }
@@ -261,6 +315,14 @@ impl KernelState {
             Change::PutNextHop(next_hop) => {
                 ensure(self.classes.contains_key(&next_hop.class), libc::ENOENT)?;
                 self.next_hops.insert(next_hop.clone());
+            }
+            Change::SetNextHopDown(next_hop, down) => {
+                ensure(self.next_hops.contains(next_hop), libc::ENOENT)?;
+                if *down {
+                    self.down.insert(next_hop.clone());
+                } else {
+                    self.down.remove(next_hop);
+                }
             }
             Change::PutGroup(group) => {
                 ensure(
@@ -299,6 +361,7 @@ impl KernelState {
                     .any(|n| n == next_hop);
                 ensure(!by_group && !by_prefix, libc::EBUSY)?;
                 self.next_hops.remove(next_hop);
+                self.down.remove(next_hop);
             }
             Change::DeleteClass(class) => self.delete_class(class)?,
             Change::PutSource(source) => {
@@ -340,24 +403,22 @@ impl KernelState {
             .addresses
             .keys()
             .any(|(_, other)| other.addr() == address.addr());
-        self.routes.retain(|_, route| {
-            let source = route.kind.paths().and_then(|paths| paths.source);
-            still || source != Some(address.addr())
-        });
+        self.routes
+            .retain(|_, route| still || route.source() != Some(address.addr()));
     }
 
     fn put_route(&mut self, key: RouteKey, route: &Route) -> Result<(), Errno> {
-        if let Some(Paths { source, .. }) = &route.kind.paths() {
-            for link in route.links() {
-                ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
-            }
-            let local = |source: &IpAddr| {
-                self.addresses
-                    .keys()
-                    .any(|(_, address)| address.addr() == *source)
-            };
-            ensure(source.as_ref().is_none_or(local), libc::EINVAL)?;
+        for link in route.links() {
+            ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
         }
+        if let Some(target) = route.target() {
+            ensure(self.route_targets.contains(target), libc::EINVAL)?;
+        }
+        let local = |source: IpAddr| {
+            let mut addresses = self.addresses.keys();
+            addresses.any(|(_, address)| address.addr() == source)
+        };
+        ensure(route.source().is_none_or(local), libc::EINVAL)?;
         self.routes.insert(key, route.clone());
         Ok(())
     }

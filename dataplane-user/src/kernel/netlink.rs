@@ -4,6 +4,7 @@
 //! dropped half-way leaves a socket that the next one replaces, so no late answer is ever taken for another.
 
 mod address;
+mod attribute;
 pub(super) mod batch;
 mod dump;
 mod events;
@@ -12,6 +13,8 @@ mod facts;
 mod flood;
 mod link;
 pub(super) mod message;
+mod neighbour;
+mod nexthop;
 mod nsid;
 mod route;
 mod rule;
@@ -32,6 +35,7 @@ use tokio::time::Instant;
 pub(super) use self::events::Interest;
 pub use self::events::{EventCounts, EventKind, Events, Woken};
 use self::message::Failure;
+use self::nexthop::NextHopTable;
 use self::socket::Socket;
 pub use self::socket::Stats;
 use self::table::LinkTable;
@@ -47,6 +51,7 @@ const ROUNDS: usize = 256;
 pub struct Netlink {
     socket: Socket,
     links: LinkTable,
+    next_hops: NextHopTable,
     /// The peers of point-to-point addresses, as last seen: to delete one takes both.
     peers: BTreeMap<(u32, IpNet), IpAddr>,
     /// Veth ends of ours, as last seen.
@@ -97,6 +102,7 @@ impl Netlink {
         Netlink {
             socket,
             links: LinkTable::default(),
+            next_hops: NextHopTable::default(),
             peers: BTreeMap::new(),
             veths: Vec::new(),
             wanted: BTreeSet::new(),
@@ -146,11 +152,20 @@ impl Netlink {
             .dump(&address::dump(), address::read)
             .await
             .map_err(|failure| failure.into_error("list the addresses"))?;
+        let table = &self.links;
+        let next_hops = self
+            .socket
+            .dump(&nexthop::dump(), |body| nexthop::read(body, table))
+            .await;
+        let next_hops = next_hops.map_err(|failure| failure.into_error("list the next hops"))?;
+        self.next_hops.refill(next_hops);
+        let neighbours = self.socket.dump(&neighbour::dump(), neighbour::read).await;
+        let neighbours = neighbours.map_err(|failure| failure.into_error("list the neighbours"))?;
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let table = &self.links;
+            let known = (&self.links, &self.next_hops);
             let wanted = &self.wanted;
-            let read = |body: &[u8]| route::read(body, family, table, wanted);
+            let read = |body: &[u8]| route::read(body, family, known, wanted);
             let found = self.socket.dump(&route::dump(family), read).await;
             routes.extend(found.map_err(|failure| failure.into_error("list the routes"))?);
         }
@@ -181,6 +196,16 @@ impl Netlink {
                 state.addresses.insert(key, address.address);
             }
         }
+        for found in neighbours {
+            let Some(name) = self.links.name(found.index) else {
+                continue;
+            };
+            if self.links.get(name).is_some_and(|link| link.ours) {
+                let key = (name.clone(), found.address);
+                state.neighbours.insert(key, found.neighbour);
+            }
+        }
+        state.route_targets.extend(self.next_hops.targets().cloned());
         state.flood.extend(flood);
         for link in links {
             if let Some(master) = link.master.and_then(|index| self.links.name(index)) {

@@ -19,8 +19,8 @@ use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Change, Route, RouteKey, Rout
 enum Count {
     /// An operation on a device: one of [`OPERATIONS`].
     Interface(&'static str),
-    /// A policy rule was made or deleted.
-    Rule(Step),
+    /// Another object of the kernel's, one of [`OBJECTS`], was made, changed or deleted.
+    Object(&'static str, Step),
     /// A route was made or replaced, or deleted; and what asked for it, one of [`SOURCES`].
     Route(Step, &'static str),
     /// A peer of WireGuard's came, went, or the device changed otherwise.
@@ -39,7 +39,19 @@ enum Step {
 }
 
 const OPERATIONS: [&str; 7] = ["create", "modify", "up", "down", "delete", "address", "setting"];
-const SOURCES: [&str; 3] = ["anchor", "backstop", "declared"];
+const SOURCES: [&str; 4] = ["anchor", "backstop", "overlay", "declared"];
+const OBJECTS: [&str; 3] = ["rule", "nexthop", "neighbour"];
+
+impl Step {
+    /// The word of a metric's label.
+    fn operation(self) -> &'static str {
+        match self {
+            Step::Added => "create",
+            Step::Changed => "modify",
+            Step::Removed => "delete",
+        }
+    }
+}
 
 impl Count {
     fn of(change: &Change) -> Count {
@@ -63,8 +75,13 @@ impl Count {
                 Count::Route(Step::Added, source(*key, route))
             }
             Change::DeleteRoute(key, route) => Count::Route(Step::Removed, source(*key, route)),
-            Change::CreateRule(_) => Count::Rule(Step::Added),
-            Change::DeleteRule(_) => Count::Rule(Step::Removed),
+            Change::CreateRule(_) => Count::Object("rule", Step::Added),
+            Change::DeleteRule(_) => Count::Object("rule", Step::Removed),
+            Change::CreateRouteTarget(_) => Count::Object("nexthop", Step::Added),
+            Change::ReplaceRouteGroup(..) => Count::Object("nexthop", Step::Changed),
+            Change::DeleteRouteTarget(_) => Count::Object("nexthop", Step::Removed),
+            Change::PutNeighbour(..) => Count::Object("neighbour", Step::Added),
+            Change::DeleteNeighbour(..) => Count::Object("neighbour", Step::Removed),
             Change::SetWireGuard(_, change) => Count::WireGuard(match change {
                 DeviceChange::AddPeer(..) => Step::Added,
                 DeviceChange::RemovePeer(_) => Step::Removed,
@@ -85,6 +102,7 @@ impl Count {
             | Change::PutClass(..)
             | Change::DeleteClass(..)
             | Change::PutNextHop(..)
+            | Change::SetNextHopDown(..)
             | Change::DeleteNextHop(..)
             | Change::PutGroup(..)
             | Change::DeleteGroup(..)
@@ -100,6 +118,7 @@ impl Count {
 fn source(key: RouteKey, route: &Route) -> &'static str {
     match key.metric {
         BACKSTOP_METRIC if route.kind == RouteKind::Unreachable => "backstop",
+        _ if route.target().is_some() => "overlay",
         ANCHOR_METRIC => "anchor",
         _ => "declared",
     }
@@ -112,8 +131,8 @@ pub(super) struct ChangeCounters {
     operation_errors: IntCounterVec,
     routes_added: IntCounter,
     routes_removed: IntCounter,
-    rules: IntCounterVec,
-    rule_errors: IntCounter,
+    objects: IntCounterVec,
+    object_errors: IntCounterVec,
     route_errors: IntCounter,
     route_duration: HistogramVec,
     peers_added: IntCounter,
@@ -144,11 +163,20 @@ impl Default for ChangeCounters {
             ),
             routes_added: counter("adit_routes_added_total", "Routes made or replaced."),
             routes_removed: counter("adit_routes_removed_total", "Routes deleted."),
-            rules: operations("adit_rule_operations_total", "Policy rules made and deleted."),
-            rule_errors: counter(
-                "adit_rule_sync_errors_total",
-                "Changes to policy rules that the kernel refused.",
-            ),
+            objects: series::valid(IntCounterVec::new(
+                Opts::new(
+                    "adit_object_operations_total",
+                    "Policy rules, next-hop objects and neighbours made, changed and deleted.",
+                ),
+                &["kind", "operation"],
+            )),
+            object_errors: series::valid(IntCounterVec::new(
+                Opts::new(
+                    "adit_object_operation_errors_total",
+                    "Changes to policy rules, next-hop objects and neighbours that the kernel refused.",
+                ),
+                &["kind"],
+            )),
             route_errors: counter(
                 "adit_route_sync_errors_total",
                 "Changes to routes that the kernel refused.",
@@ -182,8 +210,11 @@ impl Default for ChangeCounters {
             counters.operations.with_label_values(&[operation]);
             counters.operation_errors.with_label_values(&[operation]);
         }
-        for operation in ["create", "delete"] {
-            counters.rules.with_label_values(&[operation]);
+        for kind in OBJECTS {
+            counters.object_errors.with_label_values(&[kind]);
+            for step in [Step::Added, Step::Changed, Step::Removed] {
+                counters.objects.with_label_values(&[kind, step.operation()]);
+            }
         }
         for source in SOURCES {
             counters.route_duration.with_label_values(&[source]);
@@ -213,7 +244,7 @@ impl ChangeCounters {
                 }
                 Some(Count::WireGuard(_)) => self.wireguard_duration.observe(seconds),
                 Some(Count::Firewall(_)) => self.firewall_duration.observe(seconds),
-                Some(Count::Interface(_) | Count::Rule(_) | Count::Map) | None => {}
+                Some(Count::Interface(_) | Count::Object(..) | Count::Map) | None => {}
             }
         }
     }
@@ -223,8 +254,9 @@ impl ChangeCounters {
             Count::Interface(operation) => self.operations.with_label_values(&[operation]).inc(),
             Count::Route(Step::Added | Step::Changed, _) => self.routes_added.inc(),
             Count::Route(Step::Removed, _) => self.routes_removed.inc(),
-            Count::Rule(Step::Added | Step::Changed) => self.rules.with_label_values(&["create"]).inc(),
-            Count::Rule(Step::Removed) => self.rules.with_label_values(&["delete"]).inc(),
+            Count::Object(kind, step) => {
+                self.objects.with_label_values(&[kind, step.operation()]).inc();
+            }
             Count::WireGuard(Step::Added) => self.peers_added.inc(),
             Count::WireGuard(Step::Removed) => self.peers_removed.inc(),
             Count::Firewall(Step::Added | Step::Changed) => self.rebuilds.inc(),
@@ -236,7 +268,7 @@ impl ChangeCounters {
         match count {
             Count::Interface(operation) => self.operation_errors.with_label_values(&[operation]).inc(),
             Count::Route(..) => self.route_errors.inc(),
-            Count::Rule(_) => self.rule_errors.inc(),
+            Count::Object(kind, _) => self.object_errors.with_label_values(&[kind]).inc(),
             Count::WireGuard(_) => self.wireguard_errors.inc(),
             Count::Firewall(_) => self.firewall_errors.inc(),
             Count::Map => {}
@@ -249,8 +281,8 @@ impl ChangeCounters {
             &self.operation_errors,
             &self.routes_added,
             &self.routes_removed,
-            &self.rules,
-            &self.rule_errors,
+            &self.objects,
+            &self.object_errors,
             &self.route_errors,
             &self.route_duration,
             &self.peers_added,

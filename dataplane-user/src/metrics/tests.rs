@@ -105,6 +105,8 @@ fn the_page_shows_what_each_peer_sent_to_us() {
         local: "192.0.2.9".to_owned(),
         mtu: 1450,
         wireguard: None,
+        withdrawn: false,
+        dataplane: "ebpf".to_owned(),
         way: None,
         received: None,
     };

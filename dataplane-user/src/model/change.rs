@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::wireguard::DeviceChange;
 use super::{
-    Address, Class, Firewall, Group, Hook, Link, LinkKind, NextHop, Route, RouteKey, Rule, Source, Sysctl,
-    Target,
+    Address, Class, Firewall, Group, Hook, Link, LinkKind, Neighbour, NextHop, Route, RouteGroup, RouteKey,
+    RouteTarget, Rule, Source, Sysctl, Target,
 };
 use crate::net::{LinkName, MacAddr, Namespace};
 
@@ -38,6 +38,16 @@ pub enum Change {
     ReplaceRoute(RouteKey, Route),
     /// Deletes a route of ours.
     DeleteRoute(RouteKey, Route),
+    /// Makes a next-hop object, marked.
+    CreateRouteTarget(RouteTarget),
+    /// Gives a group of ours other members, in place: whatever leads to it follows.
+    ReplaceRouteGroup(Arc<RouteGroup>, Arc<RouteGroup>),
+    /// Deletes a next-hop object of ours.
+    DeleteRouteTarget(RouteTarget),
+    /// Puts a permanent neighbour of ours onto a device of ours; what the kernel made there by itself is replaced.
+    PutNeighbour(LinkName, IpAddr, Neighbour),
+    /// Deletes a neighbour of ours.
+    DeleteNeighbour(LinkName, IpAddr),
     /// Replaces an address of ours by the same one with another prefix length, which the kernel does not have beside it.
     MoveAddress(LinkName, IpNet, IpNet, Address),
     /// Takes a device down.
@@ -82,6 +92,8 @@ pub enum Change {
     DeleteClass(Class),
     /// Writes a next hop into a free slot.
     PutNextHop(Arc<NextHop>),
+    /// Marks a next hop as down, or as usable again: one word, in place.
+    SetNextHopDown(Arc<NextHop>, bool),
     /// Frees a next hop, its counters zeroed, after a grace period.
     DeleteNextHop(Arc<NextHop>),
     /// Writes a group into free slots.
@@ -174,6 +186,8 @@ pub enum Object {
     Address(LinkName, IpNet),
     /// A route.
     Route(RouteKey),
+    /// A neighbour on a device.
+    Neighbour(LinkName, IpAddr),
     /// Something in another namespace.
     In(Namespace, Box<Object>),
     /// The nft table.
@@ -186,6 +200,7 @@ impl fmt::Display for Object {
             Object::Link(name) => write!(f, "link {name}"),
             Object::Address(link, address) => write!(f, "address {address} dev {link}"),
             Object::Route(key) => write!(f, "route {key}"),
+            Object::Neighbour(link, address) => write!(f, "neighbour {address} dev {link}"),
             Object::In(namespace, object) => write!(f, "{namespace}: {object}"),
             Object::Firewall => f.write_str("nft table inet adit"),
         }
@@ -241,6 +256,15 @@ impl ChangeSet {
             }));
     }
 
+    /// Some of the changes, and nothing else.
+    #[must_use]
+    pub fn only(self, some: impl Fn(&Change) -> bool) -> ChangeSet {
+        ChangeSet {
+            changes: self.changes.into_iter().filter(some).collect(),
+            ..ChangeSet::default()
+        }
+    }
+
     /// Whether nothing is to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -267,6 +291,13 @@ impl fmt::Display for Change {
             Change::CreateRoute(key, route) => write!(f, "add route {key} {}", route.kind),
             Change::ReplaceRoute(key, route) => write!(f, "replace route {key} {}", route.kind),
             Change::DeleteRoute(key, route) => write!(f, "delete route {key} {}", route.kind),
+            Change::CreateRouteTarget(target) => write!(f, "add nexthop {target}"),
+            Change::ReplaceRouteGroup(from, to) => write!(f, "set nexthop {from} to {to}"),
+            Change::DeleteRouteTarget(target) => write!(f, "delete nexthop {target}"),
+            Change::PutNeighbour(link, address, neighbour) => {
+                write!(f, "put neighbour {address} lladdr {} dev {link}", neighbour.mac)
+            }
+            Change::DeleteNeighbour(link, address) => write!(f, "delete neighbour {address} dev {link}"),
             Change::MoveAddress(link, from, to, _) => {
                 write!(f, "replace address {from} by {to} dev {link}")
             }
@@ -302,6 +333,8 @@ impl fmt::Display for Change {
             Change::PutClass(class, link) => write!(f, "put class {class} to {link}"),
             Change::DeleteClass(class) => write!(f, "delete class {class}"),
             Change::PutNextHop(next_hop) => write!(f, "put next hop {next_hop}"),
+            Change::SetNextHopDown(next_hop, true) => write!(f, "set next hop {next_hop} down"),
+            Change::SetNextHopDown(next_hop, false) => write!(f, "set next hop {next_hop} usable"),
             Change::DeleteNextHop(next_hop) => write!(f, "delete next hop {next_hop}"),
             Change::PutGroup(group) => write!(f, "put group of {group}"),
             Change::DeleteGroup(group) => write!(f, "delete group of {group}"),

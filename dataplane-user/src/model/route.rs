@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Owner;
+use super::{Owner, RouteTarget};
 use crate::net::LinkName;
 
 pub use paths::{Encap, Hop, Paths, RouteScope};
@@ -43,6 +43,25 @@ pub struct Route {
 }
 
 impl Route {
+    /// The next-hop object that it leads to.
+    #[must_use]
+    pub fn target(&self) -> Option<&RouteTarget> {
+        match &self.kind {
+            RouteKind::NextHop { target, .. } => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The preferred source of what takes it.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        match &self.kind {
+            RouteKind::Gateway { source, .. } | RouteKind::NextHop { source, .. } => *source,
+            RouteKind::Paths(paths) => paths.source,
+            RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Throw | RouteKind::Other(_) => None,
+        }
+    }
+
     /// The device that it sends to, where that is one.
     #[must_use]
     pub fn link(&self) -> Option<&LinkName> {
@@ -50,15 +69,21 @@ impl Route {
         links.next().filter(|_| links.next().is_none())
     }
 
-    /// The devices that it sends to.
+    /// The devices that it sends to, also by a next-hop object.
     pub fn links(&self) -> impl Iterator<Item = &LinkName> {
-        let (one, many) = match &self.kind {
-            RouteKind::Gateway { link, .. } => (Some(link), None),
-            RouteKind::Paths(paths) => (None, Some(&paths.hops)),
-            RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Other(_) => (None, None),
+        let (one, many, target) = match &self.kind {
+            RouteKind::Gateway { link, .. } => (Some(link), None, None),
+            RouteKind::Paths(paths) => (None, Some(&paths.hops), None),
+            RouteKind::NextHop { target, .. } => (None, None, Some(target)),
+            RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Throw | RouteKind::Other(_) => {
+                (None, None, None)
+            }
         };
         let many = many.into_iter().flatten();
-        one.into_iter().chain(many.filter_map(|hop| hop.link.as_ref()))
+        let by_target = target.into_iter().flat_map(RouteTarget::hops);
+        one.into_iter()
+            .chain(many.filter_map(|hop| hop.link.as_ref()))
+            .chain(by_target.map(|hop| &hop.link))
     }
 
     /// Whether it stands behind others and only refuses.
@@ -82,10 +107,21 @@ pub enum RouteKind {
         /// The path's MTU in bytes.
         mtu: Option<u32>,
     },
+    /// Leads to a next-hop object.
+    NextHop {
+        /// That object.
+        target: RouteTarget,
+        /// The preferred source.
+        source: Option<IpAddr>,
+        /// The path's MTU in bytes.
+        mtu: Option<u32>,
+    },
     /// Sends to next hops in any other form.
     Paths(Paths),
     /// Refuses, and tells the sender.
     Unreachable,
+    /// Ends the search in its table: the next rule's goes on.
+    Throw,
     /// Refuses in silence.
     Blackhole,
     /// Anything else, in the words of `ip route`.
@@ -93,7 +129,7 @@ pub enum RouteKind {
 }
 
 impl RouteKind {
-    /// Where it leads, in one form for all routes that lead somewhere.
+    /// Where it leads, in one form for all routes that say so themselves.
     #[must_use]
     pub fn paths(&self) -> Option<Paths> {
         match self {
@@ -118,7 +154,11 @@ impl RouteKind {
                     mtu: *mtu,
                 })
             }
-            RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Other(_) => None,
+            RouteKind::NextHop { .. }
+            | RouteKind::Unreachable
+            | RouteKind::Blackhole
+            | RouteKind::Throw
+            | RouteKind::Other(_) => None,
         }
     }
 
@@ -128,7 +168,8 @@ impl RouteKind {
         match self {
             RouteKind::Gateway { .. } => 1,
             RouteKind::Paths(paths) => paths.hops.len(),
-            RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Other(_) => 0,
+            RouteKind::NextHop { target, .. } => target.hops().count(),
+            RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Throw | RouteKind::Other(_) => 0,
         }
     }
 
@@ -155,18 +196,27 @@ impl fmt::Display for RouteKind {
                 mtu,
             } => {
                 write!(f, "via {gateway} dev {link} onlink")?;
-                if let Some(source) = source {
-                    write!(f, " src {source}")?;
-                }
-                if let Some(mtu) = mtu {
-                    write!(f, " mtu {mtu}")?;
-                }
-                Ok(())
+                source_and_mtu(f, *source, *mtu)
             }
+            RouteKind::NextHop { target, source, mtu } => {
+                write!(f, "{target}")?;
+                source_and_mtu(f, *source, *mtu)
+            }
+            RouteKind::Throw => f.write_str("throw"),
             RouteKind::Paths(paths) => paths.fmt(f),
             RouteKind::Unreachable => f.write_str("unreachable"),
             RouteKind::Blackhole => f.write_str("blackhole"),
             RouteKind::Other(text) => f.write_str(text),
         }
     }
+}
+
+fn source_and_mtu(f: &mut fmt::Formatter<'_>, source: Option<IpAddr>, mtu: Option<u32>) -> fmt::Result {
+    if let Some(source) = source {
+        write!(f, " src {source}")?;
+    }
+    if let Some(mtu) = mtu {
+        write!(f, " mtu {mtu}")?;
+    }
+    Ok(())
 }

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::wireguard::Device;
 use super::{
-    Address, Attachment, Class, Firewall, Group, Hook, Link, NextHop, Route, RouteKey, Rule, Source, Sysctl,
-    Target,
+    Address, Attachment, Class, Firewall, Group, Hook, Link, Neighbour, NextHop, Route, RouteKey,
+    RouteTarget, Rule, Source, Sysctl, Target,
 };
 use crate::net::{LinkName, Namespace};
 
@@ -24,6 +24,10 @@ pub struct KernelState {
     pub addresses: BTreeMap<(LinkName, IpNet), Address>,
     /// Routes.
     pub routes: BTreeMap<RouteKey, Route>,
+    /// What routes lead to without our programs: next-hop objects of ours.
+    pub route_targets: BTreeSet<RouteTarget>,
+    /// Permanent neighbours on our devices.
+    pub neighbours: BTreeMap<(LinkName, IpAddr), Neighbour>,
     /// Our policy rules.
     pub rules: BTreeSet<Rule>,
     /// The bridges that our devices are ports of; in an observed state also foreign ones.
@@ -46,6 +50,8 @@ pub struct KernelState {
     pub classes: BTreeMap<Class, Option<LinkName>>,
     /// Next hops.
     pub next_hops: BTreeSet<Arc<NextHop>>,
+    /// Those of them that are marked as down: nothing is sent to them.
+    pub down: BTreeSet<Arc<NextHop>>,
     /// Groups.
     pub groups: BTreeSet<Arc<Group>>,
     /// Prefixes and where they lead.
@@ -61,12 +67,20 @@ impl KernelState {
     /// classes that sent to it send nowhere.
     pub fn forget_link(&mut self, name: &LinkName) {
         self.links.remove(name);
-        self.addresses.retain(|(link, _), _| link != name);
+        let on_it = |(link, _): &(LinkName, IpNet)| link == name;
+        let gone = self
+            .addresses
+            .keys()
+            .filter(|key| on_it(key))
+            .map(|(_, address)| address.addr());
+        let gone = gone.collect::<BTreeSet<_>>();
+        self.addresses.retain(|key, _| !on_it(key));
+        self.routes
+            .retain(|_, route| route.source().is_none_or(|source| !gone.contains(&source)));
         self.sysctls.retain(|(link, _), _| link != name);
         self.wireguard.remove(name);
         self.attachments.retain(|(link, _), _| link != name);
-        self.routes
-            .retain(|_, route| !route.links().any(|link| link == name));
+        self.forget_ways(name);
         self.masters.retain(|port, bridge| port != name && bridge != name);
         self.aliases.remove(name);
         self.flood.remove(name);
@@ -100,6 +114,7 @@ impl KernelState {
         let classes = &self.classes;
         self.next_hops
             .retain(|next_hop| classes.contains_key(&next_hop.class));
+        self.down.retain(|next_hop| classes.contains_key(&next_hop.class));
         let prefixes = std::mem::take(&mut self.prefixes);
         self.prefixes = prefixes
             .into_iter()

@@ -1,6 +1,7 @@
 //! Ethernet addresses.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use super::NodeName;
 use super::hash::stable_hash;
@@ -16,6 +17,22 @@ impl MacAddr {
     pub fn of_node(node: &NodeName) -> MacAddr {
         let hash = stable_hash(node.as_str().as_bytes()).to_be_bytes();
         MacAddr([0x02, hash[0], hash[1], hash[2], hash[3], hash[4]])
+    }
+
+    /// The link-local address that belongs to it (modified EUI-64; RFC 4291, appendix A).
+    #[must_use]
+    pub fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0.map(u16::from);
+        Ipv6Addr::new(
+            0xfe80,
+            0,
+            0,
+            0,
+            (a ^ 2) << 8 | b,
+            c << 8 | 0xff,
+            0xfe00 | d,
+            e << 8 | f,
+        )
     }
 }
 
@@ -36,5 +53,11 @@ mod tests {
         assert_eq!(mac.0[0], 0x02);
         assert_eq!(mac, MacAddr::of_node(&NodeName::new("node-a").expect("valid")));
         assert_ne!(mac, MacAddr::of_node(&NodeName::new("node-b").expect("valid")));
+    }
+
+    #[test]
+    fn a_link_local_address_is_its_macs() {
+        let mac = MacAddr([0x02, 0xad, 0x17, 0x00, 0x00, 0x0a]);
+        assert_eq!(mac.link_local().to_string(), "fe80::ad:17ff:fe00:a");
     }
 }

@@ -7,15 +7,12 @@ use dataplane_ebpf::layout;
 use ipnet::IpNet;
 
 use crate::model::{Class, Group, KernelState, NextHop, NodeLabel, Target, UnderlayDevice};
-use crate::net::family::host_prefix;
 use crate::net::{Family, MacAddr};
 use crate::resource::network::UdpChecksum;
-use crate::resource::{CarriedPrefix, Intent, Network, Node, Problem, Reason};
+use crate::resource::{Dataplane, Intent, Network, Problem, Reason};
 
+use super::carriers::{carried, of_prefixes};
 use super::{NetworkLink, PeerLink};
-
-/// The next hops that carry one prefix, by tier, with their weights.
-type Carriers = BTreeMap<u32, BTreeMap<Arc<NextHop>, u8>>;
 
 pub(super) fn plan(
     intent: &Intent,
@@ -24,56 +21,29 @@ pub(super) fn plan(
     problems: &mut Vec<Problem>,
 ) {
     let own_mac = MacAddr::of_node(&intent.node().name);
-    let mut carriers: BTreeMap<IpNet, Carriers> = BTreeMap::new();
-    for links in networks {
-        for peer in &links.peers {
-            let Some(device) = peer.device() else {
-                continue;
-            };
-            let class = class(links.network, peer, own_mac);
-            let next_hop = Arc::new(next_hop(peer, class));
-            target.classes.insert(class, Some(device));
+    let ours = |links: &&NetworkLink<'_>| links.dataplane == Dataplane::Ebpf;
+    for (prefix, shares) in of_prefixes(networks.iter().filter(ours)) {
+        let mut members = BTreeMap::new();
+        for share in shares {
+            let class = class(share.network, share.peer, own_mac);
+            let next_hop = Arc::new(next_hop(share.peer, class));
+            target.classes.insert(class, share.peer.device());
             target.next_hops.insert(Arc::clone(&next_hop));
-            let fits = |carried: &CarriedPrefix| peer.carries(Family::of_prefix(carried.cidr));
-            for carried in carried(peer.node, links.network).filter(fits) {
-                let tier = carriers
-                    .entry(carried.cidr)
-                    .or_default()
-                    .entry(carried.tier)
-                    .or_default();
-                tier.insert(Arc::clone(&next_hop), carried.weight);
+            if share.peer.withdrawn {
+                target.down.insert(Arc::clone(&next_hop));
             }
+            members.insert(next_hop, share.weight);
         }
-    }
-    for (prefix, tiers) in carriers {
-        let Some((_, members)) = tiers.into_iter().next() else {
-            continue;
-        };
         if let Some(leads_to) = combine(prefix, members, target, problems) {
             target.prefixes.insert(prefix, leads_to);
         }
     }
-    for links in networks {
+    for links in networks.iter().filter(ours) {
         for own in carried(intent.node(), links.network) {
             target.prefixes.insert(own.cidr, Target::Local);
         }
     }
     drop_unused(target);
-}
-
-/// What a node carries in a network: its addresses there, and its prefixes there.
-pub(super) fn carried<'a>(node: &'a Node, network: &'a Network) -> impl Iterator<Item = CarriedPrefix> + 'a {
-    let inside = |cidr: &IpNet| network.prefixes.iter().any(|prefix| prefix.contains(cidr));
-    let own = |&address| CarriedPrefix {
-        cidr: host_prefix(address),
-        weight: 1,
-        tier: 0,
-    };
-    node.addresses
-        .iter()
-        .map(own)
-        .chain(node.prefixes.iter().copied())
-        .filter(move |c| inside(&c.cidr))
 }
 
 fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
@@ -161,6 +131,7 @@ fn drop_unused(target: &mut KernelState) {
         .flat_map(Target::next_hops)
         .cloned()
         .collect();
+    target.down.retain(|next_hop| target.next_hops.contains(next_hop));
     let used = target
         .next_hops
         .iter()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::net::{LinkName, Namespace, PresharedKey, PublicKey};
+use crate::net::{LinkName, Namespace, NodeName, PresharedKey, PublicKey};
 
 /// What the plan must know of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct NodeFacts {
     pub local_addresses: BTreeSet<IpAddr>,
     /// How the kernel routes to each peer's underlay address; absent where it has no route.
     pub paths: BTreeMap<IpAddr, UnderlayPath>,
+    /// The peers that an operator withdrew: nothing is to be sent to them.
+    pub withdrawn: BTreeSet<NodeName>,
     /// Where the namespaces are that manifests speak of.
     pub namespaces: BTreeMap<Namespace, Presence>,
     /// Whether the nft table can be had.

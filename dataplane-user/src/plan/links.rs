@@ -18,6 +18,8 @@ use crate::resource::{Dataplane, Encapsulation, Intent, Network, Node, Problem, 
 pub struct NetworkLink<'a> {
     /// The network.
     pub network: &'a Network,
+    /// What carries the packets that this node sends there.
+    pub dataplane: Dataplane,
     /// The peers that can be reached, in order of their names.
     pub peers: Vec<PeerLink<'a>>,
 }
@@ -37,6 +39,8 @@ pub struct PeerLink<'a> {
     pub wireguard: Option<WireGuardLink>,
     /// The underlay path's MTU in bytes; `None`: there is no route now.
     pub underlay_mtu: Option<u32>,
+    /// Whether an operator withdrew it: nothing is sent to it.
+    pub withdrawn: bool,
     /// Where packets go that nothing encapsulates; `None` for all others, and while no route leads there.
     pub neighbour: Option<Neighbour>,
     /// How its outer packets would come into the overlay again; nothing leads to such a peer.
@@ -87,7 +91,11 @@ pub(super) fn with_problems<'a>(
                     }
                 })
                 .collect();
-            NetworkLink { network, peers }
+            NetworkLink {
+                network,
+                dataplane: intent.dataplane(network),
+                peers,
+            }
         })
         .collect();
     wireguard::unite(&mut networks, facts);
@@ -248,13 +256,6 @@ fn peer_link<'a>(
         network.encapsulation,
         public,
     );
-    if network.dataplane == Dataplane::Routes {
-        return Err(Refusal {
-            reason: Reason::Unsupported,
-            message: "dataplane routes is not available in this version".to_owned(),
-            remedy: format!("set spec.dataplane of TunnelNetwork/{} to ebpf", network.name),
-        });
-    }
     let mac = MacAddr::of_node(&node.name);
     if mac == MacAddr::of_node(&peer.name) {
         return Err(Refusal {
@@ -289,6 +290,7 @@ fn peer_link<'a>(
         local,
         wireguard,
         underlay_mtu: None,
+        withdrawn: facts.withdrawn.contains(&peer.name),
         neighbour,
         looped: None,
     };

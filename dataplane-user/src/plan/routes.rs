@@ -1,4 +1,4 @@
-//! Routes: for each prefix of a network an anchor that leads to the program, and a backstop behind it.
+//! Routes: for each prefix of a network an anchor that leads to the program, if there is one, and a backstop behind it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use crate::model::{
     ANCHOR_METRIC, BACKSTOP_METRIC, KernelState, MAIN_TABLE, Owner, Route, RouteKey, RouteKind,
 };
 use crate::net::{Family, LinkName};
-use crate::resource::{Intent, Problem, Reason};
+use crate::resource::{Dataplane, Intent, Problem, Reason};
 
 use super::links::overlay_address;
 use super::{ANCHOR, NetworkLink};
@@ -31,23 +31,27 @@ pub(super) fn plan(
                 owner: Owner::Ours,
                 kind: RouteKind::Unreachable,
             };
-            target.routes.insert(key(prefix, BACKSTOP_METRIC), backstop);
+            target
+                .routes
+                .insert(key(MAIN_TABLE, prefix, BACKSTOP_METRIC), backstop);
 
             let source = overlay_address(intent.node(), links.network, Family::of_prefix(prefix));
             let Some(source) = source else {
                 problems.push(no_source(intent, links, prefix));
                 continue;
             };
-            target
-                .routes
-                .insert(key(prefix, ANCHOR_METRIC), anchor(source, mtu));
+            if links.dataplane == Dataplane::Ebpf {
+                target
+                    .routes
+                    .insert(key(MAIN_TABLE, prefix, ANCHOR_METRIC), anchor(source, mtu));
+            }
         }
     }
 }
 
-fn key(prefix: IpNet, metric: u32) -> RouteKey {
+pub(super) fn key(table: u32, prefix: IpNet, metric: u32) -> RouteKey {
     RouteKey {
-        table: MAIN_TABLE,
+        table,
         prefix,
         metric,
     }

@@ -3,6 +3,7 @@
 mod bare;
 mod firewall;
 mod loops;
+mod nexthops;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,8 +14,8 @@ use crate::net::{Family, LinkName, NetworkName, NodeName};
 use crate::resource::network::AllDown;
 use crate::resource::node::Underlay;
 use crate::resource::{
-    Dataplane, FirewallOptions, Intent, Network, Node, Ports, Problem, Reason, Refused, Resources, Severity,
-    SourceProtection,
+    Dataplane, FirewallOptions, Intent, Network, NetworkRoutes, Node, Ports, Problem, Reason, Resources,
+    Severity, SourceProtection,
 };
 
 #[test]
@@ -61,27 +62,6 @@ fn an_underlay_address_that_is_not_here_is_a_warning() {
         ..facts(&[(2, 1500)])
     };
     assert_eq!(reasons(&plan(&intent, &facts).1), [Reason::ForeignUnderlay]);
-}
-
-#[test]
-fn a_dataplane_that_is_not_there_refuses_each_pair_and_family() {
-    let resources = resources(|network| network.dataplane = Dataplane::Routes, &["a", "b"]);
-    let (target, problems) = planned(resources, &[(2, 1500)]);
-    let pairs = problems
-        .iter()
-        .map(|problem| problem.refused.clone().unwrap())
-        .collect::<Vec<_>>();
-    let pair = |family| Refused {
-        from: NodeName::new("a").unwrap(),
-        to: NodeName::new("b").unwrap(),
-        family,
-    };
-    assert_eq!(pairs, [pair(Family::Ipv4), pair(Family::Ipv6)]);
-    assert!(target.next_hops.is_empty());
-    assert!(
-        !target.routes.is_empty(),
-        "anchors and backstops stand all the same"
-    );
 }
 
 fn planned(resources: Resources, paths: &[(u8, u32)]) -> (KernelState, Vec<Problem>) {
@@ -134,6 +114,7 @@ fn resources(change: impl Fn(&mut Network), nodes: &[&str]) -> Resources {
         prefixes: BTreeSet::from(["10.0.0.0/8".parse().unwrap(), "fd00::/16".parse().unwrap()]),
         encapsulation: None,
         dataplane: Dataplane::Ebpf,
+        routes: NetworkRoutes::default(),
         vni: 1,
         ports: Ports::default(),
         underlay_family: Family::Ipv4,
@@ -165,6 +146,7 @@ fn resources(change: impl Fn(&mut Network), nodes: &[&str]) -> Resources {
             prefixes: Vec::new(),
             wireguard: None,
             encapsulation: None,
+            dataplane: None,
             drain: false,
         }
     };

@@ -14,7 +14,7 @@ use crate::net::{Family, LinkName, NodeName, PresharedKey, PublicKey};
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Network, Node, Problem, Reason, Resources, WireGuardPeer};
 
-use super::bpf::carried;
+use super::carriers::carried;
 use super::devices::wireguard_device;
 use super::links::Refusal;
 use super::{NetworkLink, NodeFacts, OwnKey};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::netlink::NetlinkObjects;
-use super::{Network, Node, Problem, Reason};
+use super::{Dataplane, Network, Node, Problem, Reason};
 use crate::net::{NetworkName, NodeName};
 
 /// A complete, checked set of resources; the same on every node.
@@ -80,6 +80,12 @@ impl Intent {
             .networks
             .values()
             .filter(|network| node.networks.contains(&network.name))
+    }
+
+    /// What carries the packets that this node sends in a network.
+    #[must_use]
+    pub fn dataplane(&self, network: &Network) -> Dataplane {
+        self.node().dataplane.unwrap_or(network.dataplane)
     }
 
     /// The other members of a network, in order of their names.

@@ -20,6 +20,8 @@ pub struct Network {
     pub encapsulation: Wish,
     /// What carries the packets.
     pub dataplane: Dataplane,
+    /// Where its routes are, and of what kind, where no program carries the packets.
+    pub routes: NetworkRoutes,
     /// VNI, 1 … 16777215.
     pub vni: u32,
     /// UDP ports; equal in all networks, devices are shared.
@@ -55,6 +57,29 @@ pub enum Dataplane {
     Ebpf,
     /// Routes with lightweight-tunnel encapsulation.
     Routes,
+}
+
+/// How a network's routes are where they carry its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkRoutes {
+    /// The routing table; all but the main one get a rule.
+    pub table: u32,
+    /// Whether the flows of a group stay where they are when other members come and go.
+    pub resilient: bool,
+}
+
+impl Default for NetworkRoutes {
+    fn default() -> NetworkRoutes {
+        NetworkRoutes {
+            table: NetworkRoutes::MAIN,
+            resilient: false,
+        }
+    }
+}
+
+impl NetworkRoutes {
+    /// The kernel's main table (`RT_TABLE_MAIN`).
+    pub const MAIN: u32 = 254;
 }
 
 /// UDP destination ports of the encapsulations.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::encapsulation::Wish;
+use super::network::Dataplane;
 use crate::net::{Family, NetworkName, NodeName, PublicKey};
 
 /// A node (`TunnelNode`).
@@ -25,6 +26,8 @@ pub struct Node {
     pub wireguard: Option<WireGuardPeer>,
     /// What it wants of its links.
     pub encapsulation: Wish,
+    /// What carries the packets that it sends; `None`: what the network says.
+    pub dataplane: Option<Dataplane>,
     /// No new flows to it.
     pub drain: bool,
 }
@@ -41,6 +44,7 @@ impl Node {
             prefixes: Vec::new(),
             wireguard: None,
             encapsulation: None,
+            dataplane: None,
             drain: false,
         }
     }

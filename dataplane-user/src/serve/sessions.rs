@@ -94,6 +94,8 @@ mod tests {
                 public_key: key.to_string(),
                 session: None,
             }),
+            withdrawn: false,
+            dataplane: String::new(),
             way: None,
             received: None,
         }

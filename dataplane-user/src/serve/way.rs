@@ -8,7 +8,7 @@ use dataplane_ebpf::layout::NextHopState;
 use crate::kernel::bpf::{CounterReport, NextHopEntry, SourceEntry};
 use crate::model::NodeLabel;
 use crate::net::NodeName;
-use crate::status::{NetworkStatus, PeerStatus, ReceivedStatus, Status, WayStatus};
+use crate::status::{NetworkStatus, PeerStatus, ROUTES, ReceivedStatus, Status, WayStatus};
 
 /// Fills in what the maps say of each peer. A peer with several next hops (one an inner family) has their sum, and is
 /// usable if one is.
@@ -35,7 +35,7 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
             .into_iter()
             .flatten()
             .filter(|entry| leads_to(entry, peer, network));
-        peer.way = entries.fold(None, |way: Option<WayStatus>, entry| {
+        let way = entries.fold(None, |way: Option<WayStatus>, entry| {
             let way = way.unwrap_or_else(|| WayStatus {
                 device: device(entry, report),
                 gateway: entry.next_hop.gateway.map(|gateway| gateway.to_string()),
@@ -50,6 +50,9 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
                 ..way
             })
         });
+        if peer.dataplane != ROUTES {
+            peer.way = way;
+        }
         // Encapsulations without VNI have 0, which no network has.
         let key = |vni| (peer.remote.clone(), peer.encapsulation.clone(), vni);
         let mut vnis = network.map(|network| network.vni).into_iter().chain([0]);
@@ -137,6 +140,8 @@ mod tests {
             local: "192.0.2.2".to_owned(),
             mtu: 1450,
             wireguard: None,
+            withdrawn: false,
+            dataplane: "ebpf".to_owned(),
             way: None,
             received: None,
         };

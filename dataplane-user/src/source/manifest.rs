@@ -12,7 +12,7 @@ mod network;
 mod node;
 mod reader;
 mod scalar;
-mod suggest;
+pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 mod tree;

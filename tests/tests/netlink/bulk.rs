@@ -73,8 +73,8 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
         assert_eq!(observe(&mut netlink).await.routes, wanted);
         assert_eq!(
             netlink.stats().sends - before.sends,
-            6,
-            "one dump each of links, addresses, and both families' routes and rules"
+            8,
+            "one dump each of links, addresses, next hops, neighbours, and both families' routes and rules"
         );
 
         let deleted: Vec<_> = wanted.keys().copied().take(8000).collect();

@@ -8,6 +8,7 @@ mod addresses;
 mod bulk;
 mod facts;
 mod links;
+mod nexthops;
 mod routes;
 mod rules;
 

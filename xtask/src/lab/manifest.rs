@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
+use super::dataplane::Dataplane;
 use super::family::Family;
 use super::topology::{OVERLAY, Topology};
 use super::wishes::Wishes;
@@ -17,6 +18,7 @@ pub(super) struct Contents<'a> {
     pub(super) wishes: &'a Wishes,
     /// The nodes' fields with their WireGuard keys, by their order.
     pub(super) keys: &'a [String],
+    pub(super) dataplane: Dataplane,
     /// Do the first nodes carry a common prefix?
     pub(super) shared: bool,
 }
@@ -53,6 +55,9 @@ fn text(topology: &Topology, contents: &Contents<'_>) -> String {
         if let Some(wish) = wishes.nodes[place] {
             let _ = writeln!(text, "  encapsulation: {}", wish.name());
         }
+        if contents.dataplane.is_by_routes(place) {
+            text.push_str("  dataplane: routes\n");
+        }
         let _ = writeln!(text, "  {}", contents.keys[place]);
     }
     text
@@ -80,6 +85,7 @@ mod tests {
         let contents = Contents {
             wishes,
             keys: &keys,
+            dataplane: Dataplane::Ebpf,
             shared,
         };
         let text = text(&Topology::new(3, Underlay::Dual), &contents);

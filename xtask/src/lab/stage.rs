@@ -128,6 +128,7 @@ impl<'a> Stage<'a> {
         let contents = Contents {
             wishes,
             keys: &self.keys,
+            dataplane: self.args.dataplane,
             shared: self.args.shared_prefix,
         };
         manifest::write(&self.site.topology, &contents)?;

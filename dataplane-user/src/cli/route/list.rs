@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
@@ -9,10 +10,11 @@ use serde::Serialize;
 
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
-use crate::cli::places::Manifests;
+use crate::cli::places::{Manifests, Places};
+use crate::gather::Gatherer;
 use crate::kernel::{Kernel, LinuxKernel, Wanted};
-use crate::model::{Hop, MAIN_TABLE, Owner, Route, RouteKey, RouteKind};
-use crate::plan::route_keys;
+use crate::model::{Hop, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget};
+use crate::plan::{network_links, route_hop};
 use crate::resource::Intent;
 use crate::resource::netlink::RouteAction;
 use crate::source;
@@ -48,12 +50,17 @@ struct Row {
 }
 
 /// The peers that the manifests name for next hops.
-struct Peers(Vec<(RouteKey, Hop, String)>);
+#[derive(Debug, Default)]
+struct Peers {
+    /// By the next-hop objects of networks without our programs.
+    of_networks: Vec<(RouteHop, String)>,
+    /// By next hops of routes that are declared one by one.
+    declared: Vec<(RouteKey, Hop, String)>,
+}
 
-pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (wanted, peers) = declared(arguments)?;
+pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     let mut kernel = LinuxKernel::without_bpf()?;
-    kernel.look_for(&wanted).await?;
+    let peers = named_peers(places, arguments, &mut kernel).await?;
     let state = kernel.observe().await?;
     let elsewhere = state
         .namespaces
@@ -74,16 +81,31 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn declared(arguments: &Arguments) -> Result<(Wanted, Peers), Failure> {
+/// Reads the manifests, if there are any, and looks for the namespaces that they speak of.
+async fn named_peers(
+    places: &Places,
+    arguments: &Arguments,
+    kernel: &mut LinuxKernel,
+) -> Result<Peers, Failure> {
     if arguments.paths.is_empty() {
-        return Ok((Wanted::default(), Peers(Vec::new())));
+        kernel.look_for(&Wanted::default()).await?;
+        return Ok(Peers::default());
     }
     let manifests = Manifests::new(arguments.paths.clone(), arguments.node.clone());
     let resources = source::load(&manifests.paths)?;
     let intent = Intent::new(resources, manifests.node()?).map_err(|problem| anyhow!("{problem}"))?;
+    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
+    let facts = gatherer.gather(kernel, &intent).await?;
+    let mut peers = Peers::default();
+    for links in network_links(&intent, &facts) {
+        let hops = links.peers.iter().filter_map(|peer| {
+            let hop = route_hop(links.network, peer)?;
+            Some((hop, peer.node.name.to_string()))
+        });
+        peers.of_networks.extend(hops);
+    }
     let objects = &intent.resources().netlink;
     let node = &intent.node().name;
-    let mut peers = Vec::new();
     let routes = objects
         .routes
         .values()
@@ -95,46 +117,71 @@ fn declared(arguments: &Arguments) -> Result<(Wanted, Peers), Failure> {
         let named = hops
             .iter()
             .filter_map(|hop| Some((hop.hop.clone(), hop.peer.clone()?)));
-        peers.extend(named.map(|(hop, peer)| (route.key(), hop, peer)));
+        let named = named.map(|(hop, peer)| (route.key(), hop, peer));
+        peers.declared.extend(named);
     }
-    let wanted = Wanted {
-        namespaces: objects.namespaces(node),
-        routes: route_keys(&intent),
-    };
-    Ok((wanted, Peers(peers)))
+    Ok(peers)
 }
 
 fn row(namespace: Option<String>, key: &RouteKey, route: &Route, peers: &Peers) -> Row {
     let paths = route.kind.paths();
-    let next_hops = match &paths {
+    let scope = paths.as_ref().map_or("global", |paths| paths.scope.name());
+    Row {
+        namespace,
+        prefix: key.prefix.to_string(),
+        next_hops: next_hops(&route.kind),
+        peers: peers.of(key, &route.kind),
+        metric: key.metric,
+        mtu: match &route.kind {
+            RouteKind::NextHop { mtu, .. } => *mtu,
+            _ => paths.as_ref().and_then(|paths| paths.mtu),
+        },
+        table: key.table,
+        scope: (!matches!(route.kind, RouteKind::Other(_))).then_some(scope),
+    }
+}
+
+fn next_hops(route: &RouteKind) -> Vec<String> {
+    if let RouteKind::NextHop { target, .. } = route {
+        return match target {
+            RouteTarget::Group(group) => {
+                let members = group.members.iter();
+                members
+                    .map(|(hop, weight)| format!("{hop} weight {weight}"))
+                    .collect()
+            }
+            RouteTarget::Hop(_) | RouteTarget::Other(_) => vec![target.to_string()],
+        };
+    }
+    match route.paths() {
         Some(paths) if paths.hops.len() > 1 => {
             let weighted = |hop: &Hop| format!("{hop} weight {}", hop.weight);
             paths.hops.iter().map(weighted).collect()
         }
         Some(paths) => paths.hops.iter().map(ToString::to_string).collect(),
-        None => vec![route.kind.to_string()],
-    };
-    let leads_to = |wanted: &Hop| {
-        let hops = paths.iter().flat_map(|paths| &paths.hops);
-        hops.clone().any(|hop| {
-            hop.gateway == wanted.gateway
-                && hop.encap == wanted.encap
-                && (wanted.link.is_none() || hop.link == wanted.link)
-        })
-    };
-    let named = peers.0.iter().filter(|(of, hop, _)| of == key && leads_to(hop));
-    Row {
-        namespace,
-        prefix: key.prefix.to_string(),
-        next_hops,
-        peers: named.map(|(.., peer)| peer.clone()).collect(),
-        metric: key.metric,
-        mtu: paths.as_ref().and_then(|paths| paths.mtu),
-        table: key.table,
-        scope: match &route.kind {
-            RouteKind::Other(_) => None,
-            _ => Some(paths.as_ref().map_or("global", |paths| paths.scope.name())),
-        },
+        None => vec![route.to_string()],
+    }
+}
+
+impl Peers {
+    /// Those that a route leads to.
+    fn of(&self, key: &RouteKey, route: &RouteKind) -> BTreeSet<String> {
+        if let RouteKind::NextHop { target, .. } = route {
+            let leads_to = |wanted: &RouteHop| target.hops().any(|hop| **hop == *wanted);
+            let named = self.of_networks.iter().filter(|(hop, _)| leads_to(hop));
+            return named.map(|(_, peer)| peer.clone()).collect();
+        }
+        let hops = route.paths().map(|paths| paths.hops).unwrap_or_default();
+        let leads_to = |wanted: &Hop| {
+            hops.iter().any(|hop| {
+                hop.gateway == wanted.gateway
+                    && hop.encap == wanted.encap
+                    && (wanted.link.is_none() || hop.link == wanted.link)
+            })
+        };
+        let named = self.declared.iter();
+        let named = named.filter(|(of, hop, _)| of == key && leads_to(hop));
+        named.map(|(.., peer)| peer.clone()).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::super::output::{Paint, columns};
-use crate::status::{PeerStatus, ProblemStatus, Status, WireGuardStatus};
+use crate::status::{PeerStatus, ProblemStatus, ROUTES, Status, WireGuardStatus};
 
 /// The status in lines: the node, its networks, its peers, and what is wrong.
 pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
@@ -118,7 +118,9 @@ fn header(wide: bool) -> Vec<String> {
 fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
     let unknown = || "-".to_owned();
     let way = peer.way.as_ref();
+    let counted = way.filter(|_| peer.dataplane != ROUTES);
     let state = match way {
+        _ if peer.withdrawn => paint.bad("withdrawn"),
         None => paint.doubtful("no way"),
         Some(way) if way.device.is_none() => paint.bad("no device"),
         Some(way) if !way.usable => paint.bad("down"),
@@ -138,8 +140,8 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
         },
         peer.mtu.to_string(),
         state,
-        way.map_or_else(unknown, |way| way.packets.to_string()),
-        way.map_or_else(unknown, |way| {
+        counted.map_or_else(unknown, |way| way.packets.to_string()),
+        counted.map_or_else(unknown, |way| {
             if wide {
                 way.bytes.to_string()
             } else {
@@ -232,6 +234,8 @@ mod tests {
             local: "192.0.2.2".to_owned(),
             mtu: 1450,
             wireguard: None,
+            withdrawn: false,
+            dataplane: "ebpf".to_owned(),
             received: way.as_ref().map(|_| ReceivedStatus {
                 packets: 34,
                 bytes: 5600,

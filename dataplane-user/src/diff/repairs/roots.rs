@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::RepairKind;
 use crate::model::change::DeleteLinkReason;
-use crate::model::{Change, Class, Group, NextHop, Object, Target};
+use crate::model::{
+    Change, Class, Group, KernelState, NextHop, Object, Route, RouteGroup, RouteKey, RouteTarget, Target,
+};
 use crate::net::LinkName;
 
 /// What a repair is of.
@@ -35,12 +37,16 @@ pub(super) struct Roots<'a> {
     classes: BTreeSet<&'a Class>,
     next_hops: BTreeSet<&'a Arc<NextHop>>,
     groups: BTreeMap<&'a Arc<Group>, Subject>,
+    /// Next-hop objects that are made anew: what leads to them went with them.
+    made: BTreeMap<RouteTarget, Subject>,
+    /// Those that stand in place of such, and go.
+    instead: BTreeMap<RouteTarget, Subject>,
     /// The first thing that is put into a map.
     map: Option<Subject>,
 }
 
 impl<'a> Roots<'a> {
-    pub(super) fn of(changes: impl Iterator<Item = &'a Change> + Clone) -> Roots<'a> {
+    pub(super) fn of(changes: impl Iterator<Item = &'a Change> + Clone, observed: &KernelState) -> Roots<'a> {
         let mut roots = Roots::default();
         for change in changes.clone() {
             match change {
@@ -68,6 +74,11 @@ impl<'a> Roots<'a> {
                     roots.addresses.insert(address.addr(), subject);
                 }
                 Change::PutGroup(group) => drop(roots.groups.insert(group, subject)),
+                Change::CreateRouteTarget(target) => drop(roots.made.insert(target.clone(), subject)),
+                Change::ReplaceRouteGroup(from, to) => roots.leave_members(from, to, &subject),
+                Change::ReplaceRoute(key, route) if subject.kind != RepairKind::Route => {
+                    roots.leave(observed, key, route, &subject);
+                }
                 Change::PutClass(..)
                 | Change::PutNextHop(_)
                 | Change::PutPrefix(..)
@@ -90,10 +101,16 @@ impl<'a> Roots<'a> {
         }
         let above = match change {
             Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => {
-                let source = route.kind.paths().and_then(|paths| paths.source);
-                source.and_then(|source| self.addresses.get(&source).cloned())
+                let by_target = route.target().and_then(|target| self.made.get(target));
+                let by_source = || self.addresses.get(&route.source()?);
+                by_target.or_else(by_source).cloned()
             }
+            Change::CreateRouteTarget(RouteTarget::Group(group)) | Change::ReplaceRouteGroup(_, group) => {
+                self.of_members(group)
+            }
+            Change::DeleteRouteTarget(target) => self.instead.get(target).cloned(),
             Change::PutNextHop(next_hop) => self.of_class(next_hop),
+            Change::SetNextHopDown(next_hop, _) => self.of_next_hop(next_hop),
             Change::PutGroup(group) => group
                 .members
                 .iter()
@@ -125,6 +142,8 @@ impl<'a> Roots<'a> {
             | Change::MoveAddress(name, ..)
             | Change::ReplaceAddress(name, ..)
             | Change::DeleteAddress(name, _)
+            | Change::PutNeighbour(name, ..)
+            | Change::DeleteNeighbour(name, _)
             | Change::SetSysctl(name, ..)
             | Change::SetWireGuard(name, _)
             | Change::Attach(name, _)
@@ -139,9 +158,41 @@ impl<'a> Roots<'a> {
                 let mut links = route.links();
                 links.find(|link| self.links.contains(*link))?
             }
+            Change::CreateRouteTarget(target) => {
+                let mut links = target.hops().map(|hop| &hop.link);
+                links.find(|link| self.links.contains(*link))?
+            }
+            Change::ReplaceRouteGroup(_, group) => {
+                let mut links = group.members.iter().map(|(hop, _)| &hop.link);
+                links.find(|link| self.links.contains(*link))?
+            }
             _ => return None,
         };
         Some(self.renamed.get(name).copied().unwrap_or(name))
+    }
+
+    /// Takes note of what a route leads to that is led to something made anew.
+    fn leave(&mut self, observed: &KernelState, key: &RouteKey, route: &Route, subject: &Subject) {
+        let found = observed.routes.get(key).and_then(Route::target);
+        if let Some(found) = found.filter(|found| Some(*found) != route.target()) {
+            self.instead.insert(found.clone(), subject.clone());
+        }
+    }
+
+    /// The same of a group's members.
+    fn leave_members(&mut self, from: &RouteGroup, to: &RouteGroup, subject: &Subject) {
+        let others = from
+            .members
+            .iter()
+            .filter(|(hop, _)| to.members.iter().all(|(other, _)| other != hop));
+        let others = others.map(|(hop, _)| (RouteTarget::Hop(Arc::clone(hop)), subject.clone()));
+        self.instead.extend(others);
+    }
+
+    /// A group loses the members that go.
+    fn of_members(&self, group: &RouteGroup) -> Option<Subject> {
+        let mut members = group.members.iter();
+        members.find_map(|(hop, _)| self.made.get(&RouteTarget::Hop(Arc::clone(hop))).cloned())
     }
 
     fn of_class(&self, next_hop: &NextHop) -> Option<Subject> {

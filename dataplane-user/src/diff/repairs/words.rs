@@ -31,6 +31,14 @@ impl Roots<'_> {
                 RepairKind::Neighbour,
                 format!("default destination {to} of {link}"),
             ),
+            Change::CreateRouteTarget(target) | Change::DeleteRouteTarget(target) => {
+                (RepairKind::NextHop, format!("nexthop {target}"))
+            }
+            Change::ReplaceRouteGroup(_, group) => (RepairKind::NextHop, format!("nexthop {group}")),
+            Change::PutNeighbour(link, address, _) | Change::DeleteNeighbour(link, address) => {
+                let object = Object::Neighbour(link.clone(), *address);
+                (RepairKind::Neighbour, object.to_string())
+            }
             Change::CreateRule(rule) | Change::DeleteRule(rule) => (RepairKind::Rule, format!("rule {rule}")),
             Change::In(_, change) => return self.own(change),
             Change::SetSysctl(link, sysctl, _) => (RepairKind::Sysctl, format!("{sysctl} of {link}")),
@@ -42,7 +50,9 @@ impl Roots<'_> {
             Change::PutClass(class, _) | Change::DeleteClass(class) => {
                 return map_subject(&format!("class {class}"));
             }
-            Change::PutNextHop(next_hop) | Change::DeleteNextHop(next_hop) => {
+            Change::PutNextHop(next_hop)
+            | Change::SetNextHopDown(next_hop, _)
+            | Change::DeleteNextHop(next_hop) => {
                 return map_subject(&format!("next hop {next_hop}"));
             }
             Change::PutGroup(group) | Change::DeleteGroup(group) => {
@@ -97,6 +107,7 @@ impl Roots<'_> {
             | Change::AddFlood(..)
             | Change::CreateRule(_)
             | Change::CreateRoute(..)
+            | Change::CreateRouteTarget(_)
             | Change::CreateFirewall(_)
             | Change::Attach(..)
             | Change::PutNextHop(_)
@@ -105,12 +116,21 @@ impl Roots<'_> {
             Change::ReplaceFirewall(_) => Some("had other rules".to_owned()),
             Change::ReplaceAddress(..) => Some("had another scope".to_owned()),
             Change::ReplaceRoute(key, _) => Some(format!("was {}", observed.routes.get(key)?.kind)),
+            Change::ReplaceRouteGroup(from, _) => Some(format!("was {from}")),
+            Change::PutNeighbour(link, address, _) => {
+                match observed.neighbours.get(&(link.clone(), *address)) {
+                    None => gone(),
+                    Some(found) => Some(format!("was {}", found.mac)),
+                }
+            }
             Change::SetSysctl(link, sysctl, _) => {
                 let found = observed.sysctls.get(&(link.clone(), *sysctl))?;
                 Some(format!("was {found}"))
             }
             Change::SetWireGuard(_, change) => Some(format!("lacked {change}")),
             Change::ReplaceProgram(..) | Change::TakeOverProgram(..) => Some("was another one".to_owned()),
+            Change::SetNextHopDown(_, true) => Some("was usable".to_owned()),
+            Change::SetNextHopDown(_, false) => Some("was down".to_owned()),
             Change::PutClass(class, _) => match observed.classes.get(class) {
                 None => gone(),
                 Some(_) => Some("led elsewhere".to_owned()),
@@ -124,6 +144,8 @@ impl Roots<'_> {
             | Change::DeleteRoute(..)
             | Change::DeleteFlood(..)
             | Change::DeleteRule(_)
+            | Change::DeleteRouteTarget(_)
+            | Change::DeleteNeighbour(..)
             | Change::Detach(..)
             | Change::DeleteClass(_)
             | Change::DeleteNextHop(_)

@@ -19,6 +19,8 @@ pub(super) struct Snapshot {
     pub(super) classes: BTreeMap<u32, (Class, u32)>,
     /// Next hops.
     pub(super) next_hops: BTreeMap<u32, Arc<NextHop>>,
+    /// Those of them that are not usable.
+    pub(super) down: BTreeSet<Arc<NextHop>>,
     /// Groups by their heads, with all their slots in order.
     pub(super) groups: BTreeMap<u32, (Arc<Group>, Vec<u32>)>,
     /// Prefixes.
@@ -74,6 +76,10 @@ impl Snapshot {
         snapshot.add_classes(&maps.classes.read_all()?);
         let labels = maps.labels.read_all()?.into_iter().collect::<BTreeMap<_, _>>();
         snapshot.add_next_hops(&maps.next_hops.read_all()?, &labels);
+        let states = maps.states.read_all()?.into_iter();
+        let down = states.filter(|(_, state)| *state != layout::NextHopState::USABLE);
+        let down = down.filter_map(|(slot, _)| snapshot.next_hops.get(&slot).cloned());
+        snapshot.down = down.collect();
         snapshot.add_groups(maps.groups.read_all()?.into_iter().collect());
         snapshot.add_sources(maps.sources.entries()?);
         Ok(snapshot)

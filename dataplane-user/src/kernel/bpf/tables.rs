@@ -159,6 +159,18 @@ impl Tables {
         Ok(())
     }
 
+    /// Marks a next hop as down or usable, in place.
+    pub(super) fn set_state(&self, maps: &Maps, next_hop: &NextHop, down: bool) -> Result<(), KernelError> {
+        let slot = self.next_hops.get(next_hop).copied();
+        let slot = slot.ok_or_else(|| missing("marking a next hop", "it is not in the table"))?;
+        let state = if down {
+            NextHopState::DOWN
+        } else {
+            NextHopState::USABLE
+        };
+        maps.states.put(slot, state)
+    }
+
     /// Frees a next hop; one that is not there is fine.
     pub(super) fn delete_next_hop(&mut self, maps: &Maps, next_hop: &NextHop) -> Result<(), KernelError> {
         let Some(slot) = self.next_hops.get(next_hop).copied() else {

@@ -12,9 +12,9 @@ use super::batch::Answer;
 use super::message::{Failure, Request};
 use super::route::Mode;
 use super::table::Entry;
-use super::{Netlink, address, flood, link, route, rule};
+use super::{Netlink, address, flood, link, neighbour, nexthop, route, rule};
 use crate::kernel::KernelError;
-use crate::model::{Change, LinkKind, RouteKey, RouteKind, Rule};
+use crate::model::{Change, LinkKind, RouteKey, RouteKind, RouteTarget, Rule};
 use crate::net::LinkName;
 
 type Outcome = Result<(), KernelError>;
@@ -35,6 +35,14 @@ impl Netlink {
         }
         while !run.queue.is_empty() {
             self.flush(&mut run).await;
+        }
+        for (change, outcome) in changes.iter().zip(&run.outcomes) {
+            match (change, outcome) {
+                (Change::CreateRouteTarget(target), Err(_)) | (Change::DeleteRouteTarget(target), Ok(())) => {
+                    self.next_hops.remove(target);
+                }
+                _ => {}
+            }
         }
         run.outcomes
     }
@@ -89,7 +97,7 @@ impl Netlink {
     }
 
     /// The requests of a change; none where it is done already.
-    fn requests(&self, change: &Change) -> io::Result<Vec<(Request, Role)>> {
+    fn requests(&mut self, change: &Change) -> io::Result<Vec<(Request, Role)>> {
         let one = |request| vec![(request, Role::Do)];
         Ok(match change {
             Change::CreateLink(name, link) => {
@@ -164,6 +172,31 @@ impl Netlink {
             Change::CreateRoute(key, value) => one(self.route(Mode::Create, key, &value.kind)?),
             Change::ReplaceRoute(key, value) => one(self.route(Mode::Replace, key, &value.kind)?),
             Change::DeleteRoute(key, _) => vec![(route::delete(key), Role::Delete)],
+            Change::CreateRouteTarget(target) => {
+                let id = self.next_hops.allocate().ok_or_else(no_id)?;
+                let create = nexthop::create(id, target, &self.next_hops, &self.links).ok_or_else(no_link)?;
+                self.next_hops.insert(id, target.clone());
+                one(create)
+            }
+            Change::ReplaceRouteGroup(from, to) => {
+                let former = RouteTarget::Group(from.clone());
+                let id = self.next_hops.id(&former).ok_or_else(nexthop::absent)?;
+                let replace = nexthop::replace(id, to, &self.next_hops).ok_or_else(nexthop::absent)?;
+                self.next_hops.insert(id, RouteTarget::Group(to.clone()));
+                one(replace)
+            }
+            Change::DeleteRouteTarget(target) => match self.next_hops.id(target) {
+                Some(id) => vec![(nexthop::delete(id), Role::Delete)],
+                None => Vec::new(),
+            },
+            Change::PutNeighbour(name, address, value) => {
+                let index = self.ours(name)?.ok_or_else(no_link)?.index;
+                one(neighbour::put(index, *address, value.mac))
+            }
+            Change::DeleteNeighbour(name, address) => match self.ours(name)? {
+                Some(entry) => vec![(neighbour::delete(entry.index, *address), Role::Delete)],
+                None => Vec::new(),
+            },
             Change::CreateRule(rule) => {
                 one(rule::create(rule).ok_or_else(|| unsupported("no kind of rule that is made here"))?)
             }
@@ -195,8 +228,8 @@ impl Netlink {
     }
 
     fn route(&self, mode: Mode, key: &RouteKey, kind: &RouteKind) -> io::Result<Request> {
-        let index = |link: &LinkName| self.links.get(link).map(|entry| entry.index);
-        route::write(mode, key, kind, index)?.ok_or_else(|| unsupported("no kind of route that is made here"))
+        let known = (&self.links, &self.next_hops);
+        route::write(mode, key, kind, known)?.ok_or_else(|| unsupported("no kind of route that is made here"))
     }
 
     /// A link of this name, `None` where there is none, an error where it is not ours.
@@ -340,7 +373,10 @@ fn links_of(change: &Change) -> Vec<&LinkName> {
         | Change::DeleteLink(name, _)
         | Change::CreateAddress(name, ..)
         | Change::ReplaceAddress(name, ..)
-        | Change::DeleteAddress(name, _) => vec![name],
+        | Change::DeleteAddress(name, _)
+        | Change::PutNeighbour(name, ..)
+        | Change::DeleteNeighbour(name, _) => vec![name],
+        Change::CreateRouteTarget(RouteTarget::Hop(hop)) => vec![&hop.link],
         Change::CreateLink(_, link) => link.kind.lower().into_iter().collect(),
         Change::SetMaster(port, bridge) => [port].into_iter().chain(bridge).collect(),
         Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => route.links().collect(),
@@ -350,6 +386,10 @@ fn links_of(change: &Change) -> Vec<&LinkName> {
 
 fn no_link() -> io::Error {
     io::Error::from_raw_os_error(libc::ENODEV)
+}
+
+fn no_id() -> io::Error {
+    io::Error::other("all ids for next-hop objects are taken")
 }
 
 fn unsupported(text: &str) -> io::Error {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{
-    DecodeError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NlasIterator, parse_ip, parse_u32,
+    DecodeError, DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NlasIterator, parse_ip, parse_u32,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
@@ -19,13 +19,17 @@ use netlink_packet_route::route::{
 
 use self::words::Words;
 use super::message::Request;
+use super::nexthop::{self, NextHopTable};
 use super::table::LinkTable;
 use crate::model::{
     ANCHOR_METRIC, BACKSTOP_METRIC, Hop, Owner, PROTOCOL, Paths, Route, RouteKey, RouteKind, RouteScope,
+    RouteTarget,
 };
 use crate::net::LinkName;
 
 const HEADER: usize = 12;
+/// `RTA_NH_ID` (linux/rtnetlink.h).
+const RTA_NH_ID: u16 = 30;
 /// `RTA_VIA` (linux/rtnetlink.h).
 const RTA_VIA: u16 = 18;
 /// `RTAX_MTU` (linux/rtnetlink.h).
@@ -60,17 +64,22 @@ pub(super) enum Mode {
     Replace,
 }
 
-/// Writes a route, marked; `index` says the links' indexes. `None` for kinds that we don't make.
+/// Writes a route, marked; the tables say the numbers of what it leads to. `None` for kinds that we don't make.
 ///
 /// # Errors
-/// `ENODEV` where a link is not there.
+/// `ENODEV` where a link is not there, and where a next-hop object is not known.
 pub(super) fn write(
     mode: Mode,
     key: &RouteKey,
     route: &RouteKind,
-    index: impl Fn(&LinkName) -> Option<u32>,
+    (links, next_hops): (&LinkTable, &NextHopTable),
 ) -> io::Result<Option<Request>> {
-    let find = |link: &LinkName| index(link).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV));
+    let find = |link: &LinkName| {
+        let entry = links.get(link);
+        entry
+            .map(|entry| entry.index)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    };
     let mut message = of_key(key);
     message.header.scope = UNIVERSE;
     match route {
@@ -85,11 +94,18 @@ pub(super) fn write(
             let attributes = &mut message.attributes;
             attributes.push(RouteAttribute::Oif(find(link)?));
             attributes.push(hops::gateway(*gateway, key.prefix.addr().is_ipv4()));
-            attributes.extend(source.map(|source| RouteAttribute::PrefSource(source.into())));
-            attributes.extend(mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+            attributes.extend(source_and_mtu(*source, *mtu));
+        }
+        RouteKind::NextHop { target, source, mtu } => {
+            message.header.kind = RouteType::Unicast;
+            let id = next_hops.id(target).ok_or_else(nexthop::absent)?;
+            let id = DefaultNla::new(RTA_NH_ID, id.to_ne_bytes().to_vec());
+            message.attributes.push(RouteAttribute::Other(id));
+            message.attributes.extend(source_and_mtu(*source, *mtu));
         }
         RouteKind::Paths(paths) => write_paths(&mut message, paths, find)?,
         RouteKind::Unreachable => message.header.kind = RouteType::Unreachable,
+        RouteKind::Throw => message.header.kind = RouteType::Throw,
         RouteKind::Blackhole => message.header.kind = RouteType::BlackHole,
         RouteKind::Other(_) => return Ok(None),
     }
@@ -137,6 +153,12 @@ fn write_paths(
     Ok(())
 }
 
+fn source_and_mtu(source: Option<IpAddr>, mtu: Option<u32>) -> impl Iterator<Item = RouteAttribute> {
+    let source = source.map(|source| RouteAttribute::PrefSource(source.into()));
+    let mtu = mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+    source.into_iter().chain(mtu)
+}
+
 /// Deletes the route of this key that bears our mark, whatever else it says.
 pub(super) fn delete(key: &RouteKey) -> Request {
     let mut message = of_key(key);
@@ -149,7 +171,7 @@ pub(super) fn delete(key: &RouteKey) -> Request {
 pub(super) fn read(
     body: &[u8],
     family: AddressFamily,
-    links: &LinkTable,
+    (links, next_hops): (&LinkTable, &NextHopTable),
     wanted: &BTreeSet<RouteKey>,
 ) -> Result<Option<(RouteKey, Route)>, DecodeError> {
     let header = RouteHeader::parse(body)?;
@@ -178,7 +200,10 @@ pub(super) fn read(
     }
     let route = Route {
         owner: if ours { Owner::Ours } else { Owner::Foreign },
-        kind: parts.kind(&header, links, ours),
+        kind: match parts.next_hop {
+            Some(id) if ours => parts.leading_to(&header, next_hops.target(id)),
+            _ => parts.kind(&header, links, ours),
+        },
     };
     Ok(Some((key, route)))
 }
@@ -241,6 +266,8 @@ struct Parts {
     gateway: Option<IpAddr>,
     source: Option<IpAddr>,
     mtu: Option<u32>,
+    /// A next-hop object's id: what else is said of the way is that object's.
+    next_hop: Option<u32>,
     encap: (u16, Vec<u8>),
     /// Of several; nothing where one says what we never write.
     hops: Option<Vec<Hop>>,
@@ -264,6 +291,7 @@ impl Parts {
             gateway: None,
             source: None,
             mtu: None,
+            next_hop: next_hop(attributes)?,
             encap: (0, Vec::new()),
             hops: None,
             understood: 0,
@@ -279,6 +307,8 @@ impl Parts {
                 libc::RTA_OIF => parts.index = Some(parse_u32(value)?),
                 libc::RTA_GATEWAY => parts.gateway = Some(parse_ip(value)?),
                 libc::RTA_PREFSRC => parts.source = Some(parse_ip(value)?),
+                libc::RTA_MULTIPATH | libc::RTA_ENCAP | libc::RTA_ENCAP_TYPE | RTA_VIA | RTA_NH_ID
+                    if parts.next_hop.is_some() => {}
                 libc::RTA_METRICS => {
                     let (mtu, others) = metrics(value)?;
                     parts.mtu = mtu;
@@ -305,6 +335,18 @@ impl Parts {
         Ok(parts)
     }
 
+    /// What leads to a next-hop object, if it says no more than that.
+    fn leading_to(self, header: &RouteHeader, target: RouteTarget) -> RouteKind {
+        if header.kind == RouteType::Unicast && self.rest.is_empty() {
+            return RouteKind::NextHop {
+                target,
+                source: self.source,
+                mtu: self.mtu,
+            };
+        }
+        RouteKind::Other(format!("{} {target}", self.words(header, None)))
+    }
+
     /// Exactly what we write, or words.
     fn kind(self, header: &RouteHeader, links: &LinkTable, ours: bool) -> RouteKind {
         if ours && let Some(kind) = self.paths(header, links) {
@@ -326,6 +368,9 @@ impl Parts {
             // IPv6 shows `dev lo`.
             (RouteType::Unreachable, None, _) if plain && self.source.is_none() && self.mtu.is_none() => {
                 RouteKind::Unreachable
+            }
+            (RouteType::Throw, None, _) if plain && self.source.is_none() && self.mtu.is_none() => {
+                RouteKind::Throw
             }
             (RouteType::BlackHole, None, _)
                 if plain && ours && self.source.is_none() && self.mtu.is_none() =>
@@ -392,6 +437,7 @@ impl Parts {
         words.push(Some(format!("proto {}", words::protocol(header.protocol))));
         words.push(self.source.map(|source| format!("src {source}")));
         words.push(self.mtu.map(|mtu| format!("mtu {mtu}")));
+        words.push(self.next_hop.map(|id| format!("nhid {id}")));
         words.push((!self.rest.is_empty()).then(|| self.rest.to_string()));
         words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
@@ -409,6 +455,17 @@ fn metrics(value: &[u8]) -> Result<(Option<u32>, Vec<u16>), DecodeError> {
         }
     }
     Ok((mtu, others))
+}
+
+/// `RTA_NH_ID`.
+fn next_hop(attributes: &[u8]) -> Result<Option<u32>, DecodeError> {
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute?;
+        if attribute.kind() == RTA_NH_ID {
+            return parse_u32(attribute.value()).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 fn bears_our_metric(attributes: &[u8]) -> Result<bool, DecodeError> {

@@ -11,13 +11,14 @@ use super::reader::{Fields, Read, Value};
 use super::scalar;
 use crate::net::{Family, NetworkName};
 use crate::resource::encapsulation::Wish;
-use crate::resource::network::{AllDown, Dataplane, Ports, SourceProtection, UdpChecksum};
+use crate::resource::network::{AllDown, Dataplane, NetworkRoutes, Ports, SourceProtection, UdpChecksum};
 use crate::resource::{Bfd, Encapsulation, FirewallOptions, Network};
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "prefixes",
     "encapsulation",
     "dataplane",
+    "routes",
     "vni",
     "ports",
     "underlayFamily",
@@ -52,9 +53,8 @@ pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork>
     // All fields are read before the first `?`, so that each says what is wrong with it.
     let prefixes = fields.required("prefixes", "the network's CIDRs", prefixes);
     let encapsulation = fields.or("encapsulation", None, encapsulation);
-    let dataplane = fields.or("dataplane", Dataplane::Ebpf, |value| {
-        value.word(&[("ebpf", Dataplane::Ebpf), ("routes", Dataplane::Routes)])
-    });
+    let dataplane = fields.or("dataplane", Dataplane::Ebpf, dataplane);
+    let routes = fields.or("routes", NetworkRoutes::default(), routes);
     let vni = fields.or("vni", 1, |value| value.integer(1..=0x00ff_ffff));
     let ports = fields.or("ports", spec.locate(Ports::default()), ports);
     let underlay_family = fields.or("underlayFamily", Family::Ipv4, |value| {
@@ -83,6 +83,7 @@ pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork>
         prefixes: prefixes.iter().map(|prefix| prefix.value).collect(),
         encapsulation: encapsulation?,
         dataplane: dataplane?,
+        routes: routes?,
         vni: vni?,
         ports: ports.value,
         underlay_family: underlay_family?,
@@ -109,6 +110,38 @@ pub(super) fn encapsulation(value: &Value<'_>) -> Read<Wish> {
     let named = Encapsulation::ALL.map(|encapsulation| (encapsulation.name(), Some(encapsulation)));
     let words = [("auto", None)].into_iter().chain(named).collect::<Vec<_>>();
     value.word(&words)
+}
+
+/// What carries the packets that a node sends.
+pub(super) fn dataplane(value: &Value<'_>) -> Read<Dataplane> {
+    value.word(&[("ebpf", Dataplane::Ebpf), ("routes", Dataplane::Routes)])
+}
+
+fn routes(value: &Value<'_>) -> Read<NetworkRoutes> {
+    let fields = value.map(&["table", "resilient"])?;
+    let default = NetworkRoutes::default();
+    let table = fields.or("table", default.table, table);
+    let resilient = fields.or("resilient", default.resilient, Value::boolean);
+    Ok(NetworkRoutes {
+        table: table?,
+        resilient: resilient?,
+    })
+}
+
+/// `main`, or a number.
+fn table(value: &Value<'_>) -> Read<u32> {
+    /// The kernel's own: unspecified, default and local (linux/rtnetlink.h, `rt_class_t`).
+    const TAKEN: [u32; 3] = [0, 253, 255];
+    if value.is_text() {
+        return value.word(&[("main", NetworkRoutes::MAIN)]);
+    }
+    let table = value.integer(0..=u32::MAX)?;
+    if TAKEN.contains(&table) {
+        return Err(value.refuse(format!(
+            "table {table} is the kernel's own; expected `main` or another number"
+        )));
+    }
+    Ok(table)
 }
 
 fn prefixes(value: &Value<'_>) -> Read<Vec<Located<IpNet>>> {

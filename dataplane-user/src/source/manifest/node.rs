@@ -4,20 +4,21 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::error::Located;
-use super::network::encapsulation;
+use super::network::{dataplane, encapsulation};
 use super::reader::{Read, Value};
 use super::scalar;
 use crate::net::{NetworkName, NodeName};
 use crate::resource::node::Underlay;
 use crate::resource::{CarriedPrefix, Node, WireGuardPeer};
 
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 8] = [
     "network",
     "underlay",
     "addresses",
     "prefixes",
     "wireguard",
     "encapsulation",
+    "dataplane",
     "drain",
 ];
 
@@ -43,6 +44,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
     });
     let wireguard = fields.optional("wireguard", wireguard);
     let encapsulation = fields.or("encapsulation", None, encapsulation);
+    let dataplane = fields.optional("dataplane", dataplane);
     let drain = fields.or("drain", false, Value::boolean);
 
     let (networks, addresses, prefixes) = (networks?, addresses?, prefixes?);
@@ -55,6 +57,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
         prefixes: prefixes.iter().map(|prefix| prefix.value).collect(),
         wireguard: wireguard?,
         encapsulation: encapsulation?,
+        dataplane: dataplane?,
         drain: drain?,
     };
     Ok(DeclaredNode {

@@ -1,7 +1,7 @@
 //! The nearest known name.
 
 /// Ends a sentence about an unknown name: the one that was meant, or the list of what is known.
-pub(super) fn hint<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn hint<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known = known.into_iter().collect::<Vec<_>>();
     if let Some(near) = nearest(unknown, &known) {
         return format!("did you mean `{near}`?");

@@ -12,7 +12,7 @@ use netlink_packet_core::{
 use tokio::time::Instant;
 
 use super::super::message::Message;
-use super::super::{address, link};
+use super::super::{address, link, nexthop};
 use super::EventKind;
 use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Link, LinkKind, Owner, PROTOCOL, RouteKey};
 use crate::net::LinkName;
@@ -162,7 +162,7 @@ impl Interest {
             EventKind::Neighbour => self.neighbour(body),
             EventKind::Tc => own(word(body, 4).is_some_and(|index| self.is_ours(index))),
             EventKind::Setting => self.setting(body),
-            EventKind::NextHop => own(body.get(2) == Some(&PROTOCOL)),
+            EventKind::NextHop => next_hop(body),
             EventKind::Rule => rule(body),
             EventKind::Firewall | EventKind::Other => Ok(None),
         };
@@ -309,6 +309,13 @@ fn rule(body: &[u8]) -> Read {
         }
     }
     Ok(Some(Matter::Ways))
+}
+
+/// `struct nhmsg`: the protocol at 2, attributes at 8. Whoever replaces one of ours may leave the mark out, not the id.
+fn next_hop(body: &[u8]) -> Read {
+    let ours =
+        body.get(2) == Some(&PROTOCOL) || nexthop::id(body)?.is_some_and(|id| nexthop::IDS.contains(&id));
+    Ok(ours.then_some(Matter::Own))
 }
 
 /// What a message of `NETLINK_ROUTE` is about.

@@ -3,14 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use netlink_packet_core::{NlasIterator, parse_ip, parse_u32};
+use netlink_packet_core::{NlasIterator, parse_ip};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteHeader, RouteProtocol, RouteScope, RouteType};
 
 use crate::kernel::netlink::table::LinkTable;
 
-/// `RTA_NH_ID` (linux/rtnetlink.h).
-const RTA_NH_ID: u16 = 30;
 /// struct rtnexthop: length, flags, weight − 1, interface index.
 const NEXT_HOP_HEADER: usize = 8;
 
@@ -62,9 +60,6 @@ impl Words {
             libc::RTA_VIA => self.0.push(via(value)),
             libc::RTA_ENCAP_TYPE => self.0.push("encap".to_owned()),
             libc::RTA_ENCAP => {}
-            RTA_NH_ID => self
-                .0
-                .push(format!("nhid {}", parse_u32(value).unwrap_or_default())),
             kind => self.0.push(format!("attribute {kind}")),
         }
     }

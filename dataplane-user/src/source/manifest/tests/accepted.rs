@@ -10,8 +10,8 @@ use crate::net::{Family, NetworkName, NodeName};
 use crate::resource::network::{AllDown, UdpChecksum};
 use crate::resource::node::{Endpoint, Host, Underlay};
 use crate::resource::{
-    Bfd, CarriedPrefix, Dataplane, Encapsulation, FirewallOptions, Network, Node, Ports, SourceProtection,
-    WireGuardPeer,
+    Bfd, CarriedPrefix, Dataplane, Encapsulation, FirewallOptions, Network, NetworkRoutes, Node, Ports,
+    SourceProtection, WireGuardPeer,
 };
 
 fn minimal_network() -> Network {
@@ -22,6 +22,7 @@ fn minimal_network() -> Network {
             .into(),
         encapsulation: None,
         dataplane: Dataplane::Ebpf,
+        routes: NetworkRoutes::default(),
         vni: 1,
         ports: Ports {
             geneve: 6081,
@@ -54,6 +55,7 @@ fn minimal_node() -> Node {
         prefixes: Vec::new(),
         wireguard: None,
         encapsulation: None,
+        dataplane: None,
         drain: false,
     }
 }
@@ -81,7 +83,7 @@ fn absent_fields_have_their_defaults() {
     );
     assert_eq!(node("  prefixes:\n  wireguard: ~\n"), minimal_node());
     // The defaults, written.
-    let defaults = "  encapsulation: auto\n  dataplane: ebpf\n  vni: 1\n  ports: {geneve: 6081, vxlan: 4789}\n  \
+    let defaults = "  encapsulation: auto\n  dataplane: ebpf\n  routes: {table: main, resilient: false}\n  vni: 1\n  ports: {geneve: 6081, vxlan: 4789}\n  \
         underlayFamily: ipv4\n  mtu: 0\n  sourceProtection: enforce\n  allDown: unreachable\n  ttl: 64\n  \
         dscp: inherit\n  df: false\n";
     assert_eq!(network(defaults), minimal_network());
@@ -89,17 +91,22 @@ fn absent_fields_have_their_defaults() {
         node("  prefixes: []\n  encapsulation: auto\n  drain: false\n"),
         minimal_node()
     );
+    assert_eq!(node("  dataplane: routes\n").dataplane, Some(Dataplane::Routes));
 }
 
 #[test]
 fn every_field_of_a_network_is_taken() {
-    let fields = "  encapsulation: vxlan\n  dataplane: routes\n  vni: 16777215\n  \
+    let fields = "  encapsulation: vxlan\n  dataplane: routes\n  routes: {table: 1730, resilient: true}\n  vni: 16777215\n  \
         ports: {geneve: 1, vxlan: 2, wireguard: 3}\n  underlayFamily: ipv6\n  mtu: 1280\n  sourceProtection: off\n  \
         health: {bfd: {interval: 2s, multiplier: 5, keyFile: /k}}\n  allDown: keep\n  ttl: 255\n  dscp: 46\n  \
         df: true\n  udpChecksum: compute\n  masquerade: {exclude: [192.168.0.0/16]}\n";
     let want = Network {
         encapsulation: Some(Encapsulation::Vxlan),
         dataplane: Dataplane::Routes,
+        routes: NetworkRoutes {
+            table: 1730,
+            resilient: true,
+        },
         vni: 0x00ff_ffff,
         ports: Ports {
             geneve: 1,

@@ -135,7 +135,7 @@ fn an_error_is_one_line_of_plain_text() {
     refused(
         &format!("{NETWORK}  \"a\\nb\\e[1m\": 1\n  allDown: \"x\\ny\"\n"),
         &[
-            "a.yaml:7:3: spec.a\\nb\\u{1b}[1m: unknown field; known: prefixes, encapsulation, dataplane, vni, ports, underlayFamily, mtu, sourceProtection, health, allDown, ttl, dscp, df, udpChecksum, masquerade, firewall",
+            "a.yaml:7:3: spec.a\\nb\\u{1b}[1m: unknown field; known: prefixes, encapsulation, dataplane, routes, vni, ports, underlayFamily, mtu, sourceProtection, health, allDown, ttl, dscp, df, udpChecksum, masquerade, firewall",
             "a.yaml:8:12: spec.allDown: unknown value `x\\ny`; known: unreachable, keep",
         ],
     );

@@ -1,0 +1,99 @@
+//! `adit route validate`.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use serde::Serialize;
+
+use super::failures;
+use crate::apply::{Outcome, apply};
+use crate::cli::exit::Failure;
+use crate::cli::output::{self, Format};
+use crate::cli::places::{Manifests, Places};
+use crate::cli::privilege::{self, NET_ADMIN};
+use crate::diff::diff;
+use crate::gather::Gatherer;
+use crate::kernel::{Kernel, LinuxKernel};
+use crate::model::Change;
+use crate::plan::plan;
+use crate::resource::Intent;
+use crate::source;
+
+/// Next-hop objects, their neighbours and the rules that lead to tables of ours are part of routes.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    manifests: Manifests,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// What a validation did.
+#[derive(Debug, Default, Serialize)]
+struct Validated {
+    /// What was missing and was put back.
+    returned: usize,
+    /// What nobody wants, and was removed.
+    removed: usize,
+    /// What said something else, and was replaced.
+    replaced: usize,
+}
+
+pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+    let resources = source::load(&arguments.manifests.paths)?;
+    let intent =
+        Intent::new(resources, arguments.manifests.node()?).map_err(|problem| anyhow!("{problem}"))?;
+    privilege::require(&[NET_ADMIN])?;
+    let mut kernel = LinuxKernel::without_bpf()?;
+    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
+    let facts = gatherer.gather(&mut kernel, &intent).await?;
+    let (target, _) = plan(&intent, &facts);
+    let set = diff(&kernel.observe().await?, &target);
+    let report = apply(&mut kernel, set.only(is_of_routes)).await;
+
+    let mut validated = Validated::default();
+    for (change, outcome) in &report.outcomes {
+        if matches!(outcome, Outcome::Done) {
+            *validated.count_of(change.bare()) += 1;
+        }
+    }
+    match arguments.output {
+        Format::Json => output::json(&validated)?,
+        Format::Text => println!(
+            "{} missing returned, {} unexpected removed, {} diverged replaced.",
+            validated.returned, validated.removed, validated.replaced
+        ),
+    }
+    failures(&report)
+}
+
+impl Validated {
+    fn count_of(&mut self, change: &Change) -> &mut usize {
+        match change {
+            Change::ReplaceRoute(..) | Change::ReplaceRouteGroup(..) => &mut self.replaced,
+            Change::DeleteRoute(..)
+            | Change::DeleteRouteTarget(_)
+            | Change::DeleteNeighbour(..)
+            | Change::DeleteRule(_) => &mut self.removed,
+            _ => &mut self.returned,
+        }
+    }
+}
+
+fn is_of_routes(change: &Change) -> bool {
+    match change.bare() {
+        Change::CreateRoute(..)
+        | Change::ReplaceRoute(..)
+        | Change::DeleteRoute(..)
+        | Change::CreateRouteTarget(_)
+        | Change::ReplaceRouteGroup(..)
+        | Change::DeleteRouteTarget(_)
+        | Change::PutNeighbour(..)
+        | Change::DeleteNeighbour(..) => true,
+        // Those about what comes in by a device go with that.
+        Change::CreateRule(rule) | Change::DeleteRule(rule) => rule.iif.is_none(),
+        _ => false,
+    }
+}

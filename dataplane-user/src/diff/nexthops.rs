@@ -1,0 +1,53 @@
+//! Next-hop objects. Values are identities: what differs is another object, and routes are led there; only a group that
+//! all its routes leave for the same new one changes in place, whatever the number of those.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::model::{Change, ChangeSet, KernelState, Owner, RouteGroup, RouteTarget};
+
+/// `observed` becomes what it is once groups have changed in place, so that their routes need no change.
+pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
+    let groups = observed.route_targets.iter().filter_map(|found| match found {
+        RouteTarget::Group(group) if !target.route_targets.contains(found) => Some(Arc::clone(group)),
+        _ => None,
+    });
+    for from in groups.collect::<Vec<_>>() {
+        if let Some(to) = successor(&from, observed, target) {
+            observed.replace_route_group(&from, &to);
+            set.changes.push(Change::ReplaceRouteGroup(from, to));
+        }
+    }
+    let new = target.route_targets.difference(&observed.route_targets);
+    set.changes.extend(new.cloned().map(Change::CreateRouteTarget));
+    let gone = observed.route_targets.difference(&target.route_targets);
+    set.changes.extend(gone.cloned().map(Change::DeleteRouteTarget));
+}
+
+/// The one new group that all routes of a group shall lead to.
+fn successor(
+    group: &Arc<RouteGroup>,
+    observed: &KernelState,
+    target: &KernelState,
+) -> Option<Arc<RouteGroup>> {
+    let from = RouteTarget::Group(Arc::clone(group));
+    let routes = observed
+        .routes
+        .iter()
+        .filter(|(_, route)| route.owner == Owner::Ours);
+    let keys = routes
+        .filter(|(_, route)| route.target() == Some(&from))
+        .map(|(key, _)| key);
+    let wanted = keys
+        .filter_map(|key| target.routes.get(key))
+        .map(|route| route.target());
+    let wanted = wanted.collect::<BTreeSet<_>>();
+    match wanted.first() {
+        Some(Some(to @ RouteTarget::Group(next))) if wanted.len() == 1 => {
+            // The kernel can't change a group's kind.
+            let alike = next.resilient == group.resilient;
+            (alike && !observed.route_targets.contains(to)).then(|| Arc::clone(next))
+        }
+        _ => None,
+    }
+}

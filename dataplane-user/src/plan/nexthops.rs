@@ -1,0 +1,153 @@
+//! Networks without our programs: for each prefix that a peer carries a route of its own, to a next-hop object or a
+//! group of them, and the neighbours that those name.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::carriers::{Share, carried, of_prefixes};
+use super::links::overlay_address;
+use super::routes::key;
+use super::{NetworkLink, PeerLink};
+use crate::model::{
+    ANCHOR_METRIC, KernelState, MAIN_TABLE, Neighbour, OuterHeader, Owner, Route, RouteGroup, RouteHop,
+    RouteKind, RouteTarget, Rule,
+};
+use crate::net::{Family, MacAddr};
+use crate::resource::network::UdpChecksum;
+use crate::resource::{Dataplane, Intent, Network};
+
+/// Where the rules stand that lead to tables of their own: before the main table's, 32766.
+const RULE_PRIORITY: u32 = 1730;
+
+pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut KernelState) {
+    let own = |links: &&NetworkLink<'_>| links.dataplane == Dataplane::Routes;
+    let mtus = networks.iter().map(|links| (&links.network.name, links.mtu()));
+    let mtus = mtus.collect::<BTreeMap<_, _>>();
+    for (prefix, shares) in of_prefixes(networks.iter().filter(own)) {
+        let Some(network) = shares.first().map(|share| share.network) else {
+            continue;
+        };
+        let source = overlay_address(intent.node(), network, Family::of_prefix(prefix));
+        let ours = carried(intent.node(), network).any(|carried| carried.cidr == prefix);
+        let (Some(source), false) = (source, ours) else {
+            continue;
+        };
+        let Some(leads_to) = combine(&shares, network.routes.resilient) else {
+            continue;
+        };
+        for share in shares.iter().filter(|share| !share.peer.withdrawn) {
+            enter(share.peer, target);
+        }
+        target
+            .route_targets
+            .extend(leads_to.hops().cloned().map(RouteTarget::Hop));
+        target.route_targets.insert(leads_to.clone());
+        let kind = RouteKind::NextHop {
+            target: leads_to,
+            source: Some(source),
+            mtu: mtus.get(&network.name).copied(),
+        };
+        put(network, prefix, kind, target);
+    }
+    // A table of its own comes before the main one, where this node's own routes are.
+    for links in networks
+        .iter()
+        .filter(own)
+        .filter(|links| links.network.routes.table != MAIN_TABLE)
+    {
+        for own in carried(intent.node(), links.network) {
+            put(links.network, own.cidr, RouteKind::Throw, target);
+        }
+        let rule = |family| Rule::to_table(family, RULE_PRIORITY, links.network.routes.table);
+        target.rules.extend(Family::BOTH.map(rule));
+    }
+}
+
+/// The way to a peer; `None` while there is none.
+#[must_use]
+pub fn hop(network: &Network, peer: &PeerLink<'_>) -> Option<RouteHop> {
+    let link = peer.device()?;
+    let carrier = peer.carrier();
+    let neighbour = peer.neighbour.as_ref().map(|neighbour| neighbour.address);
+    let mac = carrier
+        .carries_ethernet()
+        .then(|| MacAddr::of_node(&peer.node.name));
+    Some(RouteHop {
+        link,
+        gateway: neighbour.or(mac.map(|mac| IpAddr::V6(mac.link_local()))),
+        encapsulation: carrier.takes_tunnel_key().then(|| outer_header(network, peer)),
+    })
+}
+
+fn outer_header(network: &Network, peer: &PeerLink<'_>) -> OuterHeader {
+    let over_ipv4 = peer.remote.is_ipv4();
+    let ethernet = peer.carrier().carries_ethernet();
+    let checksum = match network.udp_checksum {
+        Some(UdpChecksum::Zero) => false,
+        Some(UdpChecksum::Compute) => true,
+        None => !over_ipv4,
+    };
+    OuterHeader {
+        id: if ethernet { network.vni.into() } else { 0 },
+        local: peer.local,
+        remote: peer.remote,
+        ttl: network.ttl,
+        // The kernel can't copy an inner DSCP for these.
+        tos: network.dscp.unwrap_or(0) << 2,
+        dont_fragment: network.df && over_ipv4,
+        checksum: checksum && ethernet,
+    }
+}
+
+/// What a prefix leads to. Where several ways share it, that stays a group when all but one are withdrawn: so it can
+/// change in place, and back.
+fn combine(shares: &[Share<'_, '_>], resilient: bool) -> Option<RouteTarget> {
+    let mut declared: BTreeMap<Arc<RouteHop>, Option<u8>> = BTreeMap::new();
+    for share in shares {
+        let hop = Arc::new(hop(share.network, share.peer)?);
+        let weight = declared.entry(hop).or_default();
+        if !share.peer.withdrawn {
+            // Peers behind one gateway are one way.
+            *weight = Some(weight.unwrap_or(0).saturating_add(share.weight));
+        }
+    }
+    let several = declared.len() > 1;
+    let usable = declared
+        .into_iter()
+        .filter_map(|(hop, weight)| Some((hop, weight?)));
+    let mut members = usable.collect::<Vec<_>>();
+    if members.is_empty() {
+        return None;
+    }
+    if several {
+        return Some(RouteTarget::Group(Arc::new(RouteGroup { members, resilient })));
+    }
+    members.pop().map(|(hop, _)| RouteTarget::Hop(hop))
+}
+
+/// The peer's device as a neighbour, where frames name it.
+fn enter(peer: &PeerLink<'_>, target: &mut KernelState) {
+    let (true, Some(link)) = (peer.carrier().carries_ethernet(), peer.device()) else {
+        return;
+    };
+    let mac = MacAddr::of_node(&peer.node.name);
+    let neighbour = Neighbour {
+        owner: Owner::Ours,
+        mac,
+    };
+    target
+        .neighbours
+        .insert((link, IpAddr::V6(mac.link_local())), neighbour);
+}
+
+fn put(network: &Network, prefix: IpNet, kind: RouteKind, target: &mut KernelState) {
+    let key = key(network.routes.table, prefix, ANCHOR_METRIC);
+    let route = Route {
+        owner: Owner::Ours,
+        kind,
+    };
+    target.routes.insert(key, route);
+}

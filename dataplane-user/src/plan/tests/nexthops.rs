@@ -1,0 +1,121 @@
+//! Networks by routes: who leads where while some are withdrawn, in both dataplanes.
+
+use super::*;
+use crate::model::{RouteTarget, Target};
+use crate::resource::CarriedPrefix;
+
+/// A network in which b and c carry a prefix in the first tier, and d in the second.
+fn tiers(dataplane: Dataplane) -> Resources {
+    let mut resources = resources(|network| network.dataplane = dataplane, &["a", "b", "c", "d"]);
+    for (name, tier) in [("b", 0), ("c", 0), ("d", 1)] {
+        let node = resources.nodes.get_mut(&NodeName::new(name).unwrap()).unwrap();
+        node.prefixes = vec![CarriedPrefix {
+            cidr: "10.9.0.0/16".parse().unwrap(),
+            weight: 1,
+            tier,
+        }];
+    }
+    resources
+}
+
+fn without(resources: Resources, withdrawn: &[&str]) -> KernelState {
+    let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
+    let facts = NodeFacts {
+        withdrawn: withdrawn
+            .iter()
+            .map(|name| NodeName::new(name).unwrap())
+            .collect(),
+        ..facts(&[(2, 1500), (3, 1500), (4, 1500)])
+    };
+    plan(&intent, &facts).0
+}
+
+/// The last bytes of the peers that the shared prefix leads to.
+fn remotes(withdrawn: &[&str]) -> Option<(Vec<u8>, bool)> {
+    let state = without(tiers(Dataplane::Routes), withdrawn);
+    let shared = state
+        .routes
+        .iter()
+        .find(|(key, _)| key.prefix.to_string() == "10.9.0.0/16");
+    let target = shared?.1.target()?;
+    let last = |remote: IpAddr| match remote {
+        IpAddr::V4(remote) => remote.octets()[3],
+        IpAddr::V6(_) => 0,
+    };
+    let hops = target.hops().map(|hop| last(hop.encapsulation.unwrap().remote));
+    Some((hops.collect(), matches!(target, RouteTarget::Group(_))))
+}
+
+#[test]
+fn a_group_stays_one_and_the_next_tier_follows_the_last_of_it() {
+    assert_eq!(remotes(&[]), Some((vec![2, 3], true)));
+    assert_eq!(remotes(&["b"]), Some((vec![3], true)), "it changes in place");
+    assert_eq!(remotes(&["b", "c"]), Some((vec![4], false)));
+    assert_eq!(remotes(&["b", "c", "d"]), None, "the backstop answers");
+}
+
+#[test]
+fn what_is_withdrawn_is_marked_in_the_maps_and_keeps_its_place() {
+    let state = without(tiers(Dataplane::Ebpf), &["b"]);
+    let shared = &state.prefixes[&"10.9.0.0/16".parse().unwrap()];
+    assert_eq!(shared.next_hops().count(), 2, "other flows don't move");
+    let down = state
+        .down
+        .iter()
+        .map(|next_hop| next_hop.node.as_str())
+        .collect::<Vec<_>>();
+    assert_eq!(down, ["b"]);
+    let state = without(tiers(Dataplane::Ebpf), &["b", "c"]);
+    let shared = &state.prefixes[&"10.9.0.0/16".parse().unwrap()];
+    assert!(matches!(shared, Target::NextHop(next_hop) if next_hop.node.as_str() == "d"));
+}
+
+#[test]
+fn both_stand_side_by_side() {
+    let mut resources = tiers(Dataplane::Ebpf);
+    let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
+    node.dataplane = Some(Dataplane::Routes);
+    let routed = without(resources.clone(), &[]);
+    assert!(routed.prefixes.is_empty() && routed.next_hops.is_empty());
+    assert!(!routed.route_targets.is_empty());
+    assert_eq!(
+        anchor_mtus(&routed),
+        BTreeSet::new(),
+        "no route leads to the program"
+    );
+    // The links are the same.
+    let programmed = without(tiers(Dataplane::Ebpf), &[]);
+    assert_eq!(routed.links, programmed.links);
+    assert_eq!(routed.addresses, programmed.addresses);
+    assert_eq!(routed.attachments, programmed.attachments);
+}
+
+#[test]
+fn peers_behind_one_gateway_are_one_way() {
+    let bare = |network: &mut Network| {
+        network.dataplane = Dataplane::Routes;
+        network.encapsulation = Some(crate::resource::Encapsulation::None);
+    };
+    let mut resources = resources(bare, &["a", "b", "c"]);
+    for name in ["b", "c"] {
+        let node = resources.nodes.get_mut(&NodeName::new(name).unwrap()).unwrap();
+        node.prefixes = vec![CarriedPrefix {
+            cidr: "10.9.0.0/16".parse().unwrap(),
+            weight: 200,
+            tier: 0,
+        }];
+    }
+    let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
+    let path = UnderlayPath {
+        link: LinkName::constant("eth0"),
+        gateway: Some(underlay(254)),
+        mtu: 1500,
+    };
+    let facts = NodeFacts {
+        paths: [2, 3].map(|host| (underlay(host), path.clone())).into(),
+        ..facts(&[])
+    };
+    let (state, _) = plan(&intent, &facts);
+    assert_eq!(state.route_targets.len(), 1, "{:?}", state.route_targets);
+    assert!(state.neighbours.is_empty());
+}

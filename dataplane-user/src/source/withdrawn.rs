@@ -1,0 +1,99 @@
+//! The peers that an operator withdrew: a file in the state directory, one name a line, replaced as a whole.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::net::NodeName;
+
+/// The file in the state directory.
+pub const NAME: &str = "withdrawn";
+
+/// Why the file can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", .path.display())]
+pub struct WithdrawnError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Who is withdrawn; nobody where there is no file.
+///
+/// # Errors
+/// When it can't be read, or holds what is no node's name.
+pub fn load(directory: &Path) -> Result<BTreeSet<NodeName>, WithdrawnError> {
+    let path = directory.join(NAME);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        read => read.map_err(|source| WithdrawnError {
+            path: path.clone(),
+            source,
+        })?,
+    };
+    let name = |line| {
+        NodeName::new(line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+    };
+    let names = text.lines().map(name).collect::<io::Result<_>>();
+    names.map_err(|source| WithdrawnError { path, source })
+}
+
+/// Writes who is withdrawn; on the disk when this returns.
+///
+/// # Errors
+/// When it can't be written; what was there stays.
+pub fn store(directory: &Path, names: &BTreeSet<NodeName>) -> Result<(), WithdrawnError> {
+    let path = directory.join(NAME);
+    let write = || {
+        fs::create_dir_all(directory)?;
+        let mut text = String::new();
+        for name in names {
+            text.push_str(name.as_str());
+            text.push('\n');
+        }
+        let new = directory.join(format!(".{NAME}.new"));
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|source| WithdrawnError {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// Forgets who was withdrawn.
+///
+/// # Errors
+/// When the file can't be removed.
+pub fn forget(directory: &Path) -> Result<(), WithdrawnError> {
+    let path = directory.join(NAME);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(WithdrawnError { path, source }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_withdrawn_is_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join("state");
+        assert_eq!(load(&directory).unwrap(), BTreeSet::new());
+        let names = BTreeSet::from(["a", "node-2"].map(|name| NodeName::new(name).unwrap()));
+        store(&directory, &names).unwrap();
+        assert_eq!(load(&directory).unwrap(), names);
+        store(&directory, &BTreeSet::new()).unwrap();
+        assert_eq!(load(&directory).unwrap(), BTreeSet::new());
+        fs::write(directory.join(NAME), "no name\n").unwrap();
+        assert!(load(&directory).unwrap_err().to_string().contains("withdrawn"));
+    }
+}

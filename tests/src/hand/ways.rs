@@ -1,0 +1,184 @@
+//! What a hand can do to the ways of networks without our programs: next-hop objects, their neighbours, the rules that lead
+//! to tables, and the routes there.
+
+use dataplane_user::kernel::netlink::Netlink;
+use dataplane_user::model::{
+    KernelState, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget,
+};
+use dataplane_user::net::Family;
+use tokio::runtime;
+
+use super::{Act, Operation};
+use crate::Agent;
+
+/// What is done to a next-hop object, whose id is known only then: `{id}` is its own, `{first}` that of its first member.
+#[derive(Clone, Debug)]
+pub(super) struct Deed {
+    target: RouteTarget,
+    words: String,
+}
+
+impl Deed {
+    /// The words for `ip`.
+    pub(super) fn words(&self, agent: &Agent<'_>) -> String {
+        let all = agent.host().netns.ip("-d nexthop show proto 173");
+        let first = self.target.hops().next().expect("one at least");
+        let first = id(&all, &RouteTarget::Hop(first.clone()));
+        let words = self.words.replace("{first}", &first.to_string());
+        words.replace("{id}", &id(&all, &self.target).to_string())
+    }
+}
+
+/// All of it that there is now.
+pub(super) fn on_ways(agent: &Agent<'_>) -> Vec<Operation> {
+    let state = observe(agent);
+    let mut all = Vec::new();
+    for target in &state.route_targets {
+        all.extend(on_target(target));
+    }
+    for ((link, address), neighbour) in &state.neighbours {
+        if neighbour.owner != Owner::Ours {
+            continue;
+        }
+        let object = format!("neighbour {address} dev {link}");
+        let lines = [
+            format!("neighbour delete {address} dev {link}"),
+            format!(
+                "neighbour replace {address} lladdr 06:00:00:00:00:02 nud permanent protocol 173 dev {link}"
+            ),
+        ];
+        all.extend(lines.map(|line| Operation::ip(line, "neighbour", object.clone())));
+    }
+    for rule in &state.rules {
+        let family = if rule.family == Family::Ipv6 { "-6 " } else { "" };
+        let words = format!(
+            "{family}rule delete priority {} lookup {}",
+            rule.priority, rule.table
+        );
+        all.push(Operation {
+            what: format!("ip {words}"),
+            kind: "rule",
+            object: format!("rule {rule}"),
+            evented: true,
+            act: Act::Run("ip", words),
+        });
+    }
+    for (key, route) in &state.routes {
+        all.extend(on_route(key, route));
+    }
+    all
+}
+
+fn on_target(target: &RouteTarget) -> Vec<Operation> {
+    let mut all = vec!["nexthop delete id {id}".to_owned()];
+    match target {
+        RouteTarget::Group(group) if group.members.len() > 1 && !group.resilient => {
+            all.push("nexthop replace id {id} group {first} proto 173".to_owned());
+        }
+        RouteTarget::Hop(hop) if hop.encapsulation.is_some() && hop.gateway.is_some() => {
+            let way = format!("via fe80::dead dev {} onlink", hop.link);
+            all.push(format!("nexthop replace id {{id}} {way} proto 173"));
+        }
+        _ => {}
+    }
+    let operations = all.into_iter().map(|words| on_object(target, words, "nexthop"));
+    operations.collect()
+}
+
+/// Something by an object's id; the repair is of the object.
+fn on_object(target: &RouteTarget, words: String, kind: &'static str) -> Operation {
+    let object = format!("nexthop {target}");
+    Operation {
+        what: format!("ip {words}, of {object}"),
+        kind,
+        object,
+        evented: true,
+        act: Act::Way(Deed {
+            target: target.clone(),
+            words,
+        }),
+    }
+}
+
+/// Routes to objects, wherever they are, and what else stands in a table of its own.
+fn on_route(key: &RouteKey, route: &Route) -> Vec<Operation> {
+    let RouteKey {
+        table,
+        prefix,
+        metric,
+    } = key;
+    let object = format!("route {key}");
+    let place = format!("{prefix} metric {metric} table {table}");
+    let one = |lines: String| Operation::ip(lines, "route", object.clone());
+    match &route.kind {
+        RouteKind::NextHop { target, .. } => {
+            // Without a source and an MTU.
+            let replace = format!("route replace {place} nhid {{id}} proto 173");
+            let replace = Operation {
+                object: object.clone(),
+                ..on_object(target, replace, "route")
+            };
+            vec![one(format!("route delete {place}")), replace]
+        }
+        RouteKind::Throw => vec![one(format!("route delete throw {place}"))],
+        RouteKind::Unreachable if *table != MAIN_TABLE => {
+            vec![one(format!("route delete unreachable {place}"))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What the kernel holds, as an agent would see it.
+fn observe(agent: &Agent<'_>) -> KernelState {
+    agent.host().netns.enter(|| {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let mut state = KernelState::default();
+            let mut netlink = Netlink::open().expect("there is netlink");
+            netlink.observe(&mut state).await.expect("it can be read");
+            state
+        })
+    })
+}
+
+/// The id of an object, among all as `ip` shows them.
+fn id(all: &str, target: &RouteTarget) -> u32 {
+    let found = match target {
+        RouteTarget::Hop(hop) => all.lines().find(|line| is_hop(line, hop)),
+        RouteTarget::Group(group) => {
+            let hops = group.members.iter().map(|(hop, _)| RouteTarget::Hop(hop.clone()));
+            let wanted = sorted(hops.map(|hop| id(all, &hop)));
+            let is_it = |members: &str| {
+                let ids = members.split('/').filter_map(|member| member.split(',').next());
+                sorted(ids.map(number)) == wanted
+            };
+            all.lines().find(|line| after(line, "group").is_some_and(is_it))
+        }
+        RouteTarget::Other(text) => panic!("{text} is nothing that an agent makes"),
+    };
+    let found = found.unwrap_or_else(|| panic!("{target} is not in\n{all}"));
+    number(after(found, "id").expect("each has one"))
+}
+
+fn is_hop(line: &str, hop: &RouteHop) -> bool {
+    let remote = hop.encapsulation.map(|header| header.remote.to_string());
+    after(line, "dev") == Some(hop.link.as_str())
+        && after(line, "via") == hop.gateway.map(|gateway| gateway.to_string()).as_deref()
+        && after(line, "dst") == remote.as_deref()
+}
+
+/// The word that follows another one for the first time.
+fn after<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let mut words = line.split_whitespace().skip_while(|word| *word != name);
+    words.nth(1)
+}
+
+fn number(word: &str) -> u32 {
+    word.parse().expect("ids are numbers")
+}
+
+fn sorted(ids: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut ids = ids.collect::<Vec<_>>();
+    ids.sort_unstable();
+    ids
+}

@@ -1,0 +1,69 @@
+//! What one hand does to random networks is one repair, of the right kind, however many changes mend it.
+
+use adit_tests::random::{self, Damage, THIS_NODE};
+use adit_tests::situation::{Situation, situations, with_underlay};
+use dataplane_user::diff::diff;
+use dataplane_user::diff::repairs::{RepairKind, repairs};
+use dataplane_user::model::KernelState;
+use dataplane_user::net::NodeName;
+use dataplane_user::plan::plan;
+use dataplane_user::resource::{Dataplane, Intent};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+fn target(situation: Situation) -> KernelState {
+    let node = NodeName::new(THIS_NODE).expect("valid");
+    let facts = situation.facts(&node, 1500);
+    let mut resources = situation.resources;
+    // Of these there would be few.
+    for network in resources.networks.values_mut() {
+        network.dataplane = Dataplane::Routes;
+    }
+    let intent = Intent::new(resources, node).expect("it is there");
+    plan(&intent, &facts).0
+}
+
+/// Something that a hand does, and the kind of the repair that follows.
+fn deeds() -> impl Strategy<Value = (Damage, RepairKind)> {
+    let index = any::<Index>;
+    prop_oneof![
+        index().prop_map(|index| (Damage::DeleteLink(index), RepairKind::Link)),
+        index().prop_map(|index| (Damage::LinkDown(index), RepairKind::Link)),
+        index().prop_map(|index| (Damage::DeleteRoute(index), RepairKind::Route)),
+        index().prop_map(|index| (Damage::DeleteRule(index), RepairKind::Rule)),
+        index().prop_map(|index| (Damage::DeleteHop(index), RepairKind::NextHop)),
+        index().prop_map(|index| (Damage::DeleteGroup(index), RepairKind::NextHop)),
+        index().prop_map(|index| (Damage::Neighbour(index, false), RepairKind::Neighbour)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_deed_is_one_repair(situation in situations(), (deed, kind) in deeds()) {
+        let target = target(situation);
+        let mut found = target.clone();
+        random::damage(&mut found, &deed);
+        let (reached, found) = (with_underlay(target.clone()), with_underlay(found));
+        let changes = diff(&found, &target).changes;
+        let repairs = repairs(&changes, &found, (&target, &target));
+        let told = repairs.iter().map(|repair| (repair.kind, repair.to_string())).collect::<Vec<_>>();
+        if found == reached {
+            prop_assert_eq!(told, []);
+            return Ok(());
+        }
+        prop_assert_eq!(repairs.len(), 1, "{:?}: {:#?}", deed, told);
+        prop_assert_eq!(repairs[0].kind, kind, "{:?}: {:#?}", deed, told);
+        prop_assert_eq!(repairs[0].changes.len(), changes.len(), "{:?}: {:#?}", deed, changes);
+    }
+
+    #[test]
+    fn what_is_wanted_otherwise_is_no_repair(old in situations(), new in situations()) {
+        let (before, target) = (target(old), target(new));
+        let observed = with_underlay(before.clone());
+        let changes = diff(&observed, &target).changes;
+        let told = repairs(&changes, &observed, (&before, &target));
+        prop_assert!(told.is_empty(), "{told:#?}");
+    }
+}
