@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::kernel::wireguard::PrivateKeys;
 use crate::kernel::{Kernel, KernelError, Wanted};
-use crate::net::{Family, NodeName};
+use crate::net::{Family, PeerId};
 use crate::plan::{NodeFacts, OwnKey, WireGuardFacts, route_keys};
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Node, WireGuardPeer};
@@ -21,7 +21,7 @@ pub struct Gatherer {
     state_directory: PathBuf,
     names: Names,
     /// Who was withdrawn when that could be read last.
-    withdrawn: BTreeSet<NodeName>,
+    withdrawn: BTreeSet<PeerId>,
 }
 
 impl Gatherer {

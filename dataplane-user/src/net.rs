@@ -10,5 +10,5 @@ pub mod namespace;
 pub use family::Family;
 pub use key::{InvalidKey, PresharedKey, PrivateKey, PublicKey};
 pub use mac::MacAddr;
-pub use name::{LinkName, NetworkName, NodeName};
+pub use name::{LinkName, NetworkName, NodeName, PeerId};
 pub use namespace::{Namespace, Runtime};

@@ -351,6 +351,7 @@ async fn reconcile(
     let (target, mut problems) = plan(intent, &facts);
     let links = network_links(intent, &facts);
     status.set_links(intent, &links);
+    status.set_declared_peers(intent, &facts);
 
     let observed = kernel.observe().await?;
     let mut set = diff(&observed, &target);

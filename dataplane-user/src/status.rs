@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::apply::{ApplyReport, Outcome};
 use crate::model::{ChangeSet, Conflict, KernelState, RouteTarget, Waiting};
 use crate::net::Family;
-use crate::plan::{NetworkLink, route_hop};
+use crate::plan::{NetworkLink, NodeFacts, route_hop};
 use crate::resource::{Dataplane, Intent, Problem, Reason, Severity};
 
 /// [`PeerStatus::dataplane`] of peers that are reached by routes.
@@ -41,10 +41,22 @@ pub struct Status {
     pub networks: Vec<NetworkStatus>,
     /// The peers that it has links to.
     pub peers: Vec<PeerStatus>,
+    /// The peers that routes declared one by one lead to.
+    #[serde(default)]
+    pub declared_peers: Vec<DeclaredPeerStatus>,
     /// Pairs and families that can't talk, with the reason.
     pub refused: Vec<RefusedStatus>,
     /// What is wrong, and what to do.
     pub problems: Vec<ProblemStatus>,
+}
+
+/// A peer that routes declared one by one lead to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredPeerStatus {
+    /// Its id.
+    pub id: String,
+    /// Whether an operator withdrew it: routes lead there no more, unless they are immune.
+    pub withdrawn: bool,
 }
 
 /// Where the manifests come from, and how the last load went.
@@ -256,6 +268,18 @@ impl Status {
                     family: family_name(refused.family).to_owned(),
                     reason: problem.message.clone(),
                 })
+            })
+            .collect();
+    }
+
+    /// Sets which peers routes declared one by one lead to.
+    pub fn set_declared_peers(&mut self, intent: &Intent, facts: &NodeFacts) {
+        let peers = intent.resources().netlink.peers(&intent.node().name);
+        self.declared_peers = peers
+            .into_iter()
+            .map(|id| DeclaredPeerStatus {
+                id: id.to_string(),
+                withdrawn: facts.is_withdrawn(id.as_str()),
             })
             .collect();
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dataplane_user::model::{KernelState, Rule};
-use dataplane_user::net::{Family, LinkName, NodeName};
+use dataplane_user::net::{Family, LinkName, NodeName, PeerId};
 use dataplane_user::plan::{ANCHOR, NodeFacts, UnderlayPath};
 use dataplane_user::resource::Resources;
 use proptest::collection::{btree_set, vec};
@@ -60,7 +60,12 @@ impl Situation {
     pub fn facts(&self, node: &NodeName, mtu: u32) -> NodeFacts {
         let mut facts = facts(&self.resources, node, mtu);
         let name = |number: &u8| NodeName::new(&format!("n{number}")).expect("valid");
-        facts.withdrawn = self.withdrawn.iter().map(name).collect();
+        facts.withdrawn = self
+            .withdrawn
+            .iter()
+            .map(name)
+            .map(|name| PeerId::from(&name))
+            .collect();
         facts.paths = std::mem::take(&mut facts.paths)
             .into_iter()
             .filter_map(|(address, path)| Some((address, self.path(address, &path)?)))

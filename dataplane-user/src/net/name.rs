@@ -1,6 +1,7 @@
 //! Names of links, nodes and networks: checked once, then trusted.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,6 +63,28 @@ name!(
     check_subdomain
 );
 
+name!(
+    /// What a peer is known by, where something leads to it: a node's name, or any path of words such as `site/gateway-2`.
+    PeerId,
+    check_peer
+);
+
+impl PeerId {
+    /// Which of some ids an id is, or lies below: `site` covers `site/gateway-2`.
+    #[must_use]
+    pub fn covering<'a>(ids: &'a BTreeSet<PeerId>, id: &str) -> Option<&'a PeerId> {
+        let ends = id.match_indices('/').map(|(end, _)| end);
+        let mut above = ends.chain([id.len()]).map(|end| &id[..end]);
+        above.find_map(|id| ids.get(id))
+    }
+}
+
+impl From<&NodeName> for PeerId {
+    fn from(name: &NodeName) -> PeerId {
+        PeerId(Arc::clone(&name.0))
+    }
+}
+
 impl LinkName {
     /// A name known to be valid.
     ///
@@ -117,9 +140,40 @@ fn check_subdomain(text: &str) -> Result<(), InvalidName> {
     )))
 }
 
+fn check_peer(text: &str) -> Result<(), InvalidName> {
+    let word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_graphic());
+    if text.len() <= 253 && text.split('/').all(word) {
+        return Ok(());
+    }
+    Err(InvalidName(format!(
+        "`{}` is no peer's id: words without spaces, with `/` between them, at most 253 bytes",
+        text.escape_debug()
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_covers_what_lies_below_it() {
+        let ids = BTreeSet::from(["a", "site/x"].map(|id| PeerId::new(id).unwrap()));
+        for (id, covered) in [
+            ("a", Some("a")),
+            ("a/b/c", Some("a")),
+            ("ab", None),
+            ("site", None),
+            ("site/x", Some("site/x")),
+            ("site/xy", None),
+            ("site/x/y", Some("site/x")),
+        ] {
+            let found = PeerId::covering(&ids, id).map(PeerId::as_str);
+            assert_eq!(found, covered, "{id}");
+        }
+        for bad in ["", "/", "a/", "a b", "a\nb"] {
+            assert!(PeerId::new(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn long_names_of_links_are_cut_and_stay_distinct() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::net::{LinkName, Namespace, NodeName, PresharedKey, PublicKey};
+use crate::net::{LinkName, Namespace, PeerId, PresharedKey, PublicKey};
 
 /// What the plan must know of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,13 +13,21 @@ pub struct NodeFacts {
     /// How the kernel routes to each peer's underlay address; absent where it has no route.
     pub paths: BTreeMap<IpAddr, UnderlayPath>,
     /// The peers that an operator withdrew: nothing is to be sent to them.
-    pub withdrawn: BTreeSet<NodeName>,
+    pub withdrawn: BTreeSet<PeerId>,
     /// Where the namespaces are that manifests speak of.
     pub namespaces: BTreeMap<Namespace, Presence>,
     /// Whether the nft table can be had.
     pub nft: Nft,
     /// What WireGuard links need; only where a manifest speaks of WireGuard.
     pub wireguard: WireGuardFacts,
+}
+
+impl NodeFacts {
+    /// Whether an operator withdrew a peer, or all below something that it lies below.
+    #[must_use]
+    pub fn is_withdrawn(&self, peer: &str) -> bool {
+        PeerId::covering(&self.withdrawn, peer).is_some()
+    }
 }
 
 /// What became of the search for a namespace.

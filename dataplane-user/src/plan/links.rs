@@ -290,7 +290,7 @@ fn peer_link<'a>(
         local,
         wireguard,
         underlay_mtu: None,
-        withdrawn: facts.withdrawn.contains(&peer.name),
+        withdrawn: facts.is_withdrawn(peer.name.as_str()),
         neighbour,
         looped: None,
     };

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use crate::model::{Hop, RouteKey, RouteScope, Rule};
-use crate::net::{LinkName, MacAddr, Namespace, NodeName};
+use crate::net::{LinkName, MacAddr, Namespace, NodeName, PeerId};
 
 /// All such objects, by their manifests' names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -169,7 +169,7 @@ pub struct PeerHop {
     /// The next hop.
     pub hop: Hop,
     /// The peer's id.
-    pub peer: Option<String>,
+    pub peer: Option<PeerId>,
 }
 
 /// Policy rules (`NetlinkRule`): one, or one of each family.
@@ -186,6 +186,17 @@ impl NetlinkObjects {
         let routes = self.routes.values().flat_map(|placed| &placed.nodes);
         let rules = self.rules.values().flat_map(|placed| &placed.nodes);
         interfaces.chain(routes).chain(rules)
+    }
+
+    /// The peers that a node's routes lead to.
+    #[must_use]
+    pub fn peers(&self, node: &NodeName) -> BTreeSet<&PeerId> {
+        let routes = self.routes.values().filter(|placed| placed.nodes.contains(node));
+        let hops = routes.flat_map(|placed| match &placed.object.action {
+            RouteAction::Unicast(hops) => hops.as_slice(),
+            RouteAction::Blackhole | RouteAction::Unreachable => &[],
+        });
+        hops.filter_map(|hop| hop.peer.as_ref()).collect()
     }
 
     /// The namespaces that a node has something in.

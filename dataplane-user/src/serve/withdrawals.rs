@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use crate::net::NodeName;
+use crate::net::PeerId;
 use crate::reconcile::Event;
 use crate::source::{hint, withdrawn};
 use crate::status::Status;
@@ -43,16 +43,10 @@ impl Withdrawals {
             Ok(names) => names,
             Err(error) => return Withdrawal::Failed(error.to_string()),
         };
-        let known = status
-            .borrow()
-            .peers
-            .iter()
-            .map(|peer| peer.node.clone())
-            .collect::<Vec<_>>();
-        // One that left the manifests since can be restored.
-        let remembered = NodeName::new(peer).ok().filter(|name| names.contains(name));
-        let name = match NodeName::new(peer) {
-            Ok(name) if known.iter().any(|known| known == peer) || remembered.is_some() => name,
+        let known = known(&status.borrow());
+        let name = match PeerId::new(peer) {
+            // One that left the manifests since can be restored.
+            Ok(name) if names.contains(&name) || known.iter().any(|id| is_below(id, peer)) => name,
             _ => return Withdrawal::Unknown(hint(peer, known.iter().map(String::as_str))),
         };
         let changes = if withdraw {
@@ -60,12 +54,22 @@ impl Withdrawals {
         } else {
             names.remove(&name)
         };
+        if !withdraw && let Some(above) = PeerId::covering(&names, peer) {
+            return Withdrawal::Failed(format!(
+                "`{above}` is withdrawn, and with it all that lies below; restore that"
+            ));
+        }
         if changes && let Err(error) = withdrawn::store(&self.state_directory, &names) {
             return Withdrawal::Failed(error.to_string());
         }
+        let as_written = |id: &str, withdrawn: bool| {
+            !is_below(id, peer) || withdrawn == PeerId::covering(&names, id).is_some()
+        };
         let acted = |status: &Status| {
-            let mut links = status.peers.iter().filter(|link| link.node == peer);
-            links.all(|link| link.withdrawn == withdraw)
+            let mut links = status.peers.iter();
+            let mut declared = status.declared_peers.iter();
+            links.all(|link| as_written(&link.node, link.withdrawn))
+                && declared.all(|peer| as_written(&peer.id, peer.withdrawn))
         };
         if (changes || !acted(&status.borrow())) && self.events.send(Event::Resync).await.is_err() {
             return Withdrawal::Failed("the agent is stopping; its next start acts on it".to_owned());
@@ -75,4 +79,17 @@ impl Withdrawals {
             Err(_) => Withdrawal::Failed("the agent is stopping; its next start acts on it".to_owned()),
         }
     }
+}
+
+/// The ids of all peers that something leads to.
+fn known(status: &Status) -> Vec<String> {
+    let links = status.peers.iter().map(|peer| &peer.node);
+    let declared = status.declared_peers.iter().map(|peer| &peer.id);
+    links.chain(declared).cloned().collect()
+}
+
+/// Whether an id is another one, or lies below it.
+fn is_below(id: &str, above: &str) -> bool {
+    let rest = id.strip_prefix(above);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::net::NodeName;
+use crate::net::PeerId;
 
 /// The file in the state directory.
 pub const NAME: &str = "withdrawn";
@@ -24,8 +24,8 @@ pub struct WithdrawnError {
 /// Who is withdrawn; nobody where there is no file.
 ///
 /// # Errors
-/// When it can't be read, or holds what is no node's name.
-pub fn load(directory: &Path) -> Result<BTreeSet<NodeName>, WithdrawnError> {
+/// When it can't be read, or holds what is no id.
+pub fn load(directory: &Path) -> Result<BTreeSet<PeerId>, WithdrawnError> {
     let path = directory.join(NAME);
     let text = match fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
@@ -35,7 +35,7 @@ pub fn load(directory: &Path) -> Result<BTreeSet<NodeName>, WithdrawnError> {
         })?,
     };
     let name = |line| {
-        NodeName::new(line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+        PeerId::new(line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
     };
     let names = text.lines().map(name).collect::<io::Result<_>>();
     names.map_err(|source| WithdrawnError { path, source })
@@ -45,7 +45,7 @@ pub fn load(directory: &Path) -> Result<BTreeSet<NodeName>, WithdrawnError> {
 ///
 /// # Errors
 /// When it can't be written; what was there stays.
-pub fn store(directory: &Path, names: &BTreeSet<NodeName>) -> Result<(), WithdrawnError> {
+pub fn store(directory: &Path, names: &BTreeSet<PeerId>) -> Result<(), WithdrawnError> {
     let path = directory.join(NAME);
     let write = || {
         fs::create_dir_all(directory)?;
@@ -88,12 +88,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path().join("state");
         assert_eq!(load(&directory).unwrap(), BTreeSet::new());
-        let names = BTreeSet::from(["a", "node-2"].map(|name| NodeName::new(name).unwrap()));
+        let names = BTreeSet::from(["a", "site/gateway-2"].map(|name| PeerId::new(name).unwrap()));
         store(&directory, &names).unwrap();
         assert_eq!(load(&directory).unwrap(), names);
         store(&directory, &BTreeSet::new()).unwrap();
         assert_eq!(load(&directory).unwrap(), BTreeSet::new());
-        fs::write(directory.join(NAME), "no name\n").unwrap();
+        fs::write(directory.join(NAME), "no id\n").unwrap();
         assert!(load(&directory).unwrap_err().to_string().contains("withdrawn"));
     }
 }

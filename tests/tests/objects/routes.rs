@@ -285,3 +285,67 @@ fn fault_12_an_administrators_routes_stay_also_on_our_devices() {
     assert_eq!(agent.run(&["route", "flush"]).code, 0);
     assert_eq!(look(), before);
 }
+
+#[test]
+fn withdrawn_next_hops_go_and_come_back_but_for_immune_routes() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let manifests = [
+        links(),
+        route(
+            "many",
+            "to: 10.4.0.0/16, nextHops: [{ via: 10.90.0.2, peer: site/1 }, { via: 10.91.0.2, peer: site/2 }]",
+        ),
+        route(
+            "single",
+            "to: 10.5.0.0/16, nextHops: [{ via: 10.90.0.2, peer: site/1 }]",
+        ),
+        route(
+            "immune",
+            "to: 10.6.0.0/16, healthImmune: true, nextHops: [{ via: 10.90.0.2, peer: site/1 }]",
+        ),
+        route("plain", "to: 10.7.0.0/16, via: 10.90.0.2"),
+    ];
+    let mut agent = Agent::started(&topology.hosts[0], &manifests.concat());
+    is_settled(&agent);
+    let look = || {
+        let lines = netns.ip("-o route show proto 173");
+        let of = |prefix: &str| {
+            lines
+                .lines()
+                .filter(|line| line.starts_with(prefix))
+                .collect::<String>()
+        };
+        ["10.4.", "10.5.", "10.6.", "10.7."].map(|prefix| of(prefix).matches("via ").count())
+    };
+    let withdraw = |agent: &Agent<'_>, what: &str, peer: &str| agent.run(&["route", what, peer]);
+    assert_eq!(look(), [2, 1, 1, 1]);
+    assert_eq!(withdraw(&agent, "withdraw", "site/1").code, 0);
+    assert_eq!(look(), [1, 0, 1, 1]);
+    // All below it; and that again is what must be restored.
+    assert_eq!(withdraw(&agent, "withdraw", "site").code, 0);
+    assert_eq!(look(), [0, 0, 1, 1]);
+    let said = withdraw(&agent, "restore", "site/2");
+    assert!(
+        said.code != 0 && said.stderr.contains("`site` is withdrawn"),
+        "{said:?}"
+    );
+    // It is remembered.
+    agent.stop();
+    agent.start();
+    agent.ready();
+    assert_eq!(look(), [0, 0, 1, 1]);
+    for (peer, left) in [("site", [1, 0, 1, 1]), ("site/1", [2, 1, 1, 1])] {
+        assert_eq!(withdraw(&agent, "restore", peer).code, 0);
+        assert_eq!(look(), left, "{peer}");
+    }
+    let said = withdraw(&agent, "withdraw", "sit");
+    assert!(
+        said.code == 3 && said.stderr.contains("no peer is named `sit`"),
+        "{said:?}"
+    );
+    is_settled(&agent);
+}

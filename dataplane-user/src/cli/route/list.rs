@@ -116,7 +116,7 @@ async fn named_peers(
         };
         let named = hops
             .iter()
-            .filter_map(|hop| Some((hop.hop.clone(), hop.peer.clone()?)));
+            .filter_map(|hop| Some((hop.hop.clone(), hop.peer.as_ref()?.to_string())));
         let named = named.map(|(hop, peer)| (route.key(), hop, peer));
         peers.declared.extend(named);
     }

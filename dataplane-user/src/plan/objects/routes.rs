@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Place, Planner};
 use crate::model::{Hop, Owner, Paths, Route, RouteKey, RouteKind, RouteScope};
+use crate::net::PeerId;
 use crate::resource::netlink::{NetlinkRoute, RouteAction};
 use crate::resource::{Problem, Reason};
 
@@ -17,11 +18,16 @@ pub(super) fn plan(placed: Vec<(Place, &str, &NetlinkRoute)>, planner: &mut Plan
         same.entry(key).or_default().push((name, route));
     }
     for ((place, ..), routes) in same {
-        match merge(&routes) {
-            Ok(Merged { key, kind, .. }) => {
+        let facts = planner.facts;
+        match merge(&routes, |peer| facts.is_withdrawn(peer.as_str())) {
+            Ok(Merged {
+                key,
+                kind: Some(kind),
+            }) => {
                 let owner = Owner::Ours;
                 planner.at(&place).routes.insert(key, Route { owner, kind });
             }
+            Ok(Merged { kind: None, .. }) => {}
             Err(problem) => planner.problems.push(problem),
         }
     }
@@ -32,26 +38,25 @@ pub(super) fn plan(placed: Vec<(Place, &str, &NetlinkRoute)>, planner: &mut Plan
 pub struct Merged {
     /// Where it stands.
     pub key: RouteKey,
-    /// What it does.
-    pub kind: RouteKind,
-    /// Health checks never withdraw it: any of the declarations says so.
-    pub health_immune: bool,
+    /// What it does; `None`: all that it leads to is withdrawn, so there is to be no route.
+    pub kind: Option<RouteKind>,
 }
 
 /// The one route that several declarations of a prefix come to: that of the lowest metric; those of equal metrics join
-/// their next hops, and the smallest MTU and the widest scope hold for all.
+/// their next hops, and the smallest MTU and the widest scope hold for all. Next hops to withdrawn peers are left out,
+/// unless one of the declarations is immune.
 ///
 /// # Errors
 /// Where they do different things.
-pub fn merge(routes: &[(&str, &NetlinkRoute)]) -> Result<Merged, Problem> {
+pub fn merge(
+    routes: &[(&str, &NetlinkRoute)],
+    is_withdrawn: impl Fn(&PeerId) -> bool,
+) -> Result<Merged, Problem> {
     let lowest = routes.iter().map(|(_, route)| route.key()).min();
     let key_of_all = lowest.expect("there is one at least");
     let merged = |kind| Merged {
         key: key_of_all,
-        kind,
-        health_immune: routes
-            .iter()
-            .any(|(_, route)| route.key() == key_of_all && route.health_immune),
+        kind: Some(kind),
     };
     let best = routes.iter().filter(|(_, route)| route.key() == key_of_all);
     let best = best.copied().collect::<Vec<_>>();
@@ -62,12 +67,16 @@ pub fn merge(routes: &[(&str, &NetlinkRoute)]) -> Result<Merged, Problem> {
     if refuses(&RouteAction::Unreachable) {
         return Ok(merged(RouteKind::Unreachable));
     }
+    let immune = best.iter().any(|(_, route)| route.health_immune);
     let mut hops: BTreeMap<Hop, u16> = BTreeMap::new();
     for (name, route) in &best {
         let RouteAction::Unicast(own) = &route.action else {
             return Err(contradiction(name, &key_of_all));
         };
         for peer in own {
+            if !immune && peer.peer.as_ref().is_some_and(&is_withdrawn) {
+                continue;
+            }
             // Told twice, a next hop has the larger of its weights.
             let weight = hops
                 .entry(Hop {
@@ -77,6 +86,12 @@ pub fn merge(routes: &[(&str, &NetlinkRoute)]) -> Result<Merged, Problem> {
                 .or_default();
             *weight = peer.hop.weight.max(*weight);
         }
+    }
+    if hops.is_empty() {
+        return Ok(Merged {
+            key: key_of_all,
+            kind: None,
+        });
     }
     let hops = hops.into_iter().map(|(hop, weight)| Hop { weight, ..hop });
     let hops = hops.collect::<std::collections::BTreeSet<_>>();

@@ -23,7 +23,7 @@ fn without(resources: Resources, withdrawn: &[&str]) -> KernelState {
     let facts = NodeFacts {
         withdrawn: withdrawn
             .iter()
-            .map(|name| NodeName::new(name).unwrap())
+            .map(|name| crate::net::PeerId::new(name).unwrap())
             .collect(),
         ..facts(&[(2, 1500), (3, 1500), (4, 1500)])
     };

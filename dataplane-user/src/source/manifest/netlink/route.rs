@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{any_address, link, namespace, nodes, prefix, table};
 use crate::model::{Encap, Hop, MAIN_TABLE, RouteScope};
+use crate::net::PeerId;
 use crate::resource::netlink::{NetlinkRoute, PeerHop, Placed, RouteAction};
 use crate::source::manifest::reader::{Fields, Read, Value};
 
@@ -133,7 +134,9 @@ fn hop(fields: &Fields<'_>, to: IpNet) -> Read<PeerHop> {
     let device = fields.optional("dev", link);
     let onlink = fields.or("onlink", false, Value::boolean);
     let weight = fields.or("weight", 1, |value| value.integer(1..=256));
-    let peer = fields.optional("peer", |value| value.text().map(str::to_owned));
+    let peer = fields.optional("peer", |value| {
+        value.parse(|text| PeerId::new(text).map_err(|error| error.to_string()))
+    });
     let encap = fields.optional("encap", encap);
     let (gateway, device, onlink) = (gateway?, device?, onlink?);
     if gateway.is_none() && device.is_none() {

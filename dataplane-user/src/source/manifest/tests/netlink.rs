@@ -187,7 +187,13 @@ fn what_is_declared_is_read() {
     let RouteAction::Unicast(hops) = &route.action else {
         panic!("{route:#?}");
     };
-    assert_eq!((hops[0].hop.weight, hops[0].peer.as_deref()), (256, Some("p/1")));
+    assert_eq!(
+        (
+            hops[0].hop.weight,
+            hops[0].peer.as_ref().map(crate::net::PeerId::as_str)
+        ),
+        (256, Some("p/1"))
+    );
     let encap = Encap {
         id: 9,
         source: None,
