@@ -137,7 +137,7 @@ fn other_devices_are_foreign_and_in_words() {
         (Owner::Foreign, Some(1400), true)
     );
     assert!(bridge.arp && bridge.generates_addresses && bridge.mac.is_some());
-    assert_eq!(bridge.kind, LinkKind::Other("bridge".to_owned()));
+    assert_eq!(bridge.kind, LinkKind::Bridge);
     let words = |link: &str| state.links[link].kind.to_string();
     assert_eq!(
         words("vxlan0"),
