@@ -54,6 +54,7 @@ impl Gatherer {
         let wanted = Wanted {
             namespaces: intent.resources().netlink.namespaces(&intent.node().name),
             routes: route_keys(intent),
+            return_paths: intent.node().return_path.clone(),
         };
         let namespaces = kernel.look_for(&wanted).await?;
         let facts = kernel.facts(&destinations).await?;

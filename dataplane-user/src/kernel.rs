@@ -14,7 +14,7 @@ use std::io;
 use std::net::IpAddr;
 
 use crate::model::{Change, KernelState, RouteKey};
-use crate::net::Namespace;
+use crate::net::{LinkName, Namespace};
 use crate::plan::NodeFacts;
 use crate::plan::facts::Presence;
 
@@ -69,6 +69,8 @@ pub struct Wanted {
     pub namespaces: BTreeSet<Namespace>,
     /// Where routes of ours shall stand, so that foreign ones in their places are seen.
     pub routes: BTreeSet<RouteKey>,
+    /// Devices whose ways back the facts shall tell.
+    pub return_paths: BTreeSet<LinkName>,
 }
 
 /// Why the kernel did not do what was asked.

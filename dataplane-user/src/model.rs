@@ -50,5 +50,15 @@ pub const LINK_GROUP: u32 = 173;
 pub const ANCHOR_METRIC: u32 = 173;
 /// The metric of the unreachable routes behind them.
 pub const BACKSTOP_METRIC: u32 = 1_000_000;
+/// The bits of packets' and connections' marks that say by which device a connection came in; all others are left alone.
+/// They are none of Kubernetes' (0xc000), Cilium's (0xf00), Tailscale's (0xff0000) or netavark's (0x2000), and no
+/// WireGuard device of ours marks its packets.
+pub const RETURN_PATH_MASK: u32 = 0x0f00_0000;
+/// The priority of the rules that send replies back: before the kernel's own for the main table, after the local one.
+pub const RETURN_PATH_PRIORITY: u32 = 1729;
+/// The tables that they ask are this number and one to as many as the mask holds: 17301 … 17315.
+pub const RETURN_PATH_TABLES: u32 = 17300;
+/// The metric of the routes in those tables: as anchors have it, so that foreign ones in their places are seen.
+pub const RETURN_PATH_METRIC: u32 = ANCHOR_METRIC;
 /// The kernel's main routing table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;

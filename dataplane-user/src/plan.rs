@@ -15,6 +15,7 @@ mod links;
 mod mtu;
 mod nexthops;
 mod objects;
+mod return_path;
 mod routes;
 mod sources;
 mod sysctls;
@@ -26,7 +27,7 @@ use crate::model::{KernelState, Owner};
 use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
-pub use facts::{Nft, NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
+pub use facts::{Nft, NodeFacts, OwnKey, ReturnWay, UnderlayPath, WireGuardFacts};
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use mtu::overhead;
 pub use nexthops::hop as route_hop;
@@ -54,8 +55,9 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     bpf::plan(intent, &networks, &mut target, &mut problems);
     nexthops::plan(intent, &networks, &mut target);
     routes::plan(intent, &networks, &mut target, &mut problems);
-    // Last: those before speak of all devices in the target.
+    // Late: those before speak of all devices in the target, and what comes then wants them all.
     objects::plan(intent, facts, &mut target, &mut problems);
+    return_path::plan(intent, facts, &mut target, &mut problems);
     debug_assert!(target.links.values().all(|link| link.owner == Owner::Ours));
     problems.sort();
     (target, problems)

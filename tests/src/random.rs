@@ -282,6 +282,7 @@ fn build_node(index: usize, draft: &NodeDraft, networks: &BTreeMap<NetworkName, 
         encapsulation: draft.wish,
         dataplane: draft.dataplane,
         drain: false,
+        return_path: BTreeSet::new(),
     }
 }
 

@@ -208,7 +208,13 @@ impl Host {
     }
 }
 
-impl End<'_> {
+impl<'a> End<'a> {
+    /// An end that is none of the overlay's.
+    #[must_use]
+    pub fn outside(netns: &'a NetNs, addresses: (Ipv4Addr, Ipv6Addr)) -> End<'a> {
+        End { netns, addresses }
+    }
+
     /// Its overlay address.
     #[must_use]
     pub fn address(&self, family: Family) -> IpAddr {

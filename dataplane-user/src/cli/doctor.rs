@@ -103,10 +103,7 @@ async fn examine(places: &Places, intent: Option<&Intent>) -> Result<Vec<Finding
         }
     };
     let mut findings = kernel::judge(&kernel::Facts::gather(root, &places.bpffs)?, &wanted);
-    findings.extend(settings::judge(
-        &settings::Facts::gather(root, &wanted.bare),
-        &wanted,
-    ));
+    findings.extend(settings::judge(&settings::Facts::gather(root, &wanted), &wanted));
     findings.extend(devices::judge(&state.links, &wanted));
     findings.extend(ports::judge(&ports::sockets(root), &state.links, &wanted));
     findings.extend(firewall::judge(&firewall::Facts::gather(root).await));

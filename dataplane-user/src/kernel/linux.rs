@@ -244,6 +244,7 @@ impl Kernel for LinuxKernel {
 
     async fn look_for(&mut self, wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
         self.netlink.set_wanted(&wanted.routes);
+        self.netlink.set_return_paths(&wanted.return_paths);
         let presence = self
             .namespaces
             .look_for(&wanted.namespaces, &mut self.netlink)

@@ -58,6 +58,8 @@ pub struct Netlink {
     veths: Vec<VethEnd>,
     /// Foreign routes that are seen beside those of our usual metrics.
     wanted: BTreeSet<RouteKey>,
+    /// Devices whose ways back are facts.
+    return_paths: BTreeSet<LinkName>,
     /// Open namespaces, and which of them this one is.
     ends: Ends,
     place: Option<Namespace>,
@@ -106,6 +108,7 @@ impl Netlink {
             peers: BTreeMap::new(),
             veths: Vec::new(),
             wanted: BTreeSet::new(),
+            return_paths: BTreeSet::new(),
             ends: Ends::new(),
             place: None,
             interest: Arc::default(),
@@ -124,6 +127,12 @@ impl Netlink {
     pub fn set_wanted(&mut self, routes: &BTreeSet<RouteKey>) {
         self.wanted.clone_from(routes);
         self.interest().want(routes);
+    }
+
+    /// Facts tell the ways back by these devices, and what moves them matters.
+    pub(super) fn set_return_paths(&mut self, devices: &BTreeSet<LinkName>) {
+        self.return_paths.clone_from(devices);
+        self.interest().want_ways_back(devices);
     }
 
     /// The namespaces that pairs may lead to, and which of them this is. They must stay open while pairs are made.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::Owner;
+use super::rule::Mark;
 use crate::net::{Family, LinkName};
 
 /// The table, as it is or as it shall be.
@@ -28,6 +29,10 @@ pub enum Chain {
     RawPrerouting,
     /// What goes out, before connections are tracked.
     RawOutput,
+    /// What comes in, to be marked.
+    ManglePrerouting,
+    /// What goes out, to be marked, and then routed by its mark.
+    MangleOutput,
     /// What is for this machine.
     Input,
     /// What is forwarded, to be changed.
@@ -82,6 +87,12 @@ pub enum Match {
     Port(Transport, Side, BTreeSet<u16>),
     /// It is for an address of this machine, for all or for a group: `fib daddr type { local, broadcast, multicast }`.
     NotUnicast,
+    /// No answer to its connection was seen yet: `ct state new`.
+    New,
+    /// It is on the way back: `ct direction reply`.
+    Reply,
+    /// Its connection's mark has these bits.
+    ConnectionMark(Mark),
     /// It is the first or the second of a TCP connection.
     Syn,
     /// Something else.
@@ -121,6 +132,10 @@ pub enum Action {
     ClampMss,
     /// Its connection is not tracked.
     Notrack,
+    /// Its connection's mark gets these bits; those beyond the mask stay.
+    MarkConnection(Mark),
+    /// Its own mark gets these bits; those beyond the mask stay.
+    MarkPacket(Mark),
     /// Something else.
     Strange(String),
 }
@@ -193,9 +208,11 @@ impl Firewall {
 
 impl Chain {
     /// All, in order.
-    pub const ALL: [Chain; 6] = [
+    pub const ALL: [Chain; 8] = [
         Chain::RawPrerouting,
         Chain::RawOutput,
+        Chain::ManglePrerouting,
+        Chain::MangleOutput,
         Chain::Input,
         Chain::MangleForward,
         Chain::Forward,
@@ -208,6 +225,8 @@ impl Chain {
         let (name, kind, hook, priority) = match self {
             Chain::RawPrerouting => ("raw_prerouting", "filter", "prerouting", -300),
             Chain::RawOutput => ("raw_output", "filter", "output", -300),
+            Chain::ManglePrerouting => ("mangle_prerouting", "filter", "prerouting", -150),
+            Chain::MangleOutput => ("mangle_output", "route", "output", -150),
             Chain::Input => ("input", "filter", "input", 0),
             Chain::MangleForward => ("mangle_forward", "filter", "forward", -150),
             Chain::Forward => ("forward", "filter", "forward", 0),

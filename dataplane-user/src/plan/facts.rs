@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::net::{LinkName, Namespace, PeerId, PresharedKey, PublicKey};
+use crate::net::{Family, LinkName, Namespace, PeerId, PresharedKey, PublicKey};
 
 /// What the plan must know of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct NodeFacts {
     pub withdrawn: BTreeSet<PeerId>,
     /// Where the namespaces are that manifests speak of.
     pub namespaces: BTreeMap<Namespace, Presence>,
+    /// The ways back by those devices of `returnPath` that are there.
+    pub return_ways: BTreeMap<LinkName, ReturnWay>,
     /// Whether the nft table can be had.
     pub nft: Nft,
     /// What WireGuard links need; only where a manifest speaks of WireGuard.
@@ -99,4 +101,14 @@ pub struct UnderlayPath {
     pub gateway: Option<IpAddr>,
     /// The path's MTU in bytes: the route's where it has one, else the device's.
     pub mtu: u32,
+}
+
+/// How answers can go back by a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReturnWay {
+    /// Whether it has IPv6 at all; the kernel makes no such routes by a device without.
+    pub ipv6: bool,
+    /// The gateways of the main table's default routes by it, of the prefix's family or IPv6 for IPv4; none for a family
+    /// without such a route or with one that has no gateway.
+    pub gateways: BTreeMap<Family, IpAddr>,
 }

@@ -10,8 +10,8 @@ use crate::net::family::host_prefix;
 use crate::net::{Family, LinkName};
 use crate::resource::{Encapsulation, FirewallOptions, Intent, Network, Problem, Reason};
 
-use super::NodeFacts;
 use super::facts::Nft;
+use super::{NodeFacts, return_path};
 
 /// Comes after devices and WireGuard: their names and ports are the target's.
 pub(super) fn plan(
@@ -27,6 +27,7 @@ pub(super) fn plan(
     forward(intent, &devices, &mut firewall);
     let ipv6 = facts.nft != Nft::WithoutIpv6Nat;
     masquerade(intent, &devices, ipv6, &mut firewall);
+    return_path::chains(intent, &mut firewall);
     if firewall.chains.is_empty() {
         return;
     }
@@ -194,7 +195,7 @@ fn masquerade(intent: &Intent, devices: &BTreeSet<LinkName>, ipv6: bool, firewal
 }
 
 /// The prefixes of one family.
-fn of(prefixes: &BTreeSet<IpNet>, family: Family) -> BTreeSet<IpNet> {
+pub(super) fn of(prefixes: &BTreeSet<IpNet>, family: Family) -> BTreeSet<IpNet> {
     aggregate(
         prefixes
             .iter()
@@ -243,6 +244,7 @@ fn lacking(intent: &Intent, nft: Nft) -> Vec<Problem> {
             ))
         })
         .collect();
+    problems.extend(return_path::lacking(intent, message, remedy));
     if problems.is_empty() {
         problems.push(Problem::warning(
             Reason::Incomplete,

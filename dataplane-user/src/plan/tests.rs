@@ -4,6 +4,7 @@ mod bare;
 mod firewall;
 mod loops;
 mod nexthops;
+mod return_path;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -148,6 +149,7 @@ fn resources(change: impl Fn(&mut Network), nodes: &[&str]) -> Resources {
             encapsulation: None,
             dataplane: None,
             drain: false,
+            return_path: BTreeSet::new(),
         }
     };
     let nodes = nodes

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::encapsulation::Wish;
 use super::network::Dataplane;
-use crate::net::{Family, NetworkName, NodeName, PublicKey};
+use crate::net::{Family, LinkName, NetworkName, NodeName, PublicKey};
 
 /// A node (`TunnelNode`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,12 @@ pub struct Node {
     pub dataplane: Option<Dataplane>,
     /// No new flows to it.
     pub drain: bool,
+    /// The devices to which the answers of connections that came in by them go back; at most [`RETURN_PATHS`].
+    pub return_path: BTreeSet<LinkName>,
 }
+
+/// How many devices the bits of the marks tell apart.
+pub const RETURN_PATHS: usize = 15;
 
 impl Node {
     /// A node that is a member of no network.
@@ -46,6 +51,7 @@ impl Node {
             encapsulation: None,
             dataplane: None,
             drain: false,
+            return_path: BTreeSet::new(),
         }
     }
 }

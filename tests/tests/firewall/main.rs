@@ -1,6 +1,7 @@
 //! The nft table `inet adit`, on a real kernel: what it does to packets, and that it is replaced as a whole or not at all.
 
 mod masquerade;
+mod return_path;
 mod table;
 mod tunnels;
 

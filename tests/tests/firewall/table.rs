@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use adit_tests::{Agent, NetNs, Overlay, snapshot};
 use dataplane_user::kernel::{Kernel as _, LinuxKernel};
 use dataplane_user::model::firewall::{Action, Chain, Match, Side, Transport, aggregate};
+use dataplane_user::model::rule::Mark;
 use dataplane_user::model::{Change, Firewall};
 use dataplane_user::net::{Family, LinkName};
 use ipnet::IpNet;
@@ -203,12 +204,20 @@ fn firewalls() -> impl Strategy<Value = Firewall> {
 fn action_of(chain: Chain, number: usize) -> Action {
     match (chain, number % 3) {
         (Chain::RawPrerouting | Chain::RawOutput, _) => Action::Notrack,
+        (Chain::ManglePrerouting, 0) => Action::MarkConnection(mark(number)),
+        (Chain::MangleOutput, 0) => Action::MarkPacket(mark(number)),
         (Chain::Postrouting, 0 | 1) => Action::Masquerade,
         (Chain::MangleForward, 0) => Action::ClampMss,
         (_, 0) => Action::Drop,
         (_, 1) => Action::Accept,
         _ => Action::Return,
     }
+}
+
+/// Bits of a mask, all of them with one of these numbers.
+fn mark(number: usize) -> Mark {
+    let value = [0x0100_0000, 0x0f00_0000, 0x0a00_0000][number % 3];
+    Mark::new(value, 0x0f00_0000).unwrap()
 }
 
 fn matches() -> impl Strategy<Value = Vec<Match>> {
@@ -229,6 +238,9 @@ fn matches() -> impl Strategy<Value = Vec<Match>> {
             prefixes,
         }),
         Just(Match::Syn),
+        Just(Match::New),
+        Just(Match::Reply),
+        (0..3_usize).prop_map(|number| Match::ConnectionMark(mark(number))),
         (any::<bool>(), side(), btree_set(1..70_u16, 1..4)).prop_map(|(tcp, side, ports)| {
             Match::Port(if tcp { Transport::Tcp } else { Transport::Udp }, side, ports)
         }),

@@ -16,6 +16,8 @@ pub(super) struct Wanted {
     pub(super) carried: BTreeSet<Family>,
     /// The underlay's devices that packets without encapsulation leave and come in by.
     pub(super) bare: BTreeSet<LinkName>,
+    /// Devices that answers go back by, where the main table may lead elsewhere.
+    pub(super) return_path: BTreeSet<LinkName>,
     /// UDP ports and what they are for.
     pub(super) ports: BTreeMap<u16, &'static str>,
     /// UDP ports of our WireGuard devices: a port tells nothing of a device, so each has its name.
@@ -32,6 +34,7 @@ impl Wanted {
         let links = network_links(intent, facts);
         let mut wanted = Wanted {
             encapsulations: Some(BTreeSet::new()),
+            return_path: intent.node().return_path.clone(),
             ..Wanted::default()
         };
         wanted.carried = intent

@@ -1,6 +1,6 @@
 //! Settings of the host that are not ours to write, and its clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -19,13 +19,15 @@ pub(super) struct Facts {
     pub(super) rp_filter: Option<u8>,
     /// The same of devices that packets without encapsulation come in by: what counts there, with `all`'s.
     pub(super) bare_rp_filter: BTreeMap<LinkName, u8>,
+    /// The same of devices that answers go back by.
+    pub(super) return_rp_filter: BTreeMap<LinkName, u8>,
     /// Whether something keeps the clock right; `None`: the kernel does not say.
     pub(super) synchronised: Option<bool>,
 }
 
 impl Facts {
-    /// `bare` are the devices that packets without encapsulation come in by.
-    pub(super) fn gather(root: &Path, bare: &BTreeSet<LinkName>) -> Facts {
+    /// `wanted` says the devices that packets without encapsulation come in by, and those that answers go back by.
+    pub(super) fn gather(root: &Path, wanted: &Wanted) -> Facts {
         let read = |path: &str| {
             let text = fs::read_to_string(root.join("proc/sys/net").join(path)).ok()?;
             text.trim().parse::<u8>().ok()
@@ -39,7 +41,8 @@ impl Facts {
         Facts {
             forwarding: (is_on("ipv4/ip_forward"), is_on("ipv6/conf/all/forwarding")),
             rp_filter,
-            bare_rp_filter: bare.iter().filter_map(of_device).collect(),
+            bare_rp_filter: wanted.bare.iter().filter_map(of_device).collect(),
+            return_rp_filter: wanted.return_path.iter().filter_map(of_device).collect(),
             synchronised: synchronised(),
         }
     }
@@ -60,6 +63,12 @@ pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
             .bare_rp_filter
             .iter()
             .map(|(link, value)| bare_rp_filter(link, *value)),
+    );
+    findings.extend(
+        facts
+            .return_rp_filter
+            .iter()
+            .map(|(link, value)| return_rp_filter(link, *value)),
     );
     findings.extend(facts.synchronised.map(clock));
     findings
@@ -102,6 +111,21 @@ fn bare_rp_filter(link: &LinkName, value: u8) -> Finding {
     Finding::error(
         "rp_filter",
         format!("{evidence}: strict, so all IPv4 from the overlay is dropped there"),
+        format!("sysctl -w net.ipv4.conf.{link}.rp_filter=2, and keep it in /etc/sysctl.d"),
+    )
+}
+
+/// The device is not ours here, either.
+fn return_rp_filter(link: &LinkName, value: u8) -> Finding {
+    let evidence = format!("{link}, which firewall.returnPath names, has rp_filter {value}");
+    if value != 1 {
+        return Finding::ok("rp_filter", evidence);
+    }
+    Finding::error(
+        "rp_filter",
+        format!(
+            "{evidence}: strict, so IPv4 from where the main table leads to by another device is dropped there"
+        ),
         format!("sysctl -w net.ipv4.conf.{link}.rp_filter=2, and keep it in /etc/sysctl.d"),
     )
 }

@@ -1,16 +1,18 @@
 //! What the plan must know: the addresses of this namespace and the ways to the peers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use netlink_packet_route::AddressFamily;
 use tokio::time::Instant;
 
 use super::message::Failure;
 use super::route::Way;
 use super::{Netlink, address, route};
 use crate::kernel::KernelError;
+use crate::net::{Family, LinkName};
 use crate::plan::NodeFacts;
-use crate::plan::facts::UnderlayPath;
+use crate::plan::facts::{ReturnWay, UnderlayPath};
 
 impl Netlink {
     /// Gathers the addresses of all devices, and the device, gateway and MTU by which each of these addresses is reached.
@@ -49,10 +51,58 @@ impl Netlink {
                 facts.paths.insert(*peer, path);
             }
         }
-        let underlay = facts.paths.values().map(|path| path.link.clone()).collect();
+        if !self.return_paths.is_empty() {
+            let on_ipv6 = addresses.iter().filter(|address| address.prefix.addr().is_ipv6());
+            let on_ipv6 = on_ipv6.map(|address| address.index).collect();
+            facts.return_ways = self.return_ways(&on_ipv6).await?;
+        }
+        let by_paths = facts.paths.values().map(|path| &path.link);
+        let underlay = by_paths.chain(facts.return_ways.keys()).cloned().collect();
         self.interest()
             .gathered(&links, &underlay, (peers, &facts.local_addresses), began);
         Ok(facts)
+    }
+
+    /// The ways back by the devices that are there; `on_ipv6` are the indexes of all that have an IPv6 address.
+    async fn return_ways(
+        &mut self,
+        on_ipv6: &BTreeSet<u32>,
+    ) -> Result<BTreeMap<LinkName, ReturnWay>, KernelError> {
+        let mut ways = BTreeMap::new();
+        for name in &self.return_paths {
+            if let Some(device) = self.links.get(name) {
+                let way = ReturnWay {
+                    ipv6: on_ipv6.contains(&device.index),
+                    ..ReturnWay::default()
+                };
+                ways.insert(name.clone(), way);
+            }
+        }
+        for family in Family::BOTH {
+            let raw = match family {
+                Family::Ipv4 => AddressFamily::Inet,
+                Family::Ipv6 => AddressFamily::Inet6,
+            };
+            let table = &self.links;
+            let read = |body: &[u8]| route::defaults::read(body, raw, table);
+            let found = self.socket.dump(&route::dump(raw), read).await;
+            let found = found.map_err(|failure| failure.into_error("list the default routes"))?;
+            let mut hops: Vec<_> = found.into_iter().flatten().collect();
+            // The kernel lists equal ones in the order in which it uses them.
+            hops.sort_by_key(|hop| hop.metric);
+            let mut seen = BTreeSet::new();
+            for hop in hops {
+                let Some(way) = ways.get_mut(&hop.link) else {
+                    continue;
+                };
+                if seen.insert(hop.link)
+                    && let Some(gateway) = hop.gateway
+                {
+                    way.gateways.insert(family, gateway);
+                }
+            }
+        }
+        Ok(ways)
     }
 
     fn path(&self, way: &Way) -> Option<UnderlayPath> {

@@ -3,6 +3,8 @@
 //! nft puts sets into an order of its own, writes a set of one element without it, and neighbouring prefixes as ranges;
 //! handles and counters say nothing of what a rule does.
 
+mod marks;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -138,6 +140,9 @@ fn action(value: &Value) -> Option<Action> {
         }
     }
     let mangle = value.get("mangle")?;
+    if let Some(action) = marks::action(mangle) {
+        return Some(action);
+    }
     let option = &mangle["key"]["tcp option"];
     let clamps =
         option["name"] == "maxseg" && option["field"] == "size" && mangle["value"]["rt"]["key"] == "mtu";
@@ -147,6 +152,9 @@ fn action(value: &Value) -> Option<Action> {
 fn expression(value: &Value) -> Match {
     let known = value.get("match").and_then(|found| {
         let (left, right) = (&found["left"], &found["right"]);
+        if let Some(one) = marks::connection(found) {
+            return Some(one);
+        }
         let within = match found["op"].as_str()? {
             "==" => true,
             "!=" => false,

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::model::Firewall;
 use crate::model::firewall::{Action, Match, Rule, Side, Transport};
+use crate::model::rule::Mark;
 use crate::net::Family;
 
 /// The table's name, in the family `inet`.
@@ -50,10 +51,7 @@ fn block(table: &Firewall) -> String {
 
 fn statement(rule: &Rule) -> String {
     let words = rule.matches.iter().map(expression);
-    words
-        .chain([action(&rule.action).to_owned()])
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.chain([action(&rule.action)]).collect::<Vec<_>>().join(" ")
 }
 
 fn expression(one: &Match) -> String {
@@ -91,21 +89,36 @@ fn expression(one: &Match) -> String {
             format!("{} {field} {ports}", transport_name(*transport))
         }
         Match::NotUnicast => "fib daddr type { local, broadcast, multicast }".to_owned(),
+        Match::New => "ct state new".to_owned(),
+        Match::Reply => "ct direction reply".to_owned(),
+        Match::ConnectionMark(mark) => format!("ct mark & {:#x} == {:#x}", mark.mask(), mark.value()),
         Match::Syn => "tcp flags & (syn | rst) == syn".to_owned(),
         Match::Strange(text) => text.clone(),
     }
 }
 
-fn action(action: &Action) -> &str {
-    match action {
+fn action(action: &Action) -> String {
+    let words = match action {
         Action::Accept => "accept",
         Action::Drop => "counter drop",
         Action::Return => "return",
         Action::Masquerade => "masquerade",
         Action::ClampMss => "tcp option maxseg size set rt mtu",
         Action::Notrack => "notrack",
+        Action::MarkConnection(mark) => return set_mark("ct", *mark),
+        Action::MarkPacket(mark) => return set_mark("meta", *mark),
         Action::Strange(text) => text,
-    }
+    };
+    words.to_owned()
+}
+
+/// Sets the bits of a mask, and leaves the others.
+fn set_mark(of: &str, mark: Mark) -> String {
+    format!(
+        "{of} mark set {of} mark & {:#x} | {:#x}",
+        !mark.mask(),
+        mark.value()
+    )
 }
 
 fn set(items: impl Iterator<Item = String>) -> String {

@@ -1,6 +1,11 @@
-//! What a `TunnelNetwork` asks of the node's firewall.
+//! What a `TunnelNetwork` and a `TunnelNode` ask of the node's firewall.
+
+use std::collections::BTreeSet;
 
 use super::reader::{Read, Value};
+use crate::net::LinkName;
+use crate::plan;
+use crate::resource::node::RETURN_PATHS;
 use crate::resource::{Encapsulation, FirewallOptions};
 
 /// What has outer UDP.
@@ -37,4 +42,50 @@ pub(super) fn firewall(value: &Value<'_>) -> Read<FirewallOptions> {
         protect_ports: protect_ports?,
         management_ports: management_ports?,
     })
+}
+
+/// A node's own part: the devices by which answers go back, by what they are asked for.
+pub(super) fn of_node(value: &Value<'_>) -> Read<BTreeSet<LinkName>> {
+    let fields = value.map(&["returnPath"])?;
+    fields.or("returnPath", BTreeSet::new(), return_path)
+}
+
+fn return_path(value: &Value<'_>) -> Read<BTreeSet<LinkName>> {
+    let items = value.list("a list of devices")?;
+    let mut devices = BTreeSet::new();
+    let mut first = None;
+    for item in &items {
+        let read = item.parse(|text| LinkName::new(text).map_err(|error| error.to_string()));
+        let checked = read.and_then(|name| usable(item, name)).and_then(|name| {
+            if devices.contains(&name) {
+                return Err(item.refuse(format!("`{name}` is given twice")));
+            }
+            Ok(name)
+        });
+        match checked {
+            Ok(name) => drop(devices.insert(name)),
+            Err(reported) => first = first.or(Some(reported)),
+        }
+    }
+    if items.len() > RETURN_PATHS {
+        let message = format!(
+            "{} devices; {RETURN_PATHS} at most can be told apart",
+            items.len()
+        );
+        return Err(value.refuse(message));
+    }
+    first.map_or(Ok(devices), Err)
+}
+
+/// A device that connections come in by, and that packets can be sent by without more.
+fn usable(item: &Value<'_>, name: LinkName) -> Read<LinkName> {
+    if plan::is_ours(&name) {
+        return Err(item.refuse(format!(
+            "`{name}` is Adit's own; what comes in by it goes back into the overlay anyway"
+        )));
+    }
+    if ["lo", "all", "default"].contains(&name.as_str()) {
+        return Err(item.refuse(format!("`{name}` is no device that connections come in by")));
+    }
+    Ok(name)
 }

@@ -1,9 +1,11 @@
 //! `TunnelNode`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::error::Located;
+use super::firewall;
 use super::network::{dataplane, encapsulation};
 use super::reader::{Read, Value};
 use super::scalar;
@@ -11,7 +13,7 @@ use crate::net::{NetworkName, NodeName};
 use crate::resource::node::Underlay;
 use crate::resource::{CarriedPrefix, Node, WireGuardPeer};
 
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "network",
     "underlay",
     "addresses",
@@ -20,6 +22,7 @@ const FIELDS: [&str; 8] = [
     "encapsulation",
     "dataplane",
     "drain",
+    "firewall",
 ];
 
 /// A node and where its manifest says what others must not contradict.
@@ -46,6 +49,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
     let encapsulation = fields.or("encapsulation", None, encapsulation);
     let dataplane = fields.optional("dataplane", dataplane);
     let drain = fields.or("drain", false, Value::boolean);
+    let return_path = fields.or("firewall", BTreeSet::new(), firewall::of_node);
 
     let (networks, addresses, prefixes) = (networks?, addresses?, prefixes?);
     let (underlay, underlay_places) = underlay?;
@@ -59,6 +63,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
         encapsulation: encapsulation?,
         dataplane: dataplane?,
         drain: drain?,
+        return_path: return_path?,
     };
     Ok(DeclaredNode {
         node,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::super::message::Message;
 use super::super::{address, link, nexthop};
 use super::EventKind;
-use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Link, LinkKind, Owner, PROTOCOL, RouteKey};
+use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Link, LinkKind, MAIN_TABLE, Owner, PROTOCOL, RouteKey};
 use crate::net::LinkName;
 use crate::plan;
 
@@ -66,6 +66,8 @@ pub(in crate::kernel) struct Interest {
     underlay: BTreeMap<u32, link::Observed>,
     /// Where routes of ours shall stand beside those of our usual metrics.
     routes: BTreeSet<RouteKey>,
+    /// Devices whose ways back facts tell, whether or not they are there.
+    return_paths: BTreeSet<LinkName>,
     /// The addresses that ways were looked up to.
     peers: BTreeSet<IpAddr>,
     /// This machine's addresses at that time.
@@ -86,6 +88,11 @@ impl Interest {
     /// Takes note of where routes of ours shall stand.
     pub(in crate::kernel::netlink) fn want(&mut self, routes: &BTreeSet<RouteKey>) {
         self.routes.clone_from(routes);
+    }
+
+    /// Takes note of the devices whose ways back matter.
+    pub(in crate::kernel::netlink) fn want_ways_back(&mut self, devices: &BTreeSet<LinkName>) {
+        self.return_paths.clone_from(devices);
     }
 
     /// Takes note of what facts were gathered: the devices, those of them that lead to peers, and the addresses.
@@ -190,7 +197,11 @@ impl Interest {
             .observed
             .get(&index)
             .is_some_and(|before| matters(&before.name, &before.link));
-        if self.underlay.contains_key(&index) && !same(&self.underlay) {
+        // Also one that comes back under the name.
+        let leads_back = now
+            .as_ref()
+            .is_some_and(|now| self.return_paths.contains(&now.name));
+        if (self.underlay.contains_key(&index) || leads_back) && !same(&self.underlay) {
             return Ok(Some(Matter::Ways));
         }
         let own = (now_matters || before_matters) && !same(&self.observed);
@@ -246,6 +257,9 @@ impl Interest {
             metric,
         };
         own |= self.routes.contains(&key);
+        if !own && !self.return_paths.is_empty() && table == MAIN_TABLE && length == 0 {
+            return Ok(Some(Matter::Ways));
+        }
         // What leads, or led, to a peer.
         let first = self.peers.range(prefix.network()..).next();
         if first.is_some_and(|peer| prefix.contains(peer)) {

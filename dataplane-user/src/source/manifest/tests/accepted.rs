@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::net::{Family, NetworkName, NodeName};
+use crate::net::{Family, LinkName, NetworkName, NodeName};
 use crate::resource::network::{AllDown, UdpChecksum};
 use crate::resource::node::{Endpoint, Host, Underlay};
 use crate::resource::{
@@ -57,6 +57,7 @@ fn minimal_node() -> Node {
         encapsulation: None,
         dataplane: None,
         drain: false,
+        return_path: BTreeSet::new(),
     }
 }
 
@@ -164,6 +165,7 @@ fn every_field_of_a_node_is_taken() {
     let key = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
     let fields = format!(
         "  prefixes: [10.1.0.0/16, {{cidr: 10.2.0.0/16, weight: 255, tier: 7}}]\n  encapsulation: none\n  drain: true\n  \
+         firewall: {{returnPath: [wg0, eth1]}}\n  \
          wireguard: {{publicKey: {key}, endpoint: 'host.example:51820', keepalive: 25s, presharedKeyFile: /k}}\n"
     );
     let carried = |cidr: &str, weight, tier| CarriedPrefix {
@@ -184,6 +186,7 @@ fn every_field_of_a_node_is_taken() {
         }),
         encapsulation: Some(Encapsulation::None),
         drain: true,
+        return_path: ["eth1", "wg0"].map(LinkName::constant).into(),
         ..minimal_node()
     };
     assert_eq!(node(&fields), want);

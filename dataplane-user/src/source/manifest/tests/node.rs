@@ -133,6 +133,34 @@ fn a_nodes_fields_are_checked() {
             "18: spec.encapsulation: unknown value `wiregard`; did you mean `wireguard`?",
         ),
         (
+            "firewall: {returnPaths: [eth1]}",
+            "14: spec.firewall.returnPaths: unknown field; did you mean `returnPath`?",
+        ),
+        (
+            "firewall: {returnPath: eth1}",
+            "26: spec.firewall.returnPath: expected a list of devices, found text",
+        ),
+        (
+            "firewall: {returnPath: [eth1, eth1]}",
+            "33: spec.firewall.returnPath[1]: `eth1` is given twice",
+        ),
+        (
+            "firewall: {returnPath: [a/b]}",
+            "27: spec.firewall.returnPath[0]: `a/b` is no link name: 1 to 15 bytes without `/`, `:` and white space",
+        ),
+        (
+            "firewall: {returnPath: [adit-wg0]}",
+            "27: spec.firewall.returnPath[0]: `adit-wg0` is Adit's own; what comes in by it goes back into the overlay anyway",
+        ),
+        (
+            "firewall: {returnPath: [lo]}",
+            "27: spec.firewall.returnPath[0]: `lo` is no device that connections come in by",
+        ),
+        (
+            "firewall: {returnPath: [e0, e1, e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12, e13, e14, e15]}",
+            "26: spec.firewall.returnPath: 16 devices; 15 at most can be told apart",
+        ),
+        (
             "drain: 1",
             "10: spec.drain: expected true or false, found an integer",
         ),

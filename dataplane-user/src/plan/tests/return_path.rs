@@ -1,0 +1,98 @@
+//! The return path: numbers by the devices' names, gateways of the main table, and what waits.
+
+use super::*;
+use crate::model::firewall::{Action, Chain, Match};
+use crate::model::rule::Mark;
+use crate::model::{RETURN_PATH_METRIC, RETURN_PATH_PRIORITY, RouteKey, Rule};
+use crate::plan::ReturnWay;
+
+fn back_by(devices: &[&'static str], nft: Nft) -> (KernelState, Vec<Problem>) {
+    let mut resources = resources(|_| {}, &["a", "b"]);
+    let node = resources.nodes.get_mut("a").unwrap();
+    node.return_path = devices.iter().map(|name| LinkName::constant(name)).collect();
+    let way = |ipv6, gateways: &[&str]| ReturnWay {
+        ipv6,
+        gateways: gateways
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .map(|gateway: IpAddr| (Family::of(gateway), gateway))
+            .collect(),
+    };
+    let facts = NodeFacts {
+        return_ways: [
+            (LinkName::constant("eth1"), way(true, &["203.0.113.1"])),
+            (LinkName::constant("ppp0"), way(false, &[])),
+        ]
+        .into(),
+        nft,
+        ..facts(&[(2, 1500)])
+    };
+    let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
+    plan(&intent, &facts)
+}
+
+fn mark(value: u32) -> Mark {
+    Mark::new(value, 0x0f00_0000).unwrap()
+}
+
+#[test]
+fn each_device_has_a_number_a_rule_and_a_table() {
+    let (target, problems) = back_by(&["ppp0", "eth1", "eth0"], Nft::Usable);
+    assert_eq!(reasons(&problems), [Reason::Waiting], "{problems:?}");
+    assert!(problems[0].message.contains("no device eth0"), "{}", problems[0]);
+    let rule = |family, value, table| Rule {
+        mark: Some(mark(value)),
+        ..Rule::to_table(family, RETURN_PATH_PRIORITY, table)
+    };
+    let expected = [
+        rule(Family::Ipv4, 0x0200_0000, 17302),
+        rule(Family::Ipv4, 0x0300_0000, 17303),
+        rule(Family::Ipv6, 0x0200_0000, 17302),
+    ];
+    assert_eq!(target.rules, expected.into());
+    let route = |table, prefix: &str| {
+        let key = RouteKey {
+            table,
+            prefix: prefix.parse().unwrap(),
+            metric: RETURN_PATH_METRIC,
+        };
+        target.routes[&key].kind.to_string()
+    };
+    assert_eq!(route(17302, "0.0.0.0/0"), "via 203.0.113.1 dev eth1 onlink");
+    assert!(route(17302, "::/0").starts_with("dev eth1"), "{target:?}");
+    assert!(route(17303, "0.0.0.0/0").starts_with("dev ppp0"), "{target:?}");
+}
+
+#[test]
+fn what_comes_from_the_overlay_is_never_marked() {
+    let (target, _) = back_by(&["eth1"], Nft::Usable);
+    let firewall = target.firewall.unwrap();
+    let rules = &firewall.chains[&Chain::ManglePrerouting];
+    let actions: Vec<_> = rules.iter().map(|rule| rule.action.clone()).collect();
+    let number = mark(0x0100_0000);
+    assert_eq!(
+        actions,
+        [
+            Action::MarkPacket(number),
+            Action::Return,
+            Action::Return,
+            Action::MarkConnection(number)
+        ]
+    );
+    assert_eq!(
+        firewall.chains[&Chain::MangleOutput][0].matches,
+        [Match::Reply, Match::ConnectionMark(number)]
+    );
+}
+
+#[test]
+fn without_the_table_there_are_no_rules_and_the_node_says_so() {
+    let (target, problems) = back_by(&["eth1"], Nft::NoProgram);
+    assert!(target.rules.is_empty() && target.firewall.is_none());
+    assert_eq!(problems[0].severity, Severity::Error);
+    assert!(problems[0].message.contains("returnPath"), "{}", problems[0]);
+    let (target, problems) = back_by(&[], Nft::Usable);
+    assert!(target.rules.is_empty() && problems.is_empty(), "{problems:?}");
+    let chains = target.firewall.unwrap().chains;
+    assert!(!chains.contains_key(&Chain::ManglePrerouting));
+}
