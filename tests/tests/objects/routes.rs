@@ -130,6 +130,10 @@ fn route_list_validate_and_flush() {
         (many["metric"].as_u64(), many["table"].as_u64()),
         (Some(50), Some(254))
     );
+    // Whether a device has routes, also as one of several.
+    let numbers = [("--dev", "n1"), ("--dev", "gen0"), ("--table", "1730")]
+        .map(|(by, what)| agent.json(&["route", "list", by, what]).as_array().unwrap().len());
+    assert_eq!(numbers, [3, 0, 1]);
     let text = agent.run(&["route", "list"]);
     assert!(
         text.stdout.contains("10.1.0.0/16") && text.stdout.contains("link"),

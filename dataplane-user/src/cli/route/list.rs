@@ -27,9 +27,22 @@ pub(super) struct Arguments {
     /// Which node this is [default: the hostname]
     #[arg(long, value_name = "NAME", env = "ADIT_NODE")]
     node: Option<String>,
+    /// Only routes of this table
+    #[arg(long, value_name = "NUMBER")]
+    table: Option<u32>,
+    /// Only routes that lead to this device, also among others
+    #[arg(long, value_name = "NAME")]
+    dev: Option<String>,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+}
+
+impl Arguments {
+    fn wants(&self, key: &RouteKey, route: &Route) -> bool {
+        let leads_to = |dev: &String| route.links().any(|link| link.as_str() == dev);
+        self.table.is_none_or(|table| key.table == table) && self.dev.as_ref().is_none_or(leads_to)
+    }
 }
 
 /// A route as it is shown.
@@ -71,7 +84,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         let ours = state
             .routes
             .iter()
-            .filter(|(_, route)| route.owner == Owner::Ours);
+            .filter(|(key, route)| route.owner == Owner::Ours && arguments.wants(key, route));
         rows.extend(ours.map(|(key, route)| row(namespace.clone(), key, route, &peers)));
     }
     match arguments.output {
