@@ -191,13 +191,17 @@ fn join_pairs(found: &mut BTreeMap<(Option<Namespace>, Subject), Repair>, change
     }
 }
 
-/// Whether a change takes away an address that the kernel made by itself: nobody meddled, but with its device.
+/// Whether a change takes away what the kernel made by itself: an address, or what it left of a group when a device was
+/// made anew. Nobody meddled, but with the device.
 fn is_the_kernels(change: &Change, observed: &KernelState) -> bool {
-    let Change::DeleteAddress(link, address) = change else {
-        return false;
-    };
-    let found = observed.addresses.get(&(link.clone(), *address));
-    found.is_some_and(|found| found.owner == Owner::Kernel)
+    match change {
+        Change::DeleteAddress(link, address) => {
+            let found = observed.addresses.get(&(link.clone(), *address));
+            found.is_some_and(|found| found.owner == Owner::Kernel)
+        }
+        Change::DeleteRouteTarget(left) => !observed.route_targets.contains(left),
+        _ => false,
+    }
 }
 
 /// Whether both targets say the same of what a change is about.
