@@ -281,7 +281,12 @@ fn read_ip_tunnel(kind: String, data: &[u8]) -> LinkKind {
         },
         (true, InfoKind::IpIp) => LinkKind::Ipip { protocol },
         (true, _) => LinkKind::Ip6tnl { protocol },
-        (false, _) => LinkKind::Other(kind + &more),
+        (false, _) => {
+            let ends = [("local", source), ("remote", destination)];
+            let ends = ends.iter().filter(|(_, end)| !end.is_unspecified());
+            let ends: String = ends.map(|(word, end)| format!(" {word} {end}")).collect();
+            LinkKind::Other(kind + &ends + &more)
+        }
     }
 }
 
