@@ -493,7 +493,6 @@ fn a_second_validation_finds_nothing() {
     }
     for harm in [
         "nexthop flush proto 173",
-        "route flush table 1730 proto 173",
         "neighbour flush dev adit-geneve nud permanent",
     ] {
         netns.ip(harm);
