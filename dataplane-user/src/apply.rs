@@ -65,6 +65,8 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     // Of each namespace on its own: what fails in one keeps nothing in another.
     let mut failed: Vec<(Option<Namespace>, Stage)> = Vec::new();
     let mut missing = Missing::default();
+    // Whether routes or rules lead elsewhere than before, so that packets may still be on the old way.
+    let mut led_away = false;
     let mut changes = set.changes.into_iter().peekable();
     while let Some(first) = changes.next() {
         let stage = Stage::of(&first);
@@ -86,6 +88,11 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         }
         let (left_out, batch): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|change| missing.forbids(change));
+        if led_away && stage > Stage::DeleteBackstops {
+            kernel.grace().await;
+            led_away = false;
+        }
+        led_away |= (Stage::Anchors..=Stage::DeleteAnchors).contains(&stage);
         let started = Instant::now();
         let results = kernel.execute(&batch).await;
         report.durations.push((stage, started.elapsed()));

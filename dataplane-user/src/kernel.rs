@@ -41,6 +41,9 @@ pub trait Kernel {
         Ok(BTreeMap::new())
     }
 
+    /// Waits until packets are through that were on a way which leads elsewhere by now: what they need goes afterwards.
+    async fn grace(&mut self) {}
+
     /// Lets go of other namespaces: a pass has ended.
     fn rest(&mut self) {}
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bpf::carry::Carry;
 use super::bpf::{Bpf, BpfOptions, LinkNames, LogDrain};
@@ -20,6 +21,9 @@ use crate::model::{Change, KernelState, LinkKind, Owner, Sysctl};
 use crate::net::{LinkName, Namespace};
 use crate::plan::NodeFacts;
 use crate::plan::facts::Presence;
+
+/// How long a packet takes at most from its route's look-up to the device, also where a host stops this machine's processors.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// The kernel of the calling thread's network namespace. Must be used on that thread.
 pub struct LinuxKernel {
@@ -253,6 +257,10 @@ impl Kernel for LinuxKernel {
             open.netlink.set_wanted(&wanted.routes);
         }
         Ok(presence)
+    }
+
+    async fn grace(&mut self) {
+        tokio::time::sleep(GRACE).await;
     }
 
     fn rest(&mut self) {
