@@ -170,6 +170,7 @@ impl Netlink {
         self.next_hops.refill(next_hops);
         let neighbours = self.socket.dump(&neighbour::dump(), neighbour::read).await;
         let neighbours = neighbours.map_err(|failure| failure.into_error("list the neighbours"))?;
+        self.interest().observed_addresses(&addresses);
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let known = (&self.links, &self.next_hops);

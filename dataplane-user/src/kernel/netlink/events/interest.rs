@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use super::super::message::Message;
 use super::super::{address, link, nexthop};
 use super::EventKind;
-use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Link, LinkKind, MAIN_TABLE, Owner, PROTOCOL, RouteKey};
+use crate::model::{
+    ANCHOR_METRIC, Address, BACKSTOP_METRIC, Link, LinkKind, MAIN_TABLE, Owner, PROTOCOL, RouteKey,
+};
 use crate::net::LinkName;
 use crate::plan;
 
@@ -62,6 +64,8 @@ pub(in crate::kernel) struct Interest {
     pub(in crate::kernel::netlink) heard: u64,
     /// All devices as of the last observation.
     observed: BTreeMap<u32, link::Observed>,
+    /// The addresses on all devices as of the last observation.
+    addresses: BTreeMap<(u32, IpNet), Address>,
     /// The devices that lead to peers, as they were when the ways were looked up.
     underlay: BTreeMap<u32, link::Observed>,
     /// Where routes of ours shall stand beside those of our usual metrics.
@@ -83,6 +87,14 @@ impl Interest {
     pub(in crate::kernel::netlink) fn observed(&mut self, links: &[link::Observed], at: Instant) {
         self.observed = by_index(links.iter());
         self.observed_at = Some(at);
+    }
+
+    /// Takes note of the addresses that the same pass observed.
+    pub(in crate::kernel::netlink) fn observed_addresses(&mut self, addresses: &[address::Observed]) {
+        let seen = addresses.iter();
+        self.addresses = seen
+            .map(|seen| ((seen.index, seen.prefix), seen.address))
+            .collect();
     }
 
     /// Takes note of where routes of ours shall stand.
@@ -218,7 +230,10 @@ impl Interest {
         if (self.underlay.contains_key(&observed.index) || is_peer) && (gone || !known) {
             return Ok(Some(Matter::Ways));
         }
-        Ok(self.is_ours(observed.index).then_some(Matter::Own))
+        // As of one whose lifetime is renewed, it is told of one that was tentative and is not any more.
+        let seen = self.addresses.get(&(observed.index, observed.prefix));
+        let same = !gone && seen == Some(&observed.address);
+        Ok((self.is_ours(observed.index) && !same).then_some(Matter::Own))
     }
 
     /// `struct rtmsg`: family, prefix length, source's length, TOS, table, protocol, scope, type, flags.
