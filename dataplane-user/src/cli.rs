@@ -72,7 +72,7 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(&places, &arguments).await,
         Command::Doctor(arguments) => doctor::run(&places, arguments).await,
         Command::Early(arguments) => early::run(&places, &arguments).await,
-        Command::Map(arguments) => map::run(&places, &arguments),
+        Command::Map(arguments) => map::run(&places, &arguments).await,
         Command::Route(arguments) => route::run(&places, &arguments).await,
         Command::Wg(arguments) => wg::run(&places, &arguments),
         Command::Uninstall(arguments) => uninstall::run(&places, &arguments).await,

@@ -54,9 +54,7 @@ pub fn pair(encapsulation: &'static str, underlay: Family, dataplanes: [Dataplan
     if refuses_ipv6 {
         refused(&agents[0], b, dataplanes[0]);
     }
-    // Who a source is, the maps tell by the next hops of our programs.
-    let named = dataplanes[1] == Dataplane::Ebpf;
-    counted_at_the_other_end(&agents, encapsulation, &families, named);
+    counted_at_the_other_end(&agents, encapsulation, &families);
     let ends = [a, b].map(|host| host.underlay(underlay));
     let wanted = match encapsulation {
         "geneve" => Some((6081, overlay.vni)),
@@ -81,7 +79,7 @@ fn name(dataplane: Dataplane) -> &'static str {
 
 /// What one host sends, the other counts as received from it, and nothing comes from somebody unknown; where no program
 /// sees what comes, no count pretends to.
-fn counted_at_the_other_end(agents: &[Agent<'_>], encapsulation: &str, families: &[Family], named: bool) {
+fn counted_at_the_other_end(agents: &[Agent<'_>], encapsulation: &str, families: &[Family]) {
     const PAYLOAD: usize = 1000;
     let received = || agents[1].status().unwrap().peers[0].received;
     if ["wireguard", "none"].contains(&encapsulation) {
@@ -105,8 +103,7 @@ fn counted_at_the_other_end(agents: &[Agent<'_>], encapsulation: &str, families:
     let [source] = &stats["sources"].as_array().unwrap()[..] else {
         panic!("one peer, one source: {stats}");
     };
-    let name = named.then_some(agents[0].host().name);
-    assert_eq!(source["node"].as_str(), name, "{stats}");
+    assert_eq!(source["node"], agents[0].host().name, "{stats}");
     assert!(source["packets"].as_u64() >= Some(after.packets), "{stats}");
     let verdicts = stats["ingress"].as_array().unwrap();
     let count = |name: &str| {

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dataplane_user::net::Family;
@@ -262,6 +262,11 @@ fn send_probes(client: &UdpSocket, stop: &AtomicBool) -> io::Result<Lost> {
                 Err(error) if late(&error) || unreachable(&error) => {}
                 Err(error) => return Err(error),
             }
+        }
+        if answered < sent {
+            let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let to = client.peer_addr()?;
+            eprintln!("{time:?}: of {sent} probes to {to} {answered} were answered by now");
         }
         if is_last {
             let lost = sent - answered;

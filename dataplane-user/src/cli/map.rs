@@ -12,9 +12,11 @@ use super::exit::{Code, Failure};
 use super::output::{self, Format};
 use super::places::Places;
 use super::privilege::{self, BPF};
+use crate::control;
 use crate::kernel::KernelError;
 use crate::kernel::bpf::Bpf;
-use view::{DumpView, LookupView, StatsView};
+use crate::status::PeerStatus;
+use view::{DumpView, LookupView, Peers, StatsView};
 
 /// Exits with 3 when no maps are pinned, or `lookup` finds no prefix.
 #[derive(Debug, Args)]
@@ -47,11 +49,14 @@ enum Command {
     },
 }
 
-pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[BPF])?;
     let bpf = Bpf::open_read_only(&places.bpffs).map_err(|error| not_pinned(places, error))?;
     match arguments.command {
-        Command::Dump => show(arguments.output, &DumpView::from(&bpf.dump()?), DumpView::print),
+        Command::Dump => {
+            let view = DumpView::new(&bpf.dump()?, &peers(places).await);
+            show(arguments.output, &view, DumpView::print)
+        }
         Command::Lookup { address } => {
             let result = bpf.lookup(address)?;
             show(arguments.output, &LookupView::from(&result), LookupView::print)?;
@@ -62,10 +67,23 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure>
             }
         }
         Command::Stats { all } => {
-            let view = StatsView::from(&bpf.counters()?);
+            let view = StatsView::new(&bpf.counters()?, &peers(places).await);
             show(arguments.output, &view, |view| view.print(all))
         }
     }
+}
+
+/// None where no agent runs: the maps are worth reading all the same.
+async fn peers(places: &Places) -> Peers {
+    let status = match control::status(&places.run_dir).await {
+        Ok(status) => status,
+        Err(error) => {
+            tracing::debug!(%error, "names come from the maps alone");
+            return Peers::new();
+        }
+    };
+    let name = |peer: PeerStatus| Some((peer.remote.parse().ok()?, peer.node));
+    status.peers.into_iter().filter_map(name).collect()
 }
 
 fn show<T: serde::Serialize>(format: Format, view: &T, print: impl Fn(&T)) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Next-hop objects and neighbours: what is written reads back equal, ids are our own, and others' stay.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 
 use adit_tests::NetNs;
@@ -145,6 +145,32 @@ fn what_is_written_reads_back_equal() {
             found.route_targets.is_empty() && found.routes.is_empty(),
             "{found:?}"
         );
+    });
+}
+
+/// The kernel lets it stay there while the object stands, which others may need.
+#[test]
+fn a_connected_socket_leaves_a_deleted_route_at_once() {
+    let netns = NetNs::new();
+    netns.run(async || {
+        let mut netlink = with_link().await;
+        netns.ip("address add fd00:9::1/128 dev ours nodad");
+        let hop = hop(Some("fe80::2"), None);
+        let route = to(&RouteTarget::Hop(Arc::clone(&hop)));
+        let key = key(MAIN_TABLE, "fd00:5::/32", ANCHOR_METRIC);
+        execute(
+            &mut netlink,
+            &[create(&hop), Change::CreateRoute(key, route.clone())],
+        )
+        .await;
+        let socket = UdpSocket::bind("[fd00:9::1]:0").unwrap();
+        socket.connect("[fd00:5::1]:7001").unwrap();
+        socket.send(b"adit").unwrap();
+        execute(&mut netlink, &[Change::DeleteRoute(key, route)]).await;
+        let refused = socket.send(b"adit").unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENETUNREACH));
+        assert_eq!(observe(&mut netlink).await.route_targets.len(), 1, "it stands");
+        assert!(!netns.ip("-6 route show table all").contains("proto 173"));
     });
 }
 

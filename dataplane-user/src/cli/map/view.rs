@@ -1,6 +1,7 @@
 //! The maps' content as `adit map` prints it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use dataplane_ebpf::layout::NextHopState;
 use serde::Serialize;
@@ -10,6 +11,10 @@ use crate::kernel::bpf::{
     CounterReport, Dump, LookupResult, LookupTarget, NextHopEntry, SourceEntry, VerdictCount,
 };
 use crate::model::{Class, NextHop, Target};
+
+/// Names of peers by their underlay addresses, as a running agent tells them: next hops in maps have names as well, but
+/// what is sent by routes has none there.
+pub(super) type Peers = BTreeMap<IpAddr, String>;
 
 /// `adit map dump`.
 #[derive(Serialize)]
@@ -81,7 +86,7 @@ struct SourceView {
     address: String,
     encapsulation: String,
     vni: u32,
-    /// The node that packets to there go to; none where no prefix leads to it.
+    /// The node that packets to there go to; none where no next hop leads to it and no agent runs that could tell.
     node: Option<String>,
     packets: u64,
     bytes: u64,
@@ -95,8 +100,8 @@ struct VerdictView {
     bytes: u64,
 }
 
-impl From<&Dump> for DumpView {
-    fn from(dump: &Dump) -> DumpView {
+impl DumpView {
+    pub(super) fn new(dump: &Dump, peers: &Peers) -> DumpView {
         let prefixes = dump.prefixes.iter().map(|entry| PrefixView {
             prefix: entry.prefix.to_string(),
             target: entry.target.as_ref().map(Target::to_string),
@@ -125,13 +130,11 @@ impl From<&Dump> for DumpView {
                 .map(|entry| NextHopView::new(entry, None))
                 .collect(),
             classes: classes.collect(),
-            sources: SourceView::all(&dump.sources, &dump.next_hops),
+            sources: SourceView::all(&dump.sources, &dump.next_hops, peers),
             unreadable_slots: dump.unreadable_slots,
         }
     }
-}
 
-impl DumpView {
     pub(super) fn print(&self) {
         let broken = || "nothing (its packets are dropped)".to_owned();
         let rows = self
@@ -208,8 +211,8 @@ impl LookupView {
     }
 }
 
-impl From<&CounterReport> for StatsView {
-    fn from(report: &CounterReport) -> StatsView {
+impl StatsView {
+    pub(super) fn new(report: &CounterReport, peers: &Peers) -> StatsView {
         let verdict = |count: &VerdictCount| VerdictView {
             verdict: count.name,
             explanation: count.explanation,
@@ -224,12 +227,10 @@ impl From<&CounterReport> for StatsView {
                 .iter()
                 .map(|entry| NextHopView::new(entry, None))
                 .collect(),
-            sources: SourceView::all(&report.sources, &report.next_hops),
+            sources: SourceView::all(&report.sources, &report.next_hops, peers),
         }
     }
-}
 
-impl StatsView {
     pub(super) fn print(&self, all: bool) {
         for (title, verdicts) in [("EGRESS", &self.egress), ("INGRESS", &self.ingress)] {
             let shown = verdicts.iter().filter(|v| all || v.packets > 0);
@@ -307,19 +308,22 @@ fn print_next_hops(next_hops: &[NextHopView]) {
 }
 
 impl SourceView {
-    fn all(sources: &[SourceEntry], next_hops: &[NextHopEntry]) -> Vec<SourceView> {
-        let nodes = next_hops.iter().map(|entry| {
+    fn all(sources: &[SourceEntry], next_hops: &[NextHopEntry], peers: &Peers) -> Vec<SourceView> {
+        let named = next_hops.iter().map(|entry| {
             let NextHop {
                 node, remote, class, ..
             } = &*entry.next_hop;
             ((*remote, class.carrier, class.vni), node.to_string())
         });
-        let nodes = nodes.collect::<BTreeMap<_, _>>();
+        let named = named.collect::<BTreeMap<_, _>>();
         let view = |SourceEntry { source, counters }: &SourceEntry| SourceView {
             address: source.address.to_string(),
             encapsulation: source.carrier.to_string(),
             vni: source.vni,
-            node: nodes.get(&(source.address, source.carrier, source.vni)).cloned(),
+            node: named
+                .get(&(source.address, source.carrier, source.vni))
+                .or_else(|| peers.get(&source.address))
+                .cloned(),
             packets: counters.packets,
             bytes: counters.bytes,
         };

@@ -33,6 +33,13 @@ impl Netlink {
         for place in 0..changes.len() {
             self.plan(&mut run, place).await;
         }
+        if let Some(place) = changes.iter().rposition(route::cached::keeps_sockets)
+            && run.lost.is_none()
+        {
+            let (add, delete) = route::cached::look_up_again();
+            run.push(place, add, Role::Do);
+            run.push(place, delete, Role::Delete);
+        }
         while !run.queue.is_empty() {
             self.flush(&mut run).await;
         }

@@ -1,5 +1,6 @@
 //! Routes: messages that make, replace and delete them, and what a message from the kernel says.
 
+pub(super) mod cached;
 pub(super) mod defaults;
 mod hops;
 mod words;

@@ -1,0 +1,42 @@
+//! Sockets that stay on a route that was deleted.
+//!
+//! A connected IPv6 socket keeps what it found. Where that has a next-hop object, Linux (`ip6_dst_check`, since 5.7; seen on
+//! 6.1, 6.12 and 6.18) takes it for valid until any IPv6 route of the namespace is *added*: to delete the route alone is not
+//! enough, packets go on where it led, until the kernel has freed the object. IPv4 sockets look up again at once.
+
+use std::net::Ipv6Addr;
+
+use ipnet::{IpNet, Ipv6Net};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::route::RouteType;
+
+use super::{delete, of_key};
+use crate::kernel::netlink::message::Request;
+use crate::model::{ANCHOR_METRIC, Change, RETURN_PATH_TABLES, RouteKey, RouteKind};
+
+/// No rule of ours leads to this table; those of return paths begin after it.
+const TABLE: u32 = RETURN_PATH_TABLES;
+/// The discard prefix (RFC 6666, section 4): refused wherever it were looked up.
+const PREFIX: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0);
+
+/// Whether sockets stay on what this change deletes.
+pub(in super::super) fn keeps_sockets(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::DeleteRoute(key, route)
+            if key.prefix.addr().is_ipv6() && matches!(route.kind, RouteKind::NextHop { .. })
+    )
+}
+
+/// Makes all IPv6 sockets look up again: an unreachable route where nobody looks, which goes at once.
+pub(in super::super) fn look_up_again() -> (Request, Request) {
+    let key = RouteKey {
+        table: TABLE,
+        prefix: IpNet::V6(Ipv6Net::new_assert(PREFIX, 64)),
+        metric: ANCHOR_METRIC,
+    };
+    let mut message = of_key(&key);
+    message.header.kind = RouteType::Unreachable;
+    let add = Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &message);
+    (add, delete(&key))
+}

@@ -1,0 +1,112 @@
+//! Networks without our programs: the same traffic by routes, next-hop objects and neighbours.
+
+mod repair;
+mod switching;
+mod withdrawal;
+
+use std::net::IpAddr;
+
+use adit_tests::agent::start_all;
+use adit_tests::topology::{Host, SHARED_V4, SHARED_V6};
+use adit_tests::traffic::{self, refusal};
+use adit_tests::{Agent, Overlay, Topology, flows, require_module};
+use dataplane_user::net::Family;
+use nix::errno::Errno;
+
+const ROUTES: &str = "dataplane: routes";
+
+fn has_modules() -> bool {
+    ["dummy", "geneve"].iter().all(|module| require_module(module))
+}
+
+/// Three hosts of which the second and the third carry the same prefixes.
+fn shared<'a>(topology: &'a Topology, network: Vec<&'static str>) -> (Overlay, Vec<Agent<'a>>) {
+    let overlay = Overlay {
+        shared: vec!["b", "c"],
+        wishes: vec![("c", "vxlan")],
+        network,
+        ..Overlay::new(topology, "auto")
+    };
+    topology.hosts[1..].iter().for_each(Host::take_shared_address);
+    // The kernel chooses by addresses alone unless it is told to look at ports too.
+    for name in [
+        "net/ipv4/fib_multipath_hash_policy",
+        "net/ipv6/fib_multipath_hash_policy",
+    ] {
+        topology.hosts[0].netns.sysctl(name, "1");
+    }
+    let agents = start_all(topology, &overlay.manifests(topology));
+    (overlay, agents)
+}
+
+#[test]
+fn a_group_is_shared_by_weight_and_a_second_pass_changes_nothing() {
+    if !has_modules() {
+        return;
+    }
+    let topology = Topology::new(3);
+    let (_, agents) = shared(&topology, vec![ROUTES]);
+    let [_, b, c] = &topology.hosts[..] else {
+        unreachable!("there are three");
+    };
+    for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
+        flows::reach_both(&agents[0], [b, c], address);
+    }
+    for agent in &agents {
+        let status = agent.next_pass();
+        assert_eq!((status.pass.changed, status.pass.residual), (0, 0), "{status:?}");
+        let planned = agent.plan(&[]);
+        assert_eq!(planned.code, 0, "{planned:?}");
+    }
+}
+
+#[test]
+fn a_resilient_group_in_a_table_of_its_own() {
+    if !has_modules() {
+        return;
+    }
+    let topology = Topology::new(3);
+    let (_, agents) = shared(&topology, vec![ROUTES, "routes: {table: 1730, resilient: true}"]);
+    let [a, b, c] = &topology.hosts[..] else {
+        unreachable!("there are three");
+    };
+    for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
+        flows::reach_both(&agents[0], [b, c], address);
+    }
+    for family in Family::BOTH {
+        traffic::all(a.end(), b.end(), family).unwrap();
+        traffic::all(c.pod_end(), a.pod_end(), family).unwrap();
+    }
+    assert!(a.netns.ip("nexthop show").contains("type resilient"));
+    for words in ["rule show", "-6 rule show"] {
+        assert!(
+            a.netns
+                .ip(words)
+                .contains("1730:\tfrom all lookup 1730 proto 173"),
+            "{}",
+            a.netns.ip(words)
+        );
+    }
+    let main = a.netns.ip("route show table main proto 173");
+    assert!(main.lines().all(|line| line.starts_with("unreachable")), "{main}");
+    assert!(a.netns.ip("route show table 1730").contains("throw 10.1.1.0/24"));
+    let status = agents[0].next_pass();
+    assert_eq!(status.pass.changed, 0, "{status:?}");
+}
+
+#[test]
+fn a_destination_that_nobody_carries_is_unreachable() {
+    if !has_modules() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay {
+        network: vec![ROUTES],
+        ..Overlay::new(&topology, "geneve")
+    };
+    let _agents = start_all(&topology, &overlay.manifests(&topology));
+    for address in ["10.77.0.1", "fd00:77::1"] {
+        let said = refusal(&topology.hosts[0].netns, address.parse().unwrap()).unwrap();
+        assert_eq!(said, Some(Errno::EHOSTUNREACH), "{address}");
+    }
+}

@@ -1,0 +1,88 @@
+//! Networks that change their dataplane, and nodes of both kinds in one.
+
+use adit_tests::agent::start_all;
+use adit_tests::traffic::{self, Probes};
+use adit_tests::{Overlay, Topology};
+use dataplane_user::net::Family;
+
+use crate::{ROUTES, has_modules};
+
+/// Each way between the two dataplanes, and between tables, while packets are under way in both directions.
+#[test]
+fn nothing_is_lost_while_a_network_changes_its_dataplane() {
+    if !has_modules() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let by = |network: Vec<&'static str>| Overlay {
+        network,
+        ..Overlay::new(&topology, "geneve")
+    };
+    let ebpf = by(Vec::new());
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    // With the first IPv4 rule of a namespace Linux splits its local table from the main one (`fib_unmerge`), and takes no
+    // packet for its own in between: that moment shall be over.
+    for host in &topology.hosts {
+        host.netns.ip("rule add priority 5 table 99");
+    }
+    let agents = start_all(&topology, &ebpf.manifests(&topology));
+    let probes = Family::BOTH.map(|family| {
+        [(a.end(), b.end()), (b.pod_end(), a.pod_end())]
+            .map(|(from, to)| Probes::start(from, to, family).unwrap())
+    });
+    let ways = [
+        (by(vec![ROUTES]), "10.2.0.1 nhid", "main"),
+        (by(vec![ROUTES, "routes: {table: 1730}"]), "10.2.0.1 nhid", "1730"),
+        (ebpf.clone(), "10.0.0.0/8", "main"),
+        (by(vec![ROUTES, "routes: {table: 1730}"]), "10.2.0.1 nhid", "1730"),
+        (by(vec![ROUTES]), "10.2.0.1 nhid", "main"),
+        (ebpf.clone(), "10.0.0.0/8", "main"),
+    ];
+    for (overlay, prefix, table) in ways {
+        // One after the other: in between they are of different kinds.
+        for agent in &agents {
+            let before = agent.status().unwrap().pass.number;
+            agent.write(&overlay.manifests(&topology));
+            agent.wait("taking it", |status| {
+                status.ready && status.pass.number > before + 1 && status.pass.changed == 0
+            });
+        }
+        let routes = a.netns.ip(&format!("route show table {table} proto 173"));
+        assert!(routes.contains(prefix), "{prefix} in {table}: {routes}");
+    }
+    for probes in probes.into_iter().flatten() {
+        let lost = probes.finish().unwrap();
+        assert!(lost.lost == 0 && lost.sent > 20, "{lost:?}");
+    }
+    assert_eq!(a.netns.ip("nexthop show"), "");
+    assert_eq!(a.netns.ip("neighbour show nud permanent"), "");
+    assert!(!a.netns.ip("rule show").contains("1730"));
+}
+
+#[test]
+fn nodes_of_both_kinds_reach_each_other() {
+    if !has_modules() {
+        return;
+    }
+    let topology = Topology::new(3);
+    let overlay = Overlay {
+        dataplanes: vec![("b", "routes")],
+        wishes: vec![("c", "vxlan")],
+        ..Overlay::new(&topology, "auto")
+    };
+    let agents = start_all(&topology, &overlay.manifests(&topology));
+    let [a, b, c] = &topology.hosts[..] else {
+        unreachable!("there are three");
+    };
+    for family in Family::BOTH {
+        for (from, to) in [(a, b), (b, c), (a, c)] {
+            traffic::all(from.end(), to.end(), family).unwrap();
+            traffic::all(to.pod_end(), from.pod_end(), family).unwrap();
+        }
+    }
+    assert_eq!(a.netns.ip("nexthop show"), "");
+    assert_eq!(b.netns.ip("nexthop show").lines().count(), 2);
+    drop(agents);
+}

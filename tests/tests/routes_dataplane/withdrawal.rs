@@ -1,0 +1,159 @@
+//! Peers that an operator withdraws.
+
+use std::net::{IpAddr, UdpSocket};
+use std::thread;
+use std::time::Instant;
+
+use adit_tests::agent::PATIENCE;
+use adit_tests::topology::{SHARED_V4, SHARED_V6};
+use adit_tests::traffic::{self, bound, refusal};
+use adit_tests::{Topology, flows};
+use dataplane_user::net::Family;
+use nix::errno::Errno;
+
+use crate::{ROUTES, has_modules, shared};
+
+/// The flows, of forty, that reached each of two hosts' pods at an address that both have.
+fn reached(topology: &Topology, shared: IpAddr) -> [usize; 2] {
+    let servers = [1, 2].map(|index: usize| {
+        let bind = || UdpSocket::bind((shared, 7001));
+        let server = topology.hosts[index]
+            .pod
+            .enter(bind)
+            .expect("the pod has the address");
+        server.set_nonblocking(true).unwrap();
+        server
+    });
+    let end = topology.hosts[0].pod_end();
+    let mut reached = [0; 2];
+    for _ in 0..40 {
+        let client = bound(end.netns, end.address(Family::of(shared))).unwrap();
+        client.send_to(b"adit", (shared, 7001)).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let server = loop {
+            let got = servers.iter().position(|server| server.recv(&mut [0; 8]).is_ok());
+            assert!(
+                got.is_some() || Instant::now() < deadline,
+                "{shared}: neither receives it"
+            );
+            if let Some(server) = got {
+                break server;
+            }
+            thread::yield_now();
+        };
+        reached[server] += 1;
+    }
+    reached
+}
+
+fn withdraw_and_restore(network: Vec<&'static str>) {
+    if !has_modules() {
+        return;
+    }
+    let topology = Topology::new(3);
+    let (_, mut agents) = shared(&topology, network);
+    let addresses = [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)];
+    let agent = &mut agents[0];
+    let unknown = agent.run(&["route", "withdraw", "bb"]);
+    assert_eq!(unknown.code, 3, "{unknown:?}");
+    assert!(unknown.stderr.contains("did you mean `b`?"), "{unknown:?}");
+
+    for _ in 0..2 {
+        let done = agent.run(&["route", "withdraw", "b"]);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    for address in addresses {
+        assert_eq!(reached(&topology, address), [0, 40], "{address}");
+    }
+    // What only the withdrawn one carries is refused, by the backstop or by the program.
+    let from = topology.hosts[0].end();
+    let to = topology.hosts[1].end().address(Family::Ipv4);
+    let refused = refusal(from.netns, to).unwrap();
+    assert!(
+        matches!(refused, Some(Errno::EHOSTUNREACH | Errno::ENOBUFS)),
+        "{refused:?}"
+    );
+    let shown = agent.run(&["status"]).stdout;
+    let row = |line: &str| line.starts_with("b ") && line.contains("withdrawn");
+    assert!(shown.lines().any(row), "{shown}");
+
+    // Nor does anything lead to the shared prefixes once nobody is left.
+    let shared = || {
+        let netns = &topology.hosts[0].netns;
+        let routes = [
+            "route show 10.9.0.0/16 proto 173",
+            "-6 route show fd00:9::/32 proto 173",
+        ];
+        routes.map(|words| netns.ip(words)).concat()
+    };
+    let by_routes = !shared().is_empty();
+    assert_eq!(agent.run(&["route", "withdraw", "c"]).code, 0);
+    assert_eq!(shared(), "", "the last next hop takes its routes along");
+    for address in addresses {
+        let refused = refusal(from.netns, address).unwrap();
+        assert!(
+            matches!(refused, Some(Errno::EHOSTUNREACH | Errno::ENOBUFS)),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(agent.run(&["route", "restore", "c"]).code, 0);
+    assert_eq!(!shared().is_empty(), by_routes);
+
+    // It lasts over a restart, and a further pass changes nothing.
+    agent.stop();
+    agent.start();
+    agent.ready();
+    let status = agent.next_pass();
+    assert_eq!(status.pass.changed, 0, "{status:?}");
+    let withdrawn = |name: &str| {
+        let mut links = status.peers.iter();
+        links.any(|peer| peer.node == name && peer.withdrawn)
+    };
+    assert!(withdrawn("b") && !withdrawn("c"));
+    for address in addresses {
+        assert_eq!(reached(&topology, address), [0, 40], "{address}");
+    }
+    let planned = agent.plan(&[]);
+    assert_eq!(planned.code, 0, "{planned:?}");
+
+    for _ in 0..2 {
+        let done = agent.run(&["route", "restore", "b"]);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    for address in addresses {
+        flows::reach_both(agent, [&topology.hosts[1], &topology.hosts[2]], address);
+    }
+    traffic::udp(from, topology.hosts[1].end(), Family::Ipv4, 100).unwrap();
+}
+
+#[test]
+fn a_withdrawn_peer_gets_nothing_and_a_restored_one_its_share_by_routes() {
+    withdraw_and_restore(vec![ROUTES]);
+}
+
+#[test]
+fn a_withdrawn_peer_gets_nothing_and_a_restored_one_its_share_by_ebpf() {
+    withdraw_and_restore(Vec::new());
+}
+
+/// A group loses and regains members in place: no route changes, whatever their number.
+#[test]
+fn withdrawing_changes_groups_in_place() {
+    if !has_modules() {
+        return;
+    }
+    let topology = Topology::new(3);
+    let (_, agents) = shared(&topology, vec![ROUTES]);
+    let netns = &topology.hosts[0].netns;
+    let object = || {
+        let route = netns.ip("route show 10.9.0.0/16 proto 173");
+        route.split_whitespace().nth(2).map(str::to_owned)
+    };
+    let before = object();
+    assert!(before.is_some());
+    for command in ["withdraw", "restore"] {
+        let done = agents[0].run(&["route", command, "c"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_eq!(object(), before, "the same object after {command}");
+    }
+}
