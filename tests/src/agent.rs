@@ -39,6 +39,8 @@ pub struct Agent<'a> {
     hosts: Option<PathBuf>,
     /// Whether its syscalls are counted.
     counted: bool,
+    /// A variable that it has beside ours.
+    variable: Option<(&'static str, String)>,
 }
 
 /// What a command printed, and its exit code.
@@ -71,6 +73,7 @@ impl<'a> Agent<'a> {
             log: "debug",
             hosts: None,
             counted: false,
+            variable: None,
         };
         agent.write(manifests);
         agent.set_key(&host.private_key());
@@ -118,6 +121,13 @@ impl<'a> Agent<'a> {
     pub fn with_hosts(mut self, text: &str) -> Agent<'a> {
         self.hosts = Some(self.directory.path().join("hosts"));
         self.write_hosts(text);
+        self
+    }
+
+    /// Gives it a variable from its next start on.
+    #[must_use]
+    pub fn with_environment(mut self, variable: Option<(&'static str, String)>) -> Agent<'a> {
+        self.variable = variable;
         self
     }
 
@@ -292,6 +302,7 @@ impl<'a> Agent<'a> {
                 "-f",
             ])
             .arg(self.manifests())
+            .envs(self.variable.clone())
             .stdin(Stdio::null())
             .stderr(log.try_clone().expect("a descriptor"))
             .stdout(log);

@@ -1,4 +1,4 @@
-//! What the running kernel has.
+//! What the running kernel has, and what the machine.
 
 use std::env;
 use std::path::Path;
@@ -22,6 +22,24 @@ pub fn require_module(module: &str) -> bool {
     );
     if !there {
         println!("skipped: the kernel has no module {module}");
+    }
+    there
+}
+
+/// Whether a program is on the path. Where it is not, the calling test prints a line and returns.
+///
+/// # Panics
+/// With `CI=true`, where `cargo xtask setup` has installed all that tests ask for.
+#[must_use]
+pub fn require_program(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let there = env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    assert!(
+        there || env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "{program} is not installed"
+    );
+    if !there {
+        println!("skipped: {program} is not installed");
     }
     there
 }

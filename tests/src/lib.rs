@@ -23,7 +23,7 @@ pub mod wire;
 
 pub use agent::Agent;
 pub use bpffs::Bpffs;
-pub use kernel::require_module;
+pub use kernel::{require_module, require_program};
 pub use netns::NetNs;
 pub use overlay::Overlay;
 pub use topology::Topology;

@@ -1,100 +1,200 @@
-//! Containers by name. crun alone makes one, without a network and without images; its root is busybox.
+//! Containers by name, of each runtime: without a network and without images from elsewhere; their root is busybox.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use adit_tests::{Agent, Topology, require_module};
+use adit_tests::{Agent, Topology, require_module, require_program};
+use dataplane_user::net::Runtime;
 use tempfile::TempDir;
 
-use crate::{interface, reaches, said, waits};
+use crate::{eventually, interface, reaches, said, waits};
 
-/// A bundle, and the container that runs from it; gone with this.
+/// What the only process of a container does.
+const COMMAND: [&str; 2] = ["/bin/sleep", "1000"];
+const IMAGE: &str = "adit-test:latest";
+
+/// A container, with a storage and a daemon of its own where its runtime has such; gone with this.
 struct Container {
+    runtime: Runtime,
     name: String,
-    bundle: TempDir,
+    directory: TempDir,
+    daemon: Option<Child>,
 }
 
 impl Container {
-    fn new() -> Container {
-        let bundle = tempfile::tempdir().unwrap();
-        let root = bundle.path().join("rootfs");
-        for directory in ["bin", "proc", "sys", "dev"] {
-            fs::create_dir_all(root.join(directory)).unwrap();
+    /// One that does not run yet.
+    fn new(runtime: Runtime) -> Container {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("rootfs");
+        for name in ["bin", "proc", "sys", "dev", "etc", "run", "tmp"] {
+            fs::create_dir_all(root.join(name)).unwrap();
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
         symlink("busybox", root.join("bin/sleep")).unwrap();
-        said(
-            &Command::new("crun")
-                .arg("spec")
-                .current_dir(bundle.path())
-                .output()
-                .unwrap(),
-        );
-        let config = bundle.path().join("config.json");
-        let mut spec: serde_json::Value =
-            serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
-        spec["process"]["terminal"] = false.into();
-        spec["process"]["args"] = serde_json::json!(["/bin/sleep", "1000"]);
-        fs::write(&config, spec.to_string()).unwrap();
-        Container {
+        let mut container = Container {
+            runtime,
             name: format!("test-{}", std::process::id()),
-            bundle,
+            directory,
+            daemon: None,
+        };
+        match runtime {
+            Runtime::Crun => container.make_bundle(),
+            Runtime::Podman => container.create_by_podman(&root),
+            Runtime::Docker => container.create_by_docker(&root),
+        }
+        container
+    }
+
+    /// Where the runtime finds its own, for everyone who asks it.
+    fn environment(&self) -> Option<(&'static str, String)> {
+        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        match self.runtime {
+            Runtime::Crun => None,
+            Runtime::Podman => Some(("CONTAINERS_STORAGE_CONF", path("storage.conf"))),
+            Runtime::Docker => Some(("DOCKER_HOST", format!("unix://{}", path("docker.sock")))),
         }
     }
 
-    fn start(&self) {
-        let mut command = crun();
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.runtime.name());
+        if self.runtime == Runtime::Crun {
+            command.arg("--cgroup-manager=disabled");
+        }
         command
-            .args(["run", "--detach", "--bundle"])
-            .arg(self.bundle.path())
-            .arg(&self.name);
-        // What runs on would keep pipes open.
-        let log = fs::File::create(self.bundle.path().join("log")).unwrap();
+            .envs(self.environment())
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
         command
+    }
+
+    /// Runs the runtime with these words; its output goes to a file, as what runs on would keep pipes open.
+    #[track_caller]
+    fn run(&self, words: &[&str]) {
+        let log = self.directory.path().join("log");
+        let file = File::create(&log).unwrap();
+        let mut command = self.command();
+        command.args(words).stdout(file.try_clone().unwrap()).stderr(file);
+        let status = command.status().unwrap();
+        assert!(
+            status.success(),
+            "{words:?}: {}",
+            fs::read_to_string(log).unwrap()
+        );
+    }
+
+    fn make_bundle(&self) {
+        self.run(&["spec"]);
+        let config = self.directory.path().join("config.json");
+        let mut spec: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+        spec["process"]["terminal"] = false.into();
+        spec["process"]["args"] = serde_json::json!(COMMAND);
+        fs::write(&config, spec.to_string()).unwrap();
+    }
+
+    fn create_by_podman(&self, root: &Path) {
+        let place = self.directory.path().display();
+        let text = format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{place}/graph\"\nrunroot = \"{place}/run\"\n"
+        );
+        fs::write(self.directory.path().join("storage.conf"), text).unwrap();
+        let root = root.to_str().unwrap();
+        let words = [
+            "create",
+            "--cgroups=disabled",
+            "--log-driver=none",
+            "--network=none",
+        ];
+        let named = ["--events-backend=none", "--name", &self.name, "--rootfs", root];
+        self.run(&[&words[..], &named, &COMMAND].concat());
+    }
+
+    /// By a daemon of its own, which touches no firewall and makes no bridge.
+    fn create_by_docker(&mut self, root: &Path) {
+        let place = self.directory.path();
+        let log = File::create(place.join("daemon.log")).unwrap();
+        let (_, socket) = self.environment().unwrap();
+        let daemon = Command::new("dockerd")
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .args(["--storage-driver=vfs", "--host", &socket])
+            .arg("--data-root")
+            .arg(place.join("data"))
+            .arg("--exec-root")
+            .arg(place.join("exec"))
+            .arg("--pidfile")
+            .arg(place.join("pid"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        let status = command.status().unwrap();
-        let log = fs::read_to_string(self.bundle.path().join("log")).unwrap();
-        assert!(status.success(), "{log}");
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemon = Some(daemon);
+        let answers = || self.command().arg("version").output().unwrap().status.success();
+        let log = self.directory.path().join("daemon.log");
+        assert!(eventually(answers), "{}", fs::read_to_string(log).unwrap());
+        let image = self.directory.path().join("image.tar");
+        let tar = Command::new("tar")
+            .arg("-C")
+            .arg(root)
+            .arg("-cf")
+            .arg(&image)
+            .arg(".")
+            .output();
+        said(&tar.unwrap());
+        self.run(&["import", image.to_str().unwrap(), IMAGE]);
+        let words = ["create", "--network=none", "--name", &self.name, IMAGE];
+        self.run(&[&words[..], &COMMAND].concat());
+    }
+
+    fn start(&self) {
+        match self.runtime {
+            Runtime::Crun => self.run(&["run", "--detach", &self.name]),
+            Runtime::Podman | Runtime::Docker => self.run(&["start", &self.name]),
+        }
     }
 
     fn stop(&self) {
-        said(&crun().args(["delete", "--force", &self.name]).output().unwrap());
+        match self.runtime {
+            Runtime::Crun => self.run(&["delete", "--force", &self.name]),
+            Runtime::Podman | Runtime::Docker => self.run(&["stop", "--time=0", &self.name]),
+        }
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let _gone = crun().args(["delete", "--force", &self.name]).output();
+        let words = match self.runtime {
+            Runtime::Crun => ["delete", "--force"],
+            Runtime::Podman | Runtime::Docker => ["rm", "--force"],
+        };
+        let _gone = self.command().args(words).arg(&self.name).output();
+        if let Some(daemon) = &mut self.daemon {
+            // It ends containerd, which it started.
+            let pid = nix::unistd::Pid::from_raw(daemon.id().cast_signed());
+            let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _gone = daemon.wait();
+        }
     }
 }
 
-fn crun() -> Command {
-    let mut command = Command::new("crun");
-    command.arg("--cgroup-manager=disabled");
-    command
-}
-
-#[test]
-fn a_container_gets_its_interface_and_gets_it_again_when_it_restarts() {
-    if !require_module("veth") || !Path::new("/usr/bin/crun").exists() {
-        println!("skipped: no crun");
-        return;
-    }
+/// Runs, stops and runs again; while it does not run, its interface waits.
+fn gets_its_interface_again(runtime: Runtime) {
     let topology = Topology::new(1);
     let host = &topology.hosts[0];
-    let container = Container::new();
+    let container = Container::new(runtime);
     let manifests = interface(
         "host0",
         &format!(
-            "type: veth, addresses: [10.82.0.1/24], peer: {{ name: eth0, namespace: {{ container: {{ runtime: crun, name: {} }} }}, addresses: [10.82.0.2/24] }}",
+            "type: veth, addresses: [10.82.0.1/24], peer: {{ name: eth0, namespace: {{ container: {{ runtime: {}, name: {} }} }}, addresses: [10.82.0.2/24] }}",
+            runtime.name(),
             container.name
         ),
     );
-    let agent = Agent::started(host, &manifests);
+    let mut agent = Agent::new(host, &manifests).with_environment(container.environment());
+    agent.start();
+    agent.ready();
     assert_eq!(waits(&agent.next_pass()), ["NetlinkInterface/host0"]);
     for _ in 0..2 {
         container.start();
@@ -104,5 +204,31 @@ fn a_container_gets_its_interface_and_gets_it_again_when_it_restarts() {
         assert!(reaches(&host.netns, "10.82.0.2"));
         container.stop();
         agent.wait("waiting", |status| !waits(status).is_empty());
+    }
+}
+
+#[test]
+fn a_container_of_crun_gets_its_interface_and_gets_it_again_when_it_restarts() {
+    if require_module("veth") && require_program("crun") {
+        gets_its_interface_again(Runtime::Crun);
+    }
+}
+
+/// Podman and Docker keep what they mount where everybody sees it: in guests alone.
+fn is_guest() -> bool {
+    std::env::var_os("ADIT_VM").is_some_and(|vm| vm == "1")
+}
+
+#[test]
+fn a_container_of_podman_gets_its_interface_and_gets_it_again_when_it_restarts() {
+    if is_guest() && require_program("podman") {
+        gets_its_interface_again(Runtime::Podman);
+    }
+}
+
+#[test]
+fn a_container_of_docker_gets_its_interface_and_gets_it_again_when_it_restarts() {
+    if is_guest() && require_program("dockerd") && require_program("docker") {
+        gets_its_interface_again(Runtime::Docker);
     }
 }

@@ -23,7 +23,7 @@ const VM: &[Need] = &[Need::Vm];
 const NETWORK: &[Need] = &[Need::Lab, Need::Test];
 
 /// All of them.
-pub(super) static ALL: [Tool; 17] = [
+pub(super) static ALL: [Tool; 20] = [
     Tool {
         name: "a Rust compiler with a core library for BPF",
         needs: &[Need::Build],
@@ -79,6 +79,18 @@ pub(super) static ALL: [Tool; 17] = [
     program("bpftool", NETWORK, "bpftool", "bpftool"),
     program("tcpdump", NETWORK, "tcpdump", "tcpdump"),
     program("strace", &[Need::Test], "strace", "strace"),
+    program("crun", &[Need::Test], "crun", "crun"),
+    program("podman", &[Need::Test], "podman", "podman"),
+    Tool {
+        name: "dockerd (in CI alone: once installed it changes a machine's firewall)",
+        needs: &[Need::Test],
+        debian: "docker.io",
+        fedora: Some("moby-engine"),
+        present: |_| {
+            let in_ci = env::var("CI").is_ok_and(|ci| ci == "true");
+            !in_ci || host::find_program("dockerd").is_some()
+        },
+    },
     program("wg", &[Need::Test], "wireguard-tools", "wireguard-tools"),
     program(
         "promtool",
