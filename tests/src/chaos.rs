@@ -4,6 +4,8 @@
 //! that the hand says beforehand, and the agent's log must tell of exactly those. What happens while the agent is dead is
 //! mended by its next start, which counts no repairs, since it can't know what it did not want before.
 
+mod declared;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::thread;
@@ -13,6 +15,7 @@ use anyhow::{Result, ensure};
 use dataplane_user::net::Family;
 
 use crate::hand::{OFTEN, Operation, operations};
+use crate::named::Named;
 use crate::traffic::{self, Lost, Probes};
 use crate::{Agent, NetNs, Overlay, Topology, snapshot};
 
@@ -67,7 +70,8 @@ impl fmt::Display for Tally {
 }
 
 /// Runs a course on the first of three hosts, whose links are by GENEVE and WireGuard, in two networks: one by our programs,
-/// the other by routes. The other two carry a prefix both.
+/// the other by routes. The other two carry a prefix both. Devices, routes and rules that are declared one by one stand
+/// beside, also in another namespace.
 ///
 /// # Errors
 /// What differs at the end from what it should be.
@@ -87,7 +91,10 @@ pub fn run(course: Course) -> Result<Tally> {
         .iter()
         .map(|host| Agent::started(host, &manifests));
     let _peers = peers.collect::<Vec<_>>();
-    let mut hand = Hand::new(Agent::started(&topology.hosts[0], &manifests), course.seed);
+    let there = Named::new();
+    let manifests = manifests + &declared::manifests(&there);
+    let agent = Agent::started(&topology.hosts[0], &manifests);
+    let mut hand = Hand::new(agent, &there, course.seed);
     let [a, b, c] = [0, 1, 2].map(|host| topology.hosts[host].pod_end());
     let beside = [0, 1, 2].map(|host| topology.hosts[host].beside());
     let probes = [
@@ -122,6 +129,8 @@ pub fn run(course: Course) -> Result<Tally> {
 /// The hand, and what it remembers.
 struct Hand<'a> {
     agent: Agent<'a>,
+    /// Where more of the agent's objects are.
+    there: &'a Named,
     random: Random,
     /// What is left to do to our objects before anything is done again.
     deck: Vec<Operation>,
@@ -132,9 +141,10 @@ struct Hand<'a> {
 }
 
 impl<'a> Hand<'a> {
-    fn new(agent: Agent<'a>, seed: u64) -> Hand<'a> {
+    fn new(agent: Agent<'a>, there: &'a Named, seed: u64) -> Hand<'a> {
         Hand {
             agent,
+            there,
             random: Random(seed),
             deck: Vec::new(),
             hits: Vec::new(),
@@ -190,6 +200,7 @@ impl<'a> Hand<'a> {
     fn draw(&mut self) -> Operation {
         if self.deck.is_empty() {
             self.deck = operations(&self.agent);
+            self.deck.extend(declared::operations(self.there));
             self.random.shuffle(&mut self.deck);
         }
         self.deck.pop().expect("an agent has objects")
@@ -233,23 +244,26 @@ impl<'a> Hand<'a> {
             "-6 rule show protocol 173",
         ];
         let routes = routes.map(|words| without_ids(&netns.ip(words)));
+        let elsewhere = [
+            "-br link show group 173",
+            "-br address show scope global",
+            "route show table all proto 173",
+            "rule show protocol 173",
+        ];
+        let elsewhere = elsewhere.map(|words| without_states(&self.there.ip(words)));
         let links = netns.ip("-br link show group 173");
-        let addresses = netns.ip("-br address show scope global");
+        let addresses = netns.ip("-br address show scope global group 173");
         let mut links = links
             .lines()
             .filter_map(|line| line.split_whitespace().next())
             .collect::<Vec<_>>();
         links.sort_unstable();
-        let mut addresses = addresses
-            .lines()
-            .filter(|line| line.starts_with("adit"))
-            .collect::<Vec<_>>();
-        addresses.sort_unstable();
+        let addresses = without_states(&addresses);
         format!(
-            "{}\n{}\n{}",
+            "{}\n{addresses}\n{}\n{}",
             links.join(" "),
-            addresses.join("\n"),
-            routes.concat()
+            routes.concat(),
+            elsewhere.concat()
         )
     }
 
@@ -284,6 +298,25 @@ impl<'a> Hand<'a> {
         );
         Ok(self.tally)
     }
+}
+
+/// Lines of `ip -br` in an order of their own, without what becomes another one with a device that was made anew: its state
+/// right then, its hardware address and the number of its other end.
+fn without_states(text: &str) -> String {
+    let is_lasting =
+        |word: &&str| !["UP", "UNKNOWN", "DOWN", "LOWERLAYERDOWN"].contains(word) && word.len() != 17;
+    let line = |line: &str| {
+        let mut words = line.split_whitespace().filter(is_lasting).collect::<Vec<_>>();
+        // Of several addresses the last one that came is shown first.
+        words.sort_unstable();
+        let words = words
+            .into_iter()
+            .map(|word| word.split('@').next().unwrap_or(word));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let mut lines = text.lines().map(line).collect::<Vec<_>>();
+    lines.sort_unstable();
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Lines in an order of their own, without the ids of next-hop objects.

@@ -16,7 +16,7 @@ use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use self::ways::{Deed, on_ways};
-use crate::{Agent, snapshot};
+use crate::{Agent, named, snapshot};
 
 /// One thing to do to an object of the agent's.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Operation {
 enum Act {
     /// Lines for `ip -batch`.
     Ip(String),
+    /// The same in a namespace with a name.
+    Elsewhere(String, String),
     /// A program and its words.
     Run(&'static str, String),
     /// A setting below /proc/sys and its value.
@@ -49,13 +51,21 @@ enum Act {
 }
 
 impl Operation {
-    fn ip(lines: String, kind: &'static str, object: String) -> Operation {
+    pub(crate) fn ip(lines: String, kind: &'static str, object: String) -> Operation {
         Operation {
             what: format!("ip {}", lines.replace('\n', "; ip ")),
             kind,
             object,
             evented: true,
             act: Act::Ip(lines),
+        }
+    }
+
+    pub(crate) fn elsewhere(there: &str, lines: String, kind: &'static str, object: String) -> Operation {
+        Operation {
+            what: format!("ip -n {there} {lines}"),
+            act: Act::Elsewhere(there.to_owned(), lines.clone()),
+            ..Operation::ip(lines, kind, object)
         }
     }
 
@@ -67,6 +77,7 @@ impl Operation {
         let netns = &agent.host().netns;
         match &self.act {
             Act::Ip(lines) => netns.ip_batch(lines),
+            Act::Elsewhere(there, lines) => named::ip_batch(there, lines),
             Act::Run(program, words) => drop(snapshot::run(netns, program, words)),
             Act::Sysctl(name, value) => netns.sysctl(name, value),
             Act::Unpin(pin) => fs::remove_file(pin).expect("the pin is there"),
@@ -76,22 +87,19 @@ impl Operation {
     }
 }
 
-/// All that can be done to the objects that an agent has now, in an order that is always the same.
+/// All that can be done to the objects of networks that an agent has now, and to all routes, in an order that is always
+/// the same.
 ///
 /// # Panics
 /// When they can't be read.
 #[must_use]
 pub fn operations(agent: &Agent<'_>) -> Vec<Operation> {
-    let links = json(agent, "-d -j link show group 173");
     let mut all = Vec::new();
-    for link in links.as_array().expect("a list") {
-        all.extend(on_link(link));
+    for link in networks(agent, "-d -j link show group 173") {
+        all.extend(on_link(&link));
     }
-    for link in json(agent, "-j address show group 173")
-        .as_array()
-        .expect("a list")
-    {
-        all.extend(on_addresses(link));
+    for link in networks(agent, "-j address show group 173") {
+        all.extend(on_addresses(&link));
     }
     for family in ["", "-6 "] {
         let routes = json(agent, &format!("{family}-d -j route show table main proto 173"));
@@ -196,8 +204,7 @@ fn on_route(route: &Value) -> Vec<Operation> {
 fn on_programs(agent: &Agent<'_>) -> Vec<Operation> {
     let mechanism = Mechanism::probe().expect("root may ask");
     let mut devices = vec![("adit0".to_owned(), "egress")];
-    let links = json(agent, "-d -j link show group 173");
-    for link in links.as_array().expect("a list") {
+    for link in networks(agent, "-d -j link show group 173") {
         let kind = link["linkinfo"]["info_kind"].as_str();
         if kind != Some("dummy") && kind != Some("wireguard") {
             devices.push((text(&link["ifname"]).to_owned(), "ingress"));
@@ -284,6 +291,16 @@ fn delete_prefix(pin: PathBuf, prefix: Ipv4Net) {
     let mut prefixes = LpmTrie::<_, [u8; 4], u32>::try_from(map).expect("its layout is known");
     let key = Key::new(u32::from(prefix.prefix_len()), prefix.network().octets());
     prefixes.remove(&key).expect("the prefix is there");
+}
+
+/// The devices of networks among those that `ip` shows: what is declared one by one has other names.
+fn networks(agent: &Agent<'_>, words: &str) -> Vec<Value> {
+    let shown = json(agent, words);
+    let links = shown.as_array().expect("a list").iter();
+    links
+        .filter(|link| text(&link["ifname"]).starts_with("adit"))
+        .cloned()
+        .collect()
 }
 
 fn json(agent: &Agent<'_>, words: &str) -> Value {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::net::{Family, LinkName, Namespace, PeerId, PresharedKey, PublicKey};
 
 /// What the plan must know of the machine.
@@ -111,4 +113,6 @@ pub struct ReturnWay {
     /// The gateways of the main table's default routes by it, of the prefix's family or IPv6 for IPv4; none for a family
     /// without such a route or with one that has no gateway.
     pub gateways: BTreeMap<Family, IpAddr>,
+    /// The subnets of its addresses, whose hosts no gateway is needed for; without link-local ones.
+    pub on_link: BTreeSet<IpNet>,
 }

@@ -103,24 +103,37 @@ pub(super) fn plan(
                 ..Rule::to_table(family, RETURN_PATH_PRIORITY, table)
             };
             target.rules.insert(rule);
-            let key = RouteKey {
-                table,
-                prefix: everywhere(family),
-                metric: RETURN_PATH_METRIC,
+            let Some(gateway) = gateway else {
+                put(target, table, everywhere(family), on_link(family, link));
+                continue;
             };
-            let kind = match gateway {
-                Some(gateway) => RouteKind::Gateway {
-                    gateway,
-                    link: link.clone(),
-                    source: None,
-                    mtu: None,
-                },
-                None => on_link(family, link),
+            let kind = RouteKind::Gateway {
+                gateway,
+                link: link.clone(),
+                source: None,
+                mtu: None,
             };
-            let owner = Owner::Ours;
-            target.routes.insert(key, Route { owner, kind });
+            put(target, table, everywhere(family), kind);
+            // Who is on the device's own subnets needs no gateway.
+            for prefix in way
+                .on_link
+                .iter()
+                .filter(|prefix| Family::of_prefix(**prefix) == family)
+            {
+                put(target, table, *prefix, on_link(family, link));
+            }
         }
     }
+}
+
+fn put(target: &mut KernelState, table: u32, prefix: IpNet, kind: RouteKind) {
+    let key = RouteKey {
+        table,
+        prefix,
+        metric: RETURN_PATH_METRIC,
+    };
+    let owner = Owner::Ours;
+    target.routes.insert(key, Route { owner, kind });
 }
 
 /// The way back by a device; `None` where it is neither there nor to be made. What is to be made has no way yet in the facts:

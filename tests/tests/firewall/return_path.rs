@@ -147,13 +147,27 @@ fn answers_go_back_by_the_device_that_their_connection_came_in_by() {
     println!("{}", whole.join("\n"));
     assert_eq!(
         whole[1],
-        "default via 203.0.113.1 dev u1 table 17301 proto 173 metric 173 onlink"
+        "default via 203.0.113.1 dev u1 table 17301 proto 173 metric 173 onlink\n\
+         203.0.113.0/24 dev u1 table 17301 proto 173 scope link metric 173"
     );
+    let lines = whole[2].lines().collect::<Vec<_>>();
+    assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(
-        whole[2].starts_with("default via 2001:db8:b::1 dev u1 table 17301 proto 173 metric 173"),
-        "{}",
-        whole[2]
+        lines[0].starts_with("2001:db8:b::/64 dev u1 table 17301 proto 173 metric 173")
+            && lines[1].starts_with("default via 2001:db8:b::1 dev u1 table 17301 proto 173 metric 173"),
+        "{lines:?}"
     );
+    // A client beside the node is answered directly, one beyond the gateway by that.
+    for (to, gateway) in [
+        ("203.0.113.77", false),
+        ("2001:db8:b::77", false),
+        ("198.51.100.7", true),
+        ("2001:db8:ffff::7", true),
+    ] {
+        let way = netns.ip(&format!("route get {to} mark 0x1000000"));
+        assert!(way.contains("dev u1 table 17301"), "{way}");
+        assert_eq!(way.contains(" via "), gateway, "{way}");
+    }
     all_by_the_second(&topology);
     let planned = agent.plan(&[]);
     assert_eq!(planned.code, 0, "{planned:?}");

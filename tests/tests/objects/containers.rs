@@ -142,7 +142,7 @@ impl Container {
             .arg(&image)
             .arg(".")
             .output();
-        said(&tar.unwrap());
+        drop(said(&tar.unwrap()));
         self.run(&["import", image.to_str().unwrap(), IMAGE]);
         let words = ["create", "--network=none", "--name", &self.name, IMAGE];
         self.run(&[&words[..], &COMMAND].concat());

@@ -10,95 +10,21 @@ mod namespaces;
 mod routes;
 mod tunnels;
 
-use std::io::Write as _;
-use std::process::{self, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use adit_tests::agent::PATIENCE;
+use adit_tests::declared::of_node;
+use adit_tests::named::{Named, eventually, said};
 use adit_tests::{Agent, NetNs};
 use dataplane_user::status::Status;
-
-/// A namespace with a name; gone with this.
-struct Named(String);
-
-impl Named {
-    fn new() -> Named {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test-{}-{number}", process::id());
-        ip(&["netns", "add", &name]);
-        let named = Named(name);
-        named.ip("link set lo up");
-        named
-    }
-
-    fn ip(&self, words: &str) -> String {
-        let mut all = vec!["-n", &self.0];
-        all.extend(words.split_whitespace());
-        ip(&all)
-    }
-
-    /// Several commands by one `ip`.
-    fn ip_batch(&self, lines: &str) {
-        let mut ip = Command::new("ip");
-        ip.args(["-n", &self.0, "-batch", "-"]).stdin(Stdio::piped());
-        let mut child = ip.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success(), "{lines}");
-    }
-
-    /// Whether one ping to an address is answered within the deadline.
-    fn reaches(&self, address: &str) -> bool {
-        let ping = || {
-            let words = ["netns", "exec", &self.0, "ping", "-c1", "-W1", address];
-            Command::new("ip").args(words).output().unwrap()
-        };
-        eventually(|| ping().status.success())
-    }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        let _gone = Command::new("ip").args(["netns", "delete", &self.0]).output();
-    }
-}
-
-fn ip(words: &[&str]) -> String {
-    said(&Command::new("ip").args(words).output().unwrap())
-}
-
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 fn reaches(netns: &NetNs, address: &str) -> bool {
     let ping = || Command::new("ping").args(["-c1", "-W1", address]).output();
     eventually(|| netns.enter(ping).unwrap().status.success())
 }
 
-fn eventually(holds: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    true
-}
-
 /// A manifest of node `a`.
 fn manifest(kind: &str, name: &str, spec: &str) -> String {
     of_node("a", kind, name, spec)
-}
-
-fn of_node(node: &str, kind: &str, name: &str, spec: &str) -> String {
-    format!(
-        "---\napiVersion: adit.dev/v1alpha1\nkind: {kind}\nmetadata: {{ name: {name} }}\nspec: {{ node: {node}, {spec} }}\n"
-    )
 }
 
 fn interface(name: &str, spec: &str) -> String {

@@ -112,8 +112,7 @@ fn a_namespace_that_comes_late_or_again_gets_its_interface() {
     assert_eq!(waits(&status), ["NetlinkInterface/host0"], "{status:#?}");
     assert!(topology.hosts[0].netns.ip("-br link show").contains("free"));
     for _ in 0..2 {
-        crate::ip(&["netns", "add", &name]);
-        let there = Named(name.clone());
+        let there = Named::of(&name);
         assert!(there.reaches("10.80.0.1"));
         agent.wait("not waiting", |status| {
             waits(status).is_empty() && status.pass.residual == 0

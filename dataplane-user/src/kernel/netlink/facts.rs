@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use tokio::time::Instant;
 
@@ -52,9 +53,7 @@ impl Netlink {
             }
         }
         if !self.return_paths.is_empty() {
-            let on_ipv6 = addresses.iter().filter(|address| address.prefix.addr().is_ipv6());
-            let on_ipv6 = on_ipv6.map(|address| address.index).collect();
-            facts.return_ways = self.return_ways(&on_ipv6).await?;
+            facts.return_ways = self.return_ways(&addresses).await?;
         }
         let by_paths = facts.paths.values().map(|path| &path.link);
         let underlay = by_paths.chain(facts.return_ways.keys()).cloned().collect();
@@ -63,20 +62,29 @@ impl Netlink {
         Ok(facts)
     }
 
-    /// The ways back by the devices that are there; `on_ipv6` are the indexes of all that have an IPv6 address.
+    /// The ways back by the devices that are there and have some of these addresses.
     async fn return_ways(
         &mut self,
-        on_ipv6: &BTreeSet<u32>,
+        addresses: &[address::Observed],
     ) -> Result<BTreeMap<LinkName, ReturnWay>, KernelError> {
         let mut ways = BTreeMap::new();
         for name in &self.return_paths {
-            if let Some(device) = self.links.get(name) {
-                let way = ReturnWay {
-                    ipv6: on_ipv6.contains(&device.index),
-                    ..ReturnWay::default()
-                };
-                ways.insert(name.clone(), way);
-            }
+            let Some(device) = self.links.get(name) else {
+                continue;
+            };
+            let prefixes = addresses
+                .iter()
+                .filter(|address| address.index == device.index)
+                .map(|address| address.prefix);
+            let way = ReturnWay {
+                ipv6: prefixes.clone().any(|prefix| prefix.addr().is_ipv6()),
+                on_link: prefixes
+                    .filter(|prefix| prefix.prefix_len() < prefix.max_prefix_len() && !is_link_local(prefix))
+                    .map(|prefix| prefix.trunc())
+                    .collect(),
+                ..ReturnWay::default()
+            };
+            ways.insert(name.clone(), way);
         }
         for family in Family::BOTH {
             let raw = match family {
@@ -113,6 +121,14 @@ impl Netlink {
             gateway: way.gateway,
             mtu: way.mtu.unwrap_or(device.mtu),
         })
+    }
+}
+
+/// Every device has the route of these anyway.
+fn is_link_local(prefix: &IpNet) -> bool {
+    match prefix.addr() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 

@@ -17,6 +17,9 @@ fn back_by(devices: &[&'static str], nft: Nft) -> (KernelState, Vec<Problem>) {
             .map(|text| text.parse().unwrap())
             .map(|gateway: IpAddr| (Family::of(gateway), gateway))
             .collect(),
+        on_link: ["203.0.113.0/24", "2001:db8:b::/64"]
+            .map(|text| text.parse().unwrap())
+            .into(),
     };
     let facts = NodeFacts {
         return_ways: [
@@ -61,6 +64,18 @@ fn each_device_has_a_number_a_rule_and_a_table() {
     assert_eq!(route(17302, "0.0.0.0/0"), "via 203.0.113.1 dev eth1 onlink");
     assert!(route(17302, "::/0").starts_with("dev eth1"), "{target:?}");
     assert!(route(17303, "0.0.0.0/0").starts_with("dev ppp0"), "{target:?}");
+    // What is on a device's own subnet goes by no gateway; where there is none, all is on the link.
+    assert!(
+        route(17302, "203.0.113.0/24").starts_with("dev eth1"),
+        "{target:?}"
+    );
+    let tables = [(17302, 3), (17303, 1)];
+    for (table, routes) in tables {
+        assert_eq!(
+            target.routes.keys().filter(|key| key.table == table).count(),
+            routes
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,9 @@
+//! Manifests of what is declared one by one.
+
+/// One of a kind such as `NetlinkRoute`; `spec` is in YAML's flow style, without braces and without the node.
+#[must_use]
+pub fn of_node(node: &str, kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: adit.dev/v1alpha1\nkind: {kind}\nmetadata: {{ name: {name} }}\nspec: {{ node: {node}, {spec} }}\n"
+    )
+}
