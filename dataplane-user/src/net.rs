@@ -1,4 +1,4 @@
-//! Small network values that every layer uses: MAC addresses, families, names, keys.
+//! Small network values that every layer uses: MAC addresses, families, names, keys, ports.
 
 pub mod family;
 pub mod hash;
@@ -6,9 +6,11 @@ pub mod key;
 pub mod mac;
 pub mod name;
 pub mod namespace;
+pub mod ports;
 
 pub use family::Family;
 pub use key::{InvalidKey, PresharedKey, PrivateKey, PublicKey};
 pub use mac::MacAddr;
 pub use name::{LinkName, NetworkName, NodeName, PeerId};
 pub use namespace::{Namespace, Runtime};
+pub use ports::PortRange;

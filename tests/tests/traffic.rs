@@ -115,3 +115,47 @@ fn three_nodes_and_a_group() {
         "{stats}"
     );
 }
+
+/// Clouds count flows by the outer ports, and their tables are small.
+#[test]
+fn vxlan_source_ports_are_of_the_range_that_the_network_says() {
+    if !require_module("dummy") || !require_module("vxlan") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let with = |network| Overlay {
+        network: vec![network],
+        ..Overlay::new(&topology, "vxlan")
+    };
+    let ranges = [
+        (with("ports: {vxlanSource: 50000-50004}"), 50000..50004),
+        (with("ports: {vxlanSource: 51000-51004}"), 51000..51004),
+    ];
+    let agents = start_all(&topology, &ranges[0].0.manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    for (overlay, range) in ranges {
+        for agent in &agents {
+            agent.write(&overlay.manifests(&topology));
+            let words = format!("srcport {} {}", range.start, range.end);
+            agent.wait("with the range", |status| {
+                let shown = agent.host().netns.ip("-d link show adit-vxlan");
+                status.ready && status.pass.changed == 0 && shown.contains(&words)
+            });
+        }
+        let capture = Capture::new(&topology.router);
+        for _ in 0..10 {
+            traffic::udp(a.end(), b.end(), Family::Ipv4, 100).unwrap();
+            traffic::udp(b.pod_end(), a.pod_end(), Family::Ipv6, 100).unwrap();
+        }
+        let packets = capture.packets();
+        let outer = packets.iter().filter(|packet| packet.port() == Some(4789));
+        let sources = outer
+            .filter_map(|packet| packet.payload.first_chunk())
+            .map(|port| u16::from_be_bytes(*port))
+            .collect::<BTreeSet<_>>();
+        assert!(sources.len() > 1, "many flows: {sources:?}");
+        assert!(sources.iter().all(|port| range.contains(port)), "{sources:?}");
+    }
+}

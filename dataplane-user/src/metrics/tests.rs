@@ -1,11 +1,13 @@
 //! The page, from values.
 
+use std::collections::BTreeSet;
+
 use dataplane_ebpf::layout::Counters;
 
 use super::*;
 use crate::kernel::bpf::{CounterReport, MapUsage, SourceEntry, VerdictCount};
 use crate::model::{Carrier, Source};
-use crate::status::{NetworkStatus, PeerStatus, ProblemStatus};
+use crate::status::{NetworkStatus, PeerStatus, ProblemStatus, SessionStatus, WireGuardStatus};
 
 fn count(name: &'static str, packets: u64) -> VerdictCount {
     VerdictCount {
@@ -95,9 +97,8 @@ fn the_page_shows_what_the_maps_say() {
     has(&page, r#"adit_map_capacity{map="adit_prefixes4"} 100"#);
 }
 
-#[test]
-fn the_page_shows_what_each_peer_sent_to_us() {
-    let peer = |node: &str, encapsulation: &str, remote: &str| PeerStatus {
+fn peer(node: &str, encapsulation: &str, remote: &str) -> PeerStatus {
+    PeerStatus {
         node: node.to_owned(),
         network: "pods".to_owned(),
         encapsulation: encapsulation.to_owned(),
@@ -109,7 +110,11 @@ fn the_page_shows_what_each_peer_sent_to_us() {
         dataplane: "ebpf".to_owned(),
         way: None,
         received: None,
-    };
+    }
+}
+
+#[test]
+fn the_page_shows_what_each_peer_sent_to_us() {
     let source = |address: [u8; 4], carrier, vni, packets| SourceEntry {
         source: Source {
             address: address.into(),
@@ -155,6 +160,53 @@ fn the_page_shows_what_each_peer_sent_to_us() {
         r#"adit_peer_receive_packets_total{encapsulation="ipip",network="",peer="c"} 9"#,
     ];
     assert_eq!(found.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_peer_that_never_shook_hands_has_age_0() {
+    let link = |node: &str, age, received| PeerStatus {
+        wireguard: Some(WireGuardStatus {
+            device: "adit-wg0".to_owned(),
+            public_key: format!("{node}="),
+            session: Some(SessionStatus {
+                endpoint: None,
+                established: age == Some(7),
+                handshake_age_s: age,
+                received_bytes: received,
+                sent_bytes: 2 * received,
+            }),
+        }),
+        ..peer(node, "wireguard", "192.0.2.1")
+    };
+    let status = Status {
+        peers: vec![
+            link("b", Some(7), 100),
+            link("c", None, 0),
+            link("d", Some(700), 5),
+        ],
+        ..Status::default()
+    };
+    let page = page(&Recorder::default(), &status, None).unwrap();
+    let found = page
+        .lines()
+        .filter(|line| line.starts_with("adit_wireguard_peer") && !line.contains("peers_"));
+    let found: BTreeSet<_> = found.collect();
+    let expected = [
+        r#"adit_wireguard_peer_established{interface="adit-wg0",peer="b"} 1"#,
+        r#"adit_wireguard_peer_established{interface="adit-wg0",peer="c"} 0"#,
+        r#"adit_wireguard_peer_established{interface="adit-wg0",peer="d"} 0"#,
+        r#"adit_wireguard_peer_handshake_age_seconds{interface="adit-wg0",peer="b"} 7"#,
+        r#"adit_wireguard_peer_handshake_age_seconds{interface="adit-wg0",peer="c"} 0"#,
+        r#"adit_wireguard_peer_handshake_age_seconds{interface="adit-wg0",peer="d"} 700"#,
+        r#"adit_wireguard_peer_receive_bytes_total{interface="adit-wg0",peer="b"} 100"#,
+        r#"adit_wireguard_peer_receive_bytes_total{interface="adit-wg0",peer="c"} 0"#,
+        r#"adit_wireguard_peer_receive_bytes_total{interface="adit-wg0",peer="d"} 5"#,
+        r#"adit_wireguard_peer_transmit_bytes_total{interface="adit-wg0",peer="b"} 200"#,
+        r#"adit_wireguard_peer_transmit_bytes_total{interface="adit-wg0",peer="c"} 0"#,
+        r#"adit_wireguard_peer_transmit_bytes_total{interface="adit-wg0",peer="d"} 10"#,
+        r#"adit_wireguard_peers{interface="adit-wg0"} 3"#,
+    ];
+    assert_eq!(found, expected.into());
 }
 
 #[test]

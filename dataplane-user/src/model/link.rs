@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Owner;
-use crate::net::{LinkName, MacAddr};
+use crate::net::{LinkName, MacAddr, PortRange};
 
 pub use veth::VethPeer;
 
@@ -43,6 +43,8 @@ pub enum LinkKind {
     Vxlan {
         /// UDP port.
         port: u16,
+        /// What its source ports are of; `None`: of the namespace's local ones.
+        source_ports: Option<PortRange>,
     },
     /// WireGuard; its keys and peers are set apart from the link.
     WireGuard,
@@ -138,7 +140,13 @@ impl fmt::Display for LinkKind {
         match self {
             LinkKind::Dummy => f.write_str("dummy"),
             LinkKind::Geneve { port } => write!(f, "geneve external dstport {port}"),
-            LinkKind::Vxlan { port } => write!(f, "vxlan external dstport {port}"),
+            LinkKind::Vxlan { port, source_ports } => {
+                write!(f, "vxlan external dstport {port}")?;
+                match source_ports {
+                    Some(range) => write!(f, " srcport {} {}", range.low(), range.high()),
+                    None => Ok(()),
+                }
+            }
             LinkKind::WireGuard => f.write_str("wireguard"),
             LinkKind::Ipip { protocol } => write!(f, "ipip external mode {}", mode(*protocol, "ipip")),
             LinkKind::Ip6tnl { protocol } => write!(f, "ip6tnl external mode {}", mode(*protocol, "ipip6")),

@@ -76,6 +76,7 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
             },
             Carrier::Vxlan => LinkKind::Vxlan {
                 port: network.ports.vxlan,
+                source_ports: network.ports.vxlan_source,
             },
             Carrier::Ipip => LinkKind::Ipip { protocol: IPV4 },
             Carrier::Ip6tnl => LinkKind::Ip6tnl { protocol: ANY },

@@ -79,7 +79,7 @@ fn notrack(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
 fn tunnel_ports(target: &KernelState) -> impl Iterator<Item = (Encapsulation, u16)> {
     target.links.values().filter_map(|link| match link.kind {
         LinkKind::Geneve { port } => Some((Encapsulation::Geneve, port)),
-        LinkKind::Vxlan { port } => Some((Encapsulation::Vxlan, port)),
+        LinkKind::Vxlan { port, .. } => Some((Encapsulation::Vxlan, port)),
         _ => None,
     })
 }

@@ -9,11 +9,13 @@ mod return_path;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{ANCHOR, Nft, NodeFacts, UnderlayPath, plan};
 use crate::model::{ANCHOR_METRIC, KernelState, RouteKind};
 use crate::net::{Family, LinkName, NetworkName, NodeName};
 use crate::resource::network::AllDown;
-use crate::resource::node::Underlay;
+use crate::resource::node::{CarriedPrefix, Underlay};
 use crate::resource::{
     Dataplane, FirewallOptions, Intent, Network, NetworkRoutes, Node, Ports, Problem, Reason, Resources,
     Severity, SourceProtection,
@@ -162,5 +164,34 @@ fn resources(change: impl Fn(&mut Network), nodes: &[&str]) -> Resources {
         networks: [(name.clone(), network)].into(),
         nodes,
         ..Resources::default()
+    }
+}
+
+#[test]
+fn fault_09_beyond_64_next_hops_is_told_and_never_silent() {
+    let shared: IpNet = "10.200.0.0/16".parse().unwrap();
+    let names = (1..=66).map(|number| format!("n{number:02}")).collect::<Vec<_>>();
+    let with = |carriers: usize| {
+        let names = names.iter().map(String::as_str).collect::<Vec<_>>();
+        let mut resources = resources(|_| {}, &names);
+        for node in resources.nodes.values_mut().skip(1).take(carriers) {
+            node.prefixes.push(CarriedPrefix {
+                cidr: shared,
+                weight: 1,
+                tier: 0,
+            });
+        }
+        let paths = (2..=66).map(|host| (host, 1500)).collect::<Vec<_>>();
+        let intent = Intent::new(resources, NodeName::new("n01").unwrap()).unwrap();
+        plan(&intent, &facts(&paths))
+    };
+    for (carriers, told) in [(64, &[][..]), (65, &[Reason::Capacity][..])] {
+        let (target, problems) = with(carriers);
+        assert_eq!(reasons(&problems), told, "{carriers} carry it");
+        assert_eq!(
+            target.prefixes[&shared].next_hops().count(),
+            64,
+            "{carriers} carry it"
+        );
     }
 }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::FirewallOptions;
 use super::encapsulation::Wish;
-use crate::net::{Family, NetworkName};
+use crate::net::{Family, NetworkName, PortRange};
 
 /// An overlay network (`TunnelNetwork`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl NetworkRoutes {
     pub const MAIN: u32 = 254;
 }
 
-/// UDP destination ports of the encapsulations.
+/// UDP ports of the encapsulations: the destination's, but for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
     /// GENEVE.
@@ -91,6 +91,8 @@ pub struct Ports {
     pub vxlan: u16,
     /// WireGuard, the first device's.
     pub wireguard: u16,
+    /// What VXLAN's source ports are of; `None`: of the kernel's local ones.
+    pub vxlan_source: Option<PortRange>,
 }
 
 impl Default for Ports {
@@ -99,6 +101,7 @@ impl Default for Ports {
             geneve: 6081,
             vxlan: 4789,
             wireguard: 51820,
+            vxlan_source: None,
         }
     }
 }

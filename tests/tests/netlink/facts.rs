@@ -19,6 +19,16 @@ fn facts_are_local_addresses_and_ways() {
     netns.ip("route add 198.51.101.0/24 via inet6 fe80::fe dev under0");
     netns.ip("route add 198.51.102.0/24 nexthop via 192.0.2.253 dev under0 nexthop via inet6 2001:db8::fd dev under0");
     netns.ip("-6 route add 2001:db8:4::/64 via fe80::fc dev under0");
+    // Two default routes: the lower metric counts.
+    netns.ip("link add under1 mtu 1470 up type bridge");
+    netns.ip("addr add 192.0.3.1/24 dev under1");
+    netns.ip("-6 addr add 2001:db8:5::1/64 dev under1 nodad");
+    netns.ip_batch(
+        "route add default via 192.0.3.254 metric 200
+        route add default via 192.0.2.252 metric 100
+        route add ::/0 via 2001:db8:5::fe metric 200
+        route add ::/0 via 2001:db8::fb metric 100",
+    );
     netns.ip("route add unreachable 203.0.113.0/25");
     netns.ip("route add blackhole 203.0.113.128/25");
     netns.ip("-6 route add prohibit 2001:db8:2::/64");
@@ -30,13 +40,13 @@ fn facts_are_local_addresses_and_ways() {
         ("198.51.102.7", Some(1480)),
         ("203.0.113.7", None),
         ("203.0.113.207", None),
-        ("100.64.0.1", None),
+        ("100.64.0.1", Some(1480)),
         ("2001:db8::7", Some(1480)),
         ("2001:db8:1::7", Some(1390)),
         ("2001:db8:4::7", Some(1480)),
         ("2001:db8:2::7", None),
         ("2001:db8:3::7", None),
-        ("2001:db9::7", None),
+        ("2001:db9::7", Some(1480)),
     ];
     let ways: BTreeMap<IpAddr, Option<u32>> = ways.map(|(peer, mtu)| (peer.parse().unwrap(), mtu)).into();
     let facts = netns.run(async || {
@@ -64,6 +74,8 @@ fn facts_are_local_addresses_and_ways() {
         ("2001:db8::7", None),
         ("2001:db8:1::7", is("2001:db8::fe")),
         ("2001:db8:4::7", is("fe80::fc")),
+        ("100.64.0.1", is("192.0.2.252")),
+        ("2001:db9::7", is("2001:db8::fb")),
     ] {
         assert_eq!(gateways(peer), gateway, "{peer}");
     }

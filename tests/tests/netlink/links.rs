@@ -6,7 +6,7 @@ use adit_tests::{NetNs, require_module};
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::model::change::{DeleteLinkReason, LinkPatch};
 use dataplane_user::model::{AddressScope, Change, Link, LinkKind, Owner};
-use dataplane_user::net::MacAddr;
+use dataplane_user::net::{MacAddr, PortRange};
 
 use crate::{address, execute, name, observe, prefix, vxlan};
 
@@ -59,7 +59,13 @@ async fn link_reads_back(kind: LinkKind) {
 #[test]
 fn a_vxlan_device_reads_back() {
     if require_module("vxlan") {
-        NetNs::new().run(|| link_reads_back(LinkKind::Vxlan { port: 4789 }));
+        for source_ports in [None, PortRange::new(49152, 65535)] {
+            let kind = LinkKind::Vxlan {
+                port: 4789,
+                source_ports,
+            };
+            NetNs::new().run(|| link_reads_back(kind));
+        }
     }
 }
 

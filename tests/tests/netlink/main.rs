@@ -32,7 +32,10 @@ fn prefix(text: &str) -> IpNet {
 fn vxlan() -> Link {
     Link {
         owner: Owner::Ours,
-        kind: LinkKind::Vxlan { port: 4789 },
+        kind: LinkKind::Vxlan {
+            port: 4789,
+            source_ports: None,
+        },
         mac: Some(MAC),
         mtu: Some(1430),
         arp: false,

@@ -71,25 +71,30 @@ fn one_of_each_type_stands_and_a_second_pass_changes_nothing() {
     agent.stop();
     let uninstalled = agent.run(&["uninstall"]);
     assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
-    // ipip brings its fallback device along.
-    let fallback = netns.ip("-br link show").contains("tunl0");
-    let after = snapshot::everything(netns, &[]);
-    assert!(fallback || after == before, "{before}\n{after}");
-    for name in [
-        "dum0",
-        "br0",
-        "left",
-        "right",
-        "vx0",
-        "vxm",
-        "gen0",
-        "ip0",
-        "off0",
-        "ptp",
-        "a-quite-lo",
-    ] {
-        assert!(!netns.ip("-br link show").contains(name), "{name}");
+    assert_eq!(snapshot::everything(netns, &[]), before);
+}
+
+#[test]
+fn link_local_addresses_stay_unless_told_otherwise() {
+    if !require_module("bridge") {
+        return;
     }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    // A bridge generates one from its hardware address.
+    let with = |keep: bool| {
+        let spec = format!("type: bridge, addresses: ['fd70::1/64'], keepLinkLocal: {keep}");
+        interface("br0", &spec)
+    };
+    let agent = Agent::started(&topology.hosts[0], &with(true));
+    let shown = || netns.ip("-6 -o address show dev br0");
+    becomes("generated", shown, |shown| shown.contains("fe80::"));
+    is_settled(&agent);
+    agent.write(&with(false));
+    becomes("gone", shown, |shown| {
+        !shown.contains("fe80::") && shown.contains("fd70::1/64")
+    });
+    is_settled(&agent);
 }
 
 #[test]
@@ -102,7 +107,8 @@ fn damage_of_any_device_is_mended_and_foreign_ones_stay() {
     netns.ip("link add theirs type dummy");
     netns.ip("link set theirs up");
     let agent = Agent::started(&topology.hosts[0], &one_of_each());
-    netns.ip("address add 10.70.9.9/32 dev dum0");
+    netns.ip("address add 10.74.9.9/32 dev theirs");
+    let theirs = netns.ip("-d address show theirs");
     for damage in [
         "link delete dum0",
         "link set dum0 down",
@@ -139,7 +145,7 @@ fn damage_of_any_device_is_mended_and_foreign_ones_stay() {
         || netns_bridge("fdb show dev vx0"),
         |shown| shown.contains("192.0.2.98") && shown.contains("192.0.2.99") && !shown.contains("192.0.2.97"),
     );
-    assert!(netns.ip("-br link show").contains("theirs"));
+    assert_eq!(netns.ip("-d address show theirs"), theirs);
 }
 
 #[test]

@@ -235,6 +235,14 @@ fn what_changes_in_another_namespace_is_mended_at_once_and_foreign_changes_wake_
     there.ip("link add theirs type dummy");
     there.ip("link set theirs up");
     there.ip("address add 10.98.0.1/24 dev theirs");
-    let passes = agent.status().unwrap().pass.number - before;
-    assert_eq!(passes, 0, "passes beside 200 foreign events");
+    // What is ours behind all of that is heard after it, and alone wakes; a device that comes up is told of once more.
+    there.ip("link set eth0 down");
+    let repaired = agent.wait("mended behind them", |status| {
+        status.repairs.total > 4 && status.pass.residual == 0
+    });
+    let passes = repaired.pass.number - before;
+    assert!(
+        passes <= 2,
+        "{passes} passes for one change of ours beside 200 of others"
+    );
 }

@@ -176,7 +176,10 @@ fn duplicate_prefixes_merge() {
     let manifests = [
         links(),
         route("worse", "to: 10.1.0.0/16, via: 10.90.0.9, metric: 20"),
-        route("one", "to: 10.1.0.0/16, via: 10.90.0.2, metric: 10, mtu: 1400"),
+        route(
+            "one",
+            "to: 10.1.0.0/16, metric: 10, mtu: 1400, nextHops: [{ via: 10.90.0.2, peer: one }]",
+        ),
         route(
             "two",
             "to: 10.1.0.0/16, via: 10.91.0.2, metric: 10, mtu: 1300, healthImmune: true",
@@ -188,6 +191,10 @@ fn duplicate_prefixes_merge() {
     assert!(shown.contains("metric 10 mtu 1300"), "{shown}");
     assert_eq!(shown.matches("nexthop").count(), 2, "{shown}");
     assert!(!shown.contains("10.90.0.9"), "{shown}");
+    // One of them is immune, so the whole is.
+    assert_eq!(agent.run(&["route", "withdraw", "one"]).code, 0);
+    assert_eq!(netns.ip("route show 10.1.0.0/16"), shown);
+    assert_eq!(agent.run(&["route", "restore", "one"]).code, 0);
     // The last one with the best metric goes: the other one's turn.
     agent.write(&manifests[..2].concat());
     becomes(
@@ -329,6 +336,21 @@ fn withdrawn_next_hops_go_and_come_back_but_for_immune_routes() {
     assert_eq!(look(), [2, 1, 1, 1]);
     assert_eq!(withdraw(&agent, "withdraw", "site/1").code, 0);
     assert_eq!(look(), [1, 0, 1, 1]);
+    let manifests = agent.manifests();
+    let listed = || {
+        let words = ["route", "list", "--node", "a", "-f", manifests.to_str().unwrap()];
+        let rows = agent.json(&words);
+        let peers = |prefix: &str| {
+            let mut rows = rows.as_array().unwrap().iter();
+            let row = rows.find(|row| row["prefix"] == prefix);
+            row.map(|row| row["peers"].clone())
+        };
+        ["10.4.0.0/16", "10.5.0.0/16", "10.6.0.0/16"].map(peers)
+    };
+    let [many, single, immune] = listed();
+    assert_eq!(many, Some(serde_json::json!(["site/2"])), "active ones alone");
+    assert_eq!(single, None);
+    assert_eq!(immune, Some(serde_json::json!(["site/1"])));
     // All below it; and that again is what must be restored.
     assert_eq!(withdraw(&agent, "withdraw", "site").code, 0);
     assert_eq!(look(), [0, 0, 1, 1]);

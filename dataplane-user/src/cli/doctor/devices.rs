@@ -66,7 +66,7 @@ pub(super) fn judge(links: &BTreeMap<LinkName, Link>, wanted: &Wanted) -> Vec<Fi
 pub(super) fn port(kind: &LinkKind) -> Option<u16> {
     match kind {
         LinkKind::Geneve { port }
-        | LinkKind::Vxlan { port }
+        | LinkKind::Vxlan { port, .. }
         | LinkKind::GeneveTo { port, .. }
         | LinkKind::VxlanTo { port, .. } => Some(*port),
         LinkKind::Dummy
@@ -104,7 +104,14 @@ mod tests {
 
     #[test]
     fn our_own_devices_are_fine() {
-        let findings = with("adit-vxlan", LinkKind::Vxlan { port: 4789 }, Owner::Ours);
+        let findings = with(
+            "adit-vxlan",
+            LinkKind::Vxlan {
+                port: 4789,
+                source_ports: None,
+            },
+            Owner::Ours,
+        );
         assert_eq!(level(&findings, "device"), Level::Ok);
     }
 

@@ -131,7 +131,10 @@ mod tests {
         assert_eq!(levels(&BTreeMap::new()), [Level::Error, Level::Ok]);
         let vxlan = Link {
             owner: Owner::Ours,
-            kind: LinkKind::Vxlan { port: 4789 },
+            kind: LinkKind::Vxlan {
+                port: 4789,
+                source_ports: None,
+            },
             mac: None,
             mtu: None,
             arp: false,

@@ -66,6 +66,13 @@ fn a_network_that_asks_for_nothing_gets_what_tunnels_need() {
         Chain::Forward,
     ];
     assert_eq!(chains, expected);
+    // From tunnel to tunnel, and nothing else.
+    let [crossing] = &firewall.chains[&Chain::Forward][..] else {
+        panic!("one rule: {firewall:#?}");
+    };
+    let devices = || ["adit-geneve", "adit0"].map(LinkName::constant).into();
+    assert_eq!(crossing.matches, [Match::In(devices()), Match::Out(devices())]);
+    assert_eq!(crossing.action, Action::Accept);
     let nothing = planned(
         resources(
             |network| {

@@ -155,7 +155,7 @@ fn prefixes(value: &Value<'_>) -> Read<Vec<Located<IpNet>>> {
 }
 
 fn ports(value: &Value<'_>) -> Read<Located<Ports>> {
-    let fields = value.map(&["geneve", "vxlan", "wireguard"])?;
+    let fields = value.map(&["geneve", "vxlan", "wireguard", "vxlanSource"])?;
     let default = Ports::default();
     let port = |name, default| fields.or(name, default, |value| value.integer(1..=u16::MAX));
     let (geneve, vxlan, wireguard) = (
@@ -163,10 +163,12 @@ fn ports(value: &Value<'_>) -> Read<Located<Ports>> {
         port("vxlan", default.vxlan),
         port("wireguard", default.wireguard),
     );
+    let vxlan_source = fields.optional("vxlanSource", |value| value.parse(str::parse));
     let ports = Ports {
         geneve: geneve?,
         vxlan: vxlan?,
         wireguard: wireguard?,
+        vxlan_source: vxlan_source?,
     };
     if BTreeSet::from([ports.geneve, ports.vxlan, ports.wireguard]).len() < 3 {
         return Err(value.refuse("two encapsulations have the same port; give each its own"));

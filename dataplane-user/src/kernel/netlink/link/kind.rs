@@ -11,7 +11,7 @@ use netlink_packet_route::link::{
 };
 
 use crate::model::{LINK_GROUP, LinkKind};
-use crate::net::LinkName;
+use crate::net::{LinkName, PortRange};
 
 /// The attributes that make a link of this kind; `None` for kinds that we don't make. `lower` is the index of the device
 /// that it sends by, `peer` the open namespace of a pair's other end.
@@ -26,14 +26,16 @@ pub(super) fn write(kind: &LinkKind, lower: Option<u32>, peer: Option<RawFd>) ->
             ];
             (InfoKind::Geneve, Some(InfoData::Geneve(geneve)))
         }
-        LinkKind::Vxlan { port } => {
-            let vxlan = vec![
+        LinkKind::Vxlan { port, source_ports } => {
+            let mut vxlan = vec![
                 InfoVxlan::CollectMetadata(true),
                 InfoVxlan::Port(*port),
                 // On by default, and it would fill the forwarding table with the peers' addresses.
                 InfoVxlan::Learning(false),
                 InfoVxlan::UDPZeroCsumRX(true),
             ];
+            let range = source_ports.map(|range| InfoVxlan::PortRange((range.low(), range.high())));
+            vxlan.extend(range);
             (InfoKind::Vxlan, Some(InfoData::Vxlan(vxlan)))
         }
         LinkKind::WireGuard => (InfoKind::Wireguard, None),
@@ -197,6 +199,7 @@ fn read_vxlan(data: &[InfoVxlan]) -> (LinkKind, Option<u32>) {
     let mut external = false;
     let mut learns = false;
     let (mut id, mut group, mut local, mut lower) = (0, None, None, None);
+    let mut source_ports = None;
     let mut more = Vec::new();
     for attribute in data {
         match attribute {
@@ -209,6 +212,7 @@ fn read_vxlan(data: &[InfoVxlan]) -> (LinkKind, Option<u32>) {
             InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
             InfoVxlan::Link(index) => lower = Some(*index).filter(|index| *index != 0),
             InfoVxlan::Learning(on) => learns = *on,
+            InfoVxlan::PortRange((low, high)) => source_ports = PortRange::new(*low, *high),
             InfoVxlan::UDPZeroCsumRX(false) => more.push("noudp6zerocsumrx"),
             InfoVxlan::Proxy(true) => more.push("proxy"),
             InfoVxlan::Rsc(true) => more.push("rsc"),
@@ -232,7 +236,9 @@ fn read_vxlan(data: &[InfoVxlan]) -> (LinkKind, Option<u32>) {
     };
     let nothing = (id, group, local, lower) == (0, None, None, None);
     match external {
-        true if nothing && !learns && more.is_empty() => return (LinkKind::Vxlan { port }, None),
+        true if nothing && !learns && more.is_empty() => {
+            return (LinkKind::Vxlan { port, source_ports }, None);
+        }
         false if learns && more.is_empty() => return (plain, lower),
         _ => {}
     }

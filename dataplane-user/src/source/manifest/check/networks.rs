@@ -68,5 +68,11 @@ fn ports(declared: &Declared, errors: &mut Vec<ManifestError>) {
                 first.network.name, first.ports.place
             )));
         }
+        if mine.vxlan_source != theirs.vxlan_source {
+            errors.push(network.ports.error(format!(
+                "vxlanSource is another one in TunnelNetwork `{}` at {}; networks share devices, give them the same",
+                first.network.name, first.ports.place
+            )));
+        }
     }
 }

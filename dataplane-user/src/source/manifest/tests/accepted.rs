@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::net::{Family, LinkName, NetworkName, NodeName};
+use crate::net::{Family, LinkName, NetworkName, NodeName, PortRange};
 use crate::resource::network::{AllDown, UdpChecksum};
 use crate::resource::node::{Endpoint, Host, Underlay};
 use crate::resource::{
@@ -28,6 +28,7 @@ fn minimal_network() -> Network {
             geneve: 6081,
             vxlan: 4789,
             wireguard: 51820,
+            vxlan_source: None,
         },
         underlay_family: Family::Ipv4,
         mtu: None,
@@ -98,7 +99,7 @@ fn absent_fields_have_their_defaults() {
 #[test]
 fn every_field_of_a_network_is_taken() {
     let fields = "  encapsulation: vxlan\n  dataplane: routes\n  routes: {table: 1730, resilient: true}\n  vni: 16777215\n  \
-        ports: {geneve: 1, vxlan: 2, wireguard: 3}\n  underlayFamily: ipv6\n  mtu: 1280\n  sourceProtection: off\n  \
+        ports: {geneve: 1, vxlan: 2, wireguard: 3, vxlanSource: 49152-65535}\n  underlayFamily: ipv6\n  mtu: 1280\n  sourceProtection: off\n  \
         health: {bfd: {interval: 2s, multiplier: 5, keyFile: /k}}\n  allDown: keep\n  ttl: 255\n  dscp: 46\n  \
         df: true\n  udpChecksum: compute\n  masquerade: {exclude: [192.168.0.0/16]}\n";
     let want = Network {
@@ -113,6 +114,7 @@ fn every_field_of_a_network_is_taken() {
             geneve: 1,
             vxlan: 2,
             wireguard: 3,
+            vxlan_source: PortRange::new(49152, 65535),
         },
         underlay_family: Family::Ipv6,
         mtu: Some(1280),

@@ -51,6 +51,12 @@ fn networks_share_their_ports() {
             "a.yaml:14:10: spec.ports: the port of geneve is 6082 here and 6081 in TunnelNetwork `net` at a.yaml:6:3; networks share devices, give them the same",
         ],
     );
+    refused(
+        &format!("{NETWORK}{}  ports: {{vxlanSource: 1-9}}\n", other_network()),
+        &[
+            "a.yaml:14:10: spec.ports: vxlanSource is another one in TunnelNetwork `net` at a.yaml:6:3; networks share devices, give them the same",
+        ],
+    );
     let ports = "  ports: {geneve: 6082}\n";
     assert_eq!(
         errors(&format!("{NETWORK}{ports}{}{ports}", other_network())),

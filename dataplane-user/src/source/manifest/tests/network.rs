@@ -93,7 +93,11 @@ fn a_networks_fields_are_checked() {
         ),
         (
             "ports: {ipip: 4}",
-            "11: spec.ports.ipip: unknown field; known: geneve, vxlan, wireguard",
+            "11: spec.ports.ipip: unknown field; known: geneve, vxlan, wireguard, vxlanSource",
+        ),
+        (
+            "ports: {vxlanSource: 9-8}",
+            "24: spec.ports.vxlanSource: `9-8` is no range of ports; expected MIN-MAX, such as 49152-65535",
         ),
         ("health: 3s", "11: spec.health: expected a map, found text"),
         (
