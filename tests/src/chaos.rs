@@ -22,6 +22,9 @@ use crate::{Agent, NetNs, Overlay, Topology, snapshot};
 /// The minute within which an object may be hit so often.
 const WINDOW: Duration = Duration::from_secs(61);
 
+/// Between two probes.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Their numbers are parts of addresses.
 const MOST_FOREIGN: usize = 200;
 
@@ -103,7 +106,7 @@ pub fn run(course: Course) -> Result<Tally> {
         (beside[0], beside[1], Family::Ipv6),
         (beside[0], beside[2], Family::Ipv4),
     ];
-    let probes = probes.map(|(from, to, family)| Probes::start(from, to, family));
+    let probes = probes.map(|(from, to, family)| Probes::every(PAUSE, from, to, family));
     let ours = hand.ours();
     let start = Instant::now();
     let mut step = 0;
@@ -255,7 +258,7 @@ impl<'a> Hand<'a> {
         let addresses = netns.ip("-br address show scope global group 173");
         let mut links = links
             .lines()
-            .filter_map(|line| line.split_whitespace().next())
+            .filter_map(|line| line.split(['@', ' ']).next())
             .collect::<Vec<_>>();
         links.sort_unstable();
         let addresses = without_states(&addresses);

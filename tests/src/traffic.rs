@@ -218,6 +218,15 @@ impl Probes {
     /// # Errors
     /// When none comes through, or sockets can't be had.
     pub fn start(from: End<'_>, to: End<'_>, family: Family) -> Result<Probes> {
+        Probes::every(BETWEEN_PROBES, from, to, family)
+    }
+
+    /// The same with another pause between an answer and the next probe: those that come fast take most of what an emulated
+    /// machine can do.
+    ///
+    /// # Errors
+    /// As [`Probes::start`].
+    pub fn every(pause: Duration, from: End<'_>, to: End<'_>, family: Family) -> Result<Probes> {
         udp(from, to, family, 4)?;
         let server = bound(to.netns, to.address(family))?;
         let client = bound(from.netns, from.address(family))?;
@@ -226,7 +235,7 @@ impl Probes {
         let (client_stop, server_stop) = (stop.clone(), stop.clone());
         Ok(Probes {
             stop: StopOnDrop(stop),
-            client: thread::spawn(move || send_probes(&client, &client_stop)),
+            client: thread::spawn(move || send_probes(&client, &client_stop, pause)),
             server: thread::spawn(move || echo(&server, &server_stop)),
         })
     }
@@ -245,9 +254,11 @@ impl Probes {
 }
 
 /// One at a time, as far as they are answered: a machine that is busy elsewhere makes probes rarer, it fills no queue.
-fn send_probes(client: &UdpSocket, stop: &AtomicBool) -> io::Result<Lost> {
+fn send_probes(client: &UdpSocket, stop: &AtomicBool, pause: Duration) -> io::Result<Lost> {
     client.set_read_timeout(Some(PROBE_ANSWER))?;
     let (mut sent, mut answered) = (0_u32, 0_u32);
+    // One more than the number of the last that was answered.
+    let mut last = 0;
     let mut buffer = [0; 4];
     loop {
         let is_last = stop.load(Ordering::Acquire);
@@ -256,14 +267,17 @@ fn send_probes(client: &UdpSocket, stop: &AtomicBool) -> io::Result<Lost> {
         sent += 1;
         // After the last, whatever is under way may still come.
         let deadline = Instant::now() + if is_last { ANSWER } else { PROBE_ANSWER };
-        while answered < sent && Instant::now() < deadline {
+        while (last < sent || is_last && answered < sent) && Instant::now() < deadline {
             match client.recv(&mut buffer) {
-                Ok(_) => answered += 1,
+                Ok(_) => {
+                    answered += 1;
+                    last = last.max(u32::from_be_bytes(buffer) + 1);
+                }
                 Err(error) if late(&error) || unreachable(&error) => {}
                 Err(error) => return Err(error),
             }
         }
-        if answered < sent {
+        if last < sent {
             let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let to = client.peer_addr()?;
             eprintln!("{time:?}: of {sent} probes to {to} {answered} were answered by now");
@@ -272,7 +286,7 @@ fn send_probes(client: &UdpSocket, stop: &AtomicBool) -> io::Result<Lost> {
             let lost = sent - answered;
             return Ok(Lost { sent, lost });
         }
-        thread::sleep(BETWEEN_PROBES);
+        thread::sleep(pause);
     }
 }
 
