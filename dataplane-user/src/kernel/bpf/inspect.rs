@@ -9,7 +9,7 @@ use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 use ipnet::IpNet;
 
 use super::codec;
-use super::maps::Maps;
+use super::maps::{FEW, Maps};
 use super::snapshot::Snapshot;
 use crate::kernel::KernelError;
 use crate::model::{Class, Group, NextHop, Source, Target};
@@ -164,7 +164,7 @@ pub(super) fn counters(maps: &Maps) -> Result<CounterReport, KernelError> {
     let ingress_names = IngressVerdict::ALL
         .iter()
         .map(|verdict| (verdict.name(), verdict.explanation()));
-    let snapshot = Snapshot::read_objects(maps)?;
+    let snapshot = Snapshot::read_ways(maps)?;
     Ok(CounterReport {
         egress: egress_names
             .zip(&egress)
@@ -352,19 +352,21 @@ fn next_hop_entry(maps: &Maps, slot: u32, next_hop: &Arc<NextHop>) -> Result<Nex
 }
 
 fn next_hops(maps: &Maps, snapshot: &Snapshot) -> Result<Vec<NextHopEntry>, KernelError> {
+    // One by one where they are few, as they mostly are: to read all is to sum the CPUs' counters of every slot.
+    if snapshot.next_hops.len() <= FEW {
+        let used = snapshot.next_hops.iter();
+        return used
+            .map(|(slot, next_hop)| next_hop_entry(maps, *slot, next_hop))
+            .collect();
+    }
     let counters = maps.next_hop_counters.read_all()?;
-    let states = maps.states.read_all()?;
-    let entry = |(slot, next_hop): (&u32, &Arc<NextHop>)| {
-        let index = *slot as usize;
-        NextHopEntry {
-            slot: *slot,
-            next_hop: Arc::clone(next_hop),
-            // An array's entries come in the order of their indexes.
-            state: states
-                .get(index)
-                .map_or(NextHopState::USABLE, |(_, state)| *state),
-            counters: counters.get(index).copied().unwrap_or_default(),
-        }
+    let states = maps.states.read_these(snapshot.next_hops.keys())?;
+    let entry = |(slot, next_hop): (&u32, &Arc<NextHop>)| NextHopEntry {
+        slot: *slot,
+        next_hop: Arc::clone(next_hop),
+        state: states.get(slot).copied().unwrap_or(NextHopState::USABLE),
+        // An array's entries come in the order of their indexes.
+        counters: counters.get(*slot as usize).copied().unwrap_or_default(),
     };
     Ok(snapshot.next_hops.iter().map(entry).collect())
 }

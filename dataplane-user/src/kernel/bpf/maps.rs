@@ -1,5 +1,6 @@
 //! The pinned maps: what each must be, and typed access to it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -18,6 +19,10 @@ use crate::kernel::KernelError;
 /// Elements read or written by one system call: few enough for the kernel to copy in one go, enough to make the
 /// call's own cost vanish.
 const BATCH: usize = 4096;
+/// So many elements of an array are read one by one: the kernel copies some hundred in the time of a system call.
+pub(super) const FEW: usize = 256;
+/// What a batch of elements that are read is at most: buffers that the allocator has at hand, and that stay in the cache.
+const BATCH_BYTES: usize = 96 << 10;
 
 /// `BPF_F_NO_PREALLOC`, which LPM tries must have, and which spares the hash table what it does not hold.
 pub(super) const NO_PREALLOC: u32 = 1;
@@ -148,6 +153,31 @@ pub(super) struct Table<K, V> {
     types: PhantomData<(K, V)>,
 }
 
+impl<V: Pod> Table<u32, V> {
+    /// Reads the elements of an array that are not all zeros, by index: all but a few are.
+    pub(super) fn read_used(&self) -> Result<BTreeMap<u32, V>, KernelError> {
+        let is_used = |value: &V| bytemuck::bytes_of(value).iter().any(|byte| *byte != 0);
+        Ok(self.read(is_used)?.into_iter().collect())
+    }
+
+    /// Reads these elements of an array, one by one where they are few, as they mostly are.
+    pub(super) fn read_these<'a>(
+        &self,
+        indexes: impl ExactSizeIterator<Item = &'a u32>,
+    ) -> Result<BTreeMap<u32, V>, KernelError> {
+        if indexes.len() > FEW {
+            return self.read_used();
+        }
+        let mut found = BTreeMap::new();
+        for index in indexes {
+            if let Some(value) = self.get(*index)? {
+                found.insert(*index, value);
+            }
+        }
+        Ok(found)
+    }
+}
+
 impl<K: Pod, V: Pod> Table<K, V> {
     pub(super) fn new(name: &'static str, map: MapFd) -> Table<K, V> {
         Table {
@@ -179,9 +209,15 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     /// Reads everything. Entries that others write or delete meanwhile may be there or not.
     pub(super) fn read_all(&self) -> Result<Vec<(K, V)>, KernelError> {
-        let batch = BATCH.min(self.capacity() as usize);
+        self.read(|_| true)
+    }
+
+    /// Reads what this is so of.
+    fn read(&self, is_wanted: impl Fn(&V) -> bool) -> Result<Vec<(K, V)>, KernelError> {
+        let fitting = (BATCH_BYTES / (size_of::<K>() + size_of::<V>())).max(1);
+        let batch = BATCH.min(fitting).min(self.capacity() as usize);
         let (mut keys, mut values) = (vec![K::zeroed(); batch], vec![V::zeroed(); batch]);
-        let mut all = Vec::new();
+        let (mut all, mut seen) = (Vec::new(), 0);
         let mut cursor: Option<Vec<u8>> = None;
         loop {
             let (count, next) = self
@@ -192,12 +228,15 @@ impl<K: Pod, V: Pod> Table<K, V> {
                     bytemuck::cast_slice_mut(&mut values),
                 )
                 .map_err(|error| self.error("reading", error))?;
-            all.extend(keys[..count].iter().copied().zip(values[..count].iter().copied()));
+            let entries = keys[..count].iter().zip(&values[..count]);
+            let wanted = entries.filter(|(_, value)| is_wanted(value));
+            all.extend(wanted.map(|(key, value)| (*key, *value)));
+            seen += count;
             let Some(next) = next else {
                 return Ok(all);
             };
             // An LPM trie starts again where its cursor was deleted under it.
-            if all.len() > 2 * self.capacity() as usize {
+            if seen > 2 * self.capacity() as usize {
                 return Err(self.error("reading", io::Error::from_raw_os_error(libc::EAGAIN)));
             }
             cursor = Some(next);

@@ -72,15 +72,22 @@ impl Snapshot {
 
     /// Reads all but the prefixes.
     pub(super) fn read_objects(maps: &Maps) -> Result<Snapshot, KernelError> {
+        let mut snapshot = Snapshot::read_ways(maps)?;
+        snapshot.add_groups(&maps.groups.read_used()?);
+        Ok(snapshot)
+    }
+
+    /// Reads all but the prefixes and the groups, which are ten times as large as all the rest.
+    pub(super) fn read_ways(maps: &Maps) -> Result<Snapshot, KernelError> {
         let mut snapshot = Snapshot::default();
-        snapshot.add_classes(&maps.classes.read_all()?);
-        let labels = maps.labels.read_all()?.into_iter().collect::<BTreeMap<_, _>>();
-        snapshot.add_next_hops(&maps.next_hops.read_all()?, &labels);
-        let states = maps.states.read_all()?.into_iter();
+        snapshot.add_classes(&maps.classes.read_used()?);
+        let next_hops = maps.next_hops.read_used()?;
+        let labels = maps.labels.read_these(next_hops.keys())?;
+        snapshot.add_next_hops(&next_hops, &labels);
+        let states = maps.states.read_these(next_hops.keys())?.into_iter();
         let down = states.filter(|(_, state)| *state != layout::NextHopState::USABLE);
         let down = down.filter_map(|(slot, _)| snapshot.next_hops.get(&slot).cloned());
         snapshot.down = down.collect();
-        snapshot.add_groups(maps.groups.read_all()?.into_iter().collect());
         snapshot.add_sources(maps.sources.entries()?);
         Ok(snapshot)
     }
@@ -98,12 +105,9 @@ impl Snapshot {
         }
     }
 
-    fn add_classes(&mut self, entries: &[(u32, layout::Class)]) {
+    fn add_classes(&mut self, used: &BTreeMap<u32, layout::Class>) {
         let mut known = BTreeSet::new();
-        for (slot, raw) in entries {
-            if *raw == layout::Class::default() {
-                continue;
-            }
+        for (slot, raw) in used {
             match codec::decode_class(raw) {
                 Some(class) if *slot != UNUSED_SLOT && known.insert(class) => {
                     self.classes.insert(*slot, (class, raw.ifindex));
@@ -116,14 +120,11 @@ impl Snapshot {
 
     fn add_next_hops(
         &mut self,
-        entries: &[(u32, layout::NextHop)],
+        used: &BTreeMap<u32, layout::NextHop>,
         labels: &BTreeMap<u32, layout::NodeLabel>,
     ) {
         let mut known = BTreeSet::new();
-        for (slot, raw) in entries {
-            if *raw == layout::NextHop::default() {
-                continue;
-            }
+        for (slot, raw) in used {
             let next_hop = self.classes.get(&raw.class).and_then(|(class, _)| {
                 let label = labels.get(slot)?;
                 codec::decode_next_hop(raw, label, *class).map(Arc::new)
@@ -137,18 +138,14 @@ impl Snapshot {
         }
     }
 
-    fn add_groups(&mut self, entries: BTreeMap<u32, layout::Group>) {
+    fn add_groups(&mut self, used: &BTreeMap<u32, layout::Group>) {
         let mut known = BTreeSet::new();
         let mut taken = BTreeSet::new();
-        let used: BTreeMap<u32, layout::Group> = entries
-            .into_iter()
-            .filter(|(_, raw)| *raw != layout::Group::default())
-            .collect();
         for (head, _) in used
             .iter()
             .filter(|(slot, raw)| raw.head == 1 && **slot != UNUSED_SLOT)
         {
-            let Some((group, slots)) = self.decode_group(&used, *head) else {
+            let Some((group, slots)) = self.decode_group(used, *head) else {
                 continue;
             };
             if slots.iter().any(|slot| taken.contains(slot)) || !known.insert(Arc::clone(&group)) {
@@ -157,7 +154,11 @@ impl Snapshot {
             taken.extend(slots.iter().copied());
             self.groups.insert(*head, (group, slots));
         }
-        self.garbage.groups = used.into_keys().filter(|slot| !taken.contains(slot)).collect();
+        self.garbage.groups = used
+            .keys()
+            .filter(|slot| !taken.contains(*slot))
+            .copied()
+            .collect();
     }
 
     /// Follows a group from its head; `None` where it is not what [`codec::encode_group`] makes of its members.
