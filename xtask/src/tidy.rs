@@ -3,6 +3,7 @@ mod code;
 mod examples;
 mod files;
 mod imports;
+mod shown;
 mod text;
 
 use std::fmt;
@@ -78,6 +79,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
         findings.extend(imports::check(file, text, &crates));
     }
     findings.extend(examples::check(&files));
+    findings.extend(shown::check(&files));
     if let Some(line) = codegen::first_stale_line(root)? {
         findings.push(Finding::new(
             Path::new(codegen::DOCUMENT),

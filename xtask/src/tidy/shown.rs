@@ -1,0 +1,70 @@
+//! The document that says which test shows what: each test that it names is there.
+use std::path::Path;
+
+use super::Finding;
+use super::files::Files;
+
+const DOCUMENT: &str = "docs/SHOWN-BY.md";
+
+/// Names of tests that are not in the file that the document says.
+pub(super) fn check(files: &Files) -> Vec<Finding> {
+    let document = Path::new(DOCUMENT);
+    let Some(text) = files.get(document) else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        for (file, test) in named(line) {
+            let is_there = files
+                .get(Path::new(file))
+                .is_some_and(|source| has_test(source, test));
+            if !is_there {
+                let message = format!("{file} has no test `{test}`: name the one that shows it now, or `—`");
+                findings.push(Finding::new(document, number, message));
+            }
+        }
+    }
+    findings
+}
+
+/// The tests of a row, each with its file: `` `file.rs`: `one`, `another`; `file.rs`: `third` ``.
+fn named(line: &str) -> Vec<(&str, &str)> {
+    let mut file = None;
+    let mut found = Vec::new();
+    for word in line.split('`').skip(1).step_by(2) {
+        if Path::new(word)
+            .extension()
+            .is_some_and(|extension| extension == "rs")
+        {
+            file = Some(word);
+        } else if let Some(file) = file {
+            found.push((file, word));
+        }
+    }
+    found
+}
+
+fn has_test(source: &str, test: &str) -> bool {
+    let head = format!("fn {test}(");
+    source.lines().any(|line| line.trim_start().starts_with(&head))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_is_gone_is_found() {
+        let rows = "# Title\n| what `ip` shows | `a/b.rs`: `one`, `two`; `c.rs`: `three` |\n| more | — |\n";
+        let files = [
+            (DOCUMENT, rows),
+            ("a/b.rs", "#[test]\nfn one() {}\n"),
+            ("c.rs", "    fn three() {}\n"),
+        ];
+        let files = files.map(|(file, text)| (file.into(), text.to_owned())).into();
+        let findings = check(&files);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].line, 2);
+        assert!(findings[0].message.starts_with("a/b.rs has no test `two`"));
+    }
+}
