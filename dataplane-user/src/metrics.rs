@@ -173,11 +173,9 @@ impl Recorder {
         self.ecmp_routes
             .set(i64::try_from(groups + routes).unwrap_or(i64::MAX));
         self.routes.reset();
-        for (key, _) in state
-            .routes
-            .iter()
-            .filter(|(_, route)| route.owner == Owner::Ours)
-        {
+        let places = [state].into_iter().chain(state.namespaces.values());
+        let routes = places.flat_map(|state| &state.routes);
+        for (key, _) in routes.filter(|(_, route)| route.owner == Owner::Ours) {
             let table = if key.table == MAIN_TABLE {
                 "main".to_owned()
             } else {

@@ -305,7 +305,7 @@ mod tests {
     use super::*;
     use crate::kernel::KernelError;
     use crate::model::change::DeleteLinkReason;
-    use crate::model::{Firewall, MAIN_TABLE, Owner};
+    use crate::model::{Firewall, MAIN_TABLE, Owner, RouteHop, RouteTarget};
     use crate::net::{LinkName, PublicKey};
 
     fn changes() -> Vec<Change> {
@@ -359,6 +359,42 @@ mod tests {
         let mut lines: Vec<_> = lines.map(str::to_owned).collect();
         lines.sort_unstable();
         lines
+    }
+
+    #[test]
+    fn a_route_s_source_is_what_it_is_for() {
+        let key = |metric| RouteKey {
+            table: MAIN_TABLE,
+            prefix: "10.0.0.0/8".parse().unwrap(),
+            metric,
+        };
+        let hop = RouteHop {
+            link: LinkName::constant("adit-wg0"),
+            gateway: None,
+            encapsulation: None,
+        };
+        let overlay = RouteKind::NextHop {
+            target: RouteTarget::Hop(hop.into()),
+            source: None,
+            mtu: None,
+        };
+        let anchor = RouteKind::Gateway {
+            gateway: [169, 254, 1, 1].into(),
+            link: LinkName::constant("adit0"),
+            source: None,
+            mtu: None,
+        };
+        for (metric, kind, wanted) in [
+            (BACKSTOP_METRIC, RouteKind::Unreachable, "backstop"),
+            (ANCHOR_METRIC, anchor, "anchor"),
+            (ANCHOR_METRIC, overlay, "overlay"),
+            (50, RouteKind::Unreachable, "declared"),
+            (50, RouteKind::Blackhole, "declared"),
+        ] {
+            let owner = Owner::Ours;
+            let found = source(key(metric), &Route { owner, kind });
+            assert_eq!(found, wanted);
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The page, from values.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dataplane_ebpf::layout::Counters;
+use ipnet::Ipv4Net;
 
 use super::*;
 use crate::kernel::bpf::{CounterReport, MapUsage, SourceEntry, VerdictCount};
-use crate::model::{Carrier, Source};
+use crate::model::{Carrier, MAIN_TABLE, Route, RouteKey, RouteKind, Source};
+use crate::net::Namespace;
 use crate::status::{NetworkStatus, PeerStatus, ProblemStatus, SessionStatus, WireGuardStatus};
 
 fn count(name: &'static str, packets: u64) -> VerdictCount {
@@ -160,6 +162,38 @@ fn the_page_shows_what_each_peer_sent_to_us() {
         r#"adit_peer_receive_packets_total{encapsulation="ipip",network="",peer="c"} 9"#,
     ];
     assert_eq!(found.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn routes_are_counted_by_table_wherever_they_are() {
+    let routes = |tables: &[u32]| {
+        let key = |(number, table): (u8, &u32)| RouteKey {
+            table: *table,
+            prefix: Ipv4Net::new_assert([10, number, 0, 0].into(), 16).into(),
+            metric: 50,
+        };
+        let route = |owner| Route {
+            owner,
+            kind: RouteKind::Unreachable,
+        };
+        let mut all: BTreeMap<_, _> = (0..)
+            .zip(tables)
+            .map(|one| (key(one), route(Owner::Ours)))
+            .collect();
+        all.insert(key((99, &1730)), route(Owner::Foreign));
+        KernelState {
+            routes: all,
+            ..KernelState::default()
+        }
+    };
+    let mut state = routes(&[MAIN_TABLE, 1730, 1730]);
+    let there = Namespace::Name("blue".to_owned());
+    state.namespaces.insert(there, routes(&[MAIN_TABLE]));
+    let recorder = Recorder::default();
+    recorder.observed(&state);
+    let page = page(&recorder, &Status::default(), None).unwrap();
+    has(&page, r#"adit_routes_installed{table="main"} 2"#);
+    has(&page, r#"adit_routes_installed{table="1730"} 2"#);
 }
 
 #[test]
