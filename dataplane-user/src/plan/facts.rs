@@ -113,6 +113,6 @@ pub struct ReturnWay {
     /// The gateways of the main table's default routes by it, of the prefix's family or IPv6 for IPv4; none for a family
     /// without such a route or with one that has no gateway.
     pub gateways: BTreeMap<Family, IpAddr>,
-    /// The subnets of its addresses, whose hosts no gateway is needed for; without link-local ones.
+    /// The subnets of its addresses, whose hosts no gateway is needed for; link-local ones too.
     pub on_link: BTreeSet<IpNet>,
 }

@@ -151,16 +151,18 @@ fn answers_go_back_by_the_device_that_their_connection_came_in_by() {
          203.0.113.0/24 dev u1 table 17301 proto 173 scope link metric 173"
     );
     let lines = whole[2].lines().collect::<Vec<_>>();
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(
         lines[0].starts_with("2001:db8:b::/64 dev u1 table 17301 proto 173 metric 173")
-            && lines[1].starts_with("default via 2001:db8:b::1 dev u1 table 17301 proto 173 metric 173"),
+            && lines[1].starts_with("fe80::/64 dev u1 table 17301 proto 173 metric 173")
+            && lines[2].starts_with("default via 2001:db8:b::1 dev u1 table 17301 proto 173 metric 173"),
         "{lines:?}"
     );
     // A client beside the node is answered directly, one beyond the gateway by that.
     for (to, gateway) in [
         ("203.0.113.77", false),
         ("2001:db8:b::77", false),
+        ("fe80::77 oif u1", false),
         ("198.51.100.7", true),
         ("2001:db8:ffff::7", true),
     ] {

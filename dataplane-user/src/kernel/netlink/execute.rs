@@ -36,7 +36,8 @@ impl Netlink {
         if let Some(place) = changes.iter().rposition(route::cached::keeps_sockets)
             && run.lost.is_none()
         {
-            let (add, delete) = route::cached::look_up_again();
+            let [clean, add, delete] = route::cached::look_up_again();
+            run.push(place, clean, Role::Delete);
             run.push(place, add, Role::Do);
             run.push(place, delete, Role::Delete);
         }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use tokio::time::Instant;
 
@@ -79,7 +78,7 @@ impl Netlink {
             let way = ReturnWay {
                 ipv6: prefixes.clone().any(|prefix| prefix.addr().is_ipv6()),
                 on_link: prefixes
-                    .filter(|prefix| prefix.prefix_len() < prefix.max_prefix_len() && !is_link_local(prefix))
+                    .filter(|prefix| prefix.prefix_len() < prefix.max_prefix_len())
                     .map(|prefix| prefix.trunc())
                     .collect(),
                 ..ReturnWay::default()
@@ -121,14 +120,6 @@ impl Netlink {
             gateway: way.gateway,
             mtu: way.mtu.unwrap_or(device.mtu),
         })
-    }
-}
-
-/// Every device has the route of these anyway.
-fn is_link_local(prefix: &IpNet) -> bool {
-    match prefix.addr() {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Sockets that stay on a route that was deleted.
 //!
 //! A connected IPv6 socket keeps what it found. Where that has a next-hop object, Linux (`ip6_dst_check`, since 5.7; seen on
-//! 6.1, 6.12 and 6.18) takes it for valid until any IPv6 route of the namespace is *added*: to delete the route alone is not
+//! 6.1 and 6.12) takes it for valid until any IPv6 route of the namespace is *added*: to delete the route alone is not
 //! enough, packets go on where it led, until the kernel has freed the object. IPv4 sockets look up again at once.
 
 use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::RouteType;
 
 use super::{delete, of_key};
@@ -28,8 +28,9 @@ pub(in super::super) fn keeps_sockets(change: &Change) -> bool {
     )
 }
 
-/// Makes all IPv6 sockets look up again: an unreachable route where nobody looks, which goes at once.
-pub(in super::super) fn look_up_again() -> (Request, Request) {
+/// Makes all IPv6 sockets look up again: deletes, adds and deletes an unreachable route where nobody looks. Only one of ours
+/// can be left over from a run that was cut short; another's in its place stays, and refuses the second request.
+pub(in super::super) fn look_up_again() -> [Request; 3] {
     let key = RouteKey {
         table: TABLE,
         prefix: IpNet::V6(Ipv6Net::new_assert(PREFIX, 64)),
@@ -37,6 +38,6 @@ pub(in super::super) fn look_up_again() -> (Request, Request) {
     };
     let mut message = of_key(&key);
     message.header.kind = RouteType::Unreachable;
-    let add = Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &message);
-    (add, delete(&key))
+    let add = Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &message);
+    [delete(&key), add, delete(&key)]
 }
