@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use adit_tests::{Agent, Overlay, Topology, agent, require_module};
+use adit_tests::{Agent, NetNs, Overlay, Topology, agent, require_module};
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
@@ -70,4 +70,31 @@ fn the_early_unit_refuses_overlay_traffic_and_leads_none() {
     let before = host.netns.ip("route show proto 173");
     assert_eq!(agent.run(&words).code, 0);
     assert_eq!(host.netns.ip("route show proto 173"), before);
+}
+
+#[test]
+fn iproute2_knows_our_tables_and_routes_by_name() {
+    if !Path::new("/etc/iproute2/rt_tables.d").is_dir() {
+        println!("skipped: this iproute2 has no /etc/iproute2/rt_tables.d");
+        return;
+    }
+    let netns = NetNs::new();
+    netns.ip("link set lo up");
+    netns.ip("route add 10.0.0.0/8 dev lo table 1730 proto 173");
+    netns.ip("rule add iif lo lookup 17315 priority 1729 protocol 173");
+    // In a mount namespace of its own.
+    let places = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/iproute2");
+    let mounts = ["rt_tables.d", "rt_protos.d"].map(|name| {
+        let ours = places.join(name);
+        format!("mount --bind {} /etc/iproute2/{name}", ours.display())
+    });
+    let script = format!(
+        "{} && {} && ip route show table adit && ip rule",
+        mounts[0], mounts[1]
+    );
+    let run = || Command::new("unshare").args(["-m", "sh", "-c", &script]).output();
+    let output = netns.enter(run).unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("10.0.0.0/8 dev lo proto adit"), "{output:?}");
+    assert!(shown.contains("lookup adit-return-15 proto adit"), "{output:?}");
 }
