@@ -1,6 +1,6 @@
 //! Adit's agent and command-line tool, as a library.
 //!
-//! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`kernel`]. Drivers: [`gather`],
+//! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`wg_quick`], [`kernel`]. Drivers: [`gather`],
 //! [`apply`], [`reconcile`], [`status`], [`metrics`], [`serve`] with [`control`] and [`http`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
 
 pub mod apply;
@@ -20,3 +20,4 @@ pub mod resource;
 pub mod serve;
 pub mod source;
 pub mod status;
+pub mod wg_quick;
