@@ -52,7 +52,7 @@ enum Command {
     Route(route::Arguments),
     /// Makes WireGuard's keys.
     Wg(wg::Arguments),
-    /// Lets devices in to a WireGuard hub, each with an address of its own; takes them away, lists and renames them.
+    // A text here would hide the arguments' own, which is longer.
     Peer(peer::Arguments),
     /// Removes everything that Adit made on this node.
     Uninstall(uninstall::Arguments),

@@ -17,6 +17,8 @@ use super::exit::{Code, Failure};
 use super::privilege::{self, NET_ADMIN};
 use crate::hub::{DeviceId, Hub, HubError, LiveDevice};
 
+/// Lets devices in to a WireGuard hub, each with an address of its own; takes them away, lists and renames them.
+///
 /// Above each `[Peer]` of the file stands `# DeviceID:<id>`; all else in it stays as it is, and what was is kept beside it
 /// as `.bak`. Of the interface, which has the file's name without `.conf`, only the peer that changes is touched.
 ///
@@ -33,13 +35,10 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Lets a device in: gives it the lowest free address, or another key where it is there already
+    // Texts here would hide the arguments' own, which are longer.
     Add(add::Arguments),
-    /// Takes a device away; its address is free again
     Remove(remove::Arguments),
-    /// Shows all devices, with their keys and addresses
     List(list::Arguments),
-    /// Gives a device another id
     Rename(rename::Arguments),
 }
 

@@ -14,6 +14,8 @@ use crate::cli::output::{self, Format};
 use crate::hub::{Admission, Status};
 use crate::net::PublicKey;
 
+/// Lets a device in: gives it the lowest free address, or another key where it is there already.
+///
 /// A device that is there with this key already changes nothing. Its own file then has `Address = <the address>` and the
 /// hub as its `[Peer]`.
 #[derive(Debug, Args)]

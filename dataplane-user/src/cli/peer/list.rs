@@ -11,6 +11,8 @@ use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
 use crate::hub::{self, Member};
 
+/// Shows all devices, with their keys and addresses.
+///
 /// Shows what the file says; `adit wg show` tells what the interface does.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -5,6 +5,7 @@ use clap::Args;
 use super::{Sync, Target, failure};
 use crate::cli::exit::Failure;
 
+/// Takes a device away; its address is free again.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// What the device is known by

@@ -5,6 +5,8 @@ use clap::Args;
 use super::{Target, device_id, failure};
 use crate::cli::exit::Failure;
 
+/// Gives a device another id.
+///
 /// The interface knows no ids, and is left alone.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
