@@ -13,7 +13,7 @@ pub(super) fn lowest_free(subnet: IpNet, taken: impl IntoIterator<Item = IpNet>)
     let taken = taken
         .into_iter()
         .filter(|prefix| Family::of_prefix(*prefix) == Family::of_prefix(subnet));
-    let mut taken = taken.map(|prefix| range(prefix)).collect::<Vec<_>>();
+    let mut taken = taken.map(range).collect::<Vec<_>>();
     taken.sort_unstable_by_key(|range| *range.start());
     let mut free = *usable.start();
     for range in taken {
