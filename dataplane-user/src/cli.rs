@@ -9,6 +9,7 @@ mod early;
 mod man;
 mod map;
 mod output;
+mod peer;
 mod plan;
 mod privilege;
 mod route;
@@ -51,6 +52,8 @@ enum Command {
     Route(route::Arguments),
     /// Makes WireGuard's keys.
     Wg(wg::Arguments),
+    // A text here would hide the arguments' own, which is longer.
+    Peer(peer::Arguments),
     /// Removes everything that Adit made on this node.
     Uninstall(uninstall::Arguments),
     /// Prints a shell's completions.
@@ -75,6 +78,7 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
         Command::Map(arguments) => map::run(&places, &arguments).await,
         Command::Route(arguments) => route::run(&places, &arguments).await,
         Command::Wg(arguments) => wg::run(&places, &arguments),
+        Command::Peer(arguments) => peer::run(&arguments).await,
         Command::Uninstall(arguments) => uninstall::run(&places, &arguments).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),

@@ -1,7 +1,7 @@
 //! Adit's agent and command-line tool, as a library.
 //!
-//! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`kernel`]. Drivers: [`gather`],
-//! [`apply`], [`reconcile`], [`status`], [`metrics`], [`serve`] with [`control`] and [`http`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
+//! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`wg_quick`], [`kernel`]. Drivers: [`gather`],
+//! [`apply`], [`reconcile`], [`status`], [`metrics`], [`serve`] with [`control`] and [`http`], [`hub`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
 
 pub mod apply;
 pub mod cli;
@@ -10,6 +10,7 @@ pub mod diff;
 pub mod drift;
 pub mod gather;
 pub mod http;
+pub mod hub;
 pub mod kernel;
 pub mod metrics;
 pub mod model;
@@ -20,3 +21,4 @@ pub mod resource;
 pub mod serve;
 pub mod source;
 pub mod status;
+pub mod wg_quick;

@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Code {
     /// Anything that has no code of its own.
     Error = 1,
+    /// An argument is wrong; clap's own code.
+    Usage = 2,
     /// What was asked for is not there.
     NotFound = 3,
     /// `plan` found changes.

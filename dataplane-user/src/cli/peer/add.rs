@@ -1,0 +1,115 @@
+//! `adit peer add`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::Args;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::{Sync, Target, device_id, failure, usage};
+use crate::cli::exit::Failure;
+use crate::cli::output::{self, Format};
+use crate::hub::{Admission, Status};
+use crate::net::PublicKey;
+
+/// Lets a device in: gives it the lowest free address, or another key where it is there already.
+///
+/// A device that is there with this key already changes nothing. Its own file then has `Address = <the address>` and the
+/// hub as its `[Peer]`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// What the device is known by
+    #[arg(value_name = "ID")]
+    id: String,
+    /// The device's public key, as `adit wg pubkey` prints it
+    #[arg(long, value_name = "KEY")]
+    public_key: String,
+    /// Where its address is taken from: the hub's own one lies in it, too
+    #[arg(long, value_name = "CIDR")]
+    subnet: String,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    sync: Sync,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// What programs get.
+#[derive(Debug, Serialize)]
+struct Answer {
+    device_id: String,
+    assigned_ip: IpAddr,
+    config_path: PathBuf,
+    status: &'static str,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let id = device_id(&arguments.id)?;
+    // Not shown: it may be a private key.
+    let key = arguments.public_key.parse::<PublicKey>();
+    let key = key.map_err(|error| usage(anyhow!("--public-key: {error}")))?;
+    let subnet = subnet(&arguments.subnet).map_err(|why| usage(anyhow!("--subnet: {why}")))?;
+    let hub = arguments.target.open(&arguments.sync).await?;
+    let admission = hub.add(&id, key, subnet).await.map_err(failure)?;
+    match arguments.output {
+        Format::Json => output::json(&Answer::from(admission))?,
+        Format::Text => println!("{}", sentence(&admission)),
+    }
+    Ok(())
+}
+
+fn sentence(admission: &Admission) -> String {
+    let (id, address) = (&admission.device_id, admission.assigned_ip);
+    match admission.status {
+        Status::Added => format!("{id} is added with the address {address}."),
+        Status::AlreadyPresent => format!("{id} is there already, with the address {address}."),
+        Status::Reconfigured => format!("{id} has another key now, and keeps the address {address}."),
+    }
+}
+
+impl From<Admission> for Answer {
+    fn from(admission: Admission) -> Answer {
+        Answer {
+            device_id: admission.device_id,
+            assigned_ip: admission.assigned_ip,
+            config_path: admission.config_path,
+            status: match admission.status {
+                Status::Added => "added",
+                Status::AlreadyPresent => "already-present",
+                Status::Reconfigured => "reconfigured",
+            },
+        }
+    }
+}
+
+fn subnet(text: &str) -> Result<IpNet, String> {
+    let subnet = text.parse::<IpNet>();
+    let subnet =
+        subnet.map_err(|_| format!("`{text}` is no subnet; expected such as 10.42.0.0/24 or fd42::/64"))?;
+    if subnet != subnet.trunc() {
+        return Err(format!("`{text}` has host bits set; write `{}`", subnet.trunc()));
+    }
+    Ok(subnet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_has_a_length_and_no_host_bits() {
+        assert_eq!(subnet("fd42::/64").unwrap().to_string(), "fd42::/64");
+        assert!(
+            subnet("10.42.0.1/24")
+                .unwrap_err()
+                .ends_with("write `10.42.0.0/24`")
+        );
+        for bad in ["10.42.0.0", "10.42.0.0/33", "", "x"] {
+            assert!(subnet(bad).unwrap_err().contains("is no subnet"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What devices are known by.
+
+use std::fmt;
+
+/// Bytes of the longest id.
+const LONGEST: usize = 128;
+
+/// A device's id: words that stand on a line of their own, as `laptop-7` or `alice's phone`; at most 128 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceId(String);
+
+/// Why a text is no id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidId(String);
+
+impl DeviceId {
+    /// Checks the text.
+    ///
+    /// # Errors
+    /// When it is empty or too long, or when a file could not hold it as it is: line breaks and other control
+    /// characters, white space at its ends, `#`, `[` and `]`.
+    pub fn new(text: &str) -> Result<DeviceId, InvalidId> {
+        let error = |why: &str| Err(InvalidId(format!("{text:?} is no device id: {why}")));
+        if text.is_empty() {
+            return error("it is empty");
+        }
+        if text.len() > LONGEST {
+            let length = text.len();
+            return Err(InvalidId(format!(
+                "a device id has at most {LONGEST} bytes, this one has {length}"
+            )));
+        }
+        if text.chars().any(char::is_control) {
+            return error("it has a line break or another control character");
+        }
+        if let Some(bad) = text.chars().find(|c| "#[]".contains(*c)) {
+            return error(&format!(
+                "it has a `{bad}`, which means something else in the file"
+            ));
+        }
+        if text.trim() != text {
+            return error("it has white space at an end");
+        }
+        Ok(DeviceId(text.to_owned()))
+    }
+
+    /// It as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_stand_on_a_line_of_their_own() {
+        for good in ["a", "laptop-7", "alice's phone", "büro:2", &"x".repeat(LONGEST)] {
+            assert_eq!(DeviceId::new(good).unwrap().as_str(), good);
+        }
+        for (bad, why) in [
+            ("", "empty"),
+            ("a\n[Peer]", "line break"),
+            ("a\rb", "line break"),
+            ("a\0", "control"),
+            ("a#b", "`#`"),
+            ("[a", "`[`"),
+            ("a]", "`]`"),
+            (" a", "white space"),
+            ("a ", "white space"),
+            (&"x".repeat(LONGEST + 1), "at most 128 bytes, this one has 129"),
+        ] {
+            let said = DeviceId::new(bad).unwrap_err().to_string();
+            assert!(said.contains(why) && !said.contains('\n'), "{said}");
+        }
+    }
+}

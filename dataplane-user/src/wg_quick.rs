@@ -1,0 +1,155 @@
+//! Configuration files of `wg-quick` and `wg`: a document that keeps every byte, what it says, and how that is written.
+//!
+//! Keys, sections and values are those of wg-quick(8) and wg(8), a `#` begins a comment wherever it stands, and keys are
+//! read in any case. What these tools take in silence is refused here where it can't be meant: a key twice in a section,
+//! a peer twice, a prefix of two peers.
+
+mod document;
+mod error;
+mod read;
+mod render;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use crate::model;
+use crate::net::key::{PresharedKey, PrivateKey, PublicKey};
+use crate::resource::node::Endpoint;
+
+pub use document::{Document, Section, SectionKind};
+pub use error::ConfigError;
+
+/// What a file says of one interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// `[Interface]`.
+    pub interface: Interface,
+    /// Each `[Peer]`, in the file's order. No two have the same key or a prefix in common.
+    pub peers: Vec<Peer>,
+}
+
+/// `[Interface]`. What is absent is as `wg-quick` takes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// `PrivateKey`.
+    pub private_key: Option<PrivateKey>,
+    /// `ListenPort`; `None` and 0: the kernel's choice.
+    pub listen_port: Option<u16>,
+    /// `FwMark`; 0: off.
+    pub fwmark: u32,
+    /// `Address`, with host bits; /32 or /128 where the file has no length.
+    pub addresses: Vec<IpNet>,
+    /// The servers in `DNS`.
+    pub dns: Vec<IpAddr>,
+    /// The search domains in `DNS`.
+    pub dns_search: Vec<String>,
+    /// `MTU`, in bytes; `None`: from the routes to the endpoints.
+    pub mtu: Option<u32>,
+    /// `Table`.
+    pub table: Table,
+    /// The commands.
+    pub hooks: Hooks,
+    /// `SaveConfig`: `wg-quick down` overwrites the file with the interface's state.
+    pub save_config: bool,
+}
+
+/// The table in which the routes for allowed IPs are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Table {
+    /// The main one; a default route goes into one of its own, with rules.
+    #[default]
+    Auto,
+    /// None: no routes are made.
+    Off,
+    /// This one.
+    Number(u32),
+}
+
+/// Commands of a shell, in order; `%i` stands for the interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `PreUp`.
+    pub pre_up: Vec<String>,
+    /// `PostUp`.
+    pub post_up: Vec<String>,
+    /// `PreDown`.
+    pub pre_down: Vec<String>,
+    /// `PostDown`.
+    pub post_down: Vec<String>,
+}
+
+/// `[Peer]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// `PublicKey`.
+    pub public_key: PublicKey,
+    /// `PresharedKey`, where it is not all zeros.
+    pub preshared_key: Option<PresharedKey>,
+    /// `AllowedIPs`, without host bits, each once, in the file's order.
+    pub allowed_ips: Vec<IpNet>,
+    /// `Endpoint`.
+    pub endpoint: Option<Endpoint>,
+    /// `PersistentKeepalive`, in seconds; 0: off.
+    pub persistent_keepalive: u16,
+}
+
+impl Config {
+    /// Reads a file's bytes; `path` is for errors.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line; never with key material.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ConfigError> {
+        Config::of(path, &Document::new(bytes.to_vec()))
+    }
+
+    /// What a document says. Its peers are those of the document's `[Peer]` sections, one by one.
+    ///
+    /// # Errors
+    /// As for [`Config::parse`].
+    pub fn of(path: &Path, document: &Document) -> Result<Config, ConfigError> {
+        read::config(document).map_err(|problem| ConfigError {
+            path: path.to_owned(),
+            line: problem.line,
+            problem: problem.text,
+        })
+    }
+}
+
+impl Hooks {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Hooks::default()
+    }
+}
+
+impl Peer {
+    /// A peer that is known by its key alone.
+    #[must_use]
+    pub fn new(public_key: PublicKey) -> Peer {
+        Peer {
+            public_key,
+            preshared_key: None,
+            allowed_ips: Vec::new(),
+            endpoint: None,
+            persistent_keepalive: 0,
+        }
+    }
+
+    /// As a device shall have it; `endpoint` is where the one of the file was found.
+    #[must_use]
+    pub fn to_model(&self, endpoint: Option<SocketAddr>) -> model::wireguard::Peer {
+        model::wireguard::Peer {
+            endpoint,
+            configured: endpoint,
+            allowed_ips: self.allowed_ips.iter().copied().collect(),
+            keepalive: self.persistent_keepalive,
+            preshared_key: self.preshared_key.clone(),
+        }
+    }
+}

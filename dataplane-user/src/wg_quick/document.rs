@@ -1,0 +1,252 @@
+//! A file as lines, entries and sections, of which every byte stays. It is never wrong: what its lines mean is `read`'s.
+
+use std::fmt;
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+/// A file's bytes and what lies where in them. Wiped when dropped; no `Debug` shows them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Document {
+    bytes: Zeroizing<Vec<u8>>,
+    lines: Vec<Line>,
+    sections: Vec<Section>,
+}
+
+/// A line, without its line break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// Where it lies, with its line break.
+    range: Range<usize>,
+    pub(super) content: Content,
+    /// What follows its first `#`.
+    comment: Option<Range<usize>>,
+}
+
+/// What a line is, its comment left out; ranges have no white space at their ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// White space, or nothing.
+    Blank,
+    /// `[Name]`, or anything else that begins with a bracket.
+    Header(Range<usize>),
+    /// `Key = value`.
+    Entry {
+        /// The key.
+        key: Range<usize>,
+        /// The value.
+        value: Range<usize>,
+    },
+    /// Anything without `=`.
+    Other(Range<usize>),
+}
+
+/// A section: its header, and all lines up to the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// What it is of.
+    pub kind: SectionKind,
+    /// Its lines, from 0 on; the first one is its header.
+    pub lines: Range<usize>,
+}
+
+/// What a section is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SectionKind {
+    /// `[Interface]`.
+    Interface,
+    /// `[Peer]`.
+    Peer,
+    /// Anything else.
+    Unknown,
+}
+
+impl Document {
+    /// Finds lines and sections in a file's bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Document {
+        let bytes = Zeroizing::new(bytes);
+        let mut lines = Vec::new();
+        let mut start = 0;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            lines.push(Line::new(&bytes, start..start + line.len()));
+            start += line.len();
+        }
+        let headers = lines.iter().enumerate().filter_map(|(index, line)| {
+            let Content::Header(name) = &line.content else {
+                return None;
+            };
+            Some((index, SectionKind::of(&bytes[name.clone()])))
+        });
+        let headers = headers.collect::<Vec<_>>();
+        let ends = headers.iter().skip(1).map(|(index, _)| *index);
+        let ends = ends.chain([lines.len()]);
+        let sections = headers.iter().zip(ends);
+        let sections = sections.map(|((start, kind), end)| Section {
+            kind: *kind,
+            lines: *start..end,
+        });
+        let sections = sections.collect();
+        Document {
+            bytes,
+            lines,
+            sections,
+        }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its sections, in order.
+    #[must_use]
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    /// Its `[Peer]` sections, in order.
+    pub fn peers(&self) -> impl Iterator<Item = &Section> {
+        self.sections
+            .iter()
+            .filter(|section| section.kind == SectionKind::Peer)
+    }
+
+    /// How many lines it has.
+    #[must_use]
+    pub fn line_count(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Where a line lies, with its line break; after the last line: the end.
+    #[must_use]
+    pub fn line(&self, index: usize) -> Range<usize> {
+        let end = self.bytes.len()..self.bytes.len();
+        self.lines.get(index).map_or(end, |line| line.range.clone())
+    }
+
+    /// Whether a line has nothing but white space.
+    #[must_use]
+    pub fn is_blank(&self, index: usize) -> bool {
+        self.lines
+            .get(index)
+            .is_some_and(|line| line.content == Content::Blank && line.comment.is_none())
+    }
+
+    /// Where the words of a line that is a comment and nothing else lie, without the `#`.
+    #[must_use]
+    pub fn comment(&self, index: usize) -> Option<Range<usize>> {
+        let line = self.lines.get(index)?;
+        let comment = line.comment.as_ref()?;
+        (line.content == Content::Blank).then(|| trimmed(&self.bytes, comment.clone()))
+    }
+
+    /// The line of a section that has this key, and where its value lies: the last one, if there are several.
+    #[must_use]
+    pub fn entry(&self, section: &Section, wanted: &str) -> Option<(usize, Range<usize>)> {
+        let mut lines = section.lines.clone().rev();
+        lines.find_map(|index| match &self.lines[index].content {
+            Content::Entry { key, value }
+                if self.bytes[key.clone()].eq_ignore_ascii_case(wanted.as_bytes()) =>
+            {
+                Some((index, value.clone()))
+            }
+            _ => None,
+        })
+    }
+
+    /// The last line of a section that is its header or an entry.
+    #[must_use]
+    pub fn last_entry(&self, section: &Section) -> usize {
+        let mut lines = section.lines.clone().rev();
+        let last = lines.find(|index| self.lines[*index].content != Content::Blank);
+        last.unwrap_or(section.lines.start)
+    }
+
+    /// What ends its lines.
+    #[must_use]
+    pub fn line_break(&self) -> &'static str {
+        let first = self.lines.first().map(|line| &self.bytes[line.range.clone()]);
+        if first.is_some_and(|line| line.ends_with(b"\r\n")) {
+            "\r\n"
+        } else {
+            "\n"
+        }
+    }
+
+    /// The same with other bytes in a range.
+    #[must_use]
+    pub fn replaced(&self, range: Range<usize>, with: &[u8]) -> Document {
+        let mut bytes = Vec::with_capacity(self.bytes.len() + with.len());
+        bytes.extend_from_slice(&self.bytes[..range.start]);
+        bytes.extend_from_slice(with);
+        bytes.extend_from_slice(&self.bytes[range.end..]);
+        Document::new(bytes)
+    }
+
+    pub(super) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document")
+            .field("bytes", &self.bytes.len())
+            .field("sections", &self.sections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SectionKind {
+    fn of(header: &[u8]) -> SectionKind {
+        let name = header.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
+        match name.map(<[u8]>::trim_ascii) {
+            Some(name) if name.eq_ignore_ascii_case(b"Interface") => SectionKind::Interface,
+            Some(name) if name.eq_ignore_ascii_case(b"Peer") => SectionKind::Peer,
+            _ => SectionKind::Unknown,
+        }
+    }
+}
+
+impl Line {
+    fn new(bytes: &[u8], range: Range<usize>) -> Line {
+        let hash = position(bytes, &range, b'#');
+        let text = trimmed(bytes, range.start..hash.unwrap_or(range.end));
+        let content = if text.is_empty() {
+            Content::Blank
+        } else if bytes[text.start] == b'[' {
+            Content::Header(text)
+        } else if let Some(equals) = position(bytes, &text, b'=') {
+            Content::Entry {
+                key: trimmed(bytes, text.start..equals),
+                value: trimmed(bytes, equals + 1..text.end),
+            }
+        } else {
+            Content::Other(text)
+        };
+        Line {
+            content,
+            comment: hash.map(|hash| hash + 1..range.end),
+            range,
+        }
+    }
+}
+
+fn position(bytes: &[u8], range: &Range<usize>, wanted: u8) -> Option<usize> {
+    let found = bytes[range.clone()].iter().position(|byte| *byte == wanted);
+    found.map(|index| range.start + index)
+}
+
+/// Without white space at its ends.
+fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
+    // A vertical tab is white space to wg, and not to Rust.
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let text = &bytes[range.clone()];
+    let Some(first) = text.iter().position(|byte| !is_space(byte)) else {
+        return range.start..range.start;
+    };
+    let last = text.iter().rposition(|byte| !is_space(byte)).unwrap_or(first);
+    range.start + first..range.start + last + 1
+}

@@ -1,0 +1,376 @@
+//! Files as people write them, and what is said of those that are wrong.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::resource::node::Host;
+
+// RFC 7748, section 6.1: Alice's and Bob's keys.
+const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+const PUBLIC: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+const OTHER: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
+
+fn parse(text: &str) -> Result<Config, String> {
+    let config = Config::parse(Path::new("wg0.conf"), text.as_bytes());
+    config.map_err(|error| error.to_string())
+}
+
+fn error(text: &str) -> String {
+    parse(text).expect_err(text)
+}
+
+fn nets(list: &[&str]) -> Vec<IpNet> {
+    list.iter().map(|net| net.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_configuration_as_people_write_it_by_hand() {
+    let text = format!(
+        "# host a\n[Interface]\nAddress = 10.0.0.1\nPrivateKey = {PRIVATE}\nListenPort = 51820\n\n\
+         [Peer]\nPublicKey = {PUBLIC}\nEndPoint = 192.0.2.2:51820\nAllowedIPs = 10.0.0.2/32\n\n\
+         [Peer]\nPublicKey = {OTHER}\nEndPoint = host-c.example:51820\nAllowedIPs = 10.0.0.3/32\n"
+    );
+    let config = parse(&text).unwrap();
+    let interface = Interface {
+        private_key: Some(PRIVATE.parse().unwrap()),
+        listen_port: Some(51820),
+        addresses: nets(&["10.0.0.1/32"]),
+        ..Interface::default()
+    };
+    let peer = |key: &str, host: Host, prefix: &str| Peer {
+        allowed_ips: nets(&[prefix]),
+        endpoint: Some(Endpoint { host, port: 51820 }),
+        ..Peer::new(key.parse().unwrap())
+    };
+    let peers = vec![
+        peer(PUBLIC, Host::Address([192, 0, 2, 2].into()), "10.0.0.2/32"),
+        peer(OTHER, Host::Name("host-c.example".to_owned()), "10.0.0.3/32"),
+    ];
+    assert_eq!(config, Config { interface, peers });
+}
+
+#[test]
+fn every_key_in_any_case_with_comments_and_white_space() {
+    let text = format!(
+        "\r\n[INTERFACE] # ours\r\n\tprivatekey={PRIVATE}#x\r\nlistenport = 1\r\nFWMARK = 0xCA6C\r\n\
+         address = 10.0.0.1/24, fd00::1/64\r\nAddress=10.1.0.1 10.2.0.1\r\n\
+         dns = 192.0.2.53, 2001:db8::53, corp.example\r\nmtu = 1400\r\ntable = off\r\n\
+         PreUp = a\r\nPostUp = iptables -A FORWARD -i %i -j ACCEPT; echo a=b # why\r\nPostUp = second\r\n\
+         PreDown = b\r\nPostDown = c\r\nPostDown =\r\nsaveconfig = TRUE\r\n\
+         [peer]\r\nPUBLICKEY = {PUBLIC}\r\nPresharedKey = {OTHER}\r\n\
+         AllowedIPs = 10.0.0.7/24 , 192.0.2.1\r\nAllowedIPs = fd00::7/64,10.0.0.0/24\r\nAllowedIPs =\r\n\
+         Endpoint = [2001:db8::1]:51820\r\nPersistentKeepalive = 25"
+    );
+    let config = parse(&text).unwrap();
+    let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let interface = Interface {
+        private_key: Some(PRIVATE.parse().unwrap()),
+        listen_port: Some(1),
+        fwmark: 0xca6c,
+        addresses: nets(&["10.0.0.1/24", "fd00::1/64", "10.1.0.1/32", "10.2.0.1/32"]),
+        dns: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
+        dns_search: strings(&["corp.example"]),
+        mtu: Some(1400),
+        table: Table::Off,
+        hooks: Hooks {
+            pre_up: strings(&["a"]),
+            post_up: strings(&["iptables -A FORWARD -i %i -j ACCEPT; echo a=b", "second"]),
+            pre_down: strings(&["b"]),
+            post_down: strings(&["c"]),
+        },
+        save_config: true,
+    };
+    assert_eq!(config.interface, interface);
+    let peer = Peer {
+        preshared_key: Some(OTHER.parse().unwrap()),
+        allowed_ips: nets(&["10.0.0.0/24", "192.0.2.1/32", "fd00::/64"]),
+        endpoint: Some(Endpoint {
+            host: Host::Address("2001:db8::1".parse().unwrap()),
+            port: 51820,
+        }),
+        persistent_keepalive: 25,
+        ..Peer::new(PUBLIC.parse().unwrap())
+    };
+    assert_eq!(config.peers, [peer]);
+}
+
+#[test]
+fn values_mean_what_they_mean_to_wg() {
+    let interface = |line: &str| parse(&format!("[Interface]\n{line}\n")).unwrap().interface;
+    assert_eq!(interface("FwMark = off"), Interface::default());
+    assert_eq!(interface("FwMark = 51820").fwmark, 51820);
+    assert_eq!(interface("Table = auto").table, Table::Auto);
+    assert_eq!(interface("Table = 1730").table, Table::Number(1730));
+    assert_eq!(interface("Table = main").table, Table::Number(254));
+    let peer = |line: &str| {
+        let config = parse(&format!("[Peer]\nPublicKey = {PUBLIC}\n{line}\n"));
+        config.unwrap().peers.remove(0)
+    };
+    assert_eq!(peer("PersistentKeepalive = off").persistent_keepalive, 0);
+    let zeros = format!("PresharedKey = {}=", "A".repeat(43));
+    assert_eq!(peer(&zeros).preshared_key, None);
+    assert_eq!(
+        peer("AllowedIPs = 0.0.0.0/0, ::/0").allowed_ips,
+        nets(&["0.0.0.0/0", "::/0"])
+    );
+    let scoped = peer("Endpoint = [fe80::1%eth0]:1").endpoint.unwrap();
+    assert_eq!(scoped.host, Host::Name("fe80::1%eth0".to_owned()));
+    assert_eq!(parse("").unwrap(), Config::default());
+}
+
+#[test]
+fn errors_name_the_line_the_key_and_the_remedy() {
+    let key = format!("[Peer]\nPublicKey = {PUBLIC}\n");
+    for (text, wanted) in [
+        ("ListenPort = 1\n", "1: `ListenPort` stands before any section"),
+        ("text\n[Peer]", "1: text before any section"),
+        (
+            "[Interface]\n\n[Pear]\n",
+            "3: an unknown section; known: [Interface], [Peer]",
+        ),
+        (
+            "[Interface]\n[Interface]\n",
+            "2: a second [Interface]; the first one is on line 1",
+        ),
+        (
+            "[Interface]\nListenPrt = 1\n",
+            "2: unknown key `ListenPrt`; did you mean `ListenPort`?",
+        ),
+        (
+            "[Interface]\nEndpoint = a:1\n",
+            "2: `Endpoint` belongs into [Peer]",
+        ),
+        (
+            "[Peer]\nAddress = 10.0.0.1\n",
+            "2: `Address` belongs into [Interface]",
+        ),
+        ("[Interface]\nListenPort 1\n", "2: no `=` after `ListenPort`"),
+        ("[Interface]\nanything\n", "2: no `=` in this line"),
+        ("[Interface]\nMTU =\n", "2: `MTU` has no value"),
+        (
+            "[Interface]\nMTU = 1280\n#\nmtu = 1281\n",
+            "4: `MTU` for the second time; line 2 has it, too",
+        ),
+        (
+            "[Interface]\nMTU = 1e3\n",
+            "2: MTU: `1e3` is no MTU; expected 68 to 65535 bytes",
+        ),
+        (
+            "[Interface]\nListenPort = 65536\n",
+            "2: ListenPort: `65536` is no port; expected 0 to 65535",
+        ),
+        ("[Interface]\nListenPort = +1\n", "2: ListenPort: `+1` is no port"),
+        (
+            "[Interface]\nFwMark = 010\n",
+            "2: FwMark: `010` is no mark; expected `off`",
+        ),
+        ("[Interface]\nFwMark = 0x+1\n", "2: FwMark: `0x+1` is no mark"),
+        (
+            "[Interface]\nTable = mine\n",
+            "2: Table: `mine` is no table; expected `off`, `auto` or",
+        ),
+        (
+            "[Interface]\nAddress = 10.0.0/24\n",
+            "2: Address: `10.0.0/24` is no address",
+        ),
+        (
+            "[Interface]\nDNS = 10.0.0.256\n",
+            "2: DNS: `10.0.0.256` is no IP address, and no domain",
+        ),
+        (
+            "[Interface]\nSaveConfig = yes\n",
+            "2: SaveConfig: `yes` is neither true nor false",
+        ),
+        (
+            "[Interface]\nPrivateKey = topsecret\n",
+            "2: PrivateKey: a key has 44 characters",
+        ),
+        ("[Peer]\nAllowedIPs =\n", "1: this [Peer] has no `PublicKey`"),
+    ] {
+        let said = error(text);
+        assert!(said.starts_with(&format!("wg0.conf:{wanted}")), "{said}");
+    }
+    for (line, wanted) in [
+        (
+            "PersistentKeepalive = 65536",
+            "PersistentKeepalive: `65536` is no interval; expected `off` or",
+        ),
+        (
+            "AllowedIPs = 10.0.0.0/33",
+            "AllowedIPs: `10.0.0.0/33` is no address; expected such as",
+        ),
+        ("AllowedIPs = 10.0.0.0/8,", "AllowedIPs: `` is no address"),
+        (
+            "Endpoint = 192.0.2.1",
+            "Endpoint: `192.0.2.1` is no endpoint; expected such as",
+        ),
+        (
+            "Endpoint = 192.0.2.256:1",
+            "Endpoint: `192.0.2.256:1` is no endpoint",
+        ),
+        (
+            "Endpoint = 2001:db8::1:51820",
+            "Endpoint: `2001:db8::1:51820` is no endpoint",
+        ),
+        (
+            "Endpoint = host.example:0",
+            "Endpoint: `host.example:0` is no endpoint",
+        ),
+    ] {
+        let said = error(&format!("{key}{line}\n"));
+        assert!(said.starts_with(&format!("wg0.conf:3: {wanted}")), "{said}");
+    }
+}
+
+#[test]
+fn two_peers_share_neither_key_nor_prefix() {
+    let text = format!(
+        "[Peer]\nAllowedIPs = 10.0.0.0/24\nPublicKey = {PUBLIC}\n[Peer]\nPublicKey = {OTHER}\n\
+         AllowedIPs = 10.0.0.0/25\nAllowedIPs = 10.0.1.1, 10.0.0.9/24\n"
+    );
+    let said = error(&text);
+    assert!(said.starts_with("wg0.conf:7: AllowedIPs: 10.0.0.0/24"), "{said}");
+    assert!(
+        said.contains(PUBLIC) && said.contains(OTHER) && said.contains("line 2"),
+        "{said}"
+    );
+    let said = error(&format!(
+        "[Peer]\nPublicKey = {PUBLIC}\n[Peer]\nPublicKey = {PUBLIC}\n"
+    ));
+    assert!(
+        said.starts_with("wg0.conf:4: ") && said.contains("line 2"),
+        "{said}"
+    );
+}
+
+#[test]
+fn no_error_shows_key_material() {
+    let secret = &PRIVATE[..43];
+    let parts = [&PRIVATE[..21], &PRIVATE[21..43]];
+    for text in [
+        format!("[Interface]\nPrivateKey {PRIVATE}\n"),
+        format!("[Interface]\nPrivateKey = {secret}\n"),
+        format!("[Interface]\nPrivateKey = {PRIVATE}x\n"),
+        format!("[Interface]\n{PRIVATE}\n"),
+        format!("[Interface]\nPrivateKey = {}\n{}=\n", parts[0], parts[1]),
+        format!("{PRIVATE}\n[Interface]\n"),
+        format!("[Interface]\nAddress = {PRIVATE}\n"),
+        format!("[Interface]\nListenPort = {PRIVATE}\n"),
+        format!("[Peer]\nPresharedKey = {secret}!\n"),
+        format!("[Peer]\nEndpoint = {PRIVATE}:1\n"),
+        format!("[Peer]\nPublicKey = {secret}\n"),
+        format!("[{PRIVATE}]\n"),
+    ] {
+        let said = error(&text);
+        assert!(!parts.iter().any(|part| said.contains(part)), "{said}");
+    }
+    let text = format!("[Interface]\nPrivateKey = {PRIVATE}\n");
+    let shown = format!(
+        "{:?} {:?}",
+        Document::new(text.clone().into_bytes()),
+        parse(&text)
+    );
+    assert!(!shown.contains(secret), "{shown}");
+}
+
+#[test]
+fn bytes_stay_and_are_found_again() {
+    let text: &[u8] = b"\xff\xfe\n# top\n [Peer]\t# p\r\nPublicKey = a\r\npublickey=b #c\n\n[Interface]\nX";
+    let document = Document::new(text.to_vec());
+    assert_eq!(document.bytes(), text);
+    let peer = document.peers().next().unwrap();
+    assert_eq!((peer.lines.clone(), document.last_entry(peer)), (2..6, 4));
+    let (line, value) = document.entry(peer, "PublicKey").unwrap();
+    assert_eq!((line, &text[value.clone()]), (4, &b"b"[..]));
+    assert_eq!(document.comment(1).map(|range| &text[range]), Some(&b"top"[..]));
+    assert_eq!((document.comment(2), document.is_blank(5)), (None, true));
+    let replaced = document.replaced(value, b"other");
+    assert_eq!(replaced.bytes().len(), text.len() + 4);
+    assert_eq!(replaced.replaced(0..3, b"").sections().len(), 2);
+    let error = Config::of(Path::new("x"), &document).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "x:1: text before any section; begin with [Interface] or [Peer]"
+    );
+}
+
+fn peers() -> impl Strategy<Value = Vec<Peer>> {
+    let host = prop_oneof![
+        any::<IpAddr>().prop_map(Host::Address),
+        "[a-z]{1,8}(\\.[a-z]{1,5})?".prop_map(Host::Name),
+        Just(Host::Name("fe80::1%eth0".to_owned())),
+    ];
+    let endpoint =
+        proptest::option::of((host, 1..=u16::MAX).prop_map(|(host, port)| Endpoint { host, port }));
+    let prefixes = proptest::collection::btree_set((any::<IpAddr>(), 0..=32_u8), 0..4);
+    let preshared = proptest::option::of(proptest::array::uniform32(1..=u8::MAX));
+    let peer = (any::<[u8; 32]>(), preshared, prefixes, endpoint, any::<u16>());
+    let peer = peer.prop_map(|(key, preshared, prefixes, endpoint, persistent_keepalive)| {
+        let prefixes = prefixes.into_iter();
+        let prefixes = prefixes.map(|(address, length)| IpNet::new(address, length).unwrap().trunc());
+        Peer {
+            public_key: PublicKey::from_bytes(key),
+            preshared_key: preshared.map(|bytes| PresharedKey::from_bytes(&bytes)),
+            allowed_ips: prefixes.collect(),
+            endpoint,
+            persistent_keepalive,
+        }
+    });
+    proptest::collection::vec(peer, 0..4).prop_map(|mut peers| {
+        let mut seen = std::collections::BTreeSet::new();
+        for peer in &mut peers {
+            peer.allowed_ips.retain(|prefix| seen.insert(*prefix));
+        }
+        peers
+    })
+}
+
+prop_compose! {
+    fn interfaces()(
+        key in any::<Option<[u8; 32]>>(),
+        listen_port in any::<Option<u16>>(),
+        fwmark in prop_oneof![Just(0), any::<u32>()],
+        addresses in proptest::collection::vec((any::<IpAddr>(), 0..=32_u8), 0..3),
+        dns in proptest::collection::vec(any::<IpAddr>(), 0..3),
+        dns_search in proptest::collection::vec("[a-z]{1,9}\\.[a-z]{2,3}", 0..3),
+        mtu in proptest::option::of(68..=65535_u32),
+        table in prop_oneof![Just(Table::Auto), Just(Table::Off), (1..u32::MAX).prop_map(Table::Number)],
+        hooks in proptest::collection::vec(proptest::collection::vec("[!-\"$-~]([ -\"$-~]{0,20}[!-\"$-~])?", 0..3), 4),
+        save_config in any::<bool>(),
+    ) -> Interface {
+        let [pre_up, post_up, pre_down, post_down] = hooks.try_into().unwrap();
+        Interface {
+            private_key: key.map(|bytes| PrivateKey::from_random(&bytes)),
+            listen_port,
+            fwmark,
+            addresses: addresses.into_iter().map(|(ip, length)| IpNet::new(ip, length).unwrap()).collect(),
+            dns,
+            dns_search,
+            mtu,
+            table,
+            hooks: Hooks { pre_up, post_up, pre_down, post_down },
+            save_config,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_rendered_reads_the_same(interface in interfaces(), peers in peers()) {
+        let config = Config { interface, peers };
+        let text = config.render();
+        let read = Config::parse(Path::new("x"), text.as_bytes());
+        prop_assert_eq!(read.as_ref(), Ok(&config), "{}", text.as_str());
+    }
+
+    #[test]
+    fn no_bytes_are_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let document = Document::new(bytes.clone());
+        prop_assert_eq!(document.bytes(), &bytes);
+        let lines = (0..document.line_count()).flat_map(|line| bytes[document.line(line)].to_vec());
+        prop_assert_eq!(lines.collect::<Vec<_>>(), bytes);
+        let _ = Config::of(Path::new("x"), &document);
+    }
+}
