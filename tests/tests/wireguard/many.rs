@@ -80,7 +80,7 @@ fn of_ten_thousand_peers_those_that_differ_are_sent_alone() {
         change(17, &|peer| peer.keepalive = 25);
         change(5000, &|peer| peer.endpoint = Some(([192, 0, 2, 9], 7).into()));
         change(9999, &|peer| {
-            peer.allowed_ips.extend(prefixes(&["10.255.0.0/16"]))
+            peer.allowed_ips.extend(prefixes(&["10.255.0.0/16"]));
         });
         let changes = diff(&observed, &wanted);
         assert_eq!(changes.len(), 3, "{changes:?}");

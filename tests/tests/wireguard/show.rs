@@ -160,7 +160,7 @@ impl Scene {
         }
         let scene = Scene {
             hub,
-            spokes: spokes,
+            spokes,
             private,
             preshared,
         };

@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use crate::kernel::wireguard::listing::{ListedPeer, Listing};
+use crate::net::PrivateKey;
 
 const HIDDEN: &str = "(hidden)";
 
@@ -20,7 +21,7 @@ impl Secrets {
     pub(super) fn private_key(self, device: &Listing) -> Option<Zeroizing<String>> {
         match self {
             Secrets::Hidden => device.public_key.map(|_| hidden()),
-            Secrets::Shown => device.private_key.as_ref().map(|key| key.to_base64()),
+            Secrets::Shown => device.private_key.as_ref().map(PrivateKey::to_base64),
         }
     }
 

@@ -101,7 +101,8 @@ fn zone(address: &Ipv6Addr, scope: u32) -> String {
     }
     let of_link = address.is_unicast_link_local() || address.octets()[..2] == [0xff, 2];
     let name = of_link.then(|| if_indextoname(scope).ok()).flatten();
-    match name {
+    // Where there is no such device, the name may be an empty one.
+    match name.filter(|name| !name.is_empty()) {
         Some(name) => format!("%{}", name.to_string_lossy()),
         None => format!("%{scope}"),
     }
