@@ -29,19 +29,23 @@ pub(super) async fn fill_in_and_list(status: &mut Status, ages: &EndpointAges) -
         Err(error) => tracing::debug!("the devices can't be listed for the metrics: {error}"),
     }
     let sessions = read_and_set(status, &devices, ages).await;
+    unnamed(status, sessions)
+}
+
+/// Those of which the status says nothing.
+fn unnamed(status: &Status, sessions: BTreeMap<String, Sessions>) -> Vec<UnnamedPeer> {
     let named = status.peers.iter().filter_map(|peer| peer.wireguard.as_ref());
-    let named: BTreeSet<_> = named
-        .map(|link| (link.device.as_str(), link.public_key.clone()))
+    let named: BTreeSet<(&str, &str)> = named
+        .map(|link| (link.device.as_str(), link.public_key.as_str()))
         .collect();
-    let unnamed = sessions.into_iter().flat_map(|(device, sessions)| {
+    let all = sessions.into_iter().flat_map(|(device, sessions)| {
         sessions.into_iter().map(move |(key, session)| UnnamedPeer {
             device: device.clone(),
             public_key: key.to_string(),
             session,
         })
     });
-    unnamed
-        .filter(|peer| !named.contains(&(peer.device.as_str(), peer.public_key.clone())))
+    all.filter(|peer| !named.contains(&(peer.device.as_str(), peer.public_key.as_str())))
         .collect()
 }
 
@@ -204,5 +208,26 @@ mod tests {
         );
         assert_eq!(of(&[PublicKey::from_bytes([9; 32])]), (Some(false), vec![None]));
         assert_eq!(of(&[]), (None, vec![]));
+    }
+
+    #[test]
+    fn peers_that_no_node_is_are_told_by_device_and_key() {
+        let keys = [1, 2].map(|byte| PublicKey::from_bytes([byte; 32]));
+        let mut reading = Reading::default();
+        for key in keys {
+            reading.device.peers.insert(key, Peer::default());
+            reading.traffic.insert(key, PeerTraffic::default());
+        }
+        let of = || sessions(&reading, &BTreeMap::new(), Duration::ZERO);
+        let sessions = ["adit-wg0", "hub"].map(|device| (device.to_owned(), of()));
+        let status = Status {
+            peers: vec![peer(keys[0])],
+            ..Status::default()
+        };
+        let unnamed = unnamed(&status, sessions.into());
+        let told = unnamed.iter().map(|peer| (&*peer.device, &*peer.public_key));
+        let [one, two] = keys.map(|key| key.to_string());
+        let expected = [("adit-wg0", &*two), ("hub", &*one), ("hub", &*two)];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 }
