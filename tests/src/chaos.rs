@@ -243,15 +243,13 @@ impl<'a> Hand<'a> {
             "-6 route show table all proto 173",
             "nexthop show proto 173",
             "-6 neighbour show nud permanent",
-            "rule show protocol 173",
-            "-6 rule show protocol 173",
         ];
         let routes = routes.map(|words| without_ids(&netns.ip(words)));
+        let rules = ["rule show", "-6 rule show"].map(|words| marked(&netns.ip(words)));
         let elsewhere = [
             "-br link show group 173",
             "-br address show scope global",
             "route show table all proto 173",
-            "rule show protocol 173",
         ];
         let elsewhere = elsewhere.map(|words| without_states(&self.there.ip(words)));
         let links = netns.ip("-br link show group 173");
@@ -263,10 +261,12 @@ impl<'a> Hand<'a> {
         links.sort_unstable();
         let addresses = without_states(&addresses);
         format!(
-            "{}\n{addresses}\n{}\n{}",
+            "{}\n{addresses}\n{}\n{}\n{}\n{}",
             links.join(" "),
             routes.concat(),
-            elsewhere.concat()
+            rules.concat(),
+            elsewhere.concat(),
+            marked(&self.there.ip("rule show"))
         )
     }
 
@@ -301,6 +301,12 @@ impl<'a> Hand<'a> {
         );
         Ok(self.tally)
     }
+}
+
+/// The lines about what bears our mark: by `protocol`, `ip rule show` of 2022 does not choose.
+fn marked(text: &str) -> String {
+    let ours = text.lines().filter(|line| line.contains(" proto 173"));
+    ours.map(|line| format!("{line}\n")).collect()
 }
 
 /// Lines of `ip -br` in an order of their own, without what becomes another one with a device that was made anew: its state

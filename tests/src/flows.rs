@@ -18,6 +18,16 @@ const PORT: u16 = 7000;
 /// # Panics
 /// When that is not so.
 pub fn reach_both(agent: &Agent<'_>, to: [&Host; 2], shared: IpAddr) {
+    let reached = shares(agent, to, shared, 40);
+    assert!(reached.iter().all(|&flows| flows > 0), "{shared}: {reached:?}");
+}
+
+/// Sends so many flows from the pod behind an agent's host: how many reach each of the two.
+///
+/// # Panics
+/// When one reaches neither, or both.
+#[must_use]
+pub fn shares(agent: &Agent<'_>, to: [&Host; 2], shared: IpAddr, flows: usize) -> [usize; 2] {
     let servers = to.map(|host| {
         let bind = || UdpSocket::bind((shared, PORT));
         let server = host.pod.enter(bind).expect("the pod has the address");
@@ -25,7 +35,7 @@ pub fn reach_both(agent: &Agent<'_>, to: [&Host; 2], shared: IpAddr) {
         server
     });
     let mut reached = [0; 2];
-    for _ in 0..40 {
+    for _ in 0..flows {
         let from = agent.host().pod_end();
         let client = bound(from.netns, from.address(Family::of(shared))).expect("the pod has the address");
         let send = || {
@@ -39,7 +49,7 @@ pub fn reach_both(agent: &Agent<'_>, to: [&Host; 2], shared: IpAddr) {
         assert_eq!(send(), server, "a flow stays with its next hop");
         reached[server] += 1;
     }
-    assert!(reached.iter().all(|&flows| flows > 0), "{shared}: {reached:?}");
+    reached
 }
 
 /// Which of the servers has a packet; `None`: neither gets one.

@@ -17,6 +17,7 @@ pub mod netns;
 pub mod overlay;
 pub mod pair;
 pub mod random;
+pub mod scrape;
 pub mod situation;
 pub mod snapshot;
 pub mod topology;

@@ -24,6 +24,8 @@ pub struct Overlay {
     pub members: Vec<&'static str>,
     /// The members that carry the shared prefixes.
     pub shared: Vec<&'static str>,
+    /// Weights of members that carry the shared prefixes, where they aren't 1.
+    pub weights: Vec<(&'static str, u8)>,
     /// The encapsulation that a member wants of its links.
     pub wishes: Vec<(&'static str, &'static str)>,
     /// What carries a member's packets, where that is not the network's.
@@ -45,6 +47,7 @@ impl Overlay {
             network: Vec::new(),
             members: topology.hosts.iter().map(|host| host.name).collect(),
             shared: Vec::new(),
+            weights: Vec::new(),
             wishes: Vec::new(),
             dataplanes: Vec::new(),
             beside: false,
@@ -102,12 +105,16 @@ spec:
     }
 
     fn node(&self, host: &Host) -> String {
-        let mut prefixes = host.prefixes().to_vec();
+        let mut prefixes = host.prefixes().map(|prefix| format!("\"{prefix}\"")).to_vec();
         if self.shared.contains(&host.name) {
-            prefixes.extend(["10.9.0.0/16".to_owned(), "fd00:9::/32".to_owned()]);
+            let weight = self.weights.iter().find(|(name, _)| *name == host.name);
+            let weight = weight.map_or(1, |(_, weight)| *weight);
+            let mut shared = vec!["10.9.0.0/16", "fd00:9::/32"];
             if self.beside {
-                prefixes.extend(["172.30.200.0/24".to_owned(), "fd30:0:200::/48".to_owned()]);
+                shared.extend(["172.30.200.0/24", "fd30:0:200::/48"]);
             }
+            let weighted = |cidr: &str| format!("{{cidr: \"{cidr}\", weight: {weight}}}");
+            prefixes.extend(shared.into_iter().map(weighted));
         }
         let wish = self.wishes.iter().find(|(name, _)| *name == host.name);
         let dataplane = self.dataplanes.iter().find(|(name, _)| *name == host.name);
@@ -134,14 +141,14 @@ spec:
   network: {}
   underlay: {{ipv4: {}, ipv6: \"{}\"}}
   addresses: [{}]
-  prefixes: [\"{}\"]
+  prefixes: [{}]
 {}{}{}",
             host.name,
             if self.beside { "[net, beside]" } else { "net" },
             host.underlay(Family::Ipv4),
             host.underlay(Family::Ipv6),
             addresses.join(", "),
-            prefixes.join("\", \""),
+            prefixes.join(", "),
             wish.map(|(_, wish)| format!("  encapsulation: {wish}\n"))
                 .unwrap_or_default(),
             dataplane

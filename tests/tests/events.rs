@@ -1,12 +1,11 @@
 //! What wakes an agent whose full passes are an hour apart: the underlay's changes and lost events do, foreign ones don't.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use adit_tests::agent::PATIENCE;
 use adit_tests::traffic::Probes;
-use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, traffic};
+use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, scrape, traffic};
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
 use nix::sys::signal::Signal;
@@ -134,6 +133,35 @@ fn foreign_routes_wake_nobody() {
 }
 
 #[test]
+fn what_changes_while_an_agent_starts_is_not_missed() {
+    if !possible() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let (mut agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
+    let a = &topology.hosts[0].netns;
+    // So that a listing takes long, and what it has read may change before it ends.
+    a.ip_batch(&storm("add", 30_000));
+    agent.stop();
+    let begun = Instant::now();
+    agent.start();
+    agent.ready();
+    let start = begun.elapsed();
+    const MOMENTS: u32 = 12;
+    for moment in 0..MOMENTS {
+        agent.stop();
+        agent.start();
+        thread::sleep(start * moment / MOMENTS);
+        a.ip("route delete 10.0.0.0/8 metric 173");
+        // No pass comes of its own accord.
+        let back = || !a.ip("route show 10.0.0.0/8 metric 173").is_empty();
+        agent.wait(&format!("mended, deleted at {moment} of {MOMENTS}"), |status| {
+            status.ready && back()
+        });
+    }
+}
+
+#[test]
 fn the_agent_s_own_changes_wake_nobody() {
     if !possible() {
         return;
@@ -225,7 +253,7 @@ fn settle(agent: &Agent<'_>, netns: &NetNs) {
     let passes = || agent.status().unwrap().pass.number;
     let (mut seen, mut quiet) = (passes(), 0);
     while quiet < 20 {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
         let now = passes();
         quiet = if now == seen { quiet + 1 } else { 0 };
         seen = now;
@@ -245,19 +273,7 @@ fn storm(verb: &str, routes: u32) -> String {
 
 /// A series of the agent's page.
 fn value(netns: &NetNs, series: &str) -> u64 {
-    let page = netns.enter(|| {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9173)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    });
-    let line = page
-        .lines()
-        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    let line = line.unwrap_or_else(|| panic!("no {series} in\n{page}"));
-    line.parse().unwrap()
+    scrape::value(&scrape::page(netns), series)
 }
 
 fn wait_for(netns: &NetNs, series: &str, is: impl Fn(u64) -> bool, agent: &Agent<'_>) {

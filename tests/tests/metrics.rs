@@ -1,17 +1,15 @@
 //! What a running agent tells over HTTP and on its socket, while traffic flows.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use adit_tests::agent::{PATIENCE, start_all};
-use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, snapshot, traffic};
+use adit_tests::agent::start_all;
+use adit_tests::scrape::{PORT, get, sum, value};
+use adit_tests::{Agent, Overlay, Topology, require_module, snapshot, traffic};
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
-
-const PORT: u16 = 9173;
 
 #[test]
 fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
@@ -227,7 +225,7 @@ fn each_change_is_counted_by_what_it_was() {
         "adit_wireguard_configure_duration_seconds_count",
         r#"adit_route_sync_duration_seconds_count{source="anchor"}"#,
         r#"adit_route_sync_duration_seconds_count{source="backstop"}"#,
-        r#"adit_interface_operations_total{operation="address"}"#,
+        r#"adit_interface_operations_total{operation="address-add"}"#,
         r#"adit_interface_operations_total{operation="setting"}"#,
         r#"adit_kernel_events_total{kind="link"}"#,
         r#"adit_kernel_events_total{kind="address"}"#,
@@ -319,39 +317,6 @@ fn a_port_in_use_ends_the_agent_with_the_flag() {
     let printed = agent.run(&["run", "--node", "a", "-f", manifests.to_str().unwrap()]);
     assert_eq!(printed.code, 1, "{printed:?}");
     assert!(printed.stderr.contains("--http"), "{printed:?}");
-}
-
-/// A page of the agent in a namespace: its code and its body.
-fn get(netns: &NetNs, path: &str) -> (u16, String) {
-    let answer = netns.enter(|| {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)).unwrap();
-        let patience = Some(PATIENCE.max(Duration::from_secs(1)));
-        stream.set_read_timeout(patience).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    });
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    let code = head.split(' ').nth(1).expect("a status line");
-    (code.parse().unwrap(), body.to_owned())
-}
-
-/// The value of one series.
-fn value(page: &str, series: &str) -> u64 {
-    let line = page
-        .lines()
-        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    let line = line.unwrap_or_else(|| panic!("no {series} in\n{page}"));
-    line.parse().unwrap()
-}
-
-/// The sum of all series that begin so.
-fn sum(page: &str, series: &str) -> u64 {
-    let values = page.lines().filter(|line| line.starts_with(series));
-    values
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-        .sum()
 }
 
 /// Looks each family up in docs/METRICS.md.

@@ -38,7 +38,17 @@ enum Step {
     Removed,
 }
 
-const OPERATIONS: [&str; 7] = ["create", "modify", "up", "down", "delete", "address", "setting"];
+const OPERATIONS: [&str; 9] = [
+    "create",
+    "modify",
+    "up",
+    "down",
+    "delete",
+    "address-add",
+    "address-replace",
+    "address-delete",
+    "setting",
+];
 const SOURCES: [&str; 4] = ["anchor", "backstop", "overlay", "declared"];
 const OBJECTS: [&str; 3] = ["rule", "nexthop", "neighbour"];
 
@@ -66,10 +76,9 @@ impl Count {
             Change::SetLinkUp(..) => Count::Interface("up"),
             Change::SetLinkDown(..) => Count::Interface("down"),
             Change::DeleteLink(..) => Count::Interface("delete"),
-            Change::CreateAddress(..)
-            | Change::ReplaceAddress(..)
-            | Change::MoveAddress(..)
-            | Change::DeleteAddress(..) => Count::Interface("address"),
+            Change::CreateAddress(..) => Count::Interface("address-add"),
+            Change::ReplaceAddress(..) | Change::MoveAddress(..) => Count::Interface("address-replace"),
+            Change::DeleteAddress(..) => Count::Interface("address-delete"),
             Change::SetSysctl(..) => Count::Interface("setting"),
             Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) => {
                 Count::Route(Step::Added, source(*key, route))

@@ -1,9 +1,12 @@
 //! What the table does for tunnels: segments that fit, UDP that is not tracked, ports for peers alone.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use adit_tests::agent::PATIENCE;
 use adit_tests::capture::Capture;
 use adit_tests::frame::{ETHERNET, Udp};
 use adit_tests::topology::End;
@@ -40,6 +43,79 @@ fn segments_fit_into_tunnels_both_ways() {
             assert_eq!(sizes, [expected, expected], "{asked}: of both SYNs, {family}");
         }
     }
+}
+
+#[test]
+fn a_large_reply_arrives_where_nobody_hears_that_it_is_too_large() {
+    if !ready() {
+        return;
+    }
+    let topology = topology();
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    // As a firewall does that knows no better: the server never learns the path's MTU.
+    snapshot::run(&b.pod, "nft", DEAF);
+    for (asked, clamped) in [("firewall: {clampMss: false}", false), ("firewall: {}", true)] {
+        let overlay = Overlay {
+            network: vec![asked],
+            ..Overlay::new(&topology, "geneve")
+        };
+        let _agents = agent::start_all(&topology, &overlay.manifests(&topology));
+        for family in Family::BOTH {
+            let unheard = too_large(&b.pod);
+            let mut client = large_reply(a.pod_end(), b.pod_end(), family);
+            if clamped {
+                client.read_exact(&mut vec![0; LARGE]).unwrap();
+                assert_eq!(too_large(&b.pod), unheard, "{family}: no segment is too large");
+                continue;
+            }
+            let deadline = Instant::now() + PATIENCE;
+            while too_large(&b.pod) == unheard && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(20));
+            }
+            assert!(too_large(&b.pod) > unheard, "{family}: segments are too large");
+            client.set_nonblocking(true).unwrap();
+            let read = client.read(&mut vec![0; LARGE]).map_err(|error| error.kind());
+            assert_eq!(
+                read,
+                Err(ErrorKind::WouldBlock),
+                "{family}: nothing of the reply arrives"
+            );
+        }
+    }
+}
+
+/// Takes no word of a packet that was too large (RFC 792, RFC 4443, section 3.2), and counts them.
+const DEAF: &str = "add table inet deaf ; \
+    add chain inet deaf input { type filter hook input priority 0 ; } ; \
+    add rule inet deaf input icmp code frag-needed icmp type destination-unreachable counter drop ; \
+    add rule inet deaf input icmpv6 type packet-too-big counter drop";
+
+/// The bytes of a reply that takes full segments.
+const LARGE: usize = 100_000;
+
+/// How often the namespace was told that a packet was too large.
+fn too_large(netns: &NetNs) -> u64 {
+    let listing = snapshot::run(netns, "nft", "list table inet deaf");
+    let counts = listing.split("packets ").skip(1);
+    counts
+        .map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+/// A connection whose other end has just been given a large reply to send.
+fn large_reply(from: End<'_>, to: End<'_>, family: Family) -> TcpStream {
+    let address = to.address(family);
+    let listener = to.netns.enter(|| TcpListener::bind((address, 0))).unwrap();
+    let there = listener.local_addr().unwrap();
+    let client = from.netns.enter(|| TcpStream::connect(there)).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_write_timeout(Some(PATIENCE)).unwrap();
+    // It fits into neither end's buffers at once.
+    thread::spawn(move || server.write_all(&[0xa5; LARGE]));
+    client
 }
 
 /// The MSS of a connection's SYN and of its answer, where they arrive.

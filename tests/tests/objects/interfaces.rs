@@ -1,6 +1,6 @@
 //! Devices on one host: made, kept so, mended after damage, and gone without a trace.
 
-use adit_tests::{Agent, Topology, require_module, snapshot};
+use adit_tests::{Agent, Topology, require_module, scrape, snapshot};
 
 use crate::{Named, becomes, interface, is_settled, reaches};
 
@@ -158,33 +158,68 @@ fn a_changed_prefix_length_and_peer_are_applied_and_others_addresses_stay() {
     let with = |addresses: &str| interface("dum0", &format!("type: dummy, addresses: [{addresses}]"));
     let agent = Agent::started(&topology.hosts[0], &with("10.70.0.1/24, 'fd70::1/64'"));
     netns.ip("address add 10.99.0.1/32 dev dum0");
-    for (addresses, wanted) in [
-        ("10.70.0.1/16, 'fd70::1/48'", ["10.70.0.1/16", "fd70::1/48"]),
-        ("10.70.0.1, 'fd70::1'", ["10.70.0.1/32", "fd70::1/128"]),
+    // How many were added, replaced and deleted so far.
+    let told = || {
+        let page = scrape::page(netns);
+        ["add", "replace", "delete"].map(|operation| {
+            let series = format!(r#"adit_interface_operations_total{{operation="address-{operation}"}}"#);
+            scrape::value(&page, &series)
+        })
+    };
+    assert_eq!(told(), [2, 0, 0]);
+    for (addresses, wanted, counts) in [
+        (
+            "10.70.0.1/16, 'fd70::1/48'",
+            ["10.70.0.1/16", "fd70::1/48"],
+            [2, 2, 0],
+        ),
+        ("10.70.0.1, 'fd70::1'", ["10.70.0.1/32", "fd70::1/128"], [2, 4, 0]),
         (
             "{ address: 10.70.0.1, peer: 10.70.0.2 }, { address: 'fd70::1', peer: 'fd70::2' }",
             ["10.70.0.1 peer 10.70.0.2/32", "fd70::1 peer fd70::2/128"],
+            [2, 6, 0],
         ),
         (
             "{ address: 10.70.0.1, peer: 10.70.0.3/24 }, 'fd70::2/64'",
             ["10.70.0.1 peer 10.70.0.3/24", "fd70::2/64"],
+            [3, 7, 1],
         ),
     ] {
         agent.write(&with(addresses));
         becomes(
             addresses,
             || netns.ip("address show dum0"),
-            |shown| {
-                let ours = shown
-                    .matches("proto 173")
-                    .count()
-                    .max(shown.matches("proto adit").count());
-                wanted.iter().all(|wanted| shown.contains(wanted)) && (ours == 0 || ours == 2)
-            },
+            |shown| wanted.iter().all(|wanted| shown.contains(wanted)),
+        );
+        is_settled(&agent);
+        assert_eq!(told(), counts, "{addresses}");
+    }
+    assert!(netns.ip("address show dum0").contains("10.99.0.1/32"));
+}
+
+#[test]
+fn a_device_of_another_kind_is_made_again() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let of = |kind: &str| interface("any", &format!("type: {kind}, addresses: [10.70.0.1/24]"));
+    let agent = Agent::started(&topology.hosts[0], &of("dummy"));
+    for (kind, fields) in [
+        ("bridge", "bridge"),
+        ("vxlan", "vxlan, vni: 70, dstport: 4790"),
+        ("geneve", "geneve, id: 72, remote: 192.0.2.99, dstport: 6082"),
+        ("dummy", "dummy"),
+    ] {
+        agent.write(&of(fields));
+        becomes(
+            kind,
+            || netns.ip("-d link show any") + &netns.ip("address show any"),
+            |shown| shown.contains(&format!("{kind} ")) && shown.contains("10.70.0.1/24"),
         );
         is_settled(&agent);
     }
-    assert!(netns.ip("address show dum0").contains("10.99.0.1/32"));
 }
 
 #[test]

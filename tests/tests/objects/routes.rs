@@ -1,6 +1,7 @@
 //! Declared routes and rules, `adit route`, and what their forerunners did wrong.
 
 use adit_tests::{Agent, Topology, require_module};
+use serde_json::Value;
 
 use crate::{becomes, interface, is_settled, manifest, route};
 
@@ -129,6 +130,12 @@ fn route_list_validate_and_flush() {
     assert_eq!(
         (many["metric"].as_u64(), many["table"].as_u64()),
         (Some(50), Some(254))
+    );
+    let row = |prefix: &str| listed.iter().find(|row| row["prefix"] == prefix).unwrap();
+    assert_eq!([&row("10.1.0.0/16")["scope"], &many["scope"]], ["link", "global"]);
+    assert_eq!(
+        [&row("10.2.0.0/16")["mtu"], &many["mtu"]],
+        [&serde_json::json!(1300), &Value::Null]
     );
     // Whether a device has routes, also as one of several.
     let numbers = [("--dev", "n1"), ("--dev", "gen0"), ("--table", "1730")]

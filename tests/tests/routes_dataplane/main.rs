@@ -21,10 +21,20 @@ fn has_modules() -> bool {
 
 /// Three hosts of which the second and the third carry the same prefixes.
 fn shared<'a>(topology: &'a Topology, network: Vec<&'static str>) -> (Overlay, Vec<Agent<'a>>) {
+    weighted(topology, network, Vec::new())
+}
+
+/// As [`shared`], with weights for what they carry.
+fn weighted<'a>(
+    topology: &'a Topology,
+    network: Vec<&'static str>,
+    weights: Vec<(&'static str, u8)>,
+) -> (Overlay, Vec<Agent<'a>>) {
     let overlay = Overlay {
         shared: vec!["b", "c"],
         wishes: vec![("c", "vxlan")],
         network,
+        weights,
         ..Overlay::new(topology, "auto")
     };
     topology.hosts[1..].iter().for_each(Host::take_shared_address);
@@ -40,7 +50,7 @@ fn shared<'a>(topology: &'a Topology, network: Vec<&'static str>) -> (Overlay, V
 }
 
 #[test]
-fn a_group_is_shared_by_weight_and_a_second_pass_changes_nothing() {
+fn a_group_is_shared_and_a_second_pass_changes_nothing() {
     if !has_modules() {
         return;
     }
@@ -57,6 +67,27 @@ fn a_group_is_shared_by_weight_and_a_second_pass_changes_nothing() {
         assert_eq!((status.pass.changed, status.pass.residual), (0, 0), "{status:?}");
         let planned = agent.plan(&[]);
         assert_eq!(planned.code, 0, "{planned:?}");
+    }
+}
+
+#[test]
+fn flows_are_shared_by_weight() {
+    if !has_modules() {
+        return;
+    }
+    const FLOWS: usize = 240;
+    for network in [vec![], vec![ROUTES], vec![ROUTES, "routes: {resilient: true}"]] {
+        let topology = Topology::new(3);
+        let (overlay, agents) = weighted(&topology, network, vec![("b", 3)]);
+        let [_, b, c] = &topology.hosts[..] else {
+            unreachable!("there are three");
+        };
+        for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
+            let [to_b, to_c] = flows::shares(&agents[0], [b, c], address, FLOWS);
+            println!("{:?}, {address}: {to_b} to {to_c}", overlay.network);
+            // Of 240 flows 180 are expected; 30 are four and a half standard deviations.
+            assert!((150..=210).contains(&to_b), "{address}: {to_b} to {to_c}");
+        }
     }
 }
 

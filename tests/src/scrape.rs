@@ -1,0 +1,62 @@
+//! What a running agent answers over HTTP, and the series on its page.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+
+use crate::NetNs;
+use crate::agent::PATIENCE;
+
+/// Where an agent listens unless told otherwise.
+pub const PORT: u16 = 9173;
+
+/// Asks the agent in a namespace for a path: the code and the body.
+///
+/// # Panics
+/// When nobody answers in HTTP.
+#[must_use]
+pub fn get(netns: &NetNs, path: &str) -> (u16, String) {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = netns.enter(ask).expect("an agent that answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (code.expect("a status line"), body.to_owned())
+}
+
+/// The metrics page of the agent in a namespace.
+///
+/// # Panics
+/// As [`get`].
+#[must_use]
+pub fn page(netns: &NetNs) -> String {
+    get(netns, "/metrics").1
+}
+
+/// The value of one series.
+///
+/// # Panics
+/// When the page has none such.
+#[must_use]
+pub fn value(page: &str, series: &str) -> u64 {
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let number = line.and_then(|line| line.parse().ok());
+    number.unwrap_or_else(|| panic!("no {series} in\n{page}"))
+}
+
+/// The sum of all series that begin so.
+#[must_use]
+pub fn sum(page: &str, series: &str) -> u64 {
+    let values = page.lines().filter_map(|line| {
+        let number = line.strip_prefix(series)?.rsplit(' ').next()?;
+        number.parse::<u64>().ok()
+    });
+    values.sum()
+}
