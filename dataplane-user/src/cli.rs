@@ -50,7 +50,7 @@ enum Command {
     Map(map::Arguments),
     /// Lists, validates and removes routes of ours; takes peers out of use, and back.
     Route(route::Arguments),
-    /// Makes WireGuard's keys.
+    /// Makes WireGuard's keys, and shows its interfaces.
     Wg(wg::Arguments),
     // A text here would hide the arguments' own, which is longer.
     Peer(peer::Arguments),
@@ -77,7 +77,7 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
         Command::Early(arguments) => early::run(&places, &arguments).await,
         Command::Map(arguments) => map::run(&places, &arguments).await,
         Command::Route(arguments) => route::run(&places, &arguments).await,
-        Command::Wg(arguments) => wg::run(&places, &arguments),
+        Command::Wg(arguments) => wg::run(&places, &arguments).await,
         Command::Peer(arguments) => peer::run(&arguments).await,
         Command::Uninstall(arguments) => uninstall::run(&places, &arguments).await,
         Command::Completions(arguments) => completions::run(&arguments),

@@ -25,6 +25,7 @@ use crate::model::{KernelState, LinkKind, MAIN_TABLE, Owner, Target};
 use crate::status::Status;
 
 pub use self::kernel::MapReading;
+pub use self::wireguard::UnnamedPeer;
 
 /// How a pass ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,16 +202,22 @@ impl Recorder {
     }
 }
 
-/// The page that a scraper gets, in Prometheus' text format.
+/// The page that a scraper gets, in Prometheus' text format. `unnamed` are peers of WireGuard devices of ours that the
+/// status does not name.
 ///
 /// # Errors
 /// When it can't be encoded.
-pub fn page(recorder: &Recorder, status: &Status, maps: Option<&MapReading>) -> prometheus::Result<String> {
+pub fn page(
+    recorder: &Recorder,
+    status: &Status,
+    maps: Option<&MapReading>,
+    unnamed: &[UnnamedPeer],
+) -> prometheus::Result<String> {
     let mut families = recorder.collect();
     families.extend(recorder.firewall.collect());
     families.extend(node::collect(status));
     families.extend(kernel::collect(status, maps));
-    families.extend(wireguard::collect(status));
+    families.extend(wireguard::collect(status, unnamed));
     // A family without series is none: the text format has no place for it.
     families.retain(|family| !family.get_metric().is_empty());
     families.sort_by(|a, b| a.name().cmp(b.name()));

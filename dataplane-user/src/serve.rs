@@ -3,6 +3,7 @@
 //! It has a runtime of its own, so that no answer, however slow, holds up the loop; it shares nothing with the loop
 //! but the status and the recorder. It ends with the process, at any time.
 
+mod endpoints;
 mod sessions;
 mod way;
 mod withdrawals;
@@ -18,6 +19,7 @@ use crate::metrics::{MapReading, Recorder};
 use crate::status::Status;
 use crate::{control, http};
 
+pub use self::endpoints::EndpointAges;
 pub use self::withdrawals::{Withdrawal, Withdrawals};
 
 /// What is known of the node, for whoever asks. Clones see the same.
@@ -31,6 +33,8 @@ pub struct View {
     pub bpffs: PathBuf,
     /// What withdraws peers.
     pub withdrawals: Withdrawals,
+    /// Since when WireGuard's peers are where they are.
+    pub endpoints: EndpointAges,
     /// How long the loop may be silent before it counts as dead.
     pub patience: Duration,
 }
@@ -39,7 +43,7 @@ impl View {
     /// The status as it is now, with each peer's way read from the maps, and its session from WireGuard's devices.
     pub async fn status(&self) -> Status {
         let mut status = self.status.borrow().clone();
-        sessions::fill_in(&mut status).await;
+        sessions::fill_in(&mut status, &self.endpoints).await;
         match crate::kernel::bpf::Bpf::open_read_only(&self.bpffs).and_then(|bpf| bpf.counters()) {
             Ok(counters) => way::fill_in(&mut status, &counters),
             Err(error) => tracing::debug!("the maps can't be read for the status: {error}"),
@@ -58,12 +62,12 @@ impl View {
     /// When the page can't be encoded.
     pub async fn metrics(&self) -> prometheus::Result<String> {
         let mut status = self.status.borrow().clone();
-        sessions::fill_in(&mut status).await;
+        let unnamed = sessions::fill_in_and_list(&mut status, &self.endpoints).await;
         let maps = MapReading::take(&self.bpffs);
         if let Err(error) = &maps {
             tracing::debug!("the maps can't be read for the metrics: {error}");
         }
-        crate::metrics::page(&self.recorder, &status, maps.ok().as_ref())
+        crate::metrics::page(&self.recorder, &status, maps.ok().as_ref(), &unnamed)
     }
 }
 

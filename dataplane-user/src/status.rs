@@ -176,6 +176,9 @@ pub struct WireGuardStatus {
 pub struct SessionStatus {
     /// Where the peer was heard last, or what was configured; `None`: neither.
     pub endpoint: Option<String>,
+    /// Seconds since the agent, which looks when it is asked, saw that endpoint first; `None`: there is none.
+    #[serde(default)]
+    pub endpoint_age_s: Option<u64>,
     /// Whether there is a session: a handshake in the last three minutes. Peers that have nothing to say have none.
     pub established: bool,
     /// Seconds since the last handshake; `None`: there was none.

@@ -145,6 +145,7 @@ fn wireguard_tells_of_sessions_and_of_what_was_changed() {
         value(&page, &format!("adit_wireguard_peer_receive_bytes_total{peer}")) >= session.received_bytes
     );
     assert!(value(&page, &format!("adit_wireguard_peer_transmit_bytes_total{peer}")) >= session.sent_bytes);
+    assert!(value(&page, &format!("adit_wireguard_peer_endpoint_age_seconds{peer}")) < 3600);
     assert!(!page.contains("adit_peer_receive_"), "{page}");
     assert_eq!(value(&page, "adit_wireguard_peers_added_total"), 1);
     assert_eq!(value(&page, "adit_wireguard_configure_errors_total"), 0);

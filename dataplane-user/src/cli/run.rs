@@ -28,7 +28,7 @@ use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::kernel::netlink::{EventCounts, Events, Woken};
 use crate::reconcile::{Agent, Config, Event};
-use crate::serve::{self, Listeners, View, Withdrawals};
+use crate::serve::{self, EndpointAges, Listeners, View, Withdrawals};
 use crate::source::Watch;
 use crate::status::Status;
 
@@ -156,6 +156,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
             state_directory: places.state_dir.clone(),
             events: sender,
         },
+        endpoints: EndpointAges::default(),
         patience: 2 * resync + LONGEST_PASS,
     };
     serve::start(listeners, view).context("starting the thread that answers")?;

@@ -246,6 +246,16 @@ impl Netlink {
         self.links.name(index)
     }
 
+    /// The WireGuard devices and whose they are, in the kernel's order.
+    ///
+    /// # Errors
+    /// When the links can't be read.
+    pub async fn wireguard_links(&mut self) -> Result<Vec<(LinkName, Owner)>, KernelError> {
+        let links = self.read_links().await?.into_iter();
+        let wireguard = links.filter(|link| link.link.kind == LinkKind::WireGuard);
+        Ok(wireguard.map(|link| (link.name, link.link.owner)).collect())
+    }
+
     /// What went over the socket so far.
     #[must_use]
     pub fn stats(&self) -> Stats {

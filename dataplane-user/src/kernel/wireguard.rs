@@ -6,6 +6,7 @@
 mod attribute;
 mod execute;
 pub mod generate;
+pub mod listing;
 mod read;
 mod write;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use netlink_sys::protocols::NETLINK_GENERIC;
 
 use self::attribute::Attributes;
+use self::listing::Listing;
 use self::write::Keys;
 use super::KernelError;
 use super::netlink::Stats;
@@ -95,10 +97,23 @@ impl WireGuard {
     /// When there is no such link (`ENODEV`), when it is no WireGuard device (`EOPNOTSUPP`), when the kernel has no
     /// WireGuard, or when any part can't be read.
     pub async fn get_device(&mut self, link: &LinkName) -> Result<Reading, KernelError> {
+        self.list_device(link, false).await.map(Reading::from)
+    }
+
+    /// Reads a device whole, in the kernel's order; its private key only where `with_private_key` asks for it.
+    ///
+    /// # Errors
+    /// As [`WireGuard::get_device`].
+    pub async fn list_device(
+        &mut self,
+        link: &LinkName,
+        with_private_key: bool,
+    ) -> Result<Listing, KernelError> {
         let context = || format!("read WireGuard device {link}");
         let mut family = self.family().await?;
         loop {
-            let parts = self.socket.dump(&write::get(family, link), read::part).await;
+            let part = |body: &[u8]| read::part(body, with_private_key).map(Some);
+            let parts = self.socket.dump(&write::get(family, link), part).await;
             self.socket.wipe();
             match parts {
                 Ok(parts) => return Ok(read::merge(parts)),

@@ -51,7 +51,7 @@ fn text(maps: Option<&MapReading>) -> String {
     let recorder = Recorder::default();
     recorder.pass(Duration::from_millis(3), PassResult::Converged);
     recorder.reload(false);
-    page(&recorder, &status, maps).unwrap()
+    page(&recorder, &status, maps, &[]).unwrap()
 }
 
 fn has(page: &str, line: &str) {
@@ -153,7 +153,7 @@ fn the_page_shows_what_each_peer_sent_to_us() {
         },
         ..MapReading::default()
     };
-    let page = page(&Recorder::default(), &status, Some(&maps)).unwrap();
+    let page = page(&Recorder::default(), &status, Some(&maps), &[]).unwrap();
     let found = page.lines().filter(|line| line.starts_with("adit_peer_receive_"));
     let expected = [
         r#"adit_peer_receive_bytes_total{encapsulation="geneve",network="pods",peer="b"} 70"#,
@@ -191,24 +191,26 @@ fn routes_are_counted_by_table_wherever_they_are() {
     state.namespaces.insert(there, routes(&[MAIN_TABLE]));
     let recorder = Recorder::default();
     recorder.observed(&state);
-    let page = page(&recorder, &Status::default(), None).unwrap();
+    let page = page(&recorder, &Status::default(), None, &[]).unwrap();
     has(&page, r#"adit_routes_installed{table="main"} 2"#);
     has(&page, r#"adit_routes_installed{table="1730"} 2"#);
 }
 
 #[test]
 fn a_peer_that_never_shook_hands_has_age_0() {
+    let session = |age: Option<u64>, received| SessionStatus {
+        endpoint: None,
+        endpoint_age_s: age.map(|age| age + 1),
+        established: age == Some(7),
+        handshake_age_s: age,
+        received_bytes: received,
+        sent_bytes: 2 * received,
+    };
     let link = |node: &str, age, received| PeerStatus {
         wireguard: Some(WireGuardStatus {
             device: "adit-wg0".to_owned(),
             public_key: format!("{node}="),
-            session: Some(SessionStatus {
-                endpoint: None,
-                established: age == Some(7),
-                handshake_age_s: age,
-                received_bytes: received,
-                sent_bytes: 2 * received,
-            }),
+            session: Some(session(age, received)),
         }),
         ..peer(node, "wireguard", "192.0.2.1")
     };
@@ -220,12 +222,26 @@ fn a_peer_that_never_shook_hands_has_age_0() {
         ],
         ..Status::default()
     };
-    let page = page(&Recorder::default(), &status, None).unwrap();
+    let unnamed = UnnamedPeer {
+        device: "wg0".to_owned(),
+        public_key: "x=".to_owned(),
+        session: session(Some(7), 1),
+    };
+    let page = page(&Recorder::default(), &status, None, &[unnamed]).unwrap();
     let found = page
         .lines()
         .filter(|line| line.starts_with("adit_wireguard_peer") && !line.contains("peers_"));
     let found: BTreeSet<_> = found.collect();
     let expected = [
+        r#"adit_wireguard_peer_endpoint_age_seconds{interface="adit-wg0",peer="b"} 8"#,
+        r#"adit_wireguard_peer_endpoint_age_seconds{interface="adit-wg0",peer="c"} 0"#,
+        r#"adit_wireguard_peer_endpoint_age_seconds{interface="adit-wg0",peer="d"} 701"#,
+        r#"adit_wireguard_peer_endpoint_age_seconds{interface="wg0",peer="x="} 8"#,
+        r#"adit_wireguard_peer_established{interface="wg0",peer="x="} 1"#,
+        r#"adit_wireguard_peer_handshake_age_seconds{interface="wg0",peer="x="} 7"#,
+        r#"adit_wireguard_peer_receive_bytes_total{interface="wg0",peer="x="} 1"#,
+        r#"adit_wireguard_peer_transmit_bytes_total{interface="wg0",peer="x="} 2"#,
+        r#"adit_wireguard_peers{interface="wg0"} 1"#,
         r#"adit_wireguard_peer_established{interface="adit-wg0",peer="b"} 1"#,
         r#"adit_wireguard_peer_established{interface="adit-wg0",peer="c"} 0"#,
         r#"adit_wireguard_peer_established{interface="adit-wg0",peer="d"} 0"#,

@@ -7,15 +7,32 @@ use prometheus::proto::MetricFamily;
 use super::series::{counters, gauges};
 use crate::status::{SessionStatus, Status};
 
-pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
+/// A peer of a device of ours that is no node which the manifests name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnnamedPeer {
+    /// The device.
+    pub device: String,
+    /// The peer's public key in base64: its label.
+    pub public_key: String,
+    /// What the device says of it.
+    pub session: SessionStatus,
+}
+
+pub(super) fn collect(status: &Status, unnamed: &[UnnamedPeer]) -> Vec<MetricFamily> {
     // A peer of two networks is one peer of a device.
     let links = status
         .peers
         .iter()
         .filter_map(|peer| Some((peer, peer.wireguard.as_ref()?)));
-    let peers: BTreeMap<[String; 2], Option<&SessionStatus>> = links
-        .map(|(peer, link)| ([link.device.clone(), peer.node.clone()], link.session.as_ref()))
-        .collect();
+    let named = links.map(|(peer, link)| ([link.device.clone(), peer.node.clone()], link.session.as_ref()));
+    let unnamed = unnamed.iter();
+    let unnamed = unnamed.map(|peer| {
+        (
+            [peer.device.clone(), peer.public_key.clone()],
+            Some(&peer.session),
+        )
+    });
+    let peers: BTreeMap<[String; 2], Option<&SessionStatus>> = named.chain(unnamed).collect();
     let sessions = || {
         peers
             .iter()
@@ -43,6 +60,14 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
             ),
             labels,
             sessions().map(|(labels, session)| (labels, session.handshake_age_s.unwrap_or(0))),
+        ),
+        gauges(
+            (
+                "adit_wireguard_peer_endpoint_age_seconds",
+                "Time since the peer's endpoint was seen to change; 0: it has none.",
+            ),
+            labels,
+            sessions().map(|(labels, session)| (labels, session.endpoint_age_s.unwrap_or(0))),
         ),
         counters(
             (

@@ -53,6 +53,12 @@ impl PublicKey {
 }
 
 impl PrivateKey {
+    /// A key of its bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; KEY_LENGTH]) -> PrivateKey {
+        PrivateKey(*bytes)
+    }
+
     /// A key of random bytes, clamped as WireGuard stores its own (RFC 7748, section 5).
     #[must_use]
     pub fn from_random(random: &[u8; KEY_LENGTH]) -> PrivateKey {

@@ -1,10 +1,14 @@
 //! Each WireGuard peer's session, read from the devices at that moment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::endpoints::EndpointAges;
 use crate::kernel::KernelError;
+use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::{PeerTraffic, Reading, WireGuard, no_private_keys};
+use crate::metrics::UnnamedPeer;
+use crate::model::Owner;
 use crate::net::{LinkName, PublicKey};
 use crate::status::{SessionStatus, Status};
 
@@ -12,21 +16,79 @@ use crate::status::{SessionStatus, Status};
 const SESSION: Duration = Duration::from_secs(180);
 
 /// Fills in what the devices say of each peer. What can't be read is left out.
-pub(super) async fn fill_in(status: &mut Status) {
-    let links = status.peers.iter().filter_map(|peer| peer.wireguard.as_ref());
-    let devices: BTreeSet<String> = links.map(|link| link.device.clone()).collect();
-    if devices.is_empty() {
-        return;
+pub(super) async fn fill_in(status: &mut Status, ages: &EndpointAges) {
+    let devices = devices(status);
+    read_and_set(status, &devices, ages).await;
+}
+
+/// The same, and tells of all other peers of WireGuard devices of ours.
+pub(super) async fn fill_in_and_list(status: &mut Status, ages: &EndpointAges) -> Vec<UnnamedPeer> {
+    let mut devices = devices(status);
+    match own_devices().await {
+        Ok(own) => devices.extend(own),
+        Err(error) => tracing::debug!("the devices can't be listed for the metrics: {error}"),
     }
-    let readings = match read(&devices).await {
+    let sessions = read_and_set(status, &devices, ages).await;
+    unnamed(status, sessions)
+}
+
+/// Those of which the status says nothing.
+fn unnamed(status: &Status, sessions: BTreeMap<String, Sessions>) -> Vec<UnnamedPeer> {
+    let named = status.peers.iter().filter_map(|peer| peer.wireguard.as_ref());
+    let named: BTreeSet<(&str, &str)> = named
+        .map(|link| (link.device.as_str(), link.public_key.as_str()))
+        .collect();
+    let all = sessions.into_iter().flat_map(|(device, sessions)| {
+        sessions.into_iter().map(move |(key, session)| UnnamedPeer {
+            device: device.clone(),
+            public_key: key.to_string(),
+            session,
+        })
+    });
+    all.filter(|peer| !named.contains(&(peer.device.as_str(), peer.public_key.as_str())))
+        .collect()
+}
+
+/// By peer what a device says of it.
+type Sessions = BTreeMap<PublicKey, SessionStatus>;
+
+/// The devices that the status speaks of.
+fn devices(status: &Status) -> BTreeSet<String> {
+    let links = status.peers.iter().filter_map(|peer| peer.wireguard.as_ref());
+    links.map(|link| link.device.clone()).collect()
+}
+
+async fn own_devices() -> Result<Vec<String>, KernelError> {
+    let links = Netlink::open()?.wireguard_links().await?.into_iter();
+    let ours = links.filter(|(_, owner)| *owner == Owner::Ours);
+    Ok(ours.map(|(name, _)| name.to_string()).collect())
+}
+
+async fn read_and_set(
+    status: &mut Status,
+    devices: &BTreeSet<String>,
+    ages: &EndpointAges,
+) -> BTreeMap<String, Sessions> {
+    if devices.is_empty() {
+        return BTreeMap::new();
+    }
+    let readings = match read(devices).await {
         Ok(readings) => readings,
         Err(error) => {
-            tracing::debug!("WireGuard can't be read for the status: {error}");
-            return;
+            tracing::debug!("WireGuard's devices can't be read: {error}");
+            return BTreeMap::new();
         }
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    set(status, &readings, now);
+    let looked = Instant::now();
+    let sessions = readings.into_iter().map(|(device, reading)| {
+        let ages = ages.look(&device, &reading, looked);
+        let of = sessions(&reading, &ages, now);
+        (device, of)
+    });
+    let sessions = sessions.collect();
+    set(status, &sessions);
+    sessions
 }
 
 async fn read(devices: &BTreeSet<String>) -> Result<BTreeMap<String, Reading>, KernelError> {
@@ -45,34 +107,39 @@ async fn read(devices: &BTreeSet<String>) -> Result<BTreeMap<String, Reading>, K
     Ok(readings)
 }
 
-fn set(status: &mut Status, readings: &BTreeMap<String, Reading>, now: Duration) {
+fn set(status: &mut Status, sessions: &BTreeMap<String, Sessions>) {
     let mut established = Vec::new();
     for link in status.peers.iter_mut().filter_map(|peer| peer.wireguard.as_mut()) {
-        let reading = readings.get(&link.device);
+        let sessions = sessions.get(&link.device);
         let key = link.public_key.parse::<PublicKey>().ok();
-        link.session = reading
+        link.session = sessions
             .zip(key)
-            .and_then(|(reading, key)| session(reading, &key, now));
+            .and_then(|(sessions, key)| sessions.get(&key).cloned());
         established.push(link.session.as_ref().is_some_and(|session| session.established));
     }
     status.peers_established = (!established.is_empty()).then(|| established.iter().all(|is| *is));
 }
 
-fn session(reading: &Reading, key: &PublicKey, now: Duration) -> Option<SessionStatus> {
-    let peer = reading.device.peers.get(key)?;
-    let PeerTraffic {
-        last_handshake,
-        received,
-        sent,
-    } = *reading.traffic.get(key)?;
-    let age = last_handshake.map(|then| now.saturating_sub(then));
-    Some(SessionStatus {
-        endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
-        established: age.is_some_and(|age| age < SESSION),
-        handshake_age_s: age.map(|age| age.as_secs()),
-        received_bytes: received,
-        sent_bytes: sent,
-    })
+fn sessions(reading: &Reading, ages: &BTreeMap<PublicKey, Duration>, now: Duration) -> Sessions {
+    let peers = reading.device.peers.iter();
+    let sessions = peers.filter_map(|(key, peer)| {
+        let PeerTraffic {
+            last_handshake,
+            received,
+            sent,
+        } = *reading.traffic.get(key)?;
+        let age = last_handshake.map(|then| now.saturating_sub(then));
+        let session = SessionStatus {
+            endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
+            endpoint_age_s: ages.get(key).map(Duration::as_secs),
+            established: age.is_some_and(|age| age < SESSION),
+            handshake_age_s: age.map(|age| age.as_secs()),
+            received_bytes: received,
+            sent_bytes: sent,
+        };
+        Some((*key, session))
+    });
+    sessions.collect()
 }
 
 #[cfg(test)]
@@ -117,14 +184,16 @@ mod tests {
                 },
             );
         }
-        let readings = BTreeMap::from([("adit-wg0".to_owned(), reading)]);
-        let now = Duration::from_secs(1000);
+        let ages = BTreeMap::from([(keys[0], Duration::from_secs(42))]);
+        let sessions = sessions(&reading, &ages, Duration::from_secs(1000));
+        assert_eq!(sessions[&keys[0]].endpoint_age_s, Some(42));
+        let sessions = BTreeMap::from([("adit-wg0".to_owned(), sessions)]);
         let of = |keys: &[PublicKey]| {
             let mut status = Status {
                 peers: keys.iter().copied().map(peer).collect(),
                 ..Status::default()
             };
-            set(&mut status, &readings, now);
+            set(&mut status, &sessions);
             let sessions = status.peers.iter().map(|peer| peer.wireguard.clone()?.session);
             let shown = |session: SessionStatus| (session.established, session.handshake_age_s);
             (
@@ -139,5 +208,26 @@ mod tests {
         );
         assert_eq!(of(&[PublicKey::from_bytes([9; 32])]), (Some(false), vec![None]));
         assert_eq!(of(&[]), (None, vec![]));
+    }
+
+    #[test]
+    fn peers_that_no_node_is_are_told_by_device_and_key() {
+        let keys = [1, 2].map(|byte| PublicKey::from_bytes([byte; 32]));
+        let mut reading = Reading::default();
+        for key in keys {
+            reading.device.peers.insert(key, Peer::default());
+            reading.traffic.insert(key, PeerTraffic::default());
+        }
+        let of = || sessions(&reading, &BTreeMap::new(), Duration::ZERO);
+        let sessions = ["adit-wg0", "hub"].map(|device| (device.to_owned(), of()));
+        let status = Status {
+            peers: vec![peer(keys[0])],
+            ..Status::default()
+        };
+        let unnamed = unnamed(&status, sessions.into());
+        let told = unnamed.iter().map(|peer| (&*peer.device, &*peer.public_key));
+        let [one, two] = keys.map(|key| key.to_string());
+        let expected = [("adit-wg0", &*two), ("hub", &*one), ("hub", &*two)];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 }

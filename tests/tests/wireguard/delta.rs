@@ -2,10 +2,12 @@
 
 use adit_tests::{NetNs, require_module};
 use dataplane_user::diff::wireguard::device as diff;
-use dataplane_user::kernel::wireguard::generate;
-use dataplane_user::model::wireguard::{DeviceChange, Peer};
+use dataplane_user::kernel::wireguard::{WireGuard, generate};
+use dataplane_user::model::wireguard::{Device, DeviceChange, Peer};
 
-use crate::{apply, config, device, know, make, peer, prefixes, private_key, public_key, read, set, wg};
+use crate::{
+    apply, config, device, know, make, peer, prefixes, private_key, public_key, read, sent, set, wg,
+};
 
 #[test]
 fn nothing_to_change_is_no_message() {
@@ -19,9 +21,19 @@ fn nothing_to_change_is_no_message() {
         let observed = device(&mut wireguard, &wanted).await;
         let before = wireguard.stats();
         let changes = diff(&observed, &wanted);
+        assert_eq!(changes, []);
         set(&mut wireguard, &changes).await;
         assert_eq!(wireguard.stats(), before);
     });
+}
+
+/// Makes the one change that is left, and counts what goes to the kernel for it.
+async fn alone(wireguard: &mut WireGuard, wanted: &Device, change: DeviceChange) {
+    let changes = diff(&device(wireguard, wanted).await, wanted);
+    assert_eq!(changes, [change]);
+    let sent = sent(wireguard, &changes).await;
+    assert_eq!((sent.messages, sent.datagrams), (1, 1), "{changes:?}");
+    assert_eq!(diff(&device(wireguard, wanted).await, wanted), []);
 }
 
 #[test]
@@ -36,17 +48,16 @@ fn a_key_a_port_or_a_mark_alone_is_one_message() {
         let key = private_key();
         let public = know(key.clone());
         wanted.public_key = Some(public);
-        let changes = apply(&mut wireguard, &wanted).await;
-        assert_eq!(changes, [DeviceChange::SetPrivateKey(public)]);
+        alone(&mut wireguard, &wanted, DeviceChange::SetPrivateKey(public)).await;
         assert_eq!(wg("show wg0 private-key"), key.to_base64().as_str());
         wanted.listen_port = 1234;
-        let changes = apply(&mut wireguard, &wanted).await;
-        assert_eq!(changes, [DeviceChange::SetListenPort(1234)]);
-        wanted.fwmark = 7;
-        apply(&mut wireguard, &wanted).await;
-        wanted.fwmark = 0;
-        assert_eq!(apply(&mut wireguard, &wanted).await, [DeviceChange::SetFwmark(0)]);
-        assert_eq!(wg("show wg0 fwmark"), "off");
+        alone(&mut wireguard, &wanted, DeviceChange::SetListenPort(1234)).await;
+        assert_eq!(wg("show wg0 listen-port"), "1234");
+        for (mark, shown) in [(7, "0x7"), (0, "off")] {
+            wanted.fwmark = mark;
+            alone(&mut wireguard, &wanted, DeviceChange::SetFwmark(mark)).await;
+            assert_eq!(wg("show wg0 fwmark"), shown);
+        }
     });
 }
 
@@ -69,9 +80,8 @@ fn an_allowed_ip_moves_in_one_message() {
         wanted.peers.get_mut(&first).unwrap().allowed_ips = prefixes(&["10.0.0.0/24", "10.0.1.0/24"]);
         wanted.peers.get_mut(&second).unwrap().allowed_ips = prefixes(&["10.0.2.0/24"]);
         let changes = diff(&device(&mut wireguard, &wanted).await, &wanted);
-        let before = wireguard.stats();
-        set(&mut wireguard, &changes).await;
-        assert_eq!(wireguard.stats().requests - before.requests, 1, "{changes:?}");
+        let sent = sent(&mut wireguard, &changes).await;
+        assert_eq!((sent.messages, sent.datagrams), (1, 1), "{changes:?}");
         let shown = wg("show wg0 allowed-ips");
         assert!(shown.contains(&format!("{second}\t10.0.2.0/24")), "{shown}");
         assert_eq!(

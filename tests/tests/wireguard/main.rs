@@ -9,6 +9,7 @@ mod delta;
 mod keys;
 mod many;
 mod set_and_read;
+mod show;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,6 +119,26 @@ async fn set(wireguard: &mut WireGuard, changes: &[DeviceChange]) {
         .set_device(&wg0(), &changes.iter().collect::<Vec<_>>())
         .await
         .unwrap();
+}
+
+/// What went to the kernel.
+#[derive(Debug)]
+struct Sent {
+    messages: u64,
+    datagrams: u64,
+    bytes: u64,
+}
+
+/// Makes changes of `wg0` and says what that took. The device was read before, so the family is known.
+async fn sent(wireguard: &mut WireGuard, changes: &[DeviceChange]) -> Sent {
+    let before = wireguard.stats();
+    set(wireguard, changes).await;
+    let after = wireguard.stats();
+    Sent {
+        messages: after.requests - before.requests,
+        datagrams: after.sends - before.sends,
+        bytes: after.sent_bytes - before.sent_bytes,
+    }
 }
 
 /// Makes `wg0` what is wanted, checks that nothing is left to be changed, and returns what was.

@@ -310,6 +310,7 @@ error: link adit0 (Conflict)
         let shown = |age: Option<u64>| {
             let session = SessionStatus {
                 endpoint: Some("192.0.2.9:7".to_owned()),
+                endpoint_age_s: Some(7),
                 established: age.is_some_and(|age| age < 180),
                 handshake_age_s: age,
                 received_bytes: 1,

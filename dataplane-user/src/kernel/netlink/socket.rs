@@ -29,6 +29,8 @@ pub struct Stats {
     pub receives: u64,
     /// Requests in the sent ones.
     pub requests: u64,
+    /// Bytes of the sent ones.
+    pub sent_bytes: u64,
     /// Dumps that were read anew, as the table changed meanwhile.
     pub interrupted: u64,
     /// Times that the socket was replaced.
@@ -89,6 +91,7 @@ impl Socket {
         }
         self.settled = false;
         self.stats.sends += 1;
+        self.stats.sent_bytes += u64::try_from(datagram.len()).expect("a datagram is small");
         let sent = self
             .inner
             .async_io(Interest::WRITABLE, |socket| socket.send(datagram, 0))

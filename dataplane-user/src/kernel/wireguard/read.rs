@@ -1,31 +1,23 @@
 //! What the kernel's messages say of a device (linux/wireguard.h): a dump splits the device, and single peers, over
 //! several of them.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use netlink_packet_core::{DecodeError, NlasIterator, parse_u8, parse_u16, parse_u32, parse_u64};
+use netlink_packet_core::{
+    DecodeError, NlasIterator, parse_string, parse_u8, parse_u16, parse_u32, parse_u64,
+};
 use zeroize::Zeroizing;
 
+use super::listing::{ListedPeer, Listing};
 use super::write;
-use super::{PeerTraffic, Reading};
-use crate::model::wireguard::{Device, Peer};
-use crate::net::key::{KEY_LENGTH, PresharedKey, PublicKey};
+use crate::net::LinkName;
+use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 
 /// Bytes of generic netlink's header.
 const HEADER: usize = 4;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
-
-/// What one message says of a device.
-#[derive(Debug, Default)]
-pub(super) struct Part {
-    /// Without peers; only the first message says something here.
-    device: Device,
-    /// In the kernel's order; the first one may continue the message before.
-    peers: Vec<(PublicKey, Peer, PeerTraffic)>,
-}
 
 /// The message type in the answer to a question for a family.
 pub(super) fn family(body: &[u8]) -> Result<Option<u16>, DecodeError> {
@@ -38,18 +30,21 @@ pub(super) fn family(body: &[u8]) -> Result<Option<u16>, DecodeError> {
     Ok(None)
 }
 
-/// Reads one message of a dump.
-pub(super) fn part(body: &[u8]) -> Result<Option<Part>, DecodeError> {
-    let mut part = Part::default();
+/// Reads one message of a dump: of the device itself only the first one says something, and its first peer may be the
+/// last one of the message before.
+pub(super) fn part(body: &[u8], with_private_key: bool) -> Result<Listing, DecodeError> {
+    let mut part = Listing::default();
     for attribute in NlasIterator::new(attributes(body)?) {
         let attribute = attribute?;
         let value = attribute.value();
         match attribute.kind() {
-            write::WGDEVICE_A_PUBLIC_KEY => {
-                part.device.public_key = Some(PublicKey::from_bytes(*key(value)?));
+            write::WGDEVICE_A_IFNAME => part.name = LinkName::new(&parse_string(value)?).ok(),
+            write::WGDEVICE_A_PRIVATE_KEY if with_private_key => {
+                part.private_key = Some(PrivateKey::from_bytes(&*key(value)?));
             }
-            write::WGDEVICE_A_LISTEN_PORT => part.device.listen_port = parse_u16(value)?,
-            write::WGDEVICE_A_FWMARK => part.device.fwmark = parse_u32(value)?,
+            write::WGDEVICE_A_PUBLIC_KEY => part.public_key = Some(PublicKey::from_bytes(*key(value)?)),
+            write::WGDEVICE_A_LISTEN_PORT => part.listen_port = parse_u16(value)?,
+            write::WGDEVICE_A_FWMARK => part.fwmark = parse_u32(value)?,
             write::WGDEVICE_A_PEERS => {
                 for entry in NlasIterator::new(value) {
                     part.peers.extend(peer(entry?.value())?);
@@ -58,47 +53,40 @@ pub(super) fn part(body: &[u8]) -> Result<Option<Part>, DecodeError> {
             _ => {}
         }
     }
-    Ok(Some(part))
+    Ok(part)
 }
 
 /// Puts a device together. A peer that comes again brings more allowed IPs and nothing else.
-pub(super) fn merge(parts: Vec<Part>) -> Reading {
-    let mut whole: Option<Reading> = None;
-    for part in parts {
-        let reading = whole.get_or_insert(Reading {
-            device: part.device,
-            traffic: BTreeMap::new(),
-        });
-        for (key, peer, traffic) in part.peers {
-            match reading.device.peers.get_mut(&key) {
-                Some(known) => known.allowed_ips.extend(peer.allowed_ips),
-                None => {
-                    reading.device.peers.insert(key, peer);
-                    reading.traffic.insert(key, traffic);
-                }
-            }
+pub(super) fn merge(parts: Vec<Listing>) -> Listing {
+    let mut parts = parts.into_iter();
+    let mut whole = parts.next().unwrap_or_default();
+    for peer in parts.flat_map(|part| part.peers) {
+        match whole.peers.last_mut() {
+            Some(last) if last.public_key == peer.public_key => last.allowed_ips.extend(peer.allowed_ips),
+            _ => whole.peers.push(peer),
         }
     }
-    whole.unwrap_or_default()
+    whole
 }
 
-fn peer(attributes: &[u8]) -> Result<Option<(PublicKey, Peer, PeerTraffic)>, DecodeError> {
-    let mut public_key = None;
-    let (mut peer, mut traffic) = (Peer::default(), PeerTraffic::default());
+fn peer(attributes: &[u8]) -> Result<Option<ListedPeer>, DecodeError> {
+    let Some(public_key) = public_key(attributes)? else {
+        return Ok(None);
+    };
+    let mut peer = ListedPeer::new(public_key);
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
         let value = attribute.value();
         match attribute.kind() {
-            write::WGPEER_A_PUBLIC_KEY => public_key = Some(PublicKey::from_bytes(*key(value)?)),
             write::WGPEER_A_PRESHARED_KEY => {
                 let preshared = PresharedKey::from_bytes(&*key(value)?);
                 peer.preshared_key = (!preshared.is_zero()).then_some(preshared);
             }
             write::WGPEER_A_ENDPOINT => peer.endpoint = socket_address(value),
             write::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL => peer.keepalive = parse_u16(value)?,
-            write::WGPEER_A_LAST_HANDSHAKE_TIME => traffic.last_handshake = time(value)?,
-            write::WGPEER_A_RX_BYTES => traffic.received = parse_u64(value)?,
-            write::WGPEER_A_TX_BYTES => traffic.sent = parse_u64(value)?,
+            write::WGPEER_A_LAST_HANDSHAKE_TIME => peer.traffic.last_handshake = time(value)?,
+            write::WGPEER_A_RX_BYTES => peer.traffic.received = parse_u64(value)?,
+            write::WGPEER_A_TX_BYTES => peer.traffic.sent = parse_u64(value)?,
             write::WGPEER_A_ALLOWEDIPS => {
                 for entry in NlasIterator::new(value) {
                     peer.allowed_ips.extend(prefix(entry?.value())?);
@@ -107,7 +95,17 @@ fn peer(attributes: &[u8]) -> Result<Option<(PublicKey, Peer, PeerTraffic)>, Dec
             _ => {}
         }
     }
-    Ok(public_key.map(|key| (key, peer, traffic)))
+    Ok(Some(peer))
+}
+
+fn public_key(attributes: &[u8]) -> Result<Option<PublicKey>, DecodeError> {
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute?;
+        if attribute.kind() == write::WGPEER_A_PUBLIC_KEY {
+            return Ok(Some(PublicKey::from_bytes(*key(attribute.value())?)));
+        }
+    }
+    Ok(None)
 }
 
 fn prefix(attributes: &[u8]) -> Result<Option<IpNet>, DecodeError> {
@@ -178,4 +176,93 @@ fn key(value: &[u8]) -> Result<Zeroizing<[u8; KEY_LENGTH]>, DecodeError> {
 fn attributes(body: &[u8]) -> Result<&[u8], DecodeError> {
     body.get(HEADER..)
         .ok_or_else(|| "a message without its header".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attribute::Attributes;
+    use super::*;
+
+    const PRIVATE: [u8; KEY_LENGTH] = [0x77; KEY_LENGTH];
+
+    fn prefixes(attributes: &mut Attributes, thirds: std::ops::Range<u8>) {
+        attributes.nest(write::WGPEER_A_ALLOWEDIPS, |list| {
+            for third in thirds {
+                list.nest(0, |entry| {
+                    entry.put_u16(write::WGALLOWEDIP_A_FAMILY, write::AF_INET);
+                    entry.put(write::WGALLOWEDIP_A_IPADDR, &[10, 0, third, 0]);
+                    entry.put(write::WGALLOWEDIP_A_CIDR_MASK, &[24]);
+                });
+            }
+        });
+    }
+
+    /// A message as the kernel splits them: what `device` says, then peers by key and allowed IPs. A peer's other
+    /// attributes come with its first piece alone.
+    fn message(
+        device: impl FnOnce(&mut Attributes),
+        peers: &[(u8, bool, std::ops::Range<u8>)],
+    ) -> Zeroizing<Vec<u8>> {
+        let mut body = Attributes::message(0, 1);
+        device(&mut body);
+        body.nest(write::WGDEVICE_A_PEERS, |list| {
+            for (number, first, thirds) in peers.iter().cloned() {
+                list.nest(0, |peer| {
+                    peer.put(write::WGPEER_A_PUBLIC_KEY, &[number; KEY_LENGTH]);
+                    if first {
+                        peer.put(write::WGPEER_A_PRESHARED_KEY, &[number; KEY_LENGTH]);
+                        peer.put_u16(write::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, 25);
+                        peer.put(write::WGPEER_A_RX_BYTES, &7u64.to_ne_bytes());
+                    }
+                    prefixes(peer, thirds);
+                });
+            }
+        });
+        body.into_bytes()
+    }
+
+    fn read(with_private_key: bool) -> Listing {
+        let device = |body: &mut Attributes| {
+            body.put_text(write::WGDEVICE_A_IFNAME, "wg0");
+            body.put(write::WGDEVICE_A_PRIVATE_KEY, &PRIVATE);
+            body.put(write::WGDEVICE_A_PUBLIC_KEY, &[9; KEY_LENGTH]);
+            body.put_u16(write::WGDEVICE_A_LISTEN_PORT, 51820);
+        };
+        let messages = [
+            message(device, &[(5, true, 0..1), (3, true, 1..4)]),
+            message(|_| {}, &[(3, false, 4..9)]),
+            message(|_| {}, &[(3, false, 9..11), (4, true, 11..12)]),
+        ];
+        let parts = messages.iter().map(|body| part(body, with_private_key).unwrap());
+        merge(parts.collect())
+    }
+
+    #[test]
+    fn a_peer_of_many_messages_is_one_and_the_order_is_the_kernel_s() {
+        let listing = read(false);
+        assert_eq!(listing.listen_port, 51820);
+        assert_eq!(listing.name.as_ref().map(LinkName::as_str), Some("wg0"));
+        let peers: Vec<_> = listing
+            .peers
+            .iter()
+            .map(|peer| (peer.public_key.as_bytes()[0], peer.allowed_ips.len()))
+            .collect();
+        assert_eq!(peers, [(5, 1), (3, 10), (4, 1)]);
+        let split = &listing.peers[1];
+        assert_eq!(split.allowed_ips[9].to_string(), "10.0.10.0/24");
+        assert_eq!((split.keepalive, split.traffic.received), (25, 7));
+        assert!(split.preshared_key.is_some());
+
+        let reading = super::super::Reading::from(listing);
+        let peer = &reading.device.peers[&PublicKey::from_bytes([3; KEY_LENGTH])];
+        assert_eq!((reading.device.peers.len(), peer.allowed_ips.len()), (3, 10));
+        assert_eq!((peer.keepalive, reading.traffic.len()), (25, 3));
+    }
+
+    #[test]
+    fn the_private_key_is_read_where_it_is_asked_for() {
+        assert_eq!(read(false).private_key, None);
+        assert_eq!(read(true).private_key, Some(PrivateKey::from_bytes(&PRIVATE)));
+        assert!(!format!("{:?}", read(true)).contains("119"));
+    }
 }

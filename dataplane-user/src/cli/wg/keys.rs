@@ -1,0 +1,81 @@
+//! `adit wg genkey`, `genpsk` and `pubkey`, as those of `wg`.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, anyhow};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use zeroize::Zeroizing;
+
+use crate::cli::exit::{Code, Failure};
+use crate::cli::places::Places;
+use crate::kernel::wireguard::generate;
+use crate::net::PrivateKey;
+use crate::source::key_file;
+
+/// Longer than any key with white space around it.
+const MOST_BYTES: u64 = 4096;
+
+pub(super) fn print_private_key() -> Result<(), Failure> {
+    print_secret(&generate::private_key()?.to_base64())
+}
+
+pub(super) fn print_preshared_key() -> Result<(), Failure> {
+    print_secret(&generate::preshared_key()?.to_base64())
+}
+
+/// The public key of the private one on the standard input.
+pub(super) fn print_public_key() -> Result<(), Failure> {
+    print(&read_key()?.public_key().to_string())
+}
+
+/// This node's public key as its manifest has it; the private one is made if there is none.
+pub(super) fn print_field(places: &Places) -> Result<(), Failure> {
+    let key = key_file::load_or_make(&places.state_dir, generate::private_key)
+        .map_err(|error| Failure::new(code(&error), error.into()))?;
+    print(&format!("wireguard: {{publicKey: {}}}", key.public_key()))
+}
+
+fn code(error: &key_file::KeyFileError) -> Code {
+    match error {
+        key_file::KeyFileError::Exposed { .. } => Code::Refused,
+        key_file::KeyFileError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Code::Privilege
+        }
+        _ => Code::Error,
+    }
+}
+
+/// The one key on the standard input, with white space behind it at most.
+fn read_key() -> Result<PrivateKey, Failure> {
+    let mut text = Zeroizing::new(String::with_capacity(2 * 4096));
+    let read = io::stdin().lock().take(MOST_BYTES).read_to_string(&mut text);
+    // The error of what is no UTF-8 says nothing of the text.
+    read.context("reading a private key from the standard input")?;
+    let key = text.trim_ascii_end().parse();
+    key.map_err(|error| anyhow!("the standard input is no private key: {error}").into())
+}
+
+fn print_secret(text: &str) -> Result<(), Failure> {
+    if others_can_read_output() {
+        eprintln!(
+            "adit: others can read the file that this is written to: `umask 077` before, or `chmod 600` it now"
+        );
+    }
+    print(text)
+}
+
+fn others_can_read_output() -> bool {
+    let Ok(status) = fstat(io::stdout().as_fd()) else {
+        return false;
+    };
+    let mode = Mode::from_bits_truncate(status.st_mode);
+    status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() && mode.intersects(Mode::S_IRWXO)
+}
+
+/// Unlike `println!`, a closed pipe is an error and not a panic.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{text}").context("writing to the standard output")?;
+    Ok(())
+}

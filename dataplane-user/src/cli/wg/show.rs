@@ -1,0 +1,162 @@
+//! `adit wg show`: WireGuard's interfaces as `wg show` shows them, but for secrets.
+
+mod field;
+mod json;
+mod secrets;
+mod text;
+mod words;
+
+use std::io::{self, BufWriter, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+
+use crate::cli::exit::{Code, Failure};
+use crate::cli::output::{Format, Paint};
+use crate::cli::privilege::{self, NET_ADMIN};
+use crate::kernel::netlink::Netlink;
+use crate::kernel::wireguard::listing::Listing;
+use crate::kernel::wireguard::{WireGuard, no_private_keys};
+use crate::net::LinkName;
+use crate::source::hint;
+use field::Field;
+use secrets::Secrets;
+
+const ALL: &str = "all";
+const INTERFACES: &str = "interfaces";
+
+/// What it prints is what `wg show` prints with the same words, but that private and preshared keys are `(hidden)`
+/// everywhere. As JSON it has the names that `wg-json` gives, with times in seconds since 1970. Exits with 3 when there is
+/// no such interface.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  adit wg show\n  adit wg show wg0\n  adit wg show interfaces\n  adit wg show wg0 peers\n  adit wg show all dump --show-keys\n  adit wg show -o json | jq '.wg0.peers[].transferRx'"
+)]
+pub(super) struct Arguments {
+    /// An interface; `all` of them; `interfaces`: only their names
+    #[arg(value_name = "INTERFACE", default_value = ALL)]
+    interface: String,
+    /// One thing alone, for scripts: lines with tabs, and with `all` the interface first
+    #[arg(value_enum)]
+    field: Option<Field>,
+    /// Also shows private and preshared keys
+    #[arg(long)]
+    show_keys: bool,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.field.is_some() && arguments.output == Format::Json {
+        return Err(anyhow!("JSON has all fields: leave the field out, or `-o json`").into());
+    }
+    let links = Netlink::open()?.wireguard_links().await?;
+    let names: Vec<LinkName> = links.into_iter().map(|(name, _)| name).collect();
+    if arguments.interface == INTERFACES {
+        if arguments.field.is_some() {
+            return Err(anyhow!("`interfaces` has no fields: name one interface, or `all`").into());
+        }
+        return print(|output| write_names(output, arguments.output, &names));
+    }
+    privilege::require(&[NET_ADMIN])?;
+    let secrets = if arguments.show_keys {
+        Secrets::Shown
+    } else {
+        Secrets::Hidden
+    };
+    let mut wireguard = WireGuard::open(no_private_keys())?;
+    let listings = if arguments.interface == ALL {
+        list_all(&mut wireguard, &names, secrets).await?
+    } else {
+        vec![list_one(&mut wireguard, &arguments.interface, &names, secrets).await?]
+    };
+    print(|output| write(output, arguments, &listings, secrets))
+}
+
+/// All of them, without those that go meanwhile.
+async fn list_all(
+    wireguard: &mut WireGuard,
+    names: &[LinkName],
+    secrets: Secrets,
+) -> Result<Vec<Listing>, Failure> {
+    let mut listings = Vec::with_capacity(names.len());
+    for name in names {
+        match wireguard.list_device(name, secrets == Secrets::Shown).await {
+            Ok(listing) => listings.push(listing),
+            Err(error) if error.errno() == Some(libc::ENODEV) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(listings)
+}
+
+async fn list_one(
+    wireguard: &mut WireGuard,
+    interface: &str,
+    known: &[LinkName],
+    secrets: Secrets,
+) -> Result<Listing, Failure> {
+    let unknown = || {
+        let hint = hint(interface, known.iter().map(LinkName::as_str));
+        let text = format!("there is no WireGuard interface `{interface}`; {hint}");
+        Failure::new(Code::NotFound, anyhow!(text))
+    };
+    let name = LinkName::new(interface).map_err(|_| unknown())?;
+    // Also where it is none of the known names: it may be an alternative one.
+    match wireguard.list_device(&name, secrets == Secrets::Shown).await {
+        Ok(listing) => Ok(listing),
+        Err(_) if !known.contains(&name) => Err(unknown()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes to the standard output. A closed pipe is an error and not a panic.
+fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut output = BufWriter::new(io::stdout().lock());
+    let written = write(&mut output).and_then(|()| output.flush());
+    written.context("writing to the standard output")?;
+    Ok(())
+}
+
+fn write_names(output: &mut dyn Write, format: Format, names: &[LinkName]) -> io::Result<()> {
+    let names: Vec<&str> = names.iter().map(LinkName::as_str).collect();
+    match format {
+        Format::Json => json::write(output, &names),
+        Format::Text if names.is_empty() => Ok(()),
+        Format::Text => writeln!(output, "{}", names.join(" ")),
+    }
+}
+
+fn write(
+    output: &mut dyn Write,
+    arguments: &Arguments,
+    listings: &[Listing],
+    secrets: Secrets,
+) -> io::Result<()> {
+    if arguments.output == Format::Json {
+        return json::write(output, &json::devices(listings, secrets));
+    }
+    if let Some(field) = arguments.field {
+        let named = arguments.interface == ALL;
+        return listings
+            .iter()
+            .try_for_each(|listing| field::write(output, field, (listing, named), secrets));
+    }
+    let style = text::Style {
+        now: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs(),
+        paint: Paint::of_stdout(),
+        secrets,
+    };
+    for (index, listing) in listings.iter().enumerate() {
+        if index > 0 {
+            writeln!(output)?;
+        }
+        text::write(output, listing, style)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Interfaces as JSON, with the names that wireguard-tools' `wg-json` gives. What there is none of is left out.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::secrets::Secrets;
+use super::words;
+use crate::kernel::wireguard::listing::{ListedPeer, Listing};
+use crate::net::LinkName;
+
+/// A device.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeviceView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private_key: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    listen_port: u16,
+    #[serde(skip_serializing_if = "is_zero")]
+    fwmark: u32,
+    /// By public key.
+    peers: BTreeMap<String, PeerView>,
+}
+
+/// A peer of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PeerView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preshared_key: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    /// Seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest_handshake: Option<u64>,
+    /// Bytes.
+    transfer_rx: u64,
+    transfer_tx: u64,
+    /// Seconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    persistent_keepalive: u16,
+    allowed_ips: Vec<String>,
+}
+
+/// A text that is wiped when dropped.
+struct Secret(Zeroizing<String>);
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Devices by name.
+pub(super) fn devices(listings: &[Listing], secrets: Secrets) -> BTreeMap<&str, DeviceView> {
+    let named = listings.iter().map(|listing| {
+        let name = listing.name.as_ref().map_or("", LinkName::as_str);
+        (name, device(listing, secrets))
+    });
+    named.collect()
+}
+
+/// Writes a value straight to where it goes: no copy of it is left behind.
+pub(super) fn write(output: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *output, value)?;
+    writeln!(output)
+}
+
+fn device(listing: &Listing, secrets: Secrets) -> DeviceView {
+    let peers = listing.peers.iter();
+    DeviceView {
+        private_key: secrets.private_key(listing).map(Secret),
+        public_key: listing.public_key.map(|key| key.to_string()),
+        listen_port: listing.listen_port,
+        fwmark: listing.fwmark,
+        peers: peers
+            .map(|one| (one.public_key.to_string(), peer(one, secrets)))
+            .collect(),
+    }
+}
+
+fn peer(peer: &ListedPeer, secrets: Secrets) -> PeerView {
+    let traffic = peer.traffic;
+    PeerView {
+        preshared_key: secrets.preshared_key(peer).map(Secret),
+        endpoint: peer.endpoint.as_ref().map(words::endpoint),
+        latest_handshake: traffic.last_handshake.map(|time| time.as_secs()),
+        transfer_rx: traffic.received,
+        transfer_tx: traffic.sent,
+        persistent_keepalive: peer.keepalive,
+        allowed_ips: peer.allowed_ips.iter().map(words::prefix).collect(),
+    }
+}
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

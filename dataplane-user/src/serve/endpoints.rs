@@ -1,0 +1,96 @@
+//! Since when each WireGuard peer is where it is, as far as somebody looked: the kernel does not tell.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::kernel::wireguard::Reading;
+use crate::net::PublicKey;
+
+/// Endpoints as they were last seen, and when each was seen first. Clones share them. A device's peers that went are
+/// forgotten with the next look at it.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointAges(Arc<Mutex<BTreeMap<String, Peers>>>);
+
+/// By peer, where it is and since when.
+type Peers = BTreeMap<PublicKey, (SocketAddr, Instant)>;
+
+impl EndpointAges {
+    /// Takes a look at a device into account, and tells how old each peer's endpoint is; nothing of peers without one.
+    pub(super) fn look(
+        &self,
+        device: &str,
+        reading: &Reading,
+        now: Instant,
+    ) -> BTreeMap<PublicKey, Duration> {
+        let mut devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = devices.remove(device).unwrap_or_default();
+        let peers = reading.device.peers.iter();
+        let seen: Peers = peers
+            .filter_map(|(key, peer)| {
+                let endpoint = peer.endpoint?;
+                let before = known.get(key).filter(|(known, _)| *known == endpoint);
+                Some((*key, (endpoint, before.map_or(now, |(_, since)| *since))))
+            })
+            .collect();
+        let age = |since: &Instant| now.saturating_duration_since(*since);
+        let ages = seen.iter().map(|(key, (_, since))| (*key, age(since))).collect();
+        devices.insert(device.to_owned(), seen);
+        ages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::wireguard::Peer;
+
+    fn reading(peers: &[(u8, Option<&str>)]) -> Reading {
+        let mut reading = Reading::default();
+        for (number, endpoint) in peers {
+            let peer = Peer {
+                endpoint: endpoint.map(|endpoint| endpoint.parse().unwrap()),
+                ..Peer::default()
+            };
+            reading.device.peers.insert(key(*number), peer);
+        }
+        reading
+    }
+
+    fn key(number: u8) -> PublicKey {
+        PublicKey::from_bytes([number; 32])
+    }
+
+    #[test]
+    fn an_endpoint_is_as_old_as_the_look_that_saw_it_first() {
+        const HERE: Option<&str> = Some("192.0.2.1:1");
+        const THERE: Option<&str> = Some("192.0.2.1:2");
+        let ages = EndpointAges::default();
+        let start = Instant::now();
+        let look = |device: &str, at: u64, peers: &[(u8, Option<&str>)]| {
+            let now = start + Duration::from_secs(at);
+            let ages = ages.clone().look(device, &reading(peers), now);
+            let seconds = ages.into_iter().map(|(key, age)| (key, age.as_secs()));
+            seconds.collect::<Vec<_>>()
+        };
+        assert_eq!(look("wg0", 0, &[(1, HERE), (2, None)]), [(key(1), 0)]);
+        assert_eq!(
+            look("wg0", 5, &[(1, HERE), (2, HERE)]),
+            [(key(1), 5), (key(2), 0)]
+        );
+        // Another device's peer of that key is another one.
+        assert_eq!(look("wg1", 6, &[(1, HERE)]), [(key(1), 0)]);
+        // It roams.
+        assert_eq!(
+            look("wg0", 9, &[(1, THERE), (2, HERE)]),
+            [(key(1), 0), (key(2), 4)]
+        );
+        assert_eq!(look("wg0", 11, &[(1, THERE)]), [(key(1), 2)]);
+        // One that went and came back is new.
+        assert_eq!(
+            look("wg0", 12, &[(1, THERE), (2, HERE)]),
+            [(key(1), 3), (key(2), 0)]
+        );
+    }
+}
