@@ -1,38 +1,58 @@
 //! Gathers what the plan must know of the machine: from the kernel, the node's key files and the resolver.
 
-use std::collections::BTreeSet;
-use std::io;
+mod rotation;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kernel::wireguard::PrivateKeys;
+use self::rotation::Rotation;
+use crate::kernel::wireguard::{PrivateKeys, generate};
 use crate::kernel::{Kernel, KernelError, Wanted};
-use crate::net::{Family, PeerId};
+use crate::net::{Family, PeerId, PrivateKey};
 use crate::plan::{NodeFacts, OwnKey, WireGuardFacts, route_keys};
+use crate::resource::netlink::Placed;
 use crate::resource::node::{Endpoint, Host};
-use crate::resource::{Intent, Node, WireGuardPeer};
+use crate::resource::wireguard::KeySource;
+use crate::resource::{Intent, Node, WireGuardInterface, WireGuardPeer};
 use crate::source::names::Names;
-use crate::source::{key_file, withdrawn};
+use crate::source::{KeyRing, key_file, withdrawn};
 
 /// What is looked at beside the kernel, and what is remembered of it between two passes.
 #[derive(Debug)]
 pub struct Gatherer {
     state_directory: PathBuf,
+    keys: KeyRing,
+    /// Whether keys that are made once are made.
+    makes_keys: bool,
     names: Names,
+    rotation: Rotation,
     /// Who was withdrawn when that could be read last.
     withdrawn: BTreeSet<PeerId>,
 }
 
 impl Gatherer {
-    /// With the directory that the node's key is in, and how long a name's addresses are believed.
+    /// With the directory that the node's keys are in, and how long a name's addresses are believed. Makes no keys.
     #[must_use]
     pub fn new(state_directory: PathBuf, names: Duration) -> Gatherer {
         Gatherer {
+            keys: KeyRing::new(&state_directory),
             state_directory,
+            makes_keys: false,
+            rotation: Rotation::default(),
             names: Names::new(names),
             withdrawn: BTreeSet::new(),
         }
+    }
+
+    /// Makes the keys that are made once, and tells a ring of all keys, by which private ones are fetched.
+    #[must_use]
+    pub fn with_keys(mut self, keys: KeyRing) -> Gatherer {
+        self.keys = keys;
+        self.makes_keys = true;
+        self
     }
 
     /// All facts, as they are now. Names that are slow to be looked up keep it waiting for some seconds at most.
@@ -44,7 +64,7 @@ impl Gatherer {
         kernel: &mut impl Kernel,
         intent: &Intent,
     ) -> Result<NodeFacts, KernelError> {
-        let wireguard = self.wireguard(intent).await;
+        let mut wireguard = self.wireguard(intent).await;
         let mut destinations = underlay_addresses(intent);
         destinations.extend(wireguard.names.values().flatten());
         destinations.extend(hosts(intent).filter_map(|host| match host {
@@ -55,9 +75,11 @@ impl Gatherer {
             namespaces: intent.resources().netlink.namespaces(&intent.node().name),
             routes: route_keys(intent),
             return_paths: intent.node().return_path.clone(),
+            rotating: ends(intent).any(|end| end.next_public_key.is_some()),
         };
         let namespaces = kernel.look_for(&wanted).await?;
         let facts = kernel.facts(&destinations).await?;
+        (wireguard.sessions, wireguard.lingering) = self.rotation.look(&facts.wireguard.seen);
         match withdrawn::load(&self.state_directory) {
             Ok(names) => self.withdrawn = names,
             Err(error) => tracing::warn!("who is withdrawn stays as it was: {error}"),
@@ -70,13 +92,49 @@ impl Gatherer {
         })
     }
 
-    async fn wireguard(&mut self, intent: &Intent) -> WireGuardFacts {
-        let own_key = match key_file::load(&self.state_directory) {
+    /// The node's key, and the one that it changes to. That is the node's own from when its manifest says so.
+    fn own_keys(&self, intent: &Intent) -> (OwnKey, OwnKey) {
+        let next = self.key(&KeySource::Next, None);
+        let declared = intent.node().wireguard.as_ref().map(|own| own.public_key);
+        if let (Some(declared), OwnKey::Known(known)) = (declared, &next)
+            && declared == *known
+        {
+            if !self.makes_keys {
+                return (next, OwnKey::Missing);
+            }
+            match self.keys.promote() {
+                Ok(()) => tracing::info!("the next key is this node's own now, as its manifest says"),
+                Err(error) => tracing::warn!("the next key can't be made this node's own: {error}"),
+            }
+            return (self.key(&KeySource::Node, None), self.key(&KeySource::Next, None));
+        }
+        (self.key(&KeySource::Node, None), next)
+    }
+
+    fn key(&self, source: &KeySource, make: Option<fn() -> std::io::Result<PrivateKey>>) -> OwnKey {
+        match self.keys.public(source, make) {
+            Ok(Some(key)) => OwnKey::Known(key),
             Ok(None) => OwnKey::Missing,
-            Ok(Some(key)) => OwnKey::Known(key.public_key()),
             Err(error) => OwnKey::Unusable(error.to_string()),
-        };
+        }
+    }
+
+    /// The public keys of declared devices.
+    fn keys(&self, intent: &Intent) -> BTreeMap<KeySource, OwnKey> {
+        let make = self.makes_keys.then_some(generate::private_key as fn() -> _);
+        let sources = declared(intent).map(|(_, placed)| &placed.object.key);
+        sources
+            .map(|source| (source.clone(), self.key(source, make)))
+            .collect()
+    }
+
+    async fn wireguard(&mut self, intent: &Intent) -> WireGuardFacts {
+        let (own_key, next_key) = self.own_keys(intent);
         let files = ends(intent).filter_map(|end| end.preshared_key_file.clone());
+        let files = files.chain(declared(intent).flat_map(|(_, placed)| {
+            let peers = placed.object.peers.values();
+            peers.filter_map(|peer| peer.preshared_key_file.clone())
+        }));
         let key =
             |file: &String| key_file::load_preshared(Path::new(file)).map_err(|error| error.to_string());
         let names = hosts(intent).filter_map(|host| match host {
@@ -85,24 +143,20 @@ impl Gatherer {
         });
         WireGuardFacts {
             own_key,
+            next_key,
+            keys: self.keys(intent),
             preshared_keys: files.map(|file| (file.clone(), key(&file))).collect(),
             names: self.names.look_up(&names.collect()).await,
+            ..WireGuardFacts::default()
         }
     }
 }
 
-/// Fetches the node's private key from its state directory, if it is the one that is asked for.
+/// Fetches private keys by a ring, when a device is to get one.
 #[must_use]
-pub fn private_keys(state_directory: &Path) -> PrivateKeys {
-    let directory = state_directory.to_owned();
-    Box::new(move |public| {
-        let key = key_file::load(&directory).map_err(io::Error::other)?;
-        let key = key.filter(|key| key.public_key() == *public);
-        key.ok_or_else(|| {
-            let text = format!("{} holds another private key, or none", directory.display());
-            io::Error::new(io::ErrorKind::NotFound, text)
-        })
-    })
+pub fn private_keys(ring: &KeyRing) -> PrivateKeys {
+    let ring = ring.clone();
+    Arc::new(move |public| ring.private(public))
 }
 
 /// The underlay addresses of all peers: the plan wants to know the way to each.
@@ -123,8 +177,15 @@ fn ends(intent: &Intent) -> impl Iterator<Item = &WireGuardPeer> {
     nodes.filter_map(|node| node.wireguard.as_ref())
 }
 
+/// The WireGuard devices that this node declares.
+fn declared(intent: &Intent) -> impl Iterator<Item = (&str, &Placed<WireGuardInterface>)> {
+    intent.resources().netlink.wireguard(&intent.node().name)
+}
+
 /// Where the peers' WireGuard is.
 fn hosts(intent: &Intent) -> impl Iterator<Item = &Host> {
     let endpoints = peers(intent).filter_map(|peer| peer.wireguard.as_ref()?.endpoint.as_ref());
+    let peers = declared(intent).flat_map(|(_, placed)| placed.object.peers.values());
+    let endpoints = endpoints.chain(peers.filter_map(|peer| peer.endpoint.as_ref()));
     endpoints.map(|Endpoint { host, .. }| host)
 }

@@ -71,6 +71,18 @@ pub fn list(path: &Path) -> Result<Vec<Member>, HubError> {
     Ok(Roster::new(&real, bytes)?.members())
 }
 
+/// Gives a file of wg-quick other bytes: under its lock, whole or not at all, with the former ones beside it as `.bak`.
+///
+/// # Errors
+/// When it can't be locked, read or written.
+pub async fn rewrite(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
+    let (file, former) = Locked::open(path, REWRITE_PATIENCE).await?;
+    file.replace(&former, bytes)
+}
+
+/// How long the lock is waited for then.
+const REWRITE_PATIENCE: Duration = Duration::from_secs(30);
+
 impl<L: Live> Hub<L> {
     /// Waits for the file's lock, at most so long, and reads it.
     ///

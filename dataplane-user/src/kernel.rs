@@ -74,6 +74,8 @@ pub struct Wanted {
     pub routes: BTreeSet<RouteKey>,
     /// Devices whose ways back the facts shall tell.
     pub return_paths: BTreeSet<LinkName>,
+    /// Whether a key of WireGuard's changes, so that the facts shall tell of handshakes.
+    pub rotating: bool,
 }
 
 /// Why the kernel did not do what was asked.

@@ -21,7 +21,7 @@ mod sources;
 mod sysctls;
 #[cfg(test)]
 mod tests;
-mod wireguard;
+pub mod wireguard;
 
 use crate::model::{KernelState, Owner};
 use crate::resource::{Intent, Problem, Reason};
@@ -48,7 +48,7 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     }
     addresses::plan(intent, &mut target);
     sysctls::plan(&mut target);
-    wireguard::plan(intent, &networks, facts, &mut target);
+    wireguard::plan(&networks, &mut target);
     firewall::plan(intent, facts, &mut target, &mut problems);
     attachments::plan(&mut target);
     sources::plan(&networks, &mut target);

@@ -18,6 +18,7 @@ use crate::metrics::{PassResult, Recorder};
 use crate::net::NodeName;
 use crate::plan::{network_links, plan};
 use crate::resource::{Intent, Problem, Reason};
+use crate::source::KeyRing;
 use crate::source::file::{self, LoadErrors};
 use crate::status::{self, ProblemStatus, Status};
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub node: NodeName,
     /// Where the node's key is.
     pub state_directory: PathBuf,
+    /// Told of all keys that are in use, so that private ones are found.
+    pub keys: KeyRing,
     /// How long the addresses of an endpoint's name are believed.
     pub names: Duration,
 }
@@ -108,7 +111,8 @@ impl<K: Kernel> Agent<K> {
         let (status, receiver) = watch::channel(initial);
         let agent = Agent {
             kernel,
-            gatherer: Gatherer::new(config.state_directory.clone(), config.names),
+            gatherer: Gatherer::new(config.state_directory.clone(), config.names)
+                .with_keys(config.keys.clone()),
             config,
             intent: None,
             source_problems: Vec::new(),
@@ -276,7 +280,8 @@ impl<K: Kernel> Agent<K> {
             }
         }
         let undone = |problem: &Problem| matches!(problem.reason, Reason::ApplyFailed | Reason::NotConverged);
-        self.waits = problems.iter().any(|problem| problem.reason == Reason::Waiting);
+        let waits = |problem: &Problem| matches!(problem.reason, Reason::Waiting | Reason::KeyRotation);
+        self.waits = problems.iter().any(waits);
         self.failures = if problems.iter().any(undone) {
             self.failures.saturating_add(1)
         } else {

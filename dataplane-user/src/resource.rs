@@ -7,6 +7,7 @@ pub mod netlink;
 pub mod network;
 pub mod node;
 pub mod problem;
+pub mod wireguard;
 
 pub use encapsulation::Encapsulation;
 pub use firewall::FirewallOptions;
@@ -14,3 +15,4 @@ pub use intent::{Intent, Resources};
 pub use network::{Bfd, Dataplane, Network, NetworkRoutes, Ports, SourceProtection};
 pub use node::{CarriedPrefix, Node, WireGuardPeer};
 pub use problem::{Problem, Reason, Refused, Severity};
+pub use wireguard::WireGuardInterface;

@@ -3,11 +3,13 @@
 
 pub mod file;
 pub mod key_file;
+pub mod key_ring;
 pub mod manifest;
 pub mod names;
 pub mod watch;
 pub mod withdrawn;
 
 pub use file::{LoadError, LoadErrors, load};
+pub use key_ring::KeyRing;
 pub(crate) use manifest::suggest::hint;
 pub use watch::{Watch, WatchError};

@@ -162,8 +162,11 @@ pub struct PeerStatus {
 /// What is WireGuard's of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireGuardStatus {
-    /// The device that both meet on.
+    /// The device that packets take; the same on both ends, but while a key changes.
     pub device: String,
+    /// This node's public key on it.
+    #[serde(default)]
+    pub own_key: String,
     /// The peer's public key.
     pub public_key: String,
     /// What is read from the device when the status is asked for; `None` where it can't be read or has no such peer.
@@ -312,6 +315,7 @@ impl Status {
                 mtu: peer.mtu(),
                 wireguard: peer.wireguard.as_ref().map(|link| WireGuardStatus {
                     device: link.device().to_string(),
+                    own_key: link.own_key.to_string(),
                     public_key: link.public_key.to_string(),
                     session: None,
                 }),

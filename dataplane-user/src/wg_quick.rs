@@ -10,6 +10,7 @@ mod read;
 mod render;
 #[cfg(test)]
 mod tests;
+pub mod up;
 mod value;
 
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +30,7 @@ pub use error::ConfigError;
 pub struct Config {
     /// `[Interface]`.
     pub interface: Interface,
-    /// Each `[Peer]`, in the file's order. No two have the same key or a prefix in common.
+    /// Each `[Peer]`, in the file's order. No two have the same key, or prefixes that overlap but for default routes.
     pub peers: Vec<Peer>,
 }
 

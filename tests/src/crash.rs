@@ -14,6 +14,7 @@ use dataplane_user::model::{Change, KernelState};
 use dataplane_user::net::NodeName;
 use dataplane_user::plan::NodeFacts;
 use dataplane_user::reconcile::{Agent as Reconciler, Config, Event};
+use dataplane_user::source::KeyRing;
 
 use crate::Agent;
 
@@ -86,12 +87,13 @@ pub fn child() {
         paths: vec![path(MANIFESTS)],
         node: NodeName::new(&env::var(NODE).expect("the parent sets it")).expect("a node's name"),
         state_directory: path(STATE),
+        keys: KeyRing::new(&path(STATE)),
         names: std::time::Duration::ZERO,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime.expect("a runtime needs a few descriptors"), async {
-        let kernel = LinuxKernel::open(&BpfOptions::new(path(PINS)), private_keys(&path(STATE)))
+        let kernel = LinuxKernel::open(&BpfOptions::new(path(PINS)), private_keys(&config.keys))
             .expect("root opens it");
         let left = after.parse().expect("a number");
         let (agent, _status) = Reconciler::new(Crashing { kernel, left }, config);

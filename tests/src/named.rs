@@ -102,8 +102,11 @@ fn ip(words: &[&str]) -> String {
 ///
 /// # Panics
 /// When it failed.
-#[must_use]
 #[track_caller]
+#[expect(
+    clippy::must_use_candidate,
+    reason = "that it did not fail is often all that matters"
+)]
 pub fn said(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()

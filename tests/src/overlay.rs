@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use dataplane_user::net::Family;
+use dataplane_user::net::{Family, PublicKey};
 
 use crate::topology::{Host, Topology};
 
@@ -34,6 +34,8 @@ pub struct Overlay {
     pub beside: bool,
     /// The members that have a WireGuard key, and further fields of theirs, such as `keepalive: 25s`.
     pub keys: Vec<(&'static str, String)>,
+    /// The public keys of those whose key is not the host's.
+    pub public_keys: Vec<(&'static str, PublicKey)>,
 }
 
 impl Overlay {
@@ -56,6 +58,7 @@ impl Overlay {
                 .iter()
                 .map(|host| (host.name, String::new()))
                 .collect(),
+            public_keys: Vec::new(),
         }
     }
 
@@ -120,7 +123,8 @@ spec:
         let dataplane = self.dataplanes.iter().find(|(name, _)| *name == host.name);
         let key = self.keys.iter().find(|(name, _)| *name == host.name);
         let wireguard = key.map(|(_, fields)| {
-            let key = host.private_key().public_key();
+            let changed = self.public_keys.iter().find(|(name, _)| *name == host.name);
+            let key = changed.map_or_else(|| host.private_key().public_key(), |(_, key)| *key);
             format!("  wireguard: {{publicKey: \"{key}\", {fields}}}\n")
         });
         let ends = if self.beside {

@@ -92,6 +92,7 @@ pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
             own_key: own.map_or(OwnKey::Missing, |own| OwnKey::Known(own.public_key)),
             preshared_keys: files.map(|file| (file.clone(), Ok(key(&file)))).collect(),
             names: [("vpn.example".to_owned(), vec![vpn])].into(),
+            ..WireGuardFacts::default()
         },
         ..NodeFacts::default()
     }
@@ -232,6 +233,7 @@ fn build_wireguard(host: u8, draft: &WireGuardDraft) -> Option<WireGuardPeer> {
         _ => Some(Host::Name("vpn.example".to_owned())),
     };
     Some(WireGuardPeer {
+        next_public_key: None,
         public_key,
         endpoint: place.map(|host| Endpoint { host, port: 4500 }),
         keepalive_seconds: draft.keepalive.then_some(25),

@@ -6,13 +6,14 @@ use dataplane_user::apply::apply;
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::fake::FakeKernel;
 use dataplane_user::model::{Hop, KernelState, Owner, RouteScope};
-use dataplane_user::net::{LinkName, Namespace, NodeName};
+use dataplane_user::net::{LinkName, Namespace, NodeName, PublicKey};
 use dataplane_user::plan::facts::Presence;
-use dataplane_user::plan::{NodeFacts, plan};
+use dataplane_user::plan::{NodeFacts, OwnKey, WireGuardFacts, plan};
 use dataplane_user::resource::netlink::{
     InterfaceEnd, InterfaceKind, NetlinkInterface, NetlinkObjects, NetlinkRoute, PeerHop, Placed, RouteAction,
 };
-use dataplane_user::resource::{Intent, Resources};
+use dataplane_user::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource};
+use dataplane_user::resource::{Intent, Resources, WireGuardInterface};
 use proptest::collection::btree_map;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -21,7 +22,7 @@ use proptest::sample::Index;
 type Draft = (u8, u8, u8, u8);
 
 fn drafts() -> impl Strategy<Value = BTreeMap<u8, Draft>> {
-    btree_map(0u8..8, (0u8..4, 0u8..3, 0u8..3, 0u8..3), 0..8)
+    btree_map(0u8..8, (0u8..5, 0u8..3, 0u8..3, 0u8..3), 0..8)
 }
 
 fn place(number: u8) -> Option<Namespace> {
@@ -58,10 +59,53 @@ fn placed<T>(namespace: Option<Namespace>, object: T) -> Placed<T> {
     }
 }
 
+/// A device of WireGuard's: with a default route among others, with all in a table, or with none and down.
+fn wireguard(own: &str, number: u8, parameter: u8) -> WireGuardInterface {
+    let peer = |last: u8, prefixes: &[String]| {
+        let peer = InterfacePeer {
+            allowed_ips: prefixes
+                .iter()
+                .map(|prefix| prefix.parse().expect("a prefix"))
+                .collect(),
+            keepalive: u16::from(parameter),
+            ..InterfacePeer::default()
+        };
+        (PublicKey::from_bytes([last; 32]), peer)
+    };
+    let moving = format!("10.210.{number}.0/24");
+    let (routes, first, second) = match parameter {
+        0 => (
+            AllowedIpRoutes::Auto,
+            vec![moving, "0.0.0.0/0".to_owned()],
+            vec![],
+        ),
+        1 => (AllowedIpRoutes::Table(77), vec![], vec![moving]),
+        _ => (AllowedIpRoutes::Off, vec!["::/0".to_owned()], vec![moving]),
+    };
+    WireGuardInterface {
+        end: InterfaceEnd {
+            arp: false,
+            ..end(own, number, parameter)
+        },
+        key: KEY,
+        listen_port: 51820 + u16::from(number),
+        fwmark: 0,
+        routes,
+        peers: BTreeMap::from([peer(number + 1, &first), peer(parameter + 100, &second)]),
+    }
+}
+
+const KEY: KeySource = KeySource::Node;
+
 fn target(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
     let mut netlink = NetlinkObjects::default();
     for (&number, &(kind, at, far, parameter)) in drafts {
         let own = format!("l{number}");
+        if kind == 4 {
+            let object = wireguard(&own, number, parameter);
+            netlink.wireguard.insert(own, placed(place(at), object));
+            continue;
+        }
         let kind = match kind {
             0 => InterfaceKind::Dummy,
             1 => InterfaceKind::Bridge {
@@ -121,8 +165,13 @@ fn target(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
         };
         Some((namespace, found))
     };
+    let own_key = OwnKey::Known(PublicKey::from_bytes([99; 32]));
     let facts = NodeFacts {
         namespaces: (0..3).filter_map(there).collect(),
+        wireguard: WireGuardFacts {
+            keys: BTreeMap::from([(KEY, own_key)]),
+            ..WireGuardFacts::default()
+        },
         ..NodeFacts::default()
     };
     match Intent::new(resources, node()) {

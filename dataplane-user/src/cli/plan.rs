@@ -16,7 +16,7 @@ use crate::kernel::bpf::BpfOptions;
 use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::{Change, ChangeSet};
 use crate::resource::{Intent, Problem, Severity};
-use crate::source;
+use crate::source::{self, KeyRing};
 use crate::status::{ProblemStatus, conflict, waiting};
 
 /// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 5 when
@@ -57,7 +57,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         compare_by_tag: true,
         ..BpfOptions::new(&places.bpffs)
     };
-    let mut kernel = LinuxKernel::open(&options, private_keys(&places.state_dir))?;
+    let mut kernel = LinuxKernel::open(&options, private_keys(&KeyRing::new(&places.state_dir)))?;
     let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
     let facts = gatherer.gather(&mut kernel, &intent).await?;
     let (target, mut problems) = crate::plan::plan(&intent, &facts);

@@ -29,7 +29,7 @@ use crate::kernel::bpf::BpfOptions;
 use crate::kernel::netlink::{EventCounts, Events, Woken};
 use crate::reconcile::{Agent, Config, Event};
 use crate::serve::{self, EndpointAges, Listeners, View, Withdrawals};
-use crate::source::Watch;
+use crate::source::{KeyRing, Watch};
 use crate::status::Status;
 
 /// Stays in the foreground; ends on SIGINT or SIGTERM and leaves the dataplane forwarding. A new version of the
@@ -120,8 +120,9 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         log: arguments.log_packets,
         ..BpfOptions::new(&places.bpffs)
     };
-    let mut kernel = LinuxKernel::open(&options, private_keys(&places.state_dir))
-        .context("opening the kernel's interfaces")?;
+    let keys = KeyRing::new(&places.state_dir);
+    let mut kernel =
+        LinuxKernel::open(&options, private_keys(&keys)).context("opening the kernel's interfaces")?;
     // Before anything is read, so that nothing slips through between.
     let counts = Arc::new(EventCounts::default());
     let kernel_events = kernel
@@ -137,6 +138,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         paths: arguments.manifests.paths,
         node,
         state_directory: places.state_dir.clone(),
+        keys,
         names: resync,
     };
     send_source_changes(&config, sender.clone());

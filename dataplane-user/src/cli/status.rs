@@ -66,7 +66,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     }
 }
 
-async fn ask(places: &Places) -> Result<Status, Failure> {
+pub(super) async fn ask(places: &Places) -> Result<Status, Failure> {
     control::status(&places.run_dir).await.map_err(|error| {
         let code = if matches!(error, ControlError::NotRunning { .. }) {
             Code::NotFound

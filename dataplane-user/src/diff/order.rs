@@ -37,6 +37,8 @@ pub enum Stage {
     Sources,
     /// Devices come up.
     LinksUp,
+    /// IPv6 addresses with a peer: while a device is down, the kernel makes no route to the peer, nor later.
+    PeerAddresses,
     /// Classes, then next hops, then groups, then prefixes.
     Classes,
     /// See [`Stage::Classes`].
@@ -130,6 +132,13 @@ impl Stage {
                 Stage::DeleteLinks
             }
             Change::CreateLink(..) | Change::ModifyLink(..) => Stage::Links,
+            Change::CreateAddress(_, prefix, address)
+            | Change::ReplaceAddress(_, prefix, address)
+            | Change::MoveAddress(_, _, prefix, address)
+                if prefix.addr().is_ipv6() && address.peer.is_some() =>
+            {
+                Stage::PeerAddresses
+            }
             Change::SetSysctl(..)
             | Change::CreateAddress(..)
             | Change::ReplaceAddress(..)

@@ -21,6 +21,7 @@ use crate::model::{Change, KernelState, LinkKind, Owner, Sysctl};
 use crate::net::{LinkName, Namespace};
 use crate::plan::NodeFacts;
 use crate::plan::facts::Presence;
+use crate::plan::wireguard::rotation::{self, SeenPeer, Session};
 
 /// How long a packet takes at most from its route's look-up to the device, also where a host stops this machine's processors.
 const GRACE: Duration = Duration::from_millis(20);
@@ -36,6 +37,8 @@ pub struct LinuxKernel {
     bpf: Option<Bpf>,
     /// `None`: nothing is carried yet, and nothing is to be written.
     carry: Option<Carry>,
+    /// Whether the facts tell of handshakes.
+    rotating: bool,
     /// What sends no events, as the last observation found it.
     seen: Seen,
 }
@@ -96,6 +99,7 @@ impl LinuxKernel {
             nft: Nft::default(),
             bpf,
             carry,
+            rotating: false,
             seen: Seen::default(),
         })
     }
@@ -143,55 +147,89 @@ impl LinuxKernel {
         Ok(())
     }
 
-    /// Our WireGuard devices; a link that goes meanwhile has none.
+    /// Our WireGuard devices here; a link that goes meanwhile has none.
     async fn observe_wireguard(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
-        let ours = |(_, link): &(_, &crate::model::Link)| {
-            link.owner == Owner::Ours && link.kind == LinkKind::WireGuard
-        };
-        let names: Vec<LinkName> = state
-            .links
-            .iter()
-            .filter(ours)
-            .map(|(name, _)| name.clone())
-            .collect();
+        let names = wireguard::devices(state);
         if names.is_empty() {
             return Ok(());
         }
-        let mut configured = self
-            .carry
-            .as_ref()
-            .map(Carry::endpoints)
-            .transpose()?
-            .unwrap_or_default();
+        let mut configured = wireguard::Configured::read(self.carry.as_ref())?;
         for name in names {
-            let mut device = match self.wireguard.get_device(&name).await {
-                Ok(reading) => reading.device,
-                Err(error) if error.errno() == Some(libc::ENODEV) => continue,
-                Err(error) => return Err(error),
+            let Some(mut device) = wireguard::get(&mut self.wireguard, &name).await? else {
+                continue;
             };
             self.seen.peers.insert(name.clone(), device.peers.len());
             self.seen.revisions.add_wireguard(&name, &device);
-            for (key, peer) in &mut device.peers {
-                peer.configured = configured.remove(&(name.clone(), *key));
-            }
+            configured.tell(None, &name, &mut device);
             state.wireguard.insert(name, device);
         }
         Ok(())
     }
 
+    /// The last handshakes on the overlays' devices, while a key changes or what it needs still stands.
+    async fn handshakes(&mut self) -> Result<Vec<SeenPeer>, KernelError> {
+        let netlink = &self.netlink;
+        let is_there = |name: &LinkName| netlink.link_index(name).is_some();
+        if !self.rotating
+            && !rotation::units()
+                .map(rotation::device)
+                .any(|name| is_there(&name))
+        {
+            return Ok(Vec::new());
+        }
+        let names = rotation::units().flat_map(|unit| [rotation::first_device(unit), rotation::device(unit)]);
+        let names = names.filter(is_there).collect::<Vec<_>>();
+        let mut seen = Vec::new();
+        for name in names {
+            let reading = match self.wireguard.get_device(&name).await {
+                Ok(reading) => reading,
+                // It went meanwhile, or is somebody else's.
+                Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::EOPNOTSUPP)) => continue,
+                Err(error) => return Err(error),
+            };
+            let Some(own) = reading.device.public_key else {
+                continue;
+            };
+            seen.extend(reading.traffic.iter().map(|(peer, traffic)| SeenPeer {
+                session: Session {
+                    device: name.clone(),
+                    own,
+                    peer: *peer,
+                },
+                handshake: traffic.last_handshake,
+                received: traffic.received,
+            }));
+        }
+        Ok(seen)
+    }
+
     /// What is in the other namespaces, and which veth ends belong together.
     async fn observe_namespaces(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
+        let mut configured = None;
         for (namespace, open) in self.namespaces.open() {
             let mut there = KernelState::default();
             open.netlink.observe(&mut there).await?;
+            for name in wireguard::devices(&there) {
+                let adapter = open.wireguard(self.wireguard.private_keys())?;
+                let Some(mut device) = wireguard::get(adapter, &name).await? else {
+                    continue;
+                };
+                if configured.is_none() {
+                    configured = Some(wireguard::Configured::read(self.carry.as_ref())?);
+                }
+                if let Some(configured) = &mut configured {
+                    configured.tell(Some(namespace), &name, &mut device);
+                }
+                there.wireguard.insert(name, device);
+            }
             state.namespaces.insert(namespace.clone(), there);
         }
         veth::join(&mut self.netlink, &mut self.namespaces, state).await
     }
 
-    /// Executes changes of one other namespace.
+    /// Executes changes of one other namespace, all of one adapter's.
     async fn execute_in(&mut self, namespace: &Namespace, run: &[Change]) -> Vec<Result<(), KernelError>> {
-        let Some(netlink) = self.namespaces.get(namespace) else {
+        let Some(open) = self.namespaces.get(namespace) else {
             let gone = |change: &Change| {
                 let error = io::Error::from(io::ErrorKind::NotFound);
                 Err(KernelError::new(change.to_string(), error))
@@ -199,7 +237,16 @@ impl LinuxKernel {
             return run.iter().map(gone).collect();
         };
         let bare = run.iter().map(|change| change.bare().clone()).collect::<Vec<_>>();
-        let results = netlink.execute(&bare).await;
+        let results = match Adapter::of(&run[0]) {
+            Adapter::WireGuard => match open.wireguard(self.wireguard.private_keys()) {
+                Ok(adapter) => {
+                    let carry = self.carry.as_ref();
+                    wireguard::execute(adapter, carry, Some(namespace), &bare).await
+                }
+                Err(error) => bare.iter().map(|_| Err(again(&error))).collect(),
+            },
+            _ => elsewhere(&mut self.netlink, open, &bare).await,
+        };
         let named = |result: Result<(), KernelError>| {
             result.map_err(|error| KernelError {
                 context: format!("{namespace}: {}", error.context),
@@ -218,6 +265,36 @@ impl LinuxKernel {
             )),
         }
     }
+}
+
+/// The same error once more.
+fn again(error: &KernelError) -> KernelError {
+    let source = io::Error::new(error.source.kind(), error.source.to_string());
+    KernelError::new(error.context.clone(), source)
+}
+
+/// Executes netlink's changes of another namespace. WireGuard's devices are made from here, so that their outer packets are
+/// this namespace's.
+async fn elsewhere(
+    here: &mut Netlink,
+    open: &mut super::netns::Open,
+    changes: &[Change],
+) -> Vec<Result<(), KernelError>> {
+    let mut results = Vec::with_capacity(changes.len());
+    let from_here =
+        |change: &Change| matches!(change, Change::CreateLink(_, link) if link.kind == LinkKind::WireGuard);
+    for run in changes.chunk_by(|a, b| from_here(a) == from_here(b)) {
+        if !from_here(&run[0]) {
+            results.extend(open.netlink.execute(run).await);
+            continue;
+        }
+        for change in run {
+            if let Change::CreateLink(name, link) = change {
+                results.push(here.create_elsewhere(name, link, open.descriptor()).await);
+            }
+        }
+    }
+    results
 }
 
 impl Kernel for LinuxKernel {
@@ -249,6 +326,7 @@ impl Kernel for LinuxKernel {
     async fn look_for(&mut self, wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
         self.netlink.set_wanted(&wanted.routes);
         self.netlink.set_return_paths(&wanted.return_paths);
+        self.rotating = wanted.rotating;
         let presence = self
             .namespaces
             .look_for(&wanted.namespaces, &mut self.netlink)
@@ -287,11 +365,10 @@ impl Kernel for LinuxKernel {
     }
 
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
-        let facts = self.netlink.facts(peers).await?;
-        Ok(NodeFacts {
-            nft: self.nft.facts().await,
-            ..facts
-        })
+        let mut facts = self.netlink.facts(peers).await?;
+        facts.nft = self.nft.facts().await;
+        facts.wireguard.seen = self.handshakes().await?;
+        Ok(facts)
     }
 
     async fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>> {
@@ -313,7 +390,9 @@ impl Kernel for LinuxKernel {
             match (Adapter::of(&run[0]), &mut self.bpf) {
                 (Adapter::Netlink, _) => results.extend(self.netlink.execute(run).await),
                 (Adapter::WireGuard, _) => {
-                    results.extend(wireguard::execute(&mut self.wireguard, self.carry.as_ref(), run).await);
+                    results.extend(
+                        wireguard::execute(&mut self.wireguard, self.carry.as_ref(), None, run).await,
+                    );
                 }
                 (Adapter::Nft, _) => {
                     for change in run {
@@ -336,7 +415,7 @@ impl Kernel for LinuxKernel {
 
 impl Adapter {
     fn of(change: &Change) -> Adapter {
-        match change {
+        match change.bare() {
             Change::SetSysctl(..) => Adapter::Sysctl,
             Change::SetWireGuard(..) => Adapter::WireGuard,
             Change::CreateFirewall(_) | Change::ReplaceFirewall(_) | Change::DeleteFirewall => Adapter::Nft,

@@ -4,6 +4,7 @@
 //! dropped half-way leaves a socket that the next one replaces, so no late answer is ever taken for another.
 
 mod address;
+mod anyone;
 mod attribute;
 pub(super) mod batch;
 mod dump;
@@ -12,6 +13,7 @@ mod execute;
 mod facts;
 mod flood;
 mod link;
+mod marks;
 pub(super) mod message;
 mod neighbour;
 mod nexthop;
@@ -34,6 +36,7 @@ use tokio::time::Instant;
 
 pub(super) use self::events::Interest;
 pub use self::events::{EventCounts, EventKind, Events, Woken};
+use self::marks::Marks;
 use self::message::Failure;
 use self::nexthop::NextHopTable;
 use self::socket::Socket;
@@ -50,6 +53,7 @@ const ROUNDS: usize = 256;
 /// A network namespace's links, addresses and routes.
 pub struct Netlink {
     socket: Socket,
+    marks: Marks,
     links: LinkTable,
     next_hops: NextHopTable,
     /// The peers of point-to-point addresses, as last seen: to delete one takes both.
@@ -90,6 +94,14 @@ impl Netlink {
         Ok(Netlink::with(socket))
     }
 
+    /// For a command that does what a user would do with `ip`: what it makes bears no mark of ours, and what it changes need
+    /// not.
+    #[must_use]
+    pub fn by_hand(mut self) -> Netlink {
+        self.marks = Marks::None;
+        self
+    }
+
     /// A socket in the calling thread's namespace, for [`Netlink::of_socket`] on another thread.
     pub(super) fn connect() -> io::Result<RawSocket> {
         socket::connect(NETLINK_ROUTE)
@@ -103,6 +115,7 @@ impl Netlink {
     fn with(socket: Socket) -> Netlink {
         Netlink {
             socket,
+            marks: Marks::Ours,
             links: LinkTable::default(),
             next_hops: NextHopTable::default(),
             peers: BTreeMap::new(),

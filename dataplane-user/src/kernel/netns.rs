@@ -13,11 +13,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use netlink_sys::Socket as RawSocket;
 use nix::sched::{CloneFlags, setns};
 
 use self::container::Containers;
 use super::KernelError;
 use super::netlink::Netlink;
+use super::wireguard::{PrivateKeys, WireGuard};
 use crate::net::Namespace;
 use crate::plan::facts::Presence;
 
@@ -46,8 +48,26 @@ pub(super) struct Namespaces {
 pub(super) struct Open {
     file: File,
     pub(super) netlink: Netlink,
+    wireguard: Option<WireGuard>,
     /// Its number in the own one.
     number: Option<i32>,
+}
+
+impl Open {
+    /// Its WireGuard devices' interface, opened when it is first asked for.
+    pub(super) fn wireguard(&mut self, private_keys: &PrivateKeys) -> Result<&mut WireGuard, KernelError> {
+        if self.wireguard.is_none() {
+            let opened = wireguard(&self.file, private_keys.clone());
+            let opened = opened.map_err(|error| KernelError::new("open a generic netlink socket", error))?;
+            self.wireguard = Some(opened);
+        }
+        Ok(self.wireguard.as_mut().expect("it is there now"))
+    }
+
+    /// The namespace, as long as it is open.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
 }
 
 impl Namespaces {
@@ -111,8 +131,8 @@ impl Namespaces {
         self.open.iter_mut()
     }
 
-    pub(super) fn get(&mut self, namespace: &Namespace) -> Option<&mut Netlink> {
-        self.open.get_mut(namespace).map(|open| &mut open.netlink)
+    pub(super) fn get(&mut self, namespace: &Namespace) -> Option<&mut Open> {
+        self.open.get_mut(namespace)
     }
 
     /// The files of all that are open; `None` is the own one.
@@ -161,6 +181,7 @@ impl Namespaces {
                 let open = Open {
                     file,
                     netlink,
+                    wireguard: None,
                     number: None,
                 };
                 self.open.insert(namespace.clone(), open);
@@ -238,15 +259,24 @@ fn identity(file: &File) -> io::Result<Identity> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// A netlink socket in a namespace, made on a thread that ends.
 fn netlink(file: &File) -> io::Result<Netlink> {
-    let inside = || {
-        setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
-        Netlink::connect()
-    };
-    let socket = thread::scope(|scope| scope.spawn(inside).join());
-    let socket = socket.unwrap_or_else(|_| Err(io::Error::other("the thread that enters it panicked")))?;
+    let socket = inside(file, Netlink::connect)?;
     Netlink::of_socket(socket, identity(file)?.1)
+}
+
+fn wireguard(file: &File, private_keys: PrivateKeys) -> io::Result<WireGuard> {
+    let socket = inside(file, WireGuard::connect)?;
+    WireGuard::of_socket(socket, identity(file)?.1, private_keys)
+}
+
+/// A socket in a namespace, made on a thread that ends.
+fn inside(file: &File, connect: fn() -> io::Result<RawSocket>) -> io::Result<RawSocket> {
+    let enter = || {
+        setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        connect()
+    };
+    let socket = thread::scope(|scope| scope.spawn(enter).join());
+    socket.unwrap_or_else(|_| Err(io::Error::other("the thread that enters it panicked")))
 }
 
 /// Descriptors of namespaces by their names, for the ends of pairs.

@@ -12,8 +12,10 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use netlink_sys::Socket as RawSocket;
 use netlink_sys::protocols::NETLINK_GENERIC;
 
 use self::attribute::Attributes;
@@ -22,12 +24,12 @@ use self::write::Keys;
 use super::KernelError;
 use super::netlink::Stats;
 use super::netlink::message::{Failure, Request};
-use super::netlink::socket::Socket;
+use super::netlink::socket::{self, Socket};
 use crate::model::wireguard::{Device, DeviceChange};
 use crate::net::LinkName;
 use crate::net::key::{PrivateKey, PublicKey};
 
-pub(super) use execute::execute;
+pub(super) use execute::{Configured, devices, execute, get};
 
 /// The message type of generic netlink's own family (`GENL_ID_CTRL`, linux/genetlink.h).
 const CONTROL: u16 = 16;
@@ -39,12 +41,12 @@ const FAMILY: &str = "wireguard";
 const VERSION: u8 = 1;
 
 /// Fetches the private key that belongs to a public one, when it is to be set.
-pub type PrivateKeys = Box<dyn Fn(&PublicKey) -> io::Result<PrivateKey> + Send>;
+pub type PrivateKeys = Arc<dyn Fn(&PublicKey) -> io::Result<PrivateKey> + Send + Sync>;
 
 /// For devices that are only read, or deleted.
 #[must_use]
 pub fn no_private_keys() -> PrivateKeys {
-    Box::new(|_| Err(io::Error::from(io::ErrorKind::NotFound)))
+    Arc::new(|_| Err(io::Error::from(io::ErrorKind::NotFound)))
 }
 
 /// A device as it was read. No endpoint is known as configured: the kernel does not tell.
@@ -89,6 +91,29 @@ impl WireGuard {
             private_keys,
             family: None,
         })
+    }
+
+    /// A socket in the calling thread's namespace, for [`WireGuard::of_socket`] on another thread.
+    pub(super) fn connect() -> io::Result<RawSocket> {
+        socket::connect(NETLINK_GENERIC)
+    }
+
+    /// With a socket that was made in the namespace of this inode.
+    pub(super) fn of_socket(
+        socket: RawSocket,
+        namespace: u64,
+        private_keys: PrivateKeys,
+    ) -> io::Result<WireGuard> {
+        Ok(WireGuard {
+            socket: Socket::of_raw(socket, NETLINK_GENERIC, namespace)?,
+            private_keys,
+            family: None,
+        })
+    }
+
+    /// Where it fetches private keys.
+    pub(super) fn private_keys(&self) -> &PrivateKeys {
+        &self.private_keys
     }
 
     /// Reads a device whole.
@@ -156,7 +181,7 @@ impl WireGuard {
             _ => None,
         });
         Ok(Keys {
-            private: wanted.map(&self.private_keys).transpose()?,
+            private: wanted.map(|key| (self.private_keys)(key)).transpose()?,
             spare: generate::public_key()?,
         })
     }

@@ -209,6 +209,7 @@ fn a_peer_that_never_shook_hands_has_age_0() {
     let link = |node: &str, age, received| PeerStatus {
         wireguard: Some(WireGuardStatus {
             device: "adit-wg0".to_owned(),
+            own_key: String::new(),
             public_key: format!("{node}="),
             session: Some(session(age, received)),
         }),

@@ -13,6 +13,8 @@ use crate::net::{Family, LinkName};
 pub struct Rule {
     /// Whose packets it is about.
     pub family: Family,
+    /// Whether it is about the packets that all else that it says is *not* true of.
+    pub not: bool,
     /// Its place among all rules of the family; the lowest is asked first.
     pub priority: u32,
     /// The packet's source; no host bits.
@@ -39,6 +41,7 @@ impl Rule {
     pub fn to_table(family: Family, priority: u32, table: u32) -> Rule {
         Rule {
             family,
+            not: false,
             priority,
             from: None,
             to: None,
@@ -96,6 +99,9 @@ impl fmt::Display for Rule {
             f.write_str("-6 ")?;
         }
         write!(f, "priority {}", self.priority)?;
+        if self.not {
+            f.write_str(" not")?;
+        }
         if let Some(from) = self.from {
             write!(f, " from {from}")?;
         }

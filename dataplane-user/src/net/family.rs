@@ -43,6 +43,12 @@ impl Family {
         }
     }
 
+    /// `0.0.0.0/0` or `::/0`.
+    #[must_use]
+    pub fn everything(self) -> IpNet {
+        IpNet::new(self.unspecified(), 0).expect("the shortest prefix there is")
+    }
+
     /// `0.0.0.0` or `::`.
     #[must_use]
     pub fn unspecified(self) -> IpAddr {

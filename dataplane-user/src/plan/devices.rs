@@ -37,6 +37,14 @@ pub(super) fn tunnel_device(peer: &PeerLink<'_>) -> Option<LinkName> {
     Some(LinkName::constant(name))
 }
 
+/// The devices that packets come in by from a peer: while a key of WireGuard's changes there are two.
+fn tunnel_devices(peer: &PeerLink<'_>) -> Vec<LinkName> {
+    match &peer.wireguard {
+        Some(link) => link.all().map(WireGuardLink::device).collect(),
+        None => tunnel_device(peer).into_iter().collect(),
+    }
+}
+
 /// The name of a WireGuard device.
 pub(super) fn wireguard_device(unit: u8) -> LinkName {
     LinkName::new(&format!("{WIREGUARD}{unit}")).expect("ten bytes at most")
@@ -107,7 +115,7 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
 fn wireguard_mtu(networks: &[NetworkLink<'_>], name: &LinkName) -> u32 {
     let peers = networks.iter().flat_map(|network| &network.peers);
     let straight = peers.filter(|peer| peer.looped.is_none());
-    let on_it = straight.filter(|peer| tunnel_device(peer).as_ref() == Some(name));
+    let on_it = straight.filter(|peer| tunnel_devices(peer).contains(name));
     let smallest = on_it.map(PeerLink::mtu).min();
     smallest.unwrap_or(IPV6_MINIMUM).max(IPV6_MINIMUM)
 }
@@ -127,7 +135,11 @@ fn needed<'n, 'a>(networks: &'n [NetworkLink<'a>]) -> Vec<(LinkName, &'n PeerLin
         .iter()
         .flat_map(|links| links.peers.iter().map(|peer| (peer, links.network)));
     peers
-        .filter_map(|(peer, network)| Some((tunnel_device(peer)?, peer, network)))
+        .flat_map(|(peer, network)| {
+            tunnel_devices(peer)
+                .into_iter()
+                .map(move |name| (name, peer, network))
+        })
         .filter(|(name, ..)| seen.insert(name.clone()))
         .collect()
 }

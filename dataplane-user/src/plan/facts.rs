@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::wireguard::rotation::{SeenPeer, Session};
 use crate::net::{Family, LinkName, Namespace, PeerId, PresharedKey, PublicKey};
+use crate::resource::wireguard::KeySource;
 
 /// What the plan must know of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +76,16 @@ impl Nft {
 pub struct WireGuardFacts {
     /// This node's key.
     pub own_key: OwnKey,
+    /// The key that this node changes to.
+    pub next_key: OwnKey,
+    /// Sessions that are up, as far as a rotation must know them.
+    pub sessions: BTreeSet<Session>,
+    /// Peers on devices of a rotation that is over, until those were quiet for a while.
+    pub lingering: BTreeSet<(LinkName, PublicKey)>,
+    /// What the kernel says of those devices; [`WireGuardFacts::sessions`] is made of it.
+    pub seen: Vec<SeenPeer>,
+    /// The keys of declared devices.
+    pub keys: BTreeMap<KeySource, OwnKey>,
     /// The keys in the files that the manifests name, or why there is none.
     pub preshared_keys: BTreeMap<String, Result<PresharedKey, String>>,
     /// The addresses of the names that the manifests name, the one that was used last first; absent while a name has

@@ -105,9 +105,12 @@ pub(super) fn with_problems<'a>(
             let path = facts.paths.get(&link.destination());
             problems.extend(path_problem(network.network, link, path));
             problems.extend(link.refused(intent, network.network));
+            let rotation = link.wireguard.as_ref();
+            problems.extend(rotation.and_then(|rotation| wireguard::rotation::problem(rotation, link.node)));
         }
     }
     problems.extend(wireguard::own_problem(intent, facts, problems));
+    problems.extend(wireguard::rotation::own_problem(intent.node(), facts));
     networks
 }
 

@@ -1,6 +1,7 @@
 //! What manifests declare one by one: devices, routes and rules, here and in other namespaces.
 
 mod routes;
+mod wireguard;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -37,6 +38,7 @@ pub(super) fn plan(
     {
         planner.interface(name, interface);
     }
+    wireguard::plan(objects.wireguard(&intent.node().name), &mut planner);
     let rules = objects.rules.iter().filter(|(_, placed)| here(&placed.nodes));
     for (name, placed) in rules {
         if let Some(place) = planner.place(placed.namespace.as_ref(), "NetlinkRule", name) {
@@ -103,8 +105,8 @@ impl Planner<'_> {
         self.link(&far, peer, other(&place, end));
     }
 
-    /// A device with its addresses and its label.
-    fn link(&mut self, place: &Place, end: &InterfaceEnd, kind: LinkKind) {
+    /// A device with its addresses and its label; `false`, with a problem, where another declaration has its name.
+    fn link(&mut self, place: &Place, end: &InterfaceEnd, kind: LinkKind) -> bool {
         let there = self.at(place);
         let link = Link {
             owner: Owner::Ours,
@@ -124,10 +126,10 @@ impl Planner<'_> {
             self.problems.push(Problem::error(
                 Reason::Conflict,
                 subject,
-                "several NetlinkInterfaces declare it".to_owned(),
+                "several manifests declare it".to_owned(),
                 "give one of them another spec.name".to_owned(),
             ));
-            return;
+            return false;
         }
         for (&address, &peer) in &end.addresses {
             let address_value = Address {
@@ -141,6 +143,7 @@ impl Planner<'_> {
         if let Some(alias) = &end.alias {
             self.at(place).aliases.insert(end.name.clone(), alias.clone());
         }
+        true
     }
 
     fn further(&mut self, place: &Place, end: &InterfaceEnd, kind: &InterfaceKind) {

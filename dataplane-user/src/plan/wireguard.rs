@@ -5,6 +5,8 @@
 //! (sum of both colours) mod (number of colours): both ends come to it from the manifests alone, and on no node do two
 //! peers of different colours meet on one device.
 
+pub mod rotation;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,12 +28,20 @@ pub struct WireGuardLink {
     pub unit: u8,
     /// Its UDP port: the network's, and the number added.
     pub port: u16,
+    /// This node's key on it.
+    pub own_key: PublicKey,
     /// The peer's key.
     pub public_key: PublicKey,
     /// Where the peer is; `None`: its name has no address now.
     pub endpoint: Option<SocketAddr>,
     /// The key that both share, if one of them names a file with one.
     pub preshared_key: Option<PresharedKey>,
+    /// Seconds between keepalives, where the link itself wants some.
+    keepalive: Option<u16>,
+    /// While a key changes, the link by the other keys: received from, and not sent to.
+    pub beside: Option<Box<WireGuardLink>>,
+    /// Whether packets move to that one once a handshake was seen there.
+    pub awaits: bool,
     /// The name that the endpoint has, if it has one.
     name: Option<String>,
 }
@@ -41,6 +51,11 @@ impl WireGuardLink {
     #[must_use]
     pub fn device(&self) -> LinkName {
         wireguard_device(self.unit)
+    }
+
+    /// It, and the one beside it while a key changes.
+    pub fn all(&self) -> impl Iterator<Item = &WireGuardLink> {
+        std::iter::once(self).chain(self.beside.as_deref())
     }
 
     /// The name of the endpoint, where it has no address.
@@ -64,7 +79,7 @@ pub(super) fn link(
     facts: &NodeFacts,
     colours: &Colours<'_>,
 ) -> Result<WireGuardLink, Refusal> {
-    own_key(pair.node, facts)?;
+    let own_key = own_key(pair.node, facts)?;
     let Some(peer) = &pair.peer.wireguard else {
         return Err(Refusal {
             reason: Reason::Incomplete,
@@ -82,6 +97,7 @@ pub(super) fn link(
     let base = pair.network.ports.wireguard;
     let place = u8::try_from(number)
         .ok()
+        .filter(|unit| rotation::units().contains(unit))
         .and_then(|unit| Some((unit, base.checked_add(unit.into())?)));
     let Some((unit, port)) = place else {
         return Err(Refusal {
@@ -93,9 +109,10 @@ pub(super) fn link(
                 .to_owned(),
         });
     };
-    Ok(WireGuardLink {
+    let link = WireGuardLink {
         unit,
         port,
+        own_key,
         public_key: peer.public_key,
         endpoint: endpoint(peer, pair.remote, (base, unit), facts),
         preshared_key: preshared_key(pair, facts)?,
@@ -106,14 +123,18 @@ pub(super) fn link(
             }) => Some(name.clone()),
             _ => None,
         },
-    })
+        keepalive: pair.node.wireguard.as_ref().and_then(|own| own.keepalive_seconds),
+        beside: None,
+        awaits: false,
+    };
+    Ok(rotation::apply(link, pair, facts))
 }
 
 /// Refuses to build links when this node's key is not the one that the manifest tells the others.
-fn own_key(node: &Node, facts: &NodeFacts) -> Result<(), Refusal> {
+fn own_key(node: &Node, facts: &NodeFacts) -> Result<PublicKey, Refusal> {
     let declared = node.wireguard.as_ref().map(|own| own.public_key);
     let message = match (&facts.wireguard.own_key, declared) {
-        (OwnKey::Known(key), Some(declared)) if *key == declared => return Ok(()),
+        (OwnKey::Known(key), Some(declared)) if *key == declared => return Ok(declared),
         (OwnKey::Known(key), Some(declared)) => {
             format!("this node's key is {key}, its manifest says {declared}: WireGuard stays off")
         }
@@ -197,50 +218,41 @@ pub(super) fn unite(networks: &mut [NetworkLink<'_>], facts: &NodeFacts) {
     let peers = networks.iter_mut().flat_map(|network| &mut network.peers);
     for peer in peers {
         if let Some(link) = &mut peer.wireguard {
-            link.endpoint = *endpoints.entry(&peer.node.name).or_insert(link.endpoint);
+            let mut unite = |link: &mut WireGuardLink| {
+                let known = endpoints.entry((&peer.node.name, link.unit));
+                link.endpoint = *known.or_insert(link.endpoint);
+            };
+            unite(link);
+            link.beside.as_deref_mut().map(unite);
             peer.find_path(facts);
         }
     }
 }
 
-pub(super) fn plan(
-    intent: &Intent,
-    networks: &[NetworkLink<'_>],
-    facts: &NodeFacts,
-    target: &mut KernelState,
-) {
-    let OwnKey::Known(own_key) = facts.wireguard.own_key else {
-        return;
-    };
-    let keepalive = intent
-        .node()
-        .wireguard
-        .as_ref()
-        .and_then(|own| own.keepalive_seconds);
+pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
     for links in networks {
         for peer in &links.peers {
-            let Some(link) = &peer.wireguard else {
-                continue;
-            };
-            let device = target.wireguard.entry(link.device()).or_insert_with(|| Device {
-                public_key: Some(own_key),
-                listen_port: link.port,
-                ..Device::default()
-            });
-            // Its handshakes would come into the overlay, too.
-            if peer.looped.is_some() {
-                continue;
+            for link in peer.wireguard.iter().flat_map(WireGuardLink::all) {
+                let device = target.wireguard.entry(link.device()).or_insert_with(|| Device {
+                    public_key: Some(link.own_key),
+                    listen_port: link.port,
+                    ..Device::default()
+                });
+                // Its handshakes would come into the overlay, too.
+                if peer.looped.is_some() {
+                    continue;
+                }
+                let config = device.peers.entry(link.public_key).or_insert_with(|| Peer {
+                    endpoint: link.endpoint,
+                    configured: link.endpoint,
+                    keepalive: link.keepalive.unwrap_or(0),
+                    preshared_key: link.preshared_key.clone(),
+                    ..Peer::default()
+                });
+                config
+                    .allowed_ips
+                    .extend(carried(peer.node, links.network).map(|carried| carried.cidr));
             }
-            let config = device.peers.entry(link.public_key).or_insert_with(|| Peer {
-                endpoint: link.endpoint,
-                configured: link.endpoint,
-                keepalive: keepalive.unwrap_or(0),
-                preshared_key: link.preshared_key.clone(),
-                ..Peer::default()
-            });
-            config
-                .allowed_ips
-                .extend(carried(peer.node, links.network).map(|carried| carried.cidr));
         }
     }
     debug_assert!(

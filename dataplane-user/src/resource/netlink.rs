@@ -1,10 +1,12 @@
-//! Kernel objects that manifests declare one by one (`NetlinkInterface`, `NetlinkRoute`, `NetlinkRule`), on some nodes.
+//! Kernel objects that manifests declare one by one (`NetlinkInterface`, `WireGuardInterface`, `NetlinkRoute`, `NetlinkRule`),
+//! on some nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use super::wireguard::WireGuardInterface;
 use crate::model::{Hop, RouteKey, RouteScope, Rule};
 use crate::net::{LinkName, MacAddr, Namespace, NodeName, PeerId};
 
@@ -13,6 +15,8 @@ use crate::net::{LinkName, MacAddr, Namespace, NodeName, PeerId};
 pub struct NetlinkObjects {
     /// Devices.
     pub interfaces: BTreeMap<String, Placed<NetlinkInterface>>,
+    /// Devices of WireGuard's.
+    pub wireguard: BTreeMap<String, Placed<WireGuardInterface>>,
     /// Routes.
     pub routes: BTreeMap<String, Placed<NetlinkRoute>>,
     /// Policy rules.
@@ -183,9 +187,17 @@ impl NetlinkObjects {
     /// The nodes that have any of them.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         let interfaces = self.interfaces.values().flat_map(|placed| &placed.nodes);
+        let wireguard = self.wireguard.values().flat_map(|placed| &placed.nodes);
         let routes = self.routes.values().flat_map(|placed| &placed.nodes);
         let rules = self.rules.values().flat_map(|placed| &placed.nodes);
-        interfaces.chain(routes).chain(rules)
+        interfaces.chain(wireguard).chain(routes).chain(rules)
+    }
+
+    /// A node's WireGuard devices, by their manifests' names.
+    pub fn wireguard(&self, node: &NodeName) -> impl Iterator<Item = (&str, &Placed<WireGuardInterface>)> {
+        let all = self.wireguard.iter();
+        let own = all.filter(move |(_, placed)| placed.nodes.contains(node));
+        own.map(|(name, placed)| (name.as_str(), placed))
     }
 
     /// The peers that a node's routes lead to.
@@ -213,7 +225,9 @@ impl NetlinkObjects {
         let own = interfaces.filter_map(|placed| placed.namespace.as_ref());
         let routes = self.routes.values().filter(|placed| placed.nodes.contains(node));
         let rules = self.rules.values().filter(|placed| placed.nodes.contains(node));
+        let wireguard = self.wireguard(node);
         let more = routes.filter_map(|placed| placed.namespace.as_ref());
+        let more = more.chain(wireguard.filter_map(|(_, placed)| placed.namespace.as_ref()));
         let more = more.chain(rules.filter_map(|placed| placed.namespace.as_ref()));
         own.chain(peers).chain(more).cloned().collect()
     }

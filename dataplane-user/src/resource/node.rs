@@ -92,6 +92,8 @@ pub struct CarriedPrefix {
 pub struct WireGuardPeer {
     /// Its public key.
     pub public_key: PublicKey,
+    /// The one that it changes to.
+    pub next_public_key: Option<PublicKey>,
     /// Where others reach its first device, when that differs from underlay address and network port.
     pub endpoint: Option<Endpoint>,
     /// Seconds between the keepalives that it sends to its peers; `None`: off.

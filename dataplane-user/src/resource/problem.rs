@@ -43,6 +43,8 @@ pub enum Reason {
     Incomplete,
     /// This node's WireGuard key is not the one that its manifest tells the others.
     KeyMismatch,
+    /// A handshake with a key that a node changes to is awaited.
+    KeyRotation,
     /// The name of an endpoint has no address now.
     NameUnresolved,
     /// Two nodes' names hash to one MAC.
@@ -76,6 +78,7 @@ impl Reason {
             Reason::NoCommonFamily => "NoCommonFamily",
             Reason::Incomplete => "Incomplete",
             Reason::KeyMismatch => "KeyMismatch",
+            Reason::KeyRotation => "KeyRotation",
             Reason::NameUnresolved => "NameUnresolved",
             Reason::MacCollision => "MacCollision",
             Reason::NoUnderlayRoute => "NoUnderlayRoute",

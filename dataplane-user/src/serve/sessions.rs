@@ -158,6 +158,7 @@ mod tests {
             mtu: 1440,
             wireguard: Some(WireGuardStatus {
                 device: "adit-wg0".to_owned(),
+                own_key: String::new(),
                 public_key: key.to_string(),
                 session: None,
             }),

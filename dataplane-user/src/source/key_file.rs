@@ -13,6 +13,8 @@ use crate::net::key::{InvalidKey, PresharedKey, PrivateKey};
 
 /// The key's file in the state directory.
 pub const NAME: &str = "wireguard.key";
+/// The file of the key that it changes to.
+pub const NEXT: &str = "wireguard-next.key";
 /// A key in base64 and a line break, with room to notice more.
 const MOST_BYTES: u64 = 256;
 
@@ -53,7 +55,15 @@ pub enum KeyFileError {
 /// # Errors
 /// When it can't be read, when others can read it, or when it is no key.
 pub fn load(directory: &Path) -> Result<Option<PrivateKey>, KeyFileError> {
-    match read(&directory.join(NAME)) {
+    load_at(&directory.join(NAME))
+}
+
+/// Reads the key in a file; `None`: there is no such file.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_at(path: &Path) -> Result<Option<PrivateKey>, KeyFileError> {
+    match read(path) {
         Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),
     }
@@ -95,21 +105,57 @@ pub fn load_or_make(
     directory: &Path,
     make: impl FnOnce() -> io::Result<PrivateKey>,
 ) -> Result<PrivateKey, KeyFileError> {
-    if let Some(key) = load(directory)? {
+    load_or_make_at(&directory.join(NAME), make)
+}
+
+/// Reads the key in a file, or makes one there, as [`load_or_make`] does.
+///
+/// # Errors
+/// As for [`load_or_make`].
+pub fn load_or_make_at(
+    path: &Path,
+    make: impl FnOnce() -> io::Result<PrivateKey>,
+) -> Result<PrivateKey, KeyFileError> {
+    if let Some(key) = load_at(path)? {
         return Ok(key);
     }
-    let path = directory.join(NAME);
-    let result = make().and_then(|key| store(directory, &path, &key).map(|()| key));
+    let result = make().and_then(|key| store(path, &key.to_base64()).map(|()| key));
     match result {
         Ok(key) => Ok(key),
-        Err(source) => match load(directory)? {
+        Err(source) => match load_at(path)? {
             Some(other) if source.kind() == io::ErrorKind::AlreadyExists => Ok(other),
-            _ => Err(KeyFileError::Io { path, source }),
+            _ => {
+                let path = path.to_owned();
+                Err(KeyFileError::Io { path, source })
+            }
         },
     }
 }
 
-fn store(directory: &Path, path: &Path, key: &PrivateKey) -> io::Result<()> {
+/// Writes a key's text into a file of its owner's, with the directory where there is none. A file that is there already is fine if
+/// it says the same.
+///
+/// # Errors
+/// When it can't be written, or is there and says something else.
+pub fn store_text(path: &Path, text: &str) -> io::Result<()> {
+    let stored = store(path, text);
+    match stored {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let there = Zeroizing::new(std::fs::read_to_string(path)?);
+            match there.trim_end() == text {
+                true => Ok(()),
+                false => Err(io::Error::new(
+                    error.kind(),
+                    "it is there already and holds another key",
+                )),
+            }
+        }
+        stored => stored,
+    }
+}
+
+fn store(path: &Path, key: &str) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
     if !directory.exists() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
@@ -117,7 +163,7 @@ fn store(directory: &Path, path: &Path, key: &PrivateKey) -> io::Result<()> {
     let mut file = tempfile::Builder::new()
         .prefix(".wireguard.key.")
         .tempfile_in(directory)?;
-    file.write_all(key.to_base64().as_bytes())?;
+    file.write_all(key.as_bytes())?;
     file.write_all(b"\n")?;
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| error.error)?;

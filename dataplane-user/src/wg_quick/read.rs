@@ -10,6 +10,7 @@ use super::document::Content;
 use super::error::Problem;
 use super::{Config, Document, Interface, Peer, SectionKind, value};
 use crate::net::key::{PresharedKey, PublicKey};
+use crate::resource::wireguard::{Overlap, overlap};
 use crate::source::hint;
 
 const INTERFACE_KEYS: [&str; 12] = [
@@ -222,28 +223,45 @@ impl Placed {
     }
 }
 
-/// No key is that of two peers, and no prefix leads to two.
+/// No key is that of two peers, and no prefix lies in another peer's, but for default routes.
 fn distinct(peers: &[Placed]) -> Result<(), Problem> {
     let mut keys = BTreeMap::new();
-    let mut owners: BTreeMap<IpNet, (&Placed, usize)> = BTreeMap::new();
     for placed in peers {
         let key = placed.peer.public_key;
         if let Some(first) = keys.insert(key, placed.key_line) {
             let text = format!("{key} is the `PublicKey` of two peers; line {first} has it, too");
             return Err(Problem::new(placed.key_line, text));
         }
-        for (prefix, line) in placed.peer.allowed_ips.iter().zip(&placed.lines) {
-            if let Some((other, first)) = owners.insert(*prefix, (placed, *line)) {
-                let text = format!(
-                    "AllowedIPs: {prefix} of peer {key} is that of peer {} on line {first}, too; it can lead to one of \
-                     them",
-                    other.peer.public_key
-                );
-                return Err(Problem::new(*line, text));
-            }
-        }
     }
-    Ok(())
+    let prefixes = peers.iter().enumerate().flat_map(|(index, placed)| {
+        let prefixes = placed.peer.allowed_ips.iter();
+        prefixes.map(move |prefix| (*prefix, index))
+    });
+    let Some(Overlap { outer, inner }) = overlap(prefixes) else {
+        return Ok(());
+    };
+    // The later one in the file is the slip.
+    let line = |(prefix, index): (IpNet, usize)| {
+        let placed = &peers[index];
+        let mut both = placed.peer.allowed_ips.iter().zip(&placed.lines);
+        let found = both.find(|(own, _)| **own == prefix);
+        found.map_or(placed.key_line, |(_, line)| *line)
+    };
+    let (first, second) = if line(outer) <= line(inner) {
+        (outer, inner)
+    } else {
+        (inner, outer)
+    };
+    let key = |(_, index): (IpNet, usize)| peers[index].peer.public_key;
+    let text = format!(
+        "AllowedIPs: {} of peer {} overlaps with {} of peer {} on line {}; what is in both can lead to one of them",
+        second.0,
+        key(second),
+        first.0,
+        key(first),
+        line(first)
+    );
+    Err(Problem::new(line(second), text))
 }
 
 fn canonical(key: &[u8], known: &[&'static str]) -> Option<&'static str> {

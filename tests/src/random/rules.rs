@@ -10,8 +10,10 @@ use proptest::prelude::*;
 
 /// Up to four, many of which are nearly the same.
 pub fn rules() -> impl Strategy<Value = BTreeSet<Rule>> {
-    let rule = (any::<bool>(), 0u32..3, 0u32..3, any::<bool>(), any::<bool>());
-    let rule = rule.prop_map(|(ipv6, priority, mark, masked, device)| Rule {
+    let kind = (any::<bool>(), 0u32..3, 0u32..3, any::<bool>());
+    let rule = (kind, any::<bool>(), any::<bool>());
+    let rule = rule.prop_map(|((ipv6, priority, mark, masked), device, not)| Rule {
+        not,
         mark: Mark::new(mark, if masked { 0xff } else { 0 }),
         iif: device.then(|| LinkName::constant("adit0")),
         ..Rule::to_table(if ipv6 { Family::Ipv6 } else { Family::Ipv4 }, priority, 1730)

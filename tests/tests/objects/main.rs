@@ -13,7 +13,7 @@ mod tunnels;
 use std::process::Command;
 
 use adit_tests::declared::of_node;
-use adit_tests::named::{Named, eventually, said};
+use adit_tests::named::{Named, eventually};
 use adit_tests::{Agent, NetNs};
 use dataplane_user::status::Status;
 

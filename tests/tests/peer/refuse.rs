@@ -181,7 +181,7 @@ fn files_that_are_missing_or_wrong() {
         "wg0.conf:2: unknown key `PrivatKey`; did you mean `PrivateKey`?",
     );
     let shared = Hub::with(&(peer("a", 1, "10.42.0.2") + &peer("b", 2, "10.42.0.2")));
-    refused(&shared, &["remove", "a"], 1, "it can lead to one of them");
+    refused(&shared, &["remove", "a"], 1, "can lead to one of them");
 
     let hub = Hub::with("");
     let odd = hub.path.with_file_name("a name that is too long.conf");

@@ -60,7 +60,10 @@ static KEYS: Mutex<BTreeMap<PublicKey, PrivateKey>> = Mutex::new(BTreeMap::new()
 fn open() -> WireGuard {
     let fetch = |public: &PublicKey| KEYS.lock().unwrap().get(public).cloned();
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
-    WireGuard::open(Box::new(move |public| fetch(public).ok_or_else(missing))).unwrap()
+    WireGuard::open(std::sync::Arc::new(move |public| {
+        fetch(public).ok_or_else(missing)
+    }))
+    .unwrap()
 }
 
 fn prefixes(list: &[&str]) -> BTreeSet<IpNet> {

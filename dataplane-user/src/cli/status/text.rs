@@ -318,6 +318,7 @@ error: link adit0 (Conflict)
             };
             let link = WireGuardStatus {
                 device: "adit-wg0".to_owned(),
+                own_key: String::new(),
                 public_key: String::new(),
                 session: Some(session),
             };

@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::places::Places;
 use crate::kernel::wireguard::generate;
-use crate::net::PrivateKey;
-use crate::source::key_file;
+use crate::net::{NodeName, PrivateKey};
+use crate::resource::wireguard::KeySource;
+use crate::source::{KeyRing, key_file};
 
 /// Longer than any key with white space around it.
 const MOST_BYTES: u64 = 4096;
@@ -36,7 +37,18 @@ pub(super) fn print_field(places: &Places) -> Result<(), Failure> {
     print(&format!("wireguard: {{publicKey: {}}}", key.public_key()))
 }
 
-fn code(error: &key_file::KeyFileError) -> Code {
+/// The public key of a declared interface; the private one is made if there is none.
+pub(super) fn print_key_of(places: &Places, name: &str) -> Result<(), Failure> {
+    // It becomes a file's name.
+    let name =
+        NodeName::new(name).map_err(|error| Failure::new(Code::Usage, anyhow!("--interface: {error}")))?;
+    let source = KeySource::Generated(name.to_string());
+    let public = KeyRing::new(&places.state_dir).public(&source, Some(generate::private_key));
+    let public = public.map_err(|error| Failure::new(code(&error), error.into()))?;
+    print(&public.context("no key was made")?.to_string())
+}
+
+pub(super) fn code(error: &key_file::KeyFileError) -> Code {
     match error {
         key_file::KeyFileError::Exposed { .. } => Code::Refused,
         key_file::KeyFileError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -57,12 +69,17 @@ fn read_key() -> Result<PrivateKey, Failure> {
 }
 
 fn print_secret(text: &str) -> Result<(), Failure> {
+    warn_of_readers();
+    print(text)
+}
+
+/// Tells on the standard error where the standard output is a file that others can read.
+pub(super) fn warn_of_readers() {
     if others_can_read_output() {
         eprintln!(
             "adit: others can read the file that this is written to: `umask 077` before, or `chmod 600` it now"
         );
     }
-    print(text)
 }
 
 fn others_can_read_output() -> bool {
@@ -74,7 +91,7 @@ fn others_can_read_output() -> bool {
 }
 
 /// Unlike `println!`, a closed pipe is an error and not a panic.
-fn print(text: &str) -> Result<(), Failure> {
+pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     writeln!(output, "{text}").context("writing to the standard output")?;
     Ok(())

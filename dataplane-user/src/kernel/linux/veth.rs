@@ -66,7 +66,7 @@ async fn numbers(
     let borrowed = files.iter().map(std::os::fd::AsFd::as_fd).collect::<Vec<_>>();
     let netlink = match place {
         None => here,
-        Some(namespace) => match namespaces.get(namespace) {
+        Some(namespace) => match namespaces.get(namespace).map(|open| &mut open.netlink) {
             Some(netlink) => netlink,
             None => return Ok(BTreeMap::new()),
         },

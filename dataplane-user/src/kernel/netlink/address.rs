@@ -10,6 +10,7 @@ use netlink_packet_route::address::{
     AddressScope as RawScope,
 };
 
+use super::marks::Marks;
 use super::message::Request;
 use crate::model::{Address, AddressScope, Owner, PROTOCOL};
 
@@ -32,20 +33,22 @@ pub(super) fn dump() -> Request {
     Request::new(libc::RTM_GETADDR, 0, &AddressMessage::default())
 }
 
-/// Adds an address, marked, refused where it stands. IPv6 ones without duplicate detection, which takes seconds and
+/// Adds an address, refused where it stands. Marked IPv6 ones without duplicate detection, which takes seconds and
 /// finds nobody on a tunnel; the kernel derives their scope from the address.
-pub(super) fn create(index: u32, prefix: IpNet, address: Address) -> Request {
+pub(super) fn create(index: u32, prefix: IpNet, address: Address, marks: Marks) -> Request {
     let mut message = of_prefix(index, prefix, address.peer);
     message.header.scope = match address.scope {
         AddressScope::Global => RawScope::Universe,
         AddressScope::Link => RawScope::Link,
         AddressScope::Host => RawScope::Host,
     };
-    if prefix.addr().is_ipv6() {
-        message.header.flags = AddressHeaderFlags::Nodad;
+    if marks == Marks::Ours {
+        if prefix.addr().is_ipv6() {
+            message.header.flags = AddressHeaderFlags::Nodad;
+        }
+        let mark = AddressProtocol::from(PROTOCOL);
+        message.attributes.push(AddressAttribute::Protocol(mark));
     }
-    let mark = AddressProtocol::from(PROTOCOL);
-    message.attributes.push(AddressAttribute::Protocol(mark));
     Request::new(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message)
 }
 

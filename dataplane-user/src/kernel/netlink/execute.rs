@@ -5,16 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::RawFd;
 
 use ipnet::IpNet;
 
 use super::batch::Answer;
+use super::marks::Marks;
 use super::message::{Failure, Request};
 use super::route::Mode;
 use super::table::Entry;
 use super::{Netlink, address, flood, link, neighbour, nexthop, route, rule};
 use crate::kernel::KernelError;
-use crate::model::{Change, LinkKind, RouteKey, RouteKind, RouteTarget, Rule};
+use crate::model::{Change, Link, LinkKind, RouteKey, RouteKind, RouteTarget, Rule};
 use crate::net::LinkName;
 
 type Outcome = Result<(), KernelError>;
@@ -53,6 +55,30 @@ impl Netlink {
             }
         }
         run.outcomes
+    }
+
+    /// Makes a device in another namespace, by a message in this one: see [`link::create_elsewhere`].
+    pub(in crate::kernel) async fn create_elsewhere(
+        &mut self,
+        name: &LinkName,
+        link: &Link,
+        namespace: RawFd,
+    ) -> Outcome {
+        let context = Change::CreateLink(name.clone(), link.clone()).to_string();
+        let Some(request) = link::create_elsewhere(name, link, namespace) else {
+            return Err(KernelError::new(
+                context,
+                unsupported("no kind of link that is made here"),
+            ));
+        };
+        let answer = self.socket.exchange(&[request]).await.pop();
+        match answer.expect("one answer a request") {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.errno() == Some(libc::EEXIST) => Err(failure.into_error(format!(
+                "{context}: something else stands there and is left alone"
+            ))),
+            Err(failure) => Err(failure.into_error(context)),
+        }
     }
 
     /// Queues one change; first flushes the queue where the change needs a link that is not known yet.
@@ -120,7 +146,7 @@ impl Netlink {
                     }
                     _ => None,
                 };
-                let create = link::create(name, link, lower, peer)
+                let create = link::create(name, link, lower, peer, self.marks)
                     .ok_or_else(|| unsupported("no kind of link that is made here"))?;
                 vec![(create, Role::Do), (link::find(name), Role::Find(name.clone()))]
             }
@@ -142,17 +168,17 @@ impl Netlink {
             },
             Change::CreateAddress(name, prefix, value) => {
                 let index = self.ours(name)?.ok_or_else(no_link)?.index;
-                one(address::create(index, *prefix, *value))
+                one(address::create(index, *prefix, *value, self.marks))
             }
             Change::ReplaceAddress(name, prefix, value) => {
                 // The kernel never changes the scope of an address that stands.
                 let index = self.ours(name)?.ok_or_else(no_link)?.index;
-                let create = (address::create(index, *prefix, *value), Role::Do);
+                let create = (address::create(index, *prefix, *value, self.marks), Role::Do);
                 vec![(self.delete_address(index, *prefix), Role::Delete), create]
             }
             Change::MoveAddress(name, from, to, value) => {
                 let index = self.ours(name)?.ok_or_else(no_link)?.index;
-                let create = (address::create(index, *to, *value), Role::Do);
+                let create = (address::create(index, *to, *value, self.marks), Role::Do);
                 vec![(self.delete_address(index, *from), Role::Delete), create]
             }
             Change::SetLinkDown(name) => one(link::set_down(self.ours(name)?.ok_or_else(no_link)?.index)),
@@ -205,9 +231,8 @@ impl Netlink {
                 Some(entry) => vec![(neighbour::delete(entry.index, *address), Role::Delete)],
                 None => Vec::new(),
             },
-            Change::CreateRule(rule) => {
-                one(rule::create(rule).ok_or_else(|| unsupported("no kind of rule that is made here"))?)
-            }
+            Change::CreateRule(rule) => one(rule::create(rule, self.marks)
+                .ok_or_else(|| unsupported("no kind of rule that is made here"))?),
             _ => return Err(unsupported("not a netlink change")),
         })
     }
@@ -223,10 +248,11 @@ impl Netlink {
             .iter()
             .filter(|found| rule::is_taken_for(found, rule))
             .collect::<Vec<_>>();
-        let deletions = (0..=before.len()).filter_map(|_| Some((rule::delete(rule)?, Role::Delete)));
+        let deletions =
+            (0..=before.len()).filter_map(|_| Some((rule::delete(rule, self.marks)?, Role::Delete)));
         let again = before
             .iter()
-            .filter_map(|found| Some((rule::create(found)?, Role::Do)));
+            .filter_map(|found| Some((rule::create(found, self.marks)?, Role::Do)));
         Ok(deletions.chain(again).collect())
     }
 
@@ -237,13 +263,14 @@ impl Netlink {
 
     fn route(&self, mode: Mode, key: &RouteKey, kind: &RouteKind) -> io::Result<Request> {
         let known = (&self.links, &self.next_hops);
-        route::write(mode, key, kind, known)?.ok_or_else(|| unsupported("no kind of route that is made here"))
+        route::write(mode, key, kind, known, self.marks)?
+            .ok_or_else(|| unsupported("no kind of route that is made here"))
     }
 
     /// A link of this name, `None` where there is none, an error where it is not ours.
     fn ours(&self, name: &LinkName) -> io::Result<Option<Entry>> {
         match self.links.get(name) {
-            Some(entry) if !entry.ours => {
+            Some(entry) if !entry.ours && self.marks == Marks::Ours => {
                 let text = format!("link {name} is not ours");
                 Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
             }

@@ -10,9 +10,10 @@ use netlink_packet_core::{
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader,
-    LinkLayerType, LinkMessage,
+    LinkInfo, LinkLayerType, LinkMessage,
 };
 
+use super::marks::Marks;
 use super::message::Request;
 use crate::model::change::LinkPatch;
 use crate::model::{LINK_GROUP, Link, LinkKind, Owner};
@@ -57,7 +58,7 @@ pub(super) fn find(name: &LinkName) -> Request {
     Request::new(libc::RTM_GETLINK, 0, &message)
 }
 
-/// Makes a link, down and marked; `None` for kinds that we don't make.
+/// Makes a link, down; `None` for kinds that we don't make.
 ///
 /// All is in this message but `addrgenmode`: at creation kernels refuse `IFLA_AF_SPEC` of `AF_INET6` (`EAFNOSUPPORT`,
 /// seen on 6.1, 6.12 and 6.18). So [`set_generates_addresses`] follows while the link is down, when the kernel makes
@@ -69,6 +70,27 @@ pub(super) fn create(
     link: &Link,
     lower: Option<u32>,
     peer: Option<RawFd>,
+    marks: Marks,
+) -> Option<Request> {
+    create_at((name, link), kind::write(&link.kind, lower, peer)?, None, marks)
+}
+
+/// Makes a link in another namespace, which is open: one of WireGuard's sends and receives in the namespace of the socket
+/// that this goes over, wherever it is itself.
+pub(super) fn create_elsewhere(name: &LinkName, link: &Link, namespace: RawFd) -> Option<Request> {
+    create_at(
+        (name, link),
+        kind::write(&link.kind, None, None)?,
+        Some(namespace),
+        Marks::Ours,
+    )
+}
+
+fn create_at(
+    (name, link): (&LinkName, &Link),
+    kind: Vec<LinkInfo>,
+    namespace: Option<RawFd>,
+    marks: Marks,
 ) -> Option<Request> {
     let mut message = LinkMessage::default();
     message.header.flags = if link.arp {
@@ -79,10 +101,13 @@ pub(super) fn create(
     message.header.change_mask = LinkFlags::Noarp;
     let attributes = &mut message.attributes;
     attributes.push(LinkAttribute::IfName(name.as_str().to_owned()));
-    attributes.push(LinkAttribute::Group(LINK_GROUP));
+    if marks == Marks::Ours {
+        attributes.push(LinkAttribute::Group(LINK_GROUP));
+    }
     attributes.extend(link.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     attributes.extend(link.mtu.map(LinkAttribute::Mtu));
-    attributes.push(LinkAttribute::LinkInfo(kind::write(&link.kind, lower, peer)?));
+    attributes.extend(namespace.map(LinkAttribute::NetNsFd));
+    attributes.push(LinkAttribute::LinkInfo(kind));
     Some(Request::new(
         libc::RTM_NEWLINK,
         NLM_F_CREATE | NLM_F_EXCL,

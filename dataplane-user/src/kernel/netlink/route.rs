@@ -20,6 +20,7 @@ use netlink_packet_route::route::{
 };
 
 use self::words::Words;
+use super::marks::Marks;
 use super::message::Request;
 use super::nexthop::{self, NextHopTable};
 use super::table::LinkTable;
@@ -66,7 +67,7 @@ pub(super) enum Mode {
     Replace,
 }
 
-/// Writes a route, marked; the tables say the numbers of what it leads to. `None` for kinds that we don't make.
+/// Writes a route; the tables say the numbers of what it leads to. `None` for kinds that we don't make.
 ///
 /// # Errors
 /// `ENODEV` where a link is not there, and where a next-hop object is not known.
@@ -75,6 +76,7 @@ pub(super) fn write(
     key: &RouteKey,
     route: &RouteKind,
     (links, next_hops): (&LinkTable, &NextHopTable),
+    marks: Marks,
 ) -> io::Result<Option<Request>> {
     let find = |link: &LinkName| {
         let entry = links.get(link);
@@ -83,6 +85,7 @@ pub(super) fn write(
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     };
     let mut message = of_key(key);
+    message.header.protocol = marks.protocol();
     message.header.scope = UNIVERSE;
     match route {
         RouteKind::Gateway {

@@ -7,9 +7,9 @@ use netlink_packet_core::{
     DecodeError, NLM_F_CREATE, NlasIterator, parse_ip, parse_string, parse_u8, parse_u32,
 };
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage};
 
+use super::marks::Marks;
 use super::message::Request;
 use crate::model::rule::Mark;
 use crate::model::{PROTOCOL, Rule};
@@ -40,20 +40,20 @@ pub(super) fn dump(family: Family) -> Request {
     Request::new(libc::RTM_GETRULE, 0, &message)
 }
 
-/// Makes a rule, marked. Never `NLM_F_EXCL`: the kernel takes a rule that says more for the same one, and making a rule
+/// Makes a rule. Never `NLM_F_EXCL`: the kernel takes a rule that says more for the same one, and making a rule
 /// replaces nobody's. `None` for rules that we don't make.
-pub(super) fn create(rule: &Rule) -> Option<Request> {
-    let message = write(rule)?;
+pub(super) fn create(rule: &Rule, marks: Marks) -> Option<Request> {
+    let message = write(rule, marks)?;
     Some(Request::new(libc::RTM_NEWRULE, NLM_F_CREATE, &message))
 }
 
-/// Deletes the first rule with our mark that says all that this one does; see [`is_taken_for`].
-pub(super) fn delete(rule: &Rule) -> Option<Request> {
+/// Deletes the first rule with this mark that says all that this one does; see [`is_taken_for`].
+pub(super) fn delete(rule: &Rule, marks: Marks) -> Option<Request> {
     let known = Rule {
         more: None,
         ..rule.clone()
     };
-    let mut message = write(&known)?;
+    let mut message = write(&known, marks)?;
     if rule.more.is_some() {
         // Whatever it does.
         message.header.action = RuleAction::Unspec;
@@ -70,6 +70,7 @@ pub(super) fn is_taken_for(found: &Rule, wanted: &Rule) -> bool {
     if wanted.more.is_none() && does_more(found) {
         return false;
     }
+    // It never looks at `not`.
     (found.family, found.priority, found.table) == (wanted.family, wanted.priority, wanted.table)
         && fits(&found.from, &wanted.from)
         && fits(&found.to, &wanted.to)
@@ -81,17 +82,21 @@ pub(super) fn is_taken_for(found: &Rule, wanted: &Rule) -> bool {
 
 /// What an `RTM_NEWRULE` says; nothing for rules that are not ours.
 pub(super) fn read(body: &[u8], family: Family) -> Result<Option<Rule>, DecodeError> {
+    let (rule, protocol) = read_any(body, family)?;
+    Ok((protocol == PROTOCOL).then_some(rule))
+}
+
+/// What an `RTM_NEWRULE` says, and the protocol of who made it.
+pub(super) fn read_any(body: &[u8], family: Family) -> Result<(Rule, u8), DecodeError> {
     let header = RuleHeader::parse(body)?;
     let mut rule = Rule::to_table(family, 0, header.table.into());
-    let mut ours = false;
+    let mut protocol = 0;
     let (mut mark, mut mask) = (0, 0);
     let mut more = Vec::new();
     if header.action != RuleAction::ToTable {
         more.push(format!("{ACTION}{}", u8::from(header.action)));
     }
-    if header.flags.contains(RuleFlags::Invert) {
-        more.push("not".to_owned());
-    }
+    rule.not = header.flags.contains(RuleFlags::Invert);
     if header.tos != 0 {
         more.push(format!("tos {:#04x}", header.tos));
     }
@@ -111,7 +116,7 @@ pub(super) fn read(body: &[u8], family: Family) -> Result<Option<Rule>, DecodeEr
                 let length = parse_u32(value)?;
                 rule.suppress_prefix_length = (length != NO_SUPPRESSION).then_some(length);
             }
-            FRA_PROTOCOL => ours = parse_u8(value)? == PROTOCOL,
+            FRA_PROTOCOL => protocol = parse_u8(value)?,
             FRA_PAD => {}
             kind => more.push(format!("attribute {kind}")),
         }
@@ -121,11 +126,11 @@ pub(super) fn read(body: &[u8], family: Family) -> Result<Option<Rule>, DecodeEr
         more.push(format!("fwmark 0/{mask:#x}"));
     }
     rule.more = (!more.is_empty()).then(|| more.join(" "));
-    Ok(ours.then_some(rule))
+    Ok((rule, protocol))
 }
 
 /// `None` where it says more than we write.
-fn write(rule: &Rule) -> Option<RuleMessage> {
+fn write(rule: &Rule, marks: Marks) -> Option<RuleMessage> {
     if rule.more.is_some() {
         return None;
     }
@@ -133,12 +138,15 @@ fn write(rule: &Rule) -> Option<RuleMessage> {
     let header = &mut message.header;
     header.family = raw(rule.family);
     header.action = RuleAction::ToTable;
+    if rule.not {
+        header.flags = RuleFlags::Invert;
+    }
     header.src_len = rule.from.map_or(0, |prefix| prefix.prefix_len());
     header.dst_len = rule.to.map_or(0, |prefix| prefix.prefix_len());
     // Tables beyond 255 don't fit the header; the attribute holds them all.
     header.table = u8::try_from(rule.table).unwrap_or_default();
     let attributes = &mut message.attributes;
-    attributes.push(RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+    attributes.push(RuleAttribute::Protocol(marks.protocol()));
     attributes.push(RuleAttribute::Priority(rule.priority));
     attributes.push(RuleAttribute::Table(rule.table));
     attributes.extend(rule.from.map(|prefix| RuleAttribute::Source(prefix.addr())));

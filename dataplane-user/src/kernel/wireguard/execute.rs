@@ -3,15 +3,17 @@
 
 use super::WireGuard;
 use crate::kernel::KernelError;
-use crate::kernel::bpf::carry::Carry;
-use crate::model::Change;
-use crate::model::wireguard::DeviceChange;
-use crate::net::LinkName;
+use crate::kernel::bpf::carry::{Carry, Endpoints};
+use crate::model::wireguard::{Device, DeviceChange};
+use crate::model::{Change, KernelState, LinkKind, Owner};
+use crate::net::hash::stable_hash;
+use crate::net::{LinkName, Namespace};
 
 /// Executes changes in order, going on past failures; one result a change.
 pub(in crate::kernel) async fn execute(
     wireguard: &mut WireGuard,
     carry: Option<&Carry>,
+    namespace: Option<&Namespace>,
     changes: &[Change],
 ) -> Vec<Result<(), KernelError>> {
     let parts = changes.iter().filter_map(|change| match change {
@@ -23,17 +25,70 @@ pub(in crate::kernel) async fn execute(
     let mut results = Vec::with_capacity(parts.len());
     for run in parts.chunk_by(|a, b| a.0 == b.0) {
         let link = run[0].0;
+        let known_as = carried_name(namespace, link);
         let run: Vec<&DeviceChange> = run.iter().map(|(_, change)| *change).collect();
         if run.len() > 1 && wireguard.set_device(link, &run).await.is_ok() {
-            results.extend(run.iter().map(|change| remember(carry, link, change)));
+            results.extend(run.iter().map(|change| remember(carry, &known_as, change)));
             continue;
         }
         for change in run {
             let result = wireguard.set_device(link, &[change]).await;
-            results.push(result.and_then(|()| remember(carry, link, change)));
+            results.push(result.and_then(|()| remember(carry, &known_as, change)));
         }
     }
     results
+}
+
+/// The WireGuard devices of ours in a state.
+pub(in crate::kernel) fn devices(state: &KernelState) -> Vec<LinkName> {
+    let links = state.links.iter();
+    let ours = links.filter(|(_, link)| link.owner == Owner::Ours && link.kind == LinkKind::WireGuard);
+    ours.map(|(name, _)| name.clone()).collect()
+}
+
+/// A device; `None` where it went meanwhile.
+pub(in crate::kernel) async fn get(
+    wireguard: &mut WireGuard,
+    link: &LinkName,
+) -> Result<Option<Device>, KernelError> {
+    match wireguard.get_device(link).await {
+        Ok(reading) => Ok(Some(reading.device)),
+        Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The endpoints that were configured last, which devices don't tell.
+pub(in crate::kernel) struct Configured(Endpoints);
+
+impl Configured {
+    pub(in crate::kernel) fn read(carry: Option<&Carry>) -> Result<Configured, KernelError> {
+        let endpoints = carry.map(Carry::endpoints).transpose()?;
+        Ok(Configured(endpoints.unwrap_or_default()))
+    }
+
+    /// Tells a device what its peers' were.
+    pub(in crate::kernel) fn tell(
+        &mut self,
+        namespace: Option<&Namespace>,
+        link: &LinkName,
+        device: &mut Device,
+    ) {
+        let known_as = carried_name(namespace, link);
+        for (key, peer) in &mut device.peers {
+            peer.configured = self.0.remove(&(known_as.clone(), *key));
+        }
+    }
+}
+
+/// What a device is called in the carry map, whose keys have room for a device's name alone: in another namespace, a hash of
+/// both.
+fn carried_name(namespace: Option<&Namespace>, link: &LinkName) -> LinkName {
+    let Some(namespace) = namespace else {
+        return link.clone();
+    };
+    let hash = stable_hash(format!("{namespace} {link}").as_bytes()) >> 8;
+    LinkName::new(&format!("@{hash:014x}")).expect("15 bytes")
 }
 
 /// After the change, never before: an endpoint that is remembered but not set would look as if the peer had roamed.

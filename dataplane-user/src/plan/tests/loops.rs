@@ -79,6 +79,7 @@ fn with_keys(encapsulation: Encapsulation) -> Resources {
     );
     for (number, node) in (1..).zip(resources.nodes.values_mut()) {
         node.wireguard = Some(WireGuardPeer {
+            next_public_key: None,
             public_key: key(number).public_key(),
             endpoint: None,
             keepalive_seconds: None,

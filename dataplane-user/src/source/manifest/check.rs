@@ -72,6 +72,16 @@ impl Declared {
                     declared.networks.insert(network.network.name.clone(), network);
                 }
                 Some(Body::Node(node)) => declared.nodes.push((document.name, node)),
+                Some(Body::WireGuard(object)) => declared.netlink.wireguard.push((document.name, object)),
+                Some(Body::Plan(expanded)) => {
+                    let located = |name| Located {
+                        value: name,
+                        place: document.name.place.clone(),
+                        field: document.name.field.clone(),
+                    };
+                    let devices = expanded.into_iter().map(|(name, object)| (located(name), object));
+                    declared.netlink.wireguard.extend(devices);
+                }
                 Some(Body::Interface(object)) => declared.netlink.interfaces.push((document.name, object)),
                 Some(Body::Route(object)) => declared.netlink.routes.push((document.name, object)),
                 Some(Body::Rule(object)) => declared.netlink.rules.push((document.name, object)),

@@ -7,7 +7,9 @@ use super::reader::{Fields, Read, Value};
 use super::suggest::nearest;
 use super::{netlink, network, node};
 use crate::net::{NetworkName, NodeName};
+use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{NetlinkInterface, NetlinkRoute, NetlinkRule, Placed};
+use crate::resource::wireguard::plan::Expanded;
 
 const API_VERSION: &str = "adit.dev/v1alpha1";
 
@@ -34,15 +36,19 @@ const METADATA: [&str; 14] = [
 pub(super) enum Kind {
     TunnelNetwork,
     TunnelNode,
+    WireGuardInterface,
+    WireGuardNetworkPlan,
     NetlinkInterface,
     NetlinkRoute,
     NetlinkRule,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [
+    const ALL: [Kind; 7] = [
         Kind::TunnelNetwork,
         Kind::TunnelNode,
+        Kind::WireGuardInterface,
+        Kind::WireGuardNetworkPlan,
         Kind::NetlinkInterface,
         Kind::NetlinkRoute,
         Kind::NetlinkRule,
@@ -52,6 +58,8 @@ impl Kind {
         match self {
             Kind::TunnelNetwork => "TunnelNetwork",
             Kind::TunnelNode => "TunnelNode",
+            Kind::WireGuardInterface => "WireGuardInterface",
+            Kind::WireGuardNetworkPlan => "WireGuardNetworkPlan",
             Kind::NetlinkInterface => "NetlinkInterface",
             Kind::NetlinkRoute => "NetlinkRoute",
             Kind::NetlinkRule => "NetlinkRule",
@@ -73,6 +81,9 @@ pub(super) struct Document {
 pub(super) enum Body {
     Network(DeclaredNetwork),
     Node(DeclaredNode),
+    WireGuard(Placed<WireGuardInterface>),
+    /// What it expands to, whichever nodes those are on.
+    Plan(Expanded),
     Interface(Placed<NetlinkInterface>),
     Route(Placed<NetlinkRoute>),
     Rule(Placed<NetlinkRule>),
@@ -115,6 +126,8 @@ fn manifest(value: &Value<'_>, fields: &Fields<'_>) -> Read<Document> {
             let name = NodeName::new(text).map_err(|error| value.refuse(error.to_string()))?;
             node::read(name, &spec).map(Body::Node)
         }
+        Kind::WireGuardInterface => netlink::wireguard::read(text, &spec).map(Body::WireGuard),
+        Kind::WireGuardNetworkPlan => netlink::plan::read(text, &spec).map(Body::Plan),
         Kind::NetlinkInterface => netlink::interface::read(text, &spec).map(Body::Interface),
         Kind::NetlinkRoute => netlink::route::read(&spec).map(Body::Route),
         Kind::NetlinkRule => netlink::rule::read(&spec).map(Body::Rule),

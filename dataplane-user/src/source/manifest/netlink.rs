@@ -1,8 +1,10 @@
-//! What `NetlinkInterface`, `NetlinkRoute` and `NetlinkRule` have in common: nodes, namespaces, names of devices.
+//! What `NetlinkInterface`, `WireGuardInterface`, `NetlinkRoute` and `NetlinkRule` have in common: nodes, namespaces, names of devices.
 
 pub(super) mod interface;
+pub(super) mod plan;
 pub(super) mod route;
 pub(super) mod rule;
+pub(super) mod wireguard;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,6 +16,7 @@ use super::reader::{Fields, Read, Value};
 use super::scalar;
 use crate::net::family::host_prefix;
 use crate::net::{LinkName, Namespace, NodeName, Runtime};
+use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{NetlinkInterface, NetlinkObjects, NetlinkRoute, NetlinkRule, Placed};
 
 /// Devices that the overlays make by themselves begin with this.
@@ -23,6 +26,7 @@ const RESERVED: &str = "adit";
 #[derive(Debug, Default)]
 pub(super) struct DeclaredObjects {
     pub(super) interfaces: Vec<(Located<String>, Placed<NetlinkInterface>)>,
+    pub(super) wireguard: Vec<(Located<String>, Placed<WireGuardInterface>)>,
     pub(super) routes: Vec<(Located<String>, Placed<NetlinkRoute>)>,
     pub(super) rules: Vec<(Located<String>, Placed<NetlinkRule>)>,
 }
@@ -35,6 +39,7 @@ impl DeclaredObjects {
         }
         NetlinkObjects {
             interfaces: named(self.interfaces),
+            wireguard: named(self.wireguard),
             routes: named(self.routes),
             rules: named(self.rules),
         }

@@ -140,15 +140,23 @@ fn carried(value: &Value<'_>) -> Read<CarriedPrefix> {
 }
 
 fn wireguard(value: &Value<'_>) -> Read<WireGuardPeer> {
-    let fields = value.map(&["publicKey", "endpoint", "keepalive", "presharedKeyFile"])?;
+    let fields = value.map(&[
+        "publicKey",
+        "nextPublicKey",
+        "endpoint",
+        "keepalive",
+        "presharedKeyFile",
+    ])?;
     let public_key = fields.required("publicKey", "the node's public key", |value| {
         value.parse(scalar::public_key)
     });
+    let next_public_key = fields.optional("nextPublicKey", |value| value.parse(scalar::public_key));
     let endpoint = fields.optional("endpoint", |value| value.parse(scalar::endpoint));
     let keepalive_seconds = fields.or("keepalive", None, keepalive);
     let preshared_key_file = fields.optional("presharedKeyFile", |value| value.parse(scalar::absolute_path));
     Ok(WireGuardPeer {
         public_key: public_key?,
+        next_public_key: next_public_key?,
         endpoint: endpoint?,
         keepalive_seconds: keepalive_seconds?,
         preshared_key_file: preshared_key_file?,
@@ -156,7 +164,7 @@ fn wireguard(value: &Value<'_>) -> Read<WireGuardPeer> {
 }
 
 /// `off`, a duration, or seconds as wg(8) has them.
-fn keepalive(value: &Value<'_>) -> Read<Option<u16>> {
+pub(super) fn keepalive(value: &Value<'_>) -> Read<Option<u16>> {
     if value.is_integer() {
         let seconds = value.integer(0..=u16::MAX)?;
         return Ok((seconds > 0).then_some(seconds));

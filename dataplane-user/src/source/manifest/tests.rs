@@ -6,6 +6,7 @@ mod netlink;
 mod network;
 mod node;
 mod syntax;
+mod wireguard;
 
 use super::*;
 

@@ -209,7 +209,7 @@ fn vxlan(fields: &Fields<'_>) -> Read<InterfaceKind> {
 }
 
 /// CIDRs with host bits, bare addresses, or `{ address, peer }`.
-fn addresses(value: &Value<'_>) -> Read<BTreeMap<IpNet, Option<IpAddr>>> {
+pub(super) fn addresses(value: &Value<'_>) -> Read<BTreeMap<IpNet, Option<IpAddr>>> {
     let mut addresses = BTreeMap::new();
     for item in value.list("a list of addresses")? {
         let (address, peer) = one_address(&item)?;

@@ -7,10 +7,11 @@ use crate::net::Family;
 use crate::resource::netlink::{NetlinkRule, Placed};
 use crate::source::manifest::reader::{Read, Value};
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "node",
     "namespace",
     "family",
+    "not",
     "priority",
     "from",
     "to",
@@ -33,6 +34,7 @@ pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<Netlink
             ("both", None),
         ])
     });
+    let not = fields.or("not", false, Value::boolean);
     let priority = fields.required("priority", "its place among all rules", |value| {
         value.integer(1..=32_765_u32)
     });
@@ -58,6 +60,7 @@ pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<Netlink
         (None, []) => Family::BOTH.to_vec(),
     };
     let rule = Rule {
+        not: not?,
         from,
         to,
         iif: iif?,

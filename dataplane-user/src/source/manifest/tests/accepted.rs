@@ -178,6 +178,7 @@ fn every_field_of_a_node_is_taken() {
     let want = Node {
         prefixes: vec![carried("10.1.0.0/16", 1, 0), carried("10.2.0.0/16", 255, 7)],
         wireguard: Some(WireGuardPeer {
+            next_public_key: None,
             public_key: key.parse().unwrap(),
             endpoint: Some(Endpoint {
                 host: Host::Name("host.example".to_owned()),

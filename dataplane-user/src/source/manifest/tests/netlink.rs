@@ -5,14 +5,14 @@ use crate::model::{Encap, RouteScope};
 use crate::resource::netlink::{InterfaceKind, RouteAction};
 
 /// A manifest of six lines without its spec's fields but `node`: what is added begins on line 7.
-fn object(kind: &str, fields: &str) -> String {
+pub(super) fn object(kind: &str, fields: &str) -> String {
     format!(
         "apiVersion: adit.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: some\nspec:\n  node: a\n{fields}"
     )
 }
 
 #[track_caller]
-fn each_is_refused(kind: &str, cases: &[(&str, &str)]) {
+pub(super) fn each_is_refused(kind: &str, cases: &[(&str, &str)]) {
     for (fields, error) in cases {
         refused(&object(kind, fields), &[&format!("a.yaml:{error}")]);
     }

@@ -50,19 +50,19 @@ fn documents_that_are_no_manifests_are_told_from_empty_ones() {
             "apiVersion: v1\nkind: Secret",
             &[
                 "a.yaml:1:13: apiVersion: unknown version `v1`; this program knows `adit.dev/v1alpha1`",
-                "a.yaml:2:7: kind: this version has no kind `Secret`; known: TunnelNetwork, TunnelNode, NetlinkInterface, NetlinkRoute, NetlinkRule",
+                "a.yaml:2:7: kind: this version has no kind `Secret`; known: TunnelNetwork, TunnelNode, WireGuardInterface, WireGuardNetworkPlan, NetlinkInterface, NetlinkRoute, NetlinkRule",
             ],
         ),
         (
-            "apiVersion: adit.dev/v1alpha1\nkind: WireGuardInterface\nspec: {}",
+            "apiVersion: adit.dev/v1alpha1\nkind: Mesh\nspec: {}",
             &[
-                "a.yaml:2:7: kind: this version has no kind `WireGuardInterface`; known: TunnelNetwork, TunnelNode, NetlinkInterface, NetlinkRoute, NetlinkRule",
+                "a.yaml:2:7: kind: this version has no kind `Mesh`; known: TunnelNetwork, TunnelNode, WireGuardInterface, WireGuardNetworkPlan, NetlinkInterface, NetlinkRoute, NetlinkRule",
             ],
         ),
         (
             "apiVersion: adit.dev/v1alpha1\nkind: TunelNode",
             &[
-                "a.yaml:2:7: kind: this version has no kind `TunelNode`; did you mean `TunnelNode`? known: TunnelNetwork, TunnelNode, NetlinkInterface, NetlinkRoute, NetlinkRule",
+                "a.yaml:2:7: kind: this version has no kind `TunelNode`; did you mean `TunnelNode`? known: TunnelNetwork, TunnelNode, WireGuardInterface, WireGuardNetworkPlan, NetlinkInterface, NetlinkRoute, NetlinkRule",
             ],
         ),
         (

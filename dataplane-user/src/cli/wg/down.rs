@@ -1,0 +1,99 @@
+//! `adit wg down`: what `wg-quick down` does.
+
+use std::fs;
+
+use anyhow::anyhow;
+use clap::Args;
+
+use super::export;
+use super::quick::{self, Quick};
+use super::up::take_away;
+use crate::cli::exit::{Code, Failure};
+use crate::cli::privilege::{self, NET_ADMIN};
+use crate::hub;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::wireguard::{WireGuard, no_private_keys};
+use crate::model::{LinkKind, Owner};
+use crate::net::Family;
+use crate::wg_quick::Config;
+use crate::wg_quick::up::default_rules;
+
+/// Takes an interface away that `adit wg up` or `wg-quick up` made, with its routes, the rules of its default route, and its name
+/// servers. Where the file says `SaveConfig = true`, what the interface is goes into the file first.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  adit wg down wg0\n  adit wg down ./home.conf --allow-hooks")]
+pub(super) struct Arguments {
+    /// The file that it was made of, or its name
+    #[arg(value_name = "FILE|NAME")]
+    file: String,
+    /// Runs the file's PreDown and PostDown by bash
+    #[arg(long)]
+    allow_hooks: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let path = quick::path(&arguments.file);
+    // An interface by its name needs no file: it is taken away all the same.
+    let without_file = !arguments.file.contains('/') && fs::metadata(&path).is_err();
+    let quick = match without_file {
+        true => Quick {
+            name: quick::interface(&path)?,
+            path,
+            config: Config::default(),
+        },
+        false => Quick::read(&arguments.file)?,
+    };
+    privilege::require(&[NET_ADMIN])?;
+    let mut netlink = Netlink::open()?.by_hand();
+    match netlink.link(&quick.name).await? {
+        Some(link) if link.kind == LinkKind::WireGuard && link.owner == Owner::Ours => {
+            let text = format!("the agent keeps {}: take its manifest away instead", quick.name);
+            return Err(Failure::new(Code::Refused, anyhow!(text)));
+        }
+        Some(link) if link.kind == LinkKind::WireGuard => {}
+        Some(link) => {
+            let text = format!("{} is no WireGuard interface, but {}", quick.name, link.kind);
+            return Err(Failure::new(Code::Refused, anyhow!(text)));
+        }
+        None => {
+            let text = format!("there is no interface {}", quick.name);
+            return Err(Failure::new(Code::NotFound, anyhow!(text)));
+        }
+    }
+    let hooks = quick.config.interface.hooks.clone();
+    quick.run_hooks("PreDown", &hooks.pre_down, arguments.allow_hooks)?;
+    let mut wireguard = WireGuard::open(no_private_keys())?;
+    if quick.config.interface.save_config {
+        save(&quick, &mut netlink, &mut wireguard).await?;
+    }
+    let listing = wireguard.list_device(&quick.name, false).await?;
+    let mut prefixes = listing.peers.iter().flat_map(|peer| &peer.allowed_ips);
+    let mut rules = Vec::new();
+    if listing.fwmark != 0 && prefixes.any(|prefix| prefix.prefix_len() == 0) {
+        for family in Family::BOTH {
+            rules.extend(default_rules(&netlink.all_rules(family).await?, listing.fwmark));
+        }
+    }
+    take_away(&quick.name, &rules, &mut netlink).await?;
+    quick.unset_dns()?;
+    quick.run_hooks("PostDown", &hooks.post_down, arguments.allow_hooks)
+}
+
+/// Writes into the file what the interface is; what only the file knows stays.
+async fn save(quick: &Quick, netlink: &mut Netlink, wireguard: &mut WireGuard) -> Result<(), Failure> {
+    let mut config = export::config(&quick.name, netlink, wireguard).await?;
+    let former = &quick.config.interface;
+    let mtu = former.mtu.and(config.interface.mtu);
+    config.interface.mtu = mtu;
+    config.interface.dns.clone_from(&former.dns);
+    config.interface.dns_search.clone_from(&former.dns_search);
+    config.interface.table = former.table;
+    config.interface.hooks = former.hooks.clone();
+    config.interface.save_config = true;
+    if former.fwmark == 0 {
+        // That of a default route is found anew.
+        config.interface.fwmark = 0;
+    }
+    hub::rewrite(&quick.path, config.render().as_bytes()).await?;
+    Ok(())
+}

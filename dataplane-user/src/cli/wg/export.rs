@@ -1,0 +1,89 @@
+//! `adit wg export`: an interface as a file of wg-quick.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+
+use crate::cli::exit::{Code, Failure};
+use crate::cli::privilege::{self, NET_ADMIN};
+use crate::kernel::netlink::Netlink;
+use crate::kernel::wireguard::{WireGuard, no_private_keys};
+use crate::model::LinkKind;
+use crate::net::LinkName;
+use crate::resource::node::{Endpoint, Host};
+use crate::wg_quick::{Config, Interface, Peer};
+
+/// Prints what an interface is as a file that `adit wg up` and `wg-quick up` make it of again: its keys, port, mark, addresses, MTU
+/// and peers. Such a file holds private and preshared keys, so they must be asked for.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  umask 077; adit wg export wg0 --show-keys > wg0.conf")]
+pub(super) struct Arguments {
+    /// The interface, whosever it is
+    #[arg(value_name = "INTERFACE")]
+    interface: String,
+    /// Yes, with its private and preshared keys
+    #[arg(long)]
+    show_keys: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if !arguments.show_keys {
+        let text = "the file holds keys: --show-keys prints it, into a file that only its owner reads";
+        return Err(Failure::new(Code::Usage, anyhow!(text)));
+    }
+    privilege::require(&[NET_ADMIN])?;
+    let unknown = || {
+        let text = format!(
+            "there is no WireGuard interface `{}`: see `adit wg show`",
+            arguments.interface
+        );
+        Failure::new(Code::NotFound, anyhow!(text))
+    };
+    let name = LinkName::new(&arguments.interface).map_err(|_| unknown())?;
+    let mut netlink = Netlink::open()?;
+    let link = netlink.link(&name).await?;
+    link.filter(|link| link.kind == LinkKind::WireGuard)
+        .ok_or_else(unknown)?;
+    let mut wireguard = WireGuard::open(no_private_keys())?;
+    let config = config(&name, &mut netlink, &mut wireguard).await?;
+    super::keys::warn_of_readers();
+    let mut output = std::io::stdout().lock();
+    let written = output
+        .write_all(config.render().as_bytes())
+        .and_then(|()| output.flush());
+    written.context("writing to the standard output")?;
+    Ok(())
+}
+
+/// What an interface is. A route's table and name servers are no part of it.
+pub(super) async fn config(
+    name: &LinkName,
+    netlink: &mut Netlink,
+    wireguard: &mut WireGuard,
+) -> Result<Config, Failure> {
+    let listing = wireguard.list_device(name, true).await?;
+    let addresses = netlink.addresses_on(name).await?;
+    let mtu = netlink.link(name).await?.and_then(|link| link.mtu);
+    let peers = listing.peers.into_iter().map(|peer| Peer {
+        preshared_key: peer.preshared_key,
+        allowed_ips: peer.allowed_ips,
+        endpoint: peer.endpoint.map(|endpoint| Endpoint {
+            host: Host::Address(endpoint.ip()),
+            port: endpoint.port(),
+        }),
+        persistent_keepalive: peer.keepalive,
+        ..Peer::new(peer.public_key)
+    });
+    Ok(Config {
+        interface: Interface {
+            private_key: listing.private_key,
+            listen_port: Some(listing.listen_port).filter(|port| *port != 0),
+            fwmark: listing.fwmark,
+            addresses: addresses.into_iter().map(|(address, _)| address).collect(),
+            mtu,
+            ..Interface::default()
+        },
+        peers: peers.collect(),
+    })
+}

@@ -1,0 +1,207 @@
+//! What `adit wg up` and `adit wg down` have in common: the file, its commands, and its name servers.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::{Context as _, anyhow};
+use zeroize::Zeroizing;
+
+use crate::cli::exit::{Code, Failure};
+use crate::net::LinkName;
+use crate::resource::node::{Endpoint, Host};
+use crate::wg_quick::Config;
+
+/// Where the files are that are named by their interface alone, as wg-quick(8) has it.
+const DIRECTORY: &str = "/etc/wireguard";
+/// The order of resolvconf's interfaces; a line such as `tun*` gives what ours is to begin with.
+const ORDER: &str = "/etc/resolvconf/interface-order";
+/// How long a name is looked up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A file and its interface.
+pub(super) struct Quick {
+    pub(super) path: PathBuf,
+    pub(super) name: LinkName,
+    pub(super) config: Config,
+}
+
+impl Quick {
+    /// Reads a file, or that of an interface's name.
+    pub(super) fn read(argument: &str) -> Result<Quick, Failure> {
+        let path = path(argument);
+        let name = interface(&path)?;
+        let bytes = fs::read(&path).map(Zeroizing::new).map_err(|error| {
+            let code = match error.kind() {
+                io::ErrorKind::NotFound => Code::NotFound,
+                io::ErrorKind::PermissionDenied => Code::Privilege,
+                _ => Code::Error,
+            };
+            Failure::new(code, anyhow!(error).context(path.display().to_string()))
+        })?;
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
+            eprintln!(
+                "adit: everybody can read {0}, which holds a private key: chmod 600 {0}",
+                path.display()
+            );
+        }
+        let config = Config::parse(&path, &bytes)?;
+        Ok(Quick { path, name, config })
+    }
+
+    /// The addresses of the names in its endpoints.
+    pub(super) async fn look_up(&self) -> Result<BTreeMap<(String, u16), SocketAddr>, Failure> {
+        let mut found = BTreeMap::new();
+        for Endpoint { host, port } in self.config.peers.iter().filter_map(|peer| peer.endpoint.as_ref()) {
+            let Host::Name(name) = host else { continue };
+            let asked = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name.as_str(), *port))).await;
+            let mut addresses = asked
+                .with_context(|| format!("{name} is not looked up within {} s", PATIENCE.as_secs()))?
+                .with_context(|| format!("the endpoint {name} can't be looked up"))?;
+            let address = addresses.next();
+            let address = address.with_context(|| format!("the endpoint {name} has no address"))?;
+            found.insert((name.clone(), *port), address);
+        }
+        Ok(found)
+    }
+
+    /// Runs commands of the file, if that was asked for; says so if not.
+    pub(super) fn run_hooks(&self, key: &str, hooks: &[String], allowed: bool) -> Result<(), Failure> {
+        if !allowed && !hooks.is_empty() {
+            eprintln!("adit: {key} is not run; --allow-hooks runs it");
+            return Ok(());
+        }
+        for hook in hooks {
+            let hook = hook.replace("%i", self.name.as_str());
+            let status = Command::new("bash").args(["-c", &hook]).status();
+            let status = status.with_context(|| format!("{key}: bash can't be run"))?;
+            if !status.success() {
+                return Err(anyhow!("{key}: `{hook}` ended with {status}").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn has_dns(&self) -> bool {
+        let interface = &self.config.interface;
+        !interface.dns.is_empty() || !interface.dns_search.is_empty()
+    }
+
+    /// Refuses before anything is made what could not be made later.
+    pub(super) fn check_dns(&self) -> Result<(), Failure> {
+        let paths = env::var_os("PATH").unwrap_or_default();
+        let is_there = env::split_paths(&paths).any(|path| path.join("resolvconf").is_file());
+        if !self.has_dns() || is_there {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Refused,
+            anyhow!(
+                "{}: DNS needs the program resolvconf: `apt install openresolv`, or take DNS out",
+                self.path.display()
+            ),
+        ))
+    }
+
+    /// Tells resolvconf of the name servers.
+    pub(super) fn set_dns(&self) -> Result<(), Failure> {
+        if !self.has_dns() {
+            return Ok(());
+        }
+        let interface = &self.config.interface;
+        let mut text = String::new();
+        for server in &interface.dns {
+            text.push_str(&format!("nameserver {server}\n"));
+        }
+        if !interface.dns_search.is_empty() {
+            text.push_str(&format!("search {}\n", interface.dns_search.join(" ")));
+        }
+        let name = self.resolvconf_name();
+        resolvconf(&["-a", &name, "-m", "0", "-x"], &text)
+    }
+
+    /// Has resolvconf forget them.
+    pub(super) fn unset_dns(&self) -> Result<(), Failure> {
+        if !self.has_dns() {
+            return Ok(());
+        }
+        resolvconf(&["-d", &self.resolvconf_name(), "-f"], "")
+    }
+
+    fn resolvconf_name(&self) -> String {
+        let order = fs::read_to_string(ORDER).unwrap_or_default();
+        let prefix = order.lines().find_map(|line| line.strip_suffix('*'));
+        match prefix {
+            Some(prefix) => format!("{prefix}.{}", self.name),
+            None => self.name.to_string(),
+        }
+    }
+}
+
+fn resolvconf(words: &[&str], input: &str) -> Result<(), Failure> {
+    let run = || -> io::Result<std::process::ExitStatus> {
+        let mut child = Command::new("resolvconf")
+            .args(words)
+            .stdin(Stdio::piped())
+            .spawn()?;
+        if let Some(mut pipe) = child.stdin.take() {
+            pipe.write_all(input.as_bytes())?;
+        }
+        child.wait()
+    };
+    let status = run().context("resolvconf can't be run")?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(anyhow!("`resolvconf {}` ended with {status}", words.join(" ")).into()),
+    }
+}
+
+/// The file that an argument means.
+pub(super) fn path(argument: &str) -> PathBuf {
+    match argument.contains('/') || argument.ends_with(".conf") {
+        true => PathBuf::from(argument),
+        false => Path::new(DIRECTORY).join(format!("{argument}.conf")),
+    }
+}
+
+/// The interface that a file is of.
+pub(super) fn interface(path: &Path) -> Result<LinkName, Failure> {
+    let stem = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
+    let fine = stem
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "_=+.-".contains(c));
+    let name = LinkName::new(stem)
+        .ok()
+        .filter(|_| fine && path.extension().is_some_and(|end| end == "conf"));
+    name.ok_or_else(|| {
+        let text = format!(
+            "{}: a file is named after its interface, as wg0.conf: at most 15 letters, digits and `_=+.-`",
+            path.display()
+        );
+        Failure::new(Code::Usage, anyhow!(text))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_its_file_and_a_file_its_interface() {
+        assert_eq!(path("wg0"), Path::new("/etc/wireguard/wg0.conf"));
+        assert_eq!(path("wg0.conf"), Path::new("wg0.conf"));
+        assert_eq!(path("/x/home.conf"), Path::new("/x/home.conf"));
+        assert_eq!(interface(Path::new("/x/home.conf")).unwrap().as_str(), "home");
+        for wrong in ["/x/home", "/x/a b.conf", "/x/sixteen-letters-.conf", "/x/.conf"] {
+            assert!(interface(Path::new(wrong)).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `adit wg up`: what `wg-quick up` does, by netlink, and all of it or nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use clap::Args;
+
+use super::quick::Quick;
+use crate::cli::exit::{Code, Failure};
+use crate::cli::privilege::{self, NET_ADMIN};
+use crate::kernel::KernelError;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::wireguard::{PrivateKeys, WireGuard};
+use crate::model::change::DeleteLinkReason;
+use crate::model::{Change, Rule};
+use crate::net::{Family, LinkName};
+use crate::wg_quick::Config;
+use crate::wg_quick::up::{Facts, Setup};
+
+/// Makes the interface that a file of wg-quick describes, with addresses, MTU, routes, rules for a default route, and name servers.
+/// It is the user's own then: no agent keeps it, changes it or takes it away. A WireGuardInterface is kept by the agent
+/// (`adit wg import` prints one). Nothing is set for the whole machine: with a default route, an underlay's device that has a
+/// strict rp_filter (1) wants 2.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  adit wg up wg0\n  adit wg up ./home.conf\n  adit wg up wg0 --allow-hooks"
+)]
+pub(super) struct Arguments {
+    /// A file, or the name of one in /etc/wireguard without its .conf
+    #[arg(value_name = "FILE|NAME")]
+    file: String,
+    /// Runs the file's PreUp and PostUp by bash
+    #[arg(long)]
+    allow_hooks: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let quick = Quick::read(&arguments.file)?;
+    privilege::require(&[NET_ADMIN])?;
+    quick.check_dns()?;
+    let mut netlink = Netlink::open()?.by_hand();
+    if netlink.link(&quick.name).await?.is_some() {
+        let text = format!(
+            "{0} is there already: `adit wg down {0}` takes it away",
+            quick.name
+        );
+        return Err(Failure::new(Code::Refused, anyhow!(text)));
+    }
+    let mut wireguard = WireGuard::open(private_key(&quick.config))?;
+    let facts = facts(&quick, &mut netlink).await?;
+    let setup = Setup::new(&quick.name, &quick.config, &facts);
+    let hooks = &quick.config.interface.hooks;
+    quick.run_hooks("PreUp", &hooks.pre_up, arguments.allow_hooks)?;
+    one(&mut netlink, &setup.create).await?;
+    let mut made = make(&quick, &setup, (&mut netlink, &mut wireguard)).await;
+    if made.is_ok() {
+        made = quick.run_hooks("PostUp", &hooks.post_up, arguments.allow_hooks);
+    }
+    if made.is_err() {
+        undo(&quick, &setup, &mut netlink).await;
+    }
+    made
+}
+
+/// All that follows the device itself.
+async fn make(
+    quick: &Quick,
+    setup: &Setup,
+    (netlink, wireguard): (&mut Netlink, &mut WireGuard),
+) -> Result<(), Failure> {
+    let changes = setup.wireguard.iter().collect::<Vec<_>>();
+    wireguard.set_device(&quick.name, &changes).await?;
+    let results = netlink.execute(&setup.rest).await;
+    results.into_iter().collect::<Result<Vec<()>, KernelError>>()?;
+    quick.set_dns()
+}
+
+/// The failure is what is told; what can't be undone is told beside it.
+async fn undo(quick: &Quick, setup: &Setup, netlink: &mut Netlink) {
+    let rules = setup.rules().cloned().collect::<Vec<_>>();
+    if let Err(error) = take_away(&quick.name, &rules, netlink).await {
+        eprintln!("adit: {} stays: {error}", quick.name);
+    }
+    if let Err(error) = quick.unset_dns() {
+        eprintln!("adit: {error}");
+    }
+}
+
+/// Deletes a device, with its routes, and rules.
+pub(super) async fn take_away(
+    name: &LinkName,
+    rules: &[Rule],
+    netlink: &mut Netlink,
+) -> Result<(), KernelError> {
+    for rule in rules {
+        netlink.delete_foreign_rule(rule).await?;
+    }
+    one(
+        netlink,
+        &Change::DeleteLink(name.clone(), DeleteLinkReason::Unneeded),
+    )
+    .await
+}
+
+async fn one(netlink: &mut Netlink, change: &Change) -> Result<(), KernelError> {
+    let results = netlink.execute(std::slice::from_ref(change)).await;
+    results.into_iter().collect()
+}
+
+/// The file's own key.
+fn private_key(config: &Config) -> PrivateKeys {
+    let key = config.interface.private_key.clone();
+    Arc::new(move |_| {
+        key.clone()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    })
+}
+
+async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<Facts, Failure> {
+    let names = quick.look_up().await?;
+    let addresses = quick
+        .config
+        .peers
+        .iter()
+        .filter_map(|peer| peer.endpoint.as_ref());
+    let addresses = addresses.filter_map(|endpoint| match &endpoint.host {
+        crate::resource::node::Host::Address(address) => Some(*address),
+        crate::resource::node::Host::Name(_) => None,
+    });
+    let addresses = addresses.chain(names.values().map(SocketAddr::ip));
+    let ways = netlink.facts(&addresses.collect()).await?.paths;
+    let mut facts = Facts {
+        names,
+        mtus: ways
+            .into_iter()
+            .map(|(address, way)| (address, way.mtu))
+            .collect(),
+        default_mtu: netlink.default_mtu().await?,
+        tables: netlink.tables_in_use().await?,
+        ..Facts::default()
+    };
+    for family in Family::BOTH {
+        // The kernel's own choice: one before the second rule; the first is that of the local table.
+        let rules = netlink.all_rules(family).await?;
+        let second = rules
+            .get(1)
+            .map(|rule| rule.priority)
+            .filter(|priority| *priority > 0);
+        if let Some(second) = second {
+            facts.next_priority.insert(family, second - 1);
+        }
+    }
+    Ok(facts)
+}

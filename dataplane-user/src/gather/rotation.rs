@@ -1,0 +1,179 @@
+//! Which sessions are up while a key of WireGuard's changes: what the kernel says of handshakes, and since when its devices have
+//! their keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::net::{LinkName, PublicKey};
+use crate::plan::wireguard::rotation::{self, SeenPeer, Session};
+
+/// How long a session lasts after its handshake (`REJECT_AFTER_TIME`, WireGuard's paper, section 6).
+const LASTS: Duration = Duration::from_secs(180);
+/// How long the other end may go on sending on a link after this one has left it: it looks for handshakes every few seconds.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What is remembered between two passes.
+#[derive(Debug, Default)]
+pub(super) struct Rotation {
+    /// When the devices were looked at last, since 1970.
+    looked: Option<Duration>,
+    /// The devices, by what is known of their keys.
+    keyed: BTreeMap<LinkName, Keyed>,
+    /// Since when a peer on a device of a rotation is up on the first device too.
+    back: BTreeMap<(LinkName, PublicKey), Instant>,
+}
+
+/// A device with its key. The kernel also tells of the last handshake by the key before.
+#[derive(Debug)]
+struct Keyed {
+    own: PublicKey,
+    /// No handshake before this was by that key, since 1970.
+    since: Duration,
+    /// What peers had sent when it was first seen: whoever has sent more has done so by that key.
+    received: BTreeMap<PublicKey, u64>,
+}
+
+impl Keyed {
+    fn new(own: PublicKey, since: Duration, seen: &[SeenPeer], device: &LinkName) -> Keyed {
+        let peers = seen.iter().filter(|seen| seen.session.device == *device);
+        Keyed {
+            own,
+            since,
+            received: peers.map(|seen| (seen.session.peer, seen.received)).collect(),
+        }
+    }
+
+    fn is_up(&self, seen: &SeenPeer, now: Duration) -> bool {
+        let Some(handshake) = seen.handshake else {
+            return false;
+        };
+        let before = self.received.get(&seen.session.peer).copied().unwrap_or(0);
+        let by_this_key = handshake >= self.since || seen.received > before;
+        by_this_key && now.saturating_sub(handshake) < LASTS
+    }
+}
+
+impl Rotation {
+    /// The sessions that are up, and the peers that still need their second link.
+    pub(super) fn look(&mut self, seen: &[SeenPeer]) -> (BTreeSet<Session>, BTreeSet<(LinkName, PublicKey)>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.look_at(seen, now, Instant::now())
+    }
+
+    fn look_at(
+        &mut self,
+        seen: &[SeenPeer],
+        now: Duration,
+        instant: Instant,
+    ) -> (BTreeSet<Session>, BTreeSet<(LinkName, PublicKey)>) {
+        let mut keyed = BTreeMap::new();
+        for SeenPeer { session, .. } in seen {
+            let Session { device, own, .. } = session;
+            if keyed.contains_key(device) {
+                continue;
+            }
+            let known = match self.keyed.remove(device) {
+                Some(known) if known.own == *own => known,
+                // Its key is another one since then.
+                Some(_) => Keyed::new(*own, now, seen, device),
+                // It was made since then, with its key.
+                None => Keyed::new(*own, self.looked.unwrap_or(now), seen, device),
+            };
+            keyed.insert(device.clone(), known);
+        }
+        self.keyed = keyed;
+        self.looked = Some(now);
+        let up = seen
+            .iter()
+            .filter(|seen| self.keyed[&seen.session.device].is_up(seen, now));
+        let up = up.map(|seen| seen.session.clone()).collect::<BTreeSet<_>>();
+
+        let mut lingering = BTreeSet::new();
+        let mut back = BTreeMap::new();
+        for unit in rotation::units() {
+            let device = rotation::device(unit);
+            for SeenPeer { session, .. } in seen.iter().filter(|seen| seen.session.device == device) {
+                let first = Session {
+                    device: rotation::first_device(unit),
+                    ..session.clone()
+                };
+                let key = (device.clone(), session.peer);
+                if up.contains(&first) {
+                    let since = self.back.get(&key).copied().unwrap_or(instant);
+                    back.insert(key.clone(), since);
+                    if instant.duration_since(since) >= DRAIN {
+                        continue;
+                    }
+                }
+                lingering.insert(key);
+            }
+        }
+        self.back = back;
+        (up, lingering)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(device: LinkName, own: u8, handshake: Option<u64>, received: u64) -> SeenPeer {
+        SeenPeer {
+            session: Session {
+                device,
+                own: PublicKey::from_bytes([own; 32]),
+                peer: PublicKey::from_bytes([9; 32]),
+            },
+            handshake: handshake.map(Duration::from_secs),
+            received,
+        }
+    }
+
+    #[test]
+    fn a_handshake_counts_from_when_the_key_is_there_until_its_session_ends() {
+        let mut rotation = Rotation::default();
+        let mut up = |own, handshake, received, now| {
+            let seen = [seen(rotation::first_device(0), own, handshake, received)];
+            let (up, _) = rotation.look_at(&seen, Duration::from_secs(now), Instant::now());
+            !up.is_empty()
+        };
+        assert!(!up(1, Some(999), 7, 1000), "by which key, nobody knows");
+        assert!(up(1, Some(999), 8, 1001), "what came since then came by this one");
+        assert!(up(1, Some(1001), 8, 1002));
+        assert!(!up(2, Some(1001), 9, 1003), "by the key before");
+        assert!(up(2, Some(1004), 9, 1005));
+        assert!(!up(2, Some(1004), 9, 1184));
+        assert!(!up(2, None, 9, 1185));
+    }
+
+    #[test]
+    fn a_handshake_on_a_device_that_was_not_there_before_counts() {
+        let mut rotation = Rotation::default();
+        let at = |seconds| (Duration::from_secs(seconds), Instant::now());
+        let (now, instant) = at(1000);
+        assert!(rotation.look_at(&[], now, instant).0.is_empty());
+        let made = [seen(rotation::device(0), 1, Some(1001), 100)];
+        let (now, instant) = at(1002);
+        assert_eq!(rotation.look_at(&made, now, instant).0.len(), 1);
+    }
+
+    #[test]
+    fn a_second_link_stays_until_the_first_one_has_been_up_for_a_while() {
+        let mut rotation = Rotation::default();
+        let begin = Instant::now();
+        let mut lingers = |first: Option<u64>, after: u64| {
+            let seen = [
+                seen(rotation::first_device(3), 1, first, 0),
+                seen(rotation::device(3), 1, Some(1000), 0),
+            ];
+            let now = Duration::from_secs(1000 + after);
+            let (_, lingering) = rotation.look_at(&seen, now, begin + Duration::from_secs(after));
+            !lingering.is_empty()
+        };
+        assert!(lingers(None, 0));
+        assert!(lingers(None, 100), "however long that takes");
+        assert!(lingers(Some(1101), 101));
+        assert!(lingers(Some(1101), 120));
+        assert!(!lingers(Some(1101), 121));
+    }
+}

@@ -1,0 +1,230 @@
+//! Declared WireGuard devices, with the routes and rules that wg-quick(8) makes for allowed IPs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::{Place, Planner};
+use crate::model::rule::Mark;
+use crate::model::wireguard::{Device, Peer};
+use crate::model::{Hop, LinkKind, MAIN_TABLE, Owner, Paths, Route, RouteKey, RouteScope, Rule};
+use crate::net::{Family, LinkName};
+use crate::plan::OwnKey;
+use crate::resource::netlink::Placed;
+use crate::resource::node::Host;
+use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource};
+use crate::resource::{Problem, Reason, WireGuardInterface};
+
+/// Where what WireGuard sends itself, and the main table's specific routes, go past a default route by it.
+const SPECIFIC_PRIORITY: u32 = 1731;
+/// Where all else is sent to the table with that route.
+const DEFAULT_PRIORITY: u32 = 1732;
+/// The mark and the table of the first device with a default route; the next ones follow (wg-quick(8), `Table`).
+const FIRST_MARK: u32 = 51820;
+/// What the kernel makes of the metric 0 of IPv6 routes.
+const IPV6_METRIC: u32 = 1024;
+
+/// Plans a node's devices, in the order of their manifests' names.
+pub(super) fn plan<'a>(
+    interfaces: impl Iterator<Item = (&'a str, &'a Placed<WireGuardInterface>)>,
+    planner: &mut Planner<'_>,
+) {
+    let mut marks = BTreeMap::new();
+    for (name, placed) in interfaces {
+        let Some(place) = planner.place(placed.namespace.as_ref(), "WireGuardInterface", name) else {
+            continue;
+        };
+        let interface = &placed.object;
+        if !planner.link(&place, &interface.end, LinkKind::WireGuard) {
+            continue;
+        }
+        let mark = match (interface.fwmark, has_default_route(interface)) {
+            (0, true) => {
+                let used: &mut BTreeSet<u32> = marks.entry(place.clone()).or_default();
+                let free = (FIRST_MARK..).find(|mark| !used.contains(mark));
+                free.expect("there are more marks than devices")
+            }
+            (mark, _) => mark,
+        };
+        marks.entry(place.clone()).or_default().insert(mark);
+        let device = device(name, interface, mark, planner);
+        let there = planner.at(&place);
+        there.wireguard.insert(interface.end.name.clone(), device);
+        routes(&place, interface, mark, planner);
+    }
+}
+
+fn has_default_route(interface: &WireGuardInterface) -> bool {
+    let mut prefixes = interface.peers.values().flat_map(|peer| &peer.allowed_ips);
+    interface.routes == AllowedIpRoutes::Auto && prefixes.any(|prefix| prefix.prefix_len() == 0)
+}
+
+fn device(name: &str, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) -> Device {
+    let peers = interface.peers.iter().filter_map(|(key, declared)| {
+        let peer = peer(name, declared, planner)?;
+        Some((*key, peer))
+    });
+    let peers = peers.collect();
+    Device {
+        public_key: public_key(name, &interface.key, planner),
+        listen_port: interface.listen_port,
+        fwmark: mark,
+        peers,
+    }
+}
+
+/// `None`, with a problem: whatever key the device has stays.
+fn public_key(name: &str, source: &KeySource, planner: &mut Planner<'_>) -> Option<crate::net::PublicKey> {
+    let why = match planner.facts.wireguard.keys.get(source) {
+        Some(OwnKey::Known(key)) => return Some(*key),
+        Some(OwnKey::Unusable(why)) => why.clone(),
+        // The agent makes it, others don't.
+        Some(OwnKey::Missing) if matches!(source, KeySource::Generated(_)) => return None,
+        Some(OwnKey::Missing) | None => "there is none".to_owned(),
+    };
+    planner.problems.push(Problem::error(
+        Reason::Incomplete,
+        format!("WireGuardInterface/{name}"),
+        format!("its private key ({source}) can't be had: {why}"),
+        "make it (`umask 077; adit wg genkey > FILE`), or correct spec.privateKey".to_owned(),
+    ));
+    None
+}
+
+/// `None`, with a problem, where the preshared key can't be had: without it nothing would come through anyway.
+fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Option<Peer> {
+    let facts = &planner.facts.wireguard;
+    let subject = || match &declared.name {
+        Some(peer) => format!("WireGuardInterface/{name}, peer {peer}"),
+        None => format!("WireGuardInterface/{name}"),
+    };
+    let preshared_key = match &declared.preshared_key_file {
+        None => None,
+        Some(file) => match facts.preshared_keys.get(file) {
+            Some(Ok(key)) => Some(key.clone()),
+            found => {
+                let why = match found {
+                    Some(Err(why)) => why.clone(),
+                    _ => format!("{file} was not read"),
+                };
+                planner.problems.push(Problem::error(
+                    Reason::Incomplete,
+                    subject(),
+                    format!("the preshared key can't be had: {why}"),
+                    format!("put the same key (`adit wg genpsk`) into {file} on both ends, mode 0600"),
+                ));
+                return None;
+            }
+        },
+    };
+    let endpoint = declared.endpoint.as_ref().and_then(|endpoint| {
+        let address = match &endpoint.host {
+            Host::Address(address) => Some(*address),
+            Host::Name(name) => facts.names.get(name).and_then(|known| known.first()).copied(),
+        };
+        address.map(|address| SocketAddr::new(address, endpoint.port))
+    });
+    if let (Some(declared), None) = (&declared.endpoint, endpoint)
+        && let Host::Name(host) = &declared.host
+    {
+        planner.problems.push(Problem::warning(
+            Reason::NameUnresolved,
+            subject(),
+            format!("`{host}` has no address now"),
+            "it is looked up time and again; correct the endpoint or the resolver if it never has one"
+                .to_owned(),
+        ));
+    }
+    Some(Peer {
+        endpoint,
+        configured: endpoint,
+        allowed_ips: declared.allowed_ips.clone(),
+        keepalive: declared.keepalive,
+        preshared_key,
+    })
+}
+
+/// A route for each allowed IP that no address of the device brings along already; default routes with their rules.
+fn routes(place: &Place, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) {
+    let link = &interface.end.name;
+    let by_address = |prefix: &IpNet| {
+        let mut addresses = interface.end.addresses.iter();
+        addresses
+            .any(|(address, peer)| connected(address, *peer).is_some_and(|subnet| subnet.contains(prefix)))
+    };
+    let prefixes = interface.peers.values().flat_map(|peer| &peer.allowed_ips);
+    for prefix in prefixes.copied().collect::<BTreeSet<_>>() {
+        let table = match interface.routes {
+            AllowedIpRoutes::Off => return,
+            AllowedIpRoutes::Table(table) => table,
+            AllowedIpRoutes::Auto if prefix.prefix_len() == 0 => {
+                let rules = default_rules(Family::of_prefix(prefix), mark);
+                planner.at(place).rules.extend(rules);
+                mark
+            }
+            AllowedIpRoutes::Auto if by_address(&prefix) => continue,
+            AllowedIpRoutes::Auto => MAIN_TABLE,
+        };
+        let key = RouteKey {
+            table,
+            prefix,
+            metric: if prefix.addr().is_ipv4() { 0 } else { IPV6_METRIC },
+        };
+        let route = Route {
+            owner: Owner::Ours,
+            kind: on_link(link, prefix.addr()),
+        };
+        if planner.at(place).routes.insert(key, route).is_some() {
+            planner.problems.push(Problem::error(
+                Reason::Conflict,
+                format!("link {link}"),
+                format!("another device has a route to {key} too"),
+                "give one of them spec.table, or other allowedIPs".to_owned(),
+            ));
+        }
+    }
+}
+
+/// The subnet that the kernel makes a route to with an address; none for one that stands alone.
+fn connected(address: &IpNet, peer: Option<IpAddr>) -> Option<IpNet> {
+    match peer {
+        Some(peer) => Some(IpNet::new(peer, address.prefix_len()).ok()?.trunc()),
+        None => (address.prefix_len() < address.max_prefix_len()).then(|| address.trunc()),
+    }
+}
+
+fn on_link(link: &LinkName, destination: IpAddr) -> crate::model::RouteKind {
+    let hop = Hop {
+        gateway: None,
+        link: Some(link.clone()),
+        onlink: false,
+        weight: 1,
+        encap: None,
+    };
+    let paths = Paths {
+        hops: BTreeSet::from([hop]),
+        scope: if destination.is_ipv4() {
+            RouteScope::Link
+        } else {
+            RouteScope::Global
+        },
+        source: None,
+        mtu: None,
+    };
+    paths.into_kind()
+}
+
+/// What WireGuard has not marked asks the main table for anything but a default route, and then the device's table.
+fn default_rules(family: Family, mark: u32) -> [Rule; 2] {
+    let specific = Rule {
+        suppress_prefix_length: Some(0),
+        ..Rule::to_table(family, SPECIFIC_PRIORITY, MAIN_TABLE)
+    };
+    let unmarked = Rule {
+        not: true,
+        mark: Mark::new(mark, 0),
+        ..Rule::to_table(family, DEFAULT_PRIORITY, mark)
+    };
+    [specific, unmarked]
+}

@@ -1,0 +1,150 @@
+//! The private keys of this node: where each is, and which public key belongs to it. Private ones are read again whenever one
+//! is needed, and never kept.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::key_file::{self, KeyFileError};
+use crate::net::{PrivateKey, PublicKey};
+use crate::resource::wireguard::KeySource;
+
+/// The directory below the state directory with keys that are made once, each `NAME.key`.
+const GENERATED: &str = "wireguard";
+/// Where systemd puts a unit's credentials (systemd.exec(5), `LoadCredential=`).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// Finds private keys. Clones share what they know.
+#[derive(Clone, Debug)]
+pub struct KeyRing {
+    state_directory: PathBuf,
+    known: Arc<Mutex<BTreeMap<PublicKey, KeySource>>>,
+}
+
+impl KeyRing {
+    /// With the directory that the node's own keys are in.
+    #[must_use]
+    pub fn new(state_directory: &Path) -> KeyRing {
+        KeyRing {
+            state_directory: state_directory.to_owned(),
+            known: Arc::default(),
+        }
+    }
+
+    /// The public key that belongs to a source; `None`: there is no such file. One that is made once is made by `make`
+    /// where it is not there; without, nothing is written.
+    ///
+    /// # Errors
+    /// When it can't be read or made, when others can read it, or when it is no key.
+    pub fn public(
+        &self,
+        source: &KeySource,
+        make: Option<fn() -> io::Result<PrivateKey>>,
+    ) -> Result<Option<PublicKey>, KeyFileError> {
+        let key = match (source, make) {
+            (KeySource::Generated(_) | KeySource::Next, Some(make)) => {
+                Some(key_file::load_or_make_at(&self.path(source)?, make)?)
+            }
+            _ => key_file::load_at(&self.path(source)?)?,
+        };
+        let Some(public) = key.map(|key| key.public_key()) else {
+            return Ok(None);
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(public, source.clone());
+        Ok(Some(public))
+    }
+
+    /// The private key that belongs to a public one: from the source that had it last, or the node's own.
+    ///
+    /// # Errors
+    /// When none has it, or its file can't be read.
+    pub fn private(&self, public: &PublicKey) -> io::Result<PrivateKey> {
+        let source = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get(public).cloned().unwrap_or(KeySource::Node)
+        };
+        let path = self.path(&source).map_err(io::Error::other)?;
+        let key = key_file::load_at(&path).map_err(io::Error::other)?;
+        let key = key.filter(|key| key.public_key() == *public);
+        key.ok_or_else(|| {
+            let text = format!("{} holds another private key, or none", path.display());
+            io::Error::new(io::ErrorKind::NotFound, text)
+        })
+    }
+
+    /// Makes the next key the node's own.
+    ///
+    /// # Errors
+    /// When there is none, or it can't be renamed.
+    pub fn promote(&self) -> io::Result<()> {
+        std::fs::rename(
+            self.state_directory.join(key_file::NEXT),
+            self.state_directory.join(key_file::NAME),
+        )?;
+        std::fs::File::open(&self.state_directory)?.sync_all()
+    }
+
+    fn path(&self, source: &KeySource) -> Result<PathBuf, KeyFileError> {
+        Ok(match source {
+            KeySource::Node => self.state_directory.join(key_file::NAME),
+            KeySource::Next => self.state_directory.join(key_file::NEXT),
+            KeySource::Generated(name) => self.state_directory.join(GENERATED).join(format!("{name}.key")),
+            KeySource::File(path) => PathBuf::from(path),
+            KeySource::Credential(name) => {
+                let directory = env::var_os(CREDENTIALS).ok_or_else(|| KeyFileError::Io {
+                    path: PathBuf::from(name),
+                    source: io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "systemd gives this process no credentials: LoadCredential= in its unit does",
+                    ),
+                })?;
+                Path::new(&directory).join(name)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn make() -> io::Result<PrivateKey> {
+        Ok(PrivateKey::from_random(&[7; 32]))
+    }
+
+    #[test]
+    fn keys_are_made_once_and_found_by_their_public_ones() {
+        let state = tempfile::tempdir().unwrap();
+        let ring = KeyRing::new(state.path());
+        let source = KeySource::Generated("wg0".to_owned());
+        assert_eq!(ring.public(&source, None).unwrap(), None, "nobody asked for one");
+        let public = ring.public(&source, Some(make)).unwrap().unwrap();
+        assert_eq!(public, make().unwrap().public_key());
+        let path = state.path().join("wireguard/wg0.key");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let other = || -> io::Result<PrivateKey> { panic!("there is one") };
+        assert_eq!(ring.public(&source, Some(other)).unwrap(), Some(public));
+        assert_eq!(ring.private(&public).unwrap(), make().unwrap());
+
+        let file = state.path().join("elsewhere");
+        fs::rename(path, &file).unwrap();
+        let error = ring.private(&public).unwrap_err().to_string();
+        assert!(error.contains("wg0.key"), "{error}");
+        let source = KeySource::File(file.to_str().unwrap().to_owned());
+        assert_eq!(ring.public(&source, Some(other)).unwrap(), Some(public));
+        assert_eq!(ring.clone().private(&public).unwrap(), make().unwrap());
+        let stranger = PublicKey::from_bytes([9; 32]);
+        assert!(
+            ring.private(&stranger)
+                .unwrap_err()
+                .to_string()
+                .contains("another private key, or none")
+        );
+    }
+}

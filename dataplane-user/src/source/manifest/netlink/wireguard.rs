@@ -1,0 +1,202 @@
+//! `WireGuardInterface`: what wg-quick(8) knows, in camel case, but for keys, which are in files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::interface::addresses;
+use super::{namespace, nodes, own_link, prefix, table};
+use crate::net::PublicKey;
+use crate::resource::WireGuardInterface;
+use crate::resource::netlink::{InterfaceEnd, Placed};
+use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource, overlap};
+use crate::source::manifest::node::keepalive;
+use crate::source::manifest::reader::{Fields, Read, Value};
+use crate::source::manifest::scalar;
+
+const FIELDS: [&str; 10] = [
+    "node",
+    "namespace",
+    "name",
+    "privateKey",
+    "listenPort",
+    "fwMark",
+    "addresses",
+    "mtu",
+    "table",
+    "peers",
+];
+const PEER_FIELDS: [&str; 6] = [
+    "name",
+    "publicKey",
+    "presharedKeyFile",
+    "endpoint",
+    "allowedIPs",
+    "persistentKeepalive",
+];
+
+/// Reads the `spec`.
+pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Placed<WireGuardInterface>> {
+    let fields = spec.map(&FIELDS)?;
+    let nodes = nodes(&fields);
+    let namespace = namespace(&fields);
+    let end = end(name, &fields);
+    let key = fields.or("privateKey", KeySource::Generated(name.to_owned()), key);
+    let listen_port = fields.or("listenPort", 0, |value| value.integer(0..=u16::MAX));
+    let fwmark = fields.or("fwMark", 0, mark);
+    let routes = fields.or("table", AllowedIpRoutes::Auto, routes);
+    let peers = fields.or("peers", BTreeMap::new(), peers);
+    Ok(Placed {
+        nodes: nodes?,
+        namespace: namespace?,
+        object: WireGuardInterface {
+            end: end?,
+            key: key?,
+            listen_port: listen_port?,
+            fwmark: fwmark?,
+            routes: routes?,
+            peers: peers?,
+        },
+    })
+}
+
+fn end(default_name: &str, fields: &Fields<'_>) -> Read<InterfaceEnd> {
+    let name = match fields.get("name") {
+        Some(value) => value.text().and_then(|text| own_link(&value, text)),
+        None => own_link(fields.value(), default_name),
+    };
+    let addresses = fields.or("addresses", BTreeMap::new(), addresses);
+    let mtu = fields.optional("mtu", |value| value.integer(68..=65_535_u32));
+    let (name, alias) = name?;
+    Ok(InterfaceEnd {
+        name,
+        alias,
+        addresses: addresses?,
+        mtu: mtu?,
+        mac: None,
+        up: true,
+        // As WireGuard makes its devices.
+        arp: false,
+        keep_link_local: false,
+    })
+}
+
+/// `{ file }` or `{ credential }`, or `node` for that of the node's overlay links.
+pub(super) fn key(value: &Value<'_>) -> Read<KeySource> {
+    if value.is_text() {
+        // The text is not shown: who mistakes the field pastes the key itself.
+        return match value.is("node") {
+            true => Ok(KeySource::Node),
+            false => Err(value.refuse(
+                "expected `node`, `{ file: PATH }` or `{ credential: NAME }`; keys don't go into manifests",
+            )),
+        };
+    }
+    let ways = value.map(&["file", "credential"])?;
+    let file = ways.optional("file", |value| value.parse(scalar::absolute_path));
+    let credential = ways.optional("credential", |value| {
+        value.parse(|text| {
+            let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            match !text.is_empty() && !text.starts_with('.') && text.chars().all(fine) {
+                true => Ok(text.to_owned()),
+                false => Err("expected a credential's name: letters, digits, `_`, `.` and `-`".to_owned()),
+            }
+        })
+    });
+    match (file?, credential?) {
+        (Some(file), None) => Ok(KeySource::File(file)),
+        (None, Some(credential)) => Ok(KeySource::Credential(credential)),
+        (None, None) => Err(value.refuse("empty; give `file` or `credential`")),
+        (Some(_), Some(_)) => Err(value.refuse("give `file` or `credential`, not both")),
+    }
+}
+
+/// A number, or hexadecimal text.
+fn mark(value: &Value<'_>) -> Read<u32> {
+    if value.is_integer() {
+        return value.integer(0..=u32::MAX);
+    }
+    value.parse(|text| {
+        let digits = text.strip_prefix("0x");
+        let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        match (text, number) {
+            ("off", _) => Ok(0),
+            (_, Some(number)) => Ok(number),
+            _ => Err(format!(
+                "`{text}` is no mark; expected a number, such as `0xca6c`, or `off`"
+            )),
+        }
+    })
+}
+
+pub(super) fn routes(value: &Value<'_>) -> Read<AllowedIpRoutes> {
+    if value.is("off") {
+        return Ok(AllowedIpRoutes::Off);
+    }
+    if value.is("auto") {
+        return Ok(AllowedIpRoutes::Auto);
+    }
+    if value.is_text() && !["main", "local", "default"].iter().any(|name| value.is(name)) {
+        return value.parse(|text| {
+            Err(format!(
+                "unknown value `{text}`; known: off, auto, main, or a number"
+            ))
+        });
+    }
+    table(value).map(AllowedIpRoutes::Table)
+}
+
+fn peers(value: &Value<'_>) -> Read<BTreeMap<PublicKey, InterfacePeer>> {
+    let items = value.list("a list of peers")?;
+    let read = items
+        .iter()
+        .map(|item| Ok((item, peer(item)?)))
+        .collect::<Vec<_>>();
+    let read = read.into_iter().collect::<Read<Vec<_>>>()?;
+    let mut peers: BTreeMap<PublicKey, InterfacePeer> = BTreeMap::new();
+    let mut prefixes = Vec::new();
+    for (index, (item, (key, peer))) in read.into_iter().enumerate() {
+        if let Some(before) = peers.get(&key) {
+            let before = before.name.clone().unwrap_or_else(|| key.to_string());
+            return Err(item.refuse(format!("its key is that of peer {before} already")));
+        }
+        prefixes.extend(peer.allowed_ips.iter().map(|prefix| (*prefix, index)));
+        peers.insert(key, peer);
+    }
+    let Some(found) = overlap(prefixes) else {
+        return Ok(peers);
+    };
+    let (first, second) = (found.outer.1.min(found.inner.1), found.outer.1.max(found.inner.1));
+    let of = |index| match found.outer.1 == index {
+        true => found.outer.0,
+        false => found.inner.0,
+    };
+    Err(items[second].refuse(format!(
+        "its allowed IP {} and {} of peers[{first}] overlap: WireGuard sends what is in both to one of them alone",
+        of(second),
+        of(first)
+    )))
+}
+
+fn peer(value: &Value<'_>) -> Read<(PublicKey, InterfacePeer)> {
+    let fields = value.map(&PEER_FIELDS)?;
+    let name = fields.optional("name", |value| value.text().map(str::to_owned));
+    let key = fields.required("publicKey", "the peer's public key", |value| {
+        value.parse(scalar::public_key)
+    });
+    let preshared_key_file = fields.optional("presharedKeyFile", |value| value.parse(scalar::absolute_path));
+    let endpoint = fields.optional("endpoint", |value| value.parse(scalar::endpoint));
+    let allowed_ips = fields.or("allowedIPs", BTreeSet::new(), |value| {
+        let prefixes = value.each("a list of CIDRs", |item| item.parse(prefix))?;
+        Ok(prefixes.into_iter().collect::<BTreeSet<IpNet>>())
+    });
+    let keepalive = fields.or("persistentKeepalive", None, keepalive);
+    let peer = InterfacePeer {
+        name: name?,
+        endpoint: endpoint?,
+        allowed_ips: allowed_ips?,
+        keepalive: keepalive?.unwrap_or(0),
+        preshared_key_file: preshared_key_file?,
+    };
+    Ok((key?, peer))
+}

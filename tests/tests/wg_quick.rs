@@ -1,0 +1,381 @@
+//! `adit wg up`, `down`, `import` and `export` beside the real `wg-quick` and `wg`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use adit_tests::named::{eventually, said};
+use adit_tests::{Agent, NetNs, Topology, require_module, require_program, snapshot};
+use dataplane_user::net::{Family, PresharedKey, PrivateKey};
+
+fn key(number: u8) -> PrivateKey {
+    PrivateKey::from_random(&[number; 32])
+}
+
+fn ready() -> bool {
+    require_module("wireguard") && require_program("wg-quick")
+}
+
+/// A file `wg0.conf` in a directory of its own, for its owner alone.
+struct Conf {
+    directory: tempfile::TempDir,
+}
+
+impl Conf {
+    fn new(text: &str) -> Conf {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let conf = Conf { directory };
+        conf.write(text);
+        conf
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("wg0.conf")
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.path(), text).expect("a directory of ours");
+        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o600)).expect("a file of ours");
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.path()).expect("a file of ours")
+    }
+}
+
+/// Runs a program in a namespace.
+fn run(netns: &NetNs, program: &Path, words: &[&str]) -> Output {
+    let output = netns.enter(|| Command::new(program).args(words).output());
+    output.unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+}
+
+fn adit(netns: &NetNs, words: &[&str]) -> Output {
+    run(netns, &adit_tests::agent::binary(), words)
+}
+
+fn wg_quick(netns: &NetNs, words: &[&str]) -> Output {
+    run(netns, Path::new("wg-quick"), words)
+}
+
+/// All that is compared of an interface: without numbers of devices, and in an order of its own.
+fn look(netns: &NetNs) -> String {
+    let ip = |words: &str| snapshot::run(netns, "ip", words);
+    let link = ip("-d link show wg0");
+    let link = link.split_once(": ").map_or("", |(_, rest)| rest);
+    let addresses = ip("address show wg0");
+    let addresses = addresses.split_once(": ").map_or("", |(_, rest)| rest);
+    let routes = [ip("route show table all"), ip("-6 route show table all")].concat();
+    let mut routes = routes
+        .lines()
+        .filter(|line| line.contains("wg0"))
+        .collect::<Vec<_>>();
+    routes.sort_unstable();
+    let conf = snapshot::run(netns, "wg", "showconf wg0");
+    // The order of a peer's allowed IPs is that in which they came, and says nothing.
+    let prefixes = |line: &str| match line.strip_prefix("AllowedIPs = ") {
+        Some(list) => {
+            let mut list = list.split(", ").collect::<Vec<_>>();
+            list.sort_unstable();
+            format!("AllowedIPs = {}", list.join(", "))
+        }
+        None => line.to_owned(),
+    };
+    let conf = conf.lines().filter(|line| !line.starts_with("ListenPort"));
+    let mut conf = conf.map(prefixes).collect::<Vec<_>>();
+    conf.sort_unstable();
+    format!(
+        "{link}\n{addresses}\n{}\n{}{}\n{}",
+        routes.join("\n"),
+        ip("rule show"),
+        ip("-6 rule show"),
+        conf.join("\n")
+    )
+}
+
+/// Tells the lines that only one of two has.
+#[track_caller]
+fn assert_same(ours: &str, theirs: &str, of: &str) {
+    let only = |one: &str, other: &str| {
+        let lines = one.lines().filter(|line| !other.contains(line));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(
+        ours == theirs,
+        "{of}: only ours {:#?}, only theirs {:#?}",
+        only(ours, theirs),
+        only(theirs, ours)
+    );
+}
+
+/// The whole of a namespace but for counters.
+fn all(netns: &NetNs) -> String {
+    let ip = |words: &str| snapshot::run(netns, "ip", words);
+    [
+        "link show",
+        "address show",
+        "route show table all",
+        "-6 route show table all",
+        "rule show",
+        "-6 rule show",
+    ]
+    .map(ip)
+    .concat()
+}
+
+const PEERS: &str = "
+[Peer]
+PublicKey = AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=
+Endpoint = 192.0.2.17:51820
+";
+
+#[test]
+fn up_and_down_do_what_wg_quick_does() {
+    if !ready() {
+        return;
+    }
+    let private = key(1).to_base64();
+    let psk = PresharedKey::from_bytes(&[9; 32]).to_base64();
+    let head = format!("[Interface]\nPrivateKey = {}\n", private.as_str());
+    let confs = [
+        format!(
+            "{head}Address = 10.70.0.1/24, fd70::1/64\n{PEERS}AllowedIPs = 10.70.0.2/32, 10.71.0.0/16, fd70::2/128, fd71::/48\n"
+        ),
+        // In any case, untidy, and without masks.
+        format!(
+            "[interface]\nprivatekey={}\nADDRESS = 10.70.0.1 # a comment\nListenPort=51821\nFwMark = 0x7\nMTU = 1300\n{PEERS}ALLOWEDIPS = 10.72.3.4/16,fd72::/48\nPersistentKeepalive = 25\nPresharedKey = {}\n",
+            private.as_str(),
+            psk.as_str()
+        ),
+        format!(
+            "{head}Address = 10.70.0.1/24\nAddress = fe80::7/64\nTable = 77\n{PEERS}AllowedIPs = 0.0.0.0/0, ::/0, 10.73.0.0/16\n"
+        ),
+        format!("{head}Address = 10.70.0.1/32\nTable = off\n{PEERS}AllowedIPs = 10.74.0.0/16\n"),
+        format!("{head}Address = 10.70.0.1/24, fd70::1/64\n{PEERS}AllowedIPs = 0.0.0.0/0, ::/0\n"),
+        format!("{head}{PEERS}AllowedIPs = ::/0\n"),
+    ];
+    for text in confs {
+        let conf = Conf::new(&text);
+        let path = conf.path();
+        let path = path.to_str().unwrap();
+        let (one, other) = (Topology::new(1), Topology::new(1));
+        let (theirs, ours) = (&one.hosts[0].netns, &other.hosts[0].netns);
+        let before = all(ours);
+        said(&wg_quick(theirs, &["up", path]));
+        said(&adit(ours, &["wg", "up", path]));
+        assert_same(&look(ours), &look(theirs), &text);
+        let again = adit(ours, &["wg", "up", path]);
+        assert_eq!(again.status.code(), Some(8), "{again:?}");
+        said(&adit(ours, &["wg", "down", path]));
+        assert_eq!(all(ours), before, "{text}");
+        // Each takes away what the other one made.
+        said(&adit(theirs, &["wg", "down", path]));
+        let left = all(theirs);
+        assert!(
+            !left.contains("wg0") && !left.contains("suppress_prefixlength"),
+            "{left}"
+        );
+        said(&adit(ours, &["wg", "up", path]));
+        said(&wg_quick(ours, &["down", path]));
+        assert_eq!(all(ours), before, "{text}");
+    }
+}
+
+#[test]
+fn two_hosts_by_files_as_people_write_them() {
+    if !ready() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let text = |own: u8, other: u8, remote: std::net::IpAddr| {
+        format!(
+            "[Interface]\nAddress = 10.0.0.{own}\nPrivateKey = {}\nListenPort = 51820\n\n[Peer]\nPublicKey = {}\nEndPoint = {remote}:51820\nAllowedIPs = 10.0.0.{other}/32\n",
+            key(own).to_base64().as_str(),
+            key(other).public_key()
+        )
+    };
+    let confs = [
+        (a, Conf::new(&text(1, 2, b.underlay(Family::Ipv4)))),
+        (b, Conf::new(&text(2, 1, a.underlay(Family::Ipv4)))),
+    ];
+    for (host, conf) in &confs {
+        said(&adit(&host.netns, &["wg", "up", conf.path().to_str().unwrap()]));
+    }
+    let ping = || {
+        run(&a.netns, Path::new("ping"), &["-c1", "-W1", "10.0.0.2"])
+            .status
+            .success()
+    };
+    assert!(eventually(ping));
+    let shown = said(&adit(&a.netns, &["wg", "show"]));
+    assert_eq!(shown, said(&run(&a.netns, Path::new("wg"), &["show"])));
+    assert!(
+        shown.contains("private key: (hidden)") && shown.contains("latest handshake"),
+        "{shown}"
+    );
+    // By its name, when there is no file of it.
+    said(&adit(&a.netns, &["wg", "down", "wg0"]));
+    assert!(!snapshot::run(&a.netns, "ip", "link").contains("wg0"));
+    let gone = adit(&a.netns, &["wg", "down", "wg0"]);
+    assert_eq!(gone.status.code(), Some(3), "{gone:?}");
+}
+
+#[test]
+fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
+    if !ready() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let head = format!(
+        "[Interface]\nPrivateKey = {}\nAddress = 10.70.0.1/24\n",
+        key(1).to_base64().as_str()
+    );
+    let traces = tempfile::tempdir().unwrap();
+    let trace = traces.path().join("trace");
+    let hook = |word: &str| format!("{word} = echo {word} %i >> {}\n", trace.display());
+    let hooks = ["PreUp", "PostUp", "PreDown", "PostDown"].map(hook).concat();
+    let conf = Conf::new(&format!("{head}{hooks}"));
+    let path = conf.path();
+    let path = path.to_str().unwrap();
+    let up = adit(netns, &["wg", "up", path]);
+    assert!(
+        String::from_utf8_lossy(&up.stderr).contains("PostUp is not run; --allow-hooks"),
+        "{up:?}"
+    );
+    said(&up);
+    said(&adit(netns, &["wg", "down", path]));
+    assert!(!trace.exists());
+    said(&adit(netns, &["wg", "up", path, "--allow-hooks"]));
+    said(&adit(netns, &["wg", "down", path, "--allow-hooks"]));
+    let ran = fs::read_to_string(&trace).unwrap();
+    assert_eq!(ran, "PreUp wg0\nPostUp wg0\nPreDown wg0\nPostDown wg0\n");
+
+    // A command that fails, a route that is there already, and a bad file leave nothing behind.
+    netns.ip("route add 10.75.0.0/16 dev lo");
+    let before = all(netns);
+    for text in [
+        format!("{head}PostUp = exit 3\n{PEERS}AllowedIPs = 0.0.0.0/0\n"),
+        format!("{head}{PEERS}AllowedIPs = 0.0.0.0/0, 10.75.0.0/16\n"),
+        format!("{head}{PEERS}AllowedIPs = 10.0.0.0/33\n"),
+        format!("{head}{PEERS}Endpoint = no-such-name.invalid:1\n"),
+        format!(
+            "{head}{PEERS}AllowedIPs = 10.76.0.0/16\n[Peer]\nPublicKey = {}\nAllowedIPs = 10.76.0.1/32\n",
+            key(4).public_key()
+        ),
+    ] {
+        conf.write(&text);
+        let up = adit(netns, &["wg", "up", path, "--allow-hooks"]);
+        assert_eq!(up.status.code(), Some(1), "{text}: {up:?}");
+        assert_eq!(all(netns), before, "{text}");
+        let said = String::from_utf8_lossy(&up.stderr).into_owned();
+        assert!(!said.contains(key(1).to_base64().as_str()), "{said}");
+    }
+    let missing = adit(netns, &["wg", "up", "/nowhere/wg0.conf"]);
+    assert_eq!(missing.status.code(), Some(3), "{missing:?}");
+}
+
+#[test]
+fn what_an_interface_became_is_saved_where_the_file_asks_for_it() {
+    if !ready() {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let conf = Conf::new(&format!(
+        "[Interface]\nPrivateKey = {}\nAddress = 10.70.0.1/24\nSaveConfig = true\nPostUp = true\n{PEERS}AllowedIPs = 10.71.0.0/16\n",
+        key(1).to_base64().as_str()
+    ));
+    let path = conf.path();
+    let path = path.to_str().unwrap();
+    said(&adit(netns, &["wg", "up", path]));
+    let newcomer = key(5).public_key();
+    snapshot::run(
+        netns,
+        "wg",
+        &format!("set wg0 peer {newcomer} allowed-ips 10.72.0.0/16"),
+    );
+    netns.ip("address add 10.73.0.1/32 dev wg0");
+    let was = look(netns);
+    said(&adit(netns, &["wg", "down", path]));
+    let text = conf.text();
+    for wanted in [
+        &newcomer.to_string(),
+        "10.72.0.0/16",
+        "Address = 10.73.0.1/32",
+        "SaveConfig = true",
+        "PostUp = true",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert_eq!(
+        fs::metadata(conf.path()).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    said(&wg_quick(netns, &["up", path]));
+    let routes = |text: &str| text.replace("10.72.0.0/16 dev wg0 scope link \n", "");
+    assert_eq!(routes(&look(netns)), routes(&was));
+}
+
+#[test]
+fn an_imported_file_is_kept_by_the_agent_and_exported_again() {
+    if !ready() {
+        return;
+    }
+    let psk = PresharedKey::from_bytes(&[9; 32]).to_base64();
+    let own = key(1).to_base64();
+    let conf = Conf::new(&format!(
+        "[Interface]\nPrivateKey = {}\nListenPort = 51820\nAddress = 10.70.0.1/24, fd70::1/64\nMTU = 1380\n{PEERS}AllowedIPs = 10.71.0.0/16, fd71::/48\nPresharedKey = {}\nPersistentKeepalive = 25\n",
+        own.as_str(),
+        psk.as_str()
+    ));
+    let path = conf.path();
+    let path = path.to_str().unwrap();
+    let (one, other) = (Topology::new(1), Topology::new(1));
+    let (host, netns) = (&one.hosts[0], &one.hosts[0].netns);
+    let mut agent = Agent::new(host, "");
+    let state = agent.state_directory();
+    let state = state.to_str().unwrap();
+    let words = ["--state-dir", state, "wg", "import", path, "--node", "a"];
+    let printed = adit(netns, &words);
+    assert!(
+        String::from_utf8_lossy(&printed.stderr).contains("--write-keys"),
+        "{printed:?}"
+    );
+    let words = [&words[..], &["--write-keys"]].concat();
+    let manifest = said(&adit(netns, &words));
+    assert_eq!(manifest, said(&printed));
+    assert_eq!(manifest, said(&adit(netns, &words)), "again, with the same keys");
+    for secret in [own.as_str(), psk.as_str()] {
+        assert!(!manifest.contains(secret), "{manifest}");
+    }
+    agent.write(&manifest);
+    agent.start();
+    agent.ready();
+    let refused = adit(netns, &["wg", "down", path]);
+    assert_eq!(refused.status.code(), Some(8), "the agent keeps it: {refused:?}");
+
+    let beside = &other.hosts[0].netns;
+    said(&wg_quick(beside, &["up", path]));
+    let conf_of = |netns: &NetNs| {
+        let text = snapshot::run(netns, "wg", "showconf wg0");
+        let mut lines = text.lines().map(str::to_owned).collect::<Vec<_>>();
+        lines.sort();
+        lines
+    };
+    assert_eq!(conf_of(netns), conf_of(beside));
+    // Each exports what makes the same again.
+    let hidden = adit(netns, &["wg", "export", "wg0"]);
+    assert_eq!(hidden.status.code(), Some(2), "{hidden:?}");
+    let was = look(beside);
+    for from in [netns, beside] {
+        let exported = said(&adit(from, &["wg", "export", "wg0", "--show-keys"]));
+        said(&adit(beside, &["wg", "down", "wg0"]));
+        conf.write(&exported);
+        said(&wg_quick(beside, &["up", path]));
+        assert_eq!(look(beside), was, "{exported}");
+    }
+}
