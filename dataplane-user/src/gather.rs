@@ -55,6 +55,12 @@ impl Gatherer {
         self
     }
 
+    /// In how long a name is to be looked up anew; `None`: there are no names.
+    #[must_use]
+    pub fn names_due(&self) -> Option<Duration> {
+        self.names.due()
+    }
+
     /// All facts, as they are now. Names that are slow to be looked up keep it waiting for some seconds at most.
     ///
     /// # Errors

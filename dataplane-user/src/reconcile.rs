@@ -194,7 +194,7 @@ impl<K: Kernel> Agent<K> {
     }
 
     /// When to try again: after a pass that left something undone, longer each time; what was repaired too often, when its
-    /// pause is over; where something waits, steadily.
+    /// pause is over; where something waits, steadily; where endpoints have names, when those are to be looked up anew.
     fn retry_after(&self) -> Option<Duration> {
         let failed = (self.failures > 0).then(|| {
             let delay = FIRST_RETRY
@@ -204,7 +204,9 @@ impl<K: Kernel> Agent<K> {
             delay.saturating_sub(self.passed.elapsed())
         });
         let waiting = self.waits.then(|| WAITING.saturating_sub(self.passed.elapsed()));
-        let times = failed.into_iter().chain(waiting);
+        let names = self.gatherer.names_due();
+        let names = names.map(|due| due.max(WAITING.saturating_sub(self.passed.elapsed())));
+        let times = failed.into_iter().chain(waiting).chain(names);
         times.chain(self.drift.next_try()).min()
     }
 

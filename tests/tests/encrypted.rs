@@ -230,6 +230,30 @@ fn a_roamed_peer_stays_where_it_is_until_another_endpoint_is_configured() {
 }
 
 #[test]
+fn a_name_is_looked_up_before_a_handshake_can_grow_old_however_rare_passes_are() {
+    if !possible() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let mut overlay = Overlay::new(&topology, "wireguard");
+    overlay.keys[1].1 = "endpoint: 'b.adit.example:51820'".to_owned();
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let at = |family| format!("{} b.adit.example\n", b.underlay(family));
+    let manifests = overlay.manifests(&topology);
+    let mut agent = Agent::new(a, &manifests)
+        .with_hosts(&at(Family::Ipv6))
+        .with_resync(3600);
+    agent.start();
+    agent.ready();
+    agent.write_hosts(&at(Family::Ipv4));
+    agent.wait("moved", |_| {
+        wg(a, "show adit-wg0 endpoints").contains(&b.underlay(Family::Ipv4).to_string())
+    });
+}
+
+#[test]
 fn the_name_of_an_endpoint_is_looked_up_again() {
     if !possible() {
         return;

@@ -214,6 +214,28 @@ fn a_key_is_made_once_and_one_that_cannot_be_had_is_told() {
     assert!(status.problems[0].message.contains("chmod 600"), "{status:#?}");
 }
 
+#[test]
+fn a_key_is_a_credential_that_systemd_gives() {
+    if !require_module("wireguard") || !require_program("wg") {
+        return;
+    }
+    let topology = Topology::new(1);
+    let host = &topology.hosts[0];
+    let credentials = tempfile::tempdir().unwrap();
+    secret(credentials.path(), "wg0.key", &key(7).to_base64());
+    let manifest = interface("a", "wg0", "privateKey: { credential: wg0.key }");
+    let place = credentials.path().to_str().unwrap().to_owned();
+    let mut agent = Agent::new(host, &manifest).with_environment(Some(("CREDENTIALS_DIRECTORY", place)));
+    agent.start();
+    agent.ready();
+    let public = wg(&host.netns, "show wg0 public-key");
+    assert_eq!(public.trim(), key(7).public_key().to_string());
+    // Without systemd there are none.
+    let planned = agent.plan(&[]);
+    assert_eq!(planned.code, 5, "{planned:?}");
+    assert!(planned.stdout.contains("credential wg0.key"), "{planned:?}");
+}
+
 /// A device of host `b` that answers whatever comes from `a`'s key, with an address of the world outside on it.
 fn answering(b: &Host, from: &PrivateKey, directory: &Path) {
     let file = secret(directory, "b", &key(0x62).to_base64());

@@ -139,7 +139,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         node,
         state_directory: places.state_dir.clone(),
         keys,
-        names: resync,
+        names: resync.min(NAMES),
     };
     send_source_changes(&config, sender.clone());
     send_each(resync, Event::Resync, sender.clone());
@@ -166,6 +166,10 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     notify(NotifyState::Stopping);
     Ok(())
 }
+
+/// How long the addresses of an endpoint's name are believed at most: a handshake is renewed every two minutes
+/// (`REKEY_AFTER_TIME`), and one that grows older may be that of a peer which has moved.
+const NAMES: Duration = Duration::from_secs(30);
 
 /// A pass that takes longer hangs: it counts on top of the time between two.
 const LONGEST_PASS: Duration = Duration::from_secs(60);

@@ -74,6 +74,13 @@ impl Names {
             .collect()
     }
 
+    /// In how long the first of the answers is no longer believed; `None`: there are no names.
+    #[must_use]
+    pub fn due(&self) -> Option<Duration> {
+        let asked = self.known.values().map(|answer| answer.asked).min()?;
+        Some(self.lifetime.saturating_sub(asked.elapsed()))
+    }
+
     fn take(&mut self, name: String, addresses: BTreeSet<IpAddr>, asked: Instant) {
         let answer = self.known.entry(name).or_insert(Answer {
             addresses: Vec::new(),
@@ -118,6 +125,12 @@ mod tests {
         let found = names.look_up(&wanted).await;
         assert_eq!(found.keys().collect::<Vec<_>>(), ["localhost"]);
         assert!(found["localhost"][0].is_loopback());
+        let due = names.due().expect("there is a name");
+        assert!(
+            due > Duration::from_secs(50) && due <= Duration::from_secs(60),
+            "{due:?}"
+        );
         assert!(names.look_up(&BTreeSet::new()).await.is_empty());
+        assert_eq!(names.due(), None);
     }
 }
