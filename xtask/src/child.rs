@@ -72,7 +72,8 @@ mod tests {
         let mut command = Command::new("sh");
         command
             .arg("-c")
-            .arg(format!("echo through >&{}", writer.as_raw_fd()));
+            // Not `>&`: some shells know only numbers of one digit there.
+            .arg(format!("echo through > /proc/self/fd/{}", writer.as_raw_fd()));
         tie(&mut command, vec![writer.into()]);
         assert!(command.status().unwrap().success());
         drop(command);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::resource::node::Host;
+use crate::resource::wireguard::overlap;
 
 // RFC 7748, section 6.1: Alice's and Bob's keys.
 const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
@@ -319,9 +320,17 @@ fn peers() -> impl Strategy<Value = Vec<Peer>> {
         }
     });
     proptest::collection::vec(peer, 0..4).prop_map(|mut peers| {
-        let mut seen = std::collections::BTreeSet::new();
-        for peer in &mut peers {
-            peer.allowed_ips.retain(|prefix| seen.insert(*prefix));
+        // No prefix in another peer's, and none twice.
+        let mut kept: Vec<(IpNet, usize)> = Vec::new();
+        for (index, peer) in peers.iter_mut().enumerate() {
+            peer.allowed_ips.retain(|prefix| {
+                let all = kept.iter().copied().chain([(*prefix, index)]);
+                let fits = !kept.contains(&(*prefix, index)) && overlap(all).is_none();
+                if fits {
+                    kept.push((*prefix, index));
+                }
+                fits
+            });
         }
         peers
     })

@@ -155,7 +155,8 @@ fn mtu(config: &Config, facts: &Facts) -> u32 {
     let widest = endpoints
         .filter_map(|endpoint| facts.mtus.get(&endpoint.ip()))
         .max();
-    widest.copied().or(facts.default_mtu).unwrap_or(ETHERNET) - OVERHEAD
+    let widest = widest.copied().or(facts.default_mtu).unwrap_or(ETHERNET);
+    widest.saturating_sub(OVERHEAD)
 }
 
 fn scope(address: IpAddr) -> AddressScope {
@@ -275,7 +276,7 @@ mod tests {
                 "add address fd00::1/128 dev wg0",
                 "set link wg0 mtu 8920",
                 "set link wg0 up",
-                "add route fd00::/64 metric 1024 dev wg0 scope global",
+                "add route fd00::/64 metric 1024 dev wg0",
                 "add route 10.1.0.0/16 metric 0 dev wg0 scope link",
             ]
         );

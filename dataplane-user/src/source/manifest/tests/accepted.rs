@@ -272,7 +272,8 @@ fn every_example_loads() {
             let resources = resources.unwrap_or_else(|errors| panic!("{errors}"));
             assert!(
                 resources.nodes.len() >= 2 && !resources.networks.is_empty()
-                    || !resources.netlink.interfaces.is_empty(),
+                    || !resources.netlink.interfaces.is_empty()
+                    || !resources.netlink.wireguard.is_empty(),
                 "{}",
                 path.display()
             );

@@ -197,7 +197,7 @@ fn wireguard_fields_are_checked_and_keys_never_shown() {
         ),
         (
             format!("publicKey: {KEY}, privateKey: {secret}"),
-            "72: spec.wireguard.privateKey: unknown field; known: publicKey, endpoint, keepalive, presharedKeyFile",
+            "72: spec.wireguard.privateKey: unknown field; known: publicKey, nextPublicKey, endpoint, keepalive, presharedKeyFile",
         ),
         (
             format!("publicKey: {KEY}, keepalive: 25ms"),
