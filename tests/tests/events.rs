@@ -141,13 +141,13 @@ fn what_changes_while_an_agent_starts_is_not_missed() {
     let (mut agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
     let a = &topology.hosts[0].netns;
     // So that a listing takes long, and what it has read may change before it ends.
-    a.ip_batch(&storm("add", 30_000));
+    a.ip_batch(&storm("add", 10_000));
     agent.stop();
     let begun = Instant::now();
     agent.start();
     agent.ready();
     let start = begun.elapsed();
-    const MOMENTS: u32 = 12;
+    const MOMENTS: u32 = 8;
     for moment in 0..MOMENTS {
         agent.stop();
         agent.start();

@@ -82,6 +82,8 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
         binaries: binaries.on(place),
         filter: args.filter.clone(),
         environment: vec![("ADIT_BIN".to_owned(), adit.display().to_string())],
+        // In guests tests wait for agents more than they compute: two at a time leave a third of the processors idle.
+        threads: (place == Place::Guest).then_some(3),
     };
 
     summary.add(on_host(&plan(Place::Host))?);

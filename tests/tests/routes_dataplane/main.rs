@@ -71,23 +71,35 @@ fn a_group_is_shared_and_a_second_pass_changes_nothing() {
 }
 
 #[test]
-fn flows_are_shared_by_weight() {
+fn flows_are_shared_by_weight_by_ebpf() {
+    are_shared_by_weight(vec![]);
+}
+
+#[test]
+fn flows_are_shared_by_weight_by_routes() {
+    are_shared_by_weight(vec![ROUTES]);
+}
+
+#[test]
+fn flows_are_shared_by_weight_in_resilient_groups() {
+    are_shared_by_weight(vec![ROUTES, "routes: {resilient: true}"]);
+}
+
+fn are_shared_by_weight(network: Vec<&'static str>) {
     if !has_modules() {
         return;
     }
     const FLOWS: usize = 240;
-    for network in [vec![], vec![ROUTES], vec![ROUTES, "routes: {resilient: true}"]] {
-        let topology = Topology::new(3);
-        let (overlay, agents) = weighted(&topology, network, vec![("b", 3)]);
-        let [_, b, c] = &topology.hosts[..] else {
-            unreachable!("there are three");
-        };
-        for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
-            let [to_b, to_c] = flows::shares(&agents[0], [b, c], address, FLOWS);
-            println!("{:?}, {address}: {to_b} to {to_c}", overlay.network);
-            // Of 240 flows 180 are expected; 30 are four and a half standard deviations.
-            assert!((150..=210).contains(&to_b), "{address}: {to_b} to {to_c}");
-        }
+    let topology = Topology::new(3);
+    let (overlay, agents) = weighted(&topology, network, vec![("b", 3)]);
+    let [_, b, c] = &topology.hosts[..] else {
+        unreachable!("there are three");
+    };
+    for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
+        let [to_b, to_c] = flows::shares(&agents[0], [b, c], address, FLOWS);
+        println!("{:?}, {address}: {to_b} to {to_c}", overlay.network);
+        // Of 240 flows 180 are expected; 30 are four and a half standard deviations.
+        assert!((150..=210).contains(&to_b), "{address}: {to_b} to {to_c}");
     }
 }
 
