@@ -78,15 +78,13 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
         "built the tests in {:.0} s",
         started.elapsed().as_secs_f64()
     ));
-    let plan = |place| Plan {
-        binaries: binaries.on(place),
+    let plan = |binaries| Plan {
+        binaries,
         filter: args.filter.clone(),
         environment: vec![("ADIT_BIN".to_owned(), adit.display().to_string())],
-        // In guests tests wait for agents more than they compute: two at a time leave a third of the processors idle.
-        threads: (place == Place::Guest).then_some(3),
     };
 
-    summary.add(on_host(&plan(Place::Host))?);
+    summary.add(on_host(&plan(binaries.on(Place::Host)))?);
     if args.filter.is_empty() {
         summary.add(doc_tests()?);
     }
@@ -100,8 +98,14 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
     };
     kernels.sort_unstable();
     kernels.dedup();
+    let newest = kernels.last().copied();
     for kernel in kernels {
-        summary.add(guest::run(kernel, &plan(Place::Guest), &this)?);
+        let binaries = if Some(kernel) == newest {
+            binaries.on(Place::Guest)
+        } else {
+            binaries.on_further_kernels()
+        };
+        summary.add(guest::run(kernel, &plan(binaries), &this)?);
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::progress;
 use crate::vm::{self, KernelName, VmRequest};
 
 /// Emulation is slow, but a guest that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(30 * 60);
+const LIMIT: Duration = Duration::from_secs(45 * 60);
 const PLAN: &str = "plan.json";
 const TALLY: &str = "tally.json";
 

@@ -1,7 +1,9 @@
 //! Which test programs run where.
 //!
 //! The unit tests of all packages run on this machine. So do the files in tests/tests, and on each kernel, too, unless
-//! `[package.metadata.adit]` in tests/Cargo.toml lists them under `host` (this machine only) or `vm` (kernels only).
+//! `[package.metadata.adit]` in tests/Cargo.toml lists them under `host` (this machine only) or `vm` (kernels only). In
+//! guests the tests of a file run one by one, unless it is listed under `together`, and on all kernels, unless it is listed
+//! under `once`: the newest of those that were asked for is enough then.
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -38,6 +40,12 @@ struct Lists {
     host: BTreeSet<String>,
     #[serde(default)]
     vm: BTreeSet<String>,
+    /// Those whose tests share nothing.
+    #[serde(default)]
+    together: BTreeSet<String>,
+    /// Those that one kernel is enough for.
+    #[serde(default)]
+    once: BTreeSet<String>,
 }
 
 impl Placement {
@@ -53,6 +61,18 @@ impl Placement {
             kernel_package: workspace::root().join("tests"),
             lists: Lists::of(&package)?,
         })
+    }
+
+    /// What runs in guests of every kernel but one: without what one kernel is enough for.
+    pub(super) fn on_further_kernels(&self) -> Vec<Binary> {
+        let mut all = self.on(Place::Guest);
+        all.retain(|binary| {
+            let once = &self.lists.once;
+            !once
+                .iter()
+                .any(|name| binary.name.ends_with(&format!(": {name}")))
+        });
+        all
     }
 
     /// What runs there, by name.
@@ -74,10 +94,15 @@ impl Placement {
                 },
                 path: program.path.clone(),
                 package: program.package.clone(),
-                serial: self.places(program).1,
+                serial: self.places(program).1 && !(place == Place::Guest && self.are_apart(program)),
             }
         })
         .collect()
+    }
+
+    /// Whether its tests may run beside each other.
+    fn are_apart(&self, program: &Executable) -> bool {
+        program.package == self.kernel_package && self.lists.together.contains(&program.name)
     }
 
     /// On this machine? In guests?
@@ -105,7 +130,8 @@ impl Lists {
             None => Lists::default(),
         };
         let tests = package.tests();
-        for name in lists.host.iter().chain(&lists.vm) {
+        let named = lists.host.iter().chain(&lists.vm);
+        for name in named.chain(&lists.together).chain(&lists.once) {
             if !tests.contains(name.as_str()) {
                 bail!("tests/Cargo.toml lists `{name}`, but tests/tests has no such test");
             }
@@ -154,11 +180,15 @@ mod tests {
                 program("dataplane-ebpf", "test", "select"),
             ],
             kernel_package: "/w/tests".into(),
-            lists: Lists::of(&package(r#"{"host":["pure"],"vm":["netns"]}"#)).unwrap(),
+            lists: Lists::of(&package(
+                r#"{"host":["pure"],"vm":["netns"],"together":["netns"],"once":["netns"]}"#,
+            ))
+            .unwrap(),
         };
         let guest = placement.on(Place::Guest);
         assert_eq!(names(&guest), ["tests: both", "tests: netns"]);
-        assert!(guest.iter().all(|binary| binary.serial));
+        assert!(guest[0].serial && !guest[1].serial);
+        assert_eq!(names(&placement.on_further_kernels()), ["tests: both"]);
         let host = placement.on(Place::Host);
         let expected = [
             "tests: both",

@@ -30,8 +30,6 @@ pub(super) struct Plan {
     pub(super) filter: Vec<String>,
     /// Variables for the tests.
     pub(super) environment: Vec<(String, String)>,
-    /// Tests at a time; `None`: as many as there are processors.
-    pub(super) threads: Option<u32>,
 }
 
 impl Plan {
@@ -55,9 +53,8 @@ impl Plan {
     fn run_one(&self, binary: &Binary, to: &mut impl Write) -> Result<Tally> {
         let mut command = Command::new(&binary.path);
         command.arg("--show-output").args(&self.filter);
-        let threads = if binary.serial { Some(1) } else { self.threads };
-        if let Some(threads) = threads {
-            command.arg(format!("--test-threads={threads}"));
+        if binary.serial {
+            command.arg("--test-threads=1");
         }
         command
             .current_dir(&binary.package)
@@ -103,7 +100,6 @@ mod tests {
             binaries: vec![binary],
             filter: vec!["some".into()],
             environment: vec![("ADIT_BIN".into(), "/x/adit".into())],
-            threads: Some(7),
         };
         (dir, plan)
     }

@@ -15,7 +15,7 @@ pub(super) enum Marks {
 }
 
 impl Marks {
-    /// The protocol of routes and rules: by hand, `boot`.
+    /// The protocol of what has one: of routes by hand, `boot`.
     pub(super) fn protocol(self) -> RouteProtocol {
         match self {
             Marks::Ours => RouteProtocol::Other(PROTOCOL),

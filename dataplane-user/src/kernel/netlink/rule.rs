@@ -146,7 +146,10 @@ fn write(rule: &Rule, marks: Marks) -> Option<RuleMessage> {
     // Tables beyond 255 don't fit the header; the attribute holds them all.
     header.table = u8::try_from(rule.table).unwrap_or_default();
     let attributes = &mut message.attributes;
-    attributes.push(RuleAttribute::Protocol(marks.protocol()));
+    if marks == Marks::Ours {
+        // By hand, rules have none.
+        attributes.push(RuleAttribute::Protocol(marks.protocol()));
+    }
     attributes.push(RuleAttribute::Priority(rule.priority));
     attributes.push(RuleAttribute::Table(rule.table));
     attributes.extend(rule.from.map(|prefix| RuleAttribute::Source(prefix.addr())));
