@@ -17,7 +17,7 @@ pub mod state;
 pub mod sysctl;
 pub mod wireguard;
 
-pub use address::{Address, AddressScope};
+pub use address::{Address, AddressScope, connected_subnet};
 pub use attachment::{Attachment, Hook, ProgramVersion};
 pub use bpf::{Carrier, Class, Group, NextHop, NodeLabel, Target, UnderlayDevice};
 pub use change::{Change, ChangeSet, Conflict, Object, Waiting};

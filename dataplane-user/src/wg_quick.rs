@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use crate::model;
 use crate::net::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::resource::node::Endpoint;
+use crate::resource::wireguard::AllowedIpRoutes;
 
 pub use document::{Document, Section, SectionKind};
 pub use error::ConfigError;
@@ -52,23 +53,11 @@ pub struct Interface {
     /// `MTU`, in bytes; `None`: from the routes to the endpoints.
     pub mtu: Option<u32>,
     /// `Table`.
-    pub table: Table,
+    pub table: AllowedIpRoutes,
     /// The commands.
     pub hooks: Hooks,
     /// `SaveConfig`: `wg-quick down` overwrites the file with the interface's state.
     pub save_config: bool,
-}
-
-/// The table in which the routes for allowed IPs are made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Table {
-    /// The main one; a default route goes into one of its own, with rules.
-    #[default]
-    Auto,
-    /// None: no routes are made.
-    Off,
-    /// This one.
-    Number(u32),
 }
 
 /// Commands of a shell, in order; `%i` stands for the interface.

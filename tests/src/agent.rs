@@ -526,3 +526,15 @@ pub fn binary() -> PathBuf {
     adit.filter(|adit| adit.exists())
         .expect("adit is built beside the tests (cargo build), or named by ADIT_BIN")
 }
+
+/// Nothing more is to be done, for an agent and for `adit plan`.
+///
+/// # Panics
+/// When something is.
+#[track_caller]
+pub fn is_settled(agent: &Agent<'_>) {
+    let status = agent.next_pass();
+    assert_eq!((status.pass.changed, status.pass.residual), (0, 0), "{status:#?}");
+    let planned = agent.plan(&[]);
+    assert_eq!(planned.code, 0, "{planned:?}");
+}

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Owner, RouteTarget};
-use crate::net::LinkName;
+use crate::net::{Family, LinkName};
 
 pub use paths::{Encap, Hop, Paths, RouteScope};
 
@@ -21,6 +21,25 @@ pub struct RouteKey {
     pub prefix: IpNet,
     /// Priority; the lowest wins.
     pub metric: u32,
+}
+
+/// What the kernel makes of the metric 0 of IPv6 routes.
+const IPV6_METRIC: u32 = 1024;
+
+impl RouteKey {
+    /// A route's place, with the metric that the kernel has for 0.
+    #[must_use]
+    pub fn new(table: u32, prefix: IpNet, metric: u32) -> RouteKey {
+        let metric = match metric {
+            0 if prefix.addr().is_ipv6() => IPV6_METRIC,
+            metric => metric,
+        };
+        RouteKey {
+            table,
+            prefix,
+            metric,
+        }
+    }
 }
 
 impl fmt::Display for RouteKey {
@@ -129,6 +148,28 @@ pub enum RouteKind {
 }
 
 impl RouteKind {
+    /// Leads to whatever is on a device's link.
+    #[must_use]
+    pub fn on_link(link: &LinkName, family: Family) -> RouteKind {
+        let hop = Hop {
+            gateway: None,
+            link: Some(link.clone()),
+            onlink: false,
+            weight: 1,
+            encap: None,
+        };
+        let paths = Paths {
+            hops: [hop].into(),
+            scope: match family {
+                Family::Ipv4 => RouteScope::Link,
+                Family::Ipv6 => RouteScope::Global,
+            },
+            source: None,
+            mtu: None,
+        };
+        paths.into_kind()
+    }
+
     /// Where it leads, in one form for all routes that say so themselves.
     #[must_use]
     pub fn paths(&self) -> Option<Paths> {

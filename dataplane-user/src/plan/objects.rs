@@ -134,7 +134,7 @@ impl Planner<'_> {
         for (&address, &peer) in &end.addresses {
             let address_value = Address {
                 owner: Owner::Ours,
-                scope: scope(address.addr()),
+                scope: AddressScope::of(address.addr()),
                 peer,
             };
             let key = (end.name.clone(), address);
@@ -230,15 +230,5 @@ fn link_kind(kind: &InterfaceKind) -> LinkKind {
             remote: *remote,
             ttl: *ttl,
         },
-    }
-}
-
-/// As `ip address add` has it: host for loopback addresses, link for IPv6 link-local ones, which the kernel itself says.
-fn scope(address: IpAddr) -> AddressScope {
-    match address {
-        IpAddr::V4(address) if address.is_loopback() => AddressScope::Host,
-        IpAddr::V6(address) if address.is_loopback() => AddressScope::Host,
-        IpAddr::V6(address) if address.is_unicast_link_local() => AddressScope::Link,
-        _ => AddressScope::Global,
     }
 }

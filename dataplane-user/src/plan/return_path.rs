@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use super::NodeFacts;
 use super::facts::ReturnWay;
@@ -13,8 +13,8 @@ use super::firewall::of;
 use crate::model::firewall::{Action, Chain, Firewall, Match, Side};
 use crate::model::rule::Mark;
 use crate::model::{
-    Hop, KernelState, MAIN_TABLE, Owner, Paths, RETURN_PATH_MASK, RETURN_PATH_METRIC, RETURN_PATH_PRIORITY,
-    RETURN_PATH_TABLES, Route, RouteKey, RouteKind, RouteScope, Rule,
+    KernelState, MAIN_TABLE, Owner, RETURN_PATH_MASK, RETURN_PATH_METRIC, RETURN_PATH_PRIORITY,
+    RETURN_PATH_TABLES, Route, RouteKey, RouteKind, Rule,
 };
 use crate::net::{Family, LinkName};
 use crate::resource::{Intent, Problem, Reason};
@@ -104,7 +104,12 @@ pub(super) fn plan(
             };
             target.rules.insert(rule);
             let Some(gateway) = gateway else {
-                put(target, table, everywhere(family), on_link(family, link));
+                put(
+                    target,
+                    table,
+                    family.everything(),
+                    RouteKind::on_link(link, family),
+                );
                 continue;
             };
             let kind = RouteKind::Gateway {
@@ -113,14 +118,14 @@ pub(super) fn plan(
                 source: None,
                 mtu: None,
             };
-            put(target, table, everywhere(family), kind);
+            put(target, table, family.everything(), kind);
             // Who is on the device's own subnets needs no gateway.
             for prefix in way
                 .on_link
                 .iter()
                 .filter(|prefix| Family::of_prefix(**prefix) == family)
             {
-                put(target, table, *prefix, on_link(family, link));
+                put(target, table, *prefix, RouteKind::on_link(link, family));
             }
         }
     }
@@ -154,33 +159,6 @@ fn way(facts: &NodeFacts, target: &KernelState, link: &LinkName) -> Option<Retur
         }
     }
     Some(way)
-}
-
-fn everywhere(family: Family) -> IpNet {
-    match family {
-        Family::Ipv4 => Ipv4Net::default().into(),
-        Family::Ipv6 => Ipv6Net::default().into(),
-    }
-}
-
-fn on_link(family: Family, link: &LinkName) -> RouteKind {
-    let hop = Hop {
-        gateway: None,
-        link: Some(link.clone()),
-        onlink: false,
-        weight: 1,
-        encap: None,
-    };
-    let paths = Paths {
-        hops: [hop].into(),
-        scope: match family {
-            Family::Ipv4 => RouteScope::Link,
-            Family::Ipv6 => RouteScope::Global,
-        },
-        source: None,
-        mtu: None,
-    };
-    paths.into_kind()
 }
 
 /// What can't be had without the table, where a node asks for it.

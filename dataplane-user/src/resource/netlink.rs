@@ -137,22 +137,11 @@ pub struct NetlinkRoute {
     pub health_immune: bool,
 }
 
-/// What the kernel makes of the metric 0 of IPv6 routes.
-const IPV6_METRIC: u32 = 1024;
-
 impl NetlinkRoute {
     /// Where it stands.
     #[must_use]
     pub fn key(&self) -> RouteKey {
-        let metric = match self.metric {
-            0 if self.to.addr().is_ipv6() => IPV6_METRIC,
-            metric => metric,
-        };
-        RouteKey {
-            table: self.table,
-            prefix: self.to,
-            metric,
-        }
+        RouteKey::new(self.table, self.to, self.metric)
     }
 }
 

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::netlink::InterfaceEnd;
 use super::node::Endpoint;
+use crate::model::MAIN_TABLE;
 use crate::net::PublicKey;
 
 /// A device (`WireGuardInterface`).
@@ -57,15 +58,37 @@ impl fmt::Display for KeySource {
 }
 
 /// Where the routes for allowed IPs stand, as `Table` of wg-quick(8) has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AllowedIpRoutes {
     /// There are none.
     Off,
     /// In the main table; default routes in a table of their own, which is asked for all that the device does not send
     /// itself and the main table has no more specific route for.
+    #[default]
     Auto,
     /// All in this table.
     Table(u32),
+}
+
+impl AllowedIpRoutes {
+    /// Whether one of these is a default route that gets a table and rules of its own.
+    pub fn lead_everywhere<'a>(self, prefixes: impl IntoIterator<Item = &'a IpNet>) -> bool {
+        let mut prefixes = prefixes.into_iter();
+        self == AllowedIpRoutes::Auto && prefixes.any(|prefix| prefix.prefix_len() == 0)
+    }
+
+    /// The table that an allowed IP's route stands in; `None`: it needs none. `own` is that of default routes, `subnets` are
+    /// those that have a route already.
+    #[must_use]
+    pub fn table(self, prefix: &IpNet, own: u32, subnets: &[IpNet]) -> Option<u32> {
+        match self {
+            AllowedIpRoutes::Off => None,
+            AllowedIpRoutes::Table(table) => Some(table),
+            AllowedIpRoutes::Auto if prefix.prefix_len() == 0 => Some(own),
+            AllowedIpRoutes::Auto if subnets.iter().any(|subnet| subnet.contains(prefix)) => None,
+            AllowedIpRoutes::Auto => Some(MAIN_TABLE),
+        }
+    }
 }
 
 /// A peer of a device.

@@ -4,8 +4,9 @@ use std::fmt::{self, Display, Write as _};
 
 use zeroize::Zeroizing;
 
-use super::{Config, Interface, Peer, Table};
+use super::{Config, Interface, Peer};
 use crate::resource::node::{Endpoint, Host};
+use crate::resource::wireguard::AllowedIpRoutes;
 
 impl Config {
     /// The text of a file that says the same, with its secrets: wiped when dropped.
@@ -48,9 +49,9 @@ impl Interface {
             writeln!(text, "MTU = {mtu}")?;
         }
         match self.table {
-            Table::Auto => {}
-            Table::Off => text.write_str("Table = off\n")?,
-            Table::Number(table) => writeln!(text, "Table = {table}")?,
+            AllowedIpRoutes::Auto => {}
+            AllowedIpRoutes::Off => text.write_str("Table = off\n")?,
+            AllowedIpRoutes::Table(table) => writeln!(text, "Table = {table}")?,
         }
         let hooks = &self.hooks;
         for (name, hooks) in [

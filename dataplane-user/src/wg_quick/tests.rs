@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::resource::node::Host;
-use crate::resource::wireguard::overlap;
+use crate::resource::wireguard::{AllowedIpRoutes, overlap};
 
 // RFC 7748, section 6.1: Alice's and Bob's keys.
 const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
@@ -74,7 +74,7 @@ fn every_key_in_any_case_with_comments_and_white_space() {
         dns: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
         dns_search: strings(&["corp.example"]),
         mtu: Some(1400),
-        table: Table::Off,
+        table: AllowedIpRoutes::Off,
         hooks: Hooks {
             pre_up: strings(&["a"]),
             post_up: strings(&["iptables -A FORWARD -i %i -j ACCEPT; echo a=b", "second"]),
@@ -102,9 +102,9 @@ fn values_mean_what_they_mean_to_wg() {
     let interface = |line: &str| parse(&format!("[Interface]\n{line}\n")).unwrap().interface;
     assert_eq!(interface("FwMark = off"), Interface::default());
     assert_eq!(interface("FwMark = 51820").fwmark, 51820);
-    assert_eq!(interface("Table = auto").table, Table::Auto);
-    assert_eq!(interface("Table = 1730").table, Table::Number(1730));
-    assert_eq!(interface("Table = main").table, Table::Number(254));
+    assert_eq!(interface("Table = auto").table, AllowedIpRoutes::Auto);
+    assert_eq!(interface("Table = 1730").table, AllowedIpRoutes::Table(1730));
+    assert_eq!(interface("Table = main").table, AllowedIpRoutes::Table(254));
     let peer = |line: &str| {
         let config = parse(&format!("[Peer]\nPublicKey = {PUBLIC}\n{line}\n"));
         config.unwrap().peers.remove(0)
@@ -345,7 +345,7 @@ prop_compose! {
         dns in proptest::collection::vec(any::<IpAddr>(), 0..3),
         dns_search in proptest::collection::vec("[a-z]{1,9}\\.[a-z]{2,3}", 0..3),
         mtu in proptest::option::of(68..=65535_u32),
-        table in prop_oneof![Just(Table::Auto), Just(Table::Off), (1..u32::MAX).prop_map(Table::Number)],
+        table in prop_oneof![Just(AllowedIpRoutes::Auto), Just(AllowedIpRoutes::Off), (1..u32::MAX).prop_map(AllowedIpRoutes::Table)],
         hooks in proptest::collection::vec(proptest::collection::vec("[!-\"$-~]([ -\"$-~]{0,20}[!-\"$-~])?", 0..3), 4),
         save_config in any::<bool>(),
     ) -> Interface {

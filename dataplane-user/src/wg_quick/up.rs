@@ -5,14 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{Config, Peer, Table};
+use super::{Config, Peer};
 use crate::diff::wireguard::device as device_changes;
 use crate::model::change::LinkPatch;
 use crate::model::rule::Mark;
 use crate::model::wireguard::{Device, DeviceChange};
 use crate::model::{
-    Address, AddressScope, Change, Hop, Link, LinkKind, MAIN_TABLE, Owner, Paths, Route, RouteKey,
-    RouteScope, Rule,
+    Address, AddressScope, Change, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteKey, RouteKind, Rule,
+    connected_subnet,
 };
 use crate::net::{Family, LinkName, PrivateKey};
 use crate::resource::node::{Endpoint, Host};
@@ -23,8 +23,6 @@ const OVERHEAD: u32 = 80;
 const ETHERNET: u32 = 1500;
 /// The first table, and mark, that a default route takes.
 pub const FIRST_TABLE: u32 = 51820;
-/// What the kernel makes of the metric 0 of IPv6 routes.
-const IPV6_METRIC: u32 = 1024;
 
 /// What must be known of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +76,7 @@ impl Setup {
         let addresses = config.interface.addresses.iter().map(|address| {
             let value = Address {
                 owner: Owner::Foreign,
-                scope: scope(address.addr()),
+                scope: AddressScope::of(address.addr()),
                 peer: None,
             };
             Change::CreateAddress(name.clone(), *address, value)
@@ -122,17 +120,10 @@ pub fn default_rules(rules: &[Rule], mark: u32) -> Vec<Rule> {
     specific.into_iter().chain([leading]).cloned().collect()
 }
 
-/// Whether allowed IPs hold a default route that gets a table and rules of its own.
-#[must_use]
-pub fn has_default_route(config: &Config) -> bool {
-    let mut prefixes = config.peers.iter().flat_map(|peer| &peer.allowed_ips);
-    config.interface.table == Table::Auto && prefixes.any(|prefix| prefix.prefix_len() == 0)
-}
-
 /// The device's mark; that of a default route is its table's number.
 fn mark(config: &Config, facts: &Facts) -> u32 {
     match config.interface.fwmark {
-        0 if has_default_route(config) => {
+        0 if config.interface.table.lead_everywhere(allowed_ips(config)) => {
             let free = (FIRST_TABLE..).find(|table| !facts.tables.contains(table));
             free.expect("there are more tables than routes")
         }
@@ -159,73 +150,33 @@ fn mtu(config: &Config, facts: &Facts) -> u32 {
     widest.saturating_sub(OVERHEAD)
 }
 
-fn scope(address: IpAddr) -> AddressScope {
-    match address {
-        _ if address.is_loopback() => AddressScope::Host,
-        IpAddr::V6(address) if address.is_unicast_link_local() => AddressScope::Link,
-        _ => AddressScope::Global,
-    }
-}
-
 fn routes(name: &LinkName, config: &Config, (mark, facts): (u32, &Facts), changes: &mut Vec<Change>) {
-    let prefixes = config.peers.iter().flat_map(|peer| &peer.allowed_ips);
-    let mut prefixes = prefixes
-        .copied()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect::<Vec<_>>();
+    let addresses = config.interface.addresses.iter();
+    let subnets = addresses.filter_map(|address| connected_subnet(address, None));
+    let subnets = subnets.collect::<Vec<_>>();
+    let prefixes = allowed_ips(config).copied().collect::<BTreeSet<_>>();
+    let mut prefixes = prefixes.into_iter().collect::<Vec<_>>();
     prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.prefix_len()));
     for prefix in prefixes {
+        let Some(table) = config.interface.table.table(&prefix, mark, &subnets) else {
+            continue;
+        };
         let family = Family::of_prefix(prefix);
-        let (table, rules) = match config.interface.table {
-            Table::Off => return,
-            Table::Number(table) => (table, None),
-            Table::Auto if prefix.prefix_len() == 0 => {
-                let next = facts.next_priority.get(&family).copied().unwrap_or(32_765);
-                (mark, Some(rules_of_default(family, mark, next)))
-            }
-            Table::Auto if is_connected(&prefix, &config.interface.addresses) => continue,
-            Table::Auto => (MAIN_TABLE, None),
-        };
-        let key = RouteKey {
-            table,
-            prefix,
-            metric: if prefix.addr().is_ipv4() { 0 } else { IPV6_METRIC },
-        };
-        let hop = Hop {
-            gateway: None,
-            link: Some(name.clone()),
-            onlink: false,
-            weight: 1,
-            encap: None,
-        };
-        let paths = Paths {
-            hops: BTreeSet::from([hop]),
-            scope: if prefix.addr().is_ipv4() {
-                RouteScope::Link
-            } else {
-                RouteScope::Global
-            },
-            source: None,
-            mtu: None,
-        };
         let route = Route {
             owner: Owner::Foreign,
-            kind: paths.into_kind(),
+            kind: RouteKind::on_link(name, family),
         };
-        changes.push(Change::CreateRoute(key, route));
-        changes.extend(rules.into_iter().flatten().map(Change::CreateRule));
+        changes.push(Change::CreateRoute(RouteKey::new(table, prefix, 0), route));
+        if config.interface.table.lead_everywhere([&prefix]) {
+            let next = facts.next_priority.get(&family).copied().unwrap_or(32_765);
+            let rules = rules_of_default(family, mark, next);
+            changes.extend(rules.map(Change::CreateRule));
+        }
     }
 }
 
-/// Whether an address brings a route along that holds a prefix.
-fn is_connected(prefix: &IpNet, addresses: &[IpNet]) -> bool {
-    addresses.iter().any(|address| {
-        let subnet = address.trunc();
-        // An IPv4 address alone has no subnet; an IPv6 one is one.
-        let has_route = address.prefix_len() < 32 || address.addr().is_ipv6();
-        has_route && subnet.contains(prefix)
-    })
+fn allowed_ips(config: &Config) -> impl Iterator<Item = &IpNet> {
+    config.peers.iter().flat_map(|peer| &peer.allowed_ips)
 }
 
 fn rules_of_default(family: Family, mark: u32, next: u32) -> [Rule; 2] {

@@ -7,8 +7,7 @@ use ipnet::IpNet;
 
 use crate::net::key::InvalidKey;
 use crate::resource::node::{Endpoint, Host};
-
-use super::Table;
+use crate::resource::wireguard::AllowedIpRoutes;
 
 /// Values in a list, and their errors.
 type List<T> = Result<Vec<T>, String>;
@@ -62,14 +61,16 @@ pub(super) fn mtu(text: &str) -> Result<u32, String> {
 }
 
 /// `off`, `auto`, a number, or one of the names that every system has (`/etc/iproute2/rt_tables`).
-pub(super) fn table(text: &str) -> Result<Table, String> {
+pub(super) fn table(text: &str) -> Result<AllowedIpRoutes, String> {
     let table = match text.to_ascii_lowercase().as_str() {
-        "off" => Some(Table::Off),
-        "auto" => Some(Table::Auto),
-        "default" => Some(Table::Number(253)),
-        "main" => Some(Table::Number(254)),
-        "local" => Some(Table::Number(255)),
-        _ => number(text).filter(|table| *table > 0).map(Table::Number),
+        "off" => Some(AllowedIpRoutes::Off),
+        "auto" => Some(AllowedIpRoutes::Auto),
+        "default" => Some(AllowedIpRoutes::Table(253)),
+        "main" => Some(AllowedIpRoutes::Table(254)),
+        "local" => Some(AllowedIpRoutes::Table(255)),
+        _ => number(text)
+            .filter(|table| *table > 0)
+            .map(AllowedIpRoutes::Table),
     };
     table.ok_or_else(|| {
         format!(

@@ -12,9 +12,10 @@ mod tunnels;
 
 use std::process::Command;
 
+use adit_tests::NetNs;
+use adit_tests::agent::is_settled;
 use adit_tests::declared::of_node;
 use adit_tests::named::{Named, eventually};
-use adit_tests::{Agent, NetNs};
 use dataplane_user::status::Status;
 
 fn reaches(netns: &NetNs, address: &str) -> bool {
@@ -33,15 +34,6 @@ fn interface(name: &str, spec: &str) -> String {
 
 fn route(name: &str, spec: &str) -> String {
     manifest("NetlinkRoute", name, spec)
-}
-
-/// Nothing more is to be done, for the agent and for `adit plan`.
-#[track_caller]
-fn is_settled(agent: &Agent<'_>) {
-    let status = agent.next_pass();
-    assert_eq!((status.pass.changed, status.pass.residual), (0, 0), "{status:#?}");
-    let planned = agent.plan(&[]);
-    assert_eq!(planned.code, 0, "{planned:?}");
 }
 
 /// Waits until something of a namespace is as wanted.

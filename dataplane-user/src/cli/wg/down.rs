@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::export;
-use super::quick::{self, Quick};
+use super::quick::{self, Quick, Source};
 use super::up::take_away;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::privilege::{self, NET_ADMIN};
@@ -23,25 +23,21 @@ use crate::wg_quick::up::default_rules;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit wg down wg0\n  adit wg down ./home.conf --allow-hooks")]
 pub(super) struct Arguments {
-    /// The file that it was made of, or its name
-    #[arg(value_name = "FILE|NAME")]
-    file: String,
-    /// Runs the file's PreDown and PostDown by bash
-    #[arg(long)]
-    allow_hooks: bool,
+    #[command(flatten)]
+    source: Source,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let path = quick::path(&arguments.file);
+    let path = quick::path(&arguments.source.file);
     // An interface by its name needs no file: it is taken away all the same.
-    let without_file = !arguments.file.contains('/') && fs::metadata(&path).is_err();
+    let without_file = !arguments.source.file.contains('/') && fs::metadata(&path).is_err();
     let quick = match without_file {
         true => Quick {
             name: quick::interface(&path)?,
             path,
             config: Config::default(),
         },
-        false => Quick::read(&arguments.file)?,
+        false => Quick::read(&arguments.source.file)?,
     };
     privilege::require(&[NET_ADMIN])?;
     let mut netlink = Netlink::open()?.by_hand();
@@ -61,7 +57,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     let hooks = quick.config.interface.hooks.clone();
-    quick.run_hooks("PreDown", &hooks.pre_down, arguments.allow_hooks)?;
+    quick.run_hooks("PreDown", &hooks.pre_down, arguments.source.allow_hooks)?;
     let mut wireguard = WireGuard::open(no_private_keys())?;
     if quick.config.interface.save_config {
         save(&quick, &mut netlink, &mut wireguard).await?;
@@ -76,7 +72,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     take_away(&quick.name, &rules, &mut netlink).await?;
     quick.unset_dns()?;
-    quick.run_hooks("PostDown", &hooks.post_down, arguments.allow_hooks)
+    quick.run_hooks("PostDown", &hooks.post_down, arguments.source.allow_hooks)
 }
 
 /// Writes into the file what the interface is; what only the file knows stays.

@@ -10,8 +10,9 @@ use crate::cli::exit::Failure;
 use crate::cli::places::Places;
 use crate::net::NodeName;
 use crate::resource::node::{Endpoint, Host};
+use crate::resource::wireguard::AllowedIpRoutes;
 use crate::source::key_file;
-use crate::wg_quick::{Peer, Table};
+use crate::wg_quick::Peer;
 
 /// Prints a WireGuardInterface of a file of wg-quick. Keys don't go into manifests: the manifest names files in the state
 /// directory, and --write-keys writes them. What a manifest has no field for (DNS, PreUp and the like, SaveConfig) is told.
@@ -137,9 +138,9 @@ fn manifest(quick: &Quick, node: &NodeName, files: &KeyFiles) -> String {
         line(format!("  mtu: {mtu}"));
     }
     match interface.table {
-        Table::Auto => {}
-        Table::Off => line("  table: off".to_owned()),
-        Table::Number(table) => line(format!("  table: {table}")),
+        AllowedIpRoutes::Auto => {}
+        AllowedIpRoutes::Off => line("  table: off".to_owned()),
+        AllowedIpRoutes::Table(table) => line(format!("  table: {table}")),
     }
     if !quick.config.peers.is_empty() {
         line("  peers:".to_owned());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context as _, anyhow};
+use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::cli::exit::{Code, Failure};
@@ -23,6 +24,17 @@ const DIRECTORY: &str = "/etc/wireguard";
 const ORDER: &str = "/etc/resolvconf/interface-order";
 /// How long a name is looked up.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+// What a doc comment here said would be the help of who flattens it.
+#[derive(Debug, Args)]
+pub(super) struct Source {
+    /// A file, or the name of one in /etc/wireguard without its .conf
+    #[arg(value_name = "FILE|NAME")]
+    pub(super) file: String,
+    /// Runs the file's commands (PreUp, PostUp, PreDown, PostDown) by bash
+    #[arg(long)]
+    pub(super) allow_hooks: bool,
+}
 
 /// A file and its interface.
 pub(super) struct Quick {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::quick::Quick;
+use super::quick::{Quick, Source};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::kernel::KernelError;
@@ -28,16 +28,12 @@ use crate::wg_quick::up::{Facts, Setup};
     after_help = "Examples:\n  adit wg up wg0\n  adit wg up ./home.conf\n  adit wg up wg0 --allow-hooks"
 )]
 pub(super) struct Arguments {
-    /// A file, or the name of one in /etc/wireguard without its .conf
-    #[arg(value_name = "FILE|NAME")]
-    file: String,
-    /// Runs the file's PreUp and PostUp by bash
-    #[arg(long)]
-    allow_hooks: bool,
+    #[command(flatten)]
+    source: Source,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let quick = Quick::read(&arguments.file)?;
+    let quick = Quick::read(&arguments.source.file)?;
     privilege::require(&[NET_ADMIN])?;
     quick.check_dns()?;
     let mut netlink = Netlink::open()?.by_hand();
@@ -52,11 +48,11 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let facts = facts(&quick, &mut netlink).await?;
     let setup = Setup::new(&quick.name, &quick.config, &facts);
     let hooks = &quick.config.interface.hooks;
-    quick.run_hooks("PreUp", &hooks.pre_up, arguments.allow_hooks)?;
+    quick.run_hooks("PreUp", &hooks.pre_up, arguments.source.allow_hooks)?;
     one(&mut netlink, &setup.create).await?;
     let mut made = make(&quick, &setup, (&mut netlink, &mut wireguard)).await;
     if made.is_ok() {
-        made = quick.run_hooks("PostUp", &hooks.post_up, arguments.allow_hooks);
+        made = quick.run_hooks("PostUp", &hooks.post_up, arguments.source.allow_hooks);
     }
     if made.is_err() {
         undo(&quick, &setup, &mut netlink).await;

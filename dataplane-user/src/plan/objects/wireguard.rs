@@ -1,19 +1,19 @@
 //! Declared WireGuard devices, with the routes and rules that wg-quick(8) makes for allowed IPs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
 use super::{Place, Planner};
 use crate::model::rule::Mark;
 use crate::model::wireguard::{Device, Peer};
-use crate::model::{Hop, LinkKind, MAIN_TABLE, Owner, Paths, Route, RouteKey, RouteScope, Rule};
-use crate::net::{Family, LinkName};
+use crate::model::{LinkKind, MAIN_TABLE, Owner, Route, RouteKey, RouteKind, Rule, connected_subnet};
+use crate::net::Family;
 use crate::plan::OwnKey;
 use crate::resource::netlink::Placed;
 use crate::resource::node::Host;
-use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource};
+use crate::resource::wireguard::{InterfacePeer, KeySource};
 use crate::resource::{Problem, Reason, WireGuardInterface};
 
 /// Where what WireGuard sends itself, and the main table's specific routes, go past a default route by it.
@@ -22,8 +22,6 @@ const SPECIFIC_PRIORITY: u32 = 1731;
 const DEFAULT_PRIORITY: u32 = 1732;
 /// The mark and the table of the first device with a default route; the next ones follow (wg-quick(8), `Table`).
 const FIRST_MARK: u32 = 51820;
-/// What the kernel makes of the metric 0 of IPv6 routes.
-const IPV6_METRIC: u32 = 1024;
 
 /// Plans a node's devices, in the order of their manifests' names.
 pub(super) fn plan<'a>(
@@ -39,7 +37,10 @@ pub(super) fn plan<'a>(
         if !planner.link(&place, &interface.end, LinkKind::WireGuard) {
             continue;
         }
-        let mark = match (interface.fwmark, has_default_route(interface)) {
+        let mark = match (
+            interface.fwmark,
+            interface.routes.lead_everywhere(allowed_ips(interface)),
+        ) {
             (0, true) => {
                 let used: &mut BTreeSet<u32> = marks.entry(place.clone()).or_default();
                 let free = (FIRST_MARK..).find(|mark| !used.contains(mark));
@@ -53,11 +54,6 @@ pub(super) fn plan<'a>(
         there.wireguard.insert(interface.end.name.clone(), device);
         routes(&place, interface, mark, planner);
     }
-}
-
-fn has_default_route(interface: &WireGuardInterface) -> bool {
-    let mut prefixes = interface.peers.values().flat_map(|peer| &peer.allowed_ips);
-    interface.routes == AllowedIpRoutes::Auto && prefixes.any(|prefix| prefix.prefix_len() == 0)
 }
 
 fn device(name: &str, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) -> Device {
@@ -148,32 +144,21 @@ fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Opti
 /// A route for each allowed IP that no address of the device brings along already; default routes with their rules.
 fn routes(place: &Place, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) {
     let link = &interface.end.name;
-    let by_address = |prefix: &IpNet| {
-        let mut addresses = interface.end.addresses.iter();
-        addresses
-            .any(|(address, peer)| connected(address, *peer).is_some_and(|subnet| subnet.contains(prefix)))
-    };
-    let prefixes = interface.peers.values().flat_map(|peer| &peer.allowed_ips);
-    for prefix in prefixes.copied().collect::<BTreeSet<_>>() {
-        let table = match interface.routes {
-            AllowedIpRoutes::Off => return,
-            AllowedIpRoutes::Table(table) => table,
-            AllowedIpRoutes::Auto if prefix.prefix_len() == 0 => {
-                let rules = default_rules(Family::of_prefix(prefix), mark);
-                planner.at(place).rules.extend(rules);
-                mark
-            }
-            AllowedIpRoutes::Auto if by_address(&prefix) => continue,
-            AllowedIpRoutes::Auto => MAIN_TABLE,
+    let addresses = interface.end.addresses.iter();
+    let subnets = addresses.filter_map(|(address, peer)| connected_subnet(address, *peer));
+    let subnets = subnets.collect::<Vec<_>>();
+    for prefix in allowed_ips(interface).copied().collect::<BTreeSet<_>>() {
+        let Some(table) = interface.routes.table(&prefix, mark, &subnets) else {
+            continue;
         };
-        let key = RouteKey {
-            table,
-            prefix,
-            metric: if prefix.addr().is_ipv4() { 0 } else { IPV6_METRIC },
-        };
+        let family = Family::of_prefix(prefix);
+        if interface.routes.lead_everywhere([&prefix]) {
+            planner.at(place).rules.extend(default_rules(family, mark));
+        }
+        let key = RouteKey::new(table, prefix, 0);
         let route = Route {
             owner: Owner::Ours,
-            kind: on_link(link, prefix.addr()),
+            kind: RouteKind::on_link(link, family),
         };
         if planner.at(place).routes.insert(key, route).is_some() {
             planner.problems.push(Problem::error(
@@ -186,33 +171,8 @@ fn routes(place: &Place, interface: &WireGuardInterface, mark: u32, planner: &mu
     }
 }
 
-/// The subnet that the kernel makes a route to with an address; none for one that stands alone.
-fn connected(address: &IpNet, peer: Option<IpAddr>) -> Option<IpNet> {
-    match peer {
-        Some(peer) => Some(IpNet::new(peer, address.prefix_len()).ok()?.trunc()),
-        None => (address.prefix_len() < address.max_prefix_len()).then(|| address.trunc()),
-    }
-}
-
-fn on_link(link: &LinkName, destination: IpAddr) -> crate::model::RouteKind {
-    let hop = Hop {
-        gateway: None,
-        link: Some(link.clone()),
-        onlink: false,
-        weight: 1,
-        encap: None,
-    };
-    let paths = Paths {
-        hops: BTreeSet::from([hop]),
-        scope: if destination.is_ipv4() {
-            RouteScope::Link
-        } else {
-            RouteScope::Global
-        },
-        source: None,
-        mtu: None,
-    };
-    paths.into_kind()
+fn allowed_ips(interface: &WireGuardInterface) -> impl Iterator<Item = &IpNet> {
+    interface.peers.values().flat_map(|peer| &peer.allowed_ips)
 }
 
 /// What WireGuard has not marked asks the main table for anything but a default route, and then the device's table.

@@ -120,6 +120,14 @@ fn link(value: &Value<'_>) -> Read<LinkName> {
     value.parse(|text| LinkName::shortened(text).map_err(|error| error.to_string()))
 }
 
+/// The name of a device: `spec.name`, else the manifest's.
+fn named(default_name: &str, fields: &Fields<'_>) -> Read<(LinkName, Option<String>)> {
+    match fields.get("name") {
+        Some(value) => value.text().and_then(|text| own_link(&value, text)),
+        None => own_link(fields.value(), default_name),
+    }
+}
+
 /// The name of a device that is made.
 fn own_link(value: &Value<'_>, text: &str) -> Read<(LinkName, Option<String>)> {
     let name = LinkName::shortened(text).map_err(|error| value.refuse(error.to_string()))?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::{any_address, link, namespace, nodes, own_link};
+use super::{any_address, link, named, namespace, nodes};
 use crate::net::MacAddr;
 use crate::net::family::host_prefix;
 use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, Placed};
@@ -92,10 +92,7 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
 
 /// What each end says of itself.
 fn end(default_name: &str, fields: &Fields<'_>, kind: Type) -> Read<InterfaceEnd> {
-    let name = match fields.get("name") {
-        Some(value) => value.text().and_then(|text| own_link(&value, text)),
-        None => own_link(fields.value(), default_name),
-    };
+    let name = named(default_name, fields);
     let addresses = fields.or("addresses", BTreeMap::new(), addresses);
     let mtu = fields.optional("mtu", |value| value.integer(68..=65_535_u32));
     let mac = fields.optional("mac", |value| value.parse(mac));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::interface::addresses;
-use super::{namespace, nodes, own_link, prefix, table};
+use super::{named, namespace, nodes, prefix, table};
 use crate::net::PublicKey;
 use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{InterfaceEnd, Placed};
@@ -61,10 +61,7 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
 }
 
 fn end(default_name: &str, fields: &Fields<'_>) -> Read<InterfaceEnd> {
-    let name = match fields.get("name") {
-        Some(value) => value.text().and_then(|text| own_link(&value, text)),
-        None => own_link(fields.value(), default_name),
-    };
+    let name = named(default_name, fields);
     let addresses = fields.or("addresses", BTreeMap::new(), addresses);
     let mtu = fields.optional("mtu", |value| value.integer(68..=65_535_u32));
     let (name, alias) = name?;

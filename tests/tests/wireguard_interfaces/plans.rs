@@ -1,0 +1,91 @@
+//! Plans of many links: both ends make their own.
+
+use adit_tests::container::Container;
+use adit_tests::topology::Host;
+use adit_tests::{Agent, Topology, require_module, require_program};
+use dataplane_user::net::{Family, Runtime};
+
+use crate::{is_settled, reaches};
+
+/// A plan of `a` and `b`, of which `b` is somewhere.
+fn plan(topology: &Topology, b_is: &str) -> String {
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let node = |host: &Host, rest: &str| {
+        format!(
+            "  - {{ name: {}, publicKey: '{}', endpoint: '{}', {rest} }}\n",
+            host.name,
+            host.private_key().public_key(),
+            host.underlay(Family::Ipv4)
+        )
+    };
+    format!(
+        "---\napiVersion: adit.dev/v1alpha1\nkind: WireGuardNetworkPlan\nmetadata: {{ name: mesh }}\nspec:\n  addresses: [10.255.0.0/24, 'fd00:255::/64']\n  nodes:\n{}{}  links: [{{ nodes: [a, b], count: 2 }}]\n",
+        node(a, ""),
+        node(b, b_is)
+    )
+}
+
+#[test]
+fn two_nodes_of_a_plan_reach_each_other_by_each_link() {
+    if !require_module("wireguard") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let manifests = plan(&topology, "");
+    let agents = [a, b].map(|host| Agent::started(host, &manifests));
+    agents.iter().for_each(is_settled);
+    for far in ["10.255.0.3", "10.255.0.5", "fd00:255::3", "fd00:255::5"] {
+        assert!(reaches(&a.netns, far), "{far}");
+    }
+    for far in ["10.255.0.2", "fd00:255::4"] {
+        assert!(reaches(&b.netns, far), "{far}");
+    }
+    for host in [a, b] {
+        let links = host.netns.ip("link show type wireguard");
+        for name in ["wg-a-b-0", "wg-a-b-1"] {
+            assert!(
+                links.contains(&format!("{name}: <POINTOPOINT,NOARP,UP,LOWER_UP> mtu 1420")),
+                "{links}"
+            );
+        }
+    }
+}
+
+#[test]
+fn two_nodes_of_a_plan_reach_each_other_with_one_end_in_a_container_of_podman() {
+    let is_guest = std::env::var_os("ADIT_VM").is_some_and(|vm| vm == "1");
+    if !is_guest || !require_module("wireguard") || !require_program("podman") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let container = Container::new(Runtime::Podman);
+    let there = format!(
+        "namespace: {{ container: {{ runtime: podman, name: {} }} }}",
+        container.name()
+    );
+    let manifests = plan(&topology, &there);
+    let first = Agent::started(a, &manifests);
+    let mut second = Agent::new(b, &manifests).with_environment(container.environment());
+    second.start();
+    second.ready();
+    for _ in 0..2 {
+        container.start();
+        second.wait("in the container", |status| {
+            status.problems.is_empty() && status.pass.residual == 0
+        });
+        for far in ["10.255.0.3", "fd00:255::5"] {
+            assert!(reaches(&a.netns, far), "{far}");
+        }
+        container.stop();
+        second.wait("waiting", |status| !status.problems.is_empty());
+    }
+    is_settled(&first);
+}

@@ -1,0 +1,180 @@
+//! Where packets go by a declared device, in this namespace and in another one.
+
+use std::path::{Path, PathBuf};
+
+use adit_tests::named::{Named, eventually};
+use adit_tests::topology::Host;
+use adit_tests::{Agent, Topology, require_module, require_program};
+use dataplane_user::net::{Family, PrivateKey};
+
+use crate::{interface, is_settled, key, reaches, secret, wg};
+
+const PORT: u16 = 51820;
+
+/// A device of host `b` that answers whatever comes from `a`'s key, with an address of the world outside on it.
+fn answering(b: &Host, from: &PrivateKey, directory: &Path) {
+    let file = secret(directory, "b", &key(0x62).to_base64());
+    b.netns.ip_batch(
+        "link add wgb type wireguard
+        link set wgb up mtu 1420
+        address add 198.51.100.9/32 dev wgb
+        address add 2001:db8:9::9/128 dev wgb nodad
+        route add 10.70.0.0/24 dev wgb
+        route add fd70::/64 dev wgb",
+    );
+    let set = format!(
+        "set wgb listen-port {PORT} private-key {} peer {} allowed-ips 10.70.0.0/24,fd70::/64",
+        file.display(),
+        from.public_key()
+    );
+    wg(&b.netns, &set);
+}
+
+/// `a`'s end of that, with the default routes by it.
+fn everything_to_b(b: &Host, key_file: &Path, rest: &str) -> String {
+    let spec = format!(
+        "privateKey: {{ file: {} }}, addresses: [10.70.0.1/24, 'fd70::1/64'], {rest} peers: [{{ publicKey: '{}', endpoint: '{}:{PORT}', allowedIPs: [0.0.0.0/0, '::/0'] }}]",
+        key_file.display(),
+        key(0x62).public_key(),
+        b.underlay(Family::Ipv4)
+    );
+    interface("a", "wg0", &spec)
+}
+
+/// Two hosts, of which the second one answers, and the first one's key in a file.
+struct Called {
+    topology: Topology,
+    /// Holds the keys.
+    _directory: tempfile::TempDir,
+    key_file: PathBuf,
+}
+
+impl Called {
+    /// `None` where there is no WireGuard.
+    fn new() -> Option<Called> {
+        if !require_module("wireguard") || !require_program("wg") {
+            return None;
+        }
+        let topology = Topology::new(2);
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        answering(&topology.hosts[1], &key(0x61), directory.path());
+        let key_file = secret(directory.path(), "a", &key(0x61).to_base64());
+        Some(Called {
+            topology,
+            _directory: directory,
+            key_file,
+        })
+    }
+
+    fn hosts(&self) -> [&Host; 2] {
+        [&self.topology.hosts[0], &self.topology.hosts[1]]
+    }
+
+    /// The manifest of the first one's end.
+    fn manifest(&self, rest: &str) -> String {
+        everything_to_b(self.hosts()[1], &self.key_file, rest)
+    }
+}
+
+#[test]
+fn a_default_route_takes_all_but_what_wireguard_sends_and_what_is_more_specific() {
+    let Some(called) = Called::new() else { return };
+    let [a, b] = called.hosts();
+    let mut agent = Agent::started(a, &called.manifest(""));
+    is_settled(&agent);
+    for far in ["198.51.100.9", "2001:db8:9::9"] {
+        assert!(reaches(&a.netns, far), "{far}");
+        let route = a.netns.ip(&format!("route get {far}"));
+        assert!(route.contains("dev wg0 table 51820"), "{route}");
+    }
+    // The subnet of u0 is more specific, and so the underlay's neighbours stay where they are.
+    let near = a.netns.ip("route get 192.0.2.17");
+    assert!(near.contains("dev u0"), "{near}");
+    let outer = a
+        .netns
+        .ip(&format!("route get {} mark 51820", b.underlay(Family::Ipv4)));
+    assert!(outer.contains("dev u0"), "{outer}");
+    let rules = a.netns.ip("rule show") + &a.netns.ip("-6 rule show");
+    for wanted in [
+        "1731:\tfrom all lookup main suppress_prefixlength 0 proto 173",
+        "1732:\tnot from all fwmark 0xca6c lookup 51820 proto 173",
+    ] {
+        assert_eq!(rules.matches(wanted).count(), 2, "{wanted}: {rules}");
+    }
+    // A rule that goes comes back.
+    a.netns.ip("rule delete priority 1732");
+    assert!(eventually(|| a.netns.ip("rule show").contains("1732:")));
+    // A table of the user's own: no rules, but routes.
+    agent.write(&called.manifest("table: 77,"));
+    agent.wait("without rules", |status| {
+        status.ready && !a.netns.ip("rule show").contains("1732:")
+    });
+    assert!(a.netns.ip("route show table 77").contains("default dev wg0"));
+    assert!(!a.netns.ip("rule show").contains("1731:"));
+    is_settled(&agent);
+    agent.write(&called.manifest("table: off,"));
+    let empty = || !a.netns.ip("route show table all proto 173").contains("wg0");
+    agent.wait("without routes", |status| status.ready && empty());
+    agent.stop();
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    assert!(!a.netns.ip("link").contains("wg0"));
+}
+
+#[test]
+fn in_another_namespace_a_device_sends_by_the_agent_s() {
+    let Some(called) = Called::new() else { return };
+    let [a, b] = called.hosts();
+    // It has a loopback and no more.
+    let inside = Named::new();
+    let place = format!("namespace: {{ name: {} }},", inside.0);
+    let mut agent = Agent::started(a, &called.manifest(&place));
+    is_settled(&agent);
+    for far in ["198.51.100.9", "2001:db8:9::9"] {
+        assert!(inside.reaches(far), "{far}");
+    }
+    assert!(!a.netns.ip("link").contains("wg0"), "it is not here");
+    assert!(inside.ip("-d link show wg0").contains("group 173"));
+    let peers = || {
+        let words = ["netns", "exec", &inside.0, "wg", "show", "wg0", "dump"];
+        let output = std::process::Command::new("ip").args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The other end speaks from another port: it has roamed, and that is kept, also over a restart.
+    wg(&b.netns, &format!("set wgb listen-port {}", PORT + 7));
+    let a_key = key(0x61).public_key();
+    let port = peers()
+        .lines()
+        .next()
+        .unwrap()
+        .split('\t')
+        .nth(2)
+        .unwrap()
+        .to_owned();
+    wg(
+        &b.netns,
+        &format!(
+            "set wgb peer {a_key} endpoint {}:{port} persistent-keepalive 1",
+            a.underlay(Family::Ipv4)
+        ),
+    );
+    let roamed = format!("{}:{}", b.underlay(Family::Ipv4), PORT + 7);
+    assert!(eventually(|| peers().contains(&roamed)), "{}", peers());
+    agent.next_pass();
+    agent.stop();
+    agent.start();
+    agent.ready();
+    agent.next_pass();
+    assert!(peers().contains(&roamed), "{}", peers());
+    is_settled(&agent);
+    // Made again, it calls where the other end was configured.
+    wg(&b.netns, &format!("set wgb listen-port {PORT}"));
+    inside.ip("link delete wg0");
+    assert!(eventually(|| inside.ip("link").contains("wg0")));
+    agent.wait("mended", |status| status.ready);
+    assert!(inside.reaches("198.51.100.9"));
+    agent.stop();
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    assert!(!inside.ip("link").contains("wg0"));
+}
