@@ -219,6 +219,18 @@ impl Programs {
         Ok(sum(&counters.get(&index, 0)?))
     }
 
+    /// A counter on each CPU.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn counters_by_cpu(&self, map: &str, index: u32) -> Result<Vec<Counters>> {
+        let map = self.ebpf.map(map).with_context(|| format!("no map {map}"))?;
+        let counters = PerCpuArray::<&MapData, [u64; 2]>::try_from(map)?;
+        let values = counters.get(&index, 0)?;
+        let count = |&[packets, bytes]: &[u64; 2]| Counters { packets, bytes };
+        Ok(values.iter().map(count).collect())
+    }
+
     /// Makes a source known.
     ///
     /// # Errors

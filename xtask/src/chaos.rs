@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::setup::{self, Need};
-use crate::vm::{KernelName, Output, VmRequest, boot_and_run};
+use crate::vm::{Choice, KernelName, Output, VmRequest, With, boot_and_run};
 use crate::{progress, workspace};
 
 /// What the test program's line of counts begins with.
@@ -31,6 +31,9 @@ pub struct Args {
     /// The kernel.
     #[arg(long, value_enum, default_value_t)]
     kernel: KernelName,
+    /// What runs it; without it, the fastest that works here.
+    #[arg(long, value_enum, env = "ADIT_VM_WITH")]
+    with: Option<With>,
 }
 
 /// Builds the agent and the test program, and runs it in a guest.
@@ -50,6 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ],
         timeout: Some(Duration::from_secs(60 * args.minutes) + REST),
         output: Output::StreamAndCapture,
+        choice: Choice::of(args.with),
         ..VmRequest::new(
             args.kernel,
             vec![test.into(), "--nocapture".into(), "--test-threads=1".into()],

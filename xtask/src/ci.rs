@@ -16,12 +16,17 @@ pub struct Args {}
 /// What the lab runs on.
 const LAB: [&str; 3] = ["lab", "--kernel", "6.12"];
 /// The labs by their names, each with as few nodes as show it.
-const LABS: [(&str, &[&str]); 4] = [
+const LABS: [(&str, &[&str]); 5] = [
     ("over ipv4", &["--nodes=2", "--underlay=ipv4", ALL]),
     ("over ipv6", &["--nodes=2", "--underlay=ipv6", ALL]),
     (
         "over both, mixed",
         &["--nodes=3", "--underlay=dual", "--mixed", ALL],
+    ),
+    // Several CPUs and the JIT: once is enough.
+    (
+        "emulated",
+        &["--with=qemu", "--nodes=2", "--encapsulation=geneve,wireguard"],
     ),
     (
         "with a shared prefix",

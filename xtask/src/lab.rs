@@ -42,7 +42,7 @@ pub use self::sabotage::Sabotage;
 pub use self::topology::Underlay;
 use self::wishes::Wishes;
 use crate::setup::{self, Need};
-use crate::vm::KernelName;
+use crate::vm::{KernelName, With};
 use crate::{progress, workspace};
 
 /// Join hosts and pods in network namespaces by real agents, send traffic between all of them, and show what the
@@ -87,6 +87,9 @@ pub struct Args {
     /// Run on this kernel, in a virtual machine; without it on the host's, if that can do it, else on 6.12.
     #[arg(long, value_enum)]
     kernel: Option<KernelName>,
+    /// What runs that kernel; without it, the fastest that works here.
+    #[arg(long, value_enum, env = "ADIT_VM_WITH")]
+    with: Option<With>,
     /// Print one JSON object a line: each way, family and kind of traffic, then a summary.
     #[arg(long)]
     json: bool,

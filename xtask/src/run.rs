@@ -20,7 +20,7 @@ pub struct Args {
 /// are its own.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Need::Build])?;
-    let adit = workspace::adit()?;
+    let adit = workspace::optimised_adit()?;
 
     let mut command = Command::new(&adit);
     if args.args.is_empty() {

@@ -17,7 +17,7 @@ use crate::progress;
 pub enum Need {
     /// To build the BPF object: a compiler with a core library for BPF, LLVM, and bpf-linker.
     Build,
-    /// To boot kernels: QEMU, busybox, depmod, and what unpacks kernels.
+    /// To boot kernels: QEMU, busybox, depmod, what unpacks kernels, and what builds user-mode Linux.
     Vm,
     /// To lay out networks, look at them, and capture on them.
     Lab,

@@ -5,19 +5,22 @@ mod placement;
 mod runner;
 mod summary;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use self::placement::{Place, Placement};
-use self::runner::Plan;
+use self::guest::Kernels;
+use self::placement::Placement;
+use self::runner::{Binary, Plan};
 pub(crate) use self::summary::{Row, Summary};
 use crate::setup::{self, Need};
-use crate::vm::KernelName;
+use crate::vm::{Choice, KernelName, With};
 use crate::{progress, tidy, workspace};
 
 /// What is tested on unless told otherwise: the oldest kernel, and the usual one.
@@ -29,6 +32,9 @@ pub struct Args {
     /// A kernel to test on (may be repeated); without any, 6.1 and 6.12.
     #[arg(long, value_enum)]
     kernel: Vec<KernelName>,
+    /// What runs the kernels; without it, the fastest that works here.
+    #[arg(long, value_enum, env = "ADIT_VM_WITH")]
+    with: Option<With>,
     /// Boot no kernels.
     #[arg(long)]
     host_only: bool,
@@ -70,42 +76,55 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
         summary.add(check_tidy()?);
     }
 
+    let choice = Choice::of(args.with);
+    let kernels = match (args.host_only, args.kernel.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, true) => KERNELS.to_vec(),
+        (false, false) => args.kernel.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
+    };
+    // Building a kernel takes minutes on a new machine: beside cargo's builds, not after them.
+    let preparing = {
+        let wanted: Vec<_> = kernels.iter().map(|kernel| (*kernel, choice)).collect();
+        thread::spawn(move || Kernels::prepare(wanted))
+    };
+
     let started = Instant::now();
-    let Some((binaries, adit)) = build(summary)? else {
+    let Some((placement, adit)) = build(summary)? else {
         return Ok(());
     };
     progress::say(format_args!(
         "built the tests in {:.0} s",
         started.elapsed().as_secs_f64()
     ));
-    let plan = |binaries| Plan {
-        binaries,
+    let mut plan = Plan {
+        binaries: placement.on_host(),
         filter: args.filter.clone(),
-        environment: vec![("ADIT_BIN".to_owned(), adit.display().to_string())],
+        adit,
+        optimised: None,
     };
-
-    summary.add(on_host(&plan(binaries.on(Place::Host)))?);
+    let mut jobs = placement.jobs(&kernels, choice);
+    if !args.filter.is_empty() {
+        plan.binaries = having_tests(&plan, plan.binaries.iter())?;
+        let having = having_tests(&plan, jobs.iter().map(|job| &job.binary))?;
+        jobs.retain(|job| having.contains(&job.binary));
+        // What needs a machine repeats tests of other files, which are quicker to ask.
+        if jobs.iter().any(|job| job.choice == choice) {
+            jobs.retain(|job| job.choice == choice);
+        }
+    }
+    on_host(&plan, summary)?;
     if args.filter.is_empty() {
         summary.add(doc_tests()?);
     }
-    if args.host_only {
-        return Ok(());
+    let mut kernels = preparing.join().expect("preparing kernels does not panic");
+    kernels.add(jobs.iter().map(|job| (job.kernel, job.choice)));
+    // Emulation is ten times slower: there the agent has to be an optimised one.
+    if jobs.iter().any(|job| kernels.with(job).is_ok_and(|with| with != With::Uml)) {
+        progress::say("building the agent as it is meant to be run…");
+        plan.optimised = Some(workspace::optimised_adit()?);
     }
-    let mut kernels = if args.kernel.is_empty() {
-        KERNELS.to_vec()
-    } else {
-        args.kernel.clone()
-    };
-    kernels.sort_unstable();
-    kernels.dedup();
-    let newest = kernels.last().copied();
-    for kernel in kernels {
-        let binaries = if Some(kernel) == newest {
-            binaries.on(Place::Guest)
-        } else {
-            binaries.on_further_kernels()
-        };
-        summary.add(guest::run(kernel, &plan(binaries), &this)?);
+    for (row, file) in guest::run(jobs, &kernels, &plan, &this)? {
+        summary.add_file(row, file);
     }
     Ok(())
 }
@@ -124,6 +143,17 @@ fn build(summary: &mut Summary) -> Result<Option<(Placement, PathBuf)>> {
             Ok(None)
         }
     }
+}
+
+/// The programs that have a test which the filter names, each once.
+fn having_tests<'a>(plan: &Plan, binaries: impl Iterator<Item = &'a Binary>) -> Result<Vec<Binary>> {
+    let mut having: Vec<Binary> = Vec::new();
+    for binary in binaries {
+        if !having.contains(binary) && plan.has_tests(binary)? {
+            having.push(binary.clone());
+        }
+    }
+    Ok(having)
 }
 
 /// Runs a command that says yes or no.
@@ -150,11 +180,16 @@ fn check_tidy() -> Result<Row> {
     })
 }
 
-fn on_host(plan: &Plan) -> Result<Row> {
+fn on_host(plan: &Plan, summary: &mut Summary) -> Result<()> {
+    if plan.binaries.is_empty() {
+        return Ok(());
+    }
     progress::say("the tests on this machine…");
     let started = Instant::now();
-    let tally = plan.run("this machine", &mut io::stdout(), |_| Ok(()))?;
-    Ok(Row::new("this machine", started.elapsed(), tally))
+    let (tally, files) = plan.run("this machine", &mut io::stdout())?;
+    summary.add(Row::new("this machine", started.elapsed(), tally));
+    summary.add_files(files);
+    Ok(())
 }
 
 fn doc_tests() -> Result<Row> {

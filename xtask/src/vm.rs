@@ -1,17 +1,20 @@
-//! `cargo xtask vm`, and `boot_and_run` for the commands that need a guest: a Debian kernel in QEMU over the host's own files.
+//! `cargo xtask vm`, and `boot_and_run` for the commands that need a guest: a Debian kernel over the host's own files, as
+//! a program of the host (user-mode Linux) or in QEMU.
 //!
 //! The guest sees the host's root read-only under an overlay, with a fresh /tmp and /run. Each run has two threads
-//! beside the caller's, which copy the command's output; they end with QEMU, which ends with the caller's thread.
-mod accel;
+//! beside the caller's, which copy the command's output; they end with the guest, which ends with the caller's thread.
 mod attempt;
 mod boot;
 mod cpio;
 mod fetch;
 mod initrd;
 mod kernel;
+mod machine;
 mod modules;
 mod qemu;
 mod terminal;
+mod uml;
+mod with;
 
 use std::cell::Cell;
 use std::env;
@@ -23,10 +26,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use self::accel::{Accel, Choice};
-use self::attempt::Attempt;
+use self::attempt::{Attempt, Ended};
+use self::boot::Boot;
 use self::initrd::Plan;
+use self::kernel::Kernel;
 pub use self::kernel::KernelName;
+pub use self::with::{Choice, With};
 use crate::setup::{self, Need};
 use crate::{progress, workspace};
 
@@ -58,6 +63,9 @@ pub struct Args {
     /// The kernel to boot.
     #[arg(long, value_enum, default_value_t)]
     kernel: KernelName,
+    /// What runs it; without it, the fastest that works here.
+    #[arg(long, value_enum, env = "ADIT_VM_WITH")]
+    with: Option<With>,
     /// A folder below /tmp or /run that the guest shall see, too (the current one does anyway).
     #[arg(long, value_name = "DIR")]
     bind: Vec<PathBuf>,
@@ -90,6 +98,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         artifacts: args.artifacts.clone(),
         timeout: args.timeout.map(Duration::from_secs),
         memory_mib: args.memory,
+        choice: Choice::of(args.with),
         output: if terminal {
             Output::Terminal
         } else {
@@ -118,6 +127,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 pub struct VmRequest {
     /// The kernel.
     pub kernel: KernelName,
+    /// What may run it.
+    pub choice: Choice,
+    /// Further words for the kernel's command line.
+    pub arguments: String,
     /// The program, found along the PATH of here, and its arguments.
     pub command: Vec<OsString>,
     /// Set in the guest, beside what it gets anyway.
@@ -132,6 +145,8 @@ pub struct VmRequest {
     pub output: Output,
     /// The guest's memory in MiB.
     pub memory_mib: u32,
+    /// Says nothing of the boot itself.
+    pub quiet: bool,
 }
 
 impl VmRequest {
@@ -139,6 +154,8 @@ impl VmRequest {
     pub fn new(kernel: KernelName, command: Vec<OsString>) -> Self {
         Self {
             kernel,
+            choice: Choice::default(),
+            arguments: String::new(),
             command,
             environment: Vec::new(),
             binds: Vec::new(),
@@ -146,6 +163,7 @@ impl VmRequest {
             timeout: None,
             output: Output::Stream,
             memory_mib: MEMORY_MIB,
+            quiet: false,
         }
     }
 }
@@ -184,68 +202,132 @@ pub struct Outcome {
     pub stderr: Vec<u8>,
 }
 
-/// Makes sure of all that a boot of this kernel takes. An error says what is missing.
-pub fn prepare(kernel: KernelName) -> Result<()> {
-    setup::ensure(&[Need::Vm])?;
-    boot::prepare(&kernel::locate(kernel)?)?;
-    Ok(())
+/// A kernel with all that its boot takes.
+#[derive(Debug)]
+enum Bootable {
+    Uml(Kernel),
+    Qemu { kernel: Kernel, boot: Boot, kvm: bool },
+}
+
+impl Bootable {
+    /// Fetches or builds what is not in the cache.
+    fn prepare(name: KernelName, with: With) -> Result<Self> {
+        setup::ensure(&[Need::Vm])?;
+        if with == With::Uml {
+            return Ok(Self::Uml(uml::locate(name)?));
+        }
+        let kernel = kernel::locate(name)?;
+        let boot = boot::prepare(&kernel)?;
+        let kvm = with == With::Kvm;
+        Ok(Self::Qemu { kernel, boot, kvm })
+    }
+
+    fn kernel(&self) -> &Kernel {
+        match self {
+            Self::Uml(kernel) | Self::Qemu { kernel, .. } => kernel,
+        }
+    }
+}
+
+/// Makes sure that such a kernel boots here, by booting it where that is not known, and says what runs it. An error says
+/// what is missing.
+pub fn prepare(kernel: KernelName, choice: Choice) -> Result<With> {
+    let request = VmRequest {
+        choice,
+        output: Output::Capture,
+        quiet: true,
+        ..VmRequest::new(kernel, vec!["true".into()])
+    };
+    match choice.candidates()[..] {
+        [with] if with.patience().is_none() => Bootable::prepare(kernel, with).map(|_| with),
+        _ => boot_first(&request).map(|(with, _)| with),
+    }
 }
 
 /// Runs a command in a guest of its own. An error says why there's no exit code: no QEMU, no kernel, a guest that
 /// panicked or hung; the console's last lines are part of it. What the command leaves running ends with it.
 pub fn boot_and_run(request: &VmRequest) -> Result<Outcome> {
-    setup::ensure(&[Need::Vm])?;
-    let kernel = kernel::locate(request.kernel)?;
-    let boot = boot::prepare(&kernel)?;
-    let directory = env::current_dir().context("the current folder")?;
-    let initrd = initrd::build(
-        &Plan {
-            kernel: &kernel,
+    boot_first(request).map(|(_, outcome)| outcome)
+}
+
+/// Boots by the first of the candidates that works here.
+fn boot_first(request: &VmRequest) -> Result<(With, Outcome)> {
+    let candidates = request.choice.candidates();
+    let (last, others) = candidates.split_last().context("there is always a candidate")?;
+    for with in others {
+        match boot_with(request, *with) {
+            Ok(Ended::Command(outcome)) => return Ok((*with, outcome)),
+            Ok(Ended::Silent(why)) => progress::say(format_args!(
+                "{} guests do not run here ({why}); trying the next way",
+                with.describe()
+            )),
+            // What has run is not run again by another.
+            Err(Failed::Running(error)) => return Err(error),
+            Err(Failed::Before(error)) => progress::say(format_args!(
+                "{} guests can't be had ({error:#}); trying the next way",
+                with.describe()
+            )),
+        }
+    }
+    match boot_with(request, *last) {
+        Ok(Ended::Command(outcome)) => Ok((*last, outcome)),
+        Ok(Ended::Silent(why)) => bail!("{} guests do not run here ({why})", last.describe()),
+        Err(Failed::Before(error) | Failed::Running(error)) => Err(error),
+    }
+}
+
+/// How far a boot came that failed.
+enum Failed {
+    /// The command did not run.
+    Before(anyhow::Error),
+    /// It may have.
+    Running(anyhow::Error),
+}
+
+fn boot_with(request: &VmRequest, with: With) -> std::result::Result<Ended, Failed> {
+    let start = || -> Result<(Bootable, std::fs::File)> {
+        let bootable = Bootable::prepare(request.kernel, with)?;
+        let directory = env::current_dir().context("the current folder")?;
+        let initrd = initrd::build(&Plan {
+            bootable: &bootable,
             command: &request.command,
             environment: &environment(request),
             directory: &directory,
             binds: &binds(request, &directory)?,
-            artifacts: request.artifacts.is_some(),
+            artifacts: request.artifacts.as_deref(),
             terminal: (request.output == Output::Terminal).then(terminal::size),
-        },
-        &boot,
-    )?;
-
-    let start = |accel: Accel, trial: bool| {
-        let attempt = Attempt {
-            request,
-            boot: &boot,
-            initrd: &initrd,
-            accel,
-            ready: Cell::new(false),
-        };
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            progress::say(format_args!(
-                "booting Linux {} ({})…",
-                kernel.release,
-                accel.describe()
-            ));
-            match attempt.run(trial) {
-                // Emulated kernels have been seen to die early; nothing has run yet, so nothing is run twice.
-                Err(error) if !attempt.ready.get() && tries < BOOT_TRIES => {
-                    progress::say(format_args!("it died while booting, once more: {error:#}"));
-                }
-                ended => break ended,
-            }
+        })?;
+        Ok((bootable, initrd))
+    };
+    let (bootable, initrd) = start().map_err(Failed::Before)?;
+    let attempt = Attempt {
+        request,
+        bootable: &bootable,
+        initrd: &initrd,
+        ready: Cell::new(false),
+    };
+    let patience = with.patience();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        attempt.say(format_args!(
+            "booting Linux {} ({})…",
+            bootable.kernel().release,
+            with.describe()
+        ));
+        let ended = attempt.run(patience);
+        if with == With::Kvm && patience.is_some() {
+            with::remember_kvm(!matches!(ended, Ok(Ended::Silent(_)))).map_err(Failed::Running)?;
         }
-    };
-    let (accel, trial) = match accel::choose()? {
-        Choice::Settled(accel) => (accel, false),
-        Choice::TryKvm => (Accel::Kvm, true),
-    };
-    if let Some(outcome) = start(accel, trial)? {
-        return Ok(outcome);
+        match ended {
+            // Emulated kernels have been seen to die early; nothing has run yet, so nothing is run twice.
+            Err(error) if !attempt.ready.get() && tries < BOOT_TRIES => {
+                progress::say(format_args!("it died while booting, once more: {error:#}"));
+            }
+            Err(error) if !attempt.ready.get() => return Err(Failed::Before(error)),
+            ended => return ended.map_err(Failed::Running),
+        }
     }
-    progress::say("this host's KVM does not run a guest; emulating from here on");
-    accel::remember(Accel::Tcg)?;
-    start(Accel::Tcg, false)?.context("an emulated guest is no trial")
 }
 
 /// The guest's environment.

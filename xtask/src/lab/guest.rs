@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::Args;
-use crate::vm::{KernelName, Output, VmRequest, boot_and_run};
+use crate::vm::{Choice, KernelName, Output, VmRequest, boot_and_run};
 
 /// Every wait in the lab has an end; this is for a guest that hangs.
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -28,7 +28,10 @@ pub(super) fn run(args: &Args, kernel: KernelName, adit: &Path) -> Result<u8> {
     if super::is_coloured() {
         command.push("--colour".into());
     }
-    let mut request = VmRequest::new(kernel, command);
+    let mut request = VmRequest {
+        choice: Choice::of(args.with),
+        ..VmRequest::new(kernel, command)
+    };
     if args.hold {
         request.output = Output::Terminal;
         request

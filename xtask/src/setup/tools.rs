@@ -23,7 +23,7 @@ const VM: &[Need] = &[Need::Vm];
 const NETWORK: &[Need] = &[Need::Lab, Need::Test];
 
 /// All of them.
-pub(super) static ALL: [Tool; 20] = [
+pub(super) static ALL: [Tool; 27] = [
     Tool {
         name: "a Rust compiler with a core library for BPF",
         needs: &[Need::Build],
@@ -73,6 +73,20 @@ pub(super) static ALL: [Tool; 20] = [
         fedora: Some("apt dpkg"),
         present: |_| env::var_os("ADIT_VM_KERNEL_DIR").is_some() || host::find_program("apt-get").is_some(),
     },
+    // User-mode Linux is built from its sources.
+    Tool {
+        name: "a C compiler with its library",
+        needs: VM,
+        debian: "gcc libc6-dev",
+        fedora: Some("gcc glibc-devel"),
+        present: |_| host::find_program("gcc").is_some() && Path::new("/usr/include/stdio.h").exists(),
+    },
+    program("make", VM, "make", "make"),
+    program("flex", VM, "flex", "flex"),
+    program("bison", VM, "bison", "bison"),
+    program("bc", VM, "bc", "bc"),
+    program("patch", VM, "patch", "patch"),
+    program("unshare", VM, "util-linux", "util-linux"),
     program("ip", NETWORK, "iproute2", "iproute"),
     program("ping", &[Need::Lab], "iputils-ping", "iputils"),
     program("nft", NETWORK, "nftables", "nftables"),

@@ -1,62 +1,213 @@
-//! The tests on one kernel: a single boot runs all of them, by this very program within the guest.
+//! The tests on kernels: each test program in a guest of its own, by this very program within the guest, as many side by
+//! side as there are CPUs.
+use std::collections::VecDeque;
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::libtest::Tally;
-use super::runner::Plan;
-use super::summary::Row;
+use super::runner::{Binary, Plan};
+use super::summary::{File, Row};
 use super::text;
 use crate::progress;
-use crate::vm::{self, KernelName, VmRequest};
+use crate::vm::{self, Choice, KernelName, Output, VmRequest, With};
 
-/// Emulation is slow, but a guest that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(45 * 60);
 const PLAN: &str = "plan.json";
 const TALLY: &str = "tally.json";
+/// What a guest has for one test program.
+const MEMORY_MIB: u32 = 1024;
 
-/// Runs the plan on a kernel. Where there can be no guest, all of it counts as one skipped test; with `CI=true`, as a
-/// failed one.
-pub(super) fn run(kernel: KernelName, plan: &Plan, this: &Path) -> Result<Row> {
-    let place = format!("Linux {}", kernel.name());
-    progress::say(format_args!("the tests on {place}…"));
-    let started = Instant::now();
-    if let Err(error) = vm::prepare(kernel) {
-        let must = must_run(env::var("CI").ok().as_deref());
-        let (message, tally) = without_guest(&place, &format!("{error:#}"), must);
-        println!("{message}");
-        return Ok(Row::new(&place, started.elapsed(), tally));
+/// A test program to be run on a kernel.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) kernel: KernelName,
+    /// What may run the kernel.
+    pub(super) choice: Choice,
+    pub(super) binary: Binary,
+}
+
+impl Job {
+    fn place(&self, with: With) -> String {
+        format!("Linux {} ({})", self.kernel.name(), with.describe())
+    }
+}
+
+/// The kernels that the jobs ask for, each booted once, by what runs it. Takes minutes where one has to be built.
+#[derive(Debug, Default)]
+pub(super) struct Kernels(Vec<(KernelName, Choice, Result<With>)>);
+
+impl Kernels {
+    pub(super) fn prepare(wanted: impl IntoIterator<Item = (KernelName, Choice)>) -> Self {
+        let mut kernels = Self::default();
+        kernels.add(wanted);
+        kernels
     }
 
-    let shared = tempfile::tempdir().context("a folder to share with the guest")?;
-    fs::write(shared.path().join(PLAN), serde_json::to_vec(plan)?).context("writing the plan")?;
+    /// Prepares those that are not yet.
+    pub(super) fn add(&mut self, wanted: impl IntoIterator<Item = (KernelName, Choice)>) {
+        for (kernel, choice) in wanted {
+            if !self.0.iter().any(|(known, by, _)| (*known, *by) == (kernel, choice)) {
+                self.0.push((kernel, choice, vm::prepare(kernel, choice)));
+            }
+        }
+    }
+
+    /// What runs a job's kernel; in words, why nothing does.
+    pub(super) fn with(&self, job: &Job) -> Result<With, String> {
+        let found = self
+            .0
+            .iter()
+            .find(|(kernel, choice, _)| (*kernel, *choice) == (job.kernel, job.choice));
+        match found {
+            Some((_, _, Ok(with))) => Ok(*with),
+            Some((_, _, Err(error))) => Err(format!("{error:#}")),
+            None => Err("it was not prepared".to_owned()),
+        }
+    }
+}
+
+/// Runs the jobs in their order. Each gives a row of the summary; one that can't be run counts as a skipped test, with
+/// `CI=true` as a failed one.
+pub(super) fn run(jobs: Vec<Job>, kernels: &Kernels, plan: &Plan, this: &Path) -> Result<Vec<(Row, File)>> {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let all = jobs.len();
+    let queue = Mutex::new(jobs.into_iter().enumerate().collect::<VecDeque<_>>());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let done = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        while let Some((index, job)) = next() {
+            let ran = run_job(&job, kernels, plan, this)?;
+            let place = ran.place.clone();
+            let file = File {
+                order: index + 1,
+                name: job.binary.name.clone(),
+                place: ran.place,
+                took: ran.took,
+                failed: ran.tally.failed,
+            };
+            // One piece, so that what guests printed does not mix.
+            let mut out = io::stdout().lock();
+            writeln!(out, "\n{} on {place}", job.binary.name)?;
+            out.write_all(&ran.printed)?;
+            out.flush()?;
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            progress::say(format_args!(
+                "{} of {all}: {} on {place}, {:.1} s, {} passed, {} failed",
+                done.len() + 1,
+                job.binary.name,
+                ran.took.as_secs_f64(),
+                ran.tally.passed,
+                ran.tally.failed
+            ));
+            let mut tally = Tally::default();
+            tally.add(ran.tally, &job.binary.name);
+            done.push((Row::new(&place, ran.took, tally), file));
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("no worker panics"))
+    })?;
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// How a job went.
+struct Ran {
+    place: String,
+    printed: Vec<u8>,
+    took: Duration,
+    tally: Tally,
+}
+
+fn run_job(job: &Job, kernels: &Kernels, plan: &Plan, this: &Path) -> Result<Ran> {
+    let started = Instant::now();
+    let with = match kernels.with(job) {
+        Ok(with) => with,
+        Err(why) => {
+            let place = format!("Linux {}", job.kernel.name());
+            let (message, tally) = without_guest(&place, &why, must_run(env::var("CI").ok().as_deref()));
+            return Ok(Ran {
+                place,
+                printed: format!("{message}\n").into_bytes(),
+                took: started.elapsed(),
+                tally,
+            });
+        }
+    };
+    let shared = tempfile::tempdir().context("a directory to share with the guest")?;
+    let adit = match with {
+        With::Uml => None,
+        With::Qemu | With::Kvm => plan.optimised.clone(),
+    };
+    let plan = Plan {
+        binaries: vec![job.binary.clone()],
+        adit: adit.unwrap_or_else(|| plan.adit.clone()),
+        ..plan.clone()
+    };
+    fs::write(shared.path().join(PLAN), serde_json::to_vec(&plan)?).context("writing the plan")?;
     let command = [text(this)?, "test".to_owned(), "--in-guest".to_owned()];
     let outcome = vm::boot_and_run(&VmRequest {
+        choice: Choice::Only(with),
+        arguments: job.binary.arguments.clone(),
         artifacts: Some(shared.path().to_owned()),
-        timeout: Some(LIMIT),
-        ..VmRequest::new(kernel, command.map(Into::into).to_vec())
+        timeout: Some(limit(with)),
+        output: Output::Capture,
+        memory_mib: memory(with),
+        quiet: true,
+        ..VmRequest::new(job.kernel, command.map(Into::into).to_vec())
     });
 
-    // Written after each program, so that a guest which dies loses one of them.
     let mut tally: Tally = match fs::read(shared.path().join(TALLY)) {
         Ok(json) => serde_json::from_slice(&json).context("the guest's counts")?,
         Err(_) => Tally::default(),
     };
+    let mut printed = Vec::new();
     match outcome {
-        Ok(outcome) if outcome.code == 0 => {}
-        Ok(outcome) => tally.fail(format!("the guest's command ended with {}", outcome.code)),
+        Ok(outcome) => {
+            printed = outcome.stdout;
+            printed.extend(outcome.stderr);
+            if outcome.code != 0 {
+                tally.fail(format!("the guest's command ended with {}", outcome.code));
+            }
+        }
         Err(error) => {
-            println!("{place}: {error:#}");
-            let first = format!("{error:#}");
-            tally.fail(first.lines().next().unwrap_or_default().to_owned());
+            let text = format!("{error:#}");
+            tally.fail(text.lines().next().unwrap_or_default().to_owned());
+            writeln!(printed, "{text}")?;
         }
     }
-    Ok(Row::new(&place, started.elapsed(), tally))
+    Ok(Ran {
+        place: job.place(with),
+        printed,
+        took: started.elapsed(),
+        tally,
+    })
+}
+
+/// A guest that takes longer hangs.
+fn limit(with: With) -> Duration {
+    match with {
+        With::Uml | With::Kvm => Duration::from_secs(10 * 60),
+        With::Qemu => Duration::from_secs(45 * 60),
+    }
+}
+
+/// QEMU's guests have modules to unpack, and two CPUs' worth of processes.
+fn memory(with: With) -> u32 {
+    match with {
+        With::Uml => MEMORY_MIB,
+        With::Qemu | With::Kvm => 2 * MEMORY_MIB,
+    }
 }
 
 /// The guest's side. Failed tests are no failure of the run, they are counted.
@@ -64,11 +215,11 @@ pub(super) fn run_inside() -> Result<ExitCode> {
     let shared = env::var_os("ADIT_ARTIFACTS").context("ADIT_ARTIFACTS is not set: this is no guest")?;
     let shared = PathBuf::from(shared);
     let plan: Plan = serde_json::from_slice(&fs::read(shared.join(PLAN)).context("reading the plan")?)?;
-    let kernel = nix::sys::utsname::uname().context("uname")?;
-    let place = format!("Linux {}", kernel.release().to_string_lossy());
-    plan.run(&place, &mut io::stdout(), |tally| {
-        fs::write(shared.join(TALLY), serde_json::to_vec(tally)?).context("writing the counts")
-    })?;
+    let mut total = Tally::default();
+    for binary in &plan.binaries {
+        total.add(plan.run_one(binary, &mut io::stdout())?, "");
+    }
+    fs::write(shared.join(TALLY), serde_json::to_vec(&total)?).context("writing the counts")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -27,14 +27,16 @@ impl Tally {
         self.failures.push(name);
     }
 
-    /// Adds another one's counts, whose failures are then known as `within`'s.
+    /// Adds another one's counts, whose failures are then known as `within`'s, if that is a name.
     pub(crate) fn add(&mut self, other: Tally, within: &str) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
         let names = other.failures.into_iter();
-        self.failures
-            .extend(names.map(|name| format!("{within}: {name}")));
+        self.failures.extend(names.map(|name| match within {
+            "" => name,
+            within => format!("{within}: {name}"),
+        }));
     }
 }
 

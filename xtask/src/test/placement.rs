@@ -1,16 +1,16 @@
 //! Which test programs run where.
 //!
 //! The unit tests of all packages run on this machine. So do the files in tests/tests, and on each kernel, too, unless
-//! `[package.metadata.adit]` in tests/Cargo.toml lists them under `host` (this machine only) or `vm` (kernels only). In
-//! guests the tests of a file run one by one, unless it is listed under `together`, and on all kernels, unless it is listed
-//! under `once`: the newest of those that were asked for is enough then.
-use std::collections::BTreeSet;
+//! `[package.metadata.adit]` in tests/Cargo.toml says otherwise; [`Lists`] has what it may say.
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
+use super::guest::Job;
 use super::runner::Binary;
+use crate::vm::{Choice, KernelName, With};
 use crate::workspace::{self, Executable, Package};
 
 /// The package whose tests are about kernels.
@@ -18,7 +18,7 @@ const PACKAGE: &str = "adit-tests";
 
 /// Where tests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+enum Place {
     /// On this machine.
     Host,
     /// On a kernel in a guest.
@@ -33,19 +33,24 @@ pub(super) struct Placement {
     lists: Lists,
 }
 
+/// What tests/Cargo.toml says of its files, by their names.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 struct Lists {
-    #[serde(default)]
+    /// Not on kernels.
     host: BTreeSet<String>,
-    #[serde(default)]
+    /// On kernels only.
     vm: BTreeSet<String>,
-    /// Those whose tests share nothing.
-    #[serde(default)]
+    /// On kernels that have several CPUs, a JIT and BTF: not as a program of the host.
+    machine: BTreeSet<String>,
+    /// Those whose tests share nothing, so that they run beside each other in guests; the others' run one by one.
     together: BTreeSet<String>,
-    /// Those that one kernel is enough for.
-    #[serde(default)]
+    /// Those that one kernel is enough for, the newest of those that were asked for.
     once: BTreeSet<String>,
+    /// Those that take longest, in that order: they start first.
+    first: Vec<String>,
+    /// Further words for the kernel's command line.
+    arguments: BTreeMap<String, String>,
 }
 
 impl Placement {
@@ -63,41 +68,57 @@ impl Placement {
         })
     }
 
-    /// What runs in guests of every kernel but one: without what one kernel is enough for.
-    pub(super) fn on_further_kernels(&self) -> Vec<Binary> {
-        let mut all = self.on(Place::Guest);
-        all.retain(|binary| {
-            let once = &self.lists.once;
-            !once
-                .iter()
-                .any(|name| binary.name.ends_with(&format!(": {name}")))
-        });
-        all
+    /// What runs on these kernels, in the order in which it is to start.
+    pub(super) fn jobs(&self, kernels: &[KernelName], choice: Choice) -> Vec<Job> {
+        let newest = kernels.iter().max();
+        let mut jobs = Vec::new();
+        for program in self.executables.iter().filter(|program| self.places(program).1) {
+            let name = &program.name;
+            let once = self.lists.once.contains(name);
+            for kernel in kernels.iter().filter(|kernel| !once || Some(*kernel) == newest) {
+                let choice = match self.lists.machine.contains(name) {
+                    // A kernel that is a program of the host is no machine, whoever asks for it.
+                    true if choice == Choice::Only(With::Uml) => Choice::Machine,
+                    true if choice == Choice::Fastest => Choice::Machine,
+                    _ => choice,
+                };
+                jobs.push(Job {
+                    kernel: *kernel,
+                    choice,
+                    binary: self.binary(program, Place::Guest),
+                });
+            }
+        }
+        let rank = |job: &Job| {
+            // Machines are slow: nothing takes longer.
+            let machine = job.choice == Choice::Machine;
+            let first = &self.lists.first;
+            let position = first.iter().position(|name| *name == file_of(&job.binary.name));
+            (!machine, position.unwrap_or(first.len()))
+        };
+        jobs.sort_by_key(rank);
+        jobs
     }
 
-    /// What runs there, by name.
-    pub(super) fn on(&self, place: Place) -> Vec<Binary> {
-        let here = self.executables.iter().filter(|program| {
-            let (host, guest) = self.places(program);
-            match place {
-                Place::Host => host,
-                Place::Guest => guest,
-            }
-        });
-        here.map(|program| {
-            let package = program.package.file_name().unwrap_or_default().to_string_lossy();
-            Binary {
-                name: if program.kind == "test" {
-                    format!("{package}: {}", program.name)
-                } else {
-                    format!("{package}: {} {}", program.kind, program.name)
-                },
-                path: program.path.clone(),
-                package: program.package.clone(),
-                serial: self.places(program).1 && !(place == Place::Guest && self.are_apart(program)),
-            }
-        })
-        .collect()
+    /// What runs on this machine, by name.
+    pub(super) fn on_host(&self) -> Vec<Binary> {
+        let here = self.executables.iter().filter(|program| self.places(program).0);
+        here.map(|program| self.binary(program, Place::Host)).collect()
+    }
+
+    fn binary(&self, program: &Executable, place: Place) -> Binary {
+        let package = program.package.file_name().unwrap_or_default().to_string_lossy();
+        Binary {
+            name: if program.kind == "test" {
+                format!("{package}: {}", program.name)
+            } else {
+                format!("{package}: {} {}", program.kind, program.name)
+            },
+            path: program.path.clone(),
+            package: program.package.clone(),
+            serial: self.places(program).1 && !(place == Place::Guest && self.are_apart(program)),
+            arguments: self.lists.arguments.get(&program.name).cloned().unwrap_or_default(),
+        }
     }
 
     /// Whether its tests may run beside each other.
@@ -117,6 +138,11 @@ impl Placement {
     }
 }
 
+/// The file in the name of its binary.
+fn file_of(name: &str) -> &str {
+    name.rsplit(' ').next().unwrap_or(name)
+}
+
 impl Lists {
     fn of(package: &Package) -> Result<Lists> {
         let found = package
@@ -130,8 +156,9 @@ impl Lists {
             None => Lists::default(),
         };
         let tests = package.tests();
-        let named = lists.host.iter().chain(&lists.vm);
-        for name in named.chain(&lists.together).chain(&lists.once) {
+        let sets = [&lists.host, &lists.vm, &lists.machine, &lists.together, &lists.once];
+        let named = sets.into_iter().flatten();
+        for name in named.chain(&lists.first).chain(lists.arguments.keys()) {
             if !tests.contains(name.as_str()) {
                 bail!("tests/Cargo.toml lists `{name}`, but tests/tests has no such test");
             }
@@ -160,7 +187,8 @@ mod tests {
     fn package(lists: &str) -> Package {
         let json = format!(
             r#"{{"name":"adit-tests","dependencies":[],"metadata":{{"adit":{lists}}},
-                "targets":[{{"name":"pure","kind":["test"]}},{{"name":"netns","kind":["test"]}}]}}"#
+                "targets":[{{"name":"pure","kind":["test"]}},{{"name":"netns","kind":["test"]}},
+                    {{"name":"both","kind":["test"]}}]}}"#
         );
         serde_json::from_str(&json).unwrap()
     }
@@ -169,27 +197,36 @@ mod tests {
         all.iter().map(|binary| binary.name.as_str()).collect()
     }
 
-    #[test]
-    fn only_files_of_the_test_package_reach_a_kernel() {
-        let placement = Placement {
+    const BOTH: [KernelName; 2] = [KernelName::V6_1, KernelName::V6_12];
+
+    fn placement(lists: &str) -> Placement {
+        Placement {
             executables: vec![
                 program("tests", "test", "both"),
-                program("tests", "test", "pure"),
                 program("tests", "test", "netns"),
+                program("tests", "test", "pure"),
                 program("tests", "lib", "adit_tests"),
                 program("dataplane-ebpf", "test", "select"),
             ],
             kernel_package: "/w/tests".into(),
-            lists: Lists::of(&package(
-                r#"{"host":["pure"],"vm":["netns"],"together":["netns"],"once":["netns"]}"#,
-            ))
-            .unwrap(),
-        };
-        let guest = placement.on(Place::Guest);
-        assert_eq!(names(&guest), ["tests: both", "tests: netns"]);
-        assert!(guest[0].serial && !guest[1].serial);
-        assert_eq!(names(&placement.on_further_kernels()), ["tests: both"]);
-        let host = placement.on(Place::Host);
+            lists: Lists::of(&package(lists)).unwrap(),
+        }
+    }
+
+    #[test]
+    fn only_files_of_the_test_package_reach_a_kernel() {
+        let placement = placement(r#"{"host":["pure"],"vm":["netns"],"together":["netns"],"once":["netns"]}"#);
+        let jobs = placement.jobs(&BOTH, Choice::Fastest);
+        let expected = [
+            ("tests: both", KernelName::V6_1, true),
+            ("tests: both", KernelName::V6_12, true),
+            ("tests: netns", KernelName::V6_12, false),
+        ];
+        let found = jobs
+            .iter()
+            .map(|job| (job.binary.name.as_str(), job.kernel, job.binary.serial));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        let host = placement.on_host();
         let expected = [
             "tests: both",
             "tests: pure",
@@ -198,6 +235,22 @@ mod tests {
         ];
         assert_eq!(names(&host), expected);
         assert!(host[0].serial && !host[1].serial && !host[3].serial);
+    }
+
+    #[test]
+    fn machines_start_first_then_what_takes_longest() {
+        let placement = placement(
+            r#"{"host":["pure"],"machine":["netns"],"first":["both"],"arguments":{"both":"ipv6.disable=1"}}"#,
+        );
+        for choice in [Choice::Fastest, Choice::Only(With::Uml)] {
+            let jobs = placement.jobs(&[KernelName::V6_1], choice);
+            assert_eq!(jobs[0].binary.name, "tests: netns");
+            assert_eq!(jobs[0].choice, Choice::Machine);
+            assert_eq!(jobs[1].choice, choice);
+            assert_eq!(jobs[1].binary.arguments, "ipv6.disable=1");
+        }
+        let emulated = placement.jobs(&[KernelName::V6_1], Choice::Only(With::Qemu));
+        assert!(emulated.iter().all(|job| job.choice == Choice::Only(With::Qemu)));
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! Runs test programs one after another: on this machine, and within a guest.
+//! Runs test programs: on this machine one after another, and one within a guest.
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::libtest::{self, Tally};
+use super::summary::File;
 use crate::child;
 
 /// A test program.
@@ -20,6 +22,8 @@ pub(super) struct Binary {
     pub(super) package: PathBuf,
     /// Whether its tests must not run at the same time: they share what the kernel has one of.
     pub(super) serial: bool,
+    /// Further words for the command line of the kernel that it runs on in a guest.
+    pub(super) arguments: String,
 }
 
 /// Programs and how to run them; it goes into a guest as JSON.
@@ -28,29 +32,51 @@ pub(super) struct Plan {
     pub(super) binaries: Vec<Binary>,
     /// Arguments for libtest.
     pub(super) filter: Vec<String>,
-    /// Variables for the tests.
-    pub(super) environment: Vec<(String, String)>,
+    /// The agent.
+    pub(super) adit: PathBuf,
+    /// The agent for guests that are emulated, if there are such.
+    pub(super) optimised: Option<PathBuf>,
 }
 
 impl Plan {
-    /// Runs all of them, shows what they print, and gives what is known after each to `record`.
-    pub(super) fn run(
-        &self,
-        place: &str,
-        to: &mut impl Write,
-        mut record: impl FnMut(&Tally) -> Result<()>,
-    ) -> Result<Tally> {
-        let mut total = Tally::default();
+    /// Runs all of them, shows what they print, and gives the counts and how long each took.
+    pub(super) fn run(&self, place: &str, to: &mut impl Write) -> Result<(Tally, Vec<File>)> {
+        let (mut total, mut files) = (Tally::default(), Vec::new());
         for binary in &self.binaries {
             // On the same stream, so that it is not overtaken by what it is the heading of.
             writeln!(to, "\n{} on {place}", binary.name)?;
-            total.add(self.run_one(binary, to)?, &binary.name);
-            record(&total)?;
+            let started = Instant::now();
+            let tally = self.run_one(binary, to)?;
+            files.push(File {
+                order: files.len() + 1,
+                name: binary.name.clone(),
+                place: place.to_owned(),
+                took: started.elapsed(),
+                failed: tally.failed,
+            });
+            total.add(tally, &binary.name);
         }
-        Ok(total)
+        Ok((total, files))
     }
 
-    fn run_one(&self, binary: &Binary, to: &mut impl Write) -> Result<Tally> {
+    /// Whether a program has a test that the filter names; it is asked on this machine.
+    pub(super) fn has_tests(&self, binary: &Binary) -> Result<bool> {
+        if self.filter.is_empty() {
+            return Ok(true);
+        }
+        let mut command = Command::new(&binary.path);
+        command
+            .arg("--list")
+            .args(&self.filter)
+            .current_dir(&binary.package)
+            .env("CARGO_MANIFEST_DIR", &binary.package);
+        let listed = child::run(&mut command).with_context(|| format!("listing the tests of {}", binary.name))?;
+        let text = String::from_utf8_lossy(&listed.stdout);
+        Ok(text.lines().any(|line| line.ends_with(": test")))
+    }
+
+    /// Runs one of them.
+    pub(super) fn run_one(&self, binary: &Binary, to: &mut impl Write) -> Result<Tally> {
         let mut command = Command::new(&binary.path);
         command.arg("--show-output").args(&self.filter);
         if binary.serial {
@@ -59,7 +85,7 @@ impl Plan {
         command
             .current_dir(&binary.package)
             .env("CARGO_MANIFEST_DIR", &binary.package)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env("ADIT_BIN", &self.adit)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         child::tie(&mut command, Vec::new());
@@ -95,11 +121,13 @@ mod tests {
             path,
             package: dir.path().to_owned(),
             serial: true,
+            arguments: String::new(),
         };
         let plan = Plan {
             binaries: vec![binary],
             filter: vec!["some".into()],
-            environment: vec![("ADIT_BIN".into(), "/x/adit".into())],
+            adit: "/x/adit".into(),
+            optimised: None,
         };
         (dir, plan)
     }
@@ -107,8 +135,9 @@ mod tests {
     #[test]
     fn a_program_that_dies_has_failed() {
         let (_dir, plan) = plan("echo 'running 1 test'; kill -SEGV $$");
-        let tally = plan.run("here", &mut io::sink(), |_| Ok(())).unwrap();
+        let (tally, files) = plan.run("here", &mut io::sink()).unwrap();
         assert_eq!((tally.passed, tally.failed), (0, 1));
+        assert_eq!((files[0].order, files[0].failed), (1, 1));
         assert!(tally.failures[0].starts_with("sample: ended early, signal: 11"));
     }
 
@@ -117,14 +146,15 @@ mod tests {
         let script = "[ \"$*\" = '--show-output some --test-threads=1' ] && [ $ADIT_BIN = /x/adit ] || exit 1
             echo 'test result: ok. 1 passed; 0 failed; 0 ignored;'";
         let (_dir, plan) = plan(script);
-        let mut recorded = Vec::new();
-        let tally = plan
-            .run("here", &mut io::sink(), |tally| {
-                recorded.push(tally.clone());
-                Ok(())
-            })
-            .unwrap();
+        let (tally, _) = plan.run("here", &mut io::sink()).unwrap();
         assert_eq!((tally.passed, tally.failed), (1, 0));
-        assert_eq!(recorded, [tally]);
+    }
+
+    #[test]
+    fn a_program_is_asked_whether_it_has_the_test() {
+        let (_dir, plan) = plan("[ \"$*\" = '--list some' ] && echo 'some_test: test'");
+        assert!(plan.has_tests(&plan.binaries[0]).unwrap());
+        let (_dir, plan) = self::plan("echo '0 tests, 0 benchmarks'");
+        assert!(!plan.has_tests(&plan.binaries[0]).unwrap());
     }
 }

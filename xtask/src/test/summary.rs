@@ -40,16 +40,48 @@ impl Row {
     }
 }
 
+/// A test program on this machine or on a kernel.
+#[derive(Debug, Clone)]
+pub(crate) struct File {
+    /// As which one of those there it started, from 1 on.
+    pub(super) order: usize,
+    pub(super) name: String,
+    pub(super) place: String,
+    pub(super) took: Duration,
+    /// How many of its tests failed.
+    pub(super) failed: u32,
+}
+
 /// All steps.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     rows: Vec<Row>,
+    files: Vec<File>,
 }
 
 impl Summary {
     /// Adds the next step.
     pub(crate) fn add(&mut self, row: Row) {
         self.rows.push(row);
+    }
+
+    /// Adds a test program to its step's row, which is there from the first of them on. Programs that run side by side
+    /// add up to more than what the step took.
+    pub(crate) fn add_file(&mut self, row: Row, file: File) {
+        self.files.push(file);
+        match self.rows.iter_mut().find(|known| known.name == row.name) {
+            Some(known) => {
+                known.took += row.took;
+                // Its failures are named already.
+                known.tally.add(row.tally, "");
+            }
+            None => self.rows.push(row),
+        }
+    }
+
+    /// Adds test programs whose step has its row.
+    pub(crate) fn add_files(&mut self, files: Vec<File>) {
+        self.files.extend(files);
     }
 
     /// Was there not a single test?
@@ -73,7 +105,7 @@ impl Summary {
     }
 
     fn render(&self) -> String {
-        let mut text = String::new();
+        let mut text = self.render_files();
         let total = self.total();
         for failure in &total.failures {
             let _ = writeln!(text, "FAILED {failure}");
@@ -95,6 +127,29 @@ impl Summary {
         }
         let (passed, failed, skipped) = (total.passed, total.failed, total.skipped);
         let _ = writeln!(text, "{passed} passed, {failed} failed, {skipped} skipped");
+        text
+    }
+
+    /// Where the time went: each test program, the slowest first.
+    fn render_files(&self) -> String {
+        let mut text = String::new();
+        let mut files: Vec<&File> = self.files.iter().collect();
+        files.sort_by_key(|file| std::cmp::Reverse(file.took));
+        let widest = |of: fn(&File) -> &str| files.iter().map(|file| of(file).chars().count()).max();
+        let width = widest(|file| &file.name).unwrap_or_default();
+        let place = widest(|file| &file.place).unwrap_or_default();
+        for file in &files {
+            let seconds = file.took.as_secs_f64();
+            let failed = if file.failed > 0 { "  FAILED" } else { "" };
+            let _ = writeln!(
+                text,
+                "{seconds:>6.1} s  {:width$}  {:place$}  started as {}{failed}",
+                file.name, file.place, file.order
+            );
+        }
+        if !files.is_empty() {
+            text.push('\n');
+        }
         text
     }
 }
@@ -122,5 +177,30 @@ mod tests {
         assert_eq!(lines[2], "clippy          1       0        0    1.5 s");
         assert_eq!(lines[3], "Linux 6.1       4       1        2   75.0 s");
         assert_eq!(*lines.last().unwrap(), "5 passed, 1 failed, 2 skipped");
+    }
+
+    #[test]
+    fn files_are_listed_slowest_first_and_counted_in_their_steps_row() {
+        let mut summary = Summary::default();
+        for (order, name, seconds) in [(1, "tests: a", 2), (2, "tests: b", 9)] {
+            let tally = Tally {
+                passed: 3,
+                ..Tally::default()
+            };
+            let took = Duration::from_secs(seconds);
+            let file = File {
+                order,
+                name: name.to_owned(),
+                place: "Linux 6.1 (user-mode)".to_owned(),
+                took,
+                failed: 0,
+            };
+            summary.add_file(Row::new("Linux 6.1 (user-mode)", took, tally), file);
+        }
+        let text = summary.render();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "   9.0 s  tests: b  Linux 6.1 (user-mode)  started as 2");
+        assert_eq!(lines[1], "   2.0 s  tests: a  Linux 6.1 (user-mode)  started as 1");
+        assert!(lines[4].starts_with("Linux 6.1 (user-mode)       6       0        0"));
     }
 }

@@ -1,4 +1,4 @@
-//! One boot from QEMU's start to its end: follows what the guest says, and copies what the command prints.
+//! One boot from the guest's start to its end: follows what the guest says, and copies what the command prints.
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,51 +7,66 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::accel::{self, Accel};
-use super::boot::Boot;
-use super::qemu::{Event, Events, Machine, Qemu};
+use super::machine::{Event, Events, Machine, Running};
 use super::terminal::{self, RawTerminal};
-use super::{Outcome, Output, VmRequest};
+use super::{Bootable, Outcome, Output, VmRequest};
 use crate::{child, progress};
 
-/// A guest on KVM that is silent for so long never speaks.
-const KVM_TRIAL: Duration = Duration::from_secs(8);
 /// Emulated boots take seconds; a busy machine may take many times that.
 const BOOT: Duration = Duration::from_secs(180);
 
 /// One boot.
 pub(super) struct Attempt<'a> {
     pub(super) request: &'a VmRequest,
-    pub(super) boot: &'a Boot,
+    pub(super) bootable: &'a Bootable,
     pub(super) initrd: &'a File,
-    pub(super) accel: Accel,
     /// Whether the guest came as far as to start the command.
     pub(super) ready: Cell<bool>,
 }
 
+/// How a boot ended.
+pub(super) enum Ended {
+    /// The command ran.
+    Command(Outcome),
+    /// The guest said nothing in the time that it was given, or died before its first word; in words.
+    Silent(String),
+}
+
 impl Attempt<'_> {
-    /// `Ok(None)`: this was a trial of KVM, and the guest stayed silent.
-    pub(super) fn run(&self, trial: bool) -> Result<Option<Outcome>> {
+    /// Says something about the boot, unless the request is a quiet one.
+    pub(super) fn say(&self, text: impl std::fmt::Display) {
+        if !self.request.quiet {
+            progress::say(text);
+        }
+    }
+
+    /// Runs the command. A guest that is silent for longer than `patience` is ended.
+    pub(super) fn run(&self, patience: Option<Duration>) -> Result<Ended> {
         let terminal = self.request.output == Output::Terminal;
         let started = Instant::now();
-        let qemu = Qemu::start(&Machine {
-            accel: self.accel,
-            boot: self.boot,
+        let guest = Running::start(&Machine {
+            bootable: self.bootable,
             initrd: self.initrd,
             memory_mib: self.request.memory_mib,
+            arguments: &self.request.arguments,
             artifacts: self.request.artifacts.as_deref(),
             terminal,
         })?;
-        let mut events = Events::new(qemu.control.try_clone()?);
-        let output = self.copy(qemu.output.try_clone()?, io::stdout());
-        let errors = self.copy(qemu.errors.try_clone()?, io::stderr());
+        let mut events = Events::new(guest.control.try_clone()?);
+        let output = self.copy(guest.output.try_clone()?, io::stdout());
+        let errors = self.copy(guest.errors.try_clone()?, io::stderr());
 
-        if trial {
-            let spoke = events.next(Some(started + KVM_TRIAL));
+        if let Some(patience) = patience {
+            let spoke = events.next(Some(started + patience));
             if !matches!(spoke, Ok(Some(Event::Init))) {
-                return Ok(None);
+                let console = guest.stop();
+                let last = console.lines().rfind(|line| !line.trim().is_empty());
+                return Ok(Ended::Silent(format!(
+                    "no word within {} s; its console ends with: {}",
+                    patience.as_secs(),
+                    last.unwrap_or("nothing")
+                )));
             }
-            accel::remember(Accel::Kvm)?;
         }
         let raw = if terminal {
             Some(RawTerminal::enter()?)
@@ -59,19 +74,19 @@ impl Attempt<'_> {
             None
         };
         if terminal {
-            terminal::pass_input(qemu.output.try_clone()?)?;
+            terminal::pass_input(guest.output.try_clone()?)?;
         }
         let ended = self.follow(&mut events, started);
         drop(raw);
 
         // The guest's last write was through before it told its exit code: after this, all of it can be read.
-        let console = qemu.stop();
+        let console = guest.stop();
         let collect =
             |copier: thread::JoinHandle<Vec<u8>>| copier.join().map_err(|_| anyhow!("copying output failed"));
         let (stdout, stderr) = (collect(output)?, collect(errors)?);
         match ended {
-            Ok(code) => Ok(Some(Outcome { code, stdout, stderr })),
-            Err(error) => Err(explain(&error, &console)),
+            Ok(code) => Ok(Ended::Command(Outcome { code, stdout, stderr })),
+            Err(error) => Err(explain(&error, &stdout, &console)),
         }
     }
 
@@ -96,7 +111,7 @@ impl Attempt<'_> {
                     self.ready.set(true);
                     deadline = self.request.timeout.map(|limit| Instant::now() + limit);
                     let waited = started.elapsed().as_secs_f64();
-                    progress::say(format_args!(
+                    self.say(format_args!(
                         "up after {waited:.1} s (the guest counts {uptime:.1} s)"
                     ));
                 }
@@ -130,8 +145,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Adds the console's end, and says so if that shows a panic.
-fn explain(error: &anyhow::Error, console: &str) -> anyhow::Error {
+/// Adds the end of what the command printed, as far as that was captured, and the console's; says so if that shows a panic.
+fn explain(error: &anyhow::Error, printed: &[u8], console: &str) -> anyhow::Error {
     let what = match console
         .lines()
         .rev()
@@ -140,8 +155,12 @@ fn explain(error: &anyhow::Error, console: &str) -> anyhow::Error {
         Some((_, panic)) => format!("the guest's kernel panicked ({panic})"),
         None => format!("{error:#}"),
     };
+    let printed = match printed {
+        [] => String::new(),
+        _ => format!("; it had printed:\n{}\n", child::tail(printed, 40)),
+    };
     anyhow!(
-        "{what}; its console ended with:\n{}",
+        "{what}{printed}; its console ended with:\n{}",
         child::tail(console.as_bytes(), 40)
     )
 }
@@ -153,9 +172,9 @@ mod tests {
     #[test]
     fn a_panic_is_what_the_error_starts_with() {
         let console = "[1.0] fine\n[2.0] Kernel panic - not syncing: sysrq triggered crash\n[2.1] CPU: 0\n";
-        let error = explain(&anyhow!("the guest ended"), console).to_string();
+        let error = explain(&anyhow!("the guest ended"), b"test a ... ", console).to_string();
         assert!(error.starts_with("the guest's kernel panicked (not syncing: sysrq triggered crash)"));
-        assert!(error.contains("CPU: 0"));
-        assert!(explain(&anyhow!("hung"), "").to_string().starts_with("hung"));
+        assert!(error.contains("CPU: 0") && error.contains("test a ..."));
+        assert!(explain(&anyhow!("hung"), b"", "").to_string().starts_with("hung"));
     }
 }

@@ -18,6 +18,7 @@ use crate::{child, host, progress, workspace};
 const PRELOAD: [&str; 5] = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
 
 /// A kernel ready to boot.
+#[derive(Debug)]
 pub(super) struct Boot {
     /// The unpacked ELF image, which QEMU starts at its PVH entry: that saves the guest its own unpacking.
     pub(super) vmlinux: PathBuf,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -26,28 +26,34 @@ pub(super) fn fetch(suite: &str, into: &Path) -> Result<()> {
         .tempdir_in(beside)
         .context("a scratch folder")?;
     let apt = Apt::new(&scratch.path().join("apt"), suite)?;
-    child::run(apt.command("apt-get").arg("update"))?;
     let packages = kernel_packages(|package| apt.depends(package))?;
-
-    progress::say(format_args!("downloading {}…", packages.join(", ")));
-    let debs = scratch.path().join("debs");
     let tree = scratch.path().join("tree");
-    fs::create_dir(&debs)?;
-    child::run(
-        apt.command("apt-get")
-            .arg("download")
-            .args(&packages)
-            .current_dir(&debs),
-    )?;
-    for deb in fs::read_dir(&debs)? {
-        child::run(Command::new("dpkg-deb").arg("-x").arg(deb?.path()).arg(&tree))?;
-    }
+    apt.unpack(&packages, &tree)?;
     index_modules(&tree)?;
     fs::rename(&tree, into).with_context(|| format!("moving the kernel to {}", into.display()))
 }
 
+/// Fetches the suite's kernel sources and unpacks them below `into`; returns the directory with the kernel's Makefile.
+pub(super) fn fetch_sources(suite: &str, into: &Path) -> Result<PathBuf> {
+    let apt = Apt::new(&into.join("apt"), suite)?;
+    let depends = apt.depends("linux-source")?;
+    let package = package_names(&depends).find(|name| name.starts_with("linux-source-"));
+    let package = package.context("linux-source depends on no sources")?;
+    let tree = into.join("tree");
+    apt.unpack(&[package.to_owned()], &tree)?;
+    child::run(
+        Command::new("tar")
+            .arg("--directory")
+            .arg(into)
+            .arg("--extract")
+            .arg("--file")
+            .arg(tree.join("usr/src").join(format!("{package}.tar.xz"))),
+    )?;
+    Ok(into.join(package))
+}
+
 /// Runs depmod, which a package's own script would do at installation.
-fn index_modules(tree: &Path) -> Result<()> {
+pub(super) fn index_modules(tree: &Path) -> Result<()> {
     if !tree.join("lib").exists() {
         symlink("usr/lib", tree.join("lib")).context("linking lib")?;
     }
@@ -96,7 +102,7 @@ fn package_names(depends: &str) -> impl Iterator<Item = &str> {
         .map(move |entry| entry.trim().split(end).next().unwrap_or_default())
 }
 
-/// apt with one suite of one mirror, and everything that it writes below one folder.
+/// apt with one suite of one mirror, and everything that it writes below one directory.
 struct Apt {
     options: Vec<String>,
 }
@@ -130,9 +136,27 @@ impl Apt {
             "Acquire::Retries=3".into(),
             "Debug::NoLocking=1".into(),
         ];
-        Ok(Self {
+        let apt = Self {
             options: options.into(),
-        })
+        };
+        child::run(apt.command("apt-get").arg("update"))?;
+        Ok(apt)
+    }
+
+    /// Downloads packages, and unpacks them into one tree.
+    fn unpack(&self, packages: &[String], tree: &Path) -> Result<()> {
+        progress::say(format_args!("downloading {}…", packages.join(", ")));
+        let debs = tempfile::tempdir_in(tree.parent().context("a scratch directory")?)?;
+        child::run(
+            self.command("apt-get")
+                .arg("download")
+                .args(packages)
+                .current_dir(debs.path()),
+        )?;
+        for deb in fs::read_dir(debs.path())? {
+            child::run(Command::new("dpkg-deb").arg("-x").arg(deb?.path()).arg(tree))?;
+        }
+        Ok(())
     }
 
     fn command(&self, program: &str) -> Command {

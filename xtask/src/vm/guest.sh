@@ -7,20 +7,25 @@ b=/run/adit-vm/busybox
 read -r up rest </proc/uptime
 echo "ready $up" >&8
 
+# As parameters: the terminal, the port of standard output, that of standard error.
+case $MACHINE in
+uml) set -- /dev/ttyS1 /dev/ttyS1 /dev/ttyS2 ;;
+qemu) set -- /dev/hvc0 /dev/vport*p2 /dev/vport*p3 ;;
+esac
+
 if [ $TERMINAL = yes ]; then
     # The terminal forgets its size when nobody has it open.
-    exec 7<>/dev/hvc0
-    $b stty rows $ROWS cols $COLUMNS <&7
+    exec 7<>"$1"
+    $b stty sane rows $ROWS cols $COLUMNS <&7
     $b setsid -c /bin/sh ./command <&7 >&7 2>&1 7>&- 8>&-
     code=$?
     $b sleep 0.1
 else
     # A port can be opened only once, so the command gets pipes: it may well open /dev/stderr.
     $b mkfifo out err
-    set -- /dev/vport*p2 /dev/vport*p3
-    $b cat out >"$1" 8>&- &
+    $b cat out >"$2" 8>&- &
     out=$!
-    $b cat err >"$2" 8>&- &
+    $b cat err >"$3" 8>&- &
     err=$!
     $b setsid /bin/sh ./command </dev/null >out 2>err 8>&-
     code=$?
@@ -33,9 +38,11 @@ else
         esac
     done 2>/dev/null
     wait $out $err
+    # Lines are set only once they have sent all that they hold.
+    [ $MACHINE = qemu ] || for line in 1 2; do $b stty -F /dev/ttyS$line raw; done
 fi
 
-[ $ARTIFACTS = no ] || $b sync -f /run/adit-vm/artifacts
+[ -z "$ARTIFACTS" ] || $b sync -f /run/adit-vm/artifacts
 echo "exit $code" >&8
 # The host ends the machine.
 while :; do

@@ -1,12 +1,13 @@
 #!/bin/busybox sh
-# The guest's first program: loads what the root file system needs, lays the root out, and hands over to guest.sh.
+# The guest's first program: finds its ports, lays the root out of the host's files, and hands over to guest.sh.
+# In a `qemu` machine the host's files come by 9p and the ports are virtio's; `uml` has hostfs and serial lines.
 b=/bin/busybox
 
 fail() {
     echo "failed $1" >&8
     echo "adit: $1" >/dev/kmsg
     $b sleep 2
-    $b reboot -f
+    $b poweroff -f
 }
 
 $b mount -t proc proc /proc
@@ -15,23 +16,36 @@ $b mount -t devtmpfs devtmpfs /dev
 exec 8>/dev/kmsg
 . /adit/config
 
-for module in /preload/*.ko; do
-    $b insmod "$module" || fail "cannot load $module"
-done
-waited=0
-until [ -c /dev/vport*p1 ] && [ -c /dev/vport*p3 ]; do
-    [ $waited -lt 500 ] || fail "no port to the host"
-    waited=$((waited + 1))
-    $b sleep 0.02
-done
-# A redirection alone would take the pattern for a name.
-set -- /dev/vport*p1
+# host TAG DIR MOUNTPOINT MODE CACHE: mounts the host's DIR, which QEMU exports as TAG.
+case $MACHINE in
+uml)
+    host() { $b mount -t hostfs -o "$4,$2" none "$3"; }
+    for line in 0 1 2; do
+        $b stty -F /dev/ttyS$line raw || fail "no serial line $line"
+    done
+    # A redirection alone would take a pattern for a name, so ports are set as parameters.
+    set -- /dev/ttyS0
+    ;;
+qemu)
+    nine=trans=virtio,version=9p2000.L,msize=131072
+    host() { $b mount -t 9p -o "$4,$nine,cache=$5" "$1" "$3"; }
+    for module in /preload/*.ko; do
+        $b insmod "$module" || fail "cannot load $module"
+    done
+    waited=0
+    until [ -c /dev/vport*p1 ] && [ -c /dev/vport*p3 ]; do
+        [ $waited -lt 500 ] || fail "no port to the host"
+        waited=$((waited + 1))
+        $b sleep 0.02
+    done
+    set -- /dev/vport*p1
+    ;;
+esac
 exec 8>"$1"
 echo init >&8
 
-nine=trans=virtio,version=9p2000.L,msize=131072
 $b mkdir -p /lower /upper /new
-$b mount -t 9p -o ro,$nine,cache=loose root /lower || fail "cannot mount the host's root"
+host root / /lower ro loose || fail "cannot mount the host's root"
 $b mount -t tmpfs -o size=75%,mode=755 upper /upper
 
 # overlay DIR NUMBER: the host's DIR, with writes kept in memory.
@@ -58,9 +72,9 @@ done </adit/binds
 
 $b mkdir -p "/new/lib/modules/$RELEASE"
 $b mount --bind "/lower$MODULES" "/new/lib/modules/$RELEASE" || fail "cannot bind the kernel's modules"
-if [ $ARTIFACTS = yes ]; then
+if [ -n "$ARTIFACTS" ]; then
     $b mkdir /new/run/adit-vm/artifacts
-    $b mount -t 9p -o rw,$nine,cache=none artifacts /new/run/adit-vm/artifacts || fail "cannot mount the artifacts"
+    host artifacts "$ARTIFACTS" /new/run/adit-vm/artifacts rw none || fail "cannot mount the artifacts"
 fi
 
 $b ln -s /proc/self/fd /new/dev/fd
@@ -71,7 +85,7 @@ $b mount -t devpts -o ptmxmode=666,newinstance devpts /new/dev/pts
 $b mount -t tmpfs -o mode=1777 shm /new/dev/shm
 $b mount -t bpf bpf /new/sys/fs/bpf
 $b mount -t cgroup2 cgroup2 /new/sys/fs/cgroup
-$b mount -t tracefs tracefs /new/sys/kernel/tracing
+[ $MACHINE = uml ] || $b mount -t tracefs tracefs /new/sys/kernel/tracing
 $b mount -t debugfs debugfs /new/sys/kernel/debug
 $b ip link set lo up
 echo adit-vm >/new/proc/sys/kernel/hostname

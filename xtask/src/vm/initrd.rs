@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::boot::Boot;
+use super::Bootable;
 use super::cpio::Archive;
-use super::kernel::Kernel;
 use crate::host;
 
 const INIT: &str = include_str!("init.sh");
@@ -18,20 +17,21 @@ const GUEST: &str = include_str!("guest.sh");
 
 /// What one run wants of its guest.
 pub(super) struct Plan<'a> {
-    pub(super) kernel: &'a Kernel,
+    pub(super) bootable: &'a Bootable,
     pub(super) command: &'a [OsString],
     /// The guest's environment and nothing else.
     pub(super) environment: &'a [(OsString, OsString)],
     pub(super) directory: &'a Path,
     /// Folders below /tmp or /run that the guest shall see as well.
     pub(super) binds: &'a [PathBuf],
-    pub(super) artifacts: bool,
+    /// A directory of the host that the guest may write to.
+    pub(super) artifacts: Option<&'a Path>,
     /// Rows and columns, if the command talks to a terminal.
     pub(super) terminal: Option<(u16, u16)>,
 }
 
 /// Writes the archive to a file without a name.
-pub(super) fn build(plan: &Plan, boot: &Boot) -> Result<File> {
+pub(super) fn build(plan: &Plan) -> Result<File> {
     let busybox = host::find_program("busybox").context("no busybox: run `cargo xtask setup`")?;
     let mut archive = Archive::default();
     for dir in ["dev", "proc", "sys"] {
@@ -47,25 +47,33 @@ pub(super) fn build(plan: &Plan, boot: &Boot) -> Result<File> {
 
     let mut file = tempfile::tempfile().context("a scratch file")?;
     file.write_all(&archive.finish()?).context("writing the initrd")?;
-    let mut preload =
-        File::open(&boot.preload).with_context(|| format!("reading {}", boot.preload.display()))?;
-    std::io::copy(&mut preload, &mut file).context("writing the initrd")?;
+    if let Bootable::Qemu { boot, .. } = plan.bootable {
+        let mut preload =
+            File::open(&boot.preload).with_context(|| format!("reading {}", boot.preload.display()))?;
+        std::io::copy(&mut preload, &mut file).context("writing the initrd")?;
+    }
     Ok(file)
 }
 
+/// Shell variables for the guest's scripts.
 fn config(plan: &Plan) -> String {
-    let answer = |yes: bool| if yes { "yes" } else { "no" };
     let (rows, columns) = plan.terminal.unwrap_or((24, 80));
-    let modules = quote(plan.kernel.modules.as_os_str());
+    let kernel = plan.bootable.kernel();
+    let quoted = |path: &Path| String::from_utf8_lossy(&quote(path.as_os_str())).into_owned();
+    let machine = match plan.bootable {
+        Bootable::Uml(_) => "uml",
+        Bootable::Qemu { .. } => "qemu",
+    };
+    let terminal = if plan.terminal.is_some() { "yes" } else { "no" };
     let mut config = String::new();
-    let _ = writeln!(config, "RELEASE={}", plan.kernel.release);
-    let _ = writeln!(config, "MODULES={}", String::from_utf8_lossy(&modules));
-    let _ = writeln!(config, "ARTIFACTS={}", answer(plan.artifacts));
+    let _ = writeln!(config, "MACHINE={machine}\nRELEASE={}", kernel.release);
+    let _ = writeln!(config, "MODULES={}", quoted(&kernel.modules));
     let _ = writeln!(
         config,
-        "TERMINAL={}\nROWS={rows}\nCOLUMNS={columns}",
-        answer(plan.terminal.is_some())
+        "ARTIFACTS={}",
+        plan.artifacts.map(quoted).unwrap_or_default()
     );
+    let _ = writeln!(config, "TERMINAL={terminal}\nROWS={rows}\nCOLUMNS={columns}");
     config
 }
 
@@ -115,6 +123,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::vm::kernel::Kernel;
 
     #[test]
     fn a_shell_reads_back_what_was_quoted() {
@@ -140,13 +149,13 @@ mod tests {
 
     #[test]
     fn the_script_becomes_the_command() {
-        let kernel = Kernel {
+        let bootable = Bootable::Uml(Kernel {
             release: "6.1".into(),
             image: "/k".into(),
             modules: "/m".into(),
-        };
+        });
         let plan = Plan {
-            kernel: &kernel,
+            bootable: &bootable,
             command: &["sh".into(), "-c".into(), "echo \"$PWD $X\"; exit 7".into()],
             environment: &[
                 ("X".into(), "a 'b'".into()),
@@ -154,7 +163,7 @@ mod tests {
             ],
             directory: Path::new("/usr"),
             binds: &[],
-            artifacts: false,
+            artifacts: None,
             terminal: None,
         };
         let script = command_script(&plan);

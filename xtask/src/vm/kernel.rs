@@ -106,7 +106,7 @@ fn in_named_dir(name: KernelName, dir: &Path) -> Result<Kernel> {
 }
 
 /// Looks for lib/modules/RELEASE, and for the image beside it or in boot/. Of several kernels it takes the running one.
-fn in_dir(dir: &Path) -> Result<Kernel> {
+pub(super) fn in_dir(dir: &Path) -> Result<Kernel> {
     let running = nix::sys::utsname::uname()
         .ok()
         .map(|name| name.release().to_string_lossy().into_owned());

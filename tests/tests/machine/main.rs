@@ -1,0 +1,52 @@
+//! What a kernel that is a program of the host can't show: several CPUs, the JIT, BTF and Debian's own binary. Here the
+//! tests about loaded programs and about restarts run once more, every encapsulation carries traffic, and packets meet
+//! writes to the maps on two CPUs.
+#[path = "../bpf_attach.rs"]
+mod bpf_attach;
+mod cpus;
+#[path = "../restart.rs"]
+mod restart;
+
+use std::fs;
+use std::path::Path;
+
+use adit_tests::pair::pair;
+use dataplane_user::net::Family;
+use dataplane_user::resource::Dataplane;
+
+#[test]
+fn it_has_what_user_mode_linux_lacks() {
+    let jit = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default();
+    if std::env::var_os("ADIT_VM").is_none_or(|vm| vm != "1") && jit.trim() != "1" {
+        println!("skipped: this kernel has no JIT for BPF");
+        return;
+    }
+    assert_eq!(jit.trim(), "1", "the JIT");
+    assert!(cpus::count() > 1, "several CPUs");
+    assert!(Path::new("/sys/kernel/btf/vmlinux").exists(), "BTF");
+}
+
+#[test]
+fn geneve_carries_traffic() {
+    pair("geneve", Family::Ipv4, [Dataplane::Ebpf; 2]);
+}
+
+#[test]
+fn vxlan_carries_traffic() {
+    pair("vxlan", Family::Ipv6, [Dataplane::Ebpf; 2]);
+}
+
+#[test]
+fn ipip_carries_traffic() {
+    pair("ipip", Family::Ipv4, [Dataplane::Ebpf; 2]);
+}
+
+#[test]
+fn wireguard_carries_traffic() {
+    pair("wireguard", Family::Ipv6, [Dataplane::Ebpf; 2]);
+}
+
+#[test]
+fn none_carries_traffic() {
+    pair("none", Family::Ipv4, [Dataplane::Ebpf; 2]);
+}
