@@ -10,12 +10,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
-/// A release build on a busy machine is most of it.
+/// A build on a busy machine is most of it.
 const DEADLINE: Duration = Duration::from_secs(1800);
 
 #[test]
 fn arguments_and_exit_codes_are_the_agents() {
-    let version = xtask(&["run", "--", "--version"]);
+    let version = xtask(&["run", "--debug", "--", "--version"]);
     assert!(version.status.success(), "{version:?}");
     assert!(
         String::from_utf8_lossy(&version.stdout).starts_with("adit "),
@@ -23,7 +23,7 @@ fn arguments_and_exit_codes_are_the_agents() {
     );
 
     let nowhere = tempfile::tempdir().unwrap();
-    let status = xtask(&["run", "--", "--run-dir", path(nowhere.path()), "status"]);
+    let status = xtask(&["run", "--debug", "--", "--run-dir", path(nowhere.path()), "status"]);
     assert_eq!(status.status.code(), Some(3), "{status:?}");
 }
 
@@ -42,7 +42,7 @@ fn the_agent_runs_until_told_to_stop() {
     fs::create_dir(&bpffs).unwrap();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-nodes.yaml");
     let script = format!(
-        "mount -t bpf bpf {bpffs} && exec {XTASK} run -- --bpffs {bpffs}/adit --run-dir {run_dir} run -f {manifests} --node left",
+        "mount -t bpf bpf {bpffs} && exec {XTASK} run --debug -- --bpffs {bpffs}/adit --run-dir {run_dir} run -f {manifests} --node left",
         bpffs = path(&bpffs),
         run_dir = path(&run_dir),
         manifests = path(&manifests),
@@ -61,7 +61,7 @@ fn the_agent_runs_until_told_to_stop() {
         if let Some(status) = agent.0.try_wait().unwrap() {
             panic!("the agent ended: {status}\n{}", logged());
         }
-        let status = xtask(&["run", "--", "--run-dir", path(&run_dir), "status", "-o", "json"]);
+        let status = xtask(&["run", "--debug", "--", "--run-dir", path(&run_dir), "status", "-o", "json"]);
         if matches!(status.status.code(), Some(0 | 5)) {
             break String::from_utf8(status.stdout).unwrap();
         }
