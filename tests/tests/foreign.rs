@@ -211,7 +211,7 @@ fn an_address_a_filter_and_a_table_of_others() {
     let mut agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
     let a = &topology.hosts[0].netns;
     a.ip("address add 10.1.99.1/32 dev adit0");
-    a.ip("address add fd00:1:99::1/128 dev adit0");
+    a.ip("address add fd00:1:99::1/128 dev adit0 nodad");
     a.ip("route add 10.1.99.0/24 dev adit0");
     snapshot::run(a, "nft", "add table inet mine");
     snapshot::run(a, "nft", "add chain inet mine adit");

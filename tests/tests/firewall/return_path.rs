@@ -38,6 +38,8 @@ fn topology() -> Topology<1> {
     topology
 }
 
+/// IPv6 addresses are without duplicate detection, also on `lo`: there it never fails, but until the kernel's worker has run,
+/// which may take long on a busy machine, no route can have such an address as its source.
 fn second_uplink(host: &Host, router: &NetNs) {
     host.netns.ip_batch(&format!(
         "link add u1 type veth peer name s1 netns {}
@@ -50,7 +52,7 @@ fn second_uplink(host: &Host, router: &NetNs) {
     ));
     router.ip_batch(
         "address replace 198.51.100.1/32 dev lo
-        address replace 2001:db8:ffff::1/128 dev lo
+        address replace 2001:db8:ffff::1/128 dev lo nodad
         link set s1 up
         address add 203.0.113.1/24 dev s1
         address add 2001:db8:b::1/64 dev s1 nodad
