@@ -1,4 +1,4 @@
-//! The agent's socket, `adit.sock` in the run directory: one request a connection, a line of JSON each way.
+//! The agent's socket, `adit.sock` in the run directory: requests and answers, a line of JSON each, in order.
 //!
 //! The serving task waits on accepted connections only and may be aborted at any time: a client that gets no whole
 //! answer says so.
@@ -17,7 +17,8 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::serve::{View, Withdrawal};
 use crate::status::Status;
 
-const SOCKET: &str = "adit.sock";
+/// The socket's file in the run directory.
+pub const SOCKET: &str = "adit.sock";
 const LOCK: &str = "lock";
 /// A request is a short line; whoever sends more is cut off.
 const REQUEST_LIMIT: u64 = 4096;
@@ -31,6 +32,8 @@ const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 pub enum Request {
     /// Its status.
     Status,
+    /// Its status, as soon as the reconciliation of this number has ended.
+    Reconciled(u64),
     /// To send nothing to the peer of this name.
     Withdraw(String),
     /// To use it again.
@@ -150,8 +153,7 @@ pub async fn serve(listener: UnixListener, view: View) {
             Ok((stream, _)) => {
                 let view = view.clone();
                 tokio::task::spawn_local(async move {
-                    let answered = tokio::time::timeout(PASS_TIMEOUT, answer(stream, &view)).await;
-                    if let Ok(Err(error)) = answered {
+                    if let Err(error) = converse(stream, &view).await {
                         tracing::debug!("a client of the socket went away: {error}");
                     }
                 });
@@ -164,24 +166,35 @@ pub async fn serve(listener: UnixListener, view: View) {
     }
 }
 
-async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
+/// Answers one request after the other, until the client hangs up or is silent for too long.
+async fn converse(stream: UnixStream, view: &View) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
-    let mut line = String::new();
-    BufReader::new(reader.take(REQUEST_LIMIT))
-        .read_line(&mut line)
-        .await?;
-    let mut answer = match serde_json::from_str(&line) {
-        Ok(Request::Status) => serde_json::to_vec(&view.status().await).map_err(io::Error::other)?,
-        Ok(Request::Withdraw(peer)) => {
-            serde_json::to_vec(&view.set_withdrawn(&peer, true).await).map_err(io::Error::other)?
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = String::new();
+        let mut limited = (&mut reader).take(REQUEST_LIMIT);
+        let read = tokio::time::timeout(PASS_TIMEOUT, limited.read_line(&mut line)).await;
+        if read?? == 0 {
+            return Ok(());
         }
-        Ok(Request::Restore(peer)) => {
-            serde_json::to_vec(&view.set_withdrawn(&peer, false).await).map_err(io::Error::other)?
+        let mut answer = tokio::time::timeout(PASS_TIMEOUT, answer(&line, view)).await??;
+        answer.push(b'\n');
+        writer.write_all(&answer).await?;
+        if !line.ends_with('\n') {
+            return Ok(());
         }
-        Err(error) => serde_json::to_vec(&format!("not a request: {error}")).map_err(io::Error::other)?,
+    }
+}
+
+async fn answer(request: &str, view: &View) -> io::Result<Vec<u8>> {
+    let answer = match serde_json::from_str(request) {
+        Ok(Request::Status) => serde_json::to_vec(&view.status().await),
+        Ok(Request::Reconciled(number)) => serde_json::to_vec(&view.status_after(number).await),
+        Ok(Request::Withdraw(peer)) => serde_json::to_vec(&view.set_withdrawn(&peer, true).await),
+        Ok(Request::Restore(peer)) => serde_json::to_vec(&view.set_withdrawn(&peer, false).await),
+        Err(error) => serde_json::to_vec(&format!("not a request: {error}")),
     };
-    answer.push(b'\n');
-    writer.write_all(&answer).await
+    answer.map_err(io::Error::other)
 }
 
 /// Asks a running agent for its status.
@@ -233,6 +246,7 @@ async fn ask(mut stream: UnixStream, request: Request) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&request).map_err(io::Error::other)?;
     line.push(b'\n');
     stream.write_all(&line).await?;
+    stream.shutdown().await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     Ok(answer)

@@ -12,6 +12,7 @@ use self::fights::Fights;
 use crate::apply::{ApplyReport, Outcome};
 use crate::diff::repairs::{Repair, RepairKind, repairs};
 use crate::model::{Change, ChangeSet, KernelState};
+use crate::pauses::Pauses;
 use crate::resource::{Problem, Reason};
 use crate::status::{RepairStatus, RepairsStatus};
 
@@ -21,7 +22,7 @@ const LOGGED: usize = 50;
 const RECENT: usize = 10;
 
 /// What is remembered between two passes to know drift by.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Drift {
     /// What the kernel was led to last.
     reached: Option<KernelState>,
@@ -31,6 +32,17 @@ pub struct Drift {
 }
 
 impl Drift {
+    /// Remembers nothing yet; the pauses say what a fight is.
+    #[must_use]
+    pub fn new(pauses: Pauses) -> Drift {
+        Drift {
+            reached: None,
+            fights: Fights::new(pauses),
+            counts: BTreeMap::new(),
+            recent: VecDeque::new(),
+        }
+    }
+
     /// Finds the repairs in a set of changes, and takes those out of it that are not made now because they were made too
     /// often. What is returned is to be given to [`Drift::made`] when the rest was applied.
     pub fn sort_out(

@@ -12,6 +12,7 @@ use self::rotation::Rotation;
 use crate::kernel::wireguard::{PrivateKeys, generate};
 use crate::kernel::{Kernel, KernelError, Wanted};
 use crate::net::{Family, PeerId, PrivateKey};
+use crate::pauses::Pauses;
 use crate::plan::{NodeFacts, OwnKey, WireGuardFacts, route_keys};
 use crate::resource::netlink::Placed;
 use crate::resource::node::{Endpoint, Host};
@@ -41,7 +42,7 @@ impl Gatherer {
             keys: KeyRing::new(&state_directory),
             state_directory,
             makes_keys: false,
-            rotation: Rotation::default(),
+            rotation: Rotation::new(Pauses::default().drain),
             names: Names::new(names),
             withdrawn: BTreeSet::new(),
         }
@@ -52,6 +53,13 @@ impl Gatherer {
     pub fn with_keys(mut self, keys: KeyRing) -> Gatherer {
         self.keys = keys;
         self.makes_keys = true;
+        self
+    }
+
+    /// How long a second link stays after a change of keys; without this it is as long as for any agent.
+    #[must_use]
+    pub fn with_drain(mut self, drain: Duration) -> Gatherer {
+        self.rotation = Rotation::new(drain);
         self
     }
 

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod pauses;
 pub mod plan;
 pub mod reconcile;
 pub mod resource;

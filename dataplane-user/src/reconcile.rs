@@ -16,6 +16,7 @@ use crate::gather::Gatherer;
 use crate::kernel::{Kernel, KernelError};
 use crate::metrics::{PassResult, Recorder};
 use crate::net::NodeName;
+use crate::pauses::Pauses;
 use crate::plan::{network_links, plan};
 use crate::resource::{Intent, Problem, Reason};
 use crate::source::KeyRing;
@@ -58,8 +59,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// Told of all keys that are in use, so that private ones are found.
     pub keys: KeyRing,
-    /// How long the addresses of an endpoint's name are believed.
-    pub names: Duration,
+    /// How long it waits before it does something again.
+    pub pauses: Pauses,
 }
 
 /// The agent of one node.
@@ -85,12 +86,6 @@ pub struct Agent<K> {
     waits: bool,
 }
 
-/// The first retry after a pass that left something undone, and the longest time between two.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(30);
-/// Between looks for namespaces and devices that are not there yet.
-const WAITING: Duration = Duration::from_secs(3);
-
 impl<K: Kernel> Agent<K> {
     /// An agent that has not loaded anything yet, and where to read its status.
     pub fn new(kernel: K, config: Config) -> (Agent<K>, watch::Receiver<Status>) {
@@ -111,15 +106,16 @@ impl<K: Kernel> Agent<K> {
         let (status, receiver) = watch::channel(initial);
         let agent = Agent {
             kernel,
-            gatherer: Gatherer::new(config.state_directory.clone(), config.names)
-                .with_keys(config.keys.clone()),
+            gatherer: Gatherer::new(config.state_directory.clone(), config.pauses.names)
+                .with_keys(config.keys.clone())
+                .with_drain(config.pauses.drain),
+            drift: Drift::new(config.pauses),
             config,
             intent: None,
             source_problems: Vec::new(),
             source_error: None,
             status,
             recorder: Recorder::default(),
-            drift: Drift::default(),
             passes: 0,
             passed: Instant::now(),
             failures: 0,
@@ -136,6 +132,7 @@ impl<K: Kernel> Agent<K> {
 
     /// Runs until told to stop. What the kernel holds then stays.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        self.begin();
         self.load();
         self.pass().await;
         loop {
@@ -164,6 +161,7 @@ impl<K: Kernel> Agent<K> {
                 break;
             }
             gathered.iter().for_each(|event| self.recorder.woken(*event));
+            self.begin();
             if gathered.iter().any(Event::may_change_the_source) {
                 self.load();
             }
@@ -196,16 +194,19 @@ impl<K: Kernel> Agent<K> {
     /// When to try again: after a pass that left something undone, longer each time; what was repaired too often, when its
     /// pause is over; where something waits, steadily; where endpoints have names, when those are to be looked up anew.
     fn retry_after(&self) -> Option<Duration> {
+        let pauses = &self.config.pauses;
         let failed = (self.failures > 0).then(|| {
-            let delay = FIRST_RETRY
+            let delay = pauses
+                .first_retry
                 .saturating_mul(1 << (self.failures - 1).min(16))
-                .min(LAST_RETRY);
+                .min(pauses.longest_retry);
             // Since the pass: what wakes the loop and leads to none must not put it off.
             delay.saturating_sub(self.passed.elapsed())
         });
-        let waiting = self.waits.then(|| WAITING.saturating_sub(self.passed.elapsed()));
+        let waiting = pauses.waiting.saturating_sub(self.passed.elapsed());
         let names = self.gatherer.names_due();
-        let names = names.map(|due| due.max(WAITING.saturating_sub(self.passed.elapsed())));
+        let names = names.map(|due| due.max(waiting));
+        let waiting = self.waits.then_some(waiting);
         let times = failed.into_iter().chain(waiting).chain(names);
         times.chain(self.drift.next_try()).min()
     }
@@ -213,8 +214,15 @@ impl<K: Kernel> Agent<K> {
     /// A pass that fails may cause the very event that wakes the next one: that one does not come at once.
     async fn calm_down(&self, woken: &[Event]) {
         if self.failures > 0 && woken == [Event::KernelChanged] {
-            tokio::time::sleep_until((self.passed + FIRST_RETRY).into()).await;
+            let retry = self.passed + self.config.pauses.first_retry;
+            tokio::time::sleep_until(retry.into()).await;
         }
+    }
+
+    /// Announces the next reconciliation, before it reads anything.
+    fn begin(&mut self) {
+        self.passes += 1;
+        self.status.send_modify(|status| status.pass.begun = self.passes);
     }
 
     /// Loads the source; a version that can't be taken leaves the one before.
@@ -254,7 +262,6 @@ impl<K: Kernel> Agent<K> {
 
     /// One pass over the kernel, if there is anything to go by.
     async fn pass(&mut self) {
-        self.passes += 1;
         let started = Instant::now();
         let mut next = self.status.borrow().clone();
         next.source.synced = self.intent.is_some();
@@ -289,7 +296,7 @@ impl<K: Kernel> Agent<K> {
         } else {
             0
         };
-        next.pass.number = self.passes;
+        (next.pass.number, next.pass.begun) = (self.passes, self.passes);
         next.pass.duration_us = micros(started.elapsed());
         self.recorder.pass(started.elapsed(), result);
         self.recorder.beat();

@@ -51,6 +51,14 @@ impl View {
         status
     }
 
+    /// The same, as soon as the reconciliation of this number has ended.
+    pub(crate) async fn status_after(&self, number: u64) -> Status {
+        let mut status = self.status.clone();
+        // The loop that reconciles has ended: the process ends with it.
+        let _stopping = status.wait_for(|status| status.pass.number >= number).await.err();
+        self.status().await
+    }
+
     /// Withdraws a peer, or restores it.
     pub(crate) async fn set_withdrawn(&self, peer: &str, withdraw: bool) -> Withdrawal {
         self.withdrawals.set(peer, withdraw, self.status.clone()).await

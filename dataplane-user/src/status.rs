@@ -73,8 +73,12 @@ pub struct SourceStatus {
 /// What a pass did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassStatus {
-    /// Passes so far.
+    /// The number of the reconciliation that ended last; the first one is 1.
     pub number: u64,
+    /// The number of the reconciliation that began last: greater than `number` while one is under way. All that happened
+    /// before a status is asked for is seen by the reconciliations with greater numbers.
+    #[serde(default)]
+    pub begun: u64,
     /// Changes that were made in it.
     pub changed: usize,
     /// Changes that failed.

@@ -2,14 +2,17 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataplane_user::control;
+use anyhow::{Context as _, Result, ensure};
+use dataplane_user::control::{Request, SOCKET};
 use dataplane_user::net::PrivateKey;
 use dataplane_user::source::key_file;
 use dataplane_user::status::Status;
@@ -23,6 +26,9 @@ use crate::{Bpffs, NetNs};
 
 /// How long anything may take: three seconds, times twenty for emulated machines.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Seconds between an agent's full reconciliations, or between its looks at what changes without events, where a test doesn't
+/// say otherwise: longer than any test, so that what happens was caused by an event or asked for.
+pub const NEVER: u32 = 3600;
 /// Between two looks at something that is waited for.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -34,6 +40,7 @@ pub struct Agent<'a> {
     child: Option<Child>,
     resync: u32,
     recheck: u32,
+    pauses: Option<&'static str>,
     log: &'static str,
     /// What the agent sees as `/etc/hosts`, where that is not the machine's.
     hosts: Option<PathBuf>,
@@ -41,6 +48,27 @@ pub struct Agent<'a> {
     counted: bool,
     /// A variable that it has beside ours.
     variable: Option<(&'static str, String)>,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// A connection to an agent's socket.
+struct Connection(BufReader<UnixStream>);
+
+impl Connection {
+    fn open(run_directory: &Path) -> Result<Connection> {
+        let stream = UnixStream::connect(run_directory.join(SOCKET)).context("no agent listens")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Connection(BufReader::new(stream)))
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Status> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.0.get_mut().write_all(&line)?;
+        let mut answer = String::new();
+        ensure!(self.0.read_line(&mut answer)? > 0, "the agent hung up");
+        serde_json::from_str(&answer).with_context(|| format!("no status: {answer}"))
+    }
 }
 
 /// What a command printed, and its exit code.
@@ -68,19 +96,21 @@ impl<'a> Agent<'a> {
             directory,
             bpffs: Bpffs::new(),
             child: None,
-            resync: 1,
-            recheck: 3600,
+            resync: NEVER,
+            recheck: NEVER,
+            pauses: None,
             log: "debug",
             hosts: None,
             counted: false,
             variable: None,
+            connection: Mutex::default(),
         };
         agent.write(manifests);
         agent.set_key(&host.private_key());
         agent
     }
 
-    /// Starts one that passes over the kernel every second, and waits until it is ready.
+    /// Starts one, and waits until it is ready.
     ///
     /// # Panics
     /// When it does not become ready.
@@ -92,17 +122,25 @@ impl<'a> Agent<'a> {
         agent
     }
 
-    /// The seconds between its passes over the kernel from its next start on; without this it is one.
+    /// The seconds between its full reconciliations from its next start on; without this it is [`NEVER`].
     #[must_use]
     pub fn with_resync(mut self, seconds: u32) -> Agent<'a> {
         self.resync = seconds;
         self
     }
 
-    /// The seconds between its looks at what changes without events, from its next start on; without this it takes none.
+    /// The seconds between its looks at what changes without events, from its next start on; without this it is
+    /// [`NEVER`].
     #[must_use]
     pub fn with_recheck(mut self, seconds: u32) -> Agent<'a> {
         self.recheck = seconds;
+        self
+    }
+
+    /// Shortens pauses from its next start on, as in `first-fight=100,waiting=50` (milliseconds; docs/TESTING.md has the names).
+    #[must_use]
+    pub fn with_pauses(mut self, pauses: &'static str) -> Agent<'a> {
+        self.pauses = Some(pauses);
         self
     }
 
@@ -221,6 +259,20 @@ impl<'a> Agent<'a> {
         fs::rename(new, self.manifests().join("all.yaml")).expect("manifests are renamed");
     }
 
+    /// Replaces the manifests and asks for a reconciliation at once: its status. Where it is of interest that changed files are
+    /// noticed, [`Agent::write`] is to be used.
+    ///
+    /// # Panics
+    /// When they can't be written, or it does not reconcile.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "that it is done is often all that matters"
+    )]
+    pub fn take(&self, manifests: &str) -> Status {
+        self.write(manifests);
+        self.next_pass()
+    }
+
     /// The directory of its manifests; the file in it is `all.yaml`.
     #[must_use]
     pub fn manifests(&self) -> PathBuf {
@@ -302,6 +354,7 @@ impl<'a> Agent<'a> {
                 "-f",
             ])
             .arg(self.manifests())
+            .args(self.pauses.iter().flat_map(|pauses| ["--pauses", pauses]))
             .envs(self.variable.clone())
             .stdin(Stdio::null())
             .stderr(log.try_clone().expect("a descriptor"))
@@ -310,22 +363,36 @@ impl<'a> Agent<'a> {
         self.child = Some(child.unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
     }
 
-    /// Waits by `adit status --wait` until it is ready.
+    /// Waits until it is ready.
     ///
     /// # Panics
     /// When it does not become so.
     pub fn ready(&self) {
-        let printed = self.run(&["status", "--wait", "--timeout", "60"]);
-        assert_eq!(printed.code, 0, "{printed:?}");
+        self.wait("ready", |status| status.ready);
     }
 
-    /// What it says of itself, over its socket.
+    /// Its status, over its socket.
     ///
     /// # Errors
     /// When it does not answer.
-    pub fn status(&self) -> Result<Status, control::ControlError> {
-        let run_directory = self.run_directory();
-        self.netns().run(async || control::status(&run_directory).await)
+    pub fn status(&self) -> Result<Status> {
+        self.ask(&Request::Status)
+    }
+
+    /// Asks it something on the connection to its socket, which is kept from one question to the next.
+    fn ask(&self, request: &Request) -> Result<Status> {
+        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = &mut *kept
+            && let Ok(status) = connection.ask(request)
+        {
+            return Ok(status);
+        }
+        // There was none, or it was another agent's, or idle for too long.
+        *kept = None;
+        let mut connection = Connection::open(&self.run_directory())?;
+        let status = connection.ask(request)?;
+        *kept = Some(connection);
+        Ok(status)
     }
 
     /// Waits until its status is as wanted.
@@ -336,12 +403,10 @@ impl<'a> Agent<'a> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let status = self.status();
-            if let Ok(status) = &status
-                && is(status)
-            {
-                return status.clone();
+            match status {
+                Ok(status) if is(&status) => return status,
+                status => assert!(Instant::now() < deadline, "not {wanted}: {status:#?}"),
             }
-            assert!(Instant::now() < deadline, "not {wanted}: {status:#?}");
             thread::sleep(GLANCE);
         }
     }
@@ -359,14 +424,21 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Waits for the end of a pass that began after now, and gives its status.
+    /// Asks for a full reconciliation by SIGHUP, and waits for the end of one that began after now: its status. It has seen
+    /// all that was done before.
     ///
     /// # Panics
     /// When there is none.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "that it is over is often all that matters"
+    )]
     pub fn next_pass(&self) -> Status {
-        let now = self.wait("answering", |_| true).pass.number;
-        // The next one may have begun already.
-        self.wait("passing", |status| status.pass.number >= now + 2)
+        // One that is under way may have read already what the test has changed since.
+        let begun = self.wait("answering", |_| true).pass.begun;
+        self.signal(Signal::SIGHUP);
+        self.ask(&Request::Reconciled(begun + 1))
+            .expect("an agent reconciles when it is asked to")
     }
 
     /// Runs `adit` with these words and this agent's places.
@@ -483,9 +555,22 @@ impl<'a> Agent<'a> {
 /// # Panics
 /// When one does not become ready.
 #[must_use]
-pub fn start_all<'a>(topology: &'a Topology, manifests: &str) -> Vec<Agent<'a>> {
-    let hosts = topology.hosts.iter();
-    let mut agents = hosts.map(|host| Agent::new(host, manifests)).collect::<Vec<_>>();
+pub fn start_all<'a, const N: usize>(topology: &'a Topology<N>, manifests: &str) -> [Agent<'a>; N] {
+    start_all_as(topology, manifests, |agent| agent)
+}
+
+/// The same with agents that are prepared before.
+///
+/// # Panics
+/// As [`start_all`].
+#[must_use]
+pub fn start_all_as<'a, const N: usize>(
+    topology: &'a Topology<N>,
+    manifests: &str,
+    prepare: impl Fn(Agent<'a>) -> Agent<'a>,
+) -> [Agent<'a>; N] {
+    let hosts = topology.hosts.each_ref();
+    let mut agents = hosts.map(|host| prepare(Agent::new(host, manifests)));
     agents.iter_mut().for_each(Agent::start);
     agents.iter().for_each(Agent::ready);
     agents

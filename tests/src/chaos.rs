@@ -8,19 +8,15 @@ mod declared;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use dataplane_user::net::Family;
 
-use crate::hand::{OFTEN, Operation, operations};
+use crate::hand::{Operation, operations};
 use crate::named::Named;
 use crate::traffic::{self, Lost, Probes};
 use crate::{Agent, NetNs, Overlay, Topology, snapshot};
-
-/// The minute within which an object may be hit so often.
-const WINDOW: Duration = Duration::from_secs(61);
 
 /// Between two probes.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -82,7 +78,7 @@ impl fmt::Display for Tally {
 /// # Panics
 /// When something is not repaired, or a tool fails.
 pub fn run(course: Course) -> Result<Tally> {
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         wishes: vec![("b", "geneve"), ("c", "wireguard")],
         shared: vec!["b", "c"],
@@ -96,7 +92,12 @@ pub fn run(course: Course) -> Result<Tally> {
     let _peers = peers.collect::<Vec<_>>();
     let there = Named::new();
     let manifests = manifests + &declared::manifests(&there);
-    let agent = Agent::started(&topology.hosts[0], &manifests);
+    // What sends no events is found soon, and however often an object is hit, that is no fight.
+    let mut agent = Agent::new(&topology.hosts[0], &manifests)
+        .with_resync(1)
+        .with_pauses("fight-window=1");
+    agent.start();
+    agent.ready();
     let mut hand = Hand::new(agent, &there, course.seed);
     let [a, b, c] = [0, 1, 2].map(|host| topology.hosts[host].pod_end());
     let beside = [0, 1, 2].map(|host| topology.hosts[host].beside());
@@ -137,8 +138,6 @@ struct Hand<'a> {
     random: Random,
     /// What is left to do to our objects before anything is done again.
     deck: Vec<Operation>,
-    /// When which object was hit, since the agent was started.
-    hits: Vec<(Instant, String)>,
     foreign: Vec<Foreign>,
     tally: Tally,
 }
@@ -150,7 +149,6 @@ impl<'a> Hand<'a> {
             there,
             random: Random(seed),
             deck: Vec::new(),
-            hits: Vec::new(),
             foreign: Vec::new(),
             tally: Tally {
                 seed,
@@ -170,7 +168,6 @@ impl<'a> Hand<'a> {
     /// Does something to one of our objects, and waits for the repair.
     fn meddle(&mut self) {
         let operation = self.draw();
-        self.spare(&operation.object);
         println!("{}", operation.what);
         let before = self.agent.wait("answering", |_| true).repairs.total;
         operation.act(&self.agent);
@@ -180,7 +177,6 @@ impl<'a> Hand<'a> {
         self.agent.wait(&format!("repaired after: {what}"), |status| {
             status.ready && status.repairs.total > before
         });
-        self.hits.push((Instant::now(), object.clone()));
         *self.tally.injected.entry((kind.to_owned(), object)).or_default() += 1;
     }
 
@@ -197,7 +193,6 @@ impl<'a> Hand<'a> {
         }
         self.agent.start();
         self.agent.ready();
-        self.hits.clear();
     }
 
     fn draw(&mut self) -> Operation {
@@ -207,17 +202,6 @@ impl<'a> Hand<'a> {
             self.random.shuffle(&mut self.deck);
         }
         self.deck.pop().expect("an agent has objects")
-    }
-
-    /// Waits until one more repair of an object is none too many within a minute.
-    fn spare(&mut self, object: &str) {
-        loop {
-            self.hits.retain(|(at, _)| at.elapsed() < WINDOW);
-            if self.hits.iter().filter(|(_, hit)| hit == object).count() < OFTEN {
-                return;
-            }
-            thread::sleep(Duration::from_millis(200));
-        }
     }
 
     fn add_foreign(&mut self) {

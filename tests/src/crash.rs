@@ -12,6 +12,7 @@ use dataplane_user::kernel::bpf::BpfOptions;
 use dataplane_user::kernel::{Kernel, KernelError, LinuxKernel};
 use dataplane_user::model::{Change, KernelState};
 use dataplane_user::net::NodeName;
+use dataplane_user::pauses::Pauses;
 use dataplane_user::plan::NodeFacts;
 use dataplane_user::reconcile::{Agent as Reconciler, Config, Event};
 use dataplane_user::source::KeyRing;
@@ -88,7 +89,7 @@ pub fn child() {
         node: NodeName::new(&env::var(NODE).expect("the parent sets it")).expect("a node's name"),
         state_directory: path(STATE),
         keys: KeyRing::new(&path(STATE)),
-        names: std::time::Duration::ZERO,
+        pauses: Pauses::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();

@@ -275,9 +275,6 @@ fn on_peers(agent: &Agent<'_>) -> Vec<Operation> {
         .collect()
 }
 
-/// How often an object may be hit within a minute before the agent leaves it alone.
-pub const OFTEN: usize = 5;
-
 /// How many repairs a status tells of, and the last one's kind, object and what was found.
 #[must_use]
 pub fn last_repair(status: &Status) -> (u64, Option<(String, String, String)>) {

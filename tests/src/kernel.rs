@@ -4,6 +4,19 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
+/// Returns from the calling test, with a line that says why, unless the kernel has all of these modules and the machine all of
+/// these programs: `require!(modules: "dummy", "wireguard"; programs: "wg")`.
+#[macro_export]
+macro_rules! require {
+    (modules: $($module:literal),+ $(; programs: $($program:literal),+)?) => {
+        if !([$($module),+].into_iter().all($crate::require_module)
+            $(&& [$($program),+].into_iter().all($crate::require_program))?)
+        {
+            return;
+        }
+    };
+}
+
 /// Whether the kernel has a module, loaded, built in or to be loaded now. Where it has not, the calling test prints a
 /// line and returns.
 ///

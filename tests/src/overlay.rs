@@ -41,7 +41,7 @@ pub struct Overlay {
 impl Overlay {
     /// All hosts in one network.
     #[must_use]
-    pub fn new(topology: &Topology, encapsulation: &'static str) -> Overlay {
+    pub fn new<const N: usize>(topology: &Topology<N>, encapsulation: &'static str) -> Overlay {
         Overlay {
             encapsulation,
             underlay: Family::Ipv4,
@@ -64,7 +64,7 @@ impl Overlay {
 
     /// The manifests.
     #[must_use]
-    pub fn manifests(&self, topology: &Topology) -> String {
+    pub fn manifests<const N: usize>(&self, topology: &Topology<N>) -> String {
         let family = name(self.underlay);
         let mut text = format!(
             "apiVersion: adit.dev/v1alpha1

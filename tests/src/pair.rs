@@ -11,18 +11,15 @@ use crate::agent::start_all;
 use crate::capture::{Capture, Packet};
 use crate::topology::Host;
 use crate::traffic::{self, bound, refusal};
-use crate::{Agent, Overlay, Topology, require_module};
+use crate::{Agent, Overlay, Topology, require};
 
 /// Two nodes of these dataplanes: everything between the hosts and between the pods, encapsulated as it should be.
 ///
 /// # Panics
 /// When something does not arrive, or something else than that is seen.
 pub fn pair(encapsulation: &'static str, underlay: Family, dataplanes: [Dataplane; 2]) {
-    let modules = ["dummy", "geneve", "ipip", "ip6_tunnel", "wireguard"];
-    if !modules.iter().all(|module| require_module(module)) {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve", "ipip", "ip6_tunnel", "wireguard");
+    let topology = Topology::<2>::new();
     if encapsulation == "none" {
         topology.route_overlay();
     }
@@ -33,9 +30,7 @@ pub fn pair(encapsulation: &'static str, underlay: Family, dataplanes: [Dataplan
     };
     let manifests = overlay.manifests(&topology);
     let agents = start_all(&topology, &manifests);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     // The kernel's flow-based ipip device carries IPv4 alone, and so do IPv4 neighbours.
     let refuses_ipv6 = ["ipip", "none"].contains(&encapsulation) && underlay == Family::Ipv4;
     let families = if refuses_ipv6 {

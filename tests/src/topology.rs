@@ -20,12 +20,12 @@ pub const SHARED_V4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 /// See [`SHARED_V4`].
 pub const SHARED_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
 
-/// A router and its hosts.
-pub struct Topology {
+/// A router and its hosts, at most three.
+pub struct Topology<const N: usize> {
     /// Forwards between the hosts' underlay addresses.
     pub router: NetNs,
     /// In order of their names: `a`, `b`, `c`.
-    pub hosts: Vec<Host>,
+    pub hosts: [Host; N],
 }
 
 /// A host and the pod behind it.
@@ -49,19 +49,22 @@ pub struct End<'a> {
     addresses: (Ipv4Addr, Ipv6Addr),
 }
 
-impl Topology {
-    /// Makes a router and up to three hosts.
+impl<const N: usize> Topology<N> {
+    /// Makes a router and hosts: `Topology::<2>::new()`.
     ///
     /// # Panics
     /// When one can't be made.
     #[must_use]
-    pub fn new(hosts: u16) -> Topology {
+    #[expect(clippy::new_without_default, reason = "it makes kernel objects")]
+    pub fn new() -> Topology<N> {
         let router = NetNs::new();
         prepare(&router);
-        let hosts = NAMES.into_iter().zip(1..=hosts);
-        let hosts = hosts
-            .map(|(name, number)| Host::new(name, number, &router))
-            .collect();
+        let mut numbers = 1..;
+        let hosts = NAMES.first_chunk::<N>().expect("there are names for so many");
+        let hosts = hosts.map(|name| {
+            let number = numbers.next().expect("it has no end");
+            Host::new(name, number, &router)
+        });
         Topology { router, hosts }
     }
 

@@ -22,7 +22,9 @@ use crate::agent::PATIENCE;
 use crate::topology::End;
 
 /// How long to wait for one answer before asking again.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_millis(500);
+/// How long probes that are still under way at the end are waited for.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// How long a probe waits for its answer before the next is sent.
 const PROBE_ANSWER: Duration = Duration::from_millis(100);
 const BETWEEN_PROBES: Duration = Duration::from_millis(2);
@@ -189,12 +191,13 @@ pub fn bound(netns: &NetNs, address: IpAddr) -> io::Result<UdpSocket> {
 
 /// UDP packets with sequence numbers, echoed, every few milliseconds until [`Probes::finish`].
 pub struct Probes {
-    stop: StopOnDrop,
+    stop_client: StopOnDrop,
+    stop_server: StopOnDrop,
     client: JoinHandle<io::Result<Lost>>,
     server: JoinHandle<io::Result<()>>,
 }
 
-/// Ends both threads, also when the test that began them fails.
+/// Ends a thread, also when the test that began them fails.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -231,10 +234,10 @@ impl Probes {
         let server = bound(to.netns, to.address(family))?;
         let client = bound(from.netns, from.address(family))?;
         client.connect(server.local_addr()?)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (client_stop, server_stop) = (stop.clone(), stop.clone());
+        let (client_stop, server_stop) = (Arc::default(), Arc::default());
         Ok(Probes {
-            stop: StopOnDrop(stop),
+            stop_client: StopOnDrop(Arc::clone(&client_stop)),
+            stop_server: StopOnDrop(Arc::clone(&server_stop)),
             client: thread::spawn(move || send_probes(&client, &client_stop, pause)),
             server: thread::spawn(move || echo(&server, &server_stop)),
         })
@@ -245,9 +248,15 @@ impl Probes {
     /// # Errors
     /// When the sockets failed.
     pub fn finish(self) -> Result<Lost> {
-        let Probes { stop, client, server } = self;
-        drop(stop);
+        let Probes {
+            stop_client,
+            stop_server,
+            client,
+            server,
+        } = self;
+        drop(stop_client);
         let lost = client.join().expect("the client does not panic")?;
+        drop(stop_server);
         server.join().expect("the server does not panic")?;
         Ok(lost)
     }
@@ -266,7 +275,7 @@ fn send_probes(client: &UdpSocket, stop: &AtomicBool, pause: Duration) -> io::Re
         let _dropped = client.send(&sent.to_be_bytes());
         sent += 1;
         // After the last, whatever is under way may still come.
-        let deadline = Instant::now() + if is_last { ANSWER } else { PROBE_ANSWER };
+        let deadline = Instant::now() + if is_last { LAST_ANSWER } else { PROBE_ANSWER };
         while (last < sent || is_last && answered < sent) && Instant::now() < deadline {
             match client.recv(&mut buffer) {
                 Ok(_) => {
@@ -291,19 +300,15 @@ fn send_probes(client: &UdpSocket, stop: &AtomicBool, pause: Duration) -> io::Re
 }
 
 fn echo(server: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
-    server.set_read_timeout(Some(Duration::from_millis(100)))?;
+    server.set_read_timeout(Some(Duration::from_millis(20)))?;
     let mut buffer = [0; 4];
-    let mut end = None;
-    while end.is_none_or(|end| Instant::now() < end) {
+    while !stop.load(Ordering::Acquire) {
         match server.recv_from(&mut buffer) {
             Ok((length, peer)) => {
                 let _dropped = server.send_to(&buffer[..length], peer);
             }
             Err(error) if late(&error) => {}
             Err(error) => return Err(error),
-        }
-        if end.is_none() && stop.load(Ordering::Acquire) {
-            end = Some(Instant::now() + ANSWER);
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use adit_tests::agent::{PATIENCE, start_all};
 use adit_tests::traffic::{Probes, bound};
-use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, snapshot, traffic};
+use adit_tests::{Agent, NetNs, Overlay, Topology, require, snapshot, traffic};
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
 use serde_json::Value;
@@ -15,10 +15,8 @@ const OTHER_GATEWAYS: [&str; 2] = ["192.0.2.30", "2001:db8:0:1::30"];
 
 #[test]
 fn the_next_hop_follows_the_underlay_s_route() {
-    if !require_module("dummy") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy");
+    let topology = Topology::<2>::new();
     topology.route_overlay();
     let overlay = Overlay {
         underlay: Family::Ipv6,
@@ -26,9 +24,7 @@ fn the_next_hop_follows_the_underlay_s_route() {
     };
     let agents = start_all(&topology, &overlay.manifests(&topology));
     let agent = &agents[0];
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let remote = b.underlay(Family::Ipv6);
     assert_eq!(gateway(agent, remote), "2001:db8:0:1::1");
     let way = agent.status().unwrap().peers[0].way.clone().unwrap();
@@ -88,19 +84,15 @@ fn the_next_hop_follows_the_underlay_s_route() {
 /// The kernel keeps packets while it asks for a neighbour's address; then they go where they were to go.
 #[test]
 fn packets_that_wait_for_the_neighbour_arrive() {
-    if !require_module("dummy") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy");
+    let topology = Topology::<2>::new();
     topology.route_overlay();
     let overlay = Overlay {
         underlay: Family::Ipv6,
         ..Overlay::new(&topology, "none")
     };
     let _agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     for family in Family::BOTH {
         for (from, to) in [(a.end(), b.end()), (a.pod_end(), b.pod_end())] {
             traffic::udp(from, to, family, 1).unwrap();
@@ -119,15 +111,11 @@ fn packets_that_wait_for_the_neighbour_arrive() {
 /// An IPv4 underlay whose gateway is IPv6 (RFC 5549) carries both families.
 #[test]
 fn an_ipv6_gateway_of_an_ipv4_route_takes_both_families() {
-    if !require_module("dummy") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy");
+    let topology = Topology::<2>::new();
     topology.route_overlay();
     let agents = start_all(&topology, &Overlay::new(&topology, "none").manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     for (agent, other) in agents.iter().zip([b, a]) {
         assert_eq!(agent.status().unwrap().refused.len(), 1);
         let gateway = previous(agent.host().underlay(Family::Ipv6));
@@ -145,15 +133,11 @@ fn an_ipv6_gateway_of_an_ipv4_route_takes_both_families() {
 
 #[test]
 fn nothing_is_done_to_the_underlay_s_device() {
-    if !require_module("dummy") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy");
+    let topology = Topology::<2>::new();
     topology.route_overlay();
     let overlay = Overlay::new(&topology, "none");
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let netns = &a.netns;
     let device = || underlay_device(netns);
     let mut agent = Agent::new(a, &overlay.manifests(&topology));
@@ -179,15 +163,11 @@ fn nothing_is_done_to_the_underlay_s_device() {
 /// The underlay's rp_filter is not ours to set: doctor says what stands in the way.
 #[test]
 fn a_strict_underlay_device_is_found() {
-    if !require_module("dummy") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy");
+    let topology = Topology::<2>::new();
     topology.route_overlay();
     let agents = start_all(&topology, &Overlay::new(&topology, "none").manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let levels = || {
         let manifests = agents[0].manifests();
         let printed = agents[0].run(&[

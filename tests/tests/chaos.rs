@@ -5,13 +5,11 @@ use std::env;
 use std::time::Duration;
 
 use adit_tests::chaos::{Course, run};
-use adit_tests::require_module;
+use adit_tests::require;
 
 #[test]
 fn whatever_is_done_to_ours_is_repaired_and_told() {
-    if !["dummy", "geneve", "wireguard"].into_iter().all(require_module) {
-        return;
-    }
+    require!(modules: "dummy", "geneve", "wireguard");
     let number = |name| {
         env::var(name)
             .ok()

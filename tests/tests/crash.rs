@@ -2,7 +2,7 @@
 
 use adit_tests::agent::start_all;
 use adit_tests::crash::{child, crash};
-use adit_tests::{Agent, Overlay, Topology, require_module, traffic};
+use adit_tests::{Agent, Overlay, Topology, require, traffic};
 use dataplane_user::net::Family;
 use serde_json::Value;
 
@@ -14,14 +14,10 @@ fn crashing_child() {
 
 #[test]
 fn from_nothing() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let _peer = Agent::started(b, &manifests);
     let mut agent = Agent::new(a, &manifests);
     for after in spread(changes(&agent)) {
@@ -35,10 +31,8 @@ fn from_nothing() {
 
 #[test]
 fn on_the_way_from_geneve_to_vxlan() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let manifests = |encapsulation| Overlay::new(&topology, encapsulation).manifests(&topology);
     let mut agents = start_all(&topology, &manifests("geneve"));
     let mut next = "vxlan";
@@ -59,7 +53,7 @@ fn on_the_way_from_geneve_to_vxlan() {
 }
 
 /// A normal start makes the node ready with nothing left to do, and traffic flows.
-fn converges(topology: &Topology, agent: &mut Agent<'_>, after: usize) {
+fn converges(topology: &Topology<2>, agent: &mut Agent<'_>, after: usize) {
     agent.start();
     agent.ready();
     let status = agent.status().unwrap();

@@ -6,15 +6,13 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use adit_tests::{Agent, Overlay, Topology, agent, require_module};
+use adit_tests::{Agent, Overlay, Topology, agent, require};
 use serde_json::Value;
 
 #[test]
 fn a_host_that_an_agent_runs_on_has_no_errors() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
     let agent = Agent::started(&topology.hosts[0], &overlay.manifests(&topology));
     let findings = examine(&agent, 0);
@@ -32,10 +30,8 @@ fn a_host_that_an_agent_runs_on_has_no_errors() {
 
 #[test]
 fn planted_faults_are_found_with_their_remedies() {
-    if !require_module("dummy") || !require_module("geneve") || !require_module("vxlan") {
-        return;
-    }
-    let topology = Topology::new(3);
+    require!(modules: "dummy", "geneve", "vxlan");
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         wishes: vec![("c", "vxlan")],
         ..Overlay::new(&topology, "auto")

@@ -3,15 +3,12 @@
 //!
 //! By which of these is shown by agents that do the others an hour apart.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
-use adit_tests::hand::{OFTEN, Operation, last_repair, operations};
-use adit_tests::{Agent, Overlay, Topology, require_module, traffic};
+use adit_tests::agent::NEVER;
+use adit_tests::hand::{Operation, last_repair, operations};
+use adit_tests::{Agent, Overlay, Topology, require, traffic};
 use dataplane_user::net::Family;
-
-/// Longer than any test.
-const NEVER: u32 = 3600;
 
 #[test]
 fn all_of_geneve_and_wireguard_returns() {
@@ -63,14 +60,9 @@ fn returns_in(
     is_tried: impl Fn(&Operation) -> bool,
     beside: bool,
 ) {
-    let modules = ["dummy", "geneve", "wireguard", "ipip", "ip6_tunnel"];
-    if !modules.into_iter().all(require_module) {
-        return;
-    }
-    let topology = Topology::new(3);
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    require!(modules: "dummy", "geneve", "wireguard", "ipip", "ip6_tunnel");
+    let topology = Topology::<3>::new();
+    let [a, b, c] = &topology.hosts;
     let [to_b, to_c] = encapsulations;
     let overlay = Overlay {
         underlay,
@@ -81,7 +73,8 @@ fn returns_in(
     };
     let manifests = overlay.manifests(&topology);
     let _peers = [b, c].map(|host| Agent::started(host, &manifests));
-    let mut agent = Agent::new(a, &manifests).with_resync(NEVER);
+    // However often one is hit, that is no fight.
+    let mut agent = Agent::new(a, &manifests).with_pauses("fight-window=1");
     agent.start();
     agent.ready();
     let flows = || {
@@ -100,7 +93,7 @@ fn returns_in(
     all.retain(is_tried);
     let (evented, silent): (Vec<_>, Vec<_>) = all.iter().partition(|operation| operation.evented);
     assert!(evented.len() > 5, "{all:#?}");
-    one_repair_each(&mut agent, &evented);
+    one_repair_each(&agent, &evented);
     flows();
     let (entries, revised): (Vec<_>, Vec<_>) =
         silent.into_iter().partition(|operation| operation.kind == "map");
@@ -112,27 +105,23 @@ fn returns_in(
         agent = agent.with_resync(resync).with_recheck(recheck);
         agent.start();
         agent.ready();
-        one_repair_each(&mut agent, &operations);
+        one_repair_each(&agent, &operations);
         flows();
     }
 }
 
 #[test]
 fn a_look_at_what_did_not_change_costs_no_pass() {
-    if !["dummy", "geneve", "wireguard"].into_iter().all(require_module) {
-        return;
-    }
-    let topology = Topology::new(3);
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    require!(modules: "dummy", "geneve", "wireguard");
+    let topology = Topology::<3>::new();
+    let [a, b, c] = &topology.hosts;
     let overlay = Overlay {
         wishes: vec![("b", "geneve"), ("c", "wireguard")],
         ..Overlay::new(&topology, "auto")
     };
     let manifests = overlay.manifests(&topology);
     let _peers = [b, c].map(|host| Agent::started(host, &manifests));
-    let mut agent = Agent::new(a, &manifests).with_resync(NEVER).with_recheck(1);
+    let mut agent = Agent::new(a, &manifests).with_recheck(1);
     agent.start();
     agent.ready();
     let looks = || agent.log().matches("nothing changed without an event").count();
@@ -145,20 +134,9 @@ fn a_look_at_what_did_not_change_costs_no_pass() {
     assert_eq!(before, after, "{}", agent.log());
 }
 
-fn one_repair_each(agent: &mut Agent<'_>, operations: &[&Operation]) {
-    let mut hits: BTreeMap<&str, usize> = BTreeMap::new();
+fn one_repair_each(agent: &Agent<'_>, operations: &[&Operation]) {
     let (mut before, _) = last_repair(&agent.status().unwrap());
     for operation in operations {
-        let hits_of_it = hits.entry(&operation.object).or_default();
-        *hits_of_it += 1;
-        if *hits_of_it > OFTEN {
-            // One that starts anew knows of no fights.
-            agent.stop();
-            agent.start();
-            agent.ready();
-            hits.clear();
-            before = 0;
-        }
         let what = &operation.what;
         println!("{what}");
         operation.act(agent);

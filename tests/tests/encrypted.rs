@@ -19,6 +19,9 @@ fn possible() -> bool {
     ["dummy", "geneve", "wireguard"].into_iter().all(require_module)
 }
 
+/// Names are looked up all the time.
+const SHORT: &str = "names=100,waiting=100";
+
 /// What the real `wg` prints on a host.
 fn wg(host: &Host, words: &str) -> String {
     let run = || Command::new("wg").args(words.split_whitespace()).output();
@@ -52,15 +55,13 @@ fn peers_that_carry_one_prefix_are_met_on_different_devices() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         shared: vec!["b", "c"],
         ..Overlay::new(&topology, "wireguard")
     };
     let agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let [a, b, c] = &topology.hosts;
     b.take_shared_address();
     c.take_shared_address();
     let capture = Capture::new(&topology.router);
@@ -94,7 +95,7 @@ fn each_pair_takes_what_its_ends_and_the_network_say() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         wishes: vec![("b", "vxlan"), ("c", "wireguard")],
         ..Overlay::new(&topology, "auto")
@@ -133,20 +134,21 @@ fn another_key_than_the_manifests_turns_wireguard_off_and_nothing_else() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         wishes: vec![("c", "wireguard")],
         ..Overlay::new(&topology, "geneve")
     };
     let mut agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let [a, b, c] = &topology.hosts;
     traffic::ping(a.end(), c.end(), Family::Ipv4).unwrap();
     let own = a.private_key();
     agents[0].set_key(&generate::private_key().unwrap());
-    let status = agents[0].wait("off", |status| has_problem(status, "error", "KeyMismatch"));
-    assert!(!status.ready);
+    let status = agents[0].next_pass();
+    assert!(
+        has_problem(&status, "error", "KeyMismatch") && !status.ready,
+        "{status:#?}"
+    );
     assert_eq!(links(&status), [("b", "geneve")].into());
     let refused: Vec<_> = status
         .refused
@@ -159,13 +161,14 @@ fn another_key_than_the_manifests_turns_wireguard_off_and_nothing_else() {
     assert_eq!(agents[0].plan(&[]).code, 5, "nothing can be done");
 
     agents[0].set_key(&own);
-    agents[0].ready();
+    assert!(agents[0].next_pass().ready);
     traffic::ping(a.end(), c.end(), Family::Ipv6).unwrap();
 
     // A file that others can read is no key.
     let file = agents[0].state_directory().join("wireguard.key");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let status = agents[0].wait("off", |status| has_problem(status, "error", "KeyMismatch"));
+    let status = agents[0].next_pass();
+    assert!(has_problem(&status, "error", "KeyMismatch"), "{status:#?}");
     let text = format!("{:?}", status.problems);
     assert!(text.contains("chmod 600"), "{text}");
     agents[0].stop();
@@ -176,7 +179,7 @@ fn a_peer_without_key_is_refused_alone() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let mut overlay = Overlay::new(&topology, "wireguard");
     overlay.keys.retain(|(name, _)| *name != "c");
     let manifests = overlay.manifests(&topology);
@@ -198,12 +201,10 @@ fn a_roamed_peer_stays_where_it_is_until_another_endpoint_is_configured() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let mut overlay = Overlay::new(&topology, "wireguard");
     let mut agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     traffic::ping(a.end(), b.end(), Family::Ipv4).unwrap();
     agents[1].stop();
     wg(b, "set adit-wg0 listen-port 41820");
@@ -222,11 +223,11 @@ fn a_roamed_peer_stays_where_it_is_until_another_endpoint_is_configured() {
     traffic::ping(a.end(), b.end(), Family::Ipv6).unwrap();
 
     overlay.keys[1].1 = format!("endpoint: '{address}:4711'");
-    agents[0].write(&overlay.manifests(&topology));
-    agents[0].wait("there", |_| endpoint().ends_with(":4711"));
+    agents[0].take(&overlay.manifests(&topology));
+    assert!(endpoint().ends_with(":4711"), "{}", endpoint());
     overlay.keys[1].1.clear();
-    agents[0].write(&overlay.manifests(&topology));
-    agents[0].wait("back", |_| endpoint().ends_with(":51820"));
+    agents[0].take(&overlay.manifests(&topology));
+    assert!(endpoint().ends_with(":51820"), "{}", endpoint());
 }
 
 #[test]
@@ -234,17 +235,15 @@ fn a_name_is_looked_up_before_a_handshake_can_grow_old_however_rare_passes_are()
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let mut overlay = Overlay::new(&topology, "wireguard");
     overlay.keys[1].1 = "endpoint: 'b.adit.example:51820'".to_owned();
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let at = |family| format!("{} b.adit.example\n", b.underlay(family));
     let manifests = overlay.manifests(&topology);
     let mut agent = Agent::new(a, &manifests)
         .with_hosts(&at(Family::Ipv6))
-        .with_resync(3600);
+        .with_pauses(SHORT);
     agent.start();
     agent.ready();
     agent.write_hosts(&at(Family::Ipv4));
@@ -258,15 +257,15 @@ fn the_name_of_an_endpoint_is_looked_up_again() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let mut overlay = Overlay::new(&topology, "wireguard");
     overlay.keys[1].1 = "endpoint: 'b.adit.example:51820'".to_owned();
     let manifests = overlay.manifests(&topology);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let mut agents = [
-        Agent::new(a, &manifests).with_hosts("127.0.0.1 localhost\n"),
+        Agent::new(a, &manifests)
+            .with_hosts("127.0.0.1 localhost\n")
+            .with_pauses(SHORT),
         Agent::new(b, &manifests),
     ];
     agents.iter_mut().for_each(Agent::start);
@@ -297,6 +296,14 @@ fn the_name_of_an_endpoint_is_looked_up_again() {
     assert_eq!(agents[0].next_pass().networks[0].mtu, 1440);
     // What was known stays while nobody answers.
     agents[0].write_hosts("");
+    let looks = || {
+        agents[0]
+            .log()
+            .matches("b.adit.example can't be looked up")
+            .count()
+    };
+    let before = looks();
+    agents[0].wait("looking", |_| looks() > before);
     agents[0].next_pass();
     assert_eq!(wg(a, "show adit-wg0 endpoints"), shown(Family::Ipv4));
     assert!(agents[0].status().unwrap().ready);
@@ -307,13 +314,11 @@ fn what_others_change_is_put_right() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let mut overlay = Overlay::new(&topology, "wireguard");
     overlay.keys[0].1 = "keepalive: 25s".to_owned();
     let agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let foreign = generate::private_key().unwrap().public_key();
     let before = wg(a, "showconf adit-wg0");
     assert!(before.contains("PersistentKeepalive = 25"), "{before}");
@@ -341,7 +346,7 @@ fn a_foreign_device_in_the_way_is_a_conflict_and_stays() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "wireguard");
     let a = &topology.hosts[0];
     a.netns.ip("link add adit-wg0 type wireguard");
@@ -361,7 +366,7 @@ fn uninstall_leaves_neither_devices_nor_what_was_carried() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "wireguard");
     let mut agents = start_all(&topology, &overlay.manifests(&topology));
     let agent = &mut agents[0];
@@ -379,7 +384,7 @@ fn no_secret_shows_in_what_the_agent_says() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("preshared");
     let preshared = generate::preshared_key().unwrap();
@@ -394,9 +399,7 @@ fn no_secret_shows_in_what_the_agent_says() {
         .collect();
     agents.iter_mut().for_each(Agent::start);
     agents.iter().for_each(Agent::ready);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     traffic::ping(a.end(), b.end(), Family::Ipv4).unwrap();
     let shown = wg(a, "show adit-wg0 preshared-keys");
     assert_eq!(shown, format!("{}\t{}", key(b), preshared.to_base64().as_str()));
@@ -408,10 +411,9 @@ fn no_secret_shows_in_what_the_agent_says() {
     );
     let mut said = format!("{:?}", agents[0].next_pass());
     fs::write(&file, "no key").unwrap();
-    said += &format!(
-        "{:?}",
-        agents[0].wait("refused", |status| has_problem(status, "warning", "Incomplete"))
-    );
+    let status = agents[0].next_pass();
+    assert!(has_problem(&status, "warning", "Incomplete"), "{status:#?}");
+    said += &format!("{status:?}");
     for words in [
         ["status", "-o", "json"],
         ["status", "-o", "wide"],

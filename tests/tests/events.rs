@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use adit_tests::agent::start_all;
+use adit_tests::hand::operations;
 use adit_tests::traffic::Probes;
 use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, scrape, traffic};
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
 use nix::sys::signal::Signal;
-
-/// Longer than any test.
-const NEVER: u32 = 3600;
 
 fn possible() -> bool {
     ["dummy", "geneve", "wireguard", "ipip"]
@@ -19,17 +18,11 @@ fn possible() -> bool {
         .all(require_module)
 }
 
-/// `a`'s agent never passes of its own accord; `b`'s and, where there is one, `c`'s do.
-fn start<'a>(topology: &'a Topology, overlay: &Overlay) -> (Agent<'a>, Vec<Agent<'a>>) {
-    let manifests = overlay.manifests(topology);
-    let others = topology.hosts[1..]
-        .iter()
-        .map(|host| Agent::started(host, &manifests));
-    let others = others.collect();
-    let mut agent = Agent::new(&topology.hosts[0], &manifests).with_resync(NEVER);
-    agent.start();
-    agent.ready();
-    (agent, others)
+/// Agents on all hosts; `a`'s, which is looked at, and the others.
+fn start<'a, const N: usize>(topology: &'a Topology<N>, overlay: &Overlay) -> (Agent<'a>, Vec<Agent<'a>>) {
+    let mut agents = start_all(topology, &overlay.manifests(topology)).into_iter();
+    let agent = agents.next().expect("there is one");
+    (agent, agents.collect())
 }
 
 #[test]
@@ -37,11 +30,9 @@ fn the_underlay_s_mtu_moves_the_anchor_s() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let remote = b.underlay(Family::Ipv4);
     let mtu = |wanted: u32| {
         agent.wait(&format!("at MTU {wanted}"), |status| {
@@ -75,15 +66,13 @@ fn a_way_into_the_overlay_is_left_and_found_again() {
         return;
     }
     for encapsulation in ["geneve", "ipip", "wireguard"] {
-        let topology = Topology::new(3);
+        let topology = Topology::<3>::new();
         let overlay = Overlay {
             wishes: vec![("b", encapsulation), ("c", "geneve")],
             ..Overlay::new(&topology, "auto")
         };
         let (agent, _others) = start(&topology, &overlay);
-        let [a, b, c] = &topology.hosts[..] else {
-            unreachable!("there are three");
-        };
+        let [a, b, c] = &topology.hosts;
         traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 100).unwrap();
         let to_c = Probes::start(a.pod_end(), c.pod_end(), Family::Ipv4).unwrap();
         let remote = b.underlay(Family::Ipv4);
@@ -110,7 +99,7 @@ fn foreign_routes_wake_nobody() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
     let a = &topology.hosts[0].netns;
     settle(&agent, a);
@@ -137,7 +126,7 @@ fn what_changes_while_an_agent_starts_is_not_missed() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let (mut agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
     let a = &topology.hosts[0].netns;
     // So that a listing takes long, and what it has read may change before it ends.
@@ -161,12 +150,44 @@ fn what_changes_while_an_agent_starts_is_not_missed() {
     }
 }
 
+/// No event tells of a map's entry, so only a full reconciliation restores it, and none comes unasked.
+#[test]
+fn a_hangup_asks_for_one_reconciliation_that_begins_after_it() {
+    if !possible() {
+        return;
+    }
+    let topology = Topology::<2>::new();
+    let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
+    settle(&agent, &topology.hosts[0].netns);
+    let mut all = operations(&agent);
+    all.retain(|operation| operation.kind == "map");
+    let before = agent.status().unwrap().pass;
+    assert_eq!(before.begun, before.number, "none is under way");
+    let entry = &all[0];
+    entry.act(&agent);
+    let after = agent.next_pass();
+    assert_eq!((after.pass.number, after.repairs.total), (before.number + 1, 1));
+    settle(&agent, &topology.hosts[0].netns);
+    assert_eq!(
+        agent.status().unwrap().pass.number,
+        before.number + 1,
+        "one and no more"
+    );
+
+    // One that is under way may have read already what changes now.
+    for repairs in 2..=5 {
+        agent.signal(Signal::SIGHUP);
+        entry.act(&agent);
+        assert_eq!(agent.next_pass().repairs.total, repairs);
+    }
+}
+
 #[test]
 fn the_agent_s_own_changes_wake_nobody() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
     let a = &topology.hosts[0].netns;
     settle(&agent, a);
@@ -194,7 +215,7 @@ fn lost_events_are_made_up_for_by_a_full_pass() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
     let a = &topology.hosts[0].netns;
     settle(&agent, a);
@@ -220,8 +241,11 @@ fn what_is_deleted_again_and_again_is_a_conflict_and_the_rest_goes_on() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
-    let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
+    let topology = Topology::<2>::new();
+    let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
+    let mut agent = Agent::new(&topology.hosts[0], &manifests).with_pauses("first-fight=2000");
+    agent.start();
+    agent.ready();
     let a = &topology.hosts[0].netns;
     let fought = "route 10.0.0.0/8 metric 173";
     for number in 1..=5 {
@@ -242,7 +266,7 @@ fn what_is_deleted_again_and_again_is_a_conflict_and_the_rest_goes_on() {
     agent.wait("mended beside it", |status| {
         status.repairs.kinds.get("address") == Some(&1)
     });
-    // And not for ever: the first pause is five seconds.
+    // And not for ever.
     agent.wait("tried again", |status| status.ready && status.repairs.total == 7);
     let status = agent.run(&["status"]);
     assert!(status.stdout.contains("repaired 7 times"), "{status:?}");

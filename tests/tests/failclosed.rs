@@ -6,7 +6,7 @@ use std::path::Path;
 use adit_tests::agent::start_all;
 use adit_tests::capture::Capture;
 use adit_tests::traffic::{refusal, udp};
-use adit_tests::{Agent, NetNs, Overlay, Topology, require_module};
+use adit_tests::{Agent, NetNs, Overlay, Topology, require};
 use dataplane_user::net::Family;
 use nix::errno::Errno;
 
@@ -39,14 +39,10 @@ fn the_program_detached() {
 
 /// Stops `a`'s agent, breaks something, and looks whether anything of the overlay leaves in clear; then starts it again.
 fn broken(damage: impl Fn(&NetNs, &Agent<'_>), refused: bool) {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let mut agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     agents[0].stop();
     damage(&a.netns, &agents[0]);
 
@@ -109,13 +105,9 @@ fn unpin_links(directory: &Path) {
 /// Whatever the host's setting for all devices is: decapsulated IPv4 arrives.
 #[test]
 fn rp_filter_of_all() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let [a, b] = &topology.hosts;
     let mut agents = start_all(&topology, &Overlay::new(&topology, "vxlan").manifests(&topology));
     for value in ["1", "2", "0"] {
         for host in [a, b] {

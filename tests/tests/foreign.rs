@@ -1,7 +1,7 @@
 //! What is not ours is never touched, also where it stands in our way: it is a conflict, and all else goes on.
 
 use adit_tests::agent::start_all;
-use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, snapshot, traffic};
+use adit_tests::{Agent, NetNs, Overlay, Topology, require, require_module, snapshot, traffic};
 use dataplane_user::kernel::bpf::Mechanism;
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
@@ -9,7 +9,7 @@ use dataplane_user::status::Status;
 /// Three hosts; `a` has a link to `b` by GENEVE and one to `c` by VXLAN. Something foreign stands on `a` before any
 /// agent starts.
 struct World {
-    topology: Topology,
+    topology: Topology<3>,
     manifests: String,
 }
 
@@ -18,7 +18,7 @@ impl World {
         if !require_module("dummy") || !require_module("geneve") {
             return None;
         }
-        let topology = Topology::new(3);
+        let topology = Topology::<3>::new();
         let overlay = Overlay {
             wishes: vec![("b", "geneve"), ("c", "vxlan")],
             ..Overlay::new(&topology, "auto")
@@ -108,10 +108,8 @@ fn a_device_under_a_tunnel_devices_name() {
 /// A namespace holds one flow-based ipip device, under whatever name.
 #[test]
 fn another_flow_based_ipip_device() {
-    if !require_module("dummy") || !require_module("geneve") || !require_module("ipip") {
-        return;
-    }
-    let topology = Topology::new(3);
+    require!(modules: "dummy", "geneve", "ipip");
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         wishes: vec![("b", "ipip"), ("c", "vxlan")],
         ..Overlay::new(&topology, "auto")
@@ -208,14 +206,12 @@ fn routes_of_our_prefixes_and_metrics() {
 
 #[test]
 fn an_address_a_filter_and_a_table_of_others() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let mut agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
     let a = &topology.hosts[0].netns;
     a.ip("address add 10.1.99.1/32 dev adit0");
-    a.ip("address add fd00:1:99::1/128 dev adit0");
+    a.ip("address add fd00:1:99::1/128 dev adit0 nodad");
     a.ip("route add 10.1.99.0/24 dev adit0");
     snapshot::run(a, "nft", "add table inet mine");
     snapshot::run(a, "nft", "add chain inet mine adit");
@@ -290,10 +286,8 @@ fn an_nft_table_under_our_tables_name() {
 /// An address of ours that somebody else put on our device, without our mark, before we did.
 #[test]
 fn our_address_without_our_mark() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let mut agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
     let a = &topology.hosts[0].netns;
     agents[0].stop();

@@ -7,21 +7,17 @@ use std::process::{Command, Stdio};
 
 use adit_tests::agent::start_all;
 use adit_tests::scrape::{PORT, get, sum, value};
-use adit_tests::{Agent, Overlay, Topology, require_module, snapshot, traffic};
+use adit_tests::{Agent, Overlay, Topology, require, snapshot, traffic};
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
 
 #[test]
 fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
     let agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let before = sum(&get(&a.netns, "/metrics").1, "adit_peer_transmit_packets_total{");
     for _ in 0..5 {
         traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 100).unwrap();
@@ -115,15 +111,11 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
 
 #[test]
 fn wireguard_tells_of_sessions_and_of_what_was_changed() {
-    if !["dummy", "wireguard"].into_iter().all(require_module) {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "wireguard");
+    let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "wireguard");
     let agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let established = |status: &Status| (status.ready, status.peers_established);
     assert_eq!(established(&agents[0].status().unwrap()), (true, Some(false)));
     traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 1000).unwrap();
@@ -156,10 +148,8 @@ fn wireguard_tells_of_sessions_and_of_what_was_changed() {
 
 #[test]
 fn each_change_is_counted_by_what_it_was() {
-    if !["dummy", "geneve", "wireguard"].into_iter().all(require_module) {
-        return;
-    }
-    let topology = Topology::new(3);
+    require!(modules: "dummy", "geneve", "wireguard");
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         network: vec!["masquerade: {}"],
         shared: vec!["b", "c"],
@@ -174,9 +164,7 @@ fn each_change_is_counted_by_what_it_was() {
     };
     // One device a port: ours is refused while this one stands.
     host.netns.ip("link add theirs type geneve external dstport 6081");
-    let mut agent = Agent::new(host, &overlay.manifests(&topology))
-        .with_resync(3600)
-        .with_recheck(1);
+    let mut agent = Agent::new(host, &overlay.manifests(&topology)).with_recheck(1);
     agent.start();
     agent.wait("refused", |status| {
         let mut problems = status.problems.iter();
@@ -277,10 +265,8 @@ fn each_change_is_counted_by_what_it_was() {
 
 #[test]
 fn health_and_readiness_are_two_things() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
     let host = &topology.hosts[0];
     let agent = Agent::started(host, &overlay.manifests(&topology));
@@ -307,7 +293,7 @@ fn health_and_readiness_are_two_things() {
 
 #[test]
 fn a_port_in_use_ends_the_agent_with_the_flag() {
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let _taken = host
         .netns

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use adit_tests::{Agent, NetNs, Overlay, Topology, agent, require_module};
+use adit_tests::{Agent, NetNs, Overlay, Topology, agent, require};
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
@@ -40,10 +40,8 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 
 #[test]
 fn the_early_unit_refuses_overlay_traffic_and_leads_none() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
     let host = &topology.hosts[0];
     let mut agent = Agent::new(host, &overlay.manifests(&topology));

@@ -1,15 +1,13 @@
 //! `adit plan` tells what would be done and does nothing; `adit uninstall` takes away what is ours, all of it, and
 //! nothing else.
 
-use adit_tests::{Agent, Overlay, Topology, require_module, snapshot};
+use adit_tests::{Agent, Overlay, Topology, require, snapshot};
 use serde_json::Value;
 
 #[test]
 fn plan_changes_nothing_and_uninstall_leaves_nothing() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let overlay = Overlay {
         wishes: vec![("b", "vxlan")],
         ..Overlay::new(&topology, "auto")

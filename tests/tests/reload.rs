@@ -5,16 +5,14 @@ use std::{fs, iter};
 use adit_tests::agent::start_all;
 use adit_tests::capture::{Capture, Packet};
 use adit_tests::traffic::{self, Probes};
-use adit_tests::{Agent, Overlay, Topology, require_module, snapshot};
+use adit_tests::{Agent, Overlay, Topology, require, snapshot};
 use dataplane_user::net::Family;
 use dataplane_user::status::PeerStatus;
 
 #[test]
 fn peers_come_and_go_and_their_devices_with_them() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(3);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<3>::new();
     let all = Overlay {
         wishes: vec![("c", "vxlan")],
         ..Overlay::new(&topology, "auto")
@@ -23,9 +21,7 @@ fn peers_come_and_go_and_their_devices_with_them() {
         members: vec!["a", "b"],
         ..all.clone()
     };
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let [a, b, c] = &topology.hosts;
     let agents = [a, b].map(|host| Agent::started(host, &two.manifests(&topology)));
     let late = Agent::started(c, &all.manifests(&topology));
     assert!(!has(&agents[0], "adit-vxlan"));
@@ -49,23 +45,13 @@ fn peers_come_and_go_and_their_devices_with_them() {
 
 #[test]
 fn encapsulation_port_and_mtu_change() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let geneve = Overlay::new(&topology, "geneve");
     // No pass but those that the files cause: the status tells of the one that took the change.
     let manifests = geneve.manifests(&topology);
-    let agents = topology.hosts.iter().map(|host| {
-        let mut agent = Agent::new(host, &manifests).with_resync(3600);
-        agent.start();
-        agent
-    });
-    let agents = agents.collect::<Vec<_>>();
-    agents.iter().for_each(Agent::ready);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let agents = start_all(&topology, &manifests);
+    let [a, b] = &topology.hosts;
     let capture = Capture::new(&topology.router);
     let flows_by = |port: u16| {
         drop(capture.packets());
@@ -146,16 +132,12 @@ fn encapsulation_port_and_mtu_change() {
 
 #[test]
 fn bad_versions_leave_the_running_one() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
     let good = overlay.manifests(&topology);
     let agents = start_all(&topology, &good);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let probes = Probes::start(a.pod_end(), b.pod_end(), Family::Ipv6).unwrap();
     let before = snapshot::everything(&a.netns, &[&agents[0].pins()]);
     let taken = without_counts(agents[0].status().unwrap().peers);
@@ -214,16 +196,12 @@ fn bad_versions_leave_the_running_one() {
 
 #[test]
 fn absent_from_the_manifests_nothing_is_removed() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
     let good = overlay.manifests(&topology);
     let agents = start_all(&topology, &good);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let before = snapshot::everything(&a.netns, &[&agents[0].pins()]);
     let without = Overlay {
         members: vec!["b"],

@@ -2,22 +2,18 @@
 
 use adit_tests::agent::start_all;
 use adit_tests::traffic::{self, Lost, Probes};
-use adit_tests::{Agent, Overlay, Topology, require_module, snapshot};
+use adit_tests::{Agent, Overlay, Topology, require, snapshot};
 use dataplane_user::model::Hook;
 use dataplane_user::net::Family;
 use serde_json::Value;
 
 #[test]
 fn killed_and_started_again_without_a_lost_packet() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
     let mut agents = start_all(&topology, &manifests);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let probes = Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap());
 
     let received = |agent: &Agent<'_>| agent.status().unwrap().peers[0].received.unwrap().packets;
@@ -52,21 +48,19 @@ fn killed_and_started_again_without_a_lost_packet() {
 
 #[test]
 fn stopped_it_forwards_and_can_be_looked_at() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "vxlan").manifests(&topology);
     let mut agents = start_all(&topology, &manifests);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let second = agents[0].plan(&[]);
     assert_eq!(
         (second.code, second.stdout.trim()),
         (0, "Nothing to do."),
         "{second:?}"
     );
+    let waited = agents[0].run(&["status", "--wait", "--timeout", "60"]);
+    assert_eq!(waited.code, 0, "{waited:?}");
     // A second agent of the same places is refused, and the first goes on.
     let manifests = agents[0].manifests();
     let refused = agents[0].run(&["run", "--node", "a", "-f", manifests.to_str().unwrap()]);

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use adit_tests::agent::start_all;
+use adit_tests::agent::start_all_as;
 use adit_tests::traffic::{self, Probes};
-use adit_tests::{Agent, Overlay, Topology, require_module};
+use adit_tests::{Agent, Overlay, Topology, require};
 use dataplane_user::net::{Family, PublicKey};
 use dataplane_user::status::Status;
 
@@ -47,20 +47,18 @@ fn a_key_changes_while_traffic_flows_and_nothing_is_lost_by_routes() {
 }
 
 fn changes(dataplane: &'static str) {
-    if !["dummy", "wireguard"].into_iter().all(require_module) {
-        return;
-    }
-    let topology = Topology::new(3);
+    require!(modules: "dummy", "wireguard");
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         network: vec![dataplane],
         // Two that carry the same prefix never meet a third one on one device.
         shared: vec!["b", "c"],
         ..Overlay::new(&topology, "wireguard")
     };
-    let agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let agents = start_all_as(&topology, &overlay.manifests(&topology), |agent| {
+        agent.with_pauses("waiting=500,drain=4000")
+    });
+    let [a, b, c] = &topology.hosts;
     let ways = [(a, b), (b, a), (a, c), (c, a), (b, c)];
     for (from, to) in ways {
         traffic::udp(from.pod_end(), to.pod_end(), Family::Ipv4, 100).unwrap();

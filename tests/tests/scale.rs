@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use adit_tests::{Agent, Overlay, Topology, require_module};
+use adit_tests::{Agent, Overlay, Topology, require};
 use dataplane_user::net::Family;
 
 /// Prefixes that each node carries, beside its two addresses.
@@ -12,9 +12,7 @@ const PREFIXES: u32 = 4;
 
 #[test]
 fn syscalls_of_a_thousand_nodes_are_four_times_those_of_250() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
+    require!(modules: "dummy", "geneve");
     let few = measure(250);
     let many = measure(1000);
     assert!(
@@ -28,10 +26,8 @@ fn syscalls_of_a_thousand_nodes_are_four_times_those_of_250() {
 fn ten_thousand_routes_take_few_sends_and_one_event_each() {
     const PREFIXES: u64 = 5_000;
     const ROUTES: u64 = 2 * PREFIXES;
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<1>::new();
     let mut prefixes = String::new();
     for number in 0..PREFIXES {
         write!(prefixes, "10.{}.{}.0/24, ", 8 + number / 250, number % 250).unwrap();
@@ -41,8 +37,9 @@ fn ten_thousand_routes_take_few_sends_and_one_event_each() {
         "prefixes: [10.0.0.0/8, ",
         &format!("prefixes: [10.0.0.0/13, {prefixes}"),
     );
-    let agent = Agent::new(&topology.hosts[0], &manifests).with_resync(3600);
-    let mut agent = agent.with_log("info").with_counted_syscalls();
+    let mut agent = Agent::new(&topology.hosts[0], &manifests)
+        .with_log("info")
+        .with_counted_syscalls();
     agent.start();
     agent.wait_for_log("ready=true");
     agent.stop();
@@ -62,12 +59,12 @@ fn ten_thousand_routes_take_few_sends_and_one_event_each() {
 
 /// Starts the first of so many nodes and stops it when it is ready; gives its syscalls.
 fn measure(nodes: u32) -> u64 {
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let mut manifests = Overlay::new(&topology, "geneve").manifests(&topology);
     (1..nodes).for_each(|number| manifests.push_str(&peer(number)));
-    // No pass but the ones that are asked for.
-    let agent = Agent::new(&topology.hosts[0], &manifests).with_resync(3600);
-    let mut agent = agent.with_log("info").with_counted_syscalls();
+    let mut agent = Agent::new(&topology.hosts[0], &manifests)
+        .with_log("info")
+        .with_counted_syscalls();
 
     let started = Instant::now();
     agent.start();

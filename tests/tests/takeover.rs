@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use adit_tests::agent::start_all;
 use adit_tests::crash::{child, crash};
 use adit_tests::traffic::{self, Lost, Probes};
-use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, snapshot};
+use adit_tests::{Agent, NetNs, Overlay, Topology, require, snapshot};
 use dataplane_ebpf::layout::ABI_VERSION;
 use dataplane_user::model::Hook;
 use dataplane_user::net::Family;
@@ -21,10 +21,8 @@ fn crashing_child() {
 
 #[test]
 fn an_older_version_is_taken_over_without_a_lost_packet() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
     let mut agents = start_all(&topology, &manifests);
     let probes = probes(&topology);
@@ -55,10 +53,8 @@ fn an_older_version_is_taken_over_without_a_lost_packet() {
 
 #[test]
 fn dying_on_the_way_loses_no_packet() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
     let mut agents = start_all(&topology, &manifests);
     let probes = probes(&topology);
@@ -81,10 +77,8 @@ fn dying_on_the_way_loses_no_packet() {
 
 #[test]
 fn a_newer_version_is_left_alone() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
     let mut agents = start_all(&topology, &manifests);
     let probes = probes(&topology);
@@ -95,11 +89,11 @@ fn a_newer_version_is_left_alone() {
     fs::create_dir(&newer).unwrap();
     let named = newer.to_str().unwrap().to_owned();
     let is_told = |text: &str| text.contains(&named) && text.contains("adit uninstall");
-    agent.wait("refusing", |status| {
-        status.problems.iter().any(|problem| is_told(&problem.message))
-    });
+    let status = agent.next_pass();
+    let told = status.problems.iter().any(|problem| is_told(&problem.message));
+    assert!(told, "{status:#?}");
     fs::remove_dir(&newer).unwrap();
-    agent.ready();
+    assert!(agent.next_pass().ready);
     agent.stop();
 
     fs::rename(own(agent), &newer).unwrap();
@@ -165,10 +159,8 @@ fn changes(agent: &Agent<'_>) -> Vec<String> {
 
 /// Both ways of the taken-over node are in each probe: it sends by the egress program, and its answer comes in by the
 /// ingress program.
-fn probes(topology: &Topology) -> [Probes; 2] {
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+fn probes(topology: &Topology<2>) -> [Probes; 2] {
+    let [a, b] = &topology.hosts;
     Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap())
 }
 

@@ -8,7 +8,7 @@ use adit_tests::agent::start_all;
 use adit_tests::capture::{Capture, Packet};
 use adit_tests::pair::pair;
 use adit_tests::topology::{SHARED_V4, SHARED_V6};
-use adit_tests::{Overlay, Topology, flows, require_module, traffic};
+use adit_tests::{Overlay, Topology, flows, require, traffic};
 use dataplane_user::net::Family;
 use dataplane_user::resource::Dataplane;
 
@@ -65,19 +65,15 @@ fn none_over_ipv6() {
 /// Three nodes: slots beyond the first, links of two encapsulations, and a prefix that two nodes carry.
 #[test]
 fn three_nodes_and_a_group() {
-    if !require_module("dummy") || !require_module("geneve") {
-        return;
-    }
-    let topology = Topology::new(3);
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         shared: vec!["b", "c"],
         wishes: vec![("c", "vxlan")],
         ..Overlay::new(&topology, "auto")
     };
     let agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let [a, b, c] = &topology.hosts;
     b.take_shared_address();
     c.take_shared_address();
     let capture = Capture::new(&topology.router);
@@ -119,10 +115,8 @@ fn three_nodes_and_a_group() {
 /// Clouds count flows by the outer ports, and their tables are small.
 #[test]
 fn vxlan_source_ports_are_of_the_range_that_the_network_says() {
-    if !require_module("dummy") || !require_module("vxlan") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "vxlan");
+    let topology = Topology::<2>::new();
     let with = |network| Overlay {
         network: vec![network],
         ..Overlay::new(&topology, "vxlan")
@@ -132,17 +126,14 @@ fn vxlan_source_ports_are_of_the_range_that_the_network_says() {
         (with("ports: {vxlanSource: 51000-51004}"), 51000..51004),
     ];
     let agents = start_all(&topology, &ranges[0].0.manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     for (overlay, range) in ranges {
         for agent in &agents {
-            agent.write(&overlay.manifests(&topology));
+            let status = agent.take(&overlay.manifests(&topology));
+            assert!(status.ready, "{status:#?}");
+            let shown = agent.host().netns.ip("-d link show adit-vxlan");
             let words = format!("srcport {} {}", range.start, range.end);
-            agent.wait("with the range", |status| {
-                let shown = agent.host().netns.ip("-d link show adit-vxlan");
-                status.ready && status.pass.changed == 0 && shown.contains(&words)
-            });
+            assert!(shown.contains(&words), "{words}: {shown}");
         }
         let capture = Capture::new(&topology.router);
         for _ in 0..10 {

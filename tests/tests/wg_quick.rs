@@ -158,7 +158,7 @@ fn up_and_down_do_what_wg_quick_does() {
         let conf = Conf::new(&text);
         let path = conf.path();
         let path = path.to_str().unwrap();
-        let (one, other) = (Topology::new(1), Topology::new(1));
+        let (one, other) = (Topology::<1>::new(), Topology::<1>::new());
         let (theirs, ours) = (&one.hosts[0].netns, &other.hosts[0].netns);
         let before = all(ours);
         said(&wg_quick(theirs, &["up", path]));
@@ -186,10 +186,8 @@ fn two_hosts_by_files_as_people_write_them() {
     if !ready() {
         return;
     }
-    let topology = Topology::new(2);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let topology = Topology::<2>::new();
+    let [a, b] = &topology.hosts;
     let text = |own: u8, other: u8, remote: std::net::IpAddr| {
         format!(
             "[Interface]\nAddress = 10.0.0.{own}\nPrivateKey = {}\nListenPort = 51820\n\n[Peer]\nPublicKey = {}\nEndPoint = {remote}:51820\nAllowedIPs = 10.0.0.{other}/32\n",
@@ -237,7 +235,7 @@ fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
     if !ready() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let head = format!(
         "[Interface]\nPrivateKey = {}\nAddress = 10.70.0.1/24\n",
@@ -292,7 +290,7 @@ fn what_an_interface_became_is_saved_where_the_file_asks_for_it() {
     if !ready() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let conf = Conf::new(&format!(
         "[Interface]\nPrivateKey = {}\nAddress = 10.70.0.1/24\nSaveConfig = true\nPostUp = true\n{PEERS}AllowedIPs = 10.71.0.0/16\n",
@@ -343,7 +341,7 @@ fn an_imported_file_is_kept_by_the_agent_and_exported_again() {
     ));
     let path = conf.path();
     let path = path.to_str().unwrap();
-    let (one, other) = (Topology::new(1), Topology::new(1));
+    let (one, other) = (Topology::<1>::new(), Topology::<1>::new());
     let (host, netns) = (&one.hosts[0], &one.hosts[0].netns);
     let mut agent = Agent::new(host, "");
     let state = agent.state_directory();

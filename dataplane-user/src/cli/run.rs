@@ -27,6 +27,7 @@ use crate::gather::private_keys;
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::kernel::netlink::{EventCounts, Events, Woken};
+use crate::pauses::Pauses;
 use crate::reconcile::{Agent, Config, Event};
 use crate::serve::{self, EndpointAges, Listeners, View, Withdrawals};
 use crate::source::{KeyRing, Watch};
@@ -54,6 +55,14 @@ pub(super) struct Arguments {
     /// pass follows where something did
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     recheck: u64,
+    /// How long to wait before something is done again: NAME=MILLISECONDS, and further ones after commas
+    #[arg(
+        long,
+        hide_short_help = true,
+        help_heading = "For tests alone",
+        value_name = "PAUSES"
+    )]
+    pauses: Option<Pauses>,
     /// Where to answer over HTTP (/metrics, /healthz, /readyz, /status): an address and a port, or `off`
     #[arg(
         long,
@@ -134,12 +143,16 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
 
     let (sender, events) = mpsc::channel(64);
     let resync = Duration::from_secs(arguments.resync);
+    let pauses = arguments.pauses.unwrap_or_default();
     let config = Config {
         paths: arguments.manifests.paths,
         node,
         state_directory: places.state_dir.clone(),
         keys,
-        names: resync.min(NAMES),
+        pauses: Pauses {
+            names: resync.min(pauses.names),
+            ..pauses
+        },
     };
     send_source_changes(&config, sender.clone());
     send_each(resync, Event::Resync, sender.clone());
@@ -166,10 +179,6 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     notify(NotifyState::Stopping);
     Ok(())
 }
-
-/// How long the addresses of an endpoint's name are believed at most: a handshake is renewed every two minutes
-/// (`REKEY_AFTER_TIME`), and one that grows older may be that of a peer which has moved.
-const NAMES: Duration = Duration::from_secs(30);
 
 /// A pass that takes longer hangs: it counts on top of the time between two.
 const LONGEST_PASS: Duration = Duration::from_secs(60);

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// So many repairs within [`WINDOW`] are no accident.
+use crate::pauses::Pauses;
+
+/// So many repairs within [`Pauses::fight_window`] are no accident.
 pub(super) const OFTEN: usize = 5;
-const WINDOW: Duration = Duration::from_secs(60);
-/// The first pause; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// By object.
-#[derive(Debug, Default)]
-pub(super) struct Fights(BTreeMap<String, Fight>);
+#[derive(Debug)]
+pub(super) struct Fights {
+    pauses: Pauses,
+    known: BTreeMap<String, Fight>,
+}
 
 #[derive(Debug, Default)]
 struct Fight {
@@ -25,9 +26,12 @@ struct Fight {
 }
 
 impl Fight {
-    fn pause(&self) -> Duration {
+    fn pause(&self, pauses: &Pauses) -> Duration {
         let doublings = self.pauses.saturating_sub(1).min(16);
-        FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
+        pauses
+            .first_fight
+            .saturating_mul(1 << doublings)
+            .min(pauses.longest_fight)
     }
 
     fn is_held(&self, now: Instant) -> bool {
@@ -35,60 +39,69 @@ impl Fight {
     }
 
     /// Whether nothing happened for as long as the window is.
-    fn is_over(&self, now: Instant) -> bool {
+    fn is_over(&self, window: Duration, now: Instant) -> bool {
         let last = self.repairs.back().copied().max(self.until);
-        last.is_none_or(|last| now.saturating_duration_since(last) >= WINDOW)
+        last.is_none_or(|last| now.saturating_duration_since(last) >= window)
     }
 }
 
 impl Fights {
+    pub(super) fn new(pauses: Pauses) -> Fights {
+        Fights {
+            pauses,
+            known: BTreeMap::new(),
+        }
+    }
+
     /// An object was found broken, and may be repaired if that was not too often.
     pub(super) fn broken(&mut self, object: &str, now: Instant) {
-        let Some(fight) = self.0.get_mut(object) else {
+        let Some(fight) = self.known.get_mut(object) else {
             return;
         };
-        let recent = |at: &Instant| now.saturating_duration_since(*at) < WINDOW;
+        let window = self.pauses.fight_window;
+        let recent = |at: &Instant| now.saturating_duration_since(*at) < window;
         fight.repairs.retain(recent);
         if fight.is_held(now) {
             return;
         }
-        if fight.is_over(now) {
+        if fight.is_over(window, now) {
             fight.pauses = 0;
         }
         // After a pause one more repair is tried; that it did not last says that nothing has changed.
         let fell_again = fight.pauses > 0 && !fight.repairs.is_empty();
         if fight.repairs.len() >= OFTEN || fell_again {
             fight.pauses += 1;
-            fight.until = Some(now + fight.pause());
+            fight.until = Some(now + fight.pause(&self.pauses));
             fight.repairs.clear();
         }
     }
 
     /// Forgets what is over.
     pub(super) fn forget(&mut self, now: Instant) {
-        self.0.retain(|_, fight| !fight.is_over(now));
+        let window = self.pauses.fight_window;
+        self.known.retain(|_, fight| !fight.is_over(window, now));
     }
 
     /// An object was repaired.
     pub(super) fn mended(&mut self, object: &str, now: Instant) {
-        let fight = self.0.entry(object.to_owned()).or_default();
+        let fight = self.known.entry(object.to_owned()).or_default();
         fight.repairs.push_back(now);
     }
 
     pub(super) fn is_held(&self, object: &str, now: Instant) -> bool {
-        self.0.get(object).is_some_and(|fight| fight.is_held(now))
+        self.known.get(object).is_some_and(|fight| fight.is_held(now))
     }
 
     /// What is left alone now, and how long each pause is.
     pub(super) fn held(&self, now: Instant) -> Vec<(&str, Duration)> {
-        let held = self.0.iter().filter(|(_, fight)| fight.is_held(now));
-        held.map(|(object, fight)| (object.as_str(), fight.pause()))
+        let held = self.known.iter().filter(|(_, fight)| fight.is_held(now));
+        held.map(|(object, fight)| (object.as_str(), fight.pause(&self.pauses)))
             .collect()
     }
 
     /// The time until the first pause ends.
     pub(super) fn next_try(&self, now: Instant) -> Option<Duration> {
-        let ends = self.0.values().filter(|fight| fight.is_held(now));
+        let ends = self.known.values().filter(|fight| fight.is_held(now));
         ends.filter_map(|fight| fight.until)
             .min()
             .map(|until| until - now)
@@ -115,7 +128,7 @@ mod tests {
     fn what_falls_too_often_is_left_alone_ever_longer_but_not_for_ever() {
         let start = Instant::now();
         let second = |number: u64| start + Duration::from_secs(number);
-        let mut fights = Fights::default();
+        let mut fights = Fights::new(Pauses::default());
         let made = (0..1000).filter(|&number| fall(&mut fights, second(number)));
         let made: Vec<u64> = made.collect();
         assert_eq!(made[..6], [0, 1, 2, 3, 4, 10]);
@@ -127,7 +140,7 @@ mod tests {
     #[test]
     fn what_falls_now_and_then_is_always_repaired() {
         let start = Instant::now();
-        let mut fights = Fights::default();
+        let mut fights = Fights::new(Pauses::default());
         for number in 0..100 {
             assert!(fall(&mut fights, start + Duration::from_secs(13 * number)));
         }
@@ -137,10 +150,10 @@ mod tests {
     fn a_fight_that_is_over_is_forgotten() {
         let start = Instant::now();
         let second = |number: u64| start + Duration::from_secs(number);
-        let mut fights = Fights::default();
+        let mut fights = Fights::new(Pauses::default());
         let made = (0..6).filter(|&number| fall(&mut fights, second(number))).count();
         assert_eq!(made, OFTEN);
-        assert_eq!(fights.held(second(6)), [(OBJECT, FIRST_PAUSE)]);
+        assert_eq!(fights.held(second(6)), [(OBJECT, Pauses::default().first_fight)]);
         assert_eq!(fights.next_try(second(6)), Some(Duration::from_secs(4)));
         assert_eq!(fights.next_try(second(10)), None);
         assert!(fall(&mut fights, second(11)));

@@ -9,12 +9,12 @@ use crate::plan::wireguard::rotation::{self, SeenPeer, Session};
 
 /// How long a session lasts after its handshake (`REJECT_AFTER_TIME`, WireGuard's paper, section 6).
 const LASTS: Duration = Duration::from_secs(180);
-/// How long the other end may go on sending on a link after this one has left it: it looks for handshakes every few seconds.
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// What is remembered between two passes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rotation {
+    /// How long the other end may go on sending on a link after this one has left it: it looks for handshakes every few seconds.
+    drain: Duration,
     /// When the devices were looked at last, since 1970.
     looked: Option<Duration>,
     /// The devices, by what is known of their keys.
@@ -54,6 +54,15 @@ impl Keyed {
 }
 
 impl Rotation {
+    pub(super) fn new(drain: Duration) -> Rotation {
+        Rotation {
+            drain,
+            looked: None,
+            keyed: BTreeMap::new(),
+            back: BTreeMap::new(),
+        }
+    }
+
     /// The sessions that are up, and the peers that still need their second link.
     pub(super) fn look(&mut self, seen: &[SeenPeer]) -> (BTreeSet<Session>, BTreeSet<(LinkName, PublicKey)>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -101,7 +110,7 @@ impl Rotation {
                 if up.contains(&first) {
                     let since = self.back.get(&key).copied().unwrap_or(instant);
                     back.insert(key.clone(), since);
-                    if instant.duration_since(since) >= DRAIN {
+                    if instant.duration_since(since) >= self.drain {
                         continue;
                     }
                 }
@@ -116,6 +125,7 @@ impl Rotation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pauses::Pauses;
 
     fn seen(device: LinkName, own: u8, handshake: Option<u64>, received: u64) -> SeenPeer {
         SeenPeer {
@@ -131,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_handshake_counts_from_when_the_key_is_there_until_its_session_ends() {
-        let mut rotation = Rotation::default();
+        let mut rotation = Rotation::new(Pauses::default().drain);
         let mut up = |own, handshake, received, now| {
             let seen = [seen(rotation::first_device(0), own, handshake, received)];
             let (up, _) = rotation.look_at(&seen, Duration::from_secs(now), Instant::now());
@@ -148,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_handshake_on_a_device_that_was_not_there_before_counts() {
-        let mut rotation = Rotation::default();
+        let mut rotation = Rotation::new(Pauses::default().drain);
         let at = |seconds| (Duration::from_secs(seconds), Instant::now());
         let (now, instant) = at(1000);
         assert!(rotation.look_at(&[], now, instant).0.is_empty());
@@ -159,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_second_link_stays_until_the_first_one_has_been_up_for_a_while() {
-        let mut rotation = Rotation::default();
+        let mut rotation = Rotation::new(Pauses::default().drain);
         let begin = Instant::now();
         let mut lingers = |first: Option<u64>, after: u64| {
             let seen = [

@@ -19,9 +19,7 @@ fn what_leaves_the_overlay_is_masqueraded_but_for_exclusions_and_local_destinati
         ..Overlay::new(&topology, "geneve")
     };
     let manifests = overlay.manifests(&topology);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let plain = Overlay::new(&topology, "geneve").manifests(&topology);
     let mut agent = Agent::started(a, &plain);
     let _peer = Agent::started(b, &manifests);

@@ -11,8 +11,6 @@ use serde_json::Value;
 
 use crate::ready;
 
-/// Longer than any test: what returns, returns by events.
-const NEVER: u32 = 3600;
 /// A host of the world outside, and the node by its second uplink.
 const CLIENT: (Ipv4Addr, Ipv6Addr) = (
     Ipv4Addr::new(198, 51, 100, 1),
@@ -25,8 +23,8 @@ const NODE: (Ipv4Addr, Ipv6Addr) = (
 
 /// A node with a second uplink, `u1`, which the world outside reaches it and its pod by. Its default routes lead out by the
 /// first one.
-fn topology() -> Topology {
-    let topology = Topology::new(1);
+fn topology() -> Topology<1> {
+    let topology = Topology::<1>::new();
     let (a, router) = (&topology.hosts[0], &topology.router);
     second_uplink(a, router);
     snapshot::run(
@@ -40,6 +38,8 @@ fn topology() -> Topology {
     topology
 }
 
+/// IPv6 addresses are without duplicate detection, also on `lo`: there it never fails, but until the kernel's worker has run,
+/// which may take long on a busy machine, no route can have such an address as its source.
 fn second_uplink(host: &Host, router: &NetNs) {
     host.netns.ip_batch(&format!(
         "link add u1 type veth peer name s1 netns {}
@@ -52,7 +52,7 @@ fn second_uplink(host: &Host, router: &NetNs) {
     ));
     router.ip_batch(
         "address replace 198.51.100.1/32 dev lo
-        address replace 2001:db8:ffff::1/128 dev lo
+        address replace 2001:db8:ffff::1/128 dev lo nodad
         link set s1 up
         address add 203.0.113.1/24 dev s1
         address add 2001:db8:b::1/64 dev s1 nodad
@@ -63,7 +63,7 @@ fn second_uplink(host: &Host, router: &NetNs) {
     );
 }
 
-fn manifests(topology: &Topology, firewall: &str) -> String {
+fn manifests(topology: &Topology<1>, firewall: &str) -> String {
     Overlay::new(topology, "geneve").manifests(topology) + firewall
 }
 
@@ -79,7 +79,7 @@ fn seen(router: &NetNs) -> [u64; 2] {
 }
 
 /// Connects from outside to the node and, through it, to its pod: the packets that came back by each uplink.
-fn answers(topology: &Topology) -> Vec<[u64; 2]> {
+fn answers(topology: &Topology<1>) -> Vec<[u64; 2]> {
     let a = &topology.hosts[0];
     let client = End::outside(&topology.router, CLIENT);
     let mut all = Vec::new();
@@ -102,7 +102,7 @@ fn answers(topology: &Topology) -> Vec<[u64; 2]> {
 }
 
 #[track_caller]
-fn all_by_the_second(topology: &Topology) {
+fn all_by_the_second(topology: &Topology<1>) {
     let found = answers(topology);
     assert!(found.iter().all(|seen| seen[0] == 0 && seen[1] > 0), "{found:?}");
 }
@@ -132,9 +132,7 @@ fn answers_go_back_by_the_device_that_their_connection_came_in_by() {
     let netns = &topology.hosts[0].netns;
     let off = manifests(&topology, "");
     let on = manifests(&topology, "  firewall: {returnPath: [u1]}\n");
-    let mut agent = Agent::new(&topology.hosts[0], &off).with_resync(NEVER);
-    agent.start();
-    agent.ready();
+    let mut agent = Agent::started(&topology.hosts[0], &off);
     let nothing = ours(netns);
     let found = answers(&topology);
     assert!(found.iter().all(|seen| seen[0] > 0 && seen[1] == 0), "{found:?}");
@@ -228,9 +226,7 @@ fn a_device_that_is_not_there_is_waited_for() {
     let a = &topology.hosts[0];
     let netns = &a.netns;
     let manifests = manifests(&topology, "  firewall: {returnPath: [w0, u1]}\n");
-    let mut agent = Agent::new(a, &manifests).with_resync(NEVER);
-    agent.start();
-    agent.ready();
+    let agent = Agent::started(a, &manifests);
     let waiting = |name: &str| {
         let said = format!("there is no device {name}");
         let status = agent.status().unwrap();

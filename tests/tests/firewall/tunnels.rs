@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
 
 use adit_tests::agent::PATIENCE;
 use adit_tests::capture::Capture;
 use adit_tests::frame::{ETHERNET, Udp};
+use adit_tests::named::eventually;
 use adit_tests::topology::End;
 use adit_tests::traffic::{self, bound};
-use adit_tests::{Agent, NetNs, Overlay, Topology, agent, require_module, snapshot};
+use adit_tests::{Agent, NetNs, Overlay, Topology, agent, require, snapshot};
 use dataplane_user::net::{Family, MacAddr, NodeName};
+use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 
 use crate::{ready, topology};
@@ -26,9 +27,7 @@ fn segments_fit_into_tunnels_both_ways() {
         return;
     }
     let topology = topology();
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     for (asked, ipv4, ipv6) in [
         ("firewall: {clampMss: false}", 1460, 1440),
         ("firewall: {}", 1410, 1390),
@@ -51,9 +50,7 @@ fn a_large_reply_arrives_where_nobody_hears_that_it_is_too_large() {
         return;
     }
     let topology = topology();
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     // As a firewall does that knows no better: the server never learns the path's MTU.
     snapshot::run(&b.pod, "nft", DEAF);
     for (asked, clamped) in [("firewall: {clampMss: false}", false), ("firewall: {}", true)] {
@@ -64,19 +61,17 @@ fn a_large_reply_arrives_where_nobody_hears_that_it_is_too_large() {
         let _agents = agent::start_all(&topology, &overlay.manifests(&topology));
         for family in Family::BOTH {
             let unheard = too_large(&b.pod);
-            let mut client = large_reply(a.pod_end(), b.pod_end(), family);
+            let mut reply = LargeReply::new(a.pod_end(), b.pod_end(), family);
             if clamped {
-                client.read_exact(&mut vec![0; LARGE]).unwrap();
+                reply.client.read_exact(&mut vec![0; LARGE]).unwrap();
                 assert_eq!(too_large(&b.pod), unheard, "{family}: no segment is too large");
                 continue;
             }
-            let deadline = Instant::now() + PATIENCE;
-            while too_large(&b.pod) == unheard && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(20));
-            }
-            assert!(too_large(&b.pod) > unheard, "{family}: segments are too large");
-            client.set_nonblocking(true).unwrap();
-            let read = client.read(&mut vec![0; LARGE]).map_err(|error| error.kind());
+            let refused = eventually(|| too_large(&b.pod) > unheard);
+            assert!(refused, "{family}: segments are too large");
+            reply.client.set_nonblocking(true).unwrap();
+            let read = reply.client.read(&mut vec![0; LARGE]);
+            let read = read.map_err(|error| error.kind());
             assert_eq!(
                 read,
                 Err(ErrorKind::WouldBlock),
@@ -104,18 +99,48 @@ fn too_large(netns: &NetNs) -> u64 {
         .sum()
 }
 
-/// A connection whose other end has just been given a large reply to send.
-fn large_reply(from: End<'_>, to: End<'_>, family: Family) -> TcpStream {
-    let address = to.address(family);
-    let listener = to.netns.enter(|| TcpListener::bind((address, 0))).unwrap();
-    let there = listener.local_addr().unwrap();
-    let client = from.netns.enter(|| TcpStream::connect(there)).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
-    let (mut server, _) = listener.accept().unwrap();
-    server.set_write_timeout(Some(PATIENCE)).unwrap();
-    // It fits into neither end's buffers at once.
-    thread::spawn(move || server.write_all(&[0xa5; LARGE]));
-    client
+/// A connection whose other end has just been given a large reply to send. With this that end is gone at once, whatever it
+/// has not sent: one that lived on would send segments again that are too large, and they would be counted as others'.
+struct LargeReply {
+    client: TcpStream,
+    server: TcpStream,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl LargeReply {
+    fn new(from: End<'_>, to: End<'_>, family: Family) -> LargeReply {
+        let address = to.address(family);
+        let listener = to.netns.enter(|| TcpListener::bind((address, 0))).unwrap();
+        let there = listener.local_addr().unwrap();
+        let client = from.netns.enter(|| TcpStream::connect(there)).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        // Closed, it sends a reset and nothing more.
+        let linger = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        setsockopt(&server, sockopt::Linger, &linger).unwrap();
+        // It fits into neither end's buffers at once.
+        let mut writing = server.try_clone().unwrap();
+        let writer = thread::spawn(move || {
+            // It is cut short where nothing arrives.
+            let _whole = writing.write_all(&[0xa5; LARGE]);
+        });
+        LargeReply {
+            client,
+            server,
+            writer: Some(writer),
+        }
+    }
+}
+
+impl Drop for LargeReply {
+    fn drop(&mut self) {
+        // The writer returns; what it has written goes with the last descriptor.
+        let _shut = self.server.shutdown(Shutdown::Both);
+        let _ended = self.writer.take().map(JoinHandle::join);
+    }
 }
 
 /// The MSS of a connection's SYN and of its answer, where they arrive.
@@ -153,9 +178,7 @@ fn outer_udp_is_not_tracked() {
         return;
     }
     let topology = topology();
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     // In this order: what is tracked stays so for minutes.
     for (asked, tracked) in [("firewall: {}", false), ("firewall: {notrack: []}", true)] {
         let overlay = Overlay {
@@ -186,13 +209,12 @@ fn connections(netns: &NetNs) -> String {
 
 #[test]
 fn ports_are_open_to_peers_alone_and_managers_stay_in() {
-    if !ready() || !require_module("vxlan") {
+    if !ready() {
         return;
     }
-    let topology = Topology::new(3);
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    require!(modules: "vxlan");
+    let topology = Topology::<3>::new();
+    let [a, b, c] = &topology.hosts;
     let overlay = |asked| Overlay {
         members: vec!["a", "b"],
         network: vec![asked],

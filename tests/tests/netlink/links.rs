@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use adit_tests::{NetNs, require_module};
+use adit_tests::{NetNs, require, require_module};
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::model::change::{DeleteLinkReason, LinkPatch};
 use dataplane_user::model::{AddressScope, Change, Link, LinkKind, Owner};
@@ -100,9 +100,7 @@ fn an_ip6tnl_device_reads_back() {
 /// The devices that these modules bring into each namespace are not flow-based; of those there is one of a kind.
 #[test]
 fn a_namespace_holds_one_flow_based_ip_tunnel_of_a_kind() {
-    if !require_module("ipip") || !require_module("ip6_tunnel") {
-        return;
-    }
+    require!(modules: "ipip", "ip6_tunnel");
     let netns = NetNs::new();
     netns.ip("link add foreign4 type ipip external");
     netns.ip("link add foreign6 type ip6tnl external mode ip6ip6");

@@ -8,7 +8,7 @@ use crate::{interface, reaches, waits};
 
 /// Runs, stops and runs again; while it does not run, its interface waits.
 fn gets_its_interface_again(runtime: Runtime) {
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let container = Container::new(runtime);
     let manifests = interface(

@@ -1,6 +1,6 @@
 //! Devices on one host: made, kept so, mended after damage, and gone without a trace.
 
-use adit_tests::{Agent, Topology, require_module, scrape, snapshot};
+use adit_tests::{Agent, Topology, require, require_module, scrape, snapshot};
 
 use crate::{Named, becomes, interface, is_settled, reaches};
 
@@ -34,7 +34,7 @@ fn one_of_each_type_stands_and_a_second_pass_changes_nothing() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let before = snapshot::everything(netns, &[]);
     let mut agent = Agent::started(&topology.hosts[0], &one_of_each());
@@ -76,10 +76,8 @@ fn one_of_each_type_stands_and_a_second_pass_changes_nothing() {
 
 #[test]
 fn link_local_addresses_stay_unless_told_otherwise() {
-    if !require_module("bridge") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "bridge");
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     // A bridge generates one from its hardware address.
     let with = |keep: bool| {
@@ -102,7 +100,7 @@ fn damage_of_any_device_is_mended_and_foreign_ones_stay() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     netns.ip("link add theirs type dummy");
     netns.ip("link set theirs up");
@@ -150,10 +148,8 @@ fn damage_of_any_device_is_mended_and_foreign_ones_stay() {
 
 #[test]
 fn a_changed_prefix_length_and_peer_are_applied_and_others_addresses_stay() {
-    if !require_module("dummy") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "dummy");
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let with = |addresses: &str| interface("dum0", &format!("type: dummy, addresses: [{addresses}]"));
     let agent = Agent::started(&topology.hosts[0], &with("10.70.0.1/24, 'fd70::1/64'"));
@@ -202,7 +198,7 @@ fn a_device_of_another_kind_is_made_again() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let of = |kind: &str| interface("any", &format!("type: {kind}, addresses: [10.70.0.1/24]"));
     let agent = Agent::started(&topology.hosts[0], &of("dummy"));
@@ -227,7 +223,7 @@ fn creation_order_does_not_matter() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     // Names are in the wrong order; a lower device, a port and a route's device come from elsewhere, later.
     let manifests = [
@@ -260,10 +256,8 @@ fn creation_order_does_not_matter() {
 
 #[test]
 fn a_bridge_with_two_ports_joins_two_namespaces() {
-    if !require_module("veth") || !require_module("bridge") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth", "bridge");
+    let topology = Topology::<1>::new();
     let (one, two) = (Named::new(), Named::new());
     let end = |name: &str, namespace: &Named, address: &str| {
         interface(

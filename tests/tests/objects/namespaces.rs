@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::process::{Child, Command, Stdio};
 
-use adit_tests::{Agent, NetNs, Topology, require_module};
+use adit_tests::{Agent, NetNs, Topology, require};
 
 use crate::{Named, becomes, interface, is_settled, manifest, reaches, route, waits};
 
@@ -20,10 +20,8 @@ fn pair(namespace: &str) -> String {
 
 #[test]
 fn an_end_in_a_named_namespace_carries_pings_and_is_mended() {
-    if !require_module("veth") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth");
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let there = Named::new();
     let inside = format!("namespace: {{ name: {} }}", there.0);
@@ -99,10 +97,8 @@ fn an_end_in_a_named_namespace_carries_pings_and_is_mended() {
 
 #[test]
 fn a_namespace_that_comes_late_or_again_gets_its_interface() {
-    if !require_module("veth") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth");
+    let topology = Topology::<1>::new();
     let there = Named::new();
     let name = there.0.clone();
     drop(there);
@@ -124,10 +120,8 @@ fn a_namespace_that_comes_late_or_again_gets_its_interface() {
 
 #[test]
 fn a_namespace_by_path() {
-    if !require_module("veth") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth");
+    let topology = Topology::<1>::new();
     let there = NetNs::new();
     let agent = Agent::started(
         &topology.hosts[0],
@@ -162,10 +156,8 @@ impl Drop for Sleeper {
 
 #[test]
 fn a_namespace_by_process_and_the_own_one_by_another_name() {
-    if !require_module("veth") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth");
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let sleeper = Sleeper::new();
     let pid = sleeper.0.id();
@@ -187,10 +179,8 @@ fn a_namespace_by_process_and_the_own_one_by_another_name() {
 
 #[test]
 fn what_changes_in_another_namespace_is_mended_at_once_and_foreign_changes_wake_nobody() {
-    if !require_module("veth") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth");
+    let topology = Topology::<1>::new();
     let there = Named::new();
     let rule = manifest(
         "NetlinkRule",
@@ -198,10 +188,7 @@ fn what_changes_in_another_namespace_is_mended_at_once_and_foreign_changes_wake_
         &format!("namespace: {{ name: {} }}, priority: 100, table: 100", there.0),
     );
     let manifests = pair(&format!("name: {}", there.0)) + &rule;
-    // Longer than any test.
-    let mut agent = Agent::new(&topology.hosts[0], &manifests).with_resync(3600);
-    agent.start();
-    agent.ready();
+    let agent = Agent::started(&topology.hosts[0], &manifests);
     let deeds = [
         ("link set eth0 down", "link eth0", "was down"),
         ("link delete eth0", "link host0", "was gone"),

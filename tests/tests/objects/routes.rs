@@ -64,7 +64,7 @@ fn routes_and_rules_of_all_forms_stand_and_a_second_pass_changes_nothing() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let agent = Agent::started(&topology.hosts[0], &some());
     is_settled(&agent);
@@ -113,7 +113,7 @@ fn route_list_validate_and_flush() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     netns.ip("route add 10.77.0.0/16 via 192.0.2.250 proto static onlink dev u0");
     let mut agent = Agent::started(&topology.hosts[0], &some());
@@ -178,7 +178,7 @@ fn duplicate_prefixes_merge() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let manifests = [
         links(),
@@ -216,7 +216,7 @@ fn fault_10_scope_global_survives_the_merge_and_validation_is_quiet_about_single
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let manifests = [
         links(),
@@ -250,7 +250,7 @@ fn fault_11_encapsulation_is_compared_whole() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let wanted = route(
         "r",
@@ -281,7 +281,7 @@ fn fault_12_an_administrators_routes_stay_also_on_our_devices() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let mut agent = Agent::started(&topology.hosts[0], &links());
     netns.ip("route add 10.1.0.0/16 dev n0 proto static");
@@ -309,7 +309,7 @@ fn withdrawn_next_hops_go_and_come_back_but_for_immune_routes() {
     if !have_modules() {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let manifests = [
         links(),

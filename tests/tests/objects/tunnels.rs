@@ -3,17 +3,15 @@
 use std::process::Command;
 
 use adit_tests::agent::start_all;
-use adit_tests::{Topology, require_module};
+use adit_tests::{Topology, require};
 use dataplane_user::net::Family;
 
 use crate::{eventually, is_settled, of_node, reaches};
 
 #[test]
 fn vxlan_with_default_destinations_reaches_all_by_ff02_1() {
-    if !require_module("vxlan") {
-        return;
-    }
-    let topology = Topology::new(3);
+    require!(modules: "vxlan");
+    let topology = Topology::<3>::new();
     for family in Family::BOTH {
         let underlay = |host: usize| topology.hosts[host].underlay(family).to_string();
         let manifests = (0..3).map(|host| {
@@ -53,10 +51,8 @@ fn vxlan_with_default_destinations_reaches_all_by_ff02_1() {
 
 #[test]
 fn geneve_and_ipip_to_one_peer_carry_pings() {
-    if !require_module("geneve") || !require_module("ipip") {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "geneve", "ipip");
+    let topology = Topology::<2>::new();
     let underlay = |host: usize| topology.hosts[host].underlay(Family::Ipv4).to_string();
     let of = |host: usize| {
         let other = 1 - host;

@@ -20,16 +20,16 @@ fn has_modules() -> bool {
 }
 
 /// Three hosts of which the second and the third carry the same prefixes.
-fn shared<'a>(topology: &'a Topology, network: Vec<&'static str>) -> (Overlay, Vec<Agent<'a>>) {
+fn shared<'a>(topology: &'a Topology<3>, network: Vec<&'static str>) -> (Overlay, [Agent<'a>; 3]) {
     weighted(topology, network, Vec::new())
 }
 
 /// As [`shared`], with weights for what they carry.
 fn weighted<'a>(
-    topology: &'a Topology,
+    topology: &'a Topology<3>,
     network: Vec<&'static str>,
     weights: Vec<(&'static str, u8)>,
-) -> (Overlay, Vec<Agent<'a>>) {
+) -> (Overlay, [Agent<'a>; 3]) {
     let overlay = Overlay {
         shared: vec!["b", "c"],
         wishes: vec![("c", "vxlan")],
@@ -54,11 +54,9 @@ fn a_group_is_shared_and_a_second_pass_changes_nothing() {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let (_, agents) = shared(&topology, vec![ROUTES]);
-    let [_, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let [_, b, c] = &topology.hosts;
     for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
         flows::reach_both(&agents[0], [b, c], address);
     }
@@ -90,11 +88,9 @@ fn are_shared_by_weight(network: Vec<&'static str>) {
         return;
     }
     const FLOWS: usize = 240;
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let (overlay, agents) = weighted(&topology, network, vec![("b", 3)]);
-    let [_, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let [_, b, c] = &topology.hosts;
     for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
         let [to_b, to_c] = flows::shares(&agents[0], [b, c], address, FLOWS);
         println!("{:?}, {address}: {to_b} to {to_c}", overlay.network);
@@ -108,11 +104,9 @@ fn a_resilient_group_in_a_table_of_its_own() {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let (_, agents) = shared(&topology, vec![ROUTES, "routes: {table: 1730, resilient: true}"]);
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let [a, b, c] = &topology.hosts;
     for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
         flows::reach_both(&agents[0], [b, c], address);
     }
@@ -142,7 +136,7 @@ fn a_destination_that_nobody_carries_is_unreachable() {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let overlay = Overlay {
         network: vec![ROUTES],
         ..Overlay::new(&topology, "geneve")

@@ -41,7 +41,7 @@ fn what_is_foreign_stays_and_uninstall_leaves_nothing() {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let a = &topology.hosts[0];
     add_foreign(&a.netns);
     let before = snapshot::everything(&a.netns, &[]);
@@ -82,7 +82,7 @@ fn what_was_taken_away_returns() {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let (_, agents) = shared(&topology, vec![ROUTES, "routes: {table: 1730}"]);
     let a = &topology.hosts[0];
     let shown = || {
@@ -140,7 +140,7 @@ fn a_second_validation_finds_nothing() {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let (_, mut agents) = shared(&topology, vec![ROUTES, "routes: {table: 1730}"]);
     let netns = &topology.hosts[0].netns;
     let agent = &mut agents[0];

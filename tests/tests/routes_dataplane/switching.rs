@@ -1,6 +1,6 @@
 //! Networks that change their dataplane, and nodes of both kinds in one.
 
-use adit_tests::agent::start_all;
+use adit_tests::agent::{is_settled, start_all};
 use adit_tests::traffic::{self, Probes};
 use adit_tests::{Overlay, Topology};
 use dataplane_user::net::Family;
@@ -13,15 +13,13 @@ fn nothing_is_lost_while_a_network_changes_its_dataplane() {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let by = |network: Vec<&'static str>| Overlay {
         network,
         ..Overlay::new(&topology, "geneve")
     };
     let ebpf = by(Vec::new());
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     // With the first IPv4 rule of a namespace Linux splits its local table from the main one (`fib_unmerge`), and takes no
     // packet for its own in between: that moment shall be over.
     for host in &topology.hosts {
@@ -43,11 +41,8 @@ fn nothing_is_lost_while_a_network_changes_its_dataplane() {
     for (overlay, prefix, table) in ways {
         // One after the other: in between they are of different kinds.
         for agent in &agents {
-            let before = agent.status().unwrap().pass.number;
-            agent.write(&overlay.manifests(&topology));
-            agent.wait("taking it", |status| {
-                status.ready && status.pass.number > before + 1 && status.pass.changed == 0
-            });
+            agent.take(&overlay.manifests(&topology));
+            is_settled(agent);
         }
         let routes = a.netns.ip(&format!("route show table {table} proto 173"));
         assert!(routes.contains(prefix), "{prefix} in {table}: {routes}");
@@ -66,16 +61,14 @@ fn nodes_of_both_kinds_reach_each_other() {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let overlay = Overlay {
         dataplanes: vec![("b", "routes")],
         wishes: vec![("c", "vxlan")],
         ..Overlay::new(&topology, "auto")
     };
     let agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let [a, b, c] = &topology.hosts;
     for family in Family::BOTH {
         for (from, to) in [(a, b), (b, c), (a, c)] {
             traffic::all(from.end(), to.end(), family).unwrap();

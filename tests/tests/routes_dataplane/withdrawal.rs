@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use crate::{ROUTES, has_modules, shared};
 
 /// The flows, of forty, that reached each of two hosts' pods at an address that both have.
-fn reached(topology: &Topology, shared: IpAddr) -> [usize; 2] {
+fn reached(topology: &Topology<3>, shared: IpAddr) -> [usize; 2] {
     let servers = [1, 2].map(|index: usize| {
         let bind = || UdpSocket::bind((shared, 7001));
         let server = topology.hosts[index]
@@ -50,7 +50,7 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let (_, mut agents) = shared(&topology, network);
     let addresses = [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)];
     let agent = &mut agents[0];
@@ -142,7 +142,7 @@ fn withdrawing_changes_groups_in_place() {
     if !has_modules() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     let (_, agents) = shared(&topology, vec![ROUTES]);
     let netns = &topology.hosts[0].netns;
     let object = || {

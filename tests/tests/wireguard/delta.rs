@@ -1,6 +1,6 @@
 //! Changes: only what differs is sent, and nothing else changes.
 
-use adit_tests::{NetNs, require_module};
+use adit_tests::{NetNs, require};
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::wireguard::{WireGuard, generate};
 use dataplane_user::model::wireguard::{Device, DeviceChange, Peer};
@@ -11,9 +11,7 @@ use crate::{
 
 #[test]
 fn nothing_to_change_is_no_message() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let wanted = config(private_key(), [(public_key(), peer(&["10.0.0.0/24"]))]);
@@ -38,9 +36,7 @@ async fn alone(wireguard: &mut WireGuard, wanted: &Device, change: DeviceChange)
 
 #[test]
 fn a_key_a_port_or_a_mark_alone_is_one_message() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let mut wanted = config(private_key(), [(public_key(), peer(&["10.0.0.0/24"]))]);
@@ -63,9 +59,7 @@ fn a_key_a_port_or_a_mark_alone_is_one_message() {
 
 #[test]
 fn an_allowed_ip_moves_in_one_message() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let (first, second) = (public_key(), public_key());
@@ -93,9 +87,7 @@ fn an_allowed_ip_moves_in_one_message() {
 
 #[test]
 fn an_allowed_ip_goes_and_the_others_of_its_peer_stay() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let key = public_key();
@@ -119,9 +111,7 @@ fn an_allowed_ip_goes_and_the_others_of_its_peer_stay() {
 
 #[test]
 fn keepalive_and_preshared_key_are_cleared_and_peers_go() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let (key, other) = (public_key(), public_key());

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use adit_tests::agent::binary;
-use adit_tests::{NetNs, require_module};
+use adit_tests::{NetNs, require};
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::wireguard::generate;
 use dataplane_user::model::wireguard::Peer;
@@ -82,9 +82,7 @@ fn the_nodes_key_is_made_once() {
 
 #[test]
 fn no_log_and_no_error_shows_a_key() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     let log = tempfile::NamedTempFile::new().unwrap();
     let private = private_key();
     let preshared = generate::preshared_key().unwrap();

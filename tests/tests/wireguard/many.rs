@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use adit_tests::{NetNs, require_module};
+use adit_tests::{NetNs, require};
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::model::wireguard::Peer;
 use dataplane_user::net::PublicKey;
@@ -30,9 +30,7 @@ pub(crate) fn numbered(number: u32) -> (PublicKey, Peer) {
 #[test]
 fn thousands_of_peers_go_in_chunks_and_one_more_is_one_message() {
     const PEERS: u32 = 5000;
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let mut wanted = config(private_key(), (0..PEERS).map(numbered));
@@ -64,9 +62,7 @@ fn thousands_of_peers_go_in_chunks_and_one_more_is_one_message() {
 #[test]
 fn of_ten_thousand_peers_those_that_differ_are_sent_alone() {
     const PEERS: u32 = 10_000;
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let mut wanted = config(private_key(), (0..PEERS).map(numbered));
@@ -96,9 +92,7 @@ fn of_ten_thousand_peers_those_that_differ_are_sent_alone() {
 fn a_dump_of_many_messages_is_whole_and_in_order() {
     const PEERS: u32 = 10_000;
     const AT: u32 = 5000;
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let mut wanted = config(private_key(), (0..PEERS).map(numbered));
@@ -131,9 +125,7 @@ fn a_dump_of_many_messages_is_whole_and_in_order() {
 
 #[test]
 fn thousands_of_allowed_ips_of_one_peer_come_and_go() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let key = public_key();

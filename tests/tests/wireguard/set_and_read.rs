@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use adit_tests::{NetNs, require_module};
+use adit_tests::{NetNs, require};
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::kernel::wireguard::generate;
 use dataplane_user::model::wireguard::Peer;
@@ -13,9 +13,7 @@ use crate::{apply, config, link, make, open, peer, prefixes, private_key, public
 
 #[test]
 fn a_link_reads_back() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut netlink = Netlink::open().unwrap();
         netlink
@@ -40,9 +38,7 @@ fn a_link_reads_back() {
 
 #[test]
 fn what_is_set_wg_reads() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let preshared = generate::preshared_key().unwrap();
@@ -95,9 +91,7 @@ fn what_is_set_wg_reads() {
 
 #[test]
 fn what_wg_sets_is_read() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         assert_eq!(read(&mut wireguard).await.device.public_key, None);
@@ -135,9 +129,7 @@ fn what_wg_sets_is_read() {
 
 #[test]
 fn no_device_and_other_devices_are_errors() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = open();
         let error = wireguard.get_device(&wg0()).await.unwrap_err();

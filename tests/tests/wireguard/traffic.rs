@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use adit_tests::{NetNs, require_module};
+use adit_tests::{NetNs, require};
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::wireguard::{PeerTraffic, generate};
 use dataplane_user::model::wireguard::{Device, Peer};
@@ -67,9 +67,7 @@ fn ping(netns: &NetNs, address: &str) {
 
 #[test]
 fn a_hub_takes_thousands_of_peers_without_touching_the_one_that_talks() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     let Pair { a, b, configs, keys } = pair();
     ping(&b, "10.0.0.1");
     let [mut hub, _] = configs;
@@ -97,9 +95,7 @@ fn a_hub_takes_thousands_of_peers_without_touching_the_one_that_talks() {
 
 #[test]
 fn a_roamed_endpoint_stays_until_another_is_configured() {
-    if !require_module("wireguard") {
-        return;
-    }
+    require!(modules: "wireguard");
     let Pair { a, b, configs, keys } = pair();
     ping(&b, "10.0.0.1");
     let [mut at_a, mut at_b] = configs;

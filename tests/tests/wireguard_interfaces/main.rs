@@ -11,7 +11,7 @@ use std::process::Command;
 use adit_tests::agent::is_settled;
 use adit_tests::declared::of_node;
 use adit_tests::named::eventually;
-use adit_tests::{Agent, NetNs, Topology, require_module, require_program, snapshot};
+use adit_tests::{Agent, NetNs, Topology, require, snapshot};
 use dataplane_user::net::{PresharedKey, PrivateKey};
 
 fn key(number: u8) -> PrivateKey {
@@ -41,10 +41,8 @@ fn reaches(netns: &NetNs, address: &str) -> bool {
 
 #[test]
 fn wg_reads_what_was_declared_and_each_change_of_it() {
-    if !require_module("wireguard") || !require_program("wg") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "wireguard"; programs: "wg");
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let directory = tempfile::tempdir().unwrap();
     let own = secret(directory.path(), "own", &key(1).to_base64());
@@ -115,27 +113,25 @@ fn wg_reads_what_was_declared_and_each_change_of_it() {
         &host.netns,
         &format!("set wg0 listen-port 1 fwmark 9 peer {stranger} allowed-ips 10.80.0.0/16"),
     );
-    let back = || {
-        let now = conf();
-        !now.contains(&stranger.to_string())
-            && now.contains("ListenPort = 51820")
-            && now.contains("10.80.0.0/16")
-    };
-    assert!(eventually(back), "{}", conf());
+    agent.next_pass();
+    let now = conf();
+    assert!(!now.contains(&stranger.to_string()), "{now}");
+    assert!(
+        now.contains("ListenPort = 51820") && now.contains("10.80.0.0/16"),
+        "{now}"
+    );
     is_settled(&agent);
 
     // A prefix moves; keepalive, preshared key and mark go; another port.
-    agent.write(&with(
+    agent.take(&with(
         "listenPort: 51821,",
         "endpoint: '192.0.2.99:1', allowedIPs: [10.70.0.2]",
         "allowedIPs: [10.80.0.0/16, 'fd70::/64']",
     ));
-    let moved = || {
-        let now = conf();
-        let gone = ["PersistentKeepalive", "PresharedKey", "FwMark"];
-        !gone.iter().any(|word| now.contains(word)) && now.contains("ListenPort = 51821")
-    };
-    assert!(eventually(moved), "{}", conf());
+    let now = conf();
+    let gone = ["PersistentKeepalive", "PresharedKey", "FwMark"];
+    assert!(!gone.iter().any(|word| now.contains(word)), "{now}");
+    assert!(now.contains("ListenPort = 51821"), "{now}");
     is_settled(&agent);
     let allowed = wg(&host.netns, "show wg0 allowed-ips");
     let of_second = allowed.lines().find(|line| line.starts_with(&second.to_string()));
@@ -148,16 +144,14 @@ fn wg_reads_what_was_declared_and_each_change_of_it() {
         assert!(!log.contains(secret), "a key in the log");
     }
 
-    agent.write(&interface("a", "wg1", "table: off"));
-    assert!(eventually(|| !host.netns.ip("link").contains("wg0:")));
+    agent.take(&interface("a", "wg1", "table: off"));
+    assert!(!host.netns.ip("link").contains("wg0:"));
 }
 
 #[test]
 fn a_key_is_made_once_and_one_that_cannot_be_had_is_told() {
-    if !require_module("wireguard") || !require_program("wg") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "wireguard"; programs: "wg");
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let directory = tempfile::tempdir().unwrap();
     let named = |name: &str, key: &str| interface("a", name, &format!("{key} addresses: [10.70.0.1/24]"));
@@ -183,31 +177,25 @@ fn a_key_is_made_once_and_one_that_cannot_be_had_is_told() {
     assert_eq!(fs::read_to_string(&made).unwrap(), text);
     // Without its file a device keeps the key that it has, and the other one is not concerned.
     fs::remove_file(&file).unwrap();
-    let status = agent.wait("told", |status| {
-        status
-            .problems
-            .iter()
-            .any(|problem| problem.subject == "WireGuardInterface/wg1")
-    });
+    let status = agent.next_pass();
     let told = &status.problems[0];
+    assert_eq!(told.subject, "WireGuardInterface/wg1");
     assert!(told.message.contains(file.to_str().unwrap()), "{told:?}");
     assert_eq!(public("wg1"), key(1).public_key().to_string());
     // Another key in it is taken, and a file that others can read is not.
     secret(directory.path(), "own", &key(5).to_base64());
-    assert!(eventually(|| public("wg1") == key(5).public_key().to_string()));
-    agent.ready();
+    assert!(agent.next_pass().ready);
+    assert_eq!(public("wg1"), key(5).public_key().to_string());
     secret(directory.path(), "own", &key(6).to_base64());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let status = agent.wait("refused", |status| !status.problems.is_empty());
+    let status = agent.next_pass();
     assert!(status.problems[0].message.contains("chmod 600"), "{status:#?}");
 }
 
 #[test]
 fn a_key_is_a_credential_that_systemd_gives() {
-    if !require_module("wireguard") || !require_program("wg") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "wireguard"; programs: "wg");
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let credentials = tempfile::tempdir().unwrap();
     secret(credentials.path(), "wg0.key", &key(7).to_base64());

@@ -2,16 +2,14 @@
 
 use adit_tests::container::Container;
 use adit_tests::topology::Host;
-use adit_tests::{Agent, Topology, require_module, require_program};
+use adit_tests::{Agent, Topology, require};
 use dataplane_user::net::{Family, Runtime};
 
 use crate::{is_settled, reaches};
 
 /// A plan of `a` and `b`, of which `b` is somewhere.
-fn plan(topology: &Topology, b_is: &str) -> String {
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+fn plan(topology: &Topology<2>, b_is: &str) -> String {
+    let [a, b] = &topology.hosts;
     let node = |host: &Host, rest: &str| {
         format!(
             "  - {{ name: {}, publicKey: '{}', endpoint: '{}', {rest} }}\n",
@@ -29,13 +27,9 @@ fn plan(topology: &Topology, b_is: &str) -> String {
 
 #[test]
 fn two_nodes_of_a_plan_reach_each_other_by_each_link() {
-    if !require_module("wireguard") {
-        return;
-    }
-    let topology = Topology::new(2);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    require!(modules: "wireguard");
+    let topology = Topology::<2>::new();
+    let [a, b] = &topology.hosts;
     let manifests = plan(&topology, "");
     let agents = [a, b].map(|host| Agent::started(host, &manifests));
     agents.iter().for_each(is_settled);
@@ -59,13 +53,12 @@ fn two_nodes_of_a_plan_reach_each_other_by_each_link() {
 #[test]
 fn two_nodes_of_a_plan_reach_each_other_with_one_end_in_a_container_of_podman() {
     let is_guest = std::env::var_os("ADIT_VM").is_some_and(|vm| vm == "1");
-    if !is_guest || !require_module("wireguard") || !require_program("podman") {
+    if !is_guest {
         return;
     }
-    let topology = Topology::new(2);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    require!(modules: "wireguard"; programs: "podman");
+    let topology = Topology::<2>::new();
+    let [a, b] = &topology.hosts;
     let container = Container::new(Runtime::Podman);
     let there = format!(
         "namespace: {{ container: {{ runtime: podman, name: {} }} }}",

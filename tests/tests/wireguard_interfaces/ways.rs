@@ -43,7 +43,7 @@ fn everything_to_b(b: &Host, key_file: &Path, rest: &str) -> String {
 
 /// Two hosts, of which the second one answers, and the first one's key in a file.
 struct Called {
-    topology: Topology,
+    topology: Topology<2>,
     /// Holds the keys.
     _directory: tempfile::TempDir,
     key_file: PathBuf,
@@ -55,7 +55,7 @@ impl Called {
         if !require_module("wireguard") || !require_program("wg") {
             return None;
         }
-        let topology = Topology::new(2);
+        let topology = Topology::<2>::new();
         let directory = tempfile::tempdir().expect("a temporary directory");
         answering(&topology.hosts[1], &key(0x61), directory.path());
         let key_file = secret(directory.path(), "a", &key(0x61).to_base64());

@@ -227,7 +227,10 @@ impl Interest {
         // An address whose lifetime is renewed is told of, too.
         let known = self.local.contains(&observed.prefix.addr());
         let is_peer = self.peers.contains(&observed.prefix.addr());
-        if (self.underlay.contains_key(&observed.index) || is_peer) && (gone || !known) {
+        // The message has no name: of a device that no pass has seen yet, the ways back may matter. Those that are being
+        // gathered right now may lack this address.
+        let is_new = !self.return_paths.is_empty() && !self.observed.contains_key(&observed.index);
+        if (self.underlay.contains_key(&observed.index) || is_peer || is_new) && (gone || !known) {
             return Ok(Some(Matter::Ways));
         }
         // As of one whose lifetime is renewed, it is told of one that was tentative and is not any more.
@@ -390,4 +393,54 @@ fn by_index<'a>(links: impl Iterator<Item = &'a link::Observed>) -> BTreeMap<u32
 
 fn word(body: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*body.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `RTM_NEWADDR` of fe80::1/64 on a device (`struct ifaddrmsg`, then `IFA_ADDRESS`).
+    fn new_address(index: u32) -> Vec<u8> {
+        let family = u8::try_from(libc::AF_INET6).expect("a small number");
+        let address = "fe80::1".parse::<Ipv6Addr>().expect("an address");
+        let mut body = vec![family, 64, 0, 253];
+        body.extend(index.to_ne_bytes());
+        body.extend([20_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
+        body.extend(address.octets());
+        body
+    }
+
+    fn foreign(index: u32) -> link::Observed {
+        let link = Link {
+            owner: Owner::Foreign,
+            kind: LinkKind::Dummy,
+            mac: None,
+            mtu: None,
+            arp: true,
+            generates_addresses: true,
+            up: true,
+        };
+        let name = LinkName::constant("other");
+        link::Observed {
+            index,
+            name,
+            link,
+            master: None,
+            lower: None,
+            lower_namespace: None,
+            alias: None,
+        }
+    }
+
+    #[test]
+    fn an_address_on_a_device_that_no_pass_has_seen_matters_where_ways_back_do() {
+        let mut interest = Interest::default();
+        interest.observed(&[], Instant::now());
+        assert_eq!(interest.address(&new_address(7), false).unwrap(), None);
+        interest.want_ways_back(&[LinkName::constant("u1")].into());
+        let matter = interest.address(&new_address(7), false).unwrap();
+        assert_eq!(matter, Some(Matter::Ways));
+        interest.observed(&[foreign(7)], Instant::now());
+        assert_eq!(interest.address(&new_address(7), false).unwrap(), None);
+    }
 }
