@@ -1,10 +1,9 @@
 //! What manifests declare one by one: devices, routes and rules, here and in other namespaces.
 
 mod routes;
-mod wireguard;
+pub(super) mod wireguard;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use super::NodeFacts;
 use super::facts::Presence;
