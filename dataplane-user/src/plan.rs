@@ -29,9 +29,7 @@ use crate::model::{KernelState, Owner};
 use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
-pub use facts::{
-    FoundRoute, Lookup, Nft, NodeFacts, OwnKey, ReturnWay, UnderlayPath, WireGuardFacts,
-};
+pub use facts::{FoundRoute, Lookup, Nft, NodeFacts, OwnKey, ReturnWay, UnderlayPath, WireGuardFacts};
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use lookups::lookups;
 pub use mtu::overhead;

@@ -126,15 +126,29 @@ fn what_hides_a_peers_prefix_is_told() {
     );
     let told = [
         ["docker0", "10.2.1.128/25", "10.2.1.0/24", "TunnelNode/b"],
-        ["WireGuardInterface/home", "peer gate", "fd00:2:1::/64", "TunnelNode/b"],
+        [
+            "WireGuardInterface/home",
+            "peer gate",
+            "fd00:2:1::/64",
+            "TunnelNode/b",
+        ],
     ];
     let status = agent.wait("told of both", |status| {
-        let problems = || status.problems.iter().filter(|problem| problem.reason == "Shadowed");
+        let problems = || {
+            status
+                .problems
+                .iter()
+                .filter(|problem| problem.reason == "Shadowed")
+        };
         told.iter()
             .all(|words| problems().any(|problem| words.iter().all(|word| problem.message.contains(word))))
     });
     assert!(status.ready, "{status:#?}");
-    for (address, device) in [("10.2.1.130", "docker0"), ("fd00:2:1::2", "wg0"), ("10.2.1.2", "adit0")] {
+    for (address, device) in [
+        ("10.2.1.130", "docker0"),
+        ("fd00:2:1::2", "wg0"),
+        ("10.2.1.2", "adit0"),
+    ] {
         let route = host.netns.ip(&format!("route get {address}"));
         assert!(route.contains(&format!("dev {device}")), "{route}");
     }

@@ -142,23 +142,30 @@ fn an_endpoint_inside_of_the_overlay_needs_a_more_specific_route() {
             agent.wait("told of the loop", looped);
             let remote = peer.underlay(Family::Ipv4);
             // The kernel agrees: by the anchor, or by what stands behind the peers' routes.
-            let led = host.netns.enter(|| Command::new("ip").args(["route", "get", &remote.to_string()]).output());
+            let led = host.netns.enter(|| {
+                Command::new("ip")
+                    .args(["route", "get", &remote.to_string()])
+                    .output()
+            });
             let led = led.unwrap();
             let words = String::from_utf8_lossy(&led.stdout).into_owned();
             assert!(words.contains("dev adit0") || !led.status.success(), "{words}");
         }
         for (host, peer, gateway) in remotes {
-            host.netns
-                .ip(&format!("route add {} via {gateway} dev u0", peer.underlay(Family::Ipv4)));
+            host.netns.ip(&format!(
+                "route add {} via {gateway} dev u0",
+                peer.underlay(Family::Ipv4)
+            ));
         }
         for agent in &agents {
-            agent.wait("without a loop", |status| status.problems.is_empty() && status.ready);
+            agent.wait("without a loop", |status| {
+                status.problems.is_empty() && status.ready
+            });
         }
         for family in Family::BOTH {
             traffic::all(a.pod_end(), b.pod_end(), family).unwrap();
         }
-        a.netns
-            .ip(&format!("route delete {}", b.underlay(Family::Ipv4)));
+        a.netns.ip(&format!("route delete {}", b.underlay(Family::Ipv4)));
         agents[0].wait("told of the loop again", looped);
     }
 }
@@ -179,7 +186,8 @@ fn an_endpoint_inside_of_the_overlay_is_reached_by_the_subnet_that_it_is_on() {
             address add 10.200.0.1/30 dev x0",
             b.netns.path().display()
         ));
-        b.netns.ip_batch("link set x0 up\naddress add 10.200.0.2/30 dev x0");
+        b.netns
+            .ip_batch("link set x0 up\naddress add 10.200.0.2/30 dev x0");
         let overlay = Overlay {
             dataplanes: vec![("a", dataplane), ("b", dataplane)],
             ..Overlay::new(&topology, "geneve")

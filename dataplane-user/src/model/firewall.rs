@@ -216,10 +216,7 @@ impl Firewall {
     pub fn forget_link(&mut self, name: &LinkName) {
         let keeps = |rule: &mut Rule| {
             rule.matches.iter_mut().all(|one| match one {
-                Match::In(links)
-                | Match::NotIn(links)
-                | Match::Out(links)
-                | Match::SourceRoutedBy(links) => {
+                Match::In(links) | Match::NotIn(links) | Match::Out(links) | Match::SourceRoutedBy(links) => {
                     links.remove(name);
                     !links.is_empty()
                 }

@@ -138,10 +138,7 @@ impl Lookup {
     /// The lookup for a packet without mark.
     #[must_use]
     pub fn unmarked(destination: IpAddr) -> Lookup {
-        Lookup {
-            destination,
-            mark: 0,
-        }
+        Lookup { destination, mark: 0 }
     }
 }
 

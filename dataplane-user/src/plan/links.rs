@@ -144,7 +144,9 @@ fn overlay_routes(intent: &Intent, address: IpAddr) -> impl Iterator<Item = Rout
         };
         let own = network.prefixes.iter();
         let own = own.map(move |prefix| RouteKey::new(MAIN_TABLE, *prefix, metric));
-        let peers = intent.peers(network).filter(move |_| dataplane == Dataplane::Routes);
+        let peers = intent
+            .peers(network)
+            .filter(move |_| dataplane == Dataplane::Routes);
         let carried = peers.flat_map(move |peer| carriers::carried(peer, network));
         own.chain(carried.map(move |carried| RouteKey::new(table, carried.cidr, ANCHOR_METRIC)))
     });

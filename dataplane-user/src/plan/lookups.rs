@@ -33,7 +33,11 @@ pub fn lookups(
         if placed.namespace.is_some() {
             continue;
         }
-        let endpoints = placed.object.peers.values().filter_map(|peer| peer.endpoint.as_ref());
+        let endpoints = placed
+            .object
+            .peers
+            .values()
+            .filter_map(|peer| peer.endpoint.as_ref());
         let addresses = endpoints.filter_map(|endpoint| match &endpoint.host {
             Host::Address(address) => Some(*address),
             Host::Name(name) => names.get(name).and_then(|known| known.first()).copied(),

@@ -60,13 +60,24 @@ fn forgeries(encapsulation: &'static str, dataplane: &'static str) {
     let targets = [a.end(), a.pod_end()];
     let forge = |target: End<'_>, family| {
         let server = bound(target.netns, target.address(family)).unwrap();
-        (bound(&topology.router, End::outside(&topology.router, FORGED).address(family)).unwrap(), server)
+        (
+            bound(
+                &topology.router,
+                End::outside(&topology.router, FORGED).address(family),
+            )
+            .unwrap(),
+            server,
+        )
     };
     for family in Family::BOTH {
         for target in targets {
             let (client, server) = forge(target, family);
             let from = arrives(&client, &server);
-            assert_eq!(from, Some(client.local_addr().unwrap().ip()), "a good packet as long as nobody asks");
+            assert_eq!(
+                from,
+                Some(client.local_addr().unwrap().ip()),
+                "a good packet as long as nobody asks"
+            );
         }
     }
     assert_eq!(dropped(&agent.status().unwrap()), 0);
@@ -321,7 +332,9 @@ fn a_network_of_everything_takes_nothing_from_the_underlay() {
         a.underlay(Family::Ipv4)
     ));
     let client = bound(&topology.router, [198, 51, 100, 1].into()).unwrap();
-    client.send_to(b"adit", (a.end().address(Family::Ipv4), 9)).unwrap();
+    client
+        .send_to(b"adit", (a.end().address(Family::Ipv4), 9))
+        .unwrap();
     agents[0].wait("counted", |status| dropped(status) == 1);
 }
 

@@ -287,7 +287,9 @@ fn mark(number: usize) -> Mark {
 fn matches() -> impl Strategy<Value = Vec<Match>> {
     // Names that mean more to nft than to the kernel are among them.
     let links = || {
-        let names = ["adit0", "adit-wg3", "eth*", "*", "a*b", r"a\b\", "$x", "@y", "-z", "#", "{", "ü;"];
+        let names = [
+            "adit0", "adit-wg3", "eth*", "*", "a*b", r"a\b\", "$x", "@y", "-z", "#", "{", "ü;",
+        ];
         btree_set(proptest::sample::select(names.to_vec()), 1..4)
     };
     let names = |links: BTreeSet<&'static str>| links.into_iter().map(LinkName::constant).collect();
@@ -322,10 +324,7 @@ fn incoming() -> impl Strategy<Value = Vec<Match>> {
         let names = btree_set(proptest::sample::select(names.to_vec()), 1..4);
         names.prop_map(|names| names.into_iter().map(LinkName::constant).collect())
     };
-    let routed = prop_oneof![
-        links().prop_map(Match::SourceRoutedBy),
-        Just(Match::NoRouteBack)
-    ];
+    let routed = prop_oneof![links().prop_map(Match::SourceRoutedBy), Just(Match::NoRouteBack)];
     let device = prop_oneof![links().prop_map(Match::In), links().prop_map(Match::NotIn)];
     (device, routed).prop_map(|(device, routed)| vec![device, routed])
 }

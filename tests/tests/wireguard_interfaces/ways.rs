@@ -137,9 +137,8 @@ fn an_endpoint_that_the_devices_own_routes_lead_back_into_it_is_told() {
     agent.start();
     let looped = |status: &Status| {
         let mut problems = status.problems.iter();
-        let found = problems.any(|problem| {
-            problem.reason == "UnderlayLoop" && problem.subject == "WireGuardInterface/wg0"
-        });
+        let found = problems
+            .any(|problem| problem.reason == "UnderlayLoop" && problem.subject == "WireGuardInterface/wg0");
         found && !status.ready
     };
     let status = agent.wait("told of the loop", looped);
@@ -167,8 +166,13 @@ fn a_strict_uplink_below_a_default_route_is_told_and_drops_answers() {
     };
     agent.wait("told", strict);
     let manifests = agent.manifests();
-    let doctor = agent.run(&["doctor", "--node", "a", "-f", manifests.to_str().unwrap()]).stdout;
-    assert!(doctor.contains("(StrictFilter)") && doctor.contains("strict (1) on u0"), "{doctor}");
+    let doctor = agent
+        .run(&["doctor", "--node", "a", "-f", manifests.to_str().unwrap()])
+        .stdout;
+    assert!(
+        doctor.contains("(StrictFilter)") && doctor.contains("strict (1) on u0"),
+        "{doctor}"
+    );
     // What it says is so.
     let ping = || {
         let ping = Command::new("ping").args(["-c1", "-W1", "198.51.100.9"]).output();

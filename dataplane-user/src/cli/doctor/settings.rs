@@ -44,7 +44,8 @@ impl Facts {
         let conf = fs::read_dir(root.join("proc/sys/net/ipv4/conf"));
         let devices = conf.into_iter().flatten().filter_map(Result::ok);
         let devices = devices.filter_map(|device| LinkName::new(device.file_name().to_str()?).ok());
-        let devices = devices.filter(|link| !["all", "default", "lo"].contains(&link.as_str()) && !is_ours(link));
+        let devices =
+            devices.filter(|link| !["all", "default", "lo"].contains(&link.as_str()) && !is_ours(link));
         let strict = devices.filter(|link| of_device(link).is_some_and(|(_, value)| value == 1));
         Facts {
             strict: strict.map(|link| link.to_string()).collect(),
@@ -258,8 +259,21 @@ mod tests {
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("rp_filter"), value).unwrap();
         };
-        let strict = || Facts::gather(root.path(), &Wanted::default()).strict.into_iter().collect::<Vec<_>>();
-        for (device, value) in [("all", "0"), ("default", "1"), ("lo", "1"), ("eth0", "1"), ("eth1", "2"), ("eth2", "0"), ("adit0", "1")] {
+        let strict = || {
+            Facts::gather(root.path(), &Wanted::default())
+                .strict
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        for (device, value) in [
+            ("all", "0"),
+            ("default", "1"),
+            ("lo", "1"),
+            ("eth0", "1"),
+            ("eth1", "2"),
+            ("eth2", "0"),
+            ("adit0", "1"),
+        ] {
             set(device, value);
         }
         assert_eq!(strict(), ["eth0"]);

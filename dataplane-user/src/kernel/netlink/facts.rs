@@ -72,10 +72,7 @@ impl Netlink {
         let lookups: Vec<Lookup> = self.lookups.iter().copied().collect();
         let requests: Vec<_> = lookups.iter().map(route::find).collect();
         let mut found = BTreeMap::new();
-        for (lookup, answer) in lookups
-            .into_iter()
-            .zip(self.socket.exchange(&requests).await)
-        {
+        for (lookup, answer) in lookups.into_iter().zip(self.socket.exchange(&requests).await) {
             let context = || format!("look up the route to {}", lookup.destination);
             let bodies = match answer {
                 Ok(bodies) => bodies,
@@ -105,8 +102,7 @@ impl Netlink {
             let link = up.get(&observed.index)?;
             let subnet = connected_subnet(&observed.prefix, observed.address.peer)?;
             let elsewhere = observed.address.scope == AddressScope::Global;
-            (elsewhere && subnet.prefix_len() < subnet.max_prefix_len())
-                .then(|| ((*link).clone(), subnet))
+            (elsewhere && subnet.prefix_len() < subnet.max_prefix_len()).then(|| ((*link).clone(), subnet))
         });
         subnets.collect()
     }

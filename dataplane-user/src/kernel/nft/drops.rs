@@ -142,8 +142,14 @@ mod tests {
         };
         assert_eq!(total(&sums), [(0, 0), (0, 0)]);
         let (cleartext, port) = (DropReason::Cleartext, DropReason::Port);
-        sums.take(1, &[rule(4, cleartext, 3), rule(5, cleartext, 2), rule(6, port, 7)]);
-        sums.take(1, &[rule(4, cleartext, 4), rule(5, cleartext, 2), rule(6, port, 7)]);
+        sums.take(
+            1,
+            &[rule(4, cleartext, 3), rule(5, cleartext, 2), rule(6, port, 7)],
+        );
+        sums.take(
+            1,
+            &[rule(4, cleartext, 4), rule(5, cleartext, 2), rule(6, port, 7)],
+        );
         assert_eq!(total(&sums), [(6, 600), (7, 700)]);
         // The same handles in another table are other rules.
         sums.take(2, &[rule(4, cleartext, 5)]);

@@ -121,7 +121,11 @@ fn rule_count(rule: &[u8]) -> Result<Option<RuleCount>, DecodeError> {
     }
     let counted = count.filter(|_| drops);
     let rule = handle.as_deref().and_then(number).zip(counted);
-    Ok(rule.map(|(handle, count)| RuleCount { handle, reason, count }))
+    Ok(rule.map(|(handle, count)| RuleCount {
+        handle,
+        reason,
+        count,
+    }))
 }
 
 /// What an immediate expression decides.

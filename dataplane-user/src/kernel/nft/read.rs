@@ -166,7 +166,11 @@ fn expression(value: &Value) -> Match {
         }
         if left["meta"]["key"] == "iifname" {
             let links = names(right)?;
-            return Some(if within { Match::In(links) } else { Match::NotIn(links) });
+            return Some(if within {
+                Match::In(links)
+            } else {
+                Match::NotIn(links)
+            });
         }
         if !within {
             return None;

@@ -34,7 +34,11 @@ pub(super) fn plan(
         return;
     }
     bare_peers(networks, firewall);
-    let prefixes: BTreeSet<IpNet> = asking.iter().flat_map(|network| &network.prefixes).copied().collect();
+    let prefixes: BTreeSet<IpNet> = asking
+        .iter()
+        .flat_map(|network| &network.prefixes)
+        .copied()
+        .collect();
     let mut inside = devices.clone();
     inside.insert(LinkName::constant("lo"));
     for family in Family::BOTH {
@@ -118,7 +122,11 @@ fn sources(prefixes: BTreeSet<IpNet>, family: Family) -> Vec<Match> {
 
 /// The devices that lead to the prefixes that this node carries.
 fn own_devices(intent: &Intent, facts: &NodeFacts) -> BTreeSet<LinkName> {
-    let own = intent.node().prefixes.iter().map(|carried| of_prefix(carried.cidr));
+    let own = intent
+        .node()
+        .prefixes
+        .iter()
+        .map(|carried| of_prefix(carried.cidr));
     let found = own.filter_map(|lookup| facts.routes.get(&lookup));
     let links = found.flat_map(|found| &found.links);
     links.filter(|link| !is_ours(link)).cloned().collect()

@@ -96,7 +96,10 @@ fn peers_without_encapsulation_come_in_by_their_device_with_what_they_carry() {
         action: Action::Return,
     };
     assert_eq!(rules[..2], [exception("10.2.0.1/32"), exception("fd00:2::1/128")]);
-    assert!(rules[2..].iter().all(|rule| rule.action == Action::Drop), "{rules:#?}");
+    assert!(
+        rules[2..].iter().all(|rule| rule.action == Action::Drop),
+        "{rules:#?}"
+    );
     assert_eq!(rules.len(), 6);
 }
 
@@ -112,10 +115,9 @@ fn own_prefixes_and_return_paths_lead_to_own_addresses() {
     });
     node.return_path = links(&["wg0"]);
     let mut facts = facts(&[(2, 1500)]);
-    facts.routes.insert(
-        Lookup::unmarked(cidr.network()),
-        found("10.1.1.0/24", 0, "cni0"),
-    );
+    facts
+        .routes
+        .insert(Lookup::unmarked(cidr.network()), found("10.1.1.0/24", 0, "cni0"));
     let rules = rules(&resources, &facts);
     let to_own = |rule: &&Rule| rule.matches.contains(&Match::NoRouteBack);
     let trusted = Match::NotIn(links(&["adit-geneve", "adit0", "cni0", "lo", "wg0"]));
@@ -140,7 +142,10 @@ fn a_device_that_nft_has_no_words_for_is_told_and_the_rest_stands() {
     let [told] = told[..] else {
         panic!("one: {problems:#?}");
     };
-    assert_eq!((told.severity, told.subject.as_str()), (Severity::Error, "link bad\\\""));
+    assert_eq!(
+        (told.severity, told.subject.as_str()),
+        (Severity::Error, "link bad\\\"")
+    );
     let firewall = target.firewall.unwrap();
     assert!(firewall.unspeakable().is_empty());
     let named = |name: &str| format!("{firewall:?}").contains(name);

@@ -117,7 +117,10 @@ fn where_routes_carry_packets_the_peers_own_prefixes_count() {
             .insert(Lookup::unmarked(inside), FoundRoute { key, links });
         reasons(&plan_of(&resources, &facts).1) == [Reason::UnderlayLoop]
     };
-    assert!(looped("10.77.0.0/16", MAIN_TABLE), "10.77.0.0/24 is more specific");
+    assert!(
+        looped("10.77.0.0/16", MAIN_TABLE),
+        "10.77.0.0/24 is more specific"
+    );
     assert!(!looped("10.77.0.0/28", MAIN_TABLE));
     assert!(looped("10.77.0.0/28", 1730), "a table of its own is asked first");
 }

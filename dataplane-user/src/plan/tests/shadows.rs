@@ -8,7 +8,10 @@ fn a_subnet_of_this_machine_that_hides_a_peers_prefix_is_told() {
     let told = |subnet: &str, dataplane| {
         let mut facts = facts(&[(2, 1500)]);
         facts.subnets = [(LinkName::constant("docker0"), subnet.parse().unwrap())].into();
-        shadowed(resources(|network| network.dataplane = dataplane, &["a", "b"]), &facts)
+        shadowed(
+            resources(|network| network.dataplane = dataplane, &["a", "b"]),
+            &facts,
+        )
     };
     for dataplane in [Dataplane::Ebpf, Dataplane::Routes] {
         let problem = told("10.2.17.0/24", dataplane).unwrap();
@@ -61,7 +64,13 @@ fn an_allowed_ip_that_takes_a_peers_prefix_is_told() {
         }
     }
     // The overlay's own route is more specific, or the prefix is nobody's.
-    for allowed in ["0.0.0.0/0", "0.0.0.0/1", "10.7.0.0/16", "172.16.0.0/12", "fd00::/16"] {
+    for allowed in [
+        "0.0.0.0/0",
+        "0.0.0.0/1",
+        "10.7.0.0/16",
+        "172.16.0.0/12",
+        "fd00::/16",
+    ] {
         assert_eq!(told(allowed), None, "{allowed}");
     }
 }

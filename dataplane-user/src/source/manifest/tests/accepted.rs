@@ -165,7 +165,10 @@ fn every_field_of_a_network_is_taken() {
     for (fields, dropped) in [
         ("", true),
         ("  sourceProtection: log\n", false),
-        ("  sourceProtection: log\n  firewall: {dropCleartext: true}\n", true),
+        (
+            "  sourceProtection: log\n  firewall: {dropCleartext: true}\n",
+            true,
+        ),
         ("  firewall: {dropCleartext: false}\n", false),
     ] {
         assert_eq!(network(fields).drops_cleartext(), dropped, "{fields}");
