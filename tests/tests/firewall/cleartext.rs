@@ -215,12 +215,13 @@ fn what_only_looks_like_the_overlay_passes() {
         v4(&lan, [10, 50, 0, 2]),
         v4(&container, [10, 60, 0, 2]),
         v4(router, [10, 70, 0, 2]),
-        v4(&pod, [10, 1, 1, 7]),
         a.end(),
     ];
     for source in sources {
         for target in [a.end(), a.pod_end()] {
-            traffic::udp(source, target, Family::Ipv4, 100).unwrap();
+            let (from, to) = (source.address(Family::Ipv4), target.address(Family::Ipv4));
+            let sent = traffic::udp(source, target, Family::Ipv4, 100);
+            assert!(sent.is_ok(), "{from} to {to}: {sent:?}");
         }
     }
     // Such a pod is the overlay's, and so are the node's own packets.
@@ -228,7 +229,9 @@ fn what_only_looks_like_the_overlay_passes() {
         traffic::all(a.end(), b.pod_end(), family).unwrap();
         traffic::all(a.pod_end(), a.end(), family).unwrap();
     }
-    traffic::udp(v4(&pod, [10, 1, 1, 7]), b.pod_end(), Family::Ipv4, 100).unwrap();
+    for target in [a.end(), b.end(), b.pod_end()] {
+        traffic::udp(v4(&pod, [10, 1, 1, 7]), target, Family::Ipv4, 100).unwrap();
+    }
     masqueraded_and_published(&topology, a);
     for agent in &agents {
         let status = agent.next_pass();
@@ -292,7 +295,7 @@ fn a_network_of_everything_takes_nothing_from_the_underlay() {
             "route replace 192.0.2.0/24 via {}
             route replace 2001:db8::/32 via {}
             route del default
-            -6 route del default",
+            route del ::/0",
             gateway(Family::Ipv4),
             gateway(Family::Ipv6)
         ));
@@ -350,6 +353,7 @@ fn peers_without_encapsulation_pass_by_their_device_alone() {
     };
     // b sends plain packets, c encapsulated ones.
     let overlay = Overlay {
+        underlay: Family::Ipv6,
         wishes: vec![("a", "none"), ("b", "none"), ("c", "geneve")],
         ..Overlay::new(&topology, "auto")
     };
