@@ -13,7 +13,7 @@ use crate::kernel::wireguard::{PrivateKeys, generate};
 use crate::kernel::{Kernel, KernelError, Wanted};
 use crate::net::{Family, PeerId, PrivateKey};
 use crate::pauses::Pauses;
-use crate::plan::{NodeFacts, OwnKey, WireGuardFacts, route_keys};
+use crate::plan::{NodeFacts, OwnKey, WireGuardFacts, lookups, route_keys};
 use crate::resource::netlink::Placed;
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::wireguard::KeySource;
@@ -89,6 +89,7 @@ impl Gatherer {
             namespaces: intent.resources().netlink.namespaces(&intent.node().name),
             routes: route_keys(intent),
             return_paths: intent.node().return_path.clone(),
+            lookups: lookups(intent, &destinations, &wireguard.names),
             rotating: ends(intent).any(|end| end.next_public_key.is_some()),
         };
         let namespaces = kernel.look_for(&wanted).await?;

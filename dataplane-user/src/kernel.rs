@@ -15,8 +15,8 @@ use std::net::IpAddr;
 
 use crate::model::{Change, KernelState, RouteKey};
 use crate::net::{LinkName, Namespace};
-use crate::plan::NodeFacts;
 use crate::plan::facts::Presence;
+use crate::plan::{Lookup, NodeFacts};
 
 pub use linux::{LinuxKernel, release};
 
@@ -74,6 +74,8 @@ pub struct Wanted {
     pub routes: BTreeSet<RouteKey>,
     /// Devices whose ways back the facts shall tell.
     pub return_paths: BTreeSet<LinkName>,
+    /// Routes that the facts shall tell.
+    pub lookups: BTreeSet<Lookup>,
     /// Whether a key of WireGuard's changes, so that the facts shall tell of handshakes.
     pub rotating: bool,
 }

@@ -62,3 +62,5 @@ pub const RETURN_PATH_TABLES: u32 = 17300;
 pub const RETURN_PATH_METRIC: u32 = ANCHOR_METRIC;
 /// The kernel's main routing table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
+/// The kernel's table of this machine's own addresses, which is asked before all others (`RT_TABLE_LOCAL`).
+pub const LOCAL_TABLE: u32 = 255;

@@ -12,11 +12,13 @@ mod carriers;
 mod devices;
 mod firewall;
 mod links;
+mod lookups;
 mod mtu;
 mod nexthops;
 mod objects;
 mod return_path;
 mod routes;
+mod shadows;
 mod sources;
 mod sysctls;
 #[cfg(test)]
@@ -27,8 +29,9 @@ use crate::model::{KernelState, Owner};
 use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
-pub use facts::{Nft, NodeFacts, OwnKey, ReturnWay, UnderlayPath, WireGuardFacts};
+pub use facts::{FoundRoute, Lookup, Nft, NodeFacts, OwnKey, ReturnWay, UnderlayPath, WireGuardFacts};
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
+pub use lookups::lookups;
 pub use mtu::overhead;
 pub use nexthops::hop as route_hop;
 pub use objects::{Merged, merge as merge_routes, route_keys};
@@ -49,7 +52,7 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     addresses::plan(intent, &mut target);
     sysctls::plan(&mut target);
     wireguard::plan(&networks, &mut target);
-    firewall::plan(intent, facts, &mut target, &mut problems);
+    firewall::plan(intent, (facts, &networks), &mut target, &mut problems);
     attachments::plan(&mut target);
     sources::plan(&networks, &mut target);
     bpf::plan(intent, &networks, &mut target, &mut problems);
@@ -58,6 +61,7 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     // Late: those before speak of all devices in the target, and what comes then wants them all.
     objects::plan(intent, facts, &mut target, &mut problems);
     return_path::plan(intent, facts, &mut target, &mut problems);
+    shadows::find(intent, (facts, &networks), &target, &mut problems);
     debug_assert!(target.links.values().all(|link| link.owner == Owner::Ours));
     problems.sort();
     (target, problems)

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
+use crate::kernel::nft::Drops;
 use crate::metrics::{MapReading, Recorder};
 use crate::status::Status;
 use crate::{control, http};
@@ -35,6 +36,8 @@ pub struct View {
     pub withdrawals: Withdrawals,
     /// Since when WireGuard's peers are where they are.
     pub endpoints: EndpointAges,
+    /// What the nft table's rules have dropped.
+    pub drops: Drops,
     /// How long the loop may be silent before it counts as dead.
     pub patience: Duration,
 }
@@ -44,6 +47,7 @@ impl View {
     pub async fn status(&self) -> Status {
         let mut status = self.status.borrow().clone();
         sessions::fill_in(&mut status, &self.endpoints).await;
+        self.count_drops(&mut status).await;
         match crate::kernel::bpf::Bpf::open_read_only(&self.bpffs).and_then(|bpf| bpf.counters()) {
             Ok(counters) => way::fill_in(&mut status, &counters),
             Err(error) => tracing::debug!("the maps can't be read for the status: {error}"),
@@ -59,6 +63,13 @@ impl View {
         self.status().await
     }
 
+    async fn count_drops(&self, status: &mut Status) {
+        match self.drops.read().await {
+            Ok(drops) => status.set_dropped(&drops),
+            Err(error) => tracing::debug!("the status says nothing of dropped packets: {error}"),
+        }
+    }
+
     /// Withdraws a peer, or restores it.
     pub(crate) async fn set_withdrawn(&self, peer: &str, withdraw: bool) -> Withdrawal {
         self.withdrawals.set(peer, withdraw, self.status.clone()).await
@@ -71,6 +82,7 @@ impl View {
     pub async fn metrics(&self) -> prometheus::Result<String> {
         let mut status = self.status.borrow().clone();
         let unnamed = sessions::fill_in_and_list(&mut status, &self.endpoints).await;
+        self.count_drops(&mut status).await;
         let maps = MapReading::take(&self.bpffs);
         if let Err(error) = &maps {
             tracing::debug!("the maps can't be read for the metrics: {error}");

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{ApplyReport, Outcome};
+use crate::kernel::nft::Count;
+use crate::model::firewall::DropReason;
 use crate::model::{ChangeSet, Conflict, KernelState, RouteTarget, Waiting};
 use crate::net::Family;
 use crate::plan::{NetworkLink, NodeFacts, route_hop};
@@ -37,6 +39,10 @@ pub struct Status {
     /// What others changed of ours and was put right, since the agent started.
     #[serde(default)]
     pub repairs: RepairsStatus,
+    /// What the rules of the nft table have dropped since the agent started, by reason: `cleartext`, `port`. Read when the
+    /// status is asked for; empty where it can't be read.
+    #[serde(default)]
+    pub dropped: BTreeMap<String, DroppedStatus>,
     /// The networks that this node is a member of.
     pub networks: Vec<NetworkStatus>,
     /// The peers that it has links to.
@@ -102,6 +108,15 @@ pub struct RepairsStatus {
     pub kinds: BTreeMap<String, u64>,
     /// The last ones, oldest first.
     pub recent: Vec<RepairStatus>,
+}
+
+/// What rules of the nft table have dropped for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedStatus {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, without the link's header.
+    pub bytes: u64,
 }
 
 /// Something that was put right.
@@ -280,6 +295,14 @@ impl Status {
                 })
             })
             .collect();
+    }
+
+    /// Sets what the rules of the nft table have dropped.
+    pub fn set_dropped(&mut self, drops: &BTreeMap<DropReason, Count>) {
+        let told = drops.iter().map(|(reason, &Count { packets, bytes })| {
+            (reason.name().to_owned(), DroppedStatus { packets, bytes })
+        });
+        self.dropped = told.collect();
     }
 
     /// Sets which peers routes declared one by one lead to.

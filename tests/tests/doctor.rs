@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use adit_tests::declared::of_node;
 use adit_tests::{Agent, Overlay, Topology, agent, require};
 use serde_json::Value;
 
@@ -96,6 +97,67 @@ fn planted_faults_are_found_with_their_remedies() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("error    bpffs: "), "{text}");
     assert!(text.contains("remedy: mount -t bpf"), "{text}");
+}
+
+/// What takes a peer's packets is named with what it takes, in the status and by the doctor; the kernel's own routes agree.
+#[test]
+fn what_hides_a_peers_prefix_is_told() {
+    if !["dummy", "geneve", "wireguard"].into_iter().all(require_module) {
+        return;
+    }
+    let topology = Topology::new(2);
+    let host = &topology.hosts[0];
+    let wireguard = of_node(
+        "a",
+        "WireGuardInterface",
+        "home",
+        "name: wg0, peers: [{ name: gate, publicKey: 'AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=', allowedIPs: ['fd00:2:1::/80'] }]",
+    );
+    let manifests = Overlay::new(&topology, "geneve").manifests(&topology) + &wireguard;
+    let agent = Agent::started(host, &manifests);
+    host.netns.ip_batch(
+        "link add docker0 type dummy
+        link set docker0 up
+        address add 10.2.1.129/25 dev docker0",
+    );
+    let told = [
+        ["docker0", "10.2.1.128/25", "10.2.1.0/24", "TunnelNode/b"],
+        [
+            "WireGuardInterface/home",
+            "peer gate",
+            "fd00:2:1::/64",
+            "TunnelNode/b",
+        ],
+    ];
+    let status = agent.wait("told of both", |status| {
+        let problems = || {
+            status
+                .problems
+                .iter()
+                .filter(|problem| problem.reason == "Shadowed")
+        };
+        told.iter()
+            .all(|words| problems().any(|problem| words.iter().all(|word| problem.message.contains(word))))
+    });
+    assert!(status.ready, "{status:#?}");
+    for (address, device) in [
+        ("10.2.1.130", "docker0"),
+        ("fd00:2:1::2", "wg0"),
+        ("10.2.1.2", "adit0"),
+    ] {
+        let route = host.netns.ip(&format!("route get {address}"));
+        assert!(route.contains(&format!("dev {device}")), "{route}");
+    }
+    let findings = examine(&agent, 0);
+    for words in told {
+        let found = findings.iter().any(|finding| {
+            let evidence = finding["evidence"].to_string();
+            finding["level"] == "warning" && words.iter().all(|word| evidence.contains(word))
+        });
+        assert!(found, "{words:?} in {findings:#?}");
+    }
+    host.netns.ip("link delete docker0");
+    agent.wait("told of one", |status| status.problems.len() == 1);
 }
 
 /// The doctor's findings about a host with the agent's manifests; it ends with this code.

@@ -1,6 +1,7 @@
 //! What wakes an agent whose full passes are an hour apart: the underlay's changes and lost events do, foreign ones don't.
 
 use std::fmt::Write as _;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,108 @@ fn a_way_into_the_overlay_is_left_and_found_again() {
         traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 100).unwrap();
         let lost = to_c.finish().unwrap();
         assert_eq!(lost.lost, 0, "others are not concerned: {lost:?}");
+    }
+}
+
+/// The kernel says where an address inside of the overlay is routed to. Where its own answer is the underlay, the peer is
+/// reached; where the overlay's route takes what goes there, it is not, and a more specific route is the remedy.
+#[test]
+fn an_endpoint_inside_of_the_overlay_needs_a_more_specific_route() {
+    if !possible() {
+        return;
+    }
+    for dataplane in ["ebpf", "routes"] {
+        let topology = Topology::new(2);
+        let overlay = Overlay {
+            dataplanes: vec![("a", dataplane), ("b", dataplane)],
+            ..Overlay::new(&topology, "geneve")
+        };
+        // Each underlay address is in the overlay's address space, and on a subnet that reaches to the router alone.
+        let manifests = overlay.manifests(&topology);
+        let manifests = manifests.replace("prefixes: [10.0.0.0/8,", "prefixes: [10.0.0.0/8, 192.0.2.0/24,");
+        let agents = topology.hosts.iter().map(|host| {
+            let mut agent = Agent::new(host, &manifests).with_resync(NEVER);
+            agent.start();
+            agent.ready();
+            agent
+        });
+        let agents = agents.collect::<Vec<_>>();
+        let looped = |status: &Status| {
+            let mut problems = status.problems.iter();
+            problems.any(|problem| problem.reason == "UnderlayLoop")
+        };
+        let [a, b] = &topology.hosts[..] else {
+            unreachable!("there are two");
+        };
+        let remotes = [(a, b, "192.0.2.17"), (b, a, "192.0.2.33")];
+        for (agent, (host, peer, _)) in agents.iter().zip(remotes) {
+            agent.wait("told of the loop", looped);
+            let remote = peer.underlay(Family::Ipv4);
+            // The kernel agrees: by the anchor, or by what stands behind the peers' routes.
+            let led = host.netns.enter(|| {
+                Command::new("ip")
+                    .args(["route", "get", &remote.to_string()])
+                    .output()
+            });
+            let led = led.unwrap();
+            let words = String::from_utf8_lossy(&led.stdout).into_owned();
+            assert!(words.contains("dev adit0") || !led.status.success(), "{words}");
+        }
+        for (host, peer, gateway) in remotes {
+            host.netns.ip(&format!(
+                "route add {} via {gateway} dev u0",
+                peer.underlay(Family::Ipv4)
+            ));
+        }
+        for agent in &agents {
+            agent.wait("without a loop", |status| {
+                status.problems.is_empty() && status.ready
+            });
+        }
+        for family in Family::BOTH {
+            traffic::all(a.pod_end(), b.pod_end(), family).unwrap();
+        }
+        a.netns.ip(&format!("route delete {}", b.underlay(Family::Ipv4)));
+        agents[0].wait("told of the loop again", looped);
+    }
+}
+
+#[test]
+fn an_endpoint_inside_of_the_overlay_is_reached_by_the_subnet_that_it_is_on() {
+    if !possible() {
+        return;
+    }
+    for dataplane in ["ebpf", "routes"] {
+        let topology = Topology::new(2);
+        let [a, b] = &topology.hosts[..] else {
+            unreachable!("there are two");
+        };
+        a.netns.ip_batch(&format!(
+            "link add x0 type veth peer name x0 netns {}
+            link set x0 up
+            address add 10.200.0.1/30 dev x0",
+            b.netns.path().display()
+        ));
+        b.netns
+            .ip_batch("link set x0 up\naddress add 10.200.0.2/30 dev x0");
+        let overlay = Overlay {
+            dataplanes: vec![("a", dataplane), ("b", dataplane)],
+            ..Overlay::new(&topology, "geneve")
+        };
+        let mut manifests = overlay.manifests(&topology);
+        for (host, address) in [(a, "10.200.0.1"), (b, "10.200.0.2")] {
+            let underlay = format!("ipv4: {},", host.underlay(Family::Ipv4));
+            manifests = manifests.replace(&underlay, &format!("ipv4: {address},"));
+        }
+        let agents = start_all(&topology, &manifests);
+        for agent in &agents {
+            assert_eq!(agent.next_pass().problems, [], "{dataplane}");
+        }
+        for family in Family::BOTH {
+            traffic::all(a.pod_end(), b.pod_end(), family).unwrap();
+        }
+        let led = a.netns.ip("route get 10.200.0.2");
+        assert!(led.contains("dev x0"), "{led}");
     }
 }
 

@@ -160,6 +160,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     send_each(recheck, Event::Recheck, sender.clone());
     send_kernel_changes(kernel_events, sender.clone());
     send_signals(&sender)?;
+    let drops = kernel.drops();
     let (agent, status) = Agent::new(kernel, config);
     agent.recorder().counts_events(counts);
     spawn_local(tell_systemd(status.clone()));
@@ -172,6 +173,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
             events: sender,
         },
         endpoints: EndpointAges::default(),
+        drops,
         patience: 2 * resync + LONGEST_PASS,
     };
     serve::start(listeners, view).context("starting the thread that answers")?;

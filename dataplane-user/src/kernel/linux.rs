@@ -12,7 +12,7 @@ use super::bpf::carry::Carry;
 use super::bpf::{Bpf, BpfOptions, LinkNames, LogDrain};
 use super::netlink::{EventCounts, Events, Netlink};
 use super::netns::Namespaces;
-use super::nft::Nft;
+use super::nft::{Drops, Nft};
 use super::sysctl::Sysctls;
 use super::wireguard::{PrivateKeys, WireGuard, no_private_keys};
 use super::{Kernel, KernelError, Wanted, wireguard};
@@ -102,6 +102,12 @@ impl LinuxKernel {
             rotating: false,
             seen: Seen::default(),
         })
+    }
+
+    /// What the nft table's rules have dropped so far; it can be asked from any thread of this namespace.
+    #[must_use]
+    pub fn drops(&self) -> Drops {
+        self.nft.drops()
     }
 
     /// What the programs log, once; there is something in it when they were opened with logging.
@@ -326,6 +332,7 @@ impl Kernel for LinuxKernel {
     async fn look_for(&mut self, wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
         self.netlink.set_wanted(&wanted.routes);
         self.netlink.set_return_paths(&wanted.return_paths);
+        self.netlink.set_lookups(&wanted.lookups);
         self.rotating = wanted.rotating;
         let presence = self
             .namespaces
@@ -366,6 +373,9 @@ impl Kernel for LinuxKernel {
 
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
         let mut facts = self.netlink.facts(peers).await?;
+        let links = facts.routes.values().flat_map(|route| &route.links);
+        let strict = links.filter(|link| self.sysctls.is_strict(link));
+        facts.strict = strict.cloned().collect();
         facts.nft = self.nft.facts().await;
         facts.wireguard.seen = self.handshakes().await?;
         Ok(facts)

@@ -46,6 +46,7 @@ use super::KernelError;
 use super::netns::Ends;
 use crate::model::{KernelState, LinkKind, Owner, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
+use crate::plan::Lookup;
 
 /// Rounds of listening before an observation; each hears a hundred datagrams, and a storm must not keep it from beginning.
 const ROUNDS: usize = 256;
@@ -64,6 +65,8 @@ pub struct Netlink {
     wanted: BTreeSet<RouteKey>,
     /// Devices whose ways back are facts.
     return_paths: BTreeSet<LinkName>,
+    /// Routes that facts tell.
+    lookups: BTreeSet<Lookup>,
     /// Open namespaces, and which of them this one is.
     ends: Ends,
     place: Option<Namespace>,
@@ -122,6 +125,7 @@ impl Netlink {
             veths: Vec::new(),
             wanted: BTreeSet::new(),
             return_paths: BTreeSet::new(),
+            lookups: BTreeSet::new(),
             ends: Ends::new(),
             place: None,
             interest: Arc::default(),
@@ -146,6 +150,11 @@ impl Netlink {
     pub(super) fn set_return_paths(&mut self, devices: &BTreeSet<LinkName>) {
         self.return_paths.clone_from(devices);
         self.interest().want_ways_back(devices);
+    }
+
+    /// Facts tell these routes, and what moves them matters.
+    pub fn set_lookups(&mut self, lookups: &BTreeSet<Lookup>) {
+        self.lookups.clone_from(lookups);
     }
 
     /// The namespaces that pairs may lead to, and which of them this is. They must stay open while pairs are made.

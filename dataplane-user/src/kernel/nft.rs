@@ -2,8 +2,9 @@
 //!
 //! The kernel numbers its rulesets' generations: `nft` is only asked to list the table when the number has changed since
 //! it was asked last. Whether a table is there, and whose it is, is read over netlink: nft 1.0 does not tell comments of
-//! tables in JSON.
+//! tables in JSON. What rules have dropped is read over netlink too, since nothing but packets moves it.
 
+mod drops;
 mod query;
 mod read;
 mod render;
@@ -27,6 +28,8 @@ use crate::model::{Change, Firewall};
 use crate::net::Family;
 use crate::plan::facts;
 
+pub use drops::{Count, Drops};
+
 /// How long `nft` may take: it waits for nobody but the kernel.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where administrators' programs are, whatever PATH says.
@@ -41,9 +44,17 @@ pub struct Nft {
     listed: Option<(u32, Option<Firewall>)>,
     /// The kernel has refused to masquerade IPv6.
     without_ipv6_nat: bool,
+    /// What the rules have dropped, over all tables.
+    drops: Drops,
 }
 
 impl Nft {
+    /// What the rules have dropped so far; it can be asked from any thread of this namespace.
+    #[must_use]
+    pub fn drops(&self) -> Drops {
+        self.drops.clone()
+    }
+
     /// What can be had.
     pub async fn facts(&mut self) -> facts::Nft {
         if program().is_none() {
@@ -65,6 +76,7 @@ impl Nft {
         let Some(generation) = self.generation().await? else {
             return Ok(None);
         };
+        self.count_drops().await;
         if let Some((listed, firewall)) = &self.listed
             && *listed == generation
         {
@@ -75,7 +87,7 @@ impl Nft {
         let firewall = match query::table(socket).await {
             Ok(Table::Absent) => None,
             Ok(Table::Foreign) => Some(Firewall::foreign()),
-            Ok(Table::Ours) => list().await?,
+            Ok(Table::Ours(_)) => list().await?,
             Err(failure) => return Err(failure.into_error("look for nft table inet adit")),
         };
         self.listed = Some((generation, firewall.clone()));
@@ -87,6 +99,15 @@ impl Nft {
     /// # Errors
     /// When there is no `nft`, or it refuses; with its words.
     pub async fn execute(&mut self, change: &Change) -> Result<(), KernelError> {
+        if let Change::CreateFirewall(table) | Change::ReplaceFirewall(table) = change
+            && let Some(link) = table.unspeakable().first()
+        {
+            let text = format!("nft has no words for the device name {:?}", link.as_str());
+            let source = io::Error::new(io::ErrorKind::InvalidInput, text);
+            return Err(KernelError::new(change.to_string(), source));
+        }
+        // A new table counts from zero.
+        self.count_drops().await;
         let script = match change {
             Change::CreateFirewall(table) => render::create(table),
             Change::ReplaceFirewall(table) => render::replace(table),
@@ -108,6 +129,18 @@ impl Nft {
             self.without_ipv6_nat = true;
         }
         Err(refusal)
+    }
+
+    /// Takes note of what the rules have dropped. Where that can't be read, what was noted before stays.
+    async fn count_drops(&mut self) {
+        let drops = self.drops.clone();
+        let Ok(socket) = self.socket() else {
+            return;
+        };
+        if let Err(failure) = drops.look(socket).await {
+            let error = failure.into_error("read what nft table inet adit has dropped");
+            debug!("{error}");
+        }
     }
 
     /// The number of the ruleset; `None`: the kernel has no nf_tables.

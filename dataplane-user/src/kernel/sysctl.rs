@@ -72,6 +72,18 @@ impl Sysctls {
         file.write_all(value.as_bytes()).map_err(failed)
     }
 
+    /// Whether a device drops IPv4 whose source is routed by another one: `rp_filter` is 1 there, where the larger of its own
+    /// and that of `all` counts. What can't be read is not strict.
+    #[must_use]
+    pub fn is_strict(&self, link: &LinkName) -> bool {
+        let read = |of: &str| -> Option<u8> {
+            let text = fs::read_to_string(self.root.join(Sysctl::RpFilter.path(of))).ok()?;
+            text.trim_end().parse().ok()
+        };
+        let own = read(link.as_str());
+        own.is_some_and(|own| own.max(read("all").unwrap_or(0)) == 1)
+    }
+
     /// `all` and `default` are names that a device may have, and settings of the whole host.
     fn path(&self, link: &LinkName, sysctl: Sysctl) -> io::Result<PathBuf> {
         if ["all", "default"].contains(&link.as_str()) {
@@ -110,6 +122,11 @@ mod tests {
             let untouched = fs::read_to_string(root.path().join(Sysctl::RpFilter.path(host))).unwrap();
             assert_eq!(untouched, "1\n");
         }
+        // The larger one counts.
+        assert!(!sysctls.is_strict(&link("adit0")) && !sysctls.is_strict(&link("gone")));
+        sysctls.write(&link("adit0"), Sysctl::RpFilter, "0").unwrap();
+        assert!(sysctls.is_strict(&link("adit0")));
+
         let gone = sysctls.write(&link("gone"), Sysctl::RpFilter, "2").unwrap_err();
         assert_eq!(gone.errno(), Some(libc::ENOENT));
         assert!(gone.to_string().contains("rp_filter of gone"), "{gone}");

@@ -2,13 +2,14 @@
 
 use prometheus::proto::MetricFamily;
 
-use super::series::gauges;
+use super::series::{counters, gauges};
 use crate::status::Status;
 
 pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
     let problems = status.problems.iter();
     let peers = status.peers.iter();
     let networks = status.networks.iter();
+    let dropped = || status.dropped.iter();
     [
         gauges(
             ("adit_build_info", "The agent; always 1."),
@@ -47,6 +48,22 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
             ("adit_problems", "What is wrong now."),
             ["severity", "reason"],
             problems.map(|problem| ([problem.severity.clone(), problem.reason.clone()], 1)),
+        ),
+        counters(
+            (
+                "adit_firewall_dropped_packets_total",
+                "Packets that rules of the nft table dropped, by reason.",
+            ),
+            ["reason"],
+            dropped().map(|(reason, count)| ([reason.clone()], count.packets)),
+        ),
+        counters(
+            (
+                "adit_firewall_dropped_bytes_total",
+                "Bytes of the packets that rules of the nft table dropped.",
+            ),
+            ["reason"],
+            dropped().map(|(reason, count)| ([reason.clone()], count.bytes)),
         ),
     ]
     .concat()

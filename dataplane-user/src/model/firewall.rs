@@ -3,6 +3,8 @@
 //! A closed set of expressions that is rendered for nft and read back from it. Whatever else stands in the table is kept
 //! as text, so that it differs from all that could be wanted.
 
+mod name;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
@@ -10,6 +12,8 @@ use ipnet::IpNet;
 use super::Owner;
 use super::rule::Mark;
 use crate::net::{Family, LinkName};
+
+pub use name::{quoted, unquoted};
 
 /// The table, as it is or as it shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +74,15 @@ pub struct Rule {
 pub enum Match {
     /// It came in by one of these devices.
     In(BTreeSet<LinkName>),
+    /// It came in by none of these devices.
+    NotIn(BTreeSet<LinkName>),
     /// It leaves by one of these devices.
     Out(BTreeSet<LinkName>),
+    /// The kernel's route to its source leads by one of these devices: `fib saddr oifname`.
+    SourceRoutedBy(BTreeSet<LinkName>),
+    /// No route of the kernel leads to its source by the device that it came in by: `fib saddr . iif oif missing`. An
+    /// address of this machine has none.
+    NoRouteBack,
     /// It is of this family.
     Family(Family),
     /// One of its addresses is in a set, or is not.
@@ -166,6 +177,19 @@ impl Firewall {
         rules.push(Rule { matches, action });
     }
 
+    /// The devices of all rules whose names nft has no words for; see [`quoted`].
+    #[must_use]
+    pub fn unspeakable(&self) -> BTreeSet<&LinkName> {
+        let matches = self.rules().flat_map(|rule| &rule.matches);
+        let links = matches.filter_map(|one| match one {
+            Match::In(links) | Match::NotIn(links) | Match::Out(links) | Match::SourceRoutedBy(links) => {
+                Some(links)
+            }
+            _ => None,
+        });
+        links.flatten().filter(|link| quoted(link).is_none()).collect()
+    }
+
     /// All rules, in order.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.chains.values().flatten()
@@ -192,7 +216,7 @@ impl Firewall {
     pub fn forget_link(&mut self, name: &LinkName) {
         let keeps = |rule: &mut Rule| {
             rule.matches.iter_mut().all(|one| match one {
-                Match::In(links) | Match::Out(links) => {
+                Match::In(links) | Match::NotIn(links) | Match::Out(links) | Match::SourceRoutedBy(links) => {
                     links.remove(name);
                     !links.is_empty()
                 }
@@ -237,6 +261,40 @@ impl Chain {
             kind,
             hook,
             priority,
+        }
+    }
+}
+
+/// The packets that a kind of rule drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DropReason {
+    /// Plain packets whose source belongs to the overlay, or that are for this node's overlay addresses.
+    Cleartext,
+    /// Packets to a tunnel's port from an address that is no peer's.
+    Port,
+}
+
+impl DropReason {
+    /// All, in order.
+    pub const ALL: [DropReason; 2] = [DropReason::Cleartext, DropReason::Port];
+
+    /// The stable word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::Cleartext => "cleartext",
+            DropReason::Port => "port",
+        }
+    }
+
+    /// The reason of all rules that drop in a chain of this name; `None`: no rule of Adit's drops there.
+    #[must_use]
+    pub fn of_chain(name: &str) -> Option<DropReason> {
+        let is = |chain: Chain| chain.place().name == name;
+        match () {
+            () if is(Chain::RawPrerouting) => Some(DropReason::Cleartext),
+            () if is(Chain::Input) => Some(DropReason::Port),
+            () => None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::wireguard::rotation::{SeenPeer, Session};
+use crate::model::{LOCAL_TABLE, MAIN_TABLE, RouteKey};
 use crate::net::{Family, LinkName, Namespace, PeerId, PresharedKey, PublicKey};
 use crate::resource::wireguard::KeySource;
 
@@ -16,6 +17,13 @@ pub struct NodeFacts {
     pub local_addresses: BTreeSet<IpAddr>,
     /// How the kernel routes to each peer's underlay address; absent where it has no route.
     pub paths: BTreeMap<IpAddr, UnderlayPath>,
+    /// The routes that the kernel finds for what [`super::lookups`] asks; absent where it finds none.
+    pub routes: BTreeMap<Lookup, FoundRoute>,
+    /// The subnets that this namespace has addresses in, with their devices; none of Adit's overlay devices, and none of
+    /// devices that are down.
+    pub subnets: BTreeSet<(LinkName, IpNet)>,
+    /// The devices of those routes that have a strict `rp_filter`, their own or that of `all`.
+    pub strict: BTreeSet<LinkName>,
     /// The peers that an operator withdrew: nothing is to be sent to them.
     pub withdrawn: BTreeSet<PeerId>,
     /// Where the namespaces are that manifests speak of.
@@ -115,6 +123,47 @@ pub struct UnderlayPath {
     pub gateway: Option<IpAddr>,
     /// The path's MTU in bytes: the route's where it has one, else the device's.
     pub mtu: u32,
+}
+
+/// A question for the kernel: which route a packet takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lookup {
+    /// Where the packet goes.
+    pub destination: IpAddr,
+    /// Its mark, which rules may ask for; 0: none.
+    pub mark: u32,
+}
+
+impl Lookup {
+    /// The lookup for a packet without mark.
+    #[must_use]
+    pub fn unmarked(destination: IpAddr) -> Lookup {
+        Lookup { destination, mark: 0 }
+    }
+}
+
+/// The route that the kernel finds for a packet (`ip route get fibmatch`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRoute {
+    /// Its table, prefix and metric.
+    pub key: RouteKey,
+    /// The devices that it leads by.
+    pub links: BTreeSet<LinkName>,
+}
+
+impl FoundRoute {
+    /// Whether the kernel still finds this route where one of this key stands too, which holds the packet's destination. A
+    /// found route's table that is neither of both is taken to be asked before: where it is not, the kernel finds the other
+    /// one as soon as that stands.
+    #[must_use]
+    pub fn beats(&self, other: &RouteKey) -> bool {
+        if self.key.table == other.table {
+            let rank = |key: &RouteKey| (u8::MAX - key.prefix.prefix_len(), key.metric);
+            return rank(&self.key) < rank(other);
+        }
+        // A table of its own has a rule before the main one's.
+        self.key.table == LOCAL_TABLE || other.table == MAIN_TABLE
+    }
 }
 
 /// How answers can go back by a device.

@@ -1,4 +1,7 @@
-//! The nft table: masquerading, segments that fit, tunnels that are not tracked, ports for peers alone.
+//! The nft table: masquerading, segments that fit, tunnels that are not tracked, ports for peers alone, and no plain packets
+//! that pretend to be the overlay's.
+
+mod cleartext;
 
 use std::collections::BTreeSet;
 
@@ -11,18 +14,19 @@ use crate::net::{Family, LinkName};
 use crate::resource::{Encapsulation, FirewallOptions, Intent, Network, Problem, Reason};
 
 use super::facts::Nft;
-use super::{NodeFacts, return_path};
+use super::{NetworkLink, NodeFacts, return_path};
 
 /// Comes after devices and WireGuard: their names and ports are the target's.
 pub(super) fn plan(
     intent: &Intent,
-    facts: &NodeFacts,
+    (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
     target: &mut KernelState,
     problems: &mut Vec<Problem>,
 ) {
     let mut firewall = Firewall::ours();
     let devices: BTreeSet<LinkName> = target.links.keys().cloned().collect();
     notrack(intent, target, &mut firewall);
+    cleartext::plan(intent, (facts, networks), &devices, &mut firewall);
     protect(intent, target, &mut firewall);
     forward(intent, &devices, &mut firewall);
     let ipv6 = facts.nft != Nft::WithoutIpv6Nat;
@@ -33,8 +37,30 @@ pub(super) fn plan(
     }
     problems.extend(lacking(intent, facts.nft));
     if facts.nft.is_usable() {
+        problems.extend(leave_out_unspeakable(&mut firewall));
         target.firewall = Some(firewall);
     }
+}
+
+/// Takes the devices out of all rules whose names nft has no words for. They are foreign ones: Adit's own names are plain.
+fn leave_out_unspeakable(firewall: &mut Firewall) -> Vec<Problem> {
+    let links: Vec<LinkName> = firewall.unspeakable().into_iter().cloned().collect();
+    let leave_out = |link: LinkName| {
+        firewall.forget_link(&link);
+        let name = link.as_str().escape_debug();
+        Problem::error(
+            Reason::Unsupported,
+            format!("link {name}"),
+            format!(
+                "nft has no words for the device name \"{name}\": no rule of table `inet adit` is about this device, so it is no \
+                 return path, and plain packets of peers that come in by it are dropped"
+            ),
+            "rename the device: without quotation marks, and without an asterisk at the end of a name that has a backslash or \
+             15 bytes"
+                .to_owned(),
+        )
+    };
+    links.into_iter().map(leave_out).collect()
 }
 
 /// Outer UDP of the tunnels that are there: what comes to their ports, and what leaves for them.
@@ -256,14 +282,19 @@ fn lacking(intent: &Intent, nft: Nft) -> Vec<Problem> {
     problems
 }
 
-/// What a network asks for that goes beyond the defaults.
-fn wanted(network: &Network) -> Option<&'static str> {
-    match (network.masquerade.is_some(), network.firewall.protect_ports) {
-        (true, true) => Some("nothing is masqueraded, and the tunnels' ports are open"),
-        (true, false) => Some("nothing is masqueraded"),
-        (false, true) => Some("the tunnels' ports are open"),
-        (false, false) => None,
-    }
+/// What a network asks for and does not get without the table; nothing where that is for comfort alone.
+fn wanted(network: &Network) -> Option<String> {
+    let losses = [
+        (network.masquerade.is_some(), "nothing is masqueraded"),
+        (network.firewall.protect_ports, "the tunnels' ports are open"),
+        (
+            network.drops_cleartext(),
+            "plain packets that pretend to be the overlay's get in",
+        ),
+    ];
+    let losses = losses.into_iter().filter(|(asked, _)| *asked);
+    let losses: Vec<&str> = losses.map(|(_, loss)| loss).collect();
+    (!losses.is_empty()).then(|| losses.join(", and "))
 }
 
 fn without_ipv6(intent: &Intent) -> Vec<Problem> {

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::devices::{is_ours, tunnel_device};
 use super::mtu::IPV6_MINIMUM;
 use super::wireguard::{Colours, WireGuardLink};
-use super::{NodeFacts, UnderlayPath, wireguard};
-use crate::model::Carrier;
+use super::{Lookup, NodeFacts, UnderlayPath, carriers, wireguard};
+use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Carrier, MAIN_TABLE, RouteKey};
 use crate::net::{Family, LinkName, MacAddr};
 use crate::resource::encapsulation::{agree, is_public};
 use crate::resource::{Dataplane, Encapsulation, Intent, Network, Node, Problem, Reason, Refused};
@@ -50,7 +50,7 @@ pub struct PeerLink<'a> {
 /// A way that leads from the overlay into the overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loop {
-    /// The destination lies in this prefix of a network.
+    /// The overlay's route to this prefix holds the destination, and no more specific route does.
     Inside(IpNet),
     /// The route to the destination leads through this device of ours.
     Through(LinkName),
@@ -114,19 +114,43 @@ pub(super) fn with_problems<'a>(
     networks
 }
 
-/// Whatever the encapsulation is, an outer packet that is routed into the overlay goes round for ever, or nowhere.
+/// Whatever the encapsulation is, an outer packet that is routed into the overlay goes round for ever, or nowhere. That the
+/// kernel's route leads there now is one case. The other is that it will, as the overlay's route is more specific than the one
+/// that is found now. An address inside of the overlay that a more specific route of the underlay leads to is neither.
 fn find_loops(intent: &Intent, facts: &NodeFacts, networks: &mut [NetworkLink<'_>]) {
-    let prefixes: Vec<IpNet> = intent
-        .networks()
-        .flat_map(|network| network.prefixes.iter().copied())
-        .collect();
     for peer in networks.iter_mut().flat_map(|network| &mut network.peers) {
         let destination = peer.destination();
-        let around = prefixes.iter().find(|prefix| prefix.contains(&destination));
-        let path = facts.paths.get(&destination).filter(|path| is_ours(&path.link));
-        let through = path.map(|path| Loop::Through(path.link.clone()));
-        peer.looped = around.copied().map(Loop::Inside).or(through);
+        let path = facts.paths.get(&destination);
+        if let Some(path) = path.filter(|path| is_ours(&path.link)) {
+            peer.looped = Some(Loop::Through(path.link.clone()));
+            continue;
+        }
+        let found = facts.routes.get(&Lookup::unmarked(destination));
+        let around = overlay_routes(intent, destination);
+        // One that is not known counts as one that does not hold.
+        let mut around = around.filter(|key| path.is_none() || found.is_none_or(|found| !found.beats(key)));
+        peer.looped = around.next().map(|key| Loop::Inside(key.prefix));
     }
+}
+
+/// The keys of the overlay's routes that hold an address: of each network's prefix, and where routes carry the packets of
+/// each prefix of a peer.
+fn overlay_routes(intent: &Intent, address: IpAddr) -> impl Iterator<Item = RouteKey> {
+    let networks = intent.networks().flat_map(move |network| {
+        let (dataplane, table) = (intent.dataplane(network), network.routes.table);
+        let metric = match dataplane {
+            Dataplane::Ebpf => ANCHOR_METRIC,
+            Dataplane::Routes => BACKSTOP_METRIC,
+        };
+        let own = network.prefixes.iter();
+        let own = own.map(move |prefix| RouteKey::new(MAIN_TABLE, *prefix, metric));
+        let peers = intent
+            .peers(network)
+            .filter(move |_| dataplane == Dataplane::Routes);
+        let carried = peers.flat_map(move |peer| carriers::carried(peer, network));
+        own.chain(carried.map(move |carried| RouteKey::new(table, carried.cidr, ANCHOR_METRIC)))
+    });
+    networks.filter(move |key| key.prefix.contains(&address))
 }
 
 /// Why a pair has no link.
@@ -341,7 +365,8 @@ fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPa
     if let Some(looped) = &link.looped {
         let message = match looped {
             Loop::Inside(prefix) => format!(
-                "its {what} {} lies inside of the overlay, in {prefix}: packets to it would go round for ever",
+                "its {what} {} lies inside of the overlay, in {prefix}, and no more specific route leads to it: packets to \
+                 it would go round for ever",
                 link.destination()
             ),
             Loop::Through(device) => format!(
@@ -353,7 +378,7 @@ fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPa
             Reason::UnderlayLoop,
             subject,
             format!("{message}; nothing is sent to this peer"),
-            format!("add an underlay route to that address by the underlay's device, or correct {field}"),
+            format!("add a route to that very address by the underlay's device, or correct {field}"),
         ));
     }
     let Some(path) = path else {

@@ -1,7 +1,7 @@
 //! What manifests declare one by one: devices, routes and rules, here and in other namespaces.
 
 mod routes;
-mod wireguard;
+pub(super) mod wireguard;
 
 use std::collections::BTreeSet;
 

@@ -1,24 +1,28 @@
 //! What golden files don't show: facts of the machine that the plan answers with problems or other MTUs.
 
 mod bare;
+mod cleartext;
 mod firewall;
 mod loops;
 mod nexthops;
 mod return_path;
+mod shadows;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::{ANCHOR, Nft, NodeFacts, UnderlayPath, plan};
 use crate::model::{ANCHOR_METRIC, KernelState, RouteKind};
-use crate::net::{Family, LinkName, NetworkName, NodeName};
+use crate::net::{Family, LinkName, NetworkName, NodeName, PrivateKey};
+use crate::resource::netlink::{InterfaceEnd, Placed};
 use crate::resource::network::AllDown;
-use crate::resource::node::{CarriedPrefix, Underlay};
+use crate::resource::node::{CarriedPrefix, Endpoint, Host, Underlay};
+use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource};
 use crate::resource::{
     Dataplane, FirewallOptions, Intent, Network, NetworkRoutes, Node, Ports, Problem, Reason, Resources,
-    Severity, SourceProtection,
+    Severity, SourceProtection, WireGuardInterface,
 };
 
 #[test]
@@ -164,6 +168,48 @@ fn resources(change: impl Fn(&mut Network), nodes: &[&str]) -> Resources {
         networks: [(name.clone(), network)].into(),
         nodes,
         ..Resources::default()
+    }
+}
+
+/// The endpoint of [`interface`]'s peer.
+const ENDPOINT: [u8; 4] = [198, 51, 100, 7];
+
+fn key(number: u8) -> PrivateKey {
+    PrivateKey::from_random(&[number; 32])
+}
+
+/// Node a's WireGuard device wg0 with one peer, and what that may send from.
+fn interface(allowed: &[&str]) -> Placed<WireGuardInterface> {
+    let peer = InterfacePeer {
+        name: Some("gate".to_owned()),
+        endpoint: Some(Endpoint {
+            host: Host::Address(ENDPOINT.into()),
+            port: 51820,
+        }),
+        allowed_ips: allowed.iter().map(|text| text.parse().unwrap()).collect(),
+        ..InterfacePeer::default()
+    };
+    let end = InterfaceEnd {
+        name: LinkName::constant("wg0"),
+        alias: None,
+        addresses: BTreeMap::new(),
+        mtu: None,
+        mac: None,
+        up: true,
+        arp: false,
+        keep_link_local: true,
+    };
+    Placed {
+        nodes: [NodeName::new("a").unwrap()].into(),
+        namespace: None,
+        object: WireGuardInterface {
+            end,
+            key: KeySource::Node,
+            listen_port: 0,
+            fwmark: 0,
+            routes: AllowedIpRoutes::Auto,
+            peers: [(key(2).public_key(), peer)].into(),
+        },
     }
 }
 

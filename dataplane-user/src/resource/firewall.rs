@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Encapsulation;
 
-/// What a network asks of the node's firewall. Devices are shared, so each holds for all of a node's networks as soon as
-/// one of them asks for it.
+/// What a network asks of the node's firewall. Devices are shared, so each option but `drop_cleartext` holds for all of a
+/// node's networks as soon as one of them asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallOptions {
     /// Whether TCP's segments are made to fit into the tunnels.
@@ -18,6 +18,8 @@ pub struct FirewallOptions {
     pub protect_ports: bool,
     /// TCP and UDP ports that stay open for all where ports are protected.
     pub management_ports: BTreeSet<u16>,
+    /// Whether plain packets are dropped whose source belongs to the overlay; `None`: where sources are enforced.
+    pub drop_cleartext: Option<bool>,
 }
 
 impl Default for FirewallOptions {
@@ -30,6 +32,7 @@ impl Default for FirewallOptions {
             notrack: BTreeSet::from([Encapsulation::Geneve, Encapsulation::Vxlan]),
             protect_ports: false,
             management_ports: BTreeSet::from([22]),
+            drop_cleartext: None,
         }
     }
 }

@@ -50,6 +50,15 @@ pub struct Network {
     pub firewall: FirewallOptions,
 }
 
+impl Network {
+    /// Whether plain packets are dropped whose source belongs to this network.
+    #[must_use]
+    pub fn drops_cleartext(&self) -> bool {
+        let default = self.source_protection == SourceProtection::Enforce;
+        self.firewall.drop_cleartext.unwrap_or(default)
+    }
+}
+
 /// What carries a network's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dataplane {

@@ -53,6 +53,10 @@ pub enum Reason {
     NoUnderlayRoute,
     /// The underlay's way to a peer leads into the overlay.
     UnderlayLoop,
+    /// Another route takes packets that are the overlay's.
+    Shadowed,
+    /// A device's strict `rp_filter` drops what something declared needs.
+    StrictFilter,
     /// The underlay's way to a peer is too narrow for the overlay's MTU.
     MtuTooSmall,
     /// This node's underlay address is not on this machine.
@@ -83,6 +87,8 @@ impl Reason {
             Reason::MacCollision => "MacCollision",
             Reason::NoUnderlayRoute => "NoUnderlayRoute",
             Reason::UnderlayLoop => "UnderlayLoop",
+            Reason::Shadowed => "Shadowed",
+            Reason::StrictFilter => "StrictFilter",
             Reason::MtuTooSmall => "MtuTooSmall",
             Reason::ForeignUnderlay => "ForeignUnderlay",
             Reason::Waiting => "Waiting",

@@ -1,5 +1,6 @@
 //! The nft table `inet adit`, on a real kernel: what it does to packets, and that it is replaced as a whole or not at all.
 
+mod cleartext;
 mod masquerade;
 mod return_path;
 mod table;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
+use adit_tests::traffic::bound;
 use adit_tests::{Agent, NetNs, Overlay, snapshot};
 use dataplane_user::kernel::{Kernel as _, LinuxKernel};
 use dataplane_user::model::firewall::{Action, Chain, Match, Side, Transport, aggregate};
@@ -42,6 +44,64 @@ fn what_is_written_is_read_back() {
         Ok(())
     };
     TestRunner::new(config).run(&firewalls(), run).unwrap();
+}
+
+/// A rule about `v*` is about that device, and about no other whose name begins so; one that has no words is refused whole.
+#[test]
+fn a_device_is_named_alone_whatever_is_in_its_name() {
+    if !has_tables() {
+        return;
+    }
+    let (netns, other) = (NetNs::new(), NetNs::new());
+    for (number, name) in (1..).zip(["v*", "v1", r"v\x"]) {
+        netns.ip_batch(&format!(
+            "link add \"{}\" type veth peer name e{number} netns {}",
+            name.replace('\\', r"\\"),
+            other.path().display()
+        ));
+        netns.ip(&format!("link set {name} up"));
+        netns.ip(&format!("address add 192.0.2.{}/30 dev {name}", 4 * number + 1));
+        other.ip_batch(&format!(
+            "link set e{number} up
+            address add 192.0.2.{}/30 dev e{number}",
+            4 * number + 2
+        ));
+    }
+    let gets_in = |number: u8| {
+        let server = bound(&netns, [192, 0, 2, 4 * number + 1].into()).unwrap();
+        let client = bound(&other, [192, 0, 2, 4 * number + 2].into()).unwrap();
+        server.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        // The first one may be lost to the neighbour's being looked for; one that is dropped always is.
+        (0..20).any(|_| {
+            client.send_to(b"adit", server.local_addr().unwrap()).unwrap();
+            server.recv(&mut [0; 16]).is_ok()
+        })
+    };
+    assert_eq!([1, 2, 3].map(gets_in), [true; 3]);
+    for (dropped, passes) in [
+        (&["v*"][..], [false, true, true]),
+        (&["v*", r"v\x"], [false, true, false]),
+    ] {
+        let links = dropped.iter().map(|name| LinkName::new(name).unwrap()).collect();
+        let mut firewall = Firewall::ours();
+        firewall.push(Chain::Input, vec![Match::In(links)], Action::Drop);
+        netns.run(async || {
+            let mut kernel = LinuxKernel::without_bpf().unwrap();
+            let made = kernel
+                .execute(&[Change::ReplaceFirewall(Box::new(firewall.clone()))])
+                .await;
+            assert!(made[0].is_ok(), "{made:?}");
+            assert_eq!(kernel.observe().await.unwrap().firewall, Some(firewall.clone()));
+            // A name without words changes nothing.
+            let mut bad = firewall;
+            let links = [LinkName::new("a\"b").unwrap()].into();
+            bad.push(Chain::Forward, vec![Match::In(links)], Action::Accept);
+            let refused = kernel.execute(&[Change::ReplaceFirewall(Box::new(bad))]).await;
+            let error = refused[0].as_ref().unwrap_err().to_string();
+            assert!(error.contains(r#"device name "a\"b""#), "{error}");
+        });
+        assert_eq!([1, 2, 3].map(gets_in), passes, "{dropped:?}");
+    }
 }
 
 #[test]
@@ -185,8 +245,12 @@ fn ours_or_nothing(netns: &NetNs) -> String {
 
 /// Tables with each kind of match and action, in chains that may have them.
 fn firewalls() -> impl Strategy<Value = Firewall> {
-    vec((0..Chain::ALL.len(), matches(), 0..8_usize), 1..12).prop_map(|drafts| {
+    let rules = vec((0..Chain::ALL.len(), matches(), 0..8_usize), 1..12);
+    (rules, vec(incoming(), 0..3)).prop_map(|(drafts, incoming)| {
         let mut firewall = Firewall::ours();
+        for matches in incoming {
+            firewall.push(Chain::RawPrerouting, matches, Action::Drop);
+        }
         for (chain, matches, action) in drafts {
             let chain = Chain::ALL[chain];
             let action = action_of(chain, action);
@@ -221,11 +285,12 @@ fn mark(number: usize) -> Mark {
 }
 
 fn matches() -> impl Strategy<Value = Vec<Match>> {
+    // Names that mean more to nft than to the kernel are among them.
     let links = || {
-        btree_set(
-            prop_oneof![Just("adit0"), Just("adit-geneve"), Just("adit-wg3")],
-            1..3,
-        )
+        let names = [
+            "adit0", "adit-wg3", "eth*", "*", "a*b", r"a\b\", "$x", "@y", "-z", "#", "{", "ü;",
+        ];
+        btree_set(proptest::sample::select(names.to_vec()), 1..4)
     };
     let names = |links: BTreeSet<&'static str>| links.into_iter().map(LinkName::constant).collect();
     let side = || prop_oneof![Just(Side::Source), Just(Side::Destination)];
@@ -250,6 +315,18 @@ fn matches() -> impl Strategy<Value = Vec<Match>> {
         let by = links.map(|links| Match::Out(names(links)));
         by.into_iter().chain([one]).collect()
     })
+}
+
+/// What is said of what comes in, which no other chain has words for.
+fn incoming() -> impl Strategy<Value = Vec<Match>> {
+    let links = || {
+        let names = ["lo", "adit0", "adit-geneve", "eth*", r"a\b"];
+        let names = btree_set(proptest::sample::select(names.to_vec()), 1..4);
+        names.prop_map(|names| names.into_iter().map(LinkName::constant).collect())
+    };
+    let routed = prop_oneof![links().prop_map(Match::SourceRoutedBy), Just(Match::NoRouteBack)];
+    let device = prop_oneof![links().prop_map(Match::In), links().prop_map(Match::NotIn)];
+    (device, routed).prop_map(|(device, routed)| vec![device, routed])
 }
 
 fn prefixes() -> impl Strategy<Value = BTreeSet<IpNet>> {

@@ -1,11 +1,13 @@
 //! Where packets go by a declared device, in this namespace and in another one.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use adit_tests::named::{Named, eventually};
 use adit_tests::topology::Host;
 use adit_tests::{Agent, Topology, require_module, require_program};
 use dataplane_user::net::{Family, PrivateKey};
+use dataplane_user::status::Status;
 
 use crate::{interface, is_settled, key, reaches, secret, wg};
 
@@ -30,10 +32,10 @@ fn answering(b: &Host, from: &PrivateKey, directory: &Path) {
     wg(&b.netns, &set);
 }
 
-/// `a`'s end of that, with the default routes by it.
-fn everything_to_b(b: &Host, key_file: &Path, rest: &str) -> String {
+/// `a`'s end of that, with routes by it.
+fn to_b(b: &Host, key_file: &Path, (rest, allowed): (&str, &str)) -> String {
     let spec = format!(
-        "privateKey: {{ file: {} }}, addresses: [10.70.0.1/24, 'fd70::1/64'], {rest} peers: [{{ publicKey: '{}', endpoint: '{}:{PORT}', allowedIPs: [0.0.0.0/0, '::/0'] }}]",
+        "privateKey: {{ file: {} }}, addresses: [10.70.0.1/24, 'fd70::1/64'], {rest} peers: [{{ publicKey: '{}', endpoint: '{}:{PORT}', allowedIPs: [{allowed}] }}]",
         key_file.display(),
         key(0x62).public_key(),
         b.underlay(Family::Ipv4)
@@ -72,7 +74,12 @@ impl Called {
 
     /// The manifest of the first one's end.
     fn manifest(&self, rest: &str) -> String {
-        everything_to_b(self.hosts()[1], &self.key_file, rest)
+        self.leading(rest, "0.0.0.0/0, '::/0'")
+    }
+
+    /// The same with other allowed IPs.
+    fn leading(&self, rest: &str, allowed: &str) -> String {
+        to_b(self.hosts()[1], &self.key_file, (rest, allowed))
     }
 }
 
@@ -122,6 +129,62 @@ fn a_default_route_takes_all_but_what_wireguard_sends_and_what_is_more_specific(
 }
 
 #[test]
+fn an_endpoint_that_the_devices_own_routes_lead_back_into_it_is_told() {
+    let Some(called) = Called::new() else { return };
+    let [a, b] = called.hosts();
+    let halves = called.leading("", "0.0.0.0/1, 128.0.0.0/1");
+    let mut agent = Agent::new(a, &halves);
+    agent.start();
+    let looped = |status: &Status| {
+        let mut problems = status.problems.iter();
+        let found = problems
+            .any(|problem| problem.reason == "UnderlayLoop" && problem.subject == "WireGuardInterface/wg0");
+        found && !status.ready
+    };
+    let status = agent.wait("told of the loop", looped);
+    // Before the device's routes stood, and with them: the kernel leads there.
+    assert!(looped(&agent.next_pass()), "{status:#?}");
+    let remote = b.underlay(Family::Ipv4);
+    let led = a.netns.ip(&format!("route get {remote}"));
+    assert!(led.contains("dev wg0"), "{led}");
+    // A more specific route by the uplink, and it works.
+    a.netns.ip(&format!("route add {remote} via 192.0.2.17 dev u0"));
+    agent.wait("ready", |status| status.ready && status.problems.is_empty());
+    assert!(reaches(&a.netns, "198.51.100.9"));
+    is_settled(&agent);
+}
+
+#[test]
+fn a_strict_uplink_below_a_default_route_is_told_and_drops_answers() {
+    let Some(called) = Called::new() else { return };
+    let [a, _] = called.hosts();
+    a.netns.sysctl("net/ipv4/conf/u0/rp_filter", "1");
+    let agent = Agent::started(a, &called.manifest(""));
+    let strict = |status: &Status| {
+        let mut problems = status.problems.iter();
+        problems.any(|problem| problem.reason == "StrictFilter" && problem.message.contains("u0"))
+    };
+    agent.wait("told", strict);
+    let manifests = agent.manifests();
+    let doctor = agent
+        .run(&["doctor", "--node", "a", "-f", manifests.to_str().unwrap()])
+        .stdout;
+    assert!(
+        doctor.contains("(StrictFilter)") && doctor.contains("strict (1) on u0"),
+        "{doctor}"
+    );
+    // What it says is so.
+    let ping = || {
+        let ping = Command::new("ping").args(["-c1", "-W1", "198.51.100.9"]).output();
+        ping.is_ok_and(|output| output.status.success())
+    };
+    assert!((0..3).all(|_| !a.netns.enter(ping)));
+    a.netns.sysctl("net/ipv4/conf/u0/rp_filter", "2");
+    agent.wait("without the warning", |status| !strict(status));
+    assert!(reaches(&a.netns, "198.51.100.9"));
+}
+
+#[test]
 fn in_another_namespace_a_device_sends_by_the_agent_s() {
     let Some(called) = Called::new() else { return };
     let [a, b] = called.hosts();
@@ -137,7 +200,7 @@ fn in_another_namespace_a_device_sends_by_the_agent_s() {
     assert!(inside.ip("-d link show wg0").contains("group 173"));
     let peers = || {
         let words = ["netns", "exec", &inside.0, "wg", "show", "wg0", "dump"];
-        let output = std::process::Command::new("ip").args(words).output().unwrap();
+        let output = Command::new("ip").args(words).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     // The other end speaks from another port: it has roamed, and that is kept, also over a restart.

@@ -44,7 +44,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     if facts.tables == Some(false) {
         findings.push(Finding::warning(
             "nf_tables",
-            "the kernel has no module nf_tables: nothing is masqueraded, and no segment is made to fit",
+            "the kernel has no module nf_tables: nothing is masqueraded, no segment is made to fit, and plain packets with overlay sources get in",
             "modprobe nf_tables; where that fails, install the package with the kernel's modules",
         ));
     }
@@ -58,7 +58,7 @@ fn program(found: Option<&Path>) -> Finding {
         Some(program) => Finding::ok("nft", format!("{} is there", program.display())),
         None => Finding::warning(
             "nft",
-            "there is no program nft: nothing is masqueraded, and no segment is made to fit",
+            "there is no program nft: nothing is masqueraded, no segment is made to fit, and plain packets with overlay sources get in",
             "apt-get install nftables",
         ),
     }

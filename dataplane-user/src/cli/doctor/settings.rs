@@ -1,6 +1,6 @@
 //! Settings of the host that are not ours to write, and its clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -9,6 +9,7 @@ use super::finding::Finding;
 use super::name;
 use super::overlay::Wanted;
 use crate::net::{Family, LinkName};
+use crate::plan::is_ours;
 
 /// What was read.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub(super) struct Facts {
     pub(super) forwarding: (Option<bool>, Option<bool>),
     /// `net.ipv4.conf.all.rp_filter`.
     pub(super) rp_filter: Option<u8>,
+    /// Devices that are strict, by their own setting or that of `all`; none of Adit's.
+    pub(super) strict: BTreeSet<String>,
     /// The same of devices that packets without encapsulation come in by: what counts there, with `all`'s.
     pub(super) bare_rp_filter: BTreeMap<LinkName, u8>,
     /// The same of devices that answers go back by.
@@ -38,7 +41,14 @@ impl Facts {
             let own = read(&format!("ipv4/conf/{link}/rp_filter"))?;
             Some((link.clone(), own.max(rp_filter.unwrap_or(0))))
         };
+        let conf = fs::read_dir(root.join("proc/sys/net/ipv4/conf"));
+        let devices = conf.into_iter().flatten().filter_map(Result::ok);
+        let devices = devices.filter_map(|device| LinkName::new(device.file_name().to_str()?).ok());
+        let devices =
+            devices.filter(|link| !["all", "default", "lo"].contains(&link.as_str()) && !is_ours(link));
+        let strict = devices.filter(|link| of_device(link).is_some_and(|(_, value)| value == 1));
         Facts {
+            strict: strict.map(|link| link.to_string()).collect(),
             forwarding: (is_on("ipv4/ip_forward"), is_on("ipv6/conf/all/forwarding")),
             rp_filter,
             bare_rp_filter: wanted.bare.iter().filter_map(of_device).collect(),
@@ -57,7 +67,7 @@ pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
         };
         findings.extend(forwarding(family, on, setting, wanted.carried.contains(&family)));
     }
-    findings.extend(facts.rp_filter.map(rp_filter));
+    findings.extend(facts.rp_filter.map(|all| rp_filter(all, &facts.strict)));
     findings.extend(
         facts
             .bare_rp_filter
@@ -86,18 +96,24 @@ fn forwarding(family: Family, on: Option<bool>, setting: &str, carries: bool) ->
     }
 }
 
-fn rp_filter(value: u8) -> Finding {
-    let evidence = format!("net.ipv4.conf.all.rp_filter = {value}");
-    if value != 1 {
+fn rp_filter(all: u8, strict: &BTreeSet<String>) -> Finding {
+    let evidence = format!("net.ipv4.conf.all.rp_filter = {all}");
+    if all != 1 && strict.is_empty() {
         return Finding::ok("rp_filter", evidence);
     }
-    // The larger of `all` and a device's own counts: ours have 2.
+    // The larger of `all` and a device's own counts: Adit's have 2.
+    let devices = match strict.len() {
+        0 => "all devices but Adit's".to_owned(),
+        1..=5 => strict.iter().cloned().collect::<Vec<_>>().join(", "),
+        many => format!("{many} devices"),
+    };
     Finding::warning(
         "rp_filter",
         format!(
-            "{evidence}: strict on all devices but our tunnels; what comes in by another one than it would go out is dropped"
+            "{evidence}, strict (1) on {devices}: IPv4 is dropped there whose source is routed by another device, as the answers \
+             of WireGuard endpoints are below a default route"
         ),
-        "sysctl -w net.ipv4.conf.all.rp_filter=2 where the underlay is asymmetric",
+        "sysctl -w net.ipv4.conf.DEVICE.rp_filter=2 where the underlay is asymmetric or a WireGuard device has a default route",
     )
 }
 
@@ -225,5 +241,45 @@ mod tests {
             assert_eq!(level(&good, "rp_filter"), Level::Ok);
             assert_eq!(level(&good, "clock"), Level::Ok);
         }
+        // One device alone, whatever the setting of all is.
+        let one = Facts {
+            strict: BTreeSet::from(["eth0".to_owned()]),
+            ..facts(0, true)
+        };
+        let found = judge(&one, &Wanted::default());
+        assert_eq!(level(&found, "rp_filter"), Level::Warning);
+        assert!(found[0].evidence.contains("strict (1) on eth0"), "{found:?}");
+    }
+
+    #[test]
+    fn a_device_is_strict_by_its_own_setting_or_that_of_all() {
+        let root = tempfile::tempdir().unwrap();
+        let set = |device: &str, value: &str| {
+            let folder = root.path().join("proc/sys/net/ipv4/conf").join(device);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("rp_filter"), value).unwrap();
+        };
+        let strict = || {
+            Facts::gather(root.path(), &Wanted::default())
+                .strict
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        for (device, value) in [
+            ("all", "0"),
+            ("default", "1"),
+            ("lo", "1"),
+            ("eth0", "1"),
+            ("eth1", "2"),
+            ("eth2", "0"),
+            ("adit0", "1"),
+        ] {
+            set(device, value);
+        }
+        assert_eq!(strict(), ["eth0"]);
+        set("all", "1");
+        assert_eq!(strict(), ["eth0", "eth2"]);
+        set("all", "2");
+        assert!(strict().is_empty());
     }
 }

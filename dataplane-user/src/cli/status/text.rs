@@ -29,6 +29,9 @@ pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
     if let Some(repairs) = repairs(status) {
         line(repairs);
     }
+    if let Some(dropped) = dropped(status) {
+        line(dropped);
+    }
     for network in &status.networks {
         line(format!(
             "network {}: {}, VNI {}, MTU {}",
@@ -93,6 +96,21 @@ fn repairs(status: &Status) -> Option<String> {
         last.object,
         last.found
     ))
+}
+
+/// What the nft table's rules have dropped, if anything.
+fn dropped(status: &Status) -> Option<String> {
+    let dropped = status.dropped.iter().filter(|(_, count)| count.packets > 0);
+    let reasons = dropped.map(|(reason, count)| {
+        let what = match reason.as_str() {
+            "cleartext" => "plain packets that pretend to be the overlay's",
+            "port" => "packets to tunnel ports from addresses of no peer",
+            other => other,
+        };
+        format!("{} {what} ({})", count.packets, bytes(count.bytes))
+    });
+    let reasons = reasons.collect::<Vec<_>>();
+    (!reasons.is_empty()).then(|| format!("nft table inet adit dropped {}", reasons.join(", ")))
 }
 
 fn header(wide: bool) -> Vec<String> {
@@ -223,7 +241,7 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{NetworkStatus, ReceivedStatus, SessionStatus, WayStatus};
+    use crate::status::{DroppedStatus, NetworkStatus, ReceivedStatus, SessionStatus, WayStatus};
 
     fn peer(node: &str, way: Option<WayStatus>) -> PeerStatus {
         PeerStatus {
@@ -292,6 +310,29 @@ error: link adit0 (Conflict)
   remedy: rename it
 ";
         assert_eq!(render(&status(), false, Paint::NEVER), expected);
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_once_something_was() {
+        let shown = |cleartext, port| {
+            let count = |packets| DroppedStatus {
+                packets,
+                bytes: packets * 100,
+            };
+            let dropped = [("cleartext", count(cleartext)), ("port", count(port))];
+            let status = Status {
+                dropped: dropped.map(|(reason, count)| (reason.to_owned(), count)).into(),
+                ..status()
+            };
+            super::dropped(&status)
+        };
+        assert_eq!(shown(0, 0), None);
+        let text = shown(3, 0).unwrap();
+        assert!(
+            text.contains("3 plain packets") && text.contains("300 B") && !text.contains("port"),
+            "{text}"
+        );
+        assert!(shown(3, 4).unwrap().contains("4 packets to tunnel ports"));
     }
 
     #[test]

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use tokio::time::Instant;
 
 use super::message::Failure;
 use super::route::Way;
-use super::{Netlink, address, route};
+use super::{Netlink, address, link, route};
 use crate::kernel::KernelError;
+use crate::model::{AddressScope, connected_subnet};
 use crate::net::{Family, LinkName};
-use crate::plan::NodeFacts;
-use crate::plan::facts::{ReturnWay, UnderlayPath};
+use crate::plan::facts::{FoundRoute, Lookup, ReturnWay, UnderlayPath};
+use crate::plan::{NodeFacts, is_ours};
 
 impl Netlink {
     /// Gathers the addresses of all devices, and the device, gateway and MTU by which each of these addresses is reached.
@@ -51,14 +53,58 @@ impl Netlink {
                 facts.paths.insert(*peer, path);
             }
         }
+        facts.routes = self.find_routes().await?;
+        facts.subnets = self.subnets(&links, &addresses);
         if !self.return_paths.is_empty() {
             facts.return_ways = self.return_ways(&addresses).await?;
         }
         let by_paths = facts.paths.values().map(|path| &path.link);
         let underlay = by_paths.chain(facts.return_ways.keys()).cloned().collect();
+        let looked_up = self.lookups.iter().map(|lookup| lookup.destination);
+        let asked = peers.iter().copied().chain(looked_up).collect();
         self.interest()
-            .gathered(&links, &underlay, (peers, &facts.local_addresses), began);
+            .gathered(&links, &underlay, (&asked, &facts.local_addresses), began);
         Ok(facts)
+    }
+
+    /// The routes that the kernel finds for what the plan asks.
+    async fn find_routes(&mut self) -> Result<BTreeMap<Lookup, FoundRoute>, KernelError> {
+        let lookups: Vec<Lookup> = self.lookups.iter().copied().collect();
+        let requests: Vec<_> = lookups.iter().map(route::find).collect();
+        let mut found = BTreeMap::new();
+        for (lookup, answer) in lookups.into_iter().zip(self.socket.exchange(&requests).await) {
+            let context = || format!("look up the route to {}", lookup.destination);
+            let bodies = match answer {
+                Ok(bodies) => bodies,
+                Err(failure) if is_no_way(&failure) => continue,
+                Err(failure) => return Err(failure.into_error(context())),
+            };
+            let read = |body: &Vec<u8>| route::read_found(body, &self.links);
+            let route = bodies.first().map(read).transpose();
+            let route = route.map_err(|error| Failure::malformed(&error).into_error(context()))?;
+            found.extend(route.flatten().map(|route| (lookup, route)));
+        }
+        Ok(found)
+    }
+
+    /// The subnets of addresses on devices that are up, but for the overlay's own devices and loopbacks.
+    fn subnets(
+        &self,
+        links: &[link::Observed],
+        addresses: &[address::Observed],
+    ) -> BTreeSet<(LinkName, IpNet)> {
+        let up: BTreeMap<u32, &LinkName> = links
+            .iter()
+            .filter(|link| link.link.up && !is_ours(&link.name))
+            .map(|link| (link.index, &link.name))
+            .collect();
+        let subnets = addresses.iter().filter_map(|observed| {
+            let link = up.get(&observed.index)?;
+            let subnet = connected_subnet(&observed.prefix, observed.address.peer)?;
+            let elsewhere = observed.address.scope == AddressScope::Global;
+            (elsewhere && subnet.prefix_len() < subnet.max_prefix_len()).then(|| ((*link).clone(), subnet))
+        });
+        subnets.collect()
     }
 
     /// The ways back by the devices that are there and have some of these addresses.

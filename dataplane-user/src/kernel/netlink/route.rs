@@ -29,6 +29,7 @@ use crate::model::{
     RouteTarget,
 };
 use crate::net::LinkName;
+use crate::plan::{FoundRoute, Lookup};
 
 const HEADER: usize = 12;
 /// `RTA_NH_ID` (linux/rtnetlink.h).
@@ -55,6 +56,26 @@ pub(super) fn get(address: IpAddr) -> Request {
     message
         .attributes
         .push(RouteAttribute::Destination(address.into()));
+    Request::new(libc::RTM_GETROUTE, 0, &message)
+}
+
+/// Asks which of the kernel's routes a packet takes, with its table, prefix and metric.
+pub(super) fn find(lookup: &Lookup) -> Request {
+    let mut message = RouteMessage::default();
+    let destination = lookup.destination;
+    message.header.address_family = family(destination);
+    message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+    // IPv6 tells the table anyway, and refuses further flags.
+    message.header.flags = if destination.is_ipv4() {
+        RouteFlags::FibMatch | RouteFlags::LookupTable
+    } else {
+        RouteFlags::FibMatch
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(destination.into()));
+    if lookup.mark != 0 {
+        attributes.push(RouteAttribute::Mark(lookup.mark));
+    }
     Request::new(libc::RTM_GETROUTE, 0, &message)
 }
 
@@ -244,6 +265,29 @@ pub(super) fn read_path(body: &[u8]) -> Result<Option<Way>, DecodeError> {
         }
     }
     Ok(index.map(|index| Way { index, gateway, mtu }))
+}
+
+/// What an answer to [`find`] says; nothing where packets are refused.
+pub(super) fn read_found(body: &[u8], links: &LinkTable) -> Result<Option<FoundRoute>, DecodeError> {
+    let header = RouteHeader::parse(body)?;
+    let leads = matches!(
+        header.kind,
+        RouteType::Unicast | RouteType::Local | RouteType::Broadcast | RouteType::Anycast
+    );
+    if !leads {
+        return Ok(None);
+    }
+    let parts = Parts::read(&header, &body[HEADER..], links)?;
+    let of_index = parts.index.and_then(|index| links.name(index)).cloned();
+    let hops = parts.hops.into_iter().flatten().filter_map(|hop| hop.link);
+    Ok(Some(FoundRoute {
+        key: RouteKey {
+            table: parts.table,
+            prefix: parts.prefix,
+            metric: parts.metric,
+        },
+        links: of_index.into_iter().chain(hops).collect(),
+    }))
 }
 
 /// A gateway of the other family (`struct rtvia`): the family in two bytes, then the address.

@@ -1,24 +1,42 @@
-//! What is asked of nf_tables over netlink: the ruleset's generation, and whose a table is (linux/netfilter/nf_tables.h).
+//! What is asked of nf_tables over netlink: the ruleset's generation, whose a table is, and what its rules have dropped
+//! (linux/netfilter/nf_tables.h).
 
 use std::io;
 
-use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator};
+use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator, parse_string};
 use zeroize::Zeroizing;
 
 use crate::kernel::netlink::message::{Failure, Request};
 use crate::kernel::netlink::socket::Socket;
+use crate::model::firewall::DropReason;
 
+use super::drops::{Count, RuleCount};
 use super::render::{MARK, TABLE};
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper byte of a message's type.
 const NFTABLES: u16 = 10 << 8;
 const NFT_MSG_GETTABLE: u16 = NFTABLES | 1;
+const NFT_MSG_GETRULE: u16 = NFTABLES | 7;
 const NFT_MSG_GETGEN: u16 = NFTABLES | 16;
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
 const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_TABLE_HANDLE: u16 = 4;
 const NFTA_TABLE_USERDATA: u16 = 6;
 const NFTA_GEN_ID: u16 = 1;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_HANDLE: u16 = 3;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_COUNTER_BYTES: u16 = 1;
+const NFTA_COUNTER_PACKETS: u16 = 2;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+/// `NF_DROP` (linux/netfilter.h).
+const NF_DROP: u32 = 0;
 /// `NFTNL_UDATA_TABLE_COMMENT` (libnftnl/udata.h): a byte of type, one of length, and the text with its final zero.
 const COMMENT: u8 = 0;
 /// `struct nfgenmsg`: family, version, resource.
@@ -30,7 +48,8 @@ const TYPE: u16 = 0x3fff;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
     Absent,
-    Ours,
+    /// With its handle, which no other table of the namespace ever has.
+    Ours(u64),
     Foreign,
 }
 
@@ -55,11 +74,73 @@ pub(super) async fn table(socket: &mut Socket) -> Result<Table, Failure> {
     };
     let data = attribute(&body, NFTA_TABLE_USERDATA).map_err(|error| Failure::malformed(&error))?;
     let comment = data.as_deref().and_then(comment);
-    Ok(if comment == Some(MARK.as_bytes()) {
-        Table::Ours
-    } else {
-        Table::Foreign
-    })
+    if comment != Some(MARK.as_bytes()) {
+        return Ok(Table::Foreign);
+    }
+    let handle = attribute(&body, NFTA_TABLE_HANDLE).map_err(|error| Failure::malformed(&error))?;
+    let handle = handle.as_deref().and_then(number);
+    let handle = handle.ok_or_else(|| Failure::malformed(&"a table without handle".into()))?;
+    Ok(Table::Ours(handle))
+}
+
+/// What each rule of the table that drops has dropped so far; nothing where the table is gone.
+pub(super) async fn drops(socket: &mut Socket) -> Result<Vec<RuleCount>, Failure> {
+    let name = [TABLE.as_bytes(), &[0]].concat();
+    let request = request(NFT_MSG_GETRULE, NFPROTO_INET, &[(NFTA_RULE_TABLE, &name)]);
+    let read = |body: &[u8]| rule_count(body.get(HEADER..).unwrap_or_default());
+    match socket.dump(&request, read).await {
+        Err(failure) if failure.errno() == Some(libc::ENOENT) => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+/// The count of a rule that counts and drops, in a chain where Adit's rules do.
+fn rule_count(rule: &[u8]) -> Result<Option<RuleCount>, DecodeError> {
+    let chain = attribute(rule, NFTA_RULE_CHAIN)?;
+    let chain = chain.as_deref().map(parse_string).transpose()?;
+    let handle = attribute(rule, NFTA_RULE_HANDLE)?;
+    let expressions = attribute(rule, NFTA_RULE_EXPRESSIONS)?.unwrap_or_default();
+    let Some(reason) = chain.as_deref().and_then(DropReason::of_chain) else {
+        return Ok(None);
+    };
+    let (mut count, mut drops) = (None, false);
+    for expression in NlasIterator::new(expressions.as_slice()) {
+        let expression = expression?;
+        let name = attribute(expression.value(), NFTA_EXPR_NAME)?.unwrap_or_default();
+        let data = attribute(expression.value(), NFTA_EXPR_DATA)?.unwrap_or_default();
+        match name.strip_suffix(&[0]).unwrap_or(&name) {
+            b"counter" => {
+                let value = |kind| Ok::<_, DecodeError>(attribute(&data, kind)?.as_deref().and_then(number));
+                count = value(NFTA_COUNTER_PACKETS)?
+                    .zip(value(NFTA_COUNTER_BYTES)?)
+                    .map(|(packets, bytes)| Count { packets, bytes });
+            }
+            b"immediate" => drops |= verdict(&data)? == Some(NF_DROP),
+            _ => {}
+        }
+    }
+    let counted = count.filter(|_| drops);
+    let rule = handle.as_deref().and_then(number).zip(counted);
+    Ok(rule.map(|(handle, count)| RuleCount {
+        handle,
+        reason,
+        count,
+    }))
+}
+
+/// What an immediate expression decides.
+fn verdict(expression: &[u8]) -> Result<Option<u32>, DecodeError> {
+    let mut data = Some(expression.to_vec());
+    for kind in [NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CODE] {
+        data = data.map(|data| attribute(&data, kind)).transpose()?.flatten();
+    }
+    let code = data.as_deref().and_then(|code| code.first_chunk::<4>());
+    Ok(code.map(|code| u32::from_be_bytes(*code)))
+}
+
+/// nf_tables has its numbers in network order.
+fn number(value: &[u8]) -> Option<u64> {
+    value.first_chunk::<8>().map(|value| u64::from_be_bytes(*value))
 }
 
 fn request(kind: u16, family: u8, attributes: &[(u16, &[u8])]) -> Request {

@@ -12,7 +12,7 @@ use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 use serde_json::Value;
 
 use crate::model::Firewall;
-use crate::model::firewall::{Action, Chain, Match, Rule, Side, Transport, aggregate};
+use crate::model::firewall::{Action, Chain, Match, Rule, Side, Transport, aggregate, unquoted};
 use crate::net::{Family, LinkName};
 
 use super::render::{TABLE, family_name, transport_name};
@@ -164,25 +164,28 @@ fn expression(value: &Value) -> Match {
         if let Some(address) = address(left, within, right) {
             return Some(address);
         }
+        if left["meta"]["key"] == "iifname" {
+            let links = names(right)?;
+            return Some(if within {
+                Match::In(links)
+            } else {
+                Match::NotIn(links)
+            });
+        }
         if !within {
             return None;
         }
         meta(left, right)
             .or_else(|| port(left, right))
-            .or_else(|| not_unicast(left, right))
+            .or_else(|| fib(left, right))
             .or_else(|| syn(left, right))
     });
     known.unwrap_or_else(|| Match::Strange(value.to_string()))
 }
 
 fn meta(left: &Value, right: &Value) -> Option<Match> {
-    let names = || -> Option<BTreeSet<LinkName>> {
-        let names = words(right)?.into_iter().map(LinkName::new);
-        names.collect::<Result<_, _>>().ok()
-    };
     match left["meta"]["key"].as_str()? {
-        "iifname" => Some(Match::In(names()?)),
-        "oifname" => Some(Match::Out(names()?)),
+        "oifname" => Some(Match::Out(names(right)?)),
         "nfproto" => {
             let family = Family::BOTH
                 .into_iter()
@@ -248,11 +251,28 @@ fn port(left: &Value, right: &Value) -> Option<Match> {
     Some(Match::Port(transport, side, ports?))
 }
 
-fn not_unicast(left: &Value, right: &Value) -> Option<Match> {
+/// What the kernel's routes say of an address.
+fn fib(left: &Value, right: &Value) -> Option<Match> {
     let fib = &left["fib"];
-    let is_type = fib["result"] == "type" && words(&fib["flags"])? == BTreeSet::from(["daddr"]);
-    let types = words(right)? == BTreeSet::from(["local", "broadcast", "multicast"]);
-    (is_type && types).then_some(Match::NotUnicast)
+    let flags = words(&fib["flags"])?;
+    let of = |expected: &[&str]| flags == expected.iter().copied().collect();
+    match fib["result"].as_str()? {
+        "type" if of(&["daddr"]) => {
+            let types = words(right)? == BTreeSet::from(["local", "broadcast", "multicast"]);
+            types.then_some(Match::NotUnicast)
+        }
+        "oifname" if of(&["saddr"]) => Some(Match::SourceRoutedBy(names(right)?)),
+        // "check" is the word of nft 1.1.2 and newer.
+        "oif" | "check" if of(&["saddr", "iif"]) => (*right == false).then_some(Match::NoRouteBack),
+        _ => None,
+    }
+}
+
+/// One device or a set of them; none where one is a wildcard.
+fn names(value: &Value) -> Option<BTreeSet<LinkName>> {
+    let in_set = value.get("set").is_some();
+    let names = words(value)?.into_iter();
+    names.map(|name| unquoted(name, in_set)).collect()
 }
 
 fn syn(left: &Value, right: &Value) -> Option<Match> {
@@ -311,10 +331,23 @@ mod tests {
     }
 
     #[test]
+    fn newer_words_for_a_missing_route_are_the_same() {
+        for result in ["oif", "check"] {
+            let text = format!(
+                r#"{{"match": {{"op": "==", "left": {{"fib": {{"result": "{result}", "flags": ["saddr", "iif"]}}}}, "right": false}}}}, {{"accept": null}}"#
+            );
+            assert_eq!(rule(&text).matches, [Match::NoRouteBack]);
+        }
+    }
+
+    #[test]
     fn what_is_none_of_ours_is_strange() {
         for expressions in [
             r#"{"match": {"op": "==", "left": {"meta": {"key": "mark"}}, "right": 1}}, {"accept": null}"#,
             r#"{"match": {"op": "!=", "left": {"meta": {"key": "oifname"}}, "right": "a"}}, {"accept": null}"#,
+            r#"{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "eth*"}}, {"accept": null}"#,
+            r#"{"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": ["saddr"]}}, "right": false}}, {"accept": null}"#,
+            r#"{"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, "right": true}}, {"accept": null}"#,
             r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@set"}}, {"accept": null}"#,
         ] {
             let rule = rule(expressions);

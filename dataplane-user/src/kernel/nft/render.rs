@@ -1,11 +1,12 @@
 //! The table as scripts for `nft -f`, each one transaction.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::model::Firewall;
-use crate::model::firewall::{Action, Match, Rule, Side, Transport};
+use crate::model::firewall::{Action, Match, Rule, Side, Transport, quoted};
 use crate::model::rule::Mark;
-use crate::net::Family;
+use crate::net::{Family, LinkName};
 
 /// The table's name, in the family `inet`.
 pub(super) const TABLE: &str = "adit";
@@ -56,8 +57,11 @@ fn statement(rule: &Rule) -> String {
 
 fn expression(one: &Match) -> String {
     match one {
-        Match::In(links) => format!("iifname {}", set(links.iter().map(|link| format!("\"{link}\"")))),
-        Match::Out(links) => format!("oifname {}", set(links.iter().map(|link| format!("\"{link}\"")))),
+        Match::In(links) => format!("iifname {}", names(links)),
+        Match::NotIn(links) => format!("iifname != {}", names(links)),
+        Match::Out(links) => format!("oifname {}", names(links)),
+        Match::SourceRoutedBy(links) => format!("fib saddr oifname {}", names(links)),
+        Match::NoRouteBack => "fib saddr . iif oif missing".to_owned(),
         Match::Family(family) => format!("meta nfproto {}", family_name(*family)),
         Match::Address {
             side,
@@ -119,6 +123,11 @@ fn set_mark(of: &str, mark: Mark) -> String {
         !mark.mask(),
         mark.value()
     )
+}
+
+/// A table with names that nft has no words for is never rendered (`Firewall::unspeakable`).
+fn names(links: &BTreeSet<LinkName>) -> String {
+    set(links.iter().filter_map(quoted))
 }
 
 fn set(items: impl Iterator<Item = String>) -> String {

@@ -1,5 +1,7 @@
 //! Declared WireGuard devices, with the routes and rules that wg-quick(8) makes for allowed IPs.
 
+mod endpoints;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -28,7 +30,7 @@ pub(super) fn plan<'a>(
     interfaces: impl Iterator<Item = (&'a str, &'a Placed<WireGuardInterface>)>,
     planner: &mut Planner<'_>,
 ) {
-    let mut marks = BTreeMap::new();
+    let mut marks = Marks::default();
     for (name, placed) in interfaces {
         let Some(place) = planner.place(placed.namespace.as_ref(), "WireGuardInterface", name) else {
             continue;
@@ -37,22 +39,35 @@ pub(super) fn plan<'a>(
         if !planner.link(&place, &interface.end, LinkKind::WireGuard) {
             continue;
         }
-        let mark = match (
-            interface.fwmark,
-            interface.routes.lead_everywhere(allowed_ips(interface)),
-        ) {
+        let mark = marks.give(place.clone(), interface);
+        let device = device(name, interface, mark, planner);
+        let there = planner.at(&place);
+        there.wireguard.insert(interface.end.name.clone(), device);
+        routes(&place, interface, mark, planner);
+        if place.is_none() {
+            endpoints::judge(name, interface, mark, planner);
+        }
+    }
+}
+
+/// The marks of devices' own packets, given in the order of their manifests' names.
+#[derive(Debug, Default)]
+pub(crate) struct Marks(BTreeMap<Place, BTreeSet<u32>>);
+
+impl Marks {
+    /// The mark of the next device of a place; 0: none.
+    pub(crate) fn give(&mut self, place: Place, interface: &WireGuardInterface) -> u32 {
+        let used = self.0.entry(place).or_default();
+        let leads_everywhere = interface.routes.lead_everywhere(allowed_ips(interface));
+        let mark = match (interface.fwmark, leads_everywhere) {
             (0, true) => {
-                let used: &mut BTreeSet<u32> = marks.entry(place.clone()).or_default();
                 let free = (FIRST_MARK..).find(|mark| !used.contains(mark));
                 free.expect("there are more marks than devices")
             }
             (mark, _) => mark,
         };
-        marks.entry(place.clone()).or_default().insert(mark);
-        let device = device(name, interface, mark, planner);
-        let there = planner.at(&place);
-        there.wireguard.insert(interface.end.name.clone(), device);
-        routes(&place, interface, mark, planner);
+        used.insert(mark);
+        mark
     }
 }
 

@@ -171,7 +171,7 @@ fn planned_by(resources: Resources, ways: &[ByDevice<'_>]) -> (KernelState, Vec<
     plan(&intent, &facts)
 }
 
-fn paths(ways: &[ByDevice<'_>], mtu: u32) -> std::collections::BTreeMap<IpAddr, UnderlayPath> {
+fn paths(ways: &[ByDevice<'_>], mtu: u32) -> BTreeMap<IpAddr, UnderlayPath> {
     let path = |&(host, link, gateway): &ByDevice<'_>| {
         let path = UnderlayPath {
             link: LinkName::constant(link),

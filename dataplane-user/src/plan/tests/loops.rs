@@ -1,8 +1,8 @@
 //! Endpoints inside of the overlay, and ways to endpoints that lead into it: refused for every encapsulation.
 
 use super::*;
-use crate::net::PrivateKey;
-use crate::plan::OwnKey;
+use crate::model::{MAIN_TABLE, RouteKey};
+use crate::plan::{FoundRoute, Lookup, OwnKey, lookups};
 use crate::resource::{Encapsulation, WireGuardPeer};
 
 const ALL: [Encapsulation; 5] = [
@@ -42,25 +42,163 @@ fn a_way_that_leads_into_the_overlay_is_none() {
 }
 
 #[test]
-fn an_endpoint_inside_of_a_network_is_refused_whatever_leads_there() {
+fn an_endpoint_inside_of_a_network_needs_a_more_specific_route() {
+    let inside = IpAddr::from([10, 77, 0, 2]);
     for encapsulation in ALL {
-        let mut facts = known(&[(2, 1500), (3, 1500)]);
-        let inside = IpAddr::from([10, 77, 0, 2]);
-        facts.paths.insert(inside, by("eth0", 1500));
         let mut resources = with_keys(encapsulation);
         let b = resources.nodes.get_mut(&NodeName::new("b").unwrap()).unwrap();
         b.underlay.ipv4 = Some([10, 77, 0, 2].into());
-        let (target, problems) = plan_of(&resources, &facts);
-        assert_eq!(reasons(&problems), [Reason::UnderlayLoop], "{encapsulation}");
-        assert!(
-            problems[0]
-                .message
-                .contains("inside of the overlay, in 10.0.0.0/8"),
-            "{}",
-            problems[0]
-        );
-        assert_eq!(led(&target), led_to(3), "{encapsulation}");
+        let found = |table, prefix: &str, metric| FoundRoute {
+            key: RouteKey {
+                table,
+                prefix: prefix.parse().unwrap(),
+                metric,
+            },
+            links: [LinkName::constant("eth0")].into(),
+        };
+        for (route, loops) in [
+            (None, true),
+            (Some(found(MAIN_TABLE, "0.0.0.0/0", 0)), true),
+            (Some(found(MAIN_TABLE, "10.0.0.0/8", ANCHOR_METRIC + 1)), true),
+            (Some(found(MAIN_TABLE, "10.0.0.0/8", 0)), false),
+            (Some(found(MAIN_TABLE, "10.77.0.0/24", 0)), false),
+            // A rule leads there before the main table's.
+            (Some(found(100, "0.0.0.0/0", 0)), false),
+        ] {
+            let mut facts = known(&[(2, 1500), (3, 1500)]);
+            facts.paths.insert(inside, by("eth0", 1500));
+            let words = format!("{encapsulation} with {route:?}");
+            facts
+                .routes
+                .extend(route.map(|route| (Lookup::unmarked(inside), route)));
+            let (target, problems) = plan_of(&resources, &facts);
+            if !loops {
+                assert_eq!(problems, [], "{words}");
+                assert_eq!(led(&target).len(), 2, "{words}");
+                continue;
+            }
+            assert_eq!(reasons(&problems), [Reason::UnderlayLoop], "{words}");
+            assert!(
+                problems[0].message.contains("10.0.0.0/8"),
+                "{words}: {}",
+                problems[0]
+            );
+            assert_eq!(led(&target), led_to(3), "{words}");
+        }
     }
+}
+
+#[test]
+fn where_routes_carry_packets_the_peers_own_prefixes_count() {
+    let inside = IpAddr::from([10, 77, 0, 2]);
+    let looped = |prefix: &str, table: u32| {
+        let mut resources = with_keys(Encapsulation::Geneve);
+        for network in resources.networks.values_mut() {
+            network.dataplane = Dataplane::Routes;
+            network.routes.table = table;
+        }
+        let b = resources.nodes.get_mut(&NodeName::new("b").unwrap()).unwrap();
+        b.underlay.ipv4 = Some([10, 77, 0, 2].into());
+        b.prefixes.push(CarriedPrefix {
+            cidr: "10.77.0.0/24".parse().unwrap(),
+            weight: 1,
+            tier: 0,
+        });
+        let mut facts = known(&[(3, 1500)]);
+        facts.paths.insert(inside, by("eth0", 1500));
+        let key = RouteKey {
+            table: MAIN_TABLE,
+            prefix: prefix.parse().unwrap(),
+            metric: 0,
+        };
+        let links = [LinkName::constant("eth0")].into();
+        facts
+            .routes
+            .insert(Lookup::unmarked(inside), FoundRoute { key, links });
+        reasons(&plan_of(&resources, &facts).1) == [Reason::UnderlayLoop]
+    };
+    assert!(
+        looped("10.77.0.0/16", MAIN_TABLE),
+        "10.77.0.0/24 is more specific"
+    );
+    assert!(!looped("10.77.0.0/28", MAIN_TABLE));
+    assert!(looped("10.77.0.0/28", 1730), "a table of its own is asked first");
+}
+
+/// The endpoint of a declared device, and whether that is told to lead into the device itself.
+#[test]
+fn an_endpoint_that_the_devices_own_routes_hold_is_told() {
+    let told = |allowed: &[&str], route: Option<(u32, &str, &str)>| {
+        let intent = with_interface(allowed);
+        let mut facts = known(&[]);
+        facts.wireguard.keys = [(KeySource::Node, OwnKey::Known(key(1).public_key()))].into();
+        let mark = if allowed.contains(&"0.0.0.0/0") { 51820 } else { 0 };
+        let lookup = Lookup {
+            destination: ENDPOINT.into(),
+            mark,
+        };
+        assert_eq!(
+            lookups(&intent, &BTreeSet::new(), &BTreeMap::new()),
+            BTreeSet::from([lookup])
+        );
+        let found = route.map(|(table, prefix, link)| FoundRoute {
+            key: RouteKey {
+                table,
+                prefix: prefix.parse().unwrap(),
+                metric: 0,
+            },
+            links: [LinkName::new(link).unwrap()].into(),
+        });
+        facts.routes.extend(found.map(|found| (lookup, found)));
+        let (_, problems) = plan(&intent, &facts);
+        let loops = problems
+            .iter()
+            .filter(|problem| problem.reason == Reason::UnderlayLoop);
+        let loops = loops.map(|problem| (problem.severity, problem.subject.clone()));
+        loops.collect::<Vec<_>>()
+    };
+    let looped = [(Severity::Error, "WireGuardInterface/home".to_owned())];
+    let halves = ["0.0.0.0/1", "128.0.0.0/1"];
+    let uplink = Some((MAIN_TABLE, "0.0.0.0/0", "eth0"));
+    // Before the device's routes stand, and once they do.
+    assert_eq!(told(&halves, uplink), looped);
+    assert_eq!(told(&halves, None), looped);
+    assert_eq!(told(&halves, Some((MAIN_TABLE, "128.0.0.0/1", "wg0"))), looped);
+    assert_eq!(told(&["198.51.100.0/24"], uplink), looped);
+    // On the uplink's own subnet, or by a rule; and a default route spares the device's own packets.
+    assert_eq!(told(&halves, Some((MAIN_TABLE, "198.51.100.0/24", "eth0"))), []);
+    assert_eq!(told(&halves, Some((100, "0.0.0.0/0", "eth0"))), []);
+    assert_eq!(told(&["0.0.0.0/0"], uplink), []);
+    assert_eq!(told(&["10.0.0.0/8"], uplink), []);
+}
+
+#[test]
+fn a_strict_uplink_below_a_default_route_is_told() {
+    let told = |allowed: &[&str], strict: &'static str| {
+        let intent = with_interface(allowed);
+        let mut facts = known(&[]);
+        facts.wireguard.keys = [(KeySource::Node, OwnKey::Known(key(1).public_key()))].into();
+        facts.strict = [LinkName::constant(strict)].into();
+        let found = FoundRoute {
+            key: RouteKey::new(MAIN_TABLE, "0.0.0.0/0".parse().unwrap(), 0),
+            links: [LinkName::constant("eth0")].into(),
+        };
+        for lookup in lookups(&intent, &BTreeSet::new(), &BTreeMap::new()) {
+            facts.routes.insert(lookup, found.clone());
+        }
+        reasons(&plan(&intent, &facts).1)
+    };
+    assert_eq!(told(&["0.0.0.0/0"], "eth0"), [Reason::StrictFilter]);
+    assert_eq!(told(&["0.0.0.0/0"], "eth1"), []);
+    assert_eq!(told(&["10.0.0.0/8"], "eth0"), []);
+}
+
+/// A node without overlay, and with a WireGuard device whose peer may send from these prefixes.
+fn with_interface(allowed: &[&str]) -> Intent {
+    let mut resources = Resources::default();
+    let home = ("home".to_owned(), interface(allowed));
+    resources.netlink.wireguard.extend([home]);
+    Intent::new(resources, NodeName::new("a").unwrap()).unwrap()
 }
 
 /// Node a's plan; that some carry no IPv6 over IPv4 is another matter.
@@ -87,10 +225,6 @@ fn with_keys(encapsulation: Encapsulation) -> Resources {
         });
     }
     resources
-}
-
-fn key(number: u8) -> PrivateKey {
-    PrivateKey::from_random(&[number; 32])
 }
 
 fn known(paths: &[(u8, u32)]) -> NodeFacts {

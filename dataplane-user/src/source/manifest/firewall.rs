@@ -22,6 +22,7 @@ pub(super) fn firewall(value: &Value<'_>) -> Read<FirewallOptions> {
         "notrack",
         "protectPorts",
         "managementPorts",
+        "dropCleartext",
     ])?;
     let default = FirewallOptions::default();
     let clamp_mss = fields.or("clampMss", default.clamp_mss, Value::boolean);
@@ -35,12 +36,14 @@ pub(super) fn firewall(value: &Value<'_>) -> Read<FirewallOptions> {
         let ports = value.each("a list of ports", |item| item.integer(1..=u16::MAX))?;
         Ok(ports.into_iter().collect())
     });
+    let drop_cleartext = fields.optional("dropCleartext", Value::boolean);
     Ok(FirewallOptions {
         clamp_mss: clamp_mss?,
         accept_forward: accept_forward?,
         notrack: notrack?,
         protect_ports: protect_ports?,
         management_ports: management_ports?,
+        drop_cleartext: drop_cleartext?,
     })
 }
 

@@ -148,18 +148,31 @@ fn every_field_of_a_network_is_taken() {
     );
     assert_eq!(network("  masquerade: {}\n").masquerade, Some(BTreeSet::new()));
     let firewall = "  firewall:\n    clampMss: false\n    acceptForward: false\n    notrack: [wireguard]\n    \
-        protectPorts: true\n    managementPorts: [22, 6443]\n";
+        protectPorts: true\n    managementPorts: [22, 6443]\n    dropCleartext: false\n";
     let want = FirewallOptions {
         clamp_mss: false,
         accept_forward: false,
         notrack: BTreeSet::from([Encapsulation::WireGuard]),
         protect_ports: true,
         management_ports: BTreeSet::from([22, 6443]),
+        drop_cleartext: Some(false),
     };
     assert_eq!(network(firewall).firewall, want);
     assert_eq!(network("  firewall: {}\n").firewall, FirewallOptions::default());
     let none = network("  firewall: {notrack: [], managementPorts: []}\n").firewall;
     assert!(none.notrack.is_empty() && none.management_ports.is_empty());
+    // Plain packets are dropped where sources are enforced, which is the default, unless a network says otherwise.
+    for (fields, dropped) in [
+        ("", true),
+        ("  sourceProtection: log\n", false),
+        (
+            "  sourceProtection: log\n  firewall: {dropCleartext: true}\n",
+            true,
+        ),
+        ("  firewall: {dropCleartext: false}\n", false),
+    ] {
+        assert_eq!(network(fields).drops_cleartext(), dropped, "{fields}");
+    }
 }
 
 #[test]

@@ -1,0 +1,164 @@
+//! What the table's rules have dropped, over all tables that stood since the first look.
+//!
+//! A table that is replaced counts from zero. So what each rule had counted is added to the sums once the rule is gone.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use tokio::sync::Mutex;
+
+use super::query::{self, Table};
+use crate::kernel::KernelError;
+use crate::kernel::netlink::message::Failure;
+use crate::kernel::netlink::socket::Socket;
+use crate::model::firewall::DropReason;
+
+/// Packets, and their bytes without the link's header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Count {
+    fn add(&mut self, more: Count) {
+        self.packets = self.packets.saturating_add(more.packets);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
+/// The count of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RuleCount {
+    /// Its handle, which no other rule of its table ever has.
+    pub(super) handle: u64,
+    /// Why it drops.
+    pub(super) reason: DropReason,
+    /// What it has dropped.
+    pub(super) count: Count,
+}
+
+/// What rules have dropped. Clones share the sums, also between threads of one network namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Drops(Arc<Mutex<Sums>>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    /// Of rules that are gone.
+    gone: BTreeMap<DropReason, Count>,
+    /// Of those that stood at the last look, by the handles of their tables and their own.
+    standing: BTreeMap<(u64, u64), (DropReason, Count)>,
+}
+
+impl Drops {
+    /// What was dropped so far for each reason, read from the kernel at this moment.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn read(&self) -> Result<BTreeMap<DropReason, Count>, KernelError> {
+        let context = "read what nft table inet adit has dropped";
+        let failed = |error: io::Error| KernelError::new(context, error);
+        let mut socket = Socket::open(NETLINK_NETFILTER).map_err(failed)?;
+        let looked = self.look(&mut socket).await;
+        looked.map_err(|failure| failure.into_error(context))?;
+        Ok(self.0.lock().await.total())
+    }
+
+    /// Reads the counters, and adds up those that are gone.
+    pub(super) async fn look(&self, socket: &mut Socket) -> Result<(), Failure> {
+        // Held meanwhile: older counts that are noted after newer ones would look like a reset.
+        let mut sums = self.0.lock().await;
+        let before = query::table(socket).await?;
+        let rules = match before {
+            Table::Ours(_) => query::drops(socket).await?,
+            Table::Absent | Table::Foreign => Vec::new(),
+        };
+        // Handles of rules begin anew in each table.
+        if query::table(socket).await? != before {
+            return Ok(());
+        }
+        let table = match before {
+            Table::Ours(handle) => handle,
+            Table::Absent | Table::Foreign => 0,
+        };
+        sums.take(table, &rules);
+        Ok(())
+    }
+}
+
+impl Sums {
+    fn take(&mut self, table: u64, rules: &[RuleCount]) {
+        let mut standing = BTreeMap::new();
+        for rule in rules {
+            standing.insert((table, rule.handle), (rule.reason, rule.count));
+        }
+        for (rule, (reason, before)) in std::mem::take(&mut self.standing) {
+            let now = standing.get(&rule).map(|(_, now)| *now);
+            // Somebody may have reset it (`nft reset counters`).
+            if now.is_none_or(|now| now.packets < before.packets) {
+                self.gone.entry(reason).or_default().add(before);
+            }
+        }
+        self.standing = standing;
+    }
+
+    fn total(&self) -> BTreeMap<DropReason, Count> {
+        let mut total: BTreeMap<_, _> = DropReason::ALL
+            .map(|reason| (reason, self.gone.get(&reason).copied().unwrap_or_default()))
+            .into();
+        for (reason, count) in self.standing.values() {
+            total.entry(*reason).or_default().add(*count);
+        }
+        total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(handle: u64, reason: DropReason, packets: u64) -> RuleCount {
+        let count = Count {
+            packets,
+            bytes: packets * 100,
+        };
+        RuleCount {
+            handle,
+            reason,
+            count,
+        }
+    }
+
+    #[test]
+    fn counts_outlive_rules_and_tables() {
+        let mut sums = Sums::default();
+        let total = |sums: &Sums| {
+            let total = sums.total();
+            DropReason::ALL.map(|reason| (total[&reason].packets, total[&reason].bytes))
+        };
+        assert_eq!(total(&sums), [(0, 0), (0, 0)]);
+        let (cleartext, port) = (DropReason::Cleartext, DropReason::Port);
+        sums.take(
+            1,
+            &[rule(4, cleartext, 3), rule(5, cleartext, 2), rule(6, port, 7)],
+        );
+        sums.take(
+            1,
+            &[rule(4, cleartext, 4), rule(5, cleartext, 2), rule(6, port, 7)],
+        );
+        assert_eq!(total(&sums), [(6, 600), (7, 700)]);
+        // The same handles in another table are other rules.
+        sums.take(2, &[rule(4, cleartext, 5)]);
+        assert_eq!(total(&sums), [(11, 1100), (7, 700)]);
+        // Somebody resets it, and then the table goes and comes back.
+        sums.take(2, &[rule(4, cleartext, 1)]);
+        assert_eq!(total(&sums), [(12, 1200), (7, 700)]);
+        sums.take(0, &[]);
+        sums.take(3, &[rule(4, cleartext, 1)]);
+        assert_eq!(total(&sums), [(13, 1300), (7, 700)]);
+    }
+}

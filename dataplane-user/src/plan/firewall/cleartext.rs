@@ -1,0 +1,141 @@
+//! Plain packets that pretend to be the overlay's are dropped as they come in, before anything looks at them.
+//!
+//! It is the kernel's routes that decide, at the time of each packet, and never a network's prefix alone: a LAN, a container's
+//! subnet or a pod inside of the overlay has a more specific route, so what comes from there passes.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::super::carriers::carried;
+use super::super::lookups::of_prefix;
+use super::super::{NetworkLink, NodeFacts, is_ours};
+use super::of;
+use crate::model::firewall::{Action, Chain, Firewall, Match, Side, aggregate};
+use crate::net::family::host_prefix;
+use crate::net::{Family, LinkName};
+use crate::resource::{Encapsulation, Intent, Network};
+
+const CHAIN: Chain = Chain::RawPrerouting;
+
+/// `devices` are all that the overlay's packets may come in by.
+pub(super) fn plan(
+    intent: &Intent,
+    (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
+    devices: &BTreeSet<LinkName>,
+    firewall: &mut Firewall,
+) {
+    let asking: Vec<&Network> = intent
+        .networks()
+        .filter(|network| network.drops_cleartext())
+        .collect();
+    if asking.is_empty() || devices.is_empty() {
+        return;
+    }
+    bare_peers(networks, firewall);
+    let prefixes: BTreeSet<IpNet> = asking
+        .iter()
+        .flat_map(|network| &network.prefixes)
+        .copied()
+        .collect();
+    let mut inside = devices.clone();
+    inside.insert(LinkName::constant("lo"));
+    for family in Family::BOTH {
+        let prefixes = of(&prefixes, family);
+        if prefixes.is_empty() {
+            continue;
+        }
+        let mut matches = vec![Match::NotIn(inside.clone())];
+        matches.extend(sources(prefixes, family));
+        matches.push(Match::SourceRoutedBy(devices.clone()));
+        firewall.push(CHAIN, matches, Action::Drop);
+    }
+    let mut trusted = inside;
+    trusted.extend(own_devices(intent, facts));
+    // What they are named for is that the kernel's route leads elsewhere.
+    trusted.extend(intent.node().return_path.iter().cloned());
+    let held = |address: &IpAddr| prefixes.iter().any(|prefix| prefix.contains(address));
+    let own = intent.node().addresses.iter().copied().filter(held);
+    let own: BTreeSet<IpNet> = own.map(host_prefix).collect();
+    for family in Family::BOTH {
+        let own = of(&own, family);
+        if !own.is_empty() {
+            let to = address(Side::Destination, true, own);
+            let matches = vec![Match::NotIn(trusted.clone()), to, Match::NoRouteBack];
+            firewall.push(CHAIN, matches, Action::Drop);
+        }
+    }
+}
+
+/// Peers without encapsulation send plain packets, from the prefixes that they carry, by the device that leads to them.
+fn bare_peers(networks: &[NetworkLink<'_>], firewall: &mut Firewall) {
+    let mut expected: BTreeSet<(LinkName, IpNet)> = BTreeSet::new();
+    for network in networks {
+        let bare = network
+            .peers
+            .iter()
+            .filter(|peer| peer.encapsulation == Encapsulation::None);
+        for peer in bare {
+            let Some(neighbour) = &peer.neighbour else {
+                continue;
+            };
+            let carried = carried(peer.node, network.network);
+            expected.extend(carried.map(|carried| (neighbour.link.clone(), carried.cidr)));
+        }
+    }
+    let links: BTreeSet<&LinkName> = expected.iter().map(|(link, _)| link).collect();
+    for link in links {
+        let by_it = expected.iter().filter(|(other, _)| other == link);
+        let prefixes: BTreeSet<IpNet> = by_it.map(|(_, prefix)| *prefix).collect();
+        for family in Family::BOTH {
+            let prefixes = of(&prefixes, family);
+            if !prefixes.is_empty() {
+                let by = Match::In([link.clone()].into());
+                let from = address(Side::Source, true, prefixes);
+                firewall.push(CHAIN, vec![by, from], Action::Return);
+            }
+        }
+    }
+}
+
+/// Sources in these prefixes. The unspecified address, by which a host speaks that has none yet, has no route that says
+/// anything.
+fn sources(prefixes: BTreeSet<IpNet>, family: Family) -> Vec<Match> {
+    let unspecified = family.unspecified();
+    let with_unspecified = prefixes.iter().any(|prefix| prefix.contains(&unspecified));
+    let is_all = prefixes.iter().any(|prefix| prefix.prefix_len() == 0);
+    let mut matches = vec![if is_all {
+        Match::Family(family)
+    } else {
+        address(Side::Source, true, prefixes)
+    }];
+    if with_unspecified {
+        matches.push(address(
+            Side::Source,
+            false,
+            aggregate([host_prefix(unspecified)]),
+        ));
+    }
+    matches
+}
+
+/// The devices that lead to the prefixes that this node carries.
+fn own_devices(intent: &Intent, facts: &NodeFacts) -> BTreeSet<LinkName> {
+    let own = intent
+        .node()
+        .prefixes
+        .iter()
+        .map(|carried| of_prefix(carried.cidr));
+    let found = own.filter_map(|lookup| facts.routes.get(&lookup));
+    let links = found.flat_map(|found| &found.links);
+    links.filter(|link| !is_ours(link)).cloned().collect()
+}
+
+fn address(side: Side, within: bool, prefixes: BTreeSet<IpNet>) -> Match {
+    Match::Address {
+        side,
+        within,
+        prefixes,
+    }
+}

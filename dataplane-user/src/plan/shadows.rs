@@ -1,0 +1,169 @@
+//! Routes that take packets which are the overlay's: a subnet of this machine, or a declared WireGuard device's allowed IP, that
+//! is more specific than the overlay's own route.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::carriers::carried;
+use super::{NetworkLink, NodeFacts, is_ours};
+use crate::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, RouteKey};
+use crate::net::{Family, LinkName};
+use crate::resource::{Dataplane, Intent, Problem, Reason};
+
+/// The metrics that the kernel gives to routes to the subnets of addresses (`IP6_RT_PRIO_ADDRCONF`, linux/ipv6_route.h).
+const SUBNET_METRIC_V4: u32 = 0;
+const SUBNET_METRIC_V6: u32 = 256;
+
+/// A route beside the overlay's, and where it is from in words.
+struct Other {
+    key: RouteKey,
+    what: String,
+    remedy: String,
+}
+
+/// Comes last: declared routes are the target's.
+pub(super) fn find(
+    intent: &Intent,
+    (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
+    target: &KernelState,
+    problems: &mut Vec<Problem>,
+) {
+    let others: Vec<Other> = allowed_ips(intent, target)
+        .into_iter()
+        .chain(subnets(facts))
+        .collect();
+    if others.is_empty() {
+        return;
+    }
+    for links in networks {
+        let prefixes = &links.network.prefixes;
+        let near = others.iter().filter(|other| {
+            let overlaps = |prefix: &IpNet| overlap(prefix, &other.key.prefix);
+            prefixes.iter().any(overlaps)
+        });
+        for other in near {
+            let hidden = hidden(intent, links, &other.key);
+            let Some((peer, prefix)) = hidden.first() else {
+                continue;
+            };
+            let more = match hidden.len() {
+                1 => String::new(),
+                all => format!(", and {} other prefixes of peers", all - 1),
+            };
+            problems.push(Problem::warning(
+                Reason::Shadowed,
+                format!("TunnelNetwork/{}", links.network.name),
+                format!(
+                    "{} takes packets to {prefix}, which TunnelNode/{peer} advertises{more}",
+                    other.what
+                ),
+                other.remedy.clone(),
+            ));
+        }
+    }
+}
+
+/// The prefixes of peers that a route takes packets to, in whole or in part.
+fn hidden<'a>(intent: &Intent, links: &NetworkLink<'a>, other: &RouteKey) -> Vec<(&'a str, IpNet)> {
+    let own: Vec<IpNet> = carried(intent.node(), links.network)
+        .map(|own| own.cidr)
+        .collect();
+    // What this node carries itself it sends to nobody.
+    let is_own = |prefix: &IpNet| own.iter().any(|own| own.contains(prefix));
+    if is_own(&other.prefix) {
+        return Vec::new();
+    }
+    let peers = links.peers.iter();
+    let prefixes = peers.flat_map(|peer| {
+        let carried = carried(peer.node, links.network);
+        carried.map(move |carried| (peer.node.name.as_str(), carried.cidr))
+    });
+    let taken = prefixes.filter(|(_, prefix)| {
+        overlap(prefix, &other.prefix)
+            && !is_own(prefix)
+            && overlay_route(links, *prefix).is_some_and(|route| wins(other, &route))
+    });
+    taken.collect()
+}
+
+/// The overlay's route that carries a prefix.
+fn overlay_route(links: &NetworkLink<'_>, prefix: IpNet) -> Option<RouteKey> {
+    let (table, prefix) = match links.dataplane {
+        Dataplane::Ebpf => {
+            let mut around = links.network.prefixes.iter();
+            (MAIN_TABLE, *around.find(|around| around.contains(&prefix))?)
+        }
+        Dataplane::Routes => (links.network.routes.table, prefix),
+    };
+    Some(RouteKey::new(table, prefix, ANCHOR_METRIC))
+}
+
+/// Whether a route of the main table wins where both hold a destination. A table of the overlay's own is asked before.
+fn wins(other: &RouteKey, overlay: &RouteKey) -> bool {
+    let rank = |key: &RouteKey| (u8::MAX - key.prefix.prefix_len(), key.metric);
+    overlay.table == MAIN_TABLE && rank(other) < rank(overlay)
+}
+
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+/// The routes that declared WireGuard devices have in the main table.
+fn allowed_ips(intent: &Intent, target: &KernelState) -> Vec<Other> {
+    let declared = intent.resources().netlink.wireguard(&intent.node().name);
+    let here = declared.filter(|(_, placed)| target.wireguard.contains_key(&placed.object.end.name));
+    let devices: BTreeMap<&LinkName, _> = here
+        .map(|(name, placed)| (&placed.object.end.name, (name, &placed.object)))
+        .collect();
+    let mut others = Vec::new();
+    if devices.is_empty() {
+        return others;
+    }
+    let routes = target.routes.iter().filter(|(key, _)| key.table == MAIN_TABLE);
+    for (key, route) in routes {
+        let hops = route.kind.paths().map(|paths| paths.hops).unwrap_or_default();
+        let link = hops.iter().find_map(|hop| hop.link.as_ref());
+        let Some((name, interface)) = link.and_then(|link| devices.get(link)) else {
+            continue;
+        };
+        for (public_key, peer) in &interface.peers {
+            if peer.allowed_ips.contains(&key.prefix) {
+                let peer = peer.name.clone().unwrap_or_else(|| public_key.to_string());
+                others.push(Other {
+                    key: *key,
+                    what: format!(
+                        "the allowed IP {} of WireGuardInterface/{name}, peer {peer},",
+                        key.prefix
+                    ),
+                    remedy: "take the prefix out of allowedIPs, give the interface a spec.table, or change the network's \
+                             prefixes"
+                        .to_owned(),
+                });
+            }
+        }
+    }
+    others
+}
+
+/// The routes that the kernel has to the subnets of this machine's addresses.
+fn subnets(facts: &NodeFacts) -> impl Iterator<Item = Other> {
+    let foreign = facts.subnets.iter().filter(|(link, _)| !is_ours(link));
+    foreign.map(|(link, prefix)| {
+        let metric = match Family::of_prefix(*prefix) {
+            Family::Ipv4 => SUBNET_METRIC_V4,
+            Family::Ipv6 => SUBNET_METRIC_V6,
+        };
+        Other {
+            key: RouteKey {
+                table: MAIN_TABLE,
+                prefix: *prefix,
+                metric,
+            },
+            what: format!("the subnet {prefix} of device {link}"),
+            remedy: "give the device another subnet, let this node advertise it where it belongs to the overlay, or change the \
+                     peer's prefixes"
+                .to_owned(),
+        }
+    })
+}
