@@ -3,6 +3,7 @@
 mod bare;
 mod firewall;
 mod loops;
+mod namespaces;
 mod nexthops;
 mod return_path;
 

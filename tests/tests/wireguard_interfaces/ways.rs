@@ -42,16 +42,16 @@ fn everything_to_b(b: &Host, key_file: &Path, rest: &str) -> String {
 }
 
 /// Two hosts, of which the second one answers, and the first one's key in a file.
-struct Called {
+pub(crate) struct Called {
     topology: Topology,
     /// Holds the keys.
-    _directory: tempfile::TempDir,
-    key_file: PathBuf,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) key_file: PathBuf,
 }
 
 impl Called {
     /// `None` where there is no WireGuard.
-    fn new() -> Option<Called> {
+    pub(crate) fn new() -> Option<Called> {
         if !require_module("wireguard") || !require_program("wg") {
             return None;
         }
@@ -61,12 +61,12 @@ impl Called {
         let key_file = secret(directory.path(), "a", &key(0x61).to_base64());
         Some(Called {
             topology,
-            _directory: directory,
+            directory,
             key_file,
         })
     }
 
-    fn hosts(&self) -> [&Host; 2] {
+    pub(crate) fn hosts(&self) -> [&Host; 2] {
         [&self.topology.hosts[0], &self.topology.hosts[1]]
     }
 
