@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dataplane_user::apply::apply;
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::fake::FakeKernel;
-use dataplane_user::model::{Hop, KernelState, Owner, RouteScope};
+use dataplane_user::model::{Hop, KernelState, LinkKind, Owner, RouteScope};
 use dataplane_user::net::{LinkName, Namespace, NodeName, PublicKey};
 use dataplane_user::plan::facts::Presence;
 use dataplane_user::plan::{NodeFacts, OwnKey, WireGuardFacts, plan};
