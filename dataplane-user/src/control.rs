@@ -53,7 +53,7 @@ pub enum ControlError {
         source: io::Error,
     },
     /// Another agent has the run directory.
-    #[error("another agent runs with the run directory {}; give each its own by --run-dir", .0.display())]
+    #[error("another agent or command uses the run directory {}; each agent needs its own (--run-dir)", .0.display())]
     Locked(PathBuf),
     /// The answer is no answer.
     #[error("the agent's answer on {} can't be read: {source}", .path.display())]

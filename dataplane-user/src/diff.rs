@@ -33,7 +33,7 @@ use crate::net::Namespace;
 pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     let mut set = ChangeSet::default();
     let mut observed = observed.clone();
-    let mut target = target.clone();
+    let mut target = readable(target, &observed);
     // Pairs join namespaces, so they come before what is each one's own.
     veths::settle(&mut observed, &mut target, &mut set);
     let mut elsewhere = std::mem::take(&mut observed.namespaces);
@@ -50,6 +50,16 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     }
     order::sort(&mut set.changes);
     set
+}
+
+/// A target without what would be in namespaces that can't be read: nothing is changed there.
+#[must_use]
+pub fn readable(target: &KernelState, observed: &KernelState) -> KernelState {
+    let mut target = target.clone();
+    target
+        .namespaces
+        .retain(|namespace, _| !observed.unreadable.contains_key(namespace));
+    target
 }
 
 /// The changes of one namespace, of which `observed` and `target` speak.

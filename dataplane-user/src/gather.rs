@@ -1,33 +1,39 @@
 //! Gathers what the plan must know of the machine: from the kernel, the node's key files and the resolver.
 
+mod keys;
+mod remembered;
 mod rotation;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::keys::{Keys, Needed};
+use self::remembered::Remembered;
 use self::rotation::Rotation;
-use crate::kernel::wireguard::{PrivateKeys, generate};
+use crate::kernel::wireguard::PrivateKeys;
 use crate::kernel::{Kernel, KernelError, Wanted};
-use crate::net::{Family, PeerId, PrivateKey};
+use crate::model::{ChangeSet, KernelState};
+use crate::net::{Family, Namespace, PeerId};
 use crate::pauses::Pauses;
-use crate::plan::{NodeFacts, OwnKey, WireGuardFacts, lookups, route_keys};
+use crate::plan::facts::Presence;
+use crate::plan::{NodeFacts, WireGuardFacts, lookups, route_keys};
 use crate::resource::netlink::Placed;
 use crate::resource::node::{Endpoint, Host};
-use crate::resource::wireguard::KeySource;
 use crate::resource::{Intent, Node, WireGuardInterface, WireGuardPeer};
 use crate::source::names::Names;
-use crate::source::{KeyRing, key_file, withdrawn};
+use crate::source::{KeyRing, withdrawn};
 
 /// What is looked at beside the kernel, and what is remembered of it between two passes.
 #[derive(Debug)]
 pub struct Gatherer {
     state_directory: PathBuf,
-    keys: KeyRing,
-    /// Whether keys that are made once are made.
-    makes_keys: bool,
+    keys: Keys,
+    remembered: Remembered,
+    /// Whether what is gathered is for changes.
+    changes: bool,
     names: Names,
     rotation: Rotation,
     /// Who was withdrawn when that could be read last.
@@ -39,21 +45,29 @@ impl Gatherer {
     #[must_use]
     pub fn new(state_directory: PathBuf, names: Duration) -> Gatherer {
         Gatherer {
-            keys: KeyRing::new(&state_directory),
+            keys: Keys::new(KeyRing::new(&state_directory), false),
+            remembered: Remembered::new(&state_directory),
+            changes: false,
             state_directory,
-            makes_keys: false,
             rotation: Rotation::new(Pauses::default().drain),
             names: Names::new(names),
             withdrawn: BTreeSet::new(),
         }
     }
 
-    /// Makes the keys that are made once, and tells a ring of all keys, by which private ones are fetched.
+    /// Gathers for changes: other namespaces are given numbers, and remembered in the state directory, before anything is made
+    /// there.
+    #[must_use]
+    pub fn for_changes(mut self) -> Gatherer {
+        self.changes = true;
+        self
+    }
+
+    /// For the agent: gathers for changes, makes the keys that are made once, and tells a ring of all keys, by which private ones are fetched.
     #[must_use]
     pub fn with_keys(mut self, keys: KeyRing) -> Gatherer {
-        self.keys = keys;
-        self.makes_keys = true;
-        self
+        self.keys = Keys::new(keys, true);
+        self.for_changes()
     }
 
     /// How long a second link stays after a change of keys; without this it is as long as for any agent.
@@ -85,8 +99,11 @@ impl Gatherer {
             Host::Address(address) => Some(*address),
             Host::Name(_) => None,
         }));
+        let namespaces = intent.resources().netlink.namespaces(&intent.node().name);
         let wanted = Wanted {
-            namespaces: intent.resources().netlink.namespaces(&intent.node().name),
+            remembered: self.remembered.with(&namespaces, self.changes),
+            namespaces,
+            changes: self.changes,
             routes: route_keys(intent),
             return_paths: intent.node().return_path.clone(),
             lookups: lookups(intent, &destinations, &wireguard.names),
@@ -107,62 +124,53 @@ impl Gatherer {
         })
     }
 
-    /// The node's key, and the one that it changes to. That is the node's own from when its manifest says so.
-    fn own_keys(&self, intent: &Intent) -> (OwnKey, OwnKey) {
-        let next = self.key(&KeySource::Next, None);
-        let declared = intent.node().wireguard.as_ref().map(|own| own.public_key);
-        if let (Some(declared), OwnKey::Known(known)) = (declared, &next)
-            && declared == *known
-        {
-            if !self.makes_keys {
-                return (next, OwnKey::Missing);
-            }
-            match self.keys.promote() {
-                Ok(()) => tracing::info!("the next key is this node's own now, as its manifest says"),
-                Err(error) => tracing::warn!("the next key can't be made this node's own: {error}"),
-            }
-            return (self.key(&KeySource::Node, None), self.key(&KeySource::Next, None));
-        }
-        (self.key(&KeySource::Node, None), next)
-    }
-
-    fn key(&self, source: &KeySource, make: Option<fn() -> std::io::Result<PrivateKey>>) -> OwnKey {
-        match self.keys.public(source, make) {
-            Ok(Some(key)) => OwnKey::Known(key),
-            Ok(None) => OwnKey::Missing,
-            Err(error) => OwnKey::Unusable(error.to_string()),
-        }
-    }
-
-    /// The public keys of declared devices.
-    fn keys(&self, intent: &Intent) -> BTreeMap<KeySource, OwnKey> {
-        let make = self.makes_keys.then_some(generate::private_key as fn() -> _);
-        let sources = declared(intent).map(|(_, placed)| &placed.object.key);
-        sources
-            .map(|source| (source.clone(), self.key(source, make)))
-            .collect()
+    /// Forgets the namespaces that nobody wants and nothing is in: `observed` and `left` are what the kernel holds and what is
+    /// still to be done there.
+    pub fn forget_namespaces(
+        &mut self,
+        facts: &NodeFacts,
+        intent: &Intent,
+        observed: &KernelState,
+        left: &ChangeSet,
+    ) {
+        let wanted = intent.resources().netlink.namespaces(&intent.node().name);
+        let is_clean = |namespace: &Namespace| {
+            let mut changes = left.changes.iter();
+            observed.namespaces.contains_key(namespace)
+                && !changes.any(|change| change.namespace() == Some(namespace))
+        };
+        self.remembered.retain(|namespace| {
+            let is_gone = match facts.namespaces.get(namespace) {
+                Some(Presence::Absent(_)) => true,
+                Some(Presence::There(other)) => wanted.contains(other) || is_clean(other),
+                // What its path led to before may be anywhere.
+                Some(Presence::Own) => !matches!(namespace, Namespace::Path(_)),
+                _ => false,
+            };
+            wanted.contains(namespace) || !is_gone
+        });
     }
 
     async fn wireguard(&mut self, intent: &Intent) -> WireGuardFacts {
-        let (own_key, next_key) = self.own_keys(intent);
         let files = ends(intent).filter_map(|end| end.preshared_key_file.clone());
         let files = files.chain(declared(intent).flat_map(|(_, placed)| {
             let peers = placed.object.peers.values();
             peers.filter_map(|peer| peer.preshared_key_file.clone())
         }));
-        let key =
-            |file: &String| key_file::load_preshared(Path::new(file)).map_err(|error| error.to_string());
+        let facts = self.keys.read(&Needed {
+            declared: intent.node().wireguard.as_ref().map(|own| own.public_key),
+            private: declared(intent)
+                .map(|(_, placed)| placed.object.key.clone())
+                .collect(),
+            preshared: files.collect(),
+        });
         let names = hosts(intent).filter_map(|host| match host {
             Host::Name(name) => Some(name.clone()),
             Host::Address(_) => None,
         });
         WireGuardFacts {
-            own_key,
-            next_key,
-            keys: self.keys(intent),
-            preshared_keys: files.map(|file| (file.clone(), key(&file))).collect(),
             names: self.names.look_up(&names.collect()).await,
-            ..WireGuardFacts::default()
+            ..facts
         }
     }
 }

@@ -70,6 +70,10 @@ pub trait Kernel {
 pub struct Wanted {
     /// Other namespaces that something of ours shall be in.
     pub namespaces: BTreeSet<Namespace>,
+    /// Other namespaces that something of ours may be in.
+    pub remembered: BTreeSet<Namespace>,
+    /// Whether something is going to be changed: namespaces are given numbers then, by which their events are heard.
+    pub changes: bool,
     /// Where routes of ours shall stand, so that foreign ones in their places are seen.
     pub routes: BTreeSet<RouteKey>,
     /// Devices whose ways back the facts shall tell.

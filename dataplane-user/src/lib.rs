@@ -8,6 +8,7 @@ pub mod cli;
 pub mod control;
 pub mod diff;
 pub mod drift;
+pub mod files;
 pub mod gather;
 pub mod http;
 pub mod hub;

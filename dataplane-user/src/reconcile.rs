@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::apply::{ApplyReport, Outcome, apply};
-use crate::diff::diff;
+use crate::diff::{diff, readable};
 use crate::drift::Drift;
 use crate::gather::Gatherer;
 use crate::kernel::{Kernel, KernelError};
@@ -367,7 +367,8 @@ async fn reconcile(
     status.set_links(intent, &links);
     status.set_declared_peers(intent, &facts);
 
-    let observed = kernel.observe().await?;
+    let mut observed = kernel.observe().await?;
+    let target = readable(&target, &observed);
     let mut set = diff(&observed, &target);
     let repairs = drift.sort_out(&observed, &target, &mut set);
     let report = if set.is_empty() {
@@ -381,7 +382,7 @@ async fn reconcile(
         log_outcomes(&report);
         recorder.applied(&report);
         recorder.repaired(&drift.made(repairs, &report));
-        let observed = kernel.observe().await?;
+        observed = kernel.observe().await?;
         recorder.observed(&observed);
         status.set_routed_ways(&links, &observed);
         set = diff(&observed, &target);
@@ -389,8 +390,10 @@ async fn reconcile(
         report
     };
     if set.is_empty() {
-        drift.reached(target);
+        drift.reached(readable(&target, &observed));
     }
+    gatherer.forget_namespaces(&facts, intent, &observed, &set);
+    problems.extend(status::unreadable(&observed, &facts));
     problems.extend(drift.problems());
     status.repairs = drift.status();
     let (pass, found) = status::of_pass(&report, &set);

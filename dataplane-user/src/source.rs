@@ -6,6 +6,7 @@ pub mod key_file;
 pub mod key_ring;
 pub mod manifest;
 pub mod names;
+pub mod namespaces;
 pub mod watch;
 pub mod withdrawn;
 

@@ -9,7 +9,7 @@ use crate::apply::{ApplyReport, Outcome};
 use crate::kernel::nft::Count;
 use crate::model::firewall::DropReason;
 use crate::model::{ChangeSet, Conflict, KernelState, RouteTarget, Waiting};
-use crate::net::Family;
+use crate::net::{Family, Namespace};
 use crate::plan::{NetworkLink, NodeFacts, route_hop};
 use crate::resource::{Dataplane, Intent, Problem, Reason, Severity};
 
@@ -449,6 +449,28 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
         ..PassStatus::default()
     };
     (pass, problems)
+}
+
+/// The problems that namespaces can't be read, of which the plan does not tell already.
+#[must_use]
+pub fn unreadable(observed: &KernelState, facts: &NodeFacts) -> Vec<Problem> {
+    let is_told = |namespace: &Namespace| {
+        let presence = facts.namespaces.get(namespace);
+        presence.is_some_and(|presence| presence.unknown().is_some())
+    };
+    let unreadable = observed.unreadable.iter();
+    let unreadable = unreadable.filter(|(namespace, _)| !is_told(namespace));
+    unreadable
+        .map(|(namespace, why)| {
+            Problem::warning(
+                Reason::Waiting,
+                namespace.to_string(),
+                format!("it can't be read, what stands there stays as it is: {why}"),
+                "it is read again after some seconds, ever more rarely; find out what changes so much there"
+                    .to_owned(),
+            )
+        })
+        .collect()
 }
 
 /// The problem that something waits.

@@ -446,7 +446,20 @@ impl<'a> Agent<'a> {
     /// # Panics
     /// When it can't be started.
     pub fn run(&self, words: &[&str]) -> Printed {
+        self.print(self.adit(), words)
+    }
+
+    /// Runs `adit` with these words, this agent's places and its variable.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn run_alike(&self, words: &[&str]) -> Printed {
         let mut command = self.adit();
+        command.envs(self.variable.clone());
+        self.print(command, words)
+    }
+
+    fn print(&self, mut command: Command, words: &[&str]) -> Printed {
         command.args(words);
         let output = self.netns().enter(|| command.output());
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", binary().display()));

@@ -23,6 +23,7 @@ pub mod situation;
 pub mod snapshot;
 pub mod topology;
 pub mod traffic;
+pub mod unreadable;
 pub mod wire;
 
 pub use agent::Agent;

@@ -9,7 +9,8 @@ use std::process::Command;
 use adit_tests::agent::start_all;
 use adit_tests::capture::{Capture, Packet};
 use adit_tests::topology::{Host, SHARED_V4, SHARED_V6};
-use adit_tests::{Agent, Overlay, Topology, flows, require_module, traffic};
+use adit_tests::traffic::{Lost, Probes};
+use adit_tests::{Agent, Overlay, Topology, flows, require_module, traffic, unreadable};
 use dataplane_user::kernel::wireguard::generate;
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
@@ -164,14 +165,71 @@ fn another_key_than_the_manifests_turns_wireguard_off_and_nothing_else() {
     assert!(agents[0].next_pass().ready);
     traffic::ping(a.end(), c.end(), Family::Ipv6).unwrap();
 
-    // A file that others can read is no key.
+    // A file that others can read is no key: a device that has one keeps it, and none is given one.
     let file = agents[0].state_directory().join("wireguard.key");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let status = agents[0].next_pass();
-    assert!(has_problem(&status, "error", "KeyMismatch"), "{status:#?}");
+    assert!(has_problem(&status, "warning", "KeyUnreadable"), "{status:#?}");
     let text = format!("{:?}", status.problems);
-    assert!(text.contains("chmod 600"), "{text}");
+    assert!(status.ready && text.contains("chmod 600"), "{text}");
     agents[0].stop();
+    agents[0].start();
+    let status = agents[0].wait("told", |status| has_problem(status, "error", "KeyUnreadable"));
+    assert!(
+        format!("{:?}", status.problems).contains("chmod 600"),
+        "{status:#?}"
+    );
+    traffic::ping(a.end(), c.end(), Family::Ipv6).unwrap();
+    a.netns.ip("link delete adit-wg0");
+    agents[0].wait("without a key", |status| {
+        has_problem(status, "error", "ApplyFailed")
+    });
+    assert_eq!(wg(a, "show adit-wg0 private-key"), "(none)");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    agents[0].ready();
+    traffic::ping(a.end(), c.end(), Family::Ipv6).unwrap();
+    agents[0].stop();
+}
+
+#[test]
+fn keys_that_cannot_be_read_for_a_while_cost_no_packet() {
+    if !possible() {
+        return;
+    }
+    let topology = Topology::new(2);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("preshared");
+    let preshared = generate::preshared_key().unwrap();
+    fs::write(&file, preshared.to_base64().as_bytes()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut overlay = Overlay::new(&topology, "wireguard");
+    overlay.keys[1].1 = format!("presharedKeyFile: {}", file.display());
+    let agents = start_all(&topology, &overlay.manifests(&topology));
+    let [a, b] = &topology.hosts[..] else {
+        unreachable!("there are two");
+    };
+    let probes = Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap());
+    let own = agents[0].state_directory().join("wireguard.key");
+    for (path, subject) in [
+        (&own, "TunnelNode/a".to_owned()),
+        (&file, format!("preshared key {}", file.display())),
+    ] {
+        unreadable::each_way(path, |way| {
+            let status = agents[0].wait(&format!("told that {path:?} {way}"), |status| {
+                let mut problems = status.problems.iter();
+                problems.any(|problem| problem.reason == "KeyUnreadable" && problem.subject == subject)
+            });
+            assert!(status.ready && status.repairs.total == 0, "{status:#?}");
+            let next = agents[0].next_pass();
+            assert_eq!(next.pass.changed, 0, "{path:?} {way}: {next:#?}");
+        });
+        agents[0].wait("read again", |status| status.problems.is_empty());
+    }
+    for probes in probes {
+        let Lost { sent, lost } = probes.finish().unwrap();
+        assert!(sent > 20, "{sent} probes show nothing");
+        assert_eq!(lost, 0, "of {sent}");
+    }
 }
 
 #[test]
@@ -412,7 +470,7 @@ fn no_secret_shows_in_what_the_agent_says() {
     let mut said = format!("{:?}", agents[0].next_pass());
     fs::write(&file, "no key").unwrap();
     let status = agents[0].next_pass();
-    assert!(has_problem(&status, "warning", "Incomplete"), "{status:#?}");
+    assert!(has_problem(&status, "warning", "KeyUnreadable"), "{status:#?}");
     said += &format!("{status:?}");
     for words in [
         ["status", "-o", "json"],

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dataplane_user::apply::apply;
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::fake::FakeKernel;
-use dataplane_user::model::{Hop, KernelState, Owner, RouteScope};
+use dataplane_user::model::{Hop, KernelState, LinkKind, Owner, RouteScope};
 use dataplane_user::net::{LinkName, Namespace, NodeName, PublicKey};
 use dataplane_user::plan::facts::Presence;
 use dataplane_user::plan::{NodeFacts, OwnKey, WireGuardFacts, plan};
@@ -230,5 +230,23 @@ proptest! {
 
         pass(&mut kernel, &KernelState::default());
         prop_assert!(is_empty(&kernel.state), "{:#?}", kernel.state);
+    }
+
+    #[test]
+    fn nothing_is_changed_because_other_namespaces_cannot_be_read(old in drafts()) {
+        let mut kernel = FakeKernel::default();
+        let target = target(&old, true);
+        prop_assert_eq!(pass(&mut kernel, &target), Vec::<String>::new());
+        let mut observed = kernel.state.clone();
+        let unreadable = (0..3).filter_map(place).map(|namespace| (namespace, "why".to_owned()));
+        observed.unreadable = unreadable.collect();
+        observed.namespaces.clear();
+        for link in observed.links.values_mut() {
+            if matches!(&link.kind, LinkKind::Veth(peer) if peer.namespace.is_some()) {
+                // Nobody can tell where its other end is.
+                link.kind = LinkKind::Other("veth".to_owned());
+            }
+        }
+        prop_assert_eq!(diff(&observed, &target).changes, vec![]);
     }
 }

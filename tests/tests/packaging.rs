@@ -64,9 +64,9 @@ fn the_early_unit_refuses_overlay_traffic_and_leads_none() {
     host.netns.ip_batch("route replace default via 192.0.2.17");
     agent.start();
     agent.ready();
-    // And it takes nothing away from one.
+    // Beside one it is refused.
     let before = host.netns.ip("route show proto 173");
-    assert_eq!(agent.run(&words).code, 0);
+    assert_eq!(agent.run(&words).code, 8);
     assert_eq!(host.netns.ip("route show proto 173"), before);
 }
 

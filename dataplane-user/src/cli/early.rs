@@ -32,6 +32,15 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let intent =
         Intent::new(resources, arguments.manifests.node()?).map_err(|problem| anyhow!("{problem}"))?;
     privilege::require(&[NET_ADMIN])?;
+    let _lock = match places.lock("a running agent makes all of this itself") {
+        Err(failure) if failure.code == Code::Refused => return Err(failure),
+        // Refusing overlay traffic matters more: no agent that runs has this directory.
+        Err(failure) => {
+            eprintln!("adit: going on without a lock: {failure}");
+            None
+        }
+        Ok(lock) => Some(lock),
+    };
     let mut kernel = LinuxKernel::without_bpf()?;
     let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
     let facts = gatherer.gather(&mut kernel, &intent).await?;

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueHint};
 
 use super::exit::{Code, Failure};
+use crate::control::{ControlError, RunDirectory};
 use crate::kernel::bpf;
 use crate::net::NodeName;
 
@@ -45,6 +46,20 @@ pub struct Places {
 }
 
 impl Places {
+    /// Takes the run directory for as long as something is changed.
+    ///
+    /// # Errors
+    /// When a running agent has it, or it can't be made.
+    pub(super) fn lock(&self, remedy: &'static str) -> Result<RunDirectory, Failure> {
+        RunDirectory::acquire(&self.run_dir).map_err(|error| {
+            let code = match error {
+                ControlError::Locked(_) => Code::Refused,
+                _ => Code::Error,
+            };
+            Failure::new(code, anyhow!(error).context(remedy))
+        })
+    }
+
     /// Refuses to go on where a newer version's dataplane stands.
     pub(super) fn refuse_newer(&self) -> Result<(), Failure> {
         match bpf::newer(&self.bpffs)? {

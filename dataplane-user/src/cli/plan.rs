@@ -17,7 +17,7 @@ use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::{Change, ChangeSet};
 use crate::resource::{Intent, Problem, Severity};
 use crate::source::{self, KeyRing};
-use crate::status::{ProblemStatus, conflict, waiting};
+use crate::status::{ProblemStatus, conflict, unreadable, waiting};
 
 /// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 5 when
 /// nothing can be done and the node is not ready all the same, 1 when the manifests are wrong.
@@ -61,7 +61,9 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
     let facts = gatherer.gather(&mut kernel, &intent).await?;
     let (target, mut problems) = crate::plan::plan(&intent, &facts);
-    let set = diff(&kernel.observe().await?, &target);
+    let observed = kernel.observe().await?;
+    let set = diff(&observed, &target);
+    problems.extend(unreadable(&observed, &facts));
     problems.extend(set.conflicts.iter().map(conflict));
     problems.extend(set.waiting.iter().map(waiting));
 

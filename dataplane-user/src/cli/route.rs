@@ -11,9 +11,11 @@ use clap::{Args, Subcommand};
 use super::exit::{Code, Failure};
 use super::places::Places;
 use crate::apply::ApplyReport;
+use crate::control::RunDirectory;
 
-/// All but `withdraw` and `restore` read the kernel and work without a running agent. Only routes with Adit's mark are
-/// ever changed. `withdraw` and `restore` exit with 3 when no agent runs, or no peer has the name.
+/// `list` reads the kernel. `validate` and `flush` change it and exit with 8 while an agent runs, which keeps the routes itself.
+/// Only routes with Adit's mark are ever changed. `withdraw` and `restore` exit with 3 when no agent runs, or no peer has the
+/// name.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit route list\n  adit route list -o json | jq -r '.[].prefix'\n  adit route validate -f /etc/adit/manifests\n  adit route flush --table 1730\n  adit route withdraw node-b\n  adit route restore node-b"
@@ -29,7 +31,7 @@ enum Command {
     List(list::Arguments),
     /// Puts back those that are missing, removes those that nobody wants, replaces those that say something else
     Validate(validate::Arguments),
-    /// Removes all of them; a running agent puts back what its manifests want
+    /// Delete all of Adit's routes; refused while an agent runs
     Flush(flush::Arguments),
     /// Sends nothing to a peer any more: others that carry its prefixes take over, else they are unreachable
     Withdraw(withdraw::Arguments),
@@ -41,10 +43,15 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     match &arguments.command {
         Command::List(arguments) => list::run(places, arguments).await,
         Command::Validate(arguments) => validate::run(places, arguments).await,
-        Command::Flush(arguments) => flush::run(arguments).await,
+        Command::Flush(arguments) => flush::run(places, arguments).await,
         Command::Withdraw(arguments) => withdraw::run(places, arguments, true).await,
         Command::Restore(arguments) => withdraw::run(places, arguments, false).await,
     }
+}
+
+/// Takes the agent's lock for a change of routes.
+fn lock(places: &Places) -> Result<RunDirectory, Failure> {
+    places.lock("a running agent keeps the routes itself: change its manifests, or stop it first")
 }
 
 fn failures(report: &ApplyReport) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! `adit uninstall`: removes everything of ours, and nothing else.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 
@@ -10,14 +11,16 @@ use super::exit::{Code, Failure};
 use super::places::Places;
 use super::privilege::{self, NET_ADMIN};
 use crate::apply::{Outcome, apply};
-use crate::control::{ControlError, RunDirectory};
 use crate::diff::diff;
 use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
 use crate::model::KernelState;
-use crate::source::withdrawn;
+use crate::net::Namespace;
+use crate::plan::facts::Presence;
+use crate::source::{namespaces, withdrawn};
 
-/// Refuses (8) while an agent runs. Devices, routes, addresses, programs and maps of ours go; what is not ours stays.
-/// Manifests and keys stay unless --purge is given.
+/// Removes all devices, routes, addresses, programs and maps that Adit manages, also in other network namespaces; everything
+/// else stays. Exits with 8 while an agent runs, and with 1 when something could not be removed or a namespace could not be
+/// looked into. Manifests and keys stay unless --purge is given.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit uninstall\n  adit uninstall --purge")]
 pub(super) struct Arguments {
@@ -28,17 +31,20 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
-    let run_directory = RunDirectory::acquire(&places.run_dir).map_err(|error| match error {
-        ControlError::Locked(_) => Failure::new(
-            Code::Refused,
-            anyhow!(error).context("stop the agent before uninstalling"),
-        ),
-        other => other.into(),
-    })?;
+    let run_directory = places.lock("stop the agent before uninstalling")?;
     let mut kernel = LinuxKernel::without_bpf()?;
     let nothing = KernelState::default();
-    kernel.look_for(&Wanted::default()).await?;
-    let set = diff(&kernel.observe().await?, &nothing);
+    let (remembered, mut unseen) = match namespaces::load(&places.state_dir) {
+        Ok(remembered) => (remembered, Vec::new()),
+        Err(error) => (BTreeSet::new(), vec![format!("the list of namespaces: {error}")]),
+    };
+    let wanted = Wanted {
+        remembered,
+        ..Wanted::default()
+    };
+    let presence = kernel.look_for(&wanted).await?;
+    let observed = kernel.observe().await?;
+    let set = diff(&observed, &nothing);
     let report = apply(&mut kernel, set).await;
     for (change, outcome) in &report.outcomes {
         match outcome {
@@ -47,7 +53,9 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
             Outcome::Skipped => eprintln!("adit: {change}: left out after a failure"),
         }
     }
-    let left = diff(&kernel.observe().await?, &nothing);
+    let observed = kernel.observe().await?;
+    let left = diff(&observed, &nothing);
+    unseen.extend(not_looked_at(&presence, &observed));
     if !left.is_empty() {
         let left = left
             .changes
@@ -60,6 +68,16 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     drop(kernel);
     bpf::uninstall(&places.bpffs)?;
     withdrawn::forget(&places.state_dir)?;
+    if !unseen.is_empty() {
+        return Err(anyhow!(
+            "could not look into {}: what Adit left there, keys of WireGuard included, is still there; mend that and run \
+             `adit uninstall` again, or delete there what has group or protocol 173 and then {}",
+            unseen.join("; "),
+            places.state_dir.join(namespaces::NAME).display()
+        )
+        .into());
+    }
+    namespaces::forget(&places.state_dir)?;
     if let Some(newer) = bpf::newer(&places.bpffs)? {
         return Err(anyhow!(newer)
             .context("this version can't remove all that is there")
@@ -80,4 +98,18 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         .with_context(|| format!("removing {}", places.run_dir.display()))?;
     println!("Nothing of Adit's is left on this node.");
     Ok(())
+}
+
+/// The namespaces in which something of ours may be and that could not be looked at, each with the reason.
+fn not_looked_at(presence: &BTreeMap<Namespace, Presence>, observed: &KernelState) -> Vec<String> {
+    let unknown = presence.iter().filter_map(|(namespace, found)| {
+        let why = found.unknown()?;
+        // Of a process or a container that is in the agent's own namespace, the former one has ended.
+        let is_other = *found == Presence::Own && !matches!(namespace, Namespace::Path(_));
+        (!is_other).then(|| format!("{namespace}: {why}"))
+    });
+    let unreadable = observed.unreadable.iter();
+    unknown
+        .chain(unreadable.map(|(namespace, why)| format!("{namespace}: {why}")))
+        .collect()
 }

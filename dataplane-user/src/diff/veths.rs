@@ -10,6 +10,7 @@ type End = (Option<Namespace>, LinkName);
 /// Takes out of the target the pairs that a foreign device is in the way of; deletes ends that are not what they shall be,
 /// and pairs that nobody wants, and what went with them out of the observed state.
 pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+    keep_unknown(observed, target);
     for (end, peer) in pairs(target) {
         let other = (peer.namespace.clone(), peer.name.clone());
         let foreign = [&end, &other].into_iter().find_map(|end| {
@@ -48,6 +49,37 @@ pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: 
             delete(&end, DeleteLinkReason::Unneeded, observed, set);
         }
     }
+}
+
+/// Of an end whose other one is in a namespace that can't be read nobody can tell whether it is the right one: it stays as it
+/// is, and is not made where it is not there.
+fn keep_unknown(observed: &KernelState, target: &mut KernelState) {
+    let halves = ends(target).into_iter().filter(|(_, peer)| {
+        let namespace = peer.namespace.as_ref();
+        namespace.is_some_and(|namespace| observed.unreadable.contains_key(namespace))
+    });
+    for (end, _) in halves.collect::<Vec<_>>() {
+        let found = link(observed, &end);
+        if found.is_some_and(|found| found.owner != Owner::Ours) {
+            // A conflict, as everywhere.
+            continue;
+        }
+        let kind = found
+            .filter(|found| is_veth(&found.kind))
+            .map(|found| found.kind.clone());
+        let wanted = target
+            .at_mut(end.0.as_ref())
+            .and_then(|state| state.links.get_mut(&end.1));
+        match (wanted, kind) {
+            (Some(wanted), Some(kind)) => wanted.kind = kind,
+            _ => forget(target, &end),
+        }
+    }
+}
+
+/// Whether a device is an end of a pair, also where its other one is nowhere that we look.
+fn is_veth(kind: &LinkKind) -> bool {
+    matches!(kind, LinkKind::Veth(_)) || matches!(kind, LinkKind::Other(kind) if kind == "veth")
 }
 
 /// Deletes an end of ours that is not what it shall be.
@@ -89,6 +121,13 @@ fn delete(end: &End, reason: DeleteLinkReason, observed: &mut KernelState, set: 
 
 /// All ends that make their pair.
 fn pairs(state: &KernelState) -> Vec<(End, VethPeer)> {
+    let mut ends = ends(state);
+    ends.retain(|((namespace, name), peer)| peer.is_made_by(namespace.as_ref(), name));
+    ends
+}
+
+/// All ends.
+fn ends(state: &KernelState) -> Vec<(End, VethPeer)> {
     let elsewhere = state.namespaces.iter().map(|(name, state)| (Some(name), state));
     let places = [(None, state)].into_iter().chain(elsewhere);
     let ends = places.flat_map(|(namespace, state)| {
@@ -96,9 +135,7 @@ fn pairs(state: &KernelState) -> Vec<(End, VethPeer)> {
             .links
             .iter()
             .filter_map(move |(name, link)| match &link.kind {
-                LinkKind::Veth(peer) if peer.is_made_by(namespace, name) => {
-                    Some(((namespace.cloned(), name.clone()), peer.clone()))
-                }
+                LinkKind::Veth(peer) => Some(((namespace.cloned(), name.clone()), peer.clone())),
                 _ => None,
             })
     });
@@ -112,5 +149,85 @@ fn link<'a>(state: &'a KernelState, (namespace, name): &End) -> Option<&'a Link>
 fn forget(state: &mut KernelState, (namespace, name): &End) {
     if let Some(state) = state.at_mut(namespace.as_ref()) {
         state.forget_link(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diff::diff;
+
+    fn name(text: &str) -> LinkName {
+        LinkName::new(text).unwrap()
+    }
+
+    fn veth(kind: LinkKind, owner: Owner) -> Link {
+        Link {
+            owner,
+            kind,
+            mac: None,
+            mtu: None,
+            arp: true,
+            generates_addresses: false,
+            up: true,
+        }
+    }
+
+    /// A state in which `host0` is an end of this kind, and its other one in a namespace.
+    fn state(kind: LinkKind, owner: Owner) -> KernelState {
+        let mut state = KernelState::default();
+        state.links.insert(name("host0"), veth(kind, owner));
+        state
+    }
+
+    #[test]
+    fn a_pair_stays_while_the_other_namespace_cannot_be_read() {
+        // The end that makes the pair is here, or there.
+        for peer in ["eth0", "zz0"] {
+            let namespace = Namespace::Pid(7);
+            let kind = LinkKind::Veth(VethPeer {
+                namespace: Some(namespace.clone()),
+                name: name(peer),
+            });
+            let mut target = state(kind.clone(), Owner::Ours);
+            let far = LinkKind::Veth(VethPeer {
+                namespace: None,
+                name: name("host0"),
+            });
+            let mut there = KernelState::default();
+            there.links.insert(name(peer), veth(far, Owner::Ours));
+            target.namespaces.insert(namespace.clone(), there);
+            let unreadable = [(namespace.clone(), "why".to_owned())];
+            let mere = LinkKind::Other("veth".to_owned());
+
+            for kind in [mere.clone(), kind.clone()] {
+                let observed = KernelState {
+                    unreadable: unreadable.clone().into(),
+                    ..state(kind, Owner::Ours)
+                };
+                assert_eq!(diff(&observed, &target), ChangeSet::default());
+            }
+            // It is not made while it can't be, and nobody's else is taken for it.
+            let observed = KernelState {
+                unreadable: unreadable.clone().into(),
+                ..KernelState::default()
+            };
+            assert_eq!(diff(&observed, &target), ChangeSet::default());
+            let observed = KernelState {
+                unreadable: unreadable.clone().into(),
+                ..state(mere.clone(), Owner::Foreign)
+            };
+            let set = diff(&observed, &target);
+            assert_eq!((set.changes.len(), set.conflicts.len()), (0, 1), "{set:?}");
+            // What nobody wants goes all the same.
+            let observed = KernelState {
+                unreadable: unreadable.into(),
+                ..state(mere.clone(), Owner::Ours)
+            };
+            assert_eq!(diff(&observed, &KernelState::default()).changes.len(), 1);
+            // As does a pair whose other end is gone.
+            let observed = state(mere, Owner::Ours);
+            assert!(!diff(&observed, &target).is_empty());
+        }
     }
 }

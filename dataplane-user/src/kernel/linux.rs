@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::bpf::carry::Carry;
 use super::bpf::{Bpf, BpfOptions, LinkNames, LogDrain};
 use super::netlink::{EventCounts, Events, Netlink};
-use super::netns::Namespaces;
+use super::netns::{Namespaces, Open};
 use super::nft::{Drops, Nft};
 use super::sysctl::Sysctls;
 use super::wireguard::{PrivateKeys, WireGuard, no_private_keys};
@@ -25,6 +25,9 @@ use crate::plan::wireguard::rotation::{self, SeenPeer, Session};
 
 /// How long a packet takes at most from its route's look-up to the device, also where a host stops this machine's processors.
 const GRACE: Duration = Duration::from_millis(20);
+
+/// How long reading another namespace may take.
+const READING: Duration = Duration::from_secs(5);
 
 /// The kernel of the calling thread's network namespace. Must be used on that thread.
 pub struct LinuxKernel {
@@ -209,28 +212,40 @@ impl LinuxKernel {
         Ok(seen)
     }
 
-    /// What is in the other namespaces, and which veth ends belong together.
+    /// What is in the other namespaces, and which veth ends belong together. One that can't be read is left out of the state.
     async fn observe_namespaces(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
-        let mut configured = None;
+        let private_keys = self.wireguard.private_keys();
+        let mut failed = Vec::new();
         for (namespace, open) in self.namespaces.open() {
-            let mut there = KernelState::default();
-            open.netlink.observe(&mut there).await?;
-            for name in wireguard::devices(&there) {
-                let adapter = open.wireguard(self.wireguard.private_keys())?;
-                let Some(mut device) = wireguard::get(adapter, &name).await? else {
-                    continue;
-                };
+            let read = observe_one(open, private_keys);
+            match tokio::time::timeout(READING, read).await {
+                Ok(Ok(there)) => drop(state.namespaces.insert(namespace.clone(), there)),
+                Ok(Err(error)) => failed.push((namespace.clone(), error.to_string())),
+                Err(_) => failed.push((
+                    namespace.clone(),
+                    format!("reading it took longer than {} s", READING.as_secs()),
+                )),
+            }
+        }
+        failed.extend(veth::join(&mut self.netlink, &mut self.namespaces, state).await?);
+        for (namespace, why) in failed {
+            state.namespaces.remove(&namespace);
+            self.namespaces.failed(&namespace, why);
+        }
+        let mut configured = None;
+        for (namespace, there) in &mut state.namespaces {
+            self.namespaces.was_read(namespace);
+            for (name, device) in &mut there.wireguard {
                 if configured.is_none() {
                     configured = Some(wireguard::Configured::read(self.carry.as_ref())?);
                 }
                 if let Some(configured) = &mut configured {
-                    configured.tell(Some(namespace), &name, &mut device);
+                    configured.tell(Some(namespace), name, device);
                 }
-                there.wireguard.insert(name, device);
             }
-            state.namespaces.insert(namespace.clone(), there);
         }
-        veth::join(&mut self.netlink, &mut self.namespaces, state).await
+        state.unreadable.clone_from(self.namespaces.unreadable());
+        Ok(())
     }
 
     /// Executes changes of one other namespace, all of one adapter's.
@@ -273,6 +288,19 @@ impl LinuxKernel {
     }
 }
 
+/// What is in one other namespace.
+async fn observe_one(open: &mut Open, private_keys: &PrivateKeys) -> Result<KernelState, KernelError> {
+    let mut there = KernelState::default();
+    open.netlink.observe(&mut there).await?;
+    for name in wireguard::devices(&there) {
+        let adapter = open.wireguard(private_keys)?;
+        if let Some(device) = wireguard::get(adapter, &name).await? {
+            there.wireguard.insert(name, device);
+        }
+    }
+    Ok(there)
+}
+
 /// The same error once more.
 fn again(error: &KernelError) -> KernelError {
     let source = io::Error::new(error.source.kind(), error.source.to_string());
@@ -281,11 +309,7 @@ fn again(error: &KernelError) -> KernelError {
 
 /// Executes netlink's changes of another namespace. WireGuard's devices are made from here, so that their outer packets are
 /// this namespace's.
-async fn elsewhere(
-    here: &mut Netlink,
-    open: &mut super::netns::Open,
-    changes: &[Change],
-) -> Vec<Result<(), KernelError>> {
+async fn elsewhere(here: &mut Netlink, open: &mut Open, changes: &[Change]) -> Vec<Result<(), KernelError>> {
     let mut results = Vec::with_capacity(changes.len());
     let from_here =
         |change: &Change| matches!(change, Change::CreateLink(_, link) if link.kind == LinkKind::WireGuard);
@@ -334,10 +358,7 @@ impl Kernel for LinuxKernel {
         self.netlink.set_return_paths(&wanted.return_paths);
         self.netlink.set_lookups(&wanted.lookups);
         self.rotating = wanted.rotating;
-        let presence = self
-            .namespaces
-            .look_for(&wanted.namespaces, &mut self.netlink)
-            .await?;
+        let presence = self.namespaces.look_for(wanted, &mut self.netlink).await?;
         for (_, open) in self.namespaces.open() {
             open.netlink.set_wanted(&wanted.routes);
         }

@@ -39,6 +39,7 @@ pub use self::events::{EventCounts, EventKind, Events, Woken};
 use self::marks::Marks;
 use self::message::Failure;
 use self::nexthop::NextHopTable;
+pub(super) use self::socket::Bounds;
 use self::socket::Socket;
 pub use self::socket::Stats;
 use self::table::LinkTable;
@@ -138,6 +139,11 @@ impl Netlink {
     /// When there is no socket to be had.
     pub fn subscribe(&self, counts: Arc<EventCounts>) -> Result<Events, KernelError> {
         Events::open(Arc::clone(&self.interest), counts)
+    }
+
+    /// Bounds what is read from now on, where somebody else decides how much there is.
+    pub(super) fn bound(&mut self, bounds: Bounds) {
+        self.socket.bound(bounds);
     }
 
     /// Foreign routes of these keys are observed too: they stand where ours shall.

@@ -4,6 +4,8 @@
 //! thread never leaves its own. Nothing is held between two passes, or a container's namespace would outlive it.
 
 mod container;
+mod open;
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -12,14 +14,16 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Instant;
 
 use netlink_sys::Socket as RawSocket;
 use nix::sched::{CloneFlags, setns};
 
 use self::container::Containers;
-use super::KernelError;
-use super::netlink::Netlink;
+use self::rest::Rests;
+use super::netlink::{Bounds, Netlink};
 use super::wireguard::{PrivateKeys, WireGuard};
+use super::{KernelError, Wanted};
 use crate::net::Namespace;
 use crate::plan::facts::Presence;
 
@@ -31,14 +35,25 @@ const NUMBERS: std::ops::Range<i32> = 1_730_000..1_740_000;
 /// Which file system and inode: the same for each way to a namespace.
 type Identity = (u64, u64);
 
+/// What one reading of another namespace may bring at most: whoever is root there decides how much there is.
+const BOUNDS: Bounds = Bounds {
+    bytes: 64 << 20,
+    objects: 100_000,
+};
+
 /// The namespaces that are looked at.
 #[derive(Default)]
 pub(super) struct Namespaces {
     containers: Containers,
-    /// Where we were told to have something since the start.
-    known: BTreeSet<Namespace>,
     /// In this pass.
     open: BTreeMap<Namespace, Open>,
+    /// Those of which nothing is known in this pass, and why.
+    unreadable: BTreeMap<Namespace, String>,
+    rests: Rests,
+    /// The files of those that could not be read: their descriptors are known to others until the pass ends.
+    failed: Vec<File>,
+    /// Where each was found last.
+    found: BTreeMap<Namespace, Identity>,
     own: Option<File>,
     /// The number of the own one in itself.
     own_number: Option<i32>,
@@ -58,7 +73,9 @@ impl Open {
     pub(super) fn wireguard(&mut self, private_keys: &PrivateKeys) -> Result<&mut WireGuard, KernelError> {
         if self.wireguard.is_none() {
             let opened = wireguard(&self.file, private_keys.clone());
-            let opened = opened.map_err(|error| KernelError::new("open a generic netlink socket", error))?;
+            let mut opened =
+                opened.map_err(|error| KernelError::new("open a generic netlink socket", error))?;
+            opened.bound(BOUNDS);
             self.wireguard = Some(opened);
         }
         Ok(self.wireguard.as_mut().expect("it is there now"))
@@ -71,34 +88,46 @@ impl Open {
 }
 
 impl Namespaces {
-    /// Opens those that are wanted and those where we may have left something, and says what became of the wanted ones.
+    /// Opens those that are wanted and those where we may have left something, and says what became of them.
     pub(super) async fn look_for(
         &mut self,
-        wanted: &BTreeSet<Namespace>,
+        wanted: &Wanted,
         here: &mut Netlink,
     ) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
         self.open.clear();
+        self.failed.clear();
+        self.unreadable.clear();
+        self.containers.begin();
         let own = File::open("/proc/thread-self/ns/net")
             .map_err(|error| KernelError::new("open the own network namespace", error))?;
         let mut first = BTreeMap::new();
-        if let Ok(identity) = identity(&own) {
-            first.insert(identity, None);
-        }
+        let identified = identity(&own);
+        let identified = identified.map_err(|error| KernelError::new("tell the own namespace", error))?;
+        first.insert(identified, None);
         let mut presence = BTreeMap::new();
-        for namespace in wanted {
-            let found = match self.file(namespace).await {
-                Err(why) => Presence::Absent(why),
-                Ok(file) => self.enter(namespace, file, &mut first),
-            };
+        for namespace in &wanted.namespaces {
+            let found = self.find(namespace, &mut first).await;
+            if let Some(why) = found.unknown() {
+                self.unreadable.insert(namespace.clone(), why);
+            }
             presence.insert(namespace.clone(), found);
         }
-        self.mark(here).await?;
-        self.known.extend(wanted.iter().cloned());
-        let further = self.leftovers(wanted, here).await?;
-        for (namespace, file) in further {
-            // One that can't be entered is left: nobody asked for it.
-            self.enter(&namespace, file, &mut first);
+        if wanted.changes {
+            self.mark(here).await?;
         }
+        if self.guard_unknown(&presence, &mut first) {
+            for namespace in wanted.remembered.difference(&wanted.namespaces) {
+                let found = self.find(namespace, &mut first).await;
+                presence.insert(namespace.clone(), found);
+            }
+            for (namespace, file) in self.leftovers(here).await? {
+                // One that can't be entered is left: nobody asked for it.
+                self.enter(&namespace, file, &mut first);
+            }
+        }
+        self.found.retain(|namespace, _| {
+            wanted.namespaces.contains(namespace) || wanted.remembered.contains(namespace)
+        });
         let mut files = vec![own.as_fd()];
         files.extend(self.open.values().map(|open| open.file.as_fd()));
         let mut numbers = here.numbers(&files).await?.into_iter();
@@ -118,11 +147,49 @@ impl Namespaces {
         Ok(presence)
     }
 
+    /// Keeps wanted namespaces that can't be found now from being taken, under other names, for ones that nobody wants.
+    /// `false` where it is not known what they were, so that any might be one of them.
+    fn guard_unknown(
+        &self,
+        presence: &BTreeMap<Namespace, Presence>,
+        first: &mut BTreeMap<Identity, Option<Namespace>>,
+    ) -> bool {
+        let unknown = presence.iter().filter(|(_, found)| found.unknown().is_some());
+        unknown.fold(true, |known, (namespace, found)| {
+            match self.found.get(namespace) {
+                Some(last) => {
+                    first.entry(*last).or_insert_with(|| Some(namespace.clone()));
+                    known
+                }
+                None => known && *found == Presence::Own,
+            }
+        })
+    }
+
+    /// That a namespace which is open can't be read: what is there stays as it is for a while.
+    pub(super) fn failed(&mut self, namespace: &Namespace, why: String) {
+        let open = self.open.remove(namespace);
+        self.failed.extend(open.map(|open| open.file));
+        self.rests.failed(namespace, why.clone(), Instant::now());
+        self.unreadable.insert(namespace.clone(), why);
+    }
+
+    /// Those of which nothing is known, and why.
+    pub(super) fn unreadable(&self) -> &BTreeMap<Namespace, String> {
+        &self.unreadable
+    }
+
+    /// That a namespace could be read.
+    pub(super) fn was_read(&mut self, namespace: &Namespace) {
+        self.rests.read(namespace);
+    }
+
     /// Lets go of all of them, and tells `here` what was seen there, by which it knows their events.
     pub(super) fn close(&mut self, here: &Netlink) {
         let seen = std::mem::take(&mut self.open).into_values();
         let seen = seen.filter_map(|mut open| Some((open.number?, open.netlink.take_interest())));
         here.set_elsewhere(seen.collect(), self.own_number);
+        self.failed.clear();
         self.own = None;
     }
 
@@ -148,15 +215,27 @@ impl Namespaces {
             .map_err(|error| KernelError::new("copy descriptors of namespaces", error))
     }
 
+    /// Finds a namespace and opens it.
+    async fn find(
+        &mut self,
+        namespace: &Namespace,
+        first: &mut BTreeMap<Identity, Option<Namespace>>,
+    ) -> Presence {
+        match self.file(namespace).await {
+            Err(presence) => presence,
+            Ok(file) => self.enter(namespace, file, first),
+        }
+    }
+
     /// The file that holds a namespace, or why there is none now.
-    async fn file(&mut self, namespace: &Namespace) -> Result<File, String> {
+    async fn file(&mut self, namespace: &Namespace) -> Result<File, Presence> {
         let path = match namespace {
             Namespace::Name(name) => Path::new(NAMES).join(name),
             Namespace::Path(path) => PathBuf::from(path),
             Namespace::Pid(pid) => of_process(*pid),
             Namespace::Container { runtime, name } => of_process(self.containers.pid(*runtime, name).await?),
         };
-        File::open(&path).map_err(|error| format!("{}: {error}", path.display()))
+        open::open(&path)
     }
 
     /// Opens a namespace's netlink, unless it is the own one or another name's.
@@ -168,16 +247,28 @@ impl Namespaces {
     ) -> Presence {
         let identity = match identity(&file) {
             Ok(identity) => identity,
-            Err(error) => return Presence::Absent(error.to_string()),
+            Err(error) => return Presence::Unknown(error.to_string()),
         };
-        match first.get(&identity) {
-            Some(None) => return Presence::Own,
-            Some(Some(other)) => return Presence::There(other.clone()),
-            None => {}
+        let known = first.get(&identity);
+        if known == Some(&None) {
+            return Presence::Own;
         }
-        match netlink(&file) {
-            Ok(netlink) => {
-                first.insert(identity, Some(namespace.clone()));
+        self.found.insert(namespace.clone(), identity);
+        if let Some(Some(other)) = known {
+            return Presence::There(other.clone());
+        }
+        let opened = match self.rests.why(namespace, Instant::now()) {
+            Some(why) => Err(why.to_owned()),
+            None => match netlink(&file) {
+                Ok(netlink) => Ok(netlink),
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Presence::Denied,
+                Err(error) => return Presence::Unknown(error.to_string()),
+            },
+        };
+        first.insert(identity, Some(namespace.clone()));
+        match opened {
+            Ok(mut netlink) => {
+                netlink.bound(BOUNDS);
                 let open = Open {
                     file,
                     netlink,
@@ -185,11 +276,10 @@ impl Namespaces {
                     number: None,
                 };
                 self.open.insert(namespace.clone(), open);
-                Presence::There(namespace.clone())
             }
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Presence::Denied,
-            Err(error) => Presence::Absent(error.to_string()),
+            Err(why) => drop(self.unreadable.insert(namespace.clone(), why)),
         }
+        Presence::There(namespace.clone())
     }
 
     /// Gives each open namespace a number of ours, before anything is made there. One that has a number already, as that
@@ -219,24 +309,12 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Namespaces that nobody wants and where something of ours may be: those that were wanted since the start, and those
-    /// with a name and a number of ours.
-    async fn leftovers(
-        &mut self,
-        wanted: &BTreeSet<Namespace>,
-        here: &mut Netlink,
-    ) -> Result<Vec<(Namespace, File)>, KernelError> {
-        let mut found = Vec::new();
-        for namespace in self.known.difference(wanted).cloned().collect::<Vec<_>>() {
-            match self.file(&namespace).await {
-                Ok(file) => found.push((namespace, file)),
-                Err(_) => drop(self.known.remove(&namespace)),
-            }
-        }
+    /// Namespaces that nobody wants and where something of ours may be: those with a name and a number of ours.
+    async fn leftovers(&mut self, here: &mut Netlink) -> Result<Vec<(Namespace, File)>, KernelError> {
         let names = fs::read_dir(NAMES).into_iter().flatten().filter_map(Result::ok);
         let named = names.filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            Some((Namespace::Name(name), File::open(entry.path()).ok()?))
+            Some((Namespace::Name(name), open::open(&entry.path()).ok()?))
         });
         let mut named = named.collect::<Vec<_>>();
         named.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -245,8 +323,7 @@ impl Namespaces {
         drop(files);
         let marked = named.into_iter().zip(numbers);
         let marked = marked.filter(|(_, number)| number.is_some_and(|number| NUMBERS.contains(&number)));
-        found.extend(marked.map(|(named, _)| named));
-        Ok(found)
+        Ok(marked.map(|(named, _)| named).collect())
     }
 }
 
@@ -275,8 +352,11 @@ fn inside(file: &File, connect: fn() -> io::Result<RawSocket>) -> io::Result<Raw
         setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
         connect()
     };
-    let socket = thread::scope(|scope| scope.spawn(enter).join());
-    socket.unwrap_or_else(|_| Err(io::Error::other("the thread that enters it panicked")))
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, enter)?;
+        let panicked = |_| Err(io::Error::other("the thread that enters it panicked"));
+        thread.join().unwrap_or_else(panicked)
+    })
 }
 
 /// Descriptors of namespaces by their names, for the ends of pairs.

@@ -22,9 +22,9 @@ use self::attribute::Attributes;
 use self::listing::Listing;
 use self::write::Keys;
 use super::KernelError;
-use super::netlink::Stats;
 use super::netlink::message::{Failure, Request};
 use super::netlink::socket::{self, Socket};
+use super::netlink::{Bounds, Stats};
 use crate::model::wireguard::{Device, DeviceChange};
 use crate::net::LinkName;
 use crate::net::key::{PrivateKey, PublicKey};
@@ -109,6 +109,11 @@ impl WireGuard {
             private_keys,
             family: None,
         })
+    }
+
+    /// Bounds what is read from now on, where somebody else decides how much there is.
+    pub(super) fn bound(&mut self, bounds: Bounds) {
+        self.socket.bound(bounds);
     }
 
     /// Where it fetches private keys.

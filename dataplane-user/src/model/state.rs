@@ -38,6 +38,8 @@ pub struct KernelState {
     pub flood: BTreeMap<LinkName, BTreeSet<IpAddr>>,
     /// Other network namespaces, as far as we have something there. Only in the agent's own.
     pub namespaces: BTreeMap<Namespace, KernelState>,
+    /// Other network namespaces of which nothing is known now, and why. A target has none.
+    pub unreadable: BTreeMap<Namespace, String>,
     /// Settings of our devices.
     pub sysctls: BTreeMap<(LinkName, Sysctl), String>,
     /// Our WireGuard devices.

@@ -53,8 +53,23 @@ pub enum Presence {
     There(Namespace),
     /// It is not there now; why.
     Absent(String),
+    /// Whether it is there can't be told, or it can't be entered; why.
+    Unknown(String),
     /// This process may not enter it.
     Denied,
+}
+
+impl Presence {
+    /// Why nothing is known of what is there; `None` where it is, or there is nothing.
+    #[must_use]
+    pub fn unknown(&self) -> Option<String> {
+        match self {
+            Presence::There(_) | Presence::Absent(_) => None,
+            Presence::Own => Some("it is the agent's own namespace".to_owned()),
+            Presence::Unknown(why) => Some(why.clone()),
+            Presence::Denied => Some("this process may not enter it".to_owned()),
+        }
+    }
 }
 
 /// Whether the nft table can be had.
@@ -96,9 +111,20 @@ pub struct WireGuardFacts {
     pub keys: BTreeMap<KeySource, OwnKey>,
     /// The keys in the files that the manifests name, or why there is none.
     pub preshared_keys: BTreeMap<String, Result<PresharedKey, String>>,
+    /// Keys that were read before and can't be read now, and why. What was read last is in the other fields.
+    pub unreadable: BTreeMap<KeyFile, String>,
     /// The addresses of the names that the manifests name, the one that was used last first; absent while a name has
     /// none.
     pub names: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// A key that is read from a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyFile {
+    /// A private key.
+    Private(KeySource),
+    /// A preshared key, in the file of this path.
+    Preshared(String),
 }
 
 /// This node's WireGuard key; the private one stays where it is.

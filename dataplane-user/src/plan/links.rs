@@ -111,6 +111,7 @@ pub(super) fn with_problems<'a>(
     }
     problems.extend(wireguard::own_problem(intent, facts, problems));
     problems.extend(wireguard::rotation::own_problem(intent.node(), facts));
+    problems.extend(wireguard::key_problems(intent, facts, &networks));
     networks
 }
 

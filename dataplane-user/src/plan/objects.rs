@@ -160,33 +160,47 @@ impl Planner<'_> {
         }
     }
 
-    /// Where a namespace is; a problem where it is not there.
+    /// Where a namespace is; a problem where it is not there. One of which nothing is known is where it was: the observed state
+    /// says that it can't be read, and what is there stays.
     fn place(&mut self, namespace: Option<&Namespace>, kind: &str, name: &str) -> Option<Place> {
         let Some(wanted) = namespace else {
             return Some(None);
         };
-        let waiting = |message: String, remedy: String| {
-            Problem::warning(Reason::Waiting, format!("{kind}/{name}"), message, remedy)
+        let subject = format!("{kind}/{name}");
+        let waiting = |message: String, remedy: &str| {
+            Problem::warning(Reason::Waiting, subject.clone(), message, remedy.to_owned())
         };
-        let problem = match self.facts.namespaces.get(wanted) {
-            Some(Presence::Own) => return Some(None),
+        let again = "it is looked for again every few seconds";
+        let (place, problem) = match self.facts.namespaces.get(wanted) {
             Some(Presence::There(namespace)) => return Some(Some(namespace.clone())),
-            Some(Presence::Denied) => waiting(
-                format!("{wanted}: this process may not enter it"),
-                "give it CAP_SYS_ADMIN and CAP_SYS_PTRACE (packaging/systemd/adit.service.d/namespaces.conf)"
-                    .to_owned(),
-            ),
-            Some(Presence::Absent(why)) => waiting(
-                format!("{wanted} is not there: {why}"),
-                "it is looked for again every few seconds".to_owned(),
-            ),
-            None => waiting(
-                format!("{wanted} is not there"),
-                "it is looked for again every few seconds".to_owned(),
-            ),
+            Some(Presence::Own) => {
+                let problem = Problem::error(
+                    Reason::Conflict,
+                    subject.clone(),
+                    format!("{wanted} is the agent's own network namespace"),
+                    "leave out spec.namespace for the agent's own, or name another one; what stands stays until then".to_owned(),
+                );
+                (Some(Some(wanted.clone())), problem)
+            }
+            Some(Presence::Denied) => {
+                let problem = waiting(
+                    format!("{wanted}: this process may not enter it; what stands there stays"),
+                    "give it CAP_SYS_ADMIN and CAP_SYS_PTRACE (packaging/systemd/adit.service.d/namespaces.conf)",
+                );
+                (Some(Some(wanted.clone())), problem)
+            }
+            Some(Presence::Unknown(why)) => {
+                let problem = waiting(
+                    format!("{wanted} can't be looked for, what stands there stays: {why}"),
+                    again,
+                );
+                (Some(Some(wanted.clone())), problem)
+            }
+            Some(Presence::Absent(why)) => (None, waiting(format!("{wanted} is not there: {why}"), again)),
+            None => (None, waiting(format!("{wanted} is not there"), again)),
         };
         self.problems.push(problem);
-        None
+        place
     }
 
     fn at(&mut self, place: &Place) -> &mut KernelState {

@@ -4,6 +4,7 @@ mod bare;
 mod cleartext;
 mod firewall;
 mod loops;
+mod namespaces;
 mod nexthops;
 mod return_path;
 mod shadows;

@@ -5,6 +5,7 @@
 //! (sum of both colours) mod (number of colours): both ends come to it from the manifests alone, and on no node do two
 //! peers of different colours meet on one device.
 
+mod keys;
 pub mod rotation;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,8 @@ use super::carriers::carried;
 use super::devices::wireguard_device;
 use super::links::Refusal;
 use super::{NetworkLink, NodeFacts, OwnKey};
+
+pub(super) use keys::problems as key_problems;
 
 /// What is WireGuard's of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,11 +133,13 @@ pub(super) fn link(
     Ok(rotation::apply(link, pair, facts))
 }
 
-/// Refuses to build links when this node's key is not the one that the manifest tells the others.
+/// Refuses to build links when this node's key is not the one that the manifest tells the others. While that can't be told,
+/// it is taken for this one: devices that stand have it, and others get none.
 fn own_key(node: &Node, facts: &NodeFacts) -> Result<PublicKey, Refusal> {
     let declared = node.wireguard.as_ref().map(|own| own.public_key);
     let message = match (&facts.wireguard.own_key, declared) {
         (OwnKey::Known(key), Some(declared)) if *key == declared => return Ok(declared),
+        (OwnKey::Unusable(_), Some(declared)) => return Ok(declared),
         (OwnKey::Known(key), Some(declared)) => {
             format!("this node's key is {key}, its manifest says {declared}: WireGuard stays off")
         }

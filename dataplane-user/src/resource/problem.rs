@@ -43,6 +43,8 @@ pub enum Reason {
     Incomplete,
     /// This node's WireGuard key is not the one that its manifest tells the others.
     KeyMismatch,
+    /// A key can't be read now; what was read last stays in use.
+    KeyUnreadable,
     /// A handshake with a key that a node changes to is awaited.
     KeyRotation,
     /// The name of an endpoint has no address now.
@@ -82,6 +84,7 @@ impl Reason {
             Reason::NoCommonFamily => "NoCommonFamily",
             Reason::Incomplete => "Incomplete",
             Reason::KeyMismatch => "KeyMismatch",
+            Reason::KeyUnreadable => "KeyUnreadable",
             Reason::KeyRotation => "KeyRotation",
             Reason::NameUnresolved => "NameUnresolved",
             Reason::MacCollision => "MacCollision",

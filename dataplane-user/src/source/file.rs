@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{self, ManifestError, ManifestFile};
+use crate::files;
 use crate::resource::Resources;
 
 /// Why one file gives no manifests.
@@ -104,7 +105,7 @@ impl Loader {
     fn file(&mut self, path: &Path, named: bool) {
         let read = fs::canonicalize(path).and_then(|canonical| {
             if self.seen.insert(canonical) {
-                fs::read_to_string(path).map(Some)
+                files::read_to_string(path).map(Some)
             } else {
                 Ok(None)
             }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+use crate::files;
 use crate::net::key::{InvalidKey, PresharedKey, PrivateKey};
 
 /// The key's file in the state directory.
@@ -82,7 +83,7 @@ fn read<K: FromStr<Err = InvalidKey>>(path: &Path) -> Result<K, KeyFileError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(failed)?;
+    let file = files::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
         let path = path.to_owned();
@@ -141,7 +142,7 @@ pub fn store_text(path: &Path, text: &str) -> io::Result<()> {
     let stored = store(path, text);
     match stored {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let there = Zeroizing::new(std::fs::read_to_string(path)?);
+            let there = Zeroizing::new(files::read_to_string(path)?);
             match there.trim_end() == text {
                 true => Ok(()),
                 false => Err(io::Error::new(

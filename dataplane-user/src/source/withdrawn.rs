@@ -1,10 +1,10 @@
 //! The peers that an operator withdrew: a file in the state directory, one name a line, replaced as a whole.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files;
 use crate::net::PeerId;
 
 /// The file in the state directory.
@@ -27,7 +27,7 @@ pub struct WithdrawnError {
 /// When it can't be read, or holds what is no id.
 pub fn load(directory: &Path) -> Result<BTreeSet<PeerId>, WithdrawnError> {
     let path = directory.join(NAME);
-    let text = match fs::read_to_string(&path) {
+    let text = match files::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         read => read.map_err(|source| WithdrawnError {
             path: path.clone(),
@@ -46,23 +46,10 @@ pub fn load(directory: &Path) -> Result<BTreeSet<PeerId>, WithdrawnError> {
 /// # Errors
 /// When it can't be written; what was there stays.
 pub fn store(directory: &Path, names: &BTreeSet<PeerId>) -> Result<(), WithdrawnError> {
-    let path = directory.join(NAME);
-    let write = || {
-        fs::create_dir_all(directory)?;
-        let mut text = String::new();
-        for name in names {
-            text.push_str(name.as_str());
-            text.push('\n');
-        }
-        let new = directory.join(format!(".{NAME}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().map_err(|source| WithdrawnError {
-        path: path.clone(),
+    let lines = names.iter().map(|name| format!("{}\n", name.as_str()));
+    let stored = files::replace(directory, NAME, &lines.collect::<String>());
+    stored.map_err(|source| WithdrawnError {
+        path: directory.join(NAME),
         source,
     })
 }
@@ -73,14 +60,13 @@ pub fn store(directory: &Path, names: &BTreeSet<PeerId>) -> Result<(), Withdrawn
 /// When the file can't be removed.
 pub fn forget(directory: &Path) -> Result<(), WithdrawnError> {
     let path = directory.join(NAME);
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(WithdrawnError { path, source }),
-        _ => Ok(()),
-    }
+    files::remove(&path).map_err(|source| WithdrawnError { path, source })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

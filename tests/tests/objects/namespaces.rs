@@ -1,10 +1,17 @@
 //! Other namespaces: by name, path and process; that come late, go and come again; and what is left there.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::symlink;
+use std::panic;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use adit_tests::{Agent, NetNs, Topology, require};
+use adit_tests::named::eventually;
+use adit_tests::{Agent, NetNs, Topology, require, snapshot};
+use dataplane_user::status::Status;
 
 use crate::{Named, becomes, interface, is_settled, manifest, reaches, route, waits};
 
@@ -131,11 +138,191 @@ fn a_namespace_by_path() {
     assert!(reaches(&there, "10.80.0.1"));
 }
 
+/// Whether something is in error.
+fn errs(status: &Status, subject: &str) -> bool {
+    let mut problems = status.problems.iter();
+    problems.any(|problem| problem.severity == "error" && problem.subject == subject)
+}
+
+/// A device's index, by which one that was made again is told.
+fn index(netns: &NetNs, device: &str) -> String {
+    let shown = netns.ip(&format!("-o link show {device}"));
+    shown.split(':').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
+    if !require_module("veth") {
+        return;
+    }
+    let topology = Topology::new(1);
+    let host = &topology.hosts[0];
+    let there = NetNs::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("namespace");
+    let lead = |to: &Path| {
+        let _gone = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        symlink(to, &path).unwrap();
+    };
+    lead(&there.path());
+    let agent = Agent::started(host, &pair(&format!("path: {}", path.display())));
+    is_settled(&agent);
+    assert!(reaches(&there, "10.80.0.1"));
+    let before = (index(&host.netns, "host0"), index(&there, "eth0"));
+    // What it leads to, and whether that is an error.
+    let odd: [(&str, &dyn Fn(), bool); 5] = [
+        ("the own one", &|| lead(&host.netns.path()), true),
+        (
+            "a FIFO",
+            &|| {
+                fs::remove_file(&path).unwrap();
+                nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            },
+            false,
+        ),
+        ("a device", &|| lead(Path::new("/dev/zero")), false),
+        ("another kind", &|| lead(Path::new("/proc/self/ns/uts")), false),
+        ("itself", &|| lead(&path), false),
+    ];
+    for (what, leads, is_error) in odd {
+        leads();
+        let told = |status: &Status| match is_error {
+            true => errs(status, "NetlinkInterface/host0"),
+            false => waits(status) == ["NetlinkInterface/host0"],
+        };
+        agent.wait(&format!("told of {what}"), told);
+        let next = agent.next_pass();
+        assert!(told(&next) && next.pass.changed == 0, "{what}: {next:#?}");
+        let links = host.netns.ip("-br link show group 173");
+        assert!(!links.contains("eth0"), "{what}: {links}");
+        assert_eq!(
+            (index(&host.netns, "host0"), index(&there, "eth0")),
+            before,
+            "{what}"
+        );
+        assert!(reaches(&there, "10.80.0.1"), "{what}");
+    }
+    lead(&there.path());
+    agent.wait("as before", |status| status.problems.is_empty());
+    is_settled(&agent);
+    assert_eq!((index(&host.netns, "host0"), index(&there, "eth0")), before);
+    // That there is none is no error, and what was for it goes.
+    fs::remove_file(&path).unwrap();
+    agent.wait("gone", |status| {
+        status.pass.changed == 0 && waits(status) == ["NetlinkInterface/host0"]
+    });
+    assert!(!host.netns.ip("-br link show").contains("host0"));
+}
+
+#[test]
+fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_agent() {
+    if !require_module("veth") {
+        return;
+    }
+    let topology = Topology::new(1);
+    let netns = &topology.hosts[0].netns;
+    let there = Named::new();
+    let manifests = pair(&format!("name: {}", there.0)) + &route("r", "to: 10.91.0.0/16, dev: host0");
+    let mut agent = Agent::new(&topology.hosts[0], &manifests);
+    let places = [agent.run_directory(), agent.state_directory()];
+    let places = [places[0].as_path(), places[1].as_path()];
+    let look = || netns.ip("netns list-id") + &snapshot::everything(netns, &places);
+    let before = look();
+    let path = agent.manifests();
+    let with = ["--node", "a", "-f", path.to_str().unwrap()];
+    for words in [&["plan"][..], &["doctor"], &["route", "list"]] {
+        let printed = agent.run(&[words, &with].concat());
+        assert!(![1, 2, 6].contains(&printed.code), "{words:?}: {printed:?}");
+        assert_eq!(look(), before, "{words:?}");
+    }
+    agent.start();
+    agent.ready();
+    is_settled(&agent);
+    let before = look();
+    let early = [&["early"][..], &with].concat();
+    let validate = [&["route", "validate"][..], &with].concat();
+    for words in [&["route", "flush"][..], &validate, &early] {
+        let printed = agent.run(words);
+        assert_eq!(printed.code, 8, "{words:?}: {printed:?}");
+    }
+    assert_eq!(look(), before);
+    agent.stop();
+    assert_eq!(agent.run(&validate).code, 0);
+    assert_eq!(agent.run(&["route", "flush"]).code, 0);
+}
+
+#[test]
+fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere() {
+    if !require_module("veth") || !require_module("dummy") {
+        return;
+    }
+    let topology = Topology::new(1);
+    let host = &topology.hosts[0];
+    let there = Named::new();
+    there.ip("link add d0 type dummy");
+    there.ip("link set d0 up");
+    let manifests =
+        pair(&format!("name: {}", there.0)) + &interface("own", "type: dummy, addresses: [10.83.0.1/24]");
+    let agent = Agent::started(host, &manifests);
+    is_settled(&agent);
+    let before = index(&host.netns, "host0");
+    let is_mended = |number: u32| {
+        for _ in 0..number {
+            host.netns.ip("link delete own");
+            let comes = || host.netns.ip("-br link show group 173").contains("own ");
+            assert!(eventually(comes), "{:#?}", agent.status());
+        }
+    };
+    // Next-hop objects that come and go: a table that changes while it is read is read again and again.
+    let lines = |verb: &str, rest: &str| -> String {
+        (1..=60_000)
+            .map(|id| format!("nexthop {verb} id {id}{rest}\n"))
+            .collect()
+    };
+    let (adds, deletes) = (lines("add", " dev d0"), lines("delete", ""));
+    there.ip_batch(&adds);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                there.ip_batch(&deletes);
+                there.ip_batch(&adds);
+            }
+        });
+        let mended = panic::catch_unwind(panic::AssertUnwindSafe(|| is_mended(5)));
+        stop.store(true, Ordering::Relaxed);
+        mended.unwrap_or_else(|panic| panic::resume_unwind(panic));
+    });
+    there.ip("nexthop flush");
+
+    // More than is read at once, all of it with Adit's mark.
+    let number = |n: u32| format!("10.{}.{}.{}", 100 + n / 65_536, n / 256 % 256, n % 256);
+    let routes = |verb: &str| -> String {
+        (0..100_100)
+            .map(|n| format!("route {verb} {} dev d0 proto 173\n", number(n)))
+            .collect()
+    };
+    there.ip_batch(&routes("add"));
+    let subject = format!("netns {}", there.0);
+    let is_told = |status: &Status| waits(status) == [subject.as_str()];
+    agent.wait("told", is_told);
+    is_mended(2);
+    let status = agent.wait("told still", is_told);
+    assert!(status.ready, "{status:#?}");
+    assert_eq!(index(&host.netns, "host0"), before, "what can't be read stays");
+    assert!(there.reaches("10.80.0.1"));
+    there.ip("route flush proto 173");
+    agent.wait("read again", |status| {
+        status.problems.is_empty() && status.pass.residual == 0
+    });
+    assert_eq!(index(&host.netns, "host0"), before);
+}
+
 /// A process in a namespace of its own.
-struct Sleeper(Child);
+pub(crate) struct Sleeper(pub(crate) Child);
 
 impl Sleeper {
-    fn new() -> Sleeper {
+    pub(crate) fn new() -> Sleeper {
         let command = ["--net", "sleep", "1000"];
         Sleeper(
             Command::new("unshare")
@@ -155,7 +342,7 @@ impl Drop for Sleeper {
 }
 
 #[test]
-fn a_namespace_by_process_and_the_own_one_by_another_name() {
+fn a_namespace_by_process_and_not_the_own_one_by_another_name() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -165,9 +352,15 @@ fn a_namespace_by_process_and_the_own_one_by_another_name() {
     let own = format!("/proc/{}/fd/{}", std::process::id(), own.as_raw_fd());
     let manifests = pair(&format!("pid: {pid}"))
         + &interface("here", &format!("type: dummy, namespace: {{ path: {own} }}"));
-    let agent = Agent::started(host, &manifests);
+    let mut agent = Agent::new(host, &manifests);
+    agent.start();
+    // Who means the agent's own namespace leaves the field out.
+    let status = agent.wait("refusing the own one", |status| status.pass.number > 0);
+    assert!(errs(&status, "NetlinkInterface/here"), "{status:#?}");
+    assert!(!host.netns.ip("-br link show").contains("here"));
+    agent.write(&pair(&format!("pid: {pid}")));
+    agent.ready();
     is_settled(&agent);
-    assert!(host.netns.ip("-br link show").contains("here"));
     assert!(reaches(&host.netns, "10.80.0.2"));
     drop(sleeper);
     agent.wait("waiting", |status| waits(status) == ["NetlinkInterface/host0"]);

@@ -224,8 +224,9 @@ fn fault_10_scope_global_survives_the_merge_and_validation_is_quiet_about_single
         route("again", "to: 10.1.0.0/16, dev: n0"),
         route("single", "to: 10.2.0.0/16, via: 10.90.0.2"),
     ];
-    let agent = Agent::started(&topology.hosts[0], &manifests.concat());
+    let mut agent = Agent::started(&topology.hosts[0], &manifests.concat());
     is_settled(&agent);
+    agent.stop();
     let shown = netns.ip("-N route show 10.1.0.0/16");
     assert!(shown.contains("dev n0") && !shown.contains("scope"), "{shown}");
     let manifests = agent.manifests();

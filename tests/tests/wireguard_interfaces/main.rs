@@ -1,6 +1,7 @@
 //! WireGuard devices that manifests declare, on real kernels, by the real agent; `wg` says what they are.
 
 mod plans;
+mod unreadable;
 mod ways;
 
 use std::fs;

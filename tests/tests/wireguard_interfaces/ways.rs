@@ -44,16 +44,16 @@ fn to_b(b: &Host, key_file: &Path, (rest, allowed): (&str, &str)) -> String {
 }
 
 /// Two hosts, of which the second one answers, and the first one's key in a file.
-struct Called {
-    topology: Topology<2>,
+pub(crate) struct Called {
+    pub(crate) topology: Topology<2>,
     /// Holds the keys.
-    _directory: tempfile::TempDir,
-    key_file: PathBuf,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) key_file: PathBuf,
 }
 
 impl Called {
     /// `None` where there is no WireGuard.
-    fn new() -> Option<Called> {
+    pub(crate) fn new() -> Option<Called> {
         if !require_module("wireguard") || !require_program("wg") {
             return None;
         }
@@ -63,12 +63,12 @@ impl Called {
         let key_file = secret(directory.path(), "a", &key(0x61).to_base64());
         Some(Called {
             topology,
-            _directory: directory,
+            directory,
             key_file,
         })
     }
 
-    fn hosts(&self) -> [&Host; 2] {
+    pub(crate) fn hosts(&self) -> [&Host; 2] {
         [&self.topology.hosts[0], &self.topology.hosts[1]]
     }
 

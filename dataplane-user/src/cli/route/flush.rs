@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use super::failures;
+use super::{failures, lock};
 use crate::apply::apply;
 use crate::cli::exit::Failure;
+use crate::cli::places::Places;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::diff::diff;
 use crate::kernel::{Kernel, LinuxKernel, Wanted};
@@ -17,8 +18,9 @@ pub(super) struct Arguments {
     table: Option<u32>,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
+    let _lock = lock(places)?;
     let mut kernel = LinuxKernel::without_bpf()?;
     kernel.look_for(&Wanted::default()).await?;
     let set = diff(&kernel.observe().await?, &KernelState::default());

@@ -17,7 +17,7 @@ use crate::model::{Hop, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind,
 use crate::plan::{network_links, route_hop};
 use crate::resource::Intent;
 use crate::resource::netlink::RouteAction;
-use crate::source;
+use crate::source::{self, namespaces};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -75,6 +75,9 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let mut kernel = LinuxKernel::without_bpf()?;
     let peers = named_peers(places, arguments, &mut kernel).await?;
     let state = kernel.observe().await?;
+    for (namespace, why) in &state.unreadable {
+        eprintln!("adit: {namespace} can't be read: {why}");
+    }
     let elsewhere = state
         .namespaces
         .iter()
@@ -101,7 +104,11 @@ async fn named_peers(
     kernel: &mut LinuxKernel,
 ) -> Result<Peers, Failure> {
     if arguments.paths.is_empty() {
-        kernel.look_for(&Wanted::default()).await?;
+        let wanted = Wanted {
+            remembered: namespaces::load(&places.state_dir)?,
+            ..Wanted::default()
+        };
+        kernel.look_for(&wanted).await?;
         return Ok(Peers::default());
     }
     let manifests = Manifests::new(arguments.paths.clone(), arguments.node.clone());

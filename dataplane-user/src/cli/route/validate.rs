@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 
-use super::failures;
+use super::{failures, lock};
 use crate::apply::{Outcome, apply};
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
@@ -46,8 +46,9 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let intent =
         Intent::new(resources, arguments.manifests.node()?).map_err(|problem| anyhow!("{problem}"))?;
     privilege::require(&[NET_ADMIN])?;
+    let _lock = lock(places)?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
+    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO).for_changes();
     let facts = gatherer.gather(&mut kernel, &intent).await?;
     let (target, _) = plan(&intent, &facts);
     let set = diff(&kernel.observe().await?, &target);

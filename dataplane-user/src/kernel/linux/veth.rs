@@ -11,12 +11,14 @@ use crate::net::Namespace;
 /// A place: `None` is the agent's own namespace.
 type Place = Option<Namespace>;
 
-/// Says of each end of ours which its other one is. An end whose other one is nowhere that we look stays a mere `veth`.
+/// Says of each end of ours which its other one is. An end whose other one is nowhere that we look stays a mere `veth`. The
+/// other namespaces that can't be asked, and why.
 pub(super) async fn join(
     here: &mut Netlink,
     namespaces: &mut Namespaces,
     state: &mut KernelState,
-) -> Result<(), KernelError> {
+) -> Result<Vec<(Namespace, String)>, KernelError> {
+    let mut failed = Vec::new();
     let mut ends: BTreeMap<Place, Vec<VethEnd>> = BTreeMap::from([(None, here.veths().to_vec())]);
     for (namespace, open) in namespaces.open() {
         ends.insert(Some(namespace.clone()), open.netlink.veths().to_vec());
@@ -24,8 +26,16 @@ pub(super) async fn join(
     let mut peers = Vec::new();
     for (place, own) in &ends {
         let numbers = match own.iter().any(|end| end.namespace.is_some()) {
-            true => numbers(place, here, namespaces).await?,
-            false => BTreeMap::new(),
+            true => numbers(place, here, namespaces).await,
+            false => Ok(BTreeMap::new()),
+        };
+        let numbers = match (numbers, place) {
+            (Ok(numbers), _) => numbers,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(namespace)) => {
+                failed.push((namespace.clone(), error.to_string()));
+                continue;
+            }
         };
         for end in own {
             let there = match end.namespace {
@@ -52,7 +62,7 @@ pub(super) async fn join(
             link.kind = LinkKind::Veth(peer);
         }
     }
-    Ok(())
+    Ok(failed)
 }
 
 /// The places that a place knows by numbers.

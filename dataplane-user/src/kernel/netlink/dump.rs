@@ -52,6 +52,7 @@ impl Socket {
         let mut table = Table::new(sequence);
         while table.verdict.is_none() {
             table.take(self.receive().await?, &mut read)?;
+            self.check_objects(table.objects.len())?;
         }
         self.settle();
         table.finish()

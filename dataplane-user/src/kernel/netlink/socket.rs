@@ -20,6 +20,15 @@ const DATAGRAM: usize = 64 << 10;
 /// How long the kernel may stay silent. It answers while it takes the request, so any silence is a loss.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What may be received at most, where somebody else decides how much there is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernel) struct Bounds {
+    /// Bytes, of all that is received from now on.
+    pub(in crate::kernel) bytes: usize,
+    /// Objects of one table that are kept.
+    pub(in crate::kernel) objects: usize,
+}
+
 /// What went over a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -48,6 +57,8 @@ pub(in crate::kernel) struct Socket {
     next_sequence: u32,
     settled: bool,
     patience: Duration,
+    /// What is left of the bounds; `None`: there are none.
+    bounds: Option<Bounds>,
     stats: Stats,
 }
 
@@ -67,8 +78,25 @@ impl Socket {
             next_sequence: 1,
             settled: true,
             patience: PATIENCE,
+            bounds: None,
             stats: Stats::default(),
         })
+    }
+
+    /// Bounds what is received from now on.
+    pub(in crate::kernel) fn bound(&mut self, bounds: Bounds) {
+        self.bounds = Some(bounds);
+    }
+
+    /// An error where a table of so many objects is more than may be received.
+    pub(in crate::kernel) fn check_objects(&self, kept: usize) -> io::Result<()> {
+        match self.bounds {
+            Some(bounds) if kept > bounds.objects => {
+                let text = format!("it has more than {} objects that matter", bounds.objects);
+                Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(in crate::kernel) fn stats(&self) -> Stats {
@@ -127,6 +155,12 @@ impl Socket {
                 .await
                 .map_err(|_| io::Error::from_raw_os_error(libc::ETIMEDOUT))??;
             self.stats.receives += 1;
+            if let Some(bounds) = &mut self.bounds {
+                bounds.bytes = bounds.bytes.checked_sub(length).ok_or_else(|| {
+                    let text = "it has more than is read of another namespace at once";
+                    io::Error::new(io::ErrorKind::FileTooLarge, text)
+                })?;
+            }
             if sender.port_number() != 0 {
                 // Not the kernel: any process may send to our port.
                 continue;
@@ -244,5 +278,24 @@ mod tests {
         socket.buffer = Vec::with_capacity(64);
         let links = socket.dump(&request, link::read).await.unwrap();
         assert!(links.iter().any(|link| link.name.as_str() == "lo"));
+    }
+
+    #[tokio::test]
+    async fn more_than_its_bounds_is_an_error() {
+        let request = link::dump();
+        let all = Bounds {
+            bytes: 1 << 20,
+            objects: 1000,
+        };
+        for (bounds, fits) in [
+            (all, true),
+            (Bounds { bytes: 100, ..all }, false),
+            (Bounds { objects: 0, ..all }, false),
+        ] {
+            let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
+            socket.bound(bounds);
+            let links = socket.dump(&request, link::read).await;
+            assert_eq!(links.is_ok(), fits, "{bounds:?}: {links:?}");
+        }
     }
 }

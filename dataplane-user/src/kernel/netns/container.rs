@@ -1,13 +1,15 @@
 //! The processes of containers, as their runtimes tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
 
 use crate::net::Runtime;
+use crate::plan::facts::Presence;
 
 /// A runtime that does not answer must not hold up a pass for long.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -21,43 +23,77 @@ struct Process {
 
 /// What was last told of each container.
 #[derive(Debug, Default)]
-pub(super) struct Containers(BTreeMap<(Runtime, String), Process>);
+pub(super) struct Containers {
+    last: BTreeMap<(Runtime, String), Process>,
+    /// Runtimes that did not answer in this pass: the next container would wait as long.
+    silent: BTreeSet<Runtime>,
+}
+
+/// What a runtime said of a container.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// Its first process.
+    Runs(u32),
+    /// There is no such container, or it does not run.
+    RunsNot,
+}
+
+/// Why a runtime said nothing of a container.
+#[derive(Debug)]
+enum Silence {
+    /// It did not answer in time.
+    TimedOut(String),
+    /// It could not be run, failed, or said something else.
+    Failed(String),
+}
 
 impl Containers {
+    /// A new pass begins: each runtime is asked again.
+    pub(super) fn begin(&mut self) {
+        self.silent.clear();
+    }
+
     /// The first process of a container, or why there is none. While its runtime can't be asked, the last one goes on
     /// for as long as it lives.
-    pub(super) async fn pid(&mut self, runtime: Runtime, name: &str) -> Result<u32, String> {
+    pub(super) async fn pid(&mut self, runtime: Runtime, name: &str) -> Result<u32, Presence> {
         let key = (runtime, name.to_owned());
-        let last = self.0.get(&key);
-        let answer = match ask(runtime, name).await {
-            Ok(answer) => answer,
-            Err(why) => {
-                return match last {
-                    Some(last) if start(last.pid).as_ref() == Some(&last.start) => Ok(last.pid),
-                    _ => Err(why),
-                };
-            }
+        let program = runtime.name();
+        let answer = match self.silent.contains(&runtime) {
+            true => Err(Silence::TimedOut(format!("{program} does not answer"))),
+            false => ask(runtime, name).await,
         };
-        let process = answer.filter(|pid| *pid > 0).and_then(|pid| {
-            let start = start(pid)?;
-            Some(Process { pid, start })
-        });
-        match process {
-            Some(process) => {
-                let pid = process.pid;
-                self.0.insert(key, process);
-                Ok(pid)
+        let absent = || Presence::Absent(format!("{program} runs no container {name}"));
+        let why = match answer {
+            Ok(Answer::RunsNot) => {
+                self.last.remove(&key);
+                return Err(absent());
             }
-            None => {
-                self.0.remove(&key);
-                Err(format!("{} runs no container {name}", runtime.name()))
+            Ok(Answer::Runs(pid)) => match start(pid) {
+                Ok(start) => {
+                    self.last.insert(key, Process { pid, start });
+                    return Ok(pid);
+                }
+                // It has ended meanwhile.
+                Err(error) if is_gone(&error) => {
+                    self.last.remove(&key);
+                    return Err(absent());
+                }
+                Err(error) => format!("process {pid} of container {name}: {error}"),
+            },
+            Err(Silence::TimedOut(why)) => {
+                self.silent.insert(runtime);
+                why
             }
+            Err(Silence::Failed(why)) => why,
+        };
+        match self.last.get(&key) {
+            Some(last) if start(last.pid).is_ok_and(|start| start == last.start) => Ok(last.pid),
+            _ => Err(Presence::Unknown(why)),
         }
     }
 }
 
-/// `None`: the runtime knows no such container, or it does not run.
-async fn ask(runtime: Runtime, name: &str) -> Result<Option<u32>, String> {
+async fn ask(runtime: Runtime, name: &str) -> Result<Answer, Silence> {
     let program = runtime.name();
     let mut command = Command::new(program);
     match runtime {
@@ -67,44 +103,69 @@ async fn ask(runtime: Runtime, name: &str) -> Result<Option<u32>, String> {
         Runtime::Crun => drop(command.args(["state", "--", name])),
     }
     command
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
     let output = output
-        .map_err(|_| format!("{program} does not answer"))?
-        .map_err(|error| format!("{program} can't be run: {error}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
-        let unknown = [
-            "no such container",
-            "no such object",
-            "does not exist",
-            "no such file",
-        ];
-        if unknown.iter().any(|words| said.contains(words)) {
-            return Ok(None);
-        }
-        let line = said.lines().last().unwrap_or_default();
-        return Err(format!("{program} fails: {line}"));
+        .map_err(|_| Silence::TimedOut(format!("{program} does not answer")))?
+        .map_err(|error| Silence::Failed(format!("{program} can't be run: {error}")))?;
+    if output.status.success() {
+        return read(runtime, &String::from_utf8_lossy(&output.stdout)).map_err(Silence::Failed);
     }
-    let text = String::from_utf8_lossy(&output.stdout);
-    match runtime {
-        Runtime::Podman | Runtime::Docker => Ok(text.trim().parse().ok()),
-        Runtime::Crun => {
-            let state = serde_json::from_str::<serde_json::Value>(&text);
-            let state = state.map_err(|error| format!("{program} says something odd: {error}"))?;
-            Ok(state["pid"].as_u64().and_then(|pid| pid.try_into().ok()))
-        }
+    let said = String::from_utf8_lossy(&output.stderr);
+    if says_none(runtime, name, &said) {
+        return Ok(Answer::RunsNot);
+    }
+    let line = said.lines().last().unwrap_or_default();
+    Err(Silence::Failed(format!("{program} fails: {line}")))
+}
+
+/// What a runtime printed of a container that it knows.
+fn read(runtime: Runtime, text: &str) -> Result<Answer, String> {
+    let pid = match runtime {
+        Runtime::Podman | Runtime::Docker => text.trim().parse::<u32>().ok(),
+        Runtime::Crun => serde_json::from_str::<serde_json::Value>(text)
+            .ok()
+            .and_then(|state| state["pid"].as_u64()?.try_into().ok()),
+    };
+    match pid {
+        Some(0) => Ok(Answer::RunsNot),
+        Some(pid) => Ok(Answer::Runs(pid)),
+        None => Err(format!("{} does not tell a container's process", runtime.name())),
     }
 }
 
+/// Whether a runtime that failed said that it has no such container. Whatever else it says, it could not be asked: that it
+/// finds no socket, no configuration or no library also is "no such file".
+fn says_none(runtime: Runtime, name: &str, said: &str) -> bool {
+    let name = name.to_lowercase();
+    said.to_lowercase().lines().any(|line| match runtime {
+        Runtime::Podman | Runtime::Docker => {
+            let unknown = ["no such container", "no such object"];
+            line.contains(&name) && unknown.iter().any(|words| line.contains(words))
+        }
+        // The file of its own with the container's state.
+        Runtime::Crun => {
+            let is_own = line.contains(&format!("/{name}/status")) && line.contains("no such file");
+            is_own || (line.contains(&name) && line.contains("container") && line.contains("does not exist"))
+        }
+    })
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
 /// When a process began, in ticks since the boot (proc(5), field 22 of stat).
-fn start(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+fn start(pid: u32) -> io::Result<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is a name in parentheses, with anything in it.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19).map(str::to_owned)
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let start = fields.and_then(|fields| fields.split_whitespace().nth(19));
+    let odd = || io::Error::new(io::ErrorKind::InvalidData, "an odd stat file");
+    start.map(str::to_owned).ok_or_else(odd)
 }
 
 #[cfg(test)]
@@ -115,6 +176,60 @@ mod tests {
     fn a_process_has_a_beginning() {
         let own = start(std::process::id()).unwrap();
         assert!(own.parse::<u64>().unwrap() > 0, "{own}");
-        assert_eq!(start(0), None);
+        assert!(is_gone(&start(0).unwrap_err()));
+    }
+
+    #[test]
+    fn only_no_such_container_is_absence() {
+        let none = |runtime, said| says_none(runtime, "web", said);
+        for said in [
+            "Error: No such container: web",
+            "Error response from daemon: No such container: web\n",
+            "[]\nError response from daemon: no such object: web",
+        ] {
+            assert!(none(Runtime::Docker, said), "{said}");
+        }
+        for said in [
+            "Error: inspecting object: no such container web",
+            "Error: no such container \"web\"",
+            "Error: no container with name or ID \"web\" found: no such container",
+        ] {
+            assert!(none(Runtime::Podman, said), "{said}");
+        }
+        let said = "2026-01-01T00:00:00.000000Z: error opening file `/run/crun/web/status`: No such file or directory";
+        assert!(none(Runtime::Crun, said), "{said}");
+        assert!(none(Runtime::Crun, "container `web` does not exist"));
+
+        let unknown = [
+            "failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct and if the daemon is running: dial unix /var/run/docker.sock: connect: no such file or directory",
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+            "permission denied while trying to connect to the Docker daemon socket",
+            "Error: reading \"/etc/containers/storage.conf\": open /etc/containers/storage.conf: no such file or directory",
+            "error: the context does not exist",
+            "podman: error while loading shared libraries: libgpgme.so.11: cannot open shared object file: No such file or directory",
+            "Error: No such container: another",
+            "",
+        ];
+        for said in unknown {
+            for runtime in Runtime::ALL {
+                assert!(!none(runtime, said), "{}: {said}", runtime.name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_process_is_no_answer() {
+        for runtime in [Runtime::Docker, Runtime::Podman] {
+            assert_eq!(read(runtime, "12\n"), Ok(Answer::Runs(12)));
+            assert_eq!(read(runtime, "0\n"), Ok(Answer::RunsNot));
+            for odd in ["", "<no value>", "-1", "1 2"] {
+                assert!(read(runtime, odd).is_err(), "{odd}");
+            }
+        }
+        assert_eq!(read(Runtime::Crun, r#"{"pid": 12}"#), Ok(Answer::Runs(12)));
+        assert_eq!(read(Runtime::Crun, r#"{"pid": 0}"#), Ok(Answer::RunsNot));
+        for odd in ["", "{}", "[]", r#"{"pid": "x"}"#] {
+            assert!(read(Runtime::Crun, odd).is_err(), "{odd}");
+        }
     }
 }

@@ -128,3 +128,18 @@ fn a_network_in_an_unreadable_file_is_not_called_unknown() {
         ["absent.yaml: can't be read: No such file or directory (os error 2)"]
     );
 }
+
+#[test]
+fn what_is_no_file_is_told_and_blocks_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("a.yaml");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let device = PathBuf::from("/dev/zero");
+    for paths in [vec![fifo], vec![directory.path().to_owned()], vec![device]] {
+        let told = lines(&paths, directory.path());
+        assert!(
+            told.len() == 1 && told[0].contains("not a regular file"),
+            "{told:?}"
+        );
+    }
+}

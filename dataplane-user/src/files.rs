@@ -1,0 +1,160 @@
+//! Reads and replaces files whose names come from users. Only regular files are read: a FIFO, a device or a directory is an
+//! error at once, and nothing here blocks on one or wakes one up.
+
+use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+/// The most bytes that are read of a text file.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Opens a regular file for reading; symbolic links are followed.
+///
+/// # Errors
+/// When it is not there, is not a regular file, or can't be opened.
+pub fn open(path: &Path) -> io::Result<File> {
+    let found = find(path)?;
+    let kind = found.metadata()?.file_type();
+    if !kind.is_file() {
+        let text = format!("it is {}, not a regular file", name(kind));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    open_found(&found)
+}
+
+/// Reads a regular file of at most 64 MiB.
+///
+/// # Errors
+/// As [`open`], or when it can't be read, is larger, or is not UTF-8.
+pub fn read_to_string(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if u64::try_from(read).is_ok_and(|read| read > MOST_BYTES) {
+        let text = format!("it is larger than {} MiB", MOST_BYTES >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(text)
+}
+
+/// A handle of whatever a path leads to, by which its kind can be told (`O_PATH`, open(2)): nothing is opened, so no driver
+/// is called and no FIFO is waited for.
+///
+/// # Errors
+/// When it is not there or can't be reached.
+pub(crate) fn find(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)
+}
+
+/// Opens what was found, and nothing that has taken its place meanwhile.
+///
+/// # Errors
+/// When it can't be opened; never `NotFound`.
+pub(crate) fn open_found(found: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(&path);
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other("/proc is not mounted"),
+        _ => error,
+    })
+}
+
+/// What a file is, for messages.
+pub(crate) fn name(kind: FileType) -> &'static str {
+    if kind.is_file() {
+        "a regular file"
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+/// Replaces a file of the state directory as a whole, mode 0600; makes the directory, mode 0700, where there is none. It is
+/// on the disk when this returns.
+///
+/// # Errors
+/// When it can't be written; what was there stays.
+pub fn replace(directory: &Path, file: &str, text: &str) -> io::Result<()> {
+    if !directory.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    // Made with mode 0600.
+    let mut new = tempfile::Builder::new()
+        .prefix(&format!(".{file}."))
+        .tempfile_in(directory)?;
+    new.write_all(text.as_bytes())?;
+    new.as_file().sync_all()?;
+    new.persist(directory.join(file)).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Removes a file; that there is none is fine.
+///
+/// # Errors
+/// When it can't be removed.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use nix::sys::stat::Mode;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read_and_nothing_blocks() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("file"), "text").unwrap();
+        symlink(at("file"), at("link")).unwrap();
+        assert_eq!(read_to_string(&at("file")).unwrap(), "text");
+        assert_eq!(read_to_string(&at("link")).unwrap(), "text");
+
+        nix::unistd::mkfifo(&at("fifo"), Mode::S_IRUSR).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let refused = |path: &Path| read_to_string(path).unwrap_err().to_string();
+        assert!(refused(&at("fifo")).contains("a FIFO, not a regular file"));
+        assert!(refused(directory.path()).contains("a directory, not"));
+        assert!(refused(Path::new("/dev/zero")).contains("a device, not"));
+        assert_eq!(
+            read_to_string(&at("loop")).unwrap_err().raw_os_error(),
+            Some(libc::ELOOP)
+        );
+        assert_eq!(
+            read_to_string(&at("none")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_for_its_owner_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().join("lib/state");
+        replace(&state, "file", "one").unwrap();
+        replace(&state, "file", "two").unwrap();
+        assert_eq!(read_to_string(&state.join("file")).unwrap(), "two");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&state), mode(&state.join("file"))), (0o700, 0o600));
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+        remove(&state.join("file")).unwrap();
+        remove(&state.join("file")).unwrap();
+    }
+}

@@ -1,0 +1,255 @@
+//! WireGuard's keys for the plan. A key that can't be read now is what was read of it last: a file that is away for a moment
+//! must not cost a device or a peer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::kernel::wireguard::generate;
+use crate::net::{PresharedKey, PublicKey};
+use crate::plan::facts::KeyFile;
+use crate::plan::{OwnKey, WireGuardFacts};
+use crate::resource::wireguard::KeySource;
+use crate::source::{KeyRing, key_file};
+
+/// Keys that can't be read now, and why.
+type Unreadable = BTreeMap<KeyFile, String>;
+
+/// Which keys are needed.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    /// The node's own public key, as its manifest says.
+    pub(super) declared: Option<PublicKey>,
+    /// The private keys of declared devices.
+    pub(super) private: BTreeSet<KeySource>,
+    /// Files with preshared keys.
+    pub(super) preshared: BTreeSet<String>,
+}
+
+/// Reads keys, and remembers what was read last of those that are needed.
+#[derive(Debug)]
+pub(super) struct Keys {
+    ring: KeyRing,
+    /// Whether keys that are made once are made.
+    makes: bool,
+    private: BTreeMap<KeySource, PublicKey>,
+    preshared: BTreeMap<String, PresharedKey>,
+}
+
+impl Keys {
+    pub(super) fn new(ring: KeyRing, makes: bool) -> Keys {
+        Keys {
+            ring,
+            makes,
+            private: BTreeMap::new(),
+            preshared: BTreeMap::new(),
+        }
+    }
+
+    /// The keys as they are now; what is not about keys is empty.
+    pub(super) fn read(&mut self, needed: &Needed) -> WireGuardFacts {
+        let own = |source: &KeySource| matches!(source, KeySource::Node | KeySource::Next);
+        self.private
+            .retain(|source, _| own(source) || needed.private.contains(source));
+        self.preshared.retain(|file, _| needed.preshared.contains(file));
+        let mut unreadable = Unreadable::new();
+        let (own_key, next_key) = self.own(needed.declared, &mut unreadable);
+        let sources = needed.private.iter();
+        let keys = sources.map(|source| (source.clone(), self.private(source, &mut unreadable)));
+        let keys = keys.collect();
+        let files = needed.preshared.iter();
+        let preshared_keys = files.map(|file| (file.clone(), self.preshared(file, &mut unreadable)));
+        let preshared_keys = preshared_keys.collect();
+        WireGuardFacts {
+            own_key,
+            next_key,
+            keys,
+            preshared_keys,
+            unreadable,
+            ..WireGuardFacts::default()
+        }
+    }
+
+    /// The node's key, and the one that it changes to. That is the node's own from when its manifest says so.
+    fn own(&mut self, declared: Option<PublicKey>, unreadable: &mut Unreadable) -> (OwnKey, OwnKey) {
+        let next = self.private(&KeySource::Next, unreadable);
+        if let (Some(declared), OwnKey::Known(known)) = (declared, &next)
+            && declared == *known
+        {
+            let is_there = !unreadable.contains_key(&KeyFile::Private(KeySource::Next));
+            if !(self.makes && is_there && self.promote()) {
+                return (next, OwnKey::Missing);
+            }
+        }
+        let next = self.private(&KeySource::Next, unreadable);
+        let own = self.private(&KeySource::Node, unreadable);
+        if own == next {
+            // Somebody renamed its file: that it is gone is right.
+            self.private.remove(&KeySource::Next);
+            unreadable.remove(&KeyFile::Private(KeySource::Next));
+            return (own, OwnKey::Missing);
+        }
+        (own, next)
+    }
+
+    /// Makes the next key the node's own; whether that was done.
+    fn promote(&mut self) -> bool {
+        if let Err(error) = self.ring.promote() {
+            tracing::warn!("the next key can't be made this node's own: {error}");
+            return false;
+        }
+        tracing::info!("the next key is this node's own now, as its manifest says");
+        self.private.remove(&KeySource::Next);
+        true
+    }
+
+    fn private(&mut self, source: &KeySource, unreadable: &mut Unreadable) -> OwnKey {
+        let last = self.private.get(source).copied();
+        // One that was there once is never made again: its peers know it.
+        let is_made = matches!(source, KeySource::Generated(_)) && self.makes && last.is_none();
+        let make = is_made.then_some(generate::private_key as fn() -> _);
+        let why = match self.ring.public(source, make) {
+            Ok(Some(key)) => {
+                self.private.insert(source.clone(), key);
+                return OwnKey::Known(key);
+            }
+            Ok(None) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        match (last, why) {
+            (Some(last), why) => {
+                let why = why.unwrap_or_else(|| "its file is gone".to_owned());
+                unreadable.insert(KeyFile::Private(source.clone()), why);
+                OwnKey::Known(last)
+            }
+            (None, None) => OwnKey::Missing,
+            (None, Some(why)) => OwnKey::Unusable(why),
+        }
+    }
+
+    fn preshared(&mut self, file: &str, unreadable: &mut Unreadable) -> Result<PresharedKey, String> {
+        let error = match key_file::load_preshared(Path::new(file)) {
+            Ok(key) => {
+                self.preshared.insert(file.to_owned(), key.clone());
+                return Ok(key);
+            }
+            Err(error) => error.to_string(),
+        };
+        let last = self.preshared.get(file).cloned().ok_or_else(|| error.clone())?;
+        unreadable.insert(KeyFile::Preshared(file.to_owned()), error);
+        Ok(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::net::PrivateKey;
+
+    fn private(number: u8) -> PrivateKey {
+        PrivateKey::from_random(&[number; 32])
+    }
+
+    fn write(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn what_was_read_last_stays_whatever_becomes_of_a_file() {
+        let state = tempfile::tempdir().unwrap();
+        let at = |name: &str| state.path().join(name);
+        let text = |name: &str| at(name).to_str().unwrap().to_owned();
+        let needed = Needed {
+            declared: None,
+            private: [
+                KeySource::File(text("own")),
+                KeySource::Generated("wg0".to_owned()),
+            ]
+            .into(),
+            preshared: [text("psk")].into(),
+        };
+        let mut keys = Keys::new(KeyRing::new(state.path()), true);
+        let first_sight = keys.read(&needed);
+        assert_eq!(first_sight.keys[&KeySource::File(text("own"))], OwnKey::Missing);
+        assert!(first_sight.preshared_keys[&text("psk")].is_err());
+        assert!(first_sight.unreadable.is_empty(), "{first_sight:?}");
+
+        write(&at("wireguard.key"), &private(1).to_base64());
+        write(&at("own"), &private(2).to_base64());
+        write(&at("psk"), &private(3).to_base64());
+        let good = keys.read(&needed);
+        assert_eq!(good.own_key, OwnKey::Known(private(1).public_key()));
+
+        let files = ["wireguard.key", "own", "psk", "wireguard/wg0.key"];
+        let damages: [fn(&Path); 5] = [
+            |path| fs::remove_file(path).unwrap(),
+            |path| fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap(),
+            |path| fs::write(path, "half a ke").unwrap(),
+            |path| {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
+            },
+            |path| {
+                fs::remove_file(path).unwrap();
+                nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            },
+        ];
+        let kept: Vec<_> = files
+            .iter()
+            .map(|file| fs::read_to_string(at(file)).unwrap())
+            .collect();
+        for damage in damages {
+            for (file, text) in files.iter().zip(&kept) {
+                damage(&at(file));
+                let facts = keys.read(&needed);
+                assert_eq!(facts.unreadable.len(), 1, "{file}: {facts:?}");
+                let same = WireGuardFacts {
+                    unreadable: Unreadable::new(),
+                    ..facts
+                };
+                assert_eq!(same, good, "{file}");
+                let _other_kind = fs::remove_dir(at(file)).or_else(|_| fs::remove_file(at(file)));
+                write(&at(file), text);
+            }
+        }
+        assert_eq!(keys.read(&needed), good);
+
+        write(&at("own"), &private(5).to_base64());
+        let other = keys.read(&needed).keys[&KeySource::File(text("own"))].clone();
+        assert_eq!(other, OwnKey::Known(private(5).public_key()));
+    }
+
+    #[test]
+    fn a_next_key_that_became_the_own_one_is_not_missed() {
+        let state = tempfile::tempdir().unwrap();
+        let [own, next] = [1, 2].map(private);
+        write(&state.path().join(key_file::NAME), &own.to_base64());
+        write(&state.path().join(key_file::NEXT), &next.to_base64());
+        let known = |key: &PrivateKey| OwnKey::Known(key.public_key());
+        let says = |key: &PrivateKey| Needed {
+            declared: Some(key.public_key()),
+            ..Needed::default()
+        };
+        let mut keys = Keys::new(KeyRing::new(state.path()), true);
+        let read = |keys: &mut Keys, key| {
+            let facts = keys.read(&says(key));
+            (facts.own_key, facts.next_key, facts.unreadable.len())
+        };
+        assert_eq!(read(&mut keys, &own), (known(&own), known(&next), 0));
+        // While its file is away it can't become the own one, and is what the manifest says all the same.
+        let away = state.path().join("away");
+        fs::rename(state.path().join(key_file::NEXT), &away).unwrap();
+        assert_eq!(read(&mut keys, &own), (known(&own), known(&next), 1));
+        assert_eq!(read(&mut keys, &next), (known(&next), OwnKey::Missing, 1));
+        fs::rename(&away, state.path().join(key_file::NEXT)).unwrap();
+        assert_eq!(read(&mut keys, &next), (known(&next), OwnKey::Missing, 0));
+        assert_eq!(
+            fs::read_to_string(state.path().join(key_file::NAME)).unwrap(),
+            next.to_base64().as_str()
+        );
+        assert_eq!(read(&mut keys, &next), (known(&next), OwnKey::Missing, 0));
+    }
+}

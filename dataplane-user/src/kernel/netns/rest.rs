@@ -1,0 +1,69 @@
+//! Namespaces that could not be read rest, longer each time: whoever is root there must not keep the agent from its work.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::net::Namespace;
+
+const FIRST: Duration = Duration::from_secs(3);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The namespaces that rest, or did not long ago.
+#[derive(Debug, Default)]
+pub(super) struct Rests(BTreeMap<Namespace, Rest>);
+
+#[derive(Debug)]
+struct Rest {
+    /// Why it could not be read.
+    why: String,
+    until: Instant,
+    length: Duration,
+}
+
+impl Rests {
+    /// Why a namespace is not read now; `None`: it is.
+    pub(super) fn why(&self, namespace: &Namespace, now: Instant) -> Option<&str> {
+        let rest = self.0.get(namespace).filter(|rest| now < rest.until)?;
+        Some(&rest.why)
+    }
+
+    /// It could not be read.
+    pub(super) fn failed(&mut self, namespace: &Namespace, why: String, now: Instant) {
+        let last = self.0.get(namespace).map(|rest| rest.length);
+        let length = last.map_or(FIRST, |length| (2 * length).min(LONGEST));
+        let rest = Rest {
+            why,
+            until: now + length,
+            length,
+        };
+        self.0.insert(namespace.clone(), rest);
+    }
+
+    /// It could be read.
+    pub(super) fn read(&mut self, namespace: &Namespace) {
+        self.0.remove(namespace);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rest_is_longer_until_the_namespace_can_be_read() {
+        let namespace = Namespace::Pid(1);
+        let mut rests = Rests::default();
+        let mut now = Instant::now();
+        assert_eq!(rests.why(&namespace, now), None);
+        for length in [3, 6, 12, 24, 48, 96, 192, 300, 300] {
+            rests.failed(&namespace, "why".to_owned(), now);
+            now += Duration::from_secs(length - 1);
+            assert_eq!(rests.why(&namespace, now), Some("why"), "{length}");
+            now += Duration::from_secs(1);
+            assert_eq!(rests.why(&namespace, now), None, "{length}");
+        }
+        rests.read(&namespace);
+        rests.failed(&namespace, "why".to_owned(), now);
+        assert_eq!(rests.why(&namespace, now + FIRST), None);
+    }
+}

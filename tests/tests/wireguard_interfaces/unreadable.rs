@@ -1,0 +1,112 @@
+//! Keys that can't be read for a while: what was read last stays.
+
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use adit_tests::topology::End;
+use adit_tests::traffic::{Lost, Probes};
+use adit_tests::unreadable::each_way;
+use adit_tests::{Agent, Topology, require_module, require_program};
+use dataplane_user::net::{Family, PresharedKey};
+use dataplane_user::status::Status;
+
+use crate::ways::Called;
+use crate::{interface, is_settled, key, secret, wg};
+
+/// Whether something is told to be unreadable.
+fn is_told(status: &Status, subject: &str) -> bool {
+    let mut problems = status.problems.iter();
+    problems.any(|problem| problem.reason == "KeyUnreadable" && problem.subject == subject)
+}
+
+#[test]
+fn keys_of_an_interface_that_cannot_be_read_for_a_while_cost_no_packet() {
+    let Some(called) = Called::new() else { return };
+    let [a, b] = called.hosts();
+    let shared = PresharedKey::from_bytes(&[9; 32]);
+    let psk = secret(called.directory.path(), "psk", &shared.to_base64());
+    let peer = key(0x61).public_key();
+    wg(
+        &b.netns,
+        &format!("set wgb peer {peer} preshared-key {}", psk.display()),
+    );
+    let manifest = interface(
+        "a",
+        "wg0",
+        &format!(
+            "privateKey: {{ file: {} }}, addresses: [10.70.0.1/24, 'fd70::1/64'], peers: [{{ name: b, publicKey: '{}', endpoint: '{}:51820', allowedIPs: [198.51.100.9, '2001:db8:9::9'], presharedKeyFile: {} }}]",
+            called.key_file.display(),
+            key(0x62).public_key(),
+            b.underlay(Family::Ipv4),
+            psk.display()
+        ),
+    );
+    let agent = Agent::started(a, &manifest);
+    is_settled(&agent);
+    let near = (
+        Ipv4Addr::new(10, 70, 0, 1),
+        Ipv6Addr::new(0xfd70, 0, 0, 0, 0, 0, 0, 1),
+    );
+    let far = (
+        Ipv4Addr::new(198, 51, 100, 9),
+        Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9),
+    );
+    let [near, far] = [End::outside(&a.netns, near), End::outside(&b.netns, far)];
+    let probes = Family::BOTH.map(|family| Probes::start(near, far, family).unwrap());
+    let of_peers = format!("preshared key {}", psk.display());
+    for (path, subject) in [(&called.key_file, "WireGuardInterface/wg0"), (&psk, &of_peers)] {
+        each_way(path, |way| {
+            let status = agent.wait(&format!("told that {path:?} {way}"), |status| {
+                is_told(status, subject)
+            });
+            assert!(status.ready, "{status:#?}");
+            let next = agent.next_pass();
+            assert_eq!(next.pass.changed, 0, "{path:?} {way}: {next:#?}");
+        });
+        agent.wait("read again", |status| status.problems.is_empty());
+    }
+    for probes in probes {
+        let Lost { sent, lost } = probes.finish().unwrap();
+        assert!(sent > 20, "{sent} probes show nothing");
+        assert_eq!(lost, 0, "of {sent}");
+    }
+}
+
+#[test]
+fn a_made_key_and_a_credential_that_are_away_stay_in_use() {
+    if !require_module("wireguard") || !require_program("wg") {
+        return;
+    }
+    let topology = Topology::new(1);
+    let host = &topology.hosts[0];
+    let credentials = tempfile::tempdir().unwrap();
+    let credential = secret(credentials.path(), "wg1.key", &key(7).to_base64());
+    let manifests = interface("a", "wg0", "listenPort: 51820")
+        + &interface(
+            "a",
+            "wg1",
+            "privateKey: { credential: wg1.key }, listenPort: 51821",
+        );
+    let variable = (
+        "CREDENTIALS_DIRECTORY",
+        credentials.path().to_str().unwrap().to_owned(),
+    );
+    let mut agent = Agent::new(host, &manifests).with_environment(Some(variable));
+    agent.start();
+    agent.ready();
+    let made = agent.state_directory().join("wireguard/wg0.key");
+    let public = |device: &str| wg(&host.netns, &format!("show {device} public-key"));
+    for (path, device) in [(&made, "wg0"), (&credential, "wg1")] {
+        let (before, text) = (public(device), fs::read(path).unwrap());
+        each_way(path, |way| {
+            let subject = format!("WireGuardInterface/{device}");
+            agent.wait(&format!("told that {path:?} {way}"), |status| {
+                is_told(status, &subject)
+            });
+            agent.next_pass();
+            assert_eq!(public(device), before, "{path:?} {way}");
+        });
+        assert_eq!(fs::read(path).unwrap(), text, "no other key was made");
+        agent.wait("read again", |status| status.problems.is_empty());
+    }
+}
