@@ -7,14 +7,16 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
-use crate::serve::{View, Withdrawal};
+use crate::serve::{View, Withdrawal, connections};
 use crate::status::Status;
 
 const SOCKET: &str = "adit.sock";
@@ -22,6 +24,8 @@ const LOCK: &str = "lock";
 /// A request is a short line; whoever sends more is cut off.
 const REQUEST_LIMIT: u64 = 4096;
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Statuses that are read at the same time: each reads the maps and WireGuard's devices, by descriptors of its own.
+const IN_FLIGHT: usize = 4;
 /// For what waits until a pass has acted.
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -144,34 +148,31 @@ impl RunDirectory {
 }
 
 /// Answers requests until aborted.
-pub async fn serve(listener: UnixListener, view: View) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let view = view.clone();
-                tokio::task::spawn_local(async move {
-                    let answered = tokio::time::timeout(PASS_TIMEOUT, answer(stream, &view)).await;
-                    if let Ok(Err(error)) = answered {
-                        tracing::debug!("a client of the socket went away: {error}");
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!("the socket does not accept: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+pub(crate) async fn serve(listener: UnixListener, view: View) {
+    let accept = async || listener.accept().await.map(|(stream, _)| stream);
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
+    connections::serve("the socket", accept, |stream| {
+        let (view, in_flight) = (view.clone(), Arc::clone(&in_flight));
+        async move {
+            let answered = tokio::time::timeout(PASS_TIMEOUT, answer(stream, &view, &in_flight)).await;
+            if let Ok(Err(error)) = answered {
+                tracing::debug!("a client of the socket went away: {error}");
             }
         }
-    }
+    })
+    .await;
 }
 
-async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
+async fn answer(stream: UnixStream, view: &View, in_flight: &Semaphore) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(reader.take(REQUEST_LIMIT))
-        .read_line(&mut line)
-        .await?;
+    let mut reader = BufReader::new(reader.take(REQUEST_LIMIT));
+    tokio::time::timeout(TIMEOUT, reader.read_line(&mut line)).await??;
     let mut answer = match serde_json::from_str(&line) {
-        Ok(Request::Status) => serde_json::to_vec(&view.status().await).map_err(io::Error::other)?,
+        Ok(Request::Status) => {
+            let _permit = in_flight.acquire().await;
+            serde_json::to_vec(&view.status().await).map_err(io::Error::other)?
+        }
         Ok(Request::Withdraw(peer)) => {
             serde_json::to_vec(&view.set_withdrawn(&peer, true).await).map_err(io::Error::other)?
         }

@@ -39,8 +39,10 @@ pub struct Agent<'a> {
     hosts: Option<PathBuf>,
     /// Whether its syscalls are counted.
     counted: bool,
-    /// A variable that it has beside ours.
-    variable: Option<(&'static str, String)>,
+    /// Variables that it has beside ours.
+    variables: Vec<(&'static str, String)>,
+    /// Further words of its command line.
+    words: Vec<&'static str>,
 }
 
 /// What a command printed, and its exit code.
@@ -73,7 +75,8 @@ impl<'a> Agent<'a> {
             log: "debug",
             hosts: None,
             counted: false,
-            variable: None,
+            variables: Vec::new(),
+            words: Vec::new(),
         };
         agent.write(manifests);
         agent.set_key(&host.private_key());
@@ -127,7 +130,14 @@ impl<'a> Agent<'a> {
     /// Gives it a variable from its next start on.
     #[must_use]
     pub fn with_environment(mut self, variable: Option<(&'static str, String)>) -> Agent<'a> {
-        self.variable = variable;
+        self.variables.extend(variable);
+        self
+    }
+
+    /// Gives its command line further words from its next start on.
+    #[must_use]
+    pub fn with_words(mut self, words: &[&'static str]) -> Agent<'a> {
+        self.words.extend(words);
         self
     }
 
@@ -302,7 +312,8 @@ impl<'a> Agent<'a> {
                 "-f",
             ])
             .arg(self.manifests())
-            .envs(self.variable.clone())
+            .args(&self.words)
+            .envs(self.variables.clone())
             .stdin(Stdio::null())
             .stderr(log.try_clone().expect("a descriptor"))
             .stdout(log);
@@ -445,6 +456,21 @@ impl<'a> Agent<'a> {
     pub fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");
         kill(pid(child), signal).expect("a child that is not waited for yet is there");
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn process(&self) -> Pid {
+        pid(self.child.as_ref().expect("it runs"))
+    }
+
+    /// A command of `adit` with its places, to be run in its namespace by [`NetNs::enter`].
+    #[must_use]
+    pub fn command(&self) -> Command {
+        self.adit()
     }
 
     /// All that it logged.

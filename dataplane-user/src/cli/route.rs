@@ -29,7 +29,7 @@ enum Command {
     List(list::Arguments),
     /// Puts back those that are missing, removes those that nobody wants, replaces those that say something else
     Validate(validate::Arguments),
-    /// Removes all of them; a running agent puts back what its manifests want
+    /// Delete Adit's routes, except `unreachable` and `blackhole` ones; a running agent creates them again
     Flush(flush::Arguments),
     /// Sends nothing to a peer any more: others that carry its prefixes take over, else they are unreachable
     Withdraw(withdraw::Arguments),

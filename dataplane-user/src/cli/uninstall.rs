@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use super::exit::{Code, Failure};
+use super::output;
 use super::places::Places;
 use super::privilege::{self, NET_ADMIN};
 use crate::apply::{Outcome, apply};
@@ -14,7 +15,7 @@ use crate::control::{ControlError, RunDirectory};
 use crate::diff::diff;
 use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
 use crate::model::KernelState;
-use crate::source::withdrawn;
+use crate::source::{last_good, withdrawn};
 
 /// Refuses (8) while an agent runs. Devices, routes, addresses, programs and maps of ours go; what is not ours stays.
 /// Manifests and keys stay unless --purge is given.
@@ -40,13 +41,16 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     kernel.look_for(&Wanted::default()).await?;
     let set = diff(&kernel.observe().await?, &nothing);
     let report = apply(&mut kernel, set).await;
+    let mut done = String::new();
     for (change, outcome) in &report.outcomes {
         match outcome {
-            Outcome::Done => println!("{change}"),
-            Outcome::Failed(error) => eprintln!("adit: {change}: {}", error.beside(change)),
-            Outcome::Skipped => eprintln!("adit: {change}: left out after a failure"),
+            Outcome::Done => done.push_str(&format!("{change}\n")),
+            Outcome::Failed(error) => output::note(&format!("{change}: {}", error.beside(change))),
+            Outcome::Skipped => output::note(&format!("{change}: skipped after a failure")),
         }
     }
+    // The rest is done all the same.
+    let told = output::report(&done);
     let left = diff(&kernel.observe().await?, &nothing);
     if !left.is_empty() {
         let left = left
@@ -60,6 +64,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     drop(kernel);
     bpf::uninstall(&places.bpffs)?;
     withdrawn::forget(&places.state_dir)?;
+    last_good::forget(&places.state_dir)?;
     if let Some(newer) = bpf::newer(&places.bpffs)? {
         return Err(anyhow!(newer)
             .context("this version can't remove all that is there")
@@ -78,6 +83,6 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     run_directory
         .remove()
         .with_context(|| format!("removing {}", places.run_dir.display()))?;
-    println!("Nothing of Adit's is left on this node.");
-    Ok(())
+    told?;
+    output::report("Nothing of Adit's is left on this node.\n")
 }

@@ -38,6 +38,9 @@ pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
             network.mtu
         ));
     }
+    for note in &status.notes {
+        line(format!("note: {note}"));
+    }
     if status.peers.is_empty() {
         line("no peers".to_owned());
     } else {
