@@ -306,7 +306,9 @@ impl Status {
     pub fn set_links(&mut self, intent: &Intent, links: &[NetworkLink<'_>]) {
         self.node = intent.node().name.to_string();
         let unprotected = intent.unprotected_by_default();
-        let unprotected = unprotected.map(|network| network.name.as_str()).collect::<Vec<_>>();
+        let unprotected = unprotected
+            .map(|network| network.name.as_str())
+            .collect::<Vec<_>>();
         self.notes = match unprotected.is_empty() {
             true => Vec::new(),
             false => vec![format!(

@@ -106,7 +106,10 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
     assert!(over_http.peers[0].way.is_some());
     // But for what is not everybody's business.
     assert_eq!(status.peers[0].remote, remote);
-    assert!(!json.contains(&remote) && !page.contains(&remote), "{json}\n{page}");
+    assert!(
+        !json.contains(&remote) && !page.contains(&remote),
+        "{json}\n{page}"
+    );
     let text = agents[0].run(&["status", "-o", "wide"]);
     assert_eq!(text.code, 0, "{text:?}");
     assert!(
@@ -342,9 +345,8 @@ fn keys_and_addresses_are_told_over_http_where_that_is_asked_for() {
     let status = agent.run(&["status", "-o", "json"]).stdout;
     assert_eq!(told(&status), 4, "{status}");
     // Also what is wrong may name a key or an address.
-    a.netns.ip("link delete adit-wg0");
-    a.netns.ip("link add adit-wg0 type dummy");
-    a.netns.ip("address add 198.51.100.77/32 dev adit-wg0");
+    a.netns
+        .ip_batch("link delete adit-wg0\nlink add adit-wg0 type dummy\n");
     agent.wait("in conflict", |status| !status.ready);
     let (code, why) = get(&a.netns, "/readyz");
     assert_eq!(code, 503);
@@ -372,7 +374,11 @@ fn a_page_that_has_its_name_lead_to_the_loopback_reads_nothing() {
     let host = &topology.hosts[0];
     let _agent = Agent::started(host, &overlay.manifests(&topology));
     for path in ["/status", "/metrics"] {
-        for name in ["rebound.example", "rebound.example:9173", "localhost.rebound.example"] {
+        for name in [
+            "rebound.example",
+            "rebound.example:9173",
+            "localhost.rebound.example",
+        ] {
             let (code, text) = get_of(&host.netns, name, path);
             assert_eq!(code, 403, "{name}: {text}");
             assert!(!text.contains("adit_") && !text.contains("\"peers\""), "{text}");

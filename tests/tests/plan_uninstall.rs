@@ -98,7 +98,11 @@ fn a_closed_pipe_ends_reading_quietly_and_a_change_is_whole_and_told() {
     let completions = ["completions", "bash"];
     let by_json = ["doctor", "--json"];
     for words in [&plan[..], &doctor, &by_json, &completions] {
-        assert_eq!(run(&agent, words, closed()), (Some(141), String::new()), "{words:?}");
+        assert_eq!(
+            run(&agent, words, closed()),
+            (Some(141), String::new()),
+            "{words:?}"
+        );
         let (code, said) = run(&agent, words, full());
         assert_eq!(code, Some(1), "{words:?}: {said}");
         assert!(said.contains("No space left"), "{words:?}: {said}");
@@ -110,15 +114,48 @@ fn a_closed_pipe_ends_reading_quietly_and_a_change_is_whole_and_told() {
     assert!(host.netns.ip("address show dev adit0").contains("10.1.0.1"));
     agent.start();
     agent.ready();
-    for words in [&["status"][..], &["status", "--watch"], &["map", "dump"], &["route", "list"]] {
-        assert_eq!(run(&agent, words, closed()), (Some(141), String::new()), "{words:?}");
+    for words in [
+        &["status"][..],
+        &["status", "--watch"],
+        &["map", "dump"],
+        &["route", "list"],
+    ] {
+        assert_eq!(
+            run(&agent, words, closed()),
+            (Some(141), String::new()),
+            "{words:?}"
+        );
     }
     agent.stop();
     let (code, said) = run(&agent, &["uninstall"], closed());
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("it is done") && said.contains("Broken pipe"), "{said}");
+    assert!(
+        said.contains("it is done") && said.contains("Broken pipe"),
+        "{said}"
+    );
     assert!(!agent.run_directory().exists() && !agent.pins().exists());
     assert_eq!(host.netns.ip("link show group 173"), "");
+}
+
+#[test]
+fn an_agent_whose_log_nobody_reads_goes_on() {
+    if !require_module("dummy") || !require_module("geneve") {
+        return;
+    }
+    let topology = Topology::new(2);
+    let overlay = Overlay::new(&topology, "geneve");
+    let agent = Agent::new(&topology.hosts[0], &overlay.manifests(&topology));
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    let start = || {
+        let mut command = agent.command();
+        command.args(["run", "--log", "debug", "--node", "a", "-f"]);
+        command.arg(agent.manifests());
+        command.stdout(closed()).stderr(closed()).spawn()
+    };
+    let mut process = agent.host().netns.enter(start).unwrap();
+    agent.ready();
+    process.kill().unwrap();
+    process.wait().unwrap();
 }
 
 #[test]

@@ -68,6 +68,12 @@ pub(super) fn note(text: &str) {
     let _closed = io::stderr().lock().write_all(line.as_bytes());
 }
 
+/// What is written of a text.
+#[cfg(test)]
+pub(super) fn shown(text: &str, paint: Paint) -> String {
+    escape::text(text, paint).into_owned()
+}
+
 fn write(text: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes())?;

@@ -198,6 +198,8 @@ fn start_logging(filter: &str) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_ansi(colour)
         .with_writer(io::stderr)
+        // There is nobody to tell when nobody reads the log; it would panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

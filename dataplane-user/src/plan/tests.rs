@@ -189,7 +189,9 @@ fn a_field_without_effect_is_one_warning_of_its_own_object_alone() {
         .collect();
     assert_eq!(intent(&resources).unwrap().unprotected_by_default().count(), 0);
     let (_, problems) = planned(resources, &[(2, 1500)]);
-    let warned = problems.iter().map(|problem| (problem.subject.as_str(), problem.reason));
+    let warned = problems
+        .iter()
+        .map(|problem| (problem.subject.as_str(), problem.reason));
     let expected = [
         ("TunnelNetwork/net", Reason::Unsupported),
         ("TunnelNode/a", Reason::Unsupported),

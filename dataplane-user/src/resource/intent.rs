@@ -86,7 +86,9 @@ impl Intent {
 
     /// The fields without effect of this node's manifest and of its networks', each with its object.
     pub fn without_effect(&self) -> impl Iterator<Item = &(String, &'static str)> {
-        let names = self.networks().map(|network| format!("TunnelNetwork/{}", network.name));
+        let names = self
+            .networks()
+            .map(|network| format!("TunnelNetwork/{}", network.name));
         let own: BTreeSet<_> = names.chain([format!("TunnelNode/{}", self.node.name)]).collect();
         let written = self.resources.without_effect.iter();
         written.filter(move |(object, _)| own.contains(object))

@@ -50,15 +50,19 @@ fn a_change_whose_report_cannot_be_written_is_whole_and_an_error() {
     ];
     for output in outputs {
         let mut command = hub.command(&words);
-        let output = command.env("WG_SKIP_SYNCCONF", "1").stdout(output).output().unwrap();
+        let output = command
+            .env("WG_SKIP_SYNCCONF", "1")
+            .stdout(output)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("it is done"), "{said}");
         assert_eq!(hub.list().len(), 1);
     }
     // Reading ends as if all had been read.
-    let mut command = hub.command(&["list"]);
-    let output = command.stdout(std::io::pipe().unwrap().1).output().unwrap();
+    let closed = Stdio::from(std::io::pipe().unwrap().1);
+    let output = hub.command(&["list"]).stdout(closed).output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(141), Vec::new()));
 }
 
