@@ -85,6 +85,14 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
     }
 }
 
+/// Says what a command failed with, if its output has not said so already.
+pub fn tell(failure: &Failure) {
+    let message = failure.to_string();
+    if !message.is_empty() {
+        output::note(&message);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

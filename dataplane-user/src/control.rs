@@ -7,14 +7,16 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
-use crate::serve::{View, Withdrawal};
+use crate::serve::{View, Withdrawal, connections};
 use crate::status::Status;
 
 /// The socket's file in the run directory.
@@ -23,6 +25,8 @@ const LOCK: &str = "lock";
 /// A request is a short line; whoever sends more is cut off.
 const REQUEST_LIMIT: u64 = 4096;
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Statuses that are read at the same time: each reads the maps and WireGuard's devices, by descriptors of its own.
+const IN_FLIGHT: usize = 4;
 /// For what waits until a pass has acted.
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -147,27 +151,22 @@ impl RunDirectory {
 }
 
 /// Answers requests until aborted.
-pub async fn serve(listener: UnixListener, view: View) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let view = view.clone();
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = converse(stream, &view).await {
-                        tracing::debug!("a client of the socket went away: {error}");
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!("the socket does not accept: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+pub(crate) async fn serve(listener: UnixListener, view: View) {
+    let accept = async || listener.accept().await.map(|(stream, _)| stream);
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
+    connections::serve("the socket", accept, |stream| {
+        let (view, in_flight) = (view.clone(), Arc::clone(&in_flight));
+        async move {
+            if let Err(error) = converse(stream, &view, &in_flight).await {
+                tracing::debug!("a client of the socket went away: {error}");
             }
         }
-    }
+    })
+    .await;
 }
 
 /// Answers one request after the other, until the client hangs up or is silent for too long.
-async fn converse(stream: UnixStream, view: &View) -> io::Result<()> {
+async fn converse(stream: UnixStream, view: &View, in_flight: &Semaphore) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -177,7 +176,7 @@ async fn converse(stream: UnixStream, view: &View) -> io::Result<()> {
         if read?? == 0 {
             return Ok(());
         }
-        let mut answer = tokio::time::timeout(PASS_TIMEOUT, answer(&line, view)).await??;
+        let mut answer = tokio::time::timeout(PASS_TIMEOUT, answer(&line, view, in_flight)).await??;
         answer.push(b'\n');
         writer.write_all(&answer).await?;
         if !line.ends_with('\n') {
@@ -186,9 +185,12 @@ async fn converse(stream: UnixStream, view: &View) -> io::Result<()> {
     }
 }
 
-async fn answer(request: &str, view: &View) -> io::Result<Vec<u8>> {
+async fn answer(request: &str, view: &View, in_flight: &Semaphore) -> io::Result<Vec<u8>> {
     let answer = match serde_json::from_str(request) {
-        Ok(Request::Status) => serde_json::to_vec(&view.status().await),
+        Ok(Request::Status) => {
+            let _permit = in_flight.acquire().await;
+            serde_json::to_vec(&view.status().await)
+        }
         Ok(Request::Reconciled(number)) => serde_json::to_vec(&view.status_after(number).await),
         Ok(Request::Withdraw(peer)) => serde_json::to_vec(&view.set_withdrawn(&peer, true).await),
         Ok(Request::Restore(peer)) => serde_json::to_vec(&view.set_withdrawn(&peer, false).await),

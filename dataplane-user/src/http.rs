@@ -1,59 +1,147 @@
 //! HTTP: metrics, health and the status, for scrapers and probes. It only tells; nothing can be changed by it.
+//!
+//! Anybody on this machine can connect. So the number of connections and their time are bounded, the `Host` of a request is
+//! checked where the answer says much, and what is not for everybody is left out unless the administrator wants it.
+
+mod host;
+mod public;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
-use crate::serve::View;
+use crate::serve::{View, connections};
+
+/// Where HTTP is answered, and how much is told.
+#[derive(Debug)]
+pub struct Http {
+    /// Where requests come in.
+    pub listener: std::net::TcpListener,
+    /// Whether keys, endpoints and addresses of the underlay are told.
+    pub details: bool,
+    /// Host names that requests may be for, besides those of the loopback.
+    pub hosts: Vec<String>,
+}
+
+/// A client has this long for its request's header.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// And a connection, which is for one request, this long altogether.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Answers that are made at the same time: each reads the maps and WireGuard's devices, by descriptors of its own.
+const IN_FLIGHT: usize = 2;
 
 /// Answers requests until aborted.
-pub async fn serve(listener: TcpListener, view: View) {
-    if let Err(error) = axum::serve(listener, router(view)).await {
-        tracing::error!("HTTP does not answer any more: {error}");
+pub(crate) async fn serve(listener: TcpListener, router: Router) {
+    let accept = async || listener.accept().await.map(|(stream, _)| stream);
+    connections::serve("HTTP", accept, |stream| answer(stream, router.clone())).await;
+}
+
+async fn answer(stream: TcpStream, router: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    match tokio::time::timeout(TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!("a client of HTTP went away: {error}"),
+        Err(_) => tracing::debug!("a client of HTTP was too slow"),
     }
 }
 
-fn router(view: View) -> Router {
-    Router::new()
+/// What the handlers know.
+#[derive(Clone, Debug)]
+struct Site {
+    view: View,
+    details: bool,
+    hosts: Arc<[String]>,
+    in_flight: Arc<Semaphore>,
+}
+
+pub(crate) fn router(view: View, details: bool, hosts: Vec<String>) -> Router {
+    let site = Site {
+        view,
+        details,
+        hosts: hosts.into(),
+        in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+    };
+    let telling = Router::new()
         .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .route_layer(middleware::from_fn_with_state(site.clone(), guard));
+    Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
-        .route("/status", get(status))
-        .with_state(view)
+        .merge(telling)
+        .with_state(site)
+}
+
+/// Lets through what is for this agent, a few at a time.
+async fn guard(State(site): State<Site>, request: Request, next: Next) -> Response {
+    if let Err(other) = host::check(&request, &site.hosts) {
+        let text = format!(
+            "this agent does not answer for the host {}; use an IP address or localhost, or start it with --http-host\n",
+            other.escape_default()
+        );
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    let _permit = site.in_flight.acquire().await;
+    next.run(request).await
 }
 
 /// The version of the text format is part of its type.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-async fn metrics(State(view): State<View>) -> Response {
-    match view.metrics().await {
+async fn metrics(State(site): State<Site>) -> Response {
+    match site.view.metrics(site.details).await {
         Ok(page) => ([(header::CONTENT_TYPE, PROMETHEUS)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-/// Whether the loop still comes round: restarting the agent mends nothing else.
-async fn health(State(view): State<View>) -> Response {
-    let silence = view.recorder.silence();
-    if silence <= view.patience {
-        return "alive\n".into_response();
+/// Whether the loop gets on: restarting the agent mends nothing else.
+async fn health(State(site): State<Site>) -> Response {
+    match site.view.heartbeat.hangs() {
+        None => "alive\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
-    let text = format!("the loop has not come round for {} s\n", silence.as_secs());
+}
+
+/// Whether the node is ready, and how old that is; the reasons alone, since probes come by any name.
+async fn readiness(State(site): State<Site>) -> Response {
+    let status = site.view.current();
+    let ago = match status.pass.ended_ago_s {
+        None => "no reconciliation has ended yet".to_owned(),
+        Some(seconds) => format!("the last reconciliation ended {seconds} s ago"),
+    };
+    if status.ready {
+        return format!("ready; {ago}\n").into_response();
+    }
+    let reasons = public::reasons(&status).join(", ");
+    let text = match reasons.as_str() {
+        "" => format!("not ready; {ago}\n"),
+        reasons => format!("not ready: {reasons}, see `adit status`; {ago}\n"),
+    };
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-async fn readiness(State(view): State<View>) -> Response {
-    match view.status.borrow().unready() {
-        None => "ready\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+async fn status(State(site): State<Site>) -> Response {
+    let mut status = site.view.status().await;
+    if !site.details {
+        public::leave_out_details(&mut status);
     }
-}
-
-async fn status(State(view): State<View>) -> Response {
-    match serde_json::to_string(&view.status().await) {
+    match serde_json::to_string(&status) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -3,6 +3,9 @@
 //! Pure: [`net`], [`resource`], [`model`], [`plan`], [`diff`]. Edges: [`source`], [`wg_quick`], [`kernel`]. Drivers: [`gather`],
 //! [`apply`], [`reconcile`], [`status`], [`metrics`], [`serve`] with [`control`] and [`http`], [`hub`], [`cli`]. docs/ARCHITECTURE.md draws the flow.
 
+// They panic on a closed pipe, and print what they get: `cli::output` does neither.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod apply;
 pub mod cli;
 pub mod control;
@@ -10,6 +13,7 @@ pub mod diff;
 pub mod drift;
 pub mod files;
 pub mod gather;
+pub mod heartbeat;
 pub mod http;
 pub mod hub;
 pub mod kernel;

@@ -1,5 +1,7 @@
 //! The `adit` command.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,9 +21,6 @@ fn main() -> ExitCode {
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
     };
-    let message = failure.to_string();
-    if !message.is_empty() {
-        eprintln!("adit: {message}");
-    }
+    cli::tell(&failure);
     ExitCode::from(failure.code as u8)
 }

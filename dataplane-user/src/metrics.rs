@@ -13,9 +13,7 @@ mod series;
 mod tests;
 mod wireguard;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
@@ -61,9 +59,6 @@ impl PassResult {
 /// What the loop counts. Clones share their counts, also between threads.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    started: Instant,
-    /// When the loop last came round, in milliseconds after the start.
-    beat: Arc<AtomicU64>,
     passes: IntCounterVec,
     duration: Histogram,
     reloads: IntCounterVec,
@@ -90,8 +85,6 @@ impl Default for Recorder {
             series::valid(Histogram::with_opts(options))
         };
         let recorder = Recorder {
-            started: Instant::now(),
-            beat: Arc::default(),
             passes: counters(
                 "adit_reconcile_passes_total",
                 "Passes over the kernel, by how they ended.",
@@ -128,19 +121,6 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// The loop has come round.
-    pub fn beat(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.beat.store(now, Ordering::Relaxed);
-    }
-
-    /// How long ago that was.
-    #[must_use]
-    pub fn silence(&self) -> Duration {
-        let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
-        self.started.elapsed().saturating_sub(beat)
-    }
-
     /// A pass has ended.
     pub fn pass(&self, duration: Duration, result: PassResult) {
         self.duration.observe(duration.as_secs_f64());
@@ -202,22 +182,33 @@ impl Recorder {
     }
 }
 
-/// The page that a scraper gets, in Prometheus' text format. `unnamed` are peers of WireGuard devices of ours that the
-/// status does not name.
+/// What was read when the page was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// The status.
+    pub status: &'a Status,
+    /// What the maps say, if they can be read.
+    pub maps: Option<&'a MapReading>,
+    /// Peers of Adit's WireGuard devices that the status does not name.
+    pub unnamed: &'a [UnnamedPeer],
+}
+
+/// The page that a scraper gets, in Prometheus' text format; public keys and addresses of the underlay are labels only with
+/// `details`.
 ///
 /// # Errors
 /// When it can't be encoded.
-pub fn page(
-    recorder: &Recorder,
-    status: &Status,
-    maps: Option<&MapReading>,
-    unnamed: &[UnnamedPeer],
-) -> prometheus::Result<String> {
+pub fn page(recorder: &Recorder, reading: &Reading<'_>, details: bool) -> prometheus::Result<String> {
+    let &Reading {
+        status,
+        maps,
+        unnamed,
+    } = reading;
     let mut families = recorder.collect();
     families.extend(recorder.firewall.collect());
     families.extend(node::collect(status));
-    families.extend(kernel::collect(status, maps));
-    families.extend(wireguard::collect(status, unnamed));
+    families.extend(kernel::collect(status, maps, details));
+    families.extend(wireguard::collect(status, unnamed, details));
     // A family without series is none: the text format has no place for it.
     families.retain(|family| !family.get_metric().is_empty());
     families.sort_by(|a, b| a.name().cmp(b.name()));

@@ -86,15 +86,14 @@ fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
             ));
         }
     }
-    for network in intent.networks() {
-        if network.health.is_some() {
-            problems.push(Problem::warning(
-                Reason::Unsupported,
-                format!("TunnelNetwork/{}", network.name),
-                "health checks are not available in this version; next hops count as usable".to_owned(),
-                "remove spec.health, or leave it for a later version".to_owned(),
-            ));
-        }
-    }
+    let without_effect = intent.without_effect().map(|(object, field)| {
+        Problem::warning(
+            Reason::Unsupported,
+            object.clone(),
+            format!("spec.{field} has no effect yet"),
+            format!("delete spec.{field}, or leave it for a later version"),
+        )
+    });
+    problems.extend(without_effect);
     problems
 }

@@ -13,14 +13,15 @@ use crate::apply::{ApplyReport, Outcome, apply};
 use crate::diff::{diff, readable};
 use crate::drift::Drift;
 use crate::gather::Gatherer;
+use crate::heartbeat::Heartbeat;
 use crate::kernel::{Kernel, KernelError};
 use crate::metrics::{PassResult, Recorder};
 use crate::net::NodeName;
 use crate::pauses::Pauses;
 use crate::plan::{network_links, plan};
 use crate::resource::{Intent, Problem, Reason};
-use crate::source::KeyRing;
 use crate::source::file::{self, LoadErrors};
+use crate::source::{KeyRing, last_good};
 use crate::status::{self, ProblemStatus, Status};
 
 /// What the loop wakes up for.
@@ -61,6 +62,8 @@ pub struct Config {
     pub keys: KeyRing,
     /// How long it waits before it does something again.
     pub pauses: Pauses,
+    /// What the loop gives its signs of life to.
+    pub heartbeat: Heartbeat,
 }
 
 /// The agent of one node.
@@ -74,6 +77,8 @@ pub struct Agent<K> {
     source_problems: Vec<Problem>,
     /// The same as one text, for the status; told by the pass that follows, together with all else.
     source_error: Option<String>,
+    /// Why the accepted manifests are not in the state directory.
+    not_kept: Option<Problem>,
     status: watch::Sender<Status>,
     recorder: Recorder,
     drift: Drift,
@@ -114,6 +119,7 @@ impl<K: Kernel> Agent<K> {
             intent: None,
             source_problems: Vec::new(),
             source_error: None,
+            not_kept: None,
             status,
             recorder: Recorder::default(),
             passes: 0,
@@ -132,19 +138,11 @@ impl<K: Kernel> Agent<K> {
 
     /// Runs until told to stop. What the kernel holds then stays.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        self.config.heartbeat.works();
         self.begin();
         self.load();
         self.pass().await;
-        loop {
-            let event = match self.retry_after() {
-                None => events.recv().await,
-                Some(delay) => match tokio::time::timeout(delay, events.recv()).await {
-                    Ok(event) => event,
-                    Err(_) => Some(Event::Retry),
-                },
-            };
-            let Some(event) = event else { break };
-            self.recorder.beat();
+        while let Some(event) = self.next(&mut events).await {
             // What has gathered meanwhile is one wake-up.
             let mut gathered = vec![event];
             if event == Event::Recheck && !self.stirred().await {
@@ -168,6 +166,25 @@ impl<K: Kernel> Agent<K> {
             self.pass().await;
         }
         info!("stopping; the dataplane stays as it is");
+    }
+
+    /// Waits for the next event, and gives signs of life meanwhile.
+    async fn next(&self, events: &mut mpsc::Receiver<Event>) -> Option<Event> {
+        let heartbeat = &self.config.heartbeat;
+        loop {
+            heartbeat.rests();
+            let retry = self.retry_after();
+            let event = match retry.into_iter().chain(heartbeat.interval()).min() {
+                None => events.recv().await,
+                Some(delay) => match tokio::time::timeout(delay, events.recv()).await {
+                    Ok(event) => event,
+                    Err(_) if retry.is_none_or(|retry| retry > delay) => continue,
+                    Err(_) => Some(Event::Retry),
+                },
+            };
+            heartbeat.works();
+            return event;
+        }
     }
 
     /// Whether something changed without an event. While passes leave something undone, they follow anyway.
@@ -225,11 +242,11 @@ impl<K: Kernel> Agent<K> {
         self.status.send_modify(|status| status.pass.begun = self.passes);
     }
 
-    /// Loads the source; a version that can't be taken leaves the one before.
+    /// Loads the source; a version that is rejected leaves the one before, also that before a restart.
     fn load(&mut self) {
-        let (intent, problems, message) = match file::load(&self.config.paths) {
-            Ok(resources) => match Intent::new(resources, self.config.node.clone()) {
-                Ok(intent) => (Some(intent), Vec::new(), None),
+        let (accepted, problems, message) = match file::load_set(&self.config.paths) {
+            Ok(set) => match Intent::new(set.resources, self.config.node.clone()) {
+                Ok(intent) => (Some((intent, set.files)), Vec::new(), None),
                 Err(problem) => {
                     let message = problem.to_string();
                     (None, vec![problem], Some(message))
@@ -241,23 +258,41 @@ impl<K: Kernel> Agent<K> {
         if let Some(message) = &message
             && known.as_ref() != Some(message)
         {
+            if self.intent.is_none() {
+                self.intent = self.last_good();
+            }
             let running = if self.intent.is_some() {
-                "the version before goes on"
+                "keeping the previous version"
             } else {
                 "nothing is changed"
             };
-            error!("the manifests are not taken, {running}:\n{message}");
+            error!("manifests rejected; {running}:\n{message}");
             self.recorder.reload(false);
         }
-        if let Some(intent) = intent
-            && self.intent.as_ref() != Some(&intent)
-        {
-            info!(nodes = intent.resources().nodes.len(), "loaded the manifests");
-            self.recorder.reload(true);
-            self.intent = Some(intent);
+        if let Some((intent, files)) = accepted {
+            let is_new = self.intent.as_ref() != Some(&intent);
+            if is_new {
+                info!(nodes = intent.resources().nodes.len(), "loaded the manifests");
+                self.recorder.reload(true);
+                self.intent = Some(intent);
+            }
+            if is_new || self.not_kept.is_some() {
+                let kept = last_good::store(&self.config.state_directory, &files);
+                self.not_kept = kept.err().map(|error| not_kept(&error));
+            }
         }
         self.source_problems = problems;
         self.source_error = message;
+    }
+
+    /// What this node was to be when manifests were accepted last, by this agent or one before it.
+    fn last_good(&self) -> Option<Intent> {
+        let directory = &self.config.state_directory;
+        let resources = last_good::load(directory).unwrap_or_else(|error| {
+            warn!("the last good manifests can't be used: {error}");
+            None
+        })?;
+        Intent::new(resources, self.config.node.clone()).ok()
     }
 
     /// One pass over the kernel, if there is anything to go by.
@@ -267,10 +302,11 @@ impl<K: Kernel> Agent<K> {
         next.source.synced = self.intent.is_some();
         next.source.error = self.source_error.clone();
         let mut problems = self.source_problems.clone();
+        problems.extend(self.not_kept.clone());
         let mut result = PassResult::Idle;
         if let Some(intent) = self.intent.clone() {
             let machine = (&mut self.kernel, &mut self.gatherer);
-            let memory = (&mut self.drift, &self.recorder);
+            let memory = (&mut self.drift, &self.recorder, &self.config.heartbeat);
             let reconciled = reconcile(machine, &intent, &mut next, memory).await;
             self.kernel.rest();
             match reconciled {
@@ -299,7 +335,7 @@ impl<K: Kernel> Agent<K> {
         (next.pass.number, next.pass.begun) = (self.passes, self.passes);
         next.pass.duration_us = micros(started.elapsed());
         self.recorder.pass(started.elapsed(), result);
-        self.recorder.beat();
+        self.config.heartbeat.reconciled();
         self.passed = Instant::now();
         next.set_problems(problems);
         self.announce(&next);
@@ -359,15 +395,17 @@ async fn reconcile(
     (kernel, gatherer): (&mut impl Kernel, &mut Gatherer),
     intent: &Intent,
     status: &mut Status,
-    (drift, recorder): (&mut Drift, &Recorder),
+    (drift, recorder, heartbeat): (&mut Drift, &Recorder, &Heartbeat),
 ) -> Result<Vec<Problem>, KernelError> {
     let facts = gatherer.gather(kernel, intent).await?;
+    heartbeat.beat();
     let (target, mut problems) = plan(intent, &facts);
     let links = network_links(intent, &facts);
     status.set_links(intent, &links);
     status.set_declared_peers(intent, &facts);
 
     let mut observed = kernel.observe().await?;
+    heartbeat.beat();
     let target = readable(&target, &observed);
     let mut set = diff(&observed, &target);
     let repairs = drift.sort_out(&observed, &target, &mut set);
@@ -379,6 +417,7 @@ async fn reconcile(
         info!(changes = set.changes.len(), "applying");
         set.changes.iter().for_each(|change| debug!("{change}"));
         let report = apply(kernel, set).await;
+        heartbeat.beat();
         log_outcomes(&report);
         recorder.applied(&report);
         recorder.repaired(&drift.made(repairs, &report));
@@ -412,6 +451,17 @@ fn log_outcomes(report: &ApplyReport) {
             Outcome::Skipped => debug!("left out after a failure: {change}"),
         }
     }
+}
+
+fn not_kept(error: &last_good::LastGoodError) -> Problem {
+    Problem::warning(
+        Reason::NotKept,
+        "manifests".to_owned(),
+        format!("the accepted manifests can't be kept: {error}"),
+        "make the state directory writable; without them, manifests that are rejected at the next boot leave this \
+         node without backstop routes"
+            .to_owned(),
+    )
 }
 
 fn invalid(errors: &LoadErrors) -> Problem {

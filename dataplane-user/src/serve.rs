@@ -1,25 +1,28 @@
-//! The thread that answers: the socket and HTTP, with what the maps say at that moment.
+//! The threads that answer, one on the socket and one over HTTP, with what the maps say at that moment.
 //!
-//! It has a runtime of its own, so that no answer, however slow, holds up the loop; it shares nothing with the loop
-//! but the status and the recorder. It ends with the process, at any time.
+//! Each has a runtime of its own, so that no answer, however slow, holds up the loop, and no client of HTTP one of the
+//! socket; they share nothing with the loop but the status, the recorder and the heartbeat. They end with the process, at
+//! any time.
 
+pub(crate) mod connections;
 mod endpoints;
 mod sessions;
 mod way;
 mod withdrawals;
 
-use std::net::TcpListener;
+use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
-
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
+use crate::control;
+use crate::heartbeat::Heartbeat;
+use crate::http::{self, Http};
 use crate::kernel::nft::Drops;
-use crate::metrics::{MapReading, Recorder};
+use crate::metrics::{MapReading, Reading, Recorder};
 use crate::status::Status;
-use crate::{control, http};
 
+pub use self::connections::raise_descriptor_limit;
 pub use self::endpoints::EndpointAges;
 pub use self::withdrawals::{Withdrawal, Withdrawals};
 
@@ -38,14 +41,22 @@ pub struct View {
     pub endpoints: EndpointAges,
     /// What the nft table's rules have dropped.
     pub drops: Drops,
-    /// How long the loop may be silent before it counts as dead.
-    pub patience: Duration,
+    /// The loop's signs of life.
+    pub heartbeat: Heartbeat,
 }
 
 impl View {
+    /// What the last pass said, how old that is, and whether the loop hangs.
+    #[must_use]
+    pub fn current(&self) -> Status {
+        let mut status = self.status.borrow().clone();
+        status.set_age(self.heartbeat.reconciled_ago(), self.heartbeat.hangs());
+        status
+    }
+
     /// The status as it is now, with each peer's way read from the maps, and its session from WireGuard's devices.
     pub async fn status(&self) -> Status {
-        let mut status = self.status.borrow().clone();
+        let mut status = self.current();
         sessions::fill_in(&mut status, &self.endpoints).await;
         self.count_drops(&mut status).await;
         match crate::kernel::bpf::Bpf::open_read_only(&self.bpffs).and_then(|bpf| bpf.counters()) {
@@ -75,19 +86,25 @@ impl View {
         self.withdrawals.set(peer, withdraw, self.status.clone()).await
     }
 
-    /// What a scraper gets.
+    /// What a scraper gets; with `details` also what names keys and addresses of the underlay.
     ///
     /// # Errors
     /// When the page can't be encoded.
-    pub async fn metrics(&self) -> prometheus::Result<String> {
-        let mut status = self.status.borrow().clone();
+    pub async fn metrics(&self, details: bool) -> prometheus::Result<String> {
+        let mut status = self.current();
         let unnamed = sessions::fill_in_and_list(&mut status, &self.endpoints).await;
         self.count_drops(&mut status).await;
         let maps = MapReading::take(&self.bpffs);
         if let Err(error) = &maps {
             tracing::debug!("the maps can't be read for the metrics: {error}");
         }
-        crate::metrics::page(&self.recorder, &status, maps.ok().as_ref(), &unnamed)
+        let maps = maps.ok();
+        let read = Reading {
+            status: &status,
+            maps: maps.as_ref(),
+            unnamed: &unnamed,
+        };
+        crate::metrics::page(&self.recorder, &read, details)
     }
 }
 
@@ -97,40 +114,46 @@ pub struct Listeners {
     /// The agent's socket.
     pub socket: std::os::unix::net::UnixListener,
     /// HTTP, if it is wanted.
-    pub http: Option<TcpListener>,
+    pub http: Option<Http>,
 }
 
-/// Starts the thread.
+/// Starts the threads.
 ///
 /// # Errors
 /// When the system has no thread or runtime left, or a listener can't be polled.
-pub fn start(listeners: Listeners, view: View) -> std::io::Result<()> {
+pub fn start(listeners: Listeners, view: View) -> io::Result<()> {
+    if let Some(Http {
+        listener,
+        details,
+        hosts,
+    }) = listeners.http
+    {
+        listener.set_nonblocking(true)?;
+        let router = http::router(view.clone(), details, hosts);
+        spawn("adit-http", async move || {
+            http::serve(TcpListener::from_std(listener)?, router).await;
+            Ok(())
+        })?;
+    }
+    let socket = listeners.socket;
+    socket.set_nonblocking(true)?;
+    spawn("adit-serve", async move || {
+        control::serve(UnixListener::from_std(socket)?, view).await;
+        Ok(())
+    })
+}
+
+/// Starts a thread that serves.
+fn spawn(name: &'static str, serve: impl AsyncFnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    listeners.socket.set_nonblocking(true)?;
-    if let Some(http) = &listeners.http {
-        http.set_nonblocking(true)?;
-    }
-    std::thread::Builder::new()
-        .name("adit-serve".to_owned())
-        .spawn(move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, async {
-                if let Err(error) = serve(listeners, view).await {
-                    tracing::error!("neither the socket nor HTTP answer any more: {error}");
-                }
-            });
-        })?;
-    Ok(())
-}
-
-async fn serve(listeners: Listeners, view: View) -> std::io::Result<()> {
-    let socket = UnixListener::from_std(listeners.socket)?;
-    if let Some(http) = listeners.http {
-        let listener = tokio::net::TcpListener::from_std(http)?;
-        tokio::task::spawn_local(http::serve(listener, view.clone()));
-    }
-    control::serve(socket, view).await;
+    let run = move || {
+        let local = tokio::task::LocalSet::new();
+        if let Err(error) = local.block_on(&runtime, serve()) {
+            tracing::error!("thread {name} does not answer any more: {error}");
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
     Ok(())
 }

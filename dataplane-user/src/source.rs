@@ -4,6 +4,7 @@
 pub mod file;
 pub mod key_file;
 pub mod key_ring;
+pub mod last_good;
 pub mod manifest;
 pub mod names;
 pub mod namespaces;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,9 @@ pub struct Status {
     pub refused: Vec<RefusedStatus>,
     /// What is wrong, and what to do.
     pub problems: Vec<ProblemStatus>,
+    /// What else an operator should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A peer that routes declared one by one lead to.
@@ -97,6 +101,9 @@ pub struct PassStatus {
     pub recreated: usize,
     /// Its length in microseconds.
     pub duration_us: u64,
+    /// Seconds since it ended, at the time when the status is asked for; `None`: none has ended yet.
+    #[serde(default)]
+    pub ended_ago_s: Option<u64>,
 }
 
 /// What others changed of ours and was put right.
@@ -152,9 +159,11 @@ pub struct PeerStatus {
     pub network: String,
     /// The link's encapsulation.
     pub encapsulation: String,
-    /// Its underlay address.
+    /// Its underlay address; empty where it is not told, as over HTTP.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remote: String,
-    /// Ours.
+    /// This node's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub local: String,
     /// The link's MTU in bytes.
     pub mtu: u32,
@@ -183,10 +192,11 @@ pub struct PeerStatus {
 pub struct WireGuardStatus {
     /// The device that packets take; the same on both ends, but while a key changes.
     pub device: String,
-    /// This node's public key on it.
-    #[serde(default)]
+    /// This node's public key on it; empty where it is not told, as over HTTP.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub own_key: String,
     /// The peer's public key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub public_key: String,
     /// What is read from the device when the status is asked for; `None` where it can't be read or has no such peer.
     #[serde(default)]
@@ -256,11 +266,13 @@ pub struct ProblemStatus {
     pub severity: String,
     /// A stable word, such as `Conflict`.
     pub reason: String,
-    /// What it is about.
+    /// What it is about; empty where it is not told, as over HTTP.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
     /// What is wrong.
     pub message: String,
     /// What to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remedy: String,
 }
 
@@ -320,6 +332,18 @@ impl Status {
     /// Sets what the plan says of networks and peers.
     pub fn set_links(&mut self, intent: &Intent, links: &[NetworkLink<'_>]) {
         self.node = intent.node().name.to_string();
+        let unprotected = intent.unprotected_by_default();
+        let unprotected = unprotected
+            .map(|network| network.name.as_str())
+            .collect::<Vec<_>>();
+        self.notes = match unprotected.is_empty() {
+            true => Vec::new(),
+            false => vec![format!(
+                "sourceProtection is enforce by default, which is not in force yet: packets from unknown sources are \
+                 counted and accepted (network {})",
+                unprotected.join(", ")
+            )],
+        };
         self.networks = links
             .iter()
             .map(|link| NetworkStatus {
@@ -379,6 +403,17 @@ impl Status {
                 packets: 0,
                 bytes: 0,
             });
+        }
+    }
+
+    /// Sets how long ago the last pass ended, and why the loop hangs, if it does: then nobody restores what changes.
+    pub fn set_age(&mut self, ended_ago: Option<Duration>, hangs: Option<String>) {
+        self.pass.ended_ago_s = ended_ago.map(|age| age.as_secs());
+        if let Some(why) = hangs {
+            self.ready = false;
+            let remedy = "restart the agent; the dataplane goes on meanwhile";
+            let problem = Problem::error(Reason::Hanging, "agent".to_owned(), why, remedy.to_owned());
+            self.problems.push(ProblemStatus::from(&problem));
         }
     }
 

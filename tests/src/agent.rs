@@ -46,8 +46,10 @@ pub struct Agent<'a> {
     hosts: Option<PathBuf>,
     /// Whether its syscalls are counted.
     counted: bool,
-    /// A variable that it has beside ours.
-    variable: Option<(&'static str, String)>,
+    /// Variables that it has beside ours.
+    variables: Vec<(&'static str, String)>,
+    /// Further words of its command line.
+    words: Vec<&'static str>,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -102,7 +104,8 @@ impl<'a> Agent<'a> {
             log: "debug",
             hosts: None,
             counted: false,
-            variable: None,
+            variables: Vec::new(),
+            words: Vec::new(),
             connection: Mutex::default(),
         };
         agent.write(manifests);
@@ -165,7 +168,14 @@ impl<'a> Agent<'a> {
     /// Gives it a variable from its next start on.
     #[must_use]
     pub fn with_environment(mut self, variable: Option<(&'static str, String)>) -> Agent<'a> {
-        self.variable = variable;
+        self.variables.extend(variable);
+        self
+    }
+
+    /// Gives its command line further words from its next start on.
+    #[must_use]
+    pub fn with_words(mut self, words: &[&'static str]) -> Agent<'a> {
+        self.words.extend(words);
         self
     }
 
@@ -355,7 +365,8 @@ impl<'a> Agent<'a> {
             ])
             .arg(self.manifests())
             .args(self.pauses.iter().flat_map(|pauses| ["--pauses", pauses]))
-            .envs(self.variable.clone())
+            .args(&self.words)
+            .envs(self.variables.clone())
             .stdin(Stdio::null())
             .stderr(log.try_clone().expect("a descriptor"))
             .stdout(log);
@@ -530,6 +541,21 @@ impl<'a> Agent<'a> {
     pub fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");
         kill(pid(child), signal).expect("a child that is not waited for yet is there");
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn process(&self) -> Pid {
+        pid(self.child.as_ref().expect("it runs"))
+    }
+
+    /// A command of `adit` with its places, to be run in its namespace by [`NetNs::enter`].
+    #[must_use]
+    pub fn command(&self) -> Command {
+        self.adit()
     }
 
     /// All that it logged.

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{self, Command};
+use std::time::Duration;
 
 use dataplane_user::gather::private_keys;
+use dataplane_user::heartbeat::Heartbeat;
 use dataplane_user::kernel::bpf::BpfOptions;
 use dataplane_user::kernel::{Kernel, KernelError, LinuxKernel};
 use dataplane_user::model::{Change, KernelState};
@@ -90,6 +92,7 @@ pub fn child() {
         state_directory: path(STATE),
         keys: KeyRing::new(&path(STATE)),
         pauses: Pauses::default(),
+        heartbeat: Heartbeat::new(Duration::from_secs(1), None),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();

@@ -15,10 +15,23 @@ pub const PORT: u16 = 9173;
 /// When nobody answers in HTTP.
 #[must_use]
 pub fn get(netns: &NetNs, path: &str) -> (u16, String) {
+    ask(netns, &format!("GET {path} HTTP/1.0\r\n\r\n"))
+}
+
+/// The same, as a browser or a scraper does that was told this host.
+///
+/// # Panics
+/// As [`get`].
+#[must_use]
+pub fn get_of(netns: &NetNs, host: &str, path: &str) -> (u16, String) {
+    ask(netns, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+}
+
+fn ask(netns: &NetNs, request: &str) -> (u16, String) {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

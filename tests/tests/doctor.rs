@@ -102,10 +102,8 @@ fn planted_faults_are_found_with_their_remedies() {
 /// What takes a peer's packets is named with what it takes, in the status and by the doctor; the kernel's own routes agree.
 #[test]
 fn what_hides_a_peers_prefix_is_told() {
-    if !["dummy", "geneve", "wireguard"].into_iter().all(require_module) {
-        return;
-    }
-    let topology = Topology::new(2);
+    require!(modules: "dummy", "geneve", "wireguard");
+    let topology = Topology::<2>::new();
     let host = &topology.hosts[0];
     let wireguard = of_node(
         "a",

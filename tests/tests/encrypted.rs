@@ -196,7 +196,7 @@ fn keys_that_cannot_be_read_for_a_while_cost_no_packet() {
     if !possible() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("preshared");
     let preshared = generate::preshared_key().unwrap();
@@ -205,9 +205,7 @@ fn keys_that_cannot_be_read_for_a_while_cost_no_packet() {
     let mut overlay = Overlay::new(&topology, "wireguard");
     overlay.keys[1].1 = format!("presharedKeyFile: {}", file.display());
     let agents = start_all(&topology, &overlay.manifests(&topology));
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let probes = Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap());
     let own = agents[0].state_directory().join("wireguard.key");
     for (path, subject) in [

@@ -103,7 +103,7 @@ fn an_endpoint_inside_of_the_overlay_needs_a_more_specific_route() {
         return;
     }
     for dataplane in ["ebpf", "routes"] {
-        let topology = Topology::new(2);
+        let topology = Topology::<2>::new();
         let overlay = Overlay {
             dataplanes: vec![("a", dataplane), ("b", dataplane)],
             ..Overlay::new(&topology, "geneve")
@@ -164,7 +164,7 @@ fn an_endpoint_inside_of_the_overlay_is_reached_by_the_subnet_that_it_is_on() {
         return;
     }
     for dataplane in ["ebpf", "routes"] {
-        let topology = Topology::new(2);
+        let topology = Topology::<2>::new();
         let [a, b] = &topology.hosts[..] else {
             unreachable!("there are two");
         };

@@ -1,15 +1,20 @@
 //! What a running agent tells over HTTP and on its socket, while traffic flows.
 
-use std::fs;
-use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use adit_tests::agent::start_all;
-use adit_tests::scrape::{PORT, get, sum, value};
+use adit_tests::agent::{PATIENCE, start_all};
+use adit_tests::scrape::{PORT, get, get_of, sum, value};
 use adit_tests::{Agent, Overlay, Topology, require, snapshot, traffic};
 use dataplane_user::net::Family;
+use dataplane_user::serve;
 use dataplane_user::status::Status;
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 
 #[test]
 fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
@@ -18,6 +23,7 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
     let overlay = Overlay::new(&topology, "geneve");
     let agents = start_all(&topology, &overlay.manifests(&topology));
     let [a, b] = &topology.hosts;
+    let remote = b.underlay(Family::Ipv4).to_string();
     let before = sum(&get(&a.netns, "/metrics").1, "adit_peer_transmit_packets_total{");
     for _ in 0..5 {
         traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 100).unwrap();
@@ -92,8 +98,14 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
     let (code, json) = get(&a.netns, "/status");
     assert_eq!(code, 200);
     let over_http: Status = serde_json::from_str(&json).unwrap();
-    assert_eq!(over_http.peers[0].remote, status.peers[0].remote);
+    assert_eq!(over_http.peers[0].node, status.peers[0].node);
     assert!(over_http.peers[0].way.is_some());
+    // But for what is not everybody's business.
+    assert_eq!(status.peers[0].remote, remote);
+    assert!(
+        !json.contains(&remote) && !page.contains(&remote),
+        "{json}\n{page}"
+    );
     let text = agents[0].run(&["status", "-o", "wide"]);
     assert_eq!(text.code, 0, "{text:?}");
     assert!(
@@ -289,6 +301,187 @@ fn health_and_readiness_are_two_things() {
     assert_eq!(value(&page, "adit_ready"), 0);
     check_by_promtool(&page);
     check_by_document(&page);
+}
+
+#[test]
+fn keys_and_addresses_are_told_over_http_where_that_is_asked_for() {
+    require!(modules: "dummy", "wireguard");
+    let topology = Topology::<2>::new();
+    let manifests = Overlay::new(&topology, "wireguard").manifests(&topology);
+    let [a, b] = &topology.hosts;
+    let mut agent = Agent::started(a, &manifests);
+    // One that no node is.
+    let stranger = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let secrets = [
+        a.private_key().public_key().to_string(),
+        b.private_key().public_key().to_string(),
+        a.underlay(Family::Ipv4).to_string(),
+        b.underlay(Family::Ipv4).to_string(),
+    ];
+    let told = |page: &str| secrets.iter().filter(|secret| page.contains(*secret)).count();
+    for path in ["/status", "/metrics", "/readyz"] {
+        let (code, text) = get_of(&a.netns, "localhost:9173", path);
+        assert_eq!((code, told(&text)), (200, 0), "{path}: {text}");
+    }
+    // The socket tells, as ever.
+    let status = agent.run(&["status", "-o", "json"]).stdout;
+    assert_eq!(told(&status), 4, "{status}");
+    // Also what is wrong may name a key or an address.
+    a.netns
+        .ip_batch("link delete adit-wg0\nlink add adit-wg0 type dummy\n");
+    agent.wait("in conflict", |status| !status.ready);
+    let (code, why) = get(&a.netns, "/readyz");
+    assert_eq!(code, 503);
+    assert!(why.contains("Conflict") && !why.contains("adit-wg0"), "{why}");
+    let json = get(&a.netns, "/status").1;
+    assert!(json.contains("Conflict") && told(&json) == 0, "{json}");
+    a.netns.ip("link delete adit-wg0");
+    agent.stop();
+
+    let mut agent = agent.with_words(&["--http-details", "--http-host", "node-a.example"]);
+    agent.start();
+    agent.ready();
+    snapshot::run(&a.netns, "wg", &format!("set adit-wg0 peer {stranger}"));
+    let (code, json) = get_of(&a.netns, "node-a.example:9173", "/status");
+    assert_eq!((code, told(&json)), (200, 4), "{json}");
+}
+
+#[test]
+fn a_page_that_has_its_name_lead_to_the_loopback_reads_nothing() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let overlay = Overlay::new(&topology, "geneve");
+    let host = &topology.hosts[0];
+    let _agent = Agent::started(host, &overlay.manifests(&topology));
+    for path in ["/status", "/metrics"] {
+        for name in [
+            "rebound.example",
+            "rebound.example:9173",
+            "localhost.rebound.example",
+        ] {
+            let (code, text) = get_of(&host.netns, name, path);
+            assert_eq!(code, 403, "{name}: {text}");
+            assert!(!text.contains("adit_") && !text.contains("\"peers\""), "{text}");
+        }
+        for name in ["localhost", "127.0.0.1:9173", "[::1]:9173", "192.0.2.1"] {
+            assert_eq!(get_of(&host.netns, name, path).0, 200, "{name}");
+        }
+    }
+    // Probes come by any name, and hear no details.
+    assert_eq!(get_of(&host.netns, "rebound.example", "/readyz").0, 200);
+    assert_eq!(get_of(&host.netns, "rebound.example", "/healthz").0, 200);
+}
+
+#[test]
+fn idle_connections_stop_neither_the_agent_nor_its_socket_nor_a_scrape() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let overlay = Overlay::new(&topology, "geneve");
+    let host = &topology.hosts[0];
+    let agent = Agent::started(host, &overlay.manifests(&topology));
+    // As many descriptors as a process has unless somebody says otherwise.
+    let process = agent.process().to_string();
+    let limited = Command::new("prlimit")
+        .args(["--pid", &process, "--nofile=1024:1024"])
+        .status()
+        .unwrap();
+    assert!(limited.success());
+    serve::raise_descriptor_limit().unwrap();
+    // Some say nothing at all, others begin and don't go on.
+    let connect = |number: u32| {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        if number.is_multiple_of(2) {
+            // It may be closed already.
+            let _written = stream.write_all(b"GET /status HTTP/1.1\r\nHost: local");
+        }
+        stream
+    };
+    let idle = host.netns.enter(|| (0..1200).map(connect).collect::<Vec<_>>());
+
+    assert_eq!(get(&host.netns, "/healthz").0, 200);
+    assert_eq!(get(&host.netns, "/metrics").0, 200);
+    assert_eq!(agent.run(&["status"]).code, 0);
+    host.netns.ip("route delete 10.0.0.0/8 metric 173");
+    agent.wait("repaired", |status| status.repairs.total == 1 && status.ready);
+    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+    assert!(open < 300, "{open} descriptors");
+    assert!(!agent.log().contains("accepts no connection"), "{}", agent.log());
+    drop(idle);
+}
+
+#[test]
+fn a_loop_that_hangs_is_told_and_feeds_no_watchdog() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let overlay = Overlay::new(&topology, "geneve");
+    let host = &topology.hosts[0];
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    let variables = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap().to_owned()),
+        ("WATCHDOG_USEC", "2000000".to_owned()),
+    ];
+    // No reconciliation but the first wakes it: the watchdog alone asks for signs.
+    let mut agent = Agent::new(host, &overlay.manifests(&topology)).with_resync(3600);
+    for variable in variables {
+        agent = agent.with_environment(Some(variable));
+    }
+    agent.start();
+    agent.ready();
+    let fed = || {
+        let mut message = [0; 4096];
+        let length = systemd.recv(&mut message)?;
+        Ok::<_, io::Error>(message[..length].starts_with(b"WATCHDOG=1"))
+    };
+    let wait_until_fed = || {
+        systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+        while !fed().expect("the watchdog is fed") {}
+    };
+    let forget = || {
+        systemd.set_nonblocking(true).unwrap();
+        while fed().is_ok() {}
+        systemd.set_nonblocking(false).unwrap();
+    };
+    forget();
+    wait_until_fed();
+    wait_until_fed();
+    let status = agent.status().unwrap();
+    assert!(status.ready && status.pass.ended_ago_s.is_some(), "{status:#?}");
+    agent.stop();
+
+    // Of its threads only that of the loop is stopped, wherever it is.
+    let mut agent = agent.with_resync(1);
+    agent.start();
+    agent.ready();
+    let main = agent.process();
+    ptrace::seize(main, ptrace::Options::empty()).unwrap();
+    ptrace::interrupt(main).unwrap();
+    waitpid(main, Some(WaitPidFlag::__WALL)).unwrap();
+    forget();
+    let deadline = Instant::now() + 3 * PATIENCE;
+    while get(&host.netns, "/readyz").0 == 200 {
+        assert!(Instant::now() < deadline, "it is still ready");
+        thread::sleep(Duration::from_millis(200));
+    }
+    let (code, why) = get(&host.netns, "/readyz");
+    assert_eq!(code, 503);
+    assert!(why.contains("Hanging"), "{why}");
+    assert_eq!(get(&host.netns, "/healthz").0, 503);
+    let page = get(&host.netns, "/metrics").1;
+    assert_eq!(value(&page, "adit_ready"), 0);
+    assert!(value(&page, "adit_reconcile_age_seconds") > 1);
+    let printed = agent.run(&["status"]);
+    assert_eq!(printed.code, 5, "{printed:?}");
+    assert!(printed.stdout.contains("Hanging"), "{printed:?}");
+    systemd.set_nonblocking(true).unwrap();
+    assert_eq!(fed().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    systemd.set_nonblocking(false).unwrap();
+
+    ptrace::detach(main, None).unwrap();
+    wait_until_fed();
+    agent.ready();
+    assert_eq!(get(&host.netns, "/readyz").0, 200);
 }
 
 #[test]

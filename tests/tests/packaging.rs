@@ -1,6 +1,7 @@
 //! The units that we ship, as systemd reads them, and what the early one does.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -68,6 +69,59 @@ fn the_early_unit_refuses_overlay_traffic_and_leads_none() {
     let before = host.netns.ip("route show proto 173");
     assert_eq!(agent.run(&words).code, 8);
     assert_eq!(host.netns.ip("route show proto 173"), before);
+}
+
+#[test]
+fn rejected_manifests_at_boot_leave_the_last_good_ones_in_force() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let good = Overlay::new(&topology, "geneve").manifests(&topology);
+    let host = &topology.hosts[0];
+    let mut agent = Agent::started(host, &good);
+    agent.stop();
+    let kept = fs::metadata(agent.state_directory().join("last-good.json")).unwrap();
+    assert_eq!(kept.permissions().mode() & 0o777, 0o600);
+    let forget_all = || {
+        // As a boot does.
+        for link in ["adit0", "adit-geneve"] {
+            host.netns.ip(&format!("link delete {link}"));
+        }
+        host.netns.ip("route flush proto 173");
+        host.netns.ip("-6 route flush proto 173");
+    };
+    let backstops =
+        || host.netns.ip("route show type unreachable proto 173") + &host.netns.ip("-6 route show proto 173");
+
+    forget_all();
+    let manifests = agent.manifests();
+    let words = ["early", "--node", "a", "-f", manifests.to_str().unwrap()];
+    // A typo, and a directory that nobody has filled.
+    for bad in [good.replace("10.0.0.0/8", "10.0.0.0/88"), String::new()] {
+        agent.write(&bad);
+        let printed = agent.run(&words);
+        assert_eq!(printed.code, 0, "{printed:?}");
+        assert!(printed.stderr.contains("last good"), "{printed:?}");
+        assert_eq!(backstops().matches("unreachable").count(), 2, "{}", backstops());
+        assert!(host.netns.ip("address show dev adit0").contains("10.1.0.1/32"));
+        host.netns.ip("link delete adit0");
+        host.netns.ip("route flush proto 173");
+        host.netns.ip("-6 route flush proto 173");
+    }
+    // The agent goes on as well, and says that it does not have what the manifests say.
+    agent.start();
+    let status = agent.wait("reconciled", |status| status.pass.number > 0);
+    assert!(
+        status.source.synced && status.source.error.is_some() && !status.ready,
+        "{status:#?}"
+    );
+    assert_eq!(status.peers.len(), 1, "{status:#?}");
+    assert_eq!(backstops().matches("unreachable").count(), 2, "{}", backstops());
+    agent.stop();
+    // Nothing of it is left where nothing of Adit's shall be.
+    assert_eq!(agent.run(&["uninstall"]).code, 0);
+    let printed = agent.run(&words);
+    assert_eq!(printed.code, 1, "{printed:?}");
+    assert_eq!(backstops(), "");
 }
 
 #[test]

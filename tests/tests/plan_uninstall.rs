@@ -1,6 +1,9 @@
 //! `adit plan` tells what would be done and does nothing; `adit uninstall` takes away what is ours, all of it, and
 //! nothing else.
 
+use std::fs::File;
+use std::process::Stdio;
+
 use adit_tests::{Agent, Overlay, Topology, require, snapshot};
 use serde_json::Value;
 
@@ -71,6 +74,115 @@ fn plan_changes_nothing_and_uninstall_leaves_nothing() {
     let again = agent.run(&["uninstall"]);
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(look(), empty);
+}
+
+#[test]
+fn a_closed_pipe_ends_reading_quietly_and_a_change_is_whole_and_told() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let overlay = Overlay::new(&topology, "geneve");
+    let host = &topology.hosts[0];
+    let mut agent = Agent::new(host, &overlay.manifests(&topology));
+    // A reader that went, and a disk that is full.
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let manifests = agent.manifests();
+    let manifests = manifests.to_str().unwrap();
+    let plan = ["plan", "--node", "a", "-f", manifests];
+    let early = ["early", "--node", "a", "-f", manifests];
+    let doctor = ["doctor"];
+    let completions = ["completions", "bash"];
+    let by_json = ["doctor", "--json"];
+    for words in [&plan[..], &doctor, &by_json, &completions] {
+        assert_eq!(
+            run(&agent, words, closed()),
+            (Some(141), String::new()),
+            "{words:?}"
+        );
+        let (code, said) = run(&agent, words, full());
+        assert_eq!(code, Some(1), "{words:?}: {said}");
+        assert!(said.contains("No space left"), "{words:?}: {said}");
+    }
+    // What changes something has done so.
+    let (code, said) = run(&agent, &early, closed());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("Broken pipe"), "{said}");
+    assert!(host.netns.ip("address show dev adit0").contains("10.1.0.1"));
+    agent.start();
+    agent.ready();
+    for words in [
+        &["status"][..],
+        &["status", "--watch"],
+        &["map", "dump"],
+        &["route", "list"],
+    ] {
+        assert_eq!(
+            run(&agent, words, closed()),
+            (Some(141), String::new()),
+            "{words:?}"
+        );
+    }
+    agent.stop();
+    let (code, said) = run(&agent, &["uninstall"], closed());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("it is done") && said.contains("Broken pipe"),
+        "{said}"
+    );
+    assert!(!agent.run_directory().exists() && !agent.pins().exists());
+    assert_eq!(host.netns.ip("link show group 173"), "");
+}
+
+#[test]
+fn an_agent_whose_log_nobody_reads_goes_on() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let overlay = Overlay::new(&topology, "geneve");
+    let agent = Agent::new(&topology.hosts[0], &overlay.manifests(&topology));
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    let start = || {
+        let mut command = agent.command();
+        command.args(["run", "--log", "debug", "--node", "a", "-f"]);
+        command.arg(agent.manifests());
+        command.stdout(closed()).stderr(closed()).spawn()
+    };
+    let mut process = agent.host().netns.enter(start).unwrap();
+    agent.ready();
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[test]
+fn control_characters_of_others_names_are_escaped() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let overlay = Overlay::new(&topology, "geneve");
+    let host = &topology.hosts[0];
+    let mut agent = Agent::started(host, &overlay.manifests(&topology));
+    // In a device's name, which is to be deleted for its group, and in JSON.
+    agent.stop();
+    let name = "e\x1b[2J\u{9b}1mx";
+    host.netns.ip(&format!("link add {name} group 173 type dummy"));
+    let text = agent.plan(&[]);
+    assert_eq!(text.code, 4, "{text:?}");
+    assert!(text.stdout.contains("e\\u{1b}[2J\\u{9b}1mx"), "{text:?}");
+    let json = agent.plan(&["-o", "json"]).stdout;
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    assert!(uninstalled.stdout.contains("e\\u{1b}[2J"), "{uninstalled:?}");
+    for said in [text.stdout, text.stderr, json, uninstalled.stdout] {
+        assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
+    }
+}
+
+/// Runs `adit` with these words and this standard output: its exit code, and what it said on the standard error.
+fn run(agent: &Agent<'_>, words: &[&str], output: Stdio) -> (Option<i32>, String) {
+    let run = || agent.command().args(words).stdout(output).output();
+    let output = agent.host().netns.enter(run).unwrap();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 /// The planned changes' actions and kinds.

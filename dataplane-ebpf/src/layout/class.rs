@@ -55,7 +55,8 @@ impl Class {
     pub const DONT_FRAGMENT: u16 = 1 << 3;
     /// The outer UDP checksum is zero.
     pub const ZERO_CHECKSUM: u16 = 1 << 4;
-    /// The outer TTL is copied from the inner header.
+    /// The outer TTL is copied from the inner header. The programs heed it; no manifest asks for it yet, and the agent does
+    /// not set it.
     pub const INHERIT_TTL: u16 = 1 << 5;
     /// Packets leave as they are, to the next hop's neighbour on a device that is not ours: [`super::NextHop::gateway`].
     pub const TO_NEIGHBOUR: u16 = 1 << 6;

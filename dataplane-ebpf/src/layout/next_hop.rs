@@ -17,7 +17,7 @@ pub struct NextHop {
     /// The slot of its class; [`UNUSED_SLOT`] in a free next hop.
     pub class: u32,
     /// The outer flow label, 0 for none. Only an IPv6 outer header has one: the kernel refuses an IPv4 tunnel key
-    /// that bears a label.
+    /// that bears a label. The programs use it; no manifest asks for one yet, and the agent writes 0.
     pub flow_label: u32,
     /// The neighbour that packets without encapsulation go to, as big-endian as `remote`: the gateway of the underlay's
     /// route to the peer, or the peer's underlay address where that is on-link. Zero for the others.

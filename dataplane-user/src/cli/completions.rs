@@ -1,12 +1,10 @@
 //! `adit completions`: what a shell needs to complete our command line.
 
-use std::io::{self, Write as _};
-
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::Shell as Generator;
 
-use super::Cli;
 use super::exit::Failure;
+use super::{Cli, output};
 
 /// To be loaded by the shell at its start.
 #[derive(Debug, Args)]
@@ -27,11 +25,10 @@ enum Shell {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    io::stdout().write_all(&generate(arguments.shell))?;
-    Ok(())
+    output::show(&generate(arguments.shell))
 }
 
-fn generate(shell: Shell) -> Vec<u8> {
+fn generate(shell: Shell) -> String {
     let generator = match shell {
         Shell::Bash => Generator::Bash,
         Shell::Zsh => Generator::Zsh,
@@ -39,7 +36,7 @@ fn generate(shell: Shell) -> Vec<u8> {
     };
     let mut script = Vec::new();
     clap_complete::generate(generator, &mut Cli::command(), "adit", &mut script);
-    script
+    String::from_utf8(script).expect("commands and their helps are UTF-8")
 }
 
 #[cfg(test)]
@@ -49,7 +46,7 @@ mod tests {
     #[test]
     fn each_shell_learns_the_commands() {
         for shell in Shell::value_variants() {
-            let script = String::from_utf8(generate(*shell)).unwrap();
+            let script = generate(*shell);
             for word in ["uninstall", "status", "resync"] {
                 assert!(script.contains(word), "{shell:?} lacks {word}");
             }

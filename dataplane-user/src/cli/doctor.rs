@@ -16,7 +16,6 @@ mod settings;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::{Args, ValueHint};
 
 use super::exit::{Code, Failure};
@@ -27,7 +26,6 @@ use crate::kernel::LinuxKernel;
 use crate::model::KernelState;
 use crate::net::Family;
 use crate::resource::Intent;
-use crate::source;
 use finding::{Finding, Level};
 use overlay::Wanted;
 
@@ -68,10 +66,10 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     if quiet {
         findings.retain(|finding| finding.level != Level::Ok);
     }
-    match format {
+    output::show(&match format {
         Format::Json => output::json(&findings)?,
-        Format::Text => print!("{}", finding::render(&findings, Paint::of_stdout())),
-    }
+        Format::Text => finding::render(&findings, Paint::of_stdout()),
+    })?;
     if findings.iter().any(|finding| finding.level == Level::Error) {
         return Err(Failure::silent(Code::Degraded));
     }
@@ -83,9 +81,7 @@ fn intent(arguments: Arguments) -> Result<Option<Intent>, Failure> {
         return Ok(None);
     }
     let manifests = Manifests::new(arguments.paths, arguments.node);
-    let resources = source::load(&manifests.paths)?;
-    let intent = Intent::new(resources, manifests.node()?).map_err(|problem| anyhow!("{problem}"))?;
-    Ok(Some(intent))
+    manifests.intent().map(Some)
 }
 
 async fn examine(places: &Places, intent: Option<&Intent>) -> Result<Vec<Finding>, Failure> {

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::exit::{Code, Failure};
+use super::output;
 use super::places::{Manifests, Places};
 use super::privilege::{self, NET_ADMIN};
 use crate::apply::apply;
@@ -16,10 +17,11 @@ use crate::model::{Change, ChangeSet, RouteKind};
 use crate::net::LinkName;
 use crate::plan::plan;
 use crate::resource::Intent;
-use crate::source;
+use crate::source::last_good;
 
 /// Makes adit0 with this node's overlay addresses, and the routes that refuse overlay traffic while no agent has run:
-/// for the boot, before the network is up. It leads no traffic anywhere, and takes nothing away.
+/// for the boot, before the network is up. It leads no traffic anywhere, and takes nothing away. Where the manifests are
+/// rejected, it uses those that an agent on this node accepted last, and says so.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit early -f /etc/adit/manifests")]
 pub(super) struct Arguments {
@@ -28,9 +30,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
-    let resources = source::load(&arguments.manifests.paths)?;
-    let intent =
-        Intent::new(resources, arguments.manifests.node()?).map_err(|problem| anyhow!("{problem}"))?;
+    let manifests = &arguments.manifests;
+    let intent = manifests
+        .intent()
+        .or_else(|rejected| last_good(places, manifests, rejected))?;
     privilege::require(&[NET_ADMIN])?;
     let _lock = match places.lock("a running agent makes all of this itself") {
         Err(failure) if failure.code == Code::Refused => return Err(failure),
@@ -60,9 +63,12 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         },
     )
     .await;
-    for (change, _) in &report.outcomes {
-        println!("{change}");
-    }
+    let changes = report.outcomes.iter();
+    let told = output::report(
+        &changes
+            .map(|(change, _)| format!("{change}\n"))
+            .collect::<String>(),
+    );
     let failures = report
         .failures()
         .map(|(change, error)| format!("{change}: {error}"))
@@ -73,9 +79,31 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         )
         .collect::<Vec<_>>();
     if failures.is_empty() {
-        return Ok(());
+        return told;
     }
     Err(Failure::new(Code::Error, anyhow!("{}", failures.join("; "))))
+}
+
+/// What this node was to be when an agent accepted manifests last; what keeps the present ones from being used is told.
+fn last_good(places: &Places, manifests: &Manifests, rejected: Failure) -> Result<Intent, Failure> {
+    let node = manifests.node()?;
+    let kept = last_good::load(&places.state_dir).map_err(anyhow::Error::new);
+    let intent = kept.and_then(|resources| {
+        let resources = resources.ok_or_else(|| anyhow!("none were ever accepted on this node"))?;
+        Intent::new(resources, node).map_err(|problem| anyhow!("{problem}"))
+    });
+    match intent {
+        Ok(intent) => {
+            output::note(&format!(
+                "warning: manifests rejected; using the last good ones: {rejected}"
+            ));
+            Ok(intent)
+        }
+        Err(error) => Err(Failure::new(
+            rejected.code,
+            anyhow!("{rejected}\nthe last good manifests can't be used either: {error:#}"),
+        )),
+    }
 }
 
 /// The anchor device, its settings and addresses, and the backstops: nothing of it forwards.

@@ -22,6 +22,8 @@ pub enum Code {
     TimedOut = 7,
     /// It must not be done now.
     Refused = 8,
+    /// Nobody reads the output: as a shell tells of an end by SIGPIPE.
+    ClosedPipe = 141,
 }
 
 /// A failure with its exit code. Silent when the command's output has said it all.

@@ -55,11 +55,11 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     match arguments.command {
         Command::Dump => {
             let view = DumpView::new(&bpf.dump()?, &peers(places).await);
-            show(arguments.output, &view, DumpView::print)
+            show(arguments.output, &view, DumpView::text)
         }
         Command::Lookup { address } => {
             let result = bpf.lookup(address)?;
-            show(arguments.output, &LookupView::from(&result), LookupView::print)?;
+            show(arguments.output, &LookupView::from(&result), LookupView::text)?;
             if result.prefix.is_some() {
                 Ok(())
             } else {
@@ -68,7 +68,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         }
         Command::Stats { all } => {
             let view = StatsView::new(&bpf.counters()?, &peers(places).await);
-            show(arguments.output, &view, |view| view.print(all))
+            show(arguments.output, &view, |view| view.text(all))
         }
     }
 }
@@ -86,14 +86,11 @@ async fn peers(places: &Places) -> Peers {
     status.peers.into_iter().filter_map(name).collect()
 }
 
-fn show<T: serde::Serialize>(format: Format, view: &T, print: impl Fn(&T)) -> Result<(), Failure> {
-    match format {
-        Format::Json => output::json(view),
-        Format::Text => {
-            print(view);
-            Ok(())
-        }
-    }
+fn show<T: serde::Serialize>(format: Format, view: &T, text: impl Fn(&T) -> String) -> Result<(), Failure> {
+    output::show(&match format {
+        Format::Json => output::json(view)?,
+        Format::Text => text(view),
+    })
 }
 
 fn not_pinned(places: &Places, error: KernelError) -> Failure {

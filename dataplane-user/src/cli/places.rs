@@ -9,6 +9,8 @@ use super::exit::{Code, Failure};
 use crate::control::{ControlError, RunDirectory};
 use crate::kernel::bpf;
 use crate::net::NodeName;
+use crate::resource::Intent;
+use crate::source;
 
 /// Where an agent keeps its things.
 #[derive(Clone, Debug, Args)]
@@ -89,6 +91,15 @@ impl Manifests {
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, node: Option<String>) -> Manifests {
         Manifests { paths, node }
+    }
+
+    /// What these manifests say that this node shall be.
+    ///
+    /// # Errors
+    /// When they are rejected, or this node is not among them.
+    pub(super) fn intent(&self) -> Result<Intent, Failure> {
+        let resources = source::load(&self.paths)?;
+        Ok(Intent::new(resources, self.node()?).map_err(|problem| anyhow!("{problem}"))?)
     }
 
     /// The node that this is.

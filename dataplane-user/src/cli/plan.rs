@@ -16,7 +16,7 @@ use crate::kernel::bpf::BpfOptions;
 use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::{Change, ChangeSet};
 use crate::resource::{Intent, Problem, Severity};
-use crate::source::{self, KeyRing};
+use crate::source::KeyRing;
 use crate::status::{ProblemStatus, conflict, unreadable, waiting};
 
 /// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 5 when
@@ -48,9 +48,7 @@ struct ChangeOutput {
 }
 
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
-    let resources = source::load(&arguments.manifests.paths)?;
-    let intent = Intent::new(resources, arguments.manifests.node()?)
-        .map_err(|problem| anyhow::anyhow!("{problem}"))?;
+    let intent = arguments.manifests.intent()?;
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
     places.refuse_newer()?;
     let options = BpfOptions {
@@ -67,10 +65,10 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     problems.extend(set.conflicts.iter().map(conflict));
     problems.extend(set.waiting.iter().map(waiting));
 
-    match arguments.output {
+    output::show(&match arguments.output {
         Format::Json => output::json(&to_output(&intent, &set, &problems))?,
-        Format::Text => print(&set, &problems),
-    }
+        Format::Text => text(&set, &problems),
+    })?;
     if !set.is_empty() {
         return Err(Failure::silent(Code::Changes));
     }
@@ -97,28 +95,26 @@ fn to_output(intent: &Intent, set: &ChangeSet, problems: &[Problem]) -> Output {
     }
 }
 
-fn print(set: &ChangeSet, problems: &[Problem]) {
-    for change in &set.changes {
-        let sign = match describe(change).0 {
-            "add" => '+',
-            "delete" => '-',
-            _ => '~',
-        };
-        println!("{sign} {change}");
-    }
-    for problem in problems {
-        println!("! {problem}");
-    }
-    match (set.changes.len(), interruptions(set)) {
-        (0, _) => println!("Nothing to do."),
-        (1, 0) => println!("1 change."),
-        (changes, 0) => println!("{changes} changes."),
+fn text(set: &ChangeSet, problems: &[Problem]) -> String {
+    let sign = |change: &Change| match describe(change).0 {
+        "add" => '+',
+        "delete" => '-',
+        _ => '~',
+    };
+    let changes = set.changes.iter();
+    let changes = changes.map(|change| format!("{} {change}\n", sign(change)));
+    let problems = problems.iter().map(|problem| format!("! {problem}\n"));
+    let sum = match (set.changes.len(), interruptions(set)) {
+        (0, _) => "Nothing to do.\n".to_owned(),
+        (1, 0) => "1 change.\n".to_owned(),
+        (changes, 0) => format!("{changes} changes.\n"),
         (changes, anew) => {
-            println!(
-                "{changes} changes; {anew} devices are made anew, traffic through them stops meanwhile."
-            );
+            format!(
+                "{changes} changes; {anew} devices are recreated, traffic through them stops meanwhile.\n"
+            )
         }
-    }
+    };
+    changes.chain(problems).chain([sum]).collect()
 }
 
 fn interruptions(set: &ChangeSet) -> usize {

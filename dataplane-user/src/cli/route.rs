@@ -31,7 +31,7 @@ enum Command {
     List(list::Arguments),
     /// Puts back those that are missing, removes those that nobody wants, replaces those that say something else
     Validate(validate::Arguments),
-    /// Delete all of Adit's routes; refused while an agent runs
+    /// Delete Adit's routes, except `unreachable` and `blackhole` ones; refused while an agent runs
     Flush(flush::Arguments),
     /// Sends nothing to a peer any more: others that carry its prefixes take over, else they are unreachable
     Withdraw(withdraw::Arguments),

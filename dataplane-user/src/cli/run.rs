@@ -24,6 +24,8 @@ use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
 use crate::control::{ControlError, RunDirectory};
 use crate::gather::private_keys;
+use crate::heartbeat::Heartbeat;
+use crate::http::Http;
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::kernel::netlink::{EventCounts, Events, Woken};
@@ -70,32 +72,38 @@ pub(super) struct Arguments {
         default_value = "127.0.0.1:9173",
         value_name = "ADDRESS:PORT|off"
     )]
-    http: Http,
+    http: HttpAddress,
+    /// Tell public keys, endpoints and underlay addresses over HTTP too, to whoever can connect; the socket always does
+    #[arg(long)]
+    http_details: bool,
+    /// Answer /metrics and /status also for this host name, beside IP addresses and localhost; may be repeated
+    #[arg(long, value_name = "NAME")]
+    http_host: Vec<String>,
 }
 
 /// Where HTTP is answered, if at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Http {
+enum HttpAddress {
     Off,
     At(SocketAddr),
 }
 
-impl FromStr for Http {
+impl FromStr for HttpAddress {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Http, String> {
+    fn from_str(text: &str) -> Result<HttpAddress, String> {
         if text == "off" {
-            return Ok(Http::Off);
+            return Ok(HttpAddress::Off);
         }
-        text.parse().map(Http::At).map_err(|_| {
+        text.parse().map(HttpAddress::At).map_err(|_| {
             "say an IP address and a port, as in 127.0.0.1:9173 or [::1]:9173, or `off`".to_owned()
         })
     }
 }
 
-impl Http {
+impl HttpAddress {
     fn listen(self) -> Result<Option<TcpListener>, Failure> {
-        let Http::At(address) = self else {
+        let HttpAddress::At(address) = self else {
             return Ok(None);
         };
         let listener = TcpListener::bind(address).map_err(|error| {
@@ -120,7 +128,14 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         Failure::new(code, anyhow!(error))
     })?;
     places.refuse_newer()?;
-    let http = arguments.http.listen()?;
+    if let Err(error) = serve::raise_descriptor_limit() {
+        warn!("the limit of open files (RLIMIT_NOFILE) stays as it is: {error}");
+    }
+    let http = arguments.http.listen()?.map(|listener| Http {
+        listener,
+        details: arguments.http_details,
+        hosts: arguments.http_host,
+    });
     let listeners = Listeners {
         socket: run_directory.listen()?,
         http,
@@ -153,6 +168,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
             names: resync.min(pauses.names),
             ..pauses
         },
+        heartbeat: Heartbeat::new(resync, sd_notify::watchdog_enabled()),
     };
     send_source_changes(&config, sender.clone());
     send_each(resync, Event::Resync, sender.clone());
@@ -161,6 +177,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     send_kernel_changes(kernel_events, sender.clone());
     send_signals(&sender)?;
     let drops = kernel.drops();
+    let heartbeat = config.heartbeat.clone();
     let (agent, status) = Agent::new(kernel, config);
     agent.recorder().counts_events(counts);
     spawn_local(tell_systemd(status.clone()));
@@ -174,7 +191,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         },
         endpoints: EndpointAges::default(),
         drops,
-        patience: 2 * resync + LONGEST_PASS,
+        heartbeat,
     };
     serve::start(listeners, view).context("starting the thread that answers")?;
     agent.run(events).await;
@@ -182,8 +199,6 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     Ok(())
 }
 
-/// A pass that takes longer hangs: it counts on top of the time between two.
-const LONGEST_PASS: Duration = Duration::from_secs(60);
 
 /// What aya says of an object's loading is for whoever develops it; a filter that names it gets it.
 const QUIET_LIBRARIES: &str = "aya=error,aya_obj=error";
@@ -195,6 +210,8 @@ fn start_logging(filter: &str) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_ansi(colour)
         .with_writer(io::stderr)
+        // There is nobody to tell when nobody reads the log; it would panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }
@@ -314,20 +331,23 @@ mod tests {
 
     #[test]
     fn http_is_an_address_or_off() {
-        assert_eq!("off".parse(), Ok(Http::Off));
+        assert_eq!("off".parse(), Ok(HttpAddress::Off));
         assert_eq!(
             "127.0.0.1:1".parse(),
-            Ok(Http::At(SocketAddr::from(([127, 0, 0, 1], 1))))
+            Ok(HttpAddress::At(SocketAddr::from(([127, 0, 0, 1], 1))))
         );
         for wrong in ["", "9173", "localhost:1", "::1:9173", "127.0.0.1"] {
-            assert!(wrong.parse::<Http>().unwrap_err().contains("`off`"), "{wrong}");
+            assert!(
+                wrong.parse::<HttpAddress>().unwrap_err().contains("`off`"),
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn a_port_in_use_is_told_with_the_flag() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let failure = Http::At(taken.local_addr().unwrap())
+        let failure = HttpAddress::At(taken.local_addr().unwrap())
             .listen()
             .unwrap_err()
             .to_string();

@@ -2,14 +2,14 @@
 
 mod text;
 
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 use super::exit::{Code, Failure};
-use super::output::Paint;
+use super::output::{self, Paint};
 use super::places::Places;
 use crate::control::{self, ControlError};
 use crate::status::Status;
@@ -58,7 +58,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     } else {
         ask(places).await?
     };
-    print!("{}", render(&status, arguments.output, false)?);
+    output::show(&render(&status, arguments.output, false)?)?;
     if status.ready {
         Ok(())
     } else {
@@ -112,18 +112,11 @@ async fn watch(places: &Places, view: View) -> Result<(), Failure> {
             Err(failure) if redraw => format!("{failure}\n"),
             Err(failure) => return Err(failure),
         };
-        let frame = if redraw {
-            // Home, then each line's rest and what is below the last: nothing flickers.
-            format!("\x1b[H{}\x1b[J", shown.replace('\n', "\x1b[K\n"))
+        if redraw {
+            output::redraw(&shown)?;
         } else {
-            shown
-        };
-        let mut out = io::stdout().lock();
-        match out.write_all(frame.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            result => result?,
+            output::show(&shown)?;
         }
-        drop(out);
         tokio::time::sleep(PERIOD).await;
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use super::exit::{Code, Failure};
+use super::output;
 use super::places::Places;
 use super::privilege::{self, NET_ADMIN};
 use crate::apply::{Outcome, apply};
@@ -16,7 +17,7 @@ use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
 use crate::model::KernelState;
 use crate::net::Namespace;
 use crate::plan::facts::Presence;
-use crate::source::{namespaces, withdrawn};
+use crate::source::{last_good, namespaces, withdrawn};
 
 /// Removes all devices, routes, addresses, programs and maps that Adit manages, also in other network namespaces; everything
 /// else stays. Exits with 8 while an agent runs, and with 1 when something could not be removed or a namespace could not be
@@ -46,13 +47,16 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let observed = kernel.observe().await?;
     let set = diff(&observed, &nothing);
     let report = apply(&mut kernel, set).await;
+    let mut done = String::new();
     for (change, outcome) in &report.outcomes {
         match outcome {
-            Outcome::Done => println!("{change}"),
-            Outcome::Failed(error) => eprintln!("adit: {change}: {}", error.beside(change)),
-            Outcome::Skipped => eprintln!("adit: {change}: left out after a failure"),
+            Outcome::Done => done.push_str(&format!("{change}\n")),
+            Outcome::Failed(error) => output::note(&format!("{change}: {}", error.beside(change))),
+            Outcome::Skipped => output::note(&format!("{change}: skipped after a failure")),
         }
     }
+    // The rest is done all the same.
+    let told = output::report(&done);
     let observed = kernel.observe().await?;
     let left = diff(&observed, &nothing);
     unseen.extend(not_looked_at(&presence, &observed));
@@ -68,6 +72,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     drop(kernel);
     bpf::uninstall(&places.bpffs)?;
     withdrawn::forget(&places.state_dir)?;
+    last_good::forget(&places.state_dir)?;
     if !unseen.is_empty() {
         return Err(anyhow!(
             "could not look into {}: what Adit left there, keys of WireGuard included, is still there; mend that and run \
@@ -96,8 +101,8 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     run_directory
         .remove()
         .with_context(|| format!("removing {}", places.run_dir.display()))?;
-    println!("Nothing of Adit's is left on this node.");
-    Ok(())
+    told?;
+    output::report("Nothing of Adit's is left on this node.\n")
 }
 
 /// The namespaces in which something of ours may be and that could not be looked at, each with the reason.

@@ -35,7 +35,7 @@ impl MapReading {
     }
 }
 
-pub(super) fn collect(status: &Status, maps: Option<&MapReading>) -> Vec<MetricFamily> {
+pub(super) fn collect(status: &Status, maps: Option<&MapReading>, details: bool) -> Vec<MetricFamily> {
     let readable = gauges(
         (
             "adit_maps_readable",
@@ -50,7 +50,7 @@ pub(super) fn collect(status: &Status, maps: Option<&MapReading>) -> Vec<MetricF
     [
         readable,
         verdicts(&counters.egress, &counters.ingress),
-        next_hops(status, &counters.next_hops),
+        next_hops(status, &counters.next_hops, details),
         sources(status, &counters.sources),
         fill(usage),
     ]
@@ -103,7 +103,7 @@ fn verdicts(egress: &[VerdictCount], ingress: &[VerdictCount]) -> Vec<MetricFami
     .concat()
 }
 
-fn next_hops(status: &Status, entries: &[NextHopEntry]) -> Vec<MetricFamily> {
+fn next_hops(status: &Status, entries: &[NextHopEntry], details: bool) -> Vec<MetricFamily> {
     let peer = |entry: &NextHopEntry| {
         [
             entry.next_hop.node.to_string(),
@@ -113,7 +113,9 @@ fn next_hops(status: &Status, entries: &[NextHopEntry]) -> Vec<MetricFamily> {
     };
     let with_remote = |entry: &NextHopEntry| {
         let [node, network, encapsulation] = peer(entry);
-        [node, network, encapsulation, entry.next_hop.remote.to_string()]
+        // An empty label is as if there were none.
+        let remote = details.then(|| entry.next_hop.remote.to_string());
+        [node, network, encapsulation, remote.unwrap_or_default()]
     };
     let labels = ["peer", "network", "encapsulation"];
     [

@@ -30,6 +30,14 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
             [([], u64::from(status.source.synced))],
         ),
         gauges(
+            (
+                "adit_reconcile_age_seconds",
+                "Time since the last reconciliation ended.",
+            ),
+            [],
+            status.pass.ended_ago_s.map(|age| ([], age)),
+        ),
+        gauges(
             ("adit_residual_changes", "Changes that are still to be made."),
             [],
             [([], status.pass.residual as u64)],

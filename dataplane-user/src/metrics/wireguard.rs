@@ -18,7 +18,8 @@ pub struct UnnamedPeer {
     pub session: SessionStatus,
 }
 
-pub(super) fn collect(status: &Status, unnamed: &[UnnamedPeer]) -> Vec<MetricFamily> {
+/// Peers without a name are counted; what each says is told only with `details`, as its key is its label.
+pub(super) fn collect(status: &Status, unnamed: &[UnnamedPeer], details: bool) -> Vec<MetricFamily> {
     // A peer of two networks is one peer of a device.
     let links = status
         .peers
@@ -29,7 +30,7 @@ pub(super) fn collect(status: &Status, unnamed: &[UnnamedPeer]) -> Vec<MetricFam
     let unnamed = unnamed.map(|peer| {
         (
             [peer.device.clone(), peer.public_key.clone()],
-            Some(&peer.session),
+            details.then_some(&peer.session),
         )
     });
     let peers: BTreeMap<[String; 2], Option<&SessionStatus>> = named.chain(unnamed).collect();

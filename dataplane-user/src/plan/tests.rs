@@ -215,6 +215,39 @@ fn interface(allowed: &[&str]) -> Placed<WireGuardInterface> {
 }
 
 #[test]
+fn a_field_without_effect_is_one_warning_of_its_own_object_alone() {
+    let mut resources = resources(
+        |network| network.source_protection = SourceProtection::Enforce,
+        &["a", "b"],
+    );
+    let intent = |resources: &Resources| {
+        Intent::new(resources.clone(), NodeName::new("a").unwrap()).map_err(|problem| problem.to_string())
+    };
+    assert_eq!(intent(&resources).unwrap().unprotected_by_default().count(), 1);
+    let written = [
+        ("TunnelNetwork/net", "sourceProtection"),
+        ("TunnelNetwork/other", "allDown"),
+        ("TunnelNode/a", "drain"),
+        ("TunnelNode/b", "drain"),
+    ];
+    resources.without_effect = written
+        .into_iter()
+        .map(|(object, field)| (object.to_owned(), field))
+        .collect();
+    assert_eq!(intent(&resources).unwrap().unprotected_by_default().count(), 0);
+    let (_, problems) = planned(resources, &[(2, 1500)]);
+    let warned = problems
+        .iter()
+        .map(|problem| (problem.subject.as_str(), problem.reason));
+    let expected = [
+        ("TunnelNetwork/net", Reason::Unsupported),
+        ("TunnelNode/a", Reason::Unsupported),
+    ];
+    assert_eq!(warned.collect::<Vec<_>>(), expected);
+    assert!(problems[0].message.contains("sourceProtection"), "{problems:?}");
+}
+
+#[test]
 fn fault_09_beyond_64_next_hops_is_told_and_never_silent() {
     let shared: IpNet = "10.200.0.0/16".parse().unwrap();
     let names = (1..=66).map(|number| format!("n{number:02}")).collect::<Vec<_>>();

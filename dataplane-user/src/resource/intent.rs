@@ -1,9 +1,9 @@
 //! Everything that users declared, and one node's view of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::netlink::NetlinkObjects;
-use super::{Dataplane, Network, Node, Problem, Reason};
+use super::{Dataplane, Network, Node, Problem, Reason, SourceProtection};
 use crate::net::{NetworkName, NodeName};
 
 /// A complete, checked set of resources; the same on every node.
@@ -15,6 +15,8 @@ pub struct Resources {
     pub nodes: BTreeMap<NodeName, Node>,
     /// Kernel objects that are declared one by one.
     pub netlink: NetlinkObjects,
+    /// Fields that manifests write and that mean nothing yet, each with its object: `TunnelNetwork/pods`, `allDown`.
+    pub without_effect: BTreeSet<(String, &'static str)>,
 }
 
 /// What one node shall be: the resources, and which node it is. Something among them is the node's.
@@ -80,6 +82,26 @@ impl Intent {
             .networks
             .values()
             .filter(|network| node.networks.contains(&network.name))
+    }
+
+    /// The fields without effect of this node's manifest and of its networks', each with its object.
+    pub fn without_effect(&self) -> impl Iterator<Item = &(String, &'static str)> {
+        let names = self
+            .networks()
+            .map(|network| format!("TunnelNetwork/{}", network.name));
+        let own: BTreeSet<_> = names.chain([format!("TunnelNode/{}", self.node.name)]).collect();
+        let written = self.resources.without_effect.iter();
+        written.filter(move |(object, _)| own.contains(object))
+    }
+
+    /// This node's networks that are to enforce source protection because their manifests say nothing else, which is not
+    /// in force yet.
+    pub fn unprotected_by_default(&self) -> impl Iterator<Item = &Network> {
+        self.networks().filter(|network| {
+            let written = (format!("TunnelNetwork/{}", network.name), "sourceProtection");
+            network.source_protection == SourceProtection::Enforce
+                && !self.resources.without_effect.contains(&written)
+        })
     }
 
     /// What carries the packets that this node sends in a network.

@@ -69,6 +69,10 @@ pub enum Reason {
     Capacity,
     /// What the kernel holds is not what was asked for, after all changes succeeded.
     NotConverged,
+    /// The reconciliation loop does not get on.
+    Hanging,
+    /// The accepted manifests can't be kept in the state directory.
+    NotKept,
 }
 
 impl Reason {
@@ -97,6 +101,8 @@ impl Reason {
             Reason::Waiting => "Waiting",
             Reason::Capacity => "Capacity",
             Reason::NotConverged => "NotConverged",
+            Reason::Hanging => "Hanging",
+            Reason::NotKept => "NotKept",
         }
     }
 }

@@ -57,6 +57,23 @@ impl fmt::Display for LoadErrors {
 /// # Errors
 /// All that is wrong with the whole set. Blocks on file access.
 pub fn load(paths: &[PathBuf]) -> Result<Resources, LoadErrors> {
+    load_set(paths).map(|set| set.resources)
+}
+
+/// A complete, valid set of manifests.
+#[derive(Debug)]
+pub struct ManifestSet {
+    /// What they declare.
+    pub resources: Resources,
+    /// The files that they were read from.
+    pub files: Vec<ManifestFile>,
+}
+
+/// The same as [`load`], with the text of the files.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_set(paths: &[PathBuf]) -> Result<ManifestSet, LoadErrors> {
     if paths.is_empty() {
         return Err(LoadErrors(vec![LoadError::NoPaths]));
     }
@@ -68,7 +85,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Resources, LoadErrors> {
         files, mut errors, ..
     } = loader;
     match manifest::read(&files, errors.is_empty()) {
-        Ok(resources) if errors.is_empty() => Ok(resources),
+        Ok(resources) if errors.is_empty() => Ok(ManifestSet { resources, files }),
         Ok(_) => Err(LoadErrors(errors)),
         Err(wrong) => {
             errors.extend(wrong.into_iter().map(LoadError::Manifest));

@@ -41,10 +41,8 @@ fn forgeries(encapsulation: &'static str, dataplane: &'static str) {
     if !ready() {
         return;
     }
-    let topology = Topology::new(2);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let topology = Topology::<2>::new();
+    let [a, b] = &topology.hosts;
     let overlay = |asked| {
         let overlay = Overlay {
             network: vec![asked],
@@ -134,7 +132,7 @@ fn a_forged_neighbour_does_not_reach_the_nodes_own_address() {
     if !ready() {
         return;
     }
-    let topology = Topology::new(2);
+    let topology = Topology::<2>::new();
     let a = &topology.hosts[0];
     let agent = Agent::started(a, &Overlay::new(&topology, "geneve").manifests(&topology));
     // A LAN of the host's beside the overlay, whose addresses the router pretends to have.
@@ -166,9 +164,7 @@ fn what_only_looks_like_the_overlay_passes() {
         return;
     }
     let topology = topology();
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let [a, b] = &topology.hosts;
     let overlay = Overlay {
         network: vec!["masquerade: {}"],
         ..Overlay::new(&topology, "geneve")
@@ -281,10 +277,8 @@ fn a_network_of_everything_takes_nothing_from_the_underlay() {
     if !ready() {
         return;
     }
-    let topology = Topology::new(2);
-    let [a, b] = &topology.hosts[..] else {
-        unreachable!("there are two");
-    };
+    let topology = Topology::<2>::new();
+    let [a, b] = &topology.hosts;
     // The underlay is more specific, and everything else is the overlay's.
     for host in [a, b] {
         let gateway = |family| match (family, host.underlay(family)) {
@@ -346,11 +340,9 @@ fn peers_without_encapsulation_pass_by_their_device_alone() {
     if !ready() {
         return;
     }
-    let topology = Topology::new(3);
+    let topology = Topology::<3>::new();
     topology.route_overlay();
-    let [a, b, c] = &topology.hosts[..] else {
-        unreachable!("there are three");
-    };
+    let [a, b, c] = &topology.hosts;
     // b sends plain packets, c encapsulated ones.
     let overlay = Overlay {
         underlay: Family::Ipv6,

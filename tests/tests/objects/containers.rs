@@ -82,10 +82,8 @@ const NO_CONTAINER: &str = "echo 'Error response from daemon: No such container:
 
 #[test]
 fn only_a_container_that_is_gone_loses_its_interfaces() {
-    if !require_module("veth") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth");
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let (docker, sleeper) = (Docker::new(), Sleeper::new());
     let answer = format!("echo {}", sleeper.0.id());
@@ -127,10 +125,8 @@ fn only_a_container_that_is_gone_loses_its_interfaces() {
 
 #[test]
 fn uninstalling_looks_wherever_something_was_made_and_says_where_it_cannot() {
-    if !require_module("dummy") || !require_module("wireguard") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "dummy", "wireguard");
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let (docker, by_path) = (Docker::new(), NetNs::new());
     let (process, container) = (Sleeper::new(), Sleeper::new());

@@ -152,10 +152,8 @@ fn index(netns: &NetNs, device: &str) -> String {
 
 #[test]
 fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
-    if !require_module("veth") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth");
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let there = NetNs::new();
     let directory = tempfile::tempdir().unwrap();
@@ -216,10 +214,8 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
 
 #[test]
 fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_agent() {
-    if !require_module("veth") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth");
+    let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let there = Named::new();
     let manifests = pair(&format!("name: {}", there.0)) + &route("r", "to: 10.91.0.0/16, dev: host0");
@@ -253,10 +249,8 @@ fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_a
 
 #[test]
 fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere() {
-    if !require_module("veth") || !require_module("dummy") {
-        return;
-    }
-    let topology = Topology::new(1);
+    require!(modules: "veth", "dummy");
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let there = Named::new();
     there.ip("link add d0 type dummy");

@@ -162,12 +162,20 @@ fn route_list_validate_and_flush() {
     let flushed = agent.run(&["route", "flush", "--table", "1730"]);
     assert_eq!(
         (flushed.code, flushed.stdout.as_str()),
-        (0, "1 routes removed.\n")
+        (0, "1 routes deleted.\n")
     );
     let flushed = agent.run(&["route", "flush"]);
     assert_eq!(
         (flushed.code, flushed.stdout.as_str()),
-        (0, "11 routes removed.\n")
+        (
+            0,
+            "8 routes deleted.\n3 unreachable or blackhole routes kept; --include-unreachable deletes them too.\n"
+        )
+    );
+    let flushed = agent.run(&["route", "flush", "--include-unreachable"]);
+    assert_eq!(
+        (flushed.code, flushed.stdout.as_str()),
+        (0, "3 routes deleted.\n")
     );
     assert!(netns.ip("route").contains("10.77.0.0/16"), "not ours");
     validate([12, 0, 0]);

@@ -40,6 +40,33 @@ fn a_device_is_added_once_and_gets_another_key_for_the_same_address() {
 }
 
 #[test]
+fn a_change_whose_report_cannot_be_written_is_whole_and_an_error() {
+    let hub = Hub::with("");
+    let public = key(1).to_string();
+    let words = Hub::add_words("laptop-7", &public);
+    let outputs = [
+        Stdio::from(File::options().write(true).open("/dev/full").unwrap()),
+        Stdio::from(std::io::pipe().unwrap().1),
+    ];
+    for output in outputs {
+        let mut command = hub.command(&words);
+        let output = command
+            .env("WG_SKIP_SYNCCONF", "1")
+            .stdout(output)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("it is done"), "{said}");
+        assert_eq!(hub.list().len(), 1);
+    }
+    // Reading ends as if all had been read.
+    let closed = Stdio::from(std::io::pipe().unwrap().1);
+    let output = hub.command(&["list"]).stdout(closed).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(141), Vec::new()));
+}
+
+#[test]
 fn devices_are_listed_renamed_and_removed() {
     let hub = Hub::with("");
     let before = hub.text();

@@ -77,7 +77,7 @@ fn a_made_key_and_a_credential_that_are_away_stay_in_use() {
     if !require_module("wireguard") || !require_program("wg") {
         return;
     }
-    let topology = Topology::new(1);
+    let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let credentials = tempfile::tempdir().unwrap();
     let credential = secret(credentials.path(), "wg1.key", &key(7).to_base64());

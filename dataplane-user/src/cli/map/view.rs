@@ -135,29 +135,28 @@ impl DumpView {
         }
     }
 
-    pub(super) fn print(&self) {
+    pub(super) fn text(&self) -> String {
         let broken = || "nothing (its packets are dropped)".to_owned();
         let rows = self
             .prefixes
             .iter()
             .map(|p| [p.prefix.clone(), p.target.clone().unwrap_or_else(broken)]);
-        output::table(["PREFIX", "TARGET"], &rows.collect::<Vec<_>>());
-        println!();
-        print_next_hops(&self.next_hops);
-        println!();
+        let prefixes = output::table(["PREFIX", "TARGET"], &rows.collect::<Vec<_>>());
         let rows = self
             .classes
             .iter()
             .map(|c| [c.slot.to_string(), c.class.clone(), c.ifindex.to_string()]);
-        output::table(["SLOT", "CLASS", "IFINDEX"], &rows.collect::<Vec<_>>());
-        println!();
-        print_sources(&self.sources);
+        let classes = output::table(["SLOT", "CLASS", "IFINDEX"], &rows.collect::<Vec<_>>());
+        let next_hops = next_hops(&self.next_hops);
+        let sources = sources(&self.sources);
+        let mut text = [prefixes, next_hops, classes, sources].join("\n");
         if self.unreadable_slots > 0 {
-            println!(
-                "\n{} slots can't be read; the agent cleans them up",
+            text.push_str(&format!(
+                "\n{} slots can't be read; the agent cleans them up\n",
                 self.unreadable_slots
-            );
+            ));
         }
+        text
     }
 }
 
@@ -186,26 +185,25 @@ impl From<&LookupResult> for LookupView {
 }
 
 impl LookupView {
-    pub(super) fn print(&self) {
+    pub(super) fn text(&self) -> String {
         let Some(prefix) = &self.prefix else {
-            println!(
-                "{}: no prefix covers it; packets are dropped (no_prefix)",
+            return format!(
+                "{}: no prefix covers it; packets are dropped (no_prefix)\n",
                 self.address
             );
-            return;
         };
         match self.target {
-            "local" => println!(
-                "{}: {prefix} is this node's own; the program drops (local_prefix)",
+            "local" => format!(
+                "{}: {prefix} is this node's own; the program drops (local_prefix)\n",
                 self.address
             ),
-            "broken" => println!(
-                "{}: {prefix} points at nothing; packets are dropped",
+            "broken" => format!(
+                "{}: {prefix} points at nothing; packets are dropped\n",
                 self.address
             ),
-            _ => {
-                println!("{}: {prefix}, {}", self.address, self.target.replace('_', " "));
-                print_next_hops(&self.next_hops);
+            target => {
+                let line = format!("{}: {prefix}, {}\n", self.address, target.replace('_', " "));
+                line + &next_hops(&self.next_hops)
             }
         }
     }
@@ -231,7 +229,8 @@ impl StatsView {
         }
     }
 
-    pub(super) fn print(&self, all: bool) {
+    pub(super) fn text(&self, all: bool) -> String {
+        let mut parts = Vec::new();
         for (title, verdicts) in [("EGRESS", &self.egress), ("INGRESS", &self.ingress)] {
             let shown = verdicts.iter().filter(|v| all || v.packets > 0);
             let rows = shown.map(|v| {
@@ -242,12 +241,13 @@ impl StatsView {
                     v.explanation.to_owned(),
                 ]
             });
-            output::table([title, "PACKETS", "BYTES", "MEANING"], &rows.collect::<Vec<_>>());
-            println!();
+            parts.push(output::table(
+                [title, "PACKETS", "BYTES", "MEANING"],
+                &rows.collect::<Vec<_>>(),
+            ));
         }
-        print_next_hops(&self.next_hops);
-        println!();
-        print_sources(&self.sources);
+        parts.extend([next_hops(&self.next_hops), sources(&self.sources)]);
+        parts.join("\n")
     }
 }
 
@@ -275,7 +275,7 @@ impl NextHopView {
     }
 }
 
-fn print_next_hops(next_hops: &[NextHopView]) {
+fn next_hops(next_hops: &[NextHopView]) -> String {
     let rows = next_hops.iter().map(|n| {
         [
             n.slot.to_string(),
@@ -304,7 +304,7 @@ fn print_next_hops(next_hops: &[NextHopView]) {
         "PACKETS",
         "BYTES",
     ];
-    output::table(header, &rows.collect::<Vec<_>>());
+    output::table(header, &rows.collect::<Vec<_>>())
 }
 
 impl SourceView {
@@ -331,7 +331,7 @@ impl SourceView {
     }
 }
 
-fn print_sources(sources: &[SourceView]) {
+fn sources(sources: &[SourceView]) -> String {
     let rows = sources.iter().map(|source| {
         [
             source.address.clone(),
@@ -343,5 +343,5 @@ fn print_sources(sources: &[SourceView]) {
         ]
     });
     let header = ["SOURCE", "ENCAPSULATION", "VNI", "NODE", "PACKETS", "BYTES"];
-    output::table(header, &rows.collect::<Vec<_>>());
+    output::table(header, &rows.collect::<Vec<_>>())
 }

@@ -55,11 +55,10 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let subnet = subnet(&arguments.subnet).map_err(|why| usage(anyhow!("--subnet: {why}")))?;
     let hub = arguments.target.open(&arguments.sync).await?;
     let admission = hub.add(&id, key, subnet).await.map_err(failure)?;
-    match arguments.output {
+    output::report(&match arguments.output {
         Format::Json => output::json(&Answer::from(admission))?,
-        Format::Text => println!("{}", sentence(&admission)),
-    }
-    Ok(())
+        Format::Text => sentence(&admission) + "\n",
+    })
 }
 
 fn sentence(admission: &Admission) -> String {

@@ -37,14 +37,13 @@ struct Row {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let members = hub::list(&arguments.config).map_err(failure)?;
     let rows = members.into_iter().map(Row::from).collect::<Vec<_>>();
-    match arguments.output {
+    output::show(&match arguments.output {
         Format::Json => output::json(&rows)?,
         Format::Text => output::table(
             ["DEVICE", "ADDRESS", "PUBLIC KEY", "ALLOWED IPS"],
             &rows.into_iter().map(Row::cells).collect::<Vec<_>>(),
         ),
-    }
-    Ok(())
+    })
 }
 
 impl Row {

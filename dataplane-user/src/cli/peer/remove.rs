@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{Sync, Target, failure};
 use crate::cli::exit::Failure;
+use crate::cli::output;
 
 /// Takes a device away; its address is free again.
 #[derive(Debug, Args)]
@@ -21,9 +22,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let hub = arguments.target.open(&arguments.sync).await?;
     let member = hub.remove(&arguments.id).await.map_err(failure)?;
     let id = &arguments.id;
-    match member.assigned_ip {
-        Some(address) => println!("{id} is removed; {address} is free again."),
-        None => println!("{id} is removed."),
-    }
-    Ok(())
+    output::report(&match member.assigned_ip {
+        Some(address) => format!("{id} is removed; {address} is free again.\n"),
+        None => format!("{id} is removed.\n"),
+    })
 }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{Target, device_id, failure};
 use crate::cli::exit::Failure;
+use crate::cli::output;
 
 /// Gives a device another id.
 ///
@@ -24,6 +25,5 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (old, new) = (&arguments.old, device_id(&arguments.new)?);
     let hub = arguments.target.open_alone().await?;
     hub.rename(old, &new).map_err(failure)?;
-    println!("{old} is {new} now.");
-    Ok(())
+    output::report(&format!("{old} is {new} now.\n"))
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 
@@ -15,9 +14,8 @@ use crate::gather::Gatherer;
 use crate::kernel::{Kernel, LinuxKernel, Wanted};
 use crate::model::{Hop, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget};
 use crate::plan::{network_links, route_hop};
-use crate::resource::Intent;
 use crate::resource::netlink::RouteAction;
-use crate::source::{self, namespaces};
+use crate::source::namespaces;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -90,11 +88,10 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
             .filter(|(key, route)| route.owner == Owner::Ours && arguments.wants(key, route));
         rows.extend(ours.map(|(key, route)| row(namespace.clone(), key, route, &peers)));
     }
-    match arguments.output {
+    output::show(&match arguments.output {
         Format::Json => output::json(&rows)?,
-        Format::Text => print(&rows),
-    }
-    Ok(())
+        Format::Text => text(&rows),
+    })
 }
 
 /// Reads the manifests, if there are any, and looks for the namespaces that they speak of.
@@ -112,8 +109,7 @@ async fn named_peers(
         return Ok(Peers::default());
     }
     let manifests = Manifests::new(arguments.paths.clone(), arguments.node.clone());
-    let resources = source::load(&manifests.paths)?;
-    let intent = Intent::new(resources, manifests.node()?).map_err(|problem| anyhow!("{problem}"))?;
+    let intent = manifests.intent()?;
     let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
     let facts = gatherer.gather(kernel, &intent).await?;
     let mut peers = Peers::default();
@@ -205,7 +201,7 @@ impl Peers {
     }
 }
 
-fn print(rows: &[Row]) {
+fn text(rows: &[Row]) -> String {
     let cells = rows.iter().map(|row| {
         let table = match row.table {
             MAIN_TABLE => "main".to_owned(),
@@ -232,7 +228,7 @@ fn print(rows: &[Row]) {
         "SCOPE",
         "NAMESPACE",
     ];
-    output::table(header, &cells.collect::<Vec<_>>());
+    output::table(header, &cells.collect::<Vec<_>>())
 }
 
 fn dash(text: String) -> String {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 
@@ -17,8 +16,6 @@ use crate::gather::Gatherer;
 use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::Change;
 use crate::plan::plan;
-use crate::resource::Intent;
-use crate::source;
 
 /// Next-hop objects, their neighbours and the rules that lead to tables of ours are part of routes.
 #[derive(Debug, Args)]
@@ -42,9 +39,7 @@ struct Validated {
 }
 
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
-    let resources = source::load(&arguments.manifests.paths)?;
-    let intent =
-        Intent::new(resources, arguments.manifests.node()?).map_err(|problem| anyhow!("{problem}"))?;
+    let intent = arguments.manifests.intent()?;
     privilege::require(&[NET_ADMIN])?;
     let _lock = lock(places)?;
     let mut kernel = LinuxKernel::without_bpf()?;
@@ -60,14 +55,15 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
             *validated.count_of(change.bare()) += 1;
         }
     }
-    match arguments.output {
+    let told = output::report(&match arguments.output {
         Format::Json => output::json(&validated)?,
-        Format::Text => println!(
-            "{} missing returned, {} unexpected removed, {} diverged replaced.",
+        Format::Text => format!(
+            "{} missing returned, {} unexpected removed, {} diverged replaced.\n",
             validated.returned, validated.removed, validated.replaced
         ),
-    }
-    failures(&report)
+    });
+    failures(&report)?;
+    told
 }
 
 impl Validated {

@@ -4,6 +4,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::super::exit::{Code, Failure};
+use super::super::output;
 use super::super::places::Places;
 use crate::control::{self, ControlError};
 use crate::serve::Withdrawal;
@@ -30,15 +31,14 @@ pub(super) async fn run(places: &Places, arguments: &Arguments, withdraw: bool) 
         )
     })?;
     match answer {
-        Withdrawal::Done if withdraw => println!("{peer} is withdrawn: nothing is sent to it."),
-        Withdrawal::Done => println!("{peer} is restored."),
-        Withdrawal::Unknown(hint) => {
-            return Err(Failure::new(
-                Code::NotFound,
-                anyhow!("no peer is named `{peer}`; {hint}"),
-            ));
+        Withdrawal::Done if withdraw => {
+            output::report(&format!("{peer} is withdrawn: nothing is sent to it.\n"))
         }
-        Withdrawal::Failed(why) => return Err(anyhow!(why).into()),
+        Withdrawal::Done => output::report(&format!("{peer} is restored.\n")),
+        Withdrawal::Unknown(hint) => Err(Failure::new(
+            Code::NotFound,
+            anyhow!("no peer is named `{peer}`; {hint}"),
+        )),
+        Withdrawal::Failed(why) => Err(anyhow!(why).into()),
     }
-    Ok(())
 }

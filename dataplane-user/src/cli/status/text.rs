@@ -41,6 +41,9 @@ pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
             network.mtu
         ));
     }
+    for note in &status.notes {
+        line(format!("note: {note}"));
+    }
     if status.peers.is_empty() {
         line("no peers".to_owned());
     } else {
@@ -78,6 +81,9 @@ fn pass(status: &Status) -> String {
     }
     let took = Duration::from_micros(pass.duration_us).as_secs_f64() * 1e3;
     let _infallible = write!(text, ", {} left to do, in {took:.1} ms", pass.residual);
+    if let Some(seconds) = pass.ended_ago_s {
+        let _infallible = write!(text, ", {seconds} s ago");
+    }
     text
 }
 
@@ -240,6 +246,7 @@ fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::output;
     use super::*;
     use crate::status::{DroppedStatus, NetworkStatus, ReceivedStatus, SessionStatus, WayStatus};
 
@@ -336,6 +343,16 @@ error: link adit0 (Conflict)
     }
 
     #[test]
+    fn notes_and_the_age_of_the_last_reconciliation_are_shown() {
+        let mut status = status();
+        status.pass.ended_ago_s = Some(7);
+        status.notes = vec!["one thing".to_owned()];
+        let text = render(&status, false, Paint::NEVER);
+        assert!(text.contains(" in 0.0 ms, 7 s ago\n"), "{text}");
+        assert!(text.contains("\nnote: one thing\n"), "{text}");
+    }
+
+    #[test]
     fn wide_shows_local_addresses_and_exact_counts() {
         let text = render(&status(), true, Paint::NEVER);
         assert!(
@@ -378,7 +395,8 @@ error: link adit0 (Conflict)
 
     #[test]
     fn colours_change_no_words() {
-        let mut plain = render(&status(), false, Paint::ALWAYS);
+        let painted = render(&status(), false, Paint::ALWAYS);
+        let mut plain = output::shown(&painted, Paint::ALWAYS);
         assert!(plain.contains("\x1b[31mnot ready\x1b[0m"));
         for code in ["0", "1", "31", "32", "33"] {
             plain = plain.replace(&format!("\x1b[{code}m"), "");

@@ -1,11 +1,10 @@
 //! `adit wg export`: an interface as a file of wg-quick.
 
-use std::io::Write as _;
-
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 
 use crate::cli::exit::{Code, Failure};
+use crate::cli::output;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::{WireGuard, no_private_keys};
@@ -48,12 +47,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut wireguard = WireGuard::open(no_private_keys())?;
     let config = config(&name, &mut netlink, &mut wireguard).await?;
     super::keys::warn_of_readers();
-    let mut output = std::io::stdout().lock();
-    let written = output
-        .write_all(config.render().as_bytes())
-        .and_then(|()| output.flush());
-    written.context("writing to the standard output")?;
-    Ok(())
+    output::show(&config.render())
 }
 
 /// What an interface is. A route's table and name servers are no part of it.

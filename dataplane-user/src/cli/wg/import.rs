@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::quick::Quick;
 use crate::cli::exit::Failure;
+use crate::cli::output;
 use crate::cli::places::Places;
 use crate::net::NodeName;
 use crate::resource::node::{Endpoint, Host};
@@ -63,18 +64,17 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure>
     if arguments.write_keys {
         write_keys(&quick, &files)?;
     } else {
-        eprintln!(
-            "adit: the keys are not written; --write-keys puts them into {}",
+        output::note(&format!(
+            "the keys are not written; --write-keys puts them into {}",
             files.directory.display()
-        );
+        ));
     }
     for (key, given) in left_out(&quick) {
         if given {
-            eprintln!("adit: {key} has no field in a manifest and is left out");
+            output::note(&format!("{key} has no field in a manifest and is skipped"));
         }
     }
-    print!("{}", manifest(&quick, &node, &files));
-    Ok(())
+    output::report(&manifest(&quick, &node, &files))
 }
 
 fn write_keys(quick: &Quick, files: &KeyFiles) -> Result<(), Failure> {

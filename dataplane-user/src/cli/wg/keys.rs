@@ -1,6 +1,6 @@
 //! `adit wg genkey`, `genpsk` and `pubkey`, as those of `wg`.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, anyhow};
@@ -8,6 +8,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use zeroize::Zeroizing;
 
 use crate::cli::exit::{Code, Failure};
+use crate::cli::output;
 use crate::cli::places::Places;
 use crate::kernel::wireguard::generate;
 use crate::net::{NodeName, PrivateKey};
@@ -27,14 +28,14 @@ pub(super) fn print_preshared_key() -> Result<(), Failure> {
 
 /// The public key of the private one on the standard input.
 pub(super) fn print_public_key() -> Result<(), Failure> {
-    print(&read_key()?.public_key().to_string())
+    output::show(&format!("{}\n", read_key()?.public_key()))
 }
 
 /// This node's public key as its manifest has it; the private one is made if there is none.
 pub(super) fn print_field(places: &Places) -> Result<(), Failure> {
     let key = key_file::load_or_make(&places.state_dir, generate::private_key)
         .map_err(|error| Failure::new(code(&error), error.into()))?;
-    print(&format!("wireguard: {{publicKey: {}}}", key.public_key()))
+    output::report(&format!("wireguard: {{publicKey: {}}}\n", key.public_key()))
 }
 
 /// The public key of a declared interface; the private one is made if there is none.
@@ -45,7 +46,7 @@ pub(super) fn print_key_of(places: &Places, name: &str) -> Result<(), Failure> {
     let source = KeySource::Generated(name.to_string());
     let public = KeyRing::new(&places.state_dir).public(&source, Some(generate::private_key));
     let public = public.map_err(|error| Failure::new(code(&error), error.into()))?;
-    print(&public.context("no key was made")?.to_string())
+    output::report(&format!("{}\n", public.context("no key was made")?))
 }
 
 pub(super) fn code(error: &key_file::KeyFileError) -> Code {
@@ -70,14 +71,14 @@ fn read_key() -> Result<PrivateKey, Failure> {
 
 fn print_secret(text: &str) -> Result<(), Failure> {
     warn_of_readers();
-    print(text)
+    output::show(&Zeroizing::new(format!("{text}\n")))
 }
 
 /// Tells on the standard error where the standard output is a file that others can read.
 pub(super) fn warn_of_readers() {
     if others_can_read_output() {
-        eprintln!(
-            "adit: others can read the file that this is written to: `umask 077` before, or `chmod 600` it now"
+        output::note(
+            "others can read the file that this is written to: `umask 077` before, or `chmod 600` it now",
         );
     }
 }
@@ -88,11 +89,4 @@ fn others_can_read_output() -> bool {
     };
     let mode = Mode::from_bits_truncate(status.st_mode);
     status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() && mode.intersects(Mode::S_IRWXO)
-}
-
-/// Unlike `println!`, a closed pipe is an error and not a panic.
-pub(super) fn print(text: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    writeln!(output, "{text}").context("writing to the standard output")?;
-    Ok(())
 }

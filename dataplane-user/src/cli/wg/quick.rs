@@ -14,6 +14,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::cli::exit::{Code, Failure};
+use crate::cli::output;
 use crate::net::LinkName;
 use crate::resource::node::{Endpoint, Host};
 use crate::wg_quick::Config;
@@ -57,10 +58,10 @@ impl Quick {
             Failure::new(code, anyhow!(error).context(path.display().to_string()))
         })?;
         if fs::metadata(&path).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
-            eprintln!(
-                "adit: everybody can read {0}, which holds a private key: chmod 600 {0}",
+            output::note(&format!(
+                "everybody can read {0}, which holds a private key: chmod 600 {0}",
                 path.display()
-            );
+            ));
         }
         let config = Config::parse(&path, &bytes)?;
         Ok(Quick { path, name, config })
@@ -85,7 +86,7 @@ impl Quick {
     /// Runs commands of the file, if that was asked for; says so if not.
     pub(super) fn run_hooks(&self, key: &str, hooks: &[String], allowed: bool) -> Result<(), Failure> {
         if !allowed && !hooks.is_empty() {
-            eprintln!("adit: {key} is not run; --allow-hooks runs it");
+            output::note(&format!("{key} is not run; --allow-hooks runs it"));
             return Ok(());
         }
         for hook in hooks {

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::keys;
 use crate::cli::exit::{Code, Failure};
+use crate::cli::output;
 use crate::cli::places::Places;
 use crate::cli::status::ask;
 use crate::kernel::wireguard::generate;
@@ -35,7 +36,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
             Failure::new(Code::NotFound, anyhow!(text))
         })?;
         all_have_moved(places, next).await?;
-        return keys::print(&format!("wireguard: {{publicKey: {next}}}"));
+        return output::show(&format!("wireguard: {{publicKey: {next}}}\n"));
     }
     let own = key(&ring, &KeySource::Node, false)?;
     let own = own.ok_or_else(|| {
@@ -43,9 +44,11 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         Failure::new(Code::NotFound, anyhow!(text))
     })?;
     let next = key(&ring, &KeySource::Next, true)?.context("no key was made")?;
-    keys::print(&format!("wireguard: {{publicKey: {own}, nextPublicKey: {next}}}"))?;
-    eprintln!(
-        "adit: give this to all nodes; what is in spec.wireguard beside it stays. Then `adit wg rotate --finish`."
+    output::report(&format!(
+        "wireguard: {{publicKey: {own}, nextPublicKey: {next}}}\n"
+    ))?;
+    output::note(
+        "give this to all nodes; what is in spec.wireguard beside it stays. Then `adit wg rotate --finish`.",
     );
     Ok(())
 }

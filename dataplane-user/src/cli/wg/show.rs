@@ -6,14 +6,15 @@ mod secrets;
 mod text;
 mod words;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Args;
+use zeroize::Zeroizing;
 
 use crate::cli::exit::{Code, Failure};
-use crate::cli::output::{Format, Paint};
+use crate::cli::output::{self, Format, Paint};
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::listing::Listing;
@@ -58,7 +59,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         if arguments.field.is_some() {
             return Err(anyhow!("`interfaces` has no fields: name one interface, or `all`").into());
         }
-        return print(|output| write_names(output, arguments.output, &names));
+        return print(|text| write_names(text, arguments.output, &names));
     }
     privilege::require(&[NET_ADMIN])?;
     let secrets = if arguments.show_keys {
@@ -72,7 +73,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     } else {
         vec![list_one(&mut wireguard, &arguments.interface, &names, secrets).await?]
     };
-    print(|output| write(output, arguments, &listings, secrets))
+    print(|text| write(text, arguments, &listings, secrets))
 }
 
 /// All of them, without those that go meanwhile.
@@ -112,12 +113,10 @@ async fn list_one(
     }
 }
 
-/// Writes to the standard output. A closed pipe is an error and not a panic.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
-    let mut output = BufWriter::new(io::stdout().lock());
-    let written = write(&mut output).and_then(|()| output.flush());
-    written.context("writing to the standard output")?;
-    Ok(())
+    let mut text = Zeroizing::new(Vec::new());
+    write(&mut *text)?;
+    output::show(std::str::from_utf8(&text)?)
 }
 
 fn write_names(output: &mut dyn Write, format: Format, names: &[LinkName]) -> io::Result<()> {

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::quick::{Quick, Source};
 use crate::cli::exit::{Code, Failure};
+use crate::cli::output;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::kernel::KernelError;
 use crate::kernel::netlink::Netlink;
@@ -77,10 +78,10 @@ async fn make(
 async fn undo(quick: &Quick, setup: &Setup, netlink: &mut Netlink) {
     let rules = setup.rules().cloned().collect::<Vec<_>>();
     if let Err(error) = take_away(&quick.name, &rules, netlink).await {
-        eprintln!("adit: {} stays: {error}", quick.name);
+        output::note(&format!("{} stays: {error}", quick.name));
     }
     if let Err(error) = quick.unset_dns() {
-        eprintln!("adit: {error}");
+        output::note(&error.to_string());
     }
 }
 

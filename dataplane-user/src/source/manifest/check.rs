@@ -92,12 +92,28 @@ impl Declared {
     }
 
     fn into_resources(self) -> Resources {
+        let of_networks = self.networks.values().flat_map(|declared| {
+            let name = format!("TunnelNetwork/{}", declared.network.name);
+            declared
+                .without_effect
+                .iter()
+                .map(move |field| (name.clone(), *field))
+        });
+        let of_nodes = self.nodes.iter().flat_map(|(_, declared)| {
+            let name = format!("TunnelNode/{}", declared.node.name);
+            declared
+                .without_effect
+                .iter()
+                .map(move |field| (name.clone(), *field))
+        });
+        let without_effect = of_networks.chain(of_nodes).collect();
         let networks = self.networks.into_values().map(|declared| declared.network);
         let nodes = self.nodes.into_iter().map(|(_, declared)| declared.node);
         Resources {
             networks: networks.map(|network| (network.name.clone(), network)).collect(),
             nodes: nodes.map(|node| (node.name.clone(), node)).collect(),
             netlink: self.netlink.into_objects(),
+            without_effect,
         }
     }
 }

@@ -38,6 +38,9 @@ const FIELDS: [&str; 17] = [
 const SMALLEST_MTU: u32 = 1280;
 const LARGEST_MTU: u32 = 65535;
 
+/// Fields that are read and checked, and mean nothing yet.
+const WITHOUT_EFFECT: [&str; 3] = ["allDown", "health", "sourceProtection"];
+
 /// A network and where its manifest says what others must not contradict.
 #[derive(Debug)]
 pub(super) struct DeclaredNetwork {
@@ -45,6 +48,8 @@ pub(super) struct DeclaredNetwork {
     /// As often as they were written.
     pub(super) prefixes: Vec<Located<IpNet>>,
     pub(super) ports: Located<Ports>,
+    /// Those of its fields that mean nothing yet.
+    pub(super) without_effect: Vec<&'static str>,
 }
 
 /// Reads the `spec`.
@@ -102,6 +107,7 @@ pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork>
         network,
         prefixes,
         ports,
+        without_effect: fields.written(&WITHOUT_EFFECT),
     })
 }
 

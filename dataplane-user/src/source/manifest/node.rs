@@ -25,6 +25,9 @@ const FIELDS: [&str; 9] = [
     "firewall",
 ];
 
+/// Fields that are read and checked, and mean nothing yet.
+const WITHOUT_EFFECT: [&str; 1] = ["drain"];
+
 /// A node and where its manifest says what others must not contradict.
 #[derive(Debug)]
 pub(super) struct DeclaredNode {
@@ -33,6 +36,8 @@ pub(super) struct DeclaredNode {
     pub(super) underlay: Vec<Located<IpAddr>>,
     pub(super) addresses: Located<Vec<Located<IpAddr>>>,
     pub(super) prefixes: Vec<Located<CarriedPrefix>>,
+    /// Those of its fields that mean nothing yet.
+    pub(super) without_effect: Vec<&'static str>,
 }
 
 /// Reads the `spec`.
@@ -71,6 +76,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
         underlay: underlay_places,
         addresses,
         prefixes,
+        without_effect: fields.written(&WITHOUT_EFFECT),
     })
 }
 

@@ -255,6 +255,12 @@ impl<'a> Fields<'a> {
         self.get(name).map_or(Ok(default), |value| read(&value))
     }
 
+    /// Which of some fields are there.
+    pub(super) fn written(&self, names: &[&'static str]) -> Vec<&'static str> {
+        let there = names.iter().filter(|name| self.get(name).is_some());
+        there.copied().collect()
+    }
+
     fn child(&self, name: &str, node: &'a Node) -> Value<'a> {
         let field = match self.value.field.as_str() {
             "" => name.to_owned(),

@@ -97,6 +97,29 @@ fn absent_fields_have_their_defaults() {
 }
 
 #[test]
+fn fields_that_mean_nothing_yet_are_told_where_they_are_written() {
+    let without_effect = |network: &str, node: &str| {
+        let resources = read_one(&format!("{NETWORK}{network}{NODE}{node}")).unwrap();
+        let written = resources.without_effect.into_iter();
+        written
+            .map(|(object, field)| format!("{object} {field}"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(without_effect("  vni: 7\n  health:\n", ""), [""; 0]);
+    let all = without_effect(
+        "  sourceProtection: enforce\n  allDown: unreachable\n  health: {bfd: {}}\n",
+        "  drain: false\n",
+    );
+    let expected = [
+        "TunnelNetwork/net allDown",
+        "TunnelNetwork/net health",
+        "TunnelNetwork/net sourceProtection",
+        "TunnelNode/a drain",
+    ];
+    assert_eq!(all, expected);
+}
+
+#[test]
 fn every_field_of_a_network_is_taken() {
     let fields = "  encapsulation: vxlan\n  dataplane: routes\n  routes: {table: 1730, resilient: true}\n  vni: 16777215\n  \
         ports: {geneve: 1, vxlan: 2, wireguard: 3, vxlanSource: 49152-65535}\n  underlayFamily: ipv6\n  mtu: 1280\n  sourceProtection: off\n  \

@@ -1,0 +1,168 @@
+//! Signs of life of the reconciliation loop: it gives them, other threads and systemd's watchdog look for them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+/// A step of a reconciliation that takes longer than this hangs. Filling a hundred thousand prefixes takes seconds.
+const LONGEST_STEP: Duration = Duration::from_secs(30);
+
+/// The signs of life. Clones share them, also between threads.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    started: Instant,
+    /// The interval of full reconciliations.
+    resync: Duration,
+    /// The time after which systemd's watchdog takes the agent for dead, where there is one.
+    watchdog: Option<Duration>,
+    signs: Arc<Signs>,
+}
+
+/// Times are in milliseconds after the start.
+#[derive(Debug, Default)]
+struct Signs {
+    last: AtomicU64,
+    reconciled: AtomicU64,
+    has_reconciled: AtomicBool,
+    works: AtomicBool,
+}
+
+impl Heartbeat {
+    /// Of a loop that starts now, with the interval of its full reconciliations, and the time after which systemd's
+    /// watchdog takes the agent for dead (sd_watchdog_enabled(3)). The watchdog hears of each sign of life.
+    #[must_use]
+    pub fn new(resync: Duration, watchdog: Option<Duration>) -> Heartbeat {
+        Heartbeat {
+            started: Instant::now(),
+            resync,
+            watchdog,
+            signs: Arc::default(),
+        }
+    }
+
+    /// At what intervals a loop that has nothing to do gives a sign; `None`: it need not.
+    #[must_use]
+    pub fn interval(&self) -> Option<Duration> {
+        self.watchdog.map(|watchdog| watchdog / 2)
+    }
+
+    /// The loop has something to do: from now on the next sign must not be long in coming.
+    pub fn works(&self) {
+        self.signs.works.store(true, Ordering::Relaxed);
+        self.beat();
+    }
+
+    /// The loop has got on with its work.
+    pub fn beat(&self) {
+        self.signs.last.store(self.now(), Ordering::Relaxed);
+        if self.watchdog.is_some()
+            && let Err(error) = sd_notify::notify(&[NotifyState::Watchdog])
+        {
+            tracing::debug!("systemd's watchdog can't be told: {error}");
+        }
+    }
+
+    /// A reconciliation has ended, whatever it came to.
+    pub fn reconciled(&self) {
+        self.signs.reconciled.store(self.now(), Ordering::Relaxed);
+        self.signs.has_reconciled.store(true, Ordering::Relaxed);
+        self.beat();
+    }
+
+    /// The loop waits for something to do.
+    pub fn rests(&self) {
+        self.beat();
+        self.signs.works.store(false, Ordering::Relaxed);
+    }
+
+    /// How long ago the last reconciliation ended; `None`: none has yet.
+    #[must_use]
+    pub fn reconciled_ago(&self) -> Option<Duration> {
+        let has = self.signs.has_reconciled.load(Ordering::Relaxed);
+        has.then(|| self.since(&self.signs.reconciled))
+    }
+
+    /// Why the loop is taken to hang, in a few words; `None`: it does not.
+    #[must_use]
+    pub fn hangs(&self) -> Option<String> {
+        let works = self.signs.works.load(Ordering::Relaxed);
+        hangs(
+            works,
+            self.since(&self.signs.last),
+            self.since(&self.signs.reconciled),
+            self.resync,
+        )
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn since(&self, then: &AtomicU64) -> Duration {
+        let then = Duration::from_millis(then.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(then)
+    }
+}
+
+/// A loop that works gives a sign with each step. One that waits is woken by the next full reconciliation at the latest;
+/// that one may be put off, so it has to have ended after twice the time.
+fn hangs(works: bool, silence: Duration, reconciled: Duration, resync: Duration) -> Option<String> {
+    if works && silence > LONGEST_STEP {
+        let seconds = silence.as_secs();
+        return Some(format!(
+            "a step of the reconciliation has taken {seconds} s so far"
+        ));
+    }
+    let late = !works && silence > resync.saturating_add(LONGEST_STEP);
+    if late || reconciled > resync.saturating_mul(2).saturating_add(LONGEST_STEP) {
+        let seconds = reconciled.as_secs();
+        let resync = resync.as_secs();
+        return Some(format!(
+            "the last reconciliation ended {seconds} s ago, and there should be one each {resync} s"
+        ));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn a_loop_hangs_when_a_step_or_the_next_reconciliation_does_not_end() {
+        // It works, seconds since its last sign and its last reconciliation, `--resync`.
+        let cases = [
+            (true, 1, 1, 3600, false),
+            (true, 31, 31, 3600, true),
+            (true, 31, 31, 1, true),
+            // Idle between two reconciliations that are an hour apart.
+            (false, 3000, 3000, 3600, false),
+            (false, 5, 3650, 3600, false),
+            (false, 5, 7231, 3600, true),
+            (false, 3631, 3631, 3600, true),
+            (false, 20, 20, 1, false),
+            (false, 32, 32, 1, true),
+            // It is woken again and again and never gets to one.
+            (true, 0, 33, 1, true),
+        ];
+        for case @ (works, silence, reconciled, resync, expected) in cases {
+            let found = hangs(works, S(silence), S(reconciled), S(resync));
+            assert_eq!(found.is_some(), expected, "{case:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_reconciliation_is_as_old_as_its_end() {
+        let heartbeat = Heartbeat::new(S(1), None);
+        assert_eq!(heartbeat.reconciled_ago(), None);
+        heartbeat.works();
+        heartbeat.reconciled();
+        heartbeat.rests();
+        assert!(heartbeat.clone().reconciled_ago().is_some_and(|age| age < S(1)));
+        assert_eq!(heartbeat.hangs(), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! What of a status is for everybody on this machine.
+
+use std::collections::BTreeSet;
+
+use crate::status::Status;
+
+/// Said instead of texts that may name a key or an address.
+const ELSEWHERE: &str = "see `adit status`";
+
+/// Takes out keys, endpoints and addresses of the underlay, and texts that may name one.
+pub(super) fn leave_out_details(status: &mut Status) {
+    for peer in &mut status.peers {
+        peer.remote.clear();
+        peer.local.clear();
+        if let Some(way) = &mut peer.way {
+            way.gateway = None;
+        }
+        if let Some(link) = &mut peer.wireguard {
+            link.own_key.clear();
+            link.public_key.clear();
+            if let Some(session) = &mut link.session {
+                session.endpoint = None;
+            }
+        }
+    }
+    if let Some(error) = &mut status.source.error {
+        ELSEWHERE.clone_into(error);
+    }
+    status.repairs.recent.clear();
+    for refused in &mut status.refused {
+        ELSEWHERE.clone_into(&mut refused.reason);
+    }
+    for problem in &mut status.problems {
+        problem.subject.clear();
+        ELSEWHERE.clone_into(&mut problem.message);
+        problem.remedy.clear();
+    }
+}
+
+/// The reasons of what keeps the node from being ready, each once.
+pub(super) fn reasons(status: &Status) -> Vec<&str> {
+    let errors = status
+        .problems
+        .iter()
+        .filter(|problem| problem.severity == "error");
+    let reasons: BTreeSet<&str> = errors.map(|problem| problem.reason.as_str()).collect();
+    reasons.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::{Problem, Reason};
+    use crate::status::{PeerStatus, RefusedStatus, RepairStatus, SessionStatus, WayStatus, WireGuardStatus};
+
+    #[test]
+    fn no_key_and_no_address_is_for_everybody() {
+        const SECRET: &str = "not-for-everybody";
+        let text = || SECRET.to_owned();
+        let session = SessionStatus {
+            endpoint: Some(text()),
+            endpoint_age_s: None,
+            established: true,
+            handshake_age_s: Some(1),
+            received_bytes: 2,
+            sent_bytes: 3,
+        };
+        let peer = PeerStatus {
+            node: "b".to_owned(),
+            network: "pods".to_owned(),
+            encapsulation: "wireguard".to_owned(),
+            remote: text(),
+            local: text(),
+            mtu: 1440,
+            wireguard: Some(WireGuardStatus {
+                device: "adit-wg0".to_owned(),
+                own_key: text(),
+                public_key: text(),
+                session: Some(session),
+            }),
+            withdrawn: false,
+            dataplane: "ebpf".to_owned(),
+            way: Some(WayStatus {
+                device: Some("adit-wg0".to_owned()),
+                gateway: Some(text()),
+                usable: true,
+                packets: 4,
+                bytes: 5,
+            }),
+            received: None,
+        };
+        let mut status = Status {
+            peers: vec![peer],
+            refused: vec![RefusedStatus {
+                from: "a".to_owned(),
+                to: "b".to_owned(),
+                family: "ipv6".to_owned(),
+                reason: text(),
+            }],
+            ..Status::default()
+        };
+        status.source.error = Some(text());
+        status.repairs.recent = vec![RepairStatus {
+            kind: "peer".to_owned(),
+            object: text(),
+            found: text(),
+        }];
+        let problem = Problem::error(Reason::Conflict, text(), text(), text());
+        status.set_problems(vec![problem]);
+        leave_out_details(&mut status);
+        let json = serde_json::to_string(&status).unwrap();
+        assert!(!json.contains(SECRET), "{json}");
+        assert!(
+            json.contains("Conflict") && json.contains("\"established\":true"),
+            "{json}"
+        );
+        assert_eq!(reasons(&status), ["Conflict"]);
+    }
+}

@@ -1,0 +1,127 @@
+//! The connections of a listener: a bounded number, so that clients never take the descriptors that the loop needs.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::task::{AbortHandle, spawn_local};
+
+/// Connections that a listener has open at most.
+const MOST: u64 = 64;
+/// The share of all descriptors that one listener's connections may be.
+const SHARE: u64 = 8;
+/// Between two tries while nothing can be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines about that in the log.
+const QUIET: Duration = Duration::from_secs(300);
+
+/// Lets this process have as many descriptors as the system allows it.
+///
+/// # Errors
+/// When the limit can't be read or set.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(())
+}
+
+/// Accepts connections and serves each in a task of its own, until aborted. When as many are open as may be, the oldest is
+/// closed for the next one: a client that connects and says nothing keeps nobody out.
+pub(crate) async fn serve<S, F: Future<Output = ()> + 'static>(
+    what: &str,
+    mut accept: impl AsyncFnMut() -> io::Result<S>,
+    answer: impl Fn(S) -> F,
+) {
+    let limit = limit();
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    let mut told: Option<Instant> = None;
+    loop {
+        match accept().await {
+            Ok(stream) => {
+                open.retain(|task| !task.is_finished());
+                if open.len() >= limit
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                open.push_back(spawn_local(answer(stream)).abort_handle());
+            }
+            Err(error) => {
+                if told.is_none_or(|then| then.elapsed() >= QUIET) {
+                    tracing::warn!("{what} accepts no connection: {error}; retrying");
+                    told = Some(Instant::now());
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn limit() -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(MOST * SHARE, |(soft, _)| soft);
+    let limit = (descriptors / SHARE).clamp(1, MOST);
+    usize::try_from(limit).expect("it is small")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_oldest_connection_gives_way() {
+        let count = limit() + 3;
+        let mut closed = Vec::new();
+        let mut streams = Vec::new();
+        for _ in 0..count {
+            let (sender, receiver) = oneshot::channel::<()>();
+            streams.push(sender);
+            closed.push(receiver);
+        }
+        let streams = RefCell::new(streams.into_iter());
+        let accepted = Rc::new(Cell::new(0));
+        let accept = async || {
+            let next = streams.borrow_mut().next();
+            match next {
+                Some(stream) => {
+                    accepted.set(accepted.get() + 1);
+                    // Errors in between change nothing.
+                    tokio::task::yield_now().await;
+                    Ok(stream)
+                }
+                None => std::future::pending().await,
+            }
+        };
+        // None of them ever ends by itself.
+        let idle = |stream: oneshot::Sender<()>| async move {
+            let _open = stream;
+            std::future::pending::<()>().await;
+        };
+        let local = tokio::task::LocalSet::new();
+        let work = async {
+            tokio::select! {
+                () = serve("a test", accept, idle) => unreachable!("it has no end"),
+                () = async {
+                    for early in &mut closed[..3] {
+                        assert!(early.await.is_err(), "it was closed");
+                    }
+                } => {}
+            }
+        };
+        local.run_until(work).await;
+        assert_eq!(accepted.get(), count);
+        for late in &mut closed[3..] {
+            assert!(
+                late.try_recv() == Err(oneshot::error::TryRecvError::Empty),
+                "it is open"
+            );
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The manifests that were accepted last, kept in the state directory: what a start goes by when the present ones are
+//! rejected. One file, replaced as a whole, for its owner alone; it holds no more than the manifests do.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::manifest::{self, ManifestFile};
+use crate::resource::Resources;
+
+/// The file in the state directory.
+pub const NAME: &str = "last-good.json";
+
+/// Why the file can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", .path.display())]
+pub struct LastGoodError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    files: Vec<KeptFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptFile {
+    name: String,
+    text: String,
+}
+
+/// The resources that were accepted last; `None` where none ever were.
+///
+/// # Errors
+/// When the file can't be read, or this version rejects the manifests in it.
+pub fn load(directory: &Path) -> Result<Option<Resources>, LastGoodError> {
+    let path = directory.join(NAME);
+    let read = || {
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let kept: Kept = serde_json::from_slice(&text)?;
+        let files = kept.files.into_iter().map(|file| ManifestFile {
+            name: file.name.into(),
+            text: file.text,
+        });
+        manifest::read(&files.collect::<Vec<_>>(), true)
+            .map(Some)
+            .map_err(|errors| {
+                let errors = errors.iter().map(ToString::to_string);
+                io::Error::new(io::ErrorKind::InvalidData, errors.collect::<Vec<_>>().join("\n"))
+            })
+    };
+    read().map_err(|source| LastGoodError {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// Keeps the files of a set that was accepted; they are on the disk when this returns.
+///
+/// # Errors
+/// When they can't be written; the set that was kept before stays.
+pub fn store(directory: &Path, files: &[ManifestFile]) -> Result<(), LastGoodError> {
+    let path = directory.join(NAME);
+    let write = || {
+        fs::create_dir_all(directory)?;
+        let files = files.iter().map(|file| KeptFile {
+            name: file.name.to_string(),
+            text: file.text.clone(),
+        });
+        let kept = Kept {
+            files: files.collect(),
+        };
+        // Such a file has mode 0600 from its creation on.
+        let mut file = tempfile::Builder::new()
+            .prefix(".last-good.")
+            .tempfile_in(directory)?;
+        file.write_all(&serde_json::to_vec(&kept)?)?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|source| LastGoodError {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// Deletes what was kept.
+///
+/// # Errors
+/// When the file can't be deleted.
+pub fn forget(directory: &Path) -> Result<(), LastGoodError> {
+    let path = directory.join(NAME);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(LastGoodError { path, source }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const NETWORK: &str = "\
+apiVersion: adit.dev/v1alpha1
+kind: TunnelNetwork
+metadata: {name: net}
+spec: {prefixes: [10.0.0.0/8]}
+";
+
+    fn file(name: &str, text: &str) -> ManifestFile {
+        ManifestFile {
+            name: name.into(),
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_last_good_set_is_read_back_and_is_its_owner_s_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join("state");
+        assert_eq!(load(&directory).unwrap(), None);
+        let second = NETWORK.replace("net}", "other}").replace("10.", "11.");
+        let files = [file("a.yaml", NETWORK), file("b.yaml", &second)];
+        store(&directory, &files).unwrap();
+        let expected = manifest::read(&files, true).unwrap();
+        assert_eq!(load(&directory).unwrap(), Some(expected));
+        let mode = fs::metadata(directory.join(NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(
+            fs::read_dir(&directory).unwrap().count(),
+            1,
+            "no other file is left"
+        );
+        forget(&directory).unwrap();
+        forget(&directory).unwrap();
+        assert_eq!(load(&directory).unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_is_an_error_that_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(NAME), "{").unwrap();
+        assert!(load(directory.path()).unwrap_err().to_string().contains(NAME));
+        store(directory.path(), &[file("a.yaml", "kind: Nothing\n")]).unwrap();
+        let error = load(directory.path()).unwrap_err().to_string();
+        assert!(error.contains(NAME) && error.contains("a.yaml:1"), "{error}");
+    }
+}
