@@ -26,10 +26,12 @@ const RTM_GETNEXTHOP: u16 = 106;
 const NHA_ID: u16 = 1;
 const NHA_GROUP: u16 = 2;
 const NHA_GROUP_TYPE: u16 = 3;
+const NHA_BLACKHOLE: u16 = 4;
 const NHA_OIF: u16 = 5;
 const NHA_GATEWAY: u16 = 6;
 const NHA_ENCAP_TYPE: u16 = 7;
 const NHA_ENCAP: u16 = 8;
+const NHA_FDB: u16 = 11;
 const NHA_RES_GROUP: u16 = 12;
 const NHA_RES_GROUP_BUCKETS: u16 = 1;
 const NEXTHOP_GRP_TYPE_RES: u16 = 1;
@@ -219,7 +221,7 @@ struct Parts {
     encap: Option<Vec<u8>>,
     group: Option<Vec<(u32, u8)>>,
     resilient: bool,
-    /// There is something that we never write.
+    /// It is of a kind that Adit never creates. Attributes that are not known here say nothing of the kind.
     odd: bool,
 }
 
@@ -236,8 +238,8 @@ impl Parts {
                 self.group = Some(members.iter().map(member).collect());
             }
             NHA_GROUP_TYPE => self.resilient = number(value) == NEXTHOP_GRP_TYPE_RES,
-            NHA_RES_GROUP => {}
-            _ => self.odd = true,
+            NHA_BLACKHOLE | NHA_FDB => self.odd = true,
+            _ => {}
         }
         Ok(())
     }
@@ -316,4 +318,33 @@ fn header(family: AddressFamily, protocol: u8, flags: u32) -> Vec<u8> {
 
 fn request(kind: u16, flags: u16, body: Vec<u8>) -> Request {
     Request::of_bytes(kind, flags, Zeroizing::new(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_attributes_of_objects_are_passed_over() {
+        let links = LinkTable::default();
+        let message = |extra: &[(u16, &[u8])]| {
+            let mut body = header(AddressFamily::Inet6, PROTOCOL, 0);
+            push(&mut body, NHA_ID, &IDS.start().to_ne_bytes());
+            for (kind, value) in extra {
+                push(&mut body, *kind, value);
+            }
+            let mut parts = Parts::default();
+            for attribute in NlasIterator::new(&body[HEADER..]) {
+                let attribute = attribute.unwrap();
+                parts.take(attribute.kind(), attribute.value()).unwrap();
+            }
+            assert_eq!(parts.id, Some(*IDS.start()));
+            assert!(read(&body, &links).unwrap().is_some());
+            parts.odd
+        };
+        // Padding, `NHA_OP_FLAGS` and an attribute of a later kernel.
+        assert!(!message(&[(0, &[]), (14, &[2, 0, 0, 0]), (99, &[1; 4])]));
+        assert!(message(&[(NHA_BLACKHOLE, &[])]));
+        assert!(message(&[(NHA_FDB, &[])]));
+    }
 }
