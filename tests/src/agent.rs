@@ -41,6 +41,8 @@ pub struct Agent<'a> {
     counted: bool,
     /// A variable that it has beside ours.
     variable: Option<(&'static str, String)>,
+    /// All capabilities that it may have, as `setpriv --bounding-set` takes them; `None`: root's.
+    capabilities: Option<String>,
 }
 
 /// What a command printed, and its exit code.
@@ -74,6 +76,7 @@ impl<'a> Agent<'a> {
             hosts: None,
             counted: false,
             variable: None,
+            capabilities: None,
         };
         agent.write(manifests);
         agent.set_key(&host.private_key());
@@ -128,6 +131,13 @@ impl<'a> Agent<'a> {
     #[must_use]
     pub fn with_environment(mut self, variable: Option<(&'static str, String)>) -> Agent<'a> {
         self.variable = variable;
+        self
+    }
+
+    /// Leaves it these capabilities alone from its next start on, as `setpriv --bounding-set` takes them.
+    #[must_use]
+    pub fn with_capabilities(mut self, set: &str) -> Agent<'a> {
+        self.capabilities = Some(set.to_owned());
         self
     }
 
@@ -275,7 +285,14 @@ impl<'a> Agent<'a> {
                     .arg(binary());
                 command
             }
-            None => Command::new(binary()),
+            None => match &self.capabilities {
+                None => Command::new(binary()),
+                Some(set) => {
+                    let mut command = Command::new("setpriv");
+                    command.arg(format!("--bounding-set={set}")).arg(binary());
+                    command
+                }
+            },
             // A mount namespace of its own; the process stays the same.
             Some(hosts) => {
                 let mut command = Command::new("unshare");

@@ -366,6 +366,12 @@ impl Kernel for LinuxKernel {
 
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
         let mut facts = self.netlink.facts(peers).await?;
+        for (namespace, open) in self.namespaces.open() {
+            // Where it can't be told, the kernel refuses what it can't do.
+            if let Ok(ipv6) = open.netlink.ipv6().await {
+                facts.ipv6_in.insert(namespace.clone(), ipv6);
+            }
+        }
         facts.nft = self.nft.facts().await;
         facts.wireguard.seen = self.handshakes().await?;
         Ok(facts)

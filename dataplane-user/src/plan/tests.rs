@@ -1,6 +1,7 @@
 //! What golden files don't show: facts of the machine that the plan answers with problems or other MTUs.
 
 mod bare;
+mod families;
 mod firewall;
 mod loops;
 mod nexthops;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::message::Failure;
 use super::route::Way;
-use super::{Netlink, address, route};
+use super::{Netlink, address, link, route};
 use crate::kernel::KernelError;
 use crate::net::{Family, LinkName};
 use crate::plan::NodeFacts;
@@ -28,8 +28,12 @@ impl Netlink {
             .dump(&address::dump(), address::read)
             .await
             .map_err(|failure| failure.into_error("list the addresses"))?;
+        let without_rules = self.families_without_rules().await?;
         let mut facts = NodeFacts {
             local_addresses: addresses.iter().map(|address| address.prefix.addr()).collect(),
+            unheard_namespaces: self.interest().unheard(),
+            ipv6: link::ipv6(&links),
+            without_rules,
             ..NodeFacts::default()
         };
 

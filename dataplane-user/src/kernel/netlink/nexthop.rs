@@ -196,7 +196,7 @@ pub(super) fn read(body: &[u8], links: &LinkTable) -> Result<Option<Observed>, D
     let Some((header, attributes)) = body.split_first_chunk::<HEADER>() else {
         return Err("a next hop without header".into());
     };
-    let [_, _, protocol, _, flags @ ..] = *header;
+    let [family, _, protocol, _, flags @ ..] = *header;
     let mut parts = Parts::default();
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
@@ -207,7 +207,7 @@ pub(super) fn read(body: &[u8], links: &LinkTable) -> Result<Option<Observed>, D
     Ok(Some(Observed {
         id,
         ours: protocol == PROTOCOL && IDS.contains(&id),
-        hop: parts.hop(onlink, links),
+        hop: parts.hop(family, onlink, links),
         group: parts.group.map(|members| (members, parts.resilient)),
     }))
 }
@@ -244,13 +244,16 @@ impl Parts {
         Ok(())
     }
 
-    fn hop(&self, onlink: bool, links: &LinkTable) -> Option<RouteHop> {
+    fn hop(&self, family: u8, onlink: bool, links: &LinkTable) -> Option<RouteHop> {
         let link = links.name(self.index?)?.clone();
+        // One that was made before the device had IPv6 is made anew.
+        let ipv6 = links.get(&link).is_some_and(|device| device.ipv6);
+        let narrow = ipv6 && self.gateway.is_none() && family == u8::from(AddressFamily::Inet);
         let encapsulation = match &self.encap {
             None => None,
             Some(encap) => Some(encap::read(self.encap_type, encap)?),
         };
-        let fits = !self.odd && self.gateway.is_some() == onlink;
+        let fits = !self.odd && !narrow && self.gateway.is_some() == onlink;
         fits.then_some(RouteHop {
             link,
             gateway: self.gateway,
@@ -268,16 +271,22 @@ fn member(bytes: &[u8; MEMBER]) -> (u32, u8) {
     (u32::from_ne_bytes([a, b, c, d]), weight.saturating_add(1))
 }
 
-fn hop_body(id: u32, hop: &RouteHop, links: &LinkTable) -> Option<Vec<u8>> {
-    // Without a gateway as with an IPv6 one: routes of both families may lead there.
-    let family = match hop.gateway {
+/// Without a gateway as with an IPv6 one, routes of both families may lead there; a device without IPv6 takes none but IPv4 ones.
+fn family(gateway: Option<IpAddr>, ipv6: bool) -> AddressFamily {
+    match gateway {
         Some(IpAddr::V4(_)) => AddressFamily::Inet,
+        None if !ipv6 => AddressFamily::Inet,
         _ => AddressFamily::Inet6,
-    };
+    }
+}
+
+fn hop_body(id: u32, hop: &RouteHop, links: &LinkTable) -> Option<Vec<u8>> {
+    let device = links.get(&hop.link)?;
+    let family = family(hop.gateway, device.ipv6);
     let onlink = if hop.gateway.is_some() { RTNH_F_ONLINK } else { 0 };
     let mut body = header(family, PROTOCOL, onlink);
     push(&mut body, NHA_ID, &id.to_ne_bytes());
-    push(&mut body, NHA_OIF, &links.get(&hop.link)?.index.to_ne_bytes());
+    push(&mut body, NHA_OIF, &device.index.to_ne_bytes());
     match hop.gateway {
         Some(IpAddr::V4(gateway)) => push(&mut body, NHA_GATEWAY, &gateway.octets()),
         Some(IpAddr::V6(gateway)) => push(&mut body, NHA_GATEWAY, &gateway.octets()),
