@@ -10,6 +10,7 @@ mod attachments;
 mod bpf;
 mod carriers;
 mod devices;
+mod families;
 mod firewall;
 mod links;
 mod lookups;
@@ -29,7 +30,9 @@ use crate::model::{KernelState, Owner};
 use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
-pub use facts::{FoundRoute, Lookup, Nft, NodeFacts, OwnKey, ReturnWay, UnderlayPath, WireGuardFacts};
+pub use facts::{
+    FoundRoute, Lookup, Nft, NodeFacts, OwnKey, Presence, ReturnWay, UnderlayPath, WireGuardFacts,
+};
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use lookups::lookups;
 pub use mtu::overhead;
@@ -62,6 +65,7 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     objects::plan(intent, facts, &mut target, &mut problems);
     return_path::plan(intent, facts, &mut target, &mut problems);
     shadows::find(intent, (facts, &networks), &target, &mut problems);
+    families::skip(facts, &mut target, &mut problems);
     debug_assert!(target.links.values().all(|link| link.owner == Owner::Ours));
     problems.sort();
     (target, problems)
@@ -95,5 +99,21 @@ fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
         )
     });
     problems.extend(without_effect);
+    problems.extend(unheard_namespaces(facts));
     problems
+}
+
+/// What others change in the namespaces that manifests name is seen late where the kernel does not tell of it.
+fn unheard_namespaces(facts: &NodeFacts) -> Option<Problem> {
+    let why = facts.unheard_namespaces.as_ref()?;
+    let mut presences = facts.namespaces.iter();
+    let (namespace, _) = presences.find(|(_, presence)| matches!(presence, Presence::There(_)))?;
+    Some(Problem::warning(
+        Reason::EventsMissing,
+        namespace.to_string(),
+        format!(
+            "the kernel's events from other namespaces are not heard: {why}; drift there is repaired by full reconciliations only"
+        ),
+        "give the agent CAP_NET_BROADCAST (packaging/systemd/adit.service.d/namespaces.conf)".to_owned(),
+    ))
 }

@@ -48,6 +48,8 @@ pub struct Agent<'a> {
     counted: bool,
     /// Variables that it has beside ours.
     variables: Vec<(&'static str, String)>,
+    /// All capabilities that it may have, as `setpriv --bounding-set` takes them; `None`: root's.
+    capabilities: Option<String>,
     /// Further words of its command line.
     words: Vec<&'static str>,
     connection: Mutex<Option<Connection>>,
@@ -107,6 +109,7 @@ impl<'a> Agent<'a> {
             variables: Vec::new(),
             words: Vec::new(),
             connection: Mutex::default(),
+            capabilities: None,
         };
         agent.write(manifests);
         agent.set_key(&host.private_key());
@@ -176,6 +179,13 @@ impl<'a> Agent<'a> {
     #[must_use]
     pub fn with_words(mut self, words: &[&'static str]) -> Agent<'a> {
         self.words.extend(words);
+        self
+    }
+
+    /// Leaves it these capabilities alone from its next start on, as `setpriv --bounding-set` takes them.
+    #[must_use]
+    pub fn with_capabilities(mut self, set: &str) -> Agent<'a> {
+        self.capabilities = Some(set.to_owned());
         self
     }
 
@@ -337,7 +347,14 @@ impl<'a> Agent<'a> {
                     .arg(binary());
                 command
             }
-            None => Command::new(binary()),
+            None => match &self.capabilities {
+                None => Command::new(binary()),
+                Some(set) => {
+                    let mut command = Command::new("setpriv");
+                    command.arg(format!("--bounding-set={set}")).arg(binary());
+                    command
+                }
+            },
             // A mount namespace of its own; the process stays the same.
             Some(hosts) => {
                 let mut command = Command::new("unshare");

@@ -39,6 +39,12 @@ pub fn require_module(module: &str) -> bool {
     there
 }
 
+/// Whether the kernel has IPv6: it was neither built without nor booted with `ipv6.disable=1`.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
+}
+
 /// Whether a program is on the path. Where it is not, the calling test prints a line and returns.
 ///
 /// # Panics

@@ -77,8 +77,15 @@ pub fn programs(netns: &NetNs, device: &str, hook: Hook) -> usize {
     };
     netns.enter(by_link).unwrap_or_else(|| {
         let filters = run(netns, "tc", &format!("filter show dev {device} {words}"));
-        filters.lines().filter(|line| line.contains(" adit_")).count()
+        filters.lines().filter(|line| is_of_adit(line)).count()
     })
+}
+
+/// Whether a line of `tc filter show` is a filter of Adit's priority and handle. Its name is missing where the kernel takes no
+/// names of programs.
+#[must_use]
+pub fn is_of_adit(line: &str) -> bool {
+    line.contains(" pref 173 ") && line.contains(" handle 0xad ")
 }
 
 /// Runs a program inside and returns what it prints.

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use dataplane_user::net::{Family, PrivateKey};
 
 use crate::NetNs;
+use crate::kernel::has_ipv6;
 
 /// The names of the hosts' nodes, in order.
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -99,7 +100,7 @@ impl Host {
         let (to_router, to_pod) = (router.path(), host.pod.path());
         let (to_router, to_pod) = (to_router.display(), to_pod.display());
         let (v4, v6) = (host.underlay(Family::Ipv4), host.underlay(Family::Ipv6));
-        host.netns.ip_batch(&format!(
+        host.netns.ip_batch(&of_this_kernel(format!(
             "link add u0 type veth peer name r{n} netns {to_router}
                 link add p0 type veth peer name e0 netns {to_pod}
                 link set u0 up
@@ -112,21 +113,21 @@ impl Host {
                 route add ::/0 via {}",
             gateway(v4),
             gateway(v6),
-        ));
-        router.ip_batch(&format!(
+        )));
+        router.ip_batch(&of_this_kernel(format!(
             "link set r{n} up
             address add {}/28 dev r{n}
             address add {}/64 dev r{n} nodad",
             gateway(v4),
             gateway(v6),
-        ));
-        host.pod.ip_batch(&format!(
+        )));
+        host.pod.ip_batch(&of_this_kernel(format!(
             "link set e0 up
             address add 10.{n}.1.2/24 dev e0
             address add fd00:{n}:1::2/64 dev e0 nodad
             route add default via 10.{n}.1.1 src 10.{n}.1.2
             route add ::/0 via fd00:{n}:1::1 src fd00:{n}:1::2"
-        ));
+        )));
         host
     }
 
@@ -236,10 +237,22 @@ fn gateway(host: IpAddr) -> IpAddr {
     }
 }
 
+/// The lines for `ip` without those of IPv6 where the kernel has none.
+fn of_this_kernel(lines: String) -> String {
+    if has_ipv6() {
+        return lines;
+    }
+    let ipv4 = lines.lines().filter(|line| !line.contains(':'));
+    ipv4.collect::<Vec<_>>().join("\n")
+}
+
 /// Lets a namespace forward both families, and use IPv6 addresses at once: while duplicates are looked for, what `ip`
 /// prints changes by itself.
 fn prepare(netns: &NetNs) {
     netns.sysctl("net/ipv4/ip_forward", "1");
+    if !has_ipv6() {
+        return;
+    }
     netns.sysctl("net/ipv6/conf/all/forwarding", "1");
     netns.sysctl("net/ipv6/conf/all/accept_dad", "0");
     netns.sysctl("net/ipv6/conf/default/accept_dad", "0");

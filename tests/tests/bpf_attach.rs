@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::UdpSocket;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adit_tests::bpf::ingress_program;
-use adit_tests::{Bpffs, NetNs};
+use adit_tests::{Bpffs, NetNs, snapshot};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
@@ -84,8 +85,7 @@ fn a_device_made_anew_has_no_program_and_gets_one() {
         make("adit-geneve");
         let only_egress = only(0, ProgramVersion::Current);
         assert_eq!(world.attachments(&mut bpf), only_egress);
-        let dead = usize::from(bpf.mechanism() == Mechanism::Tcx);
-        assert_eq!(bpf.leftovers(), dead);
+        assert_eq!(bpf.leftovers(), 1, "a pin");
         let missing = bpf.execute(&Names, &[Change::ReplaceProgram(device(1), Hook::Ingress)]);
         assert!(missing[0].is_err());
         execute(&mut bpf, &[Change::Attach(device(1), Hook::Ingress)]);
@@ -95,7 +95,7 @@ fn a_device_made_anew_has_no_program_and_gets_one() {
         // Deleted and not made anew: the pin goes with the next clean-up.
         ip("link del adit-geneve");
         assert_eq!(world.attachments(&mut bpf), only_egress);
-        assert_eq!(bpf.leftovers(), dead);
+        assert_eq!(bpf.leftovers(), 1);
         execute(&mut bpf, &[]);
         assert_eq!(world.attachments(&mut bpf), only_egress);
         assert_eq!(bpf.leftovers(), 0);
@@ -154,6 +154,63 @@ fn other_peoples_filters_and_programs_keep_their_place() {
     });
 }
 
+/// With TCX there are links instead.
+#[test]
+fn a_filter_is_known_by_its_program_whatever_its_name() {
+    World::run(|world| {
+        if world.mechanism == Mechanism::Tcx {
+            return;
+        }
+        let mut bpf = world.open();
+        execute(&mut bpf, &attach_both());
+        let directory = world.bpffs.path().join(format!("v{ABI_VERSION}/programs"));
+        let pins = || {
+            let entries = fs::read_dir(&directory)
+                .unwrap()
+                .map(|entry| entry.unwrap().path());
+            entries.collect::<Vec<_>>()
+        };
+        let is_egress = |pin: &&PathBuf| pin.to_str().unwrap().contains("adit0-egress-");
+        let pin = pins().iter().find(is_egress).unwrap().clone();
+        // The same program, under the name that `tc` gives it.
+        let filter = "filter replace dev adit0 egress pref 173 handle 173 bpf direct-action object-pinned";
+        run("tc", &format!("{filter} {}", pin.display()));
+        let named = run("tc", "filter show dev adit0 egress");
+        assert!(
+            snapshot::is_of_adit(&named) && !named.contains(" adit_egress "),
+            "{named}"
+        );
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
+        assert_eq!(bpf.leftovers(), 0);
+        drop(bpf);
+
+        // Without pins the instructions tell.
+        let mut bpf = world.open();
+        pins().iter().for_each(|pin| fs::remove_file(pin).unwrap());
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
+        let replace = [
+            Change::ReplaceProgram(device(0), Hook::Egress),
+            Change::ReplaceProgram(device(1), Hook::Ingress),
+        ];
+        execute(&mut bpf, &replace);
+        assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
+        assert_eq!(pins().len(), 2);
+
+        // Somebody else's filter in the place of Adit's is left alone.
+        execute(&mut bpf, &[Change::Detach(device(0), Hook::Egress)]);
+        assert_eq!(pins().len(), 1);
+        let words = "filter add dev adit0 egress pref 173 handle 173 bpf direct-action bytecode";
+        let mut tc = Command::new("tc");
+        tc.args(words.split(' ')).arg("1,6 0 0 0,");
+        assert!(tc.status().unwrap().success());
+        let other = run("tc", "filter show dev adit0 egress");
+        assert_eq!(world.attachments(&mut bpf), only(1, ProgramVersion::Current));
+        let refused = bpf.execute(&Names, &[Change::Attach(device(0), Hook::Egress)]);
+        assert_eq!(refused[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
+        assert_eq!(run("tc", "filter show dev adit0 egress"), other);
+    });
+}
+
 #[test]
 fn packets_go_through_and_are_counted() {
     World::run(|world| {
@@ -177,7 +234,7 @@ fn uninstalling_takes_the_programs_off() {
         let mut bpf = world.open();
         execute(&mut bpf, &attach_both());
         if world.mechanism == Mechanism::Clsact {
-            // Filters bear no pin: the diff takes them off.
+            // A pin does not hold a filter: the diff takes it off.
             let detach = [(0, Hook::Egress), (1, Hook::Ingress)]
                 .map(|(number, hook)| Change::Detach(device(number), hook));
             execute(&mut bpf, &detach);
@@ -309,7 +366,7 @@ impl World {
                     "ingress"
                 };
                 let filters = run("tc", &format!("filter show dev {device} {side}"));
-                let programs = filters.lines().filter(|line| line.contains("adit_"));
+                let programs = filters.lines().filter(|line| snapshot::is_of_adit(line));
                 programs.map(str::to_owned).collect()
             }
         };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use adit_tests::agent::start_all;
+use adit_tests::agent::{is_settled, start_all};
 use adit_tests::capture::Capture;
 use adit_tests::traffic::{refusal, udp};
 use adit_tests::{Agent, NetNs, Overlay, Topology, require};
@@ -35,6 +35,58 @@ fn the_program_detached() {
         },
         false,
     );
+}
+
+/// An administrator who disables IPv6 gets no errors for it, and IPv4 goes on; what refuses IPv6 of the overlay stays.
+#[test]
+fn ipv6_that_is_disabled_is_skipped_and_comes_again() {
+    require!(modules: "dummy", "geneve", "ipip");
+    // Over IPv4, IPIP carries IPv4 alone.
+    let both = &Family::BOTH[..];
+    for (encapsulation, dataplane, families) in [
+        ("geneve", "dataplane: ebpf", both),
+        ("ipip", "dataplane: routes", &[Family::Ipv4]),
+    ] {
+        let topology = Topology::<2>::new();
+        let overlay = Overlay {
+            network: vec![dataplane],
+            ..Overlay::new(&topology, encapsulation)
+        };
+        let mut agents = start_all(&topology, &overlay.manifests(&topology));
+        let [a, b] = &topology.hosts[..] else {
+            unreachable!("there are two");
+        };
+        let settle = |agent: &Agent<'_>, skipped: bool| {
+            agent.wait("settled", |status| {
+                let missing = status.problems.iter().any(|one| one.reason == "NoFamily");
+                status.ready && missing == skipped
+            });
+            is_settled(agent);
+        };
+        let sides = (a.pod_end(), b.pod_end());
+        // While it runs, and at its start.
+        a.netns.sysctl("net/ipv6/conf/all/disable_ipv6", "1");
+        settle(&agents[0], true);
+        udp(sides.0, sides.1, Family::Ipv4, 100).unwrap();
+        agents[0].stop();
+        assert_eq!(agents[0].run(&["uninstall"]).code, 0);
+        agents[0].start();
+        settle(&agents[0], true);
+        udp(sides.0, sides.1, Family::Ipv4, 100).unwrap();
+        let refused = a.netns.ip("-6 route show table all type unreachable proto 173");
+        assert!(refused.contains("fd00::/16"), "{refused}");
+
+        a.netns.sysctl("net/ipv6/conf/all/disable_ipv6", "0");
+        a.netns.ip_batch(&format!(
+            "address add {}/64 dev u0 nodad
+            address add fd00:1:1::1/64 dev p0 nodad",
+            a.underlay(Family::Ipv6)
+        ));
+        settle(&agents[0], false);
+        for family in families {
+            udp(sides.0, sides.1, *family, 100).unwrap();
+        }
+    }
 }
 
 /// Stops `a`'s agent, breaks something, and looks whether anything of the overlay leaves in clear; then starts it again.

@@ -5,7 +5,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use adit_tests::declared::of_node;
+use adit_tests::named::Named;
 use adit_tests::{Agent, NetNs, Overlay, Topology, agent, require};
+use aya::EbpfLoader;
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use dataplane_ebpf::layout::names;
+use dataplane_user::kernel::bpf::{Mechanism, object};
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
@@ -69,6 +76,80 @@ fn the_early_unit_refuses_overlay_traffic_and_leads_none() {
     let before = host.netns.ip("route show proto 173");
     assert_eq!(agent.run(&words).code, 8);
     assert_eq!(host.netns.ip("route show proto 173"), before);
+}
+
+/// A program's id takes CAP_SYS_ADMIN to ask for, and an agent has to do with its own alone.
+#[test]
+fn the_shipped_unit_starts_beside_somebody_elses_program_on_lo() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let host = &topology.hosts[0];
+    let mut ebpf = EbpfLoader::new().load(object::object()).unwrap();
+    let program = ebpf.program_mut(names::EGRESS_PROGRAM).unwrap();
+    let program: &mut SchedClassifier = program.try_into().unwrap();
+    program.load().unwrap();
+    if host.netns.enter(|| Mechanism::probe().unwrap()) == Mechanism::Tcx {
+        let order = || TcAttachOptions::TcxOrder(LinkOrder::default());
+        let attach = || program.attach_with_options("lo", TcAttachType::Ingress, order());
+        host.netns.enter(attach).unwrap();
+    }
+    let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
+    let mut agent = Agent::new(host, &manifests).with_capabilities(&capabilities(&["adit.service"]));
+    agent.start();
+    agent.ready();
+    let status = agent.status().unwrap();
+    assert_eq!((status.pass.failed, status.pass.residual), (0, 0), "{status:#?}");
+}
+
+#[test]
+fn drift_in_other_namespaces_is_heard_with_the_drop_in_and_its_lack_is_told() {
+    require!(modules: "dummy");
+    let topology = Topology::<1>::new();
+    let there = Named::new();
+    let inside = format!("type: dummy, namespace: {{ name: {} }}", there.0);
+    let manifests = of_node("a", "NetlinkInterface", "inner", &inside);
+    let all = capabilities(&["adit.service", "adit.service.d/namespaces.conf"]);
+    let told = |agent: &Agent<'_>| {
+        let status = agent.status().unwrap();
+        assert!(status.ready, "{status:#?}");
+        status
+            .problems
+            .iter()
+            .any(|problem| problem.reason == "EventsMissing")
+    };
+
+    // Longer than any test.
+    let agent = Agent::new(&topology.hosts[0], &manifests).with_resync(3600);
+    let mut agent = agent.with_capabilities(&all);
+    agent.start();
+    agent.ready();
+    assert!(!told(&agent));
+    there.ip("link delete inner");
+    agent.wait("repaired", |status| status.repairs.total == 1);
+    agent.stop();
+
+    let without = all.replace(",+net_broadcast", "");
+    assert_ne!(without, all);
+    let mut agent = agent.with_capabilities(&without);
+    agent.start();
+    agent.ready();
+    assert!(told(&agent));
+}
+
+/// The capabilities that units leave the agent, as `setpriv --bounding-set` takes them.
+fn capabilities(units: &[&str]) -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+    let mut set = "-all".to_owned();
+    for unit in units {
+        let text = fs::read_to_string(directory.join(unit)).unwrap();
+        let lines = text.lines();
+        for line in lines.filter_map(|line| line.strip_prefix("CapabilityBoundingSet=")) {
+            for capability in line.split_whitespace() {
+                set += &format!(",+{}", capability.strip_prefix("CAP_").unwrap().to_lowercase());
+            }
+        }
+    }
+    set
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! changed.
 
 mod devices;
+mod families;
 mod files;
 mod finding;
 mod firewall;
@@ -13,6 +14,7 @@ mod overlay;
 mod ports;
 mod settings;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +24,8 @@ use super::exit::{Code, Failure};
 use super::output::{self, Format, Paint};
 use super::places::{Manifests, Places};
 use crate::gather::Gatherer;
-use crate::kernel::LinuxKernel;
+use crate::kernel::bpf::Mechanism;
+use crate::kernel::{Kernel as _, LinuxKernel};
 use crate::model::KernelState;
 use crate::net::Family;
 use crate::resource::Intent;
@@ -90,15 +93,18 @@ async fn examine(places: &Places, intent: Option<&Intent>) -> Result<Vec<Finding
     let mut linux = LinuxKernel::without_bpf()?;
     let mut state = KernelState::default();
     linux.observe_links(&mut state).await?;
-    let wanted = match intent {
-        None => Wanted::default(),
+    let (facts, wanted) = match intent {
+        None => (linux.facts(&BTreeSet::new()).await?, Wanted::default()),
         Some(intent) => {
             let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
             let facts = gatherer.gather(&mut linux, intent).await?;
-            Wanted::of(intent, &facts)
+            let wanted = Wanted::of(intent, &facts);
+            (facts, wanted)
         }
     };
     let mut findings = kernel::judge(&kernel::Facts::gather(root, &places.bpffs)?, &wanted);
+    // To ask for the mechanism takes privilege.
+    findings.extend(families::judge(&facts, Mechanism::probe().ok()));
     findings.extend(settings::judge(&settings::Facts::gather(root, &wanted), &wanted));
     findings.extend(devices::judge(&state.links, &wanted));
     findings.extend(ports::judge(&ports::sockets(root), &state.links, &wanted));

@@ -340,6 +340,7 @@ impl Bpf {
             mechanism: self.mechanism,
             pins: &self.pins,
             older: &self.older,
+            tags: self.programs.as_ref().map(Programs::tags).unwrap_or_default(),
             links,
         };
         let (Some(maps), Some(tables), Some(programs)) = (&self.maps, &mut self.tables, &mut self.programs)
@@ -435,6 +436,7 @@ impl Bpf {
             mechanism: self.mechanism,
             pins: &self.pins,
             older: &self.older,
+            tags: self.programs.as_ref().map(Programs::tags).unwrap_or_default(),
             links,
         }
     }

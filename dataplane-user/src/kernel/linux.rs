@@ -397,6 +397,12 @@ impl Kernel for LinuxKernel {
         let links = facts.routes.values().flat_map(|route| &route.links);
         let strict = links.filter(|link| self.sysctls.is_strict(link));
         facts.strict = strict.cloned().collect();
+        for (namespace, open) in self.namespaces.open() {
+            // Where it can't be told, the kernel refuses what it can't do.
+            if let Ok(ipv6) = open.netlink.ipv6().await {
+                facts.ipv6_in.insert(namespace.clone(), ipv6);
+            }
+        }
         facts.nft = self.nft.facts().await;
         facts.wireguard.seen = self.handshakes().await?;
         Ok(facts)

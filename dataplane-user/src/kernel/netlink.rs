@@ -29,6 +29,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
+use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 use netlink_sys::Socket as RawSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -48,6 +49,7 @@ use super::netns::Ends;
 use crate::model::{KernelState, LinkKind, Owner, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
 use crate::plan::Lookup;
+use crate::plan::facts::Ipv6;
 
 /// Rounds of listening before an observation; each hears a hundred datagrams, and a storm must not keep it from beginning.
 const ROUNDS: usize = 256;
@@ -71,6 +73,8 @@ pub struct Netlink {
     /// Open namespaces, and which of them this one is.
     ends: Ends,
     place: Option<Namespace>,
+    /// The families for which the kernel has no policy rules; `None`: not asked yet.
+    without_rules: Option<BTreeSet<Family>>,
     /// What events are measured against.
     interest: Arc<Mutex<Interest>>,
 }
@@ -129,6 +133,7 @@ impl Netlink {
             lookups: BTreeSet::new(),
             ends: Ends::new(),
             place: None,
+            without_rules: None,
             interest: Arc::default(),
         }
     }
@@ -292,9 +297,49 @@ impl Netlink {
 
     /// Our rules of a family, in the kernel's order.
     async fn read_rules(&mut self, family: Family) -> Result<Vec<Rule>, KernelError> {
-        let read = |body: &[u8]| rule::read(body, family);
-        let rules = self.socket.dump(&rule::dump(family), read).await;
-        rules.map_err(|failure| failure.into_error("list the rules"))
+        self.dump_rules(family, |body| rule::read(body, family)).await
+    }
+
+    /// Rules of a family; none where the kernel has no rules for it (`EAFNOSUPPORT`), as without IPv6 or without
+    /// CONFIG_IPV6_MULTIPLE_TABLES, and where it has none at all (`EOPNOTSUPP`).
+    async fn dump_rules<T>(
+        &mut self,
+        family: Family,
+        read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Vec<T>, KernelError> {
+        let without = self.without_rules.get_or_insert_default();
+        match self.socket.dump(&rule::dump(family), read).await {
+            Ok(rules) => {
+                without.remove(&family);
+                Ok(rules)
+            }
+            Err(failure) if matches!(failure.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => {
+                without.insert(family);
+                Ok(Vec::new())
+            }
+            Err(failure) => Err(failure.into_error("list the rules")),
+        }
+    }
+
+    /// The families for which the kernel has neither policy rules nor tables beside the main one.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub async fn families_without_rules(&mut self) -> Result<BTreeSet<Family>, KernelError> {
+        if self.without_rules.is_none() {
+            for family in Family::BOTH {
+                self.read_rules(family).await?;
+            }
+        }
+        Ok(self.without_rules.clone().unwrap_or_default())
+    }
+
+    /// On which devices IPv6 can be used.
+    ///
+    /// # Errors
+    /// When the links can't be read.
+    pub async fn ipv6(&mut self) -> Result<Ipv6, KernelError> {
+        Ok(link::ipv6(&self.read_links().await?))
     }
 
     /// What is done from now on is this process's doing, until the next observation: whoever listens waits for that.

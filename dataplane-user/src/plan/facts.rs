@@ -28,6 +28,14 @@ pub struct NodeFacts {
     pub withdrawn: BTreeSet<PeerId>,
     /// Where the namespaces are that manifests speak of.
     pub namespaces: BTreeMap<Namespace, Presence>,
+    /// Why the kernel's events from other namespaces are not heard; `None`: they are, or nobody listens.
+    pub unheard_namespaces: Option<String>,
+    /// IPv6 on the devices here.
+    pub ipv6: Ipv6,
+    /// IPv6 on the devices in other namespaces; on all, where a namespace is not among these.
+    pub ipv6_in: BTreeMap<Namespace, Ipv6>,
+    /// The families for which this kernel has neither policy rules nor tables beside the main one.
+    pub without_rules: BTreeSet<Family>,
     /// The ways back by those devices of `returnPath` that are there.
     pub return_ways: BTreeMap<LinkName, ReturnWay>,
     /// Whether the nft table can be had.
@@ -68,6 +76,35 @@ impl Presence {
             Presence::Own => Some("it is the agent's own namespace".to_owned()),
             Presence::Unknown(why) => Some(why.clone()),
             Presence::Denied => Some("this process may not enter it".to_owned()),
+        }
+    }
+}
+
+/// On which devices of a namespace IPv6 can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ipv6 {
+    /// The kernel has none: it was built without, or booted with `ipv6.disable=1`.
+    Absent,
+    /// All but these, whose `disable_ipv6` is 1.
+    OnAllBut(BTreeSet<LinkName>),
+    /// It is disabled on `lo`, and on all others but these.
+    OffAllBut(BTreeSet<LinkName>),
+}
+
+impl Default for Ipv6 {
+    fn default() -> Ipv6 {
+        Ipv6::OnAllBut(BTreeSet::new())
+    }
+}
+
+impl Ipv6 {
+    /// Whether a device has IPv6, or gets it where it is not there yet.
+    #[must_use]
+    pub fn is_on(&self, link: &LinkName) -> bool {
+        match self {
+            Ipv6::Absent => false,
+            Ipv6::OnAllBut(others) => !others.contains(link),
+            Ipv6::OffAllBut(others) => others.contains(link),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bare;
 mod cleartext;
+mod families;
 mod firewall;
 mod loops;
 mod namespaces;

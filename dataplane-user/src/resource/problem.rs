@@ -39,6 +39,8 @@ pub enum Reason {
     Unsupported,
     /// Two ends have no underlay family in common.
     NoCommonFamily,
+    /// The kernel, or a device, has no IPv6, or no policy rules of a family: what needs it is skipped.
+    NoFamily,
     /// Something that a link needs is not declared.
     Incomplete,
     /// This node's WireGuard key is not the one that its manifest tells the others.
@@ -65,6 +67,8 @@ pub enum Reason {
     ForeignUnderlay,
     /// Something that it needs is not there yet.
     Waiting,
+    /// The kernel's events are not heard, so drift is seen by full reconciliations only.
+    EventsMissing,
     /// A table of the dataplane is too small.
     Capacity,
     /// What the kernel holds is not what was asked for, after all changes succeeded.
@@ -86,6 +90,7 @@ impl Reason {
             Reason::SourceInvalid => "SourceInvalid",
             Reason::Unsupported => "Unsupported",
             Reason::NoCommonFamily => "NoCommonFamily",
+            Reason::NoFamily => "NoFamily",
             Reason::Incomplete => "Incomplete",
             Reason::KeyMismatch => "KeyMismatch",
             Reason::KeyUnreadable => "KeyUnreadable",
@@ -99,6 +104,7 @@ impl Reason {
             Reason::MtuTooSmall => "MtuTooSmall",
             Reason::ForeignUnderlay => "ForeignUnderlay",
             Reason::Waiting => "Waiting",
+            Reason::EventsMissing => "EventsMissing",
             Reason::Capacity => "Capacity",
             Reason::NotConverged => "NotConverged",
             Reason::Hanging => "Hanging",

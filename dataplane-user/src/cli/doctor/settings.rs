@@ -88,7 +88,16 @@ fn forwarding(family: Family, on: Option<bool>, setting: &str, carries: bool) ->
     match (on, carries) {
         (Some(true), _) => Some(Finding::ok("forwarding", format!("{setting} = 1"))),
         (_, false) => None,
-        (Some(false) | None, true) => Some(Finding::error(
+        // That there is no such family is another check's.
+        (None, true) => Some(Finding::warning(
+            "forwarding",
+            format!(
+                "there is no {setting} to be read, and this node carries {} prefixes",
+                name(family)
+            ),
+            "make sure that packets are forwarded, or see what is said of ipv6",
+        )),
+        (Some(false), true) => Some(Finding::error(
             "forwarding",
             format!("{setting} = 0, and this node carries {} prefixes", name(family)),
             format!("sysctl -w {setting}=1, and keep it in /etc/sysctl.d"),
@@ -193,6 +202,9 @@ mod tests {
             findings[0].evidence.contains("net.ipv6.conf.all.forwarding"),
             "{findings:?}"
         );
+        let unknown = Facts::default();
+        let findings = judge(&unknown, &carrying(&[Family::Ipv6]));
+        assert_eq!(level(&findings, "forwarding"), Level::Warning);
         let on = Facts {
             forwarding: (Some(true), None),
             ..off

@@ -1,9 +1,12 @@
 //! Programs on devices: by TCX where the kernel has it, else by a filter on a clsact qdisc. Either way a program is
 //! replaced in place, and other people's programs keep their place.
 //!
+//! A filter is Adit's where its priority and handle are, and its program is pinned as Adit's or has the instructions of one of this
+//! process's programs. Its name is only for people: a kernel that does not take names of programs has none.
+//!
 //! Devices are looked up in the calling thread's network namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::mem;
@@ -15,7 +18,7 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 
 use super::filter::{self, Filter};
 use super::pins::{self, Pins};
-use super::programs::{self, Programs, aya_error, program_error};
+use super::programs::{Programs, aya_error, program_error};
 use super::{LinkNames, syscall};
 use crate::kernel::KernelError;
 use crate::model::Hook;
@@ -24,6 +27,9 @@ use crate::net::LinkName;
 /// Our filters' priority and handle: fixed, so that a later process finds what an earlier one left.
 const PRIORITY: u16 = 173;
 const HANDLE: TcHandle = TcHandle::new(0, 173);
+
+/// The index of `lo`, the same in every namespace (`LOOPBACK_IFINDEX`, net/flow.h).
+const LOOPBACK: u32 = 1;
 
 /// How programs get onto devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,19 +43,15 @@ pub enum Mechanism {
 impl Mechanism {
     /// Asks the kernel which one it has: one without TCX does not know the query.
     ///
+    /// The query asks for no program ids, which takes `CAP_NET_ADMIN` alone, whosever programs are on the device.
+    ///
     /// # Errors
     /// When the kernel answers neither way, as where a capability is missing.
     pub fn probe() -> Result<Mechanism, KernelError> {
-        match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+        match syscall::tcx_revision(LOOPBACK, syscall::TCX_INGRESS) {
             Ok(_) => Ok(Mechanism::Tcx),
-            Err(error) => {
-                let error = program_error("asking the kernel for TCX", &error);
-                if error.errno() == Some(libc::EINVAL) {
-                    Ok(Mechanism::Clsact)
-                } else {
-                    Err(error)
-                }
-            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Mechanism::Clsact),
+            Err(error) => Err(KernelError::new("asking the kernel for TCX", error)),
         }
     }
 }
@@ -59,7 +61,7 @@ impl Mechanism {
 pub(super) struct Attached {
     /// Our programs, by id.
     pub(super) programs: BTreeMap<(LinkName, Hook), u32>,
-    /// Pins of links whose device is gone or another one.
+    /// Pins of links whose device is gone or another one, and of programs that no filter has.
     pub(super) dead: Vec<PathBuf>,
 }
 
@@ -69,6 +71,8 @@ pub(super) struct Attacher<'a> {
     pub(super) pins: &'a Pins,
     /// Those of older ABI versions, whose links are ours too.
     pub(super) older: &'a BTreeMap<u32, Pins>,
+    /// The tags of this process's programs.
+    pub(super) tags: BTreeSet<u64>,
     pub(super) links: &'a dyn LinkNames,
 }
 
@@ -104,6 +108,12 @@ impl Attacher<'_> {
                 }
             }
         }
+        for pin in self.pins.list_programs()? {
+            let filter = self.filter(&pin.link, pin.hook)?;
+            if filter.is_none_or(|filter| filter.program != pin.id) {
+                found.dead.push(pin.path);
+            }
+        }
         Ok(found)
     }
 
@@ -117,7 +127,10 @@ impl Attacher<'_> {
         let doing = format!("attaching the {hook} program to {link}");
         match self.mechanism {
             Mechanism::Tcx => self.attach_tcx(&doing, programs.program(link, hook)?, (link, hook)),
-            Mechanism::Clsact => attach_filter(&doing, programs.program(link, hook)?, (link, hook)),
+            Mechanism::Clsact => {
+                self.pin_program(&doing, programs, (link, hook))?;
+                attach_filter(&doing, programs.program(link, hook)?, (link, hook))
+            }
         }
     }
 
@@ -142,14 +155,22 @@ impl Attacher<'_> {
                 SchedClassifierLink::try_from(FdLink::from(pinned))
                     .map_err(|error| aya_error(&doing, &error))?
             }
-            Mechanism::Clsact => filter_link(link, hook).map_err(|error| KernelError::new(&doing, error))?,
+            Mechanism::Clsact => {
+                self.pin_program(&doing, programs, (link, hook))?;
+                filter_link(link, hook).map_err(|error| KernelError::new(&doing, error))?
+            }
         };
         let program = programs.program(link, hook)?;
         program
             .attach_to_link(old)
             .and_then(|id| program.take_link(id))
             .map(keep)
-            .map_err(|error| program_error(&doing, &error))
+            .map_err(|error| program_error(&doing, &error))?;
+        if self.mechanism == Mechanism::Clsact {
+            let kept = programs.identity(link, hook).map(|identity| identity.id);
+            self.pins.remove_programs(link, hook, kept)?;
+        }
+        Ok(())
     }
 
     /// Takes our program off a device; a clsact qdisc stays, because others may use it too. None there is fine.
@@ -164,7 +185,26 @@ impl Attacher<'_> {
         }
         let doing = format!("detaching the {hook} program from {link}");
         let filter = filter_link(link, hook).map_err(|error| KernelError::new(&doing, error))?;
-        filter.detach().map_err(|error| program_error(&doing, &error))
+        filter.detach().map_err(|error| program_error(&doing, &error))?;
+        self.pins.remove_programs(link, hook, None)
+    }
+
+    /// Pins the program that a hook's filter is about to get, so that the filter is known as Adit's from its first moment on.
+    fn pin_program(
+        &self,
+        doing: &str,
+        programs: &mut Programs,
+        (link, hook): (&LinkName, Hook),
+    ) -> Result<(), KernelError> {
+        let Some(identity) = programs.identity(link, hook) else {
+            return Ok(());
+        };
+        let pin = self.pins.program(link, hook, identity.id);
+        if pin.exists() {
+            return Ok(());
+        }
+        let pinned = programs.program(link, hook)?.pin(&pin);
+        pinned.map_err(|error| aya_error(doing, &error))
     }
 
     fn attach_tcx(
@@ -223,17 +263,24 @@ impl Attacher<'_> {
 
     /// The program's id of our filter on a device.
     fn our_filter(&self, link: &LinkName, hook: Hook) -> Result<Option<u32>, KernelError> {
+        let Some(filter) = self.filter(link, hook)? else {
+            return Ok(None);
+        };
+        let mut all = [self.pins].into_iter().chain(self.older.values());
+        let is_pinned = all.any(|pins| pins.program(link, hook, filter.program).exists());
+        let ours = is_pinned || self.tags.contains(&filter.tag);
+        Ok(ours.then_some(filter.program))
+    }
+
+    /// The filter in the place of ours on a device, whosever it is.
+    fn filter(&self, link: &LinkName, hook: Hook) -> Result<Option<Filter>, KernelError> {
         let Some(ifindex) = self.links.index(link) else {
             return Ok(None);
         };
         let filters = filter::list(ifindex, hook)
             .map_err(|error| KernelError::new(format!("reading the {hook} filters of {link}"), error))?;
-        let ours = |filter: &Filter| {
-            filter.priority == PRIORITY
-                && filter.handle == u32::from(HANDLE)
-                && programs::is_ours(hook, &filter.name)
-        };
-        Ok(filters.into_iter().find(ours).map(|filter| filter.program))
+        let in_place = |filter: &Filter| filter.priority == PRIORITY && filter.handle == u32::from(HANDLE);
+        Ok(filters.into_iter().find(in_place))
     }
 }
 

@@ -22,7 +22,7 @@ const TC_HEADER: usize = 20;
 // linux/rtnetlink.h, linux/pkt_cls.h
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
-const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_TAG: u16 = 10;
 const TCA_BPF_ID: u16 = 11;
 
 /// Tries before a device whose filters keep changing is given up.
@@ -33,10 +33,10 @@ const ATTEMPTS: usize = 8;
 pub(super) struct Filter {
     pub(super) priority: u16,
     pub(super) handle: u32,
-    /// The name it was given.
-    pub(super) name: String,
     /// Its program's id.
     pub(super) program: u32,
+    /// The hash of its program's instructions.
+    pub(super) tag: u64,
 }
 
 /// The BPF filters on one side of a device's clsact qdisc; none without such a qdisc. Looks at the namespace of the
@@ -115,14 +115,16 @@ fn split(datagram: &[u8]) -> Option<(u16, u16, &[u8], &[u8])> {
 fn parse(body: &[u8]) -> Option<Filter> {
     let word = |at: usize| Some(u32::from_ne_bytes(*body.get(at..)?.first_chunk()?));
     let (handle, info) = (word(8)?, word(16)?);
-    let (mut kind, mut name, mut program) = (None, None, None);
+    let (mut kind, mut tag, mut program) = (None, None, None);
     for attribute in NlasIterator::new(body.get(TC_HEADER..)?).flatten() {
         match attribute.kind() {
             TCA_KIND => kind = Some(text(attribute.value())),
             TCA_OPTIONS => {
                 for option in NlasIterator::new(attribute.value()).flatten() {
                     match option.kind() {
-                        TCA_BPF_NAME => name = Some(text(option.value())),
+                        TCA_BPF_TAG => {
+                            tag = option.value().first_chunk().map(|tag| u64::from_be_bytes(*tag));
+                        }
                         TCA_BPF_ID => {
                             program = option.value().first_chunk().map(|id| u32::from_ne_bytes(*id));
                         }
@@ -139,12 +141,45 @@ fn parse(body: &[u8]) -> Option<Filter> {
     Some(Filter {
         priority: u16::try_from(info >> 16).expect("sixteen bits"),
         handle,
-        name: name?,
         program: program?,
+        tag: tag?,
     })
 }
 
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_filter_without_a_name_is_read_like_any_other() {
+        let mut body = Vec::new();
+        for word in [0, 7, 173, parent(Hook::Egress), 173 << 16] {
+            body.extend(u32::to_ne_bytes(word));
+        }
+        let options = [
+            attribute(TCA_BPF_TAG, &[0, 0, 0, 0, 0, 0, 1, 2]),
+            attribute(TCA_BPF_ID, &9u32.to_ne_bytes()),
+        ];
+        body.extend(attribute(TCA_KIND, b"bpf\0"));
+        body.extend(attribute(TCA_OPTIONS, &options.concat()));
+        let expected = Filter {
+            priority: 173,
+            handle: 173,
+            program: 9,
+            tag: 0x102,
+        };
+        assert_eq!(parse(&body), Some(expected));
+    }
 }

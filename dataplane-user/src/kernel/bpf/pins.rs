@@ -1,5 +1,6 @@
-//! Where maps and links are pinned: `<bpffs>/v<ABI>/maps/<map>` and `<bpffs>/v<ABI>/links/<device>-<hook>`. The carry map
-//! lies beside the versions. All versions of the ABI have it so.
+//! Where maps, TCX links and the programs of clsact filters are pinned: `<bpffs>/v<ABI>/maps/<map>`,
+//! `<bpffs>/v<ABI>/links/<device>-<hook>` and `<bpffs>/v<ABI>/programs/<device>-<hook>-<program id>`. The carry map lies beside
+//! the versions. All versions of the ABI have it so.
 
 use std::fs;
 use std::io;
@@ -16,6 +17,7 @@ use crate::net::LinkName;
 /// The names of a version's directories, the same in every version.
 pub(super) const MAPS: &str = "maps";
 pub(super) const LINKS: &str = "links";
+pub(super) const PROGRAMS: &str = "programs";
 
 /// The directories of one ABI version.
 #[derive(Clone, Debug)]
@@ -26,6 +28,18 @@ pub(super) struct Pins {
     pub(super) maps: PathBuf,
     /// Pinned TCX links.
     pub(super) links: PathBuf,
+    /// Pinned programs of clsact filters: a pin's name says which program's filter is Adit's.
+    programs: PathBuf,
+}
+
+/// A pinned program of a clsact filter.
+#[derive(Clone, Debug)]
+pub(super) struct ProgramPin {
+    pub(super) link: LinkName,
+    pub(super) hook: Hook,
+    /// The kernel's id of the program; nobody else gets it while the pin is there.
+    pub(super) id: u32,
+    pub(super) path: PathBuf,
 }
 
 impl Pins {
@@ -39,6 +53,7 @@ impl Pins {
         Pins {
             maps: directory.join(MAPS),
             links: directory.join(LINKS),
+            programs: directory.join(PROGRAMS),
             directory,
         }
     }
@@ -51,7 +66,7 @@ impl Pins {
     /// Makes the directories.
     pub(super) fn create(&self, bpffs: &Path) -> Result<(), KernelError> {
         check_file_system(bpffs)?;
-        for directory in [&self.maps, &self.links] {
+        for directory in [&self.maps, &self.links, &self.programs] {
             fs::create_dir_all(directory)
                 .map_err(|error| KernelError::new(format!("making {}", directory.display()), error))?;
         }
@@ -65,16 +80,42 @@ impl Pins {
 
     /// The pinned links: whose they are, and their pins. What bears no such name is not listed.
     pub(super) fn list_links(&self) -> Result<Vec<(LinkName, Hook, PathBuf)>, KernelError> {
-        let paths = list_if_there(&self.links)
-            .map_err(|error| KernelError::new(format!("reading {}", self.links.display()), error))?;
         let parse = |path: PathBuf| {
-            let (link, hook) = path.file_name()?.to_str()?.rsplit_once('-')?;
-            let hook = [Hook::Egress, Hook::Ingress]
-                .into_iter()
-                .find(|known| known.to_string() == hook)?;
-            Some((LinkName::new(link).ok()?, hook, path))
+            let (link, hook) = device_and_hook(path.file_name()?.to_str()?)?;
+            Some((link, hook, path))
         };
+        Ok(list_or_fail(&self.links)?.into_iter().filter_map(parse).collect())
+    }
+
+    /// The pin of a program that a filter on a device has.
+    pub(super) fn program(&self, link: &LinkName, hook: Hook, id: u32) -> PathBuf {
+        self.programs.join(format!("{link}-{hook}-{id}"))
+    }
+
+    /// The pinned programs of clsact filters. What bears no such name is not listed.
+    pub(super) fn list_programs(&self) -> Result<Vec<ProgramPin>, KernelError> {
+        let parse = |path: PathBuf| {
+            let (name, id) = path.file_name()?.to_str()?.rsplit_once('-')?;
+            let ((link, hook), id) = (device_and_hook(name)?, id.parse().ok()?);
+            Some(ProgramPin { link, hook, id, path })
+        };
+        let paths = list_or_fail(&self.programs)?;
         Ok(paths.into_iter().filter_map(parse).collect())
+    }
+
+    /// Removes the pins of the programs that a device's hook had, but for the program of the id `kept`.
+    pub(super) fn remove_programs(
+        &self,
+        link: &LinkName,
+        hook: Hook,
+        kept: Option<u32>,
+    ) -> Result<(), KernelError> {
+        for pin in self.list_programs()? {
+            if (&pin.link, pin.hook) == (link, hook) && Some(pin.id) != kept {
+                fs::remove_file(&pin.path).map_err(|error| removing(&pin.path, error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes all pins and the directories; programs that are attached by these links are taken off. Nothing there
@@ -84,10 +125,10 @@ impl Pins {
         for pin in listed(&self.links)? {
             remove_link(&pin)?;
         }
-        for pin in listed(&self.maps)? {
+        for pin in listed(&self.maps)?.into_iter().chain(listed(&self.programs)?) {
             fs::remove_file(&pin).map_err(|error| removing(&pin, error))?;
         }
-        for directory in [&self.links, &self.maps, &self.directory] {
+        for directory in [&self.links, &self.maps, &self.programs, &self.directory] {
             match fs::remove_dir(directory) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(removing(directory, error));
@@ -181,6 +222,19 @@ pub(super) fn check_file_system(bpffs: &Path) -> Result<(), KernelError> {
             ),
         ),
     ))
+}
+
+fn device_and_hook(name: &str) -> Option<(LinkName, Hook)> {
+    let (link, hook) = name.rsplit_once('-')?;
+    let hook = [Hook::Egress, Hook::Ingress]
+        .into_iter()
+        .find(|known| known.to_string() == hook)?;
+    Some((LinkName::new(link).ok()?, hook))
+}
+
+fn list_or_fail(directory: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    list_if_there(directory)
+        .map_err(|error| KernelError::new(format!("reading {}", directory.display()), error))
 }
 
 /// What a directory holds, by name; nothing where there is none.

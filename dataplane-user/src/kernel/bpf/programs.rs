@@ -1,6 +1,6 @@
 //! The programs of this process: loaded with the pinned maps, and told from other processes' by id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -72,6 +72,11 @@ impl Programs {
         self.identities.get(name(link, hook)?).copied()
     }
 
+    /// The tags of all programs.
+    pub(super) fn tags(&self) -> BTreeSet<u64> {
+        self.identities.values().map(|identity| identity.tag).collect()
+    }
+
     /// The programs' log, once.
     pub(super) fn take_log(&mut self) -> Result<LogDrain, KernelError> {
         LogDrain::new(&mut self.ebpf)
@@ -84,11 +89,6 @@ fn names_of(hook: Hook) -> Vec<&'static str> {
         Hook::Egress => vec![names::EGRESS_PROGRAM],
         Hook::Ingress => names::INGRESS_PROGRAMS.map(|(_, name)| name).to_vec(),
     }
-}
-
-/// Whether a filter's name is that of a program of ours, of this map ABI or the first one, which had one ingress program.
-pub(super) fn is_ours(hook: Hook, name: &str) -> bool {
-    names_of(hook).contains(&name) || (hook == Hook::Ingress && name == "adit_ingress")
 }
 
 /// The name of the program of a device's hook: at the ingress each tunnel device has one of its own, which says what

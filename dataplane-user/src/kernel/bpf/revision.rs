@@ -10,10 +10,6 @@ use crate::kernel::KernelError;
 use crate::model::Hook;
 use crate::net::LinkName;
 
-/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`, `enum bpf_attach_type` in linux/bpf.h.
-const TCX_INGRESS: u32 = 46;
-const TCX_EGRESS: u32 = 47;
-
 impl Bpf {
     /// Reads them: a few system calls a device and a map. With clsact only these devices are searched.
     ///
@@ -61,8 +57,8 @@ impl Bpf {
             return Ok(None);
         };
         let side = match hook {
-            Hook::Ingress => TCX_INGRESS,
-            Hook::Egress => TCX_EGRESS,
+            Hook::Ingress => syscall::TCX_INGRESS,
+            Hook::Egress => syscall::TCX_EGRESS,
         };
         match syscall::tcx_revision(ifindex, side) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),

@@ -32,6 +32,10 @@ const READ_ONLY: u32 = 1 << 3;
 /// `BPF_NOEXIST`: EEXIST where there is such an element.
 const NO_EXIST: u64 = 1;
 
+/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`, `enum bpf_attach_type`.
+pub(super) const TCX_INGRESS: u32 = 46;
+pub(super) const TCX_EGRESS: u32 = 47;
+
 /// `BPF_LINK_TYPE_TCX`.
 const LINK_TYPE_TCX: u32 = 11;
 

@@ -84,7 +84,8 @@ fn is_ours(directory: &Path) -> io::Result<bool> {
     if !fs::symlink_metadata(directory)?.is_dir() {
         return Ok(false);
     }
-    let known = |path: &PathBuf| [pins::MAPS, pins::LINKS].iter().any(|name| path.ends_with(name));
+    let directories = [pins::MAPS, pins::LINKS, pins::PROGRAMS];
+    let known = |path: &PathBuf| directories.iter().any(|name| path.ends_with(name));
     let our_map = |path: &PathBuf| name(path).starts_with(MAP_PREFIX);
     Ok(pins::list_if_there(directory)?.iter().all(known)
         && pins::list_if_there(&directory.join(pins::MAPS))?

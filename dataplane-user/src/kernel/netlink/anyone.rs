@@ -47,8 +47,7 @@ impl Netlink {
     /// When they can't be read.
     pub async fn all_rules(&mut self, family: Family) -> Result<Vec<Rule>, KernelError> {
         let read = |body: &[u8]| rule::read_any(body, family).map(|(rule, _)| Some(rule));
-        let rules = self.socket.dump(&rule::dump(family), read).await;
-        rules.map_err(|failure| failure.into_error("list the rules"))
+        self.dump_rules(family, read).await
     }
 
     /// Deletes a rule without our mark; what is gone already is fine.

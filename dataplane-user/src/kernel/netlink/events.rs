@@ -139,9 +139,11 @@ impl Events {
     ) -> Result<Events, KernelError> {
         let route = Subscription::open(NETLINK_ROUTE, &ROUTE_GROUPS)
             .map_err(|error| KernelError::new("subscribe to the kernel's events", error))?;
-        if let Err(error) = route.listen_everywhere() {
-            debug!("changes in other namespaces are only seen by the periodic pass: {error}");
-        }
+        let unheard = route.listen_everywhere().err().map(|error| error.to_string());
+        interest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .set_unheard(unheard);
         let firewall = Subscription::open(NETLINK_NETFILTER, &FIREWALL_GROUPS);
         if let Err(error) = &firewall {
             warn!("changes of nftables are only seen by the periodic pass: {error}");

@@ -30,8 +30,12 @@ impl Netlink {
             .dump(&address::dump(), address::read)
             .await
             .map_err(|failure| failure.into_error("list the addresses"))?;
+        let without_rules = self.families_without_rules().await?;
         let mut facts = NodeFacts {
             local_addresses: addresses.iter().map(|address| address.prefix.addr()).collect(),
+            unheard_namespaces: self.interest().unheard(),
+            ipv6: link::ipv6(&links),
+            without_rules,
             ..NodeFacts::default()
         };
 

@@ -18,8 +18,12 @@ use super::message::Request;
 use crate::model::change::LinkPatch;
 use crate::model::{LINK_GROUP, Link, LinkKind, Owner};
 use crate::net::{LinkName, MacAddr};
+use crate::plan::facts::Ipv6;
 
 const HEADER: usize = 16;
+/// `IFLA_INET6_CONF` (linux/if_link.h): an array of the device's settings, and the place of one in it (linux/ipv6.h).
+const IFLA_INET6_CONF: u16 = 2;
+const DEVCONF_DISABLE_IPV6: usize = 26;
 
 /// A link as the kernel says, with its interface index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub(super) struct Observed {
     pub(super) lower_namespace: Option<i32>,
     /// Its label.
     pub(super) alias: Option<String>,
+    /// Whether IPv6 can be used on it; `None`: the kernel has none for it.
+    pub(super) ipv6: Option<bool>,
 }
 
 /// Asks for all links, without their statistics.
@@ -196,6 +202,7 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
         up: header.flags.contains(LinkFlags::Up),
     };
     let (mut master, mut lower, mut lower_namespace, mut alias) = (None, None, None, None);
+    let mut ipv6 = None;
     for attribute in NlasIterator::new(&body[HEADER..]) {
         let attribute = attribute?;
         let value = attribute.value();
@@ -220,7 +227,7 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
                     lower = below.or(lower);
                 }
             }
-            libc::IFLA_AF_SPEC => link.generates_addresses = generates_addresses(value)?,
+            libc::IFLA_AF_SPEC => (ipv6, link.generates_addresses) = inet6(value)?,
             _ => {}
         }
     }
@@ -239,23 +246,50 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
         lower,
         lower_namespace,
         alias,
+        ipv6,
     }))
 }
 
-/// Whether an `IFLA_AF_SPEC` says that IPv6 addresses are generated.
-fn generates_addresses(families: &[u8]) -> Result<bool, DecodeError> {
+/// What an `IFLA_AF_SPEC` says of IPv6: whether it can be used, where the device has it at all, and whether addresses are
+/// generated.
+fn inet6(families: &[u8]) -> Result<(Option<bool>, bool), DecodeError> {
     for family in NlasIterator::new(families) {
         let family = family?;
         if family.kind() != u16::from(u8::from(AddressFamily::Inet6)) {
             continue;
         }
+        let (mut disabled, mut generates) = (false, false);
         for attribute in NlasIterator::new(family.value()) {
-            if let Ok(AfSpecInet6::AddrGenMode(mode)) = AfSpecInet6::parse(&attribute?) {
-                return Ok(mode != In6AddrGenMode::None);
+            let attribute = attribute?;
+            if attribute.kind() == IFLA_INET6_CONF {
+                let (settings, _) = attribute.value().as_chunks::<4>();
+                disabled = settings
+                    .get(DEVCONF_DISABLE_IPV6)
+                    .is_some_and(|setting| *setting != [0; 4]);
+            } else if let Ok(AfSpecInet6::AddrGenMode(mode)) = AfSpecInet6::parse(&attribute) {
+                generates = mode != In6AddrGenMode::None;
             }
         }
+        return Ok((Some(!disabled), generates));
     }
-    Ok(false)
+    Ok((None, false))
+}
+
+/// On which devices IPv6 can be used. A new device has it where `lo` has: whoever writes `conf.all.disable_ipv6` writes that of all
+/// devices, and of those to come.
+pub(super) fn ipv6(links: &[Observed]) -> Ipv6 {
+    if links.iter().all(|link| link.ipv6.is_none()) {
+        return Ipv6::Absent;
+    }
+    let those = |on: bool| {
+        let those = links.iter().filter(move |link| link.ipv6 == Some(on));
+        those.map(|link| link.name.clone()).collect()
+    };
+    let lo = links.iter().find(|link| link.name.as_str() == "lo");
+    match lo.and_then(|lo| lo.ipv6) {
+        Some(false) => Ipv6::OffAllBut(those(true)),
+        _ => Ipv6::OnAllBut(those(false)),
+    }
 }
 
 fn of_index(index: u32) -> LinkMessage {

@@ -26,10 +26,12 @@ const RTM_GETNEXTHOP: u16 = 106;
 const NHA_ID: u16 = 1;
 const NHA_GROUP: u16 = 2;
 const NHA_GROUP_TYPE: u16 = 3;
+const NHA_BLACKHOLE: u16 = 4;
 const NHA_OIF: u16 = 5;
 const NHA_GATEWAY: u16 = 6;
 const NHA_ENCAP_TYPE: u16 = 7;
 const NHA_ENCAP: u16 = 8;
+const NHA_FDB: u16 = 11;
 const NHA_RES_GROUP: u16 = 12;
 const NHA_RES_GROUP_BUCKETS: u16 = 1;
 const NEXTHOP_GRP_TYPE_RES: u16 = 1;
@@ -194,7 +196,7 @@ pub(super) fn read(body: &[u8], links: &LinkTable) -> Result<Option<Observed>, D
     let Some((header, attributes)) = body.split_first_chunk::<HEADER>() else {
         return Err("a next hop without header".into());
     };
-    let [_, _, protocol, _, flags @ ..] = *header;
+    let [family, _, protocol, _, flags @ ..] = *header;
     let mut parts = Parts::default();
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
@@ -205,7 +207,7 @@ pub(super) fn read(body: &[u8], links: &LinkTable) -> Result<Option<Observed>, D
     Ok(Some(Observed {
         id,
         ours: protocol == PROTOCOL && IDS.contains(&id),
-        hop: parts.hop(onlink, links),
+        hop: parts.hop(family, onlink, links),
         group: parts.group.map(|members| (members, parts.resilient)),
     }))
 }
@@ -219,7 +221,7 @@ struct Parts {
     encap: Option<Vec<u8>>,
     group: Option<Vec<(u32, u8)>>,
     resilient: bool,
-    /// There is something that we never write.
+    /// It is of a kind that Adit never creates. Attributes that are not known here say nothing of the kind.
     odd: bool,
 }
 
@@ -236,19 +238,22 @@ impl Parts {
                 self.group = Some(members.iter().map(member).collect());
             }
             NHA_GROUP_TYPE => self.resilient = number(value) == NEXTHOP_GRP_TYPE_RES,
-            NHA_RES_GROUP => {}
-            _ => self.odd = true,
+            NHA_BLACKHOLE | NHA_FDB => self.odd = true,
+            _ => {}
         }
         Ok(())
     }
 
-    fn hop(&self, onlink: bool, links: &LinkTable) -> Option<RouteHop> {
+    fn hop(&self, family: u8, onlink: bool, links: &LinkTable) -> Option<RouteHop> {
         let link = links.name(self.index?)?.clone();
+        // One that was made before the device had IPv6 is made anew.
+        let ipv6 = links.get(&link).is_some_and(|device| device.ipv6);
+        let narrow = ipv6 && self.gateway.is_none() && family == u8::from(AddressFamily::Inet);
         let encapsulation = match &self.encap {
             None => None,
             Some(encap) => Some(encap::read(self.encap_type, encap)?),
         };
-        let fits = !self.odd && self.gateway.is_some() == onlink;
+        let fits = !self.odd && !narrow && self.gateway.is_some() == onlink;
         fits.then_some(RouteHop {
             link,
             gateway: self.gateway,
@@ -266,16 +271,22 @@ fn member(bytes: &[u8; MEMBER]) -> (u32, u8) {
     (u32::from_ne_bytes([a, b, c, d]), weight.saturating_add(1))
 }
 
-fn hop_body(id: u32, hop: &RouteHop, links: &LinkTable) -> Option<Vec<u8>> {
-    // Without a gateway as with an IPv6 one: routes of both families may lead there.
-    let family = match hop.gateway {
+/// Without a gateway as with an IPv6 one, routes of both families may lead there; a device without IPv6 takes none but IPv4 ones.
+fn family(gateway: Option<IpAddr>, ipv6: bool) -> AddressFamily {
+    match gateway {
         Some(IpAddr::V4(_)) => AddressFamily::Inet,
+        None if !ipv6 => AddressFamily::Inet,
         _ => AddressFamily::Inet6,
-    };
+    }
+}
+
+fn hop_body(id: u32, hop: &RouteHop, links: &LinkTable) -> Option<Vec<u8>> {
+    let device = links.get(&hop.link)?;
+    let family = family(hop.gateway, device.ipv6);
     let onlink = if hop.gateway.is_some() { RTNH_F_ONLINK } else { 0 };
     let mut body = header(family, PROTOCOL, onlink);
     push(&mut body, NHA_ID, &id.to_ne_bytes());
-    push(&mut body, NHA_OIF, &links.get(&hop.link)?.index.to_ne_bytes());
+    push(&mut body, NHA_OIF, &device.index.to_ne_bytes());
     match hop.gateway {
         Some(IpAddr::V4(gateway)) => push(&mut body, NHA_GATEWAY, &gateway.octets()),
         Some(IpAddr::V6(gateway)) => push(&mut body, NHA_GATEWAY, &gateway.octets()),
@@ -316,4 +327,33 @@ fn header(family: AddressFamily, protocol: u8, flags: u32) -> Vec<u8> {
 
 fn request(kind: u16, flags: u16, body: Vec<u8>) -> Request {
     Request::of_bytes(kind, flags, Zeroizing::new(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_attributes_of_objects_are_passed_over() {
+        let links = LinkTable::default();
+        let message = |extra: &[(u16, &[u8])]| {
+            let mut body = header(AddressFamily::Inet6, PROTOCOL, 0);
+            push(&mut body, NHA_ID, &IDS.start().to_ne_bytes());
+            for (kind, value) in extra {
+                push(&mut body, *kind, value);
+            }
+            let mut parts = Parts::default();
+            for attribute in NlasIterator::new(&body[HEADER..]) {
+                let attribute = attribute.unwrap();
+                parts.take(attribute.kind(), attribute.value()).unwrap();
+            }
+            assert_eq!(parts.id, Some(*IDS.start()));
+            assert!(read(&body, &links).unwrap().is_some());
+            parts.odd
+        };
+        // Padding, `NHA_OP_FLAGS` and an attribute of a later kernel.
+        assert!(!message(&[(0, &[]), (14, &[2, 0, 0, 0]), (99, &[1; 4])]));
+        assert!(message(&[(NHA_BLACKHOLE, &[])]));
+        assert!(message(&[(NHA_FDB, &[])]));
+    }
 }

@@ -26,8 +26,12 @@ const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
 const FRA_OIFNAME: u16 = 17;
+/// Padding, which says nothing.
 const FRA_PAD: u16 = 18;
 const FRA_PROTOCOL: u16 = 21;
+/// `FRA_DSCP_MASK` (Linux 6.15): of those up to here that are not read one by one, each is told only where it narrows the rule or
+/// does something. What comes after it is passed over, because a later kernel may tell it of every rule.
+const LAST_KNOWN: u16 = 30;
 /// How what a rule says beyond begins, where it does not ask a table.
 const ACTION: &str = "action ";
 /// What a rule says that suppresses nothing.
@@ -118,7 +122,8 @@ pub(super) fn read_any(body: &[u8], family: Family) -> Result<(Rule, u8), Decode
             }
             FRA_PROTOCOL => protocol = parse_u8(value)?,
             FRA_PAD => {}
-            kind => more.push(format!("attribute {kind}")),
+            kind if kind <= LAST_KNOWN => more.push(format!("attribute {kind}")),
+            _ => {}
         }
     }
     rule.mark = Mark::new(mark, mask);
@@ -181,5 +186,31 @@ fn raw(family: Family) -> AddressFamily {
     match family {
         Family::Ipv4 => AddressFamily::Inet,
         Family::Ipv6 => AddressFamily::Inet6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::netlink::attribute::push;
+
+    #[test]
+    fn padding_and_later_kernels_attributes_are_passed_over_and_selectors_are_not() {
+        let rule = |extra: &[(u16, &[u8])]| {
+            // struct fib_rule_hdr: IPv4, table 254, action 1 (to the table).
+            let mut body = vec![2, 0, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0];
+            push(&mut body, FRA_PRIORITY, &100u32.to_ne_bytes());
+            push(&mut body, FRA_PROTOCOL, &[PROTOCOL]);
+            for (kind, value) in extra {
+                push(&mut body, *kind, value);
+            }
+            read(&body, Family::Ipv4).unwrap().unwrap()
+        };
+        let plain = rule(&[]);
+        assert_eq!(plain.more, None);
+        assert_eq!(rule(&[(FRA_PAD, &[]), (LAST_KNOWN + 1, &[1; 4])]), plain);
+        // `FRA_TUN_ID`, with the padding before it.
+        let narrower = rule(&[(FRA_PAD, &[]), (12, &7u64.to_be_bytes())]);
+        assert_eq!(narrower.more.as_deref(), Some("attribute 12"));
     }
 }

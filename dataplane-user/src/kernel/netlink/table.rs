@@ -15,6 +15,8 @@ pub(super) struct Entry {
     pub(super) ours: bool,
     /// Its MTU in bytes.
     pub(super) mtu: u32,
+    /// Whether IPv6 can be used on it.
+    pub(super) ipv6: bool,
 }
 
 /// Links by name and by index.
@@ -39,6 +41,7 @@ impl LinkTable {
             index: link.index,
             ours: link.link.owner == Owner::Ours,
             mtu: link.link.mtu.unwrap_or_default(),
+            ipv6: link.ipv6 == Some(true),
         };
         if let Some(former) = self.names.insert(link.index, link.name.clone()) {
             self.by_name.remove(&former);

@@ -194,6 +194,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn padding_and_unknown_attributes_are_passed_over() {
+        // `NFTA_TABLE_PAD`, one of a later kernel, the user data.
+        let body = [
+            &[4, 0, 5, 0][..],
+            &[8, 0, 99, 0, 1, 1, 1, 1],
+            &[8, 0, 6, 0, 1, 2, 3, 4],
+        ]
+        .concat();
+        let data = attribute(&body, NFTA_TABLE_USERDATA).unwrap();
+        assert_eq!(data.as_deref(), Some(&[1, 2, 3, 4][..]));
+    }
+
+    #[test]
     fn comments_are_found_behind_other_data() {
         assert_eq!(
             comment(&[7, 2, 1, 2, 0, 5, b'a', b'd', b'i', b't', 0]),

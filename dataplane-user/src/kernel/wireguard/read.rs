@@ -212,7 +212,10 @@ mod tests {
                     if first {
                         peer.put(write::WGPEER_A_PRESHARED_KEY, &[number; KEY_LENGTH]);
                         peer.put_u16(write::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, 25);
+                        // Padding, where the kernel aligns 64-bit attributes.
+                        peer.put(0, &[]);
                         peer.put(write::WGPEER_A_RX_BYTES, &7u64.to_ne_bytes());
+                        peer.put(99, &[1; 4]);
                     }
                     prefixes(peer, thirds);
                 });
@@ -226,6 +229,7 @@ mod tests {
             body.put_text(write::WGDEVICE_A_IFNAME, "wg0");
             body.put(write::WGDEVICE_A_PRIVATE_KEY, &PRIVATE);
             body.put(write::WGDEVICE_A_PUBLIC_KEY, &[9; KEY_LENGTH]);
+            body.put(99, &[1; 4]);
             body.put_u16(write::WGDEVICE_A_LISTEN_PORT, 51820);
         };
         let messages = [

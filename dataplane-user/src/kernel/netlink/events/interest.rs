@@ -80,9 +80,21 @@ pub(in crate::kernel) struct Interest {
     elsewhere: BTreeMap<i32, Interest>,
     /// The number that this one has in itself.
     own_number: Option<i32>,
+    /// Why whoever listens hears nothing from other namespaces; `None`: it hears them, or nobody listens.
+    unheard: Option<String>,
 }
 
 impl Interest {
+    /// Takes note of why nothing is heard from other namespaces.
+    pub(super) fn set_unheard(&mut self, why: Option<String>) {
+        self.unheard = why;
+    }
+
+    /// Why nothing is heard from other namespaces.
+    pub(in crate::kernel::netlink) fn unheard(&self) -> Option<String> {
+        self.unheard.clone()
+    }
+
     /// Takes note of the devices that a pass observed, and of when it began to.
     pub(in crate::kernel::netlink) fn observed(&mut self, links: &[link::Observed], at: Instant) {
         self.observed = by_index(links.iter());

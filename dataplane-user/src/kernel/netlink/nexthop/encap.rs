@@ -19,6 +19,8 @@ const SOURCE: u16 = 3;
 const TTL: u16 = 4;
 const TOS: u16 = 5;
 const FLAGS: u16 = 6;
+/// GENEVE, VXLAN and ERSPAN options (`LWTUNNEL_IP_OPTS`), of which Adit writes none.
+const OPTIONS: u16 = 8;
 // `TUNNEL_…` (linux/if_tunnel.h), big-endian on the wire.
 const CHECKSUM: u16 = 0x01;
 const DONT_FRAGMENT: u16 = 0x0100;
@@ -51,7 +53,10 @@ pub(super) fn write(header: &OuterHeader) -> (u16, Vec<u8>) {
     (kind, body)
 }
 
-/// What attributes say; `None` where we'd not write them so.
+/// Reads the attributes; `None` where they describe a header that [`write`] does not produce.
+///
+/// Unknown attributes are passed over: the kernel adds padding (`LWTUNNEL_IP_PAD`) where the architecture has no efficient
+/// unaligned access, and newer kernels report settings that Adit never makes, at their defaults.
 pub(super) fn read(kind: u16, body: &[u8]) -> Option<OuterHeader> {
     if ![ENCAP_IP, ENCAP_IP6].contains(&kind) {
         return None;
@@ -68,7 +73,8 @@ pub(super) fn read(kind: u16, body: &[u8]) -> Option<OuterHeader> {
             TTL => ttl = *value.first()?,
             TOS => tos = *value.first()?,
             FLAGS => flags = u16::from_be_bytes(*value.first_chunk()?),
-            _ => return None,
+            OPTIONS => return None,
+            _ => {}
         }
     }
     let (local, remote): (IpAddr, IpAddr) = (local?, remote?);
@@ -116,5 +122,28 @@ mod tests {
             );
             assert_eq!(read(1, &body), None, "of another kind");
         }
+    }
+
+    #[test]
+    fn unknown_attributes_are_passed_over_and_options_are_not() {
+        let header = OuterHeader {
+            id: 7,
+            local: [192, 0, 2, 1].into(),
+            remote: [192, 0, 2, 2].into(),
+            ttl: 64,
+            tos: 0,
+            dont_fragment: true,
+            checksum: false,
+        };
+        let (kind, written) = write(&header);
+        // `LWTUNNEL_IP_PAD` before the 64-bit id, as the kernel aligns it, and an attribute of a later kernel.
+        let mut padded = Vec::new();
+        push(&mut padded, 7, &[]);
+        padded.extend_from_slice(&written);
+        push(&mut padded, 99, &[1; 4]);
+        assert_eq!(read(kind, &padded), Some(header));
+
+        push(&mut padded, OPTIONS | NESTED, &[0; 4]);
+        assert_eq!(read(kind, &padded), None, "with options");
     }
 }

@@ -23,6 +23,9 @@ const TUNNEL_ID: u16 = 1;
 const TUNNEL_DESTINATION: u16 = 2;
 const TUNNEL_SOURCE: u16 = 3;
 const TUNNEL_TTL: u16 = 4;
+const TUNNEL_TOS: u16 = 5;
+const TUNNEL_FLAGS: u16 = 6;
+const TUNNEL_OPTIONS: u16 = 8;
 
 /// The attributes of a route's only next hop, or of one of several; the device is told apart from them.
 pub(super) fn attributes(hop: &Hop, ipv4: bool) -> Vec<RouteAttribute> {
@@ -84,7 +87,8 @@ pub(super) fn read(mut value: &[u8], links: &LinkTable) -> Result<Option<Vec<Hop
                 RTA_VIA => hop.gateway = Some(via(value)?),
                 libc::RTA_ENCAP_TYPE => encap.0 = kind(value),
                 libc::RTA_ENCAP => encap.1 = value.to_vec(),
-                _ => return Ok(None),
+                libc::RTA_FLOW => return Ok(None),
+                _ => {}
             }
         }
         if encap.0 != 0 {
@@ -118,9 +122,11 @@ pub(super) fn read_encap(kind: u16, value: &[u8]) -> Result<Option<Encap>, Decod
             TUNNEL_DESTINATION => destination = Some(parse_ip(value)?),
             TUNNEL_SOURCE => source = Some(parse_ip(value)?).filter(|source| !source.is_unspecified()),
             TUNNEL_TTL => ttl = parse_u8(value)?,
-            // Traffic class and flags, which are 0 unless somebody says so.
-            _ if value.iter().all(|byte| *byte == 0) => {}
-            _ => return Ok(None),
+            // They are 0 unless somebody sets them.
+            TUNNEL_TOS | TUNNEL_FLAGS if value.iter().any(|byte| *byte != 0) => return Ok(None),
+            TUNNEL_OPTIONS => return Ok(None),
+            // Among them padding (`LWTUNNEL_IP_PAD`).
+            _ => {}
         }
     }
     Ok(destination.map(|destination| Encap {
@@ -151,4 +157,55 @@ fn tunnel(encap: &Encap) -> Vec<RouteLwTunnelEncap> {
         IpAddr::V6(source) => v6(RouteIp6Tunnel::Source(source)),
     }));
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::netlink::attribute::push;
+
+    /// A next hop of several with these attributes.
+    fn next_hop(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (kind, value) in attributes {
+            push(&mut body, *kind, value);
+        }
+        let length = u16::try_from(NEXT_HOP_HEADER + body.len()).unwrap();
+        [&length.to_ne_bytes()[..], &[0; 6], &body].concat()
+    }
+
+    #[test]
+    fn unknown_attributes_of_next_hops_are_passed_over() {
+        let links = LinkTable::default();
+        let mut tunnel = Vec::new();
+        push(&mut tunnel, 7, &[]);
+        push(&mut tunnel, TUNNEL_ID, &9u64.to_be_bytes());
+        push(&mut tunnel, TUNNEL_DESTINATION, &[192, 0, 2, 2]);
+        push(&mut tunnel, TUNNEL_TOS, &[0]);
+        push(&mut tunnel, 99, &[1; 4]);
+        let gateway = (libc::RTA_GATEWAY, &[192, 0, 2, 1][..]);
+        let kind = (libc::RTA_ENCAP_TYPE, &ENCAP_IP.to_ne_bytes()[..]);
+        let value = next_hop(&[
+            gateway,
+            (24, &[]),
+            kind,
+            (libc::RTA_ENCAP, &tunnel),
+            (99, &[1; 4]),
+        ]);
+        let hops = read(&value, &links).unwrap().unwrap();
+        let encap = hops[0].encap.as_ref().unwrap();
+        assert_eq!((encap.id, encap.destination), (9, IpAddr::from([192, 0, 2, 2])));
+
+        let realm = (libc::RTA_FLOW, &[1, 0, 0, 0][..]);
+        assert_eq!(read(&next_hop(&[gateway, realm]), &links).unwrap(), None);
+        for told in [
+            (TUNNEL_TOS, &[4][..]),
+            (TUNNEL_FLAGS, &[1, 0]),
+            (TUNNEL_OPTIONS, &[]),
+        ] {
+            let mut tunnel = tunnel.clone();
+            push(&mut tunnel, told.0, told.1);
+            assert_eq!(read_encap(ENCAP_IP, &tunnel).unwrap(), None, "{told:?}");
+        }
+    }
 }

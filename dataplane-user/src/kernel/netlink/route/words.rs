@@ -11,6 +11,8 @@ use crate::kernel::netlink::table::LinkTable;
 
 /// struct rtnexthop: length, flags, weight − 1, interface index.
 const NEXT_HOP_HEADER: usize = 8;
+/// `RTA_TTL_PROPAGATE` (linux/rtnetlink.h).
+const RTA_TTL_PROPAGATE: u16 = 26;
 
 /// Words for what we never write; empty for routes that say no more.
 #[derive(Debug, Default)]
@@ -40,10 +42,11 @@ impl Words {
         }));
     }
 
-    /// What an attribute that we don't write says.
+    /// What an attribute that we don't write says. Unknown ones say nothing: they are padding, or a later kernel's, which
+    /// reports what Adit never sets at its default.
     pub(super) fn attribute(&mut self, kind: u16, value: &[u8], links: &LinkTable) {
         match kind {
-            // Ages and counters; an end (offset 8) is news.
+            // Ages and counters; an end (offset 8) is a setting.
             libc::RTA_CACHEINFO => {
                 if value.get(8..12).is_some_and(|expires| expires != [0; 4]) {
                     self.0.push("expires".to_owned());
@@ -59,8 +62,9 @@ impl Words {
             libc::RTA_MULTIPATH => self.0.extend(next_hops(value, links)),
             libc::RTA_VIA => self.0.push(via(value)),
             libc::RTA_ENCAP_TYPE => self.0.push("encap".to_owned()),
-            libc::RTA_ENCAP => {}
-            kind => self.0.push(format!("attribute {kind}")),
+            libc::RTA_FLOW => self.0.push("realm".to_owned()),
+            RTA_TTL_PROPAGATE => self.0.push("ttl-propagate".to_owned()),
+            _ => {}
         }
     }
 
@@ -140,4 +144,21 @@ fn next_hops(mut value: &[u8], links: &LinkTable) -> Vec<String> {
         value = value.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_attributes_say_nothing_and_realms_do() {
+        let links = LinkTable::default();
+        let mut words = Words::default();
+        // `RTA_PAD`, and an attribute of a later kernel.
+        words.attribute(24, &[], &links);
+        words.attribute(99, &[1; 4], &links);
+        assert!(words.is_empty(), "{words}");
+        words.attribute(libc::RTA_FLOW, &7u32.to_ne_bytes(), &links);
+        assert_eq!(words.to_string(), "realm");
+    }
 }

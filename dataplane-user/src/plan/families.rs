@@ -1,0 +1,216 @@
+//! What the kernel has no family for: it is skipped, with a warning for each device or cause, and the rest goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use super::facts::{Ipv6, NodeFacts};
+use crate::model::{KernelState, MAIN_TABLE, Route, RouteTarget};
+use crate::net::{Family, LinkName, Namespace};
+use crate::resource::{Problem, Reason};
+
+/// Removes from a target what needs a family, or rules and tables of a family, that the kernel doesn't have.
+pub(super) fn skip(facts: &NodeFacts, target: &mut KernelState, problems: &mut Vec<Problem>) {
+    let mut skipped = Skipped::default();
+    skipped.from(None, &facts.ipv6, &facts.without_rules, target);
+    let everywhere = if facts.ipv6 == Ipv6::Absent {
+        Ipv6::Absent
+    } else {
+        Ipv6::default()
+    };
+    for (namespace, target) in &mut target.namespaces {
+        let ipv6 = facts.ipv6_in.get(namespace).unwrap_or(&everywhere);
+        skipped.from(Some(namespace), ipv6, &facts.without_rules, target);
+    }
+    problems.extend(skipped.problems());
+}
+
+/// Why something is skipped.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
+    /// The kernel has no IPv6.
+    NoIpv6,
+    /// It is disabled on a device.
+    DisabledOn(Option<Namespace>, LinkName),
+    /// IPv4 goes to IPv6 neighbours on a device without IPv6.
+    Neighbours(Option<Namespace>, LinkName),
+    /// The kernel has neither rules nor tables of a family.
+    NoRules(Family),
+}
+
+/// How much of each kind.
+#[derive(Debug, Default)]
+struct Counts {
+    addresses: usize,
+    neighbours: usize,
+    routes: usize,
+    rules: usize,
+}
+
+#[derive(Debug, Default)]
+struct Skipped(BTreeMap<Cause, Counts>);
+
+impl Skipped {
+    fn from(
+        &mut self,
+        place: Option<&Namespace>,
+        ipv6: &Ipv6,
+        without_rules: &BTreeSet<Family>,
+        target: &mut KernelState,
+    ) {
+        let on = |link: &LinkName| match ipv6 {
+            Ipv6::Absent => Err(Cause::NoIpv6),
+            ipv6 if ipv6.is_on(link) => Ok(()),
+            _ => Err(Cause::DisabledOn(place.cloned(), link.clone())),
+        };
+        let address = |link: &LinkName, address: IpAddr| match address {
+            IpAddr::V4(_) => Ok(()),
+            IpAddr::V6(_) => on(link),
+        };
+        target.addresses.retain(|(link, prefix), _| {
+            self.keeps(address(link, prefix.addr()), |counts| &mut counts.addresses)
+        });
+        target.neighbours.retain(|(link, neighbour), _| {
+            self.keeps(address(link, *neighbour), |counts| &mut counts.neighbours)
+        });
+        target.routes.retain(|key, route| {
+            let family = Family::of_prefix(key.prefix);
+            let fits = match family {
+                Family::Ipv6 if *ipv6 == Ipv6::Absent => Err(Cause::NoIpv6),
+                family if key.table != MAIN_TABLE && without_rules.contains(&family) => {
+                    Err(Cause::NoRules(family))
+                }
+                Family::Ipv6 => route.links().try_for_each(on),
+                Family::Ipv4 => {
+                    let missing = ipv6_gateways(route).find(|link| on(link).is_err());
+                    missing.map_or(Ok(()), |link| {
+                        Err(Cause::Neighbours(place.cloned(), link.clone()))
+                    })
+                }
+            };
+            self.keeps(fits, |counts| &mut counts.routes)
+        });
+        target.rules.retain(|rule| {
+            let fits = match rule.family {
+                Family::Ipv6 if *ipv6 == Ipv6::Absent => Err(Cause::NoIpv6),
+                family if without_rules.contains(&family) => Err(Cause::NoRules(family)),
+                _ => Ok(()),
+            };
+            self.keeps(fits, |counts| &mut counts.rules)
+        });
+        if *ipv6 == Ipv6::Absent {
+            for link in target.links.values_mut() {
+                link.generates_addresses = false;
+            }
+        }
+        forget_targets(target, on);
+    }
+
+    fn keeps(&mut self, fits: Result<(), Cause>, count: impl Fn(&mut Counts) -> &mut usize) -> bool {
+        match fits {
+            Ok(()) => true,
+            Err(cause) => {
+                *count(self.0.entry(cause).or_default()) += 1;
+                false
+            }
+        }
+    }
+
+    fn problems(self) -> impl Iterator<Item = Problem> {
+        self.0.into_iter().map(|(cause, counts)| {
+            let remedy = match &cause {
+                Cause::NoIpv6 => {
+                    "boot without ipv6.disable=1, on a kernel with CONFIG_IPV6, or remove IPv6 from the manifests"
+                        .to_owned()
+                }
+                Cause::DisabledOn(_, link) => {
+                    format!("sysctl -w net.ipv6.conf.{link}.disable_ipv6=0, or remove IPv6 from the manifests")
+                }
+                Cause::Neighbours(..) => {
+                    "take dataplane ebpf, or encapsulation ipip or wireguard, which need no IPv6".to_owned()
+                }
+                Cause::NoRules(_) => {
+                    "boot a kernel with CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES".to_owned()
+                }
+            };
+            let message = format!("{cause}: skipped {counts}");
+            Problem::warning(Reason::NoFamily, cause.subject(), message, remedy)
+        })
+    }
+}
+
+impl Cause {
+    fn subject(&self) -> String {
+        match self {
+            Cause::NoIpv6 => "IPv6".to_owned(),
+            Cause::DisabledOn(place, link) | Cause::Neighbours(place, link) => {
+                let place = place.as_ref().map(|namespace| format!("{namespace}: "));
+                format!("{}link {link}", place.unwrap_or_default())
+            }
+            Cause::NoRules(family) => format!("{} rules", family_name(*family)),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::NoIpv6 => f.write_str("this kernel has no IPv6"),
+            Cause::DisabledOn(_, link) => write!(f, "IPv6 is disabled on {link} (disable_ipv6 is 1)"),
+            Cause::Neighbours(_, link) => {
+                write!(f, "{link} has no IPv6, and IPv4 routes by it have IPv6 gateways")
+            }
+            Cause::NoRules(family) => {
+                let family = family_name(*family);
+                write!(
+                    f,
+                    "this kernel has no {family} policy rules and no {family} tables but the main one"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            (self.addresses, "address", "addresses"),
+            (self.neighbours, "neighbour", "neighbours"),
+            (self.routes, "route", "routes"),
+            (self.rules, "rule", "rules"),
+        ];
+        let told = kinds.iter().filter(|(count, ..)| *count > 0);
+        let told = told.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many }));
+        f.write_str(&told.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Forgets next-hop objects with an IPv6 gateway where there is no IPv6: no route leads to them any more.
+fn forget_targets(target: &mut KernelState, on: impl Fn(&LinkName) -> Result<(), Cause>) {
+    let needs_ipv6 = |one: &RouteTarget| {
+        let mut hops = one.hops();
+        hops.any(|hop| hop.gateway.is_some_and(|gateway| gateway.is_ipv6()) && on(&hop.link).is_err())
+    };
+    target.route_targets.retain(|one| !needs_ipv6(one));
+}
+
+/// The devices on which an IPv4 route has an IPv6 gateway.
+fn ipv6_gateways(route: &Route) -> impl Iterator<Item = &LinkName> {
+    let paths = route.kind.paths();
+    let by_paths = paths.is_some_and(|paths| {
+        let mut hops = paths.hops.iter();
+        hops.any(|hop| hop.gateway.is_some_and(|gateway| gateway.is_ipv6()))
+    });
+    let by_target = route.target().is_some_and(|target| {
+        let mut hops = target.hops();
+        hops.any(|hop| hop.gateway.is_some_and(|gateway| gateway.is_ipv6()))
+    });
+    route.links().filter(move |_| by_paths || by_target)
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "IPv4",
+        Family::Ipv6 => "IPv6",
+    }
+}
