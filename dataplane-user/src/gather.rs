@@ -75,7 +75,8 @@ impl Gatherer {
         destinations.extend(wireguard.names.values().flatten());
         destinations.extend(hosts(intent).filter_map(|host| match host {
             Host::Address(address) => Some(*address),
-            Host::Name(_) => None,
+            // The way to a link's own address is its device.
+            Host::Scoped(..) | Host::Name(_) => None,
         }));
         let wanted = Wanted {
             namespaces: intent.resources().netlink.namespaces(&intent.node().name),
@@ -145,7 +146,7 @@ impl Gatherer {
             |file: &String| key_file::load_preshared(Path::new(file)).map_err(|error| error.to_string());
         let names = hosts(intent).filter_map(|host| match host {
             Host::Name(name) => Some(name.clone()),
-            Host::Address(_) => None,
+            Host::Address(_) | Host::Scoped(..) => None,
         });
         WireGuardFacts {
             own_key,

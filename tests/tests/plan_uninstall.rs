@@ -1,7 +1,10 @@
 //! `adit plan` tells what would be done and does nothing; `adit uninstall` takes away what is ours, all of it, and
 //! nothing else.
 
-use adit_tests::{Agent, Overlay, Topology, require_module, snapshot};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use adit_tests::{Agent, Overlay, Topology, agent, require_module, snapshot};
 use serde_json::Value;
 
 #[test]
@@ -73,6 +76,36 @@ fn plan_changes_nothing_and_uninstall_leaves_nothing() {
     let again = agent.run(&["uninstall"]);
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(look(), empty);
+}
+
+#[test]
+fn a_dash_is_the_standard_input_where_manifests_are_read_once() {
+    let adit = |words: &[&str], input: &str| -> Output {
+        let mut child = Command::new(agent::binary())
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Who reads none of it may be gone.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    };
+    let wrong = "kind: TunnelNode\nmetadata: {name: a}\n";
+    for (words, code, wanted) in [
+        (&["plan", "-f", "-", "--node", "a"][..], 1, "standard input:1:1"),
+        (&["route", "list", "-f", "-", "--node", "a"], 1, "standard input:1:1"),
+        (&["run", "-f", "-", "--node", "a"], 2, "-f -"),
+    ] {
+        let output = adit(words, wrong);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+        assert!(said.contains(wanted), "{words:?}: {said}");
+    }
+    let empty = adit(&["plan", "-f", "-", "--node", "a"], "# nothing\n");
+    let said = String::from_utf8_lossy(&empty.stderr);
+    assert!(said.contains("standard input: holds no manifest"), "{said}");
 }
 
 /// The planned changes' actions and kinds.

@@ -104,7 +104,7 @@ mod tests {
     fn full() -> Listing {
         let mut talks = ListedPeer {
             preshared_key: Some(PresharedKey::from_bytes(&[9; 32])),
-            endpoint: Some("192.0.2.7:51820".parse().unwrap()),
+            endpoint: Some(PeerEndpoint::new("192.0.2.7".parse().unwrap(), 51820)),
             keepalive: 25,
             allowed_ips: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
             ..peer(2, Some(935))
