@@ -112,7 +112,10 @@ impl Config {
             problem: problem.text,
         };
         let (mut config, warnings) = read::config(document).map_err(at)?;
-        config.warnings = warnings.into_iter().map(|warning| at(warning).to_string()).collect();
+        config.warnings = warnings
+            .into_iter()
+            .map(|warning| at(warning).to_string())
+            .collect();
         Ok(config)
     }
 }

@@ -95,7 +95,11 @@ fn a_dash_is_the_standard_input_where_manifests_are_read_once() {
     let wrong = "kind: TunnelNode\nmetadata: {name: a}\n";
     for (words, code, wanted) in [
         (&["plan", "-f", "-", "--node", "a"][..], 1, "standard input:1:1"),
-        (&["route", "list", "-f", "-", "--node", "a"], 1, "standard input:1:1"),
+        (
+            &["route", "list", "-f", "-", "--node", "a"],
+            1,
+            "standard input:1:1",
+        ),
         (&["run", "-f", "-", "--node", "a"], 2, "-f -"),
     ] {
         let output = adit(words, wrong);

@@ -262,7 +262,10 @@ fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
     said(&adit(netns, &["wg", "up", path, "--allow-hooks"]));
     said(&adit(netns, &["wg", "down", path, "--allow-hooks"]));
     let ran = fs::read_to_string(&trace).unwrap();
-    assert_eq!(ran, "PreUp wg0 wg0\nPostUp wg0 wg0\nPreDown wg0 wg0\nPostDown wg0 wg0\n");
+    assert_eq!(
+        ran,
+        "PreUp wg0 wg0\nPostUp wg0 wg0\nPreDown wg0 wg0\nPostDown wg0 wg0\n"
+    );
 
     // A command that fails, a route that is there already, and a bad file leave nothing behind.
     netns.ip("route add 10.75.0.0/16 dev lo");
@@ -407,7 +410,10 @@ fn a_link_local_endpoint_keeps_its_device_wherever_it_goes() {
     said(&adit(netns, &["wg", "up", path]));
     assert!(has_endpoint());
     let exported = said(&adit(netns, &["wg", "export", "wg0", "--show-keys"]));
-    assert!(exported.contains(&format!("Endpoint = {endpoint}\n")), "{exported}");
+    assert!(
+        exported.contains(&format!("Endpoint = {endpoint}\n")),
+        "{exported}"
+    );
     said(&adit(netns, &["wg", "down", path]));
     assert!(
         conf.text().contains(&format!("Endpoint = {endpoint}\n")),
@@ -417,7 +423,16 @@ fn a_link_local_endpoint_keeps_its_device_wherever_it_goes() {
 
     let mut agent = Agent::new(host, "");
     let state = agent.state_directory();
-    let words = ["--state-dir", state.to_str().unwrap(), "wg", "import", path, "--node", "a", "--write-keys"];
+    let words = [
+        "--state-dir",
+        state.to_str().unwrap(),
+        "wg",
+        "import",
+        path,
+        "--node",
+        "a",
+        "--write-keys",
+    ];
     let manifest = said(&adit(netns, &words));
     agent.write(&manifest);
     agent.start();

@@ -130,21 +130,35 @@ impl<'a> Machine<'a> {
             None if line.starts_with("ListenPort") && !with_port => None,
             None => Some(line.to_owned()),
         };
-        let section = |section: &str| section.trim().lines().filter_map(line).collect::<Vec<_>>().join("\n");
+        let section = |section: &str| {
+            section
+                .trim()
+                .lines()
+                .filter_map(line)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
         let sections = text.split("\n\n").map(section).collect::<BTreeSet<_>>();
         sections.into_iter().collect::<Vec<_>>().join("\n\n")
     }
 
     /// All of the interface: link, addresses, routes, rules, name servers and WireGuard's part.
     fn whole(&self, with_port: bool) -> String {
-        let both = self.tool("ip -d -batch -", "address show dev wg0\nroute show table all\nrule show\n");
+        let both = self.tool(
+            "ip -d -batch -",
+            "address show dev wg0\nroute show table all\nrule show\n",
+        );
         let v6 = self.tool("ip -6 -d -batch -", "route show table all\nrule show\n");
         let mut lines = [text(&both.stdout), text(&v6.stdout)].concat();
         // The link's number.
         if let Some((number, _)) = lines.split_once(": wg0: ") {
             lines.drain(..number.len());
         }
-        let is_ours = |line: &&str| !line.contains(" dev u0") && !line.contains(" dev lo");
+        let is_ours = |line: &&str| {
+            [" dev u0", " dev v0", " dev lo"]
+                .iter()
+                .all(|other| !line.contains(other))
+        };
         let mut lines = lines.lines().filter(is_ours).collect::<Vec<_>>();
         lines.sort_unstable();
         let told = fs::read_to_string(&self.told).unwrap_or_default();
@@ -187,7 +201,10 @@ fn variants(plain: &Case) -> Vec<Case> {
     };
     vec![
         variant("with carriage returns", text.replace('\n', "\r\n").into()),
-        variant("with white space at the ends of lines", text.replace('\n', " \t\n").into()),
+        variant(
+            "with white space at the ends of lines",
+            text.replace('\n', " \t\n").into(),
+        ),
         variant("without the last line break", text.trim_end().into()),
         variant("after a byte order mark", format!("\u{feff}{text}").into()),
         variant("in UTF-16", utf16.flat_map(u16::to_le_bytes).collect()),
@@ -208,14 +225,28 @@ impl Case {
     /// All of it in small letters, without comments and white space.
     fn squeezed(&self) -> Vec<String> {
         let text = text(&self.bytes).to_ascii_lowercase();
-        let line = |line: &str| line.split('#').next().unwrap_or_default().split_whitespace().collect::<String>();
+        let line = |line: &str| {
+            line.split('#')
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect::<String>()
+        };
         text.lines().map(line).collect()
     }
 
     /// Whether `wg-quick up` has a say, beside `wg setconf`: by keys of its own, or a route that has rules.
     fn is_whole(&self) -> bool {
         const OWN: [&str; 9] = [
-            "address=", "dns=", "mtu=", "table=", "preup=", "postup=", "predown=", "postdown=", "saveconfig=",
+            "address=",
+            "dns=",
+            "mtu=",
+            "table=",
+            "preup=",
+            "postup=",
+            "predown=",
+            "postdown=",
+            "saveconfig=",
         ];
         let own = |line: &String| OWN.iter().any(|key| line.starts_with(key)) || line.contains("/0");
         self.squeezed().iter().any(own)
@@ -304,8 +335,9 @@ impl<'a> Bench<'a> {
         let up = machine.adit(&["wg", "up", &path, "--allow-hooks"]);
         let list = machine.adit(&["peer", "list", "--config", &path, "-o", "json"]);
         let result = match &verdict.refused {
-            Some(complaint) => refused(&path, &up, &list, &verdict)
-                .map_err(|why| format!("{why}; they say {complaint}")),
+            Some(complaint) => {
+                refused(&path, &up, &list, &verdict).map_err(|why| format!("{why}; they say {complaint}"))
+            }
             None => accepted(machine, case, (&up, &list), &verdict),
         };
         if fresh.is_none() && up.status.success() {
@@ -319,7 +351,10 @@ impl<'a> Bench<'a> {
 fn refused(path: &str, up: &Output, list: &Output, verdict: &Verdict) -> Result<(), String> {
     let place = |said: &str| {
         let mut after = said.match_indices(path).map(|(at, _)| &said[at + path.len()..]);
-        after.any(|rest| rest.strip_prefix(':').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())))
+        after.any(|rest| {
+            rest.strip_prefix(':')
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
     };
     let said = text(&up.stderr);
     if up.status.success() {
@@ -330,13 +365,21 @@ fn refused(path: &str, up: &Output, list: &Output, verdict: &Verdict) -> Result<
         return Err(format!("`adit wg up` names no line: {said}"));
     }
     if !verdict.sets && !verdict.by_lookup && (list.status.success() || !place(&text(&list.stderr))) {
-        return Err(format!("`adit peer list` accepts it, or names no line: {}", text(&list.stderr)));
+        return Err(format!(
+            "`adit peer list` accepts it, or names no line: {}",
+            text(&list.stderr)
+        ));
     }
     Ok(())
 }
 
 /// Both make the same of it.
-fn accepted(machine: &Machine<'_>, case: &Case, (up, list): (&Output, &Output), verdict: &Verdict) -> Result<(), String> {
+fn accepted(
+    machine: &Machine<'_>,
+    case: &Case,
+    (up, list): (&Output, &Output),
+    verdict: &Verdict,
+) -> Result<(), String> {
     if !up.status.success() || !list.status.success() {
         return Err(format!("refused: {}{}", text(&up.stderr), text(&list.stderr)));
     }
@@ -353,10 +396,13 @@ fn accepted(machine: &Machine<'_>, case: &Case, (up, list): (&Output, &Output), 
         return Err(format!("only ours {ours:#?}, only theirs {theirs:#?}"));
     }
     let known = text(&machine.tool("wg show wg0 allowed-ips", "").stdout);
-    let known = known.lines().filter_map(|line| line.split_once('\t')).map(|(key, list)| {
-        let list = list.split_whitespace().filter(|prefix| *prefix != "(none)");
-        (key.to_owned(), list.map(str::to_owned).collect::<BTreeSet<_>>())
-    });
+    let known = known
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(key, list)| {
+            let list = list.split_whitespace().filter(|prefix| *prefix != "(none)");
+            (key.to_owned(), list.map(str::to_owned).collect::<BTreeSet<_>>())
+        });
     let rows = serde_json::from_slice::<Vec<Value>>(&list.stdout).map_err(|error| error.to_string())?;
     let words = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let listed = rows.iter().map(|row| {
@@ -364,7 +410,10 @@ fn accepted(machine: &Machine<'_>, case: &Case, (up, list): (&Output, &Output), 
         (words(&row["public_key"]), prefixes.collect::<BTreeSet<_>>())
     });
     // Of two rows with one key the last one says all.
-    let (known, listed) = (known.collect::<BTreeMap<_, _>>(), listed.collect::<BTreeMap<_, _>>());
+    let (known, listed) = (
+        known.collect::<BTreeMap<_, _>>(),
+        listed.collect::<BTreeMap<_, _>>(),
+    );
     match known == listed {
         true => Ok(()),
         false => Err(format!("listed {listed:?}, known {known:?}")),
@@ -382,7 +431,10 @@ fn files_as_people_have_them_mean_what_they_mean_to_wg_quick() {
     }
     let mut all = cases("wg-quick");
     assert!(all.len() >= FEWEST, "{} files", all.len());
-    let plain = all.iter().find(|case| case.name == "plain").expect("the corpus has it");
+    let plain = all
+        .iter()
+        .find(|case| case.name == "plain")
+        .expect("the corpus has it");
     all.extend(variants(plain));
     let lists = Lists::new();
     let mut bench = Bench::new(&lists);
@@ -395,8 +447,17 @@ fn files_as_people_have_them_mean_what_they_mean_to_wg_quick() {
         }
     }
     println!("{} files, {accepted} of them accepted", all.len());
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), all.len(), wrong.join("\n"));
-    assert!(accepted > FEWEST / 2 && all.len() - accepted > FEWEST / 3, "both kinds are there");
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        all.len(),
+        wrong.join("\n")
+    );
+    assert!(
+        accepted > FEWEST / 2 && all.len() - accepted > FEWEST / 3,
+        "both kinds are there"
+    );
 }
 
 #[test]
@@ -409,7 +470,11 @@ fn what_the_tools_read_otherwise_than_people_is_refused() {
     for case in cases("wg-quick/stricter") {
         let (_directory, path) = case.put();
         let verdict = bench.judge(&case, &path);
-        assert_eq!(verdict.refused, None, "{}: it belongs among the others", case.name);
+        assert_eq!(
+            verdict.refused, None,
+            "{}: it belongs among the others",
+            case.name
+        );
         let up = bench.ours.adit(&["wg", "up", &path]);
         let list = bench.ours.adit(&["peer", "list", "--config", &path]);
         let verdict = Verdict {

@@ -232,14 +232,22 @@ mod tests {
         );
         give(&mut observed, Some(&roamed));
         assert_eq!(with(&observed, &wanted, Some(&configured)), [""; 0]);
-        assert_eq!(with(&observed, &wanted, None), set(&configured), "nobody knows it");
+        assert_eq!(
+            with(&observed, &wanted, None),
+            set(&configured),
+            "nobody knows it"
+        );
         give(&mut wanted, Some(&next));
         assert_eq!(with(&observed, &wanted, Some(&configured)), set(&next));
         let elsewhere = PeerEndpoint {
             device: Some(LinkName::constant("eth1")),
             ..next.clone()
         };
-        assert_eq!(with(&observed, &wanted, Some(&elsewhere)), set(&next), "the device counts");
+        assert_eq!(
+            with(&observed, &wanted, Some(&elsewhere)),
+            set(&next),
+            "the device counts"
+        );
         give(&mut wanted, None);
         assert_eq!(with(&observed, &wanted, Some(&configured)), [""; 0]);
     }

@@ -14,8 +14,8 @@ use crate::kernel::KernelError;
 use crate::kernel::wireguard::{self, WireGuard};
 use crate::model::wireguard::{Device, Peer};
 use crate::net::key::PublicKey;
-use crate::net::{LinkName, PeerEndpoint};
 use crate::net::name::InvalidName;
+use crate::net::{LinkName, PeerEndpoint};
 use crate::resource::node::{Endpoint, Host};
 use crate::wg_quick::{self, Config};
 

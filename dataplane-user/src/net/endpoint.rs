@@ -76,7 +76,13 @@ mod tests {
             ..PeerEndpoint::new(address.into(), 7)
         };
         assert_eq!(scoped.to_string(), "[fe80::1%eth0]:7");
-        for bad in ["fe80::1", "fe80::1%", "2001:db8::1%eth0", "fe80::1%a/b", "192.0.2.1%eth0"] {
+        for bad in [
+            "fe80::1",
+            "fe80::1%",
+            "2001:db8::1%eth0",
+            "fe80::1%a/b",
+            "192.0.2.1%eth0",
+        ] {
             assert_eq!(parse_scoped(bad), None, "{bad}");
         }
     }

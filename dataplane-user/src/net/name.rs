@@ -208,7 +208,19 @@ mod tests {
         for good in ["a", "vpn_1.example", "_x.example.", "a-b.c", "1a", "3.example"] {
             assert!(is_host_name(good), "{good}");
         }
-        for bad in ["", ".", "a..b", ".a", "-a", "a-.b", "a.1", "192.0.2.256", "a b", "fe80::1", "a."] {
+        for bad in [
+            "",
+            ".",
+            "a..b",
+            ".a",
+            "-a",
+            "a-.b",
+            "a.1",
+            "192.0.2.256",
+            "a b",
+            "fe80::1",
+            "a.",
+        ] {
             assert_eq!(is_host_name(bad), bad == "a.", "{bad}");
         }
     }

@@ -30,7 +30,13 @@ mod tests {
 
     #[test]
     fn numbers_with_leading_zeros_are_refused() {
-        for good in ["10.0.0.1/8", "0.0.0.0/0", "::/0", "2001:0db8::1/64", "10.0.0.0/32"] {
+        for good in [
+            "10.0.0.1/8",
+            "0.0.0.0/0",
+            "::/0",
+            "2001:0db8::1/64",
+            "10.0.0.0/32",
+        ] {
             assert!(parse(good).is_some(), "{good}");
         }
         for bad in [

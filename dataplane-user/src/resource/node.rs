@@ -122,7 +122,11 @@ impl Endpoint {
             Host::Name(name) => (find(name)?, None),
         };
         let port = self.port;
-        Some(PeerEndpoint { address, port, device })
+        Some(PeerEndpoint {
+            address,
+            port,
+            device,
+        })
     }
 }
 

@@ -127,7 +127,11 @@ mod tests {
             shared(prefixes).map(|(prefix, first, second)| (prefix.to_string(), first, second))
         };
         assert_eq!(first(&[]), None);
-        assert_eq!(first(&[("10.0.0.0/8", 1), ("10.0.0.0/8", 1)]), None, "one peer's own");
+        assert_eq!(
+            first(&[("10.0.0.0/8", 1), ("10.0.0.0/8", 1)]),
+            None,
+            "one peer's own"
+        );
         assert_eq!(first(&[("192.168.0.0/16", 1), ("192.168.5.0/24", 2)]), None);
         assert_eq!(first(&[("0.0.0.0/0", 1), ("10.0.0.0/8", 2), ("::/0", 1)]), None);
         let lists = [("fd00::/64", 1), ("10.0.0.0/8", 2), ("fd00::/64", 3)];

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where iproute2 looks, the first one that is there; its drop-ins are beside it.
+/// Where iproute2 looks: the first one that is there. Drop-ins are beside each, and the first one's count most.
 const TABLES: [&str; 3] = [
     "/etc/iproute2/rt_tables",
     "/usr/share/iproute2/rt_tables",
@@ -20,9 +20,11 @@ const SERVICES: &str = "/etc/services";
 /// # Errors
 /// What is wrong with a list that is there and can't be read. Blocks on file access.
 pub fn table(name: &str) -> Result<Option<u32>, String> {
-    let list = TABLES.iter().map(Path::new).find(|list| list.exists());
+    let lists = TABLES.map(PathBuf::from);
+    let main = lists.iter().find(|list| list.exists()).cloned();
+    let drop_ins = lists.iter().rev().flat_map(|list| drop_ins(list));
     let mut texts = Vec::new();
-    for list in list.into_iter().flat_map(with_drop_ins) {
+    for list in main.into_iter().chain(drop_ins) {
         texts.extend(read(&list)?);
     }
     Ok(table_in(&texts, name))
@@ -37,8 +39,8 @@ pub fn udp_port(name: &str) -> Result<Option<u16>, String> {
     Ok(text.and_then(|text| udp_port_in(&text, name)))
 }
 
-/// A list and those that end in `.conf` in the directory of its name and `.d`, in order.
-fn with_drop_ins(list: &Path) -> Vec<PathBuf> {
+/// The lists that end in `.conf` in the directory of a list's name and `.d`, in order.
+fn drop_ins(list: &Path) -> Vec<PathBuf> {
     let mut directory = list.as_os_str().to_owned();
     directory.push(".d");
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -47,7 +49,6 @@ fn with_drop_ins(list: &Path) -> Vec<PathBuf> {
         .filter(|path| path.extension().is_some_and(|end| end == "conf"))
         .collect::<Vec<_>>();
     lists.sort();
-    lists.insert(0, list.to_owned());
     lists
 }
 
@@ -86,7 +87,10 @@ fn udp_port_in(text: &str, name: &str) -> Option<u16> {
 
 /// Of a line without its comment.
 fn words(line: &str) -> impl Iterator<Item = &str> {
-    line.split('#').next().unwrap_or_default().split_ascii_whitespace()
+    line.split('#')
+        .next()
+        .unwrap_or_default()
+        .split_ascii_whitespace()
 }
 
 #[cfg(test)]
@@ -95,7 +99,10 @@ mod tests {
 
     #[test]
     fn tables_have_the_numbers_of_the_lists_and_of_the_kernel() {
-        let texts = ["# reserved\n255\tlocal\n100 vpn # mine\n0x64 hex\n", "200 vpn\nx y\n7\n"];
+        let texts = [
+            "# reserved\n255\tlocal\n100 vpn # mine\n0x64 hex\n",
+            "200 vpn\nx y\n7\n",
+        ];
         let texts = texts.map(str::to_owned);
         for (name, number) in [
             ("vpn", Some(200)),

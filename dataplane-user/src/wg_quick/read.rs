@@ -61,7 +61,8 @@ pub(super) fn config(document: &Document) -> Result<(Config, Vec<Problem>), Prob
         match section.kind {
             SectionKind::Interface => {
                 if let Some(first) = first_line {
-                    let text = format!("a second [Interface]; the first one is on line {first}, and both count");
+                    let text =
+                        format!("a second [Interface]; the first one is on line {first}, and both count");
                     warnings.push(Problem::new(line, text));
                 }
                 first_line.get_or_insert(line);
@@ -155,7 +156,10 @@ fn each_entry(
         // It may be a key.
         let without_space = Zeroizing::new(match is_quick {
             true => String::new(),
-            false => value.chars().filter(|c| !c.is_ascii() || !is_space(&(*c as u8))).collect::<String>(),
+            false => value
+                .chars()
+                .filter(|c| !c.is_ascii() || !is_space(&(*c as u8)))
+                .collect::<String>(),
         });
         let value = if is_quick { value } else { &without_space };
         if !is_quick && value.is_empty() {
@@ -164,7 +168,8 @@ fn each_entry(
         if !LISTS.contains(&name)
             && let Some(first) = seen.insert(name, line)
         {
-            let text = format!("`{name}` for the second time; line {first} has it, too, and the last one counts");
+            let text =
+                format!("`{name}` for the second time; line {first} has it, too, and the last one counts");
             warnings.push(problem(text));
         }
         let entry = Entry {
@@ -210,7 +215,8 @@ impl Interface {
 
     /// The kernel refuses an address for the second time: with IPv4 that of the same prefix length.
     fn take_address(&mut self, address: IpNet) -> Result<(), String> {
-        let is_same = |known: &IpNet| known.addr() == address.addr() && (known.addr().is_ipv6() || *known == address);
+        let is_same =
+            |known: &IpNet| known.addr() == address.addr() && (known.addr().is_ipv6() || *known == address);
         if self.addresses.iter().any(is_same) {
             return Err(format!("`{address}` for the second time"));
         }
@@ -222,7 +228,11 @@ impl Interface {
 fn canonical(key: &[u8], known: &[&'static str]) -> Option<&'static str> {
     let without_space = squeezed(key);
     let is = |name: &&str| {
-        let key = if QUICK_KEYS.contains(name) { key } else { &without_space };
+        let key = if QUICK_KEYS.contains(name) {
+            key
+        } else {
+            &without_space
+        };
         name.as_bytes().eq_ignore_ascii_case(key)
     };
     known.iter().copied().find(is)
@@ -230,7 +240,11 @@ fn canonical(key: &[u8], known: &[&'static str]) -> Option<&'static str> {
 
 fn unknown(document: &Document, key: &Range<usize>, known: &[&'static str]) -> String {
     let bytes = &document.bytes()[key.clone()];
-    for (section, keys) in [("Interface", &WG_KEYS[..]), ("Interface", &QUICK_KEYS), ("Peer", &PEER_KEYS)] {
+    for (section, keys) in [
+        ("Interface", &WG_KEYS[..]),
+        ("Interface", &QUICK_KEYS),
+        ("Peer", &PEER_KEYS),
+    ] {
         if let Some(name) = canonical(bytes, keys) {
             return format!("`{name}` belongs into [{section}]");
         }

@@ -141,7 +141,10 @@ fn values_mean_what_they_mean_to_wg() {
     );
     let twice = peer("PersistentKeepalive = off\nPersistentKeepalive = 025");
     assert_eq!(twice.persistent_keepalive, 25);
-    assert_eq!(peer("Allowed IPs = 10.0.0.0 / 8").allowed_ips, nets(&["10.0.0.0/8"]));
+    assert_eq!(
+        peer("Allowed IPs = 10.0.0.0 / 8").allowed_ips,
+        nets(&["10.0.0.0/8"])
+    );
     let ip = |text: &str| Host::Address(text.parse().unwrap());
     let scoped = Host::Scoped("fe80::1".parse().unwrap(), LinkName::constant("eth0"));
     for (text, host) in [
@@ -222,7 +225,7 @@ fn errors_name_the_line_the_key_and_the_remedy() {
         ("[Interface]\nFwMark = 0x+1\n", "2: FwMark: `0x+1` is no mark"),
         (
             "[Interface]\nTable = mine\n",
-            "2: Table: `mine` is no table; expected `off`, `auto` or",
+            "2: Table: `mine` is no table; expected `off`, `auto`, a",
         ),
         (
             "[Interface]\nAddress = 10.0.0/24\n",
@@ -299,7 +302,11 @@ fn what_is_hardly_meant_counts_as_the_kernel_takes_it_and_is_told() {
     );
     let config = parse(&text).unwrap();
     let peers = config.peers.iter().map(|peer| peer.allowed_ips.clone());
-    let wanted = [nets(&[]), nets(&["10.0.0.0/25", "10.0.0.0/24"]), nets(&["10.0.1.1/32"])];
+    let wanted = [
+        nets(&[]),
+        nets(&["10.0.0.0/25", "10.0.0.0/24"]),
+        nets(&["10.0.1.1/32"]),
+    ];
     assert_eq!(peers.collect::<Vec<_>>(), wanted);
     let last = &config.peers[2];
     assert_eq!(last.endpoint.as_ref().unwrap().to_string(), "192.0.2.3:1");
@@ -379,7 +386,10 @@ fn peers() -> impl Strategy<Value = Vec<Peer>> {
     let host = prop_oneof![
         any::<IpAddr>().prop_map(Host::Address),
         "[a-z]{1,8}(\\.[a-z]{1,5})?".prop_map(Host::Name),
-        Just(Host::Scoped("fe80::1".parse().unwrap(), LinkName::constant("eth0"))),
+        Just(Host::Scoped(
+            "fe80::1".parse().unwrap(),
+            LinkName::constant("eth0")
+        )),
     ];
     let endpoint =
         proptest::option::of((host, 1..=u16::MAX).prop_map(|(host, port)| Endpoint { host, port }));

@@ -114,7 +114,9 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 
 /// Between commas or white space; those of interfaces keep their host bits.
 pub(super) fn addresses(text: &str) -> List<IpNet> {
-    words(text).map(|word| with_mask(word).map_or_else(|| one_prefix(word), Ok)).collect()
+    words(text)
+        .map(|word| with_mask(word).map_or_else(|| one_prefix(word), Ok))
+        .collect()
 }
 
 /// Between commas; without host bits.
@@ -184,7 +186,9 @@ fn one_prefix(text: &str) -> Result<IpNet, String> {
 fn with_mask(text: &str) -> Option<IpNet> {
     let (address, mask) = text.split_once('/')?;
     let mask = mask.parse::<Ipv4Addr>().ok()?;
-    Ipv4Net::with_netmask(address.parse().ok()?, mask).ok().map(IpNet::from)
+    Ipv4Net::with_netmask(address.parse().ok()?, mask)
+        .ok()
+        .map(IpNet::from)
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

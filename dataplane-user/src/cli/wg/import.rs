@@ -198,7 +198,12 @@ fn manifest(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Result<String, 
     };
     if let Err(errors) = manifest::read(std::slice::from_ref(&file), false) {
         let errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-        return Err(anyhow!("{} can't be a manifest: {}", quick.path.display(), errors.join("; ")).into());
+        return Err(anyhow!(
+            "{} can't be a manifest: {}",
+            quick.path.display(),
+            errors.join("; ")
+        )
+        .into());
     }
     Ok(file.text)
 }
@@ -206,8 +211,15 @@ fn manifest(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Result<String, 
 fn spec(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Spec {
     let Config { interface, peers, .. } = &quick.config;
     // Of two sections with one key the last one says all.
-    let is_last = |index: usize, peer: &Peer| peers[index + 1..].iter().all(|later| later.public_key != peer.public_key);
-    let peers = peers.iter().enumerate().filter(|(index, peer)| is_last(*index, peer));
+    let is_last = |index: usize, peer: &Peer| {
+        peers[index + 1..]
+            .iter()
+            .all(|later| later.public_key != peer.public_key)
+    };
+    let peers = peers
+        .iter()
+        .enumerate()
+        .filter(|(index, peer)| is_last(*index, peer));
     Spec {
         node: node.to_string(),
         name: quick.name.to_string(),
@@ -232,7 +244,10 @@ fn spec(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Spec {
 fn peer_spec(peer: &Peer, preshared: &Path) -> PeerSpec {
     PeerSpec {
         public_key: peer.public_key.to_string(),
-        preshared_key_file: peer.preshared_key.is_some().then(|| preshared.display().to_string()),
+        preshared_key_file: peer
+            .preshared_key
+            .is_some()
+            .then(|| preshared.display().to_string()),
         endpoint: peer.endpoint.as_ref().map(ToString::to_string),
         allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
         persistent_keepalive: Some(peer.persistent_keepalive).filter(|seconds| *seconds > 0),

@@ -169,8 +169,13 @@ fn prefixes_may_be_nested_and_the_last_of_equal_ones_counts() {
     let twice = hub("") + &peer("a", 1, "10.42.0.2/32") + &peer("b", 2, "10.42.0.2/32");
     let whole = roster(&twice);
     let members = whole.members();
-    let addresses = members.iter().map(|member| member.assigned_ip.map(|ip| ip.to_string()));
-    assert_eq!(addresses.collect::<Vec<_>>(), [None, Some("10.42.0.2".to_owned())]);
+    let addresses = members
+        .iter()
+        .map(|member| member.assigned_ip.map(|ip| ip.to_string()));
+    assert_eq!(
+        addresses.collect::<Vec<_>>(),
+        [None, Some("10.42.0.2".to_owned())]
+    );
     assert!(
         whole.config().warnings[0].starts_with("wg0.conf:13: AllowedIPs: 10.42.0.2/32"),
         "{:?}",

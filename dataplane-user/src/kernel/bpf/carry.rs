@@ -15,8 +15,8 @@ use super::pins::check_file_system;
 use super::syscall::{MapFd, MapShape};
 use crate::kernel::KernelError;
 use crate::kernel::wireguard::zone;
-use crate::net::{LinkName, PeerEndpoint};
 use crate::net::key::PublicKey;
+use crate::net::{LinkName, PeerEndpoint};
 
 /// Endpoints by device and peer.
 pub type Endpoints = BTreeMap<(LinkName, PublicKey), PeerEndpoint>;
@@ -137,7 +137,10 @@ fn encode_key(device: &LinkName, peer: &PublicKey) -> CarryKey {
 
 fn encode(endpoint: &PeerEndpoint) -> CarryEndpoint {
     // Of a device that went, nothing is known: the endpoint is configured anew.
-    let scope = endpoint.device.as_ref().and_then(|device| zone::index(device).ok());
+    let scope = endpoint
+        .device
+        .as_ref()
+        .and_then(|device| zone::index(device).ok());
     CarryEndpoint {
         address: address_bytes(endpoint.address),
         port: endpoint.port,
@@ -167,7 +170,12 @@ mod tests {
         let device = LinkName::constant("adit-wg0");
         let peer = PublicKey::from_bytes([7; 32]);
         // The loopback device is the first one everywhere.
-        for (address, scope) in [("192.0.2.1", 0), ("2001:db8::1", 0), ("fe80::1", 1), ("fe80::1", 4_000_000)] {
+        for (address, scope) in [
+            ("192.0.2.1", 0),
+            ("2001:db8::1", 0),
+            ("fe80::1", 1),
+            ("fe80::1", 4_000_000),
+        ] {
             let endpoint = zone::endpoint(address.parse().unwrap(), 51820, scope);
             let (key, value) = (encode_key(&device, &peer), encode(&endpoint));
             assert_eq!(value.scope, scope);

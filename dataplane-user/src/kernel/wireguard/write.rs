@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use super::attribute::Attributes;
 use super::{Request, VERSION};
 use crate::model::wireguard::{DeviceChange, PeerUpdate};
-use crate::net::{LinkName, PeerEndpoint};
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
+use crate::net::{LinkName, PeerEndpoint};
 
 /// The peers of a message are one attribute, whose length has 16 bits.
 const MOST_BYTES: usize = 48 << 10;

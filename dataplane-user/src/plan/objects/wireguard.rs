@@ -114,7 +114,10 @@ fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Opti
         },
     };
     let find = |name: &str| facts.names.get(name).and_then(|known| known.first()).copied();
-    let endpoint = declared.endpoint.as_ref().and_then(|endpoint| endpoint.resolve(find));
+    let endpoint = declared
+        .endpoint
+        .as_ref()
+        .and_then(|endpoint| endpoint.resolve(find));
     if let (Some(declared), None) = (&declared.endpoint, &endpoint)
         && let Host::Name(host) = &declared.host
     {

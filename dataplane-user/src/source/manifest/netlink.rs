@@ -171,7 +171,9 @@ fn table_or(value: &Value<'_>, other_words: &[&str]) -> Read<u32> {
         _ => {
             let known = other_words.iter().copied().chain(["main", "local", "default"]);
             let hint = hint(name, known);
-            Err(format!("neither a number nor a name in /etc/iproute2/rt_tables: `{name}`; {hint}"))
+            Err(format!(
+                "neither a number nor a name in /etc/iproute2/rt_tables: `{name}`; {hint}"
+            ))
         }
     })
 }

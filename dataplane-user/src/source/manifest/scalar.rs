@@ -154,7 +154,11 @@ pub(super) fn endpoint_here(text: &str) -> Result<Endpoint, String> {
     };
     let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
     let digits = port.bytes().all(|c| c.is_ascii_digit());
-    let port = port.parse().ok().filter(|port| digits && *port > 0).ok_or_else(error)?;
+    let port = port
+        .parse()
+        .ok()
+        .filter(|port| digits && *port > 0)
+        .ok_or_else(error)?;
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => {
             if let Some((address, device)) = parse_scoped(address) {

@@ -113,7 +113,8 @@ pub(super) fn settled(mut peers: Vec<Placed>, warnings: &mut Vec<Problem>) -> Ve
         let mut peer = placed.peer;
         peer.preshared_key = placed.preshared_key.flatten();
         peer.persistent_keepalive = placed.keepalive.unwrap_or(0);
-        peer.allowed_ips.retain(|prefix| owners.get(prefix) == Some(&index));
+        peer.allowed_ips
+            .retain(|prefix| owners.get(prefix) == Some(&index));
         peer
     };
     peers.map(settle).collect()

@@ -67,7 +67,10 @@ fn the_manifest_says_what_the_file_says_but_for_keys() {
     let peer = &read.peers[&KEY.parse().unwrap()];
     assert_eq!(peer.preshared_key_file.as_deref(), Some("/keys/wg0-1.psk"));
     assert_eq!((peer.keepalive, peer.allowed_ips.len()), (25, 2));
-    assert_eq!(peer.endpoint.as_ref().unwrap().to_string(), "[fe80::1%eth0]:51820");
+    assert_eq!(
+        peer.endpoint.as_ref().unwrap().to_string(),
+        "[fe80::1%eth0]:51820"
+    );
 }
 
 #[test]
@@ -111,7 +114,7 @@ prop_compose! {
         preshared in proptest::option::of(any::<[u8; 32]>()),
         host in prop_oneof![
             any::<[u8; 3]>().prop_map(|[b, c, d]| Host::Address(IpAddr::from([198, b, c, d]))),
-            any::<u64>().prop_map(|low| Host::Address(IpAddr::from(0x2001_0db8_u128 << 96 | u128::from(low)))),
+            any::<u64>().prop_map(|low| Host::Address(std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(low)).into())),
             any::<u64>().prop_map(|low| Host::Scoped((0xfe80_u128 << 112 | u128::from(low)).into(), LinkName::constant("eth0.7"))),
             "[a-z0-9_]{1,8}(\\.[a-z0-9_]{1,5})?\\.[a-z][a-z0-9]{0,4}\\.?".prop_map(Host::Name),
             "(null|true|yes|on|1e3|0x1f|n|inf|nan)(\\.a)?\\.?".prop_filter("a name", |name| crate::net::name::is_host_name(name)).prop_map(Host::Name),

@@ -78,6 +78,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::wireguard::PeerTraffic;
+    use crate::net::PeerEndpoint;
     use crate::net::{PresharedKey, PrivateKey, PublicKey};
 
     fn peer(number: u8, handshake: Option<u64>) -> ListedPeer {

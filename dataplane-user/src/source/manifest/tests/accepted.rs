@@ -1,7 +1,6 @@
 //! What good manifests become: every field, and every default.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 

@@ -61,7 +61,7 @@ fn wireguard_interfaces_are_checked() {
             ),
             (
                 &format!("  peers: [{{publicKey: '{KEY}', endpoint: '[fe80::1]:7'}}]\n"),
-                "7:77: spec.peers[0].endpoint: `[fe80::1]:7` is link-local; name the device that leads there, as `[fe80::1%eth0]:7`",
+                "7:81: spec.peers[0].endpoint: `[fe80::1]:7` is link-local; name the device that leads there, as `[fe80::1%eth0]:7`",
             ),
             (
                 &format!("  peers: [{{publicKey: '{KEY}', name: x}}, {{publicKey: '{KEY}'}}]\n"),
@@ -106,7 +106,10 @@ fn a_wireguard_interface_s_fields_are_read() {
 #[test]
 fn endpoints_tables_and_nested_prefixes_as_wg_quick_has_them() {
     for (endpoint, host) in [
-        ("[fe80::1%eth0]:7", Host::Scoped("fe80::1".parse().unwrap(), LinkName::constant("eth0"))),
+        (
+            "[fe80::1%eth0]:7",
+            Host::Scoped("fe80::1".parse().unwrap(), LinkName::constant("eth0")),
+        ),
         ("vpn_1.example.:7", Host::Name("vpn_1.example.".to_owned())),
     ] {
         let fields = format!(
@@ -117,7 +120,10 @@ fn endpoints_tables_and_nested_prefixes_as_wg_quick_has_them() {
         assert_eq!(interface.routes, AllowedIpRoutes::Table(255));
         let peer = &interface.peers[&KEY.parse().unwrap()];
         let declared = peer.endpoint.as_ref().unwrap();
-        assert_eq!((&declared.host, declared.to_string()), (&host, endpoint.to_owned()));
+        assert_eq!(
+            (&declared.host, declared.to_string()),
+            (&host, endpoint.to_owned())
+        );
     }
 }
 
