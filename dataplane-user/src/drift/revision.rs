@@ -84,12 +84,12 @@ mod tests {
         LinkName::constant("adit-wg0")
     }
 
-    fn with_peers(number: u32, endpoint: Option<PeerEndpoint>) -> Revisions {
+    fn with_peers(number: u32, endpoint: Option<&PeerEndpoint>) -> Revisions {
         let peers = (0..number).map(|number| {
             let mut key = [0; 32];
             key[..4].copy_from_slice(&number.to_be_bytes());
             let peer = Peer {
-                endpoint: endpoint.clone(),
+                endpoint: endpoint.cloned(),
                 ..Peer::default()
             };
             (PublicKey::from_bytes(key), peer)
@@ -110,7 +110,7 @@ mod tests {
             before.difference(&with_peers(1, None)).as_deref(),
             Some("the WireGuard device adit-wg0")
         );
-        let roamed = with_peers(2, Some(PeerEndpoint::new(IpAddr::from([192, 0, 2, 1]), 1)));
+        let roamed = with_peers(2, Some(&PeerEndpoint::new(IpAddr::from([192, 0, 2, 1]), 1)));
         assert_eq!(before.difference(&roamed), None);
     }
 

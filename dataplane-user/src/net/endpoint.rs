@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 use super::LinkName;
 
@@ -32,6 +33,37 @@ impl From<SocketAddr> for PeerEndpoint {
     /// Without a scope: its number means nothing outside of the kernel.
     fn from(socket: SocketAddr) -> PeerEndpoint {
         PeerEndpoint::new(socket.ip(), socket.port())
+    }
+}
+
+impl<A: Into<IpAddr>> From<(A, u16)> for PeerEndpoint {
+    fn from((address, port): (A, u16)) -> PeerEndpoint {
+        PeerEndpoint::new(address.into(), port)
+    }
+}
+
+/// Why a text is no endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected an address and a port, such as `192.0.2.1:51820` or `[fe80::1%eth0]:51820`")]
+pub struct InvalidEndpoint;
+
+/// As it is displayed.
+impl FromStr for PeerEndpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<PeerEndpoint, InvalidEndpoint> {
+        // A number for a device is read below: it would be lost here.
+        if let (Ok(socket), false) = (text.parse::<SocketAddr>(), text.contains('%')) {
+            return Ok(socket.into());
+        }
+        let scoped = text.strip_prefix('[').and_then(|rest| rest.split_once("]:"));
+        let (host, port) = scoped.ok_or(InvalidEndpoint)?;
+        let (address, device) = parse_scoped(host).ok_or(InvalidEndpoint)?;
+        Ok(PeerEndpoint {
+            address: address.into(),
+            port: port.parse().map_err(|_| InvalidEndpoint)?,
+            device: Some(device),
+        })
     }
 }
 
@@ -67,15 +99,23 @@ mod tests {
 
     #[test]
     fn an_endpoint_reads_as_wg_writes_it() {
-        let of = |text: &str| PeerEndpoint::from(text.parse::<SocketAddr>().unwrap());
-        assert_eq!(of("192.0.2.1:7").to_string(), "192.0.2.1:7");
-        assert_eq!(of("[2001:db8::1]:7").to_string(), "[2001:db8::1]:7");
-        let (address, device) = parse_scoped("fe80::1%eth0").unwrap();
-        let scoped = PeerEndpoint {
-            device: Some(device),
-            ..PeerEndpoint::new(address.into(), 7)
-        };
-        assert_eq!(scoped.to_string(), "[fe80::1%eth0]:7");
+        for text in [
+            "192.0.2.1:7",
+            "[2001:db8::1]:7",
+            "[fe80::1%eth0]:7",
+            "[fe80::1%3]:7",
+        ] {
+            assert_eq!(text.parse::<PeerEndpoint>().unwrap().to_string(), text);
+        }
+        for bad in [
+            "192.0.2.1",
+            "[fe80::1%eth0]",
+            "[fe80::1%eth0]:x",
+            "fe80::1%eth0:7",
+            "a:7",
+        ] {
+            assert_eq!(bad.parse::<PeerEndpoint>(), Err(InvalidEndpoint), "{bad}");
+        }
         for bad in [
             "fe80::1",
             "fe80::1%",

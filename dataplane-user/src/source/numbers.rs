@@ -62,7 +62,7 @@ fn read(path: &Path) -> Result<Option<String>, String> {
 
 fn table_in(texts: &[String], name: &str) -> Option<u32> {
     let lines = texts.iter().flat_map(|text| text.lines());
-    let listed = lines.filter_map(|line| {
+    let mut listed = lines.filter_map(|line| {
         let mut words = words(line);
         let (number, found) = (words.next()?, words.next()?);
         let number = match number.strip_prefix("0x") {
@@ -72,7 +72,7 @@ fn table_in(texts: &[String], name: &str) -> Option<u32> {
         (found == name).then_some(number)
     });
     let known = KNOWN_TABLES.iter().find(|(known, _)| *known == name);
-    listed.last().or(known.map(|(_, number)| *number))
+    listed.next_back().or(known.map(|(_, number)| *number))
 }
 
 fn udp_port_in(text: &str, name: &str) -> Option<u16> {
