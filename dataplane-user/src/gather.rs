@@ -97,7 +97,8 @@ impl Gatherer {
         destinations.extend(wireguard.names.values().flatten());
         destinations.extend(hosts(intent).filter_map(|host| match host {
             Host::Address(address) => Some(*address),
-            Host::Name(_) => None,
+            // The way to a link's own address is its device.
+            Host::Scoped(..) | Host::Name(_) => None,
         }));
         let namespaces = intent.resources().netlink.namespaces(&intent.node().name);
         let wanted = Wanted {
@@ -166,7 +167,7 @@ impl Gatherer {
         });
         let names = hosts(intent).filter_map(|host| match host {
             Host::Name(name) => Some(name.clone()),
-            Host::Address(_) => None,
+            Host::Address(_) | Host::Scoped(..) => None,
         });
         WireGuardFacts {
             names: self.names.look_up(&names.collect()).await,

@@ -62,13 +62,15 @@ pub enum Status {
     Reconfigured,
 }
 
-/// The peers of a file, in its order. No lock is needed: the file is only ever replaced as a whole.
+/// The peers of a file, in its order, and what in it is hardly meant, each with file and line. No lock is needed: the file is
+/// only ever replaced as a whole.
 ///
 /// # Errors
 /// When it can't be read, or is wrong.
-pub fn list(path: &Path) -> Result<Vec<Member>, HubError> {
+pub fn list(path: &Path) -> Result<(Vec<Member>, Vec<String>), HubError> {
     let (real, bytes) = file::read(path)?;
-    Ok(Roster::new(&real, bytes)?.members())
+    let roster = Roster::new(&real, bytes)?;
+    Ok((roster.members(), roster.config().warnings.clone()))
 }
 
 /// Gives a file of wg-quick other bytes: under its lock, whole or not at all, with the former ones beside it as `.bak`.

@@ -1,5 +1,6 @@
-//! Small network values that every layer uses: MAC addresses, families, names, keys, ports.
+//! Small network values that every layer uses: MAC addresses, families, prefixes, names, keys, ports, endpoints.
 
+pub mod endpoint;
 pub mod family;
 pub mod hash;
 pub mod key;
@@ -7,7 +8,9 @@ pub mod mac;
 pub mod name;
 pub mod namespace;
 pub mod ports;
+pub mod prefix;
 
+pub use endpoint::PeerEndpoint;
 pub use family::Family;
 pub use key::{InvalidKey, PresharedKey, PrivateKey, PublicKey};
 pub use mac::MacAddr;

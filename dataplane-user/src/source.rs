@@ -1,4 +1,5 @@
-//! Where resources come from: manifests in files, the node's keys, and the addresses of names. A source gives a complete, checked set or an
+//! Where resources come from: manifests in files, the node's keys, the addresses of names, and the
+//! numbers that the machine's own lists have for names. A source gives a complete, checked set or an
 //! error, never a part.
 
 pub mod file;
@@ -8,6 +9,7 @@ pub mod last_good;
 pub mod manifest;
 pub mod names;
 pub mod namespaces;
+pub mod numbers;
 pub mod watch;
 pub mod withdrawn;
 

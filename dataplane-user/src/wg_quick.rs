@@ -1,8 +1,9 @@
 //! Configuration files of `wg-quick` and `wg`: a document that keeps every byte, what it says, and how that is written.
 //!
 //! Keys, sections and values are those of wg-quick(8) and wg(8), a `#` begins a comment wherever it stands, and keys are
-//! read in any case. What these tools take in silence is refused here where it can't be meant: a key twice in a section,
-//! a peer twice, a prefix of two peers.
+//! read in any case. What these tools accept is accepted with the same result, and a warning where it is hardly meant: a key
+//! twice in a section, a peer twice, a prefix of two peers. Refused are numbers that they read otherwise than people do: with
+//! leading zeros, where some tool takes those for octal, and ports beyond 65535, which `wg` cuts.
 
 mod document;
 mod error;
@@ -13,12 +14,12 @@ mod tests;
 pub mod up;
 mod value;
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnet::IpNet;
 
 use crate::model;
+use crate::net::PeerEndpoint;
 use crate::net::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::resource::node::Endpoint;
 use crate::resource::wireguard::AllowedIpRoutes;
@@ -31,8 +32,11 @@ pub use error::ConfigError;
 pub struct Config {
     /// `[Interface]`.
     pub interface: Interface,
-    /// Each `[Peer]`, in the file's order. No two have the same key, or prefixes that overlap but for default routes.
+    /// Each `[Peer]`, in the file's order. Each prefix is that of one peer: the last one that names it. Of several with one
+    /// key the last one says all, and the others have no prefixes.
     pub peers: Vec<Peer>,
+    /// What is accepted and hardly meant, each with file and line.
+    pub warnings: Vec<String>,
 }
 
 /// `[Interface]`. What is absent is as `wg-quick` takes it.
@@ -46,8 +50,8 @@ pub struct Interface {
     pub fwmark: u32,
     /// `Address`, with host bits; /32 or /128 where the file has no length.
     pub addresses: Vec<IpNet>,
-    /// The servers in `DNS`.
-    pub dns: Vec<IpAddr>,
+    /// The servers in `DNS`: addresses, link-local ones with their device.
+    pub dns: Vec<String>,
     /// The search domains in `DNS`.
     pub dns_search: Vec<String>,
     /// `MTU`, in bytes; `None`: from the routes to the endpoints.
@@ -102,11 +106,17 @@ impl Config {
     /// # Errors
     /// As for [`Config::parse`].
     pub fn of(path: &Path, document: &Document) -> Result<Config, ConfigError> {
-        read::config(document).map_err(|problem| ConfigError {
+        let at = |problem: error::Problem| ConfigError {
             path: path.to_owned(),
             line: problem.line,
             problem: problem.text,
-        })
+        };
+        let (mut config, warnings) = read::config(document).map_err(at)?;
+        config.warnings = warnings
+            .into_iter()
+            .map(|warning| at(warning).to_string())
+            .collect();
+        Ok(config)
     }
 }
 
@@ -133,10 +143,10 @@ impl Peer {
 
     /// As a device shall have it; `endpoint` is where the one of the file was found.
     #[must_use]
-    pub fn to_model(&self, endpoint: Option<SocketAddr>) -> model::wireguard::Peer {
+    pub fn to_model(&self, endpoint: Option<PeerEndpoint>) -> model::wireguard::Peer {
         model::wireguard::Peer {
+            configured: endpoint.clone(),
             endpoint,
-            configured: endpoint,
             allowed_ips: self.allowed_ips.iter().copied().collect(),
             keepalive: self.persistent_keepalive,
             preshared_key: self.preshared_key.clone(),

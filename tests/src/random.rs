@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use dataplane_user::model::{
     KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, RouteTarget, wireguard,
 };
-use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PresharedKey, PublicKey};
+use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PeerEndpoint, PresharedKey, PublicKey};
 use dataplane_user::plan::{Nft, NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
 use dataplane_user::resource::network::AllDown;
 use dataplane_user::resource::node::{Endpoint, Host, Underlay};
@@ -75,6 +75,7 @@ pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
         .filter_map(|node| node.wireguard.as_ref());
     let endpoints = ends.clone().filter_map(|end| match end.endpoint.as_ref()?.host {
         Host::Address(address) => Some(address),
+        Host::Scoped(..) => None,
         Host::Name(_) => Some(vpn),
     });
     let files = ends.filter_map(|end| end.preshared_key_file.clone());
@@ -498,7 +499,7 @@ fn harm_wireguard(device: &mut wireguard::Device, index: &Index, how: u8) {
         (1, Some(peer)) => drop(device.peers.remove(&peer)),
         (2, Some(peer)) => {
             let peer = device.peers.get_mut(&peer).expect("picked");
-            peer.endpoint = Some(([203, 0, 113, 1], 1).into());
+            peer.endpoint = Some(PeerEndpoint::new([203, 0, 113, 1].into(), 1));
             peer.keepalive = 1;
             peer.allowed_ips.pop_first();
         }

@@ -2,9 +2,10 @@
 //! nothing else.
 
 use std::fs::File;
-use std::process::Stdio;
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
 
-use adit_tests::{Agent, Overlay, Topology, require, snapshot};
+use adit_tests::{Agent, Overlay, Topology, agent, require, snapshot};
 use serde_json::Value;
 
 #[test]
@@ -183,6 +184,40 @@ fn run(agent: &Agent<'_>, words: &[&str], output: Stdio) -> (Option<i32>, String
         output.status.code(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
     )
+}
+
+#[test]
+fn a_dash_is_the_standard_input_where_manifests_are_read_once() {
+    let adit = |words: &[&str], input: &str| -> Output {
+        let mut child = Command::new(agent::binary())
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Who reads none of it may be gone.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    };
+    let wrong = "kind: TunnelNode\nmetadata: {name: a}\n";
+    for (words, code, wanted) in [
+        (&["plan", "-f", "-", "--node", "a"][..], 1, "standard input:1:1"),
+        (
+            &["route", "list", "-f", "-", "--node", "a"],
+            1,
+            "standard input:1:1",
+        ),
+        (&["run", "-f", "-", "--node", "a"], 2, "-f -"),
+    ] {
+        let output = adit(words, wrong);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+        assert!(said.contains(wanted), "{words:?}: {said}");
+    }
+    let empty = adit(&["plan", "-f", "-", "--node", "a"], "# nothing\n");
+    let said = String::from_utf8_lossy(&empty.stderr);
+    assert!(said.contains("standard input: holds no manifest"), "{said}");
 }
 
 /// The planned changes' actions and kinds.

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use adit_tests::agent::is_settled;
 use adit_tests::named::{eventually, said};
 use adit_tests::{Agent, NetNs, Topology, require_module, require_program, snapshot};
 use dataplane_user::net::{Family, PresharedKey, PrivateKey};
@@ -243,7 +244,7 @@ fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
     );
     let traces = tempfile::tempdir().unwrap();
     let trace = traces.path().join("trace");
-    let hook = |word: &str| format!("{word} = echo {word} %i >> {}\n", trace.display());
+    let hook = |word: &str| format!("{word} = echo {word} %i $INTERFACE >> {}\n", trace.display());
     let hooks = ["PreUp", "PostUp", "PreDown", "PostDown"].map(hook).concat();
     let conf = Conf::new(&format!("{head}{hooks}"));
     let path = conf.path();
@@ -259,7 +260,10 @@ fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
     said(&adit(netns, &["wg", "up", path, "--allow-hooks"]));
     said(&adit(netns, &["wg", "down", path, "--allow-hooks"]));
     let ran = fs::read_to_string(&trace).unwrap();
-    assert_eq!(ran, "PreUp wg0\nPostUp wg0\nPreDown wg0\nPostDown wg0\n");
+    assert_eq!(
+        ran,
+        "PreUp wg0 wg0\nPostUp wg0 wg0\nPreDown wg0 wg0\nPostDown wg0 wg0\n"
+    );
 
     // A command that fails, a route that is there already, and a bad file leave nothing behind.
     netns.ip("route add 10.75.0.0/16 dev lo");
@@ -269,10 +273,8 @@ fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
         format!("{head}{PEERS}AllowedIPs = 0.0.0.0/0, 10.75.0.0/16\n"),
         format!("{head}{PEERS}AllowedIPs = 10.0.0.0/33\n"),
         format!("{head}{PEERS}Endpoint = no-such-name.invalid:1\n"),
-        format!(
-            "{head}{PEERS}AllowedIPs = 10.76.0.0/16\n[Peer]\nPublicKey = {}\nAllowedIPs = 10.76.0.1/32\n",
-            key(4).public_key()
-        ),
+        format!("{head}{PEERS}Endpoint = [fe80::1%eth9]:1\n"),
+        format!("{head}Address = 10.70.0.1/24\n"),
     ] {
         conf.write(&text);
         let up = adit(netns, &["wg", "up", path, "--allow-hooks"]);
@@ -385,4 +387,54 @@ fn an_imported_file_is_kept_by_the_agent_and_exported_again() {
         said(&wg_quick(beside, &["up", path]));
         assert_eq!(look(beside), was, "{exported}");
     }
+}
+
+#[test]
+fn a_link_local_endpoint_keeps_its_device_wherever_it_goes() {
+    if !ready() {
+        return;
+    }
+    let topology = Topology::<1>::new();
+    let (host, netns) = (&topology.hosts[0], &topology.hosts[0].netns);
+    let endpoint = "[fe80::9%u0]:51820";
+    let conf = Conf::new(&format!(
+        "[Interface]\nPrivateKey = {}\nSaveConfig = true\n{}AllowedIPs = 10.71.0.0/16\n",
+        key(1).to_base64().as_str(),
+        PEERS.replace("192.0.2.17:51820", endpoint)
+    ));
+    let path = conf.path();
+    let path = path.to_str().unwrap();
+    let has_endpoint = || snapshot::run(netns, "wg", "show wg0 endpoints").contains(endpoint);
+    said(&adit(netns, &["wg", "up", path]));
+    assert!(has_endpoint());
+    let exported = said(&adit(netns, &["wg", "export", "wg0", "--show-keys"]));
+    assert!(
+        exported.contains(&format!("Endpoint = {endpoint}\n")),
+        "{exported}"
+    );
+    said(&adit(netns, &["wg", "down", path]));
+    assert!(
+        conf.text().contains(&format!("Endpoint = {endpoint}\n")),
+        "{}",
+        conf.text()
+    );
+
+    let mut agent = Agent::new(host, "");
+    let state = agent.state_directory();
+    let words = [
+        "--state-dir",
+        state.to_str().unwrap(),
+        "wg",
+        "import",
+        path,
+        "--node",
+        "a",
+        "--write-keys",
+    ];
+    let manifest = said(&adit(netns, &words));
+    agent.write(&manifest);
+    agent.start();
+    agent.ready();
+    assert!(has_endpoint());
+    is_settled(&agent);
 }

@@ -39,7 +39,7 @@ use overlay::Wanted;
     after_help = "Examples:\n  adit doctor\n  adit doctor -f /etc/adit/manifests --node a\n  adit doctor --json | jq -r '.[] | select(.level == \"error\") | .remedy'"
 )]
 pub(super) struct Arguments {
-    /// Manifest files and directories; may be repeated
+    /// Manifest files and directories, or `-` for the standard input; may be repeated
     #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1..)]
     #[arg(value_hint = ValueHint::AnyPath)]
     paths: Vec<std::path::PathBuf>,

@@ -77,7 +77,7 @@ impl Places {
 /// Which manifests, and which node of theirs this is.
 #[derive(Clone, Debug, Args)]
 pub struct Manifests {
-    /// Manifest files and directories; may be repeated
+    /// Manifest files and directories, or `-` for the standard input; may be repeated
     #[arg(short = 'f', long = "file", required = true, value_name = "PATH", num_args = 1..)]
     #[arg(value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,

@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::kernel::netlink::{EventCounts, Events, Woken};
 use crate::pauses::Pauses;
 use crate::reconcile::{Agent, Config, Event};
 use crate::serve::{self, EndpointAges, Listeners, View, Withdrawals};
+use crate::source::file::STANDARD_INPUT;
 use crate::source::{KeyRing, Watch};
 use crate::status::Status;
 
@@ -118,6 +120,11 @@ impl HttpAddress {
 pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Failure> {
     start_logging(&arguments.log)?;
     let node = arguments.manifests.node()?;
+    let paths = &arguments.manifests.paths;
+    if paths.iter().any(|path| path == Path::new(STANDARD_INPUT)) {
+        let text = "-f -: an agent reads its manifests again and again, and the standard input only once: name files";
+        return Err(Failure::new(Code::Usage, anyhow!(text)));
+    }
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
     let run_directory = RunDirectory::acquire(&places.run_dir).map_err(|error| {
         let code = if matches!(error, ControlError::Locked(_)) {

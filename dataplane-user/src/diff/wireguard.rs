@@ -1,12 +1,12 @@
 //! What makes a WireGuard device what it shall be, and nothing more than that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
 use crate::model::wireguard::{Device, DeviceChange, Peer, PeerUpdate};
 use crate::model::{Change, ChangeSet, KernelState};
+use crate::net::PeerEndpoint;
 use crate::net::key::PublicKey;
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
@@ -43,7 +43,7 @@ pub fn device(observed: &Device, wanted: &Device) -> Vec<DeviceChange> {
         let Some(now) = observed.peers.get(key) else {
             let peer = Peer {
                 allowed_ips,
-                configured: peer.endpoint,
+                configured: peer.endpoint.clone(),
                 ..peer.clone()
             };
             changes.push(DeviceChange::AddPeer(*key, peer));
@@ -75,11 +75,11 @@ pub fn device(observed: &Device, wanted: &Device) -> Vec<DeviceChange> {
 }
 
 /// The endpoint to be set, if any: another one than was configured last, or one that was never recorded.
-fn endpoint(now: &Peer, wanted: &Peer) -> Option<SocketAddr> {
+fn endpoint(now: &Peer, wanted: &Peer) -> Option<PeerEndpoint> {
     // The kernel can't forget an endpoint.
-    let endpoint = wanted.endpoint?;
-    let stays = now.endpoint.is_some() && now.configured == Some(endpoint);
-    (!stays).then_some(endpoint)
+    let endpoint = wanted.endpoint.as_ref()?;
+    let stays = now.endpoint.is_some() && now.configured.as_ref() == Some(endpoint);
+    (!stays).then(|| endpoint.clone())
 }
 
 /// Whose each prefix is, without host bits, as the kernel keeps them.
@@ -105,6 +105,7 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::LinkName;
     use crate::net::key::PresharedKey;
 
     fn key(number: u8) -> PublicKey {
@@ -206,29 +207,49 @@ mod tests {
 
     #[test]
     fn a_roamed_endpoint_stays_until_another_is_configured() {
-        let [configured, roamed, next]: [SocketAddr; 3] =
-            ["192.0.2.1:1", "192.0.2.2:2", "[2001:db8::1]:3"].map(|text| text.parse().unwrap());
+        let at = |address: &str, port| PeerEndpoint::new(address.parse().unwrap(), port);
+        let (configured, roamed) = (at("192.0.2.1", 1), at("192.0.2.2", 2));
+        let next = PeerEndpoint {
+            device: Some(LinkName::constant("eth0")),
+            ..at("fe80::1", 1)
+        };
         let mut wanted = wants(&[(1, &[])]);
         let mut observed = made(&wanted);
-        let set = |endpoint: SocketAddr| vec![format!("peer {} endpoint {endpoint}", key(1))];
-        let with = |observed: &Device, wanted: &Device, last: Option<SocketAddr>| -> Vec<String> {
+        let set = |endpoint: &PeerEndpoint| vec![format!("peer {} endpoint {endpoint}", key(1))];
+        let with = |observed: &Device, wanted: &Device, last: Option<&PeerEndpoint>| -> Vec<String> {
             let mut observed = observed.clone();
-            observed.peers.get_mut(&key(1)).unwrap().configured = last;
+            observed.peers.get_mut(&key(1)).unwrap().configured = last.cloned();
             changes(&observed, wanted)
         };
-        wanted.peers.get_mut(&key(1)).unwrap().endpoint = Some(configured);
+        let give = |device: &mut Device, endpoint: Option<&PeerEndpoint>| {
+            device.peers.get_mut(&key(1)).unwrap().endpoint = endpoint.cloned();
+        };
+        give(&mut wanted, Some(&configured));
         assert_eq!(
-            with(&observed, &wanted, Some(configured)),
-            set(configured),
+            with(&observed, &wanted, Some(&configured)),
+            set(&configured),
             "it has none"
         );
-        observed.peers.get_mut(&key(1)).unwrap().endpoint = Some(roamed);
-        assert_eq!(with(&observed, &wanted, Some(configured)), [""; 0]);
-        assert_eq!(with(&observed, &wanted, None), set(configured), "nobody knows it");
-        wanted.peers.get_mut(&key(1)).unwrap().endpoint = Some(next);
-        assert_eq!(with(&observed, &wanted, Some(configured)), set(next));
-        wanted.peers.get_mut(&key(1)).unwrap().endpoint = None;
-        assert_eq!(with(&observed, &wanted, Some(configured)), [""; 0]);
+        give(&mut observed, Some(&roamed));
+        assert_eq!(with(&observed, &wanted, Some(&configured)), [""; 0]);
+        assert_eq!(
+            with(&observed, &wanted, None),
+            set(&configured),
+            "nobody knows it"
+        );
+        give(&mut wanted, Some(&next));
+        assert_eq!(with(&observed, &wanted, Some(&configured)), set(&next));
+        let elsewhere = PeerEndpoint {
+            device: Some(LinkName::constant("eth1")),
+            ..next.clone()
+        };
+        assert_eq!(
+            with(&observed, &wanted, Some(&elsewhere)),
+            set(&next),
+            "the device counts"
+        );
+        give(&mut wanted, None);
+        assert_eq!(with(&observed, &wanted, Some(&configured)), [""; 0]);
     }
 
     #[test]

@@ -74,22 +74,22 @@ fn differing<'a, K: Ord, V: PartialEq>(before: &'a BTreeMap<K, V>, now: &'a BTre
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::net::IpAddr;
 
     use super::*;
     use crate::model::wireguard::Peer;
-    use crate::net::PublicKey;
+    use crate::net::{PeerEndpoint, PublicKey};
 
     fn name() -> LinkName {
         LinkName::constant("adit-wg0")
     }
 
-    fn with_peers(number: u32, endpoint: Option<SocketAddr>) -> Revisions {
+    fn with_peers(number: u32, endpoint: Option<&PeerEndpoint>) -> Revisions {
         let peers = (0..number).map(|number| {
             let mut key = [0; 32];
             key[..4].copy_from_slice(&number.to_be_bytes());
             let peer = Peer {
-                endpoint,
+                endpoint: endpoint.cloned(),
                 ..Peer::default()
             };
             (PublicKey::from_bytes(key), peer)
@@ -110,7 +110,7 @@ mod tests {
             before.difference(&with_peers(1, None)).as_deref(),
             Some("the WireGuard device adit-wg0")
         );
-        let roamed = with_peers(2, Some(SocketAddr::from(([192, 0, 2, 1], 1))));
+        let roamed = with_peers(2, Some(&PeerEndpoint::new(IpAddr::from([192, 0, 2, 1]), 1)));
         assert_eq!(before.difference(&roamed), None);
     }
 

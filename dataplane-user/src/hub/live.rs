@@ -13,9 +13,9 @@ use crate::diff;
 use crate::kernel::KernelError;
 use crate::kernel::wireguard::{self, WireGuard};
 use crate::model::wireguard::{Device, Peer};
-use crate::net::LinkName;
 use crate::net::key::PublicKey;
 use crate::net::name::InvalidName;
+use crate::net::{LinkName, PeerEndpoint};
 use crate::resource::node::{Endpoint, Host};
 use crate::wg_quick::{self, Config};
 
@@ -110,7 +110,7 @@ impl LiveDevice {
         for (key, peer) in &mut now.peers {
             // Others may have roamed meanwhile, and stay where they are.
             if !touched.has(key) {
-                peer.configured = was.peers.get(key).and_then(|was| was.endpoint);
+                peer.configured = was.peers.get(key).and_then(|was| was.endpoint.clone());
             }
         }
         (was.public_key, was.listen_port, was.fwmark) = (now.public_key, now.listen_port, now.fwmark);
@@ -173,7 +173,7 @@ impl<'a> Touched<'a> {
             .any(|peer| peer.public_key == *key)
     }
 
-    /// Where the names are by which the endpoints are known. A link-local address comes with its device.
+    /// Where the names are by which the endpoints are known.
     async fn addresses(&self) -> Result<BTreeMap<(String, u16), SocketAddr>, SyncError> {
         let mut addresses = BTreeMap::new();
         for Endpoint { host, port } in self.now.iter().filter_map(|peer| peer.endpoint.as_ref()) {
@@ -187,10 +187,8 @@ impl<'a> Touched<'a> {
     }
 }
 
-fn endpoint(peer: &wg_quick::Peer, addresses: &BTreeMap<(String, u16), SocketAddr>) -> Option<SocketAddr> {
-    let Endpoint { host, port } = peer.endpoint.as_ref()?;
-    match host {
-        Host::Address(address) => Some(SocketAddr::new(*address, *port)),
-        Host::Name(name) => addresses.get(&(name.clone(), *port)).copied(),
-    }
+fn endpoint(peer: &wg_quick::Peer, addresses: &BTreeMap<(String, u16), SocketAddr>) -> Option<PeerEndpoint> {
+    let endpoint = peer.endpoint.as_ref()?;
+    let known = |name: &str| addresses.get(&(name.to_owned(), endpoint.port));
+    endpoint.resolve(|name| known(name).map(SocketAddr::ip))
 }

@@ -29,7 +29,7 @@ pub(super) struct Roster {
     labels: Vec<Option<Label>>,
 }
 
-/// The line above a `[Peer]` that says whose it is.
+/// The line above a `[Peer]` that says whose it is; comments alone may stand between the two.
 #[derive(Clone, Debug)]
 struct Label {
     id: String,
@@ -162,7 +162,9 @@ impl Roster {
     pub(super) fn remove(&self, id: &str) -> Result<(Member, Document), HubError> {
         let index = self.find(id).ok_or_else(|| self.unknown(id))?;
         let member = self.members().swap_remove(index);
-        Ok((member, edit::without_peer(&self.document, self.section(index))))
+        let label = self.labels[index].as_ref().expect("it was found by its label");
+        let document = edit::without_peer(&self.document, self.section(index), label.line);
+        Ok((member, document))
     }
 
     /// The file with another id; `None`: it has that already.
@@ -258,15 +260,17 @@ impl Roster {
 
 impl Label {
     fn above(document: &Document, section: &Section) -> Option<Label> {
-        let line = section.lines.start.checked_sub(1)?;
-        let comment = document.comment(line)?;
-        let label = &document.bytes()[comment.clone()];
-        let id = label.strip_prefix(LABEL.as_bytes())?.trim_ascii_start();
-        let text = str::from_utf8(id).ok().filter(|id| !id.is_empty())?;
-        Some(Label {
-            id: text.to_owned(),
-            line,
-            text: comment.end - id.len()..comment.end,
+        let above = (0..section.lines.start).rev();
+        let mut comments = above.map_while(|line| Some((line, document.comment(line)?)));
+        comments.find_map(|(line, comment)| {
+            let label = &document.bytes()[comment.clone()];
+            let id = label.strip_prefix(LABEL.as_bytes())?.trim_ascii_start();
+            let text = str::from_utf8(id).ok().filter(|id| !id.is_empty())?;
+            Some(Label {
+                id: text.to_owned(),
+                line,
+                text: comment.end - id.len()..comment.end,
+            })
         })
     }
 }

@@ -145,7 +145,7 @@ async fn a_symbolic_link_stays_one() {
     let admission = add(&link, &mut Told::default(), "a", 1).await.unwrap();
     assert_eq!(admission.config_path, link);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_eq!(list(&path).unwrap().len(), 1);
+    assert_eq!(list(&path).unwrap().0.len(), 1);
     assert!(path.with_extension("conf.lock").exists() && !link.with_extension("conf.lock").exists());
 }
 

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod listing;
 mod read;
 mod write;
+pub(crate) mod zone;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -155,7 +156,8 @@ impl WireGuard {
     /// Changes a device, in as few messages as fit; none for no changes. The rest goes on past a refusal.
     ///
     /// # Errors
-    /// The first refusal, also of a private key that can't be fetched: then nothing is changed. Reading the device anew
+    /// The first refusal, also of a private key that can't be fetched, and of an endpoint's device that is not there: then
+    /// nothing is changed. Reading the device anew
     /// says what became of the changes.
     pub async fn set_device(
         &mut self,
@@ -185,9 +187,17 @@ impl WireGuard {
             DeviceChange::SetPrivateKey(key) => Some(key),
             _ => None,
         });
+        let endpoints = changes.iter().filter_map(|change| match change {
+            DeviceChange::AddPeer(_, peer) => peer.endpoint.as_ref(),
+            DeviceChange::UpdatePeer(_, update) => update.endpoint.as_ref(),
+            _ => None,
+        });
+        let devices = endpoints.filter_map(|endpoint| endpoint.device.as_ref());
+        let zones = devices.map(|device| Ok((device.clone(), zone::index(device)?)));
         Ok(Keys {
             private: wanted.map(|key| (self.private_keys)(key)).transpose()?,
             spare: generate::public_key()?,
+            zones: zones.collect::<io::Result<_>>()?,
         })
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
+use crate::net::PeerEndpoint;
 use crate::net::key::{PresharedKey, PublicKey};
 
 /// A device, as it is or as it shall be. Its private key is never read: the public one tells whether it is the right
@@ -26,10 +26,10 @@ pub struct Device {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// Where it was heard last, or what was configured; `None`: it is awaited.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<PeerEndpoint>,
     /// The endpoint that was configured last. Where the other one differs from it, the peer has roamed. No kernel
     /// object holds it: the carry map does.
-    pub configured: Option<SocketAddr>,
+    pub configured: Option<PeerEndpoint>,
     /// What it may send from, and what is sent to it.
     pub allowed_ips: BTreeSet<IpNet>,
     /// Seconds between keepalives; 0: none.
@@ -61,7 +61,7 @@ pub enum DeviceChange {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerUpdate {
     /// Another endpoint.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<PeerEndpoint>,
     /// Other seconds between keepalives; 0: no more.
     pub keepalive: Option<u16>,
     /// Another preshared key; within, `None`: no more.
@@ -86,8 +86,10 @@ impl Device {
                 self.peers.get(key)?;
                 self.take_prefixes(&update.add);
                 let peer = self.peers.get_mut(key)?;
-                peer.endpoint = update.endpoint.or(peer.endpoint);
-                peer.configured = update.endpoint.or(peer.configured);
+                if update.endpoint.is_some() {
+                    peer.endpoint.clone_from(&update.endpoint);
+                    peer.configured.clone_from(&update.endpoint);
+                }
                 peer.keepalive = update.keepalive.unwrap_or(peer.keepalive);
                 if let Some(preshared_key) = &update.preshared_key {
                     peer.preshared_key.clone_from(preshared_key);
@@ -126,7 +128,7 @@ impl fmt::Display for DeviceChange {
             DeviceChange::SetFwmark(mark) => write!(f, "fwmark {mark:#x}"),
             DeviceChange::AddPeer(key, peer) => {
                 write!(f, "peer {key}")?;
-                if let Some(endpoint) = peer.endpoint {
+                if let Some(endpoint) = &peer.endpoint {
                     write!(f, " endpoint {endpoint}")?;
                 }
                 if peer.keepalive > 0 {
@@ -148,7 +150,7 @@ impl fmt::Display for DeviceChange {
 
 impl fmt::Display for PeerUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(endpoint) = self.endpoint {
+        if let Some(endpoint) = &self.endpoint {
             write!(f, " endpoint {endpoint}")?;
         }
         match self.keepalive {

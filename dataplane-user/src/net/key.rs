@@ -68,6 +68,12 @@ impl PrivateKey {
         key
     }
 
+    /// Whether it is all zeros, by which the kernel takes that there is none.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.0 == [0; KEY_LENGTH]
+    }
+
     /// The public key that belongs to it.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {

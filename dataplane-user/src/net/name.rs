@@ -112,6 +112,20 @@ impl LinkName {
     }
 }
 
+/// Whether a text is a name that the resolver may find: labels of letters, digits, `-` and `_` (RFC 2181, section 11), at most
+/// 253 bytes, and a final dot for one that is whole. A last label of digits is a mistyped IPv4 address (RFC 3696, section 2).
+#[must_use]
+pub fn is_host_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let ends = label.starts_with('-') || label.ends_with('-');
+        (1..=63).contains(&label.len()) && label.bytes().all(known) && !ends
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253 && name.split('.').all(label) && !last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn check_link(text: &str) -> Result<(), InvalidName> {
     let fine = (1..=15).contains(&text.len())
         && text != "."
@@ -187,6 +201,28 @@ mod tests {
         );
         assert_ne!(one, two);
         assert!(LinkName::shortened("not/a-valid-name-at-all").is_err());
+    }
+
+    #[test]
+    fn names_of_hosts_may_have_underscores_and_a_final_dot() {
+        for good in ["a", "vpn_1.example", "_x.example.", "a-b.c", "1a", "3.example"] {
+            assert!(is_host_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "a..b",
+            ".a",
+            "-a",
+            "a-.b",
+            "a.1",
+            "192.0.2.256",
+            "a b",
+            "fe80::1",
+            "a.",
+        ] {
+            assert_eq!(is_host_name(bad), bad == "a.", "{bad}");
+        }
     }
 
     #[test]

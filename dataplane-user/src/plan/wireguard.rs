@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::model::wireguard::{Device, Peer};
 use crate::model::{KernelState, LinkKind};
-use crate::net::{Family, LinkName, NodeName, PresharedKey, PublicKey};
+use crate::net::{Family, LinkName, NodeName, PeerEndpoint, PresharedKey, PublicKey};
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Network, Node, Problem, Reason, Resources, WireGuardPeer};
 
@@ -184,6 +184,8 @@ fn endpoint(
     let port = endpoint.port.checked_add(unit.into())?;
     let address = match &endpoint.host {
         Host::Address(address) => *address,
+        // A device's name means nothing on other nodes: manifests have none there.
+        Host::Scoped(..) => return None,
         Host::Name(name) => {
             let known = facts.wireguard.names.get(name)?;
             let of_family = |address: &&IpAddr| Family::of(**address) == Family::of(remote);
@@ -248,8 +250,8 @@ pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
                     continue;
                 }
                 let config = device.peers.entry(link.public_key).or_insert_with(|| Peer {
-                    endpoint: link.endpoint,
-                    configured: link.endpoint,
+                    endpoint: link.endpoint.map(PeerEndpoint::from),
+                    configured: link.endpoint.map(PeerEndpoint::from),
                     keepalive: link.keepalive.unwrap_or(0),
                     preshared_key: link.preshared_key.clone(),
                     ..Peer::default()

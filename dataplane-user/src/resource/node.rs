@@ -1,13 +1,14 @@
 //! A node, member of networks.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::encapsulation::Wish;
 use super::network::Dataplane;
-use crate::net::{Family, LinkName, NetworkName, NodeName, PublicKey};
+use crate::net::{Family, LinkName, NetworkName, NodeName, PeerEndpoint, PublicKey};
 
 /// A node (`TunnelNode`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,11 +112,57 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl Endpoint {
+    /// Where it is; `find` tells the address of a name, `None`: it has none.
+    #[must_use]
+    pub fn resolve(&self, find: impl FnOnce(&str) -> Option<IpAddr>) -> Option<PeerEndpoint> {
+        let (address, device) = match &self.host {
+            Host::Address(address) => (*address, None),
+            Host::Scoped(address, device) => ((*address).into(), Some(device.clone())),
+            Host::Name(name) => (find(name)?, None),
+        };
+        let port = self.port;
+        Some(PeerEndpoint {
+            address,
+            port,
+            device,
+        })
+    }
+}
+
+impl From<PeerEndpoint> for Endpoint {
+    fn from(endpoint: PeerEndpoint) -> Endpoint {
+        let host = match (endpoint.address, endpoint.device) {
+            (IpAddr::V6(address), Some(device)) => Host::Scoped(address, device),
+            (address, _) => Host::Address(address),
+        };
+        Endpoint {
+            host,
+            port: endpoint.port,
+        }
+    }
+}
+
+/// As manifests and wg-quick's files have it: IPv6 addresses in brackets.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        match &self.host {
+            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]:{port}"),
+            Host::Address(IpAddr::V4(address)) => write!(f, "{address}:{port}"),
+            Host::Scoped(address, device) => write!(f, "[{address}%{device}]:{port}"),
+            Host::Name(name) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
 /// An address, or a name that is looked up time and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// An address.
     Address(IpAddr),
+    /// A link-local address, and the device that leads to its link.
+    Scoped(Ipv6Addr, LinkName),
     /// A DNS name.
     Name(String),
 }

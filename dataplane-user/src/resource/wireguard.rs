@@ -26,7 +26,7 @@ pub struct WireGuardInterface {
     pub fwmark: u32,
     /// Where routes for allowed IPs stand.
     pub routes: AllowedIpRoutes,
-    /// Its peers. No two have one allowed prefix.
+    /// Its peers. No two have one allowed prefix; of nested ones the most specific wins.
     pub peers: BTreeMap<PublicKey, InterfacePeer>,
 }
 
@@ -106,82 +106,35 @@ pub struct InterfacePeer {
     pub preshared_key_file: Option<String>,
 }
 
-/// Two peers' prefixes of which one is in the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overlap<K> {
-    /// The wider one, or the first of two equal ones, and whose it is.
-    pub outer: (IpNet, K),
-    /// The other one.
-    pub inner: (IpNet, K),
-}
-
-/// The first prefixes of different peers that overlap. Of equal ones WireGuard silently gives both to the last peer; of
-/// nested ones the narrower one wins, which is fine for a default route and a slip for all else.
-pub fn overlap<K: Copy + Ord>(prefixes: impl IntoIterator<Item = (IpNet, K)>) -> Option<Overlap<K>> {
-    let mut all: Vec<(IpNet, K)> = prefixes.into_iter().collect();
-    // The wider of two that begin alike comes first, so those that hold a prefix are on the stack when it comes.
-    all.sort_by_key(|(prefix, owner)| (prefix.network(), prefix.prefix_len(), *owner));
-    let mut around: Vec<(IpNet, K)> = Vec::new();
-    for inner in all {
-        while around.last().is_some_and(|outer| !outer.0.contains(&inner.0)) {
-            around.pop();
-        }
-        let held = around.iter().rev().find(|outer| {
-            let is_fine = outer.0.prefix_len() == 0 && inner.0.prefix_len() > 0;
-            outer.1 != inner.1 && !is_fine
-        });
-        if let Some(outer) = held {
-            return Some(Overlap { outer: *outer, inner });
-        }
-        around.push(inner);
-    }
-    None
+/// The first prefix that two peers have, with both: WireGuard would silently give it to the last one. Nested prefixes are
+/// fine, as the most specific one wins.
+pub fn shared<K: Copy + PartialEq>(prefixes: impl IntoIterator<Item = (IpNet, K)>) -> Option<(IpNet, K, K)> {
+    let mut owners = BTreeMap::new();
+    prefixes.into_iter().find_map(|(prefix, owner)| {
+        let first = *owners.entry(prefix).or_insert(owner);
+        (first != owner).then_some((prefix, first, owner))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn first(list: &[(&str, u8)]) -> Option<(String, String)> {
-        let prefixes = list.iter().map(|(prefix, peer)| (prefix.parse().unwrap(), *peer));
-        let Overlap { outer, inner } = overlap(prefixes)?;
-        Some((
-            format!("{} of {}", outer.0, outer.1),
-            format!("{} of {}", inner.0, inner.1),
-        ))
-    }
-
     #[test]
-    fn prefixes_of_different_peers_overlap_but_for_default_routes() {
-        let pair = |outer: &str, inner: &str| Some((outer.to_owned(), inner.to_owned()));
+    fn only_equal_prefixes_of_different_peers_are_shared() {
+        let first = |list: &[(&str, u8)]| {
+            let prefixes = list.iter().map(|(prefix, peer)| (prefix.parse().unwrap(), *peer));
+            shared(prefixes).map(|(prefix, first, second)| (prefix.to_string(), first, second))
+        };
         assert_eq!(first(&[]), None);
-        assert_eq!(first(&[("10.0.0.1/32", 1), ("10.0.0.2/32", 2)]), None);
         assert_eq!(
-            first(&[("10.0.0.0/8", 1), ("10.0.0.2/32", 1)]),
+            first(&[("10.0.0.0/8", 1), ("10.0.0.0/8", 1)]),
             None,
             "one peer's own"
         );
-        assert_eq!(
-            first(&[("10.0.0.2/32", 2), ("10.0.0.0/8", 1)]),
-            pair("10.0.0.0/8 of 1", "10.0.0.2/32 of 2")
-        );
-        assert_eq!(
-            first(&[("fd00::/64", 1), ("fd00::/64", 2)]),
-            pair("fd00::/64 of 1", "fd00::/64 of 2")
-        );
+        assert_eq!(first(&[("192.168.0.0/16", 1), ("192.168.5.0/24", 2)]), None);
         assert_eq!(first(&[("0.0.0.0/0", 1), ("10.0.0.0/8", 2), ("::/0", 1)]), None);
-        assert_eq!(
-            first(&[("0.0.0.0/0", 1), ("0.0.0.0/0", 2)]),
-            pair("0.0.0.0/0 of 1", "0.0.0.0/0 of 2")
-        );
-        // Past the end of one that held others, and around one of the same peer.
-        assert_eq!(
-            first(&[("10.0.0.0/24", 1), ("10.0.1.0/24", 2), ("10.0.0.5/32", 1)]),
-            None
-        );
-        assert_eq!(
-            first(&[("10.0.0.0/8", 1), ("10.1.0.0/16", 1), ("10.1.1.0/24", 2)]),
-            pair("10.1.0.0/16 of 1", "10.1.1.0/24 of 2")
-        );
+        let lists = [("fd00::/64", 1), ("10.0.0.0/8", 2), ("fd00::/64", 3)];
+        assert_eq!(first(&lists), Some(("fd00::/64".to_owned(), 1, 3)));
     }
 }

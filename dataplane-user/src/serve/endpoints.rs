@@ -1,12 +1,11 @@
 //! Since when each WireGuard peer is where it is, as far as somebody looked: the kernel does not tell.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::kernel::wireguard::Reading;
-use crate::net::PublicKey;
+use crate::net::{PeerEndpoint, PublicKey};
 
 /// Endpoints as they were last seen, and when each was seen first. Clones share them. A device's peers that went are
 /// forgotten with the next look at it.
@@ -14,7 +13,7 @@ use crate::net::PublicKey;
 pub struct EndpointAges(Arc<Mutex<BTreeMap<String, Peers>>>);
 
 /// By peer, where it is and since when.
-type Peers = BTreeMap<PublicKey, (SocketAddr, Instant)>;
+type Peers = BTreeMap<PublicKey, (PeerEndpoint, Instant)>;
 
 impl EndpointAges {
     /// Takes a look at a device into account, and tells how old each peer's endpoint is; nothing of peers without one.
@@ -29,7 +28,7 @@ impl EndpointAges {
         let peers = reading.device.peers.iter();
         let seen: Peers = peers
             .filter_map(|(key, peer)| {
-                let endpoint = peer.endpoint?;
+                let endpoint = peer.endpoint.clone()?;
                 let before = known.get(key).filter(|(known, _)| *known == endpoint);
                 Some((*key, (endpoint, before.map_or(now, |(_, since)| *since))))
             })
@@ -43,6 +42,8 @@ impl EndpointAges {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::model::wireguard::Peer;
 
@@ -50,7 +51,7 @@ mod tests {
         let mut reading = Reading::default();
         for (number, endpoint) in peers {
             let peer = Peer {
-                endpoint: endpoint.map(|endpoint| endpoint.parse().unwrap()),
+                endpoint: endpoint.map(|endpoint| endpoint.parse::<SocketAddr>().unwrap().into()),
                 ..Peer::default()
             };
             reading.device.peers.insert(key(*number), peer);

@@ -130,7 +130,7 @@ fn sessions(reading: &Reading, ages: &BTreeMap<PublicKey, Duration>, now: Durati
         } = *reading.traffic.get(key)?;
         let age = last_handshake.map(|then| now.saturating_sub(then));
         let session = SessionStatus {
-            endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
+            endpoint: peer.endpoint.as_ref().map(ToString::to_string),
             endpoint_age_s: ages.get(key).map(Duration::as_secs),
             established: age.is_some_and(|age| age < SESSION),
             handshake_age_s: age.map(|age| age.as_secs()),

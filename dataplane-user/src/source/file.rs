@@ -50,7 +50,11 @@ impl fmt::Display for LoadErrors {
     }
 }
 
-/// Loads the manifests of files and of directories (`*.yaml`, `*.yml`, `*.json`, not of those below).
+/// The path by which the standard input is meant.
+pub const STANDARD_INPUT: &str = "-";
+
+/// Loads the manifests of files, of directories (`*.yaml`, `*.yml`, `*.json`, not of those below), and of the standard input
+/// (`-`).
 ///
 /// An empty directory gives empty resources: whoever manages it may be about to fill it.
 ///
@@ -104,6 +108,9 @@ struct Loader {
 
 impl Loader {
     fn path(&mut self, path: &Path) {
+        if path == Path::new(STANDARD_INPUT) {
+            return self.standard_input();
+        }
         let listed = fs::metadata(path).and_then(|metadata| {
             if metadata.is_dir() {
                 manifests_in(path).map(Some)
@@ -132,6 +139,22 @@ impl Loader {
             Ok(None) => return,
             Err(source) => return self.unreadable(path, source),
         };
+        self.text(path, text, named);
+    }
+
+    /// Reads it once, however often it is named; it must hold something.
+    fn standard_input(&mut self) {
+        if !self.seen.insert(PathBuf::from(STANDARD_INPUT)) {
+            return;
+        }
+        let name = "standard input";
+        match io::read_to_string(io::stdin()) {
+            Ok(text) => self.text(Path::new(name), text, true),
+            Err(source) => self.unreadable(Path::new(name), source),
+        }
+    }
+
+    fn text(&mut self, path: &Path, text: String, named: bool) {
         let file = ManifestFile {
             name: path.display().to_string().into(),
             text,

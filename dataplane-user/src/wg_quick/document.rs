@@ -148,7 +148,7 @@ impl Document {
         let mut lines = section.lines.clone().rev();
         lines.find_map(|index| match &self.lines[index].content {
             Content::Entry { key, value }
-                if self.bytes[key.clone()].eq_ignore_ascii_case(wanted.as_bytes()) =>
+                if squeezed(&self.bytes[key.clone()]).eq_ignore_ascii_case(wanted.as_bytes()) =>
             {
                 Some((index, value.clone()))
             }
@@ -201,10 +201,9 @@ impl fmt::Debug for Document {
 
 impl SectionKind {
     fn of(header: &[u8]) -> SectionKind {
-        let name = header.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
-        match name.map(<[u8]>::trim_ascii) {
-            Some(name) if name.eq_ignore_ascii_case(b"Interface") => SectionKind::Interface,
-            Some(name) if name.eq_ignore_ascii_case(b"Peer") => SectionKind::Peer,
+        match squeezed(header) {
+            header if header.eq_ignore_ascii_case(b"[Interface]") => SectionKind::Interface,
+            header if header.eq_ignore_ascii_case(b"[Peer]") => SectionKind::Peer,
             _ => SectionKind::Unknown,
         }
     }
@@ -239,10 +238,18 @@ fn position(bytes: &[u8], range: &Range<usize>, wanted: u8) -> Option<usize> {
     found.map(|index| range.start + index)
 }
 
+/// Without any white space, as `wg` reads its lines.
+pub(super) fn squeezed(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().copied().filter(|byte| !is_space(byte)).collect()
+}
+
+/// A vertical tab is white space to `wg`, and not to Rust.
+pub(super) fn is_space(byte: &u8) -> bool {
+    byte.is_ascii_whitespace() || *byte == 0x0b
+}
+
 /// Without white space at its ends.
 fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
-    // A vertical tab is white space to wg, and not to Rust.
-    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
     let text = &bytes[range.clone()];
     let Some(first) = text.iter().position(|byte| !is_space(byte)) else {
         return range.start..range.start;

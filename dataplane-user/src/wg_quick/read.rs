@@ -1,22 +1,24 @@
 //! What the lines of a document mean.
 
+mod peers;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::str;
 
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
-use super::document::Content;
+use self::peers::Placed;
+use super::document::{Content, is_space, squeezed};
 use super::error::Problem;
-use super::{Config, Document, Interface, Peer, SectionKind, value};
-use crate::net::key::{PresharedKey, PublicKey};
-use crate::resource::wireguard::{Overlap, overlap};
+use super::{Config, Document, Interface, Section, SectionKind, value};
 use crate::source::hint;
 
-const INTERFACE_KEYS: [&str; 12] = [
-    "PrivateKey",
-    "ListenPort",
-    "FwMark",
+/// Those of [Interface] that `wg` knows. It reads its keys and their values without white space.
+const WG_KEYS: [&str; 3] = ["PrivateKey", "ListenPort", "FwMark"];
+/// Those that `wg-quick` knows.
+const QUICK_KEYS: [&str; 9] = [
     "Address",
     "DNS",
     "MTU",
@@ -34,7 +36,7 @@ const PEER_KEYS: [&str; 5] = [
     "Endpoint",
     "PersistentKeepalive",
 ];
-/// Those that a section may have more than once, and that may have no value.
+/// Those that a section may have more than once.
 const LISTS: [&str; 7] = [
     "Address",
     "DNS",
@@ -44,40 +46,52 @@ const LISTS: [&str; 7] = [
     "PostDown",
     "AllowedIPs",
 ];
+/// By which an editor says that a file is UTF-8, or UTF-16 of either order.
+const BYTE_ORDER_MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 
-pub(super) fn config(document: &Document) -> Result<Config, Problem> {
+/// What a document says, and what of it is hardly meant.
+pub(super) fn config(document: &Document) -> Result<(Config, Vec<Problem>), Problem> {
     before_sections(document)?;
-    let mut interface: Option<(usize, Interface)> = None;
+    let mut warnings = Vec::new();
+    let mut interface = Interface::default();
+    let mut first_line = None;
     let mut peers = Vec::new();
     for section in document.sections() {
         let line = section.lines.start + 1;
         match section.kind {
             SectionKind::Interface => {
-                if let Some((first, _)) = interface {
-                    let text = format!("a second [Interface]; the first one is on line {first}");
-                    return Err(Problem::new(line, text));
+                if let Some(first) = first_line {
+                    let text =
+                        format!("a second [Interface]; the first one is on line {first}, and both count");
+                    warnings.push(Problem::new(line, text));
                 }
-                let mut read = Interface::default();
-                each_entry(document, &section.lines, &INTERFACE_KEYS, |entry| {
-                    read.take(entry)
+                first_line.get_or_insert(line);
+                let known = interface_keys(document, section);
+                each_entry(document, &section.lines, &known, &mut warnings, |entry| {
+                    interface.take(entry)
                 })?;
-                interface = Some((line, read));
             }
-            SectionKind::Peer => peers.push(Placed::read(document, &section.lines)?),
+            SectionKind::Peer => peers.push(Placed::read(document, &section.lines, &mut warnings)?),
             SectionKind::Unknown => {
                 let text = "an unknown section; known: [Interface], [Peer]";
                 return Err(Problem::new(line, text));
             }
         }
     }
-    distinct(&peers)?;
-    Ok(Config {
-        interface: interface.map(|(_, interface)| interface).unwrap_or_default(),
-        peers: peers.into_iter().map(|placed| placed.peer).collect(),
-    })
+    let config = Config {
+        interface,
+        peers: peers::settled(peers, &mut warnings),
+        ..Config::default()
+    };
+    Ok((config, warnings))
 }
 
 fn before_sections(document: &Document) -> Result<(), Problem> {
+    let mut marks = BYTE_ORDER_MARKS.iter();
+    if marks.any(|mark| document.bytes().starts_with(mark)) {
+        let text = "it begins with a byte order mark (BOM), which WireGuard's tools refuse: save it as UTF-8 without one";
+        return Err(Problem::new(1, text));
+    }
     for (index, line) in document.lines().iter().enumerate() {
         let text = match &line.content {
             Content::Blank => continue,
@@ -93,6 +107,16 @@ fn before_sections(document: &Document) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The keys of an [Interface] section. One with white space in its header is unknown to `wg-quick`, whose keys then are
+/// unknown to `wg`.
+fn interface_keys(document: &Document, section: &Section) -> Vec<&'static str> {
+    let header = &document.bytes()[document.line(section.lines.start)];
+    let header = header.split(|byte| *byte == b'#').next().unwrap_or_default();
+    let inner = header.trim_ascii().iter().any(is_space);
+    let quick = QUICK_KEYS.iter().filter(|_| !inner);
+    WG_KEYS.iter().chain(quick).copied().collect()
+}
+
 /// An entry with a key that is known where it stands.
 struct Entry<'a> {
     line: usize,
@@ -101,11 +125,12 @@ struct Entry<'a> {
 }
 
 /// Hands on each entry of a section, in order.
-fn each_entry<'a>(
-    document: &'a Document,
+fn each_entry(
+    document: &Document,
     lines: &Range<usize>,
     known: &[&'static str],
-    mut take: impl FnMut(&Entry<'a>) -> Result<(), String>,
+    warnings: &mut Vec<Problem>,
+    mut take: impl FnMut(&Entry<'_>) -> Result<(), String>,
 ) -> Result<(), Problem> {
     let mut seen = BTreeMap::new();
     for index in lines.clone().skip(1) {
@@ -127,15 +152,25 @@ fn each_entry<'a>(
         let Ok(value) = str::from_utf8(&document.bytes()[value.clone()]) else {
             return Err(problem(format!("`{name}` is not UTF-8")));
         };
-        if !LISTS.contains(&name) {
-            if let Some(first) = seen.insert(name, line) {
-                return Err(problem(format!(
-                    "`{name}` for the second time; line {first} has it, too"
-                )));
-            }
-            if value.is_empty() {
-                return Err(problem(format!("`{name}` has no value")));
-            }
+        let is_quick = QUICK_KEYS.contains(&name);
+        // It may be a key.
+        let without_space = Zeroizing::new(match is_quick {
+            true => String::new(),
+            false => value
+                .chars()
+                .filter(|c| !c.is_ascii() || !is_space(&(*c as u8)))
+                .collect::<String>(),
+        });
+        let value = if is_quick { value } else { &without_space };
+        if !is_quick && value.is_empty() {
+            return Err(problem(format!("`{name}` has no value")));
+        }
+        if !LISTS.contains(&name)
+            && let Some(first) = seen.insert(name, line)
+        {
+            let text =
+                format!("`{name}` for the second time; line {first} has it, too, and the last one counts");
+            warnings.push(problem(text));
         }
         let entry = Entry {
             line,
@@ -151,16 +186,18 @@ impl Interface {
     fn take(&mut self, entry: &Entry<'_>) -> Result<(), String> {
         let text = entry.value;
         match entry.key {
-            "PrivateKey" => self.private_key = Some(value::key(text)?),
+            "PrivateKey" => self.private_key = value::private_key(text)?,
             "ListenPort" => self.listen_port = Some(value::port(text)?),
             "FwMark" => self.fwmark = value::fwmark(text)?,
-            "Address" => self.addresses.extend(value::addresses(text)?),
+            "Address" => value::addresses(text)?
+                .into_iter()
+                .try_for_each(|address| self.take_address(address))?,
             "DNS" => {
                 let (servers, search) = value::dns(text)?;
                 self.dns.extend(servers);
                 self.dns_search.extend(search);
             }
-            "MTU" => self.mtu = Some(value::mtu(text)?),
+            "MTU" => self.mtu = value::mtu(text)?,
             "Table" => self.table = value::table(text)?,
             "SaveConfig" => self.save_config = value::boolean(text)?,
             hook => {
@@ -175,103 +212,39 @@ impl Interface {
         }
         Ok(())
     }
-}
 
-/// A peer with the lines that its errors name.
-struct Placed {
-    peer: Peer,
-    key_line: usize,
-    /// One for each of its allowed IPs.
-    lines: Vec<usize>,
-}
-
-impl Placed {
-    fn read(document: &Document, lines: &Range<usize>) -> Result<Placed, Problem> {
-        let mut public_key = None;
-        let mut peer = Peer::new(PublicKey::from_bytes([0; 32]));
-        let mut prefix_lines = Vec::new();
-        each_entry(document, lines, &PEER_KEYS, |entry| {
-            let text = entry.value;
-            match entry.key {
-                "PublicKey" => public_key = Some((entry.line, value::key(text)?)),
-                "PresharedKey" => {
-                    let key = value::key::<PresharedKey>(text)?;
-                    peer.preshared_key = (!key.is_zero()).then_some(key);
-                }
-                "AllowedIPs" => {
-                    for prefix in value::allowed_ips(text)? {
-                        if !peer.allowed_ips.contains(&prefix) {
-                            peer.allowed_ips.push(prefix);
-                            prefix_lines.push(entry.line);
-                        }
-                    }
-                }
-                "Endpoint" => peer.endpoint = Some(value::endpoint(text)?),
-                _ => peer.persistent_keepalive = value::keepalive(text)?,
-            }
-            Ok(())
-        })?;
-        let Some((key_line, public_key)) = public_key else {
-            return Err(Problem::new(lines.start + 1, "this [Peer] has no `PublicKey`"));
-        };
-        peer.public_key = public_key;
-        Ok(Placed {
-            peer,
-            key_line,
-            lines: prefix_lines,
-        })
-    }
-}
-
-/// No key is that of two peers, and no prefix lies in another peer's, but for default routes.
-fn distinct(peers: &[Placed]) -> Result<(), Problem> {
-    let mut keys = BTreeMap::new();
-    for placed in peers {
-        let key = placed.peer.public_key;
-        if let Some(first) = keys.insert(key, placed.key_line) {
-            let text = format!("{key} is the `PublicKey` of two peers; line {first} has it, too");
-            return Err(Problem::new(placed.key_line, text));
+    /// The kernel refuses an address for the second time: with IPv4 that of the same prefix length.
+    fn take_address(&mut self, address: IpNet) -> Result<(), String> {
+        let is_same =
+            |known: &IpNet| known.addr() == address.addr() && (known.addr().is_ipv6() || *known == address);
+        if self.addresses.iter().any(is_same) {
+            return Err(format!("`{address}` for the second time"));
         }
+        self.addresses.push(address);
+        Ok(())
     }
-    let prefixes = peers.iter().enumerate().flat_map(|(index, placed)| {
-        let prefixes = placed.peer.allowed_ips.iter();
-        prefixes.map(move |prefix| (*prefix, index))
-    });
-    let Some(Overlap { outer, inner }) = overlap(prefixes) else {
-        return Ok(());
-    };
-    // The later one in the file is the slip.
-    let line = |(prefix, index): (IpNet, usize)| {
-        let placed = &peers[index];
-        let mut both = placed.peer.allowed_ips.iter().zip(&placed.lines);
-        let found = both.find(|(own, _)| **own == prefix);
-        found.map_or(placed.key_line, |(_, line)| *line)
-    };
-    let (first, second) = if line(outer) <= line(inner) {
-        (outer, inner)
-    } else {
-        (inner, outer)
-    };
-    let key = |(_, index): (IpNet, usize)| peers[index].peer.public_key;
-    let text = format!(
-        "AllowedIPs: {} of peer {} overlaps with {} of peer {} on line {}; what is in both can lead to one of them",
-        second.0,
-        key(second),
-        first.0,
-        key(first),
-        line(first)
-    );
-    Err(Problem::new(line(second), text))
 }
 
 fn canonical(key: &[u8], known: &[&'static str]) -> Option<&'static str> {
-    let mut known = known.iter().copied();
-    known.find(|name| name.as_bytes().eq_ignore_ascii_case(key))
+    let without_space = squeezed(key);
+    let is = |name: &&str| {
+        let key = if QUICK_KEYS.contains(name) {
+            key
+        } else {
+            &without_space
+        };
+        name.as_bytes().eq_ignore_ascii_case(key)
+    };
+    known.iter().copied().find(is)
 }
 
 fn unknown(document: &Document, key: &Range<usize>, known: &[&'static str]) -> String {
     let bytes = &document.bytes()[key.clone()];
-    for (section, keys) in [("Interface", &INTERFACE_KEYS[..]), ("Peer", &PEER_KEYS)] {
+    for (section, keys) in [
+        ("Interface", &WG_KEYS[..]),
+        ("Interface", &QUICK_KEYS),
+        ("Peer", &PEER_KEYS),
+    ] {
         if let Some(name) = canonical(bytes, keys) {
             return format!("`{name}` belongs into [{section}]");
         }

@@ -5,7 +5,6 @@ use std::fmt::{self, Display, Write as _};
 use zeroize::Zeroizing;
 
 use super::{Config, Interface, Peer};
-use crate::resource::node::{Endpoint, Host};
 use crate::resource::wireguard::AllowedIpRoutes;
 
 impl Config {
@@ -93,16 +92,8 @@ impl Peer {
         if !self.allowed_ips.is_empty() {
             text.write_str("\n")?;
         }
-        if let Some(Endpoint { host, port }) = &self.endpoint {
-            let host = match host {
-                Host::Address(address) => address.to_string(),
-                Host::Name(name) => name.clone(),
-            };
-            // Of names only those of a device have colons.
-            match host.contains(':') {
-                true => writeln!(text, "Endpoint = [{host}]:{port}")?,
-                false => writeln!(text, "Endpoint = {host}:{port}")?,
-            }
+        if let Some(endpoint) = &self.endpoint {
+            writeln!(text, "Endpoint = {endpoint}")?;
         }
         if self.persistent_keepalive > 0 {
             writeln!(text, "PersistentKeepalive = {}", self.persistent_keepalive)?;

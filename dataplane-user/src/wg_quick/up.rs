@@ -14,8 +14,7 @@ use crate::model::{
     Address, AddressScope, Change, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteKey, RouteKind, Rule,
     connected_subnet,
 };
-use crate::net::{Family, LinkName, PrivateKey};
-use crate::resource::node::{Endpoint, Host};
+use crate::net::{Family, LinkName, PeerEndpoint, PrivateKey};
 
 /// What WireGuard adds to a packet over IPv6, rounded up to blocks of 16 bytes: `wg-quick` takes it from the way's MTU.
 const OVERHEAD: u32 = 80;
@@ -131,12 +130,10 @@ fn mark(config: &Config, facts: &Facts) -> u32 {
     }
 }
 
-fn endpoint(peer: &Peer, facts: &Facts) -> Option<SocketAddr> {
-    let Endpoint { host, port } = peer.endpoint.as_ref()?;
-    match host {
-        Host::Address(address) => Some(SocketAddr::new(*address, *port)),
-        Host::Name(name) => facts.names.get(&(name.clone(), *port)).copied(),
-    }
+fn endpoint(peer: &Peer, facts: &Facts) -> Option<PeerEndpoint> {
+    let endpoint = peer.endpoint.as_ref()?;
+    let known = |name: &str| facts.names.get(&(name.to_owned(), endpoint.port));
+    endpoint.resolve(|name| known(name).map(SocketAddr::ip))
 }
 
 /// The widest way to an endpoint, without what WireGuard adds: peers that are nearer than others must not suffer, and for
@@ -144,7 +141,7 @@ fn endpoint(peer: &Peer, facts: &Facts) -> Option<SocketAddr> {
 fn mtu(config: &Config, facts: &Facts) -> u32 {
     let endpoints = config.peers.iter().filter_map(|peer| endpoint(peer, facts));
     let widest = endpoints
-        .filter_map(|endpoint| facts.mtus.get(&endpoint.ip()))
+        .filter_map(|endpoint| facts.mtus.get(&endpoint.address))
         .max();
     let widest = widest.copied().or(facts.default_mtu).unwrap_or(ETHERNET);
     widest.saturating_sub(OVERHEAD)

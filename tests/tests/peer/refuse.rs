@@ -3,6 +3,7 @@
 use std::fs;
 
 use adit_tests::agent::Printed;
+use serde_json::Value;
 
 use crate::{Hub, PRIVATE, PUBLIC, Print, SUBNET, key, peer, run};
 
@@ -180,8 +181,17 @@ fn files_that_are_missing_or_wrong() {
         1,
         "wg0.conf:2: unknown key `PrivatKey`; did you mean `PrivateKey`?",
     );
+    // What WireGuard gives to the last of two is no reason to keep either.
     let shared = Hub::with(&(peer("a", 1, "10.42.0.2") + &peer("b", 2, "10.42.0.2")));
-    refused(&shared, &["remove", "a"], 1, "can lead to one of them");
+    let listed = shared.adit(&["list"]);
+    assert!(
+        listed.code == 0 && listed.stderr.contains("10.42.0.2/32"),
+        "{listed:?}"
+    );
+    assert_eq!(shared.list()[0]["assigned_ip"], Value::Null);
+    let removed = shared.adit(&["remove", "b"]);
+    assert_eq!(removed.code, 0, "{removed:?}");
+    assert_eq!(shared.list()[0]["assigned_ip"], "10.42.0.2");
 
     let hub = Hub::with("");
     let odd = hub.path.with_file_name("a name that is too long.conf");

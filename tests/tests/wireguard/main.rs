@@ -111,7 +111,7 @@ async fn read(wireguard: &mut WireGuard) -> Reading {
 async fn device(wireguard: &mut WireGuard, wanted: &Device) -> Device {
     let mut device = read(wireguard).await.device;
     for (key, peer) in &mut device.peers {
-        peer.configured = wanted.peers.get(key).and_then(|wanted| wanted.endpoint);
+        peer.configured = wanted.peers.get(key).and_then(|wanted| wanted.endpoint.clone());
     }
     device
 }

@@ -1,13 +1,12 @@
 //! Two namespaces that talk through devices that the adapter made.
 
-use std::net::SocketAddr;
 use std::process::Command;
 
 use adit_tests::{NetNs, require};
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::wireguard::{PeerTraffic, generate};
 use dataplane_user::model::wireguard::{Device, Peer};
-use dataplane_user::net::PublicKey;
+use dataplane_user::net::{PeerEndpoint, PublicKey};
 
 use crate::many::numbered;
 use crate::{WG0, apply, config, device, make, open, peer, private_key, read, set};
@@ -99,7 +98,7 @@ fn a_roamed_endpoint_stays_until_another_is_configured() {
     let Pair { a, b, configs, keys } = pair();
     ping(&b, "10.0.0.1");
     let [mut at_a, mut at_b] = configs;
-    let configured: SocketAddr = "192.0.2.2:51820".parse().unwrap();
+    let configured: PeerEndpoint = "192.0.2.2:51820".parse().unwrap();
     at_a.peers.get_mut(&keys[1]).unwrap().endpoint = Some(configured);
     at_b.listen_port = 51899;
     b.run(async || apply(&mut open(), &at_b).await);
@@ -111,8 +110,8 @@ fn a_roamed_endpoint_stays_until_another_is_configured() {
         assert_eq!(observed.peers[&keys[1]].endpoint, Some(roamed));
         assert_eq!(diff(&observed, &at_a), []);
 
-        let next: SocketAddr = "192.0.2.9:1".parse().unwrap();
-        at_a.peers.get_mut(&keys[1]).unwrap().endpoint = Some(next);
+        let next: PeerEndpoint = "192.0.2.9:1".parse().unwrap();
+        at_a.peers.get_mut(&keys[1]).unwrap().endpoint = Some(next.clone());
         let changes = diff(&observed, &at_a);
         set(&mut wireguard, &changes).await;
         let peer = &read(&mut wireguard).await.device.peers[&keys[1]];

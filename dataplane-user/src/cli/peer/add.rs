@@ -12,7 +12,7 @@ use super::{Sync, Target, device_id, failure, usage};
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
 use crate::hub::{Admission, Status};
-use crate::net::PublicKey;
+use crate::net::{PublicKey, prefix};
 
 /// Lets a device in: gives it the lowest free address, or another key where it is there already.
 ///
@@ -86,9 +86,16 @@ impl From<Admission> for Answer {
 }
 
 fn subnet(text: &str) -> Result<IpNet, String> {
-    let subnet = text.parse::<IpNet>();
-    let subnet =
-        subnet.map_err(|_| format!("`{text}` is no subnet; expected such as 10.42.0.0/24 or fd42::/64"))?;
+    let subnet = prefix::parse(text).ok_or_else(|| {
+        format!("`{text}` is no subnet; expected such as 10.42.0.0/24 or fd42::/64, without leading zeros")
+    })?;
+    let first = subnet.network();
+    let is_reserved = matches!(first, IpAddr::V4(v4) if v4.octets()[0] == 0 || v4.octets()[0] >= 240);
+    if first.is_unspecified() || first.is_loopback() || first.is_multicast() || is_reserved {
+        return Err(format!(
+            "`{text}` begins with addresses that no device can have; expected such as 10.42.0.0/24 or fd42::/64"
+        ));
+    }
     if subnet != subnet.trunc() {
         return Err(format!("`{text}` has host bits set; write `{}`", subnet.trunc()));
     }
@@ -107,8 +114,11 @@ mod tests {
                 .unwrap_err()
                 .ends_with("write `10.42.0.0/24`")
         );
-        for bad in ["10.42.0.0", "10.42.0.0/33", "", "x"] {
+        for bad in ["10.42.0.0", "10.42.0.0/33", "10.42.0.0/024", "", "x"] {
             assert!(subnet(bad).unwrap_err().contains("is no subnet"), "{bad}");
+        }
+        for bad in ["0.0.0.0/0", "::/0", "0.0.0.0/1", "127.0.0.0/8", "240.0.0.0/4"] {
+            assert!(subnet(bad).unwrap_err().contains("no device can have"), "{bad}");
         }
     }
 }

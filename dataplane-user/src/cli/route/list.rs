@@ -19,7 +19,7 @@ use crate::source::namespaces;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Manifest files and directories, for the names of peers
+    /// Manifest files and directories, or `-` for the standard input, for the names of peers
     #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1..)]
     paths: Vec<PathBuf>,
     /// Which node this is [default: the hostname]

@@ -10,7 +10,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::{WireGuard, no_private_keys};
 use crate::model::LinkKind;
 use crate::net::LinkName;
-use crate::resource::node::{Endpoint, Host};
+use crate::resource::node::Endpoint;
 use crate::wg_quick::{Config, Interface, Peer};
 
 /// Prints what an interface is as a file that `adit wg up` and `wg-quick up` make it of again: its keys, port, mark, addresses, MTU
@@ -62,10 +62,7 @@ pub(super) async fn config(
     let peers = listing.peers.into_iter().map(|peer| Peer {
         preshared_key: peer.preshared_key,
         allowed_ips: peer.allowed_ips,
-        endpoint: peer.endpoint.map(|endpoint| Endpoint {
-            host: Host::Address(endpoint.ip()),
-            port: endpoint.port(),
-        }),
+        endpoint: peer.endpoint.map(Endpoint::from),
         persistent_keepalive: peer.keepalive,
         ..Peer::new(peer.public_key)
     });
@@ -79,5 +76,6 @@ pub(super) async fn config(
             ..Interface::default()
         },
         peers: peers.collect(),
+        ..Config::default()
     })
 }

@@ -4,16 +4,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use serde::Serialize;
 
 use super::quick::Quick;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::places::Places;
 use crate::net::NodeName;
-use crate::resource::node::{Endpoint, Host};
 use crate::resource::wireguard::AllowedIpRoutes;
 use crate::source::key_file;
-use crate::wg_quick::Peer;
+use crate::source::manifest::{self, ManifestFile};
+use crate::wg_quick::{Config, Peer};
+
+/// The MTUs that manifests may name, in bytes.
+const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
 
 /// Prints a WireGuardInterface of a file of wg-quick. Keys don't go into manifests: the manifest names files in the state
 /// directory, and --write-keys writes them. What a manifest has no field for (DNS, PreUp and the like, SaveConfig) is told.
@@ -58,9 +62,10 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure>
     };
     let node = NodeName::new(&node).map_err(|error| anyhow!("{error}; name the node by --node"))?;
     let files = KeyFiles {
-        directory: places.state_dir.join("wireguard"),
+        directory: std::path::absolute(&places.state_dir)?.join("wireguard"),
         name: quick.name.to_string(),
     };
+    let text = manifest(&quick, &node, &files)?;
     if arguments.write_keys {
         write_keys(&quick, &files)?;
     } else {
@@ -71,10 +76,10 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure>
     }
     for (key, given) in left_out(&quick) {
         if given {
-            output::note(&format!("{key} has no field in a manifest and is skipped"));
+            output::note(&format!("{key} can't be said in a manifest and is skipped"));
         }
     }
-    output::report(&manifest(&quick, &node, &files))
+    output::report(&text)
 }
 
 fn write_keys(quick: &Quick, files: &KeyFiles) -> Result<(), Failure> {
@@ -97,7 +102,7 @@ fn write(path: &Path, key: &str) -> Result<(), Failure> {
 }
 
 /// What a file can say and a manifest can't.
-fn left_out(quick: &Quick) -> [(&'static str, bool); 6] {
+fn left_out(quick: &Quick) -> [(&'static str, bool); 7] {
     let interface = &quick.config.interface;
     let hooks = &interface.hooks;
     [
@@ -110,75 +115,143 @@ fn left_out(quick: &Quick) -> [(&'static str, bool); 6] {
         ("PreDown", !hooks.pre_down.is_empty()),
         ("PostDown", !hooks.post_down.is_empty()),
         ("SaveConfig", interface.save_config),
+        ("MTU", interface.mtu.is_some_and(|mtu| !MTUS.contains(&mtu))),
     ]
 }
 
-fn manifest(quick: &Quick, node: &NodeName, files: &KeyFiles) -> String {
-    let interface = &quick.config.interface;
-    let mut text = format!(
-        "apiVersion: adit.dev/v1alpha1\nkind: WireGuardInterface\nmetadata: {{name: {}}}\nspec:\n  node: {node}\n  name: \"{}\"\n  privateKey: {{file: \"{}\"}}\n",
-        manifest_name(quick.name.as_str()),
-        quick.name,
-        files.private().display()
-    );
-    let mut line = |line: String| {
-        text.push_str(&line);
-        text.push('\n');
+/// A WireGuardInterface as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    name: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    node: String,
+    name: String,
+    private_key: KeyFile,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fw_mark: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtu: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<Table>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    peers: Vec<PeerSpec>,
+}
+
+#[derive(Serialize)]
+struct KeyFile {
+    file: String,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Table {
+    Word(&'static str),
+    Number(u32),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PeerSpec {
+    public_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preshared_key_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    #[serde(rename = "allowedIPs", skip_serializing_if = "Vec::is_empty")]
+    allowed_ips: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    persistent_keepalive: Option<u16>,
+}
+
+/// The manifest, which loads: what manifests can't say is an error.
+fn manifest(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Result<String, Failure> {
+    let spec = spec(quick, node, files);
+    let manifest = Manifest {
+        api_version: "adit.dev/v1alpha1",
+        kind: "WireGuardInterface",
+        metadata: Metadata {
+            name: manifest_name(quick.name.as_str()),
+        },
+        spec,
     };
-    if let Some(port) = interface.listen_port {
-        line(format!("  listenPort: {port}"));
+    let text = serde_saphyr::to_string(&manifest)?;
+    let file = ManifestFile {
+        name: "the manifest".into(),
+        text,
+    };
+    if let Err(errors) = manifest::read(std::slice::from_ref(&file), false) {
+        let errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        return Err(anyhow!(
+            "{} can't be a manifest: {}",
+            quick.path.display(),
+            errors.join("; ")
+        )
+        .into());
     }
-    if interface.fwmark != 0 {
-        line(format!("  fwMark: \"{:#x}\"", interface.fwmark));
-    }
-    if !interface.addresses.is_empty() {
-        line(format!("  addresses: [{}]", quoted(&interface.addresses)));
-    }
-    if let Some(mtu) = interface.mtu {
-        line(format!("  mtu: {mtu}"));
-    }
-    match interface.table {
-        AllowedIpRoutes::Auto => {}
-        AllowedIpRoutes::Off => line("  table: off".to_owned()),
-        AllowedIpRoutes::Table(table) => line(format!("  table: {table}")),
-    }
-    if !quick.config.peers.is_empty() {
-        line("  peers:".to_owned());
-    }
-    for (number, peer) in (1..).zip(&quick.config.peers) {
-        text.push_str(&peer_fields(peer, &files.preshared(number)));
-    }
-    text
+    Ok(file.text)
 }
 
-fn peer_fields(peer: &Peer, preshared: &Path) -> String {
-    let mut text = format!("  - publicKey: \"{}\"\n", peer.public_key);
-    if peer.preshared_key.is_some() {
-        text.push_str(&format!("    presharedKeyFile: \"{}\"\n", preshared.display()));
+fn spec(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Spec {
+    let Config { interface, peers, .. } = &quick.config;
+    // Of two sections with one key the last one says all.
+    let is_last = |index: usize, peer: &Peer| {
+        peers[index + 1..]
+            .iter()
+            .all(|later| later.public_key != peer.public_key)
+    };
+    let peers = peers
+        .iter()
+        .enumerate()
+        .filter(|(index, peer)| is_last(*index, peer));
+    Spec {
+        node: node.to_string(),
+        name: quick.name.to_string(),
+        private_key: KeyFile {
+            file: files.private().display().to_string(),
+        },
+        listen_port: interface.listen_port,
+        fw_mark: (interface.fwmark != 0).then(|| format!("{:#x}", interface.fwmark)),
+        addresses: interface.addresses.iter().map(ToString::to_string).collect(),
+        mtu: interface.mtu.filter(|mtu| MTUS.contains(mtu)),
+        table: match interface.table {
+            AllowedIpRoutes::Auto => None,
+            AllowedIpRoutes::Off => Some(Table::Word("off")),
+            AllowedIpRoutes::Table(table) => Some(Table::Number(table)),
+        },
+        peers: peers
+            .map(|(index, peer)| peer_spec(peer, &files.preshared(index + 1)))
+            .collect(),
     }
-    if let Some(Endpoint { host, port }) = &peer.endpoint {
-        let host = match host {
-            Host::Address(address) if address.is_ipv6() => format!("[{address}]"),
-            Host::Address(address) => address.to_string(),
-            Host::Name(name) => name.clone(),
-        };
-        text.push_str(&format!("    endpoint: \"{host}:{port}\"\n"));
-    }
-    if !peer.allowed_ips.is_empty() {
-        text.push_str(&format!("    allowedIPs: [{}]\n", quoted(&peer.allowed_ips)));
-    }
-    if peer.persistent_keepalive > 0 {
-        text.push_str(&format!(
-            "    persistentKeepalive: {}\n",
-            peer.persistent_keepalive
-        ));
-    }
-    text
 }
 
-fn quoted(prefixes: &[ipnet::IpNet]) -> String {
-    let quoted = prefixes.iter().map(|prefix| format!("\"{prefix}\""));
-    quoted.collect::<Vec<_>>().join(", ")
+fn peer_spec(peer: &Peer, preshared: &Path) -> PeerSpec {
+    PeerSpec {
+        public_key: peer.public_key.to_string(),
+        preshared_key_file: peer
+            .preshared_key
+            .is_some()
+            .then(|| preshared.display().to_string()),
+        endpoint: peer.endpoint.as_ref().map(ToString::to_string),
+        allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
+        persistent_keepalive: Some(peer.persistent_keepalive).filter(|seconds| *seconds > 0),
+    }
 }
 
 /// A resource's name of an interface's: what resources may not have in theirs becomes a dash.
@@ -194,68 +267,4 @@ fn manifest_name(interface: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::source::manifest::{self, ManifestFile};
-    use crate::wg_quick::Config;
-
-    const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-
-    #[test]
-    fn the_manifest_says_what_the_file_says_but_for_keys() {
-        let text = format!(
-            "[Interface]\nPrivateKey = {KEY}\nListenPort = 51820\nFwMark = 0x7\nAddress = 10.0.0.1/24, fd00::1\nMTU = 1400\nTable = 77\nPostUp = true\n[Peer]\nPublicKey = {KEY}\nPresharedKey = AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\nEndPoint = [2001:db8::1]:51820\nAllowedIPs = 10.0.0.2, fd00::/64\nPersistentKeepalive = 25\n"
-        );
-        let path = PathBuf::from("/x/wg0.conf");
-        let quick = Quick {
-            config: Config::parse(&path, text.as_bytes()).unwrap(),
-            name: crate::net::LinkName::constant("wg0"),
-            path,
-        };
-        let files = KeyFiles {
-            directory: PathBuf::from("/keys"),
-            name: "wg0".to_owned(),
-        };
-        let text = manifest(&quick, &NodeName::new("a").unwrap(), &files);
-        let told = left_out(&quick).into_iter().filter(|(_, given)| *given);
-        assert_eq!(told.map(|(key, _)| key).collect::<Vec<_>>(), ["PostUp"]);
-        let file = ManifestFile {
-            name: "wg0.yaml".into(),
-            text: text.clone(),
-        };
-        let resources = manifest::read(&[file], true).unwrap_or_else(|errors| panic!("{errors:#?}\n{text}"));
-        let read = &resources.netlink.wireguard["wg0"].object;
-        assert_eq!(
-            (read.listen_port, read.fwmark, read.end.mtu),
-            (51820, 7, Some(1400))
-        );
-        assert_eq!(
-            read.end
-                .addresses
-                .keys()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>(),
-            ["10.0.0.1/24", "fd00::1/128"]
-        );
-        let peer = &read.peers[&KEY.parse().unwrap()];
-        assert_eq!(peer.preshared_key_file.as_deref(), Some("/keys/wg0-1.psk"));
-        assert_eq!((peer.keepalive, peer.allowed_ips.len()), (25, 2));
-        assert_eq!(
-            peer.endpoint.as_ref().unwrap().host,
-            Host::Address("2001:db8::1".parse().unwrap())
-        );
-    }
-
-    #[test]
-    fn any_interface_has_a_manifest_s_name() {
-        for (interface, name) in [
-            ("wg0", "wg0"),
-            ("Home_1", "home-1"),
-            ("=", "wireguard"),
-            ("a.b+", "a-b"),
-        ] {
-            assert_eq!(manifest_name(interface), name);
-            NodeName::new(name).unwrap();
-        }
-    }
-}
+mod tests;

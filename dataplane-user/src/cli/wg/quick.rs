@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 
 use crate::cli::exit::{Code, Failure};
 use crate::cli::output;
+use crate::kernel::wireguard::zone;
 use crate::net::LinkName;
 use crate::resource::node::{Endpoint, Host};
-use crate::wg_quick::Config;
+use crate::wg_quick::{Config, Document};
 
 /// Where the files are that are named by their interface alone, as wg-quick(8) has it.
 const DIRECTORY: &str = "/etc/wireguard";
@@ -64,23 +65,48 @@ impl Quick {
             ));
         }
         let config = Config::parse(&path, &bytes)?;
+        for warning in &config.warnings {
+            output::note(&format!("warning: {warning}"));
+        }
         Ok(Quick { path, name, config })
     }
 
-    /// The addresses of the names in its endpoints.
+    /// The addresses of the names in its endpoints. A device that one names must be there.
     pub(super) async fn look_up(&self) -> Result<BTreeMap<(String, u16), SocketAddr>, Failure> {
         let mut found = BTreeMap::new();
-        for Endpoint { host, port } in self.config.peers.iter().filter_map(|peer| peer.endpoint.as_ref()) {
-            let Host::Name(name) = host else { continue };
-            let asked = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name.as_str(), *port))).await;
-            let mut addresses = asked
-                .with_context(|| format!("{name} is not looked up within {} s", PATIENCE.as_secs()))?
-                .with_context(|| format!("the endpoint {name} can't be looked up"))?;
-            let address = addresses.next();
-            let address = address.with_context(|| format!("the endpoint {name} has no address"))?;
-            found.insert((name.clone(), *port), address);
+        for (index, peer) in self.config.peers.iter().enumerate() {
+            let place = || self.place("Endpoint", index);
+            match &peer.endpoint {
+                Some(Endpoint {
+                    host: Host::Name(name),
+                    port,
+                }) => {
+                    let address = look_up(name, *port).await.with_context(place)?;
+                    found.insert((name.clone(), *port), address);
+                }
+                Some(Endpoint {
+                    host: Host::Scoped(_, device),
+                    ..
+                }) => {
+                    zone::index(device).with_context(place)?;
+                }
+                _ => {}
+            }
         }
         Ok(found)
+    }
+
+    /// File and line of a peer's entry, as far as the file is still what was read.
+    fn place(&self, key: &str, peer: usize) -> String {
+        let document = fs::read(&self.path).map(Document::new).ok();
+        let line = document.and_then(|document| {
+            let section = document.peers().nth(peer)?;
+            document.entry(section, key).map(|(line, _)| line + 1)
+        });
+        match line {
+            Some(line) => format!("{}:{line}: {key}", self.path.display()),
+            None => format!("{}: {key}", self.path.display()),
+        }
     }
 
     /// Runs commands of the file, if that was asked for; says so if not.
@@ -91,7 +117,10 @@ impl Quick {
         }
         for hook in hooks {
             let hook = hook.replace("%i", self.name.as_str());
-            let status = Command::new("bash").args(["-c", &hook]).status();
+            // As wg-quick runs them.
+            let mut bash = Command::new("bash");
+            bash.args(["-e", "-o", "pipefail", "-O", "extglob", "-c", &hook]);
+            let status = bash.env("INTERFACE", self.name.as_str()).status();
             let status = status.with_context(|| format!("{key}: bash can't be run"))?;
             if !status.success() {
                 return Err(anyhow!("{key}: `{hook}` ended with {status}").into());
@@ -100,9 +129,9 @@ impl Quick {
         Ok(())
     }
 
+    /// As with wg-quick, search domains alone are none.
     fn has_dns(&self) -> bool {
-        let interface = &self.config.interface;
-        !interface.dns.is_empty() || !interface.dns_search.is_empty()
+        !self.config.interface.dns.is_empty()
     }
 
     /// Refuses before anything is made what could not be made later.
@@ -154,6 +183,14 @@ impl Quick {
             None => self.name.to_string(),
         }
     }
+}
+
+async fn look_up(name: &str, port: u16) -> Result<SocketAddr, anyhow::Error> {
+    let asked = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name, port))).await;
+    let mut addresses = asked
+        .with_context(|| format!("{name} is not looked up within {} s", PATIENCE.as_secs()))?
+        .with_context(|| format!("{name} can't be looked up"))?;
+    addresses.next().with_context(|| format!("{name} has no address"))
 }
 
 fn resolvconf(words: &[&str], input: &str) -> Result<(), Failure> {

@@ -124,7 +124,7 @@ async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<Facts, Failure> {
         .filter_map(|peer| peer.endpoint.as_ref());
     let addresses = addresses.filter_map(|endpoint| match &endpoint.host {
         crate::resource::node::Host::Address(address) => Some(*address),
-        crate::resource::node::Host::Name(_) => None,
+        crate::resource::node::Host::Scoped(..) | crate::resource::node::Host::Name(_) => None,
     });
     let addresses = addresses.chain(names.values().map(SocketAddr::ip));
     let ways = netlink.facts(&addresses.collect()).await?.paths;

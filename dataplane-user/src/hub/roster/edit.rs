@@ -33,9 +33,10 @@ pub(super) fn with_key(document: &Document, peer: &Section, key: PublicKey) -> D
     document.replaced(value, key.to_string().as_bytes())
 }
 
-/// Without a peer that has a label: that goes, its entries, the comments among and right below them, and an empty line.
-pub(super) fn without_peer(document: &Document, peer: &Section) -> Document {
-    let mut start = peer.lines.start - 1;
+/// Without a peer whose label is on this line: that goes, its entries, the comments below the label, among the entries and
+/// right below them, and an empty line.
+pub(super) fn without_peer(document: &Document, peer: &Section, label: usize) -> Document {
+    let mut start = label;
     let mut end = document.last_entry(peer) + 1;
     let comments = (end..peer.lines.end).take_while(|line| document.comment(*line).is_some());
     let below = end + comments.count();

@@ -160,6 +160,32 @@ fn refusals_name_both_sides() {
 }
 
 #[test]
+fn prefixes_may_be_nested_and_the_last_of_equal_ones_counts() {
+    let sites = hub("") + &peer("site", 1, "10.0.0.0/8") + &peer("room", 2, "10.42.0.128/25, 10.42.0.2/32");
+    let (address, file) = added(&sites, "a", 3, "10.42.0.0/24");
+    assert_eq!(address, "10.42.0.3");
+    let (_, document) = roster(&file).remove("room").unwrap();
+    assert_eq!(added(&text(&document), "b", 4, "10.42.0.0/24").0, "10.42.0.2");
+    let twice = hub("") + &peer("a", 1, "10.42.0.2/32") + &peer("b", 2, "10.42.0.2/32");
+    let whole = roster(&twice);
+    let members = whole.members();
+    let addresses = members
+        .iter()
+        .map(|member| member.assigned_ip.map(|ip| ip.to_string()));
+    assert_eq!(
+        addresses.collect::<Vec<_>>(),
+        [None, Some("10.42.0.2".to_owned())]
+    );
+    assert!(
+        whole.config().warnings[0].starts_with("wg0.conf:13: AllowedIPs: 10.42.0.2/32"),
+        "{:?}",
+        whole.config().warnings
+    );
+    let (_, document) = whole.remove("b").unwrap();
+    assert_eq!(text(&document), hub("") + &peer("a", 1, "10.42.0.2/32"));
+}
+
+#[test]
 fn adding_and_removing_leaves_no_trace() {
     for before in [
         hub(""),
@@ -223,6 +249,11 @@ fn a_new_id_takes_the_old_ones_place() {
         allowed_ips: Vec::new(),
     };
     assert_eq!(whole.members(), [member]);
+    let commented = file.replace("[Peer]", "# the old one\n#\n[Peer]");
+    let whole = roster(&commented);
+    assert_eq!(whole.members()[0].device_id.as_deref(), Some("a b"));
+    let (_, document) = whole.remove("a b").unwrap();
+    assert_eq!(text(&document), hub(""));
     let apart = file.replace("[Peer]", "\n[Peer]");
     assert_eq!(
         roster(&apart).members()[0].device_id,

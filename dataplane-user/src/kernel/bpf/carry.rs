@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV6};
 use std::path::Path;
 
 use aya::maps::MapType;
@@ -15,11 +14,12 @@ use super::maps::{NO_PREALLOC, Table};
 use super::pins::check_file_system;
 use super::syscall::{MapFd, MapShape};
 use crate::kernel::KernelError;
-use crate::net::LinkName;
+use crate::kernel::wireguard::zone;
 use crate::net::key::PublicKey;
+use crate::net::{LinkName, PeerEndpoint};
 
 /// Endpoints by device and peer.
-pub type Endpoints = BTreeMap<(LinkName, PublicKey), SocketAddr>;
+pub type Endpoints = BTreeMap<(LinkName, PublicKey), PeerEndpoint>;
 
 /// The pinned map.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Carry {
         &self,
         device: &LinkName,
         peer: &PublicKey,
-        endpoint: SocketAddr,
+        endpoint: &PeerEndpoint,
     ) -> Result<(), KernelError> {
         self.table.put(encode_key(device, peer), encode(endpoint))
     }
@@ -135,29 +135,29 @@ fn encode_key(device: &LinkName, peer: &PublicKey) -> CarryKey {
     key
 }
 
-fn encode(endpoint: SocketAddr) -> CarryEndpoint {
+fn encode(endpoint: &PeerEndpoint) -> CarryEndpoint {
+    // Of a device that went, nothing is known: the endpoint is configured anew.
+    let scope = endpoint
+        .device
+        .as_ref()
+        .and_then(|device| zone::index(device).ok());
     CarryEndpoint {
-        address: address_bytes(endpoint.ip()),
-        port: endpoint.port(),
-        version: if endpoint.is_ipv4() { 4 } else { 6 },
-        scope: match endpoint {
-            SocketAddr::V4(_) => 0,
-            SocketAddr::V6(endpoint) => endpoint.scope_id(),
-        },
+        address: address_bytes(endpoint.address),
+        port: endpoint.port,
+        version: if endpoint.address.is_ipv4() { 4 } else { 6 },
+        scope: scope.unwrap_or(0),
         ..CarryEndpoint::default()
     }
 }
 
 /// What an entry says; nothing where a later version wrote it for something else.
-fn decode(key: &CarryKey, value: &CarryEndpoint) -> Option<((LinkName, PublicKey), SocketAddr)> {
+fn decode(key: &CarryKey, value: &CarryEndpoint) -> Option<((LinkName, PublicKey), PeerEndpoint)> {
     let name = std::str::from_utf8(&key.device).ok()?;
     let device = LinkName::new(name.trim_end_matches('\0')).ok()?;
     let peer = PublicKey::from_bytes(key.peer);
-    let mut endpoint = SocketAddr::new(address_from(&value.address, value.version == 6), value.port);
-    if let SocketAddr::V6(v6) = endpoint {
-        endpoint = SocketAddrV6::new(*v6.ip(), v6.port(), 0, value.scope).into();
-    }
-    let same = encode_key(&device, &peer) == *key && encode(endpoint) == *value;
+    let address = address_from(&value.address, value.version == 6);
+    let endpoint = zone::endpoint(address, value.port, value.scope);
+    let same = encode_key(&device, &peer) == *key && encode(&endpoint) == *value;
     same.then_some(((device, peer), endpoint))
 }
 
@@ -169,9 +169,16 @@ mod tests {
     fn endpoints_come_back_and_other_entries_do_not() {
         let device = LinkName::constant("adit-wg0");
         let peer = PublicKey::from_bytes([7; 32]);
-        for text in ["192.0.2.1:51820", "[2001:db8::1]:1", "[fe80::1%3]:51820"] {
-            let endpoint: SocketAddr = text.parse().unwrap();
-            let (key, value) = (encode_key(&device, &peer), encode(endpoint));
+        // The loopback device is the first one everywhere.
+        for (address, scope) in [
+            ("192.0.2.1", 0),
+            ("2001:db8::1", 0),
+            ("fe80::1", 1),
+            ("fe80::1", 4_000_000),
+        ] {
+            let endpoint = zone::endpoint(address.parse().unwrap(), 51820, scope);
+            let (key, value) = (encode_key(&device, &peer), encode(&endpoint));
+            assert_eq!(value.scope, scope);
             assert_eq!(decode(&key, &value), Some(((device.clone(), peer), endpoint)));
             let later = CarryKey { kind: 2, ..key };
             assert_eq!(decode(&later, &value), None);

@@ -101,8 +101,8 @@ fn remember(carry: Option<&Carry>, link: &LinkName, change: &DeviceChange) -> Re
             // What an earlier device of this name left.
             return carry.forget(link, &[*peer]);
         }
-        DeviceChange::AddPeer(peer, config) => (peer, config.endpoint),
-        DeviceChange::UpdatePeer(peer, update) => (peer, update.endpoint),
+        DeviceChange::AddPeer(peer, config) => (peer, &config.endpoint),
+        DeviceChange::UpdatePeer(peer, update) => (peer, &update.endpoint),
         DeviceChange::RemovePeer(peer) => return carry.forget(link, &[*peer]),
         _ => return Ok(()),
     };

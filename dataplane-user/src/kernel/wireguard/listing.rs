@@ -1,14 +1,13 @@
 //! A device as the kernel lists it: peers, and their allowed IPs, in its order, which is the order in which they came.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
 use super::{PeerTraffic, Reading};
 use crate::model::wireguard::{Device, Peer};
-use crate::net::LinkName;
 use crate::net::key::{PresharedKey, PrivateKey, PublicKey};
+use crate::net::{LinkName, PeerEndpoint};
 
 /// A device. No `Debug` shows a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub struct ListedPeer {
     /// The preshared key, if there is one. Wiped when dropped.
     pub preshared_key: Option<PresharedKey>,
     /// Where it was heard last, or what was configured; `None`: neither.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<PeerEndpoint>,
     /// Seconds between keepalives; 0: none.
     pub keepalive: u16,
     /// What it may send from, and what is sent to it.

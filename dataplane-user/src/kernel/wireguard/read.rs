@@ -1,7 +1,7 @@
 //! What the kernel's messages say of a device (linux/wireguard.h): a dump splits the device, and single peers, over
 //! several of them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,9 +11,9 @@ use netlink_packet_core::{
 use zeroize::Zeroizing;
 
 use super::listing::{ListedPeer, Listing};
-use super::write;
-use crate::net::LinkName;
+use super::{write, zone};
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
+use crate::net::{LinkName, PeerEndpoint};
 
 /// Bytes of generic netlink's header.
 const HEADER: usize = 4;
@@ -136,18 +136,17 @@ fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// Reads a `sockaddr_in` or `sockaddr_in6`; nothing where it is neither.
-fn socket_address(bytes: &[u8]) -> Option<SocketAddr> {
+fn socket_address(bytes: &[u8]) -> Option<PeerEndpoint> {
     let (family, rest) = bytes.split_first_chunk::<2>()?;
     let (port, rest) = rest.split_first_chunk::<2>()?;
     let port = u16::from_be_bytes(*port);
     match u16::from_ne_bytes(*family) {
-        write::AF_INET => Some((*rest.first_chunk::<4>()?, port).into()),
+        write::AF_INET => Some(PeerEndpoint::new((*rest.first_chunk::<4>()?).into(), port)),
         write::AF_INET6 => {
-            let (flow, rest) = rest.split_first_chunk::<4>()?;
+            let (_flow, rest) = rest.split_first_chunk::<4>()?;
             let (address, rest) = rest.split_first_chunk::<16>()?;
             let scope = u32::from_ne_bytes(*rest.first_chunk::<4>()?);
-            let flow = u32::from_be_bytes(*flow);
-            Some(SocketAddrV6::new(Ipv6Addr::from(*address), port, flow, scope).into())
+            Some(zone::endpoint(Ipv6Addr::from(*address).into(), port, scope))
         }
         _ => None,
     }

@@ -4,16 +4,16 @@
 //! nobody has it. What nobody shall have is given to a spare peer, which then goes; kernels before 6.17 can't take a
 //! prefix from a peer but by taking all of them away first.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::attribute::Attributes;
 use super::{Request, VERSION};
 use crate::model::wireguard::{DeviceChange, PeerUpdate};
-use crate::net::LinkName;
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
+use crate::net::{LinkName, PeerEndpoint};
 
 /// The peers of a message are one attribute, whose length has 16 bits.
 const MOST_BYTES: usize = 48 << 10;
@@ -54,12 +54,17 @@ pub(super) fn get(family: u16, link: &LinkName) -> Request {
     Request::of_bytes(family, 0, body.into_bytes())
 }
 
-/// Keys that go along with changes.
+/// The numbers of devices.
+type Zones = BTreeMap<LinkName, u32>;
+
+/// What goes along with changes.
 pub(super) struct Keys {
     /// The private key to be set, if one is.
     pub(super) private: Option<PrivateKey>,
     /// The key of no peer.
     pub(super) spare: PublicKey,
+    /// The numbers of the devices that endpoints name.
+    pub(super) zones: Zones,
 }
 
 /// The messages of these changes, in order.
@@ -79,15 +84,17 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys:
             DeviceChange::SetFwmark(mark) => device.put_u32(WGDEVICE_A_FWMARK, *mark),
             DeviceChange::AddPeer(key, peer) => {
                 let update = PeerUpdate {
-                    endpoint: peer.endpoint,
+                    endpoint: peer.endpoint.clone(),
                     keepalive: Some(peer.keepalive),
                     preshared_key: Some(peer.preshared_key.clone()),
                     add: peer.allowed_ips.clone(),
                 };
                 // It is new: there is nothing that replacing could interrupt.
-                peers.extend(pieces(key, WGPEER_F_REPLACE_ALLOWEDIPS, &update));
+                peers.extend(pieces(key, WGPEER_F_REPLACE_ALLOWEDIPS, &update, &keys.zones));
             }
-            DeviceChange::UpdatePeer(key, update) => peers.extend(pieces(key, WGPEER_F_UPDATE_ONLY, update)),
+            DeviceChange::UpdatePeer(key, update) => {
+                peers.extend(pieces(key, WGPEER_F_UPDATE_ONLY, update, &keys.zones));
+            }
             DeviceChange::RemoveAllowedIps(_, prefixes) => orphans.extend(prefixes.iter().copied()),
             DeviceChange::RemovePeer(key) => removals.push(removal(key)),
         }
@@ -97,7 +104,7 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys:
             add: orphans,
             ..PeerUpdate::default()
         };
-        peers.extend(pieces(&keys.spare, 0, &update));
+        peers.extend(pieces(&keys.spare, 0, &update, &keys.zones));
         peers.push(removal(&keys.spare));
     }
     peers.extend(removals);
@@ -132,7 +139,7 @@ fn messages(family: u16, link: &LinkName, device: &Attributes, peers: &[Attribut
 }
 
 /// A peer in pieces of bounded size: the first one says all but the later ones' allowed IPs.
-fn pieces(key: &PublicKey, flags: u32, update: &PeerUpdate) -> Vec<Attributes> {
+fn pieces(key: &PublicKey, flags: u32, update: &PeerUpdate, zones: &Zones) -> Vec<Attributes> {
     let prefixes: Vec<_> = update.add.iter().collect();
     let mut pieces = vec![peer(key, flags, |piece| {
         // All zeros: no more.
@@ -142,7 +149,7 @@ fn pieces(key: &PublicKey, flags: u32, update: &PeerUpdate) -> Vec<Attributes> {
             piece.put(WGPEER_A_PRESHARED_KEY, preshared.as_bytes());
         }
         if let Some(endpoint) = &update.endpoint {
-            piece.put(WGPEER_A_ENDPOINT, &socket_address(endpoint));
+            piece.put(WGPEER_A_ENDPOINT, &socket_address(endpoint, zones));
         }
         if let Some(seconds) = update.keepalive {
             piece.put_u16(WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, seconds);
@@ -193,21 +200,23 @@ fn put_prefixes(piece: &mut Attributes, prefixes: &[&IpNet]) {
 }
 
 /// A `sockaddr_in` or `sockaddr_in6`.
-fn socket_address(address: &SocketAddr) -> Vec<u8> {
+fn socket_address(endpoint: &PeerEndpoint, zones: &Zones) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(28);
-    match address {
-        SocketAddr::V4(address) => {
+    let port = endpoint.port.to_be_bytes();
+    match endpoint.address {
+        IpAddr::V4(address) => {
             bytes.extend(AF_INET.to_ne_bytes());
-            bytes.extend(address.port().to_be_bytes());
-            bytes.extend(address.ip().octets());
+            bytes.extend(port);
+            bytes.extend(address.octets());
             bytes.extend([0; 8]);
         }
-        SocketAddr::V6(address) => {
+        IpAddr::V6(address) => {
+            let scope = endpoint.device.as_ref().and_then(|device| zones.get(device));
             bytes.extend(AF_INET6.to_ne_bytes());
-            bytes.extend(address.port().to_be_bytes());
-            bytes.extend(address.flowinfo().to_be_bytes());
-            bytes.extend(address.ip().octets());
-            bytes.extend(address.scope_id().to_ne_bytes());
+            bytes.extend(port);
+            bytes.extend([0; 4]);
+            bytes.extend(address.octets());
+            bytes.extend(scope.copied().unwrap_or(0).to_ne_bytes());
         }
     }
     bytes
@@ -221,6 +230,7 @@ mod tests {
     const NO_KEYS: Keys = Keys {
         private: None,
         spare: PublicKey::from_bytes([0; KEY_LENGTH]),
+        zones: BTreeMap::new(),
     };
 
     fn key(number: u32) -> PublicKey {
@@ -233,7 +243,7 @@ mod tests {
     fn messages_are_bounded() {
         let prefix = |number: u32| IpNet::new(IpAddr::from((u128::from(number) << 64).to_be_bytes()), 64);
         let peer = Peer {
-            endpoint: Some("[2001:db8::1]:51820".parse().unwrap()),
+            endpoint: Some(PeerEndpoint::new("2001:db8::1".parse().unwrap(), 51820)),
             preshared_key: Some(PresharedKey::from_bytes(&[7; KEY_LENGTH])),
             allowed_ips: (0..5000).map(|number| prefix(number).unwrap()).collect(),
             keepalive: 25,

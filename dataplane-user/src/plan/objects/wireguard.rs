@@ -3,7 +3,6 @@
 mod endpoints;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
@@ -129,14 +128,12 @@ fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Opti
             }
         },
     };
-    let endpoint = declared.endpoint.as_ref().and_then(|endpoint| {
-        let address = match &endpoint.host {
-            Host::Address(address) => Some(*address),
-            Host::Name(name) => facts.names.get(name).and_then(|known| known.first()).copied(),
-        };
-        address.map(|address| SocketAddr::new(address, endpoint.port))
-    });
-    if let (Some(declared), None) = (&declared.endpoint, endpoint)
+    let find = |name: &str| facts.names.get(name).and_then(|known| known.first()).copied();
+    let endpoint = declared
+        .endpoint
+        .as_ref()
+        .and_then(|endpoint| endpoint.resolve(find));
+    if let (Some(declared), None) = (&declared.endpoint, &endpoint)
         && let Host::Name(host) = &declared.host
     {
         planner.problems.push(Problem::warning(
@@ -148,8 +145,8 @@ fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Opti
         ));
     }
     Some(Peer {
+        configured: endpoint.clone(),
         endpoint,
-        configured: endpoint,
         allowed_ips: declared.allowed_ips.clone(),
         keepalive: declared.keepalive,
         preshared_key,

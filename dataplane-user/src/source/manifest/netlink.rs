@@ -14,10 +14,12 @@ use ipnet::IpNet;
 use super::error::Located;
 use super::reader::{Fields, Read, Value};
 use super::scalar;
+use super::suggest::hint;
 use crate::net::family::host_prefix;
 use crate::net::{LinkName, Namespace, NodeName, Runtime};
 use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{NetlinkInterface, NetlinkObjects, NetlinkRoute, NetlinkRule, Placed};
+use crate::source::numbers;
 
 /// Devices that the overlays make by themselves begin with this.
 const RESERVED: &str = "adit";
@@ -154,10 +156,24 @@ fn prefix(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// Numbers of routing tables, and the kernel's names for some.
+/// Numbers of routing tables, and the names that the machine's iproute2 has for them.
 fn table(value: &Value<'_>) -> Read<u32> {
-    if value.is_text() {
-        return value.word(&[("default", 253), ("main", 254), ("local", 255)]);
+    table_or(value, &[])
+}
+
+/// The same; what the field takes beside tables is for hints.
+fn table_or(value: &Value<'_>, other_words: &[&str]) -> Read<u32> {
+    if !value.is_text() {
+        return value.integer(1..=u32::MAX);
     }
-    value.integer(1..=u32::MAX)
+    value.parse(|name| match numbers::table(name)? {
+        Some(table) if table > 0 => Ok(table),
+        _ => {
+            let known = other_words.iter().copied().chain(["main", "local", "default"]);
+            let hint = hint(name, known);
+            Err(format!(
+                "neither a number nor a name in /etc/iproute2/rt_tables: `{name}`; {hint}"
+            ))
+        }
+    })
 }

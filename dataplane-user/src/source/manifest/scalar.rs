@@ -1,23 +1,27 @@
 //! Values that manifests write as text: CIDRs, addresses, durations, keys. Each error says what would be right.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::net::PublicKey;
+use crate::net::endpoint::parse_scoped;
 use crate::net::family::host_prefix;
+use crate::net::name::is_host_name;
+use crate::net::{PublicKey, prefix};
 use crate::resource::node::{Endpoint, Host};
 
 /// A prefix without host bits.
 pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
-    let Ok(net) = text.parse::<IpNet>() else {
+    let Some(net) = prefix::parse(text) else {
         return Err(match text.parse::<IpAddr>() {
             Ok(address) => format!(
                 "`{text}` has no prefix length; write `{}` for this address alone",
                 host_prefix(address)
             ),
-            Err(_) => format!("`{text}` is no CIDR; expected such as `10.0.0.0/8` or `fd00::/48`"),
+            Err(_) => format!(
+                "`{text}` is no CIDR; expected such as `10.0.0.0/8` or `fd00::/48`, without leading zeros"
+            ),
         });
     };
     if net != net.trunc() {
@@ -40,9 +44,9 @@ pub(super) fn overlay_cidr(text: &str) -> Result<IpNet, String> {
 
 /// A single address, without prefix length.
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
-    let address = text.parse::<IpAddr>().map_err(|_| match text.parse::<IpNet>() {
-        Ok(net) => format!("`{text}` has a prefix length; write `{}`", net.addr()),
-        Err(_) => format!("`{text}` is no IP address"),
+    let address = text.parse::<IpAddr>().map_err(|_| match prefix::parse(text) {
+        Some(net) => format!("`{text}` has a prefix length; write `{}`", net.addr()),
+        None => format!("`{text}` is no IP address"),
     })?;
     usable(address)
 }
@@ -121,46 +125,70 @@ pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
         .map_err(|_| "expected the base64 of 32 bytes (44 characters), as `wg pubkey` prints it".to_owned())
 }
 
-/// `host:port`; IPv6 addresses in brackets.
+/// `host:port`; IPv6 addresses in brackets. Loopback and link-local ones are of use on one node alone.
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let endpoint = endpoint_here(text)?;
+    let address = match endpoint.host {
+        Host::Scoped(address, _) => Some(address.into()),
+        Host::Address(address) => Some(address),
+        Host::Name(_) => None,
+    };
+    address.map(usable).transpose()?;
+    Ok(endpoint)
+}
+
+/// Where a single machine may send to: also itself.
+fn reachable(address: IpAddr) -> Result<IpAddr, String> {
+    match special(address) {
+        None | Some("loopback" | "link-local") => Ok(address),
+        Some(kind) => Err(format!("`{address}` is {kind}; expected a unicast address")),
+    }
+}
+
+/// The same for who is reached from one node alone: a loopback address, or a link-local one with its device.
+pub(super) fn endpoint_here(text: &str) -> Result<Endpoint, String> {
     let error = || {
         format!(
             "`{text}` is no endpoint; expected such as `192.0.2.1:51820`, `[2001:db8::1]:51820` or `host.example:51820`"
         )
     };
-    if let Ok(socket) = text.parse::<SocketAddr>() {
-        usable(socket.ip())?;
-        return if socket.port() == 0 {
-            Err(error())
-        } else {
-            let host = Host::Address(socket.ip());
-            Ok(Endpoint {
-                host,
-                port: socket.port(),
-            })
-        };
-    }
     let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    // A last label of digits is a mistyped IPv4 address (RFC 3696, section 2).
-    let name = host.split('.').all(label)
-        && host.len() <= 253
-        && !host
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| last.bytes().all(|c| c.is_ascii_digit()));
     let digits = port.bytes().all(|c| c.is_ascii_digit());
-    match port.parse() {
-        Ok(port @ 1..) if name && digits => {
-            let host = Host::Name(host.to_ascii_lowercase());
-            Ok(Endpoint { host, port })
+    let port = port
+        .parse()
+        .ok()
+        .filter(|port| digits && *port > 0)
+        .ok_or_else(error)?;
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => {
+            if let Some((address, device)) = parse_scoped(address) {
+                Host::Scoped(address, device)
+            } else {
+                let address = address.parse::<Ipv6Addr>().map_err(|_| error())?;
+                if address.is_unicast_link_local() {
+                    return Err(format!(
+                        "`{text}` is link-local; name the device that leads there, as `[{address}%eth0]:{port}`"
+                    ));
+                }
+                Host::Address(reachable(address.into())?)
+            }
         }
-        _ => Err(error()),
+        None => match host.parse::<Ipv4Addr>() {
+            Ok(address) => Host::Address(reachable(address.into())?),
+            Err(_) if is_host_name(host) => Host::Name(host.to_ascii_lowercase()),
+            Err(_) => return Err(error()),
+        },
+    };
+    Ok(Endpoint { host, port })
+}
+
+/// A prefix that addresses are taken from, whose first ones can be a device's.
+pub(super) fn pool(text: &str) -> Result<IpNet, String> {
+    let net = cidr(text)?;
+    match special(net.addr()) {
+        None | Some("link-local") => Ok(net),
+        Some(kind) => Err(format!(
+            "`{text}` begins with {kind} addresses, which no device can have; expected such as `10.0.0.0/16`"
+        )),
     }
 }

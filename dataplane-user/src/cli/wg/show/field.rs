@@ -123,12 +123,13 @@ fn or_none(secret: Option<Zeroizing<String>>) -> Zeroizing<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::PeerEndpoint;
     use crate::net::{PresharedKey, PrivateKey, PublicKey};
 
     fn lines(field: Field, named: bool, secrets: Secrets) -> String {
         let full = ListedPeer {
             preshared_key: Some(PresharedKey::from_bytes(&[8; 32])),
-            endpoint: Some("[2001:db8::7]:9".parse().unwrap()),
+            endpoint: Some(PeerEndpoint::new("2001:db8::7".parse().unwrap(), 9)),
             keepalive: 25,
             allowed_ips: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
             ..ListedPeer::new(PublicKey::from_bytes([2; 32]))

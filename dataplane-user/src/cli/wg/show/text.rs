@@ -78,6 +78,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::wireguard::PeerTraffic;
+    use crate::net::PeerEndpoint;
     use crate::net::{PresharedKey, PrivateKey, PublicKey};
 
     fn peer(number: u8, handshake: Option<u64>) -> ListedPeer {
@@ -104,7 +105,7 @@ mod tests {
     fn full() -> Listing {
         let mut talks = ListedPeer {
             preshared_key: Some(PresharedKey::from_bytes(&[9; 32])),
-            endpoint: Some("192.0.2.7:51820".parse().unwrap()),
+            endpoint: Some(PeerEndpoint::new("192.0.2.7".parse().unwrap(), 51820)),
             keepalive: 25,
             allowed_ips: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
             ..peer(2, Some(935))

@@ -1,11 +1,11 @@
 //! Ages, amounts, addresses and prefixes in the very words of `wg` (wireguard-tools 1.0) and of the C library below it.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nix::net::if_::if_indextoname;
 
 use crate::cli::output::Paint;
+use crate::net::PeerEndpoint;
 
 pub(super) const NONE: &str = "(none)";
 pub(super) const OFF: &str = "off";
@@ -86,25 +86,12 @@ pub(super) fn prefix(prefix: &IpNet) -> String {
 }
 
 /// An address and a port.
-pub(super) fn endpoint(endpoint: &SocketAddr) -> String {
-    let text = address(endpoint.ip());
-    match endpoint {
-        SocketAddr::V4(v4) => format!("{text}:{}", v4.port()),
-        SocketAddr::V6(v6) => format!("[{text}{}]:{}", zone(v6.ip(), v6.scope_id()), v6.port()),
-    }
-}
-
-/// The device that an address is on, as `getnameinfo` has it: by name where the address is the link's alone.
-fn zone(address: &Ipv6Addr, scope: u32) -> String {
-    if scope == 0 {
-        return String::new();
-    }
-    let of_link = address.is_unicast_link_local() || address.octets()[..2] == [0xff, 2];
-    let name = of_link.then(|| if_indextoname(scope).ok()).flatten();
-    // Where there is no such device, the name may be an empty one.
-    match name.filter(|name| !name.is_empty()) {
-        Some(name) => format!("%{}", name.to_string_lossy()),
-        None => format!("%{scope}"),
+pub(super) fn endpoint(endpoint: &PeerEndpoint) -> String {
+    let (text, port) = (address(endpoint.address), endpoint.port);
+    match &endpoint.device {
+        _ if endpoint.address.is_ipv4() => format!("{text}:{port}"),
+        None => format!("[{text}]:{port}"),
+        Some(device) => format!("[{text}%{device}]:{port}"),
     }
 }
 
@@ -125,6 +112,7 @@ fn address(address: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::LinkName;
 
     // What `wg show` of wireguard-tools 1.0.20210914 printed.
     #[test]
@@ -214,15 +202,16 @@ mod tests {
 
     #[test]
     fn endpoints_name_the_device_of_link_local_addresses() {
-        let at = |address: &str, scope| {
-            let v6 = std::net::SocketAddrV6::new(address.parse().unwrap(), 51820, 0, scope);
-            endpoint(&v6.into())
+        let at = |address: &str, device: Option<&'static str>| {
+            let device = device.map(LinkName::constant);
+            endpoint(&PeerEndpoint {
+                device,
+                ..PeerEndpoint::new(address.parse().unwrap(), 51820)
+            })
         };
-        assert_eq!(endpoint(&"192.0.2.1:7".parse().unwrap()), "192.0.2.1:7");
-        assert_eq!(at("2001:db8::1", 0), "[2001:db8::1]:51820");
-        assert_eq!(at("2001:db8::1", 1), "[2001:db8::1%1]:51820");
-        // The loopback device is the first one everywhere.
-        assert_eq!(at("fe80::1", 1), "[fe80::1%lo]:51820");
-        assert_eq!(at("fe80::1", 4_000_000), "[fe80::1%4000000]:51820");
+        assert_eq!(at("192.0.2.1", None), "192.0.2.1:51820");
+        assert_eq!(at("2001:db8::1", None), "[2001:db8::1]:51820");
+        assert_eq!(at("::192.0.2.1", None), "[::192.0.2.1]:51820");
+        assert_eq!(at("fe80::1", Some("eth0")), "[fe80::1%eth0]:51820");
     }
 }

@@ -6,8 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use super::{any_address, link, named, namespace, nodes};
-use crate::net::MacAddr;
-use crate::net::family::host_prefix;
+use crate::net::{MacAddr, prefix};
 use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, Placed};
 use crate::source::manifest::reader::{Fields, Read, Value};
 
@@ -240,11 +239,11 @@ fn one_address(value: &Value<'_>) -> Read<(IpNet, Option<IpAddr>)> {
 }
 
 fn cidr(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(host_prefix(address));
-    }
-    text.parse()
-        .map_err(|_| format!("`{text}` is no address; expected such as `10.0.0.1/24` or `fd00::1/64`"))
+    prefix::parse_or_address(text).ok_or_else(|| {
+        format!(
+            "`{text}` is no address; expected such as `10.0.0.1/24` or `fd00::1/64`, without leading zeros"
+        )
+    })
 }
 
 fn unicast(value: &Value<'_>) -> Read<IpAddr> {

@@ -88,7 +88,7 @@ fn common(fields: &Fields<'_>, defaults: &Common) -> Read<Common> {
 }
 
 fn pools(value: &Value<'_>) -> Read<Vec<IpNet>> {
-    let pools = value.each("a list of CIDRs", |item| item.parse(scalar::cidr))?;
+    let pools = value.each("a list of CIDRs", |item| item.parse(scalar::pool))?;
     let families = pools.iter().map(|pool| Family::of_prefix(*pool));
     if families.collect::<BTreeSet<_>>().len() < pools.len() {
         return Err(value.refuse("one CIDR of each family at most"));

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::interface::addresses;
-use super::{named, namespace, nodes, prefix, table};
+use super::{named, namespace, nodes, prefix, table_or};
 use crate::net::PublicKey;
 use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{InterfaceEnd, Placed};
-use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource, overlap};
+use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource, shared};
 use crate::source::manifest::node::keepalive;
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::scalar;
@@ -133,14 +133,7 @@ pub(super) fn routes(value: &Value<'_>) -> Read<AllowedIpRoutes> {
     if value.is("auto") {
         return Ok(AllowedIpRoutes::Auto);
     }
-    if value.is_text() && !["main", "local", "default"].iter().any(|name| value.is(name)) {
-        return value.parse(|text| {
-            Err(format!(
-                "unknown value `{text}`; known: off, auto, main, or a number"
-            ))
-        });
-    }
-    table(value).map(AllowedIpRoutes::Table)
+    table_or(value, &["off", "auto"]).map(AllowedIpRoutes::Table)
 }
 
 fn peers(value: &Value<'_>) -> Read<BTreeMap<PublicKey, InterfacePeer>> {
@@ -160,19 +153,12 @@ fn peers(value: &Value<'_>) -> Read<BTreeMap<PublicKey, InterfacePeer>> {
         prefixes.extend(peer.allowed_ips.iter().map(|prefix| (*prefix, index)));
         peers.insert(key, peer);
     }
-    let Some(found) = overlap(prefixes) else {
-        return Ok(peers);
-    };
-    let (first, second) = (found.outer.1.min(found.inner.1), found.outer.1.max(found.inner.1));
-    let of = |index| match found.outer.1 == index {
-        true => found.outer.0,
-        false => found.inner.0,
-    };
-    Err(items[second].refuse(format!(
-        "its allowed IP {} and {} of peers[{first}] overlap: WireGuard sends what is in both to one of them alone",
-        of(second),
-        of(first)
-    )))
+    match shared(prefixes) {
+        None => Ok(peers),
+        Some((prefix, first, second)) => Err(items[second].refuse(format!(
+            "its allowed IP {prefix} is that of peers[{first}] already: WireGuard sends what is in it to one of them alone"
+        ))),
+    }
 }
 
 fn peer(value: &Value<'_>) -> Read<(PublicKey, InterfacePeer)> {
@@ -182,7 +168,7 @@ fn peer(value: &Value<'_>) -> Read<(PublicKey, InterfacePeer)> {
         value.parse(scalar::public_key)
     });
     let preshared_key_file = fields.optional("presharedKeyFile", |value| value.parse(scalar::absolute_path));
-    let endpoint = fields.optional("endpoint", |value| value.parse(scalar::endpoint));
+    let endpoint = fields.optional("endpoint", |value| value.parse(scalar::endpoint_here));
     let allowed_ips = fields.or("allowedIPs", BTreeSet::new(), |value| {
         let prefixes = value.each("a list of CIDRs", |item| item.parse(prefix))?;
         Ok(prefixes.into_iter().collect::<BTreeSet<IpNet>>())

@@ -37,7 +37,7 @@ fn interfaces_are_checked() {
             ),
             (
                 "  type: dummy\n  addresses: [10.0.0.300]\n",
-                "8:15: spec.addresses[0]: `10.0.0.300` is no address; expected such as `10.0.0.1/24` or `fd00::1/64`",
+                "8:15: spec.addresses[0]: `10.0.0.300` is no address; expected such as `10.0.0.1/24` or `fd00::1/64`, without leading zeros",
             ),
             (
                 "  type: dummy\n  mac: '03:00:00:00:00:00'\n",
@@ -119,7 +119,7 @@ fn routes_and_rules_are_checked() {
             ),
             (
                 "  priority: 5\n  table: mian\n",
-                "8:10: spec.table: unknown value `mian`; did you mean `main`?",
+                "8:10: spec.table: neither a number nor a name in /etc/iproute2/rt_tables: `mian`; did you mean `main`?",
             ),
             (
                 "  priority: 5\n  table: 7\n  fwmark: ten\n",

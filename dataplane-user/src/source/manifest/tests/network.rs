@@ -185,7 +185,7 @@ fn a_networks_prefixes_are_checked() {
         ),
         (
             "[10.0.0.0/33]",
-            "14: spec.prefixes[0]: `10.0.0.0/33` is no CIDR; expected such as `10.0.0.0/8` or `fd00::/48`",
+            "14: spec.prefixes[0]: `10.0.0.0/33` is no CIDR; expected such as `10.0.0.0/8` or `fd00::/48`, without leading zeros",
         ),
         (
             "[127.0.0.0/8]",

@@ -2,6 +2,7 @@
 
 use super::netlink::{each_is_refused, object};
 use super::*;
+use crate::net::LinkName;
 use crate::resource::node::Host;
 use crate::resource::wireguard::{AllowedIpRoutes, KeySource};
 
@@ -40,23 +41,27 @@ fn wireguard_interfaces_are_checked() {
             ),
             (
                 "  table: of\n",
-                "7:10: spec.table: unknown value `of`; known: off, auto, main, or a number",
+                "7:10: spec.table: neither a number nor a name in /etc/iproute2/rt_tables: `of`; did you mean `off`?",
             ),
             (
                 "  name: adit-wg0\n",
                 "7:9: spec.name: `adit-wg0` can't be made: `lo`, `all`, `default`, `adit0` and `adit-…` have other meanings",
             ),
             (
-                &two("10.0.0.2", "10.0.0.0/24"),
-                "9:5: spec.peers[1]: its allowed IP 10.0.0.0/24 and 10.0.0.2/32 of peers[0] overlap: WireGuard sends what is in both to one of them alone",
+                &two("10.0.0.0/8, 'fd00::/8'", "10.0.0.0/24, 'fd00::/8'"),
+                "9:5: spec.peers[1]: its allowed IP fd00::/8 is that of peers[0] already: WireGuard sends what is in it to one of them alone",
             ),
             (
-                &two("'fd00::/8'", "'fd00::/8'"),
-                "9:5: spec.peers[1]: its allowed IP fd00::/8 and fd00::/8 of peers[0] overlap: WireGuard sends what is in both to one of them alone",
+                &two("10.0.0.0/08", "10.0.1.0/24"),
+                "8:78: spec.peers[0].allowedIPs[0]: `10.0.0.0/08` is no CIDR; expected such as `10.0.0.0/8` or `fd00::/48`, without leading zeros",
             ),
             (
                 &two("10.0.0.1/24", "10.0.1.0/24"),
                 "8:78: spec.peers[0].allowedIPs[0]: `10.0.0.1/24` has host bits set; write `10.0.0.0/24`",
+            ),
+            (
+                &format!("  peers: [{{publicKey: '{KEY}', endpoint: '[fe80::1]:7'}}]\n"),
+                "7:81: spec.peers[0].endpoint: `[fe80::1]:7` is link-local; name the device that leads there, as `[fe80::1%eth0]:7`",
             ),
             (
                 &format!("  peers: [{{publicKey: '{KEY}', name: x}}, {{publicKey: '{KEY}'}}]\n"),
@@ -99,6 +104,30 @@ fn a_wireguard_interface_s_fields_are_read() {
 }
 
 #[test]
+fn endpoints_tables_and_nested_prefixes_as_wg_quick_has_them() {
+    for (endpoint, host) in [
+        (
+            "[fe80::1%eth0]:7",
+            Host::Scoped("fe80::1".parse().unwrap(), LinkName::constant("eth0")),
+        ),
+        ("vpn_1.example.:7", Host::Name("vpn_1.example.".to_owned())),
+    ] {
+        let fields = format!(
+            "  table: local\n  peers:\n  - {{publicKey: '{KEY}', endpoint: '{endpoint}', allowedIPs: [192.168.0.0/16]}}\n  - {{publicKey: '{OTHER_KEY}', allowedIPs: [192.168.5.0/24]}}\n"
+        );
+        let resources = accepted(&object("WireGuardInterface", &fields));
+        let interface = &resources.netlink.wireguard["some"].object;
+        assert_eq!(interface.routes, AllowedIpRoutes::Table(255));
+        let peer = &interface.peers[&KEY.parse().unwrap()];
+        let declared = peer.endpoint.as_ref().unwrap();
+        assert_eq!(
+            (&declared.host, declared.to_string()),
+            (&host, endpoint.to_owned())
+        );
+    }
+}
+
+#[test]
 fn wireguard_plans_are_checked_and_expanded() {
     let head = "apiVersion: adit.dev/v1alpha1\nkind: WireGuardNetworkPlan\nmetadata:\n  name: mesh\nspec:\n";
     let nodes = format!(
@@ -128,6 +157,10 @@ fn wireguard_plans_are_checked_and_expanded() {
         (
             "  addresses: [10.0.0.0/24, 10.0.1.0/24]\n",
             "9:14: spec.addresses: one CIDR of each family at most",
+        ),
+        (
+            "  addresses: [0.0.0.0/0]\n",
+            "9:15: spec.addresses[0]: `0.0.0.0/0` begins with unspecified addresses, which no device can have; expected such as `10.0.0.0/16`",
         ),
     ] {
         refused(&format!("{head}{nodes}{fields}"), &[&format!("a.yaml:{error}")]);

@@ -1,0 +1,58 @@
+//! The devices of link-local endpoints: names everywhere but in the kernel's messages, which have numbers. They are those of
+//! the agent's own namespace, in which WireGuard sends and receives.
+
+use std::io;
+use std::net::IpAddr;
+
+use nix::net::if_::{if_indextoname, if_nametoindex};
+
+use crate::net::endpoint::needs_device;
+use crate::net::{LinkName, PeerEndpoint};
+
+/// The number of a device. A name of digits that no device has is the number itself, as `getaddrinfo` takes it.
+///
+/// # Errors
+/// When there is no such device.
+pub(crate) fn index(device: &LinkName) -> io::Result<u32> {
+    let number = || device.as_str().parse().ok().filter(|index| *index > 0);
+    let found = if_nametoindex(device.as_str()).ok().or_else(number);
+    found.ok_or_else(|| {
+        let text = format!("there is no device {device}, which an endpoint names");
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })
+}
+
+/// An endpoint as the kernel tells it. A device that is gone is told by its number.
+pub(crate) fn endpoint(address: IpAddr, port: u16, scope: u32) -> PeerEndpoint {
+    let of_link = matches!(address, IpAddr::V6(v6) if needs_device(&v6));
+    let name = || {
+        // Where there is no such device, the name may be an empty one.
+        let name = if_indextoname(scope).ok()?;
+        LinkName::new(&name.to_string_lossy()).ok()
+    };
+    let device = (of_link && scope != 0).then(|| name().or_else(|| LinkName::new(&scope.to_string()).ok()));
+    PeerEndpoint {
+        address,
+        port,
+        device: device.flatten(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_numbers_to_the_kernel_alone() {
+        // The loopback device is the first one everywhere.
+        assert_eq!(index(&LinkName::constant("lo")).unwrap(), 1);
+        assert_eq!(index(&LinkName::constant("4000000")).unwrap(), 4_000_000);
+        let error = index(&LinkName::constant("no-such0")).unwrap_err();
+        assert!(error.to_string().contains("no-such0"), "{error}");
+        let at = |address: &str, scope| endpoint(address.parse().unwrap(), 7, scope).to_string();
+        assert_eq!(at("fe80::1", 1), "[fe80::1%lo]:7");
+        assert_eq!(at("fe80::1", 4_000_000), "[fe80::1%4000000]:7");
+        assert_eq!(at("fe80::1", 0), "[fe80::1]:7");
+        assert_eq!(at("2001:db8::1", 1), "[2001:db8::1]:7");
+    }
+}
