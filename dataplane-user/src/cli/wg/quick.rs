@@ -11,9 +11,12 @@ use std::{env, fs};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use zeroize::Zeroizing;
 
 use crate::cli::exit::{Code, Failure};
+use crate::cli::interrupt::Interrupts;
 use crate::net::LinkName;
 use crate::resource::node::{Endpoint, Host};
 use crate::wg_quick::Config;
@@ -24,6 +27,8 @@ const DIRECTORY: &str = "/etc/wireguard";
 const ORDER: &str = "/etc/resolvconf/interface-order";
 /// How long a name is looked up.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a command of the file may take to end when it is asked to.
+const ENDING: Duration = Duration::from_secs(5);
 
 // What a doc comment here said would be the help of who flattens it.
 #[derive(Debug, Args)]
@@ -82,16 +87,33 @@ impl Quick {
         Ok(found)
     }
 
-    /// Runs commands of the file, if that was asked for; says so if not.
-    pub(super) fn run_hooks(&self, key: &str, hooks: &[String], allowed: bool) -> Result<(), Failure> {
+    /// Runs commands of the file, if that was asked for; says so if not. A signal ends the one that runs.
+    pub(super) async fn run_hooks(
+        &self,
+        (key, hooks): (&str, &[String]),
+        allowed: bool,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), Failure> {
         if !allowed && !hooks.is_empty() {
             eprintln!("adit: {key} is not run; --allow-hooks runs it");
             return Ok(());
         }
         for hook in hooks {
             let hook = hook.replace("%i", self.name.as_str());
-            let status = Command::new("bash").args(["-c", &hook]).status();
-            let status = status.with_context(|| format!("{key}: bash can't be run"))?;
+            let child = tokio::process::Command::new("bash")
+                .args(["-c", &hook])
+                .kill_on_drop(true)
+                .spawn();
+            let mut child = child.with_context(|| format!("{key}: bash can't be run"))?;
+            let status = tokio::select! {
+                status = child.wait() => status?,
+                interrupt = interrupts.wait() => {
+                    end(&mut child).await;
+                    return Err(interrupt);
+                }
+            };
+            // The same signal may have ended both.
+            interrupts.check().await?;
             if !status.success() {
                 return Err(anyhow!("{key}: `{hook}` ended with {status}").into());
             }
@@ -152,6 +174,18 @@ impl Quick {
             Some(prefix) => format!("{prefix}.{}", self.name),
             None => self.name.to_string(),
         }
+    }
+}
+
+/// Asks a command to end, and ends it where it doesn't.
+async fn end(child: &mut tokio::process::Child) {
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(id) = id {
+        // It may have ended by itself.
+        let _gone = kill(Pid::from_raw(id), Signal::SIGTERM);
+    }
+    if tokio::time::timeout(ENDING, child.wait()).await.is_err() {
+        let _gone = child.kill().await;
     }
 }
 
