@@ -7,7 +7,7 @@ use dataplane_user::net::PublicKey;
 use serde_json::{Value, json};
 
 use crate::live::{Up, can_run};
-use crate::{Hub, PRIVATE, Print, answer, key, peer};
+use crate::{Hub, PRIVATE, PUBLIC, Print, answer, key, peer};
 
 /// A file whose hub has no subnet of its own.
 fn without_subnet(more: &str) -> Hub {
@@ -80,6 +80,7 @@ fn sync_brings_the_interface_in_line_with_its_file_and_then_has_nothing_to_do() 
         peer("goes", 2, "10.42.0.3"),
         peer("changes", 3, "10.42.0.4")
     )));
+    up.netns.ip("address add 10.42.0.1/24 dev wg0");
     assert_eq!(sync(&up), json!([]));
     let printed = up.adit(&["sync"]);
     assert_eq!(printed.stdout, "The interface has what the file says.\n");
@@ -138,7 +139,7 @@ fn sync_brings_the_interface_in_line_with_its_file_and_then_has_nothing_to_do() 
         changes.contains("listen-port 51820") && changes.contains("private key of"),
         "{changes}"
     );
-    assert_eq!(up.dump()[""].split('\t').next().unwrap(), PRIVATE);
+    assert_eq!(up.dump()[""].split('\t').nth(1).unwrap(), PUBLIC);
     assert_eq!(sync(&up), json!([]));
 }
 

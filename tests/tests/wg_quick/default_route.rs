@@ -1,5 +1,6 @@
 //! What stands beside a default route: nobody on a local link injects into the tunnel, and answers get back its mark.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -81,8 +82,10 @@ fn pings(netns: &NetNs, address: &str) -> bool {
         .success()
 }
 
-fn tables(netns: &NetNs) -> String {
-    snapshot::run(netns, "nft", "list tables")
+/// In an order of their own: one family's may be created before the other's.
+fn tables(netns: &NetNs) -> BTreeSet<String> {
+    let listed = snapshot::run(netns, "nft", "list tables");
+    listed.lines().map(str::to_owned).collect()
 }
 
 /// Both tools, each with what it calls itself.
@@ -148,7 +151,7 @@ fn each_tool_removes_the_tables_that_the_other_created() {
     let rules = |netns: &NetNs| {
         let all = snapshot::ruleset(netns);
         let drops = all.lines().filter(|line| line.trim_end().ends_with("drop"));
-        drops.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+        drops.map(|line| line.trim().to_owned()).collect::<BTreeSet<_>>()
     };
     let mut seen = Vec::new();
     for up in TOOLS {

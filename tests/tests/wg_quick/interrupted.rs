@@ -14,7 +14,7 @@ use adit_tests::{NetNs, Topology};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Conf, PEERS, adit, all, key, ready};
+use crate::{Conf, PEERS, all, key, ready};
 
 const SIGNALS: [(Signal, i32); 3] = [
     (Signal::SIGINT, 130),
@@ -24,10 +24,14 @@ const SIGNALS: [(Signal, i32); 3] = [
 
 /// `adit wg up` in a namespace, by a PATH with this directory first.
 fn start(netns: &NetNs, conf: &Conf, programs: &tempfile::TempDir) -> Child {
+    spawn(netns, "up", conf, programs)
+}
+
+fn spawn(netns: &NetNs, verb: &str, conf: &Conf, programs: &tempfile::TempDir) -> Child {
     let path = std::env::var("PATH").unwrap();
     let mut command = Command::new(binary());
     command
-        .args(["wg", "up", "--allow-hooks", conf.path().to_str().unwrap()])
+        .args(["wg", verb, "--allow-hooks", conf.path().to_str().unwrap()])
         .env("PATH", format!("{}:{path}", programs.path().display()))
         .stderr(Stdio::piped());
     netns.enter(|| command.spawn()).unwrap()
@@ -114,7 +118,7 @@ fn a_signal_at_any_moment_leaves_all_or_nothing() {
         send(&child, signal);
         let status = child.wait().unwrap();
         if status.success() {
-            said(&adit(netns, &["wg", "down", conf.path().to_str().unwrap()]));
+            said(&spawn(netns, "down", &conf, &programs).wait_with_output().unwrap());
         } else {
             // Before anything is done it ends by the signal itself.
             let by_signal = status.signal().map(|signal| 128 + signal);
