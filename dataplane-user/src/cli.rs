@@ -6,6 +6,7 @@ pub mod places;
 mod completions;
 mod doctor;
 mod early;
+mod interrupt;
 mod man;
 mod map;
 mod output;

@@ -1,5 +1,10 @@
 //! `adit wg up`, `down`, `import` and `export` beside the real `wg-quick` and `wg`.
 
+mod wg_quick {
+    mod default_route;
+    mod interrupted;
+}
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +20,7 @@ fn key(number: u8) -> PrivateKey {
 }
 
 fn ready() -> bool {
-    require_module("wireguard") && require_program("wg-quick")
+    require_module("wireguard") && require_program("wg-quick") && require_program("nft")
 }
 
 /// A file `wg0.conf` in a directory of its own, for its owner alone.
@@ -112,7 +117,7 @@ fn assert_same(ours: &str, theirs: &str, of: &str) {
 /// The whole of a namespace but for counters.
 fn all(netns: &NetNs) -> String {
     let ip = |words: &str| snapshot::run(netns, "ip", words);
-    [
+    let state = [
         "link show",
         "address show",
         "route show table all",
@@ -121,7 +126,8 @@ fn all(netns: &NetNs) -> String {
         "-6 rule show",
     ]
     .map(ip)
-    .concat()
+    .concat();
+    state + &snapshot::run(netns, "nft", "list tables")
 }
 
 const PEERS: &str = "

@@ -39,7 +39,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         Err(failure) if failure.code == Code::Refused => return Err(failure),
         // Refusing overlay traffic matters more: no agent that runs has this directory.
         Err(failure) => {
-            eprintln!("adit: going on without a lock: {failure}");
+            output::note(&format!("going on without a lock: {failure}"));
             None
         }
         Ok(lock) => Some(lock),

@@ -22,8 +22,14 @@ pub enum Code {
     TimedOut = 7,
     /// It must not be done now.
     Refused = 8,
+    /// SIGHUP ended it; this and the next two are what a shell says of a signal.
+    HungUp = 129,
+    /// SIGINT ended it.
+    Interrupted = 130,
     /// Nobody reads the output: as a shell tells of an end by SIGPIPE.
     ClosedPipe = 141,
+    /// SIGTERM ended it.
+    Terminated = 143,
 }
 
 /// A failure with its exit code. Silent when the command's output has said it all.

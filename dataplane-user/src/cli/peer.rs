@@ -4,6 +4,7 @@ mod add;
 mod list;
 mod remove;
 mod rename;
+mod sync;
 
 use std::io;
 use std::path::PathBuf;
@@ -15,18 +16,20 @@ use clap::{Args, Subcommand, ValueHint};
 
 use super::exit::{Code, Failure};
 use super::privilege::{self, NET_ADMIN};
-use crate::hub::{DeviceId, Hub, HubError, LiveDevice};
+use crate::hub::{DeviceId, Hub, HubError, LiveDevice, SyncError};
 
 /// Lets devices in to a WireGuard hub, each with an address of its own; takes them away, lists and renames them.
 ///
 /// Above each `[Peer]` of the file stands `# DeviceID:<id>`; all else in it stays as it is, and what was is kept beside it
-/// as `.bak`. Of the interface, which has the file's name without `.conf`, only the peer that changes is touched.
+/// as `.bak`, or as `.bak-<time>` where the `.bak` is somebody else's. The file's mode is 0600 after each change. Of the
+/// interface, which has the file's name without `.conf`, only the peer that changes is touched, with the routes to its
+/// allowed IPs.
 ///
 /// Exits with 2 when an argument is wrong, 3 when there is no such file or device, 7 when the file stays locked, and 8
 /// when the file does not allow it; nothing is changed then.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  adit peer add laptop-7 --public-key \"$(cat laptop-7.pub)\" --config /etc/wireguard/wg0.conf --subnet 10.42.0.0/24\n  adit peer add laptop-7 --public-key \"$(cat laptop-7.pub)\" --config wg0.conf --subnet fd42::/64 -o json | jq -r .assigned_ip\n  adit peer list --config /etc/wireguard/wg0.conf\n  adit peer rename laptop-7 laptop-8 --config /etc/wireguard/wg0.conf\n  adit peer remove laptop-8 --config /etc/wireguard/wg0.conf"
+    after_help = "Examples:\n  adit peer add laptop-7 --public-key \"$(cat laptop-7.pub)\" --config /etc/wireguard/wg0.conf --subnet 10.42.0.0/24\n  adit peer add laptop-7 --public-key \"$(cat laptop-7.pub)\" --config wg0.conf --subnet fd42::/64 -o json | jq -r .assigned_ip\n  adit peer list --config /etc/wireguard/wg0.conf\n  adit peer rename laptop-7 laptop-8 --config /etc/wireguard/wg0.conf\n  adit peer remove laptop-8 --config /etc/wireguard/wg0.conf\n  adit peer sync --config /etc/wireguard/wg0.conf"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -40,6 +43,7 @@ enum Command {
     Remove(remove::Arguments),
     List(list::Arguments),
     Rename(rename::Arguments),
+    Sync(sync::Arguments),
 }
 
 /// The file that is changed.
@@ -67,14 +71,20 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Remove(arguments) => remove::run(arguments).await,
         Command::List(arguments) => list::run(arguments),
         Command::Rename(arguments) => rename::run(arguments).await,
+        Command::Sync(arguments) => sync::run(arguments).await,
     }
 }
 
 impl Target {
     async fn open(&self, sync: &Sync) -> Result<Hub<LiveDevice>, Failure> {
-        if sync.skip_sync {
-            return self.open_alone().await;
+        match sync.skip_sync {
+            true => self.open_alone().await,
+            false => self.open_both().await,
         }
+    }
+
+    /// With the interface.
+    async fn open_both(&self) -> Result<Hub<LiveDevice>, Failure> {
         let link = LiveDevice::name_of(&self.config).map_err(|error| {
             let error = anyhow!(error).context(format!(
                 "{} is no interface's file: name it as one, or change it alone with WG_SKIP_SYNCCONF=1",
@@ -101,6 +111,13 @@ impl Target {
     }
 }
 
+/// Tells what the user has to know although all was done.
+fn warn(hub: &Hub<LiveDevice>) {
+    for warning in hub.warnings() {
+        eprintln!("adit: warning: {warning}");
+    }
+}
+
 fn device_id(text: &str) -> Result<DeviceId, Failure> {
     DeviceId::new(text).map_err(|error| usage(error.into()))
 }
@@ -116,10 +133,13 @@ fn failure(error: HubError) -> Failure {
             io::ErrorKind::PermissionDenied => Code::Privilege,
             _ => Code::Error,
         },
-        HubError::Unknown { .. } => Code::NotFound,
-        HubError::Refused { .. } => Code::Refused,
+        HubError::Unknown { .. } | HubError::UnknownWithStale { .. } => Code::NotFound,
+        HubError::Refused { .. } | HubError::Sync(SyncError::Kept { .. }) => Code::Refused,
         HubError::Locked { .. } => Code::TimedOut,
-        HubError::Config(_) | HubError::Sync(_) | HubError::NotRestored { .. } => Code::Error,
+        HubError::Config(_)
+        | HubError::Sync(_)
+        | HubError::NotRestored { .. }
+        | HubError::NotBroughtBack { .. } => Code::Error,
     };
     Failure::new(code, error.into())
 }

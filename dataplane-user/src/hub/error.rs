@@ -50,19 +50,43 @@ pub enum HubError {
         /// Why, and what would help.
         why: String,
     },
+    /// No peer of the file has this id, but the interface has peers that the file doesn't have.
+    #[error(
+        "{unknown}; {interface_peers} of the interface {} not in the file: `adit peer sync` removes {}",
+        if *.interface_peers == 1 { "is" } else { "are" },
+        if *.interface_peers == 1 { "it" } else { "them" },
+    )]
+    UnknownWithStale {
+        /// The rest of it.
+        #[source]
+        unknown: Box<HubError>,
+        /// How many such peers.
+        interface_peers: usize,
+    },
     /// The interface does not take it; the file is as it was.
     #[error("{0}; the file is as it was")]
     Sync(#[from] SyncError),
     /// The interface does not take it, and the file can't be written again.
     #[error(
-        "{error}; and the file can't be restored, its former content is in the .bak beside it: {restoring}"
+        "{error}; and the file can't be restored, its former content is in {}: {restoring}", .backup.display()
     )]
     NotRestored {
         /// What happened first.
         #[source]
         error: SyncError,
+        /// What has its former content.
+        backup: PathBuf,
         /// Why it can't be restored.
         restoring: Box<HubError>,
+    },
+    /// The file can't be written, and the interface can't be brought back.
+    #[error("{error}; and the interface has the change already: {restoring}")]
+    NotBroughtBack {
+        /// What happened first.
+        #[source]
+        error: Box<HubError>,
+        /// Why it can't be brought back.
+        restoring: SyncError,
     },
 }
 
@@ -80,6 +104,15 @@ pub enum SyncError {
         /// What the kernel says.
         #[source]
         source: KernelError,
+    },
+    /// An agent keeps it.
+    #[error(
+        "the agent keeps {interface}: edit `spec.peers` of the WireGuardInterface manifest that declares it, or change \
+             the file alone with WG_SKIP_SYNCCONF=1"
+    )]
+    Kept {
+        /// The interface.
+        interface: LinkName,
     },
     /// The kernel refuses.
     #[error(transparent)]

@@ -1,21 +1,27 @@
-//! The interface that a file is of: what changed in the file is changed there, while it is up.
+//! The interface that a file is of: what changed in the file is changed there, while it is up, with the routes that go along.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::SyncError;
+use super::routes::{self, RouteChanges};
+use super::{LivePeers, SyncError};
 use crate::diff;
 use crate::kernel::KernelError;
-use crate::kernel::wireguard::{self, WireGuard};
-use crate::model::wireguard::{Device, Peer};
-use crate::net::key::PublicKey;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::wireguard::{self, PrivateKeys, WireGuard};
+use crate::model::wireguard::{Device, DeviceChange, Peer};
+use crate::model::{Change, Owner, Route, RouteKey, RouteKind};
+use crate::net::key::{PrivateKey, PublicKey};
 use crate::net::name::InvalidName;
-use crate::net::{LinkName, PeerEndpoint};
+use crate::net::{Family, LinkName, PeerEndpoint};
 use crate::resource::node::{Endpoint, Host};
 use crate::wg_quick::{self, Config};
 
@@ -28,22 +34,38 @@ pub trait Live {
     /// Which peers it has.
     ///
     /// # Errors
-    /// When it is not up, or can't be read.
-    async fn peers(&mut self) -> Result<BTreeSet<PublicKey>, SyncError>;
+    /// When it is not up, when an agent keeps it, or when it can't be read.
+    async fn peers(&mut self) -> Result<LivePeers, SyncError>;
 
-    /// Makes those peers what the file says of which it said something else before. After [`Live::peers`].
+    /// Makes those peers, and their routes, what the file says of which it said something else before. After
+    /// [`Live::peers`].
     ///
     /// # Errors
     /// When it does not take that: then it is as it was, or the error says that it is not.
     async fn sync(&mut self, before: &Config, now: &Config) -> Result<(), SyncError>;
+
+    /// Undoes what the last [`Live::sync`] did, called with the same.
+    ///
+    /// # Errors
+    /// When it can't be undone.
+    async fn bring_back(&mut self, before: &Config, now: &Config) -> Result<(), SyncError>;
+
+    /// Makes all that a file says of it what the file says, and tells each change. After [`Live::peers`].
+    ///
+    /// # Errors
+    /// As [`Live::sync`].
+    async fn align(&mut self, file: &Config) -> Result<Vec<String>, SyncError>;
 }
 
 /// A WireGuard interface of the calling thread's network namespace.
 pub struct LiveDevice {
     link: LinkName,
+    netlink: Netlink,
     wireguard: WireGuard,
     /// As it was read last.
     was: Device,
+    /// What was changed of its routes since then.
+    routes: RouteChanges,
 }
 
 /// The peers of which a file says something else than before.
@@ -62,31 +84,49 @@ impl LiveDevice {
         LinkName::new(&stem.to_string_lossy())
     }
 
-    /// Opens a socket; needs a tokio runtime.
+    /// Opens sockets; needs a tokio runtime.
     ///
     /// # Errors
-    /// When it can't be opened. That there is no interface shows later.
+    /// When they can't be opened. That there is no interface shows later.
     pub fn open(link: LinkName) -> Result<LiveDevice, KernelError> {
         Ok(LiveDevice {
             link,
+            netlink: Netlink::open()?.by_hand(),
             wireguard: WireGuard::open(wireguard::no_private_keys())?,
             was: Device::default(),
+            routes: RouteChanges::default(),
         })
     }
 
     /// Makes the changes, and looks whether the kernel took them.
     async fn set(&mut self, touched: &Touched<'_>) -> Result<(), SyncError> {
         let addresses = touched.addresses().await?;
-        let device = |peers: &[&wg_quick::Peer]| {
-            let peer = |peer: &&wg_quick::Peer| (peer.public_key, peer.to_model(endpoint(peer, &addresses)));
-            let peers = peers.iter().map(peer).collect::<BTreeMap<PublicKey, Peer>>();
-            Device {
-                peers,
-                ..Device::default()
-            }
+        let now = touched.now.iter().map(|peer| {
+            let endpoint = endpoint(peer, &addresses);
+            (peer.public_key, peer.to_model(endpoint))
+        });
+        let now = now.collect::<BTreeMap<PublicKey, Peer>>();
+        // What the interface has counts, and not what the file said: somebody may have left it alone, or was interrupted.
+        let mut before = self.was.peers.clone();
+        before.retain(|key, _| touched.has(key));
+        for (key, peer) in &mut before {
+            let said = touched.before.iter().find(|peer| peer.public_key == *key);
+            peer.configured = match said {
+                Some(said) => endpoint(said, &addresses),
+                // The file says nothing new of it: where it has roamed to, it stays.
+                None => now.get(key).and_then(|peer| peer.endpoint),
+            };
+        }
+        let device = |peers| Device {
+            peers,
+            ..Device::default()
         };
-        let (before, now) = (device(&touched.before), device(&touched.now));
-        let changes = diff::wireguard::device(&before, &now);
+        let (before, now) = (device(before), device(now));
+        self.change(&diff::wireguard::device(&before, &now), &now).await
+    }
+
+    /// Makes changes of the device, and looks whether its peers are these then, and maybe others.
+    async fn change(&mut self, changes: &[DeviceChange], wanted: &Device) -> Result<(), SyncError> {
         self.wireguard
             .set_device(&self.link, &changes.iter().collect::<Vec<_>>())
             .await?;
@@ -94,7 +134,7 @@ impl LiveDevice {
         let has = |key: &PublicKey, wanted: &Peer| {
             device.peers.get(key).map(|peer| &peer.allowed_ips) == Some(&wanted.allowed_ips)
         };
-        match now.peers.iter().find(|(key, wanted)| !has(key, wanted)) {
+        match wanted.peers.iter().find(|(key, wanted)| !has(key, wanted)) {
             None => Ok(()),
             Some((peer, _)) => Err(SyncError::NotTaken {
                 interface: self.link.clone(),
@@ -103,26 +143,123 @@ impl LiveDevice {
         }
     }
 
-    /// Brings back what was, of these peers and of those that they took a prefix from.
-    async fn bring_back(&mut self, touched: &Touched<'_>) -> Result<(), KernelError> {
+    /// Adds and deletes the routes of allowed IPs; while the device is down it has none.
+    async fn route(
+        &mut self,
+        file: &Config,
+        new: &BTreeSet<IpNet>,
+        gone: &BTreeSet<IpNet>,
+    ) -> Result<(), SyncError> {
+        let is_up = self.netlink.link(&self.link).await?.is_some_and(|link| link.up);
+        if !is_up {
+            return Ok(());
+        }
+        let standing = self.netlink.routes_by(&self.link).await?;
+        let kept = allowed_ips(&file.peers);
+        let changes = routes::changes(file.interface.table, (&kept, new, gone), &standing);
+        for key in changes.add {
+            self.add_route(&key).await?;
+            self.routes.add.push(key);
+        }
+        for key in changes.delete {
+            self.netlink.delete_route_by(&self.link, &key).await?;
+            self.routes.delete.push(key);
+        }
+        Ok(())
+    }
+
+    async fn add_route(&mut self, key: &RouteKey) -> Result<(), KernelError> {
+        let change = create_route(&self.link, key);
+        let outcomes = self.netlink.execute(&[change]).await;
+        outcomes.into_iter().collect()
+    }
+
+    /// Brings back what was, of these peers and of those that they took a prefix from, and of the device itself.
+    async fn undo(&mut self, is_touched: impl Fn(&PublicKey) -> bool) -> Result<(), KernelError> {
         let mut now = self.wireguard.get_device(&self.link).await?.device;
         let mut was = self.was.clone();
         for (key, peer) in &mut now.peers {
             // Others may have roamed meanwhile, and stay where they are.
-            if !touched.has(key) {
+            if !is_touched(key) {
                 peer.configured = was.peers.get(key).and_then(|was| was.endpoint.clone());
             }
         }
-        (was.public_key, was.listen_port, was.fwmark) = (now.public_key, now.listen_port, now.fwmark);
+        // Where the device had no private key, nothing takes the new one away.
+        was.public_key = was.public_key.or(now.public_key);
         let changes = diff::wireguard::device(&now, &was);
         self.wireguard
             .set_device(&self.link, &changes.iter().collect::<Vec<_>>())
-            .await
+            .await?;
+        let routes = std::mem::take(&mut self.routes);
+        for key in &routes.delete {
+            self.add_route(key).await?;
+        }
+        for key in &routes.add {
+            self.netlink.delete_route_by(&self.link, key).await?;
+        }
+        Ok(())
+    }
+
+    /// The error, where what was done could be undone.
+    async fn undone(&mut self, error: SyncError, is_touched: impl Fn(&PublicKey) -> bool) -> SyncError {
+        match self.undo(is_touched).await {
+            Ok(()) => error,
+            Err(restoring) => SyncError::NotRestored {
+                error: Box::new(error),
+                restoring,
+            },
+        }
+    }
+
+    /// With the changes of the device told in words.
+    async fn set_all(&mut self, file: &Config) -> Result<Vec<String>, SyncError> {
+        let peers = file.peers.iter().collect::<Vec<_>>();
+        let addresses = endpoints(&peers).await?;
+        let interface = &file.interface;
+        let wanted = Device {
+            public_key: interface.private_key.as_ref().map(PrivateKey::public_key),
+            // Where the file says nothing, the kernel's choice stays, and so does the mark of a default route.
+            listen_port: interface.listen_port.unwrap_or(0),
+            fwmark: match interface.fwmark {
+                0 => self.was.fwmark,
+                mark => mark,
+            },
+            peers: peers
+                .iter()
+                .map(|peer| (peer.public_key, peer.to_model(endpoint(peer, &addresses))))
+                .collect(),
+        };
+        let mut was = self.was.clone();
+        for peer in was.peers.values_mut() {
+            peer.configured = peer.endpoint;
+        }
+        let changes = diff::wireguard::device(&was, &wanted);
+        if wanted.public_key != was.public_key {
+            // The former one, too: the change may have to be undone.
+            let former = self.wireguard.list_device(&self.link, true).await?.private_key;
+            let keys = former.into_iter().chain(interface.private_key.clone());
+            self.wireguard = WireGuard::open(one_of(keys.collect()))?;
+        }
+        self.change(&changes, &wanted).await?;
+        let new = allowed_ips(&file.peers);
+        let had = was.peers.values().flat_map(|peer| &peer.allowed_ips);
+        let gone = had.filter(|prefix| !new.contains(*prefix)).copied().collect();
+        self.route(file, &new, &gone).await?;
+        let device = changes.iter().map(ToString::to_string);
+        let added = self.routes.add.iter().map(|key| format!("add route {key}"));
+        let deleted = self.routes.delete.iter().map(|key| format!("delete route {key}"));
+        Ok(device.chain(added).chain(deleted).collect())
     }
 }
 
 impl Live for LiveDevice {
-    async fn peers(&mut self) -> Result<BTreeSet<PublicKey>, SyncError> {
+    async fn peers(&mut self) -> Result<LivePeers, SyncError> {
+        let link = self.netlink.link(&self.link).await?;
+        if link.is_some_and(|link| link.owner == Owner::Ours) {
+            return Err(SyncError::Kept {
+                interface: self.link.clone(),
+            });
+        }
         let read = self.wireguard.get_device(&self.link).await;
         let reading = read.map_err(|source| match source.errno() {
             Some(libc::ENODEV | libc::EOPNOTSUPP) => SyncError::NotUp {
@@ -132,22 +269,64 @@ impl Live for LiveDevice {
             _ => SyncError::Kernel(source),
         })?;
         self.was = reading.device;
-        Ok(self.was.peers.keys().copied().collect())
+        let peers = self.was.peers.iter();
+        Ok(peers
+            .map(|(key, peer)| (*key, peer.allowed_ips.clone()))
+            .collect())
     }
 
     async fn sync(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
         let touched = Touched::between(before, now);
-        let Err(error) = self.set(&touched).await else {
-            return Ok(());
-        };
-        match self.bring_back(&touched).await {
-            Ok(()) => Err(error),
-            Err(restoring) => Err(SyncError::NotRestored {
-                error: Box::new(error),
-                restoring,
-            }),
+        self.routes = RouteChanges::default();
+        let new = prefixes(&touched.now);
+        let gone = prefixes(&touched.before);
+        let mut done = self.set(&touched).await;
+        if done.is_ok() {
+            done = self.route(now, &new, &gone).await;
+        }
+        match done {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.undone(error, |key| touched.has(key)).await),
         }
     }
+
+    async fn bring_back(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
+        let touched = Touched::between(before, now);
+        Ok(self.undo(|key| touched.has(key)).await?)
+    }
+
+    async fn align(&mut self, file: &Config) -> Result<Vec<String>, SyncError> {
+        self.routes = RouteChanges::default();
+        match self.set_all(file).await {
+            Ok(changes) => Ok(changes),
+            Err(error) => Err(self.undone(error, |_| true).await),
+        }
+    }
+}
+
+/// These private keys, by their public ones.
+fn one_of(keys: Vec<PrivateKey>) -> PrivateKeys {
+    Arc::new(move |public| {
+        let key = keys.iter().find(|key| key.public_key() == *public);
+        key.cloned()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    })
+}
+
+fn create_route(link: &LinkName, key: &RouteKey) -> Change {
+    let route = Route {
+        owner: Owner::Foreign,
+        kind: RouteKind::on_link(link, Family::of_prefix(key.prefix)),
+    };
+    Change::CreateRoute(*key, route)
+}
+
+fn allowed_ips(peers: &[wg_quick::Peer]) -> BTreeSet<IpNet> {
+    prefixes(&peers.iter().collect::<Vec<_>>())
+}
+
+fn prefixes(peers: &[&wg_quick::Peer]) -> BTreeSet<IpNet> {
+    peers.iter().flat_map(|peer| &peer.allowed_ips).copied().collect()
 }
 
 impl<'a> Touched<'a> {
@@ -173,18 +352,22 @@ impl<'a> Touched<'a> {
             .any(|peer| peer.public_key == *key)
     }
 
-    /// Where the names are by which the endpoints are known.
     async fn addresses(&self) -> Result<BTreeMap<(String, u16), SocketAddr>, SyncError> {
-        let mut addresses = BTreeMap::new();
-        for Endpoint { host, port } in self.now.iter().filter_map(|peer| peer.endpoint.as_ref()) {
-            let Host::Name(name) = host else { continue };
-            let found = timeout(PATIENCE, lookup_host((name.as_str(), *port))).await;
-            let found = found.ok().and_then(Result::ok).and_then(|mut found| found.next());
-            let address = found.ok_or_else(|| SyncError::Name(name.clone()))?;
-            addresses.insert((name.clone(), *port), address);
-        }
-        Ok(addresses)
+        endpoints(&self.now).await
     }
+}
+
+/// Where the names are by which the endpoints are known.
+async fn endpoints(peers: &[&wg_quick::Peer]) -> Result<BTreeMap<(String, u16), SocketAddr>, SyncError> {
+    let mut addresses = BTreeMap::new();
+    for Endpoint { host, port } in peers.iter().filter_map(|peer| peer.endpoint.as_ref()) {
+        let Host::Name(name) = host else { continue };
+        let found = timeout(PATIENCE, lookup_host((name.as_str(), *port))).await;
+        let found = found.ok().and_then(Result::ok).and_then(|mut found| found.next());
+        let address = found.ok_or_else(|| SyncError::Name(name.clone()))?;
+        addresses.insert((name.clone(), *port), address);
+    }
+    Ok(addresses)
 }
 
 fn endpoint(peer: &wg_quick::Peer, addresses: &BTreeMap<(String, u16), SocketAddr>) -> Option<PeerEndpoint> {

@@ -1,10 +1,11 @@
 //! Files and interfaces that go together, or not at all.
 
-use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use super::*;
+use crate::kernel::KernelError;
 use crate::net::LinkName;
 
 const FILE: &[u8] = b"# \xff untidy\n[interface]\naddress=10.42.0.1/24";
@@ -12,15 +13,35 @@ const FILE: &[u8] = b"# \xff untidy\n[interface]\naddress=10.42.0.1/24";
 /// An interface that does as it is told: what it was told, and whether it refuses.
 #[derive(Debug, Default)]
 struct Told {
-    peers: BTreeSet<PublicKey>,
+    peers: LivePeers,
     is_down: bool,
     refuses: bool,
+    /// It does what it is told, and never answers: whoever asked is killed then.
+    hangs: bool,
+}
+
+impl Told {
+    fn keys(&self) -> Vec<PublicKey> {
+        self.peers.keys().copied().collect()
+    }
+
+    fn set(&mut self, before: &Config, now: &Config) {
+        for peer in &before.peers {
+            self.peers.remove(&peer.public_key);
+        }
+        let peers = now.peers.iter();
+        self.peers
+            .extend(peers.map(|peer| (peer.public_key, peer.allowed_ips.iter().copied().collect())));
+    }
 }
 
 impl Live for &mut Told {
-    async fn peers(&mut self) -> Result<BTreeSet<PublicKey>, SyncError> {
+    async fn peers(&mut self) -> Result<LivePeers, SyncError> {
         match self.is_down {
-            true => Err(SyncError::Name("nothing is up".to_owned())),
+            true => Err(SyncError::NotUp {
+                interface: LinkName::constant("wg0"),
+                source: KernelError::new("nothing is up", io::Error::from_raw_os_error(libc::ENODEV)),
+            }),
             false => Ok(self.peers.clone()),
         }
     }
@@ -32,11 +53,21 @@ impl Live for &mut Told {
                 peer: key(0),
             });
         }
-        for peer in &before.peers {
-            self.peers.remove(&peer.public_key);
+        self.set(before, now);
+        match self.hangs {
+            true => std::future::pending().await,
+            false => Ok(()),
         }
-        self.peers.extend(now.peers.iter().map(|peer| peer.public_key));
+    }
+
+    async fn bring_back(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
+        self.set(now, before);
         Ok(())
+    }
+
+    async fn align(&mut self, file: &Config) -> Result<Vec<String>, SyncError> {
+        self.set(&Config::default(), file);
+        Ok(Vec::new())
     }
 }
 
@@ -45,9 +76,25 @@ fn key(number: u8) -> PublicKey {
 }
 
 async fn add(path: &Path, live: &mut Told, id: &str, number: u8) -> Result<Admission, HubError> {
-    let hub = Hub::open(path, Duration::from_secs(30), Some(live)).await?;
+    let mut hub = Hub::open(path, Duration::from_secs(30), Some(live)).await?;
     let subnet = "10.42.0.0/24".parse().unwrap();
     hub.add(&DeviceId::new(id).unwrap(), key(number), subnet).await
+}
+
+async fn remove(path: &Path, live: &mut Told, id: &str) -> Result<Member, HubError> {
+    let mut hub = Hub::open(path, Duration::from_secs(30), Some(live)).await?;
+    hub.remove(id).await
+}
+
+/// Changes the file alone.
+async fn alone(path: &Path) -> Hub<LiveDevice> {
+    Hub::open(path, Duration::ZERO, None).await.unwrap()
+}
+
+/// A process that is killed when the interface has the change.
+async fn killed<T>(run: impl Future<Output = Result<T, HubError>>) {
+    let run = tokio::time::timeout(Duration::from_millis(200), run).await;
+    assert!(run.is_err(), "it waits for the interface");
 }
 
 fn mode(path: &Path) -> u32 {
@@ -71,7 +118,7 @@ async fn file_and_interface_go_together() {
         (admission.status, admission.assigned_ip.to_string()),
         (Status::Added, "10.42.0.2".to_owned())
     );
-    assert_eq!(live.peers, BTreeSet::from([key(1)]));
+    assert_eq!(live.keys(), [key(1)]);
     let bak = path.with_extension("conf.bak");
     assert_eq!(fs::read(&bak).unwrap(), FILE);
     for file in [&path, &bak, &path.with_extension("conf.lock")] {
@@ -84,9 +131,8 @@ async fn file_and_interface_go_together() {
         add(&path, &mut live, "a", 2).await.unwrap().status,
         Status::Reconfigured
     );
-    assert_eq!(live.peers, BTreeSet::from([key(2)]));
-    let hub = |live| Hub::open(&path, Duration::ZERO, Some(live));
-    let removed = hub(&mut live).await.unwrap().remove("a").await.unwrap();
+    assert_eq!(live.keys(), [key(2)]);
+    let removed = remove(&path, &mut live, "a").await.unwrap();
     assert_eq!((removed.public_key, live.peers.len()), (key(2), 0));
     assert_eq!(fs::read(&path).unwrap(), [FILE, b"\n"].concat());
 }
@@ -135,6 +181,253 @@ async fn who_was_interrupted_is_put_back_and_the_file_stays() {
     );
     let now = fs::metadata(&path).unwrap();
     assert_eq!((now.ino(), now.mtime_nsec()), (before.ino(), before.mtime_nsec()));
+}
+
+#[tokio::test]
+async fn a_killed_removal_takes_the_key_first_and_a_second_one_finishes() {
+    let (_directory, path) = make();
+    let mut live = Told::default();
+    add(&path, &mut live, "a", 1).await.unwrap();
+    live.hangs = true;
+    killed(remove(&path, &mut live, "a")).await;
+    assert!(live.peers.is_empty(), "the interface loses the key first");
+    assert_eq!(list(&path).unwrap().len(), 1, "the file still knows it");
+    live.hangs = false;
+    assert_eq!(remove(&path, &mut live, "a").await.unwrap().public_key, key(1));
+    assert!(list(&path).unwrap().is_empty());
+    let again = remove(&path, &mut live, "a").await.unwrap_err();
+    assert!(matches!(again, HubError::Unknown { .. }), "{again}");
+
+    add(&path, &mut live, "b", 2).await.unwrap();
+    live.hangs = true;
+    killed(add(&path, &mut live, "b", 3)).await;
+    assert_eq!(live.keys(), [key(3)], "the former key is out of it first");
+    live.hangs = false;
+    assert_eq!(
+        add(&path, &mut live, "b", 3).await.unwrap().status,
+        Status::Reconfigured
+    );
+    assert_eq!(
+        (live.keys(), list(&path).unwrap()[0].public_key),
+        (vec![key(3)], key(3))
+    );
+}
+
+#[tokio::test]
+async fn what_was_done_without_the_interface_a_second_run_does_there() {
+    let (_directory, path) = make();
+    let mut live = Told::default();
+    for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
+        add(&path, &mut live, id, number).await.unwrap();
+    }
+    let subnet = "10.42.0.0/24".parse().unwrap();
+    let id = DeviceId::new("c").unwrap();
+    let mut hub = alone(&path).await;
+    assert_eq!(
+        hub.add(&id, key(4), subnet).await.unwrap().status,
+        Status::Reconfigured
+    );
+    drop(hub);
+    assert_eq!(
+        add(&path, &mut live, "c", 4).await.unwrap().status,
+        Status::AlreadyPresent
+    );
+    assert_eq!(
+        live.keys(),
+        [key(1), key(2), key(4)],
+        "the former key is out of it"
+    );
+
+    alone(&path).await.remove("a").await.unwrap();
+    assert_eq!(live.peers.len(), 3);
+    let other = remove(&path, &mut live, "x").await.unwrap_err();
+    assert!(
+        matches!(
+            other,
+            HubError::UnknownWithStale {
+                interface_peers: 1,
+                ..
+            }
+        ),
+        "{other}"
+    );
+    assert!(
+        other.to_string().contains("`adit peer sync` removes it"),
+        "{other}"
+    );
+    assert_eq!(remove(&path, &mut live, "a").await.unwrap().public_key, key(1));
+    assert_eq!(live.keys(), [key(2), key(4)]);
+
+    // After another change nobody knows whose key it is.
+    alone(&path).await.remove("b").await.unwrap();
+    alone(&path).await.add(&id, key(5), subnet).await.unwrap();
+    let error = remove(&path, &mut live, "b").await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            HubError::UnknownWithStale {
+                interface_peers: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_synced_is_told_and_file_and_interface_agree() {
+    let (_directory, path) = make();
+    let mut live = Told::default();
+    let subnet = "10.42.0.0/24".parse().unwrap();
+    let mut hub = Hub::open(&path, Duration::ZERO, Some(&mut live)).await.unwrap();
+    hub.file.fail_to_sync();
+    let admission = hub
+        .add(&DeviceId::new("a").unwrap(), key(1), subnet)
+        .await
+        .unwrap();
+    assert_eq!(admission.status, Status::Added);
+    let told = hub
+        .warnings()
+        .iter()
+        .filter(|warning| warning.contains("a loss of power"));
+    assert_eq!(
+        told.count(),
+        2,
+        "of the file and of its backup: {:?}",
+        hub.warnings()
+    );
+    drop(hub);
+    assert_eq!((live.keys(), list(&path).unwrap().len()), (vec![key(1)], 1));
+
+    let mut hub = Hub::open(&path, Duration::ZERO, Some(&mut live)).await.unwrap();
+    hub.file.fail_to_sync();
+    hub.remove("a").await.unwrap();
+    drop(hub);
+    assert_eq!((live.keys(), list(&path).unwrap().len()), (vec![], 0));
+
+    // What the interface refuses is out of the file, whether that is synced or not.
+    live.refuses = true;
+    let mut hub = Hub::open(&path, Duration::ZERO, Some(&mut live)).await.unwrap();
+    hub.file.fail_to_sync();
+    let error = hub
+        .add(&DeviceId::new("a").unwrap(), key(1), subnet)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, HubError::Sync(SyncError::NotTaken { .. })),
+        "{error}"
+    );
+    drop(hub);
+    assert!(list(&path).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_leaves_the_interface_as_it_was() {
+    let (directory, path) = make();
+    let mut live = Told::default();
+    add(&path, &mut live, "a", 1).await.unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let mut hub = Hub::open(&path, Duration::ZERO, Some(&mut live)).await.unwrap();
+    // No file takes a directory's place.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = hub.remove("a").await.unwrap_err();
+    assert!(matches!(error, HubError::Io { .. }), "{error}");
+    drop(hub);
+    assert_eq!(live.keys(), [key(1)]);
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        3,
+        "nothing is left over"
+    );
+}
+
+#[tokio::test]
+async fn a_backup_of_somebody_else_stays() {
+    let (directory, path) = make();
+    let mut live = Told::default();
+    let bak = path.with_extension("conf.bak");
+    fs::write(&bak, "the administrator's own").unwrap();
+    add(&path, &mut live, "a", 1).await.unwrap();
+    let first = fs::read(&path).unwrap();
+    add(&path, &mut live, "b", 2).await.unwrap();
+    assert_eq!(fs::read(&bak).unwrap(), b"the administrator's own");
+    let dated = || {
+        let names = fs::read_dir(directory.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names = names
+            .filter(|name| name.starts_with("wg0.conf.bak-"))
+            .collect::<Vec<_>>();
+        names.sort();
+        names
+    };
+    let names = dated();
+    assert_eq!(names.len(), 1, "the one that is ours is used again: {names:?}");
+    assert_eq!(names[0].len(), "wg0.conf.bak-20251128T093000Z".len(), "{names:?}");
+    let own = directory.path().join(&names[0]);
+    assert_eq!((fs::read(&own).unwrap(), mode(&own)), (first, 0o600));
+
+    // Changed by somebody, it is no more ours.
+    fs::write(&own, "changed").unwrap();
+    add(&path, &mut live, "c", 3).await.unwrap();
+    assert_eq!((fs::read(&own).unwrap(), dated().len()), (b"changed".to_vec(), 2));
+}
+
+#[tokio::test]
+async fn attributes_stay_and_an_acl_is_not_cut() {
+    let (_directory, path) = make();
+    let set = |name: &str, value: &[u8]| {
+        let set = rustix::fs::setxattr(&path, name, value, rustix::fs::XattrFlags::empty());
+        // A file system without them loses none.
+        set.map_err(|error| eprintln!("not tested here: {name}: {error}"))
+            .is_ok()
+    };
+    let mut live = Told::default();
+    if set("user.adit.test", b"kept") {
+        add(&path, &mut live, "a", 1).await.unwrap();
+        let mut value = [0; 16];
+        let length = rustix::fs::getxattr(&path, "user.adit.test", &mut value[..]).unwrap();
+        assert_eq!(value[..length], *b"kept");
+    }
+    // linux/posix_acl_xattr.h: version 2; owner rw, user 1 r, group none, mask r, others none.
+    let entries: [(u16, u16, u32); 5] = [(1, 6, !0), (2, 4, 1), (4, 0, !0), (16, 4, !0), (32, 0, !0)];
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        acl.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+        acl.extend(id.to_le_bytes());
+    }
+    if set("system.posix_acl_access", &acl) {
+        let before = fs::metadata(&path).unwrap();
+        let error = add(&path, &mut live, "b", 2).await.unwrap_err();
+        assert!(
+            matches!(&error, HubError::Refused { why, .. } if why.contains("setfacl -b")),
+            "{error}"
+        );
+        let now = fs::metadata(&path).unwrap();
+        assert_eq!((now.ino(), now.mode()), (before.ino(), before.mode()));
+        assert!(!live.peers.contains_key(&key(2)));
+    }
+}
+
+#[tokio::test]
+async fn a_mode_that_changes_is_told_once() {
+    let (_directory, path) = make();
+    let mut hub = alone(&path).await;
+    let subnet = "10.42.0.0/24".parse().unwrap();
+    hub.add(&DeviceId::new("a").unwrap(), key(1), subnet)
+        .await
+        .unwrap();
+    assert!(
+        matches!(hub.warnings(), [one] if one.contains("0600") && one.contains("it had 0644")),
+        "{:?}",
+        hub.warnings()
+    );
+    drop(hub);
+    let mut hub = alone(&path).await;
+    hub.remove("a").await.unwrap();
+    assert!(hub.warnings().is_empty(), "{:?}", hub.warnings());
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ use netlink_sys::Socket as RawSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use tokio::time::Instant;
 
+pub use self::anyone::RouteBy;
 pub(super) use self::events::Interest;
 pub use self::events::{EventCounts, EventKind, Events, Woken};
 use self::marks::Marks;

@@ -6,6 +6,7 @@
 
 mod drops;
 mod query;
+pub mod quick;
 mod read;
 mod render;
 
@@ -290,11 +291,16 @@ pub async fn dropping_forward_chains() -> Result<Vec<String>, KernelError> {
 /// Where `nft` is.
 #[must_use]
 pub fn program() -> Option<PathBuf> {
+    program_of("nft")
+}
+
+/// Where a program is, also one in a folder that only administrators have in PATH.
+fn program_of(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = OsString::from(FOLDERS);
     std::env::split_paths(&path)
         .chain(std::env::split_paths(&folders))
-        .map(|folder| folder.join("nft"))
+        .map(|folder| folder.join(name))
         .find(|program| program.is_file())
 }
 

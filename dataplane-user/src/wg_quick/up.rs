@@ -47,6 +47,8 @@ pub struct Setup {
     pub wireguard: Vec<DeviceChange>,
     /// Addresses, MTU, up, routes and rules.
     pub rest: Vec<Change>,
+    /// The mark of the packets that the device sends; that of a default route is its table's number. 0: none.
+    pub mark: u32,
 }
 
 impl Setup {
@@ -92,6 +94,7 @@ impl Setup {
             create: Change::CreateLink(name.clone(), link),
             wireguard: device_changes(&Device::default(), &device),
             rest,
+            mark,
         }
     }
 

@@ -15,13 +15,13 @@ use dataplane_user::wg_quick::{Config, Peer};
 use crate::{Hub, PRIVATE, PUBLIC, Print, answer, key, peer, run};
 
 /// A hub's file, and its interface in a namespace.
-struct Up {
-    hub: Hub,
-    netns: NetNs,
+pub(crate) struct Up {
+    pub(crate) hub: Hub,
+    pub(crate) netns: NetNs,
 }
 
 impl Up {
-    fn new(hub: Hub) -> Up {
+    pub(crate) fn new(hub: Hub) -> Up {
         let netns = NetNs::new();
         netns.ip("link add wg0 type wireguard");
         netns.ip("link set wg0 up");
@@ -40,22 +40,22 @@ impl Up {
         self.wg(&["setconf", "wg0", file.to_str().unwrap()]);
     }
 
-    fn adit(&self, words: &[&str]) -> Printed {
+    pub(crate) fn adit(&self, words: &[&str]) -> Printed {
         self.netns.enter(|| run(&mut self.hub.command(words)))
     }
 
-    fn add(&self, id: &str, number: u32) -> Printed {
+    pub(crate) fn add(&self, id: &str, number: u32) -> Printed {
         self.adit(&Hub::add_words(id, &key(number).to_string()))
     }
 
-    fn wg(&self, words: &[&str]) -> String {
+    pub(crate) fn wg(&self, words: &[&str]) -> String {
         let printed = self.netns.enter(|| run(Command::new("wg").args(words)));
         assert_eq!(printed.code, 0, "wg {words:?}: {printed:?}");
         printed.stdout
     }
 
     /// `wg show wg0 dump` by the peers' keys; the interface itself has the empty one.
-    fn dump(&self) -> BTreeMap<String, String> {
+    pub(crate) fn dump(&self) -> BTreeMap<String, String> {
         let dump = self.wg(&["show", "wg0", "dump"]);
         let lines = dump.lines().enumerate();
         let by_key = lines.map(|(index, line)| match index {
@@ -66,7 +66,7 @@ impl Up {
     }
 
     /// The peers that `wg showconf` and the file tell of are the same.
-    fn agrees(&self) {
+    pub(crate) fn agrees(&self) {
         let shown = self.wg(&["showconf", "wg0"]);
         assert_eq!(peers(shown.as_bytes()), peers(&fs::read(&self.hub.path).unwrap()));
     }
@@ -78,7 +78,7 @@ fn peers(file: &[u8]) -> BTreeMap<PublicKey, Peer> {
     peers.map(|peer| (peer.public_key, peer)).collect()
 }
 
-fn can_run() -> bool {
+pub(crate) fn can_run() -> bool {
     require_module("wireguard") && require_program("wg")
 }
 

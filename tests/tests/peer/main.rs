@@ -7,6 +7,7 @@
 mod file;
 mod live;
 mod refuse;
+mod sync;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -85,7 +86,7 @@ impl Hub {
 }
 
 /// What tells whether a file was written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Print {
     inode: u64,
     modified: (i64, i64),

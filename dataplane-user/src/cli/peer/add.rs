@@ -8,7 +8,7 @@ use clap::Args;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Sync, Target, device_id, failure, usage};
+use super::{Sync, Target, device_id, failure, usage, warn};
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
 use crate::hub::{Admission, Status};
@@ -53,8 +53,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let key = arguments.public_key.parse::<PublicKey>();
     let key = key.map_err(|error| usage(anyhow!("--public-key: {error}")))?;
     let subnet = subnet(&arguments.subnet).map_err(|why| usage(anyhow!("--subnet: {why}")))?;
-    let hub = arguments.target.open(&arguments.sync).await?;
+    let mut hub = arguments.target.open(&arguments.sync).await?;
     let admission = hub.add(&id, key, subnet).await.map_err(failure)?;
+    warn(&hub);
     output::report(&match arguments.output {
         Format::Json => output::json(&Answer::from(admission))?,
         Format::Text => sentence(&admission) + "\n",

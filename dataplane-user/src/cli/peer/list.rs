@@ -37,7 +37,7 @@ struct Row {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (members, warnings) = hub::list(&arguments.config).map_err(failure)?;
     for warning in warnings {
-        eprintln!("adit: warning: {warning}");
+        output::note(&format!("warning: {warning}"));
     }
     let rows = members.into_iter().map(Row::from).collect::<Vec<_>>();
     output::show(&match arguments.output {

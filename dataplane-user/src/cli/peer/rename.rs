@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Target, device_id, failure};
+use super::{Target, device_id, failure, warn};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 
@@ -23,7 +23,8 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (old, new) = (&arguments.old, device_id(&arguments.new)?);
-    let hub = arguments.target.open_alone().await?;
+    let mut hub = arguments.target.open_alone().await?;
     hub.rename(old, &new).map_err(failure)?;
+    warn(&hub);
     output::report(&format!("{old} is {new} now.\n"))
 }

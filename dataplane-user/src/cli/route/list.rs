@@ -74,7 +74,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let peers = named_peers(places, arguments, &mut kernel).await?;
     let state = kernel.observe().await?;
     for (namespace, why) in &state.unreadable {
-        eprintln!("adit: {namespace} can't be read: {why}");
+        output::note(&format!("{namespace} can't be read: {why}"));
     }
     let elsewhere = state
         .namespaces

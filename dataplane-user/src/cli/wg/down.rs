@@ -9,17 +9,19 @@ use super::export;
 use super::quick::{self, Quick, Source};
 use super::up::take_away;
 use crate::cli::exit::{Code, Failure};
+use crate::cli::interrupt::Interrupts;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::hub;
 use crate::kernel::netlink::Netlink;
+use crate::kernel::nft;
 use crate::kernel::wireguard::{WireGuard, no_private_keys};
 use crate::model::{LinkKind, Owner};
 use crate::net::Family;
 use crate::wg_quick::Config;
 use crate::wg_quick::up::default_rules;
 
-/// Takes an interface away that `adit wg up` or `wg-quick up` made, with its routes, the rules of its default route, and its name
-/// servers. Where the file says `SaveConfig = true`, what the interface is goes into the file first.
+/// Removes an interface that `adit wg up` or `wg-quick up` created, with its routes, the rules and nft tables of its default route,
+/// and its name servers. Where the file says `SaveConfig = true`, what the interface is goes into the file first.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit wg down wg0\n  adit wg down ./home.conf --allow-hooks")]
 pub(super) struct Arguments {
@@ -57,7 +59,11 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     let hooks = quick.config.interface.hooks.clone();
-    quick.run_hooks("PreDown", &hooks.pre_down, arguments.source.allow_hooks)?;
+    let allowed = arguments.source.allow_hooks;
+    let mut interrupts = Interrupts::none();
+    quick
+        .run_hooks(("PreDown", &hooks.pre_down), allowed, &mut interrupts)
+        .await?;
     let mut wireguard = WireGuard::open(no_private_keys())?;
     if quick.config.interface.save_config {
         save(&quick, &mut netlink, &mut wireguard).await?;
@@ -70,9 +76,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             rules.extend(default_rules(&netlink.all_rules(family).await?, listing.fwmark));
         }
     }
+    // An interface whose protection can't be removed goes all the same.
+    let protection = nft::quick::remove(&quick.name).await;
     take_away(&quick.name, &rules, &mut netlink).await?;
     quick.unset_dns()?;
-    quick.run_hooks("PostDown", &hooks.post_down, arguments.source.allow_hooks)
+    quick
+        .run_hooks(("PostDown", &hooks.post_down), allowed, &mut interrupts)
+        .await?;
+    Ok(protection?)
 }
 
 /// Writes into the file what the interface is; what only the file knows stays.
@@ -90,6 +101,8 @@ async fn save(quick: &Quick, netlink: &mut Netlink, wireguard: &mut WireGuard) -
         // That of a default route is found anew.
         config.interface.fwmark = 0;
     }
-    hub::rewrite(&quick.path, config.render().as_bytes()).await?;
+    for warning in hub::rewrite(&quick.path, config.render().as_bytes()).await? {
+        eprintln!("adit: {warning}");
+    }
     Ok(())
 }

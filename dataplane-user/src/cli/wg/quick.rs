@@ -11,9 +11,12 @@ use std::{env, fs};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use zeroize::Zeroizing;
 
 use crate::cli::exit::{Code, Failure};
+use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
 use crate::kernel::wireguard::zone;
 use crate::net::LinkName;
@@ -26,6 +29,8 @@ const DIRECTORY: &str = "/etc/wireguard";
 const ORDER: &str = "/etc/resolvconf/interface-order";
 /// How long a name is looked up.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a command of the file may take to end when it is asked to.
+const ENDING: Duration = Duration::from_secs(5);
 
 // What a doc comment here said would be the help of who flattens it.
 #[derive(Debug, Args)]
@@ -109,8 +114,13 @@ impl Quick {
         }
     }
 
-    /// Runs commands of the file, if that was asked for; says so if not.
-    pub(super) fn run_hooks(&self, key: &str, hooks: &[String], allowed: bool) -> Result<(), Failure> {
+    /// Runs commands of the file, if that was asked for; says so if not. A signal ends the one that runs.
+    pub(super) async fn run_hooks(
+        &self,
+        (key, hooks): (&str, &[String]),
+        allowed: bool,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), Failure> {
         if !allowed && !hooks.is_empty() {
             output::note(&format!("{key} is not run; --allow-hooks runs it"));
             return Ok(());
@@ -118,10 +128,21 @@ impl Quick {
         for hook in hooks {
             let hook = hook.replace("%i", self.name.as_str());
             // As wg-quick runs them.
-            let mut bash = Command::new("bash");
-            bash.args(["-e", "-o", "pipefail", "-O", "extglob", "-c", &hook]);
-            let status = bash.env("INTERFACE", self.name.as_str()).status();
-            let status = status.with_context(|| format!("{key}: bash can't be run"))?;
+            let child = tokio::process::Command::new("bash")
+                .args(["-e", "-o", "pipefail", "-O", "extglob", "-c", &hook])
+                .env("INTERFACE", self.name.as_str())
+                .kill_on_drop(true)
+                .spawn();
+            let mut child = child.with_context(|| format!("{key}: bash can't be run"))?;
+            let status = tokio::select! {
+                status = child.wait() => status?,
+                interrupt = interrupts.wait() => {
+                    end(&mut child).await;
+                    return Err(interrupt);
+                }
+            };
+            // The same signal may have ended both.
+            interrupts.check().await?;
             if !status.success() {
                 return Err(anyhow!("{key}: `{hook}` ended with {status}").into());
             }
@@ -191,6 +212,18 @@ async fn look_up(name: &str, port: u16) -> Result<SocketAddr, anyhow::Error> {
         .with_context(|| format!("{name} is not looked up within {} s", PATIENCE.as_secs()))?
         .with_context(|| format!("{name} can't be looked up"))?;
     addresses.next().with_context(|| format!("{name} has no address"))
+}
+
+/// Asks a command to end, and ends it where it doesn't.
+async fn end(child: &mut tokio::process::Child) {
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(id) = id {
+        // It may have ended by itself.
+        let _gone = kill(Pid::from_raw(id), Signal::SIGTERM);
+    }
+    if tokio::time::timeout(ENDING, child.wait()).await.is_err() {
+        let _gone = child.kill().await;
+    }
 }
 
 fn resolvconf(words: &[&str], input: &str) -> Result<(), Failure> {

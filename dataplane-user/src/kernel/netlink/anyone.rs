@@ -1,21 +1,31 @@
 //! What stands in the namespace, whosever it is: for commands that do what a user would do with `ip`.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NlasIterator, parse_u32};
+use netlink_packet_core::{DecodeError, NlasIterator, parse_ip, parse_u32};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::RouteHeader;
+use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
 
 use super::message::Failure;
 use super::route::defaults;
 use super::{Netlink, address, route, rule};
 use crate::kernel::KernelError;
-use crate::model::{Address, Link, Rule};
+use crate::model::{Address, Link, RouteKey, Rule};
 use crate::net::{Family, LinkName};
 
 /// A route's message begins with so many bytes of header.
 const ROUTE_HEADER: usize = 12;
+
+/// A route by a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteBy {
+    /// What tells it from others.
+    pub key: RouteKey,
+    /// Whether a user added it, or `wg-quick` for one: its protocol is `boot`.
+    pub by_hand: bool,
+}
 
 impl Netlink {
     /// A device; `None`: there is none of this name.
@@ -90,6 +100,45 @@ impl Netlink {
         Ok(tables)
     }
 
+    /// The unicast routes that lead to a device by themselves, in all tables; not those with several next hops.
+    ///
+    /// # Errors
+    /// When links or routes can't be read.
+    pub async fn routes_by(&mut self, name: &LinkName) -> Result<Vec<RouteBy>, KernelError> {
+        self.read_links().await?;
+        let Some(index) = self.link_index(name) else {
+            return Ok(Vec::new());
+        };
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let read = |body: &[u8]| read_route_by(body, family, index);
+            let found = self.socket.dump(&route::dump(family), read).await;
+            routes.extend(found.map_err(|failure: Failure| failure.into_error("list the routes"))?);
+        }
+        Ok(routes)
+    }
+
+    /// Deletes a route by a device that was added by hand; what is gone already is fine.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn delete_route_by(&mut self, name: &LinkName, key: &RouteKey) -> Result<(), KernelError> {
+        let Some(index) = self.link_index(name) else {
+            return Ok(());
+        };
+        let answer = self
+            .socket
+            .exchange(&[route::delete_by_hand(key, index)])
+            .await
+            .pop();
+        match answer.expect("one answer a request") {
+            Err(failure) if failure.errno() != Some(libc::ESRCH) => {
+                Err(failure.into_error(format!("delete route {key}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The MTU of the device by which the main table's best IPv4 default route leads, in bytes.
     ///
     /// # Errors
@@ -105,4 +154,40 @@ impl Netlink {
             .and_then(|hop| self.links.get(&hop.link))
             .map(|link| link.mtu))
     }
+}
+
+/// What an `RTM_NEWROUTE` says of a unicast route that leads to the device of this index.
+fn read_route_by(body: &[u8], family: AddressFamily, wanted: u32) -> Result<Option<RouteBy>, DecodeError> {
+    let header = RouteHeader::parse(body)?;
+    let is_cloned = header.flags.contains(RouteFlags::Cloned);
+    if header.kind != RouteType::Unicast || is_cloned || header.address_family != family {
+        return Ok(None);
+    }
+    let mut destination = match family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let (mut table, mut metric, mut index) = (u32::from(header.table), 0, None);
+    for attribute in NlasIterator::new(&body[ROUTE_HEADER..]) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            libc::RTA_DST => destination = parse_ip(attribute.value())?,
+            libc::RTA_TABLE => table = parse_u32(attribute.value())?,
+            libc::RTA_PRIORITY => metric = parse_u32(attribute.value())?,
+            libc::RTA_OIF => index = Some(parse_u32(attribute.value())?),
+            _ => {}
+        }
+    }
+    let length = header.destination_prefix_length;
+    let prefix = IpNet::new(destination, length)
+        .map_err(|_| DecodeError::from(format!("route to {destination} with prefix length {length}")))?;
+    let route = RouteBy {
+        key: RouteKey {
+            table,
+            prefix,
+            metric,
+        },
+        by_hand: header.protocol == RouteProtocol::Boot,
+    };
+    Ok((index == Some(wanted)).then_some(route))
 }

@@ -193,6 +193,15 @@ pub(super) fn delete(key: &RouteKey) -> Request {
     Request::new(libc::RTM_DELROUTE, 0, &message)
 }
 
+/// Deletes the route of this key by a device that was added by hand.
+pub(super) fn delete_by_hand(key: &RouteKey, index: u32) -> Request {
+    let mut message = of_key(key);
+    message.header.scope = RawScope::NoWhere;
+    message.header.protocol = RouteProtocol::Boot;
+    message.attributes.push(RouteAttribute::Oif(index));
+    Request::new(libc::RTM_DELROUTE, 0, &message)
+}
+
 /// What an `RTM_NEWROUTE` says; nothing for routes that don't concern us.
 pub(super) fn read(
     body: &[u8],

@@ -1,0 +1,86 @@
+//! What a default route needs beside its routes and rules: nft tables, and an underlay that lets answers in.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::kernel::nft::quick::Protection;
+use crate::net::{Family, LinkName};
+use crate::wg_quick::Config;
+use crate::wg_quick::up::Setup;
+
+/// Creates the tables. A machine without nftables has the interface without them, and a warning.
+pub(super) async fn create(name: &LinkName, config: &Config, setup: &Setup) {
+    let families = setup.rules().map(|rule| rule.family).collect::<BTreeSet<_>>();
+    if families.is_empty() {
+        return;
+    }
+    let addresses = &config.interface.addresses;
+    let protection = Protection::new(name, setup.mark, &families, addresses);
+    if let Err(error) = protection.create().await {
+        eprintln!(
+            "adit: warning: hosts on the local link can inject packets into connections through {name} \
+             (CVE-2019-14899), because its nft tables can't be created: {error}"
+        );
+    }
+}
+
+/// Warns of each device that leads to an endpoint and drops what the endpoint answers: with strict reverse-path
+/// filtering the kernel looks for the route back, and finds the default route, unless it also looks at the mark.
+pub(super) fn warn_of_strict_filter(name: &LinkName, setup: &Setup, uplinks: &BTreeSet<LinkName>) {
+    if !setup.rules().any(|rule| rule.family == Family::Ipv4) {
+        return;
+    }
+    for uplink in uplinks
+        .iter()
+        .filter(|uplink| drops_answers(Path::new("/proc/sys"), uplink))
+    {
+        eprintln!(
+            "adit: warning: {uplink} drops what the endpoints of {name} answer, because its rp_filter is strict (1) and \
+             src_valid_mark is 0: sysctl -w net.ipv4.conf.all.src_valid_mark=1, and keep it in /etc/sysctl.d"
+        );
+    }
+}
+
+/// Whether a device's reverse-path filter is strict and looks at no mark. A setting that is not there is off.
+fn drops_answers(root: &Path, uplink: &LinkName) -> bool {
+    let read = |device: &str, setting: &str| {
+        let path = root.join("net/ipv4/conf").join(device).join(setting);
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.trim().parse::<u8>().unwrap_or(0)
+    };
+    // The larger of both counts.
+    let larger = |setting| read("all", setting).max(read(uplink.as_str(), setting));
+    larger("rp_filter") == 1 && larger("src_valid_mark") == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_dropped_by_a_strict_filter_without_marks() {
+        for (all, own, marks, dropped) in [
+            ("0", "1", ["0", "0"], true),
+            ("1", "0", ["0", "0"], true),
+            ("1", "0", ["1", "0"], false),
+            ("0", "1", ["0", "1"], false),
+            ("1", "2", ["0", "0"], false),
+            ("0", "0", ["0", "0"], false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            for (device, filter, mark) in [("all", all, marks[0]), ("eth0", own, marks[1])] {
+                let folder = root.path().join("net/ipv4/conf").join(device);
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(folder.join("rp_filter"), format!("{filter}\n")).unwrap();
+                fs::write(folder.join("src_valid_mark"), format!("{mark}\n")).unwrap();
+            }
+            let found = drops_answers(root.path(), &LinkName::constant("eth0"));
+            assert_eq!(found, dropped, "{all} {own} {marks:?}");
+            assert!(!drops_answers(
+                &root.path().join("nowhere"),
+                &LinkName::constant("eth0")
+            ));
+        }
+    }
+}

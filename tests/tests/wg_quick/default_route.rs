@@ -1,0 +1,272 @@
+//! What stands beside a default route: nobody on a local link injects into the tunnel, and answers get back its mark.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use adit_tests::named::{eventually, said};
+use adit_tests::{NetNs, require_program, snapshot};
+
+use crate::{Conf, adit, key, ready, run, wg_quick};
+
+/// A host with an uplink to a peer, and another link to a neighbour who knows the tunnel's addresses.
+struct Scene {
+    host: NetNs,
+    peer: NetNs,
+    neighbour: NetNs,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let [host, peer, neighbour] = [NetNs::new(), NetNs::new(), NetNs::new()];
+        host.ip_batch(&format!(
+            "link add u0 type veth peer name u0 netns {}
+            link add x0 type veth peer name x0 netns {}
+            link set u0 up
+            link set x0 up
+            address add 192.0.2.1/24 dev u0
+            address add 198.51.100.1/24 dev x0
+            address add 2001:db8:1::1/64 dev x0 nodad
+            route add default via 192.0.2.2",
+            peer.path().display(),
+            neighbour.path().display()
+        ));
+        neighbour.ip_batch(
+            "link set x0 up
+            address add 198.51.100.2/24 dev x0
+            address add 2001:db8:1::2/64 dev x0 nodad
+            route add 10.70.0.1 via 198.51.100.1
+            route add fd70::1 via 2001:db8:1::1",
+        );
+        // Beyond the default route, as endpoints are.
+        peer.ip_batch(
+            "link set u0 up
+            address add 192.0.2.2/24 dev u0
+            address add 203.0.113.17/32 dev lo",
+        );
+        let conf = Conf::new(&format!(
+            "[Interface]\nPrivateKey = {}\nListenPort = 51820\nAddress = 10.70.0.2/24, fd70::2/64\n[Peer]\nPublicKey = {}\n\
+             AllowedIPs = 10.70.0.1/32, fd70::1/128\n",
+            key(2).to_base64().as_str(),
+            key(1).public_key()
+        ));
+        said(&adit(&peer, &["wg", "up", conf.path().to_str().unwrap()]));
+        Scene {
+            host,
+            peer,
+            neighbour,
+        }
+    }
+
+    /// A file that leads everything to the peer.
+    fn conf() -> Conf {
+        Conf::new(&format!(
+            "[Interface]\nPrivateKey = {}\nAddress = 10.70.0.1/24, fd70::1/64\n[Peer]\nPublicKey = {}\n\
+             Endpoint = 203.0.113.17:51820\nAllowedIPs = 0.0.0.0/0, ::/0\n",
+            key(1).to_base64().as_str(),
+            key(2).public_key()
+        ))
+    }
+
+    fn set(&self, setting: &str, value: &str) {
+        let path = Path::new("/proc/sys/net/ipv4/conf").join(setting);
+        self.host.enter(|| fs::write(path, value)).expect("root sets it");
+    }
+}
+
+fn pings(netns: &NetNs, address: &str) -> bool {
+    run(netns, Path::new("ping"), &["-c1", "-W1", address])
+        .status
+        .success()
+}
+
+/// In an order of their own: one family's may be created before the other's.
+fn tables(netns: &NetNs) -> BTreeSet<String> {
+    let listed = snapshot::run(netns, "nft", "list tables");
+    listed.lines().map(str::to_owned).collect()
+}
+
+/// Both tools, each with what it calls itself.
+const TOOLS: [fn(&NetNs, &[&str]) -> Output; 2] =
+    [|netns, words| adit(netns, &[&["wg"], words].concat()), wg_quick];
+
+#[test]
+fn packets_of_a_local_link_to_the_interfaces_addresses_are_dropped_as_by_wg_quick() {
+    if !ready() {
+        return;
+    }
+    for (number, tool) in TOOLS.iter().enumerate() {
+        let scene = Scene::new();
+        let (host, neighbour) = (&scene.host, &scene.neighbour);
+        let conf = Scene::conf();
+        let path = conf.path();
+        let path = path.to_str().unwrap();
+        said(&tool(host, &["up", path]));
+        for address in ["198.51.100.1", "2001:db8:1::1"] {
+            assert!(
+                eventually(|| pings(neighbour, address)),
+                "{address}: the link works"
+            );
+        }
+        for (inside, peer) in [("10.70.0.1", "10.70.0.2"), ("fd70::1", "fd70::2")] {
+            assert!(
+                !pings(neighbour, inside),
+                "{number}: {inside} answers a neighbour"
+            );
+            assert!(eventually(|| pings(host, peer)), "{number}: {peer} by the tunnel");
+            assert!(
+                eventually(|| pings(&scene.peer, inside)),
+                "{number}: {inside} by the tunnel"
+            );
+            assert!(pings(host, inside), "{number}: {inside} by the host itself");
+        }
+        for family in ["ip", "ip6"] {
+            snapshot::run(host, "nft", &format!("delete table {family} wg-quick-wg0"));
+        }
+        for inside in ["10.70.0.1", "fd70::1"] {
+            assert!(
+                eventually(|| pings(neighbour, inside)),
+                "nothing else drops it: {inside}"
+            );
+        }
+        // With these gone, `down` has nothing to complain of.
+        said(&tool(host, &["down", path]));
+    }
+}
+
+#[test]
+fn each_tool_removes_the_tables_that_the_other_created() {
+    if !ready() {
+        return;
+    }
+    let host = NetNs::new();
+    let conf = Scene::conf();
+    let path = conf.path();
+    let path = path.to_str().unwrap();
+    let mine = "add table ip wg-quick-wg01; add table inet mine";
+    said(&run(&host, Path::new("nft"), &[mine]));
+    let before = tables(&host);
+    let rules = |netns: &NetNs| {
+        let all = snapshot::ruleset(netns);
+        let drops = all.lines().filter(|line| line.trim_end().ends_with("drop"));
+        drops.map(|line| line.trim().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let mut seen = Vec::new();
+    for up in TOOLS {
+        for down in TOOLS {
+            said(&up(&host, &["up", path]));
+            seen.push((tables(&host), rules(&host)));
+            said(&down(&host, &["down", path]));
+            assert_eq!(tables(&host), before);
+        }
+    }
+    assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:#?}");
+    assert_eq!(seen[0].1.len(), 2, "{seen:#?}");
+
+    // What is left of an interface that is gone without `down` is replaced.
+    said(&adit(&host, &["wg", "up", path]));
+    host.ip("link delete wg0");
+    for family in ["-4", "-6"] {
+        host.ip(&format!("{family} rule delete table 51820"));
+        host.ip(&format!("{family} rule delete suppress_prefixlength 0"));
+    }
+    said(&adit(&host, &["wg", "up", path]));
+    assert_eq!((tables(&host), rules(&host)), seen[0]);
+    said(&adit(&host, &["wg", "down", path]));
+    assert_eq!(tables(&host), before);
+
+    // nft takes no such name for a table.
+    let odd = conf.path().with_file_name("a=b+.conf");
+    fs::copy(conf.path(), &odd).unwrap();
+    let odd = odd.to_str().unwrap();
+    let up = adit(&host, &["wg", "up", odd]);
+    assert!(!String::from_utf8_lossy(&up.stderr).contains("CVE"), "{up:?}");
+    said(&up);
+    assert_ne!(tables(&host), before);
+    said(&adit(&host, &["wg", "down", odd]));
+    assert_eq!(tables(&host), before);
+}
+
+#[test]
+fn rules_of_iptables_go_where_wg_quick_found_no_nft() {
+    if !ready() || !require_program("iptables-save") {
+        return;
+    }
+    let host = NetNs::new();
+    let conf = Scene::conf();
+    let path = conf.path();
+    // wg-quick looks in its own directory first, which has no nft.
+    let programs = tempfile::tempdir().unwrap();
+    for program in [
+        "ip",
+        "sysctl",
+        "iptables-restore",
+        "iptables-save",
+        "ip6tables-restore",
+        "ip6tables-save",
+    ] {
+        let from = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(|folder| Path::new(folder).join(program));
+        let from = from.into_iter().find(|path| path.exists());
+        let Some(from) = from.filter(|_| !Path::new("/usr/bin/nft").exists()) else {
+            return println!("skipped: no {program} apart from nft");
+        };
+        symlink(from, programs.path().join(program)).unwrap();
+    }
+    let up = host.enter(|| {
+        Command::new("wg-quick")
+            .args(["up", path.to_str().unwrap()])
+            .env("PATH", format!("/usr/bin:{}", programs.path().display()))
+            .output()
+    });
+    let up = up.unwrap();
+    if !up.status.success() {
+        return println!(
+            "skipped: this kernel has no iptables: {}",
+            String::from_utf8_lossy(&up.stderr)
+        );
+    }
+    let saved = || {
+        let all = ["iptables-save", "ip6tables-save"].map(|program| snapshot::run(&host, program, ""));
+        all.concat().matches("wg-quick(8) rule for wg0").count()
+    };
+    assert!(saved() >= 6, "a drop and two marks in each family");
+    said(&adit(&host, &["wg", "down", path.to_str().unwrap()]));
+    assert_eq!(saved(), 0);
+}
+
+#[test]
+fn answers_pass_a_strict_filter_that_looks_at_marks_and_one_that_does_not_is_told() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let host = &scene.host;
+    let conf = Scene::conf();
+    let path = conf.path();
+    let path = path.to_str().unwrap();
+    scene.set("u0/rp_filter", "1");
+    let warns = |output: &Output| {
+        said(output);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        text.contains("u0 drops") && text.contains("net.ipv4.conf.all.src_valid_mark=1")
+    };
+    assert!(warns(&adit(host, &["wg", "up", path])));
+    assert!(!pings(host, "10.70.0.2"), "the kernel drops the answers");
+    scene.set("all/src_valid_mark", "1");
+    assert!(eventually(|| pings(host, "10.70.0.2")));
+    snapshot::run(host, "nft", "flush chain ip wg-quick-wg0 premangle");
+    assert!(
+        !pings(host, "10.70.0.2"),
+        "without the mark the filter drops them again"
+    );
+    said(&adit(host, &["wg", "down", path]));
+    assert!(!warns(&adit(host, &["wg", "up", path])));
+    assert!(eventually(|| pings(host, "10.70.0.2")));
+    said(&adit(host, &["wg", "down", path]));
+    // wg-quick sets the same setting.
+    scene.set("all/src_valid_mark", "0");
+    said(&wg_quick(host, &["up", path]));
+    assert!(eventually(|| pings(host, "10.70.0.2")));
+}
