@@ -114,7 +114,7 @@ impl Target {
 /// Tells what the user has to know although all was done.
 fn warn(hub: &Hub<LiveDevice>) {
     for warning in hub.warnings() {
-        eprintln!("adit: warning: {warning}");
+        output::note(&format!("warning: {warning}"));
     }
 }
 

@@ -30,10 +30,9 @@ struct Answer {
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut hub = arguments.target.open_both().await?;
     let changes = hub.sync().await.map_err(failure)?;
-    match arguments.output {
+    output::report(&match arguments.output {
         Format::Json => output::json(&Answer { changes })?,
-        Format::Text if changes.is_empty() => println!("The interface has what the file says."),
-        Format::Text => changes.iter().for_each(|change| println!("{change}")),
-    }
-    Ok(())
+        Format::Text if changes.is_empty() => "The interface has what the file says.\n".to_owned(),
+        Format::Text => changes.iter().map(|change| format!("{change}\n")).collect(),
+    })
 }

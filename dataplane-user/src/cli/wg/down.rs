@@ -9,6 +9,7 @@ use super::export;
 use super::quick::{self, Quick, Source};
 use super::up::take_away;
 use crate::cli::exit::{Code, Failure};
+use crate::cli::output;
 use crate::cli::interrupt::Interrupts;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::hub;
@@ -102,7 +103,7 @@ async fn save(quick: &Quick, netlink: &mut Netlink, wireguard: &mut WireGuard) -
         config.interface.fwmark = 0;
     }
     for warning in hub::rewrite(&quick.path, config.render().as_bytes()).await? {
-        eprintln!("adit: {warning}");
+        output::note(&warning.to_string());
     }
     Ok(())
 }

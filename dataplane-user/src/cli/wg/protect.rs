@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::cli::output;
 use crate::kernel::nft::quick::Protection;
 use crate::net::{Family, LinkName};
 use crate::wg_quick::Config;
@@ -18,10 +19,10 @@ pub(super) async fn create(name: &LinkName, config: &Config, setup: &Setup) {
     let addresses = &config.interface.addresses;
     let protection = Protection::new(name, setup.mark, &families, addresses);
     if let Err(error) = protection.create().await {
-        eprintln!(
-            "adit: warning: hosts on the local link can inject packets into connections through {name} \
+        output::note(&format!(
+            "warning: hosts on the local link can inject packets into connections through {name} \
              (CVE-2019-14899), because its nft tables can't be created: {error}"
-        );
+        ));
     }
 }
 
@@ -35,10 +36,10 @@ pub(super) fn warn_of_strict_filter(name: &LinkName, setup: &Setup, uplinks: &BT
         .iter()
         .filter(|uplink| drops_answers(Path::new("/proc/sys"), uplink))
     {
-        eprintln!(
-            "adit: warning: {uplink} drops what the endpoints of {name} answer, because its rp_filter is strict (1) and \
+        output::note(&format!(
+            "warning: {uplink} drops what the endpoints of {name} answer, because its rp_filter is strict (1) and \
              src_valid_mark is 0: sysctl -w net.ipv4.conf.all.src_valid_mark=1, and keep it in /etc/sysctl.d"
-        );
+        ));
     }
 }
 
