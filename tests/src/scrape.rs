@@ -24,7 +24,10 @@ pub fn get(netns: &NetNs, path: &str) -> (u16, String) {
 /// As [`get`].
 #[must_use]
 pub fn get_of(netns: &NetNs, host: &str, path: &str) -> (u16, String) {
-    ask(netns, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+    ask(
+        netns,
+        &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
+    )
 }
 
 fn ask(netns: &NetNs, request: &str) -> (u16, String) {

@@ -33,7 +33,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let manifests = &arguments.manifests;
     let intent = manifests
         .intent()
-        .or_else(|rejected| last_good(places, manifests, rejected))?;
+        .or_else(|rejected| last_good(places, manifests, &rejected))?;
     privilege::require(&[NET_ADMIN])?;
     let _lock = match places.lock("a running agent makes all of this itself") {
         Err(failure) if failure.code == Code::Refused => return Err(failure),
@@ -85,7 +85,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
 }
 
 /// What this node was to be when an agent accepted manifests last; what keeps the present ones from being used is told.
-fn last_good(places: &Places, manifests: &Manifests, rejected: Failure) -> Result<Intent, Failure> {
+fn last_good(places: &Places, manifests: &Manifests, rejected: &Failure) -> Result<Intent, Failure> {
     let node = manifests.node()?;
     let kept = last_good::load(&places.state_dir).map_err(anyhow::Error::new);
     let intent = kept.and_then(|resources| {

@@ -55,7 +55,7 @@ fn text(maps: Option<&MapReading>) -> String {
         &recorder,
         &Reading {
             status: &status,
-            maps: maps,
+            maps,
             unnamed: &[],
         },
         true,
