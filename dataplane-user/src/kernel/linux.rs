@@ -227,8 +227,10 @@ impl LinuxKernel {
                 )),
             }
         }
-        failed.extend(veth::join(&mut self.netlink, &mut self.namespaces, state).await?);
         for (namespace, why) in failed {
+            self.namespaces.failed(&namespace, why);
+        }
+        for (namespace, why) in veth::join(&mut self.netlink, &mut self.namespaces, state).await? {
             state.namespaces.remove(&namespace);
             self.namespaces.failed(&namespace, why);
         }

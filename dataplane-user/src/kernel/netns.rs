@@ -38,7 +38,7 @@ type Identity = (u64, u64);
 /// What one reading of another namespace may bring at most: whoever is root there decides how much there is.
 const BOUNDS: Bounds = Bounds {
     bytes: 64 << 20,
-    objects: 100_000,
+    objects: 1 << 15,
 };
 
 /// The namespaces that are looked at.

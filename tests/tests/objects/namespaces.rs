@@ -12,6 +12,7 @@ use std::thread;
 use adit_tests::named::eventually;
 use adit_tests::{Agent, NetNs, Topology, require, snapshot};
 use dataplane_user::status::Status;
+use nix::sys::signal::Signal;
 
 use crate::{Named, becomes, interface, is_settled, manifest, reaches, route, waits};
 
@@ -249,14 +250,19 @@ fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_a
 
 #[test]
 fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere() {
+<<<<<<< HEAD
     require!(modules: "veth", "dummy");
     let topology = Topology::<1>::new();
+=======
+    if !require_module("veth") || !require_module("bridge") {
+        return;
+    }
+    let topology = Topology::new(1);
+>>>>>>> places
     let host = &topology.hosts[0];
     let there = Named::new();
-    there.ip("link add d0 type dummy");
-    there.ip("link set d0 up");
     let manifests =
-        pair(&format!("name: {}", there.0)) + &interface("own", "type: dummy, addresses: [10.83.0.1/24]");
+        pair(&format!("name: {}", there.0)) + &interface("own", "type: bridge, addresses: [10.83.0.1/24]");
     let agent = Agent::started(host, &manifests);
     is_settled(&agent);
     let before = index(&host.netns, "host0");
@@ -273,7 +279,7 @@ fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere
             .map(|id| format!("nexthop {verb} id {id}{rest}\n"))
             .collect()
     };
-    let (adds, deletes) = (lines("add", " dev d0"), lines("delete", ""));
+    let (adds, deletes) = (lines("add", " dev lo"), lines("delete", ""));
     there.ip_batch(&adds);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -283,7 +289,7 @@ fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere
                 there.ip_batch(&adds);
             }
         });
-        let mended = panic::catch_unwind(panic::AssertUnwindSafe(|| is_mended(5)));
+        let mended = panic::catch_unwind(panic::AssertUnwindSafe(|| is_mended(2)));
         stop.store(true, Ordering::Relaxed);
         mended.unwrap_or_else(|panic| panic::resume_unwind(panic));
     });
@@ -292,15 +298,18 @@ fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere
     // More than is read at once, all of it with Adit's mark.
     let number = |n: u32| format!("10.{}.{}.{}", 100 + n / 65_536, n / 256 % 256, n % 256);
     let routes = |verb: &str| -> String {
-        (0..100_100)
-            .map(|n| format!("route {verb} {} dev d0 proto 173\n", number(n)))
+        (0..33_000)
+            .map(|n| format!("route {verb} {} dev lo proto 173\n", number(n)))
             .collect()
     };
+    // They come all at once, or they would be deleted one after another.
+    agent.signal(Signal::SIGSTOP);
     there.ip_batch(&routes("add"));
+    agent.signal(Signal::SIGCONT);
     let subject = format!("netns {}", there.0);
     let is_told = |status: &Status| waits(status) == [subject.as_str()];
     agent.wait("told", is_told);
-    is_mended(2);
+    is_mended(1);
     let status = agent.wait("told still", is_told);
     assert!(status.ready, "{status:#?}");
     assert_eq!(index(&host.netns, "host0"), before, "what can't be read stays");
@@ -318,13 +327,12 @@ pub(crate) struct Sleeper(pub(crate) Child);
 impl Sleeper {
     pub(crate) fn new() -> Sleeper {
         let command = ["--net", "sleep", "1000"];
-        Sleeper(
-            Command::new("unshare")
-                .args(command)
-                .stdin(Stdio::null())
-                .spawn()
-                .unwrap(),
-        )
+        let child = Command::new("unshare").args(command).stdin(Stdio::null()).spawn();
+        let sleeper = Sleeper(child.unwrap());
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
+        let pid = sleeper.0.id().to_string();
+        assert!(eventually(|| namespace(&pid) != namespace("thread-self")));
+        sleeper
     }
 }
 
