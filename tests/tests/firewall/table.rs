@@ -54,9 +54,8 @@ fn a_device_is_named_alone_whatever_is_in_its_name() {
     }
     let (netns, other) = (NetNs::new(), NetNs::new());
     for (number, name) in (1..).zip(["v*", "v1", r"v\x"]) {
-        netns.ip_batch(&format!(
-            "link add \"{}\" type veth peer name e{number} netns {}",
-            name.replace('\\', r"\\"),
+        netns.ip(&format!(
+            "link add {name} type veth peer name e{number} netns {}",
             other.path().display()
         ));
         netns.ip(&format!("link set {name} up"));

@@ -268,7 +268,7 @@ fn ports_are_open_to_peers_alone_and_managers_stay_in() {
     );
 }
 
-/// The packets that were dropped so far, of IPv4 and of IPv6; nothing before there is a rule.
+/// The packets to ports that were dropped so far, of IPv4 and of IPv6; nothing before there is a rule.
 fn dropped(netns: &NetNs) -> Option<[u64; 2]> {
     let json = snapshot::run(netns, "nft", "-j list table inet adit");
     let listing: Value = serde_json::from_str(&json).unwrap();
@@ -276,6 +276,7 @@ fn dropped(netns: &NetNs) -> Option<[u64; 2]> {
         .as_array()
         .unwrap()
         .iter()
+        .filter(|object| object["rule"]["chain"] == "input")
         .filter_map(|object| {
             let expressions = object["rule"]["expr"].as_array()?;
             let drops = expressions.iter().any(|one| one.get("drop").is_some());

@@ -105,19 +105,12 @@ fn sources(prefixes: BTreeSet<IpNet>, family: Family) -> Vec<Match> {
     let unspecified = family.unspecified();
     let with_unspecified = prefixes.iter().any(|prefix| prefix.contains(&unspecified));
     let is_all = prefixes.iter().any(|prefix| prefix.prefix_len() == 0);
-    let mut matches = vec![if is_all {
-        Match::Family(family)
-    } else {
-        address(Side::Source, true, prefixes)
-    }];
-    if with_unspecified {
-        matches.push(address(
-            Side::Source,
-            false,
-            aggregate([host_prefix(unspecified)]),
-        ));
-    }
-    matches
+    let within = (!is_all).then(|| address(Side::Source, true, prefixes));
+    let specified = || address(Side::Source, false, aggregate([host_prefix(unspecified)]));
+    within
+        .into_iter()
+        .chain(with_unspecified.then(specified))
+        .collect()
 }
 
 /// The devices that lead to the prefixes that this node carries.

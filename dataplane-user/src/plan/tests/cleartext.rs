@@ -67,16 +67,29 @@ fn a_network_of_everything_spares_hosts_without_an_address() {
         &["a", "b"],
     );
     let facts = reached(facts(&[(2, 1500)]), "192.0.2.0/24", 2);
-    let first = &rules(&everything, &facts)[0];
-    let unspecified = Match::Address {
+    let specified = || Match::Address {
         side: Side::Source,
         within: false,
         prefixes: [net("0.0.0.0/32")].into(),
     };
+    let first = &rules(&everything, &facts)[0];
+    // That it is of IPv4 this match says too.
+    assert_eq!(
+        (&first.matches[1], first.matches.len()),
+        (&specified(), 3),
+        "{first:?}"
+    );
+    let half = resources(
+        |network| {
+            asks(network);
+            network.prefixes = ["0.0.0.0/1"].map(net).into();
+        },
+        &["a", "b"],
+    );
+    let first = &rules(&half, &facts)[0];
     assert_eq!(
         first.matches[1..3],
-        [Match::Family(Family::Ipv4), unspecified],
-        "{first:?}"
+        [within(Side::Source, &["0.0.0.0/1"]), specified()]
     );
 }
 
