@@ -83,6 +83,12 @@ impl Gatherer {
         self.names.due()
     }
 
+    /// In how long a second link may go that stays for a while after a change of keys; `None`: there is none such.
+    #[must_use]
+    pub fn drain_due(&self) -> Option<Duration> {
+        self.rotation.due()
+    }
+
     /// All facts, as they are now. Names that are slow to be looked up keep it waiting for some seconds at most.
     ///
     /// # Errors

@@ -209,7 +209,8 @@ impl<K: Kernel> Agent<K> {
     }
 
     /// When to try again: after a pass that left something undone, longer each time; what was repaired too often, when its
-    /// pause is over; where something waits, steadily; where endpoints have names, when those are to be looked up anew.
+    /// pause is over; where something waits, steadily; where endpoints have names, when those are to be looked up anew;
+    /// after a change of keys, when a second link may go.
     fn retry_after(&self) -> Option<Duration> {
         let pauses = &self.config.pauses;
         let failed = (self.failures > 0).then(|| {
@@ -221,10 +222,11 @@ impl<K: Kernel> Agent<K> {
             delay.saturating_sub(self.passed.elapsed())
         });
         let waiting = pauses.waiting.saturating_sub(self.passed.elapsed());
-        let names = self.gatherer.names_due();
-        let names = names.map(|due| due.max(waiting));
+        let due = self.gatherer.names_due().into_iter();
+        let due = due.chain(self.gatherer.drain_due());
+        let due = due.map(|due| due.max(waiting));
         let waiting = self.waits.then_some(waiting);
-        let times = failed.into_iter().chain(waiting).chain(names);
+        let times = failed.into_iter().chain(waiting).chain(due);
         times.chain(self.drift.next_try()).min()
     }
 

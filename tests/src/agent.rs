@@ -2,17 +2,16 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use dataplane_user::control::{Request, SOCKET};
+use anyhow::Result;
+use dataplane_user::control::Request;
 use dataplane_user::net::PrivateKey;
 use dataplane_user::source::key_file;
 use dataplane_user::status::Status;
@@ -21,6 +20,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::connection::Connection;
 use crate::topology::{Host, Topology};
 use crate::{Bpffs, NetNs};
 
@@ -53,26 +53,6 @@ pub struct Agent<'a> {
     /// Further words of its command line.
     words: Vec<&'static str>,
     connection: Mutex<Option<Connection>>,
-}
-
-/// A connection to an agent's socket.
-struct Connection(BufReader<UnixStream>);
-
-impl Connection {
-    fn open(run_directory: &Path) -> Result<Connection> {
-        let stream = UnixStream::connect(run_directory.join(SOCKET)).context("no agent listens")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Connection(BufReader::new(stream)))
-    }
-
-    fn ask(&mut self, request: &Request) -> Result<Status> {
-        let mut line = serde_json::to_vec(request)?;
-        line.push(b'\n');
-        self.0.get_mut().write_all(&line)?;
-        let mut answer = String::new();
-        ensure!(self.0.read_line(&mut answer)? > 0, "the agent hung up");
-        serde_json::from_str(&answer).with_context(|| format!("no status: {answer}"))
-    }
 }
 
 /// What a command printed, and its exit code.

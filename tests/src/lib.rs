@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod bpffs;
 pub mod capture;
 pub mod chaos;
+mod connection;
 pub mod container;
 pub mod crash;
 pub mod declared;

@@ -63,7 +63,7 @@ impl Named {
     #[must_use]
     pub fn reaches(&self, address: &str) -> bool {
         let ping = || {
-            let words = ["netns", "exec", &self.0, "ping", "-c1", "-W1", address];
+            let words = ["netns", "exec", &self.0, "ping", "-c1", "-W0.3", address];
             Command::new("ip")
                 .args(words)
                 .output()

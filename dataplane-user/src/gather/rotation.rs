@@ -69,6 +69,13 @@ impl Rotation {
         self.look_at(seen, now, Instant::now())
     }
 
+    /// In how long the first of the second links may go; `None`: none is waited for.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let left = self.back.values();
+        let left = left.map(|since| self.drain.saturating_sub(since.elapsed()));
+        left.filter(|left| !left.is_zero()).min()
+    }
+
     fn look_at(
         &mut self,
         seen: &[SeenPeer],
@@ -165,6 +172,22 @@ mod tests {
         let made = [seen(rotation::device(0), 1, Some(1001), 100)];
         let (now, instant) = at(1002);
         assert_eq!(rotation.look_at(&made, now, instant).0.len(), 1);
+    }
+
+    #[test]
+    fn the_end_of_a_second_link_is_due_when_the_first_one_is_up_again() {
+        let mut rotation = Rotation::new(Duration::from_secs(3600));
+        let mut due = |first| {
+            let seen = [
+                seen(rotation::first_device(3), 1, first, 0),
+                seen(rotation::device(3), 1, Some(1000), 0),
+            ];
+            rotation.look_at(&seen, Duration::from_secs(1001), Instant::now());
+            rotation.due()
+        };
+        assert_eq!(due(None), None);
+        let left = due(Some(1001)).expect("it ends");
+        assert!(left > Duration::from_secs(3000) && left <= Duration::from_secs(3600));
     }
 
     #[test]

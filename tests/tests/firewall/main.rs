@@ -40,7 +40,9 @@ fn topology() -> Topology<2> {
     for address in OUTSIDE {
         // At once, also on a busy machine: a worker of the kernel's looks for duplicates.
         let nodad = if address.contains(':') { "nodad" } else { "" };
-        topology.router.ip(&format!("address add {address} dev lo {nodad}"));
+        topology
+            .router
+            .ip(&format!("address add {address} dev lo {nodad}"));
     }
     topology
 }

@@ -27,7 +27,9 @@ fn gets_its_interface_again(runtime: Runtime) {
             container.name()
         ),
     );
-    let mut agent = Agent::new(host, &manifests).with_environment(container.environment());
+    let mut agent = Agent::new(host, &manifests)
+        .with_environment(container.environment())
+        .with_pauses("waiting=500");
     agent.start();
     agent.ready();
     assert_eq!(waits(&agent.next_pass()), ["NetlinkInterface/host0"]);

@@ -235,7 +235,9 @@ fn creation_order_does_not_matter() {
         interface("z-port", "type: veth, peer: { name: z-peer }"),
         crate::route("r", "to: 10.88.0.0/16, dev: late"),
     ];
-    let agent = Agent::started(&topology.hosts[0], &manifests.concat());
+    let mut agent = Agent::new(&topology.hosts[0], &manifests.concat()).with_pauses("waiting=200");
+    agent.start();
+    agent.ready();
     let status = agent.next_pass();
     assert_eq!(
         crate::waits(&status),

@@ -19,7 +19,7 @@ use adit_tests::named::{Named, eventually};
 use dataplane_user::status::Status;
 
 fn reaches(netns: &NetNs, address: &str) -> bool {
-    let ping = || Command::new("ping").args(["-c1", "-W1", address]).output();
+    let ping = || Command::new("ping").args(["-c1", "-W0.3", address]).output();
     eventually(|| netns.enter(ping).unwrap().status.success())
 }
 

@@ -111,7 +111,9 @@ fn a_namespace_that_comes_late_or_again_gets_its_interface() {
     let name = there.0.clone();
     drop(there);
     let manifests = pair(&format!("name: {name}")) + &interface("free", "type: dummy");
-    let agent = Agent::started(&topology.hosts[0], &manifests);
+    let mut agent = Agent::new(&topology.hosts[0], &manifests).with_pauses("waiting=200");
+    agent.start();
+    agent.ready();
     let status = agent.next_pass();
     assert_eq!(waits(&status), ["NetlinkInterface/host0"], "{status:#?}");
     assert!(topology.hosts[0].netns.ip("-br link show").contains("free"));

@@ -36,7 +36,7 @@ fn wg(netns: &NetNs, words: &str) -> String {
 }
 
 fn reaches(netns: &NetNs, address: &str) -> bool {
-    let ping = || Command::new("ping").args(["-c1", "-W1", address]).output();
+    let ping = || Command::new("ping").args(["-c1", "-W0.3", address]).output();
     eventually(|| netns.enter(ping).is_ok_and(|output| output.status.success()))
 }
 

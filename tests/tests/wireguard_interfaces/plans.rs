@@ -66,7 +66,9 @@ fn two_nodes_of_a_plan_reach_each_other_with_one_end_in_a_container_of_podman() 
     );
     let manifests = plan(&topology, &there);
     let first = Agent::started(a, &manifests);
-    let mut second = Agent::new(b, &manifests).with_environment(container.environment());
+    let mut second = Agent::new(b, &manifests)
+        .with_environment(container.environment())
+        .with_pauses("waiting=500");
     second.start();
     second.ready();
     for _ in 0..2 {
