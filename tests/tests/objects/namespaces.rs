@@ -252,15 +252,8 @@ fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_a
 
 #[test]
 fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere() {
-<<<<<<< HEAD
-    require!(modules: "veth", "dummy");
+    require!(modules: "veth", "bridge");
     let topology = Topology::<1>::new();
-=======
-    if !require_module("veth") || !require_module("bridge") {
-        return;
-    }
-    let topology = Topology::new(1);
->>>>>>> places
     let host = &topology.hosts[0];
     let there = Named::new();
     let manifests =
