@@ -463,7 +463,7 @@ impl<'a> Agent<'a> {
     /// When it can't be started.
     pub fn run_alike(&self, words: &[&str]) -> Printed {
         let mut command = self.adit();
-        command.envs(self.variable.clone());
+        command.envs(self.variables.clone());
         self.print(command, words)
     }
 

@@ -112,7 +112,7 @@ fn an_endpoint_inside_of_the_overlay_needs_a_more_specific_route() {
         let manifests = overlay.manifests(&topology);
         let manifests = manifests.replace("prefixes: [10.0.0.0/8,", "prefixes: [10.0.0.0/8, 192.0.2.0/24,");
         let agents = topology.hosts.iter().map(|host| {
-            let mut agent = Agent::new(host, &manifests).with_resync(NEVER);
+            let mut agent = Agent::new(host, &manifests);
             agent.start();
             agent.ready();
             agent

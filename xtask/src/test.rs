@@ -80,7 +80,13 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
     let kernels = match (args.host_only, args.kernel.is_empty()) {
         (true, _) => Vec::new(),
         (false, true) => KERNELS.to_vec(),
-        (false, false) => args.kernel.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
+        (false, false) => args
+            .kernel
+            .iter()
+            .copied()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
     };
     // Building a kernel takes minutes on a new machine: beside cargo's builds, not after them.
     let preparing = {
@@ -119,7 +125,10 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
     let mut kernels = preparing.join().expect("preparing kernels does not panic");
     kernels.add(jobs.iter().map(|job| (job.kernel, job.choice)));
     // Emulation is ten times slower: there the agent has to be an optimised one.
-    if jobs.iter().any(|job| kernels.with(job).is_ok_and(|with| with != With::Uml)) {
+    if jobs
+        .iter()
+        .any(|job| kernels.with(job).is_ok_and(|with| with != With::Uml))
+    {
         progress::say("building the agent as it is meant to be run…");
         plan.optimised = Some(workspace::optimised_adit()?);
     }

@@ -15,6 +15,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueHint};
 
 use super::exit::{Code, Failure};
+use super::output;
 use super::privilege::{self, NET_ADMIN};
 use crate::hub::{DeviceId, Hub, HubError, LiveDevice, SyncError};
 

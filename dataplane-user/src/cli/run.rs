@@ -206,7 +206,6 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     Ok(())
 }
 
-
 /// What aya says of an object's loading is for whoever develops it; a filter that names it gets it.
 const QUIET_LIBRARIES: &str = "aya=error,aya_obj=error";
 

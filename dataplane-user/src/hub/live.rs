@@ -114,7 +114,7 @@ impl LiveDevice {
             peer.configured = match said {
                 Some(said) => endpoint(said, &addresses),
                 // The file says nothing new of it: where it has roamed to, it stays.
-                None => now.get(key).and_then(|peer| peer.endpoint),
+                None => now.get(key).and_then(|peer| peer.endpoint.clone()),
             };
         }
         let device = |peers| Device {
@@ -231,7 +231,7 @@ impl LiveDevice {
         };
         let mut was = self.was.clone();
         for peer in was.peers.values_mut() {
-            peer.configured = peer.endpoint;
+            peer.configured = peer.endpoint.clone();
         }
         let changes = diff::wireguard::device(&was, &wanted);
         if wanted.public_key != was.public_key {

@@ -40,6 +40,7 @@ pub fn lookups(
             .filter_map(|peer| peer.endpoint.as_ref());
         let addresses = endpoints.filter_map(|endpoint| match &endpoint.host {
             Host::Address(address) => Some(*address),
+            Host::Scoped(..) => None,
             Host::Name(name) => names.get(name).and_then(|known| known.first()).copied(),
         });
         lookups.extend(addresses.map(|destination| Lookup { destination, mark }));

@@ -53,7 +53,11 @@ impl Kernels {
     /// Prepares those that are not yet.
     pub(super) fn add(&mut self, wanted: impl IntoIterator<Item = (KernelName, Choice)>) {
         for (kernel, choice) in wanted {
-            if !self.0.iter().any(|(known, by, _)| (*known, *by) == (kernel, choice)) {
+            if !self
+                .0
+                .iter()
+                .any(|(known, by, _)| (*known, *by) == (kernel, choice))
+            {
                 self.0.push((kernel, choice, vm::prepare(kernel, choice)));
             }
         }

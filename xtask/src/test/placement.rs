@@ -117,7 +117,12 @@ impl Placement {
             path: program.path.clone(),
             package: program.package.clone(),
             serial: self.places(program).1 && !(place == Place::Guest && self.are_apart(program)),
-            arguments: self.lists.arguments.get(&program.name).cloned().unwrap_or_default(),
+            arguments: self
+                .lists
+                .arguments
+                .get(&program.name)
+                .cloned()
+                .unwrap_or_default(),
         }
     }
 
@@ -156,7 +161,13 @@ impl Lists {
             None => Lists::default(),
         };
         let tests = package.tests();
-        let sets = [&lists.host, &lists.vm, &lists.machine, &lists.together, &lists.once];
+        let sets = [
+            &lists.host,
+            &lists.vm,
+            &lists.machine,
+            &lists.together,
+            &lists.once,
+        ];
         let named = sets.into_iter().flatten();
         for name in named.chain(&lists.first).chain(lists.arguments.keys()) {
             if !tests.contains(name.as_str()) {
@@ -215,7 +226,8 @@ mod tests {
 
     #[test]
     fn only_files_of_the_test_package_reach_a_kernel() {
-        let placement = placement(r#"{"host":["pure"],"vm":["netns"],"together":["netns"],"once":["netns"]}"#);
+        let placement =
+            placement(r#"{"host":["pure"],"vm":["netns"],"together":["netns"],"once":["netns"]}"#);
         let jobs = placement.jobs(&BOTH, Choice::Fastest);
         let expected = [
             ("tests: both", KernelName::V6_1, true),

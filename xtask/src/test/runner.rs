@@ -70,7 +70,8 @@ impl Plan {
             .args(&self.filter)
             .current_dir(&binary.package)
             .env("CARGO_MANIFEST_DIR", &binary.package);
-        let listed = child::run(&mut command).with_context(|| format!("listing the tests of {}", binary.name))?;
+        let listed =
+            child::run(&mut command).with_context(|| format!("listing the tests of {}", binary.name))?;
         let text = String::from_utf8_lossy(&listed.stdout);
         Ok(text.lines().any(|line| line.ends_with(": test")))
     }

@@ -199,8 +199,14 @@ mod tests {
         }
         let text = summary.render();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "   9.0 s  tests: b  Linux 6.1 (user-mode)  started as 2");
-        assert_eq!(lines[1], "   2.0 s  tests: a  Linux 6.1 (user-mode)  started as 1");
+        assert_eq!(
+            lines[0],
+            "   9.0 s  tests: b  Linux 6.1 (user-mode)  started as 2"
+        );
+        assert_eq!(
+            lines[1],
+            "   2.0 s  tests: a  Linux 6.1 (user-mode)  started as 1"
+        );
         assert!(lines[4].starts_with("Linux 6.1 (user-mode)       6       0        0"));
     }
 }

@@ -16,12 +16,7 @@ use crate::host;
 ///
 /// It runs in a PID namespace of its own: the guest's processes are processes of the host, traced by the kernel's, and
 /// without it they would go on as the host's when that one dies.
-pub(super) fn command(
-    kernel: &Kernel,
-    machine: &Machine,
-    wires: &Wires,
-    scratch: &Path,
-) -> Result<Command> {
+pub(super) fn command(kernel: &Kernel, machine: &Machine, wires: &Wires, scratch: &Path) -> Result<Command> {
     let unshare = host::find_program("unshare").context("no unshare (util-linux)")?;
     let mut command = Command::new(unshare);
     if !host::is_root() {

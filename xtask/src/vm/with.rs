@@ -118,7 +118,11 @@ fn host_identity() -> Result<String> {
 /// A directory for guests' memory: with room for `bytes`, on a file system that programs may be run from, in memory if
 /// there is such a one.
 pub(super) fn memory_dir(bytes: u64) -> Result<PathBuf> {
-    let candidates = [PathBuf::from("/dev/shm"), env::temp_dir(), workspace::cache_dir()?];
+    let candidates = [
+        PathBuf::from("/dev/shm"),
+        env::temp_dir(),
+        workspace::cache_dir()?,
+    ];
     let fits = |dir: &PathBuf| {
         nix::sys::statvfs::statvfs(dir).is_ok_and(|stat| {
             let noexec = stat.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC);

@@ -55,7 +55,7 @@ fn free(file: &Locked) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn record(file: &Locked, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+fn record(file: &Locked, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let whole = path.as_os_str().to_string_lossy();
     let ending = whole.strip_prefix(&*file.path.as_os_str().to_string_lossy());
     let text = format!("{:016x} {}\n", stable_hash(bytes), ending.unwrap_or_default());

@@ -441,6 +441,7 @@ mod tests {
             lower: None,
             lower_namespace: None,
             alias: None,
+            ipv6: Some(true),
         }
     }
 

@@ -13,8 +13,13 @@ use crate::resource::{Problem, Reason, WireGuardInterface};
 pub(super) fn judge(name: &str, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) {
     let link = &interface.end.name;
     let peers = planner.target.wireguard.get(link).map(|device| &device.peers);
-    let endpoints = peers.into_iter().flatten().filter_map(|(_, peer)| peer.endpoint);
-    let endpoints: Vec<IpAddr> = endpoints.map(|endpoint| endpoint.ip()).collect();
+    let endpoints = peers
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, peer)| peer.endpoint.as_ref());
+    // No route decides about one that is on the link of a device.
+    let routed = endpoints.filter(|endpoint| endpoint.device.is_none());
+    let endpoints: Vec<IpAddr> = routed.map(|endpoint| endpoint.address).collect();
     for destination in endpoints {
         let found = planner.facts.routes.get(&Lookup { destination, mark });
         let problem = match around(link, destination, found, planner) {
