@@ -47,17 +47,13 @@ impl Words {
     pub(super) fn attribute(&mut self, kind: u16, value: &[u8], links: &LinkTable) {
         match kind {
             // Ages and counters; an end (offset 8) is a setting.
-            libc::RTA_CACHEINFO => {
-                if value.get(8..12).is_some_and(|expires| expires != [0; 4]) {
-                    self.0.push("expires".to_owned());
-                }
+            libc::RTA_CACHEINFO if value.get(8..12).is_some_and(|expires| expires != [0; 4]) => {
+                self.0.push("expires".to_owned());
             }
             // Medium is what routes have that don't say.
-            libc::RTA_PREF => {
-                if value != [0] {
-                    self.0
-                        .push(format!("pref {}", if value == [1] { "high" } else { "low" }));
-                }
+            libc::RTA_PREF if value != [0] => {
+                self.0
+                    .push(format!("pref {}", if value == [1] { "high" } else { "low" }));
             }
             libc::RTA_MULTIPATH => self.0.extend(next_hops(value, links)),
             libc::RTA_VIA => self.0.push(via(value)),
