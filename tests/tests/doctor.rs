@@ -158,6 +158,37 @@ fn what_hides_a_peers_prefix_is_told() {
     agent.wait("told of one", |status| status.problems.len() == 1);
 }
 
+/// As in a container whose `/proc` shows less than the kernel has.
+#[test]
+fn a_missing_directory_of_settings_is_no_missing_ipv6() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let overlay = Overlay::new(&topology, "geneve");
+    let agent = Agent::started(&topology.hosts[0], &overlay.manifests(&topology));
+    let manifests = agent.manifests();
+    let hidden = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        let script = "mount -t tmpfs none /proc/sys/net/ipv6 && exec \"$0\" \"$@\"";
+        command.args(["--mount", "sh", "-c", script]).arg(agent::binary());
+        command.arg("--bpffs").arg(agent.pins());
+        command.arg("--state-dir").arg(agent.state_directory());
+        command.args(words).args(["--node", "a", "-f"]).arg(&manifests);
+        let output = agent.host().netns.enter(|| command.output()).unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{printed}{output:?}");
+        printed
+    };
+    hidden(&["plan"]);
+    let findings: Vec<Value> = serde_json::from_str(&hidden(&["doctor", "--json"])).unwrap();
+    let level = |check: &str, word: &str| {
+        let mut of_check = findings.iter().filter(|finding| finding["check"] == check);
+        let found = of_check.find(|finding| finding["evidence"].to_string().contains(word));
+        found.map(|finding| finding["level"].clone()).unwrap_or_default()
+    };
+    assert_eq!(level("ipv6", "IPv6"), "ok", "{findings:#?}");
+    assert_eq!(level("forwarding", "net.ipv6"), "warning", "{findings:#?}");
+}
+
 /// The doctor's findings about a host with the agent's manifests; it ends with this code.
 fn examine(agent: &Agent<'_>, code: i32) -> Vec<Value> {
     let manifests = agent.manifests();

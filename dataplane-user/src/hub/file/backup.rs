@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{HubError, Locked, beside, failed};
