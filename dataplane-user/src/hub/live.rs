@@ -1,16 +1,15 @@
 //! The interface that a file is of: what changed in the file is changed there, while it is up, with the routes that go along.
 
+mod touched;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::net::lookup_host;
-use tokio::time::timeout;
 
+use self::touched::{Touched, endpoint, endpoints};
 use super::routes::{self, RouteChanges};
 use super::{LivePeers, SyncError};
 use crate::diff;
@@ -21,12 +20,8 @@ use crate::model::wireguard::{Device, DeviceChange, Peer};
 use crate::model::{Change, Owner, Route, RouteKey, RouteKind};
 use crate::net::key::{PrivateKey, PublicKey};
 use crate::net::name::InvalidName;
-use crate::net::{Family, LinkName, PeerEndpoint};
-use crate::resource::node::{Endpoint, Host};
+use crate::net::{Family, LinkName};
 use crate::wg_quick::{self, Config};
-
-/// How long a name is looked up.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An interface that is up, or a test's.
 #[expect(async_fn_in_trait, reason = "one thread drives it, futures need not be Send")]
@@ -66,12 +61,6 @@ pub struct LiveDevice {
     was: Device,
     /// What was changed of its routes since then.
     routes: RouteChanges,
-}
-
-/// The peers of which a file says something else than before.
-struct Touched<'a> {
-    before: Vec<&'a wg_quick::Peer>,
-    now: Vec<&'a wg_quick::Peer>,
 }
 
 impl LiveDevice {
@@ -327,51 +316,4 @@ fn allowed_ips(peers: &[wg_quick::Peer]) -> BTreeSet<IpNet> {
 
 fn prefixes(peers: &[&wg_quick::Peer]) -> BTreeSet<IpNet> {
     peers.iter().flat_map(|peer| &peer.allowed_ips).copied().collect()
-}
-
-impl<'a> Touched<'a> {
-    fn between(before: &'a Config, now: &'a Config) -> Touched<'a> {
-        let by_key = |config: &'a Config| -> BTreeMap<PublicKey, &'a wg_quick::Peer> {
-            config.peers.iter().map(|peer| (peer.public_key, peer)).collect()
-        };
-        let (before, now) = (by_key(before), by_key(now));
-        let differing = |these: &BTreeMap<_, &'a wg_quick::Peer>, those: &BTreeMap<_, _>| {
-            let differing = these.iter().filter(|(key, peer)| those.get(*key) != Some(*peer));
-            differing.map(|(_, peer)| *peer).collect::<Vec<_>>()
-        };
-        Touched {
-            before: differing(&before, &now),
-            now: differing(&now, &before),
-        }
-    }
-
-    fn has(&self, key: &PublicKey) -> bool {
-        self.before
-            .iter()
-            .chain(&self.now)
-            .any(|peer| peer.public_key == *key)
-    }
-
-    async fn addresses(&self) -> Result<BTreeMap<(String, u16), SocketAddr>, SyncError> {
-        endpoints(&self.now).await
-    }
-}
-
-/// Where the names are by which the endpoints are known.
-async fn endpoints(peers: &[&wg_quick::Peer]) -> Result<BTreeMap<(String, u16), SocketAddr>, SyncError> {
-    let mut addresses = BTreeMap::new();
-    for Endpoint { host, port } in peers.iter().filter_map(|peer| peer.endpoint.as_ref()) {
-        let Host::Name(name) = host else { continue };
-        let found = timeout(PATIENCE, lookup_host((name.as_str(), *port))).await;
-        let found = found.ok().and_then(Result::ok).and_then(|mut found| found.next());
-        let address = found.ok_or_else(|| SyncError::Name(name.clone()))?;
-        addresses.insert((name.clone(), *port), address);
-    }
-    Ok(addresses)
-}
-
-fn endpoint(peer: &wg_quick::Peer, addresses: &BTreeMap<(String, u16), SocketAddr>) -> Option<PeerEndpoint> {
-    let endpoint = peer.endpoint.as_ref()?;
-    let known = |name: &str| addresses.get(&(name.to_owned(), endpoint.port));
-    endpoint.resolve(|name| known(name).map(SocketAddr::ip))
 }
