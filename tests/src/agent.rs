@@ -264,10 +264,6 @@ impl<'a> Agent<'a> {
     ///
     /// # Panics
     /// When they can't be written, or it does not reconcile.
-    #[expect(
-        clippy::must_use_candidate,
-        reason = "that it is done is often all that matters"
-    )]
     pub fn take(&self, manifests: &str) -> Status {
         self.write(manifests);
         self.next_pass()
@@ -437,10 +433,6 @@ impl<'a> Agent<'a> {
     ///
     /// # Panics
     /// When there is none.
-    #[expect(
-        clippy::must_use_candidate,
-        reason = "that it is over is often all that matters"
-    )]
     pub fn next_pass(&self) -> Status {
         // One that is under way may have read already what the test has changed since.
         let begun = self.wait("answering", |_| true).pass.begun;

@@ -241,7 +241,7 @@ fn v4(netns: &NetNs, address: [u8; 4]) -> End<'_> {
 }
 
 /// Answers from outside to what was masqueraded, and connections from outside to a port that leads to a pod.
-fn masqueraded_and_published(topology: &Topology, a: &Host) {
+fn masqueraded_and_published<const N: usize>(topology: &Topology<N>, a: &Host) {
     let router = &topology.router;
     let outside: IpAddr = OUTSIDE[0].split_once('/').unwrap().0.parse().unwrap();
     let server = bound(router, outside).unwrap();

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use adit_tests::container::Container;
 use adit_tests::named::eventually;
+use adit_tests::require;
 use adit_tests::{Agent, NetNs, Topology, require_module, require_program};
 use dataplane_user::net::Runtime;
 use tempfile::TempDir;
