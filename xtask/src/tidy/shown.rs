@@ -46,7 +46,8 @@ fn named(line: &str) -> Vec<(&str, &str)> {
 
 fn has_test(source: &str, test: &str) -> bool {
     let head = format!("fn {test}(");
-    source.lines().any(|line| line.trim_start().starts_with(&head))
+    let is_head = |line: &str| line.trim_start().trim_start_matches("async ").starts_with(&head);
+    source.lines().any(is_head)
 }
 
 #[cfg(test)]
@@ -59,7 +60,7 @@ mod tests {
         let files = [
             (DOCUMENT, rows),
             ("a/b.rs", "#[test]\nfn one() {}\n"),
-            ("c.rs", "    fn three() {}\n"),
+            ("c.rs", "    async fn three() {}\n"),
         ];
         let files = files.map(|(file, text)| (file.into(), text.to_owned())).into();
         let findings = check(&files);
