@@ -441,6 +441,16 @@ impl<'a> Agent<'a> {
             .expect("an agent reconciles when it is asked to")
     }
 
+    /// Asks for a reconciliation, after which the status is to be like that: what sends no event is seen by the next one.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn reconciled(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+        let status = self.next_pass();
+        assert!(wanted(&status), "not {what}: {status:#?}");
+        status
+    }
+
     /// Runs `adit` with these words and this agent's places.
     ///
     /// # Panics

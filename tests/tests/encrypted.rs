@@ -213,7 +213,7 @@ fn keys_that_cannot_be_read_for_a_while_cost_no_packet() {
         (&file, format!("preshared key {}", file.display())),
     ] {
         unreadable::each_way(path, |way| {
-            let status = agents[0].wait(&format!("told that {path:?} {way}"), |status| {
+            let status = agents[0].reconciled(&format!("told that {path:?} {way}"), |status| {
                 let mut problems = status.problems.iter();
                 problems.any(|problem| problem.reason == "KeyUnreadable" && problem.subject == subject)
             });
@@ -221,7 +221,7 @@ fn keys_that_cannot_be_read_for_a_while_cost_no_packet() {
             let next = agents[0].next_pass();
             assert_eq!(next.pass.changed, 0, "{path:?} {way}: {next:#?}");
         });
-        agents[0].wait("read again", |status| status.problems.is_empty());
+        agents[0].reconciled("read again", |status| status.problems.is_empty());
     }
     for probes in probes {
         let Lost { sent, lost } = probes.finish().unwrap();

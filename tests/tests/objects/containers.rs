@@ -105,20 +105,20 @@ fn only_a_container_that_is_gone_loses_its_interfaces() {
         agent.stop();
         docker.says(silence);
         agent.start();
-        let status = agent.wait("waiting", |status| waits(status) == ["NetlinkInterface/host0"]);
+        let status = agent.reconciled("waiting", |status| waits(status) == ["NetlinkInterface/host0"]);
         assert!(status.ready && status.pass.changed == 0, "{silence}: {status:#?}");
         let next = agent.next_pass();
         assert_eq!(next.pass.changed, 0, "{silence}: {next:#?}");
         assert_eq!(look(), before, "{silence}");
         assert!(reaches(&host.netns, "10.82.0.2"), "{silence}");
         docker.says(&answer);
-        agent.wait("not waiting", |status| {
+        agent.reconciled("not waiting", |status| {
             status.problems.is_empty() && status.pass.residual == 0
         });
         assert_eq!(look(), before, "{silence}");
     }
     docker.says(NO_CONTAINER);
-    agent.wait("waiting", |status| !waits(status).is_empty());
+    agent.reconciled("waiting", |status| !waits(status).is_empty());
     becomes(
         "gone",
         || host.netns.ip("-br link show"),

@@ -191,7 +191,7 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
             true => errs(status, "NetlinkInterface/host0"),
             false => waits(status) == ["NetlinkInterface/host0"],
         };
-        agent.wait(&format!("told of {what}"), told);
+        agent.reconciled(&format!("told of {what}"), told);
         let next = agent.next_pass();
         assert!(told(&next) && next.pass.changed == 0, "{what}: {next:#?}");
         let links = host.netns.ip("-br link show group 173");
@@ -204,12 +204,12 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
         assert!(reaches(&there, "10.80.0.1"), "{what}");
     }
     lead(&there.path());
-    agent.wait("as before", |status| status.problems.is_empty());
+    agent.reconciled("as before", |status| status.problems.is_empty());
     is_settled(&agent);
     assert_eq!((index(&host.netns, "host0"), index(&there, "eth0")), before);
     // That there is none is no error, and what was for it goes.
     fs::remove_file(&path).unwrap();
-    agent.wait("gone", |status| {
+    agent.reconciled("gone", |status| {
         status.pass.changed == 0 && waits(status) == ["NetlinkInterface/host0"]
     });
     assert!(!host.netns.ip("-br link show").contains("host0"));

@@ -56,14 +56,14 @@ fn keys_of_an_interface_that_cannot_be_read_for_a_while_cost_no_packet() {
     let of_peers = format!("preshared key {}", psk.display());
     for (path, subject) in [(&called.key_file, "WireGuardInterface/wg0"), (&psk, &of_peers)] {
         each_way(path, |way| {
-            let status = agent.wait(&format!("told that {path:?} {way}"), |status| {
+            let status = agent.reconciled(&format!("told that {path:?} {way}"), |status| {
                 is_told(status, subject)
             });
             assert!(status.ready, "{status:#?}");
             let next = agent.next_pass();
             assert_eq!(next.pass.changed, 0, "{path:?} {way}: {next:#?}");
         });
-        agent.wait("read again", |status| status.problems.is_empty());
+        agent.reconciled("read again", |status| status.problems.is_empty());
     }
     for probes in probes {
         let Lost { sent, lost } = probes.finish().unwrap();
@@ -100,13 +100,13 @@ fn a_made_key_and_a_credential_that_are_away_stay_in_use() {
         let (before, text) = (public(device), fs::read(path).unwrap());
         each_way(path, |way| {
             let subject = format!("WireGuardInterface/{device}");
-            agent.wait(&format!("told that {path:?} {way}"), |status| {
+            agent.reconciled(&format!("told that {path:?} {way}"), |status| {
                 is_told(status, &subject)
             });
             agent.next_pass();
             assert_eq!(public(device), before, "{path:?} {way}");
         });
         assert_eq!(fs::read(path).unwrap(), text, "no other key was made");
-        agent.wait("read again", |status| status.problems.is_empty());
+        agent.reconciled("read again", |status| status.problems.is_empty());
     }
 }
