@@ -4,7 +4,6 @@ mod routes;
 mod wireguard;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use super::NodeFacts;
 use super::facts::Presence;

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{HubError, Locked, beside, failed};
@@ -55,7 +55,7 @@ fn free(file: &Locked) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn record(file: &Locked, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+fn record(file: &Locked, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let whole = path.as_os_str().to_string_lossy();
     let ending = whole.strip_prefix(&*file.path.as_os_str().to_string_lossy());
     let text = format!("{:016x} {}\n", stable_hash(bytes), ending.unwrap_or_default());
