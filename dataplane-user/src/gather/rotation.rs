@@ -21,6 +21,8 @@ pub(super) struct Rotation {
     keyed: BTreeMap<LinkName, Keyed>,
     /// Since when a peer on a device of a rotation is up on the first device too.
     back: BTreeMap<(LinkName, PublicKey), Instant>,
+    /// The same moment as `looked`, by the clock of `back`.
+    seen_at: Option<Instant>,
 }
 
 /// A device with its key. The kernel also tells of the last handshake by the key before.
@@ -60,6 +62,7 @@ impl Rotation {
             looked: None,
             keyed: BTreeMap::new(),
             back: BTreeMap::new(),
+            seen_at: None,
         }
     }
 
@@ -71,9 +74,12 @@ impl Rotation {
 
     /// In how long the first of the second links may go; `None`: none is waited for.
     pub(super) fn due(&self) -> Option<Duration> {
-        let left = self.back.values();
-        let left = left.map(|since| self.drain.saturating_sub(since.elapsed()));
-        left.filter(|left| !left.is_zero()).min()
+        // One whose time ended after the last look, as during a long pass, has not been seen to end.
+        let ends = self.back.values().map(|since| *since + self.drain);
+        let awaited = ends.filter(|end| self.seen_at.is_some_and(|seen_at| *end > seen_at));
+        awaited
+            .min()
+            .map(|end| end.saturating_duration_since(Instant::now()))
     }
 
     fn look_at(
@@ -125,6 +131,7 @@ impl Rotation {
             }
         }
         self.back = back;
+        self.seen_at = Some(instant);
         (up, lingering)
     }
 }
@@ -176,18 +183,24 @@ mod tests {
 
     #[test]
     fn the_end_of_a_second_link_is_due_when_the_first_one_is_up_again() {
-        let mut rotation = Rotation::new(Duration::from_secs(3600));
-        let mut due = |first| {
+        let mut rotation = Rotation::new(Pauses::default().drain);
+        let begin = Instant::now();
+        let mut due = |first, after: u64| {
             let seen = [
                 seen(rotation::first_device(3), 1, first, 0),
                 seen(rotation::device(3), 1, Some(1000), 0),
             ];
-            rotation.look_at(&seen, Duration::from_secs(1001), Instant::now());
-            rotation.due()
+            let now = Duration::from_secs(1000 + after);
+            rotation.look_at(&seen, now, begin + Duration::from_secs(after));
+            rotation.due().is_some()
         };
-        assert_eq!(due(None), None);
-        let left = due(Some(1001)).expect("it ends");
-        assert!(left > Duration::from_secs(3000) && left <= Duration::from_secs(3600));
+        assert!(!due(None, 1), "the first one is not up yet");
+        assert!(due(Some(1001), 1));
+        assert!(
+            due(Some(1001), 20),
+            "also when the look took so long that it is over now"
+        );
+        assert!(!due(Some(1001), 21), "it was seen to be over");
     }
 
     #[test]
