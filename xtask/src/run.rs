@@ -11,9 +11,6 @@ use crate::workspace;
 /// Build a release `adit` and run it on this node.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Do not optimise: quicker to build.
-    #[arg(long)]
-    debug: bool,
     /// What follows `adit`; nothing means `adit run`.
     #[arg(last = true)]
     args: Vec<OsString>,
@@ -23,11 +20,7 @@ pub struct Args {
 /// are its own.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Need::Build])?;
-    let adit = if args.debug {
-        workspace::adit()?
-    } else {
-        workspace::optimised_adit()?
-    };
+    let adit = workspace::adit()?;
 
     let mut command = Command::new(&adit);
     if args.args.is_empty() {

@@ -106,7 +106,6 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
         binaries: placement.on_host(),
         filter: args.filter.clone(),
         adit,
-        optimised: None,
     };
     let mut jobs = placement.jobs(&kernels, choice);
     if !args.filter.is_empty() {
@@ -124,14 +123,6 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
     }
     let mut kernels = preparing.join().expect("preparing kernels does not panic");
     kernels.add(jobs.iter().map(|job| (job.kernel, job.choice)));
-    // Emulation is ten times slower: there the agent has to be an optimised one.
-    if jobs
-        .iter()
-        .any(|job| kernels.with(job).is_ok_and(|with| with != With::Uml))
-    {
-        progress::say("building the agent as it is meant to be run…");
-        plan.optimised = Some(workspace::optimised_adit()?);
-    }
     for (row, file) in guest::run(jobs, &kernels, &plan, &this)? {
         summary.add_file(row, file);
     }

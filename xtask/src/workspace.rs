@@ -58,19 +58,16 @@ pub struct Executable {
     pub harness: bool,
 }
 
-/// Builds `adit` as the tests are built, and returns its file.
+/// Builds an optimised `adit` and returns its file.
 pub fn adit() -> Result<PathBuf> {
-    build_adit(&[])
-}
-
-/// Builds `adit` as it is meant to be run, and returns its file.
-pub fn optimised_adit() -> Result<PathBuf> {
-    build_adit(&["--release"])
-}
-
-fn build_adit(options: &[&str]) -> Result<PathBuf> {
-    let args = ["build", "--package", "dataplane-user", "--bin", "adit"];
-    let built = build(&[&args, options].concat())?;
+    let built = build(&[
+        "build",
+        "--release",
+        "--package",
+        "dataplane-user",
+        "--bin",
+        "adit",
+    ])?;
     let adit = built.into_iter().find(|program| program.name == "adit");
     Ok(adit.context("cargo built no `adit`")?.path)
 }

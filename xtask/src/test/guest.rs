@@ -149,13 +149,8 @@ fn run_job(job: &Job, kernels: &Kernels, plan: &Plan, this: &Path) -> Result<Ran
         }
     };
     let shared = tempfile::tempdir().context("a directory to share with the guest")?;
-    let adit = match with {
-        With::Uml => None,
-        With::Qemu | With::Kvm => plan.optimised.clone(),
-    };
     let plan = Plan {
         binaries: vec![job.binary.clone()],
-        adit: adit.unwrap_or_else(|| plan.adit.clone()),
         ..plan.clone()
     };
     fs::write(shared.path().join(PLAN), serde_json::to_vec(&plan)?).context("writing the plan")?;

@@ -34,8 +34,6 @@ pub(super) struct Plan {
     pub(super) filter: Vec<String>,
     /// The agent.
     pub(super) adit: PathBuf,
-    /// The agent for guests that are emulated, if there are such.
-    pub(super) optimised: Option<PathBuf>,
 }
 
 impl Plan {
@@ -128,7 +126,6 @@ mod tests {
             binaries: vec![binary],
             filter: vec!["some".into()],
             adit: "/x/adit".into(),
-            optimised: None,
         };
         (dir, plan)
     }

@@ -136,9 +136,13 @@ fn configure(sources: &Path, build: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What the last section of [`CONFIGURATION`] begins with.
+const FORMER: &str = "# Options that later kernels have no more";
+
 /// The lines that are asked for and not there.
 fn refused<'a>(wanted: &'a str, made: &str) -> Vec<&'a str> {
     let made: Vec<&str> = made.lines().collect();
+    let wanted = wanted.split(FORMER).next().unwrap_or(wanted);
     let asked = wanted.lines().filter(|line| line.starts_with("CONFIG_"));
     asked.filter(|line| !made.contains(line)).collect()
 }
@@ -200,8 +204,10 @@ mod tests {
     #[test]
     fn what_the_configuration_refuses_is_named() {
         let made = "CONFIG_NET=y\n# CONFIG_TUN is not set\nCONFIG_VETHX=y\n";
-        let wanted = "# Devices.\nCONFIG_NET=y\nCONFIG_TUN=y\nCONFIG_VETH=y\n";
-        assert_eq!(refused(wanted, made), ["CONFIG_TUN=y", "CONFIG_VETH=y"]);
+        let wanted =
+            format!("# Devices.\nCONFIG_NET=y\nCONFIG_TUN=y\nCONFIG_VETH=y\n{FORMER}.\nCONFIG_OLD=y\n");
+        assert_eq!(refused(&wanted, made), ["CONFIG_TUN=y", "CONFIG_VETH=y"]);
+        assert!(CONFIGURATION.contains(FORMER));
     }
 
     #[test]
