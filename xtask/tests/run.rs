@@ -23,14 +23,7 @@ fn arguments_and_exit_codes_are_the_agents() {
     );
 
     let nowhere = tempfile::tempdir().unwrap();
-    let status = xtask(&[
-        "run",
-        "--debug",
-        "--",
-        "--run-dir",
-        path(nowhere.path()),
-        "status",
-    ]);
+    let status = xtask(&["run", "--", "--run-dir", path(nowhere.path()), "status"]);
     assert_eq!(status.status.code(), Some(3), "{status:?}");
 }
 
@@ -68,16 +61,7 @@ fn the_agent_runs_until_told_to_stop() {
         if let Some(status) = agent.0.try_wait().unwrap() {
             panic!("the agent ended: {status}\n{}", logged());
         }
-        let status = xtask(&[
-            "run",
-            "--debug",
-            "--",
-            "--run-dir",
-            path(&run_dir),
-            "status",
-            "-o",
-            "json",
-        ]);
+        let status = xtask(&["run", "--", "--run-dir", path(&run_dir), "status", "-o", "json"]);
         if matches!(status.status.code(), Some(0 | 5)) {
             break String::from_utf8(status.stdout).unwrap();
         }
