@@ -64,7 +64,7 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     let mut report = ApplyReport::default();
     // Of each namespace on its own: what fails in one keeps nothing in another.
     let mut failed: Vec<(Option<Namespace>, Stage)> = Vec::new();
-    let mut missing = Missing::default();
+    let mut missing = Missing::of(&set.changes);
     // Whether routes or rules lead elsewhere than before, so that packets may still be on the old way.
     let mut led_away = false;
     let mut changes = set.changes.into_iter().peekable();
@@ -86,8 +86,14 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         if batch.is_empty() {
             continue;
         }
-        let (left_out, batch): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|change| missing.forbids(change));
+        let (left_out, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|change| {
+            let forbidden = missing.forbids(change);
+            if forbidden {
+                // Those that come after it in its stage may depend on it.
+                missing.add(change);
+            }
+            forbidden
+        });
         if led_away && stage > Stage::DeleteBackstops {
             kernel.grace().await;
             led_away = false;

@@ -230,6 +230,8 @@ pub struct Missing {
     neighbours: BTreeSet<(LinkName, IpAddr)>,
     /// Where routes or prefixes could not lead: what led there before must stay.
     destinations: Vec<IpNet>,
+    /// Where the old state leads, and the new one by other means.
+    leaving: BTreeSet<IpNet>,
     /// Whether a route is among them.
     route: bool,
     /// Whether a rule is missing, or one too many: what led anywhere before must stay.
@@ -241,6 +243,20 @@ pub struct Missing {
 }
 
 impl Missing {
+    /// Nothing yet of these changes.
+    #[must_use]
+    pub fn of(changes: &[Change]) -> Missing {
+        let leaving = changes.iter().filter_map(|change| match change {
+            Change::DeletePrefix(prefix) => Some(*prefix),
+            Change::DeleteRoute(key, route) if !route.refuses() => Some(key.prefix),
+            _ => None,
+        });
+        Missing {
+            leaving: leaving.collect(),
+            ..Missing::default()
+        }
+    }
+
     /// Whether a change would lead packets to something that could not be made, or bring up a device without its program.
     #[must_use]
     pub fn forbids(&self, change: &Change) -> bool {
@@ -253,7 +269,7 @@ impl Missing {
             Change::ReplaceRouteGroup(_, group) => group.members.iter().any(|(hop, _)| self.is_missing(hop)),
             Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) => route
                 .target()
-                .is_some_and(|target| self.forbids_route(&key.prefix, target)),
+                .is_some_and(|target| self.forbids_route(&key.prefix, target) || self.takes(&key.prefix)),
             Change::DeleteRoute(key, route) if !route.refuses() => self.led(&key.prefix),
             Change::DeletePrefix(prefix) => self.led(prefix),
             Change::CreateRule(rule) => rule.iif.is_none() && self.route,
@@ -288,6 +304,12 @@ impl Missing {
     fn forbids_route(&self, prefix: &IpNet, target: &RouteTarget) -> bool {
         let refused = |hop: &Arc<RouteHop>| hop.is_wireguard() && self.allowed_ips.contains(prefix);
         self.route_targets.contains(target) || target.hops().any(|hop| self.is_missing(hop) || refused(hop))
+    }
+
+    /// Whether a route would take the packets of a more specific prefix that could not be made, and that the old state leads.
+    fn takes(&self, prefix: &IpNet) -> bool {
+        let mut within = self.destinations.iter().filter(|route| prefix.contains(*route));
+        within.any(|route| route != prefix && self.leaving.contains(route))
     }
 
     /// Whether a route or prefix that could not be made covers another, or some of it.

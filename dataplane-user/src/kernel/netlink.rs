@@ -167,6 +167,8 @@ impl Netlink {
     /// Facts tell these routes, and what moves them matters.
     pub fn set_lookups(&mut self, lookups: &BTreeSet<Lookup>) {
         self.lookups.clone_from(lookups);
+        let destinations = lookups.iter().map(|lookup| lookup.destination).collect();
+        self.interest().want_lookups(destinations);
     }
 
     /// The namespaces that pairs may lead to, and which of them this is. They must stay open while pairs are made.

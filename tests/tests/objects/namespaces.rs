@@ -209,6 +209,7 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
     assert_eq!((index(&host.netns, "host0"), index(&there, "eth0")), before);
     // That there is none is no error, and what was for it goes.
     fs::remove_file(&path).unwrap();
+    agent.next_pass();
     agent.reconciled("gone", |status| {
         status.pass.changed == 0 && waits(status) == ["NetlinkInterface/host0"]
     });

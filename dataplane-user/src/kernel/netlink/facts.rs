@@ -64,10 +64,8 @@ impl Netlink {
         }
         let by_paths = facts.paths.values().map(|path| &path.link);
         let underlay = by_paths.chain(facts.return_ways.keys()).cloned().collect();
-        let looked_up = self.lookups.iter().map(|lookup| lookup.destination);
-        let asked = peers.iter().copied().chain(looked_up).collect();
         self.interest()
-            .gathered(&links, &underlay, (&asked, &facts.local_addresses), began);
+            .gathered(&links, &underlay, (peers, &facts.local_addresses), began);
         Ok(facts)
     }
 

@@ -74,6 +74,8 @@ pub(in crate::kernel) struct Interest {
     return_paths: BTreeSet<LinkName>,
     /// The addresses that ways were looked up to.
     peers: BTreeSet<IpAddr>,
+    /// What else the plan asks the kernel's routes for: our own routes may lead to it, and their echoes wake nobody.
+    lookups: BTreeSet<IpAddr>,
     /// This machine's addresses at that time.
     local: BTreeSet<IpAddr>,
     /// What the last pass saw in other namespaces, by their numbers in this one.
@@ -117,6 +119,11 @@ impl Interest {
     /// Takes note of the devices whose ways back matter.
     pub(in crate::kernel::netlink) fn want_ways_back(&mut self, devices: &BTreeSet<LinkName>) {
         self.return_paths.clone_from(devices);
+    }
+
+    /// Takes note of the destinations that the plan looks up, beside the peers.
+    pub(in crate::kernel::netlink) fn want_lookups(&mut self, destinations: BTreeSet<IpAddr>) {
+        self.lookups = destinations;
     }
 
     /// Takes note of what facts were gathered: the devices, those of them that lead to peers, and the addresses.
@@ -291,8 +298,11 @@ impl Interest {
             return Ok(Some(Matter::Ways));
         }
         // What leads, or led, to a peer.
-        let first = self.peers.range(prefix.network()..).next();
-        if first.is_some_and(|peer| prefix.contains(peer)) {
+        let holds = |asked: &BTreeSet<IpAddr>| {
+            let first = asked.range(prefix.network()..).next();
+            first.is_some_and(|address| prefix.contains(address))
+        };
+        if holds(&self.peers) || !own && holds(&self.lookups) {
             return Ok(Some(Matter::Ways));
         }
         Ok(own.then_some(Matter::Own))

@@ -53,7 +53,7 @@ pub(super) fn write(header: &OuterHeader) -> (u16, Vec<u8>) {
     (kind, body)
 }
 
-/// Reads the attributes; `None` where they describe a header that [`write`] does not produce.
+/// Reads the attributes; `None` where they describe a header that [`write()`] does not produce.
 ///
 /// Unknown attributes are passed over: the kernel adds padding (`LWTUNNEL_IP_PAD`) where the architecture has no efficient
 /// unaligned access, and newer kernels report settings that Adit never makes, at their defaults.
