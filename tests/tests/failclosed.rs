@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use adit_tests::agent::{is_settled, start_all};
-use adit_tests::capture::Capture;
+use adit_tests::agent::{PATIENCE, is_settled, start_all};
+use adit_tests::capture::{Capture, Packet};
 use adit_tests::traffic::{refusal, udp};
 use adit_tests::{Agent, NetNs, Overlay, Topology, require};
 use dataplane_user::net::Family;
@@ -117,18 +119,23 @@ fn broken(damage: impl Fn(&NetNs, &Agent<'_>), refused: bool) {
             .enter(|| std::net::UdpSocket::bind((a.underlay(family), 0)));
         socket.unwrap().send_to(b"adit", (outside.unwrap(), 9)).unwrap();
     }
-    let packets = capture.packets();
+    // The first packet to a neighbour waits for its address.
+    let mut packets = capture.packets();
+    let deadline = Instant::now() + PATIENCE;
+    let missing = |packets: &[Packet]| {
+        let mut outside = outside.into_iter();
+        outside.any(|address| packets.iter().all(|packet| packet.destination != address))
+    };
+    while missing(&packets) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+        packets.extend(capture.packets());
+    }
     let clear = packets
         .iter()
         .filter(|packet| packet.is_in_clear())
         .collect::<Vec<_>>();
     assert!(clear.is_empty(), "{clear:?}");
-    for address in outside {
-        assert!(
-            packets.iter().any(|packet| packet.destination == address),
-            "{packets:?}"
-        );
-    }
+    assert!(!missing(&packets), "{packets:?}");
 
     agents[0].start();
     agents[0].ready();
