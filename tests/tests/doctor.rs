@@ -127,7 +127,7 @@ fn what_hides_a_peers_prefix_is_told() {
             "TunnelNode/b",
         ],
     ];
-    let status = agent.wait("told of both", |status| {
+    let status = agent.reconciled("told of both", |status| {
         let problems = || {
             status
                 .problems
@@ -155,7 +155,7 @@ fn what_hides_a_peers_prefix_is_told() {
         assert!(found, "{words:?} in {findings:#?}");
     }
     host.netns.ip("link delete docker0");
-    agent.wait("told of one", |status| status.problems.len() == 1);
+    agent.reconciled("told of one", |status| status.problems.len() == 1);
 }
 
 /// As in a container whose `/proc` shows less than the kernel has.
