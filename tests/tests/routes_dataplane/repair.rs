@@ -68,6 +68,7 @@ fn what_is_foreign_stays_and_uninstall_leaves_nothing() {
         status.problems.iter().any(|problem| problem.reason == "Conflict")
     });
     a.netns.ip(&format!("neighbour del {address} dev adit-geneve"));
+    agent.next_pass();
     agent.ready();
     traffic::ping(a.end(), topology.hosts[1].end(), Family::Ipv6).unwrap();
     agent.stop();
