@@ -23,7 +23,7 @@ const VM: &[Need] = &[Need::Vm];
 const NETWORK: &[Need] = &[Need::Lab, Need::Test];
 
 /// All of them.
-pub(super) static ALL: [Tool; 27] = [
+pub(super) static ALL: [Tool; 28] = [
     Tool {
         name: "a Rust compiler with a core library for BPF",
         needs: &[Need::Build],
@@ -88,7 +88,7 @@ pub(super) static ALL: [Tool; 27] = [
     program("patch", VM, "patch", "patch"),
     program("unshare", VM, "util-linux", "util-linux"),
     program("ip", NETWORK, "iproute2", "iproute"),
-    program("ping", &[Need::Lab], "iputils-ping", "iputils"),
+    program("ping", NETWORK, "iputils-ping", "iputils"),
     program("nft", NETWORK, "nftables", "nftables"),
     program("bpftool", NETWORK, "bpftool", "bpftool"),
     program("tcpdump", NETWORK, "tcpdump", "tcpdump"),
@@ -106,6 +106,7 @@ pub(super) static ALL: [Tool; 27] = [
         },
     },
     program("wg", &[Need::Test], "wireguard-tools", "wireguard-tools"),
+    program("iptables-save", &[Need::Test], "iptables", "iptables-nft"),
     program(
         "promtool",
         &[Need::Test],
