@@ -177,7 +177,7 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
         run("tc", &format!("{filter} {}", pin.display()));
         let named = run("tc", "filter show dev adit0 egress");
         assert!(
-            snapshot::is_of_adit(&named) && !named.contains(" adit_egress "),
+            snapshot::is_of_adit(&named) && !named.contains(" adit_egress direct-action"),
             "{named}"
         );
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
