@@ -136,7 +136,7 @@ fn find_loops(intent: &Intent, facts: &NodeFacts, networks: &mut [NetworkLink<'_
 
 /// The keys of the overlay's routes that hold an address: of each network's prefix, and where routes carry the packets of
 /// each prefix of a peer.
-fn overlay_routes(intent: &Intent, address: IpAddr) -> impl Iterator<Item = RouteKey> {
+pub(super) fn overlay_routes(intent: &Intent, address: IpAddr) -> impl Iterator<Item = RouteKey> {
     let networks = intent.networks().flat_map(move |network| {
         let (dataplane, table) = (intent.dataplane(network), network.routes.table);
         let metric = match dataplane {

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::super::carriers::carried;
+use super::super::links::overlay_routes;
 use super::super::lookups::of_prefix;
 use super::super::{NetworkLink, NodeFacts, is_ours};
 use super::of;
@@ -113,15 +114,20 @@ fn sources(prefixes: BTreeSet<IpNet>, family: Family) -> Vec<Match> {
         .collect()
 }
 
-/// The devices that lead to the prefixes that this node carries.
+/// The devices that lead to the prefixes that this node carries. A route that the overlay's own ones take the packets from, as a
+/// default route before they stand, leads nowhere.
 fn own_devices(intent: &Intent, facts: &NodeFacts) -> BTreeSet<LinkName> {
     let own = intent
         .node()
         .prefixes
         .iter()
         .map(|carried| of_prefix(carried.cidr));
-    let found = own.filter_map(|lookup| facts.routes.get(&lookup));
-    let links = found.flat_map(|found| &found.links);
+    let leading = own.filter_map(|lookup| {
+        let found = facts.routes.get(&lookup)?;
+        let mut overlay = overlay_routes(intent, lookup.destination);
+        overlay.all(|key| found.beats(&key)).then_some(found)
+    });
+    let links = leading.flat_map(|found| &found.links);
     links.filter(|link| !is_ours(link)).cloned().collect()
 }
 

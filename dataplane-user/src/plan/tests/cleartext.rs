@@ -142,6 +142,25 @@ fn own_prefixes_and_return_paths_lead_to_own_addresses() {
 }
 
 #[test]
+fn a_default_route_to_a_carried_prefix_trusts_no_device() {
+    let mut resources = resources(asks, &["a", "b"]);
+    let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
+    let cidr = net("10.1.1.0/24");
+    node.prefixes.push(CarriedPrefix {
+        cidr,
+        weight: 1,
+        tier: 0,
+    });
+    // As it is before the overlay's own routes stand, and after.
+    let after = facts(&[(2, 1500)]);
+    let mut before = after.clone();
+    before
+        .routes
+        .insert(Lookup::unmarked(cidr.network()), found("0.0.0.0/0", 0, "eth0"));
+    assert_eq!(rules(&resources, &before), rules(&resources, &after));
+}
+
+#[test]
 fn a_device_that_nft_has_no_words_for_is_told_and_the_rest_stands() {
     let mut resources = resources(asks, &["a", "b"]);
     let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
