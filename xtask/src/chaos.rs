@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::setup::{self, Need};
 use crate::vm::{Choice, KernelName, Output, VmRequest, With, boot_and_run};
+use crate::workspace::Profile;
 use crate::{progress, workspace};
 
 /// What the test program's line of counts begins with.
@@ -43,7 +44,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let built = workspace::build(&["test", "--no-run", "--package", "adit-tests", "--test", "chaos"])?;
     let test = built.into_iter().find(|program| program.name == "chaos");
     let test = test.context("cargo built no `chaos`")?.path;
-    let adit = workspace::adit()?;
+    let adit = workspace::adit(Profile::Quick)?;
     let set = |name: &str, value: String| (name.into(), value.into());
     let request = VmRequest {
         environment: vec![

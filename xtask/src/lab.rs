@@ -43,6 +43,7 @@ pub use self::topology::Underlay;
 use self::wishes::Wishes;
 use crate::setup::{self, Need};
 use crate::vm::{KernelName, With};
+use crate::workspace::Profile;
 use crate::{progress, workspace};
 
 /// Join hosts and pods in network namespaces by real agents, send traffic between all of them, and show what the
@@ -183,7 +184,7 @@ fn place_and_run(args: &Args) -> Result<u8> {
         return stage::run(args, adit).map(verdict);
     }
     setup::ensure(&[Need::Build, Need::Lab])?;
-    let adit = workspace::adit()?;
+    let adit = workspace::adit(Profile::Quick)?;
     // Where two nodes name none of them, it's GENEVE.
     let auto = args.mixed.then_some(Encapsulation::Geneve);
     let encapsulations: BTreeSet<Encapsulation> = args.encapsulation.iter().copied().chain(auto).collect();

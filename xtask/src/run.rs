@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result};
 
 use crate::setup::{self, Need};
-use crate::workspace;
+use crate::workspace::{self, Profile};
 
 /// Build a release `adit` and run it on this node.
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub struct Args {
 /// are its own.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Need::Build])?;
-    let adit = workspace::adit()?;
+    let adit = workspace::adit(Profile::Release)?;
 
     let mut command = Command::new(&adit);
     if args.args.is_empty() {

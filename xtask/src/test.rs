@@ -21,6 +21,7 @@ use self::runner::{Binary, Plan};
 pub(crate) use self::summary::{Row, Summary};
 use crate::setup::{self, Need};
 use crate::vm::{Choice, KernelName, With};
+use crate::workspace::Profile;
 use crate::{progress, tidy, workspace};
 
 /// What is tested on unless told otherwise: the oldest kernel, and the usual one.
@@ -134,7 +135,7 @@ fn build(summary: &mut Summary) -> Result<Option<(Placement, PathBuf)>> {
     progress::say("building the tests and the agent…");
     let started = Instant::now();
     let built = workspace::build(&["test", "--workspace", "--no-run"])
-        .and_then(|tests| Ok((tests, workspace::adit()?)));
+        .and_then(|tests| Ok((tests, workspace::adit(Profile::Quick)?)));
     match built {
         Ok((tests, adit)) => Ok(Some((Placement::read(tests)?, adit))),
         Err(error) => {

@@ -58,11 +58,25 @@ pub struct Executable {
     pub harness: bool,
 }
 
-/// Builds an optimised `adit` and returns its file.
-pub fn adit() -> Result<PathBuf> {
+/// How `adit` is built.
+#[derive(Debug, Clone, Copy)]
+pub enum Profile {
+    /// As nodes run it.
+    Release,
+    /// For tests: optimised a little, and built anew in seconds.
+    Quick,
+}
+
+/// Builds `adit` and returns its file.
+pub fn adit(profile: Profile) -> Result<PathBuf> {
+    let profile = match profile {
+        Profile::Release => "release",
+        Profile::Quick => "quick",
+    };
     let built = build(&[
         "build",
-        "--release",
+        "--profile",
+        profile,
         "--package",
         "dataplane-user",
         "--bin",
