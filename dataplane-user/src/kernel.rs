@@ -2,6 +2,8 @@
 
 pub mod bpf;
 pub mod fake;
+#[cfg(test)]
+mod fuzz;
 mod linux;
 pub mod netlink;
 mod netns;

@@ -12,6 +12,8 @@ pub mod control;
 pub mod diff;
 pub mod drift;
 pub mod files;
+#[cfg(test)]
+mod fuzz;
 pub mod gather;
 pub mod heartbeat;
 pub mod http;

@@ -12,6 +12,8 @@ mod events;
 mod execute;
 mod facts;
 mod flood;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod marks;
 pub(super) mod message;

@@ -5,6 +5,8 @@
 //! tables in JSON. What rules have dropped is read over netlink too, since nothing but packets moves it.
 
 mod drops;
+#[cfg(test)]
+mod fuzz;
 mod query;
 pub mod quick;
 mod read;

@@ -5,6 +5,8 @@
 
 mod attribute;
 mod execute;
+#[cfg(test)]
+mod fuzz;
 pub mod generate;
 pub mod listing;
 mod read;

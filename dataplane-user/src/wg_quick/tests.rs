@@ -1,5 +1,6 @@
 //! Files as people write them, and what is said of those that are wrong.
 
+mod fuzz;
 mod random;
 
 use std::path::Path;

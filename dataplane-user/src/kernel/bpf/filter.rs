@@ -154,6 +154,7 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Verdict, feed};
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let length = u16::try_from(4 + value.len()).unwrap();
@@ -162,8 +163,8 @@ mod tests {
         bytes
     }
 
-    #[test]
-    fn a_filter_without_a_name_is_read_like_any_other() {
+    /// A filter without a name.
+    fn filter() -> Vec<u8> {
         let mut body = Vec::new();
         for word in [0, 7, 173, parent(Hook::Egress), 173 << 16] {
             body.extend(u32::to_ne_bytes(word));
@@ -174,12 +175,39 @@ mod tests {
         ];
         body.extend(attribute(TCA_KIND, b"bpf\0"));
         body.extend(attribute(TCA_OPTIONS, &options.concat()));
+        body
+    }
+
+    #[test]
+    fn a_filter_without_a_name_is_read_like_any_other() {
         let expected = Filter {
             priority: 173,
             handle: 173,
             program: 9,
             tag: 0x102,
         };
-        assert_eq!(parse(&body), Some(expected));
+        assert_eq!(parse(&filter()), Some(expected));
+    }
+
+    #[test]
+    fn fuzz_a_filter_is_refused_or_read() {
+        feed(&[filter()], &[], |bytes| Ok(Verdict::of(parse(bytes).as_ref())));
+    }
+
+    #[test]
+    fn fuzz_datagrams_are_split_and_end() {
+        let datagram = [&36u32.to_ne_bytes()[..], &[44, 0, 2, 0], &[0; 28]].concat();
+        feed(&[datagram.repeat(3)], &[], |bytes| {
+            let (mut rest, mut messages) = (bytes, 0);
+            while let Some((.., next)) = split(rest) {
+                (rest, messages) = (next, messages + 1);
+            }
+            proptest::prop_assert!(messages <= bytes.len());
+            Ok(if messages > 1 {
+                Verdict::Accepted
+            } else {
+                Verdict::Refused
+            })
+        });
     }
 }

@@ -157,7 +157,11 @@ impl Netlink {
 }
 
 /// What an `RTM_NEWROUTE` says of a unicast route that leads to the device of this index.
-fn read_route_by(body: &[u8], family: AddressFamily, wanted: u32) -> Result<Option<RouteBy>, DecodeError> {
+pub(super) fn read_route_by(
+    body: &[u8],
+    family: AddressFamily,
+    wanted: u32,
+) -> Result<Option<RouteBy>, DecodeError> {
     let header = RouteHeader::parse(body)?;
     let is_cloned = header.flags.contains(RouteFlags::Cloned);
     if header.kind != RouteType::Unicast || is_cloned || header.address_family != family {

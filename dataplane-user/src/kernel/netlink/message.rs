@@ -108,7 +108,7 @@ impl Message<'_> {
             return Ok(());
         }
         Err(Failure::Refused {
-            errno: -code,
+            errno: code.saturating_neg(),
             text: self.words(rest),
         })
     }

@@ -69,7 +69,7 @@ fn request(kind: u16, namespace: BorrowedFd<'_>, number: Option<i32>) -> Request
     Request::new(kind, 0, &message)
 }
 
-fn read(body: &[u8]) -> Option<i32> {
+pub(super) fn read(body: &[u8]) -> Option<i32> {
     let attributes = NlasIterator::new(body.get(HEADER..)?).filter_map(Result::ok);
     let mut numbers = attributes.filter(|attribute| attribute.kind() == NETNSA_NSID);
     let number = parse_i32(numbers.next()?.value()).ok()?;

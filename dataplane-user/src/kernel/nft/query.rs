@@ -40,7 +40,7 @@ const NF_DROP: u32 = 0;
 /// `NFTNL_UDATA_TABLE_COMMENT` (libnftnl/udata.h): a byte of type, one of length, and the text with its final zero.
 const COMMENT: u8 = 0;
 /// `struct nfgenmsg`: family, version, resource.
-const HEADER: usize = 4;
+pub(super) const HEADER: usize = 4;
 /// Attributes' types without their flags (`NLA_TYPE_MASK`).
 const TYPE: u16 = 0x3fff;
 
@@ -95,7 +95,7 @@ pub(super) async fn drops(socket: &mut Socket) -> Result<Vec<RuleCount>, Failure
 }
 
 /// The count of a rule that counts and drops, in a chain where Adit's rules do.
-fn rule_count(rule: &[u8]) -> Result<Option<RuleCount>, DecodeError> {
+pub(super) fn rule_count(rule: &[u8]) -> Result<Option<RuleCount>, DecodeError> {
     let chain = attribute(rule, NFTA_RULE_CHAIN)?;
     let chain = chain.as_deref().map(parse_string).transpose()?;
     let handle = attribute(rule, NFTA_RULE_HANDLE)?;
@@ -178,7 +178,7 @@ fn attribute(attributes: &[u8], kind: u16) -> Result<Option<Vec<u8>>, DecodeErro
 }
 
 /// The comment among a table's user data, without its final zero.
-fn comment(mut data: &[u8]) -> Option<&[u8]> {
+pub(super) fn comment(mut data: &[u8]) -> Option<&[u8]> {
     while let [kind, length, rest @ ..] = data {
         let (value, later) = rest.split_at_checked(usize::from(*length))?;
         if *kind == COMMENT {

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod across;
+mod fuzz;
 mod netlink;
 mod network;
 mod node;

@@ -44,7 +44,7 @@ type Read = Result<Option<Matter>, DecodeError>;
 
 /// What an event matters to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Matter {
+pub(in crate::kernel::netlink) enum Matter {
     /// What we made, or what stands in its place: an observation sees it.
     Own,
     /// The ways to the peers: facts that are gathered see it.
@@ -171,7 +171,11 @@ impl Interest {
     }
 
     /// What a message of `NETLINK_ROUTE` from a namespace of this number matters to.
-    pub(super) fn matter_from(&self, namespace: Option<i32>, message: &Message<'_>) -> Option<Matter> {
+    pub(in crate::kernel::netlink) fn matter_from(
+        &self,
+        namespace: Option<i32>,
+        message: &Message<'_>,
+    ) -> Option<Matter> {
         match namespace {
             Some(number) if self.own_number != Some(number) => {
                 let matter = self.elsewhere.get(&number)?.matter(message);

@@ -1,0 +1,16 @@
+//! What the fuzz tests of the adapters begin with: what Linux 6.12 and nft 1.0.6 said of a namespace with a device, an address,
+//! a route and a rule of each kind. The keys in it are nobody's.
+
+use super::netlink::message::messages;
+
+/// The messages of a dump, without their headers and without its end.
+pub(super) fn bodies(datagrams: &[u8]) -> Vec<Vec<u8>> {
+    let messages = messages(datagrams).expect("as the kernel wrote them");
+    let bodies = messages
+        .iter()
+        .filter(|message| message.kind > NLMSG_LAST_RESERVED);
+    bodies.map(|message| message.body.to_vec()).collect()
+}
+
+/// Below this kinds of messages are netlink's own (`NLMSG_MIN_TYPE`, linux/netlink.h).
+const NLMSG_LAST_RESERVED: u16 = 15;

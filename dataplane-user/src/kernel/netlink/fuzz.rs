@@ -1,0 +1,274 @@
+//! Random changes to what rtnetlink says of each kind of object. What is read of ours comes back from the message by which Adit
+//! would make it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use netlink_packet_route::AddressFamily;
+use proptest::test_runner::TestCaseError;
+
+use super::events::Interest;
+use super::marks::Marks;
+use super::message::{Request, messages};
+use super::nexthop::NextHopTable;
+use super::table::LinkTable;
+use super::{address, anyone, flood, link, neighbour, nexthop, nsid, route, rule};
+use crate::fuzz::{Verdict, feed, same};
+use crate::kernel::fuzz::bodies;
+use crate::model::{Owner, Route, RouteKey};
+use crate::net::Family;
+
+const LINKS: &[u8] = include_bytes!("../examples/links");
+const ADDRESSES: &[u8] = include_bytes!("../examples/addresses");
+const ROUTES: [(AddressFamily, &[u8]); 2] = [
+    (AddressFamily::Inet, include_bytes!("../examples/routes-ipv4")),
+    (AddressFamily::Inet6, include_bytes!("../examples/routes-ipv6")),
+];
+const RULES: [(Family, &[u8]); 2] = [
+    (Family::Ipv4, include_bytes!("../examples/rules-ipv4")),
+    (Family::Ipv6, include_bytes!("../examples/rules-ipv6")),
+];
+const NEIGHBOURS: &[u8] = include_bytes!("../examples/neighbours");
+const FLOOD: &[u8] = include_bytes!("../examples/flood");
+const NEXT_HOPS: &[u8] = include_bytes!("../examples/nexthops");
+const NUMBERS: &[u8] = include_bytes!("../examples/numbers");
+const FOUND: [&[u8]; 3] = [
+    include_bytes!("../examples/found-ipv4"),
+    include_bytes!("../examples/found-ipv6"),
+    include_bytes!("../examples/path"),
+];
+
+/// The devices of the examples.
+fn devices() -> Vec<link::Observed> {
+    let devices = bodies(LINKS);
+    let devices = devices
+        .iter()
+        .filter_map(|body| link::read(body).expect("as the kernel wrote it"));
+    devices.collect()
+}
+
+fn next_hops(links: &LinkTable) -> NextHopTable {
+    let objects = bodies(NEXT_HOPS);
+    let objects = objects
+        .iter()
+        .filter_map(|body| nexthop::read(body, links).expect("as the kernel wrote it"));
+    let mut table = NextHopTable::default();
+    table.refill(objects.collect());
+    table
+}
+
+/// The body of a request.
+fn body(request: &Request) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    request.write(&mut datagram, 0, 1);
+    messages(&datagram).expect("as it was written")[0].body.to_vec()
+}
+
+/// What is read of a request, which is never refused and never nothing.
+fn again<T, E: std::fmt::Display>(read: Result<Option<T>, E>) -> Result<T, TestCaseError> {
+    match read {
+        Ok(Some(read)) => Ok(read),
+        Ok(None) => Err(TestCaseError::fail("what was written says nothing")),
+        Err(error) => Err(TestCaseError::fail(format!(
+            "what was written is refused: {error}"
+        ))),
+    }
+}
+
+#[test]
+fn links() {
+    feed(&bodies(LINKS), &[], |bytes| {
+        let Ok(Some(read)) = link::read(bytes) else {
+            return Ok(Verdict::Refused);
+        };
+        let marks = match read.link.owner {
+            Owner::Ours => Marks::Ours,
+            _ => Marks::None,
+        };
+        let Some(request) = link::create(&read.name, &read.link, read.lower, None, marks) else {
+            return Ok(Verdict::Accepted);
+        };
+        let made = again(link::read(&body(&request)))?;
+        // A request comes without a layer, which says that there is a MAC, and what follows a creation is not in it.
+        let mut expected = read.link.clone();
+        (expected.mac, expected.up, expected.generates_addresses) = (None, false, false);
+        same(&(expected, read.name), &(made.link, made.name))
+    });
+}
+
+#[test]
+fn addresses() {
+    feed(&bodies(ADDRESSES), &[], |bytes| {
+        let Ok(Some(read)) = address::read(bytes) else {
+            return Ok(Verdict::Refused);
+        };
+        let mut expected = read.address;
+        let marks = match expected.owner {
+            Owner::Ours => Marks::Ours,
+            _ => Marks::None,
+        };
+        let request = address::create(read.index, read.prefix, read.address, marks);
+        let made = again(address::read(&body(&request)))?;
+        if marks == Marks::None {
+            expected.owner = Owner::Foreign;
+        }
+        same(
+            &(read.index, read.prefix, expected),
+            &(made.index, made.prefix, made.address),
+        )
+    });
+}
+
+#[test]
+fn routes() {
+    let links: LinkTable = devices().iter().collect();
+    let next_hops = next_hops(&links);
+    for (family, dump) in ROUTES {
+        feed(&bodies(dump), &[], |bytes| {
+            let read = |body: &[u8]| route::read(body, family, (&links, &next_hops), &BTreeSet::new());
+            let Ok(Some((key, route))) = read(bytes) else {
+                return Ok(Verdict::Refused);
+            };
+            if route.owner != Owner::Ours {
+                return Ok(Verdict::Accepted);
+            }
+            written_again(&key, &route, (&links, &next_hops), read)
+        });
+    }
+}
+
+/// Reads a route of ours from the request that makes it.
+fn written_again(
+    key: &RouteKey,
+    route: &Route,
+    tables: (&LinkTable, &NextHopTable),
+    read: impl Fn(&[u8]) -> Result<Option<(RouteKey, Route)>, netlink_packet_core::DecodeError>,
+) -> Result<Verdict, TestCaseError> {
+    // A device or an object that is not there, and kinds that are not made.
+    let Ok(Some(request)) = route::write(route::Mode::Create, key, &route.kind, tables, Marks::Ours) else {
+        return Ok(Verdict::Accepted);
+    };
+    let made = again(read(&body(&request)))?;
+    same(&(*key, route.clone()), &made)
+}
+
+#[test]
+fn every_route_that_is_looked_for() {
+    let links: LinkTable = devices().iter().collect();
+    for (family, dump) in ROUTES {
+        let mut examples = bodies(dump);
+        examples.extend(FOUND.iter().flat_map(|answer| bodies(answer)));
+        feed(&examples, &[], |bytes| {
+            let by = anyone::read_route_by(bytes, family, 3);
+            let by = by.ok().flatten().is_some();
+            let way = route::read_path(bytes).ok().flatten().is_some();
+            let found = route::read_found(bytes, &links).ok().flatten().is_some();
+            let default = route::defaults::read(bytes, family, &links).ok().flatten();
+            Ok(Verdict::of(
+                (by || way || found || default.is_some()).then_some(&()),
+            ))
+        });
+    }
+}
+
+#[test]
+fn rules() {
+    for (family, dump) in RULES {
+        feed(&bodies(dump), &[], |bytes| {
+            let Ok((rule, _)) = rule::read_any(bytes, family) else {
+                return Ok(Verdict::Refused);
+            };
+            let Some(request) = rule::create(&rule, Marks::Ours) else {
+                return Ok(Verdict::Accepted);
+            };
+            let made = again(rule::read(&body(&request), family))?;
+            same(&rule, &made)
+        });
+    }
+}
+
+#[test]
+fn neighbours() {
+    feed(&bodies(NEIGHBOURS), &[], |bytes| {
+        let Ok(Some(read)) = neighbour::read(bytes) else {
+            return Ok(Verdict::Refused);
+        };
+        let request = neighbour::put(read.index, read.address, read.neighbour.mac);
+        let made = again(neighbour::read(&body(&request)))?;
+        same(
+            &(read.index, read.address, read.neighbour.mac),
+            &(made.index, made.address, made.neighbour.mac),
+        )
+    });
+}
+
+#[test]
+fn default_destinations() {
+    let vxlan = devices().into_iter().find(|device| device.name.as_str() == "vx");
+    let index = vxlan.expect("it is among the examples").index;
+    feed(&bodies(FLOOD), &[], |bytes| {
+        let Ok(Some(to)) = flood::read(bytes, index) else {
+            return Ok(Verdict::Refused);
+        };
+        let made: IpAddr = again(flood::read(&body(&flood::add(index, to)), index))?;
+        same(&to, &made)
+    });
+}
+
+#[test]
+fn next_hop_objects() {
+    let links: LinkTable = devices().iter().collect();
+    let known = next_hops(&links);
+    feed(&bodies(NEXT_HOPS), &[], |bytes| {
+        let (Ok(Some(read)), Ok(Some(id))) = (nexthop::read(bytes, &links), nexthop::id(bytes)) else {
+            return Ok(Verdict::Refused);
+        };
+        let mut table = NextHopTable::default();
+        table.refill(vec![read]);
+        let target = table.target(id);
+        let Some(request) = nexthop::create(id, &target, &known, &links) else {
+            return Ok(Verdict::Accepted);
+        };
+        let made = again(nexthop::read(&body(&request), &links))?;
+        let mut again = NextHopTable::default();
+        again.refill(vec![made]);
+        same(&target, &again.target(id))
+    });
+}
+
+#[test]
+fn numbers_of_namespaces() {
+    feed(&bodies(NUMBERS), &[], |bytes| {
+        Ok(Verdict::of(nsid::read(bytes).as_ref()))
+    });
+}
+
+#[test]
+fn datagrams_of_answers_and_events() {
+    let devices = devices();
+    let mut interest = Interest::default();
+    interest.observed(&devices, tokio::time::Instant::now());
+    let mut examples = vec![
+        ADDRESSES.to_vec(),
+        NEIGHBOURS.to_vec(),
+        NEXT_HOPS.to_vec(),
+        NUMBERS.to_vec(),
+    ];
+    examples.extend(ROUTES.iter().map(|(_, dump)| dump.to_vec()));
+    examples.extend(RULES.iter().map(|(_, dump)| dump.to_vec()));
+    examples.push(LINKS[..4096].to_vec());
+    feed(&examples, &[], |bytes| {
+        let Ok(messages) = messages(bytes) else {
+            return Ok(Verdict::Refused);
+        };
+        for message in &messages {
+            for namespace in [None, Some(7)] {
+                interest.matter_from(namespace, message);
+            }
+            // Of all messages, as the kind is one of the things that may be wrong.
+            let refused = message.verdict().err();
+            refused.map(|failure| failure.into_error("try it").to_string());
+        }
+        Ok(Verdict::Accepted)
+    });
+}
