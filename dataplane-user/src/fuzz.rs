@@ -4,6 +4,8 @@
 //! Input begins as an example that is right and suffers a few mutations, so that most of it gets past the first check. Each run
 //! feeds a few hundred cases of a fixed seed; `cargo xtask fuzz` feeds others for as long as one likes.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a test")]
+
 use std::cell::Cell;
 use std::fmt::Debug;
 use std::panic::{self, AssertUnwindSafe};
@@ -150,9 +152,12 @@ fn bounded(
     verdict
 }
 
+/// A case that runs: since when, and its input.
+type Running = Option<(Instant, Vec<u8>)>;
+
 /// Ends the process where a case hangs.
 struct Watch {
-    current: Arc<Mutex<Option<(Instant, Vec<u8>)>>>,
+    current: Arc<Mutex<Running>>,
     over: Arc<AtomicBool>,
 }
 
@@ -186,7 +191,7 @@ impl Watch {
         self.set(None);
     }
 
-    fn set(&self, case: Option<(Instant, Vec<u8>)>) {
+    fn set(&self, case: Running) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = case;
     }
 }

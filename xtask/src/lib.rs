@@ -7,6 +7,7 @@ pub mod chaos;
 pub mod child;
 pub mod ci;
 pub mod codegen;
+pub mod fuzz;
 pub mod host;
 pub mod lab;
 pub mod progress;

@@ -25,6 +25,7 @@ commands! {
     Chaos => chaos,
     Ci => ci,
     Codegen => codegen,
+    Fuzz => fuzz,
     Lab => lab,
     Run => run,
     Setup => setup,

@@ -20,14 +20,10 @@ use crate::net::Family;
 
 const LINKS: &[u8] = include_bytes!("../examples/links");
 const ADDRESSES: &[u8] = include_bytes!("../examples/addresses");
-const ROUTES: [(AddressFamily, &[u8]); 2] = [
-    (AddressFamily::Inet, include_bytes!("../examples/routes-ipv4")),
-    (AddressFamily::Inet6, include_bytes!("../examples/routes-ipv6")),
-];
-const RULES: [(Family, &[u8]); 2] = [
-    (Family::Ipv4, include_bytes!("../examples/rules-ipv4")),
-    (Family::Ipv6, include_bytes!("../examples/rules-ipv6")),
-];
+const ROUTES_IPV4: &[u8] = include_bytes!("../examples/routes-ipv4");
+const ROUTES_IPV6: &[u8] = include_bytes!("../examples/routes-ipv6");
+const RULES_IPV4: &[u8] = include_bytes!("../examples/rules-ipv4");
+const RULES_IPV6: &[u8] = include_bytes!("../examples/rules-ipv6");
 const NEIGHBOURS: &[u8] = include_bytes!("../examples/neighbours");
 const FLOOD: &[u8] = include_bytes!("../examples/flood");
 const NEXT_HOPS: &[u8] = include_bytes!("../examples/nexthops");
@@ -120,21 +116,28 @@ fn addresses() {
 }
 
 #[test]
-fn routes() {
+fn routes_of_ipv4() {
+    routes(AddressFamily::Inet, ROUTES_IPV4);
+}
+
+#[test]
+fn routes_of_ipv6() {
+    routes(AddressFamily::Inet6, ROUTES_IPV6);
+}
+
+fn routes(family: AddressFamily, dump: &[u8]) {
     let links: LinkTable = devices().iter().collect();
     let next_hops = next_hops(&links);
-    for (family, dump) in ROUTES {
-        feed(&bodies(dump), &[], |bytes| {
-            let read = |body: &[u8]| route::read(body, family, (&links, &next_hops), &BTreeSet::new());
-            let Ok(Some((key, route))) = read(bytes) else {
-                return Ok(Verdict::Refused);
-            };
-            if route.owner != Owner::Ours {
-                return Ok(Verdict::Accepted);
-            }
-            written_again(&key, &route, (&links, &next_hops), read)
-        });
-    }
+    feed(&bodies(dump), &[], |bytes| {
+        let read = |body: &[u8]| route::read(body, family, (&links, &next_hops), &BTreeSet::new());
+        let Ok(Some((key, route))) = read(bytes) else {
+            return Ok(Verdict::Refused);
+        };
+        if route.owner != Owner::Ours {
+            return Ok(Verdict::Accepted);
+        }
+        written_again(&key, &route, (&links, &next_hops), read)
+    });
 }
 
 /// Reads a route of ours from the request that makes it.
@@ -153,38 +156,52 @@ fn written_again(
 }
 
 #[test]
-fn every_route_that_is_looked_for() {
-    let links: LinkTable = devices().iter().collect();
-    for (family, dump) in ROUTES {
-        let mut examples = bodies(dump);
-        examples.extend(FOUND.iter().flat_map(|answer| bodies(answer)));
-        feed(&examples, &[], |bytes| {
-            let by = anyone::read_route_by(bytes, family, 3);
-            let by = by.ok().flatten().is_some();
-            let way = route::read_path(bytes).ok().flatten().is_some();
-            let found = route::read_found(bytes, &links).ok().flatten().is_some();
-            let default = route::defaults::read(bytes, family, &links).ok().flatten();
-            Ok(Verdict::of(
-                (by || way || found || default.is_some()).then_some(&()),
-            ))
-        });
-    }
+fn every_route_of_ipv4_that_is_looked_for() {
+    every_route(AddressFamily::Inet, ROUTES_IPV4);
 }
 
 #[test]
-fn rules() {
-    for (family, dump) in RULES {
-        feed(&bodies(dump), &[], |bytes| {
-            let Ok((rule, _)) = rule::read_any(bytes, family) else {
-                return Ok(Verdict::Refused);
-            };
-            let Some(request) = rule::create(&rule, Marks::Ours) else {
-                return Ok(Verdict::Accepted);
-            };
-            let made = again(rule::read(&body(&request), family))?;
-            same(&rule, &made)
-        });
-    }
+fn every_route_of_ipv6_that_is_looked_for() {
+    every_route(AddressFamily::Inet6, ROUTES_IPV6);
+}
+
+fn every_route(family: AddressFamily, dump: &[u8]) {
+    let links: LinkTable = devices().iter().collect();
+    let mut examples = bodies(dump);
+    examples.extend(FOUND.iter().flat_map(|answer| bodies(answer)));
+    feed(&examples, &[], |bytes| {
+        let by = anyone::read_route_by(bytes, family, 3);
+        let by = by.ok().flatten().is_some();
+        let way = route::read_path(bytes).ok().flatten().is_some();
+        let found = route::read_found(bytes, &links).ok().flatten().is_some();
+        let default = route::defaults::read(bytes, family, &links).ok().flatten();
+        Ok(Verdict::of(
+            (by || way || found || default.is_some()).then_some(&()),
+        ))
+    });
+}
+
+#[test]
+fn rules_of_ipv4() {
+    rules(Family::Ipv4, RULES_IPV4);
+}
+
+#[test]
+fn rules_of_ipv6() {
+    rules(Family::Ipv6, RULES_IPV6);
+}
+
+fn rules(family: Family, dump: &[u8]) {
+    feed(&bodies(dump), &[], |bytes| {
+        let Ok((rule, _)) = rule::read_any(bytes, family) else {
+            return Ok(Verdict::Refused);
+        };
+        let Some(request) = rule::create(&rule, Marks::Ours) else {
+            return Ok(Verdict::Accepted);
+        };
+        let made = again(rule::read(&body(&request), family))?;
+        same(&rule, &made)
+    });
 }
 
 #[test]
@@ -248,14 +265,11 @@ fn datagrams_of_answers_and_events() {
     let devices = devices();
     let mut interest = Interest::default();
     interest.observed(&devices, tokio::time::Instant::now());
-    let mut examples = vec![
-        ADDRESSES.to_vec(),
-        NEIGHBOURS.to_vec(),
-        NEXT_HOPS.to_vec(),
-        NUMBERS.to_vec(),
-    ];
-    examples.extend(ROUTES.iter().map(|(_, dump)| dump.to_vec()));
-    examples.extend(RULES.iter().map(|(_, dump)| dump.to_vec()));
+    let mut examples: Vec<Vec<u8>> = [ADDRESSES, NEIGHBOURS, NEXT_HOPS, NUMBERS]
+        .into_iter()
+        .chain([ROUTES_IPV4, ROUTES_IPV6, RULES_IPV4, RULES_IPV6])
+        .map(<[u8]>::to_vec)
+        .collect();
     examples.push(LINKS[..4096].to_vec());
     feed(&examples, &[], |bytes| {
         let Ok(messages) = messages(bytes) else {

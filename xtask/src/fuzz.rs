@@ -1,0 +1,117 @@
+//! `cargo xtask fuzz`: random input for whatever reads input, for as long as one likes.
+use std::collections::VecDeque;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::setup::{self, Need};
+use crate::{child, progress, workspace};
+
+/// What the tests that feed random input have in their names.
+const MARK: &str = "fuzz";
+/// The module that does the feeding, whose own tests feed nothing.
+const FEEDER: &str = "fuzz::";
+
+/// Feed random input to all that reads manifests, wg0.conf, netlink, nft's JSON and WireGuard's messages.
+///
+/// Each reader has its share of the time. It may neither panic nor hang, its memory is bounded, and what it accepts comes out again.
+/// Exits with 1 where one of them fails, and shows the smallest input that does it. The same seed gives the same input.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz --minutes 60 --seed 7\n  cargo xtask fuzz wg_quick"
+)]
+pub struct Args {
+    /// How long, all in all.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_080))]
+    minutes: u64,
+    /// Where the random numbers begin.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only readers that have one of these words in their names.
+    names: Vec<String>,
+}
+
+/// Builds the tests, and runs those that feed random input, each in a process of its own, as many at a time as there are CPUs.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    setup::ensure(&[Need::Build])?;
+    let built = workspace::build(&["test", "--no-run", "--package", "dataplane-user", "--lib"])?;
+    let program = built.into_iter().find(|program| program.harness);
+    let program = program.context("cargo built no tests of dataplane-user")?.path;
+    let listed = child::run(Command::new(&program).args([MARK, "--list", "--format", "terse"]))?;
+    let listed = String::from_utf8(listed.stdout).context("the names of tests")?;
+    let wanted =
+        |name: &&str| args.names.is_empty() || args.names.iter().any(|word| name.contains(word.as_str()));
+    let readers: VecDeque<&str> = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .filter(|name| !name.starts_with(FEEDER))
+        .filter(wanted)
+        .collect();
+    if readers.is_empty() {
+        bail!(
+            "no reader has {} in its name; without words all are fed",
+            args.names.join(" or ")
+        );
+    }
+    let workers = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(readers.len());
+    let rounds = u64::try_from(readers.len().div_ceil(workers))?;
+    let seconds = (args.minutes * 60 / rounds).max(1);
+    progress::say(format_args!(
+        "{} readers, {seconds} s each, {workers} at a time…",
+        readers.len()
+    ));
+
+    let all = readers.len();
+    let queue = Mutex::new(readers);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let outcomes = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        while let Some(reader) = next() {
+            let output = Command::new(&program)
+                .args(["--exact", reader, "--show-output"])
+                .env("ADIT_FUZZ_SECONDS", seconds.to_string())
+                .env("ADIT_FUZZ_SEED", args.seed.to_string())
+                .stdin(Stdio::null())
+                .output()
+                .with_context(|| format!("starting {}", program.display()))?;
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            let passed = output.status.success();
+            let counts = printed.lines().rfind(|line| line.ends_with(" refused"));
+            let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+            outcomes.push(passed);
+            let said = if passed {
+                counts.unwrap_or("passed")
+            } else {
+                "FAILED"
+            };
+            progress::say(format_args!("{} of {all}: {reader}: {said}", outcomes.len()));
+            if !passed {
+                // What hangs is told on the standard error, as the process ends then.
+                println!("{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("no worker panics"))
+    })?;
+    let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed = outcomes.iter().filter(|passed| !**passed).count();
+    println!(
+        "{} readers passed, {failed} failed, seed {}",
+        all - failed,
+        args.seed
+    );
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
