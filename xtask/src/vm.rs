@@ -258,13 +258,13 @@ fn boot_first(request: &VmRequest) -> Result<(With, Outcome)> {
         match boot_with(request, *with) {
             Ok(Ended::Command(outcome)) => return Ok((*with, outcome)),
             Ok(Ended::Silent(why)) => progress::say(format_args!(
-                "{} guests do not run here ({why}); trying the next way",
+                "{} guests do not run here ({why}); trying another way",
                 with.describe()
             )),
             // What has run is not run again by another.
             Err(Failed::Running(error)) => return Err(error),
             Err(Failed::Before(error)) => progress::say(format_args!(
-                "{} guests can't be had ({error:#}); trying the next way",
+                "{} guests can't be had ({error:#}); trying another way",
                 with.describe()
             )),
         }

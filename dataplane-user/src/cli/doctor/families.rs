@@ -45,7 +45,7 @@ fn rules(ipv6: &Ipv6, without: &BTreeSet<Family>) -> Option<Finding> {
     Some(Finding::warning(
         "rules",
         format!(
-            "the kernel has no policy rules for {missing}: what needs rules or tables of its own is skipped"
+            "the kernel has no policy rules for {missing}: objects that need a rule, or a routing table beside the main one, are skipped"
         ),
         "boot a kernel with CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES",
     ))

@@ -95,7 +95,7 @@ fn forwarding(family: Family, on: Option<bool>, setting: &str, carries: bool) ->
                 "there is no {setting} to be read, and this node carries {} prefixes",
                 name(family)
             ),
-            "make sure that packets are forwarded, or see what is said of ipv6",
+            "check that packets are forwarded; the finding `ipv6` tells whether the kernel has IPv6 at all",
         )),
         (Some(false), true) => Some(Finding::error(
             "forwarding",

@@ -129,7 +129,7 @@ fn configure(sources: &Path, build: &Path) -> Result<()> {
     let refused = refused(CONFIGURATION, &made);
     if !refused.is_empty() {
         bail!(
-            "the kernel's configuration refuses {}: mend kernel.config",
+            "the kernel's configuration refuses {}: correct xtask/src/vm/uml/kernel.config",
             refused.join(", ")
         );
     }
