@@ -32,6 +32,10 @@ pub(super) fn run(args: &Args, kernel: KernelName, adit: &Path) -> Result<u8> {
         choice: Choice::of(args.with),
         ..VmRequest::new(kernel, command)
     };
+    if args.sabotage.is_some() {
+        // What is sabotaged is waited for in vain: user-mode Linux lets that time pass at once.
+        "time-travel=inf-cpu".clone_into(&mut request.arguments);
+    }
     if args.hold {
         request.output = Output::Terminal;
         request
