@@ -31,7 +31,7 @@ use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
 pub use facts::{
-    FoundRoute, Lookup, Nft, NodeFacts, OwnKey, Presence, ReturnWay, UnderlayPath, WireGuardFacts,
+    FoundRoute, Lookup, Nft, NodeFacts, OwnKey, Presence, ReturnWay, SharedKey, UnderlayPath, WireGuardFacts,
 };
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use lookups::lookups;

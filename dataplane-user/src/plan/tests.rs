@@ -4,6 +4,7 @@ mod bare;
 mod cleartext;
 mod families;
 mod firewall;
+mod keys;
 mod loops;
 mod namespaces;
 mod nexthops;
