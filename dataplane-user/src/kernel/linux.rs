@@ -284,6 +284,7 @@ impl LinuxKernel {
             Change::SetSysctl(link, sysctl, value) => self.sysctls.write(link, *sysctl, value),
             other => Err(KernelError::new(
                 other.to_string(),
+        state.uncertain.clone_from(self.namespaces.uncertain());
                 io::Error::from(io::ErrorKind::InvalidInput),
             )),
         }

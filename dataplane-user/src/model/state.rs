@@ -40,6 +40,8 @@ pub struct KernelState {
     pub namespaces: BTreeMap<Namespace, KernelState>,
     /// Other network namespaces of which nothing is known now, and why. A target has none.
     pub unreadable: BTreeMap<Namespace, String>,
+    /// Those of the namespaces that may be unreadable ones by other names. A target has none.
+    pub uncertain: BTreeSet<Namespace>,
     /// Settings of our devices.
     pub sysctls: BTreeMap<(LinkName, Sysctl), String>,
     /// Our WireGuard devices.
