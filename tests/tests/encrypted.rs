@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use adit_tests::agent::start_all;
+use adit_tests::agent::{start_all, start_all_as};
 use adit_tests::capture::{Capture, Packet};
 use adit_tests::topology::{Host, SHARED_V4, SHARED_V6};
 use adit_tests::traffic::{Lost, Probes};
-use adit_tests::{Agent, Overlay, Topology, flows, require_module, traffic, unreadable};
+use adit_tests::{Agent, Bpffs, Overlay, Topology, flows, require_module, traffic, unreadable};
 use dataplane_user::kernel::wireguard::generate;
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
@@ -294,12 +294,24 @@ fn a_peer_without_key_is_refused_alone() {
 
 #[test]
 fn a_roamed_peer_stays_where_it_is_until_another_endpoint_is_configured() {
+    roams("dataplane: ebpf", |agent| agent);
+}
+
+#[test]
+fn a_roamed_peer_stays_where_it_is_also_without_a_bpf_file_system() {
+    roams("dataplane: routes", |agent| agent.with_bpffs(Bpffs::unmounted()));
+}
+
+fn roams(dataplane: &'static str, prepare: impl for<'a> Fn(Agent<'a>) -> Agent<'a>) {
     if !possible() {
         return;
     }
     let topology = Topology::<2>::new();
-    let mut overlay = Overlay::new(&topology, "wireguard");
-    let mut agents = start_all(&topology, &overlay.manifests(&topology));
+    let mut overlay = Overlay {
+        network: vec![dataplane],
+        ..Overlay::new(&topology, "wireguard")
+    };
+    let mut agents = start_all_as(&topology, &overlay.manifests(&topology), prepare);
     let [a, b] = &topology.hosts;
     traffic::ping(a.end(), b.end(), Family::Ipv4).unwrap();
     agents[1].stop();

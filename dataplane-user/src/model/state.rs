@@ -67,6 +67,18 @@ pub struct KernelState {
 }
 
 impl KernelState {
+    /// Whether there is anything in it that takes BPF programs or maps.
+    #[must_use]
+    pub fn has_programs(&self) -> bool {
+        !self.attachments.is_empty()
+            || !self.classes.is_empty()
+            || !self.next_hops.is_empty()
+            || !self.groups.is_empty()
+            || !self.prefixes.is_empty()
+            || !self.sources.is_empty()
+            || !self.older_versions.is_empty()
+    }
+
     /// What is left once a device is gone: the kernel takes its addresses, routes, settings, peers and programs with it, and
     /// classes that sent to it send nowhere.
     pub fn forget_link(&mut self, name: &LinkName) {

@@ -40,6 +40,8 @@ pub struct NodeFacts {
     pub return_ways: BTreeMap<LinkName, ReturnWay>,
     /// Whether the nft table can be had.
     pub nft: Nft,
+    /// Why there can be no BPF programs and maps; `None`: there can, or nobody asked.
+    pub without_programs: Option<String>,
     /// What WireGuard links need; only where a manifest speaks of WireGuard.
     pub wireguard: WireGuardFacts,
 }
@@ -176,8 +178,6 @@ pub enum OwnKey {
     Known(PublicKey),
 }
 
-/// The underlay's way to a peer (`ip route get`).
-#[derive(Clone, Debug, PartialEq, Eq)]
 /// The preshared key in a file that manifests name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SharedKey {
@@ -189,6 +189,8 @@ pub enum SharedKey {
     Known(PresharedKey),
 }
 
+/// The underlay's way to a peer (`ip route get`).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnderlayPath {
     /// The device that packets leave by.
     pub link: LinkName,

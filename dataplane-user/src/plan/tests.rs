@@ -8,6 +8,7 @@ mod keys;
 mod loops;
 mod namespaces;
 mod nexthops;
+mod programs;
 mod return_path;
 mod shadows;
 
