@@ -17,6 +17,7 @@ mod routes;
 mod rules;
 mod sources;
 mod sysctls;
+mod uncertain;
 mod versions;
 mod veths;
 mod waiting;
@@ -52,13 +53,15 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     set
 }
 
-/// A target without what would be in namespaces that can't be read: nothing is changed there.
+/// A target without what would be in namespaces that can't be read: nothing is changed there. In those that may be one of these
+/// by another name what stands is wanted.
 #[must_use]
 pub fn readable(target: &KernelState, observed: &KernelState) -> KernelState {
     let mut target = target.clone();
     target
         .namespaces
         .retain(|namespace, _| !observed.unreadable.contains_key(namespace));
+    uncertain::keep(observed, &mut target);
     target
 }
 

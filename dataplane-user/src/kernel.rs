@@ -34,6 +34,9 @@ pub trait Kernel {
     /// When any part can't be read.
     async fn observe(&mut self) -> Result<KernelState, KernelError>;
 
+    /// Gets ready for a state that is to be reached: what that needs beside what is at hand is opened by the next observation.
+    fn prepare(&mut self, _target: &KernelState) {}
+
     /// Looks for what observing and changing need beside this namespace; says where the wanted namespaces are. What is
     /// found stays at hand until [`Kernel::rest`].
     ///

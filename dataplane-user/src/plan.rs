@@ -17,6 +17,7 @@ mod lookups;
 mod mtu;
 mod nexthops;
 mod objects;
+mod programs;
 mod return_path;
 mod routes;
 mod shadows;
@@ -31,7 +32,7 @@ use crate::resource::{Intent, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
 pub use facts::{
-    FoundRoute, Lookup, Nft, NodeFacts, OwnKey, Presence, ReturnWay, UnderlayPath, WireGuardFacts,
+    FoundRoute, Lookup, Nft, NodeFacts, OwnKey, Presence, ReturnWay, SharedKey, UnderlayPath, WireGuardFacts,
 };
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use lookups::lookups;
@@ -48,19 +49,24 @@ pub use wireguard::WireGuardLink;
 pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     let mut problems = own_problems(intent, facts);
     let networks = links::with_problems(intent, facts, &mut problems);
+    // Those whose packets can be carried; of the others backstops and filters stand.
+    let able = programs::able(intent, &networks, facts, &mut problems);
     let mut target = KernelState::default();
     if intent.is_member() {
-        devices::plan(intent, &networks, &mut target);
+        devices::plan(intent, &able, &mut target);
     }
     addresses::plan(intent, &mut target);
     sysctls::plan(&mut target);
-    wireguard::plan(&networks, &mut target);
+    wireguard::plan(&able, &mut target);
     firewall::plan(intent, (facts, &networks), &mut target, &mut problems);
-    attachments::plan(&mut target);
-    sources::plan(&networks, &mut target);
-    bpf::plan(intent, &networks, &mut target, &mut problems);
-    nexthops::plan(intent, &networks, &mut target);
-    routes::plan(intent, &networks, &mut target, &mut problems);
+    if programs::are_planned(&able, facts) {
+        attachments::plan(&mut target);
+        sources::plan(&able, &mut target);
+    }
+    bpf::plan(intent, &able, &mut target, &mut problems);
+    nexthops::plan(intent, &able, &mut target);
+    routes::plan(intent, &able, &mut target, &mut problems);
+    routes::backstops(&networks, &mut target);
     // Late: those before speak of all devices in the target, and what comes then wants them all.
     objects::plan(intent, facts, &mut target, &mut problems);
     return_path::plan(intent, facts, &mut target, &mut problems);

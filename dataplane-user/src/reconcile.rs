@@ -406,6 +406,7 @@ async fn reconcile(
     status.set_links(intent, &links);
     status.set_declared_peers(intent, &facts);
 
+    kernel.prepare(&target);
     let mut observed = kernel.observe().await?;
     heartbeat.beat();
     let target = readable(&target, &observed);

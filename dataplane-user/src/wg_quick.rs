@@ -149,7 +149,7 @@ impl Peer {
             endpoint,
             allowed_ips: self.allowed_ips.iter().copied().collect(),
             keepalive: self.persistent_keepalive,
-            preshared_key: self.preshared_key.clone(),
+            preshared_key: self.preshared_key.clone().into(),
         }
     }
 }

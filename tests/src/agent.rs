@@ -123,6 +123,24 @@ impl<'a> Agent<'a> {
         self
     }
 
+    /// Gives it another directory for pins from its next start on; a test mounts a BPF file system there if it wants one.
+    #[must_use]
+    pub fn with_bpffs(mut self, bpffs: Bpffs) -> Agent<'a> {
+        self.bpffs = bpffs;
+        self
+    }
+
+    /// Exchanges its directory for pins, from its next start on, for another one.
+    #[must_use]
+    pub fn exchange_bpffs(&mut self, bpffs: Bpffs) -> Bpffs {
+        std::mem::replace(&mut self.bpffs, bpffs)
+    }
+
+    /// Mounts a BPF file system where its pins are to be.
+    pub fn mount_bpffs(&mut self) {
+        self.bpffs.mount();
+    }
+
     /// Shortens pauses from its next start on, as in `first-fight=100,waiting=50` (milliseconds; docs/TESTING.md has the names).
     #[must_use]
     pub fn with_pauses(mut self, pauses: &'static str) -> Agent<'a> {

@@ -38,6 +38,10 @@ impl Kernel for Crashing {
         self.kernel.observe().await
     }
 
+    fn prepare(&mut self, target: &KernelState) {
+        self.kernel.prepare(target);
+    }
+
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
         self.kernel.facts(peers).await
     }
@@ -97,8 +101,12 @@ pub fn child() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime.expect("a runtime needs a few descriptors"), async {
-        let kernel = LinuxKernel::open(&BpfOptions::new(path(PINS)), private_keys(&config.keys))
-            .expect("root opens it");
+        let kernel = LinuxKernel::open(
+            &BpfOptions::new(path(PINS)),
+            &path(STATE),
+            private_keys(&config.keys),
+        )
+        .expect("root opens it");
         let left = after.parse().expect("a number");
         let (agent, _status) = Reconciler::new(Crashing { kernel, left }, config);
         let (sender, events) = tokio::sync::mpsc::channel(1);

@@ -10,7 +10,7 @@ use dataplane_user::model::{
     KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, RouteTarget, wireguard,
 };
 use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PeerEndpoint, PresharedKey, PublicKey};
-use dataplane_user::plan::{Nft, NodeFacts, OwnKey, UnderlayPath, WireGuardFacts};
+use dataplane_user::plan::{Nft, NodeFacts, OwnKey, SharedKey, UnderlayPath, WireGuardFacts};
 use dataplane_user::resource::network::AllDown;
 use dataplane_user::resource::node::{Endpoint, Host, Underlay};
 use dataplane_user::resource::{
@@ -91,7 +91,9 @@ pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
         nft: Nft::Usable,
         wireguard: WireGuardFacts {
             own_key: own.map_or(OwnKey::Missing, |own| OwnKey::Known(own.public_key)),
-            preshared_keys: files.map(|file| (file.clone(), Ok(key(&file)))).collect(),
+            preshared_keys: files
+                .map(|file| (file.clone(), SharedKey::Known(key(&file))))
+                .collect(),
             names: [("vpn.example".to_owned(), vec![vpn])].into(),
             ..WireGuardFacts::default()
         },

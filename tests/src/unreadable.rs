@@ -6,9 +6,12 @@ use std::path::Path;
 
 use nix::sys::stat::Mode;
 
+/// The way in which it is known that there is no key.
+pub const GONE: &str = "is gone";
+
 /// What becomes of a file, in a few words.
 const WAYS: [&str; 6] = [
-    "is gone",
+    GONE,
     "is a directory",
     "is a link to itself",
     "is a FIFO",

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use adit_tests::agent::start_all;
+use adit_tests::agent::{start_all, start_all_as};
 use adit_tests::capture::{Capture, Packet};
 use adit_tests::topology::{Host, SHARED_V4, SHARED_V6};
 use adit_tests::traffic::{Lost, Probes};
-use adit_tests::{Agent, Overlay, Topology, flows, require_module, traffic, unreadable};
+use adit_tests::{Agent, Bpffs, Overlay, Topology, flows, require_module, traffic, unreadable};
 use dataplane_user::kernel::wireguard::generate;
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
@@ -231,6 +231,46 @@ fn keys_that_cannot_be_read_for_a_while_cost_no_packet() {
 }
 
 #[test]
+fn a_preshared_key_that_cannot_be_read_at_the_start_costs_no_link() {
+    if !possible() {
+        return;
+    }
+    let topology = Topology::<2>::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("preshared");
+    let preshared = generate::preshared_key().unwrap();
+    fs::write(&file, preshared.to_base64().as_bytes()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut overlay = Overlay::new(&topology, "wireguard");
+    overlay.keys[1].1 = format!("presharedKeyFile: {}", file.display());
+    let mut agents = start_all(&topology, &overlay.manifests(&topology));
+    let [a, b] = &topology.hosts;
+    let probes = Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap());
+    unreadable::each_way(&file, |way| {
+        if way == unreadable::GONE {
+            return;
+        }
+        for agent in &mut agents {
+            agent.stop();
+            agent.start();
+            let told = |status: &Status| has_problem(status, "error", "KeyUnreadable");
+            agent.wait("told", told);
+            // The first one has replaced the programs by its own.
+            let next = agent.next_pass();
+            assert!(told(&next) && next.pass.changed == 0, "{way}: {next:#?}");
+        }
+    });
+    for agent in &agents {
+        agent.reconciled("read again", |status| status.problems.is_empty());
+    }
+    for probes in probes {
+        let Lost { sent, lost } = probes.finish().unwrap();
+        assert!(sent > 20, "{sent} probes show nothing");
+        assert_eq!(lost, 0, "of {sent}");
+    }
+}
+
+#[test]
 fn a_peer_without_key_is_refused_alone() {
     if !possible() {
         return;
@@ -254,12 +294,24 @@ fn a_peer_without_key_is_refused_alone() {
 
 #[test]
 fn a_roamed_peer_stays_where_it_is_until_another_endpoint_is_configured() {
+    roams("dataplane: ebpf", |agent| agent);
+}
+
+#[test]
+fn a_roamed_peer_stays_where_it_is_also_without_a_bpf_file_system() {
+    roams("dataplane: routes", |agent| agent.with_bpffs(Bpffs::unmounted()));
+}
+
+fn roams(dataplane: &'static str, prepare: impl for<'a> Fn(Agent<'a>) -> Agent<'a>) {
     if !possible() {
         return;
     }
     let topology = Topology::<2>::new();
-    let mut overlay = Overlay::new(&topology, "wireguard");
-    let mut agents = start_all(&topology, &overlay.manifests(&topology));
+    let mut overlay = Overlay {
+        network: vec![dataplane],
+        ..Overlay::new(&topology, "wireguard")
+    };
+    let mut agents = start_all_as(&topology, &overlay.manifests(&topology), prepare);
     let [a, b] = &topology.hosts;
     traffic::ping(a.end(), b.end(), Family::Ipv4).unwrap();
     agents[1].stop();

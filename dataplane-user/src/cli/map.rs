@@ -98,7 +98,9 @@ fn not_pinned(places: &Places, error: KernelError) -> Failure {
         let bpffs = places.bpffs.display();
         return Failure::new(
             Code::NotFound,
-            anyhow!("no maps are pinned below {bpffs}: no agent has run here; say where by --bpffs"),
+            anyhow!(
+                "no maps are pinned below {bpffs}: no agent has needed BPF programs here; say where by --bpffs"
+            ),
         );
     }
     error.into()

@@ -55,10 +55,12 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         compare_by_tag: true,
         ..BpfOptions::new(&places.bpffs)
     };
-    let mut kernel = LinuxKernel::open(&options, private_keys(&KeyRing::new(&places.state_dir)))?;
+    let keys = private_keys(&KeyRing::new(&places.state_dir));
+    let mut kernel = LinuxKernel::open(&options, &places.state_dir, keys)?;
     let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
     let facts = gatherer.gather(&mut kernel, &intent).await?;
     let (target, mut problems) = crate::plan::plan(&intent, &facts);
+    kernel.prepare(&target);
     let observed = kernel.observe().await?;
     let set = diff(&observed, &target);
     problems.extend(unreadable(&observed, &facts));

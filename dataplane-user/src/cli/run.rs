@@ -152,8 +152,8 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         ..BpfOptions::new(&places.bpffs)
     };
     let keys = KeyRing::new(&places.state_dir);
-    let mut kernel =
-        LinuxKernel::open(&options, private_keys(&keys)).context("opening the kernel's interfaces")?;
+    let mut kernel = LinuxKernel::open(&options, &places.state_dir, private_keys(&keys))
+        .context("opening the kernel's interfaces")?;
     // Before anything is read, so that nothing slips through between.
     let counts = Arc::new(EventCounts::default());
     let kernel_events = kernel

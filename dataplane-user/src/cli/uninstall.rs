@@ -17,7 +17,7 @@ use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
 use crate::model::KernelState;
 use crate::net::Namespace;
 use crate::plan::facts::Presence;
-use crate::source::{last_good, namespaces, withdrawn};
+use crate::source::{endpoints, last_good, namespaces, withdrawn};
 
 /// Removes all devices, routes, addresses, programs and maps that Adit manages, also in other network namespaces; everything
 /// else stays. Exits with 8 while an agent runs, and with 1 when something could not be removed or a namespace could not be
@@ -73,6 +73,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     bpf::uninstall(&places.bpffs)?;
     withdrawn::forget(&places.state_dir)?;
     last_good::forget(&places.state_dir)?;
+    endpoints::forget(&places.state_dir)?;
     if !unseen.is_empty() {
         return Err(anyhow!(
             "could not look into {}: what Adit left there, keys of WireGuard included, is still there; mend that and run \

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use crate::model::wireguard::{Device, DeviceChange, Peer, PeerUpdate};
+use crate::model::wireguard::{Device, DeviceChange, Peer, PeerUpdate, Preshared};
 use crate::model::{Change, ChangeSet, KernelState};
 use crate::net::PeerEndpoint;
-use crate::net::key::PublicKey;
+use crate::net::key::{PresharedKey, PublicKey};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     let new = Device::default();
@@ -22,7 +22,8 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
 /// that a prefix that moves from one peer to another is always somebody's.
 ///
 /// Where a peer's endpoint is another one than the configured one, but that is still the same, the peer has roamed and
-/// keeps what the kernel learned. Of two peers that want one prefix the last one gets it.
+/// keeps what the kernel learned. Of two peers that want one prefix the last one gets it. A peer whose preshared key can't be
+/// read keeps the one that it has, and is not created where it does not exist.
 #[must_use]
 pub fn device(observed: &Device, wanted: &Device) -> Vec<DeviceChange> {
     let mut changes = Vec::new();
@@ -36,9 +37,13 @@ pub fn device(observed: &Device, wanted: &Device) -> Vec<DeviceChange> {
         changes.push(DeviceChange::SetFwmark(wanted.fwmark));
     }
 
-    let owners = Owners::of(wanted);
+    let can_be = |(key, peer): &(&PublicKey, &Peer)| {
+        peer.preshared_key != Preshared::Unreadable || observed.peers.contains_key(key)
+    };
+    let peers = wanted.peers.iter().filter(can_be).collect::<Vec<_>>();
+    let owners = Owners::of(&peers);
     let mut removals = Vec::new();
-    for (key, peer) in &wanted.peers {
+    for (key, peer) in peers {
         let allowed_ips = owners.prefixes(key, peer);
         let Some(now) = observed.peers.get(key) else {
             let peer = Peer {
@@ -52,7 +57,7 @@ pub fn device(observed: &Device, wanted: &Device) -> Vec<DeviceChange> {
         let update = PeerUpdate {
             endpoint: endpoint(now, peer),
             keepalive: (now.keepalive != peer.keepalive).then_some(peer.keepalive),
-            preshared_key: (now.preshared_key != peer.preshared_key).then(|| peer.preshared_key.clone()),
+            preshared_key: preshared_key(now, peer),
             add: allowed_ips.difference(&now.allowed_ips).copied().collect(),
         };
         if !update.is_empty() {
@@ -82,14 +87,20 @@ fn endpoint(now: &Peer, wanted: &Peer) -> Option<PeerEndpoint> {
     (!stays).then(|| endpoint.clone())
 }
 
+/// The preshared key to be set, if any; within, `None`: no more.
+fn preshared_key(now: &Peer, wanted: &Peer) -> Option<Option<PresharedKey>> {
+    let stays = wanted.preshared_key == Preshared::Unreadable || now.preshared_key == wanted.preshared_key;
+    (!stays).then(|| wanted.preshared_key.key().cloned())
+}
+
 /// Whose each prefix is, without host bits, as the kernel keeps them.
 struct Owners(BTreeMap<IpNet, PublicKey>);
 
 impl Owners {
-    fn of(wanted: &Device) -> Owners {
-        let pairs = wanted.peers.iter().flat_map(|(key, peer)| {
+    fn of(wanted: &[(&PublicKey, &Peer)]) -> Owners {
+        let pairs = wanted.iter().flat_map(|(key, peer)| {
             let prefixes = peer.allowed_ips.iter();
-            prefixes.map(|prefix| (prefix.trunc(), *key))
+            prefixes.map(|prefix| (prefix.trunc(), **key))
         });
         Owners(pairs.collect())
     }
@@ -106,7 +117,6 @@ impl Owners {
 mod tests {
     use super::*;
     use crate::net::LinkName;
-    use crate::net::key::PresharedKey;
 
     fn key(number: u8) -> PublicKey {
         PublicKey::from_bytes([number; 32])
@@ -258,12 +268,38 @@ mod tests {
         let mut observed = made(&wanted);
         let peer = observed.peers.get_mut(&key(1)).unwrap();
         peer.keepalive = 25;
-        peer.preshared_key = Some(PresharedKey::from_bytes(&[7; 32]));
+        peer.preshared_key = Preshared::Key(PresharedKey::from_bytes(&[7; 32]));
         assert_eq!(
             changes(&observed, &wanted),
             [format!(
                 "peer {} persistent-keepalive off preshared-key off",
                 key(1)
+            )]
+        );
+    }
+
+    #[test]
+    fn a_preshared_key_that_cannot_be_read_stays_and_makes_no_peer() {
+        let mut wanted = wants(&[(1, &["10.0.0.0/24"]), (2, &["10.0.1.0/24"])]);
+        let mut observed = made(&wants(&[(1, &["10.0.0.0/24", "10.0.1.0/24"])]));
+        let known = Preshared::Key(PresharedKey::from_bytes(&[7; 32]));
+        for there in [known.clone(), Preshared::None] {
+            observed.peers.get_mut(&key(1)).unwrap().preshared_key = there;
+            for peer in wanted.peers.values_mut() {
+                peer.preshared_key = Preshared::Unreadable;
+            }
+            // The prefix of the peer that is not created goes to nobody, and from who has it.
+            assert_eq!(
+                changes(&observed, &wanted),
+                [format!("peer {} allowed-ips -10.0.1.0/24", key(1))]
+            );
+        }
+        wanted.peers.get_mut(&key(2)).unwrap().preshared_key = known;
+        assert_eq!(
+            changes(&observed, &wanted),
+            [format!(
+                "peer {} preshared-key (hidden) allowed-ips 10.0.1.0/24",
+                key(2)
             )]
         );
     }

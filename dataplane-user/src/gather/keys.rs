@@ -2,14 +2,16 @@
 //! must not cost a device or a peer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use crate::kernel::wireguard::generate;
 use crate::net::{PresharedKey, PublicKey};
 use crate::plan::facts::KeyFile;
-use crate::plan::{OwnKey, WireGuardFacts};
+use crate::plan::{OwnKey, SharedKey, WireGuardFacts};
 use crate::resource::wireguard::KeySource;
-use crate::source::{KeyRing, key_file};
+use crate::source::KeyRing;
+use crate::source::key_file::{self, KeyFileError};
 
 /// Keys that can't be read now, and why.
 type Unreadable = BTreeMap<KeyFile, String>;
@@ -126,17 +128,25 @@ impl Keys {
         }
     }
 
-    fn preshared(&mut self, file: &str, unreadable: &mut Unreadable) -> Result<PresharedKey, String> {
+    fn preshared(&mut self, file: &str, unreadable: &mut Unreadable) -> SharedKey {
         let error = match key_file::load_preshared(Path::new(file)) {
             Ok(key) => {
                 self.preshared.insert(file.to_owned(), key.clone());
-                return Ok(key);
+                return SharedKey::Known(key);
             }
-            Err(error) => error.to_string(),
+            Err(error) => error,
         };
-        let last = self.preshared.get(file).cloned().ok_or_else(|| error.clone())?;
-        unreadable.insert(KeyFile::Preshared(file.to_owned()), error);
-        Ok(last)
+        let why = error.to_string();
+        if let Some(last) = self.preshared.get(file) {
+            unreadable.insert(KeyFile::Preshared(file.to_owned()), why);
+            return SharedKey::Known(last.clone());
+        }
+        match error {
+            KeyFileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                SharedKey::Missing(why)
+            }
+            _ => SharedKey::Unreadable(why),
+        }
     }
 }
 
@@ -174,7 +184,8 @@ mod tests {
         let mut keys = Keys::new(KeyRing::new(state.path()), true);
         let first_sight = keys.read(&needed);
         assert_eq!(first_sight.keys[&KeySource::File(text("own"))], OwnKey::Missing);
-        assert!(first_sight.preshared_keys[&text("psk")].is_err());
+        let psk = |facts: &WireGuardFacts| facts.preshared_keys[&text("psk")].clone();
+        assert!(matches!(psk(&first_sight), SharedKey::Missing(_)));
         assert!(first_sight.unreadable.is_empty(), "{first_sight:?}");
 
         write(&at("wireguard.key"), &private(1).to_base64());

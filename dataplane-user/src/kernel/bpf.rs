@@ -9,6 +9,7 @@ pub mod carry;
 mod codec;
 mod filter;
 mod inspect;
+mod left;
 mod log;
 mod maps;
 pub mod object;
@@ -44,6 +45,7 @@ pub use self::inspect::{
     ClassEntry, CounterReport, Dump, GroupEntry, LookupResult, LookupTarget, MapUsage, NextHopEntry,
     PrefixEntry, SourceEntry, VerdictCount,
 };
+pub(super) use self::left::{is_attached, is_pinned, missing_file_system};
 pub use self::log::LogDrain;
 pub use self::pins::uninstall;
 pub use self::versions::{NewerVersion, newer};

@@ -5,23 +5,23 @@ mod veth;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bpf::carry::Carry;
-use super::bpf::{Bpf, BpfOptions, LinkNames, LogDrain};
+use super::bpf::{self, Bpf, BpfOptions, LinkNames, LogDrain};
 use super::netlink::{EventCounts, Events, Netlink};
 use super::netns::{Namespaces, Open};
 use super::nft::{Drops, Nft};
 use super::sysctl::Sysctls;
-use super::wireguard::{PrivateKeys, WireGuard, no_private_keys};
+use super::wireguard::{Carried, PrivateKeys, WireGuard, no_private_keys};
 use super::{Kernel, KernelError, Wanted, wireguard};
 use crate::drift::revision::{MOST_PEERS, Revisions};
 use crate::model::{Change, KernelState, LinkKind, Owner, Sysctl};
 use crate::net::{LinkName, Namespace};
-use crate::plan::NodeFacts;
 use crate::plan::facts::Presence;
 use crate::plan::wireguard::rotation::{self, SeenPeer, Session};
+use crate::plan::{self, NodeFacts};
 
 /// How long a packet takes at most from its route's look-up to the device, also where a host stops this machine's processors.
 const GRACE: Duration = Duration::from_millis(20);
@@ -36,10 +36,14 @@ pub struct LinuxKernel {
     sysctls: Sysctls,
     wireguard: WireGuard,
     nft: Nft,
-    /// `None`: BPF is left alone.
+    /// How BPF is opened once it is needed; `None`: it is left alone.
+    bpf_options: Option<BpfOptions>,
+    /// `None`: it was not needed yet.
     bpf: Option<Bpf>,
-    /// `None`: nothing is carried yet, and nothing is to be written.
-    carry: Option<Carry>,
+    /// Whether the state to be reached needs BPF.
+    needs_bpf: bool,
+    /// `None`: endpoints are neither remembered nor of interest.
+    carried: Option<Carried>,
     /// Whether the facts tell of handshakes.
     rotating: bool,
     /// What sends no events, as the last observation found it.
@@ -66,19 +70,26 @@ enum Adapter {
 }
 
 impl LinuxKernel {
-    /// Opens all interfaces; loads the programs, and makes the maps or adopts the pinned ones. `private_keys` is asked
-    /// when a WireGuard device gets its key.
+    /// Opens all interfaces. BPF's programs are loaded and its maps made or adopted where something is pinned already, or where
+    /// the programs are to log; else by the observation that first needs them. `private_keys` is asked when a WireGuard device
+    /// gets its key.
     ///
     /// # Errors
     /// When one can't be opened.
-    pub fn open(options: &BpfOptions, private_keys: PrivateKeys) -> Result<LinuxKernel, KernelError> {
-        let bpf = Bpf::open(options)?;
-        let carry = if options.compare_by_tag {
-            Carry::open_read_only(&options.bpffs)?
-        } else {
-            Some(Carry::open(&options.bpffs)?)
-        };
-        LinuxKernel::with(Some(bpf), carry, private_keys)
+    pub fn open(
+        options: &BpfOptions,
+        state_directory: &Path,
+        private_keys: PrivateKeys,
+    ) -> Result<LinuxKernel, KernelError> {
+        let is_needed = options.log || bpf::is_pinned(&options.bpffs)?;
+        let bpf = is_needed.then(|| Bpf::open(options)).transpose()?;
+        let carried = Carried::open(&options.bpffs, state_directory, options.compare_by_tag)?;
+        Ok(LinuxKernel {
+            bpf_options: Some(options.clone()),
+            bpf,
+            carried: Some(carried),
+            ..LinuxKernel::with(private_keys)?
+        })
     }
 
     /// Opens all but BPF: for removing, because programs go with their devices and maps with their pins.
@@ -86,22 +97,20 @@ impl LinuxKernel {
     /// # Errors
     /// When one can't be opened.
     pub fn without_bpf() -> Result<LinuxKernel, KernelError> {
-        LinuxKernel::with(None, None, no_private_keys())
+        LinuxKernel::with(no_private_keys())
     }
 
-    fn with(
-        bpf: Option<Bpf>,
-        carry: Option<Carry>,
-        private_keys: PrivateKeys,
-    ) -> Result<LinuxKernel, KernelError> {
+    fn with(private_keys: PrivateKeys) -> Result<LinuxKernel, KernelError> {
         Ok(LinuxKernel {
             netlink: Netlink::open()?,
             namespaces: Namespaces::default(),
             sysctls: Sysctls::default(),
             wireguard: WireGuard::open(private_keys)?,
             nft: Nft::default(),
-            bpf,
-            carry,
+            bpf_options: None,
+            bpf: None,
+            needs_bpf: false,
+            carried: None,
             rotating: false,
             seen: Seen::default(),
         })
@@ -120,6 +129,34 @@ impl LinuxKernel {
     pub fn take_log(&mut self) -> Result<LogDrain, KernelError> {
         let closed = || KernelError::new("open the programs' log", io::Error::from(io::ErrorKind::NotFound));
         self.bpf.as_mut().ok_or_else(closed)?.take_log()
+    }
+
+    /// Opens BPF where it is needed by now: for the state to be reached, or because something of ours may be left there. That can't
+    /// be told without it, so where it can't be opened nothing is changed.
+    fn open_bpf(&mut self, state: &KernelState) -> Result<(), KernelError> {
+        let Some(options) = &self.bpf_options else {
+            return Ok(());
+        };
+        if let Some(carried) = &mut self.carried {
+            carried.settle(&options.bpffs)?;
+        }
+        if self.bpf.is_some() {
+            return Ok(());
+        }
+        let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let mut ours = ours.map(|(name, _)| name).filter(|name| plan::is_ours(name));
+        if self.needs_bpf || bpf::is_pinned(&options.bpffs)? || bpf::is_attached(&self.netlink, &mut ours)? {
+            self.bpf = Some(Bpf::open(options)?);
+        }
+        Ok(())
+    }
+
+    /// Why there can be no programs; `None`: there can, or there are.
+    fn without_programs(&self) -> Result<Option<String>, KernelError> {
+        match &self.bpf_options {
+            Some(options) if self.bpf.is_none() => bpf::missing_file_system(&options.bpffs),
+            _ => Ok(None),
+        }
     }
 
     /// Subscribes to the kernel's events. What happens after this and concerns what this kernel observes from then on is
@@ -162,7 +199,7 @@ impl LinuxKernel {
         if names.is_empty() {
             return Ok(());
         }
-        let mut configured = wireguard::Configured::read(self.carry.as_ref())?;
+        let mut configured = wireguard::Configured::read(self.carried.as_ref())?;
         for name in names {
             let Some(mut device) = wireguard::get(&mut self.wireguard, &name).await? else {
                 continue;
@@ -239,7 +276,7 @@ impl LinuxKernel {
             self.namespaces.was_read(namespace);
             for (name, device) in &mut there.wireguard {
                 if configured.is_none() {
-                    configured = Some(wireguard::Configured::read(self.carry.as_ref())?);
+                    configured = Some(wireguard::Configured::read(self.carried.as_ref())?);
                 }
                 if let Some(configured) = &mut configured {
                     configured.tell(Some(namespace), name, device);
@@ -247,6 +284,7 @@ impl LinuxKernel {
             }
         }
         state.unreadable.clone_from(self.namespaces.unreadable());
+        state.uncertain.clone_from(self.namespaces.uncertain());
         Ok(())
     }
 
@@ -263,8 +301,8 @@ impl LinuxKernel {
         let results = match Adapter::of(&run[0]) {
             Adapter::WireGuard => match open.wireguard(self.wireguard.private_keys()) {
                 Ok(adapter) => {
-                    let carry = self.carry.as_ref();
-                    wireguard::execute(adapter, carry, Some(namespace), &bare).await
+                    let carried = self.carried.as_mut();
+                    wireguard::execute(adapter, carried, Some(namespace), &bare).await
                 }
                 Err(error) => bare.iter().map(|_| Err(again(&error))).collect(),
             },
@@ -333,6 +371,7 @@ impl Kernel for LinuxKernel {
     async fn observe(&mut self) -> Result<KernelState, KernelError> {
         let mut state = KernelState::default();
         self.netlink.observe(&mut state).await?;
+        self.open_bpf(&state)?;
         self.observe_namespaces(&mut state).await?;
         let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
         self.seen = Seen {
@@ -353,6 +392,10 @@ impl Kernel for LinuxKernel {
             bpf.observe(&self.netlink, &mut state)?;
         }
         Ok(state)
+    }
+
+    fn prepare(&mut self, target: &KernelState) {
+        self.needs_bpf = target.has_programs();
     }
 
     async fn look_for(&mut self, wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
@@ -407,6 +450,7 @@ impl Kernel for LinuxKernel {
         }
         facts.nft = self.nft.facts().await;
         facts.wireguard.seen = self.handshakes().await?;
+        facts.without_programs = self.without_programs()?;
         Ok(facts)
     }
 
@@ -430,7 +474,7 @@ impl Kernel for LinuxKernel {
                 (Adapter::Netlink, _) => results.extend(self.netlink.execute(run).await),
                 (Adapter::WireGuard, _) => {
                     results.extend(
-                        wireguard::execute(&mut self.wireguard, self.carry.as_ref(), None, run).await,
+                        wireguard::execute(&mut self.wireguard, self.carried.as_mut(), None, run).await,
                     );
                 }
                 (Adapter::Nft, _) => {

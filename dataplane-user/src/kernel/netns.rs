@@ -49,6 +49,8 @@ pub(super) struct Namespaces {
     open: BTreeMap<Namespace, Open>,
     /// Those of which nothing is known in this pass, and why.
     unreadable: BTreeMap<Namespace, String>,
+    /// Those that are open and may be one of these by another name.
+    uncertain: BTreeSet<Namespace>,
     rests: Rests,
     /// The files of those that could not be read: their descriptors are known to others until the pass ends.
     failed: Vec<File>,
@@ -97,6 +99,7 @@ impl Namespaces {
         self.open.clear();
         self.failed.clear();
         self.unreadable.clear();
+        self.uncertain.clear();
         self.containers.begin();
         let own = File::open("/proc/thread-self/ns/net")
             .map_err(|error| KernelError::new("open the own network namespace", error))?;
@@ -147,23 +150,29 @@ impl Namespaces {
         Ok(presence)
     }
 
-    /// Keeps wanted namespaces that can't be found now from being taken, under other names, for ones that nobody wants.
-    /// `false` where it is not known what they were, so that any might be one of them.
+    /// Keeps wanted namespaces that can't be found now from being taken, under other names, for ones that nobody wants, or in which
+    /// nobody wants what these names declare. `false` where it is not known what they were, so that any might be one of them.
     fn guard_unknown(
-        &self,
+        &mut self,
         presence: &BTreeMap<Namespace, Presence>,
         first: &mut BTreeMap<Identity, Option<Namespace>>,
     ) -> bool {
+        let mut all_known = true;
         let unknown = presence.iter().filter(|(_, found)| found.unknown().is_some());
-        unknown.fold(true, |known, (namespace, found)| {
+        for (namespace, found) in unknown {
             match self.found.get(namespace) {
                 Some(last) => {
-                    first.entry(*last).or_insert_with(|| Some(namespace.clone()));
-                    known
+                    let is = first.entry(*last).or_insert_with(|| Some(namespace.clone()));
+                    self.uncertain.extend(is.clone());
                 }
-                None => known && *found == Presence::Own,
+                // What its path led to before may be anywhere; of a process or a container that is here, the former one has ended.
+                None => all_known &= *found == Presence::Own && !matches!(namespace, Namespace::Path(_)),
             }
-        })
+        }
+        if !all_known {
+            self.uncertain.extend(self.open.keys().cloned());
+        }
+        all_known
     }
 
     /// That a namespace which is open can't be read: what is there stays as it is for a while.
@@ -177,6 +186,11 @@ impl Namespaces {
     /// Those of which nothing is known, and why.
     pub(super) fn unreadable(&self) -> &BTreeMap<Namespace, String> {
         &self.unreadable
+    }
+
+    /// Those that are open and may be one of which nothing is known.
+    pub(super) fn uncertain(&self) -> &BTreeSet<Namespace> {
+        &self.uncertain
     }
 
     /// That a namespace could be read.

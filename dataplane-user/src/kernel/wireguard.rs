@@ -4,6 +4,7 @@
 //! leaves nothing to the next one. Nothing here logs or keeps key material; what was sent and received is wiped.
 
 mod attribute;
+mod carried;
 mod execute;
 #[cfg(test)]
 mod fuzz;
@@ -32,6 +33,7 @@ use crate::model::wireguard::{Device, DeviceChange};
 use crate::net::LinkName;
 use crate::net::key::{PrivateKey, PublicKey};
 
+pub(super) use carried::Carried;
 pub(super) use execute::{Configured, devices, execute, get};
 
 /// The message type of generic netlink's own family (`GENL_ID_CTRL`, linux/genetlink.h).

@@ -40,6 +40,8 @@ pub struct KernelState {
     pub namespaces: BTreeMap<Namespace, KernelState>,
     /// Other network namespaces of which nothing is known now, and why. A target has none.
     pub unreadable: BTreeMap<Namespace, String>,
+    /// Those of the namespaces that may be unreadable ones by other names. A target has none.
+    pub uncertain: BTreeSet<Namespace>,
     /// Settings of our devices.
     pub sysctls: BTreeMap<(LinkName, Sysctl), String>,
     /// Our WireGuard devices.
@@ -65,6 +67,18 @@ pub struct KernelState {
 }
 
 impl KernelState {
+    /// Whether there is anything in it that takes BPF programs or maps.
+    #[must_use]
+    pub fn has_programs(&self) -> bool {
+        !self.attachments.is_empty()
+            || !self.classes.is_empty()
+            || !self.next_hops.is_empty()
+            || !self.groups.is_empty()
+            || !self.prefixes.is_empty()
+            || !self.sources.is_empty()
+            || !self.older_versions.is_empty()
+    }
+
     /// What is left once a device is gone: the kernel takes its addresses, routes, settings, peers and programs with it, and
     /// classes that sent to it send nowhere.
     pub fn forget_link(&mut self, name: &LinkName) {

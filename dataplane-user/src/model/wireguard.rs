@@ -34,8 +34,38 @@ pub struct Peer {
     pub allowed_ips: BTreeSet<IpNet>,
     /// Seconds between keepalives; 0: none.
     pub keepalive: u16,
-    /// The preshared key, if there is one.
-    pub preshared_key: Option<PresharedKey>,
+    /// The preshared key.
+    pub preshared_key: Preshared,
+}
+
+/// A peer's preshared key, as it is or as it shall be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Preshared {
+    /// It has none.
+    #[default]
+    None,
+    /// It has this one.
+    Key(PresharedKey),
+    /// It has one that can't be read now; in a desired state alone. A peer that exists keeps the key that it has, and one
+    /// that does not exist is not created: without its key nothing would come through.
+    Unreadable,
+}
+
+impl Preshared {
+    /// The key, where there is one that is known.
+    #[must_use]
+    pub fn key(&self) -> Option<&PresharedKey> {
+        match self {
+            Preshared::Key(key) => Some(key),
+            Preshared::None | Preshared::Unreadable => None,
+        }
+    }
+}
+
+impl From<Option<PresharedKey>> for Preshared {
+    fn from(key: Option<PresharedKey>) -> Preshared {
+        key.map_or(Preshared::None, Preshared::Key)
+    }
 }
 
 /// A change of a device. No `Display` and no `Debug` shows a secret.
@@ -92,7 +122,7 @@ impl Device {
                 }
                 peer.keepalive = update.keepalive.unwrap_or(peer.keepalive);
                 if let Some(preshared_key) = &update.preshared_key {
-                    peer.preshared_key.clone_from(preshared_key);
+                    peer.preshared_key = preshared_key.clone().into();
                 }
                 peer.allowed_ips.extend(&update.add);
             }
@@ -134,7 +164,7 @@ impl fmt::Display for DeviceChange {
                 if peer.keepalive > 0 {
                     write!(f, " persistent-keepalive {}", peer.keepalive)?;
                 }
-                if peer.preshared_key.is_some() {
+                if peer.preshared_key != Preshared::None {
                     f.write_str(" preshared-key (hidden)")?;
                 }
                 write!(f, " allowed-ips {}", Prefixes(&peer.allowed_ips, ""))

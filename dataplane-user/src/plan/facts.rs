@@ -40,6 +40,8 @@ pub struct NodeFacts {
     pub return_ways: BTreeMap<LinkName, ReturnWay>,
     /// Whether the nft table can be had.
     pub nft: Nft,
+    /// Why there can be no BPF programs and maps; `None`: there can, or nobody asked.
+    pub without_programs: Option<String>,
     /// What WireGuard links need; only where a manifest speaks of WireGuard.
     pub wireguard: WireGuardFacts,
 }
@@ -146,8 +148,8 @@ pub struct WireGuardFacts {
     pub seen: Vec<SeenPeer>,
     /// The keys of declared devices.
     pub keys: BTreeMap<KeySource, OwnKey>,
-    /// The keys in the files that the manifests name, or why there is none.
-    pub preshared_keys: BTreeMap<String, Result<PresharedKey, String>>,
+    /// The keys in the files that the manifests name.
+    pub preshared_keys: BTreeMap<String, SharedKey>,
     /// Keys that were read before and can't be read now, and why. What was read last is in the other fields.
     pub unreadable: BTreeMap<KeyFile, String>,
     /// The addresses of the names that the manifests name, the one that was used last first; absent while a name has
@@ -174,6 +176,17 @@ pub enum OwnKey {
     Unusable(String),
     /// The public key that belongs to it.
     Known(PublicKey),
+}
+
+/// The preshared key in a file that manifests name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SharedKey {
+    /// There is no such file; why, in the system's words.
+    Missing(String),
+    /// There is one that can't be read, or holds no key, and has not been read before; why, without anything of it.
+    Unreadable(String),
+    /// The key, as it was read last.
+    Known(PresharedKey),
 }
 
 /// The underlay's way to a peer (`ip route get`).

@@ -27,14 +27,6 @@ pub(super) fn plan(
     for links in networks {
         let mtu = links.mtu();
         for &prefix in &links.network.prefixes {
-            let backstop = Route {
-                owner: Owner::Ours,
-                kind: RouteKind::Unreachable,
-            };
-            target
-                .routes
-                .insert(key(MAIN_TABLE, prefix, BACKSTOP_METRIC), backstop);
-
             let source = overlay_address(intent.node(), links.network, Family::of_prefix(prefix));
             let Some(source) = source else {
                 problems.push(no_source(intent, links, prefix));
@@ -46,6 +38,19 @@ pub(super) fn plan(
                     .insert(key(MAIN_TABLE, prefix, ANCHOR_METRIC), anchor(source, mtu));
             }
         }
+    }
+}
+
+/// What refuses a network's packets where nothing else takes them.
+pub(super) fn backstops(networks: &[NetworkLink<'_>], target: &mut KernelState) {
+    for prefix in networks.iter().flat_map(|links| &links.network.prefixes) {
+        let backstop = Route {
+            owner: Owner::Ours,
+            kind: RouteKind::Unreachable,
+        };
+        target
+            .routes
+            .insert(key(MAIN_TABLE, *prefix, BACKSTOP_METRIC), backstop);
     }
 }
 

@@ -4,9 +4,11 @@ mod bare;
 mod cleartext;
 mod families;
 mod firewall;
+mod keys;
 mod loops;
 mod namespaces;
 mod nexthops;
+mod programs;
 mod return_path;
 mod shadows;
 

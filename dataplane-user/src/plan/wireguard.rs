@@ -11,16 +11,16 @@ pub mod rotation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::wireguard::{Device, Peer};
+use crate::model::wireguard::{Device, Peer, Preshared};
 use crate::model::{KernelState, LinkKind};
-use crate::net::{Family, LinkName, NodeName, PeerEndpoint, PresharedKey, PublicKey};
+use crate::net::{Family, LinkName, NodeName, PeerEndpoint, PublicKey};
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Network, Node, Problem, Reason, Resources, WireGuardPeer};
 
 use super::carriers::carried;
 use super::devices::wireguard_device;
 use super::links::Refusal;
-use super::{NetworkLink, NodeFacts, OwnKey};
+use super::{NetworkLink, NodeFacts, OwnKey, SharedKey};
 
 pub(super) use keys::problems as key_problems;
 
@@ -37,8 +37,8 @@ pub struct WireGuardLink {
     pub public_key: PublicKey,
     /// Where the peer is; `None`: its name has no address now.
     pub endpoint: Option<SocketAddr>,
-    /// The key that both share, if one of them names a file with one.
-    pub preshared_key: Option<PresharedKey>,
+    /// The key that both share, where one of them names a file with one.
+    pub preshared_key: Preshared,
     /// Seconds between keepalives, where the link itself wants some.
     keepalive: Option<u16>,
     /// While a key changes, the link by the other keys: received from, and not sent to.
@@ -134,12 +134,16 @@ pub(super) fn link(
 }
 
 /// Refuses to build links when this node's key is not the one that the manifest tells the others. While that can't be told,
-/// it is taken for this one: devices that stand have it, and others get none.
+/// it is taken for this one: devices that stand have it, and others get none. A next key that can't be read may have become the
+/// declared one.
 fn own_key(node: &Node, facts: &NodeFacts) -> Result<PublicKey, Refusal> {
     let declared = node.wireguard.as_ref().map(|own| own.public_key);
     let message = match (&facts.wireguard.own_key, declared) {
         (OwnKey::Known(key), Some(declared)) if *key == declared => return Ok(declared),
         (OwnKey::Unusable(_), Some(declared)) => return Ok(declared),
+        (_, Some(declared)) if matches!(facts.wireguard.next_key, OwnKey::Unusable(_)) => {
+            return Ok(declared);
+        }
         (OwnKey::Known(key), Some(declared)) => {
             format!("this node's key is {key}, its manifest says {declared}: WireGuard stays off")
         }
@@ -195,21 +199,23 @@ fn endpoint(
     Some(SocketAddr::new(address, port))
 }
 
-/// The key in the file that either end names; where both do, the first end's by name, so that both take the same.
-fn preshared_key(pair: &Pair<'_>, facts: &NodeFacts) -> Result<Option<PresharedKey>, Refusal> {
-    let mut ends = [pair.node, pair.peer];
+/// The file with the key of a pair that either end names; where both do, the first end's by name, so that both take the same.
+fn preshared_key_file<'a>(node: &'a Node, peer: &'a Node) -> Option<&'a String> {
+    let mut ends = [node, peer];
     ends.sort_by_key(|node| &node.name);
-    let files = ends.map(|node| {
-        node.wireguard
-            .as_ref()
-            .and_then(|own| own.preshared_key_file.as_ref())
-    });
-    let Some(file) = files.into_iter().flatten().next() else {
-        return Ok(None);
+    let files = ends.map(|node| node.wireguard.as_ref()?.preshared_key_file.as_ref());
+    files.into_iter().flatten().next()
+}
+
+fn preshared_key(pair: &Pair<'_>, facts: &NodeFacts) -> Result<Preshared, Refusal> {
+    let Some(file) = preshared_key_file(pair.node, pair.peer) else {
+        return Ok(Preshared::None);
     };
     let why = match facts.wireguard.preshared_keys.get(file) {
-        Some(Ok(key)) => return Ok(Some(key.clone())),
-        Some(Err(why)) => why.clone(),
+        Some(SharedKey::Known(key)) => return Ok(Preshared::Key(key.clone())),
+        // What can't be known is not taken for absent: a peer that exists stays.
+        Some(SharedKey::Unreadable(_)) => return Ok(Preshared::Unreadable),
+        Some(SharedKey::Missing(why)) => why.clone(),
         None => format!("{file} was not read"),
     };
     Err(Refusal {

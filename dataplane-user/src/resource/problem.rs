@@ -45,7 +45,7 @@ pub enum Reason {
     Incomplete,
     /// This node's WireGuard key is not the one that its manifest tells the others.
     KeyMismatch,
-    /// A key can't be read now; what was read last stays in use.
+    /// A key can't be read now; what was read last stays in use, or what the kernel has.
     KeyUnreadable,
     /// A handshake with a key that a node changes to is awaited.
     KeyRotation,

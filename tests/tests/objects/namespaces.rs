@@ -217,6 +217,87 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
 }
 
 #[test]
+fn what_one_name_of_a_namespace_declares_stays_while_that_name_leads_nowhere_known() {
+    require!(modules: "veth");
+    let topology = Topology::<1>::new();
+    let host = &topology.hosts[0];
+    let there = Named::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("namespace");
+    let lead = || symlink(format!("/run/netns/{}", there.0), &path).unwrap();
+    lead();
+    let by_name = format!("namespace: {{ name: {} }}", there.0);
+    let by_path = format!("path: {}", path.display());
+    let inside = format!("namespace: {{ {by_path} }}");
+    let bridged = interface("br0", &format!("type: bridge, {inside}, ports: [own]"));
+    let manifests = [
+        interface(
+            "own",
+            &format!("type: dummy, {by_name}, addresses: [10.81.0.1/24]"),
+        ),
+        // One route of both names.
+        route("r-own", &format!("{by_name}, to: 10.90.0.0/16, via: 10.81.0.2")),
+        route("r-path", &format!("{inside}, to: 10.90.0.0/16, via: 10.80.0.1")),
+        pair(&by_path),
+        interface(
+            "inner",
+            &format!("type: dummy, {inside}, addresses: [10.82.0.1/24]"),
+        ),
+        route("r", &format!("{inside}, to: 10.91.0.0/16, via: 10.80.0.1")),
+        manifest(
+            "NetlinkRule",
+            "rule",
+            &format!("{inside}, priority: 100, table: 100"),
+        ),
+    ];
+    // Ports have no addresses that count; here it is about who takes what away.
+    let manifests = manifests.concat() + &bridged;
+    let mut agent = Agent::started(host, &manifests);
+    is_settled(&agent);
+    let look = || {
+        let words = [
+            "-o link show",
+            "-4 -o address show",
+            "-4 route show table all",
+            "rule show",
+        ];
+        words.map(|words| there.ip(words)).concat() + &index(&host.netns, "host0")
+    };
+    let before = look();
+    let fifo = || nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let own = || symlink(host.netns.path(), &path).unwrap();
+    let odd: [&dyn Fn(); 2] = [&fifo, &own];
+    for (leads, restarted) in odd.into_iter().flat_map(|leads| [(leads, false), (leads, true)]) {
+        fs::remove_file(&path).unwrap();
+        leads();
+        if restarted {
+            agent.stop();
+            agent.start();
+        }
+        for _ in 0..2 {
+            let status = agent.next_pass();
+            assert!(!status.problems.is_empty(), "restarted: {restarted}: {status:#?}");
+            assert_eq!(status.pass.changed, 0, "restarted: {restarted}: {status:#?}");
+            assert_eq!(look(), before, "restarted: {restarted}");
+        }
+        assert!(there.reaches("10.80.0.1"));
+        // What is declared by the name that is known is mended.
+        there.ip("address delete 10.81.0.1/24 dev own");
+        agent.next_pass();
+        assert!(there.ip("address show own").contains("10.81.0.1/24"));
+        fs::remove_file(&path).unwrap();
+        lead();
+        agent.next_pass();
+        agent.reconciled("as before", |status| {
+            status.problems.is_empty() && status.pass.changed == 0
+        });
+    }
+    // What nobody declares goes as soon as all is known.
+    agent.take(&interface("own", &format!("type: dummy, {by_name}")));
+    assert!(!there.ip("-br link show").contains("inner"));
+}
+
+#[test]
 fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_agent() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();

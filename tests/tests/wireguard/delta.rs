@@ -3,7 +3,7 @@
 use adit_tests::{NetNs, require};
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::wireguard::{WireGuard, generate};
-use dataplane_user::model::wireguard::{Device, DeviceChange, Peer};
+use dataplane_user::model::wireguard::{Device, DeviceChange, Peer, Preshared};
 
 use crate::{
     apply, config, device, know, make, peer, prefixes, private_key, public_key, read, sent, set, wg,
@@ -117,7 +117,7 @@ fn keepalive_and_preshared_key_are_cleared_and_peers_go() {
         let (key, other) = (public_key(), public_key());
         let full = Peer {
             keepalive: 25,
-            preshared_key: Some(generate::preshared_key().unwrap()),
+            preshared_key: Preshared::Key(generate::preshared_key().unwrap()),
             ..peer(&["10.0.0.0/24"])
         };
         let mut wanted = config(private_key(), [(key, full), (other, peer(&["10.0.1.0/24"]))]);

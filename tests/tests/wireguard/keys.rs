@@ -9,7 +9,7 @@ use adit_tests::agent::binary;
 use adit_tests::{NetNs, require};
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::wireguard::generate;
-use dataplane_user::model::wireguard::Peer;
+use dataplane_user::model::wireguard::{Peer, Preshared};
 use dataplane_user::net::{LinkName, PresharedKey, PrivateKey};
 use tracing::Level;
 
@@ -94,7 +94,7 @@ fn no_log_and_no_error_shows_a_key() {
         let _default = tracing::subscriber::set_default(subscriber);
         let mut wireguard = make().await;
         let full = Peer {
-            preshared_key: Some(preshared.clone()),
+            preshared_key: Preshared::Key(preshared.clone()),
             ..peer(&["10.0.0.0/24"])
         };
         let wanted = config(private.clone(), [(public_key(), full)]);
@@ -111,7 +111,7 @@ fn no_log_and_no_error_shows_a_key() {
                 .device
                 .peers
                 .values()
-                .all(|peer| peer.preshared_key == Some(preshared.clone()))
+                .all(|peer| peer.preshared_key == Preshared::Key(preshared.clone()))
         );
         for change in &changes {
             tracing::trace!(%change, ?change, "as an agent might");

@@ -5,7 +5,7 @@ use std::fs;
 use adit_tests::{NetNs, require};
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::kernel::wireguard::generate;
-use dataplane_user::model::wireguard::Peer;
+use dataplane_user::model::wireguard::{Peer, Preshared};
 use dataplane_user::model::{Change, KernelState, Link};
 use dataplane_user::net::{LinkName, PresharedKey};
 
@@ -46,7 +46,7 @@ fn what_is_set_wg_reads() {
             endpoint: Some("192.0.2.7:4711".parse().unwrap()),
             allowed_ips: prefixes(&["10.0.0.0/24", "10.0.1.7/32", "fd00::/64", "::/0"]),
             keepalive: 25,
-            preshared_key: Some(preshared.clone()),
+            preshared_key: Preshared::Key(preshared.clone()),
             ..Peer::default()
         };
         let v6 = Peer {
@@ -115,7 +115,7 @@ fn what_wg_sets_is_read() {
             endpoint: Some("[2001:db8::1]:9".parse().unwrap()),
             allowed_ips: prefixes(&["10.0.0.0/24", "fd00::/64"]),
             keepalive: 5,
-            preshared_key: Some(preshared),
+            preshared_key: Preshared::Key(preshared),
             ..Peer::default()
         };
         assert_eq!(device.peers[&first], expected);

@@ -5,7 +5,7 @@ use std::process::Command;
 use adit_tests::{NetNs, require};
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::wireguard::{PeerTraffic, generate};
-use dataplane_user::model::wireguard::{Device, Peer};
+use dataplane_user::model::wireguard::{Device, Peer, Preshared};
 use dataplane_user::net::{PeerEndpoint, PublicKey};
 
 use crate::many::numbered;
@@ -35,7 +35,7 @@ fn pair() -> Pair {
     let preshared = generate::preshared_key().unwrap();
     let towards = |address: &str, endpoint: Option<&str>| Peer {
         endpoint: endpoint.map(|endpoint| endpoint.parse().unwrap()),
-        preshared_key: Some(preshared.clone()),
+        preshared_key: Preshared::Key(preshared.clone()),
         ..peer(&[address])
     };
     let [one, two] = private;

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use adit_tests::topology::End;
 use adit_tests::traffic::{Lost, Probes};
-use adit_tests::unreadable::each_way;
-use adit_tests::{Agent, Topology, require_module, require_program};
+use adit_tests::unreadable::{GONE, each_way};
+use adit_tests::{Agent, Topology, require_module, require_program, traffic};
 use dataplane_user::net::{Family, PresharedKey};
 use dataplane_user::status::Status;
 
@@ -70,6 +70,69 @@ fn keys_of_an_interface_that_cannot_be_read_for_a_while_cost_no_packet() {
         assert!(sent > 20, "{sent} probes show nothing");
         assert_eq!(lost, 0, "of {sent}");
     }
+}
+
+#[test]
+fn a_preshared_key_that_cannot_be_read_at_the_start_takes_no_peer_away_and_makes_none() {
+    let Some(called) = Called::new() else { return };
+    let [a, b] = called.hosts();
+    let shared = PresharedKey::from_bytes(&[9; 32]);
+    let psk = secret(called.directory.path(), "psk", &shared.to_base64());
+    let peer = key(0x61).public_key();
+    wg(
+        &b.netns,
+        &format!("set wgb peer {peer} preshared-key {}", psk.display()),
+    );
+    let manifest = interface(
+        "a",
+        "wg0",
+        &format!(
+            "privateKey: {{ file: {} }}, addresses: [10.70.0.1/24], peers: [{{ name: b, publicKey: '{}', endpoint: '{}:51820', allowedIPs: [198.51.100.9], presharedKeyFile: {} }}]",
+            called.key_file.display(),
+            key(0x62).public_key(),
+            b.underlay(Family::Ipv4),
+            psk.display()
+        ),
+    );
+    let mut agent = Agent::started(a, &manifest);
+    is_settled(&agent);
+    let peers = || wg(&a.netns, "show wg0 preshared-keys");
+    let with_key = peers();
+    assert!(with_key.contains(shared.to_base64().as_str()), "{with_key}");
+    let subject = format!("preshared key {}", psk.display());
+    let only = Ipv6Addr::UNSPECIFIED;
+    let near = End::outside(&a.netns, (Ipv4Addr::new(10, 70, 0, 1), only));
+    let far = End::outside(&b.netns, (Ipv4Addr::new(198, 51, 100, 9), only));
+    each_way(&psk, |way| {
+        if way == GONE {
+            return;
+        }
+        agent.stop();
+        agent.start();
+        let status = agent.wait("told", |status| is_told(status, &subject));
+        assert!(!status.ready && status.pass.changed == 0, "{way}: {status:#?}");
+        assert_eq!(peers(), with_key, "{way}");
+        traffic::ping(near, far, Family::Ipv4).unwrap();
+    });
+    agent.reconciled("read again", |status| status.problems.is_empty());
+
+    // Without its key it is not made; when the key can be read it is.
+    each_way(&psk, |way| {
+        if way == GONE {
+            return;
+        }
+        agent.stop();
+        wg(
+            &a.netns,
+            &format!("set wg0 peer {} remove", key(0x62).public_key()),
+        );
+        agent.start();
+        let status = agent.wait("told", |status| is_told(status, &subject));
+        assert_eq!((status.pass.changed, peers()), (0, String::new()), "{way}");
+    });
+    agent.reconciled("read again", |status| status.problems.is_empty());
+    assert_eq!(peers(), with_key);
+    traffic::ping(near, far, Family::Ipv4).unwrap();
 }
 
 #[test]

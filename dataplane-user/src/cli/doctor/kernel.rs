@@ -74,7 +74,7 @@ pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
         let needed = encapsulation.map_or(Some(true), |encapsulation| wanted.needs(encapsulation));
         findings.extend(module(name, has, needed, &facts.release));
     }
-    findings.push(bpffs(&facts.bpffs.0, facts.bpffs.1));
+    findings.push(bpffs(&facts.bpffs.0, facts.bpffs.1, wanted.programs));
     findings.extend(facts.newer.as_ref().map(newer));
     findings.push(capabilities(&facts.missing_capabilities));
     findings
@@ -124,10 +124,14 @@ fn module(name: &str, has: Option<bool>, needed: Option<bool>, release: &str) ->
     }
 }
 
-fn bpffs(path: &Path, there: bool) -> Finding {
+fn bpffs(path: &Path, there: bool, needed: Option<bool>) -> Finding {
     let path = path.display();
     if there {
         return Finding::ok("bpffs", format!("{path} is on a BPF file system"));
+    }
+    if needed == Some(false) {
+        let evidence = format!("{path} is on no BPF file system, and these manifests need none");
+        return Finding::ok("bpffs", evidence);
     }
     let remedy = "mount -t bpf bpf /sys/fs/bpf, or name a directory on one by --bpffs";
     Finding::error("bpffs", format!("{path} is on no BPF file system"), remedy)
@@ -222,6 +226,8 @@ mod tests {
         assert_eq!(level(&judged(|f| f.btf = false), "btf"), Level::Warning);
         assert_eq!(level(&judged(|f| f.jit = Some(false)), "jit"), Level::Warning);
         assert_eq!(level(&judged(|f| f.bpffs.1 = false), "bpffs"), Level::Error);
+        let needed = |needed| bpffs(Path::new("/sys/fs/bpf/adit"), false, needed).level;
+        assert_eq!([Some(true), Some(false)].map(needed), [Level::Error, Level::Ok]);
         let findings = judged(|f| f.missing_capabilities = vec!["CAP_BPF"]);
         assert_eq!(level(&findings, "capabilities"), Level::Error);
     }

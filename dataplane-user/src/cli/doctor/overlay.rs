@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::finding::Finding;
 use crate::net::{Family, LinkName};
 use crate::plan::{NodeFacts, network_links, plan};
-use crate::resource::{Encapsulation, Intent, Severity};
+use crate::resource::{Dataplane, Encapsulation, Intent, Severity};
 
 /// What the manifests ask of the machine; without manifests, what an agent usually needs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wanted {
     /// The encapsulations of this node's links; `None`: not known.
     pub(super) encapsulations: Option<BTreeSet<Encapsulation>>,
+    /// Whether a network of this node needs BPF programs; `None`: not known.
+    pub(super) programs: Option<bool>,
     /// Families that this node carries prefixes of.
     pub(super) carried: BTreeSet<Family>,
     /// The underlay's devices that packets without encapsulation leave and come in by.
@@ -34,6 +36,7 @@ impl Wanted {
         let links = network_links(intent, facts);
         let mut wanted = Wanted {
             encapsulations: Some(BTreeSet::new()),
+            programs: Some(links.iter().any(|link| link.dataplane == Dataplane::Ebpf)),
             return_path: intent.node().return_path.clone(),
             ..Wanted::default()
         };

@@ -279,8 +279,25 @@ impl Attacher<'_> {
         };
         let filters = filter::list(ifindex, hook)
             .map_err(|error| KernelError::new(format!("reading the {hook} filters of {link}"), error))?;
-        let in_place = |filter: &Filter| filter.priority == PRIORITY && filter.handle == u32::from(HANDLE);
-        Ok(filters.into_iter().find(in_place))
+        Ok(filters.into_iter().find(is_in_place))
+    }
+}
+
+/// Whether a filter stands where ours do.
+fn is_in_place(filter: &Filter) -> bool {
+    filter.priority == PRIORITY && filter.handle == u32::from(HANDLE)
+}
+
+/// Whether a filter stands in the place of ours on a device, whosever it is.
+pub(super) fn has_filter(ifindex: u32, hook: Hook) -> io::Result<bool> {
+    Ok(filter::list(ifindex, hook)?.iter().any(is_in_place))
+}
+
+/// A hook's `enum bpf_attach_type` with TCX.
+pub(super) fn tcx_side(hook: Hook) -> u32 {
+    match hook {
+        Hook::Ingress => syscall::TCX_INGRESS,
+        Hook::Egress => syscall::TCX_EGRESS,
     }
 }
 

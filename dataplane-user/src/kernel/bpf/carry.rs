@@ -1,7 +1,6 @@
 //! The carry map: what no kernel object can hold, and what must outlive all other maps. Now: the endpoints that were
 //! configured last for WireGuard peers, by which a peer that has roamed is told from one whose endpoint was changed.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -17,9 +16,7 @@ use crate::kernel::KernelError;
 use crate::kernel::wireguard::zone;
 use crate::net::key::PublicKey;
 use crate::net::{LinkName, PeerEndpoint};
-
-/// Endpoints by device and peer.
-pub type Endpoints = BTreeMap<(LinkName, PublicKey), PeerEndpoint>;
+use crate::source::endpoints::Endpoints;
 
 /// The pinned map.
 #[derive(Debug)]

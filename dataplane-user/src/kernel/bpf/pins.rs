@@ -147,7 +147,8 @@ impl Pins {
 /// # Errors
 /// When a pin or directory of ours can't be removed. Nothing there is fine.
 pub fn uninstall(bpffs: &Path) -> Result<(), KernelError> {
-    if !bpffs.exists() {
+    let there = bpffs.try_exists();
+    if !there.map_err(|error| KernelError::new(format!("looking at {}", bpffs.display()), error))? {
         return Ok(());
     }
     for directory in versions::ours(bpffs)?.into_values() {

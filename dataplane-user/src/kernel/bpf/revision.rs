@@ -4,6 +4,7 @@ use std::io;
 
 use dataplane_ebpf::layout::names;
 
+use super::attach::tcx_side;
 use super::{Bpf, LinkNames, Mechanism, syscall};
 use crate::drift::revision::{ProgramRevision, Revisions};
 use crate::kernel::KernelError;
@@ -56,11 +57,7 @@ impl Bpf {
         let (Mechanism::Tcx, Some(ifindex)) = (self.mechanism, links.index(link)) else {
             return Ok(None);
         };
-        let side = match hook {
-            Hook::Ingress => syscall::TCX_INGRESS,
-            Hook::Egress => syscall::TCX_EGRESS,
-        };
-        match syscall::tcx_revision(ifindex, side) {
+        match syscall::tcx_revision(ifindex, tcx_side(hook)) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
             revision => revision.map(Some).map_err(|error| {
                 KernelError::new(format!("asking for the {hook} programs of {link}"), error)

@@ -240,13 +240,22 @@ pub(super) fn pinned_map_id(path: &Path) -> io::Result<u32> {
 
 /// How often a TCX hook of a device was changed, in the calling thread's namespace; `side` is its `enum bpf_attach_type`.
 pub(super) fn tcx_revision(ifindex: u32, side: u32) -> io::Result<u64> {
+    Ok(tcx_query(ifindex, side)?.revision)
+}
+
+/// How many programs are on a TCX hook of a device.
+pub(super) fn tcx_programs(ifindex: u32, side: u32) -> io::Result<u32> {
+    Ok(tcx_query(ifindex, side)?.count)
+}
+
+fn tcx_query(ifindex: u32, side: u32) -> io::Result<ProgramQuery> {
     let mut attribute = ProgramQuery {
         ifindex,
         side,
         ..Zeroable::zeroed()
     };
     call(PROG_QUERY, &mut attribute)?;
-    Ok(attribute.revision)
+    Ok(attribute)
 }
 
 /// Takes a pinned link's program off its device at once; removing the pin alone does it some time later.

@@ -73,7 +73,7 @@ pub(super) fn ours(bpffs: &Path) -> Result<BTreeMap<u32, PathBuf>, KernelError> 
 }
 
 /// Everything that is named as a version's directory is.
-fn list(bpffs: &Path) -> Result<BTreeMap<u32, PathBuf>, KernelError> {
+pub(super) fn list(bpffs: &Path) -> Result<BTreeMap<u32, PathBuf>, KernelError> {
     let paths = pins::list_if_there(bpffs).map_err(|error| reading(bpffs, error))?;
     let versions = paths.into_iter().filter_map(|path| Some((version(&path)?, path)));
     Ok(versions.collect())

@@ -1,18 +1,18 @@
 //! Changes of WireGuard devices: those of one device go together, and one by one where together they are refused. What
-//! was configured of an endpoint is carried.
+//! was configured of an endpoint is kept.
 
-use super::WireGuard;
+use super::{Carried, WireGuard};
 use crate::kernel::KernelError;
-use crate::kernel::bpf::carry::{Carry, Endpoints};
 use crate::model::wireguard::{Device, DeviceChange};
 use crate::model::{Change, KernelState, LinkKind, Owner};
 use crate::net::hash::stable_hash;
 use crate::net::{LinkName, Namespace};
+use crate::source::endpoints::Endpoints;
 
 /// Executes changes in order, going on past failures; one result a change.
 pub(in crate::kernel) async fn execute(
     wireguard: &mut WireGuard,
-    carry: Option<&Carry>,
+    mut carried: Option<&mut Carried>,
     namespace: Option<&Namespace>,
     changes: &[Change],
 ) -> Vec<Result<(), KernelError>> {
@@ -28,13 +28,19 @@ pub(in crate::kernel) async fn execute(
         let known_as = carried_name(namespace, link);
         let run: Vec<&DeviceChange> = run.iter().map(|(_, change)| *change).collect();
         if run.len() > 1 && wireguard.set_device(link, &run).await.is_ok() {
-            results.extend(run.iter().map(|change| remember(carry, &known_as, change)));
+            let remembered = run
+                .iter()
+                .map(|change| remember(carried.as_deref_mut(), &known_as, change));
+            results.extend(remembered);
             continue;
         }
         for change in run {
             let result = wireguard.set_device(link, &[change]).await;
-            results.push(result.and_then(|()| remember(carry, &known_as, change)));
+            results.push(result.and_then(|()| remember(carried.as_deref_mut(), &known_as, change)));
         }
+    }
+    if let Some(carried) = carried {
+        carried.store();
     }
     results
 }
@@ -62,8 +68,8 @@ pub(in crate::kernel) async fn get(
 pub(in crate::kernel) struct Configured(Endpoints);
 
 impl Configured {
-    pub(in crate::kernel) fn read(carry: Option<&Carry>) -> Result<Configured, KernelError> {
-        let endpoints = carry.map(Carry::endpoints).transpose()?;
+    pub(in crate::kernel) fn read(carried: Option<&Carried>) -> Result<Configured, KernelError> {
+        let endpoints = carried.map(Carried::endpoints).transpose()?;
         Ok(Configured(endpoints.unwrap_or_default()))
     }
 
@@ -81,7 +87,7 @@ impl Configured {
     }
 }
 
-/// What a device is called in the carry map, whose keys have room for a device's name alone: in another namespace, a hash of
+/// What a device is called where endpoints are kept, whose names have room for a device's alone: in another namespace, a hash of
 /// both.
 fn carried_name(namespace: Option<&Namespace>, link: &LinkName) -> LinkName {
     let Some(namespace) = namespace else {
@@ -92,22 +98,26 @@ fn carried_name(namespace: Option<&Namespace>, link: &LinkName) -> LinkName {
 }
 
 /// After the change, never before: an endpoint that is remembered but not set would look as if the peer had roamed.
-fn remember(carry: Option<&Carry>, link: &LinkName, change: &DeviceChange) -> Result<(), KernelError> {
-    let Some(carry) = carry else {
+fn remember(
+    carried: Option<&mut Carried>,
+    link: &LinkName,
+    change: &DeviceChange,
+) -> Result<(), KernelError> {
+    let Some(carried) = carried else {
         return Ok(());
     };
     let (peer, endpoint) = match change {
         DeviceChange::AddPeer(peer, config) if config.endpoint.is_none() => {
             // What an earlier device of this name left.
-            return carry.forget(link, &[*peer]);
+            return carried.forget(link, peer);
         }
         DeviceChange::AddPeer(peer, config) => (peer, &config.endpoint),
         DeviceChange::UpdatePeer(peer, update) => (peer, &update.endpoint),
-        DeviceChange::RemovePeer(peer) => return carry.forget(link, &[*peer]),
+        DeviceChange::RemovePeer(peer) => return carried.forget(link, peer),
         _ => return Ok(()),
     };
     match endpoint {
-        Some(endpoint) => carry.set_endpoint(link, peer, endpoint),
+        Some(endpoint) => carried.set_endpoint(link, peer, endpoint),
         None => Ok(()),
     }
 }

@@ -68,7 +68,7 @@ impl From<Listing> for Reading {
                 configured: None,
                 allowed_ips: peer.allowed_ips.into_iter().collect(),
                 keepalive: peer.keepalive,
-                preshared_key: peer.preshared_key,
+                preshared_key: peer.preshared_key.into(),
             };
             (peer.public_key, config)
         });

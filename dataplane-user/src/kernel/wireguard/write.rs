@@ -86,7 +86,7 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys:
                 let update = PeerUpdate {
                     endpoint: peer.endpoint.clone(),
                     keepalive: Some(peer.keepalive),
-                    preshared_key: Some(peer.preshared_key.clone()),
+                    preshared_key: Some(peer.preshared_key.key().cloned()),
                     add: peer.allowed_ips.clone(),
                 };
                 // It is new: there is nothing that replacing could interrupt.
@@ -225,7 +225,7 @@ fn socket_address(endpoint: &PeerEndpoint, zones: &Zones) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::wireguard::Peer;
+    use crate::model::wireguard::{Peer, Preshared};
 
     const NO_KEYS: Keys = Keys {
         private: None,
@@ -244,7 +244,7 @@ mod tests {
         let prefix = |number: u32| IpNet::new(IpAddr::from((u128::from(number) << 64).to_be_bytes()), 64);
         let peer = Peer {
             endpoint: Some(PeerEndpoint::new("2001:db8::1".parse().unwrap(), 51820)),
-            preshared_key: Some(PresharedKey::from_bytes(&[7; KEY_LENGTH])),
+            preshared_key: Preshared::Key(PresharedKey::from_bytes(&[7; KEY_LENGTH])),
             allowed_ips: (0..5000).map(|number| prefix(number).unwrap()).collect(),
             keepalive: 25,
             ..Peer::default()

@@ -8,10 +8,10 @@ use ipnet::IpNet;
 
 use super::{Place, Planner};
 use crate::model::rule::Mark;
-use crate::model::wireguard::{Device, Peer};
+use crate::model::wireguard::{Device, Peer, Preshared};
 use crate::model::{LinkKind, MAIN_TABLE, Owner, Route, RouteKey, RouteKind, Rule, connected_subnet};
 use crate::net::Family;
-use crate::plan::OwnKey;
+use crate::plan::{OwnKey, SharedKey};
 use crate::resource::netlink::Placed;
 use crate::resource::node::Host;
 use crate::resource::wireguard::{InterfacePeer, KeySource};
@@ -102,7 +102,8 @@ fn public_key(name: &str, source: &KeySource, planner: &mut Planner<'_>) -> Opti
     None
 }
 
-/// `None`, with a problem, where the preshared key can't be had: without it nothing would come through anyway.
+/// `None`, with a problem, where there is no preshared key: without it nothing would come through anyway. Of one that can't
+/// be read `plan::wireguard::keys` tells.
 fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Option<Peer> {
     let facts = &planner.facts.wireguard;
     let subject = || match &declared.name {
@@ -110,12 +111,13 @@ fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Opti
         None => format!("WireGuardInterface/{name}"),
     };
     let preshared_key = match &declared.preshared_key_file {
-        None => None,
+        None => Preshared::None,
         Some(file) => match facts.preshared_keys.get(file) {
-            Some(Ok(key)) => Some(key.clone()),
+            Some(SharedKey::Known(key)) => Preshared::Key(key.clone()),
+            Some(SharedKey::Unreadable(_)) => Preshared::Unreadable,
             found => {
                 let why = match found {
-                    Some(Err(why)) => why.clone(),
+                    Some(SharedKey::Missing(why)) => why.clone(),
                     _ => format!("{file} was not read"),
                 };
                 planner.problems.push(Problem::error(

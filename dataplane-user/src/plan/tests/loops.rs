@@ -202,7 +202,7 @@ fn with_interface(allowed: &[&str]) -> Intent {
 }
 
 /// Node a's plan; that some carry no IPv6 over IPv4 is another matter.
-fn plan_of(resources: &Resources, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
+pub(super) fn plan_of(resources: &Resources, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     let intent = Intent::new(resources.clone(), NodeName::new("a").unwrap()).unwrap();
     let (target, mut problems) = plan(&intent, facts);
     problems.retain(|problem| problem.reason != Reason::Unsupported);
@@ -210,7 +210,7 @@ fn plan_of(resources: &Resources, facts: &NodeFacts) -> (KernelState, Vec<Proble
 }
 
 /// A network of a, b and c, each with a key.
-fn with_keys(encapsulation: Encapsulation) -> Resources {
+pub(super) fn with_keys(encapsulation: Encapsulation) -> Resources {
     let mut resources = resources(
         |network| network.encapsulation = Some(encapsulation),
         &["a", "b", "c"],
@@ -227,7 +227,7 @@ fn with_keys(encapsulation: Encapsulation) -> Resources {
     resources
 }
 
-fn known(paths: &[(u8, u32)]) -> NodeFacts {
+pub(super) fn known(paths: &[(u8, u32)]) -> NodeFacts {
     let mut facts = facts(paths);
     facts.wireguard.own_key = OwnKey::Known(key(1).public_key());
     facts

@@ -1,11 +1,14 @@
 //! Keys that can't be read now.
 
+use std::collections::BTreeSet;
+
+use super::preshared_key_file;
 use crate::plan::facts::KeyFile;
-use crate::plan::{NetworkLink, NodeFacts, OwnKey};
+use crate::plan::{NetworkLink, NodeFacts, OwnKey, SharedKey};
 use crate::resource::wireguard::KeySource;
 use crate::resource::{Intent, Problem, Reason};
 
-/// A problem for each key that can't be read now, and for the node's own one that was never read, where a link needs it.
+/// A problem for each key that can't be read now, and for each that was never read and that a link or a device needs.
 pub(in crate::plan) fn problems(
     intent: &Intent,
     facts: &NodeFacts,
@@ -35,17 +38,58 @@ pub(in crate::plan) fn problems(
         let mut peers = networks.iter().flat_map(|network| &network.peers);
         peers.any(|peer| peer.wireguard.is_some())
     };
-    if let OwnKey::Unusable(why) = &facts.wireguard.own_key
-        && is_needed()
-    {
-        problems.push(Problem::error(
+    let unread = |subject: String, what: &str, why: &str, until_then: &str| {
+        Problem::error(
             Reason::KeyUnreadable,
-            own(intent),
-            format!("the node's private key can't be read: {why}; devices that have a key keep it, others get none"),
+            subject,
+            format!("{what} can't be read: {why}; {until_then}"),
             "make it readable for its owner alone".to_owned(),
-        ));
+        )
+    };
+    let end = intent.node().wireguard.as_ref();
+    let declared = end.map(|end| OwnKey::Known(end.public_key));
+    // It may be the declared key by now.
+    let needs_next = end.is_some_and(|end| end.next_public_key.is_some())
+        || Some(&facts.wireguard.own_key) != declared.as_ref();
+    let own_keys = [
+        ("the node's private key", &facts.wireguard.own_key, true),
+        (
+            "the node's next private key",
+            &facts.wireguard.next_key,
+            needs_next,
+        ),
+    ];
+    for (what, key, is_asked_for) in own_keys {
+        if let OwnKey::Unusable(why) = key
+            && is_asked_for
+            && is_needed()
+        {
+            let until_then = "devices that have a key keep it, others get none";
+            problems.push(unread(own(intent), what, why, until_then));
+        }
+    }
+    let needed = preshared_key_files(intent, networks);
+    for (file, key) in &facts.wireguard.preshared_keys {
+        if let SharedKey::Unreadable(why) = key
+            && needed.contains(file.as_str())
+        {
+            let subject = format!("preshared key {file}");
+            let until_then = "peers that exist keep the preshared key that they have, others are not created";
+            problems.push(unread(subject, "the preshared key", why, until_then));
+        }
     }
     problems
+}
+
+/// The files with preshared keys that links and declared devices of this node need.
+fn preshared_key_files<'a>(intent: &'a Intent, networks: &'a [NetworkLink<'_>]) -> BTreeSet<&'a str> {
+    let peers = networks.iter().flat_map(|network| &network.peers);
+    let peers = peers.filter(|peer| peer.wireguard.is_some());
+    let of_pairs = peers.filter_map(|peer| preshared_key_file(intent.node(), peer.node));
+    let declared = intent.resources().netlink.wireguard(&intent.node().name);
+    let declared = declared.flat_map(|(_, placed)| placed.object.peers.values());
+    let of_devices = declared.filter_map(|peer| peer.preshared_key_file.as_ref());
+    of_pairs.chain(of_devices).map(String::as_str).collect()
 }
 
 fn own(intent: &Intent) -> String {

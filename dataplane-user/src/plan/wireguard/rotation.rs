@@ -122,11 +122,20 @@ fn stage(link: &WireGuardLink, pair: &Pair<'_>, facts: &NodeFacts) -> Option<Sta
                 keys: (link.own_key, link.public_key),
             })
         }
-        (Some(own), _) if facts.wireguard.next_key != OwnKey::Known(own) => None,
+        (Some(own), _) if !may_be(&facts.wireguard.next_key, own) => None,
         (own, peer) => Some(Stage {
             begins: true,
             keys: (own.unwrap_or(link.own_key), peer.unwrap_or(link.public_key)),
         }),
+    }
+}
+
+/// Whether a key is this one, as far as that can be told: a device that has it stays while its file can't be read.
+fn may_be(key: &OwnKey, declared: PublicKey) -> bool {
+    match key {
+        OwnKey::Known(known) => *known == declared,
+        OwnKey::Missing => false,
+        OwnKey::Unusable(_) => true,
     }
 }
 
@@ -137,7 +146,8 @@ pub(in crate::plan) fn own_problem(node: &Node, facts: &NodeFacts) -> Option<Pro
         OwnKey::Known(known) if *known == next => return None,
         OwnKey::Known(known) => format!("this node's next key is {known}, its manifest says {next}"),
         OwnKey::Missing => "this node has no next WireGuard key".to_owned(),
-        OwnKey::Unusable(why) => why.clone(),
+        // `keys` tells of it.
+        OwnKey::Unusable(_) => return None,
     };
     Some(Problem::error(
         Reason::KeyMismatch,

@@ -1,0 +1,170 @@
+//! Namespaces that may be unreadable ones by other names: what no manifest declares there may be declared by those names, so it
+//! stays as it is.
+
+use std::collections::BTreeSet;
+
+use crate::model::{KernelState, Owner};
+use crate::net::LinkName;
+
+/// Adds to the target what stands in such namespaces and what the target does not say. Of a route that both have the observed
+/// one stays: manifests of several names may have made it together.
+pub(super) fn keep(observed: &KernelState, target: &mut KernelState) {
+    for namespace in &observed.uncertain {
+        if let Some(found) = observed.namespaces.get(namespace) {
+            keep_in(found, target.namespaces.entry(namespace.clone()).or_default());
+        }
+    }
+}
+
+fn keep_in(found: &KernelState, target: &mut KernelState) {
+    let links = found.links.iter();
+    let kept = links.filter(|(name, link)| link.owner == Owner::Ours && !target.links.contains_key(*name));
+    let kept = kept.map(|(name, link)| (name.clone(), link.clone()));
+    let kept = kept.collect::<Vec<_>>();
+    let names = kept
+        .iter()
+        .map(|(name, _)| name.clone())
+        .collect::<BTreeSet<LinkName>>();
+    target.links.extend(kept);
+    for (key, address) in &found.addresses {
+        if names.contains(&key.0) && address.owner == Owner::Ours {
+            target.addresses.insert(key.clone(), *address);
+        }
+    }
+    for (port, bridge) in &found.masters {
+        if (names.contains(port) || names.contains(bridge)) && !target.masters.contains_key(port) {
+            target.masters.insert(port.clone(), bridge.clone());
+        }
+    }
+    for name in &names {
+        if let Some(alias) = found.aliases.get(name) {
+            target.aliases.insert(name.clone(), alias.clone());
+        }
+        if let Some(flood) = found.flood.get(name) {
+            target.flood.insert(name.clone(), flood.clone());
+        }
+        if let Some(device) = found.wireguard.get(name) {
+            let mut device = device.clone();
+            for peer in device.peers.values_mut() {
+                // Wherever a peer has roamed to, it stays there.
+                peer.endpoint = None;
+            }
+            target.wireguard.insert(name.clone(), device);
+        }
+    }
+    for (key, route) in &found.routes {
+        if route.owner == Owner::Ours {
+            target.routes.insert(*key, route.clone());
+        }
+    }
+    target.rules.extend(found.rules.iter().cloned());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diff::diff;
+    use crate::model::wireguard::{Device, Peer};
+    use crate::model::{
+        Address, AddressScope, Change, Link, LinkKind, MAIN_TABLE, Route, RouteKey, RouteKind, Rule,
+    };
+    use crate::net::{Family, Namespace, PeerEndpoint, PublicKey};
+
+    fn here() -> LinkName {
+        LinkName::constant("d0")
+    }
+
+    fn other() -> LinkName {
+        LinkName::constant("d1")
+    }
+
+    fn link(kind: LinkKind) -> Link {
+        Link {
+            owner: Owner::Ours,
+            kind,
+            mac: None,
+            mtu: None,
+            arp: true,
+            generates_addresses: false,
+            up: true,
+        }
+    }
+
+    fn with_link(name: LinkName, kind: LinkKind) -> KernelState {
+        let mut state = KernelState::default();
+        state.links.insert(name, link(kind));
+        state
+    }
+
+    /// All that may be there by another name, beside the bridge that is declared by this one.
+    fn found() -> KernelState {
+        let mut state = with_link(here(), LinkKind::Bridge);
+        state.links.insert(other(), link(LinkKind::WireGuard));
+        state.aliases.insert(other(), "label".to_owned());
+        let peer = Peer {
+            endpoint: Some(PeerEndpoint::new("192.0.2.1".parse().unwrap(), 1)),
+            ..Peer::default()
+        };
+        let device = Device {
+            public_key: Some(PublicKey::from_bytes([1; 32])),
+            listen_port: 7,
+            fwmark: 0,
+            peers: [(PublicKey::from_bytes([2; 32]), peer)].into(),
+        };
+        state.wireguard.insert(other(), device);
+        let address = Address {
+            owner: Owner::Ours,
+            scope: AddressScope::of("10.0.0.1".parse().unwrap()),
+            peer: None,
+        };
+        state
+            .addresses
+            .insert((other(), "10.0.0.1/24".parse().unwrap()), address);
+        let route = Route {
+            owner: Owner::Ours,
+            kind: RouteKind::on_link(&other(), Family::Ipv4),
+        };
+        let key = RouteKey::new(MAIN_TABLE, "10.1.0.0/16".parse().unwrap(), 0);
+        state.routes.insert(key, route);
+        state.rules.insert(Rule::to_table(Family::Ipv4, 100, 100));
+        state
+    }
+
+    #[test]
+    fn what_an_unreadable_name_may_have_declared_stays() {
+        let namespace = Namespace::Pid(7);
+        let with = |state: KernelState| KernelState {
+            namespaces: [(namespace.clone(), state)].into(),
+            ..KernelState::default()
+        };
+        let mut observed = with(found());
+        let target = with(with_link(here(), LinkKind::Bridge));
+        assert_eq!(
+            diff(&observed, &target).changes.len(),
+            4,
+            "the device, its route, the rule and its address"
+        );
+        observed.uncertain.insert(namespace.clone());
+        assert_eq!(diff(&observed, &target).changes, []);
+        assert_eq!(diff(&observed, &KernelState::default()).changes, []);
+
+        // A port goes on being one, also where the bridge is the other name's.
+        let there = observed.namespaces.get_mut(&namespace).unwrap();
+        there.links.insert(other(), link(LinkKind::Bridge));
+        there.wireguard.clear();
+        there.links.insert(here(), link(LinkKind::Dummy));
+        there.masters.insert(here(), other());
+        let target = with(with_link(here(), LinkKind::Dummy));
+        assert_eq!(diff(&observed, &target).changes, []);
+
+        // What is declared and missing is made.
+        let third = LinkName::constant("d2");
+        let target = with(with_link(third.clone(), LinkKind::Dummy));
+        let made = diff(&observed, &target).changes;
+        let all_of_it = |change: &Change| {
+            let bare = change.bare();
+            matches!(bare, Change::CreateLink(name, _) | Change::SetLinkUp(name) if *name == third)
+        };
+        assert!(made.len() == 2 && made.iter().all(all_of_it), "{made:?}");
+    }
+}

@@ -1,0 +1,40 @@
+//! What becomes of networks where there can be no BPF programs.
+
+use std::borrow::Cow;
+
+use super::{NetworkLink, NodeFacts};
+use crate::resource::{Dataplane, Intent, Problem, Reason};
+
+/// The networks whose packets can be carried; a problem names the others, which need programs that can't be had.
+pub(super) fn able<'n, 'a>(
+    intent: &Intent,
+    networks: &'n [NetworkLink<'a>],
+    facts: &NodeFacts,
+    problems: &mut Vec<Problem>,
+) -> Cow<'n, [NetworkLink<'a>]> {
+    let Some(why) = &facts.without_programs else {
+        return Cow::Borrowed(networks);
+    };
+    let unable = networks.iter().filter(|links| needs(links));
+    let names = unable
+        .map(|links| links.network.name.as_str())
+        .collect::<Vec<_>>();
+    if !names.is_empty() {
+        problems.push(Problem::error(
+            Reason::Waiting,
+            format!("TunnelNode/{}", intent.node().name),
+            format!("TunnelNetwork/{} needs BPF programs: {why}", names.join(", TunnelNetwork/")),
+            "mount a BPF file system, or name a directory on one by --bpffs; until then this node refuses packets of these networks".to_owned(),
+        ));
+    }
+    Cow::Owned(networks.iter().filter(|links| !needs(links)).cloned().collect())
+}
+
+/// Whether programs are attached: also where networks need none they count what comes in, if there can be any.
+pub(super) fn are_planned(networks: &[NetworkLink<'_>], facts: &NodeFacts) -> bool {
+    facts.without_programs.is_none() || networks.iter().any(needs)
+}
+
+fn needs(links: &NetworkLink<'_>) -> bool {
+    links.dataplane == Dataplane::Ebpf
+}

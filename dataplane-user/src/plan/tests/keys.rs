@@ -1,0 +1,80 @@
+//! WireGuard's keys that can't be read at an agent's start: devices and peers that exist stay in the plan.
+
+use super::loops::{known, plan_of, with_keys};
+use super::*;
+use crate::model::wireguard::Preshared;
+use crate::plan::{OwnKey, SharedKey};
+use crate::resource::Encapsulation;
+
+const FILE: &str = "/etc/adit/preshared";
+
+/// Three nodes with WireGuard between them; `change` is for the first one.
+fn planned_with(
+    change: impl FnOnce(&mut crate::resource::WireGuardPeer),
+    know: impl FnOnce(&mut NodeFacts),
+) -> (KernelState, Vec<Problem>) {
+    let mut resources = with_keys(Encapsulation::WireGuard);
+    let node = resources.nodes.values_mut().next().unwrap();
+    change(node.wireguard.as_mut().unwrap());
+    let mut facts = known(&[(2, 1500), (3, 1500)]);
+    know(&mut facts);
+    plan_of(&resources, &facts)
+}
+
+fn unusable() -> OwnKey {
+    OwnKey::Unusable("why".to_owned())
+}
+
+#[test]
+fn a_next_key_that_cannot_be_read_keeps_second_devices_and_may_be_the_own_one() {
+    let next = key(11).public_key();
+    let own = |target: &KernelState, device| {
+        let device = target.wireguard.get(&LinkName::constant(device))?;
+        device.public_key
+    };
+    let (target, problems) = planned_with(
+        |end| end.next_public_key = Some(next),
+        |facts| facts.wireguard.next_key = unusable(),
+    );
+    assert_eq!(own(&target, "adit-wg128"), Some(next));
+    assert!(
+        reasons(&problems).contains(&Reason::KeyUnreadable),
+        "{problems:?}"
+    );
+
+    let (target, problems) = planned_with(
+        |end| end.public_key = next,
+        |facts| facts.wireguard.next_key = unusable(),
+    );
+    assert_eq!(own(&target, "adit-wg0"), Some(next));
+    assert_eq!(reasons(&problems), [Reason::KeyUnreadable]);
+
+    // Without a change of keys nobody asks for it; and that there is none is known.
+    let (_, problems) = planned_with(|_| {}, |facts| facts.wireguard.next_key = unusable());
+    assert_eq!(problems, []);
+    let (target, problems) = planned_with(|end| end.public_key = next, |_| {});
+    assert!(target.wireguard.is_empty());
+    assert!(reasons(&problems).contains(&Reason::KeyMismatch), "{problems:?}");
+}
+
+#[test]
+fn only_a_preshared_key_that_is_missing_takes_a_peer_out_of_the_plan() {
+    let with = |key: SharedKey| {
+        planned_with(
+            |end| end.preshared_key_file = Some(FILE.to_owned()),
+            |facts| drop(facts.wireguard.preshared_keys.insert(FILE.to_owned(), key)),
+        )
+    };
+    let peers = |target: &KernelState| {
+        let peers = target.wireguard.values().flat_map(|device| device.peers.values());
+        peers.map(|peer| peer.preshared_key.clone()).collect::<Vec<_>>()
+    };
+    let (target, problems) = with(SharedKey::Unreadable("why".to_owned()));
+    assert_eq!(peers(&target), [Preshared::Unreadable, Preshared::Unreadable]);
+    assert_eq!(reasons(&problems), [Reason::KeyUnreadable]);
+    assert_eq!(problems[0].severity, Severity::Error);
+    let (target, problems) = with(SharedKey::Missing("why".to_owned()));
+    assert_eq!(peers(&target), []);
+    // For each peer and family.
+    assert_eq!(reasons(&problems), [Reason::Incomplete; 4]);
+}
