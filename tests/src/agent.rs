@@ -1,25 +1,27 @@
 //! The real `adit` binary in a host's namespace, with places of its own.
 
+mod answers;
+mod commands;
+mod measure;
+mod setup;
+
 use std::env;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use dataplane_user::control::Request;
 use dataplane_user::net::PrivateKey;
 use dataplane_user::source::key_file;
-use dataplane_user::status::Status;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 use tempfile::TempDir;
 
+pub use self::commands::Printed;
 use crate::connection::Connection;
 use crate::topology::{Host, Topology};
 use crate::{Bpffs, NetNs};
@@ -53,17 +55,6 @@ pub struct Agent<'a> {
     /// Further words of its command line.
     words: Vec<&'static str>,
     connection: Mutex<Option<Connection>>,
-}
-
-/// What a command printed, and its exit code.
-#[derive(Debug)]
-pub struct Printed {
-    /// The exit code; -1 for a signal.
-    pub code: i32,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
 }
 
 impl<'a> Agent<'a> {
@@ -108,28 +99,6 @@ impl<'a> Agent<'a> {
         agent
     }
 
-    /// The seconds between its full reconciliations from its next start on; without this it is [`NEVER`].
-    #[must_use]
-    pub fn with_resync(mut self, seconds: u32) -> Agent<'a> {
-        self.resync = seconds;
-        self
-    }
-
-    /// The seconds between its looks at what changes without events, from its next start on; without this it is
-    /// [`NEVER`].
-    #[must_use]
-    pub fn with_recheck(mut self, seconds: u32) -> Agent<'a> {
-        self.recheck = seconds;
-        self
-    }
-
-    /// Gives it another directory for pins from its next start on; a test mounts a BPF file system there if it wants one.
-    #[must_use]
-    pub fn with_bpffs(mut self, bpffs: Bpffs) -> Agent<'a> {
-        self.bpffs = bpffs;
-        self
-    }
-
     /// Exchanges its directory for pins, from its next start on, for another one.
     #[must_use]
     pub fn exchange_bpffs(&mut self, bpffs: Bpffs) -> Bpffs {
@@ -141,52 +110,6 @@ impl<'a> Agent<'a> {
         self.bpffs.mount();
     }
 
-    /// Shortens pauses from its next start on, as in `first-fight=100,waiting=50` (milliseconds; docs/TESTING.md has the names).
-    #[must_use]
-    pub fn with_pauses(mut self, pauses: &'static str) -> Agent<'a> {
-        self.pauses = Some(pauses);
-        self
-    }
-
-    /// What it logs from its next start on; without this it is `debug`.
-    #[must_use]
-    pub fn with_log(mut self, level: &'static str) -> Agent<'a> {
-        self.log = level;
-        self
-    }
-
-    /// Gives it an `/etc/hosts` of its own from its next start on; to be changed by [`Agent::write_hosts`].
-    ///
-    /// # Panics
-    /// When it can't be written.
-    #[must_use]
-    pub fn with_hosts(mut self, text: &str) -> Agent<'a> {
-        self.hosts = Some(self.directory.path().join("hosts"));
-        self.write_hosts(text);
-        self
-    }
-
-    /// Gives it a variable from its next start on.
-    #[must_use]
-    pub fn with_environment(mut self, variable: Option<(&'static str, String)>) -> Agent<'a> {
-        self.variables.extend(variable);
-        self
-    }
-
-    /// Gives its command line further words from its next start on.
-    #[must_use]
-    pub fn with_words(mut self, words: &[&'static str]) -> Agent<'a> {
-        self.words.extend(words);
-        self
-    }
-
-    /// Leaves it these capabilities alone from its next start on, as `setpriv --bounding-set` takes them.
-    #[must_use]
-    pub fn with_capabilities(mut self, set: &str) -> Agent<'a> {
-        self.capabilities = Some(set.to_owned());
-        self
-    }
-
     /// Changes what it sees as `/etc/hosts`, in place.
     ///
     /// # Panics
@@ -194,62 +117,6 @@ impl<'a> Agent<'a> {
     pub fn write_hosts(&self, text: &str) {
         let path = self.hosts.as_ref().expect("it has one of its own");
         fs::write(path, text).expect("a file in our directory");
-    }
-
-    /// Counts its syscalls by `strace` from its next start on; see [`Agent::syscalls`].
-    #[must_use]
-    pub fn with_counted_syscalls(mut self) -> Agent<'a> {
-        self.counted = true;
-        self
-    }
-
-    /// How many syscalls the agent that was stopped last had made, in all of its threads.
-    ///
-    /// # Panics
-    /// When they were not counted.
-    #[must_use]
-    pub fn syscalls(&self) -> u64 {
-        self.syscalls_of("total")
-    }
-
-    /// How many of one syscall these were.
-    ///
-    /// # Panics
-    /// When they were not counted.
-    #[must_use]
-    pub fn syscalls_of(&self, syscall: &str) -> u64 {
-        let deadline = Instant::now() + PATIENCE;
-        // strace writes them once the agent has ended.
-        loop {
-            let text = fs::read_to_string(self.counts_path()).unwrap_or_default();
-            // "100.00    0.123456           1     12345       678 total"; without errors there is a column less.
-            let count = |name: &str| {
-                let mut lines = text
-                    .lines()
-                    .map(|line| line.split_whitespace().collect::<Vec<_>>());
-                lines.find_map(|words| (words.last() == Some(&name)).then(|| words[3].to_owned()))
-            };
-            if count("total").is_some() {
-                let count = count(syscall).unwrap_or_else(|| "0".to_owned());
-                return count.parse().expect("strace counts in numbers");
-            }
-            assert!(Instant::now() < deadline, "no count by strace: {text}");
-            thread::sleep(GLANCE);
-        }
-    }
-
-    /// The most memory that the running agent has had in RAM so far, in KiB (`VmHWM` of proc(5)).
-    ///
-    /// # Panics
-    /// When it does not run.
-    #[must_use]
-    pub fn peak_memory(&self) -> u64 {
-        let child = self.child.as_ref().expect("it runs");
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        peak.and_then(|peak| peak.parse().ok()).expect("a process has it")
     }
 
     /// Puts a WireGuard key where it looks for its own.
@@ -275,16 +142,6 @@ impl<'a> Agent<'a> {
         let new = self.manifests().join(".new");
         fs::write(&new, manifests).expect("manifests are written");
         fs::rename(new, self.manifests().join("all.yaml")).expect("manifests are renamed");
-    }
-
-    /// Replaces the manifests and asks for a reconciliation at once: its status. Where it is of interest that changed files are
-    /// noticed, [`Agent::write`] is to be used.
-    ///
-    /// # Panics
-    /// When they can't be written, or it does not reconcile.
-    pub fn take(&self, manifests: &str) -> Status {
-        self.write(manifests);
-        self.next_pass()
     }
 
     /// The directory of its manifests; the file in it is `all.yaml`.
@@ -385,138 +242,6 @@ impl<'a> Agent<'a> {
         self.child = Some(child.unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
     }
 
-    /// Waits until it is ready.
-    ///
-    /// # Panics
-    /// When it does not become so.
-    pub fn ready(&self) {
-        self.wait("ready", |status| status.ready);
-    }
-
-    /// Its status, over its socket.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub fn status(&self) -> Result<Status> {
-        self.ask(&Request::Status)
-    }
-
-    /// Asks it something on the connection to its socket, which is kept from one question to the next.
-    fn ask(&self, request: &Request) -> Result<Status> {
-        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = &mut *kept
-            && let Ok(status) = connection.ask(request)
-        {
-            return Ok(status);
-        }
-        // There was none, or it was another agent's, or idle for too long.
-        *kept = None;
-        let mut connection = Connection::open(&self.run_directory())?;
-        let status = connection.ask(request)?;
-        *kept = Some(connection);
-        Ok(status)
-    }
-
-    /// Waits until its status is as wanted.
-    ///
-    /// # Panics
-    /// When it does not become so.
-    pub fn wait(&self, wanted: &str, is: impl Fn(&Status) -> bool) -> Status {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let status = self.status();
-            match status {
-                Ok(status) if is(&status) => return status,
-                status => assert!(Instant::now() < deadline, "not {wanted}: {status:#?}"),
-            }
-            thread::sleep(GLANCE);
-        }
-    }
-
-    /// Waits until its log has these words in it; five times as long as for anything else, since it may run under
-    /// `strace`.
-    ///
-    /// # Panics
-    /// When it does not get them.
-    pub fn wait_for_log(&self, words: &str) {
-        let deadline = Instant::now() + 5 * PATIENCE;
-        while !self.log().contains(words) {
-            assert!(Instant::now() < deadline, "{words:?} is not in its log");
-            thread::sleep(GLANCE);
-        }
-    }
-
-    /// Asks for a full reconciliation by SIGHUP, and waits for the end of one that began after now: its status. It has seen
-    /// all that was done before.
-    ///
-    /// # Panics
-    /// When there is none.
-    pub fn next_pass(&self) -> Status {
-        // One that is under way may have read already what the test has changed since.
-        let begun = self.wait("answering", |_| true).pass.begun;
-        self.signal(Signal::SIGHUP);
-        self.ask(&Request::Reconciled(begun + 1))
-            .expect("an agent reconciles when it is asked to")
-    }
-
-    /// Asks for a reconciliation, after which the status is to be like that: what sends no event is seen by the next one.
-    ///
-    /// # Panics
-    /// When it is not.
-    pub fn reconciled(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
-        let status = self.next_pass();
-        assert!(wanted(&status), "not {what}: {status:#?}");
-        status
-    }
-
-    /// Runs `adit` with these words and this agent's places.
-    ///
-    /// # Panics
-    /// When it can't be started.
-    pub fn run(&self, words: &[&str]) -> Printed {
-        self.print(self.adit(), words)
-    }
-
-    /// Runs `adit` with these words, this agent's places and its variable.
-    ///
-    /// # Panics
-    /// When it can't be started.
-    pub fn run_alike(&self, words: &[&str]) -> Printed {
-        let mut command = self.adit();
-        command.envs(self.variables.clone());
-        self.print(command, words)
-    }
-
-    fn print(&self, mut command: Command, words: &[&str]) -> Printed {
-        command.args(words);
-        let output = self.netns().enter(|| command.output());
-        let output = output.unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
-        Printed {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-
-    /// The JSON that `adit` prints for these words.
-    ///
-    /// # Panics
-    /// When it fails, or prints something else.
-    pub fn json(&self, words: &[&str]) -> Value {
-        let printed = self.run(&[words, &["-o", "json"]].concat());
-        assert_eq!(printed.code, 0, "{printed:?}");
-        serde_json::from_str(&printed.stdout).expect("it prints JSON")
-    }
-
-    /// Runs `adit plan` on its manifests, with further words.
-    pub fn plan(&self, words: &[&str]) -> Printed {
-        let manifests = self.manifests();
-        let manifests = manifests.to_str().expect("our directory's name is UTF-8");
-        let mut all = vec!["plan", "--node", self.host.name, "-f", manifests];
-        all.extend(words);
-        self.run(&all)
-    }
-
     /// Ends it by SIGKILL.
     ///
     /// # Panics
@@ -569,12 +294,6 @@ impl<'a> Agent<'a> {
         pid(self.child.as_ref().expect("it runs"))
     }
 
-    /// A command of `adit` with its places, to be run in its namespace by [`NetNs::enter`].
-    #[must_use]
-    pub fn command(&self) -> Command {
-        self.adit()
-    }
-
     /// All that it logged.
     #[must_use]
     pub fn log(&self) -> String {
@@ -583,26 +302,6 @@ impl<'a> Agent<'a> {
 
     fn log_path(&self) -> PathBuf {
         self.directory.path().join("log")
-    }
-
-    fn counts_path(&self) -> PathBuf {
-        self.directory.path().join("syscalls")
-    }
-
-    fn adit(&self) -> Command {
-        let mut command = Command::new(binary());
-        self.add_places(&mut command);
-        command
-    }
-
-    fn add_places(&self, command: &mut Command) {
-        command
-            .arg("--state-dir")
-            .arg(self.state_directory())
-            .arg("--run-dir")
-            .arg(self.run_directory())
-            .arg("--bpffs")
-            .arg(self.pins());
     }
 }
 
