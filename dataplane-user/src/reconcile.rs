@@ -432,6 +432,8 @@ async fn reconcile(
     };
     if set.is_empty() {
         drift.reached(readable(&target, &observed));
+    } else {
+        drift.missed(&observed, &target, &set);
     }
     gatherer.forget_namespaces(&facts, intent, &observed, &set);
     problems.extend(status::unreadable(&observed, &facts));
