@@ -32,6 +32,12 @@ pub trait Kernel {
     /// When any part can't be read.
     async fn observe(&mut self) -> Result<KernelState, KernelError>;
 
+    /// Whether the kernel has told of a change since the last observation began. One that happens meanwhile may be seen in
+    /// part: a device that is still up, without the routes that went when it was taken down.
+    async fn is_outdated(&mut self) -> bool {
+        false
+    }
+
     /// Looks for what observing and changing need beside this namespace; says where the wanted namespaces are. What is
     /// found stays at hand until [`Kernel::rest`].
     ///

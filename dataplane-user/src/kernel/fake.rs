@@ -2,7 +2,7 @@
 //!
 //! For property tests; netns tests on real kernels are the proof.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 
@@ -30,11 +30,21 @@ pub struct FakeKernel {
     pub dies_before: Option<usize>,
     /// The state after each change.
     pub history: Vec<KernelState>,
+    /// What the next observations see instead, because something happens right then.
+    pub torn: VecDeque<KernelState>,
+    /// Whether the last one did.
+    pub outdated: bool,
 }
 
 impl Kernel for FakeKernel {
     async fn observe(&mut self) -> Result<KernelState, KernelError> {
-        Ok(self.state.clone())
+        let torn = self.torn.pop_front();
+        self.outdated = torn.is_some();
+        Ok(torn.unwrap_or_else(|| self.state.clone()))
+    }
+
+    async fn is_outdated(&mut self) -> bool {
+        self.outdated
     }
 
     async fn facts(&mut self, _peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
