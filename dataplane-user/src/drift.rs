@@ -2,6 +2,8 @@
 
 mod fights;
 pub mod revision;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use tracing::{debug, warn};
 
 use self::fights::Fights;
 use crate::apply::{ApplyReport, Outcome};
-use crate::diff::repairs::{Repair, RepairKind, repairs};
+use crate::diff::repairs::{Earlier, Repair, RepairKind, repairs};
 use crate::model::{Change, ChangeSet, KernelState};
 use crate::pauses::Pauses;
 use crate::resource::{Problem, Reason};
@@ -26,6 +28,8 @@ const RECENT: usize = 10;
 pub struct Drift {
     /// What the kernel was led to last.
     reached: Option<KernelState>,
+    /// What was changed since then.
+    earlier: Earlier,
     fights: Fights,
     counts: BTreeMap<RepairKind, u64>,
     recent: VecDeque<RepairStatus>,
@@ -37,6 +41,7 @@ impl Drift {
     pub fn new(pauses: Pauses) -> Drift {
         Drift {
             reached: None,
+            earlier: Earlier::default(),
             fights: Fights::new(pauses),
             counts: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -54,21 +59,19 @@ impl Drift {
         let now = Instant::now();
         self.fights.forget(now);
         let found = self.find(observed, target, &set.changes);
-        found
-            .iter()
-            .for_each(|repair| self.fights.broken(&repair.object, now));
+        let broken = found.iter().filter(|repair| !repair.follows);
+        broken.for_each(|repair| self.fights.broken(&repair.object, now));
         let (held, kept) = self.divide(found, now);
-        let changes = |repair: &Repair| {
-            repair
-                .changes
-                .iter()
-                .map(|&place| set.changes[place].clone())
-                .collect()
+        let of = |repair: &Repair| {
+            let places = repair.changes.iter();
+            places.map(|&place| set.changes[place].clone()).collect()
         };
-        let kept = kept.into_iter().map(|repair| (changes(&repair), repair));
-        let kept = kept.map(|(changes, repair)| (repair, changes)).collect();
+        let changes = kept.iter().map(of).collect::<Vec<_>>();
         take_out(&held, set);
-        kept
+        if let Some(reached) = &self.reached {
+            self.earlier.add(&set.changes, observed, (reached, target), &kept);
+        }
+        kept.into_iter().zip(changes).collect()
     }
 
     /// Takes the same out of what is left after a pass.
@@ -79,7 +82,9 @@ impl Drift {
 
     fn find(&self, observed: &KernelState, target: &KernelState, changes: &[Change]) -> Vec<Repair> {
         match &self.reached {
-            Some(reached) if !changes.is_empty() => repairs(changes, observed, (reached, target)),
+            Some(reached) if !changes.is_empty() => {
+                repairs(changes, observed, (reached, target), &self.earlier)
+            }
             _ => Vec::new(),
         }
     }
@@ -106,7 +111,11 @@ impl Drift {
             !undone.is_empty() && changes.any(|change| undone.contains(&change.to_string()))
         };
         let made = repairs.into_iter().filter(|(_, changes)| !failed(changes));
-        let made: Vec<Repair> = made.map(|(repair, _)| repair).collect();
+        let (later, made): (Vec<_>, Vec<_>) =
+            made.map(|(repair, _)| repair).partition(|repair| repair.follows);
+        for repair in later {
+            debug!("returned too, after the repair that was told of: {repair}");
+        }
         for repair in made.iter().take(LOGGED) {
             warn!(
                 kind = repair.kind.name(),
@@ -120,6 +129,7 @@ impl Drift {
         let now = Instant::now();
         let mut numbers = BTreeMap::new();
         for repair in made {
+            self.earlier.counted(&repair);
             self.fights.mended(&repair.object, now);
             *numbers.entry(repair.kind).or_default() += 1;
             *self.counts.entry(repair.kind).or_default() += 1;
@@ -137,6 +147,14 @@ impl Drift {
     /// The kernel holds this target now, but for what is left alone.
     pub fn reached(&mut self, target: KernelState) {
         self.reached = Some(target);
+        self.earlier = Earlier::default();
+    }
+
+    /// The kernel still lacks something: what follows from the changes so far, perhaps.
+    pub fn missed(&mut self, observed: &KernelState, target: &KernelState, set: &ChangeSet) {
+        if let Some(reached) = &self.reached {
+            self.earlier.retain(&set.changes, observed, (reached, target));
+        }
     }
 
     /// What is fought over.

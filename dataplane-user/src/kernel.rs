@@ -37,6 +37,12 @@ pub trait Kernel {
     /// Gets ready for a state that is to be reached: what that needs beside what is at hand is opened by the next observation.
     fn prepare(&mut self, _target: &KernelState) {}
 
+    /// Whether the kernel has told of a change since the last observation began. One that happens meanwhile may be seen in
+    /// part: a device that is still up, without the routes that went when it was taken down.
+    async fn is_outdated(&mut self) -> bool {
+        false
+    }
+
     /// Looks for what observing and changing need beside this namespace; says where the wanted namespaces are. What is
     /// found stays at hand until [`Kernel::rest`].
     ///

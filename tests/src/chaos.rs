@@ -4,7 +4,7 @@
 //! that the hand says beforehand, and the agent's log must tell of exactly those. What happens while the agent is dead is
 //! mended by its next start, which counts no repairs, since it can't know what it did not want before.
 
-mod declared;
+pub mod declared;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use dataplane_user::net::Family;
+use dataplane_user::status::Status;
 
 use crate::hand::{Operation, operations};
 use crate::named::Named;
@@ -138,6 +139,8 @@ struct Hand<'a> {
     random: Random,
     /// What is left to do to our objects before anything is done again.
     deck: Vec<Operation>,
+    /// Repairs that the running agent has told of so far.
+    told: u64,
     foreign: Vec<Foreign>,
     tally: Tally,
 }
@@ -149,6 +152,7 @@ impl<'a> Hand<'a> {
             there,
             random: Random(seed),
             deck: Vec::new(),
+            told: 0,
             foreign: Vec::new(),
             tally: Tally {
                 seed,
@@ -169,15 +173,30 @@ impl<'a> Hand<'a> {
     fn meddle(&mut self) {
         let operation = self.draw();
         println!("{}", operation.what);
-        let before = self.agent.wait("answering", |_| true).repairs.total;
+        let before = self.agent.wait("answering", |_| true);
+        self.show_surplus(&before, self.told);
+        let before = before.repairs.total;
         operation.act(&self.agent);
         let Operation {
             what, kind, object, ..
         } = operation;
-        self.agent.wait(&format!("repaired after: {what}"), |status| {
+        let status = self.agent.wait(&format!("repaired after: {what}"), |status| {
             status.ready && status.repairs.total > before
         });
+        self.show_surplus(&status, before + 1);
+        self.told = status.repairs.total;
         *self.tally.injected.entry((kind.to_owned(), object)).or_default() += 1;
+    }
+
+    /// Shows the repairs that no operation explains, where they came.
+    fn show_surplus(&self, status: &Status, expected: u64) {
+        let surplus = status.repairs.total.saturating_sub(expected);
+        let surplus = usize::try_from(surplus).expect("a small number");
+        if surplus > 0 {
+            println!("repairs beside what was expected: {surplus}");
+            let shown = status.repairs.recent.iter().rev().take(surplus + 1);
+            shown.for_each(|repair| println!("  {} {}", repair.object, repair.found));
+        }
     }
 
     /// Kills the agent, and starts it again after something was done meanwhile.
@@ -193,6 +212,7 @@ impl<'a> Hand<'a> {
         }
         self.agent.start();
         self.agent.ready();
+        self.told = 0;
     }
 
     fn draw(&mut self) -> Operation {

@@ -308,7 +308,7 @@ pub enum Damage {
     DeleteRoute(Index),
     /// A foreign route stands where ours should.
     ForeignRoute(Index),
-    /// An address is deleted.
+    /// An address is deleted; the kernel drops the routes that need it.
     DeleteAddress(Index),
     /// A policy rule is deleted.
     DeleteRule(Index),
@@ -419,8 +419,8 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
             }
         }
         Damage::DeleteAddress(index) => {
-            if let Some(key) = pick(state.addresses.keys(), index) {
-                state.addresses.remove(&key);
+            if let Some((link, address)) = pick(state.addresses.keys(), index) {
+                state.forget_address(&link, address);
             }
         }
         Damage::DeleteRule(index) => {

@@ -6,7 +6,9 @@
 use std::time::Instant;
 
 use adit_tests::agent::NEVER;
+use adit_tests::chaos::declared;
 use adit_tests::hand::{Operation, last_repair, operations};
+use adit_tests::named::Named;
 use adit_tests::{Agent, Overlay, Topology, require, traffic};
 use dataplane_user::net::Family;
 
@@ -108,6 +110,22 @@ fn returns_in(
         one_repair_each(&agent, &operations);
         flows();
     }
+}
+
+/// Devices, addresses, routes and rules that are declared one by one, a pair into another namespace among them: with a device
+/// or its last IPv4 address the routes by it go.
+#[test]
+fn what_is_declared_returns_by_one_repair_each() {
+    require!(modules: "dummy", "geneve", "wireguard");
+    let topology = Topology::<2>::new();
+    let there = Named::new();
+    let overlay = Overlay::new(&topology, "auto").manifests(&topology);
+    let manifests = overlay + &declared::manifests(&there);
+    let mut agent = Agent::new(&topology.hosts[0], &manifests).with_pauses("fight-window=1");
+    agent.start();
+    agent.ready();
+    let all = declared::operations(&there);
+    one_repair_each(&agent, &all.iter().collect::<Vec<_>>());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use adit_tests::random::{self, Damage, THIS_NODE};
 use adit_tests::situation::{Situation, situations, with_underlay};
 use dataplane_user::diff::diff;
-use dataplane_user::diff::repairs::{RepairKind, repairs};
+use dataplane_user::diff::repairs::{Earlier, RepairKind, repairs};
 use dataplane_user::model::KernelState;
 use dataplane_user::net::NodeName;
 use dataplane_user::plan::plan;
@@ -29,6 +29,7 @@ fn deeds() -> impl Strategy<Value = (Damage, RepairKind)> {
     prop_oneof![
         index().prop_map(|index| (Damage::DeleteLink(index), RepairKind::Link)),
         index().prop_map(|index| (Damage::LinkDown(index), RepairKind::Link)),
+        index().prop_map(|index| (Damage::DeleteAddress(index), RepairKind::Address)),
         index().prop_map(|index| (Damage::DeleteRoute(index), RepairKind::Route)),
         index().prop_map(|index| (Damage::DeleteRule(index), RepairKind::Rule)),
         index().prop_map(|index| (Damage::DeleteHop(index), RepairKind::NextHop)),
@@ -47,7 +48,7 @@ proptest! {
         random::damage(&mut found, &deed);
         let (reached, found) = (with_underlay(target.clone()), with_underlay(found));
         let changes = diff(&found, &target).changes;
-        let repairs = repairs(&changes, &found, (&target, &target));
+        let repairs = repairs(&changes, &found, (&target, &target), &Earlier::default());
         let told = repairs.iter().map(|repair| (repair.kind, repair.to_string())).collect::<Vec<_>>();
         if found == reached {
             prop_assert_eq!(told, []);
@@ -63,7 +64,7 @@ proptest! {
         let (before, target) = (target(old), target(new));
         let observed = with_underlay(before.clone());
         let changes = diff(&observed, &target).changes;
-        let told = repairs(&changes, &observed, (&before, &target));
+        let told = repairs(&changes, &observed, (&before, &target), &Earlier::default());
         prop_assert!(told.is_empty(), "{told:#?}");
     }
 }

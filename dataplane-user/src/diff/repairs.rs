@@ -1,8 +1,10 @@
 //! Which changes mend what was changed behind our back, and what was found broken. Pure.
 //!
-//! A device takes along what is on it, an address the routes that name it, a next-hop object those that lead to it and its
-//! place in groups: one thing that somebody did is one repair, however many changes mend it.
+//! A device takes along what is on it, an address the routes that name it, a device's last IPv4 address the IPv4 routes by that
+//! device, a next-hop object those that lead to it and its place in groups: one thing that somebody did is one repair, however
+//! many changes mend it, and in however many passes.
 
+mod earlier;
 mod roots;
 mod words;
 
@@ -10,7 +12,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use self::roots::{Roots, Subject};
+pub use self::earlier::Earlier;
+use self::earlier::Place;
+use self::roots::Subject;
 use crate::model::change::DeleteLinkReason;
 use crate::model::{Change, KernelState, LinkKind, Owner, RouteTarget};
 use crate::net::Namespace;
@@ -88,6 +92,22 @@ pub struct Repair {
     pub found: String,
     /// The places of its changes among all, in order; never empty.
     pub changes: Vec<usize>,
+    /// Whether all of them follow from something whose repair was counted before.
+    pub follows: bool,
+    /// What it mends itself: one thing, or both ends of a pair.
+    subjects: Vec<At>,
+}
+
+/// What a repair is of, and in which namespace.
+type At = (Option<Namespace>, Subject);
+
+impl Repair {
+    /// Makes another one a part of this one.
+    fn join(&mut self, part: Repair) {
+        self.changes.extend(part.changes);
+        self.changes.sort_unstable();
+        self.subjects.extend(part.subjects);
+    }
 }
 
 impl fmt::Display for Repair {
@@ -97,23 +117,19 @@ impl fmt::Display for Repair {
 }
 
 /// The repairs among changes that lead from `observed` to `target`; `before` is the target that was reached last. What
-/// is wanted otherwise than then is no repair.
+/// is wanted otherwise than then is no repair. What follows from something `earlier` is part of that, and no repair where that
+/// was wanted.
 #[must_use]
 pub fn repairs(
     changes: &[Change],
     observed: &KernelState,
     (before, target): (&KernelState, &KernelState),
+    earlier: &Earlier,
 ) -> Vec<Repair> {
-    let nothing = KernelState::default();
-    let mut places: BTreeMap<Option<&Namespace>, Vec<(usize, &Change)>> = BTreeMap::new();
-    for (place, change) in changes.iter().enumerate() {
-        let there = places.entry(change.namespace()).or_default();
-        there.push((place, change.bare()));
-    }
     let mut found = BTreeMap::new();
-    for (namespace, changes) in places {
-        let at = |state| KernelState::at(state, namespace).unwrap_or(&nothing);
-        for (subject, mut repair) in of_one(&changes, at(observed), (at(before), at(target))) {
+    for (namespace, changes) in by_place(changes) {
+        let place = Place::new(&changes, namespace, observed, (before, target), earlier);
+        for (subject, mut repair) in of_one(&changes, &place) {
             if let Some(namespace) = namespace {
                 repair.object = format!("{namespace}: {}", repair.object);
             }
@@ -121,6 +137,7 @@ pub fn repairs(
         }
     }
     join_pairs(&mut found, changes);
+    earlier.join(&mut found);
     let mut found = found.into_values().collect::<Vec<_>>();
     for repair in &mut found {
         if repair.found.is_empty() {
@@ -131,32 +148,36 @@ pub fn repairs(
     found
 }
 
-/// The repairs in one namespace, with the places of its changes among all.
-fn of_one(
-    changes: &[(usize, &Change)],
-    observed: &KernelState,
-    (before, target): (&KernelState, &KernelState),
-) -> BTreeMap<Subject, Repair> {
-    let (mut drifted, wanted): (Vec<_>, Vec<_>) = changes
-        .iter()
-        .partition(|(_, change)| is_same(change, before, target) && !is_the_kernels(change, observed));
-    // What hangs on something that is wanted otherwise goes and returns with it.
-    let by_wish = Roots::of(wanted.iter().map(|(_, change)| *change), observed);
-    drifted.retain(|(_, change)| by_wish.subject(change) == by_wish.own(change));
-    let roots = Roots::of(drifted.iter().map(|(_, change)| *change), observed);
+/// Changes by the namespace that they are made in, with their places among all.
+fn by_place(changes: &[Change]) -> BTreeMap<Option<&Namespace>, Vec<(usize, &Change)>> {
+    let mut places: BTreeMap<Option<&Namespace>, Vec<(usize, &Change)>> = BTreeMap::new();
+    for (place, change) in changes.iter().enumerate() {
+        let there = places.entry(change.namespace()).or_default();
+        there.push((place, change.bare()));
+    }
+    places
+}
+
+/// The repairs in one namespace, with the places of its changes among all. Those of which nothing itself is mended follow from
+/// something earlier.
+fn of_one(changes: &[(usize, &Change)], place: &Place<'_>) -> BTreeMap<Subject, Repair> {
     let mut found: BTreeMap<Subject, Repair> = BTreeMap::new();
-    for &(place, change) in &drifted {
-        let subject = roots.subject(change);
+    for &(number, change) in changes.iter().filter(|(_, change)| place.has_drifted(change)) {
+        let subject = place.mended.subject(change);
         let repair = found.entry(subject.clone()).or_insert_with(|| Repair {
             kind: subject.kind,
-            object: subject.object,
+            object: subject.object.clone(),
             found: String::new(),
             changes: Vec::new(),
+            follows: true,
+            subjects: vec![(place.namespace.cloned(), subject.clone())],
         });
-        repair.changes.push(place);
+        repair.changes.push(number);
+        let itself = place.mended.own(change) == subject;
+        repair.follows &= !itself;
         // What a change of something else finds follows from the first.
-        let text = (roots.own(change).object == repair.object)
-            .then(|| roots.found(change, observed))
+        let text = itself
+            .then(|| place.mended.found(change, place.observed))
             .flatten();
         if let Some(text) = text {
             if !repair.found.is_empty() {
@@ -169,7 +190,7 @@ fn of_one(
 }
 
 /// An end of a veth pair that is made anew brings the other one along: both are one repair.
-fn join_pairs(found: &mut BTreeMap<(Option<Namespace>, Subject), Repair>, changes: &[Change]) {
+fn join_pairs(found: &mut BTreeMap<At, Repair>, changes: &[Change]) {
     for change in changes {
         let Change::CreateLink(name, link) = change.bare() else {
             continue;
@@ -185,8 +206,7 @@ fn join_pairs(found: &mut BTreeMap<(Option<Namespace>, Subject), Repair>, change
         if let Some(along) = found.remove(&other)
             && let Some(repair) = found.get_mut(&maker)
         {
-            repair.changes.extend(along.changes);
-            repair.changes.sort_unstable();
+            repair.join(along);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! For property tests; netns tests on real kernels are the proof.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 
@@ -30,11 +30,21 @@ pub struct FakeKernel {
     pub dies_before: Option<usize>,
     /// The state after each change.
     pub history: Vec<KernelState>,
+    /// What the next observations see instead, because something happens right then.
+    pub torn: VecDeque<KernelState>,
+    /// Whether the last one did.
+    pub outdated: bool,
 }
 
 impl Kernel for FakeKernel {
     async fn observe(&mut self) -> Result<KernelState, KernelError> {
-        Ok(self.state.clone())
+        let torn = self.torn.pop_front();
+        self.outdated = torn.is_some();
+        Ok(torn.unwrap_or_else(|| self.state.clone()))
+    }
+
+    async fn is_outdated(&mut self) -> bool {
+        self.outdated
     }
 
     async fn facts(&mut self, _peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
@@ -152,7 +162,7 @@ impl KernelState {
                 *found = *value;
             }
             Change::MoveAddress(link, from, to, value) => {
-                self.delete_address(link, *from);
+                self.forget_address(link, *from);
                 self.addresses.insert((link.clone(), *to), *value);
             }
             Change::SetLinkDown(name) => self.links.get_mut(name).ok_or(libc::ENODEV)?.up = false,
@@ -174,7 +184,7 @@ impl KernelState {
             Change::DeleteFlood(name, to) => {
                 self.flood.entry(name.clone()).or_default().remove(to);
             }
-            Change::DeleteAddress(link, address) => self.delete_address(link, *address),
+            Change::DeleteAddress(link, address) => self.forget_address(link, *address),
             Change::CreateRoute(key, route) => {
                 ensure(!self.routes.contains_key(key), libc::EEXIST)?;
                 self.put_route(*key, route)?;
@@ -397,16 +407,6 @@ impl KernelState {
     }
 
     /// Routes that name the address as their source go with it.
-    fn delete_address(&mut self, link: &LinkName, address: ipnet::IpNet) {
-        self.addresses.remove(&(link.clone(), address));
-        let still = self
-            .addresses
-            .keys()
-            .any(|(_, other)| other.addr() == address.addr());
-        self.routes
-            .retain(|_, route| still || route.source() != Some(address.addr()));
-    }
-
     fn put_route(&mut self, key: RouteKey, route: &Route) -> Result<(), Errno> {
         for link in route.links() {
             ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;

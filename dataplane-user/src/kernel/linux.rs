@@ -368,6 +368,10 @@ async fn elsewhere(here: &mut Netlink, open: &mut Open, changes: &[Change]) -> V
 }
 
 impl Kernel for LinuxKernel {
+    async fn is_outdated(&mut self) -> bool {
+        self.netlink.is_outdated().await
+    }
+
     async fn observe(&mut self) -> Result<KernelState, KernelError> {
         let mut state = KernelState::default();
         self.netlink.observe(&mut state).await?;

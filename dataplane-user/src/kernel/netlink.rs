@@ -364,6 +364,12 @@ impl Netlink {
         }
     }
 
+    /// Whether the kernel told of a change since the last observation began: that may have seen a part of it alone.
+    pub(super) async fn is_outdated(&self) -> bool {
+        self.hear_out().await;
+        self.interest().is_outdated()
+    }
+
     /// What was seen here, for the listener of the agent's own namespace.
     pub(super) fn take_interest(&mut self) -> Interest {
         std::mem::take(&mut self.interest())

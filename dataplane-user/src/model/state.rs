@@ -107,6 +107,34 @@ impl KernelState {
         }
     }
 
+    /// What is left once an address is gone: the kernel takes the routes with it that name it as their source, and with a
+    /// device's last IPv4 address all IPv4 routes by that device but for those by next-hop objects (`fib_inetaddr_event`
+    /// and `fib_sync_down_addr`, net/ipv4).
+    pub fn forget_address(&mut self, link: &LinkName, address: IpNet) {
+        self.addresses.remove(&(link.clone(), address));
+        let still = self
+            .addresses
+            .keys()
+            .any(|(_, other)| other.addr() == address.addr());
+        self.routes
+            .retain(|_, route| still || route.source() != Some(address.addr()));
+        if address.addr().is_ipv4() && self.ipv4_addresses(link).next().is_none() {
+            self.routes.retain(|key, route| {
+                let mut links = route.links().peekable();
+                let by_it = links.peek().is_some() && links.all(|other| other == link);
+                key.prefix.addr().is_ipv6() || route.target().is_some() || !by_it
+            });
+        }
+    }
+
+    /// A device's IPv4 addresses. Without one the kernel keeps no IPv4 routes by it.
+    pub fn ipv4_addresses(&self, link: &LinkName) -> impl Iterator<Item = IpNet> {
+        let on_it = self.addresses.keys().filter(move |(on, _)| on == link);
+        on_it
+            .map(|(_, address)| *address)
+            .filter(|address| address.addr().is_ipv4())
+    }
+
     /// The state of a namespace; `None` is the agent's own.
     #[must_use]
     pub fn at(&self, namespace: Option<&Namespace>) -> Option<&KernelState> {

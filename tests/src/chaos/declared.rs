@@ -5,7 +5,8 @@ use crate::hand::Operation;
 use crate::named::Named;
 
 /// A device of its own, a pair into the other namespace, and in both a route and a rule.
-pub(super) fn manifests(there: &Named) -> String {
+#[must_use]
+pub fn manifests(there: &Named) -> String {
     let there = format!("namespace: {{ name: {} }}", there.0);
     let peer =
         format!("peer: {{ name: eth0, {there}, mtu: 1400, addresses: [100.64.84.2/24, \"fd84::2/64\"] }}");
@@ -46,7 +47,8 @@ pub(super) fn manifests(there: &Named) -> String {
 }
 
 /// What can be done to it, beside what the hand finds by itself.
-pub(super) fn operations(there: &Named) -> Vec<Operation> {
+#[must_use]
+pub fn operations(there: &Named) -> Vec<Operation> {
     let mut all = Vec::new();
     for link in ["declared0", "host0"] {
         for lines in [

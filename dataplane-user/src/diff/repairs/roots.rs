@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::RepairKind;
 use crate::model::change::DeleteLinkReason;
 use crate::model::{
@@ -28,15 +30,17 @@ impl Subject {
 }
 
 /// What is mended itself, so that what hangs on it is mended with it.
-#[derive(Default)]
-pub(super) struct Roots<'a> {
-    links: BTreeSet<&'a LinkName>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Roots {
+    links: BTreeSet<LinkName>,
     /// Devices of ours under other names, and the names that they had.
-    pub(super) renamed: BTreeMap<&'a LinkName, &'a LinkName>,
+    pub(super) renamed: BTreeMap<LinkName, LinkName>,
     addresses: BTreeMap<IpAddr, Subject>,
-    classes: BTreeSet<&'a Class>,
-    next_hops: BTreeSet<&'a Arc<NextHop>>,
-    groups: BTreeMap<&'a Arc<Group>, Subject>,
+    /// Devices without an IPv4 address but for those that are mended: their IPv4 routes went with the last one.
+    bare: BTreeMap<LinkName, Subject>,
+    classes: BTreeSet<Class>,
+    next_hops: BTreeSet<Arc<NextHop>>,
+    groups: BTreeMap<Arc<Group>, Subject>,
     /// Next-hop objects that are made anew: what leads to them went with them.
     made: BTreeMap<RouteTarget, Subject>,
     /// Those that stand in place of such, and go.
@@ -45,35 +49,52 @@ pub(super) struct Roots<'a> {
     map: Option<Subject>,
 }
 
-impl<'a> Roots<'a> {
-    pub(super) fn of(changes: impl Iterator<Item = &'a Change> + Clone, observed: &KernelState) -> Roots<'a> {
-        let mut roots = Roots::default();
-        for change in changes.clone() {
+impl Roots {
+    /// Those of changes to this state, beside those that were mended before and of which not all has returned.
+    pub(super) fn of(changes: &[&Change], observed: &KernelState, mut roots: Roots) -> Roots {
+        for &change in changes {
             match change {
                 Change::DeleteLink(other, DeleteLinkReason::Renamed { name, .. }) => {
-                    roots.renamed.insert(other, name);
-                    roots.links.insert(name);
+                    roots.renamed.insert(other.clone(), name.clone());
+                    roots.links.insert(name.clone());
                 }
                 Change::CreateLink(name, _)
                 | Change::ModifyLink(name, _)
                 | Change::SetLinkUp(name)
                 | Change::SetLinkDown(name)
-                | Change::DeleteLink(name, _) => drop(roots.links.insert(name)),
-                Change::PutClass(class, _) => drop(roots.classes.insert(class)),
-                Change::PutNextHop(next_hop) => drop(roots.next_hops.insert(next_hop)),
+                | Change::DeleteLink(name, _) => drop(roots.links.insert(name.clone())),
+                Change::PutClass(class, _) => drop(roots.classes.insert(*class)),
+                Change::PutNextHop(next_hop) => drop(roots.next_hops.insert(Arc::clone(next_hop))),
                 _ => {}
             }
         }
+        let gone = changes.iter().filter_map(|change| match change {
+            Change::MoveAddress(link, address, ..) | Change::DeleteAddress(link, address) => {
+                Some((link, *address))
+            }
+            _ => None,
+        });
+        let gone = gone.collect::<BTreeSet<_>>();
+        let is_bare = |link: &LinkName| {
+            let mut stay = observed.ipv4_addresses(link);
+            stay.all(|address| gone.contains(&(link, address)))
+        };
         // They come in the order in which they depend on each other.
-        for change in changes {
+        for &change in changes {
             let subject = roots.subject(change);
+            if let Some((link, address)) = address(change)
+                && address.addr().is_ipv4()
+                && is_bare(link)
+            {
+                roots.bare.entry(link.clone()).or_insert_with(|| subject.clone());
+            }
             match change {
                 Change::CreateAddress(_, address, _)
                 | Change::ReplaceAddress(_, address, _)
                 | Change::MoveAddress(_, _, address, _) => {
                     roots.addresses.insert(address.addr(), subject);
                 }
-                Change::PutGroup(group) => drop(roots.groups.insert(group, subject)),
+                Change::PutGroup(group) => drop(roots.groups.insert(Arc::clone(group), subject)),
                 Change::CreateRouteTarget(target) => drop(roots.made.insert(target.clone(), subject)),
                 Change::ReplaceRouteGroup(from, to) => roots.leave_members(from, to, &subject),
                 Change::ReplaceRoute(key, route) if subject.kind != RepairKind::Route => {
@@ -100,10 +121,11 @@ impl<'a> Roots<'a> {
             return Subject::link(name);
         }
         let above = match change {
-            Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => {
+            Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) => {
                 let by_target = route.target().and_then(|target| self.made.get(target));
                 let by_source = || self.addresses.get(&route.source()?);
-                by_target.or_else(by_source).cloned()
+                let by_last = || self.without_address(key, route);
+                by_target.or_else(by_source).or_else(by_last).cloned()
             }
             Change::CreateRouteTarget(RouteTarget::Group(group)) | Change::ReplaceRouteGroup(_, group) => {
                 self.of_members(group)
@@ -124,6 +146,30 @@ impl<'a> Roots<'a> {
             _ => None,
         };
         above.unwrap_or_else(|| self.own(change))
+    }
+
+    /// What mends the last IPv4 address of a device that an IPv4 route sends to; a next-hop object outlives that.
+    fn without_address(&self, key: &RouteKey, route: &Route) -> Option<&Subject> {
+        if key.prefix.addr().is_ipv6() || route.target().is_some() {
+            return None;
+        }
+        route.links().find_map(|link| self.bare.get(link))
+    }
+
+    /// Only that of which something is still to return.
+    pub(super) fn retain(&mut self, wanted: &BTreeSet<Subject>) {
+        let is_wanted = |subject: &Subject| wanted.contains(subject);
+        self.renamed.clear();
+        self.links.retain(|name| is_wanted(&Subject::link(name)));
+        self.classes.retain(|class| is_wanted(&of_class(class)));
+        self.next_hops
+            .retain(|next_hop| is_wanted(&of_next_hop(next_hop)));
+        self.addresses.retain(|_, subject| is_wanted(subject));
+        self.bare.retain(|_, subject| is_wanted(subject));
+        self.groups.retain(|_, subject| is_wanted(subject));
+        self.made.retain(|_, subject| is_wanted(subject));
+        self.instead.retain(|_, subject| is_wanted(subject));
+        self.map.take_if(|subject| !is_wanted(subject));
     }
 
     /// The device that a change is about or needs, under the name that it shall have.
@@ -168,7 +214,7 @@ impl<'a> Roots<'a> {
             }
             _ => return None,
         };
-        Some(self.renamed.get(name).copied().unwrap_or(name))
+        Some(self.renamed.get(name).unwrap_or(name))
     }
 
     /// Takes note of what a route leads to that is led to something made anew.
@@ -196,17 +242,11 @@ impl<'a> Roots<'a> {
     }
 
     fn of_class(&self, next_hop: &NextHop) -> Option<Subject> {
-        let class = self.classes.get(&next_hop.class)?;
-        Some(map_subject(&format!("class {class}")))
+        self.classes.get(&next_hop.class).map(of_class)
     }
 
     fn of_next_hop(&self, next_hop: &Arc<NextHop>) -> Option<Subject> {
-        let itself = || {
-            Some(map_subject(&format!(
-                "next hop {}",
-                self.next_hops.get(next_hop)?
-            )))
-        };
+        let itself = || self.next_hops.get(next_hop).map(of_next_hop);
         self.of_class(next_hop).or_else(itself)
     }
 
@@ -216,6 +256,24 @@ impl<'a> Roots<'a> {
             target => target.next_hops().find_map(|next_hop| self.of_next_hop(next_hop)),
         }
     }
+}
+
+/// The address that a change makes or takes away, and its device.
+fn address(change: &Change) -> Option<(&LinkName, &IpNet)> {
+    match change {
+        Change::CreateAddress(link, address, _)
+        | Change::MoveAddress(link, _, address, _)
+        | Change::DeleteAddress(link, address) => Some((link, address)),
+        _ => None,
+    }
+}
+
+fn of_class(class: &Class) -> Subject {
+    map_subject(&format!("class {class}"))
+}
+
+fn of_next_hop(next_hop: &Arc<NextHop>) -> Subject {
+    map_subject(&format!("next hop {next_hop}"))
 }
 
 pub(super) fn map_subject(object: &str) -> Subject {

@@ -5,7 +5,7 @@ use super::roots::{Roots, Subject, map_subject};
 use crate::model::change::{DeleteLinkReason, LinkPatch};
 use crate::model::{Change, KernelState, Object};
 
-impl Roots<'_> {
+impl Roots {
     /// What a change itself is about.
     pub(super) fn own(&self, change: &Change) -> Subject {
         let (kind, object) = match change {
@@ -82,7 +82,7 @@ impl Roots<'_> {
             }
             Change::DeleteLink(_, DeleteLinkReason::Recreate { from, .. }) => Some(format!("was {from}")),
             Change::CreateLink(name, _) => {
-                let renamed = self.renamed.values().any(|other| *other == name);
+                let renamed = self.renamed.values().any(|other| other == name);
                 (!renamed && !observed.links.contains_key(name)).then(gone)?
             }
             Change::ModifyLink(name, patch) => modified(patch, observed.links.get(name)?),

@@ -191,7 +191,10 @@ impl Events {
                     }
                 }
             };
-            self.interest().heard += 1;
+            let mut interest = self.interest();
+            interest.heard += 1;
+            interest.was_told(heard);
+            drop(interest);
             if heard.lost {
                 self.counts.overruns.fetch_add(1, Ordering::Relaxed);
             }

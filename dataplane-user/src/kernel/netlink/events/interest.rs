@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::super::message::Message;
 use super::super::{address, link, nexthop};
 use super::EventKind;
+use super::pending::Heard;
 use crate::model::{
     ANCHOR_METRIC, Address, BACKSTOP_METRIC, Link, LinkKind, MAIN_TABLE, Owner, PROTOCOL, RouteKey,
 };
@@ -58,6 +59,8 @@ pub(in crate::kernel) struct Interest {
     observed_at: Option<Instant>,
     /// When facts were gathered last.
     gathered_at: Option<Instant>,
+    /// When something that an observation sees was heard of last, or events were lost.
+    told_at: Option<Instant>,
     /// When a pass began to make changes last.
     changing_at: Option<Instant>,
     /// Datagrams that were heard so far.
@@ -159,6 +162,18 @@ impl Interest {
     /// another pass follows, so this ends.
     pub(super) fn is_changing(&self) -> bool {
         self.changing_at > self.observed_at
+    }
+
+    /// Takes note of what was heard just now.
+    pub(super) fn was_told(&mut self, heard: Heard) {
+        if heard.own || heard.lost {
+            self.told_at = Some(Instant::now());
+        }
+    }
+
+    /// Whether something was heard of since the last observation began, which may then have seen a part of it alone.
+    pub(in crate::kernel::netlink) fn is_outdated(&self) -> bool {
+        self.told_at > self.observed_at
     }
 
     /// Whether a pass that began after an event was heard has seen what it tells of.

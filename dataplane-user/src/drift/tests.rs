@@ -1,0 +1,274 @@
+//! One deed is one repair, also where what it set off is seen by a later pass.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::*;
+use crate::diff::diff;
+use crate::model::{
+    Address, AddressScope, Hop, Link, LinkKind, MAIN_TABLE, Owner, Paths, Route, RouteKey, RouteKind,
+    RouteScope, VethPeer,
+};
+use crate::net::{LinkName, Namespace};
+
+fn there() -> Namespace {
+    Namespace::Name("there".to_owned())
+}
+
+fn name(text: &str) -> LinkName {
+    LinkName::new(text).unwrap()
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn key(prefix: &str) -> RouteKey {
+    RouteKey::new(MAIN_TABLE, net(prefix), 50)
+}
+
+fn put_address(state: &mut KernelState, link: &str, address: &str) {
+    let address = net(address);
+    let value = Address {
+        owner: Owner::Ours,
+        scope: AddressScope::Global,
+        peer: None,
+    };
+    state.addresses.insert((name(link), address), value);
+}
+
+/// An end of a pair with an address of each family, and a route by it.
+fn end(link: &str, peer: VethPeer, number: u8, gateway: u8, prefix: &str) -> KernelState {
+    let mut state = KernelState::default();
+    let value = Link {
+        owner: Owner::Ours,
+        kind: LinkKind::Veth(peer),
+        mac: None,
+        mtu: Some(1400),
+        arp: true,
+        generates_addresses: false,
+        up: true,
+    };
+    state.links.insert(name(link), value);
+    put_address(&mut state, link, &format!("100.64.84.{number}/24"));
+    put_address(&mut state, link, &format!("fd84::{number}/64"));
+    let hop = Hop {
+        gateway: Some([100, 64, 84, gateway].into()),
+        link: Some(name(link)),
+        onlink: false,
+        weight: 1,
+        encap: None,
+    };
+    let paths = Paths {
+        hops: BTreeSet::from([hop]),
+        scope: RouteScope::Global,
+        source: None,
+        mtu: None,
+    };
+    let route = Route {
+        owner: Owner::Ours,
+        kind: RouteKind::Paths(paths),
+    };
+    state.routes.insert(key(prefix), route);
+    state
+}
+
+/// A pair into another namespace, and by each end a route.
+fn pair() -> KernelState {
+    let far = VethPeer {
+        namespace: Some(there()),
+        name: name("eth0"),
+    };
+    let near = VethPeer {
+        namespace: None,
+        name: name("host0"),
+    };
+    let mut state = end("host0", far, 1, 2, "100.65.0.0/16");
+    let elsewhere = end("eth0", near, 2, 1, "100.66.0.0/16");
+    state.namespaces.insert(there(), elsewhere);
+    state
+}
+
+/// What somebody does to the end here, or to the one there, and what its repair is called.
+fn deeds() -> Vec<(KernelState, &'static str)> {
+    let deed = |there_too: bool, act: &dyn Fn(&mut KernelState)| {
+        let mut state = pair();
+        act(&mut state);
+        if there_too {
+            state
+                .namespaces
+                .get_mut(&there())
+                .unwrap()
+                .forget_link(&name("eth0"));
+        }
+        state
+    };
+    let elsewhere = |act: &dyn Fn(&mut KernelState)| {
+        deed(false, &|state| act(state.namespaces.get_mut(&there()).unwrap()))
+    };
+    let down = |state: &mut KernelState, link: &str| {
+        state.links.get_mut(&name(link)).unwrap().up = false;
+        state.forget_ways(&name(link));
+        state.addresses.retain(|(_, address), _| address.addr().is_ipv4());
+    };
+    vec![
+        (
+            deed(true, &|state| state.forget_link(&name("host0"))),
+            "link host0",
+        ),
+        (deed(false, &|state| down(state, "host0")), "link host0"),
+        (
+            deed(false, &|state| {
+                state.forget_address(&name("host0"), net("100.64.84.1/24"));
+            }),
+            "address 100.64.84.1/24 dev host0",
+        ),
+        (elsewhere(&|state| down(state, "eth0")), "netns there: link eth0"),
+        (
+            elsewhere(&|state| state.forget_address(&name("eth0"), net("100.64.84.2/24"))),
+            "netns there: address 100.64.84.2/24 dev eth0",
+        ),
+    ]
+}
+
+/// A pass that finds one state and leaves another one, in which these changes fail; what it tells.
+fn pass(
+    drift: &mut Drift,
+    (found, left): (&KernelState, &KernelState),
+    target: &KernelState,
+    is_failed: impl Fn(&Change) -> bool,
+) -> BTreeMap<RepairKind, u64> {
+    let mut set = diff(found, target);
+    let repairs = drift.sort_out(found, target, &mut set);
+    let outcome = |change: &Change| match is_failed(change) {
+        true => Outcome::Skipped,
+        false => Outcome::Done,
+    };
+    let report = ApplyReport {
+        outcomes: set
+            .changes
+            .iter()
+            .map(|change| (change.clone(), outcome(change)))
+            .collect(),
+        ..ApplyReport::default()
+    };
+    let told = drift.made(repairs, &report);
+    let mut set = diff(left, target);
+    drift.leave_out(left, target, &mut set);
+    if set.is_empty() {
+        drift.reached(target.clone());
+    } else {
+        drift.missed(left, target, &set);
+    }
+    told
+}
+
+/// One that has reached the pair as it shall be.
+fn settled() -> Drift {
+    let mut drift = Drift::new(Pauses::default());
+    drift.reached(pair());
+    drift
+}
+
+fn told(drift: &Drift) -> Vec<String> {
+    drift.recent.iter().map(|repair| repair.object.clone()).collect()
+}
+
+fn without_routes(mut state: KernelState) -> KernelState {
+    state.routes.clear();
+    for there in state.namespaces.values_mut() {
+        there.routes.clear();
+    }
+    state
+}
+
+fn never(_: &Change) -> bool {
+    false
+}
+
+#[test]
+fn what_a_pair_takes_along_is_part_of_its_repair() {
+    for (found, object) in deeds() {
+        assert!(found != pair(), "{object}");
+        let mut drift = settled();
+        pass(&mut drift, (&found, &pair()), &pair(), never);
+        assert_eq!(told(&drift), [object]);
+    }
+}
+
+#[test]
+fn what_follows_from_a_deed_and_is_seen_later_is_part_of_its_repair() {
+    for (mut found, object) in deeds() {
+        // The routes are still seen; that they went is seen when the rest was mended already.
+        let mut late = pair();
+        let routes = |state: &KernelState| (state.routes.clone(), state.namespaces[&there()].routes.clone());
+        let lost = routes(&found);
+        for (state, (here, elsewhere)) in [(&mut late, lost), (&mut found, routes(&pair()))] {
+            state.routes = here;
+            state.namespaces.get_mut(&there()).unwrap().routes = elsewhere;
+        }
+        let mut drift = settled();
+        assert_eq!(
+            pass(&mut drift, (&found, &late), &pair(), never).len(),
+            1,
+            "{object}"
+        );
+        // And that lasts for another pass, which fails.
+        pass(&mut drift, (&late, &late), &pair(), |_| true);
+        let more = pass(&mut drift, (&late, &pair()), &pair(), never);
+        assert_eq!(told(&drift), [object], "{more:?}");
+        // From here on it is something new.
+        let (here, elsewhere) = routes(&late);
+        let gone = u64::try_from(2 - here.len() - elsewhere.len()).unwrap();
+        let kinds = pass(&mut drift, (&late, &pair()), &pair(), never);
+        assert_eq!(kinds, [(RepairKind::Route, gone)].into(), "{object}");
+    }
+}
+
+#[test]
+fn a_repair_of_which_a_part_fails_is_told_once_by_its_own_name() {
+    for (found, object) in deeds() {
+        let is_route = |change: &Change| matches!(change.bare(), Change::CreateRoute(..));
+        let mut left = pair();
+        left.routes = found.routes.clone();
+        left.namespaces.get_mut(&there()).unwrap().routes = found.namespaces[&there()].routes.clone();
+        let mut drift = settled();
+        pass(&mut drift, (&found, &left), &pair(), is_route);
+        assert_eq!(told(&drift), <[&str; 0]>::default());
+        pass(&mut drift, (&left, &pair()), &pair(), never);
+        assert_eq!(told(&drift), [object]);
+    }
+}
+
+#[test]
+fn what_follows_from_a_wish_and_is_seen_later_is_no_repair() {
+    let mut target = pair();
+    target.addresses.remove(&(name("host0"), net("100.64.84.1/24")));
+    put_address(&mut target, "host0", "100.64.84.1/25");
+    let mut left = target.clone();
+    left.routes.clear();
+    let mut drift = settled();
+    pass(&mut drift, (&pair(), &left), &target, never);
+    pass(&mut drift, (&left, &target), &target, never);
+    assert_eq!(told(&drift), <[&str; 0]>::default());
+}
+
+#[test]
+fn what_happens_to_a_route_while_something_else_fails_is_a_repair_of_its_own() {
+    let mut found = pair();
+    found.links.get_mut(&name("host0")).unwrap().up = false;
+    found.forget_ways(&name("host0"));
+    found.namespaces = without_routes(pair()).namespaces;
+    let lacks_there = KernelState {
+        namespaces: found.namespaces.clone(),
+        ..pair()
+    };
+    let fails = |change: &Change| change.namespace().is_some();
+    let mut drift = settled();
+    pass(&mut drift, (&found, &lacks_there), &pair(), fails);
+    assert_eq!(told(&drift), ["link host0"]);
+    let lacks_both = without_routes(pair());
+    pass(&mut drift, (&lacks_both, &lacks_there), &pair(), fails);
+    assert_eq!(told(&drift), ["link host0", "route 100.65.0.0/16 metric 50"]);
+}
