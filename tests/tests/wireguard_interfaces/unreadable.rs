@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use adit_tests::topology::End;
 use adit_tests::traffic::{Lost, Probes};
@@ -19,11 +20,12 @@ fn is_told(status: &Status, subject: &str) -> bool {
     problems.any(|problem| problem.reason == "KeyUnreadable" && problem.subject == subject)
 }
 
-#[test]
-fn keys_of_an_interface_that_cannot_be_read_for_a_while_cost_no_packet() {
-    let Some(called) = Called::new() else { return };
-    let [a, b] = called.hosts();
-    let shared = PresharedKey::from_bytes(&[9; 32]);
+const PRESHARED: [u8; 32] = [9; 32];
+
+/// wg0 on the first host, and its peer on the second one, with a preshared key: the file of that, and the manifest.
+fn with_preshared_key(called: &Called) -> (PathBuf, String) {
+    let [_, b] = called.hosts();
+    let shared = PresharedKey::from_bytes(&PRESHARED);
     let psk = secret(called.directory.path(), "psk", &shared.to_base64());
     let peer = key(0x61).public_key();
     wg(
@@ -41,6 +43,14 @@ fn keys_of_an_interface_that_cannot_be_read_for_a_while_cost_no_packet() {
             psk.display()
         ),
     );
+    (psk, manifest)
+}
+
+#[test]
+fn keys_of_an_interface_that_cannot_be_read_for_a_while_cost_no_packet() {
+    let Some(called) = Called::new() else { return };
+    let [a, b] = called.hosts();
+    let (psk, manifest) = with_preshared_key(&called);
     let agent = Agent::started(a, &manifest);
     is_settled(&agent);
     let near = (
@@ -76,29 +86,15 @@ fn keys_of_an_interface_that_cannot_be_read_for_a_while_cost_no_packet() {
 fn a_preshared_key_that_cannot_be_read_at_the_start_takes_no_peer_away_and_makes_none() {
     let Some(called) = Called::new() else { return };
     let [a, b] = called.hosts();
-    let shared = PresharedKey::from_bytes(&[9; 32]);
-    let psk = secret(called.directory.path(), "psk", &shared.to_base64());
-    let peer = key(0x61).public_key();
-    wg(
-        &b.netns,
-        &format!("set wgb peer {peer} preshared-key {}", psk.display()),
-    );
-    let manifest = interface(
-        "a",
-        "wg0",
-        &format!(
-            "privateKey: {{ file: {} }}, addresses: [10.70.0.1/24], peers: [{{ name: b, publicKey: '{}', endpoint: '{}:51820', allowedIPs: [198.51.100.9], presharedKeyFile: {} }}]",
-            called.key_file.display(),
-            key(0x62).public_key(),
-            b.underlay(Family::Ipv4),
-            psk.display()
-        ),
-    );
+    let (psk, manifest) = with_preshared_key(&called);
     let mut agent = Agent::started(a, &manifest);
     is_settled(&agent);
     let peers = || wg(&a.netns, "show wg0 preshared-keys");
     let with_key = peers();
-    assert!(with_key.contains(shared.to_base64().as_str()), "{with_key}");
+    assert!(
+        with_key.contains(PresharedKey::from_bytes(&PRESHARED).to_base64().as_str()),
+        "{with_key}"
+    );
     let subject = format!("preshared key {}", psk.display());
     let only = Ipv6Addr::UNSPECIFIED;
     let near = End::outside(&a.netns, (Ipv4Addr::new(10, 70, 0, 1), only));
