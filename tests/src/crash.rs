@@ -38,6 +38,10 @@ impl Kernel for Crashing {
         self.kernel.observe().await
     }
 
+    async fn is_outdated(&mut self) -> bool {
+        self.kernel.is_outdated().await
+    }
+
     fn prepare(&mut self, target: &KernelState) {
         self.kernel.prepare(target);
     }

@@ -169,8 +169,21 @@ fn what_an_agent_made_stays_where_its_pins_cannot_be_seen() {
         }
         agents[0].stop();
     }
-    drop(agents[0].exchange_bpffs(elsewhere));
+    let unmounted = agents[0].exchange_bpffs(elsewhere);
     agents[0].start();
     agents[0].ready();
     is_settled(&agents[0]);
+    agents[0].stop();
+
+    let elsewhere = agents[0].exchange_bpffs(unmounted);
+    let uninstalled = agents[0].run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 1, "{uninstalled:?}");
+    assert!(
+        uninstalled.stderr.contains("can't be seen from here"),
+        "{uninstalled:?}"
+    );
+    drop(agents[0].exchange_bpffs(elsewhere));
+    let uninstalled = agents[0].run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    assert!(!agents[0].pins().exists());
 }

@@ -1,13 +1,11 @@
 //! `cargo xtask fuzz`: random input for whatever reads input, for as long as one likes.
-use std::collections::VecDeque;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::setup::{self, Need};
-use crate::{child, progress, workspace};
+use crate::{child, progress, workers, workspace};
 
 /// What the tests that feed random input have in their names.
 const MARK: &str = "fuzz";
@@ -16,8 +14,9 @@ const FEEDER: &str = "fuzz::";
 
 /// Feed random input to all that reads manifests, wg0.conf, netlink, nft's JSON and WireGuard's messages.
 ///
-/// Each reader has its share of the time. It may neither panic nor hang, its memory is bounded, and what it accepts comes out again.
-/// Exits with 1 where one of them fails, and shows the smallest input that does it. The same seed gives the same input.
+/// Each reader has its share of the time. It may neither panic nor hang, its memory is bounded, and what Adit writes
+/// too comes out again. Exits with 1 where one of them fails, and shows the smallest input that does it. The same seed gives the
+/// same input.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz --minutes 60 --seed 7\n  cargo xtask fuzz wg_quick"
@@ -43,7 +42,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let listed = String::from_utf8(listed.stdout).context("the names of tests")?;
     let wanted =
         |name: &&str| args.names.is_empty() || args.names.iter().any(|word| name.contains(word.as_str()));
-    let readers: VecDeque<&str> = listed
+    let readers: Vec<&str> = listed
         .lines()
         .filter_map(|line| line.strip_suffix(": test"))
         .filter(|name| !name.starts_with(FEEDER))
@@ -55,52 +54,40 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             args.names.join(" or ")
         );
     }
-    let workers = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(readers.len());
-    let rounds = u64::try_from(readers.len().div_ceil(workers))?;
+    let side_by_side = workers::count().min(readers.len());
+    let rounds = u64::try_from(readers.len().div_ceil(side_by_side))?;
     let seconds = (args.minutes * 60 / rounds).max(1);
     progress::say(format_args!(
-        "{} readers, {seconds} s each, {workers} at a time…",
+        "{} readers, {seconds} s each, {side_by_side} at a time…",
         readers.len()
     ));
 
     let all = readers.len();
-    let queue = Mutex::new(readers);
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let outcomes = Mutex::new(Vec::new());
-    let work = || -> Result<()> {
-        while let Some(reader) = next() {
-            let output = Command::new(&program)
-                .args(["--exact", reader, "--show-output"])
-                .env("ADIT_FUZZ_SECONDS", seconds.to_string())
-                .env("ADIT_FUZZ_SEED", args.seed.to_string())
-                .stdin(Stdio::null())
-                .output()
-                .with_context(|| format!("starting {}", program.display()))?;
-            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-            let passed = output.status.success();
-            let counts = printed.lines().rfind(|line| line.ends_with(" refused"));
-            let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-            outcomes.push(passed);
-            let said = if passed {
-                counts.unwrap_or("passed")
-            } else {
-                "FAILED"
-            };
-            progress::say(format_args!("{} of {all}: {reader}: {said}", outcomes.len()));
-            if !passed {
-                // What hangs is told on the standard error, as the process ends then.
-                println!("{printed}\n{}", String::from_utf8_lossy(&output.stderr));
-            }
+    workers::each(readers, |_, reader| {
+        let output = Command::new(&program)
+            .args(["--exact", reader, "--show-output"])
+            .env("ADIT_FUZZ_SECONDS", seconds.to_string())
+            .env("ADIT_FUZZ_SEED", args.seed.to_string())
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let passed = output.status.success();
+        let counts = printed.lines().rfind(|line| line.ends_with(" refused"));
+        let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.push(passed);
+        let said = if passed {
+            counts.unwrap_or("passed")
+        } else {
+            "FAILED"
+        };
+        progress::say(format_args!("{} of {all}: {reader}: {said}", outcomes.len()));
+        if !passed {
+            // What hangs is told on the standard error, as the process ends then.
+            println!("{printed}\n{}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(())
-    };
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().expect("no worker panics"))
     })?;
     let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let failed = outcomes.iter().filter(|passed| !**passed).count();

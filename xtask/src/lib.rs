@@ -16,4 +16,5 @@ pub mod setup;
 pub mod test;
 pub mod tidy;
 pub mod vm;
+pub mod workers;
 pub mod workspace;

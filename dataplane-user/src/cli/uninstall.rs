@@ -21,7 +21,7 @@ use crate::source::{endpoints, last_good, namespaces, withdrawn};
 
 /// Removes all devices, routes, addresses, programs and maps that Adit manages, also in other network namespaces; everything
 /// else stays. Exits with 8 while an agent runs, and with 1 when something could not be removed or a namespace could not be
-/// looked into. Manifests and keys stay unless --purge is given.
+/// looked into, or what is pinned can't be seen. Manifests and keys stay unless --purge is given.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit uninstall\n  adit uninstall --purge")]
 pub(super) struct Arguments {
@@ -45,6 +45,8 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     };
     let presence = kernel.look_for(&wanted).await?;
     let observed = kernel.observe().await?;
+    // Their pins stay where they are when the devices go.
+    let pinned_elsewhere = !bpf::is_pinned(&places.bpffs)? && kernel.has_programs(&observed)?;
     let set = diff(&observed, &nothing);
     let report = apply(&mut kernel, set).await;
     let mut done = String::new();
@@ -88,6 +90,14 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         return Err(anyhow!(newer)
             .context("this version can't remove all that is there")
             .into());
+    }
+    if pinned_elsewhere {
+        return Err(anyhow!(
+            "the devices that are gone had BPF programs, and nothing of Adit's is pinned in {}: what is pinned may be on a BPF file \
+             system that can't be seen from here; run `adit uninstall` again where it is mounted, or with its --bpffs",
+            places.bpffs.display()
+        )
+        .into());
     }
     if arguments.purge {
         match fs::remove_dir_all(&places.state_dir) {

@@ -45,7 +45,8 @@ pub use self::inspect::{
     ClassEntry, CounterReport, Dump, GroupEntry, LookupResult, LookupTarget, MapUsage, NextHopEntry,
     PrefixEntry, SourceEntry, VerdictCount,
 };
-pub(super) use self::left::{is_attached, is_pinned, missing_file_system};
+pub(crate) use self::left::is_pinned;
+pub(super) use self::left::{is_attached, missing_file_system};
 pub use self::log::LogDrain;
 pub use self::pins::uninstall;
 pub use self::versions::{NewerVersion, newer};

@@ -406,7 +406,7 @@ impl KernelState {
         Ok(())
     }
 
-    /// Routes that name the address as their source go with it.
+    /// Devices that it names are there and up, and so are its next-hop object and its source address.
     fn put_route(&mut self, key: RouteKey, route: &Route) -> Result<(), Errno> {
         for link in route.links() {
             ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;

@@ -139,16 +139,26 @@ impl LinuxKernel {
         };
         if let Some(carried) = &mut self.carried {
             carried.settle(&options.bpffs)?;
+            // What could not be written before.
+            carried.store();
         }
         if self.bpf.is_some() {
             return Ok(());
         }
-        let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
-        let mut ours = ours.map(|(name, _)| name).filter(|name| plan::is_ours(name));
-        if self.needs_bpf || bpf::is_pinned(&options.bpffs)? || bpf::is_attached(&self.netlink, &mut ours)? {
+        if self.needs_bpf || bpf::is_pinned(&options.bpffs)? || self.has_programs(state)? {
             self.bpf = Some(Bpf::open(options)?);
         }
         Ok(())
+    }
+
+    /// Whether there may be programs on the overlay's devices of a state, as it was observed last.
+    ///
+    /// # Errors
+    /// When a device can't be asked.
+    pub fn has_programs(&self, state: &KernelState) -> Result<bool, KernelError> {
+        let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let mut ours = ours.map(|(name, _)| name).filter(|name| plan::is_ours(name));
+        bpf::is_attached(&self.netlink, &mut ours)
     }
 
     /// Why there can be no programs; `None`: there can, or there are.
@@ -495,6 +505,9 @@ impl Kernel for LinuxKernel {
                     ))
                 })),
             }
+        }
+        if let Some(carried) = &mut self.carried {
+            carried.store();
         }
         results
     }

@@ -1,7 +1,7 @@
 //! All kernel state that concerns us.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -129,10 +129,11 @@ impl KernelState {
 
     /// A device's IPv4 addresses. Without one the kernel keeps no IPv4 routes by it.
     pub fn ipv4_addresses(&self, link: &LinkName) -> impl Iterator<Item = IpNet> {
-        let on_it = self.addresses.keys().filter(move |(on, _)| on == link);
-        on_it
-            .map(|(_, address)| *address)
-            .filter(|address| address.addr().is_ipv4())
+        // IPv4 addresses come first.
+        let lowest = IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let from_it = self.addresses.range((link.clone(), lowest)..);
+        from_it
+            .map_while(move |((on, address), _)| (on == link && address.addr().is_ipv4()).then_some(*address))
     }
 
     /// The state of a namespace; `None` is the agent's own.

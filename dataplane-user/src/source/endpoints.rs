@@ -28,7 +28,7 @@ pub struct EndpointsError {
 /// What was configured last; nothing where there is no file. A line that says something else is passed over.
 ///
 /// # Errors
-/// When the file can't be read.
+/// When the file can't be read, or is not UTF-8.
 pub fn load(directory: &Path) -> Result<Endpoints, EndpointsError> {
     let path = directory.join(NAME);
     match files::read_to_string(&path) {

@@ -66,7 +66,7 @@ impl Agent<'_> {
         self.run(&all)
     }
 
-    /// A command of `adit` with its places, to be run in its namespace by [`NetNs::enter`].
+    /// A command of `adit` with its places, to be run in its namespace by [`crate::NetNs::enter`].
     #[must_use]
     pub fn command(&self) -> Command {
         self.adit()

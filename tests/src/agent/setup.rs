@@ -3,7 +3,7 @@
 use super::{Agent, Bpffs};
 
 impl<'a> Agent<'a> {
-    /// The seconds between its full reconciliations from its next start on; without this it is [`NEVER`].
+    /// The seconds between its full reconciliations from its next start on; without this it is [`super::NEVER`].
     #[must_use]
     pub fn with_resync(mut self, seconds: u32) -> Agent<'a> {
         self.resync = seconds;
@@ -11,7 +11,7 @@ impl<'a> Agent<'a> {
     }
 
     /// The seconds between its looks at what changes without events, from its next start on; without this it is
-    /// [`NEVER`].
+    /// [`super::NEVER`].
     #[must_use]
     pub fn with_recheck(mut self, seconds: u32) -> Agent<'a> {
         self.recheck = seconds;

@@ -1,13 +1,11 @@
 //! The tests on kernels: each test program in a guest of its own, by this very program within the guest, as many side by
 //! side as there are CPUs.
-use std::collections::VecDeque;
 use std::env;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -16,8 +14,8 @@ use super::libtest::Tally;
 use super::runner::{Binary, Plan};
 use super::summary::{File, Row};
 use super::text;
-use crate::progress;
 use crate::vm::{self, Choice, KernelName, Output, VmRequest, With};
+use crate::{progress, workers};
 
 const PLAN: &str = "plan.json";
 const TALLY: &str = "tally.json";
@@ -80,47 +78,36 @@ impl Kernels {
 /// Runs the jobs in their order. Each gives a row of the summary; one that can't be run counts as a skipped test, with
 /// `CI=true` as a failed one.
 pub(super) fn run(jobs: Vec<Job>, kernels: &Kernels, plan: &Plan, this: &Path) -> Result<Vec<(Row, File)>> {
-    let workers = thread::available_parallelism().map_or(1, usize::from);
     let all = jobs.len();
-    let queue = Mutex::new(jobs.into_iter().enumerate().collect::<VecDeque<_>>());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let done = Mutex::new(Vec::new());
-    let work = || -> Result<()> {
-        while let Some((index, job)) = next() {
-            let ran = run_job(&job, kernels, plan, this)?;
-            let place = ran.place.clone();
-            let file = File {
-                order: index + 1,
-                name: job.binary.name.clone(),
-                place: ran.place,
-                took: ran.took,
-                failed: ran.tally.failed,
-            };
-            // One piece, so that what guests printed does not mix.
-            let mut out = io::stdout().lock();
-            writeln!(out, "\n{} on {place}", job.binary.name)?;
-            out.write_all(&ran.printed)?;
-            out.flush()?;
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            progress::say(format_args!(
-                "{} of {all}: {} on {place}, {:.1} s, {} passed, {} failed",
-                done.len() + 1,
-                job.binary.name,
-                ran.took.as_secs_f64(),
-                ran.tally.passed,
-                ran.tally.failed
-            ));
-            let mut tally = Tally::default();
-            tally.add(ran.tally, &job.binary.name);
-            done.push((Row::new(&place, ran.took, tally), file));
-        }
+    workers::each(jobs, |index, job| {
+        let ran = run_job(&job, kernels, plan, this)?;
+        let place = ran.place.clone();
+        let file = File {
+            order: index + 1,
+            name: job.binary.name.clone(),
+            place: ran.place,
+            took: ran.took,
+            failed: ran.tally.failed,
+        };
+        // One piece, so that what guests printed does not mix.
+        let mut out = io::stdout().lock();
+        writeln!(out, "\n{} on {place}", job.binary.name)?;
+        out.write_all(&ran.printed)?;
+        out.flush()?;
+        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+        progress::say(format_args!(
+            "{} of {all}: {} on {place}, {:.1} s, {} passed, {} failed",
+            done.len() + 1,
+            job.binary.name,
+            ran.took.as_secs_f64(),
+            ran.tally.passed,
+            ran.tally.failed
+        ));
+        let mut tally = Tally::default();
+        tally.add(ran.tally, &job.binary.name);
+        done.push((Row::new(&place, ran.took, tally), file));
         Ok(())
-    };
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().expect("no worker panics"))
     })?;
     Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

@@ -12,7 +12,10 @@ use crate::net::Namespace;
 pub struct Earlier {
     /// By namespace: what was wanted otherwise, and what was mended.
     places: BTreeMap<Option<Namespace>, (Roots, Roots)>,
-    repairs: Vec<Told>,
+    /// By the first thing that it mends.
+    repairs: BTreeMap<At, Told>,
+    /// The key there for each thing that is mended.
+    of: BTreeMap<At, At>,
 }
 
 /// A repair of an earlier pass.
@@ -40,21 +43,24 @@ impl Earlier {
             self.places.insert(namespace.cloned(), (wanted, mended));
         }
         for repair in repairs.iter().filter(|repair| !repair.follows) {
-            self.repairs.retain(|told| told.subjects[0] != repair.subjects[0]);
-            self.repairs.push(Told {
+            let first = &repair.subjects[0];
+            for subject in &repair.subjects {
+                self.of.insert(subject.clone(), first.clone());
+            }
+            let told = Told {
                 kind: repair.kind,
                 object: repair.object.clone(),
                 found: repair.found.clone(),
                 subjects: repair.subjects.clone(),
                 counted: false,
-            });
+            };
+            self.repairs.insert(first.clone(), told);
         }
     }
 
     /// A repair was made whole, and counted.
     pub fn counted(&mut self, repair: &Repair) {
-        let same = |told: &&mut Told| told.subjects[0] == repair.subjects[0];
-        if let Some(told) = self.repairs.iter_mut().find(same) {
+        if let Some(told) = self.repairs.get_mut(&repair.subjects[0]) {
             told.counted = true;
         }
     }
@@ -68,7 +74,7 @@ impl Earlier {
             let changes = left.remove(&namespace.as_ref()).unwrap_or_default();
             let before = Earlier {
                 places: [(namespace.clone(), (by_wish.clone(), by_hand.clone()))].into(),
-                repairs: Vec::new(),
+                ..Earlier::default()
             };
             let place = Place::new(&changes, namespace.as_ref(), observed, targets, &before);
             let above = |roots: &Roots| {
@@ -82,7 +88,8 @@ impl Earlier {
         }
         self.places = places;
         self.repairs
-            .retain(|told| told.subjects.iter().any(|subject| wanted.contains(subject)));
+            .retain(|_, told| told.subjects.iter().any(|subject| wanted.contains(subject)));
+        self.of.retain(|_, first| self.repairs.contains_key(first));
     }
 
     /// Makes what only follows from earlier repairs a part of those.
@@ -90,7 +97,7 @@ impl Earlier {
         let following = found.iter().filter(|(_, repair)| repair.follows);
         let following = following.map(|(at, _)| at.clone()).collect::<Vec<_>>();
         for at in following {
-            let told = self.repairs.iter().find(|told| told.subjects.contains(&at));
+            let told = self.of.get(&at).and_then(|first| self.repairs.get(first));
             let (Some(mut repair), told) = (found.remove(&at), told) else {
                 continue;
             };

@@ -28,7 +28,7 @@ pub(in crate::kernel) fn missing_file_system(bpffs: &Path) -> Result<Option<Stri
 ///
 /// # Errors
 /// When it can't be read; that it is not there is fine.
-pub(in crate::kernel) fn is_pinned(bpffs: &Path) -> Result<bool, KernelError> {
+pub(crate) fn is_pinned(bpffs: &Path) -> Result<bool, KernelError> {
     Ok(!versions::list(bpffs)?.is_empty())
 }
 

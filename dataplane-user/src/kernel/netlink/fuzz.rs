@@ -263,8 +263,13 @@ fn numbers_of_namespaces() {
 #[test]
 fn datagrams_of_answers_and_events() {
     let devices = devices();
-    let mut interest = Interest::default();
-    interest.observed(&devices, tokio::time::Instant::now());
+    let seen = || {
+        let mut interest = Interest::default();
+        interest.observed(&devices, tokio::time::Instant::now());
+        interest
+    };
+    let mut interest = seen();
+    interest.set_elsewhere([(7, seen())].into(), None);
     let mut examples: Vec<Vec<u8>> = [ADDRESSES, NEIGHBOURS, NEXT_HOPS, NUMBERS]
         .into_iter()
         .chain([ROUTES_IPV4, ROUTES_IPV6, RULES_IPV4, RULES_IPV6])

@@ -7,7 +7,7 @@ use crate::kernel::KernelError;
 use crate::kernel::bpf::carry::Carry;
 use crate::kernel::bpf::missing_file_system;
 use crate::net::{LinkName, PeerEndpoint, PublicKey};
-use crate::source::endpoints::{self, Endpoints, EndpointsError};
+use crate::source::endpoints::{self, Endpoints};
 
 /// The endpoints, and where they are kept.
 #[derive(Debug)]
@@ -48,7 +48,13 @@ impl Carried {
         let store = match map {
             Some(map) => Store::Map(map),
             None => Store::File {
-                endpoints: endpoints::load(state_directory).map_err(|error| failed(&error))?,
+                endpoints: endpoints::load(state_directory).unwrap_or_else(|error| {
+                    // At worst a peer that has roamed is asked for at its configured endpoint.
+                    tracing::warn!(
+                        "what was configured for WireGuard peers that have roamed can't be read: {error}"
+                    );
+                    Endpoints::new()
+                }),
                 changed: false,
                 told: None,
             },
@@ -74,7 +80,11 @@ impl Carried {
         for ((device, peer), endpoint) in endpoints {
             map.set_endpoint(device, peer, endpoint)?;
         }
-        endpoints::forget(&self.state_directory).map_err(|error| failed(&error))?;
+        if let Err(error) = endpoints::forget(&self.state_directory) {
+            tracing::warn!(
+                "endpoints of WireGuard peers are kept in a map from now on, and also in a file still: {error}"
+            );
+        }
         self.store = Store::Map(map);
         Ok(())
     }
@@ -119,8 +129,9 @@ impl Carried {
         }
     }
 
-    /// Writes the file where it says something else. What can't be written is kept in memory, told once, and written later.
-    pub(super) fn store(&mut self) {
+    /// Writes the file where it says something else. What can't be written is kept in memory, told once, and tried again
+    /// by the next call.
+    pub(in crate::kernel) fn store(&mut self) {
         let Store::File {
             endpoints,
             changed,
@@ -142,9 +153,4 @@ impl Carried {
         }
         *told = error;
     }
-}
-
-fn failed(error: &EndpointsError) -> KernelError {
-    let source = std::io::Error::new(error.source.kind(), error.source.to_string());
-    KernelError::new(format!("keeping endpoints in {}", error.path.display()), source)
 }

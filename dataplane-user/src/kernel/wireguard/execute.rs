@@ -39,9 +39,6 @@ pub(in crate::kernel) async fn execute(
             results.push(result.and_then(|()| remember(carried.as_deref_mut(), &known_as, change)));
         }
     }
-    if let Some(carried) = carried {
-        carried.store();
-    }
     results
 }
 

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::attribute::Attributes;
 use super::{Request, VERSION};
-use crate::model::wireguard::{DeviceChange, PeerUpdate};
+use crate::model::wireguard::{DeviceChange, PeerUpdate, Preshared};
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 use crate::net::{LinkName, PeerEndpoint};
 
@@ -82,6 +82,8 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys:
             }
             DeviceChange::SetListenPort(port) => device.put_u16(WGDEVICE_A_LISTEN_PORT, *port),
             DeviceChange::SetFwmark(mark) => device.put_u32(WGDEVICE_A_FWMARK, *mark),
+            // Never without its key.
+            DeviceChange::AddPeer(_, peer) if peer.preshared_key == Preshared::Unreadable => {}
             DeviceChange::AddPeer(key, peer) => {
                 let update = PeerUpdate {
                     endpoint: peer.endpoint.clone(),
@@ -261,6 +263,22 @@ mod tests {
         for request in large.iter().chain(&many) {
             assert!(request.length() <= MOST_BYTES + 64, "{request:?}");
         }
+    }
+
+    #[test]
+    fn a_peer_whose_key_is_not_known_is_not_made() {
+        let peer = |preshared_key| Peer {
+            preshared_key,
+            ..Peer::default()
+        };
+        let length = |preshared_key| {
+            let change = DeviceChange::AddPeer(key(1), peer(preshared_key));
+            let requests = set(30, &LinkName::constant("wg0"), &[&change], &NO_KEYS);
+            requests.iter().map(Request::length).sum::<usize>()
+        };
+        let nothing = set(30, &LinkName::constant("wg0"), &[], &NO_KEYS)[0].length();
+        assert_eq!(length(Preshared::Unreadable), nothing);
+        assert!(length(Preshared::None) > nothing);
     }
 
     #[test]

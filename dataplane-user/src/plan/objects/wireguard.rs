@@ -86,18 +86,27 @@ fn device(name: &str, interface: &WireGuardInterface, mark: u32, planner: &mut P
 
 /// `None`, with a problem: whatever key the device has stays.
 fn public_key(name: &str, source: &KeySource, planner: &mut Planner<'_>) -> Option<crate::net::PublicKey> {
-    let why = match planner.facts.wireguard.keys.get(source) {
+    let (reason, message, remedy) = match planner.facts.wireguard.keys.get(source) {
         Some(OwnKey::Known(key)) => return Some(*key),
-        Some(OwnKey::Unusable(why)) => why.clone(),
+        // One that is there must not be overwritten.
+        Some(OwnKey::Unusable(why)) => (
+            Reason::KeyUnreadable,
+            format!("its private key ({source}) can't be read: {why}"),
+            "make the key a regular file that its owner alone can read, or correct spec.privateKey",
+        ),
         // The agent makes it, others don't.
         Some(OwnKey::Missing) if matches!(source, KeySource::Generated(_)) => return None,
-        Some(OwnKey::Missing) | None => "there is none".to_owned(),
+        Some(OwnKey::Missing) | None => (
+            Reason::Incomplete,
+            format!("its private key ({source}) is missing"),
+            "make it (`umask 077; adit wg genkey > FILE`), or correct spec.privateKey",
+        ),
     };
     planner.problems.push(Problem::error(
-        Reason::Incomplete,
+        reason,
         format!("WireGuardInterface/{name}"),
-        format!("its private key ({source}) can't be had: {why}"),
-        "make it (`umask 077; adit wg genkey > FILE`), or correct spec.privateKey".to_owned(),
+        message,
+        remedy.to_owned(),
     ));
     None
 }

@@ -39,4 +39,8 @@ fn a_network_by_programs_has_its_backstops_alone() {
         target.links.keys().map(LinkName::as_str).collect::<Vec<_>>(),
         [ANCHOR]
     );
+    assert!(
+        target.firewall.is_some() && !target.addresses.is_empty(),
+        "{target:#?}"
+    );
 }

@@ -4,14 +4,13 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::vm::fetch;
 use crate::vm::kernel::{self, Kernel, KernelName};
-use crate::{child, progress, workspace};
+use crate::{child, progress, workers, workspace};
 
 /// What is built in, a line an option.
 const CONFIGURATION: &str = include_str!("kernel.config");
@@ -103,12 +102,11 @@ fn apply(patch: &str, sources: &Path) -> Result<()> {
 
 fn make(sources: &Path, build: &Path) -> Command {
     let mut command = Command::new("make");
-    let jobs = thread::available_parallelism().map_or(1, usize::from);
     command
         .arg("-C")
         .arg(sources)
         .arg(format!("O={}", build.display()))
-        .args(["ARCH=um", &format!("-j{jobs}")])
+        .args(["ARCH=um", &format!("-j{}", workers::count())])
         .env("LC_ALL", "C.UTF-8")
         // Not cargo's.
         .env_remove("MAKEFLAGS")

@@ -1,0 +1,35 @@
+//! Jobs side by side, as many at a time as there are CPUs.
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::Result;
+
+/// How many jobs run at a time.
+pub fn count() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Does the work of each job, which are begun in their order; it gets their places from 0 on.
+///
+/// # Errors
+/// The first worker's whose job failed; that one begins no other job, the others go on.
+pub fn each<J: Send>(
+    jobs: impl IntoIterator<Item = J>,
+    work: impl Fn(usize, J) -> Result<()> + Sync,
+) -> Result<()> {
+    let queue = Mutex::new(jobs.into_iter().enumerate().collect::<VecDeque<_>>());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let worker = || -> Result<()> {
+        while let Some((place, job)) = next() {
+            work(place, job)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..count()).map(|_| scope.spawn(worker)).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect("no worker panics"))
+    })
+}
