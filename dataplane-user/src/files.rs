@@ -31,11 +31,28 @@ pub fn open(path: &Path) -> io::Result<File> {
 pub fn read_to_string(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    fits(read).map(|()| text)
+}
+
+/// The same of a file that need not be UTF-8.
+///
+/// # Errors
+/// As [`open`], or when it can't be read or is larger.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    // What grows leaves copies behind, and it may hold keys.
+    let room = file.metadata()?.len().min(MOST_BYTES) + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
+    let read = file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    fits(read).map(|()| bytes)
+}
+
+fn fits(read: usize) -> io::Result<()> {
     if u64::try_from(read).is_ok_and(|read| read > MOST_BYTES) {
         let text = format!("it is larger than {} MiB", MOST_BYTES >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
-    Ok(text)
+    Ok(())
 }
 
 /// A handle of whatever a path leads to, by which its kind can be told (`O_PATH`, open(2)): nothing is opened, so no driver
@@ -130,7 +147,11 @@ mod tests {
 
         nix::unistd::mkfifo(&at("fifo"), Mode::S_IRUSR).unwrap();
         symlink("loop", at("loop")).unwrap();
-        let refused = |path: &Path| read_to_string(path).unwrap_err().to_string();
+        let refused = |path: &Path| {
+            let error = read(path).unwrap_err().to_string();
+            assert_eq!(read_to_string(path).unwrap_err().to_string(), error);
+            error
+        };
         assert!(refused(&at("fifo")).contains("a FIFO, not a regular file"));
         assert!(refused(directory.path()).contains("a directory, not"));
         assert!(refused(Path::new("/dev/zero")).contains("a device, not"));

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use self::attributes::Attributes;
 use super::HubError;
+use crate::files;
 
 /// Between two looks at a lock that somebody else holds.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -47,7 +48,7 @@ struct Owner {
 /// Reads a file; gives its path without symbolic links, too.
 pub(super) fn read(path: &Path) -> Result<(PathBuf, Vec<u8>), HubError> {
     let real = path.canonicalize().map_err(failed(path))?;
-    let bytes = fs::read(&real).map_err(failed(&real))?;
+    let bytes = files::read(&real).map_err(failed(&real))?;
     Ok((real, bytes))
 }
 
@@ -76,7 +77,7 @@ impl Locked {
         }
         // Whoever had the lock may have replaced it.
         let metadata = real.metadata().map_err(failed(&real))?;
-        let bytes = fs::read(&real).map_err(failed(&real))?;
+        let bytes = files::read(&real).map_err(failed(&real))?;
         let locked = Locked {
             owner: Owner::of(&metadata),
             mode: metadata.mode() & 0o7777,

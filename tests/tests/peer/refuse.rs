@@ -1,8 +1,9 @@
 //! What is refused: with a code and the reason, and nothing is written.
 
 use std::fs;
+use std::process::Command;
 
-use adit_tests::agent::Printed;
+use adit_tests::agent::{Printed, binary};
 use serde_json::Value;
 
 use crate::{Hub, PRIVATE, PUBLIC, Print, SUBNET, key, peer, run};
@@ -204,4 +205,22 @@ fn files_that_are_missing_or_wrong() {
         "{printed:?}"
     );
     assert_eq!(hub.add("a", 1)["status"], "added");
+}
+
+#[test]
+fn a_fifo_in_a_files_place_is_refused_at_once() {
+    let hub = Hub::with("");
+    fs::remove_file(&hub.path).unwrap();
+    nix::unistd::mkfifo(&hub.path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let file = hub.path.to_str().unwrap();
+    for words in [
+        &["peer", "list", "--config", file][..],
+        &["peer", "add", "a", "--config", file],
+        &["wg", "up", file],
+        &["wg", "import", file, "--node", "a"],
+    ] {
+        let printed = run(Command::new(binary()).args(words));
+        assert_ne!(printed.code, 0, "{words:?}");
+        assert!(printed.stderr.contains(file), "{words:?}: {printed:?}");
+    }
 }

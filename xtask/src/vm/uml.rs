@@ -32,7 +32,7 @@ pub(super) fn command(kernel: &Kernel, machine: &Machine, wires: &Wires, scratch
         .arg(format!("ssl1=fd:{}", wires.output))
         .arg(format!("ssl2=fd:{}", wires.errors))
         .arg(format!("uml_dir={}/", scratch.display()))
-        .args(["loglevel=5", "oops=panic", "random.trust_cpu=on"])
+        .args(["loglevel=5", "oops=panic", "noreboot", "random.trust_cpu=on"])
         .args(machine.arguments.split_ascii_whitespace())
         .env("TMPDIR", with::memory_dir(u64::from(machine.memory_mib) << 20)?);
     Ok(command)

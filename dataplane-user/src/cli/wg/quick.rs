@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
+use crate::files;
 use crate::kernel::wireguard::zone;
 use crate::net::LinkName;
 use crate::resource::node::{Endpoint, Host};
@@ -55,7 +56,7 @@ impl Quick {
     pub(super) fn read(argument: &str) -> Result<Quick, Failure> {
         let path = path(argument);
         let name = interface(&path)?;
-        let bytes = fs::read(&path).map(Zeroizing::new).map_err(|error| {
+        let bytes = files::read(&path).map(Zeroizing::new).map_err(|error| {
             let code = match error.kind() {
                 io::ErrorKind::NotFound => Code::NotFound,
                 io::ErrorKind::PermissionDenied => Code::Privilege,
@@ -103,7 +104,7 @@ impl Quick {
 
     /// File and line of a peer's entry, as far as the file is still what was read.
     fn place(&self, key: &str, peer: usize) -> String {
-        let document = fs::read(&self.path).map(Document::new).ok();
+        let document = files::read(&self.path).map(Document::new).ok();
         let line = document.and_then(|document| {
             let section = document.peers().nth(peer)?;
             document.entry(section, key).map(|(line, _)| line + 1)
