@@ -8,9 +8,12 @@ use anyhow::{Context as _, Result};
 use crate::setup::{self, Need};
 use crate::workspace::{self, Profile};
 
-/// Build a release `adit` and run it on this node.
+/// Build `adit` and run it on this node.
 #[derive(clap::Args)]
 pub struct Args {
+    /// How it is built.
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
     /// What follows `adit`; nothing means `adit run`.
     #[arg(last = true)]
     args: Vec<OsString>,
@@ -20,7 +23,7 @@ pub struct Args {
 /// are its own.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Need::Build])?;
-    let adit = workspace::adit(Profile::Release)?;
+    let adit = workspace::adit(args.profile)?;
 
     let mut command = Command::new(&adit);
     if args.args.is_empty() {

@@ -59,11 +59,12 @@ pub struct Executable {
 }
 
 /// How `adit` is built.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
     /// As nodes run it.
+    #[default]
     Release,
-    /// For tests: optimised a little, and built anew in seconds.
+    /// As tests run it: optimised a little, and built sooner.
     Quick,
 }
 

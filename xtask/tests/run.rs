@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(1800);
 
 #[test]
 fn arguments_and_exit_codes_are_the_agents() {
-    let version = xtask(&["run", "--", "--version"]);
+    let version = xtask(&["run", "--profile", "quick", "--", "--version"]);
     assert!(version.status.success(), "{version:?}");
     assert!(
         String::from_utf8_lossy(&version.stdout).starts_with("adit "),
@@ -23,7 +23,15 @@ fn arguments_and_exit_codes_are_the_agents() {
     );
 
     let nowhere = tempfile::tempdir().unwrap();
-    let status = xtask(&["run", "--", "--run-dir", path(nowhere.path()), "status"]);
+    let status = xtask(&[
+        "run",
+        "--profile",
+        "quick",
+        "--",
+        "--run-dir",
+        path(nowhere.path()),
+        "status",
+    ]);
     assert_eq!(status.status.code(), Some(3), "{status:?}");
 }
 
@@ -42,7 +50,7 @@ fn the_agent_runs_until_told_to_stop() {
     fs::create_dir(&bpffs).unwrap();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-nodes.yaml");
     let script = format!(
-        "mount -t bpf bpf {bpffs} && exec {XTASK} run -- --bpffs {bpffs}/adit --run-dir {run_dir} run -f {manifests} --node left",
+        "mount -t bpf bpf {bpffs} && exec {XTASK} run --profile quick -- --bpffs {bpffs}/adit --run-dir {run_dir} run -f {manifests} --node left",
         bpffs = path(&bpffs),
         run_dir = path(&run_dir),
         manifests = path(&manifests),

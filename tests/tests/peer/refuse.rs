@@ -215,7 +215,17 @@ fn a_fifo_in_a_files_place_is_refused_at_once() {
     let file = hub.path.to_str().unwrap();
     for words in [
         &["peer", "list", "--config", file][..],
-        &["peer", "add", "a", "--config", file],
+        &[
+            "peer",
+            "add",
+            "a",
+            "--public-key",
+            PUBLIC,
+            "--subnet",
+            SUBNET,
+            "--config",
+            file,
+        ],
         &["wg", "up", file],
         &["wg", "import", file, "--node", "a"],
     ] {
