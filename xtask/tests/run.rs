@@ -69,7 +69,17 @@ fn the_agent_runs_until_told_to_stop() {
         if let Some(status) = agent.0.try_wait().unwrap() {
             panic!("the agent ended: {status}\n{}", logged());
         }
-        let status = xtask(&["run", "--", "--run-dir", path(&run_dir), "status", "-o", "json"]);
+        let status = xtask(&[
+            "run",
+            "--profile",
+            "quick",
+            "--",
+            "--run-dir",
+            path(&run_dir),
+            "status",
+            "-o",
+            "json",
+        ]);
         if matches!(status.status.code(), Some(0 | 5)) {
             break String::from_utf8(status.stdout).unwrap();
         }
