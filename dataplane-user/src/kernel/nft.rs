@@ -71,10 +71,10 @@ impl Nft {
         }
     }
 
-    /// The table, whosever it is; `None` where there is none.
+    /// The table, whosever it is; `None` where there is none. One of ours that nft can't list is unlike any other.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// When the kernel can't be asked for it.
     pub async fn observe(&mut self) -> Result<Option<Firewall>, KernelError> {
         let Some(generation) = self.generation().await? else {
             return Ok(None);
@@ -90,7 +90,11 @@ impl Nft {
         let firewall = match query::table(socket).await {
             Ok(Table::Absent) => None,
             Ok(Table::Foreign) => Some(Firewall::foreign()),
-            Ok(Table::Ours(_)) => list().await?,
+            Ok(Table::Ours(_)) => match list().await {
+                Ok(firewall) => firewall,
+                // It is there, and stays unless nft can run by then; everything else goes on.
+                Err(error) => return Ok(Some(unlisted(&error))),
+            },
             Err(failure) => return Err(failure.into_error("look for nft table inet adit")),
         };
         self.listed = Some((generation, firewall.clone()));
@@ -169,6 +173,13 @@ impl Nft {
         }
         Ok(self.socket.as_mut().expect("it was opened"))
     }
+}
+
+/// Our table, of which nothing else is known.
+fn unlisted(error: &KernelError) -> Firewall {
+    let mut table = Firewall::ours();
+    table.strange.insert(format!("it can't be listed: {error}"));
+    table
 }
 
 /// Lists the table; `None` where it went meanwhile.

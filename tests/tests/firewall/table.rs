@@ -1,7 +1,9 @@
 //! The table itself: what is written is read back, all of it or nothing is changed, and what others do to it is mended.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use adit_tests::traffic::bound;
@@ -44,6 +46,47 @@ fn what_is_written_is_read_back() {
         Ok(())
     };
     TestRunner::new(config).run(&firewalls(), run).unwrap();
+}
+
+/// One that may not be run, and one that hangs.
+#[test]
+fn an_nft_that_cannot_run_at_the_start_leaves_the_table_and_the_rest_goes_on() {
+    if !ready() {
+        return;
+    }
+    let topology = topology();
+    let [host, _] = &topology.hosts;
+    let folder = tempfile::tempdir().unwrap();
+    let nft = folder.path().join("nft");
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", folder.path().display());
+    let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
+    let mut agent = Agent::new(host, &manifests).with_environment(Some(("PATH", path)));
+    agent.start();
+    agent.ready();
+    let table = || snapshot::run(&host.netns, "nft", "list table inet adit");
+    let before = table();
+    for (script, mode) in [("", 0o644), ("#!/bin/sh\nexec sleep 1000\n", 0o755)] {
+        agent.stop();
+        fs::write(&nft, script).unwrap();
+        fs::set_permissions(&nft, fs::Permissions::from_mode(mode)).unwrap();
+        host.netns.ip("route delete unreachable 10.0.0.0/8");
+        agent.start();
+        let status = agent.wait("told", |status| status.pass.number > 0 && status.pass.failed > 0);
+        let told = status
+            .problems
+            .iter()
+            .any(|problem| problem.message.contains("nft"));
+        assert!(told && !status.ready, "{status:#?}");
+        assert!(
+            host.netns.ip("route show").contains("unreachable 10.0.0.0/8"),
+            "{mode:o}"
+        );
+        assert_eq!(table(), before, "{mode:o}");
+        fs::remove_file(&nft).unwrap();
+    }
+    agent.reconciled("whole again", |status| status.ready);
+    assert_eq!(table(), before);
 }
 
 /// A rule about `v*` is about that device, and about no other whose name begins so; one that has no words is refused whole.
