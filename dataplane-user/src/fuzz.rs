@@ -38,7 +38,7 @@ const MUTATIONS: usize = 6;
 pub(crate) enum Verdict {
     /// It says something.
     Accepted,
-    /// It was refused, or says nothing of what is looked for.
+    /// It was refused, or holds nothing that the reader looks for.
     Refused,
 }
 
@@ -288,7 +288,7 @@ impl Mutation {
     }
 }
 
-/// An example after some mutations, mostly few. `words` are what is inserted, beside random bytes.
+/// An example that suffered none to six mutations. `words` are what is inserted, beside random bytes.
 fn mutated(examples: &[Vec<u8>], words: &[&[u8]]) -> impl Strategy<Value = Vec<u8>> {
     let examples: Arc<[Vec<u8>]> = examples.into();
     let mutations = vec(Mutation::any(words), 0..=MUTATIONS);

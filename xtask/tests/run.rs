@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(1800);
 
 #[test]
 fn arguments_and_exit_codes_are_the_agents() {
-    let version = xtask(&["run", "--profile", "quick", "--", "--version"]);
+    let version = adit(&["--version"]);
     assert!(version.status.success(), "{version:?}");
     assert!(
         String::from_utf8_lossy(&version.stdout).starts_with("adit "),
@@ -23,15 +23,7 @@ fn arguments_and_exit_codes_are_the_agents() {
     );
 
     let nowhere = tempfile::tempdir().unwrap();
-    let status = xtask(&[
-        "run",
-        "--profile",
-        "quick",
-        "--",
-        "--run-dir",
-        path(nowhere.path()),
-        "status",
-    ]);
+    let status = adit(&["--run-dir", path(nowhere.path()), "status"]);
     assert_eq!(status.status.code(), Some(3), "{status:?}");
 }
 
@@ -69,17 +61,7 @@ fn the_agent_runs_until_told_to_stop() {
         if let Some(status) = agent.0.try_wait().unwrap() {
             panic!("the agent ended: {status}\n{}", logged());
         }
-        let status = xtask(&[
-            "run",
-            "--profile",
-            "quick",
-            "--",
-            "--run-dir",
-            path(&run_dir),
-            "status",
-            "-o",
-            "json",
-        ]);
+        let status = adit(&["--run-dir", path(&run_dir), "status", "-o", "json"]);
         if matches!(status.status.code(), Some(0 | 5)) {
             break String::from_utf8(status.stdout).unwrap();
         }
@@ -112,8 +94,10 @@ impl Drop for Agent {
     }
 }
 
-fn xtask(words: &[&str]) -> Output {
+/// Runs `cargo xtask run` with the agent that the other tests use, too.
+fn adit(words: &[&str]) -> Output {
     Command::new(XTASK)
+        .args(["run", "--profile", "quick", "--"])
         .args(words)
         .output()
         .expect("the xtask that was built runs")

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use crate::model::{KernelState, Owner};
 use crate::net::LinkName;
 
-/// Adds to the target what stands in such namespaces and what the target does not say. Of a route that both have the observed
-/// one stays: manifests of several names may have made it together.
+/// Adds to the target whatever exists in such a namespace and is not in the target. Where both have a route of one key, the
+/// observed one stays: manifests of several names may have made it together.
 pub(super) fn keep(observed: &KernelState, target: &mut KernelState) {
     for namespace in &observed.uncertain {
         if let Some(found) = observed.namespaces.get(namespace) {

@@ -10,7 +10,7 @@ use crate::net::Namespace;
 /// What was changed and has not all returned yet.
 #[derive(Debug, Default)]
 pub struct Earlier {
-    /// By namespace: what was wanted otherwise, and what was mended.
+    /// By namespace: what the manifests changed, and what was repaired.
     places: BTreeMap<Option<Namespace>, (Roots, Roots)>,
     /// By the first thing that it mends.
     repairs: BTreeMap<At, Told>,
@@ -117,7 +117,7 @@ impl Earlier {
     }
 }
 
-/// The changes of one namespace: what is wanted otherwise, and what is mended.
+/// The changes of one namespace: those that the manifests ask for, and those that repair something.
 pub(super) struct Place<'a> {
     pub(super) namespace: Option<&'a Namespace>,
     pub(super) observed: &'a KernelState,

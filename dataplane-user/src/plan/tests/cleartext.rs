@@ -120,12 +120,7 @@ fn peers_without_encapsulation_come_in_by_their_device_with_what_they_carry() {
 fn own_prefixes_and_return_paths_lead_to_own_addresses() {
     let mut resources = resources(asks, &["a", "b"]);
     let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
-    let cidr = net("10.1.1.0/24");
-    node.prefixes.push(CarriedPrefix {
-        cidr,
-        weight: 1,
-        tier: 0,
-    });
+    let cidr = carry(node);
     node.return_path = links(&["wg0"]);
     let mut facts = facts(&[(2, 1500)]);
     facts
@@ -145,12 +140,7 @@ fn own_prefixes_and_return_paths_lead_to_own_addresses() {
 fn a_default_route_to_a_carried_prefix_trusts_no_device() {
     let mut resources = resources(asks, &["a", "b"]);
     let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
-    let cidr = net("10.1.1.0/24");
-    node.prefixes.push(CarriedPrefix {
-        cidr,
-        weight: 1,
-        tier: 0,
-    });
+    let cidr = carry(node);
     // As it is before the overlay's own routes stand, and after.
     let after = facts(&[(2, 1500)]);
     let mut before = after.clone();
@@ -230,6 +220,17 @@ fn drop_of(matches: Vec<Match>) -> Rule {
 }
 
 /// The kernel finds a route by eth0 to a host's underlay address.
+/// Has a node carry a prefix.
+fn carry(node: &mut Node) -> IpNet {
+    let cidr = net("10.1.1.0/24");
+    node.prefixes.push(CarriedPrefix {
+        cidr,
+        weight: 1,
+        tier: 0,
+    });
+    cidr
+}
+
 fn reached(mut facts: NodeFacts, prefix: &str, host: u8) -> NodeFacts {
     facts
         .routes
