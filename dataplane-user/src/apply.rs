@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::diff::order::{Missing, Stage};
+use crate::diff::order::{self, Missing, Stage};
 use crate::kernel::{Kernel, KernelError};
 use crate::model::{Change, ChangeSet};
 use crate::net::Namespace;
@@ -70,8 +70,9 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     let mut changes = set.changes.into_iter().peekable();
     while let Some(first) = changes.next() {
         let stage = Stage::of(&first);
+        let rank = order::rank(&first);
         let mut batch = vec![first];
-        while let Some(next) = changes.next_if(|next| Stage::of(next) == stage) {
+        while let Some(next) = changes.next_if(|next| order::rank(next) == rank) {
             batch.push(next);
         }
         let is_forbidden = |change: &Change| {
@@ -123,4 +124,70 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         }
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::diff::diff;
+    use crate::kernel::fake::FakeKernel;
+    use crate::model::{
+        ANCHOR_METRIC, KernelState, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind,
+        RouteTarget,
+    };
+    use crate::net::LinkName;
+
+    /// A route for each prefix, each by a device of its own.
+    fn routes(prefixes: &[&str]) -> KernelState {
+        let mut state = KernelState::default();
+        for (number, prefix) in prefixes.iter().enumerate() {
+            let link = LinkName::new(&format!("d{number}")).unwrap();
+            let hop = RouteTarget::Hop(Arc::new(RouteHop {
+                link: link.clone(),
+                gateway: None,
+                encapsulation: None,
+            }));
+            let device = Link {
+                owner: Owner::Ours,
+                kind: LinkKind::Dummy,
+                mac: None,
+                mtu: None,
+                arp: true,
+                generates_addresses: false,
+                up: true,
+            };
+            state.links.insert(link, device);
+            state.route_targets.insert(hop.clone());
+            let route = Route {
+                owner: Owner::Ours,
+                kind: RouteKind::NextHop {
+                    target: hop,
+                    source: None,
+                    mtu: None,
+                },
+            };
+            let key = RouteKey::new(MAIN_TABLE, prefix.parse().unwrap(), ANCHOR_METRIC);
+            state.routes.insert(key, route);
+        }
+        state
+    }
+
+    #[test]
+    fn a_route_that_can_t_be_deleted_gets_no_packets_of_more_specific_ones() {
+        let observed = routes(&["fd0a::/48", "fd0a::3/128", "fd0b::3/128"]);
+        let target = KernelState {
+            routes: [].into(),
+            ..observed.clone()
+        };
+        let set = diff(&observed, &target);
+        assert!(set.changes[0].to_string().contains("fd0a::/48"), "{set:?}");
+        let mut kernel = FakeKernel::new(observed);
+        kernel.failing.insert(0);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(apply(&mut kernel, set));
+        let left = kernel.state.routes.keys().map(|key| key.prefix.to_string());
+        assert_eq!(left.collect::<Vec<_>>(), ["fd0a::/48", "fd0a::3/128"]);
+    }
 }

@@ -19,9 +19,12 @@ mod status;
 mod uninstall;
 mod wg;
 
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
-use exit::Failure;
+use exit::{Code, Failure};
 use places::Places;
 
 /// An eBPF-accelerated tunnel dataplane: one agent per node turns manifests into tunnel devices, BPF programs and
@@ -86,12 +89,25 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Says what a command failed with, if its output has not said so already.
-pub fn tell(failure: &Failure) {
+/// Prints what clap has to tell: help, the version, or what is wrong with the arguments. Returns the exit code.
+#[must_use]
+pub fn print(told: &clap::Error) -> ExitCode {
+    let written = told.print().and_then(|()| io::stdout().flush());
+    match written {
+        Err(error) if !told.use_stderr() => fail(&output::write_failure(&error)),
+        _ if told.use_stderr() => ExitCode::from(Code::Usage as u8),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says what a command failed with, if its output has not said so already. Returns the exit code.
+#[must_use]
+pub fn fail(failure: &Failure) -> ExitCode {
     let message = failure.to_string();
     if !message.is_empty() {
         output::note(&message);
     }
+    ExitCode::from(failure.code as u8)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +101,8 @@ impl RunDirectory {
         let lock = File::options()
             .create(true)
             .append(true)
+            // Whatever else stands there is not waited for.
+            .custom_flags(libc::O_NONBLOCK)
             .open(&lock_path)
             .map_err(at(&lock_path))?;
         match lock.try_lock() {

@@ -29,9 +29,8 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open`], or when it can't be read, is larger, or is not UTF-8.
 pub fn read_to_string(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-    fits(read).map(|()| text)
+    // The error would hold the bytes.
+    String::from_utf8(read(path)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
 /// The same of a file that need not be UTF-8.

@@ -1,5 +1,5 @@
 //! Random input for what reads input that others wrote: whatever comes, it neither panics nor hangs, its memory is bounded, and
-//! what Adit writes too comes out again.
+//! formats that Adit also writes survive a round trip.
 //!
 //! Input begins as an example that is right and suffers a few mutations, so that most of it gets past the first check. Each run
 //! feeds a few hundred cases of a fixed seed; `cargo xtask fuzz` feeds others for as long as one likes.

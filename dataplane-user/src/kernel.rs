@@ -34,7 +34,7 @@ pub trait Kernel {
     /// When any part can't be read.
     async fn observe(&mut self) -> Result<KernelState, KernelError>;
 
-    /// Takes note of a state that is to be reached. What reaching it needs and is not open yet, as BPF, the next observation opens.
+    /// Takes note of a state that is to be reached. The next observation opens what reaching it needs, such as BPF.
     fn prepare(&mut self, _target: &KernelState) {}
 
     /// Whether the kernel has told of a change since the last observation began. One that happens meanwhile may be seen in

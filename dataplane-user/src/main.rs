@@ -8,7 +8,10 @@ use clap::Parser;
 use dataplane_user::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return cli::print(&told),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
@@ -21,6 +24,5 @@ fn main() -> ExitCode {
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
     };
-    cli::tell(&failure);
-    ExitCode::from(failure.code as u8)
+    cli::fail(&failure)
 }

@@ -294,11 +294,10 @@ impl<K: Kernel> Agent<K> {
     /// What this node was to be when manifests were accepted last, by this agent or one before it.
     fn last_good(&self) -> Option<Intent> {
         let directory = &self.config.state_directory;
-        let resources = last_good::load(directory).unwrap_or_else(|error| {
+        last_good::intent(directory, self.config.node.clone()).unwrap_or_else(|error| {
             warn!("the last good manifests can't be used: {error}");
             None
-        })?;
-        Intent::new(resources, self.config.node.clone()).ok()
+        })
     }
 
     /// One pass over the kernel, if there is anything to go by.
@@ -330,7 +329,12 @@ impl<K: Kernel> Agent<K> {
                 }
             }
         }
-        let undone = |problem: &Problem| matches!(problem.reason, Reason::ApplyFailed | Reason::NotConverged);
+        let undone = |problem: &Problem| {
+            matches!(
+                problem.reason,
+                Reason::ApplyFailed | Reason::NotConverged | Reason::FirewallUnreadable
+            )
+        };
         let waits = |problem: &Problem| matches!(problem.reason, Reason::Waiting | Reason::KeyRotation);
         self.waits = problems.iter().any(waits);
         self.failures = if problems.iter().any(undone) {

@@ -486,26 +486,34 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
     (pass, problems)
 }
 
-/// The problems that namespaces can't be read, of which the plan does not tell already.
+/// The problems that the nft table and namespaces can't be read, as far as the plan does not tell of them already.
 #[must_use]
 pub fn unreadable(observed: &KernelState, facts: &NodeFacts) -> Vec<Problem> {
     let is_told = |namespace: &Namespace| {
         let presence = facts.namespaces.get(namespace);
         presence.is_some_and(|presence| presence.unknown().is_some())
     };
+    let table = observed.firewall_unreadable.iter().map(|why| {
+        Problem::error(
+            Reason::FirewallUnreadable,
+            "nft table inet adit".to_owned(),
+            format!("it can't be listed, and stays as it is: {why}"),
+            "see that `nft -j list table inet adit` works; it is listed again by the next reconciliations"
+                .to_owned(),
+        )
+    });
     let unreadable = observed.unreadable.iter();
     let unreadable = unreadable.filter(|(namespace, _)| !is_told(namespace));
-    unreadable
-        .map(|(namespace, why)| {
-            Problem::warning(
-                Reason::Waiting,
-                namespace.to_string(),
-                format!("it can't be read, what stands there stays as it is: {why}"),
-                "it is read again after some seconds, ever more rarely; find out what changes so much there"
-                    .to_owned(),
-            )
-        })
-        .collect()
+    let namespaces = unreadable.map(|(namespace, why)| {
+        Problem::warning(
+            Reason::Waiting,
+            namespace.to_string(),
+            format!("it can't be read, what stands there stays as it is: {why}"),
+            "it is read again after some seconds, ever more rarely; find out what changes so much there"
+                .to_owned(),
+        )
+    });
+    table.chain(namespaces).collect()
 }
 
 /// The problem that something waits.

@@ -94,7 +94,14 @@ fn a_closed_pipe_ends_reading_quietly_and_a_change_is_whole_and_told() {
     let doctor = ["doctor"];
     let completions = ["completions", "bash"];
     let by_json = ["doctor", "--json"];
-    for words in [&plan[..], &doctor, &by_json, &completions] {
+    for words in [
+        &plan[..],
+        &doctor,
+        &by_json,
+        &completions,
+        &["--help"],
+        &["--version"],
+    ] {
         assert_eq!(
             run(&agent, words, closed()),
             (Some(141), String::new()),

@@ -14,8 +14,8 @@ const FEEDER: &str = "fuzz::";
 
 /// Feed random input to all that reads manifests, wg0.conf, netlink, nft's JSON and WireGuard's messages.
 ///
-/// Each reader has its share of the time. It may neither panic nor hang, its memory is bounded, and what Adit writes
-/// too comes out again. Exits with 1 where one of them fails, and shows the smallest input that does it. The same seed gives the
+/// Each reader has its share of the time. It may neither panic nor hang, its memory is bounded, and formats
+/// that Adit also writes survive a round trip. Exits with 1 where one of them fails, and shows the smallest input that does it. The same seed gives the
 /// same input.
 #[derive(Debug, clap::Args)]
 #[command(

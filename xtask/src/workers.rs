@@ -10,7 +10,7 @@ pub fn count() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Does the work of each job, which are begun in their order; it gets their places from 0 on.
+/// Does the work of each job, which are begun in their order. `work` gets each job's index.
 ///
 /// # Errors
 /// The first worker's whose job failed; that one begins no other job, the others go on.

@@ -87,12 +87,8 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
 /// What this node was to be when an agent accepted manifests last; what keeps the present ones from being used is told.
 fn last_good(places: &Places, manifests: &Manifests, rejected: &Failure) -> Result<Intent, Failure> {
     let node = manifests.node()?;
-    let kept = last_good::load(&places.state_dir).map_err(anyhow::Error::new);
-    let intent = kept.and_then(|resources| {
-        let resources = resources.ok_or_else(|| anyhow!("none were ever accepted on this node"))?;
-        Intent::new(resources, node).map_err(|problem| anyhow!("{problem}"))
-    });
-    match intent {
+    let kept = last_good::intent(&places.state_dir, node).map_err(anyhow::Error::new);
+    match kept.and_then(|intent| intent.ok_or_else(|| anyhow!("none were ever accepted on this node"))) {
         Ok(intent) => {
             output::note(&format!(
                 "warning: manifests rejected; using the last good ones: {rejected}"

@@ -33,7 +33,7 @@ pub(super) enum Format {
 /// # Errors
 /// When it can't be written; silent, with the code by which a shell tells of SIGPIPE, when nobody reads it.
 pub(super) fn show(text: &str) -> Result<(), Failure> {
-    write(&escape::text(text, Paint::of_stdout())).map_err(|error| unread(&error))
+    write(&escape::text(text, Paint::of_stdout())).map_err(|error| write_failure(&error))
 }
 
 /// The same, in the place of what was shown before on a terminal.
@@ -43,10 +43,11 @@ pub(super) fn show(text: &str) -> Result<(), Failure> {
 pub(super) fn redraw(text: &str) -> Result<(), Failure> {
     let text = escape::text(text, Paint::of_stdout());
     // Home, then each line's rest and what is below the last: nothing flickers.
-    write(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))).map_err(|error| unread(&error))
+    write(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))).map_err(|error| write_failure(&error))
 }
 
-fn unread(error: &io::Error) -> Failure {
+/// That the result could not be written to the standard output.
+pub(super) fn write_failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::silent(Code::ClosedPipe),
         _ => anyhow!("can't write to the standard output: {error}").into(),

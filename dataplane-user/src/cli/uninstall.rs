@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -14,14 +15,15 @@ use super::privilege::{self, NET_ADMIN};
 use crate::apply::{Outcome, apply};
 use crate::diff::diff;
 use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
-use crate::model::KernelState;
+use crate::model::{Change, KernelState};
 use crate::net::Namespace;
 use crate::plan::facts::Presence;
 use crate::source::{endpoints, last_good, namespaces, withdrawn};
 
 /// Removes all devices, routes, addresses, programs and maps that Adit manages, also in other network namespaces; everything
-/// else stays. Exits with 8 while an agent runs, and with 1 when something could not be removed or a namespace could not be
-/// looked into, or what is pinned can't be seen. Manifests and keys stay unless --purge is given.
+/// else stays. Exits with 8 while an agent runs, and with 1 when something could not be removed, a namespace could not be
+/// looked into, or BPF objects may be pinned on a BPF file system that is not visible here. Manifests and keys stay unless
+/// --purge is given.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit uninstall\n  adit uninstall --purge")]
 pub(super) struct Arguments {
@@ -45,8 +47,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     };
     let presence = kernel.look_for(&wanted).await?;
     let observed = kernel.observe().await?;
-    // Their pins stay where they are when the devices go.
-    let pinned_elsewhere = !bpf::is_pinned(&places.bpffs)? && kernel.has_programs(&observed)?;
+    let pinned_elsewhere = pinned_elsewhere(&kernel, &observed, &places.bpffs);
     let set = diff(&observed, &nothing);
     let report = apply(&mut kernel, set).await;
     let mut done = String::new();
@@ -62,42 +63,37 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let observed = kernel.observe().await?;
     let left = diff(&observed, &nothing);
     unseen.extend(not_looked_at(&presence, &observed));
-    if !left.is_empty() {
-        let left = left
-            .changes
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ");
-        return Err(Failure::new(Code::Error, anyhow!("could not {left}")));
-    }
     drop(kernel);
-    bpf::uninstall(&places.bpffs)?;
-    withdrawn::forget(&places.state_dir)?;
-    last_good::forget(&places.state_dir)?;
-    endpoints::forget(&places.state_dir)?;
+    let mut undone = Vec::new();
+    if !left.is_empty() {
+        let changes = left.changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        undone.push(format!("could not {}", changes.join(", ")));
+    }
+    // A device may still run programs; the table needs nothing that is pinned.
+    let is_table = |change: &Change| matches!(change, Change::DeleteFirewall);
+    if left.changes.iter().all(is_table) {
+        bpf::uninstall(&places.bpffs)?;
+        withdrawn::forget(&places.state_dir)?;
+        last_good::forget(&places.state_dir)?;
+        endpoints::forget(&places.state_dir)?;
+        if let Some(newer) = bpf::newer(&places.bpffs)? {
+            undone.push(format!("this version can't remove all that is there: {newer}"));
+        }
+    }
+    if unseen.is_empty() && left.is_empty() {
+        namespaces::forget(&places.state_dir)?;
+    }
     if !unseen.is_empty() {
-        return Err(anyhow!(
+        undone.push(format!(
             "could not look into {}: what Adit left there, keys of WireGuard included, is still there; mend that and run \
              `adit uninstall` again, or delete there what has group or protocol 173 and then {}",
             unseen.join("; "),
             places.state_dir.join(namespaces::NAME).display()
-        )
-        .into());
+        ));
     }
-    namespaces::forget(&places.state_dir)?;
-    if let Some(newer) = bpf::newer(&places.bpffs)? {
-        return Err(anyhow!(newer)
-            .context("this version can't remove all that is there")
-            .into());
-    }
-    if pinned_elsewhere {
-        return Err(anyhow!(
-            "the devices that are gone had BPF programs, and nothing of Adit's is pinned in {}: what is pinned may be on a BPF file \
-             system that can't be seen from here; run `adit uninstall` again where it is mounted, or with its --bpffs",
-            places.bpffs.display()
-        )
-        .into());
+    undone.extend(pinned_elsewhere);
+    if !undone.is_empty() {
+        return Err(Failure::new(Code::Error, anyhow!(undone.join("\n"))));
     }
     if arguments.purge {
         match fs::remove_dir_all(&places.state_dir) {
@@ -114,6 +110,20 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         .with_context(|| format!("removing {}", places.run_dir.display()))?;
     told?;
     output::report("Nothing of Adit's is left on this node.\n")
+}
+
+/// That programs of ours may be pinned where they are not seen; they stay there when the devices go.
+fn pinned_elsewhere(kernel: &LinuxKernel, observed: &KernelState, bpffs: &Path) -> Option<String> {
+    let why = match bpf::is_pinned(bpffs).and_then(|pinned| Ok(!pinned && kernel.has_programs(observed)?)) {
+        Ok(false) => return None,
+        Ok(true) => "devices that are gone may have had BPF programs of Adit's".to_owned(),
+        Err(error) => format!("it can't be told whether devices had BPF programs: {error}"),
+    };
+    Some(format!(
+        "{why}, and {} has none of Adit's pins: if they are on a BPF file system that is not visible here, run `adit uninstall` \
+         where it is mounted, or with its --bpffs",
+        bpffs.display()
+    ))
 }
 
 /// The namespaces in which something of ours may be and that could not be looked at, each with the reason.

@@ -11,6 +11,13 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         }
     }
     let wanted = wanted.filter(|wanted| !wanted.chains.is_empty());
+    if observed.firewall_unreadable.is_some() {
+        // What is in it stays; to delete it, nobody has to know.
+        if wanted.is_none() {
+            set.changes.push(Change::DeleteFirewall);
+        }
+        return;
+    }
     match (&observed.firewall, wanted) {
         (None, None) => {}
         (None, Some(wanted)) => set.changes.push(Change::CreateFirewall(Box::new(wanted))),

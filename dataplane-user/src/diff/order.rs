@@ -236,6 +236,8 @@ pub struct Missing {
     route: bool,
     /// Whether a rule is missing, or one too many: what led anywhere before must stay.
     rule: bool,
+    /// Where routes lead that could not be deleted: those of more specific prefixes keep their packets from them.
+    left: Vec<IpNet>,
     /// Prefixes that no WireGuard peer could be given.
     allowed_ips: BTreeSet<IpNet>,
     /// The same of other namespaces.
@@ -270,7 +272,10 @@ impl Missing {
             Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) => route
                 .target()
                 .is_some_and(|target| self.forbids_route(&key.prefix, target) || self.takes(&key.prefix)),
-            Change::DeleteRoute(key, route) if !route.refuses() => self.led(&key.prefix),
+            Change::DeleteRoute(key, route) if !route.refuses() => {
+                let mut left = self.left.iter();
+                self.led(&key.prefix) || left.any(|left| left.contains(&key.prefix))
+            }
             Change::DeletePrefix(prefix) => self.led(prefix),
             Change::CreateRule(rule) => rule.iif.is_none() && self.route,
             Change::DeleteRule(rule) => rule.iif.is_none() && !self.destinations.is_empty(),
@@ -359,6 +364,7 @@ impl Missing {
                 self.destinations.push(key.prefix);
                 self.route = true;
             }
+            Change::DeleteRoute(key, route) if !route.refuses() => self.left.push(key.prefix),
             Change::PutPrefix(prefix, _) => self.destinations.push(*prefix),
             Change::CreateRule(_) | Change::DeleteRule(_) => self.rule = true,
             _ => {}
@@ -366,15 +372,20 @@ impl Missing {
     }
 }
 
-/// Sorts changes into stages; within one, routes that lead to next-hop objects come the more specific the earlier, and go
-/// the more specific the later, so that none takes another's packets. Else the order within a stage stays.
+/// Sorts changes by their ranks; the order within a rank stays.
 pub fn sort(changes: &mut [Change]) {
-    let place = |change: &Change| match change {
+    changes.sort_by_key(rank);
+}
+
+/// When a change is made: its stage, and its place in that. Routes that lead to next-hop objects come the more specific the earlier,
+/// and go the more specific the later, so that none takes another's packets. What fails in one rank is known before the next.
+pub fn rank(change: &Change) -> (Stage, u8) {
+    let place = match change {
         Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) if route.target().is_some() => {
             u8::MAX - key.prefix.prefix_len()
         }
         Change::DeleteRoute(key, route) if route.target().is_some() => key.prefix.prefix_len(),
         _ => 0,
     };
-    changes.sort_by_key(|change| (Stage::of(change), place(change)));
+    (Stage::of(change), place)
 }

@@ -141,8 +141,12 @@ impl Keys {
             unreadable.insert(KeyFile::Preshared(file.to_owned()), why);
             return SharedKey::Known(last.clone());
         }
+        // Where not even its folder is, a file system may not be mounted yet.
+        let folder_is_there = Path::new(file).parent().is_some_and(Path::is_dir);
         match error {
-            KeyFileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            KeyFileError::Io { source, .. }
+                if source.kind() == io::ErrorKind::NotFound && folder_is_there =>
+            {
                 SharedKey::Missing(why)
             }
             _ => SharedKey::Unreadable(why),
@@ -179,13 +183,15 @@ mod tests {
                 KeySource::Generated("wg0".to_owned()),
             ]
             .into(),
-            preshared: [text("psk")].into(),
+            preshared: [text("psk"), text("away/psk")].into(),
         };
         let mut keys = Keys::new(KeyRing::new(state.path()), true);
         let first_sight = keys.read(&needed);
         assert_eq!(first_sight.keys[&KeySource::File(text("own"))], OwnKey::Missing);
         let psk = |facts: &WireGuardFacts| facts.preshared_keys[&text("psk")].clone();
         assert!(matches!(psk(&first_sight), SharedKey::Missing(_)));
+        let below_no_folder = &first_sight.preshared_keys[&text("away/psk")];
+        assert!(matches!(below_no_folder, SharedKey::Unreadable(_)));
         assert!(first_sight.unreadable.is_empty(), "{first_sight:?}");
 
         write(&at("wireguard.key"), &private(1).to_base64());

@@ -58,7 +58,8 @@ impl Locked {
         let real = path.canonicalize().map_err(failed(path))?;
         let metadata = real.metadata().map_err(failed(&real))?;
         if !metadata.is_file() {
-            let why = "it is no file".to_owned();
+            let kind = files::name(metadata.file_type());
+            let why = format!("it is {kind}, not a regular file");
             return Err(HubError::Refused { path: real, why });
         }
         let lock_path = beside(&real, ".lock");
@@ -145,7 +146,7 @@ impl Locked {
 
     /// What it was before the last change that was made here; `None`: nobody knows.
     pub(super) fn former(&self) -> Option<Vec<u8>> {
-        backup::last(self).and_then(|path| fs::read(path).ok())
+        backup::last(self).and_then(|path| files::read(&path).ok())
     }
 
     /// The file beside it that holds what it was before the last change.

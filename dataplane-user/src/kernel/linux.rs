@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::bpf::{self, Bpf, BpfOptions, LinkNames, LogDrain};
 use super::netlink::{EventCounts, Events, Netlink};
 use super::netns::{Namespaces, Open};
-use super::nft::{Drops, Nft};
+use super::nft::{self, Drops, Nft};
 use super::sysctl::Sysctls;
 use super::wireguard::{Carried, PrivateKeys, WireGuard, no_private_keys};
 use super::{Kernel, KernelError, Wanted, wireguard};
@@ -205,12 +205,8 @@ impl LinuxKernel {
 
     /// Our WireGuard devices here; a link that goes meanwhile has none.
     async fn observe_wireguard(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
-        let names = wireguard::devices(state);
-        if names.is_empty() {
-            return Ok(());
-        }
         let mut configured = wireguard::Configured::read(self.carried.as_ref())?;
-        for name in names {
+        for name in wireguard::devices(state) {
             let Some(mut device) = wireguard::get(&mut self.wireguard, &name).await? else {
                 continue;
             };
@@ -218,6 +214,9 @@ impl LinuxKernel {
             self.seen.revisions.add_wireguard(&name, &device);
             configured.tell(None, &name, &mut device);
             state.wireguard.insert(name, device);
+        }
+        if let Some(carried) = &mut self.carried {
+            configured.forget_rest(carried);
         }
         Ok(())
     }
@@ -394,7 +393,10 @@ impl Kernel for LinuxKernel {
         };
         self.observe_sysctls(&mut state)?;
         self.observe_wireguard(&mut state).await?;
-        state.firewall = self.nft.observe().await?;
+        match self.nft.observe().await? {
+            nft::Found::Table(table) => state.firewall = table,
+            nft::Found::Unlisted(why) => state.firewall_unreadable = Some(why),
+        }
         if let Some(bpf) = &mut self.bpf {
             // Before it is read: what happens between the two is seen now, and at worst looked at once more.
             let revisions = bpf.revisions(&self.netlink, self.seen.links.iter())?;

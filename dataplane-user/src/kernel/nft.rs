@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use tokio::io::AsyncWriteExt as _;
@@ -34,9 +34,20 @@ use crate::plan::facts;
 pub use drops::{Count, Drops};
 
 /// How long `nft` may take: it waits for nobody but the kernel.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After nft hung, it is not started again for this long: it would hold up each pass.
+const REST: Duration = Duration::from_secs(60);
 /// Where administrators' programs are, whatever PATH says.
 const FOLDERS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
+
+/// What is in the place of the nft table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The table, whosever it is; `None`: there is none.
+    Table(Option<Firewall>),
+    /// One of ours, of which nft does not tell what is in it, and why.
+    Unlisted(String),
+}
 
 /// The nft table of a network namespace.
 #[derive(Default)]
@@ -47,6 +58,8 @@ pub struct Nft {
     listed: Option<(u32, Option<Firewall>)>,
     /// The kernel has refused to masquerade IPv6.
     without_ipv6_nat: bool,
+    /// When the program has hung last, unless it has ended since.
+    hung: Option<Instant>,
     /// What the rules have dropped, over all tables.
     drops: Drops,
 }
@@ -71,34 +84,39 @@ impl Nft {
         }
     }
 
-    /// The table, whosever it is; `None` where there is none. One of ours that nft can't list is unlike any other.
+    /// What is in the table's place.
     ///
     /// # Errors
     /// When the kernel can't be asked for it.
-    pub async fn observe(&mut self) -> Result<Option<Firewall>, KernelError> {
+    pub async fn observe(&mut self) -> Result<Found, KernelError> {
         let Some(generation) = self.generation().await? else {
-            return Ok(None);
+            return Ok(Found::Table(None));
         };
         self.count_drops().await;
         if let Some((listed, firewall)) = &self.listed
             && *listed == generation
         {
-            return Ok(firewall.clone());
+            return Ok(Found::Table(firewall.clone()));
         }
         // What changes from here on is of a later generation, and leads to another listing.
-        let socket = self.socket()?;
-        let firewall = match query::table(socket).await {
-            Ok(Table::Absent) => None,
-            Ok(Table::Foreign) => Some(Firewall::foreign()),
-            Ok(Table::Ours(_)) => match list().await {
-                Ok(firewall) => firewall,
-                // It is there, and stays unless nft can run by then; everything else goes on.
-                Err(error) => return Ok(Some(unlisted(&error))),
+        let firewall = match self.table().await? {
+            Table::Absent => None,
+            Table::Foreign => Some(Firewall::foreign()),
+            Table::Ours(_) => match self.list().await {
+                Ok(firewall) => Some(firewall),
+                // It may have been deleted meanwhile.
+                Err(_) if self.table().await? == Table::Absent => None,
+                Err(error) => return Ok(Found::Unlisted(error.to_string())),
             },
-            Err(failure) => return Err(failure.into_error("look for nft table inet adit")),
         };
         self.listed = Some((generation, firewall.clone()));
-        Ok(firewall)
+        Ok(Found::Table(firewall))
+    }
+
+    /// Whose the table is.
+    async fn table(&mut self) -> Result<Table, KernelError> {
+        let found = query::table(self.socket()?).await;
+        found.map_err(|failure| failure.into_error("look for nft table inet adit"))
     }
 
     /// Makes a change of the table: all of it, or nothing.
@@ -124,18 +142,50 @@ impl Nft {
                 return Err(KernelError::new(other.to_string(), source));
             }
         };
-        let refusal = match nft(&["-f", "-"], &script, &change.to_string()).await {
+        let refusal = match self.run(&["-f", "-"], &script, &change.to_string()).await {
             Ok(_) => return Ok(()),
             Err(refusal) => refusal,
         };
-        if let Change::CreateFirewall(table) | Change::ReplaceFirewall(table) = change
+        if self.hung.is_none()
+            && let Change::CreateFirewall(table) | Change::ReplaceFirewall(table) = change
             && table.masquerades(Family::Ipv6) > 0
-            && dry_run(table).await.is_err()
-            && dry_run(&without_ipv6_nat(table)).await.is_ok()
+            && self.dry_run(table).await.is_err()
+            && self.dry_run(&without_ipv6_nat(table)).await.is_ok()
         {
             self.without_ipv6_nat = true;
         }
         Err(refusal)
+    }
+
+    /// What is in our table.
+    async fn list(&mut self) -> Result<Firewall, KernelError> {
+        debug!("listing nft table inet adit");
+        let context = "list nft table inet adit";
+        let json = self
+            .run(&["-j", "list", "table", "inet", "adit"], "", context)
+            .await?;
+        read::firewall(&json)
+            .map_err(|error| KernelError::new(context, io::Error::new(io::ErrorKind::InvalidData, error)))
+    }
+
+    /// Whether the kernel would take a table in the place of ours.
+    async fn dry_run(&mut self, table: &Firewall) -> Result<(), KernelError> {
+        let script = render::replace(table);
+        let tried = self
+            .run(&["-c", "-f", "-"], &script, "try nft table inet adit")
+            .await;
+        tried.map(drop)
+    }
+
+    /// Runs `nft`, unless it has hung lately.
+    async fn run(&mut self, arguments: &[&str], script: &str, context: &str) -> Result<Vec<u8>, KernelError> {
+        if self.hung.is_some_and(|hung| hung.elapsed() < REST) {
+            return Err(hung(context));
+        }
+        let result = nft(arguments, script, context).await;
+        let has_hung = matches!(&result, Err(error) if error.source.kind() == io::ErrorKind::TimedOut);
+        self.hung = has_hung.then(Instant::now);
+        result
     }
 
     /// Takes note of what the rules have dropped. Where that can't be read, what was noted before stays.
@@ -173,43 +223,6 @@ impl Nft {
         }
         Ok(self.socket.as_mut().expect("it was opened"))
     }
-}
-
-/// Our table, of which nothing else is known.
-fn unlisted(error: &KernelError) -> Firewall {
-    let mut table = Firewall::ours();
-    table.strange.insert(format!("it can't be listed: {error}"));
-    table
-}
-
-/// Lists the table; `None` where it went meanwhile.
-async fn list() -> Result<Option<Firewall>, KernelError> {
-    debug!("listing nft table inet adit");
-    let context = "list nft table inet adit";
-    match nft(&["-j", "list", "table", "inet", "adit"], "", context).await {
-        Ok(json) => {
-            let firewall = read::firewall(&json).map_err(|error| {
-                KernelError::new(context, io::Error::new(io::ErrorKind::InvalidData, error))
-            })?;
-            Ok(Some(firewall))
-        }
-        Err(error)
-            if error
-                .kernel_text
-                .as_deref()
-                .is_some_and(|text| text.contains("No such file")) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether the kernel would take a table in the place of ours.
-async fn dry_run(table: &Firewall) -> Result<(), KernelError> {
-    let script = render::replace(table);
-    let tried = nft(&["-c", "-f", "-"], &script, "try nft table inet adit").await;
-    tried.map(drop)
 }
 
 /// The same table, but for what masquerades IPv6.
@@ -255,7 +268,7 @@ async fn nft(arguments: &[&str], script: &str, context: &str) -> Result<Vec<u8>,
     };
     let output = tokio::time::timeout(PATIENCE, work)
         .await
-        .map_err(|_| failed(io::Error::from_raw_os_error(libc::ETIMEDOUT)))?
+        .map_err(|_| hung(context))?
         .map_err(failed)?;
     if output.status.success() {
         return Ok(output.stdout);
@@ -265,6 +278,13 @@ async fn nft(arguments: &[&str], script: &str, context: &str) -> Result<Vec<u8>,
         source: io::Error::other(format!("nft ended with {}", output.status)),
         kernel_text: Some(words(&String::from_utf8_lossy(&output.stderr))),
     })
+}
+
+/// That `nft` did not end in time.
+fn hung(context: &str) -> KernelError {
+    let (patience, rest) = (PATIENCE.as_secs(), REST.as_secs());
+    let text = format!("nft did not end within {patience} s, and is not started again for {rest} s");
+    KernelError::new(context, io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 /// What nft complains of: each error's line with what it underlines, without its place in a script that nobody has.

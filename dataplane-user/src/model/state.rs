@@ -48,6 +48,8 @@ pub struct KernelState {
     pub wireguard: BTreeMap<LinkName, Device>,
     /// The nft table.
     pub firewall: Option<Firewall>,
+    /// Why it is not known what is in the nft table, which is ours. A target has none.
+    pub firewall_unreadable: Option<String>,
     /// Our programs on our devices.
     pub attachments: BTreeMap<(LinkName, Hook), Attachment>,
     /// Classes and the links that they send to; `None`: a link that is gone.

@@ -47,6 +47,8 @@ pub enum Reason {
     KeyMismatch,
     /// A key can't be read now; what was read last stays in use, or what the kernel has.
     KeyUnreadable,
+    /// Nobody tells what is in the nft table now; it stays as it is.
+    FirewallUnreadable,
     /// A handshake with a key that a node changes to is awaited.
     KeyRotation,
     /// The name of an endpoint has no address now.
@@ -94,6 +96,7 @@ impl Reason {
             Reason::Incomplete => "Incomplete",
             Reason::KeyMismatch => "KeyMismatch",
             Reason::KeyUnreadable => "KeyUnreadable",
+            Reason::FirewallUnreadable => "FirewallUnreadable",
             Reason::KeyRotation => "KeyRotation",
             Reason::NameUnresolved => "NameUnresolved",
             Reason::MacCollision => "MacCollision",

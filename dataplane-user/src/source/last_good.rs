@@ -1,14 +1,15 @@
 //! The manifests that were accepted last, kept in the state directory: what a start goes by when the present ones are
 //! rejected. One file, replaced as a whole, for its owner alone; it holds no more than the manifests do.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{self, ManifestFile};
-use crate::resource::Resources;
+use crate::files;
+use crate::net::NodeName;
+use crate::resource::{Intent, Resources};
 
 /// The file in the state directory.
 pub const NAME: &str = "last-good.json";
@@ -42,7 +43,7 @@ struct KeptFile {
 pub fn load(directory: &Path) -> Result<Option<Resources>, LastGoodError> {
     let path = directory.join(NAME);
     let read = || {
-        let text = match fs::read(&path) {
+        let text = match files::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read?,
         };
@@ -64,32 +65,36 @@ pub fn load(directory: &Path) -> Result<Option<Resources>, LastGoodError> {
     })
 }
 
+/// What a node shall be by the resources that were accepted last; `None` where none ever were.
+///
+/// # Errors
+/// As [`load`], or when the node is not among them.
+pub fn intent(directory: &Path, node: NodeName) -> Result<Option<Intent>, LastGoodError> {
+    let resources = load(directory)?;
+    let intent = resources.map(|resources| Intent::new(resources, node));
+    intent.transpose().map_err(|problem| LastGoodError {
+        path: directory.join(NAME),
+        source: io::Error::new(io::ErrorKind::InvalidData, problem.to_string()),
+    })
+}
+
 /// Keeps the files of a set that was accepted; they are on the disk when this returns.
 ///
 /// # Errors
 /// When they can't be written; the set that was kept before stays.
 pub fn store(directory: &Path, files: &[ManifestFile]) -> Result<(), LastGoodError> {
-    let path = directory.join(NAME);
-    let write = || {
-        fs::create_dir_all(directory)?;
-        let files = files.iter().map(|file| KeptFile {
-            name: file.name.to_string(),
-            text: file.text.clone(),
-        });
-        let kept = Kept {
-            files: files.collect(),
-        };
-        // Such a file has mode 0600 from its creation on.
-        let mut file = tempfile::Builder::new()
-            .prefix(".last-good.")
-            .tempfile_in(directory)?;
-        file.write_all(&serde_json::to_vec(&kept)?)?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error)?;
-        File::open(directory)?.sync_all()
+    let kept = files.iter().map(|file| KeptFile {
+        name: file.name.to_string(),
+        text: file.text.clone(),
+    });
+    let kept = Kept {
+        files: kept.collect(),
     };
-    write().map_err(|source| LastGoodError {
-        path: path.clone(),
+    let stored = serde_json::to_string(&kept)
+        .map_err(io::Error::from)
+        .and_then(|text| files::replace(directory, NAME, &text));
+    stored.map_err(|source| LastGoodError {
+        path: directory.join(NAME),
         source,
     })
 }
@@ -100,14 +105,12 @@ pub fn store(directory: &Path, files: &[ManifestFile]) -> Result<(), LastGoodErr
 /// When the file can't be deleted.
 pub fn forget(directory: &Path) -> Result<(), LastGoodError> {
     let path = directory.join(NAME);
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(LastGoodError { path, source }),
-        _ => Ok(()),
-    }
+    files::remove(&path).map_err(|source| LastGoodError { path, source })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -2,7 +2,9 @@
 
 use adit_tests::agent::start_all_as;
 use adit_tests::{Agent, Bpffs, Overlay, Topology, traffic};
+use dataplane_user::kernel::bpf::carry::Carry;
 use dataplane_user::net::Family;
+use dataplane_user::source::endpoints;
 
 use super::{has_problem, key, possible, wg};
 
@@ -53,6 +55,16 @@ fn roams(dataplane: &'static str, prepare: impl for<'a> Fn(Agent<'a>) -> Agent<'
     overlay.keys[1].1.clear();
     agents[0].take(&overlay.manifests(&topology));
     assert!(endpoint().ends_with(":51820"), "{}", endpoint());
+
+    let kept = || match Carry::open_read_only(&agents[0].pins()).unwrap() {
+        Some(map) => map.endpoints().unwrap(),
+        None => endpoints::load(&agents[0].state_directory()).unwrap(),
+    };
+    assert_eq!(kept().len(), 1);
+    agents[0].take(&Overlay::new(&topology, "geneve").manifests(&topology));
+    agents[0].next_pass();
+    agents[0].next_pass();
+    assert_eq!(kept().len(), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use adit_tests::traffic::bound;
@@ -12,6 +13,7 @@ use dataplane_user::model::firewall::{Action, Chain, Match, Side, Transport, agg
 use dataplane_user::model::rule::Mark;
 use dataplane_user::model::{Change, Firewall};
 use dataplane_user::net::{Family, LinkName};
+use dataplane_user::source::last_good;
 use ipnet::IpNet;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -47,8 +49,18 @@ fn what_is_written_is_read_back() {
     TestRunner::new(config).run(&firewalls(), run).unwrap();
 }
 
+/// One that is no program, one that can't be loaded, and one that never ends.
+const BROKEN: [(&str, &str); 3] = [
+    ("", "os error 8"),
+    (
+        "#!/bin/sh\necho 'libnftables.so.1: No such file or directory' >&2\nexit 127\n",
+        "libnftables.so.1",
+    ),
+    ("#!/bin/sh\nexec sleep 1000\n", "did not end within"),
+];
+
 #[test]
-fn an_nft_that_may_not_run_at_the_start_leaves_the_table_and_the_rest_goes_on() {
+fn an_nft_that_does_not_work_at_the_start_leaves_the_table_and_the_rest_goes_on() {
     if !ready() {
         return;
     }
@@ -64,17 +76,34 @@ fn an_nft_that_may_not_run_at_the_start_leaves_the_table_and_the_rest_goes_on() 
     agent.ready();
     let table = || snapshot::run(&host.netns, "nft", "list table inet adit");
     let before = table();
+    for (program, told) in BROKEN {
+        agent.stop();
+        fs::write(&nft, program).unwrap();
+        fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).unwrap();
+        host.netns.ip("route delete unreachable 10.0.0.0/8");
+        agent.start();
+        let status = agent.wait("told", |status| status.pass.number > 0);
+        let mut problems = status.problems.iter();
+        let is_told =
+            problems.any(|problem| problem.reason == "FirewallUnreadable" && problem.message.contains(told));
+        assert!(is_told && !status.ready, "{status:#?}");
+        assert_eq!((status.pass.failed, status.repairs.total), (0, 0));
+        assert!(host.netns.ip("route show").contains("unreachable 10.0.0.0/8"));
+        assert_eq!(table(), before);
+    }
     agent.stop();
-    fs::write(&nft, "").unwrap();
-    host.netns.ip("route delete unreachable 10.0.0.0/8");
-    agent.start();
-    let status = agent.wait("told", |status| status.pass.number > 0 && status.pass.failed > 0);
-    let mut problems = status.problems.iter();
-    let told = problems.any(|problem| problem.subject.contains("nft table"));
-    assert!(told && !status.ready, "{status:#?}");
-    assert!(host.netns.ip("route show").contains("unreachable 10.0.0.0/8"));
+    let printed = agent.run_alike(&["uninstall"]);
+    assert_eq!(printed.code, 1, "{printed:?}");
+    assert!(
+        printed.stderr.contains("could not delete nft table inet adit"),
+        "{printed:?}"
+    );
+    assert!(!host.netns.ip("link show").contains("adit"));
+    assert!(!agent.pins().exists() && !agent.state_directory().join(last_good::NAME).exists());
     assert_eq!(table(), before);
+
     fs::remove_file(&nft).unwrap();
+    agent.start();
     agent.reconciled("whole again", |status| status.ready);
     assert_eq!(table(), before);
 }

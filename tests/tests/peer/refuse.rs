@@ -231,6 +231,7 @@ fn a_fifo_in_a_files_place_is_refused_at_once() {
     ] {
         let printed = run(Command::new(binary()).args(words));
         assert_ne!(printed.code, 0, "{words:?}");
-        assert!(printed.stderr.contains(file), "{words:?}: {printed:?}");
+        let is_told = printed.stderr.contains(file) && printed.stderr.contains("FIFO");
+        assert!(is_told, "{words:?}: {printed:?}");
     }
 }

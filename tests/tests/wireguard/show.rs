@@ -90,6 +90,8 @@ fn both(netns: &NetNs, words: &str, ours: &str) -> (String, String) {
     loop {
         let before = theirs(netns, words);
         let adit = printed(netns, "adit", ours);
+        // The clock by which wg tells ages is a tick late (time(2)).
+        std::thread::sleep(Duration::from_millis(20));
         if before == theirs(netns, words) {
             return (before, adit);
         }

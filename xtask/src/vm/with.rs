@@ -36,8 +36,8 @@ impl With {
             Self::Uml => Some(Duration::from_secs(10)),
             Self::Qemu => None,
             Self::Kvm => match kvm_verdict() {
-                Some(_) => None,
-                None => Some(Duration::from_secs(8)),
+                Some(true) => None,
+                _ => Some(Duration::from_secs(8)),
             },
         }
     }

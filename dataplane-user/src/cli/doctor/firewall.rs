@@ -33,7 +33,11 @@ impl Facts {
         Facts {
             program: nft::program(),
             tables,
-            owner: found.ok().flatten().map(|table| table.owner),
+            owner: match found {
+                Ok(nft::Found::Table(table)) => table.map(|table| table.owner),
+                Ok(nft::Found::Unlisted(_)) => Some(Owner::Ours),
+                Err(_) => None,
+            },
             dropping: nft::dropping_forward_chains().await.unwrap_or_default(),
         }
     }

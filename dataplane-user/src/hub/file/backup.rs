@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{HubError, Locked, beside, failed};
+use crate::files;
 use crate::net::hash::stable_hash;
 
 /// Keeps these bytes. A foreign file is never overwritten.
@@ -27,7 +28,7 @@ pub(super) fn last(file: &Locked) -> Option<PathBuf> {
     lock.read_to_string(&mut text).ok()?;
     let (hash, ending) = text.trim_end().split_once(' ')?;
     let path = beside(&file.path, ending);
-    let bytes = fs::read(&path).ok()?;
+    let bytes = files::read(&path).ok()?;
     (format!("{:016x}", stable_hash(&bytes)) == hash).then_some(path)
 }
 

@@ -77,8 +77,12 @@ impl Carried {
             return Ok(());
         }
         let map = Carry::open(bpffs)?;
-        for ((device, peer), endpoint) in endpoints {
-            map.set_endpoint(device, peer, endpoint)?;
+        // A file that could not be removed before says less than the map.
+        let newer = map.endpoints()?;
+        for (key @ (device, peer), endpoint) in endpoints {
+            if !newer.contains_key(key) {
+                map.set_endpoint(device, peer, endpoint)?;
+            }
         }
         if let Err(error) = endpoints::forget(&self.state_directory) {
             tracing::warn!(
@@ -116,8 +120,11 @@ impl Carried {
         }
     }
 
-    /// Forgets a peer; one that is not there is fine.
+    /// Forgets a peer; one that is not there is fine. Nothing is forgotten where nothing is written.
     pub(super) fn forget(&mut self, device: &LinkName, peer: &PublicKey) -> Result<(), KernelError> {
+        if self.reads {
+            return Ok(());
+        }
         match &mut self.store {
             Store::Map(map) => map.forget(device, &[*peer]),
             Store::File {

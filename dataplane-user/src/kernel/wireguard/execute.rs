@@ -82,7 +82,22 @@ impl Configured {
             peer.configured = self.0.remove(&(known_as.clone(), *key));
         }
     }
+
+    /// Forgets those of this namespace that no device was told: their devices or peers are gone. What can't be forgotten now only
+    /// takes room.
+    pub(in crate::kernel) fn forget_rest(self, carried: &mut Carried) {
+        let mut here = self
+            .0
+            .keys()
+            .filter(|(device, _)| !device.as_str().starts_with(ELSEWHERE));
+        if let Err(error) = here.try_for_each(|(device, peer)| carried.forget(device, peer)) {
+            tracing::debug!("endpoints of peers that are gone are kept: {error}");
+        }
+    }
 }
+
+/// What the names begin with that devices in other namespaces have where endpoints are kept.
+const ELSEWHERE: char = '@';
 
 /// What a device is called where endpoints are kept, whose names have room for a device's alone: in another namespace, a hash of
 /// both.
@@ -91,7 +106,7 @@ fn carried_name(namespace: Option<&Namespace>, link: &LinkName) -> LinkName {
         return link.clone();
     };
     let hash = stable_hash(format!("{namespace} {link}").as_bytes()) >> 8;
-    LinkName::new(&format!("@{hash:014x}")).expect("15 bytes")
+    LinkName::new(&format!("{ELSEWHERE}{hash:014x}")).expect("15 bytes")
 }
 
 /// After the change, never before: an endpoint that is remembered but not set would look as if the peer had roamed.

@@ -56,7 +56,7 @@ fn a_device_is_refused_or_comes_back_from_the_messages_that_make_it() {
 }
 
 #[test]
-fn several_messages_of_a_device_become_one() {
+fn messages_of_a_device_keep_all_allowed_ips_when_they_become_one() {
     let bodies = bodies(DEVICE);
     feed(&bodies, &[], |bytes| {
         let Ok(part) = read::part(bytes, false) else {

@@ -91,8 +91,9 @@ fn public_key(name: &str, source: &KeySource, planner: &mut Planner<'_>) -> Opti
         // One that is there must not be overwritten.
         Some(OwnKey::Unusable(why)) => (
             Reason::KeyUnreadable,
-            format!("its private key ({source}) can't be read: {why}"),
-            "make the key a regular file that its owner alone can read, or correct spec.privateKey",
+            format!("its private key ({source}) can't be had: {why}"),
+            "see that the key is a regular file that its owner alone can read and that its directory can be written, or correct \
+             spec.privateKey",
         ),
         // The agent makes it, others don't.
         Some(OwnKey::Missing) if matches!(source, KeySource::Generated(_)) => return None,

@@ -219,7 +219,6 @@ fn drop_of(matches: Vec<Match>) -> Rule {
     }
 }
 
-/// The kernel finds a route by eth0 to a host's underlay address.
 /// Has a node carry a prefix.
 fn carry(node: &mut Node) -> IpNet {
     let cidr = net("10.1.1.0/24");
@@ -231,6 +230,7 @@ fn carry(node: &mut Node) -> IpNet {
     cidr
 }
 
+/// The kernel finds a route by eth0 to a host's underlay address.
 fn reached(mut facts: NodeFacts, prefix: &str, host: u8) -> NodeFacts {
     facts
         .routes

@@ -43,7 +43,7 @@ pub(in crate::plan) fn problems(
             Reason::KeyUnreadable,
             subject,
             format!("{what} can't be read: {why}; {until_then}"),
-            "make it readable for its owner alone".to_owned(),
+            "see that it is there, a regular file that its owner alone can read".to_owned(),
         )
     };
     let end = intent.node().wireguard.as_ref();
