@@ -102,7 +102,10 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         led_away |= (Stage::Anchors..=Stage::DeleteAnchors).contains(&stage);
         let started = Instant::now();
         let results = kernel.execute(&batch).await;
-        report.durations.push((stage, started.elapsed()));
+        match report.durations.last_mut() {
+            Some((last, duration)) if *last == stage => *duration += started.elapsed(),
+            _ => report.durations.push((stage, started.elapsed())),
+        }
         debug_assert_eq!(results.len(), batch.len());
         let outcomes = batch
             .into_iter()

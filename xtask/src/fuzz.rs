@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
     let all = readers.len();
     let outcomes = Mutex::new(Vec::new());
-    workers::each(readers, |_, reader| {
+    workers::each(side_by_side, readers, |_, reader| {
         let output = Command::new(&program)
             .args(["--exact", reader, "--show-output"])
             .env("ADIT_FUZZ_SECONDS", seconds.to_string())

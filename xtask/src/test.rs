@@ -7,7 +7,7 @@ mod summary;
 
 use std::collections::BTreeSet;
 use std::env;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -16,6 +16,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use self::guest::Kernels;
+use self::libtest::Tally;
 use self::placement::Placement;
 use self::runner::{Binary, Plan};
 pub(crate) use self::summary::{Row, Summary};
@@ -26,6 +27,9 @@ use crate::{progress, tidy, workspace};
 
 /// What is tested on unless told otherwise: the oldest kernel, and the usual one.
 const KERNELS: [KernelName; 2] = [KernelName::V6_1, KernelName::V6_12];
+
+/// What this machine is called among the places where tests run.
+const HERE: &str = "this machine";
 
 /// Check the code and run all tests, on this machine and on real kernels.
 #[derive(clap::Args, Default)]
@@ -118,15 +122,37 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
             jobs.retain(|job| job.choice == choice);
         }
     }
+    // What asks nothing of a kernel computes while guests wait.
+    let mut beside = Plan {
+        binaries: Vec::new(),
+        ..plan.clone()
+    };
+    if !jobs.is_empty() {
+        (beside.binaries, plan.binaries) = plan
+            .binaries
+            .into_iter()
+            .partition(|binary| placement.asks_no_kernel(binary));
+    }
     on_host(&plan, summary)?;
     if args.filter.is_empty() {
         summary.add(doc_tests()?);
     }
     let mut kernels = preparing.join().expect("preparing kernels does not panic");
     kernels.add(jobs.iter().map(|job| (job.kernel, job.choice)));
-    for (row, file) in guest::run(jobs, &kernels, &plan, &this)? {
+    let run_beside = || {
+        let mut printed = Vec::new();
+        let (tally, files) = beside.run(HERE, &mut printed)?;
+        io::stdout().lock().write_all(&printed)?;
+        Ok((tally, files))
+    };
+    let (ran, (tally, files)) = guest::run(jobs, &kernels, &plan, &this, run_beside)?;
+    for (row, file) in ran {
         summary.add_file(row, file);
     }
+    for file in files {
+        summary.add_file(Row::new(HERE, file.took, Tally::default()), file);
+    }
+    summary.add_tally(HERE, tally);
     Ok(())
 }
 
@@ -187,8 +213,8 @@ fn on_host(plan: &Plan, summary: &mut Summary) -> Result<()> {
     }
     progress::say("the tests on this machine…");
     let started = Instant::now();
-    let (tally, files) = plan.run("this machine", &mut io::stdout())?;
-    summary.add(Row::new("this machine", started.elapsed(), tally));
+    let (tally, files) = plan.run(HERE, &mut io::stdout())?;
+    summary.add(Row::new(HERE, started.elapsed(), tally));
     summary.add_files(files);
     Ok(())
 }

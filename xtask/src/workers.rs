@@ -1,13 +1,18 @@
-//! Jobs side by side, as many at a time as there are CPUs.
+//! Jobs side by side, by a number of workers.
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Result;
 
-/// How many jobs run at a time.
+/// As many as there are CPUs: for jobs that compute all the time.
 pub fn count() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Half as many more: for jobs that wait for a third of their time.
+pub fn more_than_cpus() -> usize {
+    count() + count().div_ceil(2)
 }
 
 /// Does the work of each job, which are begun in their order. `work` gets each job's index.
@@ -15,6 +20,7 @@ pub fn count() -> usize {
 /// # Errors
 /// The first worker's whose job failed; that one begins no other job, the others go on.
 pub fn each<J: Send>(
+    workers: usize,
     jobs: impl IntoIterator<Item = J>,
     work: impl Fn(usize, J) -> Result<()> + Sync,
 ) -> Result<()> {
@@ -27,7 +33,7 @@ pub fn each<J: Send>(
         Ok(())
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..count()).map(|_| scope.spawn(worker)).collect();
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
         workers
             .into_iter()
             .try_for_each(|worker| worker.join().expect("no worker panics"))

@@ -1,11 +1,11 @@
-//! The tests on kernels: each test program in a guest of its own, by this very program within the guest, as many side by
-//! side as there are CPUs.
+//! The tests on kernels: each test program in a guest of its own, by this very program within the guest, several side by side.
 use std::env;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -75,13 +75,19 @@ impl Kernels {
     }
 }
 
-/// Runs the jobs in their order. Each gives a row of the summary; one that can't be run counts as a skipped test, with
-/// `CI=true` as a failed one.
-pub(super) fn run(jobs: Vec<Job>, kernels: &Kernels, plan: &Plan, this: &Path) -> Result<Vec<(Row, File)>> {
+/// Runs the jobs in their order, and something else beside those that leave it the time. Each job gives a row of the summary; one
+/// that can't be run counts as a skipped test, with `CI=true` as a failed one.
+pub(super) fn run<T: Send>(
+    jobs: Vec<Job>,
+    kernels: &Kernels,
+    plan: &Plan,
+    this: &Path,
+    beside: impl FnOnce() -> Result<T> + Send,
+) -> Result<(Vec<(Row, File)>, T)> {
     let all = jobs.len();
     let done = Mutex::new(Vec::new());
-    workers::each(jobs, |index, job| {
-        let ran = run_job(&job, kernels, plan, this)?;
+    let run_one = |index: usize, job: &Job| {
+        let ran = run_job(job, kernels, plan, this)?;
         let place = ran.place.clone();
         let file = File {
             order: index + 1,
@@ -108,8 +114,21 @@ pub(super) fn run(jobs: Vec<Job>, kernels: &Kernels, plan: &Plan, this: &Path) -
         tally.add(ran.tally, &job.binary.name);
         done.push((Row::new(&place, ran.took, tally), file));
         Ok(())
+    };
+    // User-mode Linux leaves the CPU alone while its tests wait; what is emulated uses all that there is.
+    let waits = |job: &Job| kernels.with(job) == Ok(With::Uml);
+    let (waiting, computing): (Vec<_>, Vec<_>) = jobs.into_iter().partition(waits);
+    let first = computing.len();
+    workers::each(workers::count(), &computing, run_one)?;
+    let beside = thread::scope(|scope| {
+        let beside = scope.spawn(beside);
+        workers::each(workers::more_than_cpus(), &waiting, |index, job| {
+            run_one(first + index, job)
+        })?;
+        beside.join().expect("what runs beside does not panic")
     })?;
-    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((done, beside))
 }
 
 /// How a job went.

@@ -106,6 +106,11 @@ impl Placement {
         here.map(|program| self.binary(program, Place::Host)).collect()
     }
 
+    /// Whether a program that runs on this machine runs on no kernel besides, because it asks nothing of one.
+    pub(super) fn asks_no_kernel(&self, binary: &Binary) -> bool {
+        self.lists.host.contains(file_of(&binary.name)) && binary.package == self.kernel_package
+    }
+
     fn binary(&self, program: &Executable, place: Place) -> Binary {
         let package = program.package.file_name().unwrap_or_default().to_string_lossy();
         Binary {
@@ -247,6 +252,8 @@ mod tests {
         ];
         assert_eq!(names(&host), expected);
         assert!(host[0].serial && !host[1].serial && !host[3].serial);
+        let pure = host.iter().map(|binary| placement.asks_no_kernel(binary));
+        assert_eq!(pure.collect::<Vec<_>>(), [false, true, false, false]);
     }
 
     #[test]

@@ -79,6 +79,13 @@ impl Summary {
         }
     }
 
+    /// Adds counts to a step's row.
+    pub(crate) fn add_tally(&mut self, step: &str, tally: Tally) {
+        if let Some(known) = self.rows.iter_mut().find(|known| known.name == step) {
+            known.tally.add(tally, "");
+        }
+    }
+
     /// Adds test programs whose step has its row.
     pub(crate) fn add_files(&mut self, files: Vec<File>) {
         self.files.extend(files);

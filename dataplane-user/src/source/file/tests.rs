@@ -92,7 +92,7 @@ fn the_whole_set_or_nothing() {
     assert_eq!(
         lines(&[root.to_owned()], root),
         [
-            "c.yaml: can't be read: stream did not contain valid UTF-8",
+            "c.yaml: can't be read: it is not UTF-8",
             "d.yaml: can't be read: No such file or directory (os error 2)",
             "b.yaml:4:19: spec.prefixes[0]: `10.1.0.1/16` has host bits set; write `10.1.0.0/16`",
         ]
