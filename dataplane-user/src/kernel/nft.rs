@@ -33,8 +33,8 @@ use crate::plan::facts;
 
 pub use drops::{Count, Drops};
 
-/// How long `nft` may take: it waits for nobody but the kernel.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long `nft` may take: it waits for nobody but the kernel, which may have modules to load for a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// After nft hung, it is not started again for this long: it would hold up each pass.
 const REST: Duration = Duration::from_secs(60);
 /// Where administrators' programs are, whatever PATH says.
