@@ -78,7 +78,7 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         let is_forbidden = |change: &Change| {
             let mut earlier = failed
                 .iter()
-                .filter(|(place, _)| place.as_ref() == change.namespace());
+                .filter(|(place, _)| place.as_ref() == change.namespace.as_ref());
             earlier.any(|(_, earlier)| stage.is_forbidden_after(*earlier))
         };
         let (forbidden, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_forbidden);
@@ -120,7 +120,7 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
             .chain(outcomes)
         {
             if !matches!(outcome, Outcome::Done) {
-                failed.push((change.namespace().cloned(), stage));
+                failed.push((change.namespace.clone(), stage));
                 missing.add(&change);
             }
             report.outcomes.push((change, outcome));

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use self::fights::Fights;
 use crate::apply::{ApplyReport, Outcome};
 use crate::diff::repairs::{Earlier, Repair, RepairKind, repairs};
-use crate::model::{Change, ChangeSet, KernelState};
+use crate::model::{Change, ChangeSet, KernelState, Located};
 use crate::pauses::Pauses;
 use crate::resource::{Problem, Reason};
 use crate::status::{RepairStatus, RepairsStatus};
@@ -104,12 +104,15 @@ impl Drift {
         report: &ApplyReport,
     ) -> BTreeMap<RepairKind, u64> {
         let is_done = |outcome: &Outcome| matches!(outcome, Outcome::Done);
-        let undone = report.outcomes.iter().filter(|(_, outcome)| !is_done(outcome));
-        let undone: BTreeSet<String> = undone.map(|(change, _)| change.to_string()).collect();
-        let failed = |changes: &[Change]| {
-            let mut changes = changes.iter();
-            !undone.is_empty() && changes.any(|change| undone.contains(&change.to_string()))
+        let mut undone: BTreeMap<Located, Vec<&Change>> = BTreeMap::new();
+        for (change, _) in report.outcomes.iter().filter(|(_, outcome)| !is_done(outcome)) {
+            undone.entry(change.located()).or_default().push(change);
+        }
+        let is_undone = |change: &Change| {
+            let of_object = undone.get(&change.located());
+            of_object.is_some_and(|undone| undone.contains(&change))
         };
+        let failed = |changes: &[Change]| !undone.is_empty() && changes.iter().any(is_undone);
         let made = repairs.into_iter().filter(|(_, changes)| !failed(changes));
         let (later, made): (Vec<_>, Vec<_>) =
             made.map(|(repair, _)| repair).partition(|repair| repair.follows);
@@ -118,8 +121,8 @@ impl Drift {
         }
         for repair in made.iter().take(LOGGED) {
             warn!(
-                kind = repair.kind.name(),
-                object = repair.object,
+                kind = repair.kind().name(),
+                object = %repair.object,
                 "repaired: {repair}"
             );
         }
@@ -131,11 +134,11 @@ impl Drift {
         for repair in made {
             self.earlier.counted(&repair);
             self.fights.mended(&repair.object, now);
-            *numbers.entry(repair.kind).or_default() += 1;
-            *self.counts.entry(repair.kind).or_default() += 1;
+            *numbers.entry(repair.kind()).or_default() += 1;
+            *self.counts.entry(repair.kind()).or_default() += 1;
             self.recent.push_back(RepairStatus {
-                kind: repair.kind.name().to_owned(),
-                object: repair.object,
+                kind: repair.kind().name().to_owned(),
+                object: repair.object.to_string(),
                 found: repair.found,
             });
         }
@@ -203,10 +206,10 @@ fn take_out(held: &[Repair], set: &mut ChangeSet) {
     });
 }
 
-fn conflict(object: &str, pause: Duration) -> Problem {
+fn conflict(object: &Located, pause: Duration) -> Problem {
     Problem::error(
         Reason::Conflict,
-        object.to_owned(),
+        object.to_string(),
         format!(
             "it was repaired {} times within a minute or fell again soon after: something else keeps changing it \
              (NetworkManager, systemd-networkd, another agent or a script)",

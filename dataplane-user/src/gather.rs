@@ -144,7 +144,7 @@ impl Gatherer {
         let is_clean = |namespace: &Namespace| {
             let mut changes = left.changes.iter();
             observed.namespaces.contains_key(namespace)
-                && !changes.any(|change| change.namespace() == Some(namespace))
+                && !changes.any(|change| change.namespace.as_ref() == Some(namespace))
         };
         self.remembered.retain(|namespace| {
             let is_gone = match facts.namespaces.get(namespace) {

@@ -12,6 +12,7 @@ pub mod sysctl;
 pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
@@ -97,10 +98,10 @@ pub struct Wanted {
 
 /// Why the kernel did not do what was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("{context}: {source}{}", .kernel_text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+#[error("{}{source}{}", .context.as_ref().map(|context| format!("{context}: ")).unwrap_or_default(), .kernel_text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
 pub struct KernelError {
-    /// What was tried.
-    pub context: String,
+    /// What was tried; nothing where that is the change that was asked for.
+    pub context: Option<String>,
     /// The error.
     #[source]
     pub source: io::Error,
@@ -113,20 +114,43 @@ impl KernelError {
     #[must_use]
     pub fn new(context: impl Into<String>, source: io::Error) -> KernelError {
         KernelError {
-            context: context.into(),
+            context: Some(context.into()),
             source,
             kernel_text: None,
         }
     }
 
-    /// The error without the change that it is about, for where that stands before it.
+    /// The error of a change, which whoever asked for it can name.
     #[must_use]
-    pub fn beside(&self, change: &Change) -> String {
-        let text = self.to_string();
-        let rest = text
-            .strip_prefix(&change.to_string())
-            .and_then(|rest| rest.strip_prefix(": "));
-        rest.map_or_else(|| text.clone(), str::to_owned)
+    pub fn of_change(source: io::Error) -> KernelError {
+        KernelError {
+            context: None,
+            source,
+            kernel_text: None,
+        }
+    }
+
+    /// The error, with what it is about before all else.
+    #[must_use]
+    pub fn about(self, what: &impl fmt::Display) -> KernelError {
+        let context = match self.context {
+            Some(context) => format!("{what}: {context}"),
+            None => what.to_string(),
+        };
+        KernelError {
+            context: Some(context),
+            ..self
+        }
+    }
+
+    /// The same error once more.
+    #[must_use]
+    pub fn again(&self) -> KernelError {
+        KernelError {
+            context: self.context.clone(),
+            source: copy(&self.source),
+            kernel_text: self.kernel_text.clone(),
+        }
     }
 
     /// The errno, where there is one.
@@ -156,17 +180,22 @@ fn copy(error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::LinkName;
 
     #[test]
-    fn a_change_is_not_named_twice() {
-        let change = Change::SetLinkUp(LinkName::constant("adit0"));
-        let error = |context: &str| KernelError::new(context, io::Error::from_raw_os_error(libc::ENODEV));
+    fn what_an_error_is_about_comes_first() {
+        let source = || io::Error::from_raw_os_error(libc::ENODEV);
         let short = "No such device (os error 19)";
-        assert_eq!(error("set link adit0 up").beside(&change), short);
+        let of_change = KernelError::of_change(source());
+        assert_eq!(of_change.to_string(), short);
         assert_eq!(
-            error("opening a socket").beside(&change),
-            format!("opening a socket: {short}")
+            of_change.about(&"set link adit0 up").to_string(),
+            format!("set link adit0 up: {short}")
+        );
+        assert_eq!(
+            KernelError::new("opening a socket", source())
+                .about(&"a")
+                .to_string(),
+            format!("a: opening a socket: {short}")
         );
     }
 }

@@ -20,7 +20,7 @@ pub mod wireguard;
 pub use address::{Address, AddressScope, connected_subnet};
 pub use attachment::{Attachment, Hook, ProgramVersion};
 pub use bpf::{Carrier, Class, Group, NextHop, NodeLabel, Target, UnderlayDevice};
-pub use change::{Change, ChangeSet, Conflict, Object, Waiting};
+pub use change::{Action, Change, ChangeSet, Conflict, Located, Object, Waiting};
 pub use firewall::Firewall;
 pub use link::{Link, LinkKind, VethPeer};
 pub use neighbour::Neighbour;

@@ -477,7 +477,7 @@ fn log_outcomes(report: &ApplyReport) {
         match outcome {
             Outcome::Done => debug!("done: {change}"),
             // Failures become problems, and a new problem is a warning.
-            Outcome::Failed(failure) => debug!("failed: {change}: {}", failure.beside(change)),
+            Outcome::Failed(failure) => debug!("failed: {change}: {failure}"),
             Outcome::Skipped => debug!("left out after a failure: {change}"),
         }
     }

@@ -459,7 +459,7 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
         Problem::error(
             Reason::ApplyFailed,
             change.to_string(),
-            error.beside(change),
+            error.to_string(),
             "it is tried again at each pass; mend what the kernel complains of".to_owned(),
         )
     }));

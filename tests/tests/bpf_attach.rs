@@ -18,7 +18,8 @@ use aya::{Ebpf, EbpfLoader};
 use dataplane_ebpf::layout::{ABI_VERSION, Class};
 use dataplane_user::kernel::KernelError;
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions, LinkNames, Mechanism, object, uninstall};
-use dataplane_user::model::{Attachment, Change, Hook, KernelState, Link, LinkKind, Owner, ProgramVersion};
+use dataplane_user::model::change::{BpfChange, ProgramOperation};
+use dataplane_user::model::{Attachment, Hook, KernelState, Link, LinkKind, Owner, ProgramVersion};
 use dataplane_user::net::LinkName;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
@@ -39,13 +40,20 @@ fn programs_survive_a_restart_and_are_replaced_in_place() {
 
         let mut bpf = world.open();
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
-        let again = bpf.execute(&Names, &[Change::Attach(device(0), Hook::Egress)]);
+        let again = bpf.execute(
+            &Names,
+            &[BpfChange::Program(
+                device(0),
+                Hook::Egress,
+                ProgramOperation::Attach,
+            )],
+        );
         assert_eq!(again[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
         execute(
             &mut bpf,
             &[
-                Change::ReplaceProgram(device(0), Hook::Egress),
-                Change::ReplaceProgram(device(1), Hook::Ingress),
+                BpfChange::Program(device(0), Hook::Egress, ProgramOperation::Replace),
+                BpfChange::Program(device(1), Hook::Ingress, ProgramOperation::Replace),
             ],
         );
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
@@ -70,7 +78,14 @@ fn a_process_that_only_looks_compares_instructions() {
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
         let mut bpf = Bpf::open_read_only(world.bpffs.path()).unwrap();
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
-        let results = bpf.execute(&Names, &[Change::Detach(device(0), Hook::Egress)]);
+        let results = bpf.execute(
+            &Names,
+            &[BpfChange::Program(
+                device(0),
+                Hook::Egress,
+                ProgramOperation::Detach,
+            )],
+        );
         assert_eq!(results[0].as_ref().unwrap_err().errno(), Some(libc::EROFS));
         assert_eq!(world.attachments(&mut agent), both(ProgramVersion::Current));
     });
@@ -86,9 +101,23 @@ fn a_device_made_anew_has_no_program_and_gets_one() {
         let only_egress = only(0, ProgramVersion::Current);
         assert_eq!(world.attachments(&mut bpf), only_egress);
         assert_eq!(bpf.leftovers(), 1, "a pin");
-        let missing = bpf.execute(&Names, &[Change::ReplaceProgram(device(1), Hook::Ingress)]);
+        let missing = bpf.execute(
+            &Names,
+            &[BpfChange::Program(
+                device(1),
+                Hook::Ingress,
+                ProgramOperation::Replace,
+            )],
+        );
         assert!(missing[0].is_err());
-        execute(&mut bpf, &[Change::Attach(device(1), Hook::Ingress)]);
+        execute(
+            &mut bpf,
+            &[BpfChange::Program(
+                device(1),
+                Hook::Ingress,
+                ProgramOperation::Attach,
+            )],
+        );
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
         assert_eq!(bpf.leftovers(), 0);
 
@@ -113,7 +142,14 @@ fn an_older_versions_programs_are_taken_over_or_taken_off() {
 
         let mut bpf = world.open();
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
-        execute(&mut bpf, &[Change::TakeOverProgram(device(0), Hook::Egress)]);
+        execute(
+            &mut bpf,
+            &[BpfChange::Program(
+                device(0),
+                Hook::Egress,
+                ProgramOperation::TakeOver,
+            )],
+        );
         // Also with the older version's pins still there.
         let half = world.attachments(&mut bpf);
         assert_eq!(
@@ -121,9 +157,16 @@ fn an_older_versions_programs_are_taken_over_or_taken_off() {
             [ProgramVersion::Stale, ProgramVersion::Current]
         );
         assert_eq!(world.programs().len(), 2);
-        execute(&mut bpf, &[Change::Detach(device(1), Hook::Ingress)]);
+        execute(
+            &mut bpf,
+            &[BpfChange::Program(
+                device(1),
+                Hook::Ingress,
+                ProgramOperation::Detach,
+            )],
+        );
         assert_eq!(world.attachments(&mut bpf), only(0, ProgramVersion::Current));
-        execute(&mut bpf, &[Change::DeleteVersion(ABI_VERSION - 1)]);
+        execute(&mut bpf, &[BpfChange::DeleteVersion(ABI_VERSION - 1)]);
         assert!(!version(ABI_VERSION - 1).exists());
         assert_eq!(world.attachments(&mut bpf), only(0, ProgramVersion::Current));
         assert_eq!(world.programs().len(), 1);
@@ -144,12 +187,33 @@ fn other_peoples_filters_and_programs_keep_their_place() {
             Mechanism::Tcx => assert_eq!(world.tcx()[1..], programs),
             Mechanism::Clsact => assert_eq!(self::filters().lines().count(), filters.lines().count() + 1),
         }
-        execute(&mut bpf, &[Change::ReplaceProgram(device(1), Hook::Ingress)]);
-        execute(&mut bpf, &[Change::Detach(device(1), Hook::Ingress)]);
+        execute(
+            &mut bpf,
+            &[BpfChange::Program(
+                device(1),
+                Hook::Ingress,
+                ProgramOperation::Replace,
+            )],
+        );
+        execute(
+            &mut bpf,
+            &[BpfChange::Program(
+                device(1),
+                Hook::Ingress,
+                ProgramOperation::Detach,
+            )],
+        );
         assert_eq!(self::filters(), filters);
         assert_eq!(world.tcx(), programs);
         assert_eq!(world.attachments(&mut bpf), only(0, ProgramVersion::Current));
-        execute(&mut bpf, &[Change::Detach(device(1), Hook::Ingress)]);
+        execute(
+            &mut bpf,
+            &[BpfChange::Program(
+                device(1),
+                Hook::Ingress,
+                ProgramOperation::Detach,
+            )],
+        );
         drop(foreign);
     });
 }
@@ -189,15 +253,22 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
         pins().iter().for_each(|pin| fs::remove_file(pin).unwrap());
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
         let replace = [
-            Change::ReplaceProgram(device(0), Hook::Egress),
-            Change::ReplaceProgram(device(1), Hook::Ingress),
+            BpfChange::Program(device(0), Hook::Egress, ProgramOperation::Replace),
+            BpfChange::Program(device(1), Hook::Ingress, ProgramOperation::Replace),
         ];
         execute(&mut bpf, &replace);
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
         assert_eq!(pins().len(), 2);
 
         // Somebody else's filter in the place of Adit's is left alone.
-        execute(&mut bpf, &[Change::Detach(device(0), Hook::Egress)]);
+        execute(
+            &mut bpf,
+            &[BpfChange::Program(
+                device(0),
+                Hook::Egress,
+                ProgramOperation::Detach,
+            )],
+        );
         assert_eq!(pins().len(), 1);
         let words = "filter add dev adit0 egress pref 173 handle 173 bpf direct-action bytecode";
         let mut tc = Command::new("tc");
@@ -205,7 +276,14 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
         assert!(tc.status().unwrap().success());
         let other = run("tc", "filter show dev adit0 egress");
         assert_eq!(world.attachments(&mut bpf), only(1, ProgramVersion::Current));
-        let refused = bpf.execute(&Names, &[Change::Attach(device(0), Hook::Egress)]);
+        let refused = bpf.execute(
+            &Names,
+            &[BpfChange::Program(
+                device(0),
+                Hook::Egress,
+                ProgramOperation::Attach,
+            )],
+        );
         assert_eq!(refused[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
         assert_eq!(run("tc", "filter show dev adit0 egress"), other);
     });
@@ -236,7 +314,7 @@ fn uninstalling_takes_the_programs_off() {
         if world.mechanism == Mechanism::Clsact {
             // A pin does not hold a filter: the diff takes it off.
             let detach = [(0, Hook::Egress), (1, Hook::Ingress)]
-                .map(|(number, hook)| Change::Detach(device(number), hook));
+                .map(|(number, hook)| BpfChange::Program(device(number), hook, ProgramOperation::Detach));
             execute(&mut bpf, &detach);
         }
         drop(bpf);
@@ -448,10 +526,10 @@ fn device(number: usize) -> LinkName {
     LinkName::constant(DEVICES[number])
 }
 
-fn attach_both() -> [Change; 2] {
+fn attach_both() -> [BpfChange; 2] {
     [
-        Change::Attach(device(0), Hook::Egress),
-        Change::Attach(device(1), Hook::Ingress),
+        BpfChange::Program(device(0), Hook::Egress, ProgramOperation::Attach),
+        BpfChange::Program(device(1), Hook::Ingress, ProgramOperation::Attach),
     ]
 }
 
@@ -470,7 +548,7 @@ fn only(number: usize, version: ProgramVersion) -> Attachments {
     attachments
 }
 
-fn execute(bpf: &mut Bpf, changes: &[Change]) {
+fn execute(bpf: &mut Bpf, changes: &[BpfChange]) {
     let results: Vec<Result<(), KernelError>> = bpf.execute(&Names, changes);
     for (change, result) in changes.iter().zip(results) {
         result.unwrap_or_else(|error| panic!("{change}: {error}"));

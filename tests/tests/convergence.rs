@@ -9,10 +9,10 @@ use dataplane_user::apply::{ApplyReport, Outcome, apply};
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::Kernel;
 use dataplane_user::kernel::fake::FakeKernel;
-use dataplane_user::model::change::DeleteLinkReason;
+use dataplane_user::model::change::{DeleteLinkReason, LinkOperation, NetlinkChange};
 use dataplane_user::model::{
-    ANCHOR_METRIC, BACKSTOP_METRIC, Change, Hook, KernelState, LinkKind, NextHop, Owner, ProgramVersion,
-    RouteKey, RouteKind, Source, Target,
+    ANCHOR_METRIC, Action, BACKSTOP_METRIC, Change, Hook, KernelState, LinkKind, NextHop, Owner,
+    ProgramVersion, RouteKey, RouteKind, Source, Target,
 };
 use dataplane_user::net::{LinkName, NodeName};
 use dataplane_user::plan::{ANCHOR, network_links, plan};
@@ -82,8 +82,11 @@ fn kept_in_all(before: &KernelState, target: &KernelState) -> Vec<IpNet> {
 }
 
 fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {
-    let one = |change: &Change| match change {
-        Change::DeleteLink(name, DeleteLinkReason::Recreate { .. }) => Some(name.clone()),
+    let one = |change: &Change| match &change.action {
+        Action::Netlink(NetlinkChange::Link(
+            name,
+            LinkOperation::Delete(DeleteLinkReason::Recreate { .. }),
+        )) => Some(name.clone()),
         _ => None,
     };
     changes.iter().filter_map(one).collect()

@@ -49,13 +49,13 @@ proptest! {
         let (reached, found) = (with_underlay(target.clone()), with_underlay(found));
         let changes = diff(&found, &target).changes;
         let repairs = repairs(&changes, &found, (&target, &target), &Earlier::default());
-        let told = repairs.iter().map(|repair| (repair.kind, repair.to_string())).collect::<Vec<_>>();
+        let told = repairs.iter().map(|repair| (repair.kind(), repair.to_string())).collect::<Vec<_>>();
         if found == reached {
             prop_assert_eq!(told, []);
             return Ok(());
         }
         prop_assert_eq!(repairs.len(), 1, "{:?}: {:#?}", deed, told);
-        prop_assert_eq!(repairs[0].kind, kind, "{:?}: {:#?}", deed, told);
+        prop_assert_eq!(repairs[0].kind(), kind, "{:?}: {:#?}", deed, told);
         prop_assert_eq!(repairs[0].changes.len(), changes.len(), "{:?}: {:#?}", deed, changes);
     }
 

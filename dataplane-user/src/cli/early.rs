@@ -13,7 +13,8 @@ use crate::apply::apply;
 use crate::diff::diff;
 use crate::gather::Gatherer;
 use crate::kernel::{Kernel, LinuxKernel};
-use crate::model::{Change, ChangeSet, RouteKind};
+use crate::model::change::{AddressOperation, LinkOperation, NetlinkChange, RouteOperation};
+use crate::model::{Action, Change, ChangeSet, RouteKind};
 use crate::net::LinkName;
 use crate::plan::plan;
 use crate::resource::Intent;
@@ -105,11 +106,16 @@ fn last_good(places: &Places, manifests: &Manifests, rejected: &Failure) -> Resu
 /// The anchor device, its settings and addresses, and the backstops: nothing of it forwards.
 fn is_early(change: &Change) -> bool {
     let anchor = LinkName::constant(crate::plan::ANCHOR);
-    match change {
-        Change::CreateLink(link, _) | Change::SetLinkUp(link) => *link == anchor,
-        Change::SetSysctl(link, ..) => *link == anchor,
-        Change::CreateAddress(link, ..) => *link == anchor,
-        Change::CreateRoute(_, route) => route.kind == RouteKind::Unreachable,
+    match &change.action {
+        _ if change.namespace.is_some() => false,
+        Action::Netlink(NetlinkChange::Link(link, LinkOperation::Create(_) | LinkOperation::SetUp)) => {
+            *link == anchor
+        }
+        Action::Netlink(NetlinkChange::Address(link, _, AddressOperation::Create(_))) => *link == anchor,
+        Action::Sysctl(change) => change.link == anchor,
+        Action::Netlink(NetlinkChange::Route(_, RouteOperation::Create(route))) => {
+            route.kind == RouteKind::Unreachable
+        }
         _ => false,
     }
 }

@@ -14,6 +14,7 @@ use crate::diff::order::Stage;
 use crate::gather::{Gatherer, private_keys};
 use crate::kernel::bpf::BpfOptions;
 use crate::kernel::{Kernel, LinuxKernel};
+use crate::model::change::Verb;
 use crate::model::{Change, ChangeSet};
 use crate::resource::{Intent, Problem, Severity};
 use crate::source::KeyRing;
@@ -82,13 +83,10 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
 }
 
 fn to_output(intent: &Intent, set: &ChangeSet, problems: &[Problem]) -> Output {
-    let change = |change: &Change| {
-        let (action, kind) = describe(change);
-        ChangeOutput {
-            action,
-            kind,
-            text: change.to_string(),
-        }
+    let change = |change: &Change| ChangeOutput {
+        action: change.action.verb().word(),
+        kind: change.action.object().kind().name(),
+        text: change.to_string(),
     };
     Output {
         node: intent.node().name.to_string(),
@@ -98,10 +96,10 @@ fn to_output(intent: &Intent, set: &ChangeSet, problems: &[Problem]) -> Output {
 }
 
 fn text(set: &ChangeSet, problems: &[Problem]) -> String {
-    let sign = |change: &Change| match describe(change).0 {
-        "add" => '+',
-        "delete" => '-',
-        _ => '~',
+    let sign = |change: &Change| match change.action.verb() {
+        Verb::Add => '+',
+        Verb::Delete => '-',
+        Verb::Set => '~',
     };
     let changes = set.changes.iter();
     let changes = changes.map(|change| format!("{} {change}\n", sign(change)));
@@ -124,52 +122,4 @@ fn interruptions(set: &ChangeSet) -> usize {
         .iter()
         .filter(|change| Stage::of(change) == Stage::RecreateLinks)
         .count()
-}
-
-/// A change's verb and its object's kind.
-fn describe(change: &Change) -> (&'static str, &'static str) {
-    match change.bare() {
-        Change::MoveAddress(..) => ("set", "address"),
-        Change::SetLinkDown(..) | Change::SetMaster(..) | Change::SetAlias(..) => ("set", "link"),
-        Change::AddFlood(..) => ("add", "default_destination"),
-        Change::DeleteFlood(..) => ("delete", "default_destination"),
-        Change::In(..) => unreachable!("it is bare"),
-        Change::CreateLink(..) => ("add", "link"),
-        Change::ModifyLink(..) | Change::SetLinkUp(..) => ("set", "link"),
-        Change::DeleteLink(..) => ("delete", "link"),
-        Change::CreateAddress(..) => ("add", "address"),
-        Change::ReplaceAddress(..) => ("set", "address"),
-        Change::DeleteAddress(..) => ("delete", "address"),
-        Change::CreateRoute(..) => ("add", "route"),
-        Change::ReplaceRoute(..) => ("set", "route"),
-        Change::DeleteRoute(..) => ("delete", "route"),
-        Change::CreateRouteTarget(..) => ("add", "nexthop"),
-        Change::ReplaceRouteGroup(..) => ("set", "nexthop"),
-        Change::DeleteRouteTarget(..) => ("delete", "nexthop"),
-        Change::PutNeighbour(..) => ("set", "neighbour"),
-        Change::DeleteNeighbour(..) => ("delete", "neighbour"),
-        Change::CreateRule(..) => ("add", "rule"),
-        Change::DeleteRule(..) => ("delete", "rule"),
-        Change::SetSysctl(..) => ("set", "sysctl"),
-        Change::SetWireGuard(..) => ("set", "wireguard"),
-        Change::CreateFirewall(_) => ("add", "firewall"),
-        Change::ReplaceFirewall(_) => ("set", "firewall"),
-        Change::DeleteFirewall => ("delete", "firewall"),
-        Change::Attach(..) => ("add", "program"),
-        Change::ReplaceProgram(..) => ("set", "program"),
-        Change::TakeOverProgram(..) => ("set", "program"),
-        Change::DeleteVersion(..) => ("delete", "version"),
-        Change::Detach(..) => ("delete", "program"),
-        Change::PutClass(..) => ("set", "class"),
-        Change::DeleteClass(..) => ("delete", "class"),
-        Change::PutNextHop(..) => ("add", "next_hop"),
-        Change::SetNextHopDown(..) => ("set", "next_hop"),
-        Change::DeleteNextHop(..) => ("delete", "next_hop"),
-        Change::PutGroup(..) => ("add", "group"),
-        Change::DeleteGroup(..) => ("delete", "group"),
-        Change::PutPrefix(..) => ("set", "prefix"),
-        Change::DeletePrefix(..) => ("delete", "prefix"),
-        Change::PutSource(..) => ("add", "source"),
-        Change::DeleteSource(..) => ("delete", "source"),
-    }
 }

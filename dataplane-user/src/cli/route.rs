@@ -56,7 +56,7 @@ fn lock(places: &Places) -> Result<RunDirectory, Failure> {
 
 fn failures(report: &ApplyReport) -> Result<(), Failure> {
     let failures = report.failures();
-    let failures = failures.map(|(change, error)| format!("{change}: {}", error.beside(change)));
+    let failures = failures.map(|(change, error)| format!("{change}: {error}"));
     let failures = failures.collect::<Vec<_>>();
     if failures.is_empty() {
         return Ok(());

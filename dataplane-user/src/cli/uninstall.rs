@@ -15,7 +15,7 @@ use super::privilege::{self, NET_ADMIN};
 use crate::apply::{Outcome, apply};
 use crate::diff::diff;
 use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
-use crate::model::{Change, KernelState};
+use crate::model::{Change, KernelState, Object};
 use crate::net::Namespace;
 use crate::plan::facts::Presence;
 use crate::source::{endpoints, last_good, namespaces, withdrawn};
@@ -54,7 +54,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     for (change, outcome) in &report.outcomes {
         match outcome {
             Outcome::Done => done.push_str(&format!("{change}\n")),
-            Outcome::Failed(error) => output::note(&format!("{change}: {}", error.beside(change))),
+            Outcome::Failed(error) => output::note(&format!("{change}: {error}")),
             Outcome::Skipped => output::note(&format!("{change}: skipped after a failure")),
         }
     }
@@ -70,7 +70,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         undone.push(format!("could not {}", changes.join(", ")));
     }
     // A device may still run programs; the table needs nothing that is pinned.
-    let is_table = |change: &Change| matches!(change, Change::DeleteFirewall);
+    let is_table = |change: &Change| change.action.object() == Object::Firewall;
     if left.changes.iter().all(is_table) {
         bpf::uninstall(&places.bpffs)?;
         withdrawn::forget(&places.state_dir)?;

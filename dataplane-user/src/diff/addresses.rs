@@ -2,33 +2,34 @@
 
 use ipnet::IpNet;
 
-use crate::model::{Address, Change, ChangeSet, Conflict, KernelState, Object, Owner};
+use crate::model::change::{AddressOperation, NetlinkChange};
+use crate::model::{Address, ChangeSet, Conflict, KernelState, Object, Owner};
 use crate::net::LinkName;
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     // Addresses that go by way of another change.
     let mut moved = Vec::new();
     for ((link, address), wanted) in &target.addresses {
-        let change = match observed.addresses.get(&(link.clone(), *address)) {
+        let operation = match observed.addresses.get(&(link.clone(), *address)) {
             None => match longer_or_shorter(observed, target, link, *address) {
                 Some(from) => {
                     moved.push((link, from));
-                    Change::MoveAddress(link.clone(), from, *address, *wanted)
+                    AddressOperation::Move { from, to: *wanted }
                 }
-                None => Change::CreateAddress(link.clone(), *address, *wanted),
+                None => AddressOperation::Create(*wanted),
             },
             Some(found) if found.owner == Owner::Foreign => {
                 set.conflicts.push(Conflict {
-                    object: Object::Address(link.clone(), *address),
+                    object: Object::Address(link.clone(), *address).into(),
                     found: "an address without our mark".to_owned(),
                     only_one: None,
                 });
                 continue;
             }
             Some(found) if found == wanted => continue,
-            Some(_) => Change::ReplaceAddress(link.clone(), *address, *wanted),
+            Some(_) => AddressOperation::Replace(*wanted),
         };
-        set.changes.push(change);
+        set.push(NetlinkChange::Address(link.clone(), *address, operation));
     }
     for ((link, address), found) in &observed.addresses {
         let goes = found.owner == Owner::Ours || is_unwanted(target, link, found);
@@ -36,7 +37,8 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
             && !target.addresses.contains_key(&(link.clone(), *address))
             && !moved.contains(&(link, *address))
         {
-            set.changes.push(Change::DeleteAddress(link.clone(), *address));
+            let delete = AddressOperation::Delete;
+            set.push(NetlinkChange::Address(link.clone(), *address, delete));
         }
     }
 }

@@ -1,78 +1,62 @@
 //! Map contents. Values are identities: what differs is another next hop or group in another slot, so only a class's
 //! link and a prefix's target change in place, each one word.
 
-use std::sync::Arc;
-
-use crate::model::{Change, ChangeSet, KernelState};
+use crate::model::change::{BpfChange, Existence, NextHopOperation, Write};
+use crate::model::{ChangeSet, KernelState};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    let changes = &mut set.changes;
+    put(observed, target, set);
+    delete(observed, target, set);
+}
+
+fn put(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     for (class, link) in &target.classes {
         if let Some(link) = link
             && observed.classes.get(class) != Some(&Some(link.clone()))
         {
-            changes.push(Change::PutClass(*class, link.clone()));
+            set.push(BpfChange::Class(*class, Write::Put(link.clone())));
         }
     }
-    let new = |next_hop: &&Arc<_>| !observed.next_hops.contains(*next_hop);
-    changes.extend(
-        target
-            .next_hops
-            .iter()
-            .filter(new)
-            .cloned()
-            .map(Change::PutNextHop),
-    );
-    let down = target
-        .down
-        .iter()
-        .filter(|next_hop| !observed.down.contains(*next_hop));
-    changes.extend(
-        down.cloned()
-            .map(|next_hop| Change::SetNextHopDown(next_hop, true)),
-    );
-    let still = |next_hop: &&Arc<_>| target.next_hops.contains(*next_hop) && !target.down.contains(*next_hop);
-    let usable = observed.down.iter().filter(still);
-    changes.extend(
-        usable
-            .cloned()
-            .map(|next_hop| Change::SetNextHopDown(next_hop, false)),
-    );
-    changes.extend(
-        target
-            .groups
-            .difference(&observed.groups)
-            .cloned()
-            .map(Change::PutGroup),
-    );
+    for next_hop in target.next_hops.difference(&observed.next_hops) {
+        set.push(BpfChange::NextHop(next_hop.clone(), NextHopOperation::Put));
+    }
+    for next_hop in target.down.difference(&observed.down) {
+        set.push(BpfChange::NextHop(
+            next_hop.clone(),
+            NextHopOperation::SetDown(true),
+        ));
+    }
+    for next_hop in observed.down.difference(&target.down) {
+        if target.next_hops.contains(next_hop) {
+            let usable = NextHopOperation::SetDown(false);
+            set.push(BpfChange::NextHop(next_hop.clone(), usable));
+        }
+    }
+    for group in target.groups.difference(&observed.groups) {
+        set.push(BpfChange::Group(group.clone(), Existence::Create));
+    }
     for (prefix, leads_to) in &target.prefixes {
         if observed.prefixes.get(prefix) != Some(leads_to) {
-            changes.push(Change::PutPrefix(*prefix, leads_to.clone()));
+            set.push(BpfChange::Prefix(*prefix, Write::Put(leads_to.clone())));
         }
     }
+}
 
-    let gone = observed
-        .prefixes
-        .keys()
-        .filter(|prefix| !target.prefixes.contains_key(prefix));
-    changes.extend(gone.copied().map(Change::DeletePrefix));
-    changes.extend(
-        observed
-            .groups
-            .difference(&target.groups)
-            .cloned()
-            .map(Change::DeleteGroup),
-    );
-    changes.extend(
-        observed
-            .next_hops
-            .difference(&target.next_hops)
-            .cloned()
-            .map(Change::DeleteNextHop),
-    );
-    let gone = observed
-        .classes
-        .keys()
-        .filter(|class| !target.classes.contains_key(class));
-    changes.extend(gone.copied().map(Change::DeleteClass));
+fn delete(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+    for prefix in observed.prefixes.keys() {
+        if !target.prefixes.contains_key(prefix) {
+            set.push(BpfChange::Prefix(*prefix, Write::Delete));
+        }
+    }
+    for group in observed.groups.difference(&target.groups) {
+        set.push(BpfChange::Group(group.clone(), Existence::Delete));
+    }
+    for next_hop in observed.next_hops.difference(&target.next_hops) {
+        set.push(BpfChange::NextHop(next_hop.clone(), NextHopOperation::Delete));
+    }
+    for class in observed.classes.keys() {
+        if !target.classes.contains_key(class) {
+            set.push(BpfChange::Class(*class, Write::Delete));
+        }
+    }
 }

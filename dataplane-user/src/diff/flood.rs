@@ -1,15 +1,16 @@
 //! Default destinations of VXLAN devices.
 
-use crate::model::{Change, ChangeSet, KernelState};
+use crate::model::change::{Existence, NetlinkChange};
+use crate::model::{ChangeSet, KernelState};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     for (name, wanted) in &target.flood {
         let found = observed.flood.get(name).cloned().unwrap_or_default();
-        let add = wanted.difference(&found);
-        set.changes
-            .extend(add.map(|&to| Change::AddFlood(name.clone(), to)));
-        let extra = found.difference(wanted);
-        set.changes
-            .extend(extra.map(|&to| Change::DeleteFlood(name.clone(), to)));
+        for to in wanted.difference(&found) {
+            set.push(NetlinkChange::Flood(name.clone(), *to, Existence::Create));
+        }
+        for to in found.difference(wanted) {
+            set.push(NetlinkChange::Flood(name.clone(), *to, Existence::Delete));
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::order::Stage;
-use crate::model::change::{DeleteLinkReason, LinkPatch};
-use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner};
+use crate::model::change::{DeleteLinkReason, LinkOperation, LinkPatch, NetlinkChange};
+use crate::model::{ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner};
 use crate::net::{LinkName, Namespace};
 
 /// Takes out of the target what would stand where a foreign device stands, or beside one that suffers no second of its
@@ -21,7 +21,7 @@ pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState
         .filter_map(|(name, link)| Some((name.clone(), in_the_way(name, link)?)));
     for (name, (other, found)) in conflicting.collect::<Vec<_>>() {
         set.conflicts.push(Conflict {
-            object: Object::Link(name.clone()),
+            object: Object::Link(name.clone()).into(),
             found: found.kind.to_string(),
             only_one: (*other != name).then(|| other.clone()),
         });
@@ -39,13 +39,14 @@ pub(super) fn diff(
 ) {
     let renamed = renamed(observed, target);
     for (other, reason) in &renamed {
-        let change = Change::DeleteLink(other.clone(), reason.clone());
-        if Stage::of(&change) == Stage::RecreateLinks {
+        let delete = NetlinkChange::Link(other.clone(), LinkOperation::Delete(reason.clone()));
+        if Stage::of_netlink(&delete) == Stage::RecreateLinks {
             observed.forget_link(other);
         }
-        set.changes.push(change);
+        set.push(delete);
     }
     for (name, link) in &target.links {
+        let mut push = |operation| set.push(NetlinkChange::Link(name.clone(), operation));
         let recreated = observed
             .links
             .get(name)
@@ -56,37 +57,37 @@ pub(super) fn diff(
                 from,
                 to: link.kind.clone(),
             };
-            set.changes.push(Change::DeleteLink(name.clone(), reason));
+            push(LinkOperation::Delete(reason));
             observed.forget_link(name);
         }
         let Some(found) = observed.links.get(name) else {
-            set.changes.push(match &link.kind {
+            push(match &link.kind {
                 // The other end brings it along, with its name and mark alone.
                 LinkKind::Veth(peer) if !peer.is_made_by(namespace, name) => {
-                    Change::ModifyLink(name.clone(), LinkPatch::whole(link))
+                    LinkOperation::Modify(LinkPatch::whole(link))
                 }
-                _ => Change::CreateLink(name.clone(), link.clone()),
+                _ => LinkOperation::Create(link.clone()),
             });
             if link.up {
-                set.changes.push(Change::SetLinkUp(name.clone()));
+                push(LinkOperation::SetUp);
             }
             continue;
         };
         if let Some(patch) = patch(found, link) {
-            set.changes.push(Change::ModifyLink(name.clone(), patch));
+            push(LinkOperation::Modify(patch));
         }
         if link.up && !found.up {
-            set.changes.push(Change::SetLinkUp(name.clone()));
+            push(LinkOperation::SetUp);
         }
         if !link.up && found.up {
-            set.changes.push(Change::SetLinkDown(name.clone()));
+            push(LinkOperation::SetDown);
         }
     }
     for (name, found) in &observed.links {
         let known = renamed.contains_key(name);
         if found.owner == Owner::Ours && !known && !target.links.contains_key(name) {
-            set.changes
-                .push(Change::DeleteLink(name.clone(), DeleteLinkReason::Unneeded));
+            let delete = LinkOperation::Delete(DeleteLinkReason::Unneeded);
+            set.push(NetlinkChange::Link(name.clone(), delete));
         }
     }
 }

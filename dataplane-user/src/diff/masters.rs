@@ -1,13 +1,14 @@
 //! Ports of bridges, and devices' labels.
 
-use crate::model::{Change, ChangeSet, KernelState, Owner};
+use crate::model::change::{LinkOperation, NetlinkChange};
+use crate::model::{ChangeSet, KernelState, Owner};
 use crate::net::LinkName;
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     for (port, bridge) in &target.masters {
         if observed.masters.get(port) != Some(bridge) {
-            set.changes
-                .push(Change::SetMaster(port.clone(), Some(bridge.clone())));
+            let set_master = LinkOperation::SetMaster(Some(bridge.clone()));
+            set.push(NetlinkChange::Link(port.clone(), set_master));
         }
     }
     let is_ours = |name: &LinkName| {
@@ -20,12 +21,13 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         // A port of ours in somebody else's bridge is that one's affair, as is a foreign port of ours.
         let stays = target.links.contains_key(port) && target.links.contains_key(bridge);
         if stays && is_ours(port) && is_ours(bridge) && !target.masters.contains_key(port) {
-            set.changes.push(Change::SetMaster(port.clone(), None));
+            set.push(NetlinkChange::Link(port.clone(), LinkOperation::SetMaster(None)));
         }
     }
     for (name, alias) in &target.aliases {
         if observed.aliases.get(name) != Some(alias) {
-            set.changes.push(Change::SetAlias(name.clone(), alias.clone()));
+            let set_alias = LinkOperation::SetAlias(alias.clone());
+            set.push(NetlinkChange::Link(name.clone(), set_alias));
         }
     }
 }

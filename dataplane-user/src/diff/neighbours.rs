@@ -1,24 +1,27 @@
 //! Permanent neighbours on our devices.
 
-use crate::model::{Change, ChangeSet, Conflict, KernelState, Object, Owner};
+use crate::model::change::{NetlinkChange, Write};
+use crate::model::{ChangeSet, Conflict, KernelState, Object, Owner};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     for (key @ (link, address), wanted) in &target.neighbours {
         match observed.neighbours.get(key) {
             Some(found) if found.owner == Owner::Foreign => set.conflicts.push(Conflict {
-                object: Object::Neighbour(link.clone(), *address),
+                object: Object::Neighbour(link.clone(), *address).into(),
                 found: format!("a permanent neighbour {} without our mark", found.mac),
                 only_one: None,
             }),
             Some(found) if found == wanted => {}
-            _ => set
-                .changes
-                .push(Change::PutNeighbour(link.clone(), *address, *wanted)),
+            _ => set.push(NetlinkChange::Neighbour(
+                link.clone(),
+                *address,
+                Write::Put(*wanted),
+            )),
         }
     }
     for (key @ (link, address), found) in &observed.neighbours {
         if found.owner == Owner::Ours && !target.neighbours.contains_key(key) {
-            set.changes.push(Change::DeleteNeighbour(link.clone(), *address));
+            set.push(NetlinkChange::Neighbour(link.clone(), *address, Write::Delete));
         }
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::{Change, ChangeSet, KernelState, Owner, RouteGroup, RouteTarget};
+use crate::model::change::{NetlinkChange, NextHopObjectOperation};
+use crate::model::{ChangeSet, KernelState, Owner, RouteGroup, RouteTarget};
 
 /// `observed` becomes what it is once groups have changed in place, so that their routes need no change.
 pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
@@ -15,13 +16,18 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
     for from in groups.collect::<Vec<_>>() {
         if let Some(to) = successor(&from, observed, target) {
             observed.replace_route_group(&from, &to);
-            set.changes.push(Change::ReplaceRouteGroup(from, to));
+            let replace = NextHopObjectOperation::Replace(from);
+            set.push(NetlinkChange::NextHopObject(RouteTarget::Group(to), replace));
         }
     }
-    let new = target.route_targets.difference(&observed.route_targets);
-    set.changes.extend(new.cloned().map(Change::CreateRouteTarget));
-    let gone = observed.route_targets.difference(&target.route_targets);
-    set.changes.extend(gone.cloned().map(Change::DeleteRouteTarget));
+    for new in target.route_targets.difference(&observed.route_targets) {
+        let create = NextHopObjectOperation::Create;
+        set.push(NetlinkChange::NextHopObject(new.clone(), create));
+    }
+    for gone in observed.route_targets.difference(&target.route_targets) {
+        let delete = NextHopObjectOperation::Delete;
+        set.push(NetlinkChange::NextHopObject(gone.clone(), delete));
+    }
 }
 
 /// The one new group that all routes of a group shall lead to.

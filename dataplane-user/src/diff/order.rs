@@ -9,9 +9,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::model::change::DeleteLinkReason;
+use crate::model::change::{
+    AddressOperation, BpfChange, DeleteLinkReason, Existence, LinkOperation, NetlinkChange,
+    NextHopObjectOperation, NextHopOperation, NftChange, ProgramOperation, RouteOperation, WireGuardChange,
+    Write,
+};
 use crate::model::wireguard::DeviceChange;
-use crate::model::{Carrier, Change, Class, LinkKind, NextHop, RouteHop, RouteTarget};
+use crate::model::{Action, Carrier, Change, Class, LinkKind, NextHop, RouteHop, RouteTarget};
 use crate::net::{LinkName, Namespace};
 
 /// Steps of a change set, in order.
@@ -105,76 +109,97 @@ impl Stage {
     /// The stage of a change.
     #[must_use]
     pub fn of(change: &Change) -> Stage {
-        match change.bare() {
-            Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) if route.refuses() => {
-                Stage::Backstops
-            }
-            Change::CreateRoute(..) | Change::ReplaceRoute(..) => Stage::Anchors,
-            Change::DeleteRoute(_, route) if route.refuses() => Stage::DeleteBackstops,
-            Change::DeleteRoute(..) => Stage::DeleteAnchors,
-            Change::PutNeighbour(..) => Stage::Neighbours,
-            Change::CreateRouteTarget(RouteTarget::Group(_)) | Change::ReplaceRouteGroup(..) => {
-                Stage::RouteGroups
-            }
-            Change::CreateRouteTarget(_) => Stage::RouteHops,
-            // Of those nobody knows what they are made of.
-            Change::DeleteRouteTarget(RouteTarget::Group(_) | RouteTarget::Other(_)) => {
-                Stage::DeleteRouteGroups
-            }
-            Change::DeleteRouteTarget(_) => Stage::DeleteRouteHops,
-            Change::DeleteNeighbour(..) => Stage::DeleteNeighbours,
-            Change::DeleteLink(_, DeleteLinkReason::Recreate { .. }) => Stage::RecreateLinks,
+        match &change.action {
+            Action::Netlink(change) => Stage::of_netlink(change),
+            Action::Sysctl(_) => Stage::LinkSettings,
+            Action::WireGuard(change) => match change.change {
+                DeviceChange::RemovePeer(_) | DeviceChange::RemoveAllowedIps(..) => Stage::RemovePeers,
+                _ => Stage::WireGuard,
+            },
+            Action::Nft(NftChange::Create(_) | NftChange::Replace(_)) => Stage::Firewall,
+            Action::Nft(NftChange::Delete) => Stage::DeleteFirewall,
+            Action::Bpf(change) => Stage::of_bpf(change),
+        }
+    }
+
+    /// The stage of a change that rtnetlink makes.
+    #[must_use]
+    pub fn of_netlink(change: &NetlinkChange) -> Stage {
+        match change {
+            NetlinkChange::Link(_, operation) => Stage::of_link(operation),
+            NetlinkChange::Address(_, prefix, operation) => match operation {
+                AddressOperation::Create(address)
+                | AddressOperation::Replace(address)
+                | AddressOperation::Move { to: address, .. }
+                    if prefix.addr().is_ipv6() && address.peer.is_some() =>
+                {
+                    Stage::PeerAddresses
+                }
+                AddressOperation::Delete => Stage::DeleteAddresses,
+                _ => Stage::LinkSettings,
+            },
+            NetlinkChange::Flood(_, _, Existence::Create) => Stage::LinkSettings,
+            NetlinkChange::Flood(_, _, Existence::Delete) => Stage::DeleteAddresses,
+            NetlinkChange::Neighbour(_, _, Write::Put(_)) => Stage::Neighbours,
+            NetlinkChange::Neighbour(_, _, Write::Delete) => Stage::DeleteNeighbours,
+            NetlinkChange::NextHopObject(target, operation) => match (operation, target) {
+                (NextHopObjectOperation::Delete, RouteTarget::Hop(_)) => Stage::DeleteRouteHops,
+                // Of others nobody knows what they are made of.
+                (NextHopObjectOperation::Delete, _) => Stage::DeleteRouteGroups,
+                (NextHopObjectOperation::Create, RouteTarget::Hop(_) | RouteTarget::Other(_)) => {
+                    Stage::RouteHops
+                }
+                _ => Stage::RouteGroups,
+            },
+            NetlinkChange::Route(_, operation) => match operation {
+                RouteOperation::Create(route) | RouteOperation::Replace(route) if route.refuses() => {
+                    Stage::Backstops
+                }
+                RouteOperation::Create(_) | RouteOperation::Replace(_) => Stage::Anchors,
+                RouteOperation::Delete(route) if route.refuses() => Stage::DeleteBackstops,
+                RouteOperation::Delete(_) => Stage::DeleteAnchors,
+            },
+            NetlinkChange::Rule(rule, existence) => match (existence, &rule.iif) {
+                (Existence::Create, Some(_)) => Stage::DeviceRules,
+                (Existence::Create, None) => Stage::Rules,
+                (Existence::Delete, Some(_)) => Stage::DeleteDeviceRules,
+                (Existence::Delete, None) => Stage::DeleteRules,
+            },
+        }
+    }
+
+    fn of_link(operation: &LinkOperation) -> Stage {
+        match operation {
+            LinkOperation::Create(_) | LinkOperation::Modify(_) => Stage::Links,
+            LinkOperation::SetMaster(_) | LinkOperation::SetAlias(_) => Stage::LinkSettings,
+            LinkOperation::SetUp | LinkOperation::SetDown => Stage::LinksUp,
+            LinkOperation::Delete(DeleteLinkReason::Recreate { .. }) => Stage::RecreateLinks,
             // No two of such a kind stand beside each other, by their ports or at all; a second anchor can.
-            Change::DeleteLink(_, DeleteLinkReason::Renamed { kind, .. }) if *kind != LinkKind::Dummy => {
+            LinkOperation::Delete(DeleteLinkReason::Renamed { kind, .. }) if *kind != LinkKind::Dummy => {
                 Stage::RecreateLinks
             }
-            Change::DeleteLink(_, DeleteLinkReason::Unneeded | DeleteLinkReason::Renamed { .. }) => {
-                Stage::DeleteLinks
-            }
-            Change::CreateLink(..) | Change::ModifyLink(..) => Stage::Links,
-            Change::CreateAddress(_, prefix, address)
-            | Change::ReplaceAddress(_, prefix, address)
-            | Change::MoveAddress(_, _, prefix, address)
-                if prefix.addr().is_ipv6() && address.peer.is_some() =>
-            {
-                Stage::PeerAddresses
-            }
-            Change::SetSysctl(..)
-            | Change::CreateAddress(..)
-            | Change::ReplaceAddress(..)
-            | Change::MoveAddress(..)
-            | Change::SetMaster(..)
-            | Change::SetAlias(..)
-            | Change::AddFlood(..) => Stage::LinkSettings,
-            Change::SetWireGuard(_, DeviceChange::RemovePeer(_) | DeviceChange::RemoveAllowedIps(..)) => {
-                Stage::RemovePeers
-            }
-            Change::SetWireGuard(..) => Stage::WireGuard,
-            Change::CreateRule(rule) if rule.iif.is_some() => Stage::DeviceRules,
-            Change::CreateRule(_) => Stage::Rules,
-            Change::DeleteRule(rule) if rule.iif.is_some() => Stage::DeleteDeviceRules,
-            Change::DeleteRule(_) => Stage::DeleteRules,
-            Change::CreateFirewall(_) | Change::ReplaceFirewall(_) => Stage::Firewall,
-            Change::DeleteFirewall => Stage::DeleteFirewall,
-            Change::Attach(..) => Stage::Attach,
-            Change::SetLinkUp(..) | Change::SetLinkDown(..) => Stage::LinksUp,
-            Change::PutClass(..) => Stage::Classes,
-            Change::PutNextHop(..) => Stage::NextHops,
-            Change::SetNextHopDown(..) => Stage::NextHopStates,
-            Change::PutGroup(..) => Stage::Groups,
-            Change::PutPrefix(..) => Stage::Prefixes,
-            Change::ReplaceProgram(..) => Stage::ReplacePrograms,
-            Change::PutSource(..) => Stage::Sources,
-            Change::DeleteSource(..) => Stage::FreeSources,
-            Change::TakeOverProgram(..) => Stage::TakeOver,
-            Change::DeleteVersion(..) => Stage::DeleteVersions,
-            Change::DeletePrefix(..) => Stage::DeletePrefixes,
-            Change::DeleteGroup(..) => Stage::FreeGroups,
-            Change::DeleteNextHop(..) => Stage::FreeNextHops,
-            Change::DeleteClass(..) => Stage::FreeClasses,
-            Change::Detach(..) => Stage::Detach,
-            Change::DeleteAddress(..) | Change::DeleteFlood(..) => Stage::DeleteAddresses,
-            Change::In(..) => unreachable!("it is bare"),
+            LinkOperation::Delete(_) => Stage::DeleteLinks,
+        }
+    }
+
+    fn of_bpf(change: &BpfChange) -> Stage {
+        match change {
+            BpfChange::Program(_, _, ProgramOperation::Attach) => Stage::Attach,
+            BpfChange::Program(_, _, ProgramOperation::Replace) => Stage::ReplacePrograms,
+            BpfChange::Program(_, _, ProgramOperation::TakeOver) => Stage::TakeOver,
+            BpfChange::Program(_, _, ProgramOperation::Detach) => Stage::Detach,
+            BpfChange::DeleteVersion(_) => Stage::DeleteVersions,
+            BpfChange::Class(_, Write::Put(_)) => Stage::Classes,
+            BpfChange::Class(_, Write::Delete) => Stage::FreeClasses,
+            BpfChange::NextHop(_, NextHopOperation::Put) => Stage::NextHops,
+            BpfChange::NextHop(_, NextHopOperation::SetDown(_)) => Stage::NextHopStates,
+            BpfChange::NextHop(_, NextHopOperation::Delete) => Stage::FreeNextHops,
+            BpfChange::Group(_, Existence::Create) => Stage::Groups,
+            BpfChange::Group(_, Existence::Delete) => Stage::FreeGroups,
+            BpfChange::Prefix(_, Write::Put(_)) => Stage::Prefixes,
+            BpfChange::Prefix(_, Write::Delete) => Stage::DeletePrefixes,
+            BpfChange::Source(_, Existence::Create) => Stage::Sources,
+            BpfChange::Source(_, Existence::Delete) => Stage::FreeSources,
         }
     }
 
@@ -248,9 +273,12 @@ impl Missing {
     /// Nothing yet of these changes.
     #[must_use]
     pub fn of(changes: &[Change]) -> Missing {
-        let leaving = changes.iter().filter_map(|change| match change {
-            Change::DeletePrefix(prefix) => Some(*prefix),
-            Change::DeleteRoute(key, route) if !route.refuses() => Some(key.prefix),
+        let here = changes.iter().filter(|change| change.namespace.is_none());
+        let leaving = here.filter_map(|change| match &change.action {
+            Action::Bpf(BpfChange::Prefix(prefix, Write::Delete)) => Some(*prefix),
+            Action::Netlink(NetlinkChange::Route(key, RouteOperation::Delete(route))) if !route.refuses() => {
+                Some(key.prefix)
+            }
             _ => None,
         });
         Missing {
@@ -262,27 +290,57 @@ impl Missing {
     /// Whether a change would lead packets to something that could not be made, or bring up a device without its program.
     #[must_use]
     pub fn forbids(&self, change: &Change) -> bool {
+        let there = match &change.namespace {
+            None => self,
+            Some(namespace) => match self.elsewhere.get(namespace) {
+                Some(there) => there,
+                None => return false,
+            },
+        };
+        match &change.action {
+            Action::Netlink(change) => there.forbids_netlink(change),
+            Action::Bpf(change) => there.forbids_bpf(change),
+            Action::Sysctl(_) | Action::WireGuard(_) | Action::Nft(_) => false,
+        }
+    }
+
+    fn forbids_netlink(&self, change: &NetlinkChange) -> bool {
+        match change {
+            NetlinkChange::Link(link, LinkOperation::SetUp)
+            | NetlinkChange::Neighbour(link, _, Write::Put(_)) => self.links.contains(link),
+            NetlinkChange::NextHopObject(target, operation) => {
+                *operation != NextHopObjectOperation::Delete && target.hops().any(|hop| self.is_missing(hop))
+            }
+            NetlinkChange::Route(key, RouteOperation::Create(route) | RouteOperation::Replace(route)) => {
+                route
+                    .target()
+                    .is_some_and(|target| self.forbids_route(&key.prefix, target) || self.takes(&key.prefix))
+            }
+            NetlinkChange::Route(key, RouteOperation::Delete(route)) => {
+                let is_left = || self.left.iter().any(|left| left.contains(&key.prefix));
+                !route.refuses() && (self.led(&key.prefix) || is_left())
+            }
+            NetlinkChange::Rule(rule, Existence::Create) => rule.iif.is_none() && self.route,
+            NetlinkChange::Rule(rule, Existence::Delete) => {
+                rule.iif.is_none() && !self.destinations.is_empty()
+            }
+            NetlinkChange::Link(..)
+            | NetlinkChange::Address(..)
+            | NetlinkChange::Flood(..)
+            | NetlinkChange::Neighbour(..) => false,
+        }
+    }
+
+    fn forbids_bpf(&self, change: &BpfChange) -> bool {
         let is_missing = |next_hop: &Arc<NextHop>| self.next_hops.contains(next_hop);
         match change {
-            Change::SetLinkUp(link) | Change::PutClass(_, link) | Change::PutNeighbour(link, ..) => {
-                self.links.contains(link)
+            BpfChange::Class(_, Write::Put(link)) => self.links.contains(link),
+            BpfChange::NextHop(next_hop, NextHopOperation::Put) => self.classes.contains(&next_hop.class),
+            BpfChange::NextHop(next_hop, NextHopOperation::SetDown(_)) => is_missing(next_hop),
+            BpfChange::Group(group, Existence::Create) => {
+                group.members.iter().any(|(next_hop, _)| is_missing(next_hop))
             }
-            Change::CreateRouteTarget(target) => target.hops().any(|hop| self.is_missing(hop)),
-            Change::ReplaceRouteGroup(_, group) => group.members.iter().any(|(hop, _)| self.is_missing(hop)),
-            Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) => route
-                .target()
-                .is_some_and(|target| self.forbids_route(&key.prefix, target) || self.takes(&key.prefix)),
-            Change::DeleteRoute(key, route) if !route.refuses() => {
-                let mut left = self.left.iter();
-                self.led(&key.prefix) || left.any(|left| left.contains(&key.prefix))
-            }
-            Change::DeletePrefix(prefix) => self.led(prefix),
-            Change::CreateRule(rule) => rule.iif.is_none() && self.route,
-            Change::DeleteRule(rule) => rule.iif.is_none() && !self.destinations.is_empty(),
-            Change::PutNextHop(next_hop) => self.classes.contains(&next_hop.class),
-            Change::SetNextHopDown(next_hop, _) => is_missing(next_hop),
-            Change::PutGroup(group) => group.members.iter().any(|(next_hop, _)| is_missing(next_hop)),
-            Change::PutPrefix(prefix, target) => {
+            BpfChange::Prefix(prefix, Write::Put(target)) => {
                 let is_refused = |next_hop: &Arc<NextHop>| {
                     next_hop.class.carrier == Carrier::WireGuard && self.allowed_ips.contains(prefix)
                 };
@@ -290,10 +348,7 @@ impl Missing {
                     .next_hops()
                     .any(|next_hop| is_missing(next_hop) || is_refused(next_hop))
             }
-            Change::In(namespace, change) => self
-                .elsewhere
-                .get(namespace)
-                .is_some_and(|missing| missing.forbids(change)),
+            BpfChange::Prefix(prefix, Write::Delete) => self.led(prefix),
             _ => false,
         }
     }
@@ -329,44 +384,56 @@ impl Missing {
 
     /// Takes note of a change that was refused or left out.
     pub fn add(&mut self, change: &Change) {
+        let there = match &change.namespace {
+            None => self,
+            Some(namespace) => self.elsewhere.entry(namespace.clone()).or_default(),
+        };
+        match &change.action {
+            Action::Netlink(change) => there.add_netlink(change),
+            Action::WireGuard(WireGuardChange { link, change }) => match change {
+                DeviceChange::AddPeer(_, peer) => there.allowed_ips.extend(&peer.allowed_ips),
+                DeviceChange::UpdatePeer(_, update) => there.allowed_ips.extend(&update.add),
+                _ => drop(there.links.insert(link.clone())),
+            },
+            Action::Bpf(change) => there.add_bpf(change),
+            Action::Sysctl(_) | Action::Nft(_) => {}
+        }
+    }
+
+    fn add_netlink(&mut self, change: &NetlinkChange) {
         match change {
-            Change::SetWireGuard(_, DeviceChange::AddPeer(_, peer)) => {
-                self.allowed_ips.extend(&peer.allowed_ips);
-            }
-            Change::SetWireGuard(_, DeviceChange::UpdatePeer(_, update)) => {
-                self.allowed_ips.extend(&update.add);
-            }
-            Change::In(namespace, change) => {
-                self.elsewhere.entry(namespace.clone()).or_default().add(change);
-            }
-            Change::CreateLink(link, _)
-            | Change::SetLinkUp(link)
-            | Change::SetWireGuard(link, _)
-            | Change::Attach(link, _) => {
+            NetlinkChange::Link(link, LinkOperation::Create(_) | LinkOperation::SetUp) => {
                 self.links.insert(link.clone());
             }
-            Change::PutClass(class, _) => {
-                self.classes.insert(*class);
-            }
-            Change::PutNextHop(next_hop) => {
-                self.next_hops.insert(Arc::clone(next_hop));
-            }
-            Change::PutNeighbour(link, address, _) => {
+            NetlinkChange::Neighbour(link, address, Write::Put(_)) => {
                 self.neighbours.insert((link.clone(), *address));
             }
-            Change::CreateRouteTarget(target) => {
+            NetlinkChange::NextHopObject(
+                target,
+                NextHopObjectOperation::Create | NextHopObjectOperation::Replace(_),
+            ) => {
                 self.route_targets.insert(target.clone());
             }
-            Change::ReplaceRouteGroup(_, group) => {
-                self.route_targets.insert(RouteTarget::Group(Arc::clone(group)));
-            }
-            Change::CreateRoute(key, _) | Change::ReplaceRoute(key, _) => {
+            NetlinkChange::Route(key, RouteOperation::Create(_) | RouteOperation::Replace(_)) => {
                 self.destinations.push(key.prefix);
                 self.route = true;
             }
-            Change::DeleteRoute(key, route) if !route.refuses() => self.left.push(key.prefix),
-            Change::PutPrefix(prefix, _) => self.destinations.push(*prefix),
-            Change::CreateRule(_) | Change::DeleteRule(_) => self.rule = true,
+            NetlinkChange::Route(key, RouteOperation::Delete(route)) if !route.refuses() => {
+                self.left.push(key.prefix);
+            }
+            NetlinkChange::Rule(..) => self.rule = true,
+            _ => {}
+        }
+    }
+
+    fn add_bpf(&mut self, change: &BpfChange) {
+        match change {
+            BpfChange::Program(link, _, ProgramOperation::Attach) => drop(self.links.insert(link.clone())),
+            BpfChange::Class(class, Write::Put(_)) => drop(self.classes.insert(*class)),
+            BpfChange::NextHop(next_hop, NextHopOperation::Put) => {
+                self.next_hops.insert(Arc::clone(next_hop));
+            }
+            BpfChange::Prefix(prefix, Write::Put(_)) => self.destinations.push(*prefix),
             _ => {}
         }
     }
@@ -379,12 +446,20 @@ pub fn sort(changes: &mut [Change]) {
 
 /// When a change is made: its stage, and its place in that. Routes that lead to next-hop objects come the more specific the earlier,
 /// and go the more specific the later, so that none takes another's packets. What fails in one rank is known before the next.
+#[must_use]
 pub fn rank(change: &Change) -> (Stage, u8) {
-    let place = match change {
-        Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) if route.target().is_some() => {
-            u8::MAX - key.prefix.prefix_len()
+    let place = match &change.action {
+        Action::Netlink(NetlinkChange::Route(key, operation)) if change.namespace.is_none() => {
+            match operation {
+                RouteOperation::Create(route) | RouteOperation::Replace(route)
+                    if route.target().is_some() =>
+                {
+                    u8::MAX - key.prefix.prefix_len()
+                }
+                RouteOperation::Delete(route) if route.target().is_some() => key.prefix.prefix_len(),
+                _ => 0,
+            }
         }
-        Change::DeleteRoute(key, route) if route.target().is_some() => key.prefix.prefix_len(),
         _ => 0,
     };
     (Stage::of(change), place)

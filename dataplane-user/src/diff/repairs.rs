@@ -10,13 +10,14 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 pub use self::earlier::Earlier;
 use self::earlier::Place;
-use self::roots::Subject;
-use crate::model::change::DeleteLinkReason;
-use crate::model::{Change, KernelState, LinkKind, Owner, RouteTarget};
+use crate::model::change::{
+    AddressOperation, BpfChange, LinkOperation, NetlinkChange, NextHopObjectOperation, NextHopOperation,
+    ObjectKind,
+};
+use crate::model::{Action, Change, KernelState, LinkKind, Located, Object, Owner};
 use crate::net::Namespace;
 
 /// What kind of object was mended; stable words for metrics.
@@ -62,6 +63,29 @@ impl RepairKind {
         RepairKind::NextHop,
     ];
 
+    /// That of an object.
+    #[must_use]
+    pub fn of(object: &Object) -> RepairKind {
+        match object.kind() {
+            ObjectKind::Link => RepairKind::Link,
+            ObjectKind::Address => RepairKind::Address,
+            ObjectKind::Route => RepairKind::Route,
+            ObjectKind::Sysctl => RepairKind::Sysctl,
+            ObjectKind::WireGuard => RepairKind::WireGuard,
+            ObjectKind::Program => RepairKind::Program,
+            ObjectKind::Firewall => RepairKind::Firewall,
+            ObjectKind::Rule => RepairKind::Rule,
+            ObjectKind::Neighbour | ObjectKind::Flood => RepairKind::Neighbour,
+            ObjectKind::NextHopObject => RepairKind::NextHop,
+            ObjectKind::Class
+            | ObjectKind::NextHop
+            | ObjectKind::Group
+            | ObjectKind::Prefix
+            | ObjectKind::Source
+            | ObjectKind::Version => RepairKind::Map,
+        }
+    }
+
     /// The stable word.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -84,10 +108,8 @@ impl RepairKind {
 /// Something that was not as it shall be, although nobody wanted it otherwise since it last was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
-    /// What kind of object.
-    pub kind: RepairKind,
-    /// Which one: `link adit-geneve`.
-    pub object: String,
+    /// Which object.
+    pub object: Located,
     /// What was found: `was gone`.
     pub found: String,
     /// The places of its changes among all, in order; never empty.
@@ -95,13 +117,16 @@ pub struct Repair {
     /// Whether all of them follow from something whose repair was counted before.
     pub follows: bool,
     /// What it mends itself: one thing, or both ends of a pair.
-    subjects: Vec<At>,
+    subjects: Vec<Located>,
 }
 
-/// What a repair is of, and in which namespace.
-type At = (Option<Namespace>, Subject);
-
 impl Repair {
+    /// What kind of object was mended.
+    #[must_use]
+    pub fn kind(&self) -> RepairKind {
+        RepairKind::of(&self.object.object)
+    }
+
     /// Makes another one a part of this one.
     fn join(&mut self, part: Repair) {
         self.changes.extend(part.changes);
@@ -127,14 +152,9 @@ pub fn repairs(
     earlier: &Earlier,
 ) -> Vec<Repair> {
     let mut found = BTreeMap::new();
-    for (namespace, changes) in by_place(changes) {
+    for (namespace, changes) in by_namespace(changes) {
         let place = Place::new(&changes, namespace, observed, (before, target), earlier);
-        for (subject, mut repair) in of_one(&changes, &place) {
-            if let Some(namespace) = namespace {
-                repair.object = format!("{namespace}: {}", repair.object);
-            }
-            found.insert((namespace.cloned(), subject), repair);
-        }
+        found.extend(of_one(&changes, &place));
     }
     join_pairs(&mut found, changes);
     earlier.join(&mut found);
@@ -149,35 +169,35 @@ pub fn repairs(
 }
 
 /// Changes by the namespace that they are made in, with their places among all.
-fn by_place(changes: &[Change]) -> BTreeMap<Option<&Namespace>, Vec<(usize, &Change)>> {
-    let mut places: BTreeMap<Option<&Namespace>, Vec<(usize, &Change)>> = BTreeMap::new();
+fn by_namespace(changes: &[Change]) -> BTreeMap<Option<&Namespace>, Vec<(usize, &Action)>> {
+    let mut places: BTreeMap<Option<&Namespace>, Vec<(usize, &Action)>> = BTreeMap::new();
     for (place, change) in changes.iter().enumerate() {
-        let there = places.entry(change.namespace()).or_default();
-        there.push((place, change.bare()));
+        let there = places.entry(change.namespace.as_ref()).or_default();
+        there.push((place, &change.action));
     }
     places
 }
 
 /// The repairs in one namespace, with the places of its changes among all. Those of which nothing itself is mended follow from
 /// something earlier.
-fn of_one(changes: &[(usize, &Change)], place: &Place<'_>) -> BTreeMap<Subject, Repair> {
-    let mut found: BTreeMap<Subject, Repair> = BTreeMap::new();
+fn of_one(changes: &[(usize, &Action)], place: &Place<'_>) -> BTreeMap<Located, Repair> {
+    let mut found: BTreeMap<Located, Repair> = BTreeMap::new();
     for &(number, change) in changes.iter().filter(|(_, change)| place.has_drifted(change)) {
         let subject = place.mended.subject(change);
+        let itself = roots::own(change) == subject;
+        let subject = subject.at(place.namespace.cloned());
         let repair = found.entry(subject.clone()).or_insert_with(|| Repair {
-            kind: subject.kind,
-            object: subject.object.clone(),
+            object: subject.clone(),
             found: String::new(),
             changes: Vec::new(),
             follows: true,
-            subjects: vec![(place.namespace.cloned(), subject.clone())],
+            subjects: vec![subject],
         });
         repair.changes.push(number);
-        let itself = place.mended.own(change) == subject;
         repair.follows &= !itself;
         // What a change of something else finds follows from the first.
         let text = itself
-            .then(|| place.mended.found(change, place.observed))
+            .then(|| words::found(change, place.observed, &place.mended))
             .flatten();
         if let Some(text) = text {
             if !repair.found.is_empty() {
@@ -190,16 +210,16 @@ fn of_one(changes: &[(usize, &Change)], place: &Place<'_>) -> BTreeMap<Subject, 
 }
 
 /// An end of a veth pair that is made anew brings the other one along: both are one repair.
-fn join_pairs(found: &mut BTreeMap<At, Repair>, changes: &[Change]) {
+fn join_pairs(found: &mut BTreeMap<Located, Repair>, changes: &[Change]) {
     for change in changes {
-        let Change::CreateLink(name, link) = change.bare() else {
+        let Action::Netlink(NetlinkChange::Link(_, LinkOperation::Create(link))) = &change.action else {
             continue;
         };
         let LinkKind::Veth(peer) = &link.kind else {
             continue;
         };
-        let other = (peer.namespace.clone(), Subject::link(&peer.name));
-        let maker = (change.namespace().cloned(), Subject::link(name));
+        let other = Object::Link(peer.name.clone()).at(peer.namespace.clone());
+        let maker = change.located();
         if !found.contains_key(&maker) {
             continue;
         }
@@ -213,90 +233,31 @@ fn join_pairs(found: &mut BTreeMap<At, Repair>, changes: &[Change]) {
 
 /// Whether a change takes away what the kernel made by itself: an address, or what it left of a group when a device was
 /// made anew. Nobody meddled, but with the device.
-fn is_the_kernels(change: &Change, observed: &KernelState) -> bool {
+fn is_the_kernels(change: &Action, observed: &KernelState) -> bool {
     match change {
-        Change::DeleteAddress(link, address) => {
+        Action::Netlink(NetlinkChange::Address(link, address, AddressOperation::Delete)) => {
             let found = observed.addresses.get(&(link.clone(), *address));
             found.is_some_and(|found| found.owner == Owner::Kernel)
         }
-        Change::DeleteRouteTarget(left) => !observed.route_targets.contains(left),
+        Action::Netlink(NetlinkChange::NextHopObject(left, NextHopObjectOperation::Delete)) => {
+            !observed.route_targets.contains(left)
+        }
         _ => false,
     }
 }
 
 /// Whether both targets say the same of what a change is about.
-fn is_same(change: &Change, before: &KernelState, target: &KernelState) -> bool {
+fn is_same(change: &Action, before: &KernelState, target: &KernelState) -> bool {
     match change {
-        Change::DeleteLink(_, DeleteLinkReason::Renamed { name, .. })
-        | Change::CreateLink(name, _)
-        | Change::ModifyLink(name, _)
-        | Change::SetLinkUp(name)
-        | Change::SetLinkDown(name)
-        | Change::DeleteLink(name, _) => before.links.get(name) == target.links.get(name),
-        Change::SetMaster(name, _) => before.masters.get(name) == target.masters.get(name),
-        Change::SetAlias(name, _) => before.aliases.get(name) == target.aliases.get(name),
-        Change::AddFlood(name, _) | Change::DeleteFlood(name, _) => {
-            before.flood.get(name) == target.flood.get(name)
+        Action::Netlink(NetlinkChange::Link(name, LinkOperation::SetMaster(_))) => {
+            before.masters.get(name) == target.masters.get(name)
         }
-        Change::CreateRule(rule) | Change::DeleteRule(rule) => {
-            before.rules.contains(rule) == target.rules.contains(rule)
+        Action::Netlink(NetlinkChange::Link(name, LinkOperation::SetAlias(_))) => {
+            before.aliases.get(name) == target.aliases.get(name)
         }
-        Change::In(_, change) => is_same(change, before, target),
-        Change::CreateAddress(link, address, _)
-        | Change::ReplaceAddress(link, address, _)
-        | Change::MoveAddress(link, _, address, _)
-        | Change::DeleteAddress(link, address) => {
-            let key = (link.clone(), *address);
-            before.addresses.get(&key) == target.addresses.get(&key)
-        }
-        Change::CreateRoute(key, _) | Change::ReplaceRoute(key, _) | Change::DeleteRoute(key, _) => {
-            before.routes.get(key) == target.routes.get(key)
-        }
-        Change::CreateRouteTarget(made) | Change::DeleteRouteTarget(made) => {
-            before.route_targets.contains(made) == target.route_targets.contains(made)
-        }
-        Change::ReplaceRouteGroup(_, group) => {
-            let group = RouteTarget::Group(Arc::clone(group));
-            before.route_targets.contains(&group) == target.route_targets.contains(&group)
-        }
-        Change::PutNeighbour(link, address, _) | Change::DeleteNeighbour(link, address) => {
-            let key = (link.clone(), *address);
-            before.neighbours.get(&key) == target.neighbours.get(&key)
-        }
-        Change::SetSysctl(link, sysctl, _) => {
-            let key = (link.clone(), *sysctl);
-            before.sysctls.get(&key) == target.sysctls.get(&key)
-        }
-        Change::SetWireGuard(link, _) => before.wireguard.get(link) == target.wireguard.get(link),
-        Change::Attach(link, hook)
-        | Change::ReplaceProgram(link, hook)
-        | Change::TakeOverProgram(link, hook)
-        | Change::Detach(link, hook) => {
-            let key = (link.clone(), *hook);
-            before.attachments.get(&key) == target.attachments.get(&key)
-        }
-        Change::PutClass(class, _) | Change::DeleteClass(class) => {
-            before.classes.get(class) == target.classes.get(class)
-        }
-        Change::PutNextHop(next_hop) | Change::DeleteNextHop(next_hop) => {
-            before.next_hops.contains(next_hop) == target.next_hops.contains(next_hop)
-        }
-        Change::SetNextHopDown(next_hop, _) => {
+        Action::Bpf(BpfChange::NextHop(next_hop, NextHopOperation::SetDown(_))) => {
             before.down.contains(next_hop) == target.down.contains(next_hop)
         }
-        Change::PutGroup(group) | Change::DeleteGroup(group) => {
-            before.groups.contains(group) == target.groups.contains(group)
-        }
-        Change::PutPrefix(prefix, _) | Change::DeletePrefix(prefix) => {
-            before.prefixes.get(prefix) == target.prefixes.get(prefix)
-        }
-        Change::PutSource(source) | Change::DeleteSource(source) => {
-            before.sources.contains(source) == target.sources.contains(source)
-        }
-        Change::CreateFirewall(_) | Change::ReplaceFirewall(_) | Change::DeleteFirewall => {
-            before.firewall == target.firewall
-        }
-        // An older agent's leavings are nobody's meddling.
-        Change::DeleteVersion(_) => false,
+        change => before.says_the_same(target, &roots::own(change)),
     }
 }

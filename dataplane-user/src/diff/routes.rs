@@ -1,6 +1,7 @@
 //! Routes.
 
-use crate::model::{Change, ChangeSet, Conflict, KernelState, Object, Owner, Route, RouteKind};
+use crate::model::change::{NetlinkChange, RouteOperation};
+use crate::model::{ChangeSet, Conflict, KernelState, Object, Owner, Route, RouteKind};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     // Gateways may be reached by routes of ours: those without one come first.
@@ -12,24 +13,24 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
     let mut wanted = target.routes.iter().collect::<Vec<_>>();
     wanted.sort_by_key(|(_, route)| has_gateway(route));
     for (key, wanted) in wanted {
-        let change = match observed.routes.get(key) {
-            None => Change::CreateRoute(*key, wanted.clone()),
+        let operation = match observed.routes.get(key) {
+            None => RouteOperation::Create(wanted.clone()),
             Some(found) if found.owner != Owner::Ours => {
                 set.conflicts.push(Conflict {
-                    object: Object::Route(*key),
+                    object: Object::Route(*key).into(),
                     found: found.kind.to_string(),
                     only_one: None,
                 });
                 continue;
             }
             Some(found) if wanted.kind.is_met_by(&found.kind) => continue,
-            Some(_) => Change::ReplaceRoute(*key, wanted.clone()),
+            Some(_) => RouteOperation::Replace(wanted.clone()),
         };
-        set.changes.push(change);
+        set.push(NetlinkChange::Route(*key, operation));
     }
     for (key, found) in &observed.routes {
         if found.owner == Owner::Ours && !target.routes.contains_key(key) {
-            set.changes.push(Change::DeleteRoute(*key, found.clone()));
+            set.push(NetlinkChange::Route(*key, RouteOperation::Delete(found.clone())));
         }
     }
 }

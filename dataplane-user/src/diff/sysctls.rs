@@ -1,12 +1,16 @@
 //! Settings of our devices. A setting that is no longer wanted goes with its device.
 
-use crate::model::{Change, ChangeSet, KernelState};
+use crate::model::change::SysctlChange;
+use crate::model::{ChangeSet, KernelState};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     for ((link, sysctl), wanted) in &target.sysctls {
         if observed.sysctls.get(&(link.clone(), *sysctl)) != Some(wanted) {
-            set.changes
-                .push(Change::SetSysctl(link.clone(), *sysctl, wanted.clone()));
+            set.push(SysctlChange {
+                link: link.clone(),
+                sysctl: *sysctl,
+                value: wanted.clone(),
+            });
         }
     }
 }

@@ -66,7 +66,7 @@ mod tests {
     use crate::diff::diff;
     use crate::model::wireguard::{Device, Peer};
     use crate::model::{
-        Address, AddressScope, Change, Link, LinkKind, MAIN_TABLE, Route, RouteKey, RouteKind, Rule,
+        Address, AddressScope, Change, Link, LinkKind, MAIN_TABLE, Object, Route, RouteKey, RouteKind, Rule,
     };
     use crate::net::{Family, Namespace, PeerEndpoint, PublicKey};
 
@@ -161,10 +161,7 @@ mod tests {
         let third = LinkName::constant("d2");
         let target = with(with_link(third.clone(), LinkKind::Dummy));
         let made = diff(&observed, &target).changes;
-        let all_of_it = |change: &Change| {
-            let bare = change.bare();
-            matches!(bare, Change::CreateLink(name, _) | Change::SetLinkUp(name) if *name == third)
-        };
+        let all_of_it = |change: &Change| change.action.object() == Object::Link(third.clone());
         assert!(made.len() == 2 && made.iter().all(all_of_it), "{made:?}");
     }
 }

@@ -1,8 +1,10 @@
 //! Older versions of the map ABI: what they have left goes once our programs have taken over.
 
-use crate::model::{Change, ChangeSet, KernelState};
+use crate::model::change::BpfChange;
+use crate::model::{ChangeSet, KernelState};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    let gone = observed.older_versions.difference(&target.older_versions);
-    set.changes.extend(gone.copied().map(Change::DeleteVersion));
+    for version in observed.older_versions.difference(&target.older_versions) {
+        set.push(BpfChange::DeleteVersion(*version));
+    }
 }

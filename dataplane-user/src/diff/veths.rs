@@ -1,6 +1,6 @@
 //! Veth pairs, whose ends may be in different namespaces: both ends stand as wanted, or both are made anew.
 
-use crate::model::change::DeleteLinkReason;
+use crate::model::change::{DeleteLinkReason, LinkOperation, NetlinkChange};
 use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner, VethPeer};
 use crate::net::{LinkName, Namespace};
 
@@ -18,12 +18,8 @@ pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: 
             (found.owner != Owner::Ours).then(|| (end.clone(), found.kind.to_string()))
         });
         if let Some(((namespace, name), found)) = foreign {
-            let object = Object::Link(name);
             set.conflicts.push(Conflict {
-                object: match namespace {
-                    None => object,
-                    Some(namespace) => Object::In(namespace, Box::new(object)),
-                },
+                object: Object::Link(name).at(namespace),
                 found,
                 only_one: None,
             });
@@ -101,11 +97,8 @@ fn recreate(end: &End, observed: &mut KernelState, target: &KernelState, set: &m
 fn delete(end: &End, reason: DeleteLinkReason, observed: &mut KernelState, set: &mut ChangeSet) {
     let (namespace, name) = end;
     let first = reason != DeleteLinkReason::Unneeded;
-    let delete = Change::DeleteLink(name.clone(), reason);
-    set.changes.push(match namespace {
-        None => delete,
-        Some(namespace) => Change::In(namespace.clone(), Box::new(delete)),
-    });
+    let delete = NetlinkChange::Link(name.clone(), LinkOperation::Delete(reason));
+    set.changes.push(Change::new(namespace.clone(), delete));
     let peer = link(observed, end).and_then(|found| match &found.kind {
         LinkKind::Veth(peer) => Some((peer.namespace.clone(), peer.name.clone())),
         _ => None,

@@ -20,7 +20,7 @@ fn links(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) 
     let waiting = target.links.iter().filter_map(waits).collect::<Vec<_>>();
     for (name, lower) in waiting {
         set.waiting.push(Waiting {
-            object: Object::Link(name.clone()),
+            object: Object::Link(name.clone()).into(),
             what: format!("there is no device {lower} to send by"),
         });
         target.forget_link(&name);
@@ -45,12 +45,12 @@ fn ports(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) 
         }
         match observed.links.get(port) {
             Some(found) if found.owner != Owner::Ours => conflicts.push(Conflict {
-                object: Object::Link(port.clone()),
+                object: Object::Link(port.clone()).into(),
                 found: found.kind.to_string(),
                 only_one: None,
             }),
             _ => waiting.push(Waiting {
-                object: Object::Link(bridge.clone()),
+                object: Object::Link(bridge.clone()).into(),
                 what: format!("there is no device {port} to be its port"),
             }),
         }
@@ -75,7 +75,7 @@ fn routes(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet)
     let waiting = target.routes.iter().filter_map(waits).collect::<Vec<_>>();
     for (key, link) in waiting {
         set.waiting.push(Waiting {
-            object: Object::Route(key),
+            object: Object::Route(key).into(),
             what: format!("there is no device {link} that is up"),
         });
         target.routes.remove(&key);

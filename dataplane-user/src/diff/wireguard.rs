@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use crate::model::change::WireGuardChange;
 use crate::model::wireguard::{Device, DeviceChange, Peer, PeerUpdate, Preshared};
-use crate::model::{Change, ChangeSet, KernelState};
+use crate::model::{ChangeSet, KernelState};
 use crate::net::PeerEndpoint;
 use crate::net::key::{PresharedKey, PublicKey};
 
@@ -13,8 +14,12 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
     let new = Device::default();
     for (link, wanted) in &target.wireguard {
         let changes = device(observed.wireguard.get(link).unwrap_or(&new), wanted);
-        let change = |change| Change::SetWireGuard(link.clone(), change);
-        set.changes.extend(changes.into_iter().map(change));
+        for change in changes {
+            set.push(WireGuardChange {
+                link: link.clone(),
+                change,
+            });
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::model::Located;
 use crate::pauses::Pauses;
 
 /// So many repairs within [`Pauses::fight_window`] are no accident.
@@ -12,7 +13,7 @@ pub(super) const OFTEN: usize = 5;
 #[derive(Debug)]
 pub(super) struct Fights {
     pauses: Pauses,
-    known: BTreeMap<String, Fight>,
+    known: BTreeMap<Located, Fight>,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +55,7 @@ impl Fights {
     }
 
     /// An object was found broken, and may be repaired if that was not too often.
-    pub(super) fn broken(&mut self, object: &str, now: Instant) {
+    pub(super) fn broken(&mut self, object: &Located, now: Instant) {
         let Some(fight) = self.known.get_mut(object) else {
             return;
         };
@@ -83,19 +84,19 @@ impl Fights {
     }
 
     /// An object was repaired.
-    pub(super) fn mended(&mut self, object: &str, now: Instant) {
-        let fight = self.known.entry(object.to_owned()).or_default();
+    pub(super) fn mended(&mut self, object: &Located, now: Instant) {
+        let fight = self.known.entry(object.clone()).or_default();
         fight.repairs.push_back(now);
     }
 
-    pub(super) fn is_held(&self, object: &str, now: Instant) -> bool {
+    pub(super) fn is_held(&self, object: &Located, now: Instant) -> bool {
         self.known.get(object).is_some_and(|fight| fight.is_held(now))
     }
 
     /// What is left alone now, and how long each pause is.
-    pub(super) fn held(&self, now: Instant) -> Vec<(&str, Duration)> {
+    pub(super) fn held(&self, now: Instant) -> Vec<(&Located, Duration)> {
         let held = self.known.iter().filter(|(_, fight)| fight.is_held(now));
-        held.map(|(object, fight)| (object.as_str(), fight.pause(&self.pauses)))
+        held.map(|(object, fight)| (object, fight.pause(&self.pauses)))
             .collect()
     }
 
@@ -111,16 +112,20 @@ impl Fights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Object;
+    use crate::net::LinkName;
 
-    const OBJECT: &str = "link adit0";
+    fn object() -> Located {
+        Object::Link(LinkName::constant("adit0")).into()
+    }
 
     /// Breaks and repairs an object, where that is allowed; whether it was.
     fn fall(fights: &mut Fights, now: Instant) -> bool {
-        fights.broken(OBJECT, now);
-        if fights.is_held(OBJECT, now) {
+        fights.broken(&object(), now);
+        if fights.is_held(&object(), now) {
             return false;
         }
-        fights.mended(OBJECT, now);
+        fights.mended(&object(), now);
         true
     }
 
@@ -153,7 +158,10 @@ mod tests {
         let mut fights = Fights::new(Pauses::default());
         let made = (0..6).filter(|&number| fall(&mut fights, second(number))).count();
         assert_eq!(made, OFTEN);
-        assert_eq!(fights.held(second(6)), [(OBJECT, Pauses::default().first_fight)]);
+        assert_eq!(
+            fights.held(second(6)),
+            [(&object(), Pauses::default().first_fight)]
+        );
         assert_eq!(fights.next_try(second(6)), Some(Duration::from_secs(4)));
         assert_eq!(fights.next_try(second(10)), None);
         assert!(fall(&mut fights, second(11)));

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::*;
 use crate::diff::diff;
 use crate::model::{
-    Address, AddressScope, Hop, Link, LinkKind, MAIN_TABLE, Owner, Paths, Route, RouteKey, RouteKind,
+    Address, AddressScope, Hop, Link, LinkKind, MAIN_TABLE, Object, Owner, Paths, Route, RouteKey, RouteKind,
     RouteScope, VethPeer,
 };
 use crate::net::{LinkName, Namespace};
@@ -229,7 +229,7 @@ fn what_follows_from_a_deed_and_is_seen_later_is_part_of_its_repair() {
 #[test]
 fn a_repair_of_which_a_part_fails_is_told_once_by_its_own_name() {
     for (found, object) in deeds() {
-        let is_route = |change: &Change| matches!(change.bare(), Change::CreateRoute(..));
+        let is_route = |change: &Change| matches!(change.action.object(), Object::Route(_));
         let mut left = pair();
         left.routes = found.routes.clone();
         left.namespaces.get_mut(&there()).unwrap().routes = found.namespaces[&there()].routes.clone();
@@ -264,7 +264,7 @@ fn what_happens_to_a_route_while_something_else_fails_is_a_repair_of_its_own() {
         namespaces: found.namespaces.clone(),
         ..pair()
     };
-    let fails = |change: &Change| change.namespace().is_some();
+    let fails = |change: &Change| change.namespace.is_some();
     let mut drift = settled();
     pass(&mut drift, (&found, &lacks_there), &pair(), fails);
     assert_eq!(told(&drift), ["link host0"]);

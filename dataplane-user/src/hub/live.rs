@@ -16,8 +16,9 @@ use crate::diff;
 use crate::kernel::KernelError;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::{self, PrivateKeys, WireGuard};
+use crate::model::change::{NetlinkChange, RouteOperation};
 use crate::model::wireguard::{Device, DeviceChange, Peer};
-use crate::model::{Change, Owner, Route, RouteKey, RouteKind};
+use crate::model::{Owner, Route, RouteKey, RouteKind};
 use crate::net::key::{PrivateKey, PublicKey};
 use crate::net::name::InvalidName;
 use crate::net::{Family, LinkName};
@@ -159,8 +160,7 @@ impl LiveDevice {
 
     async fn add_route(&mut self, key: &RouteKey) -> Result<(), KernelError> {
         let change = create_route(&self.link, key);
-        let outcomes = self.netlink.execute(&[change]).await;
-        outcomes.into_iter().collect()
+        self.netlink.make(&[change]).await
     }
 
     /// Brings back what was, of these peers and of those that they took a prefix from, and of the device itself.
@@ -302,12 +302,12 @@ fn one_of(keys: Vec<PrivateKey>) -> PrivateKeys {
     })
 }
 
-fn create_route(link: &LinkName, key: &RouteKey) -> Change {
+fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
     let route = Route {
         owner: Owner::Foreign,
         kind: RouteKind::on_link(link, Family::of_prefix(key.prefix)),
     };
-    Change::CreateRoute(*key, route)
+    NetlinkChange::Route(*key, RouteOperation::Create(route))
 }
 
 fn allowed_ips(peers: &[wg_quick::Peer]) -> BTreeSet<IpNet> {

@@ -23,6 +23,7 @@ mod syscall;
 mod tables;
 mod versions;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -37,7 +38,8 @@ use self::programs::Programs;
 use self::snapshot::{Garbage, Snapshot};
 use self::tables::Tables;
 use super::KernelError;
-use crate::model::{Attachment, Change, Hook, KernelState, Owner, ProgramVersion};
+use crate::model::change::{BpfChange, Existence, NextHopOperation, ProgramOperation, Write};
+use crate::model::{Attachment, Hook, KernelState, Owner, ProgramVersion};
 use crate::net::LinkName;
 
 pub use self::attach::Mechanism;
@@ -257,50 +259,30 @@ impl Bpf {
             .map_or(0, |leftovers| leftovers.garbage.len() + leftovers.dead_pins.len())
     }
 
-    /// Whether [`Bpf::execute`] is the one to execute this change.
-    #[must_use]
-    pub fn handles(change: &Change) -> bool {
-        matches!(
-            change,
-            Change::Attach(..)
-                | Change::ReplaceProgram(..)
-                | Change::TakeOverProgram(..)
-                | Change::DeleteVersion(..)
-                | Change::Detach(..)
-                | Change::PutClass(..)
-                | Change::DeleteClass(..)
-                | Change::PutNextHop(..)
-                | Change::SetNextHopDown(..)
-                | Change::DeleteNextHop(..)
-                | Change::PutGroup(..)
-                | Change::DeleteGroup(..)
-                | Change::PutPrefix(..)
-                | Change::DeletePrefix(..)
-                | Change::PutSource(..)
-                | Change::DeleteSource(..)
-        )
-    }
-
     /// Executes changes in order, going on past failures; one result a change. What the last observation left over is
     /// cleaned up first, and where that fails nothing is written.
-    pub fn execute(&mut self, links: &dyn LinkNames, changes: &[Change]) -> Vec<Result<(), KernelError>> {
+    pub fn execute<C: Borrow<BpfChange>>(
+        &mut self,
+        links: &dyn LinkNames,
+        changes: &[C],
+    ) -> Vec<Result<(), KernelError>> {
         if let Err(error) = self.clean_up(links) {
-            return changes
-                .iter()
-                .map(|_| {
-                    let context = format!("cleaning up before any change: {}", error.context);
-                    Err(KernelError::new(context, super::copy(&error.source)))
-                })
-                .collect();
+            let again = || error.again().about(&"cleaning up before any change");
+            return changes.iter().map(|_| Err(again())).collect();
         }
         let mut results = Vec::with_capacity(changes.len());
-        while let Some(change) = changes.get(results.len()) {
-            let run = prefixes::run_length(&changes[results.len()..]);
-            if let (Some(maps), Some(tables), 1..) = (&self.maps, &mut self.tables, run) {
-                let run = &changes[results.len()..results.len() + run];
-                results.extend(prefixes::execute(maps, tables, run));
+        let go_together = |a: &C, b: &C| prefixes::go_together(a.borrow(), b.borrow());
+        for run in changes.chunk_by(go_together) {
+            let of_prefixes = run.iter().filter_map(|change| match change.borrow() {
+                BpfChange::Prefix(prefix, write) => Some((*prefix, write)),
+                _ => None,
+            });
+            let of_prefixes = of_prefixes.collect::<Vec<_>>();
+            if let (Some(maps), Some(tables), false) = (&self.maps, &mut self.tables, of_prefixes.is_empty())
+            {
+                results.extend(prefixes::execute(maps, tables, &of_prefixes));
             } else {
-                results.push(self.execute_one(links, change));
+                results.extend(run.iter().map(|change| self.execute_one(links, change.borrow())));
             }
         }
         results
@@ -338,7 +320,7 @@ impl Bpf {
         inspect::dump(self.maps()?)
     }
 
-    fn execute_one(&mut self, links: &dyn LinkNames, change: &Change) -> Result<(), KernelError> {
+    fn execute_one(&mut self, links: &dyn LinkNames, change: &BpfChange) -> Result<(), KernelError> {
         let attacher = Attacher {
             mechanism: self.mechanism,
             pins: &self.pins,
@@ -348,34 +330,42 @@ impl Bpf {
         };
         let (Some(maps), Some(tables), Some(programs)) = (&self.maps, &mut self.tables, &mut self.programs)
         else {
-            return Err(read_only(&change.to_string()));
+            return Err(KernelError::of_change(io::Error::from_raw_os_error(libc::EROFS)));
         };
         match change {
-            Change::Attach(link, hook) => attacher.attach(programs, link, *hook),
-            Change::ReplaceProgram(link, hook) | Change::TakeOverProgram(link, hook) => {
-                attacher.replace(programs, link, *hook)
+            BpfChange::Program(link, hook, operation) => match operation {
+                ProgramOperation::Attach => attacher.attach(programs, link, *hook),
+                ProgramOperation::Replace | ProgramOperation::TakeOver => {
+                    attacher.replace(programs, link, *hook)
+                }
+                ProgramOperation::Detach => attacher.detach(link, *hook),
+            },
+            BpfChange::DeleteVersion(version) => {
+                self.older.remove(version).map_or(Ok(()), |pins| pins.remove())
             }
-            Change::DeleteVersion(version) => self.older.remove(version).map_or(Ok(()), |pins| pins.remove()),
-            Change::Detach(link, hook) => attacher.detach(link, *hook),
-            Change::PutClass(class, link) => {
+            BpfChange::Class(class, Write::Put(link)) => {
                 let ifindex = links.index(link).ok_or_else(|| {
                     let source = io::Error::from_raw_os_error(libc::ENODEV);
                     KernelError::new(format!("pointing a class at {link}"), source)
                 })?;
                 tables.put_class(maps, class, ifindex)
             }
-            Change::DeleteClass(class) => tables.delete_class(maps, class),
-            Change::PutNextHop(next_hop) => tables.put_next_hop(maps, next_hop),
-            Change::SetNextHopDown(next_hop, down) => tables.set_state(maps, next_hop, *down),
-            Change::DeleteNextHop(next_hop) => tables.delete_next_hop(maps, next_hop),
-            Change::PutGroup(group) => tables.put_group(maps, group),
-            Change::DeleteGroup(group) => tables.delete_group(maps, group),
-            Change::PutSource(source) => maps.sources.put(codec::encode_source(source)?),
-            Change::DeleteSource(source) => maps.sources.delete(codec::encode_source(source)?),
-            other => Err(KernelError::new(
-                format!("{other} is no change of BPF state"),
-                io::ErrorKind::Unsupported.into(),
-            )),
+            BpfChange::Class(class, Write::Delete) => tables.delete_class(maps, class),
+            BpfChange::NextHop(next_hop, NextHopOperation::Put) => tables.put_next_hop(maps, next_hop),
+            BpfChange::NextHop(next_hop, NextHopOperation::SetDown(down)) => {
+                tables.set_state(maps, next_hop, *down)
+            }
+            BpfChange::NextHop(next_hop, NextHopOperation::Delete) => tables.delete_next_hop(maps, next_hop),
+            BpfChange::Group(group, Existence::Create) => tables.put_group(maps, group),
+            BpfChange::Group(group, Existence::Delete) => tables.delete_group(maps, group),
+            BpfChange::Prefix(prefix, write) => {
+                let mut results = prefixes::execute(maps, tables, &[(*prefix, write)]);
+                results.pop().unwrap_or(Ok(()))
+            }
+            BpfChange::Source(source, Existence::Create) => maps.sources.put(codec::encode_source(source)?),
+            BpfChange::Source(source, Existence::Delete) => {
+                maps.sources.delete(codec::encode_source(source)?)
+            }
         }
     }
 

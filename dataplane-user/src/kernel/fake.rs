@@ -5,14 +5,20 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::{Kernel, KernelError};
-use crate::model::change::LinkPatch;
-use crate::model::{
-    Attachment, Change, Class, KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKey,
-    RouteTarget, Target, VethPeer,
+use crate::model::change::{
+    AddressOperation, BpfChange, Existence, LinkOperation, LinkPatch, NetlinkChange, NextHopObjectOperation,
+    NextHopOperation, NftChange, ProgramOperation, RouteOperation, SysctlChange, WireGuardChange, Write,
 };
-use crate::net::LinkName;
+use crate::model::{
+    Action, Attachment, Change, Class, Hook, KernelState, Link, LinkKind, NextHop, Owner, ProgramVersion,
+    Route, RouteKey, RouteTarget, Target, VethPeer,
+};
+use crate::net::{LinkName, Namespace};
 use crate::plan::NodeFacts;
 
 /// A kernel without a kernel.
@@ -76,64 +82,76 @@ impl FakeKernel {
             self.execute_at(change)
         };
         self.history.push(self.state.clone());
-        result.map_err(|errno| KernelError::new(change.to_string(), io::Error::from_raw_os_error(errno)))
+        result.map_err(|errno| KernelError::of_change(io::Error::from_raw_os_error(errno)))
     }
 
     /// A change in its namespace; a pair has ends in two.
     fn execute_at(&mut self, change: &Change) -> Result<(), Errno> {
-        let namespace = change.namespace().cloned();
-        let bare = change.bare();
-        if let Some(namespace) = &namespace {
+        let namespace = &change.namespace;
+        if let Some(namespace) = namespace {
             self.state.namespaces.entry(namespace.clone()).or_default();
         }
-        let end = match bare {
-            Change::DeleteLink(name, _) => {
-                let there = self.state.at(namespace.as_ref());
-                there.and_then(|state| state.links.get(name)).cloned()
+        let there = self.state.at_mut(namespace.as_ref()).ok_or(libc::ENOENT)?;
+        match &change.action {
+            Action::Netlink(NetlinkChange::Link(name, operation)) => {
+                let former = there.links.get(name).cloned();
+                there.execute_link(name, operation)?;
+                self.execute_at_other_end(change.namespace.as_ref(), name, operation, former.as_ref())
             }
+            Action::Netlink(change) => there.execute_netlink(change),
+            Action::Sysctl(change) => there.execute_sysctl(change),
+            Action::WireGuard(change) => there.execute_wireguard(change),
+            Action::Nft(change) => there.execute_nft(change),
+            Action::Bpf(change) => there.execute_bpf(change),
+        }
+    }
+
+    /// What happens to the other end of a pair.
+    fn execute_at_other_end(
+        &mut self,
+        namespace: Option<&Namespace>,
+        name: &LinkName,
+        operation: &LinkOperation,
+        former: Option<&Link>,
+    ) -> Result<(), Errno> {
+        let kind = match operation {
+            LinkOperation::Create(link) => Some(&link.kind),
+            LinkOperation::Delete(_) => former.map(|link| &link.kind),
             _ => None,
         };
-        let there = self.state.at_mut(namespace.as_ref()).ok_or(libc::ENOENT)?;
-        there.execute(bare)?;
-        if let (Change::CreateLink(name, link), LinkKind::Veth(peer)) = (bare, kind_of(bare)) {
-            let other = Link {
-                kind: LinkKind::Veth(VethPeer {
-                    namespace,
-                    name: name.clone(),
-                }),
-                up: false,
-                ..link.clone()
-            };
-            if let Some(namespace) = &peer.namespace {
-                self.state.namespaces.entry(namespace.clone()).or_default();
+        let Some(LinkKind::Veth(peer)) = kind else {
+            return Ok(());
+        };
+        let LinkOperation::Create(link) = operation else {
+            if let Some(far) = self.state.at_mut(peer.namespace.as_ref()) {
+                far.forget_link(&peer.name);
             }
-            let far = self.state.at_mut(peer.namespace.as_ref()).ok_or(libc::ENOENT)?;
-            ensure(!far.links.contains_key(&peer.name), libc::EEXIST)?;
-            far.links.insert(peer.name.clone(), other);
+            return Ok(());
+        };
+        let other = Link {
+            kind: LinkKind::Veth(VethPeer {
+                namespace: namespace.cloned(),
+                name: name.clone(),
+            }),
+            up: false,
+            ..link.clone()
+        };
+        if let Some(namespace) = &peer.namespace {
+            self.state.namespaces.entry(namespace.clone()).or_default();
         }
-        if let Some(LinkKind::Veth(peer)) = end.map(|end| end.kind)
-            && let Some(far) = self.state.at_mut(peer.namespace.as_ref())
-        {
-            far.forget_link(&peer.name);
-        }
+        let far = self.state.at_mut(peer.namespace.as_ref()).ok_or(libc::ENOENT)?;
+        ensure(!far.links.contains_key(&peer.name), libc::EEXIST)?;
+        far.links.insert(peer.name.clone(), other);
         Ok(())
     }
 }
 
 type Errno = i32;
 
-/// What a change makes; anything else where it makes no link.
-fn kind_of(change: &Change) -> &LinkKind {
-    match change {
-        Change::CreateLink(_, link) => &link.kind,
-        _ => &LinkKind::Dummy,
-    }
-}
-
 impl KernelState {
-    fn execute(&mut self, change: &Change) -> Result<(), Errno> {
-        match change {
-            Change::CreateLink(name, link) => {
+    fn execute_link(&mut self, name: &LinkName, operation: &LinkOperation) -> Result<(), Errno> {
+        match operation {
+            LinkOperation::Create(link) => {
                 let mut link = link.clone();
                 link.up = false;
                 ensure(!self.links.contains_key(name), libc::EEXIST)?;
@@ -141,144 +159,134 @@ impl KernelState {
                 ensure(!twin, libc::EEXIST)?;
                 self.links.insert(name.clone(), link);
             }
-            Change::ModifyLink(name, patch) => self.modify_link(name, patch)?,
-            Change::SetLinkUp(name) => self.links.get_mut(name).ok_or(libc::ENODEV)?.up = true,
-            Change::DeleteLink(name, _) => {
+            LinkOperation::Modify(patch) => self.modify_link(name, patch)?,
+            LinkOperation::SetUp => self.links.get_mut(name).ok_or(libc::ENODEV)?.up = true,
+            LinkOperation::SetDown => self.links.get_mut(name).ok_or(libc::ENODEV)?.up = false,
+            LinkOperation::SetMaster(Some(bridge)) => {
                 self.ours(name)?;
-                self.forget_link(name);
-            }
-            Change::CreateAddress(link, address, value) => {
-                self.ours(link)?;
-                let key = (link.clone(), *address);
-                ensure(!self.addresses.contains_key(&key), libc::EEXIST)?;
-                self.addresses.insert(key, *value);
-            }
-            Change::ReplaceAddress(link, address, value) => {
-                let found = self
-                    .addresses
-                    .get_mut(&(link.clone(), *address))
-                    .ok_or(libc::EADDRNOTAVAIL)?;
-                ensure(found.owner == Owner::Ours, libc::EPERM)?;
-                *found = *value;
-            }
-            Change::MoveAddress(link, from, to, value) => {
-                self.forget_address(link, *from);
-                self.addresses.insert((link.clone(), *to), *value);
-            }
-            Change::SetLinkDown(name) => self.links.get_mut(name).ok_or(libc::ENODEV)?.up = false,
-            Change::SetMaster(port, Some(bridge)) => {
-                self.ours(port)?;
                 let found = self.links.get(bridge).ok_or(libc::ENODEV)?;
                 ensure(found.kind == LinkKind::Bridge, libc::EOPNOTSUPP)?;
-                self.masters.insert(port.clone(), bridge.clone());
+                self.masters.insert(name.clone(), bridge.clone());
             }
-            Change::SetMaster(port, None) => drop(self.masters.remove(port)),
-            Change::SetAlias(name, alias) => {
+            LinkOperation::SetMaster(None) => drop(self.masters.remove(name)),
+            LinkOperation::SetAlias(alias) => {
                 self.ours(name)?;
                 self.aliases.insert(name.clone(), alias.clone());
             }
-            Change::AddFlood(name, to) => {
+            LinkOperation::Delete(_) => {
                 self.ours(name)?;
-                self.flood.entry(name.clone()).or_default().insert(*to);
+                self.forget_link(name);
             }
-            Change::DeleteFlood(name, to) => {
-                self.flood.entry(name.clone()).or_default().remove(to);
-            }
-            Change::DeleteAddress(link, address) => self.forget_address(link, *address),
-            Change::CreateRoute(key, route) => {
-                ensure(!self.routes.contains_key(key), libc::EEXIST)?;
-                self.put_route(*key, route)?;
-            }
-            Change::ReplaceRoute(key, route) => {
-                ensure(
-                    self.routes
-                        .get(key)
-                        .is_none_or(|found| found.owner == Owner::Ours),
-                    libc::EPERM,
-                )?;
-                self.put_route(*key, route)?;
-            }
-            Change::DeleteRoute(key, _) => {
-                ensure(
-                    self.routes
-                        .get(key)
-                        .is_none_or(|found| found.owner == Owner::Ours),
-                    libc::EPERM,
-                )?;
-                self.routes.remove(key);
-            }
-            Change::CreateRule(rule) => {
-                ensure(rule.more.is_none(), libc::EOPNOTSUPP)?;
-                self.rules.insert(rule.clone());
-            }
-            Change::DeleteRule(rule) => drop(self.rules.remove(rule)),
-            Change::SetSysctl(link, sysctl, value) => {
-                self.ours(link)?;
-                self.sysctls.insert((link.clone(), *sysctl), value.clone());
-            }
-            Change::SetWireGuard(link, change) => {
-                self.ours(link)?;
-                let device = self.wireguard.get(link).cloned().unwrap_or_default();
-                let device = device.changed(change).ok_or(libc::ENOENT)?;
-                self.wireguard.insert(link.clone(), device);
-            }
-            Change::Attach(link, hook)
-            | Change::ReplaceProgram(link, hook)
-            | Change::TakeOverProgram(link, hook) => {
-                self.ours(link)?;
-                let key = (link.clone(), *hook);
-                let replaces = !matches!(change, Change::Attach(..));
-                ensure(self.attachments.contains_key(&key) == replaces, libc::EEXIST)?;
-                self.attachments.insert(
-                    key,
-                    Attachment {
-                        version: ProgramVersion::Current,
-                    },
-                );
-            }
-            Change::CreateFirewall(table) => {
-                ensure(self.firewall.is_none(), libc::EEXIST)?;
-                self.firewall = Some(*table.clone());
-            }
-            Change::ReplaceFirewall(table) => {
-                self.our_firewall()?;
-                self.firewall = Some(*table.clone());
-            }
-            Change::DeleteFirewall => {
-                self.our_firewall()?;
-                self.firewall = None;
-            }
-            Change::Detach(link, hook) => {
-                self.attachments.remove(&(link.clone(), *hook));
-            }
-            Change::DeleteVersion(version) => {
-                self.older_versions.remove(version);
-                // The links are pinned there by which its programs are attached.
-                self.attachments
-                    .retain(|_, attached| attached.version == ProgramVersion::Current);
-            }
-            _ => return self.execute_ways(change),
         }
         Ok(())
     }
 
-    fn execute_ways(&mut self, change: &Change) -> Result<(), Errno> {
+    fn execute_netlink(&mut self, change: &NetlinkChange) -> Result<(), Errno> {
         match change {
-            Change::CreateRouteTarget(target) => {
+            NetlinkChange::Link(name, operation) => self.execute_link(name, operation)?,
+            NetlinkChange::Address(link, address, operation) => {
+                self.execute_address(link, *address, operation)?;
+            }
+            NetlinkChange::Flood(name, to, Existence::Create) => {
+                self.ours(name)?;
+                self.flood.entry(name.clone()).or_default().insert(*to);
+            }
+            NetlinkChange::Flood(name, to, Existence::Delete) => {
+                self.flood.entry(name.clone()).or_default().remove(to);
+            }
+            NetlinkChange::Neighbour(link, address, Write::Put(neighbour)) => {
+                self.ours(link)?;
+                ensure(self.links[link].up, libc::ENETDOWN)?;
+                let key = (link.clone(), *address);
+                let found = self.neighbours.get(&key);
+                let foreign = found.is_some_and(|found| found.owner == Owner::Foreign);
+                ensure(!foreign, libc::EPERM)?;
+                self.neighbours.insert(key, *neighbour);
+            }
+            NetlinkChange::Neighbour(link, address, Write::Delete) => {
+                self.neighbours.remove(&(link.clone(), *address));
+            }
+            NetlinkChange::NextHopObject(target, operation) => {
+                self.execute_next_hop_object(target, operation)?;
+            }
+            NetlinkChange::Route(key, operation) => self.execute_route(*key, operation)?,
+            NetlinkChange::Rule(rule, Existence::Create) => {
+                ensure(rule.more.is_none(), libc::EOPNOTSUPP)?;
+                self.rules.insert(rule.clone());
+            }
+            NetlinkChange::Rule(rule, Existence::Delete) => drop(self.rules.remove(rule)),
+        }
+        Ok(())
+    }
+
+    fn execute_address(
+        &mut self,
+        link: &LinkName,
+        address: IpNet,
+        operation: &AddressOperation,
+    ) -> Result<(), Errno> {
+        let key = (link.clone(), address);
+        match operation {
+            AddressOperation::Create(value) => {
+                self.ours(link)?;
+                ensure(!self.addresses.contains_key(&key), libc::EEXIST)?;
+                self.addresses.insert(key, *value);
+            }
+            AddressOperation::Replace(value) => {
+                let found = self.addresses.get_mut(&key).ok_or(libc::EADDRNOTAVAIL)?;
+                ensure(found.owner == Owner::Ours, libc::EPERM)?;
+                *found = *value;
+            }
+            AddressOperation::Move { from, to } => {
+                self.forget_address(link, *from);
+                self.addresses.insert(key, *to);
+            }
+            AddressOperation::Delete => self.forget_address(link, address),
+        }
+        Ok(())
+    }
+
+    fn execute_route(&mut self, key: RouteKey, operation: &RouteOperation) -> Result<(), Errno> {
+        let found = self.routes.get(&key);
+        match operation {
+            RouteOperation::Create(route) => {
+                ensure(found.is_none(), libc::EEXIST)?;
+                self.put_route(key, route)?;
+            }
+            RouteOperation::Replace(route) => {
+                ensure(found.is_none_or(|found| found.owner == Owner::Ours), libc::EPERM)?;
+                self.put_route(key, route)?;
+            }
+            RouteOperation::Delete(_) => {
+                ensure(found.is_none_or(|found| found.owner == Owner::Ours), libc::EPERM)?;
+                self.routes.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    fn execute_next_hop_object(
+        &mut self,
+        target: &RouteTarget,
+        operation: &NextHopObjectOperation,
+    ) -> Result<(), Errno> {
+        match operation {
+            NextHopObjectOperation::Create => {
                 ensure(!self.route_targets.contains(target), libc::EEXIST)?;
                 self.can_hold(target)?;
                 self.route_targets.insert(target.clone());
             }
-            Change::ReplaceRouteGroup(from, to) => {
+            NextHopObjectOperation::Replace(from) => {
+                let RouteTarget::Group(to) = target else {
+                    return Err(libc::EINVAL);
+                };
                 ensure(from.resilient == to.resilient, libc::EINVAL)?;
-                ensure(
-                    self.route_targets.contains(&RouteTarget::Group(from.clone())),
-                    libc::ENOENT,
-                )?;
-                self.can_hold(&RouteTarget::Group(to.clone()))?;
+                let former = RouteTarget::Group(from.clone());
+                ensure(self.route_targets.contains(&former), libc::ENOENT)?;
+                self.can_hold(target)?;
                 self.replace_route_group(from, to);
             }
-            Change::DeleteRouteTarget(target) => {
+            NextHopObjectOperation::Delete => {
                 // A real kernel takes the routes along: stricter, so that nobody relies on that.
                 let routed = self.routes.values().any(|route| route.target() == Some(target));
                 let grouped = self.route_targets.iter().any(|group| {
@@ -287,21 +295,40 @@ impl KernelState {
                 ensure(!routed && !grouped, libc::EBUSY)?;
                 self.route_targets.remove(target);
             }
-            Change::PutNeighbour(link, address, neighbour) => {
-                self.ours(link)?;
-                ensure(self.links[link].up, libc::ENETDOWN)?;
-                let key = (link.clone(), *address);
-                let foreign = self
-                    .neighbours
-                    .get(&key)
-                    .is_some_and(|found| found.owner == Owner::Foreign);
-                ensure(!foreign, libc::EPERM)?;
-                self.neighbours.insert(key, *neighbour);
+        }
+        Ok(())
+    }
+
+    fn execute_sysctl(&mut self, change: &SysctlChange) -> Result<(), Errno> {
+        self.ours(&change.link)?;
+        let key = (change.link.clone(), change.sysctl);
+        self.sysctls.insert(key, change.value.clone());
+        Ok(())
+    }
+
+    fn execute_wireguard(&mut self, change: &WireGuardChange) -> Result<(), Errno> {
+        let link = &change.link;
+        self.ours(link)?;
+        let device = self.wireguard.get(link).cloned().unwrap_or_default();
+        let device = device.changed(&change.change).ok_or(libc::ENOENT)?;
+        self.wireguard.insert(link.clone(), device);
+        Ok(())
+    }
+
+    fn execute_nft(&mut self, change: &NftChange) -> Result<(), Errno> {
+        match change {
+            NftChange::Create(table) => {
+                ensure(self.firewall.is_none(), libc::EEXIST)?;
+                self.firewall = Some(*table.clone());
             }
-            Change::DeleteNeighbour(link, address) => {
-                self.neighbours.remove(&(link.clone(), *address));
+            NftChange::Replace(table) => {
+                self.our_firewall()?;
+                self.firewall = Some(*table.clone());
             }
-            _ => self.execute_bpf(change)?,
+            NftChange::Delete => {
+                self.our_firewall()?;
+                self.firewall = None;
+            }
         }
         Ok(())
     }
@@ -316,32 +343,35 @@ impl KernelState {
         Ok(())
     }
 
-    fn execute_bpf(&mut self, change: &Change) -> Result<(), Errno> {
+    fn execute_bpf(&mut self, change: &BpfChange) -> Result<(), Errno> {
         match change {
-            Change::PutClass(class, link) => {
+            BpfChange::Program(link, hook, operation) => self.execute_program(link, *hook, *operation)?,
+            BpfChange::DeleteVersion(version) => {
+                self.older_versions.remove(version);
+                // The links are pinned there by which its programs are attached.
+                self.attachments
+                    .retain(|_, attached| attached.version == ProgramVersion::Current);
+            }
+            BpfChange::Class(class, Write::Put(link)) => {
                 ensure(self.links.contains_key(link), libc::ENODEV)?;
                 self.classes.insert(*class, Some(link.clone()));
             }
-            Change::PutNextHop(next_hop) => {
-                ensure(self.classes.contains_key(&next_hop.class), libc::ENOENT)?;
-                self.next_hops.insert(next_hop.clone());
-            }
-            Change::SetNextHopDown(next_hop, down) => {
-                ensure(self.next_hops.contains(next_hop), libc::ENOENT)?;
-                if *down {
-                    self.down.insert(next_hop.clone());
-                } else {
-                    self.down.remove(next_hop);
-                }
-            }
-            Change::PutGroup(group) => {
+            BpfChange::Class(class, Write::Delete) => self.delete_class(class)?,
+            BpfChange::NextHop(next_hop, operation) => self.execute_next_hop(next_hop, *operation)?,
+            BpfChange::Group(group, Existence::Create) => {
+                let mut members = group.members.iter();
                 ensure(
-                    group.members.iter().all(|(n, _)| self.next_hops.contains(n)),
+                    members.all(|(next_hop, _)| self.next_hops.contains(next_hop)),
                     libc::ENOENT,
                 )?;
                 self.groups.insert(group.clone());
             }
-            Change::PutPrefix(prefix, target) => {
+            BpfChange::Group(group, Existence::Delete) => {
+                let names = |target: &Target| matches!(target, Target::Group(named) if named == group);
+                ensure(!self.prefixes.values().any(names), libc::EBUSY)?;
+                self.groups.remove(group);
+            }
+            BpfChange::Prefix(prefix, Write::Put(target)) => {
                 let known = match target {
                     Target::Local => true,
                     Target::NextHop(next_hop) => self.next_hops.contains(next_hop),
@@ -350,38 +380,62 @@ impl KernelState {
                 ensure(known, libc::ENOENT)?;
                 self.prefixes.insert(*prefix, target.clone());
             }
-            Change::DeletePrefix(prefix) => {
-                self.prefixes.remove(prefix);
+            BpfChange::Prefix(prefix, Write::Delete) => drop(self.prefixes.remove(prefix)),
+            BpfChange::Source(source, Existence::Create) => {
+                ensure(source.carrier.takes_tunnel_key(), libc::EINVAL)?;
+                self.sources.insert(*source);
             }
-            Change::DeleteGroup(group) => {
-                let names = |target: &Target| matches!(target, Target::Group(named) if named == group);
-                ensure(!self.prefixes.values().any(names), libc::EBUSY)?;
-                self.groups.remove(group);
+            BpfChange::Source(source, Existence::Delete) => drop(self.sources.remove(source)),
+        }
+        Ok(())
+    }
+
+    fn execute_program(
+        &mut self,
+        link: &LinkName,
+        hook: Hook,
+        operation: ProgramOperation,
+    ) -> Result<(), Errno> {
+        let key = (link.clone(), hook);
+        if operation == ProgramOperation::Detach {
+            self.attachments.remove(&key);
+            return Ok(());
+        }
+        self.ours(link)?;
+        let replaces = operation != ProgramOperation::Attach;
+        ensure(self.attachments.contains_key(&key) == replaces, libc::EEXIST)?;
+        let version = ProgramVersion::Current;
+        self.attachments.insert(key, Attachment { version });
+        Ok(())
+    }
+
+    fn execute_next_hop(
+        &mut self,
+        next_hop: &Arc<NextHop>,
+        operation: NextHopOperation,
+    ) -> Result<(), Errno> {
+        match operation {
+            NextHopOperation::Put => {
+                ensure(self.classes.contains_key(&next_hop.class), libc::ENOENT)?;
+                self.next_hops.insert(next_hop.clone());
             }
-            Change::DeleteNextHop(next_hop) => {
-                let by_group = self
-                    .groups
-                    .iter()
-                    .flat_map(|g| &g.members)
-                    .any(|(n, _)| n == next_hop);
-                let by_prefix = self
-                    .prefixes
-                    .values()
-                    .flat_map(Target::next_hops)
-                    .any(|n| n == next_hop);
+            NextHopOperation::SetDown(down) => {
+                ensure(self.next_hops.contains(next_hop), libc::ENOENT)?;
+                if down {
+                    self.down.insert(next_hop.clone());
+                } else {
+                    self.down.remove(next_hop);
+                }
+            }
+            NextHopOperation::Delete => {
+                let mut members = self.groups.iter().flat_map(|group| &group.members);
+                let by_group = members.any(|(member, _)| member == next_hop);
+                let mut targets = self.prefixes.values().flat_map(Target::next_hops);
+                let by_prefix = targets.any(|target| target == next_hop);
                 ensure(!by_group && !by_prefix, libc::EBUSY)?;
                 self.next_hops.remove(next_hop);
                 self.down.remove(next_hop);
             }
-            Change::DeleteClass(class) => self.delete_class(class)?,
-            Change::PutSource(source) => {
-                ensure(source.carrier.takes_tunnel_key(), libc::EINVAL)?;
-                self.sources.insert(*source);
-            }
-            Change::DeleteSource(source) => {
-                self.sources.remove(source);
-            }
-            _ => return Err(libc::EINVAL),
         }
         Ok(())
     }

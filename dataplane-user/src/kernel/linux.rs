@@ -17,7 +17,10 @@ use super::sysctl::Sysctls;
 use super::wireguard::{Carried, PrivateKeys, WireGuard, no_private_keys};
 use super::{Kernel, KernelError, Wanted, wireguard};
 use crate::drift::revision::{MOST_PEERS, Revisions};
-use crate::model::{Change, KernelState, LinkKind, Owner, Sysctl};
+use crate::model::change::{
+    BpfChange, LinkOperation, NetlinkChange, NftChange, SysctlChange, WireGuardChange,
+};
+use crate::model::{Action, Change, KernelState, LinkKind, Owner, Sysctl};
 use crate::net::{LinkName, Namespace};
 use crate::plan::facts::Presence;
 use crate::plan::wireguard::rotation::{self, SeenPeer, Session};
@@ -57,16 +60,6 @@ struct Seen {
     /// Our devices, and the peers of those that are WireGuard's.
     links: BTreeSet<LinkName>,
     peers: BTreeMap<LinkName, usize>,
-}
-
-/// The adapter that a change belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Adapter {
-    Netlink,
-    Sysctl,
-    WireGuard,
-    Nft,
-    Bpf,
 }
 
 impl LinuxKernel {
@@ -298,42 +291,101 @@ impl LinuxKernel {
     }
 
     /// Executes changes of one other namespace, all of one adapter's.
-    async fn execute_in(&mut self, namespace: &Namespace, run: &[Change]) -> Vec<Result<(), KernelError>> {
+    async fn execute_in(&mut self, namespace: &Namespace, run: Run<'_>) -> Vec<Result<(), KernelError>> {
         let Some(open) = self.namespaces.get(namespace) else {
-            let gone = |change: &Change| {
-                let error = io::Error::from(io::ErrorKind::NotFound);
-                Err(KernelError::new(change.to_string(), error))
-            };
-            return run.iter().map(gone).collect();
+            return run.all_fail(io::ErrorKind::NotFound);
         };
-        let bare = run.iter().map(|change| change.bare().clone()).collect::<Vec<_>>();
-        let results = match Adapter::of(&run[0]) {
-            Adapter::WireGuard => match open.wireguard(self.wireguard.private_keys()) {
+        match run {
+            Run::Netlink(changes) => elsewhere(&mut self.netlink, open, &changes).await,
+            Run::WireGuard(changes) => match open.wireguard(self.wireguard.private_keys()) {
                 Ok(adapter) => {
                     let carried = self.carried.as_mut();
-                    wireguard::execute(adapter, carried, Some(namespace), &bare).await
+                    wireguard::execute(adapter, carried, Some(namespace), &changes).await
                 }
-                Err(error) => bare.iter().map(|_| Err(again(&error))).collect(),
+                Err(error) => changes.iter().map(|_| Err(error.again())).collect(),
             },
-            _ => elsewhere(&mut self.netlink, open, &bare).await,
-        };
-        let named = |result: Result<(), KernelError>| {
-            result.map_err(|error| KernelError {
-                context: format!("{namespace}: {}", error.context),
-                ..error
-            })
-        };
-        results.into_iter().map(named).collect()
+            // Nothing of it is ever planned in another namespace.
+            Run::Sysctl(_) | Run::Nft(_) | Run::Bpf(_) => run.all_fail(io::ErrorKind::Unsupported),
+        }
     }
 
-    fn set_sysctl(&self, change: &Change) -> Result<(), KernelError> {
-        match change {
-            Change::SetSysctl(link, sysctl, value) => self.sysctls.write(link, *sysctl, value),
-            other => Err(KernelError::new(
-                other.to_string(),
-                io::Error::from(io::ErrorKind::InvalidInput),
-            )),
+    /// Executes changes of the agent's own namespace, all of one adapter's.
+    async fn execute_here(&mut self, run: Run<'_>) -> Vec<Result<(), KernelError>> {
+        match run {
+            Run::Netlink(changes) => self.netlink.execute(&changes).await,
+            Run::Sysctl(changes) => {
+                let write =
+                    |change: &&SysctlChange| self.sysctls.write(&change.link, change.sysctl, &change.value);
+                changes.iter().map(write).collect()
+            }
+            Run::WireGuard(changes) => {
+                wireguard::execute(&mut self.wireguard, self.carried.as_mut(), None, &changes).await
+            }
+            Run::Nft(changes) => {
+                let mut results = Vec::with_capacity(changes.len());
+                for change in changes {
+                    results.push(self.nft.execute(change).await);
+                }
+                results
+            }
+            Run::Bpf(changes) => match &mut self.bpf {
+                Some(bpf) => bpf.execute(&self.netlink, &changes),
+                None => Run::Bpf(changes).all_fail(io::ErrorKind::NotFound),
+            },
         }
+    }
+}
+
+/// Changes that follow each other, all of one namespace's and one adapter's.
+enum Run<'c> {
+    Netlink(Vec<&'c NetlinkChange>),
+    Sysctl(Vec<&'c SysctlChange>),
+    WireGuard(Vec<&'c WireGuardChange>),
+    Nft(Vec<&'c NftChange>),
+    Bpf(Vec<&'c BpfChange>),
+}
+
+impl<'c> Run<'c> {
+    /// The changes in their order, in as few runs as that allows.
+    fn split(changes: &'c [Change]) -> Vec<(Option<&'c Namespace>, Run<'c>)> {
+        let mut runs: Vec<(Option<&Namespace>, Run<'c>)> = Vec::new();
+        for change in changes {
+            let namespace = change.namespace.as_ref();
+            match (
+                runs.last_mut().filter(|(last, _)| *last == namespace),
+                &change.action,
+            ) {
+                (Some((_, Run::Netlink(run))), Action::Netlink(change)) => run.push(change),
+                (Some((_, Run::Sysctl(run))), Action::Sysctl(change)) => run.push(change),
+                (Some((_, Run::WireGuard(run))), Action::WireGuard(change)) => run.push(change),
+                (Some((_, Run::Nft(run))), Action::Nft(change)) => run.push(change),
+                (Some((_, Run::Bpf(run))), Action::Bpf(change)) => run.push(change),
+                (_, action) => runs.push((namespace, Run::of(action))),
+            }
+        }
+        runs
+    }
+
+    fn of(action: &'c Action) -> Run<'c> {
+        match action {
+            Action::Netlink(change) => Run::Netlink(vec![change]),
+            Action::Sysctl(change) => Run::Sysctl(vec![change]),
+            Action::WireGuard(change) => Run::WireGuard(vec![change]),
+            Action::Nft(change) => Run::Nft(vec![change]),
+            Action::Bpf(change) => Run::Bpf(vec![change]),
+        }
+    }
+
+    fn all_fail(&self, kind: io::ErrorKind) -> Vec<Result<(), KernelError>> {
+        let number = match self {
+            Run::Netlink(changes) => changes.len(),
+            Run::Sysctl(changes) => changes.len(),
+            Run::WireGuard(changes) => changes.len(),
+            Run::Nft(changes) => changes.len(),
+            Run::Bpf(changes) => changes.len(),
+        };
+        let fail = || Err(KernelError::of_change(io::Error::from(kind)));
+        std::iter::repeat_with(fail).take(number).collect()
     }
 }
 
@@ -350,26 +402,25 @@ async fn observe_one(open: &mut Open, private_keys: &PrivateKeys) -> Result<Kern
     Ok(there)
 }
 
-/// The same error once more.
-fn again(error: &KernelError) -> KernelError {
-    let source = io::Error::new(error.source.kind(), error.source.to_string());
-    KernelError::new(error.context.clone(), source)
-}
-
 /// Executes netlink's changes of another namespace. WireGuard's devices are made from here, so that their outer packets are
 /// this namespace's.
-async fn elsewhere(here: &mut Netlink, open: &mut Open, changes: &[Change]) -> Vec<Result<(), KernelError>> {
+async fn elsewhere(
+    here: &mut Netlink,
+    open: &mut Open,
+    changes: &[&NetlinkChange],
+) -> Vec<Result<(), KernelError>> {
     let mut results = Vec::with_capacity(changes.len());
-    let from_here =
-        |change: &Change| matches!(change, Change::CreateLink(_, link) if link.kind == LinkKind::WireGuard);
-    for run in changes.chunk_by(|a, b| from_here(a) == from_here(b)) {
-        if !from_here(&run[0]) {
-            results.extend(open.netlink.execute(run).await);
-            continue;
+    let from_here = |change: &NetlinkChange| match change {
+        NetlinkChange::Link(name, LinkOperation::Create(link)) if link.kind == LinkKind::WireGuard => {
+            Some((name.clone(), link.clone()))
         }
-        for change in run {
-            if let Change::CreateLink(name, link) = change {
-                results.push(here.create_elsewhere(name, link, open.descriptor()).await);
+        _ => None,
+    };
+    for run in changes.chunk_by(|a, b| from_here(a).is_none() && from_here(b).is_none()) {
+        match from_here(run[0]) {
+            None => results.extend(open.netlink.execute(run).await),
+            Some((name, link)) => {
+                results.push(here.create_elsewhere(&name, &link, open.descriptor()).await);
             }
         }
     }
@@ -477,53 +528,18 @@ impl Kernel for LinuxKernel {
             && bpf.leftovers() > 0
         {
             // What a crash left in the maps, which no state can show; its result is what the next observation finds.
-            bpf.execute(&self.netlink, &[]);
+            bpf.execute::<BpfChange>(&self.netlink, &[]);
         }
-        let together =
-            |a: &Change, b: &Change| (a.namespace(), Adapter::of(a)) == (b.namespace(), Adapter::of(b));
-        for run in changes.chunk_by(together) {
-            if let Some(namespace) = run[0].namespace() {
-                results.extend(self.execute_in(namespace, run).await);
-                continue;
-            }
-            match (Adapter::of(&run[0]), &mut self.bpf) {
-                (Adapter::Netlink, _) => results.extend(self.netlink.execute(run).await),
-                (Adapter::WireGuard, _) => {
-                    results.extend(
-                        wireguard::execute(&mut self.wireguard, self.carried.as_mut(), None, run).await,
-                    );
-                }
-                (Adapter::Nft, _) => {
-                    for change in run {
-                        results.push(self.nft.execute(change).await);
-                    }
-                }
-                (Adapter::Sysctl, _) => results.extend(run.iter().map(|change| self.set_sysctl(change))),
-                (Adapter::Bpf, Some(bpf)) => results.extend(bpf.execute(&self.netlink, run)),
-                (Adapter::Bpf, None) => results.extend(run.iter().map(|change| {
-                    Err(KernelError::new(
-                        change.to_string(),
-                        io::Error::from(io::ErrorKind::NotFound),
-                    ))
-                })),
-            }
+        for (namespace, run) in Run::split(changes) {
+            results.extend(match namespace {
+                None => self.execute_here(run).await,
+                Some(namespace) => self.execute_in(namespace, run).await,
+            });
         }
         if let Some(carried) = &mut self.carried {
             carried.store();
         }
         results
-    }
-}
-
-impl Adapter {
-    fn of(change: &Change) -> Adapter {
-        match change.bare() {
-            Change::SetSysctl(..) => Adapter::Sysctl,
-            Change::SetWireGuard(..) => Adapter::WireGuard,
-            Change::CreateFirewall(_) | Change::ReplaceFirewall(_) | Change::DeleteFirewall => Adapter::Nft,
-            change if Bpf::handles(change) => Adapter::Bpf,
-            _ => Adapter::Netlink,
-        }
     }
 }
 

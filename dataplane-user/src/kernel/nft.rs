@@ -26,8 +26,9 @@ use tracing::debug;
 use self::query::Table;
 use super::KernelError;
 use super::netlink::socket::Socket;
+use crate::model::Firewall;
+use crate::model::change::NftChange;
 use crate::model::firewall::{Action, Match};
-use crate::model::{Change, Firewall};
 use crate::net::Family;
 use crate::plan::facts;
 
@@ -123,31 +124,28 @@ impl Nft {
     ///
     /// # Errors
     /// When there is no `nft`, or it refuses; with its words.
-    pub async fn execute(&mut self, change: &Change) -> Result<(), KernelError> {
-        if let Change::CreateFirewall(table) | Change::ReplaceFirewall(table) = change
-            && let Some(link) = table.unspeakable().first()
-        {
+    pub async fn execute(&mut self, change: &NftChange) -> Result<(), KernelError> {
+        let wanted = match change {
+            NftChange::Create(table) | NftChange::Replace(table) => Some(&**table),
+            NftChange::Delete => None,
+        };
+        if let Some(link) = wanted.and_then(|table| table.unspeakable().into_iter().next()) {
             let text = format!("nft has no words for the device name {:?}", link.as_str());
             let source = io::Error::new(io::ErrorKind::InvalidInput, text);
-            return Err(KernelError::new(change.to_string(), source));
+            return Err(KernelError::of_change(source));
         }
         // A new table counts from zero.
         self.count_drops().await;
         let script = match change {
-            Change::CreateFirewall(table) => render::create(table),
-            Change::ReplaceFirewall(table) => render::replace(table),
-            Change::DeleteFirewall => render::delete(),
-            other => {
-                let source = io::Error::from(io::ErrorKind::InvalidInput);
-                return Err(KernelError::new(other.to_string(), source));
-            }
+            NftChange::Create(table) => render::create(table),
+            NftChange::Replace(table) => render::replace(table),
+            NftChange::Delete => render::delete(),
         };
-        let refusal = match self.run(&["-f", "-"], &script, &change.to_string()).await {
-            Ok(_) => return Ok(()),
-            Err(refusal) => refusal,
+        let Err(refusal) = self.run(&["-f", "-"], &script).await else {
+            return Ok(());
         };
         if self.hung.is_none()
-            && let Change::CreateFirewall(table) | Change::ReplaceFirewall(table) = change
+            && let Some(table) = wanted
             && table.masquerades(Family::Ipv6) > 0
             && self.dry_run(table).await.is_err()
             && self.dry_run(&without_ipv6_nat(table)).await.is_ok()
@@ -160,29 +158,24 @@ impl Nft {
     /// What is in our table.
     async fn list(&mut self) -> Result<Firewall, KernelError> {
         debug!("listing nft table inet adit");
-        let context = "list nft table inet adit";
-        let json = self
-            .run(&["-j", "list", "table", "inet", "adit"], "", context)
-            .await?;
-        read::firewall(&json)
-            .map_err(|error| KernelError::new(context, io::Error::new(io::ErrorKind::InvalidData, error)))
+        let listed = self.run(&["-j", "list", "table", "inet", "adit"], "").await;
+        let listed = listed.and_then(|json| read::firewall(&json).map_err(malformed));
+        listed.map_err(|error| error.about(&"list nft table inet adit"))
     }
 
     /// Whether the kernel would take a table in the place of ours.
     async fn dry_run(&mut self, table: &Firewall) -> Result<(), KernelError> {
         let script = render::replace(table);
-        let tried = self
-            .run(&["-c", "-f", "-"], &script, "try nft table inet adit")
-            .await;
+        let tried = self.run(&["-c", "-f", "-"], &script).await;
         tried.map(drop)
     }
 
     /// Runs `nft`, unless it has hung lately.
-    async fn run(&mut self, arguments: &[&str], script: &str, context: &str) -> Result<Vec<u8>, KernelError> {
+    async fn run(&mut self, arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
         if self.hung.is_some_and(|hung| hung.elapsed() < REST) {
-            return Err(hung(context));
+            return Err(hung());
         }
-        let result = nft(arguments, script, context).await;
+        let result = nft(arguments, script).await;
         let has_hung = matches!(&result, Err(error) if error.source.kind() == io::ErrorKind::TimedOut);
         self.hung = has_hung.then(Instant::now);
         result
@@ -241,15 +234,15 @@ fn without_ipv6_nat(table: &Firewall) -> Firewall {
 }
 
 /// Runs `nft` in the calling thread's network namespace and returns what it prints.
-async fn nft(arguments: &[&str], script: &str, context: &str) -> Result<Vec<u8>, KernelError> {
+async fn nft(arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
     let Some(program) = program() else {
         return Err(KernelError {
-            context: context.to_owned(),
+            context: None,
             source: io::Error::from(io::ErrorKind::NotFound),
             kernel_text: Some("there is no program `nft`".to_owned()),
         });
     };
-    let failed = |source| KernelError::new(context, source);
+    let failed = KernelError::of_change;
     let mut child = Command::new(program)
         .args(arguments)
         .env("LC_ALL", "C")
@@ -268,23 +261,28 @@ async fn nft(arguments: &[&str], script: &str, context: &str) -> Result<Vec<u8>,
     };
     let output = tokio::time::timeout(PATIENCE, work)
         .await
-        .map_err(|_| hung(context))?
+        .map_err(|_| hung())?
         .map_err(failed)?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     Err(KernelError {
-        context: context.to_owned(),
+        context: None,
         source: io::Error::other(format!("nft ended with {}", output.status)),
         kernel_text: Some(words(&String::from_utf8_lossy(&output.stderr))),
     })
 }
 
 /// That `nft` did not end in time.
-fn hung(context: &str) -> KernelError {
+fn hung() -> KernelError {
     let (patience, rest) = (PATIENCE.as_secs(), REST.as_secs());
     let text = format!("nft did not end within {patience} s, and is not started again for {rest} s");
-    KernelError::new(context, io::Error::new(io::ErrorKind::TimedOut, text))
+    KernelError::of_change(io::Error::new(io::ErrorKind::TimedOut, text))
+}
+
+/// That `nft` printed something else than was asked of it.
+fn malformed(why: String) -> KernelError {
+    KernelError::of_change(io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
 /// What nft complains of: each error's line with what it underlines, without its place in a script that nobody has.
@@ -315,10 +313,9 @@ fn words(errors: &str) -> String {
 /// # Errors
 /// When they can't be listed.
 pub async fn dropping_forward_chains() -> Result<Vec<String>, KernelError> {
-    let context = "list nftables' chains";
-    let json = nft(&["-j", "list", "chains"], "", context).await?;
-    read::dropping_forward_chains(&json)
-        .map_err(|error| KernelError::new(context, io::Error::new(io::ErrorKind::InvalidData, error)))
+    let listed = nft(&["-j", "list", "chains"], "").await;
+    let found = listed.and_then(|json| read::dropping_forward_chains(&json).map_err(malformed));
+    found.map_err(|error| error.about(&"list nftables' chains"))
 }
 
 /// Where `nft` is.

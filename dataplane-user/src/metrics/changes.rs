@@ -11,8 +11,9 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 use super::{DURATIONS, series};
 use crate::apply::{ApplyReport, Outcome};
 use crate::diff::order::Stage;
+use crate::model::change::{AddressOperation, LinkOperation, NetlinkChange, RouteOperation, Verb, Write};
 use crate::model::wireguard::DeviceChange;
-use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Change, Route, RouteKey, RouteKind};
+use crate::model::{ANCHOR_METRIC, Action, BACKSTOP_METRIC, Change, Route, RouteKey, RouteKind};
 
 /// What a change counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,22 +21,15 @@ enum Count {
     /// An operation on a device: one of [`OPERATIONS`].
     Interface(&'static str),
     /// Another object of the kernel's, one of [`OBJECTS`], was made, changed or deleted.
-    Object(&'static str, Step),
+    Object(&'static str, Verb),
     /// A route was made or replaced, or deleted; and what asked for it, one of [`SOURCES`].
-    Route(Step, &'static str),
+    Route(Verb, &'static str),
     /// A peer of WireGuard's came, went, or the device changed otherwise.
-    WireGuard(Step),
+    WireGuard(Verb),
     /// The nft table was made or replaced as a whole, or deleted.
-    Firewall(Step),
+    Firewall(Verb),
     /// Maps and programs: what they hold is told by the maps themselves.
     Map,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Added,
-    Changed,
-    Removed,
 }
 
 const OPERATIONS: [&str; 9] = [
@@ -52,73 +46,61 @@ const OPERATIONS: [&str; 9] = [
 const SOURCES: [&str; 4] = ["anchor", "backstop", "overlay", "declared"];
 const OBJECTS: [&str; 3] = ["rule", "nexthop", "neighbour"];
 
-impl Step {
-    /// The word of a metric's label.
-    fn operation(self) -> &'static str {
-        match self {
-            Step::Added => "create",
-            Step::Changed => "modify",
-            Step::Removed => "delete",
-        }
+/// The word of a metric's label.
+fn operation(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Add => "create",
+        Verb::Set => "modify",
+        Verb::Delete => "delete",
     }
 }
 
 impl Count {
     fn of(change: &Change) -> Count {
-        match change {
-            Change::In(_, change) => Count::of(change),
-            Change::CreateLink(..) => Count::Interface("create"),
-            Change::ModifyLink(..)
-            | Change::SetMaster(..)
-            | Change::SetAlias(..)
-            | Change::AddFlood(..)
-            | Change::DeleteFlood(..) => Count::Interface("modify"),
-            Change::SetLinkUp(..) => Count::Interface("up"),
-            Change::SetLinkDown(..) => Count::Interface("down"),
-            Change::DeleteLink(..) => Count::Interface("delete"),
-            Change::CreateAddress(..) => Count::Interface("address-add"),
-            Change::ReplaceAddress(..) | Change::MoveAddress(..) => Count::Interface("address-replace"),
-            Change::DeleteAddress(..) => Count::Interface("address-delete"),
-            Change::SetSysctl(..) => Count::Interface("setting"),
-            Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) => {
-                Count::Route(Step::Added, source(*key, route))
-            }
-            Change::DeleteRoute(key, route) => Count::Route(Step::Removed, source(*key, route)),
-            Change::CreateRule(_) => Count::Object("rule", Step::Added),
-            Change::DeleteRule(_) => Count::Object("rule", Step::Removed),
-            Change::CreateRouteTarget(_) => Count::Object("nexthop", Step::Added),
-            Change::ReplaceRouteGroup(..) => Count::Object("nexthop", Step::Changed),
-            Change::DeleteRouteTarget(_) => Count::Object("nexthop", Step::Removed),
-            Change::PutNeighbour(..) => Count::Object("neighbour", Step::Added),
-            Change::DeleteNeighbour(..) => Count::Object("neighbour", Step::Removed),
-            Change::SetWireGuard(_, change) => Count::WireGuard(match change {
-                DeviceChange::AddPeer(..) => Step::Added,
-                DeviceChange::RemovePeer(_) => Step::Removed,
+        match &change.action {
+            Action::Netlink(change) => Count::of_netlink(change),
+            Action::Sysctl(_) => Count::Interface("setting"),
+            Action::WireGuard(change) => Count::WireGuard(match change.change {
+                DeviceChange::AddPeer(..) => Verb::Add,
+                DeviceChange::RemovePeer(_) => Verb::Delete,
                 DeviceChange::SetPrivateKey(_)
                 | DeviceChange::SetListenPort(_)
                 | DeviceChange::SetFwmark(_)
                 | DeviceChange::UpdatePeer(..)
-                | DeviceChange::RemoveAllowedIps(..) => Step::Changed,
+                | DeviceChange::RemoveAllowedIps(..) => Verb::Set,
             }),
-            Change::CreateFirewall(_) => Count::Firewall(Step::Added),
-            Change::ReplaceFirewall(_) => Count::Firewall(Step::Changed),
-            Change::DeleteFirewall => Count::Firewall(Step::Removed),
-            Change::Attach(..)
-            | Change::ReplaceProgram(..)
-            | Change::TakeOverProgram(..)
-            | Change::DeleteVersion(..)
-            | Change::Detach(..)
-            | Change::PutClass(..)
-            | Change::DeleteClass(..)
-            | Change::PutNextHop(..)
-            | Change::SetNextHopDown(..)
-            | Change::DeleteNextHop(..)
-            | Change::PutGroup(..)
-            | Change::DeleteGroup(..)
-            | Change::PutPrefix(..)
-            | Change::DeletePrefix(..)
-            | Change::PutSource(..)
-            | Change::DeleteSource(..) => Count::Map,
+            Action::Nft(_) => Count::Firewall(change.action.verb()),
+            Action::Bpf(_) => Count::Map,
+        }
+    }
+
+    fn of_netlink(change: &NetlinkChange) -> Count {
+        match change {
+            NetlinkChange::Link(_, operation) => Count::Interface(match operation {
+                LinkOperation::Create(_) => "create",
+                LinkOperation::Modify(_) | LinkOperation::SetMaster(_) | LinkOperation::SetAlias(_) => {
+                    "modify"
+                }
+                LinkOperation::SetUp => "up",
+                LinkOperation::SetDown => "down",
+                LinkOperation::Delete(_) => "delete",
+            }),
+            NetlinkChange::Flood(..) => Count::Interface("modify"),
+            NetlinkChange::Address(_, _, operation) => Count::Interface(match operation {
+                AddressOperation::Create(_) => "address-add",
+                AddressOperation::Replace(_) | AddressOperation::Move { .. } => "address-replace",
+                AddressOperation::Delete => "address-delete",
+            }),
+            NetlinkChange::Route(key, operation) => match operation {
+                RouteOperation::Create(route) | RouteOperation::Replace(route) => {
+                    Count::Route(Verb::Add, source(*key, route))
+                }
+                RouteOperation::Delete(route) => Count::Route(Verb::Delete, source(*key, route)),
+            },
+            NetlinkChange::Rule(..) => Count::Object("rule", change.verb()),
+            NetlinkChange::NextHopObject(..) => Count::Object("nexthop", change.verb()),
+            NetlinkChange::Neighbour(_, _, Write::Put(_)) => Count::Object("neighbour", Verb::Add),
+            NetlinkChange::Neighbour(_, _, Write::Delete) => Count::Object("neighbour", Verb::Delete),
         }
     }
 }
@@ -221,8 +203,8 @@ impl Default for ChangeCounters {
         }
         for kind in OBJECTS {
             counters.object_errors.with_label_values(&[kind]);
-            for step in [Step::Added, Step::Changed, Step::Removed] {
-                counters.objects.with_label_values(&[kind, step.operation()]);
+            for verb in [Verb::Add, Verb::Set, Verb::Delete] {
+                counters.objects.with_label_values(&[kind, operation(verb)]);
             }
         }
         for source in SOURCES {
@@ -261,15 +243,15 @@ impl ChangeCounters {
     fn done(&self, count: Count) {
         match count {
             Count::Interface(operation) => self.operations.with_label_values(&[operation]).inc(),
-            Count::Route(Step::Added | Step::Changed, _) => self.routes_added.inc(),
-            Count::Route(Step::Removed, _) => self.routes_removed.inc(),
-            Count::Object(kind, step) => {
-                self.objects.with_label_values(&[kind, step.operation()]).inc();
+            Count::Route(Verb::Add | Verb::Set, _) => self.routes_added.inc(),
+            Count::Route(Verb::Delete, _) => self.routes_removed.inc(),
+            Count::Object(kind, verb) => {
+                self.objects.with_label_values(&[kind, operation(verb)]).inc();
             }
-            Count::WireGuard(Step::Added) => self.peers_added.inc(),
-            Count::WireGuard(Step::Removed) => self.peers_removed.inc(),
-            Count::Firewall(Step::Added | Step::Changed) => self.rebuilds.inc(),
-            Count::WireGuard(Step::Changed) | Count::Firewall(Step::Removed) | Count::Map => {}
+            Count::WireGuard(Verb::Add) => self.peers_added.inc(),
+            Count::WireGuard(Verb::Delete) => self.peers_removed.inc(),
+            Count::Firewall(Verb::Add | Verb::Set) => self.rebuilds.inc(),
+            Count::WireGuard(Verb::Set) | Count::Firewall(Verb::Delete) | Count::Map => {}
         }
     }
 
@@ -313,7 +295,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::KernelError;
-    use crate::model::change::DeleteLinkReason;
+    use crate::model::change::{DeleteLinkReason, NftChange, WireGuardChange};
     use crate::model::{Firewall, MAIN_TABLE, Owner, RouteHop, RouteTarget};
     use crate::net::{LinkName, PublicKey};
 
@@ -329,17 +311,21 @@ mod tests {
             kind: RouteKind::Unreachable,
         };
         let peer = PublicKey::from_bytes([1; 32]);
-        let wireguard = |change| Change::SetWireGuard(link.clone(), change);
+        let wireguard = |change| {
+            let link = link.clone();
+            Change::from(WireGuardChange { link, change })
+        };
+        let delete = LinkOperation::Delete(DeleteLinkReason::Unneeded);
         vec![
-            Change::CreateRoute(key, backstop.clone()),
-            Change::DeleteRoute(key, backstop),
-            Change::SetLinkUp(link.clone()),
-            Change::DeleteLink(link.clone(), DeleteLinkReason::Unneeded),
+            NetlinkChange::Route(key, RouteOperation::Create(backstop.clone())).into(),
+            NetlinkChange::Route(key, RouteOperation::Delete(backstop)).into(),
+            NetlinkChange::Link(link.clone(), LinkOperation::SetUp).into(),
+            NetlinkChange::Link(link.clone(), delete).into(),
             wireguard(DeviceChange::AddPeer(peer, Default::default())),
             wireguard(DeviceChange::SetListenPort(1)),
             wireguard(DeviceChange::RemovePeer(peer)),
-            Change::ReplaceFirewall(Box::new(Firewall::foreign())),
-            Change::DeleteFirewall,
+            NftChange::Replace(Box::new(Firewall::foreign())).into(),
+            NftChange::Delete.into(),
         ]
     }
 

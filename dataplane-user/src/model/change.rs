@@ -1,11 +1,17 @@
-//! Changes of kernel state, as data.
+//! Changes of kernel state, as data: an object, and what happens to it.
+//!
+//! Each adapter of the kernel has a type of changes of its own, so that none can be given another's. [`Change`] is the envelope
+//! around them, and says in which network namespace.
 
-use std::fmt;
+mod object;
+mod text;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+pub use self::object::{Located, Object, ObjectKind};
 use super::wireguard::DeviceChange;
 use super::{
     Address, Class, Firewall, Group, Hook, Link, LinkKind, Neighbour, NextHop, Route, RouteGroup, RouteKey,
@@ -13,119 +19,380 @@ use super::{
 };
 use crate::net::{LinkName, MacAddr, Namespace};
 
-/// One change. What creates fails when something stands there already; what replaces or deletes is only ever said of
+/// One change. What creates fails when something exists there already; what replaces or deletes is only ever said of
 /// objects that were observed as ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Makes a device: down, marked, with kind, MAC, MTU and NOARP in the creating message; addrgenmode follows while it
-    /// is still down, because the kernel takes none at creation.
-    CreateLink(LinkName, Link),
-    /// Sets what differs on a device in place.
-    ModifyLink(LinkName, LinkPatch),
-    /// Brings a device up.
-    SetLinkUp(LinkName),
-    /// Deletes a device. As part of a recreation, the reason says what could not be changed in place.
-    DeleteLink(LinkName, DeleteLinkReason),
-    /// Adds an address, marked.
-    CreateAddress(LinkName, IpNet, Address),
-    /// Replaces an address of ours whose scope differs.
-    ReplaceAddress(LinkName, IpNet, Address),
-    /// Deletes an address.
-    DeleteAddress(LinkName, IpNet),
-    /// Adds a route, marked; refused where one of this key stands.
-    CreateRoute(RouteKey, Route),
-    /// Replaces a route of ours.
-    ReplaceRoute(RouteKey, Route),
-    /// Deletes a route of ours.
-    DeleteRoute(RouteKey, Route),
-    /// Makes a next-hop object, marked.
-    CreateRouteTarget(RouteTarget),
-    /// Gives a group of ours other members, in place: whatever leads to it follows.
-    ReplaceRouteGroup(Arc<RouteGroup>, Arc<RouteGroup>),
-    /// Deletes a next-hop object of ours.
-    DeleteRouteTarget(RouteTarget),
-    /// Puts a permanent neighbour of ours onto a device of ours; what the kernel made there by itself is replaced.
-    PutNeighbour(LinkName, IpAddr, Neighbour),
-    /// Deletes a neighbour of ours.
-    DeleteNeighbour(LinkName, IpAddr),
-    /// Replaces an address of ours by the same one with another prefix length, which the kernel does not have beside it.
-    MoveAddress(LinkName, IpNet, IpNet, Address),
-    /// Takes a device down.
-    SetLinkDown(LinkName),
-    /// Makes a device a port of a bridge, or of none.
-    SetMaster(LinkName, Option<LinkName>),
-    /// Labels a device.
-    SetAlias(LinkName, String),
-    /// Adds a default destination to a VXLAN device.
-    AddFlood(LinkName, IpAddr),
-    /// Takes a default destination from a VXLAN device.
-    DeleteFlood(LinkName, IpAddr),
-    /// A change in another namespace.
-    In(Namespace, Box<Change>),
-    /// Makes a policy rule, marked.
-    CreateRule(Rule),
-    /// Deletes a policy rule of ours, exactly this one.
-    DeleteRule(Rule),
-    /// Writes a device's setting.
-    SetSysctl(LinkName, Sysctl, String),
-    /// Changes a WireGuard device of ours.
-    SetWireGuard(LinkName, DeviceChange),
-    /// Makes the nft table, marked; refused where one of this name stands.
-    CreateFirewall(Box<Firewall>),
-    /// Replaces the nft table at once: all of it, or nothing is changed.
-    ReplaceFirewall(Box<Firewall>),
-    /// Deletes the nft table.
-    DeleteFirewall,
-    /// Puts our program on a device.
-    Attach(LinkName, Hook),
-    /// Replaces our program in place.
-    ReplaceProgram(LinkName, Hook),
-    /// Replaces an older ABI version's program in place by ours, which reads other maps.
-    TakeOverProgram(LinkName, Hook),
-    /// Deletes the maps and links that an older ABI version has left.
+pub struct Change {
+    /// The network namespace; `None`: the agent's own.
+    pub namespace: Option<Namespace>,
+    /// The object and what happens to it.
+    pub action: Action,
+}
+
+/// A change, by the adapter that makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// By rtnetlink.
+    Netlink(NetlinkChange),
+    /// By a file in /proc/sys.
+    Sysctl(SysctlChange),
+    /// By WireGuard's generic netlink.
+    WireGuard(WireGuardChange),
+    /// By the program nft.
+    Nft(NftChange),
+    /// By BPF's system call, and by netlink where programs are attached as filters.
+    Bpf(BpfChange),
+}
+
+/// A change that rtnetlink makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetlinkChange {
+    /// A device.
+    Link(LinkName, LinkOperation),
+    /// An address on a device.
+    Address(LinkName, IpNet, AddressOperation),
+    /// A default destination of a VXLAN device.
+    Flood(LinkName, IpAddr, Existence),
+    /// A permanent neighbour on a device of ours; what the kernel made there by itself is replaced.
+    Neighbour(LinkName, IpAddr, Write<Neighbour>),
+    /// A next-hop object.
+    NextHopObject(RouteTarget, NextHopObjectOperation),
+    /// A route.
+    Route(RouteKey, RouteOperation),
+    /// A policy rule.
+    Rule(Rule, Existence),
+}
+
+/// A setting of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SysctlChange {
+    /// The device.
+    pub link: LinkName,
+    /// Which setting.
+    pub sysctl: Sysctl,
+    /// What it is set to.
+    pub value: String,
+}
+
+/// A change of a WireGuard device's key, port, mark or peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireGuardChange {
+    /// The device.
+    pub link: LinkName,
+    /// What changes.
+    pub change: DeviceChange,
+}
+
+/// A change of the nft table: all of it, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NftChange {
+    /// Creates it, marked; refused where one of this name exists.
+    Create(Box<Firewall>),
+    /// Replaces it.
+    Replace(Box<Firewall>),
+    /// Deletes it.
+    Delete,
+}
+
+/// A change of programs or maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BpfChange {
+    /// Our program on a device.
+    Program(LinkName, Hook, ProgramOperation),
+    /// Deletes the maps and links that an older version of the map ABI has left.
     DeleteVersion(u32),
-    /// Takes our program off a device.
-    Detach(LinkName, Hook),
-    /// Writes a class into a free slot, or points an existing one at its link made anew.
-    PutClass(Class, LinkName),
-    /// Frees a class.
-    DeleteClass(Class),
-    /// Writes a next hop into a free slot.
-    PutNextHop(Arc<NextHop>),
-    /// Marks a next hop as down, or as usable again: one word, in place.
-    SetNextHopDown(Arc<NextHop>, bool),
-    /// Frees a next hop, its counters zeroed, after a grace period.
-    DeleteNextHop(Arc<NextHop>),
-    /// Writes a group into free slots.
-    PutGroup(Arc<Group>),
-    /// Frees a group.
-    DeleteGroup(Arc<Group>),
-    /// Points a prefix at a target.
-    PutPrefix(IpNet, Target),
-    /// Removes a prefix.
-    DeletePrefix(IpNet),
-    /// Makes a source known, its counters zeroed; one that is known keeps them.
-    PutSource(Source),
-    /// Forgets a source and its counters.
-    DeleteSource(Source),
+    /// A class: written into a free slot, or an existing one pointed at its link that was created anew.
+    Class(Class, Write<LinkName>),
+    /// A next hop.
+    NextHop(Arc<NextHop>, NextHopOperation),
+    /// A group, in slots of its own.
+    Group(Arc<Group>, Existence),
+    /// Where a prefix leads.
+    Prefix(IpNet, Write<Target>),
+    /// A known source. Its counters begin at zero; those of one that is known stay.
+    Source(Source, Existence),
+}
+
+/// What happens to an object that is all that it says: with another value it is another object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existence {
+    /// It is created.
+    Create,
+    /// It is deleted.
+    Delete,
+}
+
+/// What happens to an object that is written whatever it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write<T> {
+    /// It gets this value, whether it exists or not.
+    Put(T),
+    /// It is deleted.
+    Delete,
+}
+
+/// What happens to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkOperation {
+    /// Created: down, marked, with kind, MAC, MTU and NOARP in the creating message; addrgenmode follows while it is still
+    /// down, because the kernel takes none at creation.
+    Create(Link),
+    /// What differs is set in place.
+    Modify(LinkPatch),
+    /// Brought up.
+    SetUp,
+    /// Taken down.
+    SetDown,
+    /// Made a port of a bridge, or of none.
+    SetMaster(Option<LinkName>),
+    /// Labelled.
+    SetAlias(String),
+    /// Deleted. As part of a recreation, the reason says what could not be changed in place.
+    Delete(DeleteLinkReason),
+}
+
+/// What happens to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressOperation {
+    /// Added, marked.
+    Create(Address),
+    /// Replaced, where the scope differs.
+    Replace(Address),
+    /// Added in place of the same address with another prefix length, which the kernel does not have beside it.
+    Move {
+        /// The address with the other length.
+        from: IpNet,
+        /// What it becomes.
+        to: Address,
+    },
+    /// Deleted.
+    Delete,
+}
+
+/// What happens to a next-hop object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHopObjectOperation {
+    /// Created, marked.
+    Create,
+    /// It is a group, and another one of ours becomes it, in place: whatever leads to that follows.
+    Replace(Arc<RouteGroup>),
+    /// Deleted.
+    Delete,
+}
+
+/// What happens to a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteOperation {
+    /// Added, marked; refused where one of this key exists.
+    Create(Route),
+    /// Replaced by this one.
+    Replace(Route),
+    /// Deleted; it was this one.
+    Delete(Route),
+}
+
+/// What happens to a program on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgramOperation {
+    /// It is attached.
+    Attach,
+    /// It replaces another one of ours in place.
+    Replace,
+    /// It replaces one of an older version of the map ABI in place, which reads other maps.
+    TakeOver,
+    /// It is detached.
+    Detach,
+}
+
+/// What happens to a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextHopOperation {
+    /// Written into a free slot.
+    Put,
+    /// Marked as down, or as usable again: one word, in place.
+    SetDown(bool),
+    /// Freed, its counters zeroed, after a grace period.
+    Delete,
+}
+
+/// Whether something comes, changes or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// It comes.
+    Add,
+    /// It changes, or comes and nobody tells.
+    Set,
+    /// It goes.
+    Delete,
+}
+
+impl Verb {
+    /// The word: `add`, `set` or `delete`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Verb::Add => "add",
+            Verb::Set => "set",
+            Verb::Delete => "delete",
+        }
+    }
 }
 
 impl Change {
-    /// The change itself, wherever it is made.
+    /// In a namespace; `None`: the agent's own.
     #[must_use]
-    pub fn bare(&self) -> &Change {
-        match self {
-            Change::In(_, change) => change.bare(),
-            change => change,
+    pub fn new(namespace: Option<Namespace>, action: impl Into<Action>) -> Change {
+        Change {
+            namespace,
+            action: action.into(),
         }
     }
 
-    /// Where it is made; `None`: in the agent's namespace.
+    /// What is changed, and where.
     #[must_use]
-    pub fn namespace(&self) -> Option<&Namespace> {
+    pub fn located(&self) -> Located {
+        Located {
+            namespace: self.namespace.clone(),
+            object: self.action.object(),
+        }
+    }
+}
+
+impl<A: Into<Action>> From<A> for Change {
+    /// In the agent's own namespace.
+    fn from(action: A) -> Change {
+        Change::new(None, action)
+    }
+}
+
+impl From<NetlinkChange> for Action {
+    fn from(change: NetlinkChange) -> Action {
+        Action::Netlink(change)
+    }
+}
+
+impl From<SysctlChange> for Action {
+    fn from(change: SysctlChange) -> Action {
+        Action::Sysctl(change)
+    }
+}
+
+impl From<WireGuardChange> for Action {
+    fn from(change: WireGuardChange) -> Action {
+        Action::WireGuard(change)
+    }
+}
+
+impl From<NftChange> for Action {
+    fn from(change: NftChange) -> Action {
+        Action::Nft(change)
+    }
+}
+
+impl From<BpfChange> for Action {
+    fn from(change: BpfChange) -> Action {
+        Action::Bpf(change)
+    }
+}
+
+impl Action {
+    /// What is changed. Of a device that is deleted under another name, that one.
+    #[must_use]
+    pub fn object(&self) -> Object {
         match self {
-            Change::In(namespace, _) => Some(namespace),
-            _ => None,
+            Action::Netlink(change) => change.object(),
+            Action::Sysctl(change) => Object::Sysctl(change.link.clone(), change.sysctl),
+            Action::WireGuard(change) => Object::WireGuard(change.link.clone()),
+            Action::Nft(_) => Object::Firewall,
+            Action::Bpf(change) => change.object(),
+        }
+    }
+
+    /// Whether the object comes, changes or goes.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        match self {
+            Action::Netlink(change) => change.verb(),
+            Action::Sysctl(_) | Action::WireGuard(_) => Verb::Set,
+            Action::Nft(NftChange::Create(_)) => Verb::Add,
+            Action::Nft(NftChange::Replace(_)) => Verb::Set,
+            Action::Nft(NftChange::Delete) => Verb::Delete,
+            Action::Bpf(change) => change.verb(),
+        }
+    }
+}
+
+impl NetlinkChange {
+    /// What is changed.
+    #[must_use]
+    pub fn object(&self) -> Object {
+        match self {
+            NetlinkChange::Link(name, _) => Object::Link(name.clone()),
+            NetlinkChange::Address(link, address, _) => Object::Address(link.clone(), *address),
+            NetlinkChange::Flood(link, to, _) => Object::Flood(link.clone(), *to),
+            NetlinkChange::Neighbour(link, address, _) => Object::Neighbour(link.clone(), *address),
+            NetlinkChange::NextHopObject(target, _) => Object::NextHopObject(target.clone()),
+            NetlinkChange::Route(key, _) => Object::Route(*key),
+            NetlinkChange::Rule(rule, _) => Object::Rule(Box::new(rule.clone())),
+        }
+    }
+
+    /// Whether the object comes, changes or goes.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        match self {
+            NetlinkChange::Link(_, LinkOperation::Create(_))
+            | NetlinkChange::Address(_, _, AddressOperation::Create(_))
+            | NetlinkChange::Flood(_, _, Existence::Create)
+            | NetlinkChange::NextHopObject(_, NextHopObjectOperation::Create)
+            | NetlinkChange::Route(_, RouteOperation::Create(_))
+            | NetlinkChange::Rule(_, Existence::Create) => Verb::Add,
+            NetlinkChange::Link(_, LinkOperation::Delete(_))
+            | NetlinkChange::Address(_, _, AddressOperation::Delete)
+            | NetlinkChange::Flood(_, _, Existence::Delete)
+            | NetlinkChange::Neighbour(_, _, Write::Delete)
+            | NetlinkChange::NextHopObject(_, NextHopObjectOperation::Delete)
+            | NetlinkChange::Route(_, RouteOperation::Delete(_))
+            | NetlinkChange::Rule(_, Existence::Delete) => Verb::Delete,
+            NetlinkChange::Link(..)
+            | NetlinkChange::Address(..)
+            | NetlinkChange::Neighbour(..)
+            | NetlinkChange::NextHopObject(..)
+            | NetlinkChange::Route(..) => Verb::Set,
+        }
+    }
+}
+
+impl BpfChange {
+    fn object(&self) -> Object {
+        match self {
+            BpfChange::Program(link, hook, _) => Object::Program(link.clone(), *hook),
+            BpfChange::DeleteVersion(version) => Object::Version(*version),
+            BpfChange::Class(class, _) => Object::Class(*class),
+            BpfChange::NextHop(next_hop, _) => Object::NextHop(Arc::clone(next_hop)),
+            BpfChange::Group(group, _) => Object::Group(Arc::clone(group)),
+            BpfChange::Prefix(prefix, _) => Object::Prefix(*prefix),
+            BpfChange::Source(source, _) => Object::Source(*source),
+        }
+    }
+
+    fn verb(&self) -> Verb {
+        match self {
+            BpfChange::Program(_, _, ProgramOperation::Attach)
+            | BpfChange::NextHop(_, NextHopOperation::Put)
+            | BpfChange::Group(_, Existence::Create)
+            | BpfChange::Source(_, Existence::Create) => Verb::Add,
+            BpfChange::Program(_, _, ProgramOperation::Detach)
+            | BpfChange::DeleteVersion(_)
+            | BpfChange::Class(_, Write::Delete)
+            | BpfChange::NextHop(_, NextHopOperation::Delete)
+            | BpfChange::Group(_, Existence::Delete)
+            | BpfChange::Prefix(_, Write::Delete)
+            | BpfChange::Source(_, Existence::Delete) => Verb::Delete,
+            BpfChange::Program(..)
+            | BpfChange::Class(..)
+            | BpfChange::NextHop(..)
+            | BpfChange::Prefix(..) => Verb::Set,
         }
     }
 }
@@ -177,41 +444,11 @@ pub enum DeleteLinkReason {
     },
 }
 
-/// An object, for messages, reports and conflicts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Object {
-    /// A device.
-    Link(LinkName),
-    /// An address on a device.
-    Address(LinkName, IpNet),
-    /// A route.
-    Route(RouteKey),
-    /// A neighbour on a device.
-    Neighbour(LinkName, IpAddr),
-    /// Something in another namespace.
-    In(Namespace, Box<Object>),
-    /// The nft table.
-    Firewall,
-}
-
-impl fmt::Display for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Object::Link(name) => write!(f, "link {name}"),
-            Object::Address(link, address) => write!(f, "address {address} dev {link}"),
-            Object::Route(key) => write!(f, "route {key}"),
-            Object::Neighbour(link, address) => write!(f, "neighbour {address} dev {link}"),
-            Object::In(namespace, object) => write!(f, "{namespace}: {object}"),
-            Object::Firewall => f.write_str("nft table inet adit"),
-        }
-    }
-}
-
 /// Something that is not ours stands where ours should; it is left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// Where.
-    pub object: Object,
+    pub object: Located,
     /// What stands there, in the words of `ip`.
     pub found: String,
     /// The name of what is found, where it stands elsewhere: a network namespace holds only one of its kind.
@@ -233,25 +470,33 @@ pub struct ChangeSet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// What waits.
-    pub object: Object,
+    pub object: Located,
     /// What it waits for, in words.
     pub what: String,
 }
 
 impl ChangeSet {
-    /// Adds what is to be done in another namespace.
+    /// Adds a change in the agent's own namespace.
+    pub fn push(&mut self, action: impl Into<Action>) {
+        self.changes.push(Change::from(action));
+    }
+
+    /// Adds what is to be done in another namespace: all that `other` says is about that one.
     pub fn extend_from(&mut self, namespace: &Namespace, other: ChangeSet) {
-        let change = |change| Change::In(namespace.clone(), Box::new(change));
-        let object = |object| Object::In(namespace.clone(), Box::new(object));
-        self.changes.extend(other.changes.into_iter().map(change));
+        let there = || Some(namespace.clone());
+        self.changes
+            .extend(other.changes.into_iter().map(|change| Change {
+                namespace: there(),
+                ..change
+            }));
         self.conflicts
             .extend(other.conflicts.into_iter().map(|conflict| Conflict {
-                object: object(conflict.object),
+                object: conflict.object.object.at(there()),
                 ..conflict
             }));
         self.waiting
             .extend(other.waiting.into_iter().map(|waiting| Waiting {
-                object: object(waiting.object),
+                object: waiting.object.object.at(there()),
                 ..waiting
             }));
     }
@@ -269,98 +514,5 @@ impl ChangeSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Change::CreateLink(name, link) => write!(f, "add link {name} type {}", link.kind),
-            Change::ModifyLink(name, patch) => write!(f, "set link {name}{patch}"),
-            Change::SetLinkUp(name) => write!(f, "set link {name} up"),
-            Change::DeleteLink(name, DeleteLinkReason::Unneeded) => write!(f, "delete link {name}"),
-            Change::DeleteLink(name, DeleteLinkReason::Recreate { from, to }) => {
-                write!(f, "delete link {name} to make it anew ({from} becomes {to})")
-            }
-            Change::DeleteLink(name, DeleteLinkReason::Renamed { name: before, .. }) => {
-                write!(f, "delete link {name}, which was {before}")
-            }
-            Change::CreateAddress(link, address, _) => write!(f, "add address {address} dev {link}"),
-            Change::ReplaceAddress(link, address, _) => write!(f, "replace address {address} dev {link}"),
-            Change::DeleteAddress(link, address) => write!(f, "delete address {address} dev {link}"),
-            Change::CreateRoute(key, route) => write!(f, "add route {key} {}", route.kind),
-            Change::ReplaceRoute(key, route) => write!(f, "replace route {key} {}", route.kind),
-            Change::DeleteRoute(key, route) => write!(f, "delete route {key} {}", route.kind),
-            Change::CreateRouteTarget(target) => write!(f, "add nexthop {target}"),
-            Change::ReplaceRouteGroup(from, to) => write!(f, "set nexthop {from} to {to}"),
-            Change::DeleteRouteTarget(target) => write!(f, "delete nexthop {target}"),
-            Change::PutNeighbour(link, address, neighbour) => {
-                write!(f, "put neighbour {address} lladdr {} dev {link}", neighbour.mac)
-            }
-            Change::DeleteNeighbour(link, address) => write!(f, "delete neighbour {address} dev {link}"),
-            Change::MoveAddress(link, from, to, _) => {
-                write!(f, "replace address {from} by {to} dev {link}")
-            }
-            Change::SetLinkDown(name) => write!(f, "set link {name} down"),
-            Change::SetMaster(port, Some(bridge)) => write!(f, "set link {port} master {bridge}"),
-            Change::SetMaster(port, None) => write!(f, "set link {port} nomaster"),
-            Change::SetAlias(name, alias) => write!(f, "set link {name} alias {alias}"),
-            Change::AddFlood(name, to) => write!(f, "add default destination {to} dev {name}"),
-            Change::DeleteFlood(name, to) => write!(f, "delete default destination {to} dev {name}"),
-            Change::In(namespace, change) => write!(f, "{namespace}: {change}"),
-            Change::CreateRule(rule) => write!(f, "add rule {rule}"),
-            Change::DeleteRule(rule) => write!(f, "delete rule {rule}"),
-            Change::SetSysctl(link, sysctl, value) => write!(f, "set {sysctl} of {link} to {value}"),
-            Change::SetWireGuard(link, change) => write!(f, "set wireguard {link} {change}"),
-            Change::CreateFirewall(table) => {
-                write!(f, "add nft table inet adit with {} rules", table.rules().count())
-            }
-            Change::ReplaceFirewall(table) => {
-                write!(
-                    f,
-                    "replace nft table inet adit by one with {} rules",
-                    table.rules().count()
-                )
-            }
-            Change::DeleteFirewall => f.write_str("delete nft table inet adit"),
-            Change::Attach(link, hook) => write!(f, "attach the {hook} program to {link}"),
-            Change::ReplaceProgram(link, hook) => write!(f, "replace the {hook} program of {link}"),
-            Change::TakeOverProgram(link, hook) => {
-                write!(f, "take over the {hook} program of {link} from an older map ABI")
-            }
-            Change::DeleteVersion(version) => write!(f, "delete what map ABI {version} has left"),
-            Change::Detach(link, hook) => write!(f, "detach the {hook} program from {link}"),
-            Change::PutClass(class, link) => write!(f, "put class {class} to {link}"),
-            Change::DeleteClass(class) => write!(f, "delete class {class}"),
-            Change::PutNextHop(next_hop) => write!(f, "put next hop {next_hop}"),
-            Change::SetNextHopDown(next_hop, true) => write!(f, "set next hop {next_hop} down"),
-            Change::SetNextHopDown(next_hop, false) => write!(f, "set next hop {next_hop} usable"),
-            Change::DeleteNextHop(next_hop) => write!(f, "delete next hop {next_hop}"),
-            Change::PutGroup(group) => write!(f, "put group of {group}"),
-            Change::DeleteGroup(group) => write!(f, "delete group of {group}"),
-            Change::PutPrefix(prefix, target) => write!(f, "put prefix {prefix} to {target}"),
-            Change::DeletePrefix(prefix) => write!(f, "delete prefix {prefix}"),
-            Change::PutSource(source) => write!(f, "put source {source}"),
-            Change::DeleteSource(source) => write!(f, "delete source {source}"),
-        }
-    }
-}
-
-impl fmt::Display for LinkPatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on_off = |on: bool| if on { "on" } else { "off" };
-        if let Some(mac) = self.mac {
-            write!(f, " address {mac}")?;
-        }
-        if let Some(mtu) = self.mtu {
-            write!(f, " mtu {mtu}")?;
-        }
-        if let Some(arp) = self.arp {
-            write!(f, " arp {}", on_off(arp))?;
-        }
-        if let Some(generates) = self.generates_addresses {
-            write!(f, " addrgenmode {}", if generates { "eui64" } else { "none" })?;
-        }
-        Ok(())
     }
 }

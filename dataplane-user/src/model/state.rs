@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::wireguard::Device;
 use super::{
-    Address, Attachment, Class, Firewall, Group, Hook, Link, Neighbour, NextHop, Route, RouteKey,
+    Address, Attachment, Class, Firewall, Group, Hook, Link, Neighbour, NextHop, Object, Route, RouteKey,
     RouteTarget, Rule, Source, Sysctl, Target,
 };
 use crate::net::{LinkName, Namespace};
@@ -152,6 +152,47 @@ impl KernelState {
         match namespace {
             None => Some(self),
             Some(namespace) => self.namespaces.get_mut(namespace),
+        }
+    }
+
+    /// Whether both states say the same of an object.
+    #[must_use]
+    pub fn says_the_same(&self, other: &KernelState, object: &Object) -> bool {
+        match object {
+            Object::Link(name) => self.links.get(name) == other.links.get(name),
+            Object::Address(link, address) => {
+                let key = (link.clone(), *address);
+                self.addresses.get(&key) == other.addresses.get(&key)
+            }
+            Object::Flood(link, _) => self.flood.get(link) == other.flood.get(link),
+            Object::Neighbour(link, address) => {
+                let key = (link.clone(), *address);
+                self.neighbours.get(&key) == other.neighbours.get(&key)
+            }
+            Object::NextHopObject(target) => {
+                self.route_targets.contains(target) == other.route_targets.contains(target)
+            }
+            Object::Route(key) => self.routes.get(key) == other.routes.get(key),
+            Object::Rule(rule) => self.rules.contains(&**rule) == other.rules.contains(&**rule),
+            Object::Sysctl(link, sysctl) => {
+                let key = (link.clone(), *sysctl);
+                self.sysctls.get(&key) == other.sysctls.get(&key)
+            }
+            Object::WireGuard(link) => self.wireguard.get(link) == other.wireguard.get(link),
+            Object::Firewall => self.firewall == other.firewall,
+            Object::Program(link, hook) => {
+                let key = (link.clone(), *hook);
+                self.attachments.get(&key) == other.attachments.get(&key)
+            }
+            // Older agents' leavings are wanted by no state.
+            Object::Version(_) => false,
+            Object::Class(class) => self.classes.get(class) == other.classes.get(class),
+            Object::NextHop(next_hop) => {
+                self.next_hops.contains(next_hop) == other.next_hops.contains(next_hop)
+            }
+            Object::Group(group) => self.groups.contains(group) == other.groups.contains(group),
+            Object::Prefix(prefix) => self.prefixes.get(prefix) == other.prefixes.get(prefix),
+            Object::Source(source) => self.sources.contains(source) == other.sources.contains(source),
         }
     }
 

@@ -7,11 +7,13 @@ use ipnet::IpNet;
 
 use super::{Config, Peer};
 use crate::diff::wireguard::device as device_changes;
-use crate::model::change::LinkPatch;
+use crate::model::change::{
+    AddressOperation, Existence, LinkOperation, LinkPatch, NetlinkChange, RouteOperation,
+};
 use crate::model::rule::Mark;
 use crate::model::wireguard::{Device, DeviceChange};
 use crate::model::{
-    Address, AddressScope, Change, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteKey, RouteKind, Rule,
+    Address, AddressScope, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteKey, RouteKind, Rule,
     connected_subnet,
 };
 use crate::net::{Family, LinkName, PeerEndpoint, PrivateKey};
@@ -42,11 +44,11 @@ pub struct Facts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// Makes the device.
-    pub create: Change,
+    pub create: NetlinkChange,
     /// Its key, port, mark and peers.
     pub wireguard: Vec<DeviceChange>,
     /// Addresses, MTU, up, routes and rules.
-    pub rest: Vec<Change>,
+    pub rest: Vec<NetlinkChange>,
     /// The mark of the packets that the device sends; that of a default route is its table's number. 0: none.
     pub mark: u32,
 }
@@ -80,18 +82,18 @@ impl Setup {
                 scope: AddressScope::of(address.addr()),
                 peer: None,
             };
-            Change::CreateAddress(name.clone(), *address, value)
+            NetlinkChange::Address(name.clone(), *address, AddressOperation::Create(value))
         });
         let mut rest = addresses.collect::<Vec<_>>();
         let patch = LinkPatch {
             mtu: Some(config.interface.mtu.unwrap_or_else(|| mtu(config, facts))),
             ..LinkPatch::default()
         };
-        rest.push(Change::ModifyLink(name.clone(), patch));
-        rest.push(Change::SetLinkUp(name.clone()));
+        rest.push(NetlinkChange::Link(name.clone(), LinkOperation::Modify(patch)));
+        rest.push(NetlinkChange::Link(name.clone(), LinkOperation::SetUp));
         routes(name, config, (mark, facts), &mut rest);
         Setup {
-            create: Change::CreateLink(name.clone(), link),
+            create: NetlinkChange::Link(name.clone(), LinkOperation::Create(link)),
             wireguard: device_changes(&Device::default(), &device),
             rest,
             mark,
@@ -101,7 +103,7 @@ impl Setup {
     /// The rules that it makes.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rest.iter().filter_map(|change| match change {
-            Change::CreateRule(rule) => Some(rule),
+            NetlinkChange::Rule(rule, Existence::Create) => Some(rule),
             _ => None,
         })
     }
@@ -150,7 +152,7 @@ fn mtu(config: &Config, facts: &Facts) -> u32 {
     widest.saturating_sub(OVERHEAD)
 }
 
-fn routes(name: &LinkName, config: &Config, (mark, facts): (u32, &Facts), changes: &mut Vec<Change>) {
+fn routes(name: &LinkName, config: &Config, (mark, facts): (u32, &Facts), changes: &mut Vec<NetlinkChange>) {
     let addresses = config.interface.addresses.iter();
     let subnets = addresses.filter_map(|address| connected_subnet(address, None));
     let subnets = subnets.collect::<Vec<_>>();
@@ -166,11 +168,12 @@ fn routes(name: &LinkName, config: &Config, (mark, facts): (u32, &Facts), change
             owner: Owner::Foreign,
             kind: RouteKind::on_link(name, family),
         };
-        changes.push(Change::CreateRoute(RouteKey::new(table, prefix, 0), route));
+        let key = RouteKey::new(table, prefix, 0);
+        changes.push(NetlinkChange::Route(key, RouteOperation::Create(route)));
         if config.interface.table.lead_everywhere([&prefix]) {
             let next = facts.next_priority.get(&family).copied().unwrap_or(32_765);
             let rules = rules_of_default(family, mark, next);
-            changes.extend(rules.map(Change::CreateRule));
+            changes.extend(rules.map(|rule| NetlinkChange::Rule(rule, Existence::Create)));
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use adit_tests::Bpffs;
 use dataplane_ebpf::layout::{NextHopState, names};
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions, NextHopEntry};
-use dataplane_user::model::{Change, Group, KernelState, NextHop, Target};
+use dataplane_user::model::change::{BpfChange, Existence, NextHopOperation, Write};
+use dataplane_user::model::{Group, KernelState, NextHop, Target};
 
 use super::values::{
     class, difference, execute, links, next_hop, observe, open, prefix, scribble, small_state,
@@ -23,7 +24,10 @@ fn a_freed_slot_rests_and_comes_back_fresh() {
     let mut bpf = Bpf::open(&options).unwrap();
     execute(&mut bpf, &difference(&KernelState::default(), &small_state()));
     let first = next_hop(10, class(6));
-    execute(&mut bpf, &[Change::PutNextHop(Arc::clone(&first))]);
+    execute(
+        &mut bpf,
+        &[BpfChange::NextHop(Arc::clone(&first), NextHopOperation::Put)],
+    );
     let old = entry(&bpf, &first);
     scribble(
         &bpffs.path(),
@@ -33,11 +37,14 @@ fn a_freed_slot_rests_and_comes_back_fresh() {
     );
 
     let freed = Instant::now();
-    execute(&mut bpf, &[Change::DeleteNextHop(first)]);
+    execute(&mut bpf, &[BpfChange::NextHop(first, NextHopOperation::Delete)]);
     let mut number = 11;
     let reused = loop {
         let next = next_hop(number, class(6));
-        execute(&mut bpf, &[Change::PutNextHop(Arc::clone(&next))]);
+        execute(
+            &mut bpf,
+            &[BpfChange::NextHop(Arc::clone(&next), NextHopOperation::Put)],
+        );
         let entry = entry(&bpf, &next);
         if entry.slot == old.slot {
             break entry;
@@ -64,12 +71,12 @@ fn nothing_is_freed_under_what_names_it() {
     });
     let group = state.groups.first().unwrap();
     let changes = [
-        Change::DeleteClass(class(6)),
-        Change::DeleteNextHop(Arc::clone(&hop)),
+        BpfChange::Class(class(6), Write::Delete),
+        BpfChange::NextHop(Arc::clone(&hop), NextHopOperation::Delete),
         // Its next hop is not there, so the prefix stays where it is, and the old target with it.
-        Change::PutGroup(Arc::clone(&absent)),
-        Change::PutPrefix(prefix("fd00:1::/64"), Target::Group(absent)),
-        Change::DeleteGroup(Arc::clone(group)),
+        BpfChange::Group(Arc::clone(&absent), Existence::Create),
+        BpfChange::Prefix(prefix("fd00:1::/64"), Write::Put(Target::Group(absent))),
+        BpfChange::Group(Arc::clone(group), Existence::Delete),
     ];
     let errors: Vec<_> = bpf
         .execute(&links(), &changes)
@@ -83,8 +90,8 @@ fn nothing_is_freed_under_what_names_it() {
     execute(
         &mut bpf,
         &[
-            Change::DeletePrefix(prefix("fd00:1::/64")),
-            Change::DeleteGroup(Arc::clone(group)),
+            BpfChange::Prefix(prefix("fd00:1::/64"), Write::Delete),
+            BpfChange::Group(Arc::clone(group), Existence::Delete),
         ],
     );
 }
@@ -100,7 +107,10 @@ fn state_and_counters_outlive_the_process() {
     drop(bpf);
     let mut bpf = open(&bpffs.path());
     let state = observe(&mut bpf);
-    execute(&mut bpf, &[Change::PutNextHop(Arc::clone(&hop))]);
+    execute(
+        &mut bpf,
+        &[BpfChange::NextHop(Arc::clone(&hop), NextHopOperation::Put)],
+    );
     assert_eq!(entry(&bpf, &hop).slot, slot);
     assert_eq!(entry(&bpf, &hop).state, NextHopState::DOWN);
     let mut expected = small_state();

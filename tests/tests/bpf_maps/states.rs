@@ -8,7 +8,8 @@ use adit_tests::Bpffs;
 use aya::maps::{Map, MapData, PerCpuHashMap};
 use dataplane_ebpf::layout::names;
 use dataplane_user::kernel::bpf::{Bpf, LookupTarget};
-use dataplane_user::model::{Change, Group, KernelState, Source, Target};
+use dataplane_user::model::change::{BpfChange, Existence};
+use dataplane_user::model::{Group, KernelState, Source, Target};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -74,7 +75,13 @@ fn a_source_that_stays_keeps_its_counters() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     let [stays, goes] = [source(6), source(7)];
-    execute(&mut bpf, &[Change::PutSource(stays), Change::PutSource(goes)]);
+    execute(
+        &mut bpf,
+        &[
+            BpfChange::Source(stays, Existence::Create),
+            BpfChange::Source(goes, Existence::Create),
+        ],
+    );
     let counted = count(&bpffs.path(), stays) + count(&bpffs.path(), goes);
     assert_eq!(counted, 0);
     receive(&bpffs.path(), 5);
@@ -82,7 +89,13 @@ fn a_source_that_stays_keeps_its_counters() {
     // By another process, which puts again what is there.
     drop(bpf);
     let mut bpf = open(&bpffs.path());
-    execute(&mut bpf, &[Change::PutSource(stays), Change::DeleteSource(goes)]);
+    execute(
+        &mut bpf,
+        &[
+            BpfChange::Source(stays, Existence::Create),
+            BpfChange::Source(goes, Existence::Delete),
+        ],
+    );
     assert_eq!(
         count(&bpffs.path(), stays),
         5 * aya::util::nr_cpus().unwrap() as u64
@@ -91,7 +104,10 @@ fn a_source_that_stays_keeps_its_counters() {
     // Anew, it starts from zero; what is not there goes once more without complaint.
     execute(
         &mut bpf,
-        &[Change::PutSource(goes), Change::DeleteSource(source(8))],
+        &[
+            BpfChange::Source(goes, Existence::Create),
+            BpfChange::Source(source(8), Existence::Delete),
+        ],
     );
     assert_eq!(count(&bpffs.path(), goes), 0);
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use aya::maps::{Array, MapData};
 use dataplane_ebpf::layout::ABI_VERSION;
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions};
+use dataplane_user::model::change::{BpfChange, Existence, NextHopOperation, Write};
 use dataplane_user::model::{
-    Carrier, Change, Class, Group, KernelState, NextHop, NodeLabel, Source, Target, UnderlayDevice,
+    Carrier, Class, Group, KernelState, NextHop, NodeLabel, Source, Target, UnderlayDevice,
 };
 use dataplane_user::net::{LinkName, MacAddr};
 use ipnet::IpNet;
@@ -40,65 +41,76 @@ pub(crate) fn observe(bpf: &mut Bpf) -> KernelState {
 }
 
 /// Executes, and wants every change to succeed.
-pub(crate) fn execute(bpf: &mut Bpf, changes: &[Change]) {
+pub(crate) fn execute(bpf: &mut Bpf, changes: &[BpfChange]) {
     for (change, result) in changes.iter().zip(bpf.execute(&links(), changes)) {
         result.unwrap_or_else(|error| panic!("{change}: {error}"));
     }
 }
 
 /// The map part of a difference, puts first.
-pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<Change> {
+pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<BpfChange> {
     let mut changes = Vec::new();
     for (class, link) in &to.classes {
         if from.classes.get(class) != Some(link) {
-            changes.push(Change::PutClass(*class, link.clone().unwrap()));
+            changes.push(BpfChange::Class(*class, Write::Put(link.clone().unwrap())));
         }
     }
     changes.extend(
         to.next_hops
             .difference(&from.next_hops)
             .cloned()
-            .map(Change::PutNextHop),
+            .map(|object| BpfChange::NextHop(object, NextHopOperation::Put)),
     );
-    changes.extend(to.groups.difference(&from.groups).cloned().map(Change::PutGroup));
+    changes.extend(
+        to.groups
+            .difference(&from.groups)
+            .cloned()
+            .map(|object| BpfChange::Group(object, Existence::Create)),
+    );
     for (prefix, target) in &to.prefixes {
         if from.prefixes.get(prefix) != Some(target) {
-            changes.push(Change::PutPrefix(*prefix, target.clone()));
+            changes.push(BpfChange::Prefix(*prefix, Write::Put(target.clone())));
         }
     }
     let gone = from
         .prefixes
         .keys()
         .filter(|prefix| !to.prefixes.contains_key(prefix));
-    changes.extend(gone.copied().map(Change::DeletePrefix));
+    changes.extend(
+        gone.copied()
+            .map(|object| BpfChange::Prefix(object, Write::Delete)),
+    );
     changes.extend(
         from.groups
             .difference(&to.groups)
             .cloned()
-            .map(Change::DeleteGroup),
+            .map(|object| BpfChange::Group(object, Existence::Delete)),
     );
     changes.extend(
         from.next_hops
             .difference(&to.next_hops)
             .cloned()
-            .map(Change::DeleteNextHop),
+            .map(|object| BpfChange::NextHop(object, NextHopOperation::Delete)),
     );
     let gone = from
         .classes
         .keys()
         .filter(|class| !to.classes.contains_key(class));
-    changes.extend(gone.copied().map(Change::DeleteClass));
+    changes.extend(
+        gone.copied()
+            .map(|object| BpfChange::Class(object, Write::Delete)),
+    );
     changes.extend(
         to.sources
             .difference(&from.sources)
             .copied()
-            .map(Change::PutSource),
+            .map(|object| BpfChange::Source(object, Existence::Create)),
     );
     changes.extend(
         from.sources
             .difference(&to.sources)
             .copied()
-            .map(Change::DeleteSource),
+            .map(|object| BpfChange::Source(object, Existence::Delete)),
     );
     changes
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use adit_tests::traffic::bound;
 use adit_tests::{Agent, NetNs, Overlay, snapshot};
 use dataplane_user::kernel::{Kernel as _, LinuxKernel};
+use dataplane_user::model::Firewall;
+use dataplane_user::model::change::NftChange;
 use dataplane_user::model::firewall::{Action, Chain, Match, Side, Transport, aggregate};
 use dataplane_user::model::rule::Mark;
-use dataplane_user::model::{Change, Firewall};
 use dataplane_user::net::{Family, LinkName};
 use dataplane_user::source::last_good;
 use ipnet::IpNet;
@@ -37,10 +38,10 @@ fn what_is_written_is_read_back() {
             let mut kernel = LinuxKernel::without_bpf().unwrap();
             let before = kernel.observe().await.unwrap().firewall;
             let change = match before {
-                None => Change::CreateFirewall(Box::new(firewall.clone())),
-                Some(_) => Change::ReplaceFirewall(Box::new(firewall.clone())),
+                None => NftChange::Create(Box::new(firewall.clone())),
+                Some(_) => NftChange::Replace(Box::new(firewall.clone())),
             };
-            let done = kernel.execute(&[change]).await.remove(0);
+            let done = kernel.execute(&[change.into()]).await.remove(0);
             assert!(done.is_ok(), "{done:?}");
             assert_eq!(kernel.observe().await.unwrap().firewall, Some(firewall));
         });
@@ -149,7 +150,7 @@ fn a_device_is_named_alone_whatever_is_in_its_name() {
         netns.run(async || {
             let mut kernel = LinuxKernel::without_bpf().unwrap();
             let made = kernel
-                .execute(&[Change::ReplaceFirewall(Box::new(firewall.clone()))])
+                .execute(&[NftChange::Replace(Box::new(firewall.clone())).into()])
                 .await;
             assert!(made[0].is_ok(), "{made:?}");
             assert_eq!(kernel.observe().await.unwrap().firewall, Some(firewall.clone()));
@@ -157,7 +158,7 @@ fn a_device_is_named_alone_whatever_is_in_its_name() {
             let mut bad = firewall;
             let links = [LinkName::new("a\"b").unwrap()].into();
             bad.push(Chain::Forward, vec![Match::In(links)], Action::Accept);
-            let refused = kernel.execute(&[Change::ReplaceFirewall(Box::new(bad))]).await;
+            let refused = kernel.execute(&[NftChange::Replace(Box::new(bad)).into()]).await;
             let error = refused[0].as_ref().unwrap_err().to_string();
             assert!(error.contains(r#"device name "a\"b""#), "{error}");
         });
@@ -179,12 +180,12 @@ fn what_the_kernel_refuses_leaves_the_old_table() {
         let mut kernel = LinuxKernel::without_bpf().unwrap();
         assert_eq!(kernel.observe().await.unwrap().firewall, None);
         let made = kernel
-            .execute(&[Change::CreateFirewall(Box::new(old.clone()))])
+            .execute(&[NftChange::Create(Box::new(old.clone())).into()])
             .await;
         assert!(made[0].is_ok(), "{made:?}");
         // Creating is exclusive.
         let again = kernel
-            .execute(&[Change::CreateFirewall(Box::new(old.clone()))])
+            .execute(&[NftChange::Create(Box::new(old.clone())).into()])
             .await;
         let error = again[0].as_ref().unwrap_err().to_string();
         assert!(error.contains("File exists"), "{error}");
@@ -192,14 +193,14 @@ fn what_the_kernel_refuses_leaves_the_old_table() {
         let mut new = old.clone();
         new.push(Chain::Forward, vec![Match::Out(links())], Action::Accept);
         new.push(Chain::Forward, vec![Match::Out(links())], Action::Masquerade);
-        let refused = kernel.execute(&[Change::ReplaceFirewall(Box::new(new))]).await;
+        let refused = kernel.execute(&[NftChange::Replace(Box::new(new)).into()]).await;
         let error = refused[0].as_ref().unwrap_err().to_string();
         assert!(
             error.contains("not supported") && error.contains("masquerade"),
             "{error}"
         );
         assert_eq!(kernel.observe().await.unwrap().firewall, Some(old.clone()));
-        let deleted = kernel.execute(&[Change::DeleteFirewall]).await;
+        let deleted = kernel.execute(&[NftChange::Delete.into()]).await;
         assert!(deleted[0].is_ok(), "{deleted:?}");
         assert_eq!(kernel.observe().await.unwrap().firewall, None);
     });

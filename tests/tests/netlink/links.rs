@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use adit_tests::{NetNs, require, require_module};
 use dataplane_user::kernel::netlink::Netlink;
-use dataplane_user::model::change::{DeleteLinkReason, LinkPatch};
-use dataplane_user::model::{AddressScope, Change, Link, LinkKind, Owner};
+use dataplane_user::model::change::{
+    AddressOperation, DeleteLinkReason, LinkOperation, LinkPatch, NetlinkChange,
+};
+use dataplane_user::model::{AddressScope, Link, LinkKind, Owner};
 use dataplane_user::net::{MacAddr, PortRange};
 
 use crate::{address, execute, name, observe, prefix, vxlan};
@@ -19,10 +21,21 @@ async fn link_reads_back(kind: LinkKind) {
         ..vxlan()
     };
     let ours = name("ours");
-    execute(&mut netlink, &[Change::CreateLink(ours.clone(), link.clone())]).await;
+    execute(
+        &mut netlink,
+        &[NetlinkChange::Link(
+            ours.clone(),
+            LinkOperation::Create(link.clone()),
+        )],
+    )
+    .await;
     assert_eq!(observe(&mut netlink).await.links[&ours], link);
 
-    execute(&mut netlink, &[Change::SetLinkUp(ours.clone())]).await;
+    execute(
+        &mut netlink,
+        &[NetlinkChange::Link(ours.clone(), LinkOperation::SetUp)],
+    )
+    .await;
     let state = observe(&mut netlink).await;
     assert_eq!(
         state.links[&ours],
@@ -39,7 +52,11 @@ async fn link_reads_back(kind: LinkKind) {
         arp: Some(true),
         generates_addresses: Some(true),
     };
-    execute(&mut netlink, &[Change::ModifyLink(ours.clone(), patch)]).await;
+    execute(
+        &mut netlink,
+        &[NetlinkChange::Link(ours.clone(), LinkOperation::Modify(patch))],
+    )
+    .await;
     let modified = Link {
         mac: patch.mac,
         mtu: patch.mtu,
@@ -50,7 +67,7 @@ async fn link_reads_back(kind: LinkKind) {
     };
     assert_eq!(observe(&mut netlink).await.links[&ours], modified);
 
-    let delete = Change::DeleteLink(ours.clone(), DeleteLinkReason::Unneeded);
+    let delete = NetlinkChange::Link(ours.clone(), LinkOperation::Delete(DeleteLinkReason::Unneeded));
     execute(&mut netlink, &[delete.clone(), delete]).await;
     assert!(!observe(&mut netlink).await.links.contains_key(&ours));
     assert_eq!(netlink.link_index(&ours), None);
@@ -121,7 +138,9 @@ fn a_namespace_holds_one_flow_based_ip_tunnel_of_a_kind() {
                 mac: None,
                 ..vxlan()
             };
-            let outcomes = netlink.execute(&[Change::CreateLink(name("ours"), link)]).await;
+            let outcomes = netlink
+                .execute(&[NetlinkChange::Link(name("ours"), LinkOperation::Create(link))])
+                .await;
             assert_eq!(outcomes[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
         }
     });
@@ -169,15 +188,15 @@ fn a_foreign_device_under_our_name_stays() {
             ..LinkPatch::default()
         };
         let changes = [
-            Change::CreateLink(ours.clone(), vxlan()),
-            Change::SetLinkUp(ours.clone()),
-            Change::ModifyLink(ours.clone(), patch),
-            Change::CreateAddress(
+            NetlinkChange::Link(ours.clone(), LinkOperation::Create(vxlan())),
+            NetlinkChange::Link(ours.clone(), LinkOperation::SetUp),
+            NetlinkChange::Link(ours.clone(), LinkOperation::Modify(patch)),
+            NetlinkChange::Address(
                 ours.clone(),
                 prefix("192.0.2.1/32"),
-                address(AddressScope::Global),
+                AddressOperation::Create(address(AddressScope::Global)),
             ),
-            Change::DeleteLink(ours.clone(), DeleteLinkReason::Unneeded),
+            NetlinkChange::Link(ours.clone(), LinkOperation::Delete(DeleteLinkReason::Unneeded)),
         ];
         let outcomes = netlink.execute(&changes).await;
         let errors: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap_err()).collect();

@@ -13,8 +13,9 @@ mod routes;
 mod rules;
 
 use dataplane_user::kernel::netlink::Netlink;
+use dataplane_user::model::change::{LinkOperation, NetlinkChange};
 use dataplane_user::model::{
-    Address, AddressScope, Change, KernelState, Link, LinkKind, Owner, Route, RouteKey, RouteKind,
+    Address, AddressScope, KernelState, Link, LinkKind, Owner, Route, RouteKey, RouteKind,
 };
 use dataplane_user::net::{LinkName, MacAddr};
 use ipnet::IpNet;
@@ -86,7 +87,7 @@ async fn observe(netlink: &mut Netlink) -> KernelState {
 }
 
 /// Executes changes that must all succeed.
-async fn execute(netlink: &mut Netlink, changes: &[Change]) {
+async fn execute(netlink: &mut Netlink, changes: &[NetlinkChange]) {
     for (change, outcome) in changes.iter().zip(netlink.execute(changes).await) {
         outcome.unwrap_or_else(|error| panic!("{change}: {error}"));
     }
@@ -98,7 +99,10 @@ async fn with_link() -> Netlink {
     let link = name("ours");
     execute(
         &mut netlink,
-        &[Change::CreateLink(link.clone(), vxlan()), Change::SetLinkUp(link)],
+        &[
+            NetlinkChange::Link(link.clone(), LinkOperation::Create(vxlan())),
+            NetlinkChange::Link(link, LinkOperation::SetUp),
+        ],
     )
     .await;
     netlink

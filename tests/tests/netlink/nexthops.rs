@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use adit_tests::NetNs;
 use dataplane_user::kernel::netlink::Netlink;
+use dataplane_user::model::change::{NetlinkChange, NextHopObjectOperation, RouteOperation, Write};
 use dataplane_user::model::{
-    ANCHOR_METRIC, Change, MAIN_TABLE, Neighbour, OuterHeader, Owner, Route, RouteGroup, RouteHop, RouteKind,
+    ANCHOR_METRIC, MAIN_TABLE, Neighbour, OuterHeader, Owner, Route, RouteGroup, RouteHop, RouteKind,
     RouteTarget,
 };
 use dataplane_user::net::MacAddr;
@@ -48,8 +49,8 @@ fn to(target: &RouteTarget) -> Route {
     }
 }
 
-fn create(hop: &Arc<RouteHop>) -> Change {
-    Change::CreateRouteTarget(RouteTarget::Hop(Arc::clone(hop)))
+fn create(hop: &Arc<RouteHop>) -> NetlinkChange {
+    NetlinkChange::NextHopObject(RouteTarget::Hop(Arc::clone(hop)), NextHopObjectOperation::Create)
 }
 
 #[test]
@@ -85,10 +86,21 @@ fn what_is_written_reads_back_equal() {
             group(true, &[(0, 3), (2, 1)]),
             group(false, &[(3, 1)]),
         ];
-        execute(&mut netlink, &groups.clone().map(Change::CreateRouteTarget)).await;
+        execute(
+            &mut netlink,
+            &groups
+                .clone()
+                .map(|object| NetlinkChange::NextHopObject(object, NextHopObjectOperation::Create)),
+        )
+        .await;
         let both = |number: usize, target: &RouteTarget| {
             let keys = [format!("10.{number}.0.0/16"), format!("fd00:{number}::/32")];
-            keys.map(|prefix| Change::CreateRoute(key(MAIN_TABLE, &prefix, ANCHOR_METRIC), to(target)))
+            keys.map(|prefix| {
+                NetlinkChange::Route(
+                    key(MAIN_TABLE, &prefix, ANCHOR_METRIC),
+                    RouteOperation::Create(to(target)),
+                )
+            })
         };
         let mut routes = groups
             .iter()
@@ -108,7 +120,7 @@ fn what_is_written_reads_back_equal() {
         wanted.extend(groups.clone());
         assert_eq!(found.route_targets, wanted.into_iter().collect());
         let written = routes.iter().map(|change| match change {
-            Change::CreateRoute(key, route) => (*key, route.clone()),
+            NetlinkChange::Route(key, RouteOperation::Create(route)) => (*key, route.clone()),
             other => unreachable!("{other}"),
         });
         assert_eq!(found.routes, written.collect());
@@ -122,7 +134,10 @@ fn what_is_written_reads_back_equal() {
         };
         execute(
             &mut netlink,
-            &[Change::ReplaceRouteGroup(Arc::clone(from), Arc::clone(&next))],
+            &[NetlinkChange::NextHopObject(
+                RouteTarget::Group(Arc::clone(&next)),
+                NextHopObjectOperation::Replace(Arc::clone(from)),
+            )],
         )
         .await;
         let found = observe(&mut netlink).await;
@@ -132,13 +147,13 @@ fn what_is_written_reads_back_equal() {
         let delete = found
             .routes
             .into_iter()
-            .map(|(key, route)| Change::DeleteRoute(key, route));
+            .map(|(key, route)| NetlinkChange::Route(key, RouteOperation::Delete(route)));
         execute(&mut netlink, &delete.collect::<Vec<_>>()).await;
         let delete = found
             .route_targets
             .into_iter()
             .rev()
-            .map(Change::DeleteRouteTarget);
+            .map(|object| NetlinkChange::NextHopObject(object, NextHopObjectOperation::Delete));
         execute(&mut netlink, &delete.collect::<Vec<_>>()).await;
         let found = observe(&mut netlink).await;
         assert!(
@@ -160,13 +175,20 @@ fn a_connected_socket_leaves_a_deleted_route_at_once() {
         let key = key(MAIN_TABLE, "fd00:5::/32", ANCHOR_METRIC);
         execute(
             &mut netlink,
-            &[create(&hop), Change::CreateRoute(key, route.clone())],
+            &[
+                create(&hop),
+                NetlinkChange::Route(key, RouteOperation::Create(route.clone())),
+            ],
         )
         .await;
         let socket = UdpSocket::bind("[fd00:9::1]:0").unwrap();
         socket.connect("[fd00:5::1]:7001").unwrap();
         socket.send(b"adit").unwrap();
-        execute(&mut netlink, &[Change::DeleteRoute(key, route)]).await;
+        execute(
+            &mut netlink,
+            &[NetlinkChange::Route(key, RouteOperation::Delete(route))],
+        )
+        .await;
         let refused = socket.send(b"adit").unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ENETUNREACH));
         assert_eq!(observe(&mut netlink).await.route_targets.len(), 1, "it stands");
@@ -200,7 +222,11 @@ fn others_ids_are_never_taken_and_a_second_one_alike_is_told_apart() {
         assert_eq!(found, [one.clone(), odd[0].clone(), odd[1].clone()].into());
         let other = hop(Some("fe80::3"), None);
         execute(&mut netlink, &[create(&other)]).await;
-        execute(&mut netlink, &odd.map(Change::DeleteRouteTarget)).await;
+        execute(
+            &mut netlink,
+            &odd.map(|object| NetlinkChange::NextHopObject(object, NextHopObjectOperation::Delete)),
+        )
+        .await;
         let found = observe(&mut netlink).await.route_targets;
         assert_eq!(found, [one, RouteTarget::Hop(other)].into());
         assert_eq!(others(), before);
@@ -220,7 +246,8 @@ fn neighbours_read_back_and_the_kernels_own_are_replaced() {
             owner: Owner::Ours,
             mac: mac(last),
         };
-        let put = |address: &str, last| Change::PutNeighbour(link.clone(), ip(address), ours(last));
+        let put =
+            |address: &str, last| NetlinkChange::Neighbour(link.clone(), ip(address), Write::Put(ours(last)));
         execute(
             &mut netlink,
             &[put("fe80::2", 1), put("fe80::3", 2), put("fe80::3", 3)],
@@ -233,7 +260,7 @@ fn neighbours_read_back_and_the_kernels_own_are_replaced() {
         let wanted = [("fe80::2", ours(1)), ("fe80::3", ours(3)), ("fe80::9", foreign)];
         let wanted = wanted.map(|(address, neighbour)| ((link.clone(), ip(address)), neighbour));
         assert_eq!(observe(&mut netlink).await.neighbours, wanted.clone().into());
-        let delete = |address: &str| Change::DeleteNeighbour(link.clone(), ip(address));
+        let delete = |address: &str| NetlinkChange::Neighbour(link.clone(), ip(address), Write::Delete);
         execute(
             &mut netlink,
             &[delete("fe80::2"), delete("fe80::3"), delete("fe80::3")],
@@ -276,7 +303,7 @@ fn ten_thousand_routes_to_a_thousand_peers_go_in_batches() {
         execute(&mut netlink, &hops.iter().map(create).collect::<Vec<_>>()).await;
         let made = routes
             .iter()
-            .map(|(key, route)| Change::CreateRoute(*key, route.clone()));
+            .map(|(key, route)| NetlinkChange::Route(*key, RouteOperation::Create(route.clone())));
         execute(&mut netlink, &made.collect::<Vec<_>>()).await;
         let sends = netlink.stats().sends - before.sends;
         println!("{sends} sends for {} requests", PEERS + ROUTES);

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use adit_tests::NetNs;
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::netlink::Netlink;
+use dataplane_user::model::change::{Existence, NetlinkChange};
 use dataplane_user::model::rule::Mark;
-use dataplane_user::model::{Change, KernelState, Rule};
+use dataplane_user::model::{Action, KernelState, Rule};
 use dataplane_user::net::Family;
 
 use crate::{execute, name, observe, prefix};
@@ -51,7 +52,12 @@ async fn pass(netlink: &mut Netlink, wanted: &BTreeSet<Rule>) -> usize {
         rules: wanted.clone(),
         ..KernelState::default()
     };
-    let changes = diff(&observe(netlink).await, &target).changes;
+    let changes = diff(&observe(netlink).await, &target).changes.into_iter();
+    let changes = changes.map(|change| match change.action {
+        Action::Netlink(change) => change,
+        other => panic!("{other}"),
+    });
+    let changes = changes.collect::<Vec<_>>();
     execute(netlink, &changes).await;
     changes.len()
 }
@@ -123,9 +129,13 @@ fn a_rule_is_removed_exactly_though_others_of_ours_say_more() {
             ];
             let wanted: BTreeSet<_> = more.iter().cloned().collect();
             for order in [[&more[0], &more[1], &general], [&general, &more[0], &more[1]]] {
-                execute(&mut netlink, &order.map(|rule| Change::CreateRule(rule.clone()))).await;
+                execute(
+                    &mut netlink,
+                    &order.map(|rule| NetlinkChange::Rule(rule.clone(), Existence::Create)),
+                )
+                .await;
                 assert_eq!(observe(&mut netlink).await.rules.len(), 3);
-                let delete = Change::DeleteRule(general.clone());
+                let delete = NetlinkChange::Rule(general.clone(), Existence::Delete);
                 execute(&mut netlink, &[delete.clone(), delete]).await;
                 assert_eq!(observe(&mut netlink).await.rules, wanted);
                 pass(&mut netlink, &BTreeSet::new()).await;

@@ -20,8 +20,9 @@ use std::sync::Mutex;
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::kernel::wireguard::{Reading, WireGuard, generate};
+use dataplane_user::model::change::{LinkOperation, NetlinkChange};
 use dataplane_user::model::wireguard::{Device, DeviceChange, Peer};
-use dataplane_user::model::{Change, Link, LinkKind, Owner};
+use dataplane_user::model::{Link, LinkKind, Owner};
 use dataplane_user::net::{LinkName, PrivateKey, PublicKey};
 use ipnet::IpNet;
 
@@ -46,7 +47,10 @@ fn link() -> Link {
 /// Makes `wg0` in the calling thread's namespace, brings it up, and opens the adapter.
 async fn make() -> WireGuard {
     let mut netlink = Netlink::open().unwrap();
-    let changes = [Change::CreateLink(wg0(), link()), Change::SetLinkUp(wg0())];
+    let changes = [
+        NetlinkChange::Link(wg0(), LinkOperation::Create(link())),
+        NetlinkChange::Link(wg0(), LinkOperation::SetUp),
+    ];
     for outcome in netlink.execute(&changes).await {
         outcome.unwrap();
     }

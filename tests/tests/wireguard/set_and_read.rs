@@ -5,8 +5,9 @@ use std::fs;
 use adit_tests::{NetNs, require};
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::kernel::wireguard::generate;
+use dataplane_user::model::change::{LinkOperation, NetlinkChange};
 use dataplane_user::model::wireguard::{Peer, Preshared};
-use dataplane_user::model::{Change, KernelState, Link};
+use dataplane_user::model::{KernelState, Link};
 use dataplane_user::net::{LinkName, PresharedKey};
 
 use crate::{apply, config, link, make, open, peer, prefixes, private_key, public_key, read, wg, wg0};
@@ -17,7 +18,7 @@ fn a_link_reads_back() {
     NetNs::new().run(async || {
         let mut netlink = Netlink::open().unwrap();
         netlink
-            .execute(&[Change::CreateLink(wg0(), link())])
+            .execute(&[NetlinkChange::Link(wg0(), LinkOperation::Create(link()))])
             .await
             .remove(0)
             .unwrap();
@@ -25,7 +26,7 @@ fn a_link_reads_back() {
         netlink.observe(&mut state).await.unwrap();
         assert_eq!(state.links[&wg0()], link());
         netlink
-            .execute(&[Change::SetLinkUp(wg0())])
+            .execute(&[NetlinkChange::Link(wg0(), LinkOperation::SetUp)])
             .await
             .remove(0)
             .unwrap();

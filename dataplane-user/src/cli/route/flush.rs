@@ -10,7 +10,8 @@ use crate::cli::places::Places;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::diff::diff;
 use crate::kernel::{Kernel, LinuxKernel, Wanted};
-use crate::model::{Change, KernelState};
+use crate::model::change::{NetlinkChange, RouteOperation};
+use crate::model::{Action, Change, KernelState};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -28,8 +29,10 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let mut kernel = LinuxKernel::without_bpf()?;
     kernel.look_for(&Wanted::default()).await?;
     let set = diff(&kernel.observe().await?, &KernelState::default());
-    let in_table = |change: &Change| match change.bare() {
-        Change::DeleteRoute(key, _) => arguments.table.is_none_or(|table| key.table == table),
+    let in_table = |change: &Change| match &change.action {
+        Action::Netlink(NetlinkChange::Route(key, RouteOperation::Delete(_))) => {
+            arguments.table.is_none_or(|table| key.table == table)
+        }
         _ => false,
     };
     let mut set = set.only(in_table);
@@ -52,5 +55,8 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
 
 /// Whether it deletes a route that keeps packets from taking another one.
 fn is_backstop(change: &Change) -> bool {
-    matches!(change.bare(), Change::DeleteRoute(_, route) if route.refuses())
+    matches!(
+        &change.action,
+        Action::Netlink(NetlinkChange::Route(_, RouteOperation::Delete(route))) if route.refuses()
+    )
 }

@@ -14,7 +14,8 @@ use crate::cli::privilege::{self, NET_ADMIN};
 use crate::diff::diff;
 use crate::gather::Gatherer;
 use crate::kernel::{Kernel, LinuxKernel};
-use crate::model::Change;
+use crate::model::change::{ObjectKind, Verb};
+use crate::model::{Action, Change, Object};
 use crate::plan::plan;
 
 /// Next-hop objects, their neighbours and the rules that lead to tables of ours are part of routes.
@@ -52,7 +53,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let mut validated = Validated::default();
     for (change, outcome) in &report.outcomes {
         if matches!(outcome, Outcome::Done) {
-            *validated.count_of(change.bare()) += 1;
+            *validated.count_of(&change.action) += 1;
         }
     }
     let told = output::report(&match arguments.output {
@@ -67,30 +68,21 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
 }
 
 impl Validated {
-    fn count_of(&mut self, change: &Change) -> &mut usize {
-        match change {
-            Change::ReplaceRoute(..) | Change::ReplaceRouteGroup(..) => &mut self.replaced,
-            Change::DeleteRoute(..)
-            | Change::DeleteRouteTarget(_)
-            | Change::DeleteNeighbour(..)
-            | Change::DeleteRule(_) => &mut self.removed,
-            _ => &mut self.returned,
+    fn count_of(&mut self, action: &Action) -> &mut usize {
+        match action.verb() {
+            Verb::Delete => &mut self.removed,
+            // A neighbour is put, whether one is there or not.
+            Verb::Set if action.object().kind() != ObjectKind::Neighbour => &mut self.replaced,
+            Verb::Add | Verb::Set => &mut self.returned,
         }
     }
 }
 
 fn is_of_routes(change: &Change) -> bool {
-    match change.bare() {
-        Change::CreateRoute(..)
-        | Change::ReplaceRoute(..)
-        | Change::DeleteRoute(..)
-        | Change::CreateRouteTarget(_)
-        | Change::ReplaceRouteGroup(..)
-        | Change::DeleteRouteTarget(_)
-        | Change::PutNeighbour(..)
-        | Change::DeleteNeighbour(..) => true,
+    match change.action.object() {
+        Object::Route(_) | Object::NextHopObject(_) | Object::Neighbour(..) => true,
         // Those about what comes in by a device go with that.
-        Change::CreateRule(rule) | Change::DeleteRule(rule) => rule.iif.is_none(),
+        Object::Rule(rule) => rule.iif.is_none(),
         _ => false,
     }
 }

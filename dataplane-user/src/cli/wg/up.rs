@@ -18,8 +18,8 @@ use crate::kernel::KernelError;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft;
 use crate::kernel::wireguard::{PrivateKeys, WireGuard};
-use crate::model::change::DeleteLinkReason;
-use crate::model::{Change, Rule};
+use crate::model::Rule;
+use crate::model::change::{DeleteLinkReason, LinkOperation, NetlinkChange};
 use crate::net::{Family, LinkName};
 use crate::wg_quick::Config;
 use crate::wg_quick::up::{Facts, Setup};
@@ -59,7 +59,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     quick
         .run_hooks(("PreUp", &hooks.pre_up), allowed, &mut interrupts)
         .await?;
-    one(&mut netlink, &setup.create).await?;
+    netlink.make(std::slice::from_ref(&setup.create)).await?;
     let mut made = make(&quick, &setup, (&mut netlink, &mut wireguard), &mut interrupts).await;
     if made.is_ok() {
         let post_up = ("PostUp", &hooks.post_up[..]);
@@ -89,8 +89,7 @@ async fn make(
     // Before anything is sent through the interface.
     protect::create(&quick.name, &quick.config, setup).await;
     interrupts.check().await?;
-    let results = netlink.execute(&setup.rest).await;
-    results.into_iter().collect::<Result<Vec<()>, KernelError>>()?;
+    netlink.make(&setup.rest).await?;
     interrupts.check().await?;
     quick.set_dns()
 }
@@ -120,16 +119,8 @@ pub(super) async fn take_away(
     for rule in rules {
         netlink.delete_foreign_rule(rule).await?;
     }
-    one(
-        netlink,
-        &Change::DeleteLink(name.clone(), DeleteLinkReason::Unneeded),
-    )
-    .await
-}
-
-async fn one(netlink: &mut Netlink, change: &Change) -> Result<(), KernelError> {
-    let results = netlink.execute(std::slice::from_ref(change)).await;
-    results.into_iter().collect()
+    let delete = LinkOperation::Delete(DeleteLinkReason::Unneeded);
+    netlink.make(&[NetlinkChange::Link(name.clone(), delete)]).await
 }
 
 /// The file's own key.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::roots::Roots;
-use super::{At, Repair, RepairKind, by_place, is_same, is_the_kernels};
-use crate::model::{Change, KernelState};
+use super::roots::{self, Roots};
+use super::{Repair, by_namespace, is_same, is_the_kernels};
+use crate::model::{Action, Change, KernelState, Located};
 use crate::net::Namespace;
 
 /// What was changed and has not all returned yet.
@@ -13,18 +13,17 @@ pub struct Earlier {
     /// By namespace: what the manifests changed, and what was repaired.
     places: BTreeMap<Option<Namespace>, (Roots, Roots)>,
     /// By the first thing that it mends.
-    repairs: BTreeMap<At, Told>,
+    repairs: BTreeMap<Located, Told>,
     /// The key there for each thing that is mended.
-    of: BTreeMap<At, At>,
+    of: BTreeMap<Located, Located>,
 }
 
 /// A repair of an earlier pass.
 #[derive(Debug)]
 struct Told {
-    kind: RepairKind,
-    object: String,
+    object: Located,
     found: String,
-    subjects: Vec<At>,
+    subjects: Vec<Located>,
     /// Not one of which something failed.
     counted: bool,
 }
@@ -38,7 +37,7 @@ impl Earlier {
         targets: (&KernelState, &KernelState),
         repairs: &[Repair],
     ) {
-        for (namespace, changes) in by_place(changes) {
+        for (namespace, changes) in by_namespace(changes) {
             let Place { wanted, mended, .. } = Place::new(&changes, namespace, observed, targets, self);
             self.places.insert(namespace.cloned(), (wanted, mended));
         }
@@ -48,7 +47,6 @@ impl Earlier {
                 self.of.insert(subject.clone(), first.clone());
             }
             let told = Told {
-                kind: repair.kind,
                 object: repair.object.clone(),
                 found: repair.found.clone(),
                 subjects: repair.subjects.clone(),
@@ -67,7 +65,7 @@ impl Earlier {
 
     /// Forgets that of which nothing is left to be done among these changes: what happens to it from now on is something new.
     pub fn retain(&mut self, left: &[Change], observed: &KernelState, targets: (&KernelState, &KernelState)) {
-        let mut left = by_place(left);
+        let mut left = by_namespace(left);
         let mut wanted = BTreeSet::new();
         let mut places = std::mem::take(&mut self.places);
         for (namespace, (by_wish, by_hand)) in &mut places {
@@ -84,7 +82,7 @@ impl Earlier {
             by_wish.retain(&above(&place.wanted));
             let above = above(&place.mended);
             by_hand.retain(&above);
-            wanted.extend(above.into_iter().map(|subject| (namespace.clone(), subject)));
+            wanted.extend(above.into_iter().map(|subject| subject.at(namespace.clone())));
         }
         self.places = places;
         self.repairs
@@ -93,7 +91,7 @@ impl Earlier {
     }
 
     /// Makes what only follows from earlier repairs a part of those.
-    pub(super) fn join(&self, found: &mut BTreeMap<At, Repair>) {
+    pub(super) fn join(&self, found: &mut BTreeMap<Located, Repair>) {
         let following = found.iter().filter(|(_, repair)| repair.follows);
         let following = following.map(|(at, _)| at.clone()).collect::<Vec<_>>();
         for at in following {
@@ -106,7 +104,7 @@ impl Earlier {
                 found.insert(at, repair);
                 continue;
             };
-            (repair.kind, repair.object) = (told.kind, told.object.clone());
+            repair.object = told.object.clone();
             (repair.found, repair.follows) = (told.found.clone(), told.counted);
             repair.subjects.clone_from(&told.subjects);
             match found.get_mut(&told.subjects[0]) {
@@ -128,7 +126,7 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(super) fn new(
-        changes: &[(usize, &Change)],
+        changes: &[(usize, &Action)],
         namespace: Option<&'a Namespace>,
         observed: &'a KernelState,
         (before, target): (&'a KernelState, &'a KernelState),
@@ -157,16 +155,16 @@ impl<'a> Place<'a> {
     }
 
     /// Whether a change mends what others changed. What hangs on something that is wanted otherwise goes and returns with it.
-    pub(super) fn has_drifted(&self, change: &Change) -> bool {
+    pub(super) fn has_drifted(&self, change: &Action) -> bool {
         self.stayed(change) && self.hangs_on_no_wish(change)
     }
 
-    fn hangs_on_no_wish(&self, change: &Change) -> bool {
-        self.wanted.subject(change) == self.wanted.own(change)
+    fn hangs_on_no_wish(&self, change: &Action) -> bool {
+        self.wanted.subject(change) == roots::own(change)
     }
 
     /// Whether nobody wants what a change is about otherwise than before.
-    fn stayed(&self, change: &Change) -> bool {
+    fn stayed(&self, change: &Action) -> bool {
         let (before, target) = self.targets;
         is_same(change, before, target) && !is_the_kernels(change, self.observed)
     }

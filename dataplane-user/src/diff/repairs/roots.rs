@@ -7,25 +7,23 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::RepairKind;
-use crate::model::change::DeleteLinkReason;
+use crate::model::change::{
+    AddressOperation, BpfChange, DeleteLinkReason, Existence, LinkOperation, NetlinkChange,
+    NextHopObjectOperation, NextHopOperation, RouteOperation, Write,
+};
 use crate::model::{
-    Change, Class, Group, KernelState, NextHop, Object, Route, RouteGroup, RouteKey, RouteTarget, Target,
+    Action, Class, Group, KernelState, NextHop, Object, Route, RouteGroup, RouteKey, RouteTarget, Target,
 };
 use crate::net::LinkName;
 
-/// What a repair is of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Subject {
-    pub(super) kind: RepairKind,
-    pub(super) object: String,
-}
-
-impl Subject {
-    pub(super) fn link(name: &LinkName) -> Subject {
-        Subject {
-            kind: RepairKind::Link,
-            object: Object::Link(name.clone()).to_string(),
-        }
+/// What a change itself is about. A device of ours under another name is the one whose name it had.
+pub(super) fn own(change: &Action) -> Object {
+    match change {
+        Action::Netlink(NetlinkChange::Link(
+            _,
+            LinkOperation::Delete(DeleteLinkReason::Renamed { name, .. }),
+        )) => Object::Link(name.clone()),
+        change => change.object(),
     }
 }
 
@@ -35,41 +33,31 @@ pub(super) struct Roots {
     links: BTreeSet<LinkName>,
     /// Devices of ours under other names, and the names that they had.
     pub(super) renamed: BTreeMap<LinkName, LinkName>,
-    addresses: BTreeMap<IpAddr, Subject>,
+    addresses: BTreeMap<IpAddr, Object>,
     /// Devices without an IPv4 address but for those that are mended: their IPv4 routes went with the last one.
-    bare: BTreeMap<LinkName, Subject>,
+    bare: BTreeMap<LinkName, Object>,
     classes: BTreeSet<Class>,
     next_hops: BTreeSet<Arc<NextHop>>,
-    groups: BTreeMap<Arc<Group>, Subject>,
+    groups: BTreeMap<Arc<Group>, Object>,
     /// Next-hop objects that are made anew: what leads to them went with them.
-    made: BTreeMap<RouteTarget, Subject>,
+    made: BTreeMap<RouteTarget, Object>,
     /// Those that stand in place of such, and go.
-    instead: BTreeMap<RouteTarget, Subject>,
+    instead: BTreeMap<RouteTarget, Object>,
     /// The first thing that is put into a map.
-    map: Option<Subject>,
+    map: Option<Object>,
 }
 
 impl Roots {
     /// Those of changes to this state, beside those that were mended before and of which not all has returned.
-    pub(super) fn of(changes: &[&Change], observed: &KernelState, mut roots: Roots) -> Roots {
+    pub(super) fn of(changes: &[&Action], observed: &KernelState, mut roots: Roots) -> Roots {
         for &change in changes {
-            match change {
-                Change::DeleteLink(other, DeleteLinkReason::Renamed { name, .. }) => {
-                    roots.renamed.insert(other.clone(), name.clone());
-                    roots.links.insert(name.clone());
-                }
-                Change::CreateLink(name, _)
-                | Change::ModifyLink(name, _)
-                | Change::SetLinkUp(name)
-                | Change::SetLinkDown(name)
-                | Change::DeleteLink(name, _) => drop(roots.links.insert(name.clone())),
-                Change::PutClass(class, _) => drop(roots.classes.insert(*class)),
-                Change::PutNextHop(next_hop) => drop(roots.next_hops.insert(Arc::clone(next_hop))),
-                _ => {}
-            }
+            roots.add_devices(change);
         }
         let gone = changes.iter().filter_map(|change| match change {
-            Change::MoveAddress(link, address, ..) | Change::DeleteAddress(link, address) => {
+            Action::Netlink(NetlinkChange::Address(link, _, AddressOperation::Move { from, .. })) => {
+                Some((link, *from))
+            }
+            Action::Netlink(NetlinkChange::Address(link, address, AddressOperation::Delete)) => {
                 Some((link, *address))
             }
             _ => None,
@@ -89,67 +77,118 @@ impl Roots {
                 roots.bare.entry(link.clone()).or_insert_with(|| subject.clone());
             }
             match change {
-                Change::CreateAddress(_, address, _)
-                | Change::ReplaceAddress(_, address, _)
-                | Change::MoveAddress(_, _, address, _) => {
-                    roots.addresses.insert(address.addr(), subject);
-                }
-                Change::PutGroup(group) => drop(roots.groups.insert(Arc::clone(group), subject)),
-                Change::CreateRouteTarget(target) => drop(roots.made.insert(target.clone(), subject)),
-                Change::ReplaceRouteGroup(from, to) => roots.leave_members(from, to, &subject),
-                Change::ReplaceRoute(key, route) if subject.kind != RepairKind::Route => {
-                    roots.leave(observed, key, route, &subject);
-                }
-                Change::PutClass(..)
-                | Change::PutNextHop(_)
-                | Change::PutPrefix(..)
-                | Change::PutSource(_)
-                    if roots.map.is_none() && subject.kind == RepairKind::Map =>
-                {
-                    roots.map = Some(subject);
-                }
+                Action::Netlink(change) => roots.add_netlink(change, subject, observed),
+                Action::Bpf(change) => roots.add_bpf(change, subject),
                 _ => {}
             }
         }
         roots
     }
 
+    fn add_devices(&mut self, change: &Action) {
+        match change {
+            Action::Netlink(NetlinkChange::Link(other, operation)) => match operation {
+                LinkOperation::Delete(DeleteLinkReason::Renamed { name, .. }) => {
+                    self.renamed.insert(other.clone(), name.clone());
+                    self.links.insert(name.clone());
+                }
+                LinkOperation::SetMaster(_) | LinkOperation::SetAlias(_) => {}
+                _ => drop(self.links.insert(other.clone())),
+            },
+            Action::Bpf(BpfChange::Class(class, Write::Put(_))) => drop(self.classes.insert(*class)),
+            Action::Bpf(BpfChange::NextHop(next_hop, NextHopOperation::Put)) => {
+                self.next_hops.insert(Arc::clone(next_hop));
+            }
+            _ => {}
+        }
+    }
+
+    fn add_netlink(&mut self, change: &NetlinkChange, subject: Object, observed: &KernelState) {
+        match change {
+            NetlinkChange::Address(_, _, AddressOperation::Delete) => {}
+            NetlinkChange::Address(_, address, _) => {
+                self.addresses.insert(address.addr(), subject);
+            }
+            NetlinkChange::NextHopObject(target, NextHopObjectOperation::Create) => {
+                self.made.insert(target.clone(), subject);
+            }
+            NetlinkChange::NextHopObject(RouteTarget::Group(to), NextHopObjectOperation::Replace(from)) => {
+                self.leave_members(from, to, &subject);
+            }
+            NetlinkChange::Route(key, RouteOperation::Replace(route)) if subject != Object::Route(*key) => {
+                self.leave(observed, key, route, &subject);
+            }
+            _ => {}
+        }
+    }
+
+    fn add_bpf(&mut self, change: &BpfChange, subject: Object) {
+        match change {
+            BpfChange::Group(group, Existence::Create) => {
+                self.groups.insert(Arc::clone(group), subject);
+            }
+            BpfChange::Class(_, Write::Put(_))
+            | BpfChange::NextHop(_, NextHopOperation::Put)
+            | BpfChange::Prefix(_, Write::Put(_))
+            | BpfChange::Source(_, Existence::Create)
+                if self.map.is_none() && RepairKind::of(&subject) == RepairKind::Map =>
+            {
+                self.map = Some(subject);
+            }
+            _ => {}
+        }
+    }
+
     /// What a change mends: itself, or what it hangs on.
-    pub(super) fn subject(&self, change: &Change) -> Subject {
+    pub(super) fn subject(&self, change: &Action) -> Object {
         let by_link = self.device(change).filter(|name| self.links.contains(*name));
         if let Some(name) = by_link {
-            return Subject::link(name);
+            return Object::Link(name.clone());
         }
         let above = match change {
-            Change::CreateRoute(key, route) | Change::ReplaceRoute(key, route) => {
+            Action::Netlink(change) => self.above_netlink(change),
+            Action::Bpf(change) => self.above_bpf(change),
+            _ => None,
+        };
+        above.unwrap_or_else(|| own(change))
+    }
+
+    fn above_netlink(&self, change: &NetlinkChange) -> Option<Object> {
+        match change {
+            NetlinkChange::Route(key, RouteOperation::Create(route) | RouteOperation::Replace(route)) => {
                 let by_target = route.target().and_then(|target| self.made.get(target));
                 let by_source = || self.addresses.get(&route.source()?);
                 let by_last = || self.without_address(key, route);
                 by_target.or_else(by_source).or_else(by_last).cloned()
             }
-            Change::CreateRouteTarget(RouteTarget::Group(group)) | Change::ReplaceRouteGroup(_, group) => {
-                self.of_members(group)
+            NetlinkChange::NextHopObject(target, NextHopObjectOperation::Delete) => {
+                self.instead.get(target).cloned()
             }
-            Change::DeleteRouteTarget(target) => self.instead.get(target).cloned(),
-            Change::PutNextHop(next_hop) => self.of_class(next_hop),
-            Change::SetNextHopDown(next_hop, _) => self.of_next_hop(next_hop),
-            Change::PutGroup(group) => group
-                .members
-                .iter()
-                .find_map(|(next_hop, _)| self.of_next_hop(next_hop)),
-            Change::PutPrefix(_, target) => self.of_target(target),
-            Change::DeletePrefix(_)
-            | Change::DeleteGroup(_)
-            | Change::DeleteNextHop(_)
-            | Change::DeleteClass(_)
-            | Change::DeleteSource(_) => self.map.clone(),
+            NetlinkChange::NextHopObject(RouteTarget::Group(group), _) => self.of_members(group),
             _ => None,
-        };
-        above.unwrap_or_else(|| self.own(change))
+        }
+    }
+
+    fn above_bpf(&self, change: &BpfChange) -> Option<Object> {
+        match change {
+            BpfChange::NextHop(next_hop, NextHopOperation::Put) => self.of_class(next_hop),
+            BpfChange::NextHop(next_hop, NextHopOperation::SetDown(_)) => self.of_next_hop(next_hop),
+            BpfChange::Group(group, Existence::Create) => {
+                let mut members = group.members.iter();
+                members.find_map(|(next_hop, _)| self.of_next_hop(next_hop))
+            }
+            BpfChange::Prefix(_, Write::Put(target)) => self.of_target(target),
+            BpfChange::Prefix(_, Write::Delete)
+            | BpfChange::Group(_, Existence::Delete)
+            | BpfChange::NextHop(_, NextHopOperation::Delete)
+            | BpfChange::Class(_, Write::Delete)
+            | BpfChange::Source(_, Existence::Delete) => self.map.clone(),
+            _ => None,
+        }
     }
 
     /// What mends the last IPv4 address of a device that an IPv4 route sends to; a next-hop object outlives that.
-    fn without_address(&self, key: &RouteKey, route: &Route) -> Option<&Subject> {
+    fn without_address(&self, key: &RouteKey, route: &Route) -> Option<&Object> {
         if key.prefix.addr().is_ipv6() || route.target().is_some() {
             return None;
         }
@@ -157,13 +196,13 @@ impl Roots {
     }
 
     /// Only that of which something is still to return.
-    pub(super) fn retain(&mut self, wanted: &BTreeSet<Subject>) {
-        let is_wanted = |subject: &Subject| wanted.contains(subject);
+    pub(super) fn retain(&mut self, wanted: &BTreeSet<Object>) {
+        let is_wanted = |subject: &Object| wanted.contains(subject);
         self.renamed.clear();
-        self.links.retain(|name| is_wanted(&Subject::link(name)));
-        self.classes.retain(|class| is_wanted(&of_class(class)));
+        self.links.retain(|name| is_wanted(&Object::Link(name.clone())));
+        self.classes.retain(|class| is_wanted(&Object::Class(*class)));
         self.next_hops
-            .retain(|next_hop| is_wanted(&of_next_hop(next_hop)));
+            .retain(|next_hop| is_wanted(&Object::NextHop(Arc::clone(next_hop))));
         self.addresses.retain(|_, subject| is_wanted(subject));
         self.bare.retain(|_, subject| is_wanted(subject));
         self.groups.retain(|_, subject| is_wanted(subject));
@@ -173,52 +212,49 @@ impl Roots {
     }
 
     /// The device that a change is about or needs, under the name that it shall have.
-    fn device<'c>(&'c self, change: &'c Change) -> Option<&'c LinkName> {
+    fn device<'c>(&'c self, change: &'c Action) -> Option<&'c LinkName> {
         let name = match change {
-            Change::DeleteLink(_, DeleteLinkReason::Renamed { name, .. })
-            | Change::CreateLink(name, _)
-            | Change::ModifyLink(name, _)
-            | Change::SetLinkUp(name)
-            | Change::SetLinkDown(name)
-            | Change::SetAlias(name, _)
-            | Change::AddFlood(name, _)
-            | Change::DeleteFlood(name, _)
-            | Change::DeleteLink(name, _)
-            | Change::CreateAddress(name, ..)
-            | Change::MoveAddress(name, ..)
-            | Change::ReplaceAddress(name, ..)
-            | Change::DeleteAddress(name, _)
-            | Change::PutNeighbour(name, ..)
-            | Change::DeleteNeighbour(name, _)
-            | Change::SetSysctl(name, ..)
-            | Change::SetWireGuard(name, _)
-            | Change::Attach(name, _)
-            | Change::ReplaceProgram(name, _)
-            | Change::TakeOverProgram(name, _)
-            | Change::Detach(name, _)
-            | Change::PutClass(_, name) => name,
-            // A port goes from its bridge with either of them.
-            Change::SetMaster(port, Some(bridge)) if !self.links.contains(port) => bridge,
-            Change::SetMaster(port, _) => port,
-            Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => {
-                let mut links = route.links();
-                links.find(|link| self.links.contains(*link))?
-            }
-            Change::CreateRouteTarget(target) => {
-                let mut links = target.hops().map(|hop| &hop.link);
-                links.find(|link| self.links.contains(*link))?
-            }
-            Change::ReplaceRouteGroup(_, group) => {
-                let mut links = group.members.iter().map(|(hop, _)| &hop.link);
-                links.find(|link| self.links.contains(*link))?
-            }
-            _ => return None,
+            Action::Netlink(change) => self.netlink_device(change)?,
+            Action::Sysctl(change) => &change.link,
+            Action::WireGuard(change) => &change.link,
+            Action::Bpf(BpfChange::Program(link, ..) | BpfChange::Class(_, Write::Put(link))) => link,
+            Action::Bpf(_) | Action::Nft(_) => return None,
         };
         Some(self.renamed.get(name).unwrap_or(name))
     }
 
+    fn netlink_device<'c>(&self, change: &'c NetlinkChange) -> Option<&'c LinkName> {
+        match change {
+            NetlinkChange::Link(_, LinkOperation::Delete(DeleteLinkReason::Renamed { name, .. })) => {
+                Some(name)
+            }
+            // A port goes from its bridge with either of them.
+            NetlinkChange::Link(port, LinkOperation::SetMaster(Some(bridge)))
+                if !self.links.contains(port) =>
+            {
+                Some(bridge)
+            }
+            NetlinkChange::Link(name, _)
+            | NetlinkChange::Address(name, ..)
+            | NetlinkChange::Flood(name, ..)
+            | NetlinkChange::Neighbour(name, ..) => Some(name),
+            NetlinkChange::Route(_, RouteOperation::Create(route) | RouteOperation::Replace(route)) => {
+                let mut links = route.links();
+                links.find(|link| self.links.contains(*link))
+            }
+            NetlinkChange::NextHopObject(
+                target,
+                NextHopObjectOperation::Create | NextHopObjectOperation::Replace(_),
+            ) => {
+                let mut links = target.hops().map(|hop| &hop.link);
+                links.find(|link| self.links.contains(*link))
+            }
+            NetlinkChange::Route(..) | NetlinkChange::NextHopObject(..) | NetlinkChange::Rule(..) => None,
+        }
+    }
+
     /// Takes note of what a route leads to that is led to something made anew.
-    fn leave(&mut self, observed: &KernelState, key: &RouteKey, route: &Route, subject: &Subject) {
+    fn leave(&mut self, observed: &KernelState, key: &RouteKey, route: &Route, subject: &Object) {
         let found = observed.routes.get(key).and_then(Route::target);
         if let Some(found) = found.filter(|found| Some(*found) != route.target()) {
             self.instead.insert(found.clone(), subject.clone());
@@ -226,7 +262,7 @@ impl Roots {
     }
 
     /// The same of a group's members.
-    fn leave_members(&mut self, from: &RouteGroup, to: &RouteGroup, subject: &Subject) {
+    fn leave_members(&mut self, from: &RouteGroup, to: &RouteGroup, subject: &Object) {
         let others = from
             .members
             .iter()
@@ -236,21 +272,23 @@ impl Roots {
     }
 
     /// A group loses the members that go.
-    fn of_members(&self, group: &RouteGroup) -> Option<Subject> {
+    fn of_members(&self, group: &RouteGroup) -> Option<Object> {
         let mut members = group.members.iter();
         members.find_map(|(hop, _)| self.made.get(&RouteTarget::Hop(Arc::clone(hop))).cloned())
     }
 
-    fn of_class(&self, next_hop: &NextHop) -> Option<Subject> {
-        self.classes.get(&next_hop.class).map(of_class)
+    fn of_class(&self, next_hop: &NextHop) -> Option<Object> {
+        self.classes
+            .get(&next_hop.class)
+            .map(|class| Object::Class(*class))
     }
 
-    fn of_next_hop(&self, next_hop: &Arc<NextHop>) -> Option<Subject> {
-        let itself = || self.next_hops.get(next_hop).map(of_next_hop);
+    fn of_next_hop(&self, next_hop: &Arc<NextHop>) -> Option<Object> {
+        let itself = || self.next_hops.get(next_hop).cloned().map(Object::NextHop);
         self.of_class(next_hop).or_else(itself)
     }
 
-    fn of_target(&self, target: &Target) -> Option<Subject> {
+    fn of_target(&self, target: &Target) -> Option<Object> {
         match target {
             Target::Group(group) => self.groups.get(group).cloned(),
             target => target.next_hops().find_map(|next_hop| self.of_next_hop(next_hop)),
@@ -259,26 +297,10 @@ impl Roots {
 }
 
 /// The address that a change makes or takes away, and its device.
-fn address(change: &Change) -> Option<(&LinkName, &IpNet)> {
+fn address(change: &Action) -> Option<(&LinkName, &IpNet)> {
     match change {
-        Change::CreateAddress(link, address, _)
-        | Change::MoveAddress(link, _, address, _)
-        | Change::DeleteAddress(link, address) => Some((link, address)),
+        Action::Netlink(NetlinkChange::Address(_, _, AddressOperation::Replace(_))) => None,
+        Action::Netlink(NetlinkChange::Address(link, address, _)) => Some((link, address)),
         _ => None,
-    }
-}
-
-fn of_class(class: &Class) -> Subject {
-    map_subject(&format!("class {class}"))
-}
-
-fn of_next_hop(next_hop: &Arc<NextHop>) -> Subject {
-    map_subject(&format!("next hop {next_hop}"))
-}
-
-pub(super) fn map_subject(object: &str) -> Subject {
-    Subject {
-        kind: RepairKind::Map,
-        object: object.to_owned(),
     }
 }

@@ -287,7 +287,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     fn error(&self, doing: &str, error: io::Error) -> KernelError {
         let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::E2BIG));
-        let context = format!("{doing} the map {}", self.name);
+        let context = Some(format!("{doing} the map {}", self.name));
         KernelError {
             context,
             source: error,
@@ -350,7 +350,7 @@ impl<K: Pod> CounterTable<K> {
     fn error(&self, doing: &str, error: io::Error) -> KernelError {
         let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::E2BIG));
         KernelError {
-            context: format!("{doing} the counters {}", self.name),
+            context: Some(format!("{doing} the counters {}", self.name)),
             source: error,
             kernel_text: full.then(|| format!("the table holds at most {} entries", self.capacity())),
         }

@@ -7,38 +7,43 @@ use super::codec;
 use super::maps::Maps;
 use super::tables::Tables;
 use crate::kernel::KernelError;
-use crate::model::Change;
+use crate::model::Target;
+use crate::model::change::{BpfChange, Write};
 
-/// How many changes at the start of the slice are prefix changes of one sort, all puts or all deletes.
-pub(super) fn run_length(changes: &[Change]) -> usize {
-    let is_put = |change: &Change| match change {
-        Change::PutPrefix(..) => Some(true),
-        Change::DeletePrefix(..) => Some(false),
-        _ => None,
-    };
-    let Some(first) = changes.first().and_then(is_put) else {
-        return 0;
-    };
-    changes
-        .iter()
-        .take_while(|change| is_put(change) == Some(first))
-        .count()
+/// Whether two changes can go to the kernel in one batch.
+pub(super) fn go_together(a: &BpfChange, b: &BpfChange) -> bool {
+    matches!(
+        (a, b),
+        (
+            BpfChange::Prefix(_, Write::Put(_)),
+            BpfChange::Prefix(_, Write::Put(_))
+        ) | (
+            BpfChange::Prefix(_, Write::Delete),
+            BpfChange::Prefix(_, Write::Delete)
+        )
+    )
 }
 
-/// Executes such a run; one result a change. What a failing change leaves in place is held, so that the target which
+/// A change of a prefix.
+pub(super) type PrefixChange<'c> = (IpNet, &'c Write<Target>);
+
+/// Executes changes that go together; one result a change. What a failing change leaves in place is held, so that the target which
 /// the prefix still names is not freed under it.
-pub(super) fn execute(maps: &Maps, tables: &mut Tables, run: &[Change]) -> Vec<Result<(), KernelError>> {
+pub(super) fn execute(
+    maps: &Maps,
+    tables: &mut Tables,
+    run: &[PrefixChange<'_>],
+) -> Vec<Result<(), KernelError>> {
     let mut results: Vec<Option<Result<(), KernelError>>> = run.iter().map(|_| None).collect();
     let mut puts = Puts::default();
     let mut deletes = Deletes::default();
-    for (index, change) in run.iter().enumerate() {
-        match change {
-            Change::PutPrefix(prefix, target) => match tables.target(target) {
+    for (index, (prefix, write)) in run.iter().enumerate() {
+        match write {
+            Write::Put(target) => match tables.target(target) {
                 Ok(target) => puts.add(index, *prefix, target),
                 Err(error) => results[index] = Some(Err(error)),
             },
-            Change::DeletePrefix(prefix) => deletes.add(index, *prefix),
-            _ => unreachable!("a run holds prefix changes only"),
+            Write::Delete => deletes.add(index, *prefix),
         }
     }
     let done = [
@@ -57,10 +62,8 @@ pub(super) fn execute(maps: &Maps, tables: &mut Tables, run: &[Change]) -> Vec<R
         .into_iter()
         .map(|result| result.expect("every change was put into a batch or has failed"))
         .collect();
-    for (change, _) in run.iter().zip(&results).filter(|(_, result)| result.is_err()) {
-        if let Change::PutPrefix(prefix, _) | Change::DeletePrefix(prefix) = change {
-            hold(maps, tables, *prefix);
-        }
+    for ((prefix, _), _) in run.iter().zip(&results).filter(|(_, result)| result.is_err()) {
+        hold(maps, tables, *prefix);
     }
     results
 }

@@ -162,7 +162,7 @@ pub(super) fn program_error(doing: &str, error: &ProgramError) -> KernelError {
     let log = verifier_log.to_string();
     let lines: Vec<&str> = log.lines().collect();
     KernelError {
-        context: doing.to_owned(),
+        context: Some(doing.to_owned()),
         source: crate::kernel::copy(io_error),
         kernel_text: Some(lines[lines.len().saturating_sub(VERIFIER_LINES)..].join("\n")),
     }
@@ -176,7 +176,7 @@ pub(super) fn aya_error(doing: &str, error: &(dyn std::error::Error + 'static)) 
             && root.raw_os_error().is_some()
         {
             return KernelError {
-                context: doing.to_owned(),
+                context: Some(doing.to_owned()),
                 source: crate::kernel::copy(root),
                 kernel_text: Some(error.to_string()),
             };

@@ -315,7 +315,7 @@ fn take_one(slots: &mut Slots, what: &str) -> Result<u32, KernelError> {
 
 fn take(slots: &mut Slots, count: usize, what: &str) -> Result<Vec<u32>, KernelError> {
     slots.take(count).ok_or_else(|| KernelError {
-        context: format!("taking {count} of the {what} table's slots"),
+        context: Some(format!("taking {count} of the {what} table's slots")),
         source: io::Error::from_raw_os_error(libc::ENOSPC),
         kernel_text: Some(format!(
             "the table holds at most {}, and {} were freed a moment ago",
@@ -339,7 +339,7 @@ fn put_or_release(
 
 fn busy(doing: &str, why: &str) -> KernelError {
     KernelError {
-        context: doing.to_owned(),
+        context: Some(doing.to_owned()),
         source: io::Error::from_raw_os_error(libc::EBUSY),
         kernel_text: Some(why.to_owned()),
     }
@@ -347,7 +347,7 @@ fn busy(doing: &str, why: &str) -> KernelError {
 
 fn missing(doing: &str, why: &str) -> KernelError {
     KernelError {
-        context: doing.to_owned(),
+        context: Some(doing.to_owned()),
         source: io::Error::from_raw_os_error(libc::ENOENT),
         kernel_text: Some(why.to_owned()),
     }

@@ -3,6 +3,7 @@
 //! Links go by index, and only those that bear our mark are touched: a change of a link that this very slice creates
 //! waits until its creation was acked and its index and mark were read back.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::RawFd;
@@ -16,18 +17,25 @@ use super::route::Mode;
 use super::table::Entry;
 use super::{Netlink, address, flood, link, neighbour, nexthop, route, rule};
 use crate::kernel::KernelError;
-use crate::model::{Change, Link, LinkKind, RouteKey, RouteKind, RouteTarget, Rule};
+use crate::model::change::{
+    AddressOperation, Existence, LinkOperation, NetlinkChange, NextHopObjectOperation, RouteOperation, Write,
+};
+use crate::model::{Link, LinkKind, RouteKey, RouteKind, RouteTarget, Rule};
 use crate::net::LinkName;
 
 type Outcome = Result<(), KernelError>;
 
+/// Told where something that is not ours, or that nobody expected, is in the way.
+const IN_THE_WAY: &str = "something else stands there and is left alone";
+
 impl Netlink {
-    /// Executes changes of links, addresses, routes and rules in order, going on past refusals; one result a change. Deleting
-    /// what is gone is no error. Where the way to the kernel fails, whatever was not acked gets that error.
-    pub async fn execute(&mut self, changes: &[Change]) -> Vec<Outcome> {
+    /// Executes changes in order, going on past refusals; one result a change. Deleting what is gone is no error. Where the way to
+    /// the kernel fails, whatever was not acked gets that error.
+    pub async fn execute<C: Borrow<NetlinkChange>>(&mut self, changes: &[C]) -> Vec<Outcome> {
+        let changes: Vec<&NetlinkChange> = changes.iter().map(Borrow::borrow).collect();
         let mut run = Run {
-            changes,
             outcomes: changes.iter().map(|_| Ok(())).collect(),
+            changes: &changes,
             queue: Vec::new(),
             absent: BTreeSet::new(),
             lost: None,
@@ -35,7 +43,9 @@ impl Netlink {
         for place in 0..changes.len() {
             self.plan(&mut run, place).await;
         }
-        if let Some(place) = changes.iter().rposition(route::cached::keeps_sockets)
+        if let Some(place) = changes
+            .iter()
+            .rposition(|change| route::cached::keeps_sockets(change))
             && run.lost.is_none()
         {
             let [clean, add, delete] = route::cached::look_up_again();
@@ -48,13 +58,24 @@ impl Netlink {
         }
         for (change, outcome) in changes.iter().zip(&run.outcomes) {
             match (change, outcome) {
-                (Change::CreateRouteTarget(target), Err(_)) | (Change::DeleteRouteTarget(target), Ok(())) => {
+                (NetlinkChange::NextHopObject(target, NextHopObjectOperation::Create), Err(_))
+                | (NetlinkChange::NextHopObject(target, NextHopObjectOperation::Delete), Ok(())) => {
                     self.next_hops.remove(target);
                 }
                 _ => {}
             }
         }
         run.outcomes
+    }
+
+    /// Executes changes as [`Netlink::execute`] does.
+    ///
+    /// # Errors
+    /// The first refusal, which names its change.
+    pub async fn make(&mut self, changes: &[NetlinkChange]) -> Result<(), KernelError> {
+        let outcomes = self.execute(changes).await;
+        let mut outcomes = changes.iter().zip(outcomes);
+        outcomes.try_for_each(|(change, outcome)| outcome.map_err(|error| error.about(change)))
     }
 
     /// Makes a device in another namespace, by a message in this one: see [`link::create_elsewhere`].
@@ -64,31 +85,24 @@ impl Netlink {
         link: &Link,
         namespace: RawFd,
     ) -> Outcome {
-        let context = Change::CreateLink(name.clone(), link.clone()).to_string();
-        let Some(request) = link::create_elsewhere(name, link, namespace) else {
-            return Err(KernelError::new(
-                context,
-                unsupported("no kind of link that is made here"),
-            ));
-        };
+        let request = link::create_elsewhere(name, link, namespace)
+            .ok_or_else(|| KernelError::of_change(unsupported("no kind of link that is made here")))?;
         let answer = self.socket.exchange(&[request]).await.pop();
         match answer.expect("one answer a request") {
             Ok(_) => Ok(()),
-            Err(failure) if failure.errno() == Some(libc::EEXIST) => Err(failure.into_error(format!(
-                "{context}: something else stands there and is left alone"
-            ))),
-            Err(failure) => Err(failure.into_error(context)),
+            Err(failure) if failure.errno() == Some(libc::EEXIST) => Err(failure.into_error(IN_THE_WAY)),
+            Err(failure) => Err(failure.into_change_error()),
         }
     }
 
     /// Queues one change; first flushes the queue where the change needs a link that is not known yet.
     async fn plan(&mut self, run: &mut Run<'_>, place: usize) {
-        let change = &run.changes[place];
+        let change = run.changes[place];
         let is_unknown = |name: &&LinkName| self.links.get(name).is_none() && !run.absent.contains(*name);
         if links_of(change).iter().any(is_unknown) {
             for name in run.changes[place..]
                 .iter()
-                .flat_map(links_of)
+                .flat_map(|change| links_of(change))
                 .collect::<BTreeSet<_>>()
             {
                 if self.links.get(name).is_none() && !run.absent.contains(name) {
@@ -99,18 +113,16 @@ impl Netlink {
             self.flush(run).await;
         }
         if let Some(failure) = &run.lost {
-            run.outcomes[place] = Err(failure.again().into_error(change.to_string()));
+            run.outcomes[place] = Err(failure.again().into_change_error());
             return;
         }
         let requests = match change {
-            Change::DeleteRule(rule) => {
+            NetlinkChange::Rule(rule, Existence::Delete) => {
                 // What is queued before may be about rules too.
                 self.flush(run).await;
                 self.delete_rule(rule).await
             }
-            change => self
-                .requests(change)
-                .map_err(|error| KernelError::new(change.to_string(), error)),
+            change => self.requests(change).map_err(KernelError::of_change),
         };
         match requests {
             Ok(requests) => {
@@ -121,120 +133,162 @@ impl Netlink {
             Err(error) => run.outcomes[place] = Err(error),
         }
         match change {
-            Change::CreateLink(name, _) => {
+            NetlinkChange::Link(name, LinkOperation::Create(_)) => {
                 self.links.remove(name);
                 run.absent.remove(name);
             }
-            Change::DeleteLink(name, _) => self.links.remove(name),
+            NetlinkChange::Link(name, LinkOperation::Delete(_)) => self.links.remove(name),
             _ => {}
         }
     }
 
     /// The requests of a change; none where it is done already.
-    fn requests(&mut self, change: &Change) -> io::Result<Vec<(Request, Role)>> {
+    fn requests(&mut self, change: &NetlinkChange) -> io::Result<Vec<(Request, Role)>> {
         let one = |request| vec![(request, Role::Do)];
         Ok(match change {
-            Change::CreateLink(name, link) => {
-                let lower = match link.kind.lower() {
-                    Some(lower) => Some(self.links.get(lower).ok_or_else(no_link)?.index),
-                    None => None,
-                };
-                let peer = match &link.kind {
-                    LinkKind::Veth(peer) if peer.namespace != self.place => {
-                        let gone = || io::Error::from_raw_os_error(libc::ENOENT);
-                        Some(*self.ends.get(&peer.namespace).ok_or_else(gone)?)
-                    }
-                    _ => None,
-                };
-                let create = link::create(name, link, lower, peer, self.marks)
-                    .ok_or_else(|| unsupported("no kind of link that is made here"))?;
-                vec![(create, Role::Do), (link::find(name), Role::Find(name.clone()))]
-            }
-            Change::ModifyLink(name, patch) => {
+            NetlinkChange::Link(name, LinkOperation::Create(link)) => self.create_link(name, link)?,
+            NetlinkChange::Link(name, LinkOperation::Delete(_)) => match self.ours(name)? {
+                Some(entry) => vec![(link::delete(entry.index), Role::Delete)],
+                None => Vec::new(),
+            },
+            NetlinkChange::Link(name, operation) => {
                 let index = self.ours(name)?.ok_or_else(no_link)?.index;
+                self.modify_link(index, operation)?
+            }
+            NetlinkChange::Address(name, prefix, operation) => {
+                self.address_requests(name, *prefix, operation)?
+            }
+            NetlinkChange::Flood(name, to, Existence::Create) => {
+                one(flood::add(self.ours(name)?.ok_or_else(no_link)?.index, *to))
+            }
+            NetlinkChange::Flood(name, to, Existence::Delete) => match self.ours(name)? {
+                Some(entry) => vec![(flood::delete(entry.index, *to), Role::Delete)],
+                None => Vec::new(),
+            },
+            NetlinkChange::Neighbour(name, address, Write::Put(value)) => {
+                let index = self.ours(name)?.ok_or_else(no_link)?.index;
+                one(neighbour::put(index, *address, value.mac))
+            }
+            NetlinkChange::Neighbour(name, address, Write::Delete) => match self.ours(name)? {
+                Some(entry) => vec![(neighbour::delete(entry.index, *address), Role::Delete)],
+                None => Vec::new(),
+            },
+            NetlinkChange::NextHopObject(target, operation) => {
+                self.next_hop_object_requests(target, operation)?
+            }
+            NetlinkChange::Route(key, RouteOperation::Create(value)) => {
+                one(self.route(Mode::Create, key, &value.kind)?)
+            }
+            NetlinkChange::Route(key, RouteOperation::Replace(value)) => {
+                one(self.route(Mode::Replace, key, &value.kind)?)
+            }
+            NetlinkChange::Route(key, RouteOperation::Delete(_)) => vec![(route::delete(key), Role::Delete)],
+            NetlinkChange::Rule(rule, Existence::Create) => one(rule::create(rule, self.marks)
+                .ok_or_else(|| unsupported("no kind of rule that is made here"))?),
+            NetlinkChange::Rule(rule, Existence::Delete) => rule::delete(rule, self.marks)
+                .map(|request| (request, Role::Delete))
+                .into_iter()
+                .collect(),
+        })
+    }
+
+    fn create_link(&self, name: &LinkName, link: &Link) -> io::Result<Vec<(Request, Role)>> {
+        let lower = match link.kind.lower() {
+            Some(lower) => Some(self.links.get(lower).ok_or_else(no_link)?.index),
+            None => None,
+        };
+        let peer = match &link.kind {
+            LinkKind::Veth(peer) if peer.namespace != self.place => {
+                let gone = || io::Error::from_raw_os_error(libc::ENOENT);
+                Some(*self.ends.get(&peer.namespace).ok_or_else(gone)?)
+            }
+            _ => None,
+        };
+        let create = link::create(name, link, lower, peer, self.marks)
+            .ok_or_else(|| unsupported("no kind of link that is made here"))?;
+        Ok(vec![
+            (create, Role::Do),
+            (link::find(name), Role::Find(name.clone())),
+        ])
+    }
+
+    /// What changes a device that exists.
+    fn modify_link(&self, index: u32, operation: &LinkOperation) -> io::Result<Vec<(Request, Role)>> {
+        let request = match operation {
+            LinkOperation::Modify(patch) => {
                 let mode = patch
                     .generates_addresses
                     .map(|on| link::set_generates_addresses(index, on));
                 let requests = link::modify(index, patch).map(|request| (request, Role::Do));
-                requests
-                    .into_iter()
-                    .chain(mode.map(|request| (request, Role::SetMode)))
-                    .collect()
+                let mode = mode.map(|request| (request, Role::SetMode));
+                return Ok(requests.into_iter().chain(mode).collect());
             }
-            Change::SetLinkUp(name) => one(link::set_up(self.ours(name)?.ok_or_else(no_link)?.index)),
-            Change::DeleteLink(name, _) => match self.ours(name)? {
-                Some(entry) => vec![(link::delete(entry.index), Role::Delete)],
-                None => Vec::new(),
-            },
-            Change::CreateAddress(name, prefix, value) => {
-                let index = self.ours(name)?.ok_or_else(no_link)?.index;
-                one(address::create(index, *prefix, *value, self.marks))
+            LinkOperation::SetUp => link::set_up(index),
+            LinkOperation::SetDown => link::set_down(index),
+            LinkOperation::SetMaster(None) => link::set_master(index, 0),
+            LinkOperation::SetMaster(Some(bridge)) => {
+                link::set_master(index, self.ours(bridge)?.ok_or_else(no_link)?.index)
             }
-            Change::ReplaceAddress(name, prefix, value) => {
-                // The kernel never changes the scope of an address that stands.
-                let index = self.ours(name)?.ok_or_else(no_link)?.index;
-                let create = (address::create(index, *prefix, *value, self.marks), Role::Do);
-                vec![(self.delete_address(index, *prefix), Role::Delete), create]
-            }
-            Change::MoveAddress(name, from, to, value) => {
-                let index = self.ours(name)?.ok_or_else(no_link)?.index;
-                let create = (address::create(index, *to, *value, self.marks), Role::Do);
-                vec![(self.delete_address(index, *from), Role::Delete), create]
-            }
-            Change::SetLinkDown(name) => one(link::set_down(self.ours(name)?.ok_or_else(no_link)?.index)),
-            Change::SetMaster(port, bridge) => {
-                let index = self.ours(port)?.ok_or_else(no_link)?.index;
-                let master = match bridge {
-                    Some(bridge) => self.ours(bridge)?.ok_or_else(no_link)?.index,
-                    None => 0,
-                };
-                one(link::set_master(index, master))
-            }
-            Change::SetAlias(name, alias) => one(link::set_alias(
-                self.ours(name)?.ok_or_else(no_link)?.index,
-                alias,
-            )),
-            Change::AddFlood(name, to) => one(flood::add(self.ours(name)?.ok_or_else(no_link)?.index, *to)),
-            Change::DeleteFlood(name, to) => match self.ours(name)? {
-                Some(entry) => vec![(flood::delete(entry.index, *to), Role::Delete)],
-                None => Vec::new(),
-            },
-            Change::DeleteAddress(name, prefix) => match self.ours(name)? {
-                Some(entry) => vec![(self.delete_address(entry.index, *prefix), Role::Delete)],
-                None => Vec::new(),
-            },
-            Change::CreateRoute(key, value) => one(self.route(Mode::Create, key, &value.kind)?),
-            Change::ReplaceRoute(key, value) => one(self.route(Mode::Replace, key, &value.kind)?),
-            Change::DeleteRoute(key, _) => vec![(route::delete(key), Role::Delete)],
-            Change::CreateRouteTarget(target) => {
+            LinkOperation::SetAlias(alias) => link::set_alias(index, alias),
+            LinkOperation::Create(_) | LinkOperation::Delete(_) => return Ok(Vec::new()),
+        };
+        Ok(vec![(request, Role::Do)])
+    }
+
+    fn address_requests(
+        &self,
+        name: &LinkName,
+        prefix: IpNet,
+        operation: &AddressOperation,
+    ) -> io::Result<Vec<(Request, Role)>> {
+        let Some(entry) = self.ours(name)? else {
+            return match operation {
+                AddressOperation::Delete => Ok(Vec::new()),
+                _ => Err(no_link()),
+            };
+        };
+        let delete = |prefix| (self.delete_address(entry.index, prefix), Role::Delete);
+        let create = |value| (address::create(entry.index, prefix, value, self.marks), Role::Do);
+        Ok(match operation {
+            AddressOperation::Create(value) => vec![create(*value)],
+            // The kernel never changes the scope of an address that stands.
+            AddressOperation::Replace(value) => vec![delete(prefix), create(*value)],
+            AddressOperation::Move { from, to } => vec![delete(*from), create(*to)],
+            AddressOperation::Delete => vec![delete(prefix)],
+        })
+    }
+
+    fn next_hop_object_requests(
+        &mut self,
+        target: &RouteTarget,
+        operation: &NextHopObjectOperation,
+    ) -> io::Result<Vec<(Request, Role)>> {
+        let request = match (operation, target) {
+            (NextHopObjectOperation::Create, _) => {
                 let id = self.next_hops.allocate().ok_or_else(no_id)?;
                 let create = nexthop::create(id, target, &self.next_hops, &self.links).ok_or_else(no_link)?;
                 self.next_hops.insert(id, target.clone());
-                one(create)
+                create
             }
-            Change::ReplaceRouteGroup(from, to) => {
+            (NextHopObjectOperation::Replace(from), RouteTarget::Group(to)) => {
                 let former = RouteTarget::Group(from.clone());
                 let id = self.next_hops.id(&former).ok_or_else(nexthop::absent)?;
                 let replace = nexthop::replace(id, to, &self.next_hops).ok_or_else(nexthop::absent)?;
-                self.next_hops.insert(id, RouteTarget::Group(to.clone()));
-                one(replace)
+                self.next_hops.insert(id, target.clone());
+                replace
             }
-            Change::DeleteRouteTarget(target) => match self.next_hops.id(target) {
-                Some(id) => vec![(nexthop::delete(id), Role::Delete)],
-                None => Vec::new(),
-            },
-            Change::PutNeighbour(name, address, value) => {
-                let index = self.ours(name)?.ok_or_else(no_link)?.index;
-                one(neighbour::put(index, *address, value.mac))
+            (NextHopObjectOperation::Replace(_), _) => {
+                return Err(unsupported("only groups are replaced"));
             }
-            Change::DeleteNeighbour(name, address) => match self.ours(name)? {
-                Some(entry) => vec![(neighbour::delete(entry.index, *address), Role::Delete)],
-                None => Vec::new(),
-            },
-            Change::CreateRule(rule) => one(rule::create(rule, self.marks)
-                .ok_or_else(|| unsupported("no kind of rule that is made here"))?),
-            _ => return Err(unsupported("not a netlink change")),
-        })
+            (NextHopObjectOperation::Delete, _) => {
+                let id = self.next_hops.id(target);
+                return Ok(id
+                    .map(|id| (nexthop::delete(id), Role::Delete))
+                    .into_iter()
+                    .collect());
+            }
+        };
+        Ok(vec![(request, Role::Do)])
     }
 
     /// What deletes exactly this rule. The kernel deletes the first one that says all that the request says: rules of ours
@@ -313,7 +367,7 @@ impl Netlink {
             return;
         };
         self.links.insert(&found);
-        let Change::CreateLink(_, link) = &run.changes[place] else {
+        let NetlinkChange::Link(_, LinkOperation::Create(link)) = run.changes[place] else {
             return;
         };
         if run.outcomes[place].is_ok() {
@@ -325,7 +379,7 @@ impl Netlink {
 
 /// A slice of changes under way.
 struct Run<'a> {
-    changes: &'a [Change],
+    changes: &'a [&'a NetlinkChange],
     outcomes: Vec<Outcome>,
     queue: Vec<Queued>,
     /// Links that were looked for in vain.
@@ -380,42 +434,39 @@ impl Run<'_> {
         if fine || self.outcomes[place].is_err() {
             return;
         }
-        let mut context = self.changes[place].to_string();
         let creates = matches!(
             self.changes[place],
-            Change::CreateLink(..)
-                | Change::MoveAddress(..)
-                | Change::CreateAddress(..)
-                | Change::CreateRoute(..)
+            NetlinkChange::Link(_, LinkOperation::Create(_))
+                | NetlinkChange::Address(_, _, AddressOperation::Create(_) | AddressOperation::Move { .. })
+                | NetlinkChange::Route(_, RouteOperation::Create(_))
         );
-        if creates && failure.errno() == Some(libc::EEXIST) {
-            context.push_str(": something else stands there and is left alone");
-        }
-        self.outcomes[place] = Err(failure.into_error(context));
+        let is_in_the_way = creates && failure.errno() == Some(libc::EEXIST);
+        self.outcomes[place] = Err(if is_in_the_way {
+            failure.into_error(IN_THE_WAY)
+        } else {
+            failure.into_change_error()
+        });
     }
 }
 
 /// The links that must be known for a change to be written.
-fn links_of(change: &Change) -> Vec<&LinkName> {
+fn links_of(change: &NetlinkChange) -> Vec<&LinkName> {
     match change {
-        Change::ModifyLink(name, _)
-        | Change::SetLinkUp(name)
-        | Change::SetLinkDown(name)
-        | Change::MoveAddress(name, ..)
-        | Change::SetAlias(name, _)
-        | Change::AddFlood(name, _)
-        | Change::DeleteFlood(name, _)
-        | Change::DeleteLink(name, _)
-        | Change::CreateAddress(name, ..)
-        | Change::ReplaceAddress(name, ..)
-        | Change::DeleteAddress(name, _)
-        | Change::PutNeighbour(name, ..)
-        | Change::DeleteNeighbour(name, _) => vec![name],
-        Change::CreateRouteTarget(RouteTarget::Hop(hop)) => vec![&hop.link],
-        Change::CreateLink(_, link) => link.kind.lower().into_iter().collect(),
-        Change::SetMaster(port, bridge) => [port].into_iter().chain(bridge).collect(),
-        Change::CreateRoute(_, route) | Change::ReplaceRoute(_, route) => route.links().collect(),
-        _ => Vec::new(),
+        NetlinkChange::Link(_, LinkOperation::Create(link)) => link.kind.lower().into_iter().collect(),
+        NetlinkChange::Link(port, LinkOperation::SetMaster(bridge)) => {
+            [port].into_iter().chain(bridge).collect()
+        }
+        NetlinkChange::Link(name, _)
+        | NetlinkChange::Address(name, ..)
+        | NetlinkChange::Flood(name, ..)
+        | NetlinkChange::Neighbour(name, ..) => vec![name],
+        NetlinkChange::NextHopObject(RouteTarget::Hop(hop), NextHopObjectOperation::Create) => {
+            vec![&hop.link]
+        }
+        NetlinkChange::Route(_, RouteOperation::Create(route) | RouteOperation::Replace(route)) => {
+            route.links().collect()
+        }
+        NetlinkChange::NextHopObject(..) | NetlinkChange::Route(..) | NetlinkChange::Rule(..) => Vec::new(),
     }
 }
 

@@ -179,14 +179,21 @@ impl Failure {
 
     /// As an error for callers, with what was tried.
     pub(in crate::kernel) fn into_error(self, context: impl Into<String>) -> KernelError {
-        let context = context.into();
+        KernelError {
+            context: Some(context.into()),
+            ..self.into_change_error()
+        }
+    }
+
+    /// The error of a change, which whoever asked for it can name.
+    pub(in crate::kernel) fn into_change_error(self) -> KernelError {
         match self {
             Failure::Refused { errno, text } => KernelError {
-                context,
+                context: None,
                 source: io::Error::from_raw_os_error(errno),
                 kernel_text: text,
             },
-            Failure::Lost(source) => KernelError::new(context, source),
+            Failure::Lost(source) => KernelError::of_change(source),
         }
     }
 }

@@ -67,7 +67,8 @@ impl Protection {
     /// When there is no `nft`, or it refuses; with its words.
     pub async fn create(&self) -> Result<(), KernelError> {
         let context = format!("create the nft tables {}", table(&self.interface));
-        nft(&["-f", "-"], &self.script(), &context).await.map(drop)
+        let created = nft(&["-f", "-"], &self.script()).await;
+        created.map(drop).map_err(|error| error.about(&context))
     }
 
     fn script(&self) -> String {
@@ -126,7 +127,8 @@ async fn remove_tables(interface: &LinkName) -> Result<(), KernelError> {
         return Ok(());
     }
     let table = table(interface);
-    let listed = nft(&["list", "tables"], "", "list the nft tables").await?;
+    let listed = nft(&["list", "tables"], "").await;
+    let listed = listed.map_err(|error| error.about(&"list the nft tables"))?;
     let listed = String::from_utf8_lossy(&listed);
     let of_interface = listed.lines().filter_map(|line| {
         let words = line.strip_prefix("table ")?;
@@ -139,7 +141,8 @@ async fn remove_tables(interface: &LinkName) -> Result<(), KernelError> {
         return Ok(());
     }
     let context = format!("delete the nft tables {table}");
-    nft(&["-f", "-"], &script, &context).await.map(drop)
+    let deleted = nft(&["-f", "-"], &script).await;
+    deleted.map(drop).map_err(|error| error.about(&context))
 }
 
 /// Removes the rules that bear wg-quick's comment with this interface.

@@ -3,8 +3,9 @@
 
 use super::{Carried, WireGuard};
 use crate::kernel::KernelError;
+use crate::model::change::WireGuardChange;
 use crate::model::wireguard::{Device, DeviceChange};
-use crate::model::{Change, KernelState, LinkKind, Owner};
+use crate::model::{KernelState, LinkKind, Owner};
 use crate::net::hash::stable_hash;
 use crate::net::{LinkName, Namespace};
 use crate::source::endpoints::Endpoints;
@@ -14,19 +15,13 @@ pub(in crate::kernel) async fn execute(
     wireguard: &mut WireGuard,
     mut carried: Option<&mut Carried>,
     namespace: Option<&Namespace>,
-    changes: &[Change],
+    changes: &[&WireGuardChange],
 ) -> Vec<Result<(), KernelError>> {
-    let parts = changes.iter().filter_map(|change| match change {
-        Change::SetWireGuard(link, change) => Some((link, change)),
-        _ => None,
-    });
-    let parts: Vec<(&LinkName, &DeviceChange)> = parts.collect();
-    debug_assert_eq!(parts.len(), changes.len(), "all are changes of WireGuard devices");
-    let mut results = Vec::with_capacity(parts.len());
-    for run in parts.chunk_by(|a, b| a.0 == b.0) {
-        let link = run[0].0;
+    let mut results = Vec::with_capacity(changes.len());
+    for run in changes.chunk_by(|a, b| a.link == b.link) {
+        let link = &run[0].link;
         let known_as = carried_name(namespace, link);
-        let run: Vec<&DeviceChange> = run.iter().map(|(_, change)| *change).collect();
+        let run: Vec<&DeviceChange> = run.iter().map(|change| &change.change).collect();
         if run.len() > 1 && wireguard.set_device(link, &run).await.is_ok() {
             let remembered = run
                 .iter()

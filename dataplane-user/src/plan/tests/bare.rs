@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::diff::diff;
-use crate::model::{Change, Class, NextHop, UnderlayDevice};
+use crate::model::change::{BpfChange, NextHopOperation, Verb, Write};
+use crate::model::{Action, Change, Class, NextHop, Object, UnderlayDevice};
 use crate::resource::Encapsulation;
 
 const ETH0: &str = "eth0";
@@ -51,7 +52,7 @@ fn nothing_is_ever_done_to_the_underlay_s_device() {
     let (target, _) = by(&[(2, ETH0, None), (3, ETH1, Some("192.0.2.254"))]);
     let changes = diff(&KernelState::default(), &target).changes;
     for change in &changes {
-        let to_class = matches!(change, Change::PutClass(..));
+        let to_class = matches!(change.action.object(), Object::Class(_));
         assert!(to_class || !change.to_string().contains("eth"), "{change}");
     }
     assert_eq!(
@@ -110,25 +111,28 @@ fn another_gateway_is_another_next_hop_put_before_the_old_one_goes() {
     let before = by(&[(2, ETH0, Some("fe80::fe"))]).0;
     let after = by(&[(2, ETH0, Some("fe80::fd"))]).0;
     let changes = diff(&before, &after).changes;
+    let actions = changes.iter().map(|change| &change.action).collect::<Vec<_>>();
     assert!(
         matches!(
-            &changes[..],
+            &actions[..],
             [
-                Change::PutNextHop(new),
-                Change::PutPrefix(..),
-                Change::PutPrefix(..),
-                Change::DeleteNextHop(old)
+                Action::Bpf(BpfChange::NextHop(new, NextHopOperation::Put)),
+                Action::Bpf(BpfChange::Prefix(_, Write::Put(_))),
+                Action::Bpf(BpfChange::Prefix(_, Write::Put(_))),
+                Action::Bpf(BpfChange::NextHop(old, NextHopOperation::Delete))
             ] if new.gateway != old.gateway && new.class == old.class
         ),
         "{changes:#?}"
     );
     let elsewhere = by(&[(2, ETH1, Some("fe80::fe"))]).0;
     let changes = diff(&before, &elsewhere).changes;
-    assert!(
-        matches!(
-            (changes.first(), changes.last()),
-            (Some(Change::PutClass(..)), Some(Change::DeleteClass(..)))
-        ),
+    let of_class = |change: Option<&Change>| {
+        let action = &change?.action;
+        matches!(action.object(), Object::Class(_)).then(|| action.verb())
+    };
+    assert_eq!(
+        (of_class(changes.first()), of_class(changes.last())),
+        (Some(Verb::Set), Some(Verb::Delete)),
         "{changes:#?}"
     );
 }

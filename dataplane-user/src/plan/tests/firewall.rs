@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::diff::diff;
+use crate::model::change::NftChange;
 use crate::model::firewall::{Action, Chain, Firewall, Match, Side};
-use crate::model::{Change, Link, LinkKind, Object, Owner};
+use crate::model::{self, Link, LinkKind, Object, Owner};
 use crate::resource::Encapsulation;
 use ipnet::IpNet;
 
@@ -102,7 +103,7 @@ fn ports_are_open_to_peers_and_managers_alone() {
     );
     let to = |ports: &[u16]| {
         Match::Port(
-            crate::model::firewall::Transport::Udp,
+            model::firewall::Transport::Udp,
             Side::Destination,
             ports.iter().copied().collect(),
         )
@@ -163,7 +164,7 @@ fn a_foreign_table_is_a_conflict_and_left_alone() {
     };
     let set = diff(&observed, &target);
     assert_eq!(set.changes, []);
-    assert_eq!(set.conflicts[0].object, Object::Firewall);
+    assert_eq!(set.conflicts[0].object.object, Object::Firewall);
     let nothing = diff(
         &observed,
         &KernelState {
@@ -193,8 +194,8 @@ fn no_rule_is_about_a_foreign_device() {
     let made = diff(&observed, &target)
         .changes
         .into_iter()
-        .find_map(|change| match change {
-            Change::CreateFirewall(firewall) => Some(firewall),
+        .find_map(|change| match change.action {
+            model::Action::Nft(NftChange::Create(firewall)) => Some(firewall),
             _ => None,
         });
     let rules = made.unwrap();

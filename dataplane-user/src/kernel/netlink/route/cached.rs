@@ -12,7 +12,8 @@ use netlink_packet_route::route::RouteType;
 
 use super::{delete, of_key};
 use crate::kernel::netlink::message::Request;
-use crate::model::{ANCHOR_METRIC, Change, RETURN_PATH_TABLES, RouteKey, RouteKind};
+use crate::model::change::{NetlinkChange, RouteOperation};
+use crate::model::{ANCHOR_METRIC, RETURN_PATH_TABLES, RouteKey, RouteKind};
 
 /// No rule of ours leads to this table; those of return paths begin after it.
 const TABLE: u32 = RETURN_PATH_TABLES;
@@ -20,10 +21,10 @@ const TABLE: u32 = RETURN_PATH_TABLES;
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0);
 
 /// Whether sockets stay on what this change deletes.
-pub(in super::super) fn keeps_sockets(change: &Change) -> bool {
+pub(in super::super) fn keeps_sockets(change: &NetlinkChange) -> bool {
     matches!(
         change,
-        Change::DeleteRoute(key, route)
+        NetlinkChange::Route(key, RouteOperation::Delete(route))
             if key.prefix.addr().is_ipv6() && matches!(route.kind, RouteKind::NextHop { .. })
     )
 }
