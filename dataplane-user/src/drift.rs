@@ -122,7 +122,7 @@ impl Drift {
         for repair in made.iter().take(LOGGED) {
             warn!(
                 kind = repair.kind().name(),
-                object = %repair.object,
+                object = repair.object.to_string(),
                 "repaired: {repair}"
             );
         }

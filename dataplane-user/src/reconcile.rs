@@ -3,12 +3,15 @@
 //! One task runs it. It waits only for an [`Event`]; it may be dropped between any two changes, because the next start
 //! begins with what the kernel holds.
 
+pub mod compare;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
+use self::compare::Comparison;
 use crate::apply::{ApplyReport, Outcome, apply};
 use crate::diff::{diff, readable};
 use crate::drift::Drift;
@@ -16,17 +19,13 @@ use crate::gather::Gatherer;
 use crate::heartbeat::Heartbeat;
 use crate::kernel::{Kernel, KernelError};
 use crate::metrics::{PassResult, Recorder};
-use crate::model::{ChangeSet, KernelState};
 use crate::net::NodeName;
 use crate::pauses::Pauses;
-use crate::plan::{network_links, plan};
+use crate::plan::network_links;
 use crate::resource::{Intent, Problem, Reason};
 use crate::source::file::{self, LoadErrors};
 use crate::source::{KeyRing, last_good};
 use crate::status::{self, ProblemStatus, Status};
-
-/// Observations before the changes of a pass at most: where something changes all the time, it goes on with what it saw.
-const OBSERVATIONS: u32 = 3;
 
 /// What the loop wakes up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -407,15 +406,18 @@ async fn reconcile(
     status: &mut Status,
     (drift, recorder, heartbeat): (&mut Drift, &Recorder, &Heartbeat),
 ) -> Result<Vec<Problem>, KernelError> {
-    let facts = gatherer.gather(kernel, intent).await?;
-    heartbeat.beat();
-    let (target, mut problems) = plan(intent, &facts);
+    let beat = || heartbeat.beat();
+    let Comparison {
+        facts,
+        target,
+        mut observed,
+        mut set,
+        planned: mut problems,
+    } = Comparison::new(kernel, gatherer, intent, beat).await?;
     let links = network_links(intent, &facts);
     status.set_links(intent, &links);
     status.set_declared_peers(intent, &facts);
 
-    kernel.prepare(&target);
-    let (target, mut observed, mut set) = observe_whole(kernel, target, heartbeat).await?;
     let repairs = drift.sort_out(&observed, &target, &mut set);
     let report = if set.is_empty() {
         recorder.observed(&observed);
@@ -450,26 +452,6 @@ async fn reconcile(
     status.pass = pass;
     problems.extend(found);
     Ok(problems)
-}
-
-/// Observes, and again while what differs from the target may be half of something that happened right then.
-async fn observe_whole(
-    kernel: &mut impl Kernel,
-    planned: KernelState,
-    heartbeat: &Heartbeat,
-) -> Result<(KernelState, KernelState, ChangeSet), KernelError> {
-    let mut left = OBSERVATIONS;
-    loop {
-        let observed = kernel.observe().await?;
-        heartbeat.beat();
-        let target = readable(&planned, &observed);
-        let set = diff(&observed, &target);
-        left -= 1;
-        if set.is_empty() || left == 0 || !kernel.is_outdated().await {
-            return Ok((target, observed, set));
-        }
-        debug!("observing again: the kernel changed meanwhile");
-    }
 }
 
 fn log_outcomes(report: &ApplyReport) {
@@ -514,31 +496,4 @@ fn unreadable(failure: &KernelError) -> Problem {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::fake::FakeKernel;
-
-    /// A state that differs from the empty one.
-    fn with_rubbish(version: u32) -> KernelState {
-        KernelState {
-            older_versions: [version].into(),
-            ..KernelState::default()
-        }
-    }
-
-    #[tokio::test]
-    async fn what_changed_meanwhile_is_observed_again_and_not_for_ever() {
-        for (torn, seen, left) in [(2, 1, 0), (9, 13, 6)] {
-            let mut kernel = FakeKernel::new(with_rubbish(1));
-            kernel.torn = (11..11 + torn).map(with_rubbish).collect();
-            let heartbeat = Heartbeat::new(Duration::from_secs(1), None);
-            let observed = observe_whole(&mut kernel, KernelState::default(), &heartbeat).await;
-            let (_, observed, set) = observed.unwrap();
-            assert_eq!(observed, with_rubbish(seen));
-            assert_eq!((set.changes.len(), kernel.torn.len()), (1, left));
-        }
-    }
 }

@@ -10,13 +10,12 @@ use super::output;
 use super::places::{Manifests, Places};
 use super::privilege::{self, NET_ADMIN};
 use crate::apply::apply;
-use crate::diff::diff;
 use crate::gather::Gatherer;
-use crate::kernel::{Kernel, LinuxKernel};
+use crate::kernel::LinuxKernel;
 use crate::model::change::{AddressOperation, LinkOperation, NetlinkChange, RouteOperation};
 use crate::model::{Action, Change, ChangeSet, RouteKind};
 use crate::net::LinkName;
-use crate::plan::plan;
+use crate::reconcile::compare::Comparison;
 use crate::resource::Intent;
 use crate::source::last_good;
 
@@ -47,9 +46,8 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     };
     let mut kernel = LinuxKernel::without_bpf()?;
     let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
-    let facts = gatherer.gather(&mut kernel, &intent).await?;
-    let (target, _) = plan(&intent, &facts);
-    let mut set = diff(&kernel.observe().await?, &target);
+    // The plan's problems say nothing yet: what the network would bring is missing.
+    let Comparison { mut set, .. } = Comparison::new(&mut kernel, &mut gatherer, &intent, || {}).await?;
     set.changes.retain(is_early);
     let conflicts = set
         .conflicts

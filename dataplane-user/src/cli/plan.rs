@@ -9,16 +9,16 @@ use super::exit::{Code, Failure};
 use super::output::{self, Format};
 use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
-use crate::diff::diff;
 use crate::diff::order::Stage;
 use crate::gather::{Gatherer, private_keys};
+use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
-use crate::kernel::{Kernel, LinuxKernel};
 use crate::model::change::Verb;
 use crate::model::{Change, ChangeSet};
+use crate::reconcile::compare::Comparison;
 use crate::resource::{Intent, Problem, Severity};
 use crate::source::KeyRing;
-use crate::status::{ProblemStatus, conflict, unreadable, waiting};
+use crate::status::ProblemStatus;
 
 /// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 5 when
 /// nothing can be done and the node is not ready all the same, 1 when the manifests are wrong.
@@ -59,18 +59,12 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let keys = private_keys(&KeyRing::new(&places.state_dir));
     let mut kernel = LinuxKernel::open(&options, &places.state_dir, keys)?;
     let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
-    let facts = gatherer.gather(&mut kernel, &intent).await?;
-    let (target, mut problems) = crate::plan::plan(&intent, &facts);
-    kernel.prepare(&target);
-    let observed = kernel.observe().await?;
-    let set = diff(&observed, &target);
-    problems.extend(unreadable(&observed, &facts));
-    problems.extend(set.conflicts.iter().map(conflict));
-    problems.extend(set.waiting.iter().map(waiting));
+    let compared = Comparison::new(&mut kernel, &mut gatherer, &intent, || {}).await?;
+    let (set, problems) = (&compared.set, compared.problems());
 
     output::show(&match arguments.output {
-        Format::Json => output::json(&to_output(&intent, &set, &problems))?,
-        Format::Text => text(&set, &problems),
+        Format::Json => output::json(&to_output(&intent, set, &problems))?,
+        Format::Text => text(set, &problems),
     })?;
     if !set.is_empty() {
         return Err(Failure::silent(Code::Changes));

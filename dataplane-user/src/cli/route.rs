@@ -13,12 +13,12 @@ use super::places::Places;
 use crate::apply::ApplyReport;
 use crate::control::RunDirectory;
 
-/// `list` reads the kernel. `validate` and `flush` change it and exit with 8 while an agent runs, which keeps the routes itself.
-/// Only routes with Adit's mark are ever changed. `withdraw` and `restore` exit with 3 when no agent runs, or no peer has the
+/// `list` and `validate` read the kernel; `validate` exits with 4 where something differs. `repair` and `flush` change it and exit with
+/// 8 while an agent runs, which keeps the routes itself. Only routes with Adit's mark are ever changed. `withdraw` and `restore` exit with 3 when no agent runs, or no peer has the
 /// name.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  adit route list\n  adit route list -o json | jq -r '.[].prefix'\n  adit route validate -f /etc/adit/manifests\n  adit route flush --table 1730\n  adit route withdraw node-b\n  adit route restore node-b"
+    after_help = "Examples:\n  adit route list\n  adit route list -o json | jq -r '.[].prefix'\n  adit route validate -f /etc/adit/manifests\n  adit route repair -f /etc/adit/manifests\n  adit route flush --table 1730\n  adit route withdraw node-b\n  adit route restore node-b"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -29,8 +29,10 @@ pub(super) struct Arguments {
 enum Command {
     /// Shows all of them
     List(list::Arguments),
-    /// Puts back those that are missing, removes those that nobody wants, replaces those that say something else
+    /// Tells which are missing, unexpected or say something else, and changes nothing
     Validate(validate::Arguments),
+    /// Puts back those that are missing, removes those that nobody wants, replaces those that say something else
+    Repair(validate::Arguments),
     /// Delete Adit's routes, except `unreachable` and `blackhole` ones; refused while an agent runs
     Flush(flush::Arguments),
     /// Sends nothing to a peer any more: others that carry its prefixes take over, else they are unreachable
@@ -42,7 +44,8 @@ enum Command {
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::List(arguments) => list::run(places, arguments).await,
-        Command::Validate(arguments) => validate::run(places, arguments).await,
+        Command::Validate(arguments) => validate::validate(places, arguments).await,
+        Command::Repair(arguments) => validate::repair(places, arguments).await,
         Command::Flush(arguments) => flush::run(places, arguments).await,
         Command::Withdraw(arguments) => withdraw::run(places, arguments, true).await,
         Command::Restore(arguments) => withdraw::run(places, arguments, false).await,

@@ -193,8 +193,7 @@ fn a_refusal_carries_the_kernels_words() {
             key(MAIN_TABLE, "fd00:2::/32", ANCHOR_METRIC),
             RouteOperation::Create(route),
         );
-        let outcomes = netlink.execute(&[create]).await;
-        let error = outcomes[0].as_ref().unwrap_err();
+        let error = netlink.make(&[create]).await.unwrap_err();
         assert_eq!(error.kernel_text.as_deref(), Some("Invalid source address"));
         assert_eq!(error.errno(), Some(libc::EINVAL));
         assert!(

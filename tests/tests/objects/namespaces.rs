@@ -311,7 +311,12 @@ fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_a
     let before = look();
     let path = agent.manifests();
     let with = ["--node", "a", "-f", path.to_str().unwrap()];
-    for words in [&["plan"][..], &["doctor"], &["route", "list"]] {
+    for words in [
+        &["plan"][..],
+        &["doctor"],
+        &["route", "list"],
+        &["route", "validate"],
+    ] {
         let printed = agent.run(&[words, &with].concat());
         assert!(![1, 2, 6].contains(&printed.code), "{words:?}: {printed:?}");
         assert_eq!(look(), before, "{words:?}");
@@ -321,14 +326,14 @@ fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_a
     is_settled(&agent);
     let before = look();
     let early = [&["early"][..], &with].concat();
-    let validate = [&["route", "validate"][..], &with].concat();
-    for words in [&["route", "flush"][..], &validate, &early] {
+    let repair = [&["route", "repair"][..], &with].concat();
+    for words in [&["route", "flush"][..], &repair, &early] {
         let printed = agent.run(words);
         assert_eq!(printed.code, 8, "{words:?}: {printed:?}");
     }
     assert_eq!(look(), before);
     agent.stop();
-    assert_eq!(agent.run(&validate).code, 0);
+    assert_eq!(agent.run(&repair).code, 0);
     assert_eq!(agent.run(&["route", "flush"]).code, 0);
 }
 

@@ -137,7 +137,7 @@ fn what_was_taken_away_returns() {
 
 /// Whatever is missing, unexpected or otherwise is put right once, without an agent; then there is nothing left to do.
 #[test]
-fn a_second_validation_finds_nothing() {
+fn a_second_repair_finds_nothing() {
     if !has_modules() {
         return;
     }
@@ -149,11 +149,11 @@ fn a_second_validation_finds_nothing() {
     let manifests = agent.manifests();
     let manifests = manifests.to_str().expect("our directory's name is UTF-8");
     let arguments = ["-f", manifests, "--node", "a"];
-    let validate = || {
-        let found = agent.json(&[&["route", "validate"], &arguments[..]].concat());
-        ["returned", "removed", "replaced"].map(|what| found[what].as_u64().expect("a number"))
+    let repair = || {
+        let found = agent.json(&[&["route", "repair"], &arguments[..]].concat());
+        ["missing", "unexpected", "diverged"].map(|what| found[what].as_u64().expect("a number"))
     };
-    assert_eq!(validate(), [0; 3], "an agent was here");
+    assert_eq!(repair(), [0; 3], "an agent was here");
     let harms = [
         ("route del 10.2.0.1 table 1730", [1, 0, 0]),
         ("-6 route del fd00:9::/32 table 1730", [1, 0, 0]),
@@ -166,8 +166,8 @@ fn a_second_validation_finds_nothing() {
     ];
     for (harm, counts) in harms {
         netns.ip(harm);
-        assert_eq!(validate(), counts, "after {harm}");
-        assert_eq!(validate(), [0; 3], "again after {harm}");
+        assert_eq!(repair(), counts, "after {harm}");
+        assert_eq!(repair(), [0; 3], "again after {harm}");
     }
     // `ip route flush` itself is refused where routes have next-hop objects.
     let routes = netns.ip("route show table 1730 proto 173");
@@ -183,9 +183,9 @@ fn a_second_validation_finds_nothing() {
         "neighbour flush dev adit-geneve nud permanent",
     ] {
         netns.ip_batch(harm);
-        let [returned, removed, replaced] = validate();
-        assert!(returned > 0, "{removed} {replaced}");
-        assert_eq!(validate(), [0; 3], "again after {harm}");
+        let [missing, unexpected, diverged] = repair();
+        assert!(missing > 0, "{unexpected} {diverged}");
+        assert_eq!(repair(), [0; 3], "again after {harm}");
     }
     for host in &topology.hosts[1..] {
         traffic::ping(topology.hosts[0].pod_end(), host.pod_end(), Family::Ipv4).unwrap();

@@ -1,4 +1,4 @@
-//! `adit route validate`.
+//! `adit route validate`: what differs of the routes. `adit route repair`: puts it right.
 
 use std::time::Duration;
 
@@ -7,16 +7,15 @@ use serde::Serialize;
 
 use super::{failures, lock};
 use crate::apply::{Outcome, apply};
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Code, Failure};
 use crate::cli::output::{self, Format};
 use crate::cli::places::{Manifests, Places};
 use crate::cli::privilege::{self, NET_ADMIN};
-use crate::diff::diff;
 use crate::gather::Gatherer;
-use crate::kernel::{Kernel, LinuxKernel};
+use crate::kernel::LinuxKernel;
 use crate::model::change::{ObjectKind, Verb};
-use crate::model::{Action, Change, Object};
-use crate::plan::plan;
+use crate::model::{Action, Change, ChangeSet, Object};
+use crate::reconcile::compare::Comparison;
 
 /// Next-hop objects, their neighbours and the rules that lead to tables of ours are part of routes.
 #[derive(Debug, Args)]
@@ -28,53 +27,105 @@ pub(super) struct Arguments {
     output: Format,
 }
 
-/// What a validation did.
-#[derive(Debug, Default, Serialize)]
-struct Validated {
-    /// What was missing and was put back.
-    returned: usize,
-    /// What nobody wants, and was removed.
-    removed: usize,
-    /// What said something else, and was replaced.
-    replaced: usize,
+/// What differs.
+#[derive(Serialize)]
+struct Found {
+    #[serde(flatten)]
+    counts: Counts,
+    /// What `repair` would change.
+    changes: Vec<String>,
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
-    let intent = arguments.manifests.intent()?;
+/// What differs, or was put right.
+#[derive(Debug, Default, Serialize)]
+struct Counts {
+    /// It is not there, and shall be.
+    missing: usize,
+    /// It is there, and nobody wants it.
+    unexpected: usize,
+    /// It says something else than it shall.
+    diverged: usize,
+}
+
+/// Tells, and changes nothing.
+pub(super) async fn validate(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+    privilege::require(&[NET_ADMIN])?;
+    let mut kernel = LinuxKernel::without_bpf()?;
+    let gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
+    let set = differences(&mut kernel, gatherer, arguments).await?;
+    let found = Found {
+        counts: Counts::of(set.changes.iter().map(|change| &change.action)),
+        changes: set.changes.iter().map(ToString::to_string).collect(),
+    };
+    output::show(&match arguments.output {
+        Format::Json => output::json(&found)?,
+        Format::Text => {
+            let changes = found.changes.iter().map(|change| format!("{change}\n"));
+            changes.chain([found.counts.text()]).collect()
+        }
+    })?;
+    if found.changes.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::silent(Code::Changes))
+}
+
+/// Puts all of it right.
+pub(super) async fn repair(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
     let _lock = lock(places)?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO).for_changes();
-    let facts = gatherer.gather(&mut kernel, &intent).await?;
-    let (target, _) = plan(&intent, &facts);
-    let set = diff(&kernel.observe().await?, &target);
-    let report = apply(&mut kernel, set.only(is_of_routes)).await;
-
-    let mut validated = Validated::default();
-    for (change, outcome) in &report.outcomes {
-        if matches!(outcome, Outcome::Done) {
-            *validated.count_of(&change.action) += 1;
-        }
-    }
+    let gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO).for_changes();
+    let set = differences(&mut kernel, gatherer, arguments).await?;
+    let report = apply(&mut kernel, set).await;
+    let done = report.outcomes.iter().filter_map(|(change, outcome)| {
+        let is_done = matches!(outcome, Outcome::Done);
+        is_done.then_some(&change.action)
+    });
+    let counts = Counts::of(done);
     let told = output::report(&match arguments.output {
-        Format::Json => output::json(&validated)?,
-        Format::Text => format!(
-            "{} missing returned, {} unexpected removed, {} diverged replaced.\n",
-            validated.returned, validated.removed, validated.replaced
-        ),
+        Format::Json => output::json(&counts)?,
+        Format::Text => format!("Put right: {}", counts.text()),
     });
     failures(&report)?;
     told
 }
 
-impl Validated {
-    fn count_of(&mut self, action: &Action) -> &mut usize {
-        match action.verb() {
-            Verb::Delete => &mut self.removed,
-            // A neighbour is put, whether one is there or not.
-            Verb::Set if action.object().kind() != ObjectKind::Neighbour => &mut self.replaced,
-            Verb::Add | Verb::Set => &mut self.returned,
+/// What differs of the routes; what the plan can't do is told beside it.
+async fn differences(
+    kernel: &mut LinuxKernel,
+    mut gatherer: Gatherer,
+    arguments: &Arguments,
+) -> Result<ChangeSet, Failure> {
+    let intent = arguments.manifests.intent()?;
+    let compared = Comparison::new(kernel, &mut gatherer, &intent, || {}).await?;
+    for problem in compared.problems() {
+        output::note(&problem.to_string());
+    }
+    Ok(compared.set.only(is_of_routes))
+}
+
+impl Counts {
+    fn of<'c>(actions: impl Iterator<Item = &'c Action>) -> Counts {
+        let mut counts = Counts::default();
+        for action in actions {
+            *match action.verb() {
+                Verb::Delete => &mut counts.unexpected,
+                // A neighbour is put, whether one is there or not.
+                Verb::Set if action.object().kind() != ObjectKind::Neighbour => &mut counts.diverged,
+                Verb::Add | Verb::Set => &mut counts.missing,
+            } += 1;
         }
+        counts
+    }
+
+    fn text(&self) -> String {
+        let Counts {
+            missing,
+            unexpected,
+            diverged,
+        } = self;
+        format!("{missing} missing, {unexpected} unexpected, {diverged} diverged.\n")
     }
 }
 

@@ -1,0 +1,113 @@
+//! What the manifests say beside what the kernel holds: gather, plan, observe, diff. Whatever plans does it by this, the agent and
+//! the commands that work without one.
+
+use tracing::debug;
+
+use crate::diff::{diff, readable};
+use crate::gather::Gatherer;
+use crate::kernel::{Kernel, KernelError};
+use crate::model::{ChangeSet, KernelState};
+use crate::plan::{NodeFacts, plan};
+use crate::resource::{Intent, Problem};
+use crate::status;
+
+/// Observations at most: where something changes all the time, it goes on with what it saw.
+const OBSERVATIONS: u32 = 3;
+
+/// What the manifests say, what the kernel holds, and what leads from this to that.
+#[derive(Debug)]
+pub struct Comparison {
+    /// What was known of the machine.
+    pub facts: NodeFacts,
+    /// What shall be; of what can't be read now, what is.
+    pub target: KernelState,
+    /// What is.
+    pub observed: KernelState,
+    /// What is to be done.
+    pub set: ChangeSet,
+    /// What the plan could not do, or warns of.
+    pub planned: Vec<Problem>,
+}
+
+impl Comparison {
+    /// `beat` is called when something that may take long has ended.
+    ///
+    /// # Errors
+    /// When the kernel can't be read.
+    pub async fn new(
+        kernel: &mut impl Kernel,
+        gatherer: &mut Gatherer,
+        intent: &Intent,
+        beat: impl Fn(),
+    ) -> Result<Comparison, KernelError> {
+        let facts = gatherer.gather(kernel, intent).await?;
+        beat();
+        let (whole, planned) = plan(intent, &facts);
+        kernel.prepare(&whole);
+        let (target, observed, set) = observe(kernel, &whole, beat).await?;
+        Ok(Comparison {
+            facts,
+            target,
+            observed,
+            set,
+            planned,
+        })
+    }
+
+    /// All that is wrong before anything is changed: with the plan, with what can't be read, and with what stands in the way.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.planned.clone();
+        problems.extend(status::unreadable(&self.observed, &self.facts));
+        problems.extend(self.set.conflicts.iter().map(status::conflict));
+        problems.extend(self.set.waiting.iter().map(status::waiting));
+        problems
+    }
+}
+
+/// The target as far as it can be reached, what is, and what is to be done. Observes again while what differs from the target may be
+/// half of something that happened right then.
+async fn observe(
+    kernel: &mut impl Kernel,
+    whole: &KernelState,
+    beat: impl Fn(),
+) -> Result<(KernelState, KernelState, ChangeSet), KernelError> {
+    let mut left = OBSERVATIONS;
+    loop {
+        let observed = kernel.observe().await?;
+        beat();
+        let target = readable(whole, &observed);
+        let set = diff(&observed, &target);
+        left -= 1;
+        if set.is_empty() || left == 0 || !kernel.is_outdated().await {
+            return Ok((target, observed, set));
+        }
+        debug!("observing again: the kernel changed meanwhile");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::FakeKernel;
+
+    /// A state that differs from the empty one.
+    fn with_rubbish(version: u32) -> KernelState {
+        KernelState {
+            older_versions: [version].into(),
+            ..KernelState::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_changed_meanwhile_is_observed_again_and_not_for_ever() {
+        for (torn, seen, left) in [(2, 1, 0), (9, 13, 6)] {
+            let mut kernel = FakeKernel::new(with_rubbish(1));
+            kernel.torn = (11..11 + torn).map(with_rubbish).collect();
+            let observed = observe(&mut kernel, &KernelState::default(), || {}).await;
+            let (_, observed, set) = observed.unwrap();
+            assert_eq!(observed, with_rubbish(seen));
+            assert_eq!((set.changes.len(), kernel.torn.len()), (1, left));
+        }
+    }
+}
