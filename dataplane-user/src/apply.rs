@@ -142,7 +142,7 @@ mod tests {
     };
     use crate::net::LinkName;
 
-    /// A route for each prefix, each by a device of its own.
+    /// One route per prefix, each by its own device.
     fn routes(prefixes: &[&str]) -> KernelState {
         let mut state = KernelState::default();
         for (number, prefix) in prefixes.iter().enumerate() {

@@ -89,7 +89,7 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Prints what clap has to tell: help, the version, or what is wrong with the arguments. Returns the exit code.
+/// Prints clap's answer: help, the version, or a usage error. Returns the exit code.
 #[must_use]
 pub fn print(told: &clap::Error) -> ExitCode {
     let written = told.print().and_then(|()| io::stdout().flush());

@@ -101,7 +101,7 @@ impl RunDirectory {
         let lock = File::options()
             .create(true)
             .append(true)
-            // Whatever else stands there is not waited for.
+            // A FIFO in its place must not block.
             .custom_flags(libc::O_NONBLOCK)
             .open(&lock_path)
             .map_err(at(&lock_path))?;

@@ -288,7 +288,7 @@ impl Mutation {
     }
 }
 
-/// An example that suffered none to six mutations. `words` are what is inserted, beside random bytes.
+/// An example after zero to six mutations. Besides random bytes, `words` are inserted.
 fn mutated(examples: &[Vec<u8>], words: &[&[u8]]) -> impl Strategy<Value = Vec<u8>> {
     let examples: Arc<[Vec<u8>]> = examples.into();
     let mutations = vec(Mutation::any(words), 0..=MUTATIONS);

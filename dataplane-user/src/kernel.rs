@@ -130,7 +130,7 @@ impl KernelError {
         }
     }
 
-    /// The error, with what it is about before all else.
+    /// The same error with `what` as the first part of its context.
     #[must_use]
     pub fn about(self, what: &impl fmt::Display) -> KernelError {
         let context = match self.context {

@@ -71,14 +71,10 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     }
     // A device may still run programs; the table needs nothing that is pinned.
     let is_table = |change: &Change| change.action.object() == Object::Firewall;
-    if left.changes.iter().all(is_table) {
-        bpf::uninstall(&places.bpffs)?;
-        withdrawn::forget(&places.state_dir)?;
-        last_good::forget(&places.state_dir)?;
-        endpoints::forget(&places.state_dir)?;
-        if let Some(newer) = bpf::newer(&places.bpffs)? {
-            undone.push(format!("this version can't remove all that is there: {newer}"));
-        }
+    if left.changes.iter().all(is_table)
+        && let Err(error) = forget(places)
+    {
+        undone.push(format!("{error:#}"));
     }
     if unseen.is_empty() && left.is_empty() {
         namespaces::forget(&places.state_dir)?;
@@ -112,7 +108,19 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     output::report("Nothing of Adit's is left on this node.\n")
 }
 
-/// That programs of ours may be pinned where they are not seen; they stay there when the devices go.
+/// Removes what is pinned, and what the state directory says of the past.
+fn forget(places: &Places) -> anyhow::Result<()> {
+    bpf::uninstall(&places.bpffs)?;
+    withdrawn::forget(&places.state_dir)?;
+    last_good::forget(&places.state_dir)?;
+    endpoints::forget(&places.state_dir)?;
+    match bpf::newer(&places.bpffs)? {
+        None => Ok(()),
+        Some(newer) => Err(anyhow!(newer).context("this version can't remove all that is there")),
+    }
+}
+
+/// A warning where BPF objects of Adit may be pinned on a file system that is not visible here: they outlive the devices.
 fn pinned_elsewhere(kernel: &LinuxKernel, observed: &KernelState, bpffs: &Path) -> Option<String> {
     let why = match bpf::is_pinned(bpffs).and_then(|pinned| Ok(!pinned && kernel.has_programs(observed)?)) {
         Ok(false) => return None,

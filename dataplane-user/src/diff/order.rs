@@ -144,7 +144,7 @@ impl Stage {
             NetlinkChange::Neighbour(_, _, Write::Delete) => Stage::DeleteNeighbours,
             NetlinkChange::NextHopObject(target, operation) => match (operation, target) {
                 (NextHopObjectOperation::Delete, RouteTarget::Hop(_)) => Stage::DeleteRouteHops,
-                // Of others nobody knows what they are made of.
+                // It is unknown what objects of other kinds consist of.
                 (NextHopObjectOperation::Delete, _) => Stage::DeleteRouteGroups,
                 (NextHopObjectOperation::Create, RouteTarget::Hop(_) | RouteTarget::Other(_)) => {
                     Stage::RouteHops

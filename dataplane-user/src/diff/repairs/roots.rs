@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::net::LinkName;
 
-/// What a change itself is about. A device of ours under another name is the one whose name it had.
+/// The object that a change is about. For a renamed device of ours, the device under its former name.
 pub(super) fn own(change: &Action) -> Object {
     match change {
         Action::Netlink(NetlinkChange::Link(

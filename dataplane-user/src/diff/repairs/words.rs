@@ -45,7 +45,7 @@ fn link(name: &LinkName, operation: &LinkOperation, observed: &KernelState, root
             (!renamed && !observed.links.contains_key(name)).then(|| "was gone".to_owned())
         }
         LinkOperation::Modify(patch) => modified(patch, observed.links.get(name)?),
-        // One that was made anew is down, of course.
+        // A recreated device is always down at first.
         LinkOperation::SetUp => {
             let found = observed.links.get(name).filter(|link| !link.up);
             found.map(|_| "was down".to_owned())

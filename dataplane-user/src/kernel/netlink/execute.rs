@@ -29,8 +29,8 @@ type Outcome = Result<(), KernelError>;
 const IN_THE_WAY: &str = "something else stands there and is left alone";
 
 impl Netlink {
-    /// Executes changes in order, going on past refusals; one result a change. Deleting what is gone is no error. Where the way to
-    /// the kernel fails, whatever was not acked gets that error.
+    /// Executes changes in order and continues after refusals; one result per change. Deleting what no longer exists is no error.
+    /// Where the connection to the kernel fails, all changes without an ack get that error.
     pub async fn execute<C: Borrow<NetlinkChange>>(&mut self, changes: &[C]) -> Vec<Outcome> {
         let changes: Vec<&NetlinkChange> = changes.iter().map(Borrow::borrow).collect();
         let mut run = Run {
