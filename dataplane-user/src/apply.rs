@@ -1,11 +1,13 @@
 //! Makes changes, goes on past failures, and reports one outcome a change.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::time::{Duration, Instant};
 
-use crate::diff::order::{self, Missing, Stage};
+use crate::diff::order::{self, Stage};
 use crate::kernel::{Kernel, KernelError};
+use crate::model::change::Dependencies;
 use crate::model::{Change, ChangeSet};
-use crate::net::Namespace;
 
 /// What became of each change, in order.
 #[derive(Debug, Default)]
@@ -23,9 +25,11 @@ pub enum Outcome {
     Done,
     /// The kernel refused.
     Failed(KernelError),
-    /// It was left out: an earlier failure left something in use that it would have taken away, or something missing that
-    /// it would have led to.
-    Skipped,
+    /// It was left out, as it depends on a change that failed.
+    Skipped {
+        /// That one's place in the report.
+        failed: usize,
+    },
 }
 
 impl ApplyReport {
@@ -35,8 +39,23 @@ impl ApplyReport {
             .iter()
             .filter_map(|(change, outcome)| match outcome {
                 Outcome::Failed(error) => Some((change, error)),
-                Outcome::Done | Outcome::Skipped => None,
+                Outcome::Done | Outcome::Skipped { .. } => None,
             })
+    }
+
+    /// The changes that failed and are waited for, each with the changes that wait for it.
+    #[must_use]
+    pub fn waited_for(&self) -> Vec<(&Change, Vec<&Change>)> {
+        let mut waiting: BTreeMap<usize, Vec<&Change>> = BTreeMap::new();
+        for (change, outcome) in &self.outcomes {
+            if let Outcome::Skipped { failed } = outcome {
+                waiting.entry(*failed).or_default().push(change);
+            }
+        }
+        let named = waiting
+            .into_iter()
+            .map(|(failed, waiting)| (&self.outcomes[failed].0, waiting));
+        named.collect()
     }
 
     /// How many devices were deleted to be made anew.
@@ -58,75 +77,105 @@ impl ApplyReport {
     }
 }
 
-/// Makes the changes in order. A failure stops only what would take away what the old state still needs, and what would
-/// lead packets to what could not be made.
+/// Makes the changes in order. A failure leaves out what depends on the change that failed, and nothing else.
 pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     let mut report = ApplyReport::default();
-    // Of each namespace on its own: what fails in one keeps nothing in another.
-    let mut failed: Vec<(Option<Namespace>, Stage)> = Vec::new();
-    let mut missing = Missing::of(&set.changes);
+    let mut broken = Broken::default();
     // Whether routes or rules lead elsewhere than before, so that packets may still be on the old way.
     let mut led_away = false;
-    let mut changes = set.changes.into_iter().peekable();
-    while let Some(first) = changes.next() {
-        let stage = Stage::of(&first);
+    let dependencies = set
+        .dependencies
+        .into_iter()
+        .chain(iter::repeat_with(Dependencies::default));
+    let mut steps = set.changes.into_iter().zip(dependencies).peekable();
+    while let Some((first, needs)) = steps.next() {
         let rank = order::rank(&first);
-        let mut batch = vec![first];
-        while let Some(next) = changes.next_if(|next| order::rank(next) == rank) {
-            batch.push(next);
+        let mut batch = Batch::default();
+        batch.add((first, needs), &mut broken, &mut report);
+        while let Some(step) = steps.next_if(|(next, needs)| order::rank(next) == rank && batch.takes(needs))
+        {
+            batch.add(step, &mut broken, &mut report);
         }
-        let is_forbidden = |change: &Change| {
-            let mut earlier = failed
-                .iter()
-                .filter(|(place, _)| place.as_ref() == change.namespace.as_ref());
-            earlier.any(|(_, earlier)| stage.is_forbidden_after(*earlier))
-        };
-        let (forbidden, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_forbidden);
-        let forbidden = forbidden.into_iter().map(|change| (change, Outcome::Skipped));
-        report.outcomes.extend(forbidden);
-        if batch.is_empty() {
+        if batch.changes.is_empty() {
             continue;
         }
-        let (left_out, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|change| {
-            let forbidden = missing.forbids(change);
-            if forbidden {
-                // Those that come after it in its stage may depend on it.
-                missing.add(change);
-            }
-            forbidden
-        });
+        let (stage, _) = rank;
         if led_away && stage > Stage::DeleteBackstops {
             kernel.grace().await;
             led_away = false;
         }
         led_away |= (Stage::Anchors..=Stage::DeleteAnchors).contains(&stage);
         let started = Instant::now();
-        let results = kernel.execute(&batch).await;
+        let results = kernel.execute(&batch.changes).await;
         match report.durations.last_mut() {
             Some((last, duration)) if *last == stage => *duration += started.elapsed(),
             _ => report.durations.push((stage, started.elapsed())),
         }
-        debug_assert_eq!(results.len(), batch.len());
-        let outcomes = batch
-            .into_iter()
-            .zip(results)
-            .map(|(change, result)| match result {
-                Ok(()) => (change, Outcome::Done),
-                Err(error) => (change, Outcome::Failed(error)),
-            });
-        for (change, outcome) in left_out
-            .into_iter()
-            .map(|change| (change, Outcome::Skipped))
-            .chain(outcomes)
-        {
-            if !matches!(outcome, Outcome::Done) {
-                failed.push((change.namespace.clone(), stage));
-                missing.add(&change);
-            }
+        debug_assert_eq!(results.len(), batch.changes.len());
+        for ((change, provides), result) in batch.changes.into_iter().zip(batch.provides).zip(results) {
+            let outcome = match result {
+                Ok(()) => Outcome::Done,
+                Err(error) => {
+                    broken.by(&provides, report.outcomes.len());
+                    Outcome::Failed(error)
+                }
+            };
             report.outcomes.push((change, outcome));
         }
     }
     report
+}
+
+/// Changes that are made at once: none requires what another one provides.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    provides: Vec<Vec<u32>>,
+    /// The same in one set.
+    pending: BTreeSet<u32>,
+}
+
+impl Batch {
+    fn takes(&self, needs: &Dependencies) -> bool {
+        !needs
+            .requires
+            .iter()
+            .any(|condition| self.pending.contains(condition))
+    }
+
+    /// Takes a change, unless something that it requires is broken.
+    fn add(
+        &mut self,
+        (change, needs): (Change, Dependencies),
+        broken: &mut Broken,
+        report: &mut ApplyReport,
+    ) {
+        if let Some(failed) = broken.failure(&needs) {
+            broken.by(&needs.provides, failed);
+            report.outcomes.push((change, Outcome::Skipped { failed }));
+            return;
+        }
+        self.pending.extend(&needs.provides);
+        self.changes.push(change);
+        self.provides.push(needs.provides);
+    }
+}
+
+/// Conditions that don't hold, with the places in the report of the changes whose failure that is.
+#[derive(Default)]
+struct Broken(BTreeMap<u32, usize>);
+
+impl Broken {
+    fn by(&mut self, provides: &[u32], failed: usize) {
+        for condition in provides {
+            self.0.entry(*condition).or_insert(failed);
+        }
+    }
+
+    fn failure(&self, needs: &Dependencies) -> Option<usize> {
+        let mut required = needs.requires.iter();
+        required.find_map(|condition| self.0.get(condition).copied())
+    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,9 @@ mod veths;
 mod waiting;
 pub mod wireguard;
 
+use std::collections::BTreeSet;
+
+use self::order::Detour;
 use crate::model::{ChangeSet, KernelState};
 use crate::net::Namespace;
 
@@ -32,25 +35,41 @@ use crate::net::Namespace;
 /// ours is left out, and all else goes on. Nothing foreign is ever changed or deleted.
 #[must_use]
 pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
-    let mut set = ChangeSet::default();
-    let mut observed = observed.clone();
-    let mut target = readable(target, &observed);
+    let target = readable(target, observed);
+    let mut detours = BTreeSet::new();
+    loop {
+        let mut set = ChangeSet::default();
+        let (mut left, mut wanted) = (observed.clone(), target.clone());
+        compare(&mut left, &mut wanted, &detours, &mut set);
+        match order::arrange(&mut set, (observed, &left, &wanted), &detours) {
+            None => return set,
+            Some(detour) => drop(detours.insert(detour)),
+        }
+    }
+}
+
+/// The changes in no order. `observed` loses what goes with devices that are made anew, and `target` what can't be had.
+fn compare(
+    observed: &mut KernelState,
+    target: &mut KernelState,
+    detours: &BTreeSet<Detour>,
+    set: &mut ChangeSet,
+) {
     // Pairs join namespaces, so they come before what is each one's own.
-    veths::settle(&mut observed, &mut target, &mut set);
+    veths::settle(observed, target, set);
     let mut elsewhere = std::mem::take(&mut observed.namespaces);
-    let wanted = std::mem::take(&mut target.namespaces);
+    let mut wanted = std::mem::take(&mut target.namespaces);
     for namespace in wanted.keys() {
         elsewhere.entry(namespace.clone()).or_default();
     }
-    one(None, &mut observed, target, &mut set);
-    for (namespace, mut found) in elsewhere {
+    one((None, detours), observed, target, set);
+    for (namespace, found) in &mut elsewhere {
         let mut there = ChangeSet::default();
-        let wanted = wanted.get(&namespace).cloned().unwrap_or_default();
-        one(Some(&namespace), &mut found, wanted, &mut there);
-        set.extend_from(&namespace, there);
+        let wanted = wanted.entry(namespace.clone()).or_default();
+        one((Some(namespace), detours), found, wanted, &mut there);
+        set.extend_from(namespace, there);
     }
-    order::sort(&mut set.changes);
-    set
+    (observed.namespaces, target.namespaces) = (elsewhere, wanted);
 }
 
 /// A target without what would be in namespaces that can't be read: nothing is changed there. In those that may be one of these
@@ -67,26 +86,26 @@ pub fn readable(target: &KernelState, observed: &KernelState) -> KernelState {
 
 /// The changes of one namespace, of which `observed` and `target` speak.
 fn one(
-    namespace: Option<&Namespace>,
+    at: (Option<&Namespace>, &BTreeSet<Detour>),
     observed: &mut KernelState,
-    mut target: KernelState,
+    target: &mut KernelState,
     set: &mut ChangeSet,
 ) {
-    links::exclude_conflicts(observed, &mut target, set);
-    waiting::exclude(observed, &mut target, set);
-    links::diff(namespace, observed, &target, set);
-    masters::diff(observed, &target, set);
-    flood::diff(observed, &target, set);
-    sysctls::diff(observed, &target, set);
-    addresses::diff(observed, &target, set);
-    wireguard::diff(observed, &target, set);
-    firewall::diff(observed, &target, set);
-    attachments::diff(observed, &target, set);
-    sources::diff(observed, &target, set);
-    bpf::diff(observed, &target, set);
-    neighbours::diff(observed, &target, set);
-    nexthops::diff(observed, &target, set);
-    versions::diff(observed, &target, set);
-    routes::diff(observed, &target, set);
-    rules::diff(observed, &target, set);
+    links::exclude_conflicts(observed, target, set);
+    waiting::exclude(observed, target, set);
+    links::diff(at, observed, target, set);
+    masters::diff(observed, target, set);
+    flood::diff(observed, target, set);
+    sysctls::diff(observed, target, set);
+    addresses::diff(observed, target, set);
+    wireguard::diff(at, observed, target, set);
+    firewall::diff(observed, target, set);
+    attachments::diff(observed, target, set);
+    sources::diff(observed, target, set);
+    bpf::diff(observed, target, set);
+    neighbours::diff(observed, target, set);
+    nexthops::diff(observed, target, set);
+    versions::diff(observed, target, set);
+    routes::diff(observed, target, set);
+    rules::diff(observed, target, set);
 }

@@ -199,11 +199,7 @@ fn take_out(held: &[Repair], set: &mut ChangeSet) {
     }
     held.iter()
         .for_each(|repair| debug!("left as it is for now: {repair}"));
-    let mut place = 0;
-    set.changes.retain(|_| {
-        place += 1;
-        !places.contains(&(place - 1))
-    });
+    set.retain(|place, _| !places.contains(&place));
 }
 
 fn conflict(object: &Located, pause: Duration) -> Problem {

@@ -19,7 +19,7 @@ use crate::model::{ChangeSet, KernelState};
 use crate::net::{Family, Namespace, PeerId};
 use crate::pauses::Pauses;
 use crate::plan::facts::Presence;
-use crate::plan::{NodeFacts, WireGuardFacts, lookups, route_keys};
+use crate::plan::{NodeFacts, WireGuardFacts, lookups};
 use crate::resource::netlink::Placed;
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Node, WireGuardInterface, WireGuardPeer};
@@ -111,7 +111,6 @@ impl Gatherer {
             remembered: self.remembered.with(&namespaces, self.changes),
             namespaces,
             changes: self.changes,
-            routes: route_keys(intent),
             return_paths: intent.node().return_path.clone(),
             lookups: lookups(intent, &destinations, &wireguard.names),
             rotating: ends(intent).any(|end| end.next_public_key.is_some()),

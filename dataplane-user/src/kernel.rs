@@ -9,6 +9,7 @@ pub mod netlink;
 mod netns;
 pub mod nft;
 pub mod sysctl;
+pub mod udp;
 pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
-use crate::model::{Change, KernelState, RouteKey};
+use crate::model::{Change, KernelState};
 use crate::net::{LinkName, Namespace};
 use crate::plan::facts::Presence;
 use crate::plan::{Lookup, NodeFacts};
@@ -35,7 +36,8 @@ pub trait Kernel {
     /// When any part can't be read.
     async fn observe(&mut self) -> Result<KernelState, KernelError>;
 
-    /// Takes note of a state that is to be reached. The next observation opens what reaching it needs, such as BPF.
+    /// Takes note of a state that is to be reached. The next observation opens what reaching it needs, such as BPF, and sees the foreign routes
+    /// that stand in the places of that state's.
     fn prepare(&mut self, _target: &KernelState) {}
 
     /// Whether the kernel has told of a change since the last observation began. One that happens meanwhile may be seen in
@@ -86,8 +88,6 @@ pub struct Wanted {
     pub remembered: BTreeSet<Namespace>,
     /// Whether something is going to be changed: namespaces are given numbers then, by which their events are heard.
     pub changes: bool,
-    /// Where routes of ours shall stand, so that foreign ones in their places are seen.
-    pub routes: BTreeSet<RouteKey>,
     /// Devices whose ways back the facts shall tell.
     pub return_paths: BTreeSet<LinkName>,
     /// Routes that the facts shall tell.

@@ -28,7 +28,7 @@ pub use nexthop::{OuterHeader, RouteGroup, RouteHop, RouteTarget};
 pub use route::{Encap, Hop, Paths, Route, RouteKey, RouteKind, RouteScope};
 pub use rule::Rule;
 pub use source::Source;
-pub use state::KernelState;
+pub use state::{KernelState, Named};
 pub use sysctl::Sysctl;
 
 /// Whose an object is.

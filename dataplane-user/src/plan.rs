@@ -27,8 +27,9 @@ mod sysctls;
 mod tests;
 pub mod wireguard;
 
-use crate::model::{KernelState, Owner};
-use crate::resource::{Intent, Problem, Reason};
+use crate::model::{KernelState, Named, Owner};
+use crate::net::Family;
+use crate::resource::{Intent, Node, Problem, Reason};
 
 pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
 pub use facts::{
@@ -38,7 +39,7 @@ pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use lookups::lookups;
 pub use mtu::overhead;
 pub use nexthops::hop as route_hop;
-pub use objects::{Merged, merge as merge_routes, route_keys};
+pub use objects::{Merged, merge as merge_routes};
 pub use wireguard::WireGuardLink;
 
 /// What the kernel of this node shall hold, and what stands in the way of having all that was declared.
@@ -72,9 +73,33 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     return_path::plan(intent, facts, &mut target, &mut problems);
     shadows::find(intent, (facts, &networks), &target, &mut problems);
     families::skip(facts, &mut target, &mut problems);
+    target.named = named(intent);
     debug_assert!(target.links.values().all(|link| link.owner == Owner::Ours));
     problems.sort();
     (target, problems)
+}
+
+/// The peers of this node that manifests name: the other nodes of its networks, and the peers of its WireGuard interfaces.
+fn named(intent: &Intent) -> Named {
+    let own = intent.node();
+    let shares_a_network = |node: &&Node| node.networks.iter().any(|network| own.networks.contains(network));
+    let mut named = Named::default();
+    for node in intent.resources().nodes.values().filter(shares_a_network) {
+        named.addresses.extend(
+            Family::BOTH
+                .into_iter()
+                .filter_map(|family| node.underlay.address(family)),
+        );
+        if let Some(end) = &node.wireguard {
+            named.keys.insert(end.public_key);
+            named.keys.extend(end.next_public_key);
+        }
+    }
+    let declared = intent.resources().netlink.wireguard.values();
+    for placed in declared.filter(|placed| placed.nodes.contains(&own.name)) {
+        named.keys.extend(placed.object.peers.keys());
+    }
+    named
 }
 
 /// What is odd about this very node.

@@ -460,7 +460,7 @@ fn log_outcomes(report: &ApplyReport) {
             Outcome::Done => debug!("done: {change}"),
             // Failures become problems, and a new problem is a warning.
             Outcome::Failed(failure) => debug!("failed: {change}: {failure}"),
-            Outcome::Skipped => debug!("left out after a failure: {change}"),
+            Outcome::Skipped { .. } => debug!("left out after a failure: {change}"),
         }
     }
 }

@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{ApplyReport, Outcome};
+use crate::kernel::KernelError;
 use crate::kernel::nft::Count;
+use crate::model::change::Verb;
 use crate::model::firewall::DropReason;
-use crate::model::{ChangeSet, Conflict, KernelState, RouteTarget, Waiting};
+use crate::model::{Change, ChangeSet, Conflict, KernelState, RouteTarget, Waiting};
 use crate::net::{Family, Namespace};
 use crate::plan::{NetworkLink, NodeFacts, route_hop};
 use crate::resource::{Dataplane, Intent, Problem, Reason, Severity};
@@ -451,18 +453,17 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
     let skipped = report
         .outcomes
         .iter()
-        .filter(|(_, o)| matches!(o, Outcome::Skipped))
+        .filter(|(_, o)| matches!(o, Outcome::Skipped { .. }))
         .count();
     let mut problems = residual.conflicts.iter().map(conflict).collect::<Vec<_>>();
     let waiting = residual.waiting.iter().map(waiting);
-    problems.extend(report.failures().map(|(change, error)| {
-        Problem::error(
-            Reason::ApplyFailed,
-            change.to_string(),
-            error.to_string(),
-            "it is tried again at each pass; mend what the kernel complains of".to_owned(),
-        )
-    }));
+    problems.extend(report.failures().map(|(change, error)| failed(change, error)));
+    let waited_for = report.waited_for();
+    problems.extend(
+        waited_for
+            .iter()
+            .map(|(failed, waiting)| left_out(failed, waiting)),
+    );
     if problems.is_empty() && !residual.is_empty() {
         problems.extend(residual.changes.iter().map(|change| {
             Problem::error(
@@ -484,6 +485,44 @@ pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<P
         ..PassStatus::default()
     };
     (pass, problems)
+}
+
+/// The problem that a change failed. What can't be created because something is there already, which is not ours, is a conflict.
+fn failed(change: &Change, error: &KernelError) -> Problem {
+    let creates = change.action.verb() == Verb::Add;
+    if creates && error.errno() == Some(libc::EEXIST) {
+        return Problem::error(
+            Reason::Conflict,
+            change.located().to_string(),
+            format!("something that is not Adit's stands here: {}", error.source),
+            "remove or rename it; it is left alone, and tried again at each reconciliation".to_owned(),
+        );
+    }
+    Problem::error(
+        Reason::ApplyFailed,
+        change.to_string(),
+        error.to_string(),
+        "it is tried again at each pass; mend what the kernel complains of".to_owned(),
+    )
+}
+
+/// Changes that a problem names at most.
+const NAMED: usize = 3;
+
+/// The problem that changes were left out, as they depend on one that failed.
+fn left_out(failed: &Change, waiting: &[&Change]) -> Problem {
+    let named = waiting.iter().take(NAMED).map(ToString::to_string);
+    let named = named.collect::<Vec<_>>().join("; ");
+    let more = match waiting.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    Problem::warning(
+        Reason::Waiting,
+        failed.located().to_string(),
+        format!("waiting for `{failed}`, which failed: {named}{more}"),
+        "mend that failure; these changes follow by themselves".to_owned(),
+    )
 }
 
 /// The problems that the nft table and namespaces can't be read, as far as the plan does not tell of them already.
@@ -530,17 +569,14 @@ pub fn waiting(waiting: &Waiting) -> Problem {
 /// The problem that a conflict is.
 #[must_use]
 pub fn conflict(conflict: &Conflict) -> Problem {
-    let (message, remedy) = match &conflict.only_one {
+    let (message, remedy) = match &conflict.holder {
         None => (
             format!("something that is not Adit's stands here: {}", conflict.found),
             "remove or rename it; it is left alone".to_owned(),
         ),
-        Some(other) => (
-            format!(
-                "a network namespace holds one device of this kind, and {other}, which is not Adit's, is it: {}",
-                conflict.found
-            ),
-            format!("remove {other}, or choose another encapsulation; it is left alone"),
+        Some((other, what)) => (
+            format!("{other}, which is not Adit's, has {what}: {}", conflict.found),
+            format!("remove {other}, or choose another encapsulation, port or VNI; it is left alone"),
         ),
     };
     Problem::error(Reason::Conflict, conflict.object.to_string(), message, remedy)

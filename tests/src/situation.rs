@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use dataplane_user::model::{KernelState, Rule};
+use dataplane_user::model::{KernelState, Named, Rule};
 use dataplane_user::net::{Family, LinkName, NodeName, PeerId};
 use dataplane_user::plan::{ANCHOR, NodeFacts, UnderlayPath};
 use dataplane_user::resource::Resources;
@@ -107,5 +107,6 @@ pub fn underlay() -> KernelState {
 #[must_use]
 pub fn with_underlay(mut state: KernelState) -> KernelState {
     state.links.extend(underlay().links);
+    state.named = Named::default();
     state
 }

@@ -81,6 +81,13 @@ fn kept_in_all(before: &KernelState, target: &KernelState) -> Vec<IpNet> {
     known.filter(both).collect()
 }
 
+/// Whether packets to a prefix go to a WireGuard peer that manifests name no more: it goes whatever else fails.
+fn is_revoked(before: &KernelState, target: &KernelState, prefix: &IpNet) -> bool {
+    let devices = before.wireguard.values();
+    let mut peers = devices.flat_map(|device| &device.peers);
+    peers.any(|(key, peer)| peer.allowed_ips.contains(prefix) && !target.named.keys.contains(key))
+}
+
 fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {
     let one = |change: &Change| match &change.action {
         Action::Netlink(NetlinkChange::Link(
@@ -131,7 +138,7 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
     let foreign = |name: &LinkName| {
         before.links.iter().any(|(other, found)| {
             let wanted = &target.links[name];
-            let suffers = other == name || found.kind.excludes(&wanted.kind);
+            let suffers = other == name || found.is_in_the_way_of(&wanted.kind).is_some();
             wanted.owner == Owner::Ours && found.owner == Owner::Foreign && suffers
         })
     };
@@ -262,7 +269,7 @@ fn forwards_by(state: &KernelState, older: &KernelState, prefix: &IpNet) -> bool
 /// The changes that the kernel was asked for, as its history has them.
 fn tried(report: &ApplyReport) -> impl Iterator<Item = &(Change, Outcome)> {
     let outcomes = report.outcomes.iter();
-    outcomes.filter(|(_, outcome)| !matches!(outcome, Outcome::Skipped))
+    outcomes.filter(|(_, outcome)| !matches!(outcome, Outcome::Skipped { .. }))
 }
 
 /// Foreign objects, which nothing may touch.
@@ -357,7 +364,8 @@ proptest! {
         let wanted = with_underlay(target.clone());
         let kept = older.prefixes.keys().filter(|prefix| {
             let excepted = devices(&older, prefix).union(&devices(&target, prefix)).any(|link| anew.contains(link));
-            forwards(&older, prefix) && forwards(&wanted, prefix) && !excepted && !anew.contains(ANCHOR)
+            let excepted = excepted || anew.contains(ANCHOR) || is_revoked(&older, &target, prefix);
+            forwards(&older, prefix) && forwards(&wanted, prefix) && !excepted
         });
         for prefix in kept {
             for (state, (change, _)) in kernel.history.iter().zip(tried(&report)) {
@@ -421,6 +429,7 @@ proptest! {
         let wanted = with_underlay(target.clone());
         for prefix in before.prefixes.keys().filter(|p| forwards(&before, p) && forwards(&wanted, p)) {
             let excepted = devices(&before, prefix).union(&devices(&target, prefix)).any(|l| anew.contains(l));
+            let excepted = excepted || is_revoked(&before, &target, prefix);
             prop_assert!(
                 excepted || forwards(&kernel.state, prefix),
                 "{prefix} is lost since `{}` failed", changes[failing]
@@ -428,6 +437,7 @@ proptest! {
         }
         for prefix in kept_in_all(&before, &wanted) {
             let excepted = devices(&before, &prefix).union(&devices(&target, &prefix)).any(|l| anew.contains(l));
+            let excepted = excepted || is_revoked(&before, &target, &prefix);
             prop_assert!(
                 excepted || forwarding::devices(&kernel.state, &prefix).is_some(),
                 "{prefix} is led nowhere since `{}` failed: {:#?}", changes[failing],

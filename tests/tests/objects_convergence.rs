@@ -22,7 +22,7 @@ use proptest::sample::Index;
 type Draft = (u8, u8, u8, u8);
 
 fn drafts() -> impl Strategy<Value = BTreeMap<u8, Draft>> {
-    btree_map(0u8..8, (0u8..5, 0u8..3, 0u8..3, 0u8..3), 0..8)
+    btree_map(0u8..8, (0u8..7, 0u8..3, 0u8..3, 0u8..3), 0..8)
 }
 
 fn place(number: u8) -> Option<Namespace> {
@@ -60,7 +60,7 @@ fn placed<T>(namespace: Option<Namespace>, object: T) -> Placed<T> {
 }
 
 /// A device of WireGuard's: with a default route among others, with all in a table, or with none and down.
-fn wireguard(own: &str, number: u8, parameter: u8) -> WireGuardInterface {
+fn wireguard(own: &str, number: u8, parameter: u8, listen_port: u16) -> WireGuardInterface {
     let peer = |last: u8, prefixes: &[String]| {
         let peer = InterfacePeer {
             allowed_ips: prefixes
@@ -88,10 +88,33 @@ fn wireguard(own: &str, number: u8, parameter: u8) -> WireGuardInterface {
             ..end(own, number, parameter)
         },
         key: KEY,
-        listen_port: 51820 + u16::from(number),
+        listen_port,
         fwmark: 0,
         routes,
         peers: BTreeMap::from([peer(number + 1, &first), peer(parameter + 100, &second)]),
+    }
+}
+
+/// What there is only one of, and which devices have: few ports and VNIs, so that those of one set collide with those of another.
+#[derive(Default)]
+struct Taken {
+    ports: BTreeSet<(u8, u16)>,
+    vnis: BTreeSet<(u8, u32)>,
+}
+
+impl Taken {
+    /// A UDP port that nobody has in a namespace.
+    fn port(&mut self, at: u8, wish: u8) -> u16 {
+        let wishes = (0..).map(|more| 51820 + u16::from(wish) + more);
+        let mut free = wishes.filter(|port| self.ports.insert((at, *port)));
+        free.next().expect("there is one")
+    }
+
+    /// A number that nobody has in a namespace.
+    fn vni(&mut self, at: u8, wish: u8) -> u32 {
+        let wishes = (1..).map(|more| u32::from(wish) + more);
+        let mut free = wishes.filter(|vni| self.vnis.insert((at, *vni)));
+        free.next().expect("there is one")
     }
 }
 
@@ -99,10 +122,11 @@ const KEY: KeySource = KeySource::Node;
 
 fn target(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
     let mut netlink = NetlinkObjects::default();
+    let mut taken = Taken::default();
     for (&number, &(kind, at, far, parameter)) in drafts {
         let own = format!("l{number}");
         if kind == 4 {
-            let object = wireguard(&own, number, parameter);
+            let object = wireguard(&own, number, parameter, taken.port(0, parameter));
             netlink.wireguard.insert(own, placed(place(at), object));
             continue;
         }
@@ -115,12 +139,28 @@ fn target(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
                     .collect(),
             },
             2 => InterfaceKind::Vxlan {
-                vni: u32::from(parameter) + 1,
+                vni: taken.vni(at, parameter),
                 local: None,
                 port: 4790,
                 group: None,
                 lower: (parameter == 1).then(|| name("l0")),
                 remotes: [[192, 0, 2, parameter].into()].into(),
+            },
+            5 => InterfaceKind::Geneve {
+                vni: u32::from(parameter),
+                remote: [192, 0, 2, parameter].into(),
+                port: taken.port(at, parameter),
+            },
+            6 => InterfaceKind::Ipip {
+                local: [192, 0, 2, 100].into(),
+                remote: [
+                    192,
+                    0,
+                    2,
+                    u8::try_from(taken.vni(at + 100, parameter)).expect("small"),
+                ]
+                .into(),
+                ttl: parameter,
             },
             _ => InterfaceKind::Veth {
                 peer: end(&format!("p{number}"), 100 + number, parameter),
@@ -181,16 +221,19 @@ fn target(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
     }
 }
 
-/// One pass; what was refused.
+/// One pass; where something was refused, all that was done.
 fn pass(kernel: &mut FakeKernel, target: &KernelState) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     let set = diff(&kernel.state, target);
     let report = runtime.block_on(apply(kernel, set));
-    let failures = report.failures();
-    failures
-        .map(|(change, error)| format!("{change}: {error}"))
+    if report.failures().next().is_none() {
+        return Vec::new();
+    }
+    let outcomes = report.outcomes.iter();
+    outcomes
+        .map(|(change, outcome)| format!("{change}: {outcome:?}"))
         .collect()
 }
 

@@ -107,7 +107,11 @@ async fn examine(places: &Places, intent: Option<&Intent>) -> Result<Vec<Finding
     findings.extend(families::judge(&facts, Mechanism::probe().ok()));
     findings.extend(settings::judge(&settings::Facts::gather(root, &wanted), &wanted));
     findings.extend(devices::judge(&state.links, &wanted));
-    findings.extend(ports::judge(&ports::sockets(root), &state.links, &wanted));
+    findings.extend(ports::judge(
+        &crate::kernel::udp::sockets(root),
+        &state.links,
+        &wanted,
+    ));
     findings.extend(firewall::judge(&firewall::Facts::gather(root).await));
     findings.extend(managers::judge(&managers::Facts::gather(root)));
     findings.extend(files::judge(&files::Facts::gather(&places.state_dir)));

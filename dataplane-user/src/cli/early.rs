@@ -13,7 +13,7 @@ use crate::apply::apply;
 use crate::gather::Gatherer;
 use crate::kernel::LinuxKernel;
 use crate::model::change::{AddressOperation, LinkOperation, NetlinkChange, RouteOperation};
-use crate::model::{Action, Change, ChangeSet, RouteKind};
+use crate::model::{Action, Change, RouteKind};
 use crate::net::LinkName;
 use crate::reconcile::compare::Comparison;
 use crate::resource::Intent;
@@ -47,21 +47,13 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let mut kernel = LinuxKernel::without_bpf()?;
     let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
     // The plan's problems say nothing yet: what the network would bring is missing.
-    let Comparison { mut set, .. } = Comparison::new(&mut kernel, &mut gatherer, &intent, || {}).await?;
-    set.changes.retain(is_early);
+    let Comparison { set, .. } = Comparison::new(&mut kernel, &mut gatherer, &intent, || {}).await?;
     let conflicts = set
         .conflicts
         .iter()
         .map(|conflict| conflict.object.to_string())
         .collect::<Vec<_>>();
-    let report = apply(
-        &mut kernel,
-        ChangeSet {
-            changes: set.changes,
-            ..ChangeSet::default()
-        },
-    )
-    .await;
+    let report = apply(&mut kernel, set.only(is_early)).await;
     let changes = report.outcomes.iter();
     let told = output::report(
         &changes

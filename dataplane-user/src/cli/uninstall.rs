@@ -55,7 +55,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         match outcome {
             Outcome::Done => done.push_str(&format!("{change}\n")),
             Outcome::Failed(error) => output::note(&format!("{change}: {error}")),
-            Outcome::Skipped => output::note(&format!("{change}: skipped after a failure")),
+            Outcome::Skipped { .. } => output::note(&format!("{change}: skipped after a failure")),
         }
     }
     // The rest is done all the same.

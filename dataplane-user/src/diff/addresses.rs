@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use super::order::{Condition, Needs};
 use crate::model::change::{AddressOperation, NetlinkChange};
 use crate::model::{Address, ChangeSet, Conflict, KernelState, Object, Owner};
 use crate::net::LinkName;
@@ -22,7 +23,7 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
                 set.conflicts.push(Conflict {
                     object: Object::Address(link.clone(), *address).into(),
                     found: "an address without our mark".to_owned(),
-                    only_one: None,
+                    holder: None,
                 });
                 continue;
             }
@@ -61,4 +62,24 @@ fn longer_or_shorter(
 fn is_unwanted(target: &KernelState, link: &LinkName, found: &Address) -> bool {
     let generates = |link: &crate::model::Link| link.generates_addresses;
     found.owner == Owner::Kernel && target.links.get(link).is_some_and(|link| !generates(link))
+}
+
+pub(super) fn needs<'a>(
+    link: &'a LinkName,
+    address: IpNet,
+    operation: &AddressOperation,
+    needs: &mut Needs<'a>,
+) {
+    let (AddressOperation::Create(value)
+    | AddressOperation::Replace(value)
+    | AddressOperation::Move { to: value, .. }) = operation
+    else {
+        return needs.requires(Condition::AddressUnused(address.addr()));
+    };
+    needs.requires(Condition::Link(link));
+    if address.addr().is_ipv6() && value.peer.is_some() {
+        needs.requires(Condition::Up(link));
+    }
+    needs.provides(Condition::Address(address.addr()));
+    needs.provides(Condition::Connected(address.trunc()));
 }

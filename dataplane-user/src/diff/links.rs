@@ -1,8 +1,9 @@
 //! Devices: made, mended in place, made anew where the kind differs, deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::order::Stage;
+use super::order::{Around, Condition, Detour, Needs, PortUse, Slot, Stage, freed, taken};
+use super::wireguard;
 use crate::model::change::{DeleteLinkReason, LinkOperation, LinkPatch, NetlinkChange};
 use crate::model::{ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner};
 use crate::net::{LinkName, Namespace};
@@ -11,19 +12,25 @@ use crate::net::{LinkName, Namespace};
 /// kind, and what needs it.
 pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     let in_the_way = |name: &LinkName, link: &Link| {
-        observed.links.iter().find(|(other, found)| {
-            found.owner == Owner::Foreign && (*other == name || found.kind.excludes(&link.kind))
-        })
+        let foreign = observed
+            .links
+            .iter()
+            .filter(|(_, found)| found.owner == Owner::Foreign);
+        let mut found = foreign.map(|(other, found)| {
+            let has = (other != name).then(|| found.is_in_the_way_of(&link.kind));
+            (other, found, has)
+        });
+        found.find(|(.., has)| *has != Some(None))
     };
     let conflicting = target
         .links
         .iter()
         .filter_map(|(name, link)| Some((name.clone(), in_the_way(name, link)?)));
-    for (name, (other, found)) in conflicting.collect::<Vec<_>>() {
+    for (name, (other, found, has)) in conflicting.collect::<Vec<_>>() {
         set.conflicts.push(Conflict {
             object: Object::Link(name.clone()).into(),
             found: found.kind.to_string(),
-            only_one: (*other != name).then(|| other.clone()),
+            holder: has.flatten().map(|has| (other.clone(), has)),
         });
         target.forget_link(&name);
         target.drop_unreachable();
@@ -32,7 +39,7 @@ pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState
 
 /// `observed` loses what goes with each device that is made anew, so that all of it is made again.
 pub(super) fn diff(
-    namespace: Option<&Namespace>,
+    (namespace, detours): (Option<&Namespace>, &BTreeSet<Detour>),
     observed: &mut KernelState,
     target: &KernelState,
     set: &mut ChangeSet,
@@ -44,6 +51,16 @@ pub(super) fn diff(
             observed.forget_link(other);
         }
         set.push(delete);
+    }
+    for detour in detours {
+        let Detour::MakeRoom(there, name, taker) = detour else {
+            continue;
+        };
+        if there.as_ref() == namespace && observed.links.contains_key(name) {
+            let reason = DeleteLinkReason::MakesRoom { taker: taker.clone() };
+            observed.forget_link(name);
+            set.push(NetlinkChange::Link(name.clone(), LinkOperation::Delete(reason)));
+        }
     }
     for (name, link) in &target.links {
         let mut push = |operation| set.push(NetlinkChange::Link(name.clone(), operation));
@@ -134,4 +151,90 @@ fn patch(found: &Link, wanted: &Link) -> Option<LinkPatch> {
             .then_some(wanted.generates_addresses),
     };
     (patch != LinkPatch::default()).then_some(patch)
+}
+
+pub(super) fn needs<'a>(
+    name: &'a LinkName,
+    operation: &'a LinkOperation,
+    around: Around<'a>,
+    needs: &mut Needs<'a>,
+) {
+    match operation {
+        LinkOperation::Create(link) => of_creation(name, link, needs),
+        LinkOperation::Modify(_) | LinkOperation::SetAlias(_) | LinkOperation::SetMaster(None) => {
+            needs.requires(Condition::Link(name));
+        }
+        LinkOperation::SetMaster(Some(bridge)) => {
+            needs.requires(Condition::Link(name));
+            needs.requires(Condition::Link(bridge));
+        }
+        LinkOperation::SetUp => {
+            needs.requires(Condition::Link(name));
+            needs.requires(Condition::Ready(name));
+            needs.provides(Condition::Up(name));
+            needs.provides(Condition::Maps);
+            if let Some(device) = around.target.wireguard.get(name) {
+                let port = Slot::Port(device.listen_port, PortUse::Alone);
+                needs.requires_at(None, Condition::Vacant(port));
+            }
+        }
+        LinkOperation::SetDown => free(name, around, needs),
+        LinkOperation::Delete(reason) => {
+            needs.provides(Condition::Vacant(Slot::Name(name)));
+            needs.provides(Condition::Unguarded);
+            free(name, around, needs);
+            let found = around.before.links.get(name);
+            if let Some(lower) = found.and_then(|found| found.kind.lower()) {
+                needs.provides(Condition::LinkUnused(lower));
+            }
+            let peer = found.and_then(|found| match &found.kind {
+                LinkKind::Veth(peer) => Some(peer),
+                _ => None,
+            });
+            if let Some(peer) = peer {
+                let there = peer.namespace.as_ref();
+                needs.provides_at(there, Condition::Vacant(Slot::Name(&peer.name)));
+            }
+            if *reason == DeleteLinkReason::Unneeded {
+                needs.requires(Condition::LinkUnused(name));
+                if !around.observed.older_versions.is_empty() {
+                    // Nobody can tell where the older version's maps lead.
+                    needs.requires(Condition::TakenOver);
+                }
+                if let Some(peer) = peer {
+                    needs.requires_at(peer.namespace.as_ref(), Condition::LinkUnused(&peer.name));
+                }
+            }
+        }
+    }
+}
+
+fn of_creation<'a>(name: &'a LinkName, link: &'a Link, needs: &mut Needs<'a>) {
+    needs.requires(Condition::Vacant(Slot::Name(name)));
+    for slot in taken(&link.kind) {
+        needs.requires(Condition::Vacant(slot));
+    }
+    if let Some(lower) = link.kind.lower() {
+        needs.requires(Condition::Link(lower));
+    }
+    needs.provides(Condition::Link(name));
+    needs.provides(Condition::Ready(name));
+    needs.provides(Condition::Up(name));
+    needs.provides(Condition::Maps);
+    if let LinkKind::Veth(peer) = &link.kind {
+        let there = peer.namespace.as_ref();
+        needs.requires_at(there, Condition::Vacant(Slot::Name(&peer.name)));
+        needs.provides_at(there, Condition::Link(&peer.name));
+        needs.provides_at(there, Condition::Up(&peer.name));
+    }
+}
+
+/// What a device lets go that only one can have.
+fn free<'a>(name: &'a LinkName, around: Around<'a>, needs: &mut Needs<'a>) {
+    if let Some(found) = around.before.links.get(name) {
+        for slot in freed(&found.kind) {
+            needs.provides(Condition::Vacant(slot));
+        }
+    }
+    wireguard::free_port(around.before.wireguard.get(name), needs);
 }

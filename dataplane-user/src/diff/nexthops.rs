@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::order::{Condition, Needs, Target};
 use crate::model::change::{NetlinkChange, NextHopObjectOperation};
-use crate::model::{ChangeSet, KernelState, Owner, RouteGroup, RouteTarget};
+use crate::model::{ChangeSet, KernelState, Owner, RouteGroup, RouteHop, RouteTarget};
 
 /// `observed` becomes what it is once groups have changed in place, so that their routes need no change.
 pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
@@ -55,5 +56,54 @@ fn successor(
             (alike && !observed.route_targets.contains(to)).then(|| Arc::clone(next))
         }
         _ => None,
+    }
+}
+
+pub(super) fn needs<'a>(
+    target: &'a RouteTarget,
+    operation: &'a NextHopObjectOperation,
+    needs: &mut Needs<'a>,
+) {
+    let object = Target::from(target);
+    if *operation == NextHopObjectOperation::Delete {
+        needs.requires(Condition::NextHopObjectUnused(object));
+        return release(target, needs);
+    }
+    needs.provides(Condition::NextHopObject(object));
+    for hop in target.hops() {
+        require_hop(hop, needs);
+        if let RouteTarget::Group(_) = target {
+            needs.requires(Condition::NextHopObject(Target::Hop(hop)));
+        }
+    }
+    if let NextHopObjectOperation::Replace(former) = operation {
+        for (hop, _) in &former.members {
+            needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
+        }
+    }
+}
+
+/// What a next-hop object needs to send anything.
+pub(super) fn require_hop<'a>(hop: &'a RouteHop, needs: &mut Needs<'a>) {
+    needs.requires(Condition::Up(&hop.link));
+    if let Some(gateway) = hop.gateway {
+        needs.requires(Condition::Neighbour(&hop.link, gateway));
+    }
+}
+
+/// What is needed no more once a next-hop object is gone.
+fn release<'a>(target: &'a RouteTarget, needs: &mut Needs<'a>) {
+    for hop in target.hops() {
+        if let RouteTarget::Group(_) = target {
+            needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
+            continue;
+        }
+        needs.provides(Condition::LinkUnused(&hop.link));
+        if let Some(gateway) = hop.gateway {
+            needs.provides(Condition::NeighbourUnused(&hop.link, gateway));
+        }
+        if let Some(header) = &hop.encapsulation {
+            needs.provides(Condition::SourceUnused(header.remote));
+        }
     }
 }

@@ -1,24 +1,33 @@
-//! The only place that knows the order of changes, and what must not happen after a failure.
+//! The order of changes, which follows from what they depend on.
 //!
-//! Put before delete; what refers comes after what it refers to; a tunnel device has its ingress program, and the
-//! sources whose packets that counts are known, before it is up, and is up before a next hop sends to it; a backstop stands before its anchor and falls after it.
+//! Each kind of object says in its own file of this folder's parent which [`Condition`]s a change of it requires and which it provides:
+//! what refers to something requires that it is there, what takes something away requires that nobody uses it any more, and what takes
+//! something of which there is only one (a UDP port, a VNI, a name) requires that whoever has it lets it go. A condition that is broken
+//! by a failure leaves out exactly the changes that require it, and what depends on those. Where nothing depends on anything, [`Stage`]s say
+//! what comes first, so that plans are readable.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::Arc;
+mod conditions;
+mod cycle;
+mod graph;
+mod nets;
+mod slots;
+#[cfg(test)]
+mod tests;
 
-use ipnet::IpNet;
+use std::collections::BTreeSet;
 
 use crate::model::change::{
     AddressOperation, BpfChange, DeleteLinkReason, Existence, LinkOperation, NetlinkChange,
-    NextHopObjectOperation, NextHopOperation, NftChange, ProgramOperation, RouteOperation, WireGuardChange,
-    Write,
+    NextHopObjectOperation, NextHopOperation, NftChange, ProgramOperation, RouteOperation, Write,
 };
 use crate::model::wireguard::DeviceChange;
-use crate::model::{Action, Carrier, Change, Class, LinkKind, NextHop, RouteHop, RouteTarget};
-use crate::net::{LinkName, Namespace};
+use crate::model::{Action, Change, ChangeSet, KernelState, LinkKind, RouteTarget};
 
-/// Steps of a change set, in order.
+pub(super) use self::conditions::{Around, Condition, Needs, Target};
+pub(super) use self::cycle::Detour;
+pub(super) use self::slots::{PortUse, Slot, freed, freed_port, taken};
+
+/// Steps of a change set, in the order that they have where nothing depends on anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Unreachable routes: from here on nothing leaks.
@@ -173,7 +182,9 @@ impl Stage {
             LinkOperation::Create(_) | LinkOperation::Modify(_) => Stage::Links,
             LinkOperation::SetMaster(_) | LinkOperation::SetAlias(_) => Stage::LinkSettings,
             LinkOperation::SetUp | LinkOperation::SetDown => Stage::LinksUp,
-            LinkOperation::Delete(DeleteLinkReason::Recreate { .. }) => Stage::RecreateLinks,
+            LinkOperation::Delete(DeleteLinkReason::Recreate { .. } | DeleteLinkReason::MakesRoom { .. }) => {
+                Stage::RecreateLinks
+            }
             // No two of such a kind stand beside each other, by their ports or at all; a second anchor can.
             LinkOperation::Delete(DeleteLinkReason::Renamed { kind, .. }) if *kind != LinkKind::Dummy => {
                 Stage::RecreateLinks
@@ -202,249 +213,9 @@ impl Stage {
             BpfChange::Source(_, Existence::Delete) => Stage::FreeSources,
         }
     }
-
-    /// Whether a failed change of stage `failed` forbids this stage: it would take away what the old state, which
-    /// still stands there, needs.
-    #[must_use]
-    pub fn is_forbidden_after(self, failed: Stage) -> bool {
-        if failed == Stage::Sources {
-            // Nothing but a count is lost, and what is taken away may make the room that was missing.
-            return false;
-        }
-        match self {
-            // The older version's maps are complete, ours are not.
-            Stage::TakeOver => (Stage::Links..=Stage::Prefixes).contains(&failed),
-            // Its program may still be the one that runs.
-            Stage::DeleteVersions => (Stage::Links..=Stage::TakeOver).contains(&failed),
-            // The old target of a prefix may still be in use.
-            Stage::FreeGroups | Stage::FreeNextHops | Stage::FreeClasses => {
-                (Stage::Classes..=Stage::Prefixes).contains(&failed)
-                    || (Stage::DeletePrefixes..self).contains(&failed)
-            }
-            // The old classes and next hops, or an older version's program, may still send to it, and who is sent to answers.
-            Stage::RemovePeers | Stage::FreeSources | Stage::DeleteLinks => {
-                (Stage::Links..=Stage::Rules).contains(&failed)
-                    || (Stage::DeleteRules..=Stage::FreeClasses).contains(&failed)
-            }
-            // The kernel deletes the routes of a next hop with it.
-            Stage::DeleteRouteGroups | Stage::DeleteRouteHops | Stage::DeleteNeighbours => {
-                (Stage::Neighbours..=Stage::Rules).contains(&failed)
-                    || (Stage::DeleteRules..self).contains(&failed)
-            }
-            // The old anchors may still name it as their source.
-            Stage::DeleteAddresses => matches!(failed, Stage::Anchors | Stage::DeleteAnchors),
-            // The old rule, or the routes beside the new one's table, may still be what leads packets.
-            Stage::DeleteRules | Stage::DeleteAnchors => failed == Stage::Rules,
-            Stage::DeleteDeviceRules => matches!(failed, Stage::DeviceRules | Stage::Detach),
-            // While an anchor stands, its backstop does.
-            Stage::DeleteBackstops => matches!(failed, Stage::DeleteAnchors | Stage::Rules),
-            // While an anchor leads packets or a device takes them, its rules stand.
-            Stage::DeleteFirewall => matches!(failed, Stage::DeleteAnchors | Stage::DeleteLinks),
-            _ => false,
-        }
-    }
 }
 
-/// What could not be made, and what therefore must not be led to: the old state keeps its packets.
-#[derive(Debug, Default)]
-pub struct Missing {
-    links: BTreeSet<LinkName>,
-    classes: BTreeSet<Class>,
-    next_hops: BTreeSet<Arc<NextHop>>,
-    route_targets: BTreeSet<RouteTarget>,
-    neighbours: BTreeSet<(LinkName, IpAddr)>,
-    /// Where routes or prefixes could not lead: what led there before must stay.
-    destinations: Vec<IpNet>,
-    /// Where the old state leads, and the new one by other means.
-    leaving: BTreeSet<IpNet>,
-    /// Whether a route is among them.
-    route: bool,
-    /// Whether a rule is missing, or one too many: what led anywhere before must stay.
-    rule: bool,
-    /// Where routes lead that could not be deleted: those of more specific prefixes keep their packets from them.
-    left: Vec<IpNet>,
-    /// Prefixes that no WireGuard peer could be given.
-    allowed_ips: BTreeSet<IpNet>,
-    /// The same of other namespaces.
-    elsewhere: BTreeMap<Namespace, Missing>,
-}
-
-impl Missing {
-    /// Nothing yet of these changes.
-    #[must_use]
-    pub fn of(changes: &[Change]) -> Missing {
-        let here = changes.iter().filter(|change| change.namespace.is_none());
-        let leaving = here.filter_map(|change| match &change.action {
-            Action::Bpf(BpfChange::Prefix(prefix, Write::Delete)) => Some(*prefix),
-            Action::Netlink(NetlinkChange::Route(key, RouteOperation::Delete(route))) if !route.refuses() => {
-                Some(key.prefix)
-            }
-            _ => None,
-        });
-        Missing {
-            leaving: leaving.collect(),
-            ..Missing::default()
-        }
-    }
-
-    /// Whether a change would lead packets to something that could not be made, or bring up a device without its program.
-    #[must_use]
-    pub fn forbids(&self, change: &Change) -> bool {
-        let there = match &change.namespace {
-            None => self,
-            Some(namespace) => match self.elsewhere.get(namespace) {
-                Some(there) => there,
-                None => return false,
-            },
-        };
-        match &change.action {
-            Action::Netlink(change) => there.forbids_netlink(change),
-            Action::Bpf(change) => there.forbids_bpf(change),
-            Action::Sysctl(_) | Action::WireGuard(_) | Action::Nft(_) => false,
-        }
-    }
-
-    fn forbids_netlink(&self, change: &NetlinkChange) -> bool {
-        match change {
-            NetlinkChange::Link(link, LinkOperation::SetUp)
-            | NetlinkChange::Neighbour(link, _, Write::Put(_)) => self.links.contains(link),
-            NetlinkChange::NextHopObject(target, operation) => {
-                *operation != NextHopObjectOperation::Delete && target.hops().any(|hop| self.is_missing(hop))
-            }
-            NetlinkChange::Route(key, RouteOperation::Create(route) | RouteOperation::Replace(route)) => {
-                route
-                    .target()
-                    .is_some_and(|target| self.forbids_route(&key.prefix, target) || self.takes(&key.prefix))
-            }
-            NetlinkChange::Route(key, RouteOperation::Delete(route)) => {
-                let is_left = || self.left.iter().any(|left| left.contains(&key.prefix));
-                !route.refuses() && (self.led(&key.prefix) || is_left())
-            }
-            NetlinkChange::Rule(rule, Existence::Create) => rule.iif.is_none() && self.route,
-            NetlinkChange::Rule(rule, Existence::Delete) => {
-                rule.iif.is_none() && !self.destinations.is_empty()
-            }
-            NetlinkChange::Link(..)
-            | NetlinkChange::Address(..)
-            | NetlinkChange::Flood(..)
-            | NetlinkChange::Neighbour(..) => false,
-        }
-    }
-
-    fn forbids_bpf(&self, change: &BpfChange) -> bool {
-        let is_missing = |next_hop: &Arc<NextHop>| self.next_hops.contains(next_hop);
-        match change {
-            BpfChange::Class(_, Write::Put(link)) => self.links.contains(link),
-            BpfChange::NextHop(next_hop, NextHopOperation::Put) => self.classes.contains(&next_hop.class),
-            BpfChange::NextHop(next_hop, NextHopOperation::SetDown(_)) => is_missing(next_hop),
-            BpfChange::Group(group, Existence::Create) => {
-                group.members.iter().any(|(next_hop, _)| is_missing(next_hop))
-            }
-            BpfChange::Prefix(prefix, Write::Put(target)) => {
-                let is_refused = |next_hop: &Arc<NextHop>| {
-                    next_hop.class.carrier == Carrier::WireGuard && self.allowed_ips.contains(prefix)
-                };
-                target
-                    .next_hops()
-                    .any(|next_hop| is_missing(next_hop) || is_refused(next_hop))
-            }
-            BpfChange::Prefix(prefix, Write::Delete) => self.led(prefix),
-            _ => false,
-        }
-    }
-
-    /// Whether a way out can't be taken: it was not made, or its device or neighbour was not.
-    fn is_missing(&self, hop: &Arc<RouteHop>) -> bool {
-        let neighbour = hop.gateway.map(|gateway| (hop.link.clone(), gateway));
-        self.links.contains(&hop.link)
-            || neighbour.is_some_and(|neighbour| self.neighbours.contains(&neighbour))
-            || self.route_targets.contains(&RouteTarget::Hop(Arc::clone(hop)))
-    }
-
-    fn forbids_route(&self, prefix: &IpNet, target: &RouteTarget) -> bool {
-        let refused = |hop: &Arc<RouteHop>| hop.is_wireguard() && self.allowed_ips.contains(prefix);
-        self.route_targets.contains(target) || target.hops().any(|hop| self.is_missing(hop) || refused(hop))
-    }
-
-    /// Whether a route would take the packets of a more specific prefix that could not be made, and that the old state leads.
-    fn takes(&self, prefix: &IpNet) -> bool {
-        let mut within = self.destinations.iter().filter(|route| prefix.contains(*route));
-        within.any(|route| route != prefix && self.leaving.contains(route))
-    }
-
-    /// Whether a route or prefix that could not be made covers another, or some of it.
-    fn led(&self, prefix: &IpNet) -> bool {
-        if self.rule {
-            return true;
-        }
-        self.destinations
-            .iter()
-            .any(|route| route.contains(prefix) || prefix.contains(route))
-    }
-
-    /// Takes note of a change that was refused or left out.
-    pub fn add(&mut self, change: &Change) {
-        let there = match &change.namespace {
-            None => self,
-            Some(namespace) => self.elsewhere.entry(namespace.clone()).or_default(),
-        };
-        match &change.action {
-            Action::Netlink(change) => there.add_netlink(change),
-            Action::WireGuard(WireGuardChange { link, change }) => match change {
-                DeviceChange::AddPeer(_, peer) => there.allowed_ips.extend(&peer.allowed_ips),
-                DeviceChange::UpdatePeer(_, update) => there.allowed_ips.extend(&update.add),
-                _ => drop(there.links.insert(link.clone())),
-            },
-            Action::Bpf(change) => there.add_bpf(change),
-            Action::Sysctl(_) | Action::Nft(_) => {}
-        }
-    }
-
-    fn add_netlink(&mut self, change: &NetlinkChange) {
-        match change {
-            NetlinkChange::Link(link, LinkOperation::Create(_) | LinkOperation::SetUp) => {
-                self.links.insert(link.clone());
-            }
-            NetlinkChange::Neighbour(link, address, Write::Put(_)) => {
-                self.neighbours.insert((link.clone(), *address));
-            }
-            NetlinkChange::NextHopObject(
-                target,
-                NextHopObjectOperation::Create | NextHopObjectOperation::Replace(_),
-            ) => {
-                self.route_targets.insert(target.clone());
-            }
-            NetlinkChange::Route(key, RouteOperation::Create(_) | RouteOperation::Replace(_)) => {
-                self.destinations.push(key.prefix);
-                self.route = true;
-            }
-            NetlinkChange::Route(key, RouteOperation::Delete(route)) if !route.refuses() => {
-                self.left.push(key.prefix);
-            }
-            NetlinkChange::Rule(..) => self.rule = true,
-            _ => {}
-        }
-    }
-
-    fn add_bpf(&mut self, change: &BpfChange) {
-        match change {
-            BpfChange::Program(link, _, ProgramOperation::Attach) => drop(self.links.insert(link.clone())),
-            BpfChange::Class(class, Write::Put(_)) => drop(self.classes.insert(*class)),
-            BpfChange::NextHop(next_hop, NextHopOperation::Put) => {
-                self.next_hops.insert(Arc::clone(next_hop));
-            }
-            BpfChange::Prefix(prefix, Write::Put(_)) => self.destinations.push(*prefix),
-            _ => {}
-        }
-    }
-}
-
-/// Sorts changes by their ranks; the order within a rank stays.
-pub fn sort(changes: &mut [Change]) {
-    changes.sort_by_key(rank);
-}
-
-/// When a change is made: its stage, and its place in that. Routes that lead to next-hop objects come the more specific the earlier,
+/// When a change is made that depends on no other: its stage, and its place in that. Routes that lead to next-hop objects come the more specific the earlier,
 /// and go the more specific the later, so that none takes another's packets. What fails in one rank is known before the next.
 #[must_use]
 pub fn rank(change: &Change) -> (Stage, u8) {
@@ -463,4 +234,39 @@ pub fn rank(change: &Change) -> (Stage, u8) {
         _ => 0,
     };
     (Stage::of(change), place)
+}
+
+/// Puts changes into their order and notes what each depends on. `before` is what was observed; `observed` is the same without what goes
+/// with devices that are made anew, and `target` what can be had of what is wanted. Where changes wait for each other in a circle, the way out of it, if
+/// there is one that was not taken yet.
+pub(super) fn arrange(
+    set: &mut ChangeSet,
+    (before, observed, target): (&KernelState, &KernelState, &KernelState),
+    detours: &BTreeSet<Detour>,
+) -> Option<Detour> {
+    let (needs, of_slots) = conditions::of_changes(&set.changes, (before, observed, target), detours);
+    let ranks = set.changes.iter().map(rank).collect::<Vec<_>>();
+    debug_assert_eq!(
+        graph::first_backwards(&ranks, &needs, |condition| !of_slots[condition as usize]),
+        None
+    );
+    let order = match graph::sort(&ranks, &needs) {
+        graph::Sorted::Whole(order) => order,
+        graph::Sorted::Circle { links, rest } => {
+            let waits = cycle::waits_for_slots(&links, &of_slots);
+            let detour = cycle::way_out(&waits, &set.changes, &needs);
+            if let Some(detour) = detour.filter(|detour| !detours.contains(detour)) {
+                return Some(detour);
+            }
+            rest
+        }
+    };
+    let mut changes = std::mem::take(&mut set.changes)
+        .into_iter()
+        .map(Some)
+        .collect::<Vec<_>>();
+    let mut needs = needs.into_iter().map(Some).collect::<Vec<_>>();
+    set.changes = order.iter().filter_map(|&place| changes[place].take()).collect();
+    set.dependencies = order.iter().filter_map(|&place| needs[place].take()).collect();
+    None
 }

@@ -21,7 +21,7 @@ pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: 
             set.conflicts.push(Conflict {
                 object: Object::Link(name).at(namespace),
                 found,
-                only_one: None,
+                holder: None,
             });
             forget(target, &end);
             forget(target, &other);

@@ -47,7 +47,7 @@ fn ports(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) 
             Some(found) if found.owner != Owner::Ours => conflicts.push(Conflict {
                 object: Object::Link(port.clone()).into(),
                 found: found.kind.to_string(),
-                only_one: None,
+                holder: None,
             }),
             _ => waiting.push(Waiting {
                 object: Object::Link(bridge.clone()).into(),

@@ -142,7 +142,7 @@ fn pass(
     let mut set = diff(found, target);
     let repairs = drift.sort_out(found, target, &mut set);
     let outcome = |change: &Change| match is_failed(change) {
-        true => Outcome::Skipped,
+        true => Outcome::Skipped { failed: 0 },
         false => Outcome::Done,
     };
     let report = ApplyReport {

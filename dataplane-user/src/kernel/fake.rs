@@ -14,6 +14,7 @@ use crate::model::change::{
     AddressOperation, BpfChange, Existence, LinkOperation, LinkPatch, NetlinkChange, NextHopObjectOperation,
     NextHopOperation, NftChange, ProgramOperation, RouteOperation, SysctlChange, WireGuardChange, Write,
 };
+use crate::model::wireguard::DeviceChange;
 use crate::model::{
     Action, Attachment, Change, Class, Hook, KernelState, Link, LinkKind, NextHop, Owner, ProgramVersion,
     Route, RouteKey, RouteTarget, Target, VethPeer,
@@ -95,15 +96,58 @@ impl FakeKernel {
         match &change.action {
             Action::Netlink(NetlinkChange::Link(name, operation)) => {
                 let former = there.links.get(name).cloned();
+                if *operation == LinkOperation::SetUp {
+                    ensure(self.can_bind(namespace.as_ref(), name, None), libc::EADDRINUSE)?;
+                }
+                let there = self.state.at_mut(namespace.as_ref()).ok_or(libc::ENOENT)?;
                 there.execute_link(name, operation)?;
                 self.execute_at_other_end(change.namespace.as_ref(), name, operation, former.as_ref())
             }
             Action::Netlink(change) => there.execute_netlink(change),
             Action::Sysctl(change) => there.execute_sysctl(change),
-            Action::WireGuard(change) => there.execute_wireguard(change),
+            Action::WireGuard(change) => {
+                let is_up = there.links.get(&change.link).is_some_and(|link| link.up);
+                if let (DeviceChange::SetListenPort(port), true) = (&change.change, is_up) {
+                    let free = self.can_bind(namespace.as_ref(), &change.link, Some(*port));
+                    ensure(free, libc::EADDRINUSE)?;
+                }
+                let there = self.state.at_mut(namespace.as_ref()).ok_or(libc::ENOENT)?;
+                there.execute_wireguard(change)
+            }
             Action::Nft(change) => there.execute_nft(change),
             Action::Bpf(change) => there.execute_bpf(change),
         }
+    }
+
+    /// Whether a device can have its UDP port, or this one: no other device that is up has it, but for those of one VNI each of the same
+    /// kind. WireGuard's are of the agent's own namespace, where the devices were made, wherever they are.
+    fn can_bind(&self, namespace: Option<&Namespace>, name: &LinkName, port: Option<u16>) -> bool {
+        let elsewhere = self
+            .state
+            .namespaces
+            .iter()
+            .map(|(there, state)| (Some(there), state));
+        let places = [(None, &self.state)].into_iter().chain(elsewhere);
+        let ports = places.flat_map(|(there, state)| {
+            state.links.iter().filter_map(move |(name, link)| {
+                let port = link
+                    .kind
+                    .udp_port()
+                    .or_else(|| Some(state.wireguard.get(name)?.listen_port));
+                let bound_in = there.filter(|_| link.kind != LinkKind::WireGuard);
+                Some(((there, name), link, bound_in, port.filter(|port| *port != 0)?))
+            })
+        });
+        let all = ports.collect::<Vec<_>>();
+        let own = all.iter().find(|(place, ..)| *place == (namespace, name));
+        let Some(&(place, link, bound_in, own_port)) = own else {
+            return true;
+        };
+        let port = port.unwrap_or(own_port);
+        let mut others = all.iter().filter(|(other, ..)| *other != place);
+        !others.any(|(_, other, in_use, taken)| {
+            other.up && *in_use == bound_in && *taken == port && !link.kind.shares_ports_with(&other.kind)
+        })
     }
 
     /// What happens to the other end of a pair.
@@ -155,7 +199,10 @@ impl KernelState {
                 let mut link = link.clone();
                 link.up = false;
                 ensure(!self.links.contains_key(name), libc::EEXIST)?;
-                let twin = self.links.values().any(|found| found.kind.excludes(&link.kind));
+                let twin = self
+                    .links
+                    .values()
+                    .any(|found| found.kind.excludes(&link.kind).is_some());
                 ensure(!twin, libc::EEXIST)?;
                 self.links.insert(name.clone(), link);
             }

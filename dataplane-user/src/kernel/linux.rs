@@ -15,12 +15,13 @@ use super::netns::{Namespaces, Open};
 use super::nft::{self, Drops, Nft};
 use super::sysctl::Sysctls;
 use super::wireguard::{Carried, PrivateKeys, WireGuard, no_private_keys};
-use super::{Kernel, KernelError, Wanted, wireguard};
+use super::{Kernel, KernelError, Wanted, udp, wireguard};
 use crate::drift::revision::{MOST_PEERS, Revisions};
 use crate::model::change::{
     BpfChange, LinkOperation, NetlinkChange, NftChange, SysctlChange, WireGuardChange,
 };
-use crate::model::{Action, Change, KernelState, LinkKind, Owner, Sysctl};
+use crate::model::wireguard::DeviceChange;
+use crate::model::{Action, Change, KernelState, Link, LinkKind, Owner, Sysctl};
 use crate::net::{LinkName, Namespace};
 use crate::plan::facts::Presence;
 use crate::plan::wireguard::rotation::{self, SeenPeer, Session};
@@ -290,6 +291,53 @@ impl LinuxKernel {
         Ok(())
     }
 
+    /// Who has the UDP port that a device could not get; `None`: nobody can tell.
+    async fn taken_port(&mut self, change: &Change) -> Option<String> {
+        let mut found = KernelState::default();
+        self.netlink.observe(&mut found).await.ok()?;
+        let ports = self.udp_ports(&found).await;
+        let (own, port) = match &change.action {
+            Action::WireGuard(WireGuardChange {
+                link,
+                change: DeviceChange::SetListenPort(port),
+            }) => (link, *port),
+            // In other namespaces are other ports.
+            Action::Netlink(NetlinkChange::Link(link, LinkOperation::SetUp))
+                if change.namespace.is_none() =>
+            {
+                (link, *ports.get(link)?)
+            }
+            _ => return None,
+        };
+        let has_it =
+            |(name, link): &(&LinkName, &Link)| *name != own && link.up && ports.get(*name) == Some(&port);
+        let device = found.links.iter().find(has_it);
+        let holder = match device {
+            Some((name, link)) => format!("device {name} ({})", link.kind),
+            None => udp::sockets(Path::new("/"))
+                .iter()
+                .find(|socket| socket.port == port)?
+                .holder(),
+        };
+        Some(format!("UDP port {port} is taken by {holder}"))
+    }
+
+    /// The UDP ports of all tunnel devices of this namespace.
+    async fn udp_ports(&mut self, state: &KernelState) -> BTreeMap<LinkName, u16> {
+        let mut ports = BTreeMap::new();
+        for (name, link) in &state.links {
+            let port = match link.kind {
+                LinkKind::WireGuard => {
+                    let reading = self.wireguard.get_device(name).await;
+                    reading.ok().map(|reading| reading.device.listen_port)
+                }
+                _ => link.kind.udp_port(),
+            };
+            ports.extend(port.map(|port| (name.clone(), port)));
+        }
+        ports
+    }
+
     /// Executes changes of one other namespace, all of one adapter's.
     async fn execute_in(&mut self, namespace: &Namespace, run: Run<'_>) -> Vec<Result<(), KernelError>> {
         let Some(open) = self.namespaces.get(namespace) else {
@@ -463,18 +511,19 @@ impl Kernel for LinuxKernel {
 
     fn prepare(&mut self, target: &KernelState) {
         self.needs_bpf = target.has_programs();
+        self.netlink.set_wanted(target.routes.keys().copied());
+        for (namespace, open) in self.namespaces.open() {
+            let there = target.namespaces.get(namespace);
+            open.netlink
+                .set_wanted(there.into_iter().flat_map(|there| there.routes.keys().copied()));
+        }
     }
 
     async fn look_for(&mut self, wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
-        self.netlink.set_wanted(&wanted.routes);
         self.netlink.set_return_paths(&wanted.return_paths);
         self.netlink.set_lookups(&wanted.lookups);
         self.rotating = wanted.rotating;
-        let presence = self.namespaces.look_for(wanted, &mut self.netlink).await?;
-        for (_, open) in self.namespaces.open() {
-            open.netlink.set_wanted(&wanted.routes);
-        }
-        Ok(presence)
+        self.namespaces.look_for(wanted, &mut self.netlink).await
     }
 
     async fn grace(&mut self) {
@@ -538,6 +587,14 @@ impl Kernel for LinuxKernel {
         }
         if let Some(carried) = &mut self.carried {
             carried.store();
+        }
+        for (change, result) in changes.iter().zip(&mut results) {
+            if let Err(error) = result
+                && error.errno() == Some(libc::EADDRINUSE)
+                && let Some(taken) = self.taken_port(change).await
+            {
+                error.kernel_text = Some(taken);
+            }
         }
         results
     }

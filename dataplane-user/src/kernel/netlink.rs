@@ -155,9 +155,9 @@ impl Netlink {
     }
 
     /// Foreign routes of these keys are observed too: they stand where ours shall.
-    pub fn set_wanted(&mut self, routes: &BTreeSet<RouteKey>) {
-        self.wanted.clone_from(routes);
-        self.interest().want(routes);
+    pub fn set_wanted(&mut self, routes: impl Iterator<Item = RouteKey>) {
+        self.wanted = routes.collect();
+        self.interest().want(&self.wanted);
     }
 
     /// Facts tell the ways back by these devices, and what moves them matters.

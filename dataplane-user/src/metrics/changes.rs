@@ -65,6 +65,7 @@ impl Count {
                 DeviceChange::RemovePeer(_) => Verb::Delete,
                 DeviceChange::SetPrivateKey(_)
                 | DeviceChange::SetListenPort(_)
+                | DeviceChange::YieldListenPort(_)
                 | DeviceChange::SetFwmark(_)
                 | DeviceChange::UpdatePeer(..)
                 | DeviceChange::RemoveAllowedIps(..) => Verb::Set,
@@ -224,7 +225,7 @@ impl ChangeCounters {
             match outcome {
                 Outcome::Done => self.done(count),
                 Outcome::Failed(_) => self.refused(count),
-                Outcome::Skipped => {}
+                Outcome::Skipped { .. } => {}
             }
         }
         for (stage, duration) in &report.durations {
@@ -430,7 +431,7 @@ mod tests {
             "adit_wireguard_configure_errors_total 3",
         ];
         assert_eq!(found, expected);
-        let mut skipped = series(|| Outcome::Skipped);
+        let mut skipped = series(|| Outcome::Skipped { failed: 0 });
         skipped.retain(|line| !line.contains("_duration_"));
         assert_eq!(skipped, [""; 0]);
     }

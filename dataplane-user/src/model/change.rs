@@ -4,6 +4,7 @@
 //! around them, and says in which network namespace.
 
 mod object;
+mod set;
 mod text;
 
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use self::object::{Located, Object, ObjectKind};
+pub use self::set::{ChangeSet, Conflict, Dependencies, Waiting};
 use super::wireguard::DeviceChange;
 use super::{
     Address, Class, Firewall, Group, Hook, Link, LinkKind, Neighbour, NextHop, Route, RouteGroup, RouteKey,
@@ -435,6 +437,11 @@ pub enum DeleteLinkReason {
         /// What it shall be.
         to: LinkKind,
     },
+    /// Another one takes what it has: a UDP port or a VNI. What leads to this one is to be led to that one, so it goes first.
+    MakesRoom {
+        /// That one's name.
+        taker: LinkName,
+    },
     /// It is one of ours that somebody renamed, and another is made in its place.
     Renamed {
         /// The name that it had.
@@ -442,77 +449,4 @@ pub enum DeleteLinkReason {
         /// What it is.
         kind: LinkKind,
     },
-}
-
-/// Something that is not ours stands where ours should; it is left alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// Where.
-    pub object: Located,
-    /// What stands there, in the words of `ip`.
-    pub found: String,
-    /// The name of what is found, where it stands elsewhere: a network namespace holds only one of its kind.
-    pub only_one: Option<LinkName>,
-}
-
-/// The changes that lead from one state to another, in an order in which no step opens a hole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChangeSet {
-    /// In order.
-    pub changes: Vec<Change>,
-    /// What is left alone.
-    pub conflicts: Vec<Conflict>,
-    /// What can't be made yet.
-    pub waiting: Vec<Waiting>,
-}
-
-/// Something that waits for something else to be there; nobody says when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// What waits.
-    pub object: Located,
-    /// What it waits for, in words.
-    pub what: String,
-}
-
-impl ChangeSet {
-    /// Adds a change in the agent's own namespace.
-    pub fn push(&mut self, action: impl Into<Action>) {
-        self.changes.push(Change::from(action));
-    }
-
-    /// Adds what is to be done in another namespace: all that `other` says is about that one.
-    pub fn extend_from(&mut self, namespace: &Namespace, other: ChangeSet) {
-        let there = || Some(namespace.clone());
-        self.changes
-            .extend(other.changes.into_iter().map(|change| Change {
-                namespace: there(),
-                ..change
-            }));
-        self.conflicts
-            .extend(other.conflicts.into_iter().map(|conflict| Conflict {
-                object: conflict.object.object.at(there()),
-                ..conflict
-            }));
-        self.waiting
-            .extend(other.waiting.into_iter().map(|waiting| Waiting {
-                object: waiting.object.object.at(there()),
-                ..waiting
-            }));
-    }
-
-    /// Some of the changes, and nothing else.
-    #[must_use]
-    pub fn only(self, some: impl Fn(&Change) -> bool) -> ChangeSet {
-        ChangeSet {
-            changes: self.changes.into_iter().filter(some).collect(),
-            ..ChangeSet::default()
-        }
-    }
-
-    /// Whether nothing is to be done.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
 }

@@ -123,15 +123,98 @@ impl LinkKind {
         }
     }
 
-    /// Whether a network namespace holds no two devices of these kinds, under any names: the kernel has one flow-based
-    /// ipip and one flow-based ip6tnl for all packets.
+    /// The UDP port that it receives at, but for WireGuard's, which is told apart from the link.
     #[must_use]
-    pub fn excludes(&self, other: &LinkKind) -> bool {
+    pub fn udp_port(&self) -> Option<u16> {
+        match self {
+            LinkKind::Geneve { port }
+            | LinkKind::GeneveTo { port, .. }
+            | LinkKind::Vxlan { port, .. }
+            | LinkKind::VxlanTo { port, .. } => Some(*port),
+            LinkKind::Other(text) => {
+                let mut words = text.split(' ').skip_while(|word| *word != "dstport");
+                words.nth(1)?.parse().ok()
+            }
+            LinkKind::Dummy
+            | LinkKind::Ipip { .. }
+            | LinkKind::Ip6tnl { .. }
+            | LinkKind::WireGuard
+            | LinkKind::Bridge
+            | LinkKind::Veth(_)
+            | LinkKind::IpipTo { .. } => None,
+        }
+    }
+
+    /// Whether two devices of these kinds can receive at one UDP port: both have one VNI each, of the same encapsulation.
+    #[must_use]
+    pub fn shares_ports_with(&self, other: &LinkKind) -> bool {
         matches!(
             (self, other),
-            (LinkKind::Ipip { .. }, LinkKind::Ipip { .. })
-                | (LinkKind::Ip6tnl { .. }, LinkKind::Ip6tnl { .. })
+            (LinkKind::VxlanTo { .. }, LinkKind::VxlanTo { .. })
+                | (LinkKind::GeneveTo { .. }, LinkKind::GeneveTo { .. })
         )
+    }
+
+    /// Whether it is a VXLAN device of one VNI that sends over IPv6: over each family the kernel has VNIs of its own.
+    #[must_use]
+    pub fn is_over_ipv6(&self) -> bool {
+        match self {
+            LinkKind::VxlanTo { local, group, .. } => local.iter().chain(group).any(IpAddr::is_ipv6),
+            _ => false,
+        }
+    }
+
+    /// What a device of this kind has that one of the other kind needs for itself alone, so that the kernel refuses to create that one beside it
+    /// in a network namespace, under any name (`vxlan_config_validate`, `geneve_configure`, `ip_tunnel_newlink`, Linux 6.1).
+    #[must_use]
+    pub fn excludes(&self, other_kind: &LinkKind) -> Option<String> {
+        let port = || self.udp_port().map(|port| format!("UDP port {port}"));
+        match (self, other_kind) {
+            (LinkKind::Ipip { .. }, LinkKind::Ipip { .. })
+            | (LinkKind::Ip6tnl { .. }, LinkKind::Ip6tnl { .. }) => {
+                Some(format!("the place of the only flow-based {}", self.word()))
+            }
+            (
+                LinkKind::IpipTo { local, remote, .. },
+                LinkKind::IpipTo {
+                    local: from,
+                    remote: to,
+                    ..
+                },
+            ) => ((local, remote) == (from, to)).then(|| format!("the tunnel from {local} to {remote}")),
+            (
+                LinkKind::VxlanTo { vni, port, .. },
+                LinkKind::VxlanTo {
+                    vni: other, port: at, ..
+                },
+            ) => {
+                let same = (vni, port, self.is_over_ipv6()) == (other, at, other_kind.is_over_ipv6());
+                same.then(|| format!("VNI {vni} at UDP port {port}"))
+            }
+            (LinkKind::GeneveTo { vni, remote, port }, LinkKind::GeneveTo { .. }) => {
+                (self == other_kind).then(|| format!("VNI {vni} towards {remote} at UDP port {port}"))
+            }
+            (LinkKind::Vxlan { port: one, .. }, LinkKind::Vxlan { port: another, .. })
+            | (LinkKind::Geneve { port: one }, LinkKind::Geneve { port: another })
+            | (LinkKind::Geneve { port: one }, LinkKind::GeneveTo { port: another, .. })
+            | (LinkKind::GeneveTo { port: one, .. }, LinkKind::Geneve { port: another }) => {
+                (one == another).then(port).flatten()
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Link {
+    /// What this device has that one of a kind needs for itself alone, to be created or to be brought up.
+    #[must_use]
+    pub fn is_in_the_way_of(&self, kind: &LinkKind) -> Option<String> {
+        let port = self.kind.udp_port().filter(|port| {
+            let wants_it = kind.udp_port() == Some(*port);
+            self.up && wants_it && !self.kind.shares_ports_with(kind)
+        });
+        let refused = self.kind.excludes(kind);
+        refused.or_else(|| port.map(|port| format!("UDP port {port}")))
     }
 }
 

@@ -105,6 +105,22 @@ impl Route {
             .chain(by_target.map(|hop| &hop.link))
     }
 
+    /// The gateways that must be reached without another one: those that are not taken to be on the link.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        let hops = match &self.kind {
+            RouteKind::Paths(paths) => Some(&paths.hops),
+            _ => None,
+        };
+        let hops = hops.into_iter().flatten().filter(|hop| !hop.onlink);
+        hops.filter_map(|hop| hop.gateway)
+    }
+
+    /// Whether its destinations are reached without a gateway.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        matches!(&self.kind, RouteKind::Paths(paths) if paths.hops.iter().all(|hop| hop.gateway.is_none()))
+    }
+
     /// Whether it stands behind others and only refuses.
     #[must_use]
     pub fn refuses(&self) -> bool {

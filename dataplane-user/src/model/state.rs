@@ -11,7 +11,7 @@ use super::{
     Address, Attachment, Class, Firewall, Group, Hook, Link, Neighbour, NextHop, Object, Route, RouteKey,
     RouteTarget, Rule, Source, Sysctl, Target,
 };
-use crate::net::{LinkName, Namespace};
+use crate::net::{LinkName, Namespace, PublicKey};
 
 /// What shall be, or what is. A target holds only objects that are ours; an observed state also holds foreign ones
 /// that stand where ours might: every link, the addresses on our links, routes with one of our metrics, and a table in the
@@ -64,8 +64,20 @@ pub struct KernelState {
     pub prefixes: BTreeMap<IpNet, Target>,
     /// Known sources.
     pub sources: BTreeSet<Source>,
+    /// Whom manifests name. Only in the agent's own namespace's target.
+    pub named: Named,
     /// Older versions of the map ABI that have left their maps and links. A target has none.
     pub older_versions: BTreeSet<u32>,
+}
+
+/// Peers that manifests name. What is taken from anybody else waits for nothing: neither a key nor an address that was revoked stays
+/// because something else can't be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// WireGuard public keys.
+    pub keys: BTreeSet<PublicKey>,
+    /// Underlay addresses.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 impl KernelState {

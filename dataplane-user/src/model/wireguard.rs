@@ -75,6 +75,8 @@ pub enum DeviceChange {
     SetPrivateKey(PublicKey),
     /// Binds it to another UDP port.
     SetListenPort(u16),
+    /// Gives up its UDP port, which is this one, so that another device gets it: it has some port until it gets its own.
+    YieldListenPort(u16),
     /// Marks its packets; 0: no more.
     SetFwmark(u32),
     /// Adds a peer, with all its prefixes, whoever has them now.
@@ -107,6 +109,7 @@ impl Device {
         match change {
             DeviceChange::SetPrivateKey(key) => self.public_key = Some(*key),
             DeviceChange::SetListenPort(port) => self.listen_port = *port,
+            DeviceChange::YieldListenPort(_) => self.listen_port = 0,
             DeviceChange::SetFwmark(mark) => self.fwmark = *mark,
             DeviceChange::AddPeer(key, peer) => {
                 self.take_prefixes(&peer.allowed_ips);
@@ -155,6 +158,9 @@ impl fmt::Display for DeviceChange {
         match self {
             DeviceChange::SetPrivateKey(key) => write!(f, "private key of public key {key}"),
             DeviceChange::SetListenPort(port) => write!(f, "listen-port {port}"),
+            DeviceChange::YieldListenPort(port) => {
+                write!(f, "listen-port 0 for a moment, as another device gets {port}")
+            }
             DeviceChange::SetFwmark(mark) => write!(f, "fwmark {mark:#x}"),
             DeviceChange::AddPeer(key, peer) => {
                 write!(f, "peer {key}")?;

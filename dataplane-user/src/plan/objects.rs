@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::NodeFacts;
 use super::facts::Presence;
-use crate::model::{Address, AddressScope, KernelState, Link, LinkKind, Owner, RouteKey, VethPeer};
+use crate::model::{Address, AddressScope, KernelState, Link, LinkKind, Owner, VethPeer};
 use crate::net::Namespace;
 use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, Placed};
 use crate::resource::{Intent, Problem, Reason};
@@ -54,14 +54,6 @@ pub(super) fn plan(
     routes::plan(placed, &mut planner);
 }
 
-/// The keys of all routes that a node declares: what stands there already is somebody else's.
-#[must_use]
-pub fn route_keys(intent: &Intent) -> BTreeSet<RouteKey> {
-    let routes = intent.resources().netlink.routes.values();
-    let own = routes.filter(|placed| placed.nodes.contains(&intent.node().name));
-    own.map(|placed| placed.object.key()).collect()
-}
-
 struct Planner<'a> {
     facts: &'a NodeFacts,
     target: &'a mut KernelState,
@@ -75,8 +67,12 @@ impl Planner<'_> {
         let place = self.place(placed.namespace.as_ref(), kind, name);
         let InterfaceKind::Veth { peer, namespace } = what else {
             if let Some(place) = place {
-                self.link(&place, end, link_kind(what));
-                self.further(&place, end, what);
+                let link_kind = link_kind(what);
+                let port = link_kind.udp_port();
+                if !self.clashes(&format!("{kind}/{name}"), &place, &link_kind, port) {
+                    self.link(&place, end, link_kind);
+                    self.further(&place, end, what);
+                }
             }
             return;
         };
@@ -142,6 +138,48 @@ impl Planner<'_> {
         if let Some(alias) = &end.alias {
             self.at(place).aliases.insert(end.name.clone(), alias.clone());
         }
+        true
+    }
+
+    /// Whether another device of the target has what this one needs for itself alone, which is told then. WireGuard's UDP ports are of the agent's own
+    /// namespace, wherever the devices are.
+    fn clashes(&mut self, subject: &str, place: &Place, kind: &LinkKind, port: Option<u16>) -> bool {
+        let bound_in = |place: &Place, kind: &LinkKind| match kind {
+            LinkKind::WireGuard => None,
+            _ => place.clone(),
+        };
+        let elsewhere = self
+            .target
+            .namespaces
+            .iter()
+            .map(|(name, state)| (Some(name.clone()), state));
+        let places = [(None, &*self.target)].into_iter().chain(elsewhere);
+        let mut holders = places.flat_map(|(there, state)| {
+            state.links.iter().filter_map(move |(name, link)| {
+                let device = state.wireguard.get(name);
+                let own = device
+                    .map(|device| device.listen_port)
+                    .or_else(|| link.kind.udp_port());
+                let is_bound =
+                    own.is_some() && own == port && bound_in(&there, &link.kind) == bound_in(place, kind);
+                let port = own.filter(|_| is_bound && !link.kind.shares_ports_with(kind));
+                let same = link.kind.excludes(kind).filter(|_| there == *place);
+                Some((
+                    name,
+                    same.or_else(|| port.map(|port| format!("UDP port {port}")))?,
+                ))
+            })
+        });
+        let Some((name, what)) = holders.next() else {
+            return false;
+        };
+        let problem = Problem::error(
+            Reason::Conflict,
+            subject.to_owned(),
+            format!("device {name}, which manifests declare too, has {what}"),
+            "give one of them another port, VNI or remote; this one is left out".to_owned(),
+        );
+        self.problems.push(problem);
         true
     }
 

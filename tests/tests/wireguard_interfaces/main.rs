@@ -1,5 +1,6 @@
 //! WireGuard devices that manifests declare, on real kernels, by the real agent; `wg` says what they are.
 
+mod collisions;
 mod plans;
 mod unreadable;
 mod ways;

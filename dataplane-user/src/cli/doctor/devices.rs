@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::finding::Finding;
 use super::overlay::Wanted;
-use crate::model::{Link, LinkKind, Owner};
+use crate::model::{Link, Owner};
 use crate::net::LinkName;
 
 /// What other overlays call their devices.
@@ -29,7 +29,7 @@ pub(super) fn judge(links: &BTreeMap<LinkName, Link>, wanted: &Wanted) -> Vec<Fi
                 format!("ip link delete {name}, or rename it"),
             ));
         }
-        if let Some(port) = port(&link.kind)
+        if let Some(port) = link.kind.udp_port()
             && ports.contains_key(&port)
         {
             findings.push(Finding::error(
@@ -62,32 +62,12 @@ pub(super) fn judge(links: &BTreeMap<LinkName, Link>, wanted: &Wanted) -> Vec<Fi
     findings
 }
 
-/// The UDP port of a tunnel device.
-pub(super) fn port(kind: &LinkKind) -> Option<u16> {
-    match kind {
-        LinkKind::Geneve { port }
-        | LinkKind::Vxlan { port, .. }
-        | LinkKind::GeneveTo { port, .. }
-        | LinkKind::VxlanTo { port, .. } => Some(*port),
-        LinkKind::Dummy
-        | LinkKind::Ipip { .. }
-        | LinkKind::Ip6tnl { .. }
-        | LinkKind::WireGuard
-        | LinkKind::Bridge
-        | LinkKind::Veth(_)
-        | LinkKind::IpipTo { .. } => None,
-        LinkKind::Other(text) => {
-            let mut words = text.split(' ').skip_while(|word| *word != "dstport");
-            words.nth(1)?.parse().ok()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::finding::Level;
     use super::super::finding::tests::level;
     use super::*;
+    use crate::model::LinkKind;
 
     fn with(name: &'static str, kind: LinkKind, owner: Owner) -> Vec<Finding> {
         let link = Link {

@@ -38,7 +38,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let mut set = set.only(in_table);
     let found = set.changes.len();
     if !arguments.include_unreachable {
-        set.changes.retain(|change| !is_backstop(change));
+        set.retain(|_, change| !is_backstop(change));
     }
     let kept = found - set.changes.len();
     let report = apply(&mut kernel, set).await;

@@ -35,7 +35,7 @@ pub(super) fn found(change: &Action, observed: &KernelState, roots: &Roots) -> O
 
 fn link(name: &LinkName, operation: &LinkOperation, observed: &KernelState, roots: &Roots) -> Option<String> {
     match operation {
-        LinkOperation::Delete(DeleteLinkReason::Unneeded) => {
+        LinkOperation::Delete(DeleteLinkReason::Unneeded | DeleteLinkReason::MakesRoom { .. }) => {
             Some("stood there, and nothing needs it".to_owned())
         }
         LinkOperation::Delete(DeleteLinkReason::Renamed { .. }) => Some(format!("was renamed to {name}")),

@@ -81,6 +81,7 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys:
                 }
             }
             DeviceChange::SetListenPort(port) => device.put_u16(WGDEVICE_A_LISTEN_PORT, *port),
+            DeviceChange::YieldListenPort(_) => device.put_u16(WGDEVICE_A_LISTEN_PORT, 0),
             DeviceChange::SetFwmark(mark) => device.put_u32(WGDEVICE_A_FWMARK, *mark),
             // Never without its key.
             DeviceChange::AddPeer(_, peer) if peer.preshared_key == Preshared::Unreadable => {}

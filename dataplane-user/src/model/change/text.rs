@@ -155,6 +155,7 @@ impl fmt::Display for DeleteLinkReason {
         match self {
             DeleteLinkReason::Unneeded => Ok(()),
             DeleteLinkReason::Recreate { from, to } => write!(f, " to make it anew ({from} becomes {to})"),
+            DeleteLinkReason::MakesRoom { taker } => write!(f, " to make room for {taker}"),
             DeleteLinkReason::Renamed { name, .. } => write!(f, ", which was {name}"),
         }
     }

@@ -1,6 +1,7 @@
 //! Declared routes: those of one prefix in one table are one route.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::{Place, Planner};
 use crate::model::{Hop, Owner, Paths, Route, RouteKey, RouteKind, RouteScope};
@@ -25,7 +26,13 @@ pub(super) fn plan(placed: Vec<(Place, &str, &NetlinkRoute)>, planner: &mut Plan
                 kind: Some(kind),
             }) => {
                 let owner = Owner::Ours;
-                planner.at(&place).routes.insert(key, Route { owner, kind });
+                match planner.at(&place).routes.entry(key) {
+                    Entry::Vacant(vacant) => drop(vacant.insert(Route { owner, kind })),
+                    Entry::Occupied(stands) => {
+                        let problem = taken(&routes, &key, stands.get());
+                        planner.problems.push(problem);
+                    }
+                }
             }
             Ok(Merged { kind: None, .. }) => {}
             Err(problem) => planner.problems.push(problem),
@@ -109,6 +116,20 @@ pub fn merge(
         hops,
     };
     Ok(merged(paths.into_kind()))
+}
+
+/// A network or a WireGuard device has a route in this place.
+fn taken(routes: &[Named<'_>], key: &RouteKey, stands: &Route) -> Problem {
+    let names = routes.iter().map(|(name, _)| format!("NetlinkRoute/{name}"));
+    Problem::error(
+        Reason::Conflict,
+        names.collect::<Vec<_>>().join(", "),
+        format!(
+            "a TunnelNetwork or a WireGuardInterface has the route {key} already: {}",
+            stands.kind
+        ),
+        "give this one another table or metric, or remove it".to_owned(),
+    )
 }
 
 fn contradiction(name: &str, key: &RouteKey) -> Problem {

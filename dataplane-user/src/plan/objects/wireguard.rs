@@ -35,6 +35,15 @@ pub(super) fn plan<'a>(
             continue;
         };
         let interface = &placed.object;
+        let port = Some(interface.listen_port).filter(|port| *port != 0);
+        if planner.clashes(
+            &format!("WireGuardInterface/{name}"),
+            &place,
+            &LinkKind::WireGuard,
+            port,
+        ) {
+            continue;
+        }
         if !planner.link(&place, &interface.end, LinkKind::WireGuard) {
             continue;
         }
@@ -42,7 +51,7 @@ pub(super) fn plan<'a>(
         let device = device(name, interface, mark, planner);
         let there = planner.at(&place);
         there.wireguard.insert(interface.end.name.clone(), device);
-        routes(&place, interface, mark, planner);
+        routes(&place, (name, interface), mark, planner);
         if place.is_none() {
             endpoints::judge(name, interface, mark, planner);
         }
@@ -166,7 +175,12 @@ fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Opti
 }
 
 /// A route for each allowed IP that no address of the device brings along already; default routes with their rules.
-fn routes(place: &Place, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) {
+fn routes(
+    place: &Place,
+    (name, interface): (&str, &WireGuardInterface),
+    mark: u32,
+    planner: &mut Planner<'_>,
+) {
     let link = &interface.end.name;
     let addresses = interface.end.addresses.iter();
     let subnets = addresses.filter_map(|(address, peer)| connected_subnet(address, *peer));
@@ -184,14 +198,17 @@ fn routes(place: &Place, interface: &WireGuardInterface, mark: u32, planner: &mu
             owner: Owner::Ours,
             kind: RouteKind::on_link(link, family),
         };
-        if planner.at(place).routes.insert(key, route).is_some() {
+        if let Some(stands) = planner.at(place).routes.get(&key) {
+            let message = format!("the route {key} stands already: {}", stands.kind);
             planner.problems.push(Problem::error(
                 Reason::Conflict,
-                format!("link {link}"),
-                format!("another device has a route to {key} too"),
+                format!("WireGuardInterface/{name}"),
+                message,
                 "give one of them spec.table, or other allowedIPs".to_owned(),
             ));
+            continue;
         }
+        planner.at(place).routes.insert(key, route);
     }
 }
 

@@ -65,6 +65,75 @@ fn networks_share_their_ports() {
 }
 
 #[test]
+fn devices_of_a_node_share_neither_ports_nor_vnis() {
+    let object = |kind: &str, name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: adit.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: {name}\nspec: {{node: a, {spec}}}\n"
+        )
+    };
+    let interface = |name: &str, spec: &str| object("NetlinkInterface", name, spec);
+    let wireguard = |name: &str, spec: &str| object("WireGuardInterface", name, spec);
+    let second = NODE
+        .replace("name: a", "name: b")
+        .replace("192.0.2.1", "192.0.2.2")
+        .replace("10.0.0.1", "10.0.0.2");
+    let overlay = format!("{NETWORK}  encapsulation: geneve\n{NODE}{second}");
+    for (one, two, what) in [
+        (
+            interface("one", "type: vxlan, vni: 7, dstport: 4790"),
+            interface("two", "type: vxlan, vni: 7, dstport: 4790"),
+            "VNI 7 at UDP port 4790",
+        ),
+        (
+            interface("one", "type: vxlan, vni: 7, dstport: 4790"),
+            interface("two", "type: geneve, id: 7, remote: 192.0.2.9, dstport: 4790"),
+            "UDP port 4790",
+        ),
+        (
+            interface("one", "type: vxlan, vni: 7, dstport: 4790"),
+            wireguard("wg0", "namespace: {name: blue}, listenPort: 4790"),
+            "UDP port 4790",
+        ),
+        (
+            wireguard("wg0", "listenPort: 4790"),
+            wireguard("wg1", "listenPort: 4790"),
+            "UDP port 4790",
+        ),
+        (
+            overlay.clone(),
+            wireguard("wg0", "listenPort: 6081"),
+            "UDP port 6081",
+        ),
+        (
+            overlay,
+            interface("one", "type: geneve, id: 7, remote: 192.0.2.9"),
+            "UDP port 6081",
+        ),
+    ] {
+        let found = errors(&format!("{one}{two}"));
+        let [error] = &found[..] else {
+            panic!("{found:?}");
+        };
+        let expected = format!("{what} of node `a` is already that of ");
+        assert!(
+            error.contains(&expected) && error.contains("at a.yaml:"),
+            "{error}"
+        );
+    }
+    // Others share a port, and what is in another namespace or on another node is in nobody's way.
+    let apart = [
+        interface("one", "type: vxlan, vni: 7, dstport: 4790"),
+        interface("two", "type: vxlan, vni: 8, dstport: 4790"),
+        interface(
+            "three",
+            "namespace: {name: blue}, type: geneve, id: 7, remote: 192.0.2.9, dstport: 4790",
+        ),
+        wireguard("wg0", "listenPort: 4790").replace("node: a", "node: b"),
+    ];
+    assert_eq!(errors(&apart.concat()), [""; 0]);
+}
+
+#[test]
 fn nodes_share_no_address() {
     let other = NODE.replace("name: a", "name: b");
     refused(

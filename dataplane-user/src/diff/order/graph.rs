@@ -1,0 +1,246 @@
+//! Sorts changes so that each comes after those that provide what it requires.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::model::change::Dependencies;
+
+/// The places of changes in the order in which they are made.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Sorted {
+    /// All of them.
+    Whole(Vec<usize>),
+    /// Some wait for each other in a circle.
+    Circle {
+        /// The circle: changes, each with the condition by which it keeps the one before it waiting, and the first one the last.
+        links: Vec<(usize, u32)>,
+        /// An order in which those that wait for each other come in the order of their ranks.
+        rest: Vec<usize>,
+    },
+}
+
+/// Sorts by what changes require; among those that wait for nothing the one with the lowest rank comes first, then the one that came first. Takes
+/// as many steps as there are changes and dependencies, times the logarithm of the number of changes.
+pub(super) fn sort<R: Ord + Copy>(ranks: &[R], needs: &[Dependencies]) -> Sorted {
+    let mut sorting = Sorting::new(ranks, needs);
+    sorting.run();
+    if sorting.order.len() == ranks.len() {
+        return Sorted::Whole(sorting.order);
+    }
+    let links = sorting.circle();
+    while sorting.order.len() < ranks.len() {
+        let waiting = (0..ranks.len()).filter(|place| !sorting.is_sorted[*place]);
+        if let Some(first) = waiting.min_by_key(|place| (ranks[*place], *place)) {
+            sorting.ready.push(Reverse((ranks[first], first)));
+        }
+        sorting.run();
+    }
+    Sorted::Circle {
+        links,
+        rest: sorting.order,
+    }
+}
+
+/// Some change, by its place, that provides a condition to one of a lower rank; those of slots alone may. Where there is none, no circle is without a
+/// slot.
+pub(super) fn first_backwards<R: Ord + Copy>(
+    ranks: &[R],
+    needs: &[Dependencies],
+    counts: impl Fn(u32) -> bool,
+) -> Option<usize> {
+    let mut lowest = std::collections::BTreeMap::new();
+    for (needs, rank) in needs.iter().zip(ranks) {
+        for &condition in &needs.requires {
+            let lowest = lowest.entry(condition).or_insert(*rank);
+            *lowest = (*lowest).min(*rank);
+        }
+    }
+    let is_late = |place: &usize| {
+        let mut provided = needs[*place]
+            .provides
+            .iter()
+            .filter(|condition| counts(**condition));
+        provided.any(|condition| {
+            lowest
+                .get(condition)
+                .is_some_and(|lowest| *lowest < ranks[*place])
+        })
+    };
+    (0..ranks.len()).find(is_late)
+}
+
+/// How many changes and dependencies are looked at to sort them.
+#[cfg(test)]
+pub(super) fn steps<R: Ord + Copy>(ranks: &[R], needs: &[Dependencies]) -> usize {
+    let mut sorting = Sorting::new(ranks, needs);
+    sorting.run();
+    sorting.steps
+}
+
+struct Sorting<'a, R> {
+    ranks: &'a [R],
+    needs: &'a [Dependencies],
+    /// By condition: who provides it, how many of these are not sorted yet, and who requires it.
+    providers: Vec<Vec<usize>>,
+    missing: Vec<usize>,
+    requirers: Vec<Vec<usize>>,
+    /// By change: how many conditions it still waits for, and whether it is sorted.
+    waits: Vec<usize>,
+    is_sorted: Vec<bool>,
+    ready: BinaryHeap<Reverse<(R, usize)>>,
+    order: Vec<usize>,
+    /// Changes and dependencies that were looked at.
+    steps: usize,
+}
+
+impl<'a, R: Ord + Copy> Sorting<'a, R> {
+    fn new(ranks: &'a [R], needs: &'a [Dependencies]) -> Sorting<'a, R> {
+        let all = needs
+            .iter()
+            .flat_map(|needs| needs.provides.iter().chain(&needs.requires));
+        let conditions = all.max().map_or(0, |&last| last as usize + 1);
+        let mut providers = vec![Vec::new(); conditions];
+        let mut requirers = vec![Vec::new(); conditions];
+        for (place, needs) in needs.iter().enumerate() {
+            needs
+                .provides
+                .iter()
+                .for_each(|&condition| providers[condition as usize].push(place));
+            needs
+                .requires
+                .iter()
+                .for_each(|&condition| requirers[condition as usize].push(place));
+        }
+        let missing = providers.iter().map(Vec::len).collect::<Vec<_>>();
+        let open = |needs: &Dependencies| {
+            let open = needs
+                .requires
+                .iter()
+                .filter(|condition| missing[**condition as usize] > 0);
+            open.count()
+        };
+        let waits = needs.iter().map(open).collect::<Vec<_>>();
+        let ready = (0..ranks.len()).filter(|&place| waits[place] == 0);
+        let ready = ready.map(|place| Reverse((ranks[place], place))).collect();
+        Sorting {
+            ranks,
+            needs,
+            providers,
+            missing,
+            requirers,
+            waits,
+            is_sorted: vec![false; ranks.len()],
+            ready,
+            order: Vec::with_capacity(ranks.len()),
+            steps: 0,
+        }
+    }
+
+    fn run(&mut self) {
+        while let Some(Reverse((_, place))) = self.ready.pop() {
+            self.steps += 1;
+            if std::mem::replace(&mut self.is_sorted[place], true) {
+                continue;
+            }
+            self.order.push(place);
+            for &condition in &self.needs[place].provides {
+                self.steps += 1;
+                let missing = &mut self.missing[condition as usize];
+                *missing -= 1;
+                if *missing == 0 {
+                    self.holds(condition);
+                }
+            }
+        }
+    }
+
+    fn holds(&mut self, condition: u32) {
+        for &place in &self.requirers[condition as usize] {
+            self.steps += 1;
+            self.waits[place] -= 1;
+            if self.waits[place] == 0 && !self.is_sorted[place] {
+                self.ready.push(Reverse((self.ranks[place], place)));
+            }
+        }
+    }
+
+    /// A circle among the changes that are not sorted, found by going from each to the first that it waits for.
+    fn circle(&self) -> Vec<(usize, u32)> {
+        let waiting = (0..self.ranks.len()).filter(|place| !self.is_sorted[*place]);
+        let Some(mut place) = waiting.min_by_key(|place| (self.ranks[*place], *place)) else {
+            return Vec::new();
+        };
+        let mut path: Vec<(usize, u32)> = Vec::new();
+        let mut seen = vec![None; self.ranks.len()];
+        loop {
+            if let Some(start) = seen[place] {
+                return path.split_off(start);
+            }
+            seen[place] = Some(path.len());
+            let waits_for = |&&condition: &&u32| self.missing[condition as usize] > 0;
+            let Some(&condition) = self.needs[place].requires.iter().find(waits_for) else {
+                return Vec::new();
+            };
+            let mut providers = self.providers[condition as usize].iter();
+            let Some(&next) = providers.find(|provider| !self.is_sorted[**provider]) else {
+                return Vec::new();
+            };
+            path.push((place, condition));
+            place = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::steps as steps_of;
+    use super::*;
+
+    fn needs(list: &[(&[u32], &[u32])]) -> Vec<Dependencies> {
+        let one = |(requires, provides): &(&[u32], &[u32])| Dependencies {
+            requires: requires.to_vec(),
+            provides: provides.to_vec(),
+        };
+        list.iter().map(one).collect()
+    }
+
+    #[test]
+    fn what_is_required_comes_first_and_ranks_decide_the_rest() {
+        let needs = needs(&[(&[0], &[]), (&[], &[0]), (&[], &[0]), (&[], &[])]);
+        assert_eq!(sort(&[0, 5, 3, 4], &needs), Sorted::Whole(vec![2, 3, 1, 0]));
+    }
+
+    #[test]
+    fn a_circle_is_told_with_an_order_by_rank() {
+        let needs = needs(&[(&[1], &[0]), (&[0], &[1]), (&[1], &[]), (&[], &[])]);
+        let sorted = sort(&[2, 1, 0, 7], &needs);
+        let links = vec![(1, 0), (0, 1)];
+        assert_eq!(
+            sorted,
+            Sorted::Circle {
+                links,
+                rest: vec![3, 2, 1, 0]
+            }
+        );
+    }
+
+    #[test]
+    fn steps_grow_with_the_number_of_changes_and_not_with_its_square() {
+        let steps = |changes: u32| {
+            // All require what the first ones provide, and the last one requires them all.
+            let one = |number: u32| Dependencies {
+                requires: if number < 10 { vec![] } else { vec![0, 1] },
+                provides: if number < 10 { vec![0, 1] } else { vec![2] },
+            };
+            let mut needs = (0..changes).map(one).collect::<Vec<_>>();
+            needs.push(Dependencies {
+                requires: vec![2],
+                provides: vec![],
+            });
+            let ranks = vec![0; needs.len()];
+            steps_of(&ranks, &needs)
+        };
+        let (few, many) = (steps(10_000), steps(20_000));
+        assert!(few < 50_000 && many < 2 * few + 10, "{few} and {many}");
+    }
+}

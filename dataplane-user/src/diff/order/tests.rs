@@ -1,0 +1,268 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::apply::{ApplyReport, Outcome, apply};
+use crate::diff::diff;
+use crate::kernel::fake::FakeKernel;
+use crate::model::wireguard::{Device, Peer};
+use crate::model::{ANCHOR_METRIC, Link, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind};
+use crate::net::{LinkName, PublicKey};
+
+fn name(text: &str) -> LinkName {
+    LinkName::new(text).unwrap()
+}
+
+fn link(kind: LinkKind) -> Link {
+    Link {
+        owner: Owner::Ours,
+        kind,
+        mac: None,
+        mtu: None,
+        arp: false,
+        generates_addresses: false,
+        up: true,
+    }
+}
+
+fn key(number: u8) -> PublicKey {
+    PublicKey::from_bytes([number; 32])
+}
+
+fn peer(prefix: &str) -> Peer {
+    Peer {
+        allowed_ips: [prefix.parse().unwrap()].into(),
+        ..Peer::default()
+    }
+}
+
+/// WireGuard devices with these ports and no peers.
+fn wireguard(devices: &[(&str, u16)]) -> KernelState {
+    let mut state = KernelState::default();
+    for (text, listen_port) in devices {
+        state.links.insert(name(text), link(LinkKind::WireGuard));
+        let device = Device {
+            public_key: Some(key(0)),
+            listen_port: *listen_port,
+            ..Device::default()
+        };
+        state.wireguard.insert(name(text), device);
+    }
+    state
+}
+
+/// A route by a device; `gateway`: by whatever leads to it.
+fn route(state: &mut KernelState, prefix: &str, device: &str) {
+    let hop = RouteTarget::Hop(Arc::new(RouteHop {
+        link: name(device),
+        gateway: None,
+        encapsulation: None,
+    }));
+    state.route_targets.insert(hop.clone());
+    let kind = RouteKind::NextHop {
+        target: hop,
+        source: None,
+        mtu: None,
+    };
+    let route = Route {
+        owner: Owner::Ours,
+        kind,
+    };
+    let key = RouteKey::new(MAIN_TABLE, prefix.parse().unwrap(), ANCHOR_METRIC);
+    state.routes.insert(key, route);
+}
+
+fn texts(set: &ChangeSet) -> Vec<String> {
+    set.changes.iter().map(ToString::to_string).collect()
+}
+
+/// Makes the changes, of which these fail.
+fn make(observed: &KernelState, target: &KernelState, failing: &[usize]) -> (FakeKernel, ApplyReport) {
+    let mut kernel = FakeKernel::new(observed.clone());
+    kernel.failing.extend(failing);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let report = runtime.block_on(apply(&mut kernel, diff(observed, target)));
+    (kernel, report)
+}
+
+fn is_reached(observed: &KernelState, target: &KernelState) {
+    let (kernel, report) = make(observed, target, &[]);
+    let failures = report
+        .failures()
+        .map(|(change, error)| format!("{change}: {error}"));
+    assert_eq!(
+        failures.collect::<Vec<_>>(),
+        [""; 0],
+        "{:#?}",
+        texts(&diff(observed, target))
+    );
+    assert_eq!(texts(&diff(&kernel.state, target)), [""; 0]);
+}
+
+#[test]
+fn a_port_is_taken_once_whoever_has_it_lets_it_go() {
+    // The first one goes, and each of the others gets the port of the one before it.
+    let observed = wireguard(&[("wg0", 1), ("wg1", 2), ("wg2", 3)]);
+    let target = wireguard(&[("wg1", 1), ("wg2", 2)]);
+    let expected = [
+        "delete link wg0",
+        "set wireguard wg1 listen-port 1",
+        "set wireguard wg2 listen-port 2",
+    ];
+    assert_eq!(texts(&diff(&observed, &target)), expected);
+    is_reached(&observed, &target);
+}
+
+#[test]
+fn devices_that_swap_their_ports_need_a_third_one() {
+    let observed = wireguard(&[("wg0", 1), ("wg1", 2), ("wg2", 3)]);
+    let target = wireguard(&[("wg0", 3), ("wg1", 1), ("wg2", 2)]);
+    let expected = [
+        "set wireguard wg0 listen-port 0 for a moment, as another device gets 1",
+        "set wireguard wg1 listen-port 1",
+        "set wireguard wg2 listen-port 2",
+        "set wireguard wg0 listen-port 3",
+    ];
+    assert_eq!(texts(&diff(&observed, &target)), expected);
+    is_reached(&observed, &target);
+}
+
+#[test]
+fn a_device_makes_room_for_the_one_that_its_packets_go_to() {
+    let mut observed = KernelState::default();
+    let kind = LinkKind::Geneve { port: 1 };
+    observed.links.insert(name("old"), link(kind));
+    route(&mut observed, "10.0.0.0/8", "old");
+    let mut target = wireguard(&[("wg0", 1)]);
+    let device = target.wireguard.get_mut(&name("wg0")).unwrap();
+    device.peers.insert(key(1), peer("10.0.0.0/8"));
+    route(&mut target, "10.0.0.0/8", "wg0");
+
+    let set = diff(&observed, &target);
+    assert_eq!(
+        texts(&set)[0],
+        "delete link old to make room for wg0",
+        "{:#?}",
+        texts(&set)
+    );
+    is_reached(&observed, &target);
+    let (_, report) = make(&observed, &target, &[]);
+    assert_eq!(report.recreated(), 1);
+
+    // With a port of its own it can stand beside the old one.
+    let device = target.wireguard.get_mut(&name("wg0")).unwrap();
+    device.listen_port = 2;
+    let set = diff(&observed, &target);
+    assert_eq!(texts(&set).last().unwrap(), "delete link old");
+    is_reached(&observed, &target);
+}
+
+#[test]
+fn who_is_revoked_goes_whatever_else_fails() {
+    let mut observed = wireguard(&[("wg0", 1), ("wg1", 2)]);
+    for device in observed.wireguard.values_mut() {
+        device.peers = BTreeMap::from([(key(1), peer("10.1.0.0/16")), (key(2), peer("10.2.0.0/16"))]);
+    }
+    for prefix in ["10.1.0.0/16", "10.2.0.0/16"] {
+        route(&mut observed, prefix, "wg0");
+    }
+    // Both move to another device; the first is still named.
+    let mut target = wireguard(&[("wg0", 1), ("wg3", 4)]);
+    let device = target.wireguard.get_mut(&name("wg3")).unwrap();
+    device.peers = BTreeMap::from([(key(1), peer("10.1.0.0/16")), (key(3), peer("10.2.0.0/16"))]);
+    for prefix in ["10.1.0.0/16", "10.2.0.0/16"] {
+        route(&mut target, prefix, "wg3");
+    }
+    target.named.keys = [key(1), key(3)].into();
+    target.links.insert(name("more"), link(LinkKind::Dummy));
+
+    let planned = texts(&diff(&observed, &target));
+    let place = |text: &str| {
+        planned
+            .iter()
+            .position(|change| change.starts_with(text))
+            .unwrap()
+    };
+    for (failing, expected) in [
+        // Nothing depends on this one: both peers and the other device go.
+        (place("add link more"), [false, false, false]),
+        // The new device can't be had: the peer that is named stays until it can, and keeps its packets.
+        (place("add link wg3"), [true, false, false]),
+    ] {
+        let (kernel, report) = make(&observed, &target, &[failing]);
+        let peers = &kernel.state.wireguard[&name("wg0")].peers;
+        let left = [
+            peers.contains_key(&key(1)),
+            peers.contains_key(&key(2)),
+            kernel.state.links.contains_key(&name("wg1")),
+        ];
+        let outcomes = report
+            .outcomes
+            .iter()
+            .map(|(change, outcome)| format!("{change}: {outcome:?}"));
+        assert_eq!(left, expected, "{:#?}", outcomes.collect::<Vec<_>>());
+        assert!(kernel.state.links.contains_key(&name("wg0")));
+    }
+}
+
+#[test]
+fn what_depends_on_a_failure_waits_for_it_and_is_told_with_it() {
+    let mut target = KernelState::default();
+    for device in ["a", "b"] {
+        target.links.insert(name(device), link(LinkKind::Dummy));
+        let address = crate::model::Address {
+            owner: Owner::Ours,
+            scope: crate::model::AddressScope::Global,
+            peer: None,
+        };
+        let prefix = if device == "a" {
+            "10.1.0.1/24"
+        } else {
+            "10.2.0.1/24"
+        };
+        target
+            .addresses
+            .insert((name(device), prefix.parse().unwrap()), address);
+    }
+    let (_, report) = make(&KernelState::default(), &target, &[0]);
+    let waited_for = report.waited_for();
+    let [(failed, waiting)] = &waited_for[..] else {
+        panic!("{waited_for:?}");
+    };
+    assert_eq!(failed.to_string(), "add link a type dummy");
+    let waiting = waiting.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(waiting, ["add address 10.1.0.1/24 dev a", "set link a up"]);
+    assert_eq!(report.failures().count(), 1);
+    let done = |(_, outcome): &&(Change, Outcome)| matches!(outcome, Outcome::Done);
+    assert_eq!(report.outcomes.iter().filter(done).count(), 3);
+}
+
+#[test]
+fn ten_thousand_changes_are_sorted_in_proportion_to_their_number() {
+    let steps = |routes: u32| {
+        let mut observed = wireguard(&[("wg0", 1), ("wg1", 2)]);
+        let mut target = observed.clone();
+        route(&mut observed, "10.0.0.0/8", "wg0");
+        for number in 0..routes {
+            let prefix = format!("10.{}.{}.0/24", number / 250, number % 250);
+            route(
+                if number % 2 == 0 {
+                    &mut observed
+                } else {
+                    &mut target
+                },
+                &prefix,
+                "wg0",
+            );
+        }
+        let set = diff(&observed, &target);
+        let (needs, _) =
+            conditions::of_changes(&set.changes, (&observed, &observed, &target), &BTreeSet::new());
+        let ranks = set.changes.iter().map(rank).collect::<Vec<_>>();
+        (set.changes.len(), graph::steps(&ranks, &needs))
+    };
+    let ((few, of_few), (many, of_many)) = (steps(5_000), steps(10_000));
+    assert!(few > 5_000 && many > 10_000);
+    assert!(of_many < 20 * many, "{of_many} steps for {many} changes");
+    assert!(of_many < of_few * 21 / 10, "{of_few} and {of_many}");
+}
