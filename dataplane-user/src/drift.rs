@@ -1,7 +1,6 @@
 //! What others changed of ours: told apart from what we want otherwise, counted, and not fought over for ever.
 
 mod fights;
-pub mod revision;
 #[cfg(test)]
 mod tests;
 
@@ -16,11 +15,10 @@ use crate::diff::repairs::{Earlier, Repair, RepairKind, repairs};
 use crate::model::{Change, ChangeSet, KernelState, Located};
 use crate::pauses::Pauses;
 use crate::resource::{Problem, Reason};
-use crate::status::{RepairStatus, RepairsStatus};
 
 /// Repairs of one pass that are logged one by one; of more only the number is.
 const LOGGED: usize = 50;
-/// Repairs that the status tells of.
+/// Repairs that are remembered.
 const RECENT: usize = 10;
 
 /// What is remembered between two passes to know drift by.
@@ -31,8 +29,27 @@ pub struct Drift {
     /// What was changed since then.
     earlier: Earlier,
     fights: Fights,
-    counts: BTreeMap<RepairKind, u64>,
-    recent: VecDeque<RepairStatus>,
+    repairs: Repairs,
+}
+
+/// What something else changed and the agent restored, since it started.
+#[derive(Clone, Debug, Default)]
+pub struct Repairs {
+    /// How many, by kind of object.
+    pub counts: BTreeMap<RepairKind, u64>,
+    /// The last ones, oldest first.
+    pub recent: VecDeque<Made>,
+}
+
+/// A repair that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The kind of object.
+    pub kind: RepairKind,
+    /// The object.
+    pub object: Located,
+    /// What was found: `was gone`.
+    pub found: String,
 }
 
 impl Drift {
@@ -43,8 +60,7 @@ impl Drift {
             reached: None,
             earlier: Earlier::default(),
             fights: Fights::new(pauses),
-            counts: BTreeMap::new(),
-            recent: VecDeque::new(),
+            repairs: Repairs::default(),
         }
     }
 
@@ -135,15 +151,15 @@ impl Drift {
             self.earlier.counted(&repair);
             self.fights.mended(&repair.object, now);
             *numbers.entry(repair.kind()).or_default() += 1;
-            *self.counts.entry(repair.kind()).or_default() += 1;
-            self.recent.push_back(RepairStatus {
-                kind: repair.kind().name().to_owned(),
-                object: repair.object.to_string(),
+            *self.repairs.counts.entry(repair.kind()).or_default() += 1;
+            self.repairs.recent.push_back(Made {
+                kind: repair.kind(),
+                object: repair.object,
                 found: repair.found,
             });
         }
-        let old = self.recent.len().saturating_sub(RECENT);
-        self.recent.drain(..old);
+        let old = self.repairs.recent.len().saturating_sub(RECENT);
+        self.repairs.recent.drain(..old);
         numbers
     }
 
@@ -174,18 +190,10 @@ impl Drift {
         self.fights.next_try(Instant::now())
     }
 
-    /// What the status says of it.
+    /// What was restored since the agent started.
     #[must_use]
-    pub fn status(&self) -> RepairsStatus {
-        RepairsStatus {
-            total: self.counts.values().sum(),
-            kinds: self
-                .counts
-                .iter()
-                .map(|(kind, number)| (kind.name().to_owned(), *number))
-                .collect(),
-            recent: self.recent.iter().cloned().collect(),
-        }
+    pub fn repairs(&self) -> &Repairs {
+        &self.repairs
     }
 }
 

@@ -8,6 +8,7 @@ mod linux;
 pub mod netlink;
 mod netns;
 pub mod nft;
+pub mod revision;
 pub mod sysctl;
 pub mod udp;
 pub mod wireguard;
@@ -17,10 +18,10 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
+use crate::model::facts::Presence;
+use crate::model::facts::{Lookup, NodeFacts};
 use crate::model::{Change, KernelState};
 use crate::net::{LinkName, Namespace};
-use crate::plan::facts::Presence;
-use crate::plan::{Lookup, NodeFacts};
 
 pub use linux::{LinuxKernel, release};
 
@@ -71,7 +72,7 @@ pub trait Kernel {
     ///
     /// # Errors
     /// When it can't be told.
-    async fn stirred(&mut self) -> Result<Option<String>, KernelError> {
+    async fn changed_silently(&mut self) -> Result<Option<String>, KernelError> {
         Ok(None)
     }
 

@@ -6,6 +6,8 @@ pub mod address;
 pub mod attachment;
 pub mod bpf;
 pub mod change;
+pub mod devices;
+pub mod facts;
 pub mod firewall;
 pub mod link;
 pub mod neighbour;

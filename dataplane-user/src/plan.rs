@@ -3,8 +3,6 @@
 //! One file a kind of object, as in `model`; `links` comes first: it says which node is reached how, and all others
 //! follow from that.
 
-pub mod facts;
-
 mod addresses;
 mod attachments;
 mod bpf;
@@ -27,14 +25,11 @@ mod sysctls;
 mod tests;
 pub mod wireguard;
 
+use crate::model::facts::{NodeFacts, Presence};
 use crate::model::{KernelState, Named, Owner};
 use crate::net::Family;
 use crate::resource::{Intent, Node, Problem, Reason};
 
-pub use devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN, WIREGUARD, is_ours};
-pub use facts::{
-    FoundRoute, Lookup, Nft, NodeFacts, OwnKey, Presence, ReturnWay, SharedKey, UnderlayPath, WireGuardFacts,
-};
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use lookups::lookups;
 pub use mtu::overhead;

@@ -1,56 +1,33 @@
 //! The loop: load, plan, observe, diff, apply, observe again. The only file that sees every stage.
 //!
 //! One task runs it. It waits only for an [`Event`]; it may be dropped between any two changes, because the next start
-//! begins with what the kernel holds.
+//! begins with what the kernel holds. Status, metrics and the log are made elsewhere, from what it tells a [`Listener`].
 
 pub mod compare;
+pub mod problems;
+mod report;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
-use tracing::{debug, error, info, warn};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
 
 use self::compare::Comparison;
-use crate::apply::{ApplyReport, Outcome, apply};
+use crate::apply::apply;
 use crate::diff::{diff, readable};
 use crate::drift::Drift;
+use crate::event::Event;
 use crate::gather::Gatherer;
 use crate::heartbeat::Heartbeat;
 use crate::kernel::{Kernel, KernelError};
-use crate::metrics::{PassResult, Recorder};
 use crate::net::NodeName;
 use crate::pauses::Pauses;
-use crate::plan::network_links;
 use crate::resource::{Intent, Problem, Reason};
-use crate::source::file::{self, LoadErrors};
+use crate::source::file;
 use crate::source::{KeyRing, last_good};
-use crate::status::{self, ProblemStatus, Status};
 
-/// What the loop wakes up for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The manifests may have changed.
-    SourceChanged,
-    /// Something of the kernel's that concerns us changed.
-    KernelChanged,
-    /// Events of the kernel were lost, so that anything may have changed.
-    EventsLost,
-    /// It is time for a full pass, whether or not something happened.
-    Resync,
-    /// It is time for a look at what changes without events.
-    Recheck,
-    /// The last pass left something undone.
-    Retry,
-    /// The agent shall end; the dataplane stays.
-    Stop,
-}
-
-impl Event {
-    fn may_change_the_source(&self) -> bool {
-        !matches!(self, Event::KernelChanged | Event::Recheck)
-    }
-}
+pub use self::report::{Listener, Loaded, Reconciled, Report};
 
 /// What an agent is told at its start.
 #[derive(Clone, Debug)]
@@ -76,14 +53,10 @@ pub struct Agent<K> {
     config: Config,
     /// The last good resources, seen from this node.
     intent: Option<Intent>,
-    /// What is wrong with the newest version of the source.
-    source_problems: Vec<Problem>,
-    /// The same as one text, for the status; told by the pass that follows, together with all else.
-    source_error: Option<String>,
+    /// What is wrong with the newest version of the source, and the same as one text.
+    source_problem: Option<(Problem, String)>,
     /// Why the accepted manifests are not in the state directory.
     not_kept: Option<Problem>,
-    status: watch::Sender<Status>,
-    recorder: Recorder,
     drift: Drift,
     passes: u64,
     /// When the last one ended.
@@ -95,24 +68,9 @@ pub struct Agent<K> {
 }
 
 impl<K: Kernel> Agent<K> {
-    /// An agent that has not loaded anything yet, and where to read its status.
-    pub fn new(kernel: K, config: Config) -> (Agent<K>, watch::Receiver<Status>) {
-        let initial = Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: crate::kernel::release(),
-            node: config.node.to_string(),
-            source: status::SourceStatus {
-                paths: config
-                    .paths
-                    .iter()
-                    .map(|path| path.display().to_string())
-                    .collect(),
-                ..Default::default()
-            },
-            ..Status::default()
-        };
-        let (status, receiver) = watch::channel(initial);
-        let agent = Agent {
+    /// An agent that has not loaded anything yet.
+    pub fn new(kernel: K, config: Config) -> Agent<K> {
+        Agent {
             kernel,
             gatherer: Gatherer::new(config.state_directory.clone(), config.pauses.names)
                 .with_keys(config.keys.clone())
@@ -120,38 +78,28 @@ impl<K: Kernel> Agent<K> {
             drift: Drift::new(config.pauses),
             config,
             intent: None,
-            source_problems: Vec::new(),
-            source_error: None,
+            source_problem: None,
             not_kept: None,
-            status,
-            recorder: Recorder::default(),
             passes: 0,
             passed: Instant::now(),
             failures: 0,
             waits: false,
-        };
-        (agent, receiver)
-    }
-
-    /// What it counts.
-    #[must_use]
-    pub fn recorder(&self) -> Recorder {
-        self.recorder.clone()
+        }
     }
 
     /// Runs until told to stop. What the kernel holds then stays.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, listener: &mut impl Listener) {
         self.config.heartbeat.works();
-        self.begin();
-        self.load();
-        self.pass().await;
+        self.begin(&[], listener);
+        self.load(listener);
+        self.pass(listener).await;
         while let Some(event) = self.next(&mut events).await {
             // What has gathered meanwhile is one wake-up.
             let mut gathered = vec![event];
-            if event == Event::Recheck && !self.stirred().await {
+            if event == Event::Recheck && !self.changed_silently().await {
                 continue;
             }
-            self.calm_down(&gathered).await;
+            self.back_off(&gathered).await;
             while let Ok(further) = events.try_recv() {
                 // The pass that follows sees more than a look does.
                 if further != Event::Recheck {
@@ -161,12 +109,11 @@ impl<K: Kernel> Agent<K> {
             if gathered.contains(&Event::Stop) {
                 break;
             }
-            gathered.iter().for_each(|event| self.recorder.woken(*event));
-            self.begin();
+            self.begin(&gathered, listener);
             if gathered.iter().any(Event::may_change_the_source) {
-                self.load();
+                self.load(listener);
             }
-            self.pass().await;
+            self.pass(listener).await;
         }
         info!("stopping; the dataplane stays as it is");
     }
@@ -191,11 +138,11 @@ impl<K: Kernel> Agent<K> {
     }
 
     /// Whether something changed without an event. While passes leave something undone, they follow anyway.
-    async fn stirred(&mut self) -> bool {
+    async fn changed_silently(&mut self) -> bool {
         if self.failures > 0 || self.intent.is_none() {
             return false;
         }
-        match self.kernel.stirred().await {
+        match self.kernel.changed_silently().await {
             Ok(None) => {
                 debug!("nothing changed without an event");
                 false
@@ -234,7 +181,7 @@ impl<K: Kernel> Agent<K> {
     }
 
     /// A pass that fails may cause the very event that wakes the next one: that one does not come at once.
-    async fn calm_down(&self, woken: &[Event]) {
+    async fn back_off(&self, woken: &[Event]) {
         if self.failures > 0 && woken == [Event::KernelChanged] {
             let retry = self.passed + self.config.pauses.first_retry;
             tokio::time::sleep_until(retry.into()).await;
@@ -242,52 +189,50 @@ impl<K: Kernel> Agent<K> {
     }
 
     /// Announces the next reconciliation, before it reads anything.
-    fn begin(&mut self) {
+    fn begin(&mut self, woken_by: &[Event], listener: &mut impl Listener) {
         self.passes += 1;
-        self.status.send_modify(|status| status.pass.begun = self.passes);
+        listener.begun(self.passes, woken_by);
     }
 
-    /// Loads the source; a version that is rejected leaves the one before, also that before a restart.
-    fn load(&mut self) {
-        let (accepted, problems, message) = match file::load_set(&self.config.paths) {
+    /// Loads the manifests; a version that is rejected leaves the one before, also that before a restart.
+    fn load(&mut self, listener: &mut impl Listener) {
+        let accepted = match file::load_set(&self.config.paths) {
             Ok(set) => match Intent::new(set.resources, self.config.node.clone()) {
-                Ok(intent) => (Some((intent, set.files)), Vec::new(), None),
+                Ok(intent) => Ok((intent, set.files)),
                 Err(problem) => {
                     let message = problem.to_string();
-                    (None, vec![problem], Some(message))
+                    Err((problem, message))
                 }
             },
-            Err(errors) => (None, vec![invalid(&errors)], Some(errors.to_string())),
+            Err(errors) => Err((problems::invalid(&errors), errors.to_string())),
         };
-        let known = self.source_error.clone();
-        if let Some(message) = &message
-            && known.as_ref() != Some(message)
-        {
-            if self.intent.is_none() {
-                self.intent = self.last_good();
+        let known = self.source_problem.take();
+        match accepted {
+            Ok((intent, files)) => {
+                let is_new = self.intent.as_ref() != Some(&intent);
+                if is_new {
+                    listener.loaded(Loaded::Accepted(&intent));
+                    self.intent = Some(intent);
+                }
+                if is_new || self.not_kept.is_some() {
+                    let kept = last_good::store(&self.config.state_directory, &files);
+                    self.not_kept = kept.err().map(|error| problems::not_kept(&error));
+                }
             }
-            let running = if self.intent.is_some() {
-                "keeping the previous version"
-            } else {
-                "nothing is changed"
-            };
-            error!("manifests rejected; {running}:\n{message}");
-            self.recorder.reload(false);
+            Err((problem, message)) => {
+                if known.as_ref().map(|(_, known)| known) != Some(&message) {
+                    if self.intent.is_none() {
+                        self.intent = self.last_good();
+                    }
+                    let keeps_previous = self.intent.is_some();
+                    listener.loaded(Loaded::Rejected {
+                        message: &message,
+                        keeps_previous,
+                    });
+                }
+                self.source_problem = Some((problem, message));
+            }
         }
-        if let Some((intent, files)) = accepted {
-            let is_new = self.intent.as_ref() != Some(&intent);
-            if is_new {
-                info!(nodes = intent.resources().nodes.len(), "loaded the manifests");
-                self.recorder.reload(true);
-                self.intent = Some(intent);
-            }
-            if is_new || self.not_kept.is_some() {
-                let kept = last_good::store(&self.config.state_directory, &files);
-                self.not_kept = kept.err().map(|error| not_kept(&error));
-            }
-        }
-        self.source_problems = problems;
-        self.source_error = message;
     }
 
     /// What this node was to be when manifests were accepted last, by this agent or one before it.
@@ -300,33 +245,21 @@ impl<K: Kernel> Agent<K> {
     }
 
     /// One pass over the kernel, if there is anything to go by.
-    async fn pass(&mut self) {
+    async fn pass(&mut self, listener: &mut impl Listener) {
         let started = Instant::now();
-        let mut next = self.status.borrow().clone();
-        next.source.synced = self.intent.is_some();
-        next.source.error = self.source_error.clone();
-        let mut problems = self.source_problems.clone();
-        problems.extend(self.not_kept.clone());
-        let mut result = PassResult::Idle;
+        let of_source = self.source_problem.iter().map(|(problem, _)| problem);
+        let mut problems = of_source.chain(&self.not_kept).cloned().collect::<Vec<_>>();
+        let mut reconciled = None;
         if let Some(intent) = self.intent.clone() {
             let machine = (&mut self.kernel, &mut self.gatherer);
-            let memory = (&mut self.drift, &self.recorder, &self.config.heartbeat);
-            let reconciled = reconcile(machine, &intent, &mut next, memory).await;
+            let memory = (&mut self.drift, &self.config.heartbeat);
+            let result = reconcile(machine, &intent, memory).await;
             self.kernel.rest();
-            match reconciled {
-                Ok(found) => {
-                    problems.extend(found);
-                    result = match next.pass.residual {
-                        0 => PassResult::Converged,
-                        _ => PassResult::Incomplete,
-                    };
-                }
-                Err(failure) => {
-                    error!("the kernel's state can't be read: {failure}");
-                    problems.push(unreadable(&failure));
-                    result = PassResult::Failed;
-                }
+            match &result {
+                Ok((_, found)) => problems.extend(found.iter().cloned()),
+                Err(failure) => problems.push(problems::unreadable_kernel(failure)),
             }
+            reconciled = Some(result.map(|(reconciled, _)| reconciled));
         }
         let undone = |problem: &Problem| {
             matches!(
@@ -341,159 +274,65 @@ impl<K: Kernel> Agent<K> {
         } else {
             0
         };
-        (next.pass.number, next.pass.begun) = (self.passes, self.passes);
-        next.pass.duration_us = micros(started.elapsed());
-        self.recorder.pass(started.elapsed(), result);
         self.config.heartbeat.reconciled();
         self.passed = Instant::now();
-        next.set_problems(problems);
-        self.announce(&next);
-        self.status.send_replace(next);
-    }
-
-    /// Logs what differs from the last pass; each change of state once.
-    fn announce(&self, next: &Status) {
-        let before = self.status.borrow();
-        let is_new = |problem: &&ProblemStatus| !before.problems.contains(problem);
-        // What is wrong with the source was logged when it was loaded.
-        let from_source = self
-            .source_problems
-            .iter()
-            .map(ProblemStatus::from)
-            .collect::<Vec<_>>();
-        for problem in next
-            .problems
-            .iter()
-            .filter(is_new)
-            .filter(|p| !from_source.contains(p))
-        {
-            let ProblemStatus {
-                reason,
-                subject,
-                message,
-                remedy,
-                ..
-            } = problem;
-            warn!(reason, subject, "{message}; {remedy}");
-        }
-        for problem in before
-            .problems
-            .iter()
-            .filter(|problem| !next.problems.contains(problem))
-        {
-            info!(
-                reason = problem.reason,
-                subject = problem.subject,
-                "solved: {}",
-                problem.message
-            );
-        }
-        if next.ready != before.ready {
-            info!(
-                ready = next.ready,
-                peers = next.peers.len(),
-                "{}",
-                if next.ready { "ready" } else { "not ready" }
-            );
-        }
+        listener.ended(Report {
+            number: self.passes,
+            intent: self.intent.as_ref(),
+            source_error: self.source_problem.as_ref().map(|(_, message)| message.as_str()),
+            source_problem: self.source_problem.as_ref().map(|(problem, _)| problem),
+            problems,
+            reconciled,
+            duration: started.elapsed(),
+        });
     }
 }
 
-/// Leads the kernel to what the intent says; fills in the status and returns the problems.
+/// Leads the kernel to what the intent says; what it did, and the problems.
 async fn reconcile(
     (kernel, gatherer): (&mut impl Kernel, &mut Gatherer),
     intent: &Intent,
-    status: &mut Status,
-    (drift, recorder, heartbeat): (&mut Drift, &Recorder, &Heartbeat),
-) -> Result<Vec<Problem>, KernelError> {
+    (drift, heartbeat): (&mut Drift, &Heartbeat),
+) -> Result<(Reconciled, Vec<Problem>), KernelError> {
     let beat = || heartbeat.beat();
     let Comparison {
         facts,
         target,
-        mut observed,
+        observed: mut before,
         mut set,
         planned: mut problems,
     } = Comparison::new(kernel, gatherer, intent, beat).await?;
-    let links = network_links(intent, &facts);
-    status.set_links(intent, &links);
-    status.set_declared_peers(intent, &facts);
-
-    let repairs = drift.sort_out(&observed, &target, &mut set);
-    let report = if set.is_empty() {
-        recorder.observed(&observed);
-        status.set_routed_ways(&links, &observed);
-        ApplyReport::default()
-    } else {
+    let repairs = drift.sort_out(&before, &target, &mut set);
+    let mut reconciled = Reconciled::default();
+    let mut observed = None;
+    if !set.is_empty() {
         info!(changes = set.changes.len(), "applying");
         set.changes.iter().for_each(|change| debug!("{change}"));
-        let report = apply(kernel, set).await;
+        reconciled.applied = apply(kernel, set).await;
         heartbeat.beat();
-        log_outcomes(&report);
-        recorder.applied(&report);
-        recorder.repaired(&drift.made(repairs, &report));
-        observed = kernel.observe().await?;
-        recorder.observed(&observed);
-        status.set_routed_ways(&links, &observed);
-        set = diff(&observed, &target);
-        drift.leave_out(&observed, &target, &mut set);
-        report
-    };
+        reconciled.repaired = drift.made(repairs, &reconciled.applied);
+        let after = kernel.observe().await?;
+        set = diff(&after, &target);
+        drift.leave_out(&after, &target, &mut set);
+        observed = Some(after);
+    }
+    reconciled.before = observed.is_some().then(|| std::mem::take(&mut before));
+    let observed = observed.unwrap_or(before);
     if set.is_empty() {
         drift.reached(readable(&target, &observed));
     } else {
         drift.missed(&observed, &target, &set);
     }
     gatherer.forget_namespaces(&facts, intent, &observed, &set);
-    problems.extend(status::unreadable(&observed, &facts));
+    problems.extend(problems::unreadable(&observed, &facts));
     problems.extend(drift.problems());
-    status.repairs = drift.status();
-    let (pass, found) = status::of_pass(&report, &set);
-    status.recreated += pass.recreated;
-    status.pass = pass;
-    problems.extend(found);
-    Ok(problems)
-}
-
-fn log_outcomes(report: &ApplyReport) {
-    for (change, outcome) in &report.outcomes {
-        match outcome {
-            Outcome::Done => debug!("done: {change}"),
-            // Failures become problems, and a new problem is a warning.
-            Outcome::Failed(failure) => debug!("failed: {change}: {failure}"),
-            Outcome::Skipped { .. } => debug!("left out after a failure: {change}"),
-        }
-    }
-}
-
-fn not_kept(error: &last_good::LastGoodError) -> Problem {
-    Problem::warning(
-        Reason::NotKept,
-        "manifests".to_owned(),
-        format!("the accepted manifests can't be kept: {error}"),
-        "make the state directory writable; without them, manifests that are rejected at the next boot leave this \
-         node without backstop routes"
-            .to_owned(),
-    )
-}
-
-fn invalid(errors: &LoadErrors) -> Problem {
-    Problem::error(
-        Reason::SourceInvalid,
-        "manifests".to_owned(),
-        errors.to_string(),
-        "correct them; until then the last good version goes on".to_owned(),
-    )
-}
-
-fn unreadable(failure: &KernelError) -> Problem {
-    Problem::error(
-        Reason::ApplyFailed,
-        "kernel".to_owned(),
-        format!("its state can't be read: {failure}"),
-        "it is tried again at each pass".to_owned(),
-    )
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    problems.extend(problems::of_changes(&reconciled.applied, &set));
+    let reconciled = Reconciled {
+        facts,
+        observed,
+        residual: set.changes.len(),
+        repairs: drift.repairs().clone(),
+        ..reconciled
+    };
+    Ok((reconciled, problems))
 }

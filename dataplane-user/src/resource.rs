@@ -1,6 +1,5 @@
 //! What the users want, as core types: networks and nodes. Free of wire formats; `source` converts into these.
 
-pub mod encapsulation;
 pub mod firewall;
 pub mod intent;
 pub mod netlink;
@@ -9,7 +8,6 @@ pub mod node;
 pub mod problem;
 pub mod wireguard;
 
-pub use encapsulation::Encapsulation;
 pub use firewall::FirewallOptions;
 pub use intent::{Intent, Resources};
 pub use network::{Bfd, Dataplane, Network, NetworkRoutes, Ports, SourceProtection};

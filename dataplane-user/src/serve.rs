@@ -5,7 +5,9 @@
 //! any time.
 
 pub(crate) mod connections;
+pub mod control;
 mod endpoints;
+pub mod http;
 mod sessions;
 mod way;
 mod withdrawals;
@@ -15,9 +17,8 @@ use std::path::PathBuf;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
-use crate::control;
+use self::http::Http;
 use crate::heartbeat::Heartbeat;
-use crate::http::{self, Http};
 use crate::kernel::nft::Drops;
 use crate::metrics::{MapReading, Reading, Recorder};
 use crate::status::Status;

@@ -2,7 +2,6 @@
 //! numbers that the machine's own lists have for names. A source gives a complete, checked set or an
 //! error, never a part.
 
-pub mod endpoints;
 pub mod file;
 pub mod key_file;
 pub mod key_ring;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{ApplyReport, Outcome};
-use crate::kernel::KernelError;
+use crate::drift::Repairs;
 use crate::kernel::nft::Count;
-use crate::model::change::Verb;
+use crate::model::facts::NodeFacts;
 use crate::model::firewall::DropReason;
-use crate::model::{Change, ChangeSet, Conflict, KernelState, RouteTarget, Waiting};
-use crate::net::{Family, Namespace};
-use crate::plan::{NetworkLink, NodeFacts, route_hop};
+use crate::model::{KernelState, RouteTarget};
+use crate::net::Family;
+use crate::plan::{NetworkLink, route_hop};
 use crate::resource::{Dataplane, Intent, Problem, Reason, Severity};
 
 /// [`PeerStatus::dataplane`] of peers that are reached by routes.
@@ -292,11 +292,12 @@ impl From<&Problem> for ProblemStatus {
 
 impl Status {
     /// Sets the problems, what they say of refused pairs, and with them whether the node is ready.
-    pub fn set_problems(&mut self, mut problems: Vec<Problem>) {
+    pub fn set_problems(&mut self, problems: &[Problem]) {
+        let mut problems = problems.iter().collect::<Vec<_>>();
         problems.sort();
         let worst = problems.iter().map(|problem| problem.severity).max();
         self.ready = self.source.synced && self.pass.residual == 0 && worst != Some(Severity::Error);
-        self.problems = problems.iter().map(ProblemStatus::from).collect();
+        self.problems = problems.iter().copied().map(ProblemStatus::from).collect();
         self.refused = problems
             .iter()
             .filter_map(|problem| {
@@ -447,137 +448,36 @@ fn family_name(family: Family) -> &'static str {
     }
 }
 
-/// What a pass came to: its figures, and the problems that it met.
-#[must_use]
-pub fn of_pass(report: &ApplyReport, residual: &ChangeSet) -> (PassStatus, Vec<Problem>) {
-    let skipped = report
-        .outcomes
-        .iter()
-        .filter(|(_, o)| matches!(o, Outcome::Skipped { .. }))
-        .count();
-    let mut problems = residual.conflicts.iter().map(conflict).collect::<Vec<_>>();
-    let waiting = residual.waiting.iter().map(waiting);
-    problems.extend(report.failures().map(|(change, error)| failed(change, error)));
-    let waited_for = report.waited_for();
-    problems.extend(
-        waited_for
-            .iter()
-            .map(|(failed, waiting)| left_out(failed, waiting)),
-    );
-    if problems.is_empty() && !residual.is_empty() {
-        problems.extend(residual.changes.iter().map(|change| {
-            Problem::error(
-                Reason::NotConverged,
-                change.to_string(),
-                "every change succeeded, but this is still to be done".to_owned(),
-                "something else may be changing it at the same time; it is tried again at each pass"
-                    .to_owned(),
-            )
-        }));
+impl PassStatus {
+    /// What changes came to, and how many are left.
+    #[must_use]
+    pub fn of(report: &ApplyReport, residual: usize) -> PassStatus {
+        let skipped = |(_, outcome): &&(_, Outcome)| matches!(outcome, Outcome::Skipped { .. });
+        PassStatus {
+            changed: report.done(),
+            failed: report.failures().count(),
+            skipped: report.outcomes.iter().filter(skipped).count(),
+            residual,
+            recreated: report.recreated(),
+            ..PassStatus::default()
+        }
     }
-    problems.extend(waiting);
-    let pass = PassStatus {
-        changed: report.done(),
-        failed: report.failures().count(),
-        skipped,
-        residual: residual.changes.len(),
-        recreated: report.recreated(),
-        ..PassStatus::default()
-    };
-    (pass, problems)
 }
 
-/// The problem that a change failed. What can't be created because something is there already, which is not ours, is a conflict.
-fn failed(change: &Change, error: &KernelError) -> Problem {
-    let creates = change.action.verb() == Verb::Add;
-    if creates && error.errno() == Some(libc::EEXIST) {
-        return Problem::error(
-            Reason::Conflict,
-            change.located().to_string(),
-            format!("something that is not Adit's stands here: {}", error.source),
-            "remove or rename it; it is left alone, and tried again at each reconciliation".to_owned(),
-        );
+impl From<&Repairs> for RepairsStatus {
+    fn from(repairs: &Repairs) -> RepairsStatus {
+        let kinds = repairs.counts.iter();
+        let recent = repairs.recent.iter().map(|repair| RepairStatus {
+            kind: repair.kind.name().to_owned(),
+            object: repair.object.to_string(),
+            found: repair.found.clone(),
+        });
+        RepairsStatus {
+            total: repairs.counts.values().sum(),
+            kinds: kinds
+                .map(|(kind, number)| (kind.name().to_owned(), *number))
+                .collect(),
+            recent: recent.collect(),
+        }
     }
-    Problem::error(
-        Reason::ApplyFailed,
-        change.to_string(),
-        error.to_string(),
-        "it is tried again at each pass; mend what the kernel complains of".to_owned(),
-    )
-}
-
-/// Changes that a problem names at most.
-const NAMED: usize = 3;
-
-/// The problem that changes were left out, as they depend on one that failed.
-fn left_out(failed: &Change, waiting: &[&Change]) -> Problem {
-    let named = waiting.iter().take(NAMED).map(ToString::to_string);
-    let named = named.collect::<Vec<_>>().join("; ");
-    let more = match waiting.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    Problem::warning(
-        Reason::Waiting,
-        failed.located().to_string(),
-        format!("waiting for `{failed}`, which failed: {named}{more}"),
-        "mend that failure; these changes follow by themselves".to_owned(),
-    )
-}
-
-/// The problems that the nft table and namespaces can't be read, as far as the plan does not tell of them already.
-#[must_use]
-pub fn unreadable(observed: &KernelState, facts: &NodeFacts) -> Vec<Problem> {
-    let is_told = |namespace: &Namespace| {
-        let presence = facts.namespaces.get(namespace);
-        presence.is_some_and(|presence| presence.unknown().is_some())
-    };
-    let table = observed.firewall_unreadable.iter().map(|why| {
-        Problem::error(
-            Reason::FirewallUnreadable,
-            "nft table inet adit".to_owned(),
-            format!("it can't be listed, and stays as it is: {why}"),
-            "see that `nft -j list table inet adit` works; it is listed again by the next reconciliations"
-                .to_owned(),
-        )
-    });
-    let unreadable = observed.unreadable.iter();
-    let unreadable = unreadable.filter(|(namespace, _)| !is_told(namespace));
-    let namespaces = unreadable.map(|(namespace, why)| {
-        Problem::warning(
-            Reason::Waiting,
-            namespace.to_string(),
-            format!("it can't be read, what stands there stays as it is: {why}"),
-            "it is read again after some seconds, ever more rarely; find out what changes so much there"
-                .to_owned(),
-        )
-    });
-    table.chain(namespaces).collect()
-}
-
-/// The problem that something waits.
-#[must_use]
-pub fn waiting(waiting: &Waiting) -> Problem {
-    Problem::warning(
-        Reason::Waiting,
-        waiting.object.to_string(),
-        format!("it waits: {}", waiting.what),
-        "make it, or correct the manifest; it is looked for again every few seconds".to_owned(),
-    )
-}
-
-/// The problem that a conflict is.
-#[must_use]
-pub fn conflict(conflict: &Conflict) -> Problem {
-    let (message, remedy) = match &conflict.holder {
-        None => (
-            format!("something that is not Adit's stands here: {}", conflict.found),
-            "remove or rename it; it is left alone".to_owned(),
-        ),
-        Some((other, what)) => (
-            format!("{other}, which is not Adit's, has {what}: {}", conflict.found),
-            format!("remove {other}, or choose another encapsulation, port or VNI; it is left alone"),
-        ),
-    };
-    Problem::error(Reason::Conflict, conflict.object.to_string(), message, remedy)
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use dataplane_user::control::{Request, SOCKET};
+use dataplane_user::serve::control::{Request, SOCKET};
 use dataplane_user::status::Status;
 
 use crate::agent::PATIENCE;

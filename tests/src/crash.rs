@@ -8,15 +8,16 @@ use std::path::PathBuf;
 use std::process::{self, Command};
 use std::time::Duration;
 
+use dataplane_user::event::Event;
 use dataplane_user::gather::private_keys;
 use dataplane_user::heartbeat::Heartbeat;
 use dataplane_user::kernel::bpf::BpfOptions;
 use dataplane_user::kernel::{Kernel, KernelError, LinuxKernel};
+use dataplane_user::model::facts::NodeFacts;
 use dataplane_user::model::{Change, KernelState};
 use dataplane_user::net::NodeName;
 use dataplane_user::pauses::Pauses;
-use dataplane_user::plan::NodeFacts;
-use dataplane_user::reconcile::{Agent as Reconciler, Config, Event};
+use dataplane_user::reconcile::{Agent as Reconciler, Config};
 use dataplane_user::source::KeyRing;
 
 use crate::Agent;
@@ -112,10 +113,10 @@ pub fn child() {
         )
         .expect("root opens it");
         let left = after.parse().expect("a number");
-        let (agent, _status) = Reconciler::new(Crashing { kernel, left }, config);
+        let agent = Reconciler::new(Crashing { kernel, left }, config);
         let (sender, events) = tokio::sync::mpsc::channel(1);
         sender.send(Event::Stop).await.expect("there is room");
-        agent.run(events).await;
+        agent.run(events, &mut ()).await;
     });
     // It should have died on its way; the parent sees that it did not.
     process::exit(0);

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use dataplane_user::model::devices::ANCHOR;
 use dataplane_user::model::{
     Carrier, KernelState, LinkKind, MAIN_TABLE, NextHop, RouteHop, RouteKind, RouteTarget, Target,
 };
 use dataplane_user::net::{Family, LinkName};
-use dataplane_user::plan::ANCHOR;
 use ipnet::IpNet;
 
 /// The devices by which packets to a prefix's first address leave; `None` where they don't.

@@ -6,16 +6,16 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dataplane_user::model::facts::{Nft, NodeFacts, OwnKey, SharedKey, UnderlayPath, WireGuardFacts};
 use dataplane_user::model::{
     KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, RouteTarget, wireguard,
 };
+use dataplane_user::net::Encapsulation;
 use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PeerEndpoint, PresharedKey, PublicKey};
-use dataplane_user::plan::{Nft, NodeFacts, OwnKey, SharedKey, UnderlayPath, WireGuardFacts};
 use dataplane_user::resource::network::AllDown;
 use dataplane_user::resource::node::{Endpoint, Host, Underlay};
 use dataplane_user::resource::{
-    CarriedPrefix, Dataplane, Encapsulation, Network, NetworkRoutes, Node, Ports, Resources,
-    SourceProtection, WireGuardPeer,
+    CarriedPrefix, Dataplane, Network, NetworkRoutes, Node, Ports, Resources, SourceProtection, WireGuardPeer,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;

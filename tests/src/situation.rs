@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use dataplane_user::model::devices::ANCHOR;
+use dataplane_user::model::facts::{NodeFacts, UnderlayPath};
 use dataplane_user::model::{KernelState, Named, Rule};
 use dataplane_user::net::{Family, LinkName, NodeName, PeerId};
-use dataplane_user::plan::{ANCHOR, NodeFacts, UnderlayPath};
 use dataplane_user::resource::Resources;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;

@@ -10,12 +10,13 @@ use dataplane_user::diff::diff;
 use dataplane_user::kernel::Kernel;
 use dataplane_user::kernel::fake::FakeKernel;
 use dataplane_user::model::change::{DeleteLinkReason, LinkOperation, NetlinkChange};
+use dataplane_user::model::devices::ANCHOR;
 use dataplane_user::model::{
     ANCHOR_METRIC, Action, BACKSTOP_METRIC, Change, Hook, KernelState, LinkKind, NextHop, Owner,
     ProgramVersion, RouteKey, RouteKind, Source, Target,
 };
 use dataplane_user::net::{LinkName, NodeName};
-use dataplane_user::plan::{ANCHOR, network_links, plan};
+use dataplane_user::plan::{network_links, plan};
 use dataplane_user::resource::Intent;
 use ipnet::IpNet;
 use proptest::prelude::*;

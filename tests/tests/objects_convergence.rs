@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use dataplane_user::apply::apply;
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::fake::FakeKernel;
+use dataplane_user::model::facts::Presence;
+use dataplane_user::model::facts::{NodeFacts, OwnKey, WireGuardFacts};
 use dataplane_user::model::{Hop, KernelState, LinkKind, Owner, RouteScope};
+use dataplane_user::net::KeySource;
 use dataplane_user::net::{LinkName, Namespace, NodeName, PublicKey};
-use dataplane_user::plan::facts::Presence;
-use dataplane_user::plan::{NodeFacts, OwnKey, WireGuardFacts, plan};
+use dataplane_user::plan::plan;
 use dataplane_user::resource::netlink::{
     InterfaceEnd, InterfaceKind, NetlinkInterface, NetlinkObjects, NetlinkRoute, PeerHop, Placed, RouteAction,
 };
-use dataplane_user::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource};
+use dataplane_user::resource::wireguard::{AllowedIpRoutes, InterfacePeer};
 use dataplane_user::resource::{Intent, Resources, WireGuardInterface};
 use proptest::collection::btree_map;
 use proptest::prelude::*;

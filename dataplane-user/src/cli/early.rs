@@ -95,7 +95,7 @@ fn last_good(places: &Places, manifests: &Manifests, rejected: &Failure) -> Resu
 
 /// The anchor device, its settings and addresses, and the backstops: nothing of it forwards.
 fn is_early(change: &Change) -> bool {
-    let anchor = LinkName::constant(crate::plan::ANCHOR);
+    let anchor = LinkName::constant(crate::model::devices::ANCHOR);
     match &change.action {
         _ if change.namespace.is_some() => false,
         Action::Netlink(NetlinkChange::Link(link, LinkOperation::Create(_) | LinkOperation::SetUp)) => {

@@ -12,9 +12,9 @@ use super::exit::{Code, Failure};
 use super::output::{self, Format};
 use super::places::Places;
 use super::privilege::{self, BPF};
-use crate::control;
 use crate::kernel::KernelError;
 use crate::kernel::bpf::Bpf;
+use crate::serve::control;
 use crate::status::PeerStatus;
 use view::{DumpView, LookupView, Peers, StatsView};
 

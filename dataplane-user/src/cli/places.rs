@@ -6,10 +6,10 @@ use anyhow::anyhow;
 use clap::{Args, ValueHint};
 
 use super::exit::{Code, Failure};
-use crate::control::{ControlError, RunDirectory};
 use crate::kernel::bpf;
 use crate::net::NodeName;
 use crate::resource::Intent;
+use crate::serve::control::{ControlError, RunDirectory};
 use crate::source;
 
 /// Where an agent keeps its things.

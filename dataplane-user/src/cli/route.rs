@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use super::exit::{Code, Failure};
 use super::places::Places;
 use crate::apply::ApplyReport;
-use crate::control::RunDirectory;
+use crate::serve::control::RunDirectory;
 
 /// `list` and `validate` read the kernel; `validate` exits with 4 where something differs. `repair` and `flush` change it and exit with
 /// 8 while an agent runs, which keeps the routes itself. Only routes with Adit's mark are ever changed. `withdraw` and `restore` exit with 3 when no agent runs, or no peer has the

@@ -23,19 +23,21 @@ use tracing_subscriber::EnvFilter;
 use super::exit::{Code, Failure};
 use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
-use crate::control::{ControlError, RunDirectory};
+use crate::event::Event;
 use crate::gather::private_keys;
 use crate::heartbeat::Heartbeat;
-use crate::http::Http;
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::kernel::netlink::{EventCounts, Events, Woken};
 use crate::pauses::Pauses;
-use crate::reconcile::{Agent, Config, Event};
+use crate::reconcile::{Agent, Config};
+use crate::serve::control::{ControlError, RunDirectory};
+use crate::serve::http::Http;
 use crate::serve::{self, EndpointAges, Listeners, View, Withdrawals};
 use crate::source::file::STANDARD_INPUT;
 use crate::source::{KeyRing, Watch};
 use crate::status::Status;
+use crate::tell::Teller;
 
 /// Stays in the foreground; ends on SIGINT or SIGTERM and leaves the dataplane forwarding. A new version of the
 /// manifests is taken when it is valid as a whole; SIGHUP loads them at once.
@@ -185,12 +187,12 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     send_signals(&sender)?;
     let drops = kernel.drops();
     let heartbeat = config.heartbeat.clone();
-    let (agent, status) = Agent::new(kernel, config);
-    agent.recorder().counts_events(counts);
-    spawn_local(tell_systemd(status.clone()));
+    let mut teller = Teller::new(&config);
+    teller.recorder().counts_events(counts);
+    spawn_local(tell_systemd(teller.status()));
     let view = View {
-        status,
-        recorder: agent.recorder(),
+        status: teller.status(),
+        recorder: teller.recorder(),
         bpffs: places.bpffs.clone(),
         withdrawals: Withdrawals {
             state_directory: places.state_dir.clone(),
@@ -201,7 +203,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         heartbeat,
     };
     serve::start(listeners, view).context("starting the thread that answers")?;
-    agent.run(events).await;
+    Agent::new(kernel, config).run(events, &mut teller).await;
     notify(NotifyState::Stopping);
     Ok(())
 }

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use super::exit::{Code, Failure};
 use super::output::{self, Paint};
 use super::places::Places;
-use crate::control::{self, ControlError};
+use crate::serve::control::{self, ControlError};
 use crate::status::Status;
 
 /// Exits with 0 when the node is ready, 5 when it is not, 3 when no agent runs.

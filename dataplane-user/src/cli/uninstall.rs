@@ -14,11 +14,12 @@ use super::places::Places;
 use super::privilege::{self, NET_ADMIN};
 use crate::apply::{Outcome, apply};
 use crate::diff::diff;
+use crate::kernel::wireguard::endpoints;
 use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
+use crate::model::facts::Presence;
 use crate::model::{Change, KernelState, Object};
 use crate::net::Namespace;
-use crate::plan::facts::Presence;
-use crate::source::{endpoints, last_good, namespaces, withdrawn};
+use crate::source::{last_good, namespaces, withdrawn};
 
 /// Removes all devices, routes, addresses, programs and maps that Adit manages, also in other network namespaces; everything
 /// else stays. Exits with 8 while an agent runs, and with 1 when something could not be removed, a namespace could not be

@@ -172,7 +172,8 @@ fn settled() -> Drift {
 }
 
 fn told(drift: &Drift) -> Vec<String> {
-    drift.recent.iter().map(|repair| repair.object.clone()).collect()
+    let recent = drift.repairs().recent.iter();
+    recent.map(|repair| repair.object.to_string()).collect()
 }
 
 fn without_routes(mut state: KernelState) -> KernelState {

@@ -6,10 +6,10 @@ use std::io;
 use std::path::Path;
 
 use crate::kernel::wireguard::generate;
+use crate::model::facts::KeyFile;
+use crate::model::facts::{OwnKey, SharedKey, WireGuardFacts};
+use crate::net::KeySource;
 use crate::net::{PresharedKey, PublicKey};
-use crate::plan::facts::KeyFile;
-use crate::plan::{OwnKey, SharedKey, WireGuardFacts};
-use crate::resource::wireguard::KeySource;
 use crate::source::KeyRing;
 use crate::source::key_file::{self, KeyFileError};
 

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::model::devices;
+use crate::model::facts::{SeenPeer, Session};
 use crate::net::{LinkName, PublicKey};
-use crate::plan::wireguard::rotation::{self, SeenPeer, Session};
 
 /// How long a session lasts after its handshake (`REJECT_AFTER_TIME`, WireGuard's paper, section 6).
 const LASTS: Duration = Duration::from_secs(180);
@@ -112,11 +113,11 @@ impl Rotation {
 
         let mut lingering = BTreeSet::new();
         let mut back = BTreeMap::new();
-        for unit in rotation::units() {
-            let device = rotation::device(unit);
+        for unit in devices::wireguard_units() {
+            let device = devices::next_wireguard_device(unit);
             for SeenPeer { session, .. } in seen.iter().filter(|seen| seen.session.device == device) {
                 let first = Session {
-                    device: rotation::first_device(unit),
+                    device: devices::wireguard_device(unit),
                     ..session.clone()
                 };
                 let key = (device.clone(), session.peer);
@@ -157,7 +158,7 @@ mod tests {
     fn a_handshake_counts_from_when_the_key_is_there_until_its_session_ends() {
         let mut rotation = Rotation::new(Pauses::default().drain);
         let mut up = |own, handshake, received, now| {
-            let seen = [seen(rotation::first_device(0), own, handshake, received)];
+            let seen = [seen(devices::wireguard_device(0), own, handshake, received)];
             let (up, _) = rotation.look_at(&seen, Duration::from_secs(now), Instant::now());
             !up.is_empty()
         };
@@ -176,7 +177,7 @@ mod tests {
         let at = |seconds| (Duration::from_secs(seconds), Instant::now());
         let (now, instant) = at(1000);
         assert!(rotation.look_at(&[], now, instant).0.is_empty());
-        let made = [seen(rotation::device(0), 1, Some(1001), 100)];
+        let made = [seen(devices::next_wireguard_device(0), 1, Some(1001), 100)];
         let (now, instant) = at(1002);
         assert_eq!(rotation.look_at(&made, now, instant).0.len(), 1);
     }
@@ -187,8 +188,8 @@ mod tests {
         let begin = Instant::now();
         let mut due = |first, after: u64| {
             let seen = [
-                seen(rotation::first_device(3), 1, first, 0),
-                seen(rotation::device(3), 1, Some(1000), 0),
+                seen(devices::wireguard_device(3), 1, first, 0),
+                seen(devices::next_wireguard_device(3), 1, Some(1000), 0),
             ];
             let now = Duration::from_secs(1000 + after);
             rotation.look_at(&seen, now, begin + Duration::from_secs(after));
@@ -209,8 +210,8 @@ mod tests {
         let begin = Instant::now();
         let mut lingers = |first: Option<u64>, after: u64| {
             let seen = [
-                seen(rotation::first_device(3), 1, first, 0),
-                seen(rotation::device(3), 1, Some(1000), 0),
+                seen(devices::wireguard_device(3), 1, first, 0),
+                seen(devices::next_wireguard_device(3), 1, Some(1000), 0),
             ];
             let now = Duration::from_secs(1000 + after);
             let (_, lingering) = rotation.look_at(&seen, now, begin + Duration::from_secs(after));

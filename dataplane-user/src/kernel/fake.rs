@@ -14,13 +14,13 @@ use crate::model::change::{
     AddressOperation, BpfChange, Existence, LinkOperation, LinkPatch, NetlinkChange, NextHopObjectOperation,
     NextHopOperation, NftChange, ProgramOperation, RouteOperation, SysctlChange, WireGuardChange, Write,
 };
+use crate::model::facts::NodeFacts;
 use crate::model::wireguard::DeviceChange;
 use crate::model::{
     Action, Attachment, Change, Class, Hook, KernelState, Link, LinkKind, NextHop, Owner, ProgramVersion,
     Route, RouteKey, RouteTarget, Target, VethPeer,
 };
 use crate::net::{LinkName, Namespace};
-use crate::plan::NodeFacts;
 
 /// A kernel without a kernel.
 #[derive(Clone, Debug, Default)]

@@ -16,16 +16,17 @@ use super::nft::{self, Drops, Nft};
 use super::sysctl::Sysctls;
 use super::wireguard::{Carried, PrivateKeys, WireGuard, no_private_keys};
 use super::{Kernel, KernelError, Wanted, udp, wireguard};
-use crate::drift::revision::{MOST_PEERS, Revisions};
+use crate::kernel::revision::{MOST_PEERS, Revisions};
 use crate::model::change::{
     BpfChange, LinkOperation, NetlinkChange, NftChange, SysctlChange, WireGuardChange,
 };
+use crate::model::devices;
+use crate::model::facts::NodeFacts;
+use crate::model::facts::Presence;
+use crate::model::facts::{SeenPeer, Session};
 use crate::model::wireguard::DeviceChange;
 use crate::model::{Action, Change, KernelState, Link, LinkKind, Owner, Sysctl};
 use crate::net::{LinkName, Namespace};
-use crate::plan::facts::Presence;
-use crate::plan::wireguard::rotation::{self, SeenPeer, Session};
-use crate::plan::{self, NodeFacts};
 
 /// How long a packet takes at most from its route's look-up to the device, also where a host stops this machine's processors.
 const GRACE: Duration = Duration::from_millis(20);
@@ -151,7 +152,7 @@ impl LinuxKernel {
     /// When a device can't be asked.
     pub fn has_programs(&self, state: &KernelState) -> Result<bool, KernelError> {
         let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
-        let mut ours = ours.map(|(name, _)| name).filter(|name| plan::is_ours(name));
+        let mut ours = ours.map(|(name, _)| name).filter(|name| devices::is_ours(name));
         bpf::is_attached(&self.netlink, &mut ours)
     }
 
@@ -220,13 +221,18 @@ impl LinuxKernel {
         let netlink = &self.netlink;
         let is_there = |name: &LinkName| netlink.link_index(name).is_some();
         if !self.rotating
-            && !rotation::units()
-                .map(rotation::device)
+            && !devices::wireguard_units()
+                .map(devices::next_wireguard_device)
                 .any(|name| is_there(&name))
         {
             return Ok(Vec::new());
         }
-        let names = rotation::units().flat_map(|unit| [rotation::first_device(unit), rotation::device(unit)]);
+        let names = devices::wireguard_units().flat_map(|unit| {
+            [
+                devices::wireguard_device(unit),
+                devices::next_wireguard_device(unit),
+            ]
+        });
         let names = names.filter(is_there).collect::<Vec<_>>();
         let mut seen = Vec::new();
         for name in names {
@@ -534,7 +540,7 @@ impl Kernel for LinuxKernel {
         self.namespaces.close(&self.netlink);
     }
 
-    async fn stirred(&mut self) -> Result<Option<String>, KernelError> {
+    async fn changed_silently(&mut self) -> Result<Option<String>, KernelError> {
         let mut now = match &self.bpf {
             Some(bpf) => bpf.revisions(&self.netlink, self.seen.links.iter())?,
             None => Revisions::default(),

@@ -49,10 +49,10 @@ pub use self::socket::Stats;
 use self::table::LinkTable;
 use super::KernelError;
 use super::netns::Ends;
+use crate::model::facts::Ipv6;
+use crate::model::facts::Lookup;
 use crate::model::{KernelState, LinkKind, Owner, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
-use crate::plan::Lookup;
-use crate::plan::facts::Ipv6;
 
 /// Rounds of listening before an observation; each hears a hundred datagrams, and a storm must not keep it from beginning.
 const ROUNDS: usize = 256;

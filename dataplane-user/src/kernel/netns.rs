@@ -24,8 +24,8 @@ use self::rest::Rests;
 use super::netlink::{Bounds, Netlink};
 use super::wireguard::{PrivateKeys, WireGuard};
 use super::{KernelError, Wanted};
+use crate::model::facts::Presence;
 use crate::net::Namespace;
-use crate::plan::facts::Presence;
 
 /// Where namespaces have names.
 const NAMES: &str = "/run/netns";

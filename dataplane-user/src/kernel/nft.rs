@@ -28,9 +28,9 @@ use super::KernelError;
 use super::netlink::socket::Socket;
 use crate::model::Firewall;
 use crate::model::change::NftChange;
+use crate::model::facts;
 use crate::model::firewall::{Action, Match};
 use crate::net::Family;
-use crate::plan::facts;
 
 pub use drops::{Count, Drops};
 

@@ -5,6 +5,7 @@
 
 mod attribute;
 mod carried;
+pub mod endpoints;
 mod execute;
 #[cfg(test)]
 mod fuzz;

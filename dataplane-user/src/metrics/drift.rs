@@ -10,8 +10,8 @@ use prometheus::{IntCounterVec, Opts};
 use super::Recorder;
 use super::series::{counters, valid};
 use crate::diff::repairs::RepairKind;
+use crate::event::Event;
 use crate::kernel::netlink::{EventCounts, EventKind};
-use crate::reconcile::Event;
 
 /// Counts about drift. Clones share them.
 #[derive(Clone, Debug)]

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use crate::net::Encapsulation;
 use crate::net::hash::stable_hash;
 use crate::net::{Family, LinkName, MacAddr, NodeName};
-use crate::resource::Encapsulation;
 
 /// What many next hops share: the device and the outer header's fixed part. Its value in the state is the link that
 /// it sends to, or `None` where that link is gone.

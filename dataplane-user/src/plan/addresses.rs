@@ -7,7 +7,7 @@ use crate::net::LinkName;
 use crate::net::family::host_prefix;
 use crate::resource::Intent;
 
-use super::ANCHOR;
+use crate::model::devices::ANCHOR;
 
 /// On each tunnel device: without an IPv4 address on the input device a loose rp_filter drops all decapsulated IPv4.
 const TUNNEL_DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);

@@ -2,7 +2,7 @@
 
 use crate::model::{Attachment, Hook, KernelState, LinkKind, ProgramVersion};
 
-use super::ANCHOR;
+use crate::model::devices::ANCHOR;
 
 pub(super) fn plan(target: &mut KernelState) {
     for (name, link) in &target.links {

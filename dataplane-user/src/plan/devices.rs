@@ -2,27 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN};
 use crate::model::{Carrier, KernelState, Link, LinkKind, Owner};
 use crate::net::{LinkName, MacAddr};
 use crate::resource::{Intent, Network};
 
 use super::mtu::IPV6_MINIMUM;
 use super::{NetworkLink, PeerLink, WireGuardLink};
-
-/// The device that attracts the overlay's traffic and carries the node's overlay addresses.
-pub const ANCHOR: &str = "adit0";
-/// The flow-based GENEVE device.
-pub const GENEVE: &str = "adit-geneve";
-/// The flow-based VXLAN device.
-pub const VXLAN: &str = "adit-vxlan";
-
-/// The flow-based ipip device, for IPv4 underlays.
-pub const IPIP: &str = "adit-ipip";
-/// The flow-based ip6tnl device, for IPv6 underlays.
-pub const IP6TNL: &str = "adit-ip6tnl";
-
-/// What the names of WireGuard devices begin with; their numbers follow.
-pub const WIREGUARD: &str = "adit-wg";
 
 /// The device by which packets leave for a peer; `None` where there is none.
 pub(super) fn tunnel_device(peer: &PeerLink<'_>) -> Option<LinkName> {
@@ -43,17 +29,6 @@ fn tunnel_devices(peer: &PeerLink<'_>) -> Vec<LinkName> {
         Some(link) => link.all().map(WireGuardLink::device).collect(),
         None => tunnel_device(peer).into_iter().collect(),
     }
-}
-
-/// The name of a WireGuard device.
-pub(super) fn wireguard_device(unit: u8) -> LinkName {
-    LinkName::new(&format!("{WIREGUARD}{unit}")).expect("ten bytes at most")
-}
-
-/// Whether a device of this name is one that we make.
-#[must_use]
-pub fn is_ours(link: &LinkName) -> bool {
-    link.as_str() == ANCHOR || link.as_str().starts_with("adit-")
 }
 
 pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut KernelState) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use super::facts::{Ipv6, NodeFacts};
+use crate::model::facts::{Ipv6, NodeFacts};
 use crate::model::{KernelState, MAIN_TABLE, Route, RouteTarget};
 use crate::net::{Family, LinkName, Namespace};
 use crate::resource::{Problem, Reason};

@@ -9,12 +9,14 @@ use ipnet::IpNet;
 
 use crate::model::firewall::{Action, Chain, Firewall, Match, Side, Transport, aggregate};
 use crate::model::{KernelState, LinkKind};
+use crate::net::Encapsulation;
 use crate::net::family::host_prefix;
 use crate::net::{Family, LinkName};
-use crate::resource::{Encapsulation, FirewallOptions, Intent, Network, Problem, Reason};
+use crate::resource::{FirewallOptions, Intent, Network, Problem, Reason};
 
-use super::facts::Nft;
-use super::{NetworkLink, NodeFacts, return_path};
+use super::{NetworkLink, return_path};
+use crate::model::facts::Nft;
+use crate::model::facts::NodeFacts;
 
 /// Comes after devices and WireGuard: their names and ports are the target's.
 pub(super) fn plan(

@@ -4,14 +4,17 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::devices::{is_ours, tunnel_device};
+use super::devices::tunnel_device;
 use super::mtu::IPV6_MINIMUM;
 use super::wireguard::{Colours, WireGuardLink};
-use super::{Lookup, NodeFacts, UnderlayPath, carriers, wireguard};
+use super::{carriers, wireguard};
+use crate::model::devices::is_ours;
+use crate::model::facts::{Lookup, NodeFacts, UnderlayPath};
 use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Carrier, MAIN_TABLE, RouteKey};
+use crate::net::Encapsulation;
+use crate::net::encapsulation::{agree, is_public};
 use crate::net::{Family, LinkName, MacAddr};
-use crate::resource::encapsulation::{agree, is_public};
-use crate::resource::{Dataplane, Encapsulation, Intent, Network, Node, Problem, Reason, Refused};
+use crate::resource::{Dataplane, Intent, Network, Node, Problem, Reason, Refused};
 
 /// This node's links in one network.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::facts::Lookup;
 use super::objects::wireguard::Marks;
+use crate::model::facts::Lookup;
 use crate::net::Family;
 use crate::resource::Intent;
 use crate::resource::node::Host;

@@ -1,7 +1,7 @@
 //! Overlay MTUs: the underlay path's minus the exact overhead.
 
+use crate::net::Encapsulation;
 use crate::net::Family;
-use crate::resource::Encapsulation;
 
 use super::{NetworkLink, PeerLink};
 

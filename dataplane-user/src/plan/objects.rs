@@ -5,8 +5,8 @@ pub(super) mod wireguard;
 
 use std::collections::BTreeSet;
 
-use super::NodeFacts;
-use super::facts::Presence;
+use crate::model::facts::NodeFacts;
+use crate::model::facts::Presence;
 use crate::model::{Address, AddressScope, KernelState, Link, LinkKind, Owner, VethPeer};
 use crate::net::Namespace;
 use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, Placed};

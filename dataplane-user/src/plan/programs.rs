@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{NetworkLink, NodeFacts};
+use super::NetworkLink;
+use crate::model::facts::NodeFacts;
 use crate::resource::{Dataplane, Intent, Problem, Reason};
 
 /// The networks whose packets can be carried; a problem names the others, which need programs that can't be had.

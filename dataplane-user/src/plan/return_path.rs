@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::NodeFacts;
-use super::facts::ReturnWay;
 use super::firewall::of;
+use crate::model::facts::NodeFacts;
+use crate::model::facts::ReturnWay;
 use crate::model::firewall::{Action, Chain, Firewall, Match, Side};
 use crate::model::rule::Mark;
 use crate::model::{

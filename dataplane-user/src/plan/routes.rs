@@ -10,8 +10,9 @@ use crate::model::{
 use crate::net::{Family, LinkName};
 use crate::resource::{Dataplane, Intent, Problem, Reason};
 
+use super::NetworkLink;
 use super::links::overlay_address;
-use super::{ANCHOR, NetworkLink};
+use crate::model::devices::ANCHOR;
 
 /// The anchor's gateways. They exist nowhere: through a gateway the kernel keeps one neighbour for all destinations,
 /// without one it makes one for each.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
+use super::NetworkLink;
 use super::carriers::carried;
-use super::{NetworkLink, NodeFacts, is_ours};
+use crate::model::devices::is_ours;
+use crate::model::facts::NodeFacts;
 use crate::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, RouteKey};
 use crate::net::{Family, LinkName};
 use crate::resource::{Dataplane, Intent, Problem, Reason};

@@ -2,7 +2,7 @@
 
 use crate::model::{KernelState, Sysctl};
 
-use super::ANCHOR;
+use crate::model::devices::ANCHOR;
 
 /// Loose: the reply's way may be another than the packet's. The kernel takes the larger of this and `all`'s, so a
 /// strict `all` (1) becomes loose here, as it must: a decapsulated packet's source is routed by the anchor device.

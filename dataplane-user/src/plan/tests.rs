@@ -17,13 +17,16 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{ANCHOR, Nft, NodeFacts, UnderlayPath, plan};
+use super::plan;
+use crate::model::devices::ANCHOR;
+use crate::model::facts::{Nft, NodeFacts, UnderlayPath};
 use crate::model::{ANCHOR_METRIC, KernelState, RouteKind};
+use crate::net::KeySource;
 use crate::net::{Family, LinkName, NetworkName, NodeName, PrivateKey};
 use crate::resource::netlink::{InterfaceEnd, Placed};
 use crate::resource::network::AllDown;
 use crate::resource::node::{CarriedPrefix, Endpoint, Host, Underlay};
-use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource};
+use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer};
 use crate::resource::{
     Dataplane, FirewallOptions, Intent, Network, NetworkRoutes, Node, Ports, Problem, Reason, Resources,
     Severity, SourceProtection, WireGuardInterface,

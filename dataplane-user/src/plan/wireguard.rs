@@ -11,16 +11,18 @@ pub mod rotation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use crate::model::devices;
 use crate::model::wireguard::{Device, Peer, Preshared};
 use crate::model::{KernelState, LinkKind};
 use crate::net::{Family, LinkName, NodeName, PeerEndpoint, PublicKey};
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Network, Node, Problem, Reason, Resources, WireGuardPeer};
 
+use super::NetworkLink;
 use super::carriers::carried;
-use super::devices::wireguard_device;
 use super::links::Refusal;
-use super::{NetworkLink, NodeFacts, OwnKey, SharedKey};
+use crate::model::devices::wireguard_device;
+use crate::model::facts::{NodeFacts, OwnKey, SharedKey};
 
 pub(super) use keys::problems as key_problems;
 
@@ -100,7 +102,7 @@ pub(super) fn link(
     let base = pair.network.ports.wireguard;
     let place = u8::try_from(number)
         .ok()
-        .filter(|unit| rotation::units().contains(unit))
+        .filter(|unit| devices::wireguard_units().contains(unit))
         .and_then(|unit| Some((unit, base.checked_add(unit.into())?)));
     let Some((unit, port)) = place else {
         return Err(Refusal {

@@ -3,13 +3,14 @@
 
 use tracing::debug;
 
+use super::problems;
 use crate::diff::{diff, readable};
 use crate::gather::Gatherer;
 use crate::kernel::{Kernel, KernelError};
+use crate::model::facts::NodeFacts;
 use crate::model::{ChangeSet, KernelState};
-use crate::plan::{NodeFacts, plan};
+use crate::plan::plan;
 use crate::resource::{Intent, Problem};
-use crate::status;
 
 /// Observations at most: where something changes all the time, it goes on with what it saw.
 const OBSERVATIONS: u32 = 3;
@@ -58,9 +59,9 @@ impl Comparison {
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.planned.clone();
-        problems.extend(status::unreadable(&self.observed, &self.facts));
-        problems.extend(self.set.conflicts.iter().map(status::conflict));
-        problems.extend(self.set.waiting.iter().map(status::waiting));
+        problems.extend(problems::unreadable(&self.observed, &self.facts));
+        problems.extend(self.set.conflicts.iter().map(problems::conflict));
+        problems.extend(self.set.waiting.iter().map(problems::waiting));
         problems
     }
 }

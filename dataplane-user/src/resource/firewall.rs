@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Encapsulation;
+use crate::net::Encapsulation;
 
 /// What a network asks of the node's firewall. Devices are shared, so each option but `drop_cleartext` holds for all of a
 /// node's networks as soon as one of them asks for it.

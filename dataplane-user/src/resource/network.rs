@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::FirewallOptions;
-use super::encapsulation::Wish;
+use crate::net::encapsulation::Wish;
 use crate::net::{Family, NetworkName, PortRange};
 
 /// An overlay network (`TunnelNetwork`).

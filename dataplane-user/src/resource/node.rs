@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::encapsulation::Wish;
 use super::network::Dataplane;
+use crate::net::encapsulation::Wish;
 use crate::net::{Family, LinkName, NetworkName, NodeName, PeerEndpoint, PublicKey};
 
 /// A node (`TunnelNode`).

@@ -4,14 +4,13 @@
 pub mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use ipnet::IpNet;
 
 use super::netlink::InterfaceEnd;
 use super::node::Endpoint;
 use crate::model::MAIN_TABLE;
-use crate::net::PublicKey;
+use crate::net::{KeySource, PublicKey};
 
 /// A device (`WireGuardInterface`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,33 +27,6 @@ pub struct WireGuardInterface {
     pub routes: AllowedIpRoutes,
     /// Its peers. No two have one allowed prefix; of nested ones the most specific wins.
     pub peers: BTreeMap<PublicKey, InterfacePeer>,
-}
-
-/// Where a private key is; the key itself never gets into manifests.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KeySource {
-    /// The node's own, in the state directory, which its overlay links use too.
-    Node,
-    /// The one that the node's own changes to, beside it.
-    Next,
-    /// A file of this name in the state directory, made once.
-    Generated(String),
-    /// A file, by its absolute path.
-    File(String),
-    /// A credential that systemd gives the agent (`LoadCredential=`), by its name.
-    Credential(String),
-}
-
-impl fmt::Display for KeySource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeySource::Node => f.write_str("the node's own"),
-            KeySource::Next => f.write_str("the node's next one"),
-            KeySource::Generated(name) => write!(f, "generated for {name}"),
-            KeySource::File(path) => write!(f, "file {path}"),
-            KeySource::Credential(name) => write!(f, "credential {name}"),
-        }
-    }
 }
 
 /// Where the routes for allowed IPs stand, as `Table` of wg-quick(8) has it.

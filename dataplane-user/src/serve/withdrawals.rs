@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use crate::event::Event;
 use crate::net::PeerId;
-use crate::reconcile::Event;
 use crate::source::{hint, withdrawn};
 use crate::status::Status;
 

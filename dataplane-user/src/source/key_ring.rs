@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::key_file::{self, KeyFileError};
+use crate::net::KeySource;
 use crate::net::{PrivateKey, PublicKey};
-use crate::resource::wireguard::KeySource;
 
 /// The directory below the state directory with keys that are made once, each `NAME.key`.
 const GENERATED: &str = "wireguard";

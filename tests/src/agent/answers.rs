@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
-use dataplane_user::control::Request;
+use dataplane_user::serve::control::Request;
 use dataplane_user::status::Status;
 use nix::sys::signal::Signal;
 

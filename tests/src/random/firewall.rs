@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use dataplane_user::model::Firewall;
 use dataplane_user::model::firewall::{Action, Chain};
-use dataplane_user::resource::{Encapsulation, FirewallOptions};
+use dataplane_user::net::Encapsulation;
+use dataplane_user::resource::FirewallOptions;
 use ipnet::IpNet;
 
 /// One of several masquerades, or none.

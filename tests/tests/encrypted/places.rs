@@ -3,8 +3,8 @@
 use adit_tests::agent::start_all_as;
 use adit_tests::{Agent, Bpffs, Overlay, Topology, traffic};
 use dataplane_user::kernel::bpf::carry::Carry;
+use dataplane_user::kernel::wireguard::endpoints;
 use dataplane_user::net::Family;
-use dataplane_user::source::endpoints;
 
 use super::{has_problem, key, possible, wg};
 

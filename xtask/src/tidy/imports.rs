@@ -1,9 +1,35 @@
-//! What may name what: the pure modules of the agent, and the library that the BPF programs share.
+//! What may name what: the modules of the agent, of which some are pure, and the library that the BPF programs share.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Finding, code};
 
+/// The top-level modules of dataplane-user from the bottom to the top: each may name those before it.
+const LAYERS: [&str; 22] = [
+    "net",
+    "files",
+    "pauses",
+    "heartbeat",
+    "event",
+    "model",
+    "resource",
+    "plan",
+    "diff",
+    "kernel",
+    "source",
+    "wg_quick",
+    "hub",
+    "apply",
+    "gather",
+    "drift",
+    "reconcile",
+    "status",
+    "metrics",
+    "tell",
+    "serve",
+    "cli",
+];
 /// The modules of dataplane-user that know neither files nor kernels nor clocks.
 const PURE: [&str; 5] = ["net", "resource", "model", "plan", "diff"];
 /// The crates that they may name.
@@ -30,8 +56,10 @@ const OUTSIDE: [(&str, &str); 9] = [
 
 /// Checks a file, which lies below the workspace's root. `crates` are those that dataplane-user depends on.
 pub(super) fn check(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
+    let mut findings = upward(file, source);
     if let Some(module) = pure_module(file) {
-        return pure(file, source, module, crates);
+        findings.extend(pure(file, source, module, crates));
+        return findings;
     }
     if is_bpf_library(file) {
         return names(source)
@@ -44,18 +72,43 @@ pub(super) fn check(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec
             })
             .collect();
     }
-    Vec::new()
+    findings
 }
 
-fn pure_module(file: &Path) -> Option<&'static str> {
+/// The top-level module that a file of dataplane-user belongs to; `None`: it is of tests, or the crate's root.
+fn module(file: &Path) -> Option<&str> {
     let below = file.strip_prefix("dataplane-user/src").ok()?;
     let top = below.components().next()?;
-    let top = Path::new(top.as_os_str()).file_stem()?;
-    let tests = below.components().any(|part| {
+    let top = Path::new(top.as_os_str()).file_stem()?.to_str()?;
+    let of_tests = below.components().any(|part| {
         let name = part.as_os_str();
-        name == "tests" || name == "tests.rs"
+        name == "tests" || name == "tests.rs" || name == "fuzz.rs"
     });
-    PURE.into_iter().find(|module| top == *module && !tests)
+    (!of_tests && !matches!(top, "lib" | "main")).then_some(top)
+}
+
+fn pure_module(file: &Path) -> Option<&str> {
+    module(file).filter(|module| PURE.contains(module))
+}
+
+/// Where a module names one of a higher layer, or one that has no layer.
+fn upward(file: &Path, source: &str) -> Vec<Finding> {
+    let Some(module) = module(file) else {
+        return Vec::new();
+    };
+    let layer = |name: &str| LAYERS.iter().position(|known| *known == name);
+    let Some(own) = layer(module) else {
+        let message = format!("`{module}` has no layer: give it a place in LAYERS");
+        return vec![Finding::new(file, 1, message)];
+    };
+    let named = names(source).into_iter().filter_map(|(path, line)| {
+        let name = path.strip_prefix("crate::")?.split("::").next()?.to_owned();
+        (layer(&name)? > own).then_some((name, line))
+    });
+    let message = |name: &str| format!("`{module}` names `{name}`, which is of a higher layer");
+    named
+        .map(|(name, line)| Finding::new(file, line, message(&name)))
+        .collect()
 }
 
 fn is_bpf_library(file: &Path) -> bool {
@@ -259,11 +312,7 @@ mod tests {
             "use dataplane_ebpf::packet;",
         ] {
             assert_eq!(lines("dataplane-user/src/plan/x.rs", source), [1], "{source}");
-            assert_eq!(
-                lines("dataplane-user/src/kernel/x.rs", source),
-                [0; 0],
-                "{source}"
-            );
+            assert_eq!(lines("dataplane-user/src/cli/x.rs", source), [0; 0], "{source}");
         }
     }
 
@@ -280,6 +329,25 @@ mod tests {
             lines("dataplane-user/src/diff.rs", "use dataplane_ebpf::layout;"),
             [1]
         );
+    }
+
+    #[test]
+    fn no_module_names_one_above_it() {
+        let at = |file: &str, source: &str| lines(&format!("dataplane-user/src/{file}"), source);
+        assert_eq!(
+            at(
+                "kernel/linux.rs",
+                "use crate::model::Link;\nuse crate::{net, drift::Drift};"
+            ),
+            [2]
+        );
+        assert_eq!(
+            at("metrics.rs", "fn f() { crate::reconcile::g(crate::tell::h()) }"),
+            [1]
+        );
+        assert_eq!(at("kernel/linux/tests.rs", "use crate::cli;"), [0; 0]);
+        assert_eq!(at("news.rs", "use crate::net;"), [1]);
+        assert_eq!(at("main.rs", "use crate::cli;"), [0; 0]);
     }
 
     #[test]

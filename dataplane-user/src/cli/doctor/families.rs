@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::finding::Finding;
 use super::name;
 use crate::kernel::bpf::Mechanism;
+use crate::model::facts::Ipv6;
+use crate::model::facts::NodeFacts;
 use crate::net::Family;
-use crate::plan::NodeFacts;
-use crate::plan::facts::Ipv6;
 
 pub(super) fn judge(facts: &NodeFacts, mechanism: Option<Mechanism>) -> Vec<Finding> {
     let mut findings = vec![ipv6(&facts.ipv6)];

@@ -11,7 +11,7 @@ use super::overlay::Wanted;
 use crate::cli::exit::Failure;
 use crate::cli::privilege::{self, BPF, NET_ADMIN, PERFMON};
 use crate::kernel::bpf::{self, NewerVersion};
-use crate::resource::Encapsulation;
+use crate::net::Encapsulation;
 
 /// What was seen of the kernel.
 #[derive(Clone, Debug)]

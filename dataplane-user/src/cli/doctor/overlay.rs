@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Finding;
+use crate::model::facts::NodeFacts;
+use crate::net::Encapsulation;
 use crate::net::{Family, LinkName};
-use crate::plan::{NodeFacts, network_links, plan};
-use crate::resource::{Dataplane, Encapsulation, Intent, Severity};
+use crate::plan::{network_links, plan};
+use crate::resource::{Dataplane, Intent, Severity};
 
 /// What the manifests ask of the machine; without manifests, what an agent usually needs.
 #[derive(Clone, Debug, Default)]

@@ -8,8 +8,8 @@ use std::path::Path;
 use super::finding::Finding;
 use super::name;
 use super::overlay::Wanted;
+use crate::model::devices::is_ours;
 use crate::net::{Family, LinkName};
-use crate::plan::is_ours;
 
 /// What was read.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,8 @@ use clap::Args;
 use super::super::exit::{Code, Failure};
 use super::super::output;
 use super::super::places::Places;
-use crate::control::{self, ControlError};
 use crate::serve::Withdrawal;
+use crate::serve::control::{self, ControlError};
 
 /// What is so already is fine. Lasts until the opposite is asked for, also over restarts.
 #[derive(Debug, Args)]

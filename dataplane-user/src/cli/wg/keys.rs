@@ -11,8 +11,8 @@ use crate::cli::exit::{Code, Failure};
 use crate::cli::output;
 use crate::cli::places::Places;
 use crate::kernel::wireguard::generate;
+use crate::net::KeySource;
 use crate::net::{NodeName, PrivateKey};
-use crate::resource::wireguard::KeySource;
 use crate::source::{KeyRing, key_file};
 
 /// Longer than any key with white space around it.

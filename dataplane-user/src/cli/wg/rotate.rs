@@ -9,9 +9,9 @@ use crate::cli::output;
 use crate::cli::places::Places;
 use crate::cli::status::ask;
 use crate::kernel::wireguard::generate;
+use crate::net::KeySource;
 use crate::net::PublicKey;
 use crate::resource::Reason;
-use crate::resource::wireguard::KeySource;
 use crate::source::KeyRing;
 
 /// Makes a next key, if there is none, and prints the field for this node's TunnelNode by which all nodes learn of it. They then

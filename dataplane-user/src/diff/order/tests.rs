@@ -1,3 +1,5 @@
+//! Orders and failures of whole sets of changes.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -13,10 +13,10 @@ use super::maps::{NO_PREALLOC, Table};
 use super::pins::check_file_system;
 use super::syscall::{MapFd, MapShape};
 use crate::kernel::KernelError;
+use crate::kernel::wireguard::endpoints::Endpoints;
 use crate::kernel::wireguard::zone;
 use crate::net::key::PublicKey;
 use crate::net::{LinkName, PeerEndpoint};
-use crate::source::endpoints::Endpoints;
 
 /// The pinned map.
 #[derive(Debug)]

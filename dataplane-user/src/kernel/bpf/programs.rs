@@ -12,8 +12,8 @@ use super::log::LogDrain;
 use super::object;
 use crate::kernel::KernelError;
 use crate::model::Hook;
+use crate::model::devices;
 use crate::net::LinkName;
-use crate::plan;
 
 /// The loaded programs.
 #[derive(Debug)]
@@ -98,10 +98,10 @@ fn name(link: &LinkName, hook: Hook) -> Option<&'static str> {
         return Some(names::EGRESS_PROGRAM);
     }
     let encapsulation = match link.as_str() {
-        plan::GENEVE => Class::GENEVE,
-        plan::VXLAN => Class::VXLAN,
-        plan::IPIP => Class::IPIP,
-        plan::IP6TNL => Class::IP6TNL,
+        devices::GENEVE => Class::GENEVE,
+        devices::VXLAN => Class::VXLAN,
+        devices::IPIP => Class::IPIP,
+        devices::IP6TNL => Class::IP6TNL,
         _ => return None,
     };
     let mut programs = names::INGRESS_PROGRAMS.into_iter();

@@ -6,8 +6,8 @@ use dataplane_ebpf::layout::names;
 
 use super::attach::tcx_side;
 use super::{Bpf, LinkNames, Mechanism, syscall};
-use crate::drift::revision::{ProgramRevision, Revisions};
 use crate::kernel::KernelError;
+use crate::kernel::revision::{ProgramRevision, Revisions};
 use crate::model::Hook;
 use crate::net::LinkName;
 

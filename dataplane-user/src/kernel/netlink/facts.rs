@@ -11,10 +11,11 @@ use super::message::Failure;
 use super::route::Way;
 use super::{Netlink, address, link, route};
 use crate::kernel::KernelError;
+use crate::model::devices::is_ours;
+use crate::model::facts::NodeFacts;
+use crate::model::facts::{FoundRoute, Lookup, ReturnWay, UnderlayPath};
 use crate::model::{AddressScope, connected_subnet};
 use crate::net::{Family, LinkName};
-use crate::plan::facts::{FoundRoute, Lookup, ReturnWay, UnderlayPath};
-use crate::plan::{NodeFacts, is_ours};
 
 impl Netlink {
     /// Gathers the addresses of all devices, and the device, gateway and MTU by which each of these addresses is reached.

@@ -16,9 +16,9 @@ use netlink_packet_route::link::{
 use super::marks::Marks;
 use super::message::Request;
 use crate::model::change::LinkPatch;
+use crate::model::facts::Ipv6;
 use crate::model::{LINK_GROUP, Link, LinkKind, Owner};
 use crate::net::{LinkName, MacAddr};
-use crate::plan::facts::Ipv6;
 
 const HEADER: usize = 16;
 /// `IFLA_INET6_CONF` (linux/if_link.h): an array of the device's settings, and the place of one in it (linux/ipv6.h).

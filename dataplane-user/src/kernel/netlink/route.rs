@@ -24,12 +24,12 @@ use super::marks::Marks;
 use super::message::Request;
 use super::nexthop::{self, NextHopTable};
 use super::table::LinkTable;
+use crate::model::facts::{FoundRoute, Lookup};
 use crate::model::{
     ANCHOR_METRIC, BACKSTOP_METRIC, Hop, Owner, PROTOCOL, Paths, Route, RouteKey, RouteKind, RouteScope,
     RouteTarget,
 };
 use crate::net::LinkName;
-use crate::plan::{FoundRoute, Lookup};
 
 const HEADER: usize = 12;
 /// `RTA_NH_ID` (linux/rtnetlink.h).

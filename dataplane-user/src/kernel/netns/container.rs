@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::model::facts::Presence;
 use crate::net::Runtime;
-use crate::plan::facts::Presence;
 
 /// A runtime that does not answer must not hold up a pass for long.
 const PATIENCE: Duration = Duration::from_secs(3);

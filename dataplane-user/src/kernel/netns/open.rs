@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::files;
-use crate::plan::facts::Presence;
+use crate::model::facts::Presence;
 
 /// Opens a namespace; what can't be opened is absent, or can't be told, and why.
 pub(super) fn open(path: &Path) -> Result<File, Presence> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::kernel::KernelError;
 use crate::kernel::bpf::carry::Carry;
 use crate::kernel::bpf::missing_file_system;
+use crate::kernel::wireguard::endpoints::{self, Endpoints};
 use crate::net::{LinkName, PeerEndpoint, PublicKey};
-use crate::source::endpoints::{self, Endpoints};
 
 /// The endpoints, and where they are kept.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 
 use super::{Carried, WireGuard};
 use crate::kernel::KernelError;
+use crate::kernel::wireguard::endpoints::Endpoints;
 use crate::model::change::WireGuardChange;
 use crate::model::wireguard::{Device, DeviceChange};
 use crate::model::{KernelState, LinkKind, Owner};
 use crate::net::hash::stable_hash;
 use crate::net::{LinkName, Namespace};
-use crate::source::endpoints::Endpoints;
 
 /// Executes changes in order, going on past failures; one result a change.
 pub(in crate::kernel) async fn execute(

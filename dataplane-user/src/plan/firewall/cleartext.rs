@@ -8,15 +8,18 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::super::NetworkLink;
 use super::super::carriers::carried;
 use super::super::links::overlay_routes;
 use super::super::lookups::of_prefix;
-use super::super::{NetworkLink, NodeFacts, is_ours};
 use super::of;
+use crate::model::devices::is_ours;
+use crate::model::facts::NodeFacts;
 use crate::model::firewall::{Action, Chain, Firewall, Match, Side, aggregate};
+use crate::net::Encapsulation;
 use crate::net::family::host_prefix;
 use crate::net::{Family, LinkName};
-use crate::resource::{Encapsulation, Intent, Network};
+use crate::resource::{Intent, Network};
 
 const CHAIN: Chain = Chain::RawPrerouting;
 

@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::{Place, Planner};
+use crate::model::facts::{OwnKey, SharedKey};
 use crate::model::rule::Mark;
 use crate::model::wireguard::{Device, Peer, Preshared};
 use crate::model::{LinkKind, MAIN_TABLE, Owner, Route, RouteKey, RouteKind, Rule, connected_subnet};
 use crate::net::Family;
-use crate::plan::{OwnKey, SharedKey};
+use crate::net::KeySource;
 use crate::resource::netlink::Placed;
 use crate::resource::node::Host;
-use crate::resource::wireguard::{InterfacePeer, KeySource};
+use crate::resource::wireguard::InterfacePeer;
 use crate::resource::{Problem, Reason, WireGuardInterface};
 
 /// Where what WireGuard sends itself, and the main table's specific routes, go past a default route by it.

@@ -4,7 +4,7 @@ use super::*;
 use crate::diff::diff;
 use crate::model::change::{BpfChange, NextHopOperation, Verb, Write};
 use crate::model::{Action, Change, Class, NextHop, Object, UnderlayDevice};
-use crate::resource::Encapsulation;
+use crate::net::Encapsulation;
 
 const ETH0: &str = "eth0";
 const ETH1: &str = "eth1";

@@ -2,10 +2,10 @@
 //! exceptions that peers without encapsulation need.
 
 use super::*;
+use crate::model::facts::{FoundRoute, Lookup};
 use crate::model::firewall::{Action, Chain, Match, Rule, Side};
 use crate::model::{MAIN_TABLE, RouteKey};
-use crate::plan::{FoundRoute, Lookup};
-use crate::resource::Encapsulation;
+use crate::net::Encapsulation;
 
 #[test]
 fn sources_are_judged_by_routes_and_own_addresses_by_devices() {

@@ -1,9 +1,9 @@
 //! What is skipped where the kernel lacks a family.
 
 use super::*;
+use crate::model::facts::Ipv6;
 use crate::model::{MAIN_TABLE, RouteKey};
-use crate::plan::facts::Ipv6;
-use crate::resource::Encapsulation;
+use crate::net::Encapsulation;
 
 /// Two nodes of a network by routes in a table of its own.
 fn by_routes(encapsulation: Encapsulation, change: impl Fn(&mut NodeFacts)) -> (KernelState, Vec<Problem>) {

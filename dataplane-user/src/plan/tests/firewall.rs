@@ -5,7 +5,7 @@ use crate::diff::diff;
 use crate::model::change::NftChange;
 use crate::model::firewall::{Action, Chain, Firewall, Match, Side};
 use crate::model::{self, Link, LinkKind, Object, Owner};
-use crate::resource::Encapsulation;
+use crate::net::Encapsulation;
 use ipnet::IpNet;
 
 #[test]

@@ -2,9 +2,9 @@
 
 use super::loops::{known, plan_of, with_keys};
 use super::*;
+use crate::model::facts::{OwnKey, SharedKey};
 use crate::model::wireguard::Preshared;
-use crate::plan::{OwnKey, SharedKey};
-use crate::resource::Encapsulation;
+use crate::net::Encapsulation;
 
 const FILE: &str = "/etc/adit/preshared";
 

@@ -1,9 +1,11 @@
 //! Endpoints inside of the overlay, and ways to endpoints that lead into it: refused for every encapsulation.
 
 use super::*;
+use crate::model::facts::{FoundRoute, Lookup, OwnKey};
 use crate::model::{MAIN_TABLE, RouteKey};
-use crate::plan::{FoundRoute, Lookup, OwnKey, lookups};
-use crate::resource::{Encapsulation, WireGuardPeer};
+use crate::net::Encapsulation;
+use crate::plan::lookups;
+use crate::resource::WireGuardPeer;
 
 const ALL: [Encapsulation; 5] = [
     Encapsulation::Geneve,

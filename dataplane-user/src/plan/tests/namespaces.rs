@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::model::facts::Presence;
 use crate::net::Namespace;
-use crate::plan::facts::Presence;
 use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, NetlinkObjects, Placed};
 
 fn planned_in(presence: Presence) -> (KernelState, Vec<Problem>) {

@@ -94,7 +94,7 @@ fn both_stand_side_by_side() {
 fn peers_behind_one_gateway_are_one_way() {
     let bare = |network: &mut Network| {
         network.dataplane = Dataplane::Routes;
-        network.encapsulation = Some(crate::resource::Encapsulation::None);
+        network.encapsulation = Some(crate::net::Encapsulation::None);
     };
     let mut resources = resources(bare, &["a", "b", "c"]);
     for name in ["b", "c"] {

@@ -1,10 +1,10 @@
 //! The return path: numbers by the devices' names, gateways of the main table, and what waits.
 
 use super::*;
+use crate::model::facts::ReturnWay;
 use crate::model::firewall::{Action, Chain, Match};
 use crate::model::rule::Mark;
 use crate::model::{RETURN_PATH_METRIC, RETURN_PATH_PRIORITY, RouteKey, Rule};
-use crate::plan::ReturnWay;
 
 fn back_by(devices: &[&'static str], nft: Nft) -> (KernelState, Vec<Problem>) {
     let mut resources = resources(|_| {}, &["a", "b"]);

@@ -1,7 +1,7 @@
 //! Other routes that take the overlay's packets.
 
 use super::*;
-use crate::plan::OwnKey;
+use crate::model::facts::OwnKey;
 
 #[test]
 fn a_subnet_of_this_machine_that_hides_a_peers_prefix_is_told() {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::preshared_key_file;
-use crate::plan::facts::KeyFile;
-use crate::plan::{NetworkLink, NodeFacts, OwnKey, SharedKey};
-use crate::resource::wireguard::KeySource;
+use crate::model::facts::KeyFile;
+use crate::model::facts::{NodeFacts, OwnKey, SharedKey};
+use crate::net::KeySource;
+use crate::plan::NetworkLink;
 use crate::resource::{Intent, Problem, Reason};
 
 /// A problem for each key that can't be read now, and for each that was never read and that a link or a device needs.

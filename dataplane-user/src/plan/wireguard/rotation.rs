@@ -5,57 +5,16 @@
 //! back, and the second one goes when it was quiet for a while. Each end moves by itself: both receive on both.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::{Pair, WireGuardLink};
-use crate::net::{LinkName, PublicKey};
-use crate::plan::devices::wireguard_device;
-use crate::plan::{NodeFacts, OwnKey};
+use crate::model::devices::{ROTATION, next_wireguard_device};
+use crate::model::facts::Session;
+use crate::model::facts::{NodeFacts, OwnKey};
+use crate::net::PublicKey;
 use crate::resource::{Node, Problem, Reason};
 
-/// What is added to a device's number, and to its port, for the next keys.
-pub const ROTATION: u8 = 128;
 /// Seconds between keepalives on a link that a handshake is awaited on.
 const KEEPALIVE: u16 = 5;
-
-/// A session that is up: by these keys a handshake was seen on a device not long ago.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Session {
-    /// The device.
-    pub device: LinkName,
-    /// Its key.
-    pub own: PublicKey,
-    /// The peer's.
-    pub peer: PublicKey,
-}
-
-/// What a device of a rotation, or the one beside it, says of a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenPeer {
-    /// The device and the keys.
-    pub session: Session,
-    /// When the last handshake was, since 1970; `None`: never.
-    pub handshake: Option<Duration>,
-    /// Bytes received from it.
-    pub received: u64,
-}
-
-/// The device beside that of a number, for the next keys.
-#[must_use]
-pub fn device(unit: u8) -> LinkName {
-    wireguard_device(unit | ROTATION)
-}
-
-/// The device of a number.
-#[must_use]
-pub fn first_device(unit: u8) -> LinkName {
-    wireguard_device(unit)
-}
-
-/// The numbers of devices that networks meet on.
-pub fn units() -> std::ops::Range<u8> {
-    0..ROTATION
-}
 
 /// Adds to a pair's link the second one that it needs now, and says which of them packets take.
 pub(super) fn apply(link: WireGuardLink, pair: &Pair<'_>, facts: &NodeFacts) -> WireGuardLink {
@@ -116,7 +75,7 @@ fn stage(link: &WireGuardLink, pair: &Pair<'_>, facts: &NodeFacts) -> Option<Sta
     let next = |node: &Node| node.wireguard.as_ref().and_then(|own| own.next_public_key);
     match (next(pair.node), next(pair.peer)) {
         (None, None) => {
-            let stands = (device(link.unit), link.public_key);
+            let stands = (next_wireguard_device(link.unit), link.public_key);
             facts.wireguard.lingering.contains(&stands).then_some(Stage {
                 begins: false,
                 keys: (link.own_key, link.public_key),

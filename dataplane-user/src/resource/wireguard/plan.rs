@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{AllowedIpRoutes, InterfacePeer, KeySource, WireGuardInterface};
+use super::{AllowedIpRoutes, InterfacePeer, WireGuardInterface};
+use crate::net::KeySource;
 use crate::net::{LinkName, Namespace, NodeName, PublicKey};
 use crate::resource::netlink::{InterfaceEnd, Placed};
 use crate::resource::node::{Endpoint, Host};

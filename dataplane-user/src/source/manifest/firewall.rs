@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::reader::{Read, Value};
+use crate::model::devices;
+use crate::net::Encapsulation;
 use crate::net::LinkName;
-use crate::plan;
+use crate::resource::FirewallOptions;
 use crate::resource::node::RETURN_PATHS;
-use crate::resource::{Encapsulation, FirewallOptions};
 
 /// What has outer UDP.
 const UDP: [(&str, Encapsulation); 3] = [
@@ -82,7 +83,7 @@ fn return_path(value: &Value<'_>) -> Read<BTreeSet<LinkName>> {
 
 /// A device that connections come in by, and that packets can be sent by without more.
 fn usable(item: &Value<'_>, name: LinkName) -> Read<LinkName> {
-    if plan::is_ours(&name) {
+    if devices::is_ours(&name) {
         return Err(item.refuse(format!(
             "`{name}` is Adit's own; what comes in by it goes back into the overlay anyway"
         )));

@@ -9,10 +9,11 @@ use super::error::Located;
 use super::firewall::firewall;
 use super::reader::{Fields, Read, Value};
 use super::scalar;
+use crate::net::Encapsulation;
+use crate::net::encapsulation::Wish;
 use crate::net::{Family, NetworkName};
-use crate::resource::encapsulation::Wish;
 use crate::resource::network::{AllDown, Dataplane, NetworkRoutes, Ports, SourceProtection, UdpChecksum};
-use crate::resource::{Bfd, Encapsulation, FirewallOptions, Network};
+use crate::resource::{Bfd, FirewallOptions, Network};
 
 const FIELDS: [&str; 17] = [
     "prefixes",

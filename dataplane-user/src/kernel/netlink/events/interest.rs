@@ -15,11 +15,11 @@ use super::super::message::Message;
 use super::super::{address, link, nexthop};
 use super::EventKind;
 use super::pending::Heard;
+use crate::model::devices;
 use crate::model::{
     ANCHOR_METRIC, Address, BACKSTOP_METRIC, Link, LinkKind, MAIN_TABLE, Owner, PROTOCOL, RouteKey,
 };
 use crate::net::LinkName;
-use crate::plan;
 
 // linux/rtnetlink.h
 const RTM_NEWNEXTHOP: u16 = 104;
@@ -240,7 +240,7 @@ impl Interest {
         let matters = |name: &LinkName, link: &Link| {
             // Ours, what stands in our place, and what can keep ours from being made.
             let rival = !matches!(link.kind, LinkKind::Other(_) | LinkKind::Dummy);
-            link.owner == Owner::Ours || plan::is_ours(name) || rival
+            link.owner == Owner::Ours || devices::is_ours(name) || rival
         };
         let now_matters = now.as_ref().is_some_and(|now| matters(&now.name, &now.link));
         let before_matters = self
@@ -361,7 +361,7 @@ impl Interest {
 
     fn is_ours(&self, index: u32) -> bool {
         let seen = self.observed.get(&index);
-        seen.is_some_and(|seen| seen.link.owner == Owner::Ours || plan::is_ours(&seen.name))
+        seen.is_some_and(|seen| seen.link.owner == Owner::Ours || devices::is_ours(&seen.name))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use super::{DEFAULT_PRIORITY, Planner, allowed_ips};
+use crate::model::facts::FoundRoute;
+use crate::model::facts::Lookup;
 use crate::model::{MAIN_TABLE, RouteKind};
 use crate::net::{Family, LinkName};
-use crate::plan::Lookup;
-use crate::plan::facts::FoundRoute;
 use crate::resource::{Problem, Reason, WireGuardInterface};
 
 /// Tells what is wrong with the ways to a device's endpoints; comes after the device's routes.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::super::error::{Located, ManifestError, Place};
 use super::Declared;
+use crate::net::Encapsulation;
 use crate::net::{LinkName, Namespace, NodeName};
-use crate::resource::Encapsulation;
 use crate::resource::netlink::InterfaceKind;
 
 /// A device: on which node, in which namespace, by which name.

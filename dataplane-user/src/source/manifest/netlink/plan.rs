@@ -7,10 +7,11 @@ use ipnet::IpNet;
 
 use super::wireguard::{key, routes};
 use super::{namespace, prefix};
+use crate::net::KeySource;
 use crate::net::{Family, NodeName};
 use crate::resource::node::Host;
+use crate::resource::wireguard::AllowedIpRoutes;
 use crate::resource::wireguard::plan::{Expanded, PlanLink, PlanNode, WireGuardNetworkPlan};
-use crate::resource::wireguard::{AllowedIpRoutes, KeySource};
 use crate::source::manifest::node::keepalive;
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::scalar;

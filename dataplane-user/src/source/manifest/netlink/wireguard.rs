@@ -6,10 +6,11 @@ use ipnet::IpNet;
 
 use super::interface::addresses;
 use super::{named, namespace, nodes, prefix, table_or};
+use crate::net::KeySource;
 use crate::net::PublicKey;
 use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{InterfaceEnd, Placed};
-use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, KeySource, shared};
+use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, shared};
 use crate::source::manifest::node::keepalive;
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::scalar;

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::net::Encapsulation;
 use crate::net::{Family, LinkName, NetworkName, NodeName, PortRange};
 use crate::resource::network::{AllDown, UdpChecksum};
 use crate::resource::node::{Endpoint, Host, Underlay};
 use crate::resource::{
-    Bfd, CarriedPrefix, Dataplane, Encapsulation, FirewallOptions, Network, NetworkRoutes, Node, Ports,
-    SourceProtection, WireGuardPeer,
+    Bfd, CarriedPrefix, Dataplane, FirewallOptions, Network, NetworkRoutes, Node, Ports, SourceProtection,
+    WireGuardPeer,
 };
 
 fn minimal_network() -> Network {

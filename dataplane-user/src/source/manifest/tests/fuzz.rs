@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use super::*;
 use crate::diff::diff;
 use crate::fuzz::{Verdict, feed, same};
-use crate::plan::{NodeFacts, plan};
+use crate::model::facts::NodeFacts;
+use crate::plan::plan;
 use crate::resource::Intent;
 use tree::{Node, Tree};
 

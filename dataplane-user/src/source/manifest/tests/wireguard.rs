@@ -2,9 +2,10 @@
 
 use super::netlink::{each_is_refused, object};
 use super::*;
+use crate::net::KeySource;
 use crate::net::LinkName;
 use crate::resource::node::Host;
-use crate::resource::wireguard::{AllowedIpRoutes, KeySource};
+use crate::resource::wireguard::AllowedIpRoutes;
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const OTHER_KEY: &str = "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::wireguard::rotation::{SeenPeer, Session};
-use crate::model::{LOCAL_TABLE, MAIN_TABLE, RouteKey};
-use crate::net::{Family, LinkName, Namespace, PeerId, PresharedKey, PublicKey};
-use crate::resource::wireguard::KeySource;
+use super::{LOCAL_TABLE, MAIN_TABLE, RouteKey};
+use crate::net::{Family, KeySource, LinkName, Namespace, PeerId, PresharedKey, PublicKey};
 
 /// What the plan must know of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -252,4 +251,26 @@ pub struct ReturnWay {
     pub gateways: BTreeMap<Family, IpAddr>,
     /// The subnets of its addresses, whose hosts no gateway is needed for; link-local ones too.
     pub on_link: BTreeSet<IpNet>,
+}
+
+/// A session that is up: by these keys a handshake was seen on a device not long ago.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Session {
+    /// The device.
+    pub device: LinkName,
+    /// Its key.
+    pub own: PublicKey,
+    /// The peer's.
+    pub peer: PublicKey,
+}
+
+/// What a device of a rotation, or the one beside it, says of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenPeer {
+    /// The device and the keys.
+    pub session: Session,
+    /// When the last handshake was, since 1970; `None`: never.
+    pub handshake: Option<Duration>,
+    /// Bytes received from it.
+    pub received: u64,
 }

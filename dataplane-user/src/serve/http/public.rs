@@ -106,7 +106,7 @@ mod tests {
             found: text(),
         }];
         let problem = Problem::error(Reason::Conflict, text(), text(), text());
-        status.set_problems(vec![problem]);
+        status.set_problems(&[problem]);
         leave_out_details(&mut status);
         let json = serde_json::to_string(&status).unwrap();
         assert!(!json.contains(SECRET), "{json}");

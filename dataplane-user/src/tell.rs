@@ -1,0 +1,183 @@
+//! What the agent tells of each reconciliation: in its status, in its metrics and in its log.
+
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
+
+use crate::apply::{ApplyReport, Outcome};
+use crate::event::Event;
+use crate::kernel::{self, KernelError};
+use crate::metrics::{PassResult, Recorder};
+use crate::plan::network_links;
+use crate::reconcile::{Config, Listener, Loaded, Reconciled, Report};
+use crate::resource::Intent;
+use crate::status::{PassStatus, ProblemStatus, RepairsStatus, SourceStatus, Status};
+
+/// Writes the status, counts, and logs.
+#[derive(Debug)]
+pub struct Teller {
+    status: watch::Sender<Status>,
+    recorder: Recorder,
+}
+
+impl Teller {
+    /// Tells of an agent, beginning with the status that it has before it has loaded anything.
+    #[must_use]
+    pub fn new(config: &Config) -> Teller {
+        let paths = config.paths.iter().map(|path| path.display().to_string());
+        let initial = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: kernel::release(),
+            node: config.node.to_string(),
+            source: SourceStatus {
+                paths: paths.collect(),
+                ..SourceStatus::default()
+            },
+            ..Status::default()
+        };
+        Teller {
+            status: watch::Sender::new(initial),
+            recorder: Recorder::default(),
+        }
+    }
+
+    /// Where to read the status.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        self.recorder.clone()
+    }
+
+    fn count(&self, report: &Report<'_>) {
+        let result = match &report.reconciled {
+            None => PassResult::Idle,
+            Some(Err(_)) => PassResult::Failed,
+            Some(Ok(reconciled)) => {
+                for state in reconciled.before.iter().chain([&reconciled.observed]) {
+                    self.recorder.observed(state);
+                }
+                self.recorder.applied(&reconciled.applied);
+                self.recorder.repaired(&reconciled.repaired);
+                match reconciled.residual {
+                    0 => PassResult::Converged,
+                    _ => PassResult::Incomplete,
+                }
+            }
+        };
+        self.recorder.pass(report.duration, result);
+    }
+
+    /// Logs what differs from the last reconciliation; each change of state once.
+    fn log(&self, next: &Status, report: &Report<'_>) {
+        let before = self.status.borrow();
+        // What is wrong with the source was logged when it was loaded.
+        let of_source = report.source_problem.map(ProblemStatus::from);
+        let is_new = |problem: &&ProblemStatus| {
+            !before.problems.contains(problem) && of_source.as_ref() != Some(problem)
+        };
+        for problem in next.problems.iter().filter(is_new) {
+            let ProblemStatus {
+                reason,
+                subject,
+                message,
+                remedy,
+                ..
+            } = problem;
+            warn!(reason, subject, "{message}; {remedy}");
+        }
+        let is_solved = |problem: &&ProblemStatus| !next.problems.contains(problem);
+        for problem in before.problems.iter().filter(is_solved) {
+            info!(
+                reason = problem.reason,
+                subject = problem.subject,
+                "solved: {}",
+                problem.message
+            );
+        }
+        if next.ready != before.ready {
+            info!(
+                ready = next.ready,
+                peers = next.peers.len(),
+                "{}",
+                if next.ready { "ready" } else { "not ready" }
+            );
+        }
+    }
+}
+
+impl Listener for Teller {
+    fn begun(&mut self, number: u64, woken_by: &[Event]) {
+        woken_by.iter().for_each(|event| self.recorder.woken(*event));
+        self.status.send_modify(|status| status.pass.begun = number);
+    }
+
+    fn loaded(&mut self, loaded: Loaded<'_>) {
+        match loaded {
+            Loaded::Accepted(intent) => {
+                info!(nodes = intent.resources().nodes.len(), "loaded the manifests");
+                self.recorder.reload(true);
+            }
+            Loaded::Rejected {
+                message,
+                keeps_previous,
+            } => {
+                let running = match keeps_previous {
+                    true => "keeping the previous version",
+                    false => "nothing is changed",
+                };
+                error!("manifests rejected; {running}:\n{message}");
+                self.recorder.reload(false);
+            }
+        }
+    }
+
+    fn ended(&mut self, report: Report<'_>) {
+        let mut next = self.status.borrow().clone();
+        next.source.synced = report.intent.is_some();
+        next.source.error = report.source_error.map(str::to_owned);
+        match (report.intent, &report.reconciled) {
+            (Some(intent), Some(Ok(reconciled))) => {
+                log_outcomes(&reconciled.applied);
+                fill_in(&mut next, intent, reconciled);
+            }
+            (_, Some(Err(failure))) => log_unreadable(failure),
+            _ => {}
+        }
+        next.pass.number = report.number;
+        next.pass.begun = report.number;
+        next.pass.duration_us = u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX);
+        self.count(&report);
+        next.set_problems(&report.problems);
+        self.log(&next, &report);
+        self.status.send_replace(next);
+    }
+}
+
+fn fill_in(status: &mut Status, intent: &Intent, reconciled: &Reconciled) {
+    let links = network_links(intent, &reconciled.facts);
+    status.set_links(intent, &links);
+    status.set_declared_peers(intent, &reconciled.facts);
+    status.set_routed_ways(&links, &reconciled.observed);
+    status.repairs = RepairsStatus::from(&reconciled.repairs);
+    status.pass = PassStatus::of(&reconciled.applied, reconciled.residual);
+    status.recreated += status.pass.recreated;
+}
+
+fn log_outcomes(report: &ApplyReport) {
+    for (change, outcome) in &report.outcomes {
+        match outcome {
+            Outcome::Done => debug!("done: {change}"),
+            // Failures become problems, and a new problem is a warning.
+            Outcome::Failed(failure) => debug!("failed: {change}: {failure}"),
+            Outcome::Skipped { .. } => debug!("skipped after a failure: {change}"),
+        }
+    }
+}
+
+fn log_unreadable(failure: &KernelError) {
+    error!("the kernel's state can't be read: {failure}");
+}
