@@ -26,7 +26,7 @@ pub mod wireguard;
 use std::collections::BTreeSet;
 
 use self::order::Detour;
-use crate::model::{ChangeSet, KernelState};
+use crate::model::{ChangeSet, KernelState, Named};
 use crate::net::Namespace;
 
 /// The changes that lead from `observed` to `target`, ordered so that no step opens a hole.
@@ -48,6 +48,16 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     }
 }
 
+/// What holds for the changes of one namespace.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    namespace: Option<&'a Namespace>,
+    /// How circles of changes are left.
+    detours: &'a BTreeSet<Detour>,
+    /// Whom manifests name.
+    named: &'a Named,
+}
+
 /// The changes in no order. `observed` loses what goes with devices that are made anew, and `target` what can't be had.
 fn compare(
     observed: &mut KernelState,
@@ -62,14 +72,25 @@ fn compare(
     for namespace in wanted.keys() {
         elsewhere.entry(namespace.clone()).or_default();
     }
-    one((None, detours), observed, target, set);
+    let named = std::mem::take(&mut target.named);
+    let here = At {
+        namespace: None,
+        detours,
+        named: &named,
+    };
+    one(here, observed, target, set);
     for (namespace, found) in &mut elsewhere {
         let mut there = ChangeSet::default();
         let wanted = wanted.entry(namespace.clone()).or_default();
-        one((Some(namespace), detours), found, wanted, &mut there);
+        let at = At {
+            namespace: Some(namespace),
+            ..here
+        };
+        one(at, found, wanted, &mut there);
         set.extend_from(namespace, there);
     }
     (observed.namespaces, target.namespaces) = (elsewhere, wanted);
+    target.named = named;
 }
 
 /// A target without what would be in namespaces that can't be read: nothing is changed there. In those that may be one of these
@@ -85,12 +106,7 @@ pub fn readable(target: &KernelState, observed: &KernelState) -> KernelState {
 }
 
 /// The changes of one namespace, of which `observed` and `target` speak.
-fn one(
-    at: (Option<&Namespace>, &BTreeSet<Detour>),
-    observed: &mut KernelState,
-    target: &mut KernelState,
-    set: &mut ChangeSet,
-) {
+fn one(at: At<'_>, observed: &mut KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     links::exclude_conflicts(observed, target, set);
     waiting::exclude(observed, target, set);
     links::diff(at, observed, target, set);

@@ -1,13 +1,18 @@
 //! Addresses on our devices.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
-use super::order::{Condition, Needs};
+use super::order::{Condition, Needs, Slot};
 use crate::model::change::{AddressOperation, NetlinkChange};
-use crate::model::{Address, ChangeSet, Conflict, KernelState, Object, Owner};
+use crate::model::{
+    Address, ChangeSet, Conflict, KernelState, Object, Owner, Route, RouteKey, connected_subnet,
+};
 use crate::net::LinkName;
 
-pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+/// `observed` loses what the kernel deletes with addresses that go first.
+pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
     // Addresses that go by way of another change.
     let mut moved = Vec::new();
     for ((link, address), wanted) in &target.addresses {
@@ -32,16 +37,57 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         };
         set.push(NetlinkChange::Address(link.clone(), *address, operation));
     }
-    for ((link, address), found) in &observed.addresses {
+    let goes = |(key, found): &(&(LinkName, IpNet), &Address)| {
+        let (link, address) = *key;
         let goes = found.owner == Owner::Ours || is_unwanted(target, link, found);
-        if goes
-            && !target.addresses.contains_key(&(link.clone(), *address))
-            && !moved.contains(&(link, *address))
-        {
-            let delete = AddressOperation::Delete;
-            set.push(NetlinkChange::Address(link.clone(), *address, delete));
+        goes && !target.addresses.contains_key(*key) && !moved.contains(&(link, *address))
+    };
+    let gone = observed.addresses.iter().filter(goes);
+    let gone = gone.map(|(key, found)| (key.clone(), *found)).collect::<Vec<_>>();
+    for ((link, address), found) in gone {
+        let connected = connected(observed, &address, found.peer);
+        let is_in_the_place_of_one = connected.is_some_and(|key| target.routes.contains_key(&key));
+        let first = is_in_the_place_of_one || takes_wanted_routes(observed, target, &link, &address);
+        if first {
+            observed.forget_address(&link, address);
+            observed.routes.retain(|key, _| Some(*key) != connected);
         }
+        let delete = AddressOperation::Delete { first };
+        set.push(NetlinkChange::Address(link, address, delete));
     }
+}
+
+/// The route that the kernel has by an address.
+fn connected(observed: &KernelState, address: &IpNet, peer: Option<IpAddr>) -> Option<RouteKey> {
+    let subnet = connected_subnet(address, peer)?;
+    let is_it = |(key, route): &(&RouteKey, &Route)| key.prefix == subnet && route.owner == Owner::Kernel;
+    observed.routes.iter().find(is_it).map(|(key, _)| *key)
+}
+
+/// Whether an address is a device's last one of IPv4 and routes by the device are wanted, which the kernel deletes with it
+/// (`fib_del_ifaddr`, net/ipv4/fib_frontend.c); those by next-hop objects stay.
+fn takes_wanted_routes(
+    observed: &KernelState,
+    target: &KernelState,
+    link: &LinkName,
+    address: &IpNet,
+) -> bool {
+    let stays = |other: IpNet| {
+        let key = (link.clone(), other);
+        let foreign = observed
+            .addresses
+            .get(&key)
+            .is_some_and(|found| found.owner == Owner::Foreign);
+        target.addresses.contains_key(&key) || foreign
+    };
+    if address.addr().is_ipv6() || observed.ipv4_addresses(link).any(stays) {
+        return false;
+    }
+    let by_it = |(key, route): (&RouteKey, &Route)| {
+        let ipv4 = key.prefix.addr().is_ipv4() && route.target().is_none();
+        ipv4 && route.links().any(|other| other == link)
+    };
+    target.ipv4_addresses(link).next().is_none() && target.routes.iter().any(by_it)
 }
 
 /// The same address of ours with another prefix length that nobody wants: IPv6 has no two of them on a device.
@@ -51,6 +97,9 @@ fn longer_or_shorter(
     link: &LinkName,
     address: IpNet,
 ) -> Option<IpNet> {
+    if address.addr().is_ipv4() {
+        return None;
+    }
     let mut same = observed.addresses.iter().filter(|((on, found), value)| {
         on == link && found.addr() == address.addr() && value.owner == Owner::Ours
     });
@@ -74,6 +123,11 @@ pub(super) fn needs<'a>(
     | AddressOperation::Replace(value)
     | AddressOperation::Move { to: value, .. }) = operation
     else {
+        if *operation == (AddressOperation::Delete { first: true }) {
+            needs.provides(Condition::Flushed(link));
+            return needs.provides(Condition::Vacant(Slot::Subnet(address.trunc())));
+        }
+        needs.requires(Condition::Unrouted(link));
         return needs.requires(Condition::AddressUnused(address.addr()));
     };
     needs.requires(Condition::Link(link));

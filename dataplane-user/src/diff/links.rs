@@ -1,12 +1,13 @@
 //! Devices: made, mended in place, made anew where the kind differs, deleted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::order::{Around, Condition, Detour, Needs, PortUse, Slot, Stage, freed, taken};
-use super::wireguard;
+use super::{At, wireguard};
 use crate::model::change::{DeleteLinkReason, LinkOperation, LinkPatch, NetlinkChange};
+use crate::model::devices;
 use crate::model::{ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner};
-use crate::net::{LinkName, Namespace};
+use crate::net::LinkName;
 
 /// Takes out of the target what would stand where a foreign device stands, or beside one that suffers no second of its
 /// kind, and what needs it.
@@ -38,12 +39,10 @@ pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState
 }
 
 /// `observed` loses what goes with each device that is made anew, so that all of it is made again.
-pub(super) fn diff(
-    (namespace, detours): (Option<&Namespace>, &BTreeSet<Detour>),
-    observed: &mut KernelState,
-    target: &KernelState,
-    set: &mut ChangeSet,
-) {
+pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
+    let At {
+        namespace, detours, ..
+    } = at;
     let renamed = renamed(observed, target);
     for (other, reason) in &renamed {
         let delete = NetlinkChange::Link(other.clone(), LinkOperation::Delete(reason.clone()));
@@ -109,12 +108,12 @@ pub(super) fn diff(
     }
 }
 
-/// Devices of ours under names that nobody wants, of a kind that is missing elsewhere.
+/// Devices of ours under names that nobody wants, of a kind that an overlay lacks: there is one of each.
 fn renamed(observed: &KernelState, target: &KernelState) -> BTreeMap<LinkName, DeleteLinkReason> {
     let mut missing: Vec<_> = target
         .links
         .iter()
-        .filter(|(name, _)| !observed.links.contains_key(*name))
+        .filter(|(name, _)| devices::is_ours(name) && !observed.links.contains_key(*name))
         .collect();
     let mut renamed = BTreeMap::new();
     for (other, found) in &observed.links {
@@ -173,6 +172,9 @@ pub(super) fn needs<'a>(
             needs.requires(Condition::Ready(name));
             needs.provides(Condition::Up(name));
             needs.provides(Condition::Maps);
+            for (_, subnet) in around.target.addresses.keys().filter(|(link, _)| link == name) {
+                needs.provides(Condition::Connected(subnet.trunc()));
+            }
             if let Some(device) = around.target.wireguard.get(name) {
                 let port = Slot::Port(device.listen_port, PortUse::Alone);
                 needs.requires_at(None, Condition::Vacant(port));
@@ -194,6 +196,10 @@ pub(super) fn needs<'a>(
             if let Some(peer) = peer {
                 let there = peer.namespace.as_ref();
                 needs.provides_at(there, Condition::Vacant(Slot::Name(&peer.name)));
+            }
+            if let DeleteLinkReason::Recreate { to, .. } = reason {
+                // While another device has what the new one needs, the old one stays.
+                taken(to).for_each(|slot| needs.requires(Condition::Vacant(slot)));
             }
             if *reason == DeleteLinkReason::Unneeded {
                 needs.requires(Condition::LinkUnused(name));

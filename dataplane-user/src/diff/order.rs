@@ -144,7 +144,8 @@ impl Stage {
                 {
                     Stage::PeerAddresses
                 }
-                AddressOperation::Delete => Stage::DeleteAddresses,
+                AddressOperation::Delete { first: true } => Stage::LinkSettings,
+                AddressOperation::Delete { first: false } => Stage::DeleteAddresses,
                 _ => Stage::LinkSettings,
             },
             NetlinkChange::Flood(_, _, Existence::Create) => Stage::LinkSettings,
@@ -216,21 +217,17 @@ impl Stage {
 }
 
 /// When a change is made that depends on no other: its stage, and its place in that. Routes that lead to next-hop objects come the more specific the earlier,
-/// and go the more specific the later, so that none takes another's packets. What fails in one rank is known before the next.
+/// and routes go the more specific the later, so that none takes another's packets. What fails in one rank is known before the next.
 #[must_use]
 pub fn rank(change: &Change) -> (Stage, u8) {
     let place = match &change.action {
-        Action::Netlink(NetlinkChange::Route(key, operation)) if change.namespace.is_none() => {
-            match operation {
-                RouteOperation::Create(route) | RouteOperation::Replace(route)
-                    if route.target().is_some() =>
-                {
-                    u8::MAX - key.prefix.prefix_len()
-                }
-                RouteOperation::Delete(route) if route.target().is_some() => key.prefix.prefix_len(),
-                _ => 0,
+        Action::Netlink(NetlinkChange::Route(key, operation)) => match operation {
+            RouteOperation::Create(route) | RouteOperation::Replace(route) if route.target().is_some() => {
+                u8::MAX - key.prefix.prefix_len()
             }
-        }
+            RouteOperation::Delete(route) if !route.refuses() => key.prefix.prefix_len(),
+            _ => 0,
+        },
         _ => 0,
     };
     (Stage::of(change), place)
@@ -246,9 +243,11 @@ pub(super) fn arrange(
 ) -> Option<Detour> {
     let (needs, of_slots) = conditions::of_changes(&set.changes, (before, observed, target), detours);
     let ranks = set.changes.iter().map(rank).collect::<Vec<_>>();
-    debug_assert_eq!(
-        graph::first_backwards(&ranks, &needs, |condition| !of_slots[condition as usize]),
-        None
+    let backwards = graph::first_backwards(&ranks, &needs, |condition| !of_slots[condition as usize]);
+    debug_assert!(
+        backwards.is_none(),
+        "{:?}",
+        backwards.map(|(late, early)| format!("{} requires {}", set.changes[early], set.changes[late]))
     );
     let order = match graph::sort(&ranks, &needs) {
         graph::Sorted::Whole(order) => order,

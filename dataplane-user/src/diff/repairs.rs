@@ -235,7 +235,7 @@ fn join_pairs(found: &mut BTreeMap<Located, Repair>, changes: &[Change]) {
 /// made anew. Nobody meddled, but with the device.
 fn is_the_kernels(change: &Action, observed: &KernelState) -> bool {
     match change {
-        Action::Netlink(NetlinkChange::Address(link, address, AddressOperation::Delete)) => {
+        Action::Netlink(NetlinkChange::Address(link, address, AddressOperation::Delete { .. })) => {
             let found = observed.addresses.get(&(link.clone(), *address));
             found.is_some_and(|found| found.owner == Owner::Kernel)
         }

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::nexthops;
-use super::order::{Around, Condition, Needs, Target};
+use super::order::{Around, Condition, Needs, Slot, Target};
 use crate::model::change::{NetlinkChange, RouteOperation};
 use crate::model::{ChangeSet, Conflict, KernelState, Object, Owner, Route, RouteKey};
 
@@ -80,6 +80,12 @@ fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut
     if let Some(source) = route.source() {
         needs.requires(Condition::Address(source));
     }
+    if key.prefix.addr().is_ipv4() && route.target().is_none() {
+        route
+            .links()
+            .for_each(|link| needs.requires(Condition::Flushed(link)));
+    }
+    needs.requires(Condition::Vacant(Slot::Subnet(key.prefix)));
     if !route.refuses() {
         needs.requires(Condition::Backstop(key.table, key.prefix));
     }
@@ -140,5 +146,6 @@ fn release<'a>(key: &RouteKey, route: &'a Route, needs: &mut Needs<'a>) {
     }
     for link in route.links() {
         needs.provides(Condition::LinkUnused(link));
+        needs.provides(Condition::Unrouted(link));
     }
 }

@@ -4,19 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::At;
 use super::order::{Around, Condition, Detour, Needs, PortUse, Slot, freed_port};
 use crate::model::change::WireGuardChange;
 use crate::model::wireguard::{Device, DeviceChange, Peer, PeerUpdate, Preshared};
-use crate::model::{ChangeSet, KernelState};
+use crate::model::{ChangeSet, KernelState, Named, Route, RouteKey};
 use crate::net::key::{PresharedKey, PublicKey};
-use crate::net::{LinkName, Namespace, PeerEndpoint};
+use crate::net::{LinkName, PeerEndpoint};
 
-pub(super) fn diff(
-    (namespace, detours): (Option<&Namespace>, &BTreeSet<Detour>),
-    observed: &KernelState,
-    target: &KernelState,
-    set: &mut ChangeSet,
-) {
+pub(super) fn diff(at: At<'_>, observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+    let At {
+        namespace,
+        detours,
+        named,
+    } = at;
+    revoke(named, observed, target, set);
     let new = Device::default();
     for (link, wanted) in &target.wireguard {
         let observed = observed.wireguard.get(link).unwrap_or(&new);
@@ -26,6 +28,27 @@ pub(super) fn diff(
             set.push(WireGuardChange {
                 link: link.clone(),
                 change,
+            });
+        }
+    }
+}
+
+/// A device that goes loses the peers that nobody names any more before that, where its routes move: until those stand elsewhere the device may
+/// have to stay.
+fn revoke(named: &Named, observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+    let goes = |link: &&LinkName| observed.links.contains_key(*link) && !target.links.contains_key(*link);
+    for link in observed.wireguard.keys().filter(goes) {
+        let moves = |(key, route): (&RouteKey, &Route)| {
+            route.links().any(|other| other == link) && target.routes.contains_key(key)
+        };
+        if !observed.routes.iter().any(moves) {
+            continue;
+        }
+        let peers = observed.wireguard[link].peers.keys();
+        for key in peers.filter(|key| !named.keys.contains(*key)) {
+            set.push(WireGuardChange {
+                link: link.clone(),
+                change: DeviceChange::RemovePeer(*key),
             });
         }
     }
@@ -130,10 +153,16 @@ pub(super) fn needs<'a>(change: &'a WireGuardChange, around: Around<'a>, needs: 
     let link = &change.link;
     needs.requires(Condition::Link(link));
     let observed = around.observed.wireguard.get(link);
+    let is_up = around.observed.links.get(link).is_some_and(|link| link.up);
     match &change.change {
-        DeviceChange::SetPrivateKey(_) | DeviceChange::SetFwmark(_) => set_up(link, needs),
+        DeviceChange::SetPrivateKey(_) => set_up(link, needs),
+        // One that is up works on with its former mark or port.
+        DeviceChange::SetFwmark(_) if is_up => {}
+        DeviceChange::SetFwmark(_) => set_up(link, needs),
         DeviceChange::SetListenPort(port) => {
-            set_up(link, needs);
+            if !is_up {
+                set_up(link, needs);
+            }
             needs.requires_at(None, Condition::Vacant(Slot::Port(*port, PortUse::Alone)));
             let yields = around
                 .detours

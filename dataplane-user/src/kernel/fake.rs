@@ -288,7 +288,7 @@ impl KernelState {
                 self.forget_address(link, *from);
                 self.addresses.insert(key, *to);
             }
-            AddressOperation::Delete => self.forget_address(link, address),
+            AddressOperation::Delete { .. } => self.forget_address(link, address),
         }
         Ok(())
     }

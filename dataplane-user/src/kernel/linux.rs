@@ -474,11 +474,31 @@ async fn elsewhere(
         match from_here(run[0]) {
             None => results.extend(open.netlink.execute(run).await),
             Some((name, link)) => {
-                results.push(here.create_elsewhere(&name, &link, open.descriptor()).await);
+                let made = here.create_elsewhere(&name, &link, open.descriptor()).await;
+                let is_taken = made
+                    .as_ref()
+                    .is_err_and(|error| error.errno() == Some(libc::EEXIST));
+                results.push(match is_taken {
+                    true => by_another_name(here, open, &name, &link).await,
+                    false => made,
+                });
             }
         }
     }
     results
+}
+
+/// Makes a device of WireGuard's in another namespace where this one has a device of its name, which the kernel refuses (`rtnl_newlink` looks
+/// names up in the namespace of the socket): under another name, that it loses there.
+async fn by_another_name(
+    here: &mut Netlink,
+    open: &mut Open,
+    name: &LinkName,
+    link: &Link,
+) -> Result<(), KernelError> {
+    let other = LinkName::new(&format!("adit-{:x}", std::process::id())).expect("13 bytes at most");
+    here.create_elsewhere(&other, link, open.descriptor()).await?;
+    open.netlink.rename(&other, name).await
 }
 
 impl Kernel for LinuxKernel {
@@ -517,11 +537,9 @@ impl Kernel for LinuxKernel {
 
     fn prepare(&mut self, target: &KernelState) {
         self.needs_bpf = target.has_programs();
-        self.netlink.set_wanted(target.routes.keys().copied());
+        self.netlink.set_wanted(Some(target));
         for (namespace, open) in self.namespaces.open() {
-            let there = target.namespaces.get(namespace);
-            open.netlink
-                .set_wanted(there.into_iter().flat_map(|there| there.routes.keys().copied()));
+            open.netlink.set_wanted(target.namespaces.get(namespace));
         }
     }
 
@@ -584,6 +602,21 @@ impl Kernel for LinuxKernel {
         {
             // What a crash left in the maps, which no state can show; its result is what the next observation finds.
             bpf.execute::<BpfChange>(&self.netlink, &[]);
+        }
+        for change in changes {
+            // The far end of a pair may be a new one under an old name.
+            if let Action::Netlink(NetlinkChange::Link(_, LinkOperation::Create(link))) = &change.action
+                && let LinkKind::Veth(peer) = &link.kind
+            {
+                match &peer.namespace {
+                    None => self.netlink.forget(&peer.name),
+                    Some(namespace) => {
+                        if let Some(open) = self.namespaces.get(namespace) {
+                            open.netlink.forget(&peer.name);
+                        }
+                    }
+                }
+            }
         }
         for (namespace, run) in Run::split(changes) {
             results.extend(match namespace {

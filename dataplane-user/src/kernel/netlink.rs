@@ -154,10 +154,17 @@ impl Netlink {
         self.socket.bound(bounds);
     }
 
-    /// Foreign routes of these keys are observed too: they stand where ours shall.
-    pub fn set_wanted(&mut self, routes: impl Iterator<Item = RouteKey>) {
-        self.wanted = routes.collect();
-        self.interest().want(&self.wanted);
+    /// Takes note of what shall be: foreign routes that stand where ours shall are observed too, and what happens to devices of these names matters.
+    pub fn set_wanted(&mut self, target: Option<&KernelState>) {
+        self.wanted = target
+            .into_iter()
+            .flat_map(|target| target.routes.keys().copied())
+            .collect();
+        let links = target
+            .into_iter()
+            .flat_map(|target| target.links.keys().cloned())
+            .collect();
+        self.interest().want(&self.wanted, links);
     }
 
     /// Facts tell the ways back by these devices, and what moves them matters.

@@ -90,7 +90,7 @@ impl Count {
             NetlinkChange::Address(_, _, operation) => Count::Interface(match operation {
                 AddressOperation::Create(_) => "address-add",
                 AddressOperation::Replace(_) | AddressOperation::Move { .. } => "address-replace",
-                AddressOperation::Delete => "address-delete",
+                AddressOperation::Delete { .. } => "address-delete",
             }),
             NetlinkChange::Route(key, operation) => match operation {
                 RouteOperation::Create(route) | RouteOperation::Replace(route) => {

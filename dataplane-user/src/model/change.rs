@@ -168,7 +168,10 @@ pub enum AddressOperation {
         to: Address,
     },
     /// Deleted.
-    Delete,
+    Delete {
+        /// Before routes are created: with it the kernel deletes routes that are wanted, or its own in the place of one.
+        first: bool,
+    },
 }
 
 /// What happens to a next-hop object.
@@ -350,7 +353,7 @@ impl NetlinkChange {
             | NetlinkChange::Route(_, RouteOperation::Create(_))
             | NetlinkChange::Rule(_, Existence::Create) => Verb::Add,
             NetlinkChange::Link(_, LinkOperation::Delete(_))
-            | NetlinkChange::Address(_, _, AddressOperation::Delete)
+            | NetlinkChange::Address(_, _, AddressOperation::Delete { .. })
             | NetlinkChange::Flood(_, _, Existence::Delete)
             | NetlinkChange::Neighbour(_, _, Write::Delete)
             | NetlinkChange::NextHopObject(_, NextHopObjectOperation::Delete)

@@ -94,7 +94,7 @@ impl KernelState {
     }
 
     /// What is left once a device is gone: the kernel takes its addresses, routes, settings, peers and programs with it, and
-    /// classes that sent to it send nowhere.
+    /// classes that sent to it send nowhere. Devices that send by it go too.
     pub fn forget_link(&mut self, name: &LinkName) {
         self.links.remove(name);
         let on_it = |(link, _): &(LinkName, IpNet)| link == name;
@@ -118,6 +118,13 @@ impl KernelState {
             if link.as_ref() == Some(name) {
                 *link = None;
             }
+        }
+        let above = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.kind.lower() == Some(name));
+        for above in above.map(|(above, _)| above.clone()).collect::<Vec<_>>() {
+            self.forget_link(&above);
         }
     }
 

@@ -67,6 +67,10 @@ pub fn store(directory: &Path, namespaces: &BTreeSet<Namespace>) -> Result<(), N
 /// When it can't be removed.
 pub fn forget(directory: &Path) -> Result<(), NamespacesError> {
     let path = directory.join(NAME);
+    if matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+        // On a read-only file system to remove it would fail all the same.
+        return Ok(());
+    }
     files::remove(&path).map_err(|source| NamespacesError { path, source })
 }
 

@@ -48,14 +48,14 @@ fn addresses_read_back() {
         assert_eq!(replaced, address(AddressScope::Global));
 
         let delete = |(link, prefix): &(LinkName, IpNet)| {
-            NetlinkChange::Address(link.clone(), *prefix, AddressOperation::Delete)
+            NetlinkChange::Address(link.clone(), *prefix, AddressOperation::Delete { first: false })
         };
         let mut changes: Vec<_> = wanted.keys().map(delete).collect();
         changes.extend_from_within(..);
         changes.push(NetlinkChange::Address(
             name("gone"),
             scoped,
-            AddressOperation::Delete,
+            AddressOperation::Delete { first: false },
         ));
         execute(&mut netlink, &changes).await;
         assert_eq!(observe(&mut netlink).await.addresses, BTreeMap::new());

@@ -6,6 +6,7 @@
 
 mod containers;
 mod interfaces;
+mod moves;
 mod namespaces;
 mod routes;
 mod tunnels;

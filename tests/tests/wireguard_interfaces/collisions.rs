@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 
+use adit_tests::declared::of_node;
 use adit_tests::{Agent, Topology, require};
 use dataplane_user::status::{ProblemStatus, Status};
 
@@ -18,6 +19,15 @@ fn interfaces(list: &[(&str, u16)]) -> String {
         interface("a", name, &spec)
     };
     list.iter().map(one).collect()
+}
+
+/// A device of its own in a namespace, whose sockets are the agent's.
+fn within(name: &str, namespace: &str, port: u16) -> String {
+    interface(
+        "a",
+        name,
+        &format!("namespace: {{ path: {namespace} }}, listenPort: {port}"),
+    )
 }
 
 fn problem<'a>(status: &'a Status, reason: &str) -> &'a ProblemStatus {
@@ -122,4 +132,93 @@ fn a_foreign_route_in_the_place_of_an_allowed_ip_s_is_a_conflict() {
     is_settled(&agent);
     let routes = host.netns.ip("route show dev wg0 proto 173");
     assert!(routes.contains("10.80.0.0/16"), "{routes}");
+}
+
+#[test]
+fn an_interface_is_made_in_a_namespace_whatever_has_its_name_here() {
+    require!(modules: "wireguard"; programs: "wg");
+    let topology = Topology::<2>::new();
+    let [host, other] = &topology.hosts;
+    host.netns.ip("link add wg0 type dummy");
+    let place = other.netns.path();
+    let place = place.to_str().expect("UTF-8");
+    let agent = Agent::started(host, &within("wg0", place, 5000));
+    is_settled(&agent);
+    assert_eq!(wg(&other.netns, "show wg0 listen-port").trim(), "5000");
+    assert!(host.netns.ip("-d link show wg0").contains("dummy"));
+    // From here to there in one reconciliation.
+    agent.take(&(within("wg0", place, 5000) + &interface("a", "wg1", "listenPort: 5001")));
+    is_settled(&agent);
+    agent.take(&(within("wg0", place, 5000) + &within("wg1", place, 5001)));
+    is_settled(&agent);
+    assert_eq!(wg(&other.netns, "show wg1 listen-port").trim(), "5001");
+}
+
+#[test]
+fn an_interface_that_waits_for_its_successor_has_no_revoked_peer() {
+    require!(modules: "wireguard"; programs: "wg");
+    let topology = Topology::<1>::new();
+    let host = &topology.hosts[0];
+    let old = interfaces(&[("wg0", 5000)]);
+    let agent = Agent::started(host, &old);
+    is_settled(&agent);
+    let own = host.netns.enter(|| UdpSocket::bind("0.0.0.0:5001").unwrap());
+    let new = interfaces(&[("wg1", 5001)]).replace("10.81.0.0/16", "10.80.0.0/16");
+    agent.write(&new);
+    let status = agent.next_pass();
+    assert!(!status.ready);
+    assert_eq!(wg(&host.netns, "show wg0 peers").trim(), "");
+    // Its route stays, so that nothing takes the default route.
+    let routes = host.netns.ip("route show 10.80.0.0/16");
+    assert!(routes.contains("dev wg0"), "{routes}");
+    drop(own);
+    agent.next_pass();
+    is_settled(&agent);
+    assert!(host.netns.ip("route show 10.80.0.0/16").contains("dev wg1"));
+}
+
+#[test]
+fn routes_stay_when_a_device_loses_its_last_address() {
+    require!(modules: "wireguard"; programs: "wg");
+    let topology = Topology::<1>::new();
+    let host = &topology.hosts[0];
+    let with = |addresses: &str, allowed: &str| {
+        let peer = key(100).public_key();
+        let spec = format!(
+            "listenPort: 5000, addresses: [{addresses}], peers: [{{ publicKey: '{peer}', allowedIPs: [{allowed}] }}]"
+        );
+        interface("a", "wg0", &spec)
+    };
+    let agent = Agent::started(host, &with("10.70.0.1/24", "10.80.0.0/16, 10.70.0.0/24"));
+    is_settled(&agent);
+    let connected = || host.netns.ip("route show 10.70.0.0/24");
+    assert!(connected().contains("proto kernel"));
+    // The subnet's route is the kernel's no more, and the other one goes and comes with it.
+    agent.take(&with("", "10.80.0.0/16, 10.70.0.0/24"));
+    is_settled(&agent);
+    assert!(host.netns.ip("route show 10.80.0.0/16").contains("dev wg0"));
+    assert!(connected().contains("proto 173"), "{}", connected());
+    assert_eq!(agent.next_pass().repairs.total, 0);
+}
+
+#[test]
+fn a_device_stays_while_what_its_successor_needs_is_taken() {
+    require!(modules: "wireguard", "geneve"; programs: "wg");
+    let topology = Topology::<1>::new();
+    let host = &topology.hosts[0];
+    let with = |geneve: u16, listen_port: u16| {
+        let spec = format!("type: geneve, id: 7, remote: 192.0.2.98, dstport: {geneve}");
+        of_node("a", "NetlinkInterface", "g", &spec) + &interfaces(&[("wg0", listen_port)])
+    };
+    let agent = Agent::started(host, &with(6081, 5000));
+    is_settled(&agent);
+    let own = host.netns.enter(|| UdpSocket::bind("0.0.0.0:5001").unwrap());
+    agent.write(&with(5000, 5001));
+    assert!(!agent.next_pass().ready);
+    let shown = || host.netns.ip("-d link show g");
+    assert!(shown().contains("dstport 6081"), "{}", shown());
+    drop(own);
+    agent.next_pass();
+    is_settled(&agent);
+    assert!(shown().contains("dstport 5000"), "{}", shown());
 }

@@ -14,7 +14,7 @@ use crate::cli::privilege::{self, NET_ADMIN};
 use crate::gather::Gatherer;
 use crate::kernel::LinuxKernel;
 use crate::model::change::{ObjectKind, Verb};
-use crate::model::{Action, Change, ChangeSet, Object};
+use crate::model::{Action, Change, ChangeSet, Conflict, Object};
 use crate::reconcile::compare::Comparison;
 
 /// Next-hop objects, their neighbours and the rules that lead to tables of ours are part of routes.
@@ -64,10 +64,11 @@ pub(super) async fn validate(places: &Places, arguments: &Arguments) -> Result<(
             changes.chain([found.counts.text()]).collect()
         }
     })?;
-    if found.changes.is_empty() {
-        return Ok(());
+    match (found.changes.is_empty(), set.conflicts.is_empty()) {
+        (false, _) => Err(Failure::silent(Code::Changes)),
+        (true, false) => Err(Failure::silent(Code::Degraded)),
+        (true, true) => Ok(()),
     }
-    Err(Failure::silent(Code::Changes))
 }
 
 /// Puts all of it right.
@@ -102,7 +103,13 @@ async fn differences(
     for problem in compared.problems() {
         output::note(&problem.to_string());
     }
-    Ok(compared.set.only(is_of_routes))
+    let conflicts = compared.set.conflicts.clone();
+    let of_routes =
+        |conflict: &Conflict| matches!(conflict.object.object, Object::Route(_) | Object::Neighbour(..));
+    Ok(ChangeSet {
+        conflicts: conflicts.into_iter().filter(of_routes).collect(),
+        ..compared.set.only(is_of_routes)
+    })
 }
 
 impl Counts {

@@ -34,6 +34,10 @@ pub(in crate::diff) enum Condition<'a> {
     Address(IpAddr),
     /// No route has an address for its source any more.
     AddressUnused(IpAddr),
+    /// No route that names a device itself leads there any more.
+    Unrouted(&'a LinkName),
+    /// The kernel has deleted the routes by a device that it deletes with the device's last address.
+    Flushed(&'a LinkName),
     /// A gateway within this prefix is reached without another one.
     Connected(IpNet),
     /// A neighbour is known on a device.
@@ -174,8 +178,9 @@ pub(super) fn of_changes(
     let mut nets: BTreeMap<Option<&Namespace>, Nets> = BTreeMap::new();
     for change in changes {
         let namespace = change.namespace.as_ref();
-        let new = || Nets::of(target.at(namespace).unwrap_or(&empty));
-        nets.entry(namespace).or_insert_with(new).add(&change.action);
+        let there = target.at(namespace).unwrap_or(&empty);
+        let nets = nets.entry(namespace).or_insert_with(|| Nets::of(there));
+        nets.add(&change.action, there);
     }
     let mut numbers = BTreeMap::new();
     let mut needs = Vec::with_capacity(changes.len());

@@ -1,7 +1,7 @@
 //! Sorts changes so that each comes after those that provide what it requires.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::model::change::Dependencies;
 
@@ -41,32 +41,31 @@ pub(super) fn sort<R: Ord + Copy>(ranks: &[R], needs: &[Dependencies]) -> Sorted
     }
 }
 
-/// Some change, by its place, that provides a condition to one of a lower rank; those of slots alone may. Where there is none, no circle is without a
-/// slot.
+/// Two changes of which the first provides a condition that the second one requires, although that has a lower rank. Where there are none but by
+/// conditions that don't count, every circle has one that doesn't.
 pub(super) fn first_backwards<R: Ord + Copy>(
     ranks: &[R],
     needs: &[Dependencies],
     counts: impl Fn(u32) -> bool,
-) -> Option<usize> {
-    let mut lowest = std::collections::BTreeMap::new();
-    for (needs, rank) in needs.iter().zip(ranks) {
-        for &condition in &needs.requires {
-            let lowest = lowest.entry(condition).or_insert(*rank);
-            *lowest = (*lowest).min(*rank);
+) -> Option<(usize, usize)> {
+    let mut lowest = BTreeMap::new();
+    for (place, needs) in needs.iter().enumerate() {
+        for &condition in needs.requires.iter().filter(|condition| counts(**condition)) {
+            let lowest = lowest.entry(condition).or_insert(place);
+            if ranks[place] < ranks[*lowest] {
+                *lowest = place;
+            }
         }
     }
-    let is_late = |place: &usize| {
-        let mut provided = needs[*place]
+    let late = |place: usize| {
+        let mut requirers = needs[place]
             .provides
             .iter()
-            .filter(|condition| counts(**condition));
-        provided.any(|condition| {
-            lowest
-                .get(condition)
-                .is_some_and(|lowest| *lowest < ranks[*place])
-        })
+            .filter_map(|condition| lowest.get(condition));
+        let early = requirers.find(|early| ranks[**early] < ranks[place])?;
+        Some((place, *early))
     };
-    (0..ranks.len()).find(is_late)
+    (0..ranks.len()).find_map(late)
 }
 
 /// How many changes and dependencies are looked at to sort them.

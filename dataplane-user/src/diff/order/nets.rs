@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use crate::model::change::{AddressOperation, BpfChange, NetlinkChange, RouteOperation, Write};
+use crate::model::change::{
+    AddressOperation, BpfChange, LinkOperation, NetlinkChange, RouteOperation, Write,
+};
 use crate::model::{Action, KernelState};
 use crate::net::Family;
 
@@ -34,8 +36,12 @@ impl Nets {
         }
     }
 
-    pub(super) fn add(&mut self, action: &Action) {
+    pub(super) fn add(&mut self, action: &Action, target: &KernelState) {
         match action {
+            Action::Netlink(NetlinkChange::Link(link, LinkOperation::SetUp)) => {
+                let addresses = target.addresses.keys().filter(|(on, _)| on == link);
+                addresses.for_each(|(_, address)| self.connected.insert(address.trunc()));
+            }
             Action::Netlink(NetlinkChange::Route(
                 key,
                 RouteOperation::Create(route) | RouteOperation::Replace(route),

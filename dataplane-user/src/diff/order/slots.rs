@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
+
 use crate::model::LinkKind;
 use crate::net::LinkName;
 
@@ -10,6 +12,8 @@ use crate::net::LinkName;
 pub(in crate::diff) enum Slot<'a> {
     /// A name.
     Name(&'a LinkName),
+    /// The place of the kernel's route to the subnet of an address.
+    Subnet(IpNet),
     /// A UDP port, for this use.
     Port(u16, PortUse),
     /// A VNI of VXLAN at a UDP port, over IPv6 or not (`vxlan_config_validate`, drivers/net/vxlan).

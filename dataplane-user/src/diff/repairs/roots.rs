@@ -57,7 +57,7 @@ impl Roots {
             Action::Netlink(NetlinkChange::Address(link, _, AddressOperation::Move { from, .. })) => {
                 Some((link, *from))
             }
-            Action::Netlink(NetlinkChange::Address(link, address, AddressOperation::Delete)) => {
+            Action::Netlink(NetlinkChange::Address(link, address, AddressOperation::Delete { .. })) => {
                 Some((link, *address))
             }
             _ => None,
@@ -105,7 +105,7 @@ impl Roots {
 
     fn add_netlink(&mut self, change: &NetlinkChange, subject: Object, observed: &KernelState) {
         match change {
-            NetlinkChange::Address(_, _, AddressOperation::Delete) => {}
+            NetlinkChange::Address(_, _, AddressOperation::Delete { .. }) => {}
             NetlinkChange::Address(_, address, _) => {
                 self.addresses.insert(address.addr(), subject);
             }

@@ -95,6 +95,35 @@ impl Netlink {
         }
     }
 
+    /// Gives a device its name that was created under another one.
+    pub(in crate::kernel) async fn rename(&mut self, from: &LinkName, to: &LinkName) -> Outcome {
+        let found = self.socket.exchange(&[link::find(from)]).await.pop();
+        let found = found
+            .expect("one answer a request")
+            .map_err(Failure::into_change_error)?;
+        let found = found
+            .first()
+            .and_then(|body| link::read(body).ok().flatten())
+            .ok_or_else(no_link);
+        let index = found.map_err(KernelError::of_change)?.index;
+        let answer = self.socket.exchange(&[link::set_name(index, to)]).await.pop();
+        match answer.expect("one answer a request") {
+            Ok(_) => Ok(()),
+            Err(failure) => {
+                self.socket.exchange(&[link::delete(index)]).await;
+                Err(match failure.errno() {
+                    Some(libc::EEXIST) => failure.into_error(IN_THE_WAY),
+                    _ => failure.into_change_error(),
+                })
+            }
+        }
+    }
+
+    /// Forgets a device's number: it may be another one by now.
+    pub(in crate::kernel) fn forget(&mut self, name: &LinkName) {
+        self.links.remove(name);
+    }
+
     /// Queues one change; first flushes the queue where the change needs a link that is not known yet.
     async fn plan(&mut self, run: &mut Run<'_>, place: usize) {
         let change = run.changes[place];
@@ -133,9 +162,16 @@ impl Netlink {
             Err(error) => run.outcomes[place] = Err(error),
         }
         match change {
-            NetlinkChange::Link(name, LinkOperation::Create(_)) => {
+            NetlinkChange::Link(name, LinkOperation::Create(link)) => {
                 self.links.remove(name);
                 run.absent.remove(name);
+                if let LinkKind::Veth(peer) = &link.kind
+                    && peer.namespace == self.place
+                {
+                    // One of its name may have gone with the other end of another pair.
+                    self.links.remove(&peer.name);
+                    run.absent.remove(&peer.name);
+                }
             }
             NetlinkChange::Link(name, LinkOperation::Delete(_)) => self.links.remove(name),
             _ => {}
@@ -243,7 +279,7 @@ impl Netlink {
     ) -> io::Result<Vec<(Request, Role)>> {
         let Some(entry) = self.ours(name)? else {
             return match operation {
-                AddressOperation::Delete => Ok(Vec::new()),
+                AddressOperation::Delete { .. } => Ok(Vec::new()),
                 _ => Err(no_link()),
             };
         };
@@ -254,7 +290,7 @@ impl Netlink {
             // The kernel never changes the scope of an address that stands.
             AddressOperation::Replace(value) => vec![delete(prefix), create(*value)],
             AddressOperation::Move { from, to } => vec![delete(*from), create(*to)],
-            AddressOperation::Delete => vec![delete(prefix)],
+            AddressOperation::Delete { .. } => vec![delete(prefix)],
         })
     }
 

@@ -173,6 +173,15 @@ pub(super) fn set_alias(index: u32, alias: &str) -> Request {
     Request::new(libc::RTM_SETLINK, 0, &message)
 }
 
+/// Renames a link, which must be down.
+pub(super) fn set_name(index: u32, name: &LinkName) -> Request {
+    let mut message = of_index(index);
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.as_str().to_owned()));
+    Request::new(libc::RTM_SETLINK, 0, &message)
+}
+
 /// Brings a link up.
 pub(super) fn set_up(index: u32) -> Request {
     let mut message = of_index(index);

@@ -230,11 +230,19 @@ pub(super) fn read(
         prefix: parts.prefix,
         metric: parts.metric,
     };
+    // Another type of service is another key, which no route of ours has.
+    if !ours && header.tos != 0 {
+        return Ok(None);
+    }
     if !usual && !wanted.contains(&key) {
         return Ok(None);
     }
     let route = Route {
-        owner: if ours { Owner::Ours } else { Owner::Foreign },
+        owner: match header.protocol {
+            _ if ours => Owner::Ours,
+            RouteProtocol::Kernel => Owner::Kernel,
+            _ => Owner::Foreign,
+        },
         kind: match parts.next_hop {
             Some(id) if ours => parts.leading_to(&header, next_hops.target(id)),
             _ => parts.kind(&header, links, ours),

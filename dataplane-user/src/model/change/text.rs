@@ -49,7 +49,7 @@ impl fmt::Display for NetlinkChange {
                 AddressOperation::Move { from, .. } => {
                     write!(f, "replace address {from} by {address} dev {link}")
                 }
-                AddressOperation::Delete => write!(f, "delete address {address} dev {link}"),
+                AddressOperation::Delete { .. } => write!(f, "delete address {address} dev {link}"),
             },
             NetlinkChange::Flood(link, to, existence) => {
                 write!(f, "{existence} default destination {to} dev {link}")

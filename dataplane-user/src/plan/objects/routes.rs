@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::{Place, Planner};
-use crate::model::{Hop, Owner, Paths, Route, RouteKey, RouteKind, RouteScope};
+use crate::model::{
+    Hop, KernelState, Owner, Paths, Route, RouteKey, RouteKind, RouteScope, connected_subnet,
+};
 use crate::net::PeerId;
 use crate::resource::netlink::{NetlinkRoute, RouteAction};
 use crate::resource::{Problem, Reason};
@@ -26,6 +28,7 @@ pub(super) fn plan(placed: Vec<(Place, &str, &NetlinkRoute)>, planner: &mut Plan
                 kind: Some(kind),
             }) => {
                 let owner = Owner::Ours;
+                let kind = by_known_devices(kind, planner.at(&place));
                 match planner.at(&place).routes.entry(key) {
                     Entry::Vacant(vacant) => drop(vacant.insert(Route { owner, kind })),
                     Entry::Occupied(stands) => {
@@ -116,6 +119,35 @@ pub fn merge(
         hops,
     };
     Ok(merged(paths.into_kind()))
+}
+
+/// The same with the devices of those gateways that lie in a subnet of a declared device: a route must follow when such an address moves to
+/// another device, which the kernel does not do by itself.
+fn by_known_devices(kind: RouteKind, there: &KernelState) -> RouteKind {
+    let RouteKind::Paths(mut paths) = kind else {
+        return kind;
+    };
+    let device = |hop: &Hop| {
+        let gateway = hop
+            .gateway
+            .filter(|_| hop.link.is_none() && hop.encap.is_none())?;
+        let subnets = there.addresses.iter().filter_map(|((link, address), value)| {
+            let subnet = connected_subnet(address, value.peer)?;
+            subnet.contains(&gateway).then_some((subnet.prefix_len(), link))
+        });
+        let (longest, link) = subnets.clone().max()?;
+        // Where several devices have the subnet, the kernel chooses.
+        let several = subnets
+            .filter(|(length, other)| *length == longest && *other != link)
+            .count();
+        (several == 0).then(|| link.clone())
+    };
+    let hops = paths.hops.into_iter().map(|hop| Hop {
+        link: hop.link.clone().or_else(|| device(&hop)),
+        ..hop
+    });
+    paths.hops = hops.collect();
+    RouteKind::Paths(paths)
 }
 
 /// A network or a WireGuard device has a route in this place.

@@ -73,6 +73,8 @@ pub(in crate::kernel) struct Interest {
     underlay: BTreeMap<u32, link::Observed>,
     /// Where routes of ours shall stand beside those of our usual metrics.
     routes: BTreeSet<RouteKey>,
+    /// Names that devices of ours shall have.
+    links: BTreeSet<LinkName>,
     /// Devices whose ways back facts tell, whether or not they are there.
     return_paths: BTreeSet<LinkName>,
     /// The addresses that ways were looked up to.
@@ -115,8 +117,13 @@ impl Interest {
     }
 
     /// Takes note of where routes of ours shall stand.
-    pub(in crate::kernel::netlink) fn want(&mut self, routes: &BTreeSet<RouteKey>) {
+    pub(in crate::kernel::netlink) fn want(
+        &mut self,
+        routes: &BTreeSet<RouteKey>,
+        links: BTreeSet<LinkName>,
+    ) {
         self.routes.clone_from(routes);
+        self.links = links;
     }
 
     /// Takes note of the devices whose ways back matter.
@@ -240,7 +247,7 @@ impl Interest {
         let matters = |name: &LinkName, link: &Link| {
             // Ours, what stands in our place, and what can keep ours from being made.
             let rival = !matches!(link.kind, LinkKind::Other(_) | LinkKind::Dummy);
-            link.owner == Owner::Ours || devices::is_ours(name) || rival
+            link.owner == Owner::Ours || devices::is_ours(name) || rival || self.links.contains(name)
         };
         let now_matters = now.as_ref().is_some_and(|now| matters(&now.name, &now.link));
         let before_matters = self

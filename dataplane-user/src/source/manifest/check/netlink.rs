@@ -1,6 +1,6 @@
 //! Declared kernel objects beside each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::super::error::{Located, ManifestError, Place};
@@ -15,7 +15,45 @@ type Device<'a> = (&'a NodeName, Option<&'a Namespace>, &'a LinkName);
 /// Devices have names of their own, and whatever else only one can have.
 pub(super) fn check(declared: &Declared, errors: &mut Vec<ManifestError>) {
     names(declared, errors);
+    ports(declared, errors);
     sockets(declared, errors);
+}
+
+/// A device is a port of one bridge, and has Ethernet headers.
+fn ports(declared: &Declared, errors: &mut Vec<ManifestError>) {
+    let mut first: BTreeMap<Device<'_>, &Located<String>> = BTreeMap::new();
+    let wireguard = declared.netlink.wireguard.iter().flat_map(|(_, placed)| {
+        let link = &placed.object.end.name;
+        placed
+            .nodes
+            .iter()
+            .map(move |node| (node, placed.namespace.as_ref(), link))
+    });
+    let wireguard = wireguard.collect::<BTreeSet<_>>();
+    for (name, placed) in &declared.netlink.interfaces {
+        let InterfaceKind::Bridge { ports } = &placed.object.kind else {
+            continue;
+        };
+        for (node, port) in placed
+            .nodes
+            .iter()
+            .flat_map(|node| ports.iter().map(move |port| (node, port)))
+        {
+            let device = (node, placed.namespace.as_ref(), port);
+            if wireguard.contains(&device) {
+                errors.push(name.error(format!(
+                    "`{port}` of node `{node}` is a WireGuardInterface, which no bridge takes: it has no Ethernet headers"
+                )));
+            }
+            match first.get(&device) {
+                None => drop(first.insert(device, name)),
+                Some(before) => errors.push(name.error(format!(
+                    "`{port}` of node `{node}` is already a port of NetlinkInterface `{}` at {}",
+                    before.value, before.place
+                ))),
+            }
+        }
+    }
 }
 
 /// Who has a UDP port, a VNI or the like: what it is, in words that tell it from all others of a namespace, and who may share it.

@@ -120,6 +120,21 @@ fn devices_of_a_node_share_neither_ports_nor_vnis() {
             "{error}"
         );
     }
+    for (one, two, what) in [
+        (
+            interface("b1", "type: bridge, ports: [d]"),
+            interface("b2", "type: bridge, ports: [d]"),
+            "already a port of",
+        ),
+        (
+            interface("b1", "type: bridge, ports: [wg0]"),
+            wireguard("wg0", "listenPort: 1"),
+            "which no bridge takes",
+        ),
+    ] {
+        let found = errors(&format!("{one}{two}"));
+        assert!(found.len() == 1 && found[0].contains(what), "{found:?}");
+    }
     // Others share a port, and what is in another namespace or on another node is in nobody's way.
     let apart = [
         interface("one", "type: vxlan, vni: 7, dstport: 4790"),
