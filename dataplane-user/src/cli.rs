@@ -15,6 +15,7 @@ mod plan;
 mod privilege;
 mod route;
 mod run;
+mod schema;
 mod status;
 mod uninstall;
 mod wg;
@@ -60,6 +61,8 @@ enum Command {
     Peer(peer::Arguments),
     /// Removes everything that Adit made on this node.
     Uninstall(uninstall::Arguments),
+    // A text here would hide the arguments' own.
+    Schema(schema::Arguments),
     /// Prints a shell's completions.
     Completions(completions::Arguments),
     /// Writes the manual pages into a directory.
@@ -84,6 +87,7 @@ pub async fn main(cli: Cli) -> Result<(), Failure> {
         Command::Wg(arguments) => wg::run(&places, &arguments).await,
         Command::Peer(arguments) => peer::run(&arguments).await,
         Command::Uninstall(arguments) => uninstall::run(&places, &arguments).await,
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
     }

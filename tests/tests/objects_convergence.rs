@@ -38,7 +38,7 @@ fn name(text: &str) -> LinkName {
 fn end(link: &str, host: u8, parameter: u8) -> InterfaceEnd {
     let address = format!("10.{host}.{parameter}.1/24").parse().expect("an address");
     // With a device's last address the kernel deletes its routes.
-    let has_address = (host + parameter) % 3 > 0;
+    let has_address = !(host + parameter).is_multiple_of(3);
     InterfaceEnd {
         name: name(link),
         alias: None,

@@ -1,20 +1,30 @@
 //! `cargo xtask codegen`: writes the documents that are made from the sources.
+
 mod layout;
 mod map_abi;
 mod source;
 
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{progress, workspace};
 
 /// The map ABI, for whoever reads or writes the maps without our code.
 pub(crate) const DOCUMENT: &str = "docs/MAP-ABI.md";
 
-/// Write docs/MAP-ABI.md anew from the sources.
+/// What manifests may say, as tables in a page and as a JSON schema: `adit` itself makes both.
+const MANIFESTS: [(&str, &[&str]); 2] = [
+    (
+        "docs/MANIFESTS.md",
+        &["schema", "--document", "docs/MANIFESTS.md"],
+    ),
+    ("docs/manifests.schema.json", &["schema"]),
+];
+
+/// Write docs/MAP-ABI.md, docs/MANIFESTS.md and docs/manifests.schema.json anew from the sources.
 #[derive(clap::Args)]
 pub struct Args {
     /// Write nothing, and fail if it isn't current.
@@ -24,15 +34,56 @@ pub struct Args {
 
 /// Ends with 1 if `--check` finds a difference.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    let root = workspace::root();
     if !args.check {
-        write(workspace::root())?;
+        write(root)?;
+        for (document, arguments) in MANIFESTS {
+            replace(root, document, &by_adit(root, arguments)?)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(line) = first_stale_line(workspace::root())? else {
+    let mut stale = first_stale_line(root)?.map(|line| (DOCUMENT, line));
+    for (document, arguments) in MANIFESTS {
+        let written = fs::read_to_string(root.join(document)).unwrap_or_default();
+        let line = first_difference(&written, &by_adit(root, arguments)?);
+        stale = stale.or(line.map(|line| (document, line)));
+    }
+    let Some((document, line)) = stale else {
         return Ok(ExitCode::SUCCESS);
     };
-    println!("{DOCUMENT}:{line}: not what the sources say: run `cargo xtask codegen`");
+    println!("{document}:{line}: not what the sources say: run `cargo xtask codegen`");
     Ok(ExitCode::FAILURE)
+}
+
+/// What the program of the sources prints.
+fn by_adit(root: &Path, arguments: &[&str]) -> Result<String> {
+    let mut cargo = Command::new("cargo");
+    cargo.args([
+        "run",
+        "--quiet",
+        "--package",
+        "dataplane-user",
+        "--bin",
+        "adit",
+        "--",
+    ]);
+    let output = cargo
+        .args(arguments)
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(output.status.success(), "`adit {}` failed", arguments.join(" "));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn replace(root: &Path, document: &str, text: &str) -> Result<()> {
+    let file = root.join(document);
+    if fs::read_to_string(&file).unwrap_or_default() == text {
+        return Ok(());
+    }
+    fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
+    progress::say(format_args!("wrote {document}"));
+    Ok(())
 }
 
 /// Writes the document, if it isn't current.

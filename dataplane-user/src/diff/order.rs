@@ -1,6 +1,6 @@
 //! The order of changes, which follows from what they depend on.
 //!
-//! Each kind of object says in its own file of this folder's parent which [`Condition`]s a change of it requires and which it provides:
+//! Each kind of object says in its own file of this folder's parent which conditions a change of it requires and which it provides:
 //! what refers to something requires that it is there, what takes something away requires that nobody uses it any more, and what takes
 //! something of which there is only one (a UDP port, a VNI, a name) requires that whoever has it lets it go. A condition that is broken
 //! by a failure leaves out exactly the changes that require it, and what depends on those. Where nothing depends on anything, [`Stage`]s say

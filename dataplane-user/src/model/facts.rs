@@ -16,7 +16,7 @@ pub struct NodeFacts {
     pub local_addresses: BTreeSet<IpAddr>,
     /// How the kernel routes to each peer's underlay address; absent where it has no route.
     pub paths: BTreeMap<IpAddr, UnderlayPath>,
-    /// The routes that the kernel finds for what [`super::lookups()`] asks; absent where it finds none.
+    /// The routes that the kernel finds for what [`plan::lookups`](crate::plan::lookups()) asks; absent where it finds none.
     pub routes: BTreeMap<Lookup, FoundRoute>,
     /// The subnets that this namespace has addresses in, with their devices; none of Adit's overlay devices, and none of
     /// devices that are down.

@@ -12,6 +12,7 @@ mod network;
 mod node;
 mod reader;
 mod scalar;
+pub mod schema;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;

@@ -97,8 +97,8 @@ pub(super) fn read(value: &Value<'_>, documents: &mut Vec<Document>) -> Read<()>
         documents.push(manifest(value, &fields)?);
         return Ok(());
     }
-    let fields = value.map(&["apiVersion", "kind", "metadata", "items"])?;
-    let items = fields.required("items", "a list of manifests", |items| {
+    let fields = value.keys(&["apiVersion", "kind", "metadata", "items"])?;
+    let items = fields.required_key("items", "a list of manifests", |items| {
         items.list("a list of manifests")
     })?;
     // A refused item is in the report; the others are read all the same.
@@ -107,14 +107,14 @@ pub(super) fn read(value: &Value<'_>, documents: &mut Vec<Document>) -> Read<()>
 }
 
 fn manifest(value: &Value<'_>, fields: &Fields<'_>) -> Read<Document> {
-    let version = fields.required("apiVersion", &format!("`{API_VERSION}`"), api_version);
-    let kind = fields.required("kind", "the resource's kind", kind);
+    let version = fields.required_key("apiVersion", &format!("`{API_VERSION}`"), api_version);
+    let kind = fields.required_key("kind", "the resource's kind", kind);
     // Without them, other fields mean nothing.
     version?;
     let kind = kind?;
-    let fields = value.map(&["apiVersion", "kind", "metadata", "spec", "status"])?;
-    let name = fields.required("metadata", "`metadata.name`", metadata);
-    let spec = fields.required("spec", "what the resource shall be", |spec| Ok(spec.clone()));
+    let fields = value.keys(&["apiVersion", "kind", "metadata", "spec", "status"])?;
+    let name = fields.required_key("metadata", "`metadata.name`", metadata);
+    let spec = fields.required_key("spec", "what the resource shall be", |spec| Ok(spec.clone()));
     // A spec without a name is read all the same, so that its errors show in the same run.
     let text = name.as_ref().map_or("unnamed", |name| name.value.as_str());
     let body = spec.and_then(|spec| match kind {
@@ -166,8 +166,8 @@ fn kind(value: &Value<'_>) -> Read<Kind> {
 }
 
 fn metadata(value: &Value<'_>) -> Read<Located<String>> {
-    let fields = value.map(&METADATA)?;
-    let name = fields.required("name", "the resource's name", |name| {
+    let fields = value.keys(&METADATA)?;
+    let name = fields.required_key("name", "the resource's name", |name| {
         // Nodes' and networks' names follow the same rule.
         let text = name.parse(|text| NodeName::new(text).map_err(|error| error.to_string()))?;
         Ok(name.locate(text.to_string()))

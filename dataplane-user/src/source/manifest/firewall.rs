@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::reader::{Read, Value};
+use super::schema::{Field, Literal, Takes};
 use crate::model::devices;
 use crate::net::Encapsulation;
 use crate::net::LinkName;
@@ -16,24 +17,64 @@ const UDP: [(&str, Encapsulation); 3] = [
     ("wireguard", Encapsulation::WireGuard),
 ];
 
-pub(super) fn firewall(value: &Value<'_>) -> Read<FirewallOptions> {
-    let fields = value.map(&[
+/// Those of a network's `firewall`.
+pub(super) const FIELDS: [Field; 6] = [
+    Field::or(
         "clampMss",
+        Takes::Boolean,
+        Literal::Boolean(true),
+        "Lower the MSS of TCP connections through overlay devices to what the paths there and back can transmit.",
+    ),
+    Field::or(
         "acceptForward",
+        Takes::Boolean,
+        Literal::Boolean(true),
+        "Accept what is forwarded from tunnel to tunnel.",
+    ),
+    Field::or(
         "notrack",
+        Takes::List(&Takes::Words(&["geneve", "vxlan", "wireguard"])),
+        Literal::List(&[Literal::Text("geneve"), Literal::Text("vxlan")]),
+        "Encapsulations whose outer UDP packets connection tracking ignores.",
+    ),
+    Field::or(
         "protectPorts",
+        Takes::Boolean,
+        Literal::Boolean(false),
+        "Let only underlay addresses of peers reach the ports of GENEVE and VXLAN.",
+    ),
+    Field::or(
         "managementPorts",
+        Takes::List(&Takes::Integer(1, 65_535)),
+        Literal::List(&[Literal::Integer(22)]),
+        "TCP and UDP ports that stay open to everybody where ports are protected.",
+    ),
+    Field::optional(
         "dropCleartext",
-    ])?;
-    let default = FirewallOptions::default();
-    let clamp_mss = fields.or("clampMss", default.clamp_mss, Value::boolean);
-    let accept_forward = fields.or("acceptForward", default.accept_forward, Value::boolean);
-    let notrack = fields.or("notrack", default.notrack, |value| {
+        Takes::Boolean,
+        "`true` where `sourceProtection` is `enforce`",
+        "Drop plain packets that pretend to come from the overlay. See “Plain packets”.",
+    ),
+];
+
+/// Those of a node's `firewall`.
+pub(super) const OF_NODE: [Field; 1] = [Field::or(
+    "returnPath",
+    Takes::List(&Takes::Text("eth1")),
+    Literal::List(&[]),
+    "Devices by which the answers of connections leave that came in by them, 15 at most. See “Return path”.",
+)];
+
+pub(super) fn firewall(value: &Value<'_>) -> Read<FirewallOptions> {
+    let fields = value.map(&FIELDS)?;
+    let clamp_mss = fields.boolean("clampMss");
+    let accept_forward = fields.boolean("acceptForward");
+    let notrack = fields.or("notrack", |value| {
         let encapsulations = value.each("a list of encapsulations", |item| item.word(&UDP))?;
         Ok(encapsulations.into_iter().collect())
     });
-    let protect_ports = fields.or("protectPorts", default.protect_ports, Value::boolean);
-    let management_ports = fields.or("managementPorts", default.management_ports, |value| {
+    let protect_ports = fields.boolean("protectPorts");
+    let management_ports = fields.or("managementPorts", |value| {
         let ports = value.each("a list of ports", |item| item.integer(1..=u16::MAX))?;
         Ok(ports.into_iter().collect())
     });
@@ -50,8 +91,8 @@ pub(super) fn firewall(value: &Value<'_>) -> Read<FirewallOptions> {
 
 /// A node's own part: the devices by which answers go back, by what they are asked for.
 pub(super) fn of_node(value: &Value<'_>) -> Read<BTreeSet<LinkName>> {
-    let fields = value.map(&["returnPath"])?;
-    fields.or("returnPath", BTreeSet::new(), return_path)
+    let fields = value.map(&OF_NODE)?;
+    fields.or("returnPath", return_path)
 }
 
 fn return_path(value: &Value<'_>) -> Read<BTreeSet<LinkName>> {

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use super::error::Located;
 use super::reader::{Fields, Read, Value};
 use super::scalar;
+use super::schema::{Field, Literal, Takes};
 use super::suggest::hint;
 use crate::net::family::host_prefix;
 use crate::net::{LinkName, Namespace, NodeName, Runtime};
@@ -23,6 +24,81 @@ use crate::source::numbers;
 
 /// Devices that the overlays make by themselves begin with this.
 const RESERVED: &str = "adit";
+
+/// The node, or nodes, of an object.
+const NODE: Field = Field::required(
+    "node",
+    Takes::Either(&[Takes::Text("a"), Takes::List(&Takes::Text("a"))]),
+    "a node's name, or a list of names",
+    "Name of the node, or of several. It is compared with `--node` and needs no TunnelNode.",
+);
+/// Where an object is.
+const NAMESPACE: Field = Field::optional(
+    "namespace",
+    Takes::Map(&NAMESPACES),
+    "the agent's",
+    "Another network namespace; one of these.",
+);
+const NAMESPACES: [Field; 4] = [
+    Field::optional(
+        "name",
+        Takes::Text("blue"),
+        "none",
+        "Its name, as `ip netns` lists it.",
+    ),
+    Field::optional("path", Takes::Text("/run/netns/blue"), "none", "Its file."),
+    Field::optional("pid", Takes::Integer(1, 0x7fff_ffff), "none", "A process in it."),
+    Field::optional("container", Takes::Map(&CONTAINER), "none", "A container in it."),
+];
+const CONTAINER: [Field; 2] = [
+    Field::required(
+        "runtime",
+        Takes::Words(&["podman", "docker", "crun"]),
+        "podman, docker or crun",
+        "What runs the container.",
+    ),
+    Field::required(
+        "name",
+        Takes::Text("web"),
+        "the container's name",
+        "The container's name.",
+    ),
+];
+/// The name of a device that is created.
+const LINK_NAME: Field = Field::optional(
+    "name",
+    Takes::Text("wg0"),
+    "the manifest's name",
+    "Name of the device. One of more than 15 bytes is cut to ten, a dash and four hexadecimal digits, and kept as alias.",
+);
+/// A device's MTU.
+const MTU: Takes = Takes::Integer(68, 65_535);
+/// Addresses of a device.
+const ADDRESSES: Field = Field::or(
+    "addresses",
+    Takes::List(&Takes::Either(&[
+        Takes::Text("10.0.0.1/24"),
+        Takes::Map(&ADDRESS),
+    ])),
+    Literal::List(&[]),
+    "Addresses; one without a prefix length is a /32 or /128. Managed addresses that are not listed are deleted.",
+);
+const ADDRESS: [Field; 2] = [
+    Field::required(
+        "address",
+        Takes::Text("10.0.0.1"),
+        "the device's address",
+        "Address of this end.",
+    ),
+    Field::optional(
+        "peer",
+        Takes::Text("10.0.0.2/32"),
+        "none",
+        "Address of the other end.",
+    ),
+];
+/// A routing table.
+const TABLE: Takes = Takes::Either(&[Takes::Integer(1, 0xffff_ffff), Takes::Text("main")]);
 
 /// All of them, with the places that others must not contradict.
 #[derive(Debug, Default)]
@@ -50,7 +126,7 @@ impl DeclaredObjects {
 
 /// `spec.node`: a name, or several.
 fn nodes(fields: &Fields<'_>) -> Read<BTreeSet<NodeName>> {
-    fields.required("node", "a node's name, or a list of names", |value| {
+    fields.required("node", |value| {
         let node =
             |value: &Value<'_>| value.parse(|text| NodeName::new(text).map_err(|error| error.to_string()));
         if !value.is_list() {
@@ -67,23 +143,20 @@ fn nodes(fields: &Fields<'_>) -> Read<BTreeSet<NodeName>> {
 /// `spec.namespace`; absent: the agent's own.
 fn namespace(fields: &Fields<'_>) -> Read<Option<Namespace>> {
     fields.optional("namespace", |value| {
-        let ways = value.map(&["name", "path", "pid", "container"])?;
-        let name = ways.optional("name", |value| {
+        let given = value.map(&NAMESPACES)?;
+        let name = given.optional("name", |value| {
             value.parse(|text| match text {
                 "" | "." | ".." => Err(format!("`{text}` is no namespace's name")),
                 text if text.contains('/') => Err(format!("`{text}` is a path; `path` takes it")),
                 text => Ok(Namespace::Name(text.to_owned())),
             })
         });
-        let path = ways.optional("path", |value| {
+        let path = given.optional("path", |value| {
             value.parse(scalar::absolute_path).map(Namespace::Path)
         });
-        let pid = ways.optional("pid", |value| {
-            Ok(Namespace::Pid(value.integer(1..=i32::MAX.cast_unsigned())?))
-        });
-        let container = ways.optional("container", container);
-        let given = [name?, path?, pid?, container?];
-        let mut given = given.into_iter().flatten();
+        let pid = given.optional("pid", |value| Ok(Namespace::Pid(given.in_range("pid", value)?)));
+        let container = given.optional("container", container);
+        let mut given = [name?, path?, pid?, container?].into_iter().flatten();
         match (given.next(), given.next()) {
             (Some(namespace), None) => Ok(namespace),
             (None, _) => Err(value.refuse("empty; give one of `name`, `path`, `pid`, `container`")),
@@ -95,11 +168,11 @@ fn namespace(fields: &Fields<'_>) -> Read<Option<Namespace>> {
 }
 
 fn container(value: &Value<'_>) -> Read<Namespace> {
-    let fields = value.map(&["runtime", "name"])?;
-    let runtime = fields.required("runtime", "podman, docker or crun", |value| {
+    let fields = value.map(&CONTAINER)?;
+    let runtime = fields.required("runtime", |value| {
         value.word(&Runtime::ALL.map(|runtime| (runtime.name(), runtime)))
     });
-    let name = fields.required("name", "the container's name", |value| {
+    let name = fields.required("name", |value| {
         value.parse(|text| {
             // It becomes an argument of the runtime's program.
             let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);

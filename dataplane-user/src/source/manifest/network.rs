@@ -6,34 +6,195 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::Located;
-use super::firewall::firewall;
+use super::firewall;
 use super::reader::{Fields, Read, Value};
 use super::scalar;
+use super::schema::{Field, Literal, Takes};
 use crate::net::Encapsulation;
 use crate::net::encapsulation::Wish;
 use crate::net::{Family, NetworkName};
 use crate::resource::network::{AllDown, Dataplane, NetworkRoutes, Ports, SourceProtection, UdpChecksum};
-use crate::resource::{Bfd, FirewallOptions, Network};
+use crate::resource::{Bfd, Network};
 
-const FIELDS: [&str; 17] = [
-    "prefixes",
-    "encapsulation",
-    "dataplane",
-    "routes",
-    "vni",
-    "ports",
-    "underlayFamily",
-    "mtu",
-    "sourceProtection",
-    "health",
-    "allDown",
-    "ttl",
-    "dscp",
-    "df",
-    "udpChecksum",
-    "masquerade",
-    "firewall",
+/// What a link may use.
+pub(super) const ENCAPSULATIONS: Takes =
+    Takes::Words(&["auto", "geneve", "vxlan", "ipip", "wireguard", "none"]);
+/// What sends packets.
+pub(super) const DATAPLANES: Takes = Takes::Words(&["ebpf", "routes"]);
+const PORT: Takes = Takes::Integer(1, 65_535);
+
+/// Those of a `TunnelNetwork`.
+pub(super) const FIELDS: [Field; 17] = [
+    Field::required(
+        "prefixes",
+        Takes::List(&Takes::Text("10.0.0.0/8")),
+        "the network's CIDRs",
+        "Address space of the network, disjoint from that of other networks.",
+    ),
+    Field::or(
+        "encapsulation",
+        ENCAPSULATIONS,
+        Literal::Text("auto"),
+        "Encapsulation of the network's links, unless a node names another one.",
+    ),
+    Field::or(
+        "dataplane",
+        DATAPLANES,
+        Literal::Text("ebpf"),
+        "What sends the packets: BPF programs or routes. See “Dataplane `routes`”.",
+    ),
+    Field::or(
+        "routes",
+        Takes::Map(&ROUTES),
+        Literal::Empty,
+        "Options of dataplane `routes`.",
+    ),
+    Field::or(
+        "vni",
+        Takes::Integer(1, 0x00ff_ffff),
+        Literal::Integer(1),
+        "VNI of GENEVE and VXLAN.",
+    ),
+    Field::or(
+        "ports",
+        Takes::Map(&PORTS),
+        Literal::Empty,
+        "UDP ports. They must be equal in all networks, because networks share devices.",
+    ),
+    Field::or(
+        "underlayFamily",
+        Takes::Words(&["ipv4", "ipv6"]),
+        Literal::Text("ipv4"),
+        "Underlay family of nodes that have both; the other one is used where only that is common.",
+    ),
+    Field::or(
+        "mtu",
+        Takes::Integer(0, 65_535),
+        Literal::Integer(0),
+        "MTU of the overlay in bytes, at least 1280; 0 detects it from the route towards each peer.",
+    ),
+    Field::or(
+        "sourceProtection",
+        Takes::Words(&["off", "log", "enforce"]),
+        Literal::Text("enforce"),
+        "What happens to packets with forged sources. Today it only decides about plain packets (`dropCleartext`).",
+    ),
+    Field::optional(
+        "health",
+        Takes::Map(&HEALTH),
+        "none",
+        "Checks of next hops. It has no effect yet.",
+    ),
+    Field::or(
+        "allDown",
+        Takes::Words(&["unreachable", "keep"]),
+        Literal::Text("unreachable"),
+        "What happens when all next hops of a prefix are down. It has no effect yet.",
+    ),
+    Field::or(
+        "ttl",
+        Takes::Integer(1, 255),
+        Literal::Integer(64),
+        "TTL or hop limit of the outer header.",
+    ),
+    Field::or(
+        "dscp",
+        Takes::Either(&[Takes::Words(&["inherit"]), Takes::Integer(0, 63)]),
+        Literal::Text("inherit"),
+        "DSCP of the outer header; `inherit` copies it from the inner one.",
+    ),
+    Field::or(
+        "df",
+        Takes::Boolean,
+        Literal::Boolean(false),
+        "Set “don't fragment” in the outer IPv4 header.",
+    ),
+    Field::optional(
+        "udpChecksum",
+        Takes::Words(&["zero", "compute"]),
+        "`zero` over IPv4, `compute` over IPv6",
+        "Outer UDP checksum.",
+    ),
+    Field::optional(
+        "masquerade",
+        Takes::Map(&MASQUERADE),
+        "no masquerading",
+        "Masquerade what leaves the node; `{}` has no exclusions. See “Masquerading and the firewall”.",
+    ),
+    Field::or(
+        "firewall",
+        Takes::Map(&firewall::FIELDS),
+        Literal::Empty,
+        "Options of the nft table. See “Masquerading and the firewall”.",
+    ),
 ];
+
+const ROUTES: [Field; 2] = [
+    Field::or(
+        "table",
+        Takes::Either(&[Takes::Words(&["main"]), Takes::Integer(0, 0xffff_ffff)]),
+        Literal::Text("main"),
+        "Routing table of the network's routes: `main`, or a number but for 0, 253 and 255.",
+    ),
+    Field::or(
+        "resilient",
+        Takes::Boolean,
+        Literal::Boolean(false),
+        "Use resilient next-hop groups: flows keep their next hop when others come and go.",
+    ),
+];
+
+const PORTS: [Field; 4] = [
+    Field::or("geneve", PORT, Literal::Integer(6081), "Port of GENEVE."),
+    Field::or("vxlan", PORT, Literal::Integer(4789), "Port of VXLAN."),
+    Field::or(
+        "wireguard",
+        PORT,
+        Literal::Integer(51_820),
+        "Port of the first WireGuard device; further devices use the ports after it.",
+    ),
+    Field::optional(
+        "vxlanSource",
+        Takes::Text("32768-61000"),
+        "the kernel's local ports",
+        "Source ports of VXLAN, from the first one up to but without the last. Changing it recreates the device.",
+    ),
+];
+
+const HEALTH: [Field; 1] = [Field::optional(
+    "bfd",
+    Takes::Map(&BFD),
+    "none",
+    "BFD sessions with the peers.",
+)];
+
+const BFD: [Field; 3] = [
+    Field::or(
+        "interval",
+        Takes::Text("300ms"),
+        Literal::Text("300ms"),
+        "Interval between packets, 10ms … 60s.",
+    ),
+    Field::or(
+        "multiplier",
+        Takes::Integer(1, 255),
+        Literal::Integer(3),
+        "Packets that may be missing before the peer counts as down.",
+    ),
+    Field::optional(
+        "keyFile",
+        Takes::Text("/etc/adit/bfd.key"),
+        "no authentication",
+        "File with the key of the sessions.",
+    ),
+];
+
+const MASQUERADE: [Field; 1] = [Field::or(
+    "exclude",
+    Takes::List(&Takes::Text("192.168.0.0/16")),
+    Literal::List(&[]),
+    "Destinations that are never masqueraded.",
+)];
 
 /// IPv6 needs this much of every link (RFC 8200, section 5).
 const SMALLEST_MTU: u32 = 1280;
@@ -57,30 +218,30 @@ pub(super) struct DeclaredNetwork {
 pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork> {
     let fields = spec.map(&FIELDS)?;
     // All fields are read before the first `?`, so that each says what is wrong with it.
-    let prefixes = fields.required("prefixes", "the network's CIDRs", prefixes);
-    let encapsulation = fields.or("encapsulation", None, encapsulation);
-    let dataplane = fields.or("dataplane", Dataplane::Ebpf, dataplane);
-    let routes = fields.or("routes", NetworkRoutes::default(), routes);
-    let vni = fields.or("vni", 1, |value| value.integer(1..=0x00ff_ffff));
-    let ports = fields.or("ports", spec.locate(Ports::default()), ports);
-    let underlay_family = fields.or("underlayFamily", Family::Ipv4, |value| {
+    let prefixes = fields.required("prefixes", prefixes);
+    let encapsulation = fields.or("encapsulation", encapsulation);
+    let dataplane = fields.or("dataplane", dataplane);
+    let routes = fields.or("routes", routes);
+    let vni = fields.integer("vni");
+    let ports = fields.or("ports", ports);
+    let underlay_family = fields.or("underlayFamily", |value| {
         value.word(&[("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)])
     });
-    let mtu = fields.or("mtu", None, mtu);
-    let source_protection = fields.or("sourceProtection", SourceProtection::Enforce, |value| {
+    let mtu = fields.or("mtu", mtu);
+    let source_protection = fields.or("sourceProtection", |value| {
         value.word(&[
             ("off", SourceProtection::Off),
             ("log", SourceProtection::Log),
             ("enforce", SourceProtection::Enforce),
         ])
     });
-    let health = fields.or("health", None, health);
-    let all_down = fields.or("allDown", AllDown::Unreachable, |value| {
+    let health = fields.optional("health", health);
+    let all_down = fields.or("allDown", |value| {
         value.word(&[("unreachable", AllDown::Unreachable), ("keep", AllDown::Keep)])
     });
     let outer = outer(&fields);
     let masquerade = fields.optional("masquerade", masquerade);
-    let firewall = fields.or("firewall", FirewallOptions::default(), firewall);
+    let firewall = fields.or("firewall", firewall::firewall);
 
     let (ttl, dscp, df, udp_checksum) = outer?;
     let (prefixes, ports) = (prefixes?, ports?);
@@ -95,7 +256,7 @@ pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork>
         underlay_family: underlay_family?,
         mtu: mtu?,
         source_protection: source_protection?,
-        health: health?,
+        health: health?.flatten(),
         all_down: all_down?,
         ttl,
         dscp,
@@ -125,10 +286,9 @@ pub(super) fn dataplane(value: &Value<'_>) -> Read<Dataplane> {
 }
 
 fn routes(value: &Value<'_>) -> Read<NetworkRoutes> {
-    let fields = value.map(&["table", "resilient"])?;
-    let default = NetworkRoutes::default();
-    let table = fields.or("table", default.table, table);
-    let resilient = fields.or("resilient", default.resilient, Value::boolean);
+    let fields = value.map(&ROUTES)?;
+    let table = fields.or("table", table);
+    let resilient = fields.boolean("resilient");
     Ok(NetworkRoutes {
         table: table?,
         resilient: resilient?,
@@ -162,13 +322,11 @@ fn prefixes(value: &Value<'_>) -> Read<Vec<Located<IpNet>>> {
 }
 
 fn ports(value: &Value<'_>) -> Read<Located<Ports>> {
-    let fields = value.map(&["geneve", "vxlan", "wireguard", "vxlanSource"])?;
-    let default = Ports::default();
-    let port = |name, default| fields.or(name, default, |value| value.integer(1..=u16::MAX));
+    let fields = value.map(&PORTS)?;
     let (geneve, vxlan, wireguard) = (
-        port("geneve", default.geneve),
-        port("vxlan", default.vxlan),
-        port("wireguard", default.wireguard),
+        fields.integer("geneve"),
+        fields.integer("vxlan"),
+        fields.integer("wireguard"),
     );
     let vxlan_source = fields.optional("vxlanSource", |value| value.parse(str::parse));
     let ports = Ports {
@@ -194,14 +352,14 @@ fn mtu(value: &Value<'_>) -> Read<Option<u32>> {
 }
 
 fn health(value: &Value<'_>) -> Read<Option<Bfd>> {
-    value.map(&["bfd"])?.optional("bfd", bfd)
+    value.map(&HEALTH)?.optional("bfd", bfd)
 }
 
 fn bfd(value: &Value<'_>) -> Read<Bfd> {
     const SHORTEST: Duration = Duration::from_millis(10);
     const LONGEST: Duration = Duration::from_secs(60);
-    let fields = value.map(&["interval", "multiplier", "keyFile"])?;
-    let interval = fields.or("interval", Duration::from_millis(300), |value| {
+    let fields = value.map(&BFD)?;
+    let interval = fields.or("interval", |value| {
         let interval = value.duration()?;
         if (SHORTEST..=LONGEST).contains(&interval) {
             return Ok(interval);
@@ -210,7 +368,7 @@ fn bfd(value: &Value<'_>) -> Read<Bfd> {
             "{interval:?} is out of range; expected {SHORTEST:?} … {LONGEST:?}"
         )))
     });
-    let multiplier = fields.or("multiplier", 3, |value| value.integer(1..=u8::MAX));
+    let multiplier = fields.integer("multiplier");
     let key_file = fields.optional("keyFile", |value| value.parse(scalar::absolute_path));
     Ok(Bfd {
         interval: interval?,
@@ -222,14 +380,14 @@ fn bfd(value: &Value<'_>) -> Read<Bfd> {
 type Outer = (u8, Option<u8>, bool, Option<UdpChecksum>);
 
 fn outer(fields: &Fields<'_>) -> Read<Outer> {
-    let ttl = fields.or("ttl", 64, |value| value.integer(1..=u8::MAX));
-    let dscp = fields.or("dscp", None, |value| {
+    let ttl = fields.integer("ttl");
+    let dscp = fields.or("dscp", |value| {
         if value.is_text() {
             return value.word(&[("inherit", None)]);
         }
-        value.integer(0..=63).map(Some)
+        fields.in_range("dscp", value).map(Some)
     });
-    let df = fields.or("df", false, Value::boolean);
+    let df = fields.boolean("df");
     let udp_checksum = fields.optional("udpChecksum", |value| {
         value.word(&[("zero", UdpChecksum::Zero), ("compute", UdpChecksum::Compute)])
     });
@@ -237,8 +395,8 @@ fn outer(fields: &Fields<'_>) -> Read<Outer> {
 }
 
 fn masquerade(value: &Value<'_>) -> Read<BTreeSet<IpNet>> {
-    let fields = value.map(&["exclude"])?;
-    let exclude = fields.or("exclude", Vec::new(), |value| {
+    let fields = value.map(&MASQUERADE)?;
+    let exclude = fields.or("exclude", |value| {
         value.each("a list of CIDRs", |item| item.parse(scalar::cidr))
     })?;
     Ok(exclude.into_iter().collect())

@@ -1,28 +1,152 @@
 //! `TunnelNode`.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::error::Located;
 use super::firewall;
-use super::network::{dataplane, encapsulation};
+use super::network::{self, dataplane, encapsulation};
 use super::reader::{Read, Value};
 use super::scalar;
+use super::schema::{Field, Literal, Takes};
 use crate::net::{NetworkName, NodeName};
 use crate::resource::node::Underlay;
 use crate::resource::{CarriedPrefix, Node, WireGuardPeer};
 
-const FIELDS: [&str; 9] = [
-    "network",
-    "underlay",
-    "addresses",
-    "prefixes",
-    "wireguard",
-    "encapsulation",
-    "dataplane",
-    "drain",
-    "firewall",
+/// A WireGuard keepalive.
+pub(super) const KEEPALIVE: Takes = Takes::Either(&[
+    Takes::Words(&["off"]),
+    Takes::Integer(0, 65_535),
+    Takes::Text("25s"),
+]);
+/// A WireGuard public key.
+pub(super) const PUBLIC_KEY: Takes = Takes::Text("HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=");
+
+/// Those of a `TunnelNode`.
+pub(super) const FIELDS: [Field; 9] = [
+    Field::required(
+        "network",
+        Takes::Either(&[Takes::Text("net"), Takes::List(&Takes::Text("net"))]),
+        "a TunnelNetwork's name, or a list of names",
+        "Networks that the node is a member of.",
+    ),
+    Field::required(
+        "underlay",
+        Takes::Map(&UNDERLAY),
+        "`ipv4`, `ipv6` or both",
+        "Where other nodes reach it.",
+    ),
+    Field::required(
+        "addresses",
+        Takes::List(&Takes::Text("10.0.0.1")),
+        "the node's own overlay addresses",
+        "Overlay addresses of the node itself. The first one of each family is the preferred source.",
+    ),
+    Field::or(
+        "prefixes",
+        Takes::List(&Takes::Either(&[Takes::Text("10.1.0.0/16"), Takes::Map(&PREFIX)])),
+        Literal::List(&[]),
+        "Prefixes that it advertises beside its addresses.",
+    ),
+    Field::optional(
+        "wireguard",
+        Takes::Map(&WIREGUARD),
+        "no WireGuard",
+        "Its end of WireGuard links. See “WireGuard”.",
+    ),
+    Field::optional(
+        "encapsulation",
+        network::ENCAPSULATIONS,
+        "the network's",
+        "Encapsulation of its links.",
+    ),
+    Field::optional(
+        "dataplane",
+        network::DATAPLANES,
+        "the network's",
+        "What sends this node's packets.",
+    ),
+    Field::or(
+        "drain",
+        Takes::Boolean,
+        Literal::Boolean(false),
+        "Send no new flows to it. It has no effect yet.",
+    ),
+    Field::or(
+        "firewall",
+        Takes::Map(&firewall::OF_NODE),
+        Literal::Empty,
+        "Options of its nft table.",
+    ),
+];
+
+const UNDERLAY: [Field; 2] = [
+    Field::optional(
+        "ipv4",
+        Takes::Text("192.0.2.1"),
+        "none",
+        "Underlay address of IPv4.",
+    ),
+    Field::optional(
+        "ipv6",
+        Takes::Text("2001:db8::1"),
+        "none",
+        "Underlay address of IPv6.",
+    ),
+];
+
+const PREFIX: [Field; 3] = [
+    Field::required(
+        "cidr",
+        Takes::Text("10.1.0.0/16"),
+        "the prefix that the node carries",
+        "The prefix.",
+    ),
+    Field::or(
+        "weight",
+        Takes::Integer(1, 255),
+        Literal::Integer(1),
+        "Share of the flows among nodes that advertise it in one tier.",
+    ),
+    Field::or(
+        "tier",
+        Takes::Integer(0, 0xffff_ffff),
+        Literal::Integer(0),
+        "Nodes of the lowest tier get all flows.",
+    ),
+];
+
+const WIREGUARD: [Field; 5] = [
+    Field::required(
+        "publicKey",
+        PUBLIC_KEY,
+        "the node's public key",
+        "Public key. `adit wg pubkey --manifest` on the node creates the key where there is none and prints this line.",
+    ),
+    Field::optional(
+        "nextPublicKey",
+        PUBLIC_KEY,
+        "none",
+        "Public key that it changes to, as `adit wg rotate` prints it. See “WireGuard”.",
+    ),
+    Field::optional(
+        "endpoint",
+        Takes::Text("vpn.example.org:51820"),
+        "the underlay address and the network's port",
+        "Where peers reach it: an address or a name, with a port. Names are resolved again every `--resync`.",
+    ),
+    Field::or(
+        "keepalive",
+        KEEPALIVE,
+        Literal::Text("off"),
+        "How often it sends something to its peers, so that a NAT in front of it stays open.",
+    ),
+    Field::optional(
+        "presharedKeyFile",
+        Takes::Text("/etc/adit/psk"),
+        "none",
+        "File with a preshared key, mode 0600, at the same path on both nodes of a pair.",
+    ),
 ];
 
 /// Fields that are read and checked, and mean nothing yet.
@@ -44,17 +168,17 @@ pub(super) struct DeclaredNode {
 pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
     let fields = spec.map(&FIELDS)?;
     // All fields are read before the first `?`, so that each says what is wrong with it.
-    let networks = fields.required("network", "a TunnelNetwork's name, or a list of names", networks);
-    let underlay = fields.required("underlay", "`ipv4`, `ipv6` or both", underlay);
-    let addresses = fields.required("addresses", "the node's own overlay addresses", addresses);
-    let prefixes = fields.or("prefixes", Vec::new(), |value| {
+    let networks = fields.required("network", networks);
+    let underlay = fields.required("underlay", underlay);
+    let addresses = fields.required("addresses", addresses);
+    let prefixes = fields.or("prefixes", |value| {
         value.each("a list", |item| Ok(item.locate(carried(item)?)))
     });
     let wireguard = fields.optional("wireguard", wireguard);
-    let encapsulation = fields.or("encapsulation", None, encapsulation);
+    let encapsulation = fields.optional("encapsulation", encapsulation);
     let dataplane = fields.optional("dataplane", dataplane);
-    let drain = fields.or("drain", false, Value::boolean);
-    let return_path = fields.or("firewall", BTreeSet::new(), firewall::of_node);
+    let drain = fields.boolean("drain");
+    let return_path = fields.or("firewall", firewall::of_node);
 
     let (networks, addresses, prefixes) = (networks?, addresses?, prefixes?);
     let (underlay, underlay_places) = underlay?;
@@ -65,7 +189,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
         addresses: addresses.value.iter().map(|address| address.value).collect(),
         prefixes: prefixes.iter().map(|prefix| prefix.value).collect(),
         wireguard: wireguard?,
-        encapsulation: encapsulation?,
+        encapsulation: encapsulation?.flatten(),
         dataplane: dataplane?,
         drain: drain?,
         return_path: return_path?,
@@ -96,7 +220,7 @@ fn networks(value: &Value<'_>) -> Read<Vec<Located<NetworkName>>> {
 }
 
 fn underlay(value: &Value<'_>) -> Read<(Underlay, Vec<Located<IpAddr>>)> {
-    let fields = value.map(&["ipv4", "ipv6"])?;
+    let fields = value.map(&UNDERLAY)?;
     let ipv4 = fields.optional("ipv4", |value| Ok(value.locate(value.parse(scalar::ipv4)?)));
     let ipv6 = fields.optional("ipv6", |value| Ok(value.locate(value.parse(scalar::ipv6)?)));
     let (ipv4, ipv6) = (ipv4?, ipv6?);
@@ -132,12 +256,10 @@ fn carried(value: &Value<'_>) -> Read<CarriedPrefix> {
     if value.is_integer() || value.is_list() {
         return Err(value.mismatch("a CIDR, or a map with `cidr`"));
     }
-    let fields = value.map(&["cidr", "weight", "tier"])?;
-    let cidr = fields.required("cidr", "the prefix that the node carries", |value| {
-        value.parse(scalar::cidr)
-    });
-    let weight = fields.or("weight", 1, |value| value.integer(1..=u8::MAX));
-    let tier = fields.or("tier", 0, |value| value.integer(0..=u32::MAX));
+    let fields = value.map(&PREFIX)?;
+    let cidr = fields.required("cidr", |value| value.parse(scalar::cidr));
+    let weight = fields.integer("weight");
+    let tier = fields.integer("tier");
     Ok(CarriedPrefix {
         cidr: cidr?,
         weight: weight?,
@@ -146,19 +268,11 @@ fn carried(value: &Value<'_>) -> Read<CarriedPrefix> {
 }
 
 fn wireguard(value: &Value<'_>) -> Read<WireGuardPeer> {
-    let fields = value.map(&[
-        "publicKey",
-        "nextPublicKey",
-        "endpoint",
-        "keepalive",
-        "presharedKeyFile",
-    ])?;
-    let public_key = fields.required("publicKey", "the node's public key", |value| {
-        value.parse(scalar::public_key)
-    });
+    let fields = value.map(&WIREGUARD)?;
+    let public_key = fields.required("publicKey", |value| value.parse(scalar::public_key));
     let next_public_key = fields.optional("nextPublicKey", |value| value.parse(scalar::public_key));
     let endpoint = fields.optional("endpoint", |value| value.parse(scalar::endpoint));
-    let keepalive_seconds = fields.or("keepalive", None, keepalive);
+    let keepalive_seconds = fields.or("keepalive", keepalive);
     let preshared_key_file = fields.optional("presharedKeyFile", |value| value.parse(scalar::absolute_path));
     Ok(WireGuardPeer {
         public_key: public_key?,

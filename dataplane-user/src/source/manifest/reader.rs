@@ -9,6 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::error::{Located, ManifestError, Place};
 use super::scalar;
+use super::schema::Field;
 use super::suggest::hint;
 use super::tree::{Node, Tree};
 
@@ -109,11 +110,20 @@ impl<'a> Value<'a> {
         Ok(Fields {
             value: self.clone(),
             entries,
+            known: Vec::new(),
         })
     }
 
-    /// A map with these keys at most; others are reported, which spoils nothing else.
-    pub(super) fn map(&self, known: &[&str]) -> Read<Fields<'a>> {
+    /// A map with these fields at most; others are reported, which spoils nothing else.
+    pub(super) fn map(&self, known: impl IntoIterator<Item = &'static Field>) -> Read<Fields<'a>> {
+        let known = known.into_iter().collect::<Vec<_>>();
+        let names = known.iter().map(|field| field.name).collect::<Vec<_>>();
+        let fields = self.keys(&names)?;
+        Ok(Fields { known, ..fields })
+    }
+
+    /// A map with these keys at most.
+    pub(super) fn keys(&self, known: &[&str]) -> Read<Fields<'a>> {
         let fields = self.open_map()?;
         for (key, _) in fields.entries {
             if !known.contains(&key.value.as_str()) {
@@ -205,6 +215,8 @@ impl<'a> Value<'a> {
 pub(super) struct Fields<'a> {
     value: Value<'a>,
     entries: &'a [(Spanned<String>, Node)],
+    /// What is known of its fields.
+    known: Vec<&'static Field>,
 }
 
 impl<'a> Fields<'a> {
@@ -227,17 +239,26 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that must be there.
-    pub(super) fn required<T>(
+    pub(super) fn required<T>(&self, name: &str, read: impl FnOnce(&Value<'a>) -> Read<T>) -> Read<T> {
+        let give = self
+            .field(name)
+            .give()
+            .expect("its table says that it must be there");
+        self.required_key(name, give, read)
+    }
+
+    /// A key that must be there; what to give for it.
+    pub(super) fn required_key<T>(
         &self,
         name: &str,
-        expected: &str,
+        give: &str,
         read: impl FnOnce(&Value<'a>) -> Read<T>,
     ) -> Read<T> {
         match self.get(name) {
             Some(value) => read(&value),
             None => Err(self
                 .child(name, self.value.node)
-                .refuse(format!("missing; give {expected}"))),
+                .refuse(format!("missing; give {give}"))),
         }
     }
 
@@ -250,9 +271,59 @@ impl<'a> Fields<'a> {
         self.get(name).map(|value| read(&value)).transpose()
     }
 
-    /// A field with a default.
-    pub(super) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Value<'a>) -> Read<T>) -> Read<T> {
-        self.get(name).map_or(Ok(default), |value| read(&value))
+    /// A field with a default, which is read like any other value.
+    pub(super) fn or<T>(&self, name: &str, read: impl FnOnce(&Value<'_>) -> Read<T>) -> Read<T> {
+        if let Some(value) = self.get(name) {
+            return read(&value);
+        }
+        let default = self.field(name).default().expect("its table gives a default");
+        let node = Node {
+            tree: default.into(),
+            line: self.value.node.line,
+            column: self.value.node.column,
+        };
+        read(&self.child(name, &node))
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self, name: &str) -> Read<bool> {
+        self.or(name, boolean)
+    }
+
+    /// An integer of the field's range.
+    pub(super) fn integer<T>(&self, name: &str) -> Read<T>
+    where
+        T: TryFrom<i128> + PartialOrd + std::fmt::Display,
+    {
+        self.or(name, |value| self.in_range(name, value))
+    }
+
+    /// The same of a field that may be absent.
+    pub(super) fn optional_integer<T>(&self, name: &str) -> Read<Option<T>>
+    where
+        T: TryFrom<i128> + PartialOrd + std::fmt::Display,
+    {
+        self.optional(name, |value| self.in_range(name, value))
+    }
+
+    /// An integer of a field's range.
+    pub(super) fn in_range<T>(&self, name: &str, value: &Value<'_>) -> Read<T>
+    where
+        T: TryFrom<i128> + PartialOrd + std::fmt::Display,
+    {
+        let (low, high) = self.field(name).takes.range().expect("its table gives a range");
+        let bound = |number: i128| {
+            T::try_from(number)
+                .ok()
+                .expect("the range is one of the field's type")
+        };
+        value.integer(bound(low)..=bound(high))
+    }
+
+    /// What is known of a field. Which fields there are, the tables beside their readers say.
+    fn field(&self, name: &str) -> &'static Field {
+        let field = self.known.iter().copied().find(|field| field.name == name);
+        field.expect("it is a field of this map's table")
     }
 
     /// Which of some fields are there.
@@ -261,7 +332,10 @@ impl<'a> Fields<'a> {
         there.copied().collect()
     }
 
-    fn child(&self, name: &str, node: &'a Node) -> Value<'a> {
+    fn child<'v>(&self, name: &str, node: &'v Node) -> Value<'v>
+    where
+        'a: 'v,
+    {
         let field = match self.value.field.as_str() {
             "" => name.to_owned(),
             parent => format!("{parent}.{name}"),
@@ -304,4 +378,9 @@ impl KeyPlace<'_> {
         };
         self.report.errors.borrow_mut().push(error);
     }
+}
+
+/// As [`Value::boolean`], of a value of any lifetime.
+fn boolean(value: &Value<'_>) -> Read<bool> {
+    value.boolean()
 }

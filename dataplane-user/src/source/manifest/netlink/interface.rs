@@ -5,26 +5,176 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::{any_address, link, named, namespace, nodes};
+use super::{
+    ADDRESS, ADDRESSES, LINK_NAME, MTU, NAMESPACE, NODE, any_address, link, named, namespace, nodes,
+};
 use crate::net::{MacAddr, prefix};
 use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, Placed};
 use crate::source::manifest::reader::{Fields, Read, Value};
+use crate::source::manifest::schema::{Field, Literal, Takes};
+
+const DEVICE_MTU: Field = Field::optional("mtu", MTU, "the kernel's choice", "MTU in bytes.");
+const MAC: Field = Field::optional(
+    "mac",
+    Takes::Text("02:00:00:00:00:01"),
+    "the kernel's choice",
+    "Ethernet address.",
+);
+const UP: Field = Field::or(
+    "up",
+    Takes::Boolean,
+    Literal::Boolean(true),
+    "Bring the device up.",
+);
+const NOARP: Field = Field::optional(
+    "noarp",
+    Takes::Boolean,
+    "`true` for dummy and ipip, else `false`",
+    "Do not resolve neighbours.",
+);
+const KEEP_LINK_LOCAL: Field = Field::or(
+    "keepLinkLocal",
+    Takes::Boolean,
+    Literal::Boolean(true),
+    "Keep the IPv6 link-local addresses that the kernel creates; `false` deletes and prevents them.",
+);
 
 /// What all of them have.
-const COMMON: [&str; 10] = [
-    "node",
-    "namespace",
-    "type",
-    "name",
-    "addresses",
-    "mtu",
-    "mac",
-    "up",
-    "noarp",
-    "keepLinkLocal",
+const COMMON: [Field; 10] = [
+    NODE,
+    NAMESPACE,
+    Field::required(
+        "type",
+        Takes::Words(&["dummy", "bridge", "veth", "vxlan", "geneve", "ipip"]),
+        "dummy, bridge, veth, vxlan, geneve or ipip",
+        "Kind of device. Changing it, or a parameter of it, recreates the device.",
+    ),
+    LINK_NAME,
+    ADDRESSES,
+    DEVICE_MTU,
+    MAC,
+    UP,
+    NOARP,
+    KEEP_LINK_LOCAL,
 ];
-const VXLAN_PORT: u16 = 4789;
-const GENEVE_PORT: u16 = 6081;
+
+const BRIDGE: [Field; 1] = [Field::or(
+    "ports",
+    Takes::List(&Takes::Text("eth1")),
+    Literal::List(&[]),
+    "Ports of the bridge: devices of other manifests in the same namespace. (bridge)",
+)];
+
+const VETH: [Field; 1] = [Field::required(
+    "peer",
+    Takes::Map(&PEER),
+    "the other end: its `name` at least",
+    "The other end of the pair. (veth)",
+)];
+
+/// What the other end of a pair has.
+const PEER: [Field; 8] = [
+    NAMESPACE,
+    Field::required(
+        "name",
+        Takes::Text("eth0"),
+        "the other end's name",
+        "Name of the other end.",
+    ),
+    ADDRESSES,
+    DEVICE_MTU,
+    MAC,
+    UP,
+    NOARP,
+    KEEP_LINK_LOCAL,
+];
+
+const VXLAN: [Field; 6] = [
+    Field::required("vni", Takes::Integer(1, 0x00ff_ffff), "the VNI", "VNI. (vxlan)"),
+    Field::optional(
+        "local",
+        Takes::Text("192.0.2.1"),
+        "the kernel's choice",
+        "Outer source. (vxlan, ipip)",
+    ),
+    Field::or(
+        "dstport",
+        Takes::Integer(1, 65_535),
+        Literal::Integer(4789),
+        "UDP port. (vxlan)",
+    ),
+    Field::optional(
+        "group",
+        Takes::Text("239.0.0.1"),
+        "none",
+        "Multicast group for packets without a known destination; it needs `dev`. (vxlan)",
+    ),
+    Field::optional(
+        "dev",
+        Takes::Text("eth0"),
+        "none",
+        "Device by which packets leave. (vxlan)",
+    ),
+    Field::or(
+        "remotes",
+        Takes::List(&Takes::Text("192.0.2.2")),
+        Literal::List(&[]),
+        "Peers that get packets without a known destination. (vxlan)",
+    ),
+];
+
+const GENEVE: [Field; 3] = [
+    Field::required("id", Takes::Integer(0, 0x00ff_ffff), "the VNI", "VNI. (geneve)"),
+    Field::required(
+        "remote",
+        Takes::Text("192.0.2.2"),
+        "the peer's address",
+        "The peer. (geneve, ipip)",
+    ),
+    Field::or(
+        "dstport",
+        Takes::Integer(1, 65_535),
+        Literal::Integer(6081),
+        "UDP port. (geneve)",
+    ),
+];
+
+const IPIP: [Field; 3] = [
+    Field::optional(
+        "local",
+        Takes::Text("192.0.2.1"),
+        "the kernel's choice",
+        "Outer source. (ipip)",
+    ),
+    Field::required(
+        "remote",
+        Takes::Text("192.0.2.2"),
+        "the peer's IPv4 address",
+        "The peer. (ipip)",
+    ),
+    Field::or(
+        "ttl",
+        Takes::Either(&[Takes::Words(&["inherit"]), Takes::Integer(1, 255)]),
+        Literal::Integer(64),
+        "Outer TTL; `inherit` copies the inner one. (ipip)",
+    ),
+];
+
+/// Those of a type.
+#[cfg(test)]
+pub(in crate::source::manifest) fn fields_of(device: &str) -> Vec<&'static Field> {
+    let (_, kind) = Type::ALL
+        .iter()
+        .find(|(name, _)| *name == device)
+        .expect("a type");
+    COMMON.iter().chain(kind.fields()).collect()
+}
+
+/// Those of all types; a name that several types have is there once for each.
+pub(in crate::source::manifest) fn all_fields() -> Vec<&'static Field> {
+    let of_types = Type::ALL.into_iter().flat_map(|(_, kind)| kind.fields());
+    COMMON.iter().chain(of_types).collect()
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Type {
@@ -47,14 +197,14 @@ impl Type {
     ];
 
     /// The fields that only it has.
-    fn fields(self) -> &'static [&'static str] {
+    fn fields(self) -> &'static [Field] {
         match self {
             Type::Dummy => &[],
-            Type::Bridge => &["ports"],
-            Type::Veth => &["peer"],
-            Type::Vxlan => &["vni", "local", "dstport", "group", "dev", "remotes"],
-            Type::Geneve => &["id", "remote", "dstport"],
-            Type::Ipip => &["local", "remote", "ttl"],
+            Type::Bridge => &BRIDGE,
+            Type::Veth => &VETH,
+            Type::Vxlan => &VXLAN,
+            Type::Geneve => &GENEVE,
+            Type::Ipip => &IPIP,
         }
     }
 
@@ -66,15 +216,13 @@ impl Type {
 
 /// Reads the `spec`.
 pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Placed<NetlinkInterface>> {
+    let give = "dummy, bridge, veth, vxlan, geneve or ipip";
     let kind = spec
         .open_map()?
-        .required("type", "dummy, bridge, veth, vxlan, geneve or ipip", |value| {
-            value.word(&Type::ALL)
-        });
+        .required_key("type", give, |value| value.word(&Type::ALL));
     // Without it, other fields mean nothing.
     let kind = kind?;
-    let known = COMMON.iter().chain(kind.fields()).copied().collect::<Vec<_>>();
-    let fields = spec.map(&known)?;
+    let fields = spec.map(COMMON.iter().chain(kind.fields()))?;
     let nodes = nodes(&fields);
     let namespace = namespace(&fields);
     let end = end(name, &fields, kind);
@@ -92,12 +240,12 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
 /// What each end says of itself.
 fn end(default_name: &str, fields: &Fields<'_>, kind: Type) -> Read<InterfaceEnd> {
     let name = named(default_name, fields);
-    let addresses = fields.or("addresses", BTreeMap::new(), addresses);
-    let mtu = fields.optional("mtu", |value| value.integer(68..=65_535_u32));
+    let addresses = fields.or("addresses", addresses);
+    let mtu = fields.optional_integer("mtu");
     let mac = fields.optional("mac", |value| value.parse(mac));
-    let up = fields.or("up", true, Value::boolean);
-    let noarp = fields.or("noarp", kind.is_noarp(), Value::boolean);
-    let keep_link_local = fields.or("keepLinkLocal", true, Value::boolean);
+    let up = fields.boolean("up");
+    let noarp = fields.optional("noarp", Value::boolean);
+    let keep_link_local = fields.boolean("keepLinkLocal");
     if let (Some(value), Type::Ipip) = (fields.get("mac"), kind) {
         return Err(value.refuse("ipip devices have no Ethernet address"));
     }
@@ -109,7 +257,7 @@ fn end(default_name: &str, fields: &Fields<'_>, kind: Type) -> Read<InterfaceEnd
         mtu: mtu?,
         mac: mac?,
         up: up?,
-        arp: !noarp?,
+        arp: !noarp?.unwrap_or(kind.is_noarp()),
         keep_link_local: keep_link_local?,
     })
 }
@@ -118,20 +266,14 @@ fn what(fields: &Fields<'_>, kind: Type) -> Read<InterfaceKind> {
     match kind {
         Type::Dummy => Ok(InterfaceKind::Dummy),
         Type::Bridge => {
-            let ports = fields.or("ports", Vec::new(), |value| {
-                value.each("a list of devices' names", link)
-            });
+            let ports = fields.or("ports", |value| value.each("a list of devices' names", link));
             Ok(InterfaceKind::Bridge {
                 ports: ports?.into_iter().collect(),
             })
         }
-        Type::Veth => fields.required("peer", "the other end: its `name` at least", |value| {
-            // All but the node and the type, which are the pair's.
-            let known = COMMON.iter().filter(|field| !["node", "type"].contains(field));
-            let fields = value.map(&known.copied().collect::<Vec<_>>())?;
-            let named = fields.required("name", "the other end's name", |value| {
-                value.text().map(str::to_owned)
-            });
+        Type::Veth => fields.required("peer", |value| {
+            let fields = value.map(&PEER)?;
+            let named = fields.required("name", |value| value.text().map(str::to_owned));
             let namespace = namespace(&fields);
             Ok(InterfaceKind::Veth {
                 peer: end(&named?, &fields, Type::Veth)?,
@@ -140,9 +282,9 @@ fn what(fields: &Fields<'_>, kind: Type) -> Read<InterfaceKind> {
         }),
         Type::Vxlan => vxlan(fields),
         Type::Geneve => {
-            let vni = fields.required("id", "the VNI", |value| value.integer(0..=0x00ff_ffff));
-            let remote = fields.required("remote", "the peer's address", unicast);
-            let port = fields.or("dstport", GENEVE_PORT, |value| value.integer(1..=u16::MAX));
+            let vni = fields.required("id", |value| fields.in_range("id", value));
+            let remote = fields.required("remote", unicast);
+            let port = fields.integer("dstport");
             Ok(InterfaceKind::Geneve {
                 vni: vni?,
                 remote: remote?,
@@ -150,16 +292,16 @@ fn what(fields: &Fields<'_>, kind: Type) -> Read<InterfaceKind> {
             })
         }
         Type::Ipip => {
-            let local = fields.or("local", Ipv4Addr::UNSPECIFIED, ipv4);
-            let remote = fields.required("remote", "the peer's IPv4 address", ipv4);
-            let ttl = fields.or("ttl", 64, |value| {
+            let local = fields.optional("local", ipv4);
+            let remote = fields.required("remote", ipv4);
+            let ttl = fields.or("ttl", |value| {
                 if value.is_text() {
                     return value.word(&[("inherit", 0)]);
                 }
-                value.integer(1..=u8::MAX)
+                fields.in_range("ttl", value)
             });
             Ok(InterfaceKind::Ipip {
-                local: local?,
+                local: local?.unwrap_or(Ipv4Addr::UNSPECIFIED),
                 remote: remote?,
                 ttl: ttl?,
             })
@@ -168,9 +310,9 @@ fn what(fields: &Fields<'_>, kind: Type) -> Read<InterfaceKind> {
 }
 
 fn vxlan(fields: &Fields<'_>) -> Read<InterfaceKind> {
-    let vni = fields.required("vni", "the VNI", |value| value.integer(1..=0x00ff_ffff));
+    let vni = fields.required("vni", |value| fields.in_range("vni", value));
     let local = fields.optional("local", unicast);
-    let port = fields.or("dstport", VXLAN_PORT, |value| value.integer(1..=u16::MAX));
+    let port = fields.integer("dstport");
     let lower = fields.optional("dev", link);
     let group = fields.optional("group", |value| {
         let group = value.parse(any_address)?;
@@ -181,9 +323,7 @@ fn vxlan(fields: &Fields<'_>) -> Read<InterfaceKind> {
             ))),
         }
     });
-    let remotes = fields.or("remotes", Vec::new(), |value| {
-        value.each("a list of addresses", unicast)
-    });
+    let remotes = fields.or("remotes", |value| value.each("a list of addresses", unicast));
     let (local, lower, group, remotes) = (local?, lower?, group?, remotes?);
     if let (Some(value), Some(_), None) = (fields.get("group"), group, &lower) {
         return Err(value.refuse("a multicast group needs `dev`, the device by which it is reached"));
@@ -220,8 +360,8 @@ fn one_address(value: &Value<'_>) -> Read<(IpNet, Option<IpAddr>)> {
     if value.is_text() {
         return Ok((value.parse(cidr)?, None));
     }
-    let fields = value.map(&["address", "peer"])?;
-    let address = fields.required("address", "the device's address", |value| value.parse(cidr));
+    let fields = value.map(&ADDRESS)?;
+    let address = fields.required("address", |value| value.parse(cidr));
     let peer = fields.optional("peer", |value| value.parse(cidr));
     let (address, peer) = (address?, peer?);
     let Some(peer) = peer else {

@@ -4,25 +4,134 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{any_address, link, namespace, nodes, prefix, table};
-use crate::model::{Encap, Hop, MAIN_TABLE, RouteScope};
+use super::{MTU, NAMESPACE, NODE, TABLE, any_address, link, namespace, nodes, prefix, table};
+use crate::model::{Encap, Hop, RouteScope};
 use crate::net::PeerId;
 use crate::resource::netlink::{NetlinkRoute, PeerHop, Placed, RouteAction};
 use crate::source::manifest::reader::{Fields, Read, Value};
+use crate::source::manifest::schema::{Field, Literal, Takes};
 
-const HOP: [&str; 6] = ["via", "dev", "onlink", "weight", "peer", "encap"];
-const FIELDS: [&str; 11] = [
-    "node",
-    "namespace",
-    "to",
-    "type",
-    "metric",
-    "table",
-    "mtu",
-    "scope",
-    "src",
-    "healthImmune",
-    "nextHops",
+/// Those of a next hop: of the route itself, where it has one alone, or of one in `nextHops`.
+pub(in crate::source::manifest) const HOP: [Field; 6] = [
+    Field::optional(
+        "via",
+        Takes::Text("192.0.2.254"),
+        "none",
+        "Gateway of the next hop.",
+    ),
+    Field::optional(
+        "dev",
+        Takes::Text("eth0"),
+        "whichever leads to `via`",
+        "Device of the next hop.",
+    ),
+    Field::or(
+        "onlink",
+        Takes::Boolean,
+        Literal::Boolean(false),
+        "Take the gateway to be on the link, whether or not an address says so.",
+    ),
+    Field::or(
+        "weight",
+        Takes::Integer(1, 256),
+        Literal::Integer(1),
+        "Share of the next hop.",
+    ),
+    Field::optional(
+        "peer",
+        Takes::Text("site/a"),
+        "none",
+        "Id of the peer behind the next hop, by which `adit route withdraw` names it.",
+    ),
+    Field::optional(
+        "encap",
+        Takes::Map(&ENCAP),
+        "none",
+        "Lightweight-tunnel encapsulation, by a flow-based device.",
+    ),
+];
+
+/// Those of a `NetlinkRoute`, beside those of its next hop.
+pub(in crate::source::manifest) const FIELDS: [Field; 11] = [
+    NODE,
+    NAMESPACE,
+    Field::required(
+        "to",
+        Takes::Text("10.0.0.0/8"),
+        "the destination: a CIDR, an address, `default` or `default6`",
+        "Destination: a CIDR, an address, `default` (IPv4) or `default6`.",
+    ),
+    Field::or(
+        "type",
+        Takes::Words(&["unicast", "blackhole", "unreachable"]),
+        Literal::Text("unicast"),
+        "What the route does; the last two have no next hop.",
+    ),
+    Field::or(
+        "metric",
+        Takes::Integer(0, 0xffff_ffff),
+        Literal::Integer(0),
+        "Priority; the lowest wins. The kernel takes 0 of IPv6 for 1024.",
+    ),
+    Field::or(
+        "table",
+        TABLE,
+        Literal::Text("main"),
+        "Routing table: a number, or a name in `rt_tables` of iproute2.",
+    ),
+    Field::optional("mtu", MTU, "none", "MTU of the path in bytes."),
+    Field::optional(
+        "scope",
+        Takes::Words(&["global", "link", "host"]),
+        "`link` without a gateway, else `global`",
+        "Scope; IPv6 routes have `global` only.",
+    ),
+    Field::optional("src", Takes::Text("10.0.0.1"), "none", "Preferred source."),
+    Field::or(
+        "healthImmune",
+        Takes::Boolean,
+        Literal::Boolean(false),
+        "Keep next hops whose peer is withdrawn.",
+    ),
+    Field::optional(
+        "nextHops",
+        Takes::List(&Takes::Map(&HOP)),
+        "one next hop, of the route's own fields",
+        "Several next hops.",
+    ),
+];
+
+const ENCAP: [Field; 5] = [
+    Field::required(
+        "type",
+        Takes::Words(&["ip", "ip6"]),
+        "ip or ip6",
+        "Family of the outer addresses.",
+    ),
+    Field::or(
+        "id",
+        Takes::Integer(0, 0xffff_ffff_ffff_ffff),
+        Literal::Integer(0),
+        "Id of the tunnel (VNI).",
+    ),
+    Field::optional(
+        "src",
+        Takes::Text("192.0.2.1"),
+        "the kernel's choice",
+        "Outer source.",
+    ),
+    Field::required(
+        "dst",
+        Takes::Text("192.0.2.2"),
+        "the outer destination",
+        "Outer destination.",
+    ),
+    Field::or(
+        "ttl",
+        Takes::Integer(0, 255),
+        Literal::Integer(64),
+        "Outer TTL; 0 leaves it to the device.",
+    ),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,33 +143,28 @@ enum Type {
 
 /// Reads the `spec`.
 pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<NetlinkRoute>> {
-    let known = FIELDS.iter().chain(&HOP).copied().collect::<Vec<_>>();
-    let fields = spec.map(&known)?;
+    let fields = spec.map(FIELDS.iter().chain(&HOP))?;
     let nodes = nodes(&fields);
     let namespace = namespace(&fields);
-    let to = fields.required(
-        "to",
-        "the destination: a CIDR, an address, `default` or `default6`",
-        |value| {
-            value.parse(|text| match text {
-                "default" => Ok(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0))),
-                "default6" => Ok(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0))),
-                text => prefix(text),
-            })
-        },
-    );
-    let kind = fields.or("type", Type::Unicast, |value| {
+    let to = fields.required("to", |value| {
+        value.parse(|text| match text {
+            "default" => Ok(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0))),
+            "default6" => Ok(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0))),
+            text => prefix(text),
+        })
+    });
+    let kind = fields.or("type", |value| {
         value.word(&[
             ("unicast", Type::Unicast),
             ("blackhole", Type::Blackhole),
             ("unreachable", Type::Unreachable),
         ])
     });
-    let metric = fields.or("metric", 0, |value| value.integer(0..=u32::MAX));
-    let table = fields.or("table", MAIN_TABLE, table);
-    let mtu = fields.optional("mtu", |value| value.integer(68..=65_535));
+    let metric = fields.integer("metric");
+    let table = fields.or("table", table);
+    let mtu = fields.optional_integer("mtu");
     let source = fields.optional("src", |value| value.parse(any_address));
-    let health_immune = fields.or("healthImmune", false, Value::boolean);
+    let health_immune = fields.boolean("healthImmune");
     let to = to?;
     let scope = fields.optional("scope", |value| scope(value, to));
     let action = action(&fields, kind?, to);
@@ -100,7 +204,7 @@ fn scope(value: &Value<'_>, to: IpNet) -> Read<RouteScope> {
 
 /// Next hops in a list, or one whose fields stand beside the route's own.
 fn action(fields: &Fields<'_>, kind: Type, to: IpNet) -> Read<RouteAction> {
-    let own = HOP.iter().find_map(|name| fields.get(name));
+    let own = HOP.iter().find_map(|field| fields.get(field.name));
     let list = fields.get("nextHops");
     if kind != Type::Unicast {
         return match own.or(list) {
@@ -132,8 +236,8 @@ fn hop(fields: &Fields<'_>, to: IpNet) -> Read<PeerHop> {
         Ok(gateway)
     });
     let device = fields.optional("dev", link);
-    let onlink = fields.or("onlink", false, Value::boolean);
-    let weight = fields.or("weight", 1, |value| value.integer(1..=256));
+    let onlink = fields.boolean("onlink");
+    let weight = fields.integer("weight");
     let peer = fields.optional("peer", |value| {
         value.parse(|text| PeerId::new(text).map_err(|error| error.to_string()))
     });
@@ -162,14 +266,12 @@ fn hop(fields: &Fields<'_>, to: IpNet) -> Read<PeerHop> {
 }
 
 fn encap(value: &Value<'_>) -> Read<Encap> {
-    let fields = value.map(&["type", "id", "src", "dst", "ttl"])?;
-    let ipv4 = fields.required("type", "ip or ip6", |value| {
-        value.word(&[("ip", true), ("ip6", false)])
-    });
-    let id = fields.or("id", 0, |value| value.integer(0..=u64::MAX));
+    let fields = value.map(&ENCAP)?;
+    let ipv4 = fields.required("type", |value| value.word(&[("ip", true), ("ip6", false)]));
+    let id = fields.integer("id");
     let source = fields.optional("src", |value| value.parse(any_address));
-    let destination = fields.required("dst", "the outer destination", |value| value.parse(any_address));
-    let ttl = fields.or("ttl", 64, |value| value.integer(0..=u8::MAX));
+    let destination = fields.required("dst", |value| value.parse(any_address));
+    let ttl = fields.integer("ttl");
     let (ipv4, source, destination) = (ipv4?, source?, destination?);
     if source
         .iter()

@@ -1,25 +1,67 @@
 //! `NetlinkRule`.
 
-use super::{link, namespace, nodes, prefix, table};
+use super::{NAMESPACE, NODE, TABLE, link, namespace, nodes, prefix, table};
 use crate::model::Rule;
 use crate::model::rule::Mark;
 use crate::net::Family;
 use crate::resource::netlink::{NetlinkRule, Placed};
 use crate::source::manifest::reader::{Read, Value};
+use crate::source::manifest::schema::{Field, Literal, Takes};
 
-const FIELDS: [&str; 12] = [
-    "node",
-    "namespace",
-    "family",
-    "not",
-    "priority",
-    "from",
-    "to",
-    "iif",
-    "oif",
-    "fwmark",
-    "table",
-    "suppressPrefixlength",
+/// Those of a `NetlinkRule`.
+pub(in crate::source::manifest) const FIELDS: [Field; 12] = [
+    NODE,
+    NAMESPACE,
+    Field::optional(
+        "family",
+        Takes::Words(&["ipv4", "ipv6", "both"]),
+        "that of `from` or `to`, else `both`",
+        "Family of the packets.",
+    ),
+    Field::or("not", Takes::Boolean, Literal::Boolean(false), "Negate the rule."),
+    Field::required(
+        "priority",
+        Takes::Integer(1, 32_765),
+        "its place among all rules",
+        "Priority; the lowest rule is asked first.",
+    ),
+    Field::optional("from", Takes::Text("10.0.0.0/8"), "any", "Source of the packets."),
+    Field::optional(
+        "to",
+        Takes::Text("10.0.0.0/8"),
+        "any",
+        "Destination of the packets.",
+    ),
+    Field::optional(
+        "iif",
+        Takes::Text("eth0"),
+        "any",
+        "Device by which the packets came in.",
+    ),
+    Field::optional(
+        "oif",
+        Takes::Text("eth0"),
+        "any",
+        "Device that the sending socket is bound to.",
+    ),
+    Field::optional(
+        "fwmark",
+        Takes::Either(&[Takes::Integer(0, 0xffff_ffff), Takes::Text("0x1/0xff")]),
+        "any",
+        "Mark of the packets, with or without a mask; mark 0 is any, mask 0 all bits.",
+    ),
+    Field::required(
+        "table",
+        TABLE,
+        "the table that is asked",
+        "Routing table that is asked: a number, or a name in `rt_tables` of iproute2.",
+    ),
+    Field::optional(
+        "suppressPrefixlength",
+        Takes::Integer(0, 128),
+        "none",
+        "Ignore routes of this prefix length and shorter ones.",
+    ),
 ];
 
 /// Reads the `spec`.
@@ -34,17 +76,15 @@ pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<Netlink
             ("both", None),
         ])
     });
-    let not = fields.or("not", false, Value::boolean);
-    let priority = fields.required("priority", "its place among all rules", |value| {
-        value.integer(1..=32_765_u32)
-    });
+    let not = fields.boolean("not");
+    let priority = fields.required("priority", |value| fields.in_range("priority", value));
     let from = fields.optional("from", |value| value.parse(prefix));
     let to = fields.optional("to", |value| value.parse(prefix));
     let iif = fields.optional("iif", link);
     let oif = fields.optional("oif", link);
-    let mark = fields.or("fwmark", None, mark);
-    let table = fields.required("table", "the table that is asked", table);
-    let suppress = fields.optional("suppressPrefixlength", |value| value.integer(0..=128_u32));
+    let mark = fields.optional("fwmark", mark);
+    let table = fields.required("table", table);
+    let suppress = fields.optional_integer("suppressPrefixlength");
 
     let (from, to) = (from?, to?);
     let named = from.iter().chain(&to).map(|prefix| Family::of_prefix(*prefix));
@@ -65,7 +105,7 @@ pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<Netlink
         to,
         iif: iif?,
         oif: oif?,
-        mark: mark?,
+        mark: mark?.flatten(),
         suppress_prefix_length: suppress?,
         ..Rule::to_table(Family::Ipv4, priority?, table?)
     };

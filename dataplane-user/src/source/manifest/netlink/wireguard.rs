@@ -5,35 +5,112 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::interface::addresses;
-use super::{named, namespace, nodes, prefix, table_or};
+use super::{ADDRESSES, LINK_NAME, MTU, NAMESPACE, NODE, named, namespace, nodes, prefix, table_or};
 use crate::net::KeySource;
 use crate::net::PublicKey;
 use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{InterfaceEnd, Placed};
 use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, shared};
-use crate::source::manifest::node::keepalive;
+use crate::source::manifest::node::{KEEPALIVE, PUBLIC_KEY, keepalive};
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::scalar;
+use crate::source::manifest::schema::{Field, Literal, Takes};
 
-const FIELDS: [&str; 10] = [
-    "node",
-    "namespace",
-    "name",
-    "privateKey",
-    "listenPort",
-    "fwMark",
-    "addresses",
-    "mtu",
-    "table",
-    "peers",
+/// Where a private key is.
+pub(super) const PRIVATE_KEY: Takes = Takes::Either(&[Takes::Words(&["node"]), Takes::Map(&KEY)]);
+/// Where routes to allowed IPs stand.
+pub(super) const ROUTES: Takes = Takes::Either(&[
+    Takes::Words(&["auto", "off"]),
+    Takes::Integer(1, 0xffff_ffff),
+    Takes::Text("main"),
+]);
+
+/// Those of a `WireGuardInterface`.
+pub(in crate::source::manifest) const FIELDS: [Field; 10] = [
+    NODE,
+    NAMESPACE,
+    LINK_NAME,
+    Field::optional(
+        "privateKey",
+        PRIVATE_KEY,
+        "created once",
+        "Private key: a file, a credential, or `node` for that of the node's overlay links. Without it the agent creates \
+         `wireguard/NAME.key` in its state directory.",
+    ),
+    Field::or(
+        "listenPort",
+        Takes::Integer(0, 65_535),
+        Literal::Integer(0),
+        "UDP port; 0 leaves it to the kernel.",
+    ),
+    Field::or(
+        "fwMark",
+        Takes::Either(&[
+            Takes::Words(&["off"]),
+            Takes::Integer(0, 0xffff_ffff),
+            Takes::Text("0xca6c"),
+        ]),
+        Literal::Text("off"),
+        "Mark of the packets that the device sends.",
+    ),
+    ADDRESSES,
+    Field::optional("mtu", MTU, "the kernel's choice (1420)", "MTU in bytes."),
+    Field::or(
+        "table",
+        ROUTES,
+        Literal::Text("auto"),
+        "Table of the routes to allowed IPs: `auto` is the main table, but for default routes; `off` creates none.",
+    ),
+    Field::or(
+        "peers",
+        Takes::List(&Takes::Map(&PEER)),
+        Literal::List(&[]),
+        "Peers of the device.",
+    ),
 ];
-const PEER_FIELDS: [&str; 6] = [
-    "name",
-    "publicKey",
-    "presharedKeyFile",
-    "endpoint",
-    "allowedIPs",
-    "persistentKeepalive",
+
+const KEY: [Field; 2] = [
+    Field::optional(
+        "file",
+        Takes::Text("/etc/adit/wg0.key"),
+        "none",
+        "Its file, mode 0600.",
+    ),
+    Field::optional(
+        "credential",
+        Takes::Text("wg0.key"),
+        "none",
+        "A credential of systemd (`LoadCredential=`).",
+    ),
+];
+
+const PEER: [Field; 6] = [
+    Field::optional("name", Takes::Text("laptop"), "none", "Name for people."),
+    Field::required("publicKey", PUBLIC_KEY, "the peer's public key", "Public key."),
+    Field::optional(
+        "presharedKeyFile",
+        Takes::Text("/etc/adit/psk"),
+        "none",
+        "File with the preshared key, mode 0600.",
+    ),
+    Field::optional(
+        "endpoint",
+        Takes::Text("192.0.2.2:51820"),
+        "the peer connects first",
+        "Address or name, with a port. A link-local address needs its device: `[fe80::1%eth0]:51820`.",
+    ),
+    Field::or(
+        "allowedIPs",
+        Takes::List(&Takes::Text("10.0.0.2/32")),
+        Literal::List(&[]),
+        "Prefixes that are routed to the peer and accepted from it. They may be nested, but not equal to another peer's.",
+    ),
+    Field::or(
+        "persistentKeepalive",
+        KEEPALIVE,
+        Literal::Text("off"),
+        "Interval of keepalives: seconds, or such as `25s`.",
+    ),
 ];
 
 /// Reads the `spec`.
@@ -42,17 +119,17 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
     let nodes = nodes(&fields);
     let namespace = namespace(&fields);
     let end = end(name, &fields);
-    let key = fields.or("privateKey", KeySource::Generated(name.to_owned()), key);
-    let listen_port = fields.or("listenPort", 0, |value| value.integer(0..=u16::MAX));
-    let fwmark = fields.or("fwMark", 0, mark);
-    let routes = fields.or("table", AllowedIpRoutes::Auto, routes);
-    let peers = fields.or("peers", BTreeMap::new(), peers);
+    let key = fields.optional("privateKey", key);
+    let listen_port = fields.integer("listenPort");
+    let fwmark = fields.or("fwMark", mark);
+    let routes = fields.or("table", routes);
+    let peers = fields.or("peers", peers);
     Ok(Placed {
         nodes: nodes?,
         namespace: namespace?,
         object: WireGuardInterface {
             end: end?,
-            key: key?,
+            key: key?.unwrap_or_else(|| KeySource::Generated(name.to_owned())),
             listen_port: listen_port?,
             fwmark: fwmark?,
             routes: routes?,
@@ -63,8 +140,8 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
 
 fn end(default_name: &str, fields: &Fields<'_>) -> Read<InterfaceEnd> {
     let name = named(default_name, fields);
-    let addresses = fields.or("addresses", BTreeMap::new(), addresses);
-    let mtu = fields.optional("mtu", |value| value.integer(68..=65_535_u32));
+    let addresses = fields.or("addresses", addresses);
+    let mtu = fields.optional_integer("mtu");
     let (name, alias) = name?;
     Ok(InterfaceEnd {
         name,
@@ -90,9 +167,9 @@ pub(super) fn key(value: &Value<'_>) -> Read<KeySource> {
             )),
         };
     }
-    let ways = value.map(&["file", "credential"])?;
-    let file = ways.optional("file", |value| value.parse(scalar::absolute_path));
-    let credential = ways.optional("credential", |value| {
+    let given = value.map(&KEY)?;
+    let file = given.optional("file", |value| value.parse(scalar::absolute_path));
+    let credential = given.optional("credential", |value| {
         value.parse(|text| {
             let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
             match !text.is_empty() && !text.starts_with('.') && text.chars().all(fine) {
@@ -163,18 +240,16 @@ fn peers(value: &Value<'_>) -> Read<BTreeMap<PublicKey, InterfacePeer>> {
 }
 
 fn peer(value: &Value<'_>) -> Read<(PublicKey, InterfacePeer)> {
-    let fields = value.map(&PEER_FIELDS)?;
+    let fields = value.map(&PEER)?;
     let name = fields.optional("name", |value| value.text().map(str::to_owned));
-    let key = fields.required("publicKey", "the peer's public key", |value| {
-        value.parse(scalar::public_key)
-    });
+    let key = fields.required("publicKey", |value| value.parse(scalar::public_key));
     let preshared_key_file = fields.optional("presharedKeyFile", |value| value.parse(scalar::absolute_path));
     let endpoint = fields.optional("endpoint", |value| value.parse(scalar::endpoint_here));
-    let allowed_ips = fields.or("allowedIPs", BTreeSet::new(), |value| {
+    let allowed_ips = fields.or("allowedIPs", |value| {
         let prefixes = value.each("a list of CIDRs", |item| item.parse(prefix))?;
         Ok(prefixes.into_iter().collect::<BTreeSet<IpNet>>())
     });
-    let keepalive = fields.or("persistentKeepalive", None, keepalive);
+    let keepalive = fields.or("persistentKeepalive", keepalive);
     let peer = InterfacePeer {
         name: name?,
         endpoint: endpoint?,
