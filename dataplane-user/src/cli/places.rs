@@ -53,12 +53,9 @@ impl Places {
     /// # Errors
     /// When a running agent has it, or it can't be made.
     pub(super) fn lock(&self, remedy: &'static str) -> Result<RunDirectory, Failure> {
-        RunDirectory::acquire(&self.run_dir).map_err(|error| {
-            let code = match error {
-                ControlError::Locked(_) => Code::Refused,
-                _ => Code::Error,
-            };
-            Failure::new(code, anyhow!(error).context(remedy))
+        RunDirectory::acquire(&self.run_dir).map_err(|error| match error {
+            ControlError::Locked(_) => Failure::new(Code::Refused, anyhow!(error).context(remedy)),
+            error => Failure::new(Code::Error, anyhow!(error)),
         })
     }
 

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use crate::files;
 use crate::serve::{View, Withdrawal, connections};
 use crate::status::Status;
 
@@ -79,6 +80,19 @@ pub enum ControlError {
     },
 }
 
+/// The lock, created if there is none; nothing but a regular file is one.
+fn lock_file(path: &Path) -> io::Result<File> {
+    match File::options().append(true).create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => return created,
+    }
+    if path.symlink_metadata()?.is_symlink() {
+        let text = "it is a symbolic link, not a regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    files::open(path)
+}
+
 /// The run directory, held by one agent at a time; freed when dropped, and by the kernel when the agent dies.
 #[derive(Debug)]
 pub struct RunDirectory {
@@ -98,13 +112,7 @@ impl RunDirectory {
         };
         fs::create_dir_all(path).map_err(at(path))?;
         let lock_path = path.join(LOCK);
-        let lock = File::options()
-            .create(true)
-            .append(true)
-            // A FIFO in its place must not block.
-            .custom_flags(libc::O_NONBLOCK)
-            .open(&lock_path)
-            .map_err(at(&lock_path))?;
+        let lock = lock_file(&lock_path).map_err(at(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => Ok(RunDirectory {
                 path: path.to_owned(),
@@ -254,4 +262,35 @@ async fn ask(mut stream: UnixStream, request: Request) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_directory_has_one_owner_and_its_lock_is_a_regular_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let first = RunDirectory::acquire(path).unwrap();
+        assert!(matches!(
+            RunDirectory::acquire(path),
+            Err(ControlError::Locked(_))
+        ));
+        drop(first);
+        RunDirectory::acquire(path).unwrap();
+
+        let lock = path.join(LOCK);
+        let refused = |what: &str| {
+            let error = RunDirectory::acquire(path).unwrap_err();
+            assert!(matches!(error, ControlError::File { .. }), "{error}");
+            assert!(error.to_string().contains(what), "{error}");
+            fs::remove_file(&lock).unwrap();
+        };
+        fs::remove_file(&lock).unwrap();
+        nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        refused("a FIFO");
+        std::os::unix::fs::symlink("/dev/null", &lock).unwrap();
+        refused("a symbolic link");
+    }
 }
