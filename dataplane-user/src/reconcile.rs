@@ -20,14 +20,15 @@ use crate::drift::Drift;
 use crate::event::Event;
 use crate::gather::Gatherer;
 use crate::heartbeat::Heartbeat;
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::Kernel;
+use crate::model::ChangeSet;
 use crate::net::NodeName;
 use crate::pauses::Pauses;
 use crate::resource::{Intent, Problem, Reason};
 use crate::source::file;
 use crate::source::{KeyRing, last_good};
 
-pub use self::report::{Listener, Loaded, Reconciled, Report};
+pub use self::report::{Listener, Loaded, Reconciled, Report, Unread};
 
 /// What an agent is told at its start.
 #[derive(Clone, Debug)]
@@ -257,7 +258,10 @@ impl<K: Kernel> Agent<K> {
             self.kernel.rest();
             match &result {
                 Ok((_, found)) => problems.extend(found.iter().cloned()),
-                Err(failure) => problems.push(problems::unreadable_kernel(failure)),
+                Err(unread) => {
+                    problems.push(problems::unreadable_kernel(&unread.error));
+                    problems.extend(problems::of_changes(&unread.applied, &ChangeSet::default()));
+                }
             }
             reconciled = Some(result.map(|(reconciled, _)| reconciled));
         }
@@ -293,7 +297,7 @@ async fn reconcile(
     (kernel, gatherer): (&mut impl Kernel, &mut Gatherer),
     intent: &Intent,
     (drift, heartbeat): (&mut Drift, &Heartbeat),
-) -> Result<(Reconciled, Vec<Problem>), KernelError> {
+) -> Result<(Reconciled, Vec<Problem>), Unread> {
     let beat = || heartbeat.beat();
     let Comparison {
         facts,
@@ -311,7 +315,16 @@ async fn reconcile(
         reconciled.applied = apply(kernel, set).await;
         heartbeat.beat();
         reconciled.repaired = drift.made(repairs, &reconciled.applied);
-        let after = kernel.observe().await?;
+        let after = match kernel.observe().await {
+            Ok(after) => after,
+            Err(error) => {
+                return Err(Unread {
+                    error,
+                    applied: reconciled.applied,
+                    repaired: reconciled.repaired,
+                });
+            }
+        };
         set = diff(&after, &target);
         drift.leave_out(&after, &target, &mut set);
         observed = Some(after);

@@ -5,7 +5,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::apply::{ApplyReport, Outcome};
 use crate::event::Event;
-use crate::kernel::{self, KernelError};
+use crate::kernel;
 use crate::metrics::{PassResult, Recorder};
 use crate::plan::network_links;
 use crate::reconcile::{Config, Listener, Loaded, Reconciled, Report};
@@ -55,7 +55,11 @@ impl Teller {
     fn count(&self, report: &Report<'_>) {
         let result = match &report.reconciled {
             None => PassResult::Idle,
-            Some(Err(_)) => PassResult::Failed,
+            Some(Err(unread)) => {
+                self.recorder.applied(&unread.applied);
+                self.recorder.repaired(&unread.repaired);
+                PassResult::Failed
+            }
             Some(Ok(reconciled)) => {
                 for state in reconciled.before.iter().chain([&reconciled.observed]) {
                     self.recorder.observed(state);
@@ -144,7 +148,10 @@ impl Listener for Teller {
                 log_outcomes(&reconciled.applied);
                 fill_in(&mut next, intent, reconciled);
             }
-            (_, Some(Err(failure))) => log_unreadable(failure),
+            (_, Some(Err(unread))) => {
+                log_outcomes(&unread.applied);
+                error!("the kernel's state can't be read: {}", unread.error);
+            }
             _ => {}
         }
         next.pass.number = report.number;
@@ -176,8 +183,4 @@ fn log_outcomes(report: &ApplyReport) {
             Outcome::Skipped { .. } => debug!("skipped after a failure: {change}"),
         }
     }
-}
-
-fn log_unreadable(failure: &KernelError) {
-    error!("the kernel's state can't be read: {failure}");
 }

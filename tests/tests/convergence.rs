@@ -11,6 +11,7 @@ use dataplane_user::kernel::Kernel;
 use dataplane_user::kernel::fake::FakeKernel;
 use dataplane_user::model::change::{DeleteLinkReason, LinkOperation, NetlinkChange};
 use dataplane_user::model::devices::ANCHOR;
+use dataplane_user::model::wireguard::Peer;
 use dataplane_user::model::{
     ANCHOR_METRIC, Action, BACKSTOP_METRIC, Change, Hook, KernelState, LinkKind, NextHop, Owner,
     ProgramVersion, RouteKey, RouteKind, Source, Target,
@@ -86,7 +87,13 @@ fn kept_in_all(before: &KernelState, target: &KernelState) -> Vec<IpNet> {
 fn is_revoked(before: &KernelState, target: &KernelState, prefix: &IpNet) -> bool {
     let devices = before.wireguard.values();
     let mut peers = devices.flat_map(|device| &device.peers);
-    peers.any(|(key, peer)| peer.allowed_ips.contains(prefix) && !target.named.keys.contains(key))
+    // What leads a prefix is found by its first address.
+    let gets_it = |peer: &Peer| {
+        peer.allowed_ips
+            .iter()
+            .any(|allowed| allowed.contains(&prefix.addr()))
+    };
+    peers.any(|(key, peer)| gets_it(peer) && !target.named.keys.contains(key))
 }
 
 fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::order::{Condition, Needs, Slot};
+use super::order::{Around, Condition, Needs, Slot};
 use crate::model::change::{AddressOperation, NetlinkChange};
 use crate::model::{
     Address, ChangeSet, Conflict, KernelState, Object, Owner, Route, RouteKey, connected_subnet,
@@ -117,6 +117,7 @@ pub(super) fn needs<'a>(
     link: &'a LinkName,
     address: IpNet,
     operation: &AddressOperation,
+    around: Around<'a>,
     needs: &mut Needs<'a>,
 ) {
     let (AddressOperation::Create(value)
@@ -125,7 +126,11 @@ pub(super) fn needs<'a>(
     else {
         if *operation == (AddressOperation::Delete { first: true }) {
             needs.provides(Condition::Flushed(link));
-            return needs.provides(Condition::Vacant(Slot::Subnet(address.trunc())));
+            let found = around.before.addresses.get(&(link.clone(), address));
+            if let Some(subnet) = connected_subnet(&address, found.and_then(|found| found.peer)) {
+                needs.provides(Condition::Vacant(Slot::Subnet(subnet)));
+            }
+            return;
         }
         needs.requires(Condition::Unrouted(link));
         return needs.requires(Condition::AddressUnused(address.addr()));
@@ -135,5 +140,7 @@ pub(super) fn needs<'a>(
         needs.requires(Condition::Up(link));
     }
     needs.provides(Condition::Address(address.addr()));
-    needs.provides(Condition::Connected(address.trunc()));
+    if let Some(subnet) = connected_subnet(&address, value.peer) {
+        needs.provides(Condition::Connected(subnet));
+    }
 }

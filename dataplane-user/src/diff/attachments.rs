@@ -45,7 +45,7 @@ pub(super) fn needs<'a>(link: &'a LinkName, operation: ProgramOperation, needs: 
         ProgramOperation::Detach => {
             needs.requires(Condition::LinkUnused(link));
             needs.provides(Condition::Detached(link));
-            needs.provides(Condition::TakenOver);
+            needs.provides(Condition::ProgramsGone);
         }
     }
 }

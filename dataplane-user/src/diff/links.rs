@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::order::{Around, Condition, Detour, Needs, PortUse, Slot, Stage, freed, taken};
 use super::{At, wireguard};
 use crate::model::change::{DeleteLinkReason, LinkOperation, LinkPatch, NetlinkChange};
-use crate::model::devices;
 use crate::model::{ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner};
 use crate::net::LinkName;
 
@@ -108,22 +107,25 @@ pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState,
     }
 }
 
-/// Devices of ours under names that nobody wants, of a kind that an overlay lacks: there is one of each.
+/// Devices of ours under names that nobody wants, of a kind that is missing elsewhere.
 fn renamed(observed: &KernelState, target: &KernelState) -> BTreeMap<LinkName, DeleteLinkReason> {
     let mut missing: Vec<_> = target
         .links
         .iter()
-        .filter(|(name, _)| devices::is_ours(name) && !observed.links.contains_key(*name))
+        .filter(|(name, _)| !observed.links.contains_key(*name))
         .collect();
     let mut renamed = BTreeMap::new();
     for (other, found) in &observed.links {
         if found.owner == Owner::Foreign || target.links.contains_key(other) {
             continue;
         }
-        // Devices of WireGuard are told apart by their ports.
-        let port = |state: &KernelState, name: &LinkName| state.wireguard.get(name).map(|d| d.listen_port);
+        // Devices of WireGuard are told apart by their keys and ports.
+        let identity = |state: &KernelState, name: &LinkName| {
+            let device = state.wireguard.get(name)?;
+            Some((device.public_key, device.listen_port))
+        };
         let is_it = |(name, link): &(&LinkName, &Link)| {
-            link.kind == found.kind && port(observed, other) == port(target, name)
+            link.kind == found.kind && identity(observed, other) == identity(target, name)
         };
         let Some(place) = missing.iter().position(is_it) else {
             continue;
@@ -172,8 +174,12 @@ pub(super) fn needs<'a>(
             needs.requires(Condition::Ready(name));
             needs.provides(Condition::Up(name));
             needs.provides(Condition::Maps);
-            for (_, subnet) in around.target.addresses.keys().filter(|(link, _)| link == name) {
-                needs.provides(Condition::Connected(subnet.trunc()));
+            for subnet in around.target.subnets(name) {
+                needs.provides(Condition::Connected(subnet));
+            }
+            if let Some(link) = around.target.links.get(name) {
+                let port = taken(&link.kind).filter(|slot| matches!(slot, Slot::Port(..)));
+                port.for_each(|port| needs.requires(Condition::Vacant(port)));
             }
             if let Some(device) = around.target.wireguard.get(name) {
                 let port = Slot::Port(device.listen_port, PortUse::Alone);
@@ -187,7 +193,7 @@ pub(super) fn needs<'a>(
             free(name, around, needs);
             let found = around.before.links.get(name);
             if let Some(lower) = found.and_then(|found| found.kind.lower()) {
-                needs.provides(Condition::LinkUnused(lower));
+                needs.provides(Condition::LowerUnused(lower));
             }
             let peer = found.and_then(|found| match &found.kind {
                 LinkKind::Veth(peer) => Some(peer),
@@ -201,11 +207,13 @@ pub(super) fn needs<'a>(
                 // While another device has what the new one needs, the old one stays.
                 taken(to).for_each(|slot| needs.requires(Condition::Vacant(slot)));
             }
-            if *reason == DeleteLinkReason::Unneeded {
+            if Stage::of_link(operation) == Stage::DeleteLinks {
+                needs.requires(Condition::LowerUnused(name));
                 needs.requires(Condition::LinkUnused(name));
                 if !around.observed.older_versions.is_empty() {
                     // Nobody can tell where the older version's maps lead.
                     needs.requires(Condition::TakenOver);
+                    needs.requires(Condition::ProgramsGone);
                 }
                 if let Some(peer) = peer {
                     needs.requires_at(peer.namespace.as_ref(), Condition::LinkUnused(&peer.name));

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::order::{Condition, Needs, Target};
+use super::order::{Around, Condition, Needs, Target};
+use super::routes;
 use crate::model::change::{NetlinkChange, NextHopObjectOperation};
 use crate::model::{ChangeSet, KernelState, Owner, RouteGroup, RouteHop, RouteTarget};
 
@@ -62,6 +63,7 @@ fn successor(
 pub(super) fn needs<'a>(
     target: &'a RouteTarget,
     operation: &'a NextHopObjectOperation,
+    around: Around<'a>,
     needs: &mut Needs<'a>,
 ) {
     let object = Target::from(target);
@@ -79,6 +81,16 @@ pub(super) fn needs<'a>(
     if let NextHopObjectOperation::Replace(former) = operation {
         for (hop, _) in &former.members {
             needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
+        }
+        // Its routes follow without changes of their own.
+        for prefix in around.nets.by_group.get(former).into_iter().flatten() {
+            routes::led(*prefix, around, needs);
+            for (hop, _) in &former.members {
+                needs.provides(Condition::AllowedUnused(&hop.link, *prefix));
+            }
+            for hop in target.hops().filter(|hop| hop.is_wireguard()) {
+                needs.requires(Condition::Allowed(&hop.link, *prefix));
+            }
         }
     }
 }

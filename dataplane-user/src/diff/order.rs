@@ -178,7 +178,7 @@ impl Stage {
         }
     }
 
-    fn of_link(operation: &LinkOperation) -> Stage {
+    pub(super) fn of_link(operation: &LinkOperation) -> Stage {
         match operation {
             LinkOperation::Create(_) | LinkOperation::Modify(_) => Stage::Links,
             LinkOperation::SetMaster(_) | LinkOperation::SetAlias(_) => Stage::LinkSettings,

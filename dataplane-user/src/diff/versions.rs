@@ -14,4 +14,5 @@ pub(super) fn needs(needs: &mut Needs<'_>) {
     // Its program may still be the one that runs.
     needs.requires(Condition::Maps);
     needs.requires(Condition::TakenOver);
+    needs.requires(Condition::ProgramsGone);
 }

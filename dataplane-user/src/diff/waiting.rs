@@ -14,7 +14,11 @@ pub(super) fn exclude(observed: &KernelState, target: &mut KernelState, set: &mu
 fn links(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     let waits = |(name, link): (&LinkName, &Link)| {
         let lower = link.kind.lower()?;
-        let there = target.links.contains_key(lower) || stays(observed, lower).is_some();
+        let below = |name: &LinkName| target.links.get(name).and_then(|link| link.kind.lower());
+        let mut chain = std::iter::successors(Some(lower), |name| below(name));
+        // A chain that is longer than there are devices is a circle.
+        let ends = chain.nth(target.links.len()).is_none();
+        let there = ends && (target.links.contains_key(lower) || stays(observed, lower).is_some());
         (!there).then(|| (name.clone(), lower.clone()))
     };
     let waiting = target.links.iter().filter_map(waits).collect::<Vec<_>>();

@@ -41,7 +41,11 @@ fn revoke(named: &Named, observed: &KernelState, target: &KernelState, set: &mut
         let moves = |(key, route): (&RouteKey, &Route)| {
             route.links().any(|other| other == link) && target.routes.contains_key(key)
         };
-        if !observed.routes.iter().any(moves) {
+        let is_led_by_maps = observed
+            .classes
+            .values()
+            .any(|device| device.as_ref() == Some(link));
+        if !is_led_by_maps && !observed.routes.iter().any(moves) {
             continue;
         }
         let peers = observed.wireguard[link].peers.keys();
@@ -188,7 +192,8 @@ pub(super) fn needs<'a>(change: &'a WireGuardChange, around: Around<'a>, needs: 
 /// Packets that are wanted leave by other ways, or to other peers of the device, before a peer loses their prefixes. What nobody is to have any
 /// more goes whatever else fails.
 fn give_up<'a>(link: &'a LinkName, prefixes: &BTreeSet<IpNet>, around: Around<'a>, needs: &mut Needs<'a>) {
-    for prefix in prefixes.intersection(&around.nets.wanted) {
+    let is_wanted = |prefix: &&IpNet| around.nets.wanted.around(**prefix).next().is_some();
+    for prefix in prefixes.iter().filter(is_wanted) {
         if !around.observed.older_versions.is_empty() {
             needs.requires(Condition::TakenOver);
         }

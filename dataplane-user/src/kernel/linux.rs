@@ -315,8 +315,9 @@ impl LinuxKernel {
             }
             _ => return None,
         };
+        let is_own = |name: &LinkName| change.namespace.is_none() && name == own;
         let has_it =
-            |(name, link): &(&LinkName, &Link)| *name != own && link.up && ports.get(*name) == Some(&port);
+            |(name, link): &(&LinkName, &Link)| !is_own(name) && link.up && ports.get(*name) == Some(&port);
         let device = found.links.iter().find(has_it);
         let holder = match device {
             Some((name, link)) => format!("device {name} ({})", link.kind),

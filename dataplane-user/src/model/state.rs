@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::wireguard::Device;
 use super::{
     Address, Attachment, Class, Firewall, Group, Hook, Link, Neighbour, NextHop, Object, Route, RouteKey,
-    RouteTarget, Rule, Source, Sysctl, Target,
+    RouteTarget, Rule, Source, Sysctl, Target, connected_subnet,
 };
 use crate::net::{LinkName, Namespace, PublicKey};
 
@@ -155,6 +155,14 @@ impl KernelState {
         let from_it = self.addresses.range((link.clone(), lowest)..);
         from_it
             .map_while(move |((on, address), _)| (on == link && address.addr().is_ipv4()).then_some(*address))
+    }
+
+    /// The subnets that a device reaches without a gateway, by its addresses.
+    pub fn subnets(&self, link: &LinkName) -> impl Iterator<Item = IpNet> {
+        let lowest = IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let from_it = self.addresses.range((link.clone(), lowest)..);
+        let on_it = from_it.take_while(move |((on, _), _)| on == link);
+        on_it.filter_map(|((_, address), value)| connected_subnet(address, value.peer))
     }
 
     /// The state of a namespace; `None` is the agent's own.

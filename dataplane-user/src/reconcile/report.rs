@@ -61,9 +61,30 @@ pub struct Report<'a> {
     /// All that is wrong.
     pub problems: Vec<Problem>,
     /// What was found and done, or why the kernel's state could not be read; `None`: there are no manifests to go by.
-    pub reconciled: Option<Result<Reconciled, KernelError>>,
+    pub reconciled: Option<Result<Reconciled, Unread>>,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// The kernel's state could not be read, before anything was changed or after.
+#[derive(Debug)]
+pub struct Unread {
+    /// Why.
+    pub error: KernelError,
+    /// What became of each change that was tried before.
+    pub applied: ApplyReport,
+    /// How many objects were restored by these.
+    pub repaired: BTreeMap<RepairKind, u64>,
+}
+
+impl From<KernelError> for Unread {
+    fn from(error: KernelError) -> Unread {
+        Unread {
+            error,
+            applied: ApplyReport::default(),
+            repaired: BTreeMap::new(),
+        }
+    }
 }
 
 /// What was found and done.

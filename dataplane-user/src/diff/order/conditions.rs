@@ -30,6 +30,8 @@ pub(in crate::diff) enum Condition<'a> {
     Up(&'a LinkName),
     /// Nothing leads to a device any more.
     LinkUnused(&'a LinkName),
+    /// No device sends by another one any more.
+    LowerUnused(&'a LinkName),
     /// The machine has an address.
     Address(IpAddr),
     /// No route has an address for its source any more.
@@ -92,6 +94,8 @@ pub(in crate::diff) enum Condition<'a> {
     Maps,
     /// No program reads an older version's maps any more.
     TakenOver,
+    /// Programs that shall be on no device are on none.
+    ProgramsGone,
     /// No packet from a peer's address is awaited any more.
     SourceUnused(IpAddr),
     /// What the nft table guards is gone.
@@ -179,7 +183,8 @@ pub(super) fn of_changes(
     for change in changes {
         let namespace = change.namespace.as_ref();
         let there = target.at(namespace).unwrap_or(&empty);
-        let nets = nets.entry(namespace).or_insert_with(|| Nets::of(there));
+        let found = before.at(namespace).unwrap_or(&empty);
+        let nets = nets.entry(namespace).or_insert_with(|| Nets::of(found, there));
         nets.add(&change.action, there);
     }
     let mut numbers = BTreeMap::new();
@@ -236,13 +241,15 @@ fn describe<'a>(change: &'a Change, around: Around<'a>, needs: &mut Needs<'a>) {
         Action::Netlink(change) => match change {
             NetlinkChange::Link(name, operation) => links::needs(name, operation, around, needs),
             NetlinkChange::Address(link, address, operation) => {
-                addresses::needs(link, *address, operation, needs);
+                addresses::needs(link, *address, operation, around, needs);
             }
             NetlinkChange::Flood(link, _, existence) => flood::needs(link, *existence, needs),
             NetlinkChange::Neighbour(link, address, write) => {
                 neighbours::needs(link, *address, write, needs);
             }
-            NetlinkChange::NextHopObject(target, operation) => nexthops::needs(target, operation, needs),
+            NetlinkChange::NextHopObject(target, operation) => {
+                nexthops::needs(target, operation, around, needs);
+            }
             NetlinkChange::Route(key, operation) => routes::needs(key, operation, around, needs),
             NetlinkChange::Rule(rule, existence) => rules::needs(rule, *existence, needs),
         },

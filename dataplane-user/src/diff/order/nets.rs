@@ -1,20 +1,23 @@
 //! Which prefixes changes are about, so that those that contain another one are found without a look at all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::model::change::{
     AddressOperation, BpfChange, LinkOperation, NetlinkChange, RouteOperation, Write,
 };
-use crate::model::{Action, KernelState};
+use crate::model::{Action, KernelState, RouteGroup, RouteTarget, connected_subnet};
 use crate::net::Family;
 
 /// The prefixes that the changes of one namespace are about.
 #[derive(Debug, Default)]
 pub(in crate::diff) struct Nets {
     /// Where routes and prefixes of the maps lead in the end.
-    pub wanted: BTreeSet<IpNet>,
+    pub wanted: NetSet,
+    /// The prefixes of the routes that lead to each group of next-hop objects, before anything is changed.
+    pub by_group: BTreeMap<Arc<RouteGroup>, Vec<IpNet>>,
     /// Where routes and prefixes of the maps are put.
     pub led: NetSet,
     /// Where routes to next-hop objects are put.
@@ -27,20 +30,28 @@ pub(in crate::diff) struct Nets {
 
 impl Nets {
     /// Without changes.
-    pub(super) fn of(target: &KernelState) -> Nets {
+    pub(super) fn of(before: &KernelState, target: &KernelState) -> Nets {
+        let mut nets = Nets::default();
         let routes = target.routes.iter().filter(|(_, route)| !route.refuses());
         let wanted = routes.map(|(key, _)| &key.prefix).chain(target.prefixes.keys());
-        Nets {
-            wanted: wanted.copied().collect(),
-            ..Nets::default()
+        wanted.for_each(|net| nets.wanted.insert(*net));
+        for (key, route) in &before.routes {
+            if let Some(RouteTarget::Group(group)) = route.target() {
+                nets.by_group
+                    .entry(Arc::clone(group))
+                    .or_default()
+                    .push(key.prefix);
+            }
         }
+        nets
     }
 
     pub(super) fn add(&mut self, action: &Action, target: &KernelState) {
         match action {
             Action::Netlink(NetlinkChange::Link(link, LinkOperation::SetUp)) => {
-                let addresses = target.addresses.keys().filter(|(on, _)| on == link);
-                addresses.for_each(|(_, address)| self.connected.insert(address.trunc()));
+                target
+                    .subnets(link)
+                    .for_each(|subnet| self.connected.insert(subnet));
             }
             Action::Netlink(NetlinkChange::Route(
                 key,
@@ -60,8 +71,14 @@ impl Nets {
             Action::Netlink(NetlinkChange::Address(
                 _,
                 prefix,
-                AddressOperation::Create(_) | AddressOperation::Replace(_) | AddressOperation::Move { .. },
-            )) => self.connected.insert(prefix.trunc()),
+                AddressOperation::Create(value)
+                | AddressOperation::Replace(value)
+                | AddressOperation::Move { to: value, .. },
+            )) => {
+                if let Some(subnet) = connected_subnet(prefix, value.peer) {
+                    self.connected.insert(subnet);
+                }
+            }
             Action::Bpf(BpfChange::Prefix(prefix, Write::Put(_))) => self.led.insert(*prefix),
             Action::Bpf(BpfChange::Prefix(prefix, Write::Delete)) => self.left.insert(*prefix),
             _ => {}

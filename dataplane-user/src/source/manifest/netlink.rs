@@ -16,6 +16,7 @@ use super::reader::{Fields, Read, Value};
 use super::scalar;
 use super::schema::{Field, Literal, Takes};
 use super::suggest::hint;
+use crate::model::MAIN_TABLE;
 use crate::net::family::host_prefix;
 use crate::net::{LinkName, Namespace, NodeName, Runtime};
 use crate::resource::WireGuardInterface;
@@ -238,6 +239,10 @@ fn table(value: &Value<'_>) -> Read<u32> {
 fn table_or(value: &Value<'_>, other_words: &[&str]) -> Read<u32> {
     if !value.is_text() {
         return value.integer(1..=u32::MAX);
+    }
+    if value.is("main") {
+        // Whatever the machine's lists say, and without a look at them.
+        return Ok(MAIN_TABLE);
     }
     value.parse(|name| match numbers::table(name)? {
         Some(table) if table > 0 => Ok(table),

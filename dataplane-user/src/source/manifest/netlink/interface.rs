@@ -160,14 +160,11 @@ const IPIP: [Field; 3] = [
     ),
 ];
 
-/// Those of a type.
-#[cfg(test)]
-pub(in crate::source::manifest) fn fields_of(device: &str) -> Vec<&'static Field> {
-    let (_, kind) = Type::ALL
-        .iter()
-        .find(|(name, _)| *name == device)
-        .expect("a type");
-    COMMON.iter().chain(kind.fields()).collect()
+/// The types of devices, each with its fields.
+pub(in crate::source::manifest) fn by_type() -> Vec<(&'static str, Vec<&'static Field>)> {
+    let types = Type::ALL.into_iter();
+    let types = types.map(|(name, kind)| (name, COMMON.iter().chain(kind.fields()).collect()));
+    types.collect()
 }
 
 /// Those of all types; a name that several types have is there once for each.

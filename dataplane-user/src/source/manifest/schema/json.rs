@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Absent, Field, Kind, Literal, Takes, kinds};
+use super::{Absent, Field, Kind, Literal, Takes, interface, kinds};
 
 /// A schema of one manifest of any kind.
 #[must_use]
@@ -37,9 +37,24 @@ pub fn json_schema() -> Value {
 }
 
 fn of_kind(kind: &Kind) -> Value {
-    let mut schema = of_fields(kind.fields.iter().copied());
+    let mut schema = match kind.name {
+        "NetlinkInterface" => of_interface(),
+        _ => of_fields(kind.fields.iter().copied()),
+    };
     schema.insert("description".to_owned(), json!(kind.help));
     Value::Object(schema)
+}
+
+/// What a device must and may say goes by its type.
+fn of_interface() -> Map<String, Value> {
+    let types = interface::by_type().into_iter().map(|(name, fields)| {
+        let mut schema = of_fields(fields.into_iter());
+        schema["properties"]["type"] = json!({ "const": name });
+        Value::Object(schema)
+    });
+    let mut schema = Map::new();
+    schema.insert("oneOf".to_owned(), types.collect());
+    schema
 }
 
 fn of_fields<'f>(fields: impl Iterator<Item = &'f Field> + Clone) -> Map<String, Value> {

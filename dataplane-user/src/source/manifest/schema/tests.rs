@@ -143,8 +143,7 @@ fn each_field_is_read_as_its_table_says() {
             check(&least(kind.name, ""), &[], &kind.fields);
         }
     }
-    for device in ["dummy", "bridge", "veth", "vxlan", "geneve", "ipip"] {
-        let fields = interface::fields_of(device);
+    for (device, fields) in interface::by_type() {
         check(&least("NetlinkInterface", device), &[], &fields);
     }
 }
@@ -157,6 +156,30 @@ fn no_name_is_there_twice_but_for_types_of_devices() {
         let all = names.len();
         names.dedup();
         assert_eq!(names.len(), all, "{}", kind.name);
+    }
+}
+
+#[test]
+fn the_schema_asks_for_no_more_than_there_must_be() {
+    let schema = json_schema();
+    let is_enough = |schema: &Value, manifest: &Value| {
+        let required = schema["required"].as_array().expect("a list");
+        let mut required = required.iter().filter_map(Value::as_str);
+        required.all(|name| manifest["spec"].get(name).is_some())
+    };
+    for kind in kinds().into_iter().filter(|kind| kind.name != "NetlinkInterface") {
+        assert!(
+            is_enough(&schema["$defs"][kind.name], &least(kind.name, "")),
+            "{}",
+            kind.name
+        );
+    }
+    let types = schema["$defs"]["NetlinkInterface"]["oneOf"]
+        .as_array()
+        .expect("a list");
+    for ((device, _), schema) in interface::by_type().into_iter().zip(types) {
+        assert_eq!(schema["properties"]["type"]["const"], device);
+        assert!(is_enough(schema, &least("NetlinkInterface", device)), "{device}");
     }
 }
 
