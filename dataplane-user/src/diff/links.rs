@@ -217,6 +217,7 @@ pub(super) fn needs<'a>(
                 }
                 if let Some(peer) = peer {
                     needs.requires_at(peer.namespace.as_ref(), Condition::LinkUnused(&peer.name));
+                    needs.requires_at(peer.namespace.as_ref(), Condition::LowerUnused(&peer.name));
                 }
             }
         }
