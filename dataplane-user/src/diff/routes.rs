@@ -86,6 +86,17 @@ fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut
             .for_each(|link| needs.requires(Condition::Flushed(link)));
     }
     needs.requires(Condition::Vacant(Slot::Subnet(key.prefix)));
+    if let Some(former) = around
+        .before
+        .routes
+        .get(key)
+        .filter(|_| !around.observed.routes.contains_key(key))
+    {
+        // It goes with a device that is recreated.
+        for link in former.links() {
+            needs.requires(Condition::Vacant(Slot::Name(link)));
+        }
+    }
     if !route.refuses() {
         needs.requires(Condition::Backstop(key.table, key.prefix));
     }
