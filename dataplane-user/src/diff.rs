@@ -58,7 +58,8 @@ struct At<'a> {
     named: &'a Named,
 }
 
-/// The changes in no order. `observed` loses what goes with devices that are made anew, and `target` what can't be had.
+/// Finds the changes, unordered. Removes from `observed` what the kernel deletes together with a recreated device, and from `target` what a
+/// conflict or a missing device rules out.
 fn compare(
     observed: &mut KernelState,
     target: &mut KernelState,

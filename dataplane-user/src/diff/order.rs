@@ -233,9 +233,9 @@ pub fn rank(change: &Change) -> (Stage, u8) {
     (Stage::of(change), place)
 }
 
-/// Puts changes into their order and notes what each depends on. `before` is what was observed; `observed` is the same without what goes
-/// with devices that are made anew, and `target` what can be had of what is wanted. Where changes wait for each other in a circle, the way out of it, if
-/// there is one that was not taken yet.
+/// Sorts the changes and notes the dependencies of each. `before` is the observed state; `observed` is the same without what the kernel deletes
+/// together with recreated devices; `target` is the target without conflicts. Returns a detour where changes wait for each other in a circle and
+/// this detour was not taken yet; the caller computes the changes again with it.
 pub(super) fn arrange(
     set: &mut ChangeSet,
     (before, observed, target): (&KernelState, &KernelState, &KernelState),

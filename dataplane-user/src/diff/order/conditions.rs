@@ -88,7 +88,7 @@ pub(in crate::diff) enum Condition<'a> {
     RulesGone,
     /// All rules about what comes in by a device are there.
     DeviceRules,
-    /// No program of ours is on a device.
+    /// The device has no program of Adit's any more.
     Detached(&'a LinkName),
     /// Our maps are complete, with the devices that they lead to.
     Maps,
@@ -126,9 +126,9 @@ pub(in crate::diff) struct Around<'a> {
     pub namespace: Option<&'a Namespace>,
     /// What was observed.
     pub before: &'a KernelState,
-    /// The same without what goes with devices that are made anew.
+    /// The same without what the kernel deletes together with recreated devices.
     pub observed: &'a KernelState,
-    /// What can be had of what is wanted.
+    /// The target, without conflicts and without what waits for something.
     pub target: &'a KernelState,
     /// Whom the manifests still name.
     pub named: &'a Named,
@@ -138,7 +138,7 @@ pub(in crate::diff) struct Around<'a> {
     pub nets: &'a Nets,
 }
 
-/// What a change requires and provides; of its own namespace, if not said otherwise.
+/// The conditions that a change requires and provides, each with its network namespace.
 pub(in crate::diff) struct Needs<'a> {
     namespace: Option<&'a Namespace>,
     requires: Vec<(Option<&'a Namespace>, Condition<'a>)>,

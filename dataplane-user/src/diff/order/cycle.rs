@@ -27,7 +27,7 @@ pub(super) fn waits_for_slots(links: &[(usize, u32)], of_slots: &[bool]) -> Vec<
 }
 
 /// The way out of a circle that costs least: of the devices that can have another port the first; else that device goes early to which
-/// least leads. `None`: there is none, which no circle of ours is known for.
+/// least leads. `None`: no change of the circle frees a port or is a deletion of a device.
 pub(super) fn way_out(
     waits: &[(usize, usize)],
     changes: &[Change],

@@ -1,4 +1,4 @@
-//! Sorts changes so that each comes after those that provide what it requires.
+//! Topological sort: each change comes after the changes that provide its conditions.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

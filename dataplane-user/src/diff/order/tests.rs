@@ -151,7 +151,7 @@ fn a_device_makes_room_for_the_one_that_its_packets_go_to() {
     let (_, report) = make(&observed, &target, &[]);
     assert_eq!(report.recreated(), 1);
 
-    // With a port of its own it can stand beside the old one.
+    // With another port, the new device can exist beside the old one.
     let device = target.wireguard.get_mut(&name("wg0")).unwrap();
     device.listen_port = 2;
     let set = diff(&observed, &target);
