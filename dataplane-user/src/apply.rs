@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::time::{Duration, Instant};
 
-use crate::diff::order::{self, Stage};
 use crate::kernel::{Kernel, KernelError};
 use crate::model::change::Dependencies;
+use crate::model::order::Stage;
 use crate::model::{Change, ChangeSet};
 
 /// What became of each change, in order.
@@ -62,7 +62,7 @@ impl ApplyReport {
     #[must_use]
     pub fn recreated(&self) -> usize {
         let deleted = |(change, outcome): &&(Change, Outcome)| {
-            matches!(outcome, Outcome::Done) && Stage::of(change) == Stage::RecreateLinks
+            matches!(outcome, Outcome::Done) && change.stage() == Stage::RecreateLinks
         };
         self.outcomes.iter().filter(deleted).count()
     }
@@ -89,11 +89,10 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         .chain(iter::repeat_with(Dependencies::default));
     let mut steps = set.changes.into_iter().zip(dependencies).peekable();
     while let Some((first, needs)) = steps.next() {
-        let rank = order::rank(&first);
+        let rank = first.rank();
         let mut batch = Batch::default();
         batch.add((first, needs), &mut broken, &mut report);
-        while let Some(step) = steps.next_if(|(next, needs)| order::rank(next) == rank && batch.takes(needs))
-        {
+        while let Some(step) = steps.next_if(|(next, needs)| next.rank() == rank && batch.takes(needs)) {
             batch.add(step, &mut broken, &mut report);
         }
         if batch.changes.is_empty() {

@@ -14,8 +14,6 @@ mod nexthops;
 pub mod order;
 pub mod repairs;
 mod routes;
-mod rules;
-mod sources;
 mod sysctls;
 mod uncertain;
 mod versions;
@@ -25,8 +23,9 @@ pub mod wireguard;
 
 use std::collections::BTreeSet;
 
-use self::order::Detour;
-use crate::model::{ChangeSet, KernelState, Named};
+use crate::model::change::{Existence, Whole};
+use crate::model::order::Detour;
+use crate::model::{ChangeSet, KernelState, Named, each_whole};
 use crate::net::Namespace;
 
 /// The changes that lead from `observed` to `target`, ordered so that no step opens a hole.
@@ -118,11 +117,20 @@ fn one(at: At<'_>, observed: &mut KernelState, target: &mut KernelState, set: &m
     wireguard::diff(at, observed, target, set);
     firewall::diff(observed, target, set);
     attachments::diff(observed, target, set);
-    sources::diff(observed, target, set);
     bpf::diff(observed, target, set);
     neighbours::diff(observed, target, set);
     nexthops::diff(observed, target, set);
     versions::diff(observed, target, set);
     routes::diff(observed, target, set);
-    rules::diff(observed, target, set);
+    each_whole!(K => whole::<K>(observed, target, set));
+}
+
+/// Objects that are all that they say: those that are missing are created, and those of ours that are not wanted deleted.
+fn whole<K: Whole>(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+    let (found, wanted) = (K::all(observed), K::all(target));
+    let missing = wanted.difference(found).cloned();
+    let missing = missing.map(|object| object.change(Existence::Create));
+    let gone = found.difference(wanted).cloned();
+    let gone = gone.map(|object| object.change(Existence::Delete));
+    missing.chain(gone).for_each(|change| set.push(change));
 }

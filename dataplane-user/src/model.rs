@@ -9,9 +9,11 @@ pub mod change;
 pub mod devices;
 pub mod facts;
 pub mod firewall;
+pub mod flood;
 pub mod link;
 pub mod neighbour;
 pub mod nexthop;
+pub mod order;
 pub mod route;
 pub mod rule;
 pub mod source;
@@ -19,19 +21,124 @@ pub mod state;
 pub mod sysctl;
 pub mod wireguard;
 
-pub use address::{Address, AddressScope, connected_subnet};
-pub use attachment::{Attachment, Hook, ProgramVersion};
-pub use bpf::{Carrier, Class, Group, NextHop, NodeLabel, Target, UnderlayDevice};
-pub use change::{Action, Change, ChangeSet, Conflict, Located, Object, Waiting};
-pub use firewall::Firewall;
-pub use link::{Link, LinkKind, VethPeer};
-pub use neighbour::Neighbour;
-pub use nexthop::{OuterHeader, RouteGroup, RouteHop, RouteTarget};
-pub use route::{Encap, Hop, Paths, Route, RouteKey, RouteKind, RouteScope};
-pub use rule::Rule;
-pub use source::Source;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+pub use address::{Address, AddressChange, AddressOperation, AddressScope, connected_subnet};
+pub use attachment::{Attachment, DeleteVersion, Hook, ProgramChange, ProgramOperation, ProgramVersion};
+pub use bpf::{
+    Carrier, Class, ClassChange, Group, GroupChange, NextHop, NextHopChange, NextHopOperation, NodeLabel,
+    PrefixChange, Target, UnderlayDevice,
+};
+pub use change::{Action, Change, ChangeSet, Conflict, Located, Waiting};
+pub use firewall::{Firewall, NftChange};
+pub use flood::FloodChange;
+pub use link::{DeleteLinkReason, Link, LinkChange, LinkKind, LinkOperation, LinkPatch, VethPeer};
+pub use neighbour::{Neighbour, NeighbourChange};
+pub use nexthop::{
+    NextHopObjectChange, NextHopObjectOperation, OuterHeader, RouteGroup, RouteHop, RouteTarget,
+};
+pub use route::{Encap, Hop, Paths, Route, RouteChange, RouteKey, RouteKind, RouteOperation, RouteScope};
+pub use rule::{Rule, RuleChange};
+pub use source::{Source, SourceChange};
 pub use state::{KernelState, Named};
-pub use sysctl::Sysctl;
+pub use sysctl::{Sysctl, SysctlChange};
+pub use wireguard::WireGuardChange;
+
+use crate::net::LinkName;
+
+change::objects! {
+    /// A device.
+    Link(name: LinkName), "link", repair "link", "link {name}";
+    /// An address on a device.
+    Address(link: LinkName, address: IpNet), "address", repair "address", "address {address} dev {link}";
+    /// A default destination of a VXLAN device.
+    Flood(link: LinkName, to: IpAddr), "default_destination", repair "neighbour", "default destination {to} of {link}";
+    /// A neighbour on a device.
+    Neighbour(link: LinkName, address: IpAddr), "neighbour", repair "neighbour", "neighbour {address} dev {link}";
+    /// A next-hop object.
+    NextHopObject(target: RouteTarget), "nexthop", repair "nexthop", "nexthop {target}";
+    /// A route.
+    Route(key: RouteKey), "route", repair "route", "route {key}";
+    /// A policy rule.
+    Rule(rule: Box<Rule>), "rule", repair "rule", "rule {rule}";
+    /// A setting of a device.
+    Sysctl(link: LinkName, sysctl: Sysctl), "sysctl", repair "sysctl", "{sysctl} of {link}";
+    /// A WireGuard device's key, port, mark and peers.
+    WireGuard(link: LinkName), "wireguard", repair "wireguard", "wireguard {link}";
+    /// The nft table.
+    Firewall, "firewall", repair "nftables", "nft table inet adit";
+    /// Our program on a device.
+    Program(link: LinkName, hook: Hook), "program", repair "program", "the {hook} program of {link}";
+    /// What an older version of the map ABI has left.
+    Version(version: u32), "version", repair "map", "maps of version {version}";
+    /// A class.
+    Class(class: Class), "class", repair "map", "class {class}";
+    /// A next hop.
+    NextHop(next_hop: Arc<NextHop>), "next_hop", repair "map", "next hop {next_hop}";
+    /// A group of next hops.
+    Group(group: Arc<Group>), "group", repair "map", "group of {group}";
+    /// A prefix.
+    Prefix(prefix: IpNet), "prefix", repair "map", "prefix {prefix}";
+    /// A known source.
+    Source(source: Source), "source", repair "map", "source {source}";
+}
+
+change::changes! {
+    /// A change that rtnetlink makes.
+    NetlinkChange of Netlink:
+    /// Of a device.
+    Link(LinkChange),
+    /// Of an address on a device.
+    Address(AddressChange),
+    /// Of a default destination of a VXLAN device.
+    Flood(FloodChange),
+    /// Of a permanent neighbour on a device of ours.
+    Neighbour(NeighbourChange),
+    /// Of a next-hop object.
+    NextHopObject(NextHopObjectChange),
+    /// Of a route.
+    Route(RouteChange),
+    /// Of a policy rule.
+    Rule(RuleChange),
+}
+
+change::changes! {
+    /// A change of programs or maps.
+    BpfChange of Bpf:
+    /// Of our program on a device.
+    Program(ProgramChange),
+    /// Of what older versions of the map ABI have left.
+    Version(DeleteVersion),
+    /// Of a class.
+    Class(ClassChange),
+    /// Of a next hop.
+    NextHop(NextHopChange),
+    /// Of a group.
+    Group(GroupChange),
+    /// Of a prefix.
+    Prefix(PrefixChange),
+    /// Of a known source.
+    Source(SourceChange),
+}
+
+/// Does the same with each kind of object that is all that it says ([`change::Whole`]): `each_whole!(K => compare::<K>(a, b))`.
+macro_rules! each_whole {
+    ($kind:ident => $what:expr) => {{
+        {
+            type $kind = $crate::model::Rule;
+            $what
+        }
+        {
+            type $kind = $crate::model::Source;
+            $what
+        }
+    }};
+}
+
+pub(crate) use each_whole;
 
 /// Whose an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -18,7 +18,7 @@ use aya::{Ebpf, EbpfLoader};
 use dataplane_ebpf::layout::{ABI_VERSION, Class};
 use dataplane_user::kernel::KernelError;
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions, LinkNames, Mechanism, object, uninstall};
-use dataplane_user::model::change::{BpfChange, ProgramOperation};
+use dataplane_user::model::change::{BpfChange, DeleteVersion, ProgramChange, ProgramOperation};
 use dataplane_user::model::{Attachment, Hook, KernelState, Link, LinkKind, Owner, ProgramVersion};
 use dataplane_user::net::LinkName;
 use nix::net::if_::{if_indextoname, if_nametoindex};
@@ -42,18 +42,18 @@ fn programs_survive_a_restart_and_are_replaced_in_place() {
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
         let again = bpf.execute(
             &Names,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(0),
                 Hook::Egress,
                 ProgramOperation::Attach,
-            )],
+            ))],
         );
         assert_eq!(again[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
         execute(
             &mut bpf,
             &[
-                BpfChange::Program(device(0), Hook::Egress, ProgramOperation::Replace),
-                BpfChange::Program(device(1), Hook::Ingress, ProgramOperation::Replace),
+                BpfChange::Program(ProgramChange(device(0), Hook::Egress, ProgramOperation::Replace)),
+                BpfChange::Program(ProgramChange(device(1), Hook::Ingress, ProgramOperation::Replace)),
             ],
         );
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
@@ -80,11 +80,11 @@ fn a_process_that_only_looks_compares_instructions() {
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
         let results = bpf.execute(
             &Names,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(0),
                 Hook::Egress,
                 ProgramOperation::Detach,
-            )],
+            ))],
         );
         assert_eq!(results[0].as_ref().unwrap_err().errno(), Some(libc::EROFS));
         assert_eq!(world.attachments(&mut agent), both(ProgramVersion::Current));
@@ -103,20 +103,20 @@ fn a_device_made_anew_has_no_program_and_gets_one() {
         assert_eq!(bpf.leftovers(), 1, "a pin");
         let missing = bpf.execute(
             &Names,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(1),
                 Hook::Ingress,
                 ProgramOperation::Replace,
-            )],
+            ))],
         );
         assert!(missing[0].is_err());
         execute(
             &mut bpf,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(1),
                 Hook::Ingress,
                 ProgramOperation::Attach,
-            )],
+            ))],
         );
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
         assert_eq!(bpf.leftovers(), 0);
@@ -144,11 +144,11 @@ fn an_older_versions_programs_are_taken_over_or_taken_off() {
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
         execute(
             &mut bpf,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(0),
                 Hook::Egress,
                 ProgramOperation::TakeOver,
-            )],
+            ))],
         );
         // Also with the older version's pins still there.
         let half = world.attachments(&mut bpf);
@@ -159,14 +159,14 @@ fn an_older_versions_programs_are_taken_over_or_taken_off() {
         assert_eq!(world.programs().len(), 2);
         execute(
             &mut bpf,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(1),
                 Hook::Ingress,
                 ProgramOperation::Detach,
-            )],
+            ))],
         );
         assert_eq!(world.attachments(&mut bpf), only(0, ProgramVersion::Current));
-        execute(&mut bpf, &[BpfChange::DeleteVersion(ABI_VERSION - 1)]);
+        execute(&mut bpf, &[BpfChange::Version(DeleteVersion(ABI_VERSION - 1))]);
         assert!(!version(ABI_VERSION - 1).exists());
         assert_eq!(world.attachments(&mut bpf), only(0, ProgramVersion::Current));
         assert_eq!(world.programs().len(), 1);
@@ -189,30 +189,30 @@ fn other_peoples_filters_and_programs_keep_their_place() {
         }
         execute(
             &mut bpf,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(1),
                 Hook::Ingress,
                 ProgramOperation::Replace,
-            )],
+            ))],
         );
         execute(
             &mut bpf,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(1),
                 Hook::Ingress,
                 ProgramOperation::Detach,
-            )],
+            ))],
         );
         assert_eq!(self::filters(), filters);
         assert_eq!(world.tcx(), programs);
         assert_eq!(world.attachments(&mut bpf), only(0, ProgramVersion::Current));
         execute(
             &mut bpf,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(1),
                 Hook::Ingress,
                 ProgramOperation::Detach,
-            )],
+            ))],
         );
         drop(foreign);
     });
@@ -253,8 +253,8 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
         pins().iter().for_each(|pin| fs::remove_file(pin).unwrap());
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
         let replace = [
-            BpfChange::Program(device(0), Hook::Egress, ProgramOperation::Replace),
-            BpfChange::Program(device(1), Hook::Ingress, ProgramOperation::Replace),
+            BpfChange::Program(ProgramChange(device(0), Hook::Egress, ProgramOperation::Replace)),
+            BpfChange::Program(ProgramChange(device(1), Hook::Ingress, ProgramOperation::Replace)),
         ];
         execute(&mut bpf, &replace);
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
@@ -263,11 +263,11 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
         // Somebody else's filter in the place of Adit's is left alone.
         execute(
             &mut bpf,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(0),
                 Hook::Egress,
                 ProgramOperation::Detach,
-            )],
+            ))],
         );
         assert_eq!(pins().len(), 1);
         let words = "filter add dev adit0 egress pref 173 handle 173 bpf direct-action bytecode";
@@ -278,11 +278,11 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
         assert_eq!(world.attachments(&mut bpf), only(1, ProgramVersion::Current));
         let refused = bpf.execute(
             &Names,
-            &[BpfChange::Program(
+            &[BpfChange::Program(ProgramChange(
                 device(0),
                 Hook::Egress,
                 ProgramOperation::Attach,
-            )],
+            ))],
         );
         assert_eq!(refused[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
         assert_eq!(run("tc", "filter show dev adit0 egress"), other);
@@ -313,8 +313,9 @@ fn uninstalling_takes_the_programs_off() {
         execute(&mut bpf, &attach_both());
         if world.mechanism == Mechanism::Clsact {
             // A pin does not hold a filter: the diff takes it off.
-            let detach = [(0, Hook::Egress), (1, Hook::Ingress)]
-                .map(|(number, hook)| BpfChange::Program(device(number), hook, ProgramOperation::Detach));
+            let detach = [(0, Hook::Egress), (1, Hook::Ingress)].map(|(number, hook)| {
+                BpfChange::Program(ProgramChange(device(number), hook, ProgramOperation::Detach))
+            });
             execute(&mut bpf, &detach);
         }
         drop(bpf);
@@ -528,8 +529,8 @@ fn device(number: usize) -> LinkName {
 
 fn attach_both() -> [BpfChange; 2] {
     [
-        BpfChange::Program(device(0), Hook::Egress, ProgramOperation::Attach),
-        BpfChange::Program(device(1), Hook::Ingress, ProgramOperation::Attach),
+        BpfChange::Program(ProgramChange(device(0), Hook::Egress, ProgramOperation::Attach)),
+        BpfChange::Program(ProgramChange(device(1), Hook::Ingress, ProgramOperation::Attach)),
     ]
 }
 

@@ -9,7 +9,7 @@ use dataplane_user::apply::{ApplyReport, Outcome, apply};
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::Kernel;
 use dataplane_user::kernel::fake::FakeKernel;
-use dataplane_user::model::change::{DeleteLinkReason, LinkOperation, NetlinkChange};
+use dataplane_user::model::change::{DeleteLinkReason, LinkChange, LinkOperation, NetlinkChange};
 use dataplane_user::model::devices::ANCHOR;
 use dataplane_user::model::wireguard::Peer;
 use dataplane_user::model::{
@@ -98,10 +98,10 @@ fn is_revoked(before: &KernelState, target: &KernelState, prefix: &IpNet) -> boo
 
 fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {
     let one = |change: &Change| match &change.action {
-        Action::Netlink(NetlinkChange::Link(
+        Action::Netlink(NetlinkChange::Link(LinkChange(
             name,
             LinkOperation::Delete(DeleteLinkReason::Recreate { .. }),
-        )) => Some(name.clone()),
+        ))) => Some(name.clone()),
         _ => None,
     };
     changes.iter().filter_map(one).collect()

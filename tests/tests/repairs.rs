@@ -3,8 +3,8 @@
 use adit_tests::random::{self, Damage, THIS_NODE};
 use adit_tests::situation::{Situation, situations, with_underlay};
 use dataplane_user::diff::diff;
-use dataplane_user::diff::repairs::{Earlier, RepairKind, repairs};
-use dataplane_user::model::KernelState;
+use dataplane_user::diff::repairs::{Earlier, repairs};
+use dataplane_user::model::{KernelState, ObjectKind};
 use dataplane_user::net::NodeName;
 use dataplane_user::plan::plan;
 use dataplane_user::resource::{Dataplane, Intent};
@@ -24,17 +24,17 @@ fn target(situation: Situation) -> KernelState {
 }
 
 /// Something that a hand does, and the kind of the repair that follows.
-fn deeds() -> impl Strategy<Value = (Damage, RepairKind)> {
+fn deeds() -> impl Strategy<Value = (Damage, ObjectKind)> {
     let index = any::<Index>;
     prop_oneof![
-        index().prop_map(|index| (Damage::DeleteLink(index), RepairKind::Link)),
-        index().prop_map(|index| (Damage::LinkDown(index), RepairKind::Link)),
-        index().prop_map(|index| (Damage::DeleteAddress(index), RepairKind::Address)),
-        index().prop_map(|index| (Damage::DeleteRoute(index), RepairKind::Route)),
-        index().prop_map(|index| (Damage::DeleteRule(index), RepairKind::Rule)),
-        index().prop_map(|index| (Damage::DeleteHop(index), RepairKind::NextHop)),
-        index().prop_map(|index| (Damage::DeleteGroup(index), RepairKind::NextHop)),
-        index().prop_map(|index| (Damage::Neighbour(index, false), RepairKind::Neighbour)),
+        index().prop_map(|index| (Damage::DeleteLink(index), ObjectKind::Link)),
+        index().prop_map(|index| (Damage::LinkDown(index), ObjectKind::Link)),
+        index().prop_map(|index| (Damage::DeleteAddress(index), ObjectKind::Address)),
+        index().prop_map(|index| (Damage::DeleteRoute(index), ObjectKind::Route)),
+        index().prop_map(|index| (Damage::DeleteRule(index), ObjectKind::Rule)),
+        index().prop_map(|index| (Damage::DeleteHop(index), ObjectKind::NextHopObject)),
+        index().prop_map(|index| (Damage::DeleteGroup(index), ObjectKind::NextHopObject)),
+        index().prop_map(|index| (Damage::Neighbour(index, false), ObjectKind::Neighbour)),
     ]
 }
 
@@ -55,7 +55,7 @@ proptest! {
             return Ok(());
         }
         prop_assert_eq!(repairs.len(), 1, "{:?}: {:#?}", deed, told);
-        prop_assert_eq!(repairs[0].kind(), kind, "{:?}: {:#?}", deed, told);
+        prop_assert_eq!(repairs[0].kind(), kind.into(), "{:?}: {:#?}", deed, told);
         prop_assert_eq!(repairs[0].changes.len(), changes.len(), "{:?}: {:#?}", deed, changes);
     }
 

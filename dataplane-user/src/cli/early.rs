@@ -12,7 +12,9 @@ use super::privilege::{self, NET_ADMIN};
 use crate::apply::apply;
 use crate::gather::Gatherer;
 use crate::kernel::LinuxKernel;
-use crate::model::change::{AddressOperation, LinkOperation, NetlinkChange, RouteOperation};
+use crate::model::change::{
+    AddressChange, AddressOperation, LinkChange, LinkOperation, NetlinkChange, RouteChange, RouteOperation,
+};
 use crate::model::{Action, Change, RouteKind};
 use crate::net::LinkName;
 use crate::reconcile::compare::Comparison;
@@ -98,12 +100,15 @@ fn is_early(change: &Change) -> bool {
     let anchor = LinkName::constant(crate::model::devices::ANCHOR);
     match &change.action {
         _ if change.namespace.is_some() => false,
-        Action::Netlink(NetlinkChange::Link(link, LinkOperation::Create(_) | LinkOperation::SetUp)) => {
+        Action::Netlink(NetlinkChange::Link(LinkChange(
+            link,
+            LinkOperation::Create(_) | LinkOperation::SetUp,
+        ))) => *link == anchor,
+        Action::Netlink(NetlinkChange::Address(AddressChange(link, _, AddressOperation::Create(_)))) => {
             *link == anchor
         }
-        Action::Netlink(NetlinkChange::Address(link, _, AddressOperation::Create(_))) => *link == anchor,
         Action::Sysctl(change) => change.link == anchor,
-        Action::Netlink(NetlinkChange::Route(_, RouteOperation::Create(route))) => {
+        Action::Netlink(NetlinkChange::Route(RouteChange(_, RouteOperation::Create(route)))) => {
             route.kind == RouteKind::Unreachable
         }
         _ => false,

@@ -9,11 +9,11 @@ use super::exit::{Code, Failure};
 use super::output::{self, Format};
 use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
-use crate::diff::order::Stage;
 use crate::gather::{Gatherer, private_keys};
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::model::change::Verb;
+use crate::model::order::Stage;
 use crate::model::{Change, ChangeSet};
 use crate::reconcile::compare::Comparison;
 use crate::resource::{Intent, Problem, Severity};
@@ -114,6 +114,6 @@ fn text(set: &ChangeSet, problems: &[Problem]) -> String {
 fn interruptions(set: &ChangeSet) -> usize {
     set.changes
         .iter()
-        .filter(|change| Stage::of(change) == Stage::RecreateLinks)
+        .filter(|change| change.stage() == Stage::RecreateLinks)
         .count()
 }

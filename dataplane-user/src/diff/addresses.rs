@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::order::{Around, Condition, Needs, Slot};
-use crate::model::change::{AddressOperation, NetlinkChange};
+use crate::model::change::{AddressChange, AddressOperation};
 use crate::model::{
     Address, ChangeSet, Conflict, KernelState, Object, Owner, Route, RouteKey, connected_subnet,
 };
@@ -35,7 +34,7 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
             Some(found) if found == wanted => continue,
             Some(_) => AddressOperation::Replace(*wanted),
         };
-        set.push(NetlinkChange::Address(link.clone(), *address, operation));
+        set.push(AddressChange(link.clone(), *address, operation));
     }
     let goes = |(key, found): &(&(LinkName, IpNet), &Address)| {
         let (link, address) = *key;
@@ -53,7 +52,7 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
             observed.routes.retain(|key, _| Some(*key) != connected);
         }
         let delete = AddressOperation::Delete { first };
-        set.push(NetlinkChange::Address(link, address, delete));
+        set.push(AddressChange(link, address, delete));
     }
 }
 
@@ -111,36 +110,4 @@ fn longer_or_shorter(
 fn is_unwanted(target: &KernelState, link: &LinkName, found: &Address) -> bool {
     let generates = |link: &crate::model::Link| link.generates_addresses;
     found.owner == Owner::Kernel && target.links.get(link).is_some_and(|link| !generates(link))
-}
-
-pub(super) fn needs<'a>(
-    link: &'a LinkName,
-    address: IpNet,
-    operation: &AddressOperation,
-    around: Around<'a>,
-    needs: &mut Needs<'a>,
-) {
-    let (AddressOperation::Create(value)
-    | AddressOperation::Replace(value)
-    | AddressOperation::Move { to: value, .. }) = operation
-    else {
-        if *operation == (AddressOperation::Delete { first: true }) {
-            needs.provides(Condition::Flushed(link));
-            let found = around.before.addresses.get(&(link.clone(), address));
-            if let Some(subnet) = connected_subnet(&address, found.and_then(|found| found.peer)) {
-                needs.provides(Condition::Vacant(Slot::Subnet(subnet)));
-            }
-            return;
-        }
-        needs.requires(Condition::Unrouted(link));
-        return needs.requires(Condition::AddressUnused(address.addr()));
-    };
-    needs.requires(Condition::Link(link));
-    if address.addr().is_ipv6() && value.peer.is_some() {
-        needs.requires(Condition::Up(link));
-    }
-    needs.provides(Condition::Address(address.addr()));
-    if let Some(subnet) = connected_subnet(&address, value.peer) {
-        needs.provides(Condition::Connected(subnet));
-    }
 }

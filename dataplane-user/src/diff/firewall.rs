@@ -1,6 +1,5 @@
 //! The nft table: it is replaced as a whole, or not at all.
 
-use super::order::{Condition, Needs};
 use crate::model::change::NftChange;
 use crate::model::{ChangeSet, Conflict, KernelState, Object, Owner};
 
@@ -35,12 +34,5 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         (Some(_), None) => set.push(NftChange::Delete),
         (Some(found), Some(wanted)) if *found == wanted => {}
         (Some(_), Some(wanted)) => set.push(NftChange::Replace(Box::new(wanted))),
-    }
-}
-
-pub(super) fn needs(change: &NftChange, needs: &mut Needs<'_>) {
-    if *change == NftChange::Delete {
-        // While a route leads packets or a device takes them, its rules stand.
-        needs.requires(Condition::Unguarded);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::order::{Around, Condition, Detour, Needs, PortUse, Slot, Stage, freed, taken};
-use super::{At, wireguard};
-use crate::model::change::{DeleteLinkReason, LinkOperation, LinkPatch, NetlinkChange};
+use super::At;
+use crate::model::change::{DeleteLinkReason, LinkChange, LinkOperation, LinkPatch, Operation as _};
+use crate::model::order::{Detour, Stage};
 use crate::model::{ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner};
 use crate::net::LinkName;
 
@@ -44,8 +44,8 @@ pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState,
     } = at;
     let renamed = renamed(observed, target);
     for (other, reason) in &renamed {
-        let delete = NetlinkChange::Link(other.clone(), LinkOperation::Delete(reason.clone()));
-        if Stage::of_netlink(&delete) == Stage::RecreateLinks {
+        let delete = LinkChange(other.clone(), LinkOperation::Delete(reason.clone()));
+        if delete.stage() == Stage::RecreateLinks {
             observed.forget_link(other);
         }
         set.push(delete);
@@ -57,11 +57,11 @@ pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState,
         if there.as_ref() == namespace && observed.links.contains_key(name) {
             let reason = DeleteLinkReason::MakesRoom { taker: taker.clone() };
             observed.forget_link(name);
-            set.push(NetlinkChange::Link(name.clone(), LinkOperation::Delete(reason)));
+            set.push(LinkChange(name.clone(), LinkOperation::Delete(reason)));
         }
     }
     for (name, link) in &target.links {
-        let mut push = |operation| set.push(NetlinkChange::Link(name.clone(), operation));
+        let mut push = |operation| set.push(LinkChange(name.clone(), operation));
         let recreated = observed
             .links
             .get(name)
@@ -102,7 +102,7 @@ pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState,
         let known = renamed.contains_key(name);
         if found.owner == Owner::Ours && !known && !target.links.contains_key(name) {
             let delete = LinkOperation::Delete(DeleteLinkReason::Unneeded);
-            set.push(NetlinkChange::Link(name.clone(), delete));
+            set.push(LinkChange(name.clone(), delete));
         }
     }
 }
@@ -152,104 +152,4 @@ fn patch(found: &Link, wanted: &Link) -> Option<LinkPatch> {
             .then_some(wanted.generates_addresses),
     };
     (patch != LinkPatch::default()).then_some(patch)
-}
-
-pub(super) fn needs<'a>(
-    name: &'a LinkName,
-    operation: &'a LinkOperation,
-    around: Around<'a>,
-    needs: &mut Needs<'a>,
-) {
-    match operation {
-        LinkOperation::Create(link) => of_creation(name, link, needs),
-        LinkOperation::Modify(_) | LinkOperation::SetAlias(_) | LinkOperation::SetMaster(None) => {
-            needs.requires(Condition::Link(name));
-        }
-        LinkOperation::SetMaster(Some(bridge)) => {
-            needs.requires(Condition::Link(name));
-            needs.requires(Condition::Link(bridge));
-        }
-        LinkOperation::SetUp => {
-            needs.requires(Condition::Link(name));
-            needs.requires(Condition::Ready(name));
-            needs.provides(Condition::Up(name));
-            needs.provides(Condition::Maps);
-            for subnet in around.target.subnets(name) {
-                needs.provides(Condition::Connected(subnet));
-            }
-            if let Some(link) = around.target.links.get(name) {
-                let port = taken(&link.kind).filter(|slot| matches!(slot, Slot::Port(..)));
-                port.for_each(|port| needs.requires(Condition::Vacant(port)));
-            }
-            if let Some(device) = around.target.wireguard.get(name) {
-                let port = Slot::Port(device.listen_port, PortUse::Alone);
-                needs.requires_at(None, Condition::Vacant(port));
-            }
-        }
-        LinkOperation::SetDown => free(name, around, needs),
-        LinkOperation::Delete(reason) => {
-            needs.provides(Condition::Vacant(Slot::Name(name)));
-            needs.provides(Condition::Unguarded);
-            free(name, around, needs);
-            let found = around.before.links.get(name);
-            if let Some(lower) = found.and_then(|found| found.kind.lower()) {
-                needs.provides(Condition::LowerUnused(lower));
-            }
-            let peer = found.and_then(|found| match &found.kind {
-                LinkKind::Veth(peer) => Some(peer),
-                _ => None,
-            });
-            if let Some(peer) = peer {
-                let there = peer.namespace.as_ref();
-                needs.provides_at(there, Condition::Vacant(Slot::Name(&peer.name)));
-            }
-            if let DeleteLinkReason::Recreate { to, .. } = reason {
-                // While another device has what the new one needs, the old one stays.
-                taken(to).for_each(|slot| needs.requires(Condition::Vacant(slot)));
-            }
-            if Stage::of_link(operation) == Stage::DeleteLinks {
-                needs.requires(Condition::LowerUnused(name));
-                needs.requires(Condition::LinkUnused(name));
-                if !around.observed.older_versions.is_empty() {
-                    // Nobody can tell where the older version's maps lead.
-                    needs.requires(Condition::TakenOver);
-                    needs.requires(Condition::ProgramsGone);
-                }
-                if let Some(peer) = peer {
-                    needs.requires_at(peer.namespace.as_ref(), Condition::LinkUnused(&peer.name));
-                    needs.requires_at(peer.namespace.as_ref(), Condition::LowerUnused(&peer.name));
-                }
-            }
-        }
-    }
-}
-
-fn of_creation<'a>(name: &'a LinkName, link: &'a Link, needs: &mut Needs<'a>) {
-    needs.requires(Condition::Vacant(Slot::Name(name)));
-    for slot in taken(&link.kind) {
-        needs.requires(Condition::Vacant(slot));
-    }
-    if let Some(lower) = link.kind.lower() {
-        needs.requires(Condition::Link(lower));
-    }
-    needs.provides(Condition::Link(name));
-    needs.provides(Condition::Ready(name));
-    needs.provides(Condition::Up(name));
-    needs.provides(Condition::Maps);
-    if let LinkKind::Veth(peer) = &link.kind {
-        let there = peer.namespace.as_ref();
-        needs.requires_at(there, Condition::Vacant(Slot::Name(&peer.name)));
-        needs.provides_at(there, Condition::Link(&peer.name));
-        needs.provides_at(there, Condition::Up(&peer.name));
-    }
-}
-
-/// What a device lets go that only one can have.
-fn free<'a>(name: &'a LinkName, around: Around<'a>, needs: &mut Needs<'a>) {
-    if let Some(found) = around.before.links.get(name) {
-        for slot in freed(&found.kind) {
-            needs.provides(Condition::Vacant(slot));
-        }
-    }
-    wireguard::free_port(around.before.wireguard.get(name), needs);
 }

@@ -1,6 +1,6 @@
 //! Ports of bridges, and devices' labels.
 
-use crate::model::change::{LinkOperation, NetlinkChange};
+use crate::model::change::{LinkChange, LinkOperation};
 use crate::model::{ChangeSet, KernelState, Owner};
 use crate::net::LinkName;
 
@@ -8,7 +8,7 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
     for (port, bridge) in &target.masters {
         if observed.masters.get(port) != Some(bridge) {
             let set_master = LinkOperation::SetMaster(Some(bridge.clone()));
-            set.push(NetlinkChange::Link(port.clone(), set_master));
+            set.push(LinkChange(port.clone(), set_master));
         }
     }
     let is_ours = |name: &LinkName| {
@@ -21,13 +21,13 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         // A port of ours in somebody else's bridge is that one's affair, as is a foreign port of ours.
         let stays = target.links.contains_key(port) && target.links.contains_key(bridge);
         if stays && is_ours(port) && is_ours(bridge) && !target.masters.contains_key(port) {
-            set.push(NetlinkChange::Link(port.clone(), LinkOperation::SetMaster(None)));
+            set.push(LinkChange(port.clone(), LinkOperation::SetMaster(None)));
         }
     }
     for (name, alias) in &target.aliases {
         if observed.aliases.get(name) != Some(alias) {
             let set_alias = LinkOperation::SetAlias(alias.clone());
-            set.push(NetlinkChange::Link(name.clone(), set_alias));
+            set.push(LinkChange(name.clone(), set_alias));
         }
     }
 }

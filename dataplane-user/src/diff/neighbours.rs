@@ -1,11 +1,7 @@
 //! Permanent neighbours on our devices.
 
-use std::net::IpAddr;
-
-use super::order::{Condition, Needs};
-use crate::model::change::{NetlinkChange, Write};
-use crate::model::{ChangeSet, Conflict, KernelState, Neighbour, Object, Owner};
-use crate::net::LinkName;
+use crate::model::change::{NeighbourChange, Write};
+use crate::model::{ChangeSet, Conflict, KernelState, Object, Owner};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     for (key @ (link, address), wanted) in &target.neighbours {
@@ -16,31 +12,12 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
                 holder: None,
             }),
             Some(found) if found == wanted => {}
-            _ => set.push(NetlinkChange::Neighbour(
-                link.clone(),
-                *address,
-                Write::Put(*wanted),
-            )),
+            _ => set.push(NeighbourChange(link.clone(), *address, Write::Put(*wanted))),
         }
     }
     for (key @ (link, address), found) in &observed.neighbours {
         if found.owner == Owner::Ours && !target.neighbours.contains_key(key) {
-            set.push(NetlinkChange::Neighbour(link.clone(), *address, Write::Delete));
+            set.push(NeighbourChange(link.clone(), *address, Write::Delete));
         }
-    }
-}
-
-pub(super) fn needs<'a>(
-    link: &'a LinkName,
-    address: IpAddr,
-    write: &Write<Neighbour>,
-    needs: &mut Needs<'a>,
-) {
-    match write {
-        Write::Put(_) => {
-            needs.requires(Condition::Up(link));
-            needs.provides(Condition::Neighbour(link, address));
-        }
-        Write::Delete => needs.requires(Condition::NeighbourUnused(link, address)),
     }
 }

@@ -4,10 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::order::{Around, Condition, Needs, Target};
-use super::routes;
-use crate::model::change::{NetlinkChange, NextHopObjectOperation};
-use crate::model::{ChangeSet, KernelState, Owner, RouteGroup, RouteHop, RouteTarget};
+use crate::model::change::{NextHopObjectChange, NextHopObjectOperation};
+use crate::model::{ChangeSet, KernelState, Owner, RouteGroup, RouteTarget};
 
 /// `observed` becomes what it is once groups have changed in place, so that their routes need no change.
 pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
@@ -19,16 +17,16 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
         if let Some(to) = successor(&from, observed, target) {
             observed.replace_route_group(&from, &to);
             let replace = NextHopObjectOperation::Replace(from);
-            set.push(NetlinkChange::NextHopObject(RouteTarget::Group(to), replace));
+            set.push(NextHopObjectChange(RouteTarget::Group(to), replace));
         }
     }
     for new in target.route_targets.difference(&observed.route_targets) {
         let create = NextHopObjectOperation::Create;
-        set.push(NetlinkChange::NextHopObject(new.clone(), create));
+        set.push(NextHopObjectChange(new.clone(), create));
     }
     for gone in observed.route_targets.difference(&target.route_targets) {
         let delete = NextHopObjectOperation::Delete;
-        set.push(NetlinkChange::NextHopObject(gone.clone(), delete));
+        set.push(NextHopObjectChange(gone.clone(), delete));
     }
 }
 
@@ -57,65 +55,5 @@ fn successor(
             (alike && !observed.route_targets.contains(to)).then(|| Arc::clone(next))
         }
         _ => None,
-    }
-}
-
-pub(super) fn needs<'a>(
-    target: &'a RouteTarget,
-    operation: &'a NextHopObjectOperation,
-    around: Around<'a>,
-    needs: &mut Needs<'a>,
-) {
-    let object = Target::from(target);
-    if *operation == NextHopObjectOperation::Delete {
-        needs.requires(Condition::NextHopObjectUnused(object));
-        return release(target, needs);
-    }
-    needs.provides(Condition::NextHopObject(object));
-    for hop in target.hops() {
-        require_hop(hop, needs);
-        if let RouteTarget::Group(_) = target {
-            needs.requires(Condition::NextHopObject(Target::Hop(hop)));
-        }
-    }
-    if let NextHopObjectOperation::Replace(former) = operation {
-        for (hop, _) in &former.members {
-            needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
-        }
-        // Its routes follow without changes of their own.
-        for prefix in around.nets.by_group.get(former).into_iter().flatten() {
-            routes::led(*prefix, around, needs);
-            for (hop, _) in &former.members {
-                needs.provides(Condition::AllowedUnused(&hop.link, *prefix));
-            }
-            for hop in target.hops().filter(|hop| hop.is_wireguard()) {
-                needs.requires(Condition::Allowed(&hop.link, *prefix));
-            }
-        }
-    }
-}
-
-/// What a next-hop object needs to send anything.
-pub(super) fn require_hop<'a>(hop: &'a RouteHop, needs: &mut Needs<'a>) {
-    needs.requires(Condition::Up(&hop.link));
-    if let Some(gateway) = hop.gateway {
-        needs.requires(Condition::Neighbour(&hop.link, gateway));
-    }
-}
-
-/// What is needed no more once a next-hop object is gone.
-fn release<'a>(target: &'a RouteTarget, needs: &mut Needs<'a>) {
-    for hop in target.hops() {
-        if let RouteTarget::Group(_) = target {
-            needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
-            continue;
-        }
-        needs.provides(Condition::LinkUnused(&hop.link));
-        if let Some(gateway) = hop.gateway {
-            needs.provides(Condition::NeighbourUnused(&hop.link, gateway));
-        }
-        if let Some(header) = &hop.encapsulation {
-            needs.provides(Condition::SourceUnused(header.remote));
-        }
     }
 }

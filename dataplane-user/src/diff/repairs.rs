@@ -8,100 +8,39 @@ mod earlier;
 mod roots;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use self::earlier::Earlier;
 use self::earlier::Place;
 use crate::model::change::{
-    AddressOperation, BpfChange, LinkOperation, NetlinkChange, NextHopObjectOperation, NextHopOperation,
-    ObjectKind,
+    AddressChange, AddressOperation, BpfChange, LinkChange, LinkOperation, NetlinkChange, NextHopChange,
+    NextHopObjectChange, NextHopObjectOperation, NextHopOperation, ObjectKind,
 };
 use crate::model::{Action, Change, KernelState, LinkKind, Located, Object, Owner};
 use crate::net::Namespace;
 
-/// What kind of object was mended; stable words for metrics.
+/// What kind of object was mended; a stable word for metrics. All that maps hold is one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RepairKind {
-    /// A device.
-    Link,
-    /// An address on one.
-    Address,
-    /// A route.
-    Route,
-    /// A device's setting.
-    Sysctl,
-    /// WireGuard's keys and peers.
-    WireGuard,
-    /// A program on a device.
-    Program,
-    /// A map's entry.
-    Map,
-    /// The nft table.
-    Firewall,
-    /// A policy rule.
-    Rule,
-    /// A neighbour, or a destination of a device that has several.
-    Neighbour,
-    /// A next-hop object.
-    NextHop,
-}
+pub struct RepairKind(&'static str);
 
 impl RepairKind {
     /// All of them.
-    pub const ALL: [RepairKind; 11] = [
-        RepairKind::Link,
-        RepairKind::Address,
-        RepairKind::Route,
-        RepairKind::Sysctl,
-        RepairKind::WireGuard,
-        RepairKind::Program,
-        RepairKind::Map,
-        RepairKind::Firewall,
-        RepairKind::Rule,
-        RepairKind::Neighbour,
-        RepairKind::NextHop,
-    ];
-
-    /// That of an object.
     #[must_use]
-    pub fn of(object: &Object) -> RepairKind {
-        match object.kind() {
-            ObjectKind::Link => RepairKind::Link,
-            ObjectKind::Address => RepairKind::Address,
-            ObjectKind::Route => RepairKind::Route,
-            ObjectKind::Sysctl => RepairKind::Sysctl,
-            ObjectKind::WireGuard => RepairKind::WireGuard,
-            ObjectKind::Program => RepairKind::Program,
-            ObjectKind::Firewall => RepairKind::Firewall,
-            ObjectKind::Rule => RepairKind::Rule,
-            ObjectKind::Neighbour | ObjectKind::Flood => RepairKind::Neighbour,
-            ObjectKind::NextHopObject => RepairKind::NextHop,
-            ObjectKind::Class
-            | ObjectKind::NextHop
-            | ObjectKind::Group
-            | ObjectKind::Prefix
-            | ObjectKind::Source
-            | ObjectKind::Version => RepairKind::Map,
-        }
+    pub fn all() -> BTreeSet<RepairKind> {
+        ObjectKind::ALL.iter().copied().map(RepairKind::from).collect()
     }
 
     /// The stable word.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            RepairKind::Link => "link",
-            RepairKind::Address => "address",
-            RepairKind::Route => "route",
-            RepairKind::Sysctl => "sysctl",
-            RepairKind::WireGuard => "wireguard",
-            RepairKind::Program => "program",
-            RepairKind::Map => "map",
-            RepairKind::Firewall => "nftables",
-            RepairKind::Rule => "rule",
-            RepairKind::Neighbour => "neighbour",
-            RepairKind::NextHop => "nexthop",
-        }
+        self.0
+    }
+}
+
+impl From<ObjectKind> for RepairKind {
+    fn from(kind: ObjectKind) -> RepairKind {
+        RepairKind(kind.repair())
     }
 }
 
@@ -124,7 +63,7 @@ impl Repair {
     /// What kind of object was mended.
     #[must_use]
     pub fn kind(&self) -> RepairKind {
-        RepairKind::of(&self.object.object)
+        RepairKind::from(self.object.object.kind())
     }
 
     /// Makes another one a part of this one.
@@ -212,7 +151,8 @@ fn of_one(changes: &[(usize, &Action)], place: &Place<'_>) -> BTreeMap<Located, 
 /// An end of a veth pair that is made anew brings the other one along: both are one repair.
 fn join_pairs(found: &mut BTreeMap<Located, Repair>, changes: &[Change]) {
     for change in changes {
-        let Action::Netlink(NetlinkChange::Link(_, LinkOperation::Create(link))) = &change.action else {
+        let Action::Netlink(NetlinkChange::Link(LinkChange(_, LinkOperation::Create(link)))) = &change.action
+        else {
             continue;
         };
         let LinkKind::Veth(peer) = &link.kind else {
@@ -235,13 +175,18 @@ fn join_pairs(found: &mut BTreeMap<Located, Repair>, changes: &[Change]) {
 /// made anew. Nobody meddled, but with the device.
 fn is_the_kernels(change: &Action, observed: &KernelState) -> bool {
     match change {
-        Action::Netlink(NetlinkChange::Address(link, address, AddressOperation::Delete { .. })) => {
+        Action::Netlink(NetlinkChange::Address(AddressChange(
+            link,
+            address,
+            AddressOperation::Delete { .. },
+        ))) => {
             let found = observed.addresses.get(&(link.clone(), *address));
             found.is_some_and(|found| found.owner == Owner::Kernel)
         }
-        Action::Netlink(NetlinkChange::NextHopObject(left, NextHopObjectOperation::Delete)) => {
-            !observed.route_targets.contains(left)
-        }
+        Action::Netlink(NetlinkChange::NextHopObject(NextHopObjectChange(
+            left,
+            NextHopObjectOperation::Delete,
+        ))) => !observed.route_targets.contains(left),
         _ => false,
     }
 }
@@ -249,13 +194,13 @@ fn is_the_kernels(change: &Action, observed: &KernelState) -> bool {
 /// Whether both targets say the same of what a change is about.
 fn is_same(change: &Action, before: &KernelState, target: &KernelState) -> bool {
     match change {
-        Action::Netlink(NetlinkChange::Link(name, LinkOperation::SetMaster(_))) => {
+        Action::Netlink(NetlinkChange::Link(LinkChange(name, LinkOperation::SetMaster(_)))) => {
             before.masters.get(name) == target.masters.get(name)
         }
-        Action::Netlink(NetlinkChange::Link(name, LinkOperation::SetAlias(_))) => {
+        Action::Netlink(NetlinkChange::Link(LinkChange(name, LinkOperation::SetAlias(_)))) => {
             before.aliases.get(name) == target.aliases.get(name)
         }
-        Action::Bpf(BpfChange::NextHop(next_hop, NextHopOperation::SetDown(_))) => {
+        Action::Bpf(BpfChange::NextHop(NextHopChange(next_hop, NextHopOperation::SetDown(_)))) => {
             before.down.contains(next_hop) == target.down.contains(next_hop)
         }
         change => before.says_the_same(target, &roots::own(change)),

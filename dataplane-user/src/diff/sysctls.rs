@@ -1,6 +1,5 @@
 //! Settings of our devices. A setting that is no longer wanted goes with its device.
 
-use super::order::{Condition, Needs};
 use crate::model::change::SysctlChange;
 use crate::model::{ChangeSet, KernelState};
 
@@ -14,8 +13,4 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
             });
         }
     }
-}
-
-pub(super) fn needs<'a>(change: &'a SysctlChange, needs: &mut Needs<'a>) {
-    needs.requires(Condition::Link(&change.link));
 }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{KernelState, Owner};
+use crate::model::change::Whole as _;
+use crate::model::{KernelState, Owner, each_whole};
 use crate::net::LinkName;
 
 /// Adds to the target whatever exists in such a namespace and is not in the target. Where both have a route of one key, the
@@ -57,7 +58,7 @@ fn keep_in(found: &KernelState, target: &mut KernelState) {
             target.routes.insert(*key, route.clone());
         }
     }
-    target.rules.extend(found.rules.iter().cloned());
+    each_whole!(K => K::all_mut(target).extend(K::all(found).iter().cloned()));
 }
 
 #[cfg(test)]

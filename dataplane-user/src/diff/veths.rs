@@ -1,6 +1,6 @@
 //! Veth pairs, whose ends may be in different namespaces: both ends stand as wanted, or both are made anew.
 
-use crate::model::change::{DeleteLinkReason, LinkOperation, NetlinkChange};
+use crate::model::change::{DeleteLinkReason, LinkChange, LinkOperation, NetlinkChange};
 use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner, VethPeer};
 use crate::net::{LinkName, Namespace};
 
@@ -97,7 +97,7 @@ fn recreate(end: &End, observed: &mut KernelState, target: &KernelState, set: &m
 fn delete(end: &End, reason: DeleteLinkReason, observed: &mut KernelState, set: &mut ChangeSet) {
     let (namespace, name) = end;
     let first = reason != DeleteLinkReason::Unneeded;
-    let delete = NetlinkChange::Link(name.clone(), LinkOperation::Delete(reason));
+    let delete = NetlinkChange::Link(LinkChange(name.clone(), LinkOperation::Delete(reason)));
     set.changes.push(Change::new(namespace.clone(), delete));
     let peer = link(observed, end).and_then(|found| match &found.kind {
         LinkKind::Veth(peer) => Some((peer.namespace.clone(), peer.name.clone())),

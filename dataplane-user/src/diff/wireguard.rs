@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::At;
-use super::order::{Around, Condition, Detour, Needs, PortUse, Slot, freed_port};
 use crate::model::change::WireGuardChange;
+use crate::model::order::Detour;
 use crate::model::wireguard::{Device, DeviceChange, Peer, PeerUpdate, Preshared};
 use crate::model::{ChangeSet, KernelState, Named, Route, RouteKey};
 use crate::net::key::{PresharedKey, PublicKey};
@@ -150,77 +150,6 @@ impl Owners {
         prefixes
             .filter(|prefix| self.0.get(prefix) == Some(key))
             .collect()
-    }
-}
-
-pub(super) fn needs<'a>(change: &'a WireGuardChange, around: Around<'a>, needs: &mut Needs<'a>) {
-    let link = &change.link;
-    needs.requires(Condition::Link(link));
-    let observed = around.observed.wireguard.get(link);
-    let is_up = around.observed.links.get(link).is_some_and(|link| link.up);
-    match &change.change {
-        DeviceChange::SetPrivateKey(_) => set_up(link, needs),
-        // One that is up works on with its former mark or port.
-        DeviceChange::SetFwmark(_) if is_up => {}
-        DeviceChange::SetFwmark(_) => set_up(link, needs),
-        DeviceChange::SetListenPort(port) => {
-            if !is_up {
-                set_up(link, needs);
-            }
-            needs.requires_at(None, Condition::Vacant(Slot::Port(*port, PortUse::Alone)));
-            let yields = around
-                .detours
-                .contains(&Detour::FreePort(around.namespace.cloned(), link.clone()));
-            if !yields {
-                free_port(observed, needs);
-            }
-        }
-        DeviceChange::YieldListenPort(_) => free_port(observed, needs),
-        DeviceChange::AddPeer(_, peer) => allow(link, &peer.allowed_ips, needs),
-        DeviceChange::UpdatePeer(_, update) => allow(link, &update.add, needs),
-        DeviceChange::RemoveAllowedIps(_, prefixes) => give_up(link, prefixes, around, needs),
-        // Who is named no more goes whatever else fails.
-        DeviceChange::RemovePeer(key) if !around.named.keys.contains(key) => {}
-        DeviceChange::RemovePeer(key) => {
-            if let Some(peer) = observed.and_then(|device| device.peers.get(key)) {
-                give_up(link, &peer.allowed_ips, around, needs);
-            }
-        }
-    }
-}
-
-/// Packets that are wanted leave by other ways, or to other peers of the device, before a peer loses their prefixes. What nobody is to have any
-/// more goes whatever else fails.
-fn give_up<'a>(link: &'a LinkName, prefixes: &BTreeSet<IpNet>, around: Around<'a>, needs: &mut Needs<'a>) {
-    let is_wanted = |prefix: &&IpNet| around.nets.wanted.around(**prefix).next().is_some();
-    for prefix in prefixes.iter().filter(is_wanted) {
-        if !around.observed.older_versions.is_empty() {
-            needs.requires(Condition::TakenOver);
-        }
-        needs.requires(Condition::AllowedUnused(link, *prefix));
-        needs.requires(Condition::Allowed(link, *prefix));
-    }
-}
-
-/// Without these a device is of no use.
-fn set_up<'a>(link: &'a LinkName, needs: &mut Needs<'a>) {
-    needs.provides(Condition::Ready(link));
-    needs.provides(Condition::Up(link));
-    needs.provides(Condition::Maps);
-}
-
-fn allow<'a>(link: &'a LinkName, prefixes: &BTreeSet<IpNet>, needs: &mut Needs<'a>) {
-    needs.provides(Condition::Maps);
-    for prefix in prefixes {
-        needs.provides(Condition::Allowed(link, *prefix));
-    }
-}
-
-/// A device's port is one of the agent's own namespace, wherever the device is: it was made there.
-pub(super) fn free_port(device: Option<&Device>, needs: &mut Needs<'_>) {
-    let port = device.map_or(0, |device| device.listen_port);
-    for slot in freed_port(port, PortUse::Alone).filter(|_| port != 0) {
-        needs.provides_at(None, Condition::Vacant(slot));
     }
 }
 

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::*;
 use crate::diff::diff;
 use crate::model::{
-    Address, AddressScope, Hop, Link, LinkKind, MAIN_TABLE, Object, Owner, Paths, Route, RouteKey, RouteKind,
-    RouteScope, VethPeer,
+    Address, AddressScope, Hop, Link, LinkKind, MAIN_TABLE, Object, ObjectKind, Owner, Paths, Route,
+    RouteKey, RouteKind, RouteScope, VethPeer,
 };
 use crate::net::{LinkName, Namespace};
 
@@ -223,7 +223,7 @@ fn what_follows_from_a_deed_and_is_seen_later_is_part_of_its_repair() {
         let (here, elsewhere) = routes(&late);
         let gone = u64::try_from(2 - here.len() - elsewhere.len()).unwrap();
         let kinds = pass(&mut drift, (&late, &pair()), &pair(), never);
-        assert_eq!(kinds, [(RepairKind::Route, gone)].into(), "{object}");
+        assert_eq!(kinds, [(ObjectKind::Route.into(), gone)].into(), "{object}");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::diff;
 use crate::kernel::KernelError;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::{self, PrivateKeys, WireGuard};
-use crate::model::change::{NetlinkChange, RouteOperation};
+use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
 use crate::model::wireguard::{Device, DeviceChange, Peer};
 use crate::model::{Owner, Route, RouteKey, RouteKind};
 use crate::net::key::{PrivateKey, PublicKey};
@@ -307,7 +307,7 @@ fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
         owner: Owner::Foreign,
         kind: RouteKind::on_link(link, Family::of_prefix(key.prefix)),
     };
-    NetlinkChange::Route(*key, RouteOperation::Create(route))
+    NetlinkChange::Route(RouteChange(*key, RouteOperation::Create(route)))
 }
 
 fn allowed_ips(peers: &[wg_quick::Peer]) -> BTreeSet<IpNet> {

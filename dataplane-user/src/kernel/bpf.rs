@@ -38,7 +38,10 @@ use self::programs::Programs;
 use self::snapshot::{Garbage, Snapshot};
 use self::tables::Tables;
 use super::KernelError;
-use crate::model::change::{BpfChange, Existence, NextHopOperation, ProgramOperation, Write};
+use crate::model::change::{
+    BpfChange, ClassChange, DeleteVersion, Existence, GroupChange, NextHopChange, NextHopOperation,
+    ProgramChange, ProgramOperation, SourceChange, Write,
+};
 use crate::model::{Attachment, Hook, KernelState, Owner, ProgramVersion};
 use crate::net::LinkName;
 
@@ -274,7 +277,7 @@ impl Bpf {
         let go_together = |a: &C, b: &C| prefixes::go_together(a.borrow(), b.borrow());
         for run in changes.chunk_by(go_together) {
             let of_prefixes = run.iter().filter_map(|change| match change.borrow() {
-                BpfChange::Prefix(prefix, write) => Some((*prefix, write)),
+                BpfChange::Prefix(change) => Some(change),
                 _ => None,
             });
             let of_prefixes = of_prefixes.collect::<Vec<_>>();
@@ -333,37 +336,43 @@ impl Bpf {
             return Err(KernelError::of_change(io::Error::from_raw_os_error(libc::EROFS)));
         };
         match change {
-            BpfChange::Program(link, hook, operation) => match operation {
+            BpfChange::Program(ProgramChange(link, hook, operation)) => match operation {
                 ProgramOperation::Attach => attacher.attach(programs, link, *hook),
                 ProgramOperation::Replace | ProgramOperation::TakeOver => {
                     attacher.replace(programs, link, *hook)
                 }
                 ProgramOperation::Detach => attacher.detach(link, *hook),
             },
-            BpfChange::DeleteVersion(version) => {
+            BpfChange::Version(DeleteVersion(version)) => {
                 self.older.remove(version).map_or(Ok(()), |pins| pins.remove())
             }
-            BpfChange::Class(class, Write::Put(link)) => {
+            BpfChange::Class(ClassChange(class, Write::Put(link))) => {
                 let ifindex = links.index(link).ok_or_else(|| {
                     let source = io::Error::from_raw_os_error(libc::ENODEV);
                     KernelError::new(format!("pointing a class at {link}"), source)
                 })?;
                 tables.put_class(maps, class, ifindex)
             }
-            BpfChange::Class(class, Write::Delete) => tables.delete_class(maps, class),
-            BpfChange::NextHop(next_hop, NextHopOperation::Put) => tables.put_next_hop(maps, next_hop),
-            BpfChange::NextHop(next_hop, NextHopOperation::SetDown(down)) => {
+            BpfChange::Class(ClassChange(class, Write::Delete)) => tables.delete_class(maps, class),
+            BpfChange::NextHop(NextHopChange(next_hop, NextHopOperation::Put)) => {
+                tables.put_next_hop(maps, next_hop)
+            }
+            BpfChange::NextHop(NextHopChange(next_hop, NextHopOperation::SetDown(down))) => {
                 tables.set_state(maps, next_hop, *down)
             }
-            BpfChange::NextHop(next_hop, NextHopOperation::Delete) => tables.delete_next_hop(maps, next_hop),
-            BpfChange::Group(group, Existence::Create) => tables.put_group(maps, group),
-            BpfChange::Group(group, Existence::Delete) => tables.delete_group(maps, group),
-            BpfChange::Prefix(prefix, write) => {
-                let mut results = prefixes::execute(maps, tables, &[(*prefix, write)]);
+            BpfChange::NextHop(NextHopChange(next_hop, NextHopOperation::Delete)) => {
+                tables.delete_next_hop(maps, next_hop)
+            }
+            BpfChange::Group(GroupChange(group, Existence::Create)) => tables.put_group(maps, group),
+            BpfChange::Group(GroupChange(group, Existence::Delete)) => tables.delete_group(maps, group),
+            BpfChange::Prefix(change) => {
+                let mut results = prefixes::execute(maps, tables, &[change]);
                 results.pop().unwrap_or(Ok(()))
             }
-            BpfChange::Source(source, Existence::Create) => maps.sources.put(codec::encode_source(source)?),
-            BpfChange::Source(source, Existence::Delete) => {
+            BpfChange::Source(SourceChange(source, Existence::Create)) => {
+                maps.sources.put(codec::encode_source(source)?)
+            }
+            BpfChange::Source(SourceChange(source, Existence::Delete)) => {
                 maps.sources.delete(codec::encode_source(source)?)
             }
         }

@@ -11,14 +11,16 @@ use ipnet::IpNet;
 
 use super::{Kernel, KernelError};
 use crate::model::change::{
-    AddressOperation, BpfChange, Existence, LinkOperation, LinkPatch, NetlinkChange, NextHopObjectOperation,
-    NextHopOperation, NftChange, ProgramOperation, RouteOperation, SysctlChange, WireGuardChange, Write,
+    AddressChange, AddressOperation, BpfChange, ClassChange, DeleteVersion, Existence, FloodChange,
+    GroupChange, LinkChange, LinkOperation, LinkPatch, NeighbourChange, NetlinkChange, NextHopChange,
+    NextHopObjectChange, NextHopObjectOperation, NextHopOperation, NftChange, PrefixChange, ProgramChange,
+    ProgramOperation, RouteChange, RouteOperation, SysctlChange, Whole, WireGuardChange, Write,
 };
 use crate::model::facts::NodeFacts;
 use crate::model::wireguard::DeviceChange;
 use crate::model::{
     Action, Attachment, Change, Class, Hook, KernelState, Link, LinkKind, NextHop, Owner, ProgramVersion,
-    Route, RouteKey, RouteTarget, Target, VethPeer,
+    Route, RouteKey, RouteTarget, Target, VethPeer, each_whole,
 };
 use crate::net::{LinkName, Namespace};
 
@@ -93,8 +95,11 @@ impl FakeKernel {
             self.state.namespaces.entry(namespace.clone()).or_default();
         }
         let there = self.state.at_mut(namespace.as_ref()).ok_or(libc::ENOENT)?;
+        each_whole!(K => if let Some((object, existence)) = K::of(&change.action) {
+            return execute_whole(there, object, existence);
+        });
         match &change.action {
-            Action::Netlink(NetlinkChange::Link(name, operation)) => {
+            Action::Netlink(NetlinkChange::Link(LinkChange(name, operation))) => {
                 let former = there.links.get(name).cloned();
                 if *operation == LinkOperation::SetUp {
                     ensure(self.can_bind(namespace.as_ref(), name, None), libc::EADDRINUSE)?;
@@ -192,6 +197,17 @@ impl FakeKernel {
 
 type Errno = i32;
 
+fn execute_whole<K: Whole>(state: &mut KernelState, object: &K, existence: Existence) -> Result<(), Errno> {
+    match existence {
+        Existence::Create => {
+            ensure(object.can_be_created(), libc::EOPNOTSUPP)?;
+            K::all_mut(state).insert(object.clone());
+        }
+        Existence::Delete => drop(K::all_mut(state).remove(object)),
+    }
+    Ok(())
+}
+
 impl KernelState {
     fn execute_link(&mut self, name: &LinkName, operation: &LinkOperation) -> Result<(), Errno> {
         match operation {
@@ -230,18 +246,18 @@ impl KernelState {
 
     fn execute_netlink(&mut self, change: &NetlinkChange) -> Result<(), Errno> {
         match change {
-            NetlinkChange::Link(name, operation) => self.execute_link(name, operation)?,
-            NetlinkChange::Address(link, address, operation) => {
+            NetlinkChange::Link(LinkChange(name, operation)) => self.execute_link(name, operation)?,
+            NetlinkChange::Address(AddressChange(link, address, operation)) => {
                 self.execute_address(link, *address, operation)?;
             }
-            NetlinkChange::Flood(name, to, Existence::Create) => {
+            NetlinkChange::Flood(FloodChange(name, to, Existence::Create)) => {
                 self.ours(name)?;
                 self.flood.entry(name.clone()).or_default().insert(*to);
             }
-            NetlinkChange::Flood(name, to, Existence::Delete) => {
+            NetlinkChange::Flood(FloodChange(name, to, Existence::Delete)) => {
                 self.flood.entry(name.clone()).or_default().remove(to);
             }
-            NetlinkChange::Neighbour(link, address, Write::Put(neighbour)) => {
+            NetlinkChange::Neighbour(NeighbourChange(link, address, Write::Put(neighbour))) => {
                 self.ours(link)?;
                 ensure(self.links[link].up, libc::ENETDOWN)?;
                 let key = (link.clone(), *address);
@@ -250,18 +266,15 @@ impl KernelState {
                 ensure(!foreign, libc::EPERM)?;
                 self.neighbours.insert(key, *neighbour);
             }
-            NetlinkChange::Neighbour(link, address, Write::Delete) => {
+            NetlinkChange::Neighbour(NeighbourChange(link, address, Write::Delete)) => {
                 self.neighbours.remove(&(link.clone(), *address));
             }
-            NetlinkChange::NextHopObject(target, operation) => {
+            NetlinkChange::NextHopObject(NextHopObjectChange(target, operation)) => {
                 self.execute_next_hop_object(target, operation)?;
             }
-            NetlinkChange::Route(key, operation) => self.execute_route(*key, operation)?,
-            NetlinkChange::Rule(rule, Existence::Create) => {
-                ensure(rule.more.is_none(), libc::EOPNOTSUPP)?;
-                self.rules.insert(rule.clone());
-            }
-            NetlinkChange::Rule(rule, Existence::Delete) => drop(self.rules.remove(rule)),
+            NetlinkChange::Route(RouteChange(key, operation)) => self.execute_route(*key, operation)?,
+            // What is all that it says was executed before.
+            _ => return Err(libc::EOPNOTSUPP),
         }
         Ok(())
     }
@@ -392,20 +405,24 @@ impl KernelState {
 
     fn execute_bpf(&mut self, change: &BpfChange) -> Result<(), Errno> {
         match change {
-            BpfChange::Program(link, hook, operation) => self.execute_program(link, *hook, *operation)?,
-            BpfChange::DeleteVersion(version) => {
+            BpfChange::Program(ProgramChange(link, hook, operation)) => {
+                self.execute_program(link, *hook, *operation)?;
+            }
+            BpfChange::Version(DeleteVersion(version)) => {
                 self.older_versions.remove(version);
                 // The links are pinned there by which its programs are attached.
                 self.attachments
                     .retain(|_, attached| attached.version == ProgramVersion::Current);
             }
-            BpfChange::Class(class, Write::Put(link)) => {
+            BpfChange::Class(ClassChange(class, Write::Put(link))) => {
                 ensure(self.links.contains_key(link), libc::ENODEV)?;
                 self.classes.insert(*class, Some(link.clone()));
             }
-            BpfChange::Class(class, Write::Delete) => self.delete_class(class)?,
-            BpfChange::NextHop(next_hop, operation) => self.execute_next_hop(next_hop, *operation)?,
-            BpfChange::Group(group, Existence::Create) => {
+            BpfChange::Class(ClassChange(class, Write::Delete)) => self.delete_class(class)?,
+            BpfChange::NextHop(NextHopChange(next_hop, operation)) => {
+                self.execute_next_hop(next_hop, *operation)?;
+            }
+            BpfChange::Group(GroupChange(group, Existence::Create)) => {
                 let mut members = group.members.iter();
                 ensure(
                     members.all(|(next_hop, _)| self.next_hops.contains(next_hop)),
@@ -413,12 +430,12 @@ impl KernelState {
                 )?;
                 self.groups.insert(group.clone());
             }
-            BpfChange::Group(group, Existence::Delete) => {
+            BpfChange::Group(GroupChange(group, Existence::Delete)) => {
                 let names = |target: &Target| matches!(target, Target::Group(named) if named == group);
                 ensure(!self.prefixes.values().any(names), libc::EBUSY)?;
                 self.groups.remove(group);
             }
-            BpfChange::Prefix(prefix, Write::Put(target)) => {
+            BpfChange::Prefix(PrefixChange(prefix, Write::Put(target))) => {
                 let known = match target {
                     Target::Local => true,
                     Target::NextHop(next_hop) => self.next_hops.contains(next_hop),
@@ -427,12 +444,9 @@ impl KernelState {
                 ensure(known, libc::ENOENT)?;
                 self.prefixes.insert(*prefix, target.clone());
             }
-            BpfChange::Prefix(prefix, Write::Delete) => drop(self.prefixes.remove(prefix)),
-            BpfChange::Source(source, Existence::Create) => {
-                ensure(source.carrier.takes_tunnel_key(), libc::EINVAL)?;
-                self.sources.insert(*source);
-            }
-            BpfChange::Source(source, Existence::Delete) => drop(self.sources.remove(source)),
+            BpfChange::Prefix(PrefixChange(prefix, Write::Delete)) => drop(self.prefixes.remove(prefix)),
+            // What is all that it says was executed before.
+            _ => return Err(libc::EOPNOTSUPP),
         }
         Ok(())
     }

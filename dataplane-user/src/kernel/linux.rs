@@ -18,7 +18,7 @@ use super::wireguard::{Carried, PrivateKeys, WireGuard, no_private_keys};
 use super::{Kernel, KernelError, Wanted, udp, wireguard};
 use crate::kernel::revision::{MOST_PEERS, Revisions};
 use crate::model::change::{
-    BpfChange, LinkOperation, NetlinkChange, NftChange, SysctlChange, WireGuardChange,
+    BpfChange, LinkChange, LinkOperation, NetlinkChange, NftChange, SysctlChange, WireGuardChange,
 };
 use crate::model::devices;
 use crate::model::facts::NodeFacts;
@@ -308,7 +308,7 @@ impl LinuxKernel {
                 change: DeviceChange::SetListenPort(port),
             }) => (link, *port),
             // In other namespaces are other ports.
-            Action::Netlink(NetlinkChange::Link(link, LinkOperation::SetUp))
+            Action::Netlink(NetlinkChange::Link(LinkChange(link, LinkOperation::SetUp)))
                 if change.namespace.is_none() =>
             {
                 (link, *ports.get(link)?)
@@ -466,7 +466,9 @@ async fn elsewhere(
 ) -> Vec<Result<(), KernelError>> {
     let mut results = Vec::with_capacity(changes.len());
     let from_here = |change: &NetlinkChange| match change {
-        NetlinkChange::Link(name, LinkOperation::Create(link)) if link.kind == LinkKind::WireGuard => {
+        NetlinkChange::Link(LinkChange(name, LinkOperation::Create(link)))
+            if link.kind == LinkKind::WireGuard =>
+        {
             Some((name.clone(), link.clone()))
         }
         _ => None,
@@ -606,7 +608,8 @@ impl Kernel for LinuxKernel {
         }
         for change in changes {
             // The far end of a pair may be a new one under an old name.
-            if let Action::Netlink(NetlinkChange::Link(_, LinkOperation::Create(link))) = &change.action
+            if let Action::Netlink(NetlinkChange::Link(LinkChange(_, LinkOperation::Create(link)))) =
+                &change.action
                 && let LinkKind::Veth(peer) = &link.kind
             {
                 match &peer.namespace {

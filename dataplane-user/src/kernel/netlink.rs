@@ -40,6 +40,7 @@ use tokio::time::Instant;
 pub use self::anyone::RouteBy;
 pub(super) use self::events::Interest;
 pub use self::events::{EventCounts, EventKind, Events, Woken};
+use self::execute::Requests;
 use self::marks::Marks;
 use self::message::Failure;
 use self::nexthop::NextHopTable;
@@ -51,7 +52,7 @@ use super::KernelError;
 use super::netns::Ends;
 use crate::model::facts::Ipv6;
 use crate::model::facts::Lookup;
-use crate::model::{KernelState, LinkKind, Owner, RouteKey, Rule};
+use crate::model::{KernelState, LinkKind, NetlinkChange, Owner, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
 
 /// Rounds of listening before an observation; each hears a hundred datagrams, and a storm must not keep it from beginning.
@@ -417,5 +418,18 @@ impl Netlink {
             }
         }
         Ok(links)
+    }
+}
+
+/// The requests of a change are made by its kind.
+fn of_kind(change: &NetlinkChange) -> &dyn Requests {
+    match change {
+        NetlinkChange::Link(change) => change,
+        NetlinkChange::Address(change) => change,
+        NetlinkChange::Flood(change) => change,
+        NetlinkChange::Neighbour(change) => change,
+        NetlinkChange::NextHopObject(change) => change,
+        NetlinkChange::Route(change) => change,
+        NetlinkChange::Rule(change) => change,
     }
 }

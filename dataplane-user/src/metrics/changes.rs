@@ -10,8 +10,11 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 
 use super::{DURATIONS, series};
 use crate::apply::{ApplyReport, Outcome};
-use crate::diff::order::Stage;
-use crate::model::change::{AddressOperation, LinkOperation, NetlinkChange, RouteOperation, Verb, Write};
+use crate::model::change::{
+    AddressChange, AddressOperation, LinkChange, LinkOperation, NeighbourChange, NetlinkChange, ObjectKind,
+    RouteChange, RouteOperation, Verb, Write,
+};
+use crate::model::order::Stage;
 use crate::model::wireguard::DeviceChange;
 use crate::model::{ANCHOR_METRIC, Action, BACKSTOP_METRIC, Change, Route, RouteKey, RouteKind};
 
@@ -20,7 +23,7 @@ use crate::model::{ANCHOR_METRIC, Action, BACKSTOP_METRIC, Change, Route, RouteK
 enum Count {
     /// An operation on a device: one of [`OPERATIONS`].
     Interface(&'static str),
-    /// Another object of the kernel's, one of [`OBJECTS`], was made, changed or deleted.
+    /// Another object of the kernel, of this kind, was made, changed or deleted.
     Object(&'static str, Verb),
     /// A route was made or replaced, or deleted; and what asked for it, one of [`SOURCES`].
     Route(Verb, &'static str),
@@ -44,7 +47,24 @@ const OPERATIONS: [&str; 9] = [
     "setting",
 ];
 const SOURCES: [&str; 4] = ["anchor", "backstop", "overlay", "declared"];
-const OBJECTS: [&str; 3] = ["rule", "nexthop", "neighbour"];
+
+/// Kinds of objects that are counted otherwise than by [`Count::Object`].
+const COUNTED_OTHERWISE: [ObjectKind; 14] = [
+    ObjectKind::Link,
+    ObjectKind::Address,
+    ObjectKind::Flood,
+    ObjectKind::Route,
+    ObjectKind::Sysctl,
+    ObjectKind::WireGuard,
+    ObjectKind::Firewall,
+    ObjectKind::Program,
+    ObjectKind::Version,
+    ObjectKind::Class,
+    ObjectKind::NextHop,
+    ObjectKind::Group,
+    ObjectKind::Prefix,
+    ObjectKind::Source,
+];
 
 /// The word of a metric's label.
 fn operation(verb: Verb) -> &'static str {
@@ -77,7 +97,7 @@ impl Count {
 
     fn of_netlink(change: &NetlinkChange) -> Count {
         match change {
-            NetlinkChange::Link(_, operation) => Count::Interface(match operation {
+            NetlinkChange::Link(LinkChange(_, operation)) => Count::Interface(match operation {
                 LinkOperation::Create(_) => "create",
                 LinkOperation::Modify(_) | LinkOperation::SetMaster(_) | LinkOperation::SetAlias(_) => {
                     "modify"
@@ -87,21 +107,24 @@ impl Count {
                 LinkOperation::Delete(_) => "delete",
             }),
             NetlinkChange::Flood(..) => Count::Interface("modify"),
-            NetlinkChange::Address(_, _, operation) => Count::Interface(match operation {
+            NetlinkChange::Address(AddressChange(_, _, operation)) => Count::Interface(match operation {
                 AddressOperation::Create(_) => "address-add",
                 AddressOperation::Replace(_) | AddressOperation::Move { .. } => "address-replace",
                 AddressOperation::Delete { .. } => "address-delete",
             }),
-            NetlinkChange::Route(key, operation) => match operation {
+            NetlinkChange::Route(RouteChange(key, operation)) => match operation {
                 RouteOperation::Create(route) | RouteOperation::Replace(route) => {
                     Count::Route(Verb::Add, source(*key, route))
                 }
                 RouteOperation::Delete(route) => Count::Route(Verb::Delete, source(*key, route)),
             },
-            NetlinkChange::Rule(..) => Count::Object("rule", change.verb()),
-            NetlinkChange::NextHopObject(..) => Count::Object("nexthop", change.verb()),
-            NetlinkChange::Neighbour(_, _, Write::Put(_)) => Count::Object("neighbour", Verb::Add),
-            NetlinkChange::Neighbour(_, _, Write::Delete) => Count::Object("neighbour", Verb::Delete),
+            NetlinkChange::Neighbour(NeighbourChange(_, _, Write::Put(_))) => {
+                Count::Object("neighbour", Verb::Add)
+            }
+            change => {
+                let operation = change.operation();
+                Count::Object(operation.object().kind().name(), operation.verb())
+            }
         }
     }
 }
@@ -202,7 +225,11 @@ impl Default for ChangeCounters {
             counters.operations.with_label_values(&[operation]);
             counters.operation_errors.with_label_values(&[operation]);
         }
-        for kind in OBJECTS {
+        for kind in ObjectKind::ALL
+            .iter()
+            .filter(|kind| !COUNTED_OTHERWISE.contains(kind))
+        {
+            let kind = kind.name();
             counters.object_errors.with_label_values(&[kind]);
             for verb in [Verb::Add, Verb::Set, Verb::Delete] {
                 counters.objects.with_label_values(&[kind, operation(verb)]);
@@ -221,7 +248,7 @@ impl ChangeCounters {
         let mut stages: BTreeMap<Stage, Count> = BTreeMap::new();
         for (change, outcome) in &report.outcomes {
             let count = Count::of(change);
-            stages.entry(Stage::of(change)).or_insert(count);
+            stages.entry(change.stage()).or_insert(count);
             match outcome {
                 Outcome::Done => self.done(count),
                 Outcome::Failed(_) => self.refused(count),
@@ -318,10 +345,10 @@ mod tests {
         };
         let delete = LinkOperation::Delete(DeleteLinkReason::Unneeded);
         vec![
-            NetlinkChange::Route(key, RouteOperation::Create(backstop.clone())).into(),
-            NetlinkChange::Route(key, RouteOperation::Delete(backstop)).into(),
-            NetlinkChange::Link(link.clone(), LinkOperation::SetUp).into(),
-            NetlinkChange::Link(link.clone(), delete).into(),
+            NetlinkChange::Route(RouteChange(key, RouteOperation::Create(backstop.clone()))).into(),
+            NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(backstop))).into(),
+            NetlinkChange::Link(LinkChange(link.clone(), LinkOperation::SetUp)).into(),
+            NetlinkChange::Link(LinkChange(link.clone(), delete)).into(),
             wireguard(DeviceChange::AddPeer(peer, Default::default())),
             wireguard(DeviceChange::SetListenPort(1)),
             wireguard(DeviceChange::RemovePeer(peer)),
@@ -333,7 +360,7 @@ mod tests {
     /// The series that are not 0, after all changes came to this.
     fn series(outcome: impl Fn() -> Outcome) -> Vec<String> {
         let changes = changes();
-        let mut stages: Vec<Stage> = changes.iter().map(Stage::of).collect();
+        let mut stages: Vec<Stage> = changes.iter().map(Change::stage).collect();
         stages.sort_unstable();
         stages.dedup();
         let report = ApplyReport {

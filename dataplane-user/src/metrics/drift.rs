@@ -38,7 +38,7 @@ impl Default for DriftCounters {
             ),
             events: Arc::default(),
         };
-        for kind in RepairKind::ALL {
+        for kind in RepairKind::all() {
             counters.repairs.with_label_values(&[kind.name()]);
         }
         for cause in CAUSES {

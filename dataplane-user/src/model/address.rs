@@ -1,10 +1,14 @@
 //! Addresses on our links.
 
+mod change;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::Owner;
+
+pub use change::{AddressChange, AddressOperation};
 
 /// An address on a link. Its key in the state is (link, address with prefix length).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

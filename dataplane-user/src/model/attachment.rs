@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use super::Object;
+use super::change::{Operation, Verb};
+use super::order::{Around, Condition, Needs, Stage};
+use crate::net::LinkName;
+
 /// Where a program sits on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
@@ -35,4 +40,112 @@ pub enum ProgramVersion {
     Current,
     /// It is another agent's, an older one or one from before a restart; to be replaced in place.
     Stale,
+}
+
+/// A device, a hook of it, and what happens to our program there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramChange(pub LinkName, pub Hook, pub ProgramOperation);
+
+/// What happens to a program on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgramOperation {
+    /// It is attached.
+    Attach,
+    /// It replaces another one of ours in place.
+    Replace,
+    /// It replaces one of an older version of the map ABI in place, which reads other maps.
+    TakeOver,
+    /// It is detached.
+    Detach,
+}
+
+impl Operation for ProgramChange {
+    fn object(&self) -> Object {
+        Object::Program(self.0.clone(), self.1)
+    }
+
+    fn verb(&self) -> Verb {
+        match self.2 {
+            ProgramOperation::Attach => Verb::Add,
+            ProgramOperation::Replace | ProgramOperation::TakeOver => Verb::Set,
+            ProgramOperation::Detach => Verb::Delete,
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        match self.2 {
+            ProgramOperation::Attach => Stage::Attach,
+            ProgramOperation::Replace => Stage::ReplacePrograms,
+            ProgramOperation::TakeOver => Stage::TakeOver,
+            ProgramOperation::Detach => Stage::Detach,
+        }
+    }
+
+    fn needs<'a>(&'a self, _around: Around<'a>, needs: &mut Needs<'a>) {
+        let link = &self.0;
+        match self.2 {
+            ProgramOperation::Attach => {
+                needs.requires(Condition::Link(link));
+                needs.provides(Condition::Ready(link));
+                needs.provides(Condition::Up(link));
+                needs.provides(Condition::Maps);
+            }
+            ProgramOperation::Replace => needs.provides(Condition::TakenOver),
+            // The older version's maps are complete, ours perhaps not.
+            ProgramOperation::TakeOver => {
+                needs.requires(Condition::Maps);
+                needs.provides(Condition::TakenOver);
+            }
+            ProgramOperation::Detach => {
+                needs.requires(Condition::LinkUnused(link));
+                needs.provides(Condition::Detached(link));
+                needs.provides(Condition::ProgramsGone);
+            }
+        }
+    }
+}
+
+impl fmt::Display for ProgramChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ProgramChange(link, hook, operation) = self;
+        match operation {
+            ProgramOperation::Attach => write!(f, "attach the {hook} program to {link}"),
+            ProgramOperation::Replace => write!(f, "replace the {hook} program of {link}"),
+            ProgramOperation::TakeOver => {
+                write!(f, "take over the {hook} program of {link} from an older map ABI")
+            }
+            ProgramOperation::Detach => write!(f, "detach the {hook} program from {link}"),
+        }
+    }
+}
+
+/// The maps and links that this older version of the map ABI has left are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeleteVersion(pub u32);
+
+impl Operation for DeleteVersion {
+    fn object(&self) -> Object {
+        Object::Version(self.0)
+    }
+
+    fn verb(&self) -> Verb {
+        Verb::Delete
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::DeleteVersions
+    }
+
+    fn needs<'a>(&'a self, _around: Around<'a>, needs: &mut Needs<'a>) {
+        // Its program may still be the one that runs.
+        needs.requires(Condition::Maps);
+        needs.requires(Condition::TakenOver);
+        needs.requires(Condition::ProgramsGone);
+    }
+}
+
+impl fmt::Display for DeleteVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "delete what map ABI {} has left", self.0)
+    }
 }

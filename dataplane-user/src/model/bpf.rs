@@ -1,5 +1,7 @@
 //! What the BPF maps hold: classes, next hops, groups and prefixes, by value. Slots are the adapter's affair.
 
+mod change;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -8,6 +10,8 @@ use std::sync::Arc;
 use crate::net::Encapsulation;
 use crate::net::hash::stable_hash;
 use crate::net::{Family, LinkName, MacAddr, NodeName};
+
+pub use change::{ClassChange, GroupChange, NextHopChange, NextHopOperation, PrefixChange};
 
 /// What many next hops share: the device and the outer header's fixed part. Its value in the state is the link that
 /// it sends to, or `None` where that link is gone.

@@ -3,6 +3,7 @@
 //! A closed set of expressions that is rendered for nft and read back from it. Whatever else stands in the table is kept
 //! as text, so that it differs from all that could be wanted.
 
+mod change;
 mod name;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use super::Owner;
 use super::rule::Mark;
 use crate::net::{Family, LinkName};
 
+pub use change::NftChange;
 pub use name::{quoted, unquoted};
 
 /// The table, as it is or as it shall be.

@@ -1,5 +1,6 @@
 //! Network devices.
 
+mod change;
 mod veth;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::Owner;
 use crate::net::{LinkName, MacAddr, PortRange};
 
+pub use change::{DeleteLinkReason, LinkChange, LinkOperation, LinkPatch};
 pub use veth::VethPeer;
 
 /// A network device, as far as we care for it.

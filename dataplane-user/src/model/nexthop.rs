@@ -1,12 +1,17 @@
 //! Next hops of the kernel's own routes (`ip nexthop`): the devices, gateways and tunnel headers that routes lead to
 //! without our programs. Ids are the adapter's affair.
 
+mod change;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{KernelState, RouteKind};
 use crate::net::LinkName;
+
+pub(crate) use change::require_hop;
+pub use change::{NextHopObjectChange, NextHopObjectOperation};
 
 /// One way out. All of it is its identity: whatever differs is another object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,5 +1,6 @@
 //! Routes.
 
+mod change;
 mod paths;
 
 use std::fmt;
@@ -10,6 +11,8 @@ use ipnet::IpNet;
 use super::{Owner, RouteTarget};
 use crate::net::{Family, LinkName};
 
+pub use change::{RouteChange, RouteOperation};
+pub(crate) use change::{led, require_led};
 pub use paths::{Encap, Hop, Paths, RouteScope};
 
 /// What tells routes apart in the kernel: two routes of one key exclude each other.

@@ -1,10 +1,13 @@
 //! Policy rules: which routing table is asked for which packets.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnet::IpNet;
 
-use super::MAIN_TABLE;
+use super::change::{Existence, Operation, Verb, Whole};
+use super::order::{Around, Condition, Needs, Stage};
+use super::{Action, KernelState, MAIN_TABLE, NetlinkChange, Object};
 use crate::net::{Family, LinkName};
 
 /// A rule of ours. The kernel keeps rules in order of their priorities and changes none in place: a rule is all that it
@@ -128,6 +131,80 @@ impl fmt::Display for Rule {
             write!(f, " {more}")?;
         }
         Ok(())
+    }
+}
+
+/// A rule, and what happens to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleChange(pub Rule, pub Existence);
+
+impl Operation for RuleChange {
+    fn object(&self) -> Object {
+        Object::Rule(Box::new(self.0.clone()))
+    }
+
+    fn verb(&self) -> Verb {
+        self.1.verb()
+    }
+
+    fn stage(&self) -> Stage {
+        match (self.1, &self.0.iif) {
+            (Existence::Create, Some(_)) => Stage::DeviceRules,
+            (Existence::Create, None) => Stage::Rules,
+            (Existence::Delete, Some(_)) => Stage::DeleteDeviceRules,
+            (Existence::Delete, None) => Stage::DeleteRules,
+        }
+    }
+
+    fn needs<'a>(&'a self, _around: Around<'a>, needs: &mut Needs<'a>) {
+        match (self.1, &self.0.iif) {
+            (Existence::Create, None) => {
+                needs.requires(Condition::Table(self.0.table));
+                needs.provides(Condition::RulesMade);
+            }
+            // It, or the routes beside the new one's table, may still be what leads packets.
+            (Existence::Delete, None) => {
+                needs.requires(Condition::RulesMade);
+                needs.requires(Condition::AllLed);
+                needs.provides(Condition::RulesGone);
+            }
+            (Existence::Create, Some(_)) => needs.provides(Condition::DeviceRules),
+            (Existence::Delete, Some(link)) => {
+                needs.requires(Condition::DeviceRules);
+                needs.requires(Condition::Detached(link));
+            }
+        }
+    }
+}
+
+impl Whole for Rule {
+    fn all(state: &KernelState) -> &BTreeSet<Rule> {
+        &state.rules
+    }
+
+    fn all_mut(state: &mut KernelState) -> &mut BTreeSet<Rule> {
+        &mut state.rules
+    }
+
+    fn change(self, existence: Existence) -> Action {
+        RuleChange(self, existence).into()
+    }
+
+    fn of(action: &Action) -> Option<(&Rule, Existence)> {
+        match action {
+            Action::Netlink(NetlinkChange::Rule(change)) => Some((&change.0, change.1)),
+            _ => None,
+        }
+    }
+
+    fn can_be_created(&self) -> bool {
+        self.more.is_none()
+    }
+}
+
+impl fmt::Display for RuleChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rule {}", self.1, self.0)
     }
 }
 

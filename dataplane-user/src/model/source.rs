@@ -1,9 +1,12 @@
 //! Who may send to this node by a tunnel: what is received is counted by it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::Carrier;
+use super::change::{Existence, Operation, Verb, Whole};
+use super::order::{Around, Condition, Needs, Stage};
+use super::{Action, BpfChange, Carrier, KernelState, Object};
 
 /// A known source: an outer source address, in one network, by one tunnel device. Several networks without VNI, and
 /// several next hops, may share it.
@@ -25,5 +28,65 @@ impl fmt::Display for Source {
             write!(f, " vni {}", self.vni)?;
         }
         Ok(())
+    }
+}
+
+/// A known source, and what happens to it. Its counters begin at zero; one that is known is never written again, and keeps its counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceChange(pub Source, pub Existence);
+
+impl Operation for SourceChange {
+    fn object(&self) -> Object {
+        Object::Source(self.0)
+    }
+
+    fn verb(&self) -> Verb {
+        self.1.verb()
+    }
+
+    fn stage(&self) -> Stage {
+        match self.1 {
+            Existence::Create => Stage::Sources,
+            Existence::Delete => Stage::FreeSources,
+        }
+    }
+
+    /// What was sent to somebody who is named no more waits for nothing.
+    fn needs<'a>(&'a self, around: Around<'a>, needs: &mut Needs<'a>) {
+        let address = self.0.address;
+        if self.1 == Existence::Delete && around.named.addresses.contains(&address) {
+            needs.requires(Condition::SourceUnused(address));
+        }
+    }
+}
+
+impl Whole for Source {
+    fn all(state: &KernelState) -> &BTreeSet<Source> {
+        &state.sources
+    }
+
+    fn all_mut(state: &mut KernelState) -> &mut BTreeSet<Source> {
+        &mut state.sources
+    }
+
+    fn change(self, existence: Existence) -> Action {
+        SourceChange(self, existence).into()
+    }
+
+    fn of(action: &Action) -> Option<(&Source, Existence)> {
+        match action {
+            Action::Bpf(BpfChange::Source(change)) => Some((&change.0, change.1)),
+            _ => None,
+        }
+    }
+
+    fn can_be_created(&self) -> bool {
+        self.carrier.takes_tunnel_key()
+    }
+}
+
+impl fmt::Display for SourceChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.1.fmt_put(&self.object(), f)
     }
 }

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use super::Object;
+use super::change::{Operation, Verb};
+use super::order::{Around, Condition, Needs, Stage};
+use crate::net::LinkName;
+
 /// A setting of one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sysctl {
@@ -27,5 +32,40 @@ impl fmt::Display for Sysctl {
         f.write_str(match self {
             Sysctl::RpFilter => "rp_filter",
         })
+    }
+}
+
+/// A setting of a device is changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SysctlChange {
+    /// The device.
+    pub link: LinkName,
+    /// Which setting.
+    pub sysctl: Sysctl,
+    /// What it is set to.
+    pub value: String,
+}
+
+impl Operation for SysctlChange {
+    fn object(&self) -> Object {
+        Object::Sysctl(self.link.clone(), self.sysctl)
+    }
+
+    fn verb(&self) -> Verb {
+        Verb::Set
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::LinkSettings
+    }
+
+    fn needs<'a>(&'a self, _around: Around<'a>, needs: &mut Needs<'a>) {
+        needs.requires(Condition::Link(&self.link));
+    }
+}
+
+impl fmt::Display for SysctlChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "set {} of {} to {}", self.sysctl, self.link, self.value)
     }
 }

@@ -1,5 +1,7 @@
 //! WireGuard devices: what one is or shall be, and the changes between the two.
 
+mod change;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -7,6 +9,9 @@ use ipnet::IpNet;
 
 use crate::net::PeerEndpoint;
 use crate::net::key::{PresharedKey, PublicKey};
+
+pub use change::WireGuardChange;
+pub(crate) use change::free_port;
 
 /// A device, as it is or as it shall be. Its private key is never read: the public one tells whether it is the right
 /// one, and whoever sets it fetches it then.

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use super::{Config, Peer};
 use crate::diff::wireguard::device as device_changes;
 use crate::model::change::{
-    AddressOperation, Existence, LinkOperation, LinkPatch, NetlinkChange, RouteOperation,
+    AddressChange, AddressOperation, Existence, LinkChange, LinkOperation, LinkPatch, NetlinkChange,
+    RouteChange, RouteOperation, RuleChange,
 };
 use crate::model::rule::Mark;
 use crate::model::wireguard::{Device, DeviceChange};
@@ -82,18 +83,22 @@ impl Setup {
                 scope: AddressScope::of(address.addr()),
                 peer: None,
             };
-            NetlinkChange::Address(name.clone(), *address, AddressOperation::Create(value))
+            NetlinkChange::Address(AddressChange(
+                name.clone(),
+                *address,
+                AddressOperation::Create(value),
+            ))
         });
         let mut rest = addresses.collect::<Vec<_>>();
         let patch = LinkPatch {
             mtu: Some(config.interface.mtu.unwrap_or_else(|| mtu(config, facts))),
             ..LinkPatch::default()
         };
-        rest.push(NetlinkChange::Link(name.clone(), LinkOperation::Modify(patch)));
-        rest.push(NetlinkChange::Link(name.clone(), LinkOperation::SetUp));
+        rest.push(LinkChange(name.clone(), LinkOperation::Modify(patch)).into());
+        rest.push(LinkChange(name.clone(), LinkOperation::SetUp).into());
         routes(name, config, (mark, facts), &mut rest);
         Setup {
-            create: NetlinkChange::Link(name.clone(), LinkOperation::Create(link)),
+            create: NetlinkChange::Link(LinkChange(name.clone(), LinkOperation::Create(link))),
             wireguard: device_changes(&Device::default(), &device),
             rest,
             mark,
@@ -103,7 +108,7 @@ impl Setup {
     /// The rules that it makes.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rest.iter().filter_map(|change| match change {
-            NetlinkChange::Rule(rule, Existence::Create) => Some(rule),
+            NetlinkChange::Rule(RuleChange(rule, Existence::Create)) => Some(rule),
             _ => None,
         })
     }
@@ -169,11 +174,11 @@ fn routes(name: &LinkName, config: &Config, (mark, facts): (u32, &Facts), change
             kind: RouteKind::on_link(name, family),
         };
         let key = RouteKey::new(table, prefix, 0);
-        changes.push(NetlinkChange::Route(key, RouteOperation::Create(route)));
+        changes.push(RouteChange(key, RouteOperation::Create(route)).into());
         if config.interface.table.lead_everywhere([&prefix]) {
             let next = facts.next_priority.get(&family).copied().unwrap_or(32_765);
             let rules = rules_of_default(family, mark, next);
-            changes.extend(rules.map(|rule| NetlinkChange::Rule(rule, Existence::Create)));
+            changes.extend(rules.map(|rule| NetlinkChange::Rule(RuleChange(rule, Existence::Create))));
         }
     }
 }

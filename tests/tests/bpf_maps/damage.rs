@@ -5,7 +5,7 @@ use aya::maps::{Map, MapData, PerCpuHashMap};
 use dataplane_ebpf::layout::{self, names};
 use dataplane_user::kernel::bpf::LookupTarget;
 use dataplane_user::model::KernelState;
-use dataplane_user::model::change::{BpfChange, Existence, Write};
+use dataplane_user::model::change::{BpfChange, ClassChange, Existence, PrefixChange, SourceChange, Write};
 
 use super::values::{
     class, difference, execute, link_of, maps, next_hop, observe, open, prefix, scribble, small_state, source,
@@ -43,7 +43,10 @@ fn a_next_hop_that_lost_its_label_is_written_anew() {
 fn a_key_that_is_no_sources_is_removed() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
-    execute(&mut bpf, &[BpfChange::Source(source(1), Existence::Create)]);
+    execute(
+        &mut bpf,
+        &[BpfChange::Source(SourceChange(source(1), Existence::Create))],
+    );
     let data = MapData::from_pin(maps(&bpffs.path()).join(names::SOURCES)).unwrap();
     let mut sources = PerCpuHashMap::<_, [u8; 24], [u64; 2]>::try_from(Map::PerCpuHashMap(data)).unwrap();
     let zero = vec![[0_u64; 2]; aya::util::nr_cpus().unwrap()];
@@ -75,10 +78,10 @@ fn a_prefix_that_names_nothing_is_emptied_then_removed() {
     // A longer prefix's broken target must not fall through to this one.
     execute(
         &mut bpf,
-        &[BpfChange::Prefix(
+        &[BpfChange::Prefix(PrefixChange(
             prefix("fd00::/16"),
             Write::Put(dataplane_user::model::Target::Local),
-        )],
+        ))],
     );
     let lookup = bpf.lookup("fd00:1::1".parse().unwrap()).unwrap();
     assert_eq!(lookup.target, LookupTarget::Broken);
@@ -146,7 +149,10 @@ fn a_class_whose_device_is_gone_is_pointed_at_the_new_one_in_place() {
     links.insert(link_of(&class(6)), 2000);
     bpf.observe(&links, &mut state).unwrap();
     assert_eq!(state.classes[&class(6)], None);
-    let put = [BpfChange::Class(class(6), Write::Put(link_of(&class(6))))];
+    let put = [BpfChange::Class(ClassChange(
+        class(6),
+        Write::Put(link_of(&class(6))),
+    ))];
     assert!(bpf.execute(&links, &put)[0].is_ok());
     let dump = bpf.dump().unwrap();
     assert_eq!((dump.classes[0].slot, dump.classes[0].ifindex), (slot, 2000));

@@ -9,7 +9,7 @@ use adit_tests::Bpffs;
 use aya::maps::{Array, MapData};
 use dataplane_ebpf::layout::{MAX_PREFIXES_V6, names};
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions, uninstall};
-use dataplane_user::model::change::{BpfChange, NextHopOperation, Write};
+use dataplane_user::model::change::{BpfChange, NextHopChange, NextHopOperation, PrefixChange, Write};
 use dataplane_user::model::{KernelState, Target};
 use ipnet::{IpNet, Ipv6Net};
 
@@ -79,11 +79,11 @@ fn looking_needs_pins_and_writes_nothing() {
     ] {
         assert_eq!(observe(&mut reader), small_state());
         let changes = [
-            BpfChange::Prefix(prefix("10.2.0.0/16"), Write::Delete),
-            BpfChange::NextHop(
+            BpfChange::Prefix(PrefixChange(prefix("10.2.0.0/16"), Write::Delete)),
+            BpfChange::NextHop(NextHopChange(
                 small_state().next_hops.first().unwrap().clone(),
                 NextHopOperation::Put,
-            ),
+            )),
         ];
         for result in reader.execute(&links(), &changes) {
             assert_eq!(result.unwrap_err().errno(), Some(libc::EROFS));
@@ -105,7 +105,7 @@ fn a_batch_goes_on_past_what_is_not_there() {
         "10.2.0.0/16",
         "fd00:1::/64",
     ]
-    .map(|text| BpfChange::Prefix(prefix(text), Write::Delete));
+    .map(|text| BpfChange::Prefix(PrefixChange(prefix(text), Write::Delete)));
     execute(&mut bpf, &changes);
     assert!(observe(&mut bpf).prefixes.is_empty());
 }
@@ -116,10 +116,10 @@ fn a_full_table_says_so_and_the_rest_goes_on() {
     let mut bpf = open(&bpffs.path());
     let put = |number: u32| {
         let address = Ipv6Addr::from((0xfd00_u128 << 112) | u128::from(number) << 64);
-        BpfChange::Prefix(
+        BpfChange::Prefix(PrefixChange(
             IpNet::V6(Ipv6Net::new(address, 64).unwrap()),
             Write::Put(Target::Local),
-        )
+        ))
     };
     let start = Instant::now();
     execute(&mut bpf, &(2..MAX_PREFIXES_V6).map(put).collect::<Vec<_>>());
@@ -128,7 +128,7 @@ fn a_full_table_says_so_and_the_rest_goes_on() {
     assert_eq!(observe(&mut bpf).prefixes.len(), MAX_PREFIXES_V6 as usize - 2);
     println!("observed in {:?}", start.elapsed());
 
-    let v4 = BpfChange::Prefix(prefix("10.0.0.0/8"), Write::Put(Target::Local));
+    let v4 = BpfChange::Prefix(PrefixChange(prefix("10.0.0.0/8"), Write::Put(Target::Local)));
     let changes = [put(0), put(1), put(MAX_PREFIXES_V6), v4, put(MAX_PREFIXES_V6 + 1)];
     let results = bpf.execute(&links(), &changes);
     let fine: Vec<_> = results.iter().map(Result::is_ok).collect();

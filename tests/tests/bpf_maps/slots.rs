@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use adit_tests::Bpffs;
 use dataplane_ebpf::layout::{NextHopState, names};
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions, NextHopEntry};
-use dataplane_user::model::change::{BpfChange, Existence, NextHopOperation, Write};
+use dataplane_user::model::change::{
+    BpfChange, ClassChange, Existence, GroupChange, NextHopChange, NextHopOperation, PrefixChange, Write,
+};
 use dataplane_user::model::{Group, KernelState, NextHop, Target};
 
 use super::values::{
@@ -26,7 +28,10 @@ fn a_freed_slot_rests_and_comes_back_fresh() {
     let first = next_hop(10, class(6));
     execute(
         &mut bpf,
-        &[BpfChange::NextHop(Arc::clone(&first), NextHopOperation::Put)],
+        &[BpfChange::NextHop(NextHopChange(
+            Arc::clone(&first),
+            NextHopOperation::Put,
+        ))],
     );
     let old = entry(&bpf, &first);
     scribble(
@@ -37,13 +42,19 @@ fn a_freed_slot_rests_and_comes_back_fresh() {
     );
 
     let freed = Instant::now();
-    execute(&mut bpf, &[BpfChange::NextHop(first, NextHopOperation::Delete)]);
+    execute(
+        &mut bpf,
+        &[BpfChange::NextHop(NextHopChange(first, NextHopOperation::Delete))],
+    );
     let mut number = 11;
     let reused = loop {
         let next = next_hop(number, class(6));
         execute(
             &mut bpf,
-            &[BpfChange::NextHop(Arc::clone(&next), NextHopOperation::Put)],
+            &[BpfChange::NextHop(NextHopChange(
+                Arc::clone(&next),
+                NextHopOperation::Put,
+            ))],
         );
         let entry = entry(&bpf, &next);
         if entry.slot == old.slot {
@@ -71,12 +82,15 @@ fn nothing_is_freed_under_what_names_it() {
     });
     let group = state.groups.first().unwrap();
     let changes = [
-        BpfChange::Class(class(6), Write::Delete),
-        BpfChange::NextHop(Arc::clone(&hop), NextHopOperation::Delete),
+        BpfChange::Class(ClassChange(class(6), Write::Delete)),
+        BpfChange::NextHop(NextHopChange(Arc::clone(&hop), NextHopOperation::Delete)),
         // Its next hop is not there, so the prefix stays where it is, and the old target with it.
-        BpfChange::Group(Arc::clone(&absent), Existence::Create),
-        BpfChange::Prefix(prefix("fd00:1::/64"), Write::Put(Target::Group(absent))),
-        BpfChange::Group(Arc::clone(group), Existence::Delete),
+        BpfChange::Group(GroupChange(Arc::clone(&absent), Existence::Create)),
+        BpfChange::Prefix(PrefixChange(
+            prefix("fd00:1::/64"),
+            Write::Put(Target::Group(absent)),
+        )),
+        BpfChange::Group(GroupChange(Arc::clone(group), Existence::Delete)),
     ];
     let errors: Vec<_> = bpf
         .execute(&links(), &changes)
@@ -90,8 +104,8 @@ fn nothing_is_freed_under_what_names_it() {
     execute(
         &mut bpf,
         &[
-            BpfChange::Prefix(prefix("fd00:1::/64"), Write::Delete),
-            BpfChange::Group(Arc::clone(group), Existence::Delete),
+            BpfChange::Prefix(PrefixChange(prefix("fd00:1::/64"), Write::Delete)),
+            BpfChange::Group(GroupChange(Arc::clone(group), Existence::Delete)),
         ],
     );
 }
@@ -109,7 +123,10 @@ fn state_and_counters_outlive_the_process() {
     let state = observe(&mut bpf);
     execute(
         &mut bpf,
-        &[BpfChange::NextHop(Arc::clone(&hop), NextHopOperation::Put)],
+        &[BpfChange::NextHop(NextHopChange(
+            Arc::clone(&hop),
+            NextHopOperation::Put,
+        ))],
     );
     assert_eq!(entry(&bpf, &hop).slot, slot);
     assert_eq!(entry(&bpf, &hop).state, NextHopState::DOWN);

@@ -8,7 +8,7 @@ use adit_tests::Bpffs;
 use aya::maps::{Map, MapData, PerCpuHashMap};
 use dataplane_ebpf::layout::names;
 use dataplane_user::kernel::bpf::{Bpf, LookupTarget};
-use dataplane_user::model::change::{BpfChange, Existence};
+use dataplane_user::model::change::{BpfChange, Existence, SourceChange};
 use dataplane_user::model::{Group, KernelState, Source, Target};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::{btree_set, vec};
@@ -78,8 +78,8 @@ fn a_source_that_stays_keeps_its_counters() {
     execute(
         &mut bpf,
         &[
-            BpfChange::Source(stays, Existence::Create),
-            BpfChange::Source(goes, Existence::Create),
+            BpfChange::Source(SourceChange(stays, Existence::Create)),
+            BpfChange::Source(SourceChange(goes, Existence::Create)),
         ],
     );
     let counted = count(&bpffs.path(), stays) + count(&bpffs.path(), goes);
@@ -92,8 +92,8 @@ fn a_source_that_stays_keeps_its_counters() {
     execute(
         &mut bpf,
         &[
-            BpfChange::Source(stays, Existence::Create),
-            BpfChange::Source(goes, Existence::Delete),
+            BpfChange::Source(SourceChange(stays, Existence::Create)),
+            BpfChange::Source(SourceChange(goes, Existence::Delete)),
         ],
     );
     assert_eq!(
@@ -105,8 +105,8 @@ fn a_source_that_stays_keeps_its_counters() {
     execute(
         &mut bpf,
         &[
-            BpfChange::Source(goes, Existence::Create),
-            BpfChange::Source(source(8), Existence::Delete),
+            BpfChange::Source(SourceChange(goes, Existence::Create)),
+            BpfChange::Source(SourceChange(source(8), Existence::Delete)),
         ],
     );
     assert_eq!(count(&bpffs.path(), goes), 0);

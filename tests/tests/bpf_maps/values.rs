@@ -8,7 +8,10 @@ use std::sync::Arc;
 use aya::maps::{Array, MapData};
 use dataplane_ebpf::layout::ABI_VERSION;
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions};
-use dataplane_user::model::change::{BpfChange, Existence, NextHopOperation, Write};
+use dataplane_user::model::change::{
+    BpfChange, ClassChange, Existence, GroupChange, NextHopChange, NextHopOperation, PrefixChange,
+    SourceChange, Write,
+};
 use dataplane_user::model::{
     Carrier, Class, Group, KernelState, NextHop, NodeLabel, Source, Target, UnderlayDevice,
 };
@@ -49,27 +52,27 @@ pub(crate) fn execute(bpf: &mut Bpf, changes: &[BpfChange]) {
 
 /// The map part of a difference, puts first.
 pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<BpfChange> {
-    let mut changes = Vec::new();
+    let mut changes: Vec<BpfChange> = Vec::new();
     for (class, link) in &to.classes {
         if from.classes.get(class) != Some(link) {
-            changes.push(BpfChange::Class(*class, Write::Put(link.clone().unwrap())));
+            changes.push(ClassChange(*class, Write::Put(link.clone().unwrap())).into());
         }
     }
     changes.extend(
         to.next_hops
             .difference(&from.next_hops)
             .cloned()
-            .map(|object| BpfChange::NextHop(object, NextHopOperation::Put)),
+            .map(|object| BpfChange::NextHop(NextHopChange(object, NextHopOperation::Put))),
     );
     changes.extend(
         to.groups
             .difference(&from.groups)
             .cloned()
-            .map(|object| BpfChange::Group(object, Existence::Create)),
+            .map(|object| BpfChange::Group(GroupChange(object, Existence::Create))),
     );
     for (prefix, target) in &to.prefixes {
         if from.prefixes.get(prefix) != Some(target) {
-            changes.push(BpfChange::Prefix(*prefix, Write::Put(target.clone())));
+            changes.push(PrefixChange(*prefix, Write::Put(target.clone())).into());
         }
     }
     let gone = from
@@ -78,19 +81,19 @@ pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<BpfChange>
         .filter(|prefix| !to.prefixes.contains_key(prefix));
     changes.extend(
         gone.copied()
-            .map(|object| BpfChange::Prefix(object, Write::Delete)),
+            .map(|object| BpfChange::Prefix(PrefixChange(object, Write::Delete))),
     );
     changes.extend(
         from.groups
             .difference(&to.groups)
             .cloned()
-            .map(|object| BpfChange::Group(object, Existence::Delete)),
+            .map(|object| BpfChange::Group(GroupChange(object, Existence::Delete))),
     );
     changes.extend(
         from.next_hops
             .difference(&to.next_hops)
             .cloned()
-            .map(|object| BpfChange::NextHop(object, NextHopOperation::Delete)),
+            .map(|object| BpfChange::NextHop(NextHopChange(object, NextHopOperation::Delete))),
     );
     let gone = from
         .classes
@@ -98,19 +101,19 @@ pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<BpfChange>
         .filter(|class| !to.classes.contains_key(class));
     changes.extend(
         gone.copied()
-            .map(|object| BpfChange::Class(object, Write::Delete)),
+            .map(|object| BpfChange::Class(ClassChange(object, Write::Delete))),
     );
     changes.extend(
         to.sources
             .difference(&from.sources)
             .copied()
-            .map(|object| BpfChange::Source(object, Existence::Create)),
+            .map(|object| BpfChange::Source(SourceChange(object, Existence::Create))),
     );
     changes.extend(
         from.sources
             .difference(&to.sources)
             .copied()
-            .map(|object| BpfChange::Source(object, Existence::Delete)),
+            .map(|object| BpfChange::Source(SourceChange(object, Existence::Delete))),
     );
     changes
 }

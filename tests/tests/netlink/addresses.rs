@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use adit_tests::NetNs;
 use dataplane_user::kernel::netlink::Netlink;
-use dataplane_user::model::change::{AddressOperation, NetlinkChange};
+use dataplane_user::model::change::{AddressChange, AddressOperation, NetlinkChange};
 use dataplane_user::model::{Address, AddressScope, Owner};
 use dataplane_user::net::LinkName;
 use ipnet::IpNet;
@@ -28,7 +28,11 @@ fn addresses_read_back() {
         .map(|(text, scope)| ((ours.clone(), prefix(text)), address(scope)))
         .into();
         let create = |((link, prefix), address): (&(LinkName, IpNet), &Address)| {
-            NetlinkChange::Address(link.clone(), *prefix, AddressOperation::Create(*address))
+            NetlinkChange::Address(AddressChange(
+                link.clone(),
+                *prefix,
+                AddressOperation::Create(*address),
+            ))
         };
         let changes: Vec<_> = wanted.iter().map(create).collect();
         execute(&mut netlink, &changes).await;
@@ -38,25 +42,25 @@ fn addresses_read_back() {
         }
 
         let scoped = prefix("169.254.1.2/32");
-        let replace = NetlinkChange::Address(
+        let replace = NetlinkChange::Address(AddressChange(
             ours.clone(),
             scoped,
             AddressOperation::Replace(address(AddressScope::Global)),
-        );
+        ));
         execute(&mut netlink, &[replace]).await;
         let replaced = observe(&mut netlink).await.addresses[&(ours.clone(), scoped)];
         assert_eq!(replaced, address(AddressScope::Global));
 
         let delete = |(link, prefix): &(LinkName, IpNet)| {
-            NetlinkChange::Address(link.clone(), *prefix, AddressOperation::Delete { first: false })
+            NetlinkChange::Address(AddressChange(
+                link.clone(),
+                *prefix,
+                AddressOperation::Delete { first: false },
+            ))
         };
         let mut changes: Vec<_> = wanted.keys().map(delete).collect();
         changes.extend_from_within(..);
-        changes.push(NetlinkChange::Address(
-            name("gone"),
-            scoped,
-            AddressOperation::Delete { first: false },
-        ));
+        changes.push(AddressChange(name("gone"), scoped, AddressOperation::Delete { first: false }).into());
         execute(&mut netlink, &changes).await;
         assert_eq!(observe(&mut netlink).await.addresses, BTreeMap::new());
     });

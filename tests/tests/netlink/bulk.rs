@@ -8,7 +8,9 @@ use std::thread;
 
 use adit_tests::NetNs;
 use dataplane_user::kernel::netlink::Netlink;
-use dataplane_user::model::change::{DeleteLinkReason, LinkOperation, NetlinkChange, RouteOperation};
+use dataplane_user::model::change::{
+    DeleteLinkReason, LinkChange, LinkOperation, NetlinkChange, RouteChange, RouteOperation,
+};
 use dataplane_user::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, RouteKey};
 
 use crate::{execute, key, name, observe, via, vxlan, with_link};
@@ -35,7 +37,9 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
         let mut wanted: BTreeMap<_, _> = (0..ROUTES).map(route).collect();
         let mut changes: Vec<_> = wanted
             .iter()
-            .map(|(key, route)| NetlinkChange::Route(*key, RouteOperation::Create(route.clone())))
+            .map(|(key, route)| {
+                NetlinkChange::Route(RouteChange(*key, RouteOperation::Create(route.clone())))
+            })
             .collect();
         // Two in the middle of a batch, and none else, are refused: a repetition, and a gateway that is none.
         changes.insert(2500, changes[2400].clone());
@@ -43,7 +47,7 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
         let multicast = via("224.0.0.1", "ours", None, None);
         changes.insert(
             5500,
-            NetlinkChange::Route(nowhere, RouteOperation::Create(multicast)),
+            NetlinkChange::Route(RouteChange(nowhere, RouteOperation::Create(multicast))),
         );
 
         let before = netlink.stats();
@@ -80,7 +84,9 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
         );
 
         let deleted: Vec<_> = wanted.keys().copied().take(8000).collect();
-        let delete = |key: &RouteKey| NetlinkChange::Route(*key, RouteOperation::Delete(wanted[key].clone()));
+        let delete = |key: &RouteKey| {
+            NetlinkChange::Route(RouteChange(*key, RouteOperation::Delete(wanted[key].clone())))
+        };
         execute(&mut netlink, &deleted.iter().map(delete).collect::<Vec<_>>()).await;
         wanted.retain(|key, _| !deleted.contains(key));
         assert_eq!(observe(&mut netlink).await.routes, wanted);
@@ -111,8 +117,11 @@ fn what_stands_is_seen_whole_while_links_come_and_go() {
                 let mut netlink = Netlink::open().unwrap();
                 let brief = name("brief");
                 let changes = [
-                    NetlinkChange::Link(brief.clone(), LinkOperation::Create(vxlan())),
-                    NetlinkChange::Link(brief, LinkOperation::Delete(DeleteLinkReason::Unneeded)),
+                    NetlinkChange::Link(LinkChange(brief.clone(), LinkOperation::Create(vxlan()))),
+                    NetlinkChange::Link(LinkChange(
+                        brief,
+                        LinkOperation::Delete(DeleteLinkReason::Unneeded),
+                    )),
                 ];
                 while !done.load(Ordering::Relaxed) {
                     execute(&mut netlink, &changes).await;

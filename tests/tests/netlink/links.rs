@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use adit_tests::{NetNs, require, require_module};
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::model::change::{
-    AddressOperation, DeleteLinkReason, LinkOperation, LinkPatch, NetlinkChange,
+    AddressChange, AddressOperation, DeleteLinkReason, LinkChange, LinkOperation, LinkPatch, NetlinkChange,
 };
 use dataplane_user::model::{AddressScope, Link, LinkKind, Owner};
 use dataplane_user::net::{MacAddr, PortRange};
@@ -23,17 +23,20 @@ async fn link_reads_back(kind: LinkKind) {
     let ours = name("ours");
     execute(
         &mut netlink,
-        &[NetlinkChange::Link(
+        &[NetlinkChange::Link(LinkChange(
             ours.clone(),
             LinkOperation::Create(link.clone()),
-        )],
+        ))],
     )
     .await;
     assert_eq!(observe(&mut netlink).await.links[&ours], link);
 
     execute(
         &mut netlink,
-        &[NetlinkChange::Link(ours.clone(), LinkOperation::SetUp)],
+        &[NetlinkChange::Link(LinkChange(
+            ours.clone(),
+            LinkOperation::SetUp,
+        ))],
     )
     .await;
     let state = observe(&mut netlink).await;
@@ -54,7 +57,10 @@ async fn link_reads_back(kind: LinkKind) {
     };
     execute(
         &mut netlink,
-        &[NetlinkChange::Link(ours.clone(), LinkOperation::Modify(patch))],
+        &[NetlinkChange::Link(LinkChange(
+            ours.clone(),
+            LinkOperation::Modify(patch),
+        ))],
     )
     .await;
     let modified = Link {
@@ -67,7 +73,10 @@ async fn link_reads_back(kind: LinkKind) {
     };
     assert_eq!(observe(&mut netlink).await.links[&ours], modified);
 
-    let delete = NetlinkChange::Link(ours.clone(), LinkOperation::Delete(DeleteLinkReason::Unneeded));
+    let delete = NetlinkChange::Link(LinkChange(
+        ours.clone(),
+        LinkOperation::Delete(DeleteLinkReason::Unneeded),
+    ));
     execute(&mut netlink, &[delete.clone(), delete]).await;
     assert!(!observe(&mut netlink).await.links.contains_key(&ours));
     assert_eq!(netlink.link_index(&ours), None);
@@ -142,7 +151,10 @@ fn a_namespace_holds_one_flow_based_ip_tunnel_of_a_kind() {
                 ..vxlan()
             };
             let outcomes = netlink
-                .execute(&[NetlinkChange::Link(name("ours"), LinkOperation::Create(link))])
+                .execute(&[NetlinkChange::Link(LinkChange(
+                    name("ours"),
+                    LinkOperation::Create(link),
+                ))])
                 .await;
             assert_eq!(outcomes[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
         }
@@ -191,15 +203,18 @@ fn a_foreign_device_under_our_name_stays() {
             ..LinkPatch::default()
         };
         let changes = [
-            NetlinkChange::Link(ours.clone(), LinkOperation::Create(vxlan())),
-            NetlinkChange::Link(ours.clone(), LinkOperation::SetUp),
-            NetlinkChange::Link(ours.clone(), LinkOperation::Modify(patch)),
-            NetlinkChange::Address(
+            NetlinkChange::Link(LinkChange(ours.clone(), LinkOperation::Create(vxlan()))),
+            NetlinkChange::Link(LinkChange(ours.clone(), LinkOperation::SetUp)),
+            NetlinkChange::Link(LinkChange(ours.clone(), LinkOperation::Modify(patch))),
+            NetlinkChange::Address(AddressChange(
                 ours.clone(),
                 prefix("192.0.2.1/32"),
                 AddressOperation::Create(address(AddressScope::Global)),
-            ),
-            NetlinkChange::Link(ours.clone(), LinkOperation::Delete(DeleteLinkReason::Unneeded)),
+            )),
+            NetlinkChange::Link(LinkChange(
+                ours.clone(),
+                LinkOperation::Delete(DeleteLinkReason::Unneeded),
+            )),
         ];
         let outcomes = netlink.execute(&changes).await;
         let errors: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap_err()).collect();

@@ -13,7 +13,7 @@ mod routes;
 mod rules;
 
 use dataplane_user::kernel::netlink::Netlink;
-use dataplane_user::model::change::{LinkOperation, NetlinkChange};
+use dataplane_user::model::change::{LinkChange, LinkOperation, NetlinkChange};
 use dataplane_user::model::{
     Address, AddressScope, KernelState, Link, LinkKind, Owner, Route, RouteKey, RouteKind,
 };
@@ -100,8 +100,8 @@ async fn with_link() -> Netlink {
     execute(
         &mut netlink,
         &[
-            NetlinkChange::Link(link.clone(), LinkOperation::Create(vxlan())),
-            NetlinkChange::Link(link, LinkOperation::SetUp),
+            NetlinkChange::Link(LinkChange(link.clone(), LinkOperation::Create(vxlan()))),
+            NetlinkChange::Link(LinkChange(link, LinkOperation::SetUp)),
         ],
     )
     .await;

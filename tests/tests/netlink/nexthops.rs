@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use adit_tests::NetNs;
 use dataplane_user::kernel::netlink::Netlink;
-use dataplane_user::model::change::{NetlinkChange, NextHopObjectOperation, RouteOperation, Write};
+use dataplane_user::model::change::{
+    NeighbourChange, NetlinkChange, NextHopObjectChange, NextHopObjectOperation, RouteChange, RouteOperation,
+    Write,
+};
 use dataplane_user::model::{
     ANCHOR_METRIC, MAIN_TABLE, Neighbour, OuterHeader, Owner, Route, RouteGroup, RouteHop, RouteKind,
     RouteTarget,
@@ -50,7 +53,10 @@ fn to(target: &RouteTarget) -> Route {
 }
 
 fn create(hop: &Arc<RouteHop>) -> NetlinkChange {
-    NetlinkChange::NextHopObject(RouteTarget::Hop(Arc::clone(hop)), NextHopObjectOperation::Create)
+    NetlinkChange::NextHopObject(NextHopObjectChange(
+        RouteTarget::Hop(Arc::clone(hop)),
+        NextHopObjectOperation::Create,
+    ))
 }
 
 #[test]
@@ -88,18 +94,18 @@ fn what_is_written_reads_back_equal() {
         ];
         execute(
             &mut netlink,
-            &groups
-                .clone()
-                .map(|object| NetlinkChange::NextHopObject(object, NextHopObjectOperation::Create)),
+            &groups.clone().map(|object| {
+                NetlinkChange::NextHopObject(NextHopObjectChange(object, NextHopObjectOperation::Create))
+            }),
         )
         .await;
         let both = |number: usize, target: &RouteTarget| {
             let keys = [format!("10.{number}.0.0/16"), format!("fd00:{number}::/32")];
             keys.map(|prefix| {
-                NetlinkChange::Route(
+                NetlinkChange::Route(RouteChange(
                     key(MAIN_TABLE, &prefix, ANCHOR_METRIC),
                     RouteOperation::Create(to(target)),
-                )
+                ))
             })
         };
         let mut routes = groups
@@ -120,7 +126,7 @@ fn what_is_written_reads_back_equal() {
         wanted.extend(groups.clone());
         assert_eq!(found.route_targets, wanted.into_iter().collect());
         let written = routes.iter().map(|change| match change {
-            NetlinkChange::Route(key, RouteOperation::Create(route)) => (*key, route.clone()),
+            NetlinkChange::Route(RouteChange(key, RouteOperation::Create(route))) => (*key, route.clone()),
             other => unreachable!("{other}"),
         });
         assert_eq!(found.routes, written.collect());
@@ -134,10 +140,10 @@ fn what_is_written_reads_back_equal() {
         };
         execute(
             &mut netlink,
-            &[NetlinkChange::NextHopObject(
+            &[NetlinkChange::NextHopObject(NextHopObjectChange(
                 RouteTarget::Group(Arc::clone(&next)),
                 NextHopObjectOperation::Replace(Arc::clone(from)),
-            )],
+            ))],
         )
         .await;
         let found = observe(&mut netlink).await;
@@ -147,13 +153,11 @@ fn what_is_written_reads_back_equal() {
         let delete = found
             .routes
             .into_iter()
-            .map(|(key, route)| NetlinkChange::Route(key, RouteOperation::Delete(route)));
+            .map(|(key, route)| NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(route))));
         execute(&mut netlink, &delete.collect::<Vec<_>>()).await;
-        let delete = found
-            .route_targets
-            .into_iter()
-            .rev()
-            .map(|object| NetlinkChange::NextHopObject(object, NextHopObjectOperation::Delete));
+        let delete = found.route_targets.into_iter().rev().map(|object| {
+            NetlinkChange::NextHopObject(NextHopObjectChange(object, NextHopObjectOperation::Delete))
+        });
         execute(&mut netlink, &delete.collect::<Vec<_>>()).await;
         let found = observe(&mut netlink).await;
         assert!(
@@ -177,7 +181,7 @@ fn a_connected_socket_leaves_a_deleted_route_at_once() {
             &mut netlink,
             &[
                 create(&hop),
-                NetlinkChange::Route(key, RouteOperation::Create(route.clone())),
+                NetlinkChange::Route(RouteChange(key, RouteOperation::Create(route.clone()))),
             ],
         )
         .await;
@@ -186,7 +190,10 @@ fn a_connected_socket_leaves_a_deleted_route_at_once() {
         socket.send(b"adit").unwrap();
         execute(
             &mut netlink,
-            &[NetlinkChange::Route(key, RouteOperation::Delete(route))],
+            &[NetlinkChange::Route(RouteChange(
+                key,
+                RouteOperation::Delete(route),
+            ))],
         )
         .await;
         let refused = socket.send(b"adit").unwrap_err();
@@ -224,7 +231,9 @@ fn others_ids_are_never_taken_and_a_second_one_alike_is_told_apart() {
         execute(&mut netlink, &[create(&other)]).await;
         execute(
             &mut netlink,
-            &odd.map(|object| NetlinkChange::NextHopObject(object, NextHopObjectOperation::Delete)),
+            &odd.map(|object| {
+                NetlinkChange::NextHopObject(NextHopObjectChange(object, NextHopObjectOperation::Delete))
+            }),
         )
         .await;
         let found = observe(&mut netlink).await.route_targets;
@@ -246,8 +255,9 @@ fn neighbours_read_back_and_the_kernels_own_are_replaced() {
             owner: Owner::Ours,
             mac: mac(last),
         };
-        let put =
-            |address: &str, last| NetlinkChange::Neighbour(link.clone(), ip(address), Write::Put(ours(last)));
+        let put = |address: &str, last| {
+            NetlinkChange::Neighbour(NeighbourChange(link.clone(), ip(address), Write::Put(ours(last))))
+        };
         execute(
             &mut netlink,
             &[put("fe80::2", 1), put("fe80::3", 2), put("fe80::3", 3)],
@@ -260,7 +270,9 @@ fn neighbours_read_back_and_the_kernels_own_are_replaced() {
         let wanted = [("fe80::2", ours(1)), ("fe80::3", ours(3)), ("fe80::9", foreign)];
         let wanted = wanted.map(|(address, neighbour)| ((link.clone(), ip(address)), neighbour));
         assert_eq!(observe(&mut netlink).await.neighbours, wanted.clone().into());
-        let delete = |address: &str| NetlinkChange::Neighbour(link.clone(), ip(address), Write::Delete);
+        let delete = |address: &str| {
+            NetlinkChange::Neighbour(NeighbourChange(link.clone(), ip(address), Write::Delete))
+        };
         execute(
             &mut netlink,
             &[delete("fe80::2"), delete("fe80::3"), delete("fe80::3")],
@@ -301,9 +313,9 @@ fn ten_thousand_routes_to_a_thousand_peers_go_in_batches() {
         let routes = (0..ROUTES).map(route).collect::<Vec<_>>();
         let before = netlink.stats();
         execute(&mut netlink, &hops.iter().map(create).collect::<Vec<_>>()).await;
-        let made = routes
-            .iter()
-            .map(|(key, route)| NetlinkChange::Route(*key, RouteOperation::Create(route.clone())));
+        let made = routes.iter().map(|(key, route)| {
+            NetlinkChange::Route(RouteChange(*key, RouteOperation::Create(route.clone())))
+        });
         execute(&mut netlink, &made.collect::<Vec<_>>()).await;
         let sends = netlink.stats().sends - before.sends;
         println!("{sends} sends for {} requests", PEERS + ROUTES);

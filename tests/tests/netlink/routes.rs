@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use adit_tests::NetNs;
 use dataplane_user::kernel::netlink::Netlink;
-use dataplane_user::model::change::{AddressOperation, LinkOperation, NetlinkChange, RouteOperation};
+use dataplane_user::model::change::{
+    AddressChange, AddressOperation, LinkChange, LinkOperation, NetlinkChange, RouteChange, RouteOperation,
+};
 use dataplane_user::model::{
     ANCHOR_METRIC, AddressScope, BACKSTOP_METRIC, MAIN_TABLE, Owner, Route, RouteKey, RouteKind,
 };
@@ -46,19 +48,19 @@ fn routes_read_back() {
         ]
         .into();
         let mut changes = vec![
-            NetlinkChange::Address(
+            NetlinkChange::Address(AddressChange(
                 ours.clone(),
                 prefix("10.1.0.1/32"),
                 AddressOperation::Create(address(AddressScope::Global)),
-            ),
-            NetlinkChange::Address(
+            )),
+            NetlinkChange::Address(AddressChange(
                 ours.clone(),
                 prefix("fd00:1::1/128"),
                 AddressOperation::Create(address(AddressScope::Global)),
-            ),
+            )),
         ];
         let create = |(key, route): (&RouteKey, &Route)| {
-            NetlinkChange::Route(*key, RouteOperation::Create(route.clone()))
+            NetlinkChange::Route(RouteChange(*key, RouteOperation::Create(route.clone())))
         };
         changes.extend(wanted.iter().map(create));
         execute(&mut netlink, &changes).await;
@@ -76,14 +78,14 @@ fn routes_read_back() {
             .collect();
         for routes in [&others, &wanted] {
             let replace = |(key, route): (&RouteKey, &Route)| {
-                NetlinkChange::Route(*key, RouteOperation::Replace(route.clone()))
+                NetlinkChange::Route(RouteChange(*key, RouteOperation::Replace(route.clone())))
             };
             execute(&mut netlink, &routes.iter().map(replace).collect::<Vec<_>>()).await;
             assert_eq!(&observe(&mut netlink).await.routes, routes);
         }
 
         let delete = |(key, route): (&RouteKey, &Route)| {
-            NetlinkChange::Route(*key, RouteOperation::Delete(route.clone()))
+            NetlinkChange::Route(RouteChange(*key, RouteOperation::Delete(route.clone())))
         };
         let mut changes: Vec<_> = wanted.iter().map(delete).collect();
         changes.extend_from_within(..);
@@ -167,8 +169,14 @@ fn foreign_routes_under_our_keys_are_seen_and_stay() {
             } else {
                 "fe80::1"
             };
-            let create = NetlinkChange::Route(*key, RouteOperation::Create(via(gateway, "ours", None, None)));
-            let delete = NetlinkChange::Route(*key, RouteOperation::Delete(via(gateway, "ours", None, None)));
+            let create = NetlinkChange::Route(RouteChange(
+                *key,
+                RouteOperation::Create(via(gateway, "ours", None, None)),
+            ));
+            let delete = NetlinkChange::Route(RouteChange(
+                *key,
+                RouteOperation::Delete(via(gateway, "ours", None, None)),
+            ));
             let outcomes = netlink.execute(&[create, delete]).await;
             let error = outcomes[0].as_ref().unwrap_err();
             assert_eq!(error.errno(), Some(libc::EEXIST), "{error}");
@@ -189,10 +197,10 @@ fn a_refusal_carries_the_kernels_words() {
     NetNs::new().run(async || {
         let mut netlink = with_link().await;
         let route = via("fe80::1", "ours", Some("fd00:9::9"), None);
-        let create = NetlinkChange::Route(
+        let create = NetlinkChange::Route(RouteChange(
             key(MAIN_TABLE, "fd00:2::/32", ANCHOR_METRIC),
             RouteOperation::Create(route),
-        );
+        ));
         let error = netlink.make(&[create]).await.unwrap_err();
         assert_eq!(error.kernel_text.as_deref(), Some("Invalid source address"));
         assert_eq!(error.errno(), Some(libc::EINVAL));
@@ -210,11 +218,11 @@ fn changes_of_missing_links_are_refused() {
     NetNs::new().run(async || {
         let mut netlink = Netlink::open().unwrap();
         let changes = [
-            NetlinkChange::Link(name("gone"), LinkOperation::SetUp),
-            NetlinkChange::Route(
+            NetlinkChange::Link(LinkChange(name("gone"), LinkOperation::SetUp)),
+            NetlinkChange::Route(RouteChange(
                 key(MAIN_TABLE, "10.2.0.0/16", 173),
                 RouteOperation::Create(via("169.254.1.1", "gone", None, None)),
-            ),
+            )),
         ];
         let outcomes = netlink.execute(&changes).await;
         let errors = outcomes

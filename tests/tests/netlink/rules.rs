@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use adit_tests::NetNs;
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::netlink::Netlink;
-use dataplane_user::model::change::{Existence, NetlinkChange};
+use dataplane_user::model::change::{Existence, NetlinkChange, RuleChange};
 use dataplane_user::model::rule::Mark;
 use dataplane_user::model::{Action, KernelState, Rule};
 use dataplane_user::net::Family;
@@ -131,11 +131,11 @@ fn a_rule_is_removed_exactly_though_others_of_ours_say_more() {
             for order in [[&more[0], &more[1], &general], [&general, &more[0], &more[1]]] {
                 execute(
                     &mut netlink,
-                    &order.map(|rule| NetlinkChange::Rule(rule.clone(), Existence::Create)),
+                    &order.map(|rule| NetlinkChange::Rule(RuleChange(rule.clone(), Existence::Create))),
                 )
                 .await;
                 assert_eq!(observe(&mut netlink).await.rules.len(), 3);
-                let delete = NetlinkChange::Rule(general.clone(), Existence::Delete);
+                let delete = NetlinkChange::Rule(RuleChange(general.clone(), Existence::Delete));
                 execute(&mut netlink, &[delete.clone(), delete]).await;
                 assert_eq!(observe(&mut netlink).await.rules, wanted);
                 pass(&mut netlink, &BTreeSet::new()).await;

@@ -20,7 +20,7 @@ use std::sync::Mutex;
 use dataplane_user::diff::wireguard::device as diff;
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::kernel::wireguard::{Reading, WireGuard, generate};
-use dataplane_user::model::change::{LinkOperation, NetlinkChange};
+use dataplane_user::model::change::{LinkChange, LinkOperation, NetlinkChange};
 use dataplane_user::model::wireguard::{Device, DeviceChange, Peer};
 use dataplane_user::model::{Link, LinkKind, Owner};
 use dataplane_user::net::{LinkName, PrivateKey, PublicKey};
@@ -48,8 +48,8 @@ fn link() -> Link {
 async fn make() -> WireGuard {
     let mut netlink = Netlink::open().unwrap();
     let changes = [
-        NetlinkChange::Link(wg0(), LinkOperation::Create(link())),
-        NetlinkChange::Link(wg0(), LinkOperation::SetUp),
+        NetlinkChange::Link(LinkChange(wg0(), LinkOperation::Create(link()))),
+        NetlinkChange::Link(LinkChange(wg0(), LinkOperation::SetUp)),
     ];
     for outcome in netlink.execute(&changes).await {
         outcome.unwrap();

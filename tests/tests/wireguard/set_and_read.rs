@@ -5,7 +5,7 @@ use std::fs;
 use adit_tests::{NetNs, require};
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::kernel::wireguard::generate;
-use dataplane_user::model::change::{LinkOperation, NetlinkChange};
+use dataplane_user::model::change::{LinkChange, LinkOperation, NetlinkChange};
 use dataplane_user::model::wireguard::{Peer, Preshared};
 use dataplane_user::model::{KernelState, Link};
 use dataplane_user::net::{LinkName, PresharedKey};
@@ -18,7 +18,10 @@ fn a_link_reads_back() {
     NetNs::new().run(async || {
         let mut netlink = Netlink::open().unwrap();
         netlink
-            .execute(&[NetlinkChange::Link(wg0(), LinkOperation::Create(link()))])
+            .execute(&[NetlinkChange::Link(LinkChange(
+                wg0(),
+                LinkOperation::Create(link()),
+            ))])
             .await
             .remove(0)
             .unwrap();
@@ -26,7 +29,7 @@ fn a_link_reads_back() {
         netlink.observe(&mut state).await.unwrap();
         assert_eq!(state.links[&wg0()], link());
         netlink
-            .execute(&[NetlinkChange::Link(wg0(), LinkOperation::SetUp)])
+            .execute(&[NetlinkChange::Link(LinkChange(wg0(), LinkOperation::SetUp))])
             .await
             .remove(0)
             .unwrap();

@@ -10,7 +10,7 @@ use crate::cli::places::Places;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::diff::diff;
 use crate::kernel::{Kernel, LinuxKernel, Wanted};
-use crate::model::change::{NetlinkChange, RouteOperation};
+use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
 use crate::model::{Action, Change, KernelState};
 
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     kernel.look_for(&Wanted::default()).await?;
     let set = diff(&kernel.observe().await?, &KernelState::default());
     let in_table = |change: &Change| match &change.action {
-        Action::Netlink(NetlinkChange::Route(key, RouteOperation::Delete(_))) => {
+        Action::Netlink(NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(_)))) => {
             arguments.table.is_none_or(|table| key.table == table)
         }
         _ => false,
@@ -57,6 +57,6 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
 fn is_backstop(change: &Change) -> bool {
     matches!(
         &change.action,
-        Action::Netlink(NetlinkChange::Route(_, RouteOperation::Delete(route))) if route.refuses()
+        Action::Netlink(NetlinkChange::Route(RouteChange(_, RouteOperation::Delete(route)))) if route.refuses()
     )
 }

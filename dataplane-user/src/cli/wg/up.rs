@@ -19,7 +19,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::nft;
 use crate::kernel::wireguard::{PrivateKeys, WireGuard};
 use crate::model::Rule;
-use crate::model::change::{DeleteLinkReason, LinkOperation, NetlinkChange};
+use crate::model::change::{DeleteLinkReason, LinkChange, LinkOperation, NetlinkChange};
 use crate::net::{Family, LinkName};
 use crate::wg_quick::Config;
 use crate::wg_quick::up::{Facts, Setup};
@@ -120,7 +120,9 @@ pub(super) async fn take_away(
         netlink.delete_foreign_rule(rule).await?;
     }
     let delete = LinkOperation::Delete(DeleteLinkReason::Unneeded);
-    netlink.make(&[NetlinkChange::Link(name.clone(), delete)]).await
+    netlink
+        .make(&[NetlinkChange::Link(LinkChange(name.clone(), delete))])
+        .await
 }
 
 /// The file's own key.

@@ -1,19 +1,11 @@
 //! Ways out where changes wait for each other in a circle: two devices that swap their ports, or a device that takes the port of one from which
 //! packets are to be led to it.
 
-use crate::model::change::{Dependencies, LinkOperation, NetlinkChange, WireGuardChange};
+use crate::model::change::{Dependencies, LinkChange, LinkOperation, NetlinkChange, WireGuardChange};
+use crate::model::order::Detour;
 use crate::model::wireguard::DeviceChange;
 use crate::model::{Action, Change};
-use crate::net::{LinkName, Namespace};
-
-/// What lets a circle of changes be made after all.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::diff) enum Detour {
-    /// A WireGuard device has some other port for a moment, which costs nothing.
-    FreePort(Option<Namespace>, LinkName),
-    /// A device goes before what leads to it is led elsewhere, so that another one can be made. By its namespace and name, and that one's name.
-    MakeRoom(Option<Namespace>, LinkName, LinkName),
-}
+use crate::net::LinkName;
 
 /// The changes of a circle that let something go that only one can have, each with the one that waits for that. `links` are the changes, each
 /// with the condition by which it waits for the next one, and the last one for the first.
@@ -47,7 +39,8 @@ pub(super) fn way_out(
     }
     let deletions = waits.iter().filter_map(|(frees, waits)| {
         let change = &changes[*frees];
-        let Action::Netlink(NetlinkChange::Link(name, LinkOperation::Delete(_))) = &change.action else {
+        let Action::Netlink(NetlinkChange::Link(LinkChange(name, LinkOperation::Delete(_)))) = &change.action
+        else {
             return None;
         };
         let taker = link_of(&changes[*waits])?.clone();
@@ -71,7 +64,7 @@ fn uses(place: usize, needs: &[Dependencies]) -> usize {
 
 fn link_of(change: &Change) -> Option<&LinkName> {
     match &change.action {
-        Action::Netlink(NetlinkChange::Link(name, _)) => Some(name),
+        Action::Netlink(NetlinkChange::Link(LinkChange(name, _))) => Some(name),
         Action::WireGuard(change) => Some(&change.link),
         _ => None,
     }

@@ -8,7 +8,9 @@ use crate::apply::{ApplyReport, Outcome, apply};
 use crate::diff::diff;
 use crate::kernel::fake::FakeKernel;
 use crate::model::wireguard::{Device, Peer};
-use crate::model::{ANCHOR_METRIC, Link, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind};
+use crate::model::{
+    ANCHOR_METRIC, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget,
+};
 use crate::net::{LinkName, PublicKey};
 
 fn name(text: &str) -> LinkName {
@@ -258,9 +260,8 @@ fn ten_thousand_changes_are_sorted_in_proportion_to_their_number() {
             );
         }
         let set = diff(&observed, &target);
-        let (needs, _) =
-            conditions::of_changes(&set.changes, (&observed, &observed, &target), &BTreeSet::new());
-        let ranks = set.changes.iter().map(rank).collect::<Vec<_>>();
+        let (needs, _) = needs::of_changes(&set.changes, (&observed, &observed, &target), &BTreeSet::new());
+        let ranks = set.changes.iter().map(Change::rank).collect::<Vec<_>>();
         (set.changes.len(), graph::steps(&ranks, &needs))
     };
     let ((few, of_few), (many, of_many)) = (steps(5_000), steps(10_000));

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::RepairKind;
 use crate::model::change::{
-    AddressOperation, BpfChange, DeleteLinkReason, Existence, LinkOperation, NetlinkChange,
-    NextHopObjectOperation, NextHopOperation, RouteOperation, Write,
+    AddressChange, AddressOperation, BpfChange, ClassChange, DeleteLinkReason, Existence, FloodChange,
+    GroupChange, LinkChange, LinkOperation, NeighbourChange, NetlinkChange, NextHopChange,
+    NextHopObjectChange, NextHopObjectOperation, NextHopOperation, ObjectKind, PrefixChange, ProgramChange,
+    RouteChange, RouteOperation, SourceChange, Write,
 };
 use crate::model::{
     Action, Class, Group, KernelState, NextHop, Object, Route, RouteGroup, RouteKey, RouteTarget, Target,
@@ -19,10 +20,10 @@ use crate::net::LinkName;
 /// The object that a change is about. For a renamed device of ours, the device under its former name.
 pub(super) fn own(change: &Action) -> Object {
     match change {
-        Action::Netlink(NetlinkChange::Link(
+        Action::Netlink(NetlinkChange::Link(LinkChange(
             _,
             LinkOperation::Delete(DeleteLinkReason::Renamed { name, .. }),
-        )) => Object::Link(name.clone()),
+        ))) => Object::Link(name.clone()),
         change => change.object(),
     }
 }
@@ -54,12 +55,16 @@ impl Roots {
             roots.add_devices(change);
         }
         let gone = changes.iter().filter_map(|change| match change {
-            Action::Netlink(NetlinkChange::Address(link, _, AddressOperation::Move { from, .. })) => {
-                Some((link, *from))
-            }
-            Action::Netlink(NetlinkChange::Address(link, address, AddressOperation::Delete { .. })) => {
-                Some((link, *address))
-            }
+            Action::Netlink(NetlinkChange::Address(AddressChange(
+                link,
+                _,
+                AddressOperation::Move { from, .. },
+            ))) => Some((link, *from)),
+            Action::Netlink(NetlinkChange::Address(AddressChange(
+                link,
+                address,
+                AddressOperation::Delete { .. },
+            ))) => Some((link, *address)),
             _ => None,
         });
         let gone = gone.collect::<BTreeSet<_>>();
@@ -87,7 +92,7 @@ impl Roots {
 
     fn add_devices(&mut self, change: &Action) {
         match change {
-            Action::Netlink(NetlinkChange::Link(other, operation)) => match operation {
+            Action::Netlink(NetlinkChange::Link(LinkChange(other, operation))) => match operation {
                 LinkOperation::Delete(DeleteLinkReason::Renamed { name, .. }) => {
                     self.renamed.insert(other.clone(), name.clone());
                     self.links.insert(name.clone());
@@ -95,8 +100,10 @@ impl Roots {
                 LinkOperation::SetMaster(_) | LinkOperation::SetAlias(_) => {}
                 _ => drop(self.links.insert(other.clone())),
             },
-            Action::Bpf(BpfChange::Class(class, Write::Put(_))) => drop(self.classes.insert(*class)),
-            Action::Bpf(BpfChange::NextHop(next_hop, NextHopOperation::Put)) => {
+            Action::Bpf(BpfChange::Class(ClassChange(class, Write::Put(_)))) => {
+                self.classes.insert(*class);
+            }
+            Action::Bpf(BpfChange::NextHop(NextHopChange(next_hop, NextHopOperation::Put))) => {
                 self.next_hops.insert(Arc::clone(next_hop));
             }
             _ => {}
@@ -105,17 +112,22 @@ impl Roots {
 
     fn add_netlink(&mut self, change: &NetlinkChange, subject: Object, observed: &KernelState) {
         match change {
-            NetlinkChange::Address(_, _, AddressOperation::Delete { .. }) => {}
-            NetlinkChange::Address(_, address, _) => {
+            NetlinkChange::Address(AddressChange(_, _, AddressOperation::Delete { .. })) => {}
+            NetlinkChange::Address(AddressChange(_, address, _)) => {
                 self.addresses.insert(address.addr(), subject);
             }
-            NetlinkChange::NextHopObject(target, NextHopObjectOperation::Create) => {
+            NetlinkChange::NextHopObject(NextHopObjectChange(target, NextHopObjectOperation::Create)) => {
                 self.made.insert(target.clone(), subject);
             }
-            NetlinkChange::NextHopObject(RouteTarget::Group(to), NextHopObjectOperation::Replace(from)) => {
+            NetlinkChange::NextHopObject(NextHopObjectChange(
+                RouteTarget::Group(to),
+                NextHopObjectOperation::Replace(from),
+            )) => {
                 self.leave_members(from, to, &subject);
             }
-            NetlinkChange::Route(key, RouteOperation::Replace(route)) if subject != Object::Route(*key) => {
+            NetlinkChange::Route(RouteChange(key, RouteOperation::Replace(route)))
+                if subject != Object::Route(*key) =>
+            {
                 self.leave(observed, key, route, &subject);
             }
             _ => {}
@@ -124,14 +136,14 @@ impl Roots {
 
     fn add_bpf(&mut self, change: &BpfChange, subject: Object) {
         match change {
-            BpfChange::Group(group, Existence::Create) => {
+            BpfChange::Group(GroupChange(group, Existence::Create)) => {
                 self.groups.insert(Arc::clone(group), subject);
             }
-            BpfChange::Class(_, Write::Put(_))
-            | BpfChange::NextHop(_, NextHopOperation::Put)
-            | BpfChange::Prefix(_, Write::Put(_))
-            | BpfChange::Source(_, Existence::Create)
-                if self.map.is_none() && RepairKind::of(&subject) == RepairKind::Map =>
+            BpfChange::Class(ClassChange(_, Write::Put(_)))
+            | BpfChange::NextHop(NextHopChange(_, NextHopOperation::Put))
+            | BpfChange::Prefix(PrefixChange(_, Write::Put(_)))
+            | BpfChange::Source(SourceChange(_, Existence::Create))
+                if self.map.is_none() && subject.kind().repair() == ObjectKind::Prefix.repair() =>
             {
                 self.map = Some(subject);
             }
@@ -155,34 +167,41 @@ impl Roots {
 
     fn above_netlink(&self, change: &NetlinkChange) -> Option<Object> {
         match change {
-            NetlinkChange::Route(key, RouteOperation::Create(route) | RouteOperation::Replace(route)) => {
+            NetlinkChange::Route(RouteChange(
+                key,
+                RouteOperation::Create(route) | RouteOperation::Replace(route),
+            )) => {
                 let by_target = route.target().and_then(|target| self.made.get(target));
                 let by_source = || self.addresses.get(&route.source()?);
                 let by_last = || self.without_address(key, route);
                 by_target.or_else(by_source).or_else(by_last).cloned()
             }
-            NetlinkChange::NextHopObject(target, NextHopObjectOperation::Delete) => {
+            NetlinkChange::NextHopObject(NextHopObjectChange(target, NextHopObjectOperation::Delete)) => {
                 self.instead.get(target).cloned()
             }
-            NetlinkChange::NextHopObject(RouteTarget::Group(group), _) => self.of_members(group),
+            NetlinkChange::NextHopObject(NextHopObjectChange(RouteTarget::Group(group), _)) => {
+                self.of_members(group)
+            }
             _ => None,
         }
     }
 
     fn above_bpf(&self, change: &BpfChange) -> Option<Object> {
         match change {
-            BpfChange::NextHop(next_hop, NextHopOperation::Put) => self.of_class(next_hop),
-            BpfChange::NextHop(next_hop, NextHopOperation::SetDown(_)) => self.of_next_hop(next_hop),
-            BpfChange::Group(group, Existence::Create) => {
+            BpfChange::NextHop(NextHopChange(next_hop, NextHopOperation::Put)) => self.of_class(next_hop),
+            BpfChange::NextHop(NextHopChange(next_hop, NextHopOperation::SetDown(_))) => {
+                self.of_next_hop(next_hop)
+            }
+            BpfChange::Group(GroupChange(group, Existence::Create)) => {
                 let mut members = group.members.iter();
                 members.find_map(|(next_hop, _)| self.of_next_hop(next_hop))
             }
-            BpfChange::Prefix(_, Write::Put(target)) => self.of_target(target),
-            BpfChange::Prefix(_, Write::Delete)
-            | BpfChange::Group(_, Existence::Delete)
-            | BpfChange::NextHop(_, NextHopOperation::Delete)
-            | BpfChange::Class(_, Write::Delete)
-            | BpfChange::Source(_, Existence::Delete) => self.map.clone(),
+            BpfChange::Prefix(PrefixChange(_, Write::Put(target))) => self.of_target(target),
+            BpfChange::Prefix(PrefixChange(_, Write::Delete))
+            | BpfChange::Group(GroupChange(_, Existence::Delete))
+            | BpfChange::NextHop(NextHopChange(_, NextHopOperation::Delete))
+            | BpfChange::Class(ClassChange(_, Write::Delete))
+            | BpfChange::Source(SourceChange(_, Existence::Delete)) => self.map.clone(),
             _ => None,
         }
     }
@@ -217,7 +236,10 @@ impl Roots {
             Action::Netlink(change) => self.netlink_device(change)?,
             Action::Sysctl(change) => &change.link,
             Action::WireGuard(change) => &change.link,
-            Action::Bpf(BpfChange::Program(link, ..) | BpfChange::Class(_, Write::Put(link))) => link,
+            Action::Bpf(
+                BpfChange::Program(ProgramChange(link, ..))
+                | BpfChange::Class(ClassChange(_, Write::Put(link))),
+            ) => link,
             Action::Bpf(_) | Action::Nft(_) => return None,
         };
         Some(self.renamed.get(name).unwrap_or(name))
@@ -225,31 +247,35 @@ impl Roots {
 
     fn netlink_device<'c>(&self, change: &'c NetlinkChange) -> Option<&'c LinkName> {
         match change {
-            NetlinkChange::Link(_, LinkOperation::Delete(DeleteLinkReason::Renamed { name, .. })) => {
-                Some(name)
-            }
+            NetlinkChange::Link(LinkChange(
+                _,
+                LinkOperation::Delete(DeleteLinkReason::Renamed { name, .. }),
+            )) => Some(name),
             // A port goes from its bridge with either of them.
-            NetlinkChange::Link(port, LinkOperation::SetMaster(Some(bridge)))
+            NetlinkChange::Link(LinkChange(port, LinkOperation::SetMaster(Some(bridge))))
                 if !self.links.contains(port) =>
             {
                 Some(bridge)
             }
-            NetlinkChange::Link(name, _)
-            | NetlinkChange::Address(name, ..)
-            | NetlinkChange::Flood(name, ..)
-            | NetlinkChange::Neighbour(name, ..) => Some(name),
-            NetlinkChange::Route(_, RouteOperation::Create(route) | RouteOperation::Replace(route)) => {
+            NetlinkChange::Link(LinkChange(name, _))
+            | NetlinkChange::Address(AddressChange(name, ..))
+            | NetlinkChange::Flood(FloodChange(name, ..))
+            | NetlinkChange::Neighbour(NeighbourChange(name, ..)) => Some(name),
+            NetlinkChange::Route(RouteChange(
+                _,
+                RouteOperation::Create(route) | RouteOperation::Replace(route),
+            )) => {
                 let mut links = route.links();
                 links.find(|link| self.links.contains(*link))
             }
-            NetlinkChange::NextHopObject(
+            NetlinkChange::NextHopObject(NextHopObjectChange(
                 target,
                 NextHopObjectOperation::Create | NextHopObjectOperation::Replace(_),
-            ) => {
+            )) => {
                 let mut links = target.hops().map(|hop| &hop.link);
                 links.find(|link| self.links.contains(*link))
             }
-            NetlinkChange::Route(..) | NetlinkChange::NextHopObject(..) | NetlinkChange::Rule(..) => None,
+            _ => None,
         }
     }
 
@@ -299,8 +325,8 @@ impl Roots {
 /// The address that a change makes or takes away, and its device.
 fn address(change: &Action) -> Option<(&LinkName, &IpNet)> {
     match change {
-        Action::Netlink(NetlinkChange::Address(_, _, AddressOperation::Replace(_))) => None,
-        Action::Netlink(NetlinkChange::Address(link, address, _)) => Some((link, address)),
+        Action::Netlink(NetlinkChange::Address(AddressChange(_, _, AddressOperation::Replace(_)))) => None,
+        Action::Netlink(NetlinkChange::Address(AddressChange(link, address, _))) => Some((link, address)),
         _ => None,
     }
 }

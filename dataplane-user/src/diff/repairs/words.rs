@@ -2,8 +2,10 @@
 
 use super::roots::Roots;
 use crate::model::change::{
-    AddressOperation, BpfChange, DeleteLinkReason, LinkOperation, LinkPatch, NetlinkChange,
-    NextHopObjectOperation, NextHopOperation, NftChange, ProgramOperation, RouteOperation, Verb, Write,
+    AddressChange, AddressOperation, BpfChange, ClassChange, DeleteLinkReason, LinkChange, LinkOperation,
+    LinkPatch, NeighbourChange, NetlinkChange, NextHopChange, NextHopObjectChange, NextHopObjectOperation,
+    NextHopOperation, NftChange, PrefixChange, ProgramChange, ProgramOperation, RouteChange, RouteOperation,
+    Verb, Write,
 };
 use crate::model::{Action, KernelState, Link};
 use crate::net::LinkName;
@@ -11,7 +13,7 @@ use crate::net::LinkName;
 /// What was found of what a change is about; nothing where another change says it.
 pub(super) fn found(change: &Action, observed: &KernelState, roots: &Roots) -> Option<String> {
     let other = match change {
-        Action::Netlink(NetlinkChange::Link(name, operation)) => {
+        Action::Netlink(NetlinkChange::Link(LinkChange(name, operation))) => {
             return link(name, operation, observed, roots);
         }
         Action::Netlink(change) => netlink(change, observed),
@@ -65,14 +67,20 @@ fn link(name: &LinkName, operation: &LinkOperation, observed: &KernelState, root
 /// `None`: it came or went.
 fn netlink(change: &NetlinkChange, observed: &KernelState) -> Option<String> {
     match change {
-        NetlinkChange::Address(_, _, AddressOperation::Move { from, .. }) => Some(format!("was {from}")),
-        NetlinkChange::Address(_, _, AddressOperation::Replace(_)) => Some("had another scope".to_owned()),
-        NetlinkChange::Route(key, RouteOperation::Replace(_)) => observed
+        NetlinkChange::Address(AddressChange(_, _, AddressOperation::Move { from, .. })) => {
+            Some(format!("was {from}"))
+        }
+        NetlinkChange::Address(AddressChange(_, _, AddressOperation::Replace(_))) => {
+            Some("had another scope".to_owned())
+        }
+        NetlinkChange::Route(RouteChange(key, RouteOperation::Replace(_))) => observed
             .routes
             .get(key)
             .map(|found| format!("was {}", found.kind)),
-        NetlinkChange::NextHopObject(_, NextHopObjectOperation::Replace(from)) => Some(format!("was {from}")),
-        NetlinkChange::Neighbour(link, address, Write::Put(_)) => {
+        NetlinkChange::NextHopObject(NextHopObjectChange(_, NextHopObjectOperation::Replace(from))) => {
+            Some(format!("was {from}"))
+        }
+        NetlinkChange::Neighbour(NeighbourChange(link, address, Write::Put(_))) => {
             let found = observed.neighbours.get(&(link.clone(), *address));
             found.map(|found| format!("was {}", found.mac))
         }
@@ -83,11 +91,17 @@ fn netlink(change: &NetlinkChange, observed: &KernelState) -> Option<String> {
 /// `None`: it came or went.
 fn bpf(change: &BpfChange, observed: &KernelState) -> Option<String> {
     let text = match change {
-        BpfChange::Program(_, _, ProgramOperation::Replace | ProgramOperation::TakeOver) => "was another one",
-        BpfChange::NextHop(_, NextHopOperation::SetDown(true)) => "was usable",
-        BpfChange::NextHop(_, NextHopOperation::SetDown(false)) => "was down",
-        BpfChange::Class(class, Write::Put(_)) if observed.classes.contains_key(class) => "led elsewhere",
-        BpfChange::Prefix(prefix, Write::Put(_)) if observed.prefixes.contains_key(prefix) => "led elsewhere",
+        BpfChange::Program(ProgramChange(_, _, ProgramOperation::Replace | ProgramOperation::TakeOver)) => {
+            "was another one"
+        }
+        BpfChange::NextHop(NextHopChange(_, NextHopOperation::SetDown(true))) => "was usable",
+        BpfChange::NextHop(NextHopChange(_, NextHopOperation::SetDown(false))) => "was down",
+        BpfChange::Class(ClassChange(class, Write::Put(_))) if observed.classes.contains_key(class) => {
+            "led elsewhere"
+        }
+        BpfChange::Prefix(PrefixChange(prefix, Write::Put(_))) if observed.prefixes.contains_key(prefix) => {
+            "led elsewhere"
+        }
         _ => return None,
     };
     Some(text.to_owned())

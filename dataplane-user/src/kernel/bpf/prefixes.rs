@@ -7,37 +7,33 @@ use super::codec;
 use super::maps::Maps;
 use super::tables::Tables;
 use crate::kernel::KernelError;
-use crate::model::Target;
-use crate::model::change::{BpfChange, Write};
+use crate::model::change::{BpfChange, PrefixChange, Write};
 
 /// Whether two changes can go to the kernel in one batch.
 pub(super) fn go_together(a: &BpfChange, b: &BpfChange) -> bool {
     matches!(
         (a, b),
         (
-            BpfChange::Prefix(_, Write::Put(_)),
-            BpfChange::Prefix(_, Write::Put(_))
+            BpfChange::Prefix(PrefixChange(_, Write::Put(_))),
+            BpfChange::Prefix(PrefixChange(_, Write::Put(_)))
         ) | (
-            BpfChange::Prefix(_, Write::Delete),
-            BpfChange::Prefix(_, Write::Delete)
+            BpfChange::Prefix(PrefixChange(_, Write::Delete)),
+            BpfChange::Prefix(PrefixChange(_, Write::Delete))
         )
     )
 }
-
-/// A change of a prefix.
-pub(super) type PrefixChange<'c> = (IpNet, &'c Write<Target>);
 
 /// Executes changes that go together; one result a change. What a failing change leaves in place is held, so that the target which
 /// the prefix still names is not freed under it.
 pub(super) fn execute(
     maps: &Maps,
     tables: &mut Tables,
-    run: &[PrefixChange<'_>],
+    run: &[&PrefixChange],
 ) -> Vec<Result<(), KernelError>> {
     let mut results: Vec<Option<Result<(), KernelError>>> = run.iter().map(|_| None).collect();
     let mut puts = Puts::default();
     let mut deletes = Deletes::default();
-    for (index, (prefix, write)) in run.iter().enumerate() {
+    for (index, PrefixChange(prefix, write)) in run.iter().enumerate() {
         match write {
             Write::Put(target) => match tables.target(target) {
                 Ok(target) => puts.add(index, *prefix, target),
@@ -62,7 +58,7 @@ pub(super) fn execute(
         .into_iter()
         .map(|result| result.expect("every change was put into a batch or has failed"))
         .collect();
-    for ((prefix, _), _) in run.iter().zip(&results).filter(|(_, result)| result.is_err()) {
+    for (PrefixChange(prefix, _), _) in run.iter().zip(&results).filter(|(_, result)| result.is_err()) {
         hold(maps, tables, *prefix);
     }
     results

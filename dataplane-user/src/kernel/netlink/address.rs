@@ -1,5 +1,6 @@
 //! Addresses: messages that add and delete them, and what a message from the kernel says.
 
+use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,9 +11,12 @@ use netlink_packet_route::address::{
     AddressScope as RawScope,
 };
 
+use super::Netlink;
+use super::execute::{Requests, Role, no_link};
 use super::marks::Marks;
 use super::message::Request;
-use crate::model::{Address, AddressScope, Owner, PROTOCOL};
+use crate::model::{Address, AddressChange, AddressOperation, AddressScope, Owner, PROTOCOL};
+use crate::net::LinkName;
 
 const HEADER: usize = 8;
 /// Since Linux 5.18 (linux/if_addr.h).
@@ -111,4 +115,34 @@ fn of_prefix(index: u32, prefix: IpNet, peer: Option<IpAddr>) -> AddressMessage 
     let other = peer.unwrap_or(prefix.addr());
     message.attributes.push(AddressAttribute::Address(other));
     message
+}
+
+impl Requests for AddressChange {
+    fn links(&self) -> Vec<&LinkName> {
+        vec![&self.0]
+    }
+
+    fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>> {
+        let AddressChange(name, prefix, operation) = self;
+        let Some(entry) = netlink.ours(name)? else {
+            return match operation {
+                AddressOperation::Delete { .. } => Ok(Vec::new()),
+                _ => Err(no_link()),
+            };
+        };
+        let index = entry.index;
+        // With the peer that it was last seen with.
+        let delete = |prefix: IpNet| {
+            let peer = netlink.peers.get(&(index, prefix)).copied();
+            (delete(index, prefix, peer), Role::Delete)
+        };
+        let create = |value| (create(index, *prefix, value, netlink.marks), Role::Do);
+        Ok(match operation {
+            AddressOperation::Create(value) => vec![create(*value)],
+            // The kernel never changes the scope of an address that stands.
+            AddressOperation::Replace(value) => vec![delete(*prefix), create(*value)],
+            AddressOperation::Move { from, to } => vec![delete(*from), create(*to)],
+            AddressOperation::Delete { .. } => vec![delete(*prefix)],
+        })
+    }
 }

@@ -7,20 +7,19 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::RawFd;
-
-use ipnet::IpNet;
+use std::pin::Pin;
 
 use super::batch::Answer;
 use super::marks::Marks;
 use super::message::{Failure, Request};
-use super::route::Mode;
 use super::table::Entry;
-use super::{Netlink, address, flood, link, neighbour, nexthop, route, rule};
+use super::{Netlink, link, of_kind, route};
 use crate::kernel::KernelError;
 use crate::model::change::{
-    AddressOperation, Existence, LinkOperation, NetlinkChange, NextHopObjectOperation, RouteOperation, Write,
+    AddressChange, AddressOperation, LinkChange, LinkOperation, NetlinkChange, NextHopObjectChange,
+    NextHopObjectOperation, RouteChange, RouteOperation,
 };
-use crate::model::{Link, LinkKind, RouteKey, RouteKind, RouteTarget, Rule};
+use crate::model::{Link, LinkKind};
 use crate::net::LinkName;
 
 type Outcome = Result<(), KernelError>;
@@ -58,8 +57,14 @@ impl Netlink {
         }
         for (change, outcome) in changes.iter().zip(&run.outcomes) {
             match (change, outcome) {
-                (NetlinkChange::NextHopObject(target, NextHopObjectOperation::Create), Err(_))
-                | (NetlinkChange::NextHopObject(target, NextHopObjectOperation::Delete), Ok(())) => {
+                (
+                    NetlinkChange::NextHopObject(NextHopObjectChange(target, NextHopObjectOperation::Create)),
+                    Err(_),
+                )
+                | (
+                    NetlinkChange::NextHopObject(NextHopObjectChange(target, NextHopObjectOperation::Delete)),
+                    Ok(()),
+                ) => {
                     self.next_hops.remove(target);
                 }
                 _ => {}
@@ -128,10 +133,10 @@ impl Netlink {
     async fn plan(&mut self, run: &mut Run<'_>, place: usize) {
         let change = run.changes[place];
         let is_unknown = |name: &&LinkName| self.links.get(name).is_none() && !run.absent.contains(*name);
-        if links_of(change).iter().any(is_unknown) {
+        if of_kind(change).links().iter().any(is_unknown) {
             for name in run.changes[place..]
                 .iter()
-                .flat_map(|change| links_of(change))
+                .flat_map(|change| of_kind(change).links())
                 .collect::<BTreeSet<_>>()
             {
                 if self.links.get(name).is_none() && !run.absent.contains(name) {
@@ -145,13 +150,13 @@ impl Netlink {
             run.outcomes[place] = Err(failure.again().into_change_error());
             return;
         }
-        let requests = match change {
-            NetlinkChange::Rule(rule, Existence::Delete) => {
-                // What is queued before may be about rules too.
-                self.flush(run).await;
-                self.delete_rule(rule).await
-            }
-            change => self.requests(change).map_err(KernelError::of_change),
+        let kind = of_kind(change);
+        let requests = if kind.asks_first() {
+            // What is queued before may be about the same.
+            self.flush(run).await;
+            kind.ask(self).await
+        } else {
+            kind.requests(self).map_err(KernelError::of_change)
         };
         match requests {
             Ok(requests) => {
@@ -162,7 +167,7 @@ impl Netlink {
             Err(error) => run.outcomes[place] = Err(error),
         }
         match change {
-            NetlinkChange::Link(name, LinkOperation::Create(link)) => {
+            NetlinkChange::Link(LinkChange(name, LinkOperation::Create(link))) => {
                 self.links.remove(name);
                 run.absent.remove(name);
                 if let LinkKind::Veth(peer) = &link.kind
@@ -173,192 +178,18 @@ impl Netlink {
                     run.absent.remove(&peer.name);
                 }
             }
-            NetlinkChange::Link(name, LinkOperation::Delete(_)) => self.links.remove(name),
+            NetlinkChange::Link(LinkChange(name, LinkOperation::Delete(_))) => self.links.remove(name),
             _ => {}
         }
     }
 
-    /// The requests of a change; none where it is done already.
-    fn requests(&mut self, change: &NetlinkChange) -> io::Result<Vec<(Request, Role)>> {
-        let one = |request| vec![(request, Role::Do)];
-        Ok(match change {
-            NetlinkChange::Link(name, LinkOperation::Create(link)) => self.create_link(name, link)?,
-            NetlinkChange::Link(name, LinkOperation::Delete(_)) => match self.ours(name)? {
-                Some(entry) => vec![(link::delete(entry.index), Role::Delete)],
-                None => Vec::new(),
-            },
-            NetlinkChange::Link(name, operation) => {
-                let index = self.ours(name)?.ok_or_else(no_link)?.index;
-                self.modify_link(index, operation)?
-            }
-            NetlinkChange::Address(name, prefix, operation) => {
-                self.address_requests(name, *prefix, operation)?
-            }
-            NetlinkChange::Flood(name, to, Existence::Create) => {
-                one(flood::add(self.ours(name)?.ok_or_else(no_link)?.index, *to))
-            }
-            NetlinkChange::Flood(name, to, Existence::Delete) => match self.ours(name)? {
-                Some(entry) => vec![(flood::delete(entry.index, *to), Role::Delete)],
-                None => Vec::new(),
-            },
-            NetlinkChange::Neighbour(name, address, Write::Put(value)) => {
-                let index = self.ours(name)?.ok_or_else(no_link)?.index;
-                one(neighbour::put(index, *address, value.mac))
-            }
-            NetlinkChange::Neighbour(name, address, Write::Delete) => match self.ours(name)? {
-                Some(entry) => vec![(neighbour::delete(entry.index, *address), Role::Delete)],
-                None => Vec::new(),
-            },
-            NetlinkChange::NextHopObject(target, operation) => {
-                self.next_hop_object_requests(target, operation)?
-            }
-            NetlinkChange::Route(key, RouteOperation::Create(value)) => {
-                one(self.route(Mode::Create, key, &value.kind)?)
-            }
-            NetlinkChange::Route(key, RouteOperation::Replace(value)) => {
-                one(self.route(Mode::Replace, key, &value.kind)?)
-            }
-            NetlinkChange::Route(key, RouteOperation::Delete(_)) => vec![(route::delete(key), Role::Delete)],
-            NetlinkChange::Rule(rule, Existence::Create) => one(rule::create(rule, self.marks)
-                .ok_or_else(|| unsupported("no kind of rule that is made here"))?),
-            NetlinkChange::Rule(rule, Existence::Delete) => rule::delete(rule, self.marks)
-                .map(|request| (request, Role::Delete))
-                .into_iter()
-                .collect(),
-        })
-    }
-
-    fn create_link(&self, name: &LinkName, link: &Link) -> io::Result<Vec<(Request, Role)>> {
-        let lower = match link.kind.lower() {
-            Some(lower) => Some(self.links.get(lower).ok_or_else(no_link)?.index),
-            None => None,
-        };
-        let peer = match &link.kind {
-            LinkKind::Veth(peer) if peer.namespace != self.place => {
-                let gone = || io::Error::from_raw_os_error(libc::ENOENT);
-                Some(*self.ends.get(&peer.namespace).ok_or_else(gone)?)
-            }
-            _ => None,
-        };
-        let create = link::create(name, link, lower, peer, self.marks)
-            .ok_or_else(|| unsupported("no kind of link that is made here"))?;
-        Ok(vec![
-            (create, Role::Do),
-            (link::find(name), Role::Find(name.clone())),
-        ])
-    }
-
-    /// What changes a device that exists.
-    fn modify_link(&self, index: u32, operation: &LinkOperation) -> io::Result<Vec<(Request, Role)>> {
-        let request = match operation {
-            LinkOperation::Modify(patch) => {
-                let mode = patch
-                    .generates_addresses
-                    .map(|on| link::set_generates_addresses(index, on));
-                let requests = link::modify(index, patch).map(|request| (request, Role::Do));
-                let mode = mode.map(|request| (request, Role::SetMode));
-                return Ok(requests.into_iter().chain(mode).collect());
-            }
-            LinkOperation::SetUp => link::set_up(index),
-            LinkOperation::SetDown => link::set_down(index),
-            LinkOperation::SetMaster(None) => link::set_master(index, 0),
-            LinkOperation::SetMaster(Some(bridge)) => {
-                link::set_master(index, self.ours(bridge)?.ok_or_else(no_link)?.index)
-            }
-            LinkOperation::SetAlias(alias) => link::set_alias(index, alias),
-            LinkOperation::Create(_) | LinkOperation::Delete(_) => return Ok(Vec::new()),
-        };
-        Ok(vec![(request, Role::Do)])
-    }
-
-    fn address_requests(
-        &self,
-        name: &LinkName,
-        prefix: IpNet,
-        operation: &AddressOperation,
-    ) -> io::Result<Vec<(Request, Role)>> {
-        let Some(entry) = self.ours(name)? else {
-            return match operation {
-                AddressOperation::Delete { .. } => Ok(Vec::new()),
-                _ => Err(no_link()),
-            };
-        };
-        let delete = |prefix| (self.delete_address(entry.index, prefix), Role::Delete);
-        let create = |value| (address::create(entry.index, prefix, value, self.marks), Role::Do);
-        Ok(match operation {
-            AddressOperation::Create(value) => vec![create(*value)],
-            // The kernel never changes the scope of an address that stands.
-            AddressOperation::Replace(value) => vec![delete(prefix), create(*value)],
-            AddressOperation::Move { from, to } => vec![delete(*from), create(*to)],
-            AddressOperation::Delete { .. } => vec![delete(prefix)],
-        })
-    }
-
-    fn next_hop_object_requests(
-        &mut self,
-        target: &RouteTarget,
-        operation: &NextHopObjectOperation,
-    ) -> io::Result<Vec<(Request, Role)>> {
-        let request = match (operation, target) {
-            (NextHopObjectOperation::Create, _) => {
-                let id = self.next_hops.allocate().ok_or_else(no_id)?;
-                let create = nexthop::create(id, target, &self.next_hops, &self.links).ok_or_else(no_link)?;
-                self.next_hops.insert(id, target.clone());
-                create
-            }
-            (NextHopObjectOperation::Replace(from), RouteTarget::Group(to)) => {
-                let former = RouteTarget::Group(from.clone());
-                let id = self.next_hops.id(&former).ok_or_else(nexthop::absent)?;
-                let replace = nexthop::replace(id, to, &self.next_hops).ok_or_else(nexthop::absent)?;
-                self.next_hops.insert(id, target.clone());
-                replace
-            }
-            (NextHopObjectOperation::Replace(_), _) => {
-                return Err(unsupported("only groups are replaced"));
-            }
-            (NextHopObjectOperation::Delete, _) => {
-                let id = self.next_hops.id(target);
-                return Ok(id
-                    .map(|id| (nexthop::delete(id), Role::Delete))
-                    .into_iter()
-                    .collect());
-            }
-        };
-        Ok(vec![(request, Role::Do)])
-    }
-
-    /// What deletes exactly this rule. The kernel deletes the first one that says all that the request says: rules of ours
-    /// that say more and stand before go with it, and are made again.
-    async fn delete_rule(&mut self, rule: &Rule) -> Result<Vec<(Request, Role)>, KernelError> {
-        let rules = self.read_rules(rule.family).await?;
-        let Some(place) = rules.iter().position(|found| found == rule) else {
-            return Ok(Vec::new());
-        };
-        let before = rules[..place]
-            .iter()
-            .filter(|found| rule::is_taken_for(found, rule))
-            .collect::<Vec<_>>();
-        let deletions =
-            (0..=before.len()).filter_map(|_| Some((rule::delete(rule, self.marks)?, Role::Delete)));
-        let again = before
-            .iter()
-            .filter_map(|found| Some((rule::create(found, self.marks)?, Role::Do)));
-        Ok(deletions.chain(again).collect())
-    }
-
-    /// Deletes an address with the peer that it was last seen with.
-    fn delete_address(&self, index: u32, prefix: IpNet) -> Request {
-        address::delete(index, prefix, self.peers.get(&(index, prefix)).copied())
-    }
-
-    fn route(&self, mode: Mode, key: &RouteKey, kind: &RouteKind) -> io::Result<Request> {
-        let known = (&self.links, &self.next_hops);
-        route::write(mode, key, kind, known, self.marks)?
-            .ok_or_else(|| unsupported("no kind of route that is made here"))
+    /// A link that is ours.
+    pub(super) fn our_index(&self, name: &LinkName) -> io::Result<u32> {
+        Ok(self.ours(name)?.ok_or_else(no_link)?.index)
     }
 
     /// A link of this name, `None` where there is none, an error where it is not ours.
-    fn ours(&self, name: &LinkName) -> io::Result<Option<Entry>> {
+    pub(super) fn ours(&self, name: &LinkName) -> io::Result<Option<Entry>> {
         match self.links.get(name) {
             Some(entry) if !entry.ours && self.marks == Marks::Ours => {
                 let text = format!("link {name} is not ours");
@@ -403,7 +234,7 @@ impl Netlink {
             return;
         };
         self.links.insert(&found);
-        let NetlinkChange::Link(_, LinkOperation::Create(link)) = run.changes[place] else {
+        let NetlinkChange::Link(LinkChange(_, LinkOperation::Create(link))) = run.changes[place] else {
             return;
         };
         if run.outcomes[place].is_ok() {
@@ -431,7 +262,7 @@ struct Queued {
 }
 
 /// What a request's answer means.
-enum Role {
+pub(super) enum Role {
     /// Only yes will do.
     Do,
     /// What is gone already is as good.
@@ -472,9 +303,13 @@ impl Run<'_> {
         }
         let creates = matches!(
             self.changes[place],
-            NetlinkChange::Link(_, LinkOperation::Create(_))
-                | NetlinkChange::Address(_, _, AddressOperation::Create(_) | AddressOperation::Move { .. })
-                | NetlinkChange::Route(_, RouteOperation::Create(_))
+            NetlinkChange::Link(LinkChange(_, LinkOperation::Create(_)))
+                | NetlinkChange::Address(AddressChange(
+                    _,
+                    _,
+                    AddressOperation::Create(_) | AddressOperation::Move { .. }
+                ))
+                | NetlinkChange::Route(RouteChange(_, RouteOperation::Create(_)))
         );
         let is_in_the_way = creates && failure.errno() == Some(libc::EEXIST);
         self.outcomes[place] = Err(if is_in_the_way {
@@ -485,35 +320,36 @@ impl Run<'_> {
     }
 }
 
-/// The links that must be known for a change to be written.
-fn links_of(change: &NetlinkChange) -> Vec<&LinkName> {
-    match change {
-        NetlinkChange::Link(_, LinkOperation::Create(link)) => link.kind.lower().into_iter().collect(),
-        NetlinkChange::Link(port, LinkOperation::SetMaster(bridge)) => {
-            [port].into_iter().chain(bridge).collect()
-        }
-        NetlinkChange::Link(name, _)
-        | NetlinkChange::Address(name, ..)
-        | NetlinkChange::Flood(name, ..)
-        | NetlinkChange::Neighbour(name, ..) => vec![name],
-        NetlinkChange::NextHopObject(RouteTarget::Hop(hop), NextHopObjectOperation::Create) => {
-            vec![&hop.link]
-        }
-        NetlinkChange::Route(_, RouteOperation::Create(route) | RouteOperation::Replace(route)) => {
-            route.links().collect()
-        }
-        NetlinkChange::NextHopObject(..) | NetlinkChange::Route(..) | NetlinkChange::Rule(..) => Vec::new(),
+/// What one kind of change becomes.
+pub(super) trait Requests {
+    /// The links that must be known for it to be written.
+    fn links(&self) -> Vec<&LinkName> {
+        Vec::new()
+    }
+
+    /// Its requests; none where it is done already.
+    fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>>;
+
+    /// Whether they follow from what the kernel says right before them: [`Requests::ask`] makes them then.
+    fn asks_first(&self) -> bool {
+        false
+    }
+
+    /// Its requests, once the kernel was asked.
+    fn ask<'a>(&'a self, netlink: &'a mut Netlink) -> Asked<'a> {
+        let requests = self.requests(netlink).map_err(KernelError::of_change);
+        Box::pin(std::future::ready(requests))
     }
 }
 
-fn no_link() -> io::Error {
+/// The requests of a change for which the kernel is asked first.
+pub(super) type Asked<'a> =
+    Pin<Box<dyn Future<Output = Result<Vec<(Request, Role)>, KernelError>> + Send + 'a>>;
+
+pub(super) fn no_link() -> io::Error {
     io::Error::from_raw_os_error(libc::ENODEV)
 }
 
-fn no_id() -> io::Error {
-    io::Error::other("all ids for next-hop objects are taken")
-}
-
-fn unsupported(text: &str) -> io::Error {
+pub(super) fn unsupported(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, text)
 }

@@ -1,5 +1,6 @@
 //! Default destinations of VXLAN devices: entries of their forwarding tables for the address of zeros.
 
+use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{DecodeError, NLM_F_APPEND, NLM_F_CREATE, NlasIterator, parse_ip};
@@ -8,7 +9,12 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage, NeighbourState,
 };
 
+use super::Netlink;
+use super::execute::{Requests, Role};
 use super::message::Request;
+use crate::model::FloodChange;
+use crate::model::change::Existence;
+use crate::net::LinkName;
 
 const HEADER: usize = 12;
 // linux/neighbour.h
@@ -69,4 +75,21 @@ fn entry(index: u32, to: IpAddr) -> NeighbourMessage {
         .push(NeighbourAttribute::LinkLayerAddress(ANY.to_vec()));
     message.attributes.push(NeighbourAttribute::Destination(to));
     message
+}
+
+impl Requests for FloodChange {
+    fn links(&self) -> Vec<&LinkName> {
+        vec![&self.0]
+    }
+
+    fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>> {
+        let FloodChange(name, to, existence) = self;
+        if *existence == Existence::Create {
+            return Ok(vec![(add(netlink.our_index(name)?, *to), Role::Do)]);
+        }
+        let entry = netlink.ours(name)?.into_iter();
+        Ok(entry
+            .map(|entry| (delete(entry.index, *to), Role::Delete))
+            .collect())
+    }
 }

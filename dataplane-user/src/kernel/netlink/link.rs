@@ -1,6 +1,7 @@
 //! Links: messages that make, set, delete and find them, and what a message from the kernel says.
 
 mod kind;
+mod requests;
 
 use std::os::fd::RawFd;
 

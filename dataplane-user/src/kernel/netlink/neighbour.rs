@@ -1,15 +1,19 @@
 //! Permanent neighbours: messages that put and delete them, and what a message from the kernel says.
 
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_REPLACE, NlasIterator, parse_ip, parse_u8};
 use netlink_packet_route::AddressFamily;
 use zeroize::Zeroizing;
 
+use super::Netlink;
 use super::attribute::push;
+use super::execute::{Requests, Role};
 use super::message::Request;
-use crate::model::{Neighbour, Owner, PROTOCOL};
-use crate::net::MacAddr;
+use crate::model::change::Write;
+use crate::model::{Neighbour, NeighbourChange, Owner, PROTOCOL};
+use crate::net::{LinkName, MacAddr};
 
 // linux/neighbour.h
 const NDA_DST: u16 = 1;
@@ -93,4 +97,22 @@ fn header(family: AddressFamily, index: u32, state: u16) -> Vec<u8> {
     header.extend(state.to_ne_bytes());
     header.extend([0, 0]);
     header
+}
+
+impl Requests for NeighbourChange {
+    fn links(&self) -> Vec<&LinkName> {
+        vec![&self.0]
+    }
+
+    fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>> {
+        let NeighbourChange(name, address, write) = self;
+        if let Write::Put(value) = write {
+            let index = netlink.our_index(name)?;
+            return Ok(vec![(put(index, *address, value.mac), Role::Do)]);
+        }
+        let entry = netlink.ours(name)?.into_iter();
+        Ok(entry
+            .map(|entry| (delete(entry.index, *address), Role::Delete))
+            .collect())
+    }
 }

@@ -1,6 +1,7 @@
 //! Next-hop objects: messages that make, change and delete them, what a message from the kernel says, and their ids.
 
 mod encap;
+mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

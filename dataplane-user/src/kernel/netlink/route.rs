@@ -3,6 +3,7 @@
 pub(super) mod cached;
 pub(super) mod defaults;
 mod hops;
+mod requests;
 mod words;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! Policy rules: messages that make and delete them, and what a message from the kernel says.
 
+use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -9,10 +10,14 @@ use netlink_packet_core::{
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage};
 
+use super::Netlink;
+use super::execute::{Asked, Requests, Role, unsupported};
 use super::marks::Marks;
 use super::message::Request;
+use crate::kernel::KernelError;
+use crate::model::change::Existence;
 use crate::model::rule::Mark;
-use crate::model::{PROTOCOL, Rule};
+use crate::model::{PROTOCOL, Rule, RuleChange};
 use crate::net::{Family, LinkName};
 
 const HEADER: usize = 12;
@@ -187,6 +192,39 @@ fn raw(family: Family) -> AddressFamily {
         Family::Ipv4 => AddressFamily::Inet,
         Family::Ipv6 => AddressFamily::Inet6,
     }
+}
+
+impl Requests for RuleChange {
+    fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>> {
+        let create = create(&self.0, netlink.marks);
+        let create = create.ok_or_else(|| unsupported("no kind of rule that is made here"))?;
+        Ok(vec![(create, Role::Do)])
+    }
+
+    fn asks_first(&self) -> bool {
+        self.1 == Existence::Delete
+    }
+
+    fn ask<'a>(&'a self, netlink: &'a mut Netlink) -> Asked<'a> {
+        Box::pin(deletion(&self.0, netlink))
+    }
+}
+
+/// What deletes exactly this rule. The kernel deletes the first one that says all that the request says: rules of ours
+/// that say more and stand before go with it, and are made again.
+async fn deletion(rule: &Rule, netlink: &mut Netlink) -> Result<Vec<(Request, Role)>, KernelError> {
+    let rules = netlink.read_rules(rule.family).await?;
+    let Some(place) = rules.iter().position(|found| found == rule) else {
+        return Ok(Vec::new());
+    };
+    let marks = netlink.marks;
+    let before = rules[..place].iter().filter(|found| is_taken_for(found, rule));
+    let before = before.collect::<Vec<_>>();
+    let deletions = (0..=before.len()).filter_map(|_| Some((delete(rule, marks)?, Role::Delete)));
+    let again = before
+        .iter()
+        .filter_map(|found| Some((create(found, marks)?, Role::Do)));
+    Ok(deletions.chain(again).collect())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::diff::diff;
-use crate::model::change::{BpfChange, NextHopOperation, Verb, Write};
+use crate::model::change::{BpfChange, NextHopChange, NextHopOperation, PrefixChange, Verb, Write};
 use crate::model::{Action, Change, Class, NextHop, Object, UnderlayDevice};
 use crate::net::Encapsulation;
 
@@ -116,10 +116,10 @@ fn another_gateway_is_another_next_hop_put_before_the_old_one_goes() {
         matches!(
             &actions[..],
             [
-                Action::Bpf(BpfChange::NextHop(new, NextHopOperation::Put)),
-                Action::Bpf(BpfChange::Prefix(_, Write::Put(_))),
-                Action::Bpf(BpfChange::Prefix(_, Write::Put(_))),
-                Action::Bpf(BpfChange::NextHop(old, NextHopOperation::Delete))
+                Action::Bpf(BpfChange::NextHop(NextHopChange(new, NextHopOperation::Put))),
+                Action::Bpf(BpfChange::Prefix(PrefixChange(_, Write::Put(_)))),
+                Action::Bpf(BpfChange::Prefix(PrefixChange(_, Write::Put(_)))),
+                Action::Bpf(BpfChange::NextHop(NextHopChange(old, NextHopOperation::Delete)))
             ] if new.gateway != old.gateway && new.class == old.class
         ),
         "{changes:#?}"

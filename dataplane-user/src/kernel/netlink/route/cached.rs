@@ -12,7 +12,7 @@ use netlink_packet_route::route::RouteType;
 
 use super::{delete, of_key};
 use crate::kernel::netlink::message::Request;
-use crate::model::change::{NetlinkChange, RouteOperation};
+use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
 use crate::model::{ANCHOR_METRIC, RETURN_PATH_TABLES, RouteKey, RouteKind};
 
 /// No rule of ours leads to this table; those of return paths begin after it.
@@ -24,7 +24,7 @@ const PREFIX: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0);
 pub(in super::super) fn keeps_sockets(change: &NetlinkChange) -> bool {
     matches!(
         change,
-        NetlinkChange::Route(key, RouteOperation::Delete(route))
+        NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(route)))
             if key.prefix.addr().is_ipv6() && matches!(route.kind, RouteKind::NextHop { .. })
     )
 }

@@ -9,7 +9,7 @@ use crate::net::LinkName;
 
 /// Something that two devices can't have at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::diff) enum Slot<'a> {
+pub(crate) enum Slot<'a> {
     /// A name.
     Name(&'a LinkName),
     /// The place of the kernel's route to the subnet of an address.
@@ -30,7 +30,7 @@ pub(in crate::diff) enum Slot<'a> {
 
 /// What a device does with its UDP port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::diff) enum PortUse {
+pub(crate) enum PortUse {
     /// One VNI of VXLAN, beside others.
     Vxlan,
     /// One VNI of GENEVE, beside others.
@@ -50,19 +50,19 @@ impl PortUse {
 }
 
 /// What a device of this kind needs to be vacant when it is created. WireGuard's port is told apart from the link.
-pub(in crate::diff) fn taken(kind: &LinkKind) -> impl Iterator<Item = Slot<'static>> {
+pub(crate) fn taken(kind: &LinkKind) -> impl Iterator<Item = Slot<'static>> {
     let port = port(kind).map(|(port, by)| Slot::Port(port, by));
     port.into_iter().chain(identity(kind))
 }
 
 /// What becomes vacant when a device of this kind goes.
-pub(in crate::diff) fn freed(kind: &LinkKind) -> impl Iterator<Item = Slot<'static>> {
+pub(crate) fn freed(kind: &LinkKind) -> impl Iterator<Item = Slot<'static>> {
     let ports = port(kind).into_iter().flat_map(|(port, by)| freed_port(port, by));
     ports.chain(identity(kind))
 }
 
 /// What becomes vacant when a device gives up its UDP port: that port, for everybody who can't share it.
-pub(in crate::diff) fn freed_port(port: u16, by: PortUse) -> impl Iterator<Item = Slot<'static>> {
+pub(crate) fn freed_port(port: u16, by: PortUse) -> impl Iterator<Item = Slot<'static>> {
     let uses = [PortUse::Vxlan, PortUse::Geneve, PortUse::Alone];
     let others = uses
         .into_iter()

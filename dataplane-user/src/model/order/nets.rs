@@ -6,31 +6,32 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::change::{
-    AddressOperation, BpfChange, LinkOperation, NetlinkChange, RouteOperation, Write,
+    AddressChange, AddressOperation, BpfChange, LinkChange, LinkOperation, NetlinkChange, PrefixChange,
+    RouteChange, RouteOperation, Write,
 };
 use crate::model::{Action, KernelState, RouteGroup, RouteTarget, connected_subnet};
 use crate::net::Family;
 
 /// The prefixes that the changes of one namespace are about.
 #[derive(Debug, Default)]
-pub(in crate::diff) struct Nets {
+pub(crate) struct Nets {
     /// Where routes and prefixes of the maps lead in the end.
-    pub wanted: NetSet,
+    pub(crate) wanted: NetSet,
     /// The prefixes of the routes that lead to each group of next-hop objects, before anything is changed.
-    pub by_group: BTreeMap<Arc<RouteGroup>, Vec<IpNet>>,
+    pub(crate) by_group: BTreeMap<Arc<RouteGroup>, Vec<IpNet>>,
     /// Where routes and prefixes of the maps are put.
-    pub led: NetSet,
+    pub(crate) led: NetSet,
     /// Where routes to next-hop objects are put.
-    pub by_objects: NetSet,
+    pub(crate) by_objects: NetSet,
     /// Where routes that lead somewhere, or prefixes of the maps, go.
-    pub left: NetSet,
+    pub(crate) left: NetSet,
     /// What devices reach without a gateway, by addresses and routes that are put.
-    pub connected: NetSet,
+    pub(crate) connected: NetSet,
 }
 
 impl Nets {
     /// Without changes.
-    pub(super) fn of(before: &KernelState, target: &KernelState) -> Nets {
+    pub(crate) fn of(before: &KernelState, target: &KernelState) -> Nets {
         let mut nets = Nets::default();
         let routes = target.routes.iter().filter(|(_, route)| !route.refuses());
         let wanted = routes.map(|(key, _)| &key.prefix).chain(target.prefixes.keys());
@@ -46,17 +47,17 @@ impl Nets {
         nets
     }
 
-    pub(super) fn add(&mut self, action: &Action, target: &KernelState) {
+    pub(crate) fn add(&mut self, action: &Action, target: &KernelState) {
         match action {
-            Action::Netlink(NetlinkChange::Link(link, LinkOperation::SetUp)) => {
+            Action::Netlink(NetlinkChange::Link(LinkChange(link, LinkOperation::SetUp))) => {
                 target
                     .subnets(link)
                     .for_each(|subnet| self.connected.insert(subnet));
             }
-            Action::Netlink(NetlinkChange::Route(
+            Action::Netlink(NetlinkChange::Route(RouteChange(
                 key,
                 RouteOperation::Create(route) | RouteOperation::Replace(route),
-            )) if !route.refuses() => {
+            ))) if !route.refuses() => {
                 self.led.insert(key.prefix);
                 if route.target().is_some() {
                     self.by_objects.insert(key.prefix);
@@ -65,22 +66,24 @@ impl Nets {
                     self.connected.insert(key.prefix);
                 }
             }
-            Action::Netlink(NetlinkChange::Route(key, RouteOperation::Delete(route))) if !route.refuses() => {
+            Action::Netlink(NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(route))))
+                if !route.refuses() =>
+            {
                 self.left.insert(key.prefix);
             }
-            Action::Netlink(NetlinkChange::Address(
+            Action::Netlink(NetlinkChange::Address(AddressChange(
                 _,
                 prefix,
                 AddressOperation::Create(value)
                 | AddressOperation::Replace(value)
                 | AddressOperation::Move { to: value, .. },
-            )) => {
+            ))) => {
                 if let Some(subnet) = connected_subnet(prefix, value.peer) {
                     self.connected.insert(subnet);
                 }
             }
-            Action::Bpf(BpfChange::Prefix(prefix, Write::Put(_))) => self.led.insert(*prefix),
-            Action::Bpf(BpfChange::Prefix(prefix, Write::Delete)) => self.left.insert(*prefix),
+            Action::Bpf(BpfChange::Prefix(PrefixChange(prefix, Write::Put(_)))) => self.led.insert(*prefix),
+            Action::Bpf(BpfChange::Prefix(PrefixChange(prefix, Write::Delete))) => self.left.insert(*prefix),
             _ => {}
         }
     }
@@ -88,7 +91,7 @@ impl Nets {
 
 /// Prefixes, and which lengths there are.
 #[derive(Debug, Default)]
-pub(in crate::diff) struct NetSet {
+pub(crate) struct NetSet {
     nets: BTreeSet<IpNet>,
     lengths: BTreeMap<Family, BTreeSet<u8>>,
 }
@@ -100,12 +103,12 @@ impl NetSet {
         lengths.insert(net.prefix_len());
     }
 
-    pub(in crate::diff) fn contains(&self, net: &IpNet) -> bool {
+    pub(crate) fn contains(&self, net: &IpNet) -> bool {
         self.nets.contains(net)
     }
 
     /// Those that contain a prefix, itself included; the shortest first.
-    pub(in crate::diff) fn around(&self, net: IpNet) -> impl Iterator<Item = IpNet> {
+    pub(crate) fn around(&self, net: IpNet) -> impl Iterator<Item = IpNet> {
         let lengths = self.lengths.get(&Family::of_prefix(net)).into_iter().flatten();
         let shorter = lengths.take_while(move |length| **length <= net.prefix_len());
         let wider = shorter.filter_map(move |&length| Some(IpNet::new(net.addr(), length).ok()?.trunc()));
@@ -113,7 +116,7 @@ impl NetSet {
     }
 
     /// Those that contain a prefix and are not that one.
-    pub(in crate::diff) fn beyond(&self, net: IpNet) -> impl Iterator<Item = IpNet> {
+    pub(crate) fn beyond(&self, net: IpNet) -> impl Iterator<Item = IpNet> {
         self.around(net).filter(move |wider| *wider != net)
     }
 }

@@ -1,0 +1,115 @@
+//! Changes of next-hop objects.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{RouteGroup, RouteHop, RouteTarget};
+use crate::model::change::{Operation, Verb};
+use crate::model::order::{Around, Condition, Needs, Stage, Target};
+use crate::model::{Object, route};
+
+/// A next-hop object, and what happens to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextHopObjectChange(pub RouteTarget, pub NextHopObjectOperation);
+
+/// What happens to a next-hop object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHopObjectOperation {
+    /// Created, marked.
+    Create,
+    /// It is a group, and another one of ours becomes it, in place: whatever leads to that follows.
+    Replace(Arc<RouteGroup>),
+    /// Deleted.
+    Delete,
+}
+
+impl Operation for NextHopObjectChange {
+    fn object(&self) -> Object {
+        Object::NextHopObject(self.0.clone())
+    }
+
+    fn verb(&self) -> Verb {
+        match self.1 {
+            NextHopObjectOperation::Create => Verb::Add,
+            NextHopObjectOperation::Replace(_) => Verb::Set,
+            NextHopObjectOperation::Delete => Verb::Delete,
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        match (&self.1, &self.0) {
+            (NextHopObjectOperation::Delete, RouteTarget::Hop(_)) => Stage::DeleteRouteHops,
+            // It is unknown what objects of other kinds consist of.
+            (NextHopObjectOperation::Delete, _) => Stage::DeleteRouteGroups,
+            (NextHopObjectOperation::Create, RouteTarget::Hop(_) | RouteTarget::Other(_)) => Stage::RouteHops,
+            _ => Stage::RouteGroups,
+        }
+    }
+
+    fn needs<'a>(&'a self, around: Around<'a>, needs: &mut Needs<'a>) {
+        let NextHopObjectChange(target, operation) = self;
+        let object = Target::from(target);
+        if *operation == NextHopObjectOperation::Delete {
+            needs.requires(Condition::NextHopObjectUnused(object));
+            return release(target, needs);
+        }
+        needs.provides(Condition::NextHopObject(object));
+        for hop in target.hops() {
+            require_hop(hop, needs);
+            if let RouteTarget::Group(_) = target {
+                needs.requires(Condition::NextHopObject(Target::Hop(hop)));
+            }
+        }
+        if let NextHopObjectOperation::Replace(former) = operation {
+            for (hop, _) in &former.members {
+                needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
+            }
+            // Its routes follow without changes of their own.
+            for prefix in around.nets.by_group.get(former).into_iter().flatten() {
+                route::led(*prefix, around, needs);
+                for (hop, _) in &former.members {
+                    needs.provides(Condition::AllowedUnused(&hop.link, *prefix));
+                }
+                for hop in target.hops().filter(|hop| hop.is_wireguard()) {
+                    needs.requires(Condition::Allowed(&hop.link, *prefix));
+                }
+            }
+        }
+    }
+}
+
+/// What a next-hop object needs to send anything.
+pub(crate) fn require_hop<'a>(hop: &'a RouteHop, needs: &mut Needs<'a>) {
+    needs.requires(Condition::Up(&hop.link));
+    if let Some(gateway) = hop.gateway {
+        needs.requires(Condition::Neighbour(&hop.link, gateway));
+    }
+}
+
+/// What is needed no more once a next-hop object is gone.
+fn release<'a>(target: &'a RouteTarget, needs: &mut Needs<'a>) {
+    for hop in target.hops() {
+        if let RouteTarget::Group(_) = target {
+            needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
+            continue;
+        }
+        needs.provides(Condition::LinkUnused(&hop.link));
+        if let Some(gateway) = hop.gateway {
+            needs.provides(Condition::NeighbourUnused(&hop.link, gateway));
+        }
+        if let Some(header) = &hop.encapsulation {
+            needs.provides(Condition::SourceUnused(header.remote));
+        }
+    }
+}
+
+impl fmt::Display for NextHopObjectChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NextHopObjectChange(target, operation) = self;
+        match operation {
+            NextHopObjectOperation::Create => write!(f, "add nexthop {target}"),
+            NextHopObjectOperation::Replace(from) => write!(f, "set nexthop {from} to {target}"),
+            NextHopObjectOperation::Delete => write!(f, "delete nexthop {target}"),
+        }
+    }
+}

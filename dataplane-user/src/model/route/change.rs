@@ -1,0 +1,200 @@
+//! Changes of routes.
+
+use std::fmt;
+
+use ipnet::IpNet;
+
+use super::{Route, RouteKey};
+use crate::model::change::{Operation, Verb};
+use crate::model::order::{Around, Condition, Needs, Slot, Stage, Target};
+use crate::model::{Object, nexthop};
+
+/// The key of a route, and what happens to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteChange(pub RouteKey, pub RouteOperation);
+
+/// What happens to a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteOperation {
+    /// Added, marked; refused where one of this key exists.
+    Create(Route),
+    /// Replaced by this one.
+    Replace(Route),
+    /// Deleted; it was this one.
+    Delete(Route),
+}
+
+impl Operation for RouteChange {
+    fn object(&self) -> Object {
+        Object::Route(self.0)
+    }
+
+    fn verb(&self) -> Verb {
+        match self.1 {
+            RouteOperation::Create(_) => Verb::Add,
+            RouteOperation::Replace(_) => Verb::Set,
+            RouteOperation::Delete(_) => Verb::Delete,
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        match &self.1 {
+            RouteOperation::Create(route) | RouteOperation::Replace(route) if route.refuses() => {
+                Stage::Backstops
+            }
+            RouteOperation::Create(_) | RouteOperation::Replace(_) => Stage::Anchors,
+            RouteOperation::Delete(route) if route.refuses() => Stage::DeleteBackstops,
+            RouteOperation::Delete(_) => Stage::DeleteAnchors,
+        }
+    }
+
+    /// Routes that lead to next-hop objects come the more specific the earlier, and routes go the more specific the later, so that none
+    /// takes another's packets.
+    fn rank(&self) -> u8 {
+        let length = self.0.prefix.prefix_len();
+        match &self.1 {
+            RouteOperation::Create(route) | RouteOperation::Replace(route) if route.target().is_some() => {
+                u8::MAX - length
+            }
+            RouteOperation::Delete(route) if !route.refuses() => length,
+            _ => 0,
+        }
+    }
+
+    fn needs<'a>(&'a self, around: Around<'a>, needs: &mut Needs<'a>) {
+        let RouteChange(key, operation) = self;
+        match operation {
+            RouteOperation::Create(route) | RouteOperation::Replace(route) => {
+                require(key, route, around, needs);
+                needs.provides(Condition::Table(key.table));
+                if route.refuses() {
+                    needs.provides(Condition::Backstop(key.table, key.prefix));
+                } else {
+                    led(key.prefix, around, needs);
+                }
+                if route.is_connected() {
+                    needs.provides(Condition::Connected(key.prefix));
+                }
+                if let Some(former) = around.observed.routes.get(key) {
+                    release(key, former, needs);
+                }
+            }
+            RouteOperation::Delete(route) => {
+                needs.requires(Condition::RulesMade);
+                needs.requires(Condition::RulesGone);
+                needs.provides(Condition::Unguarded);
+                release(key, route, needs);
+                if route.refuses() {
+                    return needs.requires(Condition::BackstopUnused(key.table, key.prefix));
+                }
+                needs.provides(Condition::BackstopUnused(key.table, key.prefix));
+                require_led(key.prefix, around, needs);
+                // One that can't be deleted gets no packets of more specific ones.
+                for wider in around.nets.left.beyond(key.prefix) {
+                    needs.requires(Condition::Left(wider));
+                }
+                needs.provides(Condition::Left(key.prefix));
+            }
+        }
+    }
+}
+
+/// What a route leads to, and what must stand with it.
+fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut Needs<'a>) {
+    for link in route.links() {
+        needs.requires(Condition::Up(link));
+    }
+    if let Some(source) = route.source() {
+        needs.requires(Condition::Address(source));
+    }
+    if key.prefix.addr().is_ipv4() && route.target().is_none() {
+        route
+            .links()
+            .for_each(|link| needs.requires(Condition::Flushed(link)));
+    }
+    needs.requires(Condition::Vacant(Slot::Subnet(key.prefix)));
+    if let Some(former) = around
+        .before
+        .routes
+        .get(key)
+        .filter(|_| !around.observed.routes.contains_key(key))
+    {
+        // It goes with a device that is recreated.
+        for link in former.links() {
+            needs.requires(Condition::Vacant(Slot::Name(link)));
+        }
+    }
+    if !route.refuses() {
+        needs.requires(Condition::Backstop(key.table, key.prefix));
+    }
+    for gateway in route.gateways() {
+        for net in around.nets.connected.around(IpNet::from(gateway)) {
+            needs.requires(Condition::Connected(net));
+        }
+    }
+    let Some(target) = route.target() else {
+        return;
+    };
+    needs.requires(Condition::NextHopObject(target.into()));
+    for hop in target.hops() {
+        nexthop::require_hop(hop, needs);
+        needs.requires(Condition::NextHopObject(Target::Hop(hop)));
+        if hop.is_wireguard() {
+            needs.requires(Condition::Allowed(&hop.link, key.prefix));
+        }
+    }
+    // It would take the packets of more specific ones that are still led by other means.
+    needs.requires(Condition::MovedWithin(key.prefix));
+}
+
+/// A route or a prefix of the maps leads packets now.
+pub(crate) fn led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) {
+    needs.provides(Condition::AllLed);
+    needs.provides(Condition::Led(prefix));
+    for wider in around.nets.left.beyond(prefix) {
+        needs.provides(Condition::LedWithin(wider));
+    }
+    if around.nets.left.contains(&prefix) {
+        for wider in around.nets.by_objects.beyond(prefix) {
+            needs.provides(Condition::MovedWithin(wider));
+        }
+    }
+}
+
+/// What led packets to a prefix goes once whatever shall lead some of them does.
+pub(crate) fn require_led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) {
+    needs.requires(Condition::RulesMade);
+    needs.requires(Condition::RulesGone);
+    needs.requires(Condition::LedWithin(prefix));
+    for wider in around.nets.led.around(prefix) {
+        needs.requires(Condition::Led(wider));
+    }
+}
+
+/// What a route needs no more.
+fn release<'a>(key: &RouteKey, route: &'a Route, needs: &mut Needs<'a>) {
+    for link in route.links() {
+        needs.provides(Condition::AllowedUnused(link, key.prefix));
+    }
+    if let Some(source) = route.source() {
+        needs.provides(Condition::AddressUnused(source));
+    }
+    if let Some(target) = route.target() {
+        return needs.provides(Condition::NextHopObjectUnused(target.into()));
+    }
+    for link in route.links() {
+        needs.provides(Condition::LinkUnused(link));
+        needs.provides(Condition::Unrouted(link));
+    }
+}
+
+impl fmt::Display for RouteChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verb, route) = match &self.1 {
+            RouteOperation::Create(route) => ("add", route),
+            RouteOperation::Replace(route) => ("replace", route),
+            RouteOperation::Delete(route) => ("delete", route),
+        };
+        write!(f, "{verb} route {} {}", self.0, route.kind)
+    }
+}
