@@ -15,6 +15,7 @@ mod flood;
 #[cfg(test)]
 mod fuzz;
 mod link;
+mod lwtunnel;
 mod marks;
 pub(super) mod message;
 mod neighbour;
@@ -24,6 +25,7 @@ mod route;
 mod rule;
 pub(super) mod socket;
 mod table;
+pub(super) mod uapi;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

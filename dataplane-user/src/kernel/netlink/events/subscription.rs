@@ -16,10 +16,6 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// No event is near as large.
 const DATAGRAM: usize = 64 << 10;
 
-/// The control message that names the namespace, and the one that `SOL_NETLINK` is (linux/netlink.h, linux/socket.h).
-const NETLINK_LISTEN_ALL_NSID: libc::c_int = 8;
-const SOL_NETLINK: libc::c_int = 270;
-
 /// A socket in some groups, and what it received last.
 pub(super) struct Subscription {
     inner: AsyncFd<RawSocket>,
@@ -125,7 +121,7 @@ fn receive(socket: &RawSocket, buffer: &mut [u8]) -> io::Result<Option<Received>
     for said in message.cmsgs()? {
         if let ControlMessageOwned::Unknown(said) = said
             && (said.cmsg_header.cmsg_level, said.cmsg_header.cmsg_type)
-                == (SOL_NETLINK, NETLINK_LISTEN_ALL_NSID)
+                == (libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID)
         {
             namespace = said.data_bytes.first_chunk().copied().map(i32::from_ne_bytes);
         }
