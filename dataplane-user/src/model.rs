@@ -30,7 +30,7 @@ pub use nexthop::{OuterHeader, RouteGroup, RouteHop, RouteTarget};
 pub use route::{Encap, Hop, Paths, Route, RouteKey, RouteKind, RouteScope};
 pub use rule::Rule;
 pub use source::Source;
-pub use state::{KernelState, Named};
+pub use state::{KernelState, Named, Undecoded};
 pub use sysctl::Sysctl;
 
 /// Whose an object is.

@@ -7,7 +7,6 @@ use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
 
-use super::message::Failure;
 use super::route::{HEADER, Outline, Parts, defaults};
 use super::table::LinkTable;
 use super::{Netlink, address, route, rule};
@@ -42,8 +41,8 @@ impl Netlink {
     pub async fn addresses_on(&mut self, name: &LinkName) -> Result<Vec<(IpNet, Address)>, KernelError> {
         self.read_links().await?;
         let index = self.link_index(name);
-        let all = self.socket.dump(&address::dump(), address::read).await;
-        let all = all.map_err(|failure| failure.into_error("list the addresses"))?;
+        let request = address::dump();
+        let all = self.socket.list("addresses", &request, address::read).await?;
         let on_it = all.into_iter().filter(|address| Some(address.index) == index);
         Ok(on_it.map(|address| (address.prefix, address.address)).collect())
     }
@@ -85,8 +84,7 @@ impl Netlink {
                 let header = RouteHeader::parse(body)?;
                 Ok(Some(Outline::read(&header, &body[HEADER..])?.key.table))
             };
-            let found = self.socket.dump(&route::dump(family), read).await;
-            tables.extend(found.map_err(|failure: Failure| failure.into_error("list the routes"))?);
+            tables.extend(self.socket.list("routes", &route::dump(family), read).await?);
         }
         Ok(tables)
     }
@@ -103,8 +101,7 @@ impl Netlink {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let read = |body: &[u8]| read_route_by(body, family, index);
-            let found = self.socket.dump(&route::dump(family), read).await;
-            routes.extend(found.map_err(|failure: Failure| failure.into_error("list the routes"))?);
+            routes.extend(self.socket.list("routes", &route::dump(family), read).await?);
         }
         Ok(routes)
     }
@@ -138,8 +135,8 @@ impl Netlink {
         self.read_links().await?;
         let links = &self.links;
         let read = |body: &[u8]| defaults::read(body, AddressFamily::Inet, links);
-        let found = self.socket.dump(&route::dump(AddressFamily::Inet), read).await;
-        let found = found.map_err(|failure| failure.into_error("list the routes"))?;
+        let request = route::dump(AddressFamily::Inet);
+        let found = self.socket.list("routes", &request, read).await?;
         let best = found.into_iter().flatten().min_by_key(|hop| hop.metric);
         Ok(best
             .and_then(|hop| self.links.get(&hop.link))

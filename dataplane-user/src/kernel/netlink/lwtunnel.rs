@@ -66,10 +66,13 @@ impl Tunnel {
     }
 }
 
-/// Reads the value of an attribute; see [`of_parts`].
+/// What the value of an attribute says; see [`of_parts`].
 pub(super) fn read(kind: RouteLwEnCapType, value: &[u8]) -> Result<Option<Tunnel>, DecodeError> {
-    let parts = NlasIterator::new(value).map(|part| RouteLwTunnelEncap::parse_with_param(&part?, kind));
-    of_parts(kind, parts.collect::<Result<_, _>>()?)
+    let parts = NlasIterator::new(value);
+    of_parts(
+        kind,
+        parts.map(|part| RouteLwTunnelEncap::parse_with_param(&part?, kind)),
+    )
 }
 
 /// What the parts say; `None` where they describe what [`Tunnel::write`] does not produce.
@@ -78,7 +81,7 @@ pub(super) fn read(kind: RouteLwEnCapType, value: &[u8]) -> Result<Option<Tunnel
 /// unaligned access, and newer kernels report settings that Adit never makes, at their defaults.
 pub(super) fn of_parts(
     kind: RouteLwEnCapType,
-    parts: Vec<RouteLwTunnelEncap>,
+    parts: impl Iterator<Item = Result<RouteLwTunnelEncap, DecodeError>>,
 ) -> Result<Option<Tunnel>, DecodeError> {
     if !matches!(kind, RouteLwEnCapType::Ip | RouteLwEnCapType::Ip6) {
         return Ok(None);
@@ -86,7 +89,7 @@ pub(super) fn of_parts(
     let (mut id, mut source, mut destination) = (0, None, None);
     let (mut ttl, mut tos, mut flags) = (0, 0, 0);
     for part in parts {
-        match typed(kind, part)? {
+        match typed(kind, part?)? {
             RouteLwTunnelEncap::Ip(part) => match part {
                 RouteIpTunnel::Id(number) => id = number,
                 RouteIpTunnel::Destination(address) => destination = Some(IpAddr::V4(address)),
@@ -180,7 +183,7 @@ mod tests {
                 let part = part.unwrap();
                 RouteLwTunnelEncap::Other(DefaultNla::new(part.kind(), part.value().to_vec()))
             });
-            assert_eq!(of_parts(kind, raw.collect()).unwrap(), Some(tunnel));
+            assert_eq!(of_parts(kind, raw.map(Ok)).unwrap(), Some(tunnel));
         }
     }
 

@@ -1,5 +1,6 @@
 //! A non-blocking netlink socket that knows when it can be trusted.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,9 +10,12 @@ use std::time::Duration;
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use zeroize::Zeroize as _;
+
+use crate::model::Undecoded;
 
 /// Room for the refusals of a batch and for dumps that are read slowly.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -59,6 +63,8 @@ pub(in crate::kernel) struct Socket {
     patience: Duration,
     /// What is left of the bounds; `None`: there are none.
     bounds: Option<Bounds>,
+    /// What could not be decoded, by the kind of object.
+    pub(super) undecoded: BTreeMap<&'static str, Undecoded>,
     stats: Stats,
 }
 
@@ -79,6 +85,7 @@ impl Socket {
             settled: true,
             patience: PATIENCE,
             bounds: None,
+            undecoded: BTreeMap::new(),
             stats: Stats::default(),
         })
     }
@@ -128,6 +135,11 @@ impl Socket {
             return Err(io::ErrorKind::WriteZero.into());
         }
         Ok(())
+    }
+
+    /// What could not be decoded since the last call, by the kind of object.
+    pub(in crate::kernel) fn take_undecoded(&mut self) -> BTreeMap<&'static str, Undecoded> {
+        std::mem::take(&mut self.undecoded)
     }
 
     /// Notes a dump that a change interrupted.
@@ -193,6 +205,15 @@ impl Socket {
         self.stats.reopened += 1;
         Ok(())
     }
+}
+
+/// As [`connect`], but whoever reads waits, and gets `EAGAIN` when the kernel is silent.
+pub(super) fn connect_blocking(protocol: isize) -> io::Result<RawSocket> {
+    let socket = connect(protocol)?;
+    socket.set_non_blocking(false)?;
+    let patience = TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
+    setsockopt(&socket.as_fd(), sockopt::ReceiveTimeout, &patience)?;
+    Ok(socket)
 }
 
 /// A socket to the kernel in the calling thread's namespace.

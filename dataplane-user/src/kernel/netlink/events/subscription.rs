@@ -1,4 +1,8 @@
 //! A socket that only listens to groups.
+//!
+//! rtnetlink 0.24's connection for events can't take its place: messages that it can't decode (those of next hops, devices'
+//! settings and chains among them) end in its log, it does not tell which namespace an event is from, and what is not read yet
+//! is queued without bound instead of told as lost.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd as _, AsRawFd as _};

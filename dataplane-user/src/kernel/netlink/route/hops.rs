@@ -4,9 +4,7 @@ use std::io;
 
 use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{
-    RouteAttribute, RouteLwEnCapType, RouteLwTunnelEncap, RouteNextHop, RouteNextHopFlags,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteLwEnCapType, RouteNextHop, RouteNextHopFlags};
 use rtnetlink::RouteNextHopBuilder;
 
 use super::parts::{ip, via};
@@ -57,7 +55,7 @@ pub(super) fn read(found: Vec<RouteNextHop>, links: &LinkTable) -> Result<Option
             }
         }
         if kind != RouteLwEnCapType::None {
-            hop.encap = encap(kind, parts)?;
+            hop.encap = encap(lwtunnel::of_parts(kind, parts.into_iter().map(Ok))?);
             if hop.encap.is_none() {
                 return Ok(None);
             }
@@ -68,19 +66,15 @@ pub(super) fn read(found: Vec<RouteNextHop>, links: &LinkTable) -> Result<Option
 }
 
 /// An encapsulation; `None` where it says what we never write.
-pub(super) fn encap(
-    kind: RouteLwEnCapType,
-    parts: Vec<RouteLwTunnelEncap>,
-) -> Result<Option<Encap>, DecodeError> {
-    let found = lwtunnel::of_parts(kind, parts)?;
+pub(super) fn encap(found: Option<Tunnel>) -> Option<Encap> {
     // They are 0 unless somebody sets them.
     let plain = found.filter(|found| found.tos == 0 && found.flags == 0);
-    Ok(plain.map(|found| Encap {
+    plain.map(|found| Encap {
         id: found.id,
         source: found.source,
         destination: found.destination,
         ttl: found.ttl,
-    }))
+    })
 }
 
 fn tunnel(encap: &Encap) -> Tunnel {
@@ -99,7 +93,7 @@ mod tests {
     use std::net::IpAddr;
 
     use netlink_packet_core::{DefaultNla, Emitable as _, NlaBuffer, ParseableParametrized as _};
-    use netlink_packet_route::route::{RouteIpTunnel, RouteRealm, RouteType};
+    use netlink_packet_route::route::{RouteIpTunnel, RouteLwTunnelEncap, RouteRealm, RouteType};
 
     use super::*;
 

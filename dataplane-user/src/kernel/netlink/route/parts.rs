@@ -5,19 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{
-    DecodeError, NlasIterator, ParseableParametrized as _, parse_ip, parse_u16, parse_u32,
+    DecodeError, NlasIterator, Parseable as _, ParseableParametrized as _, parse_ip, parse_u16, parse_u32,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteLwEnCapType, RouteLwTunnelEncap,
-    RouteMessageBuffer, RouteMetric, RouteScope as RawScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteLwEnCapType, RouteMessageBuffer, RouteMetric,
+    RouteScope as RawScope, RouteType, RouteVia,
 };
 
 use super::hops;
 use super::words::{self, Words};
+use crate::kernel::netlink::lwtunnel;
 use crate::kernel::netlink::table::LinkTable;
 use crate::kernel::netlink::uapi;
-use crate::model::{Hop, Paths, RouteKey, RouteKind, RouteScope, RouteTarget};
+use crate::model::{Encap, Hop, Paths, RouteKey, RouteKind, RouteScope, RouteTarget};
 use crate::net::LinkName;
 
 /// Where the attributes of a route's message begin.
@@ -75,7 +76,8 @@ pub(in crate::kernel::netlink) struct Parts {
     pub(super) gateway: Option<IpAddr>,
     source: Option<IpAddr>,
     pub(super) mtu: Option<u32>,
-    encap: Option<Vec<RouteLwTunnelEncap>>,
+    /// Of the only one; nothing where it says what we never write.
+    encap: Option<Encap>,
     /// Of several; nothing where one says what we never write.
     pub(super) hops: Option<Vec<Hop>>,
     /// How much of the rest is about what `encap` and `hops` hold too.
@@ -118,10 +120,26 @@ impl Parts {
                 libc::RTA_MULTIPATH | libc::RTA_ENCAP | libc::RTA_ENCAP_TYPE | libc::RTA_VIA if of_object => {
                     continue;
                 }
+                // One by one: the crate would allocate for the whole.
+                libc::RTA_ENCAP => {
+                    parts.encap = hops::encap(lwtunnel::read(parts.outline.encap, attribute.value())?);
+                }
+                libc::RTA_METRICS => {
+                    for metric in NlasIterator::new(attribute.value()) {
+                        parts.take_metric(&RouteMetric::parse(&metric?)?);
+                    }
+                }
                 _ => parts.take(RouteAttribute::parse_with_param(&attribute, context)?, links)?,
             }
         }
         Ok(parts)
+    }
+
+    fn take_metric(&mut self, metric: &RouteMetric) {
+        match metric {
+            RouteMetric::Mtu(mtu) => self.mtu = Some(*mtu),
+            other => self.rest.metric(other),
+        }
     }
 
     fn take(&mut self, attribute: RouteAttribute, links: &LinkTable) -> Result<(), DecodeError> {
@@ -132,15 +150,7 @@ impl Parts {
             RouteAttribute::Oif(index) => self.index = Some(index),
             RouteAttribute::Gateway(address) => self.gateway = Some(ip(&address)?),
             RouteAttribute::PrefSource(address) => self.source = Some(ip(&address)?),
-            RouteAttribute::Metrics(metrics) => {
-                self.mtu = metrics.iter().find_map(|metric| match metric {
-                    RouteMetric::Mtu(mtu) => Some(*mtu),
-                    _ => None,
-                });
-                return Ok(());
-            }
             RouteAttribute::MultiPath(hops) => self.hops = hops::read(hops, links)?,
-            RouteAttribute::Encap(parts) => self.encap = Some(parts),
             RouteAttribute::Via(gateway) => self.gateway = Some(via(&gateway)?),
             RouteAttribute::EncapType(_) => {}
             _ => return Ok(()),
@@ -210,16 +220,15 @@ impl Parts {
         let hops = match self.hops.clone() {
             Some(hops) => hops.into_iter().collect(),
             None => {
-                let encap = match self.encap.clone() {
-                    None => None,
-                    Some(parts) => Some(hops::encap(self.outline.encap, parts).ok().flatten()?),
-                };
+                if self.outline.encap != RouteLwEnCapType::None && self.encap.is_none() {
+                    return None;
+                }
                 let hop = Hop {
                     gateway: self.gateway,
                     link: Some(links.name(self.index?)?.clone()),
                     onlink: header.flags.contains(RouteFlags::Onlink),
                     weight: 1,
-                    encap,
+                    encap: self.encap,
                 };
                 BTreeSet::from([hop])
             }

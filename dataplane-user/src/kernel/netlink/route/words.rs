@@ -43,7 +43,6 @@ impl Words {
                 let high = *level == RoutePreference::High;
                 self.0.push(format!("pref {}", if high { "high" } else { "low" }));
             }
-            RouteAttribute::Metrics(metrics) => self.0.extend(metrics.iter().filter_map(metric)),
             RouteAttribute::MultiPath(hops) => self.0.extend(hops.iter().map(|hop| next_hop(hop, links))),
             RouteAttribute::Via(RouteVia::Inet(address)) => self.0.push(format!("via inet {address}")),
             RouteAttribute::Via(RouteVia::Inet6(address)) => self.0.push(format!("via inet6 {address}")),
@@ -52,6 +51,14 @@ impl Words {
             RouteAttribute::TtlPropagate(_) => self.0.push("ttl-propagate".to_owned()),
             _ => {}
         }
+    }
+
+    /// What a metric says that we don't write.
+    pub(super) fn metric(&mut self, metric: &RouteMetric) {
+        self.0.push(match metric {
+            RouteMetric::Lock(_) => "lock".to_owned(),
+            other => format!("metric {}", other.kind()),
+        });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -87,15 +94,6 @@ pub(super) fn protocol(protocol: RouteProtocol) -> String {
         RouteProtocol::Other(number) => number.to_string(),
         RouteProtocol::IcmpRedirect => "redirect".to_owned(),
         known => known.to_string().to_lowercase(),
-    }
-}
-
-/// What a metric beside the MTU says.
-fn metric(metric: &RouteMetric) -> Option<String> {
-    match metric {
-        RouteMetric::Mtu(_) => None,
-        RouteMetric::Lock(_) => Some("lock".to_owned()),
-        other => Some(format!("metric {}", other.kind())),
     }
 }
 
