@@ -17,10 +17,10 @@ use zeroize::Zeroize as _;
 
 use crate::model::Undecoded;
 
-/// Room for the refusals of a batch and for dumps that are read slowly.
+/// Room for the refusals of a batch, for dumps that are read slowly, and for a storm of events while a pass keeps the thread busy.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// The kernel fills dump datagrams up to 32 KiB where the reader's buffer lets it.
-const DATAGRAM: usize = 64 << 10;
+/// The kernel fills dump datagrams up to 32 KiB where the reader's buffer lets it. No event is near as large.
+pub(super) const DATAGRAM: usize = 64 << 10;
 /// How long the kernel may stay silent. It answers while it takes the request, so any silence is a loss.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -227,14 +227,18 @@ pub(in crate::kernel) fn connect(protocol: isize) -> io::Result<RawSocket> {
     socket.set_cap_ack(true)?;
     // Dumps are filtered as asked, and a malformed request is refused instead of taken for another.
     socket.set_netlink_get_strict_chk(true)?;
+    enlarge(&socket)?;
+    Ok(socket)
+}
+
+/// Gives a socket room for what comes while nobody reads.
+pub(super) fn enlarge(socket: &RawSocket) -> io::Result<()> {
     let forced = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
     if forced == Err(Errno::EPERM) {
         // Without NET_ADMIN all can be read still; the host's limit is what one gets.
-        setsockopt(&socket.as_fd(), sockopt::RcvBuf, &RECEIVE_BUFFER)?;
-    } else {
-        forced?;
+        return Ok(setsockopt(&socket.as_fd(), sockopt::RcvBuf, &RECEIVE_BUFFER)?);
     }
-    Ok(socket)
+    Ok(forced?)
 }
 
 #[expect(unsafe_code, reason = "tokio leaves the descriptor's ownership to the caller")]

@@ -5,20 +5,14 @@
 //! is queued without bound instead of told as lost.
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsRawFd as _;
 
 use netlink_sys::{Socket as RawSocket, SocketAddr};
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, NetlinkAddr, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, NetlinkAddr, recvmsg};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::super::socket::register;
-
-/// Room for a storm while a pass keeps the thread busy.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// No event is near as large.
-const DATAGRAM: usize = 64 << 10;
+use super::super::socket::{DATAGRAM, enlarge, register};
 
 /// A socket in some groups, and what it received last.
 pub(super) struct Subscription {
@@ -44,12 +38,7 @@ impl Subscription {
         let mut socket = RawSocket::new(protocol)?;
         socket.set_non_blocking(true)?;
         socket.bind(&SocketAddr::new(0, 0))?;
-        let forced = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        if forced == Err(Errno::EPERM) {
-            setsockopt(&socket.as_fd(), sockopt::RcvBuf, &RECEIVE_BUFFER)?;
-        } else {
-            forced?;
-        }
+        enlarge(&socket)?;
         for group in groups {
             socket.add_membership(*group)?;
         }
