@@ -43,7 +43,7 @@ pub use nexthop::{
 pub use route::{Encap, Hop, Paths, Route, RouteChange, RouteKey, RouteKind, RouteOperation, RouteScope};
 pub use rule::{Rule, RuleChange};
 pub use source::{Source, SourceChange};
-pub use state::{KernelState, Named};
+pub use state::{KernelState, Named, Undecoded};
 pub use sysctl::{Sysctl, SysctlChange};
 pub use wireguard::WireGuardChange;
 

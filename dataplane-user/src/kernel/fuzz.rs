@@ -8,9 +8,6 @@ pub(super) fn bodies(datagrams: &[u8]) -> Vec<Vec<u8>> {
     let messages = messages(datagrams).expect("as the kernel wrote them");
     let bodies = messages
         .iter()
-        .filter(|message| message.kind > NLMSG_LAST_RESERVED);
+        .filter(|message| i32::from(message.kind) >= libc::NLMSG_MIN_TYPE);
     bodies.map(|message| message.body.to_vec()).collect()
 }
-
-/// Below this kinds of messages are netlink's own (`NLMSG_MIN_TYPE`, linux/netlink.h).
-const NLMSG_LAST_RESERVED: u16 = 15;

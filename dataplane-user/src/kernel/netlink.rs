@@ -2,12 +2,16 @@
 //!
 //! No tasks run here: every method sends, awaits its answers with a time-out and returns. A method that fails or is
 //! dropped half-way leaves a socket that the next one replaces, so no late answer is ever taken for another.
+//!
+//! Of rtnetlink 0.24 only the builders of links and routes and the names of groups are used. Its requests have no time-out and
+//! no batches, and an interrupted or failed dump looks like a whole one. Its builder of addresses adds a broadcast address and
+//! has neither peer nor scope nor protocol; rules and neighbours it builds only inside requests over its own connection.
 
 mod address;
 mod anyone;
 mod attribute;
 pub(super) mod batch;
-mod dump;
+pub(super) mod dump;
 mod events;
 mod execute;
 mod facts;
@@ -15,6 +19,7 @@ mod flood;
 #[cfg(test)]
 mod fuzz;
 mod link;
+mod lwtunnel;
 mod marks;
 pub(super) mod message;
 mod neighbour;
@@ -24,6 +29,7 @@ mod route;
 mod rule;
 pub(super) mod socket;
 mod table;
+pub(super) mod uapi;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -42,7 +48,6 @@ pub(super) use self::events::Interest;
 pub use self::events::{EventCounts, EventKind, Events, Woken};
 use self::execute::Requests;
 use self::marks::Marks;
-use self::message::Failure;
 use self::nexthop::NextHopTable;
 pub(super) use self::socket::Bounds;
 use self::socket::Socket;
@@ -198,32 +203,28 @@ impl Netlink {
     /// When any part can't be read whole; the state is then unchanged.
     pub async fn observe(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
         self.hear_out().await;
+        // What else was read meanwhile told of it in the log.
+        self.socket.take_undecoded();
         let began = Instant::now();
         // First of all, because this waits for the kernel's lock: a change that was told of is made by then.
         let links = self.read_links().await?;
         self.interest().observed(&links, began);
-        let addresses = self
-            .socket
-            .dump(&address::dump(), address::read)
-            .await
-            .map_err(|failure| failure.into_error("list the addresses"))?;
+        let request = address::dump();
+        let addresses = self.socket.list("addresses", &request, address::read).await?;
         let table = &self.links;
-        let next_hops = self
-            .socket
-            .dump(&nexthop::dump(), |body| nexthop::read(body, table))
-            .await;
-        let next_hops = next_hops.map_err(|failure| failure.into_error("list the next hops"))?;
+        let read = |body: &[u8]| nexthop::read(body, table);
+        let next_hops = self.socket.list("next hops", &nexthop::dump(), read).await?;
         self.next_hops.refill(next_hops);
-        let neighbours = self.socket.dump(&neighbour::dump(), neighbour::read).await;
-        let neighbours = neighbours.map_err(|failure| failure.into_error("list the neighbours"))?;
+        let request = neighbour::dump();
+        let neighbours = self.socket.list("neighbours", &request, neighbour::read);
+        let neighbours = neighbours.await?;
         self.interest().observed_addresses(&addresses);
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let known = (&self.links, &self.next_hops);
             let wanted = &self.wanted;
             let read = |body: &[u8]| route::read(body, family, known, wanted);
-            let found = self.socket.dump(&route::dump(family), read).await;
-            routes.extend(found.map_err(|failure| failure.into_error("list the routes"))?);
+            routes.extend(self.socket.list("routes", &route::dump(family), read).await?);
         }
         let mut flood = BTreeMap::new();
         let vxlans = links.iter().filter(|link| {
@@ -231,8 +232,8 @@ impl Netlink {
         });
         for link in vxlans {
             let read = |body: &[u8]| flood::read(body, link.index);
-            let found = self.socket.dump(&flood::dump(link.index), read).await;
-            let found = found.map_err(|failure| failure.into_error("list default destinations"))?;
+            let request = flood::dump(link.index);
+            let found = self.socket.list("default destinations", &request, read).await?;
             flood.insert(link.name.clone(), found.into_iter().collect());
         }
         let mut rules = Vec::new();
@@ -277,6 +278,7 @@ impl Netlink {
             state.routes.entry(key).or_insert(route);
         }
         state.rules.extend(rules);
+        state.undecoded = self.socket.take_undecoded();
         Ok(())
     }
 
@@ -321,16 +323,16 @@ impl Netlink {
         read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
     ) -> Result<Vec<T>, KernelError> {
         let without = self.without_rules.get_or_insert_default();
-        match self.socket.dump(&rule::dump(family), read).await {
+        match self.socket.list("rules", &rule::dump(family), read).await {
             Ok(rules) => {
                 without.remove(&family);
                 Ok(rules)
             }
-            Err(failure) if matches!(failure.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => {
+            Err(error) if matches!(error.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => {
                 without.insert(family);
                 Ok(Vec::new())
             }
-            Err(failure) => Err(failure.into_error("list the rules")),
+            Err(error) => Err(error),
         }
     }
 
@@ -393,11 +395,7 @@ impl Netlink {
     }
 
     async fn read_links(&mut self) -> Result<Vec<link::Observed>, KernelError> {
-        let links = self
-            .socket
-            .dump(&link::dump(), link::read)
-            .await
-            .map_err(|failure: Failure| failure.into_error("list the links"))?;
+        let links = self.socket.list("links", &link::dump(), link::read).await?;
         self.links = links.iter().collect();
         let mut links = links;
         self.veths.clear();

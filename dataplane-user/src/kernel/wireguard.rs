@@ -29,22 +29,13 @@ use self::write::Keys;
 use super::KernelError;
 use super::netlink::message::{Failure, Request};
 use super::netlink::socket::{self, Socket};
-use super::netlink::{Bounds, Stats};
+use super::netlink::{Bounds, Stats, uapi};
 use crate::model::wireguard::{Device, DeviceChange};
 use crate::net::LinkName;
 use crate::net::key::{PrivateKey, PublicKey};
 
 pub(super) use carried::Carried;
 pub(super) use execute::{Configured, devices, execute, get};
-
-/// The message type of generic netlink's own family (`GENL_ID_CTRL`, linux/genetlink.h).
-const CONTROL: u16 = 16;
-const CONTROL_VERSION: u8 = 2;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
-/// `WG_GENL_NAME` and `WG_GENL_VERSION` (linux/wireguard.h).
-const FAMILY: &str = "wireguard";
-const VERSION: u8 = 1;
 
 /// Fetches the private key that belongs to a public one, when it is to be set.
 pub type PrivateKeys = Arc<dyn Fn(&PublicKey) -> io::Result<PrivateKey> + Send + Sync>;
@@ -217,9 +208,9 @@ impl WireGuard {
         if let Some(family) = self.family {
             return Ok(family);
         }
-        let mut body = Attributes::message(CTRL_CMD_GETFAMILY, CONTROL_VERSION);
-        body.put_text(CTRL_ATTR_FAMILY_NAME, FAMILY);
-        let request = Request::of_bytes(CONTROL, 0, body.into_bytes());
+        let mut body = Attributes::message(uapi::CTRL_CMD_GETFAMILY, uapi::CTRL_VERSION);
+        body.put_text(uapi::CTRL_ATTR_FAMILY_NAME, uapi::WG_GENL_NAME);
+        let request = Request::of_bytes(uapi::GENL_ID_CTRL, 0, body.into_bytes());
         let context = "look for WireGuard in the kernel";
         let answer = self.socket.exchange(&[request]).await.pop();
         let bodies = match answer.expect("one answer a request") {

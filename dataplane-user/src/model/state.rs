@@ -42,6 +42,8 @@ pub struct KernelState {
     pub unreadable: BTreeMap<Namespace, String>,
     /// Those of the namespaces that may be unreadable ones by other names. A target has none.
     pub uncertain: BTreeSet<Namespace>,
+    /// Kinds of objects of which the kernel told something that can't be decoded: those are not in here. A target has none.
+    pub undecoded: BTreeMap<&'static str, Undecoded>,
     /// Settings of our devices.
     pub sysctls: BTreeMap<(LinkName, Sysctl), String>,
     /// Our WireGuard devices.
@@ -68,6 +70,15 @@ pub struct KernelState {
     pub named: Named,
     /// Older versions of the map ABI that have left their maps and links. A target has none.
     pub older_versions: BTreeSet<u32>,
+}
+
+/// Objects of a kind that can't be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecoded {
+    /// How many.
+    pub count: usize,
+    /// Why the first one can't.
+    pub first: String,
 }
 
 /// Peers that manifests name. What is taken from anybody else waits for nothing: neither a key nor an address that was revoked stays

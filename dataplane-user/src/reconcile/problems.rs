@@ -4,7 +4,7 @@ use crate::apply::ApplyReport;
 use crate::kernel::KernelError;
 use crate::model::change::Verb;
 use crate::model::facts::NodeFacts;
-use crate::model::{Change, ChangeSet, Conflict, KernelState, Waiting};
+use crate::model::{Change, ChangeSet, Conflict, KernelState, Undecoded, Waiting};
 use crate::net::Namespace;
 use crate::resource::{Problem, Reason};
 use crate::source::file::LoadErrors;
@@ -106,7 +106,7 @@ fn skipped(failed: &Change, waiting: &[&Change]) -> Problem {
     )
 }
 
-/// The problems that the nft table and namespaces can't be read, as far as the plan does not tell of them already.
+/// The problems that the nft table, namespaces and objects can't be read, as far as the plan does not tell of them already.
 #[must_use]
 pub fn unreadable(observed: &KernelState, facts: &NodeFacts) -> Vec<Problem> {
     let is_told = |namespace: &Namespace| {
@@ -133,7 +133,26 @@ pub fn unreadable(observed: &KernelState, facts: &NodeFacts) -> Vec<Problem> {
                 .to_owned(),
         )
     });
-    table.chain(namespaces).collect()
+    let here = observed.undecoded.iter();
+    let here = here.map(|(kind, some)| undecoded((*kind).to_owned(), some));
+    let elsewhere = observed.namespaces.iter().flat_map(|(namespace, state)| {
+        let some = state.undecoded.iter();
+        some.map(move |(kind, some)| undecoded(format!("{namespace}: {kind}"), some))
+    });
+    table.chain(namespaces).chain(here).chain(elsewhere).collect()
+}
+
+/// The problem that objects of a kind can't be decoded.
+fn undecoded(kind: String, some: &Undecoded) -> Problem {
+    Problem::warning(
+        Reason::Undecoded,
+        kind,
+        format!(
+            "{} of them can't be decoded and are skipped; the first one: {}",
+            some.count, some.first
+        ),
+        "update Adit; until then it neither changes nor deletes them".to_owned(),
+    )
 }
 
 /// The problem that something waits.
@@ -161,4 +180,37 @@ pub fn conflict(conflict: &Conflict) -> Problem {
         ),
     };
     Problem::error(Reason::Conflict, conflict.object.to_string(), message, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Severity;
+
+    #[test]
+    fn objects_that_can_t_be_decoded_are_warnings_of_their_kind_and_place() {
+        let some = Undecoded {
+            count: 2,
+            first: "odd".to_owned(),
+        };
+        let there = KernelState {
+            undecoded: [("rules", some.clone())].into(),
+            ..KernelState::default()
+        };
+        let observed = KernelState {
+            undecoded: [("routes", some)].into(),
+            namespaces: [(Namespace::Name("red".to_owned()), there)].into(),
+            ..KernelState::default()
+        };
+        let problems = unreadable(&observed, &NodeFacts::default());
+        let told = problems.iter().map(|problem| {
+            assert_eq!(problem.severity, Severity::Warning);
+            (problem.reason, problem.subject.as_str())
+        });
+        let expected = [
+            (Reason::Undecoded, "routes"),
+            (Reason::Undecoded, "netns red: rules"),
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
 }

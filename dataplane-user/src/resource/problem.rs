@@ -49,6 +49,8 @@ pub enum Reason {
     KeyUnreadable,
     /// Nobody tells what is in the nft table now; it stays as it is.
     FirewallUnreadable,
+    /// The kernel told something of an object that can't be decoded: the object is skipped.
+    Undecoded,
     /// A handshake with a key that a node changes to is awaited.
     KeyRotation,
     /// The name of an endpoint has no address now.
@@ -97,6 +99,7 @@ impl Reason {
             Reason::KeyMismatch => "KeyMismatch",
             Reason::KeyUnreadable => "KeyUnreadable",
             Reason::FirewallUnreadable => "FirewallUnreadable",
+            Reason::Undecoded => "Undecoded",
             Reason::KeyRotation => "KeyRotation",
             Reason::NameUnresolved => "NameUnresolved",
             Reason::MacCollision => "MacCollision",

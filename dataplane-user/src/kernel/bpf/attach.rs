@@ -277,20 +277,18 @@ impl Attacher<'_> {
         let Some(ifindex) = self.links.index(link) else {
             return Ok(None);
         };
-        let filters = filter::list(ifindex, hook)
-            .map_err(|error| KernelError::new(format!("reading the {hook} filters of {link}"), error))?;
-        Ok(filters.into_iter().find(is_in_place))
+        find_filter(ifindex, hook)
+            .map_err(|error| KernelError::new(format!("reading the {hook} filters of {link}"), error))
     }
 }
 
-/// Whether a filter stands where ours do.
-fn is_in_place(filter: &Filter) -> bool {
-    filter.priority == PRIORITY && filter.handle == u32::from(HANDLE)
+fn find_filter(ifindex: u32, hook: Hook) -> io::Result<Option<Filter>> {
+    filter::find(ifindex, hook, (PRIORITY, u32::from(HANDLE).into()))
 }
 
 /// Whether a filter stands in the place of ours on a device, whosever it is.
 pub(super) fn has_filter(ifindex: u32, hook: Hook) -> io::Result<bool> {
-    Ok(filter::list(ifindex, hook)?.iter().any(is_in_place))
+    Ok(find_filter(ifindex, hook)?.is_some())
 }
 
 /// A hook's `enum bpf_attach_type` with TCX.

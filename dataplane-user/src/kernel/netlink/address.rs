@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, NlasIterator, parse_ip, parse_u8};
+use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, Parseable as _};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeader, AddressHeaderFlags, AddressMessage, AddressProtocol,
@@ -17,12 +17,6 @@ use super::marks::Marks;
 use super::message::Request;
 use crate::model::{Address, AddressChange, AddressOperation, AddressScope, Owner, PROTOCOL};
 use crate::net::LinkName;
-
-const HEADER: usize = 8;
-/// Since Linux 5.18 (linux/if_addr.h).
-const IFA_PROTO: u16 = 11;
-/// A link-local address that the kernel made (linux/if_addr.h).
-const IFAPROT_KERNEL_LL: u8 = 3;
 
 /// An address as the kernel says, with its device's index.
 #[derive(Debug)]
@@ -70,17 +64,13 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     let mut local = None;
     let mut peer = None;
     let mut owner = Owner::Foreign;
-    for attribute in NlasIterator::new(&body[HEADER..]) {
-        let attribute = attribute?;
-        let value = attribute.value();
-        match attribute.kind() {
-            libc::IFA_LOCAL => local = Some(parse_ip(value)?),
-            libc::IFA_ADDRESS => peer = Some(parse_ip(value)?),
-            IFA_PROTO => match parse_u8(value)? {
-                PROTOCOL => owner = Owner::Ours,
-                IFAPROT_KERNEL_LL => owner = Owner::Kernel,
-                _ => {}
-            },
+    for attribute in AddressMessage::parse(body)?.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => local = Some(address),
+            AddressAttribute::Address(address) => peer = Some(address),
+            // Since Linux 5.18.
+            AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)) => owner = Owner::Ours,
+            AddressAttribute::Protocol(AddressProtocol::LinkLocal) => owner = Owner::Kernel,
             _ => {}
         }
     }

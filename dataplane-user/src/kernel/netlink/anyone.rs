@@ -1,22 +1,18 @@
 //! What stands in the namespace, whosever it is: for commands that do what a user would do with `ip`.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{DecodeError, NlasIterator, parse_ip, parse_u32};
+use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
 
-use super::message::Failure;
-use super::route::defaults;
+use super::route::{HEADER, Outline, Parts, defaults};
+use super::table::LinkTable;
 use super::{Netlink, address, route, rule};
 use crate::kernel::KernelError;
 use crate::model::{Address, Link, RouteKey, Rule};
 use crate::net::{Family, LinkName};
-
-/// A route's message begins with so many bytes of header.
-const ROUTE_HEADER: usize = 12;
 
 /// A route by a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +41,8 @@ impl Netlink {
     pub async fn addresses_on(&mut self, name: &LinkName) -> Result<Vec<(IpNet, Address)>, KernelError> {
         self.read_links().await?;
         let index = self.link_index(name);
-        let all = self.socket.dump(&address::dump(), address::read).await;
-        let all = all.map_err(|failure| failure.into_error("list the addresses"))?;
+        let request = address::dump();
+        let all = self.socket.list("addresses", &request, address::read).await?;
         let on_it = all.into_iter().filter(|address| Some(address.index) == index);
         Ok(on_it.map(|address| (address.prefix, address.address)).collect())
     }
@@ -85,17 +81,10 @@ impl Netlink {
         let mut tables = BTreeSet::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let read = |body: &[u8]| {
-                let mut table = u32::from(RouteHeader::parse(body)?.table);
-                for attribute in NlasIterator::new(&body[ROUTE_HEADER..]) {
-                    let attribute = attribute?;
-                    if attribute.kind() == libc::RTA_TABLE {
-                        table = parse_u32(attribute.value())?;
-                    }
-                }
-                Ok(Some(table))
+                let header = RouteHeader::parse(body)?;
+                Ok(Some(Outline::read(&header, &body[HEADER..])?.key.table))
             };
-            let found = self.socket.dump(&route::dump(family), read).await;
-            tables.extend(found.map_err(|failure: Failure| failure.into_error("list the routes"))?);
+            tables.extend(self.socket.list("routes", &route::dump(family), read).await?);
         }
         Ok(tables)
     }
@@ -112,8 +101,7 @@ impl Netlink {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let read = |body: &[u8]| read_route_by(body, family, index);
-            let found = self.socket.dump(&route::dump(family), read).await;
-            routes.extend(found.map_err(|failure: Failure| failure.into_error("list the routes"))?);
+            routes.extend(self.socket.list("routes", &route::dump(family), read).await?);
         }
         Ok(routes)
     }
@@ -147,8 +135,8 @@ impl Netlink {
         self.read_links().await?;
         let links = &self.links;
         let read = |body: &[u8]| defaults::read(body, AddressFamily::Inet, links);
-        let found = self.socket.dump(&route::dump(AddressFamily::Inet), read).await;
-        let found = found.map_err(|failure| failure.into_error("list the routes"))?;
+        let request = route::dump(AddressFamily::Inet);
+        let found = self.socket.list("routes", &request, read).await?;
         let best = found.into_iter().flatten().min_by_key(|hop| hop.metric);
         Ok(best
             .and_then(|hop| self.links.get(&hop.link))
@@ -167,31 +155,11 @@ pub(super) fn read_route_by(
     if header.kind != RouteType::Unicast || is_cloned || header.address_family != family {
         return Ok(None);
     }
-    let mut destination = match family {
-        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let (mut table, mut metric, mut index) = (u32::from(header.table), 0, None);
-    for attribute in NlasIterator::new(&body[ROUTE_HEADER..]) {
-        let attribute = attribute?;
-        match attribute.kind() {
-            libc::RTA_DST => destination = parse_ip(attribute.value())?,
-            libc::RTA_TABLE => table = parse_u32(attribute.value())?,
-            libc::RTA_PRIORITY => metric = parse_u32(attribute.value())?,
-            libc::RTA_OIF => index = Some(parse_u32(attribute.value())?),
-            _ => {}
-        }
-    }
-    let length = header.destination_prefix_length;
-    let prefix = IpNet::new(destination, length)
-        .map_err(|_| DecodeError::from(format!("route to {destination} with prefix length {length}")))?;
+    // Devices are told by their indexes here.
+    let parts = Parts::read(&header, &body[HEADER..], &LinkTable::default())?;
     let route = RouteBy {
-        key: RouteKey {
-            table,
-            prefix,
-            metric,
-        },
+        key: parts.outline.key,
         by_hand: header.protocol == RouteProtocol::Boot,
     };
-    Ok((index == Some(wanted)).then_some(route))
+    Ok((parts.index == Some(wanted)).then_some(route))
 }

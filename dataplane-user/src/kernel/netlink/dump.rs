@@ -5,45 +5,89 @@ use std::io;
 use netlink_packet_core::{
     DecodeError, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN,
 };
+use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::message::{Failure, Request, messages};
-use super::socket::Socket;
+use super::socket::{self, Socket};
+use crate::kernel::KernelError;
+use crate::model::Undecoded;
 
 /// How often a table that changes while it is read is read anew.
 const ATTEMPTS: usize = 8;
+/// How many characters of a decoder's complaint are kept.
+const MOST_WORDS: usize = 200;
+
+/// A table that was read to its end.
+struct Whole<T> {
+    objects: Vec<T>,
+    /// Messages that can't be decoded.
+    undecoded: Option<Undecoded>,
+}
 
 impl Socket {
-    /// Reads a table; `read` turns a message's body into an object, or nothing.
+    /// Reads a table of objects; `read` turns a message's body into an object, or nothing. One that can't be decoded is skipped,
+    /// and noted for [`Socket::take_undecoded`].
     ///
     /// # Errors
-    /// When the kernel breaks off, when its answer can't be read, or when the table changed during every attempt
-    /// (`EAGAIN`).
+    /// When the kernel breaks off, when its answer is no netlink, or when the table changed during every attempt (`EAGAIN`).
+    pub(in crate::kernel) async fn list<T>(
+        &mut self,
+        kind: &'static str,
+        request: &Request,
+        read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Vec<T>, KernelError> {
+        let whole = self.read_whole(request, read).await;
+        let whole = whole.map_err(|failure| failure.into_error(format!("list the {kind}")))?;
+        if let Some(undecoded) = whole.undecoded {
+            let Undecoded { count, first } = &undecoded;
+            tracing::warn!(
+                count,
+                "{kind} can't be decoded and are skipped; the first one: {first}"
+            );
+            self.undecoded.insert(kind, undecoded);
+        }
+        Ok(whole.objects)
+    }
+
+    /// Reads one object that comes in many messages: all of them, as [`Socket::list`] does.
+    ///
+    /// # Errors
+    /// As there, and when a message can't be decoded.
     pub(in crate::kernel) async fn dump<T>(
         &mut self,
         request: &Request,
-        mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+        read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
     ) -> Result<Vec<T>, Failure> {
+        let whole = self.read_whole(request, read).await?;
+        match whole.undecoded {
+            None => Ok(whole.objects),
+            Some(undecoded) => Err(Failure::malformed(&undecoded.first.into())),
+        }
+    }
+
+    async fn read_whole<T>(
+        &mut self,
+        request: &Request,
+        mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Whole<T>, Failure> {
         for _ in 0..ATTEMPTS {
-            match self.dump_once(request, &mut read).await {
-                Ok(Some(objects)) => return Ok(objects),
+            match self.read_once(request, &mut read).await {
+                Ok(Some(whole)) => return Ok(whole),
                 Ok(None) => self.note_interrupted(),
                 // A datagram larger than the buffer, which has grown now.
                 Err(Failure::Lost(error)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
                 Err(failure) => return Err(failure),
             }
         }
-        Err(Failure::Refused {
-            errno: libc::EAGAIN,
-            text: Some(format!("changes interrupted {ATTEMPTS} attempts to read it")),
-        })
+        Err(interrupted())
     }
 
     /// One attempt; `None` where the table changed meanwhile.
-    async fn dump_once<T>(
+    async fn read_once<T>(
         &mut self,
         request: &Request,
         mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
-    ) -> Result<Option<Vec<T>>, Failure> {
+    ) -> Result<Option<Whole<T>>, Failure> {
         let sequence = self.reserve(1);
         let mut datagram = Vec::with_capacity(request.length());
         request.write(&mut datagram, NLM_F_DUMP, sequence);
@@ -52,17 +96,53 @@ impl Socket {
         let mut table = Table::new(sequence);
         while table.verdict.is_none() {
             table.take(self.receive().await?, &mut read)?;
-            self.check_objects(table.objects.len())?;
+            self.check_objects(table.whole.objects.len())?;
         }
         self.settle();
         table.finish()
     }
 }
 
+/// Reads a table of objects in the calling thread's namespace and waits for it there: for callers without a runtime. A message
+/// that can't be decoded is skipped.
+///
+/// # Errors
+/// As [`Socket::list`].
+pub(in crate::kernel) fn list_blocking<T>(
+    request: &Request,
+    mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+) -> Result<Vec<T>, Failure> {
+    let socket = socket::connect_blocking(NETLINK_ROUTE)?;
+    for sequence in (1..).take(ATTEMPTS) {
+        let mut datagram = Vec::with_capacity(request.length());
+        request.write(&mut datagram, NLM_F_DUMP, sequence);
+        socket.send(&datagram, 0)?;
+        let mut table = Table::new(sequence);
+        while table.verdict.is_none() {
+            match socket.recv_from_full() {
+                Ok((datagram, _)) => table.take(&datagram, &mut read)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(whole) = table.finish()? {
+            return Ok(whole.objects);
+        }
+    }
+    Err(interrupted())
+}
+
+fn interrupted() -> Failure {
+    Failure::Refused {
+        errno: libc::EAGAIN,
+        text: Some(format!("changes interrupted {ATTEMPTS} attempts to read it")),
+    }
+}
+
 /// A table while its datagrams come in.
 struct Table<T> {
     sequence: u32,
-    objects: Vec<T>,
+    whole: Whole<T>,
     interrupted: bool,
     /// What the end said.
     verdict: Option<Result<(), Failure>>,
@@ -72,7 +152,10 @@ impl<T> Table<T> {
     fn new(sequence: u32) -> Table<T> {
         Table {
             sequence,
-            objects: Vec::new(),
+            whole: Whole {
+                objects: Vec::new(),
+                undecoded: None,
+            },
             interrupted: false,
             verdict: None,
         }
@@ -95,24 +178,34 @@ impl<T> Table<T> {
                 self.verdict = Some(message.verdict());
                 continue;
             }
-            let object = read(message.body).map_err(|error| Failure::malformed(&error))?;
-            self.objects.extend(object);
+            match read(message.body) {
+                Ok(object) => self.whole.objects.extend(object),
+                Err(error) => {
+                    let first = || Undecoded {
+                        count: 0,
+                        // It may quote a whole attribute.
+                        first: error.to_string().chars().take(MOST_WORDS).collect(),
+                    };
+                    self.whole.undecoded.get_or_insert_with(first).count += 1;
+                }
+            }
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Option<Vec<T>>, Failure> {
+    fn finish(self) -> Result<Option<Whole<T>>, Failure> {
         self.verdict.unwrap_or(Ok(()))?;
-        Ok((!self.interrupted).then_some(self.objects))
+        Ok((!self.interrupted).then_some(self.whole))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use netlink_packet_core::NLM_F_MULTIPART;
     use netlink_packet_route::AddressFamily;
     use netlink_packet_route::route::RouteMessage;
-    use netlink_sys::protocols::NETLINK_ROUTE;
 
     use super::*;
 
@@ -132,11 +225,19 @@ mod tests {
     fn read(datagrams: &[Vec<u8>]) -> Result<Option<Vec<i32>>, Failure> {
         let mut table = Table::new(SEQUENCE);
         for datagram in datagrams {
-            let number = |body: &[u8]| Ok(body.first_chunk().map(|number| i32::from_ne_bytes(*number)));
             table.take(datagram, number)?;
         }
         assert!(table.verdict.is_some(), "the end was seen");
-        table.finish()
+        Ok(table.finish()?.map(|whole| whole.objects))
+    }
+
+    /// The number in a message's body; negative ones can't be decoded.
+    fn number(body: &[u8]) -> Result<Option<i32>, DecodeError> {
+        let number = body.first_chunk().map(|number| i32::from_ne_bytes(*number));
+        match number {
+            Some(negative @ ..0) => Err(format!("{negative} is negative").into()),
+            number => Ok(number),
+        }
     }
 
     #[test]
@@ -160,6 +261,45 @@ mod tests {
 
         let cut = object(1)[..18].to_vec();
         assert!(matches!(read(&[cut]), Err(Failure::Lost(_))));
+    }
+
+    #[test]
+    fn what_can_t_be_decoded_is_told_and_costs_nothing_else() {
+        let object = |number| message(libc::RTM_NEWROUTE, 0, SEQUENCE, number);
+        let mut table = Table::new(SEQUENCE);
+        let first = [object(1), object(-7), object(2), object(-8)].concat();
+        table.take(&first, number).unwrap();
+        let last = [object(3), message(NLMSG_DONE, 0, SEQUENCE, 0)].concat();
+        table.take(&last, number).unwrap();
+        let whole = table.finish().unwrap().unwrap();
+        assert_eq!(whole.objects, [1, 2, 3]);
+        let Undecoded { count, first } = whole.undecoded.unwrap();
+        assert_eq!((count, first.as_str()), (2, "-7 is negative"));
+    }
+
+    #[tokio::test]
+    async fn a_list_goes_on_without_what_can_t_be_decoded_and_one_object_does_not() {
+        let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
+        let request = super::super::link::dump();
+        let all = socket.list("links", &request, |_| Ok(Some(()))).await.unwrap();
+        assert_eq!(socket.take_undecoded(), BTreeMap::new());
+        let odd = || {
+            let mut seen = 0;
+            move |_: &[u8]| {
+                seen += 1;
+                if seen == 1 {
+                    Err("odd".into())
+                } else {
+                    Ok(Some(()))
+                }
+            }
+        };
+        let some = socket.list("links", &request, odd()).await.unwrap();
+        assert_eq!(some.len() + 1, all.len());
+        assert_eq!(socket.take_undecoded()["links"].count, 1);
+        assert!(socket.dump(&request, odd()).await.is_err());
+        let some = list_blocking(&request, odd()).unwrap();
+        assert_eq!(some.len() + 1, all.len());
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use rtnetlink::MulticastGroup;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
@@ -21,6 +22,7 @@ use self::interest::Matter;
 use self::pending::{Heard, Pending};
 use self::subscription::Subscription;
 use super::message::{Message, messages};
+use super::uapi;
 use crate::kernel::KernelError;
 
 /// How long it must be quiet after an event: one change by hand is several messages.
@@ -28,11 +30,22 @@ const QUIET: Duration = Duration::from_millis(50);
 /// How long the first event of a storm waits at most.
 const LATEST: Duration = Duration::from_millis(250);
 
-/// Groups of `NETLINK_ROUTE` (`enum rtnetlink_groups`, linux/rtnetlink.h): links, neighbours, tc, addresses, routes, rules
-/// and settings of both families, numbers of namespaces, next hops.
-const ROUTE_GROUPS: [u32; 13] = [1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25, 28, 32];
-/// `NFNLGRP_NFTABLES` of `NETLINK_NETFILTER` (linux/netfilter/nfnetlink.h).
-const FIREWALL_GROUPS: [u32; 1] = [7];
+/// Groups of `NETLINK_ROUTE`.
+const ROUTE_GROUPS: [MulticastGroup; 13] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Tc,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv6Rule,
+    MulticastGroup::Ipv4Netconf,
+    MulticastGroup::Ipv6Netconf,
+    MulticastGroup::Nsid,
+    MulticastGroup::Nexthop,
+];
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,14 +150,14 @@ impl Events {
         interest: Arc<Mutex<Interest>>,
         counts: Arc<EventCounts>,
     ) -> Result<Events, KernelError> {
-        let route = Subscription::open(NETLINK_ROUTE, &ROUTE_GROUPS)
+        let route = Subscription::open(NETLINK_ROUTE, &ROUTE_GROUPS.map(|group| group as u32))
             .map_err(|error| KernelError::new("subscribe to the kernel's events", error))?;
         let unheard = route.listen_everywhere().err().map(|error| error.to_string());
         interest
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .set_unheard(unheard);
-        let firewall = Subscription::open(NETLINK_NETFILTER, &FIREWALL_GROUPS);
+        let firewall = Subscription::open(NETLINK_NETFILTER, &[uapi::NFNLGRP_NFTABLES]);
         if let Err(error) = &firewall {
             warn!("changes of nftables are only seen by the periodic pass: {error}");
         }

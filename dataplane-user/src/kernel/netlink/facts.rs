@@ -26,11 +26,8 @@ impl Netlink {
         let began = Instant::now();
         // Devices' MTUs must be of now.
         let links = self.read_links().await?;
-        let addresses = self
-            .socket
-            .dump(&address::dump(), address::read)
-            .await
-            .map_err(|failure| failure.into_error("list the addresses"))?;
+        let request = address::dump();
+        let addresses = self.socket.list("addresses", &request, address::read).await?;
         let without_rules = self.families_without_rules().await?;
         let mut facts = NodeFacts {
             local_addresses: addresses.iter().map(|address| address.prefix.addr()).collect(),
@@ -141,8 +138,7 @@ impl Netlink {
             };
             let table = &self.links;
             let read = |body: &[u8]| route::defaults::read(body, raw, table);
-            let found = self.socket.dump(&route::dump(raw), read).await;
-            let found = found.map_err(|failure| failure.into_error("list the default routes"))?;
+            let found = self.socket.list("routes", &route::dump(raw), read).await?;
             let mut hops: Vec<_> = found.into_iter().flatten().collect();
             // The kernel lists equal ones in the order in which it uses them.
             hops.sort_by_key(|hop| hop.metric);

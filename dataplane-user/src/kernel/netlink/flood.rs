@@ -3,23 +3,20 @@
 use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_core::{DecodeError, NLM_F_APPEND, NLM_F_CREATE, NlasIterator, parse_ip};
+use netlink_packet_core::{DecodeError, NLM_F_APPEND, NLM_F_CREATE, Parseable as _};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage, NeighbourState,
+    NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage, NeighbourState,
 };
 
 use super::Netlink;
 use super::execute::{Requests, Role};
 use super::message::Request;
+use super::neighbour;
 use crate::model::FloodChange;
 use crate::model::change::Existence;
 use crate::net::LinkName;
 
-const HEADER: usize = 12;
-// linux/neighbour.h
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
 /// Whatever has no entry of its own.
 const ANY: [u8; 6] = [0; 6];
 
@@ -48,11 +45,10 @@ pub(super) fn read(body: &[u8], index: u32) -> Result<Option<IpAddr>, DecodeErro
     }
     let mut to = None;
     let mut default = false;
-    for attribute in NlasIterator::new(&body[HEADER..]) {
-        let attribute = attribute?;
-        match attribute.kind() {
-            NDA_DST => to = parse_ip(attribute.value()).ok(),
-            NDA_LLADDR => default = attribute.value() == ANY,
+    for attribute in NeighbourMessage::parse(body)?.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(destination) => to = neighbour::ip(&destination).ok(),
+            NeighbourAttribute::LinkLayerAddress(address) => default = address == ANY,
             _ => {}
         }
     }
@@ -66,14 +62,12 @@ fn entry(index: u32, to: IpAddr) -> NeighbourMessage {
     header.ifindex = index;
     header.state = NeighbourState::Permanent;
     header.flags = NeighbourFlags::Own;
-    let to = match to {
-        IpAddr::V4(to) => NeighbourAddress::Inet(to),
-        IpAddr::V6(to) => NeighbourAddress::Inet6(to),
-    };
     message
         .attributes
         .push(NeighbourAttribute::LinkLayerAddress(ANY.to_vec()));
-    message.attributes.push(NeighbourAttribute::Destination(to));
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(to.into()));
     message
 }
 

@@ -11,8 +11,9 @@ use netlink_packet_core::{
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader,
-    LinkInfo, LinkLayerType, LinkMessage,
+    LinkLayerType, LinkMessageBuffer,
 };
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::marks::Marks;
 use super::message::Request;
@@ -21,10 +22,8 @@ use crate::model::facts::Ipv6;
 use crate::model::{LINK_GROUP, Link, LinkKind, Owner};
 use crate::net::{LinkName, MacAddr};
 
-const HEADER: usize = 16;
-/// `IFLA_INET6_CONF` (linux/if_link.h): an array of the device's settings, and the place of one in it (linux/ipv6.h).
-const IFLA_INET6_CONF: u16 = 2;
-const DEVCONF_DISABLE_IPV6: usize = 26;
+/// Where the attributes of a link's message begin.
+const HEADER: usize = size_of::<LinkMessageBuffer>();
 
 /// A link as the kernel says, with its interface index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,23 +45,18 @@ pub(super) struct Observed {
 
 /// Asks for all links, without their statistics.
 pub(super) fn dump() -> Request {
-    let mut message = LinkMessage::default();
-    message
-        .attributes
-        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    Request::new(libc::RTM_GETLINK, 0, &message)
+    let message = LinkUnspec::new_with_index(0).append_extra_attribute(without_statistics());
+    Request::new(libc::RTM_GETLINK, 0, &message.build())
 }
 
 /// Asks for one link.
 pub(super) fn find(name: &LinkName) -> Request {
-    let mut message = LinkMessage::default();
-    message
-        .attributes
-        .push(LinkAttribute::IfName(name.as_str().to_owned()));
-    message
-        .attributes
-        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    Request::new(libc::RTM_GETLINK, 0, &message)
+    let message = LinkUnspec::new_with_name(name.as_str()).append_extra_attribute(without_statistics());
+    Request::new(libc::RTM_GETLINK, 0, &message.build())
+}
+
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
 /// Makes a link, down; `None` for kinds that we don't make.
@@ -79,64 +73,53 @@ pub(super) fn create(
     peer: Option<RawFd>,
     marks: Marks,
 ) -> Option<Request> {
-    create_at((name, link), kind::write(&link.kind, lower, peer)?, None, marks)
+    let kind = kind::write(&link.kind, lower, peer)?;
+    Some(create_at((name, link), kind, None, marks))
 }
 
 /// Makes a link in another namespace, which is open: one of WireGuard's sends and receives in the namespace of the socket
 /// that this goes over, wherever it is itself.
 pub(super) fn create_elsewhere(name: &LinkName, link: &Link, namespace: RawFd) -> Option<Request> {
-    create_at(
-        (name, link),
-        kind::write(&link.kind, None, None)?,
-        Some(namespace),
-        Marks::Ours,
-    )
+    let kind = kind::write(&link.kind, None, None)?;
+    Some(create_at((name, link), kind, Some(namespace), Marks::Ours))
 }
 
 fn create_at(
     (name, link): (&LinkName, &Link),
-    kind: Vec<LinkInfo>,
+    kind: LinkMessageBuilder<LinkUnspec>,
     namespace: Option<RawFd>,
     marks: Marks,
-) -> Option<Request> {
-    let mut message = LinkMessage::default();
-    message.header.flags = if link.arp {
-        LinkFlags::empty()
-    } else {
-        LinkFlags::Noarp
-    };
-    message.header.change_mask = LinkFlags::Noarp;
-    let attributes = &mut message.attributes;
-    attributes.push(LinkAttribute::IfName(name.as_str().to_owned()));
+) -> Request {
+    let mut message = kind.name(name.as_str()).arp(link.arp);
     if marks == Marks::Ours {
-        attributes.push(LinkAttribute::Group(LINK_GROUP));
+        message = message.link_group(LINK_GROUP);
     }
-    attributes.extend(link.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
-    attributes.extend(link.mtu.map(LinkAttribute::Mtu));
-    attributes.extend(namespace.map(LinkAttribute::NetNsFd));
-    attributes.push(LinkAttribute::LinkInfo(kind));
-    Some(Request::new(
-        libc::RTM_NEWLINK,
-        NLM_F_CREATE | NLM_F_EXCL,
-        &message,
-    ))
+    if let Some(mac) = link.mac {
+        message = message.address(mac.0.to_vec());
+    }
+    if let Some(mtu) = link.mtu {
+        message = message.mtu(mtu);
+    }
+    if let Some(namespace) = namespace {
+        message = message.setns_by_fd(namespace);
+    }
+    Request::new(libc::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &message.build())
 }
 
 /// Sets MAC, MTU and NOARP; `None` where none of them differs. `addrgenmode` goes by [`set_generates_addresses`].
 pub(super) fn modify(index: u32, patch: &LinkPatch) -> Option<Request> {
-    let mut message = of_index(index);
+    let mut message = LinkUnspec::new_with_index(index);
     if let Some(arp) = patch.arp {
-        message.header.flags = if arp { LinkFlags::empty() } else { LinkFlags::Noarp };
-        message.header.change_mask = LinkFlags::Noarp;
+        message = message.arp(arp);
     }
-    message
-        .attributes
-        .extend(patch.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
-    message.attributes.extend(patch.mtu.map(LinkAttribute::Mtu));
-    if message.attributes.is_empty() && patch.arp.is_none() {
-        return None;
+    if let Some(mac) = patch.mac {
+        message = message.address(mac.0.to_vec());
     }
-    Some(Request::new(libc::RTM_SETLINK, 0, &message))
+    if let Some(mtu) = patch.mtu {
+        message = message.mtu(mtu);
+    }
+    let differs = patch.arp.is_some() || patch.mac.is_some() || patch.mtu.is_some();
+    differs.then(|| set(message))
 }
 
 /// Sets `addrgenmode` to eui64 or none. Refused with `EAFNOSUPPORT` where the link has no IPv6 (switched off, or an MTU
@@ -148,52 +131,42 @@ pub(super) fn set_generates_addresses(index: u32, generates: bool) -> Request {
         In6AddrGenMode::None
     };
     let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)]);
-    let mut message = of_index(index);
-    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![inet6]));
-    Request::new(libc::RTM_SETLINK, 0, &message)
+    let families = LinkAttribute::AfSpecUnspec(vec![inet6]);
+    set(LinkUnspec::new_with_index(index).append_extra_attribute(families))
 }
 
 /// Takes a link down.
 pub(super) fn set_down(index: u32) -> Request {
-    let mut message = of_index(index);
-    message.header.change_mask = LinkFlags::Up;
-    Request::new(libc::RTM_SETLINK, 0, &message)
+    set(LinkUnspec::new_with_index(index).down())
 }
 
 /// Makes a link a port of the link of another index; 0: of none.
 pub(super) fn set_master(index: u32, master: u32) -> Request {
-    let mut message = of_index(index);
-    message.attributes.push(LinkAttribute::Controller(master));
-    Request::new(libc::RTM_SETLINK, 0, &message)
+    set(LinkUnspec::new_with_index(index).controller(master))
 }
 
 /// Labels a link.
 pub(super) fn set_alias(index: u32, alias: &str) -> Request {
-    let mut message = of_index(index);
-    message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-    Request::new(libc::RTM_SETLINK, 0, &message)
+    set(LinkUnspec::new_with_index(index).alias(alias))
 }
 
 /// Renames a link, which must be down.
 pub(super) fn set_name(index: u32, name: &LinkName) -> Request {
-    let mut message = of_index(index);
-    message
-        .attributes
-        .push(LinkAttribute::IfName(name.as_str().to_owned()));
-    Request::new(libc::RTM_SETLINK, 0, &message)
+    set(LinkUnspec::new_with_index(index).name(name.as_str()))
 }
 
 /// Brings a link up.
 pub(super) fn set_up(index: u32) -> Request {
-    let mut message = of_index(index);
-    message.header.flags = LinkFlags::Up;
-    message.header.change_mask = LinkFlags::Up;
-    Request::new(libc::RTM_SETLINK, 0, &message)
+    set(LinkUnspec::new_with_index(index).up())
+}
+
+fn set(message: LinkMessageBuilder<LinkUnspec>) -> Request {
+    Request::new(libc::RTM_SETLINK, 0, &message.build())
 }
 
 /// Deletes a link. Only ever by index: by group the kernel deletes the whole group.
 pub(super) fn delete(index: u32) -> Request {
-    Request::new(libc::RTM_DELLINK, 0, &of_index(index))
+    Request::new(libc::RTM_DELLINK, 0, &LinkUnspec::new_with_index(index).build())
 }
 
 /// What an `RTM_NEWLINK` says; nothing for names that are no UTF-8, which can't be ours.
@@ -270,14 +243,10 @@ fn inet6(families: &[u8]) -> Result<(Option<bool>, bool), DecodeError> {
         }
         let (mut disabled, mut generates) = (false, false);
         for attribute in NlasIterator::new(family.value()) {
-            let attribute = attribute?;
-            if attribute.kind() == IFLA_INET6_CONF {
-                let (settings, _) = attribute.value().as_chunks::<4>();
-                disabled = settings
-                    .get(DEVCONF_DISABLE_IPV6)
-                    .is_some_and(|setting| *setting != [0; 4]);
-            } else if let Ok(AfSpecInet6::AddrGenMode(mode)) = AfSpecInet6::parse(&attribute) {
-                generates = mode != In6AddrGenMode::None;
+            match AfSpecInet6::parse(&attribute?) {
+                Ok(AfSpecInet6::DevConf(settings)) => disabled = settings.disable_ipv6 != 0,
+                Ok(AfSpecInet6::AddrGenMode(mode)) => generates = mode != In6AddrGenMode::None,
+                _ => {}
             }
         }
         return Ok((Some(!disabled), generates));
@@ -300,12 +269,6 @@ pub(super) fn ipv6(links: &[Observed]) -> Ipv6 {
         Some(false) => Ipv6::OffAllBut(those(true)),
         _ => Ipv6::OnAllBut(those(false)),
     }
-}
-
-fn of_index(index: u32) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message
 }
 
 /// The words of `ip link` for devices without kind.

@@ -8,12 +8,11 @@ use netlink_packet_core::{
 };
 use zeroize::Zeroizing;
 
+use super::uapi::{NLMSG_HEADER, NLMSGERR_ATTR_MSG};
 use crate::kernel::KernelError;
 
-const HEADER: usize = 16;
-const ALIGN: usize = 4;
-/// The attribute of an extended ack that holds the kernel's words (linux/netlink.h).
-const NLMSGERR_ATTR_MSG: u16 = 1;
+/// What the length of all but the last message of a datagram is a multiple of, and that of attributes.
+const ALIGN: usize = netlink_packet_core::NLA_ALIGNTO;
 
 /// A request without its sequence number. Its body may hold secrets: it is wiped when dropped and never shown.
 pub(in crate::kernel) struct Request {
@@ -40,12 +39,12 @@ impl Request {
 
     /// Bytes on the wire, with padding.
     pub(in crate::kernel) fn length(&self) -> usize {
-        HEADER + self.body.len().next_multiple_of(ALIGN)
+        NLMSG_HEADER + self.body.len().next_multiple_of(ALIGN)
     }
 
     /// Appends it to a datagram.
     pub(in crate::kernel) fn write(&self, datagram: &mut Vec<u8>, extra_flags: u16, sequence: u32) {
-        let length = u32::try_from(HEADER + self.body.len()).expect("a request is far below 4 GiB");
+        let length = u32::try_from(NLMSG_HEADER + self.body.len()).expect("a request is far below 4 GiB");
         let flags = self.flags | extra_flags | netlink_packet_core::NLM_F_REQUEST;
         datagram.extend(length.to_ne_bytes());
         datagram.extend(self.kind.to_ne_bytes());
@@ -87,7 +86,7 @@ pub(in crate::kernel) fn messages(datagram: &[u8]) -> Result<Vec<Message<'_>>, D
             kind: buffer.message_type(),
             flags: buffer.flags(),
             sequence: buffer.sequence_number(),
-            body: &rest[HEADER..length],
+            body: &rest[NLMSG_HEADER..length],
         });
         rest = rest.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
     }
@@ -119,7 +118,7 @@ impl Message<'_> {
             return None;
         }
         let skipped = match self.kind {
-            NLMSG_ERROR if self.flags & NLM_F_CAPPED != 0 => HEADER,
+            NLMSG_ERROR if self.flags & NLM_F_CAPPED != 0 => NLMSG_HEADER,
             // A refused request comes back whole.
             NLMSG_ERROR => {
                 let length = u32::from_ne_bytes(*rest.first_chunk()?);
@@ -212,7 +211,7 @@ mod tests {
     fn ack(flags: u16, errno: i32, length: u32, text: &str) -> (u16, Vec<u8>) {
         let mut body = (-errno).to_ne_bytes().to_vec();
         body.extend(length.to_ne_bytes());
-        body.resize(4 + HEADER, 0);
+        body.resize(4 + NLMSG_HEADER, 0);
         if flags & NLM_F_CAPPED == 0 {
             let length = usize::try_from(length).unwrap();
             body.resize(4 + length.next_multiple_of(ALIGN), 0);

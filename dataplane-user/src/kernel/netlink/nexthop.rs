@@ -1,6 +1,5 @@
 //! Next-hop objects: messages that make, change and delete them, what a message from the kernel says, and their ids.
 
-mod encap;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,37 +9,20 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use netlink_packet_core::{
-    DecodeError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NlasIterator, parse_ip, parse_u32,
+    DecodeError, Emitable as _, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NlasIterator,
+    parse_ip, parse_u16, parse_u32,
 };
 use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{RouteIpTunnelFlags, RouteLwEnCapType, RouteNextHopFlags};
 use zeroize::Zeroizing;
 
 use super::attribute::push;
+use super::lwtunnel::{self, Tunnel};
 use super::message::Request;
 use super::table::LinkTable;
-use crate::model::{PROTOCOL, RouteGroup, RouteHop, RouteTarget};
+use super::uapi;
+use crate::model::{OuterHeader, PROTOCOL, RouteGroup, RouteHop, RouteTarget};
 
-// linux/rtnetlink.h and linux/nexthop.h
-const RTM_NEWNEXTHOP: u16 = 104;
-const RTM_DELNEXTHOP: u16 = 105;
-const RTM_GETNEXTHOP: u16 = 106;
-const NHA_ID: u16 = 1;
-const NHA_GROUP: u16 = 2;
-const NHA_GROUP_TYPE: u16 = 3;
-const NHA_BLACKHOLE: u16 = 4;
-const NHA_OIF: u16 = 5;
-const NHA_GATEWAY: u16 = 6;
-const NHA_ENCAP_TYPE: u16 = 7;
-const NHA_ENCAP: u16 = 8;
-const NHA_FDB: u16 = 11;
-const NHA_RES_GROUP: u16 = 12;
-const NHA_RES_GROUP_BUCKETS: u16 = 1;
-const NEXTHOP_GRP_TYPE_RES: u16 = 1;
-const RTNH_F_ONLINK: u32 = 4;
-/// struct nhmsg: family, scope, protocol, a reserved byte, flags.
-const HEADER: usize = 8;
-/// struct nexthop_grp: id, weight − 1, three reserved bytes.
-const MEMBER: usize = 8;
 /// A resilient group's slots, a power of two well above the 64 members that a group may have.
 const BUCKETS: u16 = 256;
 /// Ours. Ids are nobody's but by agreement; others' in it are left alone.
@@ -48,7 +30,7 @@ pub(super) const IDS: RangeInclusive<u32> = 1_730_000..=1_999_999;
 
 /// Asks for all next-hop objects.
 pub(super) fn dump() -> Request {
-    request(RTM_GETNEXTHOP, 0, header(AddressFamily::Unspec, 0, 0))
+    request(uapi::RTM_GETNEXTHOP, 0, header(AddressFamily::Unspec, 0, 0))
 }
 
 /// The objects of ours by id, as last seen or made, and the ids that others have.
@@ -137,20 +119,20 @@ pub(super) fn create(
         RouteTarget::Group(group) => group_body(id, group, known)?,
         RouteTarget::Other(_) => return None,
     };
-    Some(request(RTM_NEWNEXTHOP, flags, body))
+    Some(request(uapi::RTM_NEWNEXTHOP, flags, body))
 }
 
 /// Gives a group other members; `None` where one is not known.
 pub(super) fn replace(id: u32, group: &RouteGroup, known: &NextHopTable) -> Option<Request> {
     let body = group_body(id, group, known)?;
-    Some(request(RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_REPLACE, body))
+    Some(request(uapi::RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_REPLACE, body))
 }
 
 /// Deletes an object; the kernel deletes the routes that lead to it too.
 pub(super) fn delete(id: u32) -> Request {
     let mut body = header(AddressFamily::Unspec, 0, 0);
-    push(&mut body, NHA_ID, &id.to_ne_bytes());
-    request(RTM_DELNEXTHOP, 0, body)
+    push(&mut body, uapi::NHA_ID, &id.to_ne_bytes());
+    request(uapi::RTM_DELNEXTHOP, 0, body)
 }
 
 /// An object as the kernel says.
@@ -183,9 +165,9 @@ impl Observed {
 
 /// The id that a message about an object says.
 pub(super) fn id(body: &[u8]) -> Result<Option<u32>, DecodeError> {
-    for attribute in NlasIterator::new(body.get(HEADER..).unwrap_or_default()) {
+    for attribute in NlasIterator::new(body.get(uapi::NEXTHOP_HEADER..).unwrap_or_default()) {
         let attribute = attribute?;
-        if attribute.kind() == NHA_ID {
+        if attribute.kind() == uapi::NHA_ID {
             return parse_u32(attribute.value()).map(Some);
         }
     }
@@ -194,7 +176,7 @@ pub(super) fn id(body: &[u8]) -> Result<Option<u32>, DecodeError> {
 
 /// What an `RTM_NEWNEXTHOP` says.
 pub(super) fn read(body: &[u8], links: &LinkTable) -> Result<Option<Observed>, DecodeError> {
-    let Some((header, attributes)) = body.split_first_chunk::<HEADER>() else {
+    let Some((header, attributes)) = body.split_first_chunk::<{ uapi::NEXTHOP_HEADER }>() else {
         return Err("a next hop without header".into());
     };
     let [family, _, protocol, _, flags @ ..] = *header;
@@ -204,7 +186,7 @@ pub(super) fn read(body: &[u8], links: &LinkTable) -> Result<Option<Observed>, D
         parts.take(attribute.kind(), attribute.value())?;
     }
     let id = parts.id.ok_or("a next hop without id")?;
-    let onlink = u32::from_ne_bytes(flags) & RTNH_F_ONLINK != 0;
+    let onlink = u32::from_ne_bytes(flags) & onlink_flag() != 0;
     Ok(Some(Observed {
         id,
         ours: protocol == PROTOCOL && IDS.contains(&id),
@@ -218,7 +200,7 @@ struct Parts {
     id: Option<u32>,
     index: Option<u32>,
     gateway: Option<IpAddr>,
-    encap_type: u16,
+    encap_type: RouteLwEnCapType,
     encap: Option<Vec<u8>>,
     group: Option<Vec<(u32, u8)>>,
     resilient: bool,
@@ -229,17 +211,17 @@ struct Parts {
 impl Parts {
     fn take(&mut self, kind: u16, value: &[u8]) -> Result<(), DecodeError> {
         match kind {
-            NHA_ID => self.id = Some(parse_u32(value)?),
-            NHA_OIF => self.index = Some(parse_u32(value)?),
-            NHA_GATEWAY => self.gateway = Some(parse_ip(value)?),
-            NHA_ENCAP_TYPE => self.encap_type = number(value),
-            NHA_ENCAP => self.encap = Some(value.to_vec()),
-            NHA_GROUP => {
-                let (members, _) = value.as_chunks::<MEMBER>();
+            uapi::NHA_ID => self.id = Some(parse_u32(value)?),
+            uapi::NHA_OIF => self.index = Some(parse_u32(value)?),
+            uapi::NHA_GATEWAY => self.gateway = Some(parse_ip(value)?),
+            uapi::NHA_ENCAP_TYPE => self.encap_type = parse_u16(value)?.into(),
+            uapi::NHA_ENCAP => self.encap = Some(value.to_vec()),
+            uapi::NHA_GROUP => {
+                let (members, _) = value.as_chunks::<{ uapi::NEXTHOP_MEMBER }>();
                 self.group = Some(members.iter().map(member).collect());
             }
-            NHA_GROUP_TYPE => self.resilient = number(value) == NEXTHOP_GRP_TYPE_RES,
-            NHA_BLACKHOLE | NHA_FDB => self.odd = true,
+            uapi::NHA_GROUP_TYPE => self.resilient = parse_u16(value)? == uapi::NEXTHOP_GRP_TYPE_RES,
+            uapi::NHA_BLACKHOLE | uapi::NHA_FDB => self.odd = true,
             _ => {}
         }
         Ok(())
@@ -252,7 +234,9 @@ impl Parts {
         let narrow = ipv6 && self.gateway.is_none() && family == u8::from(AddressFamily::Inet);
         let encapsulation = match &self.encap {
             None => None,
-            Some(encap) => Some(encap::read(self.encap_type, encap)?),
+            Some(encap) => Some(outer_header(
+                &lwtunnel::read(self.encap_type, encap).ok().flatten()?,
+            )?),
         };
         let fits = !self.odd && !narrow && self.gateway.is_some() == onlink;
         fits.then_some(RouteHop {
@@ -263,11 +247,45 @@ impl Parts {
     }
 }
 
-fn number(value: &[u8]) -> u16 {
-    value.first_chunk().map_or(0, |bytes| u16::from_ne_bytes(*bytes))
+/// `RTNH_F_ONLINK`, which objects have in a wider field than routes do.
+fn onlink_flag() -> u32 {
+    RouteNextHopFlags::Onlink.bits().into()
 }
 
-fn member(bytes: &[u8; MEMBER]) -> (u32, u8) {
+fn tunnel(header: &OuterHeader) -> Tunnel {
+    let mut flags = 0;
+    if header.checksum {
+        flags |= RouteIpTunnelFlags::Checksum.bits();
+    }
+    if header.dont_fragment {
+        flags |= uapi::TUNNEL_DONT_FRAGMENT;
+    }
+    Tunnel {
+        id: header.id,
+        source: Some(header.local),
+        destination: header.remote,
+        ttl: header.ttl,
+        tos: header.tos,
+        flags,
+    }
+}
+
+/// `None` where it says what [`tunnel`] does not.
+fn outer_header(tunnel: &Tunnel) -> Option<OuterHeader> {
+    let checksum = RouteIpTunnelFlags::Checksum.bits();
+    let local = tunnel.source?;
+    (tunnel.flags & !(checksum | uapi::TUNNEL_DONT_FRAGMENT) == 0).then_some(OuterHeader {
+        id: tunnel.id,
+        local,
+        remote: tunnel.destination,
+        ttl: tunnel.ttl,
+        tos: tunnel.tos,
+        dont_fragment: tunnel.flags & uapi::TUNNEL_DONT_FRAGMENT != 0,
+        checksum: tunnel.flags & checksum != 0,
+    })
+}
+
+fn member(bytes: &[u8; uapi::NEXTHOP_MEMBER]) -> (u32, u8) {
     let [a, b, c, d, weight, ..] = *bytes;
     (u32::from_ne_bytes([a, b, c, d]), weight.saturating_add(1))
 }
@@ -284,38 +302,44 @@ fn family(gateway: Option<IpAddr>, ipv6: bool) -> AddressFamily {
 fn hop_body(id: u32, hop: &RouteHop, links: &LinkTable) -> Option<Vec<u8>> {
     let device = links.get(&hop.link)?;
     let family = family(hop.gateway, device.ipv6);
-    let onlink = if hop.gateway.is_some() { RTNH_F_ONLINK } else { 0 };
+    let onlink = if hop.gateway.is_some() { onlink_flag() } else { 0 };
     let mut body = header(family, PROTOCOL, onlink);
-    push(&mut body, NHA_ID, &id.to_ne_bytes());
-    push(&mut body, NHA_OIF, &device.index.to_ne_bytes());
+    push(&mut body, uapi::NHA_ID, &id.to_ne_bytes());
+    push(&mut body, uapi::NHA_OIF, &device.index.to_ne_bytes());
     match hop.gateway {
-        Some(IpAddr::V4(gateway)) => push(&mut body, NHA_GATEWAY, &gateway.octets()),
-        Some(IpAddr::V6(gateway)) => push(&mut body, NHA_GATEWAY, &gateway.octets()),
+        Some(IpAddr::V4(gateway)) => push(&mut body, uapi::NHA_GATEWAY, &gateway.octets()),
+        Some(IpAddr::V6(gateway)) => push(&mut body, uapi::NHA_GATEWAY, &gateway.octets()),
         None => {}
     }
     if let Some(outer) = &hop.encapsulation {
-        let (kind, encap) = encap::write(outer);
-        push(&mut body, NHA_ENCAP_TYPE, &kind.to_ne_bytes());
-        push(&mut body, NHA_ENCAP | encap::NESTED, &encap);
+        let (kind, parts) = tunnel(outer).write();
+        let mut encap = vec![0; parts.as_slice().buffer_len()];
+        parts.as_slice().emit(&mut encap);
+        push(&mut body, uapi::NHA_ENCAP_TYPE, &u16::from(kind).to_ne_bytes());
+        push(&mut body, uapi::NHA_ENCAP | NLA_F_NESTED, &encap);
     }
     Some(body)
 }
 
 fn group_body(id: u32, group: &RouteGroup, known: &NextHopTable) -> Option<Vec<u8>> {
-    let mut members = Vec::with_capacity(group.members.len() * MEMBER);
+    let mut members = Vec::with_capacity(group.members.len() * uapi::NEXTHOP_MEMBER);
     for (hop, weight) in &group.members {
         let id = known.id(&RouteTarget::Hop(Arc::clone(hop)))?;
         members.extend(id.to_ne_bytes());
         members.extend([weight.saturating_sub(1), 0, 0, 0]);
     }
     let mut body = header(AddressFamily::Unspec, PROTOCOL, 0);
-    push(&mut body, NHA_ID, &id.to_ne_bytes());
-    push(&mut body, NHA_GROUP, &members);
+    push(&mut body, uapi::NHA_ID, &id.to_ne_bytes());
+    push(&mut body, uapi::NHA_GROUP, &members);
     if group.resilient {
-        push(&mut body, NHA_GROUP_TYPE, &NEXTHOP_GRP_TYPE_RES.to_ne_bytes());
+        push(
+            &mut body,
+            uapi::NHA_GROUP_TYPE,
+            &uapi::NEXTHOP_GRP_TYPE_RES.to_ne_bytes(),
+        );
         let mut settings = Vec::new();
-        push(&mut settings, NHA_RES_GROUP_BUCKETS, &BUCKETS.to_ne_bytes());
-        push(&mut body, NHA_RES_GROUP | encap::NESTED, &settings);
+        push(&mut settings, uapi::NHA_RES_GROUP_BUCKETS, &BUCKETS.to_ne_bytes());
+        push(&mut body, uapi::NHA_RES_GROUP | NLA_F_NESTED, &settings);
     }
     Some(body)
 }
@@ -339,12 +363,12 @@ mod tests {
         let links = LinkTable::default();
         let message = |extra: &[(u16, &[u8])]| {
             let mut body = header(AddressFamily::Inet6, PROTOCOL, 0);
-            push(&mut body, NHA_ID, &IDS.start().to_ne_bytes());
+            push(&mut body, uapi::NHA_ID, &IDS.start().to_ne_bytes());
             for (kind, value) in extra {
                 push(&mut body, *kind, value);
             }
             let mut parts = Parts::default();
-            for attribute in NlasIterator::new(&body[HEADER..]) {
+            for attribute in NlasIterator::new(&body[uapi::NEXTHOP_HEADER..]) {
                 let attribute = attribute.unwrap();
                 parts.take(attribute.kind(), attribute.value()).unwrap();
             }
@@ -354,7 +378,7 @@ mod tests {
         };
         // Padding, `NHA_OP_FLAGS` and an attribute of a later kernel.
         assert!(!message(&[(0, &[]), (14, &[2, 0, 0, 0]), (99, &[1; 4])]));
-        assert!(message(&[(NHA_BLACKHOLE, &[])]));
-        assert!(message(&[(NHA_FDB, &[])]));
+        assert!(message(&[(uapi::NHA_BLACKHOLE, &[])]));
+        assert!(message(&[(uapi::NHA_FDB, &[])]));
     }
 }

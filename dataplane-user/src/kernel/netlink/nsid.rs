@@ -3,16 +3,12 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use netlink_packet_core::{NlasIterator, parse_i32};
+use netlink_packet_core::Parseable as _;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::Netlink;
 use super::message::{Failure, Request};
 use crate::kernel::KernelError;
-
-const HEADER: usize = 4;
-/// `NETNSA_NSID` (linux/net_namespace.h).
-const NETNSA_NSID: u16 = 1;
 
 impl Netlink {
     /// The numbers of other namespaces in this one; `None` where it has none for them.
@@ -69,9 +65,11 @@ fn request(kind: u16, namespace: BorrowedFd<'_>, number: Option<i32>) -> Request
     Request::new(kind, 0, &message)
 }
 
+/// The number that a message says; `None`: it says that there is none.
 pub(super) fn read(body: &[u8]) -> Option<i32> {
-    let attributes = NlasIterator::new(body.get(HEADER..)?).filter_map(Result::ok);
-    let mut numbers = attributes.filter(|attribute| attribute.kind() == NETNSA_NSID);
-    let number = parse_i32(numbers.next()?.value()).ok()?;
-    (number >= 0).then_some(number)
+    let attributes = NsidMessage::parse(body).ok()?.attributes;
+    attributes.iter().find_map(|attribute| match attribute {
+        NsidAttribute::Id(number) => (*number >= 0).then_some(*number),
+        _ => None,
+    })
 }

@@ -4,39 +4,21 @@ use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{
-    DecodeError, NLM_F_CREATE, NlasIterator, parse_ip, parse_string, parse_u8, parse_u32,
-};
+use netlink_packet_core::{DecodeError, NLM_F_CREATE, Nla as _, Parseable as _};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
 use super::Netlink;
 use super::execute::{Asked, Requests, Role, unsupported};
 use super::marks::Marks;
 use super::message::Request;
+use super::uapi;
 use crate::kernel::KernelError;
 use crate::model::change::Existence;
 use crate::model::rule::Mark;
 use crate::model::{PROTOCOL, Rule, RuleChange};
 use crate::net::{Family, LinkName};
 
-const HEADER: usize = 12;
-// linux/fib_rules.h
-const FRA_DST: u16 = 1;
-const FRA_SRC: u16 = 2;
-const FRA_IIFNAME: u16 = 3;
-const FRA_PRIORITY: u16 = 6;
-const FRA_FWMARK: u16 = 10;
-const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
-const FRA_TABLE: u16 = 15;
-const FRA_FWMASK: u16 = 16;
-const FRA_OIFNAME: u16 = 17;
-/// Padding, which says nothing.
-const FRA_PAD: u16 = 18;
-const FRA_PROTOCOL: u16 = 21;
-/// `FRA_DSCP_MASK` (Linux 6.15): of those up to here that are not read one by one, each is told only where it narrows the rule or
-/// does something. What comes after it is passed over, because a later kernel may tell it of every rule.
-const LAST_KNOWN: u16 = 30;
 /// How what a rule says beyond begins, where it does not ask a table.
 const ACTION: &str = "action ";
 /// What a rule says that suppresses nothing.
@@ -97,7 +79,9 @@ pub(super) fn read(body: &[u8], family: Family) -> Result<Option<Rule>, DecodeEr
 
 /// What an `RTM_NEWRULE` says, and the protocol of who made it.
 pub(super) fn read_any(body: &[u8], family: Family) -> Result<(Rule, u8), DecodeError> {
-    let header = RuleHeader::parse(body)?;
+    let RuleMessage {
+        header, attributes, ..
+    } = RuleMessage::parse(body)?;
     let mut rule = Rule::to_table(family, 0, header.table.into());
     let mut protocol = 0;
     let (mut mark, mut mask) = (0, 0);
@@ -109,25 +93,25 @@ pub(super) fn read_any(body: &[u8], family: Family) -> Result<(Rule, u8), Decode
     if header.tos != 0 {
         more.push(format!("tos {:#04x}", header.tos));
     }
-    for attribute in NlasIterator::new(&body[HEADER..]) {
-        let attribute = attribute?;
-        let value = attribute.value();
-        match attribute.kind() {
-            FRA_DST => rule.to = Some(prefix(value, header.dst_len)?),
-            FRA_SRC => rule.from = Some(prefix(value, header.src_len)?),
-            FRA_IIFNAME => rule.iif = name(value),
-            FRA_OIFNAME => rule.oif = name(value),
-            FRA_PRIORITY => rule.priority = parse_u32(value)?,
-            FRA_FWMARK => mark = parse_u32(value)?,
-            FRA_FWMASK => mask = parse_u32(value)?,
-            FRA_TABLE => rule.table = parse_u32(value)?,
-            FRA_SUPPRESS_PREFIXLEN => {
-                let length = parse_u32(value)?;
+    for attribute in attributes {
+        match attribute {
+            RuleAttribute::Destination(address) => rule.to = Some(prefix(address, header.dst_len)?),
+            RuleAttribute::Source(address) => rule.from = Some(prefix(address, header.src_len)?),
+            RuleAttribute::Iifname(name) => rule.iif = LinkName::new(&name).ok(),
+            RuleAttribute::Oifname(name) => rule.oif = LinkName::new(&name).ok(),
+            RuleAttribute::Priority(priority) => rule.priority = priority,
+            RuleAttribute::FwMark(value) => mark = value,
+            RuleAttribute::FwMask(value) => mask = value,
+            RuleAttribute::Table(table) => rule.table = table,
+            RuleAttribute::SuppressPrefixLen(length) => {
                 rule.suppress_prefix_length = (length != NO_SUPPRESSION).then_some(length);
             }
-            FRA_PROTOCOL => protocol = parse_u8(value)?,
-            FRA_PAD => {}
-            kind if kind <= LAST_KNOWN => more.push(format!("attribute {kind}")),
+            RuleAttribute::Protocol(made_by) => protocol = made_by.into(),
+            // Each is told only where it narrows the rule or does something. What comes after the last one that is known here is
+            // passed over, because a later kernel may tell it of every rule.
+            other if other.kind() <= uapi::FRA_DSCP_MASK && other.kind() != uapi::FRA_PAD => {
+                more.push(format!("attribute {}", other.kind()));
+            }
             _ => {}
         }
     }
@@ -175,16 +159,9 @@ fn write(rule: &Rule, marks: Marks) -> Option<RuleMessage> {
     Some(message)
 }
 
-fn prefix(address: &[u8], length: u8) -> Result<IpNet, DecodeError> {
-    let address: IpAddr = parse_ip(address)?;
+fn prefix(address: IpAddr, length: u8) -> Result<IpNet, DecodeError> {
     IpNet::new(address, length)
         .map_err(|_| DecodeError::from(format!("rule for {address} with prefix length {length}")))
-}
-
-fn name(value: &[u8]) -> Option<LinkName> {
-    parse_string(value)
-        .ok()
-        .and_then(|name| LinkName::new(&name).ok())
 }
 
 fn raw(family: Family) -> AddressFamily {
@@ -229,26 +206,37 @@ async fn deletion(rule: &Rule, netlink: &mut Netlink) -> Result<Vec<(Request, Ro
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::{DefaultNla, Emitable as _};
+    use netlink_packet_route::route::RouteProtocol;
+
     use super::*;
-    use crate::kernel::netlink::attribute::push;
 
     #[test]
     fn padding_and_later_kernels_attributes_are_passed_over_and_selectors_are_not() {
         let rule = |extra: &[(u16, &[u8])]| {
-            // struct fib_rule_hdr: IPv4, table 254, action 1 (to the table).
-            let mut body = vec![2, 0, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0];
-            push(&mut body, FRA_PRIORITY, &100u32.to_ne_bytes());
-            push(&mut body, FRA_PROTOCOL, &[PROTOCOL]);
-            for (kind, value) in extra {
-                push(&mut body, *kind, value);
-            }
+            let mut message = RuleMessage::default();
+            message.header.family = AddressFamily::Inet;
+            message.header.action = RuleAction::ToTable;
+            message.attributes = vec![
+                RuleAttribute::Priority(100),
+                RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
+            ];
+            let extra = extra
+                .iter()
+                .map(|(kind, value)| DefaultNla::new(*kind, value.to_vec()));
+            message.attributes.extend(extra.map(RuleAttribute::Other));
+            let mut body = vec![0; message.buffer_len()];
+            message.emit(&mut body);
             read(&body, Family::Ipv4).unwrap().unwrap()
         };
         let plain = rule(&[]);
         assert_eq!(plain.more, None);
-        assert_eq!(rule(&[(FRA_PAD, &[]), (LAST_KNOWN + 1, &[1; 4])]), plain);
+        assert_eq!(
+            rule(&[(uapi::FRA_PAD, &[]), (uapi::FRA_DSCP_MASK + 1, &[1; 4])]),
+            plain
+        );
         // `FRA_TUN_ID`, with the padding before it.
-        let narrower = rule(&[(FRA_PAD, &[]), (12, &7u64.to_be_bytes())]);
+        let narrower = rule(&[(uapi::FRA_PAD, &[]), (12, &7u64.to_be_bytes())]);
         assert_eq!(narrower.more.as_deref(), Some("attribute 12"));
     }
 }

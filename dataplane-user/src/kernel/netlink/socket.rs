@@ -1,5 +1,6 @@
 //! A non-blocking netlink socket that knows when it can be trusted.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,14 +10,17 @@ use std::time::Duration;
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use zeroize::Zeroize as _;
 
-/// Room for the refusals of a batch and for dumps that are read slowly.
+use crate::model::Undecoded;
+
+/// Room for the refusals of a batch, for dumps that are read slowly, and for a storm of events while a pass keeps the thread busy.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// The kernel fills dump datagrams up to 32 KiB where the reader's buffer lets it.
-const DATAGRAM: usize = 64 << 10;
+/// The kernel fills dump datagrams up to 32 KiB where the reader's buffer lets it. No event is near as large.
+pub(super) const DATAGRAM: usize = 64 << 10;
 /// How long the kernel may stay silent. It answers while it takes the request, so any silence is a loss.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -59,6 +63,8 @@ pub(in crate::kernel) struct Socket {
     patience: Duration,
     /// What is left of the bounds; `None`: there are none.
     bounds: Option<Bounds>,
+    /// What could not be decoded, by the kind of object.
+    pub(super) undecoded: BTreeMap<&'static str, Undecoded>,
     stats: Stats,
 }
 
@@ -79,6 +85,7 @@ impl Socket {
             settled: true,
             patience: PATIENCE,
             bounds: None,
+            undecoded: BTreeMap::new(),
             stats: Stats::default(),
         })
     }
@@ -128,6 +135,11 @@ impl Socket {
             return Err(io::ErrorKind::WriteZero.into());
         }
         Ok(())
+    }
+
+    /// What could not be decoded since the last call, by the kind of object.
+    pub(in crate::kernel) fn take_undecoded(&mut self) -> BTreeMap<&'static str, Undecoded> {
+        std::mem::take(&mut self.undecoded)
     }
 
     /// Notes a dump that a change interrupted.
@@ -195,6 +207,15 @@ impl Socket {
     }
 }
 
+/// As [`connect`], but whoever reads waits, and gets `EAGAIN` when the kernel is silent.
+pub(super) fn connect_blocking(protocol: isize) -> io::Result<RawSocket> {
+    let socket = connect(protocol)?;
+    socket.set_non_blocking(false)?;
+    let patience = TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
+    setsockopt(&socket.as_fd(), sockopt::ReceiveTimeout, &patience)?;
+    Ok(socket)
+}
+
 /// A socket to the kernel in the calling thread's namespace.
 pub(in crate::kernel) fn connect(protocol: isize) -> io::Result<RawSocket> {
     let mut socket = RawSocket::new(protocol)?;
@@ -206,14 +227,18 @@ pub(in crate::kernel) fn connect(protocol: isize) -> io::Result<RawSocket> {
     socket.set_cap_ack(true)?;
     // Dumps are filtered as asked, and a malformed request is refused instead of taken for another.
     socket.set_netlink_get_strict_chk(true)?;
+    enlarge(&socket)?;
+    Ok(socket)
+}
+
+/// Gives a socket room for what comes while nobody reads.
+pub(super) fn enlarge(socket: &RawSocket) -> io::Result<()> {
     let forced = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
     if forced == Err(Errno::EPERM) {
         // Without NET_ADMIN all can be read still; the host's limit is what one gets.
-        setsockopt(&socket.as_fd(), sockopt::RcvBuf, &RECEIVE_BUFFER)?;
-    } else {
-        forced?;
+        return Ok(setsockopt(&socket.as_fd(), sockopt::RcvBuf, &RECEIVE_BUFFER)?);
     }
-    Ok(socket)
+    Ok(forced?)
 }
 
 #[expect(unsafe_code, reason = "tokio leaves the descriptor's ownership to the caller")]

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{query, read};
 use crate::fuzz::{Verdict, feed, same};
 use crate::kernel::fuzz::bodies;
+use crate::kernel::netlink::uapi;
 
 const TABLE: &[u8] = include_bytes!("../examples/nft.json");
 const CHAINS: &[u8] = include_bytes!("../examples/nft-chains.json");
@@ -55,7 +56,7 @@ fn chains_are_refused_or_named() {
 #[test]
 fn a_rule_is_refused_or_counted() {
     feed(&bodies(RULES), &[], |bytes| {
-        let counted = query::rule_count(bytes.get(query::HEADER..).unwrap_or_default());
+        let counted = query::rule_count(bytes.get(uapi::NFNL_HEADER..).unwrap_or_default());
         Ok(Verdict::of(counted.ok().flatten().as_ref()))
     });
 }

@@ -8,41 +8,14 @@ use zeroize::Zeroizing;
 
 use crate::kernel::netlink::message::{Failure, Request};
 use crate::kernel::netlink::socket::Socket;
+use crate::kernel::netlink::uapi;
 use crate::model::firewall::DropReason;
 
 use super::drops::{Count, RuleCount};
 use super::render::{MARK, TABLE};
 
-/// `NFNL_SUBSYS_NFTABLES`, in the upper byte of a message's type.
-const NFTABLES: u16 = 10 << 8;
-const NFT_MSG_GETTABLE: u16 = NFTABLES | 1;
-const NFT_MSG_GETRULE: u16 = NFTABLES | 7;
-const NFT_MSG_GETGEN: u16 = NFTABLES | 16;
-const NFPROTO_UNSPEC: u8 = 0;
-const NFPROTO_INET: u8 = 1;
-const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_TABLE_HANDLE: u16 = 4;
-const NFTA_TABLE_USERDATA: u16 = 6;
-const NFTA_GEN_ID: u16 = 1;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_HANDLE: u16 = 3;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_COUNTER_BYTES: u16 = 1;
-const NFTA_COUNTER_PACKETS: u16 = 2;
-const NFTA_IMMEDIATE_DATA: u16 = 2;
-const NFTA_DATA_VERDICT: u16 = 2;
-const NFTA_VERDICT_CODE: u16 = 1;
-/// `NF_DROP` (linux/netfilter.h).
-const NF_DROP: u32 = 0;
 /// `NFTNL_UDATA_TABLE_COMMENT` (libnftnl/udata.h): a byte of type, one of length, and the text with its final zero.
 const COMMENT: u8 = 0;
-/// `struct nfgenmsg`: family, version, resource.
-pub(super) const HEADER: usize = 4;
-/// Attributes' types without their flags (`NLA_TYPE_MASK`).
-const TYPE: u16 = 0x3fff;
 
 /// Whose the table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +28,9 @@ pub(super) enum Table {
 
 /// The generation of the rules, which each transaction raises.
 pub(super) async fn generation(socket: &mut Socket) -> Result<u32, Failure> {
-    let request = request(NFT_MSG_GETGEN, NFPROTO_UNSPEC, &[]);
+    let request = request(uapi::NFT_MSG_GETGEN, uapi::NFPROTO_UNSPEC, &[]);
     let body = ask(socket, request).await?;
-    let id = attribute(&body, NFTA_GEN_ID).map_err(|error| Failure::malformed(&error))?;
+    let id = attribute(&body, uapi::NFTA_GEN_ID).map_err(|error| Failure::malformed(&error))?;
     let id = id.as_deref().and_then(|id| id.first_chunk::<4>());
     let id = id.ok_or_else(|| Failure::malformed(&"a generation without number".into()))?;
     Ok(u32::from_be_bytes(*id))
@@ -66,18 +39,22 @@ pub(super) async fn generation(socket: &mut Socket) -> Result<u32, Failure> {
 /// Whether there is a table in the place of ours, and whose.
 pub(super) async fn table(socket: &mut Socket) -> Result<Table, Failure> {
     let name = [TABLE.as_bytes(), &[0]].concat();
-    let request = request(NFT_MSG_GETTABLE, NFPROTO_INET, &[(NFTA_TABLE_NAME, &name)]);
+    let request = request(
+        uapi::NFT_MSG_GETTABLE,
+        uapi::NFPROTO_INET,
+        &[(uapi::NFTA_TABLE_NAME, &name)],
+    );
     let body = match ask(socket, request).await {
         Ok(body) => body,
         Err(failure) if failure.errno() == Some(libc::ENOENT) => return Ok(Table::Absent),
         Err(failure) => return Err(failure),
     };
-    let data = attribute(&body, NFTA_TABLE_USERDATA).map_err(|error| Failure::malformed(&error))?;
+    let data = attribute(&body, uapi::NFTA_TABLE_USERDATA).map_err(|error| Failure::malformed(&error))?;
     let comment = data.as_deref().and_then(comment);
     if comment != Some(MARK.as_bytes()) {
         return Ok(Table::Foreign);
     }
-    let handle = attribute(&body, NFTA_TABLE_HANDLE).map_err(|error| Failure::malformed(&error))?;
+    let handle = attribute(&body, uapi::NFTA_TABLE_HANDLE).map_err(|error| Failure::malformed(&error))?;
     let handle = handle.as_deref().and_then(number);
     let handle = handle.ok_or_else(|| Failure::malformed(&"a table without handle".into()))?;
     Ok(Table::Ours(handle))
@@ -86,8 +63,12 @@ pub(super) async fn table(socket: &mut Socket) -> Result<Table, Failure> {
 /// What each rule of the table that drops has dropped so far; nothing where the table is gone.
 pub(super) async fn drops(socket: &mut Socket) -> Result<Vec<RuleCount>, Failure> {
     let name = [TABLE.as_bytes(), &[0]].concat();
-    let request = request(NFT_MSG_GETRULE, NFPROTO_INET, &[(NFTA_RULE_TABLE, &name)]);
-    let read = |body: &[u8]| rule_count(body.get(HEADER..).unwrap_or_default());
+    let request = request(
+        uapi::NFT_MSG_GETRULE,
+        uapi::NFPROTO_INET,
+        &[(uapi::NFTA_RULE_TABLE, &name)],
+    );
+    let read = |body: &[u8]| rule_count(body.get(uapi::NFNL_HEADER..).unwrap_or_default());
     match socket.dump(&request, read).await {
         Err(failure) if failure.errno() == Some(libc::ENOENT) => Ok(Vec::new()),
         result => result,
@@ -96,26 +77,26 @@ pub(super) async fn drops(socket: &mut Socket) -> Result<Vec<RuleCount>, Failure
 
 /// The count of a rule that counts and drops, in a chain where Adit's rules do.
 pub(super) fn rule_count(rule: &[u8]) -> Result<Option<RuleCount>, DecodeError> {
-    let chain = attribute(rule, NFTA_RULE_CHAIN)?;
+    let chain = attribute(rule, uapi::NFTA_RULE_CHAIN)?;
     let chain = chain.as_deref().map(parse_string).transpose()?;
-    let handle = attribute(rule, NFTA_RULE_HANDLE)?;
-    let expressions = attribute(rule, NFTA_RULE_EXPRESSIONS)?.unwrap_or_default();
+    let handle = attribute(rule, uapi::NFTA_RULE_HANDLE)?;
+    let expressions = attribute(rule, uapi::NFTA_RULE_EXPRESSIONS)?.unwrap_or_default();
     let Some(reason) = chain.as_deref().and_then(DropReason::of_chain) else {
         return Ok(None);
     };
     let (mut count, mut drops) = (None, false);
     for expression in NlasIterator::new(expressions.as_slice()) {
         let expression = expression?;
-        let name = attribute(expression.value(), NFTA_EXPR_NAME)?.unwrap_or_default();
-        let data = attribute(expression.value(), NFTA_EXPR_DATA)?.unwrap_or_default();
+        let name = attribute(expression.value(), uapi::NFTA_EXPR_NAME)?.unwrap_or_default();
+        let data = attribute(expression.value(), uapi::NFTA_EXPR_DATA)?.unwrap_or_default();
         match name.strip_suffix(&[0]).unwrap_or(&name) {
             b"counter" => {
                 let value = |kind| Ok::<_, DecodeError>(attribute(&data, kind)?.as_deref().and_then(number));
-                count = value(NFTA_COUNTER_PACKETS)?
-                    .zip(value(NFTA_COUNTER_BYTES)?)
+                count = value(uapi::NFTA_COUNTER_PACKETS)?
+                    .zip(value(uapi::NFTA_COUNTER_BYTES)?)
                     .map(|(packets, bytes)| Count { packets, bytes });
             }
-            b"immediate" => drops |= verdict(&data)? == Some(NF_DROP),
+            b"immediate" => drops |= verdict(&data)? == Some(uapi::NF_DROP),
             _ => {}
         }
     }
@@ -131,7 +112,11 @@ pub(super) fn rule_count(rule: &[u8]) -> Result<Option<RuleCount>, DecodeError> 
 /// What an immediate expression decides.
 fn verdict(expression: &[u8]) -> Result<Option<u32>, DecodeError> {
     let mut data = Some(expression.to_vec());
-    for kind in [NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CODE] {
+    for kind in [
+        uapi::NFTA_IMMEDIATE_DATA,
+        uapi::NFTA_DATA_VERDICT,
+        uapi::NFTA_VERDICT_CODE,
+    ] {
         data = data.map(|data| attribute(&data, kind)).transpose()?.flatten();
     }
     let code = data.as_deref().and_then(|code| code.first_chunk::<4>());
@@ -163,14 +148,14 @@ async fn ask(socket: &mut Socket, request: Request) -> Result<Vec<u8>, Failure> 
         .pop()
         .expect("one request has one answer");
     let body = answer?.into_iter().next();
-    let attributes = body.and_then(|body| Some(body.get(HEADER..)?.to_vec()));
+    let attributes = body.and_then(|body| Some(body.get(uapi::NFNL_HEADER..)?.to_vec()));
     attributes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
 }
 
 fn attribute(attributes: &[u8], kind: u16) -> Result<Option<Vec<u8>>, DecodeError> {
     for attribute in NlasIterator::new(attributes) {
         let attribute: NlaBuffer<&[u8]> = attribute?;
-        if attribute.kind() & TYPE == kind {
+        if attribute.kind() == kind {
             return Ok(Some(attribute.value().to_vec()));
         }
     }
@@ -202,7 +187,7 @@ mod tests {
             &[8, 0, 6, 0, 1, 2, 3, 4],
         ]
         .concat();
-        let data = attribute(&body, NFTA_TABLE_USERDATA).unwrap();
+        let data = attribute(&body, uapi::NFTA_TABLE_USERDATA).unwrap();
         assert_eq!(data.as_deref(), Some(&[1, 2, 3, 4][..]));
     }
 

@@ -1,12 +1,7 @@
 //! Netlink attributes to bytes that are wiped when dropped.
 
+use netlink_packet_core::{NLA_ALIGNTO, NLA_F_NESTED, NLA_HEADER_SIZE};
 use zeroize::Zeroizing;
-
-/// Bytes of an attribute's header.
-const HEADER: usize = 4;
-const ALIGN: usize = 4;
-/// `NLA_F_NESTED` (linux/netlink.h).
-const NESTED: u16 = 1 << 15;
 
 /// Attributes in a row.
 pub(super) struct Attributes(Zeroizing<Vec<u8>>);
@@ -28,7 +23,7 @@ impl Attributes {
     pub(super) fn put(&mut self, kind: u16, value: &[u8]) {
         self.start(kind, value.len());
         self.0.extend_from_slice(value);
-        let padded = self.0.len().next_multiple_of(ALIGN);
+        let padded = self.0.len().next_multiple_of(NLA_ALIGNTO);
         self.0.resize(padded, 0);
     }
 
@@ -48,7 +43,7 @@ impl Attributes {
     /// Attributes within one.
     pub(super) fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Attributes)) {
         let at = self.0.len();
-        self.start(kind | NESTED, 0);
+        self.start(kind | NLA_F_NESTED, 0);
         inner(self);
         let length = attribute_length(self.0.len() - at);
         self.0[at..at + 2].copy_from_slice(&length.to_ne_bytes());
@@ -68,7 +63,8 @@ impl Attributes {
     }
 
     fn start(&mut self, kind: u16, length: usize) {
-        self.0.extend(attribute_length(HEADER + length).to_ne_bytes());
+        self.0
+            .extend(attribute_length(NLA_HEADER_SIZE + length).to_ne_bytes());
         self.0.extend(kind.to_ne_bytes());
     }
 }

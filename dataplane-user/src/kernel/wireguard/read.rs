@@ -11,19 +11,16 @@ use netlink_packet_core::{
 use zeroize::Zeroizing;
 
 use super::listing::{ListedPeer, Listing};
-use super::{write, zone};
+use super::zone;
+use crate::kernel::netlink::uapi;
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 use crate::net::{LinkName, PeerEndpoint};
-
-/// Bytes of generic netlink's header.
-const HEADER: usize = 4;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
 
 /// The message type in the answer to a question for a family.
 pub(super) fn family(body: &[u8]) -> Result<Option<u16>, DecodeError> {
     for attribute in NlasIterator::new(attributes(body)?) {
         let attribute = attribute?;
-        if attribute.kind() == CTRL_ATTR_FAMILY_ID {
+        if attribute.kind() == uapi::CTRL_ATTR_FAMILY_ID {
             return Ok(Some(parse_u16(attribute.value())?));
         }
     }
@@ -38,14 +35,14 @@ pub(super) fn part(body: &[u8], with_private_key: bool) -> Result<Listing, Decod
         let attribute = attribute?;
         let value = attribute.value();
         match attribute.kind() {
-            write::WGDEVICE_A_IFNAME => part.name = LinkName::new(&parse_string(value)?).ok(),
-            write::WGDEVICE_A_PRIVATE_KEY if with_private_key => {
+            uapi::WGDEVICE_A_IFNAME => part.name = LinkName::new(&parse_string(value)?).ok(),
+            uapi::WGDEVICE_A_PRIVATE_KEY if with_private_key => {
                 part.private_key = Some(PrivateKey::from_bytes(&*key(value)?));
             }
-            write::WGDEVICE_A_PUBLIC_KEY => part.public_key = Some(PublicKey::from_bytes(*key(value)?)),
-            write::WGDEVICE_A_LISTEN_PORT => part.listen_port = parse_u16(value)?,
-            write::WGDEVICE_A_FWMARK => part.fwmark = parse_u32(value)?,
-            write::WGDEVICE_A_PEERS => {
+            uapi::WGDEVICE_A_PUBLIC_KEY => part.public_key = Some(PublicKey::from_bytes(*key(value)?)),
+            uapi::WGDEVICE_A_LISTEN_PORT => part.listen_port = parse_u16(value)?,
+            uapi::WGDEVICE_A_FWMARK => part.fwmark = parse_u32(value)?,
+            uapi::WGDEVICE_A_PEERS => {
                 for entry in NlasIterator::new(value) {
                     part.peers.extend(peer(entry?.value())?);
                 }
@@ -78,16 +75,16 @@ fn peer(attributes: &[u8]) -> Result<Option<ListedPeer>, DecodeError> {
         let attribute = attribute?;
         let value = attribute.value();
         match attribute.kind() {
-            write::WGPEER_A_PRESHARED_KEY => {
+            uapi::WGPEER_A_PRESHARED_KEY => {
                 let preshared = PresharedKey::from_bytes(&*key(value)?);
                 peer.preshared_key = (!preshared.is_zero()).then_some(preshared);
             }
-            write::WGPEER_A_ENDPOINT => peer.endpoint = socket_address(value),
-            write::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL => peer.keepalive = parse_u16(value)?,
-            write::WGPEER_A_LAST_HANDSHAKE_TIME => peer.traffic.last_handshake = time(value)?,
-            write::WGPEER_A_RX_BYTES => peer.traffic.received = parse_u64(value)?,
-            write::WGPEER_A_TX_BYTES => peer.traffic.sent = parse_u64(value)?,
-            write::WGPEER_A_ALLOWEDIPS => {
+            uapi::WGPEER_A_ENDPOINT => peer.endpoint = socket_address(value),
+            uapi::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL => peer.keepalive = parse_u16(value)?,
+            uapi::WGPEER_A_LAST_HANDSHAKE_TIME => peer.traffic.last_handshake = time(value)?,
+            uapi::WGPEER_A_RX_BYTES => peer.traffic.received = parse_u64(value)?,
+            uapi::WGPEER_A_TX_BYTES => peer.traffic.sent = parse_u64(value)?,
+            uapi::WGPEER_A_ALLOWEDIPS => {
                 for entry in NlasIterator::new(value) {
                     peer.allowed_ips.extend(prefix(entry?.value())?);
                 }
@@ -101,7 +98,7 @@ fn peer(attributes: &[u8]) -> Result<Option<ListedPeer>, DecodeError> {
 fn public_key(attributes: &[u8]) -> Result<Option<PublicKey>, DecodeError> {
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
-        if attribute.kind() == write::WGPEER_A_PUBLIC_KEY {
+        if attribute.kind() == uapi::WGPEER_A_PUBLIC_KEY {
             return Ok(Some(PublicKey::from_bytes(*key(attribute.value())?)));
         }
     }
@@ -115,8 +112,8 @@ fn prefix(attributes: &[u8]) -> Result<Option<IpNet>, DecodeError> {
         let attribute = attribute?;
         let value = attribute.value();
         match attribute.kind() {
-            write::WGALLOWEDIP_A_IPADDR => address = ip_address(value),
-            write::WGALLOWEDIP_A_CIDR_MASK => length = Some(parse_u8(value)?),
+            uapi::WGALLOWEDIP_A_IPADDR => address = ip_address(value),
+            uapi::WGALLOWEDIP_A_CIDR_MASK => length = Some(parse_u8(value)?),
             _ => {}
         }
     }
@@ -141,8 +138,8 @@ fn socket_address(bytes: &[u8]) -> Option<PeerEndpoint> {
     let (port, rest) = rest.split_first_chunk::<2>()?;
     let port = u16::from_be_bytes(*port);
     match u16::from_ne_bytes(*family) {
-        write::AF_INET => Some(PeerEndpoint::new((*rest.first_chunk::<4>()?).into(), port)),
-        write::AF_INET6 => {
+        uapi::AF_INET => Some(PeerEndpoint::new((*rest.first_chunk::<4>()?).into(), port)),
+        uapi::AF_INET6 => {
             let (_flow, rest) = rest.split_first_chunk::<4>()?;
             let (address, rest) = rest.split_first_chunk::<16>()?;
             let scope = u32::from_ne_bytes(*rest.first_chunk::<4>()?);
@@ -173,7 +170,7 @@ fn key(value: &[u8]) -> Result<Zeroizing<[u8; KEY_LENGTH]>, DecodeError> {
 }
 
 fn attributes(body: &[u8]) -> Result<&[u8], DecodeError> {
-    body.get(HEADER..)
+    body.get(uapi::GENL_HEADER..)
         .ok_or_else(|| "a message without its header".into())
 }
 
@@ -185,12 +182,12 @@ mod tests {
     const PRIVATE: [u8; KEY_LENGTH] = [0x77; KEY_LENGTH];
 
     fn prefixes(attributes: &mut Attributes, thirds: std::ops::Range<u8>) {
-        attributes.nest(write::WGPEER_A_ALLOWEDIPS, |list| {
+        attributes.nest(uapi::WGPEER_A_ALLOWEDIPS, |list| {
             for third in thirds {
                 list.nest(0, |entry| {
-                    entry.put_u16(write::WGALLOWEDIP_A_FAMILY, write::AF_INET);
-                    entry.put(write::WGALLOWEDIP_A_IPADDR, &[10, 0, third, 0]);
-                    entry.put(write::WGALLOWEDIP_A_CIDR_MASK, &[24]);
+                    entry.put_u16(uapi::WGALLOWEDIP_A_FAMILY, uapi::AF_INET);
+                    entry.put(uapi::WGALLOWEDIP_A_IPADDR, &[10, 0, third, 0]);
+                    entry.put(uapi::WGALLOWEDIP_A_CIDR_MASK, &[24]);
                 });
             }
         });
@@ -204,16 +201,16 @@ mod tests {
     ) -> Zeroizing<Vec<u8>> {
         let mut body = Attributes::message(0, 1);
         device(&mut body);
-        body.nest(write::WGDEVICE_A_PEERS, |list| {
+        body.nest(uapi::WGDEVICE_A_PEERS, |list| {
             for (number, first, thirds) in peers.iter().cloned() {
                 list.nest(0, |peer| {
-                    peer.put(write::WGPEER_A_PUBLIC_KEY, &[number; KEY_LENGTH]);
+                    peer.put(uapi::WGPEER_A_PUBLIC_KEY, &[number; KEY_LENGTH]);
                     if first {
-                        peer.put(write::WGPEER_A_PRESHARED_KEY, &[number; KEY_LENGTH]);
-                        peer.put_u16(write::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, 25);
+                        peer.put(uapi::WGPEER_A_PRESHARED_KEY, &[number; KEY_LENGTH]);
+                        peer.put_u16(uapi::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, 25);
                         // Padding, where the kernel aligns 64-bit attributes.
                         peer.put(0, &[]);
-                        peer.put(write::WGPEER_A_RX_BYTES, &7u64.to_ne_bytes());
+                        peer.put(uapi::WGPEER_A_RX_BYTES, &7u64.to_ne_bytes());
                         peer.put(99, &[1; 4]);
                     }
                     prefixes(peer, thirds);
@@ -225,11 +222,11 @@ mod tests {
 
     fn read(with_private_key: bool) -> Listing {
         let device = |body: &mut Attributes| {
-            body.put_text(write::WGDEVICE_A_IFNAME, "wg0");
-            body.put(write::WGDEVICE_A_PRIVATE_KEY, &PRIVATE);
-            body.put(write::WGDEVICE_A_PUBLIC_KEY, &[9; KEY_LENGTH]);
+            body.put_text(uapi::WGDEVICE_A_IFNAME, "wg0");
+            body.put(uapi::WGDEVICE_A_PRIVATE_KEY, &PRIVATE);
+            body.put(uapi::WGDEVICE_A_PUBLIC_KEY, &[9; KEY_LENGTH]);
             body.put(99, &[1; 4]);
-            body.put_u16(write::WGDEVICE_A_LISTEN_PORT, 51820);
+            body.put_u16(uapi::WGDEVICE_A_LISTEN_PORT, 51820);
         };
         let messages = [
             message(device, &[(5, true, 0..1), (3, true, 1..4)]),

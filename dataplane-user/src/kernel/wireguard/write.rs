@@ -9,8 +9,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::Request;
 use super::attribute::Attributes;
-use super::{Request, VERSION};
+use crate::kernel::netlink::uapi;
 use crate::model::wireguard::{DeviceChange, PeerUpdate, Preshared};
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 use crate::net::{LinkName, PeerEndpoint};
@@ -20,37 +21,10 @@ const MOST_BYTES: usize = 48 << 10;
 /// Allowed IPs in one piece of a peer: 40 bytes each at most.
 const MOST_PREFIXES: usize = 512;
 
-const WG_CMD_GET_DEVICE: u8 = 0;
-const WG_CMD_SET_DEVICE: u8 = 1;
-pub(super) const WGDEVICE_A_IFNAME: u16 = 2;
-pub(super) const WGDEVICE_A_PRIVATE_KEY: u16 = 3;
-pub(super) const WGDEVICE_A_PUBLIC_KEY: u16 = 4;
-pub(super) const WGDEVICE_A_LISTEN_PORT: u16 = 6;
-pub(super) const WGDEVICE_A_FWMARK: u16 = 7;
-pub(super) const WGDEVICE_A_PEERS: u16 = 8;
-pub(super) const WGPEER_A_PUBLIC_KEY: u16 = 1;
-pub(super) const WGPEER_A_PRESHARED_KEY: u16 = 2;
-const WGPEER_A_FLAGS: u16 = 3;
-pub(super) const WGPEER_A_ENDPOINT: u16 = 4;
-pub(super) const WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL: u16 = 5;
-pub(super) const WGPEER_A_LAST_HANDSHAKE_TIME: u16 = 6;
-pub(super) const WGPEER_A_RX_BYTES: u16 = 7;
-pub(super) const WGPEER_A_TX_BYTES: u16 = 8;
-pub(super) const WGPEER_A_ALLOWEDIPS: u16 = 9;
-pub(super) const WGALLOWEDIP_A_FAMILY: u16 = 1;
-pub(super) const WGALLOWEDIP_A_IPADDR: u16 = 2;
-pub(super) const WGALLOWEDIP_A_CIDR_MASK: u16 = 3;
-const WGPEER_F_REMOVE_ME: u32 = 1;
-const WGPEER_F_REPLACE_ALLOWEDIPS: u32 = 2;
-const WGPEER_F_UPDATE_ONLY: u32 = 4;
-
-pub(super) const AF_INET: u16 = 2;
-pub(super) const AF_INET6: u16 = 10;
-
 /// Asks for a device with all its peers.
 pub(super) fn get(family: u16, link: &LinkName) -> Request {
-    let mut body = Attributes::message(WG_CMD_GET_DEVICE, VERSION);
-    body.put_text(WGDEVICE_A_IFNAME, link.as_str());
+    let mut body = Attributes::message(uapi::WG_CMD_GET_DEVICE, uapi::WG_GENL_VERSION);
+    body.put_text(uapi::WGDEVICE_A_IFNAME, link.as_str());
     Request::of_bytes(family, 0, body.into_bytes())
 }
 
@@ -77,12 +51,12 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys:
         match change {
             DeviceChange::SetPrivateKey(_) => {
                 if let Some(key) = &keys.private {
-                    device.put(WGDEVICE_A_PRIVATE_KEY, key.as_bytes());
+                    device.put(uapi::WGDEVICE_A_PRIVATE_KEY, key.as_bytes());
                 }
             }
-            DeviceChange::SetListenPort(port) => device.put_u16(WGDEVICE_A_LISTEN_PORT, *port),
-            DeviceChange::YieldListenPort(_) => device.put_u16(WGDEVICE_A_LISTEN_PORT, 0),
-            DeviceChange::SetFwmark(mark) => device.put_u32(WGDEVICE_A_FWMARK, *mark),
+            DeviceChange::SetListenPort(port) => device.put_u16(uapi::WGDEVICE_A_LISTEN_PORT, *port),
+            DeviceChange::YieldListenPort(_) => device.put_u16(uapi::WGDEVICE_A_LISTEN_PORT, 0),
+            DeviceChange::SetFwmark(mark) => device.put_u32(uapi::WGDEVICE_A_FWMARK, *mark),
             // Never without its key.
             DeviceChange::AddPeer(_, peer) if peer.preshared_key == Preshared::Unreadable => {}
             DeviceChange::AddPeer(key, peer) => {
@@ -93,10 +67,15 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys:
                     add: peer.allowed_ips.clone(),
                 };
                 // It is new: there is nothing that replacing could interrupt.
-                peers.extend(pieces(key, WGPEER_F_REPLACE_ALLOWEDIPS, &update, &keys.zones));
+                peers.extend(pieces(
+                    key,
+                    uapi::WGPEER_F_REPLACE_ALLOWEDIPS,
+                    &update,
+                    &keys.zones,
+                ));
             }
             DeviceChange::UpdatePeer(key, update) => {
-                peers.extend(pieces(key, WGPEER_F_UPDATE_ONLY, update, &keys.zones));
+                peers.extend(pieces(key, uapi::WGPEER_F_UPDATE_ONLY, update, &keys.zones));
             }
             DeviceChange::RemoveAllowedIps(_, prefixes) => orphans.extend(prefixes.iter().copied()),
             DeviceChange::RemovePeer(key) => removals.push(removal(key)),
@@ -119,8 +98,8 @@ fn messages(family: u16, link: &LinkName, device: &Attributes, peers: &[Attribut
     let mut requests = Vec::new();
     let mut rest = peers;
     while requests.is_empty() || !rest.is_empty() {
-        let mut body = Attributes::message(WG_CMD_SET_DEVICE, VERSION);
-        body.put_text(WGDEVICE_A_IFNAME, link.as_str());
+        let mut body = Attributes::message(uapi::WG_CMD_SET_DEVICE, uapi::WG_GENL_VERSION);
+        body.put_text(uapi::WGDEVICE_A_IFNAME, link.as_str());
         if requests.is_empty() {
             body.append(device);
         }
@@ -131,7 +110,7 @@ fn messages(family: u16, link: &LinkName, device: &Attributes, peers: &[Attribut
         });
         let (now, later) = rest.split_at(fitting.count());
         if !now.is_empty() {
-            body.nest(WGDEVICE_A_PEERS, |body| {
+            body.nest(uapi::WGDEVICE_A_PEERS, |body| {
                 now.iter().for_each(|peer| body.append(peer));
             });
         }
@@ -149,31 +128,35 @@ fn pieces(key: &PublicKey, flags: u32, update: &PeerUpdate, zones: &Zones) -> Ve
         let none = PresharedKey::from_bytes(&[0; KEY_LENGTH]);
         if let Some(preshared) = &update.preshared_key {
             let preshared = preshared.as_ref().unwrap_or(&none);
-            piece.put(WGPEER_A_PRESHARED_KEY, preshared.as_bytes());
+            piece.put(uapi::WGPEER_A_PRESHARED_KEY, preshared.as_bytes());
         }
         if let Some(endpoint) = &update.endpoint {
-            piece.put(WGPEER_A_ENDPOINT, &socket_address(endpoint, zones));
+            piece.put(uapi::WGPEER_A_ENDPOINT, &socket_address(endpoint, zones));
         }
         if let Some(seconds) = update.keepalive {
-            piece.put_u16(WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, seconds);
+            piece.put_u16(uapi::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, seconds);
         }
         put_prefixes(piece, &prefixes[..prefixes.len().min(MOST_PREFIXES)]);
     })];
     let later = prefixes.chunks(MOST_PREFIXES).skip(1);
-    let more = |chunk: &[&IpNet]| peer(key, WGPEER_F_UPDATE_ONLY, |piece| put_prefixes(piece, chunk));
+    let more = |chunk: &[&IpNet]| {
+        peer(key, uapi::WGPEER_F_UPDATE_ONLY, |piece| {
+            put_prefixes(piece, chunk);
+        })
+    };
     pieces.extend(later.map(more));
     pieces
 }
 
 fn removal(key: &PublicKey) -> Attributes {
-    peer(key, WGPEER_F_REMOVE_ME | WGPEER_F_UPDATE_ONLY, |_| {})
+    peer(key, uapi::WGPEER_F_REMOVE_ME | uapi::WGPEER_F_UPDATE_ONLY, |_| {})
 }
 
 fn peer(key: &PublicKey, flags: u32, more: impl FnOnce(&mut Attributes)) -> Attributes {
     let mut piece = Attributes::with_room(MOST_PREFIXES * 40 + 256);
     piece.nest(0, |piece| {
-        piece.put(WGPEER_A_PUBLIC_KEY, key.as_bytes());
-        piece.put_u32(WGPEER_A_FLAGS, flags);
+        piece.put(uapi::WGPEER_A_PUBLIC_KEY, key.as_bytes());
+        piece.put_u32(uapi::WGPEER_A_FLAGS, flags);
         more(piece);
     });
     piece
@@ -183,20 +166,20 @@ fn put_prefixes(piece: &mut Attributes, prefixes: &[&IpNet]) {
     if prefixes.is_empty() {
         return;
     }
-    piece.nest(WGPEER_A_ALLOWEDIPS, |piece| {
+    piece.nest(uapi::WGPEER_A_ALLOWEDIPS, |piece| {
         for prefix in prefixes {
             piece.nest(0, |piece| {
                 match prefix.addr() {
                     IpAddr::V4(address) => {
-                        piece.put_u16(WGALLOWEDIP_A_FAMILY, AF_INET);
-                        piece.put(WGALLOWEDIP_A_IPADDR, &address.octets());
+                        piece.put_u16(uapi::WGALLOWEDIP_A_FAMILY, uapi::AF_INET);
+                        piece.put(uapi::WGALLOWEDIP_A_IPADDR, &address.octets());
                     }
                     IpAddr::V6(address) => {
-                        piece.put_u16(WGALLOWEDIP_A_FAMILY, AF_INET6);
-                        piece.put(WGALLOWEDIP_A_IPADDR, &address.octets());
+                        piece.put_u16(uapi::WGALLOWEDIP_A_FAMILY, uapi::AF_INET6);
+                        piece.put(uapi::WGALLOWEDIP_A_IPADDR, &address.octets());
                     }
                 }
-                piece.put(WGALLOWEDIP_A_CIDR_MASK, &[prefix.prefix_len()]);
+                piece.put(uapi::WGALLOWEDIP_A_CIDR_MASK, &[prefix.prefix_len()]);
             });
         }
     });
@@ -208,14 +191,14 @@ fn socket_address(endpoint: &PeerEndpoint, zones: &Zones) -> Vec<u8> {
     let port = endpoint.port.to_be_bytes();
     match endpoint.address {
         IpAddr::V4(address) => {
-            bytes.extend(AF_INET.to_ne_bytes());
+            bytes.extend(uapi::AF_INET.to_ne_bytes());
             bytes.extend(port);
             bytes.extend(address.octets());
             bytes.extend([0; 8]);
         }
         IpAddr::V6(address) => {
             let scope = endpoint.device.as_ref().and_then(|device| zones.get(device));
-            bytes.extend(AF_INET6.to_ne_bytes());
+            bytes.extend(uapi::AF_INET6.to_ne_bytes());
             bytes.extend(port);
             bytes.extend([0; 4]);
             bytes.extend(address.octets());

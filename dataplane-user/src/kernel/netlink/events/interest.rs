@@ -3,16 +3,23 @@
 //! Where it is in doubt, an event concerns us: a pass that finds nothing costs milliseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{
-    DecodeError, NlasIterator, parse_i32, parse_ip, parse_string, parse_u8, parse_u32,
+use netlink_packet_core::{DecodeError, NlasIterator, Parseable as _, parse_string, parse_u32};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::link::LinkHeader;
+use netlink_packet_route::neighbour::{
+    NeighbourAttribute, NeighbourHeader, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol};
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
+use netlink_packet_route::tc::TcHeader;
 use tokio::time::Instant;
 
 use super::super::message::Message;
-use super::super::{address, link, nexthop};
+use super::super::route::{HEADER as ROUTE_HEADER, Outline};
+use super::super::{address, link, nexthop, nsid, uapi};
 use super::EventKind;
 use super::pending::Heard;
 use crate::model::devices;
@@ -21,23 +28,6 @@ use crate::model::{
 };
 use crate::net::LinkName;
 
-// linux/rtnetlink.h
-const RTM_NEWNEXTHOP: u16 = 104;
-const RTM_DELNEXTHOP: u16 = 105;
-const RTM_NEWNETCONF: u16 = 80;
-const RTM_DELNETCONF: u16 = 81;
-const RTM_DELNSID: u16 = 89;
-const RTM_NEWCHAIN: u16 = 100;
-const RTM_DELCHAIN: u16 = 101;
-/// `RTM_F_CLONED`: what a route lookup left behind.
-const CLONED: u32 = 0x200;
-/// `NDA_PROTOCOL` and `NUD_PERMANENT` (linux/neighbour.h).
-const NDA_PROTOCOL: u16 = 12;
-const NUD_PERMANENT: u16 = 0x80;
-/// linux/fib_rules.h
-const FRA_PROTOCOL: u16 = 21;
-/// The first attribute of all messages of nftables that name a table (linux/netfilter/nf_tables.h).
-const NFTA_TABLE: u16 = 1;
 /// The name of our table.
 const TABLE: &str = "adit";
 
@@ -204,8 +194,8 @@ impl Interest {
                 // Only from here there are ways.
                 matter.filter(|matter| *matter == Matter::Own)
             }
-            _ if message.kind == RTM_DELNSID => {
-                let gone = namespace_number(message.body)?;
+            _ if message.kind == libc::RTM_DELNSID => {
+                let gone = nsid::read(message.body)?;
                 self.elsewhere.contains_key(&gone).then_some(Matter::Own)
             }
             _ => self.matter(message),
@@ -224,7 +214,9 @@ impl Interest {
             EventKind::Address => self.address(body, message.kind == libc::RTM_DELADDR),
             EventKind::Route => self.route(body),
             EventKind::Neighbour => self.neighbour(body),
-            EventKind::Tc => own(word(body, 4).is_some_and(|index| self.is_ours(index))),
+            EventKind::Tc => {
+                own(TcHeader::parse(body).is_ok_and(|header| self.is_ours(header.index.cast_unsigned())))
+            }
             EventKind::Setting => self.setting(body),
             EventKind::NextHop => next_hop(body),
             EventKind::Rule => rule(body),
@@ -235,10 +227,14 @@ impl Interest {
 
     fn link(&self, body: &[u8], gone: bool) -> Read {
         // A bridge tells of its ports by messages that look alike.
-        if body.first().copied() == u8::try_from(libc::AF_BRIDGE).ok() {
+        let LinkHeader {
+            interface_family,
+            index,
+            ..
+        } = LinkHeader::parse(body)?;
+        if interface_family == AddressFamily::Bridge {
             return Ok(None);
         }
-        let index = word(body, 4).ok_or_else(|| DecodeError::from("a link without index"))?;
         let now = link::read(body)?;
         let same = |seen: &BTreeMap<u32, link::Observed>| match seen.get(&index) {
             Some(before) => !gone && now.as_ref() == Some(before),
@@ -284,43 +280,20 @@ impl Interest {
         Ok((self.is_ours(observed.index) && !same).then_some(Matter::Own))
     }
 
-    /// `struct rtmsg`: family, prefix length, source's length, TOS, table, protocol, scope, type, flags.
     fn route(&self, body: &[u8]) -> Read {
-        let (Some(&[family, length, _, _, table, protocol, _, _]), Some(flags)) =
-            (body.first_chunk::<8>(), word(body, 8))
-        else {
-            return Err("a route without header".into());
-        };
-        if flags & CLONED != 0 {
+        let header = RouteHeader::parse(body)?;
+        if header.flags.contains(RouteFlags::Cloned) {
             return Ok(None);
         }
-        let mut own = protocol == PROTOCOL;
-        let (mut table, mut metric) = (u32::from(table), 0);
-        let mut destination = match i32::from(family) {
-            libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            _ => return Ok(own.then_some(Matter::Own)),
-        };
-        for attribute in NlasIterator::new(body.get(12..).unwrap_or_default()) {
-            let attribute = attribute?;
-            match attribute.kind() {
-                libc::RTA_DST => destination = parse_ip(attribute.value())?,
-                libc::RTA_PRIORITY => {
-                    metric = parse_u32(attribute.value())?;
-                    own |= [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&metric);
-                }
-                libc::RTA_TABLE => table = parse_u32(attribute.value())?,
-                _ => {}
-            }
+        let mut own = header.protocol == RouteProtocol::Other(PROTOCOL);
+        if !matches!(header.address_family, AddressFamily::Inet | AddressFamily::Inet6) {
+            return Ok(own.then_some(Matter::Own));
         }
-        let prefix = IpNet::new(destination, length).map_err(|_| DecodeError::from("a route's prefix"))?;
-        let key = RouteKey {
-            table,
-            prefix,
-            metric,
-        };
+        let key = Outline::read(&header, &body[ROUTE_HEADER..])?.key;
+        let prefix = key.prefix;
+        own |= [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
         own |= self.routes.contains(&key);
-        if !own && !self.return_paths.is_empty() && table == MAIN_TABLE && length == 0 {
+        if !own && !self.return_paths.is_empty() && key.table == MAIN_TABLE && prefix.prefix_len() == 0 {
             return Ok(Some(Matter::Ways));
         }
         // What leads, or led, to a peer.
@@ -334,31 +307,24 @@ impl Interest {
         Ok(own.then_some(Matter::Own))
     }
 
-    /// `struct ndmsg`: device at 4, state at 8, attributes at 12.
     fn neighbour(&self, body: &[u8]) -> Read {
-        if !word(body, 4).is_some_and(|index| self.is_ours(index)) {
+        let header = NeighbourHeader::parse(body)?;
+        if !self.is_ours(header.ifindex) {
             return Ok(None);
         }
-        let state = body.get(8..10).and_then(|state| state.first_chunk());
-        if state.is_some_and(|state| u16::from_ne_bytes(*state) & NUD_PERMANENT != 0) {
+        if header.state == NeighbourState::Permanent {
             return Ok(Some(Matter::Own));
         }
-        for attribute in NlasIterator::new(body.get(12..).unwrap_or_default()) {
-            let attribute = attribute?;
-            if attribute.kind() == NDA_PROTOCOL {
-                let ours = parse_u8(attribute.value())? == PROTOCOL;
-                return Ok(ours.then_some(Matter::Own));
-            }
-        }
-        Ok(None)
+        let attributes = NeighbourMessage::parse(body)?.attributes;
+        let ours = attributes.contains(&NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+        Ok(ours.then_some(Matter::Own))
     }
 
-    /// `struct netconfmsg`: family, padding; the device is the first attribute.
+    /// The device is the first attribute.
     fn setting(&self, body: &[u8]) -> Read {
-        const NETCONFA_IFINDEX: u16 = 1;
-        for attribute in NlasIterator::new(body.get(4..).unwrap_or_default()) {
+        for attribute in NlasIterator::new(body.get(uapi::NETCONF_HEADER..).unwrap_or_default()) {
             let attribute = attribute?;
-            if attribute.kind() == NETCONFA_IFINDEX {
+            if attribute.kind() == uapi::NETCONFA_IFINDEX {
                 let ours = self.is_ours(parse_u32(attribute.value())?);
                 return Ok(ours.then_some(Matter::Own));
             }
@@ -372,23 +338,11 @@ impl Interest {
     }
 }
 
-/// `struct rtgenmsg`, padded, comes first.
-fn namespace_number(body: &[u8]) -> Option<i32> {
-    const NETNSA_NSID: u16 = 1;
-    let mut attributes = NlasIterator::new(body.get(4..)?).filter_map(Result::ok);
-    let number = attributes.find(|attribute| attribute.kind() == NETNSA_NSID)?;
-    parse_i32(number.value()).ok()
-}
-
-/// `struct fib_rule_hdr` comes first. Others' rules say which table leads to a peer, and there are few.
+/// Others' rules say which table leads to a peer, and there are few.
 fn rule(body: &[u8]) -> Read {
-    for attribute in NlasIterator::new(body.get(12..).unwrap_or_default()) {
-        let attribute = attribute?;
-        if attribute.kind() == FRA_PROTOCOL && parse_u8(attribute.value())? == PROTOCOL {
-            return Ok(Some(Matter::Own));
-        }
-    }
-    Ok(Some(Matter::Ways))
+    let attributes = RuleMessage::parse(body)?.attributes;
+    let ours = attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+    Ok(Some(if ours { Matter::Own } else { Matter::Ways }))
 }
 
 /// `struct nhmsg`: the protocol at 2, attributes at 8. Whoever replaces one of ours may leave the mark out, not the id.
@@ -406,12 +360,12 @@ pub(super) fn route_kind(message: u16) -> EventKind {
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => EventKind::Route,
         libc::RTM_NEWRULE | libc::RTM_DELRULE => EventKind::Rule,
         libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => EventKind::Neighbour,
-        RTM_NEWNEXTHOP | RTM_DELNEXTHOP => EventKind::NextHop,
+        uapi::RTM_NEWNEXTHOP | uapi::RTM_DELNEXTHOP => EventKind::NextHop,
         libc::RTM_NEWQDISC | libc::RTM_DELQDISC | libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
             EventKind::Tc
         }
-        RTM_NEWCHAIN | RTM_DELCHAIN => EventKind::Tc,
-        RTM_NEWNETCONF | RTM_DELNETCONF => EventKind::Setting,
+        uapi::RTM_NEWCHAIN | uapi::RTM_DELCHAIN => EventKind::Tc,
+        libc::RTM_NEWNETCONF | libc::RTM_DELNETCONF => EventKind::Setting,
         _ => EventKind::Other,
     }
 }
@@ -419,10 +373,10 @@ pub(super) fn route_kind(message: u16) -> EventKind {
 /// What a message of nftables matters to: it is about our table, whatever its family, or about
 /// nothing of ours. `struct nfgenmsg` comes first.
 pub(super) fn firewall_matter(message: &Message<'_>) -> Option<Matter> {
-    let attributes = NlasIterator::new(message.body.get(4..).unwrap_or_default());
+    let attributes = NlasIterator::new(message.body.get(uapi::NFNL_HEADER..).unwrap_or_default());
     let table = attributes
         .filter_map(Result::ok)
-        .find(|attribute| attribute.kind() == NFTA_TABLE);
+        .find(|attribute| attribute.kind() == uapi::NFTA_TABLE_NAME);
     let ours = table.is_some_and(|table| parse_string(table.value()).is_ok_and(|name| name == TABLE));
     ours.then_some(Matter::Own)
 }
@@ -439,12 +393,10 @@ fn by_index<'a>(links: impl Iterator<Item = &'a link::Observed>) -> BTreeMap<u32
     links.map(said).collect()
 }
 
-fn word(body: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*body.get(at..)?.first_chunk()?))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     /// `RTM_NEWADDR` of fe80::1/64 on a device (`struct ifaddrmsg`, then `IFA_ADDRESS`).

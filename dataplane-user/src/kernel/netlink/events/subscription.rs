@@ -1,24 +1,18 @@
 //! A socket that only listens to groups.
+//!
+//! rtnetlink 0.24's connection for events can't take its place: messages that it can't decode (those of next hops, devices'
+//! settings and chains among them) end in its log, it does not tell which namespace an event is from, and what is not read yet
+//! is queued without bound instead of told as lost.
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsRawFd as _;
 
 use netlink_sys::{Socket as RawSocket, SocketAddr};
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, NetlinkAddr, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, NetlinkAddr, recvmsg};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::super::socket::register;
-
-/// Room for a storm while a pass keeps the thread busy.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// No event is near as large.
-const DATAGRAM: usize = 64 << 10;
-
-/// The control message that names the namespace, and the one that `SOL_NETLINK` is (linux/netlink.h, linux/socket.h).
-const NETLINK_LISTEN_ALL_NSID: libc::c_int = 8;
-const SOL_NETLINK: libc::c_int = 270;
+use super::super::socket::{DATAGRAM, enlarge, register};
 
 /// A socket in some groups, and what it received last.
 pub(super) struct Subscription {
@@ -44,12 +38,7 @@ impl Subscription {
         let mut socket = RawSocket::new(protocol)?;
         socket.set_non_blocking(true)?;
         socket.bind(&SocketAddr::new(0, 0))?;
-        let forced = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        if forced == Err(Errno::EPERM) {
-            setsockopt(&socket.as_fd(), sockopt::RcvBuf, &RECEIVE_BUFFER)?;
-        } else {
-            forced?;
-        }
+        enlarge(&socket)?;
         for group in groups {
             socket.add_membership(*group)?;
         }
@@ -125,7 +114,7 @@ fn receive(socket: &RawSocket, buffer: &mut [u8]) -> io::Result<Option<Received>
     for said in message.cmsgs()? {
         if let ControlMessageOwned::Unknown(said) = said
             && (said.cmsg_header.cmsg_level, said.cmsg_header.cmsg_type)
-                == (SOL_NETLINK, NETLINK_LISTEN_ALL_NSID)
+                == (libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID)
         {
             namespace = said.data_bytes.first_chunk().copied().map(i32::from_ne_bytes);
         }

@@ -6,16 +6,24 @@ use std::os::fd::RawFd;
 use netlink_packet_core::{
     DecodeError, NlaBuffer, NlasIterator, Parseable, ParseableParametrized as _, parse_string,
 };
+use netlink_packet_route::IpProtocol;
 use netlink_packet_route::link::{
-    InfoData, InfoGeneve, InfoIpTunnel, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage,
+    InfoData, InfoGeneve, InfoIpTunnel, InfoKind, InfoVeth, InfoVxlan, LinkMessage,
 };
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::model::{LINK_GROUP, LinkKind};
 use crate::net::{LinkName, PortRange};
 
-/// The attributes that make a link of this kind; `None` for kinds that we don't make. `lower` is the index of the device
-/// that it sends by, `peer` the open namespace of a pair's other end.
-pub(super) fn write(kind: &LinkKind, lower: Option<u32>, peer: Option<RawFd>) -> Option<Vec<LinkInfo>> {
+/// What makes a link of this kind; `None` for kinds that we don't make. `lower` is the index of the device that it sends by,
+/// `peer` the open namespace of a pair's other end.
+///
+/// Each kind's own builder of rtnetlink 0.24 is another type: what all links have would have to be said to each.
+pub(super) fn write(
+    kind: &LinkKind,
+    lower: Option<u32>,
+    peer: Option<RawFd>,
+) -> Option<LinkMessageBuilder<LinkUnspec>> {
     let (kind, data) = match kind {
         LinkKind::Dummy => (InfoKind::Dummy, None),
         LinkKind::Geneve { port } => {
@@ -85,29 +93,26 @@ pub(super) fn write(kind: &LinkKind, lower: Option<u32>, peer: Option<RawFd>) ->
                 InfoIpTunnel::Remote((*remote).into()),
                 InfoIpTunnel::Ttl(*ttl),
                 InfoIpTunnel::PMtuDisc(true),
-                InfoIpTunnel::Protocol(IPV4.into()),
+                InfoIpTunnel::Protocol(IpProtocol::Ipip),
             ];
             (InfoKind::IpIp, Some(InfoData::IpTunnel(tunnel)))
         }
         LinkKind::Other(_) => return None,
     };
-    let mut info = vec![LinkInfo::Kind(kind)];
-    info.extend(data.map(LinkInfo::Data));
-    Some(info)
+    let message = LinkMessageBuilder::new_with_info_kind(kind);
+    Some(match data {
+        Some(data) => message.set_info_data(data),
+        None => message,
+    })
 }
-
-/// IPv4 in IP, `IPPROTO_IPIP`.
-const IPV4: u8 = 4;
 
 /// A pair's other end: down and marked, as the one that is made by this message.
 fn veth_end(name: &LinkName, namespace: Option<RawFd>) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message
-        .attributes
-        .push(LinkAttribute::IfName(name.as_str().to_owned()));
-    message.attributes.push(LinkAttribute::Group(LINK_GROUP));
-    message.attributes.extend(namespace.map(LinkAttribute::NetNsFd));
-    message
+    let mut end = LinkUnspec::new_with_name(name.as_str()).link_group(LINK_GROUP);
+    if let Some(namespace) = namespace {
+        end = end.setns_by_fd(namespace);
+    }
+    end.build()
 }
 
 fn ip_tunnel(protocol: u8) -> Vec<InfoIpTunnel> {
@@ -280,11 +285,15 @@ fn read_ip_tunnel(kind: String, data: &[u8]) -> LinkKind {
         }
     }
     match (external, info_kind) {
-        (false, InfoKind::IpIp) if protocol == IPV4 && !destination.is_unspecified() => LinkKind::IpipTo {
-            local: source,
-            remote: destination,
-            ttl,
-        },
+        (false, InfoKind::IpIp)
+            if protocol == u8::from(IpProtocol::Ipip) && !destination.is_unspecified() =>
+        {
+            LinkKind::IpipTo {
+                local: source,
+                remote: destination,
+                ttl,
+            }
+        }
         (true, InfoKind::IpIp) => LinkKind::Ipip { protocol },
         (true, _) => LinkKind::Ip6tnl { protocol },
         (false, _) => {

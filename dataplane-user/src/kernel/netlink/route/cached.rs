@@ -37,8 +37,7 @@ pub(in super::super) fn look_up_again() -> [Request; 3] {
         prefix: IpNet::V6(Ipv6Net::new_assert(PREFIX, 64)),
         metric: ANCHOR_METRIC,
     };
-    let mut message = of_key(&key);
-    message.header.kind = RouteType::Unreachable;
+    let message = of_key(&key).kind(RouteType::Unreachable).build();
     let add = Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &message);
     [delete(&key), add, delete(&key)]
 }

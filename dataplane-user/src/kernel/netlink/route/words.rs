@@ -1,18 +1,15 @@
 //! What a route says beyond what we write, in the words of `ip route`.
 
 use std::fmt;
-use std::net::IpAddr;
 
-use netlink_packet_core::{NlasIterator, parse_ip};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteHeader, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_core::Nla as _;
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMetric, RouteNextHop, RoutePreference, RouteProtocol, RouteScope,
+    RouteType, RouteVia,
+};
 
+use super::parts::ip;
 use crate::kernel::netlink::table::LinkTable;
-
-/// struct rtnexthop: length, flags, weight − 1, interface index.
-const NEXT_HOP_HEADER: usize = 8;
-/// `RTA_TTL_PROPAGATE` (linux/rtnetlink.h).
-const RTA_TTL_PROPAGATE: u16 = 26;
 
 /// Words for what we never write; empty for routes that say no more.
 #[derive(Debug, Default)]
@@ -34,34 +31,34 @@ impl Words {
         words
     }
 
-    /// What metrics beside the MTU say (`RTAX_…`).
-    pub(super) fn metrics(&mut self, numbers: &[u16]) {
-        self.0.extend(numbers.iter().map(|number| match number {
-            1 => "lock".to_owned(),
-            number => format!("metric {number}"),
-        }));
-    }
-
     /// What an attribute that we don't write says. Unknown ones say nothing: they are padding, or a later kernel's, which
     /// reports what Adit never sets at its default.
-    pub(super) fn attribute(&mut self, kind: u16, value: &[u8], links: &LinkTable) {
-        match kind {
-            // Ages and counters; an end (offset 8) is a setting.
-            libc::RTA_CACHEINFO if value.get(8..12).is_some_and(|expires| expires != [0; 4]) => {
-                self.0.push("expires".to_owned());
-            }
+    pub(super) fn attribute(&mut self, attribute: &RouteAttribute, links: &LinkTable) {
+        match attribute {
+            // Ages and counters; an end is a setting.
+            RouteAttribute::CacheInfo(info) if info.expires != 0 => self.0.push("expires".to_owned()),
             // Medium is what routes have that don't say.
-            libc::RTA_PREF if value != [0] => {
-                let level = if value == [1] { "high" } else { "low" };
-                self.0.push(format!("pref {level}"));
+            RouteAttribute::Preference(RoutePreference::Medium) => {}
+            RouteAttribute::Preference(level) => {
+                let high = *level == RoutePreference::High;
+                self.0.push(format!("pref {}", if high { "high" } else { "low" }));
             }
-            libc::RTA_MULTIPATH => self.0.extend(next_hops(value, links)),
-            libc::RTA_VIA => self.0.push(via(value)),
-            libc::RTA_ENCAP_TYPE => self.0.push("encap".to_owned()),
-            libc::RTA_FLOW => self.0.push("realm".to_owned()),
-            RTA_TTL_PROPAGATE => self.0.push("ttl-propagate".to_owned()),
+            RouteAttribute::MultiPath(hops) => self.0.extend(hops.iter().map(|hop| next_hop(hop, links))),
+            RouteAttribute::Via(RouteVia::Inet(address)) => self.0.push(format!("via inet {address}")),
+            RouteAttribute::Via(RouteVia::Inet6(address)) => self.0.push(format!("via inet6 {address}")),
+            RouteAttribute::EncapType(_) => self.0.push("encap".to_owned()),
+            RouteAttribute::Realm(_) => self.0.push("realm".to_owned()),
+            RouteAttribute::TtlPropagate(_) => self.0.push("ttl-propagate".to_owned()),
             _ => {}
         }
+    }
+
+    /// What a metric says that we don't write.
+    pub(super) fn metric(&mut self, metric: &RouteMetric) {
+        self.0.push(match metric {
+            RouteMetric::Lock(_) => "lock".to_owned(),
+            other => format!("metric {}", other.kind()),
+        });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -100,61 +97,43 @@ pub(super) fn protocol(protocol: RouteProtocol) -> String {
     }
 }
 
-/// `RTA_VIA`: a gateway of another family.
-fn via(value: &[u8]) -> String {
-    let Some((family, address)) = value.split_first_chunk::<2>() else {
-        return "via".to_owned();
-    };
-    let inet6 = u16::from_ne_bytes(*family) == u16::from(u8::from(AddressFamily::Inet6));
-    let family = if inet6 { "inet6" } else { "inet" };
-    match parse_ip(address) {
-        Ok(address) => format!("via {family} {address}"),
-        Err(_) => format!("via {family}"),
-    }
-}
-
-/// `RTA_MULTIPATH`, one next hop after the other.
-fn next_hops(mut value: &[u8], links: &LinkTable) -> Vec<String> {
-    let mut words = Vec::new();
-    while let Some((header, _)) = value.split_first_chunk::<NEXT_HOP_HEADER>() {
-        let [length, high, _, hops, a, b, c, d] = *header;
-        let length = usize::from(u16::from_ne_bytes([length, high]));
-        let Some(attributes) = value.get(NEXT_HOP_HEADER..length) else {
-            break;
-        };
-        let index = u32::from_ne_bytes([a, b, c, d]);
-        let gateway: Option<IpAddr> = NlasIterator::new(attributes)
-            .filter_map(Result::ok)
-            .find(|attribute| attribute.kind() == libc::RTA_GATEWAY)
-            .and_then(|attribute| parse_ip(attribute.value()).ok());
-        let gateway = gateway
-            .map(|gateway| format!(" via {gateway}"))
-            .unwrap_or_default();
-        let link = links
-            .name(index)
-            .map_or_else(|| format!("if{index}"), ToString::to_string);
-        words.push(format!(
-            "nexthop{gateway} dev {link} weight {}",
-            u16::from(hops) + 1
-        ));
-        value = value.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    words
+/// One of several next hops.
+fn next_hop(hop: &RouteNextHop, links: &LinkTable) -> String {
+    let gateway = hop.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(gateway) => ip(gateway).ok(),
+        _ => None,
+    });
+    let gateway = gateway
+        .map(|gateway| format!(" via {gateway}"))
+        .unwrap_or_default();
+    let index = hop.interface_index;
+    let link = links
+        .name(index)
+        .map_or_else(|| format!("if{index}"), ToString::to_string);
+    format!("nexthop{gateway} dev {link} weight {}", u16::from(hop.hops) + 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::DefaultNla;
+    use netlink_packet_route::route::RouteRealm;
+
     use super::*;
 
     #[test]
     fn unknown_attributes_say_nothing_and_realms_do() {
         let links = LinkTable::default();
         let mut words = Words::default();
-        // `RTA_PAD`, and an attribute of a later kernel.
-        words.attribute(24, &[], &links);
-        words.attribute(99, &[1; 4], &links);
+        let raw = |kind, value| RouteAttribute::Other(DefaultNla::new(kind, value));
+        words.attribute(&raw(libc::RTA_PAD, Vec::new()), &links);
+        // An attribute of a later kernel.
+        words.attribute(&raw(99, vec![1; 4]), &links);
         assert!(words.is_empty(), "{words}");
-        words.attribute(libc::RTA_FLOW, &7u32.to_ne_bytes(), &links);
+        let realm = RouteRealm {
+            source: 0,
+            destination: 7,
+        };
+        words.attribute(&RouteAttribute::Realm(realm), &links);
         assert_eq!(words.to_string(), "realm");
     }
 }

@@ -1,0 +1,102 @@
+//! What messages from the kernel say of routes, as far as they concern us.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use netlink_packet_core::DecodeError;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
+
+use super::parts::{HEADER, Outline, Parts};
+use crate::kernel::netlink::nexthop::NextHopTable;
+use crate::kernel::netlink::table::LinkTable;
+use crate::model::facts::FoundRoute;
+use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Owner, PROTOCOL, Route, RouteKey};
+
+/// What an `RTM_NEWROUTE` says; nothing for routes that don't concern us.
+pub(in crate::kernel::netlink) fn read(
+    body: &[u8],
+    family: AddressFamily,
+    (links, next_hops): (&LinkTable, &NextHopTable),
+    wanted: &BTreeSet<RouteKey>,
+) -> Result<Option<(RouteKey, Route)>, DecodeError> {
+    let header = RouteHeader::parse(body)?;
+    let automatic = matches!(
+        header.kind,
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast
+    );
+    if automatic || header.flags.contains(RouteFlags::Cloned) || header.address_family != family {
+        return Ok(None);
+    }
+    let attributes = &body[HEADER..];
+    let outline = Outline::read(&header, attributes)?;
+    let key = outline.key;
+    let ours = header.protocol == RouteProtocol::Other(PROTOCOL);
+    // Of perhaps a million routes a handful matter, and no other one is decoded. Another type of service is another key, which no
+    // route of ours has.
+    let usual = [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
+    if !ours && (header.tos != 0 || !usual && !wanted.contains(&key)) {
+        return Ok(None);
+    }
+    let parts = Parts::of(&header, outline, attributes, links)?;
+    let route = Route {
+        owner: match header.protocol {
+            _ if ours => Owner::Ours,
+            RouteProtocol::Kernel => Owner::Kernel,
+            _ => Owner::Foreign,
+        },
+        kind: match parts.outline.next_hop {
+            Some(id) if ours => parts.leading_to(&header, next_hops.target(id)),
+            _ => parts.kind(&header, links, ours),
+        },
+    };
+    Ok(Some((key, route)))
+}
+
+/// How the kernel would send to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kernel::netlink) struct Way {
+    /// The device's index.
+    pub(in crate::kernel::netlink) index: u32,
+    /// The gateway, of either family; `None`: on-link.
+    pub(in crate::kernel::netlink) gateway: Option<IpAddr>,
+    /// The route's MTU in bytes.
+    pub(in crate::kernel::netlink) mtu: Option<u32>,
+}
+
+/// What an answer to [`get`](super::get) says; nothing where packets are refused.
+pub(in crate::kernel::netlink) fn read_path(body: &[u8]) -> Result<Option<Way>, DecodeError> {
+    let header = RouteHeader::parse(body)?;
+    if !matches!(header.kind, RouteType::Unicast | RouteType::Local) {
+        return Ok(None);
+    }
+    // Devices are told by their indexes here.
+    let parts = Parts::read(&header, &body[HEADER..], &LinkTable::default())?;
+    Ok(parts.index.map(|index| Way {
+        index,
+        gateway: parts.gateway,
+        mtu: parts.mtu,
+    }))
+}
+
+/// What an answer to [`find`](super::find) says; nothing where packets are refused.
+pub(in crate::kernel::netlink) fn read_found(
+    body: &[u8],
+    links: &LinkTable,
+) -> Result<Option<FoundRoute>, DecodeError> {
+    let header = RouteHeader::parse(body)?;
+    let leads = matches!(
+        header.kind,
+        RouteType::Unicast | RouteType::Local | RouteType::Broadcast | RouteType::Anycast
+    );
+    if !leads {
+        return Ok(None);
+    }
+    let parts = Parts::read(&header, &body[HEADER..], links)?;
+    let of_index = parts.index.and_then(|index| links.name(index)).cloned();
+    let hops = parts.hops.into_iter().flatten().filter_map(|hop| hop.link);
+    Ok(Some(FoundRoute {
+        key: parts.outline.key,
+        links: of_index.into_iter().chain(hops).collect(),
+    }))
+}
