@@ -11,6 +11,7 @@ use std::thread;
 
 use adit_tests::named::eventually;
 use adit_tests::{Agent, NetNs, Topology, require, snapshot};
+use dataplane_user::resource::Severity;
 use dataplane_user::status::Status;
 use nix::sys::signal::Signal;
 
@@ -144,7 +145,7 @@ fn a_namespace_by_path() {
 /// Whether something is in error.
 fn errs(status: &Status, subject: &str) -> bool {
     let mut problems = status.problems.iter();
-    problems.any(|problem| problem.severity == "error" && problem.subject == subject)
+    problems.any(|problem| problem.severity == Severity::Error && problem.subject == subject)
 }
 
 /// A device's index, by which one that was made again is told.
