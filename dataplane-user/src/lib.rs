@@ -8,6 +8,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod apply;
+pub mod as_text;
 pub mod cli;
 pub mod diff;
 pub mod drift;

@@ -1,9 +1,10 @@
-//! The loop: load, plan, observe, diff, apply, observe again. The only file that sees every stage.
+//! The loop: when to load and to reconcile, and what is remembered from one reconciliation to the next.
 //!
 //! One task runs it. It waits only for an [`Event`]; it may be dropped between any two changes, because the next start
 //! begins with what the kernel holds. Status, metrics and the log are made elsewhere, from what it tells a [`Listener`].
 
 pub mod compare;
+pub mod load;
 pub mod problems;
 mod report;
 
@@ -14,8 +15,8 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use self::compare::Comparison;
-use crate::apply::apply;
-use crate::diff::{diff, readable};
+use self::load::Rejected;
+use crate::diff::readable;
 use crate::drift::Drift;
 use crate::event::Event;
 use crate::gather::Gatherer;
@@ -25,7 +26,6 @@ use crate::model::ChangeSet;
 use crate::net::NodeName;
 use crate::pauses::Pauses;
 use crate::resource::{Intent, Problem, Reason};
-use crate::source::file;
 use crate::source::{KeyRing, last_good};
 
 pub use self::report::{Listener, Loaded, Reconciled, Report, Unread};
@@ -54,8 +54,8 @@ pub struct Agent<K> {
     config: Config,
     /// The last good resources, seen from this node.
     intent: Option<Intent>,
-    /// What is wrong with the newest version of the source, and the same as one text.
-    source_problem: Option<(Problem, String)>,
+    /// What is wrong with the newest version of the source.
+    rejected: Option<Rejected>,
     /// Why the accepted manifests are not in the state directory.
     not_kept: Option<Problem>,
     drift: Drift,
@@ -79,7 +79,7 @@ impl<K: Kernel> Agent<K> {
             drift: Drift::new(config.pauses),
             config,
             intent: None,
-            source_problem: None,
+            rejected: None,
             not_kept: None,
             passes: 0,
             passed: Instant::now(),
@@ -197,18 +197,8 @@ impl<K: Kernel> Agent<K> {
 
     /// Loads the manifests; a version that is rejected leaves the one before, also that before a restart.
     fn load(&mut self, listener: &mut impl Listener) {
-        let accepted = match file::load_set(&self.config.paths) {
-            Ok(set) => match Intent::new(set.resources, self.config.node.clone()) {
-                Ok(intent) => Ok((intent, set.files)),
-                Err(problem) => {
-                    let message = problem.to_string();
-                    Err((problem, message))
-                }
-            },
-            Err(errors) => Err((problems::invalid(&errors), errors.to_string())),
-        };
-        let known = self.source_problem.take();
-        match accepted {
+        let known = self.rejected.take();
+        match load::load(&self.config.paths, self.config.node.clone()) {
             Ok((intent, files)) => {
                 let is_new = self.intent.as_ref() != Some(&intent);
                 if is_new {
@@ -220,8 +210,9 @@ impl<K: Kernel> Agent<K> {
                     self.not_kept = kept.err().map(|error| problems::not_kept(&error));
                 }
             }
-            Err((problem, message)) => {
-                if known.as_ref().map(|(_, known)| known) != Some(&message) {
+            Err(rejected) => {
+                let message = rejected.to_string();
+                if known.is_none_or(|known| known.to_string() != message) {
                     if self.intent.is_none() {
                         self.intent = self.last_good();
                     }
@@ -231,7 +222,7 @@ impl<K: Kernel> Agent<K> {
                         keeps_previous,
                     });
                 }
-                self.source_problem = Some((problem, message));
+                self.rejected = Some(rejected);
             }
         }
     }
@@ -248,8 +239,8 @@ impl<K: Kernel> Agent<K> {
     /// One pass over the kernel, if there is anything to go by.
     async fn pass(&mut self, listener: &mut impl Listener) {
         let started = Instant::now();
-        let of_source = self.source_problem.iter().map(|(problem, _)| problem);
-        let mut problems = of_source.chain(&self.not_kept).cloned().collect::<Vec<_>>();
+        let of_source = self.rejected.iter().map(Rejected::problem);
+        let mut problems = of_source.chain(self.not_kept.clone()).collect::<Vec<_>>();
         let mut reconciled = None;
         if let Some(intent) = self.intent.clone() {
             let machine = (&mut self.kernel, &mut self.gatherer);
@@ -283,8 +274,7 @@ impl<K: Kernel> Agent<K> {
         listener.ended(Report {
             number: self.passes,
             intent: self.intent.as_ref(),
-            source_error: self.source_problem.as_ref().map(|(_, message)| message.as_str()),
-            source_problem: self.source_problem.as_ref().map(|(problem, _)| problem),
+            rejected: self.rejected.as_ref(),
             problems,
             reconciled,
             duration: started.elapsed(),
@@ -299,24 +289,18 @@ async fn reconcile(
     (drift, heartbeat): (&mut Drift, &Heartbeat),
 ) -> Result<(Reconciled, Vec<Problem>), Unread> {
     let beat = || heartbeat.beat();
-    let Comparison {
-        facts,
-        target,
-        observed: mut before,
-        mut set,
-        planned: mut problems,
-    } = Comparison::new(kernel, gatherer, intent, beat).await?;
-    let repairs = drift.sort_out(&before, &target, &mut set);
+    let mut compared = Comparison::new(kernel, gatherer, intent, beat).await?;
+    let mut problems = std::mem::take(&mut compared.planned);
+    let repairs = drift.sort_out(&compared.observed, &compared.target, &mut compared.set);
     let mut reconciled = Reconciled::default();
-    let mut observed = None;
-    if !set.is_empty() {
-        info!(changes = set.changes.len(), "applying");
-        set.changes.iter().for_each(|change| debug!("{change}"));
-        reconciled.applied = apply(kernel, set).await;
-        heartbeat.beat();
-        reconciled.repaired = drift.made(repairs, &reconciled.applied);
-        let after = match kernel.observe().await {
-            Ok(after) => after,
+    if !compared.set.is_empty() {
+        info!(changes = compared.set.changes.len(), "applying");
+        compared.set.changes.iter().for_each(|change| debug!("{change}"));
+        let (applied, before) = compared.apply(kernel, |_| true, beat).await;
+        reconciled.repaired = drift.made(repairs, &applied);
+        reconciled.applied = applied;
+        match before {
+            Ok(before) => reconciled.before = Some(before),
             Err(error) => {
                 return Err(Unread {
                     error,
@@ -324,13 +308,16 @@ async fn reconcile(
                     repaired: reconciled.repaired,
                 });
             }
-        };
-        set = diff(&after, &target);
-        drift.leave_out(&after, &target, &mut set);
-        observed = Some(after);
+        }
+        drift.leave_out(&compared.observed, &compared.target, &mut compared.set);
     }
-    reconciled.before = observed.is_some().then(|| std::mem::take(&mut before));
-    let observed = observed.unwrap_or(before);
+    let Comparison {
+        facts,
+        target,
+        observed,
+        set,
+        ..
+    } = compared;
     if set.is_empty() {
         drift.reached(readable(&target, &observed));
     } else {

@@ -77,7 +77,7 @@ impl View {
 
     async fn count_drops(&self, status: &mut Status) {
         match self.drops.read().await {
-            Ok(drops) => status.set_dropped(&drops),
+            Ok(drops) => status.dropped = drops,
             Err(error) => tracing::debug!("the status says nothing of dropped packets: {error}"),
         }
     }

@@ -1,23 +1,24 @@
 //! What the agent says of itself: built after each pass, served on its socket, printed by `adit status`.
 
+mod words;
+
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{ApplyReport, Outcome};
+use crate::as_text;
 use crate::drift::Repairs;
 use crate::kernel::nft::Count;
 use crate::model::facts::NodeFacts;
 use crate::model::firewall::DropReason;
 use crate::model::{KernelState, RouteTarget};
-use crate::net::Family;
+use crate::net::{Encapsulation, Family, LinkName, NodeName, PublicKey};
 use crate::plan::{NetworkLink, route_hop};
 use crate::resource::{Dataplane, Intent, Problem, Reason, Severity};
-
-/// [`PeerStatus::dataplane`] of peers that are reached by routes.
-pub const ROUTES: &str = "routes";
 
 /// The agent's state, as `adit status -o json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +45,8 @@ pub struct Status {
     pub repairs: RepairsStatus,
     /// What the rules of the nft table have dropped since the agent started, by reason: `cleartext`, `port`. Read when the
     /// status is asked for; empty where it can't be read.
-    #[serde(default)]
-    pub dropped: BTreeMap<String, DroppedStatus>,
+    #[serde(default, with = "words::dropped")]
+    pub dropped: BTreeMap<DropReason, Count>,
     /// The networks that this node is a member of.
     pub networks: Vec<NetworkStatus>,
     /// The peers that it has links to.
@@ -119,15 +120,6 @@ pub struct RepairsStatus {
     pub recent: Vec<RepairStatus>,
 }
 
-/// What rules of the nft table have dropped for one reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DroppedStatus {
-    /// Packets.
-    pub packets: u64,
-    /// Their bytes, without the link's header.
-    pub bytes: u64,
-}
-
 /// Something that was put right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairStatus {
@@ -156,17 +148,19 @@ pub struct NetworkStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// Its name.
-    pub node: String,
+    #[serde(with = "as_text")]
+    pub node: NodeName,
     /// The network.
     pub network: String,
     /// The link's encapsulation.
-    pub encapsulation: String,
-    /// Its underlay address; empty where it is not told, as over HTTP.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub remote: String,
+    #[serde(with = "as_text")]
+    pub encapsulation: Encapsulation,
+    /// Its underlay address; `None` where it is not told, as over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<IpAddr>,
     /// This node's.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub local: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<IpAddr>,
     /// The link's MTU in bytes.
     pub mtu: u32,
     /// What is WireGuard's of the link; `None` for other encapsulations.
@@ -176,8 +170,8 @@ pub struct PeerStatus {
     #[serde(default)]
     pub withdrawn: bool,
     /// `ebpf` or `routes`: what carries the packets to it.
-    #[serde(default)]
-    pub dataplane: String,
+    #[serde(default = "words::ebpf", with = "words::DataplaneWord")]
+    pub dataplane: Dataplane,
     /// By `routes` what the kernel held after the last pass; else what is read from the maps when the status is asked
     /// for. `None` where neither holds a way to the peer, or the maps can't be read.
     #[serde(default)]
@@ -186,20 +180,21 @@ pub struct PeerStatus {
     /// for links whose packets no program sees: those of WireGuard and those without encapsulation. Networks that share a
     /// tunnel without VNI (IPIP's) share the figures.
     #[serde(default)]
-    pub received: Option<ReceivedStatus>,
+    pub received: Option<Count>,
 }
 
 /// What is WireGuard's of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireGuardStatus {
     /// The device that packets take; the same on both ends, but while a key changes.
-    pub device: String,
-    /// This node's public key on it; empty where it is not told, as over HTTP.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub own_key: String,
+    #[serde(with = "as_text")]
+    pub device: LinkName,
+    /// This node's public key on it; `None` where it is not told, as over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "as_text::optional")]
+    pub own_key: Option<PublicKey>,
     /// The peer's public key.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub public_key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "as_text::optional")]
+    pub public_key: Option<PublicKey>,
     /// What is read from the device when the status is asked for; `None` where it can't be read or has no such peer.
     #[serde(default)]
     pub session: Option<SessionStatus>,
@@ -230,19 +225,10 @@ pub struct WayStatus {
     pub device: Option<String>,
     /// The neighbour that packets without encapsulation go to.
     #[serde(default)]
-    pub gateway: Option<String>,
+    pub gateway: Option<IpAddr>,
     /// Whether packets are sent to the peer; `false`: it is marked as down.
     pub usable: bool,
     /// Packets sent to it.
-    pub packets: u64,
-    /// Their bytes, without the outer headers.
-    pub bytes: u64,
-}
-
-/// What came in from a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReceivedStatus {
-    /// Packets received from it.
     pub packets: u64,
     /// Their bytes, without the outer headers.
     pub bytes: u64,
@@ -265,8 +251,9 @@ pub struct RefusedStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemStatus {
     /// `error` or `warning`.
-    pub severity: String,
-    /// A stable word, such as `Conflict`.
+    #[serde(with = "words::SeverityWord")]
+    pub severity: Severity,
+    /// A stable word, such as `Conflict`; text, so that the status of an agent that knows further reasons can be read, too.
     pub reason: String,
     /// What it is about; empty where it is not told, as over HTTP.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -281,7 +268,7 @@ pub struct ProblemStatus {
 impl From<&Problem> for ProblemStatus {
     fn from(problem: &Problem) -> ProblemStatus {
         ProblemStatus {
-            severity: problem.severity.name().to_owned(),
+            severity: problem.severity,
             reason: problem.reason.name().to_owned(),
             subject: problem.subject.clone(),
             message: problem.message.clone(),
@@ -310,14 +297,6 @@ impl Status {
                 })
             })
             .collect();
-    }
-
-    /// Sets what the rules of the nft table have dropped.
-    pub fn set_dropped(&mut self, drops: &BTreeMap<DropReason, Count>) {
-        let told = drops.iter().map(|(reason, &Count { packets, bytes })| {
-            (reason.name().to_owned(), DroppedStatus { packets, bytes })
-        });
-        self.dropped = told.collect();
     }
 
     /// Sets which peers routes declared one by one lead to.
@@ -361,23 +340,20 @@ impl Status {
             .flat_map(|link| link.peers.iter().map(move |peer| (link, peer)));
         self.peers = peers
             .map(|(link, peer)| PeerStatus {
-                node: peer.node.name.to_string(),
+                node: peer.node.name.clone(),
                 network: link.network.name.to_string(),
-                encapsulation: peer.encapsulation.to_string(),
-                remote: peer.remote.to_string(),
-                local: peer.local.to_string(),
+                encapsulation: peer.encapsulation,
+                remote: Some(peer.remote),
+                local: Some(peer.local),
                 mtu: peer.mtu(),
                 wireguard: peer.wireguard.as_ref().map(|link| WireGuardStatus {
-                    device: link.device().to_string(),
-                    own_key: link.own_key.to_string(),
-                    public_key: link.public_key.to_string(),
+                    device: link.device(),
+                    own_key: Some(link.own_key),
+                    public_key: Some(link.public_key),
                     session: None,
                 }),
                 withdrawn: peer.withdrawn,
-                dataplane: match link.dataplane {
-                    Dataplane::Ebpf => "ebpf".to_owned(),
-                    Dataplane::Routes => ROUTES.to_owned(),
-                },
+                dataplane: link.dataplane,
                 way: None,
                 received: None,
             })
@@ -390,7 +366,7 @@ impl Status {
             .iter()
             .flat_map(|link| link.peers.iter().map(move |peer| (link, peer)));
         for (status, (link, peer)) in self.peers.iter_mut().zip(peers) {
-            if status.dataplane != ROUTES {
+            if status.dataplane != Dataplane::Routes {
                 continue;
             }
             let Some(hop) = route_hop(link.network, peer).map(Arc::new) else {
@@ -401,7 +377,7 @@ impl Status {
                 .contains(&RouteTarget::Hop(Arc::clone(&hop)));
             status.way = (installed || peer.withdrawn).then(|| WayStatus {
                 device: Some(hop.link.to_string()),
-                gateway: hop.gateway.map(|gateway| gateway.to_string()),
+                gateway: hop.gateway,
                 usable: installed && !peer.withdrawn,
                 packets: 0,
                 bytes: 0,
@@ -426,10 +402,8 @@ impl Status {
         if self.ready {
             return None;
         }
-        let errors = self
-            .problems
-            .iter()
-            .filter(|p| p.severity == Severity::Error.name());
+        let errors = self.problems.iter();
+        let errors = errors.filter(|p| p.severity == Severity::Error);
         let errors = errors
             .map(|p| format!("{}: {} ({})", p.subject, p.message, p.reason))
             .collect::<Vec<_>>();

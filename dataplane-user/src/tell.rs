@@ -79,7 +79,9 @@ impl Teller {
     fn log(&self, next: &Status, report: &Report<'_>) {
         let before = self.status.borrow();
         // What is wrong with the source was logged when it was loaded.
-        let of_source = report.source_problem.map(ProblemStatus::from);
+        let of_source = report
+            .rejected
+            .map(|rejected| ProblemStatus::from(&rejected.problem()));
         let is_new = |problem: &&ProblemStatus| {
             !before.problems.contains(problem) && of_source.as_ref() != Some(problem)
         };
@@ -142,7 +144,7 @@ impl Listener for Teller {
     fn ended(&mut self, report: Report<'_>) {
         let mut next = self.status.borrow().clone();
         next.source.synced = report.intent.is_some();
-        next.source.error = report.source_error.map(str::to_owned);
+        next.source.error = report.rejected.map(ToString::to_string);
         match (report.intent, &report.reconciled) {
             (Some(intent), Some(Ok(reconciled))) => {
                 log_outcomes(&reconciled.applied);

@@ -29,7 +29,7 @@ fn the_next_hop_follows_the_underlay_s_route() {
     assert_eq!(gateway(agent, remote), "2001:db8:0:1::1");
     let way = agent.status().unwrap().peers[0].way.clone().unwrap();
     assert_eq!(way.device.as_deref(), Some("u0"));
-    assert_eq!(way.gateway.as_deref(), Some("2001:db8:0:1::1"));
+    assert_eq!(way.gateway, Some("2001:db8:0:1::1".parse().unwrap()));
     let wide = agent.run(&["status", "-o", "wide"]).stdout;
     assert!(wide.contains(&format!("{remote} via 2001:db8:0:1::1")), "{wide}");
 

@@ -44,7 +44,7 @@ fn on_the_way_from_geneve_to_vxlan() {
         agents[1].write(&manifests(next));
         crash(&agents[0], after, "crashing_child");
         agents[1].wait("taking the new version", |status| {
-            status.ready && status.peers.iter().all(|peer| peer.encapsulation == next)
+            status.ready && status.peers.iter().all(|peer| peer.encapsulation.name() == next)
         });
         converges(&topology, &mut agents[0], after);
         agents[0].stop();

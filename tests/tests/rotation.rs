@@ -24,7 +24,10 @@ fn all_by(status: &Status, second: bool) -> bool {
         number.is_some_and(|number| number >= 128)
     };
     status.peers.iter().all(|peer| {
-        let device = peer.wireguard.as_ref().map(|link| is_second(&link.device));
+        let device = peer
+            .wireguard
+            .as_ref()
+            .map(|link| is_second(link.device.as_str()));
         device == Some(second)
     })
 }
@@ -105,9 +108,9 @@ fn changes(dataplane: &'static str) {
     agents[0].wait("moved", |status| !awaits(status) && all_by(status, true));
     for (agent, host) in [(&agents[1], b), (&agents[2], c)] {
         agent.wait("moved towards a", |status| {
-            let to_a = status.peers.iter().find(|peer| peer.node == "a");
+            let to_a = status.peers.iter().find(|peer| peer.node.as_str() == "a");
             let link = to_a.and_then(|peer| peer.wireguard.as_ref());
-            !awaits(status) && link.is_some_and(|link| link.public_key == next.to_string())
+            !awaits(status) && link.is_some_and(|link| link.public_key == Some(next))
         });
         assert!(
             host.netns.ip("link show type wireguard").contains("adit-wg12"),

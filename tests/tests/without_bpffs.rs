@@ -7,6 +7,7 @@ use adit_tests::topology::Host;
 use adit_tests::traffic::{self, refusal};
 use adit_tests::{Agent, Bpffs, Overlay, Topology, require, snapshot};
 use dataplane_user::net::Family;
+use dataplane_user::resource::Severity;
 use dataplane_user::status::Status;
 use nix::errno::Errno;
 use serde_json::Value;
@@ -22,7 +23,7 @@ fn without<'a>(host: &'a Host, manifests: &str) -> Agent<'a> {
 fn is_told(status: &Status) -> bool {
     let mut problems = status.problems.iter();
     problems.any(|problem| {
-        problem.severity == "error"
+        problem.severity == Severity::Error
             && problem.message.contains("is on no BPF file system")
             && problem.message.contains("mount -t bpf bpf")
     })

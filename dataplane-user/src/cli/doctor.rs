@@ -16,14 +16,12 @@ mod settings;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
 use super::exit::{Code, Failure};
 use super::output::{self, Format, Paint};
 use super::places::{Manifests, Places};
-use crate::gather::Gatherer;
 use crate::kernel::bpf::Mechanism;
 use crate::kernel::{Kernel as _, LinuxKernel};
 use crate::model::KernelState;
@@ -96,8 +94,7 @@ async fn examine(places: &Places, intent: Option<&Intent>) -> Result<Vec<Finding
     let (facts, wanted) = match intent {
         None => (linux.facts(&BTreeSet::new()).await?, Wanted::default()),
         Some(intent) => {
-            let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
-            let facts = gatherer.gather(&mut linux, intent).await?;
+            let facts = places.gatherer().gather(&mut linux, intent).await?;
             let wanted = Wanted::of(intent, &facts);
             (facts, wanted)
         }

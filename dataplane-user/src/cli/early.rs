@@ -1,7 +1,5 @@
 //! `adit early`: what must stand before any network is up.
 
-use std::time::Duration;
-
 use anyhow::anyhow;
 use clap::Args;
 
@@ -9,8 +7,6 @@ use super::exit::{Code, Failure};
 use super::output;
 use super::places::{Manifests, Places};
 use super::privilege::{self, NET_ADMIN};
-use crate::apply::apply;
-use crate::gather::Gatherer;
 use crate::kernel::LinuxKernel;
 use crate::model::change::{
     AddressChange, AddressOperation, LinkChange, LinkOperation, NetlinkChange, RouteChange, RouteOperation,
@@ -18,7 +14,8 @@ use crate::model::change::{
 use crate::model::{Action, Change, RouteKind};
 use crate::net::LinkName;
 use crate::reconcile::compare::Comparison;
-use crate::resource::Intent;
+use crate::reconcile::problems;
+use crate::resource::{Intent, Reason};
 use crate::source::last_good;
 
 /// Makes adit0 with this node's overlay addresses, and the routes that refuse overlay traffic while no agent has run:
@@ -47,34 +44,23 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         Ok(lock) => Some(lock),
     };
     let mut kernel = LinuxKernel::without_bpf()?;
-    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
-    // The plan's problems say nothing yet: what the network would bring is missing.
-    let Comparison { set, .. } = Comparison::new(&mut kernel, &mut gatherer, &intent, || {}).await?;
-    let conflicts = set
-        .conflicts
-        .iter()
-        .map(|conflict| conflict.object.to_string())
-        .collect::<Vec<_>>();
-    let report = apply(&mut kernel, set.only(is_early)).await;
+    let mut compared = Comparison::new(&mut kernel, &mut places.gatherer(), &intent, || {}).await?;
+    let planned = compared.planned.iter();
+    planned
+        .filter(|problem| concerns_early(problem.reason))
+        .for_each(|problem| output::note(&problem.to_string()));
+    let (report, before) = compared.apply(&mut kernel, is_early, || {}).await;
     let changes = report.outcomes.iter();
     let told = output::report(
         &changes
             .map(|(change, _)| format!("{change}\n"))
             .collect::<String>(),
     );
-    let failures = report
-        .failures()
-        .map(|(change, error)| format!("{change}: {error}"))
-        .chain(
-            conflicts
-                .into_iter()
-                .map(|object| format!("something that is not Adit's stands in the place of {object}")),
-        )
-        .collect::<Vec<_>>();
-    if failures.is_empty() {
-        return told;
-    }
-    Err(Failure::new(Code::Error, anyhow!("{}", failures.join("; "))))
+    before?;
+    let mut undone = problems::of_changes(&report, &compared.set);
+    undone.retain(|problem| concerns_early(problem.reason));
+    Failure::unless_done(&undone)?;
+    told
 }
 
 /// What this node was to be when an agent accepted manifests last; what keeps the present ones from being used is told.
@@ -93,6 +79,15 @@ fn last_good(places: &Places, manifests: &Manifests, rejected: &Failure) -> Resu
             anyhow!("{rejected}\nthe last good manifests can't be used either: {error:#}"),
         )),
     }
+}
+
+/// Whether such a problem concerns what stands before the network is up. The others speak of what the network brings (paths to peers,
+/// addresses of names, other namespaces) or of what the agent does later; whether they last, its status tells.
+fn concerns_early(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Conflict | Reason::ApplyFailed | Reason::NotConverged | Reason::NoFamily
+    )
 }
 
 /// The anchor device, its settings and addresses, and the backstops: nothing of it forwards.

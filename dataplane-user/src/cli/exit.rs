@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use anyhow::anyhow;
+
+use crate::resource::{Problem, Severity};
+
 /// What a command's exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -54,6 +58,22 @@ impl Failure {
     #[must_use]
     pub fn silent(code: Code) -> Failure {
         Failure { code, error: None }
+    }
+
+    /// Nothing, where what a command was to do is done.
+    ///
+    /// # Errors
+    /// With those of the problems that are errors, if there are any.
+    pub(super) fn unless_done(undone: &[Problem]) -> Result<(), Failure> {
+        let errors = undone.iter();
+        let errors = errors.filter(|problem| problem.severity == Severity::Error);
+        // The remedies are for an agent, which tries again.
+        let errors = errors.map(|problem| format!("{}: {}", problem.subject, problem.message));
+        let errors = errors.collect::<Vec<_>>();
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::new(Code::Error, anyhow!(errors.join("; ")))),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod view;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
@@ -13,10 +14,9 @@ use super::output::{self, Format};
 use super::places::Places;
 use super::privilege::{self, BPF};
 use crate::kernel::KernelError;
-use crate::kernel::bpf::Bpf;
+use crate::kernel::bpf::{Bpf, name_sources};
+use crate::net::NodeName;
 use crate::serve::control;
-use crate::status::PeerStatus;
-use view::{DumpView, LookupView, Peers, StatsView};
 
 /// Exits with 3 when no maps are pinned, or `lookup` finds no prefix.
 #[derive(Debug, Args)]
@@ -54,12 +54,13 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let bpf = Bpf::open_read_only(&places.bpffs).map_err(|error| not_pinned(places, error))?;
     match arguments.command {
         Command::Dump => {
-            let view = DumpView::new(&bpf.dump()?, &peers(places).await);
-            show(arguments.output, &view, DumpView::text)
+            let mut dump = bpf.dump()?;
+            name_sources(&mut dump.sources, &dump.next_hops, &peers(places).await);
+            show(arguments.output, &dump, view::dump)
         }
         Command::Lookup { address } => {
             let result = bpf.lookup(address)?;
-            show(arguments.output, &LookupView::from(&result), LookupView::text)?;
+            show(arguments.output, &result, view::lookup)?;
             if result.prefix.is_some() {
                 Ok(())
             } else {
@@ -67,23 +68,25 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
             }
         }
         Command::Stats { all } => {
-            let view = StatsView::new(&bpf.counters()?, &peers(places).await);
-            show(arguments.output, &view, |view| view.text(all))
+            let mut report = bpf.counters()?;
+            name_sources(&mut report.sources, &report.next_hops, &peers(places).await);
+            show(arguments.output, &report, |report| view::stats(report, all))
         }
     }
 }
 
-/// None where no agent runs: the maps are worth reading all the same.
-async fn peers(places: &Places) -> Peers {
+/// The names of peers by their underlay addresses, as a running agent tells them: next hops in maps have names as well, but what is
+/// sent by routes has none there. None where no agent runs: the maps are worth reading all the same.
+async fn peers(places: &Places) -> BTreeMap<IpAddr, NodeName> {
     let status = match control::status(&places.run_dir).await {
         Ok(status) => status,
         Err(error) => {
             tracing::debug!(%error, "names come from the maps alone");
-            return Peers::new();
+            return BTreeMap::new();
         }
     };
-    let name = |peer: PeerStatus| Some((peer.remote.parse().ok()?, peer.node));
-    status.peers.into_iter().filter_map(name).collect()
+    let peers = status.peers.into_iter();
+    peers.filter_map(|peer| Some((peer.remote?, peer.node))).collect()
 }
 
 fn show<T: serde::Serialize>(format: Format, view: &T, text: impl Fn(&T) -> String) -> Result<(), Failure> {

@@ -1,16 +1,18 @@
 //! Where an agent keeps its things; each agent on a machine has its own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::{Args, ValueHint};
 
 use super::exit::{Code, Failure};
+use crate::gather::Gatherer;
 use crate::kernel::bpf;
 use crate::net::NodeName;
+use crate::reconcile::load;
 use crate::resource::Intent;
 use crate::serve::control::{ControlError, RunDirectory};
-use crate::source;
 
 /// Where an agent keeps its things.
 #[derive(Clone, Debug, Args)]
@@ -59,6 +61,11 @@ impl Places {
         })
     }
 
+    /// Gathers what commands must know of the machine, for reading.
+    pub(super) fn gatherer(&self) -> Gatherer {
+        Gatherer::new(self.state_dir.clone(), Duration::ZERO)
+    }
+
     /// Refuses to go on where a newer version's dataplane stands.
     pub(super) fn refuse_newer(&self) -> Result<(), Failure> {
         match bpf::newer(&self.bpffs)? {
@@ -95,8 +102,8 @@ impl Manifests {
     /// # Errors
     /// When they are rejected, or this node is not among them.
     pub(super) fn intent(&self) -> Result<Intent, Failure> {
-        let resources = source::load(&self.paths)?;
-        Ok(Intent::new(resources, self.node()?).map_err(|problem| anyhow!("{problem}"))?)
+        let (intent, _) = load::load(&self.paths, self.node()?)?;
+        Ok(intent)
     }
 
     /// The node that this is.

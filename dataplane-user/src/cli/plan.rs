@@ -1,7 +1,5 @@
 //! `adit plan`: what `run` would change.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde::Serialize;
 
@@ -9,7 +7,7 @@ use super::exit::{Code, Failure};
 use super::output::{self, Format};
 use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
-use crate::gather::{Gatherer, private_keys};
+use crate::gather::private_keys;
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::model::change::Verb;
@@ -58,8 +56,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     };
     let keys = private_keys(&KeyRing::new(&places.state_dir));
     let mut kernel = LinuxKernel::open(&options, &places.state_dir, keys)?;
-    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
-    let compared = Comparison::new(&mut kernel, &mut gatherer, &intent, || {}).await?;
+    let compared = Comparison::new(&mut kernel, &mut places.gatherer(), &intent, || {}).await?;
     let (set, problems) = (&compared.set, compared.problems());
 
     output::show(&match arguments.output {

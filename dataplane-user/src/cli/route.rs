@@ -5,12 +5,15 @@ mod list;
 mod validate;
 mod withdraw;
 
-use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
-use super::exit::{Code, Failure};
+use super::exit::Failure;
 use super::places::Places;
 use crate::apply::ApplyReport;
+use crate::kernel::LinuxKernel;
+use crate::model::Change;
+use crate::reconcile::compare::Comparison;
+use crate::reconcile::problems;
 use crate::serve::control::RunDirectory;
 
 /// `list` and `validate` read the kernel; `validate` exits with 4 where something differs. `repair` and `flush` change it and exit with
@@ -57,12 +60,17 @@ fn lock(places: &Places) -> Result<RunDirectory, Failure> {
     places.lock("a running agent keeps the routes itself: change its manifests, or stop it first")
 }
 
-fn failures(report: &ApplyReport) -> Result<(), Failure> {
-    let failures = report.failures();
-    let failures = failures.map(|(change, error)| format!("{change}: {error}"));
-    let failures = failures.collect::<Vec<_>>();
-    if failures.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(Code::Error, anyhow!("{}", failures.join("; "))))
+/// Makes those of the changes that are part of `part`; what became of each. Conflicts are left alone: they were told already.
+async fn change(
+    kernel: &mut LinuxKernel,
+    mut compared: Comparison,
+    part: impl Fn(&Change) -> bool,
+) -> (ApplyReport, Result<(), Failure>) {
+    let (report, before) = compared.apply(kernel, part, || {}).await;
+    compared.set.conflicts.clear();
+    let done = match before {
+        Ok(_) => Failure::unless_done(&problems::of_changes(&report, &compared.set)),
+        Err(error) => Err(error.into()),
+    };
+    (report, done)
 }

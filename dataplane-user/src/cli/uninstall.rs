@@ -12,13 +12,13 @@ use super::exit::{Code, Failure};
 use super::output;
 use super::places::Places;
 use super::privilege::{self, NET_ADMIN};
-use crate::apply::{Outcome, apply};
-use crate::diff::diff;
+use crate::apply::Outcome;
 use crate::kernel::wireguard::endpoints;
-use crate::kernel::{Kernel, LinuxKernel, Wanted, bpf};
+use crate::kernel::{LinuxKernel, Wanted, bpf};
 use crate::model::facts::Presence;
 use crate::model::{Change, KernelState, Object};
 use crate::net::Namespace;
+use crate::reconcile::compare::Comparison;
 use crate::source::{last_good, namespaces, withdrawn};
 
 /// Removes all devices, routes, addresses, programs and maps that Adit manages, also in other network namespaces; everything
@@ -37,7 +37,6 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     privilege::require(&[NET_ADMIN])?;
     let run_directory = places.lock("stop the agent before uninstalling")?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let nothing = KernelState::default();
     let (remembered, mut unseen) = match namespaces::load(&places.state_dir) {
         Ok(remembered) => (remembered, Vec::new()),
         Err(error) => (BTreeSet::new(), vec![format!("the list of namespaces: {error}")]),
@@ -46,11 +45,9 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         remembered,
         ..Wanted::default()
     };
-    let presence = kernel.look_for(&wanted).await?;
-    let observed = kernel.observe().await?;
-    let pinned_elsewhere = pinned_elsewhere(&kernel, &observed, &places.bpffs);
-    let set = diff(&observed, &nothing);
-    let report = apply(&mut kernel, set).await;
+    let mut compared = Comparison::with_nothing(&mut kernel, &wanted).await?;
+    let pinned_elsewhere = pinned_elsewhere(&kernel, &compared.observed, &places.bpffs);
+    let (report, before) = compared.apply(&mut kernel, |_| true, || {}).await;
     let mut done = String::new();
     for (change, outcome) in &report.outcomes {
         match outcome {
@@ -61,9 +58,9 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     }
     // The rest is done all the same.
     let told = output::report(&done);
-    let observed = kernel.observe().await?;
-    let left = diff(&observed, &nothing);
-    unseen.extend(not_looked_at(&presence, &observed));
+    before?;
+    let left = compared.set;
+    unseen.extend(not_looked_at(&compared.facts.namespaces, &compared.observed));
     drop(kernel);
     let mut undone = Vec::new();
     if !left.is_empty() {

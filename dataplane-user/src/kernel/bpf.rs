@@ -48,7 +48,7 @@ use crate::net::LinkName;
 pub use self::attach::Mechanism;
 pub use self::inspect::{
     ClassEntry, CounterReport, Dump, GroupEntry, LookupResult, LookupTarget, MapUsage, NextHopEntry,
-    PrefixEntry, SourceEntry, VerdictCount,
+    PrefixEntry, SourceEntry, VerdictCount, name_sources,
 };
 pub(crate) use self::left::is_pinned;
 pub(super) use self::left::{is_attached, missing_file_system};

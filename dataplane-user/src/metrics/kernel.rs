@@ -1,6 +1,7 @@
 //! What the maps say, as metrics.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use dataplane_ebpf::layout::NextHopState;
@@ -10,6 +11,7 @@ use prometheus::proto::MetricFamily;
 use super::series::{counters, gauges};
 use crate::kernel::KernelError;
 use crate::kernel::bpf::{Bpf, CounterReport, MapUsage, NextHopEntry, SourceEntry, VerdictCount};
+use crate::net::Encapsulation;
 use crate::status::{PeerStatus, Status};
 
 /// What the maps said at one moment.
@@ -149,21 +151,20 @@ fn next_hops(status: &Status, entries: &[NextHopEntry], details: bool) -> Vec<Me
 /// What came in from each peer. No packet of WireGuard's links or of those without encapsulation comes by our programs:
 /// they have no such series.
 fn sources(status: &Status, entries: &[SourceEntry]) -> Vec<MetricFamily> {
-    let mut peers: BTreeMap<(&str, &str), Vec<&PeerStatus>> = BTreeMap::new();
+    let mut peers: BTreeMap<(IpAddr, Encapsulation), Vec<&PeerStatus>> = BTreeMap::new();
     for peer in &status.peers {
-        let from = (peer.remote.as_str(), peer.encapsulation.as_str());
-        peers.entry(from).or_default().push(peer);
+        if let Some(remote) = peer.remote {
+            peers.entry((remote, peer.encapsulation)).or_default().push(peer);
+        }
     }
     let sender = |entry: &SourceEntry| {
         let source = entry.source;
-        let (remote, encapsulation) = (
-            source.address.to_string(),
-            source.carrier.encapsulation().to_string(),
-        );
+        let encapsulation = source.carrier.encapsulation();
         let network = network(status, source.vni);
-        let mut found = peers.get(&(remote.as_str(), encapsulation.as_str()))?.iter();
+        let mut found = peers.get(&(source.address, encapsulation))?.iter();
         let peer = found.find(|peer| source.vni == 0 || peer.network == network)?;
-        Some(([peer.node.clone(), network, encapsulation], entry.counters))
+        let labels = [peer.node.to_string(), network, encapsulation.to_string()];
+        Some((labels, entry.counters))
     };
     // A source without a peer was one's a moment ago.
     let rows = entries.iter().filter_map(sender).collect::<Vec<_>>();

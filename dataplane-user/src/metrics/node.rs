@@ -45,7 +45,7 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
         gauges(
             ("adit_peers", "Peers that this node has a link to."),
             ["network", "encapsulation"],
-            peers.map(|peer| ([peer.network.clone(), peer.encapsulation.clone()], 1)),
+            peers.map(|peer| ([peer.network.clone(), peer.encapsulation.to_string()], 1)),
         ),
         gauges(
             ("adit_network_mtu_bytes", "The overlay MTU on this node."),
@@ -55,7 +55,7 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
         gauges(
             ("adit_problems", "What is wrong now."),
             ["severity", "reason"],
-            problems.map(|problem| ([problem.severity.clone(), problem.reason.clone()], 1)),
+            problems.map(|problem| ([problem.severity.name().to_owned(), problem.reason.clone()], 1)),
         ),
         counters(
             (
@@ -63,7 +63,7 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
                 "Packets that rules of the nft table dropped, by reason.",
             ),
             ["reason"],
-            dropped().map(|(reason, count)| ([reason.clone()], count.packets)),
+            dropped().map(|(reason, count)| ([reason.name().to_owned()], count.packets)),
         ),
         counters(
             (
@@ -71,7 +71,7 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
                 "Bytes of the packets that rules of the nft table dropped.",
             ),
             ["reason"],
-            dropped().map(|(reason, count)| ([reason.clone()], count.bytes)),
+            dropped().map(|(reason, count)| ([reason.name().to_owned()], count.bytes)),
         ),
     ]
     .concat()

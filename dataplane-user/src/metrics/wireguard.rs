@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use prometheus::proto::MetricFamily;
 
 use super::series::{counters, gauges};
+use crate::net::{LinkName, PublicKey};
 use crate::status::{SessionStatus, Status};
 
 /// A peer of a device of ours that is no node which the manifests name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnnamedPeer {
     /// The device.
-    pub device: String,
-    /// The peer's public key in base64: its label.
-    pub public_key: String,
+    pub device: LinkName,
+    /// The peer's public key; its label is that in base64.
+    pub public_key: PublicKey,
     /// What the device says of it.
     pub session: SessionStatus,
 }
@@ -25,11 +26,16 @@ pub(super) fn collect(status: &Status, unnamed: &[UnnamedPeer], details: bool) -
         .peers
         .iter()
         .filter_map(|peer| Some((peer, peer.wireguard.as_ref()?)));
-    let named = links.map(|(peer, link)| ([link.device.clone(), peer.node.clone()], link.session.as_ref()));
+    let named = links.map(|(peer, link)| {
+        (
+            [link.device.to_string(), peer.node.to_string()],
+            link.session.as_ref(),
+        )
+    });
     let unnamed = unnamed.iter();
     let unnamed = unnamed.map(|peer| {
         (
-            [peer.device.clone(), peer.public_key.clone()],
+            [peer.device.to_string(), peer.public_key.to_string()],
             details.then_some(&peer.session),
         )
     });

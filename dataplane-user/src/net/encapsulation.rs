@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 /// How packets travel between two nodes. The order is the order of preference among names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +45,15 @@ impl Encapsulation {
 impl fmt::Display for Encapsulation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl FromStr for Encapsulation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Encapsulation, String> {
+        let named = Encapsulation::ALL.into_iter().find(|named| named.name() == text);
+        named.ok_or_else(|| format!("`{text}` is no encapsulation"))
     }
 }
 

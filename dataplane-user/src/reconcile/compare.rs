@@ -1,14 +1,15 @@
-//! What the manifests say beside what the kernel holds: gather, plan, observe, diff. Whatever plans does it by this, the agent and
-//! the commands that work without one.
+//! One reconciliation: gather, plan, observe, diff, and where something is to be changed apply, observe, diff. The agent and all
+//! commands that compare or change kernel state do it by this.
 
 use tracing::debug;
 
 use super::problems;
+use crate::apply::{ApplyReport, apply};
 use crate::diff::{diff, readable};
 use crate::gather::Gatherer;
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, Wanted};
 use crate::model::facts::NodeFacts;
-use crate::model::{ChangeSet, KernelState};
+use crate::model::{Change, ChangeSet, KernelState};
 use crate::plan::plan;
 use crate::resource::{Intent, Problem};
 
@@ -55,6 +56,45 @@ impl Comparison {
         })
     }
 
+    /// Compares what the kernel holds with nothing at all, as for removing: in this namespace and in those that `wanted` names.
+    ///
+    /// # Errors
+    /// When the kernel can't be read.
+    pub async fn with_nothing(kernel: &mut impl Kernel, wanted: &Wanted) -> Result<Comparison, KernelError> {
+        let facts = NodeFacts {
+            namespaces: kernel.look_for(wanted).await?,
+            ..NodeFacts::default()
+        };
+        let (target, observed) = (KernelState::default(), kernel.observe().await?);
+        Ok(Comparison {
+            facts,
+            set: diff(&observed, &target),
+            target,
+            observed,
+            planned: Vec::new(),
+        })
+    }
+
+    /// Makes those of the changes that are part of `part`, and compares again: then `set` has what is left of that part, with all
+    /// conflicts and all that waits. Returns what became of each change, and what the kernel held before, or why it can't be read
+    /// any more. `beat` as for [`Comparison::new`].
+    pub async fn apply(
+        &mut self,
+        kernel: &mut impl Kernel,
+        part: impl Fn(&Change) -> bool,
+        beat: impl Fn(),
+    ) -> (ApplyReport, Result<KernelState, KernelError>) {
+        let set = std::mem::take(&mut self.set).only(&part);
+        let report = apply(kernel, set).await;
+        beat();
+        let before = kernel.observe().await.map(|observed| {
+            self.set = diff(&observed, &self.target);
+            self.set.retain(|_, change| part(change));
+            std::mem::replace(&mut self.observed, observed)
+        });
+        (report, before)
+    }
+
     /// All that is wrong before anything is changed: with the plan, with what can't be read, and with what stands in the way.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
@@ -91,6 +131,7 @@ async fn observe(
 mod tests {
     use super::*;
     use crate::kernel::fake::FakeKernel;
+    use crate::model::change::{BpfChange, DeleteVersion};
 
     /// A state that differs from the empty one.
     fn with_rubbish(version: u32) -> KernelState {
@@ -110,5 +151,25 @@ mod tests {
             assert_eq!(observed, with_rubbish(seen));
             assert_eq!((set.changes.len(), kernel.torn.len()), (1, left));
         }
+    }
+
+    #[tokio::test]
+    async fn a_part_is_applied_and_what_is_left_of_it_is_told() {
+        let state = KernelState {
+            older_versions: [1, 2, 3].into(),
+            ..KernelState::default()
+        };
+        let mut kernel = FakeKernel::new(state.clone());
+        kernel.failing.insert(1);
+        let mut compared = Comparison::with_nothing(&mut kernel, &Wanted::default())
+            .await
+            .unwrap();
+        let of = |version| Change::from(BpfChange::Version(DeleteVersion(version)));
+        assert_eq!(compared.set.changes, [of(1), of(2), of(3)]);
+        let part = |change: &Change| *change != of(3);
+        let (report, before) = compared.apply(&mut kernel, part, || {}).await;
+        assert_eq!((report.done(), before.unwrap()), (1, state));
+        assert_eq!(compared.observed.older_versions, [2, 3].into());
+        assert_eq!(compared.set.changes, [of(2)]);
     }
 }

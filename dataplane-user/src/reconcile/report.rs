@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::load::Rejected;
 use crate::apply::ApplyReport;
 use crate::diff::repairs::RepairKind;
 use crate::drift::Repairs;
@@ -54,10 +55,8 @@ pub struct Report<'a> {
     pub number: u64,
     /// The manifests that count; `None`: there were never valid ones.
     pub intent: Option<&'a Intent>,
-    /// Why the newest version of the manifests is rejected, in one or more lines.
-    pub source_error: Option<&'a str>,
-    /// The same as a problem; it is among the others too.
-    pub source_problem: Option<&'a Problem>,
+    /// Why the newest version of the manifests is rejected; it is among the problems too.
+    pub rejected: Option<&'a Rejected>,
     /// All that is wrong.
     pub problems: Vec<Problem>,
     /// What was found and done, or why the kernel's state could not be read; `None`: there are no manifests to go by.

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::kernel::wireguard::Reading;
-use crate::net::{PeerEndpoint, PublicKey};
+use crate::net::{LinkName, PeerEndpoint, PublicKey};
 
 /// Endpoints as they were last seen, and when each was seen first. Clones share them. A device's peers that went are
 /// forgotten with the next look at it.
 #[derive(Clone, Debug, Default)]
-pub struct EndpointAges(Arc<Mutex<BTreeMap<String, Peers>>>);
+pub struct EndpointAges(Arc<Mutex<BTreeMap<LinkName, Peers>>>);
 
 /// By peer, where it is and since when.
 type Peers = BTreeMap<PublicKey, (PeerEndpoint, Instant)>;
@@ -19,7 +19,7 @@ impl EndpointAges {
     /// Takes a look at a device into account, and tells how old each peer's endpoint is; nothing of peers without one.
     pub(super) fn look(
         &self,
-        device: &str,
+        device: &LinkName,
         reading: &Reading,
         now: Instant,
     ) -> BTreeMap<PublicKey, Duration> {
@@ -35,7 +35,7 @@ impl EndpointAges {
             .collect();
         let age = |since: &Instant| now.saturating_duration_since(*since);
         let ages = seen.iter().map(|(key, (_, since))| (*key, age(since))).collect();
-        devices.insert(device.to_owned(), seen);
+        devices.insert(device.clone(), seen);
         ages
     }
 }
@@ -71,7 +71,9 @@ mod tests {
         let start = Instant::now();
         let look = |device: &str, at: u64, peers: &[(u8, Option<&str>)]| {
             let now = start + Duration::from_secs(at);
-            let ages = ages.clone().look(device, &reading(peers), now);
+            let ages = ages
+                .clone()
+                .look(&LinkName::new(device).unwrap(), &reading(peers), now);
             let seconds = ages.into_iter().map(|(key, age)| (key, age.as_secs()));
             seconds.collect::<Vec<_>>()
         };

@@ -33,19 +33,21 @@ pub(super) async fn fill_in_and_list(status: &mut Status, ages: &EndpointAges) -
 }
 
 /// Those of which the status says nothing.
-fn unnamed(status: &Status, sessions: BTreeMap<String, Sessions>) -> Vec<UnnamedPeer> {
+fn unnamed(status: &Status, sessions: BTreeMap<LinkName, Sessions>) -> Vec<UnnamedPeer> {
     let named = status.peers.iter().filter_map(|peer| peer.wireguard.as_ref());
-    let named: BTreeSet<(&str, &str)> = named
-        .map(|link| (link.device.as_str(), link.public_key.as_str()))
+    let named: BTreeSet<(&LinkName, PublicKey)> = named
+        .filter_map(|link| Some((&link.device, link.public_key?)))
         .collect();
     let all = sessions.into_iter().flat_map(|(device, sessions)| {
-        sessions.into_iter().map(move |(key, session)| UnnamedPeer {
-            device: device.clone(),
-            public_key: key.to_string(),
-            session,
-        })
+        sessions
+            .into_iter()
+            .map(move |(public_key, session)| UnnamedPeer {
+                device: device.clone(),
+                public_key,
+                session,
+            })
     });
-    all.filter(|peer| !named.contains(&(peer.device.as_str(), peer.public_key.as_str())))
+    all.filter(|peer| !named.contains(&(&peer.device, peer.public_key)))
         .collect()
 }
 
@@ -53,22 +55,22 @@ fn unnamed(status: &Status, sessions: BTreeMap<String, Sessions>) -> Vec<Unnamed
 type Sessions = BTreeMap<PublicKey, SessionStatus>;
 
 /// The devices that the status speaks of.
-fn devices(status: &Status) -> BTreeSet<String> {
+fn devices(status: &Status) -> BTreeSet<LinkName> {
     let links = status.peers.iter().filter_map(|peer| peer.wireguard.as_ref());
     links.map(|link| link.device.clone()).collect()
 }
 
-async fn own_devices() -> Result<Vec<String>, KernelError> {
+async fn own_devices() -> Result<Vec<LinkName>, KernelError> {
     let links = Netlink::open()?.wireguard_links().await?.into_iter();
     let ours = links.filter(|(_, owner)| *owner == Owner::Ours);
-    Ok(ours.map(|(name, _)| name.to_string()).collect())
+    Ok(ours.map(|(name, _)| name).collect())
 }
 
 async fn read_and_set(
     status: &mut Status,
-    devices: &BTreeSet<String>,
+    devices: &BTreeSet<LinkName>,
     ages: &EndpointAges,
-) -> BTreeMap<String, Sessions> {
+) -> BTreeMap<LinkName, Sessions> {
     if devices.is_empty() {
         return BTreeMap::new();
     }
@@ -91,14 +93,11 @@ async fn read_and_set(
     sessions
 }
 
-async fn read(devices: &BTreeSet<String>) -> Result<BTreeMap<String, Reading>, KernelError> {
+async fn read(devices: &BTreeSet<LinkName>) -> Result<BTreeMap<LinkName, Reading>, KernelError> {
     let mut wireguard = WireGuard::open(no_private_keys())?;
     let mut readings = BTreeMap::new();
     for device in devices {
-        let Ok(name) = LinkName::new(device) else {
-            continue;
-        };
-        match wireguard.get_device(&name).await {
+        match wireguard.get_device(device).await {
             Ok(reading) => drop(readings.insert(device.clone(), reading)),
             Err(error) if error.errno() == Some(libc::ENODEV) => {}
             Err(error) => return Err(error),
@@ -107,13 +106,12 @@ async fn read(devices: &BTreeSet<String>) -> Result<BTreeMap<String, Reading>, K
     Ok(readings)
 }
 
-fn set(status: &mut Status, sessions: &BTreeMap<String, Sessions>) {
+fn set(status: &mut Status, sessions: &BTreeMap<LinkName, Sessions>) {
     let mut established = Vec::new();
     for link in status.peers.iter_mut().filter_map(|peer| peer.wireguard.as_mut()) {
         let sessions = sessions.get(&link.device);
-        let key = link.public_key.parse::<PublicKey>().ok();
         link.session = sessions
-            .zip(key)
+            .zip(link.public_key)
             .and_then(|(sessions, key)| sessions.get(&key).cloned());
         established.push(link.session.as_ref().is_some_and(|session| session.established));
     }
@@ -146,24 +144,26 @@ fn sessions(reading: &Reading, ages: &BTreeMap<PublicKey, Duration>, now: Durati
 mod tests {
     use super::*;
     use crate::model::wireguard::Peer;
+    use crate::net::{Encapsulation, NodeName};
+    use crate::resource::Dataplane;
     use crate::status::{PeerStatus, WireGuardStatus};
 
     fn peer(key: PublicKey) -> PeerStatus {
         PeerStatus {
-            node: "b".to_owned(),
+            node: NodeName::new("b").unwrap(),
             network: "pods".to_owned(),
-            encapsulation: "wireguard".to_owned(),
-            remote: "192.0.2.1".to_owned(),
-            local: "192.0.2.2".to_owned(),
+            encapsulation: Encapsulation::WireGuard,
+            remote: Some([192, 0, 2, 1].into()),
+            local: Some([192, 0, 2, 2].into()),
             mtu: 1440,
             wireguard: Some(WireGuardStatus {
-                device: "adit-wg0".to_owned(),
-                own_key: String::new(),
-                public_key: key.to_string(),
+                device: LinkName::constant("adit-wg0"),
+                own_key: None,
+                public_key: Some(key),
                 session: None,
             }),
             withdrawn: false,
-            dataplane: String::new(),
+            dataplane: Dataplane::Ebpf,
             way: None,
             received: None,
         }
@@ -188,7 +188,7 @@ mod tests {
         let ages = BTreeMap::from([(keys[0], Duration::from_secs(42))]);
         let sessions = sessions(&reading, &ages, Duration::from_secs(1000));
         assert_eq!(sessions[&keys[0]].endpoint_age_s, Some(42));
-        let sessions = BTreeMap::from([("adit-wg0".to_owned(), sessions)]);
+        let sessions = BTreeMap::from([(LinkName::constant("adit-wg0"), sessions)]);
         let of = |keys: &[PublicKey]| {
             let mut status = Status {
                 peers: keys.iter().copied().map(peer).collect(),
@@ -220,15 +220,15 @@ mod tests {
             reading.traffic.insert(key, PeerTraffic::default());
         }
         let of = || sessions(&reading, &BTreeMap::new(), Duration::ZERO);
-        let sessions = ["adit-wg0", "hub"].map(|device| (device.to_owned(), of()));
+        let sessions = ["adit-wg0", "hub"].map(|device| (LinkName::constant(device), of()));
         let status = Status {
             peers: vec![peer(keys[0])],
             ..Status::default()
         };
         let unnamed = unnamed(&status, sessions.into());
-        let told = unnamed.iter().map(|peer| (&*peer.device, &*peer.public_key));
-        let [one, two] = keys.map(|key| key.to_string());
-        let expected = [("adit-wg0", &*two), ("hub", &*one), ("hub", &*two)];
+        let told = unnamed.iter();
+        let told = told.map(|peer| (peer.device.as_str(), peer.public_key));
+        let expected = [("adit-wg0", keys[1]), ("hub", keys[0]), ("hub", keys[1])];
         assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 }

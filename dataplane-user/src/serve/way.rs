@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use dataplane_ebpf::layout::NextHopState;
+use dataplane_ebpf::layout::{Counters, NextHopState};
 
 use crate::kernel::bpf::{CounterReport, NextHopEntry, SourceEntry};
+use crate::kernel::nft::Count;
 use crate::model::NodeLabel;
-use crate::net::NodeName;
-use crate::status::{NetworkStatus, PeerStatus, ROUTES, ReceivedStatus, Status, WayStatus};
+use crate::net::Encapsulation;
+use crate::resource::Dataplane;
+use crate::status::{NetworkStatus, PeerStatus, Status, WayStatus};
 
 /// Fills in what the maps say of each peer. A peer with several next hops (one an inner family) has their sum, and is
 /// usable if one is.
@@ -25,20 +27,17 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
             .networks
             .iter()
             .find(|network| network.name == peer.network);
-        let end = NodeName::new(&peer.node)
-            .ok()
-            .zip(peer.remote.parse().ok())
-            .map(|(name, remote)| (NodeLabel::of(&name), remote));
-        let entries = end
-            .as_ref()
-            .and_then(|(node, remote)| by_end.get(&(node, *remote)))
+        let label = NodeLabel::of(&peer.node);
+        let entries = peer
+            .remote
+            .and_then(|remote| by_end.get(&(&label, remote)))
             .into_iter()
             .flatten()
             .filter(|entry| leads_to(entry, peer, network));
         let way = entries.fold(None, |way: Option<WayStatus>, entry| {
             let way = way.unwrap_or_else(|| WayStatus {
                 device: device(entry, report),
-                gateway: entry.next_hop.gateway.map(|gateway| gateway.to_string()),
+                gateway: entry.next_hop.gateway,
                 usable: false,
                 packets: 0,
                 bytes: 0,
@@ -50,26 +49,24 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
                 ..way
             })
         });
-        if peer.dataplane != ROUTES {
+        if peer.dataplane != Dataplane::Routes {
             peer.way = way;
         }
         // Encapsulations without VNI have 0, which no network has.
-        let key = |vni| (peer.remote.clone(), peer.encapsulation.clone(), vni);
         let mut vnis = network.map(|network| network.vni).into_iter().chain([0]);
-        peer.received = vnis.find_map(|vni| received.get(&key(vni)).copied());
+        peer.received = peer.remote.and_then(|remote| {
+            vnis.find_map(|vni| received.get(&(remote, peer.encapsulation, vni)).copied())
+        });
     }
 }
 
 /// What came in, by underlay address, encapsulation and VNI.
-fn received(report: &CounterReport) -> BTreeMap<(String, String, u32), ReceivedStatus> {
+fn received(report: &CounterReport) -> BTreeMap<(IpAddr, Encapsulation, u32), Count> {
     let entry = |entry: &SourceEntry| {
         let source = entry.source;
-        let encapsulation = source.carrier.encapsulation().to_string();
-        let received = ReceivedStatus {
-            packets: entry.counters.packets,
-            bytes: entry.counters.bytes,
-        };
-        ((source.address.to_string(), encapsulation, source.vni), received)
+        let Counters { packets, bytes } = entry.counters;
+        let from = (source.address, source.carrier.encapsulation(), source.vni);
+        (from, Count { packets, bytes })
     };
     report.sources.iter().map(entry).collect()
 }
@@ -79,7 +76,7 @@ fn leads_to(entry: &NextHopEntry, peer: &PeerStatus, network: Option<&NetworkSta
     let class = &entry.next_hop.class;
     // Encapsulations without VNI have 0.
     let of_network = class.vni == 0 || network.is_some_and(|network| network.vni == class.vni);
-    of_network && class.carrier.encapsulation().to_string() == peer.encapsulation
+    of_network && class.carrier.encapsulation() == peer.encapsulation
 }
 
 /// The device of an entry's class, by the name that it has now.
@@ -96,10 +93,9 @@ fn device(entry: &NextHopEntry, report: &CounterReport) -> Option<String> {
 mod tests {
     use std::sync::Arc;
 
-    use dataplane_ebpf::layout::Counters;
-
     use super::*;
     use crate::model::{Carrier, Class, NextHop, Source};
+    use crate::net::NodeName;
 
     fn entry(node: &str, vni: u32, packets: u64, state: NextHopState) -> NextHopEntry {
         let class = Class {
@@ -124,6 +120,7 @@ mod tests {
                 class,
             }),
             state,
+            weight: None,
             counters: Counters {
                 packets,
                 bytes: packets * 100,
@@ -133,15 +130,15 @@ mod tests {
 
     fn status() -> Status {
         let peer = |node: &str| PeerStatus {
-            node: node.to_owned(),
+            node: NodeName::new(node).unwrap(),
             network: "pods".to_owned(),
-            encapsulation: "geneve".to_owned(),
-            remote: "192.0.2.1".to_owned(),
-            local: "192.0.2.2".to_owned(),
+            encapsulation: Encapsulation::Geneve,
+            remote: Some([192, 0, 2, 1].into()),
+            local: Some([192, 0, 2, 2].into()),
             mtu: 1450,
             wireguard: None,
             withdrawn: false,
-            dataplane: "ebpf".to_owned(),
+            dataplane: Dataplane::Ebpf,
             way: None,
             received: None,
         };
@@ -184,6 +181,7 @@ mod tests {
                 carrier,
                 vni,
             },
+            node: None,
             counters: Counters {
                 packets,
                 bytes: packets * 100,
@@ -194,9 +192,9 @@ mod tests {
             source([192, 0, 2, 1], Carrier::Vxlan, 7, 2),
             source([192, 0, 2, 9], Carrier::Geneve, 7, 3),
         ];
-        let received = |more: &[SourceEntry], encapsulation: &str| {
+        let received = |more: &[SourceEntry], encapsulation: Encapsulation| {
             let mut status = status();
-            status.peers[0].encapsulation = encapsulation.to_owned();
+            status.peers[0].encapsulation = encapsulation;
             let report = CounterReport {
                 sources: [&others, more].concat(),
                 ..CounterReport::default()
@@ -206,11 +204,13 @@ mod tests {
                 .received
                 .map(|received| (received.packets, received.bytes))
         };
-        let geneve = source([192, 0, 2, 1], Carrier::Geneve, 7, 4);
-        let ipip = source([192, 0, 2, 1], Carrier::Ipip, 0, 5);
-        assert_eq!(received(&[], "geneve"), None);
-        assert_eq!(received(&[geneve, ipip], "geneve"), Some((4, 400)));
-        assert_eq!(received(&[geneve, ipip], "ipip"), Some((5, 500)));
-        assert_eq!(received(&[geneve, ipip], "none"), None);
+        let both = [
+            source([192, 0, 2, 1], Carrier::Geneve, 7, 4),
+            source([192, 0, 2, 1], Carrier::Ipip, 0, 5),
+        ];
+        assert_eq!(received(&[], Encapsulation::Geneve), None);
+        assert_eq!(received(&both, Encapsulation::Geneve), Some((4, 400)));
+        assert_eq!(received(&both, Encapsulation::Ipip), Some((5, 500)));
+        assert_eq!(received(&both, Encapsulation::None), None);
     }
 }

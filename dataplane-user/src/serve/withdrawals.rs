@@ -68,7 +68,7 @@ impl Withdrawals {
         let acted = |status: &Status| {
             let mut links = status.peers.iter();
             let mut declared = status.declared_peers.iter();
-            links.all(|link| as_written(&link.node, link.withdrawn))
+            links.all(|link| as_written(link.node.as_str(), link.withdrawn))
                 && declared.all(|peer| as_written(&peer.id, peer.withdrawn))
         };
         if (changes || !acted(&status.borrow())) && self.events.send(Event::Resync).await.is_err() {
@@ -83,9 +83,9 @@ impl Withdrawals {
 
 /// The ids of all peers that something leads to.
 fn known(status: &Status) -> Vec<String> {
-    let links = status.peers.iter().map(|peer| &peer.node);
-    let declared = status.declared_peers.iter().map(|peer| &peer.id);
-    links.chain(declared).cloned().collect()
+    let links = status.peers.iter().map(|peer| peer.node.as_str());
+    let declared = status.declared_peers.iter().map(|peer| peer.id.as_str());
+    links.chain(declared).map(str::to_owned).collect()
 }
 
 /// Whether an id is another one, or lies below it.

@@ -155,11 +155,11 @@ fn lookups_run_the_kernels_own() {
     };
     let weights: Vec<_> = members
         .iter()
-        .map(|(entry, weight)| (&entry.next_hop.node, *weight))
+        .map(|entry| (&entry.next_hop.node, entry.weight))
         .collect();
     assert_eq!(weights.len(), 2);
     assert_eq!(weights[0].0.as_str(), "node-2");
-    assert_eq!(weights[0].1, 3);
+    assert_eq!(weights[0].1, Some(3));
 
     let dump = reader.dump().unwrap();
     assert_eq!(dump.prefixes.len(), 3);

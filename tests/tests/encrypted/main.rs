@@ -37,7 +37,7 @@ fn links(status: &Status) -> BTreeSet<(&str, &str)> {
     status
         .peers
         .iter()
-        .map(|peer| (peer.node.as_str(), peer.encapsulation.as_str()))
+        .map(|peer| (peer.node.as_str(), peer.encapsulation.name()))
         .collect()
 }
 
@@ -45,7 +45,7 @@ fn has_problem(status: &Status, severity: &str, reason: &str) -> bool {
     status
         .problems
         .iter()
-        .any(|problem| problem.severity == severity && problem.reason == reason)
+        .any(|problem| problem.severity.name() == severity && problem.reason == reason)
 }
 
 #[test]

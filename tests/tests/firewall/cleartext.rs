@@ -9,6 +9,7 @@ use adit_tests::named::eventually;
 use adit_tests::topology::{End, Host};
 use adit_tests::traffic::{self, bound};
 use adit_tests::{Agent, NetNs, Overlay, Topology, require_module, scrape, snapshot};
+use dataplane_user::model::firewall::DropReason;
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
 
@@ -118,7 +119,7 @@ fn forgeries(encapsulation: &'static str, dataplane: &'static str) {
     agent.wait("mended", |_| ruleset(a).contains("fib saddr oifname"));
     expect(Family::Ipv6, a.end(), 2);
     let total = agent.wait("counted", |status| dropped(status) == 25);
-    assert_eq!(total.dropped["cleartext"].bytes, 13 * 32 + 12 * 52);
+    assert_eq!(total.dropped[&DropReason::Cleartext].bytes, 13 * 32 + 12 * 52);
     let page = scrape::page(&a.netns);
     let series = "adit_firewall_dropped_packets_total{reason=\"cleartext\"}";
     assert_eq!(scrape::value(&page, series), 25);
@@ -405,7 +406,10 @@ fn pretend(router: &NetNs, to: &Host) {
 }
 
 fn dropped(status: &Status) -> u64 {
-    status.dropped.get("cleartext").map_or(0, |count| count.packets)
+    status
+        .dropped
+        .get(&DropReason::Cleartext)
+        .map_or(0, |count| count.packets)
 }
 
 fn ruleset(host: &Host) -> String {

@@ -11,6 +11,7 @@ use std::thread;
 
 use adit_tests::named::eventually;
 use adit_tests::{Agent, NetNs, Topology, require, snapshot};
+use dataplane_user::resource::Severity;
 use dataplane_user::status::Status;
 use nix::sys::signal::Signal;
 
@@ -144,7 +145,7 @@ fn a_namespace_by_path() {
 /// Whether something is in error.
 fn errs(status: &Status, subject: &str) -> bool {
     let mut problems = status.problems.iter();
-    problems.any(|problem| problem.severity == "error" && problem.subject == subject)
+    problems.any(|problem| problem.severity == Severity::Error && problem.subject == subject)
 }
 
 /// A device's index, by which one that was made again is told.
@@ -327,7 +328,8 @@ fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_a
     let before = look();
     let early = [&["early"][..], &with].concat();
     let repair = [&["route", "repair"][..], &with].concat();
-    for words in [&["route", "flush"][..], &repair, &early] {
+    // All that writes and takes the lock; what asks the agent instead (`route withdraw`) is tested with that.
+    for words in [&["route", "flush"][..], &["uninstall"], &repair, &early] {
         let printed = agent.run(words);
         assert_eq!(printed.code, 8, "{words:?}: {printed:?}");
     }

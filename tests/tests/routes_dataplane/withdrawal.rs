@@ -107,7 +107,7 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
     assert_eq!(status.pass.changed, 0, "{status:?}");
     let withdrawn = |name: &str| {
         let mut links = status.peers.iter();
-        links.any(|peer| peer.node == name && peer.withdrawn)
+        links.any(|peer| peer.node.as_str() == name && peer.withdrawn)
     };
     assert!(withdrawn("b") && !withdrawn("c"));
     for address in addresses {

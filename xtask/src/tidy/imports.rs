@@ -6,7 +6,8 @@ use std::path::Path;
 use super::{Finding, code};
 
 /// The top-level modules of dataplane-user from the bottom to the top: each may name those before it.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
+    "as_text",
     "net",
     "files",
     "pauses",

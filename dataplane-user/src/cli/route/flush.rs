@@ -2,16 +2,15 @@
 
 use clap::Args;
 
-use super::{failures, lock};
-use crate::apply::apply;
+use super::{change, lock};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::places::Places;
 use crate::cli::privilege::{self, NET_ADMIN};
-use crate::diff::diff;
-use crate::kernel::{Kernel, LinuxKernel, Wanted};
+use crate::kernel::{LinuxKernel, Wanted};
 use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
-use crate::model::{Action, Change, KernelState};
+use crate::model::{Action, Change};
+use crate::reconcile::compare::Comparison;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,21 +26,20 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     privilege::require(&[NET_ADMIN])?;
     let _lock = lock(places)?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    kernel.look_for(&Wanted::default()).await?;
-    let set = diff(&kernel.observe().await?, &KernelState::default());
+    let compared = Comparison::with_nothing(&mut kernel, &Wanted::default()).await?;
     let in_table = |change: &Change| match &change.action {
         Action::Netlink(NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(_)))) => {
             arguments.table.is_none_or(|table| key.table == table)
         }
         _ => false,
     };
-    let mut set = set.only(in_table);
-    let found = set.changes.len();
-    if !arguments.include_unreachable {
-        set.retain(|_, change| !is_backstop(change));
-    }
-    let kept = found - set.changes.len();
-    let report = apply(&mut kernel, set).await;
+    let is_kept = |change: &Change| !arguments.include_unreachable && is_backstop(change);
+    let changes = compared.set.changes.iter();
+    let kept = changes
+        .filter(|change| in_table(change) && is_kept(change))
+        .count();
+    let part = |change: &Change| in_table(change) && !is_kept(change);
+    let (report, done) = change(&mut kernel, compared, part).await;
     let mut text = format!("{} routes deleted.\n", report.done());
     if kept > 0 {
         let line =
@@ -49,7 +47,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         text.push_str(&line);
     }
     let told = output::report(&text);
-    failures(&report)?;
+    done?;
     told
 }
 

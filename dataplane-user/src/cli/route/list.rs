@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -10,7 +9,6 @@ use serde::Serialize;
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
 use crate::cli::places::{Manifests, Places};
-use crate::gather::Gatherer;
 use crate::kernel::{Kernel, LinuxKernel, Wanted};
 use crate::model::{Hop, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget};
 use crate::plan::{network_links, route_hop};
@@ -110,8 +108,7 @@ async fn named_peers(
     }
     let manifests = Manifests::new(arguments.paths.clone(), arguments.node.clone());
     let intent = manifests.intent()?;
-    let mut gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
-    let facts = gatherer.gather(kernel, &intent).await?;
+    let facts = places.gatherer().gather(kernel, &intent).await?;
     let mut peers = Peers::default();
     for links in network_links(&intent, &facts) {
         let hops = links.peers.iter().filter_map(|peer| {

@@ -1,12 +1,10 @@
 //! `adit route validate`: what differs of the routes. `adit route repair`: puts it right.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde::Serialize;
 
-use super::{failures, lock};
-use crate::apply::{Outcome, apply};
+use super::{change, lock};
+use crate::apply::Outcome;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::output::{self, Format};
 use crate::cli::places::{Manifests, Places};
@@ -51,11 +49,13 @@ struct Counts {
 pub(super) async fn validate(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO);
-    let set = differences(&mut kernel, gatherer, arguments).await?;
+    let ChangeSet {
+        changes, conflicts, ..
+    } = compare(&mut kernel, places.gatherer(), arguments).await?.set;
+    let changes = changes.iter().filter(|change| is_of_routes(change));
     let found = Found {
-        counts: Counts::of(set.changes.iter().map(|change| &change.action)),
-        changes: set.changes.iter().map(ToString::to_string).collect(),
+        counts: Counts::of(changes.clone().map(|change| &change.action)),
+        changes: changes.map(ToString::to_string).collect(),
     };
     output::show(&match arguments.output {
         Format::Json => output::json(&found)?,
@@ -64,10 +64,14 @@ pub(super) async fn validate(places: &Places, arguments: &Arguments) -> Result<(
             changes.chain([found.counts.text()]).collect()
         }
     })?;
-    match (found.changes.is_empty(), set.conflicts.is_empty()) {
+    let in_conflict = |conflict: &Conflict| {
+        let object = &conflict.object.object;
+        matches!(object, Object::Route(_) | Object::Neighbour(..))
+    };
+    match (found.changes.is_empty(), conflicts.iter().any(in_conflict)) {
         (false, _) => Err(Failure::silent(Code::Changes)),
-        (true, false) => Err(Failure::silent(Code::Degraded)),
-        (true, true) => Ok(()),
+        (true, true) => Err(Failure::silent(Code::Degraded)),
+        (true, false) => Ok(()),
     }
 }
 
@@ -76,9 +80,9 @@ pub(super) async fn repair(places: &Places, arguments: &Arguments) -> Result<(),
     privilege::require(&[NET_ADMIN])?;
     let _lock = lock(places)?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let gatherer = Gatherer::new(places.state_dir.clone(), Duration::ZERO).for_changes();
-    let set = differences(&mut kernel, gatherer, arguments).await?;
-    let report = apply(&mut kernel, set).await;
+    let gatherer = places.gatherer().for_changes();
+    let compared = compare(&mut kernel, gatherer, arguments).await?;
+    let (report, all_done) = change(&mut kernel, compared, is_of_routes).await;
     let done = report.outcomes.iter().filter_map(|(change, outcome)| {
         let is_done = matches!(outcome, Outcome::Done);
         is_done.then_some(&change.action)
@@ -88,28 +92,23 @@ pub(super) async fn repair(places: &Places, arguments: &Arguments) -> Result<(),
         Format::Json => output::json(&counts)?,
         Format::Text => format!("Put right: {}", counts.text()),
     });
-    failures(&report)?;
+    all_done?;
     told
 }
 
-/// What differs of the routes; what the plan can't do is told beside it.
-async fn differences(
+/// What the manifests say beside what the kernel holds. All problems are told, also those that are not about routes: they may be why
+/// one is missing.
+async fn compare(
     kernel: &mut LinuxKernel,
     mut gatherer: Gatherer,
     arguments: &Arguments,
-) -> Result<ChangeSet, Failure> {
+) -> Result<Comparison, Failure> {
     let intent = arguments.manifests.intent()?;
     let compared = Comparison::new(kernel, &mut gatherer, &intent, || {}).await?;
     for problem in compared.problems() {
         output::note(&problem.to_string());
     }
-    let conflicts = compared.set.conflicts.clone();
-    let of_routes =
-        |conflict: &Conflict| matches!(conflict.object.object, Object::Route(_) | Object::Neighbour(..));
-    Ok(ChangeSet {
-        conflicts: conflicts.into_iter().filter(of_routes).collect(),
-        ..compared.set.only(is_of_routes)
-    })
+    Ok(compared)
 }
 
 impl Counts {

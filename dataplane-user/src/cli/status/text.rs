@@ -1,10 +1,13 @@
 //! The status as a person reads it.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::output::{Paint, columns};
-use crate::status::{PeerStatus, ProblemStatus, ROUTES, Status, WireGuardStatus};
+use crate::model::firewall::DropReason;
+use crate::resource::{Dataplane, Severity};
+use crate::status::{PeerStatus, ProblemStatus, Status, WireGuardStatus};
 
 /// The status in lines: the node, its networks, its peers, and what is wrong.
 pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
@@ -108,10 +111,9 @@ fn repairs(status: &Status) -> Option<String> {
 fn dropped(status: &Status) -> Option<String> {
     let dropped = status.dropped.iter().filter(|(_, count)| count.packets > 0);
     let reasons = dropped.map(|(reason, count)| {
-        let what = match reason.as_str() {
-            "cleartext" => "plain packets that pretend to be the overlay's",
-            "port" => "packets to tunnel ports from addresses of no peer",
-            other => other,
+        let what = match reason {
+            DropReason::Cleartext => "plain packets that pretend to be the overlay's",
+            DropReason::Port => "packets to tunnel ports from addresses of no peer",
         };
         format!("{} {what} ({})", count.packets, bytes(count.bytes))
     });
@@ -142,7 +144,7 @@ fn header(wide: bool) -> Vec<String> {
 fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
     let unknown = || "-".to_owned();
     let way = peer.way.as_ref();
-    let counted = way.filter(|_| peer.dataplane != ROUTES);
+    let counted = way.filter(|_| peer.dataplane != Dataplane::Routes);
     let state = match way {
         _ if peer.withdrawn => paint.bad("withdrawn"),
         None => paint.doubtful("no way"),
@@ -153,14 +155,15 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
             Some(link) => session(link, paint),
         },
     };
+    let address = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
     let mut row = vec![
-        peer.node.clone(),
+        peer.node.to_string(),
         peer.network.clone(),
         way.and_then(|way| way.device.clone()).unwrap_or_else(unknown),
-        peer.encapsulation.clone(),
-        match way.and_then(|way| way.gateway.as_ref()) {
-            Some(gateway) if wide => format!("{} via {gateway}", peer.remote),
-            _ => peer.remote.clone(),
+        peer.encapsulation.to_string(),
+        match way.and_then(|way| way.gateway) {
+            Some(gateway) if wide => format!("{} via {gateway}", address(peer.remote)),
+            _ => address(peer.remote),
         },
         peer.mtu.to_string(),
         state,
@@ -174,7 +177,7 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
         }),
     ];
     if wide {
-        row.insert(5, peer.local.clone());
+        row.insert(5, address(peer.local));
         let session = peer.wireguard.as_ref().and_then(|link| link.session.as_ref());
         let received = peer.received.as_ref();
         row.push(received.map_or_else(unknown, |received| received.packets.to_string()));
@@ -214,9 +217,10 @@ fn minutes(seconds: u64) -> String {
 }
 
 fn problem(problem: &ProblemStatus, paint: Paint) -> String {
-    let severity = match problem.severity.as_str() {
-        "error" => paint.bad("error"),
-        other => paint.doubtful(other),
+    let severity = problem.severity.name();
+    let severity = match problem.severity {
+        Severity::Error => paint.bad(severity),
+        Severity::Warning => paint.doubtful(severity),
     };
     format!(
         "\n{severity}: {} ({})\n  {}\n  {} {}\n",
@@ -248,20 +252,22 @@ fn bytes(count: u64) -> String {
 mod tests {
     use super::super::super::output;
     use super::*;
-    use crate::status::{DroppedStatus, NetworkStatus, ReceivedStatus, SessionStatus, WayStatus};
+    use crate::kernel::nft::Count;
+    use crate::net::{Encapsulation, LinkName, NodeName};
+    use crate::status::{NetworkStatus, SessionStatus, WayStatus};
 
     fn peer(node: &str, way: Option<WayStatus>) -> PeerStatus {
         PeerStatus {
-            node: node.to_owned(),
+            node: NodeName::new(node).unwrap(),
             network: "pods".to_owned(),
-            encapsulation: "geneve".to_owned(),
-            remote: "192.0.2.1".to_owned(),
-            local: "192.0.2.2".to_owned(),
+            encapsulation: Encapsulation::Geneve,
+            remote: Some([192, 0, 2, 1].into()),
+            local: Some([192, 0, 2, 2].into()),
             mtu: 1450,
             wireguard: None,
             withdrawn: false,
-            dataplane: "ebpf".to_owned(),
-            received: way.as_ref().map(|_| ReceivedStatus {
+            dataplane: Dataplane::Ebpf,
+            received: way.as_ref().map(|_| Count {
                 packets: 34,
                 bytes: 5600,
             }),
@@ -289,7 +295,7 @@ mod tests {
             }],
             peers: vec![peer("b", Some(way)), peer("c", None)],
             problems: vec![ProblemStatus {
-                severity: "error".to_owned(),
+                severity: Severity::Error,
                 reason: "Conflict".to_owned(),
                 subject: "link adit0".to_owned(),
                 message: "one\ntwo".to_owned(),
@@ -322,13 +328,16 @@ error: link adit0 (Conflict)
     #[test]
     fn what_was_dropped_is_told_once_something_was() {
         let shown = |cleartext, port| {
-            let count = |packets| DroppedStatus {
+            let count = |packets| Count {
                 packets,
                 bytes: packets * 100,
             };
-            let dropped = [("cleartext", count(cleartext)), ("port", count(port))];
+            let dropped = [
+                (DropReason::Cleartext, count(cleartext)),
+                (DropReason::Port, count(port)),
+            ];
             let status = Status {
-                dropped: dropped.map(|(reason, count)| (reason.to_owned(), count)).into(),
+                dropped: dropped.into(),
                 ..status()
             };
             super::dropped(&status)
@@ -375,9 +384,9 @@ error: link adit0 (Conflict)
                 sent_bytes: 1,
             };
             let link = WireGuardStatus {
-                device: "adit-wg0".to_owned(),
-                own_key: String::new(),
-                public_key: String::new(),
+                device: LinkName::constant("adit-wg0"),
+                own_key: None,
+                public_key: None,
                 session: Some(session),
             };
             super::session(&link, Paint::NEVER)

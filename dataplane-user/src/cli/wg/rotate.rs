@@ -80,8 +80,7 @@ async fn all_have_moved(places: &Places, next: PublicKey) -> Result<(), Failure>
         return refused(format!("{}: {}", problem.subject, problem.message));
     }
     let links = status.peers.iter().filter_map(|peer| peer.wireguard.as_ref());
-    let next = next.to_string();
-    let mut before = links.filter(|link| link.own_key != next);
+    let mut before = links.filter(|link| link.own_key != Some(next));
     match before.next() {
         None => Ok(()),
         Some(link) => refused(format!(

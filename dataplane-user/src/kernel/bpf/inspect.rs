@@ -1,5 +1,9 @@
-//! What the maps say, for people and metrics: counters, one address's way, and everything.
+//! What the maps say, for people and metrics: counters, one address's way, and everything. The same types go to `adit map`, as JSON
+//! too, to the status and to the metrics.
 
+mod json;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,26 +11,32 @@ use dataplane_ebpf::layout::target::TargetKind;
 use dataplane_ebpf::layout::{self, Counters, NextHopState, PrefixKeyV4, PrefixKeyV6, names};
 use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 use ipnet::IpNet;
+use serde::Serialize;
 
+use self::json::{CountersJson, NextHopJson, SourceJson, members, state};
 use super::codec;
 use super::maps::{FEW, Maps};
 use super::snapshot::Snapshot;
+use crate::as_text;
 use crate::kernel::KernelError;
 use crate::model::{Class, Group, NextHop, Source, Target};
+use crate::net::NodeName;
 
 /// What one verdict came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct VerdictCount {
     /// The verdict's stable name.
+    #[serde(rename = "verdict")]
     pub name: &'static str,
     /// One sentence about it.
     pub explanation: &'static str,
     /// How often, and how many bytes.
+    #[serde(flatten, with = "CountersJson")]
     pub counters: Counters,
 }
 
 /// All counters, summed over the CPUs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CounterReport {
     /// What the egress program decided, in the order of [`Verdict`].
     pub egress: Vec<VerdictCount>,
@@ -34,10 +44,11 @@ pub struct CounterReport {
     pub ingress: Vec<VerdictCount>,
     /// What went out by each next hop, by slot.
     pub next_hops: Vec<NextHopEntry>,
-    /// The classes that the next hops are of, with their devices.
-    pub classes: Vec<ClassEntry>,
     /// What came in from each known source, in order.
     pub sources: Vec<SourceEntry>,
+    /// The classes that the next hops are of, with their devices.
+    #[serde(skip)]
+    pub classes: Vec<ClassEntry>,
 }
 
 /// How full a map is.
@@ -52,53 +63,66 @@ pub struct MapUsage {
 }
 
 /// A next hop in its slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NextHopEntry {
     /// Its slot.
     pub slot: u32,
     /// The next hop.
+    #[serde(flatten, with = "NextHopJson")]
     pub next_hop: Arc<NextHop>,
     /// Whether it may be chosen.
+    #[serde(serialize_with = "state")]
     pub state: NextHopState,
+    /// Its share, as a member of a group.
+    pub weight: Option<u8>,
     /// What went out by it.
+    #[serde(flatten, with = "CountersJson")]
     pub counters: Counters,
 }
 
 /// A class in its slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ClassEntry {
     /// Its slot.
     pub slot: u32,
     /// The class.
+    #[serde(serialize_with = "as_text::serialize")]
     pub class: Class,
     /// The device that it sends to.
     pub ifindex: u32,
 }
 
 /// A known source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SourceEntry {
     /// The source.
+    #[serde(flatten, with = "SourceJson")]
     pub source: Source,
+    /// The node that packets to there go to, once [`name_sources`] has looked for it.
+    pub node: Option<String>,
     /// What came in from it.
+    #[serde(flatten, with = "CountersJson")]
     pub counters: Counters,
 }
 
 /// A group in its slots.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GroupEntry {
     /// Its slots, the head first.
     pub slots: Vec<u32>,
     /// The group.
+    #[serde(rename = "members", serialize_with = "members")]
     pub group: Arc<Group>,
 }
 
 /// A prefix and where it leads; `None`: to nothing that can be read, so its packets are dropped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PrefixEntry {
     /// The prefix.
+    #[serde(serialize_with = "as_text::serialize")]
     pub prefix: IpNet,
     /// Where it leads.
+    #[serde(serialize_with = "as_text::optional::serialize")]
     pub target: Option<Target>,
 }
 
@@ -124,30 +148,74 @@ pub enum LookupTarget {
     Local,
     /// To one next hop.
     NextHop(NextHopEntry),
-    /// To a group, with each member's weight.
+    /// To a group.
     Group {
         /// The group's slots, the head first.
         slots: Vec<u32>,
-        /// Its members in order.
-        members: Vec<(NextHopEntry, u8)>,
+        /// Its members in order, with their weights.
+        members: Vec<NextHopEntry>,
     },
 }
 
+impl LookupTarget {
+    /// The stable word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            LookupTarget::NoPrefix => "none",
+            LookupTarget::Broken => "broken",
+            LookupTarget::Local => "local",
+            LookupTarget::NextHop(_) => "next_hop",
+            LookupTarget::Group { .. } => "group",
+        }
+    }
+
+    /// The next hops that it leads to.
+    #[must_use]
+    pub fn next_hops(&self) -> &[NextHopEntry] {
+        match self {
+            LookupTarget::NoPrefix | LookupTarget::Broken | LookupTarget::Local => &[],
+            LookupTarget::NextHop(entry) => std::slice::from_ref(entry),
+            LookupTarget::Group { members, .. } => members,
+        }
+    }
+}
+
 /// Everything that the maps hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Dump {
-    /// Classes by slot.
-    pub classes: Vec<ClassEntry>,
-    /// Next hops by slot.
-    pub next_hops: Vec<NextHopEntry>,
-    /// Groups by their head's slot.
-    pub groups: Vec<GroupEntry>,
     /// Prefixes in order.
     pub prefixes: Vec<PrefixEntry>,
+    /// Groups by their head's slot.
+    pub groups: Vec<GroupEntry>,
+    /// Next hops by slot.
+    pub next_hops: Vec<NextHopEntry>,
+    /// Classes by slot.
+    pub classes: Vec<ClassEntry>,
     /// Known sources in order.
     pub sources: Vec<SourceEntry>,
     /// How many slots hold neither nothing nor something that can be read.
     pub unreadable_slots: usize,
+}
+
+/// Notes the node that each source is of: by the next hops that lead there, else by a peer's underlay address.
+pub fn name_sources(
+    sources: &mut [SourceEntry],
+    next_hops: &[NextHopEntry],
+    peers: &BTreeMap<IpAddr, NodeName>,
+) {
+    let named = next_hops.iter().map(|entry| {
+        let NextHop {
+            node, remote, class, ..
+        } = &*entry.next_hop;
+        ((*remote, class.carrier, class.vni), node)
+    });
+    let named = named.collect::<BTreeMap<_, _>>();
+    for SourceEntry { source, node, .. } in sources {
+        let by_next_hop = named.get(&(source.address, source.carrier, source.vni));
+        let by_peer = || peers.get(&source.address).map(ToString::to_string);
+        *node = by_next_hop.map(ToString::to_string).or_else(by_peer);
+    }
 }
 
 pub(super) fn counters(maps: &Maps) -> Result<CounterReport, KernelError> {
@@ -306,7 +374,10 @@ fn resolve(maps: &Maps, raw: layout::Target) -> Result<LookupTarget, KernelError
         (TargetKind::Group(head), Some(Target::Group(group))) => {
             let member = |(next_hop, weight): &(Arc<NextHop>, u8)| {
                 let slot = slot_of(next_hop).expect("a group is read from next hops that were read");
-                Ok((entry(slot)?, *weight))
+                Ok(NextHopEntry {
+                    weight: Some(*weight),
+                    ..entry(slot)?
+                })
             };
             Ok(LookupTarget::Group {
                 slots: snapshot
@@ -337,6 +408,7 @@ fn classes(snapshot: &Snapshot) -> Vec<ClassEntry> {
 fn sources(snapshot: &Snapshot) -> Vec<SourceEntry> {
     let source = |(source, counters): (&Source, &Counters)| SourceEntry {
         source: *source,
+        node: None,
         counters: *counters,
     };
     snapshot.sources.iter().map(source).collect()
@@ -347,6 +419,7 @@ fn next_hop_entry(maps: &Maps, slot: u32, next_hop: &Arc<NextHop>) -> Result<Nex
         slot,
         next_hop: Arc::clone(next_hop),
         state: maps.states.get(slot)?.unwrap_or_default(),
+        weight: None,
         counters: maps.next_hop_counters.get(slot)?,
     })
 }
@@ -365,6 +438,7 @@ fn next_hops(maps: &Maps, snapshot: &Snapshot) -> Result<Vec<NextHopEntry>, Kern
         slot: *slot,
         next_hop: Arc::clone(next_hop),
         state: states.get(slot).copied().unwrap_or(NextHopState::USABLE),
+        weight: None,
         // An array's entries come in the order of their indexes.
         counters: counters.get(*slot as usize).copied().unwrap_or_default(),
     };

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::query::{self, Table};
@@ -15,8 +16,9 @@ use crate::kernel::netlink::message::Failure;
 use crate::kernel::netlink::socket::Socket;
 use crate::model::firewall::DropReason;
 
-/// Packets, and their bytes without the link's header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Packets, and their bytes: of those that the nft table drops without the link's header, of those of the overlay without the outer
+/// headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Packets.
     pub packets: u64,

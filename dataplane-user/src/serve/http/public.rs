@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::resource::Severity;
 use crate::status::Status;
 
 /// Said instead of texts that may name a key or an address.
@@ -10,14 +11,12 @@ const ELSEWHERE: &str = "see `adit status`";
 /// Takes out keys, endpoints and addresses of the underlay, and texts that may name one.
 pub(super) fn leave_out_details(status: &mut Status) {
     for peer in &mut status.peers {
-        peer.remote.clear();
-        peer.local.clear();
+        (peer.remote, peer.local) = (None, None);
         if let Some(way) = &mut peer.way {
             way.gateway = None;
         }
         if let Some(link) = &mut peer.wireguard {
-            link.own_key.clear();
-            link.public_key.clear();
+            (link.own_key, link.public_key) = (None, None);
             if let Some(session) = &mut link.session {
                 session.endpoint = None;
             }
@@ -42,21 +41,26 @@ pub(super) fn reasons(status: &Status) -> Vec<&str> {
     let errors = status
         .problems
         .iter()
-        .filter(|problem| problem.severity == "error");
+        .filter(|problem| problem.severity == Severity::Error);
     let reasons: BTreeSet<&str> = errors.map(|problem| problem.reason.as_str()).collect();
     reasons.into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
-    use crate::resource::{Problem, Reason};
+    use crate::net::{Encapsulation, LinkName, NodeName, PublicKey};
+    use crate::resource::{Dataplane, Problem, Reason};
     use crate::status::{PeerStatus, RefusedStatus, RepairStatus, SessionStatus, WayStatus, WireGuardStatus};
 
     #[test]
     fn no_key_and_no_address_is_for_everybody() {
         const SECRET: &str = "not-for-everybody";
         let text = || SECRET.to_owned();
+        let address = IpAddr::from([192, 0, 2, 77]);
+        let key = PublicKey::from_bytes([7; 32]);
         let session = SessionStatus {
             endpoint: Some(text()),
             endpoint_age_s: None,
@@ -66,23 +70,23 @@ mod tests {
             sent_bytes: 3,
         };
         let peer = PeerStatus {
-            node: "b".to_owned(),
+            node: NodeName::new("b").unwrap(),
             network: "pods".to_owned(),
-            encapsulation: "wireguard".to_owned(),
-            remote: text(),
-            local: text(),
+            encapsulation: Encapsulation::WireGuard,
+            remote: Some(address),
+            local: Some(address),
             mtu: 1440,
             wireguard: Some(WireGuardStatus {
-                device: "adit-wg0".to_owned(),
-                own_key: text(),
-                public_key: text(),
+                device: LinkName::constant("adit-wg0"),
+                own_key: Some(key),
+                public_key: Some(key),
                 session: Some(session),
             }),
             withdrawn: false,
-            dataplane: "ebpf".to_owned(),
+            dataplane: Dataplane::Ebpf,
             way: Some(WayStatus {
                 device: Some("adit-wg0".to_owned()),
-                gateway: Some(text()),
+                gateway: Some(address),
                 usable: true,
                 packets: 4,
                 bytes: 5,
@@ -107,9 +111,12 @@ mod tests {
         }];
         let problem = Problem::error(Reason::Conflict, text(), text(), text());
         status.set_problems(&[problem]);
+        let secrets = [text(), address.to_string(), key.to_string()];
+        let json = serde_json::to_string(&status).unwrap();
+        assert!(secrets.iter().all(|secret| json.contains(secret)), "{json}");
         leave_out_details(&mut status);
         let json = serde_json::to_string(&status).unwrap();
-        assert!(!json.contains(SECRET), "{json}");
+        assert!(!secrets.iter().any(|secret| json.contains(secret)), "{json}");
         assert!(
             json.contains("Conflict") && json.contains("\"established\":true"),
             "{json}"

@@ -1,0 +1,42 @@
+//! Loads what manifests say that a node is to be. The agent and all commands load them by this.
+
+use std::path::PathBuf;
+
+use super::problems;
+use crate::net::NodeName;
+use crate::resource::{Intent, Problem};
+use crate::source::file::{self, LoadErrors};
+use crate::source::manifest::ManifestFile;
+
+/// Why manifests are rejected, in one or more lines.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// They are not valid as a whole.
+    #[error(transparent)]
+    Invalid(#[from] LoadErrors),
+    /// The node is not among them.
+    #[error("{0}")]
+    NodeAbsent(Box<Problem>),
+}
+
+impl Rejected {
+    /// The same as a problem of the agent's status.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Rejected::Invalid(errors) => problems::invalid(errors),
+            Rejected::NodeAbsent(problem) => Problem::clone(problem),
+        }
+    }
+}
+
+/// What the manifests say that the node is to be, and the files that they were read from.
+///
+/// # Errors
+/// When they are rejected.
+pub fn load(paths: &[PathBuf], node: NodeName) -> Result<(Intent, Vec<ManifestFile>), Rejected> {
+    let set = file::load_set(paths)?;
+    let intent = Intent::new(set.resources, node);
+    let intent = intent.map_err(|problem| Rejected::NodeAbsent(Box::new(problem)))?;
+    Ok((intent, set.files))
+}
