@@ -7,7 +7,7 @@ use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
 
-use super::route::{HEADER, Outline, Parts, defaults};
+use super::route::{HEADER, Parts, defaults};
 use super::table::LinkTable;
 use super::{Netlink, address, route, rule};
 use crate::kernel::KernelError;
@@ -82,7 +82,7 @@ impl Netlink {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let read = |body: &[u8]| {
                 let header = RouteHeader::parse(body)?;
-                Ok(Some(Outline::read(&header, &body[HEADER..])?.key.table))
+                Ok(Some(route::key(&header, &body[HEADER..])?.table))
             };
             tables.extend(self.socket.list("routes", &route::dump(family), read).await?);
         }
@@ -158,7 +158,7 @@ pub(super) fn read_route_by(
     // Devices are told by their indexes here.
     let parts = Parts::read(&header, &body[HEADER..], &LinkTable::default())?;
     let route = RouteBy {
-        key: parts.outline.key,
+        key: parts.key,
         by_hand: header.protocol == RouteProtocol::Boot,
     };
     Ok((parts.index == Some(wanted)).then_some(route))

@@ -26,7 +26,7 @@ use crate::model::facts::Lookup;
 use crate::model::{Hop, PROTOCOL, Paths, RouteKey, RouteKind, RouteScope};
 use crate::net::LinkName;
 
-pub(super) use self::parts::{HEADER, Outline, Parts};
+pub(super) use self::parts::{HEADER, Parts, key};
 pub(super) use self::read::{Way, read, read_found, read_path};
 
 /// Asks for all routes of a family, in all tables. What rtnetlink 0.24 builds says more, by which the kernel would filter, and

@@ -18,8 +18,7 @@ use netlink_packet_route::tc::TcHeader;
 use tokio::time::Instant;
 
 use super::super::message::Message;
-use super::super::route::{HEADER as ROUTE_HEADER, Outline};
-use super::super::{address, link, nexthop, nsid, uapi};
+use super::super::{address, link, nexthop, nsid, route, uapi};
 use super::EventKind;
 use super::pending::Heard;
 use crate::model::devices;
@@ -289,7 +288,7 @@ impl Interest {
         if !matches!(header.address_family, AddressFamily::Inet | AddressFamily::Inet6) {
             return Ok(own.then_some(Matter::Own));
         }
-        let key = Outline::read(&header, &body[ROUTE_HEADER..])?.key;
+        let key = route::key(&header, &body[route::HEADER..])?;
         let prefix = key.prefix;
         own |= [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
         own |= self.routes.contains(&key);

@@ -41,7 +41,7 @@ pub(in crate::kernel::netlink) fn read(
     let hop = |link: Option<LinkName>, gateway| {
         Some(DefaultHop {
             link: link?,
-            metric: parts.outline.key.metric,
+            metric: parts.key.metric,
             gateway,
         })
     };

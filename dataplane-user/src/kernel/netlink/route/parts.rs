@@ -1,11 +1,15 @@
 //! A route's attributes, sorted into those that we write and words for the rest.
+//!
+//! Numbers and addresses are read where they stand, and what has a form of its own is decoded by netlink-packet-route 0.34. To
+//! let it decode all of them, and so to look for an encapsulation's type beforehand, costs a sixth more instructions.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{
-    DecodeError, NlasIterator, Parseable as _, ParseableParametrized as _, parse_ip, parse_u16, parse_u32,
+    DecodeError, NlaBuffer, NlasIterator, Parseable as _, ParseableParametrized as _, parse_ip, parse_u16,
+    parse_u32,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
@@ -24,59 +28,54 @@ use crate::net::LinkName;
 /// Where the attributes of a route's message begin.
 pub(in crate::kernel::netlink) const HEADER: usize = size_of::<RouteMessageBuffer>();
 
-/// What tells whether a route concerns us, and what must be known before its attributes can be decoded.
-#[derive(Debug)]
-pub(in crate::kernel::netlink) struct Outline {
-    pub(in crate::kernel::netlink) key: RouteKey,
-    /// A next-hop object's id: what else is said of the way is that object's.
-    pub(super) next_hop: Option<u32>,
-    /// The type of an encapsulation, which comes behind what it is the type of.
-    pub(super) encap: RouteLwEnCapType,
+/// What tells a route from others; nothing else of it is decoded.
+pub(in crate::kernel::netlink) fn key(
+    header: &RouteHeader,
+    attributes: &[u8],
+) -> Result<RouteKey, DecodeError> {
+    let mut destination = unspecified(header);
+    let (mut table, mut metric) = (header.table.into(), 0);
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            libc::RTA_DST => destination = parse_ip(attribute.value())?,
+            libc::RTA_TABLE => table = parse_u32(attribute.value())?,
+            libc::RTA_PRIORITY => metric = parse_u32(attribute.value())?,
+            _ => {}
+        }
+    }
+    Ok(RouteKey {
+        table,
+        prefix: prefix(destination, header)?,
+        metric,
+    })
 }
 
-impl Outline {
-    pub(in crate::kernel::netlink) fn read(
-        header: &RouteHeader,
-        attributes: &[u8],
-    ) -> Result<Outline, DecodeError> {
-        let mut destination = match header.address_family {
-            AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let (mut table, mut metric) = (header.table.into(), 0);
-        let (mut next_hop, mut encap) = (None, RouteLwEnCapType::None);
-        for attribute in NlasIterator::new(attributes) {
-            let attribute = attribute?;
-            let value = attribute.value();
-            match attribute.kind() {
-                libc::RTA_DST => destination = parse_ip(value)?,
-                libc::RTA_TABLE => table = parse_u32(value)?,
-                libc::RTA_PRIORITY => metric = parse_u32(value)?,
-                libc::RTA_ENCAP_TYPE => encap = parse_u16(value)?.into(),
-                uapi::RTA_NH_ID => next_hop = Some(parse_u32(value)?),
-                _ => {}
-            }
-        }
-        let length = header.destination_prefix_length;
-        let prefix = IpNet::new(destination, length)
-            .map_err(|_| DecodeError::from(format!("route to {destination} with prefix length {length}")))?;
-        let key = RouteKey {
-            table,
-            prefix,
-            metric,
-        };
-        Ok(Outline { key, next_hop, encap })
+fn unspecified(header: &RouteHeader) -> IpAddr {
+    match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
+}
+
+fn prefix(destination: IpAddr, header: &RouteHeader) -> Result<IpNet, DecodeError> {
+    let length = header.destination_prefix_length;
+    IpNet::new(destination, length)
+        .map_err(|_| DecodeError::from(format!("route to {destination} with prefix length {length}")))
 }
 
 /// A route.
 pub(in crate::kernel::netlink) struct Parts {
-    pub(in crate::kernel::netlink) outline: Outline,
+    pub(in crate::kernel::netlink) key: RouteKey,
     pub(in crate::kernel::netlink) index: Option<u32>,
+    /// A next-hop object's id: what else is said of the way is that object's.
+    pub(super) next_hop: Option<u32>,
     pub(super) gateway: Option<IpAddr>,
     source: Option<IpAddr>,
     pub(super) mtu: Option<u32>,
-    /// Of the only one; nothing where it says what we never write.
+    /// The type of an encapsulation.
+    encap_type: RouteLwEnCapType,
+    /// What it says; nothing where that is what we never write.
     encap: Option<Encap>,
     /// Of several; nothing where one says what we never write.
     pub(super) hops: Option<Vec<Hop>>,
@@ -85,29 +84,36 @@ pub(in crate::kernel::netlink) struct Parts {
     rest: Words,
 }
 
+/// Attributes that say something of the way, which count where no next-hop object says it.
+#[derive(Default)]
+struct Way<'a> {
+    via: Option<NlaBuffer<&'a [u8]>>,
+    several: Option<NlaBuffer<&'a [u8]>>,
+    /// Its type comes behind it.
+    encap: Option<NlaBuffer<&'a [u8]>>,
+}
+
 impl Parts {
     pub(in crate::kernel::netlink) fn read(
         header: &RouteHeader,
         attributes: &[u8],
         links: &LinkTable,
     ) -> Result<Parts, DecodeError> {
-        Parts::of(header, Outline::read(header, attributes)?, attributes, links)
-    }
-
-    pub(super) fn of(
-        header: &RouteHeader,
-        outline: Outline,
-        attributes: &[u8],
-        links: &LinkTable,
-    ) -> Result<Parts, DecodeError> {
-        let context = (header.address_family, header.kind, outline.encap);
-        let of_object = outline.next_hop.is_some();
+        let mut destination = unspecified(header);
+        let context = (header.address_family, header.kind, RouteLwEnCapType::None);
+        let mut way = Way::default();
         let mut parts = Parts {
-            outline,
+            key: RouteKey {
+                table: header.table.into(),
+                prefix: destination.into(),
+                metric: 0,
+            },
             index: None,
+            next_hop: None,
             gateway: None,
             source: None,
             mtu: None,
+            encap_type: RouteLwEnCapType::None,
             encap: None,
             hops: None,
             understood: 0,
@@ -115,47 +121,63 @@ impl Parts {
         };
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute?;
+            let value = attribute.value();
             match attribute.kind() {
-                libc::RTA_DST | libc::RTA_TABLE | libc::RTA_PRIORITY | uapi::RTA_NH_ID => continue,
-                libc::RTA_MULTIPATH | libc::RTA_ENCAP | libc::RTA_ENCAP_TYPE | libc::RTA_VIA if of_object => {
-                    continue;
-                }
-                // One by one: the crate would allocate for the whole.
-                libc::RTA_ENCAP => {
-                    parts.encap = hops::encap(lwtunnel::read(parts.outline.encap, attribute.value())?);
-                }
-                libc::RTA_METRICS => {
-                    for metric in NlasIterator::new(attribute.value()) {
-                        parts.take_metric(&RouteMetric::parse(&metric?)?);
-                    }
-                }
-                _ => parts.take(RouteAttribute::parse_with_param(&attribute, context)?, links)?,
+                libc::RTA_DST => destination = parse_ip(value)?,
+                libc::RTA_TABLE => parts.key.table = parse_u32(value)?,
+                libc::RTA_PRIORITY => parts.key.metric = parse_u32(value)?,
+                libc::RTA_OIF => parts.index = Some(parse_u32(value)?),
+                libc::RTA_GATEWAY => parts.gateway = Some(parse_ip(value)?),
+                libc::RTA_PREFSRC => parts.source = Some(parse_ip(value)?),
+                libc::RTA_METRICS => parts.take_metrics(value)?,
+                libc::RTA_VIA => way.via = Some(attribute),
+                libc::RTA_MULTIPATH => way.several = Some(attribute),
+                libc::RTA_ENCAP => way.encap = Some(attribute),
+                libc::RTA_ENCAP_TYPE => parts.encap_type = parse_u16(value)?.into(),
+                uapi::RTA_NH_ID => parts.next_hop = Some(parse_u32(value)?),
+                _ => parts
+                    .rest
+                    .attribute(&RouteAttribute::parse_with_param(&attribute, context)?),
             }
+        }
+        parts.key.prefix = prefix(destination, header)?;
+        if parts.next_hop.is_none() {
+            let before = parts.rest.len();
+            for attribute in [way.via, way.several].into_iter().flatten() {
+                parts.take_way(RouteAttribute::parse_with_param(&attribute, context)?, links)?;
+            }
+            if parts.encap_type != RouteLwEnCapType::None {
+                parts.rest.encap();
+                let value = way.encap.as_ref().map_or(&[][..], NlaBuffer::value);
+                parts.encap = hops::encap(lwtunnel::read(parts.encap_type, value)?);
+            }
+            parts.understood = parts.rest.len() - before;
         }
         Ok(parts)
     }
 
-    fn take_metric(&mut self, metric: &RouteMetric) {
-        match metric {
-            RouteMetric::Mtu(mtu) => self.mtu = Some(*mtu),
-            other => self.rest.metric(other),
+    fn take_metrics(&mut self, value: &[u8]) -> Result<(), DecodeError> {
+        for metric in NlasIterator::new(value) {
+            match RouteMetric::parse(&metric?)? {
+                RouteMetric::Mtu(mtu) => self.mtu = Some(mtu),
+                other => self.rest.metric(&other),
+            }
         }
+        Ok(())
     }
 
-    fn take(&mut self, attribute: RouteAttribute, links: &LinkTable) -> Result<(), DecodeError> {
-        let before = self.rest.len();
-        self.rest.attribute(&attribute, links);
-        let more = self.rest.len() - before;
+    fn take_way(&mut self, attribute: RouteAttribute, links: &LinkTable) -> Result<(), DecodeError> {
         match attribute {
-            RouteAttribute::Oif(index) => self.index = Some(index),
-            RouteAttribute::Gateway(address) => self.gateway = Some(ip(&address)?),
-            RouteAttribute::PrefSource(address) => self.source = Some(ip(&address)?),
-            RouteAttribute::MultiPath(hops) => self.hops = hops::read(hops, links)?,
-            RouteAttribute::Via(gateway) => self.gateway = Some(via(&gateway)?),
-            RouteAttribute::EncapType(_) => {}
-            _ => return Ok(()),
+            RouteAttribute::Via(gateway) => {
+                self.rest.via(&gateway);
+                self.gateway = Some(via(&gateway)?);
+            }
+            RouteAttribute::MultiPath(hops) => {
+                self.rest.next_hops(&hops, links);
+                self.hops = hops::read(hops, links)?;
+            }
+            _ => {}
         }
-        self.understood += more;
         Ok(())
     }
 
@@ -220,7 +242,7 @@ impl Parts {
         let hops = match self.hops.clone() {
             Some(hops) => hops.into_iter().collect(),
             None => {
-                if self.outline.encap != RouteLwEnCapType::None && self.encap.is_none() {
+                if self.encap_type != RouteLwEnCapType::None && self.encap.is_none() {
                     return None;
                 }
                 let hop = Hop {
@@ -247,7 +269,7 @@ impl Parts {
         // One of the other family is among the rest.
         let gateway = self
             .gateway
-            .filter(|gateway| gateway.is_ipv4() == self.outline.key.prefix.addr().is_ipv4());
+            .filter(|gateway| gateway.is_ipv4() == self.key.prefix.addr().is_ipv4());
         words.push(gateway.map(|gateway| format!("via {gateway}")));
         let unnamed = self.index.map(|index| format!("dev if{index}"));
         words.push(link.map(|link| format!("dev {link}")).or(unnamed));
@@ -260,7 +282,7 @@ impl Parts {
         words.push(Some(format!("proto {}", words::protocol(header.protocol))));
         words.push(self.source.map(|source| format!("src {source}")));
         words.push(self.mtu.map(|mtu| format!("mtu {mtu}")));
-        words.push(self.outline.next_hop.map(|id| format!("nhid {id}")));
+        words.push(self.next_hop.map(|id| format!("nhid {id}")));
         words.push((!self.rest.is_empty()).then(|| self.rest.to_string()));
         words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }

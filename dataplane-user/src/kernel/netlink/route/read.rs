@@ -7,7 +7,7 @@ use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
 
-use super::parts::{HEADER, Outline, Parts};
+use super::parts::{self, HEADER, Parts};
 use crate::kernel::netlink::nexthop::NextHopTable;
 use crate::kernel::netlink::table::LinkTable;
 use crate::model::facts::FoundRoute;
@@ -29,23 +29,25 @@ pub(in crate::kernel::netlink) fn read(
         return Ok(None);
     }
     let attributes = &body[HEADER..];
-    let outline = Outline::read(&header, attributes)?;
-    let key = outline.key;
     let ours = header.protocol == RouteProtocol::Other(PROTOCOL);
-    // Of perhaps a million routes a handful matter, and no other one is decoded. Another type of service is another key, which no
-    // route of ours has.
-    let usual = [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
-    if !ours && (header.tos != 0 || !usual && !wanted.contains(&key)) {
+    // Of perhaps a million routes a handful matter, and of no other one more than its key is read. Another type of service is another
+    // key, which no route of ours has.
+    let matters = |key: &RouteKey| {
+        let usual = [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
+        header.tos == 0 && (usual || wanted.contains(key))
+    };
+    if !ours && !matters(&parts::key(&header, attributes)?) {
         return Ok(None);
     }
-    let parts = Parts::of(&header, outline, attributes, links)?;
+    let parts = Parts::read(&header, attributes, links)?;
+    let key = parts.key;
     let route = Route {
         owner: match header.protocol {
             _ if ours => Owner::Ours,
             RouteProtocol::Kernel => Owner::Kernel,
             _ => Owner::Foreign,
         },
-        kind: match parts.outline.next_hop {
+        kind: match parts.next_hop {
             Some(id) if ours => parts.leading_to(&header, next_hops.target(id)),
             _ => parts.kind(&header, links, ours),
         },
@@ -96,7 +98,7 @@ pub(in crate::kernel::netlink) fn read_found(
     let of_index = parts.index.and_then(|index| links.name(index)).cloned();
     let hops = parts.hops.into_iter().flatten().filter_map(|hop| hop.link);
     Ok(Some(FoundRoute {
-        key: parts.outline.key,
+        key: parts.key,
         links: of_index.into_iter().chain(hops).collect(),
     }))
 }

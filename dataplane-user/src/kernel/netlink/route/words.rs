@@ -33,7 +33,7 @@ impl Words {
 
     /// What an attribute that we don't write says. Unknown ones say nothing: they are padding, or a later kernel's, which
     /// reports what Adit never sets at its default.
-    pub(super) fn attribute(&mut self, attribute: &RouteAttribute, links: &LinkTable) {
+    pub(super) fn attribute(&mut self, attribute: &RouteAttribute) {
         match attribute {
             // Ages and counters; an end is a setting.
             RouteAttribute::CacheInfo(info) if info.expires != 0 => self.0.push("expires".to_owned()),
@@ -43,14 +43,29 @@ impl Words {
                 let high = *level == RoutePreference::High;
                 self.0.push(format!("pref {}", if high { "high" } else { "low" }));
             }
-            RouteAttribute::MultiPath(hops) => self.0.extend(hops.iter().map(|hop| next_hop(hop, links))),
-            RouteAttribute::Via(RouteVia::Inet(address)) => self.0.push(format!("via inet {address}")),
-            RouteAttribute::Via(RouteVia::Inet6(address)) => self.0.push(format!("via inet6 {address}")),
-            RouteAttribute::EncapType(_) => self.0.push("encap".to_owned()),
             RouteAttribute::Realm(_) => self.0.push("realm".to_owned()),
             RouteAttribute::TtlPropagate(_) => self.0.push("ttl-propagate".to_owned()),
             _ => {}
         }
+    }
+
+    /// A gateway of another family.
+    pub(super) fn via(&mut self, gateway: &RouteVia) {
+        match gateway {
+            RouteVia::Inet(address) => self.0.push(format!("via inet {address}")),
+            RouteVia::Inet6(address) => self.0.push(format!("via inet6 {address}")),
+            _ => self.0.push("via".to_owned()),
+        }
+    }
+
+    /// Several next hops.
+    pub(super) fn next_hops(&mut self, hops: &[RouteNextHop], links: &LinkTable) {
+        self.0.extend(hops.iter().map(|hop| next_hop(hop, links)));
+    }
+
+    /// An encapsulation.
+    pub(super) fn encap(&mut self) {
+        self.0.push("encap".to_owned());
     }
 
     /// What a metric says that we don't write.
@@ -122,18 +137,17 @@ mod tests {
 
     #[test]
     fn unknown_attributes_say_nothing_and_realms_do() {
-        let links = LinkTable::default();
         let mut words = Words::default();
         let raw = |kind, value| RouteAttribute::Other(DefaultNla::new(kind, value));
-        words.attribute(&raw(libc::RTA_PAD, Vec::new()), &links);
+        words.attribute(&raw(libc::RTA_PAD, Vec::new()));
         // An attribute of a later kernel.
-        words.attribute(&raw(99, vec![1; 4]), &links);
+        words.attribute(&raw(99, vec![1; 4]));
         assert!(words.is_empty(), "{words}");
         let realm = RouteRealm {
             source: 0,
             destination: 7,
         };
-        words.attribute(&RouteAttribute::Realm(realm), &links);
+        words.attribute(&RouteAttribute::Realm(realm));
         assert_eq!(words.to_string(), "realm");
     }
 }
