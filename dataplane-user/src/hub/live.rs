@@ -4,12 +4,13 @@ mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use self::touched::{Touched, endpoint, endpoints};
+use self::touched::{Touched, names};
 use super::routes::{self, RouteChanges};
 use super::{LivePeers, SyncError};
 use crate::diff;
@@ -17,12 +18,13 @@ use crate::kernel::KernelError;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::{self, PrivateKeys, WireGuard};
 use crate::model::change::{NetlinkChange, RouteOperation};
-use crate::model::wireguard::{Device, DeviceChange, Peer};
+use crate::model::wireguard::{self as model, Device, DeviceChange};
 use crate::model::{Owner, Route, RouteKey, RouteKind};
 use crate::net::key::{PrivateKey, PublicKey};
 use crate::net::name::InvalidName;
 use crate::net::{Family, LinkName};
-use crate::wg_quick::{self, Config};
+use crate::resource::wireguard::Peer;
+use crate::wg_quick::Config;
 
 /// An interface that is up, or a test's.
 #[expect(async_fn_in_trait, reason = "one thread drives it, futures need not be Send")]
@@ -90,19 +92,15 @@ impl LiveDevice {
 
     /// Makes the changes, and looks whether the kernel took them.
     async fn set(&mut self, touched: &Touched<'_>) -> Result<(), SyncError> {
-        let addresses = touched.addresses().await?;
-        let now = touched.now.iter().map(|peer| {
-            let endpoint = endpoint(peer, &addresses);
-            (peer.public_key, peer.to_model(endpoint))
-        });
-        let now = now.collect::<BTreeMap<PublicKey, Peer>>();
+        let names = names(&touched.now).await?;
+        let now = on_device(&touched.now, &names);
         // What the interface has counts, and not what the file said: somebody may have left it alone, or was interrupted.
         let mut before = self.was.peers.clone();
         before.retain(|key, _| touched.has(key));
         for (key, peer) in &mut before {
             let said = touched.before.iter().find(|peer| peer.public_key == *key);
             peer.configured = match said {
-                Some(said) => endpoint(said, &addresses),
+                Some(said) => said.resolve(&names),
                 // The file says nothing new of it: where it has roamed to, it stays.
                 None => now.get(key).and_then(|peer| peer.endpoint.clone()),
             };
@@ -121,7 +119,7 @@ impl LiveDevice {
             .set_device(&self.link, &changes.iter().collect::<Vec<_>>())
             .await?;
         let device = self.wireguard.get_device(&self.link).await?.device;
-        let has = |key: &PublicKey, wanted: &Peer| {
+        let has = |key: &PublicKey, wanted: &model::Peer| {
             device.peers.get(key).map(|peer| &peer.allowed_ips) == Some(&wanted.allowed_ips)
         };
         match wanted.peers.iter().find(|(key, wanted)| !has(key, wanted)) {
@@ -203,7 +201,7 @@ impl LiveDevice {
     /// With the changes of the device told in words.
     async fn set_all(&mut self, file: &Config) -> Result<Vec<String>, SyncError> {
         let peers = file.peers.iter().collect::<Vec<_>>();
-        let addresses = endpoints(&peers).await?;
+        let names = names(&peers).await?;
         let interface = &file.interface;
         let wanted = Device {
             public_key: interface.private_key.as_ref().map(PrivateKey::public_key),
@@ -213,10 +211,7 @@ impl LiveDevice {
                 0 => self.was.fwmark,
                 mark => mark,
             },
-            peers: peers
-                .iter()
-                .map(|peer| (peer.public_key, peer.to_model(endpoint(peer, &addresses))))
-                .collect(),
+            peers: on_device(&peers, &names),
         };
         let mut was = self.was.clone();
         for peer in was.peers.values_mut() {
@@ -310,10 +305,22 @@ fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
     NetlinkChange::Route(*key, RouteOperation::Create(route))
 }
 
-fn allowed_ips(peers: &[wg_quick::Peer]) -> BTreeSet<IpNet> {
+/// As the device shall have them; of several with one key the last one says all.
+fn on_device(peers: &[&Peer], names: &BTreeMap<String, Vec<IpAddr>>) -> BTreeMap<PublicKey, model::Peer> {
+    let on_device = |peer: &&Peer| {
+        let preshared_key = peer.known_preshared_key().cloned().into();
+        (
+            peer.public_key,
+            peer.on_device(peer.resolve(names), preshared_key),
+        )
+    };
+    peers.iter().map(on_device).collect()
+}
+
+fn allowed_ips(peers: &[Peer]) -> BTreeSet<IpNet> {
     prefixes(&peers.iter().collect::<Vec<_>>())
 }
 
-fn prefixes(peers: &[&wg_quick::Peer]) -> BTreeSet<IpNet> {
+fn prefixes(peers: &[&Peer]) -> BTreeSet<IpNet> {
     peers.iter().flat_map(|peer| &peer.allowed_ips).copied().collect()
 }

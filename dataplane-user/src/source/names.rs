@@ -1,14 +1,47 @@
 //! Names of WireGuard endpoints, looked up time and again by the system's resolver.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use tokio::net::lookup_host;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::debug;
 
 /// How long one look-up is waited for. The resolver's own limit is often longer.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The addresses of names, those of each in the order in which the resolver prefers them, or why it has none in words; all are
+/// looked up at once, and each for so long at most.
+pub async fn look_up(
+    names: impl IntoIterator<Item = String>,
+    patience: Duration,
+) -> BTreeMap<String, Result<Vec<IpAddr>, String>> {
+    let mut lookups = JoinSet::new();
+    for name in names {
+        lookups.spawn(async move {
+            let found = async {
+                Ok(lookup_host((name.as_str(), 0))
+                    .await?
+                    .map(|found| found.ip())
+                    .collect())
+            };
+            let addresses = match timeout(patience, found).await {
+                Ok(Ok(found)) => Ok(found),
+                Ok(Err::<Vec<_>, io::Error>(error)) => Err(format!("{name} can't be looked up: {error}")),
+                Err(_) => Err(format!("{name} is not looked up within {} s", patience.as_secs())),
+            };
+            let addresses = addresses.and_then(|addresses| match addresses.is_empty() {
+                true => Err(format!("{name} has no address")),
+                false => Ok(addresses),
+            });
+            (name, addresses)
+        });
+    }
+    lookups.join_all().await.into_iter().collect()
+}
 
 /// What is known of names. What was known stays while a look-up fails.
 #[derive(Debug)]
@@ -44,26 +77,9 @@ impl Names {
         let wanted = names
             .iter()
             .filter(|name| !self.known.get(*name).is_some_and(is_fresh));
-        let mut lookups = JoinSet::new();
-        for name in wanted.cloned() {
-            lookups.spawn(async move {
-                let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name.clone(), 0))).await;
-                let addresses = match found {
-                    Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
-                    Ok(Err(error)) => {
-                        debug!("{name} can't be looked up: {error}");
-                        BTreeSet::new()
-                    }
-                    Err(_) => {
-                        debug!("{name} is not looked up within {} s", PATIENCE.as_secs());
-                        BTreeSet::new()
-                    }
-                };
-                (name, addresses)
-            });
-        }
-        for (name, addresses) in lookups.join_all().await {
-            self.take(name, addresses, now);
+        for (name, found) in look_up(wanted.cloned(), PATIENCE).await {
+            let found = found.inspect_err(|why| debug!("{why}"));
+            self.take(name, found.unwrap_or_default().into_iter().collect(), now);
         }
         let found = self
             .known
