@@ -33,19 +33,14 @@ pub struct WireGuardInterface {
 }
 
 /// Where the two rules for the default routes of a device stand among all rules: the one that asks the main table for
-/// everything but a default route, and right behind it the one that leads to the table of the default routes.
+/// everything but a default route, and right behind it the one that leads to the table of the default routes. By family the priority
+/// of the first rule, where that is not the usual one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DefaultRules(BTreeMap<Family, u32>);
+pub struct DefaultRules(pub BTreeMap<Family, u32>);
 
 impl DefaultRules {
-    /// Where the first rule stands, unless something else is said.
+    /// The usual one.
     pub const PRIORITY: u32 = 1731;
-
-    /// With these priorities of the first rule.
-    #[must_use]
-    pub fn at(priorities: BTreeMap<Family, u32>) -> DefaultRules {
-        DefaultRules(priorities)
-    }
 
     /// The priority of the first rule.
     #[must_use]

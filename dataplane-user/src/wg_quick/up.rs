@@ -2,9 +2,9 @@
 //! rules and all else are the plan's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use super::{Config, Interface};
+use crate::model::facts::NodeFacts;
 use crate::net::{Family, KeySource, LinkName, NodeName};
 use crate::plan::FIRST_MARK;
 use crate::resource::netlink::{InterfaceEnd, NetlinkObjects, Placed};
@@ -15,19 +15,15 @@ use crate::resource::{Intent, Resources, WireGuardInterface};
 const OVERHEAD: u32 = 80;
 /// What the way's MTU is where nothing is known of it.
 const ETHERNET: u32 = 1500;
-/// Devices of a smaller MTU have no IPv6 (RFC 8200, section 5).
-const SMALLEST_OF_IPV6: u32 = 1280;
+/// Devices of a smaller MTU have no addresses of the family (RFC 791, RFC 8200): the kernel removes them.
+const SMALLEST: [(Family, u32); 2] = [(Family::Ipv4, 68), (Family::Ipv6, 1280)];
 /// The priority of the rule for the default table, before which the first one of a user's comes.
 const LAST_PRIORITY: u32 = 32_765;
 
-/// What wg-quick finds out of the machine.
+/// What wg-quick finds out of the machine, beside what the plan must know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The addresses of the names in endpoints.
-    pub names: BTreeMap<String, Vec<IpAddr>>,
-    /// The MTUs of the ways to endpoints, in bytes.
-    pub mtus: BTreeMap<IpAddr, u32>,
-    /// That of the device of the default route.
+pub struct Machine {
+    /// The MTU of the device of the default route, in bytes.
     pub default_mtu: Option<u32>,
     /// Routing tables that have a route.
     pub tables: BTreeSet<u32>,
@@ -61,21 +57,29 @@ pub fn intent(interface: WireGuardInterface) -> Intent {
 impl Config {
     /// The device of this name that the file describes; `key` is where its private key is.
     #[must_use]
-    pub fn interface(&self, name: &LinkName, key: KeySource, facts: &Facts) -> WireGuardInterface {
+    pub fn interface(
+        &self,
+        name: &LinkName,
+        key: KeySource,
+        (facts, machine): (&NodeFacts, &Machine),
+    ) -> WireGuardInterface {
         let Interface {
             addresses,
             private_key,
             ..
         } = &self.interface;
-        let mtu = self.interface.mtu.unwrap_or_else(|| self.mtu(facts));
-        // Those that the kernel removes when the device gets its MTU.
-        let has = |family| family == Family::Ipv4 || mtu >= SMALLEST_OF_IPV6;
+        let mtu = self.interface.mtu.unwrap_or_else(|| self.mtu(facts, machine));
+        let has = |family| {
+            !SMALLEST
+                .iter()
+                .any(|(of, smallest)| *of == family && mtu < *smallest)
+        };
         let addresses = addresses
             .iter()
             .filter(|address| has(Family::of_prefix(**address)));
         // The second rule is the one that comes first.
         let first_rule = Family::BOTH.map(|family| {
-            let next = facts.next_priority.get(&family).copied();
+            let next = machine.next_priority.get(&family).copied();
             (family, next.unwrap_or(LAST_PRIORITY).saturating_sub(1))
         });
         // Of several with one key the last one says all.
@@ -93,19 +97,19 @@ impl Config {
             },
             key: private_key.is_some().then_some(key),
             listen_port: self.interface.listen_port.unwrap_or(0),
-            fwmark: self.mark(facts),
+            fwmark: self.mark(machine),
             routes: self.interface.table,
-            rules: DefaultRules::at(first_rule.into()),
+            rules: DefaultRules(first_rule.into()),
             peers: peers.collect::<BTreeMap<_, Peer>>().into_values().collect(),
         }
     }
 
     /// The device's mark; that of a default route is its table's number.
-    fn mark(&self, facts: &Facts) -> u32 {
+    fn mark(&self, machine: &Machine) -> u32 {
         let allowed_ips = self.peers.iter().flat_map(|peer| &peer.allowed_ips);
         match self.interface.fwmark {
             0 if self.interface.table.lead_everywhere(allowed_ips) => {
-                let free = (FIRST_MARK..).find(|table| !facts.tables.contains(table));
+                let free = (FIRST_MARK..).find(|table| !machine.tables.contains(table));
                 free.expect("there are more tables than routes")
             }
             mark => mark,
@@ -114,12 +118,15 @@ impl Config {
 
     /// The widest way to an endpoint, without what WireGuard adds: peers that are nearer than others must not suffer, and for
     /// the others there is path MTU discovery.
-    fn mtu(&self, facts: &Facts) -> u32 {
-        let endpoints = self.peers.iter().filter_map(|peer| peer.resolve(&facts.names));
+    fn mtu(&self, facts: &NodeFacts, machine: &Machine) -> u32 {
+        let endpoints = self
+            .peers
+            .iter()
+            .filter_map(|peer| peer.resolve(&facts.wireguard.names));
         let widest = endpoints
-            .filter_map(|endpoint| facts.mtus.get(&endpoint.address))
+            .filter_map(|endpoint| Some(facts.paths.get(&endpoint.address)?.mtu))
             .max();
-        let widest = widest.copied().or(facts.default_mtu).unwrap_or(ETHERNET);
+        let widest = widest.or(machine.default_mtu).unwrap_or(ETHERNET);
         widest.saturating_sub(OVERHEAD)
     }
 }

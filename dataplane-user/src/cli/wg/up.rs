@@ -1,12 +1,13 @@
-//! `adit wg up`: what `wg-quick up` does, and all of it or nothing. The file becomes a declared device; plan, diff and apply do the rest, as
-//! for the agent.
+//! `adit wg up`: what `wg-quick up` does, and all of it or nothing. The file becomes a declared device; plan, diff and apply
+//! do the rest, as for the agent. What a manifest does not have is done here: commands, name servers, and the nft tables
+//! by which wg-quick protects a default route.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::Args;
+use ipnet::IpNet;
 
 use super::protect;
 use super::quick::{Quick, Source};
@@ -16,6 +17,7 @@ use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::diff::diff;
+use crate::diff::order::rank;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft;
 use crate::kernel::wireguard::PrivateKeys;
@@ -26,8 +28,7 @@ use crate::model::{Action, ChangeSet, KernelState};
 use crate::net::{Family, KeySource, LinkName, PrivateKey};
 use crate::reconcile::compare::Comparison;
 use crate::resource::Intent;
-use crate::resource::node::Host;
-use crate::wg_quick::up::{Facts, intent};
+use crate::wg_quick::up::{Machine, intent};
 
 /// Makes the interface that a file of wg-quick describes, with addresses, MTU, routes, rules and nft tables for a default route, and
 /// name servers. It is the user's own then: no agent keeps it, changes it or takes it away. A WireGuardInterface is kept by the
@@ -58,10 +59,11 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let key = quick.config.interface.private_key.clone();
     let mut kernel = ByHand::open(private_keys(key))?;
-    let (found, facts) = facts(&quick, &mut netlink).await?;
-    let interface = quick.config.interface(&quick.name, source(&quick), &found);
+    let (facts, machine) = facts(&quick, &mut netlink).await?;
+    let interface = quick
+        .config
+        .interface(&quick.name, source(&quick), (&facts, &machine));
     let mark = interface.fwmark;
-    let intent = intent(interface);
     let (hooks, allowed) = (&quick.config.interface.hooks, arguments.source.allow_hooks);
     let mut interrupts = Interrupts::listen()?;
     quick
@@ -72,8 +74,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         target,
         mut set,
         ..
-    } = compare(&mut kernel, &intent, facts).await?;
-    in_the_order_of(&quick, &mut set);
+    } = compare(&mut kernel, &intent(interface), facts).await?;
+    in_the_order_of(&quick.config.interface.addresses, &mut set);
     interrupts.check().await?;
     // Before anything is sent through the interface.
     protect::create(&quick.name, mark, &target).await;
@@ -116,26 +118,21 @@ async fn compare(kernel: &mut ByHand, intent: &Intent, facts: NodeFacts) -> Resu
     }
 }
 
-/// Addresses come in the file's order, in which no state has them: the kernel prefers the first one of a subnet as the source.
-fn in_the_order_of(quick: &Quick, set: &mut ChangeSet) {
+/// Addresses come in the file's order, which no state has: the kernel prefers the first one of a subnet as the source.
+fn in_the_order_of(addresses: &[IpNet], set: &mut ChangeSet) {
     let place = |action: &Action| match action {
         Action::Netlink(NetlinkChange::Address(_, address, _)) => {
-            let mut addresses = quick.config.interface.addresses.iter();
-            addresses.position(|other| other == address)
+            addresses.iter().position(|other| other == address)
         }
         _ => None,
     };
-    let changes = set.changes.iter().zip(&set.dependencies).enumerate();
-    let changes = changes.filter_map(|(at, (change, needs))| {
-        let place = place(&change.action)?;
-        Some((place, at, change.clone(), needs.clone()))
-    });
-    let mut changes = changes.collect::<Vec<_>>();
-    let places = changes.iter().map(|(_, at, ..)| *at).collect::<Vec<_>>();
-    changes.sort_by_key(|(place, ..)| *place);
-    for (at, (.., change, needs)) in places.into_iter().zip(changes) {
-        (set.changes[at], set.dependencies[at]) = (change, needs);
-    }
+    let steps = std::mem::take(&mut set.changes).into_iter();
+    let mut steps = steps
+        .zip(std::mem::take(&mut set.dependencies))
+        .collect::<Vec<_>>();
+    // A single device has no detours: its changes come in the order of their ranks.
+    steps.sort_by_key(|(change, _)| (rank(change), place(&change.action)));
+    (set.changes, set.dependencies) = steps.into_iter().unzip();
 }
 
 /// The first failure, which all others follow from, or might.
@@ -187,28 +184,22 @@ fn source(quick: &Quick) -> KeySource {
     KeySource::File(quick.path.display().to_string())
 }
 
-/// What wg-quick finds out of the machine, and what the plan must know of it.
-async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<(Facts, NodeFacts), Failure> {
+/// What the plan must know of the machine, and what wg-quick finds out beside that.
+async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<(NodeFacts, Machine), Failure> {
     let names = quick.look_up().await?;
-    let peers = quick.config.peers.iter();
-    let hosts = peers.filter_map(|peer| Some(&peer.endpoint.as_ref()?.host));
-    let addresses = hosts.filter_map(|host| match host {
-        Host::Address(address) => Some(*address),
-        Host::Scoped(..) => None,
-        Host::Name(name) => names.get(name).and_then(|known| known.first()).copied(),
-    });
-    let mut facts = netlink.facts(&addresses.collect()).await?;
+    let endpoints = quick.config.peers.iter().filter_map(|peer| peer.resolve(&names));
+    // No route decides about one that is on the link of a device.
+    let routed = endpoints.filter(|endpoint| endpoint.device.is_none());
+    let addresses = routed.map(|endpoint| endpoint.address).collect();
+    let mut facts = netlink.facts(&addresses).await?;
     let key = quick.config.interface.private_key.as_ref();
     let key = key.map(|key| (source(quick), OwnKey::Known(key.public_key())));
     facts.wireguard.keys = key.into_iter().collect();
-    facts.wireguard.names.clone_from(&names);
-    let ways = facts.paths.iter();
-    let mut found = Facts {
-        names,
-        mtus: ways.map(|(address, way)| (*address, way.mtu)).collect(),
+    facts.wireguard.names = names;
+    let mut machine = Machine {
         default_mtu: netlink.default_mtu().await?,
         tables: netlink.tables_in_use().await?,
-        ..Facts::default()
+        ..Machine::default()
     };
     for family in Family::BOTH {
         // The kernel's own choice: one before the second rule; the first is that of the local table.
@@ -218,8 +209,8 @@ async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<(Facts, NodeFacts
             .map(|rule| rule.priority)
             .filter(|priority| *priority > 0);
         if let Some(second) = second {
-            found.next_priority.insert(family, second - 1);
+            machine.next_priority.insert(family, second - 1);
         }
     }
-    Ok((found, facts))
+    Ok((facts, machine))
 }

@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_rules_of_one_device_are_told_from_anothers() {
-        let at = |priority| DefaultRules::at(Family::BOTH.map(|family| (family, priority)).into());
+        let at = |priority| DefaultRules(Family::BOTH.map(|family| (family, priority)).into());
         let of = |mark, priority| {
             Family::BOTH
                 .map(|family| default_rules(family, mark, &at(priority)))
