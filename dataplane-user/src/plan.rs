@@ -34,7 +34,8 @@ pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use lookups::lookups;
 pub use mtu::overhead;
 pub use nexthops::hop as route_hop;
-pub use objects::wireguard::{FIRST_MARK, default_rules_of};
+pub(crate) use objects::wireguard::Marks;
+pub use objects::wireguard::default_rules_of;
 pub use objects::{Merged, merge as merge_routes};
 pub use wireguard::WireGuardLink;
 

@@ -7,10 +7,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use self::touched::{Touched, names};
+use self::touched::Touched;
 use super::routes::{self, RouteChanges};
 use super::{LivePeers, SyncError};
 use crate::diff;
@@ -24,7 +25,11 @@ use crate::net::key::{PrivateKey, PublicKey};
 use crate::net::name::InvalidName;
 use crate::net::{Family, LinkName};
 use crate::resource::wireguard::Peer;
+use crate::source::names::of_peers;
 use crate::wg_quick::Config;
+
+/// How long names are looked up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An interface that is up, or a test's.
 #[expect(async_fn_in_trait, reason = "one thread drives it, futures need not be Send")]
@@ -303,6 +308,12 @@ fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
         kind: RouteKind::on_link(link, Family::of_prefix(key.prefix)),
     };
     NetlinkChange::Route(*key, RouteOperation::Create(route))
+}
+
+/// The addresses of the names in endpoints.
+async fn names(peers: &[&Peer]) -> Result<BTreeMap<String, Vec<IpAddr>>, SyncError> {
+    let found = of_peers(peers.iter().copied(), PATIENCE).await;
+    found.map_err(|(name, _)| SyncError::Name(name))
 }
 
 /// As the device shall have them; of several with one key the last one says all.

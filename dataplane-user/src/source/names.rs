@@ -10,12 +10,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::resource::node::Host;
+use crate::resource::wireguard::Peer;
+
 /// How long one look-up is waited for. The resolver's own limit is often longer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The addresses of names, those of each in the order in which the resolver prefers them, or why it has none in words; all are
 /// looked up at once, and each for so long at most.
-pub async fn look_up(
+async fn look_up(
     names: impl IntoIterator<Item = String>,
     patience: Duration,
 ) -> BTreeMap<String, Result<Vec<IpAddr>, String>> {
@@ -41,6 +44,26 @@ pub async fn look_up(
         });
     }
     lookups.join_all().await.into_iter().collect()
+}
+
+/// The addresses of the names in peers' endpoints, each looked up for so long at most.
+///
+/// # Errors
+/// A name that has none, and why in words.
+pub async fn of_peers<'a>(
+    peers: impl IntoIterator<Item = &'a Peer>,
+    patience: Duration,
+) -> Result<BTreeMap<String, Vec<IpAddr>>, (String, String)> {
+    let hosts = peers
+        .into_iter()
+        .filter_map(|peer| Some(&peer.endpoint.as_ref()?.host));
+    let names = hosts.filter_map(Host::name).cloned().collect::<BTreeSet<_>>();
+    let found = look_up(names, patience).await.into_iter();
+    let found = found.map(|(name, found)| match found {
+        Ok(addresses) => Ok((name, addresses)),
+        Err(why) => Err((name, why)),
+    });
+    found.collect()
 }
 
 /// What is known of names. What was known stays while a look-up fails.

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Config, Interface};
 use crate::model::facts::NodeFacts;
 use crate::net::{Family, KeySource, LinkName, NodeName};
-use crate::plan::FIRST_MARK;
+use crate::plan::Marks;
 use crate::resource::netlink::{InterfaceEnd, NetlinkObjects, Placed};
 use crate::resource::wireguard::{DefaultRules, Peer};
 use crate::resource::{Intent, Resources, WireGuardInterface};
 
-/// What WireGuard adds to a packet over IPv6, rounded up to blocks of 16 bytes: `wg-quick` takes it from the way's MTU.
+/// What WireGuard adds to a packet over IPv6, rounded up to blocks of 16 bytes: `wg-quick` takes it from the MTU of the path.
 const OVERHEAD: u32 = 80;
-/// What the way's MTU is where nothing is known of it.
+/// The MTU of a path of which nothing is known.
 const ETHERNET: u32 = 1500;
 /// Devices of a smaller MTU have no addresses of the family (RFC 791, RFC 8200): the kernel removes them.
 const SMALLEST: [(Family, u32); 2] = [(Family::Ipv4, 68), (Family::Ipv6, 1280)];
@@ -84,7 +84,7 @@ impl Config {
         });
         // Of several with one key the last one says all.
         let peers = self.peers.iter().map(|peer| (peer.public_key, peer.clone()));
-        WireGuardInterface {
+        let mut interface = WireGuardInterface {
             end: InterfaceEnd {
                 name: name.clone(),
                 alias: None,
@@ -97,26 +97,17 @@ impl Config {
             },
             key: private_key.is_some().then_some(key),
             listen_port: self.interface.listen_port.unwrap_or(0),
-            fwmark: self.mark(machine),
+            fwmark: self.interface.fwmark,
             routes: self.interface.table,
             rules: DefaultRules(first_rule.into()),
             peers: peers.collect::<BTreeMap<_, Peer>>().into_values().collect(),
-        }
+        };
+        // That of a default route is the number of its table, which nobody uses.
+        interface.fwmark = Marks::beside(machine.tables.clone()).give(None, &interface);
+        interface
     }
 
-    /// The device's mark; that of a default route is its table's number.
-    fn mark(&self, machine: &Machine) -> u32 {
-        let allowed_ips = self.peers.iter().flat_map(|peer| &peer.allowed_ips);
-        match self.interface.fwmark {
-            0 if self.interface.table.lead_everywhere(allowed_ips) => {
-                let free = (FIRST_MARK..).find(|table| !machine.tables.contains(table));
-                free.expect("there are more tables than routes")
-            }
-            mark => mark,
-        }
-    }
-
-    /// The widest way to an endpoint, without what WireGuard adds: peers that are nearer than others must not suffer, and for
+    /// The MTU of the widest path to an endpoint, without what WireGuard adds: peers that are nearer than others must not suffer, and for
     /// the others there is path MTU discovery.
     fn mtu(&self, facts: &NodeFacts, machine: &Machine) -> u32 {
         let endpoints = self

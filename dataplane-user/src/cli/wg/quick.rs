@@ -1,6 +1,6 @@
 //! What `adit wg up` and `adit wg down` have in common: the file, its commands, and its name servers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -80,28 +80,19 @@ impl Quick {
 
     /// The addresses of the names in its endpoints. A device that one names must be there.
     pub(super) async fn look_up(&self) -> Result<BTreeMap<String, Vec<IpAddr>>, Failure> {
-        let hosts = self
-            .config
-            .peers
-            .iter()
-            .map(|peer| Some(&peer.endpoint.as_ref()?.host));
-        let names = hosts.clone().flatten().filter_map(Host::name).cloned();
-        let mut answers = names::look_up(names.collect::<BTreeSet<_>>(), PATIENCE).await;
-        let mut found = BTreeMap::new();
-        for (index, host) in hosts.enumerate() {
-            let place = || self.place("Endpoint", index);
-            match host {
-                Some(Host::Name(name)) => {
-                    if let Some(addresses) = answers.remove(name) {
-                        let addresses = addresses.map_err(|why| anyhow!(why)).with_context(place)?;
-                        found.insert(name.clone(), addresses);
-                    }
-                }
-                Some(Host::Scoped(_, device)) => drop(zone::index(device).with_context(place)?),
-                Some(Host::Address(_)) | None => {}
+        let peers = &self.config.peers;
+        let hosts = peers.iter().map(|peer| Some(&peer.endpoint.as_ref()?.host));
+        for (index, host) in hosts.clone().enumerate() {
+            if let Some(Host::Scoped(_, device)) = host {
+                zone::index(device).with_context(|| self.place("Endpoint", index))?;
             }
         }
-        Ok(found)
+        let found = names::of_peers(peers, PATIENCE).await;
+        found.map_err(|(name, why)| {
+            let is_it = |host: Option<&Host>| host.and_then(Host::name) == Some(&name);
+            let index = hosts.clone().position(is_it).unwrap_or_default();
+            anyhow!(why).context(self.place("Endpoint", index)).into()
+        })
     }
 
     /// File and line of a peer's entry, as far as the file is still what was read.

@@ -112,6 +112,9 @@ async fn finish(quick: &Quick, allowed: bool, interrupts: &mut Interrupts) -> Re
 /// What is to be done; an error where something is in the way, or could be made in part only.
 async fn compare(kernel: &mut ByHand, intent: &Intent, facts: NodeFacts) -> Result<Comparison, Failure> {
     let comparison = Comparison::with(kernel, intent, facts, || ()).await?;
+    if let Some(conflict) = comparison.set.conflicts.first() {
+        return Err(anyhow!("{} exists already: {}", conflict.object, conflict.found).into());
+    }
     match comparison.problems().into_iter().next() {
         Some(problem) => Err(anyhow!("{}: {}", problem.subject, problem.message).into()),
         None => Ok(comparison),

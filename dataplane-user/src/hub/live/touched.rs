@@ -1,17 +1,10 @@
-//! The peers of which a file says something else than before, and where their endpoints are.
+//! The peers of which a file says something else than before.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use crate::hub::SyncError;
 use crate::net::key::PublicKey;
 use crate::resource::wireguard::Peer;
-use crate::source::names::look_up;
 use crate::wg_quick::Config;
-
-/// How long names are looked up.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The peers of which a file says something else than before.
 pub(super) struct Touched<'a> {
@@ -41,16 +34,4 @@ impl<'a> Touched<'a> {
             .chain(&self.now)
             .any(|peer| peer.public_key == *key)
     }
-}
-
-/// Where the names are by which the endpoints are known. A link-local address comes with its device.
-pub(super) async fn names(peers: &[&Peer]) -> Result<BTreeMap<String, Vec<IpAddr>>, SyncError> {
-    let endpoints = peers.iter().filter_map(|peer| peer.endpoint.as_ref());
-    let wanted = endpoints.filter_map(|endpoint| endpoint.host.name()).cloned();
-    let answers = look_up(wanted.collect::<BTreeSet<_>>(), PATIENCE).await;
-    let found = answers.into_iter().map(|(name, found)| match found {
-        Ok(addresses) => Ok((name, addresses)),
-        Err(_) => Err(SyncError::Name(name)),
-    });
-    found.collect()
 }

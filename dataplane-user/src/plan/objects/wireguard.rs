@@ -19,7 +19,7 @@ use crate::resource::wireguard::{DefaultRules, Peer, PresharedSource};
 use crate::resource::{Problem, Reason, WireGuardInterface};
 
 /// The mark and the table of the first device with a default route; the next ones follow (wg-quick(8), `Table`).
-pub const FIRST_MARK: u32 = 51820;
+const FIRST_MARK: u32 = 51820;
 
 /// Plans a node's devices, in the order of their manifests' names.
 pub(super) fn plan<'a>(
@@ -60,6 +60,11 @@ pub(super) fn plan<'a>(
 pub(crate) struct Marks(BTreeMap<Place, BTreeSet<u32>>);
 
 impl Marks {
+    /// Beside marks, or tables, that are in use in the agent's own namespace.
+    pub(crate) fn beside(used: BTreeSet<u32>) -> Marks {
+        Marks([(None, used)].into())
+    }
+
     /// The mark of the next device of a place; 0: none.
     pub(crate) fn give(&mut self, place: Place, interface: &WireGuardInterface) -> u32 {
         let used = self.0.entry(place).or_default();
