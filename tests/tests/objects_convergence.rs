@@ -14,7 +14,7 @@ use dataplane_user::plan::plan;
 use dataplane_user::resource::netlink::{
     InterfaceEnd, InterfaceKind, NetlinkInterface, NetlinkObjects, NetlinkRoute, PeerHop, Placed, RouteAction,
 };
-use dataplane_user::resource::wireguard::{AllowedIpRoutes, DefaultRules, Peer};
+use dataplane_user::resource::wireguard::{AllowedIpRoutes, Peer};
 use dataplane_user::resource::{Intent, Resources, WireGuardInterface};
 use proptest::collection::btree_map;
 use proptest::prelude::*;
@@ -92,7 +92,7 @@ fn wireguard(own: &str, number: u8, parameter: u8, listen_port: u16) -> WireGuar
         listen_port,
         fwmark: 0,
         routes,
-        rules: DefaultRules::default(),
+        rules_at: BTreeMap::new(),
         peers: vec![peer(number + 1, &first), peer(parameter + 100, &second)],
     }
 }

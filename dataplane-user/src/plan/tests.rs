@@ -26,7 +26,7 @@ use crate::net::{Family, LinkName, NetworkName, NodeName, PrivateKey};
 use crate::resource::netlink::{InterfaceEnd, Placed};
 use crate::resource::network::AllDown;
 use crate::resource::node::{CarriedPrefix, Endpoint, Host, Underlay};
-use crate::resource::wireguard::{AllowedIpRoutes, DefaultRules, Peer};
+use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 use crate::resource::{
     Dataplane, FirewallOptions, Intent, Network, NetworkRoutes, Node, Ports, Problem, Reason, Resources,
     Severity, SourceProtection, WireGuardInterface,
@@ -215,7 +215,7 @@ fn interface(allowed: &[&str]) -> Placed<WireGuardInterface> {
             listen_port: 0,
             fwmark: 0,
             routes: AllowedIpRoutes::Auto,
-            rules: DefaultRules::default(),
+            rules_at: BTreeMap::new(),
             peers: vec![peer],
         },
     }

@@ -26,27 +26,10 @@ pub struct WireGuardInterface {
     pub fwmark: u32,
     /// Where routes for allowed IPs stand.
     pub routes: AllowedIpRoutes,
-    /// Where the rules for its default routes stand.
-    pub rules: DefaultRules,
+    /// The priority of the first of the two rules for its default routes, by family, where that is not the usual one.
+    pub rules_at: BTreeMap<Family, u32>,
     /// Its peers, each key once. No two have one allowed prefix; of nested ones the most specific wins.
     pub peers: Vec<Peer>,
-}
-
-/// Where the two rules for the default routes of a device stand among all rules: the one that asks the main table for
-/// everything but a default route, and right behind it the one that leads to the table of the default routes. By family the priority
-/// of the first rule, where that is not the usual one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DefaultRules(pub BTreeMap<Family, u32>);
-
-impl DefaultRules {
-    /// The usual one.
-    pub const PRIORITY: u32 = 1731;
-
-    /// The priority of the first rule.
-    #[must_use]
-    pub fn priority(&self, family: Family) -> u32 {
-        self.0.get(&family).copied().unwrap_or(DefaultRules::PRIORITY)
-    }
 }
 
 /// Where the routes for allowed IPs stand, as `Table` of wg-quick(8) has it.

@@ -1,7 +1,6 @@
 //! Names of WireGuard endpoints, looked up time and again by the system's resolver.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -25,15 +24,10 @@ async fn look_up(
     let mut lookups = JoinSet::new();
     for name in names {
         lookups.spawn(async move {
-            let found = async {
-                Ok(lookup_host((name.as_str(), 0))
-                    .await?
-                    .map(|found| found.ip())
-                    .collect())
-            };
-            let addresses = match timeout(patience, found).await {
-                Ok(Ok(found)) => Ok(found),
-                Ok(Err::<Vec<_>, io::Error>(error)) => Err(format!("{name} can't be looked up: {error}")),
+            let found = timeout(patience, lookup_host((name.clone(), 0))).await;
+            let addresses = match found {
+                Ok(Ok(found)) => Ok(found.map(|found| found.ip()).collect::<Vec<_>>()),
+                Ok(Err(error)) => Err(format!("{name} can't be looked up: {error}")),
                 Err(_) => Err(format!("{name} is not looked up within {} s", patience.as_secs())),
             };
             let addresses = addresses.and_then(|addresses| match addresses.is_empty() {

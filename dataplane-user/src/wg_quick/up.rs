@@ -3,20 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+
 use super::{Config, Interface};
 use crate::model::facts::NodeFacts;
 use crate::net::{Family, KeySource, LinkName, NodeName};
 use crate::plan::Marks;
-use crate::resource::netlink::{InterfaceEnd, NetlinkObjects, Placed};
-use crate::resource::wireguard::{DefaultRules, Peer};
+use crate::resource::netlink::{InterfaceEnd, Placed};
+use crate::resource::wireguard::Peer;
 use crate::resource::{Intent, Resources, WireGuardInterface};
 
 /// What WireGuard adds to a packet over IPv6, rounded up to blocks of 16 bytes: `wg-quick` takes it from the MTU of the path.
 const OVERHEAD: u32 = 80;
 /// The MTU of a path of which nothing is known.
 const ETHERNET: u32 = 1500;
-/// Devices of a smaller MTU have no addresses of the family (RFC 791, RFC 8200): the kernel removes them.
-const SMALLEST: [(Family, u32); 2] = [(Family::Ipv4, 68), (Family::Ipv6, 1280)];
 /// The priority of the rule for the default table, before which the first one of a user's comes.
 const LAST_PRIORITY: u32 = 32_765;
 
@@ -38,19 +38,14 @@ pub struct Machine {
 #[must_use]
 pub fn intent(interface: WireGuardInterface) -> Intent {
     let node = NodeName::new("localhost").expect("a node's name");
+    let mut resources = Resources::default();
     let name = interface.end.name.to_string();
     let placed = Placed {
-        nodes: BTreeSet::from([node.clone()]),
+        nodes: [node.clone()].into(),
         namespace: None,
         object: interface,
     };
-    let resources = Resources {
-        netlink: NetlinkObjects {
-            wireguard: [(name, placed)].into(),
-            ..NetlinkObjects::default()
-        },
-        ..Resources::default()
-    };
+    resources.netlink.wireguard.insert(name, placed);
     Intent::new(resources, node).expect("a node that has something")
 }
 
@@ -63,20 +58,11 @@ impl Config {
         key: KeySource,
         (facts, machine): (&NodeFacts, &Machine),
     ) -> WireGuardInterface {
-        let Interface {
-            addresses,
-            private_key,
-            ..
-        } = &self.interface;
+        let Interface { addresses, table, .. } = &self.interface;
         let mtu = self.interface.mtu.unwrap_or_else(|| self.mtu(facts, machine));
-        let has = |family| {
-            !SMALLEST
-                .iter()
-                .any(|(of, smallest)| *of == family && mtu < *smallest)
-        };
-        let addresses = addresses
-            .iter()
-            .filter(|address| has(Family::of_prefix(**address)));
+        // Where it is smaller, the kernel removes the addresses (RFC 791, RFC 8200).
+        let smallest = |address: &IpNet| if address.addr().is_ipv4() { 68 } else { 1280 };
+        let addresses = addresses.iter().filter(|address| mtu >= smallest(address));
         // The second rule is the one that comes first.
         let first_rule = Family::BOTH.map(|family| {
             let next = machine.next_priority.get(&family).copied();
@@ -95,11 +81,11 @@ impl Config {
                 arp: false,
                 keep_link_local: false,
             },
-            key: private_key.is_some().then_some(key),
+            key: self.interface.private_key.as_ref().map(|_| key),
             listen_port: self.interface.listen_port.unwrap_or(0),
             fwmark: self.interface.fwmark,
-            routes: self.interface.table,
-            rules: DefaultRules(first_rule.into()),
+            routes: *table,
+            rules_at: first_rule.into(),
             peers: peers.collect::<BTreeMap<_, Peer>>().into_values().collect(),
         };
         // That of a default route is the number of its table, which nobody uses.

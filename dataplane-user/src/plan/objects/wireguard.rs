@@ -15,9 +15,12 @@ use crate::net::Family;
 use crate::net::KeySource;
 use crate::resource::netlink::Placed;
 use crate::resource::node::Host;
-use crate::resource::wireguard::{DefaultRules, Peer, PresharedSource};
+use crate::resource::wireguard::{Peer, PresharedSource};
 use crate::resource::{Problem, Reason, WireGuardInterface};
 
+/// The usual priority of the rule by which what WireGuard sends itself, and the main table's specific routes, go past a default
+/// route by it. The next one sends all else to the table with that route.
+const RULES_AT: u32 = 1731;
 /// The mark and the table of the first device with a default route; the next ones follow (wg-quick(8), `Table`).
 const FIRST_MARK: u32 = 51820;
 
@@ -185,8 +188,11 @@ fn routes(
         };
         let family = Family::of_prefix(prefix);
         if interface.routes.lead_everywhere([&prefix]) {
-            let rules = default_rules(family, mark, &interface.rules);
-            planner.at(place).rules.extend(rules);
+            let priority = interface.rules_at.get(&family).copied().unwrap_or(RULES_AT);
+            planner
+                .at(place)
+                .rules
+                .extend(default_rules(family, mark, priority));
         }
         let key = RouteKey::new(table, prefix, 0);
         let route = Route {
@@ -212,8 +218,7 @@ fn allowed_ips(interface: &WireGuardInterface) -> impl Iterator<Item = &IpNet> {
 }
 
 /// What WireGuard has not marked asks the main table for anything but a default route, and then the device's table.
-fn default_rules(family: Family, mark: u32, rules: &DefaultRules) -> [Rule; 2] {
-    let priority = rules.priority(family);
+fn default_rules(family: Family, mark: u32, priority: u32) -> [Rule; 2] {
     let specific = Rule {
         suppress_prefix_length: Some(0),
         ..Rule::to_table(family, priority, MAIN_TABLE)
@@ -250,10 +255,9 @@ mod tests {
 
     #[test]
     fn the_rules_of_one_device_are_told_from_anothers() {
-        let at = |priority| DefaultRules(Family::BOTH.map(|family| (family, priority)).into());
         let of = |mark, priority| {
             Family::BOTH
-                .map(|family| default_rules(family, mark, &at(priority)))
+                .map(|family| default_rules(family, mark, priority))
                 .concat()
         };
         let (one, other) = (of(51820, 32_764), of(51821, 32_762));

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{AllowedIpRoutes, DefaultRules, Peer, PresharedSource, WireGuardInterface};
+use super::{AllowedIpRoutes, Peer, PresharedSource, WireGuardInterface};
 use crate::net::KeySource;
 use crate::net::{LinkName, Namespace, NodeName, PublicKey};
 use crate::resource::netlink::{InterfaceEnd, Placed};
@@ -233,7 +233,7 @@ impl End<'_> {
                 listen_port: self.port,
                 fwmark: 0,
                 routes: self.own.routes,
-                rules: DefaultRules::default(),
+                rules_at: BTreeMap::new(),
                 peers: vec![peer],
             },
         })

@@ -10,7 +10,7 @@ use crate::net::KeySource;
 use crate::net::PublicKey;
 use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{InterfaceEnd, Placed};
-use crate::resource::wireguard::{AllowedIpRoutes, DefaultRules, Peer, PresharedSource, shared};
+use crate::resource::wireguard::{AllowedIpRoutes, Peer, PresharedSource, shared};
 use crate::source::manifest::node::{KEEPALIVE, PUBLIC_KEY, keepalive};
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::scalar;
@@ -133,7 +133,7 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
             listen_port: listen_port?,
             fwmark: fwmark?,
             routes: routes?,
-            rules: DefaultRules::default(),
+            rules_at: BTreeMap::new(),
             peers: peers?,
         },
     })
