@@ -3,10 +3,8 @@
 mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -17,14 +15,14 @@ use super::{LivePeers, SyncError};
 use crate::diff;
 use crate::kernel::KernelError;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::wireguard::{self, PrivateKeys, WireGuard};
+use crate::kernel::wireguard::{self, WireGuard};
 use crate::model::change::{NetlinkChange, RouteOperation};
 use crate::model::wireguard::{self as model, Device, DeviceChange};
 use crate::model::{Owner, Route, RouteKey, RouteKind};
 use crate::net::key::{PrivateKey, PublicKey};
 use crate::net::name::InvalidName;
 use crate::net::{Family, LinkName};
-use crate::resource::wireguard::Peer;
+use crate::resource::wireguard::{Peer, on_device};
 use crate::source::names::of_peers;
 use crate::wg_quick::Config;
 
@@ -60,7 +58,8 @@ pub trait Live {
     async fn align(&mut self, file: &Config) -> Result<Vec<String>, SyncError>;
 }
 
-/// A WireGuard interface of the calling thread's network namespace.
+/// A WireGuard interface of the calling thread's network namespace. It gets what changed in the file and no more. To compare it with
+/// all that the file says, as `adit wg up` does, would also undo what somebody has set by `wg` or `ip`, which is the user's here.
 pub struct LiveDevice {
     link: LinkName,
     netlink: Netlink,
@@ -98,7 +97,7 @@ impl LiveDevice {
     /// Makes the changes, and looks whether the kernel took them.
     async fn set(&mut self, touched: &Touched<'_>) -> Result<(), SyncError> {
         let names = names(&touched.now).await?;
-        let now = on_device(&touched.now, &names);
+        let now = on_device(touched.now.iter().copied(), &names);
         // What the interface has counts, and not what the file said: somebody may have left it alone, or was interrupted.
         let mut before = self.was.peers.clone();
         before.retain(|key, _| touched.has(key));
@@ -216,7 +215,7 @@ impl LiveDevice {
                 0 => self.was.fwmark,
                 mark => mark,
             },
-            peers: on_device(&peers, &names),
+            peers: on_device(&file.peers, &names),
         };
         let mut was = self.was.clone();
         for peer in was.peers.values_mut() {
@@ -227,7 +226,7 @@ impl LiveDevice {
             // The former one, too: the change may have to be undone.
             let former = self.wireguard.list_device(&self.link, true).await?.private_key;
             let keys = former.into_iter().chain(interface.private_key.clone());
-            self.wireguard = WireGuard::open(one_of(keys.collect()))?;
+            self.wireguard = WireGuard::open(wireguard::private_keys(keys))?;
         }
         self.change(&changes, &wanted).await?;
         let new = allowed_ips(&file.peers);
@@ -293,15 +292,6 @@ impl Live for LiveDevice {
     }
 }
 
-/// These private keys, by their public ones.
-fn one_of(keys: Vec<PrivateKey>) -> PrivateKeys {
-    Arc::new(move |public| {
-        let key = keys.iter().find(|key| key.public_key() == *public);
-        key.cloned()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    })
-}
-
 fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
     let route = Route {
         owner: Owner::Foreign,
@@ -314,18 +304,6 @@ fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
 async fn names(peers: &[&Peer]) -> Result<BTreeMap<String, Vec<IpAddr>>, SyncError> {
     let found = of_peers(peers.iter().copied(), PATIENCE).await;
     found.map_err(|(name, _)| SyncError::Name(name))
-}
-
-/// As the device shall have them; of several with one key the last one says all.
-fn on_device(peers: &[&Peer], names: &BTreeMap<String, Vec<IpAddr>>) -> BTreeMap<PublicKey, model::Peer> {
-    let on_device = |peer: &&Peer| {
-        let preshared_key = peer.known_preshared_key().cloned().into();
-        (
-            peer.public_key,
-            peer.on_device(peer.resolve(names), preshared_key),
-        )
-    };
-    peers.iter().map(on_device).collect()
 }
 
 fn allowed_ips(peers: &[Peer]) -> BTreeSet<IpNet> {

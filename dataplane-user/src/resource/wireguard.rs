@@ -149,6 +149,23 @@ impl Peer {
     }
 }
 
+/// Peers as a device has them, as far as that is known: a name without an address gives no endpoint, and a file no key. Of several with
+/// one key the last one says all.
+#[must_use]
+pub fn on_device<'a>(
+    peers: impl IntoIterator<Item = &'a Peer>,
+    names: &BTreeMap<String, Vec<IpAddr>>,
+) -> BTreeMap<PublicKey, wireguard::Peer> {
+    let on_device = |peer: &Peer| {
+        let preshared_key = peer.known_preshared_key().cloned().into();
+        (
+            peer.public_key,
+            peer.on_device(peer.resolve(names), preshared_key),
+        )
+    };
+    peers.into_iter().map(on_device).collect()
+}
+
 /// The first prefix that two peers have, with both: WireGuard would silently give it to the last one. Nested prefixes are
 /// fine, as the most specific one wins.
 pub fn shared<K: Copy + PartialEq>(prefixes: impl IntoIterator<Item = (IpNet, K)>) -> Option<(IpNet, K, K)> {

@@ -2,9 +2,6 @@
 //! do the rest, as for the agent. What a manifest does not have is done here: commands, name servers, and the nft tables
 //! by which wg-quick protects a default route.
 
-use std::io;
-use std::sync::Arc;
-
 use anyhow::anyhow;
 use clap::Args;
 use ipnet::IpNet;
@@ -20,12 +17,12 @@ use crate::diff::diff;
 use crate::diff::order::rank;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft;
-use crate::kernel::wireguard::PrivateKeys;
+use crate::kernel::wireguard::private_keys;
 use crate::kernel::{ByHand, Kernel as _};
 use crate::model::change::{LinkOperation, NetlinkChange};
 use crate::model::facts::{NodeFacts, OwnKey};
 use crate::model::{Action, ChangeSet, KernelState};
-use crate::net::{Family, KeySource, LinkName, PrivateKey};
+use crate::net::{Family, KeySource, LinkName};
 use crate::reconcile::compare::Comparison;
 use crate::resource::Intent;
 use crate::wg_quick::up::{Machine, intent};
@@ -172,14 +169,6 @@ async fn undo(quick: &Quick, target: &KernelState, kernel: &mut ByHand) {
 pub(super) async fn take_away(kernel: &mut ByHand) -> Result<(), Failure> {
     let observed = kernel.observe().await?;
     all_done(&apply(kernel, diff(&observed, &KernelState::default())).await)
-}
-
-/// The file's own key.
-fn private_keys(key: Option<PrivateKey>) -> PrivateKeys {
-    Arc::new(move |_| {
-        key.clone()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    })
 }
 
 /// Where the private key is.

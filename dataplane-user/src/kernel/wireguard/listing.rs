@@ -6,9 +6,10 @@ use super::{PeerTraffic, Reading};
 use crate::model::wireguard::Device;
 use crate::net::LinkName;
 use crate::net::key::{PrivateKey, PublicKey};
-use crate::resource::wireguard::Peer;
+use crate::resource::wireguard::{Peer, on_device};
 
-/// A device, with all that the kernel tells of it. No `Debug` shows a secret.
+/// A device, with all that the kernel tells of it. It is no `[Interface]` of a file: the kernel always tells the public key, and
+/// addresses and MTU are the link's. No `Debug` shows a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Its name; another one than was asked for, where that is its alternative one.
@@ -37,23 +38,16 @@ impl Listing {
 
 impl From<Listing> for Reading {
     fn from(listing: Listing) -> Reading {
-        let peers = listing.peers.iter().map(|peer| {
-            let preshared_key = peer.known_preshared_key().cloned().into();
-            let on_device = peer.on_device(peer.resolve(&BTreeMap::new()), preshared_key);
+        let mut peers = on_device(&listing.peers, &BTreeMap::new());
+        for peer in peers.values_mut() {
             // The kernel does not tell.
-            (
-                peer.public_key,
-                crate::model::wireguard::Peer {
-                    configured: None,
-                    ..on_device
-                },
-            )
-        });
+            peer.configured = None;
+        }
         let device = Device {
             public_key: listing.public_key,
             listen_port: listing.listen_port,
             fwmark: listing.fwmark,
-            peers: peers.collect(),
+            peers,
         };
         Reading {
             device,
