@@ -161,20 +161,17 @@ impl Gatherer {
     async fn wireguard(&mut self, intent: &Intent) -> WireGuardFacts {
         let files = ends(intent).filter_map(|end| end.preshared_key_file.clone());
         let files = files.chain(declared(intent).flat_map(|(_, placed)| {
-            let peers = placed.object.peers.values();
-            peers.filter_map(|peer| peer.preshared_key_file.clone())
+            let peers = placed.object.peers.iter();
+            peers.filter_map(|peer| peer.preshared_key_file().cloned())
         }));
         let facts = self.keys.read(&Needed {
             declared: intent.node().wireguard.as_ref().map(|own| own.public_key),
             private: declared(intent)
-                .map(|(_, placed)| placed.object.key.clone())
+                .filter_map(|(_, placed)| placed.object.key.clone())
                 .collect(),
             preshared: files.collect(),
         });
-        let names = hosts(intent).filter_map(|host| match host {
-            Host::Name(name) => Some(name.clone()),
-            Host::Address(_) | Host::Scoped(..) => None,
-        });
+        let names = hosts(intent).filter_map(Host::name).cloned();
         WireGuardFacts {
             names: self.names.look_up(&names.collect()).await,
             ..facts
@@ -215,7 +212,7 @@ fn declared(intent: &Intent) -> impl Iterator<Item = (&str, &Placed<WireGuardInt
 /// Where the peers' WireGuard is.
 fn hosts(intent: &Intent) -> impl Iterator<Item = &Host> {
     let endpoints = peers(intent).filter_map(|peer| peer.wireguard.as_ref()?.endpoint.as_ref());
-    let peers = declared(intent).flat_map(|(_, placed)| placed.object.peers.values());
+    let peers = declared(intent).flat_map(|(_, placed)| &placed.object.peers);
     let endpoints = endpoints.chain(peers.filter_map(|peer| peer.endpoint.as_ref()));
     endpoints.map(|Endpoint { host, .. }| host)
 }

@@ -28,7 +28,8 @@ pub use roster::Member;
 use self::file::Locked;
 use self::roster::{Change, Roster};
 use crate::net::key::PublicKey;
-use crate::wg_quick::{Config, Document, Peer};
+use crate::resource::wireguard::Peer;
+use crate::wg_quick::{Config, Document};
 
 /// A file under its lock, and the interface that it is of, unless that is left alone.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use crate::model::facts::{Lookup, NodeFacts};
 use crate::model::{Change, KernelState};
 use crate::net::{LinkName, Namespace};
 
-pub use linux::{LinuxKernel, release};
+pub use linux::{ByHand, LinuxKernel, release};
 
 /// Whatever holds kernel state: a real kernel's namespace, or a fake one in property tests.
 #[expect(

@@ -34,6 +34,8 @@ pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
 pub use lookups::lookups;
 pub use mtu::overhead;
 pub use nexthops::hop as route_hop;
+pub(crate) use objects::wireguard::Marks;
+pub use objects::wireguard::default_rules_of;
 pub use objects::{Merged, merge as merge_routes};
 pub use wireguard::WireGuardLink;
 
@@ -92,7 +94,9 @@ fn named(intent: &Intent) -> Named {
     }
     let declared = intent.resources().netlink.wireguard.values();
     for placed in declared.filter(|placed| placed.nodes.contains(&own.name)) {
-        named.keys.extend(placed.object.peers.keys());
+        named
+            .keys
+            .extend(placed.object.peers.iter().map(|peer| peer.public_key));
     }
     named
 }

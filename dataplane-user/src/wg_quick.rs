@@ -18,11 +18,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use crate::model;
-use crate::net::PeerEndpoint;
-use crate::net::key::{PresharedKey, PrivateKey, PublicKey};
-use crate::resource::node::Endpoint;
-use crate::resource::wireguard::AllowedIpRoutes;
+use crate::net::key::PrivateKey;
+use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 
 pub use document::{Document, Section, SectionKind};
 pub use error::ConfigError;
@@ -39,7 +36,8 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// `[Interface]`. What is absent is as `wg-quick` takes it.
+/// `[Interface]`. What is absent is as `wg-quick` takes it. It is no [`WireGuardInterface`](crate::resource::WireGuardInterface),
+/// because it keeps what no manifest says, the private key itself, and the order of the addresses: the kernel prefers the first one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// `PrivateKey`.
@@ -77,21 +75,6 @@ pub struct Hooks {
     pub post_down: Vec<String>,
 }
 
-/// `[Peer]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// `PublicKey`.
-    pub public_key: PublicKey,
-    /// `PresharedKey`, where it is not all zeros.
-    pub preshared_key: Option<PresharedKey>,
-    /// `AllowedIPs`, without host bits, each once, in the file's order.
-    pub allowed_ips: Vec<IpNet>,
-    /// `Endpoint`.
-    pub endpoint: Option<Endpoint>,
-    /// `PersistentKeepalive`, in seconds; 0: off.
-    pub persistent_keepalive: u16,
-}
-
 impl Config {
     /// Reads a file's bytes; `path` is for errors.
     ///
@@ -125,31 +108,5 @@ impl Hooks {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Hooks::default()
-    }
-}
-
-impl Peer {
-    /// A peer that is known by its key alone.
-    #[must_use]
-    pub fn new(public_key: PublicKey) -> Peer {
-        Peer {
-            public_key,
-            preshared_key: None,
-            allowed_ips: Vec::new(),
-            endpoint: None,
-            persistent_keepalive: 0,
-        }
-    }
-
-    /// As a device shall have it; `endpoint` is where the one of the file was found.
-    #[must_use]
-    pub fn to_model(&self, endpoint: Option<PeerEndpoint>) -> model::wireguard::Peer {
-        model::wireguard::Peer {
-            configured: endpoint.clone(),
-            endpoint,
-            allowed_ips: self.allowed_ips.iter().copied().collect(),
-            keepalive: self.persistent_keepalive,
-            preshared_key: self.preshared_key.clone().into(),
-        }
     }
 }

@@ -14,7 +14,7 @@ use dataplane_user::plan::plan;
 use dataplane_user::resource::netlink::{
     InterfaceEnd, InterfaceKind, NetlinkInterface, NetlinkObjects, NetlinkRoute, PeerHop, Placed, RouteAction,
 };
-use dataplane_user::resource::wireguard::{AllowedIpRoutes, InterfacePeer};
+use dataplane_user::resource::wireguard::{AllowedIpRoutes, Peer};
 use dataplane_user::resource::{Intent, Resources, WireGuardInterface};
 use proptest::collection::btree_map;
 use proptest::prelude::*;
@@ -65,16 +65,13 @@ fn placed<T>(namespace: Option<Namespace>, object: T) -> Placed<T> {
 
 /// A device of WireGuard's: with a default route among others, with all in a table, or with none and down.
 fn wireguard(own: &str, number: u8, parameter: u8, listen_port: u16) -> WireGuardInterface {
-    let peer = |last: u8, prefixes: &[String]| {
-        let peer = InterfacePeer {
-            allowed_ips: prefixes
-                .iter()
-                .map(|prefix| prefix.parse().expect("a prefix"))
-                .collect(),
-            keepalive: u16::from(parameter),
-            ..InterfacePeer::default()
-        };
-        (PublicKey::from_bytes([last; 32]), peer)
+    let peer = |last: u8, prefixes: &[String]| Peer {
+        allowed_ips: prefixes
+            .iter()
+            .map(|prefix| prefix.parse().expect("a prefix"))
+            .collect(),
+        keepalive: u16::from(parameter),
+        ..Peer::new(PublicKey::from_bytes([last; 32]))
     };
     let moving = format!("10.210.{number}.0/24");
     let (routes, first, second) = match parameter {
@@ -91,11 +88,12 @@ fn wireguard(own: &str, number: u8, parameter: u8, listen_port: u16) -> WireGuar
             arp: false,
             ..end(own, number, parameter)
         },
-        key: KEY,
+        key: Some(KEY),
         listen_port,
         fwmark: 0,
         routes,
-        peers: BTreeMap::from([peer(number + 1, &first), peer(parameter + 100, &second)]),
+        rules_at: BTreeMap::new(),
+        peers: vec![peer(number + 1, &first), peer(parameter + 100, &second)],
     }
 }
 

@@ -3,26 +3,31 @@
 mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use self::touched::{Touched, endpoint, endpoints};
+use self::touched::Touched;
 use super::routes::{self, RouteChanges};
 use super::{LivePeers, SyncError};
 use crate::diff;
 use crate::kernel::KernelError;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::wireguard::{self, PrivateKeys, WireGuard};
+use crate::kernel::wireguard::{self, WireGuard};
 use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
-use crate::model::wireguard::{Device, DeviceChange, Peer};
+use crate::model::wireguard::{self as model, Device, DeviceChange};
 use crate::model::{Owner, Route, RouteKey, RouteKind};
 use crate::net::key::{PrivateKey, PublicKey};
 use crate::net::name::InvalidName;
 use crate::net::{Family, LinkName};
-use crate::wg_quick::{self, Config};
+use crate::resource::wireguard::{Peer, on_device};
+use crate::source::names::of_peers;
+use crate::wg_quick::Config;
+
+/// How long names are looked up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An interface that is up, or a test's.
 #[expect(async_fn_in_trait, reason = "one thread drives it, futures need not be Send")]
@@ -53,7 +58,8 @@ pub trait Live {
     async fn align(&mut self, file: &Config) -> Result<Vec<String>, SyncError>;
 }
 
-/// A WireGuard interface of the calling thread's network namespace.
+/// A WireGuard interface of the calling thread's network namespace. It gets what changed in the file and no more. To compare it with
+/// all that the file says, as `adit wg up` does, would also undo what somebody has set by `wg` or `ip`, which is the user's here.
 pub struct LiveDevice {
     link: LinkName,
     netlink: Netlink,
@@ -90,19 +96,15 @@ impl LiveDevice {
 
     /// Makes the changes, and looks whether the kernel took them.
     async fn set(&mut self, touched: &Touched<'_>) -> Result<(), SyncError> {
-        let addresses = touched.addresses().await?;
-        let now = touched.now.iter().map(|peer| {
-            let endpoint = endpoint(peer, &addresses);
-            (peer.public_key, peer.to_model(endpoint))
-        });
-        let now = now.collect::<BTreeMap<PublicKey, Peer>>();
+        let names = names(&touched.now).await?;
+        let now = on_device(touched.now.iter().copied(), &names);
         // What the interface has counts, and not what the file said: somebody may have left it alone, or was interrupted.
         let mut before = self.was.peers.clone();
         before.retain(|key, _| touched.has(key));
         for (key, peer) in &mut before {
             let said = touched.before.iter().find(|peer| peer.public_key == *key);
             peer.configured = match said {
-                Some(said) => endpoint(said, &addresses),
+                Some(said) => said.resolve(&names),
                 // The file says nothing new of it: where it has roamed to, it stays.
                 None => now.get(key).and_then(|peer| peer.endpoint.clone()),
             };
@@ -121,7 +123,7 @@ impl LiveDevice {
             .set_device(&self.link, &changes.iter().collect::<Vec<_>>())
             .await?;
         let device = self.wireguard.get_device(&self.link).await?.device;
-        let has = |key: &PublicKey, wanted: &Peer| {
+        let has = |key: &PublicKey, wanted: &model::Peer| {
             device.peers.get(key).map(|peer| &peer.allowed_ips) == Some(&wanted.allowed_ips)
         };
         match wanted.peers.iter().find(|(key, wanted)| !has(key, wanted)) {
@@ -203,7 +205,7 @@ impl LiveDevice {
     /// With the changes of the device told in words.
     async fn set_all(&mut self, file: &Config) -> Result<Vec<String>, SyncError> {
         let peers = file.peers.iter().collect::<Vec<_>>();
-        let addresses = endpoints(&peers).await?;
+        let names = names(&peers).await?;
         let interface = &file.interface;
         let wanted = Device {
             public_key: interface.private_key.as_ref().map(PrivateKey::public_key),
@@ -213,10 +215,7 @@ impl LiveDevice {
                 0 => self.was.fwmark,
                 mark => mark,
             },
-            peers: peers
-                .iter()
-                .map(|peer| (peer.public_key, peer.to_model(endpoint(peer, &addresses))))
-                .collect(),
+            peers: on_device(&file.peers, &names),
         };
         let mut was = self.was.clone();
         for peer in was.peers.values_mut() {
@@ -227,7 +226,7 @@ impl LiveDevice {
             // The former one, too: the change may have to be undone.
             let former = self.wireguard.list_device(&self.link, true).await?.private_key;
             let keys = former.into_iter().chain(interface.private_key.clone());
-            self.wireguard = WireGuard::open(one_of(keys.collect()))?;
+            self.wireguard = WireGuard::open(wireguard::private_keys(keys))?;
         }
         self.change(&changes, &wanted).await?;
         let new = allowed_ips(&file.peers);
@@ -293,15 +292,6 @@ impl Live for LiveDevice {
     }
 }
 
-/// These private keys, by their public ones.
-fn one_of(keys: Vec<PrivateKey>) -> PrivateKeys {
-    Arc::new(move |public| {
-        let key = keys.iter().find(|key| key.public_key() == *public);
-        key.cloned()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    })
-}
-
 fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
     let route = Route {
         owner: Owner::Foreign,
@@ -310,10 +300,16 @@ fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
     NetlinkChange::Route(RouteChange(*key, RouteOperation::Create(route)))
 }
 
-fn allowed_ips(peers: &[wg_quick::Peer]) -> BTreeSet<IpNet> {
+/// The addresses of the names in endpoints.
+async fn names(peers: &[&Peer]) -> Result<BTreeMap<String, Vec<IpAddr>>, SyncError> {
+    let found = of_peers(peers.iter().copied(), PATIENCE).await;
+    found.map_err(|(name, _)| SyncError::Name(name))
+}
+
+fn allowed_ips(peers: &[Peer]) -> BTreeSet<IpNet> {
     prefixes(&peers.iter().collect::<Vec<_>>())
 }
 
-fn prefixes(peers: &[&wg_quick::Peer]) -> BTreeSet<IpNet> {
+fn prefixes(peers: &[&Peer]) -> BTreeSet<IpNet> {
     peers.iter().flat_map(|peer| &peer.allowed_ips).copied().collect()
 }

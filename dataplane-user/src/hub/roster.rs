@@ -13,8 +13,9 @@ use ipnet::IpNet;
 
 use super::{DeviceId, HubError, pool};
 use crate::net::key::PublicKey;
+use crate::resource::wireguard::Peer;
 use crate::source::hint;
-use crate::wg_quick::{Config, Document, Peer, Section, SectionKind};
+use crate::wg_quick::{Config, Document, Section, SectionKind};
 
 /// What stands before an id.
 const LABEL: &str = "DeviceID:";

@@ -41,7 +41,7 @@ pub(super) fn changes(
     for route in standing.iter().filter(|route| route.key.table == table) {
         match leads_to_nobody(route) {
             true => delete.push(route.key),
-            false => stay.push(route.key),
+            false => stay.push(route.key.prefix),
         }
     }
     let uncovered = kept
@@ -52,15 +52,10 @@ pub(super) fn changes(
     wanted.dedup();
     let mut add = Vec::new();
     for prefix in wanted.into_iter().filter(|prefix| !is_default(prefix)) {
-        // In a table of its own each one has its route.
-        let has_route = stay.iter().any(|key| match routes {
-            AllowedIpRoutes::Auto => key.prefix.contains(prefix),
-            _ => key.prefix == *prefix,
-        });
-        if !has_route {
-            let key = RouteKey::new(table, *prefix, 0);
-            stay.push(key);
-            add.push(key);
+        let needs_route = routes.table(prefix, table, &stay).is_some();
+        if needs_route && !stay.contains(prefix) {
+            stay.push(*prefix);
+            add.push(RouteKey::new(table, *prefix, 0));
         }
     }
     RouteChanges { add, delete }

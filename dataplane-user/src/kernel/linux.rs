@@ -1,5 +1,6 @@
 //! The real kernel of this process's network namespace: hands each change to the adapter that it belongs to.
 
+mod by_hand;
 mod veth;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,8 @@ use crate::model::facts::{SeenPeer, Session};
 use crate::model::wireguard::DeviceChange;
 use crate::model::{Action, Change, KernelState, Link, LinkKind, Owner, Sysctl};
 use crate::net::{LinkName, Namespace};
+
+pub use self::by_hand::ByHand;
 
 /// How long a packet takes at most from its route's look-up to the device, also where a host stops this machine's processors.
 const GRACE: Duration = Duration::from_millis(20);

@@ -310,9 +310,12 @@ impl Netlink {
         self.socket.stats()
     }
 
-    /// Our rules of a family, in the kernel's order.
+    /// Our rules of a family, in the kernel's order; by hand all of them.
     async fn read_rules(&mut self, family: Family) -> Result<Vec<Rule>, KernelError> {
-        self.dump_rules(family, |body| rule::read(body, family)).await
+        match self.marks {
+            Marks::Ours => self.dump_rules(family, |body| rule::read(body, family)).await,
+            Marks::None => self.all_rules(family).await,
+        }
     }
 
     /// Rules of a family; none where the kernel has no rules for it (`EAFNOSUPPORT`), as without IPv6 or without

@@ -43,7 +43,18 @@ pub type PrivateKeys = Arc<dyn Fn(&PublicKey) -> io::Result<PrivateKey> + Send +
 /// For devices that are only read, or deleted.
 #[must_use]
 pub fn no_private_keys() -> PrivateKeys {
-    Arc::new(|_| Err(io::Error::from(io::ErrorKind::NotFound)))
+    private_keys([])
+}
+
+/// These and no others.
+#[must_use]
+pub fn private_keys(keys: impl IntoIterator<Item = PrivateKey>) -> PrivateKeys {
+    let keys = keys.into_iter().collect::<Vec<_>>();
+    Arc::new(move |public| {
+        let key = keys.iter().find(|key| key.public_key() == *public);
+        key.cloned()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    })
 }
 
 /// A device as it was read. No endpoint is known as configured: the kernel does not tell.

@@ -36,7 +36,7 @@ pub fn lookups(
         let endpoints = placed
             .object
             .peers
-            .values()
+            .iter()
             .filter_map(|peer| peer.endpoint.as_ref());
         let addresses = endpoints.filter_map(|endpoint| match &endpoint.host {
             Host::Address(address) => Some(*address),

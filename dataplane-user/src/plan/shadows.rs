@@ -129,9 +129,9 @@ fn allowed_ips(intent: &Intent, target: &KernelState) -> Vec<Other> {
         let Some((name, interface)) = link.and_then(|link| devices.get(link)) else {
             continue;
         };
-        for (public_key, peer) in &interface.peers {
+        for peer in &interface.peers {
             if peer.allowed_ips.contains(&key.prefix) {
-                let peer = peer.name.clone().unwrap_or_else(|| public_key.to_string());
+                let peer = peer.name.clone().unwrap_or_else(|| peer.public_key.to_string());
                 others.push(Other {
                     key: *key,
                     what: format!(

@@ -26,7 +26,7 @@ use crate::net::{Family, LinkName, NetworkName, NodeName, PrivateKey};
 use crate::resource::netlink::{InterfaceEnd, Placed};
 use crate::resource::network::AllDown;
 use crate::resource::node::{CarriedPrefix, Endpoint, Host, Underlay};
-use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer};
+use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 use crate::resource::{
     Dataplane, FirewallOptions, Intent, Network, NetworkRoutes, Node, Ports, Problem, Reason, Resources,
     Severity, SourceProtection, WireGuardInterface,
@@ -187,14 +187,14 @@ fn key(number: u8) -> PrivateKey {
 
 /// Node a's WireGuard device wg0 with one peer, and what that may send from.
 fn interface(allowed: &[&str]) -> Placed<WireGuardInterface> {
-    let peer = InterfacePeer {
+    let peer = Peer {
         name: Some("gate".to_owned()),
         endpoint: Some(Endpoint {
             host: Host::Address(ENDPOINT.into()),
             port: 51820,
         }),
         allowed_ips: allowed.iter().map(|text| text.parse().unwrap()).collect(),
-        ..InterfacePeer::default()
+        ..Peer::new(key(2).public_key())
     };
     let end = InterfaceEnd {
         name: LinkName::constant("wg0"),
@@ -211,11 +211,12 @@ fn interface(allowed: &[&str]) -> Placed<WireGuardInterface> {
         namespace: None,
         object: WireGuardInterface {
             end,
-            key: KeySource::Node,
+            key: Some(KeySource::Node),
             listen_port: 0,
             fwmark: 0,
             routes: AllowedIpRoutes::Auto,
-            peers: [(key(2).public_key(), peer)].into(),
+            rules_at: BTreeMap::new(),
+            peers: vec![peer],
         },
     }
 }

@@ -44,6 +44,19 @@ impl Comparison {
     ) -> Result<Comparison, KernelError> {
         let facts = gatherer.gather(kernel, intent).await?;
         beat();
+        Comparison::with(kernel, intent, facts, beat).await
+    }
+
+    /// With facts that are known already.
+    ///
+    /// # Errors
+    /// When the kernel can't be read.
+    pub async fn with(
+        kernel: &mut impl Kernel,
+        intent: &Intent,
+        facts: NodeFacts,
+        beat: impl Fn(),
+    ) -> Result<Comparison, KernelError> {
         let (whole, planned) = plan(intent, &facts);
         kernel.prepare(&whole);
         let (target, observed, set) = observe(kernel, &whole, beat).await?;

@@ -166,3 +166,14 @@ pub enum Host {
     /// A DNS name.
     Name(String),
 }
+
+impl Host {
+    /// The name, where it is one.
+    #[must_use]
+    pub fn name(&self) -> Option<&String> {
+        match self {
+            Host::Name(name) => Some(name),
+            Host::Address(_) | Host::Scoped(..) => None,
+        }
+    }
+}

@@ -4,11 +4,61 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use tokio::net::lookup_host;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::debug;
+
+use crate::resource::node::Host;
+use crate::resource::wireguard::Peer;
 
 /// How long one look-up is waited for. The resolver's own limit is often longer.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The addresses of names, those of each in the order in which the resolver prefers them, or why it has none in words; all are
+/// looked up at once, and each for so long at most.
+async fn look_up(
+    names: impl IntoIterator<Item = String>,
+    patience: Duration,
+) -> BTreeMap<String, Result<Vec<IpAddr>, String>> {
+    let mut lookups = JoinSet::new();
+    for name in names {
+        lookups.spawn(async move {
+            let found = timeout(patience, lookup_host((name.clone(), 0))).await;
+            let addresses = match found {
+                Ok(Ok(found)) => Ok(found.map(|found| found.ip()).collect::<Vec<_>>()),
+                Ok(Err(error)) => Err(format!("{name} can't be looked up: {error}")),
+                Err(_) => Err(format!("{name} is not looked up within {} s", patience.as_secs())),
+            };
+            let addresses = addresses.and_then(|addresses| match addresses.is_empty() {
+                true => Err(format!("{name} has no address")),
+                false => Ok(addresses),
+            });
+            (name, addresses)
+        });
+    }
+    lookups.join_all().await.into_iter().collect()
+}
+
+/// The addresses of the names in peers' endpoints, each looked up for so long at most.
+///
+/// # Errors
+/// A name that has none, and why in words.
+pub async fn of_peers<'a>(
+    peers: impl IntoIterator<Item = &'a Peer>,
+    patience: Duration,
+) -> Result<BTreeMap<String, Vec<IpAddr>>, (String, String)> {
+    let hosts = peers
+        .into_iter()
+        .filter_map(|peer| Some(&peer.endpoint.as_ref()?.host));
+    let names = hosts.filter_map(Host::name).cloned().collect::<BTreeSet<_>>();
+    let found = look_up(names, patience).await.into_iter();
+    let found = found.map(|(name, found)| match found {
+        Ok(addresses) => Ok((name, addresses)),
+        Err(why) => Err((name, why)),
+    });
+    found.collect()
+}
 
 /// What is known of names. What was known stays while a look-up fails.
 #[derive(Debug)]
@@ -44,26 +94,9 @@ impl Names {
         let wanted = names
             .iter()
             .filter(|name| !self.known.get(*name).is_some_and(is_fresh));
-        let mut lookups = JoinSet::new();
-        for name in wanted.cloned() {
-            lookups.spawn(async move {
-                let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name.clone(), 0))).await;
-                let addresses = match found {
-                    Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
-                    Ok(Err(error)) => {
-                        debug!("{name} can't be looked up: {error}");
-                        BTreeSet::new()
-                    }
-                    Err(_) => {
-                        debug!("{name} is not looked up within {} s", PATIENCE.as_secs());
-                        BTreeSet::new()
-                    }
-                };
-                (name, addresses)
-            });
-        }
-        for (name, addresses) in lookups.join_all().await {
-            self.take(name, addresses, now);
+        for (name, found) in look_up(wanted.cloned(), PATIENCE).await {
+            let found = found.inspect_err(|why| debug!("{why}"));
+            self.take(name, found.unwrap_or_default().into_iter().collect(), now);
         }
         let found = self
             .known

@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Write as _};
 
 use zeroize::Zeroizing;
 
-use super::{Config, Interface, Peer};
-use crate::resource::wireguard::AllowedIpRoutes;
+use super::{Config, Interface};
+use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 
 impl Config {
     /// The text of a file that says the same, with its secrets: wiped when dropped.
@@ -29,7 +29,7 @@ impl Config {
 
     fn write(&self, text: &mut String) -> fmt::Result {
         self.interface.write(text)?;
-        self.peers.iter().try_for_each(|peer| peer.write(text))
+        self.peers.iter().try_for_each(|peer| write_peer(peer, text))
     }
 }
 
@@ -79,25 +79,23 @@ impl Interface {
     }
 }
 
-impl Peer {
-    fn write(&self, text: &mut String) -> fmt::Result {
-        writeln!(text, "\n[Peer]\nPublicKey = {}", self.public_key)?;
-        if let Some(key) = &self.preshared_key {
-            writeln!(text, "PresharedKey = {}", key.to_base64().as_str())?;
-        }
-        for (index, prefix) in self.allowed_ips.iter().enumerate() {
-            let before = if index == 0 { "AllowedIPs = " } else { ", " };
-            write!(text, "{before}{prefix}")?;
-        }
-        if !self.allowed_ips.is_empty() {
-            text.write_str("\n")?;
-        }
-        if let Some(endpoint) = &self.endpoint {
-            writeln!(text, "Endpoint = {endpoint}")?;
-        }
-        if self.persistent_keepalive > 0 {
-            writeln!(text, "PersistentKeepalive = {}", self.persistent_keepalive)?;
-        }
-        Ok(())
+fn write_peer(peer: &Peer, text: &mut String) -> fmt::Result {
+    writeln!(text, "\n[Peer]\nPublicKey = {}", peer.public_key)?;
+    if let Some(key) = peer.known_preshared_key() {
+        writeln!(text, "PresharedKey = {}", key.to_base64().as_str())?;
     }
+    for (index, prefix) in peer.allowed_ips.iter().enumerate() {
+        let before = if index == 0 { "AllowedIPs = " } else { ", " };
+        write!(text, "{before}{prefix}")?;
+    }
+    if !peer.allowed_ips.is_empty() {
+        text.write_str("\n")?;
+    }
+    if let Some(endpoint) = &peer.endpoint {
+        writeln!(text, "Endpoint = {endpoint}")?;
+    }
+    if peer.keepalive > 0 {
+        writeln!(text, "PersistentKeepalive = {}", peer.keepalive)?;
+    }
+    Ok(())
 }

@@ -2,13 +2,14 @@
 
 mod fuzz;
 mod random;
+mod up;
 
 use std::path::Path;
 
 use super::*;
 use crate::net::LinkName;
-use crate::resource::node::Host;
-use crate::resource::wireguard::AllowedIpRoutes;
+use crate::resource::node::{Endpoint, Host};
+use crate::resource::wireguard::PresharedSource;
 
 // RFC 7748, section 6.1: Alice's and Bob's keys.
 const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
@@ -92,13 +93,13 @@ fn every_key_in_any_case_with_comments_and_white_space() {
     };
     assert_eq!(config.interface, interface);
     let peer = Peer {
-        preshared_key: Some(OTHER.parse().unwrap()),
+        preshared_key: Some(PresharedSource::Key(OTHER.parse().unwrap())),
         allowed_ips: nets(&["10.0.0.0/24", "192.0.2.1/32", "fd00::/64"]),
         endpoint: Some(Endpoint {
             host: Host::Address("2001:db8::1".parse().unwrap()),
             port: 51820,
         }),
-        persistent_keepalive: 25,
+        keepalive: 25,
         ..Peer::new(PUBLIC.parse().unwrap())
     };
     assert_eq!(config.peers, [peer]);
@@ -132,7 +133,7 @@ fn values_mean_what_they_mean_to_wg() {
         let config = parse(&format!("[Peer]\nPublicKey = {PUBLIC}\n{line}\n"));
         config.unwrap().peers.remove(0)
     };
-    assert_eq!(peer("PersistentKeepalive = off").persistent_keepalive, 0);
+    assert_eq!(peer("PersistentKeepalive = off").keepalive, 0);
     let zeros = format!("PresharedKey = {}=", "A".repeat(43));
     assert_eq!(peer(&zeros).preshared_key, None);
     assert_eq!(
@@ -140,7 +141,7 @@ fn values_mean_what_they_mean_to_wg() {
         nets(&["0.0.0.0/0", "::/0"])
     );
     let twice = peer("PersistentKeepalive = off\nPersistentKeepalive = 025");
-    assert_eq!(twice.persistent_keepalive, 25);
+    assert_eq!(twice.keepalive, 25);
     assert_eq!(
         peer("Allowed IPs = 10.0.0.0 / 8").allowed_ips,
         nets(&["10.0.0.0/8"])
@@ -310,7 +311,7 @@ fn what_is_hardly_meant_counts_as_the_kernel_takes_it_and_is_told() {
     assert_eq!(peers.collect::<Vec<_>>(), wanted);
     let last = &config.peers[2];
     assert_eq!(last.endpoint.as_ref().unwrap().to_string(), "192.0.2.3:1");
-    assert_eq!(last.persistent_keepalive, 0);
+    assert_eq!(last.keepalive, 0);
     let warned = |line: usize, words: &[&str]| {
         let told = config.warnings.iter();
         let mut told = told.filter(|told| told.starts_with(&format!("wg0.conf:{line}: ")));

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use adit_tests::agent::{PATIENCE, Printed};
 use adit_tests::{NetNs, require_module, require_program};
 use dataplane_user::net::PublicKey;
-use dataplane_user::wg_quick::{Config, Peer};
+use dataplane_user::resource::wireguard::Peer;
+use dataplane_user::wg_quick::Config;
 
 use crate::{Hub, PRIVATE, PUBLIC, Print, answer, key, peer, run};
 

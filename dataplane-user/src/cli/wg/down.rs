@@ -13,13 +13,12 @@ use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::hub;
+use crate::kernel::ByHand;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft;
 use crate::kernel::wireguard::{WireGuard, no_private_keys};
 use crate::model::{LinkKind, Owner};
-use crate::net::Family;
 use crate::wg_quick::Config;
-use crate::wg_quick::up::default_rules;
 
 /// Removes an interface that `adit wg up` or `wg-quick up` created, with its routes, the rules and nft tables of its default route,
 /// and its name servers. Where the file says `SaveConfig = true`, what the interface is goes into the file first.
@@ -43,7 +42,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         false => Quick::read(&arguments.source.file)?,
     };
     privilege::require(&[NET_ADMIN])?;
-    let mut netlink = Netlink::open()?.by_hand();
+    let mut netlink = Netlink::open()?;
     match netlink.link(&quick.name).await? {
         Some(link) if link.kind == LinkKind::WireGuard && link.owner == Owner::Ours => {
             let text = format!("the agent keeps {}: take its manifest away instead", quick.name);
@@ -71,15 +70,12 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let listing = wireguard.list_device(&quick.name, false).await?;
     let mut prefixes = listing.peers.iter().flat_map(|peer| &peer.allowed_ips);
-    let mut rules = Vec::new();
-    if listing.fwmark != 0 && prefixes.any(|prefix| prefix.prefix_len() == 0) {
-        for family in Family::BOTH {
-            rules.extend(default_rules(&netlink.all_rules(family).await?, listing.fwmark));
-        }
-    }
+    let leads_everywhere = prefixes.any(|prefix| prefix.prefix_len() == 0);
+    let mut kernel = ByHand::open(no_private_keys())?;
+    kernel.own(&quick.name, if leads_everywhere { listing.fwmark } else { 0 });
     // An interface whose protection can't be removed goes all the same.
     let protection = nft::quick::remove(&quick.name).await;
-    take_away(&quick.name, &rules, &mut netlink).await?;
+    take_away(&mut kernel).await?;
     quick.unset_dns()?;
     quick
         .run_hooks(("PostDown", &hooks.post_down), allowed, &mut interrupts)

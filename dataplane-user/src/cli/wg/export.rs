@@ -10,8 +10,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::{WireGuard, no_private_keys};
 use crate::model::LinkKind;
 use crate::net::LinkName;
-use crate::resource::node::Endpoint;
-use crate::wg_quick::{Config, Interface, Peer};
+use crate::wg_quick::{Config, Interface};
 
 /// Prints what an interface is as a file that `adit wg up` and `wg-quick up` make it of again: its keys, port, mark, addresses, MTU
 /// and peers. Such a file holds private and preshared keys, so they must be asked for.
@@ -59,13 +58,6 @@ pub(super) async fn config(
     let listing = wireguard.list_device(name, true).await?;
     let addresses = netlink.addresses_on(name).await?;
     let mtu = netlink.link(name).await?.and_then(|link| link.mtu);
-    let peers = listing.peers.into_iter().map(|peer| Peer {
-        preshared_key: peer.preshared_key,
-        allowed_ips: peer.allowed_ips,
-        endpoint: peer.endpoint.map(Endpoint::from),
-        persistent_keepalive: peer.keepalive,
-        ..Peer::new(peer.public_key)
-    });
     Ok(Config {
         interface: Interface {
             private_key: listing.private_key,
@@ -75,7 +67,7 @@ pub(super) async fn config(
             mtu,
             ..Interface::default()
         },
-        peers: peers.collect(),
+        peers: listing.peers,
         ..Config::default()
     })
 }

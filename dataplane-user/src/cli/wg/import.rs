@@ -11,10 +11,10 @@ use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::places::Places;
 use crate::net::NodeName;
-use crate::resource::wireguard::AllowedIpRoutes;
+use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 use crate::source::key_file;
 use crate::source::manifest::{self, ManifestFile};
-use crate::wg_quick::{Config, Peer};
+use crate::wg_quick::Config;
 
 /// The MTUs that manifests may name, in bytes.
 const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
@@ -88,7 +88,7 @@ fn write_keys(quick: &Quick, files: &KeyFiles) -> Result<(), Failure> {
     let key = key.with_context(|| format!("{} has no PrivateKey", quick.path.display()))?;
     write(&files.private(), &key.to_base64())?;
     for (number, peer) in (1..).zip(&config.peers) {
-        if let Some(preshared) = &peer.preshared_key {
+        if let Some(preshared) = peer.known_preshared_key() {
             write(&files.preshared(number), &preshared.to_base64())?;
         }
     }
@@ -250,7 +250,7 @@ fn peer_spec(peer: &Peer, preshared: &Path) -> PeerSpec {
             .then(|| preshared.display().to_string()),
         endpoint: peer.endpoint.as_ref().map(ToString::to_string),
         allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
-        persistent_keepalive: Some(peer.persistent_keepalive).filter(|seconds| *seconds > 0),
+        persistent_keepalive: Some(peer.keepalive).filter(|seconds| *seconds > 0),
     }
 }
 

@@ -6,18 +6,26 @@ use std::path::Path;
 
 use crate::cli::output;
 use crate::kernel::nft::quick::Protection;
+use crate::model::KernelState;
 use crate::net::{Family, LinkName};
-use crate::wg_quick::Config;
-use crate::wg_quick::up::Setup;
 
-/// Creates the tables. A machine without nftables has the interface without them, and a warning.
-pub(super) async fn create(name: &LinkName, config: &Config, setup: &Setup) {
-    let families = setup.rules().map(|rule| rule.family).collect::<BTreeSet<_>>();
+/// Creates the tables for an interface that the desired state has default routes for. A machine without nftables has the
+/// interface without them, and a warning.
+pub(super) async fn create(name: &LinkName, mark: u32, target: &KernelState) {
+    let families = target
+        .rules
+        .iter()
+        .map(|rule| rule.family)
+        .collect::<BTreeSet<_>>();
     if families.is_empty() {
         return;
     }
-    let addresses = &config.interface.addresses;
-    let protection = Protection::new(name, setup.mark, &families, addresses);
+    let addresses = target
+        .addresses
+        .keys()
+        .map(|(_, address)| *address)
+        .collect::<Vec<_>>();
+    let protection = Protection::new(name, mark, &families, &addresses);
     if let Err(error) = protection.create().await {
         output::note(&format!(
             "warning: hosts on the local link can inject packets into connections through {name} \
@@ -28,8 +36,8 @@ pub(super) async fn create(name: &LinkName, config: &Config, setup: &Setup) {
 
 /// Warns of each device that leads to an endpoint and drops what the endpoint answers: with strict reverse-path
 /// filtering the kernel looks for the route back, and finds the default route, unless it also looks at the mark.
-pub(super) fn warn_of_strict_filter(name: &LinkName, setup: &Setup, uplinks: &BTreeSet<LinkName>) {
-    if !setup.rules().any(|rule| rule.family == Family::Ipv4) {
+pub(super) fn warn_of_strict_filter(name: &LinkName, target: &KernelState, uplinks: &BTreeSet<LinkName>) {
+    if !target.rules.iter().any(|rule| rule.family == Family::Ipv4) {
         return;
     }
     for uplink in uplinks

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,14 +21,15 @@ use crate::cli::output;
 use crate::files;
 use crate::kernel::wireguard::zone;
 use crate::net::LinkName;
-use crate::resource::node::{Endpoint, Host};
+use crate::resource::node::Host;
+use crate::source::names;
 use crate::wg_quick::{Config, Document};
 
 /// Where the files are that are named by their interface alone, as wg-quick(8) has it.
 const DIRECTORY: &str = "/etc/wireguard";
 /// The order of resolvconf's interfaces; a line such as `tun*` gives what ours is to begin with.
 const ORDER: &str = "/etc/resolvconf/interface-order";
-/// How long a name is looked up.
+/// How long names are looked up.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a command of the file may take to end when it is asked to.
 const ENDING: Duration = Duration::from_secs(5);
@@ -78,28 +79,20 @@ impl Quick {
     }
 
     /// The addresses of the names in its endpoints. A device that one names must be there.
-    pub(super) async fn look_up(&self) -> Result<BTreeMap<(String, u16), SocketAddr>, Failure> {
-        let mut found = BTreeMap::new();
-        for (index, peer) in self.config.peers.iter().enumerate() {
-            let place = || self.place("Endpoint", index);
-            match &peer.endpoint {
-                Some(Endpoint {
-                    host: Host::Name(name),
-                    port,
-                }) => {
-                    let address = look_up(name, *port).await.with_context(place)?;
-                    found.insert((name.clone(), *port), address);
-                }
-                Some(Endpoint {
-                    host: Host::Scoped(_, device),
-                    ..
-                }) => {
-                    zone::index(device).with_context(place)?;
-                }
-                _ => {}
+    pub(super) async fn look_up(&self) -> Result<BTreeMap<String, Vec<IpAddr>>, Failure> {
+        let peers = &self.config.peers;
+        let hosts = peers.iter().map(|peer| Some(&peer.endpoint.as_ref()?.host));
+        for (index, host) in hosts.clone().enumerate() {
+            if let Some(Host::Scoped(_, device)) = host {
+                zone::index(device).with_context(|| self.place("Endpoint", index))?;
             }
         }
-        Ok(found)
+        let found = names::of_peers(peers, PATIENCE).await;
+        found.map_err(|(name, why)| {
+            let is_it = |host: Option<&Host>| host.and_then(Host::name) == Some(&name);
+            let index = hosts.clone().position(is_it).unwrap_or_default();
+            anyhow!(why).context(self.place("Endpoint", index)).into()
+        })
     }
 
     /// File and line of a peer's entry, as far as the file is still what was read.
@@ -205,14 +198,6 @@ impl Quick {
             None => self.name.to_string(),
         }
     }
-}
-
-async fn look_up(name: &str, port: u16) -> Result<SocketAddr, anyhow::Error> {
-    let asked = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name, port))).await;
-    let mut addresses = asked
-        .with_context(|| format!("{name} is not looked up within {} s", PATIENCE.as_secs()))?
-        .with_context(|| format!("{name} can't be looked up"))?;
-    addresses.next().with_context(|| format!("{name} has no address"))
 }
 
 /// Asks a command to end, and ends it where it doesn't.

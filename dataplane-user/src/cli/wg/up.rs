@@ -1,28 +1,30 @@
-//! `adit wg up`: what `wg-quick up` does, by netlink, and all of it or nothing.
-
-use std::collections::BTreeSet;
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+//! `adit wg up`: what `wg-quick up` does, and all of it or nothing. The file becomes a declared device; plan, diff and apply
+//! do the rest, as for the agent. What a manifest does not have is done here: commands, name servers, and the nft tables
+//! by which wg-quick protects a default route.
 
 use anyhow::anyhow;
 use clap::Args;
+use ipnet::IpNet;
 
 use super::protect;
 use super::quick::{Quick, Source};
+use crate::apply::{ApplyReport, apply};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
 use crate::cli::privilege::{self, NET_ADMIN};
-use crate::kernel::KernelError;
+use crate::diff::diff;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft;
-use crate::kernel::wireguard::{PrivateKeys, WireGuard};
-use crate::model::Rule;
-use crate::model::change::{DeleteLinkReason, LinkChange, LinkOperation, NetlinkChange};
-use crate::net::{Family, LinkName};
-use crate::wg_quick::Config;
-use crate::wg_quick::up::{Facts, Setup};
+use crate::kernel::wireguard::private_keys;
+use crate::kernel::{ByHand, Kernel as _};
+use crate::model::change::{AddressChange, LinkChange, LinkOperation, NetlinkChange};
+use crate::model::facts::{NodeFacts, OwnKey};
+use crate::model::{Action, ChangeSet, KernelState};
+use crate::net::{Family, KeySource, LinkName};
+use crate::reconcile::compare::Comparison;
+use crate::resource::Intent;
+use crate::wg_quick::up::{Machine, intent};
 
 /// Makes the interface that a file of wg-quick describes, with addresses, MTU, routes, rules and nft tables for a default route, and
 /// name servers. It is the user's own then: no agent keeps it, changes it or takes it away. A WireGuardInterface is kept by the
@@ -43,7 +45,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let quick = Quick::read(&arguments.source.file)?;
     privilege::require(&[NET_ADMIN])?;
     quick.check_dns()?;
-    let mut netlink = Netlink::open()?.by_hand();
+    let mut netlink = Netlink::open()?;
     if netlink.link(&quick.name).await?.is_some() {
         let text = format!(
             "{0} is there already: `adit wg down {0}` takes it away",
@@ -51,114 +53,144 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::Refused, anyhow!(text)));
     }
-    let mut wireguard = WireGuard::open(private_key(&quick.config))?;
-    let (facts, uplinks) = facts(&quick, &mut netlink).await?;
-    let setup = Setup::new(&quick.name, &quick.config, &facts);
+    let key = quick.config.interface.private_key.clone();
+    let mut kernel = ByHand::open(private_keys(key))?;
+    let (facts, machine) = facts(&quick, &mut netlink).await?;
+    let interface = quick
+        .config
+        .interface(&quick.name, source(&quick), (&facts, &machine));
+    let mark = interface.fwmark;
     let (hooks, allowed) = (&quick.config.interface.hooks, arguments.source.allow_hooks);
     let mut interrupts = Interrupts::listen()?;
     quick
         .run_hooks(("PreUp", &hooks.pre_up), allowed, &mut interrupts)
         .await?;
-    netlink.make(std::slice::from_ref(&setup.create)).await?;
-    let mut made = make(&quick, &setup, (&mut netlink, &mut wireguard), &mut interrupts).await;
+    let Comparison {
+        facts,
+        target,
+        mut set,
+        ..
+    } = compare(&mut kernel, &intent(interface), facts).await?;
+    in_the_order_of(&quick.config.interface.addresses, &mut set);
+    interrupts.check().await?;
+    // Before anything is sent through the interface.
+    protect::create(&quick.name, mark, &target).await;
+    let report = apply(&mut kernel, set).await;
+    let mut made = all_done(&report);
     if made.is_ok() {
-        let post_up = ("PostUp", &hooks.post_up[..]);
-        made = quick.run_hooks(post_up, allowed, &mut interrupts).await;
-    }
-    if made.is_ok() {
-        made = interrupts.check().await;
+        made = finish(&quick, allowed, &mut interrupts).await;
     }
     match made {
-        Ok(()) => protect::warn_of_strict_filter(&quick.name, &setup, &uplinks),
-        Err(_) => undo(&quick, &setup, &mut netlink).await,
+        Ok(()) => {
+            let by_ipv4 = facts.paths.iter().filter(|(address, _)| address.is_ipv4());
+            let uplinks = by_ipv4.map(|(_, way)| way.link.clone()).collect();
+            protect::warn_of_strict_filter(&quick.name, &target, &uplinks);
+        }
+        // Somebody else's device that came meanwhile is left alone.
+        Err(_) if is_taken(&report, &quick.name) => {}
+        Err(_) => {
+            kernel.own(&quick.name, mark);
+            undo(&quick, &target, &mut kernel).await;
+        }
     }
     made
 }
 
-/// All that follows the device itself. A signal is heard between the steps, so that each of them is whole.
-async fn make(
-    quick: &Quick,
-    setup: &Setup,
-    (netlink, wireguard): (&mut Netlink, &mut WireGuard),
-    interrupts: &mut Interrupts,
-) -> Result<(), Failure> {
+/// All that follows the changes of the kernel. A signal is heard between the steps, so that each of them is whole.
+async fn finish(quick: &Quick, allowed: bool, interrupts: &mut Interrupts) -> Result<(), Failure> {
     interrupts.check().await?;
-    let changes = setup.wireguard.iter().collect::<Vec<_>>();
-    wireguard.set_device(&quick.name, &changes).await?;
-    interrupts.check().await?;
-    // Before anything is sent through the interface.
-    protect::create(&quick.name, &quick.config, setup).await;
-    interrupts.check().await?;
-    netlink.make(&setup.rest).await?;
-    interrupts.check().await?;
-    quick.set_dns()
+    quick.set_dns()?;
+    let post_up = ("PostUp", &quick.config.interface.hooks.post_up[..]);
+    quick.run_hooks(post_up, allowed, interrupts).await?;
+    interrupts.check().await
+}
+
+/// What is to be done; an error where something is in the way, or could be made in part only.
+async fn compare(kernel: &mut ByHand, intent: &Intent, facts: NodeFacts) -> Result<Comparison, Failure> {
+    let comparison = Comparison::with(kernel, intent, facts, || ()).await?;
+    if let Some(conflict) = comparison.set.conflicts.first() {
+        return Err(anyhow!("{} exists already: {}", conflict.object, conflict.found).into());
+    }
+    match comparison.problems().into_iter().next() {
+        Some(problem) => Err(anyhow!("{}: {}", problem.subject, problem.message).into()),
+        None => Ok(comparison),
+    }
+}
+
+/// Addresses come in the file's order, which no state has: the kernel prefers the first one of a subnet as the source.
+fn in_the_order_of(addresses: &[IpNet], set: &mut ChangeSet) {
+    let place = |action: &Action| match action {
+        Action::Netlink(NetlinkChange::Address(AddressChange(_, address, _))) => {
+            addresses.iter().position(|other| other == address)
+        }
+        _ => None,
+    };
+    let steps = std::mem::take(&mut set.changes).into_iter();
+    let mut steps = steps
+        .zip(std::mem::take(&mut set.dependencies))
+        .collect::<Vec<_>>();
+    // A single device has no detours: its changes come in the order of their ranks.
+    steps.sort_by_key(|(change, _)| (change.rank(), place(&change.action)));
+    (set.changes, set.dependencies) = steps.into_iter().unzip();
+}
+
+/// The first failure, which all others follow from, or might.
+fn all_done(report: &ApplyReport) -> Result<(), Failure> {
+    match report.failures().next() {
+        Some((change, error)) => Err(error.again().about(change).into()),
+        None => Ok(()),
+    }
+}
+
+/// Whether the device could not be created because there is one of its name.
+fn is_taken(report: &ApplyReport, name: &LinkName) -> bool {
+    let creates = |action: &Action| matches!(action, Action::Netlink(NetlinkChange::Link(LinkChange(link, LinkOperation::Create(_)))) if link == name);
+    let mut failures = report.failures();
+    failures.any(|(change, error)| creates(&change.action) && error.errno() == Some(libc::EEXIST))
 }
 
 /// The failure is what is told; what can't be undone is told beside it.
-async fn undo(quick: &Quick, setup: &Setup, netlink: &mut Netlink) {
-    let rules = setup.rules().cloned().collect::<Vec<_>>();
-    if !rules.is_empty()
+async fn undo(quick: &Quick, target: &KernelState, kernel: &mut ByHand) {
+    if !target.rules.is_empty()
         && let Err(error) = nft::quick::remove(&quick.name).await
     {
         output::note(&error.to_string());
     }
-    if let Err(error) = take_away(&quick.name, &rules, netlink).await {
-        output::note(&format!("{} stays: {error}", quick.name));
+    if let Err(failure) = take_away(kernel).await {
+        output::note(&format!("{} stays: {failure}", quick.name));
     }
     if let Err(error) = quick.unset_dns() {
         output::note(&error.to_string());
     }
 }
 
-/// Deletes a device, with its routes, and rules.
-pub(super) async fn take_away(
-    name: &LinkName,
-    rules: &[Rule],
-    netlink: &mut Netlink,
-) -> Result<(), KernelError> {
-    for rule in rules {
-        netlink.delete_foreign_rule(rule).await?;
-    }
-    let delete = LinkOperation::Delete(DeleteLinkReason::Unneeded);
-    netlink
-        .make(&[NetlinkChange::Link(LinkChange(name.clone(), delete))])
-        .await
+/// Deletes the device, with its routes, and its rules.
+pub(super) async fn take_away(kernel: &mut ByHand) -> Result<(), Failure> {
+    let observed = kernel.observe().await?;
+    all_done(&apply(kernel, diff(&observed, &KernelState::default())).await)
 }
 
-/// The file's own key.
-fn private_key(config: &Config) -> PrivateKeys {
-    let key = config.interface.private_key.clone();
-    Arc::new(move |_| {
-        key.clone()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    })
+/// Where the private key is.
+fn source(quick: &Quick) -> KeySource {
+    KeySource::File(quick.path.display().to_string())
 }
 
-/// What must be known of the machine, and the devices that lead to endpoints by IPv4.
-async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<(Facts, BTreeSet<LinkName>), Failure> {
+/// What the plan must know of the machine, and what wg-quick finds out beside that.
+async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<(NodeFacts, Machine), Failure> {
     let names = quick.look_up().await?;
-    let addresses = quick
-        .config
-        .peers
-        .iter()
-        .filter_map(|peer| peer.endpoint.as_ref());
-    let addresses = addresses.filter_map(|endpoint| match &endpoint.host {
-        crate::resource::node::Host::Address(address) => Some(*address),
-        crate::resource::node::Host::Scoped(..) | crate::resource::node::Host::Name(_) => None,
-    });
-    let addresses = addresses.chain(names.values().map(SocketAddr::ip));
-    let ways = netlink.facts(&addresses.collect()).await?.paths;
-    let by_ipv4 = ways.iter().filter(|(address, _)| address.is_ipv4());
-    let uplinks = by_ipv4.map(|(_, way)| way.link.clone()).collect();
-    let mut facts = Facts {
-        names,
-        mtus: ways
-            .into_iter()
-            .map(|(address, way)| (address, way.mtu))
-            .collect(),
+    let endpoints = quick.config.peers.iter().filter_map(|peer| peer.resolve(&names));
+    // No route decides about one that is on the link of a device.
+    let routed = endpoints.filter(|endpoint| endpoint.device.is_none());
+    let addresses = routed.map(|endpoint| endpoint.address).collect();
+    let mut facts = netlink.facts(&addresses).await?;
+    let key = quick.config.interface.private_key.as_ref();
+    let key = key.map(|key| (source(quick), OwnKey::Known(key.public_key())));
+    facts.wireguard.keys = key.into_iter().collect();
+    facts.wireguard.names = names;
+    let mut machine = Machine {
         default_mtu: netlink.default_mtu().await?,
         tables: netlink.tables_in_use().await?,
-        ..Facts::default()
+        ..Machine::default()
     };
     for family in Family::BOTH {
         // The kernel's own choice: one before the second rule; the first is that of the local table.
@@ -168,8 +200,8 @@ async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<(Facts, BTreeSet<
             .map(|rule| rule.priority)
             .filter(|priority| *priority > 0);
         if let Some(second) = second {
-            facts.next_priority.insert(family, second - 1);
+            machine.next_priority.insert(family, second - 1);
         }
     }
-    Ok((facts, uplinks))
+    Ok((facts, machine))
 }

@@ -56,23 +56,6 @@ impl Netlink {
         self.dump_rules(family, read).await
     }
 
-    /// Deletes a rule without our mark; what is gone already is fine.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub async fn delete_foreign_rule(&mut self, rule: &Rule) -> Result<(), KernelError> {
-        let Some(request) = rule::delete(rule, super::Marks::None) else {
-            return Ok(());
-        };
-        let answer = self.socket.exchange(&[request]).await.pop();
-        match answer.expect("one answer a request") {
-            Err(failure) if failure.errno() != Some(libc::ENOENT) => {
-                Err(failure.into_error(format!("delete rule {rule}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The routing tables that have a route.
     ///
     /// # Errors

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
-
 use super::{PeerTraffic, Reading};
-use crate::model::wireguard::{Device, Peer};
-use crate::net::key::{PresharedKey, PrivateKey, PublicKey};
-use crate::net::{LinkName, PeerEndpoint};
+use crate::model::wireguard::Device;
+use crate::net::LinkName;
+use crate::net::key::{PrivateKey, PublicKey};
+use crate::resource::wireguard::{Peer, on_device};
 
-/// A device. No `Debug` shows a secret.
+/// A device, with all that the kernel tells of it. It is no `[Interface]` of a file: the kernel always tells the public key, and
+/// addresses and MTU are the link's. No `Debug` shows a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Its name; another one than was asked for, where that is its alternative one.
@@ -22,62 +22,36 @@ pub struct Listing {
     pub listen_port: u16,
     /// The mark of the packets that it sends; 0: none.
     pub fwmark: u32,
-    /// Its peers.
-    pub peers: Vec<ListedPeer>,
+    /// Its peers. An endpoint is where the peer was heard last, or what was configured.
+    pub peers: Vec<Peer>,
+    /// What they have done.
+    pub traffic: BTreeMap<PublicKey, PeerTraffic>,
 }
 
-/// A peer of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedPeer {
-    /// Its public key.
-    pub public_key: PublicKey,
-    /// The preshared key, if there is one. Wiped when dropped.
-    pub preshared_key: Option<PresharedKey>,
-    /// Where it was heard last, or what was configured; `None`: neither.
-    pub endpoint: Option<PeerEndpoint>,
-    /// Seconds between keepalives; 0: none.
-    pub keepalive: u16,
-    /// What it may send from, and what is sent to it.
-    pub allowed_ips: Vec<IpNet>,
-    /// What it has done.
-    pub traffic: PeerTraffic,
-}
-
-impl ListedPeer {
-    /// A peer of which only the key is known.
+impl Listing {
+    /// What a peer has done.
     #[must_use]
-    pub fn new(public_key: PublicKey) -> ListedPeer {
-        ListedPeer {
-            public_key,
-            preshared_key: None,
-            endpoint: None,
-            keepalive: 0,
-            allowed_ips: Vec::new(),
-            traffic: PeerTraffic::default(),
-        }
+    pub fn traffic(&self, peer: &Peer) -> PeerTraffic {
+        self.traffic.get(&peer.public_key).copied().unwrap_or_default()
     }
 }
 
 impl From<Listing> for Reading {
     fn from(listing: Listing) -> Reading {
-        let mut traffic = BTreeMap::new();
-        let peers = listing.peers.into_iter().map(|peer| {
-            traffic.insert(peer.public_key, peer.traffic);
-            let config = Peer {
-                endpoint: peer.endpoint,
-                configured: None,
-                allowed_ips: peer.allowed_ips.into_iter().collect(),
-                keepalive: peer.keepalive,
-                preshared_key: peer.preshared_key.into(),
-            };
-            (peer.public_key, config)
-        });
+        let mut peers = on_device(&listing.peers, &BTreeMap::new());
+        for peer in peers.values_mut() {
+            // The kernel does not tell.
+            peer.configured = None;
+        }
         let device = Device {
             public_key: listing.public_key,
             listen_port: listing.listen_port,
             fwmark: listing.fwmark,
-            peers: peers.collect(),
+            peers,
         };
-        Reading { device, traffic }
+        Reading {
+            device,
+            traffic: listing.traffic,
+        }
     }
 }

@@ -10,11 +10,13 @@ use netlink_packet_core::{
 };
 use zeroize::Zeroizing;
 
-use super::listing::{ListedPeer, Listing};
-use super::zone;
+use super::listing::Listing;
+use super::{PeerTraffic, zone};
 use crate::kernel::netlink::uapi;
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 use crate::net::{LinkName, PeerEndpoint};
+use crate::resource::node::Endpoint;
+use crate::resource::wireguard::{Peer, PresharedSource};
 
 /// The message type in the answer to a question for a family.
 pub(super) fn family(body: &[u8]) -> Result<Option<u16>, DecodeError> {
@@ -44,7 +46,10 @@ pub(super) fn part(body: &[u8], with_private_key: bool) -> Result<Listing, Decod
             uapi::WGDEVICE_A_FWMARK => part.fwmark = parse_u32(value)?,
             uapi::WGDEVICE_A_PEERS => {
                 for entry in NlasIterator::new(value) {
-                    part.peers.extend(peer(entry?.value())?);
+                    if let Some((peer, traffic)) = peer(entry?.value())? {
+                        part.traffic.insert(peer.public_key, traffic);
+                        part.peers.push(peer);
+                    }
                 }
             }
             _ => {}
@@ -57,33 +62,38 @@ pub(super) fn part(body: &[u8], with_private_key: bool) -> Result<Listing, Decod
 pub(super) fn merge(parts: Vec<Listing>) -> Listing {
     let mut parts = parts.into_iter();
     let mut whole = parts.next().unwrap_or_default();
-    for peer in parts.flat_map(|part| part.peers) {
-        match whole.peers.last_mut() {
-            Some(last) if last.public_key == peer.public_key => last.allowed_ips.extend(peer.allowed_ips),
-            _ => whole.peers.push(peer),
+    for part in parts {
+        for (key, traffic) in part.traffic {
+            whole.traffic.entry(key).or_insert(traffic);
+        }
+        for peer in part.peers {
+            match whole.peers.last_mut() {
+                Some(last) if last.public_key == peer.public_key => last.allowed_ips.extend(peer.allowed_ips),
+                _ => whole.peers.push(peer),
+            }
         }
     }
     whole
 }
 
-fn peer(attributes: &[u8]) -> Result<Option<ListedPeer>, DecodeError> {
+fn peer(attributes: &[u8]) -> Result<Option<(Peer, PeerTraffic)>, DecodeError> {
     let Some(public_key) = public_key(attributes)? else {
         return Ok(None);
     };
-    let mut peer = ListedPeer::new(public_key);
+    let (mut peer, mut traffic) = (Peer::new(public_key), PeerTraffic::default());
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
         let value = attribute.value();
         match attribute.kind() {
             uapi::WGPEER_A_PRESHARED_KEY => {
                 let preshared = PresharedKey::from_bytes(&*key(value)?);
-                peer.preshared_key = (!preshared.is_zero()).then_some(preshared);
+                peer.preshared_key = (!preshared.is_zero()).then_some(PresharedSource::Key(preshared));
             }
-            uapi::WGPEER_A_ENDPOINT => peer.endpoint = socket_address(value),
+            uapi::WGPEER_A_ENDPOINT => peer.endpoint = socket_address(value).map(Endpoint::from),
             uapi::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL => peer.keepalive = parse_u16(value)?,
-            uapi::WGPEER_A_LAST_HANDSHAKE_TIME => peer.traffic.last_handshake = time(value)?,
-            uapi::WGPEER_A_RX_BYTES => peer.traffic.received = parse_u64(value)?,
-            uapi::WGPEER_A_TX_BYTES => peer.traffic.sent = parse_u64(value)?,
+            uapi::WGPEER_A_LAST_HANDSHAKE_TIME => traffic.last_handshake = time(value)?,
+            uapi::WGPEER_A_RX_BYTES => traffic.received = parse_u64(value)?,
+            uapi::WGPEER_A_TX_BYTES => traffic.sent = parse_u64(value)?,
             uapi::WGPEER_A_ALLOWEDIPS => {
                 for entry in NlasIterator::new(value) {
                     peer.allowed_ips.extend(prefix(entry?.value())?);
@@ -92,7 +102,7 @@ fn peer(attributes: &[u8]) -> Result<Option<ListedPeer>, DecodeError> {
             _ => {}
         }
     }
-    Ok(Some(peer))
+    Ok(Some((peer, traffic)))
 }
 
 fn public_key(attributes: &[u8]) -> Result<Option<PublicKey>, DecodeError> {
@@ -250,7 +260,7 @@ mod tests {
         assert_eq!(peers, [(5, 1), (3, 10), (4, 1)]);
         let split = &listing.peers[1];
         assert_eq!(split.allowed_ips[9].to_string(), "10.0.10.0/24");
-        assert_eq!((split.keepalive, split.traffic.received), (25, 7));
+        assert_eq!((split.keepalive, listing.traffic(split).received), (25, 7));
         assert!(split.preshared_key.is_some());
 
         let reading = super::super::Reading::from(listing);

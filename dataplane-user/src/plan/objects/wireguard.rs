@@ -9,19 +9,18 @@ use ipnet::IpNet;
 use super::{Place, Planner};
 use crate::model::facts::{OwnKey, SharedKey};
 use crate::model::rule::Mark;
-use crate::model::wireguard::{Device, Peer, Preshared};
+use crate::model::wireguard::{self, Device, Preshared};
 use crate::model::{LinkKind, MAIN_TABLE, Owner, Route, RouteKey, RouteKind, Rule, connected_subnet};
 use crate::net::Family;
 use crate::net::KeySource;
 use crate::resource::netlink::Placed;
 use crate::resource::node::Host;
-use crate::resource::wireguard::InterfacePeer;
+use crate::resource::wireguard::{Peer, PresharedSource};
 use crate::resource::{Problem, Reason, WireGuardInterface};
 
-/// Where what WireGuard sends itself, and the main table's specific routes, go past a default route by it.
-const SPECIFIC_PRIORITY: u32 = 1731;
-/// Where all else is sent to the table with that route.
-const DEFAULT_PRIORITY: u32 = 1732;
+/// The usual priority of the rule by which what WireGuard sends itself, and the main table's specific routes, go past a default
+/// route by it. The next one sends all else to the table with that route.
+const RULES_AT: u32 = 1731;
 /// The mark and the table of the first device with a default route; the next ones follow (wg-quick(8), `Table`).
 const FIRST_MARK: u32 = 51820;
 
@@ -64,6 +63,11 @@ pub(super) fn plan<'a>(
 pub(crate) struct Marks(BTreeMap<Place, BTreeSet<u32>>);
 
 impl Marks {
+    /// Beside marks, or tables, that are in use in the agent's own namespace.
+    pub(crate) fn beside(used: BTreeSet<u32>) -> Marks {
+        Marks([(None, used)].into())
+    }
+
     /// The mark of the next device of a place; 0: none.
     pub(crate) fn give(&mut self, place: Place, interface: &WireGuardInterface) -> u32 {
         let used = self.0.entry(place).or_default();
@@ -81,13 +85,14 @@ impl Marks {
 }
 
 fn device(name: &str, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) -> Device {
-    let peers = interface.peers.iter().filter_map(|(key, declared)| {
+    let peers = interface.peers.iter().filter_map(|declared| {
         let peer = peer(name, declared, planner)?;
-        Some((*key, peer))
+        Some((declared.public_key, peer))
     });
     let peers = peers.collect();
+    let key = interface.key.as_ref();
     Device {
-        public_key: public_key(name, &interface.key, planner),
+        public_key: key.and_then(|key| public_key(name, key, planner)),
         listen_port: interface.listen_port,
         fwmark: mark,
         peers,
@@ -124,15 +129,16 @@ fn public_key(name: &str, source: &KeySource, planner: &mut Planner<'_>) -> Opti
 
 /// `None`, with a problem, where there is no preshared key: without it nothing would come through anyway. Of one that can't
 /// be read `plan::wireguard::keys` tells.
-fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Option<Peer> {
+fn peer(name: &str, declared: &Peer, planner: &mut Planner<'_>) -> Option<wireguard::Peer> {
     let facts = &planner.facts.wireguard;
     let subject = || match &declared.name {
         Some(peer) => format!("WireGuardInterface/{name}, peer {peer}"),
         None => format!("WireGuardInterface/{name}"),
     };
-    let preshared_key = match &declared.preshared_key_file {
+    let preshared_key = match &declared.preshared_key {
         None => Preshared::None,
-        Some(file) => match facts.preshared_keys.get(file) {
+        Some(PresharedSource::Key(key)) => Preshared::Key(key.clone()),
+        Some(PresharedSource::File(file)) => match facts.preshared_keys.get(file) {
             Some(SharedKey::Known(key)) => Preshared::Key(key.clone()),
             Some(SharedKey::Unreadable(_)) => Preshared::Unreadable,
             found => {
@@ -150,11 +156,7 @@ fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Opti
             }
         },
     };
-    let find = |name: &str| facts.names.get(name).and_then(|known| known.first()).copied();
-    let endpoint = declared
-        .endpoint
-        .as_ref()
-        .and_then(|endpoint| endpoint.resolve(find));
+    let endpoint = declared.resolve(&facts.names);
     if let (Some(declared), None) = (&declared.endpoint, &endpoint)
         && let Host::Name(host) = &declared.host
     {
@@ -166,13 +168,7 @@ fn peer(name: &str, declared: &InterfacePeer, planner: &mut Planner<'_>) -> Opti
                 .to_owned(),
         ));
     }
-    Some(Peer {
-        configured: endpoint.clone(),
-        endpoint,
-        allowed_ips: declared.allowed_ips.clone(),
-        keepalive: declared.keepalive,
-        preshared_key,
-    })
+    Some(declared.on_device(endpoint, preshared_key))
 }
 
 /// A route for each allowed IP that no address of the device brings along already; default routes with their rules.
@@ -192,7 +188,11 @@ fn routes(
         };
         let family = Family::of_prefix(prefix);
         if interface.routes.lead_everywhere([&prefix]) {
-            planner.at(place).rules.extend(default_rules(family, mark));
+            let priority = interface.rules_at.get(&family).copied().unwrap_or(RULES_AT);
+            planner
+                .at(place)
+                .rules
+                .extend(default_rules(family, mark, priority));
         }
         let key = RouteKey::new(table, prefix, 0);
         let route = Route {
@@ -214,19 +214,56 @@ fn routes(
 }
 
 fn allowed_ips(interface: &WireGuardInterface) -> impl Iterator<Item = &IpNet> {
-    interface.peers.values().flat_map(|peer| &peer.allowed_ips)
+    interface.peers.iter().flat_map(|peer| &peer.allowed_ips)
 }
 
 /// What WireGuard has not marked asks the main table for anything but a default route, and then the device's table.
-fn default_rules(family: Family, mark: u32) -> [Rule; 2] {
+fn default_rules(family: Family, mark: u32, priority: u32) -> [Rule; 2] {
     let specific = Rule {
         suppress_prefix_length: Some(0),
-        ..Rule::to_table(family, SPECIFIC_PRIORITY, MAIN_TABLE)
+        ..Rule::to_table(family, priority, MAIN_TABLE)
     };
     let unmarked = Rule {
         not: true,
         mark: Mark::new(mark, 0),
-        ..Rule::to_table(family, DEFAULT_PRIORITY, mark)
+        ..Rule::to_table(family, priority.saturating_add(1), mark)
     };
     [specific, unmarked]
+}
+
+/// Those of a device that sends with this mark, among all rules: the one that leads to its table, and the one before it by
+/// which the main table's more specific routes hold.
+#[must_use]
+pub fn default_rules_of(mark: u32, rules: &BTreeSet<Rule>) -> BTreeSet<Rule> {
+    let of_family = |family: Family| {
+        let rules = rules.iter().filter(move |rule| rule.family == family);
+        let leads = |rule: &&Rule| rule.not && rule.mark == Mark::new(mark, 0) && rule.table == mark;
+        let leading = rules.clone().filter(leads).min_by_key(|rule| rule.priority)?;
+        let asks_main = |rule: &&Rule| rule.table == MAIN_TABLE && rule.suppress_prefix_length == Some(0);
+        let before = rules
+            .filter(asks_main)
+            .filter(|rule| rule.priority < leading.priority);
+        let specific = before.max_by_key(|rule| rule.priority);
+        Some(specific.into_iter().chain([leading]).cloned())
+    };
+    Family::BOTH.into_iter().filter_map(of_family).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_of_one_device_are_told_from_anothers() {
+        let of = |mark, priority| {
+            Family::BOTH
+                .map(|family| default_rules(family, mark, priority))
+                .concat()
+        };
+        let (one, other) = (of(51820, 32_764), of(51821, 32_762));
+        let all = one.iter().chain(&other).cloned().collect();
+        assert_eq!(default_rules_of(51820, &all), one.into_iter().collect());
+        assert_eq!(default_rules_of(51821, &all), other.into_iter().collect());
+        assert_eq!(default_rules_of(7, &all), BTreeSet::new());
+    }
 }

@@ -88,8 +88,8 @@ fn preshared_key_files<'a>(intent: &'a Intent, networks: &'a [NetworkLink<'_>]) 
     let peers = peers.filter(|peer| peer.wireguard.is_some());
     let of_pairs = peers.filter_map(|peer| preshared_key_file(intent.node(), peer.node));
     let declared = intent.resources().netlink.wireguard(&intent.node().name);
-    let declared = declared.flat_map(|(_, placed)| placed.object.peers.values());
-    let of_devices = declared.filter_map(|peer| peer.preshared_key_file.as_ref());
+    let declared = declared.flat_map(|(_, placed)| &placed.object.peers);
+    let of_devices = declared.filter_map(|peer| peer.preshared_key_file());
     of_pairs.chain(of_devices).map(String::as_str).collect()
 }
 
@@ -103,7 +103,7 @@ fn subjects(intent: &Intent, key: &KeyFile) -> Vec<String> {
         KeyFile::Private(KeySource::Node | KeySource::Next) => vec![own(intent)],
         KeyFile::Private(source) => {
             let interfaces = intent.resources().netlink.wireguard(&intent.node().name);
-            let with_it = interfaces.filter(|(_, placed)| placed.object.key == *source);
+            let with_it = interfaces.filter(|(_, placed)| placed.object.key.as_ref() == Some(source));
             with_it
                 .map(|(name, _)| format!("WireGuardInterface/{name}"))
                 .collect()

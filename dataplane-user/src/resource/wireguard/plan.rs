@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{AllowedIpRoutes, InterfacePeer, WireGuardInterface};
+use super::{AllowedIpRoutes, Peer, PresharedSource, WireGuardInterface};
 use crate::net::KeySource;
 use crate::net::{LinkName, Namespace, NodeName, PublicKey};
 use crate::resource::netlink::{InterfaceEnd, Placed};
@@ -198,15 +198,17 @@ impl End<'_> {
         let covered = |address: &IpAddr| self.other.allowed_ips.iter().any(|wide| wide.contains(address));
         let addresses = self.addresses.iter().map(|(_, other)| *other);
         allowed_ips.extend(addresses.filter(|address| !covered(address)).map(single));
-        let peer = InterfacePeer {
+        let preshared_key = link.preshared_key_file.clone().map(PresharedSource::File);
+        let peer = Peer {
+            public_key: self.other.public_key,
             name: Some(self.other.name.to_string()),
             endpoint: self.other.endpoint.clone().map(|host| Endpoint {
                 host,
                 port: self.other_port,
             }),
-            allowed_ips,
+            allowed_ips: allowed_ips.into_iter().collect(),
             keepalive: self.own.keepalive,
-            preshared_key_file: link.preshared_key_file.clone(),
+            preshared_key,
         };
         let smaller = self.own.mtu.min(self.other.mtu);
         let addresses = self.addresses.iter();
@@ -227,11 +229,12 @@ impl End<'_> {
             namespace: self.own.namespace.clone(),
             object: WireGuardInterface {
                 end,
-                key: self.own.key.clone(),
+                key: Some(self.own.key.clone()),
                 listen_port: self.port,
                 fwmark: 0,
                 routes: self.own.routes,
-                peers: BTreeMap::from([(self.other.public_key, peer)]),
+                rules_at: BTreeMap::new(),
+                peers: vec![peer],
             },
         })
     }
@@ -301,7 +304,7 @@ mod tests {
             } = placed.object;
             let addresses = end.addresses.iter();
             let addresses = addresses.map(|(own, peer)| format!(" {own} peer {}", peer.unwrap()));
-            let peer = peers.values().next().unwrap();
+            let peer = &peers[0];
             let endpoint = peer.endpoint.as_ref().unwrap();
             let addresses = addresses.collect::<String>();
             format!(

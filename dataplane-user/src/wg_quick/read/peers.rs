@@ -7,8 +7,9 @@ use ipnet::IpNet;
 
 use super::{PEER_KEYS, each_entry};
 use crate::net::key::{PresharedKey, PublicKey};
+use crate::resource::wireguard::{Peer, PresharedSource};
 use crate::wg_quick::error::Problem;
-use crate::wg_quick::{Document, Peer, value};
+use crate::wg_quick::{Document, value};
 
 /// A peer as its section has it, with the lines that its errors name.
 pub(super) struct Placed {
@@ -111,8 +112,8 @@ pub(super) fn settled(mut peers: Vec<Placed>, warnings: &mut Vec<Problem>) -> Ve
     let peers = peers.into_iter().enumerate();
     let settle = |(index, placed): (usize, Placed)| {
         let mut peer = placed.peer;
-        peer.preshared_key = placed.preshared_key.flatten();
-        peer.persistent_keepalive = placed.keepalive.unwrap_or(0);
+        peer.preshared_key = placed.preshared_key.flatten().map(PresharedSource::Key);
+        peer.keepalive = placed.keepalive.unwrap_or(0);
         peer.allowed_ips
             .retain(|prefix| owners.get(prefix) == Some(&index));
         peer

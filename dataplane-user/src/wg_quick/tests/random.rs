@@ -5,8 +5,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use crate::net::LinkName;
-use crate::resource::node::Host;
+use crate::net::{LinkName, PresharedKey, PublicKey};
+use crate::resource::node::{Endpoint, Host};
+use crate::resource::wireguard::PresharedSource;
 use crate::wg_quick::*;
 
 fn peers() -> impl Strategy<Value = Vec<Peer>> {
@@ -23,15 +24,15 @@ fn peers() -> impl Strategy<Value = Vec<Peer>> {
     let prefixes = proptest::collection::btree_set((any::<IpAddr>(), 0..=32_u8), 0..4);
     let preshared = proptest::option::of(proptest::array::uniform32(1..=u8::MAX));
     let peer = (any::<[u8; 32]>(), preshared, prefixes, endpoint, any::<u16>());
-    let peer = peer.prop_map(|(key, preshared, prefixes, endpoint, persistent_keepalive)| {
+    let peer = peer.prop_map(|(key, preshared, prefixes, endpoint, keepalive)| {
         let prefixes = prefixes.into_iter();
         let prefixes = prefixes.map(|(address, length)| IpNet::new(address, length).unwrap().trunc());
         Peer {
-            public_key: PublicKey::from_bytes(key),
-            preshared_key: preshared.map(|bytes| PresharedKey::from_bytes(&bytes)),
+            preshared_key: preshared.map(|bytes| PresharedSource::Key(PresharedKey::from_bytes(&bytes))),
             allowed_ips: prefixes.collect(),
             endpoint,
-            persistent_keepalive,
+            keepalive,
+            ..Peer::new(PublicKey::from_bytes(key))
         }
     });
     proptest::collection::vec(peer, 0..4).prop_map(|mut peers| {

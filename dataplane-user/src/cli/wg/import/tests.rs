@@ -9,6 +9,7 @@ use super::*;
 use crate::net::{LinkName, PublicKey};
 use crate::resource::WireGuardInterface;
 use crate::resource::node::{Endpoint, Host};
+use crate::resource::wireguard::PresharedSource;
 use crate::wg_quick::Interface;
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -64,8 +65,10 @@ fn the_manifest_says_what_the_file_says_but_for_keys() {
             .collect::<Vec<_>>(),
         ["10.0.0.1/24", "fd00::1/128"]
     );
-    let peer = &read.peers[&KEY.parse().unwrap()];
-    assert_eq!(peer.preshared_key_file.as_deref(), Some("/keys/wg0-1.psk"));
+    let peer = &read.peers[0];
+    assert_eq!(peer.public_key, KEY.parse().unwrap());
+    let file = peer.preshared_key_file().map(String::as_str);
+    assert_eq!(file, Some("/keys/wg0-1.psk"));
     assert_eq!((peer.keepalive, peer.allowed_ips.len()), (25, 2));
     assert_eq!(
         peer.endpoint.as_ref().unwrap().to_string(),
@@ -122,14 +125,14 @@ prop_compose! {
         port in 1..=u16::MAX,
         is_awaited in any::<bool>(),
         prefixes in proptest::collection::btree_set((any::<IpAddr>(), 0..=32_u8), 0..4),
-        persistent_keepalive in any::<u16>(),
+        keepalive in any::<u16>(),
     ) -> Peer {
         let prefixes = prefixes.into_iter();
         Peer {
-            preshared_key: preshared.map(|bytes| crate::net::PresharedKey::from_bytes(&bytes)),
+            preshared_key: preshared.map(|bytes| PresharedSource::Key(crate::net::PresharedKey::from_bytes(&bytes))),
             allowed_ips: prefixes.map(|(address, length)| IpNet::new(address, length).unwrap().trunc()).collect(),
             endpoint: (!is_awaited).then_some(Endpoint { host, port }),
-            persistent_keepalive,
+            keepalive,
             ..Peer::new(PublicKey::from_bytes(key))
         }
     }
@@ -189,11 +192,12 @@ proptest! {
         prop_assert_eq!(read.end.addresses.len(), interface.addresses.len());
         prop_assert_eq!(read.peers.len(), peers.len());
         for peer in peers {
-            let found = &read.peers[&peer.public_key];
+            let found = read.peers.iter().find(|found| found.public_key == peer.public_key).unwrap();
             prop_assert_eq!(&found.endpoint, &peer.endpoint, "{}", text);
-            prop_assert_eq!(found.keepalive, peer.persistent_keepalive);
-            prop_assert_eq!(&found.allowed_ips, &peer.allowed_ips.iter().copied().collect());
-            prop_assert_eq!(found.preshared_key_file.is_some(), peer.preshared_key.is_some());
+            prop_assert_eq!(found.keepalive, peer.keepalive);
+            let set = |peer: &Peer| peer.allowed_ips.iter().copied().collect::<std::collections::BTreeSet<_>>();
+            prop_assert_eq!(set(found), set(peer));
+            prop_assert_eq!(found.preshared_key_file().is_some(), peer.preshared_key.is_some());
         }
     }
 }

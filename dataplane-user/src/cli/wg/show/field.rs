@@ -7,8 +7,10 @@ use zeroize::Zeroizing;
 
 use super::secrets::Secrets;
 use super::words::{self, NONE};
-use crate::kernel::wireguard::listing::{ListedPeer, Listing};
+use crate::kernel::wireguard::PeerTraffic;
+use crate::kernel::wireguard::listing::Listing;
 use crate::net::LinkName;
+use crate::resource::wireguard::Peer;
 
 /// What can be shown alone, by the names that `wg show` has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,7 +56,7 @@ pub(super) fn write(
         writeln!(output, "{start}{}", *value)?;
     }
     for peer in &device.peers {
-        let Some(value) = of_peer(field, peer, secrets) else {
+        let Some(value) = of_peer(field, (peer, device.traffic(peer)), secrets) else {
             continue;
         };
         writeln!(output, "{start}{}{}", peer.public_key, *value)?;
@@ -85,8 +87,11 @@ fn of_device(field: Field, device: &Listing, secrets: Secrets) -> Option<Zeroizi
 }
 
 /// What a peer's line says behind its key; `None`: the field has no such lines.
-fn of_peer(field: Field, peer: &ListedPeer, secrets: Secrets) -> Option<Zeroizing<String>> {
-    let traffic = peer.traffic;
+fn of_peer(
+    field: Field,
+    (peer, traffic): (&Peer, PeerTraffic),
+    secrets: Secrets,
+) -> Option<Zeroizing<String>> {
     let preshared_key = || or_none(secrets.preshared_key(peer));
     let endpoint = || peer.endpoint.as_ref().map_or(NONE.to_owned(), words::endpoint);
     let handshake = traffic.last_handshake.map_or(0, |time| time.as_secs());
@@ -125,14 +130,15 @@ mod tests {
     use super::*;
     use crate::net::PeerEndpoint;
     use crate::net::{PresharedKey, PrivateKey, PublicKey};
+    use crate::resource::wireguard::PresharedSource;
 
     fn lines(field: Field, named: bool, secrets: Secrets) -> String {
-        let full = ListedPeer {
-            preshared_key: Some(PresharedKey::from_bytes(&[8; 32])),
-            endpoint: Some(PeerEndpoint::new("2001:db8::7".parse().unwrap(), 9)),
+        let full = Peer {
+            preshared_key: Some(PresharedSource::Key(PresharedKey::from_bytes(&[8; 32]))),
+            endpoint: Some(PeerEndpoint::new("2001:db8::7".parse().unwrap(), 9).into()),
             keepalive: 25,
             allowed_ips: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
-            ..ListedPeer::new(PublicKey::from_bytes([2; 32]))
+            ..Peer::new(PublicKey::from_bytes([2; 32]))
         };
         let device = Listing {
             name: Some(LinkName::constant("wg0")),
@@ -140,7 +146,8 @@ mod tests {
             public_key: Some(PublicKey::from_bytes([1; 32])),
             listen_port: 51820,
             fwmark: 0,
-            peers: vec![full, ListedPeer::new(PublicKey::from_bytes([3; 32]))],
+            peers: vec![full, Peer::new(PublicKey::from_bytes([3; 32]))],
+            ..Listing::default()
         };
         let mut output = Vec::new();
         write(&mut output, field, (&device, named), secrets).unwrap();

@@ -8,8 +8,10 @@ use zeroize::Zeroizing;
 
 use super::secrets::Secrets;
 use super::words;
-use crate::kernel::wireguard::listing::{ListedPeer, Listing};
+use crate::kernel::wireguard::PeerTraffic;
+use crate::kernel::wireguard::listing::Listing;
 use crate::net::LinkName;
+use crate::resource::wireguard::Peer;
 
 /// A device.
 #[derive(Serialize)]
@@ -79,13 +81,17 @@ fn device(listing: &Listing, secrets: Secrets) -> DeviceView {
         listen_port: listing.listen_port,
         fwmark: listing.fwmark,
         peers: peers
-            .map(|one| (one.public_key.to_string(), peer(one, secrets)))
+            .map(|one| {
+                (
+                    one.public_key.to_string(),
+                    peer(one, listing.traffic(one), secrets),
+                )
+            })
             .collect(),
     }
 }
 
-fn peer(peer: &ListedPeer, secrets: Secrets) -> PeerView {
-    let traffic = peer.traffic;
+fn peer(peer: &Peer, traffic: PeerTraffic, secrets: Secrets) -> PeerView {
     PeerView {
         preshared_key: secrets.preshared_key(peer).map(Secret),
         endpoint: peer.endpoint.as_ref().map(words::endpoint),

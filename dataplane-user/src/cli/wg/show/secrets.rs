@@ -2,8 +2,9 @@
 
 use zeroize::Zeroizing;
 
-use crate::kernel::wireguard::listing::{ListedPeer, Listing};
+use crate::kernel::wireguard::listing::Listing;
 use crate::net::PrivateKey;
+use crate::resource::wireguard::Peer;
 
 const HIDDEN: &str = "(hidden)";
 
@@ -26,8 +27,8 @@ impl Secrets {
     }
 
     /// A peer's preshared key, if it has one.
-    pub(super) fn preshared_key(self, peer: &ListedPeer) -> Option<Zeroizing<String>> {
-        let key = peer.preshared_key.as_ref()?;
+    pub(super) fn preshared_key(self, peer: &Peer) -> Option<Zeroizing<String>> {
+        let key = peer.known_preshared_key()?;
         Some(match self {
             Secrets::Hidden => hidden(),
             Secrets::Shown => key.to_base64(),

@@ -6,8 +6,10 @@ use std::io::{self, Write};
 use super::secrets::Secrets;
 use super::words;
 use crate::cli::output::Paint;
-use crate::kernel::wireguard::listing::{ListedPeer, Listing};
+use crate::kernel::wireguard::PeerTraffic;
+use crate::kernel::wireguard::listing::Listing;
 use crate::net::LinkName;
+use crate::resource::wireguard::Peer;
 
 /// How it is shown.
 #[derive(Clone, Copy, Debug)]
@@ -36,17 +38,17 @@ pub(super) fn write(output: &mut dyn Write, device: &Listing, style: Style) -> i
     if device.fwmark > 0 {
         line("fwmark", &words::mark(device.fwmark))?;
     }
-    let mut peers: Vec<&ListedPeer> = device.peers.iter().collect();
+    let mut peers: Vec<&Peer> = device.peers.iter().collect();
     // Those of one age stay in the kernel's order.
-    peers.sort_by_key(|peer| Reverse(peer.traffic.last_handshake));
+    peers.sort_by_key(|peer| Reverse(device.traffic(peer).last_handshake));
     for peer in peers {
         writeln!(output)?;
-        write_peer(output, peer, style)?;
+        write_peer(output, (peer, device.traffic(peer)), style)?;
     }
     Ok(())
 }
 
-fn write_peer(output: &mut dyn Write, peer: &ListedPeer, style: Style) -> io::Result<()> {
+fn write_peer(output: &mut dyn Write, (peer, traffic): (&Peer, PeerTraffic), style: Style) -> io::Result<()> {
     let paint = style.paint;
     let key = peer.public_key.to_string();
     writeln!(output, "{}: {}", paint.strong("peer"), paint.doubtful(&key))?;
@@ -58,7 +60,6 @@ fn write_peer(output: &mut dyn Write, peer: &ListedPeer, style: Style) -> io::Re
         line("endpoint", &words::endpoint(endpoint))?;
     }
     line("allowed ips", &words::prefixes(&peer.allowed_ips, ", "))?;
-    let traffic = peer.traffic;
     if let Some(then) = traffic.last_handshake {
         line("latest handshake", &words::ago(style.now, then.as_secs(), paint))?;
     }
@@ -77,17 +78,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::kernel::wireguard::PeerTraffic;
     use crate::net::PeerEndpoint;
     use crate::net::{PresharedKey, PrivateKey, PublicKey};
+    use crate::resource::wireguard::PresharedSource;
 
-    fn peer(number: u8, handshake: Option<u64>) -> ListedPeer {
-        ListedPeer {
-            traffic: PeerTraffic {
-                last_handshake: handshake.map(Duration::from_secs),
-                ..PeerTraffic::default()
-            },
-            ..ListedPeer::new(PublicKey::from_bytes([number; 32]))
+    fn key(number: u8) -> PublicKey {
+        PublicKey::from_bytes([number; 32])
+    }
+
+    /// What a peer has done that shook hands at this time.
+    fn traffic(seconds: u64) -> PeerTraffic {
+        PeerTraffic {
+            last_handshake: Some(Duration::from_secs(seconds)),
+            ..PeerTraffic::default()
         }
     }
 
@@ -103,21 +106,26 @@ mod tests {
     }
 
     fn full() -> Listing {
-        let mut talks = ListedPeer {
-            preshared_key: Some(PresharedKey::from_bytes(&[9; 32])),
-            endpoint: Some(PeerEndpoint::new("192.0.2.7".parse().unwrap(), 51820)),
+        let talks = Peer {
+            preshared_key: Some(PresharedSource::Key(PresharedKey::from_bytes(&[9; 32]))),
+            endpoint: Some(PeerEndpoint::new("192.0.2.7".parse().unwrap(), 51820).into()),
             keepalive: 25,
             allowed_ips: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
-            ..peer(2, Some(935))
+            ..Peer::new(key(2))
         };
-        (talks.traffic.received, talks.traffic.sent) = (1240, 3_565_158);
+        let moved = PeerTraffic {
+            received: 1240,
+            sent: 3_565_158,
+            ..traffic(935)
+        };
         Listing {
             name: Some(LinkName::constant("wg0")),
             private_key: Some(PrivateKey::from_bytes(&[7; 32])),
             public_key: Some(PublicKey::from_bytes([1; 32])),
             listen_port: 51820,
             fwmark: 0xad17,
-            peers: vec![peer(4, None), talks, peer(3, Some(999))],
+            peers: vec![Peer::new(key(4)), talks, Peer::new(key(3))],
+            traffic: [(key(2), moved), (key(3), traffic(999))].into(),
         }
     }
 

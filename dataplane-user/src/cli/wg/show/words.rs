@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::cli::output::Paint;
-use crate::net::PeerEndpoint;
+use crate::resource::node::{Endpoint, Host};
 
 pub(super) const NONE: &str = "(none)";
 pub(super) const OFF: &str = "off";
@@ -85,13 +85,13 @@ pub(super) fn prefix(prefix: &IpNet) -> String {
     format!("{}/{}", address(prefix.addr()), prefix.prefix_len())
 }
 
-/// An address and a port.
-pub(super) fn endpoint(endpoint: &PeerEndpoint) -> String {
-    let (text, port) = (address(endpoint.address), endpoint.port);
-    match &endpoint.device {
-        _ if endpoint.address.is_ipv4() => format!("{text}:{port}"),
-        None => format!("[{text}]:{port}"),
-        Some(device) => format!("[{text}%{device}]:{port}"),
+/// An address and a port; the kernel knows no names.
+pub(super) fn endpoint(endpoint: &Endpoint) -> String {
+    let port = endpoint.port;
+    match &endpoint.host {
+        Host::Address(IpAddr::V6(v6)) => format!("[{}]:{port}", address((*v6).into())),
+        Host::Scoped(v6, device) => format!("[{}%{device}]:{port}", address((*v6).into())),
+        Host::Address(IpAddr::V4(_)) | Host::Name(_) => endpoint.to_string(),
     }
 }
 
@@ -112,7 +112,7 @@ fn address(address: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::LinkName;
+    use crate::net::{LinkName, PeerEndpoint};
 
     // What `wg show` of wireguard-tools 1.0.20210914 printed.
     #[test]
@@ -204,10 +204,10 @@ mod tests {
     fn endpoints_name_the_device_of_link_local_addresses() {
         let at = |address: &str, device: Option<&'static str>| {
             let device = device.map(LinkName::constant);
-            endpoint(&PeerEndpoint {
+            endpoint(&Endpoint::from(PeerEndpoint {
                 device,
                 ..PeerEndpoint::new(address.parse().unwrap(), 51820)
-            })
+            }))
         };
         assert_eq!(at("192.0.2.1", None), "192.0.2.1:51820");
         assert_eq!(at("2001:db8::1", None), "[2001:db8::1]:51820");

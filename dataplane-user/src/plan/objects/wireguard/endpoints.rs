@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{DEFAULT_PRIORITY, Planner, allowed_ips};
+use super::{Planner, RULES_AT, allowed_ips};
 use crate::model::facts::FoundRoute;
 use crate::model::facts::Lookup;
 use crate::model::{MAIN_TABLE, RouteKind};
@@ -72,7 +72,8 @@ fn looped(name: &str, link: &LinkName, destination: IpAddr, prefix: &str) -> Pro
         ),
         format!(
             "add a route to {destination} by the uplink, leave the endpoint out of allowedIPs, or use a default route \
-             (0.0.0.0/0, ::/0), which a rule of priority {DEFAULT_PRIORITY} keeps from the device's own packets"
+             (0.0.0.0/0, ::/0), which a rule of priority {} keeps from the device's own packets",
+            RULES_AT + 1
         ),
     )
 }

@@ -10,7 +10,7 @@ use crate::net::KeySource;
 use crate::net::PublicKey;
 use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{InterfaceEnd, Placed};
-use crate::resource::wireguard::{AllowedIpRoutes, InterfacePeer, shared};
+use crate::resource::wireguard::{AllowedIpRoutes, Peer, PresharedSource, shared};
 use crate::source::manifest::node::{KEEPALIVE, PUBLIC_KEY, keepalive};
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::scalar;
@@ -129,10 +129,11 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
         namespace: namespace?,
         object: WireGuardInterface {
             end: end?,
-            key: key?.unwrap_or_else(|| KeySource::Generated(name.to_owned())),
+            key: Some(key?.unwrap_or_else(|| KeySource::Generated(name.to_owned()))),
             listen_port: listen_port?,
             fwmark: fwmark?,
             routes: routes?,
+            rules_at: BTreeMap::new(),
             peers: peers?,
         },
     })
@@ -214,32 +215,37 @@ pub(super) fn routes(value: &Value<'_>) -> Read<AllowedIpRoutes> {
     table_or(value, &["off", "auto"]).map(AllowedIpRoutes::Table)
 }
 
-fn peers(value: &Value<'_>) -> Read<BTreeMap<PublicKey, InterfacePeer>> {
+/// In the order of their keys: the one in which they are written says nothing.
+fn peers(value: &Value<'_>) -> Read<Vec<Peer>> {
     let items = value.list("a list of peers")?;
-    let read = items
-        .iter()
-        .map(|item| Ok((item, peer(item)?)))
-        .collect::<Vec<_>>();
-    let read = read.into_iter().collect::<Read<Vec<_>>>()?;
-    let mut peers: BTreeMap<PublicKey, InterfacePeer> = BTreeMap::new();
-    let mut prefixes = Vec::new();
-    for (index, (item, (key, peer))) in read.into_iter().enumerate() {
-        if let Some(before) = peers.get(&key) {
+    let read = items.iter().map(peer).collect::<Vec<_>>();
+    let mut peers = read.into_iter().collect::<Read<Vec<_>>>()?;
+    let mut known: BTreeMap<PublicKey, &Peer> = BTreeMap::new();
+    for (item, peer) in items.iter().zip(&peers) {
+        let key = peer.public_key;
+        if let Some(before) = known.insert(key, peer) {
             let before = before.name.clone().unwrap_or_else(|| key.to_string());
             return Err(item.refuse(format!("its key is that of peer {before} already")));
         }
-        prefixes.extend(peer.allowed_ips.iter().map(|prefix| (*prefix, index)));
-        peers.insert(key, peer);
     }
-    match shared(prefixes) {
-        None => Ok(peers),
+    let prefixes = |(index, peer): (usize, &Peer)| {
+        peer.allowed_ips
+            .clone()
+            .into_iter()
+            .map(move |prefix| (prefix, index))
+    };
+    match shared(peers.iter().enumerate().flat_map(prefixes)) {
+        None => {
+            peers.sort_by_key(|peer| peer.public_key);
+            Ok(peers)
+        }
         Some((prefix, first, second)) => Err(items[second].refuse(format!(
             "its allowed IP {prefix} is that of peers[{first}] already: WireGuard sends what is in it to one of them alone"
         ))),
     }
 }
 
-fn peer(value: &Value<'_>) -> Read<(PublicKey, InterfacePeer)> {
+fn peer(value: &Value<'_>) -> Read<Peer> {
     let fields = value.map(&PEER)?;
     let name = fields.optional("name", |value| value.text().map(str::to_owned));
     let key = fields.required("publicKey", |value| value.parse(scalar::public_key));
@@ -250,12 +256,12 @@ fn peer(value: &Value<'_>) -> Read<(PublicKey, InterfacePeer)> {
         Ok(prefixes.into_iter().collect::<BTreeSet<IpNet>>())
     });
     let keepalive = fields.or("persistentKeepalive", keepalive);
-    let peer = InterfacePeer {
+    Ok(Peer {
+        public_key: key?,
         name: name?,
         endpoint: endpoint?,
-        allowed_ips: allowed_ips?,
+        allowed_ips: allowed_ips?.into_iter().collect(),
         keepalive: keepalive?.unwrap_or(0),
-        preshared_key_file: preshared_key_file?,
-    };
-    Ok((key?, peer))
+        preshared_key: preshared_key_file?.map(PresharedSource::File),
+    })
 }

@@ -4,11 +4,19 @@ use super::netlink::{each_is_refused, object};
 use super::*;
 use crate::net::KeySource;
 use crate::net::LinkName;
+use crate::resource::WireGuardInterface;
 use crate::resource::node::Host;
-use crate::resource::wireguard::AllowedIpRoutes;
+use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const OTHER_KEY: &str = "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+fn peer<'a>(interface: &'a WireGuardInterface, key: &str) -> &'a Peer {
+    let mut peers = interface.peers.iter();
+    peers
+        .find(|peer| peer.public_key == key.parse().unwrap())
+        .unwrap()
+}
 
 #[test]
 fn wireguard_interfaces_are_checked() {
@@ -82,7 +90,7 @@ fn a_wireguard_interface_s_fields_are_read() {
     );
     let resources = accepted(&text);
     let interface = &resources.netlink.wireguard["some"].object;
-    assert_eq!(interface.key, KeySource::Generated("some".to_owned()));
+    assert_eq!(interface.key, Some(KeySource::Generated("some".to_owned())));
     assert_eq!((interface.listen_port, interface.fwmark), (51820, 0xca6c));
     assert_eq!(interface.routes, AllowedIpRoutes::Table(77));
     let addresses = interface.end.addresses.iter();
@@ -95,7 +103,7 @@ fn a_wireguard_interface_s_fields_are_read() {
             "fe80::1/64 None"
         ]
     );
-    let [first, second] = [KEY, OTHER_KEY].map(|key| &interface.peers[&key.parse().unwrap()]);
+    let [first, second] = [KEY, OTHER_KEY].map(|key| peer(interface, key));
     assert_eq!((first.keepalive, second.keepalive), (25, 0));
     assert_eq!(
         first.endpoint.as_ref().unwrap().host,
@@ -119,7 +127,7 @@ fn endpoints_tables_and_nested_prefixes_as_wg_quick_has_them() {
         let resources = accepted(&object("WireGuardInterface", &fields));
         let interface = &resources.netlink.wireguard["some"].object;
         assert_eq!(interface.routes, AllowedIpRoutes::Table(255));
-        let peer = &interface.peers[&KEY.parse().unwrap()];
+        let peer = peer(interface, KEY);
         let declared = peer.endpoint.as_ref().unwrap();
         assert_eq!(
             (&declared.host, declared.to_string()),
