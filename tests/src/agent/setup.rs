@@ -50,15 +50,15 @@ impl<'a> Agent<'a> {
         self.write_hosts(text);
         // A mount namespace of its own; the process stays the same.
         let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+        let words = ["unshare", "--mount", "sh", "-c", script].map(OsString::from);
         let hosts = self.hosts_path();
-        self.with_wrapper(["unshare", "--mount", "sh", "-c", script].map(OsString::from))
-            .with_wrapper([hosts.into()])
+        self.with_wrapper(words.into_iter().chain([hosts.into()]))
     }
 
-    /// Has it started by a program that becomes it, from its next start on.
+    /// Has it started by a program that becomes it, and by no other, from its next start on.
     #[must_use]
     pub fn with_wrapper(mut self, words: impl IntoIterator<Item = OsString>) -> Agent<'a> {
-        self.wrapper.extend(words);
+        self.wrapper = words.into_iter().collect();
         self
     }
 
@@ -86,8 +86,8 @@ impl<'a> Agent<'a> {
     #[must_use]
     pub fn with_counted_syscalls(self) -> Agent<'a> {
         // The tracer is the grandchild; the process that is started is the agent.
+        let words = ["strace", "-D", "-f", "-c", "-o"].map(OsString::from);
         let counts = self.counts_path();
-        self.with_wrapper(["strace", "-D", "-f", "-c", "-o"].map(OsString::from))
-            .with_wrapper([counts.into()])
+        self.with_wrapper(words.into_iter().chain([counts.into()]))
     }
 }
