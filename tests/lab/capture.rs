@@ -130,7 +130,7 @@ pub(crate) struct Capture {
 impl Capture {
     /// Listens on all wires of a namespace, to what comes in.
     pub(crate) fn start(namespace: &NetNs) -> Self {
-        let capture = capture::Capture::new(namespace);
+        let capture = capture::Capture::of_headers(namespace);
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let reader = thread::spawn(move || read(&capture, &told));
@@ -149,11 +149,7 @@ fn read(capture: &capture::Capture, stop: &AtomicBool) -> Result<Summary> {
     loop {
         // Looked at before the queue is: what came before the stop is read.
         let last = stop.load(Ordering::Acquire);
-        capture.each(|packet, goes_out| {
-            if !goes_out {
-                summary.add(&packet);
-            }
-        });
+        capture.each(|packet| summary.add(&packet));
         if last {
             summary.missed = capture.missed();
             return Ok(summary);

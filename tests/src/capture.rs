@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use dataplane_user::net::Family;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
 };
 
 use crate::NetNs;
+use crate::socket::set_option;
 use crate::topology::is_overlay;
 
 /// Room for some ten thousand packets, as the kernel counts them; the reader may be behind on an emulated machine.
@@ -23,7 +24,11 @@ const ETHERNET: usize = 14;
 const GENEVE: u16 = 6081;
 
 /// Gathers packets from its making on.
-pub struct Capture(OwnedFd);
+pub struct Capture {
+    socket: OwnedFd,
+    /// How much of a packet is looked at, in bytes.
+    snap: usize,
+}
 
 /// An IP packet as it was on the wire.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,7 +64,21 @@ impl Capture {
         };
         let socket = netns.enter(open).expect("root opens packet sockets");
         setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).expect("root sets its size");
-        Capture(socket)
+        Capture {
+            socket,
+            snap: 1 << 17,
+        }
+    }
+
+    /// The same of what comes in alone, and of all headers of an encapsulated packet alone: where there is much of it.
+    ///
+    /// # Panics
+    /// As [`Capture::new`].
+    #[must_use]
+    pub fn of_headers(netns: &NetNs) -> Capture {
+        let capture = Capture::new(netns);
+        set_option(&capture, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1).expect("Linux has it");
+        Capture { snap: 256, ..capture }
     }
 
     /// What has come since it began, or since the last call. A packet that has been received by anyone is among it:
@@ -70,22 +89,23 @@ impl Capture {
     #[must_use]
     pub fn packets(&self) -> Vec<Packet> {
         let mut packets = Vec::new();
-        self.each(|packet, _| packets.push(packet));
+        self.each(|packet| packets.push(packet));
         packets
     }
 
-    /// Gives what has come since to a function, one by one, each with whether it goes out rather than comes in.
+    /// Gives what has come since to a function, one by one.
     ///
     /// # Panics
     /// When the socket fails.
-    pub fn each(&self, mut take: impl FnMut(Packet, bool)) {
-        let mut buffer = vec![0; 1 << 17];
+    pub fn each(&self, mut take: impl FnMut(Packet)) {
+        let mut buffer = vec![0; self.snap];
         loop {
-            match recvfrom::<LinkAddr>(self.0.as_raw_fd(), &mut buffer) {
-                Ok((length, from)) => {
-                    let goes_out = from.is_some_and(|from| from.pkttype() == libc::PACKET_OUTGOING);
-                    if let Some(packet) = Packet::of_frame(&buffer[..length]) {
-                        take(packet, goes_out);
+            // With MSG_TRUNC it says how long the packet is, also where that is more than fits.
+            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
+                Ok(length) => {
+                    if let Some(packet) = Packet::of_frame(&buffer[..length.min(self.snap)]) {
+                        let length = length - ETHERNET;
+                        take(Packet { length, ..packet });
                     }
                 }
                 Err(Errno::EAGAIN) => return,
@@ -109,7 +129,7 @@ impl Capture {
         // SAFETY: both pointers are to live values, and `length` is the first one's.
         let result = unsafe {
             libc::getsockopt(
-                self.0.as_raw_fd(),
+                self.socket.as_raw_fd(),
                 libc::SOL_PACKET,
                 libc::PACKET_STATISTICS,
                 figures.as_mut_ptr().cast(),
@@ -123,7 +143,7 @@ impl Capture {
 
 impl AsFd for Capture {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 

@@ -32,6 +32,14 @@ pub fn set_fragments(socket: &impl AsFd, family: Family, fragments: Fragments) -
         Fragments::Allowed => libc::IP_PMTUDISC_DONT,
         Fragments::Forbidden => libc::IP_PMTUDISC_DO,
     };
+    set_option(socket, level, name, value)
+}
+
+/// Sets an option that is an int.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_option(socket: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<i32>()).expect("four fits");
     let descriptor = socket.as_fd().as_raw_fd();
     #[expect(unsafe_code, reason = "nothing safe at hand sets these options")]

@@ -174,7 +174,7 @@ impl Node {
     #[must_use]
     pub fn prefixes(&self) -> [String; 2] {
         let n = self.number;
-        [format!("10.{n}.1.0/24"), format!("fd00:{n}:1::/64")]
+        [format!("10.{n}.1.0/24"), format!("fd00:{n:x}:1::/64")]
     }
 
     /// Whether it has or carries an overlay address, alone.
@@ -198,11 +198,11 @@ impl Node {
             [Family::Ipv4] => vec![format!("10.{n}.0.0/16 via {ipv4}")],
             [Family::Ipv6] => vec![
                 format!("10.{n}.0.0/16 via inet6 {ipv6} dev r{n}"),
-                format!("fd00:{n}::/32 via {ipv6}"),
+                format!("fd00:{n:x}::/32 via {ipv6}"),
             ],
             _ => vec![
                 format!("10.{n}.0.0/16 via {ipv4}"),
-                format!("fd00:{n}::/32 via {ipv6}"),
+                format!("fd00:{n:x}::/32 via {ipv6}"),
             ],
         }
     }
@@ -234,7 +234,7 @@ impl Host {
             link set u0 up
             link set p0 up
             address add 10.{n}.1.1/24 dev p0
-            address add fd00:{n}:1::1/64 dev p0 nodad\n",
+            address add fd00:{n:x}:1::1/64 dev p0 nodad\n",
             to_router.display(),
             to_pod.display(),
         );
@@ -256,7 +256,7 @@ impl Host {
         host.pod.ip_batch(&of_this_kernel(&format!(
             "link set e0 up
             address add 10.{n}.1.2/24 dev e0
-            address add fd00:{n}:1::2/64 dev e0 nodad"
+            address add fd00:{n:x}:1::2/64 dev e0 nodad"
         )));
         host.route_pod("");
         host
@@ -270,7 +270,7 @@ impl Host {
         let n = self.number;
         self.pod.ip_batch(&of_this_kernel(&format!(
             "route replace default via 10.{n}.1.1 src 10.{n}.1.2 {words}
-            route replace ::/0 via fd00:{n}:1::1 src fd00:{n}:1::2 {words}"
+            route replace ::/0 via fd00:{n:x}:1::1 src fd00:{n:x}:1::2 {words}"
         )));
     }
 

@@ -3,6 +3,8 @@ use std::collections::BTreeSet;
 
 use adit_tests::topology::{is_overlay, of_family};
 
+use ipnet::IpNet;
+
 use super::*;
 
 #[test]
@@ -20,6 +22,10 @@ fn addresses_differ_and_the_overlay_is_told_from_the_underlay() {
                     .all(|address| topology.owner(*address) == Some(place))
             );
             assert_eq!(topology.owner(outer), None);
+            let prefix: IpNet = node.prefixes()[usize::from(family == Family::Ipv6)]
+                .parse()
+                .unwrap();
+            assert!(prefix.contains(&inner[1]), "{prefix}");
             all.extend(inner);
             all.insert(outer);
         }
