@@ -6,6 +6,7 @@ mod measure;
 mod setup;
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -44,14 +45,10 @@ pub struct Agent<'a> {
     recheck: u32,
     pauses: Option<&'static str>,
     log: &'static str,
-    /// What the agent sees as `/etc/hosts`, where that is not the machine's.
-    hosts: Option<PathBuf>,
-    /// Whether its syscalls are counted.
-    counted: bool,
+    /// Words that stand before its own: a program that becomes it, and that program's arguments.
+    wrapper: Vec<OsString>,
     /// Variables that it has beside ours.
     variables: Vec<(&'static str, String)>,
-    /// All capabilities that it may have, as `setpriv --bounding-set` takes them; `None`: root's.
-    capabilities: Option<String>,
     /// Further words of its command line.
     words: Vec<&'static str>,
     connection: Mutex<Option<Connection>>,
@@ -65,22 +62,29 @@ impl<'a> Agent<'a> {
     #[must_use]
     pub fn new(host: &'a Host, manifests: &str) -> Agent<'a> {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        Agent::placed(host, manifests, directory, Bpffs::new())
+    }
+
+    /// The same in directories of the caller's.
+    ///
+    /// # Panics
+    /// As [`Agent::new`].
+    #[must_use]
+    pub fn placed(host: &'a Host, manifests: &str, directory: TempDir, bpffs: Bpffs) -> Agent<'a> {
         fs::create_dir(directory.path().join("manifests")).expect("a directory in ours");
         let agent = Agent {
             host,
             directory,
-            bpffs: Bpffs::new(),
+            bpffs,
             child: None,
             resync: NEVER,
             recheck: NEVER,
             pauses: None,
             log: "debug",
-            hosts: None,
-            counted: false,
+            wrapper: Vec::new(),
             variables: Vec::new(),
             words: Vec::new(),
             connection: Mutex::default(),
-            capabilities: None,
         };
         agent.write(manifests);
         agent.set_key(&host.private_key());
@@ -113,10 +117,13 @@ impl<'a> Agent<'a> {
     /// Changes what it sees as `/etc/hosts`, in place.
     ///
     /// # Panics
-    /// When it can't be written, or the agent has none of its own.
+    /// When it can't be written.
     pub fn write_hosts(&self, text: &str) {
-        let path = self.hosts.as_ref().expect("it has one of its own");
-        fs::write(path, text).expect("a file in our directory");
+        fs::write(self.hosts_path(), text).expect("a file in our directory");
+    }
+
+    fn hosts_path(&self) -> PathBuf {
+        self.directory.path().join("hosts")
     }
 
     /// Puts a WireGuard key where it looks for its own.
@@ -188,35 +195,10 @@ impl<'a> Agent<'a> {
         let log = log.create(true).append(true).open(self.log_path());
         let mut log = log.expect("a file in our directory");
         writeln!(log, "--- start").expect("a file in our directory");
-        let mut command = match &self.hosts {
-            None if self.counted => {
-                // The tracer is the grandchild; the process that is started is the agent.
-                let mut command = Command::new("strace");
-                command
-                    .args(["-D", "-f", "-c", "-o"])
-                    .arg(self.counts_path())
-                    .arg(binary());
-                command
-            }
-            None => match &self.capabilities {
-                None => Command::new(binary()),
-                Some(set) => {
-                    let mut command = Command::new("setpriv");
-                    command.arg(format!("--bounding-set={set}")).arg(binary());
-                    command
-                }
-            },
-            // A mount namespace of its own; the process stays the same.
-            Some(hosts) => {
-                let mut command = Command::new("unshare");
-                let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
-                command
-                    .args(["--mount", "sh", "-c", script])
-                    .arg(hosts)
-                    .arg(binary());
-                command
-            }
-        };
+        let program = self.wrapper.iter().cloned().chain([binary().into()]);
+        let mut words = program.collect::<Vec<_>>().into_iter();
+        let mut command = Command::new(words.next().expect("the agent's at least"));
+        command.args(words);
         self.add_places(&mut command);
         command
             .args([
@@ -238,7 +220,7 @@ impl<'a> Agent<'a> {
             .stdin(Stdio::null())
             .stderr(log.try_clone().expect("a descriptor"))
             .stdout(log);
-        let child = self.netns().enter(|| command.spawn());
+        let child = self.netns().spawn(&mut command);
         self.child = Some(child.unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
     }
 
@@ -283,6 +265,16 @@ impl<'a> Agent<'a> {
     pub fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");
         kill(pid(child), signal).expect("a child that is not waited for yet is there");
+    }
+
+    /// How it ended, if it runs no more.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("it is our child")
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.is_some() && self.ended().is_none()
     }
 
     /// Its process.

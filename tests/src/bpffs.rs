@@ -31,8 +31,14 @@ impl Bpffs {
     /// When it can't be made.
     #[must_use]
     pub fn unmounted() -> Bpffs {
+        Bpffs::on(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// The same on a directory of the caller's.
+    #[must_use]
+    pub fn on(directory: TempDir) -> Bpffs {
         Bpffs {
-            directory: tempfile::tempdir().expect("a temporary directory"),
+            directory,
             mounted: false,
         }
     }

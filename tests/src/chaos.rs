@@ -16,6 +16,7 @@ use dataplane_user::status::Status;
 
 use crate::hand::{Operation, operations};
 use crate::named::Named;
+use crate::splitmix::Random;
 use crate::traffic::{self, Lost, Probes};
 use crate::{Agent, NetNs, Overlay, Topology, snapshot};
 
@@ -385,29 +386,4 @@ const FOREIGN: [[&str; 2]; 7] = [
 fn command(netns: &NetNs, line: &str) -> String {
     let (program, words) = line.split_once(' ').expect("a program and its words");
     snapshot::run(netns, program, words)
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        let limit = u64::try_from(limit).expect("a small number");
-        usize::try_from(self.next() % limit).expect("smaller still")
-    }
-
-    fn shuffle<T>(&mut self, list: &mut [T]) {
-        for place in (1..list.len()).rev() {
-            let other = self.below(place + 1);
-            list.swap(place, other);
-        }
-    }
 }

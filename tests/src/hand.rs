@@ -16,7 +16,7 @@ use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use self::ways::{Deed, on_ways};
-use crate::{Agent, named, snapshot};
+use crate::{Agent, NetNs, snapshot};
 
 /// One thing to do to an object of the agent's.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ impl Operation {
         let netns = &agent.host().netns;
         match &self.act {
             Act::Ip(lines) => netns.ip_batch(lines),
-            Act::Elsewhere(there, lines) => named::ip_batch(there, lines),
+            Act::Elsewhere(there, lines) => NetNs::named(there).ip_batch(lines),
             Act::Run(program, words) => drop(snapshot::run(netns, program, words)),
             Act::Sysctl(name, value) => netns.sysctl(name, value),
             Act::Unpin(pin) => fs::remove_file(pin).expect("the pin is there"),

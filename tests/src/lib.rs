@@ -1,4 +1,4 @@
-//! The harness that the tests in `tests/tests` share.
+//! The harness that the tests in `tests/tests` and the lab in `tests/lab` share.
 
 pub mod agent;
 pub mod bpf;
@@ -13,6 +13,8 @@ pub mod flows;
 pub mod forwarding;
 pub mod frame;
 pub mod hand;
+pub mod icmp;
+pub mod interrupt;
 pub mod kernel;
 pub mod named;
 pub mod netns;
@@ -22,6 +24,8 @@ pub mod random;
 pub mod scrape;
 pub mod situation;
 pub mod snapshot;
+pub mod socket;
+pub mod splitmix;
 pub mod topology;
 pub mod traffic;
 pub mod unreadable;

@@ -1,11 +1,11 @@
 //! Network namespaces with names, as `ip netns` makes them.
 
-use std::io::Write as _;
-use std::process::{self, Command, Output, Stdio};
+use std::process::{self, Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::NetNs;
 use crate::agent::PATIENCE;
 
 /// A namespace with a name; gone with this.
@@ -32,7 +32,7 @@ impl Named {
     /// When it can't be made.
     #[must_use]
     pub fn of(name: &str) -> Named {
-        ip(&["netns", "add", name]);
+        NetNs::current().ip(&format!("netns add {name}"));
         let named = Named(name.to_owned());
         named.ip("link set lo up");
         named
@@ -43,9 +43,7 @@ impl Named {
     /// # Panics
     /// When it fails.
     pub fn ip(&self, words: &str) -> String {
-        let mut all = vec!["-n", &self.0];
-        all.extend(words.split_whitespace());
-        ip(&all)
+        NetNs::named(&self.0).ip(words)
     }
 
     /// Several commands by one `ip`.
@@ -53,7 +51,7 @@ impl Named {
     /// # Panics
     /// When one fails.
     pub fn ip_batch(&self, lines: &str) {
-        ip_batch(&self.0, lines);
+        NetNs::named(&self.0).ip_batch(lines);
     }
 
     /// Whether one ping to an address is answered within the deadline.
@@ -77,25 +75,6 @@ impl Drop for Named {
     fn drop(&mut self) {
         let _gone = Command::new("ip").args(["netns", "delete", &self.0]).output();
     }
-}
-
-/// Several commands by one `ip` in the namespace of this name.
-///
-/// # Panics
-/// When one fails.
-pub fn ip_batch(name: &str, lines: &str) {
-    let mut ip = Command::new("ip");
-    ip.args(["-n", name, "-batch", "-"]).stdin(Stdio::piped());
-    let mut child = ip.spawn().expect("iproute2 is installed");
-    let mut input = child.stdin.take().expect("it is piped");
-    input.write_all(lines.as_bytes()).expect("ip reads it");
-    drop(input);
-    assert!(child.wait().expect("it is our child").success(), "{lines}");
-}
-
-fn ip(words: &[&str]) -> String {
-    let output = Command::new("ip").args(words).output();
-    said(&output.expect("iproute2 is installed"))
 }
 
 /// What a program printed.

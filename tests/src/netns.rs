@@ -1,16 +1,19 @@
 //! Network namespaces of a test's own.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::panic;
-use std::path::PathBuf;
-use std::process::{self, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// A fresh network namespace with its loopback up. It is gone when this and every socket made in it are.
+/// Where `ip netns` keeps its namespaces.
+pub const NAMED: &str = "/run/netns";
+
+/// A network namespace; one that is made here has its loopback up. It is gone when this and every socket made in it are.
 #[derive(Debug)]
 pub struct NetNs(File);
 
@@ -24,12 +27,49 @@ impl NetNs {
     pub fn new() -> NetNs {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).expect("root makes network namespaces");
-            File::open("/proc/thread-self/ns/net").expect("/proc is mounted")
+            NetNs::current()
         };
-        // The thread that unshares can't go back; it ends, and the open file keeps the namespace.
-        let netns = NetNs(join(thread::spawn(make)));
+        // The thread that unshares ends, and the open file keeps the namespace.
+        let netns = join(thread::spawn(make));
         netns.ip("link set lo up");
         netns
+    }
+
+    /// The calling thread's.
+    ///
+    /// # Panics
+    /// When there is no `/proc`.
+    #[must_use]
+    pub fn current() -> NetNs {
+        NetNs(File::open("/proc/thread-self/ns/net").expect("/proc is mounted"))
+    }
+
+    /// The one that `ip netns` made by this name.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn named(name: &str) -> NetNs {
+        let path = Path::new(NAMED).join(name);
+        NetNs(File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    }
+
+    /// Starts a program inside, as a child of the calling thread.
+    ///
+    /// # Errors
+    /// That it can't be started.
+    ///
+    /// # Panics
+    /// When the namespace can't be entered, or left.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        let before = NetNs::current();
+        let enter = |netns: &NetNs| {
+            setns(netns.0.as_fd(), CloneFlags::CLONE_NEWNET).expect("root enters network namespaces");
+        };
+        enter(self);
+        let child = command.spawn();
+        enter(&before);
+        child
     }
 
     /// Runs a future inside, on a thread and a current-thread runtime of its own. Processes that it starts are inside

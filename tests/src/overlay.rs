@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use dataplane_user::net::{Family, PublicKey};
 
-use crate::topology::{Host, Topology};
+use crate::topology::{Node, SHARED_PREFIXES, of_family};
 
 /// The table of the network beside.
 pub const BESIDE: u32 = 1731;
@@ -41,31 +41,28 @@ pub struct Overlay {
 impl Overlay {
     /// All hosts in one network.
     #[must_use]
-    pub fn new<const N: usize>(topology: &Topology<N>, encapsulation: &'static str) -> Overlay {
+    pub fn new<'a>(nodes: impl IntoIterator<Item = &'a Node>, encapsulation: &'static str) -> Overlay {
+        let names = nodes.into_iter().map(|node| node.name).collect::<Vec<_>>();
         Overlay {
             encapsulation,
             underlay: Family::Ipv4,
             vni: 4711,
             network: Vec::new(),
-            members: topology.hosts.iter().map(|host| host.name).collect(),
+            keys: names.iter().map(|name| (*name, String::new())).collect(),
+            members: names,
             shared: Vec::new(),
             weights: Vec::new(),
             wishes: Vec::new(),
             dataplanes: Vec::new(),
             beside: false,
-            keys: topology
-                .hosts
-                .iter()
-                .map(|host| (host.name, String::new()))
-                .collect(),
             public_keys: Vec::new(),
         }
     }
 
     /// The manifests.
     #[must_use]
-    pub fn manifests<const N: usize>(&self, topology: &Topology<N>) -> String {
-        let family = name(self.underlay);
+    pub fn manifests<'a>(&self, nodes: impl IntoIterator<Item = &'a Node>) -> String {
+        let family = family_name(self.underlay);
         let mut text = format!(
             "apiVersion: adit.dev/v1alpha1
 kind: TunnelNetwork
@@ -99,42 +96,44 @@ spec:
             )
             .expect("a string grows");
         }
-        let members = topology
-            .hosts
-            .iter()
-            .filter(|host| self.members.contains(&host.name));
-        members.for_each(|host| text.push_str(&self.node(host)));
+        let members = nodes.into_iter().filter(|node| self.members.contains(&node.name));
+        members.for_each(|node| text.push_str(&self.node(node)));
         text
     }
 
-    fn node(&self, host: &Host) -> String {
-        let mut prefixes = host.prefixes().map(|prefix| format!("\"{prefix}\"")).to_vec();
-        if self.shared.contains(&host.name) {
-            let weight = self.weights.iter().find(|(name, _)| *name == host.name);
+    fn node(&self, node: &Node) -> String {
+        let mut prefixes = node.prefixes().map(|prefix| format!("\"{prefix}\"")).to_vec();
+        if self.shared.contains(&node.name) {
+            let weight = self.weights.iter().find(|(name, _)| *name == node.name);
             let weight = weight.map_or(1, |(_, weight)| *weight);
-            let mut shared = vec!["10.9.0.0/16", "fd00:9::/32"];
+            let mut shared = SHARED_PREFIXES.to_vec();
             if self.beside {
                 shared.extend(["172.30.200.0/24", "fd30:0:200::/48"]);
             }
             let weighted = |cidr: &str| format!("{{cidr: \"{cidr}\", weight: {weight}}}");
             prefixes.extend(shared.into_iter().map(weighted));
         }
-        let wish = self.wishes.iter().find(|(name, _)| *name == host.name);
-        let dataplane = self.dataplanes.iter().find(|(name, _)| *name == host.name);
-        let key = self.keys.iter().find(|(name, _)| *name == host.name);
+        let wish = self.wishes.iter().find(|(name, _)| *name == node.name);
+        let dataplane = self.dataplanes.iter().find(|(name, _)| *name == node.name);
+        let key = self.keys.iter().find(|(name, _)| *name == node.name);
         let wireguard = key.map(|(_, fields)| {
-            let changed = self.public_keys.iter().find(|(name, _)| *name == host.name);
-            let key = changed.map_or_else(|| host.private_key().public_key(), |(_, key)| *key);
+            let changed = self.public_keys.iter().find(|(name, _)| *name == node.name);
+            let key = changed.map_or_else(|| node.private_key().public_key(), |(_, key)| *key);
             format!("  wireguard: {{publicKey: \"{key}\", {fields}}}\n")
         });
         let ends = if self.beside {
-            vec![host.end(), host.beside()]
+            vec![node.overlay(), node.overlay_beside()]
         } else {
-            vec![host.end()]
+            vec![node.overlay()]
         };
         let addresses = ends
             .iter()
-            .flat_map(|end| Family::BOTH.map(|family| format!("\"{}\"", end.address(family))))
+            .flat_map(|end| Family::BOTH.map(|family| format!("\"{}\"", of_family(*end, family))))
+            .collect::<Vec<_>>();
+        let underlay = node
+            .families
+            .iter()
+            .map(|family| format!("{}: \"{}\"", family_name(*family), node.underlay(*family)))
             .collect::<Vec<_>>();
         format!(
             "---
@@ -143,14 +142,13 @@ kind: TunnelNode
 metadata: {{name: {}}}
 spec:
   network: {}
-  underlay: {{ipv4: {}, ipv6: \"{}\"}}
+  underlay: {{{}}}
   addresses: [{}]
   prefixes: [{}]
 {}{}{}",
-            host.name,
+            node.name,
             if self.beside { "[net, beside]" } else { "net" },
-            host.underlay(Family::Ipv4),
-            host.underlay(Family::Ipv6),
+            underlay.join(", "),
             addresses.join(", "),
             prefixes.join(", "),
             wish.map(|(_, wish)| format!("  encapsulation: {wish}\n"))
@@ -164,9 +162,59 @@ spec:
 }
 
 /// As manifests say it.
-fn name(family: Family) -> &'static str {
+#[must_use]
+pub fn family_name(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "ipv4",
         Family::Ipv6 => "ipv6",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn documents(change: impl FnOnce(&mut Overlay)) -> Vec<String> {
+        let mut nodes = Node::all().take(3).collect::<Vec<_>>();
+        nodes[2].families = vec![Family::Ipv6];
+        let mut overlay = Overlay::new(&nodes, "auto");
+        change(&mut overlay);
+        let text = overlay.manifests(&nodes);
+        text.split("---\n").map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_node_says_where_it_is_and_what_it_carries() {
+        let documents = documents(|overlay| {
+            overlay.encapsulation = "vxlan";
+            overlay.keys.clear();
+        });
+        assert_eq!(documents.len(), 4);
+        assert!(documents[0].contains("encapsulation: vxlan\n  underlayFamily: ipv4\n  vni: 4711\n"));
+        let expected = concat!(
+            "apiVersion: adit.dev/v1alpha1\nkind: TunnelNode\nmetadata: {name: c}\nspec:\n",
+            "  network: net\n  underlay: {ipv6: \"2001:db8:0:3::2\"}\n",
+            "  addresses: [\"10.3.0.1\", \"fd00:3::1\"]\n",
+            "  prefixes: [\"10.3.1.0/24\", \"fd00:3:1::/64\"]\n",
+        );
+        assert_eq!(documents[3], expected);
+    }
+
+    #[test]
+    fn wishes_and_the_common_prefix_are_the_nodes_own() {
+        let documents = documents(|overlay| {
+            overlay.wishes = vec![("a", "none")];
+            overlay.shared = vec!["a", "b"];
+        });
+        let with = |text: &str| -> Vec<bool> {
+            let all = documents.iter().map(|document| document.contains(text));
+            all.collect()
+        };
+        assert_eq!(with("encapsulation: auto"), [true, false, false, false]);
+        assert_eq!(with("encapsulation: none"), [false, true, false, false]);
+        assert_eq!(
+            with("{cidr: \"10.9.0.0/16\", weight: 1}, {cidr: \"fd00:9::/32\", weight: 1}]"),
+            [false, true, true, false]
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Random networks and random damage, for property tests.
 
+mod damage;
 mod firewall;
 mod rules;
 
@@ -7,11 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_user::model::facts::{Nft, NodeFacts, OwnKey, SharedKey, UnderlayPath, WireGuardFacts};
-use dataplane_user::model::{
-    KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, RouteTarget, wireguard,
-};
+use dataplane_user::model::{Link, LinkKind, Owner};
 use dataplane_user::net::Encapsulation;
-use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PeerEndpoint, PresharedKey, PublicKey};
+use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PresharedKey, PublicKey};
 use dataplane_user::resource::network::AllDown;
 use dataplane_user::resource::node::{Endpoint, Host, Underlay};
 use dataplane_user::resource::{
@@ -19,8 +18,8 @@ use dataplane_user::resource::{
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
 
+pub use damage::{Damage, damage, damages};
 pub use rules::rules;
 
 /// Those of random and of golden facts.
@@ -291,225 +290,6 @@ fn build_node(index: usize, draft: &NodeDraft, networks: &BTreeMap<NetworkName, 
     }
 }
 
-/// Something that happens to a kernel's state behind the agent's back.
-#[derive(Clone, Debug)]
-pub enum Damage {
-    /// A device is deleted, and all that is on it.
-    DeleteLink(Index),
-    /// A device goes down; the kernel drops the routes through it.
-    LinkDown(Index),
-    /// A device is replaced by a foreign one of the same name.
-    ForeignLink(Index),
-    /// A device is replaced by a foreign one of its kind under another name.
-    ForeignTwin(Index),
-    /// A device has another port, MTU or MAC.
-    OtherLink(Index),
-    /// A route is deleted.
-    DeleteRoute(Index),
-    /// A foreign route stands where ours should.
-    ForeignRoute(Index),
-    /// An address is deleted; the kernel drops the routes that need it.
-    DeleteAddress(Index),
-    /// A policy rule is deleted.
-    DeleteRule(Index),
-    /// A setting is changed.
-    OtherSysctl(Index),
-    /// A program is taken off, or is an old one.
-    Program(Index, bool),
-    /// A next-hop object is deleted, and the routes that lead to it alone.
-    DeleteHop(Index),
-    /// A group of next-hop objects is deleted, and the routes that lead to it.
-    DeleteGroup(Index),
-    /// A neighbour is deleted, or is a foreign one.
-    Neighbour(Index, bool),
-    /// A prefix is lost.
-    DeletePrefix(Index),
-    /// A known source is lost.
-    DeleteSource(Index),
-    /// A WireGuard device has another port, has lost a peer, or one has roamed.
-    WireGuard(Index, u8),
-    /// The nft table is lost, changed, or somebody else's.
-    Firewall(u8),
-    /// An unneeded object of ours lies about.
-    StrayLink,
-    /// The underlay's devices were made anew under their names: their classes send nowhere.
-    UnderlayAnew,
-}
-
-/// Up to four kinds of damage.
-pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
-    let index = any::<Index>;
-    let one = prop_oneof![
-        index().prop_map(Damage::DeleteLink),
-        index().prop_map(Damage::LinkDown),
-        index().prop_map(Damage::ForeignLink),
-        index().prop_map(Damage::ForeignTwin),
-        index().prop_map(Damage::OtherLink),
-        index().prop_map(Damage::DeleteRoute),
-        index().prop_map(Damage::ForeignRoute),
-        index().prop_map(Damage::DeleteAddress),
-        index().prop_map(Damage::DeleteRule),
-        index().prop_map(Damage::OtherSysctl),
-        (index(), any::<bool>()).prop_map(|(i, stale)| Damage::Program(i, stale)),
-        index().prop_map(Damage::DeleteHop),
-        index().prop_map(Damage::DeleteGroup),
-        (index(), any::<bool>()).prop_map(|(i, foreign)| Damage::Neighbour(i, foreign)),
-        index().prop_map(Damage::DeletePrefix),
-        index().prop_map(Damage::DeleteSource),
-        (index(), 0u8..4).prop_map(|(i, how)| Damage::WireGuard(i, how)),
-        (0u8..4).prop_map(Damage::Firewall),
-        Just(Damage::StrayLink),
-        Just(Damage::UnderlayAnew),
-    ];
-    vec(one, 0..4)
-}
-
-/// Lets something happen to a state.
-pub fn damage(state: &mut KernelState, damage: &Damage) {
-    match damage {
-        Damage::DeleteLink(index) => {
-            if let Some(name) = pick(state.links.keys(), index) {
-                state.forget_link(&name);
-            }
-        }
-        Damage::LinkDown(index) => {
-            if let Some(name) = pick(state.links.keys(), index) {
-                state.links.get_mut(&name).expect("picked").up = false;
-                state.forget_ways(&name);
-            }
-        }
-        Damage::ForeignLink(index) => {
-            if let Some(name) = pick(state.links.keys(), index) {
-                state.forget_link(&name);
-                state.links.insert(name, foreign_link());
-            }
-        }
-        Damage::ForeignTwin(index) => {
-            if let Some(name) = pick(state.links.keys(), index) {
-                let link = Link {
-                    kind: state.links[&name].kind.clone(),
-                    ..foreign_link()
-                };
-                state.forget_link(&name);
-                state.links.insert(LinkName::constant("twin"), link);
-            }
-        }
-        Damage::OtherLink(index) => {
-            if let Some(name) = pick(state.links.keys(), index) {
-                let link = state.links.get_mut(&name).expect("picked");
-                link.mtu = link.mtu.map(|mtu| mtu + 1);
-                link.kind = LinkKind::Geneve { port: 1 };
-            }
-        }
-        Damage::DeleteRoute(index) => {
-            if let Some(key) = pick(state.routes.keys(), index) {
-                state.routes.remove(&key);
-            }
-        }
-        Damage::ForeignRoute(index) => {
-            if let Some(key) = pick(state.routes.keys(), index) {
-                let kind = RouteKind::Other("blackhole".to_owned());
-                state.routes.insert(
-                    key,
-                    Route {
-                        owner: Owner::Foreign,
-                        kind,
-                    },
-                );
-            }
-        }
-        Damage::DeleteAddress(index) => {
-            if let Some((link, address)) = pick(state.addresses.keys(), index) {
-                state.forget_address(&link, address);
-            }
-        }
-        Damage::DeleteRule(index) => {
-            if let Some(rule) = pick(state.rules.iter(), index) {
-                state.rules.remove(&rule);
-            }
-        }
-        Damage::OtherSysctl(index) => {
-            if let Some(key) = pick(state.sysctls.keys(), index) {
-                state.sysctls.insert(key, "1".to_owned());
-            }
-        }
-        Damage::Program(index, stale) => {
-            if let Some(key) = pick(state.attachments.keys(), index) {
-                if *stale {
-                    state.attachments.get_mut(&key).expect("picked").version = ProgramVersion::Stale;
-                } else {
-                    state.attachments.remove(&key);
-                }
-            }
-        }
-        Damage::DeleteHop(index) => {
-            if let Some(RouteTarget::Hop(hop)) = pick(state.route_targets.iter(), index) {
-                state.forget_hops(|gone| *gone == *hop);
-            }
-        }
-        Damage::DeleteGroup(index) => {
-            let groups = state.route_targets.iter();
-            let groups = groups.filter(|target| matches!(target, RouteTarget::Group(_)));
-            if let Some(group) = pick(groups.collect::<Vec<_>>().into_iter(), index) {
-                state.route_targets.remove(&group);
-                state.routes.retain(|_, route| route.target() != Some(&group));
-            }
-        }
-        Damage::Neighbour(index, foreign) => {
-            if let Some(key) = pick(state.neighbours.keys(), index) {
-                if *foreign {
-                    state.neighbours.get_mut(&key).expect("picked").owner = Owner::Foreign;
-                } else {
-                    state.neighbours.remove(&key);
-                }
-            }
-        }
-        Damage::DeletePrefix(index) => {
-            if let Some(prefix) = pick(state.prefixes.keys(), index) {
-                state.prefixes.remove(&prefix);
-            }
-        }
-        Damage::DeleteSource(index) => {
-            if let Some(source) = pick(state.sources.iter(), index) {
-                state.sources.remove(&source);
-            }
-        }
-        Damage::WireGuard(index, how) => {
-            if let Some(name) = pick(state.wireguard.keys(), index) {
-                harm_wireguard(state.wireguard.get_mut(&name).expect("picked"), index, *how);
-            }
-        }
-        Damage::Firewall(how) => firewall::harm(&mut state.firewall, *how),
-        Damage::StrayLink => {
-            let link = Link {
-                owner: Owner::Ours,
-                ..foreign_link()
-            };
-            state.links.insert(LinkName::constant("adit-stray"), link);
-        }
-        Damage::UnderlayAnew => {
-            for name in crate::situation::underlay().links.keys() {
-                state.forget_link(name);
-            }
-        }
-    }
-}
-
-fn harm_wireguard(device: &mut wireguard::Device, index: &Index, how: u8) {
-    let peer = pick(device.peers.keys(), index);
-    match (how, peer) {
-        (1, Some(peer)) => drop(device.peers.remove(&peer)),
-        (2, Some(peer)) => {
-            let peer = device.peers.get_mut(&peer).expect("picked");
-            peer.endpoint = Some(PeerEndpoint::new([203, 0, 113, 1].into(), 1));
-            peer.keepalive = 1;
-            peer.allowed_ips.pop_first();
-        }
-        (3, _) => device.public_key = None,
-        _ => device.listen_port = 1,
-    }
-}
-
 pub(crate) fn foreign_link() -> Link {
     Link {
         owner: Owner::Foreign,
@@ -519,14 +299,5 @@ pub(crate) fn foreign_link() -> Link {
         arp: true,
         generates_addresses: true,
         up: true,
-    }
-}
-
-fn pick<'a, T: Clone + 'a>(items: impl ExactSizeIterator<Item = &'a T>, index: &Index) -> Option<T> {
-    let items = items.collect::<Vec<_>>();
-    if items.is_empty() {
-        None
-    } else {
-        Some((*index.get(&items)).clone())
     }
 }

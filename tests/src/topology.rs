@@ -8,33 +8,48 @@
 //! clear is seen there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
 
 use dataplane_user::net::{Family, PrivateKey};
 
 use crate::NetNs;
 use crate::kernel::has_ipv6;
 
-/// The names of the hosts' nodes, in order.
-const NAMES: [&str; 3] = ["a", "b", "c"];
+/// The names of the nodes, in order.
+const NAMES: &str = "abcdefghijklmnopqrstuvwxyz";
 /// Carried by several hosts: see [`Host::take_shared_address`].
 pub const SHARED_V4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 /// See [`SHARED_V4`].
 pub const SHARED_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
+/// The prefixes of these, by family.
+pub const SHARED_PREFIXES: [&str; 2] = ["10.9.0.0/16", "fd00:9::/32"];
+/// No node has this number: addresses are made of numbers.
+const SHARED_NUMBER: u16 = 9;
+/// How many underlay subnets an IPv4 network of documentation (RFC 5737) has.
+const SUBNETS: u16 = 16;
 
-/// A router and its hosts, at most three.
+/// A router and its hosts.
 pub struct Topology<const N: usize> {
     /// Forwards between the hosts' underlay addresses.
     pub router: NetNs,
-    /// In order of their names: `a`, `b`, `c`.
+    /// In order of their names: `a`, `b`, `c`, ….
     pub hosts: [Host; N],
 }
 
-/// A host and the pod behind it.
-pub struct Host {
-    /// The name of its node.
+/// A node and where it is: all of it follows from its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
     pub name: &'static str,
     /// From 1.
     number: u16,
+    /// The families of the underlay addresses that its manifest tells of.
+    pub families: Vec<Family>,
+}
+
+/// A node's host and the pod behind it.
+pub struct Host {
+    node: Node,
     /// The host; its device `u0` leads to the router, `p0` to the pod.
     pub netns: NetNs,
     /// The pod; its device `e0` leads to the host.
@@ -42,7 +57,7 @@ pub struct Host {
 }
 
 /// Where traffic starts or ends: a namespace, and its overlay address in each family.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
     /// The namespace.
     pub netns: &'a NetNs,
@@ -59,12 +74,11 @@ impl<const N: usize> Topology<N> {
     #[expect(clippy::new_without_default, reason = "it makes kernel objects")]
     pub fn new() -> Topology<N> {
         let router = NetNs::new();
-        prepare(&router);
-        let mut numbers = 1..;
-        let hosts = NAMES.first_chunk::<N>().expect("there are names for so many");
-        let hosts = hosts.map(|name| {
-            let number = numbers.next().expect("it has no end");
-            Host::new(name, number, &router)
+        forward(&router);
+        let mut nodes = Node::all();
+        let hosts = std::array::from_fn(|_| {
+            let node = nodes.next().expect("there are names for so many");
+            Host::new(node, &Family::BOTH, [NetNs::new(), NetNs::new()], &router)
         });
         Topology { router, hosts }
     }
@@ -75,60 +89,189 @@ impl<const N: usize> Topology<N> {
     /// When it has it.
     pub fn route_overlay(&self) {
         for host in &self.hosts {
-            let n = host.number;
-            self.router.ip_batch(&format!(
-                "route add 10.{n}.0.0/16 via {}
-                route add fd00:{n}::/32 via {}",
-                host.underlay(Family::Ipv4),
-                host.underlay(Family::Ipv6),
-            ));
+            for route in host.overlay_routes(&Family::BOTH) {
+                self.router.ip(&format!("route add {route}"));
+            }
         }
     }
 }
 
-impl Host {
-    fn new(name: &'static str, number: u16, router: &NetNs) -> Host {
-        let (netns, pod) = (NetNs::new(), NetNs::new());
-        let host = Host {
+impl<'a, const N: usize> IntoIterator for &'a Topology<N> {
+    type Item = &'a Node;
+    type IntoIter = std::iter::Map<std::slice::Iter<'a, Host>, fn(&'a Host) -> &'a Node>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.hosts.iter().map(|host| &host.node)
+    }
+}
+
+impl Node {
+    /// As many as there are letters, with both families.
+    pub fn all() -> impl Iterator<Item = Node> {
+        let numbers = (1..).filter(|number| *number != SHARED_NUMBER);
+        let names = (0..NAMES.len()).map(|at| &NAMES[at..=at]);
+        names.zip(numbers).map(|(name, number)| Node {
             name,
             number,
-            netns,
-            pod,
-        };
-        [&host.netns, &host.pod].into_iter().for_each(prepare);
-        let n = number;
+            families: Family::BOTH.to_vec(),
+        })
+    }
+
+    /// Its underlay address.
+    #[must_use]
+    pub fn underlay(&self, family: Family) -> IpAddr {
+        let n = self.number;
+        match family {
+            Family::Ipv4 => {
+                let network = match n / SUBNETS {
+                    0 => Ipv4Addr::new(192, 0, 2, 2),
+                    _ => Ipv4Addr::new(198, 51, 100, 2),
+                };
+                Ipv4Addr::from_bits(network.to_bits() + u32::from(n % SUBNETS) * 16).into()
+            }
+            Family::Ipv6 => Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, 2).into(),
+        }
+    }
+
+    /// Its WireGuard key, always the same.
+    #[must_use]
+    pub fn private_key(&self) -> PrivateKey {
+        let [_, number] = self.number.to_be_bytes();
+        PrivateKey::from_random(&[0x40 + number; 32])
+    }
+
+    /// Its own overlay addresses.
+    #[must_use]
+    pub fn overlay(&self) -> (Ipv4Addr, Ipv6Addr) {
+        let n = self.number;
+        (
+            Ipv4Addr::from_bits(0x0a00_0001 | u32::from(n) << 16),
+            Ipv6Addr::new(0xfd00, n, 0, 0, 0, 0, 0, 1),
+        )
+    }
+
+    /// Its addresses in the network beside.
+    #[must_use]
+    pub fn overlay_beside(&self) -> (Ipv4Addr, Ipv6Addr) {
+        let n = self.number;
+        (
+            Ipv4Addr::from_bits(0xac1e_0001 | u32::from(n) << 8),
+            Ipv6Addr::new(0xfd30, 0, n, 0, 0, 0, 0, 1),
+        )
+    }
+
+    /// The addresses of the pod behind it.
+    #[must_use]
+    pub fn overlay_of_pod(&self) -> (Ipv4Addr, Ipv6Addr) {
+        let n = self.number;
+        (
+            Ipv4Addr::from_bits(0x0a00_0102 | u32::from(n) << 16),
+            Ipv6Addr::new(0xfd00, n, 1, 0, 0, 0, 0, 2),
+        )
+    }
+
+    /// What it carries beside its own addresses: the pod's subnets.
+    #[must_use]
+    pub fn prefixes(&self) -> [String; 2] {
+        let n = self.number;
+        [format!("10.{n}.1.0/24"), format!("fd00:{n:x}:1::/64")]
+    }
+
+    /// Whether it has or carries an overlay address, alone.
+    #[must_use]
+    pub fn owns(&self, address: IpAddr) -> bool {
+        is_overlay(address)
+            && self.number
+                == match address {
+                    IpAddr::V4(address) => address.octets()[1].into(),
+                    IpAddr::V6(address) => address.segments()[1],
+                }
+    }
+
+    /// The words of `ip route add` for all of its overlay addresses by its underlay address, in an underlay of these families.
+    /// IPv4 goes by an IPv6 address where there is no other; IPv6 by IPv4 goes not.
+    #[must_use]
+    pub fn overlay_routes(&self, families: &[Family]) -> Vec<String> {
+        let n = self.number;
+        let [ipv4, ipv6] = Family::BOTH.map(|family| self.underlay(family));
+        match families {
+            [Family::Ipv4] => vec![format!("10.{n}.0.0/16 via {ipv4}")],
+            [Family::Ipv6] => vec![
+                format!("10.{n}.0.0/16 via inet6 {ipv6} dev r{n}"),
+                format!("fd00:{n:x}::/32 via {ipv6}"),
+            ],
+            _ => vec![
+                format!("10.{n}.0.0/16 via {ipv4}"),
+                format!("fd00:{n:x}::/32 via {ipv6}"),
+            ],
+        }
+    }
+}
+
+impl Deref for Host {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl Host {
+    /// Makes its wires between fresh namespaces of the host and its pod and a router, with underlay addresses of these families.
+    ///
+    /// # Panics
+    /// When they can't be made.
+    #[must_use]
+    pub fn new(node: Node, families: &[Family], [netns, pod]: [NetNs; 2], router: &NetNs) -> Host {
+        let host = Host { node, netns, pod };
+        [&host.netns, &host.pod].into_iter().for_each(forward);
+        let n = host.number;
         let (to_router, to_pod) = (router.path(), host.pod.path());
-        let (to_router, to_pod) = (to_router.display(), to_pod.display());
-        let (v4, v6) = (host.underlay(Family::Ipv4), host.underlay(Family::Ipv6));
-        host.netns.ip_batch(&of_this_kernel(format!(
-            "link add u0 type veth peer name r{n} netns {to_router}
-                link add p0 type veth peer name e0 netns {to_pod}
-                link set u0 up
-                link set p0 up
-                address add {v4}/28 dev u0
-                address add {v6}/64 dev u0 nodad
-                address add 10.{n}.1.1/24 dev p0
-                address add fd00:{n}:1::1/64 dev p0 nodad
-                route add default via {}
-                route add ::/0 via {}",
-            gateway(v4),
-            gateway(v6),
-        )));
-        router.ip_batch(&of_this_kernel(format!(
-            "link set r{n} up
-            address add {}/28 dev r{n}
-            address add {}/64 dev r{n} nodad",
-            gateway(v4),
-            gateway(v6),
-        )));
-        host.pod.ip_batch(&of_this_kernel(format!(
+        let mut in_router = format!("link set r{n} up\n");
+        let mut in_host = format!(
+            "link add u0 type veth peer name r{n} netns {}
+            link add p0 type veth peer name e0 netns {}
+            link set u0 up
+            link set p0 up
+            address add 10.{n}.1.1/24 dev p0
+            address add fd00:{n:x}:1::1/64 dev p0 nodad\n",
+            to_router.display(),
+            to_pod.display(),
+        );
+        for family in families {
+            let (own, gateway) = (host.underlay(*family), gateway(host.underlay(*family)));
+            let length = match family {
+                Family::Ipv4 => "28",
+                Family::Ipv6 => "64 nodad",
+            };
+            let everything = family.everything();
+            in_host += &format!(
+                "address add dev u0 {own}/{length}
+                route add {everything} via {gateway}\n"
+            );
+            in_router += &format!("address add dev r{n} {gateway}/{length}\n");
+        }
+        host.netns.ip_batch(&of_this_kernel(&in_host));
+        router.ip_batch(&of_this_kernel(&in_router));
+        host.pod.ip_batch(&of_this_kernel(&format!(
             "link set e0 up
             address add 10.{n}.1.2/24 dev e0
-            address add fd00:{n}:1::2/64 dev e0 nodad
-            route add default via 10.{n}.1.1 src 10.{n}.1.2
-            route add ::/0 via fd00:{n}:1::1 src fd00:{n}:1::2"
+            address add fd00:{n:x}:1::2/64 dev e0 nodad"
         )));
+        host.route_pod("");
         host
+    }
+
+    /// Gives its pod the default routes, with further words such as `mtu 1400`.
+    ///
+    /// # Panics
+    /// When they can't be made.
+    pub fn route_pod(&self, words: &str) {
+        let n = self.number;
+        self.pod.ip_batch(&of_this_kernel(&format!(
+            "route replace default via 10.{n}.1.1 src 10.{n}.1.2 {words}
+            route replace ::/0 via fd00:{n:x}:1::1 src fd00:{n:x}:1::2 {words}"
+        )));
     }
 
     /// Gives its pod the address that several have.
@@ -146,74 +289,27 @@ impl Host {
         ));
     }
 
-    /// Its underlay address.
-    #[must_use]
-    pub fn underlay(&self, family: Family) -> IpAddr {
-        let n = self.number;
-        match family {
-            Family::Ipv4 => {
-                Ipv4Addr::from_bits(Ipv4Addr::new(192, 0, 2, 2).to_bits() + u32::from(n) * 16).into()
-            }
-            Family::Ipv6 => Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, 2).into(),
-        }
-    }
-
-    /// Its WireGuard key, always the same.
-    #[must_use]
-    pub fn private_key(&self) -> PrivateKey {
-        let [_, number] = self.number.to_be_bytes();
-        PrivateKey::from_random(&[0x40 + number; 32])
-    }
-
     /// The host itself, by its overlay addresses.
     #[must_use]
     pub fn end(&self) -> End<'_> {
-        let n = self.number;
-        End {
-            netns: &self.netns,
-            addresses: (
-                Ipv4Addr::from_bits(0x0a00_0001 | u32::from(n) << 16),
-                Ipv6Addr::new(0xfd00, n, 0, 0, 0, 0, 0, 1),
-            ),
-        }
+        End::outside(&self.netns, self.overlay())
     }
 
     /// The host itself, by its addresses in the network beside.
     #[must_use]
     pub fn beside(&self) -> End<'_> {
-        let n = self.number;
-        End {
-            netns: &self.netns,
-            addresses: (
-                Ipv4Addr::from_bits(0xac1e_0001 | u32::from(n) << 8),
-                Ipv6Addr::new(0xfd30, 0, n, 0, 0, 0, 0, 1),
-            ),
-        }
+        End::outside(&self.netns, self.overlay_beside())
     }
 
     /// The pod behind it.
     #[must_use]
     pub fn pod_end(&self) -> End<'_> {
-        let n = self.number;
-        End {
-            netns: &self.pod,
-            addresses: (
-                Ipv4Addr::from_bits(0x0a00_0102 | u32::from(n) << 16),
-                Ipv6Addr::new(0xfd00, n, 1, 0, 0, 0, 0, 2),
-            ),
-        }
-    }
-
-    /// What the host carries beside its own addresses: the pod's subnets.
-    #[must_use]
-    pub fn prefixes(&self) -> [String; 2] {
-        let n = self.number;
-        [format!("10.{n}.1.0/24"), format!("fd00:{n}:1::/64")]
+        End::outside(&self.pod, self.overlay_of_pod())
     }
 }
 
 impl<'a> End<'a> {
-    /// An end that is none of the overlay's.
+    /// An end with any addresses.
     #[must_use]
     pub fn outside(netns: &'a NetNs, addresses: (Ipv4Addr, Ipv6Addr)) -> End<'a> {
         End { netns, addresses }
@@ -222,10 +318,25 @@ impl<'a> End<'a> {
     /// Its overlay address.
     #[must_use]
     pub fn address(&self, family: Family) -> IpAddr {
-        match family {
-            Family::Ipv4 => self.addresses.0.into(),
-            Family::Ipv6 => self.addresses.1.into(),
-        }
+        of_family(self.addresses, family)
+    }
+}
+
+/// The one of both that is of a family.
+#[must_use]
+pub fn of_family(addresses: (Ipv4Addr, Ipv6Addr), family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => addresses.0.into(),
+        Family::Ipv6 => addresses.1.into(),
+    }
+}
+
+/// Whether it is one of the overlay's addresses.
+#[must_use]
+pub fn is_overlay(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets()[0] == 10,
+        IpAddr::V6(address) => address.segments()[0] == 0xfd00,
     }
 }
 
@@ -238,17 +349,18 @@ fn gateway(host: IpAddr) -> IpAddr {
 }
 
 /// The lines for `ip` without those of IPv6 where the kernel has none.
-fn of_this_kernel(lines: String) -> String {
-    if has_ipv6() {
-        return lines;
-    }
-    let ipv4 = lines.lines().filter(|line| !line.contains(':'));
-    ipv4.collect::<Vec<_>>().join("\n")
+fn of_this_kernel(lines: &str) -> String {
+    let has_ipv6 = has_ipv6();
+    let lines = lines.lines().filter(|line| has_ipv6 || !line.contains(':'));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Lets a namespace forward both families, and use IPv6 addresses at once: while duplicates are looked for, what `ip`
 /// prints changes by itself.
-fn prepare(netns: &NetNs) {
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn forward(netns: &NetNs) {
     netns.sysctl("net/ipv4/ip_forward", "1");
     if !has_ipv6() {
         return;

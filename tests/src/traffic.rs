@@ -1,7 +1,7 @@
 //! Traffic between two ends, over real sockets: made in one namespace each, used from anywhere.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,15 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail, ensure};
 use dataplane_user::net::Family;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recvfrom, sendto,
-    setsockopt, socket, sockopt,
-};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::{SockaddrStorage, bind, setsockopt, sockopt};
 
-use crate::NetNs;
 use crate::agent::PATIENCE;
+use crate::interrupt::Deadline;
+use crate::socket::{is_pause, receive};
 use crate::topology::End;
+use crate::{NetNs, icmp};
 
 /// How long to wait for one answer before asking again.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -108,44 +106,21 @@ pub fn tcp(from: End<'_>, to: End<'_>, family: Family, bytes: usize) -> Result<(
 /// # Errors
 /// When none comes back.
 pub fn ping(from: End<'_>, to: End<'_>, family: Family) -> Result<()> {
-    let (source, destination) = (from.address(family), to.address(family));
-    let (address_family, protocol, request, reply, header) = match family {
-        Family::Ipv4 => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0, 20),
-        Family::Ipv6 => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 129, 0),
-    };
-    let open = || socket(address_family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol);
-    let socket = from.netns.enter(open)?;
-    bind(socket.as_raw_fd(), &storage(source))?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 200_000))?;
-    let mut packet = vec![request, 0, 0, 0, 0xad, 0x17, 0, 1];
-    packet.extend([0x5a; 48]);
-    if family == Family::Ipv4 {
-        // The kernel computes the other family's.
-        let sum = checksum(&packet);
-        packet[2..4].copy_from_slice(&sum.to_be_bytes());
-    }
-    let mut buffer = [0; 2048];
+    let socket = from.netns.enter(|| icmp::raw(family))?;
+    bind(socket.as_raw_fd(), &storage(from.address(family)))?;
     let deadline = Instant::now() + PATIENCE;
+    let mut sequence = 0;
     while Instant::now() < deadline {
-        sendto(
-            socket.as_raw_fd(),
-            &packet,
-            &storage(destination),
-            MsgFlags::empty(),
-        )
-        .context("ICMP: send")?;
-        let again = Instant::now() + ANSWER;
-        while Instant::now() < again {
-            let length = match recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut buffer) {
-                Ok((length, _)) => length,
-                Err(Errno::EAGAIN | Errno::EINTR) => continue,
-                Err(error) => bail!("ICMP: receive: {error}"),
-            };
-            let answer = buffer[..length].get(header..).unwrap_or_default();
-            if answer.first() == Some(&reply) && answer[4..] == packet[4..] {
-                return Ok(());
-            }
+        let request = icmp::request(family, 0xad17, sequence);
+        socket
+            .send_to(&request, (to.address(family), 0))
+            .context("ICMP: send")?;
+        let is_answer = |packet: &[u8], _| icmp::answers(packet, family, &request).then_some(());
+        let answer = receive(&socket, Deadline::after(ANSWER), is_answer);
+        if answer.context("ICMP: receive")?.is_some() {
+            return Ok(());
         }
+        sequence += 1;
     }
     bail!("ICMP: no answer within {PATIENCE:?}")
 }
@@ -155,25 +130,19 @@ pub fn ping(from: End<'_>, to: End<'_>, family: Family) -> Result<()> {
 /// # Errors
 /// When the socket can't be had, or there is an answer.
 pub fn refusal(from: &NetNs, to: IpAddr) -> Result<Option<Errno>> {
-    let client = match Family::of(to) {
-        Family::Ipv4 => {
-            let client = bound(from, Ipv4Addr::UNSPECIFIED.into())?;
-            setsockopt(&client, sockopt::Ipv4RecvErr, &true)?;
-            client
-        }
-        Family::Ipv6 => {
-            let client = bound(from, Ipv6Addr::UNSPECIFIED.into())?;
-            setsockopt(&client, sockopt::Ipv6RecvErr, &true)?;
-            client
-        }
-    };
+    let family = Family::of(to);
+    let client = bound(from, family.unspecified())?;
+    match family {
+        Family::Ipv4 => setsockopt(&client, sockopt::Ipv4RecvErr, &true)?,
+        Family::Ipv6 => setsockopt(&client, sockopt::Ipv6RecvErr, &true)?,
+    }
     client.set_read_timeout(Some(Duration::from_secs(1)))?;
     let tried = client
         .connect((to, 9))
         .and_then(|()| client.send(b"adit"))
         .and_then(|_| client.recv(&mut [0; 16]));
     match tried {
-        Err(error) if late(&error) => Ok(None),
+        Err(error) if is_pause(&error) => Ok(None),
         Err(error) => Ok(error.raw_os_error().map(Errno::from_raw)),
         Ok(_) => bail!("{to} answered"),
     }
@@ -282,7 +251,7 @@ fn send_probes(client: &UdpSocket, stop: &AtomicBool, pause: Duration) -> io::Re
                     answered += 1;
                     last = last.max(u32::from_be_bytes(buffer) + 1);
                 }
-                Err(error) if late(&error) || unreachable(&error) => {}
+                Err(error) if is_pause(&error) || unreachable(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -307,18 +276,11 @@ fn echo(server: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
             Ok((length, peer)) => {
                 let _dropped = server.send_to(&buffer[..length], peer);
             }
-            Err(error) if late(&error) => {}
+            Err(error) if is_pause(&error) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
-}
-
-fn late(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-    )
 }
 
 /// What a socket hears of a probe that could not be delivered: it is lost.
@@ -334,23 +296,11 @@ fn unreachable(error: &io::Error) -> bool {
 fn unless_late<T>(received: io::Result<T>) -> io::Result<Option<T>> {
     match received {
         Ok(received) => Ok(Some(received)),
-        Err(error) if late(&error) => Ok(None),
+        Err(error) if is_pause(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 fn storage(address: IpAddr) -> SockaddrStorage {
     SocketAddr::new(address, 0).into()
-}
-
-/// The Internet checksum (RFC 1071) of an even number of bytes.
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes
-        .chunks_exact(2)
-        .map(|word| u16::from_be_bytes([word[0], word[1]]));
-    let mut sum = words.map(u32::from).sum::<u32>();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).expect("it was folded")
 }

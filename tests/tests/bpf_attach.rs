@@ -1,7 +1,9 @@
 //! The BPF adapter's programs on devices: attached, adopted, replaced and taken off beside other people's. Needs root.
 #![expect(clippy::unwrap_used, reason = "helpers fail the test as its own body does")]
 
-use std::collections::BTreeMap;
+#[path = "bpf_attach/world.rs"]
+mod world;
+
 use std::fs;
 use std::io;
 use std::net::UdpSocket;
@@ -10,21 +12,13 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use adit_tests::bpf::ingress_program;
-use adit_tests::{Bpffs, NetNs, snapshot};
-use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
-use aya::programs::{SchedClassifier, TcAttachType};
-use aya::{Ebpf, EbpfLoader};
-use dataplane_ebpf::layout::{ABI_VERSION, Class};
-use dataplane_user::kernel::KernelError;
-use dataplane_user::kernel::bpf::{Bpf, BpfOptions, LinkNames, Mechanism, object, uninstall};
+use adit_tests::snapshot;
+use dataplane_ebpf::layout::ABI_VERSION;
+use dataplane_user::kernel::bpf::{Bpf, BpfOptions, Mechanism, uninstall};
 use dataplane_user::model::change::{BpfChange, DeleteVersion, ProgramChange, ProgramOperation};
-use dataplane_user::model::{Attachment, Hook, KernelState, Link, LinkKind, Owner, ProgramVersion};
-use dataplane_user::net::LinkName;
-use nix::net::if_::{if_indextoname, if_nametoindex};
+use dataplane_user::model::{Hook, ProgramVersion};
 
-/// Stand-ins for `adit0` and a tunnel device: any Ethernet device will do.
-const DEVICES: [&str; 2] = ["adit0", "adit-geneve"];
+use self::world::{Foreign, Names, World, attach_both, both, device, execute, filters, ip, make, only, run};
 
 #[test]
 fn programs_survive_a_restart_and_are_replaced_in_place() {
@@ -389,191 +383,4 @@ fn send_into_the_overlay() {
     // The drop may come back as an error of the send.
     let sent = socket.send_to(b"adit", "10.2.0.1:9");
     assert!(sent.is_ok() || sent.unwrap_err().raw_os_error() == Some(libc::ENOBUFS));
-}
-
-/// A namespace with two devices, and a BPF file system.
-struct World {
-    bpffs: Bpffs,
-    mechanism: Mechanism,
-}
-
-impl World {
-    /// Runs a test inside of the namespace.
-    fn run(test: impl FnOnce(World) + Send) {
-        let netns = NetNs::new();
-        netns.enter(|| {
-            DEVICES.into_iter().for_each(make);
-            test(World {
-                bpffs: Bpffs::new(),
-                mechanism: Mechanism::probe().unwrap(),
-            });
-        });
-    }
-
-    fn open(&self) -> Bpf {
-        Bpf::open(&BpfOptions::new(self.bpffs.path())).unwrap()
-    }
-
-    fn attachments(&self, bpf: &mut Bpf) -> Attachments {
-        let mut state = KernelState::default();
-        for number in 0..DEVICES.len() {
-            state.links.insert(
-                device(number),
-                Link {
-                    owner: Owner::Ours,
-                    kind: LinkKind::Dummy,
-                    mac: None,
-                    mtu: None,
-                    arp: false,
-                    generates_addresses: false,
-                    up: false,
-                },
-            );
-        }
-        bpf.observe(&Names, &mut state).unwrap();
-        state.attachments
-    }
-
-    /// The programs on the devices, with their ids.
-    fn programs(&self) -> Vec<String> {
-        let on = |(device, side): (&str, TcAttachType)| match self.mechanism {
-            Mechanism::Tcx => ids(device, side).iter().map(u32::to_string).collect::<Vec<_>>(),
-            Mechanism::Clsact => {
-                let side = if side == TcAttachType::Egress {
-                    "egress"
-                } else {
-                    "ingress"
-                };
-                let filters = run("tc", &format!("filter show dev {device} {side}"));
-                let programs = filters.lines().filter(|line| snapshot::is_of_adit(line));
-                programs.map(str::to_owned).collect()
-            }
-        };
-        let sides = [
-            (DEVICES[0], TcAttachType::Egress),
-            (DEVICES[1], TcAttachType::Ingress),
-        ];
-        sides.into_iter().flat_map(on).collect()
-    }
-
-    /// Programs on the tunnel device's ingress by TCX.
-    fn tcx(&self) -> Vec<u32> {
-        if self.mechanism == Mechanism::Clsact {
-            return Vec::new();
-        }
-        ids(DEVICES[1], TcAttachType::Ingress)
-    }
-}
-
-fn ids(device: &str, side: TcAttachType) -> Vec<u32> {
-    let (_, programs) = SchedClassifier::query_tcx(device, side).unwrap();
-    programs.iter().map(aya::programs::ProgramInfo::id).collect()
-}
-
-/// Somebody else's program on the tunnel device's ingress, by each way that the kernel has.
-struct Foreign(#[expect(dead_code, reason = "it is attached for as long as it is there")] Ebpf);
-
-impl Foreign {
-    fn attach(world: &World) -> Foreign {
-        let mut ebpf = EbpfLoader::new().load(object::object()).unwrap();
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(ingress_program(Class::GENEVE))
-            .unwrap()
-            .try_into()
-            .unwrap();
-        program.load().unwrap();
-        if world.mechanism == Mechanism::Tcx {
-            program.attach(DEVICES[1], TcAttachType::Ingress).unwrap();
-        }
-        tc::qdisc_add_clsact(DEVICES[1]).unwrap();
-        // The second is as near to ours as can be: our name, our priority.
-        for (priority, handle) in [(5, 173), (173, 1)] {
-            let options = TcAttachOptions::Netlink(NlOptions {
-                priority,
-                handle: TcHandle::new(0, handle),
-                classid: None,
-            });
-            match program.attach_with_options(DEVICES[1], TcAttachType::Ingress, options) {
-                Ok(_) => {}
-                Err(error) if world.mechanism == Mechanism::Tcx => {
-                    eprintln!("without foreign filters: {error}");
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-        Foreign(ebpf)
-    }
-}
-
-/// The filters on the tunnel device's ingress.
-fn filters() -> String {
-    run("tc", "filter show dev adit-geneve ingress")
-}
-
-/// The calling thread's namespace.
-struct Names;
-
-impl LinkNames for Names {
-    fn name(&self, index: u32) -> Option<LinkName> {
-        LinkName::new(if_indextoname(index).ok()?.to_str().ok()?).ok()
-    }
-
-    fn index(&self, name: &LinkName) -> Option<u32> {
-        if_nametoindex(name.as_str()).ok()
-    }
-}
-
-fn device(number: usize) -> LinkName {
-    LinkName::constant(DEVICES[number])
-}
-
-fn attach_both() -> [BpfChange; 2] {
-    [
-        BpfChange::Program(ProgramChange(device(0), Hook::Egress, ProgramOperation::Attach)),
-        BpfChange::Program(ProgramChange(device(1), Hook::Ingress, ProgramOperation::Attach)),
-    ]
-}
-
-/// Our programs by device and hook.
-type Attachments = BTreeMap<(LinkName, Hook), Attachment>;
-
-fn both(version: ProgramVersion) -> Attachments {
-    [(0, Hook::Egress), (1, Hook::Ingress)]
-        .map(|(number, hook)| ((device(number), hook), Attachment { version }))
-        .into()
-}
-
-fn only(number: usize, version: ProgramVersion) -> Attachments {
-    let mut attachments = both(version);
-    attachments.retain(|(link, _), _| *link == device(number));
-    attachments
-}
-
-fn execute(bpf: &mut Bpf, changes: &[BpfChange]) {
-    let results: Vec<Result<(), KernelError>> = bpf.execute(&Names, changes);
-    for (change, result) in changes.iter().zip(results) {
-        result.unwrap_or_else(|error| panic!("{change}: {error}"));
-    }
-}
-
-fn make(device: &str) {
-    ip(&format!(
-        "link add {device} type veth peer name {}",
-        device.replace("adit", "peer")
-    ));
-}
-
-fn ip(words: &str) -> String {
-    run("ip", words)
-}
-
-/// Runs a program in the calling thread's namespace.
-fn run(program: &str, words: &str) -> String {
-    let output = Command::new(program)
-        .args(words.split_whitespace())
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {words}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
 }

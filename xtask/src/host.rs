@@ -50,14 +50,17 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// The program's file: along `$PATH`, then in the folders for administrators, which a user's PATH often lacks.
-pub fn find_program(name: &str) -> Option<PathBuf> {
+/// Where programs are: along `$PATH`, then in the folders for administrators, which a user's PATH often lacks.
+pub fn program_dirs() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let administrators = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(administrators)
-        .map(|dir| dir.join(name))
-        .find(|file| is_executable(file))
+    env::split_paths(&path).chain(administrators).collect()
+}
+
+/// The program's file.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let mut files = program_dirs().into_iter().map(|dir| dir.join(name));
+    files.find(|file| is_executable(file))
 }
 
 /// Is it a regular file that someone may execute?

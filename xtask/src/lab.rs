@@ -1,50 +1,25 @@
-//! `cargo xtask lab`: hosts and pods in namespaces, an agent a host, traffic between all of them, and what the
-//! underlay saw of it.
-mod agent;
-mod capture;
-mod dataplane;
-mod encapsulation;
-mod family;
-mod guest;
-mod hold;
-mod interrupt;
-mod keys;
-mod links;
-mod manifest;
-mod netns;
-mod pairs;
-mod plain;
-mod probe;
-mod report;
-mod sabotage;
-mod shared;
-mod site;
-mod socket;
-mod stage;
-mod topology;
-mod traffic;
-mod verdict;
-mod wishes;
+//! `cargo xtask lab`: builds the agent and the lab, a program of the tests (`tests/lab`), and runs it here or in a guest.
+pub mod options;
 
-use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
-use clap::ValueEnum as _;
+use anyhow::{Context as _, Result, bail};
 
-pub use self::dataplane::Dataplane;
-pub use self::encapsulation::Encapsulation;
-pub use self::sabotage::Sabotage;
-pub use self::topology::Underlay;
-use self::wishes::Wishes;
+use self::options::Options;
 use crate::setup::{self, Need};
-use crate::vm::{KernelName, With};
-use crate::workspace::Profile;
-use crate::{progress, workspace};
+use crate::vm::{Choice, KernelName, Output, VmRequest, With, boot_and_run};
+use crate::{child, host, progress, workspace};
+
+/// Exit code of a lab that could not be run to its end: no answer to whether the dataplane works.
+const NOT_RUN: u8 = 125;
+/// Every wait in the lab has an end; this is for a guest that hangs.
+const LIMIT: Duration = Duration::from_secs(3600);
 
 /// Join hosts and pods in network namespaces by real agents, send traffic between all of them, and show what the
 /// underlay saw.
@@ -60,114 +35,17 @@ use crate::{progress, workspace};
     cargo xtask lab --hold\n  cargo xtask lab --json | jq -c 'select(.sent != .received)'"
 )]
 pub struct Args {
-    /// How many hosts.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=26))]
-    nodes: u8,
-    /// The encapsulations, one after another; links that can't carry IPv6 are not tried with it.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "geneve,vxlan"
-    )]
-    encapsulation: Vec<Encapsulation>,
-    /// Each node asks for another one of them, so that links differ: as many rounds as it takes until each is used.
-    #[arg(long)]
-    mixed: bool,
-    /// What carries the packets that nodes send.
-    #[arg(long, value_enum, default_value = "ebpf")]
-    dataplane: Dataplane,
-    /// The first two nodes carry a common prefix as well, with a pod's address that both have; all others send to it.
-    /// Not where a link to either has no encapsulation: there the underlay chooses.
-    #[arg(long)]
-    shared_prefix: bool,
-    /// The address families of the underlay.
-    #[arg(long, value_enum, default_value = "ipv4")]
-    underlay: Underlay,
+    #[command(flatten)]
+    options: Options,
     /// Run on this kernel, in a virtual machine; without it on the host's, if that can do it, else on 6.12.
     #[arg(long, value_enum)]
     kernel: Option<KernelName>,
     /// What runs that kernel; without it, the fastest that works here.
     #[arg(long, value_enum, env = "ADIT_VM_WITH")]
     with: Option<With>,
-    /// Print one JSON object a line: each way, family and kind of traffic, then a summary.
-    #[arg(long)]
-    json: bool,
-    /// Leave it up when done, and say how to look around.
-    #[arg(long)]
-    hold: bool,
-    /// With the first encapsulation, kill the first host's agent and break one thing there: this has to fail.
-    #[arg(long, value_enum)]
-    sabotage: Option<Sabotage>,
-    /// The agent's program: run here and now, everything has been prepared.
-    #[arg(long, hide = true)]
-    adit: Option<PathBuf>,
-    /// The output ends on a terminal, even if it doesn't look so from here.
-    #[arg(long, hide = true)]
-    colour: bool,
 }
 
-impl Args {
-    /// What is asked for cannot be; in words, if so.
-    fn check(&self) -> Result<()> {
-        if self.shared_prefix && usize::from(self.nodes) <= shared::CARRIERS {
-            bail!("--shared-prefix needs --nodes 3 or more: two carry it, the others send");
-        }
-        if self.dataplane != Dataplane::Ebpf && (self.shared_prefix || self.sabotage.is_some()) {
-            bail!("--shared-prefix and --sabotage are about the programs: they need --dataplane ebpf");
-        }
-        let first = self.rounds().into_iter().next();
-        let has_vni = first.is_some_and(|round| round.agreed([0, 1]).has_vni());
-        if self.sabotage == Some(Sabotage::Vni) && !has_vni {
-            bail!("--sabotage vni needs geneve or vxlan as the first encapsulation: others have no VNI");
-        }
-        Ok(())
-    }
-
-    /// What the manifests ask for, round by round.
-    fn rounds(&self) -> Vec<Wishes> {
-        let nodes = usize::from(self.nodes);
-        match self.mixed {
-            true => wishes::mixed(&self.encapsulation, nodes),
-            false => wishes::uniform(&self.encapsulation, nodes),
-        }
-    }
-
-    /// The same as words for another process, without where to run.
-    fn to_words(&self) -> Vec<OsString> {
-        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-            value()
-                .map(|value| value.get_name().to_owned())
-                .unwrap_or_default()
-        };
-        let list: Vec<&str> = self
-            .encapsulation
-            .iter()
-            .map(|encapsulation| encapsulation.name())
-            .collect();
-        let mut words = vec![
-            format!("--nodes={}", self.nodes),
-            format!("--encapsulation={}", list.join(",")),
-            format!("--dataplane={}", self.dataplane.name()),
-            format!("--underlay={}", name(&|| self.underlay.to_possible_value())),
-        ];
-        words.extend(
-            self.sabotage
-                .map(|sabotage| format!("--sabotage={}", sabotage.name())),
-        );
-        words.extend(self.mixed.then(|| "--mixed".to_owned()));
-        words.extend(self.shared_prefix.then(|| "--shared-prefix".to_owned()));
-        words.extend(self.json.then(|| "--json".to_owned()));
-        words.extend(self.hold.then(|| "--hold".to_owned()));
-        words.into_iter().map(OsString::from).collect()
-    }
-}
-
-/// Exit code of a lab that could not be run to its end: no answer to whether the dataplane works.
-const NOT_RUN: u8 = 125;
-
-/// Sets up what is missing, builds the agent, and runs the lab here or in a virtual machine.
+/// Sets up what is missing, builds the agent and the lab, and runs it here or in a virtual machine.
 pub fn run(args: &Args) -> Result<ExitCode> {
     match place_and_run(args) {
         Ok(code) => Ok(ExitCode::from(code)),
@@ -179,37 +57,103 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn place_and_run(args: &Args) -> Result<u8> {
-    args.check()?;
-    if let Some(adit) = &args.adit {
-        return stage::run(args, adit).map(verdict);
-    }
+    args.options.check()?;
     setup::ensure(&[Need::Build, Need::Lab])?;
-    let adit = workspace::adit(Profile::Quick)?;
-    // Where two nodes name none of them, it's GENEVE.
-    let auto = args.mixed.then_some(Encapsulation::Geneve);
-    let encapsulations: BTreeSet<Encapsulation> = args.encapsulation.iter().copied().chain(auto).collect();
+    let lab = Lab::build(&args.options)?;
     let kernel = match args.kernel {
         Some(kernel) => kernel,
-        None => match probe::obstacle(&encapsulations)? {
-            None => {
+        None => {
+            let Some(why) = lab.obstacle()? else {
                 progress::say("on this machine's own kernel");
-                return stage::run(args, &adit).map(verdict);
-            }
-            Some(why) => {
-                let kernel = KernelName::default();
-                let name = kernel.name();
-                progress::say(format_args!(
-                    "not on this machine: {why}; in a virtual machine, on {name}"
-                ));
-                kernel
-            }
-        },
+                return Err(lab.command("run").exec()).context("starting the lab");
+            };
+            let kernel = KernelName::default();
+            let name = kernel.name();
+            progress::say(format_args!(
+                "not on this machine: {why}; in a virtual machine, on {name}"
+            ));
+            kernel
+        }
     };
-    guest::run(args, kernel, &adit)
+    lab.run_in_guest(args, kernel)
 }
 
-fn verdict(good: bool) -> u8 {
-    u8::from(!good)
+/// The lab's program and what it is told.
+struct Lab {
+    program: PathBuf,
+    options: String,
+    environment: [(OsString, OsString); 2],
+}
+
+impl Lab {
+    /// Builds it and the agent at once: they share all but a little.
+    fn build(options: &Options) -> Result<Self> {
+        let built = workspace::build(&[
+            "build",
+            "--profile=quick",
+            "--package=dataplane-user",
+            "--bin=adit",
+            "--package=adit-tests",
+            "--bin=lab",
+        ])?;
+        let find = |name: &str| -> Result<PathBuf> {
+            let program = built.iter().find(|program| program.name == name);
+            let program = program.with_context(|| format!("cargo built no `{name}`"))?;
+            Ok(program.path.clone())
+        };
+        let options = Options {
+            colour: is_coloured(),
+            ..options.clone()
+        };
+        Ok(Self {
+            program: find("lab")?,
+            options: serde_json::to_string(&options)?,
+            environment: [
+                ("ADIT_BIN".into(), find("adit")?.into()),
+                ("PATH".into(), env::join_paths(host::program_dirs())?),
+            ],
+        })
+    }
+
+    fn command(&self, what: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args([what, &self.options]).envs(self.environment.clone());
+        command
+    }
+
+    /// Why this machine's kernel can't hold it; `None` if it can.
+    fn obstacle(&self) -> Result<Option<String>> {
+        let output = child::run(&mut self.command("probe"))?;
+        let why = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok((!why.is_empty()).then_some(why))
+    }
+
+    /// Returns the guest's exit code.
+    fn run_in_guest(&self, args: &Args, kernel: KernelName) -> Result<u8> {
+        if args.options.hold && !io::stdin().is_terminal() {
+            bail!("--hold in a virtual machine gives a shell: standard input must be a terminal");
+        }
+        let program: &Path = &self.program;
+        let command = vec![program.into(), "run".into(), self.options.clone().into()];
+        let mut request = VmRequest {
+            choice: Choice::of(args.with),
+            environment: self.environment.to_vec(),
+            ..VmRequest::new(kernel, command)
+        };
+        if args.options.sabotage.is_some() {
+            // What is sabotaged is waited for in vain: user-mode Linux lets that time pass at once.
+            "time-travel=inf-cpu".clone_into(&mut request.arguments);
+        }
+        if args.options.hold {
+            request.output = Output::Terminal;
+            request
+                .environment
+                .extend(env::var_os("SHELL").map(|shell| ("SHELL".into(), shell)));
+        } else {
+            request.timeout = Some(LIMIT);
+        }
+        Ok(boot_and_run(&request)?.code)
+    }
 }
 
 /// Does standard output end on a terminal whose user wants colours (<https://no-color.org>)?

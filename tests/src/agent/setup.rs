@@ -1,5 +1,7 @@
 //! What an agent is started with.
 
+use std::ffi::OsString;
+
 use super::{Agent, Bpffs};
 
 impl<'a> Agent<'a> {
@@ -44,9 +46,19 @@ impl<'a> Agent<'a> {
     /// # Panics
     /// When it can't be written.
     #[must_use]
-    pub fn with_hosts(mut self, text: &str) -> Agent<'a> {
-        self.hosts = Some(self.directory.path().join("hosts"));
+    pub fn with_hosts(self, text: &str) -> Agent<'a> {
         self.write_hosts(text);
+        // A mount namespace of its own; the process stays the same.
+        let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+        let words = ["unshare", "--mount", "sh", "-c", script].map(OsString::from);
+        let hosts = self.hosts_path();
+        self.with_wrapper(words.into_iter().chain([hosts.into()]))
+    }
+
+    /// Has it started by a program that becomes it, and by no other, from its next start on.
+    #[must_use]
+    pub fn with_wrapper(mut self, words: impl IntoIterator<Item = OsString>) -> Agent<'a> {
+        self.wrapper = words.into_iter().collect();
         self
     }
 
@@ -66,15 +78,16 @@ impl<'a> Agent<'a> {
 
     /// Leaves it these capabilities alone from its next start on, as `setpriv --bounding-set` takes them.
     #[must_use]
-    pub fn with_capabilities(mut self, set: &str) -> Agent<'a> {
-        self.capabilities = Some(set.to_owned());
-        self
+    pub fn with_capabilities(self, set: &str) -> Agent<'a> {
+        self.with_wrapper(["setpriv".into(), format!("--bounding-set={set}").into()])
     }
 
     /// Counts its syscalls by `strace` from its next start on; see [`Agent::syscalls`].
     #[must_use]
-    pub fn with_counted_syscalls(mut self) -> Agent<'a> {
-        self.counted = true;
-        self
+    pub fn with_counted_syscalls(self) -> Agent<'a> {
+        // The tracer is the grandchild; the process that is started is the agent.
+        let words = ["strace", "-D", "-f", "-c", "-o"].map(OsString::from);
+        let counts = self.counts_path();
+        self.with_wrapper(words.into_iter().chain([counts.into()]))
     }
 }

@@ -103,6 +103,7 @@ fn upward(file: &Path, source: &str) -> Vec<Finding> {
         return vec![Finding::new(file, 1, message)];
     };
     let named = names(source).into_iter().filter_map(|(path, line)| {
+        let path = absolute(file, path);
         let name = path.strip_prefix("crate::")?.split("::").next()?.to_owned();
         (layer(&name)? > own).then_some((name, line))
     });
@@ -110,6 +111,19 @@ fn upward(file: &Path, source: &str) -> Vec<Finding> {
     named
         .map(|(name, line)| Finding::new(file, line, message(&name)))
         .collect()
+}
+
+/// A path that leads to the crate's root by `super`, from the module that is this file, as one that starts there.
+fn absolute(file: &Path, path: String) -> String {
+    let depth = file
+        .strip_prefix("dataplane-user/src")
+        .unwrap_or(file)
+        .iter()
+        .count();
+    match path.strip_prefix(&"super::".repeat(depth)) {
+        Some(rest) => format!("crate::{rest}"),
+        None => path,
+    }
 }
 
 fn is_bpf_library(file: &Path) -> bool {
@@ -125,6 +139,7 @@ fn is_bpf_library(file: &Path) -> bool {
 fn pure(file: &Path, source: &str, module: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, line) in names(source) {
+        let path = absolute(file, path);
         if let Some(problem) = problem(&path, module, crates) {
             let message = format!("`{module}` is pure, but names {path}: {problem}");
             findings.push(Finding::new(file, line, message));
@@ -346,6 +361,14 @@ mod tests {
             at("metrics.rs", "fn f() { crate::reconcile::g(crate::tell::h()) }"),
             [1]
         );
+        assert_eq!(
+            at(
+                "kernel/linux.rs",
+                "use super::bpf;\nuse super::super::{net, cli};"
+            ),
+            [2]
+        );
+        assert_eq!(at("metrics.rs", "fn f() { super::tell::h() }"), [1]);
         assert_eq!(at("kernel/linux/tests.rs", "use crate::cli;"), [0; 0]);
         assert_eq!(at("news.rs", "use crate::net;"), [1]);
         assert_eq!(at("main.rs", "use crate::cli;"), [0; 0]);

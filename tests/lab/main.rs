@@ -1,0 +1,63 @@
+//! The lab: hosts and pods in namespaces, an agent a host, traffic between all of them, and what the underlay saw of it.
+//! `cargo xtask lab` builds and runs it.
+mod agents;
+mod capture;
+mod encapsulation;
+mod hold;
+mod links;
+#[path = "../../xtask/src/lab/options.rs"]
+pub mod options;
+mod pairs;
+mod plain;
+mod probe;
+#[path = "../../xtask/src/progress.rs"]
+pub mod progress;
+mod report;
+mod sabotage;
+mod shared;
+mod site;
+mod stage;
+mod topology;
+mod traffic;
+mod verdict;
+mod wishes;
+
+use std::env;
+use std::panic;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use self::options::Options;
+
+/// Exit code of a lab that could not be run to its end: no answer to whether the dataplane works.
+const NOT_RUN: u8 = 125;
+
+fn main() -> ExitCode {
+    match panic::catch_unwind(run) {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(error)) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::from(NOT_RUN)
+        }
+        // It has said why.
+        Err(_) => ExitCode::from(NOT_RUN),
+    }
+}
+
+/// `lab run OPTIONS` runs it, `lab probe OPTIONS` prints why it can't be run on this kernel, or nothing.
+fn run() -> Result<u8> {
+    let [_, what, options] = <[String; 3]>::try_from(env::args().collect::<Vec<_>>())
+        .map_err(|_| anyhow::anyhow!("`cargo xtask lab` runs this"))?;
+    let options: Options = serde_json::from_str(&options).context("the options")?;
+    match &what[..] {
+        "run" => Ok(u8::from(!stage::run(&options)?)),
+        "probe" => {
+            if let Some(why) = probe::obstacle(&options)? {
+                println!("{why}");
+            }
+            Ok(0)
+        }
+        _ => bail!("neither `run` nor `probe`: {what}"),
+    }
+}

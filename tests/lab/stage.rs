@@ -1,0 +1,273 @@
+//! The lab itself, on the running kernel.
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::time::{Duration, Instant};
+
+use adit_tests::agent::Agent;
+use adit_tests::interrupt;
+use adit_tests::overlay::Overlay;
+use anyhow::{Context as _, Result, bail};
+use dataplane_user::status::Status;
+
+use super::capture::Capture;
+use super::links::Links;
+use super::options::{CARRIERS, Dataplane, Encapsulation, Options};
+use super::pairs::{self, Ends};
+use super::plain::Routes;
+use super::progress::say;
+use super::report::{Format, Report};
+use super::site::Site;
+use super::topology::Topology;
+use super::traffic::{self, Kind, Pair};
+use super::verdict::{Round, Row};
+use super::wishes::{self, Wishes};
+use super::{agents, hold, shared};
+
+/// Enough to see whether a way is open.
+const QUICK: [Kind; 2] = [Kind::Icmp, Kind::UdpByte];
+
+/// How long things are waited for.
+struct Waits {
+    /// For a packet.
+    packet: Duration,
+    /// For an agent to be ready, or to end.
+    agent: Duration,
+    /// For the sessions of WireGuard: a handshake that got lost is tried again after five seconds.
+    session: Duration,
+}
+
+impl Waits {
+    /// Emulated machines get twenty times as long for each packet.
+    fn new() -> Self {
+        let emulated = env::var_os("ADIT_VM").is_some();
+        let seconds = |native, guest| Duration::from_secs(if emulated { guest } else { native });
+        Self {
+            packet: seconds(1, 20),
+            agent: seconds(30, 180),
+            session: seconds(20, 60),
+        }
+    }
+}
+
+/// Runs it; returns whether everything arrived and nothing went bare.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    interrupt::watch()?;
+    let topology = Topology::new(options.nodes, options.underlay);
+    say(format_args!(
+        "making {} hosts behind a router, a pod behind each",
+        topology.nodes.len()
+    ));
+    let site = Site::build(topology, options.shared_prefix)?;
+    let ends = Ends::new(&site);
+    let mut stage = Stage {
+        options,
+        site: &site,
+        ends: &ends,
+        waits: Waits::new(),
+        agents: Vec::new(),
+    };
+    let result = stage.play();
+
+    if !matches!(result, Ok(true)) && !interrupt::happened() {
+        agents::show_logs(&stage.agents);
+    }
+    if let Some(first) = stage.agents.first()
+        && options.hold
+        && !interrupt::happened()
+    {
+        if let Err(error) = &result {
+            eprintln!("Error: {error:#}");
+        }
+        hold::hold(&site, first)?;
+    }
+    agents::stop(stage.agents, stage.waits.agent);
+    result
+}
+
+struct Stage<'a> {
+    options: &'a Options,
+    site: &'a Site,
+    ends: &'a Ends<'a>,
+    waits: Waits,
+    agents: Vec<Agent<'a>>,
+}
+
+impl<'a> Stage<'a> {
+    /// Returns whether all was well.
+    fn play(&mut self) -> Result<bool> {
+        let format = match self.options.json {
+            true => Format::Json,
+            false => Format::Text {
+                colour: self.options.colour,
+            },
+        };
+        let mut report = Report::new(format, kernel_release()?);
+        let mut rounds = wishes::rounds(self.options);
+        if self.options.sabotage.is_some() {
+            rounds.truncate(1);
+        }
+        for wishes in &rounds {
+            interrupt::check()?;
+            let statuses = self.ready(wishes)?;
+            let links = Links::expected(&self.site.topology, wishes);
+            let routes = Routes::put(&self.site.router, &self.site.topology, &links);
+            if self.options.sabotage.is_some() {
+                self.sabotage(wishes, &statuses)?;
+            }
+            let round = self.round(wishes, &statuses, &Kind::ALL.into())?;
+            interrupt::check()?;
+            report.add(&round)?;
+            routes.remove();
+        }
+        report.finish()
+    }
+
+    /// Starts the agents, or has them load the manifests anew, and waits until all are ready.
+    fn ready(&mut self, wishes: &Wishes) -> Result<BTreeMap<String, Status>> {
+        let start = Instant::now();
+        let manifests = self.manifests(wishes);
+        self.agents.iter().for_each(|agent| agent.write(&manifests));
+        if self.agents.is_empty() {
+            for host in &self.site.hosts {
+                self.agents.push(agents::start(host, &manifests)?);
+            }
+        }
+        let mut statuses = BTreeMap::new();
+        for agent in &mut self.agents {
+            let status = agents::wait_ready(agent, wishes.vni, self.waits.agent)?;
+            statuses.insert(agent.host().name.to_owned(), status);
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        say(format_args!(
+            "{}: all agents are ready after {seconds:.1} s",
+            wishes.name
+        ));
+        for host in &self.site.hosts {
+            // As a CNI plugin would give it.
+            host.route_pod(&format!("mtu {}", pairs::mtu(&statuses, host)?));
+        }
+        Ok(statuses)
+    }
+
+    /// The manifests of a round.
+    fn manifests(&self, wishes: &Wishes) -> String {
+        let Topology { nodes, underlay } = &self.site.topology;
+        let names = nodes.iter().map(|node| node.name);
+        let wanted = names.clone().zip(&wishes.nodes);
+        let wanted = wanted.filter_map(|(name, wish)| Some((name, (*wish)?.name())));
+        let by_routes = |place: usize| match self.options.dataplane {
+            Dataplane::Ebpf => false,
+            Dataplane::Routes => true,
+            Dataplane::Mixed => place % 2 == 1,
+        };
+        let by_routes = names.clone().enumerate().filter(|(place, _)| by_routes(*place));
+        let carriers = if self.options.shared_prefix { CARRIERS } else { 0 };
+        let overlay = Overlay {
+            underlay: underlay.preferred(),
+            vni: wishes.vni,
+            wishes: wanted.collect(),
+            dataplanes: by_routes.map(|(_, name)| (name, "routes")).collect(),
+            shared: names.take(carriers).collect(),
+            ..Overlay::new(nodes, Wishes::name_of(wishes.network))
+        };
+        overlay.manifests(nodes)
+    }
+
+    /// Kills an agent, which must not matter, and breaks one thing where it was, which must.
+    fn sabotage(&mut self, wishes: &Wishes, statuses: &BTreeMap<String, Status>) -> Result<()> {
+        let Some(sabotage) = self.options.sabotage else {
+            return Ok(());
+        };
+        let agent = self.agents.first_mut().context("there are two agents or more")?;
+        let node = agent.host().name;
+        say(format_args!("killing the agent of {node}: traffic must go on"));
+        agent.kill();
+        let round = self.round(wishes, statuses, &QUICK.into())?;
+        let (losses, leaks) = (round.losses(), round.leaks());
+        if !losses.is_empty() || !leaks.is_empty() {
+            bail!(
+                "with the agent went its traffic:\n{}",
+                [losses, leaks].concat().join("\n")
+            );
+        }
+        say(format_args!("sabotage on {node}: {}", sabotage.name()));
+        sabotage.commit(&self.agents[0])
+    }
+
+    /// Sends everything with these manifests and listens on the router meanwhile.
+    fn round(
+        &self,
+        wishes: &Wishes,
+        statuses: &BTreeMap<String, Status>,
+        kinds: &BTreeSet<Kind>,
+    ) -> Result<Round<'a>> {
+        let topology = &self.site.topology;
+        let links = Links::expected(topology, wishes);
+        let refused = pairs::refused(statuses);
+        let mut contradictions = links.contradictions(topology, statuses);
+        contradictions.extend(links.unexpected(topology, &refused));
+
+        let pairs = pairs::all(self.ends, &links, statuses)?;
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        say(format_args!(
+            "{}: {} on {} ways",
+            wishes.name,
+            names.join(", "),
+            pairs.len()
+        ));
+        let start = Instant::now();
+        let capture = Capture::start(&self.site.router);
+        traffic::warm_up(&sessions(&pairs), self.waits.packet, self.waits.session);
+        let results = traffic::run(&pairs, kinds, self.waits.packet);
+        let flows = match self.options.shared_prefix {
+            true => shared::measure(self.ends, &links, self.waits.packet)?,
+            false => Vec::new(),
+        };
+        let captured = capture.finish()?;
+        let seconds = start.elapsed().as_secs_f64();
+        say(format_args!("{}: done after {seconds:.1} s", wishes.name));
+        if captured.missed > 0 {
+            say(format_args!(
+                "the capture had no room for {} packets: they were not looked at",
+                captured.missed
+            ));
+        }
+        let rows = pairs
+            .into_iter()
+            .zip(results)
+            .map(|(pair, cells)| Row { pair, cells })
+            .collect();
+        Ok(Round {
+            topology,
+            links,
+            vni: wishes.vni,
+            rows,
+            flows,
+            refused,
+            contradictions,
+            captured,
+        })
+    }
+}
+
+/// One way for each WireGuard link: its session serves both ends and all that it carries.
+fn sessions<'a>(pairs: &[Pair<'a>]) -> Vec<Pair<'a>> {
+    let mut known = BTreeSet::new();
+    let secret = pairs
+        .iter()
+        .filter(|pair| pair.link.encapsulation == Encapsulation::Wireguard);
+    let first = secret.filter(|pair| {
+        let mut ends = [pair.link.local, pair.link.remote];
+        ends.sort();
+        known.insert(ends)
+    });
+    first.copied().collect()
+}
+
+fn kernel_release() -> Result<String> {
+    Ok(nix::sys::utsname::uname()
+        .context("uname")?
+        .release()
+        .to_string_lossy()
+        .into_owned())
+}

@@ -1,0 +1,141 @@
+//! Which encapsulations the manifests of each round ask for, and what the links have to be by that.
+use super::options::{Encapsulation, Options};
+
+/// The first round's VNI. Each round has its own, so that a leftover of the one before shows.
+const FIRST_VNI: u32 = 0x0a_d117;
+const VNI_STEP: u32 = 0x01_0000;
+
+/// What the manifests of a round say of encapsulations; `None` is `auto`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// For people.
+    pub(crate) name: String,
+    pub(crate) network: Option<Encapsulation>,
+    /// By the nodes' order.
+    pub(crate) nodes: Vec<Option<Encapsulation>>,
+    pub(crate) vni: u32,
+}
+
+impl Wishes {
+    /// What two nodes, by their places, have to agree on: WireGuard if anyone says so, else the first of the others that
+    /// anyone names. The lab's underlay addresses are not public: where nobody names one it's GENEVE.
+    pub(crate) fn agreed(&self, ends: [usize; 2]) -> Encapsulation {
+        let named = ends.map(|end| self.nodes[end]);
+        let is_named = |one: &Encapsulation| named.contains(&Some(*one)) || self.network == Some(*one);
+        let found = Encapsulation::BY_RANK.into_iter().find(is_named);
+        found.unwrap_or(Encapsulation::Geneve)
+    }
+
+    /// A wish, as manifests have it.
+    pub(crate) fn name_of(wish: Option<Encapsulation>) -> &'static str {
+        wish.map_or("auto", Encapsulation::name)
+    }
+}
+
+/// Round by round, as asked for.
+pub(crate) fn rounds(options: &Options) -> Vec<Wishes> {
+    let nodes = usize::from(options.nodes);
+    match options.mixed {
+        true => mixed(&options.encapsulation, nodes),
+        false => uniform(&options.encapsulation, nodes),
+    }
+}
+
+/// A round for each encapsulation, which the network names.
+pub(crate) fn uniform(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
+    let rounds = list.iter().map(|encapsulation| Wishes {
+        name: encapsulation.name().to_owned(),
+        network: Some(*encapsulation),
+        nodes: vec![None; nodes],
+        vni: 0,
+    });
+    numbered(rounds.collect())
+}
+
+/// Rounds in which each node names another one, so that the links of a round differ and each of the list has some.
+/// Among the wishes of a round the last prevails nowhere, so the next round starts with it. At the end stand two nodes
+/// that name none.
+pub(crate) fn mixed(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
+    let listed = Encapsulation::BY_RANK
+        .into_iter()
+        .filter(|one| list.contains(one));
+    let all: Vec<Option<Encapsulation>> = listed.map(Some).chain([None, None]).collect();
+    let mut rounds = Vec::new();
+    let mut start = 0;
+    while start + 1 < all.len() {
+        let mut wishes: Vec<_> = all.iter().skip(start).take(nodes).copied().collect();
+        wishes.resize(nodes, None);
+        let names: Vec<&str> = wishes.iter().map(|wish| Wishes::name_of(*wish)).collect();
+        rounds.push(Wishes {
+            name: format!("mixed ({})", names.join(", ")),
+            network: None,
+            nodes: wishes,
+            vni: 0,
+        });
+        start += nodes - 1;
+    }
+    numbered(rounds)
+}
+
+fn numbered(mut rounds: Vec<Wishes>) -> Vec<Wishes> {
+    let mut vni = FIRST_VNI;
+    for round in &mut rounds {
+        round.vni = vni;
+        vni += VNI_STEP;
+    }
+    rounds
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn agreed(rounds: &[Wishes]) -> Vec<Vec<Encapsulation>> {
+        let links = |round: &Wishes| {
+            let count = round.nodes.len();
+            let ends = (0..count).flat_map(|from| (from + 1..count).map(move |to| [from, to]));
+            ends.map(|ends| round.agreed(ends)).collect()
+        };
+        rounds.iter().map(links).collect()
+    }
+
+    #[test]
+    fn a_uniform_round_has_one_encapsulation_and_its_own_vni() {
+        use Encapsulation::{Plain, Vxlan};
+        let rounds = uniform(&[Vxlan, Plain], 2);
+        assert_eq!(agreed(&rounds), [[Vxlan], [Plain]]);
+        assert_ne!(rounds[0].vni, rounds[1].vni);
+    }
+
+    #[test]
+    fn mixed_rounds_have_each_encapsulation_and_differ_within() {
+        use Encapsulation::{Geneve, Ipip, Plain, Vxlan, Wireguard};
+        let list = [Geneve, Vxlan, Ipip, Wireguard, Plain];
+        let rounds = mixed(&list, 3);
+        let expected = [
+            [Wireguard, Wireguard, Geneve],
+            [Vxlan, Vxlan, Ipip],
+            [Plain, Plain, Geneve],
+        ];
+        assert_eq!(agreed(&rounds), expected);
+        assert_eq!(rounds[2].name, "mixed (none, auto, auto)");
+        for nodes in 2..9 {
+            let used: BTreeSet<_> = agreed(&mixed(&list, nodes)).concat().into_iter().collect();
+            assert_eq!(used.len(), 5, "with {nodes} nodes");
+        }
+    }
+
+    #[test]
+    fn security_wins_whoever_asks_for_it() {
+        use Encapsulation::{Geneve, Vxlan, Wireguard};
+        let mut round = uniform(&[Wireguard], 2).remove(0);
+        round.nodes = vec![Some(Geneve), Some(Vxlan)];
+        assert_eq!(round.agreed([0, 1]), Wireguard);
+        round.network = Some(Vxlan);
+        assert_eq!(round.agreed([1, 0]), Geneve);
+        round.nodes[0] = Some(Wireguard);
+        assert_eq!(round.agreed([0, 1]), Wireguard);
+    }
+}

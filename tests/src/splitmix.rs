@@ -1,0 +1,54 @@
+//! SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
+
+/// Numbers that look random and follow from a seed.
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next one.
+    #[expect(clippy::should_implement_trait, reason = "it has no end")]
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// One below a limit, which is not 0.
+    pub fn below(&mut self, limit: usize) -> usize {
+        let limit = u64::try_from(limit).expect("a small number");
+        usize::try_from(self.next() % limit).expect("smaller still")
+    }
+
+    /// Puts a list in another order.
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        for place in (1..list.len()).rev() {
+            let other = self.below(place + 1);
+            list.swap(place, other);
+        }
+    }
+}
+
+/// Bytes that look random and follow from a seed.
+pub fn fill(buffer: &mut [u8], seed: u64) {
+    let mut random = Random(seed);
+    for chunk in buffer.chunks_mut(8) {
+        chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_of_different_seeds_differ() {
+        let payload = |seed| {
+            let mut buffer = [0; 11];
+            fill(&mut buffer, seed);
+            buffer
+        };
+        assert_eq!(payload(1), payload(1));
+        assert_ne!(payload(1), payload(2));
+    }
+}
