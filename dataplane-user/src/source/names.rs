@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tracing::debug;
 
-/// How long one look-up is waited for. The resolver's own limit is often longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+use crate::limits;
 
 /// What is known of names. What was known stays while a look-up fails.
 #[derive(Debug)]
@@ -47,7 +46,9 @@ impl Names {
         let mut lookups = JoinSet::new();
         for name in wanted.cloned() {
             lookups.spawn(async move {
-                let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name.clone(), 0))).await;
+                let found =
+                    tokio::time::timeout(limits::NAMES_PATIENCE, tokio::net::lookup_host((name.clone(), 0)))
+                        .await;
                 let addresses = match found {
                     Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
                     Ok(Err(error)) => {
@@ -55,7 +56,10 @@ impl Names {
                         BTreeSet::new()
                     }
                     Err(_) => {
-                        debug!("{name} is not looked up within {} s", PATIENCE.as_secs());
+                        debug!(
+                            "{name} is not looked up within {} s",
+                            limits::NAMES_PATIENCE.as_secs()
+                        );
                         BTreeSet::new()
                     }
                 };

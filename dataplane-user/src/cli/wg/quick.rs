@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context as _, anyhow};
@@ -20,6 +19,7 @@ use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
 use crate::files;
 use crate::kernel::wireguard::zone;
+use crate::limits;
 use crate::net::LinkName;
 use crate::resource::node::{Endpoint, Host};
 use crate::wg_quick::{Config, Document};
@@ -28,10 +28,6 @@ use crate::wg_quick::{Config, Document};
 const DIRECTORY: &str = "/etc/wireguard";
 /// The order of resolvconf's interfaces; a line such as `tun*` gives what ours is to begin with.
 const ORDER: &str = "/etc/resolvconf/interface-order";
-/// How long a name is looked up.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a command of the file may take to end when it is asked to.
-const ENDING: Duration = Duration::from_secs(5);
 
 // What a doc comment here said would be the help of who flattens it.
 #[derive(Debug, Args)]
@@ -208,9 +204,18 @@ impl Quick {
 }
 
 async fn look_up(name: &str, port: u16) -> Result<SocketAddr, anyhow::Error> {
-    let asked = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name, port))).await;
+    let asked = tokio::time::timeout(
+        limits::WG_QUICK_NAMES_PATIENCE,
+        tokio::net::lookup_host((name, port)),
+    )
+    .await;
     let mut addresses = asked
-        .with_context(|| format!("{name} is not looked up within {} s", PATIENCE.as_secs()))?
+        .with_context(|| {
+            format!(
+                "{name} is not looked up within {} s",
+                limits::WG_QUICK_NAMES_PATIENCE.as_secs()
+            )
+        })?
         .with_context(|| format!("{name} can't be looked up"))?;
     addresses.next().with_context(|| format!("{name} has no address"))
 }
@@ -222,7 +227,10 @@ async fn end(child: &mut tokio::process::Child) {
         // It may have ended by itself.
         let _gone = kill(Pid::from_raw(id), Signal::SIGTERM);
     }
-    if tokio::time::timeout(ENDING, child.wait()).await.is_err() {
+    if tokio::time::timeout(limits::COMMAND_PATIENCE, child.wait())
+        .await
+        .is_err()
+    {
         let _gone = child.kill().await;
     }
 }

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use crate::hub::SyncError;
+use crate::limits;
 use crate::net::PeerEndpoint;
 use crate::net::key::PublicKey;
 use crate::resource::node::{Endpoint, Host};
 use crate::wg_quick::{self, Config};
-
-/// How long a name is looked up.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The peers of which a file says something else than before.
 pub(super) struct Touched<'a> {
@@ -57,7 +54,7 @@ pub(super) async fn endpoints(
     let mut addresses = BTreeMap::new();
     for Endpoint { host, port } in peers.iter().filter_map(|peer| peer.endpoint.as_ref()) {
         let Host::Name(name) = host else { continue };
-        let found = timeout(PATIENCE, lookup_host((name.as_str(), *port))).await;
+        let found = timeout(limits::HUB_NAMES_PATIENCE, lookup_host((name.as_str(), *port))).await;
         let found = found.ok().and_then(Result::ok).and_then(|mut found| found.next());
         let address = found.ok_or_else(|| SyncError::Name(name.clone()))?;
         addresses.insert((name.clone(), *port), address);

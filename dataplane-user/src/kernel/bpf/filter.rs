@@ -6,6 +6,7 @@ use netlink_packet_core::NlasIterator;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
+use crate::limits;
 use crate::model::Hook;
 
 // linux/rtnetlink.h, linux/netlink.h
@@ -25,9 +26,6 @@ const TCA_OPTIONS: u16 = 2;
 const TCA_BPF_TAG: u16 = 10;
 const TCA_BPF_ID: u16 = 11;
 
-/// Tries before a device whose filters keep changing is given up.
-const ATTEMPTS: usize = 8;
-
 /// A BPF filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
@@ -42,7 +40,7 @@ pub(super) struct Filter {
 /// The BPF filters on one side of a device's clsact qdisc; none without such a qdisc. Looks at the namespace of the
 /// calling thread.
 pub(super) fn list(ifindex: u32, hook: Hook) -> io::Result<Vec<Filter>> {
-    for _ in 0..ATTEMPTS {
+    for _ in 0..limits::DUMP_ATTEMPTS {
         if let Some(filters) = dump(ifindex, hook)? {
             return Ok(filters);
         }

@@ -8,9 +8,7 @@ use netlink_packet_core::{
 
 use super::message::{Failure, Request, messages};
 use super::socket::Socket;
-
-/// How often a table that changes while it is read is read anew.
-const ATTEMPTS: usize = 8;
+use crate::limits;
 
 impl Socket {
     /// Reads a table; `read` turns a message's body into an object, or nothing.
@@ -23,7 +21,7 @@ impl Socket {
         request: &Request,
         mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
     ) -> Result<Vec<T>, Failure> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..limits::DUMP_ATTEMPTS {
             match self.dump_once(request, &mut read).await {
                 Ok(Some(objects)) => return Ok(objects),
                 Ok(None) => self.note_interrupted(),
@@ -34,7 +32,10 @@ impl Socket {
         }
         Err(Failure::Refused {
             errno: libc::EAGAIN,
-            text: Some(format!("changes interrupted {ATTEMPTS} attempts to read it")),
+            text: Some(format!(
+                "changes interrupted {} attempts to read it",
+                limits::DUMP_ATTEMPTS
+            )),
         })
     }
 

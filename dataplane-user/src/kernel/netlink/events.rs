@@ -10,7 +10,6 @@ mod subscription;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use tokio::time::{Instant, sleep_until};
@@ -22,11 +21,6 @@ use self::pending::{Heard, Pending};
 use self::subscription::Subscription;
 use super::message::{Message, messages};
 use crate::kernel::KernelError;
-
-/// How long it must be quiet after an event: one change by hand is several messages.
-const QUIET: Duration = Duration::from_millis(50);
-/// How long the first event of a storm waits at most.
-const LATEST: Duration = Duration::from_millis(250);
 
 /// Groups of `NETLINK_ROUTE` (`enum rtnetlink_groups`, linux/rtnetlink.h): links, neighbours, tc, addresses, routes, rules
 /// and settings of both families, numbers of namespaces, next hops.

@@ -13,12 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use zeroize::Zeroize as _;
 
-/// Room for the refusals of a batch and for dumps that are read slowly.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// The kernel fills dump datagrams up to 32 KiB where the reader's buffer lets it.
-const DATAGRAM: usize = 64 << 10;
-/// How long the kernel may stay silent. It answers while it takes the request, so any silence is a loss.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::limits;
 
 /// What may be received at most, where somebody else decides how much there is.
 #[derive(Clone, Copy, Debug)]
@@ -74,10 +69,10 @@ impl Socket {
             inner: register(inner)?,
             protocol,
             namespace,
-            buffer: Vec::with_capacity(DATAGRAM),
+            buffer: Vec::with_capacity(limits::NETLINK_DATAGRAM),
             next_sequence: 1,
             settled: true,
-            patience: PATIENCE,
+            patience: limits::NETLINK_PATIENCE,
             bounds: None,
             stats: Stats::default(),
         })
@@ -206,10 +201,14 @@ pub(in crate::kernel) fn connect(protocol: isize) -> io::Result<RawSocket> {
     socket.set_cap_ack(true)?;
     // Dumps are filtered as asked, and a malformed request is refused instead of taken for another.
     socket.set_netlink_get_strict_chk(true)?;
-    let forced = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    let forced = setsockopt(
+        &socket.as_fd(),
+        sockopt::RcvBufForce,
+        &limits::NETLINK_RECEIVE_BUFFER,
+    );
     if forced == Err(Errno::EPERM) {
         // Without NET_ADMIN all can be read still; the host's limit is what one gets.
-        setsockopt(&socket.as_fd(), sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+        setsockopt(&socket.as_fd(), sockopt::RcvBuf, &limits::NETLINK_RECEIVE_BUFFER)?;
     } else {
         forced?;
     }
@@ -242,7 +241,7 @@ mod tests {
         let silence = socket.receive().await.unwrap_err();
         assert_eq!(silence.raw_os_error(), Some(libc::ETIMEDOUT));
 
-        socket.patience = PATIENCE;
+        socket.patience = limits::NETLINK_PATIENCE;
         let answers = socket
             .exchange(&[link::find(&crate::net::LinkName::constant("lo"))])
             .await;

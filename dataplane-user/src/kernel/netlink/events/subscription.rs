@@ -10,11 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::super::socket::register;
-
-/// Room for a storm while a pass keeps the thread busy.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// No event is near as large.
-const DATAGRAM: usize = 64 << 10;
+use crate::limits;
 
 /// The control message that names the namespace, and the one that `SOL_NETLINK` is (linux/netlink.h, linux/socket.h).
 const NETLINK_LISTEN_ALL_NSID: libc::c_int = 8;
@@ -44,9 +40,13 @@ impl Subscription {
         let mut socket = RawSocket::new(protocol)?;
         socket.set_non_blocking(true)?;
         socket.bind(&SocketAddr::new(0, 0))?;
-        let forced = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        let forced = setsockopt(
+            &socket.as_fd(),
+            sockopt::RcvBufForce,
+            &limits::EVENTS_RECEIVE_BUFFER,
+        );
         if forced == Err(Errno::EPERM) {
-            setsockopt(&socket.as_fd(), sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+            setsockopt(&socket.as_fd(), sockopt::RcvBuf, &limits::EVENTS_RECEIVE_BUFFER)?;
         } else {
             forced?;
         }
@@ -55,7 +55,7 @@ impl Subscription {
         }
         Ok(Subscription {
             inner: register(socket)?,
-            buffer: vec![0; DATAGRAM],
+            buffer: vec![0; limits::NETLINK_DATAGRAM],
             received: Received::default(),
         })
     }
