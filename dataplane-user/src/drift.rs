@@ -12,14 +12,10 @@ use tracing::{debug, warn};
 use self::fights::Fights;
 use crate::apply::{ApplyReport, Outcome};
 use crate::diff::repairs::{Earlier, Repair, RepairKind, repairs};
+use crate::limits;
 use crate::model::{Change, ChangeSet, KernelState, Located};
 use crate::pauses::Pauses;
 use crate::resource::{Problem, Reason};
-
-/// Repairs of one pass that are logged one by one; of more only the number is.
-const LOGGED: usize = 50;
-/// Repairs that are remembered.
-const RECENT: usize = 10;
 
 /// What is remembered between two passes to know drift by.
 #[derive(Debug)]
@@ -135,15 +131,15 @@ impl Drift {
         for repair in later {
             debug!("returned too, after the repair that was told of: {repair}");
         }
-        for repair in made.iter().take(LOGGED) {
+        for repair in made.iter().take(limits::LOGGED_REPAIRS) {
             warn!(
                 kind = repair.kind().name(),
                 object = repair.object.to_string(),
                 "repaired: {repair}"
             );
         }
-        if made.len() > LOGGED {
-            warn!("repaired {} objects more", made.len() - LOGGED);
+        if made.len() > limits::LOGGED_REPAIRS {
+            warn!("repaired {} objects more", made.len() - limits::LOGGED_REPAIRS);
         }
         let now = Instant::now();
         let mut numbers = BTreeMap::new();
@@ -158,7 +154,11 @@ impl Drift {
                 found: repair.found,
             });
         }
-        let old = self.repairs.recent.len().saturating_sub(RECENT);
+        let old = self
+            .repairs
+            .recent
+            .len()
+            .saturating_sub(limits::REMEMBERED_REPAIRS);
         self.repairs.recent.drain(..old);
         numbers
     }
@@ -217,7 +217,7 @@ fn conflict(object: &Located, pause: Duration) -> Problem {
         format!(
             "it was repaired {} times within a minute or fell again soon after: something else keeps changing it \
              (NetworkManager, systemd-networkd, another agent or a script)",
-            fights::OFTEN
+            limits::FIGHT_REPAIRS
         ),
         format!(
             "find out who does (`ip monitor`, `adit doctor`) and tell it to leave Adit's objects alone; it is tried again \

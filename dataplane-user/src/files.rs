@@ -7,8 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// The most bytes that are read of a text file.
-const MOST_BYTES: u64 = 64 << 20;
+use crate::limits;
 
 /// Opens a regular file for reading; symbolic links are followed.
 ///
@@ -40,15 +39,15 @@ pub fn read_to_string(path: &Path) -> io::Result<String> {
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     // What grows leaves copies behind, and it may hold keys.
-    let room = file.metadata()?.len().min(MOST_BYTES) + 1;
+    let room = file.metadata()?.len().min(limits::TEXT_FILE_BYTES) + 1;
     let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
-    let read = file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    let read = file.take(limits::TEXT_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     fits(read).map(|()| bytes)
 }
 
 fn fits(read: usize) -> io::Result<()> {
-    if u64::try_from(read).is_ok_and(|read| read > MOST_BYTES) {
-        let text = format!("it is larger than {} MiB", MOST_BYTES >> 20);
+    if u64::try_from(read).is_ok_and(|read| read > limits::TEXT_FILE_BYTES) {
+        let text = format!("it is larger than {} MiB", limits::TEXT_FILE_BYTES >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok(())

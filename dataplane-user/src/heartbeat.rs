@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// A step of a reconciliation that takes longer than this hangs. Filling a hundred thousand prefixes takes seconds.
-const LONGEST_STEP: Duration = Duration::from_secs(30);
+use crate::limits;
 
 /// The signs of life. Clones share them, also between threads.
 #[derive(Clone, Debug)]
@@ -109,14 +108,14 @@ impl Heartbeat {
 /// A loop that works gives a sign with each step. One that waits is woken by the next full reconciliation at the latest;
 /// that one may be put off, so it has to have ended after twice the time.
 fn hangs(works: bool, silence: Duration, reconciled: Duration, resync: Duration) -> Option<String> {
-    if works && silence > LONGEST_STEP {
+    if works && silence > limits::LONGEST_STEP {
         let seconds = silence.as_secs();
         return Some(format!(
             "a step of the reconciliation has taken {seconds} s so far"
         ));
     }
-    let late = !works && silence > resync.saturating_add(LONGEST_STEP);
-    if late || reconciled > resync.saturating_mul(2).saturating_add(LONGEST_STEP) {
+    let late = !works && silence > resync.saturating_add(limits::LONGEST_STEP);
+    if late || reconciled > resync.saturating_mul(2).saturating_add(limits::LONGEST_STEP) {
         let seconds = reconciled.as_secs();
         let resync = resync.as_secs();
         return Some(format!(

@@ -27,6 +27,7 @@ pub use roster::Member;
 
 use self::file::Locked;
 use self::roster::{Change, Roster};
+use crate::limits;
 use crate::net::key::PublicKey;
 use crate::resource::wireguard::Peer;
 use crate::wg_quick::{Config, Document};
@@ -82,13 +83,10 @@ pub fn list(path: &Path) -> Result<(Vec<Member>, Vec<String>), HubError> {
 /// # Errors
 /// When it can't be locked, read or written.
 pub async fn rewrite(path: &Path, bytes: &[u8]) -> Result<Vec<String>, HubError> {
-    let (mut file, former) = Locked::open(path, REWRITE_PATIENCE).await?;
+    let (mut file, former) = Locked::open(path, limits::LOCK_PATIENCE).await?;
     file.replace(&former, bytes)?;
     Ok(file.warnings().to_vec())
 }
-
-/// How long the lock is waited for then.
-const REWRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What gets a change first. A process that is killed between the two leaves a key in the interface that shall be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ pub mod gather;
 pub mod heartbeat;
 pub mod hub;
 pub mod kernel;
+pub mod limits;
 pub mod metrics;
 pub mod model;
 pub mod net;

@@ -1,7 +1,10 @@
-//! How long the agent waits before it does something again. Tests shorten these times; operators have no reason to.
+//! How long the agent waits before it does something again. Tests shorten these times; operators have no reason to. The defaults and
+//! their reasons are in [`limits`].
 
 use std::str::FromStr;
 use std::time::Duration;
+
+use crate::limits;
 
 /// The times, each with the name that `adit run --pauses` has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +15,7 @@ pub struct Pauses {
     pub longest_retry: Duration,
     /// `waiting`: between two looks for namespaces and devices that are not there yet.
     pub waiting: Duration,
-    /// `names`: how long the addresses of an endpoint's name are believed. A handshake is renewed every two minutes
-    /// (`REKEY_AFTER_TIME`), and one that grows older may be that of a peer which has moved.
+    /// `names`: how long the addresses of an endpoint's name are believed.
     pub names: Duration,
     /// `drain`: how long a second link stays after a change of keys, when its peer is up on the first link again.
     pub drain: Duration,
@@ -28,14 +30,14 @@ pub struct Pauses {
 impl Default for Pauses {
     fn default() -> Pauses {
         Pauses {
-            first_retry: Duration::from_millis(500),
-            longest_retry: Duration::from_secs(30),
-            waiting: Duration::from_secs(3),
-            names: Duration::from_secs(30),
-            drain: Duration::from_secs(20),
-            fight_window: Duration::from_secs(60),
-            first_fight: Duration::from_secs(5),
-            longest_fight: Duration::from_secs(300),
+            first_retry: limits::FIRST_RETRY,
+            longest_retry: limits::LONGEST_RETRY,
+            waiting: limits::WAITING,
+            names: limits::NAMES_LIFETIME,
+            drain: limits::DRAIN,
+            fight_window: limits::FIGHT_WINDOW,
+            first_fight: limits::FIRST_FIGHT,
+            longest_fight: limits::LONGEST_FIGHT,
         }
     }
 }

@@ -29,9 +29,9 @@ use crate::heartbeat::Heartbeat;
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::kernel::netlink::{EventCounts, Events, Woken};
+use crate::limits;
 use crate::pauses::Pauses;
 use crate::reconcile::{Agent, Config};
-use crate::serve::control::{ControlError, RunDirectory};
 use crate::serve::http::Http;
 use crate::serve::{self, EndpointAges, Listeners, View, Withdrawals};
 use crate::source::file::STANDARD_INPUT;
@@ -128,14 +128,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         return Err(Failure::new(Code::Usage, anyhow!(text)));
     }
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
-    let run_directory = RunDirectory::acquire(&places.run_dir).map_err(|error| {
-        let code = if matches!(error, ControlError::Locked(_)) {
-            Code::Refused
-        } else {
-            Code::Error
-        };
-        Failure::new(code, anyhow!(error))
-    })?;
+    let run_directory = places.lock("this agent does not start")?;
     places.refuse_newer()?;
     if let Err(error) = serve::raise_descriptor_limit() {
         warn!("the limit of open files (RLIMIT_NOFILE) stays as it is: {error}");
@@ -165,18 +158,14 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
         log_packets(&mut kernel)?;
     }
 
-    let (sender, events) = mpsc::channel(64);
+    let (sender, events) = mpsc::channel(limits::EVENTS_WAITING);
     let resync = Duration::from_secs(arguments.resync);
-    let pauses = arguments.pauses.unwrap_or_default();
     let config = Config {
         paths: arguments.manifests.paths,
         node,
         state_directory: places.state_dir.clone(),
         keys,
-        pauses: Pauses {
-            names: resync.min(pauses.names),
-            ..pauses
-        },
+        pauses: pauses(arguments.pauses, resync),
         heartbeat: Heartbeat::new(resync, sd_notify::watchdog_enabled()),
     };
     send_source_changes(&config, sender.clone());
@@ -206,6 +195,15 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     Agent::new(kernel, config).run(events, &mut teller).await;
     notify(NotifyState::Stopping);
     Ok(())
+}
+
+/// Names are believed no longer than until the next full reconciliation.
+fn pauses(given: Option<Pauses>, resync: Duration) -> Pauses {
+    let pauses = given.unwrap_or_default();
+    Pauses {
+        names: resync.min(pauses.names),
+        ..pauses
+    }
 }
 
 /// What aya says of an object's loading is for whoever develops it; a filter that names it gets it.

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use super::exit::{Code, Failure};
 use super::output::{self, Paint};
 use super::places::Places;
+use crate::limits;
 use crate::serve::control::{self, ControlError};
 use crate::status::Status;
 
@@ -45,9 +46,6 @@ enum View {
     /// JSON, for programs.
     Json,
 }
-
-/// Between two looks of `--watch`.
-const PERIOD: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
     if arguments.watch {
@@ -99,7 +97,7 @@ async fn wait(places: &Places, seconds: u64) -> Result<Status, Failure> {
                 anyhow!("not ready after {seconds} s: {why}"),
             ));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(limits::WAIT_PAUSE).await;
     }
 }
 
@@ -117,7 +115,7 @@ async fn watch(places: &Places, view: View) -> Result<(), Failure> {
         } else {
             output::show(&shown)?;
         }
-        tokio::time::sleep(PERIOD).await;
+        tokio::time::sleep(limits::WATCH_PAUSE).await;
     }
 }
 

@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::limits;
 use crate::model::Located;
 use crate::pauses::Pauses;
-
-/// So many repairs within [`Pauses::fight_window`] are no accident.
-pub(super) const OFTEN: usize = 5;
 
 /// By object.
 #[derive(Debug)]
@@ -70,7 +68,7 @@ impl Fights {
         }
         // After a pause one more repair is tried; that it did not last says that nothing has changed.
         let fell_again = fight.pauses > 0 && !fight.repairs.is_empty();
-        if fight.repairs.len() >= OFTEN || fell_again {
+        if fight.repairs.len() >= limits::FIGHT_REPAIRS || fell_again {
             fight.pauses += 1;
             fight.until = Some(now + fight.pause(&self.pauses));
             fight.repairs.clear();
@@ -157,7 +155,7 @@ mod tests {
         let second = |number: u64| start + Duration::from_secs(number);
         let mut fights = Fights::new(Pauses::default());
         let made = (0..6).filter(|&number| fall(&mut fights, second(number))).count();
-        assert_eq!(made, OFTEN);
+        assert_eq!(made, limits::FIGHT_REPAIRS);
         assert_eq!(
             fights.held(second(6)),
             [(&object(), Pauses::default().first_fight)]
@@ -168,6 +166,6 @@ mod tests {
         let made = (100..105)
             .filter(|&number| fall(&mut fights, second(number)))
             .count();
-        assert_eq!(made, OFTEN, "as if nothing had been");
+        assert_eq!(made, limits::FIGHT_REPAIRS, "as if nothing had been");
     }
 }

@@ -4,12 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::limits;
 use crate::model::devices;
 use crate::model::facts::{SeenPeer, Session};
 use crate::net::{LinkName, PublicKey};
-
-/// How long a session lasts after its handshake (`REJECT_AFTER_TIME`, WireGuard's paper, section 6).
-const LASTS: Duration = Duration::from_secs(180);
 
 /// What is remembered between two passes.
 #[derive(Debug)]
@@ -52,7 +50,7 @@ impl Keyed {
         };
         let before = self.received.get(&seen.session.peer).copied().unwrap_or(0);
         let by_this_key = handshake >= self.since || seen.received > before;
-        by_this_key && now.saturating_sub(handshake) < LASTS
+        by_this_key && now.saturating_sub(handshake) < limits::WIREGUARD_SESSION
     }
 }
 

@@ -16,9 +16,8 @@ use tokio::time::{Instant, sleep};
 use self::attributes::Attributes;
 use super::HubError;
 use crate::files;
+use crate::limits;
 
-/// Between two looks at a lock that somebody else holds.
-const GLANCE: Duration = Duration::from_millis(10);
 const MODE: u32 = 0o600;
 
 /// A file that nobody else changes who asks for the lock, until this is dropped. The lock is a file of its own, which
@@ -69,7 +68,7 @@ impl Locked {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::Error(error)) => return Err(failed(&lock_path)(error)),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(GLANCE).await,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(limits::LOCK_PAUSE).await,
                 Err(TryLockError::WouldBlock) => {
                     let path = lock_path;
                     return Err(HubError::Locked { path, patience });

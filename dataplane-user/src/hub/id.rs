@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// Bytes of the longest id.
-const LONGEST: usize = 128;
+use crate::limits;
 
 /// A device's id: words that stand on a line of their own, as `laptop-7` or `alice's phone`; at most 128 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +24,11 @@ impl DeviceId {
         if text.is_empty() {
             return error("it is empty");
         }
-        if text.len() > LONGEST {
+        if text.len() > limits::DEVICE_ID_BYTES {
             let length = text.len();
             return Err(InvalidId(format!(
-                "a device id has at most {LONGEST} bytes, this one has {length}"
+                "a device id has at most {} bytes, this one has {length}",
+                limits::DEVICE_ID_BYTES
             )));
         }
         if text.chars().any(char::is_control) {
@@ -64,7 +64,13 @@ mod tests {
 
     #[test]
     fn ids_stand_on_a_line_of_their_own() {
-        for good in ["a", "laptop-7", "alice's phone", "büro:2", &"x".repeat(LONGEST)] {
+        for good in [
+            "a",
+            "laptop-7",
+            "alice's phone",
+            "büro:2",
+            &"x".repeat(limits::DEVICE_ID_BYTES),
+        ] {
             assert_eq!(DeviceId::new(good).unwrap().as_str(), good);
         }
         for (bad, why) in [
@@ -77,7 +83,10 @@ mod tests {
             ("a]", "`]`"),
             (" a", "white space"),
             ("a ", "white space"),
-            (&"x".repeat(LONGEST + 1), "at most 128 bytes, this one has 129"),
+            (
+                &"x".repeat(limits::DEVICE_ID_BYTES + 1),
+                "at most 128 bytes, this one has 129",
+            ),
         ] {
             let said = DeviceId::new(bad).unwrap_err().to_string();
             assert!(said.contains(why) && !said.contains('\n'), "{said}");

@@ -5,7 +5,6 @@ mod touched;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -16,6 +15,7 @@ use crate::diff;
 use crate::kernel::KernelError;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::{self, WireGuard};
+use crate::limits;
 use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
 use crate::model::wireguard::{self as model, Device, DeviceChange};
 use crate::model::{Owner, Route, RouteKey, RouteKind};
@@ -25,9 +25,6 @@ use crate::net::{Family, LinkName};
 use crate::resource::wireguard::{Peer, on_device};
 use crate::source::names::of_peers;
 use crate::wg_quick::Config;
-
-/// How long names are looked up.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An interface that is up, or a test's.
 #[expect(async_fn_in_trait, reason = "one thread drives it, futures need not be Send")]
@@ -302,7 +299,7 @@ fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
 
 /// The addresses of the names in endpoints.
 async fn names(peers: &[&Peer]) -> Result<BTreeMap<String, Vec<IpAddr>>, SyncError> {
-    let found = of_peers(peers.iter().copied(), PATIENCE).await;
+    let found = of_peers(peers.iter().copied(), limits::HUB_NAMES_PATIENCE).await;
     found.map_err(|(name, _)| SyncError::Name(name))
 }
 

@@ -38,6 +38,7 @@ use self::programs::Programs;
 use self::snapshot::{Garbage, Snapshot};
 use self::tables::Tables;
 use super::KernelError;
+use crate::limits;
 use crate::model::change::{
     BpfChange, ClassChange, DeleteVersion, Existence, GroupChange, NextHopChange, NextHopOperation,
     ProgramChange, ProgramOperation, SourceChange, Write,
@@ -97,7 +98,7 @@ impl BpfOptions {
             bpffs: bpffs.into(),
             log: false,
             compare_by_tag: false,
-            slot_rest: Duration::from_secs(1),
+            slot_rest: limits::SLOT_REST,
         }
     }
 }

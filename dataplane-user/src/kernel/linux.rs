@@ -1,6 +1,9 @@
 //! The real kernel of this process's network namespace: hands each change to the adapter that it belongs to.
 
 mod by_hand;
+mod namespaces;
+mod ports;
+mod run;
 mod veth;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,34 +11,26 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use self::run::Run;
 use super::bpf::{self, Bpf, BpfOptions, LinkNames, LogDrain};
 use super::netlink::{EventCounts, Events, Netlink};
-use super::netns::{Namespaces, Open};
+use super::netns::Namespaces;
 use super::nft::{self, Drops, Nft};
 use super::sysctl::Sysctls;
 use super::wireguard::{Carried, PrivateKeys, WireGuard, no_private_keys};
-use super::{Kernel, KernelError, Wanted, udp, wireguard};
-use crate::kernel::revision::{MOST_PEERS, Revisions};
-use crate::model::change::{
-    BpfChange, LinkChange, LinkOperation, NetlinkChange, NftChange, SysctlChange, WireGuardChange,
-};
+use super::{Kernel, KernelError, Wanted, wireguard};
+use crate::kernel::revision::Revisions;
+use crate::limits;
+use crate::model::change::{BpfChange, LinkChange, LinkOperation, NetlinkChange, SysctlChange};
 use crate::model::devices;
 use crate::model::facts::NodeFacts;
 use crate::model::facts::Presence;
 use crate::model::facts::{SeenPeer, Session};
-use crate::model::wireguard::DeviceChange;
-use crate::model::{Action, Change, KernelState, Link, LinkKind, Owner, Sysctl};
+use crate::model::{Action, Change, KernelState, LinkKind, Owner, Sysctl};
 use crate::net::{LinkName, Namespace};
 
 pub use self::by_hand::ByHand;
-
-/// How long a packet takes at most from its route's look-up to the device, also where a host stops this machine's processors.
-const GRACE: Duration = Duration::from_millis(20);
-
-/// How long reading another namespace may take.
-const READING: Duration = Duration::from_secs(5);
 
 /// The kernel of the calling thread's network namespace. Must be used on that thread.
 pub struct LinuxKernel {
@@ -261,112 +256,6 @@ impl LinuxKernel {
         Ok(seen)
     }
 
-    /// What is in the other namespaces, and which veth ends belong together. One that can't be read is left out of the state.
-    async fn observe_namespaces(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
-        let private_keys = self.wireguard.private_keys();
-        let mut failed = Vec::new();
-        for (namespace, open) in self.namespaces.open() {
-            let read = observe_one(open, private_keys);
-            match tokio::time::timeout(READING, read).await {
-                Ok(Ok(there)) => drop(state.namespaces.insert(namespace.clone(), there)),
-                Ok(Err(error)) => failed.push((namespace.clone(), error.to_string())),
-                Err(_) => failed.push((
-                    namespace.clone(),
-                    format!("reading it took longer than {} s", READING.as_secs()),
-                )),
-            }
-        }
-        for (namespace, why) in failed {
-            self.namespaces.failed(&namespace, why);
-        }
-        for (namespace, why) in veth::join(&mut self.netlink, &mut self.namespaces, state).await? {
-            state.namespaces.remove(&namespace);
-            self.namespaces.failed(&namespace, why);
-        }
-        let mut configured = None;
-        for (namespace, there) in &mut state.namespaces {
-            self.namespaces.was_read(namespace);
-            for (name, device) in &mut there.wireguard {
-                if configured.is_none() {
-                    configured = Some(wireguard::Configured::read(self.carried.as_ref())?);
-                }
-                if let Some(configured) = &mut configured {
-                    configured.tell(Some(namespace), name, device);
-                }
-            }
-        }
-        state.unreadable.clone_from(self.namespaces.unreadable());
-        state.uncertain.clone_from(self.namespaces.uncertain());
-        Ok(())
-    }
-
-    /// Who has the UDP port that a device could not get; `None`: nobody can tell.
-    async fn taken_port(&mut self, change: &Change) -> Option<String> {
-        let mut found = KernelState::default();
-        self.netlink.observe(&mut found).await.ok()?;
-        let ports = self.udp_ports(&found).await;
-        let (own, port) = match &change.action {
-            Action::WireGuard(WireGuardChange {
-                link,
-                change: DeviceChange::SetListenPort(port),
-            }) => (link, *port),
-            // In other namespaces are other ports.
-            Action::Netlink(NetlinkChange::Link(LinkChange(link, LinkOperation::SetUp)))
-                if change.namespace.is_none() =>
-            {
-                (link, *ports.get(link)?)
-            }
-            _ => return None,
-        };
-        let is_own = |name: &LinkName| change.namespace.is_none() && name == own;
-        let has_it =
-            |(name, link): &(&LinkName, &Link)| !is_own(name) && link.up && ports.get(*name) == Some(&port);
-        let device = found.links.iter().find(has_it);
-        let holder = match device {
-            Some((name, link)) => format!("device {name} ({})", link.kind),
-            None => udp::sockets(Path::new("/"))
-                .iter()
-                .find(|socket| socket.port == port)?
-                .holder(),
-        };
-        Some(format!("UDP port {port} is taken by {holder}"))
-    }
-
-    /// The UDP ports of all tunnel devices of this namespace.
-    async fn udp_ports(&mut self, state: &KernelState) -> BTreeMap<LinkName, u16> {
-        let mut ports = BTreeMap::new();
-        for (name, link) in &state.links {
-            let port = match link.kind {
-                LinkKind::WireGuard => {
-                    let reading = self.wireguard.get_device(name).await;
-                    reading.ok().map(|reading| reading.device.listen_port)
-                }
-                _ => link.kind.udp_port(),
-            };
-            ports.extend(port.map(|port| (name.clone(), port)));
-        }
-        ports
-    }
-
-    /// Executes changes of one other namespace, all of one adapter's.
-    async fn execute_in(&mut self, namespace: &Namespace, run: Run<'_>) -> Vec<Result<(), KernelError>> {
-        let Some(open) = self.namespaces.get(namespace) else {
-            return run.all_fail(io::ErrorKind::NotFound);
-        };
-        match run {
-            Run::Netlink(changes) => elsewhere(&mut self.netlink, open, &changes).await,
-            Run::WireGuard(changes) => match open.wireguard(self.wireguard.private_keys()) {
-                Ok(adapter) => {
-                    let carried = self.carried.as_mut();
-                    wireguard::execute(adapter, carried, Some(namespace), &changes).await
-                }
-                Err(error) => changes.iter().map(|_| Err(error.again())).collect(),
-            },
-            // Nothing of it is ever planned in another namespace.
-            Run::Sysctl(_) | Run::Nft(_) | Run::Bpf(_) => run.all_fail(io::ErrorKind::Unsupported),
-        }
-    }
-
     /// Executes changes of the agent's own namespace, all of one adapter's.
     async fn execute_here(&mut self, run: Run<'_>) -> Vec<Result<(), KernelError>> {
         match run {
@@ -392,119 +281,6 @@ impl LinuxKernel {
             },
         }
     }
-}
-
-/// Changes that follow each other, all of one namespace's and one adapter's.
-enum Run<'c> {
-    Netlink(Vec<&'c NetlinkChange>),
-    Sysctl(Vec<&'c SysctlChange>),
-    WireGuard(Vec<&'c WireGuardChange>),
-    Nft(Vec<&'c NftChange>),
-    Bpf(Vec<&'c BpfChange>),
-}
-
-impl<'c> Run<'c> {
-    /// The changes in their order, in as few runs as that allows.
-    fn split(changes: &'c [Change]) -> Vec<(Option<&'c Namespace>, Run<'c>)> {
-        let mut runs: Vec<(Option<&Namespace>, Run<'c>)> = Vec::new();
-        for change in changes {
-            let namespace = change.namespace.as_ref();
-            match (
-                runs.last_mut().filter(|(last, _)| *last == namespace),
-                &change.action,
-            ) {
-                (Some((_, Run::Netlink(run))), Action::Netlink(change)) => run.push(change),
-                (Some((_, Run::Sysctl(run))), Action::Sysctl(change)) => run.push(change),
-                (Some((_, Run::WireGuard(run))), Action::WireGuard(change)) => run.push(change),
-                (Some((_, Run::Nft(run))), Action::Nft(change)) => run.push(change),
-                (Some((_, Run::Bpf(run))), Action::Bpf(change)) => run.push(change),
-                (_, action) => runs.push((namespace, Run::of(action))),
-            }
-        }
-        runs
-    }
-
-    fn of(action: &'c Action) -> Run<'c> {
-        match action {
-            Action::Netlink(change) => Run::Netlink(vec![change]),
-            Action::Sysctl(change) => Run::Sysctl(vec![change]),
-            Action::WireGuard(change) => Run::WireGuard(vec![change]),
-            Action::Nft(change) => Run::Nft(vec![change]),
-            Action::Bpf(change) => Run::Bpf(vec![change]),
-        }
-    }
-
-    fn all_fail(&self, kind: io::ErrorKind) -> Vec<Result<(), KernelError>> {
-        let number = match self {
-            Run::Netlink(changes) => changes.len(),
-            Run::Sysctl(changes) => changes.len(),
-            Run::WireGuard(changes) => changes.len(),
-            Run::Nft(changes) => changes.len(),
-            Run::Bpf(changes) => changes.len(),
-        };
-        let fail = || Err(KernelError::of_change(io::Error::from(kind)));
-        std::iter::repeat_with(fail).take(number).collect()
-    }
-}
-
-/// What is in one other namespace.
-async fn observe_one(open: &mut Open, private_keys: &PrivateKeys) -> Result<KernelState, KernelError> {
-    let mut there = KernelState::default();
-    open.netlink.observe(&mut there).await?;
-    for name in wireguard::devices(&there) {
-        let adapter = open.wireguard(private_keys)?;
-        if let Some(device) = wireguard::get(adapter, &name).await? {
-            there.wireguard.insert(name, device);
-        }
-    }
-    Ok(there)
-}
-
-/// Executes netlink's changes of another namespace. WireGuard's devices are made from here, so that their outer packets are
-/// this namespace's.
-async fn elsewhere(
-    here: &mut Netlink,
-    open: &mut Open,
-    changes: &[&NetlinkChange],
-) -> Vec<Result<(), KernelError>> {
-    let mut results = Vec::with_capacity(changes.len());
-    let from_here = |change: &NetlinkChange| match change {
-        NetlinkChange::Link(LinkChange(name, LinkOperation::Create(link)))
-            if link.kind == LinkKind::WireGuard =>
-        {
-            Some((name.clone(), link.clone()))
-        }
-        _ => None,
-    };
-    for run in changes.chunk_by(|a, b| from_here(a).is_none() && from_here(b).is_none()) {
-        match from_here(run[0]) {
-            None => results.extend(open.netlink.execute(run).await),
-            Some((name, link)) => {
-                let made = here.create_elsewhere(&name, &link, open.descriptor()).await;
-                let is_taken = made
-                    .as_ref()
-                    .is_err_and(|error| error.errno() == Some(libc::EEXIST));
-                results.push(match is_taken {
-                    true => by_another_name(here, open, &name, &link).await,
-                    false => made,
-                });
-            }
-        }
-    }
-    results
-}
-
-/// Makes a device of WireGuard's in another namespace where this one has a device of its name, which the kernel refuses (`rtnl_newlink` looks
-/// names up in the namespace of the socket): under another name, that it loses there.
-async fn by_another_name(
-    here: &mut Netlink,
-    open: &mut Open,
-    name: &LinkName,
-    link: &Link,
-) -> Result<(), KernelError> {
-    let other = LinkName::new(&format!("adit-{:x}", std::process::id())).expect("13 bytes at most");
-    here.create_elsewhere(&other, link, open.descriptor()).await?;
-    open.netlink.rename(&other, name).await
 }
 
 impl Kernel for LinuxKernel {
@@ -557,7 +333,7 @@ impl Kernel for LinuxKernel {
     }
 
     async fn grace(&mut self) {
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(limits::RCU_GRACE).await;
     }
 
     fn rest(&mut self) {
@@ -570,7 +346,7 @@ impl Kernel for LinuxKernel {
             None => Revisions::default(),
         };
         for (name, peers) in &self.seen.peers {
-            if *peers > MOST_PEERS {
+            if *peers > limits::RECHECKED_PEERS {
                 continue;
             }
             match self.wireguard.get_device(name).await {

@@ -55,13 +55,11 @@ pub use self::socket::Stats;
 use self::table::LinkTable;
 use super::KernelError;
 use super::netns::Ends;
+use crate::limits;
 use crate::model::facts::Ipv6;
 use crate::model::facts::Lookup;
 use crate::model::{KernelState, LinkKind, NetlinkChange, Owner, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
-
-/// Rounds of listening before an observation; each hears a hundred datagrams, and a storm must not keep it from beginning.
-const ROUNDS: usize = 256;
 
 /// A network namespace's links, addresses and routes.
 pub struct Netlink {
@@ -368,7 +366,7 @@ impl Netlink {
     /// Lets whoever listens hear what was told so far, mostly the echoes of our own changes: an observation sees all that was
     /// heard before it, and need not be followed by another one.
     async fn hear_out(&self) {
-        for _ in 0..ROUNDS {
+        for _ in 0..limits::LISTENING_ROUNDS {
             let before = self.interest().heard;
             batch::let_others_listen().await;
             if self.interest().heard == before {

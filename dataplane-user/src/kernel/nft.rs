@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use tokio::io::AsyncWriteExt as _;
@@ -26,6 +26,7 @@ use tracing::debug;
 use self::query::Table;
 use super::KernelError;
 use super::netlink::socket::Socket;
+use crate::limits;
 use crate::model::Firewall;
 use crate::model::change::NftChange;
 use crate::model::facts;
@@ -34,10 +35,6 @@ use crate::net::Family;
 
 pub use drops::{Count, Drops};
 
-/// How long `nft` may take: it waits for nobody but the kernel, which may have modules to load for a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// After nft hung, it is not started again for this long: it would hold up each pass.
-const REST: Duration = Duration::from_secs(60);
 /// Where administrators' programs are, whatever PATH says.
 const FOLDERS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
 
@@ -172,7 +169,7 @@ impl Nft {
 
     /// Runs `nft`, unless it has hung lately.
     async fn run(&mut self, arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
-        if self.hung.is_some_and(|hung| hung.elapsed() < REST) {
+        if self.hung.is_some_and(|hung| hung.elapsed() < limits::NFT_REST) {
             return Err(hung());
         }
         let result = nft(arguments, script).await;
@@ -259,7 +256,7 @@ async fn nft(arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
         drop(input);
         child.wait_with_output().await
     };
-    let output = tokio::time::timeout(PATIENCE, work)
+    let output = tokio::time::timeout(limits::NFT_PATIENCE, work)
         .await
         .map_err(|_| hung())?
         .map_err(failed)?;
@@ -275,7 +272,7 @@ async fn nft(arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
 
 /// That `nft` did not end in time.
 fn hung() -> KernelError {
-    let (patience, rest) = (PATIENCE.as_secs(), REST.as_secs());
+    let (patience, rest) = (limits::NFT_PATIENCE.as_secs(), limits::NFT_REST.as_secs());
     let text = format!("nft did not end within {patience} s, and is not started again for {rest} s");
     KernelError::of_change(io::Error::new(io::ErrorKind::TimedOut, text))
 }

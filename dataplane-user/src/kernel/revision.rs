@@ -3,16 +3,14 @@
 //! The kernel tells nobody of a TCX link that was detached, of a pin that was removed, or of what `wg set` did. An observation
 //! takes these numbers down on its way; some seconds later they are read again, and only where one differs a full pass
 //! follows, which reads everything. Maps have no number that moves with their entries: those are the full pass's, and so is a
-//! WireGuard device with more peers than [`MOST_PEERS`], whose reading is most of a pass.
+//! WireGuard device with more peers than [`limits::RECHECKED_PEERS`], whose reading is most of a pass.
 
 use std::collections::BTreeMap;
 
+use crate::limits;
 use crate::model::Hook;
 use crate::model::wireguard::Device;
 use crate::net::LinkName;
-
-/// Peers of a device that is read between two passes.
-pub const MOST_PEERS: usize = 256;
 
 /// The numbers of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +37,7 @@ pub struct ProgramRevision {
 impl Revisions {
     /// Takes down a WireGuard device, unless it has too many peers.
     pub fn add_wireguard(&mut self, link: &LinkName, device: &Device) {
-        if device.peers.len() > MOST_PEERS {
+        if device.peers.len() > limits::RECHECKED_PEERS {
             return;
         }
         let mut device = device.clone();
@@ -116,7 +114,7 @@ mod tests {
 
     #[test]
     fn large_devices_are_left_to_the_full_pass() {
-        let large = with_peers(u32::try_from(MOST_PEERS).unwrap() + 1, None);
+        let large = with_peers(u32::try_from(limits::RECHECKED_PEERS).unwrap() + 1, None);
         assert!(large.wireguard.is_empty());
         assert_eq!(with_peers(3, None).difference(&large), None);
     }

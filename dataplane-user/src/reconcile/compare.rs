@@ -8,13 +8,11 @@ use crate::apply::{ApplyReport, apply};
 use crate::diff::{diff, readable};
 use crate::gather::Gatherer;
 use crate::kernel::{Kernel, KernelError, Wanted};
+use crate::limits;
 use crate::model::facts::NodeFacts;
 use crate::model::{Change, ChangeSet, KernelState};
 use crate::plan::plan;
 use crate::resource::{Intent, Problem};
-
-/// Observations at most: where something changes all the time, it goes on with what it saw.
-const OBSERVATIONS: u32 = 3;
 
 /// What the manifests say, what the kernel holds, and what leads from this to that.
 #[derive(Debug)]
@@ -126,7 +124,7 @@ async fn observe(
     whole: &KernelState,
     beat: impl Fn(),
 ) -> Result<(KernelState, KernelState, ChangeSet), KernelError> {
-    let mut left = OBSERVATIONS;
+    let mut left = limits::OBSERVATIONS;
     loop {
         let observed = kernel.observe().await?;
         beat();

@@ -2,6 +2,7 @@
 
 use crate::apply::ApplyReport;
 use crate::kernel::KernelError;
+use crate::limits;
 use crate::model::change::Verb;
 use crate::model::facts::NodeFacts;
 use crate::model::{Change, ChangeSet, Conflict, KernelState, Undecoded, Waiting};
@@ -87,14 +88,14 @@ fn failed(change: &Change, error: &KernelError) -> Problem {
     )
 }
 
-/// Changes that a problem names at most.
-const NAMED: usize = 3;
-
 /// The problem that changes were skipped, as they depend on one that failed.
 fn skipped(failed: &Change, waiting: &[&Change]) -> Problem {
-    let named = waiting.iter().take(NAMED).map(ToString::to_string);
+    let named = waiting
+        .iter()
+        .take(limits::NAMED_CHANGES)
+        .map(ToString::to_string);
     let named = named.collect::<Vec<_>>().join("; ");
-    let more = match waiting.len().saturating_sub(NAMED) {
+    let more = match waiting.len().saturating_sub(limits::NAMED_CHANGES) {
         0 => String::new(),
         more => format!("; and {more} more"),
     };

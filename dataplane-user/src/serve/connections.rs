@@ -2,19 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::task::{AbortHandle, spawn_local};
 
-/// Connections that a listener has open at most.
-const MOST: u64 = 64;
-/// The share of all descriptors that one listener's connections may be.
-const SHARE: u64 = 8;
-/// Between two tries while nothing can be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Between two lines about that in the log.
-const QUIET: Duration = Duration::from_secs(300);
+use crate::limits;
 
 /// Lets this process have as many descriptors as the system allows it.
 ///
@@ -50,19 +43,20 @@ pub(crate) async fn serve<S, F: Future<Output = ()> + 'static>(
                 open.push_back(spawn_local(answer(stream)).abort_handle());
             }
             Err(error) => {
-                if told.is_none_or(|then| then.elapsed() >= QUIET) {
+                if told.is_none_or(|then| then.elapsed() >= limits::ACCEPT_LOG_PAUSE) {
                     tracing::warn!("{what} accepts no connection: {error}; retrying");
                     told = Some(Instant::now());
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
 fn limit() -> usize {
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(MOST * SHARE, |(soft, _)| soft);
-    let limit = (descriptors / SHARE).clamp(1, MOST);
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_or(limits::CONNECTIONS * limits::CONNECTIONS_SHARE, |(soft, _)| soft);
+    let limit = (descriptors / limits::CONNECTIONS_SHARE).clamp(1, limits::CONNECTIONS);
     usize::try_from(limit).expect("it is small")
 }
 

@@ -17,19 +17,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use crate::files;
+use crate::limits;
 use crate::serve::{View, Withdrawal, connections};
 use crate::status::Status;
 
 /// The socket's file in the run directory.
 pub const SOCKET: &str = "adit.sock";
 const LOCK: &str = "lock";
-/// A request is a short line; whoever sends more is cut off.
-const REQUEST_LIMIT: u64 = 4096;
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Statuses that are read at the same time: each reads the maps and WireGuard's devices, by descriptors of its own.
-const IN_FLIGHT: usize = 4;
-/// For what waits until a pass has acted.
-const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What can be asked of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,7 +157,7 @@ impl RunDirectory {
 /// Answers requests until aborted.
 pub(crate) async fn serve(listener: UnixListener, view: View) {
     let accept = async || listener.accept().await.map(|(stream, _)| stream);
-    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
+    let in_flight = Arc::new(Semaphore::new(limits::SOCKET_ANSWERS));
     connections::serve("the socket", accept, |stream| {
         let (view, in_flight) = (view.clone(), Arc::clone(&in_flight));
         async move {
@@ -181,12 +175,13 @@ async fn converse(stream: UnixStream, view: &View, in_flight: &Semaphore) -> io:
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = String::new();
-        let mut limited = (&mut reader).take(REQUEST_LIMIT);
-        let read = tokio::time::timeout(PASS_TIMEOUT, limited.read_line(&mut line)).await;
+        let mut limited = (&mut reader).take(limits::REQUEST_BYTES);
+        let read = tokio::time::timeout(limits::RECONCILIATION_PATIENCE, limited.read_line(&mut line)).await;
         if read?? == 0 {
             return Ok(());
         }
-        let mut answer = tokio::time::timeout(PASS_TIMEOUT, answer(&line, view, in_flight)).await??;
+        let mut answer =
+            tokio::time::timeout(limits::RECONCILIATION_PATIENCE, answer(&line, view, in_flight)).await??;
         answer.push(b'\n');
         writer.write_all(&answer).await?;
         if !line.ends_with('\n') {
@@ -214,7 +209,7 @@ async fn answer(request: &str, view: &View, in_flight: &Semaphore) -> io::Result
 /// # Errors
 /// When no agent answers, or not with a status.
 pub async fn status(run_directory: &Path) -> Result<Status, ControlError> {
-    request(run_directory, Request::Status, TIMEOUT).await
+    request(run_directory, Request::Status, limits::ANSWER_PATIENCE).await
 }
 
 /// Asks a running agent to withdraw a peer, or to restore it, and waits until it has.
@@ -232,7 +227,7 @@ pub async fn set_withdrawn(
     } else {
         Request::Restore(peer)
     };
-    request(run_directory, wish, PASS_TIMEOUT).await
+    request(run_directory, wish, limits::RECONCILIATION_PATIENCE).await
 }
 
 async fn request<T: DeserializeOwned>(

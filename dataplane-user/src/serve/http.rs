@@ -7,7 +7,6 @@ mod host;
 mod public;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -21,6 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::limits;
 use crate::serve::{View, connections};
 
 /// Where HTTP is answered, and how much is told.
@@ -34,13 +34,6 @@ pub struct Http {
     pub hosts: Vec<String>,
 }
 
-/// A client has this long for its request's header.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// And a connection, which is for one request, this long altogether.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// Answers that are made at the same time: each reads the maps and WireGuard's devices, by descriptors of its own.
-const IN_FLIGHT: usize = 2;
-
 /// Answers requests until aborted.
 pub(crate) async fn serve(listener: TcpListener, router: Router) {
     let accept = async || listener.accept().await.map(|(stream, _)| stream);
@@ -50,10 +43,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
 async fn answer(stream: TcpStream, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(limits::HTTP_HEADER_PATIENCE)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match tokio::time::timeout(TIMEOUT, connection).await {
+    match tokio::time::timeout(limits::HTTP_PATIENCE, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!("a client of HTTP went away: {error}"),
         Err(_) => tracing::debug!("a client of HTTP was too slow"),
@@ -74,7 +67,7 @@ pub(crate) fn router(view: View, details: bool, hosts: Vec<String>) -> Router {
         view,
         details,
         hosts: hosts.into(),
-        in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+        in_flight: Arc::new(Semaphore::new(limits::HTTP_ANSWERS)),
     };
     let telling = Router::new()
         .route("/metrics", get(metrics))

@@ -7,13 +7,11 @@ use super::endpoints::EndpointAges;
 use crate::kernel::KernelError;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::wireguard::{PeerTraffic, Reading, WireGuard, no_private_keys};
+use crate::limits;
 use crate::metrics::UnnamedPeer;
 use crate::model::Owner;
 use crate::net::{LinkName, PublicKey};
 use crate::status::{SessionStatus, Status};
-
-/// After this time a session's keys are not used any more (`REJECT_AFTER_TIME`, WireGuard's paper, section 6.1).
-const SESSION: Duration = Duration::from_secs(180);
 
 /// Fills in what the devices say of each peer. What can't be read is left out.
 pub(super) async fn fill_in(status: &mut Status, ages: &EndpointAges) {
@@ -130,7 +128,7 @@ fn sessions(reading: &Reading, ages: &BTreeMap<PublicKey, Duration>, now: Durati
         let session = SessionStatus {
             endpoint: peer.endpoint.as_ref().map(ToString::to_string),
             endpoint_age_s: ages.get(key).map(Duration::as_secs),
-            established: age.is_some_and(|age| age < SESSION),
+            established: age.is_some_and(|age| age < limits::WIREGUARD_SESSION),
             handshake_age_s: age.map(|age| age.as_secs()),
             received_bytes: received,
             sent_bytes: sent,

@@ -10,14 +10,13 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 use crate::files;
+use crate::limits;
 use crate::net::key::{InvalidKey, PresharedKey, PrivateKey};
 
 /// The key's file in the state directory.
 pub const NAME: &str = "wireguard.key";
 /// The file of the key that it changes to.
 pub const NEXT: &str = "wireguard-next.key";
-/// A key in base64 and a line break, with room to notice more.
-const MOST_BYTES: u64 = 256;
 
 /// Why there is no key. It never holds any of the file's text.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +89,9 @@ fn read<K: FromStr<Err = InvalidKey>>(path: &Path) -> Result<K, KeyFileError> {
         return Err(KeyFileError::Exposed { path, mode });
     }
     let mut text = Zeroizing::new(String::with_capacity(512));
-    file.take(MOST_BYTES).read_to_string(&mut text).map_err(failed)?;
+    file.take(limits::KEY_FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
     text.trim_end().parse().map_err(|source| KeyFileError::Invalid {
         path: path.to_owned(),
         source,

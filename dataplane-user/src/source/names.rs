@@ -9,11 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::limits;
 use crate::resource::node::Host;
 use crate::resource::wireguard::Peer;
-
-/// How long one look-up is waited for. The resolver's own limit is often longer.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The addresses of names, those of each in the order in which the resolver prefers them, or why it has none in words; all are
 /// looked up at once, and each for so long at most.
@@ -94,7 +92,7 @@ impl Names {
         let wanted = names
             .iter()
             .filter(|name| !self.known.get(*name).is_some_and(is_fresh));
-        for (name, found) in look_up(wanted.cloned(), PATIENCE).await {
+        for (name, found) in look_up(wanted.cloned(), limits::NAMES_PATIENCE).await {
             let found = found.inspect_err(|why| debug!("{why}"));
             self.take(name, found.unwrap_or_default().into_iter().collect(), now);
         }

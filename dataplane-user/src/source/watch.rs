@@ -8,7 +8,6 @@ mod interest;
 mod tests;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -18,10 +17,7 @@ use tracing::{debug, warn};
 
 use interest::Interest;
 
-/// How long it must be quiet before a change is told: editors and kubelets write in several steps.
-const QUIET: Duration = Duration::from_millis(100);
-/// How long a change may wait for quiet.
-const LATEST: Duration = Duration::from_secs(1);
+use crate::limits;
 
 /// Why nothing can be watched; a periodic reload still works.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +68,7 @@ impl Watch {
                 self.take(event);
                 continue;
             };
-            let due = (last + QUIET).min(first + LATEST);
+            let due = (last + limits::FILES_QUIET).min(first + limits::FILES_LATEST);
             tokio::select! {
                 biased;
                 () = sleep_until(due) => {

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::{Finding, code};
 
 /// The top-level modules of dataplane-user from the bottom to the top: each may name those before it.
-const LAYERS: [&str; 23] = [
+const LAYERS: [&str; 24] = [
+    "limits",
     "as_text",
     "net",
     "files",
@@ -32,7 +33,7 @@ const LAYERS: [&str; 23] = [
     "cli",
 ];
 /// The modules of dataplane-user that know neither files nor kernels nor clocks.
-const PURE: [&str; 5] = ["net", "resource", "model", "plan", "diff"];
+const PURE: [&str; 6] = ["limits", "net", "resource", "model", "plan", "diff"];
 /// The crates that they may name.
 const PURE_CRATES: [&str; 6] = [
     "base64",

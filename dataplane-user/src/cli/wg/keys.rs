@@ -11,12 +11,10 @@ use crate::cli::exit::{Code, Failure};
 use crate::cli::output;
 use crate::cli::places::Places;
 use crate::kernel::wireguard::generate;
+use crate::limits;
 use crate::net::KeySource;
 use crate::net::{NodeName, PrivateKey};
 use crate::source::{KeyRing, key_file};
-
-/// Longer than any key with white space around it.
-const MOST_BYTES: u64 = 4096;
 
 pub(super) fn print_private_key() -> Result<(), Failure> {
     print_secret(&generate::private_key()?.to_base64())
@@ -62,7 +60,10 @@ pub(super) fn code(error: &key_file::KeyFileError) -> Code {
 /// The one key on the standard input, with white space behind it at most.
 fn read_key() -> Result<PrivateKey, Failure> {
     let mut text = Zeroizing::new(String::with_capacity(2 * 4096));
-    let read = io::stdin().lock().take(MOST_BYTES).read_to_string(&mut text);
+    let read = io::stdin()
+        .lock()
+        .take(limits::KEY_INPUT_BYTES)
+        .read_to_string(&mut text);
     // The error of what is no UTF-8 says nothing of the text.
     read.context("reading a private key from the standard input")?;
     let key = text.trim_ascii_end().parse();

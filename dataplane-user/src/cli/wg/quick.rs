@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context as _, anyhow};
@@ -20,6 +19,7 @@ use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
 use crate::files;
 use crate::kernel::wireguard::zone;
+use crate::limits;
 use crate::net::LinkName;
 use crate::resource::node::Host;
 use crate::source::names;
@@ -29,10 +29,6 @@ use crate::wg_quick::{Config, Document};
 const DIRECTORY: &str = "/etc/wireguard";
 /// The order of resolvconf's interfaces; a line such as `tun*` gives what ours is to begin with.
 const ORDER: &str = "/etc/resolvconf/interface-order";
-/// How long names are looked up.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a command of the file may take to end when it is asked to.
-const ENDING: Duration = Duration::from_secs(5);
 
 // What a doc comment here said would be the help of who flattens it.
 #[derive(Debug, Args)]
@@ -87,7 +83,7 @@ impl Quick {
                 zone::index(device).with_context(|| self.place("Endpoint", index))?;
             }
         }
-        let found = names::of_peers(peers, PATIENCE).await;
+        let found = names::of_peers(peers, limits::WG_QUICK_NAMES_PATIENCE).await;
         found.map_err(|(name, why)| {
             let is_it = |host: Option<&Host>| host.and_then(Host::name) == Some(&name);
             let index = hosts.clone().position(is_it).unwrap_or_default();
@@ -207,7 +203,10 @@ async fn end(child: &mut tokio::process::Child) {
         // It may have ended by itself.
         let _gone = kill(Pid::from_raw(id), Signal::SIGTERM);
     }
-    if tokio::time::timeout(ENDING, child.wait()).await.is_err() {
+    if tokio::time::timeout(limits::COMMAND_PATIENCE, child.wait())
+        .await
+        .is_err()
+    {
         let _gone = child.kill().await;
     }
 }

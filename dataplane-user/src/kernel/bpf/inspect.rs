@@ -15,10 +15,11 @@ use serde::Serialize;
 
 use self::json::{CountersJson, NextHopJson, SourceJson, members, state};
 use super::codec;
-use super::maps::{FEW, Maps};
+use super::maps::Maps;
 use super::snapshot::Snapshot;
 use crate::as_text;
 use crate::kernel::KernelError;
+use crate::limits;
 use crate::model::{Class, Group, NextHop, Source, Target};
 use crate::net::NodeName;
 
@@ -426,7 +427,7 @@ fn next_hop_entry(maps: &Maps, slot: u32, next_hop: &Arc<NextHop>) -> Result<Nex
 
 fn next_hops(maps: &Maps, snapshot: &Snapshot) -> Result<Vec<NextHopEntry>, KernelError> {
     // One by one where they are few, as they mostly are: to read all is to sum the CPUs' counters of every slot.
-    if snapshot.next_hops.len() <= FEW {
+    if snapshot.next_hops.len() <= limits::MAP_ONE_BY_ONE {
         let used = snapshot.next_hops.iter();
         return used
             .map(|(slot, next_hop)| next_hop_entry(maps, *slot, next_hop))

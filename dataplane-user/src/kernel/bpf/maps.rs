@@ -15,14 +15,7 @@ use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 
 use super::syscall::{Batch, MapFd, MapShape};
 use crate::kernel::KernelError;
-
-/// Elements read or written by one system call: few enough for the kernel to copy in one go, enough to make the
-/// call's own cost vanish.
-const BATCH: usize = 4096;
-/// So many elements of an array are read one by one: the kernel copies some hundred in the time of a system call.
-pub(super) const FEW: usize = 256;
-/// What a batch of elements that are read is at most: buffers that the allocator has at hand, and that stay in the cache.
-const BATCH_BYTES: usize = 96 << 10;
+use crate::limits;
 
 /// `BPF_F_NO_PREALLOC`, which LPM tries must have, and which spares the hash table what it does not hold.
 pub(super) const NO_PREALLOC: u32 = 1;
@@ -165,7 +158,7 @@ impl<V: Pod> Table<u32, V> {
         &self,
         indexes: impl ExactSizeIterator<Item = &'a u32>,
     ) -> Result<BTreeMap<u32, V>, KernelError> {
-        if indexes.len() > FEW {
+        if indexes.len() > limits::MAP_ONE_BY_ONE {
             return self.read_used();
         }
         let mut found = BTreeMap::new();
@@ -214,8 +207,8 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     /// Reads what this is so of.
     fn read(&self, is_wanted: impl Fn(&V) -> bool) -> Result<Vec<(K, V)>, KernelError> {
-        let fitting = (BATCH_BYTES / (size_of::<K>() + size_of::<V>())).max(1);
-        let batch = BATCH.min(fitting).min(self.capacity() as usize);
+        let fitting = (limits::MAP_BATCH_BYTES / (size_of::<K>() + size_of::<V>())).max(1);
+        let batch = limits::MAP_BATCH.min(fitting).min(self.capacity() as usize);
         let (mut keys, mut values) = (vec![K::zeroed(); batch], vec![V::zeroed(); batch]);
         let (mut all, mut seen) = (Vec::new(), 0);
         let mut cursor: Option<Vec<u8>> = None;
@@ -278,7 +271,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         let mut results = Vec::with_capacity(count);
         while results.len() < count {
             let from = results.len();
-            let Batch { done, error } = batch(from, count.min(from + BATCH));
+            let Batch { done, error } = batch(from, count.min(from + limits::MAP_BATCH));
             results.extend((0..done).map(|_| Ok(())));
             results.extend(error.map(|error| Err(self.error(doing, error))));
         }
@@ -320,7 +313,7 @@ impl<K: Pod> CounterTable<K> {
 
     /// All counters with their keys, summed over the CPUs; an array's in the order of its indexes.
     pub(super) fn entries(&self) -> Result<Vec<(K, Counters)>, KernelError> {
-        let batch = BATCH.min(self.capacity() as usize);
+        let batch = limits::MAP_BATCH.min(self.capacity() as usize);
         let (mut keys, mut values) = (vec![K::zeroed(); batch], self.buffer(batch));
         let cpus = values.len() / batch;
         let mut all = Vec::new();

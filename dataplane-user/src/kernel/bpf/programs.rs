@@ -11,6 +11,7 @@ use dataplane_ebpf::layout::{Class, names};
 use super::log::LogDrain;
 use super::object;
 use crate::kernel::KernelError;
+use crate::limits;
 use crate::model::Hook;
 use crate::model::devices;
 use crate::net::LinkName;
@@ -147,9 +148,6 @@ fn classifier<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Sche
         .map_err(|error: ProgramError| aya_error(&format!("taking {name} for a classifier"), &error))
 }
 
-/// Lines of the verifier's log that say what is wrong: it says so at its end.
-const VERIFIER_LINES: usize = 12;
-
 /// A program's error, with the end of the verifier's log where there is one.
 pub(super) fn program_error(doing: &str, error: &ProgramError) -> KernelError {
     let ProgramError::LoadError {
@@ -164,7 +162,7 @@ pub(super) fn program_error(doing: &str, error: &ProgramError) -> KernelError {
     KernelError {
         context: Some(doing.to_owned()),
         source: crate::kernel::copy(io_error),
-        kernel_text: Some(lines[lines.len().saturating_sub(VERIFIER_LINES)..].join("\n")),
+        kernel_text: Some(lines[lines.len().saturating_sub(limits::VERIFIER_LINES)..].join("\n")),
     }
 }
 

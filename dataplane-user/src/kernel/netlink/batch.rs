@@ -10,11 +10,7 @@ use zeroize::Zeroizing;
 
 use super::message::{Failure, Request, messages};
 use super::socket::Socket;
-
-/// More refusals at once could overrun the receive buffer, and one that is lost would count as done.
-const MOST_REQUESTS: usize = 128;
-/// The kernel refuses datagrams beyond its send buffer (208 KiB by default).
-const MOST_BYTES: usize = 32 << 10;
+use crate::limits;
 
 /// The bodies of the messages that a request was answered with, or why not.
 pub(in crate::kernel) type Answer = Result<Vec<Vec<u8>>, Failure>;
@@ -101,10 +97,13 @@ pub(super) async fn let_others_listen() {
 /// How many of these requests go into the next datagram; at least one.
 fn batch_length(requests: &[Request]) -> usize {
     let mut bytes = 0;
-    let fitting = requests.iter().take(MOST_REQUESTS).take_while(|request| {
-        bytes += request.length();
-        bytes <= MOST_BYTES
-    });
+    let fitting = requests
+        .iter()
+        .take(limits::BATCH_REQUESTS)
+        .take_while(|request| {
+            bytes += request.length();
+            bytes <= limits::BATCH_BYTES
+        });
     fitting.count().max(1)
 }
 
@@ -120,12 +119,12 @@ mod tests {
     #[test]
     fn batches_are_bounded_by_number_and_by_bytes() {
         let small: Vec<_> = (0..300).map(|_| link::delete(1)).collect();
-        assert_eq!(batch_length(&small), MOST_REQUESTS);
+        assert_eq!(batch_length(&small), limits::BATCH_REQUESTS);
         assert_eq!(batch_length(&small[..5]), 5);
         let large: Vec<_> = (0..300).map(|_| of_bytes(1000)).collect();
-        assert_eq!(batch_length(&large), MOST_BYTES / large[0].length());
+        assert_eq!(batch_length(&large), limits::BATCH_BYTES / large[0].length());
         assert_eq!(
-            batch_length(&[of_bytes(MOST_BYTES + 4)]),
+            batch_length(&[of_bytes(limits::BATCH_BYTES + 4)]),
             1,
             "one must go, whatever its size"
         );
@@ -137,7 +136,7 @@ mod tests {
         let lo = || link::find(&LinkName::constant("lo"));
         let gone = link::find(&LinkName::constant("adit-gone"));
         // The second datagram is larger than any send buffer.
-        let mut requests: Vec<_> = (0..MOST_REQUESTS - 1).map(|_| lo()).collect();
+        let mut requests: Vec<_> = (0..limits::BATCH_REQUESTS - 1).map(|_| lo()).collect();
         requests.extend([gone, of_bytes(60_000), of_bytes(60_000), lo()]);
         socket.shrink(20_000);
         let answers = socket.exchange(&requests).await;

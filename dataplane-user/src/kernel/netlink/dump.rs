@@ -10,10 +10,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use super::message::{Failure, Request, messages};
 use super::socket::{self, Socket};
 use crate::kernel::KernelError;
+use crate::limits;
 use crate::model::Undecoded;
 
-/// How often a table that changes while it is read is read anew.
-const ATTEMPTS: usize = 8;
 /// How many characters of a decoder's complaint are kept.
 const MOST_WORDS: usize = 200;
 
@@ -70,7 +69,7 @@ impl Socket {
         request: &Request,
         mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
     ) -> Result<Whole<T>, Failure> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..limits::DUMP_ATTEMPTS {
             match self.read_once(request, &mut read).await {
                 Ok(Some(whole)) => return Ok(whole),
                 Ok(None) => self.note_interrupted(),
@@ -113,7 +112,7 @@ pub(in crate::kernel) fn list_blocking<T>(
     mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
 ) -> Result<Vec<T>, Failure> {
     let socket = socket::connect_blocking(NETLINK_ROUTE)?;
-    for sequence in (1..).take(ATTEMPTS) {
+    for sequence in (1..).take(limits::DUMP_ATTEMPTS) {
         let mut datagram = Vec::with_capacity(request.length());
         request.write(&mut datagram, NLM_F_DUMP, sequence);
         socket.send(&datagram, 0)?;
@@ -135,7 +134,10 @@ pub(in crate::kernel) fn list_blocking<T>(
 fn interrupted() -> Failure {
     Failure::Refused {
         errno: libc::EAGAIN,
-        text: Some(format!("changes interrupted {ATTEMPTS} attempts to read it")),
+        text: Some(format!(
+            "changes interrupted {} attempts to read it",
+            limits::DUMP_ATTEMPTS
+        )),
     }
 }
 

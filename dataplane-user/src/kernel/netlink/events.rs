@@ -10,7 +10,6 @@ mod subscription;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rtnetlink::MulticastGroup;
@@ -24,11 +23,6 @@ use self::subscription::Subscription;
 use super::message::{Message, messages};
 use super::uapi;
 use crate::kernel::KernelError;
-
-/// How long it must be quiet after an event: one change by hand is several messages.
-const QUIET: Duration = Duration::from_millis(50);
-/// How long the first event of a storm waits at most.
-const LATEST: Duration = Duration::from_millis(250);
 
 /// Groups of `NETLINK_ROUTE`.
 const ROUTE_GROUPS: [MulticastGroup; 13] = [

@@ -15,14 +15,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use zeroize::Zeroize as _;
 
+use crate::limits;
 use crate::model::Undecoded;
-
-/// Room for the refusals of a batch, for dumps that are read slowly, and for a storm of events while a pass keeps the thread busy.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// The kernel fills dump datagrams up to 32 KiB where the reader's buffer lets it. No event is near as large.
-pub(super) const DATAGRAM: usize = 64 << 10;
-/// How long the kernel may stay silent. It answers while it takes the request, so any silence is a loss.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What may be received at most, where somebody else decides how much there is.
 #[derive(Clone, Copy, Debug)]
@@ -80,10 +74,10 @@ impl Socket {
             inner: register(inner)?,
             protocol,
             namespace,
-            buffer: Vec::with_capacity(DATAGRAM),
+            buffer: Vec::with_capacity(limits::NETLINK_DATAGRAM),
             next_sequence: 1,
             settled: true,
-            patience: PATIENCE,
+            patience: limits::NETLINK_PATIENCE,
             bounds: None,
             undecoded: BTreeMap::new(),
             stats: Stats::default(),
@@ -211,7 +205,7 @@ impl Socket {
 pub(super) fn connect_blocking(protocol: isize) -> io::Result<RawSocket> {
     let socket = connect(protocol)?;
     socket.set_non_blocking(false)?;
-    let patience = TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
+    let patience = TimeVal::new(limits::NETLINK_PATIENCE.as_secs().cast_signed(), 0);
     setsockopt(&socket.as_fd(), sockopt::ReceiveTimeout, &patience)?;
     Ok(socket)
 }
@@ -233,10 +227,18 @@ pub(in crate::kernel) fn connect(protocol: isize) -> io::Result<RawSocket> {
 
 /// Gives a socket room for what comes while nobody reads.
 pub(super) fn enlarge(socket: &RawSocket) -> io::Result<()> {
-    let forced = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    let forced = setsockopt(
+        &socket.as_fd(),
+        sockopt::RcvBufForce,
+        &limits::NETLINK_RECEIVE_BUFFER,
+    );
     if forced == Err(Errno::EPERM) {
         // Without NET_ADMIN all can be read still; the host's limit is what one gets.
-        return Ok(setsockopt(&socket.as_fd(), sockopt::RcvBuf, &RECEIVE_BUFFER)?);
+        return Ok(setsockopt(
+            &socket.as_fd(),
+            sockopt::RcvBuf,
+            &limits::NETLINK_RECEIVE_BUFFER,
+        )?);
     }
     Ok(forced?)
 }
@@ -267,7 +269,7 @@ mod tests {
         let silence = socket.receive().await.unwrap_err();
         assert_eq!(silence.raw_os_error(), Some(libc::ETIMEDOUT));
 
-        socket.patience = PATIENCE;
+        socket.patience = limits::NETLINK_PATIENCE;
         let answers = socket
             .exchange(&[link::find(&crate::net::LinkName::constant("lo"))])
             .await;

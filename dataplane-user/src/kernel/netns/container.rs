@@ -4,15 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::limits;
 use crate::model::facts::Presence;
 use crate::net::Runtime;
-
-/// A runtime that does not answer must not hold up a pass for long.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A process, and when it began: numbers are used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +104,7 @@ async fn ask(runtime: Runtime, name: &str) -> Result<Answer, Silence> {
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    let output = tokio::time::timeout(limits::CONTAINER_PATIENCE, command.output()).await;
     let output = output
         .map_err(|_| Silence::TimedOut(format!("{program} does not answer")))?
         .map_err(|error| Silence::Failed(format!("{program} can't be run: {error}")))?;

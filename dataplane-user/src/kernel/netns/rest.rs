@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::limits;
 use crate::net::Namespace;
-
-const FIRST: Duration = Duration::from_secs(3);
-const LONGEST: Duration = Duration::from_secs(300);
 
 /// The namespaces that rest, or did not long ago.
 #[derive(Debug, Default)]
@@ -30,7 +28,9 @@ impl Rests {
     /// It could not be read.
     pub(super) fn failed(&mut self, namespace: &Namespace, why: String, now: Instant) {
         let last = self.0.get(namespace).map(|rest| rest.length);
-        let length = last.map_or(FIRST, |length| (2 * length).min(LONGEST));
+        let length = last.map_or(limits::NAMESPACE_FIRST_REST, |length| {
+            (2 * length).min(limits::NAMESPACE_LONGEST_REST)
+        });
         let rest = Rest {
             why,
             until: now + length,
@@ -64,6 +64,6 @@ mod tests {
         }
         rests.read(&namespace);
         rests.failed(&namespace, "why".to_owned(), now);
-        assert_eq!(rests.why(&namespace, now + FIRST), None);
+        assert_eq!(rests.why(&namespace, now + limits::NAMESPACE_FIRST_REST), None);
     }
 }

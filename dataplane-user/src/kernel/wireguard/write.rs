@@ -12,14 +12,10 @@ use ipnet::IpNet;
 use super::Request;
 use super::attribute::Attributes;
 use crate::kernel::netlink::uapi;
+use crate::limits;
 use crate::model::wireguard::{DeviceChange, PeerUpdate, Preshared};
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 use crate::net::{LinkName, PeerEndpoint};
-
-/// The peers of a message are one attribute, whose length has 16 bits.
-const MOST_BYTES: usize = 48 << 10;
-/// Allowed IPs in one piece of a peer: 40 bytes each at most.
-const MOST_PREFIXES: usize = 512;
 
 /// Asks for a device with all its peers.
 pub(super) fn get(family: u16, link: &LinkName) -> Request {
@@ -106,7 +102,7 @@ fn messages(family: u16, link: &LinkName, device: &Attributes, peers: &[Attribut
         let mut bytes = 0;
         let fitting = rest.iter().take_while(|peer| {
             bytes += peer.length();
-            bytes <= MOST_BYTES
+            bytes <= limits::WIREGUARD_MESSAGE_BYTES
         });
         let (now, later) = rest.split_at(fitting.count());
         if !now.is_empty() {
@@ -136,9 +132,12 @@ fn pieces(key: &PublicKey, flags: u32, update: &PeerUpdate, zones: &Zones) -> Ve
         if let Some(seconds) = update.keepalive {
             piece.put_u16(uapi::WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, seconds);
         }
-        put_prefixes(piece, &prefixes[..prefixes.len().min(MOST_PREFIXES)]);
+        put_prefixes(
+            piece,
+            &prefixes[..prefixes.len().min(limits::WIREGUARD_MESSAGE_PREFIXES)],
+        );
     })];
-    let later = prefixes.chunks(MOST_PREFIXES).skip(1);
+    let later = prefixes.chunks(limits::WIREGUARD_MESSAGE_PREFIXES).skip(1);
     let more = |chunk: &[&IpNet]| {
         peer(key, uapi::WGPEER_F_UPDATE_ONLY, |piece| {
             put_prefixes(piece, chunk);
@@ -153,7 +152,7 @@ fn removal(key: &PublicKey) -> Attributes {
 }
 
 fn peer(key: &PublicKey, flags: u32, more: impl FnOnce(&mut Attributes)) -> Attributes {
-    let mut piece = Attributes::with_room(MOST_PREFIXES * 40 + 256);
+    let mut piece = Attributes::with_room(limits::WIREGUARD_MESSAGE_PREFIXES * 40 + 256);
     piece.nest(0, |piece| {
         piece.put(uapi::WGPEER_A_PUBLIC_KEY, key.as_bytes());
         piece.put_u32(uapi::WGPEER_A_FLAGS, flags);
@@ -245,7 +244,10 @@ mod tests {
         let many = set(30, &link, &changes.iter().collect::<Vec<_>>(), &NO_KEYS);
         assert!((10..=14).contains(&many.len()), "{} messages", many.len());
         for request in large.iter().chain(&many) {
-            assert!(request.length() <= MOST_BYTES + 64, "{request:?}");
+            assert!(
+                request.length() <= limits::WIREGUARD_MESSAGE_BYTES + 64,
+                "{request:?}"
+            );
         }
     }
 

@@ -7,14 +7,12 @@
 use std::net::SocketAddr;
 
 use super::{Pair, WireGuardLink};
+use crate::limits;
 use crate::model::devices::{ROTATION, next_wireguard_device};
 use crate::model::facts::Session;
 use crate::model::facts::{NodeFacts, OwnKey};
 use crate::net::PublicKey;
 use crate::resource::{Node, Problem, Reason};
-
-/// Seconds between keepalives on a link that a handshake is awaited on.
-const KEEPALIVE: u16 = 5;
 
 /// Adds to a pair's link the second one that it needs now, and says which of them packets take.
 pub(super) fn apply(link: WireGuardLink, pair: &Pair<'_>, facts: &NodeFacts) -> WireGuardLink {
@@ -47,11 +45,9 @@ pub(super) fn apply(link: WireGuardLink, pair: &Pair<'_>, facts: &NodeFacts) -> 
     let mut first = link;
     // Whoever is awaited is called.
     let awaited = if stage.begins { &mut second } else { &mut first };
-    awaited.keepalive = Some(
-        awaited
-            .keepalive
-            .map_or(KEEPALIVE, |seconds| seconds.min(KEEPALIVE)),
-    );
+    awaited.keepalive = Some(awaited.keepalive.map_or(limits::ROTATION_KEEPALIVE, |seconds| {
+        seconds.min(limits::ROTATION_KEEPALIVE)
+    }));
     let moved = is_up(awaited);
     let (mut taken, other) = if moved == stage.begins {
         (second, first)

@@ -154,7 +154,7 @@ mod tests {
             ..Dump::default()
         };
         let expected = [
-            r#"{"prefixes":[{"prefix":"10.0.0.0/8","target":"local"}],"#,
+            r#"{"prefixes":[{"prefix":"10.0.0.0/8","target":"this node"}],"#,
             r#""groups":[{"slots":[1],"members":["b by geneve 192.0.2.1 vni 7 weight 9"]}],"#,
             &format!(r#""next_hops":[{}],"#, NEXT_HOP.replace("WEIGHT", "null")),
             r#""classes":[],"sources":[{"address":"192.0.2.1","encapsulation":"ip6tnl","vni":0,"node":"b","#,

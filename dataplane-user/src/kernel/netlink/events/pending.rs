@@ -2,8 +2,9 @@
 
 use tokio::time::Instant;
 
+use super::Woken;
 use super::interest::{Interest, Matter};
-use super::{LATEST, QUIET, Woken};
+use crate::limits;
 
 /// What a datagram tells of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,12 +46,12 @@ impl Pending {
 
     pub(super) fn due(&self) -> Instant {
         self.put_off
-            .unwrap_or((self.last + QUIET).min(self.first + LATEST))
+            .unwrap_or((self.last + limits::EVENTS_QUIET).min(self.first + limits::EVENTS_LATEST))
     }
 
     /// Waits a while longer.
     pub(super) fn put_off(&mut self) {
-        self.put_off = Some(Instant::now() + QUIET);
+        self.put_off = Some(Instant::now() + limits::EVENTS_QUIET);
     }
 
     /// Whether there is something to look at that no pass has seen.

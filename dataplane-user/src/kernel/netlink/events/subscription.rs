@@ -12,7 +12,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, NetlinkAddr, recvmsg};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::super::socket::{DATAGRAM, enlarge, register};
+use super::super::socket::{enlarge, register};
+use crate::limits;
 
 /// A socket in some groups, and what it received last.
 pub(super) struct Subscription {
@@ -44,7 +45,7 @@ impl Subscription {
         }
         Ok(Subscription {
             inner: register(socket)?,
-            buffer: vec![0; DATAGRAM],
+            buffer: vec![0; limits::NETLINK_DATAGRAM],
             received: Received::default(),
         })
     }

@@ -1,0 +1,61 @@
+//! Who has a UDP port that a device could not get.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::LinuxKernel;
+use crate::kernel::udp;
+use crate::model::change::{LinkChange, LinkOperation, NetlinkChange, WireGuardChange};
+use crate::model::wireguard::DeviceChange;
+use crate::model::{Action, Change, KernelState, Link, LinkKind};
+use crate::net::LinkName;
+
+impl LinuxKernel {
+    /// Who has the UDP port that a device could not get; `None`: nobody can tell.
+    pub(super) async fn taken_port(&mut self, change: &Change) -> Option<String> {
+        let mut found = KernelState::default();
+        self.netlink.observe(&mut found).await.ok()?;
+        let ports = self.udp_ports(&found).await;
+        let (own, port) = match &change.action {
+            Action::WireGuard(WireGuardChange {
+                link,
+                change: DeviceChange::SetListenPort(port),
+            }) => (link, *port),
+            // In other namespaces are other ports.
+            Action::Netlink(NetlinkChange::Link(LinkChange(link, LinkOperation::SetUp)))
+                if change.namespace.is_none() =>
+            {
+                (link, *ports.get(link)?)
+            }
+            _ => return None,
+        };
+        let is_own = |name: &LinkName| change.namespace.is_none() && name == own;
+        let has_it =
+            |(name, link): &(&LinkName, &Link)| !is_own(name) && link.up && ports.get(*name) == Some(&port);
+        let device = found.links.iter().find(has_it);
+        let holder = match device {
+            Some((name, link)) => format!("device {name} ({})", link.kind),
+            None => udp::sockets(Path::new("/"))
+                .iter()
+                .find(|socket| socket.port == port)?
+                .holder(),
+        };
+        Some(format!("UDP port {port} is taken by {holder}"))
+    }
+
+    /// The UDP ports of all tunnel devices of this namespace.
+    async fn udp_ports(&mut self, state: &KernelState) -> BTreeMap<LinkName, u16> {
+        let mut ports = BTreeMap::new();
+        for (name, link) in &state.links {
+            let port = match link.kind {
+                LinkKind::WireGuard => {
+                    let reading = self.wireguard.get_device(name).await;
+                    reading.ok().map(|reading| reading.device.listen_port)
+                }
+                _ => link.kind.udp_port(),
+            };
+            ports.extend(port.map(|port| (name.clone(), port)));
+        }
+        ports
+    }
+}
