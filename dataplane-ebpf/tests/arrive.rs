@@ -165,7 +165,7 @@ fn who_is_known_elsewhere_is_not_known_here() {
 }
 
 #[test]
-fn what_is_no_tunnel_s_packet_counts_for_nobody() {
+fn only_packets_of_tunnels_are_counted() {
     let bytes = frame_v4(&[], 0, 17, &[0; 8]);
     let table = Table::of(&[key_v4(Class::IPIP, 0), key_v6(Class::IP6TNL, 0)]);
     let whole = u32::try_from(bytes.len()).unwrap();

@@ -47,7 +47,7 @@ fn verdict_of(memory: &Memory, headers: &Headers) -> Verdict {
 }
 
 #[test]
-fn forwards_with_the_class_s_outer_header() {
+fn forwards_with_the_outer_header_of_the_class() {
     for family in FAMILIES {
         let memory = memory(geneve());
         let decision = decide(&headers(family), &memory).unwrap();

@@ -100,7 +100,7 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         }
         let (stage, _) = rank;
         if led_away && stage > Stage::DeleteBackstops {
-            kernel.grace().await;
+            kernel.wait_rcu_grace().await;
             led_away = false;
         }
         led_away |= (Stage::Anchors..=Stage::DeleteAnchors).contains(&stage);

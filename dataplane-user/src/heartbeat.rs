@@ -48,13 +48,13 @@ impl Heartbeat {
     }
 
     /// The loop has something to do: from now on the next sign must not be long in coming.
-    pub fn works(&self) {
+    pub fn busy(&self) {
         self.signs.works.store(true, Ordering::Relaxed);
-        self.beat();
+        self.record();
     }
 
     /// The loop has got on with its work.
-    pub fn beat(&self) {
+    pub fn record(&self) {
         self.signs.last.store(self.now(), Ordering::Relaxed);
         if self.watchdog.is_some()
             && let Err(error) = sd_notify::notify(&[NotifyState::Watchdog])
@@ -67,12 +67,12 @@ impl Heartbeat {
     pub fn reconciled(&self) {
         self.signs.reconciled.store(self.now(), Ordering::Relaxed);
         self.signs.has_reconciled.store(true, Ordering::Relaxed);
-        self.beat();
+        self.record();
     }
 
     /// The loop waits for something to do.
-    pub fn rests(&self) {
-        self.beat();
+    pub fn idle(&self) {
+        self.record();
         self.signs.works.store(false, Ordering::Relaxed);
     }
 
@@ -158,9 +158,9 @@ mod tests {
     fn a_reconciliation_is_as_old_as_its_end() {
         let heartbeat = Heartbeat::new(S(1), None);
         assert_eq!(heartbeat.reconciled_ago(), None);
-        heartbeat.works();
+        heartbeat.busy();
         heartbeat.reconciled();
-        heartbeat.rests();
+        heartbeat.idle();
         assert!(heartbeat.clone().reconciled_ago().is_some_and(|age| age < S(1)));
         assert_eq!(heartbeat.hangs(), None);
     }

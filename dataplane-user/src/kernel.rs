@@ -48,7 +48,7 @@ pub trait Kernel {
     }
 
     /// Looks for what observing and changing need beside this namespace; says where the wanted namespaces are. What is
-    /// found stays at hand until [`Kernel::rest`].
+    /// found stays at hand until [`Kernel::release_namespaces`].
     ///
     /// # Errors
     /// When it can't be looked for; a namespace that is not there is no error.
@@ -57,10 +57,10 @@ pub trait Kernel {
     }
 
     /// Waits until packets are through that were on a way which leads elsewhere by now: what they need goes afterwards.
-    async fn grace(&mut self) {}
+    async fn wait_rcu_grace(&mut self) {}
 
     /// Lets go of other namespaces: a pass has ended.
-    fn rest(&mut self) {}
+    fn release_namespaces(&mut self) {}
 
     /// Gathers what the plan must know, with the way to each of these underlay addresses.
     ///

@@ -29,8 +29,8 @@ use ipnet::IpNet;
 pub use address::{Address, AddressChange, AddressOperation, AddressScope, connected_subnet};
 pub use attachment::{Attachment, DeleteVersion, Hook, ProgramChange, ProgramOperation, ProgramVersion};
 pub use bpf::{
-    Carrier, Class, ClassChange, Group, GroupChange, NextHop, NextHopChange, NextHopOperation, NodeLabel,
-    PrefixChange, Target, UnderlayDevice,
+    Class, ClassChange, Group, GroupChange, NextHop, NextHopChange, NextHopOperation, NodeLabel,
+    PrefixChange, Target, TunnelKind, UnderlayDevice,
 };
 pub use change::{Action, Change, ChangeSet, Conflict, Located, Waiting};
 pub use firewall::{Firewall, NftChange};

@@ -4,9 +4,9 @@
 //! follow from that.
 
 mod addresses;
+mod advertised;
 mod attachments;
 mod bpf;
-mod carriers;
 mod devices;
 mod families;
 mod firewall;

@@ -90,7 +90,7 @@ impl<K: Kernel> Agent<K> {
 
     /// Runs until told to stop. What the kernel holds then stays.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, listener: &mut impl Listener) {
-        self.config.heartbeat.works();
+        self.config.heartbeat.busy();
         self.begin(&[], listener);
         self.load(listener);
         self.pass(listener).await;
@@ -123,7 +123,7 @@ impl<K: Kernel> Agent<K> {
     async fn next(&self, events: &mut mpsc::Receiver<Event>) -> Option<Event> {
         let heartbeat = &self.config.heartbeat;
         loop {
-            heartbeat.rests();
+            heartbeat.idle();
             let retry = self.retry_after();
             let event = match retry.into_iter().chain(heartbeat.interval()).min() {
                 None => events.recv().await,
@@ -133,7 +133,7 @@ impl<K: Kernel> Agent<K> {
                     Err(_) => Some(Event::Retry),
                 },
             };
-            heartbeat.works();
+            heartbeat.busy();
             return event;
         }
     }
@@ -246,7 +246,7 @@ impl<K: Kernel> Agent<K> {
             let machine = (&mut self.kernel, &mut self.gatherer);
             let memory = (&mut self.drift, &self.config.heartbeat);
             let result = reconcile(machine, &intent, memory).await;
-            self.kernel.rest();
+            self.kernel.release_namespaces();
             match &result {
                 Ok((_, found)) => problems.extend(found.iter().cloned()),
                 Err(unread) => {
@@ -288,7 +288,7 @@ async fn reconcile(
     intent: &Intent,
     (drift, heartbeat): (&mut Drift, &Heartbeat),
 ) -> Result<(Reconciled, Vec<Problem>), Unread> {
-    let beat = || heartbeat.beat();
+    let beat = || heartbeat.record();
     let mut compared = Comparison::new(kernel, gatherer, intent, beat).await?;
     let mut problems = std::mem::take(&mut compared.planned);
     let repairs = drift.sort_out(&compared.observed, &compared.target, &mut compared.set);

@@ -11,6 +11,6 @@ pub mod wireguard;
 pub use firewall::FirewallOptions;
 pub use intent::{Intent, Resources};
 pub use network::{Bfd, Dataplane, Network, NetworkRoutes, Ports, SourceProtection};
-pub use node::{CarriedPrefix, Node, WireGuardPeer};
+pub use node::{AdvertisedPrefix, Node, WireGuardPeer};
 pub use problem::{Problem, Reason, Refused, Severity};
 pub use wireguard::WireGuardInterface;

@@ -8,8 +8,8 @@ pub(crate) mod connections;
 pub mod control;
 mod endpoints;
 pub mod http;
+mod path;
 mod sessions;
-mod way;
 mod withdrawals;
 
 use std::io;
@@ -61,7 +61,7 @@ impl View {
         sessions::fill_in(&mut status, &self.endpoints).await;
         self.count_drops(&mut status).await;
         match crate::kernel::bpf::Bpf::open_read_only(&self.bpffs).and_then(|bpf| bpf.counters()) {
-            Ok(counters) => way::fill_in(&mut status, &counters),
+            Ok(counters) => path::fill_in(&mut status, &counters),
             Err(error) => tracing::debug!("the maps can't be read for the status: {error}"),
         }
         status

@@ -175,7 +175,7 @@ pub struct PeerStatus {
     /// By `routes` what the kernel held after the last pass; else what is read from the maps when the status is asked
     /// for. `None` where neither holds a way to the peer, or the maps can't be read.
     #[serde(default)]
-    pub way: Option<WayStatus>,
+    pub way: Option<PathStatus>,
     /// What came in from the peer, read from the maps when the status is asked for; `None` where they can't be read, and
     /// for links whose packets no program sees: those of WireGuard and those without encapsulation. Networks that share a
     /// tunnel without VNI (IPIP's) share the figures.
@@ -220,7 +220,7 @@ pub struct SessionStatus {
 
 /// The way to a peer, as the maps have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WayStatus {
+pub struct PathStatus {
     /// The device that its packets leave by; `None`: it is gone.
     pub device: Option<String>,
     /// The neighbour that packets without encapsulation go to.
@@ -361,7 +361,7 @@ impl Status {
     }
 
     /// Sets the ways of peers that are reached by routes, as the kernel has them.
-    pub fn set_routed_ways(&mut self, links: &[NetworkLink<'_>], observed: &KernelState) {
+    pub fn set_routed_paths(&mut self, links: &[NetworkLink<'_>], observed: &KernelState) {
         let peers = links
             .iter()
             .flat_map(|link| link.peers.iter().map(move |peer| (link, peer)));
@@ -375,7 +375,7 @@ impl Status {
             let installed = observed
                 .route_targets
                 .contains(&RouteTarget::Hop(Arc::clone(&hop)));
-            status.way = (installed || peer.withdrawn).then(|| WayStatus {
+            status.way = (installed || peer.withdrawn).then(|| PathStatus {
                 device: Some(hop.link.to_string()),
                 gateway: hop.gateway,
                 usable: installed && !peer.withdrawn,

@@ -170,7 +170,7 @@ fn fill_in(status: &mut Status, intent: &Intent, reconciled: &Reconciled) {
     let links = network_links(intent, &reconciled.facts);
     status.set_links(intent, &links);
     status.set_declared_peers(intent, &reconciled.facts);
-    status.set_routed_ways(&links, &reconciled.observed);
+    status.set_routed_paths(&links, &reconciled.observed);
     status.repairs = RepairsStatus::from(&reconciled.repairs);
     status.pass = PassStatus::of(&reconciled.applied, reconciled.residual);
     status.recreated += status.pass.recreated;

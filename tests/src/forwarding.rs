@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use dataplane_user::model::devices::ANCHOR;
 use dataplane_user::model::{
-    Carrier, KernelState, LinkKind, MAIN_TABLE, NextHop, RouteHop, RouteKind, RouteTarget, Target,
+    KernelState, LinkKind, MAIN_TABLE, NextHop, RouteHop, RouteKind, RouteTarget, Target, TunnelKind,
 };
 use dataplane_user::net::{Family, LinkName};
 use ipnet::IpNet;
@@ -62,7 +62,7 @@ fn by_program(state: &KernelState, prefix: &IpNet) -> Option<BTreeSet<LinkName>>
 pub fn map_devices(state: &KernelState, prefix: &IpNet, target: &Target) -> Option<BTreeSet<LinkName>> {
     let device = |next_hop: &std::sync::Arc<NextHop>| {
         let link = state.classes.get(&next_hop.class)?.as_ref()?;
-        let taken = next_hop.class.carrier != Carrier::WireGuard || is_allowed(state, link, prefix);
+        let taken = next_hop.class.tunnel != TunnelKind::WireGuard || is_allowed(state, link, prefix);
         (state.next_hops.contains(next_hop) && is_up(state, link) && taken).then(|| link.clone())
     };
     target.next_hops().map(device).collect()

@@ -1,7 +1,7 @@
 //! A hand that meddles with an agent's objects: everything that it can do to them on a host, with the repair that must
 //! follow.
 
-mod ways;
+mod paths;
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use dataplane_user::status::Status;
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
-use self::ways::{Deed, on_ways};
+use self::paths::{Deed, on_paths};
 use crate::{Agent, NetNs, snapshot};
 
 /// One thing to do to an object of the agent's.
@@ -122,7 +122,7 @@ pub fn operations(agent: &Agent<'_>) -> Vec<Operation> {
             act: Act::Run("nft", words),
         });
     }
-    all.extend(on_ways(agent));
+    all.extend(on_paths(agent));
     all.extend(on_programs(agent));
     all.extend(on_prefixes(agent));
     all.extend(on_peers(agent));

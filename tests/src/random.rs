@@ -14,7 +14,8 @@ use dataplane_user::net::{Family, LinkName, NetworkName, NodeName, PresharedKey,
 use dataplane_user::resource::network::AllDown;
 use dataplane_user::resource::node::{Endpoint, Host, Underlay};
 use dataplane_user::resource::{
-    CarriedPrefix, Dataplane, Network, NetworkRoutes, Node, Ports, Resources, SourceProtection, WireGuardPeer,
+    AdvertisedPrefix, Dataplane, Network, NetworkRoutes, Node, Ports, Resources, SourceProtection,
+    WireGuardPeer,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -280,7 +281,7 @@ fn build_node(index: usize, draft: &NodeDraft, networks: &BTreeMap<NetworkName, 
         addresses: addresses.collect(),
         prefixes: carried
             .into_iter()
-            .map(|(cidr, (weight, tier))| CarriedPrefix { cidr, weight, tier })
+            .map(|(cidr, (weight, tier))| AdvertisedPrefix { cidr, weight, tier })
             .collect(),
         wireguard: build_wireguard(host, &draft.wireguard),
         encapsulation: draft.wish,

@@ -14,7 +14,7 @@ use serde_json::Value;
 const OTHER_GATEWAYS: [&str; 2] = ["192.0.2.30", "2001:db8:0:1::30"];
 
 #[test]
-fn the_next_hop_follows_the_underlay_s_route() {
+fn the_next_hop_follows_the_route_of_the_underlay() {
     require!(modules: "dummy");
     let topology = Topology::<2>::new();
     topology.route_overlay();
@@ -132,7 +132,7 @@ fn an_ipv6_gateway_of_an_ipv4_route_takes_both_families() {
 }
 
 #[test]
-fn nothing_is_done_to_the_underlay_s_device() {
+fn the_underlay_device_is_not_changed() {
     require!(modules: "dummy");
     let topology = Topology::<2>::new();
     topology.route_overlay();

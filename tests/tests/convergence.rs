@@ -112,10 +112,10 @@ fn is_known(state: &KernelState, next_hop: &NextHop) -> bool {
     let class = next_hop.class;
     let source = Source {
         address: next_hop.remote,
-        carrier: class.carrier,
+        tunnel: class.tunnel,
         vni: class.vni,
     };
-    !class.carrier.takes_tunnel_key() || state.sources.contains(&source)
+    !class.tunnel.takes_tunnel_key() || state.sources.contains(&source)
 }
 
 /// A plain tunnel device that is up without its ingress program lets anything in.

@@ -27,7 +27,7 @@ fn start<'a, const N: usize>(topology: &'a Topology<N>, overlay: &Overlay) -> (A
 }
 
 #[test]
-fn the_underlay_s_mtu_moves_the_anchor_s() {
+fn the_mtu_of_the_anchor_follows_the_underlay() {
     if !possible() {
         return;
     }
@@ -286,7 +286,7 @@ fn a_hangup_asks_for_one_reconciliation_that_begins_after_it() {
 }
 
 #[test]
-fn the_agent_s_own_changes_wake_nobody() {
+fn changes_by_the_agent_wake_nobody() {
     if !possible() {
         return;
     }

@@ -37,7 +37,7 @@ pub(super) fn arrange(
         graph::Sorted::Whole(order) => order,
         graph::Sorted::Circle { links, rest } => {
             let waits = cycle::waits_for_slots(&links, &of_slots);
-            let detour = cycle::way_out(&waits, &set.changes, &needs);
+            let detour = cycle::detour(&waits, &set.changes, &needs);
             if let Some(detour) = detour.filter(|detour| !detours.contains(detour)) {
                 return Some(detour);
             }

@@ -109,7 +109,7 @@ fn deeds() -> Vec<(KernelState, &'static str)> {
     };
     let down = |state: &mut KernelState, link: &str| {
         state.links.get_mut(&name(link)).unwrap().up = false;
-        state.forget_ways(&name(link));
+        state.forget_paths(&name(link));
         state.addresses.retain(|(_, address), _| address.addr().is_ipv4());
     };
     vec![
@@ -259,7 +259,7 @@ fn what_follows_from_a_wish_and_is_seen_later_is_no_repair() {
 fn what_happens_to_a_route_while_something_else_fails_is_a_repair_of_its_own() {
     let mut found = pair();
     found.links.get_mut(&name("host0")).unwrap().up = false;
-    found.forget_ways(&name("host0"));
+    found.forget_paths(&name("host0"));
     found.namespaces = without_routes(pair()).namespaces;
     let lacks_there = KernelState {
         namespaces: found.namespaces.clone(),

@@ -332,11 +332,11 @@ impl Kernel for LinuxKernel {
         self.namespaces.look_for(wanted, &mut self.netlink).await
     }
 
-    async fn grace(&mut self) {
+    async fn wait_rcu_grace(&mut self) {
         tokio::time::sleep(limits::RCU_GRACE).await;
     }
 
-    fn rest(&mut self) {
+    fn release_namespaces(&mut self) {
         self.namespaces.close(&self.netlink);
     }
 

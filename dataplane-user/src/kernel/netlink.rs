@@ -174,7 +174,7 @@ impl Netlink {
     /// Facts tell the ways back by these devices, and what moves them matters.
     pub(super) fn set_return_paths(&mut self, devices: &BTreeSet<LinkName>) {
         self.return_paths.clone_from(devices);
-        self.interest().want_ways_back(devices);
+        self.interest().want_return_paths(devices);
     }
 
     /// Facts tell these routes, and what moves them matters.

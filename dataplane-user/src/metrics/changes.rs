@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_s_source_is_what_it_is_for() {
+    fn routes_are_counted_by_their_purpose() {
         let key = |metric| RouteKey {
             table: MAIN_TABLE,
             prefix: "10.0.0.0/8".parse().unwrap(),

@@ -110,7 +110,7 @@ fn next_hops(status: &Status, entries: &[NextHopEntry], details: bool) -> Vec<Me
         [
             entry.next_hop.node.to_string(),
             network(status, entry.next_hop.class.vni),
-            entry.next_hop.class.carrier.encapsulation().to_string(),
+            entry.next_hop.class.tunnel.encapsulation().to_string(),
         ]
     };
     let with_remote = |entry: &NextHopEntry| {
@@ -159,7 +159,7 @@ fn sources(status: &Status, entries: &[SourceEntry]) -> Vec<MetricFamily> {
     }
     let sender = |entry: &SourceEntry| {
         let source = entry.source;
-        let encapsulation = source.carrier.encapsulation();
+        let encapsulation = source.tunnel.encapsulation();
         let network = network(status, source.vni);
         let mut found = peers.get(&(source.address, encapsulation))?.iter();
         let peer = found.find(|peer| source.vni == 0 || peer.network == network)?;

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 
 use super::*;
 use crate::kernel::bpf::{CounterReport, MapUsage, SourceEntry, VerdictCount};
-use crate::model::{Carrier, MAIN_TABLE, Route, RouteKey, RouteKind, Source};
+use crate::model::{MAIN_TABLE, Route, RouteKey, RouteKind, Source, TunnelKind};
 use crate::net::{Encapsulation, LinkName, Namespace, NodeName, PublicKey};
 use crate::resource::{Dataplane, Severity};
 use crate::status::{NetworkStatus, PeerStatus, ProblemStatus, SessionStatus, WireGuardStatus};
@@ -127,10 +127,10 @@ fn peer(node: &str, encapsulation: Encapsulation, remote: &str) -> PeerStatus {
 
 #[test]
 fn the_page_shows_what_each_peer_sent_to_us() {
-    let source = |address: [u8; 4], carrier, vni, packets| SourceEntry {
+    let source = |address: [u8; 4], tunnel, vni, packets| SourceEntry {
         source: Source {
             address: address.into(),
-            carrier,
+            tunnel,
             vni,
         },
         node: None,
@@ -155,10 +155,10 @@ fn the_page_shows_what_each_peer_sent_to_us() {
     let maps = MapReading {
         counters: CounterReport {
             sources: vec![
-                source([192, 0, 2, 1], Carrier::Geneve, 1, 7),
-                source([192, 0, 2, 1], Carrier::Geneve, 2, 8),
-                source([192, 0, 2, 2], Carrier::Ipip, 0, 9),
-                source([192, 0, 2, 8], Carrier::Geneve, 1, 10),
+                source([192, 0, 2, 1], TunnelKind::Geneve, 1, 7),
+                source([192, 0, 2, 1], TunnelKind::Geneve, 2, 8),
+                source([192, 0, 2, 2], TunnelKind::Ipip, 0, 9),
+                source([192, 0, 2, 8], TunnelKind::Geneve, 1, 10),
             ],
             ..CounterReport::default()
         },

@@ -18,7 +18,7 @@ pub use change::{ClassChange, GroupChange, NextHopChange, NextHopOperation, Pref
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
     /// What carries its packets.
-    pub carrier: Carrier,
+    pub tunnel: TunnelKind,
     /// Which device of that encapsulation, 0 for the only one.
     pub unit: u8,
     /// VNI; 0 for encapsulations without.
@@ -33,7 +33,7 @@ pub struct Class {
     pub dont_fragment: bool,
     /// The outer UDP checksum is zero.
     pub zero_checksum: bool,
-    /// The device of the underlay that packets leave by as they are, for [`Carrier::None`] alone: that device is not
+    /// The device of the underlay that packets leave by as they are, for [`TunnelKind::None`] alone: that device is not
     /// ours, and nothing is ever done to it.
     pub underlay: Option<UnderlayDevice>,
 }
@@ -43,7 +43,7 @@ impl Class {
     #[must_use]
     pub fn bare(underlay: UnderlayDevice) -> Class {
         Class {
-            carrier: Carrier::None,
+            tunnel: TunnelKind::None,
             unit: 0,
             vni: 0,
             source_mac: None,
@@ -59,7 +59,7 @@ impl Class {
     #[must_use]
     pub fn wireguard(unit: u8) -> Class {
         Class {
-            carrier: Carrier::WireGuard,
+            tunnel: TunnelKind::WireGuard,
             unit,
             vni: 0,
             source_mac: None,
@@ -99,7 +99,7 @@ impl UnderlayDevice {
 
 /// What carries a class's packets: an encapsulation, where IPIP is of another kind over each underlay family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Carrier {
+pub enum TunnelKind {
     /// GENEVE, RFC 8926.
     Geneve,
     /// VXLAN, RFC 7348.
@@ -114,17 +114,17 @@ pub enum Carrier {
     None,
 }
 
-impl Carrier {
+impl TunnelKind {
     /// What carries an encapsulation over an underlay family.
     #[must_use]
-    pub fn of(encapsulation: Encapsulation, outer: Family) -> Carrier {
+    pub fn of(encapsulation: Encapsulation, outer: Family) -> TunnelKind {
         match (encapsulation, outer) {
-            (Encapsulation::Geneve, _) => Carrier::Geneve,
-            (Encapsulation::Vxlan, _) => Carrier::Vxlan,
-            (Encapsulation::Ipip, Family::Ipv4) => Carrier::Ipip,
-            (Encapsulation::Ipip, Family::Ipv6) => Carrier::Ip6tnl,
-            (Encapsulation::WireGuard, _) => Carrier::WireGuard,
-            (Encapsulation::None, _) => Carrier::None,
+            (Encapsulation::Geneve, _) => TunnelKind::Geneve,
+            (Encapsulation::Vxlan, _) => TunnelKind::Vxlan,
+            (Encapsulation::Ipip, Family::Ipv4) => TunnelKind::Ipip,
+            (Encapsulation::Ipip, Family::Ipv6) => TunnelKind::Ip6tnl,
+            (Encapsulation::WireGuard, _) => TunnelKind::WireGuard,
+            (Encapsulation::None, _) => TunnelKind::None,
         }
     }
 
@@ -132,36 +132,36 @@ impl Carrier {
     #[must_use]
     pub fn encapsulation(self) -> Encapsulation {
         match self {
-            Carrier::Geneve => Encapsulation::Geneve,
-            Carrier::Vxlan => Encapsulation::Vxlan,
-            Carrier::Ipip | Carrier::Ip6tnl => Encapsulation::Ipip,
-            Carrier::WireGuard => Encapsulation::WireGuard,
-            Carrier::None => Encapsulation::None,
+            TunnelKind::Geneve => Encapsulation::Geneve,
+            TunnelKind::Vxlan => Encapsulation::Vxlan,
+            TunnelKind::Ipip | TunnelKind::Ip6tnl => Encapsulation::Ipip,
+            TunnelKind::WireGuard => Encapsulation::WireGuard,
+            TunnelKind::None => Encapsulation::None,
         }
     }
 
     /// Whether its device takes each packet's outer header from a tunnel key.
     #[must_use]
     pub fn takes_tunnel_key(self) -> bool {
-        !matches!(self, Carrier::WireGuard | Carrier::None)
+        !matches!(self, TunnelKind::WireGuard | TunnelKind::None)
     }
 
     /// Whether its frames have an inner Ethernet header and a VNI.
     #[must_use]
     pub fn carries_ethernet(self) -> bool {
-        matches!(self, Carrier::Geneve | Carrier::Vxlan)
+        matches!(self, TunnelKind::Geneve | TunnelKind::Vxlan)
     }
 }
 
-impl fmt::Display for Carrier {
+impl fmt::Display for TunnelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Carrier::Geneve => "geneve",
-            Carrier::Vxlan => "vxlan",
-            Carrier::Ipip => "ipip",
-            Carrier::Ip6tnl => "ip6tnl",
-            Carrier::WireGuard => "wireguard",
-            Carrier::None => "none",
+            TunnelKind::Geneve => "geneve",
+            TunnelKind::Vxlan => "vxlan",
+            TunnelKind::Ipip => "ipip",
+            TunnelKind::Ip6tnl => "ip6tnl",
+            TunnelKind::WireGuard => "wireguard",
+            TunnelKind::None => "none",
         })
     }
 }
@@ -177,7 +177,7 @@ pub struct NextHop {
     pub local: IpAddr,
     /// The inner Ethernet destination, the peer's device; `None` for devices without link-layer header.
     pub destination_mac: Option<MacAddr>,
-    /// The neighbour on the underlay that packets go to as they are, for [`Carrier::None`] alone: the gateway of the
+    /// The neighbour on the underlay that packets go to as they are, for [`TunnelKind::None`] alone: the gateway of the
     /// route to the peer, of either family, or the peer where that is on-link.
     pub gateway: Option<IpAddr>,
     /// Its class.
@@ -233,7 +233,7 @@ impl Target {
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by {} {}", self.node, self.class.carrier, self.remote)?;
+        write!(f, "{} by {} {}", self.node, self.class.tunnel, self.remote)?;
         if self.class.vni != 0 {
             write!(f, " vni {}", self.class.vni)?;
         }
@@ -266,14 +266,14 @@ impl fmt::Display for Group {
 
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.carrier)?;
-        if self.carrier == Carrier::None {
+        write!(f, "{}", self.tunnel)?;
+        if self.tunnel == TunnelKind::None {
             return Ok(());
         }
-        if !self.carrier.takes_tunnel_key() {
+        if !self.tunnel.takes_tunnel_key() {
             return write!(f, " {}", self.unit);
         }
-        if self.carrier.carries_ethernet() {
+        if self.tunnel.carries_ethernet() {
             write!(f, " vni {}", self.vni)?;
         }
         write!(f, " ttl {}", self.ttl)?;

@@ -36,7 +36,7 @@ pub struct NodeFacts {
     /// The families for which this kernel has neither policy rules nor tables beside the main one.
     pub without_rules: BTreeSet<Family>,
     /// The ways back by those devices of `returnPath` that are there.
-    pub return_ways: BTreeMap<LinkName, ReturnWay>,
+    pub return_paths: BTreeMap<LinkName, ReturnWay>,
     /// Whether the nft table can be had.
     pub nft: Nft,
     /// Why there can be no BPF programs and maps; `None`: there can, or nobody asked.

@@ -116,7 +116,7 @@ impl KernelState {
     }
 
     /// What the kernel does when a device goes down or away: its neighbours go, and the next hops and routes on it.
-    pub fn forget_ways(&mut self, link: &LinkName) {
+    pub fn forget_paths(&mut self, link: &LinkName) {
         self.neighbours.retain(|(on, _), _| on != link);
         self.forget_hops(|hop| hop.link == *link);
         self.routes

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::change::{Existence, Operation, Verb, Whole};
 use super::order::{Around, Condition, Needs, Stage};
-use super::{Action, BpfChange, Carrier, KernelState, Object};
+use super::{Action, BpfChange, KernelState, Object, TunnelKind};
 
 /// A known source: an outer source address, in one network, by one tunnel device. Several networks without VNI, and
 /// several next hops, may share it.
@@ -16,15 +16,15 @@ pub struct Source {
     pub address: IpAddr,
     /// What carries its packets; one that takes a tunnel key, for the others come by no device of ours or are told apart
     /// by WireGuard itself.
-    pub carrier: Carrier,
+    pub tunnel: TunnelKind,
     /// VNI; 0 for encapsulations without.
     pub vni: u32,
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by {}", self.address, self.carrier)?;
-        if self.carrier.carries_ethernet() {
+        write!(f, "{} by {}", self.address, self.tunnel)?;
+        if self.tunnel.carries_ethernet() {
             write!(f, " vni {}", self.vni)?;
         }
         Ok(())
@@ -81,7 +81,7 @@ impl Whole for Source {
     }
 
     fn can_be_created(&self) -> bool {
-        self.carrier.takes_tunnel_key()
+        self.tunnel.takes_tunnel_key()
     }
 }
 

@@ -121,7 +121,7 @@ impl KernelState {
         self.sysctls.retain(|(link, _), _| link != name);
         self.wireguard.remove(name);
         self.attachments.retain(|(link, _), _| link != name);
-        self.forget_ways(name);
+        self.forget_paths(name);
         self.masters.retain(|port, bridge| port != name && bridge != name);
         self.aliases.remove(name);
         self.flood.remove(name);

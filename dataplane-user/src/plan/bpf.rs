@@ -11,7 +11,7 @@ use crate::net::{Family, MacAddr};
 use crate::resource::network::UdpChecksum;
 use crate::resource::{Dataplane, Intent, Network, Problem, Reason};
 
-use super::carriers::{carried, of_prefixes};
+use super::advertised::{advertised, of_prefixes};
 use super::{NetworkLink, PeerLink};
 
 pub(super) fn plan(
@@ -39,7 +39,7 @@ pub(super) fn plan(
         }
     }
     for links in networks.iter().filter(ours) {
-        for own in carried(intent.node(), links.network) {
+        for own in advertised(intent.node(), links.network) {
             target.prefixes.insert(own.cidr, Target::Local);
         }
     }
@@ -56,13 +56,13 @@ fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
         Some(UdpChecksum::Compute) => false,
         None => outer == Family::Ipv4,
     };
-    let carrier = peer.carrier();
+    let tunnel = peer.tunnel();
     if let Some(link) = &peer.wireguard {
         return Class::wireguard(link.unit);
     }
-    let ethernet = carrier.carries_ethernet();
+    let ethernet = tunnel.carries_ethernet();
     Class {
-        carrier,
+        tunnel,
         unit: 0,
         vni: if ethernet { network.vni } else { 0 },
         source_mac: ethernet.then_some(source_mac),
@@ -81,7 +81,7 @@ fn next_hop(peer: &PeerLink<'_>, class: Class) -> NextHop {
         remote: peer.remote,
         local: peer.local,
         destination_mac: class
-            .carrier
+            .tunnel
             .carries_ethernet()
             .then(|| MacAddr::of_node(&peer.node.name)),
         gateway: peer.neighbour.as_ref().map(|neighbour| neighbour.address),

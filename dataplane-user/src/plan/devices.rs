@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::devices::{ANCHOR, GENEVE, IP6TNL, IPIP, VXLAN};
-use crate::model::{Carrier, KernelState, Link, LinkKind, Owner};
+use crate::model::{KernelState, Link, LinkKind, Owner, TunnelKind};
 use crate::net::{LinkName, MacAddr};
 use crate::resource::{Intent, Network};
 
@@ -12,13 +12,13 @@ use super::{NetworkLink, PeerLink, WireGuardLink};
 
 /// The device by which packets leave for a peer; `None` where there is none.
 pub(super) fn tunnel_device(peer: &PeerLink<'_>) -> Option<LinkName> {
-    let name = match peer.carrier() {
-        Carrier::Geneve => GENEVE,
-        Carrier::Vxlan => VXLAN,
-        Carrier::Ipip => IPIP,
-        Carrier::Ip6tnl => IP6TNL,
-        Carrier::WireGuard => return peer.wireguard.as_ref().map(WireGuardLink::device),
-        Carrier::None => return None,
+    let name = match peer.tunnel() {
+        TunnelKind::Geneve => GENEVE,
+        TunnelKind::Vxlan => VXLAN,
+        TunnelKind::Ipip => IPIP,
+        TunnelKind::Ip6tnl => IP6TNL,
+        TunnelKind::WireGuard => return peer.wireguard.as_ref().map(WireGuardLink::device),
+        TunnelKind::None => return None,
     };
     Some(LinkName::constant(name))
 }
@@ -52,27 +52,27 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
     );
 
     for (name, peer, network) in needed(networks) {
-        let carrier = peer.carrier();
-        let kind = match carrier {
-            Carrier::Geneve => LinkKind::Geneve {
+        let tunnel = peer.tunnel();
+        let kind = match tunnel {
+            TunnelKind::Geneve => LinkKind::Geneve {
                 port: network.ports.geneve,
             },
-            Carrier::Vxlan => LinkKind::Vxlan {
+            TunnelKind::Vxlan => LinkKind::Vxlan {
                 port: network.ports.vxlan,
                 source_ports: network.ports.vxlan_source,
             },
-            Carrier::Ipip => LinkKind::Ipip { protocol: IPV4 },
-            Carrier::Ip6tnl => LinkKind::Ip6tnl { protocol: ANY },
-            Carrier::WireGuard => LinkKind::WireGuard,
-            Carrier::None => continue,
+            TunnelKind::Ipip => LinkKind::Ipip { protocol: IPV4 },
+            TunnelKind::Ip6tnl => LinkKind::Ip6tnl { protocol: ANY },
+            TunnelKind::WireGuard => LinkKind::WireGuard,
+            TunnelKind::None => continue,
         };
-        let mac = carrier
+        let mac = tunnel
             .carries_ethernet()
             .then(|| MacAddr::of_node(&intent.node().name));
         // A tunnel device takes whatever an anchor lets through: ipip refuses what is larger, and none receives IPv6 below
         // 1280.
-        let mtu = match carrier {
-            Carrier::WireGuard => Some(wireguard_mtu(networks, &name)),
+        let mtu = match tunnel {
+            TunnelKind::WireGuard => Some(wireguard_mtu(networks, &name)),
             _ => mtu.map(|mtu| mtu.min(LARGEST)),
         };
         target.links.insert(

@@ -7,10 +7,10 @@ use ipnet::IpNet;
 use super::devices::tunnel_device;
 use super::mtu::IPV6_MINIMUM;
 use super::wireguard::{Colours, WireGuardLink};
-use super::{carriers, wireguard};
+use super::{advertised, wireguard};
 use crate::model::devices::is_ours;
 use crate::model::facts::{Lookup, NodeFacts, UnderlayPath};
-use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Carrier, MAIN_TABLE, RouteKey};
+use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, MAIN_TABLE, RouteKey, TunnelKind};
 use crate::net::Encapsulation;
 use crate::net::encapsulation::{agree, is_public};
 use crate::net::{Family, LinkName, MacAddr};
@@ -151,8 +151,8 @@ pub(super) fn overlay_routes(intent: &Intent, address: IpAddr) -> impl Iterator<
         let peers = intent
             .peers(network)
             .filter(move |_| dataplane == Dataplane::Routes);
-        let carried = peers.flat_map(move |peer| carriers::carried(peer, network));
-        own.chain(carried.map(move |carried| RouteKey::new(table, carried.cidr, ANCHOR_METRIC)))
+        let advertised = peers.flat_map(move |peer| advertised::advertised(peer, network));
+        own.chain(advertised.map(move |advertised| RouteKey::new(table, advertised.cidr, ANCHOR_METRIC)))
     });
     networks.filter(move |key| key.prefix.contains(&address))
 }
@@ -203,8 +203,8 @@ impl Refusal {
 impl PeerLink<'_> {
     /// What carries its packets.
     #[must_use]
-    pub fn carrier(&self) -> Carrier {
-        Carrier::of(self.encapsulation, Family::of(self.remote))
+    pub fn tunnel(&self) -> TunnelKind {
+        TunnelKind::of(self.encapsulation, Family::of(self.remote))
     }
 
     /// Where its outer packets go: the endpoint of WireGuard, else the peer's underlay address.
@@ -228,7 +228,7 @@ impl PeerLink<'_> {
     #[must_use]
     pub fn carries(&self, inner: Family) -> bool {
         let to_ipv4 = |neighbour: &Neighbour| neighbour.address.is_ipv4();
-        let only_ipv4 = self.carrier() == Carrier::Ipip || self.neighbour.as_ref().is_some_and(to_ipv4);
+        let only_ipv4 = self.tunnel() == TunnelKind::Ipip || self.neighbour.as_ref().is_some_and(to_ipv4);
         !(only_ipv4 && inner == Family::Ipv6)
     }
 

@@ -20,7 +20,7 @@ pub fn lookups(
     destinations: &BTreeSet<IpAddr>,
     names: &BTreeMap<String, Vec<IpAddr>>,
 ) -> BTreeSet<Lookup> {
-    let own = intent.node().prefixes.iter().map(|carried| carried.cidr);
+    let own = intent.node().prefixes.iter().map(|advertised| advertised.cidr);
     let mut lookups: BTreeSet<Lookup> = own.map(of_prefix).collect();
     let prefixes = || intent.networks().flat_map(|network| &network.prefixes);
     let inside = destinations

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::carriers::{Share, carried, of_prefixes};
+use super::advertised::{Share, advertised, of_prefixes};
 use super::links::overlay_address;
 use super::routes::key;
 use super::{NetworkLink, PeerLink};
@@ -31,7 +31,7 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
             continue;
         };
         let source = overlay_address(intent.node(), network, Family::of_prefix(prefix));
-        let ours = carried(intent.node(), network).any(|carried| carried.cidr == prefix);
+        let ours = advertised(intent.node(), network).any(|advertised| advertised.cidr == prefix);
         let (Some(source), false) = (source, ours) else {
             continue;
         };
@@ -58,7 +58,7 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
         .filter(own)
         .filter(|links| links.network.routes.table != MAIN_TABLE)
     {
-        for own in carried(intent.node(), links.network) {
+        for own in advertised(intent.node(), links.network) {
             put(links.network, own.cidr, RouteKind::Throw, target);
         }
         let rule = |family| Rule::to_table(family, RULE_PRIORITY, links.network.routes.table);
@@ -70,21 +70,21 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
 #[must_use]
 pub fn hop(network: &Network, peer: &PeerLink<'_>) -> Option<RouteHop> {
     let link = peer.device()?;
-    let carrier = peer.carrier();
+    let tunnel = peer.tunnel();
     let neighbour = peer.neighbour.as_ref().map(|neighbour| neighbour.address);
-    let mac = carrier
+    let mac = tunnel
         .carries_ethernet()
         .then(|| MacAddr::of_node(&peer.node.name));
     Some(RouteHop {
         link,
         gateway: neighbour.or(mac.map(|mac| IpAddr::V6(mac.link_local()))),
-        encapsulation: carrier.takes_tunnel_key().then(|| outer_header(network, peer)),
+        encapsulation: tunnel.takes_tunnel_key().then(|| outer_header(network, peer)),
     })
 }
 
 fn outer_header(network: &Network, peer: &PeerLink<'_>) -> OuterHeader {
     let over_ipv4 = peer.remote.is_ipv4();
-    let ethernet = peer.carrier().carries_ethernet();
+    let ethernet = peer.tunnel().carries_ethernet();
     let checksum = match network.udp_checksum {
         Some(UdpChecksum::Zero) => false,
         Some(UdpChecksum::Compute) => true,
@@ -130,7 +130,7 @@ fn combine(shares: &[Share<'_, '_>], resilient: bool) -> Option<RouteTarget> {
 
 /// The peer's device as a neighbour, where frames name it.
 fn enter(peer: &PeerLink<'_>, target: &mut KernelState) {
-    let (true, Some(link)) = (peer.carrier().carries_ethernet(), peer.device()) else {
+    let (true, Some(link)) = (peer.tunnel().carries_ethernet(), peer.device()) else {
         return;
     };
     let mac = MacAddr::of_node(&peer.node.name);

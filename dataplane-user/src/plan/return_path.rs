@@ -144,7 +144,7 @@ fn put(target: &mut KernelState, table: u32, prefix: IpNet, kind: RouteKind) {
 /// The way back by a device; `None` where it is neither there nor to be made. What is to be made has no way yet in the facts:
 /// then the default route that manifests declare is the one.
 fn way(facts: &NodeFacts, target: &KernelState, link: &LinkName) -> Option<ReturnWay> {
-    let mut way = match facts.return_ways.get(link) {
+    let mut way = match facts.return_paths.get(link) {
         Some(way) => way.clone(),
         None => target.links.get(link).map(|_| ReturnWay::default())?,
     };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 
 use super::NetworkLink;
-use super::carriers::carried;
+use super::advertised::advertised;
 use crate::model::devices::is_ours;
 use crate::model::facts::NodeFacts;
 use crate::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, RouteKey};
@@ -68,7 +68,7 @@ pub(super) fn find(
 
 /// The prefixes of peers that a route takes packets to, in whole or in part.
 fn hidden<'a>(intent: &Intent, links: &NetworkLink<'a>, other: &RouteKey) -> Vec<(&'a str, IpNet)> {
-    let own: Vec<IpNet> = carried(intent.node(), links.network)
+    let own: Vec<IpNet> = advertised(intent.node(), links.network)
         .map(|own| own.cidr)
         .collect();
     // What this node carries itself it sends to nobody.
@@ -78,8 +78,8 @@ fn hidden<'a>(intent: &Intent, links: &NetworkLink<'a>, other: &RouteKey) -> Vec
     }
     let peers = links.peers.iter();
     let prefixes = peers.flat_map(|peer| {
-        let carried = carried(peer.node, links.network);
-        carried.map(move |carried| (peer.node.name.as_str(), carried.cidr))
+        let advertised = advertised(peer.node, links.network);
+        advertised.map(move |advertised| (peer.node.name.as_str(), advertised.cidr))
     });
     let taken = prefixes.filter(|(_, prefix)| {
         overlap(prefix, &other.prefix)

@@ -8,11 +8,11 @@ use super::NetworkLink;
 pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
     for links in networks {
         let sources = links.peers.iter().filter_map(|peer| {
-            let carrier = peer.carrier();
-            carrier.takes_tunnel_key().then(|| Source {
+            let tunnel = peer.tunnel();
+            tunnel.takes_tunnel_key().then(|| Source {
                 address: peer.remote,
-                carrier,
-                vni: if carrier.carries_ethernet() {
+                tunnel,
+                vni: if tunnel.carries_ethernet() {
                     links.network.vni
                 } else {
                     0

@@ -25,7 +25,7 @@ use crate::net::KeySource;
 use crate::net::{Family, LinkName, NetworkName, NodeName, PrivateKey};
 use crate::resource::netlink::{InterfaceEnd, Placed};
 use crate::resource::network::AllDown;
-use crate::resource::node::{CarriedPrefix, Endpoint, Host, Underlay};
+use crate::resource::node::{AdvertisedPrefix, Endpoint, Host, Underlay};
 use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 use crate::resource::{
     Dataplane, FirewallOptions, Intent, Network, NetworkRoutes, Node, Ports, Problem, Reason, Resources,
@@ -262,7 +262,7 @@ fn fault_09_beyond_64_next_hops_is_told_and_never_silent() {
         let names = names.iter().map(String::as_str).collect::<Vec<_>>();
         let mut resources = resources(|_| {}, &names);
         for node in resources.nodes.values_mut().skip(1).take(carriers) {
-            node.prefixes.push(CarriedPrefix {
+            node.prefixes.push(AdvertisedPrefix {
                 cidr: shared,
                 weight: 1,
                 tier: 0,

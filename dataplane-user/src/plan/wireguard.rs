@@ -19,7 +19,7 @@ use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Network, Node, Problem, Reason, Resources, WireGuardPeer};
 
 use super::NetworkLink;
-use super::carriers::carried;
+use super::advertised::advertised;
 use super::links::Refusal;
 use crate::model::devices::wireguard_device;
 use crate::model::facts::{NodeFacts, OwnKey, SharedKey};
@@ -266,7 +266,7 @@ pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
                 });
                 config
                     .allowed_ips
-                    .extend(carried(peer.node, links.network).map(|carried| carried.cidr));
+                    .extend(advertised(peer.node, links.network).map(|advertised| advertised.cidr));
             }
         }
     }
@@ -297,8 +297,8 @@ impl<'a> Colours<'a> {
                 .values()
                 .filter(|network| node.networks.contains(&network.name));
             let prefixes: BTreeSet<_> = networks
-                .flat_map(|network| carried(node, network))
-                .map(|carried| carried.cidr)
+                .flat_map(|network| advertised(node, network))
+                .map(|advertised| advertised.cidr)
                 .collect();
             let others: BTreeSet<usize> = prefixes
                 .iter()

@@ -22,7 +22,7 @@ pub struct Node {
     /// Its own overlay addresses, in the networks' prefixes; the first of a family in a network is the preferred source.
     pub addresses: Vec<IpAddr>,
     /// What it carries beside its addresses.
-    pub prefixes: Vec<CarriedPrefix>,
+    pub prefixes: Vec<AdvertisedPrefix>,
     /// Its end of WireGuard links.
     pub wireguard: Option<WireGuardPeer>,
     /// What it wants of its links.
@@ -79,7 +79,7 @@ impl Underlay {
 
 /// A prefix that a node carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CarriedPrefix {
+pub struct AdvertisedPrefix {
     /// The prefix; no host bits.
     pub cidr: IpNet,
     /// Its share among the nodes that carry the same prefix in the same tier, 1 … 255.

@@ -130,7 +130,7 @@ spec: {prefixes: [10.0.0.0/8]}
     }
 
     #[test]
-    fn the_last_good_set_is_read_back_and_is_its_owner_s_alone() {
+    fn the_last_good_set_is_read_back_and_only_its_owner_may_read_it() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path().join("state");
         assert_eq!(load(&directory).unwrap(), None);

@@ -94,7 +94,7 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
         Damage::LinkDown(index) => {
             if let Some(name) = pick(state.links.keys(), index) {
                 state.links.get_mut(&name).expect("picked").up = false;
-                state.forget_ways(&name);
+                state.forget_paths(&name);
             }
         }
         Damage::ForeignLink(index) => {

@@ -13,7 +13,7 @@ use dataplane_user::model::change::{
     SourceChange, Write,
 };
 use dataplane_user::model::{
-    Carrier, Class, Group, KernelState, NextHop, NodeLabel, Source, Target, UnderlayDevice,
+    Class, Group, KernelState, NextHop, NodeLabel, Source, Target, TunnelKind, UnderlayDevice,
 };
 use dataplane_user::net::{LinkName, MacAddr};
 use ipnet::IpNet;
@@ -124,9 +124,14 @@ pub(crate) fn class(vni: u32) -> Class {
         let device = LinkName::new(&format!("eth{vni}")).unwrap();
         return Class::bare(UnderlayDevice::of(&device));
     }
-    let carriers = [Carrier::Ipip, Carrier::Vxlan, Carrier::Geneve, Carrier::Ip6tnl];
+    let carriers = [
+        TunnelKind::Ipip,
+        TunnelKind::Vxlan,
+        TunnelKind::Geneve,
+        TunnelKind::Ip6tnl,
+    ];
     Class {
-        carrier: carriers[vni as usize % carriers.len()],
+        tunnel: carriers[vni as usize % carriers.len()],
         unit: 0,
         vni,
         source_mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
@@ -140,9 +145,9 @@ pub(crate) fn class(vni: u32) -> Class {
 
 /// The link of [`class`].
 pub(crate) fn link_of(class: &Class) -> LinkName {
-    match class.carrier {
-        Carrier::None => LinkName::constant("eth0"),
-        carrier => LinkName::new(&format!("adit-{carrier}")).unwrap(),
+    match class.tunnel {
+        TunnelKind::None => LinkName::constant("eth0"),
+        tunnel => LinkName::new(&format!("adit-{tunnel}")).unwrap(),
     }
 }
 
@@ -159,7 +164,8 @@ pub(crate) fn next_hop(number: u8, class: Class) -> Arc<NextHop> {
         remote: remote.parse().unwrap(),
         local: local.parse().unwrap(),
         destination_mac: Some(MacAddr([2, 0, 0, 0, 1, number])),
-        gateway: (class.carrier == Carrier::None).then(|| gateways[usize::from(number % 3)].parse().unwrap()),
+        gateway: (class.tunnel == TunnelKind::None)
+            .then(|| gateways[usize::from(number % 3)].parse().unwrap()),
         class,
     })
 }
@@ -168,24 +174,20 @@ pub(crate) fn next_hop(number: u8, class: Class) -> Arc<NextHop> {
 pub(crate) fn source(number: u8) -> Source {
     let v4 = IpAddr::from([192, 0, 2, number]);
     let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)]);
-    let (address, carrier) = match number % 6 {
-        0 => (v4, Carrier::Geneve),
-        1 => (v6, Carrier::Geneve),
-        2 => (v4, Carrier::Vxlan),
-        3 => (v6, Carrier::Vxlan),
-        4 => (v4, Carrier::Ipip),
-        _ => (v6, Carrier::Ip6tnl),
+    let (address, tunnel) = match number % 6 {
+        0 => (v4, TunnelKind::Geneve),
+        1 => (v6, TunnelKind::Geneve),
+        2 => (v4, TunnelKind::Vxlan),
+        3 => (v6, TunnelKind::Vxlan),
+        4 => (v4, TunnelKind::Ipip),
+        _ => (v6, TunnelKind::Ip6tnl),
     };
-    let vni = if carrier.carries_ethernet() {
+    let vni = if tunnel.carries_ethernet() {
         u32::from(number % 4)
     } else {
         0
     };
-    Source {
-        address,
-        carrier,
-        vni,
-    }
+    Source { address, tunnel, vni }
 }
 
 /// A state of one class, two next hops, a group of both and a prefix a family.

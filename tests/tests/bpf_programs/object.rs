@@ -28,7 +28,7 @@ fn loads_within_bounds() {
 }
 
 #[test]
-fn maps_are_the_layout_s() {
+fn maps_have_the_layout() {
     if skipped() {
         return;
     }

@@ -327,7 +327,7 @@ fn source(next_hop: &NextHop, encapsulation: u8) -> SourceKey {
 
 /// Without encapsulation the neighbour's Ethernet header is all that changes; no route is asked.
 #[test]
-fn the_neighbour_s_header_reaches_the_wire() {
+fn the_header_of_the_neighbour_reaches_the_wire() {
     const NEIGHBOURS: [(&str, u8); 4] = [
         ("192.0.2.77", 0x77),
         ("2001:db8::78", 0x78),

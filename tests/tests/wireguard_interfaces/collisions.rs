@@ -113,7 +113,7 @@ fn who_has_a_port_is_named_and_a_revoked_peer_goes_all_the_same() {
 }
 
 #[test]
-fn a_foreign_route_in_the_place_of_an_allowed_ip_s_is_a_conflict() {
+fn a_foreign_route_to_an_allowed_ip_is_a_conflict() {
     require!(modules: "wireguard"; programs: "wg");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];

@@ -2,8 +2,8 @@
 
 mod collisions;
 mod plans;
+mod routing;
 mod unreadable;
-mod ways;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

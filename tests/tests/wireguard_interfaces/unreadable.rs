@@ -11,7 +11,7 @@ use adit_tests::{Agent, Topology, require_module, require_program, traffic};
 use dataplane_user::net::{Family, PresharedKey};
 use dataplane_user::status::Status;
 
-use crate::ways::Called;
+use crate::routing::Called;
 use crate::{interface, is_settled, key, secret, wg};
 
 /// Whether something is told to be unreadable.

@@ -81,7 +81,7 @@ fn next_hops(entries: &[NextHopEntry]) -> String {
         [
             entry.slot.to_string(),
             next_hop.node.to_string(),
-            next_hop.class.carrier.to_string(),
+            next_hop.class.tunnel.to_string(),
             next_hop.class.vni.to_string(),
             match next_hop.gateway {
                 Some(gateway) => format!("{} via {gateway}", next_hop.remote),
@@ -116,7 +116,7 @@ fn sources(entries: &[SourceEntry]) -> String {
     let rows = entries.iter().map(|entry| {
         [
             entry.source.address.to_string(),
-            entry.source.carrier.to_string(),
+            entry.source.tunnel.to_string(),
             entry.source.vni.to_string(),
             entry.node.clone().unwrap_or_else(|| "-".to_owned()),
             entry.counters.packets.to_string(),

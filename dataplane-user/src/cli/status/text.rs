@@ -254,9 +254,9 @@ mod tests {
     use super::*;
     use crate::kernel::nft::Count;
     use crate::net::{Encapsulation, LinkName, NodeName};
-    use crate::status::{NetworkStatus, SessionStatus, WayStatus};
+    use crate::status::{NetworkStatus, PathStatus, SessionStatus};
 
-    fn peer(node: &str, way: Option<WayStatus>) -> PeerStatus {
+    fn peer(node: &str, way: Option<PathStatus>) -> PeerStatus {
         PeerStatus {
             node: NodeName::new(node).unwrap(),
             network: "pods".to_owned(),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     fn status() -> Status {
-        let way = WayStatus {
+        let way = PathStatus {
             device: Some("adit-geneve".to_owned()),
             gateway: None,
             usable: true,

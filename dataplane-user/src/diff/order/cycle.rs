@@ -20,11 +20,7 @@ pub(super) fn waits_for_slots(links: &[(usize, u32)], of_slots: &[bool]) -> Vec<
 
 /// The way out of a circle that costs least: of the devices that can have another port the first; else that device goes early to which
 /// least leads. `None`: no change of the circle frees a port or is a deletion of a device.
-pub(super) fn way_out(
-    waits: &[(usize, usize)],
-    changes: &[Change],
-    needs: &[Dependencies],
-) -> Option<Detour> {
+pub(super) fn detour(waits: &[(usize, usize)], changes: &[Change], needs: &[Dependencies]) -> Option<Detour> {
     let ports = waits
         .iter()
         .filter_map(|(frees, _)| match &changes[*frees].action {

@@ -9,18 +9,18 @@ use dataplane_ebpf::select;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::kernel::KernelError;
-use crate::model::{Carrier, Class, NextHop, NodeLabel, Source, UnderlayDevice};
+use crate::model::{Class, NextHop, NodeLabel, Source, TunnelKind, UnderlayDevice};
 use crate::net::MacAddr;
 
 /// A class as it lies in its slot.
 pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class, KernelError> {
-    let encapsulation = match class.carrier {
-        Carrier::Geneve => layout::Class::GENEVE,
-        Carrier::Vxlan => layout::Class::VXLAN,
-        Carrier::Ipip => layout::Class::IPIP,
-        Carrier::Ip6tnl => layout::Class::IP6TNL,
-        Carrier::WireGuard => layout::Class::WIREGUARD,
-        Carrier::None => return encode_bare_class(class, ifindex),
+    let encapsulation = match class.tunnel {
+        TunnelKind::Geneve => layout::Class::GENEVE,
+        TunnelKind::Vxlan => layout::Class::VXLAN,
+        TunnelKind::Ipip => layout::Class::IPIP,
+        TunnelKind::Ip6tnl => layout::Class::IP6TNL,
+        TunnelKind::WireGuard => layout::Class::WIREGUARD,
+        TunnelKind::None => return encode_bare_class(class, ifindex),
     };
     if class.underlay.is_some() {
         return Err(invalid(
@@ -43,7 +43,7 @@ pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class,
         unit: class.unit,
         ttl: class.ttl,
         tos: class.dscp.map_or(0, |dscp| dscp << 2),
-        flags: flag(class.carrier.takes_tunnel_key(), layout::Class::TUNNEL_KEY)
+        flags: flag(class.tunnel.takes_tunnel_key(), layout::Class::TUNNEL_KEY)
             | flag(class.source_mac.is_some(), layout::Class::INNER_ETHERNET)
             | flag(class.dscp.is_none(), layout::Class::INHERIT_DSCP)
             | flag(class.dont_fragment, layout::Class::DONT_FRAGMENT)
@@ -56,12 +56,12 @@ pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class,
 pub(super) fn decode_class(raw: &layout::Class) -> Option<Class> {
     let on = |flag: u16| raw.flags & flag != 0;
     let class = Class {
-        carrier: match raw.encapsulation {
-            layout::Class::GENEVE => Carrier::Geneve,
-            layout::Class::VXLAN => Carrier::Vxlan,
-            layout::Class::IPIP => Carrier::Ipip,
-            layout::Class::IP6TNL => Carrier::Ip6tnl,
-            layout::Class::WIREGUARD => Carrier::WireGuard,
+        tunnel: match raw.encapsulation {
+            layout::Class::GENEVE => TunnelKind::Geneve,
+            layout::Class::VXLAN => TunnelKind::Vxlan,
+            layout::Class::IPIP => TunnelKind::Ipip,
+            layout::Class::IP6TNL => TunnelKind::Ip6tnl,
+            layout::Class::WIREGUARD => TunnelKind::WireGuard,
             layout::Class::NONE => return decode_bare_class(raw),
             _ => return None,
         },
@@ -105,7 +105,7 @@ pub(super) fn encode_next_hop(next_hop: &NextHop, class: u32) -> Result<layout::
     if next_hop.destination_mac == Some(MacAddr::default()) {
         return Err(invalid(next_hop, "an all-zero MAC means none"));
     }
-    if next_hop.gateway.is_some() != (next_hop.class.carrier == Carrier::None) {
+    if next_hop.gateway.is_some() != (next_hop.class.tunnel == TunnelKind::None) {
         return Err(invalid(
             next_hop,
             "it has a neighbour if and only if nothing encapsulates",
@@ -144,7 +144,7 @@ pub(super) fn decode_next_hop(
         remote: address_from(&raw.remote, ipv6),
         local: address_from(&raw.local, ipv6),
         destination_mac: (mac != MacAddr::default()).then_some(mac),
-        gateway: (class.carrier == Carrier::None).then(|| address_from(&raw.gateway, gateway_ipv6)),
+        gateway: (class.tunnel == TunnelKind::None).then(|| address_from(&raw.gateway, gateway_ipv6)),
         class,
     };
     (encode_next_hop(&next_hop, raw.class).ok()? == *raw).then_some(next_hop)
@@ -197,14 +197,14 @@ pub(super) fn encode_group(slots: &[u32], members: &[GroupMember]) -> Option<Vec
 
 /// The key of a known source.
 pub(super) fn encode_source(source: &Source) -> Result<SourceKey, KernelError> {
-    let encapsulation = match (source.carrier, source.address) {
-        (Carrier::Geneve, _) => layout::Class::GENEVE,
-        (Carrier::Vxlan, _) => layout::Class::VXLAN,
-        (Carrier::Ipip, IpAddr::V4(_)) => layout::Class::IPIP,
-        (Carrier::Ip6tnl, IpAddr::V6(_)) => layout::Class::IP6TNL,
+    let encapsulation = match (source.tunnel, source.address) {
+        (TunnelKind::Geneve, _) => layout::Class::GENEVE,
+        (TunnelKind::Vxlan, _) => layout::Class::VXLAN,
+        (TunnelKind::Ipip, IpAddr::V4(_)) => layout::Class::IPIP,
+        (TunnelKind::Ip6tnl, IpAddr::V6(_)) => layout::Class::IP6TNL,
         _ => return Err(invalid(source, "no packets come from there by this device")),
     };
-    if source.vni != 0 && !source.carrier.carries_ethernet() {
+    if source.vni != 0 && !source.tunnel.carries_ethernet() {
         return Err(invalid(source, "this encapsulation has no VNI"));
     }
     Ok(SourceKey {
@@ -220,11 +220,11 @@ pub(super) fn encode_source(source: &Source) -> Result<SourceKey, KernelError> {
 pub(super) fn decode_source(raw: &SourceKey) -> Option<Source> {
     let source = Source {
         address: address_from(&raw.address, raw.version == 6),
-        carrier: match raw.encapsulation {
-            layout::Class::GENEVE => Carrier::Geneve,
-            layout::Class::VXLAN => Carrier::Vxlan,
-            layout::Class::IPIP => Carrier::Ipip,
-            layout::Class::IP6TNL => Carrier::Ip6tnl,
+        tunnel: match raw.encapsulation {
+            layout::Class::GENEVE => TunnelKind::Geneve,
+            layout::Class::VXLAN => TunnelKind::Vxlan,
+            layout::Class::IPIP => TunnelKind::Ipip,
+            layout::Class::IP6TNL => TunnelKind::Ip6tnl,
             _ => return None,
         },
         vni: raw.vni,
@@ -296,7 +296,7 @@ mod tests {
 
     fn class() -> Class {
         Class {
-            carrier: Carrier::Geneve,
+            tunnel: TunnelKind::Geneve,
             unit: 0,
             vni: 7,
             source_mac: Some(MacAddr([2, 1, 2, 3, 4, 5])),
@@ -328,10 +328,15 @@ mod tests {
             None
         );
         assert!(encode_class(&Class { ttl: 0, ..class() }, 9).is_err());
-        for carrier in [Carrier::Vxlan, Carrier::Ipip, Carrier::Ip6tnl, Carrier::WireGuard] {
+        for tunnel in [
+            TunnelKind::Vxlan,
+            TunnelKind::Ipip,
+            TunnelKind::Ip6tnl,
+            TunnelKind::WireGuard,
+        ] {
             let class = Class {
-                carrier,
-                source_mac: carrier.carries_ethernet().then_some(MacAddr([2; 6])),
+                tunnel,
+                source_mac: tunnel.carries_ethernet().then_some(MacAddr([2; 6])),
                 ..class()
             };
             assert_eq!(decode_class(&encode_class(&class, 9).unwrap()), Some(class));
@@ -362,16 +367,16 @@ mod tests {
 
     #[test]
     fn sources_come_back_and_none_other_does() {
-        let source = |address: &str, carrier, vni| Source {
+        let source = |address: &str, tunnel, vni| Source {
             address: address.parse().unwrap(),
-            carrier,
+            tunnel,
             vni,
         };
         for known in [
-            source("192.0.2.1", Carrier::Geneve, 7),
-            source("2001:db8::1", Carrier::Vxlan, 0x00ff_ffff),
-            source("192.0.2.1", Carrier::Ipip, 0),
-            source("2001:db8::1", Carrier::Ip6tnl, 0),
+            source("192.0.2.1", TunnelKind::Geneve, 7),
+            source("2001:db8::1", TunnelKind::Vxlan, 0x00ff_ffff),
+            source("192.0.2.1", TunnelKind::Ipip, 0),
+            source("2001:db8::1", TunnelKind::Ip6tnl, 0),
         ] {
             let raw = encode_source(&known).unwrap();
             assert_eq!(decode_source(&raw), Some(known));
@@ -397,11 +402,11 @@ mod tests {
             assert_eq!(decode_source(&others[3]), None);
         }
         for refused in [
-            source("192.0.2.1", Carrier::Ipip, 7),
-            source("2001:db8::1", Carrier::Ipip, 0),
-            source("192.0.2.1", Carrier::Ip6tnl, 0),
-            source("192.0.2.1", Carrier::WireGuard, 0),
-            source("192.0.2.1", Carrier::None, 0),
+            source("192.0.2.1", TunnelKind::Ipip, 7),
+            source("2001:db8::1", TunnelKind::Ipip, 0),
+            source("192.0.2.1", TunnelKind::Ip6tnl, 0),
+            source("192.0.2.1", TunnelKind::WireGuard, 0),
+            source("192.0.2.1", TunnelKind::None, 0),
         ] {
             assert!(encode_source(&refused).is_err(), "{refused}");
         }

@@ -209,11 +209,11 @@ pub fn name_sources(
         let NextHop {
             node, remote, class, ..
         } = &*entry.next_hop;
-        ((*remote, class.carrier, class.vni), node)
+        ((*remote, class.tunnel, class.vni), node)
     });
     let named = named.collect::<BTreeMap<_, _>>();
     for SourceEntry { source, node, .. } in sources {
-        let by_next_hop = named.get(&(source.address, source.carrier, source.vni));
+        let by_next_hop = named.get(&(source.address, source.tunnel, source.vni));
         let by_peer = || peers.get(&source.address).map(ToString::to_string);
         *node = by_next_hop.map(ToString::to_string).or_else(by_peer);
     }
@@ -233,7 +233,7 @@ pub(super) fn counters(maps: &Maps) -> Result<CounterReport, KernelError> {
     let ingress_names = IngressVerdict::ALL
         .iter()
         .map(|verdict| (verdict.name(), verdict.explanation()));
-    let snapshot = Snapshot::read_ways(maps)?;
+    let snapshot = Snapshot::read_forwarding(maps)?;
     Ok(CounterReport {
         egress: egress_names
             .zip(&egress)

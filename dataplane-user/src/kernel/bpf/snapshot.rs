@@ -72,13 +72,13 @@ impl Snapshot {
 
     /// Reads all but the prefixes.
     pub(super) fn read_objects(maps: &Maps) -> Result<Snapshot, KernelError> {
-        let mut snapshot = Snapshot::read_ways(maps)?;
+        let mut snapshot = Snapshot::read_forwarding(maps)?;
         snapshot.add_groups(&maps.groups.read_used()?);
         Ok(snapshot)
     }
 
     /// Reads all but the prefixes and the groups, which are ten times as large as all the rest.
-    pub(super) fn read_ways(maps: &Maps) -> Result<Snapshot, KernelError> {
+    pub(super) fn read_forwarding(maps: &Maps) -> Result<Snapshot, KernelError> {
         let mut snapshot = Snapshot::default();
         snapshot.add_classes(&maps.classes.read_used()?);
         let next_hops = maps.next_hops.read_used()?;

@@ -43,7 +43,7 @@ impl Netlink {
             let context = || format!("look up the way to {peer}");
             let bodies = match answer {
                 Ok(bodies) => bodies,
-                Err(failure) if is_no_way(&failure) => continue,
+                Err(failure) if is_no_route(&failure) => continue,
                 Err(failure) => return Err(failure.into_error(context())),
             };
             let Some(body) = bodies.first() else {
@@ -58,10 +58,10 @@ impl Netlink {
         facts.routes = self.find_routes().await?;
         facts.subnets = self.subnets(&links, &addresses);
         if !self.return_paths.is_empty() {
-            facts.return_ways = self.return_ways(&addresses).await?;
+            facts.return_paths = self.return_paths(&addresses).await?;
         }
         let by_paths = facts.paths.values().map(|path| &path.link);
-        let underlay = by_paths.chain(facts.return_ways.keys()).cloned().collect();
+        let underlay = by_paths.chain(facts.return_paths.keys()).cloned().collect();
         self.interest()
             .gathered(&links, &underlay, (peers, &facts.local_addresses), began);
         Ok(facts)
@@ -76,7 +76,7 @@ impl Netlink {
             let context = || format!("look up the route to {}", lookup.destination);
             let bodies = match answer {
                 Ok(bodies) => bodies,
-                Err(failure) if is_no_way(&failure) => continue,
+                Err(failure) if is_no_route(&failure) => continue,
                 Err(failure) => return Err(failure.into_error(context())),
             };
             let read = |body: &Vec<u8>| route::read_found(body, &self.links);
@@ -108,7 +108,7 @@ impl Netlink {
     }
 
     /// The ways back by the devices that are there and have some of these addresses.
-    async fn return_ways(
+    async fn return_paths(
         &mut self,
         addresses: &[address::Observed],
     ) -> Result<BTreeMap<LinkName, ReturnWay>, KernelError> {
@@ -169,7 +169,7 @@ impl Netlink {
 }
 
 /// Whether a refusal says that there is no way, rather than that asking failed.
-fn is_no_way(failure: &Failure) -> bool {
+fn is_no_route(failure: &Failure) -> bool {
     match failure {
         Failure::Refused { errno, .. } => ![libc::ENOBUFS, libc::ENOMEM, libc::EINTR].contains(errno),
         Failure::Lost(_) => false,

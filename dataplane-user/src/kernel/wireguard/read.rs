@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_of_many_messages_is_one_and_the_order_is_the_kernel_s() {
+    fn a_peer_of_many_messages_is_one_and_keeps_the_order_of_the_kernel() {
         let listing = read(false);
         assert_eq!(listing.listen_port, 51820);
         assert_eq!(listing.name.as_ref().map(LinkName::as_str), Some("wg0"));

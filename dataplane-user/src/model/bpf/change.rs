@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Carrier, Class, Group, NextHop, Target};
+use super::{Class, Group, NextHop, Target, TunnelKind};
 use crate::model::change::{Existence, Operation, Verb, Write};
 use crate::model::order::{Around, Condition, Needs, Stage};
 use crate::model::{Object, route};
@@ -191,7 +191,7 @@ fn require_target<'a>(prefix: &IpNet, target: &'a Target, around: Around<'a>, ne
             .classes
             .get(&next_hop.class)
             .and_then(Option::as_ref);
-        if let Some(link) = link.filter(|_| next_hop.class.carrier == Carrier::WireGuard) {
+        if let Some(link) = link.filter(|_| next_hop.class.tunnel == TunnelKind::WireGuard) {
             needs.requires(Condition::Allowed(link, *prefix));
         }
     }
@@ -208,7 +208,7 @@ fn release_prefix<'a>(prefix: &IpNet, around: Around<'a>, needs: &mut Needs<'a>)
     }
     for next_hop in former
         .next_hops()
-        .filter(|next_hop| next_hop.class.carrier == Carrier::WireGuard)
+        .filter(|next_hop| next_hop.class.tunnel == TunnelKind::WireGuard)
     {
         if let Some(Some(link)) = around.observed.classes.get(&next_hop.class) {
             needs.provides(Condition::AllowedUnused(link, *prefix));

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::super::NetworkLink;
-use super::super::carriers::carried;
+use super::super::advertised::advertised;
 use super::super::links::overlay_routes;
 use super::super::lookups::of_prefix;
 use super::of;
@@ -84,8 +84,8 @@ fn bare_peers(networks: &[NetworkLink<'_>], firewall: &mut Firewall) {
             let Some(neighbour) = &peer.neighbour else {
                 continue;
             };
-            let carried = carried(peer.node, network.network);
-            expected.extend(carried.map(|carried| (neighbour.link.clone(), carried.cidr)));
+            let advertised = advertised(peer.node, network.network);
+            expected.extend(advertised.map(|advertised| (neighbour.link.clone(), advertised.cidr)));
         }
     }
     let links: BTreeSet<&LinkName> = expected.iter().map(|(link, _)| link).collect();
@@ -124,7 +124,7 @@ fn own_devices(intent: &Intent, facts: &NodeFacts) -> BTreeSet<LinkName> {
         .node()
         .prefixes
         .iter()
-        .map(|carried| of_prefix(carried.cidr));
+        .map(|advertised| of_prefix(advertised.cidr));
     let leading = own.filter_map(|lookup| {
         let found = facts.routes.get(&lookup)?;
         let mut overlay = overlay_routes(intent, lookup.destination);

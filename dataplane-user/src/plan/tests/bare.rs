@@ -48,7 +48,7 @@ fn packets_go_to_the_gateway_or_to_the_peer_itself() {
 }
 
 #[test]
-fn nothing_is_ever_done_to_the_underlay_s_device() {
+fn the_underlay_device_is_never_changed() {
     let (target, _) = by(&[(2, ETH0, None), (3, ETH1, Some("192.0.2.254"))]);
     let changes = diff(&KernelState::default(), &target).changes;
     for change in &changes {

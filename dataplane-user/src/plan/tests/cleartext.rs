@@ -222,7 +222,7 @@ fn drop_of(matches: Vec<Match>) -> Rule {
 /// Has a node carry a prefix.
 fn carry(node: &mut Node) -> IpNet {
     let cidr = net("10.1.1.0/24");
-    node.prefixes.push(CarriedPrefix {
+    node.prefixes.push(AdvertisedPrefix {
         cidr,
         weight: 1,
         tier: 0,

@@ -101,7 +101,7 @@ fn where_routes_carry_packets_the_peers_own_prefixes_count() {
         }
         let b = resources.nodes.get_mut(&NodeName::new("b").unwrap()).unwrap();
         b.underlay.ipv4 = Some([10, 77, 0, 2].into());
-        b.prefixes.push(CarriedPrefix {
+        b.prefixes.push(AdvertisedPrefix {
             cidr: "10.77.0.0/24".parse().unwrap(),
             weight: 1,
             tier: 0,

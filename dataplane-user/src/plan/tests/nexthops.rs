@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::model::{RouteTarget, Target};
-use crate::resource::CarriedPrefix;
+use crate::resource::AdvertisedPrefix;
 
 /// A network in which b and c carry a prefix in the first tier, and d in the second.
 fn tiers(dataplane: Dataplane) -> Resources {
     let mut resources = resources(|network| network.dataplane = dataplane, &["a", "b", "c", "d"]);
     for (name, tier) in [("b", 0), ("c", 0), ("d", 1)] {
         let node = resources.nodes.get_mut(&NodeName::new(name).unwrap()).unwrap();
-        node.prefixes = vec![CarriedPrefix {
+        node.prefixes = vec![AdvertisedPrefix {
             cidr: "10.9.0.0/16".parse().unwrap(),
             weight: 1,
             tier,
@@ -99,7 +99,7 @@ fn peers_behind_one_gateway_are_one_way() {
     let mut resources = resources(bare, &["a", "b", "c"]);
     for name in ["b", "c"] {
         let node = resources.nodes.get_mut(&NodeName::new(name).unwrap()).unwrap();
-        node.prefixes = vec![CarriedPrefix {
+        node.prefixes = vec![AdvertisedPrefix {
             cidr: "10.9.0.0/16".parse().unwrap(),
             weight: 200,
             tier: 0,

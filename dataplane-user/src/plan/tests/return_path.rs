@@ -22,7 +22,7 @@ fn back_by(devices: &[&'static str], nft: Nft) -> (KernelState, Vec<Problem>) {
             .into(),
     };
     let facts = NodeFacts {
-        return_ways: [
+        return_paths: [
             (LinkName::constant("eth1"), way(true, &["203.0.113.1"])),
             (LinkName::constant("ppp0"), way(false, &[])),
         ]

@@ -41,7 +41,7 @@ fn a_subnet_of_this_machine_that_hides_a_peers_prefix_is_told() {
 fn what_this_node_advertises_itself_hides_nothing() {
     let mut resources = resources(|_| {}, &["a", "b"]);
     let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
-    node.prefixes.push(carried("10.2.17.0/24"));
+    node.prefixes.push(advertised("10.2.17.0/24"));
     let mut facts = facts(&[(2, 1500)]);
     facts.subnets = [(LinkName::constant("p0"), "10.2.17.0/25".parse().unwrap())].into();
     assert_eq!(shadowed(resources, &facts), None);
@@ -78,7 +78,7 @@ fn an_allowed_ip_that_takes_a_peers_prefix_is_told() {
 /// The only problem of node a, where b advertises 10.2.0.0/16 and fd00:2::/64.
 fn shadowed(mut resources: Resources, facts: &NodeFacts) -> Option<Problem> {
     let b = resources.nodes.get_mut(&NodeName::new("b").unwrap()).unwrap();
-    b.prefixes.extend(["10.2.0.0/16", "fd00:2::/64"].map(carried));
+    b.prefixes.extend(["10.2.0.0/16", "fd00:2::/64"].map(advertised));
     let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
     let mut problems = plan(&intent, facts).1;
     problems.retain(|problem| problem.reason == Reason::Shadowed);
@@ -86,8 +86,8 @@ fn shadowed(mut resources: Resources, facts: &NodeFacts) -> Option<Problem> {
     problems.pop()
 }
 
-fn carried(cidr: &str) -> CarriedPrefix {
-    CarriedPrefix {
+fn advertised(cidr: &str) -> AdvertisedPrefix {
+    AdvertisedPrefix {
         cidr: cidr.parse().unwrap(),
         weight: 1,
         tier: 0,

@@ -53,7 +53,9 @@ mod tests {
     use super::*;
     use crate::net::{Encapsulation, LinkName, NodeName, PublicKey};
     use crate::resource::{Dataplane, Problem, Reason};
-    use crate::status::{PeerStatus, RefusedStatus, RepairStatus, SessionStatus, WayStatus, WireGuardStatus};
+    use crate::status::{
+        PathStatus, PeerStatus, RefusedStatus, RepairStatus, SessionStatus, WireGuardStatus,
+    };
 
     #[test]
     fn no_key_and_no_address_is_for_everybody() {
@@ -84,7 +86,7 @@ mod tests {
             }),
             withdrawn: false,
             dataplane: Dataplane::Ebpf,
-            way: Some(WayStatus {
+            way: Some(PathStatus {
                 device: Some("adit-wg0".to_owned()),
                 gateway: Some(address),
                 usable: true,

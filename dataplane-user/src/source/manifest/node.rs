@@ -11,7 +11,7 @@ use super::scalar;
 use super::schema::{Field, Literal, Takes};
 use crate::net::{NetworkName, NodeName};
 use crate::resource::node::Underlay;
-use crate::resource::{CarriedPrefix, Node, WireGuardPeer};
+use crate::resource::{AdvertisedPrefix, Node, WireGuardPeer};
 
 /// A WireGuard keepalive.
 pub(super) const KEEPALIVE: Takes = Takes::Either(&[
@@ -159,7 +159,7 @@ pub(super) struct DeclaredNode {
     pub(super) networks: Vec<Located<NetworkName>>,
     pub(super) underlay: Vec<Located<IpAddr>>,
     pub(super) addresses: Located<Vec<Located<IpAddr>>>,
-    pub(super) prefixes: Vec<Located<CarriedPrefix>>,
+    pub(super) prefixes: Vec<Located<AdvertisedPrefix>>,
     /// Those of its fields that mean nothing yet.
     pub(super) without_effect: Vec<&'static str>,
 }
@@ -172,7 +172,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
     let underlay = fields.required("underlay", underlay);
     let addresses = fields.required("addresses", addresses);
     let prefixes = fields.or("prefixes", |value| {
-        value.each("a list", |item| Ok(item.locate(carried(item)?)))
+        value.each("a list", |item| Ok(item.locate(advertised(item)?)))
     });
     let wireguard = fields.optional("wireguard", wireguard);
     let encapsulation = fields.optional("encapsulation", encapsulation);
@@ -245,9 +245,9 @@ fn addresses(value: &Value<'_>) -> Read<Located<Vec<Located<IpAddr>>>> {
     Ok(value.locate(addresses))
 }
 
-fn carried(value: &Value<'_>) -> Read<CarriedPrefix> {
+fn advertised(value: &Value<'_>) -> Read<AdvertisedPrefix> {
     if value.is_text() {
-        return Ok(CarriedPrefix {
+        return Ok(AdvertisedPrefix {
             cidr: value.parse(scalar::cidr)?,
             weight: 1,
             tier: 0,
@@ -260,7 +260,7 @@ fn carried(value: &Value<'_>) -> Read<CarriedPrefix> {
     let cidr = fields.required("cidr", |value| value.parse(scalar::cidr));
     let weight = fields.integer("weight");
     let tier = fields.integer("tier");
-    Ok(CarriedPrefix {
+    Ok(AdvertisedPrefix {
         cidr: cidr?,
         weight: weight?,
         tier: tier?,

@@ -99,7 +99,7 @@ fn what_a_manifest_cannot_say_is_told_and_never_printed() {
 }
 
 #[test]
-fn any_interface_has_a_manifest_s_name() {
+fn any_interface_can_be_named_in_a_manifest() {
     for (interface, name) in [
         ("wg0", "wg0"),
         ("Home_1", "home-1"),

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_wg_s() {
+    fn lines_are_as_of_wg() {
         let hidden = |field| lines(field, false, Secrets::Hidden);
         assert_eq!(hidden(Field::PublicKey), "A\n");
         assert_eq!(hidden(Field::PrivateKey), "(hidden)\n");

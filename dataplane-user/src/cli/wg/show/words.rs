@@ -116,7 +116,7 @@ mod tests {
 
     // What `wg show` of wireguard-tools 1.0.20210914 printed.
     #[test]
-    fn ages_are_in_wg_s_words() {
+    fn ages_are_written_as_wg_does() {
         for (age, words) in [
             (0, "Now"),
             (1, "1 second ago"),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_in_wg_s_words() {
+    fn intervals_are_written_as_wg_does() {
         for (seconds, words) in [
             (1, "every 1 second"),
             (25, "every 25 seconds"),

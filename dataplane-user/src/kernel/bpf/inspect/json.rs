@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::{LookupResult, LookupTarget};
 use crate::as_text;
-use crate::model::{Carrier, Class, Group, NextHop, NodeLabel, Source};
+use crate::model::{Class, Group, NextHop, NodeLabel, Source, TunnelKind};
 use crate::net::MacAddr;
 
 #[derive(Serialize)]
@@ -36,7 +36,7 @@ pub(super) struct NextHopJson {
 #[serde(remote = "Class")]
 struct ClassJson {
     #[serde(rename = "encapsulation", serialize_with = "as_text::serialize")]
-    carrier: Carrier,
+    tunnel: TunnelKind,
     vni: u32,
 }
 
@@ -45,7 +45,7 @@ struct ClassJson {
 pub(super) struct SourceJson {
     address: IpAddr,
     #[serde(rename = "encapsulation", serialize_with = "as_text::serialize")]
-    carrier: Carrier,
+    tunnel: TunnelKind,
     vni: u32,
 }
 
@@ -100,7 +100,7 @@ mod tests {
             destination_mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
             gateway: None,
             class: Class {
-                carrier: Carrier::Geneve,
+                tunnel: TunnelKind::Geneve,
                 unit: 0,
                 vni: 7,
                 source_mac: None,
@@ -145,7 +145,7 @@ mod tests {
             sources: vec![SourceEntry {
                 source: Source {
                     address: [192, 0, 2, 1].into(),
-                    carrier: Carrier::Ip6tnl,
+                    tunnel: TunnelKind::Ip6tnl,
                     vni: 0,
                 },
                 node: Some("b".to_owned()),

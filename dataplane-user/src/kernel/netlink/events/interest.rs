@@ -116,7 +116,7 @@ impl Interest {
     }
 
     /// Takes note of the devices whose ways back matter.
-    pub(in crate::kernel::netlink) fn want_ways_back(&mut self, devices: &BTreeSet<LinkName>) {
+    pub(in crate::kernel::netlink) fn want_return_paths(&mut self, devices: &BTreeSet<LinkName>) {
         self.return_paths.clone_from(devices);
     }
 
@@ -437,7 +437,7 @@ mod tests {
         let mut interest = Interest::default();
         interest.observed(&[], Instant::now());
         assert_eq!(interest.address(&new_address(7), false).unwrap(), None);
-        interest.want_ways_back(&[LinkName::constant("u1")].into());
+        interest.want_return_paths(&[LinkName::constant("u1")].into());
         let matter = interest.address(&new_address(7), false).unwrap();
         assert_eq!(matter, Some(Matter::Ways));
         interest.observed(&[foreign(7)], Instant::now());

@@ -10,7 +10,7 @@ use crate::net::{Family, LinkName, NetworkName, NodeName, PortRange};
 use crate::resource::network::{AllDown, UdpChecksum};
 use crate::resource::node::{Endpoint, Host, Underlay};
 use crate::resource::{
-    Bfd, CarriedPrefix, Dataplane, FirewallOptions, Network, NetworkRoutes, Node, Ports, SourceProtection,
+    AdvertisedPrefix, Bfd, Dataplane, FirewallOptions, Network, NetworkRoutes, Node, Ports, SourceProtection,
     WireGuardPeer,
 };
 
@@ -206,13 +206,13 @@ fn every_field_of_a_node_is_taken() {
          firewall: {{returnPath: [wg0, eth1]}}\n  \
          wireguard: {{publicKey: {key}, endpoint: 'host.example:51820', keepalive: 25s, presharedKeyFile: /k}}\n"
     );
-    let carried = |cidr: &str, weight, tier| CarriedPrefix {
+    let advertised = |cidr: &str, weight, tier| AdvertisedPrefix {
         cidr: cidr.parse().unwrap(),
         weight,
         tier,
     };
     let want = Node {
-        prefixes: vec![carried("10.1.0.0/16", 1, 0), carried("10.2.0.0/16", 255, 7)],
+        prefixes: vec![advertised("10.1.0.0/16", 1, 0), advertised("10.2.0.0/16", 255, 7)],
         wireguard: Some(WireGuardPeer {
             next_public_key: None,
             public_key: key.parse().unwrap(),

@@ -81,7 +81,7 @@ fn wireguard_interfaces_are_checked() {
 }
 
 #[test]
-fn a_wireguard_interface_s_fields_are_read() {
+fn the_fields_of_a_wireguard_interface_are_read() {
     let text = object(
         "WireGuardInterface",
         &format!(

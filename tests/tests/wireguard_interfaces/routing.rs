@@ -185,7 +185,7 @@ fn a_strict_uplink_below_a_default_route_is_told_and_drops_answers() {
 }
 
 #[test]
-fn in_another_namespace_a_device_sends_by_the_agent_s() {
+fn in_another_namespace_a_device_sends_from_the_namespace_of_the_agent() {
     let Some(called) = Called::new() else { return };
     let [a, b] = called.hosts();
     // It has a loopback and no more.

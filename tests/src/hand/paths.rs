@@ -30,7 +30,7 @@ impl Deed {
 }
 
 /// All of it that there is now.
-pub(super) fn on_ways(agent: &Agent<'_>) -> Vec<Operation> {
+pub(super) fn on_paths(agent: &Agent<'_>) -> Vec<Operation> {
     let state = observe(agent);
     let mut all = Vec::new();
     for target in &state.route_targets {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{NetworkLink, PeerLink};
 use crate::net::Family;
 use crate::net::family::host_prefix;
-use crate::resource::{CarriedPrefix, Network, Node};
+use crate::resource::{AdvertisedPrefix, Network, Node};
 
 /// A peer's share of a prefix.
 pub(super) struct Share<'n, 'a> {
@@ -27,13 +27,13 @@ where
     let mut tiers: BTreeMap<IpNet, BTreeMap<u32, Vec<Share<'n, 'a>>>> = BTreeMap::new();
     for links in networks {
         for peer in links.peers.iter().filter(|peer| peer.device().is_some()) {
-            let fits = |carried: &CarriedPrefix| peer.carries(Family::of_prefix(carried.cidr));
-            for carried in carried(peer.node, links.network).filter(fits) {
-                let tier = tiers.entry(carried.cidr).or_default().entry(carried.tier);
+            let fits = |advertised: &AdvertisedPrefix| peer.carries(Family::of_prefix(advertised.cidr));
+            for advertised in advertised(peer.node, links.network).filter(fits) {
+                let tier = tiers.entry(advertised.cidr).or_default().entry(advertised.tier);
                 tier.or_default().push(Share {
                     network: links.network,
                     peer,
-                    weight: carried.weight,
+                    weight: advertised.weight,
                 });
             }
         }
@@ -56,9 +56,12 @@ where
 }
 
 /// What a node carries in a network: its addresses there, and its prefixes there.
-pub(super) fn carried<'a>(node: &'a Node, network: &'a Network) -> impl Iterator<Item = CarriedPrefix> + 'a {
+pub(super) fn advertised<'a>(
+    node: &'a Node,
+    network: &'a Network,
+) -> impl Iterator<Item = AdvertisedPrefix> + 'a {
     let inside = |cidr: &IpNet| network.prefixes.iter().any(|prefix| prefix.contains(cidr));
-    let own = |&address| CarriedPrefix {
+    let own = |&address| AdvertisedPrefix {
         cidr: host_prefix(address),
         weight: 1,
         tier: 0,

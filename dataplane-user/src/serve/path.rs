@@ -10,7 +10,7 @@ use crate::kernel::nft::Count;
 use crate::model::NodeLabel;
 use crate::net::Encapsulation;
 use crate::resource::Dataplane;
-use crate::status::{NetworkStatus, PeerStatus, Status, WayStatus};
+use crate::status::{NetworkStatus, PathStatus, PeerStatus, Status};
 
 /// Fills in what the maps say of each peer. A peer with several next hops (one an inner family) has their sum, and is
 /// usable if one is.
@@ -34,15 +34,15 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
             .into_iter()
             .flatten()
             .filter(|entry| leads_to(entry, peer, network));
-        let way = entries.fold(None, |way: Option<WayStatus>, entry| {
-            let way = way.unwrap_or_else(|| WayStatus {
+        let way = entries.fold(None, |way: Option<PathStatus>, entry| {
+            let way = way.unwrap_or_else(|| PathStatus {
                 device: device(entry, report),
                 gateway: entry.next_hop.gateway,
                 usable: false,
                 packets: 0,
                 bytes: 0,
             });
-            Some(WayStatus {
+            Some(PathStatus {
                 usable: way.usable || entry.state == NextHopState::USABLE,
                 packets: way.packets.wrapping_add(entry.counters.packets),
                 bytes: way.bytes.wrapping_add(entry.counters.bytes),
@@ -65,7 +65,7 @@ fn received(report: &CounterReport) -> BTreeMap<(IpAddr, Encapsulation, u32), Co
     let entry = |entry: &SourceEntry| {
         let source = entry.source;
         let Counters { packets, bytes } = entry.counters;
-        let from = (source.address, source.carrier.encapsulation(), source.vni);
+        let from = (source.address, source.tunnel.encapsulation(), source.vni);
         (from, Count { packets, bytes })
     };
     report.sources.iter().map(entry).collect()
@@ -76,7 +76,7 @@ fn leads_to(entry: &NextHopEntry, peer: &PeerStatus, network: Option<&NetworkSta
     let class = &entry.next_hop.class;
     // Encapsulations without VNI have 0.
     let of_network = class.vni == 0 || network.is_some_and(|network| network.vni == class.vni);
-    of_network && class.carrier.encapsulation() == peer.encapsulation
+    of_network && class.tunnel.encapsulation() == peer.encapsulation
 }
 
 /// The device of an entry's class, by the name that it has now.
@@ -94,12 +94,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Carrier, Class, NextHop, Source};
+    use crate::model::{Class, NextHop, Source, TunnelKind};
     use crate::net::NodeName;
 
     fn entry(node: &str, vni: u32, packets: u64, state: NextHopState) -> NextHopEntry {
         let class = Class {
-            carrier: Carrier::Geneve,
+            tunnel: TunnelKind::Geneve,
             unit: 0,
             vni,
             source_mac: None,
@@ -175,10 +175,10 @@ mod tests {
 
     #[test]
     fn what_came_in_is_told_by_address_encapsulation_and_vni() {
-        let source = |address: [u8; 4], carrier, vni, packets| SourceEntry {
+        let source = |address: [u8; 4], tunnel, vni, packets| SourceEntry {
             source: Source {
                 address: address.into(),
-                carrier,
+                tunnel,
                 vni,
             },
             node: None,
@@ -188,9 +188,9 @@ mod tests {
             },
         };
         let others = [
-            source([192, 0, 2, 1], Carrier::Geneve, 8, 1),
-            source([192, 0, 2, 1], Carrier::Vxlan, 7, 2),
-            source([192, 0, 2, 9], Carrier::Geneve, 7, 3),
+            source([192, 0, 2, 1], TunnelKind::Geneve, 8, 1),
+            source([192, 0, 2, 1], TunnelKind::Vxlan, 7, 2),
+            source([192, 0, 2, 9], TunnelKind::Geneve, 7, 3),
         ];
         let received = |more: &[SourceEntry], encapsulation: Encapsulation| {
             let mut status = status();
@@ -205,8 +205,8 @@ mod tests {
                 .map(|received| (received.packets, received.bytes))
         };
         let both = [
-            source([192, 0, 2, 1], Carrier::Geneve, 7, 4),
-            source([192, 0, 2, 1], Carrier::Ipip, 0, 5),
+            source([192, 0, 2, 1], TunnelKind::Geneve, 7, 4),
+            source([192, 0, 2, 1], TunnelKind::Ipip, 0, 5),
         ];
         assert_eq!(received(&[], Encapsulation::Geneve), None);
         assert_eq!(received(&both, Encapsulation::Geneve), Some((4, 400)));
