@@ -1,4 +1,5 @@
-//! What came out of a tunnel: whether it is a packet for the overlay, and whether its sender is known.
+//! The decision about a packet that arrived through a tunnel: whether it is an IP packet, and whether its
+//! source is known.
 
 use crate::layout::{Class, SourceKey};
 use crate::packet::headers::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
@@ -7,30 +8,32 @@ use crate::verdict::IngressVerdict;
 
 /// A packet on the ingress of a tunnel device.
 pub trait Arriving: Packet {
-    /// The ethertype that the kernel took the packet for, in the host's order.
+    /// The ethertype that the kernel assigned to the packet, in host byte order.
     fn protocol(&self) -> u16;
 
-    /// What its tunnel says of it; none where it came out of no tunnel, or of one over the other family.
+    /// The tunnel metadata of the packet. `None` if it did not arrive through a tunnel whose outer family is
+    /// `family`.
     fn outer(&self, family: Family) -> Option<Outer>;
 }
 
-/// What a receiving tunnel device keeps of the outer headers.
+/// The part of the outer headers that a receiving tunnel device keeps as metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outer {
-    /// The sender's underlay address.
+    /// The underlay address of the sender.
     pub source: Address,
-    /// VNI; 0 for encapsulations without.
+    /// The VNI; 0 for encapsulations that have none.
     pub vni: u32,
 }
 
-/// The known sources, wherever they are.
+/// The known sources: a BPF map, or a table in tests.
 pub trait Sources {
-    /// Counts a packet of so many bytes for a source; false where that is not known.
+    /// Counts a packet of `length` bytes for a source; returns false if the source is not known.
     fn count(&self, key: &SourceKey, length: u32) -> bool;
 }
 
-/// Looks at a packet that arrived by a device of this encapsulation ([`Class::GENEVE`] and its fellows), and counts it for
-/// its source. Gives the verdict and the packet's bytes, from the IP header on where it has one.
+/// Decides about a packet that arrived on a device of this encapsulation (a constant such as
+/// [`Class::GENEVE`]) and counts it for its source. Returns the verdict and the length of the packet in
+/// bytes, from the IP header on if it has one.
 #[inline(always)]
 pub fn arrive<P, S>(packet: &P, encapsulation: u8, sources: &S) -> (IngressVerdict, u32)
 where
@@ -56,19 +59,21 @@ where
     }
 }
 
-/// GENEVE and VXLAN hand over a frame, ipip and ip6tnl an IP packet. The frames are addressed to our own devices, whose
-/// addresses start with 02 and never with a nibble that reads as an IP version.
+/// Finds the offset of the IP header. GENEVE and VXLAN deliver a frame, ipip and ip6tnl an IP packet. The
+/// frames are addressed to devices of Adit, whose MAC addresses start with 02, so their first nibble is never
+/// an IP version.
 #[inline(always)]
 fn find_ip_header<P: Packet + ?Sized>(packet: &P, version: u8) -> Option<u32> {
     if packet.at::<u8>(0)? >> 4 == version {
         return Some(0);
     }
     #[expect(clippy::cast_possible_truncation, reason = "14")]
-    let behind_ethernet = ETHERNET_LENGTH as u32;
-    (packet.at::<u8>(ETHERNET_LENGTH)? >> 4 == version).then_some(behind_ethernet)
+    let after_ethernet = ETHERNET_LENGTH as u32;
+    (packet.at::<u8>(ETHERNET_LENGTH)? >> 4 == version).then_some(after_ethernet)
 }
 
-/// The ipip device has IPv4 outside alone, ip6tnl IPv6: the other is not asked for.
+/// The key of the source. The outer family of an ipip device is always IPv4, that of ip6tnl always IPv6, so
+/// only that one is asked for.
 #[inline(always)]
 fn source_key<P: Arriving + ?Sized>(packet: &P, encapsulation: u8) -> Option<SourceKey> {
     let by_ipv4 = if encapsulation == Class::IP6TNL {

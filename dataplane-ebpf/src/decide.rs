@@ -1,4 +1,5 @@
-//! The decision: from a packet's headers and the tables to a next hop, or to the reason why there is none.
+//! The decision about a packet to send: its headers and the tables yield a next hop, or the reason why there
+//! is none.
 
 use crate::flow;
 use crate::layout::target::TargetKind;
@@ -7,47 +8,49 @@ use crate::packet::{Address, Family, Headers};
 use crate::select;
 use crate::verdict::Verdict;
 
-/// The outer TTL of a class that names none: the kernel would send 0 on GENEVE.
+/// The outer TTL for classes that specify none. Without it, the kernel would send 0 on GENEVE.
 const DEFAULT_TTL: u8 = 64;
 
-/// The maps, wherever they are. A slot that is out of range gives none; a free slot gives its zeroed value.
+/// The tables: BPF maps, or memory in tests. A slot that is out of range yields `None`, a free slot its
+/// zeroed value.
 pub trait Tables {
-    /// What the longest matching prefix points at.
+    /// The target of the longest IPv4 prefix that matches.
     fn prefix_v4(&self, address: [u8; 4]) -> Option<Target>;
-    /// What the longest matching prefix points at.
+    /// The target of the longest IPv6 prefix that matches.
     fn prefix_v6(&self, address: [u8; 16]) -> Option<Target>;
-    /// A group's slot.
+    /// The group in a slot.
     fn group(&self, slot: u32) -> Option<&Group>;
-    /// A next hop's slot.
+    /// The next hop in a slot.
     fn next_hop(&self, slot: u32) -> Option<&NextHop>;
-    /// A class's slot.
+    /// The class in a slot.
     fn class(&self, slot: u32) -> Option<&Class>;
-    /// The state beside a next hop's slot.
+    /// The state of the next hop in a slot.
     fn state(&self, slot: u32) -> Option<NextHopState>;
 }
 
-/// Where a packet goes and what its outer header takes from it.
+/// The next hop of a packet, and the fields of the outer header that depend on the packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'t> {
-    /// The next hop's slot, by which it is counted.
+    /// The slot of the next hop, which is also the index of its counters.
     pub slot: u32,
     /// The next hop.
     pub next_hop: &'t NextHop,
-    /// Its class.
+    /// The class of the next hop.
     pub class: &'t Class,
-    /// The device, never 0: the class's, read once.
+    /// The interface index of the class, read once; never 0.
     pub ifindex: u32,
-    /// The outer DSCP; the two ECN bits are 0, because those are the kernel's work.
+    /// The outer DSCP. The two ECN bits are 0, because the kernel sets them.
     pub tos: u8,
     /// The outer TTL or hop limit, never 0.
     pub ttl: u8,
 }
 
-/// Decides. A prefix that covers a multicast or link-local destination forwards it; without one such a packet has a
-/// reason of its own, because it is the node's usual chatter and no missing prefix.
+/// Decides where to send a packet. If a prefix covers a multicast or link-local destination, the packet is
+/// forwarded. Otherwise such a packet has a verdict of its own, because nodes usually send such packets and
+/// no prefix is missing.
 ///
 /// # Errors
-/// The reason why the packet goes nowhere, never [`Verdict::Forwarded`].
+/// The reason why the packet is dropped, never [`Verdict::Forwarded`].
 #[inline(always)]
 pub fn decide<'t, T: Tables + ?Sized>(headers: &Headers, tables: &'t T) -> Result<Decision<'t>, Verdict> {
     if headers.hop_limit == 0 {
@@ -73,7 +76,7 @@ pub fn decide<'t, T: Tables + ?Sized>(headers: &Headers, tables: &'t T) -> Resul
     resolve(headers, tables, slot)
 }
 
-/// From the slot that was chosen to everything behind it.
+/// Resolves the slot of the chosen next hop to the next hop, its class and the outer header.
 #[inline(always)]
 fn resolve<'t, T: Tables + ?Sized>(
     headers: &Headers,
@@ -91,7 +94,7 @@ fn resolve<'t, T: Tables + ?Sized>(
     if ifindex == 0 || !class.is_used() {
         return Err(Verdict::NoClass);
     }
-    if headers.family == Family::Ipv6 && !carries_ipv6(class, next_hop) {
+    if headers.family == Family::Ipv6 && !transports_ipv6(class, next_hop) {
         return Err(Verdict::InnerFamily);
     }
     let tos = if class.flags & Class::INHERIT_DSCP != 0 {
@@ -114,10 +117,11 @@ fn resolve<'t, T: Tables + ?Sized>(
     })
 }
 
-/// The kernel's ipip device has IPv4 inside alone, and its `bpf_redirect_neigh` takes IPv6 packets to IPv6 neighbours
-/// alone (it would read an IPv4 neighbour as the start of an IPv6 address).
+/// Whether a next hop can transport IPv6. An ipip device only transports IPv4, and `bpf_redirect_neigh` can
+/// send IPv6 packets only to IPv6 neighbours (it would read an IPv4 neighbour as the start of an IPv6
+/// address).
 #[inline(always)]
-fn carries_ipv6(class: &Class, next_hop: &NextHop) -> bool {
+fn transports_ipv6(class: &Class, next_hop: &NextHop) -> bool {
     let to_ipv4_neighbour =
         class.flags & Class::TO_NEIGHBOUR != 0 && next_hop.flags & NextHop::GATEWAY_IPV6 == 0;
     class.encapsulation != Class::IPIP && !to_ipv4_neighbour

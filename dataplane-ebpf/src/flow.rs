@@ -1,7 +1,8 @@
-//! The flow hash: 32 bits over the 5-tuple, or over the 3-tuple where a packet has no ports to tell.
+//! The flow hash: 32 bits over the 5-tuple, or over the 3-tuple if the ports of a packet are not known.
 //!
-//! All packets of a flow get one hash, so they take one way; both directions and both families are hashed alike,
-//! but not to the same value. It is no secret: whoever chooses addresses chooses the way.
+//! All packets of a flow have the same hash, so they use the same next hop. Both directions and both families
+//! are hashed by the same function, but not to the same value. The hash is not secret: a sender that can
+//! choose its addresses can choose the next hop.
 
 use crate::packet::{Family, Headers};
 
@@ -9,7 +10,7 @@ const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 const MULTIPLIER: u64 = 0xd6e8_feb8_6659_fd93;
 const FINAL: u64 = 0xff51_afd7_ed55_8ccd;
 
-/// The hash of a packet's flow.
+/// The hash of the flow that a packet belongs to.
 #[must_use]
 #[inline(always)]
 pub fn hash(headers: &Headers) -> u32 {
@@ -29,14 +30,15 @@ pub fn hash(headers: &Headers) -> u32 {
     finish(absorb(state, u64::from(headers.protocol) << 32 | ports))
 }
 
-/// Mixes one word into the state. One multiplication only carries upwards, so its upper half is folded down.
+/// Mixes one word into the state. A multiplication spreads bits only upwards, so the upper half is folded
+/// down.
 #[inline(always)]
 pub(crate) fn absorb(state: u64, word: u64) -> u64 {
     let product = (state ^ word).wrapping_mul(MULTIPLIER);
     product ^ (product >> 32)
 }
 
-/// Makes every bit of the state count in every bit of the result.
+/// Reduces the state to 32 bits, so that every bit of the state affects every bit of the result.
 #[inline(always)]
 pub(crate) fn finish(state: u64) -> u32 {
     (state.wrapping_mul(FINAL) >> 32) as u32

@@ -1,9 +1,9 @@
-//! The BPF map ABI ([`layout`]) and the per-packet decision, shared by the BPF programs and the userspace.
+//! The BPF map ABI ([`layout`]) and the per-packet decision, shared by the BPF programs and user space.
 //!
-//! Nothing here names aya: the programs in `main.rs` bring packets and maps, the host's tests bring byte slices
-//! and tables, and both run this very code. A packet goes [`packet::parse_ethernet`] → [`decide::decide`], which
-//! asks [`select::choose`] where a prefix has several next hops; each way out is a [`verdict::Verdict`]. What comes in is
-//! [`arrive::arrive`]'s.
+//! This library does not use aya. The programs in `main.rs` call it with packets and maps, the tests on the
+//! host with byte slices and tables. A packet to send passes through [`packet::parse_ethernet`] and
+//! [`decide::decide`], which calls [`select::choose`] if a prefix has several next hops; each outcome is a
+//! [`verdict::Verdict`]. A packet that arrives passes through [`arrive::arrive`].
 #![no_std]
 
 pub mod arrive;

@@ -1,5 +1,5 @@
-//! The BPF programs: `adit_egress` chooses the tunnel for what leaves by `adit0`, the `adit_in_…` look at
-//! what comes out of the tunnel devices.
+//! The BPF programs: `adit_egress` chooses the tunnel for packets that leave by `adit0`, and the programs
+//! `adit_in_…` count packets that arrive on tunnel devices.
 #![no_std]
 #![no_main]
 
@@ -12,6 +12,6 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier proves that a program ends, so none is left that could come here.
+    // The verifier accepts only programs that terminate, so this loop is never reached.
     loop {}
 }

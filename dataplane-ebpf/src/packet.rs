@@ -1,7 +1,8 @@
-//! The header walk: from a frame or an IP packet to what the decision needs to know of it.
+//! The header walk, which extracts from a frame or an IP packet the fields that the decision needs.
 //!
-//! A router's view: only a broken IP header refuses a packet. Behind it the walk is best effort, and a packet whose
-//! transport ports can't be told (a fragment, a foreign protocol, an end too early) goes on without them.
+//! As in a router, only a broken IP header causes a refusal. After the IP header the walk is best effort: a
+//! packet whose transport ports are not known (a fragment, another protocol, a truncated packet) is forwarded
+//! without them.
 
 pub mod headers;
 
@@ -13,19 +14,20 @@ use headers::{
     Ipv4, Ipv6, is_extension, protocol_has_ports,
 };
 
-/// Extension headers that the walk passes over; the transport behind more of them stays unknown.
+/// The number of extension headers that the walk skips. After more of them, the transport protocol stays
+/// unknown.
 pub const MAX_EXTENSIONS: usize = 6;
 
-/// Bytes that can be read, each read checked against the packet's end.
+/// A packet that can be read. Each read is checked against the end of the packet.
 pub trait Packet {
-    /// Bytes in the packet, from its first header on.
+    /// The length in bytes, from the first header on.
     fn length(&self) -> u32;
 
-    /// Reads a header at an offset that is known when the program is compiled, the quick way; none where the packet
-    /// ends before the header does.
+    /// Reads a header at an offset that is a constant of the program; this is fast. `None` if the packet ends
+    /// before the end of the header.
     fn fixed<T: AnyBitPattern>(&self, offset: usize) -> Option<T>;
 
-    /// Reads a header at an offset that the packet itself decides.
+    /// Reads a header at an offset that depends on the content of the packet.
     fn at<T: AnyBitPattern>(&self, offset: usize) -> Option<T>;
 }
 
@@ -44,7 +46,7 @@ impl Packet for [u8] {
     }
 }
 
-/// The inner packet's family.
+/// The family of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// RFC 791.
@@ -53,9 +55,10 @@ pub enum Family {
     Ipv6,
 }
 
-/// An address as it lies on the wire; IPv4 in the first word, the others 0.
+/// An address in network byte order. IPv4 uses the first word; the others are 0.
 ///
-/// Words and not bytes, because BPF reads a word in one instruction. Their value in the host's order means nothing.
+/// The type has words instead of bytes, because BPF reads a word in one instruction. Their integer values
+/// have no meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Address(pub [u32; 4]);
 
@@ -87,16 +90,16 @@ impl Address {
     }
 }
 
-/// Ports of TCP, UDP, UDP-Lite, DCCP or SCTP, in the host's order.
+/// Ports of TCP, UDP, UDP-Lite, DCCP or SCTP, in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// The sender's.
+    /// The port of the sender.
     pub source: u16,
-    /// The receiver's.
+    /// The port of the receiver.
     pub destination: u16,
 }
 
-/// What the walk found.
+/// The result of the header walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
     /// The family of both addresses.
@@ -105,14 +108,15 @@ pub struct Headers {
     pub source: Address,
     /// The receiver.
     pub destination: Address,
-    /// The protocol behind the IP header and its extensions; of a fragment, what its fragment header names.
+    /// The protocol after the IP header and its extensions; for a fragment, the protocol that its fragment
+    /// header names.
     pub protocol: u8,
     /// The TOS or traffic class byte: DSCP and ECN.
     pub tos: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
-    /// None for a fragment (the first one too, so that all of a datagram's take one way), for protocols without
-    /// ports, and where the packet ends before them.
+    /// `None` for a fragment (also the first one, so that all fragments of a datagram use the same path), for
+    /// protocols without ports, and if the packet ends before the ports.
     pub ports: Option<Ports>,
     /// Bytes from the IP header on.
     pub length: u32,
@@ -134,7 +138,7 @@ pub fn parse_ethernet<P: Packet + ?Sized>(packet: &P) -> Result<Headers, Verdict
     }
 }
 
-/// Walks from the IP header at `start`, a constant.
+/// Walks from the IP header at `start`, which must be a constant.
 ///
 /// # Errors
 /// [`Verdict::Truncated`], [`Verdict::BadHeader`].
@@ -181,11 +185,11 @@ fn parse_v6<P: Packet + ?Sized>(packet: &P, start: usize) -> Result<Headers, Ver
     if header.version_and_class >> 4 != 6 {
         return Err(Verdict::BadHeader);
     }
-    let behind = start + size_of::<Ipv6>();
+    let payload = start + size_of::<Ipv6>();
     let (protocol, ports) = if is_extension(header.next_header) {
-        walk_extensions(packet, behind, header.next_header)
+        walk_extensions(packet, payload, header.next_header)
     } else if protocol_has_ports(header.next_header) {
-        (header.next_header, packet.fixed::<[u16; 2]>(behind))
+        (header.next_header, packet.fixed::<[u16; 2]>(payload))
     } else {
         (header.next_header, None)
     };
@@ -201,7 +205,8 @@ fn parse_v6<P: Packet + ?Sized>(packet: &P, start: usize) -> Result<Headers, Ver
     })
 }
 
-/// Passes over extension headers; returns the protocol behind them and its ports. Rare, so it may cost.
+/// Skips extension headers and returns the protocol after them and its ports. This is rare, so it may be
+/// slow.
 #[inline(always)]
 fn walk_extensions<P: Packet + ?Sized>(packet: &P, start: usize, first: u8) -> (u8, Option<[u16; 2]>) {
     let mut offset = start;
@@ -220,7 +225,8 @@ fn walk_extensions<P: Packet + ?Sized>(packet: &P, start: usize, first: u8) -> (
             let Some(extension) = packet.at::<Extension>(offset) else {
                 return (protocol, None);
             };
-            // RFC 4302 counts in words and leaves out two of them, everything else in eight bytes without the first.
+            // The length in RFC 4302 is in words, minus two; in all other headers in units of eight bytes,
+            // minus one.
             offset += if protocol == AUTHENTICATION {
                 (usize::from(extension.length) + 2) * 4
             } else {

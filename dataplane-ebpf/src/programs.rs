@@ -1,4 +1,4 @@
-//! What is particular to BPF: the programs, the maps, and the kernel's packet.
+//! The parts that need BPF: the programs, the maps, and access to packets of the kernel.
 
 mod egress;
 mod ingress;

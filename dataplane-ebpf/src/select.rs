@@ -1,26 +1,26 @@
-//! The choice among a group's next hops: weighted rendezvous hashing (Thaler and Ravishankar 1998; the weighted
-//! form is Schindelhauer and Schomaker 2005).
+//! The choice among a group's next hops: weighted rendezvous hashing (Thaler and Ravishankar 1998; the
+//! weighted form is Schindelhauer and Schomaker 2005).
 //!
-//! Each member draws a number from the flow and from its own address, and the best draw wins. So a member that
-//! leaves takes only its own flows along, and neither order nor slots matter. With the draw `u` in (0, 1] and the
-//! weight `w`, the least `-log2(u) / w` wins; fractions are compared by multiplying crosswise, and between equal
-//! weights the greater `u` wins without any logarithm.
+//! Each member draws a pseudo-random number from the flow and from its own address, and the best draw wins.
+//! So if a member is removed, only its own flows move, and neither order nor slots matter. With the draw `u`
+//! in (0, 1] and the weight `w`, the least `-log2(u) / w` wins. Fractions are compared by
+//! cross-multiplication. Between equal weights the greater `u` wins, without a logarithm.
 
 use crate::decide::Tables;
 use crate::flow;
 use crate::layout::{Group, GroupMember, NextHopState, UNUSED_SLOT};
 use crate::verdict::Verdict;
 
-/// The member's key: a hash of the next hop's underlay address ([`crate::layout::NextHop::remote`]).
+/// The key of a member: a hash of the underlay address of the next hop ([`crate::layout::NextHop::remote`]).
 #[must_use]
 pub fn member_key(remote: &[u8; 16]) -> u32 {
     let word = u128::from_be_bytes(*remote);
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
+    #[expect(clippy::cast_possible_truncation, reason = "only the lower half is needed")]
     let (high, low) = ((word >> 64) as u64, word as u64);
     flow::finish(flow::absorb(flow::absorb(KEY_SEED, high), low))
 }
 
-/// The slot of the group's next hop for this flow, the best of those that may be chosen.
+/// Chooses the next hop of a group for this flow, among the usable members. Returns its slot.
 ///
 /// # Errors
 /// [`Verdict::NoGroup`] if the slot is free, [`Verdict::NoUsableNextHop`] if no member may be chosen.
@@ -71,7 +71,7 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Nobody yet.
+    /// The value before the first candidate.
     const NONE: Candidate = Candidate {
         next_hop: UNUSED_SLOT,
         key: 0,
@@ -91,7 +91,8 @@ impl Candidate {
         }
     }
 
-    /// A total order over draw, weight and key, so that the winner does not depend on who was asked first.
+    /// A total order over draw, weight and key, so that the result does not depend on the order of the
+    /// members.
     #[inline(always)]
     fn beats(&self, other: &Candidate) -> bool {
         if self.weight != other.weight {
@@ -108,24 +109,25 @@ impl Candidate {
     }
 }
 
-/// `-log2((x + 1) / 2^32)` in units of 2^-26, never increasing in `x`, within one percent of the truth or one unit.
+/// `-log2((x + 1) / 2^32)` in units of 2^-26, never increasing in `x`, with an error of at most one percent
+/// plus one unit.
 ///
-/// Between powers of two, `log2(1 + f)` is taken as `f + f(1 - f)(a - bf)`, with `a` and `b` such that the middle is
-/// exact and that the slope is right where `f` nears 1: what wins has a draw just below 2^32.
+/// Between powers of two, `log2(1 + f)` is approximated by `f + f(1 - f)(a - bf)`. With these `a` and `b` the
+/// middle is exact, and so is the slope where `f` approaches 1, because winning draws are just below 2^32.
 #[inline(always)]
 fn minus_log2(x: u32) -> u32 {
     /// 0.4010 and 0.1223 in units of 2^-31.
     const A: u64 = 861_140_000;
     const B: u64 = 262_630_000;
     const ONE: u64 = 1 << 31;
-    /// The fraction's bits that are below a unit of the result; left out, for they'd drown in rounding and the
-    /// result would not be monotone.
+    /// The bits of the fraction that are below a unit of the result. They are dropped, because they are
+    /// smaller than the rounding errors, and the result would not be monotone.
     const BELOW: u64 = (1 << 5) - 1;
 
     let x = u64::from(x) + 1;
-    // Without a branch in the compiler's expansion, so the verifier has one path to walk.
+    // The compiler expands this without a branch, so the verifier has only one path to check.
     let exponent = 63 - x.leading_zeros();
-    // What stands behind the leading bit, in units of 2^-31.
+    // The bits after the leading one, in units of 2^-31.
     let fraction = (((x << (32 - exponent)) >> 1) - ONE) & !BELOW;
     let parabola = (fraction * (ONE - fraction)) >> 31;
     let bend = (parabola * (A - ((B * fraction) >> 31))) >> 31;

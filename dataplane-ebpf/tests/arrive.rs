@@ -1,4 +1,4 @@
-//! What arrives by a tunnel: each verdict, and the source that each packet counts for.
+//! Packets that arrive through a tunnel: each verdict, and the source for which each packet is counted.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ const IPV6: u16 = 0x86dd;
 const V4: [u8; 4] = [192, 0, 2, 1];
 const V6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
-/// Bytes that came in, with what the kernel says of them.
+/// A received packet with the metadata of the kernel.
 struct Arrived<'a> {
     bytes: &'a [u8],
     protocol: u16,
@@ -173,7 +173,7 @@ fn only_packets_of_tunnels_are_counted() {
         (0x0806, from_v4(0), Class::IPIP, (IngressVerdict::NotIp, whole)),
         (IPV6, from_v4(0), Class::IPIP, (IngressVerdict::BadHeader, whole)),
         (IPV4, None, Class::IPIP, (IngressVerdict::NoTunnelKey, 28)),
-        // Devices that have one outer family alone.
+        // Devices with only one outer family.
         (IPV4, from_v6(0), Class::IPIP, (IngressVerdict::NoTunnelKey, 28)),
         (IPV4, from_v4(0), Class::IP6TNL, (IngressVerdict::NoTunnelKey, 28)),
     ] {

@@ -1,4 +1,4 @@
-//! The decision: each way out of it, and what goes into the outer header.
+//! The decision: each verdict, and the fields of the outer header.
 
 mod common;
 
@@ -12,7 +12,7 @@ use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 const SLOT: u32 = 9;
 
-/// One next hop, in a class of this encapsulation.
+/// Tables with one next hop in this class.
 fn memory(class: Class) -> Memory {
     let mut memory = Memory::default();
     memory.point(TargetKind::NextHop(SLOT));
@@ -144,7 +144,7 @@ fn an_ipv4_neighbour_takes_ipv4_only() {
     });
     assert_eq!(verdict(&memory, Family::Ipv4), Verdict::Forwarded);
     assert_eq!(verdict(&memory, Family::Ipv6), Verdict::InnerFamily);
-    // The peer's own underlay address being IPv6 does not matter, the neighbour's does.
+    // The family of the neighbour matters, not that of the underlay address of the peer.
     for (flags, ipv6) in [
         (NextHop::OUTER_IPV6, Verdict::InnerFamily),
         (NextHop::GATEWAY_IPV6, Verdict::Forwarded),

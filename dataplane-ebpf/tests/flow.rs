@@ -1,4 +1,4 @@
-//! The flow hash: what it depends on, and how evenly it spreads what real networks send.
+//! The flow hash: what it depends on, and how evenly it spreads the flows of real networks.
 
 mod common;
 
@@ -62,7 +62,8 @@ fn every_word_of_an_ipv6_address_counts() {
     }
 }
 
-/// Packets of the kinds that a single multiplication spreads badly: one thing counts up, all else stands.
+/// Series of packets that a single multiplication would spread badly: one field counts up, all others stay
+/// the same.
 fn series(family: Family, kind: usize, number: u16) -> Headers {
     let base = headers(family);
     let [high, low] = number.to_be_bytes();
@@ -82,7 +83,7 @@ fn series(family: Family, kind: usize, number: u16) -> Headers {
             ports: None,
             ..base
         },
-        // Swapped bytes: what counts up is a high bit.
+        // Swapped bytes, so that a high bit counts up.
         4 => Headers {
             destination: address([low, high]),
             ..base
@@ -101,7 +102,7 @@ fn spreads_evenly() {
                 for number in 0..32768 {
                     counts[(hash(&series(family, kind, number)) >> shift) as usize % BUCKETS] += 1;
                 }
-                // 512 each, with a deviation of 22.4 if it were random.
+                // 512 each, with a standard deviation of 22.4 if it were random.
                 let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
                 assert!(
                     *least > 410 && *most < 614,

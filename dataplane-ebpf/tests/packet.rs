@@ -1,4 +1,4 @@
-//! The header walk on packets by hand, cut off at every length, and on noise.
+//! The header walk on constructed packets, on packets truncated at every length, and on noise.
 
 mod common;
 
@@ -141,7 +141,7 @@ fn ipv6_extensions_are_bounded() {
 
 #[test]
 fn ipv6_fragments() {
-    // First, middle, last; an atomic one is whole; the reserved bits don't count.
+    // First, middle and last fragment; an atomic fragment is whole; the reserved bits don't count.
     for (field, ports) in [(1, None), (0x0101, None), (0x0100, None), (0, FOUND), (6, FOUND)] {
         let payload = [&fragment_header(UDP, field)[..], &PORTS].concat();
         let headers = parsed(&frame_v6(44, &payload));
@@ -153,7 +153,8 @@ fn ipv6_fragments() {
             "{field:#x}"
         );
     }
-    // What the fragment header names is the same in all fragments; what follows it is in the first only.
+    // The protocol in the fragment header is the same in all fragments; only the first one contains what
+    // follows it.
     let first = parsed(&frame_v6(
         44,
         &[&fragment_header(60, 1)[..], &extension(UDP), &PORTS].concat(),
@@ -211,7 +212,7 @@ proptest! {
     #[test]
     fn noise_is_harmless(mut bytes in prop::collection::vec(any::<u8>(), 0..200), v6: bool, start in 0_u8..16) {
         let _ = parse_ethernet(&bytes[..]);
-        // Noise that gets as far as the extension headers.
+        // Noise that passes the checks before the extension headers.
         if let Some(ethertype) = bytes.get_mut(12..15) {
             ethertype.copy_from_slice(if v6 { &[0x86, 0xdd, 0x60] } else { &[0x08, 0x00, 0x40] });
             bytes[14] |= start;

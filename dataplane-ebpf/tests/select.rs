@@ -1,4 +1,4 @@
-//! The choice among next hops: fair, by weight, and it moves no flow that it need not move.
+//! The choice among next hops is fair, respects weights, and moves no flow without need.
 #![expect(clippy::unwrap_used, reason = "a test's helper that fails is a failed test")]
 
 mod common;
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 const HEAD: u32 = 5;
 const FLOWS: u32 = 65536;
 
-/// Flows as a client makes them: source ports that count up.
+/// Flows of a client: source ports that count up.
 fn flows() -> Vec<u32> {
     let flow = |number: u32| {
         let source = u16::try_from(number % 65536).unwrap();
@@ -51,7 +51,7 @@ fn shares(memory: &Memory) -> BTreeMap<u32, u32> {
     shares
 }
 
-/// Each share within five standard deviations of its due, and within `extra` of it besides.
+/// Asserts that each share is within five standard deviations, plus `extra`, of the expected value.
 fn assert_fair(weights: &[u32], extra: f64) {
     let members = members(weights);
     let total: u32 = weights.iter().sum();
@@ -164,7 +164,7 @@ proptest! {
         flow: u32,
     ) {
         let straight = members(&weights);
-        // A permutation of places, and slots that have nothing to do with them.
+        // A permutation of positions, and slots that are independent of them.
         let mut shuffled: Vec<_> = straight.iter().map(|&(slot, byte, weight)| (9000 - slot * 7, byte, weight)).collect();
         shuffled.sort_by_key(|member| seed.wrapping_mul(u64::from(member.1) * 2 + 1) ^ (seed >> 7));
         let chosen = choose(&group(&straight), HEAD, flow).unwrap();

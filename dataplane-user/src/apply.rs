@@ -1,4 +1,4 @@
-//! Makes changes, goes on past failures, and reports one outcome a change.
+//! Applies changes, continues after failures, and reports one outcome for each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
@@ -9,25 +9,25 @@ use crate::model::change::Dependencies;
 use crate::model::order::Stage;
 use crate::model::{Change, ChangeSet};
 
-/// What became of each change, in order.
+/// The outcome of each change, in order.
 #[derive(Debug, Default)]
 pub struct ApplyReport {
     /// Changes and their outcomes.
     pub outcomes: Vec<(Change, Outcome)>,
-    /// How long each stage in which something was tried took.
+    /// The duration of each stage in which a change was tried.
     pub durations: Vec<(Stage, Duration)>,
 }
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It was made.
+    /// It is done.
     Done,
-    /// The kernel refused.
+    /// The kernel refused it.
     Failed(KernelError),
-    /// It was left out, as it depends on a change that failed.
+    /// It was skipped because it depends on a change that failed.
     Skipped {
-        /// That one's place in the report.
+        /// The index of the failed change in the report.
         failed: usize,
     },
 }
@@ -43,7 +43,8 @@ impl ApplyReport {
             })
     }
 
-    /// The changes that failed and are waited for, each with the changes that wait for it.
+    /// The changes that failed and that others depend on, each with the changes that were skipped because of
+    /// it.
     #[must_use]
     pub fn waited_for(&self) -> Vec<(&Change, Vec<&Change>)> {
         let mut waiting: BTreeMap<usize, Vec<&Change>> = BTreeMap::new();
@@ -58,7 +59,7 @@ impl ApplyReport {
         named.collect()
     }
 
-    /// How many devices were deleted to be made anew.
+    /// How many devices were deleted to be recreated.
     #[must_use]
     pub fn recreated(&self) -> usize {
         let deleted = |(change, outcome): &&(Change, Outcome)| {
@@ -67,7 +68,7 @@ impl ApplyReport {
         self.outcomes.iter().filter(deleted).count()
     }
 
-    /// How many changes were made.
+    /// How many changes are done.
     #[must_use]
     pub fn done(&self) -> usize {
         self.outcomes
@@ -77,12 +78,12 @@ impl ApplyReport {
     }
 }
 
-/// Makes the changes in order. A failure leaves out what depends on the change that failed, and nothing else.
+/// Applies the changes in order. After a failure, only changes that depend on the failed one are skipped.
 pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     let mut report = ApplyReport::default();
-    let mut broken = Broken::default();
-    // Whether routes or rules lead elsewhere than before, so that packets may still be on the old way.
-    let mut led_away = false;
+    let mut failed_conditions = FailedConditions::default();
+    // Whether routes or rules changed, so that packets may still be on the old path.
+    let mut rerouted = false;
     let dependencies = set
         .dependencies
         .into_iter()
@@ -91,19 +92,19 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     while let Some((first, needs)) = steps.next() {
         let rank = first.rank();
         let mut batch = Batch::default();
-        batch.add((first, needs), &mut broken, &mut report);
-        while let Some(step) = steps.next_if(|(next, needs)| next.rank() == rank && batch.takes(needs)) {
-            batch.add(step, &mut broken, &mut report);
+        batch.add((first, needs), &mut failed_conditions, &mut report);
+        while let Some(step) = steps.next_if(|(next, needs)| next.rank() == rank && batch.may_add(needs)) {
+            batch.add(step, &mut failed_conditions, &mut report);
         }
         if batch.changes.is_empty() {
             continue;
         }
         let (stage, _) = rank;
-        if led_away && stage > Stage::DeleteBackstops {
+        if rerouted && stage > Stage::DeleteBackstops {
             kernel.wait_rcu_grace().await;
-            led_away = false;
+            rerouted = false;
         }
-        led_away |= (Stage::Anchors..=Stage::DeleteAnchors).contains(&stage);
+        rerouted |= (Stage::Anchors..=Stage::DeleteAnchors).contains(&stage);
         let started = Instant::now();
         let results = kernel.execute(&batch.changes).await;
         match report.durations.last_mut() {
@@ -115,7 +116,7 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
             let outcome = match result {
                 Ok(()) => Outcome::Done,
                 Err(error) => {
-                    broken.by(&provides, report.outcomes.len());
+                    failed_conditions.add(&provides, report.outcomes.len());
                     Outcome::Failed(error)
                 }
             };
@@ -125,32 +126,32 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     report
 }
 
-/// Changes that are made at once: none requires what another one provides.
+/// Changes that are executed together: none requires a condition that another one provides.
 #[derive(Default)]
 struct Batch {
     changes: Vec<Change>,
     provides: Vec<Vec<u32>>,
-    /// The same in one set.
+    /// The conditions of `provides` in one set.
     pending: BTreeSet<u32>,
 }
 
 impl Batch {
-    fn takes(&self, needs: &Dependencies) -> bool {
+    fn may_add(&self, needs: &Dependencies) -> bool {
         !needs
             .requires
             .iter()
             .any(|condition| self.pending.contains(condition))
     }
 
-    /// Takes a change, unless something that it requires is broken.
+    /// Adds a change, or reports it as skipped if a condition that it requires has failed.
     fn add(
         &mut self,
         (change, needs): (Change, Dependencies),
-        broken: &mut Broken,
+        failed_conditions: &mut FailedConditions,
         report: &mut ApplyReport,
     ) {
-        if let Some(failed) = broken.failure(&needs) {
-            broken.by(&needs.provides, failed);
+        if let Some(failed) = failed_conditions.failure(&needs) {
+            failed_conditions.add(&needs.provides, failed);
             report.outcomes.push((change, Outcome::Skipped { failed }));
             return;
         }
@@ -160,12 +161,12 @@ impl Batch {
     }
 }
 
-/// Conditions that don't hold, with the places in the report of the changes whose failure that is.
+/// Conditions that don't hold, with the index in the report of the change whose failure is the cause.
 #[derive(Default)]
-struct Broken(BTreeMap<u32, usize>);
+struct FailedConditions(BTreeMap<u32, usize>);
 
-impl Broken {
-    fn by(&mut self, provides: &[u32], failed: usize) {
+impl FailedConditions {
+    fn add(&mut self, provides: &[u32], failed: usize) {
         for condition in provides {
             self.0.entry(*condition).or_insert(failed);
         }
@@ -190,7 +191,7 @@ mod tests {
     };
     use crate::net::LinkName;
 
-    /// One route per prefix, each by its own device.
+    /// One route per prefix, each through a device of its own.
     fn routes(prefixes: &[&str]) -> KernelState {
         let mut state = KernelState::default();
         for (number, prefix) in prefixes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Values as their text, for fields of serde's whose types know nothing of it: `#[serde(with = "crate::as_text")]`.
+//! Serializes values as text, for types that do not use serde: `#[serde(with = "crate::as_text")]`.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -6,18 +6,18 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer, Serializer};
 
-/// The text of a value.
+/// Serializes a value as its text.
 ///
 /// # Errors
-/// The serializer's own.
+/// Those of the serializer.
 pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
-/// The value of a text.
+/// Parses a value from its text.
 ///
 /// # Errors
-/// The deserializer's own, or when the text is none of such a value.
+/// Those of the deserializer, or when the text can't be parsed.
 pub fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -25,14 +25,14 @@ pub fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
     text.parse().map_err(D::Error::custom)
 }
 
-/// The same for values that may be missing: `#[serde(with = "crate::as_text::optional")]`.
+/// The same for optional values: `#[serde(with = "crate::as_text::optional")]`.
 pub mod optional {
     use super::*;
 
-    /// The text of a value, or null.
+    /// Serializes a value as its text, or as null.
     ///
     /// # Errors
-    /// The serializer's own.
+    /// Those of the serializer.
     pub fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => serializer.collect_str(value),
@@ -40,10 +40,10 @@ pub mod optional {
         }
     }
 
-    /// The value of a text or of null.
+    /// Parses a value from its text, or `None` from null.
     ///
     /// # Errors
-    /// The deserializer's own, or when the text is none of such a value.
+    /// Those of the deserializer, or when the text can't be parsed.
     pub fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {

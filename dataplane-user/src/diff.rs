@@ -1,6 +1,6 @@
-//! What must change for the observed state to become the target. Pure.
+//! The changes that lead from the observed to the desired state. Pure.
 //!
-//! One file a kind of object, as in `model`; `order` is the only place that knows in which order changes are made.
+//! One file per kind of object, as in `model`; only `order` knows in which order changes are executed.
 
 mod addresses;
 mod attachments;
@@ -28,10 +28,12 @@ use crate::model::order::Detour;
 use crate::model::{ChangeSet, KernelState, Named, each_whole};
 use crate::net::Namespace;
 
-/// The changes that lead from `observed` to `target`, ordered so that no step opens a hole.
+/// The changes that lead from the observed state to the desired state `target`, in an order in which no step
+/// interrupts traffic.
 ///
-/// Where something that is not ours stands where ours should, that is a conflict: it is left alone, what depends on
-/// ours is left out, and all else goes on. Nothing foreign is ever changed or deleted.
+/// An object that Adit does not manage and that has the name or position of a desired one is a conflict: it
+/// stays, objects that depend on the desired one are skipped, and everything else continues. Objects without
+/// the mark of Adit are never changed or deleted.
 #[must_use]
 pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     let target = readable(target, observed);
@@ -47,25 +49,25 @@ pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
     }
 }
 
-/// What holds for the changes of one namespace.
+/// The context of the changes of one namespace.
 #[derive(Clone, Copy)]
 struct At<'a> {
     namespace: Option<&'a Namespace>,
-    /// How circles of changes are left.
+    /// The detours that break circles of changes.
     detours: &'a BTreeSet<Detour>,
-    /// Whom manifests name.
+    /// The peers that manifests name.
     named: &'a Named,
 }
 
-/// Finds the changes, unordered. Removes from `observed` what the kernel deletes together with a recreated device, and from `target` what a
-/// conflict or a missing device rules out.
+/// Finds the changes, unordered. Removes from `observed` what the kernel deletes together with a recreated
+/// device, and from `target` what a conflict or a missing device makes impossible.
 fn compare(
     observed: &mut KernelState,
     target: &mut KernelState,
     detours: &BTreeSet<Detour>,
     set: &mut ChangeSet,
 ) {
-    // Pairs join namespaces, so they come before what is each one's own.
+    // Veth pairs connect namespaces, so they are compared before the objects of single namespaces.
     veths::settle(observed, target, set);
     let mut elsewhere = std::mem::take(&mut observed.namespaces);
     let mut wanted = std::mem::take(&mut target.namespaces);
@@ -93,8 +95,8 @@ fn compare(
     target.named = named;
 }
 
-/// A target without what would be in namespaces that can't be read: nothing is changed there. In those that may be one of these
-/// by another name what stands is wanted.
+/// The desired state without the namespaces that can't be read, in which nothing is changed. In a namespace
+/// that may be one of these under another name, existing objects are added to the desired state.
 #[must_use]
 pub fn readable(target: &KernelState, observed: &KernelState) -> KernelState {
     let mut target = target.clone();
@@ -105,7 +107,7 @@ pub fn readable(target: &KernelState, observed: &KernelState) -> KernelState {
     target
 }
 
-/// The changes of one namespace, of which `observed` and `target` speak.
+/// The changes of one namespace, whose states are `observed` and `target`.
 fn one(at: At<'_>, observed: &mut KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     links::exclude_conflicts(observed, target, set);
     waiting::exclude(observed, target, set);
@@ -125,7 +127,8 @@ fn one(at: At<'_>, observed: &mut KernelState, target: &mut KernelState, set: &m
     each_whole!(K => whole::<K>(observed, target, set));
 }
 
-/// Objects that are all that they say: those that are missing are created, and those of ours that are not wanted deleted.
+/// Objects whose value is their identity: missing ones are created, and managed ones that are not desired are
+/// deleted.
 fn whole<K: Whole>(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     let (found, wanted) = (K::all(observed), K::all(target));
     let missing = wanted.difference(found).cloned();

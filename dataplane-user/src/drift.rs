@@ -1,4 +1,5 @@
-//! What others changed of ours: told apart from what we want otherwise, counted, and not fought over for ever.
+//! Drift: managed objects that something else changed. This module distinguishes drift from changes of the
+//! manifests, counts it, and holds back repairs of objects that keep changing.
 
 mod fights;
 #[cfg(test)]
@@ -17,39 +18,39 @@ use crate::model::{Change, ChangeSet, KernelState, Located};
 use crate::pauses::Pauses;
 use crate::resource::{Problem, Reason};
 
-/// What is remembered between two passes to know drift by.
+/// The state between reconciliations that distinguishes drift from other changes.
 #[derive(Debug)]
 pub struct Drift {
-    /// What the kernel was led to last.
+    /// The desired state when the node was converged last.
     reached: Option<KernelState>,
-    /// What was changed since then.
+    /// The changes since then.
     earlier: Earlier,
     fights: Fights,
     repairs: Repairs,
 }
 
-/// What something else changed and the agent restored, since it started.
+/// All repairs since the agent started.
 #[derive(Clone, Debug, Default)]
 pub struct Repairs {
-    /// How many, by kind of object.
+    /// The number of repairs, by kind of object.
     pub counts: BTreeMap<RepairKind, u64>,
-    /// The last ones, oldest first.
-    pub recent: VecDeque<Made>,
+    /// The last repairs, oldest first.
+    pub recent: VecDeque<RecentRepair>,
 }
 
 /// A repair that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct RecentRepair {
     /// The kind of object.
     pub kind: RepairKind,
     /// The object.
     pub object: Located,
-    /// What was found: `was gone`.
+    /// The difference that was found, such as `was gone`.
     pub found: String,
 }
 
 impl Drift {
-    /// Remembers nothing yet; the pauses say what a fight is.
+    /// Without state yet; the pauses define what a fight is.
     #[must_use]
     pub fn new(pauses: Pauses) -> Drift {
         Drift {
@@ -60,9 +61,10 @@ impl Drift {
         }
     }
 
-    /// Finds the repairs in a set of changes, and takes those out of it that are not made now because they were made too
-    /// often. What is returned is to be given to [`Drift::made`] when the rest was applied.
-    pub fn sort_out(
+    /// Finds the repairs in a set of changes, and removes those from the set that were made too often and are
+    /// held back now. Returns the other repairs, each with its changes, for [`Drift::record`] after the set
+    /// is applied.
+    pub fn find_repairs(
         &mut self,
         observed: &KernelState,
         target: &KernelState,
@@ -71,25 +73,25 @@ impl Drift {
         let now = Instant::now();
         self.fights.forget(now);
         let found = self.find(observed, target, &set.changes);
-        let broken = found.iter().filter(|repair| !repair.follows);
-        broken.for_each(|repair| self.fights.broken(&repair.object, now));
+        let changed = found.iter().filter(|repair| !repair.follows);
+        changed.for_each(|repair| self.fights.changed(&repair.object, now));
         let (held, kept) = self.divide(found, now);
         let of = |repair: &Repair| {
-            let places = repair.changes.iter();
-            places.map(|&place| set.changes[place].clone()).collect()
+            let indexes = repair.changes.iter();
+            indexes.map(|&index| set.changes[index].clone()).collect()
         };
         let changes = kept.iter().map(of).collect::<Vec<_>>();
-        take_out(&held, set);
+        remove(&held, set);
         if let Some(reached) = &self.reached {
             self.earlier.add(&set.changes, observed, (reached, target), &kept);
         }
         kept.into_iter().zip(changes).collect()
     }
 
-    /// Takes the same out of what is left after a pass.
-    pub fn leave_out(&self, observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+    /// Removes held-back repairs from the changes that are still to be made after a reconciliation.
+    pub fn skip_held(&self, observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
         let found = self.find(observed, target, &set.changes);
-        take_out(&self.divide(found, Instant::now()).0, set);
+        remove(&self.divide(found, Instant::now()).0, set);
     }
 
     fn find(&self, observed: &KernelState, target: &KernelState, changes: &[Change]) -> Vec<Repair> {
@@ -101,16 +103,16 @@ impl Drift {
         }
     }
 
-    /// Those that are left alone now, and the others.
+    /// The repairs that are held back now, and the others.
     fn divide(&self, found: Vec<Repair>, now: Instant) -> (Vec<Repair>, Vec<Repair>) {
         found
             .into_iter()
             .partition(|repair| self.fights.is_held(&repair.object, now))
     }
 
-    /// Logs and counts the repairs that were made; the numbers by kind. One of which something failed is found again by
-    /// the next pass.
-    pub fn made(
+    /// Logs and counts the repairs that were made, and returns their numbers by kind. A repair of which a
+    /// change failed is found again by the next reconciliation.
+    pub fn record(
         &mut self,
         repairs: Vec<(Repair, Vec<Change>)>,
         report: &ApplyReport,
@@ -129,7 +131,7 @@ impl Drift {
         let (later, made): (Vec<_>, Vec<_>) =
             made.map(|(repair, _)| repair).partition(|repair| repair.follows);
         for repair in later {
-            debug!("returned too, after the repair that was told of: {repair}");
+            debug!("restored after the repair that was logged: {repair}");
         }
         for repair in made.iter().take(limits::LOGGED_REPAIRS) {
             warn!(
@@ -139,16 +141,16 @@ impl Drift {
             );
         }
         if made.len() > limits::LOGGED_REPAIRS {
-            warn!("repaired {} objects more", made.len() - limits::LOGGED_REPAIRS);
+            warn!("repaired {} more objects", made.len() - limits::LOGGED_REPAIRS);
         }
         let now = Instant::now();
         let mut numbers = BTreeMap::new();
         for repair in made {
             self.earlier.counted(&repair);
-            self.fights.mended(&repair.object, now);
+            self.fights.repaired(&repair.object, now);
             *numbers.entry(repair.kind()).or_default() += 1;
             *self.repairs.counts.entry(repair.kind()).or_default() += 1;
-            self.repairs.recent.push_back(Made {
+            self.repairs.recent.push_back(RecentRepair {
                 kind: repair.kind(),
                 object: repair.object,
                 found: repair.found,
@@ -163,20 +165,20 @@ impl Drift {
         numbers
     }
 
-    /// The kernel holds this target now, but for what is left alone.
-    pub fn reached(&mut self, target: KernelState) {
+    /// The kernel has reached this desired state, except for repairs that are held back.
+    pub fn converged(&mut self, target: KernelState) {
         self.reached = Some(target);
         self.earlier = Earlier::default();
     }
 
-    /// The kernel still lacks something: what follows from the changes so far, perhaps.
-    pub fn missed(&mut self, observed: &KernelState, target: &KernelState, set: &ChangeSet) {
+    /// The node is not converged; the remaining differences may follow from the changes so far.
+    pub fn not_converged(&mut self, observed: &KernelState, target: &KernelState, set: &ChangeSet) {
         if let Some(reached) = &self.reached {
             self.earlier.retain(&set.changes, observed, (reached, target));
         }
     }
 
-    /// What is fought over.
+    /// A problem for each object that is held back.
     pub fn problems(&mut self) -> Vec<Problem> {
         let held = self.fights.held(Instant::now());
         held.into_iter()
@@ -184,30 +186,30 @@ impl Drift {
             .collect()
     }
 
-    /// When something that is left alone shall be tried again.
+    /// The time until the next retry of a repair that is held back; `None` if there is none.
     #[must_use]
-    pub fn next_try(&self) -> Option<Duration> {
-        self.fights.next_try(Instant::now())
+    pub fn next_retry(&self) -> Option<Duration> {
+        self.fights.next_retry(Instant::now())
     }
 
-    /// What was restored since the agent started.
+    /// All repairs since the agent started.
     #[must_use]
     pub fn repairs(&self) -> &Repairs {
         &self.repairs
     }
 }
 
-fn take_out(held: &[Repair], set: &mut ChangeSet) {
-    let places: BTreeSet<usize> = held
+fn remove(held: &[Repair], set: &mut ChangeSet) {
+    let indexes: BTreeSet<usize> = held
         .iter()
         .flat_map(|repair| repair.changes.iter().copied())
         .collect();
-    if places.is_empty() {
+    if indexes.is_empty() {
         return;
     }
     held.iter()
-        .for_each(|repair| debug!("left as it is for now: {repair}"));
-    set.retain(|place, _| !places.contains(&place));
+        .for_each(|repair| debug!("not repaired for now: {repair}"));
+    set.retain(|index, _| !indexes.contains(&index));
 }
 
 fn conflict(object: &Located, pause: Duration) -> Problem {
@@ -215,13 +217,13 @@ fn conflict(object: &Located, pause: Duration) -> Problem {
         Reason::Conflict,
         object.to_string(),
         format!(
-            "it was repaired {} times within a minute or fell again soon after: something else keeps changing it \
+            "repaired {} times within a minute, or changed again soon after a repair: something else keeps changing it \
              (NetworkManager, systemd-networkd, another agent or a script)",
             limits::FIGHT_REPAIRS
         ),
         format!(
-            "find out who does (`ip monitor`, `adit doctor`) and tell it to leave Adit's objects alone; it is tried again \
-             every {} s, ever more rarely",
+            "find out what changes it (`ip monitor`, `adit doctor`) and stop that; the agent restores the object after \
+             {} s, then after longer pauses",
             pause.as_secs()
         ),
     )

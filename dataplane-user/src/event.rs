@@ -1,26 +1,26 @@
-//! What wakes the reconciliation loop.
+//! The events that wake the reconciliation loop.
 
 /// A reason to reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The manifests may have changed.
     SourceChanged,
-    /// Something of the kernel's that concerns us changed.
+    /// Kernel state changed that concerns Adit.
     KernelChanged,
-    /// Events of the kernel were lost, so that anything may have changed.
+    /// Kernel events were lost, so anything may have changed.
     EventsLost,
-    /// It is time for a full reconciliation, whether or not something happened.
+    /// A full reconciliation is due, whether or not something happened.
     Resync,
-    /// It is time to check what changes without events.
+    /// A check of state that changes without events is due.
     Recheck,
-    /// The last reconciliation left something undone.
+    /// A retry is due.
     Retry,
-    /// The agent shall end; the dataplane stays.
+    /// The agent ends and leaves the kernel state as it is.
     Stop,
 }
 
 impl Event {
-    /// Whether the manifests may be other ones than before.
+    /// Whether the manifests may have changed.
     #[must_use]
     pub fn may_change_the_source(&self) -> bool {
         !matches!(self, Event::KernelChanged | Event::Recheck)

@@ -1,5 +1,5 @@
-//! Reads and replaces files whose names come from users. Only regular files are read: a FIFO, a device or a directory is an
-//! error at once, and nothing here blocks on one or wakes one up.
+//! Reads and replaces files with names from users. Only regular files are read. A FIFO, a device or a
+//! directory is an error at once, without blocking and without opening it.
 
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -12,7 +12,7 @@ use crate::limits;
 /// Opens a regular file for reading; symbolic links are followed.
 ///
 /// # Errors
-/// When it is not there, is not a regular file, or can't be opened.
+/// When it does not exist, is not a regular file, or can't be opened.
 pub fn open(path: &Path) -> io::Result<File> {
     let found = find(path)?;
     let kind = found.metadata()?.file_type();
@@ -28,17 +28,17 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open`], or when it can't be read, is larger, or is not UTF-8.
 pub fn read_to_string(path: &Path) -> io::Result<String> {
-    // The error would hold the bytes.
+    // The original error would contain the bytes, which may be secret.
     String::from_utf8(read(path)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// The same of a file that need not be UTF-8.
+/// The same for a file that need not be UTF-8.
 ///
 /// # Errors
 /// As [`open`], or when it can't be read or is larger.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = open(path)?;
-    // What grows leaves copies behind, and it may hold keys.
+    // A growing buffer would leave copies of its content in memory, which may be keys.
     let room = file.metadata()?.len().min(limits::TEXT_FILE_BYTES) + 1;
     let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
     let read = file.take(limits::TEXT_FILE_BYTES + 1).read_to_end(&mut bytes)?;
@@ -53,11 +53,11 @@ fn fits(read: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// A handle of whatever a path leads to, by which its kind can be told (`O_PATH`, open(2)): nothing is opened, so no driver
-/// is called and no FIFO is waited for.
+/// A handle to the object of a path, to find out its kind (`O_PATH`, open(2)). The object itself is not
+/// opened, so no driver is called and no FIFO blocks.
 ///
 /// # Errors
-/// When it is not there or can't be reached.
+/// When it does not exist or can't be reached.
 pub(crate) fn find(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -65,7 +65,7 @@ pub(crate) fn find(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Opens what was found, and nothing that has taken its place meanwhile.
+/// Opens the object of a handle, even if the path leads to another one meanwhile.
 ///
 /// # Errors
 /// When it can't be opened; never `NotFound`.
@@ -81,7 +81,7 @@ pub(crate) fn open_found(found: &File) -> io::Result<File> {
     })
 }
 
-/// What a file is, for messages.
+/// The kind of a file, for messages.
 pub(crate) fn name(kind: FileType) -> &'static str {
     if kind.is_file() {
         "a regular file"
@@ -96,16 +96,16 @@ pub(crate) fn name(kind: FileType) -> &'static str {
     }
 }
 
-/// Replaces a file of the state directory as a whole, mode 0600; makes the directory, mode 0700, where there is none. It is
-/// on the disk when this returns.
+/// Replaces a file of the state directory atomically, mode 0600. Creates the directory, mode 0700, if there
+/// is none. The file is on disk when this returns.
 ///
 /// # Errors
-/// When it can't be written; what was there stays.
+/// When it can't be written; the previous file stays.
 pub fn replace(directory: &Path, file: &str, text: &str) -> io::Result<()> {
     if !directory.exists() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    // Made with mode 0600.
+    // Created with mode 0600.
     let mut new = tempfile::Builder::new()
         .prefix(&format!(".{file}."))
         .tempfile_in(directory)?;
@@ -115,7 +115,7 @@ pub fn replace(directory: &Path, file: &str, text: &str) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Removes a file; that there is none is fine.
+/// Removes a file, if there is one.
 ///
 /// # Errors
 /// When it can't be removed.
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whole_for_its_owner_alone() {
+    fn a_file_is_replaced_atomically_with_mode_0600() {
         let root = tempfile::tempdir().unwrap();
         let state = root.path().join("lib/state");
         replace(&state, "file", "one").unwrap();

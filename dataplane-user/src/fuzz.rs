@@ -1,8 +1,8 @@
-//! Random input for what reads input that others wrote: whatever comes, it neither panics nor hangs, its memory is bounded, and
-//! formats that Adit also writes survive a round trip.
+//! Random input for parsers of external input: they must not panic or hang, their memory is limited, and
+//! formats that Adit also writes must survive a round trip.
 //!
-//! Input begins as an example that is right and suffers a few mutations, so that most of it gets past the first check. Each run
-//! feeds a few hundred cases of a fixed seed; `cargo xtask fuzz` feeds others for as long as one likes.
+//! Each input is a valid example with a few mutations, so that most inputs pass the first check. A test run
+//! uses a few hundred cases of a fixed seed; `cargo xtask fuzz` uses other seeds, for as long as requested.
 
 #![expect(clippy::print_stdout, reason = "it is a test")]
 
@@ -22,28 +22,28 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-/// What a case may take beside its share: tables and buffers that are always there.
+/// Memory in bytes that each case may use in addition to its share: tables and buffers of constant size.
 const ROOM: u64 = 4 << 20;
-/// Bytes of memory for each byte of input.
+/// Bytes of memory that a case may use for each byte of input.
 const SHARE: u64 = 2_000;
-/// After so long a case counts as one that hangs: a thousand times what the slowest one takes.
+/// A case that takes longer than this hangs: it is a thousand times the time of the slowest case.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Cases of a run that is not told how long to take.
+/// Cases of each round; without a duration, a run has one round.
 const CASES: u32 = 400;
-/// Mutations of an example at most.
+/// Maximum number of mutations of an example.
 const MUTATIONS: usize = 6;
 
-/// What became of an input.
+/// The result of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It says something.
+    /// It was parsed.
     Accepted,
-    /// It was refused, or holds nothing that the reader looks for.
+    /// It was rejected, or contains nothing that the parser looks for.
     Refused,
 }
 
 impl Verdict {
-    /// Accepted, where something was read.
+    /// Accepted, if something was read.
     pub(crate) fn of<T>(read: Option<&T>) -> Verdict {
         if read.is_some() {
             Verdict::Accepted
@@ -53,18 +53,18 @@ impl Verdict {
     }
 }
 
-/// Feeds mutated examples to a check.
+/// Runs a check with mutated examples.
 ///
 /// # Panics
-/// With the smallest input found for which the check fails, panics or needs too much memory, and where no input at all was
-/// accepted or none was refused. A case that hangs ends the process.
+/// With the smallest input found for which the check fails, panics or uses too much memory; and when no input
+/// was accepted or none was refused. A case that hangs aborts the process.
 pub(crate) fn feed(
     examples: &[Vec<u8>],
     words: &[&[u8]],
     check: impl Fn(&[u8]) -> Result<Verdict, TestCaseError>,
 ) {
     let strategy = mutated(examples, words);
-    let course = Course::from_environment();
+    let run_settings = Run::from_environment();
     let config = Config {
         cases: CASES,
         failure_persistence: None,
@@ -75,7 +75,7 @@ pub(crate) fn feed(
     let (accepted, refused) = (Cell::new(0u64), Cell::new(0u64));
     let began = Instant::now();
     for round in 0u64.. {
-        let seed = [course.seed, round, 0, 0].map(u64::to_le_bytes).concat();
+        let seed = [run_settings.seed, round, 0, 0].map(u64::to_le_bytes).concat();
         let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
         let mut runner = TestRunner::new_with_rng(config.clone(), random);
         let run = runner.run(&strategy, |input| {
@@ -90,48 +90,51 @@ pub(crate) fn feed(
             Ok(())
         });
         if let Err(failure) = run {
-            panic!("seed {}: {failure}", course.seed);
+            panic!("seed {}: {failure}", run_settings.seed);
         }
-        if course.seconds.is_none_or(|seconds| began.elapsed() >= seconds) {
+        if run_settings
+            .seconds
+            .is_none_or(|seconds| began.elapsed() >= seconds)
+        {
             break;
         }
     }
     println!("{} accepted, {} refused", accepted.get(), refused.get());
     assert!(
         accepted.get() > 0 && refused.get() > 0,
-        "{} accepted, {} refused: such cases show nothing",
+        "{} accepted, {} refused: such cases test nothing",
         accepted.get(),
         refused.get()
     );
 }
 
-/// Two things that are to be the same, as a verdict.
+/// Accepted if two values are equal, otherwise a failure.
 pub(crate) fn same<T: PartialEq + Debug>(first: &T, again: &T) -> Result<Verdict, TestCaseError> {
     if first == again {
         return Ok(Verdict::Accepted);
     }
-    let text = format!("it came out as another one:\n{first:?}\n{again:?}");
+    let text = format!("the values differ after a round trip:\n{first:?}\n{again:?}");
     Err(TestCaseError::fail(text))
 }
 
-/// How long, and from which seed.
-struct Course {
+/// Seed and duration of a run.
+struct Run {
     seed: u64,
-    /// `None`: once.
+    /// `None`: one round.
     seconds: Option<Duration>,
 }
 
-impl Course {
-    fn from_environment() -> Course {
+impl Run {
+    fn from_environment() -> Run {
         let number = |name| env::var(name).ok().map(|text| text.parse().expect("a number"));
-        Course {
+        Run {
             seed: number("ADIT_FUZZ_SEED").unwrap_or(1),
             seconds: number("ADIT_FUZZ_SECONDS").map(Duration::from_secs),
         }
     }
 }
 
-/// Runs a check, and fails where it panics or takes more memory than its input is worth.
+/// Runs a check, and fails if it panics or uses more memory than allowed for its input.
 fn bounded(
     input: &[u8],
     check: impl Fn(&[u8]) -> Result<Verdict, TestCaseError>,
@@ -153,10 +156,10 @@ fn bounded(
     verdict
 }
 
-/// A case that runs: since when, and its input.
+/// The running case: its start and its input.
 type Running = Option<(Instant, Vec<u8>)>;
 
-/// Ends the process where a case hangs.
+/// Aborts the process if a case hangs.
 struct Watch {
     current: Arc<Mutex<Running>>,
     over: Arc<AtomicBool>,
@@ -176,8 +179,9 @@ impl Watch {
                 if let Some((began, input)) = &*current
                     && began.elapsed() > PATIENCE
                 {
-                    // Past the test's kept output, which nobody would see.
-                    let _told = writeln!(io::stderr(), "it hangs on \"{}\"", input.escape_ascii());
+                    // Bypasses the captured output of the test, which would be lost.
+                    let _ignored =
+                        writeln!(io::stderr(), "a case hangs on input \"{}\"", input.escape_ascii());
                     process::abort();
                 }
             }
@@ -204,26 +208,26 @@ impl Drop for Watch {
     }
 }
 
-/// One thing that happens to an example; places are taken from the bytes that are there then.
+/// A mutation of an example. Positions refer to its bytes at that time.
 #[derive(Clone, Debug)]
 enum Mutation {
     Bit(Index, u8),
     Byte(Index, u8),
-    /// Sixteen bits at an even place: in netlink often a length or a kind.
+    /// Sixteen bits at an even position: in netlink often a length or a type.
     Word(Index, u16),
-    /// What follows is lost.
+    /// The rest is cut off.
     Cut(Index),
     Lose(Index, Index),
     Repeat(Index, Index),
     Insert(Index, Vec<u8>),
-    /// From here on it is another example, from there on.
+    /// The rest is replaced by the rest of another example.
     Join(Index, Index, Index),
 }
 
 impl Mutation {
     fn any(words: &[&[u8]]) -> BoxedStrategy<Mutation> {
         let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
-        let place = any::<Index>;
+        let position = any::<Index>;
         let number = prop_oneof![
             0u16..40,
             select(vec![0xff, 0x7fff, 0x8000, 0xfffe, 0xffff]),
@@ -235,40 +239,42 @@ impl Mutation {
             prop_oneof![4 => select(words), 1 => vec(any::<u8>(), 1..12)].boxed()
         };
         prop_oneof![
-            (place(), 0u8..8).prop_map(|(at, bit)| Mutation::Bit(at, bit)),
-            (place(), any::<u8>()).prop_map(|(at, byte)| Mutation::Byte(at, byte)),
-            (place(), number).prop_map(|(at, word)| Mutation::Word(at, word)),
-            place().prop_map(Mutation::Cut),
-            (place(), place()).prop_map(|(from, to)| Mutation::Lose(from, to)),
-            (place(), place()).prop_map(|(from, to)| Mutation::Repeat(from, to)),
-            (place(), inserted).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
-            (place(), place(), place()).prop_map(|(at, other, from)| Mutation::Join(at, other, from)),
+            (position(), 0u8..8).prop_map(|(at, bit)| Mutation::Bit(at, bit)),
+            (position(), any::<u8>()).prop_map(|(at, byte)| Mutation::Byte(at, byte)),
+            (position(), number).prop_map(|(at, word)| Mutation::Word(at, word)),
+            position().prop_map(Mutation::Cut),
+            (position(), position()).prop_map(|(from, to)| Mutation::Lose(from, to)),
+            (position(), position()).prop_map(|(from, to)| Mutation::Repeat(from, to)),
+            (position(), inserted).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
+            (position(), position(), position())
+                .prop_map(|(at, other, from)| Mutation::Join(at, other, from)),
         ]
         .boxed()
     }
 
-    fn happen(&self, bytes: &mut Vec<u8>, examples: &[Vec<u8>]) {
+    fn apply(&self, bytes: &mut Vec<u8>, examples: &[Vec<u8>]) {
         let length = bytes.len();
-        let place = |at: &Index| at.index(length + 1);
-        let range = |from: &Index, to: &Index| place(from).min(place(to))..place(from).max(place(to));
+        let position = |at: &Index| at.index(length + 1);
+        let range =
+            |from: &Index, to: &Index| position(from).min(position(to))..position(from).max(position(to));
         match self {
             Mutation::Bit(at, bit) => {
-                if let Some(byte) = bytes.get_mut(place(at)) {
+                if let Some(byte) = bytes.get_mut(position(at)) {
                     *byte ^= 1 << bit;
                 }
             }
             Mutation::Byte(at, value) => {
-                if let Some(byte) = bytes.get_mut(place(at)) {
+                if let Some(byte) = bytes.get_mut(position(at)) {
                     *byte = *value;
                 }
             }
             Mutation::Word(at, value) => {
-                let at = place(at) & !1;
+                let at = position(at) & !1;
                 if let Some(word) = bytes.get_mut(at..at + 2) {
                     word.copy_from_slice(&value.to_ne_bytes());
                 }
             }
-            Mutation::Cut(at) => bytes.truncate(place(at)),
+            Mutation::Cut(at) => bytes.truncate(position(at)),
             Mutation::Lose(from, to) => drop(bytes.drain(range(from, to))),
             Mutation::Repeat(from, to) => {
                 let piece = bytes[range(from, to)].to_vec();
@@ -276,26 +282,26 @@ impl Mutation {
                 bytes.splice(at..at, piece);
             }
             Mutation::Insert(at, inserted) => {
-                let at = place(at);
+                let at = position(at);
                 bytes.splice(at..at, inserted.iter().copied());
             }
             Mutation::Join(at, other, from) => {
                 let other = &examples[other.index(examples.len())];
-                bytes.truncate(place(at));
+                bytes.truncate(position(at));
                 bytes.extend_from_slice(&other[from.index(other.len() + 1)..]);
             }
         }
     }
 }
 
-/// An example after zero to six mutations. Besides random bytes, `words` are inserted.
+/// An example after zero to six mutations. Insertions are random bytes or `words`.
 fn mutated(examples: &[Vec<u8>], words: &[&[u8]]) -> impl Strategy<Value = Vec<u8>> {
     let examples: Arc<[Vec<u8>]> = examples.into();
     let mutations = vec(Mutation::any(words), 0..=MUTATIONS);
     (any::<Index>(), mutations).prop_map(move |(which, mutations)| {
         let mut bytes = examples[which.index(examples.len())].clone();
         for mutation in mutations {
-            mutation.happen(&mut bytes, &examples);
+            mutation.apply(&mut bytes, &examples);
         }
         bytes
     })
@@ -311,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_panics_and_what_takes_too_much_memory_fails() {
+    fn a_check_that_panics_or_uses_too_much_memory_fails() {
         let panics = outcome(|input| {
             assert!(!input.ends_with(b"example"), "as it was");
             Ok(Verdict::Refused)
@@ -324,6 +330,6 @@ mod tests {
         });
         assert!(hoards.contains("bytes of memory for"), "{hoards}");
         let refuses = outcome(|_| Ok(Verdict::Refused));
-        assert!(refuses.contains("such cases show nothing"), "{refuses}");
+        assert!(refuses.contains("such cases test nothing"), "{refuses}");
     }
 }

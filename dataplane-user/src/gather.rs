@@ -1,4 +1,4 @@
-//! Gathers what the plan must know of the machine: from the kernel, the node's key files and the resolver.
+//! Gathers the facts about the machine that the plan needs: from the kernel, the key files and the resolver.
 
 mod keys;
 mod remembered;
@@ -27,22 +27,23 @@ use crate::resource::{Intent, Node, WireGuardInterface, WireGuardPeer};
 use crate::source::names::Names;
 use crate::source::{KeyRing, withdrawn};
 
-/// What is looked at beside the kernel, and what is remembered of it between two passes.
+/// The sources of facts beside the kernel, and what is remembered between reconciliations.
 #[derive(Debug)]
 pub struct Gatherer {
     state_directory: PathBuf,
     keys: Keys,
     remembered: Remembered,
-    /// Whether what is gathered is for changes.
+    /// Whether the facts are for changes, not only for a comparison.
     changes: bool,
     names: Names,
     rotation: Rotation,
-    /// Who was withdrawn when that could be read last.
+    /// The withdrawn peers, as read last.
     withdrawn: BTreeSet<PeerId>,
 }
 
 impl Gatherer {
-    /// With the directory that the node's keys are in, and how long a name's addresses are believed. Makes no keys.
+    /// With the directory of the node's keys, and how long the addresses of a name stay valid. Generates no
+    /// keys.
     #[must_use]
     pub fn new(state_directory: PathBuf, names: Duration) -> Gatherer {
         Gatherer {
@@ -56,44 +57,45 @@ impl Gatherer {
         }
     }
 
-    /// Gathers for changes: other namespaces are given numbers, and remembered in the state directory, before anything is made
-    /// there.
+    /// Gathers for changes: other namespaces get numbers and are remembered in the state directory, before
+    /// anything is created in them.
     #[must_use]
     pub fn for_changes(mut self) -> Gatherer {
         self.changes = true;
         self
     }
 
-    /// For the agent: gathers for changes, makes the keys that are made once, and tells a ring of all keys, by which private ones are fetched.
+    /// For the agent: gathers for changes, generates missing keys of declared devices, and records all keys
+    /// on a ring, which finds private keys.
     #[must_use]
     pub fn with_keys(mut self, keys: KeyRing) -> Gatherer {
         self.keys = Keys::new(keys, true);
         self.for_changes()
     }
 
-    /// How long a second link stays after a change of keys; without this it is as long as for any agent.
+    /// How long a second link stays after a key rotation, instead of the default.
     #[must_use]
     pub fn with_drain(mut self, drain: Duration) -> Gatherer {
         self.rotation = Rotation::new(drain);
         self
     }
 
-    /// In how long a name is to be looked up anew; `None`: there are no names.
+    /// The time until a name must be looked up again; `None` without names.
     #[must_use]
     pub fn names_due(&self) -> Option<Duration> {
         self.names.due()
     }
 
-    /// In how long a second link may go that stays for a while after a change of keys; `None`: there is none such.
+    /// The time until a second link may be deleted after a key rotation; `None` without such links.
     #[must_use]
     pub fn drain_due(&self) -> Option<Duration> {
         self.rotation.due()
     }
 
-    /// All facts, as they are now. Names that are slow to be looked up keep it waiting for some seconds at most.
+    /// Gathers all facts. Waits a few seconds at most for slow resolvers.
     ///
     /// # Errors
-    /// When the kernel's part can't be read; whatever else can't be is in the facts.
+    /// When the facts of the kernel can't be read. Other failures are part of the facts.
     pub async fn gather(
         &mut self,
         kernel: &mut impl Kernel,
@@ -104,7 +106,7 @@ impl Gatherer {
         destinations.extend(wireguard.names.values().flatten());
         destinations.extend(hosts(intent).filter_map(|host| match host {
             Host::Address(address) => Some(*address),
-            // The way to a link's own address is its device.
+            // The path to a link-local address is its device.
             Host::Scoped(..) | Host::Name(_) => None,
         }));
         let namespaces = intent.resources().netlink.namespaces(&intent.node().name);
@@ -118,10 +120,14 @@ impl Gatherer {
         };
         let namespaces = kernel.look_for(&wanted).await?;
         let facts = kernel.facts(&destinations).await?;
-        (wireguard.sessions, wireguard.lingering) = self.rotation.look(&facts.wireguard.seen);
+        (wireguard.sessions, wireguard.lingering) = self.rotation.update(&facts.wireguard.seen);
         match withdrawn::load(&self.state_directory) {
             Ok(names) => self.withdrawn = names,
-            Err(error) => tracing::warn!("who is withdrawn stays as it was: {error}"),
+            Err(error) => {
+                tracing::warn!(
+                    "the list of withdrawn peers can't be read; keeping the previous one: {error}"
+                );
+            }
         }
         Ok(NodeFacts {
             wireguard,
@@ -131,8 +137,8 @@ impl Gatherer {
         })
     }
 
-    /// Forgets the namespaces that nobody wants and nothing is in: `observed` and `left` are what the kernel holds and what is
-    /// still to be done there.
+    /// Forgets the namespaces that are not declared any more and have no managed objects: `observed` is the
+    /// observed state, `left` are the changes that are still to be made.
     pub fn forget_namespaces(
         &mut self,
         facts: &NodeFacts,
@@ -150,7 +156,7 @@ impl Gatherer {
             let is_gone = match facts.namespaces.get(namespace) {
                 Some(Presence::Absent(_)) => true,
                 Some(Presence::There(other)) => wanted.contains(other) || is_clean(other),
-                // What its path led to before may be anywhere.
+                // The path may have led to another namespace before.
                 Some(Presence::Own) => !matches!(namespace, Namespace::Path(_)),
                 _ => false,
             };
@@ -179,14 +185,14 @@ impl Gatherer {
     }
 }
 
-/// Fetches private keys by a ring, when a device is to get one.
+/// Finds private keys on a ring, when a device is to get one.
 #[must_use]
 pub fn private_keys(ring: &KeyRing) -> PrivateKeys {
     let ring = ring.clone();
     Arc::new(move |public| ring.private(public))
 }
 
-/// The underlay addresses of all peers: the plan wants to know the way to each.
+/// The underlay addresses of all peers: the plan needs the path to each.
 fn underlay_addresses(intent: &Intent) -> BTreeSet<IpAddr> {
     peers(intent)
         .flat_map(|peer| Family::BOTH.map(|family| peer.underlay.address(family)))
@@ -209,7 +215,7 @@ fn declared(intent: &Intent) -> impl Iterator<Item = (&str, &Placed<WireGuardInt
     intent.resources().netlink.wireguard(&intent.node().name)
 }
 
-/// Where the peers' WireGuard is.
+/// The hosts of all WireGuard endpoints.
 fn hosts(intent: &Intent) -> impl Iterator<Item = &Host> {
     let endpoints = peers(intent).filter_map(|peer| peer.wireguard.as_ref()?.endpoint.as_ref());
     let peers = declared(intent).flat_map(|(_, placed)| &placed.object.peers);

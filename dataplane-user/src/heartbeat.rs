@@ -1,4 +1,5 @@
-//! Signs of life of the reconciliation loop: it gives them, other threads and systemd's watchdog look for them.
+//! The heartbeat of the reconciliation loop: the loop records it, other threads and the systemd watchdog read
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,18 +9,19 @@ use sd_notify::NotifyState;
 
 use crate::limits;
 
-/// The signs of life. Clones share them, also between threads.
+/// The heartbeat. Clones share it, also between threads.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     started: Instant,
     /// The interval of full reconciliations.
     resync: Duration,
-    /// The time after which systemd's watchdog takes the agent for dead, where there is one.
+    /// The time without a heartbeat after which the systemd watchdog kills the agent; `None` without a
+    /// watchdog.
     watchdog: Option<Duration>,
     signs: Arc<Signs>,
 }
 
-/// Times are in milliseconds after the start.
+/// Times in milliseconds since the start.
 #[derive(Debug, Default)]
 struct Signs {
     last: AtomicU64,
@@ -29,8 +31,9 @@ struct Signs {
 }
 
 impl Heartbeat {
-    /// Of a loop that starts now, with the interval of its full reconciliations, and the time after which systemd's
-    /// watchdog takes the agent for dead (sd_watchdog_enabled(3)). The watchdog hears of each sign of life.
+    /// The heartbeat of a loop that starts now: with the interval of its full reconciliations, and the time
+    /// without a heartbeat after which the systemd watchdog kills the agent (sd_watchdog_enabled(3)). Each
+    /// heartbeat notifies the watchdog.
     #[must_use]
     pub fn new(resync: Duration, watchdog: Option<Duration>) -> Heartbeat {
         Heartbeat {
@@ -41,49 +44,49 @@ impl Heartbeat {
         }
     }
 
-    /// At what intervals a loop that has nothing to do gives a sign; `None`: it need not.
+    /// The interval at which an idle loop must record a heartbeat; `None` if it need not.
     #[must_use]
     pub fn interval(&self) -> Option<Duration> {
         self.watchdog.map(|watchdog| watchdog / 2)
     }
 
-    /// The loop has something to do: from now on the next sign must not be long in coming.
+    /// The loop begins to work: from now on it must record a heartbeat after each step.
     pub fn busy(&self) {
         self.signs.works.store(true, Ordering::Relaxed);
         self.record();
     }
 
-    /// The loop has got on with its work.
+    /// The loop has finished a step.
     pub fn record(&self) {
         self.signs.last.store(self.now(), Ordering::Relaxed);
         if self.watchdog.is_some()
             && let Err(error) = sd_notify::notify(&[NotifyState::Watchdog])
         {
-            tracing::debug!("systemd's watchdog can't be told: {error}");
+            tracing::debug!("the systemd watchdog can't be notified: {error}");
         }
     }
 
-    /// A reconciliation has ended, whatever it came to.
+    /// A reconciliation has ended, with any result.
     pub fn reconciled(&self) {
         self.signs.reconciled.store(self.now(), Ordering::Relaxed);
         self.signs.has_reconciled.store(true, Ordering::Relaxed);
         self.record();
     }
 
-    /// The loop waits for something to do.
+    /// The loop waits for an event.
     pub fn idle(&self) {
         self.record();
         self.signs.works.store(false, Ordering::Relaxed);
     }
 
-    /// How long ago the last reconciliation ended; `None`: none has yet.
+    /// How long ago the last reconciliation ended; `None` if none has ended yet.
     #[must_use]
     pub fn reconciled_ago(&self) -> Option<Duration> {
         let has = self.signs.has_reconciled.load(Ordering::Relaxed);
         has.then(|| self.since(&self.signs.reconciled))
     }
 
-    /// Why the loop is taken to hang, in a few words; `None`: it does not.
+    /// Why the loop counts as hanging, in a few words; `None` if it does not.
     #[must_use]
     pub fn hangs(&self) -> Option<String> {
         let works = self.signs.works.load(Ordering::Relaxed);
@@ -105,13 +108,13 @@ impl Heartbeat {
     }
 }
 
-/// A loop that works gives a sign with each step. One that waits is woken by the next full reconciliation at the latest;
-/// that one may be put off, so it has to have ended after twice the time.
+/// A busy loop records a heartbeat after each step. An idle loop is woken by the next full reconciliation at
+/// the latest. That one may be delayed, so it must have ended after twice the interval.
 fn hangs(works: bool, silence: Duration, reconciled: Duration, resync: Duration) -> Option<String> {
     if works && silence > limits::LONGEST_STEP {
         let seconds = silence.as_secs();
         return Some(format!(
-            "a step of the reconciliation has taken {seconds} s so far"
+            "a step of the reconciliation has been running for {seconds} s"
         ));
     }
     let late = !works && silence > resync.saturating_add(limits::LONGEST_STEP);
@@ -119,7 +122,7 @@ fn hangs(works: bool, silence: Duration, reconciled: Duration, resync: Duration)
         let seconds = reconciled.as_secs();
         let resync = resync.as_secs();
         return Some(format!(
-            "the last reconciliation ended {seconds} s ago, and there should be one each {resync} s"
+            "the last reconciliation ended {seconds} s ago, but full reconciliations are due every {resync} s"
         ));
     }
     None
@@ -133,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_loop_hangs_when_a_step_or_the_next_reconciliation_does_not_end() {
-        // It works, seconds since its last sign and its last reconciliation, `--resync`.
+        // Whether it works, seconds since its last heartbeat and its last reconciliation, `--resync`.
         let cases = [
             (true, 1, 1, 3600, false),
             (true, 31, 31, 3600, true),
@@ -145,7 +148,7 @@ mod tests {
             (false, 3631, 3631, 3600, true),
             (false, 20, 20, 1, false),
             (false, 32, 32, 1, true),
-            // It is woken again and again and never gets to one.
+            // It is woken again and again, but never finishes a reconciliation.
             (true, 0, 33, 1, true),
         ];
         for case @ (works, silence, reconciled, resync, expected) in cases {

@@ -1,7 +1,9 @@
-//! A hub's peers: devices that are let in by adding a `[Peer]` to a file of `wg-quick`, each with an address of its own.
+//! Hub clients (`adit peer`): devices that get access by a `[Peer]` section in a file of `wg-quick`, each
+//! with its own address.
 //!
-//! Above each `[Peer]` stands `# DeviceID:<id>`. All other bytes of the file stay. Whoever changes it holds its lock; the
-//! interface then gets what changed and nothing else, and where it refuses, file and interface are as they were.
+//! The line above each `[Peer]` is `# DeviceID:<id>`. All other bytes of the file stay. A change is made
+//! under the lock of the file, and only the change is applied to the interface. If the interface rejects it,
+//! file and interface are restored.
 
 mod error;
 mod file;
@@ -32,76 +34,78 @@ use crate::net::key::PublicKey;
 use crate::resource::wireguard::Peer;
 use crate::wg_quick::{Config, Document};
 
-/// A file under its lock, and the interface that it is of, unless that is left alone.
+/// A locked file, and its interface; `None` if only the file is changed.
 #[derive(Debug)]
 pub struct Hub<L> {
-    /// As the caller named it.
+    /// The path as the caller gave it.
     path: PathBuf,
     file: Locked,
     roster: Roster,
     live: Option<L>,
 }
 
-/// What became of a device that asked to be let in.
+/// The result of [`Hub::add`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Its id.
+    /// The id of the client.
     pub device_id: String,
-    /// Its address.
+    /// The address of the client.
     pub assigned_ip: IpAddr,
-    /// The file, as the caller named it.
+    /// The file, as the caller gave it.
     pub config_path: PathBuf,
-    /// What was done.
+    /// What changed.
     pub status: Status,
 }
 
-/// What was done for a device that asked to be let in.
+/// What [`Hub::add`] changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It is new.
+    /// The client is new.
     Added,
-    /// It was there with this key.
+    /// The client existed with the same key.
     AlreadyPresent,
-    /// It was there with another key, and keeps its address.
+    /// The client existed with another key. It keeps its address.
     Reconfigured,
 }
 
-/// The peers of a file, in its order, and what in it is hardly meant, each with file and line. No lock is needed: the file is
-/// only ever replaced as a whole.
+/// The hub clients in a file, in order, and the warnings about the file, each with file and line. This needs
+/// no lock, because the file is always replaced as a whole.
 ///
 /// # Errors
-/// When it can't be read, or is wrong.
+/// If the file can't be read, or is invalid.
 pub fn list(path: &Path) -> Result<(Vec<Member>, Vec<String>), HubError> {
     let (real, bytes) = file::read(path)?;
     let roster = Roster::new(&real, bytes)?;
     Ok((roster.members(), roster.config().warnings.clone()))
 }
 
-/// Gives a file of wg-quick other bytes: under its lock, whole or not at all, with the former ones beside it as `.bak`.
-/// Tells what the user has to know although it was done.
+/// Replaces the content of a file of `wg-quick` under its lock, as a whole or not at all. The previous
+/// content is kept in a `.bak` file beside it. Returns warnings for the user.
 ///
 /// # Errors
-/// When it can't be locked, read or written.
+/// If the file can't be locked, read or written.
 pub async fn rewrite(path: &Path, bytes: &[u8]) -> Result<Vec<String>, HubError> {
     let (mut file, former) = Locked::open(path, limits::LOCK_PATIENCE).await?;
     file.replace(&former, bytes)?;
     Ok(file.warnings().to_vec())
 }
 
-/// What gets a change first. A process that is killed between the two leaves a key in the interface that shall be there.
+/// What is changed first. If the process is killed in between, the interface has no key that it should not
+/// have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
-    /// The file: a new key is in the interface only when the file has it.
+    /// The file first, for a new key: it gets into the interface only after the file contains it.
     File,
-    /// The interface: a key that shall go is out of it before the file forgets it, and a second run finds it there.
+    /// The interface first, for a key to remove: it is removed before the file loses it, so a second run can
+    /// repeat the removal.
     Interface,
 }
 
 impl<L: Live> Hub<L> {
-    /// Waits for the file's lock, at most so long, and reads it.
+    /// Waits for the lock of the file for at most `patience`, then reads the file.
     ///
     /// # Errors
-    /// When the lock can't be had, and when the file can't be read or is wrong.
+    /// If the lock is not free in time, or the file can't be read or is invalid.
     pub async fn open(path: &Path, patience: Duration, live: Option<L>) -> Result<Hub<L>, HubError> {
         let (file, bytes) = Locked::open(path, patience).await?;
         let roster = Roster::new(file.path(), bytes)?;
@@ -113,10 +117,10 @@ impl<L: Live> Hub<L> {
         })
     }
 
-    /// Lets a device in, with the lowest free address of a subnet, which has no host bits.
+    /// Adds a client with the lowest free address of a subnet, which has no host bits.
     ///
     /// # Errors
-    /// When key or id are somebody else's, when no address is free, or when file or interface can't be changed.
+    /// If another client has the key or id, if no address is free, or if file or interface can't be changed.
     pub async fn add(&mut self, id: &DeviceId, key: PublicKey, subnet: IpNet) -> Result<Admission, HubError> {
         self.roster.refuse_save_config()?;
         let (assigned_ip, change) = self.roster.add(id, key, subnet)?;
@@ -142,11 +146,11 @@ impl<L: Live> Hub<L> {
         })
     }
 
-    /// Takes a device away, and gives what it was. Also one that is out of the file already, where the interface still has
-    /// its key and the file's backup says which one that is.
+    /// Removes a client and returns it. A client that is no longer in the file is removed from the interface,
+    /// if the backup of the file contains its key.
     ///
     /// # Errors
-    /// When there is none with this id, or when file or interface can't be changed.
+    /// If no client has this id, or if file or interface can't be changed.
     pub async fn remove(&mut self, id: &str) -> Result<Member, HubError> {
         self.roster.refuse_save_config()?;
         match self.roster.remove(id) {
@@ -159,10 +163,10 @@ impl<L: Live> Hub<L> {
         }
     }
 
-    /// Gives a device another id. The interface knows none.
+    /// Changes the id of a client. This does not affect the interface.
     ///
     /// # Errors
-    /// When there is none with this id, when the other one is somebody's, or when the file can't be changed.
+    /// If no client has the old id, if another client has the new one, or if the file can't be changed.
     pub fn rename(&mut self, old: &str, new: &DeviceId) -> Result<(), HubError> {
         self.roster.refuse_save_config()?;
         match self.roster.rename(old, new)? {
@@ -171,11 +175,11 @@ impl<L: Live> Hub<L> {
         }
     }
 
-    /// Gives the interface what the file says and the interface doesn't have, and takes away what the file doesn't say.
-    /// Tells each change; none where there is none.
+    /// Updates the interface to match the file, and returns a description of each change.
     ///
     /// # Errors
-    /// When the interface is not up, or does not take it: then it is as it was, or the error says that it is not.
+    /// If the interface does not exist or rejects a change. Then it is restored, or the error says that it
+    /// could not be.
     pub async fn sync(&mut self) -> Result<Vec<String>, HubError> {
         let Some(live) = &mut self.live else {
             return Ok(Vec::new());
@@ -184,7 +188,7 @@ impl<L: Live> Hub<L> {
         Ok(live.align(self.roster.config()).await?)
     }
 
-    /// What whoever asked for the changes has to know, although they were made.
+    /// Warnings about changes that were made.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         self.file.warnings()
@@ -192,12 +196,12 @@ impl<L: Live> Hub<L> {
 
     async fn change(&mut self, document: &Document, first: First) -> Result<(), HubError> {
         let before = self.roster.config();
-        // What is not right is not written.
+        // An invalid file is not written.
         let now = Config::of(self.file.path(), document)?;
         let Some(live) = &mut self.live else {
             return self.file.replace(self.roster.bytes(), document.bytes());
         };
-        // Where there is no interface nothing needs to be undone.
+        // This fails without an interface, before anything is changed.
         live.peers().await?;
         let staged = self.file.stage(self.roster.bytes(), document.bytes())?;
         if first == First::Interface {
@@ -205,7 +209,7 @@ impl<L: Live> Hub<L> {
             let Err(error) = self.file.commit(staged) else {
                 return Ok(());
             };
-            return match live.bring_back(before, &now).await {
+            return match live.restore(before, &now).await {
                 Ok(()) => Err(error),
                 Err(restoring) => Err(HubError::NotBroughtBack {
                     error: Box::new(error),
@@ -227,9 +231,9 @@ impl<L: Live> Hub<L> {
         }
     }
 
-    /// Gives the interface a peer that the file has: whoever added it, or gave it another key, was interrupted, or left the
-    /// interface alone. Its former key goes: that is in no peer of the file, and has an address of this one. Where no
-    /// interface is up, nothing is missing.
+    /// Adds a client of the file to the interface, if an earlier run was interrupted or changed only the
+    /// file. The former key of the client is removed: the key that no peer of the file has, with an address
+    /// of this client. Does nothing if there is no interface.
     async fn finish_admission(&mut self, key: PublicKey) -> Result<(), HubError> {
         let Some(live) = &mut self.live else {
             return Ok(());
@@ -249,8 +253,8 @@ impl<L: Live> Hub<L> {
         Ok(())
     }
 
-    /// Takes from the interface the key of a device that is out of the file already: whoever removed it left the interface
-    /// alone.
+    /// Removes from the interface the key of a client that is no longer in the file, because it was removed
+    /// only there.
     async fn finish_removal(&mut self, id: &str, unknown: HubError) -> Result<Member, HubError> {
         let Some(live) = &mut self.live else {
             return Err(unknown);
@@ -285,10 +289,10 @@ impl<L: Live> Hub<L> {
     }
 }
 
-/// An interface's peers, with their allowed IPs.
+/// The peers of an interface, with their allowed IPs.
 pub type LivePeers = BTreeMap<PublicKey, BTreeSet<IpNet>>;
 
-/// The peers of an interface that a file doesn't have.
+/// The peers of an interface that are not in a file.
 fn stale<'a>(
     has: &'a LivePeers,
     config: &Config,

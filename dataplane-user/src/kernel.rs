@@ -1,4 +1,4 @@
-//! The edge to the kernel: reads all state that concerns us, executes changes, and gathers facts.
+//! The edge to the kernel: reads all state that concerns Adit, executes changes, and gathers facts.
 
 pub mod bpf;
 pub mod fake;
@@ -25,93 +25,97 @@ use crate::net::{LinkName, Namespace};
 
 pub use linux::{ByHand, LinuxKernel, release};
 
-/// Whatever holds kernel state: a real kernel's namespace, or a fake one in property tests.
+/// Something that holds kernel state: the namespace of a real kernel, or a fake kernel in property tests.
 #[expect(
     async_fn_in_trait,
     reason = "one thread drives the agent, futures need not be Send"
 )]
 pub trait Kernel {
-    /// Reads all state that concerns us. Complete, or an error: never a part.
+    /// Reads all state that concerns Adit. The result is complete, or an error.
     ///
     /// # Errors
     /// When any part can't be read.
     async fn observe(&mut self) -> Result<KernelState, KernelError>;
 
-    /// Takes note of a state that is to be reached. The next observation opens what reaching it needs, such as BPF, and sees the foreign routes
-    /// that stand in the places of that state's.
+    /// Announces the desired state. The next observation opens what that state needs, such as BPF, and reads
+    /// the routes not managed by Adit that occupy the positions of desired ones.
     fn prepare(&mut self, _target: &KernelState) {}
 
-    /// Whether the kernel has told of a change since the last observation began. One that happens meanwhile may be seen in
-    /// part: a device that is still up, without the routes that went when it was taken down.
+    /// Whether the kernel reported a change since the last observation began. The observation may then be
+    /// inconsistent: it may contain a device that is still up, without the routes that were deleted when it
+    /// was taken down.
     async fn is_outdated(&mut self) -> bool {
         false
     }
 
-    /// Looks for what observing and changing need beside this namespace; says where the wanted namespaces are. What is
-    /// found stays at hand until [`Kernel::release_namespaces`].
+    /// Opens the other namespaces that the next observation and changes need, and returns where the wanted
+    /// ones are. They stay open until [`Kernel::release_namespaces`].
     ///
     /// # Errors
-    /// When it can't be looked for; a namespace that is not there is no error.
+    /// When the search fails; a namespace that does not exist is no error.
     async fn look_for(&mut self, _wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
         Ok(BTreeMap::new())
     }
 
-    /// Waits until packets are through that were on a way which leads elsewhere by now: what they need goes afterwards.
+    /// Waits until no packet uses a path any more that was replaced just now (an RCU grace period), so that
+    /// what those packets need can be deleted.
     async fn wait_rcu_grace(&mut self) {}
 
-    /// Lets go of other namespaces: a pass has ended.
+    /// Closes other namespaces at the end of a reconciliation.
     fn release_namespaces(&mut self) {}
 
-    /// Gathers what the plan must know, with the way to each of these underlay addresses.
+    /// Gathers the facts that the plan needs, including the route to each of these underlay addresses.
     ///
     /// # Errors
-    /// When it can't be read; an address without route is no error.
+    /// When they can't be read; an address without route is no error.
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError>;
 
-    /// What of ours changed without an event since the last observation, as far as that is cheap to tell.
+    /// Describes a change of managed state without an event since the last observation, as far as that is
+    /// cheap to find out.
     ///
     /// # Errors
-    /// When it can't be told.
+    /// When the kernel can't be asked.
     async fn changed_silently(&mut self) -> Result<Option<String>, KernelError> {
         Ok(None)
     }
 
-    /// Executes changes in order, going on past failures; one result a change.
+    /// Executes changes in order and continues after failures; one result per change.
     async fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>>;
 }
 
-/// What an observation must see beside all that is ours.
+/// What an observation must read in addition to managed objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Other namespaces that something of ours shall be in.
+    /// Other namespaces that have desired objects.
     pub namespaces: BTreeSet<Namespace>,
-    /// Other namespaces that something of ours may be in.
+    /// Other namespaces that may contain objects of Adit.
     pub remembered: BTreeSet<Namespace>,
-    /// Whether something is going to be changed: namespaces are given numbers then, by which their events are heard.
+    /// Whether changes will follow. Then namespaces get an id in the agent's namespace, so that their events
+    /// are received.
     pub changes: bool,
-    /// Devices whose ways back the facts shall tell.
+    /// Devices whose return paths are part of the facts.
     pub return_paths: BTreeSet<LinkName>,
-    /// Routes that the facts shall tell.
+    /// Routes that are part of the facts.
     pub lookups: BTreeSet<Lookup>,
-    /// Whether a key of WireGuard's changes, so that the facts shall tell of handshakes.
+    /// Whether a WireGuard key is being rotated, so that handshakes are part of the facts.
     pub rotating: bool,
 }
 
-/// Why the kernel did not do what was asked.
+/// The error of a request to the kernel.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{source}{}", .context.as_ref().map(|context| format!("{context}: ")).unwrap_or_default(), .kernel_text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
 pub struct KernelError {
-    /// What was tried; nothing where that is the change that was asked for.
+    /// The operation that failed; `None` if it is the requested change, which the caller names.
     pub context: Option<String>,
     /// The error.
     #[source]
     pub source: io::Error,
-    /// The kernel's own words (extended ack, verifier log's tail), where there are some.
+    /// The explanation by the kernel (extended ack, or the end of the verifier log), if there is one.
     pub kernel_text: Option<String>,
 }
 
 impl KernelError {
-    /// An error without words from the kernel.
+    /// An error without an explanation by the kernel.
     #[must_use]
     pub fn new(context: impl Into<String>, source: io::Error) -> KernelError {
         KernelError {
@@ -121,7 +125,7 @@ impl KernelError {
         }
     }
 
-    /// The error of a change, which whoever asked for it can name.
+    /// The error of a requested change, which the caller names.
     #[must_use]
     pub fn of_change(source: io::Error) -> KernelError {
         KernelError {
@@ -144,7 +148,7 @@ impl KernelError {
         }
     }
 
-    /// The same error once more.
+    /// A copy of the error.
     #[must_use]
     pub fn again(&self) -> KernelError {
         KernelError {
@@ -154,13 +158,13 @@ impl KernelError {
         }
     }
 
-    /// The errno, where there is one.
+    /// The errno, if there is one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()
     }
 
-    /// Whether trying again may help.
+    /// Whether a retry may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -170,7 +174,7 @@ impl KernelError {
     }
 }
 
-/// `io::Error` can't be cloned; with an errno nothing is lost.
+/// Copies an error. `io::Error` can't be cloned; if it has an errno, nothing is lost.
 fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(errno) => io::Error::from_raw_os_error(errno),

@@ -1,10 +1,11 @@
-//! Adit's agent and command-line tool, as a library.
+//! The agent and command-line tool of Adit, as a library.
 //!
-//! Pure: [`net`], [`model`], [`resource`], [`plan`], [`diff`]. Edges: [`kernel`], [`source`], [`wg_quick`]. Drivers: [`hub`], [`apply`], [`gather`],
-//! [`drift`], [`reconcile`]. What the agent says of itself: [`status`], [`metrics`], [`tell`], [`serve`]. Commands: [`cli`]. Each may use what
-//! comes before it here, and nothing else (`cargo xtask tidy` checks it); docs/ARCHITECTURE.md draws the flow.
+//! Pure: [`net`], [`model`], [`resource`], [`plan`], [`diff`]. Edges: [`kernel`], [`source`], [`wg_quick`].
+//! Drivers: [`hub`], [`apply`], [`gather`], [`drift`], [`reconcile`]. Reports: [`status`], [`metrics`],
+//! [`tell`], [`serve`]. Commands: [`cli`]. A module may use only modules before it in this list (`cargo xtask
+//! tidy` checks that). docs/ARCHITECTURE.md describes how they work together.
 
-// They panic on a closed pipe, and print what they get: `cli::output` does neither.
+// `print!` panics on a closed pipe and prints control characters unchanged; `cli::output` does neither.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod apply;

@@ -1,174 +1,200 @@
-//! Times and limits, each with its reason, by what they are about. Sizes and numbers that a protocol or the kernel's interface sets are no
-//! limits: they are where they are used.
+//! Times and limits, each with its reason, grouped by topic. Sizes and numbers that a protocol or a kernel
+//! interface prescribes are not here, but where they are used.
 //!
-//! Times that tests shorten are the defaults of [`Pauses`](crate::pauses::Pauses), which says what each is.
+//! Times that tests shorten are defaults of [`Pauses`](crate::pauses::Pauses), which describes each of them.
 
 use std::time::Duration;
 
 // The reconciliation loop.
 
-/// Most failures of a change pass within a moment, such as a device that is still on its way.
+/// Delay of the first retry: most failures of a change are over within a moment, for example while a device
+/// is being created.
 pub const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// What lasts takes an operator: more retries would only load the machine.
+/// Maximum delay of a retry: a failure that lasts needs an operator, and more retries only load the machine.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// Nobody announces what is waited for; a look costs milliseconds, and an operator who mends something waits for its effect.
+/// Interval of checks for objects that are waited for and that nobody announces. A check costs milliseconds,
+/// and an operator who fixes something waits for the effect.
 pub const WAITING: Duration = Duration::from_secs(3);
-/// A handshake is renewed every two minutes (`REKEY_AFTER_TIME`), and one that grows older may be that of a peer which has moved.
+/// How long a resolved name stays valid. A handshake is renewed every two minutes (`REKEY_AFTER_TIME`). If
+/// the last one is older, the peer may have moved.
 pub const NAMES_LIFETIME: Duration = Duration::from_secs(30);
-/// The other end of a link looks for handshakes every few seconds, and sends on the link that this end has left until then.
+/// How long a second link stays. The other end of a link checks handshakes every few seconds. Until then it
+/// sends on the link that this end has left.
 pub const DRAIN: Duration = Duration::from_secs(20);
-/// So many repairs of an object within [`FIGHT_WINDOW`] are no accident.
+/// So many repairs of an object within [`FIGHT_WINDOW`] are a fight, not an accident.
 pub const FIGHT_REPAIRS: usize = 5;
-/// Whoever else manages an object acts on each change, so that five repairs take seconds; repairs that are rarer are no fight.
+/// Time in which repairs are counted. Another manager of an object reacts to each change, so that five
+/// repairs take seconds. Repairs that are less frequent are no fight.
 pub const FIGHT_WINDOW: Duration = Duration::from_secs(60);
-/// Long enough for a package that is being installed, or a script, to be done.
+/// First pause in a fight: long enough for the installation of a package, or a script, to finish.
 pub const FIRST_FIGHT: Duration = Duration::from_secs(5);
-/// A fight is for an operator to end; until then the object is tried often enough to be right soon after that.
+/// Longest pause in a fight. An operator must end a fight. Until then the agent retries often enough to
+/// restore the object soon afterwards.
 pub const LONGEST_FIGHT: Duration = Duration::from_secs(300);
-/// Observations at most: where something changes all the time, a reconciliation goes on with what it saw.
+/// Maximum number of observations: where something changes all the time, a reconciliation continues with what
+/// it saw.
 pub const OBSERVATIONS: u32 = 3;
-/// A step of a reconciliation that takes longer than this hangs: filling a hundred thousand prefixes takes seconds.
+/// A step of a reconciliation that takes longer than this hangs: filling a hundred thousand prefixes takes
+/// seconds.
 pub const LONGEST_STEP: Duration = Duration::from_secs(30);
-/// How long a packet takes at most from its route's look-up to the device, also where a host stops this machine's processors.
+/// Maximum time of a packet from the look-up of its route to the device, also where a host pauses the CPUs of
+/// this machine.
 pub const RCU_GRACE: Duration = Duration::from_millis(20);
 
 // Manifests and other files.
 
-/// How long it must be quiet after a change of a file: editors and config maps write several.
+/// How long files must stay unchanged before they are loaded: editors and config maps write several files.
 pub const FILES_QUIET: Duration = Duration::from_millis(100);
-/// How long a change of a file waits for quiet, where there is none.
+/// Maximum delay of loading while files keep changing.
 pub const FILES_LATEST: Duration = Duration::from_secs(1);
-/// The most bytes that are read of a text file: manifests of thousands of nodes have some megabytes.
+/// Maximum bytes read from a text file: manifests of thousands of nodes have a few megabytes.
 pub const TEXT_FILE_BYTES: u64 = 64 << 20;
-/// A key in base64 and a line break, with room to notice more.
+/// Maximum bytes read from a key file: a key in base64 and a line break, with room to detect more.
 pub const KEY_FILE_BYTES: u64 = 256;
-/// Longer than any key with white space around it: what is read of the standard input.
+/// Maximum bytes read from the standard input: more than any key with white space around it.
 pub const KEY_INPUT_BYTES: u64 = 4096;
 
-// Names of endpoints.
+// Names in endpoints.
 
-/// How long a reconciliation waits for resolvers: what is known already is not waited for, and the rest follows with the next one.
+/// How long a reconciliation waits for resolvers. It uses known addresses at once; the next one gets the
+/// others.
 pub const NAMES_PATIENCE: Duration = Duration::from_secs(3);
-/// How long `adit peer` waits for resolvers: resolvers give up after five seconds themselves, and an operator waits.
+/// How long `adit peer` waits for resolvers: they give up after five seconds themselves, and an operator
+/// waits.
 pub const HUB_NAMES_PATIENCE: Duration = Duration::from_secs(5);
-/// How long `adit wg up` waits for resolvers: at boot the network may just be coming.
+/// How long `adit wg up` waits for resolvers: at boot the network may not be up yet.
 pub const WG_QUICK_NAMES_PATIENCE: Duration = Duration::from_secs(10);
 
 // Netlink.
 
-/// How long the kernel may stay silent. It answers while it takes the request, so any silence is a loss.
+/// How long the kernel may stay silent. It answers while it handles the request, so any silence means a lost
+/// message.
 pub const NETLINK_PATIENCE: Duration = Duration::from_secs(10);
-/// Room for the refusals of a batch and for dumps that are read slowly.
+/// Receive buffer in bytes: room for the errors of a batch and for dumps that are read slowly.
 pub const NETLINK_RECEIVE_BUFFER: usize = 4 << 20;
-/// The kernel fills dump datagrams up to 32 KiB where the reader's buffer lets it.
+/// Buffer for a datagram: the kernel fills dump datagrams up to 32 KiB if the buffer of the reader is large
+/// enough.
 pub const NETLINK_DATAGRAM: usize = 64 << 10;
-/// More refusals at once could overrun the receive buffer, and one that is lost would count as done.
+/// Maximum requests of a batch: more errors at once could overrun the receive buffer, and a request whose
+/// error is lost would count as done.
 pub const BATCH_REQUESTS: usize = 128;
-/// The kernel refuses datagrams beyond its send buffer (208 KiB by default).
+/// Maximum bytes of a batch: the kernel refuses datagrams larger than its send buffer (208 KiB by default).
 pub const BATCH_BYTES: usize = 32 << 10;
-/// How often a table that changes while it is read is read anew.
+/// How often a table that changes while it is read is read again.
 pub const DUMP_ATTEMPTS: usize = 8;
-/// How long it must be quiet after an event of the kernel: one change by hand is several messages.
+/// How long kernel events must pause before they wake the loop: one change by hand sends several messages.
 pub const EVENTS_QUIET: Duration = Duration::from_millis(50);
-/// How long the first event of a storm waits at most.
+/// Maximum delay of the wake-up while events keep arriving.
 pub const EVENTS_LATEST: Duration = Duration::from_millis(250);
-/// Room for a storm of events while a reconciliation keeps the thread busy.
+/// Receive buffer of the subscription in bytes: room for a storm of events while a reconciliation keeps the
+/// thread busy.
 pub const EVENTS_RECEIVE_BUFFER: usize = 4 << 20;
-/// Rounds of listening before an observation; each hears a hundred datagrams, and a storm must not keep it from beginning.
+/// Rounds of reading kernel events before an observation, a hundred datagrams each. A storm must not prevent
+/// the observation.
 pub const LISTENING_ROUNDS: usize = 256;
 
 // Other network namespaces.
 
-/// How long reading another namespace may take: somebody else may fill it, and the node's own state must not wait for that.
+/// How long reading another namespace may take: others may fill it, and the state of the node must not wait
+/// for that.
 pub const NAMESPACE_PATIENCE: Duration = Duration::from_secs(5);
-/// After a namespace could not be read in time, it rests: reading it holds up each reconciliation.
+/// A namespace that could not be read in time is not read again for this long: reading it delays each
+/// reconciliation.
 pub const NAMESPACE_FIRST_REST: Duration = Duration::from_secs(3);
-/// The longest such rest; each is twice as long as the one before.
+/// The longest such pause; each is twice as long as the one before.
 pub const NAMESPACE_LONGEST_REST: Duration = Duration::from_secs(300);
-/// A container runtime that does not answer must not hold up a reconciliation for long.
+/// How long a container runtime may take: one that does not answer must not delay a reconciliation for long.
 pub const CONTAINER_PATIENCE: Duration = Duration::from_secs(3);
 
 // nftables.
 
-/// How long `nft` may take: it waits for nobody but the kernel, which may have modules to load for a machine that is busy.
+/// How long `nft` may take: it waits only for the kernel, which may have to load modules on a busy machine.
 pub const NFT_PATIENCE: Duration = Duration::from_secs(30);
-/// After nft hung, it is not started again for this long: it would hold up each reconciliation.
+/// After `nft` hung, it is not started again for this long: it would delay each reconciliation.
 pub const NFT_REST: Duration = Duration::from_secs(60);
 
 // WireGuard.
 
-/// After this time a session's keys are not used any more (`REJECT_AFTER_TIME`, WireGuard's paper, section 6.1).
+/// After this time the keys of a session are not used any more (`REJECT_AFTER_TIME`, WireGuard paper, section
+/// 6.1).
 pub const WIREGUARD_SESSION: Duration = Duration::from_secs(180);
-/// Seconds between keepalives on a link that a handshake is awaited on: a keepalive asks for the handshake.
+/// Seconds between keepalives on a link that waits for a handshake: a keepalive requests the handshake.
 pub const ROTATION_KEEPALIVE: u16 = 5;
-/// The peers of a message are one attribute, whose length has 16 bits.
+/// Maximum bytes of peers in a message: they are one attribute, whose length field has 16 bits.
 pub const WIREGUARD_MESSAGE_BYTES: usize = 48 << 10;
-/// Allowed IPs in one piece of a peer: 40 bytes each at most.
+/// Maximum number of allowed IPs of a peer in one message, at most 40 bytes each.
 pub const WIREGUARD_MESSAGE_PREFIXES: usize = 512;
-/// Peers of a device that is read between two reconciliations: that is to stay cheap, as it is done every few seconds.
+/// Maximum number of peers of a device that is read between two reconciliations: that happens every few
+/// seconds and must stay cheap.
 pub const RECHECKED_PEERS: usize = 256;
 
 // BPF.
 
-/// Elements of a map read or written by one system call: few enough for the kernel to copy in one go, enough to make the call's own
-/// cost vanish.
+/// Elements of a map that one system call reads or writes: few enough for one copy by the kernel, and enough
+/// to make the cost of the call negligible.
 pub const MAP_BATCH: usize = 4096;
-/// What a batch of elements that are read is at most: buffers that the allocator has at hand, and that stay in the cache.
+/// Maximum size of a batch that is read: the allocator reuses such buffers, and they stay in the cache.
 pub const MAP_BATCH_BYTES: usize = 96 << 10;
-/// So many elements of an array are read one by one: the kernel copies some hundred in the time of a system call.
+/// Up to so many elements of an array are read one by one: the kernel copies a few hundred in the time of a
+/// system call.
 pub const MAP_ONE_BY_ONE: usize = 256;
-/// How long a slot that was freed is not used again: packets hold on to it for microseconds (`kernel/bpf/slots.rs`).
+/// How long a freed slot is not used again: packets use it for microseconds more (`kernel/bpf/slots.rs`).
 pub const SLOT_REST: Duration = Duration::from_secs(1);
-/// Lines of the verifier's log that say what is wrong: it says so at its end.
+/// Lines at the end of the log of the verifier, which say what is wrong.
 pub const VERIFIER_LINES: usize = 12;
 
-// The agent's socket and HTTP.
+// The socket of the agent, and HTTP.
 
-/// A request on the socket is a short line; whoever sends more is cut off.
+/// Maximum bytes of a request on the socket: it is a short line, and a longer one is cut off.
 pub const REQUEST_BYTES: u64 = 4096;
-/// How long an agent may take for its status: it reads the maps and devices for it, which takes less than a second.
+/// How long an agent may take for its status: reading maps and devices takes less than a second.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
-/// For what waits until a reconciliation has acted.
+/// How long an answer may take that waits for a reconciliation.
 pub const RECONCILIATION_PATIENCE: Duration = Duration::from_secs(60);
-/// Statuses that are read at the same time: each reads the maps and WireGuard's devices, by descriptors of its own.
+/// Maximum number of statuses that are read at the same time: each opens file descriptors for the maps and
+/// WireGuard devices.
 pub const SOCKET_ANSWERS: usize = 4;
-/// The same over HTTP, where anybody may ask.
+/// The same over HTTP, where anybody may send requests.
 pub const HTTP_ANSWERS: usize = 2;
-/// A client has this long for its request's header.
+/// How long a client may take to send the header of its request.
 pub const HTTP_HEADER_PATIENCE: Duration = Duration::from_secs(10);
-/// And a connection, which is for one request, this long altogether.
+/// How long a connection, which is for one request, may last.
 pub const HTTP_PATIENCE: Duration = Duration::from_secs(30);
-/// Connections that a listener has open at most: several scrapers and operators, with room.
+/// Maximum number of open connections of a listener: enough for several scrapers and operators.
 pub const CONNECTIONS: u64 = 64;
-/// The share of all descriptors that one listener's connections may be, so that the rest of the agent has enough.
+/// One listener may use one in so many file descriptors, so that enough are left for the rest of the agent.
 pub const CONNECTIONS_SHARE: u64 = 8;
-/// Between two tries while nothing can be accepted: descriptors are freed within moments.
+/// Pause between two attempts while no connection can be accepted: file descriptors are freed within moments.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two lines about that in the log.
+/// Pause between two log lines about failures to accept.
 pub const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(300);
-/// Wake-ups that wait for the loop: all that have gathered are one, so a sender that has to wait loses nothing.
+/// Maximum number of pending wake-ups of the loop. All pending ones are handled together, so a sender that
+/// has to wait loses nothing.
 pub const EVENTS_WAITING: usize = 64;
 
-// What is told.
+// Reports.
 
-/// Repairs of one reconciliation that are logged one by one; of more only the number is.
+/// Maximum number of repairs of one reconciliation that are logged one by one; of the others only the number
+/// is logged.
 pub const LOGGED_REPAIRS: usize = 50;
-/// Repairs that the status tells of: the last ones say what goes on.
+/// Maximum number of repairs in the status: the last ones show what is going on.
 pub const REMEMBERED_REPAIRS: usize = 10;
-/// Changes that a problem names at most: the first ones say what is affected.
+/// Maximum number of changes that a problem names: the first ones show what is affected.
 pub const NAMED_CHANGES: usize = 3;
 
 // Commands.
 
-/// Between two looks of `adit status --watch`: as fast as people read.
+/// Interval of `adit status --watch`: as fast as people read.
 pub const WATCH_PAUSE: Duration = Duration::from_secs(1);
-/// Between two looks of `adit status --wait`: a script goes on soon after the node is ready.
+/// Interval of `adit status --wait`: a script continues soon after the node is ready.
 pub const WAIT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a command of a wg-quick file may take to end when it is asked to.
+/// How long a command of a wg-quick file may take to end after it is asked to.
 pub const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at a hub file's lock that somebody else holds: changes of the file take milliseconds.
+/// Interval of attempts to lock a hub file that somebody else has locked: changes of the file take
+/// milliseconds.
 pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
-/// How long the lock of a wg-quick file is waited for, when its own bytes are replaced: whoever holds it may look up names.
+/// How long to wait for the lock of a wg-quick file that is to be overwritten in place: its holder may be
+/// looking up names.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes of the longest id of a hub client: it stands on a line of its own.
+/// Maximum bytes of the id of a hub client, which has a line of its own in the file.
 pub const DEVICE_ID_BYTES: usize = 128;

@@ -1,7 +1,7 @@
-//! What the agent counts about itself, and the page that shows it with what the kernel counts.
+//! Counters of the agent, and the page that shows them together with counters of the kernel.
 //!
-//! The loop records into a [`Recorder`]; [`page`] renders it with a status and what was read from the maps at that
-//! moment. Labels are closed enums or configured names.
+//! The loop records into a [`Recorder`]; [`page`] renders it with a status and with the BPF maps as read at
+//! that moment. Labels are closed enums or configured names.
 
 mod changes;
 mod drift;
@@ -25,16 +25,16 @@ use crate::status::Status;
 pub use self::kernel::MapReading;
 pub use self::wireguard::UnnamedPeer;
 
-/// How a pass ended.
+/// How a reconciliation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassResult {
-    /// The kernel holds what it should.
+    /// The observed state is the desired state.
     Converged,
-    /// Something is left undone.
+    /// Changes are still to be made.
     Incomplete,
-    /// The kernel's state can't be read.
+    /// The state of the kernel can't be read.
     Failed,
-    /// There is nothing to go by: no valid manifests were ever loaded.
+    /// There is no desired state: no valid manifests were ever loaded.
     Idle,
 }
 
@@ -56,7 +56,7 @@ impl PassResult {
     }
 }
 
-/// What the loop counts. Clones share their counts, also between threads.
+/// The counters of the loop. Clones share their counts, also between threads.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     passes: IntCounterVec,
@@ -70,8 +70,8 @@ pub struct Recorder {
     drift: drift::DriftCounters,
 }
 
-/// Upper bounds of the histogram of passes, in seconds: an idle pass takes milliseconds, one that fills 100 000
-/// prefixes seconds.
+/// Upper bounds of histograms, in seconds: a reconciliation without changes takes milliseconds, one that
+/// fills 100 000 prefixes takes seconds.
 const DURATIONS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
@@ -87,20 +87,17 @@ impl Default for Recorder {
         let recorder = Recorder {
             passes: counters(
                 "adit_reconcile_passes_total",
-                "Passes over the kernel, by how they ended.",
+                "Reconciliations, by how they ended.",
                 "result",
             ),
-            duration: durations(
-                "adit_reconcile_duration_seconds",
-                "How long passes over the kernel took.",
-            ),
+            duration: durations("adit_reconcile_duration_seconds", "Duration of reconciliations."),
             reloads: counters(
                 "adit_config_reloads_total",
-                "New versions of the manifests, by whether they were taken.",
+                "New versions of the manifests, by whether they were accepted.",
                 "result",
             ),
-            interfaces: gauges("adit_interfaces", "Devices of ours, by kind.", "type"),
-            routes: gauges("adit_routes_installed", "Routes of ours, by table.", "table"),
+            interfaces: gauges("adit_interfaces", "Managed devices, by kind.", "type"),
+            routes: gauges("adit_routes_installed", "Managed routes, by table.", "table"),
             ecmp_routes: series::valid(IntGauge::new(
                 "adit_ecmp_routes_installed",
                 "Prefixes that lead to more than one next hop.",
@@ -109,35 +106,35 @@ impl Default for Recorder {
             firewall: firewall::FirewallRecorder::default(),
             drift: drift::DriftCounters::default(),
         };
-        // A rate needs the zero that it starts from.
+        // Series exist from the start, so that the first increase counts in a rate.
         for result in PassResult::ALL {
             recorder.passes.with_label_values(&[result.name()]);
         }
-        for taken in [true, false] {
-            recorder.reloads.with_label_values(&[reload(taken)]);
+        for accepted in [true, false] {
+            recorder.reloads.with_label_values(&[reload(accepted)]);
         }
         recorder
     }
 }
 
 impl Recorder {
-    /// A pass has ended.
+    /// Counts a reconciliation that has ended.
     pub fn pass(&self, duration: Duration, result: PassResult) {
         self.duration.observe(duration.as_secs_f64());
         self.passes.with_label_values(&[result.name()]).inc();
     }
 
-    /// A new version of the manifests was taken or refused.
-    pub fn reload(&self, taken: bool) {
-        self.reloads.with_label_values(&[reload(taken)]).inc();
+    /// Counts a new version of the manifests, accepted or rejected.
+    pub fn reload(&self, accepted: bool) {
+        self.reloads.with_label_values(&[reload(accepted)]).inc();
     }
 
-    /// Changes were made, or refused.
+    /// Counts changes, made or refused.
     pub fn applied(&self, report: &ApplyReport) {
         self.changes.applied(report);
     }
 
-    /// The kernel holds this.
+    /// Records the observed state.
     pub fn observed(&self, state: &KernelState) {
         self.firewall.observed(state.firewall.as_ref());
         self.interfaces.reset();
@@ -147,15 +144,15 @@ impl Recorder {
             self.interfaces.with_label_values(&[kind(&link.kind)]).inc();
         }
         let groups = state.prefixes.values().filter(|target| is_group(target)).count();
-        let places = [state].into_iter().chain(state.namespaces.values());
-        let routes = places.flat_map(|state| state.routes.values());
-        let ours = routes.filter(|route| route.owner == Owner::Ours);
-        let routes = ours.filter(|route| route.kind.hops() > 1).count();
+        let namespaces = [state].into_iter().chain(state.namespaces.values());
+        let routes = namespaces.flat_map(|state| state.routes.values());
+        let managed = routes.filter(|route| route.owner == Owner::Ours);
+        let routes = managed.filter(|route| route.kind.hops() > 1).count();
         self.ecmp_routes
             .set(i64::try_from(groups + routes).unwrap_or(i64::MAX));
         self.routes.reset();
-        let places = [state].into_iter().chain(state.namespaces.values());
-        let routes = places.flat_map(|state| &state.routes);
+        let namespaces = [state].into_iter().chain(state.namespaces.values());
+        let routes = namespaces.flat_map(|state| &state.routes);
         for (key, _) in routes.filter(|(_, route)| route.owner == Owner::Ours) {
             let table = if key.table == MAIN_TABLE {
                 "main".to_owned()
@@ -182,22 +179,22 @@ impl Recorder {
     }
 }
 
-/// What was read when the page was asked for.
+/// Everything that a page shows beside the [`Recorder`], as read when the page was requested.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
     /// The status.
     pub status: &'a Status,
-    /// What the maps say, if they can be read.
+    /// The BPF maps, if they can be read.
     pub maps: Option<&'a MapReading>,
-    /// Peers of Adit's WireGuard devices that the status does not name.
+    /// Peers of managed WireGuard devices that the status does not name.
     pub unnamed: &'a [UnnamedPeer],
 }
 
-/// The page that a scraper gets, in Prometheus' text format; public keys and addresses of the underlay are labels only with
-/// `details`.
+/// The page that a scraper gets, in the text format of Prometheus. Public keys and addresses of the underlay
+/// are labels only with `details`.
 ///
 /// # Errors
-/// When it can't be encoded.
+/// When the page can't be encoded.
 pub fn page(recorder: &Recorder, reading: &Reading<'_>, details: bool) -> prometheus::Result<String> {
     let &Reading {
         status,
@@ -209,7 +206,7 @@ pub fn page(recorder: &Recorder, reading: &Reading<'_>, details: bool) -> promet
     families.extend(node::collect(status));
     families.extend(kernel::collect(status, maps, details));
     families.extend(wireguard::collect(status, unnamed, details));
-    // A family without series is none: the text format has no place for it.
+    // The text format can't express a family without series.
     families.retain(|family| !family.get_metric().is_empty());
     families.sort_by(|a, b| a.name().cmp(b.name()));
     TextEncoder::new().encode_to_string(&families)
@@ -219,8 +216,8 @@ fn is_group(target: &Target) -> bool {
     matches!(target, Target::Group(_))
 }
 
-fn reload(taken: bool) -> &'static str {
-    if taken { "success" } else { "failure" }
+fn reload(accepted: bool) -> &'static str {
+    if accepted { "success" } else { "failure" }
 }
 
 fn kind(kind: &LinkKind) -> &'static str {

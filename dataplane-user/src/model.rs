@@ -1,6 +1,7 @@
-//! Kernel state as values: the same types for what shall be and for what is, and the changes between them.
+//! Kernel state as values: the same types for desired and observed state, and the changes between them.
 //!
-//! Links go by name and next hops by what they are; ifindexes and slots exist only inside the kernel adapters.
+//! Links are identified by name and next hops by their content; ifindexes and slots exist only inside the
+//! kernel adapters.
 
 pub mod address;
 pub mod attachment;
@@ -70,9 +71,9 @@ change::objects! {
     WireGuard(link: LinkName), "wireguard", repair "wireguard", "wireguard {link}";
     /// The nft table.
     Firewall, "firewall", repair "nftables", "nft table inet adit";
-    /// Our program on a device.
+    /// A BPF program of Adit on a device.
     Program(link: LinkName, hook: Hook), "program", repair "program", "the {hook} program of {link}";
-    /// What an older version of the map ABI has left.
+    /// The maps and links that an older version of the map ABI has left.
     Version(version: u32), "version", repair "map", "maps of version {version}";
     /// A class.
     Class(class: Class), "class", repair "map", "class {class}";
@@ -95,7 +96,7 @@ change::changes! {
     Address(AddressChange),
     /// Of a default destination of a VXLAN device.
     Flood(FloodChange),
-    /// Of a permanent neighbour on a device of ours.
+    /// Of a permanent neighbour on a device managed by Adit.
     Neighbour(NeighbourChange),
     /// Of a next-hop object.
     NextHopObject(NextHopObjectChange),
@@ -108,9 +109,9 @@ change::changes! {
 change::changes! {
     /// A change of programs or maps.
     BpfChange of Bpf:
-    /// Of our program on a device.
+    /// Of a BPF program on a device.
     Program(ProgramChange),
-    /// Of what older versions of the map ABI have left.
+    /// Of the maps and links that an older version of the map ABI has left.
     Version(DeleteVersion),
     /// Of a class.
     Class(ClassChange),
@@ -124,7 +125,8 @@ change::changes! {
     Source(SourceChange),
 }
 
-/// Does the same with each kind of object that is all that it says ([`change::Whole`]): `each_whole!(K => compare::<K>(a, b))`.
+/// Evaluates an expression for each kind of object that is created and deleted but never changed
+/// ([`change::Whole`]): `each_whole!(K => compare::<K>(a, b))`.
 macro_rules! each_whole {
     ($kind:ident => $what:expr) => {{
         {
@@ -140,14 +142,14 @@ macro_rules! each_whole {
 
 pub(crate) use each_whole;
 
-/// Whose an object is.
+/// Who manages an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
-    /// The kernel made it by itself: an IPv6 link-local address.
+    /// The kernel created it by itself, for example an IPv6 link-local address.
     Kernel,
-    /// It bears our mark.
+    /// Adit: the object has its mark.
     Ours,
-    /// It does not: never replaced, never deleted.
+    /// Somebody else: it has no mark of Adit, and is never replaced or deleted.
     Foreign,
 }
 
@@ -157,19 +159,22 @@ pub const PROTOCOL: u8 = 173;
 pub const LINK_GROUP: u32 = 173;
 /// The metric of the routes that lead into the overlay.
 pub const ANCHOR_METRIC: u32 = 173;
-/// The metric of the unreachable routes behind them.
+/// The metric of the unreachable routes behind them (backstop routes).
 pub const BACKSTOP_METRIC: u32 = 1_000_000;
-/// The bits of packets' and connections' marks that say by which device a connection came in; all others are left alone.
-/// They are none of Kubernetes' (0xc000), Cilium's (0xf00), Tailscale's (0xff0000) or netavark's (0x2000), and no
-/// WireGuard device of ours marks its packets.
+/// The bits of packet and connection marks that store on which device a connection arrived; Adit does not
+/// change the other bits. They overlap none of the marks of Kubernetes (0xc000), Cilium (0xf00), Tailscale
+/// (0xff0000) and netavark (0x2000), and no overlay WireGuard device of Adit marks its packets.
 pub const RETURN_PATH_MASK: u32 = 0x0f00_0000;
-/// The priority of the rules that send replies back: before the kernel's own for the main table, after the local one.
+/// The priority of the rules for return paths: after the kernel's rule for the local table, before the one
+/// for the main table.
 pub const RETURN_PATH_PRIORITY: u32 = 1729;
-/// The tables that they ask are this number and one to as many as the mask holds: 17301 … 17315.
+/// The routing tables of return paths are this number plus the number of the device, 1 … 15: 17301 … 17315.
 pub const RETURN_PATH_TABLES: u32 = 17300;
-/// The metric of the routes in those tables: as anchors have it, so that foreign ones in their places are seen.
+/// The metric of the routes in those tables. It is the metric of anchors, so that routes of others with the
+/// same key are observed.
 pub const RETURN_PATH_METRIC: u32 = ANCHOR_METRIC;
 /// The kernel's main routing table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
-/// The kernel's table of this machine's own addresses, which is asked before all others (`RT_TABLE_LOCAL`).
+/// The kernel's table of this machine's own addresses, which is looked up before all others
+/// (`RT_TABLE_LOCAL`).
 pub const LOCAL_TABLE: u32 = 255;

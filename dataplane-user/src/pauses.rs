@@ -1,27 +1,29 @@
-//! How long the agent waits before it does something again. Tests shorten these times; operators have no reason to. The defaults and
-//! their reasons are in [`limits`].
+//! Intervals and delays of the agent. Tests shorten them; operators have no reason to. [`limits`] has the
+//! defaults with their reasons.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::limits;
 
-/// The times, each with the name that `adit run --pauses` has for it.
+/// The times, each with its name for `adit run --pauses`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {
-    /// `first-retry`: before the first retry after a reconciliation that left something undone.
+    /// `first-retry`: delay of the first retry after a failed reconciliation.
     pub first_retry: Duration,
-    /// `longest-retry`: the longest time between two retries; each is twice as long as the one before.
+    /// `longest-retry`: the longest delay of a retry; each is twice as long as the one before.
     pub longest_retry: Duration,
-    /// `waiting`: between two looks for namespaces and devices that are not there yet.
+    /// `waiting`: interval of checks for namespaces and devices that do not exist yet.
     pub waiting: Duration,
-    /// `names`: how long the addresses of an endpoint's name are believed.
+    /// `names`: how long the addresses of a name in an endpoint stay valid.
     pub names: Duration,
-    /// `drain`: how long a second link stays after a change of keys, when its peer is up on the first link again.
+    /// `drain`: how long a second link stays after a key rotation, once the session on the first link is up
+    /// again.
     pub drain: Duration,
-    /// `fight-window`: within which five repairs of an object make a fight, and after which one without repairs is over.
+    /// `fight-window`: five repairs of an object within this time are a fight; without repairs for this time
+    /// it is over.
     pub fight_window: Duration,
-    /// `first-fight`: how long the object of a fight is left alone first.
+    /// `first-fight`: how long the object of a fight is not repaired at first.
     pub first_fight: Duration,
     /// `longest-fight`: the longest such pause; each is twice as long as the one before.
     pub longest_fight: Duration,
@@ -57,7 +59,7 @@ impl Pauses {
     }
 }
 
-/// `NAME=MILLISECONDS` and further ones after commas; those that are not named are the default's.
+/// One or more `NAME=MILLISECONDS`, separated by commas; the others keep their defaults.
 impl FromStr for Pauses {
     type Err = String;
 
@@ -72,7 +74,7 @@ impl FromStr for Pauses {
             let Some((field, milliseconds)) = field else {
                 let names = fields.map(|(name, _)| name).join(", ");
                 return Err(format!(
-                    "`{pause}` is no NAME=MILLISECONDS; the names are {names}"
+                    "expected NAME=MILLISECONDS, found `{pause}`; the names are {names}"
                 ));
             };
             **field = Duration::from_millis(milliseconds);
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_that_are_named_change() {
+    fn named_pauses_change() {
         let changed = "waiting=100,first-fight=7".parse::<Pauses>();
         let expected = Pauses {
             waiting: Duration::from_millis(100),
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_with_all_names() {
+    fn an_invalid_text_is_rejected_with_all_names() {
         for wrong in [
             "",
             "waiting",

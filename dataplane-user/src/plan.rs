@@ -1,7 +1,8 @@
-//! From what users want to what the kernel shall hold. Pure: no ifindex, no slot, no clock, no file.
+//! Computes the desired state from declared resources and facts. Pure: no ifindex, no slot, no clock, no
+//! file.
 //!
-//! One file a kind of object, as in `model`; `links` comes first: it says which node is reached how, and all others
-//! follow from that.
+//! One file per kind of object, as in `model`. `links` runs first: it decides how each peer is reached, and
+//! all others follow from that.
 
 mod addresses;
 mod advertised;
@@ -39,15 +40,15 @@ pub use objects::wireguard::default_rules_of;
 pub use objects::{Merged, merge as merge_routes};
 pub use wireguard::WireGuardLink;
 
-/// What the kernel of this node shall hold, and what stands in the way of having all that was declared.
+/// The desired state of this node's kernel, and the problems that prevent parts of the declared resources.
 ///
-/// The target holds only objects of ours. A problem never takes away more than what it is about: a pair of nodes that
-/// can't talk leaves all others talking.
+/// The desired state has only objects managed by Adit. A problem affects only its own subject: if a pair of
+/// nodes can't communicate, all other pairs still can.
 #[must_use]
 pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     let mut problems = own_problems(intent, facts);
     let networks = links::with_problems(intent, facts, &mut problems);
-    // Those whose packets can be carried; of the others backstops and filters stand.
+    // The networks whose packets can be forwarded. The others only get backstop routes and filters.
     let able = programs::able(intent, &networks, facts, &mut problems);
     let mut target = KernelState::default();
     if intent.is_member() {
@@ -65,7 +66,8 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     nexthops::plan(intent, &able, &mut target);
     routes::plan(intent, &able, &mut target, &mut problems);
     routes::backstops(&networks, &mut target);
-    // Late: those before speak of all devices in the target, and what comes then wants them all.
+    // Late: the steps before treat all devices in the target as overlay devices, and the steps after need all
+    // devices.
     objects::plan(intent, facts, &mut target, &mut problems);
     return_path::plan(intent, facts, &mut target, &mut problems);
     shadows::find(intent, (facts, &networks), &target, &mut problems);
@@ -76,7 +78,8 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     (target, problems)
 }
 
-/// The peers of this node that manifests name: the other nodes of its networks, and the peers of its WireGuard interfaces.
+/// The peers that manifests name: the other nodes of this node's networks, and the peers of its WireGuard
+/// interfaces.
 fn named(intent: &Intent) -> Named {
     let own = intent.node();
     let shares_a_network = |node: &&Node| node.networks.iter().any(|network| own.networks.contains(network));
@@ -101,7 +104,7 @@ fn named(intent: &Intent) -> Named {
     named
 }
 
-/// What is odd about this very node.
+/// Problems of this node itself.
 fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
     let node = intent.node();
     let mut problems = Vec::new();
@@ -114,8 +117,8 @@ fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
             problems.push(Problem::warning(
                 Reason::ForeignUnderlay,
                 format!("TunnelNode/{}", node.name),
-                format!("underlay address {address} is on no device of this machine"),
-                "peers send there: assign it, translate it towards this node, or correct spec.underlay"
+                format!("no device of this machine has the underlay address {address}"),
+                "peers send to this address: assign it to a device, translate it to this node by NAT, or correct spec.underlay"
                     .to_owned(),
             ));
         }
@@ -125,7 +128,7 @@ fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
             Reason::Unsupported,
             object.clone(),
             format!("spec.{field} has no effect yet"),
-            format!("delete spec.{field}, or leave it for a later version"),
+            format!("remove spec.{field}, or keep it for a later version of Adit"),
         )
     });
     problems.extend(without_effect);
@@ -133,7 +136,7 @@ fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
     problems
 }
 
-/// What others change in the namespaces that manifests name is seen late where the kernel does not tell of it.
+/// Without kernel events, changes of others in the namespaces that manifests name are noticed late.
 fn unheard_namespaces(facts: &NodeFacts) -> Option<Problem> {
     let why = facts.unheard_namespaces.as_ref()?;
     let mut presences = facts.namespaces.iter();
@@ -142,7 +145,7 @@ fn unheard_namespaces(facts: &NodeFacts) -> Option<Problem> {
         Reason::EventsMissing,
         namespace.to_string(),
         format!(
-            "the kernel's events from other namespaces are not heard: {why}; drift there is repaired by full reconciliations only"
+            "the agent receives no kernel events from other namespaces: {why}; only full reconciliations repair drift there"
         ),
         "give the agent CAP_NET_BROADCAST (packaging/systemd/adit.service.d/namespaces.conf)".to_owned(),
     ))

@@ -1,7 +1,9 @@
-//! The loop: when to load and to reconcile, and what is remembered from one reconciliation to the next.
+//! The loop: it decides when to load manifests and when to reconcile, and keeps state between
+//! reconciliations.
 //!
-//! One task runs it. It waits only for an [`Event`]; it may be dropped between any two changes, because the next start
-//! begins with what the kernel holds. Status, metrics and the log are made elsewhere, from what it tells a [`Listener`].
+//! One task runs it. It waits only for an [`Event`]. It may be dropped between any two changes, because the
+//! next start begins with the observed state. Status, metrics and log are written elsewhere, by the
+//! [`Listener`] of its reports.
 
 pub mod compare;
 pub mod load;
@@ -30,20 +32,20 @@ use crate::source::{KeyRing, last_good};
 
 pub use self::report::{Listener, Loaded, Reconciled, Report, Unread};
 
-/// What an agent is told at its start.
+/// Settings of an agent.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Manifest files and directories.
     pub paths: Vec<PathBuf>,
-    /// Which node this is.
+    /// The name of this node.
     pub node: NodeName,
-    /// Where the node's key is.
+    /// The directory with the key of the node.
     pub state_directory: PathBuf,
-    /// Told of all keys that are in use, so that private ones are found.
+    /// The public keys in use; it finds the private key of each.
     pub keys: KeyRing,
-    /// How long it waits before it does something again.
+    /// The times between retries and the like.
     pub pauses: Pauses,
-    /// What the loop gives its signs of life to.
+    /// Records that the loop is alive.
     pub heartbeat: Heartbeat,
 }
 
@@ -52,19 +54,20 @@ pub struct Agent<K> {
     kernel: K,
     gatherer: Gatherer,
     config: Config,
-    /// The last good resources, seen from this node.
+    /// The resources accepted last, as seen from this node.
     intent: Option<Intent>,
-    /// What is wrong with the newest version of the source.
+    /// Why the newest version of the manifests is rejected.
     rejected: Option<Rejected>,
-    /// Why the accepted manifests are not in the state directory.
+    /// The problem that the accepted manifests are not in the state directory.
     not_kept: Option<Problem>,
     drift: Drift,
+    /// The number of reconciliations so far.
     passes: u64,
-    /// When the last one ended.
+    /// When the last reconciliation ended.
     passed: Instant,
-    /// Passes in a row that left something undone.
+    /// Consecutive reconciliations that did not converge.
     failures: u32,
-    /// Whether something waits for what nobody announces.
+    /// Whether something waits for an event that nobody announces.
     waits: bool,
 }
 
@@ -88,38 +91,38 @@ impl<K: Kernel> Agent<K> {
         }
     }
 
-    /// Runs until told to stop. What the kernel holds then stays.
+    /// Runs until [`Event::Stop`], and leaves the kernel state as it is.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, listener: &mut impl Listener) {
         self.config.heartbeat.busy();
         self.begin(&[], listener);
         self.load(listener);
         self.pass(listener).await;
         while let Some(event) = self.next(&mut events).await {
-            // What has gathered meanwhile is one wake-up.
-            let mut gathered = vec![event];
+            // All pending events lead to one reconciliation.
+            let mut pending = vec![event];
             if event == Event::Recheck && !self.changed_silently().await {
                 continue;
             }
-            self.back_off(&gathered).await;
+            self.back_off(&pending).await;
             while let Ok(further) = events.try_recv() {
-                // The pass that follows sees more than a look does.
+                // The reconciliation that follows sees more than a recheck does.
                 if further != Event::Recheck {
-                    gathered.push(further);
+                    pending.push(further);
                 }
             }
-            if gathered.contains(&Event::Stop) {
+            if pending.contains(&Event::Stop) {
                 break;
             }
-            self.begin(&gathered, listener);
-            if gathered.iter().any(Event::may_change_the_source) {
+            self.begin(&pending, listener);
+            if pending.iter().any(Event::may_change_the_source) {
                 self.load(listener);
             }
             self.pass(listener).await;
         }
-        info!("stopping; the dataplane stays as it is");
+        info!("stopping; traffic continues");
     }
 
-    /// Waits for the next event, and gives signs of life meanwhile.
+    /// Waits for the next event, and records heartbeats meanwhile.
     async fn next(&self, events: &mut mpsc::Receiver<Event>) -> Option<Event> {
         let heartbeat = &self.config.heartbeat;
         loop {
@@ -138,7 +141,8 @@ impl<K: Kernel> Agent<K> {
         }
     }
 
-    /// Whether something changed without an event. While passes leave something undone, they follow anyway.
+    /// Whether something changed without an event. Not checked after a failure, because a retry follows
+    /// anyway.
     async fn changed_silently(&mut self) -> bool {
         if self.failures > 0 || self.intent.is_none() {
             return false;
@@ -148,20 +152,21 @@ impl<K: Kernel> Agent<K> {
                 debug!("nothing changed without an event");
                 false
             }
-            Ok(Some(what)) => {
-                info!("{what} changed, and no event told of it");
+            Ok(Some(object)) => {
+                info!("{object} changed without an event");
                 true
             }
             Err(failure) => {
-                debug!("a full pass, as what changes without events can't be read: {failure}");
+                debug!("full reconciliation: changes without events can't be detected: {failure}");
                 true
             }
         }
     }
 
-    /// When to try again: after a pass that left something undone, longer each time; what was repaired too often, when its
-    /// pause is over; where something waits, steadily; where endpoints have names, when those are to be looked up anew;
-    /// after a change of keys, when a second link may go.
+    /// The time until the next retry, the earliest of these: after a failure, a delay that doubles each time;
+    /// while something waits, a fixed interval; for an object that was repaired too often, the end of its
+    /// pause; for endpoints with names, the next look-up; after a key rotation, the end of the second link.
+    /// `None` if none applies.
     fn retry_after(&self) -> Option<Duration> {
         let pauses = &self.config.pauses;
         let failed = (self.failures > 0).then(|| {
@@ -169,7 +174,7 @@ impl<K: Kernel> Agent<K> {
                 .first_retry
                 .saturating_mul(1 << (self.failures - 1).min(16))
                 .min(pauses.longest_retry);
-            // Since the pass: what wakes the loop and leads to none must not put it off.
+            // Counted from the last reconciliation: a wake-up that leads to none must not postpone the retry.
             delay.saturating_sub(self.passed.elapsed())
         });
         let waiting = pauses.waiting.saturating_sub(self.passed.elapsed());
@@ -178,10 +183,10 @@ impl<K: Kernel> Agent<K> {
         let due = due.map(|due| due.max(waiting));
         let waiting = self.waits.then_some(waiting);
         let times = failed.into_iter().chain(waiting).chain(due);
-        times.chain(self.drift.next_try()).min()
+        times.chain(self.drift.next_retry()).min()
     }
 
-    /// A pass that fails may cause the very event that wakes the next one: that one does not come at once.
+    /// Delays a reconciliation after a failure: the failed one may have caused the event that woke the loop.
     async fn back_off(&self, woken: &[Event]) {
         if self.failures > 0 && woken == [Event::KernelChanged] {
             let retry = self.passed + self.config.pauses.first_retry;
@@ -189,13 +194,13 @@ impl<K: Kernel> Agent<K> {
         }
     }
 
-    /// Announces the next reconciliation, before it reads anything.
+    /// Reports that a reconciliation begins, before it reads anything.
     fn begin(&mut self, woken_by: &[Event], listener: &mut impl Listener) {
         self.passes += 1;
         listener.begun(self.passes, woken_by);
     }
 
-    /// Loads the manifests; a version that is rejected leaves the one before, also that before a restart.
+    /// Loads the manifests. If they are rejected, the previous version stays in use, also after a restart.
     fn load(&mut self, listener: &mut impl Listener) {
         let known = self.rejected.take();
         match load::load(&self.config.paths, self.config.node.clone()) {
@@ -227,16 +232,16 @@ impl<K: Kernel> Agent<K> {
         }
     }
 
-    /// What this node was to be when manifests were accepted last, by this agent or one before it.
+    /// The manifests accepted last, by this agent or an earlier one, as seen from this node.
     fn last_good(&self) -> Option<Intent> {
         let directory = &self.config.state_directory;
         last_good::intent(directory, self.config.node.clone()).unwrap_or_else(|error| {
-            warn!("the last good manifests can't be used: {error}");
+            warn!("the manifests accepted last can't be used: {error}");
             None
         })
     }
 
-    /// One pass over the kernel, if there is anything to go by.
+    /// Reconciles once, if manifests were ever accepted, and reports the result.
     async fn pass(&mut self, listener: &mut impl Listener) {
         let started = Instant::now();
         let of_source = self.rejected.iter().map(Rejected::problem);
@@ -256,7 +261,7 @@ impl<K: Kernel> Agent<K> {
             }
             reconciled = Some(result.map(|(reconciled, _)| reconciled));
         }
-        let undone = |problem: &Problem| {
+        let failed = |problem: &Problem| {
             matches!(
                 problem.reason,
                 Reason::ApplyFailed | Reason::NotConverged | Reason::FirewallUnreadable
@@ -264,7 +269,7 @@ impl<K: Kernel> Agent<K> {
         };
         let waits = |problem: &Problem| matches!(problem.reason, Reason::Waiting | Reason::KeyRotation);
         self.waits = problems.iter().any(waits);
-        self.failures = if problems.iter().any(undone) {
+        self.failures = if problems.iter().any(failed) {
             self.failures.saturating_add(1)
         } else {
             0
@@ -282,22 +287,22 @@ impl<K: Kernel> Agent<K> {
     }
 }
 
-/// Leads the kernel to what the intent says; what it did, and the problems.
+/// Changes the kernel to the desired state of an intent. Returns what was done, and the problems.
 async fn reconcile(
     (kernel, gatherer): (&mut impl Kernel, &mut Gatherer),
     intent: &Intent,
     (drift, heartbeat): (&mut Drift, &Heartbeat),
 ) -> Result<(Reconciled, Vec<Problem>), Unread> {
-    let beat = || heartbeat.record();
-    let mut compared = Comparison::new(kernel, gatherer, intent, beat).await?;
+    let record = || heartbeat.record();
+    let mut compared = Comparison::new(kernel, gatherer, intent, record).await?;
     let mut problems = std::mem::take(&mut compared.planned);
-    let repairs = drift.sort_out(&compared.observed, &compared.target, &mut compared.set);
+    let repairs = drift.find_repairs(&compared.observed, &compared.target, &mut compared.set);
     let mut reconciled = Reconciled::default();
     if !compared.set.is_empty() {
-        info!(changes = compared.set.changes.len(), "applying");
+        info!(changes = compared.set.changes.len(), "applying changes");
         compared.set.changes.iter().for_each(|change| debug!("{change}"));
-        let (applied, before) = compared.apply(kernel, |_| true, beat).await;
-        reconciled.repaired = drift.made(repairs, &applied);
+        let (applied, before) = compared.apply(kernel, |_| true, record).await;
+        reconciled.repaired = drift.record(repairs, &applied);
         reconciled.applied = applied;
         match before {
             Ok(before) => reconciled.before = Some(before),
@@ -309,7 +314,7 @@ async fn reconcile(
                 });
             }
         }
-        drift.leave_out(&compared.observed, &compared.target, &mut compared.set);
+        drift.skip_held(&compared.observed, &compared.target, &mut compared.set);
     }
     let Comparison {
         facts,
@@ -319,9 +324,9 @@ async fn reconcile(
         ..
     } = compared;
     if set.is_empty() {
-        drift.reached(readable(&target, &observed));
+        drift.converged(readable(&target, &observed));
     } else {
-        drift.missed(&observed, &target, &set);
+        drift.not_converged(&observed, &target, &set);
     }
     gatherer.forget_namespaces(&facts, intent, &observed, &set);
     problems.extend(problems::unreadable(&observed, &facts));

@@ -1,4 +1,5 @@
-//! What the users want, as core types: networks and nodes. Free of wire formats; `source` converts into these.
+//! Declared resources as core types: networks, nodes and kernel objects. Without wire formats; `source`
+//! converts manifests to these types.
 
 pub mod firewall;
 pub mod intent;

@@ -1,8 +1,9 @@
-//! The threads that answer, one on the socket and one over HTTP, with what the maps say at that moment.
+//! The threads that answer requests, one on the socket and one over HTTP, with maps and devices as read at
+//! that moment.
 //!
-//! Each has a runtime of its own, so that no answer, however slow, holds up the loop, and no client of HTTP one of the
-//! socket; they share nothing with the loop but the status, the recorder and the heartbeat. They end with the process, at
-//! any time.
+//! Each has a runtime of its own: a slow answer delays neither the loop nor, from HTTP, the socket. They
+//! share only the status, the recorder and the heartbeat with the loop. They end with the process, at any
+//! time.
 
 pub(crate) mod connections;
 pub mod control;
@@ -27,27 +28,27 @@ pub use self::connections::raise_descriptor_limit;
 pub use self::endpoints::EndpointAges;
 pub use self::withdrawals::{Withdrawal, Withdrawals};
 
-/// What is known of the node, for whoever asks. Clones see the same.
+/// Everything that answers are built from. Clones see the same values.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// What the last pass said.
+    /// The status after the last reconciliation.
     pub status: watch::Receiver<Status>,
-    /// What the loop counted.
+    /// The counters of the loop.
     pub recorder: Recorder,
-    /// Where the maps are pinned.
+    /// The BPF file system with the pinned maps.
     pub bpffs: PathBuf,
-    /// What withdraws peers.
+    /// Withdraws and restores peers.
     pub withdrawals: Withdrawals,
-    /// Since when WireGuard's peers are where they are.
+    /// The age of the endpoint of each WireGuard peer.
     pub endpoints: EndpointAges,
-    /// What the nft table's rules have dropped.
+    /// Packets that rules of the nft table have dropped.
     pub drops: Drops,
-    /// The loop's signs of life.
+    /// The heartbeat of the loop.
     pub heartbeat: Heartbeat,
 }
 
 impl View {
-    /// What the last pass said, how old that is, and whether the loop hangs.
+    /// The status after the last reconciliation, with its age, and a problem if the loop hangs.
     #[must_use]
     pub fn current(&self) -> Status {
         let mut status = self.status.borrow().clone();
@@ -55,22 +56,23 @@ impl View {
         status
     }
 
-    /// The status as it is now, with each peer's way read from the maps, and its session from WireGuard's devices.
+    /// The current status: the path of each peer is read from the maps, its session from the WireGuard
+    /// devices.
     pub async fn status(&self) -> Status {
         let mut status = self.current();
         sessions::fill_in(&mut status, &self.endpoints).await;
         self.count_drops(&mut status).await;
         match crate::kernel::bpf::Bpf::open_read_only(&self.bpffs).and_then(|bpf| bpf.counters()) {
             Ok(counters) => path::fill_in(&mut status, &counters),
-            Err(error) => tracing::debug!("the maps can't be read for the status: {error}"),
+            Err(error) => tracing::debug!("status without BPF maps, which can't be read: {error}"),
         }
         status
     }
 
-    /// The same, as soon as the reconciliation of this number has ended.
+    /// The same, after the reconciliation with this number has ended.
     pub(crate) async fn status_after(&self, number: u64) -> Status {
         let mut status = self.status.clone();
-        // The loop that reconciles has ended: the process ends with it.
+        // An error means that the loop has ended, and the process ends with it.
         let _stopping = status.wait_for(|status| status.pass.number >= number).await.err();
         self.status().await
     }
@@ -78,16 +80,16 @@ impl View {
     async fn count_drops(&self, status: &mut Status) {
         match self.drops.read().await {
             Ok(drops) => status.dropped = drops,
-            Err(error) => tracing::debug!("the status says nothing of dropped packets: {error}"),
+            Err(error) => tracing::debug!("status without dropped packets, which can't be read: {error}"),
         }
     }
 
-    /// Withdraws a peer, or restores it.
+    /// Withdraws or restores a peer.
     pub(crate) async fn set_withdrawn(&self, peer: &str, withdraw: bool) -> Withdrawal {
         self.withdrawals.set(peer, withdraw, self.status.clone()).await
     }
 
-    /// What a scraper gets; with `details` also what names keys and addresses of the underlay.
+    /// The page for a scraper; with `details` also labels with keys and addresses of the underlay.
     ///
     /// # Errors
     /// When the page can't be encoded.
@@ -97,7 +99,7 @@ impl View {
         self.count_drops(&mut status).await;
         let maps = MapReading::take(&self.bpffs);
         if let Err(error) = &maps {
-            tracing::debug!("the maps can't be read for the metrics: {error}");
+            tracing::debug!("metrics without BPF maps, which can't be read: {error}");
         }
         let maps = maps.ok();
         let read = Reading {
@@ -109,19 +111,19 @@ impl View {
     }
 }
 
-/// Where requests come in.
+/// The sockets that requests arrive on.
 #[derive(Debug)]
 pub struct Listeners {
-    /// The agent's socket.
+    /// The socket of the agent.
     pub socket: std::os::unix::net::UnixListener,
-    /// HTTP, if it is wanted.
+    /// HTTP; `None` if it is off.
     pub http: Option<Http>,
 }
 
 /// Starts the threads.
 ///
 /// # Errors
-/// When the system has no thread or runtime left, or a listener can't be polled.
+/// When no thread or runtime can be created, or a listener can't be polled.
 pub fn start(listeners: Listeners, view: View) -> io::Result<()> {
     if let Some(Http {
         listener,
@@ -144,7 +146,7 @@ pub fn start(listeners: Listeners, view: View) -> io::Result<()> {
     })
 }
 
-/// Starts a thread that serves.
+/// Starts a thread that runs `serve`.
 fn spawn(name: &'static str, serve: impl AsyncFnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -152,7 +154,7 @@ fn spawn(name: &'static str, serve: impl AsyncFnOnce() -> io::Result<()> + Send 
     let run = move || {
         let local = tokio::task::LocalSet::new();
         if let Err(error) = local.block_on(&runtime, serve()) {
-            tracing::error!("thread {name} does not answer any more: {error}");
+            tracing::error!("thread {name} ended and answers no requests; restart the agent: {error}");
         }
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(run)?;

@@ -1,6 +1,5 @@
-//! Where resources come from: manifests in files, the node's keys, the addresses of names, and the
-//! numbers that the machine's own lists have for names. A source gives a complete, checked set or an
-//! error, never a part.
+//! The sources of resources: manifest files, key files, resolved names, and the number lists of the machine
+//! (`rt_tables`, `services`). A source returns a complete and checked set or an error, never a part.
 
 pub mod file;
 pub mod key_file;

@@ -1,4 +1,4 @@
-//! What the agent says of itself: built after each pass, served on its socket, printed by `adit status`.
+//! The status of the agent: built after each reconciliation, served on the socket, printed by `adit status`.
 
 mod words;
 
@@ -20,114 +20,115 @@ use crate::net::{Encapsulation, Family, LinkName, NodeName, PublicKey};
 use crate::plan::{NetworkLink, route_hop};
 use crate::resource::{Dataplane, Intent, Problem, Reason, Severity};
 
-/// The agent's state, as `adit status -o json` prints it.
+/// The status, as `adit status -o json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The agent's version.
+    /// The version of the agent.
     pub version: String,
-    /// The kernel's release.
+    /// The release of the kernel.
     pub kernel: String,
-    /// This node's name.
+    /// The name of this node.
     pub node: String,
-    /// Source synced, every change applied, nothing left to do, no problem of severity `error`.
+    /// Whether manifests were ever accepted, the node is converged, and no problem has severity `error`.
     pub ready: bool,
-    /// Where the manifests come from, and how the last load went.
+    /// The source of the manifests, and the result of the last load.
     pub source: SourceStatus,
-    /// The last pass.
+    /// The last reconciliation.
     pub pass: PassStatus,
-    /// Whether every WireGuard peer has a session now; `None`: there is no such peer, or the devices were not read.
+    /// Whether every WireGuard peer has a session now; `None` without such peers, or if the devices were not
+    /// read.
     #[serde(default)]
     pub peers_established: Option<bool>,
-    /// Devices that were made anew since the agent started; traffic through them stopped meanwhile.
+    /// Devices recreated since the agent started; traffic through them was interrupted meanwhile.
     pub recreated: usize,
-    /// What others changed of ours and was put right, since the agent started.
+    /// Repairs since the agent started.
     #[serde(default)]
     pub repairs: RepairsStatus,
-    /// What the rules of the nft table have dropped since the agent started, by reason: `cleartext`, `port`. Read when the
-    /// status is asked for; empty where it can't be read.
+    /// Packets that rules of the nft table have dropped since the agent started, by reason: `cleartext`,
+    /// `port`. Read when the status is requested; empty if they can't be read.
     #[serde(default, with = "words::dropped")]
     pub dropped: BTreeMap<DropReason, Count>,
     /// The networks that this node is a member of.
     pub networks: Vec<NetworkStatus>,
-    /// The peers that it has links to.
+    /// The peers that this node has links to.
     pub peers: Vec<PeerStatus>,
-    /// The peers that routes declared one by one lead to.
+    /// The peers that `NetlinkRoute` manifests name.
     #[serde(default)]
     pub declared_peers: Vec<DeclaredPeerStatus>,
-    /// Pairs and families that can't talk, with the reason.
+    /// Pairs of nodes that can't communicate in a family, with the reason.
     pub refused: Vec<RefusedStatus>,
-    /// What is wrong, and what to do.
+    /// Problems, each with a remedy.
     pub problems: Vec<ProblemStatus>,
-    /// What else an operator should know.
+    /// Other facts that an operator should know.
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
-/// A peer that routes declared one by one lead to.
+/// A peer that a `NetlinkRoute` manifest names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeclaredPeerStatus {
     /// Its id.
     pub id: String,
-    /// Whether an operator withdrew it: routes lead there no more, unless they are immune.
+    /// Whether an operator withdrew it: its routes are removed, unless they are immune.
     pub withdrawn: bool,
 }
 
-/// Where the manifests come from, and how the last load went.
+/// The source of the manifests, and the result of the last load.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// Files and directories.
     pub paths: Vec<String>,
     /// Whether a complete, valid set was ever loaded.
     pub synced: bool,
-    /// Why the newest version was not taken; the one before goes on.
+    /// Why the newest version is rejected; the previous one stays in use.
     pub error: Option<String>,
 }
 
-/// What a pass did.
+/// The result of a reconciliation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassStatus {
     /// The number of the reconciliation that ended last; the first one is 1.
     pub number: u64,
-    /// The number of the reconciliation that began last: greater than `number` while one is under way. All that happened
-    /// before a status is asked for is seen by the reconciliations with greater numbers.
+    /// The number of the reconciliation that began last: greater than `number` while one is running.
+    /// Reconciliations with greater numbers see everything that happened before the status was requested.
     #[serde(default)]
     pub begun: u64,
-    /// Changes that were made in it.
+    /// Changes that were made.
     pub changed: usize,
     /// Changes that failed.
     pub failed: usize,
-    /// Changes that were left out after failures.
+    /// Changes that were skipped after failures.
     pub skipped: usize,
-    /// Changes that are still to be made after it.
+    /// Changes that are still to be made.
     pub residual: usize,
-    /// Devices that it made anew.
+    /// Devices that were recreated.
     pub recreated: usize,
-    /// Its length in microseconds.
+    /// The duration in microseconds.
     pub duration_us: u64,
-    /// Seconds since it ended, at the time when the status is asked for; `None`: none has ended yet.
+    /// Seconds since it ended, when the status is requested; `None` if none has ended yet.
     #[serde(default)]
     pub ended_ago_s: Option<u64>,
 }
 
-/// What others changed of ours and was put right.
+/// Managed objects that something else changed and that the agent restored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairsStatus {
-    /// How many times.
+    /// The number of repairs.
     pub total: u64,
     /// The same by kind of object.
     pub kinds: BTreeMap<String, u64>,
-    /// The last ones, oldest first.
+    /// The last repairs, oldest first.
     pub recent: Vec<RepairStatus>,
 }
 
-/// Something that was put right.
+/// A repair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairStatus {
     /// The kind of object, such as `link`.
     pub kind: String,
     /// The object: `link adit0`.
     pub object: String,
-    /// What was found: `was gone`.
+    /// The difference that was found, such as `was gone`.
     pub found: String,
 }
 
@@ -155,86 +156,89 @@ pub struct PeerStatus {
     /// The link's encapsulation.
     #[serde(with = "as_text")]
     pub encapsulation: Encapsulation,
-    /// Its underlay address; `None` where it is not told, as over HTTP.
+    /// Its underlay address; `None` where it is not shown, as over HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<IpAddr>,
-    /// This node's.
+    /// The underlay address of this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<IpAddr>,
     /// The link's MTU in bytes.
     pub mtu: u32,
-    /// What is WireGuard's of the link; `None` for other encapsulations.
+    /// The WireGuard part of the link; `None` for other encapsulations.
     #[serde(default)]
     pub wireguard: Option<WireGuardStatus>,
     /// Whether an operator withdrew it: nothing is sent to it.
     #[serde(default)]
     pub withdrawn: bool,
-    /// `ebpf` or `routes`: what carries the packets to it.
+    /// `ebpf` or `routes`: the dataplane that sends packets to it.
     #[serde(default = "words::ebpf", with = "words::DataplaneWord")]
     pub dataplane: Dataplane,
-    /// By `routes` what the kernel held after the last pass; else what is read from the maps when the status is asked
-    /// for. `None` where neither holds a way to the peer, or the maps can't be read.
+    /// The path to the peer: with dataplane `routes` as observed by the last reconciliation, otherwise as
+    /// read from the maps when the status is requested. `None` if there is no path, or the maps can't be
+    /// read.
     #[serde(default)]
     pub way: Option<PathStatus>,
-    /// What came in from the peer, read from the maps when the status is asked for; `None` where they can't be read, and
-    /// for links whose packets no program sees: those of WireGuard and those without encapsulation. Networks that share a
-    /// tunnel without VNI (IPIP's) share the figures.
+    /// Packets received from the peer, read from the maps when the status is requested. `None` if they can't
+    /// be read, and for links whose packets no program sees: WireGuard links and links without encapsulation.
+    /// Networks that share a tunnel without VNI (IPIP) share the counters.
     #[serde(default)]
     pub received: Option<Count>,
 }
 
-/// What is WireGuard's of a link.
+/// The WireGuard part of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireGuardStatus {
-    /// The device that packets take; the same on both ends, but while a key changes.
+    /// The device that sends the packets; it has the same name on both ends, except during a key rotation.
     #[serde(with = "as_text")]
     pub device: LinkName,
-    /// This node's public key on it; `None` where it is not told, as over HTTP.
+    /// The public key of this node on it; `None` where it is not shown, as over HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "as_text::optional")]
     pub own_key: Option<PublicKey>,
-    /// The peer's public key.
+    /// The public key of the peer.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "as_text::optional")]
     pub public_key: Option<PublicKey>,
-    /// What is read from the device when the status is asked for; `None` where it can't be read or has no such peer.
+    /// The session, read from the device when the status is requested; `None` if it can't be read or has no
+    /// such peer.
     #[serde(default)]
     pub session: Option<SessionStatus>,
 }
 
-/// A WireGuard peer, as the kernel has it.
+/// The session of a WireGuard peer, as reported by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
-    /// Where the peer was heard last, or what was configured; `None`: neither.
+    /// The source of the last packet from the peer, or the configured endpoint; `None` without either.
     pub endpoint: Option<String>,
-    /// Seconds since the agent, which looks when it is asked, saw that endpoint first; `None`: there is none.
+    /// Seconds since the agent first saw that endpoint; it reads the device on each request. `None` without
+    /// endpoint.
     #[serde(default)]
     pub endpoint_age_s: Option<u64>,
-    /// Whether there is a session: a handshake in the last three minutes. Peers that have nothing to say have none.
+    /// Whether there is a session: a handshake in the last three minutes. Idle peers have none.
     pub established: bool,
-    /// Seconds since the last handshake; `None`: there was none.
+    /// Seconds since the last handshake; `None` if there was none.
     pub handshake_age_s: Option<u64>,
-    /// Bytes received, with WireGuard's headers.
+    /// Bytes received, with WireGuard headers.
     pub received_bytes: u64,
-    /// Bytes sent, with WireGuard's headers.
+    /// Bytes sent, with WireGuard headers.
     pub sent_bytes: u64,
 }
 
-/// The way to a peer, as the maps have it.
+/// The path to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathStatus {
-    /// The device that its packets leave by; `None`: it is gone.
+    /// The device that sends the packets; `None` if it is gone.
     pub device: Option<String>,
-    /// The neighbour that packets without encapsulation go to.
+    /// The gateway of packets without encapsulation.
     #[serde(default)]
     pub gateway: Option<IpAddr>,
-    /// Whether packets are sent to the peer; `false`: it is marked as down.
+    /// Whether packets are sent to the peer; `false` if it is marked as down.
     pub usable: bool,
     /// Packets sent to it.
     pub packets: u64,
-    /// Their bytes, without the outer headers.
+    /// Their bytes, without outer headers.
     pub bytes: u64,
 }
 
-/// A pair that can't talk in one family.
+/// Two nodes that can't communicate in one family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedStatus {
     /// This node.
@@ -247,20 +251,21 @@ pub struct RefusedStatus {
     pub reason: String,
 }
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemStatus {
     /// `error` or `warning`.
     #[serde(with = "words::SeverityWord")]
     pub severity: Severity,
-    /// A stable word, such as `Conflict`; text, so that the status of an agent that knows further reasons can be read, too.
+    /// A stable word, such as `Conflict`. It is text, so that the status of a newer agent with more reasons
+    /// can be read.
     pub reason: String,
-    /// What it is about; empty where it is not told, as over HTTP.
+    /// The object that it is about; empty where it is not shown, as over HTTP.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
-    /// What is wrong.
+    /// The description.
     pub message: String,
-    /// What to do.
+    /// The remedy.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remedy: String,
 }
@@ -278,7 +283,7 @@ impl From<&Problem> for ProblemStatus {
 }
 
 impl Status {
-    /// Sets the problems, what they say of refused pairs, and with them whether the node is ready.
+    /// Sets the problems, the refused pairs among them, and whether the node is ready.
     pub fn set_problems(&mut self, problems: &[Problem]) {
         let mut problems = problems.iter().collect::<Vec<_>>();
         problems.sort();
@@ -299,7 +304,7 @@ impl Status {
             .collect();
     }
 
-    /// Sets which peers routes declared one by one lead to.
+    /// Sets the peers that `NetlinkRoute` manifests name.
     pub fn set_declared_peers(&mut self, intent: &Intent, facts: &NodeFacts) {
         let peers = intent.resources().netlink.peers(&intent.node().name);
         self.declared_peers = peers
@@ -311,7 +316,7 @@ impl Status {
             .collect();
     }
 
-    /// Sets what the plan says of networks and peers.
+    /// Sets networks and peers, from the plan.
     pub fn set_links(&mut self, intent: &Intent, links: &[NetworkLink<'_>]) {
         self.node = intent.node().name.to_string();
         let unprotected = intent.unprotected_by_default();
@@ -321,7 +326,7 @@ impl Status {
         self.notes = match unprotected.is_empty() {
             true => Vec::new(),
             false => vec![format!(
-                "sourceProtection is enforce by default, which is not in force yet: packets from unknown sources are \
+                "sourceProtection is not enforced yet for packets from tunnels: packets from unknown sources are \
                  counted and accepted (network {})",
                 unprotected.join(", ")
             )],
@@ -360,7 +365,7 @@ impl Status {
             .collect();
     }
 
-    /// Sets the ways of peers that are reached by routes, as the kernel has them.
+    /// Sets the paths of peers with dataplane `routes`, from the observed state.
     pub fn set_routed_paths(&mut self, links: &[NetworkLink<'_>], observed: &KernelState) {
         let peers = links
             .iter()
@@ -385,18 +390,19 @@ impl Status {
         }
     }
 
-    /// Sets how long ago the last pass ended, and why the loop hangs, if it does: then nobody restores what changes.
+    /// Sets how long ago the last reconciliation ended, and a problem if the loop hangs: then nothing
+    /// restores changes.
     pub fn set_age(&mut self, ended_ago: Option<Duration>, hangs: Option<String>) {
         self.pass.ended_ago_s = ended_ago.map(|age| age.as_secs());
         if let Some(why) = hangs {
             self.ready = false;
-            let remedy = "restart the agent; the dataplane goes on meanwhile";
+            let remedy = "restart the agent; traffic continues meanwhile";
             let problem = Problem::error(Reason::Hanging, "agent".to_owned(), why, remedy.to_owned());
             self.problems.push(ProblemStatus::from(&problem));
         }
     }
 
-    /// Why the node is not ready, in a few words; `None` where it is.
+    /// Why the node is not ready, one line for each error; `None` if it is ready.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
         if self.ready {
@@ -409,8 +415,11 @@ impl Status {
             .collect::<Vec<_>>();
         Some(match (errors.is_empty(), self.pass.number) {
             (false, _) => errors.join("\n"),
-            (true, 0) => "it has not finished a pass".to_owned(),
-            (true, _) => format!("{} changes are left to do", self.pass.residual),
+            (true, 0) => "no reconciliation has ended yet".to_owned(),
+            (true, _) => format!(
+                "not converged: {} changes are still to be made",
+                self.pass.residual
+            ),
         })
     }
 }
@@ -423,7 +432,7 @@ fn family_name(family: Family) -> &'static str {
 }
 
 impl PassStatus {
-    /// What changes came to, and how many are left.
+    /// From the outcomes of changes, and the number of those that are still to be made.
     #[must_use]
     pub fn of(report: &ApplyReport, residual: usize) -> PassStatus {
         let skipped = |(_, outcome): &&(_, Outcome)| matches!(outcome, Outcome::Skipped { .. });

@@ -1,4 +1,4 @@
-//! What the agent tells of each reconciliation: in its status, in its metrics and in its log.
+//! Reports each reconciliation in the status, the metrics and the log.
 
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
@@ -12,7 +12,7 @@ use crate::reconcile::{Config, Listener, Loaded, Reconciled, Report};
 use crate::resource::Intent;
 use crate::status::{PassStatus, ProblemStatus, RepairsStatus, SourceStatus, Status};
 
-/// Writes the status, counts, and logs.
+/// The listener that writes the status, the metrics and the log.
 #[derive(Debug)]
 pub struct Teller {
     status: watch::Sender<Status>,
@@ -20,7 +20,7 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// Tells of an agent, beginning with the status that it has before it has loaded anything.
+    /// The listener of an agent; the status is that of an agent that has not loaded anything yet.
     #[must_use]
     pub fn new(config: &Config) -> Teller {
         let paths = config.paths.iter().map(|path| path.display().to_string());
@@ -40,13 +40,13 @@ impl Teller {
         }
     }
 
-    /// Where to read the status.
+    /// The status, for readers.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
     }
 
-    /// What is counted.
+    /// The counters of the loop.
     #[must_use]
     pub fn recorder(&self) -> Recorder {
         self.recorder.clone()
@@ -75,10 +75,10 @@ impl Teller {
         self.recorder.pass(report.duration, result);
     }
 
-    /// Logs what differs from the last reconciliation; each change of state once.
+    /// Logs the differences from the last reconciliation, so that each change of state is logged once.
     fn log(&self, next: &Status, report: &Report<'_>) {
         let before = self.status.borrow();
-        // What is wrong with the source was logged when it was loaded.
+        // Problems of the manifests were logged when these were loaded.
         let of_source = report
             .rejected
             .map(|rejected| ProblemStatus::from(&rejected.problem()));
@@ -124,18 +124,18 @@ impl Listener for Teller {
     fn loaded(&mut self, loaded: Loaded<'_>) {
         match loaded {
             Loaded::Accepted(intent) => {
-                info!(nodes = intent.resources().nodes.len(), "loaded the manifests");
+                info!(nodes = intent.resources().nodes.len(), "manifests accepted");
                 self.recorder.reload(true);
             }
             Loaded::Rejected {
                 message,
                 keeps_previous,
             } => {
-                let running = match keeps_previous {
+                let consequence = match keeps_previous {
                     true => "keeping the previous version",
-                    false => "nothing is changed",
+                    false => "there is no previous version, so nothing is changed",
                 };
-                error!("manifests rejected; {running}:\n{message}");
+                error!("manifests rejected; {consequence}:\n{message}");
                 self.recorder.reload(false);
             }
         }
@@ -152,7 +152,7 @@ impl Listener for Teller {
             }
             (_, Some(Err(unread))) => {
                 log_outcomes(&unread.applied);
-                error!("the kernel's state can't be read: {}", unread.error);
+                error!("the state of the kernel can't be read: {}", unread.error);
             }
             _ => {}
         }
@@ -180,7 +180,7 @@ fn log_outcomes(report: &ApplyReport) {
     for (change, outcome) in &report.outcomes {
         match outcome {
             Outcome::Done => debug!("done: {change}"),
-            // Failures become problems, and a new problem is a warning.
+            // A failure also becomes a problem, which is logged as a warning.
             Outcome::Failed(failure) => debug!("failed: {change}: {failure}"),
             Outcome::Skipped { .. } => debug!("skipped after a failure: {change}"),
         }

@@ -1,9 +1,11 @@
-//! Configuration files of `wg-quick` and `wg`: a document that keeps every byte, what it says, and how that is written.
+//! Configuration files of `wg-quick` and `wg`: a document that keeps every byte, its meaning, and how a file
+//! is written.
 //!
-//! Keys, sections and values are those of wg-quick(8) and wg(8), a `#` begins a comment wherever it stands, and keys are
-//! read in any case. What these tools accept is accepted with the same result, and a warning where it is hardly meant: a key
-//! twice in a section, a peer twice, a prefix of two peers. Refused are numbers that they read otherwise than people do: with
-//! leading zeros, where some tool takes those for octal, and ports beyond 65535, which `wg` cuts.
+//! Keys, sections and values are those of wg-quick(8) and wg(8). A `#` begins a comment anywhere in a line,
+//! and keys are case-insensitive. A file that these tools accept is accepted with the same result. There is a
+//! warning for content that is probably a mistake: a key twice in a section, a peer twice, a prefix of two
+//! peers. Numbers that these tools read in an unexpected way are rejected: numbers with leading zeros, if
+//! some tool reads them as octal, and ports beyond 65535, which `wg` truncates.
 
 mod document;
 mod error;
@@ -24,45 +26,46 @@ use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 pub use document::{Document, Section, SectionKind};
 pub use error::ConfigError;
 
-/// What a file says of one interface.
+/// The configuration of one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// `[Interface]`.
     pub interface: Interface,
-    /// Each `[Peer]`, in the file's order. Each prefix is that of one peer: the last one that names it. Of several with one
-    /// key the last one says all, and the others have no prefixes.
+    /// The `[Peer]` sections, in the order of the file. Each prefix belongs to only one peer, the last that
+    /// names it. Of several sections with one key the last one is complete, and the others have no prefixes.
     pub peers: Vec<Peer>,
-    /// What is accepted and hardly meant, each with file and line.
+    /// Warnings about content that is accepted but probably a mistake, each with file and line.
     pub warnings: Vec<String>,
 }
 
-/// `[Interface]`. What is absent is as `wg-quick` takes it. It is no [`WireGuardInterface`](crate::resource::WireGuardInterface),
-/// because it keeps what no manifest says, the private key itself, and the order of the addresses: the kernel prefers the first one.
+/// `[Interface]`. Absent keys have the defaults of `wg-quick`. This is a separate type from
+/// [`WireGuardInterface`](crate::resource::WireGuardInterface), because it contains what no manifest has: the
+/// private key itself, and the order of the addresses, of which the kernel prefers the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// `PrivateKey`.
     pub private_key: Option<PrivateKey>,
-    /// `ListenPort`; `None` and 0: the kernel's choice.
+    /// `ListenPort`; `None` and 0: the kernel chooses.
     pub listen_port: Option<u16>,
     /// `FwMark`; 0: off.
     pub fwmark: u32,
-    /// `Address`, with host bits; /32 or /128 where the file has no length.
+    /// `Address`, with host bits; /32 or /128 if the file has no prefix length.
     pub addresses: Vec<IpNet>,
-    /// The servers in `DNS`: addresses, link-local ones with their device.
+    /// The servers in `DNS`: addresses; link-local addresses with their device.
     pub dns: Vec<String>,
     /// The search domains in `DNS`.
     pub dns_search: Vec<String>,
-    /// `MTU`, in bytes; `None`: from the routes to the endpoints.
+    /// `MTU`, in bytes; `None`: computed from the routes to the endpoints.
     pub mtu: Option<u32>,
     /// `Table`.
     pub table: AllowedIpRoutes,
-    /// The commands.
+    /// The commands of the `PreUp`, `PostUp`, `PreDown` and `PostDown` keys.
     pub hooks: Hooks,
-    /// `SaveConfig`: `wg-quick down` overwrites the file with the interface's state.
+    /// `SaveConfig`: `wg-quick down` overwrites the file with the state of the interface.
     pub save_config: bool,
 }
 
-/// Commands of a shell, in order; `%i` stands for the interface.
+/// Shell commands, in order; `%i` is replaced by the name of the interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
     /// `PreUp`.
@@ -76,15 +79,15 @@ pub struct Hooks {
 }
 
 impl Config {
-    /// Reads a file's bytes; `path` is for errors.
+    /// Parses the bytes of a file; `path` is for errors.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its line; never with key material.
+    /// The first error of the file, with its line; never with key material.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ConfigError> {
         Config::of(path, &Document::new(bytes.to_vec()))
     }
 
-    /// What a document says. Its peers are those of the document's `[Peer]` sections, one by one.
+    /// The configuration in a document. It has one peer for each `[Peer]` section, in the same order.
     ///
     /// # Errors
     /// As for [`Config::parse`].

@@ -1,4 +1,4 @@
-//! The agents: one process a host, started in its namespace, with places of its own.
+//! The agents: one process per host, in its namespace and with its own directories.
 use std::thread;
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use nix::sys::signal::Signal;
 
 use super::site;
 
-/// Between two looks at an agent's state.
+/// The interval at which the status of an agent is read.
 const POLL: Duration = Duration::from_millis(100);
-/// How much of a log is shown.
+/// How many lines of a log are shown.
 const LOG_LINES: usize = 40;
-/// It ends with the thread that started it, and Ctrl-C is for us alone: what it does then, we tell it.
+/// Ends the agent with the thread that started it, and keeps Ctrl-C from it: the lab tells the agent to end.
 const WRAPPER: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "setsid"];
 
-/// Starts one as on any node.
+/// Starts an agent as on any node.
 pub(crate) fn start<'a>(host: &'a Host, manifests: &str) -> Result<Agent<'a>> {
     let mut bpffs = Bpffs::on(site::directory(&site::bpffs_of(host.name))?);
     bpffs.mount();
@@ -33,7 +33,7 @@ pub(crate) fn start<'a>(host: &'a Host, manifests: &str) -> Result<Agent<'a>> {
     Ok(agent)
 }
 
-/// Waits until it is ready with the network of this VNI.
+/// Waits until the agent is ready with a network of this VNI.
 pub(crate) fn wait_ready(agent: &mut Agent<'_>, vni: u32, wait: Duration) -> Result<Status> {
     let deadline = Deadline::after(wait);
     let node = agent.host().name;
@@ -46,7 +46,7 @@ pub(crate) fn wait_ready(agent: &mut Agent<'_>, vni: u32, wait: Duration) -> Res
             return asked;
         }
         if let Some(ended) = agent.ended() {
-            bail!("the agent of {node} ended ({ended})");
+            bail!("the agent of {node} ended unexpectedly ({ended})");
         }
         let Some(slice) = deadline.slice() else {
             interrupt::check()?;
@@ -58,7 +58,7 @@ pub(crate) fn wait_ready(agent: &mut Agent<'_>, vni: u32, wait: Duration) -> Res
     }
 }
 
-/// Asks all of them to end; those that don't are killed.
+/// Asks all agents to end, and kills those that do not.
 pub(crate) fn stop(mut agents: Vec<Agent<'_>>, wait: Duration) {
     agents.retain_mut(Agent::is_running);
     for agent in &agents {
@@ -79,13 +79,16 @@ pub(crate) fn stop(mut agents: Vec<Agent<'_>>, wait: Duration) {
     }
 }
 
-/// Prints the logs' ends.
+/// Prints the end of each log.
 pub(crate) fn show_logs(agents: &[Agent<'_>]) {
     for agent in agents {
         let log = agent.log();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-        eprintln!("--- the agent of {} said at last:\n{tail}", agent.host().name);
+        eprintln!(
+            "--- the last lines of the log of the agent of {}:\n{tail}",
+            agent.host().name
+        );
     }
 }
 
@@ -100,7 +103,7 @@ fn describe(status: &Status) -> String {
     };
     let problems: Vec<String> = status.problems.iter().map(problem).collect();
     match problems.is_empty() {
-        true => "it names no problem".to_owned(),
+        true => "its status has no problem".to_owned(),
         false => problems.join("\n"),
     }
 }

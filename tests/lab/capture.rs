@@ -1,6 +1,6 @@
-//! Listens on the router's wires and sums up what crosses them.
+//! Captures on all devices of the router and counts packets.
 //!
-//! One thread reads the packet socket; it waits on that alone, in slices, and ends with [`Capture::finish`].
+//! One thread reads the packet socket; it waits only for that, in slices, and ends with [`Capture::finish`].
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -19,33 +19,33 @@ use super::encapsulation::is_wireguard_port;
 use super::options::Encapsulation;
 
 const UDP: u8 = 17;
-/// IP packets in IP, RFC 2003 and RFC 2473.
+/// IP in IP: RFC 2003 and RFC 2473.
 const IPV4: u8 = 4;
 const IPV6: u8 = 41;
 const POLL_MS: u16 = 50;
 
 /// Source and destination.
-pub(crate) type Way = (IpAddr, IpAddr);
+pub(crate) type Addresses = (IpAddr, IpAddr);
 
-/// Packets of one sort.
+/// A number of packets of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) packets: u64,
-    /// With all headers from IP's on.
+    /// Including all headers from the IP header on.
     pub(crate) bytes: u64,
 }
 
-/// What an outer header says.
+/// The relevant fields of an outer header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Outer {
     pub(crate) family: Family,
     /// The IP protocol.
     pub(crate) protocol: u8,
-    /// UDP's destination.
+    /// The destination port of UDP.
     pub(crate) port: Option<u16>,
-    /// Where the port is GENEVE's or VXLAN's.
+    /// The VNI, if the port is that of GENEVE or VXLAN.
     pub(crate) vni: Option<u32>,
-    /// Is it a message of WireGuard's, between ports of it?
+    /// Whether this is a WireGuard message between WireGuard ports.
     pub(crate) wireguard: bool,
 }
 
@@ -62,7 +62,7 @@ impl Outer {
         }
     }
 
-    /// Whose packet it is by its headers.
+    /// The encapsulation that the headers show.
     pub(crate) fn encapsulation(&self) -> Option<Encapsulation> {
         let has_port = |one: &Encapsulation| self.port.is_some() && one.port() == self.port;
         match (self.protocol, self.family) {
@@ -87,48 +87,48 @@ pub(crate) fn protocol_name(protocol: u8) -> String {
     }
 }
 
-/// What crossed the underlay.
+/// The packets that crossed the underlay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// Packets by their outer headers.
-    pub(crate) outer: BTreeMap<(Way, Outer), Count>,
-    /// Where encapsulated packets went, outside and inside.
-    pub(crate) inside: BTreeSet<(Way, Way)>,
-    /// Overlay packets that went bare, by their protocol.
-    pub(crate) bare: BTreeMap<(Way, u8), u64>,
-    /// Outer packets that were fragments.
+    pub(crate) outer: BTreeMap<(Addresses, Outer), Count>,
+    /// The outer and inner addresses of encapsulated packets.
+    pub(crate) inside: BTreeSet<(Addresses, Addresses)>,
+    /// Overlay packets without encapsulation, by their protocol.
+    pub(crate) bare: BTreeMap<(Addresses, u8), u64>,
+    /// The number of outer packets that were fragments.
     pub(crate) fragments: u64,
-    /// Packets that this machine was too slow to look at.
+    /// The number of packets that this machine was too slow to read.
     pub(crate) missed: u32,
 }
 
 impl Summary {
     fn add(&mut self, packet: &Packet) {
-        let way = (packet.source, packet.destination);
+        let addresses = (packet.source, packet.destination);
         if packet.is_in_clear() {
-            *self.bare.entry((way, packet.protocol)).or_default() += 1;
+            *self.bare.entry((addresses, packet.protocol)).or_default() += 1;
             return;
         }
         let outer = Outer::of(packet);
-        let count = self.outer.entry((way, outer)).or_default();
+        let count = self.outer.entry((addresses, outer)).or_default();
         count.packets += 1;
         count.bytes += u64::try_from(packet.length).expect("a packet's length fits");
         self.fragments += u64::from(packet.fragment.is_some());
         if outer.vni.is_some() || [IPV4, IPV6].contains(&outer.protocol) {
             let inner = packet.inner().map(|inner| (inner.source, inner.destination));
-            self.inside.extend(inner.map(|inner| (way, inner)));
+            self.inside.extend(inner.map(|inner| (addresses, inner)));
         }
     }
 }
 
-/// A capture under way.
+/// A running capture.
 pub(crate) struct Capture {
     stop: Arc<AtomicBool>,
     reader: JoinHandle<Result<Summary>>,
 }
 
 impl Capture {
-    /// Listens on all wires of a namespace, to what comes in.
+    /// Captures incoming packets on all devices of a namespace.
     pub(crate) fn start(namespace: &NetNs) -> Self {
         let capture = capture::Capture::of_headers(namespace);
         let stop = Arc::new(AtomicBool::new(false));
@@ -137,7 +137,7 @@ impl Capture {
         Self { stop, reader }
     }
 
-    /// Reads what is still queued, and sums up. What crossed a wire before this is called is in it.
+    /// Reads the queued packets and returns the counts. They include every packet that arrived before this call.
     pub(crate) fn finish(self) -> Result<Summary> {
         self.stop.store(true, Ordering::Release);
         self.reader.join().map_err(|_| anyhow!("the capture panicked"))?
@@ -147,7 +147,7 @@ impl Capture {
 fn read(capture: &capture::Capture, stop: &AtomicBool) -> Result<Summary> {
     let mut summary = Summary::default();
     loop {
-        // Looked at before the queue is: what came before the stop is read.
+        // Loaded before the queue is read, so that packets from before the stop are counted.
         let last = stop.load(Ordering::Acquire);
         capture.each(|packet| summary.add(&packet));
         if last {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_overlay_packet_is_not_an_outer_one() {
+    fn a_plain_overlay_packet_is_not_an_outer_packet() {
         let mut summary = Summary::default();
         for (source, destination) in [
             ("192.0.2.18", "192.0.2.34"),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn udp_is_told_by_its_ports() {
+    fn encapsulations_over_udp_are_known_by_their_ports() {
         let outer = |port| Outer::of(&packet("192.0.2.18", "192.0.2.34", port));
         let found = [6081, 4789, 51820, 53].map(|port| (outer(port).encapsulation(), outer(port).vni));
         let expected = [
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn ipip_is_told_by_its_protocol() {
+    fn ipip_is_known_by_its_protocol() {
         let of = |family, protocol| {
             let outer = Outer {
                 family,

@@ -1,10 +1,10 @@
-//! What the lab must see of each encapsulation on the underlay.
+//! The properties of each encapsulation that the lab expects on the underlay.
 use dataplane_user::net::Family;
 
 use super::options::Encapsulation;
 
 impl Encapsulation {
-    /// As manifests have it.
+    /// The name in manifests.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Geneve => "geneve",
@@ -15,8 +15,8 @@ impl Encapsulation {
         }
     }
 
-    /// Whether packets of this family, inside, can cross an underlay of that one. In the kernel's flow-based ipip
-    /// device there is IPv4 only, and an IPv6 packet has no neighbour with an IPv4 address.
+    /// Whether packets of the family `inner` can cross an underlay of the family `underlay`. The flow-based ipip device of
+    /// the kernel transports only IPv4, and without encapsulation an IPv6 route cannot have an IPv4 gateway.
     pub(crate) fn carries(self, inner: Family, underlay: Family) -> bool {
         match self {
             Self::Ipip | Self::Plain => (inner, underlay) != (Family::Ipv6, Family::Ipv4),
@@ -24,8 +24,8 @@ impl Encapsulation {
         }
     }
 
-    /// Bytes that a packet grows by. GENEVE without options and VXLAN bear an Ethernet header inside; WireGuard's data
-    /// message has a header of 16 bytes and a tag of 16.
+    /// The overhead in bytes. GENEVE (without options) and VXLAN have an inner Ethernet header; a WireGuard data message
+    /// has a header of 16 bytes and a tag of 16 bytes.
     pub(crate) fn overhead(self, underlay: Family) -> u32 {
         let own = match self {
             Self::Geneve | Self::Vxlan => 8 + 8 + 14,
@@ -40,7 +40,7 @@ impl Encapsulation {
         ip + own
     }
 
-    /// The UDP port where packets bear a VNI.
+    /// The UDP port of encapsulations with a VNI.
     pub(crate) fn port(self) -> Option<u16> {
         match self {
             Self::Geneve => Some(6081),
@@ -50,12 +50,12 @@ impl Encapsulation {
     }
 }
 
-/// The UDP port of the first WireGuard device; the others have those that follow.
+/// The UDP port of the first WireGuard device; the next devices have the next ports.
 pub(crate) const WIREGUARD_PORT: u16 = 51820;
-/// More devices than any network needs.
+/// More WireGuard devices than any network needs.
 const WIREGUARD_DEVICES: u16 = 64;
 
-/// Can a WireGuard device of the agent's have this port?
+/// Whether this may be the port of a WireGuard device of the agent.
 pub(crate) fn is_wireguard_port(port: u16) -> bool {
     (WIREGUARD_PORT..WIREGUARD_PORT + WIREGUARD_DEVICES).contains(&port)
 }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ipv6_inside_is_refused_over_ipv4_where_nothing_wraps_it() {
+    fn ipip_and_no_encapsulation_refuse_ipv6_over_ipv4() {
         let refused = |underlay| -> Vec<&str> {
             let refused = Encapsulation::BY_RANK
                 .into_iter()

@@ -1,4 +1,4 @@
-//! `--hold`: leaves the lab up and says how to look around.
+//! `--hold`: leaves the lab running and prints commands to look around.
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Read as _};
@@ -17,18 +17,17 @@ use super::site::{FOLDER, ROUTER, Site, namespace, pod_namespace};
 
 const POLL_MS: u16 = 200;
 
-/// Returns when the user has seen enough: by Ctrl-C, by the end of standard input, or by leaving the shell that a guest
-/// gets.
+/// Returns after Ctrl-C or the end of standard input; in a guest, when the user leaves the shell.
 pub(crate) fn hold(site: &Site, agent: &Agent<'_>) -> Result<()> {
     eprint!("{}", guide(site, agent));
     if env::var_os("ADIT_VM").is_some() && io::stdin().is_terminal() {
-        eprintln!("The lab stays up until you leave this shell.");
+        eprintln!("The lab runs until you leave this shell.");
         let shell = env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-        // What the shell exits with says nothing about the lab.
+        // The exit code of the shell says nothing about the lab.
         Command::new(shell).status().context("starting a shell")?;
         return Ok(());
     }
-    eprintln!("The lab stays up until Ctrl-C, or the end of standard input.");
+    eprintln!("The lab runs until you press Ctrl-C or standard input ends.");
     let mut buffer = [0; 1024];
     while !interrupt::happened() {
         let stdin = io::stdin();
@@ -40,13 +39,13 @@ pub(crate) fn hold(site: &Site, agent: &Agent<'_>) -> Result<()> {
                     break;
                 }
             }
-            Err(error) => return Err(error).context("waiting on standard input"),
+            Err(error) => return Err(error).context("waiting for standard input"),
         }
     }
     Ok(())
 }
 
-/// How to look around, from the host of this agent, the first one.
+/// The commands to look around from the host of this agent, the first one.
 fn guide(site: &Site, agent: &Agent<'_>) -> String {
     let nodes = &site.topology.nodes;
     let (first, last) = (agent.host(), &site.hosts[nodes.len() - 1]);
@@ -57,21 +56,23 @@ fn guide(site: &Site, agent: &Agent<'_>) -> String {
         .collect();
     let command = agent.command();
     let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
-    let (adit, places) = (binary(), words.join(" "));
+    let (adit, options) = (binary(), words.join(" "));
     let adit = adit.display();
     let (host, pod) = (namespace(first), pod_namespace(first));
     format!(
         "\n\
-         Namespaces: {}, and {ROUTER} between them. Manifests, logs and BPF pins are below {FOLDER}.\n\
+         The hosts and pods are in these namespaces, with {ROUTER} between them: {}\n\
+         Manifests, logs and BPF pins are below {FOLDER}. Send packets between two hosts, and watch them:\n\
          \x20   ip netns exec {pod} ping {}\n\
          \x20   ip netns exec {host} ping {}\n\
          \x20   ip netns exec {ROUTER} tcpdump -lni any udp\n\
+         See what the agent created on the first host, and what it reports:\n\
          \x20   ip -n {host} -d link\n\
-         \x20   {adit} {places} status\n\
-         The BPF maps need no namespace; what changes links does (`ip netns exec` hides /sys/fs/bpf, not these pins):\n\
-         \x20   {adit} {places} map dump\n\
-         \x20   {adit} {places} map lookup {}\n\
-         \x20   nsenter --net={NAMED}/{host} {adit} {places} plan -f {} --node {}\n\n",
+         \x20   {adit} {options} status\n\
+         Read the BPF maps, which needs no namespace, and plan changes in the namespace of the host:\n\
+         \x20   {adit} {options} map dump\n\
+         \x20   {adit} {options} map lookup {}\n\
+         \x20   nsenter --net={NAMED}/{host} {adit} {options} plan -f {} --node {}\n\n",
         namespaces.join(" "),
         last.pod_end().address(Family::Ipv4),
         last.end().address(Family::Ipv6),

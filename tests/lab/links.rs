@@ -1,4 +1,4 @@
-//! Which node reaches which by what: as it has to be, and as both ends' agents say it is.
+//! The links between nodes: as they must be, compared with what the agents of both ends report.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::options::Encapsulation;
 use super::topology::{ETHERNET, Topology};
 use super::wishes::Wishes;
 
-/// The way from one node to another.
+/// A link from one node to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) encapsulation: Encapsulation,
@@ -25,7 +25,7 @@ impl Link {
         Family::of(self.local)
     }
 
-    /// The largest packet that it takes, in bytes.
+    /// The largest packet in bytes that fits.
     fn mtu(self) -> u32 {
         ETHERNET - self.encapsulation.overhead(self.underlay())
     }
@@ -35,14 +35,14 @@ impl Link {
     }
 }
 
-/// All links of a round, by the places of both ends in the topology.
+/// All links of a round, by the indexes of both ends in the topology.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Links {
     by_nodes: BTreeMap<(usize, usize), Link>,
 }
 
 impl Links {
-    /// What they have to be.
+    /// The links that the manifests must lead to.
     pub(crate) fn expected(topology: &Topology, wishes: &Wishes) -> Self {
         let count = topology.nodes.len();
         let ends = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
@@ -78,7 +78,8 @@ impl Links {
             .copied()
     }
 
-    /// What the agents say otherwise, in sentences: each end for itself, so that it shows when they disagree.
+    /// The differences between these links and the status of the agents, in sentences. Both ends are checked separately,
+    /// so that disagreements are found.
     pub(crate) fn contradictions(
         &self,
         topology: &Topology,
@@ -91,22 +92,22 @@ impl Links {
                 .get(from)
                 .map_or(&[][..], |status| status.peers.as_slice());
             let Some(peer) = peers.iter().find(|peer| peer.node.as_str() == to) else {
-                found.push(format!("{from} has no link to {to}"));
+                found.push(format!("{from} reports no peer {to}"));
                 continue;
             };
             if peer.mtu != link.mtu() {
                 let (said, mtu) = (peer.mtu, link.mtu());
-                found.push(format!("{from} reaches {to} with MTU {said} instead of {mtu}"));
+                found.push(format!("{from} reports MTU {said} for {to} instead of {mtu}"));
             }
             let name = link.encapsulation.name();
             if peer.encapsulation.name() != name {
                 let said = peer.encapsulation.name();
-                found.push(format!("{from} reaches {to} by {said} instead of {name}"));
+                found.push(format!("{from} reports {said} for {to} instead of {name}"));
             }
             let (local, remote) = (link.local, link.remote);
             if (peer.local, peer.remote) != (Some(local), Some(remote)) {
                 found.push(format!(
-                    "{from} reaches {to} from {:?} at {:?} instead of from {local} at {remote}",
+                    "{from} reports the underlay addresses {:?} and {:?} for {to} instead of {local} and {remote}",
                     peer.local, peer.remote
                 ));
             }
@@ -114,12 +115,12 @@ impl Links {
         found
     }
 
-    /// Refusals of what the link can carry.
+    /// Refusals of families that the link can transport, in sentences.
     pub(crate) fn unexpected(&self, topology: &Topology, refused: &[RefusedStatus]) -> Vec<String> {
-        let place = |name: &str| topology.nodes.iter().position(|node| node.name == name);
+        let position = |name: &str| topology.nodes.iter().position(|node| node.name == name);
         let is_expected = |one: &&RefusedStatus| {
-            let link = place(&one.from)
-                .zip(place(&one.to))
+            let link = position(&one.from)
+                .zip(position(&one.to))
                 .and_then(|(from, to)| self.get(from, to));
             let family = Family::BOTH
                 .into_iter()
@@ -136,7 +137,7 @@ impl Links {
                     family,
                     reason,
                 } = one;
-                format!("{from} → {to}, {family}: refused without need: {reason}")
+                format!("{from} → {to}, {family}: refused, although the link can transport it: {reason}")
             })
             .collect()
     }
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_is_asked_for_itself() {
+    fn both_ends_are_checked_separately() {
         let (topology, links) = dual(Encapsulation::Geneve);
         let status = |from: usize| {
             let peers = links.iter().filter(|((end, _), _)| *end == from);
@@ -198,16 +199,16 @@ mod tests {
         statuses.get_mut("b").unwrap().peers[1].mtu = 1450;
         statuses.get_mut("c").unwrap().peers.clear();
         let expected = [
-            "b reaches a by vxlan instead of geneve",
-            "b reaches c with MTU 1450 instead of 1430",
-            "c has no link to a",
-            "c has no link to b",
+            "b reports vxlan for a instead of geneve",
+            "b reports MTU 1450 for c instead of 1430",
+            "c reports no peer a",
+            "c reports no peer b",
         ];
         assert_eq!(links.contradictions(&topology, &statuses), expected);
     }
 
     #[test]
-    fn only_what_a_link_cannot_carry_may_be_refused() {
+    fn only_families_that_a_link_cannot_transport_may_be_refused() {
         let (topology, links) = dual(Encapsulation::Ipip);
         let refused = |to: &str, family: &str| {
             let one = RefusedStatus {

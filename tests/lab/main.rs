@@ -1,5 +1,5 @@
-//! The lab: hosts and pods in namespaces, an agent a host, traffic between all of them, and what the underlay saw of it.
-//! `cargo xtask lab` builds and runs it.
+//! The lab: hosts and pods in network namespaces, an agent on each host, traffic between all of them, and a capture of
+//! the underlay. `cargo xtask lab` builds and runs it.
 mod agents;
 mod capture;
 mod encapsulation;
@@ -30,7 +30,7 @@ use anyhow::{Context as _, Result, bail};
 
 use self::options::Options;
 
-/// Exit code of a lab that could not be run to its end: no answer to whether the dataplane works.
+/// Exit code of a lab that could not run to its end, so that nothing is known about the dataplane.
 const NOT_RUN: u8 = 125;
 
 fn main() -> ExitCode {
@@ -40,16 +40,16 @@ fn main() -> ExitCode {
             eprintln!("Error: {error:#}");
             ExitCode::from(NOT_RUN)
         }
-        // It has said why.
+        // The panic has printed its reason.
         Err(_) => ExitCode::from(NOT_RUN),
     }
 }
 
-/// `lab run OPTIONS` runs it, `lab probe OPTIONS` prints why it can't be run on this kernel, or nothing.
+/// `lab run OPTIONS` runs the lab. `lab probe OPTIONS` prints why it cannot run on this kernel, or nothing.
 fn run() -> Result<u8> {
     let [_, what, options] = <[String; 3]>::try_from(env::args().collect::<Vec<_>>())
-        .map_err(|_| anyhow::anyhow!("`cargo xtask lab` runs this"))?;
-    let options: Options = serde_json::from_str(&options).context("the options")?;
+        .map_err(|_| anyhow::anyhow!("this program is run by `cargo xtask lab`: use that"))?;
+    let options: Options = serde_json::from_str(&options).context("reading the options")?;
     match &what[..] {
         "run" => Ok(u8::from(!stage::run(&options)?)),
         "probe" => {
@@ -58,6 +58,6 @@ fn run() -> Result<u8> {
             }
             Ok(0)
         }
-        _ => bail!("neither `run` nor `probe`: {what}"),
+        _ => bail!("unknown command `{what}`: only `run` and `probe` exist"),
     }
 }

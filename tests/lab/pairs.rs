@@ -1,4 +1,4 @@
-//! Who talks to whom, over what.
+//! The pairs of hosts and of pods that send traffic, and their links.
 use std::collections::BTreeMap;
 
 use adit_tests::topology::{Host, Node};
@@ -10,7 +10,7 @@ use super::links::Links;
 use super::site::Site;
 use super::traffic::{Endpoint, Pair};
 
-/// Who talks, by the order of the nodes.
+/// The hosts and pods that send traffic, in the order of the nodes.
 pub(crate) struct Ends<'a> {
     nodes: &'a [Node],
     pub(crate) hosts: Vec<Endpoint<'a>>,
@@ -35,7 +35,7 @@ impl<'a> Ends<'a> {
     }
 }
 
-/// Every ordered pair of hosts, and of pods, in every family that their link carries.
+/// Every ordered pair of hosts, and of pods, in every family that their link transports.
 pub(crate) fn all<'a>(
     ends: &'a Ends<'a>,
     links: &Links,
@@ -58,21 +58,26 @@ pub(crate) fn all<'a>(
     Ok(all)
 }
 
-/// The overlay's MTU on a node.
+/// The MTU of the overlay on a node.
 pub(crate) fn mtu(statuses: &BTreeMap<String, Status>, node: &Node) -> Result<u32> {
     let network = statuses.get(node.name).and_then(|status| status.networks.first());
     Ok(network
-        .with_context(|| format!("{} is ready and a member of nothing", node.name))?
+        .with_context(|| {
+            format!(
+                "the agent of {} is ready, but its status has no network",
+                node.name
+            )
+        })?
         .mtu)
 }
 
-/// All that agents refuse, in order.
+/// All refused links of all agents, sorted.
 pub(crate) fn refused(statuses: &BTreeMap<String, Status>) -> Vec<RefusedStatus> {
     let all = statuses.values().flat_map(|status| status.refused.clone());
     sorted(all.collect())
 }
 
-/// In the order of their fields, each once.
+/// Sorts refused links by their fields and removes duplicates.
 pub(crate) fn sorted(mut all: Vec<RefusedStatus>) -> Vec<RefusedStatus> {
     let key = |one: &RefusedStatus| {
         let RefusedStatus {

@@ -1,4 +1,4 @@
-//! Can the running kernel hold the lab? Found out by making what the lab makes, in a namespace that goes at once.
+//! Finds out whether the running kernel can run the lab, by creating the same kinds of devices in a temporary namespace.
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
@@ -8,19 +8,21 @@ use anyhow::{Context as _, Result};
 
 use super::options::{Encapsulation, Options};
 
-/// Why it can't; `None` if it can.
+/// Why this machine cannot run the lab; `None` if it can.
 pub(crate) fn obstacle(options: &Options) -> Result<Option<String>> {
     if !nix::unistd::geteuid().is_root() {
-        return Ok(Some("we are not root here".to_owned()));
+        return Ok(Some("the lab needs root".to_owned()));
     }
     let systems = fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems")?;
     if !systems
         .lines()
         .any(|line| line.trim_start_matches("nodev").trim() == "bpf")
     {
-        return Ok(Some("its kernel has no BPF file system".to_owned()));
+        return Ok(Some(
+            "the kernel of this machine has no BPF file system".to_owned(),
+        ));
     }
-    // Where two nodes name none of them, it's GENEVE.
+    // If neither of two nodes names an encapsulation, they use GENEVE.
     let auto = options.mixed.then_some(Encapsulation::Geneve);
     let namespace = NetNs::new();
     for (number, kind) in needed(&options.encapsulation.iter().copied().chain(auto).collect())
@@ -33,7 +35,9 @@ pub(crate) fn obstacle(options: &Options) -> Result<Option<String>> {
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let why = said.lines().next().unwrap_or_default();
-            return Ok(Some(format!("its kernel can't make a link of {kind} ({why})")));
+            return Ok(Some(format!(
+                "the kernel of this machine cannot create a link of {kind} ({why})"
+            )));
         }
     }
     Ok(None)
@@ -61,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_asked_for_is_needed() {
+    fn only_devices_of_the_chosen_encapsulations_are_needed() {
         let all = needed(&BTreeSet::from([Encapsulation::Vxlan]));
         assert!(
             all.iter().any(|line| line.contains("vxlan")) && !all.iter().any(|line| line.contains("geneve"))

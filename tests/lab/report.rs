@@ -1,4 +1,4 @@
-//! Prints rounds: as tables for people, or one JSON object a line.
+//! Prints the rounds: as tables, or as one JSON object a line.
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,14 +17,14 @@ use super::pairs;
 use super::shared::{self, Flows};
 use super::verdict::{Round, Row};
 
-/// How to print.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Json,
     Text { colour: bool },
 }
 
-/// One kind of traffic on one way.
+/// One kind of traffic between one pair, in one direction.
 #[derive(Serialize)]
 struct Line<'a> {
     from: &'a str,
@@ -34,23 +34,23 @@ struct Line<'a> {
     underlay: &'a str,
     traffic: &'a str,
     mtu: u32,
-    /// Packets, or bytes of TCP.
+    /// In packets; for TCP in bytes.
     sent: u64,
     received: u64,
     rtt_us: Option<u64>,
 }
 
-/// Flows from one end to the prefix that several nodes carry.
+/// Flows from one end to the prefix that several nodes advertise.
 #[derive(Serialize)]
 struct SharedLine<'a> {
     from: &'a str,
     to: IpAddr,
     family: &'a str,
     traffic: &'a str,
-    /// Flows of one packet each way.
+    /// The number of flows, each of one packet in both directions.
     sent: usize,
     received: usize,
-    /// By the carriers' names.
+    /// By the names of the nodes that advertise the prefix.
     answered: BTreeMap<&'a str, usize>,
 }
 
@@ -59,7 +59,7 @@ struct Last<'a> {
     summary: Totals<'a>,
 }
 
-/// What it comes to.
+/// The result of all rounds.
 #[derive(Serialize)]
 struct Totals<'a> {
     pairs: usize,
@@ -67,7 +67,7 @@ struct Totals<'a> {
     refused: &'a [RefusedStatus],
     kernel: &'a str,
     outer: &'a BTreeSet<OuterLine>,
-    /// What the capture says against it.
+    /// What is wrong, by the capture and by the status of the agents.
     problems: &'a [String],
 }
 
@@ -79,7 +79,7 @@ struct OuterLine {
     vni: Option<u32>,
 }
 
-/// Prints rounds as they come, and what they come to.
+/// Prints each round, and the result of all rounds at the end.
 pub(crate) struct Report {
     format: Format,
     kernel: String,
@@ -104,7 +104,7 @@ impl Report {
         }
     }
 
-    /// Takes a round in, and prints it.
+    /// Adds a round and prints it.
     pub(crate) fn add(&mut self, round: &Round<'_>) -> Result<()> {
         let leaks = round.leaks();
         self.pairs += round.rows.len() + round.flows.len();
@@ -132,7 +132,7 @@ impl Report {
         Ok(())
     }
 
-    /// Prints what it all comes to; returns whether it's good.
+    /// Prints the result of all rounds; returns whether everything was right.
     pub(crate) fn finish(&self) -> Result<bool> {
         let good = self.pairs > 0 && self.failed == 0 && self.problems.is_empty();
         let mut out = io::stdout().lock();
@@ -162,7 +162,7 @@ impl Report {
             reason,
         } in &self.refused
         {
-            writeln!(out, "refused: {from} → {to}, {family}: {reason}")?;
+            writeln!(out, "{from} → {to}, {family}: not possible: {reason}")?;
         }
         let (pairs, failed, problems) = (self.pairs, self.failed, self.problems.len());
         let verdict = if good {
@@ -172,7 +172,7 @@ impl Report {
         };
         writeln!(
             out,
-            "{verdict}: {pairs} ways through the overlay, {failed} failed, {problems} problems on the underlay; Linux {}",
+            "{verdict}: traffic between {pairs} pairs, {failed} of them failed; {problems} problems in captures and reports; Linux {}",
             self.kernel
         )?;
         Ok(good)
@@ -238,7 +238,7 @@ fn json_lines(row: &Row<'_>) -> Result<()> {
 }
 
 fn shared_line(round: &Round<'_>, flows: &Flows) -> Result<()> {
-    let name = |(carrier, count): (&usize, &usize)| (round.topology.nodes[*carrier].name, *count);
+    let name = |(advertiser, count): (&usize, &usize)| (round.topology.nodes[*advertiser].name, *count);
     let line = SharedLine {
         from: &flows.from,
         to: shared::address(flows.family),

@@ -1,4 +1,4 @@
-//! Breaks one thing on a host whose agent is gone, by other people's tools, so that the lab must fail.
+//! Breaks one thing on a host whose agent was killed, with tools of others, so that the lab must fail.
 use std::fs;
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use serde::Deserialize;
 
 use super::options::Sabotage;
 
-/// The pins' folder, below the agent's.
+/// The directory with the pins, below the one of the agent.
 const PINS: &str = "v2";
-/// What is pinned there for the program on `adit0`'s egress, where TCX holds it.
+/// The name of the pinned TCX link of the program on the egress of `adit0`.
 const EGRESS_LINK: &str = "adit0-egress";
-/// Offsets in a class: VNI and encapsulation, and the VNI that no lab has.
+/// Offsets of VNI and encapsulation in a class, and a VNI that no lab uses.
 const CLASS_VNI: usize = 4;
 const CLASS_ENCAPSULATION: usize = 14;
 const FOREIGN_VNI: u32 = 0x01_d117;
-/// Where a target's kind is, and the kind that says that the node carries the prefix itself.
+/// The position of the kind in a target, and the kind of prefixes that the node itself advertises.
 const TARGET_SHIFT: u32 = 30;
 const TARGET_LOCAL: u32 = 3;
 
@@ -31,7 +31,7 @@ impl Sabotage {
         }
     }
 
-    /// Does it, on the host of this agent.
+    /// Breaks it on the host of this agent.
     pub(crate) fn commit(self, agent: &Agent<'_>) -> Result<()> {
         let (pins, netns) = (agent.pins().join(PINS), &agent.host().netns);
         match self {
@@ -42,7 +42,7 @@ impl Sabotage {
     }
 }
 
-/// With TCX the pin is all that holds the program; a filter of clsact's stays by itself.
+/// With TCX, deleting the pin detaches the program; a clsact filter has to be deleted.
 fn detach(pins: &Path, namespace: &NetNs) -> Result<()> {
     let links = fs::read_dir(pins.join("links")).into_iter().flatten().flatten();
     let egress = links.filter(|entry| entry.file_name().to_string_lossy().starts_with(EGRESS_LINK));
@@ -74,7 +74,10 @@ fn change_vni(maps: &Path) -> Result<()> {
         changed = true;
     }
     if !changed {
-        bail!("no class is in use in {}: nothing to break", map.display());
+        bail!(
+            "{} has no class that is in use, so there is nothing to break",
+            map.display()
+        );
     }
     Ok(())
 }
@@ -83,7 +86,12 @@ fn delete_prefixes(maps: &Path) -> Result<()> {
     let mut changed = false;
     for map in ["adit_prefixes4", "adit_prefixes6"].map(|name| maps.join(name)) {
         for Entry { key, value } in dump(&map)? {
-            let target = u32::from_ne_bytes(value.as_slice().try_into().context("a target of four bytes")?);
+            let target = u32::from_ne_bytes(
+                value
+                    .as_slice()
+                    .try_into()
+                    .context("the value of a prefix has not four bytes")?,
+            );
             if target >> TARGET_SHIFT != TARGET_LOCAL {
                 bpftool("delete", &map, &hex("key", &key));
                 changed = true;
@@ -91,7 +99,10 @@ fn delete_prefixes(maps: &Path) -> Result<()> {
         }
     }
     if !changed {
-        bail!("no prefix of a peer in {}: nothing to break", maps.display());
+        bail!(
+            "{} has no prefix of a peer, so there is nothing to break",
+            maps.display()
+        );
     }
     Ok(())
 }
@@ -105,7 +116,7 @@ struct Entry {
 
 fn dump(map: &Path) -> Result<Vec<Entry>> {
     let json = bpftool("dump", map, "");
-    parse(&json).with_context(|| format!("bpftool's dump of {}", map.display()))
+    parse(&json).with_context(|| format!("reading the dump of {} by bpftool", map.display()))
 }
 
 fn parse(json: &str) -> Result<Vec<Entry>> {
@@ -129,13 +140,13 @@ fn parse(json: &str) -> Result<Vec<Entry>> {
         .collect()
 }
 
-/// `bpftool map WHAT pinned MAP WORDS`. Not its batch mode: that fails on standard input even when all went well.
+/// Runs `bpftool map WHAT pinned MAP WORDS`. Not in batch mode, which fails on standard input even after success.
 fn bpftool(what: &str, map: &Path, words: &str) -> String {
     let words = format!("--json map {what} pinned {} {words}", map.display());
     run(&NetNs::current(), "bpftool", &words)
 }
 
-/// The name and the bytes, as bpftool reads them.
+/// A name and bytes in the syntax of bpftool.
 fn hex(name: &str, bytes: &[u8]) -> String {
     let bytes = bytes.iter().map(|byte| format!(" {byte:02x}"));
     format!("{name} hex{}", bytes.collect::<String>())
@@ -146,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dump_of_bpftool_is_read() {
+    fn a_dump_of_bpftool_is_parsed() {
         let json = r#"[{"key":["0x01","0x00"],"value":["0xff"],"formatted":{"key":1,"value":255}}]"#;
         let entry = Entry {
             key: vec![1, 0],
@@ -157,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_written_as_bpftool_reads_them() {
+    fn bytes_are_written_in_the_syntax_of_bpftool() {
         assert_eq!(hex("key", &[0, 10, 255]), "key hex 00 0a ff");
     }
 }

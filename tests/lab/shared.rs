@@ -1,7 +1,7 @@
-//! `--shared-prefix`: a prefix that the first two nodes both carry, an address in it that both of their pods have, and
-//! flows from all others to it. Each flow has to be answered, by one of both, and each of both has to answer some.
+//! `--shared-prefix`: a prefix that the first two nodes both advertise, an address in it that both of their pods have,
+//! and flows from all others to it. One of the two pods must answer each flow, and each of them must answer some.
 //!
-//! A thread a pod answers, each waits on its socket alone, in slices, and ends with [`measure`].
+//! One thread per pod and family answers. It waits only for its socket, in slices, and ends with [`measure`].
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -16,11 +16,12 @@ use anyhow::Result;
 use dataplane_user::net::Family;
 
 use super::links::Links;
-use super::options::{CARRIERS, Encapsulation};
+use super::options::{ADVERTISERS, Encapsulation};
 use super::pairs::Ends;
 use super::traffic::Endpoint;
 
-/// Flows from each end that isn't behind a carrier. That one of two gets none of them by chance: once in 2^63.
+/// The number of flows from each end that does not advertise the prefix. One of two nodes gets none of them by chance
+/// once in 2^63.
 const FLOWS: usize = 64;
 const PORT: u16 = 7007;
 
@@ -29,15 +30,16 @@ pub(crate) fn address(family: Family) -> IpAddr {
     of_family((SHARED_V4, SHARED_V6), family)
 }
 
-/// What came of the flows from one end, in one family.
+/// The results of the flows from one end, in one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Flows {
     pub(crate) from: String,
-    /// The place of its node.
+    /// The index of its node.
     pub(crate) node: usize,
     pub(crate) family: Family,
     pub(crate) sent: usize,
-    /// How many each carrier answered, by the carriers' places: all that a link leads to in this family.
+    /// How many flows each advertising node answered, by the index of the node; only nodes that a link reaches in this
+    /// family.
     pub(crate) answered: BTreeMap<usize, usize>,
     /// The first thing that went wrong.
     pub(crate) error: Option<String>,
@@ -48,27 +50,27 @@ impl Flows {
         self.answered.values().sum()
     }
 
-    /// Was every flow answered, and did every carrier answer?
+    /// Whether every flow was answered, and every advertising node answered some.
     pub(crate) fn is_good(&self) -> bool {
         self.sent > 0 && self.received() == self.sent && self.answered.values().all(|count| *count > 0)
     }
 }
 
-/// Sends the flows, of one packet each way. Where a carrier is reached without encapsulation it's the router that would
-/// have to choose between the carriers, so nothing is sent.
+/// Sends the flows, of one packet in each direction. A node that reaches an advertising node without encapsulation sends
+/// nothing, because the router would have to choose between the advertising nodes.
 pub(crate) fn measure<'a>(ends: &'a Ends<'a>, links: &Links, wait: Duration) -> Result<Vec<Flows>> {
     let mut found = planned(ends, links);
     let stop = AtomicBool::new(false);
     let mut servers = Vec::new();
-    for (place, pod) in ends.pods.iter().take(CARRIERS).enumerate() {
+    for (index, pod) in ends.pods.iter().take(ADVERTISERS).enumerate() {
         for family in Family::BOTH {
             let bind = || UdpSocket::bind((address(family), PORT));
-            servers.push((u8::try_from(place)?, pod.end.netns.enter(bind)?));
+            servers.push((u8::try_from(index)?, pod.end.netns.enter(bind)?));
         }
     }
     thread::scope(|scope| {
-        for (place, socket) in &servers {
-            scope.spawn(|| answer(socket, *place, &stop));
+        for (index, socket) in &servers {
+            scope.spawn(|| answer(socket, *index, &stop));
         }
         for (flows, from) in &mut found {
             if let Err(error) = send(flows, from, wait) {
@@ -83,19 +85,19 @@ pub(crate) fn measure<'a>(ends: &'a Ends<'a>, links: &Links, wait: Duration) -> 
 fn planned<'a>(ends: &'a Ends<'a>, links: &Links) -> Vec<(Flows, &'a Endpoint<'a>)> {
     let mut planned = Vec::new();
     for group in [&ends.hosts, &ends.pods] {
-        for (node, from) in group.iter().enumerate().skip(CARRIERS) {
-            let ways: Vec<_> = (0..CARRIERS)
-                .filter_map(|carrier| Some((carrier, links.get(node, carrier)?)))
+        for (node, from) in group.iter().enumerate().skip(ADVERTISERS) {
+            let reachable: Vec<_> = (0..ADVERTISERS)
+                .filter_map(|advertiser| Some((advertiser, links.get(node, advertiser)?)))
                 .collect();
-            if ways
+            if reachable
                 .iter()
                 .any(|(_, link)| link.encapsulation == Encapsulation::Plain)
             {
                 continue;
             }
             for family in Family::BOTH {
-                let open = ways.iter().filter(|(_, link)| link.carries(family));
-                let answered: BTreeMap<usize, usize> = open.map(|(carrier, _)| (*carrier, 0)).collect();
+                let open = reachable.iter().filter(|(_, link)| link.carries(family));
+                let answered: BTreeMap<usize, usize> = open.map(|(advertiser, _)| (*advertiser, 0)).collect();
                 if answered.is_empty() {
                     continue;
                 }
@@ -127,32 +129,37 @@ fn send(flows: &mut Flows, from: &Endpoint<'_>, wait: Duration) -> Result<()> {
     }
     let deadline = Deadline::after(wait);
     for (flow, socket) in sockets.iter().enumerate() {
-        let place = receive(socket, deadline, |data, _| match data {
-            [number, place] if usize::from(*number) == flow => Some(usize::from(*place)),
+        let index = receive(socket, deadline, |data, _| match data {
+            [number, index] if usize::from(*number) == flow => Some(usize::from(*index)),
             _ => None,
         });
-        match place {
-            Ok(Some(place)) => *flows.answered.entry(place).or_default() += 1,
-            Ok(None) => flows.error = flows.error.take().or(Some("no answer in time".to_owned())),
+        match index {
+            Ok(Some(index)) => *flows.answered.entry(index).or_default() += 1,
+            Ok(None) => {
+                flows.error = flows
+                    .error
+                    .take()
+                    .or(Some("no answer within the time limit".to_owned()));
+            }
             Err(error) => flows.error = flows.error.take().or(Some(error.to_string())),
         }
     }
     Ok(())
 }
 
-/// Sends back what comes, and who it was that answers.
-fn answer(socket: &UdpSocket, place: u8, stop: &AtomicBool) -> io::Result<()> {
+/// Sends each packet back, with the index of the answering node appended.
+fn answer(socket: &UdpSocket, index: u8, stop: &AtomicBool) -> io::Result<()> {
     socket.set_read_timeout(Some(SLICE))?;
     let mut buffer = [0; 16];
     while !stop.load(Ordering::Acquire) {
         match socket.recv_from(&mut buffer) {
             Ok((length, from)) => {
-                let reply = [&buffer[..length], &[place]].concat();
-                // A reply that can't be sent is missed by the one who waits for it.
+                let reply = [&buffer[..length], &[index]].concat();
+                // The sender notices a reply that is missing.
                 let _ = socket.send_to(&reply, from);
             }
             Err(error) if is_pause(&error) => {}
-            // What ICMP said of an earlier reply.
+            // An ICMP error about an earlier reply.
             Err(error) if error.raw_os_error().is_some() => {}
             Err(error) => return Err(error),
         }
@@ -165,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_is_when_all_are_answered_and_all_answer() {
+    fn flows_are_good_if_all_are_answered_and_all_nodes_answer() {
         let flows = |counts: [usize; 2]| Flows {
             from: "c".to_owned(),
             node: 2,
@@ -187,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_answers_says_who() {
+    fn an_answer_has_the_index_of_the_node() {
         let (server, client) = (
             UdpSocket::bind("127.0.0.1:0").unwrap(),
             UdpSocket::bind("127.0.0.1:0").unwrap(),

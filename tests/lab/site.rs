@@ -1,4 +1,4 @@
-//! The namespaces, the folder and the BPF file system of a run: made at its start, gone at its end.
+//! The namespaces, the directory and the BPF file systems of a run: created at its start, removed at its end.
 use std::fs::{self, File, TryLockError};
 
 use adit_tests::NetNs;
@@ -8,37 +8,38 @@ use anyhow::{Context as _, Result, bail};
 use nix::mount::{MntFlags, umount2};
 use tempfile::TempDir;
 
-use super::options::{CARRIERS, Underlay};
+use super::options::{ADVERTISERS, Underlay};
 use super::topology::Topology;
 
-/// Everything that a run has on disk.
+/// The directory with all files of a run.
 pub(crate) const FOLDER: &str = "/run/adit-lab";
-/// What the names of BPF file systems end with.
+/// The suffix of directories with a BPF file system.
 const BPFFS: &str = "-bpf";
 const LOCK: &str = "/run/adit-lab.lock";
-/// What the lab's namespaces are called.
+/// The prefix of the names of the namespaces.
 const PREFIX: &str = "adit-lab-";
 /// The namespace between the hosts.
 pub(crate) const ROUTER: &str = "adit-lab-router";
 
-/// Overlay traffic arrives by another device than the way back leaves by. 2 is what systemd sets, for each new device,
-/// and has a trap: a device without an IPv4 address drops everything.
+/// Overlay traffic arrives by another device than the one that routes lead back by. systemd sets 2 for each new device;
+/// then a device without an IPv4 address drops every packet.
 const RP_FILTER: [(&str, &str); 2] = [
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "2"),
 ];
 
-/// The lab's place in the kernel and on disk; dropping it removes all of that.
+/// The namespaces and files of the lab. Dropping it removes all of them.
 pub(crate) struct Site {
     pub(crate) topology: Topology,
     pub(crate) router: NetNs,
-    /// By the topology's order.
+    /// In the order of the nodes of the topology.
     pub(crate) hosts: Vec<Host>,
     _cleaner: Cleaner,
 }
 
 impl Site {
-    /// Cleans up after a run that was killed, then makes everything anew; with `shared_prefix`, one that several carry.
+    /// Cleans up after a run that was killed, then creates everything. With `shared_prefix`, several nodes get an address
+    /// of the shared prefix.
     pub(crate) fn build(topology: Topology, shared_prefix: bool) -> Result<Self> {
         let cleaner = Cleaner::new()?;
         fs::create_dir_all(FOLDER).with_context(|| format!("creating {FOLDER}"))?;
@@ -61,14 +62,14 @@ impl Site {
             }
             let host = Host::new(node.clone(), topology.underlay.families(), netns, &router);
             if topology.underlay == Underlay::Ipv6 {
-                // Without encapsulation the overlay's IPv4 arrives there, into that trap.
+                // Without encapsulation, IPv4 of the overlay arrives on this device, which has no IPv4 address.
                 host.netns.sysctl("net/ipv4/conf/u0/rp_filter", "0");
             }
             host
         };
         let hosts: Vec<Host> = topology.nodes.iter().map(host).collect();
         if shared_prefix {
-            hosts.iter().take(CARRIERS).for_each(Host::take_shared_address);
+            hosts.iter().take(ADVERTISERS).for_each(Host::take_shared_address);
         }
         Ok(Self {
             topology,
@@ -87,7 +88,7 @@ pub(crate) fn pod_namespace(node: &Node) -> String {
     format!("{PREFIX}{}-pod", node.name)
 }
 
-/// Makes a directory of that name below the lab's.
+/// Creates a directory of that name below [`FOLDER`].
 pub(crate) fn directory(name: &str) -> Result<TempDir> {
     let made = tempfile::Builder::new()
         .prefix(name)
@@ -101,7 +102,7 @@ pub(crate) fn bpffs_of(node: &str) -> String {
     format!("{node}{BPFFS}")
 }
 
-/// Sweeps before and after; the lock keeps two labs apart.
+/// Removes namespaces and files before and after a run. The lock prevents two labs at the same time.
 struct Cleaner {
     _lock: File,
 }
@@ -111,7 +112,9 @@ impl Cleaner {
         let lock = File::create(LOCK).with_context(|| format!("creating {LOCK}"))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!("another lab is up on this machine (it holds {LOCK})"),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another lab runs on this machine (it holds {LOCK}): end it first")
+            }
             Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("locking {LOCK}")),
         }
         sweep().context("cleaning up after a run that was killed")?;
@@ -122,7 +125,9 @@ impl Cleaner {
 impl Drop for Cleaner {
     fn drop(&mut self) {
         if let Err(error) = sweep() {
-            eprintln!("The lab could not be cleaned up, the next run will try again: {error:#}");
+            eprintln!(
+                "The lab could not remove its namespaces and files, the next run tries again: {error:#}"
+            );
         }
     }
 }
@@ -133,7 +138,7 @@ fn sweep() -> Result<()> {
     let ours = names.filter(|name| name.starts_with(PREFIX));
     let lines: String = ours.map(|name| format!("netns delete {name}\n")).collect();
     NetNs::current().ip_batch(&lines);
-    // Each mount of this kind is a file system of its own: with it go the pins.
+    // Each mount is a separate BPF file system, so unmounting it removes the pins.
     for entry in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().ends_with(BPFFS) {
             while umount2(&entry.path(), MntFlags::MNT_DETACH).is_ok() {}

@@ -1,4 +1,4 @@
-//! The lab itself, on the running kernel.
+//! Runs the lab on the running kernel: starts the agents, sends traffic round by round, and reports.
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use dataplane_user::status::Status;
 
 use super::capture::Capture;
 use super::links::Links;
-use super::options::{CARRIERS, Dataplane, Encapsulation, Options};
+use super::options::{ADVERTISERS, Dataplane, Encapsulation, Options};
 use super::pairs::{self, Ends};
 use super::plain::Routes;
 use super::progress::say;
@@ -23,21 +23,21 @@ use super::verdict::{Round, Row};
 use super::wishes::{self, Wishes};
 use super::{agents, hold, shared};
 
-/// Enough to see whether a way is open.
+/// The traffic that shows whether a pair can communicate.
 const QUICK: [Kind; 2] = [Kind::Icmp, Kind::UdpByte];
 
-/// How long things are waited for.
+/// Time limits.
 struct Waits {
-    /// For a packet.
+    /// To wait for a packet.
     packet: Duration,
-    /// For an agent to be ready, or to end.
+    /// To wait until an agent is ready, or ends.
     agent: Duration,
-    /// For the sessions of WireGuard: a handshake that got lost is tried again after five seconds.
+    /// To wait for WireGuard sessions: a lost handshake is retried after five seconds.
     session: Duration,
 }
 
 impl Waits {
-    /// Emulated machines get twenty times as long for each packet.
+    /// Guests get twenty times as long for each packet, because they may be emulated.
     fn new() -> Self {
         let emulated = env::var_os("ADIT_VM").is_some();
         let seconds = |native, guest| Duration::from_secs(if emulated { guest } else { native });
@@ -49,12 +49,12 @@ impl Waits {
     }
 }
 
-/// Runs it; returns whether everything arrived and nothing went bare.
+/// Runs the lab. Returns whether everything arrived and nothing crossed the underlay without its encapsulation.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     interrupt::watch()?;
     let topology = Topology::new(options.nodes, options.underlay);
     say(format_args!(
-        "making {} hosts behind a router, a pod behind each",
+        "creating {} hosts behind a router, with a pod behind each host",
         topology.nodes.len()
     ));
     let site = Site::build(topology, options.shared_prefix)?;
@@ -93,7 +93,7 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Returns whether all was well.
+    /// Runs all rounds. Returns whether everything was right.
     fn play(&mut self) -> Result<bool> {
         let format = match self.options.json {
             true => Format::Json,
@@ -122,7 +122,7 @@ impl<'a> Stage<'a> {
         report.finish()
     }
 
-    /// Starts the agents, or has them load the manifests anew, and waits until all are ready.
+    /// Starts the agents, or makes them reload the manifests, and waits until all are ready.
     fn ready(&mut self, wishes: &Wishes) -> Result<BTreeMap<String, Status>> {
         let start = Instant::now();
         let manifests = self.manifests(wishes);
@@ -143,7 +143,7 @@ impl<'a> Stage<'a> {
             wishes.name
         ));
         for host in &self.site.hosts {
-            // As a CNI plugin would give it.
+            // The MTU, as a CNI plugin would set it.
             host.route_pod(&format!("mtu {}", pairs::mtu(&statuses, host)?));
         }
         Ok(statuses)
@@ -155,46 +155,53 @@ impl<'a> Stage<'a> {
         let names = nodes.iter().map(|node| node.name);
         let wanted = names.clone().zip(&wishes.nodes);
         let wanted = wanted.filter_map(|(name, wish)| Some((name, (*wish)?.name())));
-        let by_routes = |place: usize| match self.options.dataplane {
+        let by_routes = |index: usize| match self.options.dataplane {
             Dataplane::Ebpf => false,
             Dataplane::Routes => true,
-            Dataplane::Mixed => place % 2 == 1,
+            Dataplane::Mixed => index % 2 == 1,
         };
-        let by_routes = names.clone().enumerate().filter(|(place, _)| by_routes(*place));
-        let carriers = if self.options.shared_prefix { CARRIERS } else { 0 };
+        let by_routes = names.clone().enumerate().filter(|(index, _)| by_routes(*index));
+        let advertisers = if self.options.shared_prefix {
+            ADVERTISERS
+        } else {
+            0
+        };
         let overlay = Overlay {
             underlay: underlay.preferred(),
             vni: wishes.vni,
             wishes: wanted.collect(),
             dataplanes: by_routes.map(|(_, name)| (name, "routes")).collect(),
-            shared: names.take(carriers).collect(),
+            shared: names.take(advertisers).collect(),
             ..Overlay::new(nodes, Wishes::name_of(wishes.network))
         };
         overlay.manifests(nodes)
     }
 
-    /// Kills an agent, which must not matter, and breaks one thing where it was, which must.
+    /// Kills an agent, which must not affect traffic, and breaks one thing on its host, which must.
     fn sabotage(&mut self, wishes: &Wishes, statuses: &BTreeMap<String, Status>) -> Result<()> {
         let Some(sabotage) = self.options.sabotage else {
             return Ok(());
         };
-        let agent = self.agents.first_mut().context("there are two agents or more")?;
+        let agent = self.agents.first_mut().context("the lab has no agent")?;
         let node = agent.host().name;
-        say(format_args!("killing the agent of {node}: traffic must go on"));
+        say(format_args!("killing the agent of {node}: traffic must continue"));
         agent.kill();
         let round = self.round(wishes, statuses, &QUICK.into())?;
         let (losses, leaks) = (round.losses(), round.leaks());
         if !losses.is_empty() || !leaks.is_empty() {
             bail!(
-                "with the agent went its traffic:\n{}",
+                "traffic stopped when the agent of {node} was killed:\n{}",
                 [losses, leaks].concat().join("\n")
             );
         }
-        say(format_args!("sabotage on {node}: {}", sabotage.name()));
+        say(format_args!(
+            "sabotaging {node} ({}): the lab must fail now",
+            sabotage.name()
+        ));
         sabotage.commit(&self.agents[0])
     }
 
-    /// Sends everything with these manifests and listens on the router meanwhile.
+    /// Sends all traffic with these manifests, and captures on the router meanwhile.
     fn round(
         &self,
         wishes: &Wishes,
@@ -210,7 +217,7 @@ impl<'a> Stage<'a> {
         let pairs = pairs::all(self.ends, &links, statuses)?;
         let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
         say(format_args!(
-            "{}: {} on {} ways",
+            "{}: sending {} between {} pairs",
             wishes.name,
             names.join(", "),
             pairs.len()
@@ -225,10 +232,13 @@ impl<'a> Stage<'a> {
         };
         let captured = capture.finish()?;
         let seconds = start.elapsed().as_secs_f64();
-        say(format_args!("{}: done after {seconds:.1} s", wishes.name));
+        say(format_args!(
+            "{}: sent and captured in {seconds:.1} s",
+            wishes.name
+        ));
         if captured.missed > 0 {
             say(format_args!(
-                "the capture had no room for {} packets: they were not looked at",
+                "the capture missed {} packets, because this machine was too slow to read them",
                 captured.missed
             ));
         }
@@ -250,7 +260,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// One way for each WireGuard link: its session serves both ends and all that it carries.
+/// One pair for each WireGuard link, because a session serves both directions and all traffic.
 fn sessions<'a>(pairs: &[Pair<'a>]) -> Vec<Pair<'a>> {
     let mut known = BTreeSet::new();
     let secret = pairs

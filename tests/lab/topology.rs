@@ -1,4 +1,4 @@
-//! Who is where: the nodes of a lab, and the families by which they reach each other.
+//! The nodes of a lab, and the address families by which they reach each other.
 use std::net::IpAddr;
 
 use adit_tests::topology::Node;
@@ -6,11 +6,11 @@ use dataplane_user::net::Family;
 
 use super::options::Underlay;
 
-/// The underlay's MTU in bytes.
+/// The MTU of the underlay in bytes.
 pub(crate) const ETHERNET: u32 = 1500;
 
 impl Underlay {
-    /// The families of the wires.
+    /// The address families of the underlay.
     pub(crate) fn families(self) -> &'static [Family] {
         match self {
             Self::Ipv4 => &[Family::Ipv4],
@@ -19,13 +19,13 @@ impl Underlay {
         }
     }
 
-    /// Which family is used where both ends have both.
+    /// The family that is used if both ends have both.
     pub(crate) fn preferred(self) -> Family {
         self.families()[0]
     }
 }
 
-/// The whole of it.
+/// The nodes and the underlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Topology {
     pub(crate) nodes: Vec<Node>,
@@ -33,7 +33,7 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    /// At most 26 hosts.
+    /// `count` hosts, at most 26.
     pub(crate) fn new(count: u8, underlay: Underlay) -> Self {
         let mut nodes: Vec<Node> = Node::all().take(count.into()).collect();
         for node in &mut nodes {
@@ -45,7 +45,7 @@ impl Topology {
         Self { nodes, underlay }
     }
 
-    /// The family by which two nodes, by their places, reach each other.
+    /// The family by which two nodes, by their indexes, reach each other.
     pub(crate) fn common_family(&self, from: usize, to: usize) -> Option<Family> {
         let preferred = self.underlay.preferred();
         let [from, to] = [from, to].map(|end| &self.nodes[end].families);
@@ -60,7 +60,7 @@ impl Topology {
             .or(common.first().copied())
     }
 
-    /// The place of the node that has or carries an overlay address alone.
+    /// The index of the node that has or advertises an overlay address.
     pub(crate) fn owner(&self, address: IpAddr) -> Option<usize> {
         self.nodes.iter().position(|node| node.owns(address))
     }

@@ -1,6 +1,6 @@
-//! Sends traffic between every ordered pair, in every family, of every kind; one thread is both ends of it.
+//! Sends traffic of every kind between every ordered pair, in every family. One thread is both ends.
 //!
-//! The worker threads move from namespace to namespace and end with [`run`]; they wait on their sockets only, in
+//! The worker threads move from namespace to namespace and end with [`run`]. They wait only for their sockets, in
 //! slices, so an interruption ends them soon.
 mod icmp;
 mod tcp;
@@ -21,23 +21,23 @@ use dataplane_user::net::Family;
 
 use super::links::Link;
 
-/// Packets that a cell sends, TCP excepted.
+/// The number of packets of each kind between each pair, except for TCP.
 const ROUNDS: u16 = 3;
-/// Cells that are under way at the same time.
+/// How many measurements run at the same time.
 const WORKERS: usize = 96;
 
 /// A kind of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// Echo requests of 56 bytes; received are the replies.
+    /// Echo requests of 56 bytes; replies count as received.
     Icmp,
     /// Datagrams of one byte.
     UdpByte,
-    /// Datagrams whose packets have exactly the overlay's MTU; nobody may make fragments of them.
+    /// Datagrams whose packets have exactly the MTU of the overlay; they must not be fragmented.
     UdpMtu,
-    /// Datagrams that need fragments inside of the tunnel.
+    /// Datagrams that are sent in fragments inside of the tunnel.
     UdpOverMtu,
-    /// A stream of 2 MiB; sent and received are bytes.
+    /// A stream of 2 MiB, counted in bytes.
     Tcp,
 }
 
@@ -49,7 +49,7 @@ impl Kind {
         Self::UdpOverMtu,
         Self::Tcp,
     ];
-    /// Those that run at the same time. The first is alone for its round-trip times, the last for its load.
+    /// The kinds that run at the same time. ICMP runs alone because of its round-trip times, TCP because of its load.
     const PHASES: [&[Self]; 3] = [
         &[Self::Icmp],
         &[Self::UdpByte, Self::UdpMtu, Self::UdpOverMtu],
@@ -67,34 +67,34 @@ impl Kind {
     }
 }
 
-/// One end of it: a host or a pod.
+/// A host or a pod.
 #[derive(Debug)]
 pub(crate) struct Endpoint<'a> {
     pub(crate) name: String,
     pub(crate) end: End<'a>,
 }
 
-/// A way through the overlay.
+/// Two ends and the link between them, in one direction and family.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pair<'a> {
     pub(crate) from: &'a Endpoint<'a>,
     pub(crate) to: &'a Endpoint<'a>,
     pub(crate) family: Family,
     pub(crate) link: Link,
-    /// The overlay's MTU in bytes.
+    /// The MTU of the overlay in bytes.
     pub(crate) mtu: u32,
 }
 
-/// What came of one kind of traffic on one way.
+/// The result of one kind of traffic between one pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Measured {
-    /// Packets, or bytes of TCP.
+    /// In packets; for TCP in bytes.
     pub(crate) sent: u64,
-    /// Those of them that arrived, unharmed and from the right address.
+    /// How much of it arrived unchanged and from the right address.
     pub(crate) received: u64,
-    /// Payload bytes in one of what is counted.
+    /// Payload bytes per counted unit.
     pub(crate) unit: u64,
-    /// The quickest round trip; of TCP the time to connect.
+    /// The shortest round-trip time; for TCP the time to connect.
     pub(crate) rtt: Option<Duration>,
     /// The first thing that went wrong.
     pub(crate) error: Option<String>,
@@ -114,7 +114,7 @@ impl Measured {
     }
 }
 
-/// How long a packet is waited for: in full until one is missing, then not so long.
+/// How long to wait for a packet: the full time until one is missing, then a tenth of it.
 struct Waits {
     full: Duration,
     lost: bool,
@@ -130,7 +130,7 @@ impl Waits {
     }
 }
 
-/// Sends all kinds of `kinds` on all ways and returns what came of it, by the ways' order and the kinds'.
+/// Sends all `kinds` between all pairs. Returns the results in the order of the pairs and of the kinds.
 pub(crate) fn run(pairs: &[Pair<'_>], kinds: &BTreeSet<Kind>, wait: Duration) -> Vec<Vec<(Kind, Measured)>> {
     let mut results = vec![Vec::new(); pairs.len()];
     for phase in Kind::PHASES {
@@ -145,8 +145,8 @@ pub(crate) fn run(pairs: &[Pair<'_>], kinds: &BTreeSet<Kind>, wait: Duration) ->
     results
 }
 
-/// Sends echo requests on each of these ways until one is answered, or for as long as `limit`: what it takes until a
-/// WireGuard session stands says nothing of the way. Those that stay silent will show when they are measured.
+/// Sends echo requests between each of these pairs until one is answered, for at most `limit`, so that the setup of
+/// WireGuard sessions does not count as a loss. Pairs that do not answer fail when they are measured.
 pub(crate) fn warm_up(pairs: &[Pair<'_>], wait: Duration, limit: Duration) {
     thread::scope(|scope| {
         for (index, pair) in pairs.iter().enumerate() {
@@ -156,7 +156,7 @@ pub(crate) fn warm_up(pairs: &[Pair<'_>], wait: Duration, limit: Duration) {
                     let Some(slice) = deadline.slice() else {
                         return;
                     };
-                    // A request that can't even be sent fails at once.
+                    // A request that cannot be sent fails at once.
                     thread::sleep(slice);
                 }
             });
@@ -194,18 +194,18 @@ fn measure(pair: &Pair<'_>, kind: Kind, wait: Duration, index: usize) -> Measure
         measured.note(&format!("{error:#}"));
     }
     if !measured.is_complete() {
-        measured.note(&"no answer in time");
+        measured.note(&"no answer within the time limit");
     }
     measured
 }
 
 impl Pair<'_> {
-    /// Makes something, a socket usually, in the sender's namespace.
+    /// Creates something, usually a socket, in the namespace of the sender.
     fn at_sender<T: Send>(&self, make: impl FnOnce() -> io::Result<T> + Send) -> Result<T> {
         Ok(self.from.end.netns.enter(make)?)
     }
 
-    /// The same in the receiver's.
+    /// Creates something in the namespace of the receiver.
     fn at_receiver<T: Send>(&self, make: impl FnOnce() -> io::Result<T> + Send) -> Result<T> {
         Ok(self.to.end.netns.enter(make)?)
     }

@@ -1,4 +1,4 @@
-//! Judges what was measured and captured: what is wrong with it, in sentences.
+//! Compares measurements and captures with the expected links, and describes the differences in sentences.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -6,31 +6,31 @@ use adit_tests::overlay::family_name;
 use dataplane_user::net::Family;
 use dataplane_user::status::RefusedStatus;
 
-use super::capture::{Outer, Summary, Way, protocol_name};
+use super::capture::{Addresses, Outer, Summary, protocol_name};
 use super::links::Links;
 use super::options::Encapsulation;
 use super::shared::Flows;
 use super::topology::Topology;
 use super::traffic::{Kind, Measured, Pair};
 
-/// What a network says by itself: echo, neighbour discovery, multicast membership.
+/// Protocols that every network uses by itself: echo, neighbour discovery, multicast membership.
 const CHATTER: [u8; 4] = [0, 1, 2, 58];
 
-/// The lab with one set of manifests.
+/// The results of the lab with one set of manifests.
 pub(crate) struct Round<'a> {
     pub(crate) topology: &'a Topology,
     pub(crate) links: Links,
     pub(crate) vni: u32,
     pub(crate) rows: Vec<Row<'a>>,
-    /// To the prefix that several carry.
+    /// Flows to the shared prefix.
     pub(crate) flows: Vec<Flows>,
     pub(crate) refused: Vec<RefusedStatus>,
-    /// What the agents' states say against them.
+    /// Differences between the status of the agents and the expected links.
     pub(crate) contradictions: Vec<String>,
     pub(crate) captured: Summary,
 }
 
-/// One way through the overlay, and what came of each kind of traffic on it.
+/// A pair, in one direction and family, with the result of each kind of traffic.
 pub(crate) struct Row<'a> {
     pub(crate) pair: Pair<'a>,
     pub(crate) cells: Vec<(Kind, Measured)>,
@@ -54,16 +54,16 @@ impl Row<'_> {
         arrived.sum()
     }
 
-    fn inner(&self) -> Way {
+    fn inner(&self) -> Addresses {
         let Pair { from, to, family, .. } = self.pair;
         (from.end.address(family), to.end.address(family))
     }
 }
 
-/// Packets that crossed the underlay, summed up over where from and where to.
+/// A kind of packets that crossed the underlay, whatever their addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Crossed {
-    /// `None` where it's not what the link between these addresses has.
+    /// `None` if it differs from the encapsulation of the link between these addresses.
     pub(crate) encapsulation: Option<Encapsulation>,
     pub(crate) family: Family,
     pub(crate) protocol: u8,
@@ -72,27 +72,29 @@ pub(crate) struct Crossed {
 }
 
 impl Round<'_> {
-    /// What the link between two underlay addresses has, if that is what the headers say.
-    fn expected(&self, way: Way, outer: &Outer) -> Option<Encapsulation> {
-        let link = self.links.between(way.0, way.1)?;
+    /// The encapsulation of the link between two underlay addresses, if the headers match it.
+    fn expected(&self, addresses: Addresses, outer: &Outer) -> Option<Encapsulation> {
+        let link = self.links.between(addresses.0, addresses.1)?;
         let is_right =
             outer.encapsulation() == Some(link.encapsulation) && outer.vni.is_none_or(|vni| vni == self.vni);
         is_right.then_some(link.encapsulation)
     }
 
-    /// Is there no encapsulation between the nodes that have these overlay addresses?
-    fn is_plain(&self, way: Way) -> bool {
+    /// Whether the link between the nodes with these overlay addresses has no encapsulation.
+    fn is_plain(&self, addresses: Addresses) -> bool {
         let owner = |address: IpAddr| self.topology.owner(address);
-        let ends = owner(way.0).zip(owner(way.1));
+        let ends = owner(addresses.0).zip(owner(addresses.1));
         let link = ends.and_then(|(from, to)| self.links.get(from, to));
-        link.is_some_and(|link| link.encapsulation == Encapsulation::Plain && link.carries(Family::of(way.0)))
+        link.is_some_and(|link| {
+            link.encapsulation == Encapsulation::Plain && link.carries(Family::of(addresses.0))
+        })
     }
 
-    /// What crossed the underlay, a network's chatter left out.
+    /// The packets that crossed the underlay, without [`CHATTER`].
     pub(crate) fn crossed(&self) -> BTreeMap<Crossed, u64> {
         let mut found = BTreeMap::new();
-        for ((way, outer), count) in &self.captured.outer {
-            let encapsulation = self.expected(*way, outer);
+        for ((addresses, outer), count) in &self.captured.outer {
+            let encapsulation = self.expected(*addresses, outer);
             if encapsulation.is_none() && CHATTER.contains(&outer.protocol) {
                 continue;
             }
@@ -105,10 +107,10 @@ impl Round<'_> {
             };
             *found.entry(crossed).or_default() += count.packets;
         }
-        for ((way, protocol), count) in &self.captured.bare {
+        for ((addresses, protocol), count) in &self.captured.bare {
             let crossed = Crossed {
-                encapsulation: self.is_plain(*way).then_some(Encapsulation::Plain),
-                family: Family::of(way.0),
+                encapsulation: self.is_plain(*addresses).then_some(Encapsulation::Plain),
+                family: Family::of(addresses.0),
                 protocol: *protocol,
                 port: None,
                 vni: None,
@@ -118,7 +120,7 @@ impl Round<'_> {
         found
     }
 
-    /// What was lost, one line a cell.
+    /// The lost packets, one line for each pair and kind of traffic.
     pub(crate) fn losses(&self) -> Vec<String> {
         let cells = self
             .rows
@@ -135,7 +137,7 @@ impl Round<'_> {
             let (from, to, kind) = (&pair.from.name, &pair.to.name, kind.name());
             let why = error.as_deref().unwrap_or_default();
             format!(
-                "{from} → {to}, {}, {kind}: {received} of {sent}: {why}",
+                "{from} → {to}, {}, {kind}: received {received} of {sent}: {why}",
                 family_name(pair.family)
             )
         });
@@ -145,7 +147,7 @@ impl Round<'_> {
             let (sent, received) = (flows.sent, flows.received());
             let silent = flows.answered.iter().filter(|(_, count)| **count == 0);
             let silent: Vec<String> = silent
-                .map(|(carrier, _)| format!("none by {}", self.topology.nodes[*carrier].name))
+                .map(|(advertiser, _)| format!("{} answered none", self.topology.nodes[*advertiser].name))
                 .collect();
             let why = flows.error.clone().into_iter().chain(silent);
             let why = why.collect::<Vec<_>>().join(", ");
@@ -154,24 +156,24 @@ impl Round<'_> {
         .collect()
     }
 
-    /// What the agents' states and the capture say against it.
+    /// Differences between the expected links and both the status of the agents and the capture.
     pub(crate) fn leaks(&self) -> Vec<String> {
         let mut found = self.contradictions.clone();
-        for ((way, protocol), count) in &self.captured.bare {
-            if !self.is_plain(*way) {
-                let (source, destination, protocol) = (way.0, way.1, protocol_name(*protocol));
+        for ((addresses, protocol), count) in &self.captured.bare {
+            if !self.is_plain(*addresses) {
+                let (source, destination, protocol) = (addresses.0, addresses.1, protocol_name(*protocol));
                 found.push(format!(
-                    "{count} overlay packets went bare: {source} → {destination}, {protocol}"
+                    "{count} overlay packets crossed the underlay without encapsulation: {source} → {destination}, {protocol}"
                 ));
             }
         }
-        for ((way, outer), count) in &self.captured.outer {
-            if self.expected(*way, outer).is_none() && !CHATTER.contains(&outer.protocol) {
-                let name = match self.links.between(way.0, way.1) {
-                    Some(link) => format!("not {}'s", link.encapsulation.name()),
-                    None => "between no two nodes".to_owned(),
+        for ((addresses, outer), count) in &self.captured.outer {
+            if self.expected(*addresses, outer).is_none() && !CHATTER.contains(&outer.protocol) {
+                let name = match self.links.between(addresses.0, addresses.1) {
+                    Some(link) => format!("not {}", link.encapsulation.name()),
+                    None => "not between two nodes".to_owned(),
                 };
-                let (source, destination, count) = (way.0, way.1, count.packets);
+                let (source, destination, count) = (addresses.0, addresses.1, count.packets);
                 found.push(format!(
                     "{count} packets on the underlay are {name}: {source} → {destination}, {}",
                     describe(outer)
@@ -181,7 +183,7 @@ impl Round<'_> {
         if self.captured.fragments > 0 {
             let count = self.captured.fragments;
             found.push(format!(
-                "{count} outer packets were fragments: the overlay's MTU is too large"
+                "{count} outer packets were fragments: the MTU of the overlay is too large"
             ));
         }
         found.extend(self.absent());
@@ -189,7 +191,7 @@ impl Round<'_> {
         found
     }
 
-    /// Encapsulations of which nothing was seen, by the family that they should be over.
+    /// Expected encapsulations of which the capture has no packet, each with the family of the underlay.
     fn absent(&self) -> Vec<String> {
         let wanted: BTreeSet<(Encapsulation, Family)> = self
             .rows
@@ -199,26 +201,30 @@ impl Round<'_> {
             .collect();
         let crossed = self.captured.outer.keys();
         let seen: BTreeSet<(Encapsulation, Family)> = crossed
-            .filter_map(|(way, outer)| Some((self.expected(*way, outer)?, outer.family)))
+            .filter_map(|(addresses, outer)| Some((self.expected(*addresses, outer)?, outer.family)))
             .collect();
         wanted
             .difference(&seen)
             .map(|(encapsulation, family)| {
                 let (name, family) = (encapsulation.name(), family_name(*family));
-                format!("no {name} packet was seen on the underlay, over {family}")
+                format!("no {name} packet over {family} crossed the underlay")
             })
             .collect()
     }
 
-    /// Ways on which something arrived without having been seen between the underlay addresses of both ends.
+    /// Pairs that received packets which the capture did not see between the underlay addresses of both ends.
     fn unseen(&self) -> Vec<String> {
         let is_unseen = |row: &&Row<'_>| {
             let (link, inner) = (row.pair.link, row.inner());
             row.has_arrived()
                 && match link.encapsulation {
-                    // What it carries can't be told: see below.
+                    // The content of WireGuard packets cannot be seen: see `too_few`.
                     Encapsulation::Wireguard => false,
-                    Encapsulation::Plain => !self.captured.bare.keys().any(|(way, _)| *way == inner),
+                    Encapsulation::Plain => !self
+                        .captured
+                        .bare
+                        .keys()
+                        .any(|(addresses, _)| *addresses == inner),
                     _ => !self.captured.inside.contains(&((link.local, link.remote), inner)),
                 }
         };
@@ -226,40 +232,42 @@ impl Round<'_> {
             let Pair { from, to, family, .. } = row.pair;
             let family = family_name(family);
             let (from, to, name) = (&from.name, &to.name, row.pair.link.encapsulation.name());
-            format!("{from} → {to}, {family}: packets arrived that were not seen in {name}")
+            format!("{from} → {to}, {family}: packets arrived, but none was captured in {name}")
         });
         unseen.chain(self.too_few()).collect()
     }
 
-    /// WireGuard links that crossed the underlay with fewer bytes than arrived by them.
+    /// WireGuard links whose captured packets have fewer bytes than arrived.
     fn too_few(&self) -> Vec<String> {
-        let mut arrived: BTreeMap<Way, u64> = BTreeMap::new();
+        let mut arrived: BTreeMap<Addresses, u64> = BTreeMap::new();
         for row in &self.rows {
             let link = row.pair.link;
             if link.encapsulation == Encapsulation::Wireguard {
                 *arrived.entry((link.local, link.remote)).or_default() += row.payload();
             }
         }
-        let crossed = |way: Way| -> u64 {
+        let crossed = |addresses: Addresses| -> u64 {
             let all = self.captured.outer.iter();
-            all.filter(|((other, outer), _)| *other == way && outer.wireguard)
+            all.filter(|((other, outer), _)| *other == addresses && outer.wireguard)
                 .map(|(_, count)| count.bytes)
                 .sum()
         };
-        // What was not looked at can't be missed.
+        // If the capture missed packets, nothing can be concluded.
         let looked = self.captured.missed == 0;
         let few = arrived
             .into_iter()
-            .filter(|(way, bytes)| looked && crossed(*way) < *bytes);
-        few.map(|(way, bytes)| {
-            let (seen, (source, destination)) = (crossed(way), way);
-            format!("{source} → {destination}: {bytes} bytes arrived, {seen} were seen in wireguard")
+            .filter(|(addresses, bytes)| looked && crossed(*addresses) < *bytes);
+        few.map(|(addresses, bytes)| {
+            let (seen, (source, destination)) = (crossed(addresses), addresses);
+            format!(
+                "{source} → {destination}: {bytes} bytes arrived, but only {seen} were captured in wireguard"
+            )
         })
         .collect()
     }
 }
 
-/// For sentences.
+/// Describes an outer header in a sentence.
 fn describe(outer: &Outer) -> String {
     let number =
         |name: &str, value: Option<u32>| value.map_or_else(String::new, |value| format!(", {name} {value}"));

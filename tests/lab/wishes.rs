@@ -1,24 +1,25 @@
-//! Which encapsulations the manifests of each round ask for, and what the links have to be by that.
+//! The encapsulations that the manifests of each round ask for, and the links that follow from them.
 use super::options::{Encapsulation, Options};
 
-/// The first round's VNI. Each round has its own, so that a leftover of the one before shows.
+/// The VNI of the first round. Each round has another one, so that packets of stale state are noticed.
 const FIRST_VNI: u32 = 0x0a_d117;
 const VNI_STEP: u32 = 0x01_0000;
 
-/// What the manifests of a round say of encapsulations; `None` is `auto`.
+/// The encapsulations in the manifests of a round; `None` is `auto`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wishes {
-    /// For people.
+    /// The name of the round in messages.
     pub(crate) name: String,
     pub(crate) network: Option<Encapsulation>,
-    /// By the nodes' order.
+    /// In the order of the nodes.
     pub(crate) nodes: Vec<Option<Encapsulation>>,
     pub(crate) vni: u32,
 }
 
 impl Wishes {
-    /// What two nodes, by their places, have to agree on: WireGuard if anyone says so, else the first of the others that
-    /// anyone names. The lab's underlay addresses are not public: where nobody names one it's GENEVE.
+    /// The encapsulation that two nodes, by their indexes, must agree on: the first of `BY_RANK` that one of them or the
+    /// network names, so WireGuard if anyone asks for it. If none is named it is GENEVE, because the underlay addresses
+    /// of the lab are not public.
     pub(crate) fn agreed(&self, ends: [usize; 2]) -> Encapsulation {
         let named = ends.map(|end| self.nodes[end]);
         let is_named = |one: &Encapsulation| named.contains(&Some(*one)) || self.network == Some(*one);
@@ -26,13 +27,13 @@ impl Wishes {
         found.unwrap_or(Encapsulation::Geneve)
     }
 
-    /// A wish, as manifests have it.
+    /// The value of the field `encapsulation` in manifests.
     pub(crate) fn name_of(wish: Option<Encapsulation>) -> &'static str {
         wish.map_or("auto", Encapsulation::name)
     }
 }
 
-/// Round by round, as asked for.
+/// All rounds that the options ask for.
 pub(crate) fn rounds(options: &Options) -> Vec<Wishes> {
     let nodes = usize::from(options.nodes);
     match options.mixed {
@@ -41,7 +42,7 @@ pub(crate) fn rounds(options: &Options) -> Vec<Wishes> {
     }
 }
 
-/// A round for each encapsulation, which the network names.
+/// A round for each encapsulation, with the encapsulation in the network.
 pub(crate) fn uniform(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
     let rounds = list.iter().map(|encapsulation| Wishes {
         name: encapsulation.name().to_owned(),
@@ -52,9 +53,9 @@ pub(crate) fn uniform(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
     numbered(rounds.collect())
 }
 
-/// Rounds in which each node names another one, so that the links of a round differ and each of the list has some.
-/// Among the wishes of a round the last prevails nowhere, so the next round starts with it. At the end stand two nodes
-/// that name none.
+/// Rounds in which each node names another encapsulation, so that the links of a round differ and each encapsulation is
+/// used. The last one of a round is used by no link, so the next round starts with it. At the end are two nodes that
+/// name none.
 pub(crate) fn mixed(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
     let listed = Encapsulation::BY_RANK
         .into_iter()
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn mixed_rounds_have_each_encapsulation_and_differ_within() {
+    fn mixed_rounds_use_each_encapsulation_and_several_per_round() {
         use Encapsulation::{Geneve, Ipip, Plain, Vxlan, Wireguard};
         let list = [Geneve, Vxlan, Ipip, Wireguard, Plain];
         let rounds = mixed(&list, 3);
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn security_wins_whoever_asks_for_it() {
+    fn wireguard_is_used_if_anyone_asks_for_it() {
         use Encapsulation::{Geneve, Vxlan, Wireguard};
         let mut round = uniform(&[Wireguard], 2).remove(0);
         round.nodes = vec![Some(Geneve), Some(Vxlan)];

@@ -1,4 +1,4 @@
-//! The real `adit` binary in a host's namespace, with places of its own.
+//! Runs the real `adit` binary in the namespace of a host, with its own directories.
 
 mod answers;
 mod commands;
@@ -27,15 +27,15 @@ use crate::connection::Connection;
 use crate::topology::{Host, Topology};
 use crate::{Bpffs, NetNs};
 
-/// How long anything may take: three seconds, times twenty for emulated machines.
+/// The time limit of every wait: three seconds, times twenty for emulated machines.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Seconds between an agent's full reconciliations, or between its looks at what changes without events, where a test doesn't
-/// say otherwise: longer than any test, so that what happens was caused by an event or asked for.
+/// The default interval of full reconciliations and of `--recheck` in tests, in seconds: longer than any test, so that each
+/// reconciliation is caused by an event or asked for.
 pub const NEVER: u32 = 3600;
-/// Between two looks at something that is waited for.
+/// The polling interval of waits.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// A node's agent: its places, and the process while it runs. When a test fails, its log is printed.
+/// The agent of a node: its directories, and its process while it runs. If a test fails, the log is printed.
 pub struct Agent<'a> {
     host: &'a Host,
     directory: TempDir,
@@ -45,33 +45,33 @@ pub struct Agent<'a> {
     recheck: u32,
     pauses: Option<&'static str>,
     log: &'static str,
-    /// Words that stand before its own: a program that becomes it, and that program's arguments.
+    /// A program with arguments that executes the agent; comes before the command line of the agent.
     wrapper: Vec<OsString>,
-    /// Variables that it has beside ours.
+    /// Additional environment variables.
     variables: Vec<(&'static str, String)>,
-    /// Further words of its command line.
+    /// Additional arguments.
     words: Vec<&'static str>,
     connection: Mutex<Option<Connection>>,
 }
 
 impl<'a> Agent<'a> {
-    /// Places for a host's agent, which does not run yet, with these manifests.
+    /// Creates the directories for the agent of a host, with these manifests. Does not start it.
     ///
     /// # Panics
-    /// When they can't be made.
+    /// If they cannot be created.
     #[must_use]
     pub fn new(host: &'a Host, manifests: &str) -> Agent<'a> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         Agent::placed(host, manifests, directory, Bpffs::new())
     }
 
-    /// The same in directories of the caller's.
+    /// As [`Agent::new`], in directories of the caller.
     ///
     /// # Panics
     /// As [`Agent::new`].
     #[must_use]
     pub fn placed(host: &'a Host, manifests: &str, directory: TempDir, bpffs: Bpffs) -> Agent<'a> {
-        fs::create_dir(directory.path().join("manifests")).expect("a directory in ours");
+        fs::create_dir(directory.path().join("manifests")).expect("the temporary directory is writable");
         let agent = Agent {
             host,
             directory,
@@ -91,10 +91,10 @@ impl<'a> Agent<'a> {
         agent
     }
 
-    /// Starts one, and waits until it is ready.
+    /// Starts an agent and waits until it is ready.
     ///
     /// # Panics
-    /// When it does not become ready.
+    /// If it does not become ready.
     #[must_use]
     pub fn started(host: &'a Host, manifests: &str) -> Agent<'a> {
         let mut agent = Agent::new(host, manifests);
@@ -103,21 +103,21 @@ impl<'a> Agent<'a> {
         agent
     }
 
-    /// Exchanges its directory for pins, from its next start on, for another one.
+    /// Uses another directory for pins from the next start on.
     #[must_use]
     pub fn exchange_bpffs(&mut self, bpffs: Bpffs) -> Bpffs {
         std::mem::replace(&mut self.bpffs, bpffs)
     }
 
-    /// Mounts a BPF file system where its pins are to be.
+    /// Mounts a BPF file system for its pins.
     pub fn mount_bpffs(&mut self) {
         self.bpffs.mount();
     }
 
-    /// Changes what it sees as `/etc/hosts`, in place.
+    /// Overwrites the file that it sees as `/etc/hosts`.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// If it cannot be written.
     pub fn write_hosts(&self, text: &str) {
         fs::write(self.hosts_path(), text).expect("a file in our directory");
     }
@@ -126,10 +126,10 @@ impl<'a> Agent<'a> {
         self.directory.path().join("hosts")
     }
 
-    /// Puts a WireGuard key where it looks for its own.
+    /// Writes the WireGuard key file of the agent.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// If it cannot be written.
     pub fn set_key(&self, key: &PrivateKey) {
         let directory = self.state_directory();
         let make = || -> std::io::Result<()> {
@@ -141,10 +141,10 @@ impl<'a> Agent<'a> {
         make().expect("a key in our directory");
     }
 
-    /// Replaces the manifests at once, as a rename does.
+    /// Replaces the manifests atomically, by a rename.
     ///
     /// # Panics
-    /// When they can't be written.
+    /// If they cannot be written.
     pub fn write(&self, manifests: &str) {
         let new = self.manifests().join(".new");
         fs::write(&new, manifests).expect("manifests are written");
@@ -175,7 +175,7 @@ impl<'a> Agent<'a> {
         self.bpffs.path()
     }
 
-    /// Its host.
+    /// The host of the agent.
     #[must_use]
     pub fn host(&self) -> &'a Host {
         self.host
@@ -185,12 +185,12 @@ impl<'a> Agent<'a> {
         &self.host.netns
     }
 
-    /// Starts it; does not wait.
+    /// Starts the agent without waiting.
     ///
     /// # Panics
-    /// When it can't be started, or runs.
+    /// If it cannot be started, or already runs.
     pub fn start(&mut self) {
-        assert!(self.child.is_none(), "it runs");
+        assert!(self.child.is_none(), "the agent already runs");
         let mut log = File::options();
         let log = log.create(true).append(true).open(self.log_path());
         let mut log = log.expect("a file in our directory");
@@ -199,7 +199,7 @@ impl<'a> Agent<'a> {
         let mut words = program.collect::<Vec<_>>().into_iter();
         let mut command = Command::new(words.next().expect("the agent's at least"));
         command.args(words);
-        self.add_places(&mut command);
+        self.add_directories(&mut command);
         command
             .args([
                 "run",
@@ -224,24 +224,24 @@ impl<'a> Agent<'a> {
         self.child = Some(child.unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
     }
 
-    /// Ends it by SIGKILL.
+    /// Kills the agent by SIGKILL.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it does not run.
     pub fn kill(&mut self) {
         self.end(Signal::SIGKILL);
     }
 
-    /// Ends it by SIGTERM.
+    /// Ends the agent by SIGTERM.
     ///
     /// # Panics
-    /// When it does not run, or ends otherwise than well.
+    /// If it does not run, or does not end successfully.
     pub fn stop(&mut self) {
         let status = self.end(Signal::SIGTERM);
         assert!(status.success(), "{status}");
     }
 
-    /// Sends it a signal to end by, and waits for that.
+    /// Sends a signal that ends the agent, and waits for its end.
     fn end(&mut self, signal: Signal) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
         kill(pid(&child), signal).expect("a child that is not waited for yet is there");
@@ -252,41 +252,41 @@ impl<'a> Agent<'a> {
             }
             if Instant::now() > deadline {
                 self.child = Some(child);
-                panic!("{signal} does not end it");
+                panic!("{signal} does not end the agent");
             }
             thread::sleep(GLANCE);
         }
     }
 
-    /// Sends it a signal, such as SIGSTOP.
+    /// Sends a signal to the agent, such as SIGSTOP.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it does not run.
     pub fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");
         kill(pid(child), signal).expect("a child that is not waited for yet is there");
     }
 
-    /// How it ended, if it runs no more.
+    /// The exit status of the agent, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().expect("it is our child")
     }
 
-    /// Whether it runs.
+    /// Whether the agent runs.
     pub fn is_running(&mut self) -> bool {
         self.child.is_some() && self.ended().is_none()
     }
 
-    /// Its process.
+    /// The process id of the agent.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it does not run.
     #[must_use]
     pub fn process(&self) -> Pid {
         pid(self.child.as_ref().expect("it runs"))
     }
 
-    /// All that it logged.
+    /// The whole log of the agent.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
@@ -300,13 +300,13 @@ impl<'a> Agent<'a> {
 /// Starts an agent on each host with the same manifests, and waits until all are ready.
 ///
 /// # Panics
-/// When one does not become ready.
+/// If one of them does not become ready.
 #[must_use]
 pub fn start_all<'a, const N: usize>(topology: &'a Topology<N>, manifests: &str) -> [Agent<'a>; N] {
     start_all_as(topology, manifests, |agent| agent)
 }
 
-/// The same with agents that are prepared before.
+/// As [`start_all`], with agents that the caller prepared.
 ///
 /// # Panics
 /// As [`start_all`].
@@ -326,12 +326,16 @@ pub fn start_all_as<'a, const N: usize>(
 impl Drop for Agent<'_> {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
+            // The agent may have ended by itself.
             let _ended = child.kill();
             let _waited = child.wait();
         }
         if thread::panicking() {
-            eprintln!("=== the log of node {}'s agent\n{}", self.host.name, self.log());
+            eprintln!(
+                "=== the log of the agent of node {}\n{}",
+                self.host.name,
+                self.log()
+            );
         }
     }
 }
@@ -340,10 +344,10 @@ fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id().try_into().expect("process ids are positive"))
 }
 
-/// `ADIT_BIN`, else the `adit` of the build that this test is of.
+/// The path of `adit`: `$ADIT_BIN`, else the one of the same build as this test.
 ///
 /// # Panics
-/// When neither is there.
+/// If neither exists.
 #[must_use]
 pub fn binary() -> PathBuf {
     if let Some(path) = env::var_os("ADIT_BIN") {
@@ -359,10 +363,10 @@ pub fn binary() -> PathBuf {
         .expect("adit is built beside the tests (cargo build), or named by ADIT_BIN")
 }
 
-/// Nothing more is to be done, for an agent and for `adit plan`.
+/// Asserts that both the agent and `adit plan` have nothing left to change.
 ///
 /// # Panics
-/// When something is.
+/// If something is left to change.
 #[track_caller]
 pub fn is_settled(agent: &Agent<'_>) {
     let status = agent.next_pass();

@@ -1,4 +1,4 @@
-//! The BPF object loaded into the kernel with maps of its own, to be run on single packets.
+//! Loads the BPF object into the kernel with separate maps, and runs its programs on single packets.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,43 +12,43 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use dataplane_ebpf::layout::{Class, Counters, Group, NextHop, NextHopState, SourceKey, Target, names};
 use dataplane_user::kernel::bpf::object::object;
 
-/// The program's result that sends a packet out by another device (linux/pkt_cls.h).
+/// The result of a program that sends a packet by another device (linux/pkt_cls.h).
 pub const TC_ACT_REDIRECT: u32 = 7;
-/// The program's result that drops a packet.
+/// The result of a program that drops a packet.
 pub const TC_ACT_SHOT: u32 = 2;
-/// The program's result that leaves a packet to the next program, -1.
+/// The result of a program that passes a packet to the next program, -1.
 pub const TC_ACT_UNSPEC: u32 = u32::MAX;
 
-/// Says so and returns true if the test can't run: loading programs takes root's capabilities.
+/// Returns true, and prints why, if the test cannot run, because loading programs needs root.
 #[must_use]
 pub fn skipped() -> bool {
     let skipped = !nix::unistd::geteuid().is_root();
     if skipped {
-        println!("skipped: loading BPF programs takes root");
+        println!("skipped: loading BPF programs needs root");
     }
     skipped
 }
 
-/// What a program made of a packet.
+/// The result of a program for a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// TC_ACT_….
     pub action: u32,
-    /// The packet as the program left it.
+    /// The packet after the program.
     pub packet: Vec<u8>,
 }
 
-/// The programs' names.
+/// The names of the programs.
 #[must_use]
 pub fn all() -> Vec<&'static str> {
     let ingress = names::INGRESS_PROGRAMS.map(|(_, name)| name);
     [&[names::EGRESS_PROGRAM], &ingress[..]].concat()
 }
 
-/// The ingress program of an encapsulation, [`Class::GENEVE`] or one of its fellows.
+/// The ingress program of an encapsulation, such as [`Class::GENEVE`].
 ///
 /// # Panics
-/// When that has none.
+/// If that encapsulation has none.
 #[must_use]
 pub fn ingress_program(encapsulation: u8) -> &'static str {
     let mut programs = names::INGRESS_PROGRAMS.into_iter();
@@ -56,16 +56,16 @@ pub fn ingress_program(encapsulation: u8) -> &'static str {
     found.expect("it has an ingress program").1
 }
 
-/// Fields of the program's context that a run may set (`struct __sk_buff`, linux/bpf.h).
+/// Fields of the context of the program that a run may set (`struct __sk_buff`, linux/bpf.h).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context {
-    /// The device that the packet came in by.
+    /// The index of the device by which the packet arrived.
     pub ingress_ifindex: u32,
-    /// The device it leaves by; 0 is the loopback, of index 1.
+    /// The index of the device by which it leaves; 0 means the loopback, which has index 1.
     pub ifindex: u32,
 }
 
-/// The loaded object. Nothing is pinned: all of it goes when this does.
+/// The loaded object. Nothing is pinned, so dropping this value unloads everything.
 pub struct Programs {
     ebpf: Ebpf,
 }
@@ -74,7 +74,7 @@ impl Programs {
     /// Loads all programs.
     ///
     /// # Errors
-    /// The kernel's, with the verifier's log.
+    /// The error of the kernel, with the log of the verifier.
     pub fn load(log: bool) -> Result<Programs> {
         let mut ebpf = EbpfLoader::new()
             .override_global(names::LOG_ENABLED, &u8::from(log), true)
@@ -91,7 +91,7 @@ impl Programs {
     /// Runs a program on one packet.
     ///
     /// # Errors
-    /// The kernel's: it takes no packet of fewer than 14 bytes.
+    /// The error of the kernel, which accepts no packet of fewer than 14 bytes.
     pub fn run(&mut self, name: &str, packet: &[u8], context: Context) -> Result<Outcome> {
         let mut output = vec![0; packet.len() + 256];
         let input = context.to_bytes();
@@ -108,18 +108,18 @@ impl Programs {
         })
     }
 
-    /// Attaches a program to a device of the thread's network namespace, the egress one to its egress and an ingress one
-    /// to its ingress, by whichever way this kernel has.
+    /// Attaches a program to a device of the network namespace of the thread: the egress program to egress, an ingress
+    /// program to ingress. Uses TCX if this kernel has it, else clsact.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn attach(&mut self, name: &str, device: &str) -> Result<()> {
         let side = if name == names::EGRESS_PROGRAM {
             TcAttachType::Egress
         } else {
             TcAttachType::Ingress
         };
-        // Only clsact kernels need the qdisc, and the others take no harm.
+        // Only clsact kernels need the qdisc; on other kernels it has no effect.
         if let Err(error) = qdisc_add_clsact(device).map_err(anyhow::Error::from) {
             let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
             if io.and_then(io::Error::raw_os_error) != Some(libc::EEXIST) {
@@ -130,18 +130,18 @@ impl Programs {
         Ok(())
     }
 
-    /// The kernel's account of a program.
+    /// Information of the kernel about a program.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn info(&mut self, name: &str) -> Result<ProgramInfo> {
         Ok(program(&mut self.ebpf, name)?.info()?)
     }
 
-    /// The kernel's account of a map; none if the object has no such map.
+    /// Information of the kernel about a map; `None` if the object has no such map.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn map_info(&self, name: &str) -> Result<Option<MapInfo>> {
         let Some(map) = self.ebpf.map(name) else {
             return Ok(None);
@@ -153,20 +153,20 @@ impl Programs {
         Ok(Some(data.info()?))
     }
 
-    /// Points an IPv4 prefix somewhere.
+    /// Sets the target of an IPv4 prefix.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn set_prefix_v4(&mut self, address: [u8; 4], length: u32, target: Target) -> Result<()> {
         self.trie(names::PREFIXES_V4)?
             .insert(&Key::new(length, address), target.0, 0)?;
         Ok(())
     }
 
-    /// Points an IPv6 prefix somewhere.
+    /// Sets the target of an IPv6 prefix.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn set_prefix_v6(&mut self, address: [u8; 16], length: u32, target: Target) -> Result<()> {
         self.trie(names::PREFIXES_V6)?
             .insert(&Key::new(length, address), target.0, 0)?;
@@ -176,7 +176,7 @@ impl Programs {
     /// Writes a class.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn set_class(&mut self, slot: u32, class: &Class) -> Result<()> {
         self.set(names::CLASSES, slot, bytemuck::cast::<Class, [u32; 8]>(*class))
     }
@@ -184,7 +184,7 @@ impl Programs {
     /// Writes a next hop.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn set_next_hop(&mut self, slot: u32, next_hop: &NextHop) -> Result<()> {
         self.set(
             names::NEXT_HOPS,
@@ -193,18 +193,18 @@ impl Programs {
         )
     }
 
-    /// Marks a next hop.
+    /// Sets the state of a next hop.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn set_state(&mut self, slot: u32, state: NextHopState) -> Result<()> {
         self.set(names::NEXT_HOP_STATES, slot, state.0)
     }
 
-    /// Writes a group's slot.
+    /// Writes a slot of a group.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn set_group(&mut self, slot: u32, group: &Group) -> Result<()> {
         self.set(names::GROUPS, slot, bytemuck::cast::<Group, [u32; 16]>(*group))
     }
@@ -212,7 +212,7 @@ impl Programs {
     /// A counter, summed over the CPUs.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn counters(&self, map: &str, index: u32) -> Result<Counters> {
         let map = self.ebpf.map(map).with_context(|| format!("no map {map}"))?;
         let counters = PerCpuArray::<&MapData, [u64; 2]>::try_from(map)?;
@@ -222,7 +222,7 @@ impl Programs {
     /// A counter on each CPU.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn counters_by_cpu(&self, map: &str, index: u32) -> Result<Vec<Counters>> {
         let map = self.ebpf.map(map).with_context(|| format!("no map {map}"))?;
         let counters = PerCpuArray::<&MapData, [u64; 2]>::try_from(map)?;
@@ -231,10 +231,10 @@ impl Programs {
         Ok(values.iter().map(count).collect())
     }
 
-    /// Makes a source known.
+    /// Adds a known source.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn add_source(&mut self, key: SourceKey) -> Result<()> {
         let map = self.ebpf.map_mut(names::SOURCES).context("no map of sources")?;
         let mut sources = PerCpuHashMap::<&mut MapData, [u32; 6], [u64; 2]>::try_from(map)?;
@@ -247,10 +247,10 @@ impl Programs {
         Ok(())
     }
 
-    /// What came in from each known source, summed over the CPUs.
+    /// The counters of each known source, summed over the CPUs.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub fn sources(&self) -> Result<BTreeMap<SourceKey, Counters>> {
         let map = self.ebpf.map(names::SOURCES).context("no map of sources")?;
         let sources = PerCpuHashMap::<&MapData, [u32; 6], [u64; 2]>::try_from(map)?;
@@ -280,7 +280,7 @@ impl Programs {
 }
 
 impl Context {
-    /// Offsets of the two fields in `struct __sk_buff`; the kernel wants all others that it does not take to be 0.
+    /// Offsets of the two fields in `struct __sk_buff`; the kernel requires 0 in all fields that it does not use.
     fn to_bytes(self) -> [u8; 44] {
         const INGRESS_IFINDEX: usize = 36;
         const IFINDEX: usize = 40;

@@ -1,11 +1,12 @@
-//! BPF file systems of a test's own.
+//! Separate BPF file systems for tests.
 
 use std::path::PathBuf;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
-/// A BPF file system on a fresh directory, gone with this value, and all that is only pinned there with it.
+/// A BPF file system on a new directory. Dropping this value unmounts it, and so removes everything that is only pinned
+/// there.
 #[derive(Debug)]
 pub struct Bpffs {
     directory: TempDir,
@@ -13,10 +14,10 @@ pub struct Bpffs {
 }
 
 impl Bpffs {
-    /// Mounts one; needs root.
+    /// Mounts a BPF file system; needs root.
     ///
     /// # Panics
-    /// When it can't be mounted.
+    /// If it cannot be mounted.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it makes a kernel object")]
     pub fn new() -> Bpffs {
@@ -25,16 +26,16 @@ impl Bpffs {
         bpffs
     }
 
-    /// The directory alone, on which none is mounted yet.
+    /// Creates the directory without mounting a file system.
     ///
     /// # Panics
-    /// When it can't be made.
+    /// If it cannot be created.
     #[must_use]
     pub fn unmounted() -> Bpffs {
         Bpffs::on(tempfile::tempdir().expect("a temporary directory"))
     }
 
-    /// The same on a directory of the caller's.
+    /// Uses a directory of the caller, without mounting a file system.
     #[must_use]
     pub fn on(directory: TempDir) -> Bpffs {
         Bpffs {
@@ -43,10 +44,10 @@ impl Bpffs {
         }
     }
 
-    /// Mounts one; needs root.
+    /// Mounts a BPF file system; needs root.
     ///
     /// # Panics
-    /// When it can't be mounted.
+    /// If it cannot be mounted.
     pub fn mount(&mut self) {
         let path = self.directory.path();
         mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), None::<&str>)
@@ -54,7 +55,7 @@ impl Bpffs {
         self.mounted = true;
     }
 
-    /// A directory on it that does not exist yet, as `/sys/fs/bpf/adit` is before the first start.
+    /// A path on it that does not exist yet, like `/sys/fs/bpf/adit` before the first start.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("adit")

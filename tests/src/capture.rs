@@ -1,4 +1,4 @@
-//! All IP packets that a namespace's devices see, by a packet socket.
+//! Captures all IP packets of the devices of a namespace, by a packet socket.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,19 +14,19 @@ use crate::NetNs;
 use crate::socket::set_option;
 use crate::topology::is_overlay;
 
-/// Room for some ten thousand packets, as the kernel counts them; the reader may be behind on an emulated machine.
+/// The size of the socket buffer: room for about ten thousand packets, because an emulated machine reads slowly.
 const BUFFER: usize = 256 << 20;
 const UDP: u8 = 17;
-/// IPv6's Fragment header, RFC 8200, section 4.5.
+/// The Fragment header of IPv6 (RFC 8200, section 4.5).
 const FRAGMENT: u8 = 44;
 const ETHERNET: usize = 14;
-/// GENEVE's port, RFC 8926.
+/// The port of GENEVE (RFC 8926).
 const GENEVE: u16 = 6081;
 
-/// Gathers packets from its making on.
+/// A capture, which starts when it is created.
 pub struct Capture {
     socket: OwnedFd,
-    /// How much of a packet is looked at, in bytes.
+    /// How many bytes of a packet are read.
     snap: usize,
 }
 
@@ -37,21 +37,21 @@ pub struct Packet {
     pub source: IpAddr,
     /// The outermost destination.
     pub destination: IpAddr,
-    /// The protocol behind the IP header, and behind an IPv6 Fragment header.
+    /// The protocol after the IP header, and after an IPv6 Fragment header.
     pub protocol: u8,
-    /// Where in the packet that it is a fragment of this payload starts, in units of eight bytes; `None`: it is whole.
+    /// The fragment offset, in units of eight bytes; `None` if the packet is not a fragment.
     pub fragment: Option<u16>,
-    /// Bytes with all headers from IP's on.
+    /// The length in bytes, including the IP header.
     pub length: usize,
-    /// What is behind the headers that `protocol` is behind.
+    /// The payload after the header that `protocol` describes.
     pub payload: Vec<u8>,
 }
 
 impl Capture {
-    /// Begins in a namespace.
+    /// Starts a capture in a namespace.
     ///
     /// # Panics
-    /// When there is no socket.
+    /// If the socket cannot be created.
     #[must_use]
     pub fn new(netns: &NetNs) -> Capture {
         let open = || {
@@ -70,7 +70,7 @@ impl Capture {
         }
     }
 
-    /// The same of what comes in alone, and of all headers of an encapsulated packet alone: where there is much of it.
+    /// As [`Capture::new`], but only of incoming packets and only of the headers of encapsulated packets: for much traffic.
     ///
     /// # Panics
     /// As [`Capture::new`].
@@ -81,11 +81,11 @@ impl Capture {
         Capture { snap: 256, ..capture }
     }
 
-    /// What has come since it began, or since the last call. A packet that has been received by anyone is among it:
-    /// the kernel puts it here on its way.
+    /// The packets since the start or the last call. They include every packet that any socket has received, because the kernel
+    /// delivers it here first.
     ///
     /// # Panics
-    /// When the socket fails.
+    /// If the socket fails.
     #[must_use]
     pub fn packets(&self) -> Vec<Packet> {
         let mut packets = Vec::new();
@@ -93,14 +93,14 @@ impl Capture {
         packets
     }
 
-    /// Gives what has come since to a function, one by one.
+    /// Calls a function for each packet since the start or the last call.
     ///
     /// # Panics
-    /// When the socket fails.
+    /// If the socket fails.
     pub fn each(&self, mut take: impl FnMut(Packet)) {
         let mut buffer = vec![0; self.snap];
         loop {
-            // With MSG_TRUNC it says how long the packet is, also where that is more than fits.
+            // With MSG_TRUNC, recv returns the length of the packet even if that is more than fits.
             match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
                 Ok(length) => {
                     if let Some(packet) = Packet::of_frame(&buffer[..length.min(self.snap)]) {
@@ -109,24 +109,24 @@ impl Capture {
                     }
                 }
                 Err(Errno::EAGAIN) => return,
-                // A device that goes down is not the socket's end.
+                // A device that goes down does not end the capture.
                 Err(Errno::EINTR | Errno::ENETDOWN) => {}
                 Err(error) => panic!("receiving packets: {error}"),
             }
         }
     }
 
-    /// How many packets found no place in the buffer (packet(7), `PACKET_STATISTICS`).
+    /// How many packets did not fit into the buffer (packet(7), `PACKET_STATISTICS`).
     ///
     /// # Panics
-    /// When the kernel does not say.
+    /// If the kernel does not report it.
     #[must_use]
     pub fn missed(&self) -> u32 {
         // struct tpacket_stats: tp_packets, tp_drops.
         let mut figures = [0_u32; 2];
         let mut length = libc::socklen_t::try_from(size_of_val(&figures)).expect("eight fits");
         #[expect(unsafe_code, reason = "nothing safe at hand reads this option")]
-        // SAFETY: both pointers are to live values, and `length` is the first one's.
+        // SAFETY: both pointers are to live values, and `length` is the size of the first.
         let result = unsafe {
             libc::getsockopt(
                 self.socket.as_raw_fd(),
@@ -148,7 +148,7 @@ impl AsFd for Capture {
 }
 
 impl Packet {
-    /// Reads an Ethernet frame; nothing for what is no IP, or cut off.
+    /// Parses an Ethernet frame; `None` if it is not IP or truncated.
     #[must_use]
     pub fn of_frame(frame: &[u8]) -> Option<Packet> {
         match frame.get(12..ETHERNET)? {
@@ -157,7 +157,7 @@ impl Packet {
         }
     }
 
-    /// Reads an IP packet.
+    /// Parses an IP packet.
     fn of_ip(ip: &[u8]) -> Option<Packet> {
         match ip.first()? >> 4 {
             4 => Packet::of_ipv4(ip),
@@ -197,13 +197,13 @@ impl Packet {
         })
     }
 
-    /// Whether an address of the overlay is to be seen outside.
+    /// Whether one of the outer addresses is an overlay address.
     #[must_use]
     pub fn is_in_clear(&self) -> bool {
         [self.source, self.destination].into_iter().any(is_overlay)
     }
 
-    /// Whether both its addresses are the overlay's.
+    /// Whether both outer addresses are overlay addresses.
     #[must_use]
     pub fn is_of_the_overlay(&self) -> bool {
         [self.source, self.destination].into_iter().all(is_overlay)
@@ -215,7 +215,7 @@ impl Packet {
         Family::of(self.source)
     }
 
-    /// UDP's ports, source and destination.
+    /// The UDP source and destination ports.
     #[must_use]
     pub fn ports(&self) -> Option<[u16; 2]> {
         let is_first = self.fragment.is_none_or(|offset| offset == 0);
@@ -223,20 +223,20 @@ impl Packet {
         ports.filter(|_| self.protocol == UDP && is_first)
     }
 
-    /// UDP's destination port.
+    /// The UDP destination port.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.ports().map(|[_, port]| port)
     }
 
-    /// The VNI of a GENEVE (RFC 8926, section 3.4) or VXLAN packet (RFC 7348, section 5): both have it in the same place.
+    /// The VNI of a GENEVE (RFC 8926, section 3.4) or VXLAN packet (RFC 7348, section 5), at the same offset in both.
     #[must_use]
     pub fn vni(&self) -> Option<u32> {
         let vni = self.payload.get(12..15).filter(|_| self.port().is_some())?;
         Some(u32::from_be_bytes([0, vni[0], vni[1], vni[2]]))
     }
 
-    /// The inner packet of a GENEVE packet, of a VXLAN packet, or of an IP packet in IP.
+    /// The inner packet of a GENEVE, VXLAN or IP-in-IP packet.
     #[must_use]
     pub fn inner(&self) -> Option<Packet> {
         match self.protocol {
@@ -252,7 +252,7 @@ impl Packet {
         }
     }
 
-    /// The type of a WireGuard message between two of these ports: one of four, and three zero bytes behind it (`struct
+    /// The type of a WireGuard message between two of these ports: one of four, followed by three zero bytes (`struct
     /// message_header` of drivers/net/wireguard/messages.h).
     #[must_use]
     pub fn wireguard(&self, is_port: impl Fn(u16) -> bool) -> Option<u8> {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside_of_both_protocols_is_seen() {
+    fn inner_packets_of_geneve_and_vxlan_are_parsed() {
         let geneve = [2, 0, 0x65, 0x58, 0, 1, 2, 0, 9, 9, 9, 9, 9, 9, 9, 9];
         for (port, header) in [(6081, &geneve[..]), (4789, &[8, 0, 0, 0, 0, 1, 2, 0])] {
             let packet = Packet::of_frame(&tunnelled(port, header)).unwrap();
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside_of_ip_is_seen() {
+    fn inner_packets_of_ip_in_ip_are_parsed() {
         let inner = v4([10, 1, 0, 1], [10, 2, 0, 1], 1, &[]);
         let frame = v4([192, 0, 2, 18], [192, 0, 2, 34], 4, &inner[ETHERNET..]);
         let packet = Packet::of_frame(&frame).unwrap();
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn wireguard_is_told_by_ports_and_type() {
+    fn wireguard_is_known_by_ports_and_type() {
         let kind = |ports: [u16; 2], header: [u8; 4]| {
             let [source, destination] = ports.map(u16::to_be_bytes);
             let payload = [&source[..], &destination, &[0; 4], &header, &[9; 28]].concat();
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_nothing() {
+    fn truncated_packets_are_rejected() {
         let frame = tunnelled(6081, &[0; 8]);
         assert_eq!(Packet::of_frame(&frame[..30]), None);
         let packet = Packet::of_frame(&frame[..14 + 20 + 8 + 8]).unwrap();

@@ -1,8 +1,8 @@
-//! A seeded hand that meddles with an agent's objects, adds foreign ones and kills the agent, while traffic flows.
+//! Damages the objects of an agent at random, adds unmanaged objects, and kills the agent, while traffic flows.
 //!
-//! What it does to our objects is done one by one, each awaited: so each is one repair, of the kind and with the object
-//! that the hand says beforehand, and the agent's log must tell of exactly those. What happens while the agent is dead is
-//! mended by its next start, which counts no repairs, since it can't know what it did not want before.
+//! Operations on managed objects are done one by one, and the test waits for each repair. So each operation is one repair
+//! of a known kind and object, and the log of the agent must have exactly those. Damage while the agent is dead is
+//! corrected by its next start, which counts no repairs, because it does not know the earlier desired state.
 
 pub mod declared;
 
@@ -20,32 +20,32 @@ use crate::splitmix::Random;
 use crate::traffic::{self, Lost, Probes};
 use crate::{Agent, NetNs, Overlay, Topology, snapshot};
 
-/// Between two probes.
+/// The interval between two probes.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Their numbers are parts of addresses.
+/// The numbers are parts of addresses.
 const MOST_FOREIGN: usize = 200;
 
-/// How long, and which course.
+/// The length of the test and its seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Course {
-    /// The same seed gives the same course, as far as time does not end it.
+    /// The same seed gives the same steps, unless the time ends first.
     pub seed: u64,
-    /// So many steps.
+    /// A number of steps.
     pub steps: Option<u32>,
-    /// As long as this.
+    /// A time.
     pub time: Option<Duration>,
 }
 
-/// What was done and seen.
+/// The counts of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     seed: u64,
-    /// Operations on our objects while the agent lived.
+    /// Operations on managed objects while the agent ran.
     injected: BTreeMap<(String, String), u32>,
-    /// Repairs that it logged.
+    /// Repairs in the log.
     logged: BTreeMap<(String, String), u32>,
-    /// Operations on our objects while it was dead.
+    /// Operations on managed objects while the agent was dead.
     unseen: u32,
     foreign: u32,
     kills: u32,
@@ -70,15 +70,15 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Runs a course on the first of three hosts, whose links are by GENEVE and WireGuard, in two networks: one by our programs,
-/// the other by routes. The other two carry a prefix both. Devices, routes and rules that are declared one by one stand
-/// beside, also in another namespace.
+/// Runs the test on the first of three hosts, whose links use GENEVE and WireGuard, in two networks: one by BPF programs,
+/// the other by routes. The other two hosts advertise the same prefix. Devices, routes and rules are declared as well, also
+/// in another namespace.
 ///
 /// # Errors
-/// What differs at the end from what it should be.
+/// The differences from the expected state at the end.
 ///
 /// # Panics
-/// When something is not repaired, or a tool fails.
+/// If something is not repaired, or a tool fails.
 pub fn run(course: Course) -> Result<Tally> {
     let topology = Topology::<3>::new();
     let overlay = Overlay {
@@ -94,7 +94,7 @@ pub fn run(course: Course) -> Result<Tally> {
     let _peers = peers.collect::<Vec<_>>();
     let there = Named::new();
     let manifests = manifests + &declared::manifests(&there);
-    // What sends no events is found soon, and however often an object is hit, that is no fight.
+    // Changes without events are found soon, and an object that is damaged often causes no fight.
     let mut agent = Agent::new(&topology.hosts[0], &manifests)
         .with_resync(1)
         .with_pauses("fight-window=1");
@@ -132,15 +132,15 @@ pub fn run(course: Course) -> Result<Tally> {
     hand.judge(&ours)
 }
 
-/// The hand, and what it remembers.
+/// The state of the test.
 struct Hand<'a> {
     agent: Agent<'a>,
-    /// Where more of the agent's objects are.
+    /// A namespace with more objects of the agent.
     there: &'a Named,
     random: Random,
-    /// What is left to do to our objects before anything is done again.
+    /// The remaining operations on managed objects before any is repeated.
     deck: Vec<Operation>,
-    /// Repairs that the running agent has told of so far.
+    /// Repairs that the running agent has reported so far.
     told: u64,
     foreign: Vec<Foreign>,
     tally: Tally,
@@ -170,7 +170,7 @@ impl<'a> Hand<'a> {
         }
     }
 
-    /// Does something to one of our objects, and waits for the repair.
+    /// Damages one managed object and waits for the repair.
     fn meddle(&mut self) {
         let operation = self.draw();
         println!("{}", operation.what);
@@ -189,18 +189,18 @@ impl<'a> Hand<'a> {
         *self.tally.injected.entry((kind.to_owned(), object)).or_default() += 1;
     }
 
-    /// Shows the repairs that no operation explains, where they came.
+    /// Prints repairs that no operation explains, when they happen.
     fn show_surplus(&self, status: &Status, expected: u64) {
         let surplus = status.repairs.total.saturating_sub(expected);
         let surplus = usize::try_from(surplus).expect("a small number");
         if surplus > 0 {
-            println!("repairs beside what was expected: {surplus}");
+            println!("repairs in addition to the expected one: {surplus}");
             let shown = status.repairs.recent.iter().rev().take(surplus + 1);
             shown.for_each(|repair| println!("  {} {}", repair.object, repair.found));
         }
     }
 
-    /// Kills the agent, and starts it again after something was done meanwhile.
+    /// Kills the agent, damages something, and starts it again.
     fn kill(&mut self) {
         println!("kill -9");
         self.agent.kill();
@@ -240,7 +240,7 @@ impl<'a> Hand<'a> {
         self.tally.foreign += 1;
     }
 
-    /// Our objects, as `ip` shows them; without ids, and what an interface's index is part of.
+    /// The managed objects as `ip` prints them, without ids and without values that contain an interface index.
     fn ours(&self) -> String {
         let netns = &self.agent.host().netns;
         let routes = [
@@ -275,11 +275,15 @@ impl<'a> Hand<'a> {
         )
     }
 
-    /// Compares all with how it should be.
+    /// Compares everything with the expected state.
     fn judge(mut self, ours: &str) -> Result<Tally> {
         let plan = self.agent.plan(&[]);
         ensure!(plan.code == 0, "the plan is not reached: {plan:?}");
-        ensure!(self.ours() == ours, "ours were\n{ours}\nand are\n{}", self.ours());
+        ensure!(
+            self.ours() == ours,
+            "the managed objects were\n{ours}\nand are now\n{}",
+            self.ours()
+        );
         let netns = &self.agent.host().netns;
         for Foreign { look, before } in &self.foreign {
             let after = command(netns, look);
@@ -308,20 +312,20 @@ impl<'a> Hand<'a> {
     }
 }
 
-/// The lines about what bears our mark: by `protocol`, `ip rule show` of 2022 does not choose.
+/// The lines with the mark of Adit, because `ip rule show` of 2022 cannot filter by `protocol`.
 fn marked(text: &str) -> String {
     let ours = text.lines().filter(|line| line.contains(" proto 173"));
     ours.map(|line| format!("{line}\n")).collect()
 }
 
-/// Lines of `ip -br` in an order of their own, without what becomes another one with a device that was made anew: its state
-/// right then, its hardware address and the number of its other end.
+/// Sorted lines of `ip -br`, without values that change when a device is recreated: its current state, its hardware address
+/// and the index of its other end.
 fn without_states(text: &str) -> String {
     let is_lasting =
         |word: &&str| !["UP", "UNKNOWN", "DOWN", "LOWERLAYERDOWN"].contains(word) && word.len() != 17;
     let line = |line: &str| {
         let mut words = line.split_whitespace().filter(is_lasting).collect::<Vec<_>>();
-        // Of several addresses the last one that came is shown first.
+        // ip prints the newest of several addresses first.
         words.sort_unstable();
         let words = words
             .into_iter()
@@ -333,7 +337,7 @@ fn without_states(text: &str) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Lines in an order of their own, without the ids of next-hop objects.
+/// Sorted lines without the ids of next-hop objects.
 fn without_ids(text: &str) -> String {
     let is_id = |word: &&str| word.starts_with("173") && word.len() >= 7;
     let words = |line: &str| {
@@ -345,13 +349,13 @@ fn without_ids(text: &str) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Something that is not the agent's: how it looked when it was made.
+/// An unmanaged object: how it looked when it was created.
 struct Foreign {
     look: String,
     before: String,
 }
 
-/// How foreign things are made and looked at.
+/// Commands that create and show unmanaged objects.
 const FOREIGN: [[&str; 2]; 7] = [
     [
         "ip link add f{n} type dummy; ip address add 198.51.100.{n}/32 dev f{n}; ip link set f{n} mtu 1333 up",

@@ -1,4 +1,4 @@
-//! A connection to an agent's socket that is kept from one question to the next.
+//! A connection to the socket of an agent that is kept for several requests.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use dataplane_user::status::Status;
 
 use crate::agent::PATIENCE;
 
-/// A connection to an agent's socket.
+/// A connection to the socket of an agent.
 pub(crate) struct Connection(BufReader<UnixStream>);
 
 impl Connection {

@@ -1,4 +1,4 @@
-//! Containers of each runtime: without a network and without images from elsewhere; their root is busybox.
+//! Containers of each runtime, without a network and without downloaded images; their root is busybox.
 #![expect(clippy::unwrap_used, reason = "what is made here is for tests alone")]
 
 use std::fs::{self, File};
@@ -12,11 +12,11 @@ use tempfile::TempDir;
 
 use crate::named::{eventually, said};
 
-/// What the only process of a container does.
+/// The command of the only process of a container.
 const COMMAND: [&str; 2] = ["/bin/sleep", "1000"];
 const IMAGE: &str = "adit-test:latest";
 
-/// A container, with a storage and a daemon of its own where its runtime has such; gone with this.
+/// A container, with separate storage and a separate daemon if its runtime has them. Dropping it removes all of them.
 pub struct Container {
     runtime: Runtime,
     name: String,
@@ -25,10 +25,10 @@ pub struct Container {
 }
 
 impl Container {
-    /// One that does not run yet.
+    /// Creates a container without starting it.
     ///
     /// # Panics
-    /// When the runtime does not make it.
+    /// If the runtime fails.
     #[must_use]
     pub fn new(runtime: Runtime) -> Container {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -54,7 +54,7 @@ impl Container {
         container
     }
 
-    /// Where the runtime finds its own, for everyone who asks it.
+    /// The environment variable by which clients find this runtime.
     #[must_use]
     pub fn environment(&self) -> Option<(&'static str, String)> {
         let path = |name: &str| self.directory.path().join(name).display().to_string();
@@ -77,7 +77,7 @@ impl Container {
         command
     }
 
-    /// Runs the runtime with these words; its output goes to a file, as what runs on would keep pipes open.
+    /// Runs the runtime with these arguments. Its output goes to a file, because remaining processes would keep pipes open.
     #[track_caller]
     fn run(&self, words: &[&str]) {
         let log = self.directory.path().join("log");
@@ -119,7 +119,7 @@ impl Container {
         self.run(&[&words[..], &named, &COMMAND].concat());
     }
 
-    /// By a daemon of its own, which touches no firewall and makes no bridge.
+    /// Uses a separate daemon, which changes no firewall and creates no bridge.
     fn create_by_docker(&mut self, root: &Path) {
         let place = self.directory.path();
         let log = File::create(place.join("daemon.log")).unwrap();
@@ -156,16 +156,16 @@ impl Container {
         self.run(&[&words[..], &COMMAND].concat());
     }
 
-    /// Its name.
+    /// The name of the container.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Starts it.
+    /// Starts the container.
     ///
     /// # Panics
-    /// When the runtime does not.
+    /// If the runtime fails.
     pub fn start(&self) {
         match self.runtime {
             Runtime::Crun => self.run(&["run", "--detach", &self.name]),
@@ -173,10 +173,10 @@ impl Container {
         }
     }
 
-    /// Stops it.
+    /// Stops the container.
     ///
     /// # Panics
-    /// When the runtime does not.
+    /// If the runtime fails.
     pub fn stop(&self) {
         match self.runtime {
             Runtime::Crun => self.run(&["delete", "--force", &self.name]),
@@ -193,7 +193,7 @@ impl Drop for Container {
         };
         let _gone = self.command().args(words).arg(&self.name).output();
         if let Some(daemon) = &mut self.daemon {
-            // It ends containerd, which it started.
+            // dockerd ends the containerd that it started.
             let pid = nix::unistd::Pid::from_raw(daemon.id().cast_signed());
             let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
             let _gone = daemon.wait();

@@ -1,4 +1,4 @@
-//! An agent on the real kernel that dies after so many changes, in a process of its own.
+//! An agent on the real kernel that crashes after a number of changes, in a separate process.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -28,7 +28,7 @@ const MANIFESTS: &str = "ADIT_TEST_CRASH_MANIFESTS";
 const PINS: &str = "ADIT_TEST_CRASH_PINS";
 const STATE: &str = "ADIT_TEST_CRASH_STATE";
 
-/// The real kernel, until so many changes are made; then the process aborts.
+/// The real kernel; after a number of changes it aborts the process.
 struct Crashing {
     kernel: LinuxKernel,
     left: usize,
@@ -66,11 +66,11 @@ impl Kernel for Crashing {
     }
 }
 
-/// Runs one pass with an agent's places and manifests in its host's namespace, in a child that dies after so many
-/// changes. `test` is the test of the calling binary that consists of [`child`].
+/// Runs one reconciliation with the directories and manifests of an agent in the namespace of its host, in a child process
+/// that crashes after `after` changes. `test` is the test of the calling binary that calls [`child`].
 ///
 /// # Panics
-/// When the child ends otherwise.
+/// If the child does not crash.
 pub fn crash(agent: &Agent<'_>, after: usize, test: &str) {
     let run = || {
         Command::new(env::current_exe().expect("/proc is mounted"))
@@ -86,10 +86,10 @@ pub fn crash(agent: &Agent<'_>, after: usize, test: &str) {
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
 }
 
-/// What the child does; nothing in a process that [`crash`] did not start.
+/// The code of the child; does nothing in a process that [`crash`] did not start.
 ///
 /// # Panics
-/// When the agent can't be run.
+/// If the agent cannot run.
 pub fn child() {
     let Ok(after) = env::var(AFTER) else {
         return;
@@ -118,6 +118,6 @@ pub fn child() {
         sender.send(Event::Stop).await.expect("there is room");
         agent.run(events, &mut ()).await;
     });
-    // It should have died on its way; the parent sees that it did not.
+    // The process should have crashed before; the parent notices that it did not.
     process::exit(0);
 }

@@ -1,6 +1,6 @@
-//! Manifests of what is declared one by one.
+//! Manifests of declared objects.
 
-/// One of a kind such as `NetlinkRoute`; `spec` is in YAML's flow style, without braces and without the node.
+/// A manifest of a kind such as `NetlinkRoute`; `spec` is in the flow style of YAML, without braces and without the node.
 #[must_use]
 pub fn of_node(node: &str, kind: &str, name: &str, spec: &str) -> String {
     format!(

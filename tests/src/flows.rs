@@ -1,4 +1,4 @@
-//! Flows to an address that two hosts have, and which of them each one reaches.
+//! Flows to an address that two hosts have, and which host each flow reaches.
 
 use std::net::{IpAddr, UdpSocket};
 use std::thread;
@@ -13,25 +13,25 @@ use crate::traffic::bound;
 
 const PORT: u16 = 7000;
 
-/// Sends flows from the pod behind an agent's host: some reach the one and some the other, and each flow always the same.
+/// Sends flows from the pod behind the host of an agent. Asserts that both hosts get some, and each flow always the same one.
 ///
 /// # Panics
-/// When that is not so.
+/// If that is not the case.
 pub fn reach_both(agent: &Agent<'_>, to: [&Host; 2], shared: IpAddr) {
     let reached = shares(agent, to, shared, 40);
     assert!(reached.iter().all(|&flows| flows > 0), "{shared}: {reached:?}");
 }
 
-/// Sends so many flows from the pod behind an agent's host: how many reach each of the two.
+/// Sends a number of flows from the pod behind the host of an agent. Returns how many reach each of the two hosts.
 ///
 /// # Panics
-/// When one reaches neither, or both.
+/// If a flow reaches neither or both.
 #[must_use]
 pub fn shares(agent: &Agent<'_>, to: [&Host; 2], shared: IpAddr, flows: usize) -> [usize; 2] {
     let servers = to.map(|host| {
         let bind = || UdpSocket::bind((shared, PORT));
         let server = host.pod.enter(bind).expect("the pod has the address");
-        server.set_nonblocking(true).expect("a socket of ours");
+        server.set_nonblocking(true).expect("the socket exists");
         server
     });
     let mut reached = [0; 2];
@@ -52,7 +52,7 @@ pub fn shares(agent: &Agent<'_>, to: [&Host; 2], shared: IpAddr, flows: usize) -
     reached
 }
 
-/// Which of the servers has a packet; `None`: neither gets one.
+/// The index of the server that receives a packet; `None` if neither does.
 fn receiver(servers: &[UdpSocket; 2]) -> Option<usize> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {

@@ -1,4 +1,4 @@
-//! Where a state leads packets: by rules, routes, next-hop objects and maps, as a kernel would.
+//! Computes where a state forwards packets, by rules, routes, next-hop objects and maps, as a kernel would.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use dataplane_user::model::{
 use dataplane_user::net::{Family, LinkName};
 use ipnet::IpNet;
 
-/// The devices by which packets to a prefix's first address leave; `None` where they don't.
+/// The devices by which packets to the first address of a prefix leave; `None` if they do not leave.
 #[must_use]
 pub fn devices(state: &KernelState, prefix: &IpNet) -> Option<BTreeSet<LinkName>> {
     for table in tables(state, prefix) {
@@ -34,7 +34,7 @@ pub fn devices(state: &KernelState, prefix: &IpNet) -> Option<BTreeSet<LinkName>
     None
 }
 
-/// The tables that are asked, in order.
+/// The tables that are looked up, in order.
 fn tables(state: &KernelState, prefix: &IpNet) -> impl Iterator<Item = u32> {
     let family = Family::of_prefix(*prefix);
     let all = move |rule: &&dataplane_user::model::Rule| {
@@ -57,7 +57,7 @@ fn by_program(state: &KernelState, prefix: &IpNet) -> Option<BTreeSet<LinkName>>
     map_devices(state, found, target)
 }
 
-/// The devices that a prefix of the maps leads to; `None` where one of its next hops leads nowhere.
+/// The devices that a prefix of the maps leads to; `None` if one of its next hops leads nowhere.
 #[must_use]
 pub fn map_devices(state: &KernelState, prefix: &IpNet, target: &Target) -> Option<BTreeSet<LinkName>> {
     let device = |next_hop: &std::sync::Arc<NextHop>| {
@@ -90,7 +90,7 @@ fn is_up(state: &KernelState, link: &LinkName) -> bool {
     state.links.get(link).is_some_and(|link| link.up)
 }
 
-/// Whether a peer of a WireGuard device takes what goes to a prefix.
+/// Whether a WireGuard device has a peer for a prefix.
 fn is_allowed(state: &KernelState, link: &LinkName, prefix: &IpNet) -> bool {
     let device = state.wireguard.get(link);
     let device = device.filter(|device| device.public_key.is_some());

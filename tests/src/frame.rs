@@ -1,24 +1,24 @@
-//! Ethernet frames with an IP packet inside, put together from what a test wants to say about them.
+//! Builds Ethernet frames with an IP packet from the fields that a test sets.
 
 use std::net::IpAddr;
 
-/// Bytes of an Ethernet header.
+/// The length of an Ethernet header in bytes.
 pub const ETHERNET: usize = 14;
 
-/// A UDP packet in a frame. Checksums are left at 0: nothing here looks at them.
+/// A UDP packet in a frame. Checksums are 0, because nothing verifies them.
 #[derive(Clone, Copy, Debug)]
 pub struct Udp {
-    /// The sender; of the receiver's family.
+    /// The source address; of the same family as the destination.
     pub source: IpAddr,
-    /// The receiver.
+    /// The destination address.
     pub destination: IpAddr,
-    /// The sender's and the receiver's port.
+    /// The source and destination ports.
     pub ports: (u16, u16),
-    /// The TOS or traffic class byte.
+    /// The byte of TOS or traffic class.
     pub tos: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// Bytes of payload.
+    /// The length of the payload in bytes.
     pub payload: u16,
 }
 
@@ -36,7 +36,7 @@ impl Udp {
         }
     }
 
-    /// The frame, from a MAC of zeroes to a MAC of zeroes.
+    /// The frame, with MAC addresses of zeros.
     ///
     /// # Panics
     /// If the addresses are of two families.

@@ -1,5 +1,4 @@
-//! A hand that meddles with an agent's objects: everything that it can do to them on a host, with the repair that must
-//! follow.
+//! Operations that damage the objects of an agent on a host, each with the repair that must follow.
 
 mod paths;
 
@@ -18,16 +17,16 @@ use serde_json::Value;
 use self::paths::{Deed, on_paths};
 use crate::{Agent, NetNs, snapshot};
 
-/// One thing to do to an object of the agent's.
+/// An operation on an object of the agent.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// In words, such as `ip link delete adit0`.
+    /// The operation as text, such as `ip link delete adit0`.
     pub what: String,
     /// The kind of the repair that must follow.
     pub kind: &'static str,
-    /// Its object.
+    /// The object of that repair.
     pub object: String,
-    /// Whether the kernel tells of it; otherwise a full pass finds it.
+    /// Whether the kernel sends an event; otherwise a full reconciliation finds the change.
     pub evented: bool,
     act: Act,
 }
@@ -36,15 +35,15 @@ pub struct Operation {
 enum Act {
     /// Lines for `ip -batch`.
     Ip(String),
-    /// The same in a namespace with a name.
+    /// The same in a named namespace.
     Elsewhere(String, String),
-    /// A program and its words.
+    /// A program and its arguments.
     Run(&'static str, String),
     /// A setting below /proc/sys and its value.
     Sysctl(String, &'static str),
-    /// Removes the pin that holds a program's link.
+    /// Deletes the pin that keeps the link of a program.
     Unpin(PathBuf),
-    /// Something to a next-hop object.
+    /// An operation on a next-hop object.
     Way(Deed),
     /// Deletes a prefix from the map.
     DeletePrefix(PathBuf, Ipv4Net),
@@ -69,10 +68,10 @@ impl Operation {
         }
     }
 
-    /// Does it.
+    /// Executes the operation.
     ///
     /// # Panics
-    /// When it can't be done.
+    /// If it fails.
     pub fn act(&self, agent: &Agent<'_>) {
         let netns = &agent.host().netns;
         match &self.act {
@@ -87,11 +86,10 @@ impl Operation {
     }
 }
 
-/// All that can be done to the objects of networks that an agent has now, and to all routes, in an order that is always
-/// the same.
+/// All operations on the objects of networks that an agent has now, and on all routes, always in the same order.
 ///
 /// # Panics
-/// When they can't be read.
+/// If they cannot be read.
 #[must_use]
 pub fn operations(agent: &Agent<'_>) -> Vec<Operation> {
     let mut all = Vec::new();
@@ -136,7 +134,7 @@ fn on_link(link: &Value) -> Vec<Operation> {
     let is_ethernet = link["link_type"] == "ether";
     let mut lines = vec![
         format!("link delete {name}"),
-        // Linux 6.1 renames only what is down.
+        // Linux 6.1 renames only devices that are down.
         format!("link set {name} down\nlink set {name} name renamed"),
         format!("link set {name} down"),
         format!("link set {name} mtu 1291"),
@@ -196,7 +194,7 @@ fn on_route(route: &Value) -> Vec<Operation> {
     );
     vec![
         one(format!("route delete {prefix} metric {metric}")),
-        // Without a source, and narrower.
+        // Without a source, and with a smaller MTU.
         one(format!("route replace {way} proto 173 mtu 1290")),
     ]
 }
@@ -275,7 +273,7 @@ fn on_peers(agent: &Agent<'_>) -> Vec<Operation> {
         .collect()
 }
 
-/// How many repairs a status tells of, and the last one's kind, object and what was found.
+/// The number of repairs in a status, and the kind, object and finding of the last one.
 #[must_use]
 pub fn last_repair(status: &Status) -> (u64, Option<(String, String, String)>) {
     let last = status.repairs.recent.last();
@@ -290,7 +288,7 @@ fn delete_prefix(pin: PathBuf, prefix: Ipv4Net) {
     prefixes.remove(&key).expect("the prefix is there");
 }
 
-/// The devices of networks among those that `ip` shows: what is declared one by one has other names.
+/// The devices of networks among those that `ip` prints; declared devices have other names.
 fn networks(agent: &Agent<'_>, words: &str) -> Vec<Value> {
     let shown = json(agent, words);
     let links = shown.as_array().expect("a list").iter();
@@ -302,10 +300,10 @@ fn networks(agent: &Agent<'_>, words: &str) -> Vec<Value> {
 
 fn json(agent: &Agent<'_>, words: &str) -> Value {
     let printed = agent.host().netns.ip(words);
-    // Where there is nothing it may print nothing.
+    // ip may print nothing for an empty list.
     let printed = if printed.trim().is_empty() { "[]" } else { &printed };
     let mut list: Value = serde_json::from_str(printed).expect("ip prints JSON");
-    // And for a device that was not asked for, an empty object.
+    // For a device that does not match, ip prints an empty object.
     if let Some(list) = list.as_array_mut() {
         list.retain(|entry| entry.as_object().is_some_and(|entry| !entry.is_empty()));
     }

@@ -1,4 +1,4 @@
-//! Echo requests, RFC 792 and RFC 4443. The receiver's kernel answers.
+//! Echo requests (RFC 792 and RFC 4443). The kernel of the receiver answers.
 
 use std::io;
 use std::net::UdpSocket;
@@ -8,14 +8,14 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use crate::splitmix::fill;
 
-/// Bytes of a request behind its header.
+/// The number of bytes after the header of a request.
 pub const PAYLOAD: usize = 56;
 const HEADER: usize = 8;
 
-/// A raw socket; the standard library's type for datagrams does all that we need of it.
+/// A raw socket, as a `UdpSocket`, whose methods work for it.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 pub fn raw(family: Family) -> io::Result<UdpSocket> {
     let (family, protocol) = match family {
         Family::Ipv4 => (AddressFamily::Inet, SockProtocol::Icmp),
@@ -32,7 +32,7 @@ fn types(family: Family) -> (u8, u8) {
     }
 }
 
-/// A request, by what tells it from others.
+/// A request with this identifier and sequence number.
 #[must_use]
 pub fn request(family: Family, id: u16, sequence: u16) -> Vec<u8> {
     let mut packet = vec![0; HEADER + PAYLOAD];
@@ -40,7 +40,7 @@ pub fn request(family: Family, id: u16, sequence: u16) -> Vec<u8> {
     packet[4..6].copy_from_slice(&id.to_be_bytes());
     packet[6..8].copy_from_slice(&sequence.to_be_bytes());
     fill(&mut packet[HEADER..], u64::from(sequence));
-    // ICMPv6's is the kernel's work, it covers the IP addresses.
+    // The kernel computes the checksum of ICMPv6, because it includes the IP addresses.
     if family == Family::Ipv4 {
         let sum = checksum(&packet);
         packet[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -48,7 +48,7 @@ pub fn request(family: Family, id: u16, sequence: u16) -> Vec<u8> {
     packet
 }
 
-/// Is the received packet the reply to this request? IPv4's raw sockets give the IP header, too.
+/// Whether the received packet is the reply to this request. Raw sockets of IPv4 also return the IP header.
 #[must_use]
 pub fn answers(packet: &[u8], family: Family, request: &[u8]) -> bool {
     let skipped = match (family, packet.first()) {
@@ -61,7 +61,7 @@ pub fn answers(packet: &[u8], family: Family, request: &[u8]) -> bool {
     message.len() == request.len() && message[0] == types(family).1 && message[4..] == request[4..]
 }
 
-/// The Internet checksum, RFC 1071.
+/// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes
         .chunks(2)

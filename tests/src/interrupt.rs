@@ -1,4 +1,4 @@
-//! Ctrl-C and its fellows: a flag that every wait looks at, so that the namespaces are taken down in any case.
+//! Ctrl-C and other signals set a flag that every wait checks, so that namespaces are always removed.
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,17 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// No wait is longer than this without a look at the flag.
+/// The longest wait without a check of the flag.
 pub const SLICE: Duration = Duration::from_millis(200);
 
 extern "C" fn note(_signal: libc::c_int) {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP end what waits, in order. Programs that it starts don't inherit this.
+/// From now on, SIGINT, SIGTERM and SIGHUP set the flag, which ends waits. Started programs do not inherit this.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 pub fn watch() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -28,16 +28,16 @@ pub fn watch() -> Result<()> {
     Ok(())
 }
 
-/// Was there one?
+/// Whether a signal was received.
 #[must_use]
 pub fn happened() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Asks whether to go on.
+/// Fails if a signal was received.
 ///
 /// # Errors
-/// That there was one.
+/// If a signal was received.
 pub fn check() -> Result<()> {
     if happened() {
         bail!("interrupted");
@@ -45,18 +45,18 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// A point in time until which something is waited for; an interruption ends every wait.
+/// A deadline for waits. A signal ends every wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// From now on.
+    /// The deadline after this time from now.
     #[must_use]
     pub fn after(wait: Duration) -> Self {
         Self(Instant::now() + wait)
     }
 
-    /// The time for one wait: at most a slice, none when it's over.
+    /// The time for one wait: at most a slice; `None` after the deadline or a signal.
     #[must_use]
     pub fn slice(self) -> Option<Duration> {
         let left = self.0.saturating_duration_since(Instant::now());

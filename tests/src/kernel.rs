@@ -1,4 +1,4 @@
-//! What the running kernel has, and what the machine.
+//! Checks for features of the running kernel and programs of the machine.
 
 use std::env;
 use std::path::Path;
@@ -17,11 +17,11 @@ macro_rules! require {
     };
 }
 
-/// Whether the kernel has a module, loaded, built in or to be loaded now. Where it has not, the calling test prints a
-/// line and returns.
+/// Whether the kernel has a module: loaded, built in, or loaded by this call. If not, prints a `skipped:` line, and the
+/// calling test should return.
 ///
 /// # Panics
-/// With `ADIT_VM=1`, where every module must be there.
+/// With `ADIT_VM=1`, where every module must exist.
 #[must_use]
 pub fn require_module(module: &str) -> bool {
     let there = Path::new("/sys/module").join(module).exists()
@@ -39,16 +39,16 @@ pub fn require_module(module: &str) -> bool {
     there
 }
 
-/// Whether the kernel has IPv6: it was neither built without nor booted with `ipv6.disable=1`.
+/// Whether the kernel has IPv6: it was neither built without it nor booted with `ipv6.disable=1`.
 #[must_use]
 pub fn has_ipv6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
 }
 
-/// Whether a program is on the path. Where it is not, the calling test prints a line and returns.
+/// Whether a program is in the PATH. If not, prints a `skipped:` line, and the calling test should return.
 ///
 /// # Panics
-/// With `CI=true`, where `cargo xtask setup` has installed all that tests ask for.
+/// With `CI=true`, where `cargo xtask setup` has installed all programs that tests need.
 #[must_use]
 pub fn require_program(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();

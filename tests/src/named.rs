@@ -1,4 +1,4 @@
-//! Network namespaces with names, as `ip netns` makes them.
+//! Named network namespaces, as `ip netns` creates them.
 
 use std::process::{self, Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use crate::NetNs;
 use crate::agent::PATIENCE;
 
-/// A namespace with a name; gone with this.
+/// A named namespace. Dropping this value deletes it.
 #[derive(Debug)]
 pub struct Named(pub String);
 
 impl Named {
-    /// A fresh one; its loopback is up.
+    /// Creates a namespace whose loopback device is up.
     ///
     /// # Panics
-    /// When it can't be made.
+    /// If it cannot be created.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "making one changes the machine")]
     pub fn new() -> Named {
@@ -26,10 +26,10 @@ impl Named {
         Named::of(&name)
     }
 
-    /// A fresh one of this name; its loopback is up.
+    /// Creates a namespace of this name whose loopback device is up.
     ///
     /// # Panics
-    /// When it can't be made.
+    /// If it cannot be created.
     #[must_use]
     pub fn of(name: &str) -> Named {
         NetNs::current().ip(&format!("netns add {name}"));
@@ -38,26 +38,26 @@ impl Named {
         named
     }
 
-    /// Runs `ip` in it; gives what it prints.
+    /// Runs `ip` in the namespace and returns its output.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub fn ip(&self, words: &str) -> String {
         NetNs::named(&self.0).ip(words)
     }
 
-    /// Several commands by one `ip`.
+    /// Runs several commands by one `ip -batch`.
     ///
     /// # Panics
-    /// When one fails.
+    /// If one fails.
     pub fn ip_batch(&self, lines: &str) {
         NetNs::named(&self.0).ip_batch(lines);
     }
 
-    /// Whether one ping to an address is answered within the deadline.
+    /// Whether a ping to an address is answered within the deadline.
     ///
     /// # Panics
-    /// When `ping` can't be run.
+    /// If `ping` cannot be run.
     #[must_use]
     pub fn reaches(&self, address: &str) -> bool {
         let ping = || {
@@ -77,10 +77,10 @@ impl Drop for Named {
     }
 }
 
-/// What a program printed.
+/// The output of a program.
 ///
 /// # Panics
-/// When it failed.
+/// If it failed.
 #[track_caller]
 #[expect(
     clippy::must_use_candidate,
@@ -91,7 +91,7 @@ pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Whether something holds within the deadline.
+/// Whether a condition becomes true within the deadline.
 pub fn eventually(holds: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {

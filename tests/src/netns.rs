@@ -1,4 +1,4 @@
-//! Network namespaces of a test's own.
+//! Unnamed network namespaces for tests.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -10,18 +10,18 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// Where `ip netns` keeps its namespaces.
+/// The directory in which `ip netns` keeps namespaces.
 pub const NAMED: &str = "/run/netns";
 
-/// A network namespace; one that is made here has its loopback up. It is gone when this and every socket made in it are.
+/// A network namespace. The kernel deletes it when this value and every socket in it are dropped.
 #[derive(Debug)]
 pub struct NetNs(File);
 
 impl NetNs {
-    /// Makes one; needs root.
+    /// Creates a namespace whose loopback device is up; needs root.
     ///
     /// # Panics
-    /// When it can't be made.
+    /// If it cannot be created.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it makes a kernel object")]
     pub fn new() -> NetNs {
@@ -29,38 +29,38 @@ impl NetNs {
             unshare(CloneFlags::CLONE_NEWNET).expect("root makes network namespaces");
             NetNs::current()
         };
-        // The thread that unshares ends, and the open file keeps the namespace.
+        // The thread that unshares ends; the open file keeps the namespace.
         let netns = join(thread::spawn(make));
         netns.ip("link set lo up");
         netns
     }
 
-    /// The calling thread's.
+    /// The namespace of the calling thread.
     ///
     /// # Panics
-    /// When there is no `/proc`.
+    /// If `/proc` is not mounted.
     #[must_use]
     pub fn current() -> NetNs {
         NetNs(File::open("/proc/thread-self/ns/net").expect("/proc is mounted"))
     }
 
-    /// The one that `ip netns` made by this name.
+    /// The namespace of this name, created by `ip netns`.
     ///
     /// # Panics
-    /// When there is none.
+    /// If it does not exist.
     #[must_use]
     pub fn named(name: &str) -> NetNs {
         let path = Path::new(NAMED).join(name);
         NetNs(File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
     }
 
-    /// Starts a program inside, as a child of the calling thread.
+    /// Starts a program in the namespace, as a child of the calling thread.
     ///
     /// # Errors
-    /// That it can't be started.
+    /// If it cannot be started.
     ///
     /// # Panics
-    /// When the namespace can't be entered, or left.
+    /// If the namespace cannot be entered or left.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let before = NetNs::current();
         let enter = |netns: &NetNs| {
@@ -72,8 +72,8 @@ impl NetNs {
         child
     }
 
-    /// Runs a future inside, on a thread and a current-thread runtime of its own. Processes that it starts are inside
-    /// too. Panics go through.
+    /// Runs a future in the namespace, on a separate thread and a current-thread runtime. Processes that it starts are in the
+    /// namespace, too. Panics are passed to the caller.
     pub fn run<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
         self.enter(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -84,7 +84,7 @@ impl NetNs {
         })
     }
 
-    /// Runs a function inside, on a thread of its own. Panics go through.
+    /// Runs a function in the namespace, on a separate thread. Panics are passed to the caller.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
@@ -95,10 +95,10 @@ impl NetNs {
         })
     }
 
-    /// Runs `ip` inside with these words and returns what it prints.
+    /// Runs `ip` in the namespace with these arguments and returns its output.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub fn ip(&self, words: &str) -> String {
         let run = || Command::new("ip").args(words.split_whitespace()).output();
         let output = self.enter(run).expect("iproute2 is installed");
@@ -107,10 +107,10 @@ impl NetNs {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs `ip` inside once for all of these lines, each one command's words.
+    /// Runs `ip -batch` in the namespace with these lines, one command each.
     ///
     /// # Panics
-    /// When one fails.
+    /// If one fails.
     pub fn ip_batch(&self, lines: &str) {
         let run = || {
             let mut child = Command::new("ip")
@@ -128,17 +128,17 @@ impl NetNs {
         assert!(output.status.success(), "ip -batch: {errors}{lines}");
     }
 
-    /// Sets one of its settings, named as below `/proc/sys`.
+    /// Writes a setting of the namespace, named by its path below `/proc/sys`.
     ///
     /// # Panics
-    /// When it can't be set.
+    /// If it cannot be set.
     pub fn sysctl(&self, name: &str, value: &str) {
         let path = format!("/proc/sys/{name}");
         self.enter(|| fs::write(&path, value))
             .unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
-    /// A path that names it for this process's children, as in `ip link set DEV netns PATH`.
+    /// A path of the namespace for child processes, as in `ip link set DEV netns PATH`.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd()).into()

@@ -1,4 +1,4 @@
-//! The manifests of an overlay network over a topology's hosts.
+//! The manifests of an overlay network over the hosts of a topology.
 
 use std::fmt::Write as _;
 
@@ -6,40 +6,40 @@ use dataplane_user::net::{Family, PublicKey};
 
 use crate::topology::{Node, SHARED_PREFIXES, of_family};
 
-/// The table of the network beside.
+/// The table of the second network.
 pub const BESIDE: u32 = 1731;
 
-/// What the manifests say; [`Overlay::new`] has all hosts in one network.
+/// The content of the manifests; [`Overlay::new`] puts all hosts into one network.
 #[derive(Clone, Debug)]
 pub struct Overlay {
-    /// The network's encapsulation.
+    /// The encapsulation of the network.
     pub encapsulation: &'static str,
-    /// The underlay's family.
+    /// The family of the underlay.
     pub underlay: Family,
-    /// The network's VNI.
+    /// The VNI of the network.
     pub vni: u32,
-    /// Further lines of the network's spec, such as `mtu: 1300`.
+    /// Additional lines for the spec of the network, such as `mtu: 1300`.
     pub network: Vec<&'static str>,
-    /// The hosts that are in it, by their names.
+    /// The names of the hosts in the network.
     pub members: Vec<&'static str>,
-    /// The members that carry the shared prefixes.
+    /// The members that advertise the shared prefixes.
     pub shared: Vec<&'static str>,
-    /// Weights of members that carry the shared prefixes, where they aren't 1.
+    /// The weights of members that advertise the shared prefixes, if they are not 1.
     pub weights: Vec<(&'static str, u8)>,
-    /// The encapsulation that a member wants of its links.
+    /// The encapsulation that a member asks for.
     pub wishes: Vec<(&'static str, &'static str)>,
-    /// What carries a member's packets, where that is not the network's.
+    /// The dataplane of a member, if it differs from the one of the network.
     pub dataplanes: Vec<(&'static str, &'static str)>,
-    /// Whether all are in a second network too, whose packets go by routes in a table of its own.
+    /// Whether all members are also in a second network, with dataplane `routes` and a separate table.
     pub beside: bool,
-    /// The members that have a WireGuard key, and further fields of theirs, such as `keepalive: 25s`.
+    /// The members that have a WireGuard key, with additional fields, such as `keepalive: 25s`.
     pub keys: Vec<(&'static str, String)>,
-    /// The public keys of those whose key is not the host's.
+    /// The public keys of members whose key differs from the one of the host.
     pub public_keys: Vec<(&'static str, PublicKey)>,
 }
 
 impl Overlay {
-    /// All hosts in one network.
+    /// Puts all hosts into one network.
     #[must_use]
     pub fn new<'a>(nodes: impl IntoIterator<Item = &'a Node>, encapsulation: &'static str) -> Overlay {
         let names = nodes.into_iter().map(|node| node.name).collect::<Vec<_>>();
@@ -161,7 +161,7 @@ spec:
     }
 }
 
-/// As manifests say it.
+/// The name in manifests.
 #[must_use]
 pub fn family_name(family: Family) -> &'static str {
     match family {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_says_where_it_is_and_what_it_carries() {
+    fn a_node_declares_its_addresses_and_prefixes() {
         let documents = documents(|overlay| {
             overlay.encapsulation = "vxlan";
             overlay.keys.clear();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn wishes_and_the_common_prefix_are_the_nodes_own() {
+    fn encapsulations_and_shared_prefixes_are_per_node() {
         let documents = documents(|overlay| {
             overlay.wishes = vec![("a", "none")];
             overlay.shared = vec!["a", "b"];

@@ -1,4 +1,4 @@
-//! Two nodes by one encapsulation: everything between hosts and between pods, and what the router between them sees.
+//! Two nodes with one encapsulation: all traffic between hosts and between pods, and a capture on the router between them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,10 +13,10 @@ use crate::topology::Host;
 use crate::traffic::{self, bound, refusal};
 use crate::{Agent, Overlay, Topology, require};
 
-/// Two nodes of these dataplanes: everything between the hosts and between the pods, encapsulated as it should be.
+/// Sends all traffic between two nodes with these dataplanes, from hosts and from pods, and asserts its encapsulation.
 ///
 /// # Panics
-/// When something does not arrive, or something else than that is seen.
+/// If something does not arrive, or other packets are captured.
 pub fn pair(encapsulation: &'static str, underlay: Family, dataplanes: [Dataplane; 2]) {
     require!(modules: "dummy", "geneve", "ipip", "ip6_tunnel", "wireguard");
     let topology = Topology::<2>::new();
@@ -31,7 +31,7 @@ pub fn pair(encapsulation: &'static str, underlay: Family, dataplanes: [Dataplan
     let manifests = overlay.manifests(&topology);
     let agents = start_all(&topology, &manifests);
     let [a, b] = &topology.hosts;
-    // The kernel's flow-based ipip device carries IPv4 alone, and so do IPv4 neighbours.
+    // The flow-based ipip device of the kernel transports only IPv4, and so do IPv4 neighbours.
     let refuses_ipv6 = ["ipip", "none"].contains(&encapsulation) && underlay == Family::Ipv4;
     let families = if refuses_ipv6 {
         vec![Family::Ipv4]
@@ -64,7 +64,7 @@ pub fn pair(encapsulation: &'static str, underlay: Family, dataplanes: [Dataplan
     }
 }
 
-/// As manifests say it.
+/// The name in manifests.
 fn name(dataplane: Dataplane) -> &'static str {
     match dataplane {
         Dataplane::Ebpf => "ebpf",
@@ -72,8 +72,8 @@ fn name(dataplane: Dataplane) -> &'static str {
     }
 }
 
-/// What one host sends, the other counts as received from it, and nothing comes from somebody unknown; where no program
-/// sees what comes, no count pretends to.
+/// Asserts that a host counts the packets of the other one as received from it, and none from unknown sources. Without an
+/// ingress program there are no counts.
 fn counted_at_the_other_end(agents: &[Agent<'_>], encapsulation: &str, families: &[Family]) {
     const PAYLOAD: usize = 1000;
     let received = || agents[1].status().unwrap().peers[0].received;
@@ -112,7 +112,8 @@ fn counted_at_the_other_end(agents: &[Agent<'_>], encapsulation: &str, families:
     assert_eq!(Some(accepted), source["packets"].as_u64(), "{stats}");
 }
 
-/// The agent is ready and says that IPv6 to the other host is refused; a packet there is dropped with a reason.
+/// Asserts that the agent is ready and reports IPv6 to the other host as refused, and that such a packet is dropped with a
+/// reason.
 fn refused(agent: &Agent<'_>, other: &Host, dataplane: Dataplane) {
     let status = agent.wait("ready", |status| status.ready);
     let refused = status
@@ -142,7 +143,7 @@ fn refused(agent: &Agent<'_>, other: &Host, dataplane: Dataplane) {
     );
 }
 
-/// All packets are WireGuard's between these two ends: handshakes and data; nothing is in clear.
+/// Asserts that all packets are WireGuard handshakes and data between these two ends, and none is in clear.
 fn assert_encrypted(packets: &[Packet], ends: [IpAddr; 2]) {
     let mut kinds = BTreeSet::new();
     for packet in packets
@@ -154,13 +155,13 @@ fn assert_encrypted(packets: &[Packet], ends: [IpAddr; 2]) {
             "{packet:?}"
         );
         let kind = packet.wireguard(|port| port == 51820);
-        kinds.insert(kind.unwrap_or_else(|| panic!("not WireGuard's: {packet:?}")));
+        kinds.insert(kind.unwrap_or_else(|| panic!("not a WireGuard packet: {packet:?}")));
     }
     assert!(kinds.is_superset(&BTreeSet::from([1, 2, 4])), "{kinds:?}");
 }
 
-/// All packets are tunnel packets between these two ends, by UDP with this port and VNI or by IP alone. They hold these
-/// families, hosts' and pods'; nothing is in clear.
+/// Asserts that all packets are tunnel packets between these two ends, by UDP with this port and VNI or by IP alone, with
+/// inner packets of these families from hosts and pods, and none in clear.
 fn assert_encapsulated(packets: &[Packet], udp: Option<(u16, u32)>, ends: [IpAddr; 2], families: &[Family]) {
     let leaked = packets
         .iter()
@@ -170,7 +171,7 @@ fn assert_encapsulated(packets: &[Packet], udp: Option<(u16, u32)>, ends: [IpAdd
     let mut inner = BTreeSet::new();
     for packet in packets {
         if [58, 0].contains(&packet.protocol) {
-            // Neighbour discovery, and multicast listener reports behind a hop-by-hop header.
+            // Neighbour discovery, and multicast listener reports after a hop-by-hop header.
             continue;
         }
         match udp {
@@ -196,7 +197,7 @@ fn assert_encapsulated(packets: &[Packet], udp: Option<(u16, u32)>, ends: [IpAdd
     assert_all_kinds(&inner, families);
 }
 
-/// All packets are the overlay's as they are, from it and to it.
+/// Asserts that all packets are overlay packets without encapsulation.
 fn assert_bare(packets: &[Packet], families: &[Family]) {
     let mut seen = BTreeSet::new();
     for packet in packets {
@@ -211,7 +212,7 @@ fn assert_bare(packets: &[Packet], families: &[Family]) {
     assert_all_kinds(&seen, families);
 }
 
-/// Sources, families and protocols of packets are those of all that was sent.
+/// Asserts that packets have the sources, families and protocols of all traffic that was sent.
 fn assert_all_kinds(inner: &BTreeSet<(IpAddr, Family, u8)>, families: &[Family]) {
     // Two hosts and two pods; ICMP, UDP and TCP, in each family.
     let protocols = |family: Family| {

@@ -23,7 +23,7 @@ use proptest::prelude::*;
 pub use damage::{Damage, damage, damages};
 pub use rules::rules;
 
-/// Those of random and of golden facts.
+/// The gateways in random and in golden facts.
 pub(crate) const GATEWAYS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)),
     IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xfe)),
@@ -32,7 +32,7 @@ pub(crate) const GATEWAYS: [IpAddr; 2] = [
 /// The node that random resources always have.
 pub const THIS_NODE: &str = "n0";
 
-/// Up to two networks and six nodes with random wishes, families, ports and carried prefixes.
+/// Up to two networks and six nodes with random encapsulations, families, ports and advertised prefixes.
 pub fn resources() -> impl Strategy<Value = Resources> {
     let shape = (vec(network(), 1..=2), vec(node(), 1..=6), 6081u16..6083);
     shape.prop_map(|(networks, nodes, geneve)| {
@@ -54,8 +54,8 @@ pub fn resources() -> impl Strategy<Value = Resources> {
     })
 }
 
-/// Facts of a node, in which every file has a key, `vpn.example` has an address, and every underlay address is routed by
-/// eth0: on-link those of 192.0.2.0/24 and 2001:db8::/64, by a gateway all others.
+/// Facts of a node: every key file has a key, `vpn.example` has an address, and every underlay address is routed by eth0:
+/// those of 192.0.2.0/24 and 2001:db8::/64 on-link, all others by a gateway.
 pub fn facts(resources: &Resources, node: &NodeName, mtu: u32) -> NodeFacts {
     let addresses = |node: &Node| Family::BOTH.map(|family| node.underlay.address(family));
     let all = resources.nodes.values().flat_map(addresses).flatten();
@@ -182,7 +182,7 @@ struct NodeDraft {
     underlay: u8,
     wish: Option<Encapsulation>,
     wireguard: WireGuardDraft,
-    /// Which of eight prefixes, in which network, with which weight and tier.
+    /// One of eight prefixes, its network, weight and tier.
     carried: Vec<(u8, bool, bool, u8, u32)>,
     dataplane: Option<Dataplane>,
 }
@@ -209,9 +209,9 @@ fn node() -> impl Strategy<Value = NodeDraft> {
 
 #[derive(Clone, Debug)]
 struct WireGuardDraft {
-    /// Some nodes have no key; some have another one after a while.
+    /// Some nodes have no key, and some change it later.
     key: Option<bool>,
-    /// None, an address or a name.
+    /// No endpoint, an address or a name.
     endpoint: u8,
     keepalive: bool,
     preshared: bool,

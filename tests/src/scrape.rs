@@ -1,4 +1,4 @@
-//! What a running agent answers over HTTP, and the series on its page.
+//! Reads HTTP answers of a running agent, and series of its metrics page.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -6,19 +6,19 @@ use std::net::{Ipv4Addr, TcpStream};
 use crate::NetNs;
 use crate::agent::PATIENCE;
 
-/// Where an agent listens unless told otherwise.
+/// The default HTTP address of an agent.
 pub const PORT: u16 = 9173;
 
-/// Asks the agent in a namespace for a path: the code and the body.
+/// Requests a path from the agent in a namespace. Returns the status code and the body.
 ///
 /// # Panics
-/// When nobody answers in HTTP.
+/// If there is no HTTP answer.
 #[must_use]
 pub fn get(netns: &NetNs, path: &str) -> (u16, String) {
     ask(netns, &format!("GET {path} HTTP/1.0\r\n\r\n"))
 }
 
-/// The same, as a browser or a scraper does that was told this host.
+/// As [`get`], with a `Host` header, as browsers and scrapers send it.
 ///
 /// # Panics
 /// As [`get`].
@@ -57,7 +57,7 @@ pub fn page(netns: &NetNs) -> String {
 /// The value of one series.
 ///
 /// # Panics
-/// When the page has none such.
+/// If the page does not have it.
 #[must_use]
 pub fn value(page: &str, series: &str) -> u64 {
     let line = page
@@ -67,7 +67,7 @@ pub fn value(page: &str, series: &str) -> u64 {
     number.unwrap_or_else(|| panic!("no {series} in\n{page}"))
 }
 
-/// The sum of all series that begin so.
+/// The sum of all series with this prefix.
 #[must_use]
 pub fn sum(page: &str, series: &str) -> u64 {
     let values = page.lines().filter_map(|line| {

@@ -1,4 +1,4 @@
-//! Random resources with random ways to their nodes, and the devices of the underlay that lead there.
+//! Random resources with random underlay paths to their nodes, and the devices of these paths.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,30 +13,30 @@ use proptest::prelude::*;
 
 use crate::random::{GATEWAYS, facts, foreign_link, resources, rules};
 
-/// Resources, and how the underlay leads to the nodes.
+/// Resources, and the underlay paths to the nodes.
 #[derive(Clone, Debug)]
 pub struct Situation {
     /// The resources.
     pub resources: Resources,
-    /// By the last byte of an address.
+    /// The path to an address, by the last byte of the address.
     ways: Vec<Way>,
-    /// What no plan of overlays says, and targets hold all the same.
+    /// Objects that overlays do not plan, but that a desired state contains.
     pub rules: BTreeSet<Rule>,
-    /// Nodes that an operator withdrew, by their numbers.
+    /// The numbers of nodes that an operator drained.
     withdrawn: BTreeSet<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
     OnLink(&'static str),
-    /// By a gateway of the address's family, or of IPv6.
+    /// By a gateway of the family of the address, or of IPv6.
     Gateway(&'static str, Family),
-    /// Into the overlay again.
+    /// Through the overlay itself.
     Anchor,
     Nowhere,
 }
 
-/// Random resources, and a random way to each node.
+/// Random resources, and a random path to each node.
 pub fn situations() -> impl Strategy<Value = Situation> {
     let device = || prop_oneof![2 => Just("eth0"), 1 => Just("eth1")];
     let way = prop_oneof![
@@ -56,7 +56,7 @@ pub fn situations() -> impl Strategy<Value = Situation> {
 }
 
 impl Situation {
-    /// A node's facts.
+    /// The facts of a node.
     #[must_use]
     pub fn facts(&self, node: &NodeName, mtu: u32) -> NodeFacts {
         let mut facts = facts(&self.resources, node, mtu);
@@ -94,7 +94,7 @@ impl Situation {
     }
 }
 
-/// The underlay's devices as the kernel has them, which are not ours.
+/// The unmanaged devices of the underlay, as the kernel has them.
 #[must_use]
 pub fn underlay() -> KernelState {
     let devices = ["eth0", "eth1"].map(|name| (LinkName::constant(name), foreign_link()));
@@ -104,7 +104,7 @@ pub fn underlay() -> KernelState {
     }
 }
 
-/// A state with the underlay's devices beside it.
+/// A state with the devices of the underlay added.
 #[must_use]
 pub fn with_underlay(mut state: KernelState) -> KernelState {
     state.links.extend(underlay().links);

@@ -1,4 +1,4 @@
-//! What a namespace holds, as text to be compared byte by byte.
+//! The state of a namespace as text, to be compared byte by byte.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use dataplane_user::model::Hook;
 
 use crate::NetNs;
 
-/// All that `ip` and `nft` print of a namespace, and what is in these directories.
+/// The output of `ip` and `nft` about a namespace, and the content of these directories.
 ///
 /// # Panics
-/// When something can't be read.
+/// If something cannot be read.
 #[must_use]
 pub fn everything(netns: &NetNs, directories: &[&Path]) -> String {
     let mut text = String::new();
@@ -36,19 +36,19 @@ pub fn everything(netns: &NetNs, directories: &[&Path]) -> String {
     text
 }
 
-/// What nft prints of all tables.
+/// The output of nft about all tables.
 ///
 /// # Panics
-/// When it can't be had.
+/// If it cannot be read.
 #[must_use]
 pub fn ruleset(netns: &NetNs) -> String {
     run(netns, "nft", "list ruleset")
 }
 
-/// The filters on a device, by clsact.
+/// The clsact filters on a device.
 ///
 /// # Panics
-/// When they can't be read.
+/// If they cannot be read.
 #[must_use]
 pub fn filters(netns: &NetNs, device: &str) -> String {
     ["ingress", "egress"]
@@ -56,10 +56,10 @@ pub fn filters(netns: &NetNs, device: &str) -> String {
         .concat()
 }
 
-/// How many programs the kernel has on a device's hook, by whichever means it attaches them.
+/// The number of programs on a hook of a device, by TCX or clsact.
 ///
 /// # Panics
-/// When it does not say.
+/// If the kernel does not report it.
 #[must_use]
 pub fn programs(netns: &NetNs, device: &str, hook: Hook) -> usize {
     let (side, words) = match hook {
@@ -81,17 +81,17 @@ pub fn programs(netns: &NetNs, device: &str, hook: Hook) -> usize {
     })
 }
 
-/// Whether a line of `tc filter show` is a filter of Adit's priority and handle. Its name is missing where the kernel takes no
-/// names of programs.
+/// Whether a line of `tc filter show` has the priority and handle of filters of Adit. Some kernels print no names of
+/// programs.
 #[must_use]
 pub fn is_of_adit(line: &str) -> bool {
     line.contains(" pref 173 ") && line.contains(" handle 0xad ")
 }
 
-/// Runs a program inside and returns what it prints.
+/// Runs a program in a namespace and returns its output.
 ///
 /// # Panics
-/// When it fails.
+/// If it fails.
 pub fn run(netns: &NetNs, program: &str, words: &str) -> String {
     let output = netns.enter(|| Command::new(program).args(words.split_whitespace()).output());
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
@@ -100,7 +100,7 @@ pub fn run(netns: &NetNs, program: &str, words: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Lists a directory and those below by name; nothing for one that is not there.
+/// Lists a directory recursively by name; empty if it does not exist.
 fn list(directory: &Path, text: &mut String) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;

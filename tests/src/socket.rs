@@ -1,4 +1,4 @@
-//! What sockets need beyond the standard library, and waiting on them until a deadline.
+//! Socket options beyond the standard library, and receiving until a deadline.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,19 +9,19 @@ use nix::errno::Errno;
 
 use crate::interrupt::Deadline;
 
-/// What happens to packets that are larger than the path takes (ip(7), `IP_MTU_DISCOVER`).
+/// What happens to packets that are larger than the path MTU (ip(7), `IP_MTU_DISCOVER`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fragments {
-    /// The sender makes fragments, routers may, too.
+    /// The sender fragments them, and routers may, too.
     Allowed,
-    /// None: a packet that is too big is an error.
+    /// A packet that is too large is an error.
     Forbidden,
 }
 
-/// Sets a socket's.
+/// Sets the fragmentation of a socket.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 pub fn set_fragments(socket: &impl AsFd, family: Family, fragments: Fragments) -> io::Result<()> {
     let (level, name) = match family {
         Family::Ipv4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
@@ -35,25 +35,25 @@ pub fn set_fragments(socket: &impl AsFd, family: Family, fragments: Fragments) -
     set_option(socket, level, name, value)
 }
 
-/// Sets an option that is an int.
+/// Sets an integer option.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 pub fn set_option(socket: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<i32>()).expect("four fits");
     let descriptor = socket.as_fd().as_raw_fd();
     #[expect(unsafe_code, reason = "nothing safe at hand sets these options")]
-    // SAFETY: the value lives, and has the length that is given.
+    // SAFETY: the pointer is to a live value of the given length.
     let result = unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), length) };
     Errno::result(result)?;
     Ok(())
 }
 
-/// Receives until something `fits`, and returns what that said; `None` when the deadline passes first. An ICMP error
-/// that came instead is an error.
+/// Receives until `fits` returns a value for a packet, and returns that value; `None` after the deadline. An ICMP error is
+/// returned as an error.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 pub fn receive<T>(
     socket: &UdpSocket,
     deadline: Deadline,
@@ -75,7 +75,7 @@ pub fn receive<T>(
     Ok(None)
 }
 
-/// Is it no error at all, but the end of a slice or a signal?
+/// Whether an error only means the end of a slice or a signal.
 #[must_use]
 pub fn is_pause(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};

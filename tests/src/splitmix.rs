@@ -1,10 +1,10 @@
-//! SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
+//! SplitMix64 (Steele, Lea and Flood, 2014): a small random number generator with the same results on every machine.
 
-/// Numbers that look random and follow from a seed.
+/// Pseudorandom numbers from a seed.
 pub struct Random(pub u64);
 
 impl Random {
-    /// The next one.
+    /// The next number.
     #[expect(clippy::should_implement_trait, reason = "it has no end")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -14,13 +14,13 @@ impl Random {
         word ^ (word >> 31)
     }
 
-    /// One below a limit, which is not 0.
+    /// A number below a limit, which must not be 0.
     pub fn below(&mut self, limit: usize) -> usize {
         let limit = u64::try_from(limit).expect("a small number");
         usize::try_from(self.next() % limit).expect("smaller still")
     }
 
-    /// Puts a list in another order.
+    /// Shuffles a list.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for place in (1..list.len()).rev() {
             let other = self.below(place + 1);
@@ -29,7 +29,7 @@ impl Random {
     }
 }
 
-/// Bytes that look random and follow from a seed.
+/// Pseudorandom bytes from a seed.
 pub fn fill(buffer: &mut [u8], seed: u64) {
     let mut random = Random(seed);
     for chunk in buffer.chunks_mut(8) {

@@ -1,11 +1,11 @@
-//! Hosts behind a router, each in a subnet of its own and with a pod behind it, all in network namespaces.
+//! Hosts behind a router, each in its own subnet and with a pod behind it, all in network namespaces.
 //!
 //! ```text
 //! pod ── host ── router ── host ── pod
 //! ```
 //!
-//! The router has no route to any overlay prefix (unless [`Topology::route_overlay`] adds them), and each host's default route leads to it: what leaves a host in
-//! clear is seen there.
+//! The default route of each host leads to the router, so packets that leave a host in clear are seen there. The router
+//! has no routes to overlay prefixes, unless [`Topology::route_overlay`] adds them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
@@ -17,37 +17,37 @@ use crate::kernel::has_ipv6;
 
 /// The names of the nodes, in order.
 const NAMES: &str = "abcdefghijklmnopqrstuvwxyz";
-/// Carried by several hosts: see [`Host::take_shared_address`].
+/// An address of several pods: see [`Host::take_shared_address`].
 pub const SHARED_V4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 /// See [`SHARED_V4`].
 pub const SHARED_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
-/// The prefixes of these, by family.
+/// The prefixes of the shared addresses, by family.
 pub const SHARED_PREFIXES: [&str; 2] = ["10.9.0.0/16", "fd00:9::/32"];
-/// No node has this number: addresses are made of numbers.
+/// A number that no node has; numbers are parts of addresses.
 const SHARED_NUMBER: u16 = 9;
-/// How many underlay subnets an IPv4 network of documentation (RFC 5737) has.
+/// How many underlay subnets fit into an IPv4 documentation network (RFC 5737).
 const SUBNETS: u16 = 16;
 
 /// A router and its hosts.
 pub struct Topology<const N: usize> {
-    /// Forwards between the hosts' underlay addresses.
+    /// The router, which forwards between the underlay addresses of the hosts.
     pub router: NetNs,
     /// In order of their names: `a`, `b`, `c`, ….
     pub hosts: [Host; N],
 }
 
-/// A node and where it is: all of it follows from its number.
+/// A node and its addresses, which follow from its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
+    /// The name of the node.
     pub name: &'static str,
-    /// From 1.
+    /// The number of the node, counted from 1.
     number: u16,
-    /// The families of the underlay addresses that its manifest tells of.
+    /// The families of the underlay addresses in its manifest.
     pub families: Vec<Family>,
 }
 
-/// A node's host and the pod behind it.
+/// The host of a node and the pod behind it.
 pub struct Host {
     node: Node,
     /// The host; its device `u0` leads to the router, `p0` to the pod.
@@ -56,7 +56,7 @@ pub struct Host {
     pub pod: NetNs,
 }
 
-/// Where traffic starts or ends: a namespace, and its overlay address in each family.
+/// An end of traffic: a namespace, and its overlay address in each family.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
     /// The namespace.
@@ -66,10 +66,10 @@ pub struct End<'a> {
 }
 
 impl<const N: usize> Topology<N> {
-    /// Makes a router and hosts: `Topology::<2>::new()`.
+    /// Creates a router and hosts: `Topology::<2>::new()`.
     ///
     /// # Panics
-    /// When one can't be made.
+    /// If one cannot be created.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it makes kernel objects")]
     pub fn new() -> Topology<N> {
@@ -77,16 +77,16 @@ impl<const N: usize> Topology<N> {
         forward(&router);
         let mut nodes = Node::all();
         let hosts = std::array::from_fn(|_| {
-            let node = nodes.next().expect("there are names for so many");
+            let node = nodes.next().expect("there are enough names");
             Host::new(node, &Family::BOTH, [NetNs::new(), NetNs::new()], &router)
         });
         Topology { router, hosts }
     }
 
-    /// Gives the router the way to each host's overlay prefixes, as an underlay has it that carries the overlay bare.
+    /// Adds routes to the overlay prefixes of each host to the router, as an underlay without encapsulation has them.
     ///
     /// # Panics
-    /// When it has it.
+    /// If the routes exist.
     pub fn route_overlay(&self) {
         for host in &self.hosts {
             for route in host.overlay_routes(&Family::BOTH) {
@@ -106,7 +106,7 @@ impl<'a, const N: usize> IntoIterator for &'a Topology<N> {
 }
 
 impl Node {
-    /// As many as there are letters, with both families.
+    /// All nodes, one per letter, with both families.
     pub fn all() -> impl Iterator<Item = Node> {
         let numbers = (1..).filter(|number| *number != SHARED_NUMBER);
         let names = (0..NAMES.len()).map(|at| &NAMES[at..=at]);
@@ -117,7 +117,7 @@ impl Node {
         })
     }
 
-    /// Its underlay address.
+    /// The underlay address of the node in a family.
     #[must_use]
     pub fn underlay(&self, family: Family) -> IpAddr {
         let n = self.number;
@@ -133,14 +133,14 @@ impl Node {
         }
     }
 
-    /// Its WireGuard key, always the same.
+    /// The WireGuard key of the node, always the same.
     #[must_use]
     pub fn private_key(&self) -> PrivateKey {
         let [_, number] = self.number.to_be_bytes();
         PrivateKey::from_random(&[0x40 + number; 32])
     }
 
-    /// Its own overlay addresses.
+    /// The own overlay addresses of the node.
     #[must_use]
     pub fn overlay(&self) -> (Ipv4Addr, Ipv6Addr) {
         let n = self.number;
@@ -150,7 +150,7 @@ impl Node {
         )
     }
 
-    /// Its addresses in the network beside.
+    /// The addresses of the node in the second network.
     #[must_use]
     pub fn overlay_beside(&self) -> (Ipv4Addr, Ipv6Addr) {
         let n = self.number;
@@ -160,7 +160,7 @@ impl Node {
         )
     }
 
-    /// The addresses of the pod behind it.
+    /// The overlay addresses of the pod.
     #[must_use]
     pub fn overlay_of_pod(&self) -> (Ipv4Addr, Ipv6Addr) {
         let n = self.number;
@@ -170,14 +170,14 @@ impl Node {
         )
     }
 
-    /// What it carries beside its own addresses: the pod's subnets.
+    /// The prefixes that the node advertises besides its own addresses: the subnets of the pod.
     #[must_use]
     pub fn prefixes(&self) -> [String; 2] {
         let n = self.number;
         [format!("10.{n}.1.0/24"), format!("fd00:{n:x}:1::/64")]
     }
 
-    /// Whether it has or carries an overlay address, alone.
+    /// Whether only this node has or advertises an overlay address.
     #[must_use]
     pub fn owns(&self, address: IpAddr) -> bool {
         is_overlay(address)
@@ -188,8 +188,8 @@ impl Node {
                 }
     }
 
-    /// The words of `ip route add` for all of its overlay addresses by its underlay address, in an underlay of these families.
-    /// IPv4 goes by an IPv6 address where there is no other; IPv6 by IPv4 goes not.
+    /// The arguments of `ip route add` for all overlay addresses of the node, by its underlay address, in an underlay of these
+    /// families. IPv4 routes have an IPv6 gateway if there is no IPv4 address; IPv6 routes never have an IPv4 gateway.
     #[must_use]
     pub fn overlay_routes(&self, families: &[Family]) -> Vec<String> {
         let n = self.number;
@@ -217,10 +217,10 @@ impl Deref for Host {
 }
 
 impl Host {
-    /// Makes its wires between fresh namespaces of the host and its pod and a router, with underlay addresses of these families.
+    /// Creates the links between the namespaces of the host, its pod and a router, with underlay addresses of these families.
     ///
     /// # Panics
-    /// When they can't be made.
+    /// If they cannot be created.
     #[must_use]
     pub fn new(node: Node, families: &[Family], [netns, pod]: [NetNs; 2], router: &NetNs) -> Host {
         let host = Host { node, netns, pod };
@@ -262,10 +262,10 @@ impl Host {
         host
     }
 
-    /// Gives its pod the default routes, with further words such as `mtu 1400`.
+    /// Adds the default routes of the pod, with additional arguments such as `mtu 1400`.
     ///
     /// # Panics
-    /// When they can't be made.
+    /// If they cannot be created.
     pub fn route_pod(&self, words: &str) {
         let n = self.number;
         self.pod.ip_batch(&of_this_kernel(&format!(
@@ -274,10 +274,10 @@ impl Host {
         )));
     }
 
-    /// Gives its pod the address that several have.
+    /// Adds the shared address to the pod.
     ///
     /// # Panics
-    /// When it has it.
+    /// If the pod has it.
     pub fn take_shared_address(&self) {
         self.pod.ip_batch(&format!(
             "address add {SHARED_V4}/32 dev e0
@@ -289,19 +289,19 @@ impl Host {
         ));
     }
 
-    /// The host itself, by its overlay addresses.
+    /// The host, with its overlay addresses.
     #[must_use]
     pub fn end(&self) -> End<'_> {
         End::outside(&self.netns, self.overlay())
     }
 
-    /// The host itself, by its addresses in the network beside.
+    /// The host, with its addresses in the second network.
     #[must_use]
     pub fn beside(&self) -> End<'_> {
         End::outside(&self.netns, self.overlay_beside())
     }
 
-    /// The pod behind it.
+    /// The pod, with its overlay addresses.
     #[must_use]
     pub fn pod_end(&self) -> End<'_> {
         End::outside(&self.pod, self.overlay_of_pod())
@@ -315,14 +315,14 @@ impl<'a> End<'a> {
         End { netns, addresses }
     }
 
-    /// Its overlay address.
+    /// The overlay address of this end in a family.
     #[must_use]
     pub fn address(&self, family: Family) -> IpAddr {
         of_family(self.addresses, family)
     }
 }
 
-/// The one of both that is of a family.
+/// The address of a family from a pair.
 #[must_use]
 pub fn of_family(addresses: (Ipv4Addr, Ipv6Addr), family: Family) -> IpAddr {
     match family {
@@ -331,7 +331,7 @@ pub fn of_family(addresses: (Ipv4Addr, Ipv6Addr), family: Family) -> IpAddr {
     }
 }
 
-/// Whether it is one of the overlay's addresses.
+/// Whether an address is in the overlay.
 #[must_use]
 pub fn is_overlay(address: IpAddr) -> bool {
     match address {
@@ -340,7 +340,7 @@ pub fn is_overlay(address: IpAddr) -> bool {
     }
 }
 
-/// The router's address on a host's subnet: the one before the host's.
+/// The address of the router in the subnet of a host: one less than that of the host.
 fn gateway(host: IpAddr) -> IpAddr {
     match host {
         IpAddr::V4(host) => Ipv4Addr::from_bits(host.to_bits() - 1).into(),
@@ -348,18 +348,18 @@ fn gateway(host: IpAddr) -> IpAddr {
     }
 }
 
-/// The lines for `ip` without those of IPv6 where the kernel has none.
+/// The lines for `ip`, without those about IPv6 if the kernel has no IPv6.
 fn of_this_kernel(lines: &str) -> String {
     let has_ipv6 = has_ipv6();
     let lines = lines.lines().filter(|line| has_ipv6 || !line.contains(':'));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Lets a namespace forward both families, and use IPv6 addresses at once: while duplicates are looked for, what `ip`
-/// prints changes by itself.
+/// Enables forwarding of both families in a namespace, and disables duplicate address detection for IPv6, which changes the
+/// output of `ip` later.
 ///
 /// # Panics
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn forward(netns: &NetNs) {
     netns.sysctl("net/ipv4/ip_forward", "1");
     if !has_ipv6() {

@@ -1,4 +1,4 @@
-//! Traffic between two ends, over real sockets: made in one namespace each, used from anywhere.
+//! Traffic between two ends, over real sockets that are created in their namespaces and used from any thread.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -21,16 +21,16 @@ use crate::{NetNs, icmp};
 
 /// How long to wait for one answer before asking again.
 const ANSWER: Duration = Duration::from_millis(500);
-/// How long probes that are still under way at the end are waited for.
+/// How long to wait at the end for probes that are still unanswered.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// How long a probe waits for its answer before the next is sent.
 const PROBE_ANSWER: Duration = Duration::from_millis(100);
 const BETWEEN_PROBES: Duration = Duration::from_millis(2);
 
-/// An ICMP echo, a small and a large UDP packet and some TCP, there and back.
+/// Sends an ICMP echo, a small and a large UDP packet and a TCP stream in both directions.
 ///
 /// # Errors
-/// What did not arrive.
+/// If something does not arrive.
 pub fn all(from: End<'_>, to: End<'_>, family: Family) -> Result<()> {
     let (source, destination) = (from.address(family), to.address(family));
     let way = || format!("{source} to {destination}");
@@ -40,10 +40,10 @@ pub fn all(from: End<'_>, to: End<'_>, family: Family) -> Result<()> {
     tcp(from, to, family, 300_000).with_context(way)
 }
 
-/// A UDP packet there, and its echo.
+/// Sends a UDP packet and receives its echo.
 ///
 /// # Errors
-/// When none comes back.
+/// If no answer arrives.
 pub fn udp(from: End<'_>, to: End<'_>, family: Family, payload: usize) -> Result<()> {
     let server = bound(to.netns, to.address(family))?;
     let client = bound(from.netns, from.address(family))?;
@@ -67,10 +67,10 @@ pub fn udp(from: End<'_>, to: End<'_>, family: Family, payload: usize) -> Result
     bail!("UDP: no answer within {PATIENCE:?}")
 }
 
-/// A TCP connection with so many bytes there and back.
+/// Opens a TCP connection and sends a number of bytes in both directions.
 ///
 /// # Errors
-/// When they don't arrive.
+/// If they do not arrive.
 pub fn tcp(from: End<'_>, to: End<'_>, family: Family, bytes: usize) -> Result<()> {
     let (source, destination) = (from.address(family), to.address(family));
     let listener = to.netns.enter(|| TcpListener::bind((destination, 0)))?;
@@ -101,10 +101,10 @@ pub fn tcp(from: End<'_>, to: End<'_>, family: Family, bytes: usize) -> Result<(
     })
 }
 
-/// An ICMP echo request, and its answer.
+/// Sends an ICMP echo request and receives its answer.
 ///
 /// # Errors
-/// When none comes back.
+/// If no answer arrives.
 pub fn ping(from: End<'_>, to: End<'_>, family: Family) -> Result<()> {
     let socket = from.netns.enter(|| icmp::raw(family))?;
     bind(socket.as_raw_fd(), &storage(from.address(family)))?;
@@ -125,10 +125,10 @@ pub fn ping(from: End<'_>, to: End<'_>, family: Family) -> Result<()> {
     bail!("ICMP: no answer within {PATIENCE:?}")
 }
 
-/// What the kernel says to a UDP packet of a namespace, at once or by ICMP; `None` when it says nothing for a second.
+/// The error of the kernel for a UDP packet of a namespace, at once or by ICMP; `None` if there is none within a second.
 ///
 /// # Errors
-/// When the socket can't be had, or there is an answer.
+/// If the socket cannot be created, or there is an answer.
 pub fn refusal(from: &NetNs, to: IpAddr) -> Result<Option<Errno>> {
     let family = Family::of(to);
     let client = bound(from, family.unspecified())?;
@@ -148,10 +148,10 @@ pub fn refusal(from: &NetNs, to: IpAddr) -> Result<Option<Errno>> {
     }
 }
 
-/// A UDP socket of a namespace, with a time-out.
+/// A UDP socket in a namespace, with a time-out.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 pub fn bound(netns: &NetNs, address: IpAddr) -> io::Result<UdpSocket> {
     let socket = netns.enter(|| UdpSocket::bind((address, 0)))?;
     socket.set_read_timeout(Some(ANSWER))?;
@@ -166,7 +166,7 @@ pub struct Probes {
     server: JoinHandle<io::Result<()>>,
 }
 
-/// Ends a thread, also when the test that began them fails.
+/// Ends the threads, also if the test fails.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -178,23 +178,23 @@ impl Drop for StopOnDrop {
 /// How many probes were sent, and how many of them were not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// Sent.
+    /// The number of sent probes.
     pub sent: u32,
-    /// Sent, and never answered.
+    /// The number of sent probes that were never answered.
     pub lost: u32,
 }
 
 impl Probes {
-    /// Starts sending, once a first packet has come through.
+    /// Starts to send after a first packet was answered.
     ///
     /// # Errors
-    /// When none comes through, or sockets can't be had.
+    /// If no packet is answered, or sockets cannot be created.
     pub fn start(from: End<'_>, to: End<'_>, family: Family) -> Result<Probes> {
         Probes::every(BETWEEN_PROBES, from, to, family)
     }
 
-    /// The same with another pause between an answer and the next probe: those that come fast take most of what an emulated
-    /// machine can do.
+    /// As [`Probes::start`], with another pause between an answer and the next probe, because frequent probes use most of an
+    /// emulated machine.
     ///
     /// # Errors
     /// As [`Probes::start`].
@@ -215,7 +215,7 @@ impl Probes {
     /// Stops, waits for the last answers, and counts.
     ///
     /// # Errors
-    /// When the sockets failed.
+    /// If the sockets failed.
     pub fn finish(self) -> Result<Lost> {
         let Probes {
             stop_client,
@@ -231,19 +231,19 @@ impl Probes {
     }
 }
 
-/// One at a time, as far as they are answered: a machine that is busy elsewhere makes probes rarer, it fills no queue.
+/// Sends one probe at a time, after the answer to the last, so that a busy machine sends fewer probes and fills no queue.
 fn send_probes(client: &UdpSocket, stop: &AtomicBool, pause: Duration) -> io::Result<Lost> {
     client.set_read_timeout(Some(PROBE_ANSWER))?;
     let (mut sent, mut answered) = (0_u32, 0_u32);
-    // One more than the number of the last that was answered.
+    // One more than the number of the last answered probe.
     let mut last = 0;
     let mut buffer = [0; 4];
     loop {
         let is_last = stop.load(Ordering::Acquire);
-        // A drop by the program is an error here, and a lost packet.
+        // A drop by the program is an error here, and counts as a lost packet.
         let _dropped = client.send(&sent.to_be_bytes());
         sent += 1;
-        // After the last, whatever is under way may still come.
+        // After the last probe, earlier answers may still arrive.
         let deadline = Instant::now() + if is_last { LAST_ANSWER } else { PROBE_ANSWER };
         while (last < sent || is_last && answered < sent) && Instant::now() < deadline {
             match client.recv(&mut buffer) {
@@ -258,7 +258,7 @@ fn send_probes(client: &UdpSocket, stop: &AtomicBool, pause: Duration) -> io::Re
         if last < sent {
             let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let to = client.peer_addr()?;
-            eprintln!("{time:?}: of {sent} probes to {to} {answered} were answered by now");
+            eprintln!("{time:?}: of {sent} probes to {to}, {answered} were answered so far");
         }
         if is_last {
             let lost = sent - answered;
@@ -283,7 +283,7 @@ fn echo(server: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
     Ok(())
 }
 
-/// What a socket hears of a probe that could not be delivered: it is lost.
+/// Whether an error of a socket means that a probe could not be delivered, so that it is lost.
 fn unreachable(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
@@ -292,7 +292,7 @@ fn unreachable(error: &io::Error) -> bool {
     )
 }
 
-/// Nothing for a time-out.
+/// Converts a time-out to `None`.
 fn unless_late<T>(received: io::Result<T>) -> io::Result<Option<T>> {
     match received {
         Ok(received) => Ok(Some(received)),

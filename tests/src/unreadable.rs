@@ -1,4 +1,4 @@
-//! Ways in which a file can't be read for a while, also for root, whom no mode stops.
+//! Makes a file unreadable in several ways that also affect root, for whom file modes do not matter.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use nix::sys::stat::Mode;
 
-/// The way in which it is known that there is no key.
+/// The way in which the key is known to be missing.
 pub const GONE: &str = "is gone";
 
-/// What becomes of a file, in a few words.
+/// The ways, each with a description.
 const WAYS: [&str; 6] = [
     GONE,
     "is a directory",
@@ -19,10 +19,10 @@ const WAYS: [&str; 6] = [
     "is cut off",
 ];
 
-/// Makes a file with a secret unreadable in each way, calls `meanwhile` with the way, and puts the file back.
+/// Makes a file with a secret unreadable in each way, calls `meanwhile` with the description, and restores the file.
 ///
 /// # Panics
-/// When the file can't be changed.
+/// If the file cannot be changed.
 pub fn each_way(path: &Path, mut meanwhile: impl FnMut(&str)) {
     let text = fs::read(path).expect("it can be read at first");
     for way in WAYS {
@@ -31,22 +31,22 @@ pub fn each_way(path: &Path, mut meanwhile: impl FnMut(&str)) {
             "is cut off" => fs::write(path, &text[..text.len() / 2]),
             _ => fs::remove_file(path),
         };
-        done.expect("a file of the test's");
+        done.expect("the file is writable");
         match way {
             "is a directory" => fs::create_dir(path),
             "is a link to itself" => symlink(path, path),
             "is a FIFO" => nix::unistd::mkfifo(path, Mode::S_IRUSR).map_err(Into::into),
             _ => Ok(()),
         }
-        .expect("a file of the test's");
+        .expect("the file is writable");
         meanwhile(way);
-        // By a rename, so that nobody sees half of it.
+        // By a rename, so that readers never see an incomplete file.
         if path.is_dir() {
             fs::remove_dir(path).expect("it is empty");
         }
         let new = path.with_extension("new");
-        fs::write(&new, &text).expect("a file of the test's");
-        fs::set_permissions(&new, Permissions::from_mode(0o600)).expect("a file of the test's");
-        fs::rename(new, path).expect("a file of the test's");
+        fs::write(&new, &text).expect("the file is writable");
+        fs::set_permissions(&new, Permissions::from_mode(0o600)).expect("the file is writable");
+        fs::rename(new, path).expect("the file is writable");
     }
 }

@@ -1,4 +1,4 @@
-//! Frames in and out of a network namespace's devices, by packet sockets.
+//! Sends and receives frames on devices of a network namespace, by packet sockets.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-/// How long a frame may take, also in an emulated machine.
+/// The time limit for a frame, also in an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Sends and receives whole frames on one device of the namespace that made it.
+/// A packet socket for whole frames on one device, in the namespace of the thread that created it.
 pub struct Wire {
     socket: OwnedFd,
     ifindex: usize,
@@ -24,7 +24,7 @@ impl Wire {
     /// Opens the device.
     ///
     /// # Errors
-    /// The kernel's, or that there is no such device.
+    /// The error of the kernel, or that the device does not exist.
     pub fn open(device: &str) -> Result<Wire> {
         let address = link_address(device)?;
         let socket = socket(
@@ -40,10 +40,10 @@ impl Wire {
         })
     }
 
-    /// Sends a frame, 14 bytes or more, out by a device.
+    /// Sends a frame of 14 bytes or more by the device.
     ///
     /// # Errors
-    /// The kernel's; ENOBUFS if a program drops it.
+    /// The error of the kernel; ENOBUFS if a program drops the frame.
     pub fn send(device: &str, frame: &[u8]) -> Result<()> {
         let address = link_address(device)?;
         let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
@@ -52,10 +52,10 @@ impl Wire {
         Ok(())
     }
 
-    /// The next frame that the device received and `wanted` takes.
+    /// The next received frame that `wanted` accepts.
     ///
     /// # Errors
-    /// The kernel's, or that none came.
+    /// The error of the kernel, or that no such frame arrived.
     pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = vec![0; 65_536];
@@ -70,7 +70,7 @@ impl Wire {
                 return Ok(buffer[..length].to_vec());
             }
         }
-        bail!("no such frame came within {PATIENCE:?}")
+        bail!("no such frame arrived within {PATIENCE:?}")
     }
 }
 

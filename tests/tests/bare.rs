@@ -1,4 +1,4 @@
-//! Without encapsulation the underlay's own device carries the overlay: its routes are followed, and nothing is done to it.
+//! Without encapsulation the overlay uses the device of the underlay: its routes are followed, and it is not changed.
 
 use std::fs;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use dataplane_user::net::Family;
 use dataplane_user::status::Status;
 use serde_json::Value;
 
-/// Beside the router's own on the first host's subnets.
+/// Other addresses of the router in the subnets of the first host.
 const OTHER_GATEWAYS: [&str; 2] = ["192.0.2.30", "2001:db8:0:1::30"];
 
 #[test]
@@ -33,7 +33,7 @@ fn the_next_hop_follows_the_route_of_the_underlay() {
     let wide = agent.run(&["status", "-o", "wide"]).stdout;
     assert!(wide.contains(&format!("{remote} via 2001:db8:0:1::1")), "{wide}");
 
-    // Another address of the router's becomes the gateway, and no packet is lost.
+    // Another address of the router becomes the gateway, and no packet is lost.
     topology
         .router
         .ip(&format!("address add {}/64 dev r1 nodad", OTHER_GATEWAYS[1]));
@@ -51,16 +51,16 @@ fn the_next_hop_follows_the_route_of_the_underlay() {
     let neighbours = a.netns.ip("-6 neighbour show dev u0");
     assert!(neighbours.contains(OTHER_GATEWAYS[1]), "{neighbours}");
 
-    // No way there: the prefixes go, with a problem, and come back with the route.
+    // Without a route: the prefixes are removed, with a problem, and restored with the route.
     a.netns
         .ip(&format!("-6 route replace unreachable {remote} metric 1"));
-    let status = agent.wait("told of the missing route", |status| {
+    let status = agent.wait("reporting of the missing route", |status| {
         has(status, "NoUnderlayRoute")
     });
     assert!(status.ready, "{status:#?}");
     let to_b = b.end().address(Family::Ipv4).to_string();
     assert!(leads_nowhere(agent, &to_b));
-    // And one that leads into the overlay is none either.
+    // A route into the overlay does not count either.
     a.netns
         .ip(&format!("-6 route delete unreachable {remote} metric 1"));
     a.netns.ip(&format!(
@@ -72,7 +72,7 @@ fn the_next_hop_follows_the_route_of_the_underlay() {
             .iter()
             .any(|p| p.message.contains("leads through adit0"))
     };
-    agent.wait("told of the loop", into);
+    agent.wait("reporting of the loop", into);
     assert!(leads_nowhere(agent, &to_b));
     a.netns.ip(&format!(
         "-6 route delete {remote} via fe80::1 dev adit0 metric 1"
@@ -81,9 +81,9 @@ fn the_next_hop_follows_the_route_of_the_underlay() {
     traffic::ping(a.end(), b.end(), Family::Ipv4).unwrap();
 }
 
-/// The kernel keeps packets while it asks for a neighbour's address; then they go where they were to go.
+/// The kernel queues packets while it resolves a neighbour, and then sends them.
 #[test]
-fn packets_that_wait_for_the_neighbour_arrive() {
+fn packets_arrive_after_the_neighbour_is_resolved() {
     require!(modules: "dummy");
     let topology = Topology::<2>::new();
     topology.route_overlay();
@@ -108,9 +108,9 @@ fn packets_that_wait_for_the_neighbour_arrive() {
     }
 }
 
-/// An IPv4 underlay whose gateway is IPv6 (RFC 5549) carries both families.
+/// An IPv4 underlay with an IPv6 gateway (RFC 5549) transports both families.
 #[test]
-fn an_ipv6_gateway_of_an_ipv4_route_takes_both_families() {
+fn an_ipv6_gateway_of_an_ipv4_route_is_used_for_both_families() {
     require!(modules: "dummy");
     let topology = Topology::<2>::new();
     topology.route_overlay();
@@ -123,7 +123,7 @@ fn an_ipv6_gateway_of_an_ipv4_route_takes_both_families() {
         let netns = &agent.host().netns;
         netns.ip(&format!("route add {remote} via inet6 {gateway} dev u0"));
         let both = |status: &Status| status.refused.is_empty() && status.problems.is_empty();
-        agent.wait("carrying both families", both);
+        agent.wait("forwarding both families", both);
     }
     for family in Family::BOTH {
         traffic::all(a.end(), b.end(), family).unwrap();
@@ -160,9 +160,9 @@ fn the_underlay_device_is_not_changed() {
     assert_eq!(all, empty);
 }
 
-/// The underlay's rp_filter is not ours to set: doctor says what stands in the way.
+/// Adit does not set the rp_filter of the underlay: doctor reports the problem.
 #[test]
-fn a_strict_underlay_device_is_found() {
+fn a_strict_rp_filter_on_the_underlay_device_is_reported() {
     require!(modules: "dummy");
     let topology = Topology::<2>::new();
     topology.route_overlay();
@@ -181,7 +181,7 @@ fn a_strict_underlay_device_is_found() {
         let findings: Vec<Value> = serde_json::from_str(&printed.stdout).unwrap();
         let of_device = findings
             .iter()
-            .filter(|finding| finding["evidence"].to_string().contains("u0, by which"));
+            .filter(|finding| finding["evidence"].to_string().contains("u0, which receives"));
         of_device
             .map(|finding| finding["level"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
@@ -195,11 +195,11 @@ fn a_strict_underlay_device_is_found() {
     }
 }
 
-/// The gateway of the next hop to an underlay address, as `adit map dump` has it.
+/// The gateway of the next hop to an underlay address, from `adit map dump`.
 fn gateway(agent: &Agent<'_>, remote: IpAddr) -> String {
     let dump = agent.json(&["map", "dump"]);
     let hops = dump["next_hops"].as_array().unwrap();
-    // While it moves there are two.
+    // During the change there are two.
     let last = hops.iter().rfind(|hop| hop["remote"] == remote.to_string());
     last.map_or_else(String::new, |hop| {
         hop["gateway"].as_str().unwrap_or_default().to_owned()
@@ -208,7 +208,7 @@ fn gateway(agent: &Agent<'_>, remote: IpAddr) -> String {
 
 fn leads_nowhere(agent: &Agent<'_>, address: &str) -> bool {
     let printed = agent.run(&["map", "lookup", address]).stdout;
-    printed.contains("no prefix covers it")
+    printed.contains("no prefix contains it")
 }
 
 fn class_slots(agent: &Agent<'_>) -> Value {
@@ -219,13 +219,13 @@ fn has(status: &Status, reason: &str) -> bool {
     status.problems.iter().any(|problem| problem.reason == reason)
 }
 
-/// All that an agent could do to it: its settings, addresses and programs.
+/// Everything that an agent could change of it: settings, addresses and programs.
 fn underlay_device(netns: &NetNs) -> String {
     let settings = ["ipv4", "ipv6"].map(|family| {
         let folder = format!("/proc/sys/net/{family}/conf/u0");
         netns.enter(|| {
             let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
-            // The stable secret can't be read before it is set.
+            // The stable secret cannot be read before it is set.
             let read = |path: std::path::PathBuf| {
                 format!("{}={:?}\n", path.display(), fs::read_to_string(&path).ok())
             };

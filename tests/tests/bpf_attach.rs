@@ -1,4 +1,4 @@
-//! The BPF adapter's programs on devices: attached, adopted, replaced and taken off beside other people's. Needs root.
+//! The programs of the BPF adapter on devices: attached, adopted, replaced and detached beside those of others. Needs root.
 #![expect(clippy::unwrap_used, reason = "helpers fail the test as its own body does")]
 
 #[path = "bpf_attach/world.rs"]
@@ -60,7 +60,7 @@ fn programs_survive_a_restart_and_are_replaced_in_place() {
 }
 
 #[test]
-fn a_process_that_only_looks_compares_instructions() {
+fn a_read_only_process_compares_instructions() {
     World::run(|world| {
         let mut agent = world.open();
         execute(&mut agent, &attach_both());
@@ -86,7 +86,7 @@ fn a_process_that_only_looks_compares_instructions() {
 }
 
 #[test]
-fn a_device_made_anew_has_no_program_and_gets_one() {
+fn a_recreated_device_gets_its_program() {
     World::run(|world| {
         let mut bpf = world.open();
         execute(&mut bpf, &attach_both());
@@ -115,7 +115,7 @@ fn a_device_made_anew_has_no_program_and_gets_one() {
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
         assert_eq!(bpf.leftovers(), 0);
 
-        // Deleted and not made anew: the pin goes with the next clean-up.
+        // Deleted and not recreated: the next clean-up deletes the pin.
         ip("link del adit-geneve");
         assert_eq!(world.attachments(&mut bpf), only_egress);
         assert_eq!(bpf.leftovers(), 1);
@@ -126,7 +126,7 @@ fn a_device_made_anew_has_no_program_and_gets_one() {
 }
 
 #[test]
-fn an_older_versions_programs_are_taken_over_or_taken_off() {
+fn programs_of_an_older_version_are_replaced_or_detached() {
     World::run(|world| {
         let mut bpf = world.open();
         execute(&mut bpf, &attach_both());
@@ -144,7 +144,7 @@ fn an_older_versions_programs_are_taken_over_or_taken_off() {
                 ProgramOperation::TakeOver,
             ))],
         );
-        // Also with the older version's pins still there.
+        // Also while the pins of the older version exist.
         let half = world.attachments(&mut bpf);
         assert_eq!(
             half.values().map(|found| found.version).collect::<Vec<_>>(),
@@ -168,7 +168,7 @@ fn an_older_versions_programs_are_taken_over_or_taken_off() {
 }
 
 #[test]
-fn other_peoples_filters_and_programs_keep_their_place() {
+fn filters_and_programs_of_others_keep_their_position() {
     World::run(|world| {
         let foreign = Foreign::attach(&world);
         let (filters, programs) = (filters(), world.tcx());
@@ -177,7 +177,7 @@ fn other_peoples_filters_and_programs_keep_their_place() {
         execute(&mut bpf, &attach_both());
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
         match world.mechanism {
-            // Ours first.
+            // The program of Adit first.
             Mechanism::Tcx => assert_eq!(world.tcx()[1..], programs),
             Mechanism::Clsact => assert_eq!(self::filters().lines().count(), filters.lines().count() + 1),
         }
@@ -230,7 +230,7 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
         };
         let is_egress = |pin: &&PathBuf| pin.to_str().unwrap().contains("adit0-egress-");
         let pin = pins().iter().find(is_egress).unwrap().clone();
-        // The same program, under the name that `tc` gives it.
+        // The same program with the name that `tc` gives it.
         let filter = "filter replace dev adit0 egress pref 173 handle 173 bpf direct-action object-pinned";
         run("tc", &format!("{filter} {}", pin.display()));
         let named = run("tc", "filter show dev adit0 egress");
@@ -242,7 +242,7 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
         assert_eq!(bpf.leftovers(), 0);
         drop(bpf);
 
-        // Without pins the instructions tell.
+        // Without pins the instructions are compared.
         let mut bpf = world.open();
         pins().iter().for_each(|pin| fs::remove_file(pin).unwrap());
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Stale));
@@ -254,7 +254,7 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
         assert_eq!(world.attachments(&mut bpf), both(ProgramVersion::Current));
         assert_eq!(pins().len(), 2);
 
-        // Somebody else's filter in the place of Adit's is left alone.
+        // A filter of somebody else in the position of the one of Adit stays.
         execute(
             &mut bpf,
             &[BpfChange::Program(ProgramChange(
@@ -284,7 +284,7 @@ fn a_filter_is_known_by_its_program_whatever_its_name() {
 }
 
 #[test]
-fn packets_go_through_and_are_counted() {
+fn packets_pass_and_are_counted() {
     World::run(|world| {
         let mut bpf = world.open();
         execute(&mut bpf, &attach_both());
@@ -301,12 +301,12 @@ fn packets_go_through_and_are_counted() {
 }
 
 #[test]
-fn uninstalling_takes_the_programs_off() {
+fn uninstalling_detaches_the_programs() {
     World::run(|world| {
         let mut bpf = world.open();
         execute(&mut bpf, &attach_both());
         if world.mechanism == Mechanism::Clsact {
-            // A pin does not hold a filter: the diff takes it off.
+            // A pin does not keep a filter: the diff detaches it.
             let detach = [(0, Hook::Egress), (1, Hook::Ingress)].map(|(number, hook)| {
                 BpfChange::Program(ProgramChange(device(number), hook, ProgramOperation::Detach))
             });
@@ -320,7 +320,7 @@ fn uninstalling_takes_the_programs_off() {
 }
 
 #[test]
-fn what_the_programs_log_becomes_events() {
+fn program_logs_become_events() {
     World::run(|world| {
         let options = BpfOptions {
             log: true,
@@ -380,7 +380,7 @@ fn send_into_the_overlay() {
     ip("route add 10.2.0.0/16 via 169.254.1.1 dev adit0 onlink");
     ip("neigh add 169.254.1.1 lladdr 02:00:00:00:00:01 dev adit0");
     let socket = UdpSocket::bind("10.1.0.1:0").unwrap();
-    // The drop may come back as an error of the send.
+    // The send may return an error for the drop.
     let sent = socket.send_to(b"adit", "10.2.0.1:9");
     assert!(sent.is_ok() || sent.unwrap_err().raw_os_error() == Some(libc::ENOBUFS));
 }

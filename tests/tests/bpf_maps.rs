@@ -1,4 +1,4 @@
-//! The BPF adapter's maps: what is written is observed, across restarts, crashes and full tables. Needs root.
+//! The maps of the BPF adapter: written state is observed, across restarts, crashes and full maps. Needs root.
 #![expect(clippy::unwrap_used, reason = "helpers fail the test as its own body does")]
 
 mod bpf_maps {

@@ -1,5 +1,5 @@
-//! A seeded hand meddles with everything while traffic flows: all of ours returns, nothing foreign is touched, and each
-//! repair is told. `cargo xtask chaos` runs it longer.
+//! Random damage while traffic flows: all managed objects are restored, unmanaged objects stay, and each repair is
+//! reported. `cargo xtask chaos` runs it longer.
 
 use std::env;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use adit_tests::chaos::{Course, run};
 use adit_tests::require;
 
 #[test]
-fn whatever_is_done_to_ours_is_repaired_and_told() {
+fn damage_to_managed_objects_is_repaired_and_reported() {
     require!(modules: "dummy", "geneve", "wireguard");
     let number = |name| {
         env::var(name)

@@ -1,4 +1,4 @@
-//! Properties of plan, diff and apply on random networks, random damage and random failures.
+//! Properties of plan, diff and apply with random networks, random damage and random failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ fn run<F: Future>(future: F) -> F::Output {
         .block_on(future)
 }
 
-/// One pass over a kernel, as the agent makes it.
+/// One reconciliation of a kernel, as the agent does it.
 fn pass(kernel: &mut FakeKernel, target: &KernelState) {
     run(async {
         let observed = kernel.observe().await.expect("the fake observes");
@@ -46,13 +46,13 @@ fn pass(kernel: &mut FakeKernel, target: &KernelState) {
     });
 }
 
-/// Whether the maps lead packets to this prefix out by devices that are up, and where those are WireGuard's, to a peer.
+/// Whether the maps forward packets to this prefix by devices that are up, and on WireGuard devices to a peer.
 fn forwards(state: &KernelState, prefix: &IpNet) -> bool {
     let target = state.prefixes.get(prefix);
     target.is_some_and(|target| forwarding::map_devices(state, prefix, target).is_some())
 }
 
-/// The devices that a prefix needs, by the maps and by all that leads there.
+/// The devices that a prefix needs, by the maps and by routes.
 fn devices(state: &KernelState, prefix: &IpNet) -> BTreeSet<LinkName> {
     let next_hops = state.prefixes.get(prefix).into_iter().flat_map(Target::next_hops);
     let by_maps = next_hops.filter_map(|next_hop| state.classes.get(&next_hop.class).cloned().flatten());
@@ -61,7 +61,7 @@ fn devices(state: &KernelState, prefix: &IpNet) -> BTreeSet<LinkName> {
     devices
 }
 
-/// The prefixes that two states forward, and nobody else's route stands before.
+/// The prefixes that two states forward and that no unmanaged route hides.
 fn kept_in_all(before: &KernelState, target: &KernelState) -> Vec<IpNet> {
     let others = before
         .routes
@@ -83,7 +83,7 @@ fn kept_in_all(before: &KernelState, target: &KernelState) -> Vec<IpNet> {
     known.filter(both).collect()
 }
 
-/// Whether packets to a prefix go to a WireGuard peer that manifests name no more: it goes whatever else fails.
+/// Whether packets to a prefix go to a revoked WireGuard peer, which is removed whatever else fails.
 fn is_revoked(before: &KernelState, target: &KernelState, prefix: &IpNet) -> bool {
     let devices = before.wireguard.values();
     let mut peers = devices.flat_map(|device| &device.peers);
@@ -107,7 +107,7 @@ fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {
     changes.iter().filter_map(one).collect()
 }
 
-/// Whether packets from the next hop's peer are counted as its own, where a program sees them.
+/// Whether packets from the peer of the next hop are counted for it, if a program sees them.
 fn is_known(state: &KernelState, next_hop: &NextHop) -> bool {
     let class = next_hop.class;
     let source = Source {
@@ -118,7 +118,7 @@ fn is_known(state: &KernelState, next_hop: &NextHop) -> bool {
     !class.tunnel.takes_tunnel_key() || state.sources.contains(&source)
 }
 
-/// A plain tunnel device that is up without its ingress program lets anything in.
+/// Whether a plain tunnel device is up without its ingress program, so that it accepts any packet.
 fn unguarded(state: &KernelState) -> BTreeSet<LinkName> {
     let tunnel = |name: &&LinkName| {
         let link = &state.links[*name];
@@ -141,8 +141,7 @@ fn unguarded(state: &KernelState) -> BTreeSet<LinkName> {
 fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelState], changes: &[Change]) {
     let target = &with_underlay(target.clone());
     let anew = recreated(changes);
-    // Where a foreign device stands, or one that suffers no other of its kind, the target can't be had: a conflict, and
-    // the prefix goes.
+    // If an unmanaged device has the name, or excludes others of its kind, there is a conflict, and the prefix is removed.
     let foreign = |name: &LinkName| {
         before.links.iter().any(|(other, found)| {
             let wanted = &target.links[name];
@@ -198,7 +197,7 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
             let excepted = devices(before, prefix)
                 .union(&devices(target, prefix))
                 .any(|link| anew.contains(link));
-            // Its addresses are what routes have for their source.
+            // Routes have its addresses as their source.
             assert!(
                 excepted || anew.contains(ANCHOR) || forwarding::devices(state, prefix).is_some(),
                 "{prefix} is led nowhere after step {step}, {}, of {:#?}",
@@ -241,8 +240,8 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
     }
 }
 
-/// Makes a state one that an older version has left: its programs run, and their maps are none of ours. Returns the
-/// state as that version sees it.
+/// Turns a state into one of an older version, whose programs and maps this version does not use. Returns the state as that
+/// version sees it.
 fn take_maps_away(state: &mut KernelState) -> KernelState {
     let older = state.clone();
     let attachments = state.attachments.values_mut();
@@ -256,8 +255,8 @@ fn take_maps_away(state: &mut KernelState) -> KernelState {
     older
 }
 
-/// Whether a packet to this prefix leaves by whichever program is on the anchor: one of ours reads our maps, the older
-/// one those that it had.
+/// Whether a packet to this prefix leaves by the program on the anchor: a current one reads the current maps, an older one
+/// its own.
 fn forwards_by(state: &KernelState, older: &KernelState, prefix: &IpNet) -> bool {
     let egress = (LinkName::constant(ANCHOR), Hook::Egress);
     match state.attachments.get(&egress).map(|attached| attached.version) {
@@ -274,13 +273,13 @@ fn forwards_by(state: &KernelState, older: &KernelState, prefix: &IpNet) -> bool
     }
 }
 
-/// The changes that the kernel was asked for, as its history has them.
+/// The changes in the history of the kernel.
 fn tried(report: &ApplyReport) -> impl Iterator<Item = &(Change, Outcome)> {
     let outcomes = report.outcomes.iter();
     outcomes.filter(|(_, outcome)| !matches!(outcome, Outcome::Skipped { .. }))
 }
 
-/// Foreign objects, which nothing may touch.
+/// The unmanaged objects, which must not change.
 fn foreign(state: &KernelState) -> KernelState {
     let mut state = KernelState {
         links: state.links.clone(),
@@ -304,7 +303,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn apply_then_diff_is_empty_and_no_step_opens_a_hole(
+    fn after_apply_the_diff_is_empty_and_no_step_interrupts_traffic(
         old in situations(),
         new in situations(),
         damages in random::damages(),
@@ -328,7 +327,7 @@ proptest! {
     }
 
     #[test]
-    fn both_ends_meet_on_one_wireguard_device_where_no_two_peers_share_a_prefix(resources in random::resources()) {
+    fn both_ends_choose_the_same_wireguard_device_without_shared_prefixes(resources in random::resources()) {
         let nodes = resources.nodes.keys().collect::<Vec<_>>();
         let mut meetings = BTreeMap::new();
         for &node in &nodes {
@@ -354,7 +353,7 @@ proptest! {
     }
 
     #[test]
-    fn an_older_version_forwards_until_the_new_one_does(
+    fn an_older_version_forwards_until_the_new_version_does(
         old in situations(),
         new in situations(),
         failing in proptest::option::of(any::<prop::sample::Index>()),
@@ -389,7 +388,7 @@ proptest! {
     }
 
     #[test]
-    fn an_empty_target_removes_all_that_is_ours(situation in situations()) {
+    fn an_empty_desired_state_removes_all_managed_objects(situation in situations()) {
         let target = target(situation, 9000);
         let mut kernel = FakeKernel::new(underlay());
         pass(&mut kernel, &target);
@@ -399,7 +398,7 @@ proptest! {
     }
 
     #[test]
-    fn a_death_before_any_change_is_healed_by_the_next_start(
+    fn after_a_crash_before_any_change_the_next_start_converges(
         old in situations(),
         new in situations(),
         damages in random::damages(),

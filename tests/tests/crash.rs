@@ -1,4 +1,4 @@
-//! An agent that dies between any two changes: the next start leads to the target all the same.
+//! An agent that crashes between any two changes: the next start reaches the desired state nevertheless.
 
 use adit_tests::agent::start_all;
 use adit_tests::crash::{child, crash};
@@ -6,14 +6,14 @@ use adit_tests::{Agent, Overlay, Topology, require, traffic};
 use dataplane_user::net::Family;
 use serde_json::Value;
 
-/// The other half of the tests here, in the process that dies.
+/// The part of the tests that runs in the process that crashes.
 #[test]
 fn crashing_child() {
     child();
 }
 
 #[test]
-fn from_nothing() {
+fn a_crash_at_any_change_from_an_empty_kernel_is_recovered() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
@@ -30,7 +30,7 @@ fn from_nothing() {
 }
 
 #[test]
-fn on_the_way_from_geneve_to_vxlan() {
+fn a_crash_at_any_change_from_geneve_to_vxlan_is_recovered() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let manifests = |encapsulation| Overlay::new(&topology, encapsulation).manifests(&topology);
@@ -43,7 +43,7 @@ fn on_the_way_from_geneve_to_vxlan() {
         agents[0].write(&manifests(next));
         agents[1].write(&manifests(next));
         crash(&agents[0], after, "crashing_child");
-        agents[1].wait("taking the new version", |status| {
+        agents[1].wait("applying the new version", |status| {
             status.ready && status.peers.iter().all(|peer| peer.encapsulation.name() == next)
         });
         converges(&topology, &mut agents[0], after);
@@ -52,7 +52,7 @@ fn on_the_way_from_geneve_to_vxlan() {
     }
 }
 
-/// A normal start makes the node ready with nothing left to do, and traffic flows.
+/// Asserts that a normal start makes the node ready with nothing left to change, and that traffic flows.
 fn converges(topology: &Topology<2>, agent: &mut Agent<'_>, after: usize) {
     agent.start();
     agent.ready();
@@ -77,7 +77,7 @@ fn converges(topology: &Topology<2>, agent: &mut Agent<'_>, after: usize) {
     }
 }
 
-/// How many changes a start would make.
+/// The number of changes of a start.
 fn changes(agent: &Agent<'_>) -> usize {
     let plan = agent.plan(&["-o", "json"]);
     assert_eq!(plan.code, 4, "{plan:?}");
@@ -85,7 +85,7 @@ fn changes(agent: &Agent<'_>) -> usize {
     plan["changes"].as_array().unwrap().len()
 }
 
-/// Five numbers over the whole list: after the first change, before the last, and between.
+/// Five positions in the whole list: after the first change, before the last, and between.
 fn spread(changes: usize) -> [usize; 5] {
     assert!(changes > 8, "{changes} changes are too few");
     [1, changes / 4, changes / 2, changes * 3 / 4, changes - 1]

@@ -11,7 +11,7 @@ use adit_tests::{Agent, Overlay, Topology, agent, require};
 use serde_json::Value;
 
 #[test]
-fn a_host_that_an_agent_runs_on_has_no_errors() {
+fn doctor_finds_no_errors_beside_an_agent() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
@@ -85,7 +85,7 @@ fn planted_faults_are_found_with_their_remedies() {
     has("manifests", "warning", "NoUnderlayRoute");
     let output = host.netns.enter(|| {
         let mut command = Command::new(agent::binary());
-        // Its manifests are on no BPF file system.
+        // The directory with its manifests is not a BPF file system.
         command
             .arg("--bpffs")
             .arg(places.manifests())
@@ -101,7 +101,7 @@ fn planted_faults_are_found_with_their_remedies() {
 
 /// What takes a peer's packets is named with what it takes, in the status and by the doctor; the kernel's own routes agree.
 #[test]
-fn what_hides_a_peers_prefix_is_told() {
+fn a_route_that_hides_the_prefix_of_a_peer_is_reported() {
     require!(modules: "dummy", "geneve", "wireguard");
     let topology = Topology::<2>::new();
     let host = &topology.hosts[0];
@@ -160,7 +160,7 @@ fn what_hides_a_peers_prefix_is_told() {
 
 /// As in a container whose `/proc` shows less than the kernel has.
 #[test]
-fn a_missing_directory_of_settings_is_no_missing_ipv6() {
+fn a_missing_sysctl_directory_does_not_count_as_missing_ipv6() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");

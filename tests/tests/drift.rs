@@ -1,7 +1,7 @@
-//! What others change of ours returns: at once where the kernel tells of it; else with the next look at programs and
-//! WireGuard's peers; entries of maps with the next full pass.
+//! Changes of managed objects by others are reverted: at once if the kernel sends an event; else by the next check of
+//! programs and WireGuard peers (`--recheck`); entries of maps by the next full reconciliation.
 //!
-//! By which of these is shown by agents that do the others an hour apart.
+//! The tests distinguish these cases by agents whose other checks are an hour apart.
 
 use std::time::Instant;
 
@@ -13,13 +13,13 @@ use adit_tests::{Agent, Overlay, Topology, require, traffic};
 use dataplane_user::net::Family;
 
 #[test]
-fn all_of_geneve_and_wireguard_returns() {
+fn every_object_of_geneve_and_wireguard_is_restored() {
     returns(["geneve", "wireguard"], Family::Ipv4, |_| true);
 }
 
 /// Next-hop objects, groups of them, their neighbours, and the table with its rules.
 #[test]
-fn all_of_a_network_by_routes_returns() {
+fn every_object_of_a_network_by_routes_is_restored() {
     let ways = ["nexthop", "neighbour", "rule"];
     let is_tried = |operation: &Operation| {
         ways.contains(&operation.kind)
@@ -31,31 +31,31 @@ fn all_of_a_network_by_routes_returns() {
 }
 
 #[test]
-fn next_hops_over_ipip_return() {
+fn next_hops_over_ipip_are_restored() {
     let is_tried = |operation: &Operation| operation.kind == "nexthop" || operation.object.contains("ip6tnl");
     returns_in(["ipip", "vxlan"], Family::Ipv6, is_tried, true);
 }
 
-/// The anchor and the maps are the same as with others.
+/// The anchor and the maps are tested with other encapsulations.
 #[test]
-fn the_devices_of_vxlan_and_ipip_return() {
+fn devices_of_vxlan_and_ipip_are_restored() {
     let on_tunnels = |operation: &Operation| operation.object.contains("adit-");
     returns(["vxlan", "ipip"], Family::Ipv4, on_tunnels);
 }
 
 #[test]
-fn the_device_of_ip6tnl_returns() {
+fn the_ip6tnl_device_is_restored() {
     let on_tunnels = |operation: &Operation| operation.object.contains("adit-ip6tnl");
     returns(["ipip", "geneve"], Family::Ipv6, on_tunnels);
 }
 
-/// Does what a hand can do to `a`, as far as it is to be tried, whose links to `b` and `c` have these encapsulations, and looks for exactly
-/// one repair of each.
+/// Damages the selected objects of `a`, whose links to `b` and `c` have these encapsulations, and expects exactly one repair
+/// for each.
 fn returns(encapsulations: [&'static str; 2], underlay: Family, is_tried: impl Fn(&Operation) -> bool) {
     returns_in(encapsulations, underlay, is_tried, false);
 }
 
-/// The same, with a second network, by routes, if there shall be one.
+/// The same, optionally with a second network with dataplane `routes`.
 fn returns_in(
     encapsulations: [&'static str; 2],
     underlay: Family,
@@ -75,7 +75,7 @@ fn returns_in(
     };
     let manifests = overlay.manifests(&topology);
     let _peers = [b, c].map(|host| Agent::started(host, &manifests));
-    // However often one is hit, that is no fight.
+    // Repeated damage of one object is not a fight here.
     let mut agent = Agent::new(a, &manifests).with_pauses("fight-window=1");
     agent.start();
     agent.ready();
@@ -112,10 +112,10 @@ fn returns_in(
     }
 }
 
-/// Devices, addresses, routes and rules that are declared one by one, a pair into another namespace among them: with a device
-/// or its last IPv4 address the routes by it go.
+/// Declared devices, addresses, routes and rules, with a pair into another namespace. Deleting a device or its last IPv4
+/// address deletes the routes by it.
 #[test]
-fn what_is_declared_returns_by_one_repair_each() {
+fn each_declared_object_is_restored_by_one_repair() {
     require!(modules: "dummy", "geneve", "wireguard");
     let topology = Topology::<2>::new();
     let there = Named::new();
@@ -129,7 +129,7 @@ fn what_is_declared_returns_by_one_repair_each() {
 }
 
 #[test]
-fn a_look_at_what_did_not_change_costs_no_pass() {
+fn a_recheck_without_changes_causes_no_reconciliation() {
     require!(modules: "dummy", "geneve", "wireguard");
     let topology = Topology::<3>::new();
     let [a, b, c] = &topology.hosts;
@@ -144,9 +144,9 @@ fn a_look_at_what_did_not_change_costs_no_pass() {
     agent.ready();
     let looks = || agent.log().matches("nothing changed without an event").count();
     let wait = |wanted: usize| agent.wait("looking", |_| looks() >= wanted).pass.number;
-    // The events of its own start come meanwhile.
+    // Wait for the events of its own start.
     let before = wait(3);
-    // A session, and an endpoint that is heard: no change of ours.
+    // A session and a learned endpoint are no changes.
     traffic::udp(a.pod_end(), c.pod_end(), Family::Ipv4, 100).unwrap();
     let after = wait(looks() + 3);
     assert_eq!(before, after, "{}", agent.log());

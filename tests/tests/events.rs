@@ -1,4 +1,5 @@
-//! What wakes an agent whose full passes are an hour apart: the underlay's changes and lost events do, foreign ones don't.
+//! Events that wake an agent whose full reconciliations are an hour apart: changes of the underlay and lost events do,
+//! unmanaged objects do not.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -19,7 +20,7 @@ fn possible() -> bool {
         .all(require_module)
 }
 
-/// Agents on all hosts; `a`'s, which is looked at, and the others.
+/// Agents on all hosts: the one of `a`, which is tested, and the others.
 fn start<'a, const N: usize>(topology: &'a Topology<N>, overlay: &Overlay) -> (Agent<'a>, Vec<Agent<'a>>) {
     let mut agents = start_all(topology, &overlay.manifests(topology)).into_iter();
     let agent = agents.next().expect("there is one");
@@ -58,11 +59,11 @@ fn the_mtu_of_the_anchor_follows_the_underlay() {
     mtu(1340);
     a.netns.ip("link delete other");
     mtu(1450);
-    assert_eq!(agent.status().unwrap().repairs.total, 0, "nobody touched ours");
+    assert_eq!(agent.status().unwrap().repairs.total, 0, "nothing was damaged");
 }
 
 #[test]
-fn a_way_into_the_overlay_is_left_and_found_again() {
+fn a_peer_whose_underlay_route_leads_into_the_overlay_is_reported_and_recovers() {
     if !possible() {
         return;
     }
@@ -83,7 +84,7 @@ fn a_way_into_the_overlay_is_left_and_found_again() {
         };
         a.netns
             .ip(&format!("route add {remote} via 169.254.1.1 dev adit0 onlink"));
-        let status = agent.wait("told of the loop", looped);
+        let status = agent.wait("reporting of the loop", looped);
         assert!(status.pass.residual == 0, "{status:#?}");
         let to_b = b.end().address(Family::Ipv4).to_string();
         assert_eq!(agent.run(&["map", "lookup", &to_b]).code, 3, "{encapsulation}");
@@ -95,8 +96,8 @@ fn a_way_into_the_overlay_is_left_and_found_again() {
     }
 }
 
-/// The kernel says where an address inside of the overlay is routed to. Where its own answer is the underlay, the peer is
-/// reached; where the overlay's route takes what goes there, it is not, and a more specific route is the remedy.
+/// The route of the kernel to an underlay address inside of the overlay decides. If it leads to the underlay, the peer is
+/// reached. If the route of the overlay is used, the peer is not reached, and a more specific route is the remedy.
 #[test]
 fn an_endpoint_inside_of_the_overlay_needs_a_more_specific_route() {
     if !possible() {
@@ -108,7 +109,7 @@ fn an_endpoint_inside_of_the_overlay_needs_a_more_specific_route() {
             dataplanes: vec![("a", dataplane), ("b", dataplane)],
             ..Overlay::new(&topology, "geneve")
         };
-        // Each underlay address is in the overlay's address space, and on a subnet that reaches to the router alone.
+        // Each underlay address is in the address space of the overlay, in a subnet that only includes the router.
         let manifests = overlay.manifests(&topology);
         let manifests = manifests.replace("prefixes: [10.0.0.0/8,", "prefixes: [10.0.0.0/8, 192.0.2.0/24,");
         let agents = topology.hosts.iter().map(|host| {
@@ -127,9 +128,9 @@ fn an_endpoint_inside_of_the_overlay_needs_a_more_specific_route() {
         };
         let remotes = [(a, b, "192.0.2.17"), (b, a, "192.0.2.33")];
         for (agent, (host, peer, _)) in agents.iter().zip(remotes) {
-            agent.wait("told of the loop", looped);
+            agent.wait("reporting of the loop", looped);
             let remote = peer.underlay(Family::Ipv4);
-            // The kernel agrees: by the anchor, or by what stands behind the peers' routes.
+            // The kernel agrees: by the anchor, or by the backstop of the peer routes.
             let led = host.netns.enter(|| {
                 Command::new("ip")
                     .args(["route", "get", &remote.to_string()])
@@ -154,7 +155,7 @@ fn an_endpoint_inside_of_the_overlay_needs_a_more_specific_route() {
             traffic::all(a.pod_end(), b.pod_end(), family).unwrap();
         }
         a.netns.ip(&format!("route delete {}", b.underlay(Family::Ipv4)));
-        agents[0].wait("told of the loop again", looped);
+        agents[0].wait("reporting of the loop again", looped);
     }
 }
 
@@ -198,7 +199,7 @@ fn an_endpoint_inside_of_the_overlay_is_reached_by_the_subnet_that_it_is_on() {
 }
 
 #[test]
-fn foreign_routes_wake_nobody() {
+fn unmanaged_routes_do_not_wake_the_agent() {
     if !possible() {
         return;
     }
@@ -216,23 +217,26 @@ fn foreign_routes_wake_nobody() {
         |now| now >= heard + 20_000,
         &agent,
     );
-    // What comes after it is heard after it.
+    // Later events arrive after it.
     a.ip("link delete adit-geneve");
-    let status = agent.wait("mended", |status| status.repairs.total == 1 && status.ready);
+    let status = agent.wait("repaired", |status| status.repairs.total == 1 && status.ready);
     let passes = status.pass.number - before;
-    println!("{passes} passes beside 20,000 foreign events");
-    assert!(passes <= 2, "{passes} passes for one change of ours");
+    println!("{passes} reconciliations beside 20,000 unmanaged events");
+    assert!(
+        passes <= 2,
+        "{passes} reconciliations for one change of a managed object"
+    );
 }
 
 #[test]
-fn what_changes_while_an_agent_starts_is_not_missed() {
+fn changes_during_the_start_of_an_agent_are_not_missed() {
     if !possible() {
         return;
     }
     let topology = Topology::<2>::new();
     let (mut agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
     let a = &topology.hosts[0].netns;
-    // So that a listing takes long, and what it has read may change before it ends.
+    // So that a listing takes long, and state may change after it was read.
     a.ip_batch(&storm("add", 10_000));
     agent.stop();
     let begun = Instant::now();
@@ -245,7 +249,7 @@ fn what_changes_while_an_agent_starts_is_not_missed() {
         agent.start();
         thread::sleep(start * moment / MOMENTS);
         a.ip("route delete 10.0.0.0/8 metric 173");
-        // No pass comes of its own accord.
+        // No reconciliation happens by itself.
         let back = || !a.ip("route show 10.0.0.0/8 metric 173").is_empty();
         agent.wait(&format!("mended, deleted at {moment} of {MOMENTS}"), |status| {
             status.ready && back()
@@ -253,7 +257,7 @@ fn what_changes_while_an_agent_starts_is_not_missed() {
     }
 }
 
-/// No event tells of a map's entry, so only a full reconciliation restores it, and none comes unasked.
+/// Map entries send no events, so only a full reconciliation restores them, and none happens unless asked for.
 #[test]
 fn a_hangup_asks_for_one_reconciliation_that_begins_after_it() {
     if !possible() {
@@ -265,7 +269,7 @@ fn a_hangup_asks_for_one_reconciliation_that_begins_after_it() {
     let mut all = operations(&agent);
     all.retain(|operation| operation.kind == "map");
     let before = agent.status().unwrap().pass;
-    assert_eq!(before.begun, before.number, "none is under way");
+    assert_eq!(before.begun, before.number, "no reconciliation runs");
     let entry = &all[0];
     entry.act(&agent);
     let after = agent.next_pass();
@@ -277,7 +281,7 @@ fn a_hangup_asks_for_one_reconciliation_that_begins_after_it() {
         "one and no more"
     );
 
-    // One that is under way may have read already what changes now.
+    // A running reconciliation may have read the state before this change.
     for repairs in 2..=5 {
         agent.signal(Signal::SIGHUP);
         entry.act(&agent);
@@ -286,7 +290,7 @@ fn a_hangup_asks_for_one_reconciliation_that_begins_after_it() {
 }
 
 #[test]
-fn changes_by_the_agent_wake_nobody() {
+fn changes_by_the_agent_do_not_wake_it() {
     if !possible() {
         return;
     }
@@ -304,17 +308,19 @@ fn changes_by_the_agent_wake_nobody() {
     ];
     for (deed, number) in deeds.into_iter().zip(1..) {
         a.ip(deed);
-        agent.wait("mended", |status| status.repairs.total == number && status.ready);
+        agent.wait("repaired", |status| {
+            status.repairs.total == number && status.ready
+        });
         settle(&agent, a);
     }
     let passes = passes() - before;
-    println!("{passes} passes for {} changes by others", deeds.len());
-    // A device that comes up is told of once more, some time later.
-    assert!(passes <= 6, "{passes} passes");
+    println!("{passes} reconciliations for {} changes by others", deeds.len());
+    // A device that comes up sends another event some time later.
+    assert!(passes <= 6, "{passes} reconciliations");
 }
 
 #[test]
-fn lost_events_are_made_up_for_by_a_full_pass() {
+fn lost_events_cause_a_full_reconciliation() {
     if !possible() {
         return;
     }
@@ -324,23 +330,25 @@ fn lost_events_are_made_up_for_by_a_full_pass() {
     settle(&agent, a);
     assert_eq!(value(a, "adit_kernel_event_overruns_total"), 0);
     agent.signal(Signal::SIGSTOP);
-    // Far more than the socket holds.
+    // Far more than the socket buffer holds.
     a.ip_batch(&storm("add", 30_000));
     a.ip_batch(&storm("delete", 30_000));
-    // Nobody hears of this.
+    // The event of this change is lost.
     a.ip("route delete 10.0.0.0/8 metric 173");
     agent.signal(Signal::SIGCONT);
-    agent.wait("mended", |status| status.repairs.total == 1 && status.ready);
+    agent.wait("repaired", |status| status.repairs.total == 1 && status.ready);
     assert!(value(a, "adit_kernel_event_overruns_total") >= 1);
     assert!(value(a, r#"adit_reconcile_wakeups_total{cause="overrun"}"#) >= 1);
     assert_eq!(agent.plan(&[]).code, 0);
-    // The subscription lives on.
+    // The subscription continues.
     a.ip("link delete adit-geneve");
-    agent.wait("mended again", |status| status.repairs.total == 2 && status.ready);
+    agent.wait("repaired again", |status| {
+        status.repairs.total == 2 && status.ready
+    });
 }
 
 #[test]
-fn what_is_deleted_again_and_again_is_a_conflict_and_the_rest_goes_on() {
+fn an_object_deleted_repeatedly_is_a_conflict_and_the_rest_continues() {
     if !possible() {
         return;
     }
@@ -353,7 +361,9 @@ fn what_is_deleted_again_and_again_is_a_conflict_and_the_rest_goes_on() {
     let fought = "route 10.0.0.0/8 metric 173";
     for number in 1..=5 {
         a.ip("route delete 10.0.0.0/8 metric 173");
-        agent.wait("mended", |status| status.repairs.total == number && status.ready);
+        agent.wait("repaired", |status| {
+            status.repairs.total == number && status.ready
+        });
     }
     a.ip("route delete 10.0.0.0/8 metric 173");
     let status = agent.wait("in conflict", |status| {
@@ -364,18 +374,18 @@ fn what_is_deleted_again_and_again_is_a_conflict_and_the_rest_goes_on() {
     });
     assert_eq!(status.repairs.total, 5, "{status:#?}");
     assert!(!status.ready);
-    // The rest goes on.
+    // The rest continues.
     a.ip("address delete fd00:1::1/128 dev adit0");
-    agent.wait("mended beside it", |status| {
+    agent.wait("repaired beside it", |status| {
         status.repairs.kinds.get("address") == Some(&1)
     });
-    // And not for ever.
-    agent.wait("tried again", |status| status.ready && status.repairs.total == 7);
+    // The conflict ends.
+    agent.wait("retried", |status| status.ready && status.repairs.total == 7);
     let status = agent.run(&["status"]);
     assert!(status.stdout.contains("repaired 7 times"), "{status:?}");
 }
 
-/// Waits until the events of its own start are dealt with.
+/// Waits until the agent has handled the events of its own start.
 fn settle(agent: &Agent<'_>, netns: &NetNs) {
     let passes = || agent.status().unwrap().pass.number;
     let (mut seen, mut quiet) = (passes(), 0);
@@ -388,7 +398,7 @@ fn settle(agent: &Agent<'_>, netns: &NetNs) {
     let _heard = value(netns, "adit_kernel_event_overruns_total");
 }
 
-/// So many foreign routes, none to a peer.
+/// A number of unmanaged routes, none to a peer.
 fn storm(verb: &str, routes: u32) -> String {
     let mut lines = String::new();
     for number in 0..routes {
@@ -398,7 +408,7 @@ fn storm(verb: &str, routes: u32) -> String {
     lines
 }
 
-/// A series of the agent's page.
+/// A series of the metrics page of the agent.
 fn value(netns: &NetNs, series: &str) -> u64 {
     scrape::value(&scrape::page(netns), series)
 }

@@ -1,4 +1,4 @@
-//! Whatever breaks, overlay traffic never leaves in clear; and the next start of the agent mends it.
+//! Overlay traffic never leaves in clear, whatever breaks, and the next start of the agent repairs it.
 
 use std::fs;
 use std::path::Path;
@@ -13,21 +13,21 @@ use dataplane_user::net::Family;
 use nix::errno::Errno;
 
 #[test]
-fn the_anchor_deleted() {
+fn overlay_traffic_is_refused_after_the_anchor_is_deleted() {
     broken(|host, _| drop(host.ip("link delete adit0")), true);
 }
 
 #[test]
-fn the_anchor_down() {
+fn overlay_traffic_is_refused_while_the_anchor_is_down() {
     broken(|host, _| drop(host.ip("link set adit0 down")), true);
 }
 
 #[test]
-fn the_program_detached() {
-    // The anchor swallows what no program takes.
+fn overlay_traffic_is_refused_after_the_program_is_detached() {
+    // The anchor drops packets that no program handles.
     broken(
         |host, agent| {
-            // By TCX the pinned link holds it, before that the qdisc.
+            // With TCX the pinned link keeps it attached, with clsact the qdisc.
             unpin_links(&agent.pins());
             let qdisc = || {
                 let mut tc = std::process::Command::new("tc");
@@ -41,9 +41,9 @@ fn the_program_detached() {
 
 /// An administrator who disables IPv6 gets no errors for it, and IPv4 goes on; what refuses IPv6 of the overlay stays.
 #[test]
-fn ipv6_that_is_disabled_is_skipped_and_comes_again() {
+fn disabled_ipv6_is_skipped_and_restored_when_enabled() {
     require!(modules: "dummy", "geneve", "ipip");
-    // Over IPv4, IPIP carries IPv4 alone.
+    // Over IPv4, IPIP transports only IPv4.
     let both = &Family::BOTH[..];
     for (encapsulation, dataplane, families) in [
         ("geneve", "dataplane: ebpf", both),
@@ -106,20 +106,20 @@ fn broken(damage: impl Fn(&NetNs, &Agent<'_>), refused: bool) {
         let to = b.pod_end().address(family);
         for from in [&a.netns, &a.pod] {
             let answer = refusal(from, to).unwrap();
-            // Over ICMPv6 an unreachable route is heard of as one that is missing.
+            // ICMPv6 reports an unreachable route like a missing one.
             let unreachable = matches!(answer, Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH));
-            // A port that is closed would answer too: then it was not broken.
+            // A closed port would answer, too, which would mean that traffic passed.
             let as_wanted = if refused { unreachable } else { answer.is_none() };
             assert!(as_wanted, "{to}: {answer:?}");
         }
-        // What else reaches the router is seen there: the default route is not what is broken.
+        // Other packets reach the router, so the default route works.
         let outside = outside.into_iter().find(|address| Family::of(*address) == family);
         let socket = a
             .netns
             .enter(|| std::net::UdpSocket::bind((a.underlay(family), 0)));
         socket.unwrap().send_to(b"adit", (outside.unwrap(), 9)).unwrap();
     }
-    // The first packet to a neighbour waits for its address.
+    // The first packet to a neighbour waits until it is resolved.
     let mut packets = capture.packets();
     let deadline = Instant::now() + PATIENCE;
     let missing = |packets: &[Packet]| {
@@ -161,9 +161,9 @@ fn unpin_links(directory: &Path) {
     }
 }
 
-/// Whatever the host's setting for all devices is: decapsulated IPv4 arrives.
+/// Decapsulated IPv4 arrives, whatever the setting of the host for all devices is.
 #[test]
-fn rp_filter_of_all() {
+fn decapsulated_ipv4_arrives_with_any_rp_filter_of_all_devices() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let [a, b] = &topology.hosts;
@@ -172,7 +172,7 @@ fn rp_filter_of_all() {
         for host in [a, b] {
             host.netns.sysctl("net/ipv4/conf/all/rp_filter", value);
         }
-        // Neither a start nor a pass writes it.
+        // Neither a start nor a reconciliation writes it.
         for agent in &mut agents {
             agent.stop();
             agent.start();

@@ -1,4 +1,4 @@
-//! What is not ours is never touched, also where it stands in our way: it is a conflict, and all else goes on.
+//! Unmanaged objects are never changed, even if they conflict with desired ones: that is a conflict, and the rest continues.
 
 use adit_tests::agent::start_all;
 use adit_tests::{Agent, NetNs, Overlay, Topology, require, require_module, snapshot, traffic};
@@ -6,8 +6,8 @@ use dataplane_user::kernel::bpf::Mechanism;
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
 
-/// Three hosts; `a` has a link to `b` by GENEVE and one to `c` by VXLAN. Something foreign stands on `a` before any
-/// agent starts.
+/// Three hosts; `a` has a link to `b` by GENEVE and one to `c` by VXLAN. An unmanaged object exists on `a` before any agent
+/// starts.
 struct World {
     topology: Topology<3>,
     manifests: String,
@@ -34,7 +34,7 @@ impl World {
         &self.topology.hosts[0].netns
     }
 
-    /// Starts all agents; `a` is the first, and has this conflict.
+    /// Starts all agents, `a` first, and asserts that `a` has this conflict.
     fn start(&self, conflict: &str) -> Vec<Agent<'_>> {
         let hosts = self.topology.hosts.iter();
         let mut agents = hosts
@@ -56,17 +56,17 @@ impl World {
         }
     }
 
-    /// Reloads, passes and an uninstallation leave what `look` sees.
+    /// Asserts that reloads, reconciliations and uninstalling do not change the result of `look`.
     fn untouched(&self, agents: &mut [Agent<'_>], look: impl Fn(&NetNs) -> String) {
         let before = look(self.a());
         agents[0].write(&format!("{}\n", self.manifests));
         agents[0].next_pass();
-        assert_eq!(look(self.a()), before, "after passes");
+        assert_eq!(look(self.a()), before, "after reconciliations");
         agents[0].stop();
         let uninstalled = agents[0].run(&["uninstall"]);
         assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
         assert_eq!(look(self.a()), before, "after uninstalling");
-        // And everything is back with the next start.
+        // The next start restores everything.
         agents[0].start();
         agents[0].wait("in conflict again", |status| {
             status.pass.number > 0 && !conflicts(status).is_empty()
@@ -84,7 +84,7 @@ fn conflicts(status: &Status) -> Vec<&str> {
 }
 
 #[test]
-fn a_device_under_a_tunnel_devices_name() {
+fn an_unmanaged_device_with_the_name_of_a_tunnel_stays() {
     let Some(world) = World::with(|a| {
         a.ip("link add adit-geneve type bridge");
         a.ip("address add 10.200.0.1/24 dev adit-geneve");
@@ -95,7 +95,7 @@ fn a_device_under_a_tunnel_devices_name() {
     let before = look(world.a());
     let mut agents = world.start("link adit-geneve");
     assert_eq!(look(world.a()), before);
-    // The VXLAN peer is not concerned.
+    // The VXLAN peer is not affected.
     world.flows_to(2);
     world.untouched(&mut agents, look);
     world.flows_to(2);
@@ -105,9 +105,9 @@ fn a_device_under_a_tunnel_devices_name() {
     world.flows_to(2);
 }
 
-/// A namespace holds one flow-based ipip device, under whatever name.
+/// A namespace has one flow-based ipip device, whatever its name.
 #[test]
-fn another_flow_based_ipip_device() {
+fn an_unmanaged_flow_based_ipip_device_stays() {
     require!(modules: "dummy", "geneve", "ipip");
     let topology = Topology::<3>::new();
     let overlay = Overlay {
@@ -146,7 +146,7 @@ fn another_flow_based_ipip_device() {
 }
 
 #[test]
-fn a_device_under_the_anchors_name() {
+fn an_unmanaged_device_with_the_name_of_the_anchor_stays() {
     let Some(world) = World::with(|a| {
         a.ip("link add adit0 type dummy");
         a.ip("link set adit0 mtu 1400 up");
@@ -165,7 +165,7 @@ fn a_device_under_the_anchors_name() {
 }
 
 #[test]
-fn routes_of_our_prefixes_and_metrics() {
+fn unmanaged_routes_with_managed_prefixes_and_metrics_stay() {
     let Some(world) = World::with(|a| {
         a.ip("route add 10.0.0.0/8 via 192.0.2.17 metric 173");
         a.ip("route add unreachable fd00::/16 metric 1000000");
@@ -205,7 +205,7 @@ fn routes_of_our_prefixes_and_metrics() {
 }
 
 #[test]
-fn an_address_a_filter_and_a_table_of_others() {
+fn an_address_a_filter_and_a_table_of_others_stay() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let mut agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
@@ -217,7 +217,7 @@ fn an_address_a_filter_and_a_table_of_others() {
     snapshot::run(a, "nft", "add chain inet mine adit");
     snapshot::run(a, "nft", "add rule inet mine adit counter accept");
     if Mechanism::Tcx == a.enter(|| Mechanism::probe().unwrap()) {
-        // Where our program needs it, it is there already.
+        // The qdisc that the program needs may exist already.
         snapshot::run(a, "tc", "qdisc add dev adit0 clsact");
     }
     snapshot::run(
@@ -251,21 +251,21 @@ fn an_address_a_filter_and_a_table_of_others() {
     let [from, to] = [&topology.hosts[0], &topology.hosts[1]].map(|host| host.pod_end());
     traffic::udp(from, to, Family::Ipv4, 100).unwrap();
 
-    // The device is ours and goes with all that is on it; the table is not.
+    // The device is managed and is deleted with everything on it; the table is not.
     let table = mine(a);
     agents[0].stop();
     let uninstalled = agents[0].run(&["uninstall"]);
     assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
-    assert_eq!(snapshot::ruleset(a), table, "of ours nothing is left");
+    assert_eq!(snapshot::ruleset(a), table, "nothing managed is left");
 }
 
 fn mine(netns: &NetNs) -> String {
     snapshot::run(netns, "nft", "list table inet mine")
 }
 
-/// A table of our name, without our mark.
+/// A table with the name of the managed one, without the mark.
 #[test]
-fn an_nft_table_under_our_tables_name() {
+fn an_unmanaged_nft_table_with_the_managed_name_stays() {
     let Some(world) = World::with(|a| {
         snapshot::run(a, "nft", "add table inet adit { comment \"mine\" ; }");
         snapshot::run(a, "nft", "add chain inet adit forward");
@@ -283,9 +283,9 @@ fn an_nft_table_under_our_tables_name() {
     assert!(snapshot::ruleset(world.a()).contains("comment \"adit\""));
 }
 
-/// An address of ours that somebody else put on our device, without our mark, before we did.
+/// A desired address that somebody else added to a managed device first, without the mark.
 #[test]
-fn our_address_without_our_mark() {
+fn a_desired_address_without_the_mark_stays() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let mut agents = start_all(&topology, &Overlay::new(&topology, "geneve").manifests(&topology));
@@ -307,6 +307,6 @@ fn our_address_without_our_mark() {
     }
     a.ip("address delete 10.1.0.1/32 dev adit0");
     agents[0].ready();
-    // An address without our mark would be a conflict still.
+    // An address without the mark would still be a conflict.
     assert!(a.ip("address show dev adit0").contains("10.1.0.1/32"));
 }

@@ -1,7 +1,8 @@
 //! Plans and diffs of whole manifests, compared with files in `tests/golden`; `UPDATE_GOLDEN=1` rewrites them.
 //!
-//! Each case is a folder: `manifests.yaml` is what node `a` shall be; `before.yaml`, if there, is what its kernel holds
-//! already (as the plan of these manifests), else it holds nothing; `expected.txt` are the changes and the problems.
+//! Each case is a directory. `manifests.yaml` is the desired state of node `a`. `before.yaml`, if it exists, is what its
+//! kernel has already (as the plan of these manifests); without it the kernel has nothing. `expected.txt` has the
+//! changes and the problems.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -41,7 +42,7 @@ fn manifests_give_the_expected_changes() {
 }
 
 #[test]
-fn every_node_of_a_case_gets_a_plan_that_is_stable() {
+fn the_plan_of_every_node_of_a_case_is_stable() {
     for case in cases() {
         let resources = source::load(&[case.join("manifests.yaml")]).unwrap();
         for node in resources.nodes.keys() {

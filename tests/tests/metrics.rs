@@ -1,4 +1,4 @@
-//! What a running agent tells over HTTP and on its socket, while traffic flows.
+//! The answers of a running agent over HTTP and on its socket, while traffic flows.
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -17,7 +17,7 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 
 #[test]
-fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
+fn a_scrape_has_traffic_drops_and_map_usage_and_passes_promtool() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
@@ -29,7 +29,7 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
         traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv4, 100).unwrap();
     }
     traffic::udp(a.pod_end(), b.pod_end(), Family::Ipv6, 100).unwrap();
-    // No node carries 10.99.0.0/16.
+    // No node advertises 10.99.0.0/16.
     a.netns.enter(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         for _ in 0..3 {
@@ -73,7 +73,7 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
     let held = ["adit_prefixes4", "adit_prefixes6"]
         .map(|map| value(&page, &format!("adit_map_entries{{map=\"{map}\"}}")));
     assert_eq!(held.iter().sum::<u64>(), prefixes.len() as u64);
-    // The other end saw them come.
+    // The other end received them.
     let other = get(&b.netns, "/metrics").1;
     assert!(value(&other, r#"adit_ingress_packets_total{verdict="accepted_ipv4"}"#) >= 5);
     assert_eq!(
@@ -90,7 +90,7 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
         check_by_document(page);
     }
 
-    // The status says the same, on the socket and over HTTP.
+    // The status is the same on the socket and over HTTP.
     let status = agents[0].status().unwrap();
     let way = status.peers[0].way.clone().unwrap();
     assert_eq!((way.device.as_deref(), way.usable), (Some("adit-geneve"), true));
@@ -100,7 +100,7 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
     let over_http: Status = serde_json::from_str(&json).unwrap();
     assert_eq!(over_http.peers[0].node, status.peers[0].node);
     assert!(over_http.peers[0].way.is_some());
-    // But for what is not everybody's business.
+    // Except for private fields.
     assert_eq!(status.peers[0].remote, Some(remote));
     let remote = remote.to_string();
     assert!(
@@ -123,7 +123,7 @@ fn a_scrape_tells_of_traffic_drops_and_fill_and_is_clean() {
 }
 
 #[test]
-fn wireguard_tells_of_sessions_and_of_what_was_changed() {
+fn wireguard_metrics_have_sessions_and_changes() {
     require!(modules: "dummy", "wireguard");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "wireguard");
@@ -160,7 +160,7 @@ fn wireguard_tells_of_sessions_and_of_what_was_changed() {
 }
 
 #[test]
-fn each_change_is_counted_by_what_it_was() {
+fn each_change_is_counted_by_its_kind() {
     require!(modules: "dummy", "geneve", "wireguard");
     let topology = Topology::<3>::new();
     let overlay = Overlay {
@@ -175,7 +175,7 @@ fn each_change_is_counted_by_what_it_was() {
         let page = page();
         assert_eq!(value(&page, series), wanted, "{series}\n{page}");
     };
-    // One socket a port: our device can't come up while this one stands.
+    // A port has one socket: the managed device cannot be set up while this one is.
     let theirs = host.netns.enter(|| UdpSocket::bind("0.0.0.0:6081").unwrap());
     let mut agent = Agent::new(host, &overlay.manifests(&topology)).with_recheck(1);
     agent.start();
@@ -200,12 +200,12 @@ fn each_change_is_counted_by_what_it_was() {
         (r#"adit_interface_operations_total{operation="up"}"#, 3),
         (r#"adit_interface_operations_total{operation="delete"}"#, 0),
         (r#"adit_interface_operation_errors_total{operation="create"}"#, 0),
-        // b has the first one: two that carry the same prefix share none.
+        // b is on the first device: two nodes that advertise the same prefix share none.
         (r#"adit_wireguard_peers{interface="adit-wg1"}"#, 1),
         ("adit_wireguard_peers_added_total", 1),
         ("adit_wireguard_peers_removed_total", 0),
         ("adit_wireguard_configure_errors_total", 0),
-        // An anchor and a backstop a family.
+        // An anchor and a backstop per family.
         (r#"adit_routes_installed{table="main"}"#, 4),
         ("adit_routes_added_total", 4),
         ("adit_routes_removed_total", 0),
@@ -236,7 +236,9 @@ fn each_change_is_counted_by_what_it_was() {
     }
 
     let mended = |number: u64| {
-        agent.wait("mended", |status| status.repairs.total == number && status.ready);
+        agent.wait("repaired", |status| {
+            status.repairs.total == number && status.ready
+        });
     };
     host.netns.ip("route delete 10.0.0.0/8 metric 173");
     mended(1);
@@ -252,7 +254,7 @@ fn each_change_is_counted_by_what_it_was() {
     host.netns.ip("link set adit-geneve mtu 1291");
     mended(4);
     says(r#"adit_interface_operations_total{operation="modify"}"#, 1);
-    // No event tells of peers.
+    // Peers send no events.
     let stranger = topology.hosts[1].private_key().public_key();
     let set = format!("set adit-wg1 peer {stranger}");
     snapshot::run(&host.netns, "wg", &set);
@@ -277,7 +279,7 @@ fn each_change_is_counted_by_what_it_was() {
 }
 
 #[test]
-fn health_and_readiness_are_two_things() {
+fn health_and_readiness_differ() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
@@ -305,13 +307,13 @@ fn health_and_readiness_are_two_things() {
 }
 
 #[test]
-fn keys_and_addresses_are_told_over_http_where_that_is_asked_for() {
+fn http_has_keys_and_addresses_only_if_asked_for() {
     require!(modules: "dummy", "wireguard");
     let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "wireguard").manifests(&topology);
     let [a, b] = &topology.hosts;
     let mut agent = Agent::started(a, &manifests);
-    // One that no node is.
+    // A peer that is not a node.
     let stranger = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
     let secrets = [
         a.private_key().public_key().to_string(),
@@ -324,10 +326,10 @@ fn keys_and_addresses_are_told_over_http_where_that_is_asked_for() {
         let (code, text) = get_of(&a.netns, "localhost:9173", path);
         assert_eq!((code, told(&text)), (200, 0), "{path}: {text}");
     }
-    // The socket tells, as ever.
+    // The socket has all fields, as always.
     let status = agent.run(&["status", "-o", "json"]).stdout;
     assert_eq!(told(&status), 4, "{status}");
-    // Also what is wrong may name a key or an address.
+    // Problems may contain a key or an address, too.
     a.netns
         .ip_batch("link delete adit-wg0\nlink add adit-wg0 type dummy\n");
     agent.wait("in conflict", |status| !status.ready);
@@ -339,7 +341,7 @@ fn keys_and_addresses_are_told_over_http_where_that_is_asked_for() {
     a.netns.ip("link delete adit-wg0");
     agent.stop();
 
-    let mut agent = agent.with_words(&["--http-details", "--http-host", "node-a.example"]);
+    let mut agent = agent.with_arguments(&["--http-details", "--http-host", "node-a.example"]);
     agent.start();
     agent.ready();
     snapshot::run(&a.netns, "wg", &format!("set adit-wg0 peer {stranger}"));
@@ -348,7 +350,7 @@ fn keys_and_addresses_are_told_over_http_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_page_that_has_its_name_lead_to_the_loopback_reads_nothing() {
+fn dns_rebinding_reads_nothing_over_http() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
@@ -368,7 +370,7 @@ fn a_page_that_has_its_name_lead_to_the_loopback_reads_nothing() {
             assert_eq!(get_of(&host.netns, name, path).0, 200, "{name}");
         }
     }
-    // Probes come by any name, and hear no details.
+    // Probes may use any host name, and get no details.
     assert_eq!(get_of(&host.netns, "rebound.example", "/readyz").0, 200);
     assert_eq!(get_of(&host.netns, "rebound.example", "/healthz").0, 200);
 }
@@ -380,7 +382,7 @@ fn idle_connections_stop_neither_the_agent_nor_its_socket_nor_a_scrape() {
     let overlay = Overlay::new(&topology, "geneve");
     let host = &topology.hosts[0];
     let agent = Agent::started(host, &overlay.manifests(&topology));
-    // As many descriptors as a process has unless somebody says otherwise.
+    // The default limit of descriptors of a process.
     let process = agent.process().to_string();
     let limited = Command::new("prlimit")
         .args(["--pid", &process, "--nofile=1024:1024"])
@@ -388,11 +390,11 @@ fn idle_connections_stop_neither_the_agent_nor_its_socket_nor_a_scrape() {
         .unwrap();
     assert!(limited.success());
     serve::raise_descriptor_limit().unwrap();
-    // Some say nothing at all, others begin and don't go on.
+    // Some send nothing, others an incomplete request.
     let connect = |number: u32| {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)).unwrap();
         if number.is_multiple_of(2) {
-            // It may be closed already.
+            // The connection may be closed already.
             let _written = stream.write_all(b"GET /status HTTP/1.1\r\nHost: local");
         }
         stream
@@ -406,12 +408,16 @@ fn idle_connections_stop_neither_the_agent_nor_its_socket_nor_a_scrape() {
     agent.wait("repaired", |status| status.repairs.total == 1 && status.ready);
     let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
     assert!(open < 300, "{open} descriptors");
-    assert!(!agent.log().contains("accepts no connection"), "{}", agent.log());
+    assert!(
+        !agent.log().contains("can't accept connections"),
+        "{}",
+        agent.log()
+    );
     drop(idle);
 }
 
 #[test]
-fn a_loop_that_hangs_is_told_and_feeds_no_watchdog() {
+fn a_loop_that_hangs_is_reported_and_does_not_feed_the_watchdog() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
@@ -423,7 +429,7 @@ fn a_loop_that_hangs_is_told_and_feeds_no_watchdog() {
         ("NOTIFY_SOCKET", path.to_str().unwrap().to_owned()),
         ("WATCHDOG_USEC", "2000000".to_owned()),
     ];
-    // No reconciliation but the first wakes it: the watchdog alone asks for signs.
+    // Only the first reconciliation wakes it; after that, only the watchdog needs signs of life.
     let mut agent = Agent::new(host, &overlay.manifests(&topology)).with_resync(3600);
     for variable in variables {
         agent = agent.with_environment(Some(variable));
@@ -451,7 +457,7 @@ fn a_loop_that_hangs_is_told_and_feeds_no_watchdog() {
     assert!(status.ready && status.pass.ended_ago_s.is_some(), "{status:#?}");
     agent.stop();
 
-    // Of its threads only that of the loop is stopped, wherever it is.
+    // Only the thread of the loop is stopped, wherever it is.
     let mut agent = agent.with_resync(1);
     agent.start();
     agent.ready();
@@ -486,7 +492,7 @@ fn a_loop_that_hangs_is_told_and_feeds_no_watchdog() {
 }
 
 #[test]
-fn a_port_in_use_ends_the_agent_with_the_flag() {
+fn a_port_in_use_ends_the_agent_with_an_error_about_the_option() {
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
     let _taken = host

@@ -1,4 +1,4 @@
-//! Properties of plan, diff and apply on random declared objects in several namespaces.
+//! Properties of plan, diff and apply with random declared objects in several namespaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ use proptest::collection::btree_map;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// Numbers from which a device is made: what it is, where, where its other end is, and a parameter.
+/// Random numbers for a device: its kind, its namespace, the namespace of its other end, and a parameter.
 type Draft = (u8, u8, u8, u8);
 
 fn drafts() -> impl Strategy<Value = BTreeMap<u8, Draft>> {
@@ -37,7 +37,7 @@ fn name(text: &str) -> LinkName {
 
 fn end(link: &str, host: u8, parameter: u8) -> InterfaceEnd {
     let address = format!("10.{host}.{parameter}.1/24").parse().expect("an address");
-    // With a device's last address the kernel deletes its routes.
+    // The kernel deletes the routes of a device with its last address.
     let has_address = !(host + parameter).is_multiple_of(3);
     InterfaceEnd {
         name: name(link),
@@ -63,7 +63,7 @@ fn placed<T>(namespace: Option<Namespace>, object: T) -> Placed<T> {
     }
 }
 
-/// A device of WireGuard's: with a default route among others, with all in a table, or with none and down.
+/// A WireGuard device: with a default route and others, with all routes in a table, or with none and down.
 fn wireguard(own: &str, number: u8, parameter: u8, listen_port: u16) -> WireGuardInterface {
     let peer = |last: u8, prefixes: &[String]| Peer {
         allowed_ips: prefixes
@@ -97,7 +97,7 @@ fn wireguard(own: &str, number: u8, parameter: u8, listen_port: u16) -> WireGuar
     }
 }
 
-/// What there is only one of, and which devices have: few ports and VNIs, so that those of one set collide with those of another.
+/// Unique properties that devices have: few ports and VNIs, so that different sets collide.
 #[derive(Default)]
 struct Taken {
     ports: BTreeSet<(u8, u16)>,
@@ -105,14 +105,14 @@ struct Taken {
 }
 
 impl Taken {
-    /// A UDP port that nobody has in a namespace.
+    /// An unused UDP port in a namespace.
     fn port(&mut self, at: u8, wish: u8) -> u16 {
         let wishes = (0..).map(|more| 51820 + u16::from(wish) + more);
         let mut free = wishes.filter(|port| self.ports.insert((at, *port)));
         free.next().expect("there is one")
     }
 
-    /// A number that nobody has in a namespace.
+    /// An unused number in a namespace.
     fn vni(&mut self, at: u8, wish: u8) -> u32 {
         let wishes = (1..).map(|more| u32::from(wish) + more);
         let mut free = wishes.filter(|vni| self.vnis.insert((at, *vni)));
@@ -223,7 +223,7 @@ fn target(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
     }
 }
 
-/// One pass; where something was refused, all that was done.
+/// One reconciliation; returns all executed changes if something was refused.
 fn pass(kernel: &mut FakeKernel, target: &KernelState) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -249,7 +249,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_set_leads_to_any_other_and_to_nothing(
+    fn any_set_of_objects_changes_to_any_other_and_to_none(
         old in drafts(),
         new in drafts(),
         present in any::<bool>(),
@@ -262,7 +262,7 @@ proptest! {
 
         let names = kernel.state.links.keys().cloned().collect::<Vec<_>>();
         if !names.is_empty() {
-            // As in a kernel, a pair's other end goes too.
+            // As in a kernel, the other end of a pair is deleted, too.
             let delete = damaged.get(&names).clone();
             let mut without = first.clone();
             without.forget_link(&delete);
@@ -288,7 +288,7 @@ proptest! {
         observed.namespaces.clear();
         for link in observed.links.values_mut() {
             if matches!(&link.kind, LinkKind::Veth(peer) if peer.namespace.is_some()) {
-                // Nobody can tell where its other end is.
+                // The location of its other end is unknown.
                 link.kind = LinkKind::Other("veth".to_owned());
             }
         }

@@ -1,4 +1,4 @@
-//! The units that we ship, as systemd reads them, and what the early one does.
+//! The shipped systemd units: systemd accepts them, and the early unit protects the node.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,9 +15,9 @@ use dataplane_ebpf::layout::names;
 use dataplane_user::kernel::bpf::{Mechanism, object};
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_units() {
+fn systemd_accepts_the_units() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        println!("skipped: there is no systemd-analyze");
+        println!("skipped: systemd-analyze is not installed");
         return;
     }
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
@@ -27,7 +27,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         let text = fs::read_to_string(units.join(name)).unwrap();
         let installed = "/usr/local/bin/adit";
         assert!(text.contains(installed));
-        // It wants the program to be there.
+        // systemd-analyze requires that the program exists.
         let text = text.replace(installed, agent::binary().to_str().unwrap());
         paths.push(directory.path().join(name));
         fs::write(paths.last().unwrap(), text).unwrap();
@@ -38,7 +38,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    // It reads the units of the machine too, and speaks about theirs.
+    // systemd-analyze reads the units of the machine, too, and reports about them.
     let about_ours = said
         .lines()
         .filter(|line| line.contains("adit"))
@@ -47,7 +47,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 }
 
 #[test]
-fn the_early_unit_refuses_overlay_traffic_and_leads_none() {
+fn the_early_unit_refuses_overlay_traffic() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
@@ -67,20 +67,20 @@ fn the_early_unit_refuses_overlay_traffic_and_leads_none() {
     assert!(!routes.contains("adit0"), "{routes}");
     let links = host.netns.ip("-br link show group 173");
     assert_eq!(links.lines().count(), 1, "{links}");
-    // An agent goes on from there.
+    // An agent continues from this state.
     host.netns.ip("link set u0 up");
     host.netns.ip_batch("route replace default via 192.0.2.17");
     agent.start();
     agent.ready();
-    // Beside one it is refused.
+    // Beside an agent it is refused.
     let before = host.netns.ip("route show proto 173");
     assert_eq!(agent.run(&words).code, 8);
     assert_eq!(host.netns.ip("route show proto 173"), before);
 }
 
-/// A program's id takes CAP_SYS_ADMIN to ask for, and an agent has to do with its own alone.
+/// Reading the id of a program needs CAP_SYS_ADMIN, and an agent only reads its own programs.
 #[test]
-fn the_shipped_unit_starts_beside_somebody_elses_program_on_lo() {
+fn the_shipped_unit_starts_although_lo_has_a_program_of_others() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let host = &topology.hosts[0];
@@ -102,7 +102,7 @@ fn the_shipped_unit_starts_beside_somebody_elses_program_on_lo() {
 }
 
 #[test]
-fn drift_in_other_namespaces_is_heard_with_the_drop_in_and_its_lack_is_told() {
+fn drift_in_other_namespaces_is_noticed_with_the_drop_in_and_a_missing_one_is_reported() {
     require!(modules: "dummy");
     let topology = Topology::<1>::new();
     let there = Named::new();
@@ -136,7 +136,7 @@ fn drift_in_other_namespaces_is_heard_with_the_drop_in_and_its_lack_is_told() {
     assert!(told(&agent));
 }
 
-/// The capabilities that units leave the agent, as `setpriv --bounding-set` takes them.
+/// The capabilities of the units, in the syntax of `setpriv --bounding-set`.
 fn capabilities(units: &[&str]) -> String {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
     let mut set = "-all".to_owned();
@@ -153,7 +153,7 @@ fn capabilities(units: &[&str]) -> String {
 }
 
 #[test]
-fn rejected_manifests_at_boot_leave_the_last_good_ones_in_force() {
+fn rejected_manifests_at_boot_leave_the_last_accepted_set_in_use() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let good = Overlay::new(&topology, "geneve").manifests(&topology);
@@ -163,7 +163,7 @@ fn rejected_manifests_at_boot_leave_the_last_good_ones_in_force() {
     let kept = fs::metadata(agent.state_directory().join("last-good.json")).unwrap();
     assert_eq!(kept.permissions().mode() & 0o777, 0o600);
     let forget_all = || {
-        // As a boot does.
+        // As after a boot.
         for link in ["adit0", "adit-geneve"] {
             host.netns.ip(&format!("link delete {link}"));
         }
@@ -176,19 +176,19 @@ fn rejected_manifests_at_boot_leave_the_last_good_ones_in_force() {
     forget_all();
     let manifests = agent.manifests();
     let words = ["early", "--node", "a", "-f", manifests.to_str().unwrap()];
-    // A typo, and a directory that nobody has filled.
+    // A typo, and an empty directory.
     for bad in [good.replace("10.0.0.0/8", "10.0.0.0/88"), String::new()] {
         agent.write(&bad);
         let printed = agent.run(&words);
         assert_eq!(printed.code, 0, "{printed:?}");
-        assert!(printed.stderr.contains("last good"), "{printed:?}");
+        assert!(printed.stderr.contains("last accepted"), "{printed:?}");
         assert_eq!(backstops().matches("unreachable").count(), 2, "{}", backstops());
         assert!(host.netns.ip("address show dev adit0").contains("10.1.0.1/32"));
         host.netns.ip("link delete adit0");
         host.netns.ip("route flush proto 173");
         host.netns.ip("-6 route flush proto 173");
     }
-    // The agent goes on as well, and says that it does not have what the manifests say.
+    // The agent continues as well, and reports that the manifests are not applied.
     agent.start();
     let status = agent.wait("reconciled", |status| status.pass.number > 0);
     assert!(
@@ -198,7 +198,7 @@ fn rejected_manifests_at_boot_leave_the_last_good_ones_in_force() {
     assert_eq!(status.peers.len(), 1, "{status:#?}");
     assert_eq!(backstops().matches("unreachable").count(), 2, "{}", backstops());
     agent.stop();
-    // Nothing of it is left where nothing of Adit's shall be.
+    // After uninstalling nothing of it is left.
     assert_eq!(agent.run(&["uninstall"]).code, 0);
     let printed = agent.run(&words);
     assert_eq!(printed.code, 1, "{printed:?}");
@@ -206,7 +206,7 @@ fn rejected_manifests_at_boot_leave_the_last_good_ones_in_force() {
 }
 
 #[test]
-fn iproute2_knows_our_tables_and_routes_by_name() {
+fn iproute2_shows_tables_and_protocols_by_name() {
     if !Path::new("/etc/iproute2/rt_tables.d").is_dir() {
         println!("skipped: this iproute2 has no /etc/iproute2/rt_tables.d");
         return;
@@ -215,7 +215,7 @@ fn iproute2_knows_our_tables_and_routes_by_name() {
     netns.ip("link set lo up");
     netns.ip("route add 10.0.0.0/8 dev lo table 1730 proto 173");
     netns.ip("rule add iif lo lookup 17315 priority 1729 protocol 173");
-    // In a mount namespace of its own.
+    // In a separate mount namespace.
     let places = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/iproute2");
     let mounts = ["rt_tables.d", "rt_protos.d"].map(|name| {
         let ours = places.join(name);

@@ -1,5 +1,4 @@
-//! `adit plan` tells what would be done and does nothing; `adit uninstall` takes away what is ours, all of it, and
-//! nothing else.
+//! `adit plan` prints changes and makes none. `adit uninstall` removes everything that Adit manages, and nothing else.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -23,7 +22,7 @@ fn plan_changes_nothing_and_uninstall_leaves_nothing() {
     let look = || snapshot::everything(&topology.hosts[0].netns, &[bpffs, &run_directory]);
     let empty = look();
 
-    // Nothing is there: all of it is to be added.
+    // The kernel is empty, so everything is to be added.
     let planned = changes(&agent, 4);
     assert_eq!(look(), empty);
     assert!(
@@ -60,7 +59,7 @@ fn plan_changes_nothing_and_uninstall_leaves_nothing() {
     assert_eq!(look(), full);
     agent.stop();
 
-    // Things of others, one of them below our run directory.
+    // Objects of others, one of them below the run directory.
     let netns = &topology.hosts[0].netns;
     netns.ip("link add mine type dummy");
     netns.ip("route add 10.0.0.0/8 via 192.0.2.17 metric 500");
@@ -71,20 +70,20 @@ fn plan_changes_nothing_and_uninstall_leaves_nothing() {
     netns.ip("route delete 10.0.0.0/8 metric 500");
     netns.ip("link delete mine");
     assert_eq!(look(), empty);
-    // And again, where nothing is.
+    // And again, with nothing left.
     let again = agent.run(&["uninstall"]);
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(look(), empty);
 }
 
 #[test]
-fn a_closed_pipe_ends_reading_quietly_and_a_change_is_whole_and_told() {
+fn a_closed_pipe_ends_reading_quietly_and_a_change_is_completed() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
     let host = &topology.hosts[0];
     let mut agent = Agent::new(host, &overlay.manifests(&topology));
-    // A reader that went, and a disk that is full.
+    // A closed pipe, and a full disk.
     let closed = || Stdio::from(std::io::pipe().unwrap().1);
     let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
     let manifests = agent.manifests();
@@ -111,7 +110,7 @@ fn a_closed_pipe_ends_reading_quietly_and_a_change_is_whole_and_told() {
         assert_eq!(code, Some(1), "{words:?}: {said}");
         assert!(said.contains("No space left"), "{words:?}: {said}");
     }
-    // What changes something has done so.
+    // Commands that change something have done so.
     let (code, said) = run(&agent, &early, closed());
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("Broken pipe"), "{said}");
@@ -134,7 +133,7 @@ fn a_closed_pipe_ends_reading_quietly_and_a_change_is_whole_and_told() {
     let (code, said) = run(&agent, &["uninstall"], closed());
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("it is done") && said.contains("Broken pipe"),
+        said.contains("the changes are done") && said.contains("Broken pipe"),
         "{said}"
     );
     assert!(!agent.run_directory().exists() && !agent.pins().exists());
@@ -142,7 +141,7 @@ fn a_closed_pipe_ends_reading_quietly_and_a_change_is_whole_and_told() {
 }
 
 #[test]
-fn an_agent_whose_log_nobody_reads_goes_on() {
+fn an_agent_continues_if_its_log_is_not_read() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
@@ -161,13 +160,13 @@ fn an_agent_whose_log_nobody_reads_goes_on() {
 }
 
 #[test]
-fn control_characters_of_others_names_are_escaped() {
+fn control_characters_in_names_are_escaped() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
     let host = &topology.hosts[0];
     let mut agent = Agent::started(host, &overlay.manifests(&topology));
-    // In a device's name, which is to be deleted for its group, and in JSON.
+    // In the name of a device, which is to be deleted because of its group, and in JSON.
     agent.stop();
     let name = "e\x1b[2J\u{9b}1mx";
     host.netns.ip(&format!("link add {name} group 173 type dummy"));
@@ -194,7 +193,7 @@ fn run(agent: &Agent<'_>, words: &[&str], output: Stdio) -> (Option<i32>, String
 }
 
 #[test]
-fn a_dash_is_the_standard_input_where_manifests_are_read_once() {
+fn a_dash_means_standard_input_for_commands_that_read_manifests_once() {
     let adit = |words: &[&str], input: &str| -> Output {
         let mut child = Command::new(agent::binary())
             .args(words)
@@ -203,7 +202,7 @@ fn a_dash_is_the_standard_input_where_manifests_are_read_once() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // Who reads none of it may be gone.
+        // A program that does not read its input may have ended.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     };
@@ -224,7 +223,7 @@ fn a_dash_is_the_standard_input_where_manifests_are_read_once() {
     }
     let empty = adit(&["plan", "-f", "-", "--node", "a"], "# nothing\n");
     let said = String::from_utf8_lossy(&empty.stderr);
-    assert!(said.contains("standard input: holds no manifest"), "{said}");
+    assert!(said.contains("standard input: contains no manifest"), "{said}");
 }
 
 /// The planned changes' actions and kinds.

@@ -1,4 +1,4 @@
-//! Manifests that change while the agent runs: good ones are taken, bad ones leave what is there.
+//! Manifests that change while the agent runs: valid ones are applied, invalid ones change nothing.
 
 use std::{fs, iter};
 
@@ -10,7 +10,7 @@ use dataplane_user::net::Family;
 use dataplane_user::status::PeerStatus;
 
 #[test]
-fn peers_come_and_go_and_their_devices_with_them() {
+fn devices_are_created_and_deleted_with_their_peers() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<3>::new();
     let all = Overlay {
@@ -44,11 +44,11 @@ fn peers_come_and_go_and_their_devices_with_them() {
 }
 
 #[test]
-fn encapsulation_port_and_mtu_change() {
+fn changes_of_encapsulation_port_and_mtu_are_applied() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let geneve = Overlay::new(&topology, "geneve");
-    // No pass but those that the files cause: the status tells of the one that took the change.
+    // Only the files cause reconciliations: the status shows the one that applied the change.
     let manifests = geneve.manifests(&topology);
     let agents = start_all(&topology, &manifests);
     let [a, b] = &topology.hosts;
@@ -74,8 +74,8 @@ fn encapsulation_port_and_mtu_change() {
             .collect::<Vec<_>>();
         agents.iter().for_each(|agent| agent.write(&manifests));
         for (agent, before) in agents.iter().zip(passes) {
-            // A status from before the pass that takes it is ready too.
-            agent.wait("taking it", |status| {
+            // The status before the reconciliation that applies it is ready, too.
+            agent.wait("applying it", |status| {
                 status.ready && status.pass.number > before && done(agent)
             });
         }
@@ -101,11 +101,11 @@ fn encapsulation_port_and_mtu_change() {
     };
     take(&port, &of_port);
     for agent in &agents {
-        agent.wait("having made a device anew", |status| status.recreated == 1);
+        agent.wait("having recreated a device", |status| status.recreated == 1);
     }
     let log = agents[0].log();
     assert!(
-        log.contains("to make it anew (vxlan external dstport 4789"),
+        log.contains("to recreate it (vxlan external dstport 4789"),
         "{log}"
     );
     flows_by(8472);
@@ -131,7 +131,7 @@ fn encapsulation_port_and_mtu_change() {
 }
 
 #[test]
-fn bad_versions_leave_the_running_one() {
+fn rejected_manifests_leave_the_running_version() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");
@@ -143,7 +143,7 @@ fn bad_versions_leave_the_running_one() {
     let taken = without_counts(agents[0].status().unwrap().peers);
     let other = "spec:\n  network: other\n";
     for (bad, word) in [
-        // Syntax.
+        // A syntax error.
         (
             good.replace("prefixes: [10.0.0.0/8", "prefixes: [10.0.0.0/8]"),
             "",
@@ -187,7 +187,7 @@ fn bad_versions_leave_the_running_one() {
         .iter()
         .for_each(|agent| agent.write(&corrected.manifests(&topology)));
     for agent in &agents {
-        agent.wait("taking the corrected version", |status| {
+        agent.wait("applying the corrected version", |status| {
             status.ready && status.networks[0].vni == 17
         });
     }
@@ -195,7 +195,7 @@ fn bad_versions_leave_the_running_one() {
 }
 
 #[test]
-fn absent_from_the_manifests_nothing_is_removed() {
+fn a_node_that_the_manifests_lack_removes_nothing() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay::new(&topology, "geneve");

@@ -1,4 +1,4 @@
-//! What one hand does to random networks is one repair, of the right kind, however many changes mend it.
+//! One outside change of a random network is one repair of the right kind, however many changes it takes.
 
 use adit_tests::random::{self, Damage, THIS_NODE};
 use adit_tests::situation::{Situation, situations, with_underlay};
@@ -15,7 +15,7 @@ fn target(situation: Situation) -> KernelState {
     let node = NodeName::new(THIS_NODE).expect("valid");
     let facts = situation.facts(&node, 1500);
     let mut resources = situation.resources;
-    // Of these there would be few.
+    // Otherwise there would be few of these objects.
     for network in resources.networks.values_mut() {
         network.dataplane = Dataplane::Routes;
     }
@@ -23,7 +23,7 @@ fn target(situation: Situation) -> KernelState {
     plan(&intent, &facts).0
 }
 
-/// Something that a hand does, and the kind of the repair that follows.
+/// An outside change, and the kind of its repair.
 fn deeds() -> impl Strategy<Value = (Damage, ObjectKind)> {
     let index = any::<Index>;
     prop_oneof![
@@ -42,7 +42,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn one_deed_is_one_repair(situation in situations(), (deed, kind) in deeds()) {
+    fn one_outside_change_is_one_repair(situation in situations(), (deed, kind) in deeds()) {
         let target = target(situation);
         let mut found = target.clone();
         random::damage(&mut found, &deed);
@@ -60,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_wanted_otherwise_is_no_repair(old in situations(), new in situations()) {
+    fn a_changed_manifest_is_no_repair(old in situations(), new in situations()) {
         let (before, target) = (target(old), target(new));
         let observed = with_underlay(before.clone());
         let changes = diff(&observed, &target).changes;

@@ -1,4 +1,4 @@
-//! The dataplane without its agent: it goes on forwarding, can be looked at, and is adopted without losing a packet.
+//! The dataplane without its agent: it continues to forward, can be inspected, and is adopted without losing a packet.
 
 use adit_tests::agent::start_all;
 use adit_tests::traffic::{self, Lost, Probes};
@@ -8,7 +8,7 @@ use dataplane_user::net::Family;
 use serde_json::Value;
 
 #[test]
-fn killed_and_started_again_without_a_lost_packet() {
+fn a_killed_and_restarted_agent_loses_no_packet() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
@@ -31,7 +31,7 @@ fn killed_and_started_again_without_a_lost_packet() {
     agents[0].ready();
     let status = agents[0].status().unwrap();
     assert!(received(&agents[0]) >= counted, "its counts went on");
-    // What is the same object to the kernel was not made anew.
+    // Objects with the same id were not recreated.
     assert_eq!(map_ids(&agents[0]), maps);
     assert_eq!(snapshot::everything(&a.netns, &[]), before);
     assert_eq!(status.pass.residual, 0);
@@ -47,7 +47,7 @@ fn killed_and_started_again_without_a_lost_packet() {
 }
 
 #[test]
-fn stopped_it_forwards_and_can_be_looked_at() {
+fn a_stopped_agent_forwards_and_its_maps_can_be_read() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "vxlan").manifests(&topology);
@@ -61,7 +61,7 @@ fn stopped_it_forwards_and_can_be_looked_at() {
     );
     let waited = agents[0].run(&["status", "--wait", "--timeout", "60"]);
     assert_eq!(waited.code, 0, "{waited:?}");
-    // A second agent of the same places is refused, and the first goes on.
+    // A second agent with the same directories is refused, and the first continues.
     let manifests = agents[0].manifests();
     let refused = agents[0].run(&["run", "--node", "a", "-f", manifests.to_str().unwrap()]);
     assert_eq!(refused.code, 8, "{refused:?}");
@@ -90,7 +90,7 @@ fn stopped_it_forwards_and_can_be_looked_at() {
     assert_eq!(nowhere.code, 3, "{nowhere:?}");
 }
 
-/// The kernel's ids of the pinned maps.
+/// The kernel ids of the pinned maps.
 fn map_ids(agent: &Agent<'_>) -> Vec<(String, u64)> {
     let all: Value =
         serde_json::from_str(&snapshot::run(&agent.host().netns, "bpftool", "-j -f map show")).unwrap();

@@ -1,4 +1,4 @@
-//! A node's WireGuard key changes while traffic flows.
+//! The WireGuard key of a node changes while traffic flows.
 
 use std::fs;
 
@@ -54,7 +54,7 @@ fn changes(dataplane: &'static str) {
     let topology = Topology::<3>::new();
     let overlay = Overlay {
         network: vec![dataplane],
-        // Two that carry the same prefix never meet a third one on one device.
+        // Two nodes that advertise the same prefix are on different devices of a third one.
         shared: vec!["b", "c"],
         ..Overlay::new(&topology, "wireguard")
     };
@@ -78,7 +78,7 @@ fn changes(dataplane: &'static str) {
     });
     let probes = probes.collect::<Vec<_>>();
 
-    // Nothing is there to be ended yet.
+    // There is nothing to end yet.
     assert_eq!(agents[0].run(&["wg", "rotate", "--finish"]).code, 3);
     let printed = agents[0].run(&["wg", "rotate"]);
     assert_eq!(printed.code, 0, "{printed:?}");
@@ -96,7 +96,7 @@ fn changes(dataplane: &'static str) {
         "nobody knows of it"
     );
 
-    // The nodes learn of it one after another; until both ends know, packets stay where they are.
+    // The nodes get the new manifests one after another; until both ends have them, packets keep their path.
     let mut both = overlay.clone();
     both.keys[0].1 = format!("nextPublicKey: '{next}'");
     let both = both.manifests(&topology);
@@ -129,7 +129,7 @@ fn changes(dataplane: &'static str) {
         ..overlay
     };
     let after = after.manifests(&topology);
-    // Now in another order.
+    // In another order.
     for agent in agents.iter().rev() {
         agent.write(&after);
         agent.next_pass();

@@ -1,5 +1,4 @@
-//! Each encapsulation over both families, between two nodes without our programs on the sending side, and between one with
-//! and one without.
+//! Each encapsulation over both families, between two nodes without BPF programs, and from a node with them to one without.
 
 use adit_tests::pair::pair;
 use dataplane_user::net::Family;

@@ -1,5 +1,5 @@
-//! One node of a large network: what its agent costs grows with the network, and no faster. The times
-//! that are printed are under `strace`, which makes everything slow.
+//! One node of a large network: the cost of its agent grows with the network, and no faster. The printed times are those
+//! under `strace`, which slows everything down.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use adit_tests::{Agent, Overlay, Topology, require};
 use dataplane_user::net::Family;
 
-/// Prefixes that each node carries, beside its two addresses.
+/// The number of prefixes that each node advertises besides its two addresses.
 const PREFIXES: u32 = 4;
 
 #[test]
@@ -21,9 +21,9 @@ fn syscalls_of_a_thousand_nodes_are_four_times_those_of_250() {
     );
 }
 
-/// Each route is made by a part of a send and told of by one event; its ack is a batch's.
+/// Each route needs a part of a send and causes one event; acks are per batch.
 #[test]
-fn ten_thousand_routes_take_few_sends_and_one_event_each() {
+fn ten_thousand_routes_need_few_sends_and_one_event_each() {
     const PREFIXES: u64 = 5_000;
     const ROUTES: u64 = 2 * PREFIXES;
     require!(modules: "dummy", "geneve");
@@ -50,14 +50,14 @@ fn ten_thousand_routes_take_few_sends_and_one_event_each() {
         .map(|names| names.map(|name| agent.syscalls_of(name)).iter().sum::<u64>());
     println!("{sends} sends and {receives} receives for {ROUTES} routes");
     assert!(sends <= ROUTES / 50, "{sends} sends");
-    // None of its own events is lost to it.
+    // The agent loses none of its own events.
     assert!(
         (ROUTES..=ROUTES + ROUTES / 5).contains(&receives),
         "{receives} receives"
     );
 }
 
-/// Starts the first of so many nodes and stops it when it is ready; gives its syscalls.
+/// Starts the first of a number of nodes, stops it when it is ready, and returns its system calls.
 fn measure(nodes: u32) -> u64 {
     let topology = Topology::<1>::new();
     let mut manifests = Overlay::new(&topology, "geneve").manifests(&topology);
@@ -68,7 +68,7 @@ fn measure(nodes: u32) -> u64 {
 
     let started = Instant::now();
     agent.start();
-    // By its log: an answer costs syscalls, too.
+    // Waits for the log, because a status request costs system calls, too.
     agent.wait_for_log("ready=true");
     let ready = started.elapsed();
     let memory = agent.peak_memory();
@@ -91,7 +91,7 @@ fn measure(nodes: u32) -> u64 {
     syscalls
 }
 
-/// The manifest of a node that is nowhere, but could be reached.
+/// The manifest of a node that does not exist but has a route.
 fn peer(number: u32) -> String {
     let [_, _, high, low] = number.to_be_bytes();
     let mut prefixes = String::new();

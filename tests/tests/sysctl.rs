@@ -1,4 +1,4 @@
-//! Per-device settings on the running kernel: of the namespace that one is in, and of the named device alone.
+//! Per-device settings on the running kernel: only those of the own namespace and the named device.
 
 use adit_tests::NetNs;
 use dataplane_user::kernel::sysctl::Sysctls;
@@ -6,7 +6,7 @@ use dataplane_user::model::Sysctl;
 use dataplane_user::net::LinkName;
 
 #[test]
-fn settings_are_the_namespaces_and_the_devices() {
+fn settings_belong_to_a_namespace_and_a_device() {
     let (one, two) = (NetNs::new(), NetNs::new());
     let name = LinkName::constant("test0");
     for netns in [&one, &two] {

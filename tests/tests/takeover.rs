@@ -1,5 +1,5 @@
-//! An agent that finds another map ABI's dataplane: an older one is taken over without losing a packet, also by an agent
-//! that dies on the way; a newer one is left alone.
+//! An agent that finds a dataplane with another map ABI: an older one is adopted without losing a packet, also if the
+//! agent crashes meanwhile; a newer one is not changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use dataplane_user::model::Hook;
 use dataplane_user::net::Family;
 use serde_json::Value;
 
-/// The other half of the tests here, in the process that dies.
+/// The part of the tests that runs in the process that crashes.
 #[test]
 fn crashing_child() {
     child();
 }
 
 #[test]
-fn an_older_version_is_taken_over_without_a_lost_packet() {
+fn an_older_version_is_adopted_without_a_lost_packet() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
@@ -52,7 +52,7 @@ fn an_older_version_is_taken_over_without_a_lost_packet() {
 }
 
 #[test]
-fn dying_on_the_way_loses_no_packet() {
+fn a_crash_during_the_adoption_loses_no_packet() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
@@ -62,7 +62,7 @@ fn dying_on_the_way_loses_no_packet() {
     let mut older = make_older(agent);
     let whole = changes(agent).len();
     assert!(whole > 6, "{whole} changes take nothing over");
-    // While our maps are filled, then around the takeover of each program and before the older pins go.
+    // While the maps are filled, around the replacement of each program, and before the older pins are deleted.
     for after in [1, whole / 2, whole - 3, whole - 2, whole - 1] {
         crash(agent, after, "crashing_child");
         assert_eq!(programs(&topology.hosts[0].netns), [1, 1], "after {after}");
@@ -76,7 +76,7 @@ fn dying_on_the_way_loses_no_packet() {
 }
 
 #[test]
-fn a_newer_version_is_left_alone() {
+fn a_newer_version_is_not_changed() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
@@ -85,7 +85,7 @@ fn a_newer_version_is_left_alone() {
     let agent = &mut agents[0];
     let newer = agent.pins().join(format!("v{}", ABI_VERSION + 1));
 
-    // Beside a running agent: it touches nothing while it is there, and goes on afterwards.
+    // Pins of a newer version beside a running agent: it changes nothing while they exist, and continues afterwards.
     fs::create_dir(&newer).unwrap();
     let named = newer.to_str().unwrap().to_owned();
     let is_told = |text: &str| text.contains(&named) && text.contains("adit uninstall");
@@ -107,19 +107,19 @@ fn a_newer_version_is_left_alone() {
     assert_eq!(look(agent), before);
     no_loss(probes);
 
-    // All of it, and an older one's too.
+    // Everything of this version, and of an older one.
     fs::create_dir_all(agent.pins().join("v0/maps")).unwrap();
     let uninstalled = agent.run(&["uninstall"]);
     assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
     assert!(!agent.pins().exists());
 }
 
-/// This version's directory.
+/// The pin directory of this version.
 fn own(agent: &Agent<'_>) -> PathBuf {
     agent.pins().join(format!("v{ABI_VERSION}"))
 }
 
-/// Stops an agent where one runs, and makes what it has left an older version's; returns that one's directory.
+/// Stops a running agent and turns its pins into those of an older version; returns the directory of that version.
 fn make_older(agent: &mut Agent<'_>) -> PathBuf {
     agent.stop();
     let older = agent.pins().join(format!("v{}", ABI_VERSION - 1));
@@ -127,7 +127,7 @@ fn make_older(agent: &mut Agent<'_>) -> PathBuf {
     older
 }
 
-/// Nothing is left of the older version, and each hook has one program.
+/// Asserts that nothing is left of the older version, and that each hook has one program.
 fn taken_over(agent: &Agent<'_>, older: &Path) {
     let status = agent.status().unwrap();
     assert_eq!((status.pass.residual, status.pass.failed), (0, 0), "{status:#?}");
@@ -146,7 +146,7 @@ fn look(agent: &Agent<'_>) -> String {
     snapshot::everything(&agent.host().netns, &[&agent.pins()])
 }
 
-/// What a start would change, in words.
+/// The changes of a start, as text.
 fn changes(agent: &Agent<'_>) -> Vec<String> {
     let plan = agent.plan(&["-o", "json"]);
     assert_eq!(plan.code, 4, "{plan:?}");
@@ -157,8 +157,7 @@ fn changes(agent: &Agent<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Both ways of the taken-over node are in each probe: it sends by the egress program, and its answer comes in by the
-/// ingress program.
+/// Each probe tests both directions: the node sends by the egress program, and the answer arrives by the ingress program.
 fn probes(topology: &Topology<2>) -> [Probes; 2] {
     let [a, b] = &topology.hosts;
     Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap())

@@ -1,5 +1,5 @@
-//! Traffic between nodes: both inner families over both outer ones, by GENEVE, VXLAN, IPIP, WireGuard and without
-//! encapsulation, from hosts and from pods; and nothing of it in clear where something encapsulates.
+//! Traffic between nodes: both inner families over both outer families, by GENEVE, VXLAN, IPIP, WireGuard and without
+//! encapsulation, from hosts and from pods. Nothing crosses the underlay in clear if there is an encapsulation.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -64,7 +64,7 @@ fn none_over_ipv6() {
 
 /// Three nodes: slots beyond the first, links of two encapsulations, and a prefix that two nodes carry.
 #[test]
-fn three_nodes_and_a_group() {
+fn three_nodes_reach_each_other_and_a_shared_prefix() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<3>::new();
     let overlay = Overlay {
@@ -114,7 +114,7 @@ fn three_nodes_and_a_group() {
 
 /// Clouds count flows by the outer ports, and their tables are small.
 #[test]
-fn vxlan_source_ports_are_of_the_range_that_the_network_says() {
+fn vxlan_source_ports_are_in_the_range_of_the_network() {
     require!(modules: "dummy", "vxlan");
     let topology = Topology::<2>::new();
     let with = |network| Overlay {

@@ -1,4 +1,4 @@
-//! `adit wg up`, `down`, `import` and `export` beside the real `wg-quick` and `wg`.
+//! `adit wg up`, `down`, `import` and `export`, compared with the real `wg-quick` and `wg`.
 
 mod wg_quick {
     mod default_route;
@@ -23,7 +23,7 @@ fn ready() -> bool {
     require_module("wireguard") && require_program("wg-quick") && require_program("nft")
 }
 
-/// A file `wg0.conf` in a directory of its own, for its owner alone.
+/// A file `wg0.conf` in a separate directory, readable only by its owner.
 struct Conf {
     directory: tempfile::TempDir,
 }
@@ -41,12 +41,13 @@ impl Conf {
     }
 
     fn write(&self, text: &str) {
-        fs::write(self.path(), text).expect("a directory of ours");
-        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o600)).expect("a file of ours");
+        fs::write(self.path(), text).expect("the temporary directory is writable");
+        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o600))
+            .expect("the temporary file exists");
     }
 
     fn text(&self) -> String {
-        fs::read_to_string(self.path()).expect("a file of ours")
+        fs::read_to_string(self.path()).expect("the temporary file exists")
     }
 }
 
@@ -64,7 +65,7 @@ fn wg_quick(netns: &NetNs, words: &[&str]) -> Output {
     run(netns, Path::new("wg-quick"), words)
 }
 
-/// All that is compared of an interface: without numbers of devices, and in an order of its own.
+/// The compared state of an interface, sorted and without device indexes.
 fn look(netns: &NetNs) -> String {
     let ip = |words: &str| snapshot::run(netns, "ip", words);
     let link = ip("-d link show wg0");
@@ -78,7 +79,7 @@ fn look(netns: &NetNs) -> String {
         .collect::<Vec<_>>();
     routes.sort_unstable();
     let conf = snapshot::run(netns, "wg", "showconf wg0");
-    // The order of a peer's allowed IPs is that in which they came, and says nothing.
+    // The order of allowed IPs is the one of their addition, which does not matter.
     let prefixes = |line: &str| match line.strip_prefix("AllowedIPs = ") {
         Some(list) => {
             let mut list = list.split(", ").collect::<Vec<_>>();
@@ -99,7 +100,7 @@ fn look(netns: &NetNs) -> String {
     )
 }
 
-/// Tells the lines that only one of two has.
+/// Prints the lines that only one of two texts has.
 #[track_caller]
 fn assert_same(ours: &str, theirs: &str, of: &str) {
     let only = |one: &str, other: &str| {
@@ -114,7 +115,7 @@ fn assert_same(ours: &str, theirs: &str, of: &str) {
     );
 }
 
-/// The whole of a namespace but for counters.
+/// The whole state of a namespace except counters.
 fn all(netns: &NetNs) -> String {
     let ip = |words: &str| snapshot::run(netns, "ip", words);
     let state = [
@@ -148,7 +149,7 @@ fn up_and_down_do_what_wg_quick_does() {
         format!(
             "{head}Address = 10.70.0.1/24, fd70::1/64\n{PEERS}AllowedIPs = 10.70.0.2/32, 10.71.0.0/16, fd70::2/128, fd71::/48\n"
         ),
-        // In any case, untidy, and without masks.
+        // Keys in any case, untidy, and without masks.
         format!(
             "[interface]\nprivatekey={}\nADDRESS = 10.70.0.1 # a comment\nListenPort=51821\nFwMark = 0x7\nMTU = 1300\n{PEERS}ALLOWEDIPS = 10.72.3.4/16,fd72::/48\nPersistentKeepalive = 25\nPresharedKey = {}\n",
             private.as_str(),
@@ -175,7 +176,7 @@ fn up_and_down_do_what_wg_quick_does() {
         assert_eq!(again.status.code(), Some(8), "{again:?}");
         said(&adit(ours, &["wg", "down", path]));
         assert_eq!(all(ours), before, "{text}");
-        // Each takes away what the other one made.
+        // Each tool removes what the other one created.
         said(&adit(theirs, &["wg", "down", path]));
         let left = all(theirs);
         assert!(
@@ -189,7 +190,7 @@ fn up_and_down_do_what_wg_quick_does() {
 }
 
 #[test]
-fn two_hosts_by_files_as_people_write_them() {
+fn two_hosts_with_typical_files_reach_each_other() {
     if !ready() {
         return;
     }
@@ -215,7 +216,7 @@ fn two_hosts_by_files_as_people_write_them() {
             .success()
     };
     assert!(eventually(ping));
-    // A handshake may grow a second older between the two.
+    // The age of a handshake may grow by a second between the two.
     let pair = || {
         let ours = said(&adit(&a.netns, &["wg", "show"]));
         (ours, said(&run(&a.netns, Path::new("wg"), &["show"])))
@@ -230,7 +231,7 @@ fn two_hosts_by_files_as_people_write_them() {
         shown.contains("private key: (hidden)") && shown.contains("latest handshake"),
         "{shown}"
     );
-    // By its name, when there is no file of it.
+    // By its name, without a file.
     said(&adit(&a.netns, &["wg", "down", "wg0"]));
     assert!(!snapshot::run(&a.netns, "ip", "link").contains("wg0"));
     let gone = adit(&a.netns, &["wg", "down", "wg0"]);
@@ -238,7 +239,7 @@ fn two_hosts_by_files_as_people_write_them() {
 }
 
 #[test]
-fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
+fn commands_run_only_if_asked_for_and_failures_are_undone() {
     if !ready() {
         return;
     }
@@ -257,7 +258,7 @@ fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
     let path = path.to_str().unwrap();
     let up = adit(netns, &["wg", "up", path]);
     assert!(
-        String::from_utf8_lossy(&up.stderr).contains("PostUp is not run; --allow-hooks"),
+        String::from_utf8_lossy(&up.stderr).contains("PostUp skipped; --allow-hooks"),
         "{up:?}"
     );
     said(&up);
@@ -271,7 +272,7 @@ fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
         "PreUp wg0 wg0\nPostUp wg0 wg0\nPreDown wg0 wg0\nPostDown wg0 wg0\n"
     );
 
-    // A command that fails, a route that is there already, and a bad file leave nothing behind.
+    // A command that fails, a route that exists already, and an invalid file leave nothing behind.
     netns.ip("route add 10.75.0.0/16 dev lo");
     let before = all(netns);
     for text in [
@@ -294,7 +295,7 @@ fn commands_run_only_when_asked_for_and_what_fails_is_undone() {
 }
 
 #[test]
-fn what_an_interface_became_is_saved_where_the_file_asks_for_it() {
+fn the_state_of_an_interface_is_saved_if_the_file_asks_for_it() {
     if !ready() {
         return;
     }
@@ -336,7 +337,7 @@ fn what_an_interface_became_is_saved_where_the_file_asks_for_it() {
 }
 
 #[test]
-fn an_imported_file_is_kept_by_the_agent_and_exported_again() {
+fn an_imported_file_is_managed_by_the_agent_and_exported_again() {
     if !ready() {
         return;
     }
@@ -382,7 +383,7 @@ fn an_imported_file_is_kept_by_the_agent_and_exported_again() {
         lines
     };
     assert_eq!(conf_of(netns), conf_of(beside));
-    // Each exports what makes the same again.
+    // Each exports a file that creates the same interface.
     let hidden = adit(netns, &["wg", "export", "wg0"]);
     assert_eq!(hidden.status.code(), Some(2), "{hidden:?}");
     let was = look(beside);
@@ -396,7 +397,7 @@ fn an_imported_file_is_kept_by_the_agent_and_exported_again() {
 }
 
 #[test]
-fn a_link_local_endpoint_keeps_its_device_wherever_it_goes() {
+fn a_link_local_endpoint_keeps_its_device_in_every_format() {
     if !ready() {
         return;
     }

@@ -1,5 +1,5 @@
-//! An agent where no BPF file system is mounted: what needs no program works, what needs one is told, and nothing that an agent
-//! made before is taken for absent because its pins can't be seen.
+//! An agent without a mounted BPF file system: objects that need no program work, those that need one are reported, and
+//! objects of an earlier agent do not count as absent because its pins cannot be seen.
 
 use adit_tests::agent::is_settled;
 use adit_tests::declared::of_node;
@@ -12,7 +12,7 @@ use dataplane_user::status::Status;
 use nix::errno::Errno;
 use serde_json::Value;
 
-/// A node's agent without a BPF file system, that does not run yet.
+/// The agent of a node without a BPF file system; not started yet.
 fn without<'a>(host: &'a Host, manifests: &str) -> Agent<'a> {
     Agent::new(host, manifests)
         .with_bpffs(Bpffs::unmounted())
@@ -24,12 +24,12 @@ fn is_told(status: &Status) -> bool {
     let mut problems = status.problems.iter();
     problems.any(|problem| {
         problem.severity == Severity::Error
-            && problem.message.contains("is on no BPF file system")
+            && problem.message.contains("not on a BPF file system")
             && problem.message.contains("mount -t bpf bpf")
     })
 }
 
-/// What `adit doctor` says of the BPF file system.
+/// The findings of `adit doctor` about the BPF file system.
 fn judged(agent: &Agent<'_>) -> String {
     let manifests = agent.manifests();
     let with = ["doctor", "--json", "--node", agent.host().name, "-f"];
@@ -40,7 +40,7 @@ fn judged(agent: &Agent<'_>) -> String {
 }
 
 #[test]
-fn networks_by_routes_carry_and_everything_is_removed_again() {
+fn networks_by_routes_work_and_everything_is_removed() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay {
@@ -104,7 +104,7 @@ fn a_node_in_no_network_has_its_interfaces() {
 }
 
 #[test]
-fn a_network_by_programs_refuses_its_packets_until_there_is_one_and_all_else_goes_on() {
+fn a_network_by_programs_refuses_packets_until_a_bpf_file_system_exists_and_the_rest_works() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let [a, b] = &topology.hosts;
@@ -120,9 +120,9 @@ fn a_network_by_programs_refuses_its_packets_until_there_is_one_and_all_else_goe
         Agent::started(b, &manifests),
     ];
     let planned = agents[0].plan(&[]);
-    assert!(planned.stdout.contains("is on no BPF file system"), "{planned:?}");
+    assert!(planned.stdout.contains("not on a BPF file system"), "{planned:?}");
     agents[0].start();
-    let status = agents[0].wait("told", is_told);
+    let status = agents[0].wait("reported", is_told);
     assert_eq!((status.ready, status.problems.len()), (false, 1), "{status:#?}");
     assert_eq!(status.pass.residual, 0, "{status:#?}");
     assert!(a.netns.ip("-br link show").contains("d0"));
@@ -142,7 +142,7 @@ fn a_network_by_programs_refuses_its_packets_until_there_is_one_and_all_else_goe
 }
 
 #[test]
-fn what_an_agent_made_stays_where_its_pins_cannot_be_seen() {
+fn objects_stay_if_the_pins_of_the_agent_cannot_be_seen() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let [a, b] = &topology.hosts;
@@ -153,7 +153,7 @@ fn what_an_agent_made_stays_where_its_pins_cannot_be_seen() {
     let elsewhere = agents[0].exchange_bpffs(Bpffs::unmounted());
     let look = || a.netns.ip("-d link show group 173") + &a.netns.ip("route show");
     let before = look();
-    // Also where the manifests need no programs any more.
+    // Also if the manifests no longer need programs.
     let routes = Overlay {
         network: vec!["dataplane: routes"],
         ..Overlay::new(&topology, "geneve")
@@ -161,7 +161,7 @@ fn what_an_agent_made_stays_where_its_pins_cannot_be_seen() {
     for manifests in [manifests, routes.manifests(&topology)] {
         agents[0].write(&manifests);
         agents[0].start();
-        let status = agents[0].wait("told", is_told);
+        let status = agents[0].wait("reported", is_told);
         assert_eq!(status.pass.changed, 0, "{status:#?}");
         agents[0].reconciled("told", is_told);
         assert_eq!(look(), before);

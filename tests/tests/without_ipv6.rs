@@ -1,4 +1,4 @@
-//! A kernel that was booted with `ipv6.disable=1`: IPv4 works, and what needs IPv6 is skipped.
+//! A kernel that was booted with `ipv6.disable=1`: IPv4 works, and objects that need IPv6 are skipped.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy takes only test functions themselves for tests"
@@ -16,10 +16,10 @@ use dataplane_user::net::{Family, PrivateKey};
 use dataplane_user::status::Status;
 use serde_json::Value;
 
-/// Whether the tests here can run; else they say so.
+/// Whether these tests can run; prints why not.
 fn ready(modules: &[&str]) -> bool {
     if has_ipv6() {
-        println!("skipped: the kernel has IPv6; it is to be booted with ipv6.disable=1");
+        println!("skipped: the kernel has IPv6: boot it with ipv6.disable=1");
         return false;
     }
     modules.iter().all(|module| require_module(module))
@@ -34,7 +34,7 @@ fn skipped(status: &Status) -> Vec<&str> {
     missing.map(|problem| problem.subject.as_str()).collect()
 }
 
-/// Whatever carries the packets, with manifests that want both families.
+/// Tests an encapsulation and dataplane, with manifests that declare both families.
 #[track_caller]
 fn carries_ipv4(encapsulation: &'static str, dataplane: &'static str) {
     let topology = Topology::<2>::new();
@@ -52,7 +52,7 @@ fn carries_ipv4(encapsulation: &'static str, dataplane: &'static str) {
     let routes = agents[0].host().netns.ip("route show table all proto 173");
     assert!(routes.contains("unreachable 10.0.0.0/8"), "{routes}");
 
-    // What others take away is restored, as with both families.
+    // Objects that others delete are restored, as with both families.
     agents[0].host().netns.ip("link delete adit0");
     agents[0].wait("repaired", |status| {
         status.repairs.total == 1 && status.pass.residual == 0
@@ -66,14 +66,14 @@ fn carries_ipv4(encapsulation: &'static str, dataplane: &'static str) {
 }
 
 #[test]
-fn an_overlay_by_programs_carries_ipv4() {
+fn an_overlay_by_programs_transports_ipv4() {
     if ready(&["dummy", "geneve"]) {
         carries_ipv4("geneve", "dataplane: ebpf");
     }
 }
 
 #[test]
-fn an_overlay_by_routes_carries_ipv4() {
+fn an_overlay_by_routes_transports_ipv4() {
     // Over GENEVE and VXLAN these routes have IPv6 neighbours.
     if ready(&["dummy", "ipip"]) {
         carries_ipv4("ipip", "dataplane: routes");
@@ -81,7 +81,7 @@ fn an_overlay_by_routes_carries_ipv4() {
 }
 
 #[test]
-fn an_overlay_by_wireguard_carries_ipv4() {
+fn an_overlay_by_wireguard_transports_ipv4() {
     if ready(&["dummy", "wireguard"]) {
         carries_ipv4("wireguard", "dataplane: ebpf");
     }
@@ -145,7 +145,7 @@ fn declared_objects_of_ipv6_are_skipped_here_and_in_other_namespaces() {
 }
 
 #[test]
-fn the_early_unit_makes_the_backstop_and_doctor_tells() {
+fn the_early_unit_creates_the_backstop_and_doctor_reports_missing_ipv6() {
     if !ready(&["dummy", "geneve"]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: the chaos test for as long as one likes, on a kernel in a guest.
+//! `cargo xtask chaos`: runs the chaos test for a chosen time, on a kernel in a guest.
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,35 +9,35 @@ use crate::vm::{Choice, KernelName, Output, VmRequest, With, boot_and_run};
 use crate::workspace::Profile;
 use crate::{progress, workspace};
 
-/// What the test program's line of counts begins with.
+/// How the line of counts of the test program begins.
 const COUNTS: &str = "chaos: ";
-/// What starting, and the last repairs, may take beside the minutes asked for.
+/// Time for the start and the last repairs, in addition to the minutes that were asked for.
 const REST: Duration = Duration::from_secs(15 * 60);
 
-/// Let a seeded hand meddle with an agent's objects while traffic flows, and kill the agent now and then.
+/// Damage the objects of an agent at random while traffic flows, and kill the agent now and then.
 ///
-/// Ends with one line of counts; exits with 1 on any difference from what was planned, was there before, or had to be
-/// repaired.
+/// Prints one line of counts at the end. Exits with 1 if a repair is missing or superfluous, if the desired state is not
+/// reached, or if an object changed that Adit does not manage.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask chaos\n  cargo xtask chaos --minutes 30 --seed 7 --kernel 6.1"
 )]
 pub struct Args {
-    /// How long.
+    /// Time, in minutes
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1440))]
     minutes: u64,
-    /// The same seed gives the same course.
+    /// Seed of the random numbers: the same seed gives the same steps
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The kernel.
+    /// Kernel to run on
     #[arg(long, value_enum, default_value_t)]
     kernel: KernelName,
-    /// What runs it; without it, the fastest that works here.
+    /// How to run the kernel [default: the fastest that works here]
     #[arg(long, value_enum, env = "ADIT_VM_WITH")]
     with: Option<With>,
 }
 
-/// Builds the agent and the test program, and runs it in a guest.
+/// Builds the agent and the test program, and runs the test program in a guest.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Need::Build, Need::Test])?;
     progress::say("building the test and the agent…");
@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let outcome = boot_and_run(&request)?;
     let printed = String::from_utf8_lossy(&outcome.stdout);
-    // Libtest may have put its own words before it.
+    // Libtest may have printed its own text before it on the same line.
     let counts = printed
         .lines()
         .rev()
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         (code, _) => {
             println!(
-                "{COUNTS}seed {} on Linux {}: it ended with {code}, see above",
+                "{COUNTS}seed {} on Linux {}: the test exited with {code}; see its output above",
                 args.seed,
                 args.kernel.name()
             );

@@ -1,4 +1,4 @@
-//! Child processes: that die with us, that inherit descriptors, and whose failure shows what they said.
+//! Child processes: how to kill them with this process, pass descriptors to them, and report their failure.
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
@@ -10,8 +10,8 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
-/// Has the kernel kill the child when the thread that started it ends, however it ends, and hands `inherited` on to it
-/// under their numbers.
+/// Makes the kernel kill the child when the thread that started it ends, for whatever reason, and passes the
+/// descriptors `inherited` to it under their numbers.
 pub fn tie(command: &mut Command, inherited: Vec<OwnedFd>) {
     let parent = Pid::this();
     let prepare = move || {
@@ -34,7 +34,7 @@ pub fn tie(command: &mut Command, inherited: Vec<OwnedFd>) {
     };
 }
 
-/// Runs it to its end with its output kept back; if it fails, the error has the last lines of its standard error.
+/// Runs a command to its end and captures its output. If it fails, the error has the last lines of its standard error.
 pub fn run(command: &mut Command) -> Result<Output> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("starting {name}"))?;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_shows_what_was_said_last() {
+    fn a_failure_shows_the_last_lines_of_standard_error() {
         let error = run(Command::new("sh").args(["-c", "seq 30 >&2; exit 3"]))
             .unwrap_err()
             .to_string();

@@ -9,13 +9,13 @@ use serde::Deserialize;
 use crate::test::{self, Row, Summary};
 use crate::{progress, workspace};
 
-/// Run what a change must pass: the tests, the documentation's build, and the lab.
+/// Run all checks that a change must pass: the tests, the documentation, and the lab, also sabotaged.
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// What the lab runs on.
+/// The kernel that the lab runs on.
 const LAB: [&str; 3] = ["lab", "--kernel", "6.12"];
-/// The labs by their names, each with as few nodes as show it.
+/// The labs by name, each with as few nodes as possible.
 const LABS: [(&str, &[&str]); 5] = [
     ("over ipv4", &["--nodes=2", "--underlay=ipv4", ALL]),
     ("over ipv6", &["--nodes=2", "--underlay=ipv6", ALL]),
@@ -23,7 +23,7 @@ const LABS: [(&str, &[&str]); 5] = [
         "over both, mixed",
         &["--nodes=3", "--underlay=dual", "--mixed", ALL],
     ),
-    // Several CPUs and the JIT: once is enough.
+    // With several CPUs and the JIT; one such lab is enough.
     (
         "emulated",
         &["--with=qemu", "--nodes=2", "--encapsulation=geneve,wireguard"],
@@ -68,8 +68,8 @@ pub fn run(_args: &Args) -> Result<ExitCode> {
     Ok(summary.print())
 }
 
-/// A sabotaged lab must fail by what it measured, ways that lost packets or wrong packets on the underlay: not by
-/// anything else that may go wrong.
+/// A sabotaged lab must fail because of what it measured, lost packets or wrong packets on the underlay, and for no
+/// other reason.
 fn sabotaged(name: &str, lab: &mut Command) -> Result<Row> {
     progress::say(format_args!("{name}…"));
     let started = Instant::now();
@@ -95,23 +95,23 @@ fn judge(code: Option<i32>, output: &str) -> Result<(), String> {
     }
     #[derive(Deserialize)]
     struct Findings {
-        /// Ways that lost packets.
+        /// The number of paths that lost packets.
         failed: u32,
-        /// What the capture on the underlay complains of.
+        /// What was wrong with the packets on the underlay.
         problems: Vec<String>,
     }
     let last = output.lines().rfind(|line| !line.trim().is_empty());
     let found = last
         .and_then(|line| serde_json::from_str::<Last>(line).ok())
-        .ok_or("it ended without a summary")?
+        .ok_or("the lab ended without a summary")?
         .summary;
     if found.failed == 0 && found.problems.is_empty() {
-        return Err("nothing noticed the sabotage".to_owned());
+        return Err("the lab did not notice the sabotage".to_owned());
     }
     match code {
         Some(1) => Ok(()),
-        Some(code) => Err(format!("it ended with {code}, not 1")),
-        None => Err("a signal ended it".to_owned()),
+        Some(code) => Err(format!("the lab exited with {code} instead of 1")),
+        None => Err("a signal ended the lab".to_owned()),
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_lab_found_shows_a_sabotage() {
+    fn only_measurements_of_the_lab_show_a_sabotage() {
         let output = |failed, problems| {
             format!("{{\"from\":\"a\"}}\n{{\"summary\":{{\"failed\":{failed},\"problems\":{problems}}}}}\n")
         };

@@ -1,4 +1,4 @@
-//! `cargo xtask codegen`: writes the documents that are made from the sources.
+//! `cargo xtask codegen`: writes the documents that are generated from the sources.
 
 mod layout;
 mod map_abi;
@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{progress, workspace};
 
-/// The map ABI, for whoever reads or writes the maps without our code.
+/// The map ABI, for programs that read or write the maps without this code.
 pub(crate) const DOCUMENT: &str = "docs/MAP-ABI.md";
 
-/// What manifests may say, as tables in a page and as a JSON schema: `adit` itself makes both.
+/// The fields of manifests, as tables in a page and as a JSON schema: `adit` itself prints both.
 const MANIFESTS: [(&str, &[&str]); 2] = [
     (
         "docs/MANIFESTS.md",
@@ -24,15 +24,15 @@ const MANIFESTS: [(&str, &[&str]); 2] = [
     ("docs/manifests.schema.json", &["schema"]),
 ];
 
-/// Write docs/MAP-ABI.md, docs/MANIFESTS.md and docs/manifests.schema.json anew from the sources.
+/// Generate docs/MAP-ABI.md, docs/MANIFESTS.md and docs/manifests.schema.json from the sources.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Write nothing, and fail if it isn't current.
+    /// Write nothing; exit with 1 if a document is not up to date
     #[arg(long)]
     check: bool,
 }
 
-/// Ends with 1 if `--check` finds a difference.
+/// Exits with 1 if `--check` finds a difference.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let root = workspace::root();
     if !args.check {
@@ -51,11 +51,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let Some((document, line)) = stale else {
         return Ok(ExitCode::SUCCESS);
     };
-    println!("{document}:{line}: not what the sources say: run `cargo xtask codegen`");
+    println!("{document}:{line}: not up to date: run `cargo xtask codegen`");
     Ok(ExitCode::FAILURE)
 }
 
-/// What the program of the sources prints.
+/// The output of `adit`, built from the sources.
 fn by_adit(root: &Path, arguments: &[&str]) -> Result<String> {
     let mut cargo = Command::new("cargo");
     cargo.args([
@@ -86,20 +86,20 @@ fn replace(root: &Path, document: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes the document, if it isn't current.
+/// Writes the map ABI document if it is not up to date.
 pub(crate) fn write(root: &Path) -> Result<()> {
     if first_stale_line(root)?.is_none() {
         return Ok(());
     }
     let file = root.join(DOCUMENT);
-    let folder = file.parent().context("the document has a folder")?;
+    let folder = file.parent().context("the document has a directory")?;
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     fs::write(&file, map_abi::render(root)?).with_context(|| format!("writing {}", file.display()))?;
     progress::say(format_args!("wrote {DOCUMENT}"));
     Ok(())
 }
 
-/// The first line, from 1 on, that isn't what the sources say; none if all are.
+/// The first line, counted from 1, that differs from the sources; `None` if the document is up to date.
 pub(crate) fn first_stale_line(root: &Path) -> Result<Option<usize>> {
     let written = fs::read_to_string(root.join(DOCUMENT)).unwrap_or_default();
     Ok(first_difference(&written, &map_abi::render(root)?))
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_told_by_its_line() {
+    fn the_first_difference_is_reported_by_its_line() {
         assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
         assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some(2));
         assert_eq!(first_difference("a\n", "a\nb\n"), Some(2));

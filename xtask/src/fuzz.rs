@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: random input for whatever reads input, for as long as one likes.
+//! `cargo xtask fuzz`: feeds random input to every reader of input, for a chosen time.
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -7,32 +7,33 @@ use anyhow::{Context as _, Result, bail};
 use crate::setup::{self, Need};
 use crate::{child, progress, workers, workspace};
 
-/// What the tests that feed random input have in their names.
+/// The names of the tests that feed random input contain this.
 const MARK: &str = "fuzz";
-/// The module that does the feeding, whose own tests feed nothing.
+/// The module with the generator, whose own tests feed nothing.
 const FEEDER: &str = "fuzz::";
 
-/// Feed random input to all that reads manifests, wg0.conf, netlink, nft's JSON and WireGuard's messages.
+/// Feed random input to the readers of manifests, wg0.conf, netlink, nft JSON and WireGuard messages.
 ///
-/// Each reader has its share of the time. It may neither panic nor hang, its memory is bounded, and formats
-/// that Adit also writes survive a round trip. Exits with 1 where one of them fails, and shows the smallest input that does it. The same seed gives the
-/// same input.
+/// Each reader gets an equal share of the time. A reader must neither panic nor hang, its memory is limited, and formats
+/// that Adit also writes must survive a round trip. If a reader fails, the command shows the smallest input that makes
+/// it fail and exits with 1. The same seed gives the same input.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz --minutes 60 --seed 7\n  cargo xtask fuzz wg_quick"
 )]
 pub struct Args {
-    /// How long, all in all.
+    /// Total time, in minutes
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_080))]
     minutes: u64,
-    /// Where the random numbers begin.
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only readers that have one of these words in their names.
+    /// Run only readers whose names contain one of these words
     names: Vec<String>,
 }
 
-/// Builds the tests, and runs those that feed random input, each in a process of its own, as many at a time as there are CPUs.
+/// Builds the tests and runs those that feed random input: each in its own process, as many in parallel as there are
+/// CPUs.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Need::Build])?;
     let built = workspace::build(&["test", "--no-run", "--package", "dataplane-user", "--lib"])?;
@@ -50,7 +51,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .collect();
     if readers.is_empty() {
         bail!(
-            "no reader has {} in its name; without words all are fed",
+            "no reader has {} in its name; without names, all readers run",
             args.names.join(" or ")
         );
     }
@@ -58,7 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let rounds = u64::try_from(readers.len().div_ceil(side_by_side))?;
     let seconds = (args.minutes * 60 / rounds).max(1);
     progress::say(format_args!(
-        "{} readers, {seconds} s each, {side_by_side} at a time…",
+        "{} readers, {seconds} s each, {side_by_side} in parallel…",
         readers.len()
     ));
 
@@ -84,7 +85,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         };
         progress::say(format_args!("{} of {all}: {reader}: {said}", outcomes.len()));
         if !passed {
-            // What hangs is told on the standard error, as the process ends then.
+            // A hang is reported on standard error, because the process ends then.
             println!("{printed}\n{}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(())

@@ -1,27 +1,27 @@
-//! What this machine is and what it has, by looking at files.
+//! Facts about this machine that files tell: distribution, programs, privileges.
 use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// What /etc/os-release says.
+/// The content of /etc/os-release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Distribution {
     /// `ID`, such as `debian`, `ubuntu` or `fedora`.
     pub id: String,
-    /// `ID_LIKE`: what it descends from, blank separated.
+    /// `ID_LIKE`: the distributions that it is derived from, separated by blanks.
     pub like: String,
     /// `VERSION_CODENAME`, such as `bookworm`; may be empty.
     pub codename: String,
 }
 
 impl Distribution {
-    /// This machine's.
+    /// The distribution of this machine.
     pub fn of_host() -> Self {
         Self::parse(&fs::read_to_string("/etc/os-release").unwrap_or_default())
     }
 
-    /// Does it, or what it descends from, go by this id?
+    /// Whether this is the distribution `id` or derived from it.
     pub fn is(&self, id: &str) -> bool {
         self.id == id || self.like.split(' ').any(|like| like == id)
     }
@@ -45,30 +45,30 @@ impl Distribution {
     }
 }
 
-/// Do we run as root?
+/// Whether this process runs as root.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Where programs are: along `$PATH`, then in the folders for administrators, which a user's PATH often lacks.
+/// Where programs are: the directories of `$PATH`, then those for administrators, which `$PATH` often lacks.
 pub fn program_dirs() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let administrators = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(administrators).collect()
 }
 
-/// The program's file.
+/// The path of a program.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let mut files = program_dirs().into_iter().map(|dir| dir.join(name));
     files.find(|file| is_executable(file))
 }
 
-/// Is it a regular file that someone may execute?
+/// Whether this is a regular file that somebody may execute.
 pub fn is_executable(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Is this file a 64-bit ELF program that needs no dynamic linker?
+/// Whether this file is a 64-bit ELF program that needs no dynamic linker.
 pub fn is_static_program(file: &Path) -> bool {
     fs::read(file).is_ok_and(|bytes| has_no_interpreter(&bytes).unwrap_or(false))
 }

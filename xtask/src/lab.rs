@@ -1,4 +1,5 @@
-//! `cargo xtask lab`: builds the agent and the lab, a program of the tests (`tests/lab`), and runs it here or in a guest.
+//! `cargo xtask lab`: builds the agent and the lab, a program of the tests (`tests/lab`), and runs the lab on this
+//! machine or in a guest.
 pub mod options;
 
 use std::env;
@@ -16,16 +17,19 @@ use crate::setup::{self, Need};
 use crate::vm::{Choice, KernelName, Output, VmRequest, With, boot_and_run};
 use crate::{child, host, progress, workspace};
 
-/// Exit code of a lab that could not be run to its end: no answer to whether the dataplane works.
+/// Exit code of a lab that could not run to its end, so that nothing is known about the dataplane.
 const NOT_RUN: u8 = 125;
-/// Every wait in the lab has an end; this is for a guest that hangs.
+/// Every wait in the lab has a limit; this limit is for a guest that hangs.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// Join hosts and pods in network namespaces by real agents, send traffic between all of them, and show what the
-/// underlay saw.
+/// Build an overlay of hosts and pods in network namespaces, send traffic between all of them, and show the packets
+/// on the underlay.
 ///
-/// Exits with 0 when everything arrived and nothing went bare, with 1 when not, with 125 when it could not be run to its
-/// end. Sent and received are packets in JSON, bytes for TCP.
+/// Each host runs a real agent. The lab uses no network device of this machine.
+///
+/// Exit code 0 means that all traffic arrived and no packet of the overlay crossed the underlay in clear. Exit code 1
+/// means that something was lost or wrong, and 125 that the lab could not run to its end. In JSON, `sent` and
+/// `received` are packets, and bytes for TCP.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask lab\n  cargo xtask lab --underlay ipv6 --encapsulation vxlan\n  \
@@ -37,17 +41,17 @@ const LIMIT: Duration = Duration::from_secs(3600);
 pub struct Args {
     #[command(flatten)]
     options: Options,
-    /// Run on this kernel, in a virtual machine; without it on the host's, if that can do it, else on 6.12.
+    /// Run in a guest with this kernel [default: no guest if the kernel of this machine suffices, else 6.12]
     #[arg(long, value_enum)]
     kernel: Option<KernelName>,
-    /// What runs that kernel; without it, the fastest that works here.
+    /// How to run the kernel of the guest [default: the fastest that works here]
     #[arg(long, value_enum, env = "ADIT_VM_WITH")]
     with: Option<With>,
 }
 
-/// Sets up what is missing, builds the agent and the lab, and runs it here or in a virtual machine.
+/// Installs missing tools, builds the agent and the lab, and runs the lab on this machine or in a guest.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    match place_and_run(args) {
+    match choose_and_run(args) {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error) => {
             eprintln!("Error: {error:#}");
@@ -56,7 +60,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
-fn place_and_run(args: &Args) -> Result<u8> {
+fn choose_and_run(args: &Args) -> Result<u8> {
     args.options.check()?;
     setup::ensure(&[Need::Build, Need::Lab])?;
     let lab = Lab::build(&args.options)?;
@@ -64,13 +68,13 @@ fn place_and_run(args: &Args) -> Result<u8> {
         Some(kernel) => kernel,
         None => {
             let Some(why) = lab.obstacle()? else {
-                progress::say("on this machine's own kernel");
+                progress::say("running the lab on the kernel of this machine");
                 return Err(lab.command("run").exec()).context("starting the lab");
             };
             let kernel = KernelName::default();
             let name = kernel.name();
             progress::say(format_args!(
-                "not on this machine: {why}; in a virtual machine, on {name}"
+                "running the lab in a guest with Linux {name}, because {why}"
             ));
             kernel
         }
@@ -78,7 +82,7 @@ fn place_and_run(args: &Args) -> Result<u8> {
     lab.run_in_guest(args, kernel)
 }
 
-/// The lab's program and what it is told.
+/// The program of the lab, its options and its environment.
 struct Lab {
     program: PathBuf,
     options: String,
@@ -86,7 +90,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// Builds it and the agent at once: they share all but a little.
+    /// Builds the lab and the agent together, because they share most of their code.
     fn build(options: &Options) -> Result<Self> {
         let built = workspace::build(&[
             "build",
@@ -121,17 +125,19 @@ impl Lab {
         command
     }
 
-    /// Why this machine's kernel can't hold it; `None` if it can.
+    /// Why the lab cannot run on the kernel of this machine; `None` if it can.
     fn obstacle(&self) -> Result<Option<String>> {
         let output = child::run(&mut self.command("probe"))?;
         let why = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Ok((!why.is_empty()).then_some(why))
     }
 
-    /// Returns the guest's exit code.
+    /// Returns the exit code of the lab.
     fn run_in_guest(&self, args: &Args, kernel: KernelName) -> Result<u8> {
         if args.options.hold && !io::stdin().is_terminal() {
-            bail!("--hold in a virtual machine gives a shell: standard input must be a terminal");
+            bail!(
+                "--hold starts a shell in the guest, so standard input must be a terminal: run it from a terminal, or without --hold"
+            );
         }
         let program: &Path = &self.program;
         let command = vec![program.into(), "run".into(), self.options.clone().into()];
@@ -141,7 +147,7 @@ impl Lab {
             ..VmRequest::new(kernel, command)
         };
         if args.options.sabotage.is_some() {
-            // What is sabotaged is waited for in vain: user-mode Linux lets that time pass at once.
+            // A sabotaged lab waits for packets that never arrive: user-mode Linux skips that time.
             "time-travel=inf-cpu".clone_into(&mut request.arguments);
         }
         if args.options.hold {
@@ -156,7 +162,7 @@ impl Lab {
     }
 }
 
-/// Does standard output end on a terminal whose user wants colours (<https://no-color.org>)?
+/// Whether standard output is a terminal and the user wants colours (<https://no-color.org>).
 fn is_coloured() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

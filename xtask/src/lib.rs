@@ -1,7 +1,7 @@
-//! Adit's build, test and demonstration commands: one module a command, and what they share.
+//! Build, test and demonstration commands of Adit: one module per command, and shared modules.
 //!
-//! Of the dataplane's packages this depends on the BPF map ABI only: it has to compile before `cargo xtask setup` has
-//! run, so without a compiler for BPF.
+//! Of the packages of the dataplane this crate depends only on the BPF map ABI, because it has to compile before
+//! `cargo xtask setup` has installed a compiler for BPF.
 
 pub mod chaos;
 pub mod child;

@@ -1,9 +1,9 @@
-//! Dispatches `cargo xtask COMMAND` to one module a command.
+//! Dispatches `cargo xtask COMMAND` to the module of the command.
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Lists the commands, one line each: its name, and the module that has its `Args` and its `run`.
+/// Declares the commands, one a line: the name, and the module with its `Args` and its `run`.
 macro_rules! commands {
     ($($name:ident => $module:ident),* $(,)?) => {
         #[derive(Subcommand)]
@@ -34,7 +34,7 @@ commands! {
     Vm => vm,
 }
 
-/// Adit's build, test and demonstration commands.
+/// Build, test and try Adit.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: builds `adit` and becomes it.
+//! `cargo xtask run`: builds `adit` and replaces this process by it.
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -8,19 +8,19 @@ use anyhow::{Context as _, Result};
 use crate::setup::{self, Need};
 use crate::workspace::{self, Profile};
 
-/// Build `adit` and run it on this node.
+/// Build `adit` and run it on this machine.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How it is built.
+    /// Build profile
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
-    /// What follows `adit`; nothing means `adit run`.
+    /// Arguments of `adit` [default: run]
     #[arg(last = true)]
     args: Vec<OsString>,
 }
 
-/// Only returns when the agent could not be started: it takes this process's place, so that signals and the exit code
-/// are its own.
+/// Returns only if the agent could not be started: it replaces this process, so that it gets the signals and its exit
+/// code is the exit code of this command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Need::Build])?;
     let adit = workspace::adit(args.profile)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`, and `ensure` for the commands that need some of it: installs what is missing.
+//! `cargo xtask setup` installs missing tools; `ensure` does so for the other commands.
 mod apt;
 mod components;
 mod linker;
@@ -12,32 +12,35 @@ use self::tools::Tool;
 use crate::host::Distribution;
 use crate::progress;
 
-/// What a command needs of the machine.
+/// What a command needs on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Need {
-    /// To build the BPF object: a compiler with a core library for BPF, LLVM, and bpf-linker.
+    /// Build the BPF programs: a compiler with a core library for BPF, LLVM, and bpf-linker
     Build,
-    /// To boot kernels: QEMU, busybox, depmod, what unpacks kernels, and what builds user-mode Linux.
+    /// Boot kernels in guests: QEMU, busybox, depmod, decompressors, and a C compiler for user-mode Linux
     Vm,
-    /// To lay out networks, look at them, and capture on them.
+    /// Run the lab: ip, ping, nft, bpftool, and tcpdump
     Lab,
-    /// To run the tests, beside building them and booting kernels.
+    /// Run the tests: the tools that they call, such as wg, strace, and podman
     Test,
-    /// To check the code: rustfmt and clippy.
+    /// Check the code: rustfmt and clippy
     Lint,
 }
 
 const ALL: [Need; 5] = [Need::Build, Need::Vm, Need::Lab, Need::Test, Need::Lint];
 
-/// Install what is missing to build, test and try Adit.
+/// Install the tools that building, testing and trying Adit needs.
+///
+/// Installs only what is missing: packages by apt-get on Debian and Ubuntu, as root; bpf-linker in the cache
+/// directory; rustfmt and clippy by rustup. Elsewhere it prints the commands to run.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What it is to be enough for; without any, everything.
+    /// Install the tools for these purposes only [default: all]
     #[arg(value_enum)]
     needs: Vec<Need>,
 }
 
-/// Installs, and says so if there was nothing to do.
+/// Installs missing tools, and says so if none is missing.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let needs = if args.needs.is_empty() {
         &ALL[..]
@@ -50,8 +53,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes sure of what these need; takes milliseconds when nothing is missing. An error has the commands to be run by
-/// hand where this can't install: not on Debian or Ubuntu, or not as root.
+/// Installs the missing tools for these needs. Takes milliseconds when nothing is missing.
+///
+/// # Errors
+/// On other distributions than Debian and Ubuntu, or without root, the error lists the commands to run by hand.
 pub fn ensure(needs: &[Need]) -> Result<()> {
     install(needs).map(drop)
 }
@@ -83,14 +88,17 @@ fn install(needs: &[Need]) -> Result<bool> {
     }
     let still = tools::missing(needs);
     if !still.is_empty() {
-        bail!("still missing after the installation: {}", names(&still));
+        bail!(
+            "still missing after the installation: {}; install them by hand",
+            names(&still)
+        );
     }
     Ok(true)
 }
 
-/// The commands for a distribution that this doesn't install on.
+/// The commands to run by hand on a distribution other than Debian and Ubuntu.
 fn by_hand(host: &Distribution, missing: &[&Tool], linker: bool, components: &[&str]) -> Result<String> {
-    let mut lines = vec![format!("missing: {}. Please run:", names(missing))];
+    let mut lines = vec![format!("missing: {}; run:", names(missing))];
     let (packaged, bpf): (Vec<&Tool>, Vec<&Tool>) =
         missing.iter().copied().partition(|tool| tool.fedora.is_some());
     let fedora = tools::packages(&packaged, |tool| tool.fedora.unwrap_or_default());
@@ -102,7 +110,10 @@ fn by_hand(host: &Distribution, missing: &[&Tool], linker: bool, components: &[&
         lines.push(format!("    (your package manager) install {}", names(&packaged)));
     }
     if !bpf.is_empty() {
-        lines.push("    rustup toolchain install nightly --component rust-src".to_owned());
+        lines.push(format!(
+            "    rustup toolchain install {} --component rust-src",
+            tools::nightly()
+        ));
     }
     if linker {
         lines.push(format!("    {}", linker::command_line()?));
@@ -132,9 +143,13 @@ mod tests {
         };
         let text = by_hand(&fedora, &missing, false, &["clippy"]).unwrap();
         let commands: Vec<&str> = text.lines().skip(1).map(str::trim).collect();
+        let toolchain = format!(
+            "rustup toolchain install {} --component rust-src",
+            tools::nightly()
+        );
         let expected = [
             "sudo dnf install iproute",
-            "rustup toolchain install nightly --component rust-src",
+            toolchain.as_str(),
             "rustup component add clippy",
         ];
         assert_eq!(commands, expected);

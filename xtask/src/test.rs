@@ -1,4 +1,4 @@
-//! `cargo xtask test`: checks the code, then runs every test on this machine and, in guests, on the kernels.
+//! `cargo xtask test`: checks the code, then runs every test, on this machine and in guests with other kernels.
 mod guest;
 mod libtest;
 mod placement;
@@ -25,33 +25,35 @@ use crate::vm::{Choice, KernelName, With};
 use crate::workspace::Profile;
 use crate::{progress, tidy, workspace};
 
-/// What is tested on unless told otherwise: the oldest kernel, and the usual one.
+/// The default kernels: the oldest supported one and the usual one.
 const KERNELS: [KernelName; 2] = [KernelName::V6_1, KernelName::V6_12];
 
-/// What this machine is called among the places where tests run.
+/// The name of this machine in the summary.
 const HERE: &str = "this machine";
 
-/// Check the code and run all tests, on this machine and on real kernels.
+/// Check the code, then run all tests, on this machine and in guests with other kernels.
+///
+/// Prints each failure, the time of each test program and the totals at the end. Exits with 1 if anything failed.
 #[derive(clap::Args, Default)]
 pub struct Args {
-    /// A kernel to test on (may be repeated); without any, 6.1 and 6.12.
+    /// Kernel to test on; may be given several times [default: 6.1 and 6.12]
     #[arg(long, value_enum)]
     kernel: Vec<KernelName>,
-    /// What runs the kernels; without it, the fastest that works here.
+    /// How to run the kernels [default: the fastest that works here]
     #[arg(long, value_enum, env = "ADIT_VM_WITH")]
     with: Option<With>,
-    /// Boot no kernels.
+    /// Run only on this machine, without guests
     #[arg(long)]
     host_only: bool,
-    /// Run the tests whose name contains this, and no checks; what libtest takes, in fact.
+    /// Run only tests whose names contain this, and no checks; any argument of libtest works
     #[arg(last = true, value_name = "FILTER")]
     filter: Vec<String>,
-    /// What runs inside of a guest.
+    /// Run the tests of one plan inside of a guest
     #[arg(long, hide = true)]
     in_guest: bool,
 }
 
-/// Ends with 1 if anything failed.
+/// Exits with 1 if anything failed.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.in_guest {
         return guest::run_inside();
@@ -59,15 +61,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut summary = Summary::default();
     test(args, &mut summary)?;
     if summary.is_empty() {
-        bail!("no test is called `{}`", args.filter.join(" "));
+        bail!("no test matches `{}`", args.filter.join(" "));
     }
     Ok(summary.print())
 }
 
-/// All steps. A step that fails doesn't keep the others from running, unless nothing could be built.
+/// Runs all steps. If a step fails, the others run nevertheless, unless the build failed.
 pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
-    // Building may replace the file that runs, but then by what the same sources make.
-    let this = env::current_exe().context("this program's file")?;
+    // A build may replace the file of this program, but then with one of the same sources.
+    let this = env::current_exe().context("finding the file of this program")?;
     setup::ensure(&[Need::Build, Need::Test, Need::Lint])?;
 
     if args.filter.is_empty() {
@@ -93,7 +95,7 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
             .into_iter()
             .collect(),
     };
-    // Building a kernel takes minutes on a new machine: beside cargo's builds, not after them.
+    // Building a kernel takes minutes on a new machine, so it runs in parallel to the builds of cargo.
     let preparing = {
         let wanted: Vec<_> = kernels.iter().map(|kernel| (*kernel, choice)).collect();
         thread::spawn(move || Kernels::prepare(wanted))
@@ -117,12 +119,12 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
         plan.binaries = having_tests(&plan, plan.binaries.iter())?;
         let having = having_tests(&plan, jobs.iter().map(|job| &job.binary))?;
         jobs.retain(|job| having.contains(&job.binary));
-        // What needs a machine repeats tests of other files, which are quicker to ask.
+        // Tests that need a machine repeat tests of other files, which are faster.
         if jobs.iter().any(|job| job.choice == choice) {
             jobs.retain(|job| job.choice == choice);
         }
     }
-    // What asks nothing of a kernel computes while guests wait.
+    // Tests that need no kernel run while guests wait.
     let mut beside = Plan {
         binaries: Vec::new(),
         ..plan.clone()
@@ -156,7 +158,7 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
     Ok(())
 }
 
-/// Builds the tests and the agent; none if that failed, which is then in the summary.
+/// Builds the tests and the agent. Returns `None` if that failed, and adds the failure to the summary.
 fn build(summary: &mut Summary) -> Result<Option<(Placement, PathBuf)>> {
     progress::say("building the tests and the agent…");
     let started = Instant::now();
@@ -172,7 +174,7 @@ fn build(summary: &mut Summary) -> Result<Option<(Placement, PathBuf)>> {
     }
 }
 
-/// The programs that have a test which the filter names, each once.
+/// The programs that have a test which matches the filter, each once.
 fn having_tests<'a>(plan: &Plan, binaries: impl Iterator<Item = &'a Binary>) -> Result<Vec<Binary>> {
     let mut having: Vec<Binary> = Vec::new();
     for binary in binaries {
@@ -183,7 +185,7 @@ fn having_tests<'a>(plan: &Plan, binaries: impl Iterator<Item = &'a Binary>) -> 
     Ok(having)
 }
 
-/// Runs a command that says yes or no.
+/// Runs a command that succeeds or fails as a check.
 pub(crate) fn check(name: &str, command: &mut Command) -> Result<Row> {
     progress::say(format_args!("{name}…"));
     let started = Instant::now();
@@ -211,7 +213,7 @@ fn on_host(plan: &Plan, summary: &mut Summary) -> Result<()> {
     if plan.binaries.is_empty() {
         return Ok(());
     }
-    progress::say("the tests on this machine…");
+    progress::say("running the tests on this machine…");
     let started = Instant::now();
     let (tally, files) = plan.run(HERE, &mut io::stdout())?;
     summary.add(Row::new(HERE, started.elapsed(), tally));
@@ -220,7 +222,7 @@ fn on_host(plan: &Plan, summary: &mut Summary) -> Result<()> {
 }
 
 fn doc_tests() -> Result<Row> {
-    progress::say("the examples in the documentation…");
+    progress::say("running the examples of the documentation…");
     let started = Instant::now();
     let mut command = workspace::cargo();
     command.args(["test", "--workspace", "--doc", "--quiet", "--", "--show-output"]);
@@ -234,8 +236,8 @@ fn doc_tests() -> Result<Row> {
     Ok(Row::new("doc tests", started.elapsed(), tally))
 }
 
-/// `Path`s in messages and in plans are text: a workspace below a folder that isn't UTF-8 can't be tested.
+/// A path as text, as messages and plans need it. A workspace in a directory that is not UTF-8 cannot be tested.
 fn text(path: &Path) -> Result<String> {
     let text = path.to_str().map(str::to_owned);
-    text.with_context(|| format!("{} is not UTF-8", path.display()))
+    text.with_context(|| format!("the path {} is not UTF-8: move the workspace", path.display()))
 }

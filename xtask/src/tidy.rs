@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the project's own rules, those that neither rustfmt nor clippy knows.
+//! `cargo xtask tidy`: the rules of the project that neither rustfmt nor clippy checks.
 mod code;
 mod examples;
 mod files;
@@ -14,15 +14,15 @@ use anyhow::Result;
 
 use crate::{codegen, workspace};
 
-/// Check the project's own rules: imports, headers, left-overs, and whether generated documents are current.
+/// Check the rules of the project: layers, file headers, forbidden text, named tests, and generated documents.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Write generated documents anew first.
+    /// Generate docs/MAP-ABI.md first
     #[arg(long)]
     fix: bool,
 }
 
-/// Ends with 1 if a rule is broken.
+/// Exits with 1 if a rule is broken.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.fix {
         codegen::write(workspace::root())?;
@@ -31,16 +31,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(show(&findings) > 0)))
 }
 
-/// A place that breaks a rule.
+/// A line that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
-    /// Relative to the workspace.
+    /// The path relative to the workspace.
     file: PathBuf,
-    /// From 1 on.
+    /// The line number, counted from 1.
     line: usize,
-    /// What is wrong, and what to do.
+    /// What is wrong and what to do about it.
     message: String,
-    /// Whether it's only worth a look.
+    /// Whether this is only a warning.
     warning: bool,
 }
 
@@ -84,14 +84,14 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
         findings.push(Finding::new(
             Path::new(codegen::DOCUMENT),
             line,
-            "not what the sources say: run `cargo xtask codegen`",
+            "not up to date: run `cargo xtask codegen`",
         ));
     }
     findings.sort();
     Ok(findings)
 }
 
-/// Prints them, and returns how many are more than a warning.
+/// Prints the findings and returns how many of them are errors.
 pub(crate) fn show(findings: &[Finding]) -> usize {
     for finding in findings {
         println!("{finding}");

@@ -1,8 +1,9 @@
-//! `cargo xtask vm`, and `boot_and_run` for the commands that need a guest: a Debian kernel over the host's own files, as
-//! a program of the host (user-mode Linux) or in QEMU.
+//! `cargo xtask vm`, and `boot_and_run` for the commands that need a guest: a Debian kernel that runs on the files of the
+//! host, as user-mode Linux or in QEMU.
 //!
-//! The guest sees the host's root read-only under an overlay, with a fresh /tmp and /run. Each run has two threads
-//! beside the caller's, which copy the command's output; they end with the guest, which ends with the caller's thread.
+//! The guest sees the root of the host read-only under an overlay, with an empty /tmp and /run. Each run has two more
+//! threads, which copy the output of the command. They end with the guest, and the guest ends with the thread of the
+//! caller.
 mod attempt;
 mod boot;
 mod cpio;
@@ -35,11 +36,11 @@ pub use self::with::{Choice, With};
 use crate::setup::{self, Need};
 use crate::{progress, workspace};
 
-/// How often a guest is booted that dies before it is ready.
+/// How often to boot a guest that dies before it is ready.
 const BOOT_TRIES: u32 = 2;
-/// What a guest has unless told otherwise.
+/// The default memory of a guest, in MiB.
 const MEMORY_MIB: u32 = 2048;
-/// Variables that the guest gets from the host, beside those that start with `ADIT_`.
+/// Environment variables that the guest gets from the host, in addition to those that start with `ADIT_`.
 const ENVIRONMENT: [&str; 14] = [
     "CARGO_HOME",
     "CARGO_TARGET_DIR",
@@ -57,41 +58,44 @@ const ENVIRONMENT: [&str; 14] = [
     "USER",
 ];
 
-/// Boot a Debian kernel over the host's files and run a command, or a shell, on it.
+/// Boot a Debian kernel in a guest and run a command or a shell there.
+///
+/// The guest sees the files of this machine read-only under an overlay. Exits with the exit code of the command, or with
+/// 125 if the command could not run to its end.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The kernel to boot.
+    /// Kernel to boot
     #[arg(long, value_enum, default_value_t)]
     kernel: KernelName,
-    /// What runs it; without it, the fastest that works here.
+    /// How to run the kernel [default: the fastest that works here]
     #[arg(long, value_enum, env = "ADIT_VM_WITH")]
     with: Option<With>,
-    /// A folder below /tmp or /run that the guest shall see, too (the current one does anyway).
+    /// Directory below /tmp or /run that the guest sees as well, besides the current one; may be given several times
     #[arg(long, value_name = "DIR")]
     bind: Vec<PathBuf>,
-    /// A folder that the guest may write to, as $ADIT_ARTIFACTS.
+    /// Directory that the guest may write to, as $ADIT_ARTIFACTS
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
-    /// End the command after so many seconds.
+    /// Time limit of the command, in seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// The guest's memory in MiB.
+    /// Memory of the guest, in MiB
     #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB)]
     memory: u32,
-    /// Give the command a terminal.
+    /// Give the command a terminal
     #[arg(long, short)]
     tty: bool,
-    /// The command; without one, a shell.
+    /// Command and its arguments [default: a shell]
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
-/// Ends with the command's exit code, or with 125 when it could not be run to its end.
+/// Exits with the exit code of the command, or with 125 if the command could not run to its end.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let shell = || vec![env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())];
     let terminal = args.tty || args.command.is_empty();
     if terminal && !io::stdin().is_terminal() {
-        bail!("standard input is no terminal: name a command to run, after `--`");
+        bail!("standard input is not a terminal: give a command to run after `--`");
     }
     let request = VmRequest {
         binds: args.bind.clone(),
@@ -127,30 +131,31 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 pub struct VmRequest {
     /// The kernel.
     pub kernel: KernelName,
-    /// What may run it.
+    /// How the kernel may be run.
     pub choice: Choice,
-    /// Further words for the kernel's command line.
+    /// Additional arguments for the kernel command line.
     pub arguments: String,
-    /// The program, found along the PATH of here, and its arguments.
+    /// The program, found in the PATH of the host, and its arguments.
     pub command: Vec<OsString>,
-    /// Set in the guest, beside what it gets anyway.
+    /// Additional environment variables of the guest.
     pub environment: Vec<(OsString, OsString)>,
-    /// Folders below /tmp or /run that the guest shall see, beside the current one, the workspace and the target folder.
+    /// Directories below /tmp or /run that the guest sees, besides the current one, the workspace and the target
+    /// directory.
     pub binds: Vec<PathBuf>,
-    /// A folder of the host that the guest may write to, as `$ADIT_ARTIFACTS`.
+    /// A directory of the host that the guest may write to, as `$ADIT_ARTIFACTS`.
     pub artifacts: Option<PathBuf>,
-    /// How long the command may take, the boot not counted; none means as long as it likes.
+    /// The time limit of the command, without the boot; `None` means no limit.
     pub timeout: Option<Duration>,
-    /// Where its output goes.
+    /// Where the output of the command goes.
     pub output: Output,
-    /// The guest's memory in MiB.
+    /// The memory of the guest in MiB.
     pub memory_mib: u32,
-    /// Says nothing of the boot itself.
+    /// Whether to print no progress of the boot.
     pub quiet: bool,
 }
 
 impl VmRequest {
-    /// A command whose output is streamed, with neither time-out nor anything else unusual.
+    /// A command with streamed output, no time limit and no other options.
     pub fn new(kernel: KernelName, command: Vec<OsString>) -> Self {
         Self {
             kernel,
@@ -168,16 +173,16 @@ impl VmRequest {
     }
 }
 
-/// Where a command's output goes.
+/// Where the output of a command goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// To this process's standard output and error, as it comes.
+    /// To the standard output and error of this process, immediately.
     Stream,
     /// Into the [`Outcome`].
     Capture,
     /// Both.
     StreamAndCapture,
-    /// The command has a terminal: this process's.
+    /// The command uses the terminal of this process.
     Terminal,
 }
 
@@ -194,15 +199,15 @@ impl Output {
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Its exit code; 128 and the signal's number if a signal ended it.
+    /// Its exit code; 128 plus the number of the signal if a signal ended it.
     pub code: u8,
-    /// What was captured of its standard output.
+    /// The captured standard output.
     pub stdout: Vec<u8>,
-    /// What was captured of its standard error.
+    /// The captured standard error.
     pub stderr: Vec<u8>,
 }
 
-/// A kernel with all that its boot takes.
+/// A kernel with all files that its boot needs.
 #[derive(Debug)]
 enum Bootable {
     Uml(Kernel),
@@ -210,7 +215,7 @@ enum Bootable {
 }
 
 impl Bootable {
-    /// Fetches or builds what is not in the cache.
+    /// Fetches or builds the files that are not in the cache.
     fn prepare(name: KernelName, with: With) -> Result<Self> {
         setup::ensure(&[Need::Vm])?;
         if with == With::Uml {
@@ -229,8 +234,8 @@ impl Bootable {
     }
 }
 
-/// Makes sure that such a kernel boots here, by booting it where that is not known, and says what runs it. An error says
-/// what is missing.
+/// Makes sure that the kernel boots on this machine, by booting it unless that is known, and returns how it runs. The
+/// error says what is missing.
 pub fn prepare(kernel: KernelName, choice: Choice) -> Result<With> {
     let request = VmRequest {
         choice,
@@ -244,8 +249,11 @@ pub fn prepare(kernel: KernelName, choice: Choice) -> Result<With> {
     }
 }
 
-/// Runs a command in a guest of its own. An error says why there's no exit code: no QEMU, no kernel, a guest that
-/// panicked or hung; the console's last lines are part of it. What the command leaves running ends with it.
+/// Runs a command in its own guest. Processes that the command leaves running end with it.
+///
+/// # Errors
+/// If there is no exit code: no QEMU, no kernel, or a guest that panicked or hung. The error has the last lines of the
+/// console.
 pub fn boot_and_run(request: &VmRequest) -> Result<Outcome> {
     boot_first(request).map(|(_, outcome)| outcome)
 }
@@ -258,25 +266,25 @@ fn boot_first(request: &VmRequest) -> Result<(With, Outcome)> {
         match boot_with(request, *with) {
             Ok(Ended::Command(outcome)) => return Ok((*with, outcome)),
             Ok(Ended::Silent(why)) => progress::say(format_args!(
-                "{} guests do not run here ({why}); trying another way",
+                "{} guests do not run on this machine ({why}); trying the next kind",
                 with.describe()
             )),
-            // What has run is not run again by another.
+            // The command may have run, so it must not run again.
             Err(Failed::Running(error)) => return Err(error),
             Err(Failed::Before(error)) => progress::say(format_args!(
-                "{} guests can't be had ({error:#}); trying another way",
+                "{} guests cannot be started ({error:#}); trying the next kind",
                 with.describe()
             )),
         }
     }
     match boot_with(request, *last) {
         Ok(Ended::Command(outcome)) => Ok((*last, outcome)),
-        Ok(Ended::Silent(why)) => bail!("{} guests do not run here ({why})", last.describe()),
+        Ok(Ended::Silent(why)) => bail!("{} guests do not run on this machine ({why})", last.describe()),
         Err(Failed::Before(error) | Failed::Running(error)) => Err(error),
     }
 }
 
-/// How far a boot came that failed.
+/// An error of a boot, by how far it came.
 enum Failed {
     /// The command did not run.
     Before(anyhow::Error),
@@ -287,7 +295,7 @@ enum Failed {
 fn boot_with(request: &VmRequest, with: With) -> std::result::Result<Ended, Failed> {
     let start = || -> Result<(Bootable, std::fs::File)> {
         let bootable = Bootable::prepare(request.kernel, with)?;
-        let directory = env::current_dir().context("the current folder")?;
+        let directory = env::current_dir().context("finding the current directory")?;
         let initrd = initrd::build(&Plan {
             bootable: &bootable,
             command: &request.command,
@@ -320,9 +328,11 @@ fn boot_with(request: &VmRequest, with: With) -> std::result::Result<Ended, Fail
             with::remember_kvm(!matches!(ended, Ok(Ended::Silent(_)))).map_err(Failed::Running)?;
         }
         match ended {
-            // Emulated kernels have been seen to die early; nothing has run yet, so nothing is run twice.
+            // Emulated kernels sometimes die early. The command has not run yet, so it does not run twice.
             Err(error) if !attempt.ready.get() && tries < BOOT_TRIES => {
-                progress::say(format_args!("it died while booting, once more: {error:#}"));
+                progress::say(format_args!(
+                    "the guest died while booting, booting it again: {error:#}"
+                ));
             }
             Err(error) if !attempt.ready.get() => return Err(Failed::Before(error)),
             ended => return ended.map_err(Failed::Running),
@@ -330,7 +340,7 @@ fn boot_with(request: &VmRequest, with: With) -> std::result::Result<Ended, Fail
     }
 }
 
-/// The guest's environment.
+/// The environment of the guest.
 fn environment(request: &VmRequest) -> Vec<(OsString, OsString)> {
     let wanted = |name: &OsString| {
         let name = name.to_string_lossy();
@@ -346,14 +356,14 @@ fn environment(request: &VmRequest) -> Vec<(OsString, OsString)> {
     all
 }
 
-/// The folders that the guest's fresh /tmp and /run would hide.
+/// The directories that the empty /tmp and /run of the guest would hide.
 fn binds(request: &VmRequest, directory: &Path) -> Result<Vec<PathBuf>> {
     let target = workspace::target_dir();
     let mut all = Vec::new();
     for bind in &request.binds {
         all.push(
             bind.canonicalize()
-                .with_context(|| format!("the folder {}", bind.display()))?,
+                .with_context(|| format!("finding the directory {} of --bind", bind.display()))?,
         );
     }
     let implied = [directory, workspace::root(), &target].into_iter();
@@ -361,7 +371,7 @@ fn binds(request: &VmRequest, directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(hidden(all))
 }
 
-/// Those below /tmp and /run, without those inside of others.
+/// The directories below /tmp and /run, without those inside of others.
 fn hidden(mut dirs: Vec<PathBuf>) -> Vec<PathBuf> {
     dirs.retain(|dir| dir.starts_with("/tmp") || dir.starts_with("/run"));
     dirs.sort();
@@ -374,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_hidden_folders_are_bound_and_outer_ones_suffice() {
+    fn only_hidden_directories_are_bound_and_outer_ones_suffice() {
         let dirs = [
             "/tmp/a/target",
             "/home/x",

@@ -1,24 +1,24 @@
-//! Jobs side by side, by a number of workers.
+//! Runs jobs in parallel on a number of worker threads.
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Result;
 
-/// As many as there are CPUs: for jobs that compute all the time.
+/// As many workers as CPUs: for jobs that compute all the time.
 pub fn count() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Half as many more: for jobs that wait for a third of their time.
+/// One and a half times as many workers as CPUs: for jobs that wait for a third of their time.
 pub fn more_than_cpus() -> usize {
     count() + count().div_ceil(2)
 }
 
-/// Does the work of each job, which are begun in their order. `work` gets each job's index.
+/// Runs `work` for each job, with the index of the job. Jobs start in their order.
 ///
 /// # Errors
-/// The first worker's whose job failed; that one begins no other job, the others go on.
+/// The error of the first worker whose job failed. That worker starts no other job; the others continue.
 pub fn each<J: Send>(
     workers: usize,
     jobs: impl IntoIterator<Item = J>,
@@ -27,8 +27,8 @@ pub fn each<J: Send>(
     let queue = Mutex::new(jobs.into_iter().enumerate().collect::<VecDeque<_>>());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let worker = || -> Result<()> {
-        while let Some((place, job)) = next() {
-            work(place, job)?;
+        while let Some((index, job)) = next() {
+            work(index, job)?;
         }
         Ok(())
     };

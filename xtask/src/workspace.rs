@@ -1,4 +1,4 @@
-//! Where the project's folders are, and how its packages are built.
+//! Finds the directories of the project and builds its packages.
 use std::collections::BTreeSet;
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use serde::Deserialize;
 
 use crate::child;
 
-/// The folder with the workspace's Cargo.toml.
+/// The directory with the Cargo.toml of the workspace.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask lies in the workspace")
 }
 
-/// Where cargo puts what it builds.
+/// The target directory of cargo.
 pub fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// The folder for what is costly to fetch or build: `$ADIT_CACHE_DIR`, else `$XDG_CACHE_HOME/adit`, else
-/// `~/.cache/adit`. It outlives `cargo clean`.
+/// The directory for files that are slow to fetch or build: `$ADIT_CACHE_DIR`, else `$XDG_CACHE_HOME/adit`, else
+/// `~/.cache/adit`. `cargo clean` does not delete it.
 pub fn cache_dir() -> Result<PathBuf> {
     let set = |name| {
         env::var_os(name)
@@ -32,11 +32,11 @@ pub fn cache_dir() -> Result<PathBuf> {
     let dir = set("ADIT_CACHE_DIR")
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("adit")))
         .or_else(|| Some(set("HOME")?.join(".cache/adit")))
-        .context("none of ADIT_CACHE_DIR, XDG_CACHE_HOME and HOME is set: nowhere to keep a cache")?;
-    std::path::absolute(&dir).with_context(|| format!("the cache folder {}", dir.display()))
+        .context("there is no directory for the cache: set ADIT_CACHE_DIR, XDG_CACHE_HOME or HOME")?;
+    std::path::absolute(&dir).with_context(|| format!("finding the cache directory {}", dir.display()))
 }
 
-/// The cargo that runs this command, started in the workspace's root.
+/// The cargo that runs this command, started in the root of the workspace.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
@@ -46,25 +46,25 @@ pub fn cargo() -> Command {
 /// A program that cargo built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executable {
-    /// The cargo target's name, such as `adit` or a file's stem below tests/.
+    /// The name of the cargo target, such as `adit` or the stem of a file below tests/.
     pub name: String,
     /// The file.
     pub path: PathBuf,
-    /// The folder of its package.
+    /// The directory of its package.
     pub package: PathBuf,
-    /// The cargo target's kind: `lib`, `bin`, `test`, ….
+    /// The kind of the cargo target: `lib`, `bin`, `test`, ….
     pub kind: String,
-    /// Whether it runs tests rather than being the program itself.
+    /// Whether it is a test harness, not the program itself.
     pub harness: bool,
 }
 
-/// How `adit` is built.
+/// A build profile of `adit`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
-    /// As nodes run it.
+    /// Optimised, as on nodes
     #[default]
     Release,
-    /// As tests run it: optimised a little, and built sooner.
+    /// Optimised a little and built faster, as in tests
     Quick,
 }
 
@@ -87,7 +87,7 @@ pub fn adit(profile: Profile) -> Result<PathBuf> {
     Ok(adit.context("cargo built no `adit`")?.path)
 }
 
-/// One of the workspace's packages, as its Cargo.toml describes it.
+/// A package of the workspace, as its Cargo.toml describes it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Package {
     /// Its name.
@@ -112,7 +112,7 @@ struct Target {
 }
 
 impl Package {
-    /// The crates that its library and its programs may name: neither build- nor dev-dependencies.
+    /// The crates that its library and its programs may use: neither build- nor dev-dependencies.
     pub fn crates(&self) -> BTreeSet<String> {
         let ordinary = self
             .dependencies
@@ -141,14 +141,15 @@ pub fn package(name: &str) -> Result<Package> {
         packages: Vec<Package>,
     }
     let output = child::run(cargo().args(["metadata", "--no-deps", "--format-version", "1", "--quiet"]))?;
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo's metadata")?;
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).context("reading the metadata of cargo")?;
     let mut all = metadata.packages.into_iter();
     all.find(|package| package.name == name)
         .with_context(|| format!("no package {name} in the workspace"))
 }
 
-/// Runs `cargo ARGS` (a `build`, or a `test --no-run`), its progress and its diagnostics shown, and returns the
-/// programs that it built, in cargo's order.
+/// Runs `cargo ARGS` (a `build`, or a `test --no-run`), shows its progress and its diagnostics, and returns the programs
+/// that it built, in the order of cargo.
 pub fn build(args: &[&str]) -> Result<Vec<Executable>> {
     let output = cargo()
         .args(args)
@@ -177,7 +178,7 @@ fn executables(messages: &str) -> Result<Vec<Executable>> {
 
     let mut found = Vec::new();
     for line in messages.lines().filter(|line| line.starts_with('{')) {
-        let message: Message = serde_json::from_str(line).context("a message of cargo's")?;
+        let message: Message = serde_json::from_str(line).context("reading a message of cargo")?;
         if let (Some(path), Some(target)) = (message.executable, message.target) {
             let manifest = message.manifest_path.unwrap_or_default();
             found.push(Executable {

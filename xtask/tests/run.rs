@@ -1,4 +1,4 @@
-//! `cargo xtask run` builds the agent and becomes it.
+//! `cargo xtask run` builds the agent and replaces itself by it.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,11 +10,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
-/// A build on a busy machine is most of it.
+/// The time limit; a build on a busy machine takes most of it.
 const DEADLINE: Duration = Duration::from_secs(1800);
 
 #[test]
-fn arguments_and_exit_codes_are_the_agents() {
+fn arguments_and_exit_codes_are_those_of_the_agent() {
     let version = adit(&["--version"]);
     assert!(version.status.success(), "{version:?}");
     assert!(
@@ -27,8 +27,8 @@ fn arguments_and_exit_codes_are_the_agents() {
     assert_eq!(status.status.code(), Some(3), "{status:?}");
 }
 
-/// In namespaces of its own: the agent answers on its socket, says which node it is, and ends on SIGTERM. Whether its
-/// devices can be made depends on this machine's kernel; that is what the tests in the virtual machines are about.
+/// In separate namespaces, the agent answers on its socket, reports its node, and ends on SIGTERM. Whether it can create
+/// its devices depends on the kernel of this machine; the tests in guests cover that.
 #[test]
 fn the_agent_runs_until_told_to_stop() {
     if !geteuid().is_root() {
@@ -83,18 +83,18 @@ fn the_agent_runs_until_told_to_stop() {
     assert!(agent.0.wait().unwrap().success());
 }
 
-/// Ends with the test, however that ends.
+/// Ends the agent with the test.
 struct Agent(Child);
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Not running any more is what is wanted.
+        // An error means that the agent has ended already.
         let _gone = self.0.kill();
         let _reaped = self.0.wait();
     }
 }
 
-/// Runs `cargo xtask run` with the agent that the other tests use, too.
+/// Runs `cargo xtask run` with these arguments of `adit`.
 fn adit(words: &[&str]) -> Output {
     Command::new(XTASK)
         .args(["run", "--profile", "quick", "--"])

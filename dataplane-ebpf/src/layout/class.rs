@@ -1,31 +1,33 @@
-//! What many next hops share: the device and the outer header's fixed part.
+//! Classes: the device and the fixed part of the outer header, which many next hops share.
 
 use super::assert_layout;
 
-/// How packets of this class leave: a device and the outer header's fixed part. 32 bytes.
+/// The device by which packets of this class leave, and the fixed part of their outer header. 32 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Class {
-    /// The device to redirect to; 0 in a free slot. The one field that is rewritten in place, when the device was
-    /// made anew.
+    /// The interface index of the device to redirect to; 0 in a free slot. It is the only field that is
+    /// rewritten in place, when the device was recreated.
     pub ifindex: u32,
-    /// VNI of GENEVE and VXLAN, 0 for the others.
+    /// The VNI of GENEVE and VXLAN; 0 for other encapsulations.
     pub vni: u32,
-    /// The inner Ethernet source, our device's own MAC. Zero for devices without link-layer header.
+    /// The inner Ethernet source address, which is the MAC address of the local tunnel device. Zero for
+    /// devices without link-layer header.
     pub source_mac: [u8; 6],
-    /// One of [`Class::GENEVE`] and its fellows.
+    /// The encapsulation: one of the constants [`Class::GENEVE`] to [`Class::NONE`].
     pub encapsulation: u8,
-    /// Which device of that encapsulation, 0 for the only one.
+    /// The number of the device among those of this encapsulation; 0 if there is only one.
     pub unit: u8,
-    /// Outer TTL or hop limit, never 0 (GENEVE would send it) but where there is no outer header.
+    /// The outer TTL or hop limit. It is 0 only without an outer header, because GENEVE would send a TTL of
+    /// 0.
     pub ttl: u8,
-    /// Outer DSCP and ECN byte; the lower two bits are 0 (ipip takes bit 0 as "inherit"). Ignored with
+    /// The outer DSCP and ECN byte; the lower two bits are 0 (for ipip, bit 0 means "inherit"). Ignored with
     /// [`Class::INHERIT_DSCP`].
     pub tos: u8,
-    /// [`Class::INHERIT_DSCP`] and its fellows.
+    /// A combination of the flags [`Class::INNER_ETHERNET`] to [`Class::TO_NEIGHBOUR`].
     pub flags: u16,
-    /// With [`Class::TO_NEIGHBOUR`] a hash of the device's name, so that each such device has a class of its own; else
-    /// zero. The programs don't read it.
+    /// With [`Class::TO_NEIGHBOUR`] a hash of the name of the device, so that each such device has its own
+    /// class; else zero. The programs don't read it.
     pub underlay: [u8; 8],
     /// Zero.
     pub reserved: [u8; 4],
@@ -45,9 +47,9 @@ impl Class {
     /// No encapsulation.
     pub const NONE: u8 = 6;
 
-    /// The frame carries an inner Ethernet header whose MACs the program writes.
+    /// The frame has an inner Ethernet header, whose MAC addresses the program writes.
     pub const INNER_ETHERNET: u16 = 1 << 0;
-    /// The device takes its outer header from a tunnel key.
+    /// The device builds the outer header from a tunnel key.
     pub const TUNNEL_KEY: u16 = 1 << 1;
     /// The outer DSCP is copied from the inner header.
     pub const INHERIT_DSCP: u16 = 1 << 2;
@@ -55,10 +57,11 @@ impl Class {
     pub const DONT_FRAGMENT: u16 = 1 << 3;
     /// The outer UDP checksum is zero.
     pub const ZERO_CHECKSUM: u16 = 1 << 4;
-    /// The outer TTL is copied from the inner header. The programs heed it; no manifest asks for it yet, and the agent does
-    /// not set it.
+    /// The outer TTL is copied from the inner header. The programs implement it, but no manifest field
+    /// requests it yet, so the agent does not set it.
     pub const INHERIT_TTL: u16 = 1 << 5;
-    /// Packets leave as they are, to the next hop's neighbour on a device that is not ours: [`super::NextHop::gateway`].
+    /// Packets leave unchanged by a device that Adit does not manage, to the neighbour in
+    /// [`super::NextHop::gateway`].
     pub const TO_NEIGHBOUR: u16 = 1 << 6;
 
     /// Whether the slot holds a class.

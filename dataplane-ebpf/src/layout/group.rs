@@ -1,4 +1,4 @@
-//! Several next hops that share a prefix, with weights.
+//! Groups: several next hops of a prefix, with weights.
 
 use super::assert_layout;
 
@@ -6,36 +6,37 @@ use super::assert_layout;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct GroupMember {
-    /// Slot of the next hop.
+    /// The slot of the next hop.
     pub next_hop: u32,
-    /// The hash of the next hop's address that the choice mixes with the flow's hash; never derived from a slot.
+    /// A hash of the address of the next hop, which the choice combines with the flow hash. It does not
+    /// depend on slots.
     pub key: u32,
-    /// 1 … 255.
+    /// The weight, 1 … 255.
     pub weight: u32,
 }
 
-/// Up to four next hops in one cache line; more of them continue in another slot. 64 bytes.
+/// Up to four next hops in one cache line. A group with more of them continues in another slot. 64 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Group {
     /// The members; the first [`Group::count`] are used.
     pub members: [GroupMember; Group::MEMBERS],
-    /// How many of [`Group::members`] are used; 0 in a free slot.
+    /// The number of used [`Group::members`]; 0 in a free slot.
     pub count: u32,
     /// The slot with further members, or [`super::UNUSED_SLOT`].
     pub next: u32,
-    /// 1 in a slot that a target may name, 0 in one that only continues another.
+    /// 1 in the first slot of a group, to which a target can point; 0 in a slot that continues another.
     pub head: u32,
     /// Zero.
     pub reserved: u32,
 }
 
 impl Group {
-    /// Members a slot.
+    /// Members per slot.
     pub const MEMBERS: usize = 4;
-    /// Slots a group may take.
+    /// The maximum number of slots of a group.
     pub const MAX_SLOTS: usize = 16;
-    /// Next hops a group may have.
+    /// The maximum number of next hops of a group.
     pub const MAX_MEMBERS: usize = Group::MEMBERS * Group::MAX_SLOTS;
 }
 

@@ -1,4 +1,5 @@
-//! Keys of the prefix tables, as the kernel's LPM trie wants them (`struct bpf_lpm_trie_key`, linux/bpf.h).
+//! Keys of the prefix tables, in the format of the LPM trie of the kernel (`struct bpf_lpm_trie_key`,
+//! linux/bpf.h).
 
 use super::assert_layout;
 
@@ -6,9 +7,9 @@ use super::assert_layout;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PrefixKeyV4 {
-    /// Bits, 0 … 32.
+    /// The prefix length in bits, 0 … 32.
     pub length: u32,
-    /// Big-endian; host bits 0.
+    /// Big-endian; the host bits are 0.
     pub address: [u8; 4],
 }
 
@@ -16,9 +17,9 @@ pub struct PrefixKeyV4 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PrefixKeyV6 {
-    /// Bits, 0 … 128.
+    /// The prefix length in bits, 0 … 128.
     pub length: u32,
-    /// Big-endian; host bits 0.
+    /// Big-endian; the host bits are 0.
     pub address: [u8; 16],
 }
 

@@ -1,19 +1,20 @@
-//! Who may send to us by a tunnel: one entry an outer source address, network and tunnel device.
+//! Known sources: which peers may send to this node through a tunnel. Each combination of outer source
+//! address, network and tunnel device has one entry.
 
 use super::assert_layout;
 
-/// Where a packet came from, as its outer header says. 24 bytes; the value beside it is [`super::Counters`], what the
-/// ingress programs received from there. The agent alone adds and removes entries.
+/// The source of a packet according to its outer header. 24 bytes. The value is [`super::Counters`]: the
+/// packets that the ingress programs received from this source. Only the agent adds and removes entries.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct SourceKey {
     /// The outer source address, big-endian; IPv4 in the first four bytes, the others 0.
     pub address: [u8; 16],
-    /// VNI of GENEVE and VXLAN, 0 for the others.
+    /// The VNI of GENEVE and VXLAN; 0 for other encapsulations.
     pub vni: u32,
-    /// The tunnel device's encapsulation, as in [`super::Class::encapsulation`].
+    /// The encapsulation of the tunnel device, as in [`super::Class::encapsulation`].
     pub encapsulation: u8,
-    /// 4 or 6: the family of the address.
+    /// The family of the address: 4 or 6.
     pub version: u8,
     /// Zero.
     pub reserved: [u8; 2],

@@ -1,20 +1,20 @@
-//! What a prefix points at: one word, so that a change of it is atomic.
+//! Prefix targets: what a prefix points to. A target is one word, so that its changes are atomic.
 
-/// What a prefix points at: two bits of kind, thirty of slot.
+/// What a prefix points to: two bits for the kind, thirty bits for the slot.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Target(pub u32);
 
-/// A [`Target`], taken apart.
+/// The kind and the slot of a [`Target`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {
     /// Nothing: an empty entry.
     Empty,
-    /// One next hop, by slot.
+    /// The next hop in the slot.
     NextHop(u32),
-    /// A group, by the slot of its head.
+    /// The group whose first slot this is.
     Group(u32),
-    /// This node carries the prefix itself: a packet that still comes here has no local route.
+    /// This node advertises the prefix itself. A packet for it that leaves by `adit0` has no local route.
     Local,
 }
 
@@ -22,7 +22,7 @@ impl Target {
     const SHIFT: u32 = 30;
     const SLOT: u32 = (1 << Target::SHIFT) - 1;
 
-    /// Puts a target together.
+    /// Encodes a target.
     #[must_use]
     pub const fn new(kind: TargetKind) -> Target {
         match kind {
@@ -33,7 +33,7 @@ impl Target {
         }
     }
 
-    /// Takes it apart.
+    /// Decodes the target.
     #[must_use]
     #[inline(always)]
     pub const fn kind(self) -> TargetKind {

@@ -1,11 +1,11 @@
-//! Headers as they lie on the wire. Fields of more than a byte are in network order.
+//! Headers as on the wire. Fields of more than a byte are in network byte order.
 //!
-//! Words are `u32` although a frame's IP header lies at offset 14: the kernel puts frames two bytes past a word's
-//! boundary, and where it does not (`NET_IP_ALIGN` 0) the processor doesn't care.
+//! Words are `u32` although the IP header of a frame is at offset 14: the kernel aligns frames two bytes
+//! after a word boundary, and where it does not (`NET_IP_ALIGN` 0) the processor does not need alignment.
 
 use bytemuck::{Pod, Zeroable};
 
-/// Bytes of [`Ethernet`].
+/// The length of [`Ethernet`] in bytes.
 pub const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 /// IEEE 802 number of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -38,7 +38,7 @@ pub struct Ethernet {
     pub destination: [u8; 6],
     /// The sender.
     pub source: [u8; 6],
-    /// [`ETHERTYPE_IPV4`] and its fellows.
+    /// The ethertype, for example [`ETHERTYPE_IPV4`].
     pub ethertype: u16,
 }
 
@@ -50,17 +50,17 @@ pub struct Ipv4 {
     pub version_and_words: u8,
     /// DSCP and ECN.
     pub tos: u8,
-    /// Of the whole packet.
+    /// The length of the whole packet in bytes.
     pub total_length: u16,
-    /// Of the datagram that a fragment belongs to.
+    /// The identification of the datagram that a fragment belongs to.
     pub identification: u16,
-    /// Three flags and the offset in units of eight bytes.
+    /// Three flags, and the offset of the fragment in units of eight bytes.
     pub fragment: u16,
     /// Time to live.
     pub ttl: u8,
-    /// Of the payload.
+    /// The protocol of the payload.
     pub protocol: u8,
-    /// Of the header.
+    /// The checksum of the header.
     pub checksum: u16,
     /// The sender.
     pub source: u32,
@@ -69,14 +69,14 @@ pub struct Ipv4 {
 }
 
 impl Ipv4 {
-    /// Bytes, options included; below 20 in a broken header.
+    /// The length of the header in bytes, including options; below 20 in a broken header.
     #[must_use]
     #[inline(always)]
     pub fn header_length(&self) -> usize {
         usize::from(self.version_and_words & 0xf) * 4
     }
 
-    /// Whether this is a fragment, the first one included: an offset, or more to follow.
+    /// Whether this is a fragment, including the first one: it has an offset, or more fragments follow.
     #[must_use]
     #[inline(always)]
     pub fn is_fragment(&self) -> bool {
@@ -90,13 +90,13 @@ impl Ipv4 {
 pub struct Ipv6 {
     /// Version, and the upper half of the traffic class.
     pub version_and_class: u8,
-    /// The lower half of the traffic class, and the flow label's start.
+    /// The lower half of the traffic class, and the start of the flow label.
     pub class_and_label: u8,
-    /// The flow label's rest.
+    /// The rest of the flow label.
     pub label: u16,
-    /// Of what follows.
+    /// The length of everything after this header, in bytes.
     pub payload_length: u16,
-    /// The protocol of what follows.
+    /// The protocol of the header after this one.
     pub next_header: u8,
     /// The hop limit.
     pub hop_limit: u8,
@@ -107,7 +107,7 @@ pub struct Ipv6 {
 }
 
 impl Ipv6 {
-    /// DSCP and ECN.
+    /// The traffic class: DSCP and ECN.
     #[must_use]
     #[inline(always)]
     pub fn traffic_class(&self) -> u8 {
@@ -115,13 +115,13 @@ impl Ipv6 {
     }
 }
 
-/// The start that extension headers have in common.
+/// The first two bytes, which are the same in all extension headers.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Extension {
-    /// The protocol of what follows.
+    /// The protocol of the header after this one.
     pub next_header: u8,
-    /// In a unit that depends on the header.
+    /// The length, in a unit that depends on the header.
     pub length: u8,
 }
 
@@ -129,18 +129,20 @@ pub struct Extension {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Fragment {
-    /// The protocol of the fragmented part's first header, the same in every fragment.
+    /// The protocol of the first header in the fragmented part, the same in every fragment.
     pub next_header: u8,
     /// Zero.
     pub reserved: u8,
-    /// The offset in units of eight bytes, two reserved bits, and one that says that more follow.
+    /// The offset in units of eight bytes, two reserved bits, and one bit that is set if more fragments
+    /// follow.
     pub offset_and_more: u16,
-    /// Of the datagram.
+    /// The identification of the datagram.
     pub identification: u32,
 }
 
 impl Fragment {
-    /// An atomic fragment, RFC 6946: the whole datagram in spite of the header.
+    /// Whether this is an atomic fragment (RFC 6946), which is a whole datagram although it has a fragment
+    /// header.
     #[must_use]
     #[inline(always)]
     pub fn is_whole(&self) -> bool {
@@ -155,7 +157,7 @@ pub fn protocol_has_ports(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP | SCTP | UDP_LITE | DCCP)
 }
 
-/// Whether the protocol is an IPv6 extension header that tells where the next one is.
+/// Whether the protocol is an IPv6 extension header that contains its own length.
 #[must_use]
 #[inline(always)]
 pub fn is_extension(protocol: u8) -> bool {

@@ -1,4 +1,5 @@
-//! `adit_egress`: everything that leaves by `adit0` goes to the tunnel of its destination, or is dropped with a reason.
+//! `adit_egress` sends each packet that leaves by `adit0` to the tunnel of its destination, or drops it with
+//! a verdict.
 
 use aya_ebpf::bindings::{
     BPF_F_DONT_FRAGMENT, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_REDIRECT, TC_ACT_SHOT,
@@ -19,7 +20,7 @@ use super::skb::{Neighbour, Skb, TunnelKey};
 
 #[expect(clippy::cast_possible_truncation, reason = "14")]
 const ETHERNET: u32 = ETHERNET_LENGTH as u32;
-/// All that is read from the packet without a helper: the headers up to the ports.
+/// Bytes that the program reads from the packet without a helper: the headers up to the ports.
 #[expect(clippy::cast_possible_truncation, reason = "58")]
 const LINEAR: u32 = (ETHERNET_LENGTH + size_of::<Ipv6>() + 4) as u32;
 /// `AF_INET` and `AF_INET6` (linux/socket.h).
@@ -51,7 +52,8 @@ fn adit_egress(context: TcContext) -> i32 {
     }
 }
 
-/// Does everything but count; returns the slot of the next hop whose device takes the packet.
+/// Does everything except counting; returns the slot of the next hop to whose device the packet is
+/// redirected.
 #[inline(always)]
 fn forward(skb: &Skb) -> Result<u32, Verdict> {
     if skb.ingress_ifindex() == skb.ifindex() {
@@ -78,8 +80,9 @@ fn forward(skb: &Skb) -> Result<u32, Verdict> {
     Ok(decision.slot)
 }
 
-/// Takes the anchor's route off the packet: a packet that has to wait for the neighbour's address would be sent to that
-/// route's own gateway then, and lost. Metadata replaces the route and leads nowhere; no other helper does that.
+/// Detaches the anchor route from the packet. If the packet had to wait for the resolution of the neighbour,
+/// the kernel would otherwise send it to the gateway of that route, and it would be lost. Tunnel metadata
+/// replaces the route and has no other effect; no other helper does that.
 #[inline(always)]
 fn forget_route(skb: &Skb) -> Result<(), Verdict> {
     let nothing = TunnelKey {
@@ -98,7 +101,7 @@ fn forget_route(skb: &Skb) -> Result<(), Verdict> {
     }
 }
 
-/// All addresses as on the wire.
+/// The neighbour of a next hop without encapsulation. All addresses are in network byte order.
 #[inline(always)]
 fn neighbour(next_hop: &NextHop) -> Neighbour {
     let family = if next_hop.flags & NextHop::GATEWAY_IPV6 != 0 {
@@ -108,14 +111,15 @@ fn neighbour(next_hop: &NextHop) -> Neighbour {
     };
     Neighbour {
         nh_family: family,
-        // An IPv4 address lies in the first word.
+        // An IPv4 address occupies the first word.
         __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
             ipv6_nh: words(&next_hop.gateway),
         },
     }
 }
 
-/// The kernel wants IPv4 addresses in the host's order and IPv6 ones as on the wire, and the outer family as a flag.
+/// Sets the tunnel metadata. The kernel expects IPv4 addresses in host byte order, IPv6 addresses in network
+/// byte order, and the outer family as a flag.
 #[inline(always)]
 fn set_tunnel_key(skb: &Skb, decision: &Decision<'_>) -> Result<(), Verdict> {
     let next_hop = decision.next_hop;
@@ -168,7 +172,7 @@ fn store_ethernet(skb: &Skb, decision: &Decision<'_>, family: Family) -> Result<
     }
 }
 
-/// Words in memory order; the fields lie on word boundaries in the map's value.
+/// The words of an address in memory order. The fields have word-aligned offsets in the value of the map.
 #[inline(always)]
 fn words(address: &[u8; 16]) -> [u32; 4] {
     bytemuck::cast(*address)

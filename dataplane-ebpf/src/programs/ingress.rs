@@ -1,7 +1,8 @@
-//! `adit_in_…`: look at what comes out of the tunnel devices, count it by verdict and by source, and let it pass.
+//! The programs `adit_in_…` count packets that arrive on tunnel devices, by verdict and by source, and accept
+//! them.
 //!
-//! One program an encapsulation, all of the same code: neither the packet nor its metadata says whether GENEVE or VXLAN
-//! brought it, and a program that knows its device need not look that up.
+//! Each encapsulation has its own program, all with the same code: neither the packet nor its metadata tells
+//! whether it arrived by GENEVE or VXLAN, and a program that knows its device does not have to look that up.
 
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::macros::classifier;
@@ -38,6 +39,6 @@ fn ingress(context: &TcContext, encapsulation: u8) -> i32 {
     let (verdict, length) = arrive(&skb, encapsulation, &Maps);
     keep_labels();
     count_ingress(verdict, length);
-    // Not TC_ACT_OK: programs behind this one are asked too.
+    // Not TC_ACT_OK, so that the kernel also runs the programs after this one.
     TC_ACT_UNSPEC
 }

@@ -1,4 +1,5 @@
-//! What the programs say when logging is on. Functions of their own, so that the packet path carries none of it.
+//! The log messages of the programs when logging is on. They are separate functions, to keep them out of the
+//! packet path.
 
 use aya_log_ebpf::{debug, trace};
 use dataplane_ebpf::packet::{Family, Headers, parse_ethernet};
@@ -6,7 +7,7 @@ use dataplane_ebpf::verdict::Verdict;
 
 use super::skb::Skb;
 
-/// Says which next hop took a packet.
+/// Logs the next hop of a forwarded packet.
 #[inline(never)]
 pub(super) fn forwarded(skb: &Skb, slot: u32) {
     let Ok(headers) = parse_ethernet(skb) else {
@@ -24,7 +25,7 @@ pub(super) fn forwarded(skb: &Skb, slot: u32) {
     }
 }
 
-/// Says why a packet was dropped, by the verdict's number.
+/// Logs the index of the verdict under which a packet was dropped.
 #[inline(never)]
 pub(super) fn dropped(skb: &Skb, verdict: Verdict) {
     let verdict = verdict.index();

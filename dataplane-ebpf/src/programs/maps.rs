@@ -1,4 +1,5 @@
-//! The maps. Their names, types and sizes are [`dataplane_ebpf::layout`]'s; a test compares the object's with it.
+//! The maps. [`dataplane_ebpf::layout`] defines their names, types and sizes; a test compares the BPF object
+//! with it.
 #![expect(
     unsafe_code,
     reason = "map statics have link sections, map values are pointers"
@@ -44,7 +45,8 @@ static EGRESS_COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(Ve
 #[map(name = "adit_ingres_cnt")]
 static INGRESS_COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(IngressVerdict::COUNT, 0);
 
-/// Switches logging on. Constant once loaded, so the verifier cuts out what it switches off.
+/// Switches logging on. The value is constant after loading, so the verifier removes the code that it
+/// disables.
 #[unsafe(no_mangle)]
 static LOG_ENABLED: Global<u8> = Global::new(0);
 
@@ -54,14 +56,15 @@ pub(super) fn log_enabled() -> bool {
     LOG_ENABLED.load() != 0
 }
 
-/// Names the labels' map, so that it stays in the object and whoever loads that makes it. `#[used]` would keep it in a
-/// section of its own, and the object's BTF, which knows one of each name, would not load.
+/// Refers to the map of labels, so that it stays in the object and the loader creates it. `#[used]` would
+/// keep it in a second section of the same name, and the BTF of the object, in which names are unique, would
+/// not load.
 #[inline(always)]
 pub(super) fn keep_labels() {
     core::hint::black_box(&NEXT_HOP_LABELS);
 }
 
-/// The kernel's maps as the decision sees them.
+/// The BPF maps as tables for the decision.
 pub(super) struct Maps;
 
 impl Tables for Maps {
@@ -123,7 +126,7 @@ pub(super) fn count_egress(verdict: Verdict, length: u32) {
     count(&EGRESS_COUNTERS, verdict.index(), length);
 }
 
-/// Counts a packet that a next hop takes.
+/// Counts a packet that is sent to a next hop.
 #[inline(always)]
 pub(super) fn count_next_hop(slot: u32, length: u32) {
     count(&NEXT_HOP_COUNTERS, slot, length);
@@ -142,19 +145,20 @@ fn count(map: &PerCpuArray<Counters>, index: u32, length: u32) {
     }
 }
 
-/// Without an atomic: TC programs run with bottom halves disabled, so this CPU's value has one writer.
+/// Adds a packet. No atomic operation is needed: TC programs run with bottom halves disabled, so the value of
+/// this CPU has only one writer.
 #[inline(always)]
 fn add(counters: *mut Counters, length: u32) {
-    // SAFETY: a map gave it, and nobody else writes to this CPU's value.
+    // SAFETY: the pointer is from a map, and nobody else writes to the value of this CPU.
     let counters = unsafe { &mut *counters };
     counters.packets += 1;
     counters.bytes += u64::from(length);
 }
 
-/// Reads a value that the agent may be writing: one aligned word, so never half of it.
+/// Reads a value that the agent may be writing. It is one aligned word, so a partial value is never read.
 #[inline(always)]
 fn read_word<T: Copy>(value: &T) -> T {
     const { assert!(size_of::<T>() == 4 && align_of::<T>() == 4) };
-    // SAFETY: a reference is good to read.
+    // SAFETY: a reference is valid for reads.
     unsafe { ptr::read_volatile(value) }
 }

@@ -1,4 +1,5 @@
-//! The kernel's packet: every unsafe access to it, and every helper that takes it, is in this file.
+//! The packet as the kernel passes it to programs. All unsafe accesses to it and all calls of packet helpers
+//! are in this file.
 #![expect(
     unsafe_code,
     reason = "reads packets by pointer and calls the kernel's helpers"
@@ -17,7 +18,8 @@ use dataplane_ebpf::arrive::{Arriving, Outer};
 use dataplane_ebpf::packet::headers::Ethernet;
 use dataplane_ebpf::packet::{Address, Family, Packet};
 
-/// `struct bpf_tunnel_key` with the local address; the kernel tells its age by the size.
+/// `struct bpf_tunnel_key` including the local address; the kernel recognizes the version of the struct by
+/// its size.
 pub(super) type TunnelKey = bpf_tunnel_key;
 
 #[expect(clippy::cast_possible_truncation, reason = "44")]
@@ -26,7 +28,7 @@ const TUNNEL_KEY_SIZE: u32 = {
     size_of::<TunnelKey>() as u32
 };
 
-/// `struct bpf_redir_neigh`: the next hop whose neighbour entry gives the Ethernet header.
+/// `struct bpf_redir_neigh`: the neighbour whose entry provides the Ethernet header.
 pub(super) type Neighbour = bpf_redir_neigh;
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "20")]
@@ -41,7 +43,7 @@ pub(super) struct Skb {
 }
 
 impl Skb {
-    /// Wraps what the kernel handed to the program.
+    /// Wraps the context that the kernel passed to the program.
     #[inline(always)]
     pub(super) fn new(raw: *mut __sk_buff) -> Skb {
         Skb { raw }
@@ -50,19 +52,20 @@ impl Skb {
     /// The device that the program is attached to.
     #[inline(always)]
     pub(super) fn ifindex(&self) -> u32 {
-        // SAFETY: the kernel's context is valid while the program runs; the verifier checks the field's offset.
+        // SAFETY: the kernel's context is valid while the program runs; the verifier checks the field's
+        // offset.
         unsafe { (*self.raw).ifindex }
     }
 
-    /// The device that the packet came in by, 0 for the node's own.
+    /// The device on which the packet arrived; 0 for packets that the node itself sends.
     #[inline(always)]
     pub(super) fn ingress_ifindex(&self) -> u32 {
         // SAFETY: as in `ifindex`.
         unsafe { (*self.raw).ingress_ifindex }
     }
 
-    /// Makes the first `length` bytes, or all that there are, readable by [`Packet::fixed`]. Without effect where they
-    /// already are, which is nearly always; if the kernel can't, the reads fail and say so.
+    /// Makes the first `length` bytes, or the whole packet if it is shorter, readable by [`Packet::fixed`].
+    /// They nearly always are already; then this does nothing. If the kernel can't do it, the reads fail.
     #[inline(always)]
     pub(super) fn make_linear(&self, length: u32) {
         let linear = self.data_end() - self.data();
@@ -77,19 +80,19 @@ impl Skb {
     #[inline(always)]
     pub(super) fn store_ethernet(&self, header: &Ethernet) -> bool {
         let from = ptr::from_ref(header).cast_mut().cast();
-        // SAFETY: `from` is good for the size of the header, and the helper checks the packet's end.
+        // SAFETY: `from` is valid for the size of the header, and the helper checks the end of the packet.
         unsafe { bpf_skb_store_bytes(self.raw, 0, from, ETHERNET_SIZE, 0) == 0 }
     }
 
-    /// Gives the packet its tunnel metadata; false if the kernel refuses the key.
+    /// Sets the tunnel metadata of the packet; false if the kernel refuses the key.
     #[inline(always)]
     pub(super) fn set_tunnel_key(&self, key: &TunnelKey, flags: u64) -> bool {
         let key = ptr::from_ref(key).cast_mut();
-        // SAFETY: the key is initialised to its last byte and as large as said.
+        // SAFETY: all bytes of the key are initialised, and its size is correct.
         unsafe { bpf_skb_set_tunnel_key(self.raw, key, TUNNEL_KEY_SIZE, flags) == 0 }
     }
 
-    /// Sends the packet out by a device; the result is the program's verdict.
+    /// Redirects the packet to a device; returns the action with which the program must end.
     #[inline(always)]
     pub(super) fn redirect(&self, ifindex: u32) -> i32 {
         // SAFETY: takes no pointer.
@@ -99,12 +102,12 @@ impl Skb {
         action
     }
 
-    /// Sends the packet out by a device, with the Ethernet header that this neighbour of it takes; the result is the
-    /// program's verdict.
+    /// Redirects the packet to a neighbour on a device, with the Ethernet header for that neighbour; returns
+    /// the action with which the program must end.
     #[inline(always)]
     pub(super) fn redirect_to_neighbour(&self, ifindex: u32, neighbour: &Neighbour) -> i32 {
         let neighbour = ptr::from_ref(neighbour).cast_mut();
-        // SAFETY: the neighbour is initialised to its last byte and as large as said; the kernel copies it.
+        // SAFETY: all bytes of the neighbour are initialised, its size is correct, and the kernel copies it.
         let action = unsafe { bpf_redirect_neigh(ifindex, neighbour, NEIGHBOUR_SIZE, 0) };
         #[expect(clippy::cast_possible_truncation, reason = "TC_ACT_REDIRECT or TC_ACT_SHOT")]
         let action = action as i32;
@@ -134,31 +137,31 @@ impl Packet for Skb {
         unsafe { (*self.raw).len }
     }
 
-    /// From the packet's linear part, see [`Skb::make_linear`].
+    /// Reads from the linear part of the packet, see [`Skb::make_linear`].
     #[inline(always)]
     fn fixed<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
         let start = self.data() + offset;
         if start + size_of::<T>() > self.data_end() {
             return None;
         }
-        // SAFETY: checked against the packet's end, as the verifier proves; any bits make a `T`. BPF loads from packets
-        // need no alignment, or the verifier proves it where the processor does.
+        // SAFETY: checked against the end of the packet, as the verifier proves; any bits are a valid `T`.
+        // BPF loads from packets need no alignment; on processors that need it, the verifier proves it.
         Some(unsafe { ptr::read(start as *const T) })
     }
 
-    /// By a helper: the verifier can't follow a pointer whose offset the packet decides through all that a compiler
-    /// makes of it.
+    /// Reads with a helper, because the verifier can't follow a pointer with an offset from the packet
+    /// through the code that the compiler generates.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "offsets and headers are small")]
     fn at<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
         let mut value = MaybeUninit::<T>::uninit();
         let to = value.as_mut_ptr().cast();
-        // SAFETY: `to` is good for the size of a `T`, and the helper checks the packet's end.
+        // SAFETY: `to` is valid for the size of a `T`, and the helper checks the end of the packet.
         let status = unsafe { bpf_skb_load_bytes(self.raw.cast(), offset as u32, to, size_of::<T>() as u32) };
         if status != 0 {
             return None;
         }
-        // SAFETY: the helper filled it, and any bits make a `T`.
+        // SAFETY: the helper filled it, and any bits are a valid `T`.
         Some(unsafe { value.assume_init() })
     }
 }
@@ -179,16 +182,16 @@ impl Arriving for Skb {
             Family::Ipv6 => u64::from(BPF_F_TUNINFO_IPV6),
         };
         let mut key = MaybeUninit::<TunnelKey>::uninit();
-        // SAFETY: the helper fills the key, to its last byte also when it fails.
+        // SAFETY: the helper fills all bytes of the key, also when it fails.
         let status = unsafe { bpf_skb_get_tunnel_key(self.raw, key.as_mut_ptr(), TUNNEL_KEY_SIZE, flags) };
         if status != 0 {
             return None;
         }
-        // SAFETY: filled, and any bits make a key.
+        // SAFETY: the key is filled, and any bits are a valid key.
         let key = unsafe { key.assume_init() };
         let source = match family {
-            // The kernel gives IPv4 addresses in the host's order and IPv6 ones as on the wire.
-            // SAFETY: any bits make an address.
+            // The kernel returns IPv4 addresses in host byte order and IPv6 addresses in network byte order.
+            // SAFETY: any bits are a valid address.
             Family::Ipv4 => Address([unsafe { key.__bindgen_anon_1.remote_ipv4 }.to_be(), 0, 0, 0]),
             // SAFETY: as above.
             Family::Ipv6 => Address(unsafe { key.__bindgen_anon_1.remote_ipv6 }),

@@ -1,4 +1,4 @@
-//! Frames by hand, and tables in memory.
+//! Constructed frames, and tables in memory.
 #![expect(clippy::unwrap_used, reason = "a test's helper that fails is a failed test")]
 #![expect(dead_code, reason = "each test file takes what it needs")]
 
@@ -17,7 +17,7 @@ pub(crate) const V6_DESTINATION: [u8; 16] = [0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0,
 /// Ports 4660 and 22136.
 pub(crate) const PORTS: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-/// A frame that carries IPv4 with these options, fragment field, protocol and payload.
+/// An IPv4 frame with these options, fragment field, protocol and payload.
 pub(crate) fn frame_v4(options: &[u8], fragment: u16, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
     let words = u8::try_from(5 + options.len() / 4).unwrap();
@@ -34,7 +34,7 @@ pub(crate) fn frame_v4(options: &[u8], fragment: u16, protocol: u8, payload: &[u
     frame
 }
 
-/// A frame that carries IPv6 with this next header and what follows.
+/// An IPv6 frame with this next header and payload.
 pub(crate) fn frame_v6(next_header: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
     frame.extend([0x6b, 0x91, 0x23, 0x45]);
@@ -100,13 +100,14 @@ impl Tables for Memory {
 }
 
 impl Memory {
-    /// Both usual destinations point there.
+    /// Sets the target of both usual destinations.
     pub(crate) fn point(&mut self, kind: TargetKind) {
         self.v4.insert(V4_DESTINATION, Target::new(kind));
         self.v6.insert(V6_DESTINATION, Target::new(kind));
     }
 
-    /// Lays a group of (slot, address's last byte, weight) out from slot `head` on, and marks all as usable.
+    /// Stores a group of (slot, last byte of the address, weight) in the slots from `head` on, and marks all
+    /// members as usable.
     pub(crate) fn lay_group(&mut self, head: u32, members: &[(u32, u8, u32)]) {
         let chunks: Vec<_> = members.chunks(Group::MEMBERS).collect();
         for (number, chunk) in (0..).zip(&chunks) {

@@ -1,4 +1,4 @@
-//! `adit completions`: what a shell needs to complete our command line.
+//! `adit completions`: shell completions of the command line.
 
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::Shell as Generator;
@@ -6,13 +6,15 @@ use clap_complete::Shell as Generator;
 use super::exit::Failure;
 use super::{Cli, output};
 
-/// To be loaded by the shell at its start.
+/// Print completions for a shell
+///
+/// Write the output to a file that the shell loads at its start.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit completions bash > /etc/bash_completion.d/adit\n  adit completions zsh > ~/.zfunc/_adit\n  adit completions fish > ~/.config/fish/completions/adit.fish"
 )]
 pub(super) struct Arguments {
-    /// The shell
+    /// Shell to print completions for
     #[arg(value_enum)]
     shell: Shell,
 }
@@ -36,7 +38,7 @@ fn generate(shell: Shell) -> String {
     };
     let mut script = Vec::new();
     clap_complete::generate(generator, &mut Cli::command(), "adit", &mut script);
-    String::from_utf8(script).expect("commands and their helps are UTF-8")
+    String::from_utf8(script).expect("commands and their help texts are UTF-8")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! `adit doctor`: whether this machine has what an agent needs, and what stands in its way.
+//! `adit doctor`: what this machine lacks, and what conflicts with Adit.
 //!
-//! One file a group of checks: each gathers facts into a value, and judges the value by a pure function. Nothing is
-//! changed.
+//! One file for each group of checks: it gathers facts into a value, and a pure function judges the value.
+//! Nothing is changed.
 
 mod devices;
 mod families;
@@ -19,43 +19,47 @@ use std::path::Path;
 
 use clap::{Args, ValueHint};
 
+use super::directories::{Directories, Manifests};
 use super::exit::{Code, Failure};
 use super::output::{self, Format, Paint};
-use super::places::{Manifests, Places};
 use crate::kernel::bpf::Mechanism;
 use crate::kernel::{Kernel as _, LinuxKernel};
 use crate::model::KernelState;
 use crate::net::Family;
 use crate::resource::Intent;
 use finding::{Finding, Level};
-use overlay::Wanted;
+use overlay::Requirements;
 
-/// Exits with 0 when nothing keeps an agent from working, and with 5 when something does. With manifests it also
-/// judges what they need: device kinds, ports, forwarding, the way to each peer.
+/// Check what this machine lacks and what conflicts with Adit
+///
+/// Each warning and each error has a remedy. With manifests, the check includes what they need: kinds of
+/// devices, UDP ports, forwarding, and the path to each peer. Nothing is changed.
+///
+/// Exit codes: 0 if an agent can work, 5 if there are errors.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit doctor\n  adit doctor -f /etc/adit/manifests --node a\n  adit doctor --json | jq -r '.[] | select(.level == \"error\") | .remedy'"
 )]
 pub(super) struct Arguments {
-    /// Manifest files and directories, or `-` for the standard input; may be repeated
+    /// Manifest file or directory, or `-` for standard input; may be repeated
     #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1..)]
     #[arg(value_hint = ValueHint::AnyPath)]
     paths: Vec<std::path::PathBuf>,
-    /// Which TunnelNode this is [default: the hostname]
+    /// Name of the TunnelNode of this machine [default: the hostname]
     #[arg(long, value_name = "NAME", env = "ADIT_NODE")]
     node: Option<String>,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-    /// The same as `-o json`
+    /// Same as `-o json`
     #[arg(long, conflicts_with = "output")]
     json: bool,
-    /// Only what is wrong
+    /// Show only warnings and errors
     #[arg(short, long)]
     quiet: bool,
 }
 
-pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: Arguments) -> Result<(), Failure> {
     let format = if arguments.json {
         Format::Json
     } else {
@@ -63,7 +67,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     };
     let quiet = arguments.quiet;
     let intent = intent(arguments)?;
-    let mut findings = examine(places, intent.as_ref()).await?;
+    let mut findings = examine(directories, intent.as_ref()).await?;
     if quiet {
         findings.retain(|finding| finding.level != Level::Ok);
     }
@@ -85,38 +89,41 @@ fn intent(arguments: Arguments) -> Result<Option<Intent>, Failure> {
     manifests.intent().map(Some)
 }
 
-async fn examine(places: &Places, intent: Option<&Intent>) -> Result<Vec<Finding>, Failure> {
+async fn examine(directories: &Directories, intent: Option<&Intent>) -> Result<Vec<Finding>, Failure> {
     let root = Path::new("/");
-    // Reading devices and routes takes no privilege.
+    // Reading devices and routes needs no capability.
     let mut linux = LinuxKernel::without_bpf()?;
     let mut state = KernelState::default();
     linux.observe_links(&mut state).await?;
-    let (facts, wanted) = match intent {
-        None => (linux.facts(&BTreeSet::new()).await?, Wanted::default()),
+    let (facts, requirements) = match intent {
+        None => (linux.facts(&BTreeSet::new()).await?, Requirements::default()),
         Some(intent) => {
-            let facts = places.gatherer().gather(&mut linux, intent).await?;
-            let wanted = Wanted::of(intent, &facts);
-            (facts, wanted)
+            let facts = directories.gatherer().gather(&mut linux, intent).await?;
+            let requirements = Requirements::of(intent, &facts);
+            (facts, requirements)
         }
     };
-    let mut findings = kernel::judge(&kernel::Facts::gather(root, &places.bpffs)?, &wanted);
-    // To ask for the mechanism takes privilege.
+    let mut findings = kernel::judge(&kernel::Facts::gather(root, &directories.bpffs)?, &requirements);
+    // Without capabilities the probe fails, and the finding is skipped.
     findings.extend(families::judge(&facts, Mechanism::probe().ok()));
-    findings.extend(settings::judge(&settings::Facts::gather(root, &wanted), &wanted));
-    findings.extend(devices::judge(&state.links, &wanted));
+    findings.extend(settings::judge(
+        &settings::Facts::gather(root, &requirements),
+        &requirements,
+    ));
+    findings.extend(devices::judge(&state.links, &requirements));
     findings.extend(ports::judge(
         &crate::kernel::udp::sockets(root),
         &state.links,
-        &wanted,
+        &requirements,
     ));
     findings.extend(firewall::judge(&firewall::Facts::gather(root).await));
     findings.extend(managers::judge(&managers::Facts::gather(root)));
-    findings.extend(files::judge(&files::Facts::gather(&places.state_dir)));
-    findings.extend(wanted.findings);
+    findings.extend(files::judge(&files::Facts::gather(&directories.state_dir)));
+    findings.extend(requirements.findings);
     Ok(findings)
 }
 
-/// The manifests' word for a family, for sentences.
+/// The name of a family, for sentences.
 fn name(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "IPv4",

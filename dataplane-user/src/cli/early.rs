@@ -1,11 +1,11 @@
-//! `adit early`: what must stand before any network is up.
+//! `adit early`: backstop routes and the addresses of adit0, before any network is up.
 
 use anyhow::anyhow;
 use clap::Args;
 
+use super::directories::{Directories, Manifests};
 use super::exit::{Code, Failure};
 use super::output;
-use super::places::{Manifests, Places};
 use super::privilege::{self, NET_ADMIN};
 use crate::kernel::LinuxKernel;
 use crate::model::change::{
@@ -18,9 +18,13 @@ use crate::reconcile::problems;
 use crate::resource::{Intent, Reason};
 use crate::source::last_good;
 
-/// Makes adit0 with this node's overlay addresses, and the routes that refuse overlay traffic while no agent has run:
-/// for the boot, before the network is up. It leads no traffic anywhere, and takes nothing away. Where the manifests are
-/// rejected, it uses those that an agent on this node accepted last, and says so.
+/// Protect the node at boot, before the network is up
+///
+/// Creates adit0 with the overlay addresses of this node, and routes that refuse overlay traffic until the
+/// agent runs. It forwards nothing and deletes nothing. If the manifests are rejected, it uses those that an
+/// agent on this node accepted last, and prints a warning.
+///
+/// Exit code 8 means that an agent runs.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit early -f /etc/adit/manifests")]
 pub(super) struct Arguments {
@@ -28,30 +32,30 @@ pub(super) struct Arguments {
     manifests: Manifests,
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     let manifests = &arguments.manifests;
     let intent = manifests
         .intent()
-        .or_else(|rejected| last_good(places, manifests, &rejected))?;
+        .or_else(|rejected| last_good(directories, manifests, &rejected))?;
     privilege::require(&[NET_ADMIN])?;
-    let _lock = match places.lock("a running agent makes all of this itself") {
+    let _lock = match directories.lock("not needed while an agent runs") {
         Err(failure) if failure.code == Code::Refused => return Err(failure),
-        // Refusing overlay traffic matters more: no agent that runs has this directory.
+        // Refusing overlay traffic matters more than the lock, and no running agent uses this directory.
         Err(failure) => {
-            output::note(&format!("going on without a lock: {failure}"));
+            output::note(&format!("warning: continuing without a lock: {failure}"));
             None
         }
         Ok(lock) => Some(lock),
     };
     let mut kernel = LinuxKernel::without_bpf()?;
-    let mut compared = Comparison::new(&mut kernel, &mut places.gatherer(), &intent, || {}).await?;
+    let mut compared = Comparison::new(&mut kernel, &mut directories.gatherer(), &intent, || {}).await?;
     let planned = compared.planned.iter();
     planned
         .filter(|problem| concerns_early(problem.reason))
         .for_each(|problem| output::note(&problem.to_string()));
     let (report, before) = compared.apply(&mut kernel, is_early, || {}).await;
     let changes = report.outcomes.iter();
-    let told = output::report(
+    let printed = output::report(
         &changes
             .map(|(change, _)| format!("{change}\n"))
             .collect::<String>(),
@@ -60,29 +64,37 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     let mut undone = problems::of_changes(&report, &compared.set);
     undone.retain(|problem| concerns_early(problem.reason));
     Failure::unless_done(&undone)?;
-    told
+    printed
 }
 
-/// What this node was to be when an agent accepted manifests last; what keeps the present ones from being used is told.
-fn last_good(places: &Places, manifests: &Manifests, rejected: &Failure) -> Result<Intent, Failure> {
+/// The intent of the last accepted manifests. Prints a warning with the reason why the current ones were
+/// rejected.
+fn last_good(
+    directories: &Directories,
+    manifests: &Manifests,
+    rejected: &Failure,
+) -> Result<Intent, Failure> {
     let node = manifests.node()?;
-    let kept = last_good::intent(&places.state_dir, node).map_err(anyhow::Error::new);
-    match kept.and_then(|intent| intent.ok_or_else(|| anyhow!("none were ever accepted on this node"))) {
+    let kept = last_good::intent(&directories.state_dir, node).map_err(anyhow::Error::new);
+    match kept
+        .and_then(|intent| intent.ok_or_else(|| anyhow!("no manifests were ever accepted on this node")))
+    {
         Ok(intent) => {
             output::note(&format!(
-                "warning: manifests rejected; using the last good ones: {rejected}"
+                "warning: manifests rejected; using the last accepted ones: {rejected}"
             ));
             Ok(intent)
         }
         Err(error) => Err(Failure::new(
             rejected.code,
-            anyhow!("{rejected}\nthe last good manifests can't be used either: {error:#}"),
+            anyhow!("{rejected}\nthe last accepted manifests can't be used either: {error:#}"),
         )),
     }
 }
 
-/// Whether such a problem concerns what stands before the network is up. The others speak of what the network brings (paths to peers,
-/// addresses of names, other namespaces) or of what the agent does later; whether they last, its status tells.
+/// Whether a problem concerns what `early` creates. Other problems are about what the network provides later
+/// (paths to peers, addresses of names, other namespaces) or about later work of the agent; its status shows
+/// them if they remain.
 fn concerns_early(reason: Reason) -> bool {
     matches!(
         reason,
@@ -90,7 +102,8 @@ fn concerns_early(reason: Reason) -> bool {
     )
 }
 
-/// The anchor device, its settings and addresses, and the backstops: nothing of it forwards.
+/// Whether a change creates the anchor device, its settings, its addresses or a backstop route. None of them
+/// forwards.
 fn is_early(change: &Change) -> bool {
     let anchor = LinkName::constant(crate::model::devices::ANCHOR);
     match &change.action {

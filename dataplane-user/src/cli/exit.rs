@@ -1,4 +1,4 @@
-//! Exit codes, and failures that bear one.
+//! Exit codes, and failures with an exit code.
 
 use std::fmt;
 
@@ -6,37 +6,37 @@ use anyhow::anyhow;
 
 use crate::resource::{Problem, Severity};
 
-/// What a command's exit code says.
+/// The exit code of a command that fails or has something to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
-    /// Anything that has no code of its own.
+    /// Any failure without a code of its own.
     Error = 1,
-    /// An argument is wrong; clap's own code.
+    /// An argument is wrong; clap uses the same code.
     Usage = 2,
-    /// What was asked for is not there.
+    /// The requested object does not exist.
     NotFound = 3,
-    /// `plan` found changes.
+    /// `plan` or `route validate` found changes.
     Changes = 4,
-    /// The node is not ready.
+    /// The node is not ready, or a problem remains that no change solves.
     Degraded = 5,
     /// A capability is missing.
     Privilege = 6,
-    /// It took too long.
+    /// Time-out.
     TimedOut = 7,
-    /// It must not be done now.
+    /// Refused, for example because an agent runs.
     Refused = 8,
-    /// SIGHUP ended it; this and the next two are what a shell says of a signal.
+    /// Ended by SIGHUP. Codes of signals are 128 + N, as in a shell.
     HungUp = 129,
-    /// SIGINT ended it.
+    /// Ended by SIGINT.
     Interrupted = 130,
-    /// Nobody reads the output: as a shell tells of an end by SIGPIPE.
+    /// The output was closed; the code of SIGPIPE.
     ClosedPipe = 141,
-    /// SIGTERM ended it.
+    /// Ended by SIGTERM.
     Terminated = 143,
 }
 
-/// A failure with its exit code. Silent when the command's output has said it all.
+/// A failure with its exit code. It is silent if the output of the command has reported everything already.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code.
@@ -45,7 +45,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of a kind.
+    /// A failure with a message.
     #[must_use]
     pub fn new(code: Code, error: anyhow::Error) -> Failure {
         Failure {
@@ -54,20 +54,20 @@ impl Failure {
         }
     }
 
-    /// An exit code alone.
+    /// A failure without a message.
     #[must_use]
     pub fn silent(code: Code) -> Failure {
         Failure { code, error: None }
     }
 
-    /// Nothing, where what a command was to do is done.
+    /// Succeeds unless one of the problems is an error.
     ///
     /// # Errors
-    /// With those of the problems that are errors, if there are any.
+    /// With all problems whose severity is `Error`.
     pub(super) fn unless_done(undone: &[Problem]) -> Result<(), Failure> {
         let errors = undone.iter();
         let errors = errors.filter(|problem| problem.severity == Severity::Error);
-        // The remedies are for an agent, which tries again.
+        // The remedies are written for an agent, which retries.
         let errors = errors.map(|problem| format!("{}: {}", problem.subject, problem.message));
         let errors = errors.collect::<Vec<_>>();
         match errors.is_empty() {
@@ -84,7 +84,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The error and its causes in one line; a cause that the text before it has told already is left out.
+    /// The error and its causes in one line, without causes that the text before them contains already.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(error) = &self.error else { return Ok(()) };
         let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Signals that end a command which first undoes what it has done.
+//! Signals that end a command, which undoes its changes first.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,13 +9,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::{Code, Failure};
 
-/// INT, TERM and HUP, from the call of [`Interrupts::listen`] on. No task runs here: who listens asks between its steps.
+/// SIGINT, SIGTERM and SIGHUP, received from the call of [`Interrupts::listen`] on. There is no task: the
+/// command checks for a signal between its steps.
 pub(super) struct Interrupts {
     signals: Vec<(Code, Signal)>,
 }
 
 impl Interrupts {
-    /// From now on these signals don't end the process by themselves.
+    /// Receives the signals from now on; they no longer end the process by themselves.
     ///
     /// # Errors
     /// When a handler can't be installed.
@@ -31,12 +32,12 @@ impl Interrupts {
         })
     }
 
-    /// For a command that these signals end at once, as usual.
+    /// For a command that the signals end at once, as usual.
     pub(super) fn none() -> Interrupts {
         Interrupts { signals: Vec::new() }
     }
 
-    /// Waits for a signal, and gives the failure that tells of it.
+    /// Waits for a signal and returns the failure with its name and exit code.
     pub(super) async fn wait(&mut self) -> Failure {
         let code = poll_fn(|context| {
             let received = self.signals.iter_mut().find_map(|(code, signal)| {
@@ -54,12 +55,12 @@ impl Interrupts {
         Failure::new(code, anyhow!("ended by {name}"))
     }
 
-    /// Fails where a signal has come.
+    /// Fails if a signal was received.
     ///
     /// # Errors
-    /// With what [`Interrupts::wait`] gives.
+    /// With the failure of [`Interrupts::wait`].
     pub(super) async fn check(&mut self) -> Result<(), Failure> {
-        // The runtime hears of signals when its only task lets it.
+        // The runtime receives signals only while its single task yields.
         tokio::select! {
             biased;
             failure = self.wait() => Err(failure),

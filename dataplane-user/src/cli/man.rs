@@ -1,4 +1,4 @@
-//! `adit man`: the manual pages, for whoever packages Adit.
+//! `adit man`: the manual pages, for packages of Adit.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,11 +9,13 @@ use clap::{Args, CommandFactory, ValueHint};
 use super::Cli;
 use super::exit::Failure;
 
-/// One page a command: adit.1, adit-run.1 and so on.
+/// Write the manual pages into a directory
+///
+/// Each command has its own page: adit.1, adit-run.1 and so on.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit man /usr/local/share/man/man1")]
 pub(super) struct Arguments {
-    /// The directory; made if it is not there
+    /// Directory to write to; created if it does not exist
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     directory: PathBuf,
 }

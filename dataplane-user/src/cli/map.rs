@@ -1,4 +1,4 @@
-//! `adit map`: what the pinned BPF maps hold, with or without a running agent.
+//! `adit map`: the contents of the pinned BPF maps, with or without a running agent.
 
 mod view;
 
@@ -9,16 +9,18 @@ use std::net::IpAddr;
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
+use super::directories::Directories;
 use super::exit::{Code, Failure};
 use super::output::{self, Format};
-use super::places::Places;
 use super::privilege::{self, BPF};
 use crate::kernel::KernelError;
 use crate::kernel::bpf::{Bpf, name_sources};
 use crate::net::NodeName;
 use crate::serve::control;
 
-/// Exits with 3 when no maps are pinned, or `lookup` finds no prefix.
+/// Read the BPF maps, with or without a running agent
+///
+/// Exit code 3 means that no maps are pinned, or that `lookup` found no prefix.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit map dump\n  adit map lookup 10.2.0.1\n  adit map stats -o json | jq '.egress[] | select(.packets > 0)'"
@@ -33,29 +35,29 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything: prefixes, groups, next hops, classes, sources
+    /// Print all maps: prefixes, next hops, classes, sources
     Dump,
-    /// Where the kernel's own lookup leads for an overlay address
+    /// Look up an overlay address as the kernel does
     Lookup {
-        /// An IPv4 or IPv6 address
+        /// IPv4 or IPv6 address in the overlay
         #[arg(value_name = "IP")]
         address: IpAddr,
     },
-    /// Packets and bytes by verdict, by next hop and by source
+    /// Print packets and bytes by verdict, by next hop and by source
     Stats {
-        /// Also verdicts that never happened
+        /// Include verdicts without packets
         #[arg(short, long)]
         all: bool,
     },
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[BPF])?;
-    let bpf = Bpf::open_read_only(&places.bpffs).map_err(|error| not_pinned(places, error))?;
+    let bpf = Bpf::open_read_only(&directories.bpffs).map_err(|error| not_pinned(directories, error))?;
     match arguments.command {
         Command::Dump => {
             let mut dump = bpf.dump()?;
-            name_sources(&mut dump.sources, &dump.next_hops, &peers(places).await);
+            name_sources(&mut dump.sources, &dump.next_hops, &peers(directories).await);
             show(arguments.output, &dump, view::dump)
         }
         Command::Lookup { address } => {
@@ -69,19 +71,19 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         }
         Command::Stats { all } => {
             let mut report = bpf.counters()?;
-            name_sources(&mut report.sources, &report.next_hops, &peers(places).await);
+            name_sources(&mut report.sources, &report.next_hops, &peers(directories).await);
             show(arguments.output, &report, |report| view::stats(report, all))
         }
     }
 }
 
-/// The names of peers by their underlay addresses, as a running agent tells them: next hops in maps have names as well, but what is
-/// sent by routes has none there. None where no agent runs: the maps are worth reading all the same.
-async fn peers(places: &Places) -> BTreeMap<IpAddr, NodeName> {
-    let status = match control::status(&places.run_dir).await {
+/// The names of peers by underlay address, from a running agent. The maps have names only for next hops of
+/// dataplane `ebpf`. Empty if no agent runs, because the maps are useful without names, too.
+async fn peers(directories: &Directories) -> BTreeMap<IpAddr, NodeName> {
+    let status = match control::status(&directories.run_dir).await {
         Ok(status) => status,
         Err(error) => {
-            tracing::debug!(%error, "names come from the maps alone");
+            tracing::debug!(%error, "no names from the agent; using those of the maps");
             return BTreeMap::new();
         }
     };
@@ -96,13 +98,14 @@ fn show<T: serde::Serialize>(format: Format, view: &T, text: impl Fn(&T) -> Stri
     })
 }
 
-fn not_pinned(places: &Places, error: KernelError) -> Failure {
+fn not_pinned(directories: &Directories, error: KernelError) -> Failure {
     if error.source.kind() == io::ErrorKind::NotFound {
-        let bpffs = places.bpffs.display();
+        let bpffs = directories.bpffs.display();
         return Failure::new(
             Code::NotFound,
             anyhow!(
-                "no maps are pinned below {bpffs}: no agent has needed BPF programs here; say where by --bpffs"
+                "no BPF maps are pinned below {bpffs}: no agent has loaded BPF programs there; --bpffs names another \
+                 directory"
             ),
         );
     }

@@ -1,8 +1,9 @@
-//! How results are printed: for people, or as JSON. All that a command prints goes through here.
+//! Output for people or as JSON. Everything that a command prints passes through this file.
 //!
-//! What only reads uses [`show`]: it ends quietly when nobody reads any more. What changes something uses [`report`] once
-//! the change is whole: a closed pipe or a full disk is an error then, and nothing is left half-done. No control character
-//! that comes from elsewhere reaches a terminal.
+//! Commands that only read use [`show`]: it ends quietly when the pipe is closed. Commands that change
+//! something use [`report`] after the change is complete: then a closed pipe or a full disk is an error, and
+//! no change is half done. Control characters in external names and texts are escaped before they reach a
+//! terminal.
 
 mod escape;
 mod paint;
@@ -18,58 +19,60 @@ use super::exit::{Code, Failure};
 
 pub(super) use self::paint::Paint;
 
-/// The format of a command's output.
+/// The format of the output of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// Text for people
     #[default]
     Text,
-    /// JSON, for programs.
+    /// JSON for programs
     Json,
 }
 
-/// Prints what a command read. Whoever closed the pipe has read enough.
+/// Prints the result of a command that only reads.
 ///
 /// # Errors
-/// When it can't be written; silent, with the code by which a shell tells of SIGPIPE, when nobody reads it.
+/// When standard output can't be written. If the pipe is closed, the failure is silent, with the exit code of
+/// SIGPIPE.
 pub(super) fn show(text: &str) -> Result<(), Failure> {
     write(&escape::text(text, Paint::of_stdout())).map_err(|error| write_failure(&error))
 }
 
-/// The same, in the place of what was shown before on a terminal.
+/// The same, over the previous output on a terminal.
 ///
 /// # Errors
 /// As [`show`].
 pub(super) fn redraw(text: &str) -> Result<(), Failure> {
     let text = escape::text(text, Paint::of_stdout());
-    // Home, then each line's rest and what is below the last: nothing flickers.
+    // Cursor home, then clear the rest of each line and everything below the last: this does not flicker.
     write(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))).map_err(|error| write_failure(&error))
 }
 
-/// That the result could not be written to the standard output.
+/// The failure for a result that could not be written to standard output.
 pub(super) fn write_failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::silent(Code::ClosedPipe),
-        _ => anyhow!("can't write to the standard output: {error}").into(),
+        _ => anyhow!("can't write to standard output: {error}").into(),
     }
 }
 
-/// Prints what a command changed; to be called when all is done.
+/// Prints the changes of a command. Call it after all of them are done.
 ///
 /// # Errors
-/// When it can't be written, also to a pipe that nobody reads.
+/// When standard output can't be written, also when the pipe is closed.
 pub(super) fn report(text: &str) -> Result<(), Failure> {
     let written = write(&escape::text(text, Paint::of_stdout()));
-    written.map_err(|error| anyhow!("it is done, but the standard output can't be written: {error}").into())
+    written
+        .map_err(|error| anyhow!("the changes are done, but can't write to standard output: {error}").into())
 }
 
-/// Prints a line beside the result, to the standard error. There is nobody to tell where that can't be written.
+/// Prints a line to standard error. If that fails, there is no other channel to report it.
 pub(super) fn note(text: &str) {
     let line = format!("adit: {}\n", escape::text(text, Paint::NEVER));
     let _closed = io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// What is written of a text.
+/// A text as it is written.
 #[cfg(test)]
 pub(super) fn shown(text: &str, paint: Paint) -> String {
     escape::text(text, paint).into_owned()
@@ -84,7 +87,7 @@ fn write(text: &str) -> io::Result<()> {
 /// A value as JSON.
 ///
 /// # Errors
-/// When it has no JSON.
+/// When the value can't be serialised.
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
     let json = serde_json::to_string_pretty(value)? + "\n";
     Ok(match escape::json(&json) {
@@ -99,7 +102,7 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
     columns(&header, rows.iter().map(<[String; N]>::as_slice))
 }
 
-/// The same. Colours take no room.
+/// The same. Colours do not count as width.
 pub(super) fn columns<'a>(header: &'a [String], rows: impl Iterator<Item = &'a [String]>) -> String {
     let lines = [header].into_iter().chain(rows).collect::<Vec<_>>();
     let widths = (0..header.len())

@@ -1,4 +1,4 @@
-//! `adit peer`: the devices that a WireGuard hub lets in, in its `wg-quick` file and in its interface.
+//! `adit peer`: the clients of a WireGuard hub, in its wg-quick file and on its interface.
 
 mod add;
 mod list;
@@ -19,15 +19,18 @@ use super::output;
 use super::privilege::{self, NET_ADMIN};
 use crate::hub::{DeviceId, Hub, HubError, LiveDevice, SyncError};
 
-/// Lets devices in to a WireGuard hub, each with an address of its own; takes them away, lists and renames them.
+/// Add, remove, rename and list the clients of a WireGuard hub
 ///
-/// Above each `[Peer]` of the file stands `# DeviceID:<id>`; all else in it stays as it is, and what was is kept beside it
-/// as `.bak`, or as `.bak-<time>` where the `.bak` is somebody else's. The file's mode is 0600 after each change. Of the
-/// interface, which has the file's name without `.conf`, only the peer that changes is touched, with the routes to its
-/// allowed IPs.
+/// The clients are the `[Peer]` sections of the wg-quick file of the hub. Each has an address of its own, and
+/// an id in a comment `# DeviceID:<id>` above the section. The rest of the file is kept. Each change keeps
+/// the previous file as `.bak`, or as `.bak-<time>` if a `.bak` exists that Adit did not create, and sets the
+/// mode of the file to 0600.
 ///
-/// Exits with 2 when an argument is wrong, 3 when there is no such file or device, 7 when the file stays locked, and 8
-/// when the file does not allow it; nothing is changed then.
+/// Changes apply to the interface, too. It has the name of the file without `.conf`. Only the changed client
+/// and the routes to its allowed IPs are touched.
+///
+/// Exit codes: 2 if an argument is wrong, 3 if the file or the client does not exist, 7 if the file stays
+/// locked, 8 if the file does not allow the change. Nothing is changed then.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit peer add laptop-7 --public-key \"$(cat laptop-7.pub)\" --config /etc/wireguard/wg0.conf --subnet 10.42.0.0/24\n  adit peer add laptop-7 --public-key \"$(cat laptop-7.pub)\" --config wg0.conf --subnet fd42::/64 -o json | jq -r .assigned_ip\n  adit peer list --config /etc/wireguard/wg0.conf\n  adit peer rename laptop-7 laptop-8 --config /etc/wireguard/wg0.conf\n  adit peer remove laptop-8 --config /etc/wireguard/wg0.conf\n  adit peer sync --config /etc/wireguard/wg0.conf"
@@ -39,7 +42,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    // Texts here would hide the arguments' own, which are longer.
+    // A doc comment on a variant would replace that of its `Arguments`.
     Add(add::Arguments),
     Remove(remove::Arguments),
     List(list::Arguments),
@@ -47,21 +50,21 @@ enum Command {
     Sync(sync::Arguments),
 }
 
-/// The file that is changed.
+/// The file to change.
 #[derive(Debug, Args)]
 struct Target {
-    /// The hub's file, as `wg-quick` reads it
+    /// The wg-quick file of the hub
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: PathBuf,
-    /// How long to wait while somebody else changes the file, in seconds; exits with 7 after it
+    /// Time to wait while another process changes the file, in seconds; then the exit code is 7
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     lock_timeout: u64,
 }
 
-/// Whether the interface gets the change, too.
+/// Whether to change the interface, too.
 #[derive(Debug, Args)]
 struct Sync {
-    /// Changes the file alone, as for an interface that is not up
+    /// Change only the file, for example while the interface is not up
     #[arg(long, env = "WG_SKIP_SYNCCONF", value_parser = FalseyValueParser::new())]
     skip_sync: bool,
 }
@@ -88,7 +91,8 @@ impl Target {
     async fn open_both(&self) -> Result<Hub<LiveDevice>, Failure> {
         let link = LiveDevice::name_of(&self.config).map_err(|error| {
             let error = anyhow!(error).context(format!(
-                "{} is no interface's file: name it as one, or change it alone with WG_SKIP_SYNCCONF=1",
+                "{} has no name such as wg0.conf, so its interface is unknown: rename it, or change only the file with \
+                 --skip-sync",
                 self.config.display()
             ));
             Failure::new(Code::Refused, error)
@@ -112,7 +116,7 @@ impl Target {
     }
 }
 
-/// Tells what the user has to know although all was done.
+/// Prints warnings about a change that succeeded.
 fn warn(hub: &Hub<LiveDevice>) {
     for warning in hub.warnings() {
         output::note(&format!("warning: {warning}"));

@@ -1,11 +1,11 @@
-//! `adit plan`: what `run` would change.
+//! `adit plan`: what `adit run` would change.
 
 use clap::Args;
 use serde::Serialize;
 
+use super::directories::{Directories, Manifests};
 use super::exit::{Code, Failure};
 use super::output::{self, Format};
-use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
 use crate::gather::private_keys;
 use crate::kernel::LinuxKernel;
@@ -18,8 +18,13 @@ use crate::resource::{Intent, Problem, Severity};
 use crate::source::KeyRing;
 use crate::status::ProblemStatus;
 
-/// Reads the kernel, changes nothing. Exits with 0 when nothing is to be done, 4 when something is, 5 when
-/// nothing can be done and the node is not ready all the same, 1 when the manifests are wrong.
+/// Show what `adit run` would change, and change nothing
+///
+/// Lines with `+`, `-` and `~` are changes, in the order in which the agent would execute them. Lines with
+/// `!` are problems.
+///
+/// Exit codes: 0 if there is nothing to do, 4 if there are changes, 5 if a problem remains that no change
+/// solves, 1 if the manifests are rejected.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit plan -f /etc/adit/manifests\n  adit plan -f new.yaml --node a -o json | jq -r '.changes[].text'"
@@ -46,17 +51,17 @@ struct ChangeOutput {
     text: String,
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     let intent = arguments.manifests.intent()?;
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
-    places.refuse_newer()?;
+    directories.refuse_newer()?;
     let options = BpfOptions {
         compare_by_tag: true,
-        ..BpfOptions::new(&places.bpffs)
+        ..BpfOptions::new(&directories.bpffs)
     };
-    let keys = private_keys(&KeyRing::new(&places.state_dir));
-    let mut kernel = LinuxKernel::open(&options, &places.state_dir, keys)?;
-    let compared = Comparison::new(&mut kernel, &mut places.gatherer(), &intent, || {}).await?;
+    let keys = private_keys(&KeyRing::new(&directories.state_dir));
+    let mut kernel = LinuxKernel::open(&options, &directories.state_dir, keys)?;
+    let compared = Comparison::new(&mut kernel, &mut directories.gatherer(), &intent, || {}).await?;
     let (set, problems) = (&compared.set, compared.problems());
 
     output::show(&match arguments.output {
@@ -66,7 +71,7 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     if !set.is_empty() {
         return Err(Failure::silent(Code::Changes));
     }
-    // Nothing can be done, and yet the node would not be ready.
+    // No change solves this problem, so the node would not be ready.
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(Failure::silent(Code::Degraded));
     }
@@ -95,20 +100,23 @@ fn text(set: &ChangeSet, problems: &[Problem]) -> String {
     let changes = set.changes.iter();
     let changes = changes.map(|change| format!("{} {change}\n", sign(change)));
     let problems = problems.iter().map(|problem| format!("! {problem}\n"));
-    let sum = match (set.changes.len(), interruptions(set)) {
-        (0, _) => "Nothing to do.\n".to_owned(),
-        (1, 0) => "1 change.\n".to_owned(),
-        (changes, 0) => format!("{changes} changes.\n"),
-        (changes, anew) => {
-            format!(
-                "{changes} changes; {anew} devices are recreated, traffic through them stops meanwhile.\n"
-            )
+    let count = match set.changes.len() {
+        0 => "Nothing to do".to_owned(),
+        1 => "1 change".to_owned(),
+        changes => format!("{changes} changes"),
+    };
+    let sum = match recreated(set) {
+        0 => format!("{count}.\n"),
+        1 => format!("{count}; 1 device is recreated, traffic through it stops meanwhile.\n"),
+        devices => {
+            format!("{count}; {devices} devices are recreated, traffic through them stops meanwhile.\n")
         }
     };
     changes.chain(problems).chain([sum]).collect()
 }
 
-fn interruptions(set: &ChangeSet) -> usize {
+/// The number of devices that are recreated.
+fn recreated(set: &ChangeSet) -> usize {
     set.changes
         .iter()
         .filter(|change| change.stage() == Stage::RecreateLinks)

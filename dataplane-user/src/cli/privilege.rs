@@ -1,4 +1,4 @@
-//! What the process may do, checked before anything is tried.
+//! Capabilities of the process, checked before anything is tried.
 
 use std::fs;
 
@@ -10,20 +10,20 @@ use super::exit::{Code, Failure};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Capability(&'static str, u8);
 
-/// Devices, addresses, routes, attaching to TC.
+/// For devices, addresses, routes, and attaching programs to TC.
 pub(super) const NET_ADMIN: Capability = Capability("CAP_NET_ADMIN", 12);
-/// Maps and programs.
+/// For maps and programs.
 pub(super) const BPF: Capability = Capability("CAP_BPF", 39);
-/// Programs that read packets and use helpers.
+/// For programs that read packets and use helpers.
 pub(super) const PERFMON: Capability = Capability("CAP_PERFMON", 38);
 
-/// Fails, naming the capabilities that are missing and how to get them.
-pub(super) fn require(wanted: &[Capability]) -> Result<(), Failure> {
-    let missing = lacking(wanted)?;
+/// Fails if a capability is missing. The error names the missing ones and how to get them.
+pub(super) fn require(required: &[Capability]) -> Result<(), Failure> {
+    let missing = lacking(required)?;
     if missing.is_empty() {
         return Ok(());
     }
-    let all = wanted
+    let all = required
         .iter()
         .map(|capability| capability.0)
         .collect::<Vec<_>>()
@@ -31,17 +31,17 @@ pub(super) fn require(wanted: &[Capability]) -> Result<(), Failure> {
     Err(Failure::new(
         Code::Privilege,
         anyhow!(
-            "missing {}: run as root, or give it AmbientCapabilities={all} in a systemd unit",
+            "missing {}: run as root, or set AmbientCapabilities={all} in the systemd unit",
             missing.join(" and ")
         ),
     ))
 }
 
-/// The names of those that are missing.
-pub(super) fn lacking(wanted: &[Capability]) -> anyhow::Result<Vec<&'static str>> {
+/// The names of the missing capabilities.
+pub(super) fn lacking(required: &[Capability]) -> anyhow::Result<Vec<&'static str>> {
     let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
     let effective = effective(&status).context("/proc/self/status has no CapEff")?;
-    Ok(missing(effective, wanted))
+    Ok(missing(effective, required))
 }
 
 fn effective(status: &str) -> Option<u64> {
@@ -49,8 +49,8 @@ fn effective(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-fn missing(effective: u64, wanted: &[Capability]) -> Vec<&'static str> {
-    wanted
+fn missing(effective: u64, required: &[Capability]) -> Vec<&'static str> {
+    required
         .iter()
         .filter(|capability| effective >> capability.1 & 1 == 0)
         .map(|c| c.0)

@@ -1,4 +1,4 @@
-//! `adit route`: the routes of ours in the kernel, and what leads to the peers.
+//! `adit route`: Adit's routes in the kernel, and draining of peers.
 
 mod flush;
 mod list;
@@ -7,8 +7,8 @@ mod withdraw;
 
 use clap::{Args, Subcommand};
 
+use super::directories::Directories;
 use super::exit::Failure;
-use super::places::Places;
 use crate::apply::ApplyReport;
 use crate::kernel::LinuxKernel;
 use crate::model::Change;
@@ -16,9 +16,14 @@ use crate::reconcile::compare::Comparison;
 use crate::reconcile::problems;
 use crate::serve::control::RunDirectory;
 
-/// `list` and `validate` read the kernel; `validate` exits with 4 where something differs. `repair` and `flush` change it and exit with
-/// 8 while an agent runs, which keeps the routes itself. Only routes with Adit's mark are ever changed. `withdraw` and `restore` exit with 3 when no agent runs, or no peer has the
-/// name.
+/// List, validate, repair and delete Adit's routes; drain peers
+///
+/// `list` and `validate` only read. `repair` and `flush` are refused while an agent runs, because the agent
+/// keeps the routes itself. They change only routes that are managed by Adit. `withdraw` and `restore` ask
+/// the running agent.
+///
+/// Exit codes: 3 if `withdraw` or `restore` find no agent or no such peer, 4 if `validate` finds changes, 5
+/// if it finds only conflicts, 8 if an agent runs.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit route list\n  adit route list -o json | jq -r '.[].prefix'\n  adit route validate -f /etc/adit/manifests\n  adit route repair -f /etc/adit/manifests\n  adit route flush --table 1730\n  adit route withdraw node-b\n  adit route restore node-b"
@@ -30,37 +35,52 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows all of them
+    /// List Adit's routes
     List(list::Arguments),
-    /// Tells which are missing, unexpected or say something else, and changes nothing
+    /// Compare Adit's routes with the manifests, and change nothing
+    ///
+    /// Prints what is missing, unexpected or different. Next-hop objects, their neighbours, and the rules
+    /// that lead to Adit's tables are included.
+    ///
+    /// Exit codes: 0 if all routes match, 4 if there are changes, 5 if there are only conflicts.
     Validate(validate::Arguments),
-    /// Puts back those that are missing, removes those that nobody wants, replaces those that say something else
+    /// Reconcile Adit's routes with the manifests; refused while an agent runs
+    ///
+    /// Creates what is missing, deletes what is unexpected, and replaces what is different. Next-hop objects,
+    /// their neighbours, and the rules that lead to Adit's tables are included.
     Repair(validate::Arguments),
     /// Delete Adit's routes, except `unreachable` and `blackhole` ones; refused while an agent runs
     Flush(flush::Arguments),
-    /// Sends nothing to a peer any more: others that carry its prefixes take over, else they are unreachable
+    /// Drain a peer: send it no more packets until `restore`
+    ///
+    /// Other peers that advertise the same prefixes take over. A prefix that no other peer advertises is
+    /// unreachable. The peer stays drained when the agent restarts. A peer that is drained already is not an
+    /// error.
     Withdraw(withdraw::Arguments),
-    /// Lets a withdrawn peer have its share again
+    /// Use a drained peer again
+    ///
+    /// A peer that is not drained is not an error.
     Restore(withdraw::Arguments),
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
-        Command::List(arguments) => list::run(places, arguments).await,
-        Command::Validate(arguments) => validate::validate(places, arguments).await,
-        Command::Repair(arguments) => validate::repair(places, arguments).await,
-        Command::Flush(arguments) => flush::run(places, arguments).await,
-        Command::Withdraw(arguments) => withdraw::run(places, arguments, true).await,
-        Command::Restore(arguments) => withdraw::run(places, arguments, false).await,
+        Command::List(arguments) => list::run(directories, arguments).await,
+        Command::Validate(arguments) => validate::validate(directories, arguments).await,
+        Command::Repair(arguments) => validate::repair(directories, arguments).await,
+        Command::Flush(arguments) => flush::run(directories, arguments).await,
+        Command::Withdraw(arguments) => withdraw::run(directories, arguments, true).await,
+        Command::Restore(arguments) => withdraw::run(directories, arguments, false).await,
     }
 }
 
-/// Takes the agent's lock for a change of routes.
-fn lock(places: &Places) -> Result<RunDirectory, Failure> {
-    places.lock("a running agent keeps the routes itself: change its manifests, or stop it first")
+/// Takes the lock of the agent for a change of routes.
+fn lock(directories: &Directories) -> Result<RunDirectory, Failure> {
+    directories.lock("a running agent keeps the routes itself; change its manifests, or stop it first")
 }
 
-/// Makes those of the changes that are part of `part`; what became of each. Conflicts are left alone: they were told already.
+/// Executes the changes that `part` selects. Returns the outcome of each, and a failure if something remains
+/// undone. Conflicts do not count; they were reported before.
 async fn change(
     kernel: &mut LinuxKernel,
     mut compared: Comparison,

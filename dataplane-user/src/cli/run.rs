@@ -1,8 +1,8 @@
-//! `adit run`: this node's agent.
+//! `adit run`: the agent of this node.
 //!
-//! Tasks, all on one thread: the agent's loop, four that only send events to it (file watch, kernel, timer, signals), and one
-//! that tells systemd how it is. Another thread answers on the socket and over HTTP. When the loop ends the process
-//! does, and the others with it; none holds anything that must be given back.
+//! Tasks, all on one thread: the reconciliation loop, tasks that only send events to it (file watch, kernel,
+//! timers, signals), and one that notifies systemd. Another thread answers on the socket and over HTTP. When
+//! the loop ends, the process ends, and the other tasks with it; none of them has anything to clean up.
 
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
@@ -20,8 +20,8 @@ use tokio::task::spawn_local;
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
+use super::directories::{Directories, Manifests};
 use super::exit::{Code, Failure};
-use super::places::{Manifests, Places};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
 use crate::event::Event;
 use crate::gather::private_keys;
@@ -39,8 +39,11 @@ use crate::source::{KeyRing, Watch};
 use crate::status::Status;
 use crate::tell::Teller;
 
-/// Stays in the foreground; ends on SIGINT or SIGTERM and leaves the dataplane forwarding. A new version of the
-/// manifests is taken when it is valid as a whole; SIGHUP loads them at once.
+/// Run the agent of this node
+///
+/// The agent loads the manifests, changes the kernel to match them, and watches both. It stays in the
+/// foreground and ends on SIGINT or SIGTERM; traffic continues. A new version of the manifests is accepted
+/// only if all of it is valid. SIGHUP loads the manifests at once.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit run -f /etc/adit/manifests --node a\n  adit run -f network.yaml -f nodes.yaml\n  adit run -f /etc/adit/manifests --http '[::1]:9200'\n  curl -s localhost:9173/metrics"
@@ -48,28 +51,28 @@ use crate::tell::Teller;
 pub(super) struct Arguments {
     #[command(flatten)]
     manifests: Manifests,
-    /// What to log: a level (error, warn, info, debug, trace) or tracing's filter syntax
+    /// Log level (error, warn, info, debug, trace), or a filter in the syntax of the Rust library tracing
     #[arg(long, env = "ADIT_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
-    /// Logs what the BPF programs decide, packet by packet (costs speed; shown at level debug)
+    /// Log the decision of the BPF programs for each packet, at level debug; this slows traffic down
     #[arg(long)]
     log_packets: bool,
-    /// Seconds between full passes, which find what no event tells of
+    /// Interval of full reconciliations, in seconds
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     resync: u64,
-    /// Seconds between looks at what changes without an event and is cheap to read (programs, pins, WireGuard's peers); a full
-    /// pass follows where something did
+    /// Interval of checks for changes that send no event (programs, pins, WireGuard peers), in seconds; a
+    /// change starts a full reconciliation
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     recheck: u64,
-    /// How long to wait before something is done again: NAME=MILLISECONDS, and further ones after commas
+    /// Waiting times before retries: NAME=MILLISECONDS, separated by commas
     #[arg(
         long,
         hide_short_help = true,
-        help_heading = "For tests alone",
+        help_heading = "For tests only",
         value_name = "PAUSES"
     )]
     pauses: Option<Pauses>,
-    /// Where to answer over HTTP (/metrics, /healthz, /readyz, /status): an address and a port, or `off`
+    /// Address of the HTTP server (/metrics, /healthz, /readyz, /status): an IP address and a port, or `off`
     #[arg(
         long,
         env = "ADIT_HTTP",
@@ -77,15 +80,17 @@ pub(super) struct Arguments {
         value_name = "ADDRESS:PORT|off"
     )]
     http: HttpAddress,
-    /// Tell public keys, endpoints and underlay addresses over HTTP too, to whoever can connect; the socket always does
+    /// Include public keys, endpoints and underlay addresses in HTTP answers, for anyone who can connect;
+    /// answers on the socket always include them
     #[arg(long)]
     http_details: bool,
-    /// Answer /metrics and /status also for this host name, beside IP addresses and localhost; may be repeated
+    /// Answer /metrics and /status also for this host name, besides IP addresses and localhost; may be
+    /// repeated
     #[arg(long, value_name = "NAME")]
     http_host: Vec<String>,
 }
 
-/// Where HTTP is answered, if at all.
+/// The address of the HTTP server, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HttpAddress {
     Off,
@@ -100,7 +105,7 @@ impl FromStr for HttpAddress {
             return Ok(HttpAddress::Off);
         }
         text.parse().map(HttpAddress::At).map_err(|_| {
-            "say an IP address and a port, as in 127.0.0.1:9173 or [::1]:9173, or `off`".to_owned()
+            "expected an IP address and a port, such as 127.0.0.1:9173 or [::1]:9173, or `off`".to_owned()
         })
     }
 }
@@ -112,26 +117,27 @@ impl HttpAddress {
         };
         let listener = TcpListener::bind(address).map_err(|error| {
             anyhow!(error).context(format!(
-                "can't answer over HTTP on {address}; name another place by --http ADDRESS:PORT, or --http off"
+                "can't listen for HTTP on {address}; choose another address with --http ADDRESS:PORT, or disable HTTP with \
+                 --http off"
             ))
         })?;
         Ok(Some(listener))
     }
 }
 
-pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: Arguments) -> Result<(), Failure> {
     start_logging(&arguments.log)?;
     let node = arguments.manifests.node()?;
     let paths = &arguments.manifests.paths;
     if paths.iter().any(|path| path == Path::new(STANDARD_INPUT)) {
-        let text = "-f -: an agent reads its manifests again and again, and the standard input only once: name files";
+        let text = "-f -: an agent reads its manifests repeatedly, and standard input can be read only once: name files";
         return Err(Failure::new(Code::Usage, anyhow!(text)));
     }
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
-    let run_directory = places.lock("this agent does not start")?;
-    places.refuse_newer()?;
+    let run_directory = directories.lock("the agent does not start")?;
+    directories.refuse_newer()?;
     if let Err(error) = serve::raise_descriptor_limit() {
-        warn!("the limit of open files (RLIMIT_NOFILE) stays as it is: {error}");
+        warn!("can't raise the limit of open files (RLIMIT_NOFILE): {error}");
     }
     let http = arguments.http.listen()?.map(|listener| Http {
         listener,
@@ -144,16 +150,16 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     };
     let options = BpfOptions {
         log: arguments.log_packets,
-        ..BpfOptions::new(&places.bpffs)
+        ..BpfOptions::new(&directories.bpffs)
     };
-    let keys = KeyRing::new(&places.state_dir);
-    let mut kernel = LinuxKernel::open(&options, &places.state_dir, private_keys(&keys))
-        .context("opening the kernel's interfaces")?;
-    // Before anything is read, so that nothing slips through between.
+    let keys = KeyRing::new(&directories.state_dir);
+    let mut kernel = LinuxKernel::open(&options, &directories.state_dir, private_keys(&keys))
+        .context("opening the kernel interfaces")?;
+    // Before the first read, so that no change in between is missed.
     let counts = Arc::new(EventCounts::default());
     let kernel_events = kernel
         .subscribe(Arc::clone(&counts))
-        .context("subscribing to the kernel's events")?;
+        .context("subscribing to kernel events")?;
     if arguments.log_packets {
         log_packets(&mut kernel)?;
     }
@@ -163,7 +169,7 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     let config = Config {
         paths: arguments.manifests.paths,
         node,
-        state_directory: places.state_dir.clone(),
+        state_directory: directories.state_dir.clone(),
         keys,
         pauses: pauses(arguments.pauses, resync),
         heartbeat: Heartbeat::new(resync, sd_notify::watchdog_enabled()),
@@ -182,22 +188,22 @@ pub(super) async fn run(places: &Places, arguments: Arguments) -> Result<(), Fai
     let view = View {
         status: teller.status(),
         recorder: teller.recorder(),
-        bpffs: places.bpffs.clone(),
+        bpffs: directories.bpffs.clone(),
         withdrawals: Withdrawals {
-            state_directory: places.state_dir.clone(),
+            state_directory: directories.state_dir.clone(),
             events: sender,
         },
         endpoints: EndpointAges::default(),
         drops,
         heartbeat,
     };
-    serve::start(listeners, view).context("starting the thread that answers")?;
+    serve::start(listeners, view).context("starting the thread that answers requests")?;
     Agent::new(kernel, config).run(events, &mut teller).await;
     notify(NotifyState::Stopping);
     Ok(())
 }
 
-/// Names are believed no longer than until the next full reconciliation.
+/// The waiting times. Resolved names are cached no longer than until the next full reconciliation.
 fn pauses(given: Option<Pauses>, resync: Duration) -> Pauses {
     let pauses = given.unwrap_or_default();
     Pauses {
@@ -206,7 +212,7 @@ fn pauses(given: Option<Pauses>, resync: Duration) -> Pauses {
     }
 }
 
-/// What aya says of an object's loading is for whoever develops it; a filter that names it gets it.
+/// Messages of aya about loading objects are for developers; a filter that names aya shows them.
 const QUIET_LIBRARIES: &str = "aya=error,aya_obj=error";
 
 fn start_logging(filter: &str) -> Result<(), Failure> {
@@ -216,15 +222,16 @@ fn start_logging(filter: &str) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_ansi(colour)
         .with_writer(io::stderr)
-        // There is nobody to tell when nobody reads the log; it would panic.
+        // Otherwise it panics when the log can't be written.
         .log_internal_errors(false)
         .init();
     Ok(())
 }
 
-/// The unit has started once a first pass has ended, whatever it came to; then each new state in a line.
+/// Notifies systemd that the unit has started when the first reconciliation has ended, successful or not.
+/// Afterwards sends each new state as a line.
 async fn tell_systemd(mut status: watch::Receiver<Status>) {
-    let mut told = None;
+    let mut sent = None;
     while status.changed().await.is_ok() {
         let (passes, unready) = {
             let now = status.borrow();
@@ -237,20 +244,20 @@ async fn tell_systemd(mut status: watch::Receiver<Status>) {
             None => "ready".to_owned(),
             Some(why) => format!("not ready: {}", why.lines().next().unwrap_or_default()),
         };
-        if told.is_none() {
+        if sent.is_none() {
             notify(NotifyState::Ready);
         }
-        if told.as_ref() != Some(&line) {
+        if sent.as_ref() != Some(&line) {
             notify(NotifyState::Status(&line));
-            told = Some(line);
+            sent = Some(line);
         }
     }
 }
 
-/// Does nothing where systemd has not started us.
+/// Does nothing if systemd has not started this process.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!("systemd can't be told: {error}");
+        warn!("can't notify systemd: {error}");
     }
 }
 
@@ -258,7 +265,7 @@ fn log_packets(kernel: &mut LinuxKernel) -> Result<(), Failure> {
     let drain = kernel.take_log()?;
     spawn_local(async move {
         if let Err(error) = drain.run().await {
-            warn!("what the BPF programs log is lost from here on: {error}");
+            warn!("can't read the log of the BPF programs any more: {error}");
         }
     });
     Ok(())
@@ -268,7 +275,7 @@ fn send_source_changes(config: &Config, sender: mpsc::Sender<Event>) {
     let mut watch = match Watch::new(&config.paths) {
         Ok(watch) => watch,
         Err(error) => {
-            warn!("changes of manifests are only seen by the periodic pass: {error}");
+            warn!("can't watch the manifests; only full reconciliations (--resync) find changes: {error}");
             return;
         }
     };
@@ -300,7 +307,9 @@ fn send_kernel_changes(mut events: Events, sender: mpsc::Sender<Event>) {
                 Ok(Woken::Changed) => Event::KernelChanged,
                 Ok(Woken::Lost) => Event::EventsLost,
                 Err(error) => {
-                    warn!("what changes in the kernel is only seen by the periodic pass: {error}");
+                    warn!(
+                        "can't receive kernel events any more; only full reconciliations (--resync) find changes: {error}"
+                    );
                     return;
                 }
             };
@@ -318,7 +327,7 @@ fn send_signals(sender: &mpsc::Sender<Event>) -> Result<(), Failure> {
         (SignalKind::hangup(), Event::SourceChanged),
     ];
     for (kind, event) in signals {
-        let mut stream = signal(kind).context("listening to signals")?;
+        let mut stream = signal(kind).context("listening for signals")?;
         let sender = sender.clone();
         spawn_local(async move {
             while stream.recv().await.is_some() {

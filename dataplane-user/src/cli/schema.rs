@@ -1,4 +1,4 @@
-//! `adit schema`: what manifests may say, for editors.
+//! `adit schema`: the JSON schema of manifests, for editors.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,15 @@ use super::exit::{Code, Failure};
 use super::output;
 use crate::source::manifest::schema::{json_schema, markdown};
 
-/// Print the JSON schema of manifests, by which editors complete and check them.
+/// Print the JSON schema of manifests, for editors
+///
+/// Editors use the schema to complete and check manifests.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  adit schema > adit.schema.json\n\nThe first line of a manifest beside that file, for editors with yaml-language-server:\n  # yaml-language-server: $schema=adit.schema.json"
+    after_help = "Examples:\n  adit schema > adit.schema.json\n\nFor editors with yaml-language-server, write this first line in a manifest in the same directory:\n  # yaml-language-server: $schema=adit.schema.json"
 )]
 pub(super) struct Arguments {
-    /// Print this document with its tables of fields created anew
+    /// Print this document with its tables of fields updated
     #[arg(long, value_name = "FILE", hide = true)]
     document: Option<PathBuf>,
 }
@@ -25,6 +27,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return output::show(&output::json(&json_schema())?);
     };
     let text = crate::files::read_to_string(path).with_context(|| path.display().to_string())?;
-    let made = markdown(&text).map_err(|error| Failure::new(Code::Error, anyhow!(error)))?;
-    output::show(&made)
+    let updated = markdown(&text).map_err(|error| Failure::new(Code::Error, anyhow!(error)))?;
+    output::show(&updated)
 }

@@ -1,4 +1,4 @@
-//! `adit status`: the running agent's state.
+//! `adit status`: the state of the running agent.
 
 mod text;
 
@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
+use super::directories::Directories;
 use super::exit::{Code, Failure};
 use super::output::{self, Paint};
-use super::places::Places;
 use crate::limits;
 use crate::serve::control::{self, ControlError};
 use crate::status::Status;
 
-/// Exits with 0 when the node is ready, 5 when it is not, 3 when no agent runs.
+/// Show the state of the running agent
+///
+/// Shows the node, its networks, its peers with encapsulation and MTU, and each problem with its remedy.
+///
+/// Exit codes: 0 if the node is ready, 5 if it is not, 3 if no agent runs, 7 if --wait times out.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit status\n  adit status -o wide --watch\n  adit status -o json | jq .peers\n  adit status --wait --timeout 30"
@@ -24,37 +28,37 @@ pub(super) struct Arguments {
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: View,
-    /// Shows it again every second, until interrupted
+    /// Show the state every second, until interrupted
     #[arg(long, conflicts_with = "wait")]
     watch: bool,
-    /// Waits until the node is ready
+    /// Wait until the node is ready
     #[arg(long)]
     wait: bool,
-    /// How long to wait, in seconds; exits with 7 after it
+    /// Time limit of --wait, in seconds; then the exit code is 7
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     timeout: u64,
 }
 
-/// How much is shown, and how.
+/// The format of the status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum View {
-    /// For people.
+    /// Text for people
     #[default]
     Text,
-    /// For people with wide terminals: also local addresses and exact counts.
+    /// Text for wide terminals, also with local addresses and exact counts
     Wide,
-    /// JSON, for programs.
+    /// JSON for programs
     Json,
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     if arguments.watch {
-        return watch(places, arguments.output).await;
+        return watch(directories, arguments.output).await;
     }
     let status = if arguments.wait {
-        wait(places, arguments.timeout).await?
+        wait(directories, arguments.timeout).await?
     } else {
-        ask(places).await?
+        ask(directories).await?
     };
     output::show(&render(&status, arguments.output, false)?)?;
     if status.ready {
@@ -64,24 +68,25 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     }
 }
 
-pub(super) async fn ask(places: &Places) -> Result<Status, Failure> {
-    control::status(&places.run_dir).await.map_err(|error| {
-        let code = if matches!(error, ControlError::NotRunning { .. }) {
-            Code::NotFound
-        } else {
-            Code::Error
-        };
-        Failure::new(
-            code,
-            anyhow!(error).context("start one by `adit run -f PATH`, or say where by --run-dir"),
-        )
-    })
+pub(super) async fn ask(directories: &Directories) -> Result<Status, Failure> {
+    control::status(&directories.run_dir).await.map_err(unanswered)
 }
 
-async fn wait(places: &Places, seconds: u64) -> Result<Status, Failure> {
+/// The failure when an agent did not answer.
+pub(super) fn unanswered(error: ControlError) -> Failure {
+    match error {
+        ControlError::NotRunning { .. } => {
+            let text = "start an agent with `adit run -f PATH`, or name its run directory with --run-dir";
+            Failure::new(Code::NotFound, anyhow!("{error}; {text}"))
+        }
+        error => anyhow!(error).into(),
+    }
+}
+
+async fn wait(directories: &Directories, seconds: u64) -> Result<Status, Failure> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
-        let last = ask(places).await;
+        let last = ask(directories).await;
         if let Ok(status) = &last
             && status.ready
         {
@@ -101,11 +106,12 @@ async fn wait(places: &Places, seconds: u64) -> Result<Status, Failure> {
     }
 }
 
-/// Shows it again and again: redrawn on a terminal, one after the other else. Ends when nobody reads any more.
-async fn watch(places: &Places, view: View) -> Result<(), Failure> {
+/// Shows the status repeatedly: redrawn on a terminal, one after the other elsewhere. Ends when the output is
+/// closed.
+async fn watch(directories: &Directories, view: View) -> Result<(), Failure> {
     let redraw = io::stdout().is_terminal();
     loop {
-        let shown = match ask(places).await {
+        let shown = match ask(directories).await {
             Ok(status) => render(&status, view, true)?,
             Err(failure) if redraw => format!("{failure}\n"),
             Err(failure) => return Err(failure),
@@ -119,7 +125,7 @@ async fn watch(places: &Places, view: View) -> Result<(), Failure> {
     }
 }
 
-/// The status as text; JSON in one line where many follow each other.
+/// The status as text or JSON. In a stream, each JSON document is one line.
 fn render(status: &Status, view: View, stream: bool) -> Result<String, Failure> {
     Ok(match view {
         View::Json if stream => serde_json::to_string(status)? + "\n",

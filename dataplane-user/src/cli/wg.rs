@@ -1,4 +1,4 @@
-//! `adit wg`: WireGuard's keys, and its interfaces.
+//! `adit wg`: WireGuard keys and interfaces.
 
 mod down;
 mod export;
@@ -12,10 +12,12 @@ mod up;
 
 use clap::{Args, Subcommand};
 
+use super::directories::Directories;
 use super::exit::Failure;
-use super::places::Places;
 
-/// Keys are in base64, as WireGuard's own tools write them.
+/// Manage WireGuard keys and interfaces
+///
+/// No agent is needed, except for `rotate --finish`. Keys are in base64, as `wg` prints them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit wg pubkey --manifest\n  umask 077; adit wg genkey | tee privatekey | adit wg pubkey > publickey\n  adit wg show\n  adit wg show all latest-handshakes\n  adit wg up wg0\n  adit wg import wg0 --node a"
@@ -27,48 +29,45 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prints a new private key
+    /// Print a new private key
     Genkey,
-    /// Prints a new preshared key
+    /// Print a new preshared key
     Genpsk,
-    /// Reads a private key from the standard input and prints its public key
+    /// Read a private key from standard input and print its public key
     Pubkey {
-        /// This node's key instead, made if there is none: prints the field for its TunnelNode
+        /// Print the public key of this node instead, as a field for its TunnelNode; create the key if there
+        /// is none
         #[arg(long, conflicts_with = "interface")]
         manifest: bool,
-        /// That of a WireGuardInterface manifest of this name that names no key, made if there is none
+        /// Print the public key of the WireGuardInterface of this name instead, if its manifest names no key;
+        /// create the key if there is none
         #[arg(long, value_name = "NAME")]
         interface: Option<String>,
     },
-    /// Shows WireGuard's interfaces, also those that are not Adit's
+    // A doc comment on these variants would replace that of their `Arguments`.
     Show(show::Arguments),
-    /// Makes an interface of a file of wg-quick, once
     Up(up::Arguments),
-    /// Takes such an interface away
     Down(down::Arguments),
-    /// Prints a file of wg-quick as a manifest
     Import(import::Arguments),
-    /// Prints an interface as a file of wg-quick
     Export(export::Arguments),
-    /// Changes the key of this node's overlay links, without a loss
     Rotate(rotate::Arguments),
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Genkey => keys::print_private_key(),
         Command::Genpsk => keys::print_preshared_key(),
         Command::Pubkey {
             interface: Some(name),
             ..
-        } => keys::print_key_of(places, name),
-        Command::Pubkey { manifest: true, .. } => keys::print_field(places),
+        } => keys::print_key_of(directories, name),
+        Command::Pubkey { manifest: true, .. } => keys::print_field(directories),
         Command::Pubkey { .. } => keys::print_public_key(),
         Command::Show(arguments) => show::run(arguments).await,
         Command::Up(arguments) => up::run(arguments).await,
         Command::Down(arguments) => down::run(arguments).await,
-        Command::Import(arguments) => import::run(places, arguments),
+        Command::Import(arguments) => import::run(directories, arguments),
         Command::Export(arguments) => export::run(arguments).await,
-        Command::Rotate(arguments) => rotate::run(places, arguments).await,
+        Command::Rotate(arguments) => rotate::run(directories, arguments).await,
     }
 }

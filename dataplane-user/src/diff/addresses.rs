@@ -1,4 +1,4 @@
-//! Addresses on our devices.
+//! Addresses on managed devices.
 
 use std::net::IpAddr;
 
@@ -10,9 +10,9 @@ use crate::model::{
 };
 use crate::net::LinkName;
 
-/// `observed` loses what the kernel deletes with addresses that go first.
+/// Removes from `observed` what the kernel deletes together with addresses that are deleted first.
 pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
-    // Addresses that go by way of another change.
+    // Addresses that are deleted as part of another change.
     let mut moved = Vec::new();
     for ((link, address), wanted) in &target.addresses {
         let operation = match observed.addresses.get(&(link.clone(), *address)) {
@@ -26,7 +26,7 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
             Some(found) if found.owner == Owner::Foreign => {
                 set.conflicts.push(Conflict {
                     object: Object::Address(link.clone(), *address).into(),
-                    found: "an address without our mark".to_owned(),
+                    found: "an address without Adit's mark".to_owned(),
                     holder: None,
                 });
                 continue;
@@ -45,8 +45,8 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
     let gone = gone.map(|(key, found)| (key.clone(), *found)).collect::<Vec<_>>();
     for ((link, address), found) in gone {
         let connected = connected(observed, &address, found.peer);
-        let is_in_the_place_of_one = connected.is_some_and(|key| target.routes.contains_key(&key));
-        let first = is_in_the_place_of_one || takes_wanted_routes(observed, target, &link, &address);
+        let occupies_desired_route = connected.is_some_and(|key| target.routes.contains_key(&key));
+        let first = occupies_desired_route || takes_wanted_routes(observed, target, &link, &address);
         if first {
             observed.forget_address(&link, address);
             observed.routes.retain(|key, _| Some(*key) != connected);
@@ -56,15 +56,15 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
     }
 }
 
-/// The route that the kernel has by an address.
+/// The route that the kernel created for an address.
 fn connected(observed: &KernelState, address: &IpNet, peer: Option<IpAddr>) -> Option<RouteKey> {
     let subnet = connected_subnet(address, peer)?;
     let is_it = |(key, route): &(&RouteKey, &Route)| key.prefix == subnet && route.owner == Owner::Kernel;
     observed.routes.iter().find(is_it).map(|(key, _)| *key)
 }
 
-/// Whether an address is a device's last one of IPv4 and routes by the device are wanted, which the kernel deletes with it
-/// (`fib_del_ifaddr`, net/ipv4/fib_frontend.c); those by next-hop objects stay.
+/// Whether an address is the last IPv4 address of a device with desired routes, which the kernel deletes
+/// together with it (`fib_del_ifaddr`, net/ipv4/fib_frontend.c); routes to next-hop objects stay.
 fn takes_wanted_routes(
     observed: &KernelState,
     target: &KernelState,
@@ -89,7 +89,7 @@ fn takes_wanted_routes(
     target.ipv4_addresses(link).next().is_none() && target.routes.iter().any(by_it)
 }
 
-/// The same address of ours with another prefix length that nobody wants: IPv6 has no two of them on a device.
+/// The same managed address with another, undesired prefix length: with IPv6, a device can't have both.
 fn longer_or_shorter(
     observed: &KernelState,
     target: &KernelState,
@@ -106,7 +106,7 @@ fn longer_or_shorter(
     Some(*found)
 }
 
-/// An address that the kernel made on a device that shall have none such.
+/// Whether the kernel created an address on a device that should have no such addresses.
 fn is_unwanted(target: &KernelState, link: &LinkName, found: &Address) -> bool {
     let generates = |link: &crate::model::Link| link.generates_addresses;
     found.owner == Owner::Kernel && target.links.get(link).is_some_and(|link| !generates(link))

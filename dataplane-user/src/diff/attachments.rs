@@ -1,10 +1,11 @@
-//! Programs on devices: attached, replaced in place, taken off; never taken off to be attached again.
+//! BPF programs on devices: attached, replaced in place, detached; never detached to be attached again.
 
 use crate::model::change::{ProgramChange, ProgramOperation};
 use crate::model::{ChangeSet, KernelState};
 
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    // While an older version's maps are there, a program that is not ours may read them and not the ones that we fill.
+    // While maps of an older ABI version exist, another program may read those instead of the maps that this
+    // agent fills.
     let replace = if observed.older_versions.is_empty() {
         ProgramOperation::Replace
     } else {

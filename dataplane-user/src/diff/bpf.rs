@@ -1,5 +1,5 @@
-//! Map contents. Values are identities: what differs is another next hop or group in another slot, so only a class's
-//! link and a prefix's target change in place, each one word.
+//! Contents of BPF maps. Values are identities: a different value is another next hop or group in another
+//! slot. Only the link of a class and the target of a prefix change in place, one word each.
 
 use crate::model::change::{
     ClassChange, Existence, GroupChange, NextHopChange, NextHopOperation, PrefixChange, Write,

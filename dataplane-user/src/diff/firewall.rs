@@ -1,9 +1,9 @@
-//! The nft table: it is replaced as a whole, or not at all.
+//! The nft table: it is replaced as a whole or not at all.
 
 use crate::model::change::NftChange;
 use crate::model::{ChangeSet, Conflict, KernelState, Object, Owner};
 
-/// Comes after the links: where one of ours can't be had, no rule is about the one that stands there.
+/// Runs after the links: if a desired device conflicts with an existing one, no rule names that device.
 pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     let mut wanted = target.firewall.clone();
     for conflict in &set.conflicts {
@@ -13,7 +13,7 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
     }
     let wanted = wanted.filter(|wanted| !wanted.chains.is_empty());
     if observed.firewall_unreadable.is_some() {
-        // What is in it stays; to delete it, nobody has to know.
+        // Its contents stay. Deleting it does not require reading it.
         if wanted.is_none() {
             set.push(NftChange::Delete);
         }

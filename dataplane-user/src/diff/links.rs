@@ -1,4 +1,4 @@
-//! Devices: made, mended in place, made anew where the kind differs, deleted.
+//! Devices: created, changed in place, recreated if the kind differs, deleted.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::model::order::{Detour, Stage};
 use crate::model::{ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner};
 use crate::net::LinkName;
 
-/// Takes out of the target what would stand where a foreign device stands, or beside one that suffers no second of its
-/// kind, and what needs it.
+/// Removes from the desired state the devices whose name or unique property belongs to a device that Adit
+/// does not manage, and the objects that depend on them.
 pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
-    let in_the_way = |name: &LinkName, link: &Link| {
+    let conflicting_device = |name: &LinkName, link: &Link| {
         let foreign = observed
             .links
             .iter()
@@ -25,7 +25,7 @@ pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState
     let conflicting = target
         .links
         .iter()
-        .filter_map(|(name, link)| Some((name.clone(), in_the_way(name, link)?)));
+        .filter_map(|(name, link)| Some((name.clone(), conflicting_device(name, link)?)));
     for (name, (other, found, has)) in conflicting.collect::<Vec<_>>() {
         set.conflicts.push(Conflict {
             object: Object::Link(name.clone()).into(),
@@ -37,7 +37,8 @@ pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState
     }
 }
 
-/// `observed` loses what goes with each device that is made anew, so that all of it is made again.
+/// Removes from `observed` what the kernel deletes together with each recreated device, so that all of it is
+/// created again.
 pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
     let At {
         namespace, detours, ..
@@ -77,7 +78,7 @@ pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState,
         }
         let Some(found) = observed.links.get(name) else {
             push(match &link.kind {
-                // The other end brings it along, with its name and mark alone.
+                // It is created together with the other end, with only its name and mark.
                 LinkKind::Veth(peer) if !peer.is_made_by(namespace, name) => {
                     LinkOperation::Modify(LinkPatch::whole(link))
                 }
@@ -107,7 +108,7 @@ pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState,
     }
 }
 
-/// Devices of ours under names that nobody wants, of a kind that is missing elsewhere.
+/// Managed devices under undesired names, whose kind is missing under a desired name.
 fn renamed(observed: &KernelState, target: &KernelState) -> BTreeMap<LinkName, DeleteLinkReason> {
     let mut missing: Vec<_> = target
         .links
@@ -119,7 +120,7 @@ fn renamed(observed: &KernelState, target: &KernelState) -> BTreeMap<LinkName, D
         if found.owner == Owner::Foreign || target.links.contains_key(other) {
             continue;
         }
-        // Devices of WireGuard are told apart by their keys and ports.
+        // WireGuard devices are identified by their keys and ports.
         let identity = |state: &KernelState, name: &LinkName| {
             let device = state.wireguard.get(name)?;
             Some((device.public_key, device.listen_port))
@@ -127,10 +128,10 @@ fn renamed(observed: &KernelState, target: &KernelState) -> BTreeMap<LinkName, D
         let is_it = |(name, link): &(&LinkName, &Link)| {
             link.kind == found.kind && identity(observed, other) == identity(target, name)
         };
-        let Some(place) = missing.iter().position(is_it) else {
+        let Some(index) = missing.iter().position(is_it) else {
             continue;
         };
-        let (name, link) = missing.remove(place);
+        let (name, link) = missing.remove(index);
         let reason = DeleteLinkReason::Renamed {
             name: name.clone(),
             kind: link.kind.clone(),
@@ -141,7 +142,8 @@ fn renamed(observed: &KernelState, target: &KernelState) -> BTreeMap<LinkName, D
 }
 
 fn patch(found: &Link, wanted: &Link) -> Option<LinkPatch> {
-    // Below the smallest MTU of IPv6 (RFC 8200) a device has none, and it comes back as a new one's.
+    // Below the smallest MTU of IPv6 (RFC 8200) a device has no IPv6, and regains it with the defaults of a
+    // new device.
     let had_ipv6 = found.mtu.is_none_or(|mtu| mtu >= 1280);
     let regains_ipv6 = !had_ipv6 && wanted.mtu.is_some_and(|mtu| mtu >= 1280);
     let patch = LinkPatch {

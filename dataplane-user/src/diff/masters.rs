@@ -1,4 +1,4 @@
-//! Ports of bridges, and devices' labels.
+//! Ports of bridges, and labels of devices.
 
 use crate::model::change::{LinkChange, LinkOperation};
 use crate::model::{ChangeSet, KernelState, Owner};
@@ -18,7 +18,8 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
             .is_some_and(|link| link.owner == Owner::Ours)
     };
     for (port, bridge) in &observed.masters {
-        // A port of ours in somebody else's bridge is that one's affair, as is a foreign port of ours.
+        // Managed ports of bridges that Adit does not manage are left alone, and so are ports of others in
+        // managed bridges.
         let stays = target.links.contains_key(port) && target.links.contains_key(bridge);
         if stays && is_ours(port) && is_ours(bridge) && !target.masters.contains_key(port) {
             set.push(LinkChange(port.clone(), LinkOperation::SetMaster(None)));

@@ -1,4 +1,4 @@
-//! Permanent neighbours on our devices.
+//! Permanent neighbours on devices managed by Adit.
 
 use crate::model::change::{NeighbourChange, Write};
 use crate::model::{ChangeSet, Conflict, KernelState, Object, Owner};
@@ -8,7 +8,7 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         match observed.neighbours.get(key) {
             Some(found) if found.owner == Owner::Foreign => set.conflicts.push(Conflict {
                 object: Object::Neighbour(link.clone(), *address).into(),
-                found: format!("a permanent neighbour {} without our mark", found.mac),
+                found: format!("a permanent neighbour {} without Adit's mark", found.mac),
                 holder: None,
             }),
             Some(found) if found == wanted => {}

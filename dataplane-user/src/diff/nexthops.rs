@@ -1,5 +1,6 @@
-//! Next-hop objects. Values are identities: what differs is another object, and routes are led there; only a group that
-//! all its routes leave for the same new one changes in place, whatever the number of those.
+//! Next-hop objects. Their values are their identities: a different value is another object, and routes are
+//! changed to lead to it. Only a group whose routes all move to the same new group changes in place, whatever
+//! the number of routes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use crate::model::change::{NextHopObjectChange, NextHopObjectOperation};
 use crate::model::{ChangeSet, KernelState, Owner, RouteGroup, RouteTarget};
 
-/// `observed` becomes what it is once groups have changed in place, so that their routes need no change.
+/// Applies groups that change in place to `observed`, so that their routes need no change.
 pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
     let groups = observed.route_targets.iter().filter_map(|found| match found {
         RouteTarget::Group(group) if !target.route_targets.contains(found) => Some(Arc::clone(group)),
@@ -30,7 +31,7 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
     }
 }
 
-/// The one new group that all routes of a group shall lead to.
+/// The one new group to which all routes of a group should lead.
 fn successor(
     group: &Arc<RouteGroup>,
     observed: &KernelState,

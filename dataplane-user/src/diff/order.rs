@@ -1,10 +1,11 @@
 //! The order of changes.
 //!
-//! Each kind of object says beside its changes, in `model`, what a change requires and what it provides. A change that refers to an
-//! object requires that the object exists. A change that deletes an object requires that nothing uses it any more. A change that takes
-//! something of which there is only one (a UDP port, a VNI, a name) requires that its holder lets it go. A failure breaks the conditions
-//! that the failed change provides; exactly the changes that require those are skipped, and what depends on them. Where nothing depends on
-//! anything, [`Stage`](crate::model::order::Stage) decides, so that plans are readable.
+//! Each kind of object states beside its changes, in `model`, what a change requires and what it provides. A
+//! change that refers to an object requires that the object exists. A change that deletes an object requires
+//! that nothing uses it any more. A change that needs a unique property (a UDP port, a VNI, a name) requires
+//! that no other device has it. A failure breaks the conditions that the failed change provides; exactly the
+//! changes that require those are skipped, and the changes that depend on them. Changes that do not depend on
+//! each other are ordered by [`Stage`](crate::model::order::Stage), so that plans are readable.
 
 mod cycle;
 mod graph;
@@ -17,9 +18,10 @@ use std::collections::BTreeSet;
 use crate::model::order::Detour;
 use crate::model::{Change, ChangeSet, KernelState};
 
-/// Sorts the changes and notes the dependencies of each. `before` is the observed state; `observed` is the same without what the kernel deletes
-/// together with recreated devices; `target` is the target without conflicts. Returns a detour where changes wait for each other in a circle and
-/// this detour was not taken yet; the caller computes the changes again with it.
+/// Sorts the changes and stores the dependencies of each. `before` is the observed state; `observed` is the
+/// same without what the kernel deletes together with recreated devices; `target` is the desired state
+/// without conflicts. Returns a detour if changes wait for each other in a circle and this detour was not
+/// used yet; the caller computes the changes again with it.
 pub(super) fn arrange(
     set: &mut ChangeSet,
     (before, observed, target): (&KernelState, &KernelState, &KernelState),
@@ -49,7 +51,7 @@ pub(super) fn arrange(
         .map(Some)
         .collect::<Vec<_>>();
     let mut needs = needs.into_iter().map(Some).collect::<Vec<_>>();
-    set.changes = order.iter().filter_map(|&place| changes[place].take()).collect();
-    set.dependencies = order.iter().filter_map(|&place| needs[place].take()).collect();
+    set.changes = order.iter().filter_map(|&index| changes[index].take()).collect();
+    set.dependencies = order.iter().filter_map(|&index| needs[index].take()).collect();
     None
 }

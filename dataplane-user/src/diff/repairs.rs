@@ -1,18 +1,19 @@
-//! Which changes mend what was changed behind our back, and what was found broken. Pure.
+//! Which changes repair what others changed, and what was found. Pure.
 //!
-//! A device takes along what is on it, an address the routes that name it, a device's last IPv4 address the IPv4 routes by that
-//! device, a next-hop object those that lead to it and its place in groups: one thing that somebody did is one repair, however
-//! many changes mend it, and in however many passes.
+//! When a device is deleted, the kernel deletes the objects on it; with an address, the routes that name it;
+//! with the last IPv4 address of a device, the IPv4 routes through that device; with a next-hop object, the
+//! routes that lead to it and its membership in groups. One outside change is one repair, however many
+//! changes and reconciliations restore it.
 
+mod description;
 mod earlier;
 mod roots;
-mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use self::earlier::Earlier;
-use self::earlier::Place;
+use self::earlier::Scope;
 use crate::model::change::{
     AddressChange, AddressOperation, BpfChange, LinkChange, LinkOperation, NetlinkChange, NextHopChange,
     NextHopObjectChange, NextHopObjectOperation, NextHopOperation, ObjectKind,
@@ -20,7 +21,7 @@ use crate::model::change::{
 use crate::model::{Action, Change, KernelState, LinkKind, Located, Object, Owner};
 use crate::net::Namespace;
 
-/// What kind of object was mended; a stable word for metrics. All that maps hold is one kind.
+/// The kind of the repaired object; a stable word for metrics. All contents of BPF maps are one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RepairKind(&'static str);
 
@@ -44,29 +45,30 @@ impl From<ObjectKind> for RepairKind {
     }
 }
 
-/// Something that was not as it shall be, although nobody wanted it otherwise since it last was.
+/// An object that differed from the desired state, although its desired state is the same as when it was last
+/// reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
     /// Which object.
     pub object: Located,
     /// What was found: `was gone`.
     pub found: String,
-    /// The places of its changes among all, in order; never empty.
+    /// The indexes of its changes among all changes, in ascending order; never empty.
     pub changes: Vec<usize>,
-    /// Whether all of them follow from something whose repair was counted before.
+    /// Whether all of its changes follow from a repair that was counted before.
     pub follows: bool,
-    /// What it mends itself: one thing, or both ends of a pair.
+    /// The objects that it repairs: one object, or both ends of a veth pair.
     subjects: Vec<Located>,
 }
 
 impl Repair {
-    /// What kind of object was mended.
+    /// The kind of the repaired object.
     #[must_use]
     pub fn kind(&self) -> RepairKind {
         RepairKind::from(self.object.object.kind())
     }
 
-    /// Makes another one a part of this one.
+    /// Adds another repair to this one.
     fn join(&mut self, part: Repair) {
         self.changes.extend(part.changes);
         self.changes.sort_unstable();
@@ -80,9 +82,10 @@ impl fmt::Display for Repair {
     }
 }
 
-/// The repairs among changes that lead from `observed` to `target`; `before` is the target that was reached last. What
-/// is wanted otherwise than then is no repair. What follows from something `earlier` is part of that, and no repair where that
-/// was wanted.
+/// The repairs among changes that lead from `observed` to `target`; `before` is the desired state that was
+/// reached last. If the desired state of an object differs from `before`, its change is no repair. A change
+/// that follows from an `earlier` repair is a part of that repair; one that follows from an earlier manifest
+/// change is no repair.
 #[must_use]
 pub fn repairs(
     changes: &[Change],
@@ -92,39 +95,39 @@ pub fn repairs(
 ) -> Vec<Repair> {
     let mut found = BTreeMap::new();
     for (namespace, changes) in by_namespace(changes) {
-        let place = Place::new(&changes, namespace, observed, (before, target), earlier);
-        found.extend(of_one(&changes, &place));
+        let scope = Scope::new(&changes, namespace, observed, (before, target), earlier);
+        found.extend(of_one(&changes, &scope));
     }
     join_pairs(&mut found, changes);
     earlier.join(&mut found);
     let mut found = found.into_values().collect::<Vec<_>>();
     for repair in &mut found {
         if repair.found.is_empty() {
-            "was not as it should be".clone_into(&mut repair.found);
+            "differed from the desired state".clone_into(&mut repair.found);
         }
     }
     found.sort_by_key(|repair| repair.changes[0]);
     found
 }
 
-/// Changes by the namespace that they are made in, with their places among all.
+/// The changes of each namespace, with their indexes among all changes.
 fn by_namespace(changes: &[Change]) -> BTreeMap<Option<&Namespace>, Vec<(usize, &Action)>> {
-    let mut places: BTreeMap<Option<&Namespace>, Vec<(usize, &Action)>> = BTreeMap::new();
-    for (place, change) in changes.iter().enumerate() {
-        let there = places.entry(change.namespace.as_ref()).or_default();
-        there.push((place, &change.action));
+    let mut namespaces: BTreeMap<Option<&Namespace>, Vec<(usize, &Action)>> = BTreeMap::new();
+    for (index, change) in changes.iter().enumerate() {
+        let of_namespace = namespaces.entry(change.namespace.as_ref()).or_default();
+        of_namespace.push((index, &change.action));
     }
-    places
+    namespaces
 }
 
-/// The repairs in one namespace, with the places of its changes among all. Those of which nothing itself is mended follow from
-/// something earlier.
-fn of_one(changes: &[(usize, &Action)], place: &Place<'_>) -> BTreeMap<Located, Repair> {
+/// The repairs in one namespace; `changes` have their indexes among all changes. A repair that has no change
+/// of the object itself follows from an earlier repair.
+fn of_one(changes: &[(usize, &Action)], scope: &Scope<'_>) -> BTreeMap<Located, Repair> {
     let mut found: BTreeMap<Located, Repair> = BTreeMap::new();
-    for &(number, change) in changes.iter().filter(|(_, change)| place.has_drifted(change)) {
-        let subject = place.mended.subject(change);
+    for &(number, change) in changes.iter().filter(|(_, change)| scope.has_drifted(change)) {
+        let subject = scope.repaired.subject(change);
         let itself = roots::own(change) == subject;
-        let subject = subject.at(place.namespace.cloned());
+        let subject = subject.at(scope.namespace.cloned());
         let repair = found.entry(subject.clone()).or_insert_with(|| Repair {
             object: subject.clone(),
             found: String::new(),
@@ -134,9 +137,9 @@ fn of_one(changes: &[(usize, &Action)], place: &Place<'_>) -> BTreeMap<Located, 
         });
         repair.changes.push(number);
         repair.follows &= !itself;
-        // What a change of something else finds follows from the first.
+        // What changes of dependent objects found follows from the change of this object.
         let text = itself
-            .then(|| words::found(change, place.observed, &place.mended))
+            .then(|| description::found(change, scope.observed, &scope.repaired))
             .flatten();
         if let Some(text) = text {
             if !repair.found.is_empty() {
@@ -148,7 +151,7 @@ fn of_one(changes: &[(usize, &Action)], place: &Place<'_>) -> BTreeMap<Located, 
     found
 }
 
-/// An end of a veth pair that is made anew brings the other one along: both are one repair.
+/// Creating one end of a veth pair also creates the other one: both are one repair.
 fn join_pairs(found: &mut BTreeMap<Located, Repair>, changes: &[Change]) {
     for change in changes {
         let Action::Netlink(NetlinkChange::Link(LinkChange(_, LinkOperation::Create(link)))) = &change.action
@@ -171,8 +174,8 @@ fn join_pairs(found: &mut BTreeMap<Located, Repair>, changes: &[Change]) {
     }
 }
 
-/// Whether a change takes away what the kernel made by itself: an address, or what it left of a group when a device was
-/// made anew. Nobody meddled, but with the device.
+/// Whether a change deletes an object that the kernel created by itself: an address, or the rest of a group
+/// whose device was recreated. In both cases only the device was changed from outside.
 fn is_the_kernels(change: &Action, observed: &KernelState) -> bool {
     match change {
         Action::Netlink(NetlinkChange::Address(AddressChange(
@@ -191,7 +194,7 @@ fn is_the_kernels(change: &Action, observed: &KernelState) -> bool {
     }
 }
 
-/// Whether both targets say the same of what a change is about.
+/// Whether the object of a change has the same desired state in both.
 fn is_same(change: &Action, before: &KernelState, target: &KernelState) -> bool {
     match change {
         Action::Netlink(NetlinkChange::Link(LinkChange(name, LinkOperation::SetMaster(_)))) => {

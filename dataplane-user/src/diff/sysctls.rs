@@ -1,4 +1,4 @@
-//! Settings of our devices. A setting that is no longer wanted goes with its device.
+//! Settings of managed devices. A setting that is no longer desired is deleted together with its device.
 
 use crate::model::change::SysctlChange;
 use crate::model::{ChangeSet, KernelState};

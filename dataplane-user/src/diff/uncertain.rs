@@ -1,5 +1,5 @@
-//! Namespaces that may be unreadable ones by other names: what no manifest declares there may be declared by those names, so it
-//! stays as it is.
+//! Namespaces that may be the same as unreadable ones, under another name. Objects that no manifest declares
+//! there may be declared under the other name, so they stay.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,9 @@ use crate::model::change::Whole as _;
 use crate::model::{KernelState, Owner, each_whole};
 use crate::net::LinkName;
 
-/// Adds to the target whatever exists in such a namespace and is not in the target. Where both have a route of one key, the
-/// observed one stays: manifests of several names may have made it together.
+/// Adds to the desired state the objects that exist in such a namespace and are not in the desired state. If
+/// both have a route with the same key, the observed one stays: manifests with several names of the namespace
+/// may declare it together.
 pub(super) fn keep(observed: &KernelState, target: &mut KernelState) {
     for namespace in &observed.uncertain {
         if let Some(found) = observed.namespaces.get(namespace) {
@@ -47,7 +48,7 @@ fn keep_in(found: &KernelState, target: &mut KernelState) {
         if let Some(device) = found.wireguard.get(name) {
             let mut device = device.clone();
             for peer in device.peers.values_mut() {
-                // Wherever a peer has roamed to, it stays there.
+                // A peer that has roamed keeps its endpoint.
                 peer.endpoint = None;
             }
             target.wireguard.insert(name.clone(), device);
@@ -97,7 +98,7 @@ mod tests {
         state
     }
 
-    /// All that may be there by another name, beside the bridge that is declared by this one.
+    /// Objects that may be declared under another name, beside the bridge that is declared under this one.
     fn found() -> KernelState {
         let mut state = with_link(here(), LinkKind::Bridge);
         state.links.insert(other(), link(LinkKind::WireGuard));
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(diff(&observed, &target).changes, []);
         assert_eq!(diff(&observed, &KernelState::default()).changes, []);
 
-        // A port goes on being one, also where the bridge is the other name's.
+        // A port stays a port, even if its bridge is declared under the other name.
         let there = observed.namespaces.get_mut(&namespace).unwrap();
         there.links.insert(other(), link(LinkKind::Bridge));
         there.wireguard.clear();
@@ -158,7 +159,7 @@ mod tests {
         let target = with(with_link(here(), LinkKind::Dummy));
         assert_eq!(diff(&observed, &target).changes, []);
 
-        // What is declared and missing is made.
+        // A declared device that is missing is created.
         let third = LinkName::constant("d2");
         let target = with(with_link(third.clone(), LinkKind::Dummy));
         let made = diff(&observed, &target).changes;

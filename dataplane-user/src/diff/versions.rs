@@ -1,4 +1,5 @@
-//! Older versions of the map ABI: what they have left goes once our programs have taken over.
+//! Older versions of the map ABI: their maps and links are deleted once the programs of this version have
+//! taken over.
 
 use crate::model::change::DeleteVersion;
 use crate::model::{ChangeSet, KernelState};

@@ -1,14 +1,16 @@
-//! Veth pairs, whose ends may be in different namespaces: both ends stand as wanted, or both are made anew.
+//! Veth pairs, whose ends may be in different namespaces: either both ends are as desired, or both are
+//! recreated.
 
 use crate::model::change::{DeleteLinkReason, LinkChange, LinkOperation, NetlinkChange};
 use crate::model::{Change, ChangeSet, Conflict, KernelState, Link, LinkKind, Object, Owner, VethPeer};
 use crate::net::{LinkName, Namespace};
 
-/// An end: where it is, and its name there.
+/// An end: its namespace and name.
 type End = (Option<Namespace>, LinkName);
 
-/// Takes out of the target the pairs that a foreign device is in the way of; deletes ends that are not what they shall be,
-/// and pairs that nobody wants, and what went with them out of the observed state.
+/// Removes pairs that conflict with a device not managed by Adit from the desired state. Deletes ends that
+/// differ from the desired ones and undesired pairs, and removes from the observed state what the kernel
+/// deletes together with them.
 pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     keep_unknown(observed, target);
     for (end, peer) in pairs(target) {
@@ -33,12 +35,12 @@ pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: 
     }
     for (end, peer) in pairs(observed) {
         let other = (peer.namespace, peer.name);
-        // With the one whose name something else shall have, the pair goes before that is made.
+        // If another device gets the name of one end, the pair is deleted before that device is created.
         for end in [&end, &other] {
             recreate(end, observed, target, set);
         }
         let Some(found) = link(observed, &end) else {
-            // It went with its other end.
+            // It was deleted together with its other end.
             continue;
         };
         if found.owner == Owner::Ours && link(target, &end).is_none() {
@@ -47,8 +49,8 @@ pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: 
     }
 }
 
-/// Of an end whose other one is in a namespace that can't be read nobody can tell whether it is the right one: it stays as it
-/// is, and is not made where it is not there.
+/// An end whose other end is in an unreadable namespace can't be compared: an existing end stays as it is,
+/// and a missing one is not created.
 fn keep_unknown(observed: &KernelState, target: &mut KernelState) {
     let halves = ends(target).into_iter().filter(|(_, peer)| {
         let namespace = peer.namespace.as_ref();
@@ -57,7 +59,7 @@ fn keep_unknown(observed: &KernelState, target: &mut KernelState) {
     for (end, _) in halves.collect::<Vec<_>>() {
         let found = link(observed, &end);
         if found.is_some_and(|found| found.owner != Owner::Ours) {
-            // A conflict, as everywhere.
+            // Later reported as a conflict.
             continue;
         }
         let kind = found
@@ -73,12 +75,12 @@ fn keep_unknown(observed: &KernelState, target: &mut KernelState) {
     }
 }
 
-/// Whether a device is an end of a pair, also where its other one is nowhere that we look.
+/// Whether a device is an end of a pair, even if its other end is in no known namespace.
 fn is_veth(kind: &LinkKind) -> bool {
     matches!(kind, LinkKind::Veth(_)) || matches!(kind, LinkKind::Other(kind) if kind == "veth")
 }
 
-/// Deletes an end of ours that is not what it shall be.
+/// Deletes a managed end that differs from the desired one.
 fn recreate(end: &End, observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
     let (Some(found), Some(wanted)) = (link(observed, end), link(target, end)) else {
         return;
@@ -92,8 +94,9 @@ fn recreate(end: &End, observed: &mut KernelState, target: &KernelState, set: &m
     }
 }
 
-/// With an end its other one goes. What is on them goes with ends that are made anew, because that is done first; before
-/// ends that nobody needs go, it is taken away or led elsewhere.
+/// Deletes an end, and with it the other one. Ends that are recreated are deleted first, with everything on
+/// them. Before undesired ends are deleted, the objects on them are deleted and their traffic takes another
+/// path.
 fn delete(end: &End, reason: DeleteLinkReason, observed: &mut KernelState, set: &mut ChangeSet) {
     let (namespace, name) = end;
     let first = reason != DeleteLinkReason::Unneeded;
@@ -112,7 +115,7 @@ fn delete(end: &End, reason: DeleteLinkReason, observed: &mut KernelState, set: 
     }
 }
 
-/// All ends that make their pair.
+/// The ends that create their pair, one per pair.
 fn pairs(state: &KernelState) -> Vec<(End, VethPeer)> {
     let mut ends = ends(state);
     ends.retain(|((namespace, name), peer)| peer.is_made_by(namespace.as_ref(), name));
@@ -122,8 +125,8 @@ fn pairs(state: &KernelState) -> Vec<(End, VethPeer)> {
 /// All ends.
 fn ends(state: &KernelState) -> Vec<(End, VethPeer)> {
     let elsewhere = state.namespaces.iter().map(|(name, state)| (Some(name), state));
-    let places = [(None, state)].into_iter().chain(elsewhere);
-    let ends = places.flat_map(|(namespace, state)| {
+    let namespaces = [(None, state)].into_iter().chain(elsewhere);
+    let ends = namespaces.flat_map(|(namespace, state)| {
         state
             .links
             .iter()
@@ -166,7 +169,7 @@ mod tests {
         }
     }
 
-    /// A state in which `host0` is an end of this kind, and its other one in a namespace.
+    /// A state in which `host0` is an end of this kind, and its other end is in another namespace.
     fn state(kind: LinkKind, owner: Owner) -> KernelState {
         let mut state = KernelState::default();
         state.links.insert(name("host0"), veth(kind, owner));
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_pair_stays_while_the_other_namespace_cannot_be_read() {
-        // The end that makes the pair is here, or there.
+        // The end that creates the pair is in this namespace, or in the other one.
         for peer in ["eth0", "zz0"] {
             let namespace = Namespace::Pid(7);
             let kind = LinkKind::Veth(VethPeer {
@@ -200,7 +203,7 @@ mod tests {
                 };
                 assert_eq!(diff(&observed, &target), ChangeSet::default());
             }
-            // It is not made while it can't be, and nobody's else is taken for it.
+            // A missing end is not created, and a device of others is not adopted.
             let observed = KernelState {
                 unreadable: unreadable.clone().into(),
                 ..KernelState::default()
@@ -212,13 +215,13 @@ mod tests {
             };
             let set = diff(&observed, &target);
             assert_eq!((set.changes.len(), set.conflicts.len()), (0, 1), "{set:?}");
-            // What nobody wants goes all the same.
+            // An undesired end is still deleted.
             let observed = KernelState {
                 unreadable: unreadable.into(),
                 ..state(mere.clone(), Owner::Ours)
             };
             assert_eq!(diff(&observed, &KernelState::default()).changes.len(), 1);
-            // As does a pair whose other end is gone.
+            // So is a pair whose other end was deleted.
             let observed = state(mere, Owner::Ours);
             assert!(!diff(&observed, &target).is_empty());
         }

@@ -1,16 +1,16 @@
-//! What can't be made yet, because what it needs is not there and is not made either.
+//! Objects that can't be created yet, because they need a device that neither exists nor is declared.
 
 use crate::model::{ChangeSet, Conflict, KernelState, Link, Object, Owner, RouteKey, Waiting};
 use crate::net::LinkName;
 
-/// Takes out of the target what waits, and what waits for that.
+/// Removes waiting objects from the desired state, and the objects that depend on them.
 pub(super) fn exclude(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     links(observed, target, set);
     ports(observed, target, set);
     routes(observed, target, set);
 }
 
-/// Devices that send by another one.
+/// Devices that send through another device.
 fn links(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     let waits = |(name, link): (&LinkName, &Link)| {
         let lower = link.kind.lower()?;
@@ -25,13 +25,13 @@ fn links(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) 
     for (name, lower) in waiting {
         set.waiting.push(Waiting {
             object: Object::Link(name.clone()).into(),
-            what: format!("there is no device {lower} to send by"),
+            what: format!("device {lower}, through which it sends"),
         });
         target.forget_link(&name);
     }
 }
 
-/// A device that nobody here wants, but is there to stay: one of ours would go.
+/// An existing device that is not declared but stays, because Adit does not manage it.
 fn stays<'a>(observed: &'a KernelState, name: &LinkName) -> Option<&'a Link> {
     observed
         .links
@@ -39,7 +39,7 @@ fn stays<'a>(observed: &'a KernelState, name: &LinkName) -> Option<&'a Link> {
         .filter(|found| found.owner != Owner::Ours)
 }
 
-/// Devices that shall be a bridge's ports.
+/// Devices that are declared as ports of a bridge.
 fn ports(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     let (waiting, conflicts) = (&mut set.waiting, &mut set.conflicts);
     let links = &target.links;
@@ -55,14 +55,14 @@ fn ports(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) 
             }),
             _ => waiting.push(Waiting {
                 object: Object::Link(bridge.clone()).into(),
-                what: format!("there is no device {port} to be its port"),
+                what: format!("device {port}, which is to be its port"),
             }),
         }
         false
     });
 }
 
-/// Routes by devices that are not there, or that shall be down.
+/// Routes through devices that don't exist or are not up, or that are declared down.
 fn routes(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     let missing = |link: &LinkName| match target.links.get(link) {
         Some(wanted) => !wanted.up,
@@ -70,7 +70,7 @@ fn routes(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet)
     };
     let waits = |(key, route): (&RouteKey, &crate::model::Route)| {
         if route.target().is_some() {
-            // By next-hop objects, of which each says itself what it lacks.
+            // Routes to next-hop objects: their conditions are those of the next-hop objects.
             return None;
         }
         let link = route.links().find(|link| missing(link))?;
@@ -80,7 +80,7 @@ fn routes(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet)
     for (key, link) in waiting {
         set.waiting.push(Waiting {
             object: Object::Route(key).into(),
-            what: format!("there is no device {link} that is up"),
+            what: format!("device {link} to exist and to be up"),
         });
         target.routes.remove(&key);
     }

@@ -1,4 +1,4 @@
-//! What makes a WireGuard device what it shall be, and nothing more than that.
+//! The changes that give a WireGuard device its desired state, and no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,19 +33,19 @@ pub(super) fn diff(at: At<'_>, observed: &KernelState, target: &KernelState, set
     }
 }
 
-/// A device that goes loses the peers that nobody names any more before that, where its routes move: until those stand elsewhere the device may
-/// have to stay.
+/// A device that is deleted and whose routes move to other devices loses peers that manifests no longer name
+/// before that: the device may have to stay until all routes have moved.
 fn revoke(named: &Named, observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
     let goes = |link: &&LinkName| observed.links.contains_key(*link) && !target.links.contains_key(*link);
     for link in observed.wireguard.keys().filter(goes) {
         let moves = |(key, route): (&RouteKey, &Route)| {
             route.links().any(|other| other == link) && target.routes.contains_key(key)
         };
-        let is_led_by_maps = observed
+        let is_used_by_maps = observed
             .classes
             .values()
             .any(|device| device.as_ref() == Some(link));
-        if !is_led_by_maps && !observed.routes.iter().any(moves) {
+        if !is_used_by_maps && !observed.routes.iter().any(moves) {
             continue;
         }
         let peers = observed.wireguard[link].peers.keys();
@@ -58,12 +58,13 @@ fn revoke(named: &Named, observed: &KernelState, target: &KernelState, set: &mut
     }
 }
 
-/// The changes that make `observed` what is `wanted`: none where it is so already. Additions come before removals, so
-/// that a prefix that moves from one peer to another is always somebody's.
+/// The changes that lead from `observed` to `wanted`; none if they are equal. Additions are made before
+/// removals, so that a prefix that moves from one peer to another always has a peer.
 ///
-/// Where a peer's endpoint is another one than the configured one, but that is still the same, the peer has roamed and
-/// keeps what the kernel learned. Of two peers that want one prefix the last one gets it. A peer whose preshared key can't be
-/// read keeps the one that it has, and is not created where it does not exist.
+/// If the endpoint of a peer differs from the configured one, but the configured one is unchanged, the peer
+/// has roamed and keeps the endpoint that the kernel learned. If two peers have the same allowed IP, the last
+/// one gets it. A peer whose preshared key can't be read keeps its current key, and is not created if it does
+/// not exist.
 #[must_use]
 pub fn device(observed: &Device, wanted: &Device) -> Vec<DeviceChange> {
     let mut changes = Vec::new();
@@ -103,7 +104,7 @@ pub fn device(observed: &Device, wanted: &Device) -> Vec<DeviceChange> {
         if !update.is_empty() {
             changes.push(DeviceChange::UpdatePeer(*key, update));
         }
-        // What another peer wants leaves this one by being given to that one.
+        // A prefix of another peer leaves this one when the other one gets it.
         let unwanted = |prefix: &&IpNet| !owners.0.contains_key(prefix);
         let unwanted: BTreeSet<IpNet> = now.allowed_ips.iter().filter(unwanted).copied().collect();
         if !unwanted.is_empty() {
@@ -119,7 +120,7 @@ pub fn device(observed: &Device, wanted: &Device) -> Vec<DeviceChange> {
     changes
 }
 
-/// The endpoint to be set, if any: another one than was configured last, or one that was never recorded.
+/// The endpoint to set, if any: if it differs from the one that was configured last, or none was recorded.
 fn endpoint(now: &Peer, wanted: &Peer) -> Option<PeerEndpoint> {
     // The kernel can't forget an endpoint.
     let endpoint = wanted.endpoint.as_ref()?;
@@ -127,13 +128,13 @@ fn endpoint(now: &Peer, wanted: &Peer) -> Option<PeerEndpoint> {
     (!stays).then(|| endpoint.clone())
 }
 
-/// The preshared key to be set, if any; within, `None`: no more.
+/// The preshared key to set, if any; `Some(None)`: remove it.
 fn preshared_key(now: &Peer, wanted: &Peer) -> Option<Option<PresharedKey>> {
     let stays = wanted.preshared_key == Preshared::Unreadable || now.preshared_key == wanted.preshared_key;
     (!stays).then(|| wanted.preshared_key.key().cloned())
 }
 
-/// Whose each prefix is, without host bits, as the kernel keeps them.
+/// The peer of each prefix, without host bits, as the kernel stores them.
 struct Owners(BTreeMap<IpNet, PublicKey>);
 
 impl Owners {
@@ -181,7 +182,7 @@ mod tests {
         }
     }
 
-    /// What becomes of a device without anything.
+    /// A new device after all changes to the desired one.
     fn made(wanted: &Device) -> Device {
         let changes = device(&Device::default(), wanted);
         changes.iter().fold(Device::default(), |made, change| {
@@ -284,7 +285,7 @@ mod tests {
         assert_eq!(
             with(&observed, &wanted, None),
             set(&configured),
-            "nobody knows it"
+            "it was never recorded"
         );
         give(&mut wanted, Some(&next));
         assert_eq!(with(&observed, &wanted, Some(&configured)), set(&next));

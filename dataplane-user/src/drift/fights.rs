@@ -1,4 +1,4 @@
-//! How often which object was repaired, and how long it is left alone where that was too often.
+//! Fights: how often each object was repaired, and how long it is not repaired after too many repairs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::limits;
 use crate::model::Located;
 use crate::pauses::Pauses;
 
-/// By object.
+/// The fights of all objects.
 #[derive(Debug)]
 pub(super) struct Fights {
     pauses: Pauses,
@@ -18,9 +18,9 @@ pub(super) struct Fights {
 struct Fight {
     /// The repairs within the window.
     repairs: VecDeque<Instant>,
-    /// The pauses so far.
+    /// The number of pauses so far.
     pauses: u32,
-    /// Until when it is left alone.
+    /// The end of the current or last pause.
     until: Option<Instant>,
 }
 
@@ -37,7 +37,7 @@ impl Fight {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// Whether nothing happened for as long as the window is.
+    /// Whether nothing happened for the length of the window.
     fn is_over(&self, window: Duration, now: Instant) -> bool {
         let last = self.repairs.back().copied().max(self.until);
         last.is_none_or(|last| now.saturating_duration_since(last) >= window)
@@ -52,8 +52,8 @@ impl Fights {
         }
     }
 
-    /// An object was found broken, and may be repaired if that was not too often.
-    pub(super) fn broken(&mut self, object: &Located, now: Instant) {
+    /// Something else changed an object; begins a pause if it was repaired too often.
+    pub(super) fn changed(&mut self, object: &Located, now: Instant) {
         let Some(fight) = self.known.get_mut(object) else {
             return;
         };
@@ -66,23 +66,23 @@ impl Fights {
         if fight.is_over(window, now) {
             fight.pauses = 0;
         }
-        // After a pause one more repair is tried; that it did not last says that nothing has changed.
-        let fell_again = fight.pauses > 0 && !fight.repairs.is_empty();
-        if fight.repairs.len() >= limits::FIGHT_REPAIRS || fell_again {
+        // After a pause one repair is tried. If it did not last, the fight continues.
+        let changed_again = fight.pauses > 0 && !fight.repairs.is_empty();
+        if fight.repairs.len() >= limits::FIGHT_REPAIRS || changed_again {
             fight.pauses += 1;
             fight.until = Some(now + fight.pause(&self.pauses));
             fight.repairs.clear();
         }
     }
 
-    /// Forgets what is over.
+    /// Forgets fights that are over.
     pub(super) fn forget(&mut self, now: Instant) {
         let window = self.pauses.fight_window;
         self.known.retain(|_, fight| !fight.is_over(window, now));
     }
 
-    /// An object was repaired.
-    pub(super) fn mended(&mut self, object: &Located, now: Instant) {
+    /// Records the repair of an object.
+    pub(super) fn repaired(&mut self, object: &Located, now: Instant) {
         let fight = self.known.entry(object.clone()).or_default();
         fight.repairs.push_back(now);
     }
@@ -91,7 +91,7 @@ impl Fights {
         self.known.get(object).is_some_and(|fight| fight.is_held(now))
     }
 
-    /// What is left alone now, and how long each pause is.
+    /// The objects that are not repaired now, and the length of each pause.
     pub(super) fn held(&self, now: Instant) -> Vec<(&Located, Duration)> {
         let held = self.known.iter().filter(|(_, fight)| fight.is_held(now));
         held.map(|(object, fight)| (object, fight.pause(&self.pauses)))
@@ -99,7 +99,7 @@ impl Fights {
     }
 
     /// The time until the first pause ends.
-    pub(super) fn next_try(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn next_retry(&self, now: Instant) -> Option<Duration> {
         let ends = self.known.values().filter(|fight| fight.is_held(now));
         ends.filter_map(|fight| fight.until)
             .min()
@@ -117,35 +117,35 @@ mod tests {
         Object::Link(LinkName::constant("adit0")).into()
     }
 
-    /// Breaks and repairs an object, where that is allowed; whether it was.
-    fn fall(fights: &mut Fights, now: Instant) -> bool {
-        fights.broken(&object(), now);
+    /// Changes an object and repairs it, if that is allowed; returns whether it was.
+    fn change(fights: &mut Fights, now: Instant) -> bool {
+        fights.changed(&object(), now);
         if fights.is_held(&object(), now) {
             return false;
         }
-        fights.mended(&object(), now);
+        fights.repaired(&object(), now);
         true
     }
 
     #[test]
-    fn what_falls_too_often_is_left_alone_ever_longer_but_not_for_ever() {
+    fn an_object_that_changes_too_often_is_paused_longer_each_time_but_not_for_ever() {
         let start = Instant::now();
         let second = |number: u64| start + Duration::from_secs(number);
         let mut fights = Fights::new(Pauses::default());
-        let made = (0..1000).filter(|&number| fall(&mut fights, second(number)));
+        let made = (0..1000).filter(|&number| change(&mut fights, second(number)));
         let made: Vec<u64> = made.collect();
         assert_eq!(made[..6], [0, 1, 2, 3, 4, 10]);
         let pauses: Vec<u64> = made[5..].windows(2).map(|pair| pair[1] - pair[0]).collect();
-        // The second in which it falls again, and the pause.
+        // The second until the object changes again, and the pause.
         assert_eq!(pauses, [11, 21, 41, 81, 161, 301, 301]);
     }
 
     #[test]
-    fn what_falls_now_and_then_is_always_repaired() {
+    fn an_object_that_changes_now_and_then_is_always_repaired() {
         let start = Instant::now();
         let mut fights = Fights::new(Pauses::default());
         for number in 0..100 {
-            assert!(fall(&mut fights, start + Duration::from_secs(13 * number)));
+            assert!(change(&mut fights, start + Duration::from_secs(13 * number)));
         }
     }
 
@@ -154,17 +154,19 @@ mod tests {
         let start = Instant::now();
         let second = |number: u64| start + Duration::from_secs(number);
         let mut fights = Fights::new(Pauses::default());
-        let made = (0..6).filter(|&number| fall(&mut fights, second(number))).count();
+        let made = (0..6)
+            .filter(|&number| change(&mut fights, second(number)))
+            .count();
         assert_eq!(made, limits::FIGHT_REPAIRS);
         assert_eq!(
             fights.held(second(6)),
             [(&object(), Pauses::default().first_fight)]
         );
-        assert_eq!(fights.next_try(second(6)), Some(Duration::from_secs(4)));
-        assert_eq!(fights.next_try(second(10)), None);
-        assert!(fall(&mut fights, second(11)));
+        assert_eq!(fights.next_retry(second(6)), Some(Duration::from_secs(4)));
+        assert_eq!(fights.next_retry(second(10)), None);
+        assert!(change(&mut fights, second(11)));
         let made = (100..105)
-            .filter(|&number| fall(&mut fights, second(number)))
+            .filter(|&number| change(&mut fights, second(number)))
             .count();
         assert_eq!(made, limits::FIGHT_REPAIRS, "as if nothing had been");
     }

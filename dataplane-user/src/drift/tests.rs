@@ -1,4 +1,4 @@
-//! One deed is one repair, also where what it set off is seen by a later pass.
+//! A change by something else is one repair, also if a later reconciliation sees its consequences.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ fn put_address(state: &mut KernelState, link: &str, address: &str) {
     state.addresses.insert((name(link), address), value);
 }
 
-/// An end of a pair with an address of each family, and a route by it.
+/// An end of a veth pair with an address of each family, and a route by it.
 fn end(link: &str, peer: VethPeer, number: u8, gateway: u8, prefix: &str) -> KernelState {
     let mut state = KernelState::default();
     let value = Link {
@@ -74,7 +74,7 @@ fn end(link: &str, peer: VethPeer, number: u8, gateway: u8, prefix: &str) -> Ker
     state
 }
 
-/// A pair into another namespace, and by each end a route.
+/// A veth pair into another namespace, and a route by each end.
 fn pair() -> KernelState {
     let far = VethPeer {
         namespace: Some(there()),
@@ -90,9 +90,9 @@ fn pair() -> KernelState {
     state
 }
 
-/// What somebody does to the end here, or to the one there, and what its repair is called.
-fn deeds() -> Vec<(KernelState, &'static str)> {
-    let deed = |there_too: bool, act: &dyn Fn(&mut KernelState)| {
+/// Changes by something else to the end here or to the one there, each with the object of its repair.
+fn changes_by_others() -> Vec<(KernelState, &'static str)> {
+    let changed = |there_too: bool, act: &dyn Fn(&mut KernelState)| {
         let mut state = pair();
         act(&mut state);
         if there_too {
@@ -105,7 +105,7 @@ fn deeds() -> Vec<(KernelState, &'static str)> {
         state
     };
     let elsewhere = |act: &dyn Fn(&mut KernelState)| {
-        deed(false, &|state| act(state.namespaces.get_mut(&there()).unwrap()))
+        changed(false, &|state| act(state.namespaces.get_mut(&there()).unwrap()))
     };
     let down = |state: &mut KernelState, link: &str| {
         state.links.get_mut(&name(link)).unwrap().up = false;
@@ -114,12 +114,12 @@ fn deeds() -> Vec<(KernelState, &'static str)> {
     };
     vec![
         (
-            deed(true, &|state| state.forget_link(&name("host0"))),
+            changed(true, &|state| state.forget_link(&name("host0"))),
             "link host0",
         ),
-        (deed(false, &|state| down(state, "host0")), "link host0"),
+        (changed(false, &|state| down(state, "host0")), "link host0"),
         (
-            deed(false, &|state| {
+            changed(false, &|state| {
                 state.forget_address(&name("host0"), net("100.64.84.1/24"));
             }),
             "address 100.64.84.1/24 dev host0",
@@ -132,15 +132,16 @@ fn deeds() -> Vec<(KernelState, &'static str)> {
     ]
 }
 
-/// A pass that finds one state and leaves another one, in which these changes fail; what it tells.
-fn pass(
+/// A reconciliation that finds one state and leaves another one, in which these changes fail. Returns the
+/// repairs.
+fn reconcile(
     drift: &mut Drift,
     (found, left): (&KernelState, &KernelState),
     target: &KernelState,
     is_failed: impl Fn(&Change) -> bool,
 ) -> BTreeMap<RepairKind, u64> {
     let mut set = diff(found, target);
-    let repairs = drift.sort_out(found, target, &mut set);
+    let repairs = drift.find_repairs(found, target, &mut set);
     let outcome = |change: &Change| match is_failed(change) {
         true => Outcome::Skipped { failed: 0 },
         false => Outcome::Done,
@@ -153,25 +154,25 @@ fn pass(
             .collect(),
         ..ApplyReport::default()
     };
-    let told = drift.made(repairs, &report);
+    let repaired = drift.record(repairs, &report);
     let mut set = diff(left, target);
-    drift.leave_out(left, target, &mut set);
+    drift.skip_held(left, target, &mut set);
     if set.is_empty() {
-        drift.reached(target.clone());
+        drift.converged(target.clone());
     } else {
-        drift.missed(left, target, &set);
+        drift.not_converged(left, target, &set);
     }
-    told
+    repaired
 }
 
-/// One that has reached the pair as it shall be.
+/// The drift state of a node that has converged to the pair.
 fn settled() -> Drift {
     let mut drift = Drift::new(Pauses::default());
-    drift.reached(pair());
+    drift.converged(pair());
     drift
 }
 
-fn told(drift: &Drift) -> Vec<String> {
+fn repaired(drift: &Drift) -> Vec<String> {
     let recent = drift.repairs().recent.iter();
     recent.map(|repair| repair.object.to_string()).collect()
 }
@@ -189,19 +190,19 @@ fn never(_: &Change) -> bool {
 }
 
 #[test]
-fn what_a_pair_takes_along_is_part_of_its_repair() {
-    for (found, object) in deeds() {
+fn consequences_for_a_veth_pair_are_part_of_its_repair() {
+    for (found, object) in changes_by_others() {
         assert!(found != pair(), "{object}");
         let mut drift = settled();
-        pass(&mut drift, (&found, &pair()), &pair(), never);
-        assert_eq!(told(&drift), [object]);
+        reconcile(&mut drift, (&found, &pair()), &pair(), never);
+        assert_eq!(repaired(&drift), [object]);
     }
 }
 
 #[test]
-fn what_follows_from_a_deed_and_is_seen_later_is_part_of_its_repair() {
-    for (mut found, object) in deeds() {
-        // The routes are still seen; that they went is seen when the rest was mended already.
+fn consequences_observed_later_are_part_of_the_repair() {
+    for (mut found, object) in changes_by_others() {
+        // At first the routes are still observed; their loss is observed when the rest is already repaired.
         let mut late = pair();
         let routes = |state: &KernelState| (state.routes.clone(), state.namespaces[&there()].routes.clone());
         let lost = routes(&found);
@@ -211,52 +212,52 @@ fn what_follows_from_a_deed_and_is_seen_later_is_part_of_its_repair() {
         }
         let mut drift = settled();
         assert_eq!(
-            pass(&mut drift, (&found, &late), &pair(), never).len(),
+            reconcile(&mut drift, (&found, &late), &pair(), never).len(),
             1,
             "{object}"
         );
-        // And that lasts for another pass, which fails.
-        pass(&mut drift, (&late, &late), &pair(), |_| true);
-        let more = pass(&mut drift, (&late, &pair()), &pair(), never);
-        assert_eq!(told(&drift), [object], "{more:?}");
-        // From here on it is something new.
+        // That also holds for another reconciliation, which fails.
+        reconcile(&mut drift, (&late, &late), &pair(), |_| true);
+        let more = reconcile(&mut drift, (&late, &pair()), &pair(), never);
+        assert_eq!(repaired(&drift), [object], "{more:?}");
+        // From here on it is a new repair.
         let (here, elsewhere) = routes(&late);
         let gone = u64::try_from(2 - here.len() - elsewhere.len()).unwrap();
-        let kinds = pass(&mut drift, (&late, &pair()), &pair(), never);
+        let kinds = reconcile(&mut drift, (&late, &pair()), &pair(), never);
         assert_eq!(kinds, [(ObjectKind::Route.into(), gone)].into(), "{object}");
     }
 }
 
 #[test]
-fn a_repair_of_which_a_part_fails_is_told_once_by_its_own_name() {
-    for (found, object) in deeds() {
+fn a_partly_failed_repair_is_reported_once_under_its_object() {
+    for (found, object) in changes_by_others() {
         let is_route = |change: &Change| matches!(change.action.object(), Object::Route(_));
         let mut left = pair();
         left.routes = found.routes.clone();
         left.namespaces.get_mut(&there()).unwrap().routes = found.namespaces[&there()].routes.clone();
         let mut drift = settled();
-        pass(&mut drift, (&found, &left), &pair(), is_route);
-        assert_eq!(told(&drift), <[&str; 0]>::default());
-        pass(&mut drift, (&left, &pair()), &pair(), never);
-        assert_eq!(told(&drift), [object]);
+        reconcile(&mut drift, (&found, &left), &pair(), is_route);
+        assert_eq!(repaired(&drift), <[&str; 0]>::default());
+        reconcile(&mut drift, (&left, &pair()), &pair(), never);
+        assert_eq!(repaired(&drift), [object]);
     }
 }
 
 #[test]
-fn what_follows_from_a_wish_and_is_seen_later_is_no_repair() {
+fn consequences_of_a_manifest_change_are_no_repair() {
     let mut target = pair();
     target.addresses.remove(&(name("host0"), net("100.64.84.1/24")));
     put_address(&mut target, "host0", "100.64.84.1/25");
     let mut left = target.clone();
     left.routes.clear();
     let mut drift = settled();
-    pass(&mut drift, (&pair(), &left), &target, never);
-    pass(&mut drift, (&left, &target), &target, never);
-    assert_eq!(told(&drift), <[&str; 0]>::default());
+    reconcile(&mut drift, (&pair(), &left), &target, never);
+    reconcile(&mut drift, (&left, &target), &target, never);
+    assert_eq!(repaired(&drift), <[&str; 0]>::default());
 }
 
 #[test]
-fn what_happens_to_a_route_while_something_else_fails_is_a_repair_of_its_own() {
+fn a_route_deleted_while_another_change_fails_is_a_separate_repair() {
     let mut found = pair();
     found.links.get_mut(&name("host0")).unwrap().up = false;
     found.forget_paths(&name("host0"));
@@ -267,9 +268,9 @@ fn what_happens_to_a_route_while_something_else_fails_is_a_repair_of_its_own() {
     };
     let fails = |change: &Change| change.namespace.is_some();
     let mut drift = settled();
-    pass(&mut drift, (&found, &lacks_there), &pair(), fails);
-    assert_eq!(told(&drift), ["link host0"]);
+    reconcile(&mut drift, (&found, &lacks_there), &pair(), fails);
+    assert_eq!(repaired(&drift), ["link host0"]);
     let lacks_both = without_routes(pair());
-    pass(&mut drift, (&lacks_both, &lacks_there), &pair(), fails);
-    assert_eq!(told(&drift), ["link host0", "route 100.65.0.0/16 metric 50"]);
+    reconcile(&mut drift, (&lacks_both, &lacks_there), &pair(), fails);
+    assert_eq!(repaired(&drift), ["link host0", "route 100.65.0.0/16 metric 50"]);
 }

@@ -1,5 +1,5 @@
-//! WireGuard's keys for the plan. A key that can't be read now is what was read of it last: a file that is away for a moment
-//! must not cost a device or a peer.
+//! WireGuard keys for the plan. For a key that can't be read now, the key that was read last is used: a file
+//! that is missing for a moment must not cost a device or a peer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,10 +16,10 @@ use crate::source::key_file::{self, KeyFileError};
 /// Keys that can't be read now, and why.
 type Unreadable = BTreeMap<KeyFile, String>;
 
-/// Which keys are needed.
+/// The keys that are needed.
 #[derive(Debug, Default)]
 pub(super) struct Needed {
-    /// The node's own public key, as its manifest says.
+    /// The public key of the node, as declared.
     pub(super) declared: Option<PublicKey>,
     /// The private keys of declared devices.
     pub(super) private: BTreeSet<KeySource>,
@@ -27,27 +27,28 @@ pub(super) struct Needed {
     pub(super) preshared: BTreeSet<String>,
 }
 
-/// Reads keys, and remembers what was read last of those that are needed.
+/// Reads keys, and remembers the needed ones.
 #[derive(Debug)]
 pub(super) struct Keys {
     ring: KeyRing,
-    /// Whether keys that are made once are made.
-    makes: bool,
+    /// Whether missing keys of declared devices are generated, and the next key may replace the key of the
+    /// node.
+    generates: bool,
     private: BTreeMap<KeySource, PublicKey>,
     preshared: BTreeMap<String, PresharedKey>,
 }
 
 impl Keys {
-    pub(super) fn new(ring: KeyRing, makes: bool) -> Keys {
+    pub(super) fn new(ring: KeyRing, generates: bool) -> Keys {
         Keys {
             ring,
-            makes,
+            generates,
             private: BTreeMap::new(),
             preshared: BTreeMap::new(),
         }
     }
 
-    /// The keys as they are now; what is not about keys is empty.
+    /// The current keys; other fields of the facts are empty.
     pub(super) fn read(&mut self, needed: &Needed) -> WireGuardFacts {
         let own = |source: &KeySource| matches!(source, KeySource::Node | KeySource::Next);
         self.private
@@ -71,21 +72,22 @@ impl Keys {
         }
     }
 
-    /// The node's key, and the one that it changes to. That is the node's own from when its manifest says so.
+    /// The key of the node, and its next key. The next key replaces it once the manifest of the node declares
+    /// it.
     fn own(&mut self, declared: Option<PublicKey>, unreadable: &mut Unreadable) -> (OwnKey, OwnKey) {
         let next = self.private(&KeySource::Next, unreadable);
         if let (Some(declared), OwnKey::Known(known)) = (declared, &next)
             && declared == *known
         {
             let is_there = !unreadable.contains_key(&KeyFile::Private(KeySource::Next));
-            if !(self.makes && is_there && self.promote()) {
+            if !(self.generates && is_there && self.promote()) {
                 return (next, OwnKey::Missing);
             }
         }
         let next = self.private(&KeySource::Next, unreadable);
         let own = self.private(&KeySource::Node, unreadable);
         if own == next {
-            // Somebody renamed its file: that it is gone is right.
+            // Somebody renamed its file, so a missing file is no problem.
             self.private.remove(&KeySource::Next);
             unreadable.remove(&KeyFile::Private(KeySource::Next));
             return (own, OwnKey::Missing);
@@ -93,22 +95,22 @@ impl Keys {
         (own, next)
     }
 
-    /// Makes the next key the node's own; whether that was done.
+    /// Replaces the key of the node with the next key; returns whether that succeeded.
     fn promote(&mut self) -> bool {
         if let Err(error) = self.ring.promote() {
-            tracing::warn!("the next key can't be made this node's own: {error}");
+            tracing::warn!("the next key can't replace the key of this node: {error}");
             return false;
         }
-        tracing::info!("the next key is this node's own now, as its manifest says");
+        tracing::info!("the next key has replaced the key of this node, as declared");
         self.private.remove(&KeySource::Next);
         true
     }
 
     fn private(&mut self, source: &KeySource, unreadable: &mut Unreadable) -> OwnKey {
         let last = self.private.get(source).copied();
-        // One that was there once is never made again: its peers know it.
-        let is_made = matches!(source, KeySource::Generated(_)) && self.makes && last.is_none();
-        let make = is_made.then_some(generate::private_key as fn() -> _);
+        // A key that existed is never generated again: its peers know it.
+        let may_generate = matches!(source, KeySource::Generated(_)) && self.generates && last.is_none();
+        let make = may_generate.then_some(generate::private_key as fn() -> _);
         let why = match self.ring.public(source, make) {
             Ok(Some(key)) => {
                 self.private.insert(source.clone(), key);
@@ -119,7 +121,7 @@ impl Keys {
         };
         match (last, why) {
             (Some(last), why) => {
-                let why = why.unwrap_or_else(|| "its file is gone".to_owned());
+                let why = why.unwrap_or_else(|| "the file is gone".to_owned());
                 unreadable.insert(KeyFile::Private(source.clone()), why);
                 OwnKey::Known(last)
             }
@@ -141,11 +143,11 @@ impl Keys {
             unreadable.insert(KeyFile::Preshared(file.to_owned()), why);
             return SharedKey::Known(last.clone());
         }
-        // Where not even its folder is, a file system may not be mounted yet.
-        let folder_is_there = Path::new(file).parent().is_some_and(Path::is_dir);
+        // If its directory is missing too, a file system may not be mounted yet.
+        let directory_exists = Path::new(file).parent().is_some_and(Path::is_dir);
         match error {
             KeyFileError::Io { source, .. }
-                if source.kind() == io::ErrorKind::NotFound && folder_is_there =>
+                if source.kind() == io::ErrorKind::NotFound && directory_exists =>
             {
                 SharedKey::Missing(why)
             }
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_last_stays_whatever_becomes_of_a_file() {
+    fn keys_read_before_stay_when_their_files_are_damaged() {
         let state = tempfile::tempdir().unwrap();
         let at = |name: &str| state.path().join(name);
         let text = |name: &str| at(name).to_str().unwrap().to_owned();
@@ -190,8 +192,8 @@ mod tests {
         assert_eq!(first_sight.keys[&KeySource::File(text("own"))], OwnKey::Missing);
         let psk = |facts: &WireGuardFacts| facts.preshared_keys[&text("psk")].clone();
         assert!(matches!(psk(&first_sight), SharedKey::Missing(_)));
-        let below_no_folder = &first_sight.preshared_keys[&text("away/psk")];
-        assert!(matches!(below_no_folder, SharedKey::Unreadable(_)));
+        let without_directory = &first_sight.preshared_keys[&text("away/psk")];
+        assert!(matches!(without_directory, SharedKey::Unreadable(_)));
         assert!(first_sight.unreadable.is_empty(), "{first_sight:?}");
 
         write(&at("wireguard.key"), &private(1).to_base64());
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_next_key_that_became_the_own_one_is_not_missed() {
+    fn a_promoted_next_key_is_not_reported_as_missing() {
         let state = tempfile::tempdir().unwrap();
         let [own, next] = [1, 2].map(private);
         write(&state.path().join(key_file::NAME), &own.to_base64());
@@ -256,7 +258,8 @@ mod tests {
             (facts.own_key, facts.next_key, facts.unreadable.len())
         };
         assert_eq!(read(&mut keys, &own), (known(&own), known(&next), 0));
-        // While its file is away it can't become the own one, and is what the manifest says all the same.
+        // While its file is missing it can't replace the key of the node, but the manifest declares it all
+        // the same.
         let away = state.path().join("away");
         fs::rename(state.path().join(key_file::NEXT), &away).unwrap();
         assert_eq!(read(&mut keys, &own), (known(&own), known(&next), 1));

@@ -1,5 +1,5 @@
-//! The namespaces that something of ours may be in, also from before this process: by these `adit uninstall` and a later start
-//! know where to look.
+//! The namespaces that may have managed objects, also those of earlier processes. `adit uninstall` and the
+//! next start of the agent search them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use tracing::warn;
 use crate::net::Namespace;
 use crate::source::namespaces::{self, NamespacesError};
 
-/// Those of the state directory's file, and those of this process.
+/// The namespaces in the file of the state directory, and those of this process.
 #[derive(Debug)]
 pub(super) struct Remembered {
     state_directory: PathBuf,
     all: BTreeSet<Namespace>,
-    /// What the file says; `None`: it could not be read yet, and is left alone.
+    /// The content of the file; `None` if it could not be read yet, and is not changed.
     file: Option<BTreeSet<Namespace>>,
-    /// What was told last of what is wrong with the file.
-    told: Option<String>,
+    /// The last error about the file that was logged.
+    logged: Option<String>,
 }
 
 impl Remembered {
@@ -26,15 +26,16 @@ impl Remembered {
             state_directory: state_directory.to_owned(),
             all: BTreeSet::new(),
             file: None,
-            told: None,
+            logged: None,
         }
     }
 
-    /// All of them, with those that are wanted now; `store` puts these into the file first.
+    /// All remembered namespaces and those that are wanted now. With `store`, these are stored in the file
+    /// first.
     pub(super) fn with(&mut self, wanted: &BTreeSet<Namespace>, store: bool) -> BTreeSet<Namespace> {
         if self.file.is_none() {
             let loaded = namespaces::load(&self.state_directory);
-            self.file = self.tell(loaded);
+            self.file = self.log_error(loaded);
             self.all.extend(self.file.iter().flatten().cloned());
         }
         self.all.extend(wanted.iter().cloned());
@@ -44,7 +45,7 @@ impl Remembered {
         self.all.clone()
     }
 
-    /// Forgets some, also in the file.
+    /// Forgets those that are not kept, also in the file.
     pub(super) fn retain(&mut self, is_kept: impl Fn(&Namespace) -> bool) {
         self.all.retain(is_kept);
         self.store();
@@ -55,22 +56,20 @@ impl Remembered {
             return;
         }
         let stored = namespaces::store(&self.state_directory, &self.all);
-        if self.tell(stored).is_some() {
+        if self.log_error(stored).is_some() {
             self.file = Some(self.all.clone());
         }
     }
 
-    /// Tells an error once.
-    fn tell<T>(&mut self, result: Result<T, NamespacesError>) -> Option<T> {
+    /// Logs an error once.
+    fn log_error<T>(&mut self, result: Result<T, NamespacesError>) -> Option<T> {
         let error = match result {
             Ok(value) => return Some(value),
             Err(error) => error.to_string(),
         };
-        if self.told.as_ref() != Some(&error) {
-            warn!(
-                "a later `adit uninstall` may not find all namespaces that something of Adit's is in: {error}"
-            );
-            self.told = Some(error);
+        if self.logged.as_ref() != Some(&error) {
+            warn!("a later `adit uninstall` may not find all namespaces with objects of Adit: {error}");
+            self.logged = Some(error);
         }
         None
     }
@@ -81,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_wanted_is_known_to_the_next_process_until_it_is_forgotten() {
+    fn namespaces_are_remembered_across_processes_until_forgotten() {
         let state = tempfile::tempdir().unwrap();
         let set = |pids: &[u32]| {
             pids.iter()
@@ -97,7 +96,7 @@ mod tests {
         next.retain(|namespace| *namespace == Namespace::Pid(2));
         assert_eq!(stored(), set(&[2]));
 
-        // A file that can't be read is left as it is, and read when it can be.
+        // A file that can't be read is not changed, and read once that is possible.
         let path = state.path().join(namespaces::NAME);
         std::fs::write(&path, "odd\n").unwrap();
         let mut third = Remembered::new(state.path());

@@ -1,5 +1,5 @@
-//! Which sessions are up while a key of WireGuard's changes: what the kernel says of handshakes, and since when its devices have
-//! their keys.
+//! The WireGuard sessions during a key rotation: from the handshakes that the kernel reports, and the time
+//! since when its devices have their keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,28 +9,30 @@ use crate::model::devices;
 use crate::model::facts::{SeenPeer, Session};
 use crate::net::{LinkName, PublicKey};
 
-/// What is remembered between two passes.
+/// The state between reconciliations.
 #[derive(Debug)]
 pub(super) struct Rotation {
-    /// How long the other end may go on sending on a link after this one has left it: it looks for handshakes every few seconds.
+    /// How long the other end may send on a link after this end has left it: it checks handshakes every few
+    /// seconds.
     drain: Duration,
-    /// When the devices were looked at last, since 1970.
-    looked: Option<Duration>,
-    /// The devices, by what is known of their keys.
+    /// When the devices were observed last, since 1970.
+    observed: Option<Duration>,
+    /// The key of each device.
     keyed: BTreeMap<LinkName, Keyed>,
-    /// Since when a peer on a device of a rotation is up on the first device too.
-    back: BTreeMap<(LinkName, PublicKey), Instant>,
-    /// The same moment as `looked`, by the clock of `back`.
+    /// For a peer on the second device of a rotation, since when its session on the first device is up too.
+    first_up: BTreeMap<(LinkName, PublicKey), Instant>,
+    /// The same moment as `observed`, on the clock of `first_up`.
     seen_at: Option<Instant>,
 }
 
-/// A device with its key. The kernel also tells of the last handshake by the key before.
+/// A device with its key. The kernel also reports the last handshake with the previous key.
 #[derive(Debug)]
 struct Keyed {
     own: PublicKey,
-    /// No handshake before this was by that key, since 1970.
+    /// Earlier handshakes were with another key; since 1970.
     since: Duration,
-    /// What peers had sent when it was first seen: whoever has sent more has done so by that key.
+    /// Bytes received from each peer when the key was first seen: a peer that has sent more since uses this
+    /// key.
     received: BTreeMap<PublicKey, u64>,
 }
 
@@ -49,8 +51,8 @@ impl Keyed {
             return false;
         };
         let before = self.received.get(&seen.session.peer).copied().unwrap_or(0);
-        let by_this_key = handshake >= self.since || seen.received > before;
-        by_this_key && now.saturating_sub(handshake) < limits::WIREGUARD_SESSION
+        let with_this_key = handshake >= self.since || seen.received > before;
+        with_this_key && now.saturating_sub(handshake) < limits::WIREGUARD_SESSION
     }
 }
 
@@ -58,30 +60,35 @@ impl Rotation {
     pub(super) fn new(drain: Duration) -> Rotation {
         Rotation {
             drain,
-            looked: None,
+            observed: None,
             keyed: BTreeMap::new(),
-            back: BTreeMap::new(),
+            first_up: BTreeMap::new(),
             seen_at: None,
         }
     }
 
-    /// The sessions that are up, and the peers that still need their second link.
-    pub(super) fn look(&mut self, seen: &[SeenPeer]) -> (BTreeSet<Session>, BTreeSet<(LinkName, PublicKey)>) {
+    /// Updates the state from the peers of all devices. Returns the sessions that are up, and the peers that
+    /// still need their second link.
+    pub(super) fn update(
+        &mut self,
+        seen: &[SeenPeer],
+    ) -> (BTreeSet<Session>, BTreeSet<(LinkName, PublicKey)>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.look_at(seen, now, Instant::now())
+        self.update_at(seen, now, Instant::now())
     }
 
-    /// In how long the first of the second links may go; `None`: none is waited for.
+    /// The time until the first of the second links may be deleted; `None` if none is pending.
     pub(super) fn due(&self) -> Option<Duration> {
-        // One whose time ended after the last look, as during a long pass, has not been seen to end.
-        let ends = self.back.values().map(|since| *since + self.drain);
+        // The end may be in the past, after a long reconciliation; it counts until an observation has seen
+        // it.
+        let ends = self.first_up.values().map(|since| *since + self.drain);
         let awaited = ends.filter(|end| self.seen_at.is_some_and(|seen_at| *end > seen_at));
         awaited
             .min()
             .map(|end| end.saturating_duration_since(Instant::now()))
     }
 
-    fn look_at(
+    fn update_at(
         &mut self,
         seen: &[SeenPeer],
         now: Duration,
@@ -95,22 +102,22 @@ impl Rotation {
             }
             let known = match self.keyed.remove(device) {
                 Some(known) if known.own == *own => known,
-                // Its key is another one since then.
+                // Its key has changed since then.
                 Some(_) => Keyed::new(*own, now, seen, device),
-                // It was made since then, with its key.
-                None => Keyed::new(*own, self.looked.unwrap_or(now), seen, device),
+                // It was created since then, with its key.
+                None => Keyed::new(*own, self.observed.unwrap_or(now), seen, device),
             };
             keyed.insert(device.clone(), known);
         }
         self.keyed = keyed;
-        self.looked = Some(now);
+        self.observed = Some(now);
         let up = seen
             .iter()
             .filter(|seen| self.keyed[&seen.session.device].is_up(seen, now));
         let up = up.map(|seen| seen.session.clone()).collect::<BTreeSet<_>>();
 
         let mut lingering = BTreeSet::new();
-        let mut back = BTreeMap::new();
+        let mut first_up = BTreeMap::new();
         for unit in devices::wireguard_units() {
             let device = devices::next_wireguard_device(unit);
             for SeenPeer { session, .. } in seen.iter().filter(|seen| seen.session.device == device) {
@@ -120,8 +127,8 @@ impl Rotation {
                 };
                 let key = (device.clone(), session.peer);
                 if up.contains(&first) {
-                    let since = self.back.get(&key).copied().unwrap_or(instant);
-                    back.insert(key.clone(), since);
+                    let since = self.first_up.get(&key).copied().unwrap_or(instant);
+                    first_up.insert(key.clone(), since);
                     if instant.duration_since(since) >= self.drain {
                         continue;
                     }
@@ -129,7 +136,7 @@ impl Rotation {
                 lingering.insert(key);
             }
         }
-        self.back = back;
+        self.first_up = first_up;
         self.seen_at = Some(instant);
         (up, lingering)
     }
@@ -157,7 +164,7 @@ mod tests {
         let mut rotation = Rotation::new(Pauses::default().drain);
         let mut up = |own, handshake, received, now| {
             let seen = [seen(devices::wireguard_device(0), own, handshake, received)];
-            let (up, _) = rotation.look_at(&seen, Duration::from_secs(now), Instant::now());
+            let (up, _) = rotation.update_at(&seen, Duration::from_secs(now), Instant::now());
             !up.is_empty()
         };
         assert!(!up(1, Some(999), 7, 1000), "by which key, nobody knows");
@@ -174,10 +181,10 @@ mod tests {
         let mut rotation = Rotation::new(Pauses::default().drain);
         let at = |seconds| (Duration::from_secs(seconds), Instant::now());
         let (now, instant) = at(1000);
-        assert!(rotation.look_at(&[], now, instant).0.is_empty());
+        assert!(rotation.update_at(&[], now, instant).0.is_empty());
         let made = [seen(devices::next_wireguard_device(0), 1, Some(1001), 100)];
         let (now, instant) = at(1002);
-        assert_eq!(rotation.look_at(&made, now, instant).0.len(), 1);
+        assert_eq!(rotation.update_at(&made, now, instant).0.len(), 1);
     }
 
     #[test]
@@ -190,14 +197,14 @@ mod tests {
                 seen(devices::next_wireguard_device(3), 1, Some(1000), 0),
             ];
             let now = Duration::from_secs(1000 + after);
-            rotation.look_at(&seen, now, begin + Duration::from_secs(after));
+            rotation.update_at(&seen, now, begin + Duration::from_secs(after));
             rotation.due().is_some()
         };
         assert!(!due(None, 1), "the first one is not up yet");
         assert!(due(Some(1001), 1));
         assert!(
             due(Some(1001), 20),
-            "also when the look took so long that it is over now"
+            "also if the observation took so long that it is over now"
         );
         assert!(!due(Some(1001), 21), "it was seen to be over");
     }
@@ -212,7 +219,7 @@ mod tests {
                 seen(devices::next_wireguard_device(3), 1, Some(1000), 0),
             ];
             let now = Duration::from_secs(1000 + after);
-            let (_, lingering) = rotation.look_at(&seen, now, begin + Duration::from_secs(after));
+            let (_, lingering) = rotation.update_at(&seen, now, begin + Duration::from_secs(after));
             !lingering.is_empty()
         };
         assert!(lingers(None, 0));

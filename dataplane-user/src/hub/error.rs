@@ -1,4 +1,4 @@
-//! Why a hub's peers stay as they are.
+//! Errors of changes to hub clients.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::net::LinkName;
 use crate::net::key::PublicKey;
 use crate::wg_quick::ConfigError;
 
-/// Why nothing is changed. It never holds key material.
+/// Why a change of a file was not made. It never contains key material.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// A file can't be read or written.
@@ -21,15 +21,15 @@ pub enum HubError {
         #[source]
         source: io::Error,
     },
-    /// What the file says is wrong.
+    /// The file is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Somebody else holds the lock.
-    #[error("{} is still locked after {} s: somebody else changes the file, or hangs", .path.display(), .patience.as_secs())]
+    /// Another process holds the lock.
+    #[error("{} is still locked after {} s: another process is changing the file, or hangs", .path.display(), .patience.as_secs())]
     Locked {
         /// The lock.
         path: PathBuf,
-        /// How long it was waited for.
+        /// The time that was waited.
         patience: Duration,
     },
     /// No peer has this id.
@@ -39,64 +39,64 @@ pub enum HubError {
         path: PathBuf,
         /// The id.
         id: String,
-        /// Which one may be meant.
+        /// The id that is probably meant, or the known ids.
         hint: String,
     },
-    /// It must not be done with a file that says what this one says.
+    /// The change is not possible with the content or the attributes of this file.
     #[error("{}: {why}", .path.display())]
     Refused {
         /// The file.
         path: PathBuf,
-        /// Why, and what would help.
+        /// The reason and the remedy.
         why: String,
     },
-    /// No peer of the file has this id, but the interface has peers that the file doesn't have.
+    /// No peer of the file has this id, but the interface has peers that are not in the file.
     #[error(
-        "{unknown}; {interface_peers} of the interface {} not in the file: `adit peer sync` removes {}",
-        if *.interface_peers == 1 { "is" } else { "are" },
+        "{unknown}; the interface has {interface_peers} {} not in the file: `adit peer sync` removes {}",
+        if *.interface_peers == 1 { "peer that is" } else { "peers that are" },
         if *.interface_peers == 1 { "it" } else { "them" },
     )]
     UnknownWithStale {
-        /// The rest of it.
+        /// The error that no peer has this id.
         #[source]
         unknown: Box<HubError>,
-        /// How many such peers.
+        /// The number of such peers.
         interface_peers: usize,
     },
-    /// The interface does not take it; the file is as it was.
-    #[error("{0}; the file is as it was")]
+    /// The interface could not be changed, and the file is unchanged.
+    #[error("{0}; the file is unchanged")]
     Sync(#[from] SyncError),
-    /// The interface does not take it, and the file can't be written again.
+    /// The interface could not be changed, and the file could not be restored.
     #[error(
-        "{error}; and the file can't be restored, its former content is in {}: {restoring}", .backup.display()
+        "{error}; the file could not be restored, its previous content is in {}: {restoring}", .backup.display()
     )]
     NotRestored {
         /// What happened first.
         #[source]
         error: SyncError,
-        /// What has its former content.
+        /// The file with the previous content.
         backup: PathBuf,
-        /// Why it can't be restored.
+        /// Why it could not be restored.
         restoring: Box<HubError>,
     },
-    /// The file can't be written, and the interface can't be brought back.
-    #[error("{error}; and the interface has the change already: {restoring}")]
+    /// The file could not be written, and the interface could not be restored.
+    #[error("{error}; the interface already has the change, which could not be undone: {restoring}")]
     NotBroughtBack {
         /// What happened first.
         #[source]
         error: Box<HubError>,
-        /// Why it can't be brought back.
+        /// Why it could not be restored.
         restoring: SyncError,
     },
 }
 
-/// Why an interface does not have what its file says.
+/// Why an interface was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
-    /// It is not up.
+    /// The interface does not exist, or is not a WireGuard interface.
     #[error(
-        "{interface} is no WireGuard interface that is up ({source}): run `adit wg up {interface}` first, or change \
-             the file alone with WG_SKIP_SYNCCONF=1"
+        "{interface} does not exist or is not a WireGuard interface ({source}): run `adit wg up {interface}` first, \
+         or set WG_SKIP_SYNCCONF=1 to change only the file"
     )]
     NotUp {
         /// The interface.
@@ -105,36 +105,36 @@ pub enum SyncError {
         #[source]
         source: KernelError,
     },
-    /// An agent keeps it.
+    /// An agent manages the interface.
     #[error(
-        "the agent keeps {interface}: edit `spec.peers` of the WireGuardInterface manifest that declares it, or change \
-             the file alone with WG_SKIP_SYNCCONF=1"
+        "the agent manages {interface}: edit `spec.peers` of the WireGuardInterface manifest that declares it, or \
+         set WG_SKIP_SYNCCONF=1 to change only the file"
     )]
     Kept {
         /// The interface.
         interface: LinkName,
     },
-    /// The kernel refuses.
+    /// The kernel refused the request.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// The kernel takes it in silence, and nothing comes of it.
-    #[error("{interface} did not take the peer {peer}: it may be the interface's own key")]
+    /// The kernel reported success but did not add the peer.
+    #[error("{interface} did not accept the peer {peer}: it may be the key of the interface itself")]
     NotTaken {
         /// The interface.
         interface: LinkName,
         /// The peer's key.
         peer: PublicKey,
     },
-    /// An endpoint's name is not found.
-    #[error("the endpoint `{0}` can't be looked up")]
+    /// The name of an endpoint can't be resolved.
+    #[error("can't resolve the endpoint `{0}`")]
     Name(String),
-    /// The interface could not be brought back, either.
-    #[error("{error}; and the interface can't be brought back: {restoring}")]
+    /// A change failed, and the interface could not be restored.
+    #[error("{error}; the interface could not be restored: {restoring}")]
     NotRestored {
         /// What happened first.
         #[source]
         error: Box<SyncError>,
-        /// Why it can't be brought back.
+        /// Why it could not be restored.
         restoring: KernelError,
     },
 }

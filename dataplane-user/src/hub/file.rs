@@ -1,4 +1,4 @@
-//! The file on its disk: one writer at a time, a copy of what was, and never a part of what shall be.
+//! The file on the disk: one writer at a time, a backup of the previous content, and atomic replacement.
 
 mod attributes;
 mod backup;
@@ -20,21 +20,21 @@ use crate::limits;
 
 const MODE: u32 = 0o600;
 
-/// A file that nobody else changes who asks for the lock, until this is dropped. The lock is a file of its own, which
-/// stays: the file itself is another one after each change.
+/// A file that is locked until this is dropped. The lock is a separate file that is never deleted, because
+/// the file itself is replaced by each change.
 #[derive(Debug)]
 pub(super) struct Locked {
     path: PathBuf,
     owner: Owner,
     mode: u32,
-    /// Its content says which backup is ours.
+    /// The lock file. Its content tells which backup Adit wrote last.
     lock: File,
     warnings: Vec<String>,
-    /// Makes a directory's entries outlive a loss of power.
+    /// Syncs a directory, so that its entries survive a loss of power.
     sync_directory: fn(&Path) -> io::Result<()>,
 }
 
-/// The bytes that the file shall have, on the disk beside it.
+/// The new content, on the disk in a temporary file beside the file.
 #[derive(Debug)]
 pub(super) struct Staged(NamedTempFile);
 
@@ -44,7 +44,7 @@ struct Owner {
     group: u32,
 }
 
-/// Reads a file; gives its path without symbolic links, too.
+/// Reads a file. Returns its path without symbolic links, and its bytes.
 pub(super) fn read(path: &Path) -> Result<(PathBuf, Vec<u8>), HubError> {
     let real = path.canonicalize().map_err(failed(path))?;
     let bytes = files::read(&real).map_err(failed(&real))?;
@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path) -> Result<(PathBuf, Vec<u8>), HubError> {
 }
 
 impl Locked {
-    /// Waits for the lock of a file that is there, at most so long, and reads the file then.
+    /// Waits for the lock of an existing file for at most `patience`, then reads the file.
     pub(super) async fn open(path: &Path, patience: Duration) -> Result<(Locked, Vec<u8>), HubError> {
         let real = path.canonicalize().map_err(failed(path))?;
         let metadata = real.metadata().map_err(failed(&real))?;
@@ -75,7 +75,7 @@ impl Locked {
                 }
             }
         }
-        // Whoever had the lock may have replaced it.
+        // The previous holder of the lock may have replaced the file.
         let metadata = real.metadata().map_err(failed(&real))?;
         let bytes = files::read(&real).map_err(failed(&real))?;
         let locked = Locked {
@@ -89,28 +89,28 @@ impl Locked {
         Ok((locked, bytes))
     }
 
-    /// Its path without symbolic links.
+    /// The path without symbolic links.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What whoever asked for the changes has to know, although they were made.
+    /// Warnings about changes that were made.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Keeps the former bytes in a file beside it, then gives it others.
+    /// Writes a backup with the former bytes, then replaces the content.
     pub(super) fn replace(&mut self, former: &[u8], bytes: &[u8]) -> Result<(), HubError> {
         let staged = self.stage(former, bytes)?;
         self.commit(staged)
     }
 
-    /// All of [`Locked::replace`] that may well fail: the file itself is as it was.
+    /// The part of [`Locked::replace`] that is likely to fail. It does not change the file itself.
     pub(super) fn stage(&mut self, former: &[u8], bytes: &[u8]) -> Result<Staged, HubError> {
         let attributes = Attributes::of(&self.path).map_err(failed(&self.path))?;
         if attributes.has_acl {
             let why = format!(
-                "it has an ACL, which the mode {MODE:04o} that it gets would make void: remove the ACL by `setfacl -b` \
+                "it has an ACL, which would be lost when the file gets mode {MODE:04o}: remove the ACL with `setfacl -b` \
                  first"
             );
             let path = self.path.clone();
@@ -121,13 +121,14 @@ impl Locked {
         staged.map(Staged).map_err(failed(&self.path))
     }
 
-    /// The rest of it: the file is the former one, or has the new bytes.
+    /// The rest of [`Locked::replace`]. Afterwards the file has the new content, or is unchanged after an
+    /// error.
     pub(super) fn commit(&mut self, staged: Staged) -> Result<(), HubError> {
         let path = self.path.clone();
         self.rename(staged.0, &path).map_err(failed(&path))?;
         if self.mode != MODE {
             let warning = format!(
-                "{} has the mode {MODE:04o} now, it had {:04o}: it holds a private key",
+                "the mode of {} is now {MODE:04o}, it was {:04o}: the file contains a private key",
                 path.display(),
                 self.mode
             );
@@ -137,30 +138,30 @@ impl Locked {
         Ok(())
     }
 
-    /// Gives it its former bytes again.
+    /// Restores the former content.
     pub(super) fn restore(&mut self, former: &[u8]) -> Result<(), HubError> {
         let path = self.path.clone();
         self.write(&path, former).map_err(failed(&path))
     }
 
-    /// What it was before the last change that was made here; `None`: nobody knows.
+    /// The content before the last change by Adit; `None`: it is not known.
     pub(super) fn former(&self) -> Option<Vec<u8>> {
         backup::last(self).and_then(|path| files::read(&path).ok())
     }
 
-    /// The file beside it that holds what it was before the last change.
+    /// The path of the backup of the last change.
     pub(super) fn backup(&self) -> PathBuf {
         backup::last(self).unwrap_or_else(|| beside(&self.path, ".bak"))
     }
 
-    /// Writes a file whole or not at all, for its owner alone.
+    /// Replaces a file as a whole or not at all, with mode 0600.
     fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let attributes = Attributes::of(path)?;
         let file = self.temporary(path, bytes, &attributes)?;
         self.rename(file, path)
     }
 
-    /// A file beside another one, with all that shall take its place.
+    /// A temporary file beside `path`, with the content, owner, mode and attributes that `path` will get.
     fn temporary(&self, path: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<NamedTempFile> {
         let mut prefix = OsString::from(".");
         prefix.push(path.file_name().unwrap_or_default());
@@ -176,13 +177,14 @@ impl Locked {
         Ok(file)
     }
 
-    /// Once it has its name, the file is another one: that this may not outlive a loss of power is no failure.
+    /// Renames a temporary file to `path`. If the directory can't be synced afterwards, this is a warning and
+    /// not an error, because the file is replaced already.
     fn rename(&mut self, file: NamedTempFile, path: &Path) -> io::Result<()> {
         file.persist(path).map_err(|error| error.error)?;
         let directory = directory(path);
         if let Err(error) = (self.sync_directory)(directory) {
             self.warn(format!(
-                "{} is written, but a loss of power may bring back what it was: syncing {}: {error}",
+                "{} is written, but a loss of power may restore its previous content: can't sync {}: {error}",
                 path.display(),
                 directory.display()
             ));
@@ -211,7 +213,7 @@ impl Owner {
     }
 }
 
-/// Opens the lock, and makes it where there is none yet: it is the file's owner's, whoever comes first.
+/// Opens the lock file. It is created if needed, with the owner of the locked file.
 fn open_lock(path: &Path, owner: Owner) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
@@ -240,7 +242,7 @@ fn directory(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
 
-/// The path with an ending more.
+/// The path with a further ending.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(ending);

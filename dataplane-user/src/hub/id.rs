@@ -1,14 +1,15 @@
-//! What devices are known by.
+//! The ids of hub clients.
 
 use std::fmt;
 
 use crate::limits;
 
-/// A device's id: words that stand on a line of their own, as `laptop-7` or `alice's phone`; at most 128 bytes.
+/// The id of a hub client: text on one line of the file, for example `laptop-7` or `alice's phone`; at most
+/// 128 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceId(String);
 
-/// Why a text is no id.
+/// Why a text is not an id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidId(String);
@@ -17,10 +18,10 @@ impl DeviceId {
     /// Checks the text.
     ///
     /// # Errors
-    /// When it is empty or too long, or when a file could not hold it as it is: line breaks and other control
-    /// characters, white space at its ends, `#`, `[` and `]`.
+    /// If the text is empty or too long, or if a file can't contain it unchanged: line breaks and other
+    /// control characters, white space at its ends, `#`, `[` and `]`.
     pub fn new(text: &str) -> Result<DeviceId, InvalidId> {
-        let error = |why: &str| Err(InvalidId(format!("{text:?} is no device id: {why}")));
+        let error = |why: &str| Err(InvalidId(format!("{text:?} is not a device id: {why}")));
         if text.is_empty() {
             return error("it is empty");
         }
@@ -32,20 +33,20 @@ impl DeviceId {
             )));
         }
         if text.chars().any(char::is_control) {
-            return error("it has a line break or another control character");
+            return error("it contains a line break or another control character");
         }
         if let Some(bad) = text.chars().find(|c| "#[]".contains(*c)) {
             return error(&format!(
-                "it has a `{bad}`, which means something else in the file"
+                "it contains `{bad}`, which has another meaning in the file"
             ));
         }
         if text.trim() != text {
-            return error("it has white space at an end");
+            return error("it begins or ends with white space");
         }
         Ok(DeviceId(text.to_owned()))
     }
 
-    /// It as text.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,5 @@
-//! The interface that a file is of: what changed in the file is changed there, while it is up, with the routes that go along.
+//! The interface of a file: changes of the file are applied to the interface, with the routes of its allowed
+//! IPs.
 
 mod touched;
 
@@ -26,61 +27,63 @@ use crate::resource::wireguard::{Peer, on_device};
 use crate::source::names::of_peers;
 use crate::wg_quick::Config;
 
-/// An interface that is up, or a test's.
+/// An existing interface, or a fake interface of a test.
 #[expect(async_fn_in_trait, reason = "one thread drives it, futures need not be Send")]
 pub trait Live {
-    /// Which peers it has.
+    /// The peers of the interface.
     ///
     /// # Errors
-    /// When it is not up, when an agent keeps it, or when it can't be read.
+    /// If the interface does not exist, if an agent manages it, or if it can't be read.
     async fn peers(&mut self) -> Result<LivePeers, SyncError>;
 
-    /// Makes those peers, and their routes, what the file says of which it said something else before. After
-    /// [`Live::peers`].
+    /// Applies the difference between two versions of the file: the changed peers and their routes. Must be
+    /// called after [`Live::peers`].
     ///
     /// # Errors
-    /// When it does not take that: then it is as it was, or the error says that it is not.
+    /// If a change fails. Then the interface is restored, or the error says that it could not be.
     async fn sync(&mut self, before: &Config, now: &Config) -> Result<(), SyncError>;
 
-    /// Undoes what the last [`Live::sync`] did, called with the same.
+    /// Undoes the last [`Live::sync`], which was called with the same arguments.
     ///
     /// # Errors
-    /// When it can't be undone.
-    async fn bring_back(&mut self, before: &Config, now: &Config) -> Result<(), SyncError>;
+    /// If it can't be undone.
+    async fn restore(&mut self, before: &Config, now: &Config) -> Result<(), SyncError>;
 
-    /// Makes all that a file says of it what the file says, and tells each change. After [`Live::peers`].
+    /// Updates the interface to match the file, and returns a description of each change. Must be called
+    /// after [`Live::peers`].
     ///
     /// # Errors
     /// As [`Live::sync`].
     async fn align(&mut self, file: &Config) -> Result<Vec<String>, SyncError>;
 }
 
-/// A WireGuard interface of the calling thread's network namespace. It gets what changed in the file and no more. To compare it with
-/// all that the file says, as `adit wg up` does, would also undo what somebody has set by `wg` or `ip`, which is the user's here.
+/// A WireGuard interface in the network namespace of the calling thread. Only changes of the file are applied
+/// to it. A comparison with the whole file, as in `adit wg up`, would also undo changes that a user made by
+/// `wg` or `ip`.
 pub struct LiveDevice {
     link: LinkName,
     netlink: Netlink,
     wireguard: WireGuard,
-    /// As it was read last.
+    /// The device as it was read last.
     was: Device,
-    /// What was changed of its routes since then.
+    /// The changes of its routes since then.
     routes: RouteChanges,
 }
 
 impl LiveDevice {
-    /// The name of the interface that a file is of: `wg0` of `/etc/wireguard/wg0.conf`.
+    /// The name of the interface of a file: `wg0` for `/etc/wireguard/wg0.conf`.
     ///
     /// # Errors
-    /// When that is no name of an interface.
+    /// If it is not a valid name of an interface.
     pub fn name_of(path: &Path) -> Result<LinkName, InvalidName> {
         let stem = path.file_stem().unwrap_or_default();
         LinkName::new(&stem.to_string_lossy())
     }
 
-    /// Opens sockets; needs a tokio runtime.
+    /// Opens the sockets; needs a tokio runtime.
     ///
     /// # Errors
-    /// When they can't be opened. That there is no interface shows later.
+    /// If they can't be opened. A missing interface is reported later.
     pub fn open(link: LinkName) -> Result<LiveDevice, KernelError> {
         Ok(LiveDevice {
             link,
@@ -91,18 +94,19 @@ impl LiveDevice {
         })
     }
 
-    /// Makes the changes, and looks whether the kernel took them.
+    /// Applies changed peers, and verifies that the kernel accepted them.
     async fn set(&mut self, touched: &Touched<'_>) -> Result<(), SyncError> {
         let names = names(&touched.now).await?;
         let now = on_device(touched.now.iter().copied(), &names);
-        // What the interface has counts, and not what the file said: somebody may have left it alone, or was interrupted.
+        // The comparison is with the interface and not with the former file, because an earlier run may have
+        // been interrupted or have changed only the file.
         let mut before = self.was.peers.clone();
         before.retain(|key, _| touched.has(key));
         for (key, peer) in &mut before {
             let said = touched.before.iter().find(|peer| peer.public_key == *key);
             peer.configured = match said {
                 Some(said) => said.resolve(&names),
-                // The file says nothing new of it: where it has roamed to, it stays.
+                // The file has no new endpoint: the endpoint to which the peer has roamed stays.
                 None => now.get(key).and_then(|peer| peer.endpoint.clone()),
             };
         }
@@ -114,7 +118,8 @@ impl LiveDevice {
         self.change(&diff::wireguard::device(&before, &now), &now).await
     }
 
-    /// Makes changes of the device, and looks whether its peers are these then, and maybe others.
+    /// Applies changes of the device, and verifies that it has the peers of `wanted`. It may have other
+    /// peers.
     async fn change(&mut self, changes: &[DeviceChange], wanted: &Device) -> Result<(), SyncError> {
         self.wireguard
             .set_device(&self.link, &changes.iter().collect::<Vec<_>>())
@@ -132,7 +137,7 @@ impl LiveDevice {
         }
     }
 
-    /// Adds and deletes the routes of allowed IPs; while the device is down it has none.
+    /// Adds and deletes the routes of allowed IPs. A device that is down has no routes.
     async fn route(
         &mut self,
         file: &Config,
@@ -143,9 +148,9 @@ impl LiveDevice {
         if !is_up {
             return Ok(());
         }
-        let standing = self.netlink.routes_by(&self.link).await?;
+        let existing = self.netlink.routes_by(&self.link).await?;
         let kept = allowed_ips(&file.peers);
-        let changes = routes::changes(file.interface.table, (&kept, new, gone), &standing);
+        let changes = routes::changes(file.interface.table, (&kept, new, gone), &existing);
         for key in changes.add {
             self.add_route(&key).await?;
             self.routes.add.push(key);
@@ -162,17 +167,17 @@ impl LiveDevice {
         self.netlink.make(&[change]).await
     }
 
-    /// Brings back what was, of these peers and of those that they took a prefix from, and of the device itself.
+    /// Restores the touched peers, the peers that lost a prefix to them, and the device itself.
     async fn undo(&mut self, is_touched: impl Fn(&PublicKey) -> bool) -> Result<(), KernelError> {
         let mut now = self.wireguard.get_device(&self.link).await?.device;
         let mut was = self.was.clone();
         for (key, peer) in &mut now.peers {
-            // Others may have roamed meanwhile, and stay where they are.
+            // Other peers may have roamed meanwhile and keep their endpoints.
             if !is_touched(key) {
                 peer.configured = was.peers.get(key).and_then(|was| was.endpoint.clone());
             }
         }
-        // Where the device had no private key, nothing takes the new one away.
+        // If the device had no private key, the new key stays.
         was.public_key = was.public_key.or(now.public_key);
         let changes = diff::wireguard::device(&now, &was);
         self.wireguard
@@ -188,7 +193,7 @@ impl LiveDevice {
         Ok(())
     }
 
-    /// The error, where what was done could be undone.
+    /// Undoes the changes, and returns the error, with the second error if undoing fails.
     async fn undone(&mut self, error: SyncError, is_touched: impl Fn(&PublicKey) -> bool) -> SyncError {
         match self.undo(is_touched).await {
             Ok(()) => error,
@@ -199,14 +204,15 @@ impl LiveDevice {
         }
     }
 
-    /// With the changes of the device told in words.
+    /// Applies the whole file, and returns a description of each change.
     async fn set_all(&mut self, file: &Config) -> Result<Vec<String>, SyncError> {
         let peers = file.peers.iter().collect::<Vec<_>>();
         let names = names(&peers).await?;
         let interface = &file.interface;
         let wanted = Device {
             public_key: interface.private_key.as_ref().map(PrivateKey::public_key),
-            // Where the file says nothing, the kernel's choice stays, and so does the mark of a default route.
+            // Without a value in the file, the port that the kernel chose stays, and so does the mark of a
+            // default route.
             listen_port: interface.listen_port.unwrap_or(0),
             fwmark: match interface.fwmark {
                 0 => self.was.fwmark,
@@ -220,7 +226,7 @@ impl LiveDevice {
         }
         let changes = diff::wireguard::device(&was, &wanted);
         if wanted.public_key != was.public_key {
-            // The former one, too: the change may have to be undone.
+            // The former key is needed too, because the change may have to be undone.
             let former = self.wireguard.list_device(&self.link, true).await?.private_key;
             let keys = former.into_iter().chain(interface.private_key.clone());
             self.wireguard = WireGuard::open(wireguard::private_keys(keys))?;
@@ -275,7 +281,7 @@ impl Live for LiveDevice {
         }
     }
 
-    async fn bring_back(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
+    async fn restore(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
         let touched = Touched::between(before, now);
         Ok(self.undo(|key| touched.has(key)).await?)
     }

@@ -1,4 +1,4 @@
-//! Addresses for devices.
+//! Addresses for hub clients.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -7,16 +7,16 @@ use ipnet::IpNet;
 
 use crate::net::Family;
 
-/// The lowest address of a subnet that can be a device's and is in none of these prefixes.
-pub(super) fn lowest_free(subnet: IpNet, taken: impl IntoIterator<Item = IpNet>) -> Option<IpAddr> {
+/// The lowest usable address of a subnet that is in none of the prefixes in `used`.
+pub(super) fn lowest_free(subnet: IpNet, used: impl IntoIterator<Item = IpNet>) -> Option<IpAddr> {
     let usable = usable(subnet);
-    let taken = taken
+    let used = used
         .into_iter()
         .filter(|prefix| Family::of_prefix(*prefix) == Family::of_prefix(subnet));
-    let mut taken = taken.map(range).collect::<Vec<_>>();
-    taken.sort_unstable_by_key(|range| *range.start());
+    let mut used = used.map(range).collect::<Vec<_>>();
+    used.sort_unstable_by_key(|range| *range.start());
     let mut free = *usable.start();
-    for range in taken {
+    for range in used {
         if *range.start() > free {
             break;
         }
@@ -29,13 +29,14 @@ pub(super) fn lowest_free(subnet: IpNet, taken: impl IntoIterator<Item = IpNet>)
         .then(|| address(Family::of_prefix(subnet), free))
 }
 
-/// The first address that can be a device's: a hub's own, where it says nothing else.
+/// The first usable address of a subnet: that of the hub, if the file does not set one.
 pub(super) fn first(subnet: IpNet) -> IpAddr {
     address(Family::of_prefix(subnet), *usable(subnet).start())
 }
 
-/// What can be a device's: neither the network's address (with IPv6 that of all its routers, RFC 4291, section 2.6.1)
-/// nor the broadcast's, which links of two do without (RFC 3021, RFC 6164).
+/// The usable addresses of a subnet: all but the network address (with IPv6 the subnet-router anycast
+/// address, RFC 4291, section 2.6.1) and the broadcast address. Subnets of one or two addresses have neither
+/// (RFC 3021, RFC 6164).
 fn usable(subnet: IpNet) -> RangeInclusive<u128> {
     let all = range(subnet);
     if subnet.max_prefix_len() - subnet.prefix_len() < 2 {

@@ -1,4 +1,4 @@
-//! Whom a file lets in, and the file as it would be with somebody more or less. Nothing is written here.
+//! The hub clients in a file, and the file with a client added, changed or removed. Nothing is written here.
 
 mod edit;
 #[cfg(test)]
@@ -17,50 +17,50 @@ use crate::resource::wireguard::Peer;
 use crate::source::hint;
 use crate::wg_quick::{Config, Document, Section, SectionKind};
 
-/// What stands before an id.
+/// The text before an id.
 const LABEL: &str = "DeviceID:";
 
-/// A file, and whose its peers are.
+/// A file and its hub clients.
 #[derive(Debug)]
 pub(super) struct Roster {
     path: PathBuf,
     document: Document,
     config: Config,
-    /// One for each of the file's peers.
+    /// The label of each peer of the file; `None`: the peer has no id.
     labels: Vec<Option<Label>>,
 }
 
-/// The line above a `[Peer]` that says whose it is; comments alone may stand between the two.
+/// The line above a `[Peer]` with the id of the client. Only comments may be between the two.
 #[derive(Clone, Debug)]
 struct Label {
     id: String,
-    /// From 0 on.
+    /// The line, from 0.
     line: usize,
-    /// Where the id lies in the file.
+    /// The range of the id in the file.
     text: Range<usize>,
 }
 
-/// A peer of a file.
+/// A hub client, as a peer of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its id; `None`: nothing above its `[Peer]` says it.
+    /// The id; `None`: there is no id above the `[Peer]`.
     pub device_id: Option<String>,
-    /// Its key.
+    /// The public key.
     pub public_key: PublicKey,
-    /// Its address: the first of its allowed IPs that is one alone.
+    /// The address: the first allowed IP that is a single address.
     pub assigned_ip: Option<IpAddr>,
-    /// All of its allowed IPs.
+    /// All allowed IPs.
     pub allowed_ips: Vec<IpNet>,
 }
 
-/// What a file needs so that it lets a device in.
+/// The change of a file that adds a client.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// Nothing.
+    /// No change is needed.
     None,
-    /// Another key for a peer.
+    /// The file with another key for a peer.
     Key(Document),
-    /// One more peer.
+    /// The file with one more peer.
     Peer(Document),
 }
 
@@ -80,7 +80,7 @@ impl Roster {
             if let Some(first) = lines.insert(&label.id, label.line + 1) {
                 let (id, second) = (&label.id, label.line + 1);
                 let why = format!(
-                    "two peers have the DeviceID `{id}`, on lines {first} and {second}: give one another"
+                    "two peers have the DeviceID `{id}`, on lines {first} and {second}: change one of them"
                 );
                 return Err(roster.refused(why));
             }
@@ -108,7 +108,7 @@ impl Roster {
         peers.map(member).collect()
     }
 
-    /// Refuses a file that `wg-quick down` overwrites with what the interface has: without ids.
+    /// Rejects a file that `wg-quick down` overwrites with the state of the interface, which has no ids.
     pub(super) fn refuse_save_config(&self) -> Result<(), HubError> {
         if !self.config.interface.save_config {
             return Ok(());
@@ -118,12 +118,12 @@ impl Roster {
         let line = section.and_then(|section| self.document.entry(section, "SaveConfig"));
         let line = line.map(|(line, _)| line + 1).unwrap_or_default();
         Err(self.refused(format!(
-            "line {line} has `SaveConfig = true`, so that `wg-quick down` overwrites the file, and all ids in it are \
-             lost: remove that line first"
+            "line {line} has `SaveConfig = true`: `wg-quick down` would overwrite the file and lose all ids in it; \
+             remove that line first"
         )))
     }
 
-    /// The device's address, and what the file needs.
+    /// The address of a client, and the change of the file that adds it.
     pub(super) fn add(
         &self,
         id: &DeviceId,
@@ -132,7 +132,7 @@ impl Roster {
     ) -> Result<(IpAddr, Change), HubError> {
         self.refuse_foreign_subnet(subnet)?;
         let Some(index) = self.find(id.as_str()) else {
-            self.refuse_taken_key(key)?;
+            self.refuse_used_key(key)?;
             let address = self.free_address(subnet)?;
             return Ok((
                 address,
@@ -148,18 +148,20 @@ impl Roster {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join(", ");
-            let why = format!("`{id}` has no address in {subnet}: its AllowedIPs are `{has}`");
+            let why = format!(
+                "`{id}` has no address in {subnet}: its AllowedIPs are `{has}`; remove it first, or choose another subnet"
+            );
             return Err(self.refused(why));
         };
         if peer.public_key == key {
             return Ok((address, Change::None));
         }
-        self.refuse_taken_key(key)?;
+        self.refuse_used_key(key)?;
         let document = edit::with_key(&self.document, self.section(index), key);
         Ok((address, Change::Key(document)))
     }
 
-    /// What the device was, and the file without it.
+    /// The client with this id, and the file without it.
     pub(super) fn remove(&self, id: &str) -> Result<(Member, Document), HubError> {
         let index = self.find(id).ok_or_else(|| self.unknown(id))?;
         let member = self.members().swap_remove(index);
@@ -168,7 +170,7 @@ impl Roster {
         Ok((member, document))
     }
 
-    /// The file with another id; `None`: it has that already.
+    /// The file with another id for a client; `None`: the id is the same.
     pub(super) fn rename(&self, old: &str, new: &DeviceId) -> Result<Option<Document>, HubError> {
         let index = self.find(old).ok_or_else(|| self.unknown(old))?;
         if old == new.as_str() {
@@ -176,7 +178,9 @@ impl Roster {
         }
         if let Some(other) = self.find(new.as_str()) {
             let key = self.config.peers[other].public_key;
-            return Err(self.refused(format!("`{new}` is the DeviceID of peer {key} already")));
+            return Err(self.refused(format!(
+                "`{new}` is the DeviceID of peer {key} already; choose another id"
+            )));
         }
         let label = self.labels[index].as_ref().expect("it was found by its label");
         Ok(Some(
@@ -201,12 +205,12 @@ impl Roster {
             false => own.iter().map(IpNet::addr).collect(),
         };
         let peers = self.config.peers.iter().flat_map(|peer| &peer.allowed_ips);
-        // Out of a larger prefix a single address leads elsewhere.
-        let taken = peers.filter(|prefix| prefix.prefix_len() > subnet.prefix_len());
-        let taken = taken.copied().chain(hub.into_iter().map(IpNet::from));
-        pool::lowest_free(subnet, taken).ok_or_else(|| {
+        // A larger prefix does not use up the subnet, because the route of a single address is more specific.
+        let used = peers.filter(|prefix| prefix.prefix_len() > subnet.prefix_len());
+        let used = used.copied().chain(hub.into_iter().map(IpNet::from));
+        pool::lowest_free(subnet, used).ok_or_else(|| {
             self.refused(format!(
-                "no address of {subnet} is free: remove a peer by `adit peer remove`, or take a larger subnet"
+                "no address of {subnet} is free: remove a peer with `adit peer remove`, or choose a larger subnet"
             ))
         })
     }
@@ -218,14 +222,16 @@ impl Roster {
         }
         let own = own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         Err(self.refused(format!(
-            "the hub's own address `{own}` is not in the subnet {subnet}"
+            "hub address `{own}` is not in the subnet {subnet}; choose a subnet that contains it"
         )))
     }
 
-    fn refuse_taken_key(&self, key: PublicKey) -> Result<(), HubError> {
+    fn refuse_used_key(&self, key: PublicKey) -> Result<(), HubError> {
         let own = self.config.interface.private_key.as_ref();
         if own.is_some_and(|own| own.public_key() == key) {
-            return Err(self.refused(format!("{key} is the hub's own key")));
+            return Err(self.refused(format!(
+                "{key} is the key of the hub itself; give the key of the client"
+            )));
         }
         let Some(index) = self.config.peers.iter().position(|peer| peer.public_key == key) else {
             return Ok(());
@@ -233,7 +239,7 @@ impl Roster {
         let line = self.section(index).lines.start + 1;
         Err(self.refused(match &self.labels[index] {
             Some(label) => {
-                format!("{key} is the key of `{}` already: remove that first, or rename it", label.id)
+                format!("{key} is the key of `{}` already: remove that client first, or rename it", label.id)
             }
             None => format!(
                 "{key} is the key of the [Peer] on line {line}, which has no id: write `# {LABEL}<id>` on the line above \
@@ -276,7 +282,7 @@ impl Label {
     }
 }
 
-/// The allowed IPs that are one address alone.
+/// The allowed IPs that are single addresses.
 fn addresses(peer: &Peer) -> impl Iterator<Item = IpAddr> {
     let single = peer
         .allowed_ips

@@ -1,4 +1,4 @@
-//! The routes that an interface needs for its peers' allowed IPs, as `wg-quick up` gives it.
+//! The routes that an interface needs for the allowed IPs of its peers, as `wg-quick up` adds them.
 
 use std::collections::BTreeSet;
 
@@ -8,23 +8,25 @@ use crate::kernel::netlink::RouteBy;
 use crate::model::{MAIN_TABLE, RouteKey};
 use crate::resource::wireguard::AllowedIpRoutes;
 
-/// What changes of an interface's routes.
+/// Changes of the routes of an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RouteChanges {
-    /// Those that are missing, to be added first.
+    /// The missing routes, which are added first.
     pub(super) add: Vec<RouteKey>,
-    /// Those that lead to nobody any more.
+    /// The routes that no peer needs any more.
     pub(super) delete: Vec<RouteKey>,
 }
 
-/// What changes when of the allowed IPs in a file, `kept`, these are `new`, and these others are `gone`.
+/// The changes for the allowed IPs in a file: `kept` are all that the file has now, `new` are those of them
+/// that were added, and `gone` are those that were removed.
 ///
-/// A route that was added by hand, as wg-quick's are, goes with the allowed IP that it is of. Allowed IPs that had no route
-/// because that one covered them get one. Default routes, with their tables and rules, are left to `up` and `down`.
+/// A route that was added by hand, as by `wg-quick`, is deleted together with its allowed IP. Allowed IPs
+/// that needed no route because that route covered them get one. Only `up` and `down` change default routes
+/// with their tables and rules.
 pub(super) fn changes(
     routes: AllowedIpRoutes,
     (kept, new, gone): (&BTreeSet<IpNet>, &BTreeSet<IpNet>, &BTreeSet<IpNet>),
-    standing: &[RouteBy],
+    existing: &[RouteBy],
 ) -> RouteChanges {
     let is_default = |prefix: &IpNet| prefix.prefix_len() == 0 && routes == AllowedIpRoutes::Auto;
     let table = match routes {
@@ -38,7 +40,7 @@ pub(super) fn changes(
     };
     let mut delete = Vec::new();
     let mut stay = Vec::new();
-    for route in standing.iter().filter(|route| route.key.table == table) {
+    for route in existing.iter().filter(|route| route.key.table == table) {
         match leads_to_nobody(route) {
             true => delete.push(route.key),
             false => stay.push(route.key.prefix),
@@ -69,7 +71,7 @@ mod tests {
         list.iter().map(|net| net.parse().unwrap()).collect()
     }
 
-    fn standing(table: u32, by_hand: &[&str], by_kernel: &[&str]) -> Vec<RouteBy> {
+    fn existing(table: u32, by_hand: &[&str], by_kernel: &[&str]) -> Vec<RouteBy> {
         let of = |list: &[&str], by_hand| {
             let keys = nets(list).into_iter().map(|net| RouteKey::new(table, net, 0));
             keys.map(|key| RouteBy { key, by_hand }).collect::<Vec<_>>()
@@ -77,9 +79,9 @@ mod tests {
         [of(by_hand, true), of(by_kernel, false)].concat()
     }
 
-    fn told(routes: AllowedIpRoutes, sets: [&[&str]; 3], standing: &[RouteBy]) -> [Vec<String>; 2] {
+    fn told(routes: AllowedIpRoutes, sets: [&[&str]; 3], existing: &[RouteBy]) -> [Vec<String>; 2] {
         let [kept, new, gone] = sets.map(nets);
-        let RouteChanges { add, delete } = changes(routes, (&kept, &new, &gone), standing);
+        let RouteChanges { add, delete } = changes(routes, (&kept, &new, &gone), existing);
         [add, delete].map(|keys| keys.iter().map(|key| key.prefix.to_string()).collect())
     }
 
@@ -92,13 +94,13 @@ mod tests {
             let found = told(table, [&device, &device, &[]], &[]);
             assert_eq!(found, [vec!["10.42.0.2/32".to_owned()], vec![]]);
             assert_eq!(
-                told(table, [&device, &device, &[]], &standing(wanted, &device, &[])),
+                told(table, [&device, &device, &[]], &existing(wanted, &device, &[])),
                 none
             );
-            let found = told(table, [&[], &[], &device], &standing(wanted, &device, &[]));
+            let found = told(table, [&[], &[], &device], &existing(wanted, &device, &[]));
             assert_eq!(found, [vec![], vec!["10.42.0.2/32".to_owned()]]);
             assert_eq!(
-                told(table, [&[], &[], &device], &standing(7, &device, &[])),
+                told(table, [&[], &[], &device], &existing(7, &device, &[])),
                 none,
                 "another table's"
             );
@@ -107,17 +109,17 @@ mod tests {
             told(
                 Off,
                 [&device, &device, &["10.0.0.0/8"]],
-                &standing(254, &["10.0.0.0/8"], &[])
+                &existing(254, &["10.0.0.0/8"], &[])
             ),
             none
         );
         // The subnet of an address is the kernel's.
-        let subnet = standing(254, &[], &["10.42.0.0/24"]);
+        let subnet = existing(254, &[], &["10.42.0.0/24"]);
         assert_eq!(told(Auto, [&device, &device, &["10.42.0.0/24"]], &subnet), none);
         let everywhere = ["0.0.0.0/0", "::/0"];
         assert_eq!(told(Auto, [&everywhere, &everywhere, &[]], &[]), none);
         assert_eq!(
-            told(Auto, [&[], &[], &everywhere], &standing(254, &everywhere, &[])),
+            told(Auto, [&[], &[], &everywhere], &existing(254, &everywhere, &[])),
             none
         );
     }
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn what_a_route_covered_that_goes_gets_its_own() {
         let kept = ["10.42.0.2/32", "192.168.5.0/24"];
-        let sites = standing(254, &["10.42.0.0/16", "192.168.5.0/24"], &[]);
+        let sites = existing(254, &["10.42.0.0/16", "192.168.5.0/24"], &[]);
         assert_eq!(
             told(AllowedIpRoutes::Auto, [&kept, &[], &["10.42.0.0/16"]], &sites),
             [vec!["10.42.0.2/32".to_owned()], vec!["10.42.0.0/16".to_owned()]]

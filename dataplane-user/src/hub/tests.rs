@@ -1,4 +1,4 @@
-//! Files and interfaces that go together, or not at all.
+//! File and interface are changed together, or not at all.
 
 use std::fs;
 use std::io;
@@ -10,17 +10,17 @@ use crate::net::LinkName;
 
 const FILE: &[u8] = b"# \xff untidy\n[interface]\naddress=10.42.0.1/24";
 
-/// An interface that does as it is told: what it was told, and whether it refuses.
+/// A fake interface that records its peers and can fail.
 #[derive(Debug, Default)]
-struct Told {
+struct FakeInterface {
     peers: LivePeers,
     is_down: bool,
     refuses: bool,
-    /// It does what it is told, and never answers: whoever asked is killed then.
+    /// It applies the change but never answers, as if the process were killed then.
     hangs: bool,
 }
 
-impl Told {
+impl FakeInterface {
     fn keys(&self) -> Vec<PublicKey> {
         self.peers.keys().copied().collect()
     }
@@ -35,7 +35,7 @@ impl Told {
     }
 }
 
-impl Live for &mut Told {
+impl Live for &mut FakeInterface {
     async fn peers(&mut self) -> Result<LivePeers, SyncError> {
         match self.is_down {
             true => Err(SyncError::NotUp {
@@ -60,7 +60,7 @@ impl Live for &mut Told {
         }
     }
 
-    async fn bring_back(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
+    async fn restore(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
         self.set(now, before);
         Ok(())
     }
@@ -75,23 +75,23 @@ fn key(number: u8) -> PublicKey {
     PublicKey::from_bytes([number; 32])
 }
 
-async fn add(path: &Path, live: &mut Told, id: &str, number: u8) -> Result<Admission, HubError> {
+async fn add(path: &Path, live: &mut FakeInterface, id: &str, number: u8) -> Result<Admission, HubError> {
     let mut hub = Hub::open(path, Duration::from_secs(30), Some(live)).await?;
     let subnet = "10.42.0.0/24".parse().unwrap();
     hub.add(&DeviceId::new(id).unwrap(), key(number), subnet).await
 }
 
-async fn remove(path: &Path, live: &mut Told, id: &str) -> Result<Member, HubError> {
+async fn remove(path: &Path, live: &mut FakeInterface, id: &str) -> Result<Member, HubError> {
     let mut hub = Hub::open(path, Duration::from_secs(30), Some(live)).await?;
     hub.remove(id).await
 }
 
-/// Changes the file alone.
+/// Changes only the file.
 async fn alone(path: &Path) -> Hub<LiveDevice> {
     Hub::open(path, Duration::ZERO, None).await.unwrap()
 }
 
-/// A process that is killed when the interface has the change.
+/// A process that is killed after the interface has the change.
 async fn killed<T>(run: impl Future<Output = Result<T, HubError>>) {
     let run = tokio::time::timeout(Duration::from_millis(200), run).await;
     assert!(run.is_err(), "it waits for the interface");
@@ -112,7 +112,7 @@ fn make() -> (tempfile::TempDir, PathBuf) {
 #[tokio::test]
 async fn file_and_interface_go_together() {
     let (_directory, path) = make();
-    let mut live = Told::default();
+    let mut live = FakeInterface::default();
     let admission = add(&path, &mut live, "a", 1).await.unwrap();
     assert_eq!(
         (admission.status, admission.assigned_ip.to_string()),
@@ -140,13 +140,13 @@ async fn file_and_interface_go_together() {
 #[tokio::test]
 async fn what_the_interface_refuses_is_not_in_the_file() {
     let (_directory, path) = make();
-    let mut live = Told {
+    let mut live = FakeInterface {
         refuses: true,
-        ..Told::default()
+        ..FakeInterface::default()
     };
     let error = add(&path, &mut live, "a", 1).await.unwrap_err().to_string();
     assert!(
-        error.contains("did not take the peer") && error.ends_with("; the file is as it was"),
+        error.contains("did not accept the peer") && error.ends_with("; the file is unchanged"),
         "{error}"
     );
     assert_eq!((fs::read(&path).unwrap(), mode(&path)), (FILE.to_vec(), 0o600));
@@ -166,7 +166,7 @@ async fn what_the_interface_refuses_is_not_in_the_file() {
 #[tokio::test]
 async fn who_was_interrupted_is_put_back_and_the_file_stays() {
     let (_directory, path) = make();
-    let mut live = Told::default();
+    let mut live = FakeInterface::default();
     add(&path, &mut live, "a", 1).await.unwrap();
     let before = fs::metadata(&path).unwrap();
     live.peers.clear();
@@ -186,7 +186,7 @@ async fn who_was_interrupted_is_put_back_and_the_file_stays() {
 #[tokio::test]
 async fn a_killed_removal_takes_the_key_first_and_a_second_one_finishes() {
     let (_directory, path) = make();
-    let mut live = Told::default();
+    let mut live = FakeInterface::default();
     add(&path, &mut live, "a", 1).await.unwrap();
     live.hangs = true;
     killed(remove(&path, &mut live, "a")).await;
@@ -216,7 +216,7 @@ async fn a_killed_removal_takes_the_key_first_and_a_second_one_finishes() {
 #[tokio::test]
 async fn what_was_done_without_the_interface_a_second_run_does_there() {
     let (_directory, path) = make();
-    let mut live = Told::default();
+    let mut live = FakeInterface::default();
     for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
         add(&path, &mut live, id, number).await.unwrap();
     }
@@ -258,7 +258,7 @@ async fn what_was_done_without_the_interface_a_second_run_does_there() {
     assert_eq!(remove(&path, &mut live, "a").await.unwrap().public_key, key(1));
     assert_eq!(live.keys(), [key(2), key(4)]);
 
-    // After another change nobody knows whose key it is.
+    // After another change the backup no longer tells whose key it is.
     alone(&path).await.remove("b").await.unwrap();
     alone(&path).await.add(&id, key(5), subnet).await.unwrap();
     let error = remove(&path, &mut live, "b").await.unwrap_err();
@@ -277,7 +277,7 @@ async fn what_was_done_without_the_interface_a_second_run_does_there() {
 #[tokio::test]
 async fn a_directory_that_cannot_be_synced_is_told_and_file_and_interface_agree() {
     let (_directory, path) = make();
-    let mut live = Told::default();
+    let mut live = FakeInterface::default();
     let subnet = "10.42.0.0/24".parse().unwrap();
     let mut hub = Hub::open(&path, Duration::ZERO, Some(&mut live)).await.unwrap();
     hub.file.fail_to_sync();
@@ -305,7 +305,7 @@ async fn a_directory_that_cannot_be_synced_is_told_and_file_and_interface_agree(
     drop(hub);
     assert_eq!((live.keys(), list(&path).unwrap().0.len()), (vec![], 0));
 
-    // What the interface refuses is out of the file, whether that is synced or not.
+    // A client that the interface rejects is not in the file, even if the file can't be synced.
     live.refuses = true;
     let mut hub = Hub::open(&path, Duration::ZERO, Some(&mut live)).await.unwrap();
     hub.file.fail_to_sync();
@@ -324,11 +324,11 @@ async fn a_directory_that_cannot_be_synced_is_told_and_file_and_interface_agree(
 #[tokio::test]
 async fn a_file_that_cannot_be_written_leaves_the_interface_as_it_was() {
     let (directory, path) = make();
-    let mut live = Told::default();
+    let mut live = FakeInterface::default();
     add(&path, &mut live, "a", 1).await.unwrap();
     let bytes = fs::read(&path).unwrap();
     let mut hub = Hub::open(&path, Duration::ZERO, Some(&mut live)).await.unwrap();
-    // No file takes a directory's place.
+    // A file can't replace a directory.
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     let error = hub.remove("a").await.unwrap_err();
@@ -347,7 +347,7 @@ async fn a_file_that_cannot_be_written_leaves_the_interface_as_it_was() {
 #[tokio::test]
 async fn a_backup_of_somebody_else_stays() {
     let (directory, path) = make();
-    let mut live = Told::default();
+    let mut live = FakeInterface::default();
     let bak = path.with_extension("conf.bak");
     fs::write(&bak, "the administrator's own").unwrap();
     add(&path, &mut live, "a", 1).await.unwrap();
@@ -364,12 +364,12 @@ async fn a_backup_of_somebody_else_stays() {
         names
     };
     let names = dated();
-    assert_eq!(names.len(), 1, "the one that is ours is used again: {names:?}");
+    assert_eq!(names.len(), 1, "the backup of Adit is used again: {names:?}");
     assert_eq!(names[0].len(), "wg0.conf.bak-20251128T093000Z".len(), "{names:?}");
     let own = directory.path().join(&names[0]);
     assert_eq!((fs::read(&own).unwrap(), mode(&own)), (first, 0o600));
 
-    // Changed by somebody, it is no more ours.
+    // A backup that was changed is no longer overwritten.
     fs::write(&own, "changed").unwrap();
     add(&path, &mut live, "c", 3).await.unwrap();
     assert_eq!((fs::read(&own).unwrap(), dated().len()), (b"changed".to_vec(), 2));
@@ -380,10 +380,10 @@ async fn attributes_stay_and_an_acl_is_not_cut() {
     let (_directory, path) = make();
     let set = |name: &str, value: &[u8]| {
         let set = rustix::fs::setxattr(&path, name, value, rustix::fs::XattrFlags::empty());
-        // A file system without them loses none.
+        // A file system without attributes can't lose any.
         set.is_ok()
     };
-    let mut live = Told::default();
+    let mut live = FakeInterface::default();
     if set("user.adit.test", b"kept") {
         add(&path, &mut live, "a", 1).await.unwrap();
         let mut value = [0; 16];
@@ -419,7 +419,7 @@ async fn a_mode_that_changes_is_told_once() {
         .await
         .unwrap();
     assert!(
-        matches!(hub.warnings(), [one] if one.contains("0600") && one.contains("it had 0644")),
+        matches!(hub.warnings(), [one] if one.contains("0600") && one.contains("it was 0644")),
         "{:?}",
         hub.warnings()
     );
@@ -434,7 +434,7 @@ async fn a_symbolic_link_stays_one() {
     let (directory, path) = make();
     let link = directory.path().join("link.conf");
     symlink(&path, &link).unwrap();
-    let admission = add(&link, &mut Told::default(), "a", 1).await.unwrap();
+    let admission = add(&link, &mut FakeInterface::default(), "a", 1).await.unwrap();
     assert_eq!(admission.config_path, link);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(list(&path).unwrap().0.len(), 1);

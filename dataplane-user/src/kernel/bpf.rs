@@ -1,8 +1,9 @@
-//! BPF: programs on devices and the maps that they read, as one edge of the kernel.
+//! The BPF adapter: programs on devices, and the maps that they read.
 //!
-//! The maps are pinned and outlive the process; nothing about them is believed, each observation reads them back.
-//! One process may write below one `bpffs` directory: the agent's lock sees to it, a pin can't be locked. Calls look
-//! devices up in the calling thread's network namespace, where [`LinkNames`] must have its names from.
+//! The maps are pinned and outlive the process, so each observation reads them back. Only one process may
+//! write below a `bpffs` directory; the lock of the agent ensures that, because pins can't be locked. Calls
+//! look devices up in the network namespace of the calling thread, to which the names in [`LinkNames`] must
+//! belong.
 
 mod attach;
 pub mod carry;
@@ -57,7 +58,7 @@ pub use self::log::LogDrain;
 pub use self::pins::uninstall;
 pub use self::versions::{NewerVersion, newer};
 
-/// Devices' names and indexes, as they are now.
+/// The current names and indexes of devices.
 pub trait LinkNames {
     /// The name of the device with this index.
     fn name(&self, index: u32) -> Option<LinkName>;
@@ -76,22 +77,22 @@ impl LinkNames for BTreeMap<LinkName, u32> {
     }
 }
 
-/// How to open.
+/// Options for [`Bpf::open`].
 #[derive(Clone, Debug)]
 pub struct BpfOptions {
-    /// Our directory on a BPF file system, as `/sys/fs/bpf/adit`.
+    /// The directory of Adit on a BPF file system, for example `/sys/fs/bpf/adit`.
     pub bpffs: PathBuf,
     /// Whether the programs log; see [`Bpf::take_log`].
     pub log: bool,
-    /// To look and not to touch: nothing is made or written, and an attached program is current if its instructions
-    /// are those of this binary's, whoever loaded it.
+    /// Read only: nothing is created or written. An attached program is current if its instructions are those
+    /// of this binary, no matter which process loaded it.
     pub compare_by_tag: bool,
-    /// How long a freed slot rests before it is used again.
+    /// How long a freed slot is not reused.
     pub slot_rest: Duration,
 }
 
 impl BpfOptions {
-    /// For an agent: without logging, with a second's rest.
+    /// The options of an agent: without logging, and a freed slot is not reused for a second.
     #[must_use]
     pub fn new(bpffs: impl Into<PathBuf>) -> BpfOptions {
         BpfOptions {
@@ -107,19 +108,19 @@ impl BpfOptions {
 #[derive(Debug)]
 pub struct Bpf {
     pins: Pins,
-    /// What the last observation found of older ABI versions.
+    /// The pins of older ABI versions in the last observation.
     older: BTreeMap<u32, Pins>,
     mechanism: Mechanism,
     maps: Option<Maps>,
     programs: Option<Programs>,
-    /// Whether it may write; else it only looks.
+    /// `None` if it only reads.
     tables: Option<Tables>,
     compare_by_tag: bool,
-    /// What the last observation found that is to be cleaned up before anything is written.
+    /// Garbage in the last observation that must be deleted before anything is written.
     leftovers: Option<Leftovers>,
 }
 
-/// What an observation found and no state can show.
+/// Garbage that an observation found and no state can express.
 #[derive(Debug, Default)]
 struct Leftovers {
     garbage: Garbage,
@@ -127,12 +128,13 @@ struct Leftovers {
 }
 
 impl Bpf {
-    /// Loads the programs with the pinned maps, making what is missing. Maps keep their content and attached programs
-    /// go on running: those of an earlier process are observed as stale.
+    /// Loads the programs with the pinned maps, and creates missing maps. Maps keep their content, and
+    /// attached programs continue to run; programs of an earlier process are observed as stale.
     ///
     /// # Errors
-    /// When the directory is on no BPF file system or holds a newer version's pins, a pinned map is not what this version wants, or the kernel
-    /// refuses a program (with the verifier's last words).
+    /// When the directory is not on a BPF file system or contains pins of a newer version, when a pinned map
+    /// differs from what this version needs, or when the kernel refuses a program (with the end of the
+    /// verifier log).
     pub fn open(options: &BpfOptions) -> Result<Bpf, KernelError> {
         versions::refuse_newer(&options.bpffs)?;
         let pins = Pins::below(&options.bpffs);
@@ -165,7 +167,8 @@ impl Bpf {
         })
     }
 
-    /// Opens the pinned maps to look at them, with or without an agent. Attached programs are all observed as stale.
+    /// Opens the pinned maps for reading, with or without a running agent. Attached programs are all observed
+    /// as stale.
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] when nothing is pinned; else as [`Bpf::open`].
@@ -183,16 +186,16 @@ impl Bpf {
         })
     }
 
-    /// How programs get onto devices here.
+    /// How programs are attached on this kernel.
     #[must_use]
     pub fn mechanism(&self) -> Mechanism {
         self.mechanism
     }
 
-    /// The programs' log, once; opened with [`BpfOptions::log`] there is something in it.
+    /// The log of the programs; it can be taken once. It is empty unless opened with [`BpfOptions::log`].
     ///
     /// # Errors
-    /// When it was taken before, or this handle has no programs.
+    /// When it was already taken, or this handle has no programs.
     pub fn take_log(&mut self) -> Result<LogDrain, KernelError> {
         let programs = self
             .programs
@@ -201,24 +204,25 @@ impl Bpf {
         programs.take_log()
     }
 
-    /// Reads classes, next hops, groups, prefixes, sources and attachments into the state. The state must hold the links
-    /// already: without TCX only devices of ours are searched for programs.
+    /// Reads classes, next hops, groups, prefixes, sources and attachments into the state. The state must
+    /// contain the links already: without TCX only managed devices are searched for programs.
     ///
-    /// A prefix that names nothing readable is left out. The next [`Bpf::execute`] first leads it to nothing (its
-    /// packets are dropped, and no shorter prefix takes them), then the diff puts it if it is wanted, and if not, the
-    /// pass after that removes it.
+    /// A prefix whose target can't be decoded is not in the state. The next [`Bpf::execute`] first sets it to
+    /// no target (its packets are dropped, and no shorter prefix is used instead). If the prefix is desired,
+    /// the diff then sets its target; otherwise the next reconciliation deletes it.
     ///
-    /// Where older versions' pins are, their programs are observed as stale. None that is attached by its instructions
-    /// alone counts as current then: the same instructions may read the older version's maps.
+    /// If there are pins of older versions, their programs are observed as stale. Then no program that is
+    /// attached counts as current only because its instructions are equal: it may read the maps of the older
+    /// version.
     ///
     /// # Errors
-    /// When any of it can't be read, or a newer version's pins have come.
+    /// When something can't be read, or there are pins of a newer version.
     pub fn observe(&mut self, links: &dyn LinkNames, state: &mut KernelState) -> Result<(), KernelError> {
         versions::refuse_newer(self.pins.bpffs())?;
         self.older = versions::older(self.pins.bpffs())?;
         state.older_versions = self.older.keys().copied().collect();
-        let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
-        let attached = self.attacher(links).observe(ours.map(|(name, _)| name))?;
+        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let attached = self.attacher(links).observe(managed.map(|(name, _)| name))?;
         state.attachments = self.versions(&attached)?;
         let snapshot = match &self.maps {
             Some(maps) => Snapshot::read(maps)?,
@@ -254,8 +258,9 @@ impl Bpf {
         Ok(())
     }
 
-    /// How many things the last observation found that no state can show: unreadable slots, prefixes without target,
-    /// pins of links whose device is gone. [`Bpf::execute`] cleans them up, also with nothing else to do.
+    /// The number of garbage objects in the last observation, which no state can express: undecodable slots,
+    /// prefixes without target, pins of links whose device was deleted. [`Bpf::execute`] deletes them, even
+    /// without changes.
     #[must_use]
     pub fn leftovers(&self) -> usize {
         self.leftovers
@@ -263,15 +268,15 @@ impl Bpf {
             .map_or(0, |leftovers| leftovers.garbage.len() + leftovers.dead_pins.len())
     }
 
-    /// Executes changes in order, going on past failures; one result a change. What the last observation left over is
-    /// cleaned up first, and where that fails nothing is written.
+    /// Executes changes in order and continues after failures; one result per change. Garbage of the last
+    /// observation is deleted first; if that fails, nothing is written.
     pub fn execute<C: Borrow<BpfChange>>(
         &mut self,
         links: &dyn LinkNames,
         changes: &[C],
     ) -> Vec<Result<(), KernelError>> {
         if let Err(error) = self.clean_up(links) {
-            let again = || error.again().about(&"cleaning up before any change");
+            let again = || error.again().about(&"cleaning up the maps before the changes");
             return changes.iter().map(|_| Err(again())).collect();
         }
         let mut results = Vec::with_capacity(changes.len());
@@ -292,7 +297,7 @@ impl Bpf {
         results
     }
 
-    /// Every counter, summed over the CPUs.
+    /// All counters, summed over the CPUs.
     ///
     /// # Errors
     /// When nothing is pinned or a map can't be read.
@@ -300,7 +305,7 @@ impl Bpf {
         inspect::counters(self.maps()?)
     }
 
-    /// How full each map is whose entries come and go.
+    /// The usage of each map whose number of entries varies.
     ///
     /// # Errors
     /// When nothing is pinned or a map can't be read.
@@ -308,7 +313,7 @@ impl Bpf {
         inspect::usage(self.maps()?)
     }
 
-    /// Runs the kernel's lookup for an address and follows it to the next hops.
+    /// Looks an address up with the kernel's own lookup, and follows the target to its next hops.
     ///
     /// # Errors
     /// When nothing is pinned or a map can't be read.
@@ -316,7 +321,7 @@ impl Bpf {
         inspect::lookup(self.maps()?, address)
     }
 
-    /// Everything that the maps hold.
+    /// The content of all maps.
     ///
     /// # Errors
     /// When nothing is pinned or a map can't be read.
@@ -350,7 +355,7 @@ impl Bpf {
             BpfChange::Class(ClassChange(class, Write::Put(link))) => {
                 let ifindex = links.index(link).ok_or_else(|| {
                     let source = io::Error::from_raw_os_error(libc::ENODEV);
-                    KernelError::new(format!("pointing a class at {link}"), source)
+                    KernelError::new(format!("writing a class for {link}"), source)
                 })?;
                 tables.put_class(maps, class, ifindex)
             }
@@ -379,7 +384,7 @@ impl Bpf {
         }
     }
 
-    /// Observes where that was not done yet, then cleans up what an observation has found.
+    /// Observes if that was not done yet, then deletes the garbage of the last observation.
     fn clean_up(&mut self, links: &dyn LinkNames) -> Result<(), KernelError> {
         if self.tables.is_none() {
             return Ok(());
@@ -397,7 +402,7 @@ impl Bpf {
         }
         tracing::warn!(
             count = found,
-            "cleaning up what an interrupted process left in the maps and pins"
+            "deleting map entries and pins that an interrupted process left behind"
         );
         let garbage = &leftovers.garbage;
         prefixes::empty(maps, &garbage.prefixes)?;
@@ -448,14 +453,14 @@ impl Bpf {
         self.maps.as_ref().ok_or_else(|| {
             let directory = self.pins.maps.display();
             KernelError::new(
-                format!("looking for maps in {directory}"),
+                format!("finding maps in {directory}"),
                 io::ErrorKind::NotFound.into(),
             )
         })
     }
 }
 
-/// Turns "nothing is pinned" into `None`.
+/// Converts "nothing is pinned" to `None`.
 fn found(maps: Result<Maps, KernelError>) -> Result<Option<Maps>, KernelError> {
     match maps {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),

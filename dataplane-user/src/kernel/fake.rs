@@ -1,6 +1,7 @@
-//! A kernel that is a [`KernelState`]: refuses what a real one refuses, and fails where a test wants it to.
+//! A fake kernel that consists of a [`KernelState`]. It refuses what a real kernel refuses, and fails where a
+//! test wants it to.
 //!
-//! For property tests; netns tests on real kernels are the proof.
+//! It is for property tests; tests in network namespaces on real kernels are the proof.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -24,24 +25,24 @@ use crate::model::{
 };
 use crate::net::{LinkName, Namespace};
 
-/// A kernel without a kernel.
+/// A fake kernel.
 #[derive(Clone, Debug, Default)]
 pub struct FakeKernel {
-    /// What it holds.
+    /// Its state.
     pub state: KernelState,
-    /// What it says of the machine.
+    /// The facts that it returns.
     pub facts: NodeFacts,
-    /// Changes that were asked for so far, refused ones included.
+    /// The number of requested changes so far, including refused ones.
     pub asked: usize,
-    /// The numbers of changes (from 0) that fail with EIO and change nothing.
+    /// The positions of changes (from 0) that fail with EIO and change nothing.
     pub failing: BTreeSet<usize>,
-    /// From this change on nothing is executed any more, as if the agent had died before it.
+    /// From this position on no change is executed, as if the agent had died before it.
     pub dies_before: Option<usize>,
     /// The state after each change.
     pub history: Vec<KernelState>,
-    /// What the next observations see instead, because something happens right then.
+    /// The states that the next observations return instead, because something changes at that moment.
     pub torn: VecDeque<KernelState>,
-    /// Whether the last one did.
+    /// Whether the last observation returned one of them.
     pub outdated: bool,
 }
 
@@ -66,7 +67,7 @@ impl Kernel for FakeKernel {
 }
 
 impl FakeKernel {
-    /// A kernel that holds this.
+    /// A kernel with this state.
     #[must_use]
     pub fn new(state: KernelState) -> FakeKernel {
         FakeKernel {
@@ -88,7 +89,7 @@ impl FakeKernel {
         result.map_err(|errno| KernelError::of_change(io::Error::from_raw_os_error(errno)))
     }
 
-    /// A change in its namespace; a pair has ends in two.
+    /// Executes a change in its namespace; the ends of a pair can be in two.
     fn execute_at(&mut self, change: &Change) -> Result<(), Errno> {
         let namespace = &change.namespace;
         if let Some(namespace) = namespace {
@@ -124,8 +125,9 @@ impl FakeKernel {
         }
     }
 
-    /// Whether a device can have its UDP port, or this one: no other device that is up has it, but for those of one VNI each of the same
-    /// kind. WireGuard's are of the agent's own namespace, where the devices were made, wherever they are.
+    /// Whether a device can bind its UDP port, or `port`: no other device that is up uses it, except devices
+    /// of the same kind that each have one VNI. WireGuard devices use the ports of the agent's namespace,
+    /// where they were created, wherever they are.
     fn can_bind(&self, namespace: Option<&Namespace>, name: &LinkName, port: Option<u16>) -> bool {
         let elsewhere = self
             .state
@@ -155,7 +157,7 @@ impl FakeKernel {
         })
     }
 
-    /// What happens to the other end of a pair.
+    /// Executes the effect of a change on the other end of a pair.
     fn execute_at_other_end(
         &mut self,
         namespace: Option<&Namespace>,
@@ -226,18 +228,18 @@ impl KernelState {
             LinkOperation::SetUp => self.links.get_mut(name).ok_or(libc::ENODEV)?.up = true,
             LinkOperation::SetDown => self.links.get_mut(name).ok_or(libc::ENODEV)?.up = false,
             LinkOperation::SetMaster(Some(bridge)) => {
-                self.ours(name)?;
+                self.check_managed(name)?;
                 let found = self.links.get(bridge).ok_or(libc::ENODEV)?;
                 ensure(found.kind == LinkKind::Bridge, libc::EOPNOTSUPP)?;
                 self.masters.insert(name.clone(), bridge.clone());
             }
             LinkOperation::SetMaster(None) => drop(self.masters.remove(name)),
             LinkOperation::SetAlias(alias) => {
-                self.ours(name)?;
+                self.check_managed(name)?;
                 self.aliases.insert(name.clone(), alias.clone());
             }
             LinkOperation::Delete(_) => {
-                self.ours(name)?;
+                self.check_managed(name)?;
                 self.forget_link(name);
             }
         }
@@ -251,14 +253,14 @@ impl KernelState {
                 self.execute_address(link, *address, operation)?;
             }
             NetlinkChange::Flood(FloodChange(name, to, Existence::Create)) => {
-                self.ours(name)?;
+                self.check_managed(name)?;
                 self.flood.entry(name.clone()).or_default().insert(*to);
             }
             NetlinkChange::Flood(FloodChange(name, to, Existence::Delete)) => {
                 self.flood.entry(name.clone()).or_default().remove(to);
             }
             NetlinkChange::Neighbour(NeighbourChange(link, address, Write::Put(neighbour))) => {
-                self.ours(link)?;
+                self.check_managed(link)?;
                 ensure(self.links[link].up, libc::ENETDOWN)?;
                 let key = (link.clone(), *address);
                 let found = self.neighbours.get(&key);
@@ -273,7 +275,7 @@ impl KernelState {
                 self.execute_next_hop_object(target, operation)?;
             }
             NetlinkChange::Route(RouteChange(key, operation)) => self.execute_route(*key, operation)?,
-            // What is all that it says was executed before.
+            // The caller has executed everything else.
             _ => return Err(libc::EOPNOTSUPP),
         }
         Ok(())
@@ -288,7 +290,7 @@ impl KernelState {
         let key = (link.clone(), address);
         match operation {
             AddressOperation::Create(value) => {
-                self.ours(link)?;
+                self.check_managed(link)?;
                 ensure(!self.addresses.contains_key(&key), libc::EEXIST)?;
                 self.addresses.insert(key, *value);
             }
@@ -347,7 +349,7 @@ impl KernelState {
                 self.replace_route_group(from, to);
             }
             NextHopObjectOperation::Delete => {
-                // A real kernel takes the routes along: stricter, so that nobody relies on that.
+                // A real kernel deletes the routes, too. This one refuses, so that nobody relies on that.
                 let routed = self.routes.values().any(|route| route.target() == Some(target));
                 let grouped = self.route_targets.iter().any(|group| {
                     matches!((group, target), (RouteTarget::Group(_), RouteTarget::Hop(hop)) if group.hops().any(|h| h == hop))
@@ -360,7 +362,7 @@ impl KernelState {
     }
 
     fn execute_sysctl(&mut self, change: &SysctlChange) -> Result<(), Errno> {
-        self.ours(&change.link)?;
+        self.check_managed(&change.link)?;
         let key = (change.link.clone(), change.sysctl);
         self.sysctls.insert(key, change.value.clone());
         Ok(())
@@ -368,7 +370,7 @@ impl KernelState {
 
     fn execute_wireguard(&mut self, change: &WireGuardChange) -> Result<(), Errno> {
         let link = &change.link;
-        self.ours(link)?;
+        self.check_managed(link)?;
         let device = self.wireguard.get(link).cloned().unwrap_or_default();
         let device = device.changed(&change.change).ok_or(libc::ENOENT)?;
         self.wireguard.insert(link.clone(), device);
@@ -382,18 +384,18 @@ impl KernelState {
                 self.firewall = Some(*table.clone());
             }
             NftChange::Replace(table) => {
-                self.our_firewall()?;
+                self.check_firewall_managed()?;
                 self.firewall = Some(*table.clone());
             }
             NftChange::Delete => {
-                self.our_firewall()?;
+                self.check_firewall_managed()?;
                 self.firewall = None;
             }
         }
         Ok(())
     }
 
-    /// Devices must be up, and a group's members there.
+    /// Whether the devices are up, and the members of a group exist.
     fn can_hold(&self, target: &RouteTarget) -> Result<(), Errno> {
         for hop in target.hops() {
             ensure(self.links.get(&hop.link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
@@ -410,7 +412,7 @@ impl KernelState {
             }
             BpfChange::Version(DeleteVersion(version)) => {
                 self.older_versions.remove(version);
-                // The links are pinned there by which its programs are attached.
+                // The links that attach programs are pinned there.
                 self.attachments
                     .retain(|_, attached| attached.version == ProgramVersion::Current);
             }
@@ -445,7 +447,7 @@ impl KernelState {
                 self.prefixes.insert(*prefix, target.clone());
             }
             BpfChange::Prefix(PrefixChange(prefix, Write::Delete)) => drop(self.prefixes.remove(prefix)),
-            // What is all that it says was executed before.
+            // The caller has executed everything else.
             _ => return Err(libc::EOPNOTSUPP),
         }
         Ok(())
@@ -462,7 +464,7 @@ impl KernelState {
             self.attachments.remove(&key);
             return Ok(());
         }
-        self.ours(link)?;
+        self.check_managed(link)?;
         let replaces = operation != ProgramOperation::Attach;
         ensure(self.attachments.contains_key(&key) == replaces, libc::EEXIST)?;
         let version = ProgramVersion::Current;
@@ -501,18 +503,18 @@ impl KernelState {
         Ok(())
     }
 
-    fn ours(&self, name: &LinkName) -> Result<(), Errno> {
+    fn check_managed(&self, name: &LinkName) -> Result<(), Errno> {
         let link = self.links.get(name).ok_or(libc::ENODEV)?;
         ensure(link.owner == Owner::Ours, libc::EPERM)
     }
 
-    fn our_firewall(&self) -> Result<(), Errno> {
+    fn check_firewall_managed(&self) -> Result<(), Errno> {
         let found = self.firewall.as_ref().ok_or(libc::ENOENT)?;
         ensure(found.owner == Owner::Ours, libc::EPERM)
     }
 
     fn modify_link(&mut self, name: &LinkName, patch: &LinkPatch) -> Result<(), Errno> {
-        self.ours(name)?;
+        self.check_managed(name)?;
         let link = self.links.get_mut(name).ok_or(libc::ENODEV)?;
         link.mac = patch.mac.or(link.mac);
         link.mtu = patch.mtu.or(link.mtu);
@@ -521,7 +523,8 @@ impl KernelState {
         Ok(())
     }
 
-    /// Devices that it names are there and up, and so are its next-hop object and its source address.
+    /// Creates or replaces a route. Its devices must exist and be up; its next-hop object and its source
+    /// address must exist.
     fn put_route(&mut self, key: RouteKey, route: &Route) -> Result<(), Errno> {
         for link in route.links() {
             ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;

@@ -1,5 +1,6 @@
-//! What the fuzz tests of the adapters begin with: what Linux 6.12 and nft 1.0.6 said of a namespace with a device, an address,
-//! a route and a rule of each kind. The keys in it are nobody's.
+//! The input of the fuzz tests of the adapters: messages of Linux 6.12 and output of nft 1.0.6 about a
+//! namespace with a device, an address, a route and a rule of each kind. The keys in them are not used
+//! anywhere.
 
 use super::netlink::message::messages;
 

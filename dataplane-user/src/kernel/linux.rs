@@ -1,4 +1,4 @@
-//! The real kernel of this process's network namespace: hands each change to the adapter that it belongs to.
+//! The real kernel of the network namespace of this process. It gives each change to the adapter of its kind.
 
 mod by_hand;
 mod namespaces;
@@ -32,43 +32,43 @@ use crate::net::{LinkName, Namespace};
 
 pub use self::by_hand::ByHand;
 
-/// The kernel of the calling thread's network namespace. Must be used on that thread.
+/// The kernel in the network namespace of the calling thread. Must be used on that thread.
 pub struct LinuxKernel {
     netlink: Netlink,
     namespaces: Namespaces,
     sysctls: Sysctls,
     wireguard: WireGuard,
     nft: Nft,
-    /// How BPF is opened once it is needed; `None`: it is left alone.
+    /// The options for opening BPF when it is needed; `None` if BPF is not used at all.
     bpf_options: Option<BpfOptions>,
-    /// `None`: it was not needed yet.
+    /// `None` if it was not needed yet.
     bpf: Option<Bpf>,
-    /// Whether the state to be reached needs BPF.
+    /// Whether the desired state needs BPF.
     needs_bpf: bool,
-    /// `None`: endpoints are neither remembered nor of interest.
+    /// `None` if configured endpoints are neither stored nor read.
     carried: Option<Carried>,
-    /// Whether the facts tell of handshakes.
+    /// Whether handshakes are part of the facts.
     rotating: bool,
-    /// What sends no events, as the last observation found it.
+    /// Revisions of state that sends no events, as of the last observation.
     seen: Seen,
 }
 
-/// What one observation leaves to be compared with later.
+/// The result of an observation that [`Kernel::changed_silently`] compares with later.
 #[derive(Default)]
 struct Seen {
     revisions: Revisions,
-    /// Our devices, and the peers of those that are WireGuard's.
+    /// The managed devices, and the number of peers of each WireGuard device.
     links: BTreeSet<LinkName>,
     peers: BTreeMap<LinkName, usize>,
 }
 
 impl LinuxKernel {
-    /// Opens all interfaces. BPF's programs are loaded and its maps made or adopted where something is pinned already, or where
-    /// the programs are to log; else by the observation that first needs them. `private_keys` is asked when a WireGuard device
-    /// gets its key.
+    /// Opens all adapters. If something is pinned already, or if the programs are to log, this loads the BPF
+    /// programs and creates or adopts the maps; otherwise the observation does that which first needs them.
+    /// `private_keys` is called when a WireGuard device gets its key.
     ///
     /// # Errors
-    /// When one can't be opened.
+    /// When an adapter can't be opened.
     pub fn open(
         options: &BpfOptions,
         state_directory: &Path,
@@ -85,10 +85,11 @@ impl LinuxKernel {
         })
     }
 
-    /// Opens all but BPF: for removing, because programs go with their devices and maps with their pins.
+    /// Opens all adapters except BPF. This is enough for deletion, because programs are deleted with their
+    /// devices and maps with their pins.
     ///
     /// # Errors
-    /// When one can't be opened.
+    /// When an adapter can't be opened.
     pub fn without_bpf() -> Result<LinuxKernel, KernelError> {
         LinuxKernel::with(no_private_keys())
     }
@@ -109,30 +110,31 @@ impl LinuxKernel {
         })
     }
 
-    /// What the nft table's rules have dropped so far; it can be asked from any thread of this namespace.
+    /// The number of packets that the rules of the nft table have dropped so far. It can be read from any
+    /// thread of this namespace.
     #[must_use]
     pub fn drops(&self) -> Drops {
         self.nft.drops()
     }
 
-    /// What the programs log, once; there is something in it when they were opened with logging.
+    /// The log of the programs; it can be taken once. It is empty unless BPF was opened with logging.
     ///
     /// # Errors
-    /// When it was taken before, or BPF is not open.
+    /// When it was already taken, or BPF is not open.
     pub fn take_log(&mut self) -> Result<LogDrain, KernelError> {
         let closed = || KernelError::new("open the programs' log", io::Error::from(io::ErrorKind::NotFound));
         self.bpf.as_mut().ok_or_else(closed)?.take_log()
     }
 
-    /// Opens BPF where it is needed by now: for the state to be reached, or because something of ours may be left there. That can't
-    /// be told without it, so where it can't be opened nothing is changed.
+    /// Opens BPF if it is needed now: for the desired state, or because objects of Adit may still exist.
+    /// Without BPF that can't be found out, so an error means that nothing is changed.
     fn open_bpf(&mut self, state: &KernelState) -> Result<(), KernelError> {
         let Some(options) = &self.bpf_options else {
             return Ok(());
         };
         if let Some(carried) = &mut self.carried {
             carried.settle(&options.bpffs)?;
-            // What could not be written before.
+            // Retries what could not be written before.
             carried.store();
         }
         if self.bpf.is_some() {
@@ -144,17 +146,19 @@ impl LinuxKernel {
         Ok(())
     }
 
-    /// Whether there may be programs on the overlay's devices of a state, as it was observed last.
+    /// Whether there may be programs on the overlay devices of a state that was just observed.
     ///
     /// # Errors
     /// When a device can't be asked.
     pub fn has_programs(&self, state: &KernelState) -> Result<bool, KernelError> {
-        let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
-        let mut ours = ours.map(|(name, _)| name).filter(|name| devices::is_ours(name));
-        bpf::is_attached(&self.netlink, &mut ours)
+        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let mut managed = managed
+            .map(|(name, _)| name)
+            .filter(|name| devices::is_ours(name));
+        bpf::is_attached(&self.netlink, &mut managed)
     }
 
-    /// Why there can be no programs; `None`: there can, or there are.
+    /// Why programs can't be loaded; `None` if they can, or already are.
     fn without_programs(&self) -> Result<Option<String>, KernelError> {
         match &self.bpf_options {
             Some(options) if self.bpf.is_none() => bpf::missing_file_system(&options.bpffs),
@@ -162,11 +166,11 @@ impl LinuxKernel {
         }
     }
 
-    /// Subscribes to the kernel's events. What happens after this and concerns what this kernel observes from then on is
+    /// Subscribes to kernel events. From then on, changes that concern the observations of this kernel are
     /// not missed.
     ///
     /// # Errors
-    /// When there is no socket to be had.
+    /// When a socket can't be opened.
     pub fn subscribe(&self, counts: Arc<EventCounts>) -> Result<Events, KernelError> {
         self.netlink.subscribe(counts)
     }
@@ -179,10 +183,10 @@ impl LinuxKernel {
         self.netlink.observe(state).await
     }
 
-    /// The settings of our links; a link that goes meanwhile has none.
+    /// Reads the settings of managed links; a link that is deleted meanwhile has none.
     fn observe_sysctls(&self, state: &mut KernelState) -> Result<(), KernelError> {
-        let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
-        for name in ours.map(|(name, _)| name) {
+        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        for name in managed.map(|(name, _)| name) {
             for sysctl in Sysctl::ALL {
                 match self.sysctls.read(name, sysctl) {
                     Ok(value) => {
@@ -196,7 +200,7 @@ impl LinuxKernel {
         Ok(())
     }
 
-    /// Our WireGuard devices here; a link that goes meanwhile has none.
+    /// Reads the managed WireGuard devices of this namespace; a link that is deleted meanwhile has none.
     async fn observe_wireguard(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
         let mut configured = wireguard::Configured::read(self.carried.as_ref())?;
         for name in wireguard::devices(state) {
@@ -214,7 +218,8 @@ impl LinuxKernel {
         Ok(())
     }
 
-    /// The last handshakes on the overlays' devices, while a key changes or what it needs still stands.
+    /// The last handshakes on the overlay devices, while a key is being rotated or a device for the rotation
+    /// still exists.
     async fn handshakes(&mut self) -> Result<Vec<SeenPeer>, KernelError> {
         let netlink = &self.netlink;
         let is_there = |name: &LinkName| netlink.link_index(name).is_some();
@@ -236,7 +241,7 @@ impl LinuxKernel {
         for name in names {
             let reading = match self.wireguard.get_device(&name).await {
                 Ok(reading) => reading,
-                // It went meanwhile, or is somebody else's.
+                // It was deleted meanwhile, or is not a WireGuard device.
                 Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::EOPNOTSUPP)) => continue,
                 Err(error) => return Err(error),
             };
@@ -256,7 +261,7 @@ impl LinuxKernel {
         Ok(seen)
     }
 
-    /// Executes changes of the agent's own namespace, all of one adapter's.
+    /// Executes changes in the agent's namespace that all belong to one adapter.
     async fn execute_here(&mut self, run: Run<'_>) -> Vec<Result<(), KernelError>> {
         match run {
             Run::Netlink(changes) => self.netlink.execute(&changes).await,
@@ -293,9 +298,9 @@ impl Kernel for LinuxKernel {
         self.netlink.observe(&mut state).await?;
         self.open_bpf(&state)?;
         self.observe_namespaces(&mut state).await?;
-        let ours = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
         self.seen = Seen {
-            links: ours.map(|(name, _)| name.clone()).collect(),
+            links: managed.map(|(name, _)| name.clone()).collect(),
             ..Seen::default()
         };
         self.observe_sysctls(&mut state)?;
@@ -305,7 +310,8 @@ impl Kernel for LinuxKernel {
             nft::Found::Unlisted(why) => state.firewall_unreadable = Some(why),
         }
         if let Some(bpf) = &mut self.bpf {
-            // Before it is read: what happens between the two is seen now, and at worst looked at once more.
+            // Read the revisions first: a change between the two reads is part of the observation, and at
+            // worst causes one more.
             let revisions = bpf.revisions(&self.netlink, self.seen.links.iter())?;
             let wireguard = std::mem::take(&mut self.seen.revisions.wireguard);
             self.seen.revisions = Revisions {
@@ -351,7 +357,7 @@ impl Kernel for LinuxKernel {
             }
             match self.wireguard.get_device(name).await {
                 Ok(reading) => now.add_wireguard(name, &reading.device),
-                // That it went, an event tells.
+                // There is an event for its deletion.
                 Err(error) if error.errno() == Some(libc::ENODEV) => {}
                 Err(error) => return Err(error),
             }
@@ -365,7 +371,7 @@ impl Kernel for LinuxKernel {
         let strict = links.filter(|link| self.sysctls.is_strict(link));
         facts.strict = strict.cloned().collect();
         for (namespace, open) in self.namespaces.open() {
-            // Where it can't be told, the kernel refuses what it can't do.
+            // Without this fact, the kernel refuses what it can't do.
             if let Ok(ipv6) = open.netlink.ipv6().await {
                 facts.ipv6_in.insert(namespace.clone(), ipv6);
             }
@@ -382,11 +388,12 @@ impl Kernel for LinuxKernel {
         if let Some(bpf) = &mut self.bpf
             && bpf.leftovers() > 0
         {
-            // What a crash left in the maps, which no state can show; its result is what the next observation finds.
+            // Deletes what a crash left in the maps, which no state can express. The next observation shows
+            // the result.
             bpf.execute::<BpfChange>(&self.netlink, &[]);
         }
         for change in changes {
-            // The far end of a pair may be a new one under an old name.
+            // The other end of a pair may be a new device with an old name.
             if let Action::Netlink(NetlinkChange::Link(LinkChange(_, LinkOperation::Create(link)))) =
                 &change.action
                 && let LinkKind::Veth(peer) = &link.kind
@@ -413,9 +420,9 @@ impl Kernel for LinuxKernel {
         for (change, result) in changes.iter().zip(&mut results) {
             if let Err(error) = result
                 && error.errno() == Some(libc::EADDRINUSE)
-                && let Some(taken) = self.taken_port(change).await
+                && let Some(user) = self.port_user(change).await
             {
-                error.kernel_text = Some(taken);
+                error.kernel_text = Some(user);
             }
         }
         results
@@ -432,7 +439,7 @@ impl LinkNames for Netlink {
     }
 }
 
-/// The kernel's release, as `uname -r` prints it.
+/// The release of the kernel, as `uname -r` prints it.
 #[must_use]
 pub fn release() -> String {
     nix::sys::utsname::uname()

@@ -1,11 +1,14 @@
-//! Links, addresses, routes and rules over rtnetlink: reads them whole, changes them in bounded batches, asks for paths.
+//! Links, addresses, routes and rules over rtnetlink: reads complete tables, changes objects in bounded
+//! batches, and looks up paths.
 //!
-//! No tasks run here: every method sends, awaits its answers with a time-out and returns. A method that fails or is
-//! dropped half-way leaves a socket that the next one replaces, so no late answer is ever taken for another.
+//! No tasks run here: every method sends, awaits its answers with a time-out, and returns. After a method
+//! that failed or was dropped, the next one replaces the socket, so that it never receives a late answer to
+//! another request.
 //!
-//! Of rtnetlink 0.24 only the builders of links and routes and the names of groups are used. Its requests have no time-out and
-//! no batches, and an interrupted or failed dump looks like a whole one. Its builder of addresses adds a broadcast address and
-//! has neither peer nor scope nor protocol; rules and neighbours it builds only inside requests over its own connection.
+//! Of rtnetlink 0.24 only the builders of links and routes and the names of groups are used. Its requests
+//! have no time-out and no batches, and an interrupted or failed dump looks like a complete one. Its builder
+//! of addresses adds a broadcast address and supports no peer, scope or protocol; rules and neighbours can
+//! only be built inside of requests over its own connection.
 
 mod address;
 mod anyone;
@@ -61,68 +64,69 @@ use crate::model::facts::Lookup;
 use crate::model::{KernelState, LinkKind, NetlinkChange, Owner, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
 
-/// A network namespace's links, addresses and routes.
+/// The links, addresses and routes of a network namespace.
 pub struct Netlink {
     socket: Socket,
     marks: Marks,
     links: LinkTable,
     next_hops: NextHopTable,
-    /// The peers of point-to-point addresses, as last seen: to delete one takes both.
+    /// The peers of point-to-point addresses in the last observation, which are needed for deletion.
     peers: BTreeMap<(u32, IpNet), IpAddr>,
-    /// Veth ends of ours, as last seen.
+    /// The managed veth ends in the last observation.
     veths: Vec<VethEnd>,
-    /// Foreign routes that are seen beside those of our usual metrics.
+    /// Keys of routes not managed by Adit that are read in addition to those with the usual metrics of Adit.
     wanted: BTreeSet<RouteKey>,
-    /// Devices whose ways back are facts.
+    /// Devices whose return paths are part of the facts.
     return_paths: BTreeSet<LinkName>,
-    /// Routes that facts tell.
+    /// Routes that are part of the facts.
     lookups: BTreeSet<Lookup>,
-    /// Open namespaces, and which of them this one is.
+    /// The open namespaces, and which of them is this one.
     ends: Ends,
-    place: Option<Namespace>,
-    /// The families for which the kernel has no policy rules; `None`: not asked yet.
+    own_namespace: Option<Namespace>,
+    /// The families for which the kernel has no policy rules; `None` if not asked yet.
     without_rules: Option<BTreeSet<Family>>,
-    /// What events are measured against.
+    /// What the events are compared with.
     interest: Arc<Mutex<Interest>>,
 }
 
-/// One end of a pair, before it is known where the other one is.
+/// One end of a veth pair, before its other end is found.
 #[derive(Clone, Debug)]
 pub(super) struct VethEnd {
     pub(super) name: LinkName,
     pub(super) index: u32,
-    /// The other one's index in its namespace.
+    /// The index of the other end in its namespace.
     pub(super) peer: u32,
-    /// The number of that namespace in this one; `None`: the same.
+    /// The id of that namespace in this one; `None` if it is the same namespace.
     pub(super) namespace: Option<i32>,
 }
 
 impl Netlink {
-    /// Opens a socket in the calling thread's network namespace; needs a tokio runtime with I/O and time. All later
-    /// calls must be polled in that namespace too: a broken socket is replaced by one of the polling thread's.
+    /// Opens a socket in the network namespace of the calling thread; needs a tokio runtime with I/O and
+    /// time. All later calls must be polled in that namespace, too: a broken socket is replaced by one in the
+    /// namespace of the polling thread.
     ///
     /// # Errors
-    /// When the socket can't be made or set up.
+    /// When the socket can't be opened or configured.
     pub fn open() -> Result<Netlink, KernelError> {
         let socket =
             Socket::open(NETLINK_ROUTE).map_err(|error| KernelError::new("open a netlink socket", error))?;
         Ok(Netlink::with(socket))
     }
 
-    /// For a command that does what a user would do with `ip`: what it makes bears no mark of ours, and what it changes need
-    /// not.
+    /// For a command that does what a user would do with `ip`: objects are created without the mark of Adit,
+    /// and changed with or without it.
     #[must_use]
     pub fn by_hand(mut self) -> Netlink {
         self.marks = Marks::None;
         self
     }
 
-    /// A socket in the calling thread's namespace, for [`Netlink::of_socket`] on another thread.
+    /// Opens a socket in the namespace of the calling thread, for [`Netlink::of_socket`] on another thread.
     pub(super) fn connect() -> io::Result<RawSocket> {
         socket::connect(NETLINK_ROUTE)
     }
 
-    /// With a socket that was made in the namespace of this inode.
+    /// Uses a socket that was opened in the namespace of this inode.
     pub(super) fn of_socket(socket: RawSocket, namespace: u64) -> io::Result<Netlink> {
         Ok(Netlink::with(Socket::of_raw(socket, NETLINK_ROUTE, namespace)?))
     }
@@ -130,7 +134,7 @@ impl Netlink {
     fn with(socket: Socket) -> Netlink {
         Netlink {
             socket,
-            marks: Marks::Ours,
+            marks: Marks::Adit,
             links: LinkTable::default(),
             next_hops: NextHopTable::default(),
             peers: BTreeMap::new(),
@@ -139,26 +143,28 @@ impl Netlink {
             return_paths: BTreeSet::new(),
             lookups: BTreeSet::new(),
             ends: Ends::new(),
-            place: None,
+            own_namespace: None,
             without_rules: None,
             interest: Arc::default(),
         }
     }
 
-    /// Subscribes to what happens in the calling thread's namespace, as far as it concerns what the calls here saw.
+    /// Subscribes to events in the namespace of the calling thread, as far as they concern what the calls
+    /// here have read.
     ///
     /// # Errors
-    /// When there is no socket to be had.
+    /// When a socket can't be opened.
     pub fn subscribe(&self, counts: Arc<EventCounts>) -> Result<Events, KernelError> {
         Events::open(Arc::clone(&self.interest), counts)
     }
 
-    /// Bounds what is read from now on, where somebody else decides how much there is.
+    /// Limits what is read from now on, for namespaces whose root user decides how much there is.
     pub(super) fn bound(&mut self, bounds: Bounds) {
         self.socket.bound(bounds);
     }
 
-    /// Takes note of what shall be: foreign routes that stand where ours shall are observed too, and what happens to devices of these names matters.
+    /// Announces the desired state: routes not managed by Adit in the positions of desired ones are then
+    /// read, too, and events of devices with desired names matter.
     pub fn set_wanted(&mut self, target: Option<&KernelState>) {
         self.wanted = target
             .into_iter()
@@ -171,40 +177,43 @@ impl Netlink {
         self.interest().want(&self.wanted, links);
     }
 
-    /// Facts tell the ways back by these devices, and what moves them matters.
+    /// Makes the return paths by these devices part of the facts, so that events about them matter.
     pub(super) fn set_return_paths(&mut self, devices: &BTreeSet<LinkName>) {
         self.return_paths.clone_from(devices);
         self.interest().want_return_paths(devices);
     }
 
-    /// Facts tell these routes, and what moves them matters.
+    /// Makes these routes part of the facts, so that events about them matter.
     pub fn set_lookups(&mut self, lookups: &BTreeSet<Lookup>) {
         self.lookups.clone_from(lookups);
         let destinations = lookups.iter().map(|lookup| lookup.destination).collect();
         self.interest().want_lookups(destinations);
     }
 
-    /// The namespaces that pairs may lead to, and which of them this is. They must stay open while pairs are made.
-    pub(super) fn set_ends(&mut self, ends: Ends, place: Option<Namespace>) {
+    /// Sets the namespaces that the ends of pairs can be in, and which of them is this one. They must stay
+    /// open while pairs are created.
+    pub(super) fn set_ends(&mut self, ends: Ends, own_namespace: Option<Namespace>) {
         self.ends = ends;
-        self.place = place;
+        self.own_namespace = own_namespace;
     }
 
-    /// Our veth ends, as last observed.
+    /// The managed veth ends in the last observation.
     pub(super) fn veths(&self) -> &[VethEnd] {
         &self.veths
     }
 
-    /// Adds all links, the addresses on ours, our routes and rules, and foreign routes with one of our metrics to a state.
+    /// Adds to a state: all links, the addresses on managed links, the managed routes and rules, and other
+    /// routes with one of the metrics of Adit.
     ///
     /// # Errors
-    /// When any part can't be read whole; the state is then unchanged.
+    /// When a part can't be read completely; the state is then unchanged.
     pub async fn observe(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
         self.hear_out().await;
-        // What else was read meanwhile told of it in the log.
+        // Other reads have already logged theirs.
         self.socket.take_undecoded();
         let began = Instant::now();
-        // First of all, because this waits for the kernel's lock: a change that was told of is made by then.
+        // Read the links first, because this waits for the lock of the kernel: when it returns, a change with
+        // an event is complete.
         let links = self.read_links().await?;
         self.interest().observed(&links, began);
         let request = address::dump();
@@ -244,7 +253,7 @@ impl Netlink {
             let Some(name) = self.links.name(address.index) else {
                 continue;
             };
-            if self.links.get(name).is_some_and(|link| link.ours) {
+            if self.links.get(name).is_some_and(|link| link.managed) {
                 let at = (address.index, address.prefix);
                 self.peers.extend(address.address.peer.map(|peer| (at, peer)));
                 let key = (name.clone(), address.prefix);
@@ -255,7 +264,7 @@ impl Netlink {
             let Some(name) = self.links.name(found.index) else {
                 continue;
             };
-            if self.links.get(name).is_some_and(|link| link.ours) {
+            if self.links.get(name).is_some_and(|link| link.managed) {
                 let key = (name.clone(), found.address);
                 state.neighbours.insert(key, found.neighbour);
             }
@@ -272,7 +281,7 @@ impl Netlink {
             state.links.insert(link.name, link.link);
         }
         for (key, route) in routes {
-            // Of several routes of one key the kernel uses, replaces and lists the first one first.
+            // Of several routes with one key the kernel uses, replaces and lists the first one first.
             state.routes.entry(key).or_insert(route);
         }
         state.rules.extend(rules);
@@ -280,19 +289,19 @@ impl Netlink {
         Ok(())
     }
 
-    /// The interface index of a link, as of the last call that saw it.
+    /// The interface index of a link, according to the last call that read it.
     #[must_use]
     pub fn link_index(&self, name: &LinkName) -> Option<u32> {
         self.links.get(name).map(|entry| entry.index)
     }
 
-    /// The name of an interface index, as of the last call that saw it.
+    /// The name for an interface index, according to the last call that read it.
     #[must_use]
     pub fn link_name(&self, index: u32) -> Option<&LinkName> {
         self.links.name(index)
     }
 
-    /// The WireGuard devices and whose they are, in the kernel's order.
+    /// The WireGuard devices and their owners, in the order of the kernel.
     ///
     /// # Errors
     /// When the links can't be read.
@@ -302,22 +311,23 @@ impl Netlink {
         Ok(wireguard.map(|link| (link.name, link.link.owner)).collect())
     }
 
-    /// What went over the socket so far.
+    /// Statistics of the socket.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.socket.stats()
     }
 
-    /// Our rules of a family, in the kernel's order; by hand all of them.
+    /// The managed rules of a family, in the order of the kernel; for a command that works without the mark,
+    /// all rules.
     async fn read_rules(&mut self, family: Family) -> Result<Vec<Rule>, KernelError> {
         match self.marks {
-            Marks::Ours => self.dump_rules(family, |body| rule::read(body, family)).await,
+            Marks::Adit => self.dump_rules(family, |body| rule::read(body, family)).await,
             Marks::None => self.all_rules(family).await,
         }
     }
 
-    /// Rules of a family; none where the kernel has no rules for it (`EAFNOSUPPORT`), as without IPv6 or without
-    /// CONFIG_IPV6_MULTIPLE_TABLES, and where it has none at all (`EOPNOTSUPP`).
+    /// Dumps the rules of a family. There are none if the kernel has no rules for it (`EAFNOSUPPORT`), for
+    /// example without IPv6 or without CONFIG_IPV6_MULTIPLE_TABLES, or no rules at all (`EOPNOTSUPP`).
     async fn dump_rules<T>(
         &mut self,
         family: Family,
@@ -337,10 +347,10 @@ impl Netlink {
         }
     }
 
-    /// The families for which the kernel has neither policy rules nor tables beside the main one.
+    /// The families for which the kernel has neither policy rules nor tables except the main one.
     ///
     /// # Errors
-    /// When it can't be asked.
+    /// When the kernel can't be asked.
     pub async fn families_without_rules(&mut self) -> Result<BTreeSet<Family>, KernelError> {
         if self.without_rules.is_none() {
             for family in Family::BOTH {
@@ -350,7 +360,7 @@ impl Netlink {
         Ok(self.without_rules.clone().unwrap_or_default())
     }
 
-    /// On which devices IPv6 can be used.
+    /// The devices on which IPv6 can be used.
     ///
     /// # Errors
     /// When the links can't be read.
@@ -358,13 +368,14 @@ impl Netlink {
         Ok(link::ipv6(&self.read_links().await?))
     }
 
-    /// What is done from now on is this process's doing, until the next observation: whoever listens waits for that.
+    /// Announces changes by this process until the next observation. The listener does not report events
+    /// before that.
     pub fn begin_changes(&self) {
         self.interest().changing(Instant::now());
     }
 
-    /// Lets whoever listens hear what was told so far, mostly the echoes of our own changes: an observation sees all that was
-    /// heard before it, and need not be followed by another one.
+    /// Lets the listener receive the events so far, mostly the echoes of changes by this process. The next
+    /// observation contains everything that was received before it, so no other one has to follow.
     async fn hear_out(&self) {
         for _ in 0..limits::LISTENING_ROUNDS {
             let before = self.interest().heard;
@@ -375,18 +386,19 @@ impl Netlink {
         }
     }
 
-    /// Whether the kernel told of a change since the last observation began: that may have seen a part of it alone.
+    /// Whether the kernel reported a change since the last observation began, which may be inconsistent then.
     pub(super) async fn is_outdated(&self) -> bool {
         self.hear_out().await;
         self.interest().is_outdated()
     }
 
-    /// What was seen here, for the listener of the agent's own namespace.
+    /// Takes what was read here, for the listener of the agent's own namespace.
     pub(super) fn take_interest(&mut self) -> Interest {
         std::mem::take(&mut self.interest())
     }
 
-    /// What was seen in other namespaces, by their numbers in this one, and the number that this one has in itself.
+    /// Sets what was read in other namespaces, by their ids in this one, and the id of this namespace in
+    /// itself.
     pub(super) fn set_elsewhere(&self, elsewhere: BTreeMap<i32, Interest>, own_number: Option<i32>) {
         self.interest().set_elsewhere(elsewhere, own_number);
     }
@@ -420,7 +432,7 @@ impl Netlink {
     }
 }
 
-/// The requests of a change are made by its kind.
+/// The part of a change that builds its requests.
 fn of_kind(change: &NetlinkChange) -> &dyn Requests {
     match change {
         NetlinkChange::Link(change) => change,

@@ -1,7 +1,8 @@
-//! Other network namespaces: found as users name them, opened for a pass, and let go of after it.
+//! Other network namespaces: finds them by the names that users write, and opens them for one reconciliation.
 //!
-//! A socket for another namespace is made on a thread of its own, which enters the namespace and ends: the agent's
-//! thread never leaves its own. Nothing is held between two passes, or a container's namespace would outlive it.
+//! A socket in another namespace is created on a thread of its own, which enters the namespace and ends; the
+//! agent's thread never leaves its own namespace. Nothing stays open between reconciliations, because
+//! otherwise the namespace of a container would outlive it.
 
 mod container;
 mod open;
@@ -27,51 +28,53 @@ use super::{KernelError, Wanted};
 use crate::model::facts::Presence;
 use crate::net::Namespace;
 
-/// Where namespaces have names.
+/// The directory of named namespaces.
 const NAMES: &str = "/run/netns";
-/// The numbers that we give namespaces in our own: by these a later start knows where we may have left something.
+/// The ids that Adit gives to namespaces in its own namespace. After a restart the agent recognizes by them
+/// where it may have created objects.
 const NUMBERS: std::ops::Range<i32> = 1_730_000..1_740_000;
 
-/// Which file system and inode: the same for each way to a namespace.
+/// File system and inode, which are the same for each path of a namespace.
 type Identity = (u64, u64);
 
-/// What one reading of another namespace may bring at most: whoever is root there decides how much there is.
+/// The limits for reading another namespace, because the root user there decides how much there is to read.
 const BOUNDS: Bounds = Bounds {
     bytes: 64 << 20,
     objects: 1 << 15,
 };
 
-/// The namespaces that are looked at.
+/// The other namespaces of the agent.
 #[derive(Default)]
 pub(super) struct Namespaces {
     containers: Containers,
-    /// In this pass.
+    /// Namespaces that are open in this reconciliation.
     open: BTreeMap<Namespace, Open>,
-    /// Those of which nothing is known in this pass, and why.
+    /// Namespaces of which nothing is known in this reconciliation, each with the reason.
     unreadable: BTreeMap<Namespace, String>,
-    /// Those that are open and may be one of these by another name.
+    /// Open namespaces that may be one of the unreadable ones under another name.
     uncertain: BTreeSet<Namespace>,
     rests: Rests,
-    /// The files of those that could not be read: their descriptors are known to others until the pass ends.
+    /// The files of namespaces that could not be read. They stay open until the reconciliation ends, because
+    /// others know the descriptors.
     failed: Vec<File>,
-    /// Where each was found last.
+    /// The identity of each namespace when it was found last.
     found: BTreeMap<Namespace, Identity>,
     own: Option<File>,
-    /// The number of the own one in itself.
+    /// The id of the agent's namespace in itself.
     own_number: Option<i32>,
 }
 
-/// A namespace in this pass.
+/// A namespace that is open in this reconciliation.
 pub(super) struct Open {
     file: File,
     pub(super) netlink: Netlink,
     wireguard: Option<WireGuard>,
-    /// Its number in the own one.
+    /// Its id in the agent's namespace.
     number: Option<i32>,
 }
 
 impl Open {
-    /// Its WireGuard devices' interface, opened when it is first asked for.
+    /// The WireGuard adapter in this namespace, opened at the first call.
     pub(super) fn wireguard(&mut self, private_keys: &PrivateKeys) -> Result<&mut WireGuard, KernelError> {
         if self.wireguard.is_none() {
             let opened = wireguard(&self.file, private_keys.clone());
@@ -80,17 +83,18 @@ impl Open {
             opened.bound(BOUNDS);
             self.wireguard = Some(opened);
         }
-        Ok(self.wireguard.as_mut().expect("it is there now"))
+        Ok(self.wireguard.as_mut().expect("it was opened above"))
     }
 
-    /// The namespace, as long as it is open.
+    /// The descriptor of the namespace; valid while it is open.
     pub(super) fn descriptor(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 }
 
 impl Namespaces {
-    /// Opens those that are wanted and those where we may have left something, and says what became of them.
+    /// Opens the wanted namespaces and those where Adit may have created objects. Returns the presence of the
+    /// wanted ones.
     pub(super) async fn look_for(
         &mut self,
         wanted: &Wanted,
@@ -102,10 +106,11 @@ impl Namespaces {
         self.uncertain.clear();
         self.containers.begin();
         let own = File::open("/proc/thread-self/ns/net")
-            .map_err(|error| KernelError::new("open the own network namespace", error))?;
+            .map_err(|error| KernelError::new("open the agent's network namespace", error))?;
         let mut first = BTreeMap::new();
         let identified = identity(&own);
-        let identified = identified.map_err(|error| KernelError::new("tell the own namespace", error))?;
+        let identified =
+            identified.map_err(|error| KernelError::new("identify the agent's network namespace", error))?;
         first.insert(identified, None);
         let mut presence = BTreeMap::new();
         for namespace in &wanted.namespaces {
@@ -124,7 +129,7 @@ impl Namespaces {
                 presence.insert(namespace.clone(), found);
             }
             for (namespace, file) in self.leftovers(here).await? {
-                // One that can't be entered is left: nobody asked for it.
+                // A failure to enter it is ignored, because no manifest needs this namespace.
                 self.enter(&namespace, file, &mut first);
             }
         }
@@ -150,8 +155,9 @@ impl Namespaces {
         Ok(presence)
     }
 
-    /// Keeps wanted namespaces that can't be found now from being taken, under other names, for ones that nobody wants, or in which
-    /// nobody wants what these names declare. `false` where it is not known what they were, so that any might be one of them.
+    /// Protects wanted namespaces that can't be found now: under other names they must not be treated as
+    /// namespaces that nobody wants, or in which nobody wants the objects of these names. Returns `false` if
+    /// their identity is not known, so that any namespace may be one of them.
     fn guard_unknown(
         &mut self,
         presence: &BTreeMap<Namespace, Presence>,
@@ -165,7 +171,8 @@ impl Namespaces {
                     let is = first.entry(*last).or_insert_with(|| Some(namespace.clone()));
                     self.uncertain.extend(is.clone());
                 }
-                // What its path led to before may be anywhere; of a process or a container that is here, the former one has ended.
+                // The namespace to which its path led before may have any name now. A former process or
+                // container, in contrast, has ended if it runs in the agent's namespace now.
                 None => all_known &= *found == Presence::Own && !matches!(namespace, Namespace::Path(_)),
             }
         }
@@ -175,7 +182,7 @@ impl Namespaces {
         all_known
     }
 
-    /// That a namespace which is open can't be read: what is there stays as it is for a while.
+    /// Records that an open namespace can't be read; its objects stay unchanged for a while.
     pub(super) fn failed(&mut self, namespace: &Namespace, why: String) {
         let open = self.open.remove(namespace);
         self.failed.extend(open.map(|open| open.file));
@@ -183,22 +190,23 @@ impl Namespaces {
         self.unreadable.insert(namespace.clone(), why);
     }
 
-    /// Those of which nothing is known, and why.
+    /// The namespaces of which nothing is known, each with the reason.
     pub(super) fn unreadable(&self) -> &BTreeMap<Namespace, String> {
         &self.unreadable
     }
 
-    /// Those that are open and may be one of which nothing is known.
+    /// The open namespaces that may be one of the unreadable ones.
     pub(super) fn uncertain(&self) -> &BTreeSet<Namespace> {
         &self.uncertain
     }
 
-    /// That a namespace could be read.
+    /// Records that a namespace could be read.
     pub(super) fn was_read(&mut self, namespace: &Namespace) {
         self.rests.read(namespace);
     }
 
-    /// Lets go of all of them, and tells `here` what was seen there, by which it knows their events.
+    /// Closes all namespaces, and passes to `here` what was observed in them, to which their events are
+    /// compared.
     pub(super) fn close(&mut self, here: &Netlink) {
         let seen = std::mem::take(&mut self.open).into_values();
         let seen = seen.filter_map(|mut open| Some((open.number?, open.netlink.take_interest())));
@@ -207,7 +215,7 @@ impl Namespaces {
         self.own = None;
     }
 
-    /// Those that are open.
+    /// The open namespaces.
     pub(super) fn open(&mut self) -> impl Iterator<Item = (&Namespace, &mut Open)> {
         self.open.iter_mut()
     }
@@ -216,7 +224,7 @@ impl Namespaces {
         self.open.get_mut(namespace)
     }
 
-    /// The files of all that are open; `None` is the own one.
+    /// The descriptors of all open namespaces; `None` is the agent's own.
     pub(super) fn files(&self) -> Result<Vec<(Option<Namespace>, OwnedFd)>, KernelError> {
         let others = self.open.iter();
         let others = others.map(|(name, open)| (Some(name.clone()), &open.file));
@@ -226,7 +234,7 @@ impl Namespaces {
             .map(|(name, file)| Ok((name, file.as_fd().try_clone_to_owned()?)));
         copies
             .collect::<io::Result<_>>()
-            .map_err(|error| KernelError::new("copy descriptors of namespaces", error))
+            .map_err(|error| KernelError::new("duplicate the file descriptors of namespaces", error))
     }
 
     /// Finds a namespace and opens it.
@@ -241,7 +249,7 @@ impl Namespaces {
         }
     }
 
-    /// The file that holds a namespace, or why there is none now.
+    /// Opens the file of a namespace, or returns why that is impossible now.
     async fn file(&mut self, namespace: &Namespace) -> Result<File, Presence> {
         let path = match namespace {
             Namespace::Name(name) => Path::new(NAMES).join(name),
@@ -252,7 +260,7 @@ impl Namespaces {
         open::open(&path)
     }
 
-    /// Opens a namespace's netlink, unless it is the own one or another name's.
+    /// Opens netlink in a namespace, unless it is the agent's own or already open under another name.
     fn enter(
         &mut self,
         namespace: &Namespace,
@@ -296,8 +304,9 @@ impl Namespaces {
         Presence::There(namespace.clone())
     }
 
-    /// Gives each open namespace a number of ours, before anything is made there. One that has a number already, as that
-    /// of a container with a network of its own, keeps it; what we make there ends with it.
+    /// Gives each open namespace an id of Adit before anything is created there. A namespace that has an id
+    /// already, for example of a container with its own network, keeps it; objects of Adit there end with the
+    /// namespace.
     async fn mark(&mut self, here: &mut Netlink) -> Result<(), KernelError> {
         let files = self
             .open
@@ -323,7 +332,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Namespaces that nobody wants and where something of ours may be: those with a name and a number of ours.
+    /// Namespaces that no manifest names and that may contain objects of Adit: named ones with an id of Adit.
     async fn leftovers(&mut self, here: &mut Netlink) -> Result<Vec<(Namespace, File)>, KernelError> {
         let names = fs::read_dir(NAMES).into_iter().flatten().filter_map(Result::ok);
         let named = names.filter_map(|entry| {
@@ -360,7 +369,7 @@ fn wireguard(file: &File, private_keys: PrivateKeys) -> io::Result<WireGuard> {
     WireGuard::of_socket(socket, identity(file)?.1, private_keys)
 }
 
-/// A socket in a namespace, made on a thread that ends.
+/// Opens a socket in a namespace, on a thread that ends afterwards.
 fn inside(file: &File, connect: fn() -> io::Result<RawSocket>) -> io::Result<RawSocket> {
     let enter = || {
         setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
@@ -368,10 +377,10 @@ fn inside(file: &File, connect: fn() -> io::Result<RawSocket>) -> io::Result<Raw
     };
     thread::scope(|scope| {
         let thread = thread::Builder::new().spawn_scoped(scope, enter)?;
-        let panicked = |_| Err(io::Error::other("the thread that enters it panicked"));
+        let panicked = |_| Err(io::Error::other("the thread that enters the namespace panicked"));
         thread.join().unwrap_or_else(panicked)
     })
 }
 
-/// Descriptors of namespaces by their names, for the ends of pairs.
+/// Descriptors of namespaces by name, for creating veth pairs.
 pub(super) type Ends = BTreeMap<Option<Namespace>, RawFd>;

@@ -1,8 +1,10 @@
-//! The nft table: written by scripts for the program `nft`, each a transaction, and read back from it.
+//! The nft table. Changes are scripts for the program `nft`, each one transaction. The table is read back
+//! with `nft`, too.
 //!
-//! The kernel numbers its rulesets' generations: `nft` is only asked to list the table when the number has changed since
-//! it was asked last. Whether a table is there, and whose it is, is read over netlink: nft 1.0 does not tell comments of
-//! tables in JSON. What rules have dropped is read over netlink too, since nothing but packets moves it.
+//! The kernel counts the generations of its ruleset. `nft` only has to list the table if this number has
+//! changed since the last listing. Whether the table exists and is managed by Adit is read over netlink,
+//! because nft 1.0 does not print comments of tables in JSON. Drop counters are also read over netlink,
+//! because packets do not change the generation.
 
 mod drops;
 #[cfg(test)]
@@ -35,41 +37,42 @@ use crate::net::Family;
 
 pub use drops::{Count, Drops};
 
-/// Where administrators' programs are, whatever PATH says.
+/// Directories with programs for administrators, which are searched in addition to PATH.
 const FOLDERS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
 
-/// What is in the place of the nft table.
+/// The result of an observation of the nft table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The table, whosever it is; `None`: there is none.
+    /// The table, managed by Adit or not; `None` if there is none.
     Table(Option<Firewall>),
-    /// One of ours, of which nft does not tell what is in it, and why.
+    /// The table exists and is managed by Adit, but nft can't list it, for this reason.
     Unlisted(String),
 }
 
 /// The nft table of a network namespace.
 #[derive(Default)]
 pub struct Nft {
-    /// Opened when it is needed first: that loads the kernel's module.
+    /// The socket, opened at the first use, which loads the kernel module.
     socket: Option<Socket>,
-    /// What was listed last, and the generation that it is of or older than.
+    /// The last listing, and its generation. The listing may be newer than that.
     listed: Option<(u32, Option<Firewall>)>,
-    /// The kernel has refused to masquerade IPv6.
+    /// Whether the kernel has refused to masquerade IPv6.
     without_ipv6_nat: bool,
-    /// When the program has hung last, unless it has ended since.
+    /// When `nft` last hung; `None` if it has ended properly since.
     hung: Option<Instant>,
-    /// What the rules have dropped, over all tables.
+    /// The number of packets that the rules have dropped, including former tables.
     drops: Drops,
 }
 
 impl Nft {
-    /// What the rules have dropped so far; it can be asked from any thread of this namespace.
+    /// The number of packets that the rules have dropped so far. It can be read from any thread of this
+    /// namespace.
     #[must_use]
     pub fn drops(&self) -> Drops {
         self.drops.clone()
     }
 
-    /// What can be had.
+    /// Whether and how nftables can be used.
     pub async fn facts(&mut self) -> facts::Nft {
         if program().is_none() {
             return facts::Nft::NoProgram;
@@ -77,15 +80,15 @@ impl Nft {
         match self.generation().await {
             Ok(None) => facts::Nft::NoTables,
             _ if self.without_ipv6_nat => facts::Nft::WithoutIpv6Nat,
-            // Without the privilege to ask, nothing speaks against it.
+            // Without the privilege to ask, assume that it can be used.
             Ok(Some(_)) | Err(_) => facts::Nft::Usable,
         }
     }
 
-    /// What is in the table's place.
+    /// Observes the table.
     ///
     /// # Errors
-    /// When the kernel can't be asked for it.
+    /// When the kernel can't be asked.
     pub async fn observe(&mut self) -> Result<Found, KernelError> {
         let Some(generation) = self.generation().await? else {
             return Ok(Found::Table(None));
@@ -96,13 +99,13 @@ impl Nft {
         {
             return Ok(Found::Table(firewall.clone()));
         }
-        // What changes from here on is of a later generation, and leads to another listing.
+        // A change after this has a later generation, so that the next observation lists again.
         let firewall = match self.table().await? {
             Table::Absent => None,
             Table::Foreign => Some(Firewall::foreign()),
-            Table::Ours(_) => match self.list().await {
+            Table::Managed(_) => match self.list().await {
                 Ok(firewall) => Some(firewall),
-                // It may have been deleted meanwhile.
+                // The table may have been deleted meanwhile.
                 Err(_) if self.table().await? == Table::Absent => None,
                 Err(error) => return Ok(Found::Unlisted(error.to_string())),
             },
@@ -111,27 +114,30 @@ impl Nft {
         Ok(Found::Table(firewall))
     }
 
-    /// Whose the table is.
+    /// Whether the table exists and is managed by Adit.
     async fn table(&mut self) -> Result<Table, KernelError> {
         let found = query::table(self.socket()?).await;
         found.map_err(|failure| failure.into_error("look for nft table inet adit"))
     }
 
-    /// Makes a change of the table: all of it, or nothing.
+    /// Changes the table in one transaction.
     ///
     /// # Errors
-    /// When there is no `nft`, or it refuses; with its words.
+    /// When `nft` is not installed or fails; the error contains its messages.
     pub async fn execute(&mut self, change: &NftChange) -> Result<(), KernelError> {
         let wanted = match change {
             NftChange::Create(table) | NftChange::Replace(table) => Some(&**table),
             NftChange::Delete => None,
         };
         if let Some(link) = wanted.and_then(|table| table.unspeakable().into_iter().next()) {
-            let text = format!("nft has no words for the device name {:?}", link.as_str());
+            let text = format!(
+                "the syntax of nft can't express the device name {:?}",
+                link.as_str()
+            );
             let source = io::Error::new(io::ErrorKind::InvalidInput, text);
             return Err(KernelError::of_change(source));
         }
-        // A new table counts from zero.
+        // The counters of a new table start at zero.
         self.count_drops().await;
         let script = match change {
             NftChange::Create(table) => render::create(table),
@@ -152,7 +158,7 @@ impl Nft {
         Err(refusal)
     }
 
-    /// What is in our table.
+    /// Lists the table of Adit.
     async fn list(&mut self) -> Result<Firewall, KernelError> {
         debug!("listing nft table inet adit");
         let listed = self.run(&["-j", "list", "table", "inet", "adit"], "").await;
@@ -160,7 +166,7 @@ impl Nft {
         listed.map_err(|error| error.about(&"list nft table inet adit"))
     }
 
-    /// Whether the kernel would take a table in the place of ours.
+    /// Checks whether the kernel would accept this table.
     async fn dry_run(&mut self, table: &Firewall) -> Result<(), KernelError> {
         let script = render::replace(table);
         let tried = self.run(&["-c", "-f", "-"], &script).await;
@@ -178,19 +184,19 @@ impl Nft {
         result
     }
 
-    /// Takes note of what the rules have dropped. Where that can't be read, what was noted before stays.
+    /// Adds the drop counters to the sums. If they can't be read, the sums stay as they are.
     async fn count_drops(&mut self) {
         let drops = self.drops.clone();
         let Ok(socket) = self.socket() else {
             return;
         };
         if let Err(failure) = drops.look(socket).await {
-            let error = failure.into_error("read what nft table inet adit has dropped");
+            let error = failure.into_error("read the drop counters of nft table inet adit");
             debug!("{error}");
         }
     }
 
-    /// The number of the ruleset; `None`: the kernel has no nf_tables.
+    /// The generation of the ruleset; `None` if the kernel has no nf_tables.
     async fn generation(&mut self) -> Result<Option<u32>, KernelError> {
         let socket = match self.socket() {
             Ok(socket) => socket,
@@ -199,9 +205,9 @@ impl Nft {
         };
         match query::generation(socket).await {
             Ok(generation) => Ok(Some(generation)),
-            // So nfnetlink answers where nf_tables can't be loaded.
+            // This is the answer of nfnetlink if nf_tables can't be loaded.
             Err(failure) if failure.errno() == Some(libc::EINVAL) => Ok(None),
-            Err(failure) => Err(failure.into_error("ask for the generation of nftables' rules")),
+            Err(failure) => Err(failure.into_error("read the generation of the nftables rules")),
         }
     }
 
@@ -215,7 +221,7 @@ impl Nft {
     }
 }
 
-/// The same table, but for what masquerades IPv6.
+/// The same table without rules that masquerade IPv6.
 fn without_ipv6_nat(table: &Firewall) -> Firewall {
     let of_ipv6 = |one: &Match| match one {
         Match::Address { prefixes, .. } => prefixes
@@ -236,7 +242,7 @@ async fn nft(arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
         return Err(KernelError {
             context: None,
             source: io::Error::from(io::ErrorKind::NotFound),
-            kernel_text: Some("there is no program `nft`".to_owned()),
+            kernel_text: Some("the program `nft` is not installed".to_owned()),
         });
     };
     let failed = KernelError::of_change;
@@ -251,7 +257,7 @@ async fn nft(arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
         .map_err(failed)?;
     let mut input = child.stdin.take().expect("it is piped");
     let work = async {
-        // One that ends before it has read all says why on its own.
+        // If it ends before it has read everything, its own messages tell why.
         let _written = input.write_all(script.as_bytes()).await;
         drop(input);
         child.wait_with_output().await
@@ -266,25 +272,26 @@ async fn nft(arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
     Err(KernelError {
         context: None,
         source: io::Error::other(format!("nft ended with {}", output.status)),
-        kernel_text: Some(words(&String::from_utf8_lossy(&output.stderr))),
+        kernel_text: Some(error_text(&String::from_utf8_lossy(&output.stderr))),
     })
 }
 
-/// That `nft` did not end in time.
+/// The error if `nft` did not end in time.
 fn hung() -> KernelError {
     let (patience, rest) = (limits::NFT_PATIENCE.as_secs(), limits::NFT_REST.as_secs());
-    let text = format!("nft did not end within {patience} s, and is not started again for {rest} s");
+    let text = format!("nft did not end within {patience} s; it is not started again for {rest} s");
     KernelError::of_change(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
-/// That `nft` printed something else than was asked of it.
+/// The error if the output of `nft` has an unexpected form.
 fn malformed(why: String) -> KernelError {
     KernelError::of_change(io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
-/// What nft complains of: each error's line with what it underlines, without its place in a script that nobody has.
-fn words(errors: &str) -> String {
-    let mut words: Vec<String> = Vec::new();
+/// The error messages of nft, each with the line that it underlines, but without the position in a script
+/// that the user does not have.
+fn error_text(errors: &str) -> String {
+    let mut messages: Vec<String> = Vec::new();
     let mut lines = errors.lines().peekable();
     while let Some(line) = lines.next() {
         let Some((_, message)) = line.split_once("Error: ") else {
@@ -294,34 +301,34 @@ fn words(errors: &str) -> String {
             .peek()
             .map(|rule| rule.trim())
             .filter(|rule| !rule.is_empty());
-        words.push(match rule {
+        messages.push(match rule {
             Some(rule) => format!("{}: {rule}", message.trim()),
             None => message.trim().to_owned(),
         });
     }
-    if words.is_empty() {
+    if messages.is_empty() {
         return errors.trim().to_owned();
     }
-    words.join("; ")
+    messages.join("; ")
 }
 
-/// The chains of other tables that drop what is forwarded unless a rule of theirs accepts it, in words.
+/// Describes the chains of other tables that drop forwarded packets unless one of their rules accepts them.
 ///
 /// # Errors
 /// When they can't be listed.
 pub async fn dropping_forward_chains() -> Result<Vec<String>, KernelError> {
     let listed = nft(&["-j", "list", "chains"], "").await;
     let found = listed.and_then(|json| read::dropping_forward_chains(&json).map_err(malformed));
-    found.map_err(|error| error.about(&"list nftables' chains"))
+    found.map_err(|error| error.about(&"list the nftables chains"))
 }
 
-/// Where `nft` is.
+/// The path of `nft`.
 #[must_use]
 pub fn program() -> Option<PathBuf> {
     program_of("nft")
 }
 
-/// Where a program is, also one in a folder that only administrators have in PATH.
+/// The path of a program, also in a directory that only administrators have in PATH.
 fn program_of(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = OsString::from(FOLDERS);
@@ -343,10 +350,10 @@ create table inet adit
                   ^^^^
 ";
         assert_eq!(
-            words(errors),
+            error_text(errors),
             "Could not process rule: File exists: create table inet adit"
         );
-        assert_eq!(words("netlink: Error: cache\n"), "cache");
-        assert_eq!(words("killed\n"), "killed");
+        assert_eq!(error_text("netlink: Error: cache\n"), "cache");
+        assert_eq!(error_text("killed\n"), "killed");
     }
 }

@@ -1,9 +1,11 @@
-//! What of ours sends no events, in the numbers that are cheap to read: programs on devices, pins, WireGuard's peers.
+//! Revisions of managed state that sends no events, as numbers that are cheap to read: programs on devices,
+//! pins, and WireGuard peers.
 //!
-//! The kernel tells nobody of a TCX link that was detached, of a pin that was removed, or of what `wg set` did. An observation
-//! takes these numbers down on its way; some seconds later they are read again, and only where one differs a full pass
-//! follows, which reads everything. Maps have no number that moves with their entries: those are the full pass's, and so is a
-//! WireGuard device with more peers than [`limits::RECHECKED_PEERS`], whose reading is most of a pass.
+//! The kernel sends no event when a TCX link is detached, when a pin is removed, or when `wg set` changes a
+//! device. Each observation records these numbers. Some seconds later they are read again, and only if one of
+//! them differs, a full reconciliation follows, which reads everything. Maps have no number that changes with
+//! their entries, so only full reconciliations check them. The same is true for WireGuard devices with more
+//! peers than [`limits::RECHECKED_PEERS`], because reading these takes most of the time of a reconciliation.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +14,30 @@ use crate::model::Hook;
 use crate::model::wireguard::Device;
 use crate::net::LinkName;
 
-/// The numbers of one moment.
+/// The revisions at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revisions {
-    /// Our programs on devices.
+    /// The programs of Adit on devices.
     pub programs: BTreeMap<(LinkName, Hook), ProgramRevision>,
-    /// Pinned links whose device is gone or another one.
+    /// The number of pinned links whose device was deleted or replaced.
     pub dead_links: usize,
-    /// The kernel's ids of the maps that are pinned where ours shall be; `None`: there is no such pin.
+    /// The kernel ids of the maps at the paths of Adit's pins; `None` if there is no such pin.
     pub maps: BTreeMap<&'static str, Option<u32>>,
-    /// The WireGuard devices that were read, without their endpoints: a peer that roams is none of our business.
+    /// The WireGuard devices that were read, without their endpoints, because peers may roam.
     pub wireguard: BTreeMap<LinkName, Device>,
 }
 
 /// A program on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProgramRevision {
-    /// The kernel's id of the program.
+    /// The kernel id of the program.
     pub id: u32,
-    /// How often TCX changed something on this hook, also for others; `None`: it is on by clsact.
+    /// The number of changes to this hook with TCX, by any program; `None` with clsact.
     pub hook: Option<u64>,
 }
 
 impl Revisions {
-    /// Takes down a WireGuard device, unless it has too many peers.
+    /// Records a WireGuard device, unless it has too many peers.
     pub fn add_wireguard(&mut self, link: &LinkName, device: &Device) {
         if device.peers.len() > limits::RECHECKED_PEERS {
             return;
@@ -47,8 +49,8 @@ impl Revisions {
         self.wireguard.insert(link.clone(), device);
     }
 
-    /// What differs at a later moment, in words. A WireGuard device that was read but once says nothing: devices that come
-    /// and go are told of.
+    /// Describes the first difference to a later moment. A WireGuard device that is in only one of the two is
+    /// not a difference, because there are events for devices that are created or deleted.
     #[must_use]
     pub fn difference(&self, later: &Revisions) -> Option<String> {
         let programs = differing(&self.programs, &later.programs)
@@ -64,7 +66,7 @@ impl Revisions {
     }
 }
 
-/// The first key that only one of two has, or that they have different values for.
+/// The first key that is in only one of the maps, or that has different values.
 fn differing<'a, K: Ord, V: PartialEq>(before: &'a BTreeMap<K, V>, now: &'a BTreeMap<K, V>) -> Option<&'a K> {
     let mut keys = before.keys().chain(now.keys());
     keys.find(|key| before.get(key) != now.get(key))

@@ -9,7 +9,7 @@ use super::KernelError;
 use crate::model::Sysctl;
 use crate::net::LinkName;
 
-/// The settings of the calling thread's network namespace.
+/// The settings in the network namespace of the calling thread.
 #[derive(Clone, Debug)]
 pub struct Sysctls {
     root: PathBuf,
@@ -22,16 +22,16 @@ impl Default for Sysctls {
 }
 
 impl Sysctls {
-    /// Those below another root, for tests.
+    /// Uses another root directory, for tests.
     #[must_use]
     pub fn below(root: impl Into<PathBuf>) -> Sysctls {
         Sysctls { root: root.into() }
     }
 
-    /// Reads all settings that we care for of these links.
+    /// Reads all settings that Adit manages of these links.
     ///
     /// # Errors
-    /// When one can't be read, as of a link that is gone.
+    /// When a setting can't be read, for example because the link does not exist.
     pub fn observe<'a>(
         &self,
         links: impl IntoIterator<Item = &'a LinkName>,
@@ -45,7 +45,7 @@ impl Sysctls {
         Ok(settings)
     }
 
-    /// Reads a setting, without the line's end.
+    /// Reads a setting, without the newline at its end.
     ///
     /// # Errors
     /// When there is no such link or setting, or it can't be read.
@@ -63,7 +63,7 @@ impl Sysctls {
     pub fn write(&self, link: &LinkName, sysctl: Sysctl, value: &str) -> Result<(), KernelError> {
         let failed = KernelError::of_change;
         let path = self.path(link, sysctl).map_err(failed)?;
-        // One write, and never a new file where the tree is no /proc.
+        // This is one write, and it never creates a file if the root is not /proc.
         let mut file = OpenOptions::new()
             .write(true)
             .truncate(true)
@@ -72,8 +72,9 @@ impl Sysctls {
         file.write_all(value.as_bytes()).map_err(failed)
     }
 
-    /// Whether a device drops IPv4 whose source is routed by another one: `rp_filter` is 1 there, where the larger of its own
-    /// and that of `all` counts. What can't be read is not strict.
+    /// Whether a device drops IPv4 packets whose source is routed through another device: `rp_filter` is 1
+    /// there, where the larger of the values of the device and of `all` counts. A setting that can't be read
+    /// is not strict.
     #[must_use]
     pub fn is_strict(&self, link: &LinkName) -> bool {
         let read = |of: &str| -> Option<u8> {
@@ -84,10 +85,11 @@ impl Sysctls {
         own.is_some_and(|own| own.max(read("all").unwrap_or(0)) == 1)
     }
 
-    /// `all` and `default` are names that a device may have, and settings of the whole host.
+    /// The path of a setting. A device may be named `all` or `default`, but these are settings of the whole
+    /// host.
     fn path(&self, link: &LinkName, sysctl: Sysctl) -> io::Result<PathBuf> {
         if ["all", "default"].contains(&link.as_str()) {
-            let text = "settings of all devices are the host's, not a device's";
+            let text = "`all` and `default` are settings of the whole host, which Adit never changes";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         Ok(self.root.join(sysctl.path(link.as_str())))

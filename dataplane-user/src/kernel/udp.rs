@@ -1,4 +1,4 @@
-//! Who has a UDP port.
+//! The processes that use UDP ports.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,13 @@ use std::path::Path;
 pub struct Socket {
     /// Its port.
     pub port: u16,
-    /// Its inode, by which its process is found; 0: the kernel itself has it.
+    /// Its inode, by which its process is found; 0 for a socket of the kernel, for example of a tunnel
+    /// device.
     pub inode: u64,
 }
 
-/// The bound UDP sockets of this network namespace, of both families. `root` is where `proc` is.
+/// The bound UDP sockets of this network namespace, IPv4 and IPv6. `root` is the directory that contains
+/// `proc`.
 #[must_use]
 pub fn sockets(root: &Path) -> Vec<Socket> {
     let tables = ["udp", "udp6"].map(|name| fs::read_to_string(root.join("proc/net").join(name)));
@@ -23,18 +25,18 @@ pub fn sockets(root: &Path) -> Vec<Socket> {
         .collect()
 }
 
-/// A line of /proc/net/udp: number, local address and port in hex, and so on; the tenth word is the inode.
+/// A line of /proc/net/udp: number, local address and port in hex, and so on; the tenth field is the inode.
 fn parse(line: &str) -> Option<Socket> {
-    let words = line.split_whitespace().collect::<Vec<_>>();
-    let (_, port) = words.get(1)?.rsplit_once(':')?;
+    let fields = line.split_whitespace().collect::<Vec<_>>();
+    let (_, port) = fields.get(1)?.rsplit_once(':')?;
     Some(Socket {
         port: u16::from_str_radix(port, 16).ok()?,
-        inode: words.get(9)?.parse().ok()?,
+        inode: fields.get(9)?.parse().ok()?,
     })
 }
 
 impl Socket {
-    /// The process that has it, as far as we may see.
+    /// The process that uses the socket, if this process may see it.
     #[must_use]
     pub fn holder(&self) -> String {
         let socket = format!("socket:[{}]", self.inode);
@@ -48,7 +50,7 @@ impl Socket {
             targets.any(|target| target.as_os_str() == socket.as_str())
         });
         let Some(process) = processes.next() else {
-            return "a process or a tunnel device that can't be seen from here".to_owned();
+            return "a process or a tunnel device that is not visible here".to_owned();
         };
         let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
         format!(

@@ -1,7 +1,8 @@
-//! WireGuard devices over generic netlink: reads one whole, and changes only what it is told to.
+//! WireGuard devices over generic netlink: reads whole devices, and makes only requested changes.
 //!
-//! The links themselves are the netlink adapter's. As there, no tasks run here, and a call that is dropped half-way
-//! leaves nothing to the next one. Nothing here logs or keeps key material; what was sent and received is wiped.
+//! The netlink adapter creates and deletes the links themselves. As in that adapter, no tasks run here, and a
+//! call that is dropped before its end does not affect the next one. Nothing here logs or keeps key material;
+//! buffers of requests and answers are wiped.
 
 mod attribute;
 mod carried;
@@ -37,16 +38,16 @@ use crate::net::key::{PrivateKey, PublicKey};
 pub(super) use carried::Carried;
 pub(super) use execute::{Configured, devices, execute, get};
 
-/// Fetches the private key that belongs to a public one, when it is to be set.
+/// Returns the private key that belongs to a public key; called when a device gets its key.
 pub type PrivateKeys = Arc<dyn Fn(&PublicKey) -> io::Result<PrivateKey> + Send + Sync>;
 
-/// For devices that are only read, or deleted.
+/// No private keys, for devices that are only read or deleted.
 #[must_use]
 pub fn no_private_keys() -> PrivateKeys {
     private_keys([])
 }
 
-/// These and no others.
+/// Exactly these private keys.
 #[must_use]
 pub fn private_keys(keys: impl IntoIterator<Item = PrivateKey>) -> PrivateKeys {
     let keys = keys.into_iter().collect::<Vec<_>>();
@@ -57,23 +58,24 @@ pub fn private_keys(keys: impl IntoIterator<Item = PrivateKey>) -> PrivateKeys {
     })
 }
 
-/// A device as it was read. No endpoint is known as configured: the kernel does not tell.
+/// A device as read from the kernel. The configured endpoints are not known, because the kernel does not
+/// report them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// What is compared with what shall be.
+    /// The part that is compared with the desired state.
     pub device: Device,
-    /// What its peers have done.
+    /// The traffic of its peers.
     pub traffic: BTreeMap<PublicKey, PeerTraffic>,
 }
 
-/// What a peer has done.
+/// The traffic of a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerTraffic {
-    /// When the last handshake was, since 1970; `None`: never.
+    /// The time of the last handshake, since 1970; `None` if there was none.
     pub last_handshake: Option<Duration>,
-    /// Bytes received from it, with WireGuard's headers.
+    /// Bytes received from it, including WireGuard headers.
     pub received: u64,
-    /// Bytes sent to it, with WireGuard's headers.
+    /// Bytes sent to it, including WireGuard headers.
     pub sent: u64,
 }
 
@@ -81,16 +83,17 @@ pub struct PeerTraffic {
 pub struct WireGuard {
     socket: Socket,
     private_keys: PrivateKeys,
-    /// The family's message type; the kernel gives another one each time that its module is loaded.
+    /// The message type of the generic netlink family, which changes each time that the kernel loads the
+    /// module.
     family: Option<u16>,
 }
 
 impl WireGuard {
-    /// Opens a socket in the calling thread's network namespace; needs a tokio runtime with I/O and time. All later
-    /// calls must be polled in that namespace too.
+    /// Opens a socket in the network namespace of the calling thread; needs a tokio runtime with I/O and
+    /// time. All later calls must be polled in that namespace, too.
     ///
     /// # Errors
-    /// When the socket can't be made or set up.
+    /// When the socket can't be opened or configured.
     pub fn open(private_keys: PrivateKeys) -> Result<WireGuard, KernelError> {
         let socket = Socket::open(NETLINK_GENERIC)
             .map_err(|error| KernelError::new("open a generic netlink socket", error))?;
@@ -101,12 +104,12 @@ impl WireGuard {
         })
     }
 
-    /// A socket in the calling thread's namespace, for [`WireGuard::of_socket`] on another thread.
+    /// Opens a socket in the namespace of the calling thread, for [`WireGuard::of_socket`] on another thread.
     pub(super) fn connect() -> io::Result<RawSocket> {
         socket::connect(NETLINK_GENERIC)
     }
 
-    /// With a socket that was made in the namespace of this inode.
+    /// Uses a socket that was opened in the namespace of this inode.
     pub(super) fn of_socket(
         socket: RawSocket,
         namespace: u64,
@@ -119,26 +122,26 @@ impl WireGuard {
         })
     }
 
-    /// Bounds what is read from now on, where somebody else decides how much there is.
+    /// Limits what is read from now on, for namespaces whose root user decides how much there is.
     pub(super) fn bound(&mut self, bounds: Bounds) {
         self.socket.bound(bounds);
     }
 
-    /// Where it fetches private keys.
+    /// The source of private keys.
     pub(super) fn private_keys(&self) -> &PrivateKeys {
         &self.private_keys
     }
 
-    /// Reads a device whole.
+    /// Reads a whole device.
     ///
     /// # Errors
-    /// When there is no such link (`ENODEV`), when it is no WireGuard device (`EOPNOTSUPP`), when the kernel has no
-    /// WireGuard, or when any part can't be read.
+    /// When the link does not exist (`ENODEV`), when it is not a WireGuard device (`EOPNOTSUPP`), when the
+    /// kernel has no WireGuard, or when a part can't be read.
     pub async fn get_device(&mut self, link: &LinkName) -> Result<Reading, KernelError> {
         self.list_device(link, false).await.map(Reading::from)
     }
 
-    /// Reads a device whole, in the kernel's order; its private key only where `with_private_key` asks for it.
+    /// Reads a whole device, in the order of the kernel; the private key only if `with_private_key` is set.
     ///
     /// # Errors
     /// As [`WireGuard::get_device`].
@@ -160,12 +163,12 @@ impl WireGuard {
         }
     }
 
-    /// Changes a device, in as few messages as fit; none for no changes. The rest goes on past a refusal.
+    /// Changes a device, in as few messages as possible; without changes, nothing is sent. Continues after
+    /// refusals.
     ///
     /// # Errors
-    /// The first refusal, also of a private key that can't be fetched, and of an endpoint's device that is not there: then
-    /// nothing is changed. Reading the device anew
-    /// says what became of the changes.
+    /// The first refusal. If a private key can't be read or the device of an endpoint does not exist, nothing
+    /// is changed. After an error, read the device again to see which changes took effect.
     pub async fn set_device(
         &mut self,
         link: &LinkName,
@@ -208,13 +211,13 @@ impl WireGuard {
         })
     }
 
-    /// What went over the socket so far.
+    /// Statistics of the socket.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.socket.stats()
     }
 
-    /// The family's message type. Asking loads the module, where there is one.
+    /// The message type of the family. The request loads the module, if it is installed.
     async fn family(&mut self) -> Result<u16, KernelError> {
         if let Some(family) = self.family {
             return Ok(family);
@@ -222,12 +225,12 @@ impl WireGuard {
         let mut body = Attributes::message(uapi::CTRL_CMD_GETFAMILY, uapi::CTRL_VERSION);
         body.put_text(uapi::CTRL_ATTR_FAMILY_NAME, uapi::WG_GENL_NAME);
         let request = Request::of_bytes(uapi::GENL_ID_CTRL, 0, body.into_bytes());
-        let context = "look for WireGuard in the kernel";
+        let context = "find WireGuard in the kernel";
         let answer = self.socket.exchange(&[request]).await.pop();
-        let bodies = match answer.expect("one answer a request") {
+        let bodies = match answer.expect("one answer per request") {
             Ok(bodies) => bodies,
             Err(failure) if failure.errno() == Some(libc::ENOENT) => {
-                let text = "this kernel has no WireGuard: `modprobe wireguard` must work";
+                let text = "this kernel has no WireGuard; make `modprobe wireguard` work";
                 return Err(KernelError::new(
                     context,
                     io::Error::new(io::ErrorKind::Unsupported, text),
@@ -238,14 +241,15 @@ impl WireGuard {
         let family = bodies.first().map(|body| read::family(body)).transpose();
         let family = family.map_err(|error| Failure::malformed(&error).into_error(context))?;
         let family = family.flatten().ok_or_else(|| {
-            let text = "the kernel's answer has no family";
+            let text = "the answer of the kernel has no family id";
             KernelError::new(context, io::Error::new(io::ErrorKind::InvalidData, text))
         })?;
         self.family = Some(family);
         Ok(family)
     }
 
-    /// Asks for the family anew where the kernel doesn't know `former` any more; the failure, where that is not why.
+    /// Asks for the family again if the kernel doesn't know `former` any more; returns the failure if it has
+    /// another cause.
     async fn family_again(
         &mut self,
         former: u16,

@@ -1,6 +1,6 @@
-//! What the loop counts of the changes that it makes, under the names that such counts have elsewhere.
+//! Counters of changes, under the names that other agents use for such counters.
 //!
-//! [`Count::of`] alone decides what a change counts as.
+//! [`Count::of`] alone decides which counter a change belongs to.
 
 use std::collections::BTreeMap;
 
@@ -18,20 +18,21 @@ use crate::model::order::Stage;
 use crate::model::wireguard::DeviceChange;
 use crate::model::{ANCHOR_METRIC, Action, BACKSTOP_METRIC, Change, Route, RouteKey, RouteKind};
 
-/// What a change counts as.
+/// The counter that a change belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Count {
     /// An operation on a device: one of [`OPERATIONS`].
     Interface(&'static str),
-    /// Another object of the kernel, of this kind, was made, changed or deleted.
+    /// Another kernel object of this kind was created, changed or deleted.
     Object(&'static str, Verb),
-    /// A route was made or replaced, or deleted; and what asked for it, one of [`SOURCES`].
+    /// A route was created or replaced, or deleted; the second field says what asked for it, one of
+    /// [`SOURCES`].
     Route(Verb, &'static str),
-    /// A peer of WireGuard's came, went, or the device changed otherwise.
+    /// A WireGuard peer was added or removed, or the device changed otherwise.
     WireGuard(Verb),
-    /// The nft table was made or replaced as a whole, or deleted.
+    /// The nft table was created or replaced as a whole, or deleted.
     Firewall(Verb),
-    /// Maps and programs: what they hold is told by the maps themselves.
+    /// Maps and programs have no counters here; metrics of the maps are read from the maps.
     Map,
 }
 
@@ -48,7 +49,7 @@ const OPERATIONS: [&str; 9] = [
 ];
 const SOURCES: [&str; 4] = ["anchor", "backstop", "overlay", "declared"];
 
-/// Kinds of objects that are counted otherwise than by [`Count::Object`].
+/// Kinds of objects that are not counted as [`Count::Object`].
 const COUNTED_OTHERWISE: [ObjectKind; 14] = [
     ObjectKind::Link,
     ObjectKind::Address,
@@ -66,7 +67,7 @@ const COUNTED_OTHERWISE: [ObjectKind; 14] = [
     ObjectKind::Source,
 ];
 
-/// The word of a metric's label.
+/// The value of the label `operation`.
 fn operation(verb: Verb) -> &'static str {
     match verb {
         Verb::Add => "create",
@@ -129,7 +130,7 @@ impl Count {
     }
 }
 
-/// What asked for a route.
+/// What asked for a route: one of [`SOURCES`].
 fn source(key: RouteKey, route: &Route) -> &'static str {
     match key.metric {
         BACKSTOP_METRIC if route.kind == RouteKind::Unreachable => "backstop",
@@ -168,48 +169,51 @@ impl Default for ChangeCounters {
         let durations = |name, help| series::valid(Histogram::with_opts(options(name, help)));
         let route_duration = options(
             "adit_route_sync_duration_seconds",
-            "How long changes to routes took, by what asked for them.",
+            "Duration of changes of routes, by what asked for them.",
         );
         let counters = ChangeCounters {
-            operations: operations("adit_interface_operations_total", "Changes made to devices."),
+            operations: operations(
+                "adit_interface_operations_total",
+                "Changes of devices and their addresses.",
+            ),
             operation_errors: operations(
                 "adit_interface_operation_errors_total",
-                "Changes to devices that the kernel refused.",
+                "Changes of devices and their addresses that the kernel refused.",
             ),
-            routes_added: counter("adit_routes_added_total", "Routes made or replaced."),
+            routes_added: counter("adit_routes_added_total", "Routes created or replaced."),
             routes_removed: counter("adit_routes_removed_total", "Routes deleted."),
             objects: series::valid(IntCounterVec::new(
                 Opts::new(
                     "adit_object_operations_total",
-                    "Policy rules, next-hop objects and neighbours made, changed and deleted.",
+                    "Policy rules, next-hop objects and neighbours created, changed and deleted.",
                 ),
                 &["kind", "operation"],
             )),
             object_errors: series::valid(IntCounterVec::new(
                 Opts::new(
                     "adit_object_operation_errors_total",
-                    "Changes to policy rules, next-hop objects and neighbours that the kernel refused.",
+                    "Changes of policy rules, next-hop objects and neighbours that the kernel refused.",
                 ),
                 &["kind"],
             )),
             route_errors: counter(
                 "adit_route_sync_errors_total",
-                "Changes to routes that the kernel refused.",
+                "Changes of routes that the kernel refused.",
             ),
             route_duration: series::valid(HistogramVec::new(route_duration, &["source"])),
             peers_added: counter("adit_wireguard_peers_added_total", "WireGuard peers added."),
             peers_removed: counter("adit_wireguard_peers_removed_total", "WireGuard peers removed."),
             wireguard_errors: counter(
                 "adit_wireguard_configure_errors_total",
-                "Changes to WireGuard devices that were refused.",
+                "Changes of WireGuard devices that were refused.",
             ),
             wireguard_duration: durations(
                 "adit_wireguard_configure_duration_seconds",
-                "How long changes to WireGuard devices took.",
+                "Duration of changes of WireGuard devices.",
             ),
             rebuilds: counter(
                 "adit_masquerade_chain_rebuilds_total",
-                "Times that the nft table was made or replaced as a whole.",
+                "How often the nft table was created or replaced as a whole.",
             ),
             firewall_errors: counter(
                 "adit_masquerade_sync_errors_total",
@@ -217,10 +221,10 @@ impl Default for ChangeCounters {
             ),
             firewall_duration: durations(
                 "adit_masquerade_sync_duration_seconds",
-                "How long changes of the nft table took.",
+                "Duration of changes of the nft table.",
             ),
         };
-        // A rate needs the zero that it starts from.
+        // Series exist from the start, so that the first increase counts in a rate.
         for operation in OPERATIONS {
             counters.operations.with_label_values(&[operation]);
             counters.operation_errors.with_label_values(&[operation]);
@@ -243,7 +247,7 @@ impl Default for ChangeCounters {
 }
 
 impl ChangeCounters {
-    /// Changes were made, or refused.
+    /// Counts changes, made or refused.
     pub(super) fn applied(&self, report: &ApplyReport) {
         let mut stages: BTreeMap<Stage, Count> = BTreeMap::new();
         for (change, outcome) in &report.outcomes {
@@ -357,7 +361,7 @@ mod tests {
         ]
     }
 
-    /// The series that are not 0, after all changes came to this.
+    /// The series that are not 0 after all changes had this outcome.
     fn series(outcome: impl Fn() -> Outcome) -> Vec<String> {
         let changes = changes();
         let mut stages: Vec<Stage> = changes.iter().map(Change::stage).collect();
@@ -378,7 +382,7 @@ mod tests {
         let lines = text
             .lines()
             .filter(|line| !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_bucket"));
-        // The order of labels' values is a hash table's.
+        // The order of label values is that of a hash table.
         let mut lines: Vec<_> = lines.map(str::to_owned).collect();
         lines.sort_unstable();
         lines
@@ -407,7 +411,7 @@ mod tests {
             source: None,
             mtu: None,
         };
-        for (metric, kind, wanted) in [
+        for (metric, kind, expected) in [
             (BACKSTOP_METRIC, RouteKind::Unreachable, "backstop"),
             (ANCHOR_METRIC, anchor, "anchor"),
             (ANCHOR_METRIC, overlay, "overlay"),
@@ -416,12 +420,12 @@ mod tests {
         ] {
             let owner = Owner::Ours;
             let found = source(key(metric), &Route { owner, kind });
-            assert_eq!(found, wanted);
+            assert_eq!(found, expected);
         }
     }
 
     #[test]
-    fn what_was_done_and_how_long_it_took_is_counted() {
+    fn changes_and_their_durations_are_counted() {
         let expected = [
             r#"adit_interface_operations_total{operation="delete"} 1"#,
             r#"adit_interface_operations_total{operation="up"} 1"#,
@@ -441,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_an_error_and_nothing_else() {
+    fn refused_changes_count_only_as_errors() {
         let refused = || {
             Outcome::Failed(KernelError::new(
                 "a change",

@@ -1,4 +1,4 @@
-//! What the loop was woken by, what the kernel told, and what was put right.
+//! Counters of wake-ups of the loop, of kernel events, and of repairs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,7 @@ use crate::diff::repairs::RepairKind;
 use crate::event::Event;
 use crate::kernel::netlink::{EventCounts, EventKind};
 
-/// Counts about drift. Clones share them.
+/// Counters of drift. Clones share their counts.
 #[derive(Clone, Debug)]
 pub(super) struct DriftCounters {
     repairs: IntCounterVec,
@@ -28,12 +28,12 @@ impl Default for DriftCounters {
         let counters = DriftCounters {
             repairs: family(
                 "adit_drift_repairs_total",
-                "Objects of ours that something else changed and that were put right, by kind.",
+                "Managed objects that something else changed and that the agent restored, by kind.",
                 "kind",
             ),
             wakeups: family(
                 "adit_reconcile_wakeups_total",
-                "What made the loop pass over the kernel; what gathers during a pass is one pass.",
+                "Events that woke the reconciliation loop, by cause. Several events may lead to one reconciliation.",
                 "cause",
             ),
             events: Arc::default(),
@@ -57,7 +57,7 @@ impl DriftCounters {
             families.extend(counters(
                 (
                     "adit_kernel_events_total",
-                    "Messages that the kernel sent of its own accord, by what they are about.",
+                    "Messages that the kernel sent without a request, by kind.",
                 ),
                 ["kind"],
                 received,
@@ -65,7 +65,7 @@ impl DriftCounters {
             families.extend(counters(
                 (
                     "adit_kernel_event_overruns_total",
-                    "Times that such messages were lost; each leads to a full pass.",
+                    "How often such messages were lost; each time leads to a full reconciliation.",
                 ),
                 [],
                 [([], events.overruns())],
@@ -76,20 +76,20 @@ impl DriftCounters {
 }
 
 impl Recorder {
-    /// Has the page tell of what a subscription hears.
+    /// Makes the page show the counters of a subscription.
     pub fn counts_events(&self, counts: Arc<EventCounts>) {
-        // A second subscription would be another agent's.
+        // A process has one agent, and an agent one subscription.
         let _first_stays = self.drift.events.set(counts);
     }
 
-    /// The loop was woken.
+    /// Counts a wake-up of the loop.
     pub fn woken(&self, event: Event) {
         if let Some(cause) = cause(event) {
             self.drift.wakeups.with_label_values(&[cause]).inc();
         }
     }
 
-    /// Objects were put right.
+    /// Counts restored objects.
     pub fn repaired(&self, numbers: &BTreeMap<RepairKind, u64>) {
         for (kind, number) in numbers {
             self.drift

@@ -1,4 +1,4 @@
-//! What the loop sees of the nft table, under the names that masquerading has elsewhere.
+//! Metrics of the nft table, under the names that other agents use for masquerading.
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -26,7 +26,7 @@ impl Default for FirewallRecorder {
 }
 
 impl FirewallRecorder {
-    /// The kernel holds this.
+    /// Records the observed table; `None`: there is none.
     pub(super) fn observed(&self, firewall: Option<&Firewall>) {
         for (family, name) in [(Family::Ipv4, "ipv4"), (Family::Ipv6, "ipv6")] {
             let rules = firewall.map_or(0, |firewall| firewall.masquerades(family));

@@ -1,4 +1,4 @@
-//! What the maps say, as metrics.
+//! Metrics of the BPF maps.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,12 +14,12 @@ use crate::kernel::bpf::{Bpf, CounterReport, MapUsage, NextHopEntry, SourceEntry
 use crate::net::Encapsulation;
 use crate::status::{PeerStatus, Status};
 
-/// What the maps said at one moment.
+/// The maps as read at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct MapReading {
     /// All counters.
     pub counters: CounterReport,
-    /// How full they are.
+    /// Entries and capacity of each map.
     pub usage: Vec<MapUsage>,
 }
 
@@ -70,13 +70,16 @@ fn verdicts(egress: &[VerdictCount], ingress: &[VerdictCount]) -> Vec<MetricFami
         counters(
             (
                 "adit_egress_packets_total",
-                "Packets that came to the egress program, by verdict.",
+                "Packets that reached the egress program, by verdict.",
             ),
             ["verdict"],
             egress.iter().map(packets),
         ),
         counters(
-            ("adit_egress_bytes_total", "Their bytes, without outer headers."),
+            (
+                "adit_egress_bytes_total",
+                "Bytes of packets that reached the egress program, without outer headers, by verdict.",
+            ),
             ["verdict"],
             egress.iter().map(bytes),
         ),
@@ -89,7 +92,10 @@ fn verdicts(egress: &[VerdictCount], ingress: &[VerdictCount]) -> Vec<MetricFami
             ingress.iter().map(packets),
         ),
         counters(
-            ("adit_ingress_bytes_total", "Their bytes, without outer headers."),
+            (
+                "adit_ingress_bytes_total",
+                "Bytes of packets that came out of tunnel devices, without outer headers, by verdict.",
+            ),
             ["verdict"],
             ingress.iter().map(bytes),
         ),
@@ -115,7 +121,7 @@ fn next_hops(status: &Status, entries: &[NextHopEntry], details: bool) -> Vec<Me
     };
     let with_remote = |entry: &NextHopEntry| {
         let [node, network, encapsulation] = peer(entry);
-        // An empty label is as if there were none.
+        // Prometheus treats an empty label as absent.
         let remote = details.then(|| entry.next_hop.remote.to_string());
         [node, network, encapsulation, remote.unwrap_or_default()]
     };
@@ -124,7 +130,7 @@ fn next_hops(status: &Status, entries: &[NextHopEntry], details: bool) -> Vec<Me
         gauges(
             (
                 "adit_next_hop_usable",
-                "Whether packets are sent to the next hop; 0: it is marked as down.",
+                "Whether packets are sent to the next hop; 0 if it is marked as down.",
             ),
             ["peer", "network", "encapsulation", "remote"],
             entries
@@ -148,8 +154,8 @@ fn next_hops(status: &Status, entries: &[NextHopEntry], details: bool) -> Vec<Me
     .concat()
 }
 
-/// What came in from each peer. No packet of WireGuard's links or of those without encapsulation comes by our programs:
-/// they have no such series.
+/// Packets received from each peer. Packets over WireGuard links and links without encapsulation don't pass
+/// the ingress programs, so these links have no such series.
 fn sources(status: &Status, entries: &[SourceEntry]) -> Vec<MetricFamily> {
     let mut peers: BTreeMap<(IpAddr, Encapsulation), Vec<&PeerStatus>> = BTreeMap::new();
     for peer in &status.peers {
@@ -166,7 +172,7 @@ fn sources(status: &Status, entries: &[SourceEntry]) -> Vec<MetricFamily> {
         let labels = [peer.node.to_string(), network, encapsulation.to_string()];
         Some((labels, entry.counters))
     };
-    // A source without a peer was one's a moment ago.
+    // A source without a peer belonged to a peer that was removed a moment ago.
     let rows = entries.iter().filter_map(sender).collect::<Vec<_>>();
     let labels = ["peer", "network", "encapsulation"];
     [
@@ -196,12 +202,12 @@ fn fill(usage: &[MapUsage]) -> Vec<MetricFamily> {
     let map = |usage: &MapUsage| [usage.name.to_owned()];
     [
         gauges(
-            ("adit_map_entries", "Entries of the BPF map that are used."),
+            ("adit_map_entries", "Entries of the BPF map that are in use."),
             ["map"],
             usage.iter().map(|one| (map(one), one.entries as u64)),
         ),
         gauges(
-            ("adit_map_capacity", "Entries that the BPF map can hold."),
+            ("adit_map_capacity", "Entries that fit into the BPF map."),
             ["map"],
             usage.iter().map(|one| (map(one), u64::from(one.capacity))),
         ),
@@ -209,7 +215,7 @@ fn fill(usage: &[MapUsage]) -> Vec<MetricFamily> {
     .concat()
 }
 
-/// The network of a VNI; empty for one that was removed a moment ago, and for encapsulations without VNI.
+/// The network of a VNI; empty if it was removed a moment ago, and for encapsulations without VNI.
 fn network(status: &Status, vni: u32) -> String {
     let network = status.networks.iter().find(|network| network.vni == vni);
     network.map(|network| network.name.clone()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What the status says, as metrics.
+//! Metrics of the status.
 
 use prometheus::proto::MetricFamily;
 
@@ -53,7 +53,7 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
             networks.map(|network| ([network.name.clone()], u64::from(network.mtu))),
         ),
         gauges(
-            ("adit_problems", "What is wrong now."),
+            ("adit_problems", "Current problems, by severity and reason."),
             ["severity", "reason"],
             problems.map(|problem| ([problem.severity.name().to_owned(), problem.reason.clone()], 1)),
         ),

@@ -1,15 +1,15 @@
-//! Families made for one page: what is read at that moment, and forgotten after it.
+//! Metric families that are built for one page, from values read at that moment.
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 
-/// A name and its labels are constants: either they are right or the first scrape of any test fails.
+/// Names and labels are constants: a wrong one makes the first scrape of any test fail.
 pub(super) fn valid<T>(result: prometheus::Result<T>) -> T {
-    result.expect("our metrics' names and labels are valid")
+    result.expect("names and labels of metrics are valid")
 }
 
-/// Gauges of one family: labels' values, and a value each. Those of the same labels add up.
+/// Gauges of one family, as rows of label values and a value. Rows with the same labels add up.
 pub(super) fn gauges<const N: usize>(
     (name, help): (&str, &str),
     labels: [&str; N],
@@ -23,7 +23,7 @@ pub(super) fn gauges<const N: usize>(
     family.collect()
 }
 
-/// Counters of one family, as [`gauges`].
+/// Counters of one family, in the form of [`gauges`].
 pub(super) fn counters<const N: usize>(
     (name, help): (&str, &str),
     labels: [&str; N],

@@ -1,4 +1,4 @@
-//! The page, from values.
+//! Pages built from values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,7 @@ fn has(page: &str, line: &str) {
 }
 
 #[test]
-fn the_page_shows_what_was_recorded_and_what_the_status_says() {
+fn the_page_shows_recorder_and_status() {
     let page = text(None);
     has(&page, r#"adit_build_info{version="1.2.3"} 1"#);
     has(&page, r#"adit_reconcile_passes_total{result="converged"} 1"#);
@@ -85,7 +85,7 @@ fn the_page_shows_what_was_recorded_and_what_the_status_says() {
 }
 
 #[test]
-fn the_page_shows_what_the_maps_say() {
+fn the_page_shows_the_maps() {
     let maps = MapReading {
         counters: CounterReport {
             egress: vec![count("forwarded", 5), count("no_prefix", 2)],
@@ -126,7 +126,7 @@ fn peer(node: &str, encapsulation: Encapsulation, remote: &str) -> PeerStatus {
 }
 
 #[test]
-fn the_page_shows_what_each_peer_sent_to_us() {
+fn the_page_shows_packets_received_from_each_peer() {
     let source = |address: [u8; 4], tunnel, vni, packets| SourceEntry {
         source: Source {
             address: address.into(),
@@ -185,7 +185,7 @@ fn the_page_shows_what_each_peer_sent_to_us() {
 }
 
 #[test]
-fn routes_are_counted_by_table_wherever_they_are() {
+fn routes_of_all_namespaces_are_counted_by_table() {
     let routes = |tables: &[u32]| {
         let key = |(number, table): (u8, &u32)| RouteKey {
             table: *table,
@@ -263,7 +263,7 @@ fn a_peer_that_never_shook_hands_has_age_0() {
         maps: None,
         unnamed: &[unnamed],
     };
-    // A key is nobody's business without details, but the number of peers is.
+    // Without details the page shows no keys, but the number of peers.
     let without = page(&Recorder::default(), &reading, false).unwrap();
     assert!(!without.contains(&key.to_string()), "{without}");
     has(&without, r#"adit_wireguard_peers{interface="wg0"} 1"#);

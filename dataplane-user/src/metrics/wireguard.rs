@@ -1,4 +1,4 @@
-//! What WireGuard's devices said when the page was asked for, as metrics.
+//! Metrics of WireGuard devices, as read when the page was requested.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,21 @@ use super::series::{counters, gauges};
 use crate::net::{LinkName, PublicKey};
 use crate::status::{SessionStatus, Status};
 
-/// A peer of a device of ours that is no node which the manifests name.
+/// A peer of a managed device that is not a node of the manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnnamedPeer {
     /// The device.
     pub device: LinkName,
-    /// The peer's public key; its label is that in base64.
+    /// The public key of the peer; in base64 it is the label `peer`.
     pub public_key: PublicKey,
-    /// What the device says of it.
+    /// Its session, as read from the device.
     pub session: SessionStatus,
 }
 
-/// Peers without a name are counted; what each says is told only with `details`, as its key is its label.
+/// Peers without a name are counted; their sessions are shown only with `details`, because the label is the
+/// key.
 pub(super) fn collect(status: &Status, unnamed: &[UnnamedPeer], details: bool) -> Vec<MetricFamily> {
-    // A peer of two networks is one peer of a device.
+    // A node in two networks is one peer of a device.
     let links = status
         .peers
         .iter()
@@ -63,7 +64,7 @@ pub(super) fn collect(status: &Status, unnamed: &[UnnamedPeer], details: bool) -
         gauges(
             (
                 "adit_wireguard_peer_handshake_age_seconds",
-                "Time since the last handshake; 0: there was none.",
+                "Time since the last handshake; 0 if there was none.",
             ),
             labels,
             sessions().map(|(labels, session)| (labels, session.handshake_age_s.unwrap_or(0))),
@@ -71,7 +72,7 @@ pub(super) fn collect(status: &Status, unnamed: &[UnnamedPeer], details: bool) -
         gauges(
             (
                 "adit_wireguard_peer_endpoint_age_seconds",
-                "Time since the peer's endpoint was seen to change; 0: it has none.",
+                "Time since the endpoint of the peer was seen to change; 0 if it has none.",
             ),
             labels,
             sessions().map(|(labels, session)| (labels, session.endpoint_age_s.unwrap_or(0))),

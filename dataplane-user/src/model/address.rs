@@ -1,4 +1,4 @@
-//! Addresses on our links.
+//! Addresses on links.
 
 mod change;
 
@@ -13,11 +13,12 @@ pub use change::{AddressChange, AddressOperation};
 /// An address on a link. Its key in the state is (link, address with prefix length).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Whose it is (`IFA_PROTO`).
+    /// Who manages it (`IFA_PROTO`).
     pub owner: Owner,
     /// Its scope.
     pub scope: AddressScope,
-    /// The address at the other end of a point-to-point link; the key's prefix length is this one's then.
+    /// The address at the other end of a point-to-point link; then the prefix length of the key is the one of
+    /// this address.
     pub peer: Option<IpAddr>,
 }
 
@@ -33,7 +34,8 @@ pub enum AddressScope {
 }
 
 impl AddressScope {
-    /// As `ip address add` has it: host for loopback addresses, link for IPv6 link-local ones, which the kernel itself says.
+    /// The scope that `ip address add` chooses: host for loopback addresses, and link for IPv6 link-local
+    /// ones, as the kernel sets it itself.
     #[must_use]
     pub fn of(address: IpAddr) -> AddressScope {
         match address {
@@ -44,7 +46,8 @@ impl AddressScope {
     }
 }
 
-/// The subnet that the kernel makes a route to with an address, or with its peer; none for an IPv4 address that stands alone.
+/// The subnet to which the kernel creates a route for an address or its peer; none for an IPv4 address with a
+/// full-length prefix and no peer.
 #[must_use]
 pub fn connected_subnet(address: &IpNet, peer: Option<IpAddr>) -> Option<IpNet> {
     match peer {

@@ -1,4 +1,4 @@
-//! Programs on devices.
+//! BPF programs on devices.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::change::{Operation, Verb};
 use super::order::{Around, Condition, Needs, Stage};
 use crate::net::LinkName;
 
-/// Where a program sits on a device.
+/// Where a program is attached to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
     /// The egress program, on the anchor device's egress.
@@ -25,35 +25,35 @@ impl fmt::Display for Hook {
     }
 }
 
-/// Our program on a hook of a device. Its key in the state is (link, hook). Other people's programs are not observed:
-/// they keep their place, ours is added beside them.
+/// A BPF program of Adit on a hook of a device. Its key in the state is (link, hook). Programs of others are
+/// not observed: they stay attached, and Adit's program is added beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// Which version of the program.
+    /// The version of the program.
     pub version: ProgramVersion,
 }
 
-/// Whether an attached program is the one that this agent brings.
+/// Whether an attached program is the one that this agent contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProgramVersion {
-    /// It is.
+    /// It is the program of this agent.
     Current,
-    /// It is another agent's, an older one or one from before a restart; to be replaced in place.
+    /// It is the program of another or older agent, and is to be replaced in place.
     Stale,
 }
 
-/// A device, a hook of it, and what happens to our program there.
+/// A device, a hook of it, and the operation on the program there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramChange(pub LinkName, pub Hook, pub ProgramOperation);
 
-/// What happens to a program on a device.
+/// The operation on a program on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramOperation {
     /// It is attached.
     Attach,
-    /// It replaces another one of ours in place.
+    /// It replaces another program of Adit in place.
     Replace,
-    /// It replaces one of an older version of the map ABI in place, which reads other maps.
+    /// It replaces, in place, a program of an older version of the map ABI, which reads other maps.
     TakeOver,
     /// It is detached.
     Detach,
@@ -91,7 +91,7 @@ impl Operation for ProgramChange {
                 needs.provides(Condition::Maps);
             }
             ProgramOperation::Replace => needs.provides(Condition::TakenOver),
-            // The older version's maps are complete, ours perhaps not.
+            // The maps of the older version are complete, those of this version perhaps not.
             ProgramOperation::TakeOver => {
                 needs.requires(Condition::Maps);
                 needs.provides(Condition::TakenOver);
@@ -119,7 +119,7 @@ impl fmt::Display for ProgramChange {
     }
 }
 
-/// The maps and links that this older version of the map ABI has left are deleted.
+/// Deletes the maps and links of this older version of the map ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeleteVersion(pub u32);
 
@@ -137,7 +137,7 @@ impl Operation for DeleteVersion {
     }
 
     fn needs<'a>(&'a self, _around: Around<'a>, needs: &mut Needs<'a>) {
-        // Its program may still be the one that runs.
+        // A program of that version may still run.
         needs.requires(Condition::Maps);
         needs.requires(Condition::TakenOver);
         needs.requires(Condition::ProgramsGone);

@@ -1,4 +1,5 @@
-//! What the BPF maps hold: classes, next hops, groups and prefixes, by value. Slots are the adapter's affair.
+//! Contents of the BPF maps: classes, next hops, groups and prefixes, by value. Only the kernel adapter knows
+//! slots.
 
 mod change;
 
@@ -13,17 +14,18 @@ use crate::net::{Family, LinkName, MacAddr, NodeName};
 
 pub use change::{ClassChange, GroupChange, NextHopChange, NextHopOperation, PrefixChange};
 
-/// What many next hops share: the device and the outer header's fixed part. Its value in the state is the link that
-/// it sends to, or `None` where that link is gone.
+/// The properties that many next hops share: the device and the fixed part of the outer header. Its value in
+/// the state is the link that it sends to, or `None` if that link was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
-    /// What carries its packets.
+    /// The kind of tunnel.
     pub tunnel: TunnelKind,
-    /// Which device of that encapsulation, 0 for the only one.
+    /// The number of the device of that encapsulation; 0 if there is only one.
     pub unit: u8,
     /// VNI; 0 for encapsulations without.
     pub vni: u32,
-    /// The inner Ethernet source, our device's MAC; `None` for devices without link-layer header.
+    /// The inner Ethernet source, the MAC address of this node's device; `None` for devices without
+    /// link-layer header.
     pub source_mac: Option<MacAddr>,
     /// Outer TTL or hop limit, 1 … 255; 0 where there is no outer header.
     pub ttl: u8,
@@ -33,13 +35,14 @@ pub struct Class {
     pub dont_fragment: bool,
     /// The outer UDP checksum is zero.
     pub zero_checksum: bool,
-    /// The device of the underlay that packets leave by as they are, for [`TunnelKind::None`] alone: that device is not
-    /// ours, and nothing is ever done to it.
+    /// The underlay device through which packets leave without encapsulation, only for [`TunnelKind::None`].
+    /// Adit does not manage that device and never changes it.
     pub underlay: Option<UnderlayDevice>,
 }
 
 impl Class {
-    /// That of packets without encapsulation. Without an outer header nothing else differs, so all networks share it.
+    /// The class of packets without encapsulation. Without an outer header nothing else differs, so all
+    /// networks share it.
     #[must_use]
     pub fn bare(underlay: UnderlayDevice) -> Class {
         Class {
@@ -55,7 +58,8 @@ impl Class {
         }
     }
 
-    /// The class of a WireGuard device, which makes its outer header by itself: nothing of a network's is in it.
+    /// The class of a WireGuard device. The device creates the outer header itself, so the class has no
+    /// properties of a network.
     #[must_use]
     pub fn wireguard(unit: u8) -> Class {
         Class {
@@ -72,7 +76,7 @@ impl Class {
     }
 }
 
-/// Which device of the underlay, by a hash of its name; tells classes apart.
+/// An underlay device, by a hash of its name; distinguishes classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnderlayDevice(NonZeroU64);
 
@@ -84,20 +88,20 @@ impl UnderlayDevice {
         UnderlayDevice(hash.unwrap_or(NonZeroU64::MIN))
     }
 
-    /// As the maps have it, big-endian; zeros are no device.
+    /// From its form in the maps, big-endian; zeros are no device.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 8]) -> Option<UnderlayDevice> {
         NonZeroU64::new(u64::from_be_bytes(bytes)).map(UnderlayDevice)
     }
 
-    /// As the maps have it.
+    /// Its form in the maps.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 8] {
         self.0.get().to_be_bytes()
     }
 }
 
-/// What carries a class's packets: an encapsulation, where IPIP is of another kind over each underlay family.
+/// The kind of tunnel of a class: an encapsulation, where IPIP has one kind per underlay family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TunnelKind {
     /// GENEVE, RFC 8926.
@@ -110,12 +114,12 @@ pub enum TunnelKind {
     Ip6tnl,
     /// WireGuard.
     WireGuard,
-    /// Nothing: packets go to the underlay as they are.
+    /// No tunnel: packets are sent to the underlay unchanged.
     None,
 }
 
 impl TunnelKind {
-    /// What carries an encapsulation over an underlay family.
+    /// The kind of tunnel for an encapsulation over an underlay family.
     #[must_use]
     pub fn of(encapsulation: Encapsulation, outer: Family) -> TunnelKind {
         match (encapsulation, outer) {
@@ -128,7 +132,7 @@ impl TunnelKind {
         }
     }
 
-    /// The encapsulation that it is of.
+    /// Its encapsulation.
     #[must_use]
     pub fn encapsulation(self) -> Encapsulation {
         match self {
@@ -166,19 +170,20 @@ impl fmt::Display for TunnelKind {
     }
 }
 
-/// One way to one peer. All of it is its identity: whatever differs is another next hop.
+/// One path to one peer. All fields are its identity: a next hop with another value is another next hop.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NextHop {
     /// The peer.
     pub node: NodeLabel,
     /// The peer's underlay address.
     pub remote: IpAddr,
-    /// Ours, of the same family.
+    /// The underlay address of this node, of the same family.
     pub local: IpAddr,
-    /// The inner Ethernet destination, the peer's device; `None` for devices without link-layer header.
+    /// The inner Ethernet destination, the MAC address of the peer's device; `None` for devices without
+    /// link-layer header.
     pub destination_mac: Option<MacAddr>,
-    /// The neighbour on the underlay that packets go to as they are, for [`TunnelKind::None`] alone: the gateway of the
-    /// route to the peer, of either family, or the peer where that is on-link.
+    /// The underlay neighbour to which packets are sent without encapsulation, only for [`TunnelKind::None`]:
+    /// the gateway of the route to the peer, of either family, or the peer itself if it is on-link.
     pub gateway: Option<IpAddr>,
     /// Its class.
     pub class: Class,
@@ -191,19 +196,19 @@ pub struct Group {
     pub members: Vec<(Arc<NextHop>, u8)>,
 }
 
-/// What a prefix points at.
+/// The target of a prefix (prefix target).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
-    /// This node carries it: a packet that comes to the program has no local route.
+    /// This node itself advertises the prefix: a packet that reaches the program has no local route.
     Local,
     /// One next hop.
     NextHop(Arc<NextHop>),
-    /// Several.
+    /// A group of next hops.
     Group(Arc<Group>),
 }
 
 impl Target {
-    /// The next hops behind it.
+    /// Its next hops.
     pub fn next_hops(&self) -> impl Iterator<Item = &Arc<NextHop>> {
         let (one, many) = match self {
             Target::Local => (None, None),
@@ -213,7 +218,7 @@ impl Target {
         one.into_iter().chain(many.into_iter().flatten())
     }
 
-    /// What is left of it with only the next hops that pass; `None`: nothing.
+    /// The target with only the next hops that pass; `None` if none is left.
     #[must_use]
     pub fn retain(self, passes: impl Fn(&NextHop) -> bool) -> Option<Target> {
         match self {
@@ -291,7 +296,8 @@ impl fmt::Display for Class {
     }
 }
 
-/// A node's name as the maps hold it: at most 64 bytes, longer ones shortened with a hash of the whole.
+/// The name of a node in the maps: at most 64 bytes; longer names are shortened, with a hash of the whole
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeLabel(Arc<str>);
 

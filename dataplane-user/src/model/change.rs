@@ -1,7 +1,7 @@
-//! Changes of kernel state, as data: an object, and what happens to it.
+//! Changes of kernel state, as data: an object and an operation on it.
 //!
-//! Each kind of object has a type of changes of its own, in its file, and each adapter of the kernel is given those of its kinds alone.
-//! [`Change`] is the envelope around them, and says in which network namespace.
+//! Each kind of object has its own type of changes, in its own file, and each kernel adapter gets only the
+//! changes of its kinds. [`Change`] wraps them and names the network namespace.
 
 mod object;
 mod set;
@@ -23,17 +23,17 @@ pub use super::{
 };
 use crate::net::Namespace;
 
-/// One change. What creates fails when something exists there already; what replaces or deletes is only ever said of
-/// objects that were observed as ours.
+/// One change. A creation fails if an object exists already; a replacement or deletion is only planned for
+/// objects that were observed with the mark of Adit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The network namespace; `None`: the agent's own.
     pub namespace: Option<Namespace>,
-    /// The object and what happens to it.
+    /// The object and the operation on it.
     pub action: Action,
 }
 
-/// A change, by the adapter that makes it.
+/// A change, by the adapter that executes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// By rtnetlink.
@@ -42,54 +42,55 @@ pub enum Action {
     Sysctl(SysctlChange),
     /// By WireGuard's generic netlink.
     WireGuard(WireGuardChange),
-    /// By the program nft.
+    /// By the program `nft`.
     Nft(NftChange),
     /// By BPF's system call, and by netlink where programs are attached as filters.
     Bpf(BpfChange),
 }
 
-/// What a change of any kind of object is asked. Its `Display` is what plans, logs and errors call it, in the words of `ip`, `wg` and `nft`
-/// where they have some.
+/// What every change can tell. Plans, logs and errors print its `Display`, which uses the syntax of `ip`,
+/// `wg` and `nft` where they have one.
 pub(crate) trait Operation: fmt::Display {
-    /// What is changed. Of a device that is deleted under another name, that one.
+    /// The changed object. For a device that is deleted under another name, the device of that name.
     fn object(&self) -> Object;
 
-    /// Whether the object comes, changes or goes.
+    /// Whether the object is created, changed or deleted.
     fn verb(&self) -> Verb;
 
-    /// When it is made where it depends on no other change.
+    /// The stage at which it is executed, unless it depends on other changes.
     fn stage(&self) -> Stage;
 
-    /// Its place in its stage: what fails in one is known before the next.
+    /// Its rank within its stage: all results of one rank are known before the next rank starts.
     fn rank(&self) -> u8 {
         0
     }
 
-    /// What it requires and provides.
+    /// The conditions that it requires and provides.
     fn needs<'a>(&'a self, around: Around<'a>, needs: &mut Needs<'a>);
 }
 
-/// A kind of object that is all that it says: what says something else is another object, so none is ever changed.
+/// A kind of object whose value is its identity: an object with another value is another object, so objects
+/// are only created and deleted, never changed.
 pub(crate) trait Whole: Ord + Clone {
-    /// Those of a state.
+    /// All objects of this kind in a state.
     fn all(state: &KernelState) -> &BTreeSet<Self>;
 
-    /// The same, to be changed.
+    /// The same, mutable.
     fn all_mut(state: &mut KernelState) -> &mut BTreeSet<Self>;
 
     /// The change that creates or deletes it.
     fn change(self, existence: Existence) -> Action;
 
-    /// What a change creates or deletes, if it is of this kind.
+    /// The object that a change creates or deletes, if it is of this kind.
     fn of(action: &Action) -> Option<(&Self, Existence)>;
 
-    /// Whether it can be created: some are only ever found.
+    /// Whether Adit can create it: some objects are only ever observed.
     fn can_be_created(&self) -> bool {
         true
     }
 }
 
-/// What happens to an object that is all that it says: with another value it is another object.
+/// The operation on an object whose value is its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existence {
     /// It is created.
@@ -106,7 +107,7 @@ impl Existence {
         }
     }
 
-    /// What happens to an entry of a map.
+    /// Writes the operation on an entry of a BPF map as text.
     pub(super) fn fmt_put(self, object: &Object, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Existence::Create => write!(f, "put {object}"),
@@ -121,7 +122,7 @@ impl fmt::Display for Existence {
     }
 }
 
-/// What happens to an object that is written whatever it was before.
+/// The operation on an object that is written whether or not it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write<T> {
     /// It gets this value, whether it exists or not.
@@ -139,14 +140,14 @@ impl<T> Write<T> {
     }
 }
 
-/// Whether something comes, changes or goes.
+/// Whether an object is created, changed or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// It comes.
+    /// It is created.
     Add,
-    /// It changes, or comes and nobody tells.
+    /// It is changed, or written whether or not it exists.
     Set,
-    /// It goes.
+    /// It is deleted.
     Delete,
 }
 
@@ -172,19 +173,20 @@ impl Change {
         }
     }
 
-    /// When it is made where it depends on no other change.
+    /// The stage at which it is executed, unless it depends on other changes.
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.action.operation().stage()
     }
 
-    /// Its stage, and its place in that: what fails in one rank is known before the next.
+    /// Its stage, and its rank within the stage: all results of one rank are known before the next rank
+    /// starts.
     #[must_use]
     pub fn rank(&self) -> (Stage, u8) {
         (self.stage(), self.action.operation().rank())
     }
 
-    /// What is changed, and where.
+    /// The changed object and its namespace.
     #[must_use]
     pub fn located(&self) -> Located {
         Located {
@@ -212,13 +214,13 @@ impl Action {
         }
     }
 
-    /// What is changed. Of a device that is deleted under another name, that one.
+    /// The changed object. For a device that is deleted under another name, the device of that name.
     #[must_use]
     pub fn object(&self) -> Object {
         self.operation().object()
     }
 
-    /// Whether the object comes, changes or goes.
+    /// Whether the object is created, changed or deleted.
     #[must_use]
     pub fn verb(&self) -> Verb {
         self.operation().verb()

@@ -2,9 +2,11 @@
 
 use crate::net::LinkName;
 
-/// What is added to a device's number, and to its port, for the next keys.
+/// The offset from the number and the port of a WireGuard device to those of its second device during a key
+/// rotation.
 pub const ROTATION: u8 = 128;
-/// The device that attracts the overlay's traffic and carries the node's overlay addresses.
+/// The anchor: the device to which the overlay's routes lead, and which has the overlay addresses of the
+/// node.
 pub const ANCHOR: &str = "adit0";
 /// The flow-based GENEVE device.
 pub const GENEVE: &str = "adit-geneve";
@@ -16,28 +18,28 @@ pub const IPIP: &str = "adit-ipip";
 /// The flow-based ip6tnl device, for IPv6 underlays.
 pub const IP6TNL: &str = "adit-ip6tnl";
 
-/// What the names of WireGuard devices begin with; their numbers follow.
+/// The prefix of the names of WireGuard devices; the number follows.
 pub const WIREGUARD: &str = "adit-wg";
 
-/// The name of the WireGuard device of a number.
+/// The name of the WireGuard device with this number.
 #[must_use]
 pub fn wireguard_device(unit: u8) -> LinkName {
     LinkName::new(&format!("{WIREGUARD}{unit}")).expect("ten bytes at most")
 }
 
-/// Whether a device of this name is one that we make.
+/// Whether this is the name of an overlay device of Adit.
 #[must_use]
 pub fn is_ours(link: &LinkName) -> bool {
     link.as_str() == ANCHOR || link.as_str().starts_with("adit-")
 }
 
-/// The device beside that of a number, for the next keys.
+/// The name of the second device for the next keys, beside the device with this number.
 #[must_use]
 pub fn next_wireguard_device(unit: u8) -> LinkName {
     wireguard_device(unit | ROTATION)
 }
 
-/// The numbers of devices that networks meet on.
+/// The numbers of the WireGuard devices of networks.
 pub fn wireguard_units() -> std::ops::Range<u8> {
     0..ROTATION
 }

@@ -1,4 +1,4 @@
-//! What the plan must know of the machine; gathered by the kernel adapters.
+//! Facts about the machine that the plan needs; gathered by the kernel adapters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,86 +9,88 @@ use ipnet::IpNet;
 use super::{LOCAL_TABLE, MAIN_TABLE, RouteKey};
 use crate::net::{Family, KeySource, LinkName, Namespace, PeerId, PresharedKey, PublicKey};
 
-/// What the plan must know of the machine.
+/// Facts about the machine that the plan needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
     /// The addresses of this namespace, on all devices.
     pub local_addresses: BTreeSet<IpAddr>,
-    /// How the kernel routes to each peer's underlay address; absent where it has no route.
+    /// The underlay path to each underlay address of a peer; absent if the kernel has no route.
     pub paths: BTreeMap<IpAddr, UnderlayPath>,
-    /// The routes that the kernel finds for what [`plan::lookups`](crate::plan::lookups()) asks; absent where it finds none.
+    /// The routes that the kernel finds for the lookups of [`plan::lookups`](crate::plan::lookups()); absent
+    /// if it finds none.
     pub routes: BTreeMap<Lookup, FoundRoute>,
-    /// The subnets that this namespace has addresses in, with their devices; none of Adit's overlay devices, and none of
-    /// devices that are down.
+    /// The subnets of the addresses in this namespace, with their devices; without overlay devices of Adit,
+    /// and without devices that are down.
     pub subnets: BTreeSet<(LinkName, IpNet)>,
-    /// The devices of those routes that have a strict `rp_filter`, their own or that of `all`.
+    /// The devices of `routes` with a strict `rp_filter`, their own or the one of `all`.
     pub strict: BTreeSet<LinkName>,
-    /// The peers that an operator withdrew: nothing is to be sent to them.
+    /// The peers that an operator withdrew: no packets are sent to them.
     pub withdrawn: BTreeSet<PeerId>,
-    /// Where the namespaces are that manifests speak of.
+    /// The namespaces that manifests name, and whether they exist.
     pub namespaces: BTreeMap<Namespace, Presence>,
-    /// Why the kernel's events from other namespaces are not heard; `None`: they are, or nobody listens.
+    /// Why no kernel events are received from other namespaces; `None`: they are received, or not subscribed
+    /// to.
     pub unheard_namespaces: Option<String>,
-    /// IPv6 on the devices here.
+    /// Whether devices in this namespace have IPv6.
     pub ipv6: Ipv6,
-    /// IPv6 on the devices in other namespaces; on all, where a namespace is not among these.
+    /// Whether devices in other namespaces have IPv6; in a namespace that is not listed all have it.
     pub ipv6_in: BTreeMap<Namespace, Ipv6>,
-    /// The families for which this kernel has neither policy rules nor tables beside the main one.
+    /// The families for which this kernel has neither policy rules nor routing tables except the main one.
     pub without_rules: BTreeSet<Family>,
-    /// The ways back by those devices of `returnPath` that are there.
+    /// The return paths through the existing devices of `returnPath`.
     pub return_paths: BTreeMap<LinkName, ReturnWay>,
-    /// Whether the nft table can be had.
+    /// Whether the nft table can be created.
     pub nft: Nft,
-    /// Why there can be no BPF programs and maps; `None`: there can, or nobody asked.
+    /// Why BPF programs and maps are not available; `None`: they are, or it was not checked.
     pub without_programs: Option<String>,
-    /// What WireGuard links need; only where a manifest speaks of WireGuard.
+    /// Facts for WireGuard; only if a manifest uses WireGuard.
     pub wireguard: WireGuardFacts,
 }
 
 impl NodeFacts {
-    /// Whether an operator withdrew a peer, or all below something that it lies below.
+    /// Whether an operator withdrew a peer, or a group of peers that contains it.
     #[must_use]
     pub fn is_withdrawn(&self, peer: &str) -> bool {
         PeerId::covering(&self.withdrawn, peer).is_some()
     }
 }
 
-/// What became of the search for a namespace.
+/// The result of the search for a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It is the agent's own.
+    /// It is the agent's own namespace.
     Own,
-    /// It is there; several names of one namespace lead to the first of them.
+    /// It exists; for several names of one namespace this is the first of them.
     There(Namespace),
-    /// It is not there now; why.
+    /// It does not exist now; the reason.
     Absent(String),
-    /// Whether it is there can't be told, or it can't be entered; why.
+    /// It is unknown whether it exists, or it can't be entered; the reason.
     Unknown(String),
-    /// This process may not enter it.
+    /// This process has no permission to enter it.
     Denied,
 }
 
 impl Presence {
-    /// Why nothing is known of what is there; `None` where it is, or there is nothing.
+    /// Why the objects in it are unknown; `None` if they are known or it does not exist.
     #[must_use]
     pub fn unknown(&self) -> Option<String> {
         match self {
             Presence::There(_) | Presence::Absent(_) => None,
             Presence::Own => Some("it is the agent's own namespace".to_owned()),
             Presence::Unknown(why) => Some(why.clone()),
-            Presence::Denied => Some("this process may not enter it".to_owned()),
+            Presence::Denied => Some("this process has no permission to enter it".to_owned()),
         }
     }
 }
 
-/// On which devices of a namespace IPv6 can be used.
+/// The devices of a namespace on which IPv6 is available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ipv6 {
-    /// The kernel has none: it was built without, or booted with `ipv6.disable=1`.
+    /// The kernel has no IPv6: it was built without it, or booted with `ipv6.disable=1`.
     Absent,
-    /// All but these, whose `disable_ipv6` is 1.
+    /// All devices except these, whose `disable_ipv6` is 1.
     OnAllBut(BTreeSet<LinkName>),
-    /// It is disabled on `lo`, and on all others but these.
+    /// IPv6 is disabled on `lo`, and on all other devices except these.
     OffAllBut(BTreeSet<LinkName>),
 }
 
@@ -99,7 +101,7 @@ impl Default for Ipv6 {
 }
 
 impl Ipv6 {
-    /// Whether a device has IPv6, or gets it where it is not there yet.
+    /// Whether a device has IPv6, or will have it once it exists.
     #[must_use]
     pub fn is_on(&self, link: &LinkName) -> bool {
         match self {
@@ -110,49 +112,50 @@ impl Ipv6 {
     }
 }
 
-/// Whether the nft table can be had.
+/// Whether the nft table can be created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Nft {
-    /// There is no program `nft`.
+    /// The program `nft` is missing.
     #[default]
     NoProgram,
     /// The kernel has no nf_tables.
     NoTables,
-    /// All but masquerading of IPv6, which the kernel has refused.
+    /// Everything except masquerading of IPv6, which the kernel has refused.
     WithoutIpv6Nat,
-    /// As far as is known, all of it.
+    /// Everything, as far as known.
     Usable,
 }
 
 impl Nft {
-    /// Whether a table can be had at all.
+    /// Whether a table can be created at all.
     #[must_use]
     pub fn is_usable(self) -> bool {
         matches!(self, Nft::WithoutIpv6Nat | Nft::Usable)
     }
 }
 
-/// What WireGuard links need and no kernel tells.
+/// Facts for WireGuard links that the kernel does not report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WireGuardFacts {
     /// This node's key.
     pub own_key: OwnKey,
-    /// The key that this node changes to.
+    /// The next key of this node.
     pub next_key: OwnKey,
-    /// Sessions that are up, as far as a rotation must know them.
+    /// The sessions that are up, as far as a key rotation needs them.
     pub sessions: BTreeSet<Session>,
-    /// Peers on devices of a rotation that is over, until those were quiet for a while.
+    /// Peers on the second devices of a finished key rotation, until these devices were quiet for a while.
     pub lingering: BTreeSet<(LinkName, PublicKey)>,
-    /// What the kernel says of those devices; [`WireGuardFacts::sessions`] is made of it.
+    /// What the kernel reports about those devices; [`WireGuardFacts::sessions`] is derived from it.
     pub seen: Vec<SeenPeer>,
     /// The keys of declared devices.
     pub keys: BTreeMap<KeySource, OwnKey>,
-    /// The keys in the files that the manifests name.
+    /// The preshared keys in the files that manifests name.
     pub preshared_keys: BTreeMap<String, SharedKey>,
-    /// Keys that were read before and can't be read now, and why. What was read last is in the other fields.
+    /// Keys that were read before and can't be read now, and why. The other fields have the keys that were
+    /// read last.
     pub unreadable: BTreeMap<KeyFile, String>,
-    /// The addresses of the names that the manifests name, the one that was used last first; absent while a name has
-    /// none.
+    /// The addresses of the endpoint names in manifests, the one that was used last first; absent while a
+    /// name does not resolve.
     pub names: BTreeMap<String, Vec<IpAddr>>,
 }
 
@@ -165,47 +168,48 @@ pub enum KeyFile {
     Preshared(String),
 }
 
-/// This node's WireGuard key; the private one stays where it is.
+/// A WireGuard key of this node; the private key itself is not stored here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OwnKey {
-    /// There is none.
+    /// There is no key.
     #[default]
     Missing,
-    /// There is something that is none, or can't be read; why, without anything of it.
+    /// The file holds no key, or can't be read; the reason, without any key material.
     Unusable(String),
-    /// The public key that belongs to it.
+    /// The public key that belongs to the private one.
     Known(PublicKey),
 }
 
 /// The preshared key in a file that manifests name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SharedKey {
-    /// There is no such file; why, in the system's words.
+    /// The file does not exist; the error of the system.
     Missing(String),
-    /// There is one that can't be read, or holds no key, and has not been read before; why, without anything of it.
+    /// The file can't be read, or holds no key, and was not read before; the reason, without any key
+    /// material.
     Unreadable(String),
     /// The key, as it was read last.
     Known(PresharedKey),
 }
 
-/// The underlay's way to a peer (`ip route get`).
+/// The underlay path to a peer (`ip route get`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnderlayPath {
-    /// The device that packets leave by.
+    /// The device through which packets leave.
     pub link: LinkName,
-    /// The neighbour on it that packets go to, of either family (an IPv4 route may have an IPv6 gateway); `None`: the
-    /// address is on-link.
+    /// The gateway, of either family (an IPv4 route may have an IPv6 gateway); `None`: the address is
+    /// on-link.
     pub gateway: Option<IpAddr>,
-    /// The path's MTU in bytes: the route's where it has one, else the device's.
+    /// The path MTU in bytes: the MTU of the route if it has one, else of the device.
     pub mtu: u32,
 }
 
-/// A question for the kernel: which route a packet takes.
+/// A route lookup: a packet whose route is requested from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lookup {
-    /// Where the packet goes.
+    /// The destination of the packet.
     pub destination: IpAddr,
-    /// Its mark, which rules may ask for; 0: none.
+    /// The mark of the packet, which policy rules may match; 0: none.
     pub mark: u32,
 }
 
@@ -222,54 +226,55 @@ impl Lookup {
 pub struct FoundRoute {
     /// Its table, prefix and metric.
     pub key: RouteKey,
-    /// The devices that it leads by.
+    /// The devices through which it leads.
     pub links: BTreeSet<LinkName>,
 }
 
 impl FoundRoute {
-    /// Whether the kernel still finds this route where one of this key stands too, which holds the packet's destination. A
-    /// found route's table that is neither of both is taken to be asked before: where it is not, the kernel finds the other
-    /// one as soon as that stands.
+    /// Whether the kernel still finds this route if a route with another key exists, too, whose prefix
+    /// contains the destination. If the table of the found route is neither the local table nor the table of
+    /// the other route, it is assumed to be looked up before the main table; if that is wrong, the kernel
+    /// finds the other route once it exists.
     #[must_use]
     pub fn beats(&self, other: &RouteKey) -> bool {
         if self.key.table == other.table {
             let rank = |key: &RouteKey| (u8::MAX - key.prefix.prefix_len(), key.metric);
             return rank(&self.key) < rank(other);
         }
-        // A table of its own has a rule before the main one's.
+        // A separate table has a rule before the one for the main table.
         self.key.table == LOCAL_TABLE || other.table == MAIN_TABLE
     }
 }
 
-/// How answers can go back by a device.
+/// How answers can be sent back through a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReturnWay {
-    /// Whether it has IPv6 at all; the kernel makes no such routes by a device without.
+    /// Whether the device has IPv6 at all; the kernel accepts no IPv6 routes through a device without it.
     pub ipv6: bool,
-    /// The gateways of the main table's default routes by it, of the prefix's family or IPv6 for IPv4; none for a family
-    /// without such a route or with one that has no gateway.
+    /// The gateways of the default routes through it in the main table, of the same family or IPv6 for IPv4;
+    /// none for a family without such a route or without a gateway.
     pub gateways: BTreeMap<Family, IpAddr>,
-    /// The subnets of its addresses, whose hosts no gateway is needed for; link-local ones too.
+    /// The subnets of its addresses, whose hosts need no gateway, including link-local ones.
     pub on_link: BTreeSet<IpNet>,
 }
 
-/// A session that is up: by these keys a handshake was seen on a device not long ago.
+/// A session that is up: a handshake with these keys was seen recently on a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Session {
     /// The device.
     pub device: LinkName,
-    /// Its key.
+    /// The public key of this node on the device.
     pub own: PublicKey,
-    /// The peer's.
+    /// The public key of the peer.
     pub peer: PublicKey,
 }
 
-/// What a device of a rotation, or the one beside it, says of a peer.
+/// The state of a peer on a device that takes part in a key rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenPeer {
     /// The device and the keys.
     pub session: Session,
-    /// When the last handshake was, since 1970; `None`: never.
+    /// The time of the last handshake, since 1970; `None`: never.
     pub handshake: Option<Duration>,
     /// Bytes received from it.
     pub received: u64,

@@ -1,7 +1,7 @@
-//! What the nft table `inet adit` holds: chains in their places, and rules in order.
+//! The contents of the nft table `inet adit`: base chains and their rules, in order.
 //!
-//! A closed set of expressions that is rendered for nft and read back from it. Whatever else stands in the table is kept
-//! as text, so that it differs from all that could be wanted.
+//! A closed set of expressions that is rendered for nft and parsed from its output. Everything else in the
+//! table is kept as text, so that it differs from every desired table.
 
 mod change;
 mod name;
@@ -17,39 +17,40 @@ use crate::net::{Family, LinkName};
 pub use change::NftChange;
 pub use name::{quoted, unquoted};
 
-/// The table, as it is or as it shall be.
+/// The table, desired or observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Firewall {
-    /// By the table's comment. Nothing else is told of a foreign one.
+    /// Who manages it, by its comment. Of a table that Adit does not manage, nothing else is known.
     pub owner: Owner,
     /// The rules of each chain, in order.
     pub chains: BTreeMap<Chain, Vec<Rule>>,
-    /// What else is in it, and was not put there by us: other chains, or ours in other places, sets, objects.
+    /// Anything else in it, which Adit did not add: other chains, known chains at another hook, sets,
+    /// objects.
     pub strange: BTreeSet<String>,
 }
 
-/// A base chain; its policy is to accept.
+/// A base chain; its policy is accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Chain {
-    /// What comes in, before connections are tracked.
+    /// Incoming packets, before connection tracking.
     RawPrerouting,
-    /// What goes out, before connections are tracked.
+    /// Outgoing packets, before connection tracking.
     RawOutput,
-    /// What comes in, to be marked.
+    /// Incoming packets, to set marks.
     ManglePrerouting,
-    /// What goes out, to be marked, and then routed by its mark.
+    /// Outgoing packets, to set marks; the kernel then routes them by the mark.
     MangleOutput,
-    /// What is for this machine.
+    /// Packets to this machine.
     Input,
-    /// What is forwarded, to be changed.
+    /// Forwarded packets, to change them.
     MangleForward,
-    /// What is forwarded.
+    /// Forwarded packets.
     Forward,
-    /// What leaves, the first packet of each connection.
+    /// Outgoing and forwarded packets; only the first packet of each connection.
     Postrouting,
 }
 
-/// Where a chain is hooked in (linux/netfilter.h; names and priorities as nft has them).
+/// The hook of a base chain (linux/netfilter.h; names and priorities as in nft).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its name.
@@ -58,70 +59,70 @@ pub struct Place {
     pub kind: &'static str,
     /// The hook.
     pub hook: &'static str,
-    /// The priority; lower ones come first.
+    /// The priority; chains with lower ones run first.
     pub priority: i32,
 }
 
-/// A rule: what it does with packets that match all.
+/// A rule: an action for the packets that match all conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// In the order in which they are looked at.
+    /// The conditions, in order.
     pub matches: Vec<Match>,
-    /// What is done then.
+    /// The action.
     pub action: Action,
 }
 
-/// What a packet must be like. Sets are never empty.
+/// A condition on a packet. Sets are never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// It came in by one of these devices.
+    /// It arrived on one of these devices.
     In(BTreeSet<LinkName>),
-    /// It came in by none of these devices.
+    /// It arrived on none of these devices.
     NotIn(BTreeSet<LinkName>),
-    /// It leaves by one of these devices.
+    /// It leaves through one of these devices.
     Out(BTreeSet<LinkName>),
-    /// The kernel's route to its source leads by one of these devices: `fib saddr oifname`.
+    /// The kernel's route to its source leads through one of these devices: `fib saddr oifname`.
     SourceRoutedBy(BTreeSet<LinkName>),
-    /// No route of the kernel leads to its source by the device that it came in by: `fib saddr . iif oif missing`. An
-    /// address of this machine has none.
+    /// The kernel has no route to its source through the device on which it arrived: `fib saddr . iif oif
+    /// missing`. There is none to an address of this machine.
     NoRouteBack,
-    /// It is of this family.
+    /// It has this family.
     Family(Family),
-    /// One of its addresses is in a set, or is not.
+    /// One of its addresses is in a set, or is not in it.
     Address {
-        /// Which of the two.
+        /// The source or the destination address.
         side: Side,
-        /// Whether it is in the set.
+        /// Whether it must be in the set; else it must not be.
         within: bool,
-        /// Of one family, none in another, no two of which make a wider one.
+        /// Prefixes of one family; none contains another one, and no two can be merged.
         prefixes: BTreeSet<IpNet>,
     },
     /// One of its ports is in a set.
     Port(Transport, Side, BTreeSet<u16>),
-    /// It is for an address of this machine, for all or for a group: `fib daddr type { local, broadcast, multicast }`.
+    /// Its destination is local, broadcast or multicast: `fib daddr type { local, broadcast, multicast }`.
     NotUnicast,
-    /// No answer to its connection was seen yet: `ct state new`.
+    /// Its connection has no answer yet: `ct state new`.
     New,
-    /// It is on the way back: `ct direction reply`.
+    /// It is an answer: `ct direction reply`.
     Reply,
-    /// Its connection's mark has these bits.
+    /// The mark of its connection has these bits.
     ConnectionMark(Mark),
-    /// It is the first or the second of a TCP connection.
+    /// It is the first or the second packet of a TCP connection (SYN is set).
     Syn,
     /// Something else.
     Strange(String),
 }
 
-/// An end of a packet's way.
+/// The source or the destination of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
-    /// Where it is from.
+    /// The source.
     Source,
-    /// Where it goes.
+    /// The destination.
     Destination,
 }
 
-/// What has ports.
+/// A transport protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {
     /// TCP.
@@ -130,31 +131,31 @@ pub enum Transport {
     Udp,
 }
 
-/// What is done with a packet.
+/// An action on a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It passes this chain; those of other tables have their own say.
+    /// Accept it in this chain; chains of other tables still see it.
     Accept,
-    /// It is counted and gone.
+    /// Count and drop it.
     Drop,
-    /// The rest of the chain is left out.
+    /// Skip the rest of the chain.
     Return,
-    /// Its source becomes the address of the device that it leaves by.
+    /// Set its source to the address of the device through which it leaves.
     Masquerade,
-    /// Its MSS becomes what the ways there and back can carry, where it is larger.
+    /// Reduce its MSS to what fits into the paths in both directions.
     ClampMss,
-    /// Its connection is not tracked.
+    /// Don't track its connection.
     Notrack,
-    /// Its connection's mark gets these bits; those beyond the mask stay.
+    /// Set these bits in the mark of its connection; bits outside the mask stay.
     MarkConnection(Mark),
-    /// Its own mark gets these bits; those beyond the mask stay.
+    /// Set these bits in its own mark; bits outside the mask stay.
     MarkPacket(Mark),
     /// Something else.
     Strange(String),
 }
 
 impl Firewall {
-    /// A table of ours without rules.
+    /// A table managed by Adit, without rules.
     #[must_use]
     pub fn ours() -> Firewall {
         Firewall {
@@ -164,7 +165,7 @@ impl Firewall {
         }
     }
 
-    /// Somebody else's table.
+    /// A table that Adit does not manage.
     #[must_use]
     pub fn foreign() -> Firewall {
         Firewall {
@@ -179,7 +180,7 @@ impl Firewall {
         rules.push(Rule { matches, action });
     }
 
-    /// The devices of all rules whose names nft has no words for; see [`quoted`].
+    /// The devices in rules whose names nft can't express; see [`quoted`].
     #[must_use]
     pub fn unspeakable(&self) -> BTreeSet<&LinkName> {
         let matches = self.rules().flat_map(|rule| &rule.matches);
@@ -197,7 +198,7 @@ impl Firewall {
         self.chains.values().flatten()
     }
 
-    /// How many rules masquerade packets of a family.
+    /// The number of rules that masquerade packets of a family.
     #[must_use]
     pub fn masquerades(&self, family: Family) -> usize {
         let of_family = |rule: &&Rule| {
@@ -214,7 +215,7 @@ impl Firewall {
             .count()
     }
 
-    /// Takes a device out of all rules; rules about nothing but it go.
+    /// Removes a device from all rules, and the rules that name only this device.
     pub fn forget_link(&mut self, name: &LinkName) {
         let keeps = |rule: &mut Rule| {
             rule.matches.iter_mut().all(|one| match one {
@@ -245,7 +246,7 @@ impl Chain {
         Chain::Postrouting,
     ];
 
-    /// Its name and place.
+    /// Its name and hook.
     #[must_use]
     pub fn place(self) -> Place {
         let (name, kind, hook, priority) = match self {
@@ -267,12 +268,12 @@ impl Chain {
     }
 }
 
-/// The packets that a kind of rule drops.
+/// Why a rule drops packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DropReason {
-    /// Plain packets whose source belongs to the overlay, or that are for this node's overlay addresses.
+    /// Cleartext packets with a source in the overlay, or to the overlay addresses of this node.
     Cleartext,
-    /// Packets to a tunnel's port from an address that is no peer's.
+    /// Packets to the port of a tunnel from an address of no peer.
     Port,
 }
 
@@ -280,7 +281,7 @@ impl DropReason {
     /// All, in order.
     pub const ALL: [DropReason; 2] = [DropReason::Cleartext, DropReason::Port];
 
-    /// The stable word.
+    /// The stable name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -289,7 +290,8 @@ impl DropReason {
         }
     }
 
-    /// The reason of all rules that drop in a chain of this name; `None`: no rule of Adit's drops there.
+    /// The reason of the rules that drop packets in the chain with this name; `None`: Adit has no such rule
+    /// there.
     #[must_use]
     pub fn of_chain(name: &str) -> Option<DropReason> {
         let is = |chain: Chain| chain.place().name == name;
@@ -301,7 +303,7 @@ impl DropReason {
     }
 }
 
-/// A set of prefixes as rules have it: none within another, no two of which make a wider one.
+/// The smallest set of prefixes with the same addresses: none contains another one, and no two can be merged.
 #[must_use]
 pub fn aggregate(prefixes: impl IntoIterator<Item = IpNet>) -> BTreeSet<IpNet> {
     let prefixes = prefixes.into_iter().map(|prefix| prefix.trunc()).collect();

@@ -1,4 +1,4 @@
-//! Default destinations of VXLAN devices: where they send what they know no destination for.
+//! Default destinations of VXLAN devices: where they send frames whose destination they don't know.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use super::change::{Existence, Operation, Verb};
 use super::order::{Around, Condition, Needs, Stage};
 use crate::net::LinkName;
 
-/// A VXLAN device, a default destination of it, and what happens to that.
+/// A VXLAN device, a default destination of it, and the operation on the destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FloodChange(pub LinkName, pub IpAddr, pub Existence);
 

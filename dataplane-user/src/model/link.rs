@@ -12,29 +12,30 @@ use crate::net::{LinkName, MacAddr, PortRange};
 pub use change::{DeleteLinkReason, LinkChange, LinkOperation, LinkPatch};
 pub use veth::VethPeer;
 
-/// A network device, as far as we care for it.
+/// A network device, with the properties that Adit manages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Whose it is.
+    /// Who manages it.
     pub owner: Owner,
-    /// What it is; can't be changed in place.
+    /// Its kind; can't be changed in place.
     pub kind: LinkKind,
-    /// Its Ethernet address; `None`: not ours to say (the kernel's random one, or a device without).
+    /// Its Ethernet address; `None`: not managed (the kernel chooses a random one, or the device has none).
     pub mac: Option<MacAddr>,
-    /// Its MTU in bytes; `None`: not ours to say.
+    /// Its MTU in bytes; `None`: not managed.
     pub mtu: Option<u32>,
-    /// Whether it resolves neighbours; ours don't (`IFF_NOARP` set).
+    /// Whether it resolves neighbours; overlay devices don't (`IFF_NOARP` is set).
     pub arp: bool,
-    /// Whether the kernel makes IPv6 link-local addresses on it; on ours it does not (`addrgenmode none`).
+    /// Whether the kernel creates IPv6 link-local addresses on it; on overlay devices it does not
+    /// (`addrgenmode none`).
     pub generates_addresses: bool,
     /// Whether it is up.
     pub up: bool,
 }
 
-/// What a device is: all that can't be changed in place.
+/// The kind of a device, with all properties that can't be changed in place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkKind {
-    /// Swallows what its program lets through.
+    /// Dummy: drops the packets that its program does not redirect.
     Dummy,
     /// Flow-based GENEVE (collect metadata).
     Geneve {
@@ -45,26 +46,28 @@ pub enum LinkKind {
     Vxlan {
         /// UDP port.
         port: u16,
-        /// What its source ports are of; `None`: of the namespace's local ones.
+        /// The range of its source ports; `None`: the local port range of the namespace.
         source_ports: Option<PortRange>,
     },
-    /// WireGuard; its keys and peers are set apart from the link.
+    /// WireGuard; its keys and peers are separate from the link ([`Device`](super::wireguard::Device)).
     WireGuard,
-    /// Flow-based ipip (collect metadata), for IPv4 underlays. A network namespace holds one.
+    /// Flow-based ipip (collect metadata), for IPv4 underlays. A network namespace can have only one.
     Ipip {
-        /// The IP protocol that it carries: 4 for IPv4, 0 for any that the driver knows (MPLS).
+        /// The inner IP protocol: 4 for IPv4, 0 for any that the driver knows (MPLS).
         protocol: u8,
     },
-    /// Flow-based ip6tnl (collect metadata), for IPv6 underlays. A network namespace holds one.
+    /// Flow-based ip6tnl (collect metadata), for IPv6 underlays. A network namespace can have only one.
     Ip6tnl {
-        /// The IP protocol that it carries: 4 for IPv4, 41 for IPv6, 0 for both.
+        /// The inner IP protocol: 4 for IPv4, 41 for IPv6, 0 for both.
         protocol: u8,
     },
-    /// A bridge; its ports are told apart from the link.
+    /// A bridge; its ports are separate from the link
+    /// ([`KernelState::masters`](super::KernelState::masters)).
     Bridge,
-    /// One end of a pair.
+    /// One end of a veth pair.
     Veth(VethPeer),
-    /// VXLAN of one VNI; its default destinations are told apart from the link.
+    /// VXLAN of one VNI; its default destinations are separate from the link
+    /// ([`KernelState::flood`](super::KernelState::flood)).
     VxlanTo {
         /// Its VNI.
         vni: u32,
@@ -74,7 +77,7 @@ pub enum LinkKind {
         port: u16,
         /// The multicast group that it joins, or one peer.
         group: Option<IpAddr>,
-        /// The device by which packets leave.
+        /// The device through which packets leave.
         lower: Option<LinkName>,
     },
     /// GENEVE to one peer.
@@ -95,12 +98,12 @@ pub enum LinkKind {
         /// The outer TTL; 0: the inner packet's.
         ttl: u8,
     },
-    /// Anything else, in the words of `ip -d link`.
+    /// Anything else, in the syntax of `ip -d link`.
     Other(String),
 }
 
 impl LinkKind {
-    /// The device that this one sends by, which must be there before.
+    /// The lower device through which this one sends; it must exist first.
     #[must_use]
     pub fn lower(&self) -> Option<&LinkName> {
         match self {
@@ -109,7 +112,7 @@ impl LinkKind {
         }
     }
 
-    /// The word of `ip link` for it.
+    /// Its name in `ip link`.
     #[must_use]
     pub fn word(&self) -> &str {
         match self {
@@ -121,11 +124,11 @@ impl LinkKind {
             LinkKind::Ip6tnl { .. } => "ip6tnl",
             LinkKind::Bridge => "bridge",
             LinkKind::Veth(_) => "veth",
-            LinkKind::Other(words) => words.split(' ').next().unwrap_or_default(),
+            LinkKind::Other(text) => text.split(' ').next().unwrap_or_default(),
         }
     }
 
-    /// The UDP port that it receives at, but for WireGuard's, which is told apart from the link.
+    /// The UDP port on which it receives; `None` for WireGuard, whose port is separate from the link.
     #[must_use]
     pub fn udp_port(&self) -> Option<u16> {
         match self {
@@ -147,7 +150,8 @@ impl LinkKind {
         }
     }
 
-    /// Whether two devices of these kinds can receive at one UDP port: both have one VNI each, of the same encapsulation.
+    /// Whether two devices of these kinds can share a UDP port: both have one VNI each and the same
+    /// encapsulation.
     #[must_use]
     pub fn shares_ports_with(&self, other: &LinkKind) -> bool {
         matches!(
@@ -157,7 +161,8 @@ impl LinkKind {
         )
     }
 
-    /// Whether it is a VXLAN device of one VNI that sends over IPv6: over each family the kernel has VNIs of its own.
+    /// Whether it is a VXLAN device of one VNI that sends over IPv6: the kernel has separate VNIs for each
+    /// family.
     #[must_use]
     pub fn is_over_ipv6(&self) -> bool {
         match self {
@@ -166,15 +171,16 @@ impl LinkKind {
         }
     }
 
-    /// What a device of this kind has that one of the other kind needs for itself alone, so that the kernel refuses to create that one beside it
-    /// in a network namespace, under any name (`vxlan_config_validate`, `geneve_configure`, `ip_tunnel_newlink`, Linux 6.1).
+    /// The unique property that a device of this kind has and one of the other kind needs, so that the kernel
+    /// refuses to create the other one in the same network namespace, under any name
+    /// (`vxlan_config_validate`, `geneve_configure`, `ip_tunnel_newlink`, Linux 6.1).
     #[must_use]
     pub fn excludes(&self, other_kind: &LinkKind) -> Option<String> {
         let port = || self.udp_port().map(|port| format!("UDP port {port}"));
         match (self, other_kind) {
             (LinkKind::Ipip { .. }, LinkKind::Ipip { .. })
             | (LinkKind::Ip6tnl { .. }, LinkKind::Ip6tnl { .. }) => {
-                Some(format!("the place of the only flow-based {}", self.word()))
+                Some(format!("the only slot for a flow-based {}", self.word()))
             }
             (
                 LinkKind::IpipTo { local, remote, .. },
@@ -208,7 +214,8 @@ impl LinkKind {
 }
 
 impl Link {
-    /// What this device has that one of a kind needs for itself alone, to be created or to be brought up.
+    /// The unique property that this device has and that a device of a kind needs to be created or to be set
+    /// up.
     #[must_use]
     pub fn is_in_the_way_of(&self, kind: &LinkKind) -> Option<String> {
         let port = self.kind.udp_port().filter(|port| {
@@ -267,7 +274,7 @@ impl fmt::Display for LinkKind {
     }
 }
 
-/// A tunnel's mode, as `ip link` says it; `ipv4` is what it calls the one for IPv4.
+/// The mode of a tunnel as in `ip link`; `ipv4` is the name of the mode for IPv4.
 fn mode(protocol: u8, ipv4: &str) -> String {
     match protocol {
         0 => "any".to_owned(),

@@ -1,4 +1,4 @@
-//! Permanent neighbours on our tunnel devices, which ask nobody.
+//! Permanent neighbours on tunnel devices managed by Adit, which do not resolve neighbours.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,13 +11,14 @@ use crate::net::{LinkName, MacAddr};
 /// A permanent neighbour. Its key in the state is (link, address).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Whose it is (`NDA_PROTOCOL`).
+    /// Who manages it (`NDA_PROTOCOL`).
     pub owner: Owner,
     /// Its Ethernet address.
     pub mac: MacAddr,
 }
 
-/// A device, an address, and what happens to the permanent neighbour there; what the kernel made by itself is replaced.
+/// A device, an address, and the operation on the permanent neighbour there. A neighbour that the kernel
+/// created by itself is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeighbourChange(pub LinkName, pub IpAddr, pub Write<Neighbour>);
 

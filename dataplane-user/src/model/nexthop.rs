@@ -1,5 +1,5 @@
-//! Next hops of the kernel's own routes (`ip nexthop`): the devices, gateways and tunnel headers that routes lead to
-//! without our programs. Ids are the adapter's affair.
+//! Next-hop objects (`ip nexthop`): the devices, gateways and tunnel headers to which the kernel's routes
+//! lead without BPF programs. Only the kernel adapter knows their ids.
 
 mod change;
 
@@ -13,15 +13,16 @@ use crate::net::LinkName;
 pub(crate) use change::require_hop;
 pub use change::{NextHopObjectChange, NextHopObjectOperation};
 
-/// One way out. All of it is its identity: whatever differs is another object.
+/// One next hop. All fields are its identity: a next hop with another value is another object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteHop {
     /// The device.
     pub link: LinkName,
-    /// The neighbour on it, taken to be on the link; `None`: the device needs none. Routes of either family may lead to
-    /// an IPv6 gateway, and to none; an IPv4 one is for IPv4 alone.
+    /// The neighbour on the device, which the kernel assumes to be on the link (`onlink`); `None`: the device
+    /// needs none. Routes of both families may use an IPv6 gateway or none; only IPv4 routes may use an IPv4
+    /// gateway.
     pub gateway: Option<IpAddr>,
-    /// What a flow-based device puts around the packet; `None` for other devices.
+    /// The outer header that a flow-based device adds to the packet; `None` for other devices.
     pub encapsulation: Option<OuterHeader>,
 }
 
@@ -30,11 +31,11 @@ pub struct RouteHop {
 pub struct OuterHeader {
     /// VNI; 0 for encapsulations without.
     pub id: u64,
-    /// Our underlay address.
+    /// The underlay address of this node.
     pub local: IpAddr,
-    /// The peer's, of the same family.
+    /// The underlay address of the peer, of the same family.
     pub remote: IpAddr,
-    /// TTL or hop limit, 1 … 255; a GENEVE device would send 0 as it is.
+    /// TTL or hop limit, 1 … 255; a GENEVE device would send 0 unchanged.
     pub ttl: u8,
     /// TOS or traffic class: the DSCP in its upper six bits. The kernel copies ECN from the inner header.
     pub tos: u8,
@@ -44,28 +45,31 @@ pub struct OuterHeader {
     pub checksum: bool,
 }
 
-/// Next hops that share routes, with weights 1 … 255, in order. One with a single member is a group that lost others.
+/// Next hops that share routes, with weights 1 … 255, in order. A group with a single member has lost the
+/// others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteGroup {
     /// The members.
     pub members: Vec<(Arc<RouteHop>, u8)>,
-    /// Whether flows stay where they are when members come and go, as far as those are still there.
+    /// Whether flows keep their member when other members are added or removed.
     pub resilient: bool,
 }
 
-/// A next-hop object, which routes lead to. Ordered so that groups come after what they are made of.
+/// A next-hop object, to which routes lead. Ordered so that groups come after their members.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RouteTarget {
-    /// One way out.
+    /// One next hop.
     Hop(Arc<RouteHop>),
-    /// Several.
+    /// A group of next hops.
     Group(Arc<RouteGroup>),
-    /// One that bears our mark and that we'd not make so, in the words of `ip nexthop`.
+    /// An object with the mark of Adit that Adit would never create in this form, in the syntax of `ip
+    /// nexthop`.
     Other(String),
 }
 
 impl RouteHop {
-    /// Whether its device chooses the peer by its allowed prefixes: WireGuard alone needs neither a gateway nor a header.
+    /// Whether its device chooses the peer by allowed IPs: only WireGuard needs neither a gateway nor an
+    /// outer header.
     #[must_use]
     pub fn is_wireguard(&self) -> bool {
         self.gateway.is_none() && self.encapsulation.is_none()
@@ -73,7 +77,7 @@ impl RouteHop {
 }
 
 impl RouteTarget {
-    /// The ways out behind it.
+    /// Its next hops.
     pub fn hops(&self) -> impl Iterator<Item = &Arc<RouteHop>> {
         let (one, many) = match self {
             RouteTarget::Hop(hop) => (Some(hop), None),
@@ -83,7 +87,7 @@ impl RouteTarget {
         one.into_iter().chain(many.into_iter().flatten())
     }
 
-    /// What the kernel leaves of it once ways out are gone; `None`: nothing.
+    /// What the kernel keeps of it once next hops are deleted; `None`: nothing.
     #[must_use]
     fn retain(&self, stays: impl Fn(&RouteHop) -> bool) -> Option<RouteTarget> {
         match self {
@@ -100,7 +104,7 @@ impl RouteTarget {
 }
 
 impl KernelState {
-    /// Gives a group other members; the routes that lead to it follow.
+    /// Replaces a group by another one; the routes that lead to it then lead to the new one.
     pub fn replace_route_group(&mut self, from: &Arc<RouteGroup>, to: &Arc<RouteGroup>) {
         let from = RouteTarget::Group(Arc::clone(from));
         let to = RouteTarget::Group(Arc::clone(to));
@@ -115,7 +119,8 @@ impl KernelState {
         self.route_targets.insert(to);
     }
 
-    /// What the kernel does when a device goes down or away: its neighbours go, and the next hops and routes on it.
+    /// Removes what the kernel deletes when a device goes down or is deleted: its neighbours, and the next
+    /// hops and routes through it.
     pub fn forget_paths(&mut self, link: &LinkName) {
         self.neighbours.retain(|(on, _), _| on != link);
         self.forget_hops(|hop| hop.link == *link);
@@ -123,7 +128,8 @@ impl KernelState {
             .retain(|_, route| !route.links().any(|other| other == link));
     }
 
-    /// What the kernel does when next hops go: groups lose them, and routes that have none left go too.
+    /// Removes what the kernel deletes together with next hops: their place in groups, and routes without any
+    /// next hop left.
     pub fn forget_hops(&mut self, gone: impl Fn(&RouteHop) -> bool) {
         let targets = self.route_targets.iter();
         let targets = targets.filter_map(|target| target.retain(|hop| !gone(hop)));

@@ -1,6 +1,7 @@
-//! What the order of changes follows from: what each change requires and provides, and the one thing of which there is only one.
+//! What determines the order of changes: the conditions that each change requires and provides, and unique
+//! properties such as ports, VNIs and names.
 //!
-//! Each kind of object says it beside its changes; `diff/order.rs` makes an order of it.
+//! Each kind of object states its conditions beside its changes; `diff/order.rs` derives the order.
 
 mod conditions;
 mod nets;
@@ -13,11 +14,12 @@ pub(crate) use self::slots::{PortUse, Slot, freed, freed_port, taken};
 pub use self::stage::Stage;
 use crate::net::{LinkName, Namespace};
 
-/// What lets a circle of changes be made after all.
+/// An additional change that breaks a circle of changes that wait for each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Detour {
-    /// A WireGuard device has some other port for a moment, which costs nothing.
+    /// A WireGuard device has another port temporarily; this interrupts no traffic.
     FreePort(Option<Namespace>, LinkName),
-    /// A device goes before what leads to it is led elsewhere, so that another one can be made. By its namespace and name, and that one's name.
+    /// A device is deleted before its traffic takes another path, so that another device can be created:
+    /// namespace and name of the deleted device, name of the new one.
     MakeRoom(Option<Namespace>, LinkName, LinkName),
 }

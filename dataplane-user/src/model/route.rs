@@ -15,7 +15,7 @@ pub use change::{RouteChange, RouteOperation};
 pub(crate) use change::{led, require_led};
 pub use paths::{Encap, Hop, Paths, RouteScope};
 
-/// What tells routes apart in the kernel: two routes of one key exclude each other.
+/// The identity of a route in the kernel: two routes with the same key exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteKey {
     /// Routing table.
@@ -26,11 +26,11 @@ pub struct RouteKey {
     pub metric: u32,
 }
 
-/// What the kernel makes of the metric 0 of IPv6 routes.
+/// The metric that the kernel uses for IPv6 routes with metric 0.
 const IPV6_METRIC: u32 = 1024;
 
 impl RouteKey {
-    /// A route's place, with the metric that the kernel has for 0.
+    /// A key, with the metric that the kernel uses for 0.
     #[must_use]
     pub fn new(table: u32, prefix: IpNet, metric: u32) -> RouteKey {
         let metric = match metric {
@@ -58,14 +58,14 @@ impl fmt::Display for RouteKey {
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Whose it is (`rtm_protocol`).
+    /// Who manages it (`rtm_protocol`).
     pub owner: Owner,
-    /// What it does.
+    /// Its action.
     pub kind: RouteKind,
 }
 
 impl Route {
-    /// The next-hop object that it leads to.
+    /// The next-hop object to which it leads.
     #[must_use]
     pub fn target(&self) -> Option<&RouteTarget> {
         match &self.kind {
@@ -74,7 +74,7 @@ impl Route {
         }
     }
 
-    /// The preferred source of what takes it.
+    /// The preferred source of packets that take it.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
         match &self.kind {
@@ -84,14 +84,14 @@ impl Route {
         }
     }
 
-    /// The device that it sends to, where that is one.
+    /// Its device, if it has exactly one.
     #[must_use]
     pub fn link(&self) -> Option<&LinkName> {
         let mut links = self.links();
         links.next().filter(|_| links.next().is_none())
     }
 
-    /// The devices that it sends to, also by a next-hop object.
+    /// Its devices, including those of its next-hop object.
     pub fn links(&self) -> impl Iterator<Item = &LinkName> {
         let (one, many, target) = match &self.kind {
             RouteKind::Gateway { link, .. } => (Some(link), None, None),
@@ -108,7 +108,7 @@ impl Route {
             .chain(by_target.map(|hop| &hop.link))
     }
 
-    /// The gateways that must be reached without another one: those that are not taken to be on the link.
+    /// The gateways that must be reachable without another gateway: those without `onlink`.
     pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
         let hops = match &self.kind {
             RouteKind::Paths(paths) => Some(&paths.hops),
@@ -124,17 +124,18 @@ impl Route {
         matches!(&self.kind, RouteKind::Paths(paths) if paths.hops.iter().all(|hop| hop.gateway.is_none()))
     }
 
-    /// Whether it stands behind others and only refuses.
+    /// Whether it only refuses packets, as a backstop behind other routes.
     #[must_use]
     pub fn refuses(&self) -> bool {
         matches!(self.kind, RouteKind::Unreachable | RouteKind::Blackhole)
     }
 }
 
-/// What a route does.
+/// The action of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteKind {
-    /// Sends to a gateway that is taken to be on the link, whether or not an address says so.
+    /// Sends to a gateway that the kernel assumes to be on the link, even without an address in its subnet
+    /// (`onlink`).
     Gateway {
         /// The gateway; of the prefix's family, or an IPv6 one of an IPv4 prefix.
         gateway: IpAddr,
@@ -147,27 +148,27 @@ pub enum RouteKind {
     },
     /// Leads to a next-hop object.
     NextHop {
-        /// That object.
+        /// The next-hop object.
         target: RouteTarget,
         /// The preferred source.
         source: Option<IpAddr>,
         /// The path's MTU in bytes.
         mtu: Option<u32>,
     },
-    /// Sends to next hops in any other form.
+    /// Sends to next hops, in any other form.
     Paths(Paths),
-    /// Refuses, and tells the sender.
+    /// Refuses packets and informs the sender (`unreachable`).
     Unreachable,
-    /// Ends the search in its table: the next rule's goes on.
+    /// Ends the lookup in its table; the lookup continues with the next rule (`throw`).
     Throw,
-    /// Refuses in silence.
+    /// Drops packets silently (`blackhole`).
     Blackhole,
-    /// Anything else, in the words of `ip route`.
+    /// Anything else, in the syntax of `ip route`.
     Other(String),
 }
 
 impl RouteKind {
-    /// Leads to whatever is on a device's link.
+    /// Sends to the link of a device, without a gateway.
     #[must_use]
     pub fn on_link(link: &LinkName, family: Family) -> RouteKind {
         let hop = Hop {
@@ -189,7 +190,7 @@ impl RouteKind {
         paths.into_kind()
     }
 
-    /// Where it leads, in one form for all routes that say so themselves.
+    /// Its next hops in a common form; `None` for routes to next-hop objects and for those without next hops.
     #[must_use]
     pub fn paths(&self) -> Option<Paths> {
         match self {
@@ -222,7 +223,7 @@ impl RouteKind {
         }
     }
 
-    /// How many next hops it has.
+    /// The number of its next hops.
     #[must_use]
     pub fn hops(&self) -> usize {
         match self {
@@ -233,7 +234,7 @@ impl RouteKind {
         }
     }
 
-    /// Whether another route is as this one wants it.
+    /// Whether an observed route satisfies this desired one.
     #[must_use]
     pub fn is_met_by(&self, found: &RouteKind) -> bool {
         if self == found {

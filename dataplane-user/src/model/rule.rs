@@ -1,4 +1,4 @@
-//! Policy rules: which routing table is asked for which packets.
+//! Policy rules: which routing table is looked up for which packets.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,31 +10,32 @@ use super::order::{Around, Condition, Needs, Stage};
 use super::{Action, KernelState, MAIN_TABLE, NetlinkChange, Object};
 use crate::net::{Family, LinkName};
 
-/// A rule of ours. The kernel keeps rules in order of their priorities and changes none in place: a rule is all that it
-/// says, and one that says something else is another. Others' rules never stand in the way of ours.
+/// A policy rule managed by Adit. The kernel orders rules by priority and changes none in place, so all
+/// fields are the identity of a rule: one with another value is another rule. Rules of others never conflict
+/// with it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
-    /// Whose packets it is about.
+    /// The family of the packets.
     pub family: Family,
-    /// Whether it is about the packets that all else that it says is *not* true of.
+    /// Whether the rule is negated: it matches packets for which the other selectors do *not* all match.
     pub not: bool,
-    /// Its place among all rules of the family; the lowest is asked first.
+    /// Its priority among all rules of the family; the lowest is evaluated first.
     pub priority: u32,
     /// The packet's source; no host bits.
     pub from: Option<IpNet>,
     /// The packet's destination; no host bits.
     pub to: Option<IpNet>,
-    /// The device by which the packet came in; it need not be there.
+    /// The device on which the packet arrived; it need not exist.
     pub iif: Option<LinkName>,
-    /// The device that the sending socket is bound to; it need not be there.
+    /// The device to which the sending socket is bound; it need not exist.
     pub oif: Option<LinkName>,
     /// The packet's mark; `None`: any.
     pub mark: Option<Mark>,
-    /// The table that is asked.
+    /// The table that is looked up.
     pub table: u32,
-    /// Routes of this prefix length and shorter ones count as absent.
+    /// Routes with this prefix length or a shorter one are ignored.
     pub suppress_prefix_length: Option<u32>,
-    /// What it says beyond, in the words of `ip rule`; we make no such rules.
+    /// Further selectors and attributes, in the syntax of `ip rule`; Adit creates no such rules.
     pub more: Option<String>,
 }
 
@@ -58,7 +59,7 @@ impl Rule {
     }
 }
 
-/// What a packet's mark must be.
+/// A condition on the mark of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
     value: u32,
@@ -66,20 +67,20 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// A condition on the bits of a mask. No condition for the mark 0; a mask of 0 means all bits.
+    /// A condition on the bits of a mask; `None` for the mark 0. A mask of 0 means all bits.
     #[must_use]
     pub fn new(value: u32, mask: u32) -> Option<Mark> {
         let mask = if mask == 0 { u32::MAX } else { mask };
         (value != 0).then_some(Mark { value, mask })
     }
 
-    /// The bits; not 0.
+    /// The value of the bits; not 0.
     #[must_use]
     pub fn value(self) -> u32 {
         self.value
     }
 
-    /// Which bits count; not 0.
+    /// The bits that are compared; not 0.
     #[must_use]
     pub fn mask(self) -> u32 {
         self.mask
@@ -134,7 +135,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A rule, and what happens to it.
+/// A rule and the operation on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleChange(pub Rule, pub Existence);
 
@@ -162,7 +163,7 @@ impl Operation for RuleChange {
                 needs.requires(Condition::Table(self.0.table));
                 needs.provides(Condition::RulesMade);
             }
-            // It, or the routes beside the new one's table, may still be what leads packets.
+            // Packets may still depend on this rule until its successor and all routes exist.
             (Existence::Delete, None) => {
                 needs.requires(Condition::RulesMade);
                 needs.requires(Condition::AllLed);

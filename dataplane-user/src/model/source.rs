@@ -1,4 +1,4 @@
-//! Who may send to this node by a tunnel: what is received is counted by it.
+//! Known sources: who may send to this node through a tunnel. Received packets are counted by source.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,14 +8,14 @@ use super::change::{Existence, Operation, Verb, Whole};
 use super::order::{Around, Condition, Needs, Stage};
 use super::{Action, BpfChange, KernelState, Object, TunnelKind};
 
-/// A known source: an outer source address, in one network, by one tunnel device. Several networks without VNI, and
-/// several next hops, may share it.
+/// A known source: an outer source address in one network, through one tunnel device. Several networks
+/// without VNI, and several next hops, may share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     /// The peer's underlay address.
     pub address: IpAddr,
-    /// What carries its packets; one that takes a tunnel key, for the others come by no device of ours or are told apart
-    /// by WireGuard itself.
+    /// The kind of tunnel of its packets, always one with a tunnel key: packets of the others arrive on no
+    /// device of Adit, or WireGuard itself identifies their source.
     pub tunnel: TunnelKind,
     /// VNI; 0 for encapsulations without.
     pub vni: u32,
@@ -31,7 +31,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// A known source, and what happens to it. Its counters begin at zero; one that is known is never written again, and keeps its counters.
+/// A known source and the operation on it. Its counters start at zero; an existing source is never written
+/// again, so that it keeps its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceChange(pub Source, pub Existence);
 
@@ -51,7 +52,7 @@ impl Operation for SourceChange {
         }
     }
 
-    /// What was sent to somebody who is named no more waits for nothing.
+    /// A source that no manifest names any more is removed without waiting for other changes.
     fn needs<'a>(&'a self, around: Around<'a>, needs: &mut Needs<'a>) {
         let address = self.0.address;
         if self.1 == Existence::Delete && around.named.addresses.contains(&address) {

@@ -1,4 +1,4 @@
-//! All kernel state that concerns us.
+//! [`KernelState`]: all kernel state that concerns Adit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,76 +13,80 @@ use super::{
 };
 use crate::net::{LinkName, Namespace, PublicKey};
 
-/// What shall be, or what is. A target holds only objects that are ours; an observed state also holds foreign ones
-/// that stand where ours might: every link, the addresses on our links, routes with one of our metrics, and a table in the
-/// place of ours.
+/// Desired or observed state. The desired state has only objects managed by Adit. The observed state also has
+/// objects that are not managed by Adit and may collide with desired ones: every link, the addresses on
+/// managed links, routes with a metric that Adit uses, and an nft table with the name of Adit's table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelState {
     /// Devices.
     pub links: BTreeMap<LinkName, Link>,
-    /// Addresses on our devices, by device and address with prefix length.
+    /// Addresses on managed devices, by device and address with prefix length.
     pub addresses: BTreeMap<(LinkName, IpNet), Address>,
     /// Routes.
     pub routes: BTreeMap<RouteKey, Route>,
-    /// What routes lead to without our programs: next-hop objects of ours.
+    /// Next-hop objects managed by Adit, to which routes of dataplane `routes` lead.
     pub route_targets: BTreeSet<RouteTarget>,
-    /// Permanent neighbours on our devices.
+    /// Permanent neighbours on managed devices.
     pub neighbours: BTreeMap<(LinkName, IpAddr), Neighbour>,
-    /// Our policy rules.
+    /// Policy rules managed by Adit.
     pub rules: BTreeSet<Rule>,
-    /// The bridges that our devices are ports of; in an observed state also foreign ones.
+    /// The bridge of each managed device that is a port; in the observed state also bridges that Adit does
+    /// not manage.
     pub masters: BTreeMap<LinkName, LinkName>,
-    /// The labels of our devices (`ifalias`).
+    /// The labels of managed devices (`ifalias`).
     pub aliases: BTreeMap<LinkName, String>,
-    /// Where VXLAN devices of ours send what they know no destination for, group included.
+    /// The default destinations of managed VXLAN devices, including the multicast group: where they send
+    /// frames whose destination they don't know.
     pub flood: BTreeMap<LinkName, BTreeSet<IpAddr>>,
-    /// Other network namespaces, as far as we have something there. Only in the agent's own.
+    /// The state of other network namespaces in which Adit manages objects. Only in the agent's own
+    /// namespace.
     pub namespaces: BTreeMap<Namespace, KernelState>,
-    /// Other network namespaces of which nothing is known now, and why. A target has none.
+    /// Other network namespaces that can't be read now, and why. The desired state has none.
     pub unreadable: BTreeMap<Namespace, String>,
-    /// Those of the namespaces that may be unreadable ones by other names. A target has none.
+    /// Namespaces that may be the same as unreadable ones, under another name. The desired state has none.
     pub uncertain: BTreeSet<Namespace>,
-    /// Kinds of objects of which the kernel told something that can't be decoded: those are not in here. A target has none.
+    /// Kinds of objects of which the kernel reported some that can't be decoded; those are not in this state.
+    /// The desired state has none.
     pub undecoded: BTreeMap<&'static str, Undecoded>,
-    /// Settings of our devices.
+    /// Settings of managed devices.
     pub sysctls: BTreeMap<(LinkName, Sysctl), String>,
-    /// Our WireGuard devices.
+    /// WireGuard devices managed by Adit.
     pub wireguard: BTreeMap<LinkName, Device>,
     /// The nft table.
     pub firewall: Option<Firewall>,
-    /// Why it is not known what is in the nft table, which is ours. A target has none.
+    /// Why Adit's nft table can't be read. The desired state has none.
     pub firewall_unreadable: Option<String>,
-    /// Our programs on our devices.
+    /// BPF programs of Adit on managed devices.
     pub attachments: BTreeMap<(LinkName, Hook), Attachment>,
-    /// Classes and the links that they send to; `None`: a link that is gone.
+    /// Classes and the links that they send to; `None`: the link was deleted.
     pub classes: BTreeMap<Class, Option<LinkName>>,
     /// Next hops.
     pub next_hops: BTreeSet<Arc<NextHop>>,
-    /// Those of them that are marked as down: nothing is sent to them.
+    /// The next hops that are marked as down: no packets are sent to them.
     pub down: BTreeSet<Arc<NextHop>>,
     /// Groups.
     pub groups: BTreeSet<Arc<Group>>,
-    /// Prefixes and where they lead.
+    /// Prefixes and their targets.
     pub prefixes: BTreeMap<IpNet, Target>,
     /// Known sources.
     pub sources: BTreeSet<Source>,
-    /// Whom manifests name. Only in the agent's own namespace's target.
+    /// The peers that manifests name. Only in the desired state of the agent's own namespace.
     pub named: Named,
-    /// Older versions of the map ABI that have left their maps and links. A target has none.
+    /// Older versions of the map ABI whose maps and links still exist. The desired state has none.
     pub older_versions: BTreeSet<u32>,
 }
 
 /// Objects of a kind that can't be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecoded {
-    /// How many.
+    /// The number of objects.
     pub count: usize,
-    /// Why the first one can't.
+    /// Why the first one can't be decoded.
     pub first: String,
 }
 
-/// Peers that manifests name. What is taken from anybody else waits for nothing: neither a key nor an address that was revoked stays
-/// because something else can't be made.
+/// The peers that manifests name. Changes that revoke the access of anybody else wait for nothing: a revoked
+/// key or address never stays because another change fails.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// WireGuard public keys.
@@ -92,7 +96,7 @@ pub struct Named {
 }
 
 impl KernelState {
-    /// Whether there is anything in it that takes BPF programs or maps.
+    /// Whether it has anything that needs BPF programs or maps.
     #[must_use]
     pub fn has_programs(&self) -> bool {
         !self.attachments.is_empty()
@@ -104,8 +108,9 @@ impl KernelState {
             || !self.older_versions.is_empty()
     }
 
-    /// What is left once a device is gone: the kernel takes its addresses, routes, settings, peers and programs with it, and
-    /// classes that sent to it send nowhere. Devices that send by it go too.
+    /// Removes a device and what the kernel deletes together with it: addresses, routes, settings, peers and
+    /// programs. Classes that sent to it have no link afterwards. Devices that send through it are removed,
+    /// too.
     pub fn forget_link(&mut self, name: &LinkName) {
         self.links.remove(name);
         let on_it = |(link, _): &(LinkName, IpNet)| link == name;
@@ -139,9 +144,9 @@ impl KernelState {
         }
     }
 
-    /// What is left once an address is gone: the kernel takes the routes with it that name it as their source, and with a
-    /// device's last IPv4 address all IPv4 routes by that device but for those by next-hop objects (`fib_inetaddr_event`
-    /// and `fib_sync_down_addr`, net/ipv4).
+    /// Removes an address and what the kernel deletes together with it: the routes that name it as their
+    /// source and, with the last IPv4 address of a device, all IPv4 routes through that device except those
+    /// to next-hop objects (`fib_inetaddr_event` and `fib_sync_down_addr`, net/ipv4).
     pub fn forget_address(&mut self, link: &LinkName, address: IpNet) {
         self.addresses.remove(&(link.clone(), address));
         let still = self
@@ -159,7 +164,7 @@ impl KernelState {
         }
     }
 
-    /// A device's IPv4 addresses. Without one the kernel keeps no IPv4 routes by it.
+    /// The IPv4 addresses of a device. Without one the kernel keeps no IPv4 routes through it.
     pub fn ipv4_addresses(&self, link: &LinkName) -> impl Iterator<Item = IpNet> {
         // IPv4 addresses come first.
         let lowest = IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -168,7 +173,7 @@ impl KernelState {
             .map_while(move |((on, address), _)| (on == link && address.addr().is_ipv4()).then_some(*address))
     }
 
-    /// The subnets that a device reaches without a gateway, by its addresses.
+    /// The subnets that a device reaches without a gateway because of its addresses.
     pub fn subnets(&self, link: &LinkName) -> impl Iterator<Item = IpNet> {
         let lowest = IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let from_it = self.addresses.range((link.clone(), lowest)..);
@@ -185,7 +190,7 @@ impl KernelState {
         }
     }
 
-    /// The state of a namespace, to be changed.
+    /// The state of a namespace, mutable.
     pub fn at_mut(&mut self, namespace: Option<&Namespace>) -> Option<&mut KernelState> {
         match namespace {
             None => Some(self),
@@ -193,7 +198,7 @@ impl KernelState {
         }
     }
 
-    /// Whether both states say the same of an object.
+    /// Whether an object is the same in both states.
     #[must_use]
     pub fn says_the_same(&self, other: &KernelState, object: &Object) -> bool {
         match object {
@@ -222,7 +227,7 @@ impl KernelState {
                 let key = (link.clone(), *hook);
                 self.attachments.get(&key) == other.attachments.get(&key)
             }
-            // Older agents' leavings are wanted by no state.
+            // No desired state has older versions.
             Object::Version(_) => false,
             Object::Class(class) => self.classes.get(class) == other.classes.get(class),
             Object::NextHop(next_hop) => {
@@ -234,7 +239,8 @@ impl KernelState {
         }
     }
 
-    /// Drops classes that send nowhere, and what leads only to them; a group keeps its other members.
+    /// Removes classes without a link, and the next hops, groups and prefixes that depend on them; a group
+    /// keeps its other members.
     pub fn drop_unreachable(&mut self) {
         self.classes.retain(|_, link| link.is_some());
         let classes = &self.classes;

@@ -15,7 +15,7 @@ pub enum Sysctl {
 }
 
 impl Sysctl {
-    /// All that we care for.
+    /// All settings that Adit manages.
     pub const ALL: [Sysctl; 1] = [Sysctl::RpFilter];
 
     /// The path below /proc/sys for a device.
@@ -35,14 +35,14 @@ impl fmt::Display for Sysctl {
     }
 }
 
-/// A setting of a device is changed.
+/// Sets a setting of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SysctlChange {
     /// The device.
     pub link: LinkName,
-    /// Which setting.
+    /// The setting.
     pub sysctl: Sysctl,
-    /// What it is set to.
+    /// The new value.
     pub value: String,
 }
 

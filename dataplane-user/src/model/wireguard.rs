@@ -1,4 +1,4 @@
-//! WireGuard devices: what one is or shall be, and the changes between the two.
+//! WireGuard devices: desired and observed state, and the changes between the two.
 
 mod change;
 
@@ -13,29 +13,29 @@ use crate::net::key::{PresharedKey, PublicKey};
 pub use change::WireGuardChange;
 pub(crate) use change::free_port;
 
-/// A device, as it is or as it shall be. Its private key is never read: the public one tells whether it is the right
-/// one, and whoever sets it fetches it then.
+/// A device, desired or observed. Its private key is never read: the public key identifies it, and the kernel
+/// adapter fetches the private key when it sets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// The public key; `None`: it has no private key yet.
     pub public_key: Option<PublicKey>,
-    /// UDP port; 0: the kernel's choice, as far as that has been made.
+    /// UDP port; 0: chosen by the kernel, or not chosen yet.
     pub listen_port: u16,
     /// The mark of the packets that it sends; 0: none.
     pub fwmark: u32,
-    /// Its peers. Where two shall have one allowed prefix, the last one gets it.
+    /// Its peers. If two peers have the same allowed IP, the last one gets it.
     pub peers: BTreeMap<PublicKey, Peer>,
 }
 
 /// A peer of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// Where it was heard last, or what was configured; `None`: it is awaited.
+    /// The address from which it sent last, or the configured one; `None`: the peer must connect first.
     pub endpoint: Option<PeerEndpoint>,
-    /// The endpoint that was configured last. Where the other one differs from it, the peer has roamed. No kernel
-    /// object holds it: the carry map does.
+    /// The endpoint that was configured last. If `endpoint` differs from it, the peer has roamed. No kernel
+    /// object of WireGuard stores it; the carry map does.
     pub configured: Option<PeerEndpoint>,
-    /// What it may send from, and what is sent to it.
+    /// The prefixes from which it may send, and that are sent to it.
     pub allowed_ips: BTreeSet<IpNet>,
     /// Seconds between keepalives; 0: none.
     pub keepalive: u16,
@@ -43,7 +43,7 @@ pub struct Peer {
     pub preshared_key: Preshared,
 }
 
-/// A peer's preshared key, as it is or as it shall be.
+/// The preshared key of a peer, desired or observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Preshared {
     /// It has none.
@@ -51,13 +51,13 @@ pub enum Preshared {
     None,
     /// It has this one.
     Key(PresharedKey),
-    /// It has one that can't be read now; in a desired state alone. A peer that exists keeps the key that it has, and one
-    /// that does not exist is not created: without its key nothing would come through.
+    /// The key exists but can't be read now; only in the desired state. An existing peer keeps its key, and a
+    /// new peer is not created: without the key no packet would pass.
     Unreadable,
 }
 
 impl Preshared {
-    /// The key, where there is one that is known.
+    /// The key, if it is known.
     #[must_use]
     pub fn key(&self) -> Option<&PresharedKey> {
         match self {
@@ -76,39 +76,41 @@ impl From<Option<PresharedKey>> for Preshared {
 /// A change of a device. No `Display` and no `Debug` shows a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceChange {
-    /// Gives it the private key that belongs to this public one.
+    /// Sets the private key that belongs to this public key.
     SetPrivateKey(PublicKey),
-    /// Binds it to another UDP port.
+    /// Binds the device to another UDP port.
     SetListenPort(u16),
-    /// Gives up its UDP port, which is this one, so that another device gets it: it has some port until it gets its own.
+    /// Gives up the current UDP port, which is this one, for another device: until it gets its own port, the
+    /// kernel chooses one.
     YieldListenPort(u16),
-    /// Marks its packets; 0: no more.
+    /// Sets the mark of its packets; 0: none.
     SetFwmark(u32),
-    /// Adds a peer, with all its prefixes, whoever has them now.
+    /// Adds a peer with all its allowed IPs, which other peers lose.
     AddPeer(PublicKey, Peer),
-    /// Changes a peer that is there.
+    /// Changes an existing peer.
     UpdatePeer(PublicKey, PeerUpdate),
-    /// Takes prefixes from a peer that nobody shall have.
+    /// Removes allowed IPs from a peer that no other peer gets.
     RemoveAllowedIps(PublicKey, BTreeSet<IpNet>),
-    /// Takes a peer away.
+    /// Removes a peer.
     RemovePeer(PublicKey),
 }
 
-/// What changes of a peer; `None` and the empty set are left alone.
+/// The changes of a peer; `None` and the empty set change nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerUpdate {
-    /// Another endpoint.
+    /// The new endpoint.
     pub endpoint: Option<PeerEndpoint>,
-    /// Other seconds between keepalives; 0: no more.
+    /// The new interval of keepalives in seconds; 0: off.
     pub keepalive: Option<u16>,
-    /// Another preshared key; within, `None`: no more.
+    /// The new preshared key; `Some(None)`: remove it.
     pub preshared_key: Option<Option<PresharedKey>>,
-    /// Prefixes that it gets, whoever has them now.
+    /// Allowed IPs that it gets, which other peers lose.
     pub add: BTreeSet<IpNet>,
 }
 
 impl Device {
-    /// What a change makes of it, if it is one that can be made: the peer is there, or not yet.
+    /// The device after a change; `None` if the change is impossible, because its peer does not exist or
+    /// exists already.
     #[must_use]
     pub fn changed(mut self, change: &DeviceChange) -> Option<Device> {
         match change {
@@ -164,7 +166,7 @@ impl fmt::Display for DeviceChange {
             DeviceChange::SetPrivateKey(key) => write!(f, "private key of public key {key}"),
             DeviceChange::SetListenPort(port) => write!(f, "listen-port {port}"),
             DeviceChange::YieldListenPort(port) => {
-                write!(f, "listen-port 0 for a moment, as another device gets {port}")
+                write!(f, "listen-port 0 temporarily, because another device gets {port}")
             }
             DeviceChange::SetFwmark(mark) => write!(f, "fwmark {mark:#x}"),
             DeviceChange::AddPeer(key, peer) => {
@@ -211,7 +213,8 @@ impl fmt::Display for PeerUpdate {
     }
 }
 
-/// A list of prefixes as `wg` writes it, each with a sign; after the fourth only how many there are.
+/// A list of prefixes as `wg` prints it, each with a sign; after the fourth one only the number of the
+/// others.
 struct Prefixes<'a>(&'a BTreeSet<IpNet>, &'static str);
 
 impl fmt::Display for Prefixes<'_> {

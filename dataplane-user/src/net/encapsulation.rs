@@ -1,10 +1,10 @@
-//! Encapsulations, and the symmetric rule by which two nodes agree on one.
+//! Encapsulations, and the symmetric rule that chooses the same one on both ends of a link.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// How packets travel between two nodes. The order is the order of preference among names.
+/// How packets travel between two nodes. Ordered by preference among requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Encapsulation {
     /// WireGuard.
@@ -29,7 +29,7 @@ impl Encapsulation {
         Encapsulation::None,
     ];
 
-    /// As manifests write it.
+    /// The name in manifests.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -53,18 +53,18 @@ impl FromStr for Encapsulation {
 
     fn from_str(text: &str) -> Result<Encapsulation, String> {
         let named = Encapsulation::ALL.into_iter().find(|named| named.name() == text);
-        named.ok_or_else(|| format!("`{text}` is no encapsulation"))
+        named.ok_or_else(|| format!("`{text}` is not an encapsulation"))
     }
 }
 
-/// What one side says about the encapsulation of its links; `None` is `auto`.
+/// The encapsulation that a manifest requests; `None` means `auto`.
 pub type Wish = Option<Encapsulation>;
 
-/// The encapsulation of a link, from what its ends and the network say: security wins.
+/// The encapsulation of a link, from the requests of its ends and of the network: security wins.
 ///
-/// WireGuard if anyone says so; else the first of GENEVE, VXLAN, IPIP and none that anyone names; where nobody names
-/// one, WireGuard if either underlay address is public, else GENEVE. It does not matter which end is which, so both
-/// come to the same answer.
+/// WireGuard if any of them requests it; otherwise the first of GENEVE, VXLAN, IPIP and none that any of them
+/// requests. Without requests, WireGuard if either underlay address is public, otherwise GENEVE. The result
+/// does not depend on the order of the ends, so both ends get the same one.
 #[must_use]
 pub fn agree(ends: [Wish; 2], network: Wish, public_underlay: bool) -> Encapsulation {
     if let Some(named) = ends.into_iter().chain([network]).flatten().min() {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn public_addresses_are_told_from_others() {
+    fn public_addresses_are_distinguished_from_others() {
         for public in ["1.1.1.1", "100.128.0.1", "172.32.0.1", "2a00::1", "2001:4860::1"] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }

@@ -1,4 +1,4 @@
-//! Where a WireGuard peer is reached.
+//! Endpoints of WireGuard peers.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -6,19 +6,19 @@ use std::str::FromStr;
 
 use super::LinkName;
 
-/// An address and a UDP port; with a link-local address, the device that leads to its link (RFC 4007, a zone).
+/// An address and a UDP port, and for a link-local address the device of its link (the zone of RFC 4007).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerEndpoint {
     /// The address.
     pub address: IpAddr,
     /// The UDP port.
     pub port: u16,
-    /// The device, where the address is valid on one link alone.
+    /// The device, if the address is valid on one link only.
     pub device: Option<LinkName>,
 }
 
 impl PeerEndpoint {
-    /// With an address that is valid on all links.
+    /// An endpoint with an address that is valid on all links.
     #[must_use]
     pub fn new(address: IpAddr, port: u16) -> PeerEndpoint {
         PeerEndpoint {
@@ -30,7 +30,7 @@ impl PeerEndpoint {
 }
 
 impl From<SocketAddr> for PeerEndpoint {
-    /// Without a scope: its number means nothing outside of the kernel.
+    /// Drops the scope id: the number means nothing outside of the kernel.
     fn from(socket: SocketAddr) -> PeerEndpoint {
         PeerEndpoint::new(socket.ip(), socket.port())
     }
@@ -42,17 +42,18 @@ impl<A: Into<IpAddr>> From<(A, u16)> for PeerEndpoint {
     }
 }
 
-/// Why a text is no endpoint.
+/// The error for a text that is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected an address and a port, such as `192.0.2.1:51820` or `[fe80::1%eth0]:51820`")]
 pub struct InvalidEndpoint;
 
-/// As it is displayed.
+/// Reads the format of `Display`.
 impl FromStr for PeerEndpoint {
     type Err = InvalidEndpoint;
 
     fn from_str(text: &str) -> Result<PeerEndpoint, InvalidEndpoint> {
-        // A number for a device is read below: it would be lost here.
+        // An address with `%` is read below, because `SocketAddr` turns the device into a number that would
+        // be lost.
         if let (Ok(socket), false) = (text.parse::<SocketAddr>(), text.contains('%')) {
             return Ok(socket.into());
         }
@@ -67,7 +68,7 @@ impl FromStr for PeerEndpoint {
     }
 }
 
-/// As `wg` writes it: `192.0.2.1:51820`, `[2001:db8::1]:51820` or `[fe80::1%eth0]:51820`.
+/// In the format of `wg`: `192.0.2.1:51820`, `[2001:db8::1]:51820` or `[fe80::1%eth0]:51820`.
 impl fmt::Display for PeerEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.port;
@@ -79,13 +80,13 @@ impl fmt::Display for PeerEndpoint {
     }
 }
 
-/// Whether an address is valid on one link alone, so that it needs a device.
+/// Whether an address is valid on one link only and therefore needs a device.
 #[must_use]
 pub fn needs_device(address: &Ipv6Addr) -> bool {
     address.is_unicast_link_local() || address.octets()[..2] == [0xff, 2]
 }
 
-/// Reads a link-local address with its device, such as `fe80::1%eth0`.
+/// Parses a link-local address with its device, such as `fe80::1%eth0`.
 #[must_use]
 pub fn parse_scoped(text: &str) -> Option<(Ipv6Addr, LinkName)> {
     let (address, device) = text.split_once('%')?;

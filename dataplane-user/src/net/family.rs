@@ -68,7 +68,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// The prefix that holds this address alone: /32 or /128.
+/// The prefix with only this address: /32 or /128.
 #[must_use]
 pub fn host_prefix(address: IpAddr) -> IpNet {
     IpNet::from(address)

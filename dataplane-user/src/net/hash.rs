@@ -1,6 +1,7 @@
-//! FNV-1a, for names that all nodes must shorten and hash alike, in every version and on every machine.
+//! FNV-1a, for hashes of names that must be the same on all nodes, in every version and on every machine.
 
-/// 64-bit FNV-1a (draft-eastlake-fnv, section 6), with a final mix so that each byte of the result is usable alone.
+/// 64-bit FNV-1a (draft-eastlake-fnv, section 6), with a final mix, so that each byte of the result can be
+/// used on its own.
 #[must_use]
 pub fn stable_hash(bytes: &[u8]) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;

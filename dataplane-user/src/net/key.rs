@@ -1,4 +1,4 @@
-//! WireGuard's keys: secrets that nothing prints by accident, and public keys in base64.
+//! WireGuard keys: secrets that can't be printed by accident, and public keys in base64.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,38 +8,38 @@ use base64::engine::general_purpose::STANDARD;
 use x25519_dalek::StaticSecret;
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// Bytes of each of WireGuard's keys (`WG_KEY_LEN`, linux/wireguard.h).
+/// Bytes of a WireGuard key (`WG_KEY_LEN`, linux/wireguard.h).
 pub const KEY_LENGTH: usize = 32;
 /// Characters of a key in base64.
 const TEXT_LENGTH: usize = 44;
 
-/// Why a text is no key. It never holds any of the text.
+/// Why a text is not a key. The error never contains any of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// Of another length.
-    #[error("a key has 44 characters (32 bytes in base64), this text has {0}")]
+    /// It has another length.
+    #[error("a key has 44 characters (32 bytes in base64), but this text has {0}")]
     Length(usize),
-    /// Not base64.
-    #[error("a key is 32 bytes in base64, this text is not")]
+    /// It is not base64.
+    #[error("a key is 32 bytes in base64, but this text is not")]
     Encoding,
 }
 
-/// A node's public key on Curve25519; tells it from all others.
+/// A public key on Curve25519, which identifies a peer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; KEY_LENGTH]);
 
-/// A node's private key on Curve25519. Wiped when dropped; only [`PrivateKey::to_base64`] and
+/// A private key on Curve25519. Wiped when dropped; only [`PrivateKey::to_base64`] and
 /// [`PrivateKey::as_bytes`] show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKey([u8; KEY_LENGTH]);
 
-/// A secret of two peers, mixed into their handshakes. Wiped when dropped; only [`PresharedKey::to_base64`] and
-/// [`PresharedKey::as_bytes`] show it.
+/// A secret that two peers share and mix into their handshakes. Wiped when dropped; only
+/// [`PresharedKey::to_base64`] and [`PresharedKey::as_bytes`] show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PresharedKey([u8; KEY_LENGTH]);
 
 impl PublicKey {
-    /// A key of its bytes.
+    /// A key from its bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; KEY_LENGTH]) -> PublicKey {
         PublicKey(bytes)
@@ -53,13 +53,13 @@ impl PublicKey {
 }
 
 impl PrivateKey {
-    /// A key of its bytes.
+    /// A key from its bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; KEY_LENGTH]) -> PrivateKey {
         PrivateKey(*bytes)
     }
 
-    /// A key of random bytes, clamped as WireGuard stores its own (RFC 7748, section 5).
+    /// A key from random bytes, clamped as WireGuard does (RFC 7748, section 5).
     #[must_use]
     pub fn from_random(random: &[u8; KEY_LENGTH]) -> PrivateKey {
         let mut key = PrivateKey(*random);
@@ -68,7 +68,7 @@ impl PrivateKey {
         key
     }
 
-    /// Whether it is all zeros, by which the kernel takes that there is none.
+    /// Whether it is all zeros, which means "no key" to the kernel.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0 == [0; KEY_LENGTH]
@@ -84,13 +84,13 @@ impl PrivateKey {
 }
 
 impl PresharedKey {
-    /// A key of its bytes.
+    /// A key from its bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; KEY_LENGTH]) -> PresharedKey {
         PresharedKey(*bytes)
     }
 
-    /// Whether it is all zeros, by which the kernel says that there is none.
+    /// Whether it is all zeros, which means "no key" to the kernel.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0 == [0; KEY_LENGTH]
@@ -126,7 +126,7 @@ macro_rules! secret {
                 &self.0
             }
 
-            /// It in base64: 44 characters, wiped when dropped.
+            /// The key in base64: 44 characters, wiped when dropped.
             #[must_use]
             pub fn to_base64(&self) -> Zeroizing<String> {
                 Zeroizing::new(STANDARD.encode(self.0))
@@ -158,12 +158,12 @@ macro_rules! secret {
 secret!(PrivateKey);
 secret!(PresharedKey);
 
-/// Reads base64 as strictly as `wg` does: with padding, and without bits to spare.
+/// Reads base64 as strictly as `wg` does: with padding, and without unused bits that are set.
 fn decode(text: &str) -> Result<Zeroizing<[u8; KEY_LENGTH]>, InvalidKey> {
     if text.len() != TEXT_LENGTH {
         return Err(InvalidKey::Length(text.chars().count()));
     }
-    // The decoder wants room for 44 characters without padding.
+    // The decoder needs room for 44 characters without padding.
     let mut bytes = Zeroizing::new([0; KEY_LENGTH + 1]);
     let length = STANDARD
         .decode_slice(text, bytes.as_mut_slice())
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused_without_showing_it() {
+    fn an_invalid_key_is_rejected_without_showing_it() {
         let spare_bits = PRIVATE.replace("o=", "p=");
         let unpadded = format!("{}A", &PRIVATE[..43]);
         let spaced = format!("{PRIVATE} ");

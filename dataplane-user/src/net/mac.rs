@@ -11,15 +11,15 @@ use super::hash::stable_hash;
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
-    /// The address that this node's GENEVE and VXLAN devices bear: 02 (locally administered, unicast) and five bytes
-    /// of a hash of the node's name, so that every node knows every other's without asking.
+    /// The address of the GENEVE and VXLAN devices of a node: 02 (locally administered, unicast) and five
+    /// bytes of a hash of the node's name, so that every node can compute the address of every other one.
     #[must_use]
     pub fn of_node(node: &NodeName) -> MacAddr {
         let hash = stable_hash(node.as_str().as_bytes()).to_be_bytes();
         MacAddr([0x02, hash[0], hash[1], hash[2], hash[3], hash[4]])
     }
 
-    /// The link-local address that belongs to it (modified EUI-64; RFC 4291, appendix A).
+    /// The link-local address derived from it (modified EUI-64; RFC 4291, appendix A).
     #[must_use]
     pub fn link_local(self) -> Ipv6Addr {
         let [a, b, c, d, e, f] = self.0.map(u16::from);
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_local_address_is_its_macs() {
+    fn a_link_local_address_is_derived_from_the_mac() {
         let mac = MacAddr([0x02, 0xad, 0x17, 0x00, 0x00, 0x0a]);
         assert_eq!(mac.link_local().to_string(), "fe80::ad:17ff:fe00:a");
     }

@@ -1,4 +1,4 @@
-//! Names of links, nodes and networks: checked once, then trusted.
+//! Names of links, nodes and networks, which are checked when they are created.
 
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Why a text is no valid name; says what is wrong with it.
+/// Why a text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidName(String);
@@ -21,7 +21,7 @@ macro_rules! name {
             /// Checks the text.
             ///
             /// # Errors
-            /// When the text is no valid name; the error says why.
+            /// When the text is not a valid name; the error says why.
             pub fn new(text: &str) -> Result<$type, InvalidName> {
                 $check(text)?;
                 Ok($type(text.into()))
@@ -62,7 +62,7 @@ name!(
     check_link
 );
 name!(
-    /// A node's name: a DNS-1123 subdomain as Kubernetes wants it, at most 253 bytes.
+    /// A node's name: a DNS-1123 subdomain as in Kubernetes, at most 253 bytes.
     NodeName,
     check_subdomain
 );
@@ -73,13 +73,13 @@ name!(
 );
 
 name!(
-    /// What a peer is known by, where something leads to it: a node's name, or any path of words such as `site/gateway-2`.
+    /// The id of a peer: the name of a node, or any words separated by `/`, such as `site/gateway-2`.
     PeerId,
     check_peer
 );
 
 impl PeerId {
-    /// Which of some ids an id is, or lies below: `site` covers `site/gateway-2`.
+    /// The one of `ids` that covers `id`: `site` covers `site` and `site/gateway-2`.
     #[must_use]
     pub fn covering<'a>(ids: &'a BTreeSet<PeerId>, id: &str) -> Option<&'a PeerId> {
         let ends = id.match_indices('/').map(|(end, _)| end);
@@ -95,10 +95,10 @@ impl From<&NodeName> for PeerId {
 }
 
 impl LinkName {
-    /// A name known to be valid.
+    /// A constant name.
     ///
     /// # Panics
-    /// When it is not: for constants only.
+    /// When it is not valid.
     #[must_use]
     pub fn constant(text: &'static str) -> LinkName {
         LinkName::new(text).expect("a constant link name is valid")
@@ -106,10 +106,11 @@ impl LinkName {
 }
 
 impl LinkName {
-    /// A name that may be too long: cut to ten bytes, a dash and four hexadecimal digits of a hash of the whole.
+    /// A name from a text that may be too long: a text of more than 15 bytes is shortened to its first ten
+    /// bytes, a dash and four hexadecimal digits of a hash of the whole.
     ///
     /// # Errors
-    /// When it is no name even so.
+    /// When the result is not a valid name.
     pub fn shortened(text: &str) -> Result<LinkName, InvalidName> {
         if text.len() <= 15 {
             return LinkName::new(text);
@@ -121,8 +122,9 @@ impl LinkName {
     }
 }
 
-/// Whether a text is a name that the resolver may find: labels of letters, digits, `-` and `_` (RFC 2181, section 11), at most
-/// 253 bytes, and a final dot for one that is whole. A last label of digits is a mistyped IPv4 address (RFC 3696, section 2).
+/// Whether a text is a host name that a resolver may find: labels of letters, digits, `-` and `_` (RFC 2181,
+/// section 11), at most 253 bytes, and a final dot if it is fully qualified. If the last label has only
+/// digits, the text is a mistyped IPv4 address (RFC 3696, section 2).
 #[must_use]
 pub fn is_host_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
@@ -144,7 +146,7 @@ fn check_link(text: &str) -> Result<(), InvalidName> {
         return Ok(());
     }
     Err(InvalidName(format!(
-        "`{text}` is no link name: 1 to 15 bytes without `/`, `:` and white space"
+        "`{text}` is not a valid link name: 1 to 15 bytes without `/`, `:` and white space"
     )))
 }
 
@@ -159,7 +161,8 @@ fn check_subdomain(text: &str) -> Result<(), InvalidName> {
         return Ok(());
     }
     Err(InvalidName(format!(
-        "`{text}` is no valid name: lower-case letters, digits, `-` and `.`, beginning and ending with a letter or digit"
+        "`{text}` is not a valid name: lower-case letters, digits, `-` and `.`, beginning and ending with a letter or \
+         digit"
     )))
 }
 
@@ -169,7 +172,7 @@ fn check_peer(text: &str) -> Result<(), InvalidName> {
         return Ok(());
     }
     Err(InvalidName(format!(
-        "`{}` is no peer's id: words without spaces, with `/` between them, at most 253 bytes",
+        "`{}` is not a valid peer id: words without spaces, separated by `/`, at most 253 bytes",
         text.escape_debug()
     )))
 }
@@ -179,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_covers_what_lies_below_it() {
+    fn an_id_covers_all_ids_below_it() {
         let ids = BTreeSet::from(["a", "site/x"].map(|id| PeerId::new(id).unwrap()));
         for (id, covered) in [
             ("a", Some("a")),

@@ -2,25 +2,25 @@
 
 use std::fmt;
 
-/// A network namespace other than the agent's own.
+/// A network namespace other than that of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Namespace {
     /// By its name below `/run/netns` (`ip netns`).
     Name(String),
-    /// By the path of a file that holds it.
+    /// By the path of a file that refers to it.
     Path(String),
-    /// That of a process.
+    /// That of a process, by its pid.
     Pid(u32),
-    /// That of a container.
+    /// That of a container, by its runtime and name.
     Container {
-        /// Who runs it.
+        /// Its runtime.
         runtime: Runtime,
         /// Its name.
         name: String,
     },
 }
 
-/// What runs containers.
+/// A container runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Runtime {
     /// Podman.
@@ -35,7 +35,7 @@ impl Runtime {
     /// All of them.
     pub const ALL: [Runtime; 3] = [Runtime::Podman, Runtime::Docker, Runtime::Crun];
 
-    /// Its name, which is its program's too.
+    /// The name of the runtime and of its program.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Source ports that outer headers may have, as `ip link … srcport MIN MAX` takes them: from the first one up to, but
-/// without, the second one (`udp_flow_src_port`, net/udp.h).
+/// Source ports of outer headers, as in `ip link … srcport MIN MAX`: from MIN up to, but not including, MAX
+/// (`udp_flow_src_port`, net/udp.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortRange {
     low: u16,
@@ -12,7 +12,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// `None` for one that is empty, or begins with 0, which is the kernel's word for its own choice.
+    /// A range; `None` if it is empty, or begins with 0, which lets the kernel choose.
     #[must_use]
     pub fn new(low: u16, high: u16) -> Option<PortRange> {
         (0 < low && low < high).then_some(PortRange { low, high })
@@ -39,7 +39,7 @@ impl FromStr for PortRange {
         let ends = text.split_once('-');
         let ends = ends.and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
         ends.and_then(|(low, high)| PortRange::new(low, high))
-            .ok_or_else(|| format!("`{text}` is no range of ports; expected MIN-MAX, such as 49152-65535"))
+            .ok_or_else(|| format!("`{text}` is not a port range; expected MIN-MAX, such as 49152-65535"))
     }
 }
 

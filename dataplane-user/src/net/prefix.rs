@@ -1,4 +1,4 @@
-//! Prefixes as text. A number with a leading zero is refused: `ip` takes it for octal, `wg` for decimal.
+//! Prefixes as text. Numbers with leading zeros are rejected: `ip` reads them as octal, `wg` as decimal.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::family::host_prefix;
 
-/// Reads an address and a prefix length, such as `10.0.0.1/8`, with its host bits; `None` where it is anything else.
+/// Reads an address and a prefix length, such as `10.0.0.1/8`, with its host bits; `None` for any other text.
 #[must_use]
 pub fn parse(text: &str) -> Option<IpNet> {
     let (address, length) = text.split_once('/')?;
@@ -15,7 +15,7 @@ pub fn parse(text: &str) -> Option<IpNet> {
     IpNet::new(address.parse().ok()?, length.parse().ok().filter(|_| fits)?).ok()
 }
 
-/// Reads the same, or an address alone, which is /32 or /128.
+/// Reads the same, or an address without prefix length, which means /32 or /128.
 #[must_use]
 pub fn parse_or_address(text: &str) -> Option<IpNet> {
     text.parse::<IpAddr>()
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_with_leading_zeros_are_refused() {
+    fn numbers_with_leading_zeros_are_rejected() {
         for good in [
             "10.0.0.1/8",
             "0.0.0.0/0",

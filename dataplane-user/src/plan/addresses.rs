@@ -1,4 +1,5 @@
-//! Addresses: the node's overlay addresses on the anchor, a host-scope one on each tunnel device.
+//! Addresses: the overlay addresses of the node on the anchor, and one host-scope address on each tunnel
+//! device.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,7 +10,8 @@ use crate::resource::Intent;
 
 use crate::model::devices::ANCHOR;
 
-/// On each tunnel device: without an IPv4 address on the input device a loose rp_filter drops all decapsulated IPv4.
+/// The address on each tunnel device: without an IPv4 address on the input device, a loose `rp_filter` drops
+/// all decapsulated IPv4 packets.
 const TUNNEL_DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
 
 pub(super) fn plan(intent: &Intent, target: &mut KernelState) {

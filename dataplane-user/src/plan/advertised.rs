@@ -1,4 +1,4 @@
-//! Who carries which prefix: the peers of its best tier, with their weights.
+//! Which peers advertise each prefix: the peers of its best tier, with their weights.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use crate::net::Family;
 use crate::net::family::host_prefix;
 use crate::resource::{AdvertisedPrefix, Network, Node};
 
-/// A peer's share of a prefix.
+/// A peer that advertises a prefix, with its weight.
 pub(super) struct Share<'n, 'a> {
     pub(super) network: &'a Network,
     pub(super) peer: &'n PeerLink<'a>,
     pub(super) weight: u8,
 }
 
-/// The peers that each prefix leads to: those of the lowest tier in which one is not withdrawn, withdrawn ones among
-/// them; where all are withdrawn, those of the lowest one.
+/// The peers of each prefix: those of the lowest tier in which at least one peer is not withdrawn, including
+/// the withdrawn ones of that tier; if all are withdrawn, those of the lowest tier.
 pub(super) fn of_prefixes<'n, 'a>(
     networks: impl Iterator<Item = &'n NetworkLink<'a>>,
 ) -> BTreeMap<IpNet, Vec<Share<'n, 'a>>>
@@ -27,7 +27,7 @@ where
     let mut tiers: BTreeMap<IpNet, BTreeMap<u32, Vec<Share<'n, 'a>>>> = BTreeMap::new();
     for links in networks {
         for peer in links.peers.iter().filter(|peer| peer.device().is_some()) {
-            let fits = |advertised: &AdvertisedPrefix| peer.carries(Family::of_prefix(advertised.cidr));
+            let fits = |advertised: &AdvertisedPrefix| peer.supports(Family::of_prefix(advertised.cidr));
             for advertised in advertised(peer.node, links.network).filter(fits) {
                 let tier = tiers.entry(advertised.cidr).or_default().entry(advertised.tier);
                 tier.or_default().push(Share {
@@ -55,7 +55,7 @@ where
         .collect()
 }
 
-/// What a node carries in a network: its addresses there, and its prefixes there.
+/// What a node advertises in a network: its addresses and its prefixes inside the network.
 pub(super) fn advertised<'a>(
     node: &'a Node,
     network: &'a Network,

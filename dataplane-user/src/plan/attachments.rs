@@ -1,4 +1,4 @@
-//! Programs: egress on the anchor, ingress on each tunnel device but WireGuard's.
+//! BPF programs: egress on the anchor, ingress on each tunnel device except WireGuard devices.
 
 use crate::model::{Attachment, Hook, KernelState, LinkKind, ProgramVersion};
 
@@ -7,7 +7,7 @@ use crate::model::devices::ANCHOR;
 pub(super) fn plan(target: &mut KernelState) {
     for (name, link) in &target.links {
         if link.kind == LinkKind::WireGuard {
-            // Whose source may come from whom is WireGuard's to say.
+            // WireGuard itself checks which peer may send from which source.
             continue;
         }
         let hook = if name.as_str() == ANCHOR {

@@ -1,4 +1,4 @@
-//! Map contents: for each prefix that a peer carries, the next hops of its best tier.
+//! Contents of BPF maps: for each prefix that a peer advertises, the next hops of its best tier.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(super) fn plan(
     problems: &mut Vec<Problem>,
 ) {
     let own_mac = MacAddr::of_node(&intent.node().name);
-    let ours = |links: &&NetworkLink<'_>| links.dataplane == Dataplane::Ebpf;
-    for (prefix, shares) in of_prefixes(networks.iter().filter(ours)) {
+    let is_ebpf = |links: &&NetworkLink<'_>| links.dataplane == Dataplane::Ebpf;
+    for (prefix, shares) in of_prefixes(networks.iter().filter(is_ebpf)) {
         let mut members = BTreeMap::new();
         for share in shares {
             let class = class(share.network, share.peer, own_mac);
@@ -38,7 +38,7 @@ pub(super) fn plan(
             target.prefixes.insert(prefix, leads_to);
         }
     }
-    for links in networks.iter().filter(ours) {
+    for links in networks.iter().filter(is_ebpf) {
         for own in advertised(intent.node(), links.network) {
             target.prefixes.insert(own.cidr, Target::Local);
         }
@@ -69,7 +69,7 @@ fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
         ttl: network.ttl,
         dscp: network.dscp,
         dont_fragment: network.df && outer == Family::Ipv4,
-        // Only those two have UDP outside.
+        // Only GENEVE and VXLAN have an outer UDP header here.
         zero_checksum: zero_checksum && ethernet,
         underlay: None,
     }
@@ -89,7 +89,7 @@ fn next_hop(peer: &PeerLink<'_>, class: Class) -> NextHop {
     }
 }
 
-/// One next hop, or a group of them that is entered in the target.
+/// One next hop, or a group of next hops, which is added to the desired state.
 fn combine(
     prefix: IpNet,
     members: BTreeMap<Arc<NextHop>, u8>,
@@ -102,11 +102,11 @@ fn combine(
             Reason::Capacity,
             format!("prefix {prefix}"),
             format!(
-                "{} nodes carry it, {} are used: the first by name",
+                "{} nodes advertise it; only the first {} in order of name are used",
                 members.len(),
                 layout::Group::MAX_MEMBERS
             ),
-            "let fewer nodes carry it, or put some into another tier".to_owned(),
+            "let fewer nodes advertise it, or put some of them into another tier".to_owned(),
         ));
         members.truncate(layout::Group::MAX_MEMBERS);
     }
@@ -118,7 +118,8 @@ fn combine(
     Some(Target::Group(group))
 }
 
-/// What no prefix points at (a peer all of whose prefixes are in worse tiers, or are ours too) takes no slot.
+/// Removes objects that no prefix points to, so that they occupy no slot: those of a peer whose prefixes are
+/// all in worse tiers, or are also advertised by this node.
 fn drop_unused(target: &mut KernelState) {
     let groups = target.prefixes.values().filter_map(|leads_to| match leads_to {
         Target::Group(group) => Some(Arc::clone(group)),

@@ -1,4 +1,4 @@
-//! Devices: the anchor always, a tunnel device while a peer needs it.
+//! Devices: the anchor always, and each tunnel device while a peer needs it.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::resource::{Intent, Network};
 use super::mtu::IPV6_MINIMUM;
 use super::{NetworkLink, PeerLink, WireGuardLink};
 
-/// The device by which packets leave for a peer; `None` where there is none.
+/// The device through which packets leave to a peer; `None` without a tunnel.
 pub(super) fn tunnel_device(peer: &PeerLink<'_>) -> Option<LinkName> {
     let name = match peer.tunnel() {
         TunnelKind::Geneve => GENEVE,
@@ -23,7 +23,7 @@ pub(super) fn tunnel_device(peer: &PeerLink<'_>) -> Option<LinkName> {
     Some(LinkName::constant(name))
 }
 
-/// The devices that packets come in by from a peer: while a key of WireGuard's changes there are two.
+/// The devices on which packets of a peer arrive: two during the rotation of a WireGuard key.
 fn tunnel_devices(peer: &PeerLink<'_>) -> Vec<LinkName> {
     match &peer.wireguard {
         Some(link) => link.all().map(WireGuardLink::device).collect(),
@@ -41,7 +41,8 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
         generates_addresses: false,
         up: true,
     };
-    // The anchor's own MTU is a second guard behind the routes': the largest that any network has.
+    // The MTU of the anchor is the largest MTU of all networks. It is a second limit behind the MTU of each
+    // route.
     let mtu = networks.iter().map(NetworkLink::mtu).max();
     target.links.insert(
         LinkName::constant(ANCHOR),
@@ -69,8 +70,8 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
         let mac = tunnel
             .carries_ethernet()
             .then(|| MacAddr::of_node(&intent.node().name));
-        // A tunnel device takes whatever an anchor lets through: ipip refuses what is larger, and none receives IPv6 below
-        // 1280.
+        // A tunnel device must accept every packet that passes the anchor: ipip refuses larger ones, and no
+        // device receives IPv6 with an MTU below 1280.
         let mtu = match tunnel {
             TunnelKind::WireGuard => Some(wireguard_mtu(networks, &name)),
             _ => mtu.map(|mtu| mtu.min(LARGEST)),
@@ -86,7 +87,8 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
     }
 }
 
-/// WireGuard pads packets up to its device's MTU: it must not be larger than what the ways to all peers take.
+/// The MTU of a WireGuard device. WireGuard pads packets up to it, so it must fit into the paths to all
+/// peers.
 fn wireguard_mtu(networks: &[NetworkLink<'_>], name: &LinkName) -> u32 {
     let peers = networks.iter().flat_map(|network| &network.peers);
     let straight = peers.filter(|peer| peer.looped.is_none());
@@ -95,7 +97,8 @@ fn wireguard_mtu(networks: &[NetworkLink<'_>], name: &LinkName) -> u32 {
     smallest.unwrap_or(IPV6_MINIMUM).max(IPV6_MINIMUM)
 }
 
-/// What every tunnel device takes: an IP packet has at most 65,535 bytes, and none adds more than 70.
+/// The largest MTU that every tunnel device accepts, in bytes: an IP packet has at most 65,535 bytes, and no
+/// encapsulation adds more than 70.
 const LARGEST: u32 = 65_465;
 
 /// IPv4 in IP, `IPPROTO_IPIP`.
@@ -103,7 +106,8 @@ const IPV4: u8 = 4;
 /// Both families.
 const ANY: u8 = 0;
 
-/// The devices that any peer needs, each with one of those peers and its network (ports are equal in all networks).
+/// The devices that peers need, each with one of these peers and its network (ports are equal in all
+/// networks).
 fn needed<'n, 'a>(networks: &'n [NetworkLink<'a>]) -> Vec<(LinkName, &'n PeerLink<'a>, &'a Network)> {
     let mut seen = BTreeSet::new();
     let peers = networks

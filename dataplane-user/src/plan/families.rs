@@ -1,4 +1,5 @@
-//! What the kernel has no family for: it is skipped, with a warning for each device or cause, and the rest goes on.
+//! Skips objects whose address family the kernel or a device lacks, with one warning per device or cause. All
+//! other objects are planned as usual.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,7 +10,8 @@ use crate::model::{KernelState, MAIN_TABLE, Route, RouteTarget};
 use crate::net::{Family, LinkName, Namespace};
 use crate::resource::{Problem, Reason};
 
-/// Removes from a target what needs a family, or rules and tables of a family, that the kernel doesn't have.
+/// Removes from the desired state the objects that need an address family, or policy rules and tables of a
+/// family, which the kernel lacks.
 pub(super) fn skip(facts: &NodeFacts, target: &mut KernelState, problems: &mut Vec<Problem>) {
     let mut skipped = Skipped::default();
     skipped.from(None, &facts.ipv6, &facts.without_rules, target);
@@ -25,20 +27,20 @@ pub(super) fn skip(facts: &NodeFacts, target: &mut KernelState, problems: &mut V
     problems.extend(skipped.problems());
 }
 
-/// Why something is skipped.
+/// Why objects are skipped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
     /// The kernel has no IPv6.
     NoIpv6,
-    /// It is disabled on a device.
+    /// IPv6 is disabled on a device.
     DisabledOn(Option<Namespace>, LinkName),
-    /// IPv4 goes to IPv6 neighbours on a device without IPv6.
+    /// IPv4 routes have IPv6 gateways on a device without IPv6.
     Neighbours(Option<Namespace>, LinkName),
-    /// The kernel has neither rules nor tables of a family.
+    /// The kernel has neither policy rules nor additional routing tables of a family.
     NoRules(Family),
 }
 
-/// How much of each kind.
+/// How many objects of each kind are skipped.
 #[derive(Debug, Default)]
 struct Counts {
     addresses: usize,
@@ -53,7 +55,7 @@ struct Skipped(BTreeMap<Cause, Counts>);
 impl Skipped {
     fn from(
         &mut self,
-        place: Option<&Namespace>,
+        namespace: Option<&Namespace>,
         ipv6: &Ipv6,
         without_rules: &BTreeSet<Family>,
         target: &mut KernelState,
@@ -61,7 +63,7 @@ impl Skipped {
         let on = |link: &LinkName| match ipv6 {
             Ipv6::Absent => Err(Cause::NoIpv6),
             ipv6 if ipv6.is_on(link) => Ok(()),
-            _ => Err(Cause::DisabledOn(place.cloned(), link.clone())),
+            _ => Err(Cause::DisabledOn(namespace.cloned(), link.clone())),
         };
         let address = |link: &LinkName, address: IpAddr| match address {
             IpAddr::V4(_) => Ok(()),
@@ -84,7 +86,7 @@ impl Skipped {
                 Family::Ipv4 => {
                     let missing = ipv6_gateways(route).find(|link| on(link).is_err());
                     missing.map_or(Ok(()), |link| {
-                        Err(Cause::Neighbours(place.cloned(), link.clone()))
+                        Err(Cause::Neighbours(namespace.cloned(), link.clone()))
                     })
                 }
             };
@@ -120,14 +122,14 @@ impl Skipped {
         self.0.into_iter().map(|(cause, counts)| {
             let remedy = match &cause {
                 Cause::NoIpv6 => {
-                    "boot without ipv6.disable=1, on a kernel with CONFIG_IPV6, or remove IPv6 from the manifests"
+                    "boot a kernel with CONFIG_IPV6 and without ipv6.disable=1, or remove IPv6 from the manifests"
                         .to_owned()
                 }
                 Cause::DisabledOn(_, link) => {
-                    format!("sysctl -w net.ipv6.conf.{link}.disable_ipv6=0, or remove IPv6 from the manifests")
+                    format!("run `sysctl -w net.ipv6.conf.{link}.disable_ipv6=0`, or remove IPv6 from the manifests")
                 }
                 Cause::Neighbours(..) => {
-                    "take dataplane ebpf, or encapsulation ipip or wireguard, which need no IPv6".to_owned()
+                    "use dataplane ebpf, or encapsulation ipip or wireguard, which need no IPv6".to_owned()
                 }
                 Cause::NoRules(_) => {
                     "boot a kernel with CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES".to_owned()
@@ -143,9 +145,9 @@ impl Cause {
     fn subject(&self) -> String {
         match self {
             Cause::NoIpv6 => "IPv6".to_owned(),
-            Cause::DisabledOn(place, link) | Cause::Neighbours(place, link) => {
-                let place = place.as_ref().map(|namespace| format!("{namespace}: "));
-                format!("{}link {link}", place.unwrap_or_default())
+            Cause::DisabledOn(namespace, link) | Cause::Neighbours(namespace, link) => {
+                let namespace = namespace.as_ref().map(|namespace| format!("{namespace}: "));
+                format!("{}link {link}", namespace.unwrap_or_default())
             }
             Cause::NoRules(family) => format!("{} rules", family_name(*family)),
         }
@@ -158,13 +160,16 @@ impl fmt::Display for Cause {
             Cause::NoIpv6 => f.write_str("this kernel has no IPv6"),
             Cause::DisabledOn(_, link) => write!(f, "IPv6 is disabled on {link} (disable_ipv6 is 1)"),
             Cause::Neighbours(_, link) => {
-                write!(f, "{link} has no IPv6, and IPv4 routes by it have IPv6 gateways")
+                write!(
+                    f,
+                    "{link} has no IPv6, but IPv4 routes through it have IPv6 gateways"
+                )
             }
             Cause::NoRules(family) => {
                 let family = family_name(*family);
                 write!(
                     f,
-                    "this kernel has no {family} policy rules and no {family} tables but the main one"
+                    "this kernel has no {family} policy rules and no {family} routing tables except the main one"
                 )
             }
         }
@@ -179,13 +184,15 @@ impl fmt::Display for Counts {
             (self.routes, "route", "routes"),
             (self.rules, "rule", "rules"),
         ];
-        let told = kinds.iter().filter(|(count, ..)| *count > 0);
-        let told = told.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many }));
-        f.write_str(&told.collect::<Vec<_>>().join(", "))
+        let parts = kinds.iter().filter(|(count, ..)| *count > 0);
+        let parts =
+            parts.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many }));
+        f.write_str(&parts.collect::<Vec<_>>().join(", "))
     }
 }
 
-/// Forgets next-hop objects with an IPv6 gateway where there is no IPv6: no route leads to them any more.
+/// Removes the next-hop objects that have an IPv6 gateway on a device without IPv6: no remaining route uses
+/// them.
 fn forget_targets(target: &mut KernelState, on: impl Fn(&LinkName) -> Result<(), Cause>) {
     let needs_ipv6 = |one: &RouteTarget| {
         let mut hops = one.hops();

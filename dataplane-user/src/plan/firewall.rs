@@ -1,5 +1,5 @@
-//! The nft table: masquerading, segments that fit, tunnels that are not tracked, ports for peers alone, and no plain packets
-//! that pretend to be the overlay's.
+//! The nft table: masquerading, MSS clamping, no connection tracking for tunnels, tunnel ports open to peers
+//! only, and drop rules for cleartext packets with overlay addresses.
 
 mod cleartext;
 
@@ -18,7 +18,7 @@ use super::{NetworkLink, return_path};
 use crate::model::facts::Nft;
 use crate::model::facts::NodeFacts;
 
-/// Comes after devices and WireGuard: their names and ports are the target's.
+/// Runs after devices and WireGuard are planned: it reads their names and ports from the desired state.
 pub(super) fn plan(
     intent: &Intent,
     (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
@@ -39,33 +39,34 @@ pub(super) fn plan(
     }
     problems.extend(lacking(intent, facts.nft));
     if facts.nft.is_usable() {
-        problems.extend(leave_out_unspeakable(&mut firewall));
+        problems.extend(skip_unspeakable(&mut firewall));
         target.firewall = Some(firewall);
     }
 }
 
-/// Takes the devices out of all rules whose names nft has no words for. They are foreign ones: Adit's own names are plain.
-fn leave_out_unspeakable(firewall: &mut Firewall) -> Vec<Problem> {
+/// Removes from all rules the devices whose names nft can't express, with a problem for each. Only devices
+/// that Adit does not manage can have such names.
+fn skip_unspeakable(firewall: &mut Firewall) -> Vec<Problem> {
     let links: Vec<LinkName> = firewall.unspeakable().into_iter().cloned().collect();
-    let leave_out = |link: LinkName| {
+    let skip = |link: LinkName| {
         firewall.forget_link(&link);
         let name = link.as_str().escape_debug();
         Problem::error(
             Reason::Unsupported,
             format!("link {name}"),
             format!(
-                "nft has no words for the device name \"{name}\": no rule of table `inet adit` is about this device, so it is no \
-                 return path, and plain packets of peers that come in by it are dropped"
+                "nft can't express the device name \"{name}\", so no rule of table `inet adit` names this device: it can't be a \
+                 return path, and cleartext packets of peers that arrive on it are dropped"
             ),
-            "rename the device: without quotation marks, and without an asterisk at the end of a name that has a backslash or \
+            "rename the device: use no quotation marks, and no asterisk at the end of a name that contains a backslash or has \
              15 bytes"
                 .to_owned(),
         )
     };
-    links.into_iter().map(leave_out).collect()
+    links.into_iter().map(skip).collect()
 }
 
-/// Outer UDP of the tunnels that are there: what comes to their ports, and what leaves for them.
+/// Excludes the outer UDP packets of the desired tunnels from connection tracking, incoming and outgoing.
 fn notrack(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
     let untracked = |encapsulation| any(intent, |options| options.notrack.contains(&encapsulation));
     let mut ports = BTreeSet::new();
@@ -83,7 +84,7 @@ fn notrack(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
     if !untracked(Encapsulation::WireGuard) {
         return;
     }
-    // A peer's port may be another than ours.
+    // The port of a peer may differ from the port of this node.
     let own: BTreeSet<u16> = target
         .wireguard
         .values()
@@ -103,7 +104,8 @@ fn notrack(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
     }
 }
 
-/// The ports of GENEVE and VXLAN that are there; WireGuard asks for no protection, it knows its peers by their keys.
+/// The UDP ports of the desired GENEVE and VXLAN devices. WireGuard needs no protection: it authenticates its
+/// peers.
 fn tunnel_ports(target: &KernelState) -> impl Iterator<Item = (Encapsulation, u16)> {
     target.links.values().filter_map(|link| match link.kind {
         LinkKind::Geneve { port } => Some((Encapsulation::Geneve, port)),
@@ -112,7 +114,8 @@ fn tunnel_ports(target: &KernelState) -> impl Iterator<Item = (Encapsulation, u1
     })
 }
 
-/// Only peers reach the tunnels' ports. What is managed by stays open, whatever the ports are.
+/// Accepts packets to the tunnel ports from peers only. Management ports stay open, even if a tunnel uses the
+/// same port.
 fn protect(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
     let ports: BTreeSet<u16> = tunnel_ports(target).map(|(_, port)| port).collect();
     if ports.is_empty() || !any(intent, |options| options.protect_ports) {
@@ -145,8 +148,9 @@ fn protect(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
     }
 }
 
-/// What crosses tunnels. A device that is not a tunnel may have a larger MTU, and what answers it then sends segments that
-/// no tunnel takes; not everyone hears of that by ICMP.
+/// Rules for forwarded packets. A device that is not a tunnel may have a larger MTU than the tunnels, so its
+/// hosts announce an MSS that does not fit into the tunnels, and not every host receives the ICMP message
+/// about it.
 fn forward(intent: &Intent, devices: &BTreeSet<LinkName>, firewall: &mut Firewall) {
     if devices.is_empty() {
         return;
@@ -162,7 +166,7 @@ fn forward(intent: &Intent, devices: &BTreeSet<LinkName>, firewall: &mut Firewal
     }
 }
 
-/// What is not masqueraded comes first, always.
+/// Masquerading. The exceptions always come before the rules that masquerade.
 fn masquerade(intent: &Intent, devices: &BTreeSet<LinkName>, ipv6: bool, firewall: &mut Firewall) {
     let masqueraded: Vec<(&Network, &BTreeSet<IpNet>)> = intent
         .networks()
@@ -246,28 +250,28 @@ fn any(intent: &Intent, asks: impl Fn(&FirewallOptions) -> bool) -> bool {
     asking(intent, asks).next().is_some()
 }
 
-/// What can't be had on this machine.
+/// Problems for the firewall features that this machine lacks.
 fn lacking(intent: &Intent, nft: Nft) -> Vec<Problem> {
     let (message, remedy) = match nft {
         Nft::Usable => return Vec::new(),
         Nft::WithoutIpv6Nat => return without_ipv6(intent),
         Nft::NoProgram => (
-            "there is no program `nft`, so the table `inet adit` is not made",
-            "apt-get install nftables",
+            "the program `nft` is missing, so the table `inet adit` is not created",
+            "install nftables (on Debian: `apt-get install nftables`)",
         ),
         Nft::NoTables => (
-            "this kernel has no nf_tables, so the table `inet adit` is not made",
-            "modprobe nf_tables; where that fails, install the package with the kernel's modules",
+            "this kernel has no nf_tables, so the table `inet adit` is not created",
+            "run `modprobe nf_tables`; if that fails, install the package with the modules of the kernel",
         ),
     };
     let mut problems: Vec<Problem> = intent
         .networks()
         .filter_map(|network| {
-            let wanted = wanted(network)?;
+            let losses = losses(network)?;
             Some(Problem::error(
                 Reason::Incomplete,
                 format!("TunnelNetwork/{}", network.name),
-                format!("{message}: {wanted}"),
+                format!("{message}: {losses}"),
                 remedy.to_owned(),
             ))
         })
@@ -277,21 +281,24 @@ fn lacking(intent: &Intent, nft: Nft) -> Vec<Problem> {
         problems.push(Problem::warning(
             Reason::Incomplete,
             "firewall".to_owned(),
-            format!("{message}: TCP over routers may stall on large segments, and tunnels' UDP is tracked"),
+            format!("{message}: forwarded TCP connections may stall on large segments, and conntrack tracks the UDP of tunnels"),
             remedy.to_owned(),
         ));
     }
     problems
 }
 
-/// What a network asks for and does not get without the table; nothing where that is for comfort alone.
-fn wanted(network: &Network) -> Option<String> {
+/// What a network loses without the table; `None` if it only loses optimizations.
+fn losses(network: &Network) -> Option<String> {
     let losses = [
         (network.masquerade.is_some(), "nothing is masqueraded"),
-        (network.firewall.protect_ports, "the tunnels' ports are open"),
+        (
+            network.firewall.protect_ports,
+            "the ports of the tunnels are open to everybody",
+        ),
         (
             network.drops_cleartext(),
-            "plain packets that pretend to be the overlay's get in",
+            "cleartext packets with overlay source addresses are accepted",
         ),
     ];
     let losses = losses.into_iter().filter(|(asked, _)| *asked);
@@ -307,7 +314,7 @@ fn without_ipv6(intent: &Intent) -> Vec<Problem> {
         Problem::warning(
             Reason::Unsupported,
             format!("TunnelNetwork/{}", network.name),
-            "this kernel can't masquerade IPv6; IPv4 is masqueraded all the same".to_owned(),
+            "this kernel can't masquerade IPv6; IPv4 is masqueraded".to_owned(),
             "boot a kernel with NAT for IPv6 (CONFIG_NF_NAT, CONFIG_NFT_MASQ, CONFIG_NF_TABLES_IPV6) and restart the agent"
                 .to_owned(),
         )

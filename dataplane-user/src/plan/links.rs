@@ -1,4 +1,4 @@
-//! Which peer is reached how: the encapsulation, the underlay addresses and the path of each pair.
+//! How each peer is reached: the encapsulation, the underlay addresses and the path of each pair.
 
 use std::net::IpAddr;
 
@@ -21,48 +21,49 @@ use crate::resource::{Dataplane, Intent, Network, Node, Problem, Reason, Refused
 pub struct NetworkLink<'a> {
     /// The network.
     pub network: &'a Network,
-    /// What carries the packets that this node sends there.
+    /// The dataplane that sends the packets of this node in the network.
     pub dataplane: Dataplane,
     /// The peers that can be reached, in order of their names.
     pub peers: Vec<PeerLink<'a>>,
 }
 
-/// The way from this node to a peer in one network.
+/// The link from this node to a peer in one network.
 #[derive(Clone, Debug)]
 pub struct PeerLink<'a> {
     /// The peer.
     pub node: &'a Node,
-    /// What both ends agree on.
+    /// The encapsulation on which both ends agree.
     pub encapsulation: Encapsulation,
     /// The peer's underlay address.
     pub remote: IpAddr,
-    /// Ours, of the same family.
+    /// The underlay address of this node, of the same family.
     pub local: IpAddr,
-    /// What is WireGuard's of it; `None` for other encapsulations.
+    /// The WireGuard part of the link; `None` for other encapsulations.
     pub wireguard: Option<WireGuardLink>,
-    /// The underlay path's MTU in bytes; `None`: there is no route now.
+    /// The MTU of the underlay path in bytes; `None`: there is no route now.
     pub underlay_mtu: Option<u32>,
-    /// Whether an operator withdrew it: nothing is sent to it.
+    /// Whether an operator withdrew the peer: no packets are sent to it.
     pub withdrawn: bool,
-    /// Where packets go that nothing encapsulates; `None` for all others, and while no route leads there.
+    /// The underlay neighbour for packets without encapsulation; `None` with encapsulation, and while there
+    /// is no route.
     pub neighbour: Option<Neighbour>,
-    /// How its outer packets would come into the overlay again; nothing leads to such a peer.
+    /// How the outer packets to the peer would enter the overlay again; no packets are sent to such a peer.
     pub looped: Option<Loop>,
 }
 
-/// A way that leads from the overlay into the overlay.
+/// A path that leads from the overlay back into the overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loop {
-    /// The overlay's route to this prefix holds the destination, and no more specific route does.
+    /// The overlay route to this prefix contains the destination, and no more specific route does.
     Inside(IpNet),
-    /// The route to the destination leads through this device of ours.
+    /// The route to the destination leads through this overlay device.
     Through(LinkName),
 }
 
 /// A neighbour on the underlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// The device, which is not ours.
+    /// The device, which Adit does not manage.
     pub link: LinkName,
     /// The gateway of the route to the peer, of either family, or the peer's underlay address itself.
     pub address: IpAddr,
@@ -118,9 +119,9 @@ pub(super) fn with_problems<'a>(
     networks
 }
 
-/// Whatever the encapsulation is, an outer packet that is routed into the overlay goes round for ever, or nowhere. That the
-/// kernel's route leads there now is one case. The other is that it will, as the overlay's route is more specific than the one
-/// that is found now. An address inside of the overlay that a more specific route of the underlay leads to is neither.
+/// With every encapsulation, an outer packet that is routed into the overlay loops forever or is lost. Either
+/// the route that the kernel finds now leads into the overlay, or the overlay route is more specific than it
+/// and will win once it exists. An address inside the overlay with a more specific underlay route is fine.
 fn find_loops(intent: &Intent, facts: &NodeFacts, networks: &mut [NetworkLink<'_>]) {
     for peer in networks.iter_mut().flat_map(|network| &mut network.peers) {
         let destination = peer.destination();
@@ -131,14 +132,14 @@ fn find_loops(intent: &Intent, facts: &NodeFacts, networks: &mut [NetworkLink<'_
         }
         let found = facts.routes.get(&Lookup::unmarked(destination));
         let around = overlay_routes(intent, destination);
-        // One that is not known counts as one that does not hold.
+        // An unknown route is assumed to lose.
         let mut around = around.filter(|key| path.is_none() || found.is_none_or(|found| !found.beats(key)));
         peer.looped = around.next().map(|key| Loop::Inside(key.prefix));
     }
 }
 
-/// The keys of the overlay's routes that hold an address: of each network's prefix, and where routes carry the packets of
-/// each prefix of a peer.
+/// The keys of the overlay routes that contain an address: those of the prefixes of networks and, with
+/// dataplane `routes`, those of the prefixes of peers.
 pub(super) fn overlay_routes(intent: &Intent, address: IpAddr) -> impl Iterator<Item = RouteKey> {
     let networks = intent.networks().flat_map(move |network| {
         let (dataplane, table) = (intent.dataplane(network), network.routes.table);
@@ -165,12 +166,12 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// One problem a family that both nodes use in the network: that is what does not work.
+    /// One problem for each family that both nodes use in the network.
     fn problems(self, intent: &Intent, network: &Network, peer: &Node) -> Vec<Problem> {
         self.problems_of(&Family::BOTH, intent, network, peer)
     }
 
-    /// The same, for some families.
+    /// The same, limited to some families.
     fn problems_of(
         self,
         families: &[Family],
@@ -201,20 +202,20 @@ impl Refusal {
 }
 
 impl PeerLink<'_> {
-    /// What carries its packets.
+    /// The kind of tunnel.
     #[must_use]
     pub fn tunnel(&self) -> TunnelKind {
         TunnelKind::of(self.encapsulation, Family::of(self.remote))
     }
 
-    /// Where its outer packets go: the endpoint of WireGuard, else the peer's underlay address.
+    /// The destination of its outer packets: the WireGuard endpoint, else the underlay address of the peer.
     #[must_use]
     pub fn destination(&self) -> IpAddr {
         let endpoint = self.wireguard.as_ref().and_then(|link| link.endpoint);
         endpoint.map_or(self.remote, |endpoint| endpoint.ip())
     }
 
-    /// The device that its packets leave by; `None`: there is none.
+    /// The device through which its packets leave; `None`: there is none.
     pub(super) fn device(&self) -> Option<LinkName> {
         match &self.neighbour {
             _ if self.looped.is_some() => None,
@@ -223,32 +224,32 @@ impl PeerLink<'_> {
         }
     }
 
-    /// Whether packets of this family, inside, can take it. The kernel's flow-based ipip device has IPv4 in IPv4 alone,
-    /// and it sends IPv6 to IPv6 neighbours alone.
+    /// Whether it can transport inner packets of this family. The kernel's flow-based ipip device supports
+    /// only IPv4 in IPv4, and the kernel sends IPv6 only to IPv6 neighbours.
     #[must_use]
-    pub fn carries(&self, inner: Family) -> bool {
+    pub fn supports(&self, inner: Family) -> bool {
         let to_ipv4 = |neighbour: &Neighbour| neighbour.address.is_ipv4();
         let only_ipv4 = self.tunnel() == TunnelKind::Ipip || self.neighbour.as_ref().is_some_and(to_ipv4);
         !(only_ipv4 && inner == Family::Ipv6)
     }
 
-    /// Takes the underlay's way to where it leads now.
+    /// Sets the MTU of the underlay path to the current destination.
     pub(super) fn find_path(&mut self, facts: &NodeFacts) {
         self.underlay_mtu = facts.paths.get(&self.destination()).map(|path| path.mtu);
     }
 
-    /// The families that it can't carry.
+    /// Problems for the families that it can't transport.
     fn refused(&self, intent: &Intent, network: &Network) -> Vec<Problem> {
-        let families = Family::BOTH.into_iter().filter(|&family| !self.carries(family));
+        let families = Family::BOTH.into_iter().filter(|&family| !self.supports(family));
         let refusal = Refusal {
             reason: Reason::Unsupported,
             message: match &self.neighbour {
                 Some(neighbour) => format!(
-                    "without encapsulation no IPv6 goes to an IPv4 neighbour, {}",
+                    "without encapsulation, the kernel can't send IPv6 to the IPv4 neighbour {}",
                     neighbour.address
                 ),
                 None => format!(
-                    "{} over an IPv4 underlay carries no IPv6 in this kernel",
+                    "the kernel can't send IPv6 through {} over an IPv4 underlay",
                     self.encapsulation
                 ),
             },
@@ -291,8 +292,10 @@ fn peer_link<'a>(
     if mac == MacAddr::of_node(&peer.name) {
         return Err(Refusal {
             reason: Reason::MacCollision,
-            message: format!("both names hash to the inner MAC {mac}, and a kernel drops its own"),
-            remedy: "rename either node".to_owned(),
+            message: format!(
+                "both names hash to the inner MAC address {mac}, and a kernel drops packets that come from its own address"
+            ),
+            remedy: "rename one of the two nodes".to_owned(),
         });
     }
     let wireguard = match encapsulation {
@@ -329,36 +332,37 @@ fn peer_link<'a>(
     Ok(link)
 }
 
-/// Whether a way does not lead to the underlay at all, but into the overlay again or to this very machine.
+/// Whether a path does not lead to the underlay, but back into the overlay or to this machine itself.
 fn stays_here(path: &UnderlayPath) -> bool {
     is_ours(&path.link) || path.link.as_str() == "lo"
 }
 
-/// The underlay addresses of both ends: of the network's family where both have it, else of the other.
+/// The underlay addresses of both ends: of the family of the network if both have it, else of the other
+/// family.
 fn underlay_pair(node: &Node, network: &Network, peer: &Node) -> Result<(IpAddr, IpAddr), Refusal> {
     [network.underlay_family, network.underlay_family.other()]
         .into_iter()
         .find_map(|family| Some((node.underlay.address(family)?, peer.underlay.address(family)?)))
         .ok_or_else(|| Refusal {
             reason: Reason::NoCommonFamily,
-            message: "no underlay address family is common to both nodes".to_owned(),
+            message: "the two nodes have no underlay address family in common".to_owned(),
             remedy: format!(
-                "give both spec.underlay.ipv4, or both spec.underlay.ipv6 ({})",
+                "set spec.underlay.ipv4, or spec.underlay.ipv6, of both this node and {}",
                 peer.name
             ),
         })
 }
 
-/// What is odd about the way to a peer: there is none, or packets don't fit.
+/// A problem of the path to a peer: there is none, it loops, or packets don't fit.
 fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPath>) -> Option<Problem> {
     let subject = format!("TunnelNode/{}", link.node.name);
     if let Some(unresolved) = link.wireguard.as_ref().and_then(WireGuardLink::unresolved) {
         return Some(Problem::warning(
             Reason::NameUnresolved,
             subject,
-            format!("the name of its WireGuard endpoint, {unresolved}, has no address now"),
-            "correct spec.wireguard.endpoint, or see to it that this node can look the name up; meanwhile the peer can \
-             still call this node"
+            format!("the name of its WireGuard endpoint, {unresolved}, does not resolve to an address"),
+            "correct spec.wireguard.endpoint, or make sure that this node can resolve the name; until then the peer can \
+             still connect to this node"
                 .to_owned(),
         ));
     }
@@ -369,8 +373,8 @@ fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPa
     if let Some(looped) = &link.looped {
         let message = match looped {
             Loop::Inside(prefix) => format!(
-                "its {what} {} lies inside of the overlay, in {prefix}, and no more specific route leads to it: packets to \
-                 it would go round for ever",
+                "its {what} {} is inside the overlay prefix {prefix}, and no more specific route leads to it: packets to \
+                 it would loop forever",
                 link.destination()
             ),
             Loop::Through(device) => format!(
@@ -382,7 +386,7 @@ fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPa
             Reason::UnderlayLoop,
             subject,
             format!("{message}; nothing is sent to this peer"),
-            format!("add a route to that very address by the underlay's device, or correct {field}"),
+            format!("add a route to exactly this address through the underlay device, or correct {field}"),
         ));
     }
     let Some(path) = path else {
@@ -401,8 +405,7 @@ fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPa
                 "the route to its underlay address {} leads through {}, not to the underlay",
                 link.remote, path.link
             ),
-            "add an underlay route to that address by the underlay's device, or correct spec.underlay"
-                .to_owned(),
+            "add a route to this address through the underlay device, or correct spec.underlay".to_owned(),
         ));
     }
     let fits = link.mtu();
@@ -411,20 +414,25 @@ fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPa
         return None;
     }
     let loss = match (Family::of(link.destination()), link.encapsulation) {
-        (_, Encapsulation::None) | (Family::Ipv6, _) => "larger ones are lost",
-        (Family::Ipv4, _) => "larger ones are fragmented outside",
+        (_, Encapsulation::None) | (Family::Ipv6, _) => "larger packets are lost",
+        (Family::Ipv4, _) => "larger packets are fragmented in the underlay",
     };
     let remedy = match network.mtu {
         Some(_) => format!(
-            "set spec.mtu of TunnelNetwork/{} to {fits} or less, or to 0",
+            "set spec.mtu of TunnelNetwork/{} to {fits} or less, or to 0 (detect it)",
             network.name
         ),
-        None => format!("give the underlay an MTU of {} or more", wanted + link.overhead()),
+        None => format!(
+            "raise the MTU of the underlay to {} or more",
+            wanted + link.overhead()
+        ),
     };
     Some(Problem::warning(
         Reason::MtuTooSmall,
         subject,
-        format!("the way to it takes overlay packets of {fits} bytes, the network's MTU is {wanted}; {loss}"),
+        format!(
+            "the path to it fits overlay packets of {fits} bytes, but the MTU of the network is {wanted}; {loss}"
+        ),
         remedy,
     ))
 }

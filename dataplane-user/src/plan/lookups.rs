@@ -1,5 +1,5 @@
-//! Which routes of the kernel the plan must know: to addresses that the overlay's own routes may hold, to the endpoints of
-//! declared WireGuard devices, and to the prefixes that this node carries.
+//! The route lookups that the plan needs: for addresses that overlay routes may contain, for the endpoints of
+//! declared WireGuard devices, and for the prefixes that this node advertises.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,8 +12,8 @@ use crate::net::Family;
 use crate::resource::Intent;
 use crate::resource::node::Host;
 
-/// The routes that facts shall tell. `destinations` are the underlay addresses of peers, `names` the addresses of endpoints
-/// that have names.
+/// The route lookups that facts must answer. `destinations` are the underlay addresses of peers, `names` the
+/// addresses of endpoint names.
 #[must_use]
 pub fn lookups(
     intent: &Intent,
@@ -48,10 +48,10 @@ pub fn lookups(
     lookups
 }
 
-/// The lookup that tells which devices lead to a prefix as a whole: for its first address.
+/// The lookup of the devices that lead to a whole prefix: the lookup of its first address.
 pub(super) fn of_prefix(prefix: IpNet) -> Lookup {
     let first = match (prefix.network(), Family::of_prefix(prefix)) {
-        // To the kernel this is an address of the machine itself.
+        // The kernel treats 0.0.0.0 as an address of the machine itself.
         (address, Family::Ipv4) if address.is_unspecified() => IpAddr::from([0, 0, 0, 1]),
         (address, _) => address,
     };

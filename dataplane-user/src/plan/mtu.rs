@@ -1,14 +1,14 @@
-//! Overlay MTUs: the underlay path's minus the exact overhead.
+//! Overlay MTUs: the MTU of the underlay path minus the exact overhead.
 
 use crate::net::Encapsulation;
 use crate::net::Family;
 
 use super::{NetworkLink, PeerLink};
 
-/// Bytes that an encapsulation adds between the inner and the outer IP header's start.
+/// Bytes between the start of the outer and the start of the inner IP header.
 ///
-/// IP 20 or 40, UDP 8, GENEVE (without options) or VXLAN 8, inner Ethernet 14; IP alone for IPIP and ip6tnl (an
-/// external one sends no encapsulation limit); WireGuard's data message adds 32 to IP and UDP.
+/// IP 20 or 40, UDP 8, GENEVE (without options) or VXLAN 8, inner Ethernet 14; only IP for IPIP and ip6tnl (a
+/// flow-based one sends no encapsulation limit); the data message of WireGuard adds 32 to IP and UDP.
 #[must_use]
 pub fn overhead(encapsulation: Encapsulation, outer: Family) -> u32 {
     let ip = match outer {
@@ -25,17 +25,17 @@ pub fn overhead(encapsulation: Encapsulation, outer: Family) -> u32 {
 
 /// The smallest MTU that IPv6 allows on a link (RFC 8200, section 5).
 pub(super) const IPV6_MINIMUM: u32 = 1280;
-/// What a link has where nothing is known of it.
+/// The MTU that is assumed for an unknown path, in bytes.
 const ETHERNET: u32 = 1500;
 
 impl NetworkLink<'_> {
-    /// The network's MTU on this node in bytes: what the manifest says, else the smallest over its links.
+    /// The MTU of the network on this node in bytes: the declared one, else the smallest of its links.
     #[must_use]
     pub fn mtu(&self) -> u32 {
         if let Some(mtu) = self.network.mtu {
             return mtu;
         }
-        // A way through the overlay says nothing of the underlay.
+        // A path that loops through the overlay has no meaningful MTU.
         let straight = self.peers.iter().filter(|peer| peer.looped.is_none());
         let smallest = straight.map(PeerLink::mtu).min();
         smallest
@@ -45,7 +45,7 @@ impl NetworkLink<'_> {
 }
 
 impl PeerLink<'_> {
-    /// The largest inner packet in bytes that the underlay path takes in one piece.
+    /// The largest inner packet in bytes that fits into the underlay path without fragmentation.
     #[must_use]
     pub fn mtu(&self) -> u32 {
         // An outer IP packet has at most 65,535 bytes.

@@ -1,5 +1,5 @@
-//! Networks without our programs: for each prefix that a peer carries a route of its own, to a next-hop object or a
-//! group of them, and the neighbours that those name.
+//! Networks with dataplane `routes`: for each prefix that a peer advertises, a route to a next-hop object or
+//! a group of them, and the neighbours of their gateways.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::net::{Family, MacAddr};
 use crate::resource::network::UdpChecksum;
 use crate::resource::{Dataplane, Intent, Network};
 
-/// Where the rules stand that lead to tables of their own: before the main table's, 32766.
+/// The priority of the rules that lead to separate tables: before the rule of the main table, 32766.
 const RULE_PRIORITY: u32 = 1730;
 
 pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut KernelState) {
@@ -31,15 +31,15 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
             continue;
         };
         let source = overlay_address(intent.node(), network, Family::of_prefix(prefix));
-        let ours = advertised(intent.node(), network).any(|advertised| advertised.cidr == prefix);
-        let (Some(source), false) = (source, ours) else {
+        let is_own = advertised(intent.node(), network).any(|advertised| advertised.cidr == prefix);
+        let (Some(source), false) = (source, is_own) else {
             continue;
         };
         let Some(leads_to) = combine(&shares, network.routes.resilient) else {
             continue;
         };
         for share in shares.iter().filter(|share| !share.peer.withdrawn) {
-            enter(share.peer, target);
+            add_neighbour(share.peer, target);
         }
         target
             .route_targets
@@ -52,7 +52,7 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
         };
         put(network, prefix, kind, target);
     }
-    // A table of its own comes before the main one, where this node's own routes are.
+    // A separate table is looked up before the main one, which has the routes of this node itself.
     for links in networks
         .iter()
         .filter(own)
@@ -66,7 +66,7 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
     }
 }
 
-/// The way to a peer; `None` while there is none.
+/// The next hop to a peer; `None` while there is none.
 #[must_use]
 pub fn hop(network: &Network, peer: &PeerLink<'_>) -> Option<RouteHop> {
     let link = peer.device()?;
@@ -102,15 +102,15 @@ fn outer_header(network: &Network, peer: &PeerLink<'_>) -> OuterHeader {
     }
 }
 
-/// What a prefix leads to. Where several ways share it, that stays a group when all but one are withdrawn: so it can
-/// change in place, and back.
+/// The next-hop object of a prefix. If several next hops share the prefix, it stays a group when all but one
+/// are withdrawn, so that it can change in place, and back.
 fn combine(shares: &[Share<'_, '_>], resilient: bool) -> Option<RouteTarget> {
     let mut declared: BTreeMap<Arc<RouteHop>, Option<u8>> = BTreeMap::new();
     for share in shares {
         let hop = Arc::new(hop(share.network, share.peer)?);
         let weight = declared.entry(hop).or_default();
         if !share.peer.withdrawn {
-            // Peers behind one gateway are one way.
+            // Peers behind the same gateway are one next hop.
             *weight = Some(weight.unwrap_or(0).saturating_add(share.weight));
         }
     }
@@ -128,8 +128,8 @@ fn combine(shares: &[Share<'_, '_>], resilient: bool) -> Option<RouteTarget> {
     members.pop().map(|(hop, _)| RouteTarget::Hop(hop))
 }
 
-/// The peer's device as a neighbour, where frames name it.
-fn enter(peer: &PeerLink<'_>, target: &mut KernelState) {
+/// Adds the device of a peer as a neighbour, if the tunnel has Ethernet frames.
+fn add_neighbour(peer: &PeerLink<'_>, target: &mut KernelState) {
     let (true, Some(link)) = (peer.tunnel().carries_ethernet(), peer.device()) else {
         return;
     };

@@ -1,4 +1,5 @@
-//! What manifests declare one by one: devices, routes and rules, here and in other namespaces.
+//! Objects that manifests declare one by one: devices, routes and rules, in the agent's own and in other
+//! namespaces.
 
 mod routes;
 pub(super) mod wireguard;
@@ -14,8 +15,8 @@ use crate::resource::{Intent, Problem, Reason};
 
 pub use routes::{Merged, merge};
 
-/// A place: `None` is the agent's own namespace.
-type Place = Option<Namespace>;
+/// A network namespace; `None`: the agent's own.
+type Netns = Option<Namespace>;
 
 pub(super) fn plan(
     intent: &Intent,
@@ -40,15 +41,15 @@ pub(super) fn plan(
     wireguard::plan(objects.wireguard(&intent.node().name), &mut planner);
     let rules = objects.rules.iter().filter(|(_, placed)| here(&placed.nodes));
     for (name, placed) in rules {
-        if let Some(place) = planner.place(placed.namespace.as_ref(), "NetlinkRule", name) {
-            let there = planner.at(&place);
+        if let Some(netns) = planner.netns(placed.namespace.as_ref(), "NetlinkRule", name) {
+            let there = planner.at(&netns);
             there.rules.extend(placed.object.rules.iter().cloned());
         }
     }
     let mut placed = Vec::new();
     for (name, route) in objects.routes.iter().filter(|(_, placed)| here(&placed.nodes)) {
-        if let Some(place) = planner.place(route.namespace.as_ref(), "NetlinkRoute", name) {
-            placed.push((place, name.as_str(), &route.object));
+        if let Some(netns) = planner.netns(route.namespace.as_ref(), "NetlinkRoute", name) {
+            placed.push((netns, name.as_str(), &route.object));
         }
     }
     routes::plan(placed, &mut planner);
@@ -64,45 +65,46 @@ impl Planner<'_> {
     fn interface(&mut self, name: &str, placed: &Placed<NetlinkInterface>) {
         let kind = "NetlinkInterface";
         let NetlinkInterface { end, kind: what } = &placed.object;
-        let place = self.place(placed.namespace.as_ref(), kind, name);
+        let netns = self.netns(placed.namespace.as_ref(), kind, name);
         let InterfaceKind::Veth { peer, namespace } = what else {
-            if let Some(place) = place {
+            if let Some(netns) = netns {
                 let link_kind = link_kind(what);
                 let port = link_kind.udp_port();
-                if !self.clashes(&format!("{kind}/{name}"), &place, &link_kind, port) {
-                    self.link(&place, end, link_kind);
-                    self.further(&place, end, what);
+                if !self.clashes(&format!("{kind}/{name}"), &netns, &link_kind, port) {
+                    self.link(&netns, end, link_kind);
+                    self.further(&netns, end, what);
                 }
             }
             return;
         };
-        let far = self.place(namespace.as_ref(), kind, name);
-        // One end alone is nothing.
-        let (Some(place), Some(far)) = (place, far) else {
+        let far = self.netns(namespace.as_ref(), kind, name);
+        // A pair can only be created with both ends.
+        let (Some(netns), Some(far)) = (netns, far) else {
             return;
         };
-        let other = |place: &Place, end: &InterfaceEnd| {
+        let other = |netns: &Netns, end: &InterfaceEnd| {
             LinkKind::Veth(VethPeer {
-                namespace: place.clone(),
+                namespace: netns.clone(),
                 name: end.name.clone(),
             })
         };
-        if (&place, &end.name) == (&far, &peer.name) {
+        if (&netns, &end.name) == (&far, &peer.name) {
             self.problems.push(Problem::error(
                 Reason::Conflict,
                 format!("NetlinkInterface/{name}"),
-                format!("both of its ends are {} in one namespace", end.name),
+                format!("both of its ends are named {} in the same namespace", end.name),
                 "give spec.peer another name, or another namespace".to_owned(),
             ));
             return;
         }
-        self.link(&place, end, other(&far, peer));
-        self.link(&far, peer, other(&place, end));
+        self.link(&netns, end, other(&far, peer));
+        self.link(&far, peer, other(&netns, end));
     }
 
-    /// A device with its addresses and its label; `false`, with a problem, where another declaration has its name.
-    fn link(&mut self, place: &Place, end: &InterfaceEnd, kind: LinkKind) -> bool {
-        let there = self.at(place);
+    /// Adds a device with its addresses and its label; `false`, with a problem, if another declaration has
+    /// its name.
+    fn link(&mut self, netns: &Netns, end: &InterfaceEnd, kind: LinkKind) -> bool {
+        let there = self.at(netns);
         let link = Link {
             owner: Owner::Ours,
             kind,
@@ -113,15 +115,16 @@ impl Planner<'_> {
             up: end.up,
         };
         if there.links.insert(end.name.clone(), link).is_some() {
-            // Manifests that say a name twice are refused; two names of one namespace are known only here.
-            let subject = match place {
+            // Manifests with the same name twice are rejected; that two names mean one namespace is known
+            // only here.
+            let subject = match netns {
                 None => format!("link {}", end.name),
                 Some(namespace) => format!("{namespace}: link {}", end.name),
             };
             self.problems.push(Problem::error(
                 Reason::Conflict,
                 subject,
-                "several manifests declare it".to_owned(),
+                "several manifests declare this device".to_owned(),
                 "give one of them another spec.name".to_owned(),
             ));
             return false;
@@ -133,37 +136,38 @@ impl Planner<'_> {
                 peer,
             };
             let key = (end.name.clone(), address);
-            self.at(place).addresses.insert(key, address_value);
+            self.at(netns).addresses.insert(key, address_value);
         }
         if let Some(alias) = &end.alias {
-            self.at(place).aliases.insert(end.name.clone(), alias.clone());
+            self.at(netns).aliases.insert(end.name.clone(), alias.clone());
         }
         true
     }
 
-    /// Whether another device of the target has what this one needs for itself alone, which is told then. WireGuard's UDP ports are of the agent's own
-    /// namespace, wherever the devices are.
-    fn clashes(&mut self, subject: &str, place: &Place, kind: &LinkKind, port: Option<u16>) -> bool {
-        let bound_in = |place: &Place, kind: &LinkKind| match kind {
+    /// Whether another desired device has a unique property that this one needs; then it adds a problem. The
+    /// UDP ports of WireGuard devices belong to the agent's own namespace, whichever namespace the devices
+    /// are in.
+    fn clashes(&mut self, subject: &str, netns: &Netns, kind: &LinkKind, port: Option<u16>) -> bool {
+        let bound_in = |netns: &Netns, kind: &LinkKind| match kind {
             LinkKind::WireGuard => None,
-            _ => place.clone(),
+            _ => netns.clone(),
         };
         let elsewhere = self
             .target
             .namespaces
             .iter()
             .map(|(name, state)| (Some(name.clone()), state));
-        let places = [(None, &*self.target)].into_iter().chain(elsewhere);
-        let mut holders = places.flat_map(|(there, state)| {
+        let namespaces = [(None, &*self.target)].into_iter().chain(elsewhere);
+        let mut holders = namespaces.flat_map(|(there, state)| {
             state.links.iter().filter_map(move |(name, link)| {
                 let device = state.wireguard.get(name);
                 let own = device
                     .map(|device| device.listen_port)
                     .or_else(|| link.kind.udp_port());
                 let is_bound =
-                    own.is_some() && own == port && bound_in(&there, &link.kind) == bound_in(place, kind);
+                    own.is_some() && own == port && bound_in(&there, &link.kind) == bound_in(netns, kind);
                 let port = own.filter(|_| is_bound && !link.kind.shares_ports_with(kind));
-                let same = link.kind.excludes(kind).filter(|_| there == *place);
+                let same = link.kind.excludes(kind).filter(|_| there == *netns);
                 Some((
                     name,
                     same.or_else(|| port.map(|port| format!("UDP port {port}")))?,
@@ -176,15 +180,15 @@ impl Planner<'_> {
         let problem = Problem::error(
             Reason::Conflict,
             subject.to_owned(),
-            format!("device {name}, which manifests declare too, has {what}"),
-            "give one of them another port, VNI or remote; this one is left out".to_owned(),
+            format!("device {name}, which manifests also declare, has {what}"),
+            "give one of them another port, VNI or remote; until then this one is skipped".to_owned(),
         );
         self.problems.push(problem);
         true
     }
 
-    fn further(&mut self, place: &Place, end: &InterfaceEnd, kind: &InterfaceKind) {
-        let there = self.at(place);
+    fn further(&mut self, netns: &Netns, end: &InterfaceEnd, kind: &InterfaceKind) {
+        let there = self.at(netns);
         match kind {
             InterfaceKind::Bridge { ports } => {
                 let masters = ports.iter().map(|port| (port.clone(), end.name.clone()));
@@ -198,9 +202,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Where a namespace is; a problem where it is not there. One of which nothing is known is where it was: the observed state
-    /// says that it can't be read, and what is there stays.
-    fn place(&mut self, namespace: Option<&Namespace>, kind: &str, name: &str) -> Option<Place> {
+    /// The namespace of a declared object; `None`, with a problem, if it does not exist. An unknown namespace
+    /// is returned with a problem: the observed state has it as unreadable, so existing objects there stay.
+    fn netns(&mut self, namespace: Option<&Namespace>, kind: &str, name: &str) -> Option<Netns> {
         let Some(wanted) = namespace else {
             return Some(None);
         };
@@ -208,41 +212,43 @@ impl Planner<'_> {
         let waiting = |message: String, remedy: &str| {
             Problem::warning(Reason::Waiting, subject.clone(), message, remedy.to_owned())
         };
-        let again = "it is looked for again every few seconds";
-        let (place, problem) = match self.facts.namespaces.get(wanted) {
+        let again = "Adit looks for it again every few seconds";
+        let (netns, problem) = match self.facts.namespaces.get(wanted) {
             Some(Presence::There(namespace)) => return Some(Some(namespace.clone())),
             Some(Presence::Own) => {
                 let problem = Problem::error(
                     Reason::Conflict,
                     subject.clone(),
                     format!("{wanted} is the agent's own network namespace"),
-                    "leave out spec.namespace for the agent's own, or name another one; what stands stays until then".to_owned(),
+                    "remove spec.namespace to use the agent's own namespace, or name another one; until then existing \
+                     objects stay"
+                        .to_owned(),
                 );
                 (Some(Some(wanted.clone())), problem)
             }
             Some(Presence::Denied) => {
                 let problem = waiting(
-                    format!("{wanted}: this process may not enter it; what stands there stays"),
-                    "give it CAP_SYS_ADMIN and CAP_SYS_PTRACE (packaging/systemd/adit.service.d/namespaces.conf)",
+                    format!("this process has no permission to enter {wanted}; existing objects there stay"),
+                    "give the agent CAP_SYS_ADMIN and CAP_SYS_PTRACE (packaging/systemd/adit.service.d/namespaces.conf)",
                 );
                 (Some(Some(wanted.clone())), problem)
             }
             Some(Presence::Unknown(why)) => {
                 let problem = waiting(
-                    format!("{wanted} can't be looked for, what stands there stays: {why}"),
+                    format!("can't find out whether {wanted} exists, so existing objects there stay: {why}"),
                     again,
                 );
                 (Some(Some(wanted.clone())), problem)
             }
-            Some(Presence::Absent(why)) => (None, waiting(format!("{wanted} is not there: {why}"), again)),
-            None => (None, waiting(format!("{wanted} is not there"), again)),
+            Some(Presence::Absent(why)) => (None, waiting(format!("waiting for {wanted}: {why}"), again)),
+            None => (None, waiting(format!("waiting for {wanted}"), again)),
         };
         self.problems.push(problem);
-        place
+        netns
     }
 
-    fn at(&mut self, place: &Place) -> &mut KernelState {
-        match place {
+    fn at(&mut self, netns: &Netns) -> &mut KernelState {
+        match netns {
             None => self.target,
             Some(namespace) => self.target.namespaces.entry(namespace.clone()).or_default(),
         }

@@ -1,4 +1,4 @@
-//! What becomes of networks where there can be no BPF programs.
+//! Networks on a machine without BPF programs.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,8 @@ use super::NetworkLink;
 use crate::model::facts::NodeFacts;
 use crate::resource::{Dataplane, Intent, Problem, Reason};
 
-/// The networks whose packets can be carried; a problem names the others, which need programs that can't be had.
+/// The networks whose packets can be forwarded. A problem names the others, which need BPF programs that are
+/// not available.
 pub(super) fn able<'n, 'a>(
     intent: &Intent,
     networks: &'n [NetworkLink<'a>],
@@ -24,14 +25,20 @@ pub(super) fn able<'n, 'a>(
         problems.push(Problem::error(
             Reason::Waiting,
             format!("TunnelNode/{}", intent.node().name),
-            format!("TunnelNetwork/{} needs BPF programs: {why}", names.join(", TunnelNetwork/")),
-            "mount a BPF file system, or name a directory on one by --bpffs; until then this node refuses packets of these networks".to_owned(),
+            format!(
+                "TunnelNetwork/{} needs BPF programs, which are not available: {why}",
+                names.join(", TunnelNetwork/")
+            ),
+            "mount a BPF file system, or name a directory in one with --bpffs; until then this node refuses packets \
+             of these networks"
+                .to_owned(),
         ));
     }
     Cow::Owned(networks.iter().filter(|links| !needs(links)).cloned().collect())
 }
 
-/// Whether programs are attached: also where networks need none they count what comes in, if there can be any.
+/// Whether programs are attached. If they are available, they also count received packets of networks that
+/// need none.
 pub(super) fn are_planned(networks: &[NetworkLink<'_>], facts: &NodeFacts) -> bool {
     facts.without_programs.is_none() || networks.iter().any(needs)
 }

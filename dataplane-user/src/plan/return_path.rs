@@ -1,7 +1,7 @@
-//! Answers go back by the device that their connection came in by.
+//! Return paths: answers leave through the device on which their connection arrived.
 //!
-//! Its number is kept in bits of the connection's mark; answers get these bits in their own mark, and a rule about them asks
-//! a table whose only route leads back by the device.
+//! The number of the device is stored in bits of the connection mark; answers get these bits in their packet
+//! mark, and a policy rule for these bits selects a table whose only routes lead through the device.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ fn mark(number: u32) -> Mark {
     Mark::new(value, RETURN_PATH_MASK).expect("numbers begin with one")
 }
 
-/// The part of the nft table. It goes by names, so it does not wait for devices.
+/// The rules in the nft table. They name devices, so they do not wait for them.
 pub(super) fn chains(intent: &Intent, firewall: &mut Firewall) {
     if intent.node().return_path.is_empty() {
         return;
@@ -44,7 +44,8 @@ pub(super) fn chains(intent: &Intent, firewall: &mut Firewall) {
             firewall.push(chain, matches, Action::MarkPacket(mark(number)));
         }
     }
-    // What comes from the overlay without encapsulation comes in by the underlay's device, and goes back into the overlay.
+    // Overlay packets without encapsulation arrive on the underlay device, and their answers return into the
+    // overlay.
     let networks = intent.resources().networks.values();
     let overlay: BTreeSet<IpNet> = networks
         .flat_map(|network| network.prefixes.iter().copied())
@@ -70,7 +71,8 @@ pub(super) fn chains(intent: &Intent, firewall: &mut Firewall) {
     }
 }
 
-/// Rules, and the tables that they ask. Comes after all devices and routes: the target's count as there.
+/// Policy rules and their tables. Runs after all devices and routes are planned: desired ones count as
+/// existing.
 pub(super) fn plan(
     intent: &Intent,
     facts: &NodeFacts,
@@ -78,24 +80,24 @@ pub(super) fn plan(
     problems: &mut Vec<Problem>,
 ) {
     if target.firewall.is_none() {
-        // Nothing would ever be marked, and that is told already.
+        // No packet would be marked; another problem reports the missing table already.
         return;
     }
     for (number, link) in numbered(intent) {
-        let Some(way) = way(facts, target, link) else {
+        let Some(path) = return_path(facts, target, link) else {
             problems.push(Problem::warning(
                 Reason::Waiting,
                 format!("TunnelNode/{}", intent.node().name),
-                format!("firewall.returnPath: there is no device {link}"),
-                "it is looked for again every few seconds; correct spec.firewall.returnPath where it has another name"
+                format!("waiting for device {link}, which spec.firewall.returnPath names"),
+                "correct spec.firewall.returnPath if the device has another name; Adit looks for it again every few seconds"
                     .to_owned(),
             ));
             continue;
         };
         let table = RETURN_PATH_TABLES + number;
         for family in Family::BOTH {
-            let gateway = way.gateways.get(&family).copied();
-            if family == Family::Ipv6 && !way.ipv6 && gateway.is_none() {
+            let gateway = path.gateways.get(&family).copied();
+            if family == Family::Ipv6 && !path.ipv6 && gateway.is_none() {
                 continue;
             }
             let rule = Rule {
@@ -119,8 +121,8 @@ pub(super) fn plan(
                 mtu: None,
             };
             put(target, table, family.everything(), kind);
-            // Who is on the device's own subnets needs no gateway.
-            for prefix in way
+            // Hosts in the subnets of the device need no gateway.
+            for prefix in path
                 .on_link
                 .iter()
                 .filter(|prefix| Family::of_prefix(**prefix) == family)
@@ -141,11 +143,11 @@ fn put(target: &mut KernelState, table: u32, prefix: IpNet, kind: RouteKind) {
     target.routes.insert(key, Route { owner, kind });
 }
 
-/// The way back by a device; `None` where it is neither there nor to be made. What is to be made has no way yet in the facts:
-/// then the default route that manifests declare is the one.
-fn way(facts: &NodeFacts, target: &KernelState, link: &LinkName) -> Option<ReturnWay> {
-    let mut way = match facts.return_paths.get(link) {
-        Some(way) => way.clone(),
+/// The return path through a device; `None` if the device neither exists nor is declared. Facts have no
+/// gateway for a device that does not exist yet: then the declared default route is used.
+fn return_path(facts: &NodeFacts, target: &KernelState, link: &LinkName) -> Option<ReturnWay> {
+    let mut path = match facts.return_paths.get(link) {
+        Some(path) => path.clone(),
         None => target.links.get(link).map(|_| ReturnWay::default())?,
     };
     let declared = target.routes.iter().filter(|(key, _)| key.table == MAIN_TABLE);
@@ -153,22 +155,22 @@ fn way(facts: &NodeFacts, target: &KernelState, link: &LinkName) -> Option<Retur
         let hops = route.kind.paths().map(|paths| paths.hops).unwrap_or_default();
         let by_it = hops.iter().find(|hop| hop.link.as_ref() == Some(link));
         if let Some(gateway) = by_it.and_then(|hop| hop.gateway) {
-            way.gateways
+            path.gateways
                 .entry(Family::of_prefix(key.prefix))
                 .or_insert(gateway);
         }
     }
-    Some(way)
+    Some(path)
 }
 
-/// What can't be had without the table, where a node asks for it.
+/// A problem if a node declares return paths and the nft table is not available.
 pub(super) fn lacking(intent: &Intent, message: &str, remedy: &str) -> Option<Problem> {
     (!intent.node().return_path.is_empty()).then(|| {
         Problem::error(
             Reason::Incomplete,
             format!("TunnelNode/{}", intent.node().name),
             format!(
-                "{message}: answers go back as the routing tables say, whatever firewall.returnPath names"
+                "{message}: answers follow the routing tables, and spec.firewall.returnPath has no effect"
             ),
             remedy.to_owned(),
         )

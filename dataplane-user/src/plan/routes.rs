@@ -1,4 +1,5 @@
-//! Routes: for each prefix of a network an anchor that leads to the program, if there is one, and a backstop behind it.
+//! Routes: for each prefix of a network an anchor route that leads to the BPF program, if there is one, and a
+//! backstop route behind it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,8 +15,8 @@ use super::NetworkLink;
 use super::links::overlay_address;
 use crate::model::devices::ANCHOR;
 
-/// The anchor's gateways. They exist nowhere: through a gateway the kernel keeps one neighbour for all destinations,
-/// without one it makes one for each.
+/// The gateways of anchor routes. No such host exists: with a gateway the kernel keeps one neighbour for all
+/// destinations, without one it creates a neighbour for each destination.
 const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
@@ -42,7 +43,7 @@ pub(super) fn plan(
     }
 }
 
-/// What refuses a network's packets where nothing else takes them.
+/// Backstop routes: they refuse the packets of a network for which no other route exists.
 pub(super) fn backstops(networks: &[NetworkLink<'_>], target: &mut KernelState) {
     for prefix in networks.iter().flat_map(|links| &links.network.prefixes) {
         let backstop = Route {
@@ -63,7 +64,8 @@ pub(super) fn key(table: u32, prefix: IpNet, metric: u32) -> RouteKey {
     }
 }
 
-/// Always with a source, else the underlay's address leaks inside; always with an MTU, nothing else is reliable.
+/// An anchor route. It always has a source, because otherwise the underlay address leaks into the overlay,
+/// and always an MTU, because nothing else limits packets reliably.
 fn anchor(source: IpAddr, mtu: u32) -> Route {
     let gateway = match Family::of(source) {
         Family::Ipv4 => IpAddr::V4(GATEWAY_V4),
@@ -87,9 +89,9 @@ fn no_source(intent: &Intent, links: &NetworkLink<'_>, prefix: IpNet) -> Problem
         Reason::Incomplete,
         format!("TunnelNode/{}", intent.node().name),
         format!(
-            "it has no {family} address in TunnelNetwork/{}, so {prefix} is unreachable from here",
+            "the node has no {family} address in TunnelNetwork/{}, so it can't reach {prefix}",
             links.network.name
         ),
-        format!("add an address of {prefix} to spec.addresses"),
+        format!("add an address in {prefix} to spec.addresses"),
     )
 }

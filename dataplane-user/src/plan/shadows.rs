@@ -1,5 +1,5 @@
-//! Routes that take packets which are the overlay's: a subnet of this machine, or a declared WireGuard device's allowed IP, that
-//! is more specific than the overlay's own route.
+//! Routes that take packets which should enter the overlay: a subnet of this machine, or an allowed IP of a
+//! declared WireGuard device, that is more specific than the overlay route.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +13,19 @@ use crate::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, RouteKey};
 use crate::net::{Family, LinkName};
 use crate::resource::{Dataplane, Intent, Problem, Reason};
 
-/// The metrics that the kernel gives to routes to the subnets of addresses (`IP6_RT_PRIO_ADDRCONF`, linux/ipv6_route.h).
+/// The metrics that the kernel gives to routes to the subnets of addresses (`IP6_RT_PRIO_ADDRCONF`,
+/// linux/ipv6_route.h).
 const SUBNET_METRIC_V4: u32 = 0;
 const SUBNET_METRIC_V6: u32 = 256;
 
-/// A route beside the overlay's, and where it is from in words.
+/// A route outside the overlay, and a description of its origin.
 struct Other {
     key: RouteKey,
     what: String,
     remedy: String,
 }
 
-/// Comes last: declared routes are the target's.
+/// Runs last: it reads declared routes from the desired state.
 pub(super) fn find(
     intent: &Intent,
     (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
@@ -51,13 +52,13 @@ pub(super) fn find(
             };
             let more = match hidden.len() {
                 1 => String::new(),
-                all => format!(", and {} other prefixes of peers", all - 1),
+                all => format!(", and for {} other prefixes of peers", all - 1),
             };
             problems.push(Problem::warning(
                 Reason::Shadowed,
                 format!("TunnelNetwork/{}", links.network.name),
                 format!(
-                    "{} takes packets to {prefix}, which TunnelNode/{peer} advertises{more}",
+                    "{} takes precedence over the overlay for {prefix}, which TunnelNode/{peer} advertises{more}",
                     other.what
                 ),
                 other.remedy.clone(),
@@ -66,12 +67,12 @@ pub(super) fn find(
     }
 }
 
-/// The prefixes of peers that a route takes packets to, in whole or in part.
+/// The prefixes of peers whose packets a route takes, in whole or in part.
 fn hidden<'a>(intent: &Intent, links: &NetworkLink<'a>, other: &RouteKey) -> Vec<(&'a str, IpNet)> {
     let own: Vec<IpNet> = advertised(intent.node(), links.network)
         .map(|own| own.cidr)
         .collect();
-    // What this node carries itself it sends to nobody.
+    // Packets to prefixes that this node advertises itself are sent to no peer.
     let is_own = |prefix: &IpNet| own.iter().any(|own| own.contains(prefix));
     if is_own(&other.prefix) {
         return Vec::new();
@@ -89,7 +90,7 @@ fn hidden<'a>(intent: &Intent, links: &NetworkLink<'a>, other: &RouteKey) -> Vec
     taken.collect()
 }
 
-/// The overlay's route that carries a prefix.
+/// The overlay route of a prefix.
 fn overlay_route(links: &NetworkLink<'_>, prefix: IpNet) -> Option<RouteKey> {
     let (table, prefix) = match links.dataplane {
         Dataplane::Ebpf => {
@@ -101,7 +102,8 @@ fn overlay_route(links: &NetworkLink<'_>, prefix: IpNet) -> Option<RouteKey> {
     Some(RouteKey::new(table, prefix, ANCHOR_METRIC))
 }
 
-/// Whether a route of the main table wins where both hold a destination. A table of the overlay's own is asked before.
+/// Whether a route of the main table wins if both contain a destination. A separate table of the overlay is
+/// looked up first.
 fn wins(other: &RouteKey, overlay: &RouteKey) -> bool {
     let rank = |key: &RouteKey| (u8::MAX - key.prefix.prefix_len(), key.metric);
     overlay.table == MAIN_TABLE && rank(other) < rank(overlay)
@@ -111,7 +113,7 @@ fn overlap(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
 }
 
-/// The routes that declared WireGuard devices have in the main table.
+/// The routes of declared WireGuard devices in the main table.
 fn allowed_ips(intent: &Intent, target: &KernelState) -> Vec<Other> {
     let declared = intent.resources().netlink.wireguard(&intent.node().name);
     let here = declared.filter(|(_, placed)| target.wireguard.contains_key(&placed.object.end.name));
@@ -138,8 +140,8 @@ fn allowed_ips(intent: &Intent, target: &KernelState) -> Vec<Other> {
                         "the allowed IP {} of WireGuardInterface/{name}, peer {peer},",
                         key.prefix
                     ),
-                    remedy: "take the prefix out of allowedIPs, give the interface a spec.table, or change the network's \
-                             prefixes"
+                    remedy: "remove the prefix from allowedIPs, set spec.table of the interface, or change the prefixes of the \
+                             network"
                         .to_owned(),
                 });
             }
@@ -148,7 +150,7 @@ fn allowed_ips(intent: &Intent, target: &KernelState) -> Vec<Other> {
     others
 }
 
-/// The routes that the kernel has to the subnets of this machine's addresses.
+/// The kernel's routes to the subnets of this machine's addresses.
 fn subnets(facts: &NodeFacts) -> impl Iterator<Item = Other> {
     let foreign = facts.subnets.iter().filter(|(link, _)| !is_ours(link));
     foreign.map(|(link, prefix)| {
@@ -163,8 +165,8 @@ fn subnets(facts: &NodeFacts) -> impl Iterator<Item = Other> {
                 metric,
             },
             what: format!("the subnet {prefix} of device {link}"),
-            remedy: "give the device another subnet, let this node advertise it where it belongs to the overlay, or change the \
-                     peer's prefixes"
+            remedy: "give the device another subnet, advertise the subnet from this node if it belongs to the overlay, or change \
+                     the prefixes of the peer"
                 .to_owned(),
         }
     })

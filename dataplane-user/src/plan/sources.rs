@@ -1,10 +1,10 @@
-//! Known sources: where each peer's tunnel packets come from.
+//! Known sources: the outer sources of the tunnel packets of each peer.
 
 use crate::model::{KernelState, Source};
 
 use super::NetworkLink;
 
-/// One a peer and network, whether or not any prefix leads to the peer: it sends to us as it likes.
+/// One source per peer and network, even if no prefix leads to the peer: it may send to this node anyway.
 pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
     for links in networks {
         let sources = links.peers.iter().filter_map(|peer| {

@@ -1,11 +1,12 @@
-//! Settings of our own devices; never those of `all` and `default`.
+//! Settings of overlay devices; never those of `all` and `default`.
 
 use crate::model::{KernelState, Sysctl};
 
 use crate::model::devices::ANCHOR;
 
-/// Loose: the reply's way may be another than the packet's. The kernel takes the larger of this and `all`'s, so a
-/// strict `all` (1) becomes loose here, as it must: a decapsulated packet's source is routed by the anchor device.
+/// Loose: an answer may take another path than the packet. The kernel uses the larger value of this setting
+/// and the one of `all`, so that a strict `all` (1) becomes loose here. That is necessary, because the source
+/// of a decapsulated packet is routed through the anchor device.
 const RP_FILTER_LOOSE: &str = "2";
 
 pub(super) fn plan(target: &mut KernelState) {

@@ -1,4 +1,4 @@
-//! What golden files don't show: facts of the machine that the plan answers with problems or other MTUs.
+//! Cases beyond the golden files: facts of the machine that lead to problems or other MTUs.
 
 mod bare;
 mod cleartext;
@@ -185,7 +185,7 @@ fn key(number: u8) -> PrivateKey {
     PrivateKey::from_random(&[number; 32])
 }
 
-/// Node a's WireGuard device wg0 with one peer, and what that may send from.
+/// The WireGuard device wg0 of node a with one peer and its allowed IPs.
 fn interface(allowed: &[&str]) -> Placed<WireGuardInterface> {
     let peer = Peer {
         name: Some("gate".to_owned()),
@@ -258,10 +258,10 @@ fn a_field_without_effect_is_one_warning_of_its_own_object_alone() {
 fn fault_09_beyond_64_next_hops_is_told_and_never_silent() {
     let shared: IpNet = "10.200.0.0/16".parse().unwrap();
     let names = (1..=66).map(|number| format!("n{number:02}")).collect::<Vec<_>>();
-    let with = |carriers: usize| {
+    let with = |advertisers: usize| {
         let names = names.iter().map(String::as_str).collect::<Vec<_>>();
         let mut resources = resources(|_| {}, &names);
-        for node in resources.nodes.values_mut().skip(1).take(carriers) {
+        for node in resources.nodes.values_mut().skip(1).take(advertisers) {
             node.prefixes.push(AdvertisedPrefix {
                 cidr: shared,
                 weight: 1,
@@ -272,13 +272,13 @@ fn fault_09_beyond_64_next_hops_is_told_and_never_silent() {
         let intent = Intent::new(resources, NodeName::new("n01").unwrap()).unwrap();
         plan(&intent, &facts(&paths))
     };
-    for (carriers, told) in [(64, &[][..]), (65, &[Reason::Capacity][..])] {
-        let (target, problems) = with(carriers);
-        assert_eq!(reasons(&problems), told, "{carriers} carry it");
+    for (advertisers, told) in [(64, &[][..]), (65, &[Reason::Capacity][..])] {
+        let (target, problems) = with(advertisers);
+        assert_eq!(reasons(&problems), told, "{advertisers} advertise it");
         assert_eq!(
             target.prefixes[&shared].next_hops().count(),
             64,
-            "{carriers} carry it"
+            "{advertisers} advertise it"
         );
     }
 }

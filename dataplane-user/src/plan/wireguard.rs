@@ -1,9 +1,9 @@
-//! WireGuard: which device a pair of nodes meets on, and what the devices shall be.
+//! WireGuard: the device that each pair of nodes uses, and the desired state of the devices.
 //!
-//! WireGuard chooses the peer by its allowed IPs, so peers that carry one prefix can't share a device: the second takes
-//! the prefix from the first. Nodes that carry a common prefix have different colours, and a pair meets on the device
-//! (sum of both colours) mod (number of colours): both ends come to it from the manifests alone, and on no node do two
-//! peers of different colours meet on one device.
+//! WireGuard chooses the peer by its allowed IPs, so peers that advertise the same prefix can't share a
+//! device: the second peer would take the prefix from the first. Nodes that advertise a common prefix have
+//! different colours, and a pair uses the device (sum of both colours) mod (number of colours). Both ends
+//! compute it from the manifests alone, and on no node do two peers of different colours use the same device.
 
 mod keys;
 pub mod rotation;
@@ -26,28 +26,28 @@ use crate::model::facts::{NodeFacts, OwnKey, SharedKey};
 
 pub(super) use keys::problems as key_problems;
 
-/// What is WireGuard's of a link.
+/// The WireGuard part of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireGuardLink {
     /// The number of the device, the same on both ends.
     pub unit: u8,
-    /// Its UDP port: the network's, and the number added.
+    /// The UDP port of the device: the port of the network plus the number.
     pub port: u16,
-    /// This node's key on it.
+    /// The public key of this node on the device.
     pub own_key: PublicKey,
-    /// The peer's key.
+    /// The public key of the peer.
     pub public_key: PublicKey,
-    /// Where the peer is; `None`: its name has no address now.
+    /// The endpoint of the peer; `None`: its name does not resolve now.
     pub endpoint: Option<SocketAddr>,
-    /// The key that both share, where one of them names a file with one.
+    /// The preshared key, if one of the nodes names a file with it.
     pub preshared_key: Preshared,
-    /// Seconds between keepalives, where the link itself wants some.
+    /// Seconds between keepalives, if the link needs them.
     keepalive: Option<u16>,
-    /// While a key changes, the link by the other keys: received from, and not sent to.
+    /// During a key rotation, the link with the other keys: packets are received on it, but not sent.
     pub beside: Option<Box<WireGuardLink>>,
-    /// Whether packets move to that one once a handshake was seen there.
+    /// Whether packets move to the other link once it has a handshake.
     pub awaits: bool,
-    /// The name that the endpoint has, if it has one.
+    /// The name of the endpoint, if it has one.
     name: Option<String>,
 }
 
@@ -58,12 +58,12 @@ impl WireGuardLink {
         wireguard_device(self.unit)
     }
 
-    /// It, and the one beside it while a key changes.
+    /// This link and, during a key rotation, the one beside it.
     pub fn all(&self) -> impl Iterator<Item = &WireGuardLink> {
         std::iter::once(self).chain(self.beside.as_deref())
     }
 
-    /// The name of the endpoint, where it has no address.
+    /// The name of the endpoint, if it does not resolve.
     pub(super) fn unresolved(&self) -> Option<&str> {
         self.name.as_deref().filter(|_| self.endpoint.is_none())
     }
@@ -78,7 +78,7 @@ pub(super) struct Pair<'a> {
     pub(super) remote: IpAddr,
 }
 
-/// What a pair's link is, or why there is none.
+/// The link of a pair, or why there is none.
 pub(super) fn link(
     pair: &Pair<'_>,
     facts: &NodeFacts,
@@ -89,28 +89,29 @@ pub(super) fn link(
         return Err(Refusal {
             reason: Reason::Incomplete,
             message: format!(
-                "the link is WireGuard's, and TunnelNode/{} has no public key",
+                "the link uses WireGuard, but TunnelNode/{} has no public key",
                 pair.peer.name
             ),
             remedy: format!(
-                "put what `adit wg pubkey --manifest` prints on {0} into the spec of TunnelNode/{0}",
+                "run `adit wg pubkey --manifest` on {0}, and add its output to the spec of TunnelNode/{0}",
                 pair.peer.name
             ),
         });
     };
     let number = colours.device(&pair.node.name, &pair.peer.name);
     let base = pair.network.ports.wireguard;
-    let place = u8::try_from(number)
+    let unit_and_port = u8::try_from(number)
         .ok()
         .filter(|unit| devices::wireguard_units().contains(unit))
         .and_then(|unit| Some((unit, base.checked_add(unit.into())?)));
-    let Some((unit, port)) = place else {
+    let Some((unit, port)) = unit_and_port else {
         return Err(Refusal {
             reason: Reason::Capacity,
             message: format!(
-                "the pair would meet on device {number}, with no UDP port {base} + {number} or no name"
+                "the pair needs WireGuard device number {number}, which has no valid name or no valid UDP port \
+                 ({base} + {number})"
             ),
-            remedy: "let fewer nodes carry the same prefix, or choose a lower spec.ports.wireguard"
+            remedy: "let fewer nodes advertise the same prefix, or choose a lower spec.ports.wireguard"
                 .to_owned(),
         });
     };
@@ -135,9 +136,9 @@ pub(super) fn link(
     Ok(rotation::apply(link, pair, facts))
 }
 
-/// Refuses to build links when this node's key is not the one that the manifest tells the others. While that can't be told,
-/// it is taken for this one: devices that stand have it, and others get none. A next key that can't be read may have become the
-/// declared one.
+/// The key of this node; refused if it is not the one that the manifest declares to the other nodes. While
+/// the key can't be read, it is assumed to be the declared one: existing devices have it, and new ones get
+/// none. An unreadable next key may have become the declared one.
 fn own_key(node: &Node, facts: &NodeFacts) -> Result<PublicKey, Refusal> {
     let declared = node.wireguard.as_ref().map(|own| own.public_key);
     let message = match (&facts.wireguard.own_key, declared) {
@@ -147,9 +148,11 @@ fn own_key(node: &Node, facts: &NodeFacts) -> Result<PublicKey, Refusal> {
             return Ok(declared);
         }
         (OwnKey::Known(key), Some(declared)) => {
-            format!("this node's key is {key}, its manifest says {declared}: WireGuard stays off")
+            format!(
+                "this node's key is {key}, but its manifest declares {declared}: WireGuard stays off on this node"
+            )
         }
-        (OwnKey::Known(key), None) => format!("this node's key, {key}, is not in its manifest"),
+        (OwnKey::Known(key), None) => format!("the manifest of this node does not declare its key {key}"),
         (OwnKey::Missing, _) => "this node has no WireGuard key".to_owned(),
         (OwnKey::Unusable(why), _) => why.clone(),
     };
@@ -157,13 +160,13 @@ fn own_key(node: &Node, facts: &NodeFacts) -> Result<PublicKey, Refusal> {
         reason: Reason::KeyMismatch,
         message,
         remedy: format!(
-            "put what `adit wg pubkey --manifest` prints on this node into the spec of TunnelNode/{}",
+            "run `adit wg pubkey --manifest` on this node, and add its output to the spec of TunnelNode/{}",
             node.name
         ),
     })
 }
 
-/// That WireGuard is off here is a problem of the node's, beside those of the pairs.
+/// The problem that WireGuard is off on this node, in addition to those of the pairs.
 pub(super) fn own_problem(intent: &Intent, facts: &NodeFacts, found: &[Problem]) -> Option<Problem> {
     found
         .iter()
@@ -177,7 +180,7 @@ pub(super) fn own_problem(intent: &Intent, facts: &NodeFacts, found: &[Problem])
     Some(Problem::error(reason, subject, message, remedy))
 }
 
-/// The peer's endpoint on its device of this number: what it says of itself, else its underlay address.
+/// The endpoint of the peer for its device with this number: the declared one, else its underlay address.
 fn endpoint(
     peer: &WireGuardPeer,
     remote: IpAddr,
@@ -190,7 +193,7 @@ fn endpoint(
     let port = endpoint.port.checked_add(unit.into())?;
     let address = match &endpoint.host {
         Host::Address(address) => *address,
-        // A device's name means nothing on other nodes: manifests have none there.
+        // The name of a device has no meaning on other nodes; manifests reject it here.
         Host::Scoped(..) => return None,
         Host::Name(name) => {
             let known = facts.wireguard.names.get(name)?;
@@ -201,7 +204,8 @@ fn endpoint(
     Some(SocketAddr::new(address, port))
 }
 
-/// The file with the key of a pair that either end names; where both do, the first end's by name, so that both take the same.
+/// The file with the preshared key of a pair, which either end names; if both do, the one of the first node
+/// by name, so that both use the same file.
 fn preshared_key_file<'a>(node: &'a Node, peer: &'a Node) -> Option<&'a String> {
     let mut ends = [node, peer];
     ends.sort_by_key(|node| &node.name);
@@ -215,19 +219,21 @@ fn preshared_key(pair: &Pair<'_>, facts: &NodeFacts) -> Result<Preshared, Refusa
     };
     let why = match facts.wireguard.preshared_keys.get(file) {
         Some(SharedKey::Known(key)) => return Ok(Preshared::Key(key.clone())),
-        // What can't be known is not taken for absent: a peer that exists stays.
+        // An unreadable key is not a missing one: an existing peer stays.
         Some(SharedKey::Unreadable(_)) => return Ok(Preshared::Unreadable),
         Some(SharedKey::Missing(why)) => why.clone(),
         None => format!("{file} was not read"),
     };
     Err(Refusal {
         reason: Reason::Incomplete,
-        message: format!("the preshared key can't be had: {why}"),
-        remedy: format!("put the same key (`adit wg genpsk`) into {file} on both nodes, mode 0600"),
+        message: format!("the preshared key is not available: {why}"),
+        remedy: format!(
+            "create a key with `adit wg genpsk`, and store it in {file} on both nodes, mode 0600"
+        ),
     })
 }
 
-/// A peer has one endpoint whatever the networks that both are members of: the first network's.
+/// Gives a peer the same endpoint in all common networks: the one of the first network.
 pub(super) fn unite(networks: &mut [NetworkLink<'_>], facts: &NodeFacts) {
     let mut endpoints = BTreeMap::new();
     let peers = networks.iter_mut().flat_map(|network| &mut network.peers);
@@ -253,7 +259,7 @@ pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
                     listen_port: link.port,
                     ..Device::default()
                 });
-                // Its handshakes would come into the overlay, too.
+                // Its handshakes would enter the overlay, too.
                 if peer.looped.is_some() {
                     continue;
                 }
@@ -281,12 +287,12 @@ pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
 /// The colours of all nodes that can have WireGuard links.
 pub(super) struct Colours<'a> {
     of: BTreeMap<&'a NodeName, usize>,
-    /// How many there are; at least one.
+    /// The number of colours; at least one.
     count: usize,
 }
 
 impl<'a> Colours<'a> {
-    /// Gives each node, in the order of their names, the first colour that none has with which it shares a prefix.
+    /// Gives each node, in order of name, the first colour that no node with a common prefix has.
     pub(super) fn of(resources: &'a Resources) -> Colours<'a> {
         let mut taken: BTreeMap<ipnet::IpNet, BTreeSet<usize>> = BTreeMap::new();
         let mut of = BTreeMap::new();
@@ -318,7 +324,7 @@ impl<'a> Colours<'a> {
         Colours { of, count }
     }
 
-    /// The number of the device on which two nodes meet.
+    /// The number of the device that two nodes use.
     fn device(&self, a: &NodeName, b: &NodeName) -> usize {
         let colour = |node| self.of.get(node).copied().unwrap_or(0);
         (colour(a) + colour(b)) % self.count

@@ -1,5 +1,5 @@
-//! One reconciliation: gather, plan, observe, diff, and where something is to be changed apply, observe, diff. The agent and all
-//! commands that compare or change kernel state do it by this.
+//! The steps of a reconciliation: gather, plan, observe and diff; and if there are changes, apply, observe
+//! and diff again. The agent and all commands that compare or change kernel state use them.
 
 use tracing::debug;
 
@@ -14,50 +14,51 @@ use crate::model::{Change, ChangeSet, KernelState};
 use crate::plan::plan;
 use crate::resource::{Intent, Problem};
 
-/// What the manifests say, what the kernel holds, and what leads from this to that.
+/// The desired state, the observed state, and the changes between them.
 #[derive(Debug)]
 pub struct Comparison {
-    /// What was known of the machine.
+    /// The facts about the machine that the plan used.
     pub facts: NodeFacts,
-    /// What shall be; of what can't be read now, what is.
+    /// The desired state, without namespaces that can't be read. For a namespace that may be one of these
+    /// under another name, it is the observed state.
     pub target: KernelState,
-    /// What is.
+    /// The observed state.
     pub observed: KernelState,
-    /// What is to be done.
+    /// The changes from the observed to the desired state.
     pub set: ChangeSet,
-    /// What the plan could not do, or warns of.
+    /// Problems and warnings of the plan.
     pub planned: Vec<Problem>,
 }
 
 impl Comparison {
-    /// `beat` is called when something that may take long has ended.
+    /// Gathers facts and compares. Calls `heartbeat` after each step that may take long.
     ///
     /// # Errors
-    /// When the kernel can't be read.
+    /// When the state of the kernel can't be read.
     pub async fn new(
         kernel: &mut impl Kernel,
         gatherer: &mut Gatherer,
         intent: &Intent,
-        beat: impl Fn(),
+        heartbeat: impl Fn(),
     ) -> Result<Comparison, KernelError> {
         let facts = gatherer.gather(kernel, intent).await?;
-        beat();
-        Comparison::with(kernel, intent, facts, beat).await
+        heartbeat();
+        Comparison::with(kernel, intent, facts, heartbeat).await
     }
 
-    /// With facts that are known already.
+    /// Compares with facts that were gathered before. `heartbeat` as for [`Comparison::new`].
     ///
     /// # Errors
-    /// When the kernel can't be read.
+    /// When the state of the kernel can't be read.
     pub async fn with(
         kernel: &mut impl Kernel,
         intent: &Intent,
         facts: NodeFacts,
-        beat: impl Fn(),
+        heartbeat: impl Fn(),
     ) -> Result<Comparison, KernelError> {
         let (whole, planned) = plan(intent, &facts);
         kernel.prepare(&whole);
-        let (target, observed, set) = observe(kernel, &whole, beat).await?;
+        let (target, observed, set) = observe(kernel, &whole, heartbeat).await?;
         Ok(Comparison {
             facts,
             target,
@@ -67,10 +68,11 @@ impl Comparison {
         })
     }
 
-    /// Compares what the kernel holds with nothing at all, as for removing: in this namespace and in those that `wanted` names.
+    /// Compares with an empty desired state, to remove everything: in this namespace and in those that
+    /// `wanted` names.
     ///
     /// # Errors
-    /// When the kernel can't be read.
+    /// When the state of the kernel can't be read.
     pub async fn with_nothing(kernel: &mut impl Kernel, wanted: &Wanted) -> Result<Comparison, KernelError> {
         let facts = NodeFacts {
             namespaces: kernel.look_for(wanted).await?,
@@ -86,18 +88,19 @@ impl Comparison {
         })
     }
 
-    /// Makes those of the changes that are part of `part`, and compares again: then `set` has what is left of that part, with all
-    /// conflicts and all that waits. Returns what became of each change, and what the kernel held before, or why it can't be read
-    /// any more. `beat` as for [`Comparison::new`].
+    /// Applies the changes that `part` selects, and compares again: then `set` has those of them that are
+    /// still to be made, and all conflicts and pending objects. Returns the outcome of each change, and the
+    /// state observed before, or why the kernel can't be read any more. `heartbeat` as for
+    /// [`Comparison::new`].
     pub async fn apply(
         &mut self,
         kernel: &mut impl Kernel,
         part: impl Fn(&Change) -> bool,
-        beat: impl Fn(),
+        heartbeat: impl Fn(),
     ) -> (ApplyReport, Result<KernelState, KernelError>) {
         let set = std::mem::take(&mut self.set).only(&part);
         let report = apply(kernel, set).await;
-        beat();
+        heartbeat();
         let before = kernel.observe().await.map(|observed| {
             self.set = diff(&observed, &self.target);
             self.set.retain(|_, change| part(change));
@@ -106,7 +109,8 @@ impl Comparison {
         (report, before)
     }
 
-    /// All that is wrong before anything is changed: with the plan, with what can't be read, and with what stands in the way.
+    /// All problems before anything is changed: of the plan, of objects that can't be read, conflicts and
+    /// pending objects.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.planned.clone();
@@ -117,17 +121,17 @@ impl Comparison {
     }
 }
 
-/// The target as far as it can be reached, what is, and what is to be done. Observes again while what differs from the target may be
-/// half of something that happened right then.
+/// The desired state without namespaces that can't be read, the observed state, and the changes between them.
+/// Observes again if they differ and the kernel has changed since: the observation may show half of a change.
 async fn observe(
     kernel: &mut impl Kernel,
     whole: &KernelState,
-    beat: impl Fn(),
+    heartbeat: impl Fn(),
 ) -> Result<(KernelState, KernelState, ChangeSet), KernelError> {
     let mut left = limits::OBSERVATIONS;
     loop {
         let observed = kernel.observe().await?;
-        beat();
+        heartbeat();
         let target = readable(whole, &observed);
         let set = diff(&observed, &target);
         left -= 1;
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_changed_meanwhile_is_observed_again_and_not_for_ever() {
+    async fn a_state_that_changed_meanwhile_is_observed_again_but_not_for_ever() {
         for (torn, seen, left) in [(2, 1, 0), (9, 13, 6)] {
             let mut kernel = FakeKernel::new(with_rubbish(1));
             kernel.torn = (11..11 + torn).map(with_rubbish).collect();
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_is_applied_and_what_is_left_of_it_is_told() {
+    async fn a_part_is_applied_and_the_rest_of_it_is_reported() {
         let state = KernelState {
             older_versions: [1, 2, 3].into(),
             ..KernelState::default()

@@ -1,4 +1,4 @@
-//! Loads what manifests say that a node is to be. The agent and all commands load them by this.
+//! Loads manifests as seen from one node. The agent and all commands use this.
 
 use std::path::PathBuf;
 
@@ -8,19 +8,19 @@ use crate::resource::{Intent, Problem};
 use crate::source::file::{self, LoadErrors};
 use crate::source::manifest::ManifestFile;
 
-/// Why manifests are rejected, in one or more lines.
+/// Why manifests are rejected. The text has one or more lines.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
-    /// They are not valid as a whole.
+    /// At least one manifest is invalid.
     #[error(transparent)]
     Invalid(#[from] LoadErrors),
-    /// The node is not among them.
+    /// They don't declare the node.
     #[error("{0}")]
     NodeAbsent(Box<Problem>),
 }
 
 impl Rejected {
-    /// The same as a problem of the agent's status.
+    /// The same as a problem of the status.
     #[must_use]
     pub fn problem(&self) -> Problem {
         match self {
@@ -30,7 +30,7 @@ impl Rejected {
     }
 }
 
-/// What the manifests say that the node is to be, and the files that they were read from.
+/// The manifests as seen from the node, and the files that they were read from.
 ///
 /// # Errors
 /// When they are rejected.

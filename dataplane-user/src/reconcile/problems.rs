@@ -1,4 +1,4 @@
-//! What is wrong, as a reconciliation finds it.
+//! The problems that a reconciliation finds, beside those of the plan.
 
 use crate::apply::ApplyReport;
 use crate::kernel::KernelError;
@@ -11,7 +11,7 @@ use crate::resource::{Problem, Reason};
 use crate::source::file::LoadErrors;
 use crate::source::last_good::LastGoodError;
 
-/// What is wrong with the changes that were made, and with those that are left.
+/// The problems of changes that were tried, and of changes that are still to be made.
 #[must_use]
 pub fn of_changes(report: &ApplyReport, residual: &ChangeSet) -> Vec<Problem> {
     let mut problems = residual.conflicts.iter().map(conflict).collect::<Vec<_>>();
@@ -27,9 +27,8 @@ pub fn of_changes(report: &ApplyReport, residual: &ChangeSet) -> Vec<Problem> {
             Problem::error(
                 Reason::NotConverged,
                 change.to_string(),
-                "the kernel accepted every change but still differs".to_owned(),
-                "something else may be changing it at the same time; retried at every reconciliation"
-                    .to_owned(),
+                "not converged: the kernel accepted every change but still differs".to_owned(),
+                "find out what else changes it at the same time; retried at every reconciliation".to_owned(),
             )
         }));
     }
@@ -37,47 +36,51 @@ pub fn of_changes(report: &ApplyReport, residual: &ChangeSet) -> Vec<Problem> {
     problems
 }
 
-/// The accepted manifests can't be kept for the next start.
+/// The accepted manifests can't be stored for the next start.
 pub(super) fn not_kept(error: &LastGoodError) -> Problem {
     Problem::warning(
         Reason::NotKept,
         "manifests".to_owned(),
-        format!("the accepted manifests can't be kept: {error}"),
-        "make the state directory writable; without them, manifests that are rejected at the next boot leave this \
-         node without backstop routes"
+        format!("the accepted manifests can't be stored: {error}"),
+        "make the state directory writable; otherwise this node has no backstop routes if its manifests are \
+         rejected at the next boot"
             .to_owned(),
     )
 }
 
-/// The newest manifests are rejected.
+/// The newest version of the manifests is rejected.
 pub(super) fn invalid(errors: &LoadErrors) -> Problem {
     Problem::error(
         Reason::SourceInvalid,
         "manifests".to_owned(),
         errors.to_string(),
-        "correct them; until then the last good version goes on".to_owned(),
+        "correct the manifests; until then the agent keeps the previous version".to_owned(),
     )
 }
 
-/// The kernel's state can't be read.
+/// The state of the kernel can't be read.
 pub(super) fn unreadable_kernel(failure: &KernelError) -> Problem {
     Problem::error(
         Reason::ApplyFailed,
         "kernel".to_owned(),
-        format!("its state can't be read: {failure}"),
-        "retried at every reconciliation".to_owned(),
+        format!("the state of the kernel can't be read: {failure}"),
+        "retried at every reconciliation; fix the kernel error above".to_owned(),
     )
 }
 
-/// The problem that a change failed. What can't be created because something is there already, which is not ours, is a conflict.
+/// The problem that a change failed. An object that can't be created because one exists that is not managed
+/// by Adit is a conflict.
 fn failed(change: &Change, error: &KernelError) -> Problem {
     let creates = change.action.verb() == Verb::Add;
     if creates && error.errno() == Some(libc::EEXIST) {
         return Problem::error(
             Reason::Conflict,
             change.located().to_string(),
-            format!("something that is not Adit's stands here: {}", error.source),
-            "remove or rename it; it is left alone, and tried again at each reconciliation".to_owned(),
+            format!(
+                "conflict: exists already and was not created by Adit: {}",
+                error.source
+            ),
+            "delete or rename it; Adit does not change it, and retries at every reconciliation".to_owned(),
         );
     }
     Problem::error(
@@ -88,7 +91,7 @@ fn failed(change: &Change, error: &KernelError) -> Problem {
     )
 }
 
-/// The problem that changes were skipped, as they depend on one that failed.
+/// The problem that changes were skipped because they depend on one that failed.
 fn skipped(failed: &Change, waiting: &[&Change]) -> Problem {
     let named = waiting
         .iter()
@@ -103,14 +106,15 @@ fn skipped(failed: &Change, waiting: &[&Change]) -> Problem {
         Reason::Waiting,
         failed.located().to_string(),
         format!("waiting for `{failed}`, which failed: {named}{more}"),
-        "mend that failure; these changes follow by themselves".to_owned(),
+        "fix that failure; then the agent makes these changes by itself".to_owned(),
     )
 }
 
-/// The problems that the nft table, namespaces and objects can't be read, as far as the plan does not tell of them already.
+/// The problems that the nft table, namespaces or objects can't be read, without those that the plan reports
+/// already.
 #[must_use]
 pub fn unreadable(observed: &KernelState, facts: &NodeFacts) -> Vec<Problem> {
-    let is_told = |namespace: &Namespace| {
+    let is_reported = |namespace: &Namespace| {
         let presence = facts.namespaces.get(namespace);
         presence.is_some_and(|presence| presence.unknown().is_some())
     };
@@ -118,19 +122,19 @@ pub fn unreadable(observed: &KernelState, facts: &NodeFacts) -> Vec<Problem> {
         Problem::error(
             Reason::FirewallUnreadable,
             "nft table inet adit".to_owned(),
-            format!("it can't be listed, and stays as it is: {why}"),
-            "see that `nft -j list table inet adit` works; it is listed again by the next reconciliations"
+            format!("the table can't be listed and is not changed: {why}"),
+            "make sure that `nft -j list table inet adit` works; retried by the next reconciliations"
                 .to_owned(),
         )
     });
     let unreadable = observed.unreadable.iter();
-    let unreadable = unreadable.filter(|(namespace, _)| !is_told(namespace));
+    let unreadable = unreadable.filter(|(namespace, _)| !is_reported(namespace));
     let namespaces = unreadable.map(|(namespace, why)| {
         Problem::warning(
             Reason::Waiting,
             namespace.to_string(),
-            format!("it can't be read, what stands there stays as it is: {why}"),
-            "it is read again after some seconds, ever more rarely; find out what changes so much there"
+            format!("the namespace can't be read, and nothing is changed in it: {why}"),
+            "find out what keeps changing it; retried after some seconds, each time after a longer pause"
                 .to_owned(),
         )
     });
@@ -149,35 +153,43 @@ fn undecoded(kind: String, some: &Undecoded) -> Problem {
         Reason::Undecoded,
         kind,
         format!(
-            "{} of them can't be decoded and are skipped; the first one: {}",
+            "{} objects of this kind can't be decoded and are skipped; the first one: {}",
             some.count, some.first
         ),
-        "update Adit; until then it neither changes nor deletes them".to_owned(),
+        "update Adit; until then the agent neither changes nor deletes them".to_owned(),
     )
 }
 
-/// The problem that something waits.
+/// The problem that a desired object waits for something that nobody announces.
 #[must_use]
 pub fn waiting(waiting: &Waiting) -> Problem {
     Problem::warning(
         Reason::Waiting,
         waiting.object.to_string(),
-        format!("waiting: {}", waiting.what),
-        "make it, or correct the manifest; it is looked for again every few seconds".to_owned(),
+        format!("waiting for {}", waiting.what),
+        "create it, or correct the manifest; the agent checks again every few seconds".to_owned(),
     )
 }
 
-/// The problem that a conflict is.
+/// The problem for a conflict.
 #[must_use]
 pub fn conflict(conflict: &Conflict) -> Problem {
     let (message, remedy) = match &conflict.holder {
         None => (
-            format!("something that is not Adit's stands here: {}", conflict.found),
-            "remove or rename it; it is left alone".to_owned(),
+            format!(
+                "conflict: exists already and was not created by Adit: {}",
+                conflict.found
+            ),
+            "delete or rename it; Adit does not change it".to_owned(),
         ),
         Some((other, what)) => (
-            format!("{other}, which is not Adit's, has {what}: {}", conflict.found),
-            format!("remove {other}, or choose another encapsulation, port or VNI; it is left alone"),
+            format!(
+                "conflict: device {other}, which was not created by Adit, has {what}: {}",
+                conflict.found
+            ),
+            format!(
+                "delete {other}, or choose another encapsulation, port or VNI; Adit does not change {other}"
+            ),
         ),
     };
     Problem::error(Reason::Conflict, conflict.object.to_string(), message, remedy)
@@ -189,7 +201,7 @@ mod tests {
     use crate::resource::Severity;
 
     #[test]
-    fn objects_that_can_t_be_decoded_are_warnings_of_their_kind_and_place() {
+    fn objects_that_can_t_be_decoded_are_warnings_of_their_kind_and_namespace() {
         let some = Undecoded {
             count: 2,
             first: "odd".to_owned(),
@@ -204,7 +216,7 @@ mod tests {
             ..KernelState::default()
         };
         let problems = unreadable(&observed, &NodeFacts::default());
-        let told = problems.iter().map(|problem| {
+        let found = problems.iter().map(|problem| {
             assert_eq!(problem.severity, Severity::Warning);
             (problem.reason, problem.subject.as_str())
         });
@@ -212,6 +224,6 @@ mod tests {
             (Reason::Undecoded, "routes"),
             (Reason::Undecoded, "netns red: rules"),
         ];
-        assert_eq!(told.collect::<Vec<_>>(), expected);
+        assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! What the loop tells of its work.
+//! Reports of the loop.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,19 +13,20 @@ use crate::model::KernelState;
 use crate::model::facts::NodeFacts;
 use crate::resource::{Intent, Problem};
 
-/// Whoever is told what the loop does. What it is told of each reconciliation comes in the order of these functions.
+/// Receives the reports of the loop; for each reconciliation in the order of these functions.
 pub trait Listener {
-    /// A reconciliation begins, before it reads anything: its number, from 1, and what woke the loop.
+    /// A reconciliation begins and has not read anything yet: its number, from 1, and the events that woke
+    /// the loop.
     fn begun(&mut self, number: u64, woken_by: &[Event]);
 
-    /// The manifests are others than before.
+    /// The manifests have changed.
     fn loaded(&mut self, loaded: Loaded<'_>);
 
     /// A reconciliation has ended.
     fn ended(&mut self, report: Report<'_>);
 }
 
-/// Tells nobody.
+/// Ignores all reports.
 impl Listener for () {
     fn begun(&mut self, _number: u64, _woken_by: &[Event]) {}
 
@@ -37,42 +38,42 @@ impl Listener for () {
 /// A new version of the manifests.
 #[derive(Clone, Copy, Debug)]
 pub enum Loaded<'a> {
-    /// It is the one that counts from now on.
+    /// It is in use from now on.
     Accepted(&'a Intent),
     /// It is rejected.
     Rejected {
         /// Why, in one or more lines.
         message: &'a str,
-        /// Whether there is a previous version, which counts on.
+        /// Whether there is a previous version, which stays in use.
         keeps_previous: bool,
     },
 }
 
-/// What a reconciliation came to.
+/// The result of a reconciliation.
 #[derive(Debug)]
 pub struct Report<'a> {
     /// Its number, from 1.
     pub number: u64,
-    /// The manifests that count; `None`: there were never valid ones.
+    /// The manifests in use; `None` if none were ever accepted.
     pub intent: Option<&'a Intent>,
     /// Why the newest version of the manifests is rejected; it is among the problems too.
     pub rejected: Option<&'a Rejected>,
-    /// All that is wrong.
+    /// All problems.
     pub problems: Vec<Problem>,
-    /// What was found and done, or why the kernel's state could not be read; `None`: there are no manifests to go by.
+    /// What was found and done, or why the state of the kernel could not be read; `None` without manifests.
     pub reconciled: Option<Result<Reconciled, Unread>>,
-    /// How long it took.
+    /// Its duration.
     pub duration: Duration,
 }
 
-/// The kernel's state could not be read, before anything was changed or after.
+/// The state of the kernel could not be read, before or after changes.
 #[derive(Debug)]
 pub struct Unread {
     /// Why.
     pub error: KernelError,
-    /// What became of each change that was tried before.
+    /// The outcome of each change that was tried before.
     pub applied: ApplyReport,
-    /// How many objects were restored by these.
+    /// How many objects these changes restored, by kind.
     pub repaired: BTreeMap<RepairKind, u64>,
 }
 
@@ -86,20 +87,20 @@ impl From<KernelError> for Unread {
     }
 }
 
-/// What was found and done.
+/// What a reconciliation found and did.
 #[derive(Debug, Default)]
 pub struct Reconciled {
-    /// What was known of the machine.
+    /// The facts about the machine.
     pub facts: NodeFacts,
-    /// What the kernel held at first; `None`: nothing was changed.
+    /// The state observed first; `None` if nothing was changed.
     pub before: Option<KernelState>,
-    /// What it held at last.
+    /// The state observed last.
     pub observed: KernelState,
-    /// What became of each change.
+    /// The outcome of each change.
     pub applied: ApplyReport,
-    /// How many objects were restored that something else had changed.
+    /// How many objects were restored that something else had changed, by kind.
     pub repaired: BTreeMap<RepairKind, u64>,
-    /// The same since the agent started.
+    /// All repairs since the agent started.
     pub repairs: Repairs,
     /// How many changes are still to be made.
     pub residual: usize,

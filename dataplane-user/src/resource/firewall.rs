@@ -1,30 +1,31 @@
-//! What a network asks of the node's firewall.
+//! Firewall options of a network.
 
 use std::collections::BTreeSet;
 
 use crate::net::Encapsulation;
 
-/// What a network asks of the node's firewall. Devices are shared, so each option but `drop_cleartext` holds for all of a
-/// node's networks as soon as one of them asks for it.
+/// Firewall options of a network. Devices are shared, so each option except `drop_cleartext` applies to all
+/// networks of a node if one of them sets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallOptions {
-    /// Whether TCP's segments are made to fit into the tunnels.
+    /// Whether the MSS of TCP connections is reduced to what fits into the tunnels.
     pub clamp_mss: bool,
-    /// Whether what is forwarded from tunnel to tunnel is accepted.
+    /// Whether packets that are forwarded from tunnel to tunnel are accepted.
     pub accept_forward: bool,
     /// The encapsulations whose outer UDP connections are not tracked.
     pub notrack: BTreeSet<Encapsulation>,
-    /// Whether only peers may reach the ports of GENEVE and VXLAN.
+    /// Whether only peers may send to the ports of GENEVE and VXLAN.
     pub protect_ports: bool,
-    /// TCP and UDP ports that stay open for all where ports are protected.
+    /// TCP and UDP ports that stay open to everybody while tunnel ports are protected.
     pub management_ports: BTreeSet<u16>,
-    /// Whether plain packets are dropped whose source belongs to the overlay; `None`: where sources are enforced.
+    /// Whether cleartext packets with a source in the overlay are dropped; `None`: if source protection is
+    /// `enforce`.
     pub drop_cleartext: Option<bool>,
 }
 
 impl Default for FirewallOptions {
-    /// Of GENEVE and VXLAN no tracked connection ever sees an answer: their source ports are hashes of what is inside.
-    /// WireGuard's does, and a machine's own firewall may live by it.
+    /// Tracked connections of GENEVE and VXLAN never see an answer, because their source ports are hashes of
+    /// the inner packet. Those of WireGuard do, and the machine's own firewall may depend on them.
     fn default() -> FirewallOptions {
         FirewallOptions {
             clamp_mss: true,

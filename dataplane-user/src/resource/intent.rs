@@ -1,4 +1,4 @@
-//! Everything that users declared, and one node's view of it.
+//! All declared resources, and the view of one node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +15,12 @@ pub struct Resources {
     pub nodes: BTreeMap<NodeName, Node>,
     /// Kernel objects that are declared one by one.
     pub netlink: NetlinkObjects,
-    /// Fields that manifests write and that mean nothing yet, each with its object: `TunnelNetwork/pods`, `allDown`.
+    /// Fields that manifests set and that have no effect yet, each with its object: `TunnelNetwork/pods`,
+    /// `allDown`.
     pub without_effect: BTreeSet<(String, &'static str)>,
 }
 
-/// What one node shall be: the resources, and which node it is. Something among them is the node's.
+/// The declared resources and the node that reads them. At least one resource concerns this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     resources: Resources,
@@ -30,7 +31,7 @@ impl Intent {
     /// The view of one node.
     ///
     /// # Errors
-    /// A problem when the node is not among the resources: then nothing must change, whatever runs goes on.
+    /// A problem if no resource names the node: then nothing must change, and the dataplane keeps running.
     pub fn new(resources: Resources, node: NodeName) -> Result<Intent, Problem> {
         if let Some(node) = resources.nodes.get(&node).cloned() {
             return Ok(Intent { resources, node });
@@ -46,8 +47,10 @@ impl Intent {
             .collect::<Vec<_>>()
             .join(", ");
         let remedy = match known.as_str() {
-            "" => "give at least one TunnelNode".to_owned(),
-            known => format!("name one of them by --node, or add a TunnelNode of this name (known: {known})"),
+            "" => "add at least one TunnelNode".to_owned(),
+            known => format!(
+                "name an existing node with --node, or add a TunnelNode with this name (existing nodes: {known})"
+            ),
         };
         Err(Problem::error(
             Reason::NodeAbsent,
@@ -84,7 +87,7 @@ impl Intent {
             .filter(|network| node.networks.contains(&network.name))
     }
 
-    /// The fields without effect of this node's manifest and of its networks', each with its object.
+    /// The fields without effect in the manifests of this node and its networks, each with its object.
     pub fn without_effect(&self) -> impl Iterator<Item = &(String, &'static str)> {
         let names = self
             .networks()
@@ -94,8 +97,7 @@ impl Intent {
         written.filter(move |(object, _)| own.contains(object))
     }
 
-    /// This node's networks that are to enforce source protection because their manifests say nothing else, which is not
-    /// in force yet.
+    /// The networks of this node that enforce source protection only by default, which has no effect yet.
     pub fn unprotected_by_default(&self) -> impl Iterator<Item = &Network> {
         self.networks().filter(|network| {
             let written = (format!("TunnelNetwork/{}", network.name), "sourceProtection");
@@ -104,7 +106,7 @@ impl Intent {
         })
     }
 
-    /// What carries the packets that this node sends in a network.
+    /// The dataplane that sends the packets of this node in a network.
     #[must_use]
     pub fn dataplane(&self, network: &Network) -> Dataplane {
         self.node().dataplane.unwrap_or(network.dataplane)

@@ -1,5 +1,5 @@
-//! Kernel objects that manifests declare one by one (`NetlinkInterface`, `WireGuardInterface`, `NetlinkRoute`, `NetlinkRule`),
-//! on some nodes.
+//! Kernel objects that manifests declare one by one (`NetlinkInterface`, `WireGuardInterface`,
+//! `NetlinkRoute`, `NetlinkRule`), on some nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,12 +10,12 @@ use super::wireguard::WireGuardInterface;
 use crate::model::{Hop, RouteKey, RouteScope, Rule};
 use crate::net::{LinkName, MacAddr, Namespace, NodeName, PeerId};
 
-/// All such objects, by their manifests' names.
+/// All such objects, by the names of their manifests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetlinkObjects {
     /// Devices.
     pub interfaces: BTreeMap<String, Placed<NetlinkInterface>>,
-    /// Devices of WireGuard's.
+    /// WireGuard devices.
     pub wireguard: BTreeMap<String, Placed<WireGuardInterface>>,
     /// Routes.
     pub routes: BTreeMap<String, Placed<NetlinkRoute>>,
@@ -23,34 +23,35 @@ pub struct NetlinkObjects {
     pub rules: BTreeMap<String, Placed<NetlinkRule>>,
 }
 
-/// Something, and where it is.
+/// An object with its nodes and namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed<T> {
-    /// The nodes that have it.
+    /// The nodes on which it exists.
     pub nodes: BTreeSet<NodeName>,
-    /// The namespace that it is in; `None`: the agent's.
+    /// Its namespace; `None`: the agent's own.
     pub namespace: Option<Namespace>,
-    /// What it is.
+    /// The object.
     pub object: T,
 }
 
 /// A device (`NetlinkInterface`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetlinkInterface {
-    /// What it says of itself.
+    /// Its common properties.
     pub end: InterfaceEnd,
-    /// What it is.
+    /// Its kind.
     pub kind: InterfaceKind,
 }
 
-/// What every device says, each end of a pair on its own.
+/// The common properties of devices; each end of a veth pair has its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceEnd {
     /// Its name.
     pub name: LinkName,
-    /// The name that was too long, as a label.
+    /// Its declared name, as a label, if it was too long for a device name.
     pub alias: Option<String>,
-    /// Its addresses with their prefix lengths, and those at the other end of a point-to-point link.
+    /// Its addresses with prefix lengths, each with the address at the other end of a point-to-point link, if
+    /// any.
     pub addresses: BTreeMap<IpNet, Option<IpAddr>>,
     /// Its MTU in bytes; `None`: the kernel's choice.
     pub mtu: Option<u32>,
@@ -60,25 +61,25 @@ pub struct InterfaceEnd {
     pub up: bool,
     /// Whether it resolves neighbours.
     pub arp: bool,
-    /// Whether the kernel may give it IPv6 link-local addresses.
+    /// Whether the kernel may add IPv6 link-local addresses.
     pub keep_link_local: bool,
 }
 
-/// What a device is.
+/// The kind of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterfaceKind {
-    /// Swallows all.
+    /// Drops all packets.
     Dummy,
-    /// A bridge of devices that are declared too.
+    /// A bridge with its ports.
     Bridge {
         /// Their names, in the bridge's namespace.
         ports: BTreeSet<LinkName>,
     },
-    /// A pair.
+    /// A veth pair.
     Veth {
         /// The other end.
         peer: InterfaceEnd,
-        /// Where that is.
+        /// The namespace of the other end; `None`: the agent's own.
         namespace: Option<Namespace>,
     },
     /// VXLAN of one VNI.
@@ -89,11 +90,11 @@ pub enum InterfaceKind {
         local: Option<IpAddr>,
         /// UDP port.
         port: u16,
-        /// The multicast group that what has no known destination goes to.
+        /// The multicast group for frames without a known destination.
         group: Option<IpAddr>,
-        /// The device by which packets leave.
+        /// The device through which packets leave.
         lower: Option<LinkName>,
-        /// Where else that goes.
+        /// Further destinations of frames without a known destination.
         remotes: BTreeSet<IpAddr>,
     },
     /// GENEVE to one peer.
@@ -125,38 +126,38 @@ pub struct NetlinkRoute {
     pub to: IpNet,
     /// Priority.
     pub metric: u32,
-    /// What it does.
+    /// Its action.
     pub action: RouteAction,
-    /// The path's MTU in bytes.
+    /// The path MTU in bytes.
     pub mtu: Option<u32>,
-    /// How far the destination is; `None`: as far as its next hops say.
+    /// The scope of the destination; `None`: derived from its next hops.
     pub scope: Option<RouteScope>,
     /// The preferred source.
     pub source: Option<IpAddr>,
-    /// Health checks never withdraw it.
+    /// Whether it keeps withdrawn next hops.
     pub health_immune: bool,
 }
 
 impl NetlinkRoute {
-    /// Where it stands.
+    /// Its key.
     #[must_use]
     pub fn key(&self) -> RouteKey {
         RouteKey::new(self.table, self.to, self.metric)
     }
 }
 
-/// What a route does.
+/// The action of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteAction {
-    /// Sends to next hops; one at least.
+    /// Sends to next hops; at least one.
     Unicast(Vec<PeerHop>),
-    /// Refuses in silence.
+    /// Drops packets silently.
     Blackhole,
-    /// Refuses, and tells the sender.
+    /// Refuses packets and informs the sender.
     Unreachable,
 }
 
-/// A next hop, and the peer that it leads to.
+/// A next hop and the peer to which it leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerHop {
     /// The next hop.
@@ -173,7 +174,7 @@ pub struct NetlinkRule {
 }
 
 impl NetlinkObjects {
-    /// The nodes that have any of them.
+    /// The nodes on which any of the objects exist.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         let interfaces = self.interfaces.values().flat_map(|placed| &placed.nodes);
         let wireguard = self.wireguard.values().flat_map(|placed| &placed.nodes);
@@ -182,14 +183,14 @@ impl NetlinkObjects {
         interfaces.chain(wireguard).chain(routes).chain(rules)
     }
 
-    /// A node's WireGuard devices, by their manifests' names.
+    /// The WireGuard devices of a node, with the names of their manifests.
     pub fn wireguard(&self, node: &NodeName) -> impl Iterator<Item = (&str, &Placed<WireGuardInterface>)> {
         let all = self.wireguard.iter();
         let own = all.filter(move |(_, placed)| placed.nodes.contains(node));
         own.map(|(name, placed)| (name.as_str(), placed))
     }
 
-    /// The peers that a node's routes lead to.
+    /// The peers to which the routes of a node lead.
     #[must_use]
     pub fn peers(&self, node: &NodeName) -> BTreeSet<&PeerId> {
         let routes = self.routes.values().filter(|placed| placed.nodes.contains(node));
@@ -200,7 +201,7 @@ impl NetlinkObjects {
         hops.filter_map(|hop| hop.peer.as_ref()).collect()
     }
 
-    /// The namespaces that a node has something in.
+    /// The namespaces in which a node has declared objects.
     #[must_use]
     pub fn namespaces(&self, node: &NodeName) -> BTreeSet<Namespace> {
         let interfaces = self

@@ -14,44 +14,44 @@ use crate::net::{Family, NetworkName, PortRange};
 pub struct Network {
     /// Its name.
     pub name: NetworkName,
-    /// Its address space; disjoint from every other network's.
+    /// Its address space; disjoint from those of all other networks.
     pub prefixes: BTreeSet<IpNet>,
-    /// What links use unless a node says otherwise.
+    /// The encapsulation of links, unless a node declares another one.
     pub encapsulation: Wish,
-    /// What carries the packets.
+    /// The dataplane that forwards its packets.
     pub dataplane: Dataplane,
-    /// Where its routes are, and of what kind, where no program carries the packets.
+    /// Options of its routes, for dataplane `routes`.
     pub routes: NetworkRoutes,
     /// VNI, 1 … 16777215.
     pub vni: u32,
-    /// UDP ports; equal in all networks, devices are shared.
+    /// UDP ports; equal in all networks, because devices are shared.
     pub ports: Ports,
-    /// The underlay family used where both ends have both.
+    /// The underlay family to use if both nodes have both families.
     pub underlay_family: Family,
     /// Overlay MTU in bytes; `None`: detected.
     pub mtu: Option<u32>,
-    /// What happens to packets whose inner source the outer one does not carry.
+    /// What happens to packets whose inner source is not advertised by the node that sent them.
     pub source_protection: SourceProtection,
-    /// How next hops are checked; `None`: not at all.
+    /// Health checks of next hops; `None`: none.
     pub health: Option<Bfd>,
     /// What happens when every next hop of a prefix is down.
     pub all_down: AllDown,
     /// Outer TTL, 1 … 255.
     pub ttl: u8,
-    /// Outer DSCP, 0 … 63; `None`: the inner one's.
+    /// Outer DSCP, 0 … 63; `None`: copied from the inner header.
     pub dscp: Option<u8>,
     /// Whether the outer IPv4 header forbids fragments.
     pub df: bool,
     /// Outer UDP checksum; `None`: zero over IPv4, computed over IPv6.
     pub udp_checksum: Option<UdpChecksum>,
-    /// Whether traffic that leaves the overlay is masqueraded, and for which destinations it is not.
+    /// Masquerading of traffic that leaves the overlay, with the destinations that are excluded; `None`: off.
     pub masquerade: Option<BTreeSet<IpNet>>,
-    /// What else it asks of the firewall.
+    /// Further options of the firewall.
     pub firewall: FirewallOptions,
 }
 
 impl Network {
-    /// Whether plain packets are dropped whose source belongs to this network.
+    /// Whether cleartext packets with a source in this network are dropped.
     #[must_use]
     pub fn drops_cleartext(&self) -> bool {
         let default = self.source_protection == SourceProtection::Enforce;
@@ -59,7 +59,7 @@ impl Network {
     }
 }
 
-/// What carries a network's packets.
+/// The dataplane that forwards the packets of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dataplane {
     /// BPF programs.
@@ -68,12 +68,12 @@ pub enum Dataplane {
     Routes,
 }
 
-/// How a network's routes are where they carry its packets.
+/// Options of the routes of a network with dataplane `routes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkRoutes {
-    /// The routing table; all but the main one get a rule.
+    /// The routing table; all tables except the main one get a policy rule.
     pub table: u32,
-    /// Whether the flows of a group stay where they are when other members come and go.
+    /// Whether flows keep their group member when other members are added or removed.
     pub resilient: bool,
 }
 
@@ -91,16 +91,16 @@ impl NetworkRoutes {
     pub const MAIN: u32 = 254;
 }
 
-/// UDP ports of the encapsulations: the destination's, but for one.
+/// UDP ports of the encapsulations: destination ports, except for `vxlan_source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
     /// GENEVE.
     pub geneve: u16,
     /// VXLAN.
     pub vxlan: u16,
-    /// WireGuard, the first device's.
+    /// WireGuard: the port of the first device.
     pub wireguard: u16,
-    /// What VXLAN's source ports are of; `None`: of the kernel's local ones.
+    /// The range of VXLAN source ports; `None`: the local port range of the kernel.
     pub vxlan_source: Option<PortRange>,
 }
 
@@ -115,7 +115,7 @@ impl Default for Ports {
     }
 }
 
-/// What happens to packets whose inner source the outer one does not carry.
+/// What happens to packets whose inner source is not advertised by the node that sent them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceProtection {
     /// Nothing.
@@ -129,24 +129,24 @@ pub enum SourceProtection {
 /// Bidirectional forwarding detection, RFC 5880.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bfd {
-    /// Between two packets, as sent and as asked for; at least a millisecond.
+    /// The interval between two packets, for sending and receiving; at least a millisecond.
     pub interval: Duration,
-    /// Intervals without a packet after which the peer is down, 1 … 255.
+    /// The number of intervals without a packet after which the peer is down, 1 … 255.
     pub multiplier: u8,
-    /// The file with the key of the authentication; an absolute path.
+    /// The file with the authentication key; an absolute path.
     pub key_file: Option<String>,
 }
 
 /// What happens when every next hop of a prefix is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllDown {
-    /// Senders are told that the destination is unreachable.
+    /// Packets are refused, and senders are informed that the destination is unreachable.
     Unreachable,
-    /// The next hops are used all the same.
+    /// The next hops are still used.
     Keep,
 }
 
-/// How the outer UDP checksum is made.
+/// How the outer UDP checksum is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpChecksum {
     /// It is zero.

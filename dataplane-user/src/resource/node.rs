@@ -1,4 +1,4 @@
-//! A node, member of networks.
+//! A node, a member of networks.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,27 +15,29 @@ use crate::net::{Family, LinkName, NetworkName, NodeName, PeerEndpoint, PublicKe
 pub struct Node {
     /// Its name.
     pub name: NodeName,
-    /// The networks that it is a member of.
+    /// The networks of which it is a member.
     pub networks: BTreeSet<NetworkName>,
-    /// Where other nodes reach it.
+    /// Its underlay addresses.
     pub underlay: Underlay,
-    /// Its own overlay addresses, in the networks' prefixes; the first of a family in a network is the preferred source.
+    /// Its own overlay addresses, inside the prefixes of its networks; the first one of a family in a network
+    /// is the preferred source.
     pub addresses: Vec<IpAddr>,
-    /// What it carries beside its addresses.
+    /// The prefixes that it advertises beside its addresses.
     pub prefixes: Vec<AdvertisedPrefix>,
     /// Its end of WireGuard links.
     pub wireguard: Option<WireGuardPeer>,
-    /// What it wants of its links.
+    /// The encapsulation that it requests for its links.
     pub encapsulation: Wish,
-    /// What carries the packets that it sends; `None`: what the network says.
+    /// The dataplane for the packets that it sends; `None`: the one of the network.
     pub dataplane: Option<Dataplane>,
-    /// No new flows to it.
+    /// Whether it is drained: it gets no new flows.
     pub drain: bool,
-    /// The devices to which the answers of connections that came in by them go back; at most [`RETURN_PATHS`].
+    /// The devices of return paths: answers leave through the device on which their connection arrived; at
+    /// most [`RETURN_PATHS`].
     pub return_path: BTreeSet<LinkName>,
 }
 
-/// How many devices the bits of the marks tell apart.
+/// The number of devices that the bits of the marks can distinguish.
 pub const RETURN_PATHS: usize = 15;
 
 impl Node {
@@ -57,12 +59,12 @@ impl Node {
     }
 }
 
-/// Where other nodes reach a node; at least one is there.
+/// The underlay addresses of a node, at which other nodes reach it. A member of a network has at least one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Underlay {
-    /// Over IPv4.
+    /// The IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
-    /// Over IPv6.
+    /// The IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
 }
 
@@ -77,33 +79,34 @@ impl Underlay {
     }
 }
 
-/// A prefix that a node carries.
+/// A prefix that a node advertises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AdvertisedPrefix {
     /// The prefix; no host bits.
     pub cidr: IpNet,
-    /// Its share among the nodes that carry the same prefix in the same tier, 1 … 255.
+    /// Its weight among the nodes that advertise the same prefix in the same tier, 1 … 255.
     pub weight: u8,
-    /// Only the lowest tier is used.
+    /// Its tier; only the lowest tier with a usable node is used.
     pub tier: u32,
 }
 
-/// A node's end of WireGuard links, as its manifest tells the others.
+/// The end of a node in WireGuard links, as its manifest declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireGuardPeer {
     /// Its public key.
     pub public_key: PublicKey,
-    /// The one that it changes to.
+    /// The next public key, during a key rotation.
     pub next_public_key: Option<PublicKey>,
-    /// Where others reach its first device, when that differs from underlay address and network port.
+    /// The endpoint of its first device, if it differs from its underlay address and the port of the network.
     pub endpoint: Option<Endpoint>,
     /// Seconds between the keepalives that it sends to its peers; `None`: off.
     pub keepalive_seconds: Option<u16>,
-    /// The file with the key that it shares with each of its peers; the path is the same on all of them.
+    /// The file with the preshared key for its peers; the path is the same on all of them.
     pub preshared_key_file: Option<String>,
 }
 
-/// Where a node's WireGuard is reached; the port is that of its first device, the others' follow.
+/// A WireGuard endpoint of a node; the port is the one of its first device, and those of the next devices
+/// follow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// An address or a name.
@@ -113,7 +116,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Where it is; `find` tells the address of a name, `None`: it has none.
+    /// The endpoint with an address; `find` returns the address of a name. `None`: the name has none.
     #[must_use]
     pub fn resolve(&self, find: impl FnOnce(&str) -> Option<IpAddr>) -> Option<PeerEndpoint> {
         let (address, device) = match &self.host {
@@ -143,7 +146,7 @@ impl From<PeerEndpoint> for Endpoint {
     }
 }
 
-/// As manifests and wg-quick's files have it: IPv6 addresses in brackets.
+/// In the syntax of manifests and wg-quick files: IPv6 addresses in brackets.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.port;
@@ -156,19 +159,19 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// An address, or a name that is looked up time and again.
+/// An address, or a name that is looked up again regularly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// An address.
     Address(IpAddr),
-    /// A link-local address, and the device that leads to its link.
+    /// A link-local address and the device of its link.
     Scoped(Ipv6Addr, LinkName),
     /// A DNS name.
     Name(String),
 }
 
 impl Host {
-    /// The name, where it is one.
+    /// The name, if it is one.
     #[must_use]
     pub fn name(&self) -> Option<&String> {
         match self {

@@ -1,13 +1,13 @@
-//! What is wrong, in words that an operator can act on. Odd facts are problems, not failures.
+//! Problems, described so that an operator can act. An unusual machine is a problem, not an `Err`.
 
 use std::fmt;
 
 use crate::net::{Family, NodeName};
 
-/// How bad it is.
+/// How severe a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Something declared can't be had; the rest is ready all the same.
+    /// Something declared is not available; everything else is ready.
     Warning,
     /// The node is not ready.
     Error,
@@ -24,62 +24,67 @@ impl Severity {
     }
 }
 
-/// What kind of problem; stable words for scripts and metrics.
+/// The kind of a problem; [`Reason::name`] is a stable word for scripts and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// This node is not among the resources.
+    /// The manifests contain no resource for this node.
     NodeAbsent,
-    /// An object that is not ours stands where ours should.
+    /// An object that Adit does not manage has the name or position of a desired one, or two declarations
+    /// collide.
     Conflict,
-    /// A change was refused by the kernel.
+    /// The kernel refused a change, or its state can't be read.
     ApplyFailed,
-    /// The manifests don't load; the last good ones go on.
+    /// The manifests were rejected; the previous version stays in use.
     SourceInvalid,
-    /// The kernel can't do this combination.
+    /// The kernel, nft or this version of Adit does not support what is declared.
     Unsupported,
-    /// Two ends have no underlay family in common.
+    /// Two nodes have no underlay address family in common.
     NoCommonFamily,
-    /// The kernel, or a device, has no IPv6, or no policy rules of a family: what needs it is skipped.
+    /// The kernel or a device has no IPv6, or the kernel has no policy rules of a family; objects that need
+    /// it are skipped.
     NoFamily,
-    /// Something that a link needs is not declared.
+    /// Something that a declared feature needs is missing, for example an address, a key or nft.
     Incomplete,
-    /// This node's WireGuard key is not the one that its manifest tells the others.
+    /// The WireGuard key of this node is not the one that its manifest declares.
     KeyMismatch,
-    /// A key can't be read now; what was read last stays in use, or what the kernel has.
+    /// A key can't be read now; the key that was read last, or the one in the kernel, stays in use.
     KeyUnreadable,
-    /// Nobody tells what is in the nft table now; it stays as it is.
+    /// The nft table can't be read now; it stays as it is.
     FirewallUnreadable,
-    /// The kernel told something of an object that can't be decoded: the object is skipped.
+    /// The kernel reported an object that Adit can't decode; the object is skipped.
     Undecoded,
-    /// A handshake with a key that a node changes to is awaited.
+    /// A key rotation waits for a handshake with the next key.
     KeyRotation,
-    /// The name of an endpoint has no address now.
+    /// The name of a WireGuard endpoint does not resolve to an address now.
     NameUnresolved,
-    /// Two nodes' names hash to one MAC.
+    /// The names of two nodes hash to the same inner MAC address.
     MacCollision,
-    /// A peer's underlay address is not reachable by any route.
+    /// No route leads to the underlay address or the WireGuard endpoint of a peer.
     NoUnderlayRoute,
-    /// The underlay's way to a peer leads into the overlay.
+    /// The underlay path to a peer leads into the overlay, or the route to a WireGuard endpoint into its own
+    /// device.
     UnderlayLoop,
-    /// Another route takes packets that are the overlay's.
+    /// A more specific route takes packets that should enter the overlay.
     Shadowed,
-    /// A device's strict `rp_filter` drops what something declared needs.
+    /// The strict `rp_filter` of a device drops packets that a declared object needs.
     StrictFilter,
-    /// The underlay's way to a peer is too narrow for the overlay's MTU.
+    /// The MTU of the underlay path to a peer is too small for the MTU of the network.
     MtuTooSmall,
-    /// This node's underlay address is not on this machine.
+    /// No device of this machine has the underlay address of this node.
     ForeignUnderlay,
-    /// Something that it needs is not there yet.
+    /// A declared object waits for a device, a namespace or a failed change.
     Waiting,
-    /// The kernel's events are not heard, so drift is seen by full reconciliations only.
+    /// The agent receives no kernel events (of other namespaces), so only full reconciliations find drift
+    /// there.
     EventsMissing,
-    /// A table of the dataplane is too small.
+    /// More is declared than the dataplane has room for, for example next hops of a prefix or WireGuard
+    /// devices.
     Capacity,
-    /// What the kernel holds is not what was asked for, after all changes succeeded.
+    /// The kernel accepted every change but still differs from the desired state.
     NotConverged,
-    /// The reconciliation loop does not get on.
+    /// The reconciliation loop does not make progress.
     Hanging,
-    /// The accepted manifests can't be kept in the state directory.
+    /// The accepted manifests can't be written to the state directory.
     NotKept,
 }
 
@@ -119,7 +124,7 @@ impl Reason {
     }
 }
 
-/// A pair of nodes that can't talk in one family.
+/// A pair of nodes between which packets of one inner family are refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Refused {
     /// This node.
@@ -133,22 +138,22 @@ pub struct Refused {
 /// Something that an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// How bad it is.
+    /// How severe it is.
     pub severity: Severity,
-    /// What kind it is.
+    /// Its kind.
     pub reason: Reason,
-    /// What it is about: `TunnelNode/a`, `link adit-geneve`, `route 10.0.0.0/8`.
+    /// The object that it concerns: `TunnelNode/a`, `link adit-geneve`, `route 10.0.0.0/8`.
     pub subject: String,
     /// What is wrong.
     pub message: String,
     /// What to do.
     pub remedy: String,
-    /// The pair that this problem keeps apart, if it is about one.
+    /// The pair of nodes that can't communicate because of this problem, if it concerns a pair.
     pub refused: Option<Refused>,
 }
 
 impl Problem {
-    /// A problem that keeps the node from being ready.
+    /// A problem of severity [`Severity::Error`]: the node is not ready.
     #[must_use]
     pub fn error(reason: Reason, subject: String, message: String, remedy: String) -> Problem {
         Problem {
@@ -161,7 +166,7 @@ impl Problem {
         }
     }
 
-    /// A problem that does not.
+    /// A problem of severity [`Severity::Warning`]: the node is ready otherwise.
     #[must_use]
     pub fn warning(reason: Reason, subject: String, message: String, remedy: String) -> Problem {
         Problem {

@@ -1,5 +1,5 @@
-//! WireGuard devices that manifests declare one by one (`WireGuardInterface`), or as a plan of many, beside those that networks
-//! make for themselves.
+//! WireGuard devices that manifests declare one by one (`WireGuardInterface`) or as a plan of many
+//! (`WireGuardNetworkPlan`); not the ones of overlay networks.
 
 pub mod plan;
 
@@ -16,44 +16,46 @@ use crate::net::{Family, KeySource, PeerEndpoint, PresharedKey, PublicKey};
 /// A device (`WireGuardInterface`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireGuardInterface {
-    /// What it says of itself.
+    /// Its common properties.
     pub end: InterfaceEnd,
-    /// Where its private key is; `None`: it is to have none.
+    /// The source of its private key; `None`: it has none.
     pub key: Option<KeySource>,
     /// UDP port; 0: the kernel's choice.
     pub listen_port: u16,
-    /// The mark of the packets that it sends; 0: none, or what its default routes need.
+    /// The mark of the packets that it sends; 0: none, or chosen if its default routes need one.
     pub fwmark: u32,
-    /// Where routes for allowed IPs stand.
+    /// The routing tables of the routes for allowed IPs.
     pub routes: AllowedIpRoutes,
-    /// The priority of the first of the two rules for its default routes, by family, where that is not the usual one.
+    /// The priority of the first of the two rules for its default routes, by family, if it is not the usual
+    /// one.
     pub rules_at: BTreeMap<Family, u32>,
-    /// Its peers, each key once. No two have one allowed prefix; of nested ones the most specific wins.
+    /// Its peers, each key once. No two peers have the same allowed IP; of nested ones the most specific
+    /// wins.
     pub peers: Vec<Peer>,
 }
 
-/// Where the routes for allowed IPs stand, as `Table` of wg-quick(8) has it.
+/// The routing tables of the routes for allowed IPs, like `Table` in wg-quick(8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AllowedIpRoutes {
-    /// There are none.
+    /// No routes.
     Off,
-    /// In the main table; default routes in a table of their own, which is asked for all that the device does not send
-    /// itself and the main table has no more specific route for.
+    /// In the main table; default routes in a separate table, which is looked up for packets that the device
+    /// does not send itself and for which the main table has no more specific route.
     #[default]
     Auto,
-    /// All in this table.
+    /// All routes in this table.
     Table(u32),
 }
 
 impl AllowedIpRoutes {
-    /// Whether one of these is a default route that gets a table and rules of its own.
+    /// Whether one of these prefixes is a default route that gets a separate table and rules.
     pub fn lead_everywhere<'a>(self, prefixes: impl IntoIterator<Item = &'a IpNet>) -> bool {
         let mut prefixes = prefixes.into_iter();
         self == AllowedIpRoutes::Auto && prefixes.any(|prefix| prefix.prefix_len() == 0)
     }
 
-    /// The table that an allowed IP's route stands in; `None`: it needs none. `own` is that of default routes, `subnets` are
-    /// those that have a route already.
+    /// The table of the route for an allowed IP; `None`: it needs no route. `own` is the table of default
+    /// routes, `subnets` are prefixes that have a route already.
     #[must_use]
     pub fn table(self, prefix: &IpNet, own: u32, subnets: &[IpNet]) -> Option<u32> {
         match self {
@@ -66,35 +68,36 @@ impl AllowedIpRoutes {
     }
 }
 
-/// A peer of a device, as manifests and wg-quick's files say it and as the kernel lists it. What a device of the desired or
-/// observed state has is a [`wireguard::Peer`]: names and files are no more in it, and an order neither.
+/// A peer of a device, as in manifests, in wg-quick files and in the kernel's list. A device of the desired
+/// or observed state has a [`wireguard::Peer`] instead, without names, files and order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Its public key.
     pub public_key: PublicKey,
-    /// What people call it.
+    /// Its name for people.
     pub name: Option<String>,
-    /// Where it is; `None`: it is awaited.
+    /// Its endpoint; `None`: the peer must connect first.
     pub endpoint: Option<Endpoint>,
-    /// What it may send from, and what is sent to it; no host bits, each once, in the order in which they were written.
+    /// The prefixes from which it may send, and that are sent to it; no host bits, each once, in the order of
+    /// the file.
     pub allowed_ips: Vec<IpNet>,
     /// Seconds between keepalives; 0: none.
     pub keepalive: u16,
-    /// The key that both share.
+    /// The preshared key.
     pub preshared_key: Option<PresharedSource>,
 }
 
-/// Where a preshared key is. No `Debug` shows a secret.
+/// The source of a preshared key. No `Debug` shows a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PresharedSource {
-    /// In a file of its own.
+    /// A separate file.
     File(String),
-    /// Here.
+    /// The key itself.
     Key(PresharedKey),
 }
 
 impl Peer {
-    /// A peer of which only the key is known.
+    /// A peer with only a public key.
     #[must_use]
     pub fn new(public_key: PublicKey) -> Peer {
         Peer {
@@ -107,7 +110,7 @@ impl Peer {
         }
     }
 
-    /// The file that its preshared key is in.
+    /// The file with its preshared key.
     #[must_use]
     pub fn preshared_key_file(&self) -> Option<&String> {
         match &self.preshared_key {
@@ -116,7 +119,7 @@ impl Peer {
         }
     }
 
-    /// Its preshared key, where no file of its own has it.
+    /// Its preshared key, unless it is in a separate file.
     #[must_use]
     pub fn known_preshared_key(&self) -> Option<&PresharedKey> {
         match &self.preshared_key {
@@ -125,14 +128,14 @@ impl Peer {
         }
     }
 
-    /// Its endpoint, as far as `names` knows the address.
+    /// Its endpoint, if `names` has the address of its name.
     #[must_use]
     pub fn resolve(&self, names: &BTreeMap<String, Vec<IpAddr>>) -> Option<PeerEndpoint> {
         let find = |name: &str| names.get(name).and_then(|known| known.first()).copied();
         self.endpoint.as_ref()?.resolve(find)
     }
 
-    /// As a device shall have it.
+    /// The peer as part of the desired state of a device.
     #[must_use]
     pub fn on_device(
         &self,
@@ -149,8 +152,8 @@ impl Peer {
     }
 }
 
-/// Peers as a device has them, as far as that is known: a name without an address gives no endpoint, and a file no key. Of several with
-/// one key the last one says all.
+/// Peers as part of the desired state of a device, as far as known: a name without an address gives no
+/// endpoint, and a file gives no key. Of several peers with the same public key the last one is used.
 #[must_use]
 pub fn on_device<'a>(
     peers: impl IntoIterator<Item = &'a Peer>,
@@ -166,8 +169,8 @@ pub fn on_device<'a>(
     peers.into_iter().map(on_device).collect()
 }
 
-/// The first prefix that two peers have, with both: WireGuard would silently give it to the last one. Nested prefixes are
-/// fine, as the most specific one wins.
+/// The first prefix that two peers have in common, with both peers: WireGuard would silently give it to the
+/// last one. Nested prefixes are fine, because the most specific one wins.
 pub fn shared<K: Copy + PartialEq>(prefixes: impl IntoIterator<Item = (IpNet, K)>) -> Option<(IpNet, K, K)> {
     let mut owners = BTreeMap::new();
     prefixes.into_iter().find_map(|(prefix, owner)| {

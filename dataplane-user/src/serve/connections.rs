@@ -1,4 +1,5 @@
-//! The connections of a listener: a bounded number, so that clients never take the descriptors that the loop needs.
+//! The connections of a listener. Their number is limited, so that clients never use up the file descriptors
+//! of the loop.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +10,7 @@ use tokio::task::{AbortHandle, spawn_local};
 
 use crate::limits;
 
-/// Lets this process have as many descriptors as the system allows it.
+/// Raises the limit of open files (`RLIMIT_NOFILE`) to its hard limit.
 ///
 /// # Errors
 /// When the limit can't be read or set.
@@ -21,8 +22,8 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// Accepts connections and serves each in a task of its own, until aborted. When as many are open as may be, the oldest is
-/// closed for the next one: a client that connects and says nothing keeps nobody out.
+/// Accepts connections and serves each in a task of its own, until aborted. At the limit, a new connection
+/// closes the oldest one: silent clients don't keep others out.
 pub(crate) async fn serve<S, F: Future<Output = ()> + 'static>(
     what: &str,
     mut accept: impl AsyncFnMut() -> io::Result<S>,
@@ -30,7 +31,7 @@ pub(crate) async fn serve<S, F: Future<Output = ()> + 'static>(
 ) {
     let limit = limit();
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
-    let mut told: Option<Instant> = None;
+    let mut logged: Option<Instant> = None;
     loop {
         match accept().await {
             Ok(stream) => {
@@ -43,9 +44,9 @@ pub(crate) async fn serve<S, F: Future<Output = ()> + 'static>(
                 open.push_back(spawn_local(answer(stream)).abort_handle());
             }
             Err(error) => {
-                if told.is_none_or(|then| then.elapsed() >= limits::ACCEPT_LOG_PAUSE) {
-                    tracing::warn!("{what} accepts no connection: {error}; retrying");
-                    told = Some(Instant::now());
+                if logged.is_none_or(|then| then.elapsed() >= limits::ACCEPT_LOG_PAUSE) {
+                    tracing::warn!("{what} can't accept connections: {error}; retrying");
+                    logged = Some(Instant::now());
                 }
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_oldest_connection_gives_way() {
+    async fn a_new_connection_at_the_limit_closes_the_oldest_one() {
         let count = limit() + 3;
         let mut closed = Vec::new();
         let mut streams = Vec::new();
@@ -86,14 +87,13 @@ mod tests {
             match next {
                 Some(stream) => {
                     accepted.set(accepted.get() + 1);
-                    // Errors in between change nothing.
                     tokio::task::yield_now().await;
                     Ok(stream)
                 }
                 None => std::future::pending().await,
             }
         };
-        // None of them ever ends by itself.
+        // None of the connections ends by itself.
         let idle = |stream: oneshot::Sender<()>| async move {
             let _open = stream;
             std::future::pending::<()>().await;

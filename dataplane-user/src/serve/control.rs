@@ -1,7 +1,8 @@
-//! The agent's socket, `adit.sock` in the run directory: requests and answers, a line of JSON each, in order.
+//! The socket of the agent, `adit.sock` in the run directory: requests and answers, a line of JSON each, in
+//! order.
 //!
-//! The serving task waits on accepted connections only and may be aborted at any time: a client that gets no whole
-//! answer says so.
+//! The serving task waits only for connections and may be aborted at any time: a client that gets an
+//! incomplete answer reports that.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -21,29 +22,29 @@ use crate::limits;
 use crate::serve::{View, Withdrawal, connections};
 use crate::status::Status;
 
-/// The socket's file in the run directory.
+/// The file name of the socket in the run directory.
 pub const SOCKET: &str = "adit.sock";
 const LOCK: &str = "lock";
 
-/// What can be asked of the agent.
+/// A request to the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Its status.
+    /// Return the status.
     Status,
-    /// Its status, as soon as the reconciliation of this number has ended.
+    /// Return the status after the reconciliation with this number has ended.
     Reconciled(u64),
-    /// To send nothing to the peer of this name.
+    /// Withdraw the peer of this name: send nothing to it.
     Withdraw(String),
-    /// To use it again.
+    /// Restore the peer of this name.
     Restore(String),
 }
 
-/// Why the agent can't be asked, or the run directory can't be had.
+/// Why a request failed, or the run directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// No agent listens.
-    #[error("no agent answers on {}: {source}", .path.display())]
+    /// No agent listens on the socket.
+    #[error("no agent answers on socket {}: {source}", .path.display())]
     NotRunning {
         /// The socket.
         path: PathBuf,
@@ -51,11 +52,14 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
-    /// Another agent has the run directory.
-    #[error("another agent or command uses the run directory {}; each agent needs its own (--run-dir)", .0.display())]
+    /// Another agent or command uses the run directory.
+    #[error(
+        "run directory {} is in use by another agent or command; each agent needs its own (--run-dir)",
+        .0.display()
+    )]
     Locked(PathBuf),
-    /// The answer is no answer.
-    #[error("the agent's answer on {} can't be read: {source}", .path.display())]
+    /// The answer is invalid.
+    #[error("the answer of the agent on socket {} can't be read: {source}", .path.display())]
     BadAnswer {
         /// The socket.
         path: PathBuf,
@@ -63,7 +67,7 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
-    /// A file could not be made.
+    /// A file or directory could not be created.
     #[error("{}: {source}", .path.display())]
     File {
         /// The file.
@@ -74,7 +78,7 @@ pub enum ControlError {
     },
 }
 
-/// The lock, created if there is none; nothing but a regular file is one.
+/// Opens the lock file, and creates it if there is none. Only a regular file is accepted.
 fn lock_file(path: &Path) -> io::Result<File> {
     match File::options().append(true).create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -87,7 +91,8 @@ fn lock_file(path: &Path) -> io::Result<File> {
     files::open(path)
 }
 
-/// The run directory, held by one agent at a time; freed when dropped, and by the kernel when the agent dies.
+/// The run directory, locked by one agent or command at a time. Unlocked when dropped, and by the kernel when
+/// the process dies.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
@@ -95,10 +100,10 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Makes the directory if there is none, and takes it.
+    /// Creates the directory if there is none, and locks it.
     ///
     /// # Errors
-    /// When another agent has it, or it can't be made.
+    /// When another process has locked it, or it can't be created.
     pub fn acquire(path: &Path) -> Result<RunDirectory, ControlError> {
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -117,7 +122,7 @@ impl RunDirectory {
         }
     }
 
-    /// Binds the socket, mode 0660; one that a dead agent left is replaced.
+    /// Binds the socket, mode 0660, and replaces one that a dead agent left.
     ///
     /// # Errors
     /// When it can't be bound.
@@ -136,10 +141,10 @@ impl RunDirectory {
         Ok(listener)
     }
 
-    /// Removes the directory and what an agent put there.
+    /// Removes the directory and the files of an agent in it.
     ///
     /// # Errors
-    /// When it can't be removed; a directory that holds other files stays.
+    /// When it can't be removed. A directory with other files is not removed; that is no error.
     pub fn remove(self) -> io::Result<()> {
         for file in [SOCKET, LOCK] {
             match fs::remove_file(self.path.join(file)) {
@@ -162,14 +167,14 @@ pub(crate) async fn serve(listener: UnixListener, view: View) {
         let (view, in_flight) = (view.clone(), Arc::clone(&in_flight));
         async move {
             if let Err(error) = converse(stream, &view, &in_flight).await {
-                tracing::debug!("a client of the socket went away: {error}");
+                tracing::debug!("a client of the socket disconnected: {error}");
             }
         }
     })
     .await;
 }
 
-/// Answers one request after the other, until the client hangs up or is silent for too long.
+/// Answers one request after the other, until the client disconnects or is silent for too long.
 async fn converse(stream: UnixStream, view: &View, in_flight: &Semaphore) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
@@ -199,7 +204,7 @@ async fn answer(request: &str, view: &View, in_flight: &Semaphore) -> io::Result
         Ok(Request::Reconciled(number)) => serde_json::to_vec(&view.status_after(number).await),
         Ok(Request::Withdraw(peer)) => serde_json::to_vec(&view.set_withdrawn(&peer, true).await),
         Ok(Request::Restore(peer)) => serde_json::to_vec(&view.set_withdrawn(&peer, false).await),
-        Err(error) => serde_json::to_vec(&format!("not a request: {error}")),
+        Err(error) => serde_json::to_vec(&format!("not a valid request: {error}")),
     };
     answer.map_err(io::Error::other)
 }
@@ -207,27 +212,27 @@ async fn answer(request: &str, view: &View, in_flight: &Semaphore) -> io::Result
 /// Asks a running agent for its status.
 ///
 /// # Errors
-/// When no agent answers, or not with a status.
+/// When no agent answers, or the answer is not a status.
 pub async fn status(run_directory: &Path) -> Result<Status, ControlError> {
     request(run_directory, Request::Status, limits::ANSWER_PATIENCE).await
 }
 
-/// Asks a running agent to withdraw a peer, or to restore it, and waits until it has.
+/// Asks a running agent to withdraw or restore a peer, and waits until it has done so.
 ///
 /// # Errors
-/// When no agent answers, or not with what became of it.
+/// When no agent answers, or the answer is not a [`Withdrawal`].
 pub async fn set_withdrawn(
     run_directory: &Path,
     peer: &str,
     withdraw: bool,
 ) -> Result<Withdrawal, ControlError> {
     let peer = peer.to_owned();
-    let wish = if withdraw {
+    let change = if withdraw {
         Request::Withdraw(peer)
     } else {
         Request::Restore(peer)
     };
-    request(run_directory, wish, limits::RECONCILIATION_PATIENCE).await
+    request(run_directory, change, limits::RECONCILIATION_PATIENCE).await
 }
 
 async fn request<T: DeserializeOwned>(

@@ -1,4 +1,5 @@
-//! Since when each WireGuard peer is where it is, as far as somebody looked: the kernel does not tell.
+//! The age of the endpoint of each WireGuard peer. The kernel does not report it, so it counts from the first
+//! request that saw the endpoint.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,17 +8,18 @@ use std::time::{Duration, Instant};
 use crate::kernel::wireguard::Reading;
 use crate::net::{LinkName, PeerEndpoint, PublicKey};
 
-/// Endpoints as they were last seen, and when each was seen first. Clones share them. A device's peers that went are
-/// forgotten with the next look at it.
+/// Endpoints as last seen, and when each was first seen. Clones share them. Removed peers are forgotten when
+/// their device is read again.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointAges(Arc<Mutex<BTreeMap<LinkName, Peers>>>);
 
-/// By peer, where it is and since when.
+/// By peer, its endpoint and when that was first seen.
 type Peers = BTreeMap<PublicKey, (PeerEndpoint, Instant)>;
 
 impl EndpointAges {
-    /// Takes a look at a device into account, and tells how old each peer's endpoint is; nothing of peers without one.
-    pub(super) fn look(
+    /// Updates the endpoints of a device from a reading, and returns the age of each. Peers without endpoint
+    /// are missing.
+    pub(super) fn update(
         &self,
         device: &LinkName,
         reading: &Reading,
@@ -64,35 +66,35 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_as_old_as_the_look_that_saw_it_first() {
+    fn an_endpoint_is_as_old_as_the_first_reading_of_it() {
         const HERE: Option<&str> = Some("192.0.2.1:1");
         const THERE: Option<&str> = Some("192.0.2.1:2");
         let ages = EndpointAges::default();
         let start = Instant::now();
-        let look = |device: &str, at: u64, peers: &[(u8, Option<&str>)]| {
+        let read = |device: &str, at: u64, peers: &[(u8, Option<&str>)]| {
             let now = start + Duration::from_secs(at);
             let ages = ages
                 .clone()
-                .look(&LinkName::new(device).unwrap(), &reading(peers), now);
+                .update(&LinkName::new(device).unwrap(), &reading(peers), now);
             let seconds = ages.into_iter().map(|(key, age)| (key, age.as_secs()));
             seconds.collect::<Vec<_>>()
         };
-        assert_eq!(look("wg0", 0, &[(1, HERE), (2, None)]), [(key(1), 0)]);
+        assert_eq!(read("wg0", 0, &[(1, HERE), (2, None)]), [(key(1), 0)]);
         assert_eq!(
-            look("wg0", 5, &[(1, HERE), (2, HERE)]),
+            read("wg0", 5, &[(1, HERE), (2, HERE)]),
             [(key(1), 5), (key(2), 0)]
         );
-        // Another device's peer of that key is another one.
-        assert_eq!(look("wg1", 6, &[(1, HERE)]), [(key(1), 0)]);
-        // It roams.
+        // A peer of another device is a different one, even with the same key.
+        assert_eq!(read("wg1", 6, &[(1, HERE)]), [(key(1), 0)]);
+        // The peer roams.
         assert_eq!(
-            look("wg0", 9, &[(1, THERE), (2, HERE)]),
+            read("wg0", 9, &[(1, THERE), (2, HERE)]),
             [(key(1), 0), (key(2), 4)]
         );
-        assert_eq!(look("wg0", 11, &[(1, THERE)]), [(key(1), 2)]);
-        // One that went and came back is new.
+        assert_eq!(read("wg0", 11, &[(1, THERE)]), [(key(1), 2)]);
+        // A peer that was removed and added again is new.
         assert_eq!(
-            look("wg0", 12, &[(1, THERE), (2, HERE)]),
+            read("wg0", 12, &[(1, THERE), (2, HERE)]),
             [(key(1), 3), (key(2), 0)]
         );
     }

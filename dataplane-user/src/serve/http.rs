@@ -1,7 +1,8 @@
-//! HTTP: metrics, health and the status, for scrapers and probes. It only tells; nothing can be changed by it.
+//! HTTP: metrics, health and the status, for scrapers and probes. It is read-only.
 //!
-//! Anybody on this machine can connect. So the number of connections and their time are bounded, the `Host` of a request is
-//! checked where the answer says much, and what is not for everybody is left out unless the administrator wants it.
+//! Anybody on this machine can connect. Therefore the number of connections and their duration are limited,
+//! the `Host` of a request is checked before a detailed answer, and confidential values are left out without
+//! `--http-details`.
 
 mod host;
 mod public;
@@ -23,14 +24,14 @@ use tokio::sync::Semaphore;
 use crate::limits;
 use crate::serve::{View, connections};
 
-/// Where HTTP is answered, and how much is told.
+/// Settings of HTTP.
 #[derive(Debug)]
 pub struct Http {
-    /// Where requests come in.
+    /// The listener for requests.
     pub listener: std::net::TcpListener,
-    /// Whether keys, endpoints and addresses of the underlay are told.
+    /// Whether answers contain keys, endpoints and addresses of the underlay.
     pub details: bool,
-    /// Host names that requests may be for, besides those of the loopback.
+    /// Host names that requests may have, besides those of the loopback.
     pub hosts: Vec<String>,
 }
 
@@ -48,12 +49,12 @@ async fn answer(stream: TcpStream, router: Router) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     match tokio::time::timeout(limits::HTTP_PATIENCE, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!("a client of HTTP went away: {error}"),
-        Err(_) => tracing::debug!("a client of HTTP was too slow"),
+        Ok(Err(error)) => tracing::debug!("an HTTP client disconnected: {error}"),
+        Err(_) => tracing::debug!("an HTTP client was too slow"),
     }
 }
 
-/// What the handlers know.
+/// The state of the handlers.
 #[derive(Clone, Debug)]
 struct Site {
     view: View,
@@ -69,22 +70,23 @@ pub(crate) fn router(view: View, details: bool, hosts: Vec<String>) -> Router {
         hosts: hosts.into(),
         in_flight: Arc::new(Semaphore::new(limits::HTTP_ANSWERS)),
     };
-    let telling = Router::new()
+    let detailed = Router::new()
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route_layer(middleware::from_fn_with_state(site.clone(), guard));
     Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
-        .merge(telling)
+        .merge(detailed)
         .with_state(site)
 }
 
-/// Lets through what is for this agent, a few at a time.
+/// Accepts only requests for this agent, and handles a few at a time.
 async fn guard(State(site): State<Site>, request: Request, next: Next) -> Response {
     if let Err(other) = host::check(&request, &site.hosts) {
         let text = format!(
-            "this agent does not answer for the host {}; use an IP address or localhost, or start it with --http-host\n",
+            "this agent does not answer requests for host {}; use an IP address or localhost, or start the \
+             agent with --http-host\n",
             other.escape_default()
         );
         return (StatusCode::FORBIDDEN, text).into_response();
@@ -93,7 +95,7 @@ async fn guard(State(site): State<Site>, request: Request, next: Next) -> Respon
     next.run(request).await
 }
 
-/// The version of the text format is part of its type.
+/// The content type, with the version of the text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 async fn metrics(State(site): State<Site>) -> Response {
@@ -103,7 +105,7 @@ async fn metrics(State(site): State<Site>) -> Response {
     }
 }
 
-/// Whether the loop gets on: restarting the agent mends nothing else.
+/// Whether the loop is alive: a restart of the agent fixes nothing else.
 async fn health(State(site): State<Site>) -> Response {
     match site.view.heartbeat.hangs() {
         None => "alive\n".into_response(),
@@ -111,7 +113,8 @@ async fn health(State(site): State<Site>) -> Response {
     }
 }
 
-/// Whether the node is ready, and how old that is; the reasons alone, since probes come by any name.
+/// Whether the node is ready, and the age of that. It shows only reasons, because probes may use any host
+/// name.
 async fn readiness(State(site): State<Site>) -> Response {
     let status = site.view.current();
     let ago = match status.pass.ended_ago_s {

@@ -1,4 +1,5 @@
-//! Each peer's way, out of the next hops that lead to it, and what came from it, out of the known sources.
+//! The path of each peer, from the next hops in the maps, and received packets, from the known sources in the
+//! maps.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,10 +13,10 @@ use crate::net::Encapsulation;
 use crate::resource::Dataplane;
 use crate::status::{NetworkStatus, PathStatus, PeerStatus, Status};
 
-/// Fills in what the maps say of each peer. A peer with several next hops (one an inner family) has their sum, and is
-/// usable if one is.
+/// Sets path and received packets of each peer from the maps. For a peer with several next hops (one for each
+/// inner family), counters are added up, and the path is usable if one of them is.
 pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
-    // Thousands of peers with a next hop each: found by key, not by trying each with each.
+    // There may be thousands of peers and next hops, so they are joined by key.
     let mut by_end: BTreeMap<(&NodeLabel, IpAddr), Vec<&NextHopEntry>> = BTreeMap::new();
     for entry in &report.next_hops {
         let end = (&entry.next_hop.node, entry.next_hop.remote);
@@ -34,8 +35,8 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
             .into_iter()
             .flatten()
             .filter(|entry| leads_to(entry, peer, network));
-        let way = entries.fold(None, |way: Option<PathStatus>, entry| {
-            let way = way.unwrap_or_else(|| PathStatus {
+        let path = entries.fold(None, |path: Option<PathStatus>, entry| {
+            let path = path.unwrap_or_else(|| PathStatus {
                 device: device(entry, report),
                 gateway: entry.next_hop.gateway,
                 usable: false,
@@ -43,16 +44,16 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
                 bytes: 0,
             });
             Some(PathStatus {
-                usable: way.usable || entry.state == NextHopState::USABLE,
-                packets: way.packets.wrapping_add(entry.counters.packets),
-                bytes: way.bytes.wrapping_add(entry.counters.bytes),
-                ..way
+                usable: path.usable || entry.state == NextHopState::USABLE,
+                packets: path.packets.wrapping_add(entry.counters.packets),
+                bytes: path.bytes.wrapping_add(entry.counters.bytes),
+                ..path
             })
         });
         if peer.dataplane != Dataplane::Routes {
-            peer.way = way;
+            peer.way = path;
         }
-        // Encapsulations without VNI have 0, which no network has.
+        // Encapsulations without VNI have VNI 0, which no network has.
         let mut vnis = network.map(|network| network.vni).into_iter().chain([0]);
         peer.received = peer.remote.and_then(|remote| {
             vnis.find_map(|vni| received.get(&(remote, peer.encapsulation, vni)).copied())
@@ -60,7 +61,7 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
     }
 }
 
-/// What came in, by underlay address, encapsulation and VNI.
+/// Received packets, by underlay address, encapsulation and VNI.
 fn received(report: &CounterReport) -> BTreeMap<(IpAddr, Encapsulation, u32), Count> {
     let entry = |entry: &SourceEntry| {
         let source = entry.source;
@@ -71,15 +72,15 @@ fn received(report: &CounterReport) -> BTreeMap<(IpAddr, Encapsulation, u32), Co
     report.sources.iter().map(entry).collect()
 }
 
-/// Whether a next hop to a peer's end is of its network and encapsulation.
+/// Whether a next hop with the name and address of a peer has its network and encapsulation.
 fn leads_to(entry: &NextHopEntry, peer: &PeerStatus, network: Option<&NetworkStatus>) -> bool {
     let class = &entry.next_hop.class;
-    // Encapsulations without VNI have 0.
+    // Encapsulations without VNI have VNI 0.
     let of_network = class.vni == 0 || network.is_some_and(|network| network.vni == class.vni);
     of_network && class.tunnel.encapsulation() == peer.encapsulation
 }
 
-/// The device of an entry's class, by the name that it has now.
+/// The current name of the device of a class.
 fn device(entry: &NextHopEntry, report: &CounterReport) -> Option<String> {
     let class = report
         .classes
@@ -167,14 +168,14 @@ mod tests {
         };
         let mut status = status();
         fill_in(&mut status, &report);
-        let way = status.peers[0].way.clone().unwrap();
-        assert_eq!((way.usable, way.packets, way.bytes), (true, 7, 700));
-        assert_eq!(way.device, None);
+        let path = status.peers[0].way.clone().unwrap();
+        assert_eq!((path.usable, path.packets, path.bytes), (true, 7, 700));
+        assert_eq!(path.device, None);
         assert_eq!(status.peers[1].way, None);
     }
 
     #[test]
-    fn what_came_in_is_told_by_address_encapsulation_and_vni() {
+    fn received_packets_are_found_by_address_encapsulation_and_vni() {
         let source = |address: [u8; 4], tunnel, vni, packets| SourceEntry {
             source: Source {
                 address: address.into(),

@@ -1,4 +1,4 @@
-//! Each WireGuard peer's session, read from the devices at that moment.
+//! The session of each WireGuard peer, read from the devices on each request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,24 +13,26 @@ use crate::model::Owner;
 use crate::net::{LinkName, PublicKey};
 use crate::status::{SessionStatus, Status};
 
-/// Fills in what the devices say of each peer. What can't be read is left out.
+/// Sets the session of each peer. Sessions that can't be read are missing.
 pub(super) async fn fill_in(status: &mut Status, ages: &EndpointAges) {
     let devices = devices(status);
     read_and_set(status, &devices, ages).await;
 }
 
-/// The same, and tells of all other peers of WireGuard devices of ours.
+/// The same, and returns all other peers of managed WireGuard devices.
 pub(super) async fn fill_in_and_list(status: &mut Status, ages: &EndpointAges) -> Vec<UnnamedPeer> {
     let mut devices = devices(status);
     match own_devices().await {
         Ok(own) => devices.extend(own),
-        Err(error) => tracing::debug!("the devices can't be listed for the metrics: {error}"),
+        Err(error) => {
+            tracing::debug!("metrics without other WireGuard devices, which can't be listed: {error}");
+        }
     }
     let sessions = read_and_set(status, &devices, ages).await;
     unnamed(status, sessions)
 }
 
-/// Those of which the status says nothing.
+/// The peers that the status does not name.
 fn unnamed(status: &Status, sessions: BTreeMap<LinkName, Sessions>) -> Vec<UnnamedPeer> {
     let named = status.peers.iter().filter_map(|peer| peer.wireguard.as_ref());
     let named: BTreeSet<(&LinkName, PublicKey)> = named
@@ -49,10 +51,10 @@ fn unnamed(status: &Status, sessions: BTreeMap<LinkName, Sessions>) -> Vec<Unnam
         .collect()
 }
 
-/// By peer what a device says of it.
+/// The sessions of a device, by peer.
 type Sessions = BTreeMap<PublicKey, SessionStatus>;
 
-/// The devices that the status speaks of.
+/// The devices that the status names.
 fn devices(status: &Status) -> BTreeSet<LinkName> {
     let links = status.peers.iter().filter_map(|peer| peer.wireguard.as_ref());
     links.map(|link| link.device.clone()).collect()
@@ -60,8 +62,8 @@ fn devices(status: &Status) -> BTreeSet<LinkName> {
 
 async fn own_devices() -> Result<Vec<LinkName>, KernelError> {
     let links = Netlink::open()?.wireguard_links().await?.into_iter();
-    let ours = links.filter(|(_, owner)| *owner == Owner::Ours);
-    Ok(ours.map(|(name, _)| name).collect())
+    let managed = links.filter(|(_, owner)| *owner == Owner::Ours);
+    Ok(managed.map(|(name, _)| name).collect())
 }
 
 async fn read_and_set(
@@ -75,14 +77,14 @@ async fn read_and_set(
     let readings = match read(devices).await {
         Ok(readings) => readings,
         Err(error) => {
-            tracing::debug!("WireGuard's devices can't be read: {error}");
+            tracing::debug!("WireGuard devices can't be read: {error}");
             return BTreeMap::new();
         }
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let looked = Instant::now();
+    let read_at = Instant::now();
     let sessions = readings.into_iter().map(|(device, reading)| {
-        let ages = ages.look(&device, &reading, looked);
+        let ages = ages.update(&device, &reading, read_at);
         let of = sessions(&reading, &ages, now);
         (device, of)
     });
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_that_no_node_is_are_told_by_device_and_key() {
+    fn peers_that_are_no_nodes_are_listed_by_device_and_key() {
         let keys = [1, 2].map(|byte| PublicKey::from_bytes([byte; 32]));
         let mut reading = Reading::default();
         for key in keys {
@@ -224,9 +226,9 @@ mod tests {
             ..Status::default()
         };
         let unnamed = unnamed(&status, sessions.into());
-        let told = unnamed.iter();
-        let told = told.map(|peer| (peer.device.as_str(), peer.public_key));
+        let listed = unnamed.iter();
+        let listed = listed.map(|peer| (peer.device.as_str(), peer.public_key));
         let expected = [("adit-wg0", keys[1]), ("hub", keys[0]), ("hub", keys[1])];
-        assert_eq!(told.collect::<Vec<_>>(), expected);
+        assert_eq!(listed.collect::<Vec<_>>(), expected);
     }
 }

@@ -1,4 +1,5 @@
-//! Peers that an operator withdraws and restores: written down first, then the loop is woken to act on it.
+//! Withdraws and restores peers for an operator: stores the list of withdrawn peers first, then wakes the
+//! loop.
 
 use std::path::PathBuf;
 
@@ -10,29 +11,29 @@ use crate::net::PeerId;
 use crate::source::{hint, withdrawn};
 use crate::status::Status;
 
-/// What became of the wish to withdraw or restore a peer.
+/// The result of a request to withdraw or restore a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Withdrawal {
-    /// A pass has acted on it, or it was so already.
+    /// A reconciliation has acted on it, or nothing had to change.
     Done,
-    /// No peer has this name; the end of a sentence that says which was meant.
+    /// No peer has this name; with a hint to the name that was meant, to be appended to the message.
     Unknown(String),
-    /// It can't be written down.
+    /// The request failed; why.
     Failed(String),
 }
 
-/// Who withdraws peers. Clones act alike.
+/// Withdraws and restores peers. Clones do the same.
 #[derive(Clone, Debug)]
 pub struct Withdrawals {
-    /// The state directory, where it is written down.
+    /// The state directory, which has the list of withdrawn peers.
     pub state_directory: PathBuf,
     /// Wakes the loop.
     pub events: mpsc::Sender<Event>,
 }
 
 impl Withdrawals {
-    /// Withdraws a peer, or restores it, and waits until a pass has acted on it.
+    /// Withdraws or restores a peer, and waits until a reconciliation has acted on it.
     pub(crate) async fn set(
         &self,
         peer: &str,
@@ -45,7 +46,7 @@ impl Withdrawals {
         };
         let known = known(&status.borrow());
         let name = match PeerId::new(peer) {
-            // One that left the manifests since can be restored.
+            // A withdrawn peer that is not in the manifests any more can be restored.
             Ok(name) if names.contains(&name) || known.iter().any(|id| is_below(id, peer)) => name,
             _ => return Withdrawal::Unknown(hint(peer, known.iter().map(String::as_str))),
         };
@@ -56,7 +57,7 @@ impl Withdrawals {
         };
         if !withdraw && let Some(above) = PeerId::covering(&names, peer) {
             return Withdrawal::Failed(format!(
-                "`{above}` is withdrawn, and with it all that lies below; restore that"
+                "`{above}` is withdrawn, and with it every peer below it; restore `{above}` instead"
             ));
         }
         if changes && let Err(error) = withdrawn::store(&self.state_directory, &names) {
@@ -72,23 +73,27 @@ impl Withdrawals {
                 && declared.all(|peer| as_written(&peer.id, peer.withdrawn))
         };
         if (changes || !acted(&status.borrow())) && self.events.send(Event::Resync).await.is_err() {
-            return Withdrawal::Failed("the agent is stopping; its next start acts on it".to_owned());
+            return Withdrawal::Failed(
+                "the agent is stopping; the change takes effect at its next start".to_owned(),
+            );
         }
         match status.wait_for(acted).await {
             Ok(_) => Withdrawal::Done,
-            Err(_) => Withdrawal::Failed("the agent is stopping; its next start acts on it".to_owned()),
+            Err(_) => Withdrawal::Failed(
+                "the agent is stopping; the change takes effect at its next start".to_owned(),
+            ),
         }
     }
 }
 
-/// The ids of all peers that something leads to.
+/// The ids of all peers with links or declared routes.
 fn known(status: &Status) -> Vec<String> {
     let links = status.peers.iter().map(|peer| peer.node.as_str());
     let declared = status.declared_peers.iter().map(|peer| peer.id.as_str());
     links.chain(declared).map(str::to_owned).collect()
 }
 
-/// Whether an id is another one, or lies below it.
+/// Whether an id is `above`, or below it.
 fn is_below(id: &str, above: &str) -> bool {
     let rest = id.strip_prefix(above);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -1,4 +1,4 @@
-//! Manifests in files and directories: the whole set or nothing.
+//! Loads manifests from files and directories: the whole set or nothing.
 
 #[cfg(test)]
 mod tests;
@@ -13,11 +13,11 @@ use super::manifest::{self, ManifestError, ManifestFile};
 use crate::files;
 use crate::resource::Resources;
 
-/// Why one file gives no manifests.
+/// Why a file or its manifests can't be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// No paths were given.
-    #[error("no manifests: give a file or a directory of them")]
+    #[error("no manifests; give a file or a directory with manifests")]
     NoPaths,
     /// A path can't be read.
     #[error("{path}: can't be read: {source}", path = .path.display())]
@@ -28,15 +28,15 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
-    /// A file that was named holds nothing.
-    #[error("{path}: holds no manifest", path = .0.display())]
+    /// A file that was named by the user contains no manifest.
+    #[error("{path}: contains no manifest", path = .0.display())]
     Empty(PathBuf),
-    /// A manifest is wrong.
+    /// A manifest is invalid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
 
-/// All that keeps a set from loading, one a line; never empty.
+/// All errors of a set, one per line; never empty.
 #[derive(Debug, thiserror::Error)]
 pub struct LoadErrors(pub Vec<LoadError>);
 
@@ -50,16 +50,16 @@ impl fmt::Display for LoadErrors {
     }
 }
 
-/// The path by which the standard input is meant.
+/// The path that means the standard input.
 pub const STANDARD_INPUT: &str = "-";
 
-/// Loads the manifests of files, of directories (`*.yaml`, `*.yml`, `*.json`, not of those below), and of the standard input
-/// (`-`).
+/// Loads the manifests of files, of directories (`*.yaml`, `*.yml`, `*.json`, without subdirectories) and of
+/// the standard input (`-`). Blocks on file access.
 ///
-/// An empty directory gives empty resources: whoever manages it may be about to fill it.
+/// An empty directory is an empty set of resources, because it may be filled later.
 ///
 /// # Errors
-/// All that is wrong with the whole set. Blocks on file access.
+/// All errors of the whole set.
 pub fn load(paths: &[PathBuf]) -> Result<Resources, LoadErrors> {
     load_set(paths).map(|set| set.resources)
 }
@@ -67,13 +67,13 @@ pub fn load(paths: &[PathBuf]) -> Result<Resources, LoadErrors> {
 /// A complete, valid set of manifests.
 #[derive(Debug)]
 pub struct ManifestSet {
-    /// What they declare.
+    /// The declared resources.
     pub resources: Resources,
-    /// The files that they were read from.
+    /// The files from which they were read.
     pub files: Vec<ManifestFile>,
 }
 
-/// The same as [`load`], with the text of the files.
+/// As [`load`], and also returns the text of the files.
 ///
 /// # Errors
 /// As [`load`].
@@ -102,7 +102,7 @@ pub fn load_set(paths: &[PathBuf]) -> Result<ManifestSet, LoadErrors> {
 struct Loader {
     files: Vec<ManifestFile>,
     errors: Vec<LoadError>,
-    /// A file that several paths lead to is read once.
+    /// The canonical paths of the files that were read. A file to which several paths lead is read once.
     seen: BTreeSet<PathBuf>,
 }
 
@@ -125,7 +125,7 @@ impl Loader {
         }
     }
 
-    /// Reads a file; a `named` one must hold something.
+    /// Reads a file. A file that the user `named` must contain a manifest.
     fn file(&mut self, path: &Path, named: bool) {
         let read = fs::canonicalize(path).and_then(|canonical| {
             if self.seen.insert(canonical) {
@@ -142,7 +142,7 @@ impl Loader {
         self.text(path, text, named);
     }
 
-    /// Reads it once, however often it is named; it must hold something.
+    /// Reads the standard input once, even if it is named several times. It must contain a manifest.
     fn standard_input(&mut self) {
         if !self.seen.insert(PathBuf::from(STANDARD_INPUT)) {
             return;
@@ -173,7 +173,7 @@ impl Loader {
     }
 }
 
-/// The manifests of a directory, in order of their names. Hidden and editors' files are none.
+/// The manifest files of a directory, sorted by name, without hidden files and temporary files of editors.
 fn manifests_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -181,11 +181,12 @@ fn manifests_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
         let hidden = path
             .file_name()
             .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        // Emacs' `#a.yaml#` and vim's `a.yaml~` and `.a.yaml.swp` end otherwise, as does whatever is being written.
+        // `#a.yaml#` of Emacs, `a.yaml~` and `.a.yaml.swp` of vim, and files that are being written have
+        // other endings.
         let named = path
             .extension()
             .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
-        // A dangling link is no directory: reading it says so.
+        // A dangling link is not a directory: it is listed, and reading it returns the error.
         if named && !hidden && !path.is_dir() {
             files.push(path);
         }

@@ -1,5 +1,5 @@
-//! The node's private key: a file that only its owner reads, made once and never overwritten. Preshared keys are read
-//! with the same care.
+//! Files with keys. The private key of the node is in a file that only its owner can read; it is created once
+//! and never overwritten. Preshared keys are read with the same checks.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
@@ -13,15 +13,15 @@ use crate::files;
 use crate::limits;
 use crate::net::key::{InvalidKey, PresharedKey, PrivateKey};
 
-/// The key's file in the state directory.
+/// The file of the private key of the node, in the state directory.
 pub const NAME: &str = "wireguard.key";
-/// The file of the key that it changes to.
+/// The file of the key to which the node rotates, in the state directory.
 pub const NEXT: &str = "wireguard-next.key";
 
-/// Why there is no key. It never holds any of the file's text.
+/// Why a key can't be used. It never contains any text of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// It can't be read or written.
+    /// The file can't be read or written.
     #[error("{}: {source}", .path.display())]
     Io {
         /// The file or directory.
@@ -30,16 +30,16 @@ pub enum KeyFileError {
         #[source]
         source: io::Error,
     },
-    /// Others than its owner could read or write it.
-    #[error("{path} has mode {mode:04o}, so that others can read it: run `chmod 600 {path}`, or make a new key if they \
-             did", path = .path.display())]
+    /// Other users than the owner can read or write the file.
+    #[error("{path} has mode {mode:04o}, so other users can read it: run `chmod 600 {path}`, and create a new key if \
+             somebody may have read it", path = .path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
     },
-    /// It is not a key.
+    /// The file does not contain a key.
     #[error("{}: {source}", .path.display())]
     Invalid {
         /// The file.
@@ -50,15 +50,15 @@ pub enum KeyFileError {
     },
 }
 
-/// Reads the key in a state directory; `None`: there is none.
+/// Reads the private key in a state directory; `None`: there is no key file.
 ///
 /// # Errors
-/// When it can't be read, when others can read it, or when it is no key.
+/// If the file can't be read, if other users can read it, or if it does not contain a key.
 pub fn load(directory: &Path) -> Result<Option<PrivateKey>, KeyFileError> {
     load_at(&directory.join(NAME))
 }
 
-/// Reads the key in a file; `None`: there is no such file.
+/// Reads the private key in a file; `None`: there is no such file.
 ///
 /// # Errors
 /// As for [`load`].
@@ -72,7 +72,7 @@ pub fn load_at(path: &Path) -> Result<Option<PrivateKey>, KeyFileError> {
 /// Reads a preshared key.
 ///
 /// # Errors
-/// When there is none, when it can't be read, when others can read it, or when it is no key.
+/// If the file does not exist or can't be read, if other users can read it, or if it does not contain a key.
 pub fn load_preshared(path: &Path) -> Result<PresharedKey, KeyFileError> {
     read(path)
 }
@@ -98,11 +98,11 @@ fn read<K: FromStr<Err = InvalidKey>>(path: &Path) -> Result<K, KeyFileError> {
     })
 }
 
-/// Reads the key in a state directory, or makes one there: `make` gives it. The file appears whole or not at all, and
-/// of two that make one at once the first one wins.
+/// Reads the private key in a state directory, or creates it: `make` returns a new key. The file appears as a
+/// whole or not at all. If two processes create it at the same time, both get the key of the first one.
 ///
 /// # Errors
-/// As for [`load`], or when it can't be made.
+/// As for [`load`], or if the key can't be created.
 pub fn load_or_make(
     directory: &Path,
     make: impl FnOnce() -> io::Result<PrivateKey>,
@@ -110,7 +110,7 @@ pub fn load_or_make(
     load_or_make_at(&directory.join(NAME), make)
 }
 
-/// Reads the key in a file, or makes one there, as [`load_or_make`] does.
+/// Reads the private key in a file, or creates it, as [`load_or_make`] does.
 ///
 /// # Errors
 /// As for [`load_or_make`].
@@ -134,21 +134,21 @@ pub fn load_or_make_at(
     }
 }
 
-/// Writes a key's text into a file of its owner's, with the directory where there is none. A file that is there already is fine if
-/// it says the same.
+/// Writes the text of a key to a file with mode 0600, and creates its directory if needed. An existing file
+/// with the same key is not an error.
 ///
 /// # Errors
-/// When it can't be written, or is there and says something else.
+/// If the file can't be written, or exists with another key.
 pub fn store_text(path: &Path, text: &str) -> io::Result<()> {
     let stored = store(path, text);
     match stored {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let there = Zeroizing::new(files::read_to_string(path)?);
-            match there.trim_end() == text {
+            let existing = Zeroizing::new(files::read_to_string(path)?);
+            match existing.trim_end() == text {
                 true => Ok(()),
                 false => Err(io::Error::new(
                     error.kind(),
-                    "it is there already and holds another key",
+                    "the file exists already and contains another key",
                 )),
             }
         }
@@ -161,7 +161,7 @@ fn store(path: &Path, key: &str) -> io::Result<()> {
     if !directory.exists() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    // Made with mode 0600.
+    // `tempfile` creates files with mode 0600.
     let mut file = tempfile::Builder::new()
         .prefix(".wireguard.key.")
         .tempfile_in(directory)?;

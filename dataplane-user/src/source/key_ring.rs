@@ -1,5 +1,5 @@
-//! The private keys of this node: where each is, and which public key belongs to it. Private ones are read again whenever one
-//! is needed, and never kept.
+//! The private keys of this node: the source of each, and the public key that belongs to it. A private key is
+//! read each time it is needed and never kept.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,12 +11,12 @@ use super::key_file::{self, KeyFileError};
 use crate::net::KeySource;
 use crate::net::{PrivateKey, PublicKey};
 
-/// The directory below the state directory with keys that are made once, each `NAME.key`.
+/// The directory with generated keys, each `NAME.key`, below the state directory.
 const GENERATED: &str = "wireguard";
-/// Where systemd puts a unit's credentials (systemd.exec(5), `LoadCredential=`).
+/// The variable with the directory of the credentials of a unit (systemd.exec(5), `LoadCredential=`).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// Finds private keys. Clones share what they know.
+/// Finds private keys. Clones share the known keys.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
     state_directory: PathBuf,
@@ -24,7 +24,7 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// With the directory that the node's own keys are in.
+    /// A key ring for the keys of the node in a state directory.
     #[must_use]
     pub fn new(state_directory: &Path) -> KeyRing {
         KeyRing {
@@ -33,11 +33,12 @@ impl KeyRing {
         }
     }
 
-    /// The public key that belongs to a source; `None`: there is no such file. One that is made once is made by `make`
-    /// where it is not there; without, nothing is written.
+    /// The public key that belongs to a source; `None`: there is no such file. A missing key that the agent
+    /// generates is created by `make`; without `make` nothing is written.
     ///
     /// # Errors
-    /// When it can't be read or made, when others can read it, or when it is no key.
+    /// If the key can't be read or created, if other users can read it, or if the file does not contain a
+    /// key.
     pub fn public(
         &self,
         source: &KeySource,
@@ -57,10 +58,11 @@ impl KeyRing {
         Ok(Some(public))
     }
 
-    /// The private key that belongs to a public one: from the source that had it last, or the node's own.
+    /// The private key that belongs to a public key, read from the source that had it last, otherwise from
+    /// the file of the node.
     ///
     /// # Errors
-    /// When none has it, or its file can't be read.
+    /// If that source does not contain the key, or can't be read.
     pub fn private(&self, public: &PublicKey) -> io::Result<PrivateKey> {
         let source = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,15 +72,15 @@ impl KeyRing {
         let key = key_file::load_at(&path).map_err(io::Error::other)?;
         let key = key.filter(|key| key.public_key() == *public);
         key.ok_or_else(|| {
-            let text = format!("{} holds another private key, or none", path.display());
+            let text = format!("{} does not contain the private key of {public}", path.display());
             io::Error::new(io::ErrorKind::NotFound, text)
         })
     }
 
-    /// Makes the next key the node's own.
+    /// Replaces the key of the node by the next key.
     ///
     /// # Errors
-    /// When there is none, or it can't be renamed.
+    /// If there is no next key, or its file can't be renamed.
     pub fn promote(&self) -> io::Result<()> {
         std::fs::rename(
             self.state_directory.join(key_file::NEXT),
@@ -98,7 +100,7 @@ impl KeyRing {
                     path: PathBuf::from(name),
                     source: io::Error::new(
                         io::ErrorKind::NotFound,
-                        "systemd gives this process no credentials: LoadCredential= in its unit does",
+                        "systemd passes no credentials to this process; set LoadCredential= in its unit",
                     ),
                 })?;
                 Path::new(&directory).join(name)
@@ -144,7 +146,7 @@ mod tests {
             ring.private(&stranger)
                 .unwrap_err()
                 .to_string()
-                .contains("another private key, or none")
+                .contains("does not contain the private key")
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The manifests that were accepted last, kept in the state directory: what a start goes by when the present ones are
-//! rejected. One file, replaced as a whole, for its owner alone; it holds no more than the manifests do.
+//! The manifests that were accepted last, kept in the state directory. The agent starts with them if the
+//! current manifests are rejected. They are in one file with mode 0600, which is replaced as a whole.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,10 +36,10 @@ struct KeptFile {
     text: String,
 }
 
-/// The resources that were accepted last; `None` where none ever were.
+/// The resources that were accepted last; `None` if none were ever accepted.
 ///
 /// # Errors
-/// When the file can't be read, or this version rejects the manifests in it.
+/// If the file can't be read, or this version rejects the manifests in it.
 pub fn load(directory: &Path) -> Result<Option<Resources>, LastGoodError> {
     let path = directory.join(NAME);
     let read = || {
@@ -65,10 +65,10 @@ pub fn load(directory: &Path) -> Result<Option<Resources>, LastGoodError> {
     })
 }
 
-/// What a node shall be by the resources that were accepted last; `None` where none ever were.
+/// The intent for a node, from the resources that were accepted last; `None` if none were ever accepted.
 ///
 /// # Errors
-/// As [`load`], or when the node is not among them.
+/// As [`load`], or if the resources do not contain the node.
 pub fn intent(directory: &Path, node: NodeName) -> Result<Option<Intent>, LastGoodError> {
     let resources = load(directory)?;
     let intent = resources.map(|resources| Intent::new(resources, node));
@@ -78,10 +78,10 @@ pub fn intent(directory: &Path, node: NodeName) -> Result<Option<Intent>, LastGo
     })
 }
 
-/// Keeps the files of a set that was accepted; they are on the disk when this returns.
+/// Stores the files of an accepted set. They are synced to the disk when this returns.
 ///
 /// # Errors
-/// When they can't be written; the set that was kept before stays.
+/// If they can't be written; then the previous set is unchanged.
 pub fn store(directory: &Path, files: &[ManifestFile]) -> Result<(), LastGoodError> {
     let kept = files.iter().map(|file| KeptFile {
         name: file.name.to_string(),
@@ -99,10 +99,10 @@ pub fn store(directory: &Path, files: &[ManifestFile]) -> Result<(), LastGoodErr
     })
 }
 
-/// Deletes what was kept.
+/// Deletes the stored set.
 ///
 /// # Errors
-/// When the file can't be deleted.
+/// If the file can't be deleted.
 pub fn forget(directory: &Path) -> Result<(), LastGoodError> {
     let path = directory.join(NAME);
     files::remove(&path).map_err(|source| LastGoodError { path, source })

@@ -1,7 +1,7 @@
-//! Manifests: the YAML and JSON that users write, read strictly and converted once into resources.
+//! Manifests: YAML and JSON files, read strictly and converted once into resources.
 //!
-//! Values are read from a tree that keeps places instead of by derived `Deserialize`: that stops at the first error,
-//! and here every error of the whole set is told, each with its line and field.
+//! Values are read from a tree that keeps file positions. A derived `Deserialize` would stop at the first
+//! error; this reader reports every error of the whole set, each with its line and field.
 
 mod check;
 mod document;
@@ -20,25 +20,26 @@ mod tree;
 
 use std::sync::Arc;
 
-pub use error::{ManifestError, Place};
+pub use error::{ManifestError, Position};
 
 use crate::resource::Resources;
 
 /// The text of one file.
 #[derive(Clone, Debug)]
 pub struct ManifestFile {
-    /// Its name, for errors.
+    /// The name of the file, for errors.
     pub name: Arc<str>,
     /// YAML documents, or JSON.
     pub text: String,
 }
 
-/// Reads a set of manifests; an empty set is fine.
+/// Reads a set of manifests. An empty set is valid.
 ///
-/// `complete` is false when files are missing from the set: then references to what they may hold are no errors.
+/// `complete` is false if files are missing from the set. Then a reference to an unknown object is not an
+/// error, because a missing file may contain it.
 ///
 /// # Errors
-/// All that is wrong, in order of files and lines.
+/// All errors of the set, in order of files and lines.
 pub fn read(files: &[ManifestFile], mut complete: bool) -> Result<Resources, Vec<ManifestError>> {
     let mut errors = Vec::new();
     let mut documents = Vec::new();
@@ -60,13 +61,18 @@ pub fn read(files: &[ManifestFile], mut complete: bool) -> Result<Resources, Vec
     }
     let order = |file: &str| files.iter().position(|known| *known.name == *file);
     errors.sort_by_cached_key(|error| {
-        let place = &error.place;
-        (order(&place.file), place.line, place.column, error.field.clone())
+        let position = &error.position;
+        (
+            order(&position.file),
+            position.line,
+            position.column,
+            error.field.clone(),
+        )
     });
     Err(errors)
 }
 
-/// How many documents a text holds, empty ones left out; `None` where it can't be parsed.
+/// The number of documents in a file, without empty ones; `None` if the file can't be parsed.
 #[must_use]
 pub fn count(file: &ManifestFile) -> Option<usize> {
     tree::parse(&file.name, &file.text)

@@ -1,4 +1,4 @@
-//! Names of WireGuard endpoints, looked up time and again by the system's resolver.
+//! Resolves the names of WireGuard endpoints repeatedly, by the resolver of the system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,8 +13,8 @@ use crate::limits;
 use crate::resource::node::Host;
 use crate::resource::wireguard::Peer;
 
-/// The addresses of names, those of each in the order in which the resolver prefers them, or why it has none in words; all are
-/// looked up at once, and each for so long at most.
+/// Resolves all names at the same time, each for at most `patience`. The result for each name: its addresses
+/// in the order that the resolver prefers, or the reason why there are none.
 async fn look_up(
     names: impl IntoIterator<Item = String>,
     patience: Duration,
@@ -25,8 +25,11 @@ async fn look_up(
             let found = timeout(patience, lookup_host((name.clone(), 0))).await;
             let addresses = match found {
                 Ok(Ok(found)) => Ok(found.map(|found| found.ip()).collect::<Vec<_>>()),
-                Ok(Err(error)) => Err(format!("{name} can't be looked up: {error}")),
-                Err(_) => Err(format!("{name} is not looked up within {} s", patience.as_secs())),
+                Ok(Err(error)) => Err(format!("can't resolve {name}: {error}")),
+                Err(_) => Err(format!(
+                    "can't resolve {name}: no answer within {} s",
+                    patience.as_secs()
+                )),
             };
             let addresses = addresses.and_then(|addresses| match addresses.is_empty() {
                 true => Err(format!("{name} has no address")),
@@ -38,10 +41,10 @@ async fn look_up(
     lookups.join_all().await.into_iter().collect()
 }
 
-/// The addresses of the names in peers' endpoints, each looked up for so long at most.
+/// Resolves the names in the endpoints of peers, each for at most `patience`.
 ///
 /// # Errors
-/// A name that has none, and why in words.
+/// A name without addresses, and the reason.
 pub async fn of_peers<'a>(
     peers: impl IntoIterator<Item = &'a Peer>,
     patience: Duration,
@@ -58,23 +61,23 @@ pub async fn of_peers<'a>(
     found.collect()
 }
 
-/// What is known of names. What was known stays while a look-up fails.
+/// The known addresses of names. While lookups fail, the last known addresses stay.
 #[derive(Debug)]
 pub struct Names {
-    /// How long an answer is believed.
+    /// How long an answer is used before the name is resolved again.
     lifetime: Duration,
     known: BTreeMap<String, Answer>,
 }
 
 #[derive(Clone, Debug)]
 struct Answer {
-    /// The one that was used last comes first.
+    /// The address that was used last is the first.
     addresses: Vec<IpAddr>,
     asked: Instant,
 }
 
 impl Names {
-    /// Knows nothing yet.
+    /// Without any known names.
     #[must_use]
     pub fn new(lifetime: Duration) -> Names {
         Names {
@@ -83,8 +86,9 @@ impl Names {
         }
     }
 
-    /// The addresses of these names, those that are new or old looked up anew, all at once. A name that was never found is
-    /// absent. An address stays first while the name has it, so that a resolver that turns its answers round moves nobody.
+    /// The addresses of these names. New names, and names with an expired answer, are resolved at the same
+    /// time. A name that was never resolved is absent. An address stays the first as long as the name has it,
+    /// so that a resolver that rotates its answers does not move a peer.
     pub async fn look_up(&mut self, names: &BTreeSet<String>) -> BTreeMap<String, Vec<IpAddr>> {
         let now = Instant::now();
         self.known.retain(|name, _| names.contains(name));
@@ -94,7 +98,7 @@ impl Names {
             .filter(|name| !self.known.get(*name).is_some_and(is_fresh));
         for (name, found) in look_up(wanted.cloned(), limits::NAMES_PATIENCE).await {
             let found = found.inspect_err(|why| debug!("{why}"));
-            self.take(name, found.unwrap_or_default().into_iter().collect(), now);
+            self.record(name, found.unwrap_or_default().into_iter().collect(), now);
         }
         let found = self
             .known
@@ -105,14 +109,14 @@ impl Names {
             .collect()
     }
 
-    /// In how long the first of the answers is no longer believed; `None`: there are no names.
+    /// The time until the first answer expires; `None`: there are no names.
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
         let asked = self.known.values().map(|answer| answer.asked).min()?;
         Some(self.lifetime.saturating_sub(asked.elapsed()))
     }
 
-    fn take(&mut self, name: String, addresses: BTreeSet<IpAddr>, asked: Instant) {
+    fn record(&mut self, name: String, addresses: BTreeSet<IpAddr>, asked: Instant) {
         let answer = self.known.entry(name).or_insert(Answer {
             addresses: Vec::new(),
             asked,
@@ -139,7 +143,7 @@ mod tests {
     fn the_address_in_use_stays_first_and_a_failure_changes_nothing() {
         let mut names = Names::new(Duration::ZERO);
         let mut answer = |list: &[&str]| {
-            names.take("a.example".to_owned(), addresses(list), Instant::now());
+            names.record("a.example".to_owned(), addresses(list), Instant::now());
             let known = &names.known["a.example"].addresses;
             known.iter().map(ToString::to_string).collect::<Vec<_>>()
         };

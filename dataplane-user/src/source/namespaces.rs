@@ -1,5 +1,5 @@
-//! The other namespaces in which something of ours may be: a file in the state directory. It only says where to look; what is
-//! ours there, its marks say.
+//! The other namespaces in which objects of Adit may exist: a file in the state directory. It only tells
+//! where to look. The marks of the objects tell whether Adit manages them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -22,10 +22,10 @@ pub struct NamespacesError {
     pub source: io::Error,
 }
 
-/// Where something may be; nowhere, where there is no file.
+/// The namespaces in the file; empty if there is no file.
 ///
 /// # Errors
-/// When it can't be read, or a line is no namespace.
+/// If the file can't be read, or a line is not a namespace.
 pub fn load(directory: &Path) -> Result<BTreeSet<Namespace>, NamespacesError> {
     let path = directory.join(NAME);
     let text = match files::read_to_string(&path) {
@@ -35,23 +35,23 @@ pub fn load(directory: &Path) -> Result<BTreeSet<Namespace>, NamespacesError> {
     let parsed = text.and_then(|text| {
         let lines = text.lines().zip(1..);
         let namespace = |(line, number): (&str, u32)| {
-            let odd = || {
+            let invalid = || {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!("line {number} is no namespace"),
+                    format!("line {number} is not a namespace"),
                 )
             };
-            parse(line).ok_or_else(odd)
+            parse(line).ok_or_else(invalid)
         };
         lines.map(namespace).collect()
     });
     parsed.map_err(|source| NamespacesError { path, source })
 }
 
-/// Writes where something may be; on the disk when this returns.
+/// Writes the namespaces. They are synced to the disk when this returns.
 ///
 /// # Errors
-/// When it can't be written; what was there stays.
+/// If the file can't be written; then its previous content is unchanged.
 pub fn store(directory: &Path, namespaces: &BTreeSet<Namespace>) -> Result<(), NamespacesError> {
     let lines = namespaces.iter().map(|namespace| render(namespace) + "\n");
     let stored = files::replace(directory, NAME, &lines.collect::<String>());
@@ -64,17 +64,17 @@ pub fn store(directory: &Path, namespaces: &BTreeSet<Namespace>) -> Result<(), N
 /// Removes the file.
 ///
 /// # Errors
-/// When it can't be removed.
+/// If it can't be removed.
 pub fn forget(directory: &Path) -> Result<(), NamespacesError> {
     let path = directory.join(NAME);
     if matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound) {
-        // On a read-only file system to remove it would fail all the same.
+        // On a read-only file system, the removal of a missing file would fail too.
         return Ok(());
     }
     files::remove(&path).map_err(|source| NamespacesError { path, source })
 }
 
-/// A namespace in a line: its kind, and names and paths as JSON has them, without line breaks.
+/// A namespace as one line: its kind, then names and paths as JSON strings, which have no line breaks.
 fn render(namespace: &Namespace) -> String {
     let quoted = |text: &String| serde_json::Value::String(text.clone()).to_string();
     match namespace {

@@ -1,24 +1,25 @@
-//! Numbers that the machine's own lists give names: routing tables (`rt_tables` of iproute2) and UDP services
-//! (services(5)).
+//! Numbers for names, from the lists of the machine: routing tables (`rt_tables` of iproute2) and UDP
+//! services (services(5)).
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where iproute2 looks: the first one that is there. Drop-ins are beside each, and the first one's count most.
+/// The lists of iproute2, which reads the first that exists. Each can have drop-ins; those of the first list
+/// have precedence.
 const TABLES: [&str; 3] = [
     "/etc/iproute2/rt_tables",
     "/usr/share/iproute2/rt_tables",
     "/usr/lib/iproute2/rt_tables",
 ];
-/// The tables that the kernel has, whatever the lists say (linux/rtnetlink.h).
+/// The tables of the kernel, used for names that no list contains (linux/rtnetlink.h).
 const KNOWN_TABLES: [(&str, u32); 4] = [("unspec", 0), ("default", 253), ("main", 254), ("local", 255)];
 const SERVICES: &str = "/etc/services";
 
-/// The number of a routing table; `None`: no list has the name.
+/// The number of a routing table; `None`: no list contains the name. Blocks on file access.
 ///
 /// # Errors
-/// What is wrong with a list that is there and can't be read. Blocks on file access.
+/// If a list exists and can't be read.
 pub fn table(name: &str) -> Result<Option<u32>, String> {
     let lists = TABLES.map(PathBuf::from);
     let main = lists.iter().find(|list| list.exists()).cloned();
@@ -30,16 +31,16 @@ pub fn table(name: &str) -> Result<Option<u32>, String> {
     Ok(table_in(&texts, name))
 }
 
-/// The UDP port of a service; `None`: the list does not have the name.
+/// The UDP port of a service; `None`: the list does not contain the name. Blocks on file access.
 ///
 /// # Errors
-/// When the list is there and can't be read. Blocks on file access.
+/// If the list exists and can't be read.
 pub fn udp_port(name: &str) -> Result<Option<u16>, String> {
     let text = read(Path::new(SERVICES))?;
     Ok(text.and_then(|text| udp_port_in(&text, name)))
 }
 
-/// The lists that end in `.conf` in the directory of a list's name and `.d`, in order.
+/// The drop-ins of a list: the files `*.conf` in the directory with the name of the list and `.d`, sorted.
 fn drop_ins(list: &Path) -> Vec<PathBuf> {
     let mut directory = list.as_os_str().to_owned();
     directory.push(".d");
@@ -85,7 +86,7 @@ fn udp_port_in(text: &str, name: &str) -> Option<u16> {
     })
 }
 
-/// Of a line without its comment.
+/// The words of a line without its comment.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split('#')
         .next()

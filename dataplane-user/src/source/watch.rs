@@ -1,7 +1,7 @@
-//! Tells when manifests may have changed.
+//! Watches for changes of manifests.
 //!
-//! No task: the events of notify's own thread are waited for in [`Watch::changed`], which may be dropped at any time
-//! without losing one. What is told is that something changed, never what; whoever listens loads the whole set.
+//! This starts no task. [`Watch::changed`] waits for events of the thread of `notify`; it may be dropped at
+//! any time without losing an event. It reports only that something changed; the caller loads the whole set.
 
 mod interest;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use interest::Interest;
 
 use crate::limits;
 
-/// Why nothing can be watched; a periodic reload still works.
+/// Why files can't be watched. A periodic reload works nevertheless.
 #[derive(Debug, thiserror::Error)]
 #[error("can't watch files: {0}")]
 pub struct WatchError(#[from] notify::Error);
@@ -31,22 +31,22 @@ pub struct Watch {
     events: UnboundedReceiver<notify::Result<Event>>,
     paths: Vec<PathBuf>,
     interests: Vec<Interest>,
-    /// When the first and the last untold event came.
+    /// The times of the first and the last event that is not yet reported.
     pending: Option<(Instant, Instant)>,
 }
 
 impl Watch {
-    /// Watches files and directories, also such as do not exist yet if the directory above does.
+    /// Watches files and directories. One that does not exist yet is watched if its parent directory exists.
     ///
     /// # Errors
-    /// When the system has no (more) watches.
+    /// If the system has no watches left.
     pub fn new(paths: &[PathBuf]) -> Result<Watch, WatchError> {
         let (sender, events) = unbounded_channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.as_ref().is_ok_and(only_read) {
                 return;
             }
-            // Nobody listens any more: the watch is being dropped.
+            // Sending fails only while the watch is being dropped.
             let _closed = sender.send(event);
         })?;
         let mut watch = Watch {
@@ -60,12 +60,13 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Waits until something changed and it is quiet again. May be cancelled without losing a change.
+    /// Waits until something changed and no further events arrive. It may be cancelled without losing a
+    /// change.
     pub async fn changed(&mut self) {
         loop {
             let Some((first, last)) = self.pending else {
                 let event = self.events.recv().await;
-                self.take(event);
+                self.record(event);
                 continue;
             };
             let due = (last + limits::FILES_QUIET).min(first + limits::FILES_LATEST);
@@ -73,18 +74,19 @@ impl Watch {
                 biased;
                 () = sleep_until(due) => {
                     self.pending = None;
-                    // Directories may have been replaced; before the caller reads, or a change could slip through.
+                    // Directories may have been replaced. The new ones are watched before the caller reads
+                    // them, so that no change is missed.
                     if let Err(error) = self.arm() {
-                        warn!(%error, "can't watch all manifests; periodic reloads go on");
+                        warn!(%error, "can't watch all manifests; changes are found by the next periodic reload");
                     }
                     return;
                 }
-                event = self.events.recv() => self.take(event),
+                event = self.events.recv() => self.record(event),
             }
         }
     }
 
-    fn take(&mut self, event: Option<notify::Result<Event>>) {
+    fn record(&mut self, event: Option<notify::Result<Event>>) {
         let event = event.expect("the watcher holds the sender as long as the watch lives");
         if self.concerns(&event) {
             let now = Instant::now();
@@ -102,19 +104,19 @@ impl Watch {
                 .iter()
                 .any(|path| self.interests.iter().any(|interest| interest.covers(path))),
             Err(error) => {
-                warn!(%error, "watching manifests");
+                warn!(%error, "error while watching manifests");
                 true
             }
         }
     }
 
-    /// Sets watches on all directories of interest; those that stand stay.
+    /// Watches all directories of interest. Existing watches stay.
     fn arm(&mut self) -> Result<(), notify::Error> {
         self.interests = self.paths.iter().flat_map(|path| interest::of(path)).collect();
         let mut result = Ok(());
         for directory in self.interests.iter().map(|interest| &interest.directory) {
             if let Err(error) = self.watcher.watch(directory, RecursiveMode::NonRecursive) {
-                // One that has just gone may come back: the directory above is watched too.
+                // A deleted directory may be created again: its parent is watched too.
                 debug!(directory = %directory.display(), %error, "can't watch");
                 result = Err(error);
             }
@@ -123,7 +125,8 @@ impl Watch {
     }
 }
 
-/// Our own reading makes events too; they must not cause another one.
+/// Whether an event is only about reading. The agent itself causes such events, and they must not cause
+/// another read.
 fn only_read(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,

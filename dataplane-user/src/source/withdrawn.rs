@@ -1,4 +1,5 @@
-//! The peers that an operator withdrew: a file in the state directory, one name a line, replaced as a whole.
+//! The peers that an operator withdrew by `adit route withdraw`: a file in the state directory with one id
+//! per line, which is replaced as a whole.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,10 +22,10 @@ pub struct WithdrawnError {
     pub source: io::Error,
 }
 
-/// Who is withdrawn; nobody where there is no file.
+/// The withdrawn peers; none if there is no file.
 ///
 /// # Errors
-/// When it can't be read, or holds what is no id.
+/// If the file can't be read, or a line is not an id.
 pub fn load(directory: &Path) -> Result<BTreeSet<PeerId>, WithdrawnError> {
     let path = directory.join(NAME);
     let text = match files::read_to_string(&path) {
@@ -41,10 +42,10 @@ pub fn load(directory: &Path) -> Result<BTreeSet<PeerId>, WithdrawnError> {
     names.map_err(|source| WithdrawnError { path, source })
 }
 
-/// Writes who is withdrawn; on the disk when this returns.
+/// Writes the withdrawn peers. They are synced to the disk when this returns.
 ///
 /// # Errors
-/// When it can't be written; what was there stays.
+/// If the file can't be written; then its previous content is unchanged.
 pub fn store(directory: &Path, names: &BTreeSet<PeerId>) -> Result<(), WithdrawnError> {
     let lines = names.iter().map(|name| format!("{}\n", name.as_str()));
     let stored = files::replace(directory, NAME, &lines.collect::<String>());
@@ -54,10 +55,10 @@ pub fn store(directory: &Path, names: &BTreeSet<PeerId>) -> Result<(), Withdrawn
     })
 }
 
-/// Forgets who was withdrawn.
+/// Removes the file, so that no peer is withdrawn.
 ///
 /// # Errors
-/// When the file can't be removed.
+/// If the file can't be removed.
 pub fn forget(directory: &Path) -> Result<(), WithdrawnError> {
     let path = directory.join(NAME);
     files::remove(&path).map_err(|source| WithdrawnError { path, source })

@@ -1,4 +1,4 @@
-//! The words of the status for values whose types know nothing of serde.
+//! Serialization of values in the status whose types do not use serde.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub(super) enum DataplaneWord {
     Routes,
 }
 
-/// What carried all packets before the status told.
+/// The dataplane of all agents whose status does not name one.
 pub(super) fn ebpf() -> Dataplane {
     Dataplane::Ebpf
 }
@@ -23,7 +23,7 @@ pub(super) enum SeverityWord {
     Error,
 }
 
-/// Counts by reason. Those of reasons that only another version knows are left out.
+/// Counts by reason. Reasons that only another version knows are skipped.
 pub(super) mod dropped {
     use std::collections::BTreeMap;
 
@@ -59,9 +59,9 @@ mod tests {
     use crate::resource::{Dataplane, Severity};
     use crate::status::{PeerStatus, ProblemStatus, Status, WireGuardStatus};
 
-    /// Scripts read it: neither keys nor values nor their order change.
+    /// Scripts read it: keys, values and their order must not change.
     #[test]
-    fn a_peer_is_told_and_read_with_the_keys_that_it_always_had() {
+    fn a_peer_is_written_and_read_with_stable_keys() {
         let address = |last| Some(IpAddr::from([192, 0, 2, last]));
         let mut peer = PeerStatus {
             node: NodeName::new("b").unwrap(),
@@ -86,19 +86,19 @@ mod tests {
             r#""mtu":1420,"wireguard":{"device":"adit-wg0","own_key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","#,
             r#""session":null},"withdrawn":false,"dataplane":"routes","way":null,"received":null}"#,
         ];
-        let told = serde_json::to_string(&peer).unwrap();
-        assert_eq!(told, expected.concat());
-        assert_eq!(serde_json::from_str::<PeerStatus>(&told).unwrap(), peer);
-        // What older agents tell, which know no addresses over HTTP and no dataplane.
-        let told = told
+        let json = serde_json::to_string(&peer).unwrap();
+        assert_eq!(json, expected.concat());
+        assert_eq!(serde_json::from_str::<PeerStatus>(&json).unwrap(), peer);
+        // The form of older agents: without addresses over HTTP, and without dataplane.
+        let json = json
             .replace(r#""remote":"192.0.2.1","local":"192.0.2.2","#, "")
             .replace(r#""dataplane":"routes","#, "");
         (peer.remote, peer.local, peer.dataplane) = (None, None, Dataplane::Ebpf);
-        assert_eq!(serde_json::from_str::<PeerStatus>(&told).unwrap(), peer);
+        assert_eq!(serde_json::from_str::<PeerStatus>(&json).unwrap(), peer);
     }
 
     #[test]
-    fn words_are_those_of_the_types_and_newer_ones_are_left_out() {
+    fn names_are_those_of_the_types_and_newer_ones_are_skipped() {
         for severity in [Severity::Warning, Severity::Error] {
             let problem = ProblemStatus {
                 severity,
@@ -107,20 +107,20 @@ mod tests {
                 message: String::new(),
                 remedy: String::new(),
             };
-            let told = serde_json::to_value(&problem).unwrap();
-            assert_eq!(told["severity"], severity.name());
+            let json = serde_json::to_value(&problem).unwrap();
+            assert_eq!(json["severity"], severity.name());
         }
         let count = Count { packets: 1, bytes: 2 };
         let status = Status {
             dropped: DropReason::ALL.map(|reason| (reason, count)).into(),
             ..Status::default()
         };
-        let mut told = serde_json::to_value(&status).unwrap();
+        let mut json = serde_json::to_value(&status).unwrap();
         assert_eq!(
-            told["dropped"],
+            json["dropped"],
             serde_json::json!({"cleartext": count, "port": count})
         );
-        told["dropped"]["later"] = serde_json::json!(count);
-        assert_eq!(serde_json::from_value::<Status>(told).unwrap(), status);
+        json["dropped"]["later"] = serde_json::json!(count);
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
     }
 }

@@ -1,11 +1,13 @@
-//! A file as lines, entries and sections, of which every byte stays. It is never wrong: what its lines mean is `read`'s.
+//! A file as lines, entries and sections, which keeps every byte. Every file is a valid document; `read`
+//! interprets its lines.
 
 use std::fmt;
 use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-/// A file's bytes and what lies where in them. Wiped when dropped; no `Debug` shows them.
+/// The bytes of a file, and the ranges of its lines and sections. The bytes are wiped on drop, and `Debug`
+/// does not show them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document {
     bytes: Zeroizing<Vec<u8>>,
@@ -16,17 +18,17 @@ pub struct Document {
 /// A line, without its line break.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// Where it lies, with its line break.
+    /// The range of the line, with its line break.
     range: Range<usize>,
     pub(super) content: Content,
-    /// What follows its first `#`.
+    /// The text after the first `#`.
     comment: Option<Range<usize>>,
 }
 
-/// What a line is, its comment left out; ranges have no white space at their ends.
+/// The content of a line, without its comment. Ranges have no white space at their ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// White space, or nothing.
+    /// Only white space, or nothing.
     Blank,
     /// `[Name]`, or anything else that begins with a bracket.
     Header(Range<usize>),
@@ -41,16 +43,16 @@ pub(super) enum Content {
     Other(Range<usize>),
 }
 
-/// A section: its header, and all lines up to the next one.
+/// A section: its header, and all lines up to the next header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// What it is of.
+    /// The kind of the section.
     pub kind: SectionKind,
-    /// Its lines, from 0 on; the first one is its header.
+    /// The line numbers, from 0; the first line is the header.
     pub lines: Range<usize>,
 }
 
-/// What a section is of.
+/// The kind of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SectionKind {
     /// `[Interface]`.
@@ -62,7 +64,7 @@ pub enum SectionKind {
 }
 
 impl Document {
-    /// Finds lines and sections in a file's bytes.
+    /// Finds lines and sections in the bytes of a file.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Document {
         let bytes = Zeroizing::new(bytes);
@@ -94,7 +96,7 @@ impl Document {
         }
     }
 
-    /// All of it.
+    /// All bytes of the file.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -113,13 +115,13 @@ impl Document {
             .filter(|section| section.kind == SectionKind::Peer)
     }
 
-    /// How many lines it has.
+    /// The number of lines.
     #[must_use]
     pub fn line_count(&self) -> usize {
         self.lines.len()
     }
 
-    /// Where a line lies, with its line break; after the last line: the end.
+    /// The range of a line, with its line break; after the last line, the empty range at the end.
     #[must_use]
     pub fn line(&self, index: usize) -> Range<usize> {
         let end = self.bytes.len()..self.bytes.len();
@@ -134,7 +136,7 @@ impl Document {
             .is_some_and(|line| line.content == Content::Blank && line.comment.is_none())
     }
 
-    /// Where the words of a line that is a comment and nothing else lie, without the `#`.
+    /// The range of the comment of a line that contains only a comment, without the `#`.
     #[must_use]
     pub fn comment(&self, index: usize) -> Option<Range<usize>> {
         let line = self.lines.get(index)?;
@@ -142,7 +144,7 @@ impl Document {
         (line.content == Content::Blank).then(|| trimmed(&self.bytes, comment.clone()))
     }
 
-    /// The line of a section that has this key, and where its value lies: the last one, if there are several.
+    /// The line with this key in a section, and the range of its value. If there are several, the last one.
     #[must_use]
     pub fn entry(&self, section: &Section, wanted: &str) -> Option<(usize, Range<usize>)> {
         let mut lines = section.lines.clone().rev();
@@ -164,7 +166,7 @@ impl Document {
         last.unwrap_or(section.lines.start)
     }
 
-    /// What ends its lines.
+    /// The line break of the file.
     #[must_use]
     pub fn line_break(&self) -> &'static str {
         let first = self.lines.first().map(|line| &self.bytes[line.range.clone()]);
@@ -175,7 +177,7 @@ impl Document {
         }
     }
 
-    /// The same with other bytes in a range.
+    /// The document with the bytes of a range replaced.
     #[must_use]
     pub fn replaced(&self, range: Range<usize>, with: &[u8]) -> Document {
         let mut bytes = Vec::with_capacity(self.bytes.len() + with.len());
@@ -238,7 +240,7 @@ fn position(bytes: &[u8], range: &Range<usize>, wanted: u8) -> Option<usize> {
     found.map(|index| range.start + index)
 }
 
-/// Without any white space, as `wg` reads its lines.
+/// The bytes without any white space, as `wg` reads lines.
 pub(super) fn squeezed(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().copied().filter(|byte| !is_space(byte)).collect()
 }
@@ -248,7 +250,7 @@ pub(super) fn is_space(byte: &u8) -> bool {
     byte.is_ascii_whitespace() || *byte == 0x0b
 }
 
-/// Without white space at its ends.
+/// The range without white space at its ends.
 fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
     let text = &bytes[range.clone()];
     let Some(first) = text.iter().position(|byte| !is_space(byte)) else {

@@ -1,20 +1,20 @@
-//! What is wrong with a file.
+//! Errors of configuration files.
 
 use std::path::PathBuf;
 
-/// What is wrong with a file, and where. It never holds key material.
+/// An error of a file, with its line. It never contains key material.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{line}: {problem}", .path.display())]
 pub struct ConfigError {
     /// The file.
     pub path: PathBuf,
-    /// The line, from 1 on.
+    /// The line, from 1.
     pub line: usize,
-    /// What is wrong there.
+    /// What is wrong in this line.
     pub problem: String,
 }
 
-/// The same while the file's name is not at hand.
+/// A [`ConfigError`] without the path of the file.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) line: usize,

@@ -1,4 +1,4 @@
-//! What the lines of a document mean.
+//! Interprets the lines of a document.
 
 mod peers;
 
@@ -9,15 +9,15 @@ use std::str;
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
-use self::peers::Placed;
+use self::peers::WrittenPeer;
 use super::document::{Content, is_space, squeezed};
 use super::error::Problem;
 use super::{Config, Document, Interface, Section, SectionKind, value};
 use crate::source::hint;
 
-/// Those of [Interface] that `wg` knows. It reads its keys and their values without white space.
+/// The keys of [Interface] that `wg` reads. It ignores white space within keys and values.
 const WG_KEYS: [&str; 3] = ["PrivateKey", "ListenPort", "FwMark"];
-/// Those that `wg-quick` knows.
+/// The keys of [Interface] that `wg-quick` reads.
 const QUICK_KEYS: [&str; 9] = [
     "Address",
     "DNS",
@@ -36,7 +36,7 @@ const PEER_KEYS: [&str; 5] = [
     "Endpoint",
     "PersistentKeepalive",
 ];
-/// Those that a section may have more than once.
+/// The keys that a section may contain several times.
 const LISTS: [&str; 7] = [
     "Address",
     "DNS",
@@ -46,10 +46,10 @@ const LISTS: [&str; 7] = [
     "PostDown",
     "AllowedIPs",
 ];
-/// By which an editor says that a file is UTF-8, or UTF-16 of either order.
+/// The byte order marks of UTF-8, and of UTF-16 in both orders, which some editors write.
 const BYTE_ORDER_MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 
-/// What a document says, and what of it is hardly meant.
+/// The configuration in a document, with warnings about content that is probably a mistake.
 pub(super) fn config(document: &Document) -> Result<(Config, Vec<Problem>), Problem> {
     before_sections(document)?;
     let mut warnings = Vec::new();
@@ -62,25 +62,25 @@ pub(super) fn config(document: &Document) -> Result<(Config, Vec<Problem>), Prob
             SectionKind::Interface => {
                 if let Some(first) = first_line {
                     let text =
-                        format!("a second [Interface]; the first one is on line {first}, and both count");
+                        format!("second [Interface] section, the first is on line {first}; both apply");
                     warnings.push(Problem::new(line, text));
                 }
                 first_line.get_or_insert(line);
                 let known = interface_keys(document, section);
                 each_entry(document, &section.lines, &known, &mut warnings, |entry| {
-                    interface.take(entry)
+                    interface.set(entry)
                 })?;
             }
-            SectionKind::Peer => peers.push(Placed::read(document, &section.lines, &mut warnings)?),
+            SectionKind::Peer => peers.push(WrittenPeer::read(document, &section.lines, &mut warnings)?),
             SectionKind::Unknown => {
-                let text = "an unknown section; known: [Interface], [Peer]";
+                let text = "unknown section; known: [Interface], [Peer]";
                 return Err(Problem::new(line, text));
             }
         }
     }
     let config = Config {
         interface,
-        peers: peers::settled(peers, &mut warnings),
+        peers: peers::resolved(peers, &mut warnings),
         ..Config::default()
     };
     Ok((config, warnings))
@@ -89,7 +89,7 @@ pub(super) fn config(document: &Document) -> Result<(Config, Vec<Problem>), Prob
 fn before_sections(document: &Document) -> Result<(), Problem> {
     let mut marks = BYTE_ORDER_MARKS.iter();
     if marks.any(|mark| document.bytes().starts_with(mark)) {
-        let text = "it begins with a byte order mark (BOM), which WireGuard's tools refuse: save it as UTF-8 without one";
+        let text = "the file begins with a byte order mark (BOM), which the WireGuard tools reject; save it as UTF-8 without one";
         return Err(Problem::new(1, text));
     }
     for (index, line) in document.lines().iter().enumerate() {
@@ -97,18 +97,20 @@ fn before_sections(document: &Document) -> Result<(), Problem> {
             Content::Blank => continue,
             Content::Header(_) => break,
             Content::Entry { key, .. } => format!(
-                "{} stands before any section; begin with [Interface] or [Peer]",
+                "{} is before the first section; write [Interface] or [Peer] above it",
                 shown(&document.bytes()[key.clone()]).map_or("an entry".to_owned(), |key| format!("`{key}`"))
             ),
-            Content::Other(_) => "text before any section; begin with [Interface] or [Peer]".to_owned(),
+            Content::Other(_) => {
+                "text before the first section; write [Interface] or [Peer] above it".to_owned()
+            }
         };
         return Err(Problem::new(index + 1, text));
     }
     Ok(())
 }
 
-/// The keys of an [Interface] section. One with white space in its header is unknown to `wg-quick`, whose keys then are
-/// unknown to `wg`.
+/// The known keys of an [Interface] section. `wg-quick` does not recognize a header that contains white
+/// space, and then its keys are unknown keys for `wg`.
 fn interface_keys(document: &Document, section: &Section) -> Vec<&'static str> {
     let header = &document.bytes()[document.line(section.lines.start)];
     let header = header.split(|byte| *byte == b'#').next().unwrap_or_default();
@@ -117,20 +119,20 @@ fn interface_keys(document: &Document, section: &Section) -> Vec<&'static str> {
     WG_KEYS.iter().chain(quick).copied().collect()
 }
 
-/// An entry with a key that is known where it stands.
+/// An entry with a key that is known in its section.
 struct Entry<'a> {
     line: usize,
     key: &'static str,
     value: &'a str,
 }
 
-/// Hands on each entry of a section, in order.
+/// Calls `apply` for each entry of a section, in order.
 fn each_entry(
     document: &Document,
     lines: &Range<usize>,
     known: &[&'static str],
     warnings: &mut Vec<Problem>,
-    mut take: impl FnMut(&Entry<'_>) -> Result<(), String>,
+    mut apply: impl FnMut(&Entry<'_>) -> Result<(), String>,
 ) -> Result<(), Problem> {
     let mut seen = BTreeMap::new();
     for index in lines.clone().skip(1) {
@@ -150,10 +152,10 @@ fn each_entry(
             return Err(problem(unknown(document, key, known)));
         };
         let Ok(value) = str::from_utf8(&document.bytes()[value.clone()]) else {
-            return Err(problem(format!("`{name}` is not UTF-8")));
+            return Err(problem(format!("the value of `{name}` is not UTF-8")));
         };
         let is_quick = QUICK_KEYS.contains(&name);
-        // It may be a key.
+        // The value may be a key.
         let without_space = Zeroizing::new(match is_quick {
             true => String::new(),
             false => value
@@ -168,8 +170,7 @@ fn each_entry(
         if !LISTS.contains(&name)
             && let Some(first) = seen.insert(name, line)
         {
-            let text =
-                format!("`{name}` for the second time; line {first} has it, too, and the last one counts");
+            let text = format!("`{name}` is given twice, first on line {first}; the last one counts");
             warnings.push(problem(text));
         }
         let entry = Entry {
@@ -177,13 +178,13 @@ fn each_entry(
             key: name,
             value,
         };
-        take(&entry).map_err(|text| problem(format!("{name}: {text}")))?;
+        apply(&entry).map_err(|text| problem(format!("{name}: {text}")))?;
     }
     Ok(())
 }
 
 impl Interface {
-    fn take(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+    fn set(&mut self, entry: &Entry<'_>) -> Result<(), String> {
         let text = entry.value;
         match entry.key {
             "PrivateKey" => self.private_key = value::private_key(text)?,
@@ -191,7 +192,7 @@ impl Interface {
             "FwMark" => self.fwmark = value::fwmark(text)?,
             "Address" => value::addresses(text)?
                 .into_iter()
-                .try_for_each(|address| self.take_address(address))?,
+                .try_for_each(|address| self.add_address(address))?,
             "DNS" => {
                 let (servers, search) = value::dns(text)?;
                 self.dns.extend(servers);
@@ -213,12 +214,13 @@ impl Interface {
         Ok(())
     }
 
-    /// The kernel refuses an address for the second time: with IPv4 that of the same prefix length.
-    fn take_address(&mut self, address: IpNet) -> Result<(), String> {
+    /// The kernel refuses a duplicate address. With IPv4, only one with the same prefix length is a
+    /// duplicate.
+    fn add_address(&mut self, address: IpNet) -> Result<(), String> {
         let is_same =
             |known: &IpNet| known.addr() == address.addr() && (known.addr().is_ipv6() || *known == address);
         if self.addresses.iter().any(is_same) {
-            return Err(format!("`{address}` for the second time"));
+            return Err(format!("`{address}` is given twice; remove one of them"));
         }
         self.addresses.push(address);
         Ok(())
@@ -246,7 +248,7 @@ fn unknown(document: &Document, key: &Range<usize>, known: &[&'static str]) -> S
         ("Peer", &PEER_KEYS),
     ] {
         if let Some(name) = canonical(bytes, keys) {
-            return format!("`{name}` belongs into [{section}]");
+            return format!("`{name}` belongs in [{section}]");
         }
     }
     if let Some(text) = without_equals(bytes, known) {
@@ -259,14 +261,15 @@ fn unknown(document: &Document, key: &Range<usize>, known: &[&'static str]) -> S
     }
 }
 
-/// For a line that begins as an entry and goes on without `=`; one that comes later may be the padding of base64.
+/// The error for a line that begins with a known key but has no `=` after it. A later `=` may be the padding
+/// of base64.
 fn without_equals(text: &[u8], known: &[&'static str]) -> Option<String> {
     let mut words = text.split(u8::is_ascii_whitespace);
     let name = canonical(words.next()?, known)?;
     Some(format!("no `=` after `{name}`"))
 }
 
-/// A key as errors show it, unless it may be a part of a secret.
+/// A key as errors show it; `None` if it may be a part of a secret.
 fn shown(key: &[u8]) -> Option<&str> {
     const LONGEST: usize = 19;
     let letters = key.iter().all(u8::is_ascii_alphabetic);

@@ -1,4 +1,4 @@
-//! A file of what it shall say, laid out as `wg-quick save` and `wg showconf` do it.
+//! Writes a configuration as a file, in the layout of `wg-quick save` and `wg showconf`.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -8,10 +8,10 @@ use super::{Config, Interface};
 use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 
 impl Config {
-    /// The text of a file that says the same, with its secrets: wiped when dropped.
+    /// The text of a file with this configuration, including its secrets. The text is wiped on drop.
     #[must_use]
     pub fn render(&self) -> Zeroizing<String> {
-        // What grows leaves copies behind.
+        // A string that grows leaves copies of its content in memory, so the capacity is reserved first.
         let hooks = &self.interface.hooks;
         let hooks = [&hooks.pre_up, &hooks.post_up, &hooks.pre_down, &hooks.post_down];
         let hooks = hooks.into_iter().flatten().map(|hook| hook.len() + 16);

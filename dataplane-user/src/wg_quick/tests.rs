@@ -1,4 +1,4 @@
-//! Files as people write them, and what is said of those that are wrong.
+//! Files as people write them, and the errors of invalid files.
 
 mod fuzz;
 mod random;
@@ -165,76 +165,76 @@ fn values_mean_what_they_mean_to_wg() {
 fn errors_name_the_line_the_key_and_the_remedy() {
     let key = format!("[Peer]\nPublicKey = {PUBLIC}\n");
     for (text, wanted) in [
-        ("ListenPort = 1\n", "1: `ListenPort` stands before any section"),
-        ("text\n[Peer]", "1: text before any section"),
+        ("ListenPort = 1\n", "1: `ListenPort` is before the first section"),
+        ("text\n[Peer]", "1: text before the first section"),
         (
             "[Interface]\n\n[Pear]\n",
-            "3: an unknown section; known: [Interface], [Peer]",
+            "3: unknown section; known: [Interface], [Peer]",
         ),
         (
             "[ Interface ]\nListenPort = 1\nAddress = 10.0.0.1\n",
-            "3: `Address` belongs into [Interface]",
+            "3: `Address` belongs in [Interface]",
         ),
         (
             "\u{feff}[Interface]\n",
-            "1: it begins with a byte order mark (BOM)",
+            "1: the file begins with a byte order mark (BOM)",
         ),
         (
             "[Interface]\nListenPrt = 1\n",
             "2: unknown key `ListenPrt`; did you mean `ListenPort`?",
         ),
-        (
-            "[Interface]\nEndpoint = a:1\n",
-            "2: `Endpoint` belongs into [Peer]",
-        ),
+        ("[Interface]\nEndpoint = a:1\n", "2: `Endpoint` belongs in [Peer]"),
         (
             "[Peer]\nAddress = 10.0.0.1\n",
-            "2: `Address` belongs into [Interface]",
+            "2: `Address` belongs in [Interface]",
         ),
         ("[Interface]\nListenPort 1\n", "2: no `=` after `ListenPort`"),
         ("[Interface]\nanything\n", "2: no `=` in this line"),
         ("[Interface]\nListenPort =\n", "2: `ListenPort` has no value"),
         (
             "[Interface]\nMTU = 01420\n",
-            "2: MTU: `01420` begins with a zero, which makes it octal",
+            "2: MTU: `01420` begins with a zero, which some tools read as octal",
         ),
         (
             "[Interface]\nTable = 0100\n",
-            "2: Table: `0100` begins with a zero, which makes it octal",
+            "2: Table: `0100` begins with a zero, which some tools read as octal",
         ),
         (
             "[Interface]\nAddress = 10.0.0.1/024\n",
-            "2: Address: `10.0.0.1/024` is no address",
+            "2: Address: `10.0.0.1/024` is not an address",
         ),
         (
             "[Interface]\nAddress = 10.0.0.1, fd00::1/64\nAddress = fd00::1/128\n",
-            "3: Address: `fd00::1/128` for the second time",
+            "3: Address: `fd00::1/128` is given twice",
         ),
         (
             "[Interface]\nMTU = 1e3\n",
-            "2: MTU: `1e3` is no MTU; expected 0 to 2147483552 bytes",
+            "2: MTU: `1e3` is not an MTU; expected 0 to 2147483552 bytes",
         ),
         (
             "[Interface]\nListenPort = 65536\n",
-            "2: ListenPort: `65536` is no port; expected 0 to 65535",
+            "2: ListenPort: `65536` is not a port; expected 0 to 65535",
         ),
-        ("[Interface]\nListenPort = +1\n", "2: ListenPort: `+1` is no port"),
+        (
+            "[Interface]\nListenPort = +1\n",
+            "2: ListenPort: `+1` is not a port",
+        ),
         (
             "[Interface]\nFwMark = 0X10\n",
-            "2: FwMark: `0X10` is no mark; expected `off`",
+            "2: FwMark: `0X10` is not a mark; expected `off`",
         ),
-        ("[Interface]\nFwMark = 0x+1\n", "2: FwMark: `0x+1` is no mark"),
+        ("[Interface]\nFwMark = 0x+1\n", "2: FwMark: `0x+1` is not a mark"),
         (
             "[Interface]\nTable = mine\n",
-            "2: Table: `mine` is no table; expected `off`, `auto`, a",
+            "2: Table: `mine` is not a table; expected `off`, `auto`, a",
         ),
         (
             "[Interface]\nAddress = 10.0.0/24\n",
-            "2: Address: `10.0.0/24` is no address",
+            "2: Address: `10.0.0/24` is not an address",
         ),
         (
             "[Interface]\nDNS = 10.0.0.256\n",
-            "2: DNS: `10.0.0.256` is no IP address, and no domain",
+            "2: DNS: `10.0.0.256` is neither an IP address nor a domain",
         ),
         (
             "[Interface]\nSaveConfig = yes\n",
@@ -252,41 +252,41 @@ fn errors_name_the_line_the_key_and_the_remedy() {
     for (line, wanted) in [
         (
             "PersistentKeepalive = 65536",
-            "PersistentKeepalive: `65536` is no interval; expected `off` or",
+            "PersistentKeepalive: `65536` is not an interval; expected `off` or",
         ),
         (
             "AllowedIPs = 10.0.0.0/33",
-            "AllowedIPs: `10.0.0.0/33` is no address; expected such as",
+            "AllowedIPs: `10.0.0.0/33` is not an address; expected for example",
         ),
-        ("AllowedIPs = 10.0.0.0/8,", "AllowedIPs: `` is no address"),
+        ("AllowedIPs = 10.0.0.0/8,", "AllowedIPs: `` is not an address"),
         (
             "Endpoint = 192.0.2.1",
-            "Endpoint: `192.0.2.1` is no endpoint; expected such as",
+            "Endpoint: `192.0.2.1` is not an endpoint; expected for example",
         ),
         (
             "Endpoint = 192.0.2.256:1",
-            "Endpoint: `192.0.2.256:1` is no endpoint",
+            "Endpoint: `192.0.2.256:1` is not an endpoint",
         ),
         ("AllowedIPs =", "`AllowedIPs` has no value"),
         (
             "AllowedIPs = 10.0.0.0/08",
-            "AllowedIPs: `10.0.0.0/08` is no address",
+            "AllowedIPs: `10.0.0.0/08` is not an address",
         ),
         (
             "Endpoint = 192.0.2.010:1",
-            "Endpoint: `192.0.2.010:1` is no endpoint",
+            "Endpoint: `192.0.2.010:1` is not an endpoint",
         ),
         (
             "Endpoint = [2001:db8::1%eth0]:1",
-            "Endpoint: `[2001:db8::1%eth0]:1` is no endpoint",
+            "Endpoint: `[2001:db8::1%eth0]:1` is not an endpoint",
         ),
         (
             "Endpoint = 192.0.2.1:no-such-service",
-            "Endpoint: `no-such-service` is no port; expected 0 to 65535, or a UDP service",
+            "Endpoint: `no-such-service` is not a port; expected 0 to 65535, or a UDP service",
         ),
         (
             "Endpoint = host.example:0",
-            "Endpoint: `host.example:0` is no endpoint",
+            "Endpoint: `host.example:0` is not an endpoint",
         ),
     ] {
         let said = error(&format!("{key}{line}\n"));
@@ -326,7 +326,7 @@ fn what_is_hardly_meant_counts_as_the_kernel_takes_it_and_is_told() {
         assert!(warned(line, words), "{line}: {:#?}", config.warnings);
     }
     assert_eq!(config.warnings.len(), 4, "{:#?}", config.warnings);
-    // Without an endpoint of its own the last one keeps the other's.
+    // Without its own endpoint the last section keeps that of the earlier one.
     let config = parse(&text.replace("Endpoint = 192.0.2.2:1\nEndpoint = 192.0.2.3:1\n", "")).unwrap();
     let endpoint = config.peers[2].endpoint.as_ref().unwrap();
     assert_eq!(endpoint.to_string(), "192.0.2.1:1");
@@ -379,6 +379,6 @@ fn bytes_stay_and_are_found_again() {
     let error = Config::of(Path::new("x"), &document).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "x:1: it begins with a byte order mark (BOM), which WireGuard's tools refuse: save it as UTF-8 without one"
+        "x:1: the file begins with a byte order mark (BOM), which the WireGuard tools reject; save it as UTF-8 without one"
     );
 }

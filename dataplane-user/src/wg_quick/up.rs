@@ -1,5 +1,5 @@
-//! What `wg-quick up` makes of a file: the device that a manifest would declare, with what wg-quick finds out itself. Routes,
-//! rules and all else are the plan's.
+//! The device that `wg-quick up` creates for a file, in the form of a declared device. It includes the values
+//! that `wg-quick` finds out on the machine. Routes, rules and everything else come from the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,16 @@ use crate::resource::netlink::{InterfaceEnd, Placed};
 use crate::resource::wireguard::Peer;
 use crate::resource::{Intent, Resources, WireGuardInterface};
 
-/// What WireGuard adds to a packet over IPv6, rounded up to blocks of 16 bytes: `wg-quick` takes it from the MTU of the path.
+/// The overhead of WireGuard over IPv6 with padding to 16 bytes, in bytes. `wg-quick` subtracts it from the
+/// path MTU.
 const OVERHEAD: u32 = 80;
-/// The MTU of a path of which nothing is known.
+/// The MTU of an unknown path, in bytes.
 const ETHERNET: u32 = 1500;
-/// The priority of the rule for the default table, before which the first one of a user's comes.
+/// The priority that the kernel gives to the first rule of a user: one less than that of its rule for table
+/// main.
 const LAST_PRIORITY: u32 = 32_765;
 
-/// What wg-quick finds out of the machine, beside what the plan must know of it.
+/// Facts that `wg-quick` collects about the machine, in addition to those that the plan needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     /// The MTU of the device of the default route, in bytes.
@@ -31,10 +33,10 @@ pub struct Machine {
     pub next_priority: BTreeMap<Family, u32>,
 }
 
-/// A node that has this device and nothing else.
+/// The intent of a node with only this device.
 ///
 /// # Panics
-/// Never: the node has something.
+/// Never, because the node has an object.
 #[must_use]
 pub fn intent(interface: WireGuardInterface) -> Intent {
     let node = NodeName::new("localhost").expect("a node's name");
@@ -50,7 +52,7 @@ pub fn intent(interface: WireGuardInterface) -> Intent {
 }
 
 impl Config {
-    /// The device of this name that the file describes; `key` is where its private key is.
+    /// The device that the file describes, with this name; `key` is the source of its private key.
     #[must_use]
     pub fn interface(
         &self,
@@ -60,15 +62,15 @@ impl Config {
     ) -> WireGuardInterface {
         let Interface { addresses, table, .. } = &self.interface;
         let mtu = self.interface.mtu.unwrap_or_else(|| self.mtu(facts, machine));
-        // Where it is smaller, the kernel removes the addresses (RFC 791, RFC 8200).
+        // With a smaller MTU the kernel removes the addresses (RFC 791, RFC 8200).
         let smallest = |address: &IpNet| if address.addr().is_ipv4() { 68 } else { 1280 };
         let addresses = addresses.iter().filter(|address| mtu >= smallest(address));
-        // The second rule is the one that comes first.
+        // `wg-quick` adds two rules, and the second one gets the lower priority.
         let first_rule = Family::BOTH.map(|family| {
             let next = machine.next_priority.get(&family).copied();
             (family, next.unwrap_or(LAST_PRIORITY).saturating_sub(1))
         });
-        // Of several with one key the last one says all.
+        // Of several peers with one key the last one is complete.
         let peers = self.peers.iter().map(|peer| (peer.public_key, peer.clone()));
         let mut interface = WireGuardInterface {
             end: InterfaceEnd {
@@ -88,13 +90,13 @@ impl Config {
             rules_at: first_rule.into(),
             peers: peers.collect::<BTreeMap<_, Peer>>().into_values().collect(),
         };
-        // That of a default route is the number of its table, which nobody uses.
+        // The mark for a default route is the number of its table, which is unused.
         interface.fwmark = Marks::beside(machine.tables.clone()).give(None, &interface);
         interface
     }
 
-    /// The MTU of the widest path to an endpoint, without what WireGuard adds: peers that are nearer than others must not suffer, and for
-    /// the others there is path MTU discovery.
+    /// The MTU of the widest path to an endpoint, minus the overhead of WireGuard. Peers behind narrower
+    /// paths rely on path MTU discovery.
     fn mtu(&self, facts: &NodeFacts, machine: &Machine) -> u32 {
         let endpoints = self
             .peers

@@ -5,12 +5,13 @@ use adit_tests::overlay::family_name;
 use dataplane_user::net::Family;
 
 use super::super::capture::protocol_name;
-use super::super::options::{CARRIERS, Encapsulation};
+use super::super::options::{ADVERTISERS, Encapsulation};
 use super::super::shared;
 use super::super::traffic::{Kind, Measured};
 use super::super::verdict::{Round, Row};
 
-/// The matrix: a header, and a line a way. Sent and received are bytes of payload, then come counts of each kind.
+/// The matrix: a header, and a line for each pair. SENT and RECEIVED are bytes of payload; the last columns count each
+/// kind of traffic, received of sent.
 pub(crate) fn matrix(rows: &[Row<'_>]) -> Vec<String> {
     let fixed = [
         "FROM",
@@ -28,7 +29,7 @@ pub(crate) fn matrix(rows: &[Row<'_>]) -> Vec<String> {
     aligned(&all, 4)
 }
 
-/// What crossed the underlay.
+/// The packets that crossed the underlay.
 pub(crate) fn wire(round: &Round<'_>) -> Vec<String> {
     let header = ["ON THE UNDERLAY", "PROTOCOL", "PORT", "VNI", "PACKETS"].map(str::to_owned);
     let rows = round.crossed().into_iter().map(|(crossed, count)| {
@@ -45,20 +46,20 @@ pub(crate) fn wire(round: &Round<'_>) -> Vec<String> {
     aligned(&all, 2)
 }
 
-/// Who answered flows to the prefix that several nodes carry; nothing if there were none.
+/// Which node answered the flows to the shared prefix; empty if there were none.
 pub(crate) fn shared(round: &Round<'_>) -> Vec<String> {
     if round.flows.is_empty() {
         return Vec::new();
     }
-    let carriers = round.topology.nodes.iter().take(CARRIERS).enumerate();
+    let advertisers = round.topology.nodes.iter().take(ADVERTISERS).enumerate();
     let fixed = ["FROM", "TO SHARED PREFIX", "FLOWS"].map(str::to_owned);
-    let by = carriers
+    let by = advertisers
         .clone()
-        .map(|(_, node)| format!("BY {}", node.name.to_uppercase()));
+        .map(|(_, node)| format!("ANSWERED BY {}", node.name.to_uppercase()));
     let header: Vec<String> = fixed.into_iter().chain(by).collect();
     let rows = round.flows.iter().map(|flows| {
-        let answered = carriers.clone().map(|(carrier, _)| {
-            let count = flows.answered.get(&carrier);
+        let answered = advertisers.clone().map(|(advertiser, _)| {
+            let count = flows.answered.get(&advertiser);
             number(count.and_then(|count| u32::try_from(*count).ok()))
         });
         let fixed = [
@@ -123,7 +124,7 @@ fn count(kind: Kind, measured: &Measured) -> String {
     }
 }
 
-/// The first columns are text, the others are figures.
+/// Aligns rows: the first `text` columns to the left, the others, which are numbers, to the right.
 fn aligned(rows: &[Vec<String>], text: usize) -> Vec<String> {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_stand_on_the_right() {
+    fn numbers_are_aligned_to_the_right() {
         let rows = [["NAME", "N"], ["x", "10"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(aligned(&rows, 1), ["NAME   N", "x     10"]);
     }

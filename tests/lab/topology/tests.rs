@@ -1,4 +1,4 @@
-//! Who is where, in labs of several shapes.
+//! Addresses and families in labs of several shapes.
 use std::collections::BTreeSet;
 
 use adit_tests::topology::{is_overlay, of_family};
@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use super::*;
 
 #[test]
-fn addresses_differ_and_the_overlay_is_told_from_the_underlay() {
+fn addresses_are_unique_and_overlay_differs_from_underlay() {
     let topology = Topology::new(26, Underlay::Dual);
     let mut all = BTreeSet::new();
-    for (place, node) in topology.nodes.iter().enumerate() {
+    for (index, node) in topology.nodes.iter().enumerate() {
         for family in Family::BOTH {
             let outer = node.underlay(family);
             let inner = [node.overlay(), node.overlay_of_pod()].map(|both| of_family(both, family));
@@ -19,7 +19,7 @@ fn addresses_differ_and_the_overlay_is_told_from_the_underlay() {
             assert!(
                 inner
                     .iter()
-                    .all(|address| topology.owner(*address) == Some(place))
+                    .all(|address| topology.owner(*address) == Some(index))
             );
             assert_eq!(topology.owner(outer), None);
             let prefix: IpNet = node.prefixes()[usize::from(family == Family::Ipv6)]
@@ -34,7 +34,7 @@ fn addresses_differ_and_the_overlay_is_told_from_the_underlay() {
 }
 
 #[test]
-fn a_dual_underlay_has_one_host_of_a_single_family() {
+fn a_dual_underlay_of_three_has_one_host_with_ipv6_only() {
     let underlays = |count| {
         let nodes = Topology::new(count, Underlay::Dual).nodes;
         nodes.iter().map(|node| node.families.len()).collect::<Vec<_>>()

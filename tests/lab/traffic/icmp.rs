@@ -1,4 +1,4 @@
-//! Echo requests; the receiver's kernel answers.
+//! Echo requests; the kernel of the receiver answers.
 use std::time::{Duration, Instant};
 
 use adit_tests::icmp::{PAYLOAD, answers, raw, request};
@@ -7,12 +7,12 @@ use anyhow::Result;
 
 use super::{Measured, Pair, ROUNDS, Waits};
 
-/// `index` tells this cell's packets from those of others.
+/// `index` distinguishes the packets of this measurement from those of others.
 pub(super) fn measure(pair: &Pair<'_>, wait: Duration, index: usize, measured: &mut Measured) -> Result<()> {
     measured.unit = u64::try_from(PAYLOAD)?;
     let id = u16::try_from(index & 0x7fff)? + 1;
     let client = pair.at_sender(|| raw(pair.family))?;
-    // The port says nothing to a raw socket.
+    // A raw socket ignores the port.
     client.connect((pair.destination(), 0))?;
 
     let mut waits = Waits::new(wait);

@@ -1,4 +1,4 @@
-//! A stream of bytes, checked where it arrives.
+//! A stream of bytes, which the receiver checks.
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
@@ -13,8 +13,7 @@ use super::{Measured, Pair};
 
 const LENGTH: usize = 2 << 20;
 const CHUNK: usize = 64 << 10;
-/// Nothing may stand still for more than this many times as long as a packet is waited for: lost segments are sent
-/// again later and later.
+/// How many times longer than for a packet to wait for progress: retransmissions of lost segments take longer and longer.
 const PATIENCE: u32 = 3;
 
 pub(crate) fn measure(pair: &Pair<'_>, wait: Duration, measured: &mut Measured) -> Result<()> {
@@ -78,7 +77,7 @@ fn send(mut stream: TcpStream, wait: Duration) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)
 }
 
-/// Reads to the end; returns how many bytes came, up to the first one that is wrong.
+/// Reads to the end. Returns the number of bytes up to the first wrong one.
 fn receive(mut stream: TcpStream, wait: Duration, measured: &mut Measured) -> Result<u64> {
     stream.set_read_timeout(Some(SLICE))?;
     let (mut expected, mut buffer) = (vec![0; CHUNK], vec![0; CHUNK]);
@@ -106,7 +105,7 @@ fn receive(mut stream: TcpStream, wait: Duration, measured: &mut Measured) -> Re
         }
     }
     if good != total {
-        measured.note(&format!("the bytes differ from number {good} on"));
+        measured.note(&format!("the bytes differ from byte {good} on"));
     }
     Ok(u64::try_from(good)?)
 }

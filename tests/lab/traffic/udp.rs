@@ -1,5 +1,5 @@
-//! Datagrams, counted where they arrive. Each is answered by the same bytes, for the round-trip time alone: that the
-//! way back works is shown by the pair the other way round.
+//! Datagrams, which the receiver counts. It answers with the same bytes, only to measure the round-trip time: the pair in
+//! the other direction tests the way back.
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use dataplane_user::net::Family;
 use super::{Kind, Measured, Pair, ROUNDS, Waits};
 
 const UDP_HEADER: usize = 8;
-/// How much larger than the MTU the packets would be that need fragments.
+/// How many bytes larger than the MTU the packets are that need fragments.
 const EXCESS: usize = 1000;
 
 pub(crate) fn measure(pair: &Pair<'_>, kind: Kind, wait: Duration, measured: &mut Measured) -> Result<()> {
     let length = length(kind, pair.mtu, pair.family);
     measured.unit = u64::try_from(length)?;
     let server = pair.at_receiver(|| UdpSocket::bind((pair.destination(), 0)))?;
-    // Not bound to an address: which one it gets is the routes' doing, and must be the right one.
+    // Not bound to an address: the routes select it, and must select the right one.
     let client = pair.at_sender(|| UdpSocket::bind((pair.family.unspecified(), 0)))?;
     for socket in [&client, &server] {
         let fragments = if kind == Kind::UdpMtu {
@@ -48,7 +48,7 @@ pub(crate) fn measure(pair: &Pair<'_>, kind: Kind, wait: Duration, measured: &mu
         };
         if from.ip() != pair.source() {
             measured.note(&format!(
-                "it came from {} instead of {}",
+                "the source address is {} instead of {}",
                 from.ip(),
                 pair.source()
             ));

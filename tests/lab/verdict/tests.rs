@@ -1,4 +1,4 @@
-//! Rounds with what they saw made up.
+//! Rounds with invented measurements and captures.
 use adit_tests::NetNs;
 use adit_tests::topology::End;
 
@@ -39,7 +39,7 @@ fn udp(port: u16, vni: Option<u32>) -> Outer {
 
 const THERE: ([u8; 4], [u8; 4]) = ([192, 0, 2, 18], [192, 0, 2, 34]);
 
-fn way((from, to): ([u8; 4], [u8; 4])) -> Way {
+fn addresses((from, to): ([u8; 4], [u8; 4])) -> Addresses {
     (from.into(), to.into())
 }
 
@@ -51,7 +51,7 @@ fn count(packets: u64) -> Count {
 }
 
 #[test]
-fn the_networks_own_headers_are_no_leak() {
+fn expected_headers_are_no_leak() {
     let topology = topology();
     let mut round = round(&topology, Encapsulation::Geneve);
     let chatter = Outer {
@@ -61,23 +61,23 @@ fn the_networks_own_headers_are_no_leak() {
     };
     let vni = Some(round.vni);
     let outer = &mut round.captured.outer;
-    outer.insert((way(THERE), udp(6081, vni)), count(5));
-    outer.insert((way(([192, 0, 2, 17], THERE.0)), chatter), count(9));
+    outer.insert((addresses(THERE), udp(6081, vni)), count(5));
+    outer.insert((addresses(([192, 0, 2, 17], THERE.0)), chatter), count(9));
     assert_eq!(round.leaks(), [""; 0]);
     assert_eq!(round.crossed().into_values().collect::<Vec<_>>(), [5]);
 }
 
 #[test]
-fn another_vni_another_port_and_other_ends_are() {
+fn another_vni_another_port_and_other_ends_are_leaks() {
     let topology = topology();
     let vni = round(&topology, Encapsulation::Geneve).vni;
     for (ends, port, vni, text) in [
-        (THERE, 6081, 1, "not geneve's"),
-        (THERE, 4789, vni, "not geneve's"),
-        ((THERE.0, [192, 0, 2, 99]), 6081, vni, "between no two nodes"),
+        (THERE, 6081, 1, "are not geneve"),
+        (THERE, 4789, vni, "are not geneve"),
+        ((THERE.0, [192, 0, 2, 99]), 6081, vni, "not between two nodes"),
     ] {
         let mut round = round(&topology, Encapsulation::Geneve);
-        let key = (way(ends), udp(port, Some(vni)));
+        let key = (addresses(ends), udp(port, Some(vni)));
         round.captured.outer.insert(key, count(5));
         let leaks = round.leaks();
         assert!(leaks.len() == 1 && leaks[0].contains(text), "{leaks:?}");
@@ -86,17 +86,17 @@ fn another_vni_another_port_and_other_ends_are() {
 }
 
 #[test]
-fn bare_packets_leak_unless_the_link_has_no_encapsulation() {
+fn plain_packets_are_leaks_unless_the_link_has_no_encapsulation() {
     let topology = topology();
-    let overlay = way(([10, 1, 0, 1], [10, 2, 1, 2]));
-    let leaks = |encapsulation, way: Way| {
+    let overlay = addresses(([10, 1, 0, 1], [10, 2, 1, 2]));
+    let leaks = |encapsulation, addresses: Addresses| {
         let mut round = round(&topology, encapsulation);
-        round.captured.bare.insert((way, 6), 3);
+        round.captured.bare.insert((addresses, 6), 3);
         round.leaks()
     };
     assert_eq!(
         leaks(Encapsulation::Geneve, overlay),
-        ["3 overlay packets went bare: 10.1.0.1 → 10.2.1.2, tcp"]
+        ["3 overlay packets crossed the underlay without encapsulation: 10.1.0.1 → 10.2.1.2, tcp"]
     );
     assert_eq!(leaks(Encapsulation::Plain, overlay), [""; 0]);
     for (source, destination) in [
@@ -104,17 +104,17 @@ fn bare_packets_leak_unless_the_link_has_no_encapsulation() {
         ("10.1.0.1", "10.9.0.1"),
         ("10.1.0.1", "192.0.2.34"),
     ] {
-        let way = (source.parse().unwrap(), destination.parse().unwrap());
-        assert_eq!(leaks(Encapsulation::Plain, way).len(), 1, "{source}");
+        let addresses = (source.parse().unwrap(), destination.parse().unwrap());
+        assert_eq!(leaks(Encapsulation::Plain, addresses).len(), 1, "{source}");
     }
 }
 
 #[test]
-fn wireguard_must_have_carried_what_arrived() {
+fn captured_wireguard_bytes_cover_the_bytes_that_arrived() {
     let topology = topology();
     let namespace = &NetNs::current();
-    let end = |place: usize| {
-        let node = &topology.nodes[place];
+    let end = |index: usize| {
+        let node = &topology.nodes[index];
         Endpoint {
             name: node.name.to_owned(),
             end: End::outside(namespace, node.overlay()),
@@ -141,23 +141,30 @@ fn wireguard_must_have_carried_what_arrived() {
             cells: vec![(Kind::Icmp, measured)],
         });
         let count = Count { packets: 10, bytes };
-        round.captured.outer.insert((way(THERE), udp(51820, None)), count);
+        round
+            .captured
+            .outer
+            .insert((addresses(THERE), udp(51820, None)), count);
         round.leaks()
     };
     assert_eq!(leaks(Encapsulation::Wireguard, 600), [""; 0]);
     let few = leaks(Encapsulation::Wireguard, 400);
     assert!(
-        few.len() == 1 && few[0].contains("500 bytes arrived, 400"),
+        few.len() == 1 && few[0].contains("500 bytes arrived, but only 400"),
         "{few:?}"
     );
     let others = leaks(Encapsulation::Geneve, 600);
     assert!(others.iter().any(|leak| leak.contains("no geneve packet")));
-    assert!(others.iter().any(|leak| leak.contains("not seen in geneve")));
-    assert!(others.iter().any(|leak| leak.contains("not geneve's")));
+    assert!(
+        others
+            .iter()
+            .any(|leak| leak.contains("none was captured in geneve"))
+    );
+    assert!(others.iter().any(|leak| leak.contains("are not geneve")));
 }
 
 #[test]
-fn outer_fragments_tell_of_a_wrong_mtu() {
+fn outer_fragments_show_a_wrong_mtu() {
     let topology = topology();
     let mut round = round(&topology, Encapsulation::Ipip);
     round.captured.fragments = 2;
@@ -165,7 +172,7 @@ fn outer_fragments_tell_of_a_wrong_mtu() {
 }
 
 #[test]
-fn a_silent_carrier_is_named() {
+fn a_node_that_answers_no_flow_is_named() {
     let topology = topology();
     let mut round = round(&topology, Encapsulation::Geneve);
     round.flows.push(Flows {
@@ -178,6 +185,6 @@ fn a_silent_carrier_is_named() {
     });
     assert_eq!(
         round.losses(),
-        ["c → shared prefix, ipv6: 64 of 64 flows were answered: none by b"]
+        ["c → shared prefix, ipv6: 64 of 64 flows were answered: b answered none"]
     );
 }

@@ -1,4 +1,4 @@
-//! What an agent says: its status, and the end of what it was asked for.
+//! The status of an agent, and waiting for reconciliations.
 
 use std::sync::PoisonError;
 use std::thread;
@@ -13,23 +13,23 @@ use super::{Agent, GLANCE, PATIENCE};
 use crate::connection::Connection;
 
 impl Agent<'_> {
-    /// Waits until it is ready.
+    /// Waits until the agent is ready.
     ///
     /// # Panics
-    /// When it does not become so.
+    /// If it does not in time.
     pub fn ready(&self) {
         self.wait("ready", |status| status.ready);
     }
 
-    /// Its status, over its socket.
+    /// The status, read from the socket of the agent.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// If the agent does not answer.
     pub fn status(&self) -> Result<Status> {
         self.ask(&Request::Status)
     }
 
-    /// Asks it something on the connection to its socket, which is kept from one question to the next.
+    /// Sends a request to the socket of the agent. The connection is kept for the next request.
     fn ask(&self, request: &Request) -> Result<Status> {
         let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connection) = &mut *kept
@@ -37,7 +37,7 @@ impl Agent<'_> {
         {
             return Ok(status);
         }
-        // There was none, or it was another agent's, or idle for too long.
+        // There was no connection, or it was to an earlier agent, or idle for too long.
         *kept = None;
         let mut connection = Connection::open(&self.run_directory())?;
         let status = connection.ask(request)?;
@@ -45,10 +45,10 @@ impl Agent<'_> {
         Ok(status)
     }
 
-    /// Waits until its status is as wanted.
+    /// Waits until the status meets a condition; `what` describes it.
     ///
     /// # Panics
-    /// When it does not become so.
+    /// If it does not in time.
     pub fn wait(&self, wanted: &str, is: impl Fn(&Status) -> bool) -> Status {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -61,47 +61,47 @@ impl Agent<'_> {
         }
     }
 
-    /// Waits until its log has these words in it; five times as long as for anything else, since it may run under
+    /// Waits until the log contains these words, five times as long as for other conditions, because the agent may run under
     /// `strace`.
     ///
     /// # Panics
-    /// When it does not get them.
+    /// If the log does not contain them in time.
     pub fn wait_for_log(&self, words: &str) {
         let deadline = Instant::now() + 5 * PATIENCE;
         while !self.log().contains(words) {
-            assert!(Instant::now() < deadline, "{words:?} is not in its log");
+            assert!(Instant::now() < deadline, "the log does not contain {words:?}");
             thread::sleep(GLANCE);
         }
     }
 
-    /// Asks for a full reconciliation by SIGHUP, and waits for the end of one that began after now: its status. It has seen
-    /// all that was done before.
+    /// Asks for a full reconciliation by SIGHUP, and waits for the end of one that began after this call, so that it
+    /// has seen all earlier changes. Returns the status.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none in time.
     pub fn next_pass(&self) -> Status {
-        // One that is under way may have read already what the test has changed since.
+        // A running reconciliation may have read state before the test changed it.
         let begun = self.wait("answering", |_| true).pass.begun;
         self.signal(Signal::SIGHUP);
         self.ask(&Request::Reconciled(begun + 1))
             .expect("an agent reconciles when it is asked to")
     }
 
-    /// Asks for a reconciliation, after which the status is to be like that: what sends no event is seen by the next one.
+    /// Asks for a reconciliation and asserts a condition of the status after it. For changes that send no event.
     ///
     /// # Panics
-    /// When it is not.
+    /// If the status does not meet the condition.
     pub fn reconciled(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
         let status = self.next_pass();
         assert!(wanted(&status), "not {what}: {status:#?}");
         status
     }
 
-    /// Replaces the manifests and asks for a reconciliation at once: its status. Where it is of interest that changed files are
-    /// noticed, [`Agent::write`] is to be used.
+    /// Replaces the manifests and asks for a reconciliation at once. Returns the status. Tests about noticing changed
+    /// files use [`Agent::write`] instead.
     ///
     /// # Panics
-    /// When they can't be written, or it does not reconcile.
+    /// If they cannot be written, or the agent does not reconcile.
     pub fn take(&self, manifests: &str) -> Status {
         self.write(manifests);
         self.next_pass()

@@ -1,4 +1,4 @@
-//! Commands of `adit` with an agent's places.
+//! Commands of `adit` with the directories of an agent.
 
 use std::process::Command;
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::{Agent, binary};
 
-/// What a command printed, and its exit code.
+/// The output and exit code of a command.
 #[derive(Debug)]
 pub struct Printed {
-    /// The exit code; -1 for a signal.
+    /// The exit code; -1 if a signal ended the command.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
@@ -18,18 +18,18 @@ pub struct Printed {
 }
 
 impl Agent<'_> {
-    /// Runs `adit` with these words and this agent's places.
+    /// Runs `adit` with these arguments and the directories of this agent.
     ///
     /// # Panics
-    /// When it can't be started.
+    /// If it cannot be started.
     pub fn run(&self, words: &[&str]) -> Printed {
         self.print(self.adit(), words)
     }
 
-    /// Runs `adit` with these words, this agent's places and its variable.
+    /// Runs `adit` with these arguments, the directories of this agent and one environment variable.
     ///
     /// # Panics
-    /// When it can't be started.
+    /// If it cannot be started.
     pub fn run_alike(&self, words: &[&str]) -> Printed {
         let mut command = self.adit();
         command.envs(self.variables.clone());
@@ -47,17 +47,17 @@ impl Agent<'_> {
         }
     }
 
-    /// The JSON that `adit` prints for these words.
+    /// The JSON output of `adit` with these arguments.
     ///
     /// # Panics
-    /// When it fails, or prints something else.
+    /// If it fails or prints no JSON.
     pub fn json(&self, words: &[&str]) -> Value {
         let printed = self.run(&[words, &["-o", "json"]].concat());
         assert_eq!(printed.code, 0, "{printed:?}");
         serde_json::from_str(&printed.stdout).expect("it prints JSON")
     }
 
-    /// Runs `adit plan` on its manifests, with further words.
+    /// Runs `adit plan` on the manifests of the agent, with additional arguments.
     pub fn plan(&self, words: &[&str]) -> Printed {
         let manifests = self.manifests();
         let manifests = manifests.to_str().expect("our directory's name is UTF-8");
@@ -66,7 +66,7 @@ impl Agent<'_> {
         self.run(&all)
     }
 
-    /// A command of `adit` with its places, to be run in its namespace by [`crate::NetNs::enter`].
+    /// A command of `adit` with the directories of the agent, to be started in its namespace by [`crate::NetNs::enter`].
     #[must_use]
     pub fn command(&self) -> Command {
         self.adit()
@@ -74,11 +74,11 @@ impl Agent<'_> {
 
     pub(super) fn adit(&self) -> Command {
         let mut command = Command::new(binary());
-        self.add_places(&mut command);
+        self.add_directories(&mut command);
         command
     }
 
-    pub(super) fn add_places(&self, command: &mut Command) {
+    pub(super) fn add_directories(&self, command: &mut Command) {
         command
             .arg("--state-dir")
             .arg(self.state_directory())

@@ -1,4 +1,4 @@
-//! What a running agent costs: system calls and memory.
+//! The cost of a running agent: system calls and memory.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,26 +8,26 @@ use std::time::Instant;
 use super::{Agent, GLANCE, PATIENCE};
 
 impl Agent<'_> {
-    /// How many syscalls the agent that was stopped last had made, in all of its threads.
+    /// The number of system calls of all threads of the agent that was stopped last.
     ///
     /// # Panics
-    /// When they were not counted.
+    /// If they were not counted.
     #[must_use]
     pub fn syscalls(&self) -> u64 {
         self.syscalls_of("total")
     }
 
-    /// How many of one syscall these were.
+    /// How many of these were one system call.
     ///
     /// # Panics
-    /// When they were not counted.
+    /// If they were not counted.
     #[must_use]
     pub fn syscalls_of(&self, syscall: &str) -> u64 {
         let deadline = Instant::now() + PATIENCE;
-        // strace writes them once the agent has ended.
+        // strace writes the counts after the agent has ended.
         loop {
             let text = fs::read_to_string(self.counts_path()).unwrap_or_default();
-            // "100.00    0.123456           1     12345       678 total"; without errors there is a column less.
+            // "100.00    0.123456           1     12345       678 total"; without errors there is one column less.
             let count = |name: &str| {
                 let mut lines = text
                     .lines()
@@ -43,10 +43,10 @@ impl Agent<'_> {
         }
     }
 
-    /// The most memory that the running agent has had in RAM so far, in KiB (`VmHWM` of proc(5)).
+    /// The peak resident memory of the running agent, in KiB (`VmHWM` of proc(5)).
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it does not run.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
         let child = self.child.as_ref().expect("it runs");

@@ -1,10 +1,10 @@
-//! What the meddled node declares one by one, in its own namespace and in a named one, and what can be done to that.
+//! The declared objects of the damaged node, in its own namespace and in a named one, and operations on them.
 
 use crate::declared::of_node;
 use crate::hand::Operation;
 use crate::named::Named;
 
-/// A device of its own, a pair into the other namespace, and in both a route and a rule.
+/// A device, a pair into the other namespace, and a route and a rule in both namespaces.
 #[must_use]
 pub fn manifests(there: &Named) -> String {
     let there = format!("namespace: {{ name: {} }}", there.0);
@@ -46,7 +46,7 @@ pub fn manifests(there: &Named) -> String {
     objects.iter().map(manifest).collect()
 }
 
-/// What can be done to it, beside what the hand finds by itself.
+/// Operations on declared objects, in addition to those that [`crate::hand`] finds.
 #[must_use]
 pub fn operations(there: &Named) -> Vec<Operation> {
     let mut all = Vec::new();
@@ -103,7 +103,7 @@ pub fn operations(there: &Named) -> Vec<Operation> {
         let object = format!("netns {}: {object}", there.0);
         all.push(Operation::elsewhere(&there.0, line.to_owned(), kind, object));
     }
-    // Both ends go, and are made by one message again, which is the pair's.
+    // Deleting one end deletes both, and one message recreates the pair.
     all.push(Operation::elsewhere(
         &there.0,
         "link delete eth0".to_owned(),

@@ -1,5 +1,5 @@
-//! What a hand can do to the ways of networks without our programs: next-hop objects, their neighbours, the rules that lead
-//! to tables, and the routes there.
+//! Operations on the paths of networks without BPF programs: next-hop objects, their neighbours, the rules that lead to
+//! tables, and the routes there.
 
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::model::{
@@ -11,7 +11,7 @@ use tokio::runtime;
 use super::{Act, Operation};
 use crate::Agent;
 
-/// What is done to a next-hop object, whose id is known only then: `{id}` is its own, `{first}` that of its first member.
+/// An operation on a next-hop object whose id is known only later: `{id}` is its id, `{first}` the id of its first member.
 #[derive(Clone, Debug)]
 pub(super) struct Deed {
     target: RouteTarget,
@@ -19,7 +19,7 @@ pub(super) struct Deed {
 }
 
 impl Deed {
-    /// The words for `ip`.
+    /// The arguments of `ip`.
     pub(super) fn words(&self, agent: &Agent<'_>) -> String {
         let all = agent.host().netns.ip("-d nexthop show proto 173");
         let first = self.target.hops().next().expect("one at least");
@@ -29,7 +29,7 @@ impl Deed {
     }
 }
 
-/// All of it that there is now.
+/// All operations that are possible now.
 pub(super) fn on_paths(agent: &Agent<'_>) -> Vec<Operation> {
     let state = observe(agent);
     let mut all = Vec::new();
@@ -85,7 +85,7 @@ fn on_target(target: &RouteTarget) -> Vec<Operation> {
     operations.collect()
 }
 
-/// Something by an object's id; the repair is of the object.
+/// An operation by the id of an object; the repair is of the object.
 fn on_object(target: &RouteTarget, words: String, kind: &'static str) -> Operation {
     let object = format!("nexthop {target}");
     Operation {
@@ -100,7 +100,7 @@ fn on_object(target: &RouteTarget, words: String, kind: &'static str) -> Operati
     }
 }
 
-/// Routes to objects, wherever they are, and what else stands in a table of its own.
+/// Operations on routes to next-hop objects in any table, and on other routes in a separate table.
 fn on_route(key: &RouteKey, route: &Route) -> Vec<Operation> {
     let RouteKey {
         table,
@@ -112,7 +112,7 @@ fn on_route(key: &RouteKey, route: &Route) -> Vec<Operation> {
     let one = |lines: String| Operation::ip(lines, "route", object.clone());
     match &route.kind {
         RouteKind::NextHop { target, .. } => {
-            // Without a source and an MTU.
+            // This removes the source and the MTU.
             let replace = format!("route replace {place} nhid {{id}} proto 173");
             let replace = Operation {
                 object: object.clone(),
@@ -128,7 +128,7 @@ fn on_route(key: &RouteKey, route: &Route) -> Vec<Operation> {
     }
 }
 
-/// What the kernel holds, as an agent would see it.
+/// The state of the kernel, as an agent observes it.
 fn observe(agent: &Agent<'_>) -> KernelState {
     agent.host().netns.enter(|| {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -141,7 +141,7 @@ fn observe(agent: &Agent<'_>) -> KernelState {
     })
 }
 
-/// The id of an object, among all as `ip` shows them.
+/// The id of an object, found in the list that `ip` prints.
 fn id(all: &str, target: &RouteTarget) -> u32 {
     let found = match target {
         RouteTarget::Hop(hop) => all.lines().find(|line| is_hop(line, hop)),
@@ -167,7 +167,7 @@ fn is_hop(line: &str, hop: &RouteHop) -> bool {
         && after(line, "dst") == remote.as_deref()
 }
 
-/// The word that follows another one for the first time.
+/// The word after the first occurrence of another word.
 fn after<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let mut words = line.split_whitespace().skip_while(|word| *word != name);
     words.nth(1)

@@ -1,4 +1,4 @@
-//! Damages: what happens to a kernel's state behind the agent's back.
+//! Damage: changes of the kernel state by others than the agent.
 
 use dataplane_user::model::{
     KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, RouteTarget, wireguard,
@@ -10,22 +10,22 @@ use proptest::sample::Index;
 
 use super::{firewall, foreign_link};
 
-/// Something that happens to a kernel's state behind the agent's back.
+/// A change of the kernel state by others than the agent.
 #[derive(Clone, Debug)]
 pub enum Damage {
-    /// A device is deleted, and all that is on it.
+    /// A device is deleted, with everything on it.
     DeleteLink(Index),
     /// A device goes down; the kernel drops the routes through it.
     LinkDown(Index),
-    /// A device is replaced by a foreign one of the same name.
+    /// A device is replaced by an unmanaged one of the same name.
     ForeignLink(Index),
-    /// A device is replaced by a foreign one of its kind under another name.
+    /// A device is replaced by an unmanaged one of its kind under another name.
     ForeignTwin(Index),
     /// A device has another port, MTU or MAC.
     OtherLink(Index),
     /// A route is deleted.
     DeleteRoute(Index),
-    /// A foreign route stands where ours should.
+    /// An unmanaged route has the position of a managed one.
     ForeignRoute(Index),
     /// An address is deleted; the kernel drops the routes that need it.
     DeleteAddress(Index),
@@ -33,25 +33,25 @@ pub enum Damage {
     DeleteRule(Index),
     /// A setting is changed.
     OtherSysctl(Index),
-    /// A program is taken off, or is an old one.
+    /// A program is detached, or an old one is attached.
     Program(Index, bool),
-    /// A next-hop object is deleted, and the routes that lead to it alone.
+    /// A next-hop object is deleted, and the routes that lead only to it.
     DeleteHop(Index),
     /// A group of next-hop objects is deleted, and the routes that lead to it.
     DeleteGroup(Index),
-    /// A neighbour is deleted, or is a foreign one.
+    /// A neighbour is deleted, or becomes an unmanaged one.
     Neighbour(Index, bool),
-    /// A prefix is lost.
+    /// A prefix is deleted.
     DeletePrefix(Index),
-    /// A known source is lost.
+    /// A known source is deleted.
     DeleteSource(Index),
-    /// A WireGuard device has another port, has lost a peer, or one has roamed.
+    /// A WireGuard device gets another port, loses a peer, or a peer roams.
     WireGuard(Index, u8),
-    /// The nft table is lost, changed, or somebody else's.
+    /// The nft table is deleted, changed, or replaced by one of somebody else.
     Firewall(u8),
-    /// An unneeded object of ours lies about.
+    /// A stale managed object exists.
     StrayLink,
-    /// The underlay's devices were made anew under their names: their classes send nowhere.
+    /// The devices of the underlay were recreated with their names, so their classes have stale indexes.
     UnderlayAnew,
 }
 
@@ -83,7 +83,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
     vec(one, 0..4)
 }
 
-/// Lets something happen to a state.
+/// Applies a damage to a state.
 pub fn damage(state: &mut KernelState, damage: &Damage) {
     match damage {
         Damage::DeleteLink(index) => {

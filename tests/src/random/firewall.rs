@@ -1,4 +1,4 @@
-//! What networks ask of the firewall, and what becomes of its table.
+//! Random firewall settings of networks, and damage of the nft table.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use dataplane_user::net::Encapsulation;
 use dataplane_user::resource::FirewallOptions;
 use ipnet::IpNet;
 
-/// One of several masquerades, or none.
+/// A random masquerade setting, or none.
 pub(super) fn masquerade(draft: u8) -> Option<BTreeSet<IpNet>> {
     let excluded = ["192.168.0.0/16", "2001:db8:1::/48"].map(|text| text.parse().expect("a CIDR"));
     match draft % 4 {
@@ -18,7 +18,7 @@ pub(super) fn masquerade(draft: u8) -> Option<BTreeSet<IpNet>> {
     }
 }
 
-/// One of several wishes.
+/// A random setting.
 pub(super) fn options(draft: u8) -> FirewallOptions {
     let nothing = FirewallOptions {
         clamp_mss: false,
@@ -40,7 +40,7 @@ pub(super) fn options(draft: u8) -> FirewallOptions {
     }
 }
 
-/// Loses the table, changes it, or makes it somebody else's.
+/// Deletes the table, changes it, or replaces it by an unmanaged one.
 pub(super) fn harm(firewall: &mut Option<Firewall>, how: u8) {
     match (how, firewall) {
         (0, table) => *table = None,

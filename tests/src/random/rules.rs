@@ -8,7 +8,7 @@ use dataplane_user::net::{Family, LinkName};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Up to four, many of which are nearly the same.
+/// Up to four rules, many of which are nearly equal.
 pub fn rules() -> impl Strategy<Value = BTreeSet<Rule>> {
     let kind = (any::<bool>(), 0u32..3, 0u32..3, any::<bool>());
     let rule = (kind, any::<bool>(), any::<bool>());

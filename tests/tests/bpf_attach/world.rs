@@ -1,4 +1,4 @@
-//! Two devices in a namespace, our programs on them, and somebody else's.
+//! Two devices in a namespace, with the programs of Adit and one of somebody else.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use dataplane_user::model::{Attachment, Hook, KernelState, Link, LinkKind, Owner
 use dataplane_user::net::LinkName;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
-/// Stand-ins for `adit0` and a tunnel device: any Ethernet device will do.
+/// Replacements for `adit0` and a tunnel device; any Ethernet device works.
 const DEVICES: [&str; 2] = ["adit0", "adit-geneve"];
 
 /// A namespace with two devices, and a BPF file system.
@@ -25,7 +25,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Runs a test inside of the namespace.
+    /// Runs a test in the namespace.
     pub(crate) fn run(test: impl FnOnce(World) + Send) {
         let netns = NetNs::new();
         netns.enter(|| {
@@ -83,7 +83,7 @@ impl World {
         sides.into_iter().flat_map(on).collect()
     }
 
-    /// Programs on the tunnel device's ingress by TCX.
+    /// The TCX programs on the ingress of the tunnel device.
     pub(crate) fn tcx(&self) -> Vec<u32> {
         if self.mechanism == Mechanism::Clsact {
             return Vec::new();
@@ -97,7 +97,7 @@ fn ids(device: &str, side: TcAttachType) -> Vec<u32> {
     programs.iter().map(aya::programs::ProgramInfo::id).collect()
 }
 
-/// Somebody else's program on the tunnel device's ingress, by each way that the kernel has.
+/// Attaches a program of somebody else to the ingress of the tunnel device, by TCX (if available) and by clsact.
 pub(crate) struct Foreign(#[expect(dead_code, reason = "it is attached for as long as it is there")] Ebpf);
 
 impl Foreign {
@@ -113,7 +113,7 @@ impl Foreign {
             program.attach(DEVICES[1], TcAttachType::Ingress).unwrap();
         }
         tc::qdisc_add_clsact(DEVICES[1]).unwrap();
-        // The second is as near to ours as can be: our name, our priority.
+        // The second is very similar to the one of Adit: the same name and priority.
         for (priority, handle) in [(5, 173), (173, 1)] {
             let options = TcAttachOptions::Netlink(NlOptions {
                 priority,
@@ -123,7 +123,7 @@ impl Foreign {
             match program.attach_with_options(DEVICES[1], TcAttachType::Ingress, options) {
                 Ok(_) => {}
                 Err(error) if world.mechanism == Mechanism::Tcx => {
-                    eprintln!("without foreign filters: {error}");
+                    eprintln!("without filters of others: {error}");
                 }
                 Err(error) => panic!("{error}"),
             }
@@ -132,12 +132,12 @@ impl Foreign {
     }
 }
 
-/// The filters on the tunnel device's ingress.
+/// The filters on the ingress of the tunnel device.
 pub(crate) fn filters() -> String {
     run("tc", "filter show dev adit-geneve ingress")
 }
 
-/// The calling thread's namespace.
+/// The namespace of the calling thread.
 pub(crate) struct Names;
 
 impl LinkNames for Names {
@@ -161,7 +161,7 @@ pub(crate) fn attach_both() -> [BpfChange; 2] {
     ]
 }
 
-/// Our programs by device and hook.
+/// The programs of Adit by device and hook.
 pub(crate) type Attachments = BTreeMap<(LinkName, Hook), Attachment>;
 
 pub(crate) fn both(version: ProgramVersion) -> Attachments {
@@ -194,7 +194,7 @@ pub(crate) fn ip(words: &str) -> String {
     run("ip", words)
 }
 
-/// Runs a program in the calling thread's namespace.
+/// Runs a program in the namespace of the calling thread.
 pub(crate) fn run(program: &str, words: &str) -> String {
     snapshot::run(&NetNs::current(), program, words)
 }

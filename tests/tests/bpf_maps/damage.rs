@@ -1,4 +1,4 @@
-//! What a process that died half-way leaves, and what others scribble: never believed, always cleaned up.
+//! State left by a crashed process, and damage by others: it is detected and cleaned up.
 
 use adit_tests::Bpffs;
 use aya::maps::{Map, MapData, PerCpuHashMap};
@@ -12,7 +12,7 @@ use super::values::{
 };
 
 #[test]
-fn a_next_hop_that_lost_its_label_is_written_anew() {
+fn a_next_hop_without_its_label_is_rewritten() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     let wanted = small_state();
@@ -26,7 +26,7 @@ fn a_next_hop_that_lost_its_label_is_written_anew() {
     scribble(&bpffs.path(), names::NEXT_HOP_LABELS, damaged.slot, [0_u8; 64]);
 
     let found = observe(&mut bpf);
-    // With it go the group that names it and the prefixes behind both.
+    // The group that refers to it and the prefixes of both are deleted, too.
     assert_eq!(found.next_hops.len(), 1);
     assert!(found.groups.is_empty());
     assert_eq!(
@@ -40,7 +40,7 @@ fn a_next_hop_that_lost_its_label_is_written_anew() {
 }
 
 #[test]
-fn a_key_that_is_no_sources_is_removed() {
+fn a_key_that_belongs_to_no_source_is_removed() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     execute(
@@ -63,19 +63,19 @@ fn a_key_that_is_no_sources_is_removed() {
 }
 
 #[test]
-fn a_prefix_that_names_nothing_is_emptied_then_removed() {
+fn a_prefix_without_a_valid_target_is_emptied_then_removed() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     let wanted = small_state();
     execute(&mut bpf, &difference(&KernelState::default(), &wanted));
-    // Half a deletion: the next hop is gone, its prefix is not.
+    // An incomplete deletion: the next hop is deleted, but its prefix is not.
     let dump = bpf.dump().unwrap();
     let group = dump.groups[0].slots[0];
     scribble(&bpffs.path(), names::GROUPS, group, [0_u8; 64]);
     let mut without = observe(&mut bpf);
     assert_eq!(bpf.leftovers(), 1);
     assert!(!without.prefixes.contains_key(&prefix("fd00:1::/64")));
-    // A longer prefix's broken target must not fall through to this one.
+    // A longer prefix with an invalid target must not fall back to this one.
     execute(
         &mut bpf,
         &[BpfChange::Prefix(PrefixChange(
@@ -100,7 +100,7 @@ fn a_prefix_that_names_nothing_is_emptied_then_removed() {
 }
 
 #[test]
-fn scribbles_are_zeroed() {
+fn damaged_entries_are_zeroed() {
     let bpffs = Bpffs::new();
     let path = bpffs.path();
     let mut bpf = open(&path);
@@ -138,7 +138,7 @@ fn scribbles_are_zeroed() {
 }
 
 #[test]
-fn a_class_whose_device_is_gone_is_pointed_at_the_new_one_in_place() {
+fn a_class_of_a_recreated_device_is_updated_in_place() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     let wanted = small_state();

@@ -1,4 +1,4 @@
-//! What is refused, and how it is said: foreign maps, no BPF file system, full tables, writing where one only looks.
+//! Errors and their messages: maps of another shape, no BPF file system, full maps, and writes by a read-only process.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -26,7 +26,7 @@ fn a_map_of_another_shape_is_not_adopted() {
     for part in [
         names::CLASSES,
         "value 16 entries 8",
-        "wanted is type 2 key 4 value 32 entries 256",
+        "needs `type 2 key 4 value 32 entries 256",
         "remove",
     ] {
         assert!(error.contains(part), "`{part}` is missing: {error}");
@@ -34,7 +34,7 @@ fn a_map_of_another_shape_is_not_adopted() {
 }
 
 #[test]
-fn half_a_set_of_pins_is_completed() {
+fn an_incomplete_set_of_pins_is_completed() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     execute(&mut bpf, &difference(&KernelState::default(), &small_state()));
@@ -59,7 +59,7 @@ fn another_file_system_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn looking_needs_pins_and_writes_nothing() {
+fn reading_needs_pins_and_writes_nothing() {
     let bpffs = Bpffs::new();
     let error = Bpf::open_read_only(bpffs.path()).unwrap_err();
     assert_eq!(error.source.kind(), ErrorKind::NotFound);
@@ -93,7 +93,7 @@ fn looking_needs_pins_and_writes_nothing() {
 }
 
 #[test]
-fn a_batch_goes_on_past_what_is_not_there() {
+fn a_batch_continues_after_missing_entries() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     execute(&mut bpf, &difference(&KernelState::default(), &small_state()));
@@ -111,7 +111,7 @@ fn a_batch_goes_on_past_what_is_not_there() {
 }
 
 #[test]
-fn a_full_table_says_so_and_the_rest_goes_on() {
+fn a_full_map_is_reported_and_the_rest_is_written() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     let put = |number: u32| {

@@ -1,4 +1,4 @@
-//! Slots: reused after their rest only, fresh when reused, and not freed under what names them.
+//! Slots: they are reused only after their waiting time, are empty then, and are not freed while something refers to them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::values::{
 };
 
 #[test]
-fn a_freed_slot_rests_and_comes_back_fresh() {
+fn a_freed_slot_waits_and_is_reused_empty() {
     const REST: Duration = Duration::from_secs(3);
     let bpffs = Bpffs::new();
     let options = BpfOptions {
@@ -60,7 +60,7 @@ fn a_freed_slot_rests_and_comes_back_fresh() {
         if entry.slot == old.slot {
             break entry;
         }
-        // An observation in between does not cut the rest short.
+        // An observation meanwhile does not shorten the waiting time.
         observe(&mut bpf);
         number += 1;
         assert!(freed.elapsed() < REST * 20, "never reused");
@@ -71,7 +71,7 @@ fn a_freed_slot_rests_and_comes_back_fresh() {
 }
 
 #[test]
-fn nothing_is_freed_under_what_names_it() {
+fn an_entry_in_use_is_not_freed() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     let state = small_state();
@@ -84,7 +84,7 @@ fn nothing_is_freed_under_what_names_it() {
     let changes = [
         BpfChange::Class(ClassChange(class(6), Write::Delete)),
         BpfChange::NextHop(NextHopChange(Arc::clone(&hop), NextHopOperation::Delete)),
-        // Its next hop is not there, so the prefix stays where it is, and the old target with it.
+        // Its next hop does not exist, so the prefix keeps its old target, which stays.
         BpfChange::Group(GroupChange(Arc::clone(&absent), Existence::Create)),
         BpfChange::Prefix(PrefixChange(
             prefix("fd00:1::/64"),
@@ -100,7 +100,7 @@ fn nothing_is_freed_under_what_names_it() {
     let expected = [libc::EBUSY, libc::EBUSY, libc::ENOENT, libc::ENOENT, libc::EBUSY].map(Some);
     assert_eq!(errors, expected);
     assert_eq!(observe(&mut bpf), state);
-    // An observation lifts the hold: the next diff starts from what is.
+    // An observation ends that: the next diff starts from the observed state.
     execute(
         &mut bpf,
         &[

@@ -1,4 +1,4 @@
-//! Any state comes back as it was written, also from another process.
+//! Any state is observed as it was written, also by another process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,7 +21,7 @@ use super::values::{
     class, difference, execute, link_of, maps, next_hop, observe, open, prefix, small_state, source,
 };
 
-/// States to go through, one after another in the same maps.
+/// States that are applied one after another to the same maps.
 const STATES: usize = 24;
 
 #[test]
@@ -86,7 +86,7 @@ fn a_source_that_stays_keeps_its_counters() {
     assert_eq!(counted, 0);
     receive(&bpffs.path(), 5);
 
-    // By another process, which puts again what is there.
+    // By another process, which writes the same entries again.
     drop(bpf);
     let mut bpf = open(&bpffs.path());
     execute(
@@ -101,7 +101,7 @@ fn a_source_that_stays_keeps_its_counters() {
         5 * aya::util::nr_cpus().unwrap() as u64
     );
     assert_eq!(observe(&mut bpf).sources, BTreeSet::from([stays]));
-    // Anew, it starts from zero; what is not there goes once more without complaint.
+    // Created again, it starts from zero; deleting a missing entry is no error.
     execute(
         &mut bpf,
         &[
@@ -112,7 +112,7 @@ fn a_source_that_stays_keeps_its_counters() {
     assert_eq!(count(&bpffs.path(), goes), 0);
 }
 
-/// Packets from a source.
+/// The counters of a source.
 fn count(bpffs: &Path, source: Source) -> u64 {
     let report = Bpf::open_read_only(bpffs).unwrap().counters().unwrap();
     let mut entries = report.sources.iter();
@@ -123,7 +123,7 @@ fn count(bpffs: &Path, source: Source) -> u64 {
         .packets
 }
 
-/// So many packets a CPU come from every known source.
+/// Adds a number of packets per CPU to every known source.
 fn receive(bpffs: &Path, packets: u64) {
     let data = MapData::from_pin(maps(bpffs).join(names::SOURCES)).unwrap();
     let mut sources = PerCpuHashMap::<_, [u32; 6], [u64; 2]>::try_from(Map::PerCpuHashMap(data)).unwrap();
@@ -135,7 +135,7 @@ fn receive(bpffs: &Path, packets: u64) {
 }
 
 #[test]
-fn lookups_run_the_kernels_own() {
+fn lookups_use_the_lookup_of_the_kernel() {
     let bpffs = Bpffs::new();
     let mut bpf = open(&bpffs.path());
     execute(&mut bpf, &difference(&KernelState::default(), &small_state()));
@@ -168,7 +168,7 @@ fn lookups_run_the_kernels_own() {
 }
 
 prop_compose! {
-    /// One class a VNI, next hops of any class, groups of any next hops, prefixes to anything.
+    /// One class per VNI, next hops of any class, groups of any next hops, prefixes with any target.
     fn states()(
         vnis in btree_set(0_u32..40, 1..8),
         hops in btree_set(any::<u8>(), 2..40),

@@ -1,4 +1,4 @@
-//! Values to put into maps, the way to get them there, and the way to write what nobody should.
+//! Values for maps, functions that write and read them, and functions that damage them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use dataplane_user::model::{
 use dataplane_user::net::{LinkName, MacAddr};
 use ipnet::IpNet;
 
-/// Devices that these tests pretend to have.
+/// Simulated devices.
 pub(crate) fn links() -> BTreeMap<LinkName, u32> {
     [
         ("adit-geneve", 1000),
@@ -31,26 +31,26 @@ pub(crate) fn links() -> BTreeMap<LinkName, u32> {
     .into()
 }
 
-/// Opens with the defaults.
+/// Opens the adapter with the defaults.
 pub(crate) fn open(bpffs: &Path) -> Bpf {
     Bpf::open(&BpfOptions::new(bpffs)).unwrap()
 }
 
-/// What the maps hold.
+/// The content of the maps.
 pub(crate) fn observe(bpf: &mut Bpf) -> KernelState {
     let mut state = KernelState::default();
     bpf.observe(&links(), &mut state).unwrap();
     state
 }
 
-/// Executes, and wants every change to succeed.
+/// Executes changes and asserts that all succeed.
 pub(crate) fn execute(bpf: &mut Bpf, changes: &[BpfChange]) {
     for (change, result) in changes.iter().zip(bpf.execute(&links(), changes)) {
         result.unwrap_or_else(|error| panic!("{change}: {error}"));
     }
 }
 
-/// The map part of a difference, puts first.
+/// The changes of maps in a diff, writes first.
 pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<BpfChange> {
     let mut changes: Vec<BpfChange> = Vec::new();
     for (class, link) in &to.classes {
@@ -118,7 +118,7 @@ pub(crate) fn difference(from: &KernelState, to: &KernelState) -> Vec<BpfChange>
     changes
 }
 
-/// A class on a link of [`links`], by VNI; every fifth has no encapsulation, and a device instead.
+/// A class on a link of [`links`], by VNI; every fifth has no encapsulation but a device.
 pub(crate) fn class(vni: u32) -> Class {
     if vni % 5 == 4 {
         let device = LinkName::new(&format!("eth{vni}")).unwrap();
@@ -151,7 +151,7 @@ pub(crate) fn link_of(class: &Class) -> LinkName {
     }
 }
 
-/// The next hop with this number, IPv6 outside where it is odd; without encapsulation by one of three gateways.
+/// The next hop with this number, over IPv6 if it is odd; without encapsulation by one of three gateways.
 pub(crate) fn next_hop(number: u8, class: Class) -> Arc<NextHop> {
     let gateways = ["192.0.2.253", "2001:db8::fd", "fe80::fd"];
     let (remote, local) = if number.is_multiple_of(2) {
@@ -170,7 +170,7 @@ pub(crate) fn next_hop(number: u8, class: Class) -> Arc<NextHop> {
     })
 }
 
-/// The source with this number: of any encapsulation that has sources, over any family that it goes over.
+/// The source with this number: of any encapsulation with sources, over any family that it supports.
 pub(crate) fn source(number: u8) -> Source {
     let v4 = IpAddr::from([192, 0, 2, number]);
     let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)]);
@@ -190,7 +190,7 @@ pub(crate) fn source(number: u8) -> Source {
     Source { address, tunnel, vni }
 }
 
-/// A state of one class, two next hops, a group of both and a prefix a family.
+/// A state with one class, two next hops, a group of both, and one prefix per family.
 pub(crate) fn small_state() -> KernelState {
     let hops = [1, 2].map(|number| next_hop(number, class(6)));
     let group = Arc::new(Group {
@@ -218,7 +218,7 @@ pub(crate) fn maps(bpffs: &Path) -> PathBuf {
     bpffs.join(format!("v{ABI_VERSION}/maps"))
 }
 
-/// Writes bytes into a pinned array behind the adapter's back.
+/// Writes bytes into a pinned array without the adapter.
 pub(crate) fn scribble<const N: usize>(bpffs: &Path, map: &str, slot: u32, value: [u8; N]) {
     let data = MapData::from_pin(maps(bpffs).join(map)).unwrap();
     let mut array = Array::<_, [u8; N]>::try_from(aya::maps::Map::Array(data)).unwrap();

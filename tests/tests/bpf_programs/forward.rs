@@ -1,4 +1,4 @@
-//! Packets that leave by a next hop.
+//! Packets that are forwarded by a next hop.
 
 use adit_tests::bpf::{Context, Programs, skipped};
 use adit_tests::frame::Udp;
@@ -8,7 +8,7 @@ use dataplane_ebpf::verdict::Verdict;
 
 use crate::setup::*;
 
-/// Any inner over any outer family; an IPv6 prefix with one next hop over an IPv4 underlay is among them.
+/// Each inner family over each outer family, also an IPv6 prefix with one next hop over an IPv4 underlay.
 #[test]
 fn forwards_every_family_over_every_family() {
     if skipped() {
@@ -29,7 +29,7 @@ fn forwards_every_family_over_every_family() {
 }
 
 #[test]
-fn the_kernel_takes_every_flag() {
+fn the_kernel_accepts_every_flag() {
     if skipped() {
         return;
     }
@@ -55,7 +55,7 @@ fn the_kernel_takes_every_flag() {
             }
         }
     }
-    // A flow label is what an IPv6 outer header may bear.
+    // Only an IPv6 outer header can have a flow label.
     let mut programs = with_next_hop(
         &NextHop {
             flow_label: 0x12345,
@@ -72,7 +72,7 @@ fn the_kernel_takes_every_flag() {
 }
 
 #[test]
-fn devices_without_ethernet_get_the_packet_as_it_is() {
+fn devices_without_ethernet_get_the_unchanged_packet() {
     if skipped() {
         return;
     }
@@ -95,9 +95,9 @@ fn devices_without_ethernet_get_the_packet_as_it_is() {
     }
 }
 
-/// Without encapsulation: to a neighbour of either family, which takes IPv6 only where it is IPv6 itself.
+/// Without encapsulation: to a neighbour of either family; only an IPv6 neighbour is used for IPv6.
 #[test]
-fn neighbours_get_the_packet_as_it_is() {
+fn neighbours_get_the_unchanged_packet() {
     if skipped() {
         return;
     }
@@ -116,9 +116,9 @@ fn neighbours_get_the_packet_as_it_is() {
     }
 }
 
-/// As ipip and ip6tnl want it: with a tunnel key that has no VNI, and without an inner Ethernet header.
+/// For ipip and ip6tnl: with a tunnel key without VNI, and without an inner Ethernet header.
 #[test]
-fn ip_tunnels_get_a_key_and_no_ethernet() {
+fn ip_tunnels_get_a_tunnel_key_and_no_ethernet_header() {
     if skipped() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Groups: the next best takes over.
+//! Groups: if a member is down, the best remaining one is used.
 
 use adit_tests::bpf::{Context, Programs, skipped};
 use dataplane_ebpf::layout::target::TargetKind;
@@ -8,9 +8,9 @@ use dataplane_ebpf::verdict::Verdict;
 
 use crate::setup::*;
 
-/// Member by member, the ones that flows use are marked as down, until none is left.
+/// Marks the members that flows use as down, one by one, until none is left.
 #[test]
-fn a_group_falls_back_to_the_next_best() {
+fn a_group_uses_its_remaining_members_until_none_is_left() {
     if skipped() {
         return;
     }

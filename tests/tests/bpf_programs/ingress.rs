@@ -1,4 +1,4 @@
-//! The ingress programs. In a test run no packet comes out of a tunnel; `wire.rs` has those that do.
+//! The ingress programs. In a test run no packet comes from a tunnel; `wire.rs` tests those that do.
 
 use std::collections::BTreeMap;
 

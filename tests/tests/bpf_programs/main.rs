@@ -1,4 +1,4 @@
-//! The BPF programs on the running kernel, packet by packet: each verdict, and every effect that a packet has.
+//! The BPF programs on the running kernel, packet by packet: each verdict and every effect of a packet.
 #![expect(clippy::unwrap_used, reason = "a test's helper that fails is a failed test")]
 
 mod forward;

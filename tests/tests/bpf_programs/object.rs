@@ -1,4 +1,4 @@
-//! The object: what the kernel says of its programs and maps.
+//! The BPF object: the sizes and layouts of its programs and maps, as the kernel reports them.
 
 use adit_tests::bpf::{Programs, all, skipped};
 use dataplane_ebpf::layout::{

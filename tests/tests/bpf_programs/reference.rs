@@ -1,8 +1,8 @@
-//! The egress program against a plain reference over random tables: where each packet goes, why it does not, and that
-//! it counts once and in the right place.
+//! Compares the egress program with a plain reference over random tables: where each packet goes, why it is refused, and
+//! that it is counted once under the right counter.
 //!
-//! The reference is written from the layout's description and shares no code with the program: prefixes are searched
-//! in a list, and the choice among members is made with floating-point logarithms.
+//! The reference is written from the description of the layout and shares no code with the program: it searches prefixes
+//! in a list and chooses group members with floating-point logarithms.
 
 mod judge;
 mod random;
@@ -58,7 +58,7 @@ fn agrees_with_the_reference() {
     }
 }
 
-/// What the kernel must have counted so far.
+/// The expected counters so far.
 struct Ledger {
     verdicts: Vec<Counters>,
     hops: Vec<Counters>,
@@ -84,7 +84,7 @@ fn add(counters: &mut Counters, frame: &[u8]) {
     counters.bytes += (frame.len() - ETHERNET) as u64;
 }
 
-/// Runs a packet, asserts what became of it and writes it down. Returns its verdict.
+/// Runs a packet, asserts its result and adds it to the expected counters. Returns its verdict.
 fn compare(programs: &mut Programs, reference: &Reference, ledger: &mut Ledger, packet: &Udp) -> Verdict {
     let frame = packet.frame();
     let before: Vec<u64> = reference

@@ -1,4 +1,4 @@
-//! Packets that are dropped, each with its reason.
+//! Packets that are refused, each with its reason.
 
 use adit_tests::bpf::{Context, skipped};
 use adit_tests::frame::{ETHERNET, Udp};
@@ -43,7 +43,7 @@ fn a_refused_tunnel_key_is_a_drop() {
 }
 
 #[test]
-fn every_packet_that_is_no_good_has_a_reason() {
+fn every_refused_packet_has_a_reason() {
     if skipped() {
         return;
     }
@@ -72,7 +72,7 @@ fn every_packet_that_is_no_good_has_a_reason() {
 }
 
 #[test]
-fn destinations_without_a_prefix() {
+fn destinations_without_a_prefix_are_refused() {
     if skipped() {
         return;
     }
@@ -97,7 +97,7 @@ fn destinations_without_a_prefix() {
 }
 
 #[test]
-fn what_a_prefix_points_at() {
+fn prefixes_with_each_kind_of_target() {
     if skipped() {
         return;
     }
@@ -118,7 +118,7 @@ fn what_a_prefix_points_at() {
 }
 
 #[test]
-fn next_hops_that_can_t_take_it() {
+fn next_hops_that_cannot_forward_are_refused() {
     if skipped() {
         return;
     }

@@ -1,4 +1,4 @@
-//! One next hop behind two prefixes, and what a packet through it must do.
+//! One next hop behind two prefixes, and the expected effects of a packet to it.
 
 use std::net::IpAddr;
 
@@ -8,9 +8,9 @@ use dataplane_ebpf::layout::target::TargetKind;
 use dataplane_ebpf::layout::{Class, Counters, NextHop, Target, names};
 use dataplane_ebpf::verdict::Verdict;
 
-/// The next hop's slot.
+/// The slot of the next hop.
 pub(crate) const SLOT: u32 = 1234;
-/// Its class's slot.
+/// The slot of its class.
 pub(crate) const CLASS: u32 = 77;
 const SOURCE_MAC: [u8; 6] = [2, 0xa, 0xb, 0xc, 0xd, 0xe];
 const DESTINATION_MAC: [u8; 6] = [2, 1, 2, 3, 4, 5];
@@ -24,7 +24,7 @@ pub(crate) fn with_next_hop(next_hop: &NextHop, class: &Class) -> Programs {
     programs
 }
 
-/// Both prefixes point there.
+/// Sets the target of both prefixes.
 pub(crate) fn point(programs: &mut Programs, kind: TargetKind) {
     programs
         .set_prefix_v4([10, 2, 0, 0], 16, Target::new(kind))
@@ -38,7 +38,7 @@ pub(crate) fn point(programs: &mut Programs, kind: TargetKind) {
         .unwrap();
 }
 
-/// Runs one packet and asserts that it counts once, under this verdict and with its bytes from the IP header on.
+/// Runs one packet and asserts that it is counted once, under this verdict and with its bytes from the IP header on.
 pub(crate) fn run(programs: &mut Programs, frame: &[u8], context: Context, verdict: Verdict) -> Outcome {
     let mut expected = all_counters(programs, names::EGRESS_COUNTERS, Verdict::COUNT);
     let outcome = programs.run(names::EGRESS_PROGRAM, frame, context).unwrap();
@@ -56,7 +56,7 @@ pub(crate) fn run(programs: &mut Programs, frame: &[u8], context: Context, verdi
     outcome
 }
 
-/// Asserts that the packet is dropped for this reason, untouched, and counts for no next hop.
+/// Asserts that the packet is dropped for this reason, unchanged, and counted for no next hop.
 pub(crate) fn assert_dropped(programs: &mut Programs, frame: &[u8], verdict: Verdict) {
     let before = programs.counters(names::NEXT_HOP_COUNTERS, SLOT).unwrap();
     let outcome = run(programs, frame, Context::default(), verdict);
@@ -64,7 +64,7 @@ pub(crate) fn assert_dropped(programs: &mut Programs, frame: &[u8], verdict: Ver
     assert_eq!(programs.counters(names::NEXT_HOP_COUNTERS, SLOT).unwrap(), before);
 }
 
-/// The frame with the tunnel's Ethernet header.
+/// The frame with the Ethernet header of the tunnel.
 pub(crate) fn rewritten(frame: &[u8]) -> Vec<u8> {
     [&DESTINATION_MAC[..], &SOURCE_MAC, &frame[12..]].concat()
 }
@@ -101,7 +101,7 @@ pub(crate) fn geneve() -> Class {
     }
 }
 
-/// Without encapsulation, out by this device.
+/// A class without encapsulation that sends by this device.
 pub(crate) fn bare(ifindex: u32) -> Class {
     Class {
         ifindex,

@@ -1,5 +1,5 @@
-//! Through a real VXLAN device: what the tunnel key makes of the outer header, seen on the wire, and what the ingress
-//! program sees at the other end.
+//! A real VXLAN device: the outer header that the tunnel key produces, captured on the wire, and what the ingress program
+//! reads at the other end.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -81,14 +81,14 @@ fn ifindex(device: &str) -> u32 {
     nix::net::if_::if_nametoindex(device).unwrap()
 }
 
-/// Runs in a thread of its own, because a thread can't leave its namespace behind cleanly.
+/// Runs in a separate thread, because a thread cannot cleanly leave its namespace.
 fn in_new_namespaces(test: fn(&Underlay)) {
     if !skipped() {
         std::thread::spawn(move || test(&Underlay::new())).join().unwrap();
     }
 }
 
-/// What a test looks at in an outer header and its VXLAN header.
+/// The fields of an outer header and its VXLAN header that tests check.
 #[derive(Debug, PartialEq, Eq)]
 struct Outer {
     source: Vec<u8>,
@@ -102,7 +102,7 @@ struct Outer {
     inner: Vec<u8>,
 }
 
-/// Takes a frame apart whose outer UDP port is VXLAN's.
+/// Parses a frame with the outer UDP port of VXLAN.
 fn outer(frame: &[u8]) -> Option<Outer> {
     let word = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let packet = frame.get(ETHERNET..)?;
@@ -237,10 +237,10 @@ fn the_tunnel_key_reaches_the_wire() {
     });
 }
 
-/// Who is known in another network, by another encapsulation or address, is not known; the packets are counted and go on to
-/// the next program, which here is of the encapsulation by which they are known.
+/// A source that is known with another VNI, encapsulation or address is unknown. Its packets are counted and passed to the
+/// next program, which here is that of the encapsulation by which they are known.
 #[test]
-fn packets_of_unknown_sources_go_on() {
+fn packets_of_unknown_sources_are_counted_and_pass() {
     in_new_namespaces(|underlay| {
         underlay.enter_there();
         let mut far = Programs::load(false).unwrap();
@@ -310,7 +310,7 @@ fn packets_of_unknown_sources_go_on() {
     });
 }
 
-/// What the far end sees of a packet by this next hop.
+/// The packet that the other end receives by this next hop.
 fn source(next_hop: &NextHop, encapsulation: u8) -> SourceKey {
     SourceKey {
         address: next_hop.local,
@@ -325,7 +325,7 @@ fn source(next_hop: &NextHop, encapsulation: u8) -> SourceKey {
     }
 }
 
-/// Without encapsulation the neighbour's Ethernet header is all that changes; no route is asked.
+/// Without encapsulation only the Ethernet header changes, to that of the neighbour; no route is looked up.
 #[test]
 fn the_header_of_the_neighbour_reaches_the_wire() {
     const NEIGHBOURS: [(&str, u8); 4] = [
@@ -374,9 +374,9 @@ fn the_header_of_the_neighbour_reaches_the_wire() {
     });
 }
 
-/// A test run takes no such packet, a packet socket does.
+/// A test run accepts no such packet, but a packet socket does.
 #[test]
-fn packets_that_end_too_early() {
+fn truncated_packets_are_refused() {
     in_new_namespaces(|_| {
         let mut programs = with_next_hop(
             &outer_v4(),

@@ -1,4 +1,4 @@
-//! Keys that are others than the manifests say, unreadable or missing; and that none shows.
+//! Keys that differ from the manifests, are unreadable or missing; and no output contains a key.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,14 +14,14 @@ use tempfile::TempDir;
 
 use super::{has_problem, key, links, possible, wg};
 
-/// A preshared key in a file of ours.
+/// A file with a preshared key.
 struct Shared {
     _directory: TempDir,
     file: PathBuf,
     key: PresharedKey,
 }
 
-/// Two nodes that meet by WireGuard with a preshared key.
+/// Two nodes with a WireGuard link and a preshared key.
 fn with_preshared_key(topology: &Topology<2>) -> (Overlay, Shared) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("preshared");
@@ -39,7 +39,7 @@ fn with_preshared_key(topology: &Topology<2>) -> (Overlay, Shared) {
 }
 
 #[test]
-fn another_key_than_the_manifests_turns_wireguard_off_and_nothing_else() {
+fn a_wrong_own_key_disables_only_wireguard() {
     if !possible() {
         return;
     }
@@ -73,7 +73,7 @@ fn another_key_than_the_manifests_turns_wireguard_off_and_nothing_else() {
     assert!(agents[0].next_pass().ready);
     traffic::ping(a.end(), c.end(), Family::Ipv6).unwrap();
 
-    // A file that others can read is no key: a device that has one keeps it, and none is given one.
+    // A file that others can read is not used: a device keeps its key, and no device gets one.
     let file = agents[0].state_directory().join("wireguard.key");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let status = agents[0].next_pass();
@@ -82,7 +82,7 @@ fn another_key_than_the_manifests_turns_wireguard_off_and_nothing_else() {
     assert!(status.ready && text.contains("chmod 600"), "{text}");
     agents[0].stop();
     agents[0].start();
-    let status = agents[0].wait("told", |status| has_problem(status, "error", "KeyUnreadable"));
+    let status = agents[0].wait("reported", |status| has_problem(status, "error", "KeyUnreadable"));
     assert!(
         format!("{:?}", status.problems).contains("chmod 600"),
         "{status:#?}"
@@ -133,7 +133,7 @@ fn keys_that_cannot_be_read_for_a_while_cost_no_packet() {
 }
 
 #[test]
-fn a_preshared_key_that_cannot_be_read_at_the_start_costs_no_link() {
+fn an_unreadable_preshared_key_at_the_start_removes_no_link() {
     if !possible() {
         return;
     }
@@ -150,8 +150,8 @@ fn a_preshared_key_that_cannot_be_read_at_the_start_costs_no_link() {
             agent.stop();
             agent.start();
             let told = |status: &Status| has_problem(status, "error", "KeyUnreadable");
-            agent.wait("told", told);
-            // The first one has replaced the programs by its own.
+            agent.wait("reported", told);
+            // The first agent has replaced the programs by its own.
             let next = agent.next_pass();
             assert!(told(&next) && next.pass.changed == 0, "{way}: {next:#?}");
         }
@@ -167,7 +167,7 @@ fn a_preshared_key_that_cannot_be_read_at_the_start_costs_no_link() {
 }
 
 #[test]
-fn a_peer_without_key_is_refused_alone() {
+fn only_a_peer_without_key_is_refused() {
     if !possible() {
         return;
     }
@@ -189,7 +189,7 @@ fn a_peer_without_key_is_refused_alone() {
 }
 
 #[test]
-fn no_secret_shows_in_what_the_agent_says() {
+fn the_agent_prints_no_secret() {
     if !possible() {
         return;
     }
@@ -207,7 +207,7 @@ fn no_secret_shows_in_what_the_agent_says() {
     let shown = wg(a, "show adit-wg0 preshared-keys");
     assert_eq!(shown, format!("{}\t{}", key(b), shared.key.to_base64().as_str()));
 
-    // Something to be said of each: a damage, its repair, a refusal.
+    // Cause messages about each: damage, its repair, a refusal.
     wg(
         a,
         &format!("set adit-wg0 private-key /dev/null peer {} remove", key(b)),
@@ -235,7 +235,7 @@ fn no_secret_shows_in_what_the_agent_says() {
     assert_hidden(shared.key.as_bytes(), &shared.key.to_base64(), &said);
 }
 
-/// None of a secret's usual forms is in a text.
+/// Asserts that a text contains no usual form of a secret.
 fn assert_hidden(secret: &[u8; 32], base64: &str, text: &str) {
     let decimal: Vec<_> = secret[..6].iter().map(ToString::to_string).collect();
     let hex: Vec<_> = secret[..6].iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,4 +1,4 @@
-//! Links by WireGuard: which devices nodes meet on, whose keys are taken, where peers are, and that no secret shows.
+//! Links by WireGuard: the devices that nodes agree on, keys, endpoints, and secrets in no output.
 
 mod keys;
 mod places;
@@ -15,12 +15,12 @@ use dataplane_user::kernel::wireguard::generate;
 use dataplane_user::net::Family;
 use dataplane_user::status::Status;
 
-/// What the tests need of the kernel.
+/// Whether the kernel and the machine have what these tests need.
 fn possible() -> bool {
     ["dummy", "geneve", "wireguard"].into_iter().all(require_module)
 }
 
-/// What the real `wg` prints on a host.
+/// The output of the real `wg` on a host.
 fn wg(host: &Host, words: &str) -> String {
     let run = || Command::new("wg").args(words.split_whitespace()).output();
     let output = host.netns.enter(run).unwrap();
@@ -49,7 +49,7 @@ fn has_problem(status: &Status, severity: &str, reason: &str) -> bool {
 }
 
 #[test]
-fn peers_that_carry_one_prefix_are_met_on_different_devices() {
+fn peers_that_advertise_one_prefix_are_on_different_devices() {
     if !possible() {
         return;
     }
@@ -89,7 +89,7 @@ fn peers_that_carry_one_prefix_are_met_on_different_devices() {
 }
 
 #[test]
-fn each_pair_takes_what_its_ends_and_the_network_say() {
+fn each_pair_uses_the_encapsulation_of_its_ends_and_the_network() {
     if !possible() {
         return;
     }
@@ -128,7 +128,7 @@ fn each_pair_takes_what_its_ends_and_the_network_say() {
 }
 
 #[test]
-fn what_others_change_is_put_right() {
+fn changes_by_others_are_reverted() {
     if !possible() {
         return;
     }
@@ -160,7 +160,7 @@ fn what_others_change_is_put_right() {
 }
 
 #[test]
-fn a_foreign_device_in_the_way_is_a_conflict_and_stays() {
+fn an_unmanaged_device_with_the_name_is_a_conflict_and_stays() {
     if !possible() {
         return;
     }
@@ -170,7 +170,7 @@ fn a_foreign_device_in_the_way_is_a_conflict_and_stays() {
     a.netns.ip("link add adit-wg0 type wireguard");
     let mut agent = Agent::new(a, &overlay.manifests(&topology));
     agent.start();
-    let status = agent.wait("told", |status| has_problem(status, "error", "Conflict"));
+    let status = agent.wait("reported", |status| has_problem(status, "error", "Conflict"));
     assert!(!status.ready);
     assert_eq!(wg(a, "show adit-wg0 listen-port"), "0", "it is left alone");
     agent.stop();
@@ -180,7 +180,7 @@ fn a_foreign_device_in_the_way_is_a_conflict_and_stays() {
 }
 
 #[test]
-fn uninstall_leaves_neither_devices_nor_what_was_carried() {
+fn uninstall_removes_devices_and_stored_endpoints() {
     if !possible() {
         return;
     }

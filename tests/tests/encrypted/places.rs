@@ -1,4 +1,4 @@
-//! Where peers are: endpoints that roam, and names that are looked up again.
+//! Endpoints of peers: peers that roam, and names that are resolved again.
 
 use adit_tests::agent::start_all_as;
 use adit_tests::{Agent, Bpffs, Overlay, Topology, traffic};
@@ -8,16 +8,16 @@ use dataplane_user::net::Family;
 
 use super::{has_problem, key, possible, wg};
 
-/// Names are looked up all the time.
+/// Resolves names without pauses.
 const SHORT: &str = "names=100,waiting=100";
 
 #[test]
-fn a_roamed_peer_stays_where_it_is_until_another_endpoint_is_configured() {
+fn the_endpoint_of_a_roamed_peer_stays_until_another_is_configured() {
     roams("dataplane: ebpf", |agent| agent);
 }
 
 #[test]
-fn a_roamed_peer_stays_where_it_is_also_without_a_bpf_file_system() {
+fn the_endpoint_of_a_roamed_peer_stays_without_a_bpf_file_system() {
     roams("dataplane: routes", |agent| agent.with_bpffs(Bpffs::unmounted()));
 }
 
@@ -68,7 +68,7 @@ fn roams(dataplane: &'static str, prepare: impl for<'a> Fn(Agent<'a>) -> Agent<'
 }
 
 #[test]
-fn a_name_is_looked_up_before_a_handshake_can_grow_old_however_rare_passes_are() {
+fn a_name_is_resolved_before_a_handshake_expires_however_rare_reconciliations_are() {
     if !possible() {
         return;
     }
@@ -90,7 +90,7 @@ fn a_name_is_looked_up_before_a_handshake_can_grow_old_however_rare_passes_are()
 }
 
 #[test]
-fn the_name_of_an_endpoint_is_looked_up_again() {
+fn the_name_of_an_endpoint_is_resolved_again() {
     if !possible() {
         return;
     }
@@ -107,7 +107,9 @@ fn the_name_of_an_endpoint_is_looked_up_again() {
     ];
     agents.iter_mut().for_each(Agent::start);
     agents[1].ready();
-    agents[0].wait("told", |status| has_problem(status, "warning", "NameUnresolved"));
+    agents[0].wait("reported", |status| {
+        has_problem(status, "warning", "NameUnresolved")
+    });
     assert_eq!(wg(a, "show adit-wg0 endpoints"), format!("{}\t(none)", key(b)));
 
     let at = |family| format!("{} b.adit.example\n", b.underlay(family));
@@ -125,20 +127,15 @@ fn the_name_of_an_endpoint_is_looked_up_again() {
     );
     traffic::ping(a.end(), b.end(), Family::Ipv4).unwrap();
 
-    // Of both, the link's underlay family; the other one is used no longer.
+    // With both families, the underlay family of the link is used, and the other one no longer.
     agents[0].write_hosts(&at(Family::Ipv4));
     agents[0].wait("moved", |_| {
         wg(a, "show adit-wg0 endpoints") == shown(Family::Ipv4)
     });
     assert_eq!(agents[0].next_pass().networks[0].mtu, 1440);
-    // What was known stays while nobody answers.
+    // The last address stays while no server answers.
     agents[0].write_hosts("");
-    let looks = || {
-        agents[0]
-            .log()
-            .matches("b.adit.example can't be looked up")
-            .count()
-    };
+    let looks = || agents[0].log().matches("can't resolve b.adit.example").count();
     let before = looks();
     agents[0].wait("looking", |_| looks() > before);
     agents[0].next_pass();

@@ -1,5 +1,5 @@
-//! Plain packets that pretend to be the overlay's are dropped and counted, whatever carries the overlay; what only looks like
-//! them passes.
+//! Plain packets with overlay addresses from the underlay are dropped and counted, for each encapsulation; legitimate
+//! packets that look like them pass.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
@@ -81,7 +81,7 @@ fn forgeries(encapsulation: &'static str, dataplane: &'static str) {
     }
     assert_eq!(dropped(&agent.status().unwrap()), 0);
 
-    // By default it is dropped, since by default sources are enforced.
+    // Dropped by default, because sources are enforced by default.
     let closed = overlay("sourceProtection: enforce");
     for agent in &agents {
         agent.write(&closed);
@@ -105,18 +105,18 @@ fn forgeries(encapsulation: &'static str, dataplane: &'static str) {
             expect(family, target, 5);
         }
     }
-    // Peers get through, and are not counted.
+    // Packets of peers pass, and are not counted.
     for family in Family::BOTH {
         traffic::all(b.pod_end(), a.pod_end(), family).unwrap();
         traffic::all(a.end(), b.end(), family).unwrap();
     }
-    // A table that is replaced counts from zero; the agent does not, whoever replaced it.
+    // A replaced table counts from zero; the agent does not, whoever replaced it.
     agent.write(&overlay("masquerade: {}"));
     agent.wait("replaced", |_| ruleset(a).contains("masquerade"));
     expect(Family::Ipv4, a.end(), 3);
     agent.next_pass();
     snapshot::run(&a.netns, "nft", "flush table inet adit");
-    agent.wait("mended", |_| ruleset(a).contains("fib saddr oifname"));
+    agent.wait("repaired", |_| ruleset(a).contains("fib saddr oifname"));
     expect(Family::Ipv6, a.end(), 2);
     let total = agent.wait("counted", |status| dropped(status) == 25);
     assert_eq!(total.dropped[&DropReason::Cleartext].bytes, 13 * 32 + 12 * 52);
@@ -124,19 +124,19 @@ fn forgeries(encapsulation: &'static str, dataplane: &'static str) {
     let series = "adit_firewall_dropped_packets_total{reason=\"cleartext\"}";
     assert_eq!(scrape::value(&page, series), 25);
     let shown = agent.run(&["status"]).stdout;
-    assert!(shown.contains("25 plain packets"), "{shown}");
+    assert!(shown.contains("25 cleartext packets"), "{shown}");
 }
 
 /// Whatever is for the node's own overlay address from where no route of its source leads.
 #[test]
-fn a_forged_neighbour_does_not_reach_the_nodes_own_address() {
+fn a_forged_neighbour_does_not_reach_the_own_address_of_the_node() {
     if !ready() {
         return;
     }
     let topology = Topology::<2>::new();
     let a = &topology.hosts[0];
     let agent = Agent::started(a, &Overlay::new(&topology, "geneve").manifests(&topology));
-    // A LAN of the host's beside the overlay, whose addresses the router pretends to have.
+    // A LAN of the host outside of the overlay, whose addresses the router forges.
     let lan = beside(&a.netns, "l0", "203.0.113.1/24", "203.0.113.2/24");
     topology.router.ip_batch(&format!(
         "address add 203.0.113.9/32 dev lo
@@ -151,7 +151,7 @@ fn a_forged_neighbour_does_not_reach_the_nodes_own_address() {
     }
     agent.wait("counted", |status| dropped(status) == 4);
     assert_nothing(&target);
-    // The LAN itself may, and the world outside may by the device that leads there.
+    // Packets from the LAN itself pass, and those from the internet by the device that leads there.
     for (netns, source) in [(&lan, [203, 0, 113, 2]), (&topology.router, [192, 0, 2, 17])] {
         let client = bound(netns, source.into()).unwrap();
         assert_eq!(arrives(&client, &target), Some(source.into()));
@@ -160,7 +160,7 @@ fn a_forged_neighbour_does_not_reach_the_nodes_own_address() {
 }
 
 #[test]
-fn what_only_looks_like_the_overlay_passes() {
+fn legitimate_traffic_with_overlay_addresses_passes() {
     if !ready() {
         return;
     }
@@ -172,7 +172,7 @@ fn what_only_looks_like_the_overlay_passes() {
     };
     let agents = start_all(&topology, &overlay.manifests(&topology));
     let router = &topology.router;
-    // Inside of the overlay's 10.0.0.0/8: a LAN, a bridge with a container, and a LAN on the underlay's own device.
+    // Inside of 10.0.0.0/8 of the overlay: a LAN, a bridge with a container, and a LAN on the device of the underlay.
     let lan = beside(&a.netns, "l0", "10.50.0.1/24", "10.50.0.2/24");
     let container = NetNs::new();
     a.netns.ip_batch(&format!(
@@ -193,7 +193,7 @@ fn what_only_looks_like_the_overlay_passes() {
         "address add 10.70.0.2/24 dev r1
         route add 10.1.0.0/16 via 10.70.0.1",
     );
-    // A pod on a device of its own, which has no subnet: its route is one of a single address.
+    // A pod on its own device, which has no subnet: its route has a single address.
     let pod = NetNs::new();
     a.netns.ip_batch(&format!(
         "link add p7 type veth peer name eth0 netns {}
@@ -221,7 +221,7 @@ fn what_only_looks_like_the_overlay_passes() {
             assert!(sent.is_ok(), "{from} to {to}: {sent:?}");
         }
     }
-    // Such a pod is the overlay's, and so are the node's own packets.
+    // Such a pod belongs to the overlay, and so do packets of the node itself.
     for family in Family::BOTH {
         traffic::all(a.end(), b.pod_end(), family).unwrap();
         traffic::all(a.pod_end(), a.end(), family).unwrap();
@@ -274,13 +274,13 @@ fn masqueraded_and_published<const N: usize>(topology: &Topology<N>, a: &Host) {
 }
 
 #[test]
-fn a_network_of_everything_takes_nothing_from_the_underlay() {
+fn a_network_of_all_addresses_blocks_nothing_of_the_underlay() {
     if !ready() {
         return;
     }
     let topology = Topology::<2>::new();
     let [a, b] = &topology.hosts;
-    // The underlay is more specific, and everything else is the overlay's.
+    // The underlay is more specific, and everything else belongs to the overlay.
     for host in [a, b] {
         let gateway = |family| match (family, host.underlay(family)) {
             (_, IpAddr::V4(host)) => IpAddr::from(Ipv4Addr::from_bits(host.to_bits() - 1)),
@@ -309,11 +309,11 @@ fn a_network_of_everything_takes_nothing_from_the_underlay() {
     for family in Family::BOTH {
         traffic::all(a.end(), b.end(), family).unwrap();
         traffic::all(b.pod_end(), a.pod_end(), family).unwrap();
-        // A neighbour on the underlay, whose route is more specific, also to the node's own address.
+        // A neighbour on the underlay, whose route is more specific, also to the own address of the node.
         let underlay = a.underlay(family);
         seen((&topology.router, outside(family)), (&a.netns, underlay));
     }
-    // A host that has no address yet: it looks for others that have the one that it wants.
+    // A host without an address, which probes whether its desired address is in use.
     topology.router.sysctl("net/ipv6/conf/r1/accept_dad", "1");
     topology.router.ip("address add 2001:db8:0:1::77/64 dev r1");
     let wanted = || {
@@ -323,7 +323,7 @@ fn a_network_of_everything_takes_nothing_from_the_underlay() {
     assert!(eventually(wanted));
     let before = agents[0].next_pass();
     assert_eq!(dropped(&before), 0, "{}", ruleset(a));
-    // What no route of the underlay leads to is the overlay's, and forged where it comes in plain.
+    // Addresses without a route to the underlay belong to the overlay, and plain packets from them are forged.
     topology.router.ip_batch(&format!(
         "address add 198.51.100.1/32 dev lo
         route add 10.1.0.0/16 via {}",
@@ -337,7 +337,7 @@ fn a_network_of_everything_takes_nothing_from_the_underlay() {
 }
 
 #[test]
-fn peers_without_encapsulation_pass_by_their_device_alone() {
+fn peers_without_encapsulation_pass_only_by_their_device() {
     if !ready() {
         return;
     }
@@ -363,7 +363,7 @@ fn peers_without_encapsulation_pass_by_their_device_alone() {
         client.send_to(b"adit", server.local_addr().unwrap()).unwrap();
         server
     };
-    // c's prefix in plain, and b's by another device.
+    // Plain packets with the prefix of c, and packets of b by another device.
     topology.router.ip("address add 10.3.1.66/32 dev lo");
     let lan = beside(&a.netns, "l0", "203.0.113.1/24", "203.0.113.2/24");
     lan.ip("address add 10.2.1.66/32 dev lo");

@@ -1,4 +1,4 @@
-//! The nft table `inet adit`, on a real kernel: what it does to packets, and that it is replaced as a whole or not at all.
+//! The nft table `inet adit` on a real kernel: its effects on packets, and that it is replaced as a whole or not at all.
 
 mod cleartext;
 mod masquerade;
@@ -38,7 +38,7 @@ fn has_tables() -> bool {
 fn topology() -> Topology<2> {
     let topology = Topology::<2>::new();
     for address in OUTSIDE {
-        // At once, also on a busy machine: a worker of the kernel's looks for duplicates.
+        // Without duplicate address detection, which takes long on a busy machine.
         let nodad = if address.contains(':') { "nodad" } else { "" };
         topology
             .router

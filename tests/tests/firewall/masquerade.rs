@@ -1,4 +1,4 @@
-//! What leaves the overlay gets this node's address, and nothing else does.
+//! Only traffic that leaves the overlay gets the address of the node.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use dataplane_user::net::Family;
 use crate::{ready, seen, topology};
 
 #[test]
-fn what_leaves_the_overlay_is_masqueraded_but_for_exclusions_and_local_destinations() {
+fn traffic_that_leaves_the_overlay_is_masqueraded_except_exclusions_and_local_destinations() {
     if !ready() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Answers leave by the device that their connection came in by, where the node asks for it.
+//! Answers leave by the device of their connection, if the node asks for it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
@@ -124,7 +124,7 @@ fn ours(netns: &NetNs) -> [String; 4] {
 }
 
 #[test]
-fn answers_go_back_by_the_device_that_their_connection_came_in_by() {
+fn answers_leave_by_the_device_of_their_connection() {
     if !ready() {
         return;
     }
@@ -138,7 +138,7 @@ fn answers_go_back_by_the_device_that_their_connection_came_in_by() {
     assert!(found.iter().all(|seen| seen[0] > 0 && seen[1] == 0), "{found:?}");
 
     agent.write(&on);
-    agent.wait("with a way back", |status| {
+    agent.wait("with a return path", |status| {
         status.ready && netns.ip("-6 rule show").contains("17301")
     });
     let whole = ours(netns);
@@ -156,7 +156,7 @@ fn answers_go_back_by_the_device_that_their_connection_came_in_by() {
             && lines[2].starts_with("default via 2001:db8:b::1 dev u1 table 17301 proto 173 metric 173"),
         "{lines:?}"
     );
-    // A client beside the node is answered directly, one beyond the gateway by that.
+    // A client in the subnet is answered directly, one behind the gateway by the gateway.
     for (to, gateway) in [
         ("203.0.113.77", false),
         ("2001:db8:b::77", false),
@@ -187,11 +187,11 @@ fn answers_go_back_by_the_device_that_their_connection_came_in_by() {
         agent.wait(words, |status| {
             status.ready && status.repairs.total > before && ours(netns) == whole
         });
-        println!("{program} {words}: mended within {:?}", since.elapsed());
+        println!("{program} {words}: repaired within {:?}", since.elapsed());
     }
     all_by_the_second(&topology);
 
-    // Where the main table leads by it to another gateway, so do we.
+    // If the main table has another gateway on the device, that one is used.
     netns.ip("route replace default via 203.0.113.9 metric 5000");
     agent.wait("with the other gateway", |_| {
         ours(netns)[1].contains("via 203.0.113.9")
@@ -218,7 +218,7 @@ fn answers_go_back_by_the_device_that_their_connection_came_in_by() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_waited_for() {
+fn a_missing_device_is_waited_for() {
     if !ready() {
         return;
     }
@@ -228,7 +228,7 @@ fn a_device_that_is_not_there_is_waited_for() {
     let manifests = manifests(&topology, "  firewall: {returnPath: [w0, u1]}\n");
     let agent = Agent::started(a, &manifests);
     let waiting = |name: &str| {
-        let said = format!("there is no device {name}");
+        let said = format!("waiting for device {name}");
         let status = agent.status().unwrap();
         let mut waiting = status
             .problems

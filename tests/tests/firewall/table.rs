@@ -1,4 +1,4 @@
-//! The table itself: what is written is read back, all of it or nothing is changed, and what others do to it is mended.
+//! The table itself: it is read back as written, it changes completely or not at all, and changes by others are reverted.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,7 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::{has_tables, ready, topology};
 
 #[test]
-fn what_is_written_is_read_back() {
+fn a_written_table_is_read_back_equal() {
     if !has_tables() {
         return;
     }
@@ -61,7 +61,7 @@ const BROKEN: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn an_nft_that_does_not_work_at_the_start_leaves_the_table_and_the_rest_goes_on() {
+fn an_nft_that_fails_at_the_start_leaves_the_table_and_the_rest_continues() {
     if !ready() {
         return;
     }
@@ -83,7 +83,7 @@ fn an_nft_that_does_not_work_at_the_start_leaves_the_table_and_the_rest_goes_on(
         fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).unwrap();
         host.netns.ip("route delete unreachable 10.0.0.0/8");
         agent.start();
-        let status = agent.wait("told", |status| status.pass.number > 0);
+        let status = agent.wait("reported", |status| status.pass.number > 0);
         let mut problems = status.problems.iter();
         let is_told =
             problems.any(|problem| problem.reason == "FirewallUnreadable" && problem.message.contains(told));
@@ -111,7 +111,7 @@ fn an_nft_that_does_not_work_at_the_start_leaves_the_table_and_the_rest_goes_on(
 
 /// A rule about `v*` is about that device, and about no other whose name begins so; one that has no words is refused whole.
 #[test]
-fn a_device_is_named_alone_whatever_is_in_its_name() {
+fn a_device_name_matches_only_that_device() {
     if !has_tables() {
         return;
     }
@@ -133,7 +133,7 @@ fn a_device_is_named_alone_whatever_is_in_its_name() {
         let server = bound(&netns, [192, 0, 2, 4 * number + 1].into()).unwrap();
         let client = bound(&other, [192, 0, 2, 4 * number + 2].into()).unwrap();
         server.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        // The first one may be lost to the neighbour's being looked for; one that is dropped always is.
+        // The first packet may be lost while the neighbour is resolved; a dropped one is always lost.
         (0..20).any(|_| {
             client.send_to(b"adit", server.local_addr().unwrap()).unwrap();
             server.recv(&mut [0; 16]).is_ok()
@@ -154,7 +154,7 @@ fn a_device_is_named_alone_whatever_is_in_its_name() {
                 .await;
             assert!(made[0].is_ok(), "{made:?}");
             assert_eq!(kernel.observe().await.unwrap().firewall, Some(firewall.clone()));
-            // A name without words changes nothing.
+            // A name that nft cannot express changes nothing.
             let mut bad = firewall;
             let links = [LinkName::new("a\"b").unwrap()].into();
             bad.push(Chain::Forward, vec![Match::In(links)], Action::Accept);
@@ -167,7 +167,7 @@ fn a_device_is_named_alone_whatever_is_in_its_name() {
 }
 
 #[test]
-fn what_the_kernel_refuses_leaves_the_old_table() {
+fn a_table_that_the_kernel_refuses_leaves_the_old_one() {
     if !has_tables() {
         return;
     }
@@ -183,13 +183,13 @@ fn what_the_kernel_refuses_leaves_the_old_table() {
             .execute(&[NftChange::Create(Box::new(old.clone())).into()])
             .await;
         assert!(made[0].is_ok(), "{made:?}");
-        // Creating is exclusive.
+        // Creation is exclusive.
         let again = kernel
             .execute(&[NftChange::Create(Box::new(old.clone())).into()])
             .await;
         let error = again[0].as_ref().unwrap_err().to_string();
         assert!(error.contains("File exists"), "{error}");
-        // Good rules first, and last one for which this chain is no place: nft takes it, the kernel does not.
+        // Valid rules first, and last one that is invalid in this chain: nft accepts it, the kernel does not.
         let mut new = old.clone();
         new.push(Chain::Forward, vec![Match::Out(links())], Action::Accept);
         new.push(Chain::Forward, vec![Match::Out(links())], Action::Masquerade);
@@ -208,7 +208,7 @@ fn what_the_kernel_refuses_leaves_the_old_table() {
 }
 
 #[test]
-fn a_flush_is_mended_and_others_tables_stay() {
+fn a_flushed_table_is_restored_and_tables_of_others_stay() {
     if !ready() {
         return;
     }
@@ -258,7 +258,7 @@ fn a_flush_is_mended_and_others_tables_stay() {
             status.ready && status.problems.is_empty()
         });
     }
-    // What did not change is not listed again.
+    // An unchanged table is not listed again.
     agent.next_pass();
     let listed = mentioned("listing nft table");
     let passed = agent.next_pass();
@@ -296,7 +296,7 @@ fn ours_or_nothing(netns: &NetNs) -> String {
     if !all.contains("table inet adit {") {
         return String::new();
     }
-    // Between the two it may go.
+    // The table may be deleted between the two.
     let output = netns.enter(|| {
         std::process::Command::new("nft")
             .args(["list", "table", "inet", "adit"])
@@ -347,7 +347,7 @@ fn mark(number: usize) -> Mark {
 }
 
 fn matches() -> impl Strategy<Value = Vec<Match>> {
-    // Names that mean more to nft than to the kernel are among them.
+    // Including names that have a special meaning for nft.
     let links = || {
         let names = [
             "adit0", "adit-wg3", "eth*", "*", "a*b", r"a\b\", "$x", "@y", "-z", "#", "{", "ü;",

@@ -1,4 +1,4 @@
-//! What the table does for tunnels: segments that fit, UDP that is not tracked, ports for peers alone.
+//! The rules for tunnels: segments that fit, UDP that is not tracked, and ports that are open only to peers.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -22,7 +22,7 @@ const SYN: u8 = 0x02;
 const TCP: u8 = 6;
 
 #[test]
-fn segments_fit_into_tunnels_both_ways() {
+fn tcp_segments_fit_into_tunnels_in_both_directions() {
     if !ready() {
         return;
     }
@@ -45,13 +45,13 @@ fn segments_fit_into_tunnels_both_ways() {
 }
 
 #[test]
-fn a_large_reply_arrives_where_nobody_hears_that_it_is_too_large() {
+fn a_large_reply_arrives_without_icmp() {
     if !ready() {
         return;
     }
     let topology = topology();
     let [a, b] = &topology.hosts;
-    // As a firewall does that knows no better: the server never learns the path's MTU.
+    // Like a firewall that drops ICMP: the server never learns the path MTU.
     snapshot::run(&b.pod, "nft", DEAF);
     for (asked, clamped) in [("firewall: {clampMss: false}", false), ("firewall: {}", true)] {
         let overlay = Overlay {
@@ -121,10 +121,10 @@ impl LargeReply {
             l_linger: 0,
         };
         setsockopt(&server, sockopt::Linger, &linger).unwrap();
-        // It fits into neither end's buffers at once.
+        // More than fits into the buffers of both ends.
         let mut writing = server.try_clone().unwrap();
         let writer = thread::spawn(move || {
-            // It is cut short where nothing arrives.
+            // It ends early if nothing arrives.
             let _whole = writing.write_all(&[0xa5; LARGE]);
         });
         LargeReply {
@@ -137,7 +137,7 @@ impl LargeReply {
 
 impl Drop for LargeReply {
     fn drop(&mut self) {
-        // The writer returns; what it has written goes with the last descriptor.
+        // The writer returns; its data is sent before the last descriptor closes.
         let _shut = self.server.shutdown(Shutdown::Both);
         let _ended = self.writer.take().map(JoinHandle::join);
     }
@@ -179,7 +179,7 @@ fn outer_udp_is_not_tracked() {
     }
     let topology = topology();
     let [a, b] = &topology.hosts;
-    // In this order: what is tracked stays so for minutes.
+    // In this order, because connections stay tracked for minutes.
     for (asked, tracked) in [("firewall: {}", false), ("firewall: {notrack: []}", true)] {
         let overlay = Overlay {
             // That makes the kernel track connections.
@@ -208,7 +208,7 @@ fn connections(netns: &NetNs) -> String {
 }
 
 #[test]
-fn ports_are_open_to_peers_alone_and_managers_stay_in() {
+fn tunnel_ports_are_open_only_to_peers_and_managers_keep_access() {
     if !ready() {
         return;
     }
@@ -231,7 +231,7 @@ fn ports_are_open_to_peers_alone_and_managers_stay_in() {
         let (socket, to) = &outsiders[family];
         socket.send_to(&injection, (*to, 6081)).unwrap();
     };
-    // As long as nobody asks for more, whoever knows the VNI gets in.
+    // By default, anybody who knows the VNI gets in.
     let got_in = (0..100).any(|_| {
         inject(0);
         target.recv(&mut [0; 64]).is_ok()
@@ -256,7 +256,7 @@ fn ports_are_open_to_peers_alone_and_managers_stay_in() {
         traffic::all(b.pod_end(), a.pod_end(), family).unwrap();
     }
     assert_eq!(dropped(&a.netns), before, "peers get through");
-    // Managers, and what is no tunnel's.
+    // Managers, and ports of no tunnel.
     for port in [22, 6443, 8080] {
         connects(&c.netns, &a.netns, a.underlay(Family::Ipv4), port);
     }

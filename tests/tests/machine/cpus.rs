@@ -1,4 +1,4 @@
-//! Packets on two CPUs at once, while the map that they are looked up in is written to.
+//! Packets on two CPUs at once, while the map of their lookup is written.
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,12 +11,12 @@ use dataplane_ebpf::verdict::Verdict;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// What each of two CPUs sends.
+/// The number of packets that each of two CPUs sends.
 const PACKETS: u64 = 20_000;
 
-/// Every packet is counted once, on the CPU that sent it, by one of the verdicts that the prefix's two targets lead to.
+/// Every packet is counted once, on the CPU that sent it, under a verdict of one of the two targets of the prefix.
 #[test]
-fn each_packet_counts_once_on_its_cpu_while_its_prefix_changes() {
+fn each_packet_is_counted_once_on_its_cpu_while_its_prefix_changes() {
     if skipped() {
         return;
     }
@@ -35,7 +35,7 @@ fn each_packet_counts_once_on_its_cpu_while_its_prefix_changes() {
     netns.ip("route add 10.2.0.0/16 via 169.254.1.1 dev adit0 onlink");
     netns.ip("neigh add 169.254.1.1 lladdr 02:00:00:00:00:01 dev adit0");
 
-    // Neither forwards: the prefix is this node's own, or points at a next hop that is not there.
+    // Neither target forwards: the prefix is of this node itself, or its next hop does not exist.
     let targets = [TargetKind::Local, TargetKind::NextHop(5)].map(Target::new);
     let mut set = |target| programs.set_prefix_v4([10, 2, 0, 0], 16, target).unwrap();
     set(targets[0]);
@@ -70,7 +70,7 @@ fn each_packet_counts_once_on_its_cpu_while_its_prefix_changes() {
     assert!(sum(&local) > 0 && sum(&next_hop) > 0, "both states were seen");
 }
 
-/// How many CPUs there are.
+/// The number of CPUs.
 pub(crate) fn count() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
@@ -81,7 +81,7 @@ fn send_on(cpu: usize) {
     sched_setaffinity(Pid::from_raw(0), &set).unwrap();
     let socket = UdpSocket::bind("10.1.0.1:0").unwrap();
     for _ in 0..PACKETS {
-        // The drop may come back as an error of the send.
+        // The send may return an error for the drop.
         let _ = socket.send_to(b"adit", "10.2.0.1:9");
     }
 }

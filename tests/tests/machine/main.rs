@@ -1,6 +1,6 @@
-//! What a kernel that is a program of the host can't show: several CPUs, the JIT, BTF and Debian's own binary. Here the
-//! tests about loaded programs and about restarts run once more, every encapsulation carries traffic, and packets meet
-//! writes to the maps on two CPUs.
+//! Tests that user-mode Linux cannot run, because they need several CPUs, the JIT, BTF and the kernel binary of Debian:
+//! the tests about loaded programs and restarts run once more, every encapsulation transports traffic, and packets are
+//! looked up on two CPUs while the maps are written.
 #[path = "../bpf_attach.rs"]
 mod bpf_attach;
 mod cpus;
@@ -15,7 +15,7 @@ use dataplane_user::net::Family;
 use dataplane_user::resource::Dataplane;
 
 #[test]
-fn it_has_what_user_mode_linux_lacks() {
+fn the_machine_has_several_cpus_the_jit_and_btf() {
     let jit = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default();
     if std::env::var_os("ADIT_VM").is_none_or(|vm| vm != "1") && jit.trim() != "1" {
         println!("skipped: this kernel has no JIT for BPF");

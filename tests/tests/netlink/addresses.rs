@@ -67,7 +67,7 @@ fn addresses_read_back() {
 }
 
 #[test]
-fn of_foreign_addresses_those_on_our_links_are_seen() {
+fn unmanaged_addresses_are_seen_only_on_managed_links() {
     let netns = NetNs::new();
     netns.ip("link add bridge0 up type bridge");
     netns.ip("link add ours group 173 type bridge");

@@ -1,4 +1,4 @@
-//! Many objects, and objects that come and go.
+//! Many objects, and objects that are created and deleted meanwhile.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,9 +16,9 @@ use dataplane_user::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, RouteKey};
 use crate::{execute, key, name, observe, via, vxlan, with_link};
 
 #[test]
-fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
+fn thousands_of_routes_are_sent_in_batches_with_a_result_for_each() {
     const ROUTES: u32 = 10_000;
-    /// Requests of one send.
+    /// The number of requests per send.
     const BATCH: u64 = 128;
     NetNs::new().run(async || {
         let mut netlink = with_link().await;
@@ -41,7 +41,7 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
                 NetlinkChange::Route(RouteChange(*key, RouteOperation::Create(route.clone())))
             })
             .collect();
-        // Two in the middle of a batch, and none else, are refused: a repetition, and a gateway that is none.
+        // Only two requests in the middle of a batch are refused: a duplicate, and an invalid gateway.
         changes.insert(2500, changes[2400].clone());
         let nowhere = key(MAIN_TABLE, "10.255.0.0/24", ANCHOR_METRIC);
         let multicast = via("224.0.0.1", "ours", None, None);
@@ -72,7 +72,7 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
         );
         let batches = u64::try_from(changes.len()).unwrap().div_ceil(BATCH);
         assert!(sends <= batches, "{sends} sends");
-        // An ack each, and what was refused.
+        // One ack for each, and the errors.
         assert!(receives <= batches + 2, "{receives} receives");
 
         let before = netlink.stats();
@@ -95,7 +95,7 @@ fn thousands_of_routes_go_in_batches_and_each_has_its_result() {
 }
 
 #[test]
-fn what_stands_is_seen_whole_while_links_come_and_go() {
+fn listings_are_complete_while_links_are_created_and_deleted() {
     const LINKS: usize = 120;
     let netns = NetNs::new();
     netns.enter(|| {

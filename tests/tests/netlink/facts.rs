@@ -1,4 +1,4 @@
-//! What the plan must know.
+//! The facts that the plan needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use dataplane_user::kernel::netlink::Netlink;
 use crate::name;
 
 #[test]
-fn facts_are_local_addresses_and_ways() {
+fn facts_are_local_addresses_and_paths() {
     let netns = NetNs::new();
     netns.ip("link add under0 mtu 1480 up type bridge");
     netns.ip("addr add 192.0.2.1/24 dev under0");
@@ -52,7 +52,7 @@ fn facts_are_local_addresses_and_ways() {
     let facts = netns.run(async || {
         let mut netlink = Netlink::open().unwrap();
         let peers: BTreeSet<_> = ways.keys().copied().collect();
-        // Which families have rules is asked for once.
+        // The families with rules are read only once.
         netlink.facts(&peers).await.unwrap();
         let before = netlink.stats().sends;
         let facts = netlink.facts(&peers).await.unwrap();
@@ -82,7 +82,7 @@ fn facts_are_local_addresses_and_ways() {
     ] {
         assert_eq!(gateways(peer), gateway, "{peer}");
     }
-    // Of several next hops the kernel names the one that it takes.
+    // Of several next hops the kernel reports the one that it uses.
     assert!(
         [is("192.0.2.253"), is("2001:db8::fd")].contains(&gateways("198.51.102.7")),
         "{facts:?}"

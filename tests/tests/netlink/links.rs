@@ -123,9 +123,10 @@ fn an_ip6tnl_device_reads_back() {
     }
 }
 
-/// The devices that these modules bring into each namespace are not flow-based; of those there is one of a kind.
+/// The devices that these modules create in each namespace are not flow-based; a namespace has one flow-based device per
+/// kind.
 #[test]
-fn a_namespace_holds_one_flow_based_ip_tunnel_of_a_kind() {
+fn a_namespace_has_one_flow_based_ip_tunnel_per_kind() {
     require!(modules: "ipip", "ip6_tunnel");
     let netns = NetNs::new();
     netns.ip("link add foreign4 type ipip external");
@@ -162,7 +163,7 @@ fn a_namespace_holds_one_flow_based_ip_tunnel_of_a_kind() {
 }
 
 #[test]
-fn other_devices_are_foreign_and_in_words() {
+fn other_devices_are_unmanaged_and_described() {
     let netns = NetNs::new();
     netns.ip("link add bridge0 mtu 1400 up type bridge");
     netns.ip("link add vxlan0 type vxlan id 7 dstport 4790 remote 192.0.2.1 dev lo");
@@ -191,7 +192,7 @@ fn other_devices_are_foreign_and_in_words() {
 }
 
 #[test]
-fn a_foreign_device_under_our_name_stays() {
+fn an_unmanaged_device_with_a_managed_name_stays() {
     let netns = NetNs::new();
     netns.ip("link add ours mtu 1400 type bridge");
     let before = netns.ip("-d link show ours");
@@ -220,12 +221,12 @@ fn a_foreign_device_under_our_name_stays() {
         let errors: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap_err()).collect();
         assert_eq!(errors[0].errno(), Some(libc::EEXIST));
         assert!(
-            errors[0].to_string().contains("something else stands there"),
+            errors[0].to_string().contains("not created by Adit"),
             "{}",
             errors[0]
         );
         for error in &errors[1..] {
-            assert!(error.to_string().contains("link ours is not ours"), "{error}");
+            assert!(error.to_string().contains("not managed by Adit"), "{error}");
         }
     });
     assert_eq!(netns.ip("-d link show ours"), before);

@@ -1,4 +1,4 @@
-//! The netlink adapter on the running kernel: what it writes reads back equal, and what is not ours stays.
+//! The netlink adapter on the running kernel: written objects read back equal, and unmanaged objects stay.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy takes only test functions themselves for tests"
@@ -86,14 +86,14 @@ async fn observe(netlink: &mut Netlink) -> KernelState {
     state
 }
 
-/// Executes changes that must all succeed.
+/// Executes changes and asserts that all succeed.
 async fn execute(netlink: &mut Netlink, changes: &[NetlinkChange]) {
     for (change, outcome) in changes.iter().zip(netlink.execute(changes).await) {
         outcome.unwrap_or_else(|error| panic!("{change}: {error}"));
     }
 }
 
-/// A namespace's netlink with a VXLAN device `ours` that is up.
+/// The netlink adapter in a namespace with a VXLAN device `ours` that is up.
 async fn with_link() -> Netlink {
     let mut netlink = Netlink::open().unwrap();
     let link = name("ours");

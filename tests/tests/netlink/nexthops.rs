@@ -1,4 +1,4 @@
-//! Next-hop objects and neighbours: what is written reads back equal, ids are our own, and others' stay.
+//! Next-hop objects and neighbours: written objects read back equal, ids do not collide, and objects of others stay.
 
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn create(hop: &Arc<RouteHop>) -> NetlinkChange {
 }
 
 #[test]
-fn what_is_written_reads_back_equal() {
+fn written_next_hops_and_routes_read_back_equal() {
     NetNs::new().run(async || {
         let mut netlink = with_link().await;
         let full = OuterHeader {
@@ -114,7 +114,7 @@ fn what_is_written_reads_back_equal() {
             .flat_map(|(number, group)| both(number, group))
             .collect::<Vec<_>>();
         routes.extend(both(9, &RouteTarget::Hop(Arc::clone(&hops[4]))));
-        // An IPv4 gateway is for IPv4 alone.
+        // An IPv4 gateway is only for IPv4.
         let [ipv4, ipv6] = both(8, &RouteTarget::Hop(Arc::clone(&hops[5])));
         routes.push(ipv4);
         let outcomes = netlink.execute(&[ipv6]).await;
@@ -131,7 +131,7 @@ fn what_is_written_reads_back_equal() {
         });
         assert_eq!(found.routes, written.collect());
 
-        // In place: what leads to the group follows.
+        // In place: routes to the group follow.
         let RouteTarget::Group(from) = &groups[0] else {
             unreachable!("it is one");
         };
@@ -167,9 +167,9 @@ fn what_is_written_reads_back_equal() {
     });
 }
 
-/// The kernel lets it stay there while the object stands, which others may need.
+/// The kernel would keep the socket on the route as long as the next-hop object exists, which other routes may use.
 #[test]
-fn a_connected_socket_leaves_a_deleted_route_at_once() {
+fn a_connected_socket_stops_using_a_deleted_route_at_once() {
     let netns = NetNs::new();
     netns.run(async || {
         let mut netlink = with_link().await;
@@ -198,13 +198,17 @@ fn a_connected_socket_leaves_a_deleted_route_at_once() {
         .await;
         let refused = socket.send(b"adit").unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ENETUNREACH));
-        assert_eq!(observe(&mut netlink).await.route_targets.len(), 1, "it stands");
+        assert_eq!(
+            observe(&mut netlink).await.route_targets.len(),
+            1,
+            "the object exists"
+        );
         assert!(!netns.ip("-6 route show table all").contains("proto 173"));
     });
 }
 
 #[test]
-fn others_ids_are_never_taken_and_a_second_one_alike_is_told_apart() {
+fn ids_of_others_are_not_used_and_equal_objects_are_distinguished() {
     let netns = NetNs::new();
     netns.run(async || {
         let mut netlink = with_link().await;
@@ -243,7 +247,7 @@ fn others_ids_are_never_taken_and_a_second_one_alike_is_told_apart() {
 }
 
 #[test]
-fn neighbours_read_back_and_the_kernels_own_are_replaced() {
+fn neighbours_read_back_and_replace_those_of_the_kernel() {
     let netns = NetNs::new();
     netns.run(async || {
         let mut netlink = with_link().await;
@@ -285,9 +289,9 @@ fn neighbours_read_back_and_the_kernels_own_are_replaced() {
     });
 }
 
-/// With an encapsulation in each route the kernel compares each with all others.
+/// If each route has an encapsulation, the kernel compares each route with all others.
 #[test]
-fn ten_thousand_routes_to_a_thousand_peers_go_in_batches() {
+fn ten_thousand_routes_to_a_thousand_peers_are_sent_in_batches() {
     const PEERS: u32 = 1000;
     const ROUTES: u32 = 10_000;
     NetNs::new().run(async || {
@@ -328,11 +332,11 @@ fn ten_thousand_routes_to_a_thousand_peers_go_in_batches() {
 }
 
 #[test]
-fn a_netlink_that_never_looked_makes_objects_too() {
+fn next_hop_objects_are_created_without_an_earlier_observation() {
     NetNs::new().run(async || {
         let mut first = with_link().await;
         execute(&mut first, &[create(&hop(Some("fe80::2"), None))]).await;
-        // It knows of no ids: the first one is taken, and refused.
+        // It knows no ids, so the first id that it tries is in use and refused.
         let mut second = Netlink::open().unwrap();
         let outcomes = second.execute(&[create(&hop(Some("fe80::3"), None))]).await;
         assert_eq!(outcomes[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));

@@ -1,4 +1,4 @@
-//! Routes, and refusals.
+//! Routes, and errors of the kernel.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ fn routes_read_back() {
         execute(&mut netlink, &changes).await;
         assert_eq!(observe(&mut netlink).await.routes, wanted);
 
-        // Each one to what it was not, and back.
+        // Change each route and change it back.
         let other = |key: &RouteKey, route: &Route| match (&route.kind, key.prefix) {
             (RouteKind::Unreachable, IpNet::V4(_)) => via("169.254.1.9", "ours", None, None),
             (RouteKind::Unreachable, IpNet::V6(_)) => via("fe80::9", "ours", None, Some(1290)),
@@ -95,7 +95,7 @@ fn routes_read_back() {
 }
 
 #[test]
-fn foreign_routes_under_our_keys_are_seen_and_stay() {
+fn unmanaged_routes_with_managed_keys_are_seen_and_stay() {
     let netns = NetNs::new();
     netns.run(async || drop(with_link().await));
     let routes = [
@@ -144,7 +144,7 @@ fn foreign_routes_under_our_keys_are_seen_and_stay() {
             format!("{object} add {words}")
         });
     }
-    // One that does not concern us.
+    // An unrelated route.
     netns.ip("route add 10.9.0.0/16 dev ours metric 5");
     let before = netns.ip("route show table all") + &netns.ip("-6 route show table all");
 
@@ -180,11 +180,8 @@ fn foreign_routes_under_our_keys_are_seen_and_stay() {
             let outcomes = netlink.execute(&[create, delete]).await;
             let error = outcomes[0].as_ref().unwrap_err();
             assert_eq!(error.errno(), Some(libc::EEXIST), "{error}");
-            assert!(
-                error.to_string().contains("something else stands there"),
-                "{error}"
-            );
-            // Ours is not there: no error. Theirs must stay all the same.
+            assert!(error.to_string().contains("not created by Adit"), "{error}");
+            // The managed route does not exist, which is no error. The unmanaged one must stay.
             assert!(outcomes[1].is_ok(), "{outcomes:?}");
         }
     });
@@ -193,7 +190,7 @@ fn foreign_routes_under_our_keys_are_seen_and_stay() {
 }
 
 #[test]
-fn a_refusal_carries_the_kernels_words() {
+fn an_error_has_the_message_of_the_kernel() {
     NetNs::new().run(async || {
         let mut netlink = with_link().await;
         let route = via("fe80::1", "ours", Some("fd00:9::9"), None);

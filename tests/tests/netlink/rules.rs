@@ -19,7 +19,7 @@ fn marked(family: Family, priority: u32, mark: u32, mask: u32) -> Rule {
     }
 }
 
-/// One of each form, in both families.
+/// A rule of each form, in both families.
 fn all() -> BTreeSet<Rule> {
     let plain = |family| Rule::to_table(family, 1730, 1730);
     let one = |family, to: &str, from: &str| {
@@ -46,7 +46,7 @@ fn all() -> BTreeSet<Rule> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// One pass: the number of changes that it made.
+/// One reconciliation; returns the number of changes.
 async fn pass(netlink: &mut Netlink, wanted: &BTreeSet<Rule>) -> usize {
     let target = KernelState {
         rules: wanted.clone(),
@@ -63,7 +63,7 @@ async fn pass(netlink: &mut Netlink, wanted: &BTreeSet<Rule>) -> usize {
 }
 
 #[test]
-fn rules_of_both_families_read_back_and_a_second_pass_changes_nothing() {
+fn rules_of_both_families_read_back_and_a_second_reconciliation_changes_nothing() {
     let netns = NetNs::new();
     let before = netns.ip("-j rule show") + &netns.ip("-6 -j rule show");
     netns.run(async || {
@@ -86,7 +86,7 @@ fn rules_of_both_families_read_back_and_a_second_pass_changes_nothing() {
 }
 
 #[test]
-fn ours_with_another_mask_or_priority_are_replaced_and_others_stay() {
+fn managed_rules_with_another_mask_or_priority_are_replaced_and_others_stay() {
     let netns = NetNs::new();
     for family in ["", "-6 "] {
         netns.ip(&format!(
@@ -114,7 +114,7 @@ fn ours_with_another_mask_or_priority_are_replaced_and_others_stay() {
 }
 
 #[test]
-fn a_rule_is_removed_exactly_though_others_of_ours_say_more() {
+fn only_the_exact_rule_is_deleted_among_more_specific_ones() {
     let netns = NetNs::new();
     netns.run(async || {
         let mut netlink = Netlink::open().unwrap();
@@ -145,7 +145,7 @@ fn a_rule_is_removed_exactly_though_others_of_ours_say_more() {
 }
 
 #[test]
-fn a_rule_with_our_mark_that_says_what_we_never_say_is_removed() {
+fn a_rule_with_the_mark_and_unknown_conditions_is_removed() {
     let netns = NetNs::new();
     let before = netns.ip("-j rule show");
     for words in [

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::namespaces::Sleeper;
 use crate::{becomes, interface, manifest, reaches, route, waits};
 
-/// Runs, stops and runs again; while it does not run, its interface waits.
+/// Starts, stops and restarts a container; while it does not run, its interface is pending.
 fn gets_its_interface_again(runtime: Runtime) {
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -46,13 +46,13 @@ fn gets_its_interface_again(runtime: Runtime) {
 }
 
 #[test]
-fn a_container_of_crun_gets_its_interface_and_gets_it_again_when_it_restarts() {
+fn a_crun_container_gets_its_interface_also_after_a_restart() {
     if require_module("veth") && require_program("crun") {
         gets_its_interface_again(Runtime::Crun);
     }
 }
 
-/// What stands in Docker's place and says what a test wants.
+/// A fake Docker that answers as the test wants.
 struct Docker(TempDir);
 
 impl Docker {
@@ -66,7 +66,7 @@ impl Docker {
         docker
     }
 
-    /// Does this from now on, in the shell's words.
+    /// Runs this shell command from now on.
     fn says(&self, words: &str) {
         let new = self.0.path().join("new");
         fs::write(&new, words).unwrap();
@@ -84,7 +84,7 @@ const NO_DAEMON: &str =
 const NO_CONTAINER: &str = "echo 'Error response from daemon: No such container: web' >&2; exit 1";
 
 #[test]
-fn only_a_container_that_is_gone_loses_its_interfaces() {
+fn only_a_container_that_no_longer_exists_loses_its_interfaces() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -100,7 +100,7 @@ fn only_a_container_that_is_gone_loses_its_interfaces() {
     assert_eq!(agent.next_pass().pass.residual, 0);
     let look = || host.netns.ip("-o link show host0") + &host.netns.ip("route show dev host0");
     let before = look();
-    // Also where it never answered this agent.
+    // Also if it never answered this agent.
     for silence in [NO_DAEMON, "exec sleep 1000", "echo odd", "kill -9 $$"] {
         agent.stop();
         docker.says(silence);
@@ -127,7 +127,7 @@ fn only_a_container_that_is_gone_loses_its_interfaces() {
 }
 
 #[test]
-fn uninstalling_looks_wherever_something_was_made_and_says_where_it_cannot() {
+fn uninstalling_searches_all_used_namespaces_and_names_unreadable_ones() {
     require!(modules: "dummy", "wireguard");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -173,7 +173,7 @@ fn uninstalling_looks_wherever_something_was_made_and_says_where_it_cannot() {
     agent.start();
     agent.ready();
     assert_eq!(held(), [2, 2, 2]);
-    // What the manifests do not name any more goes, although no agent ran when they changed.
+    // Objects that the manifests no longer name are deleted, although no agent ran when they changed.
     agent.stop();
     agent.write(&interface("other", "type: dummy"));
     agent.start();
@@ -198,20 +198,20 @@ fn uninstalling_looks_wherever_something_was_made_and_says_where_it_cannot() {
     assert!(!agent.state_directory().exists());
 }
 
-/// Podman and Docker keep what they mount where everybody sees it: in guests alone.
+/// Podman and Docker mount file systems that the whole machine sees, so these tests run only in guests.
 fn is_guest() -> bool {
     std::env::var_os("ADIT_VM").is_some_and(|vm| vm == "1")
 }
 
 #[test]
-fn a_container_of_podman_gets_its_interface_and_gets_it_again_when_it_restarts() {
+fn a_podman_container_gets_its_interface_also_after_a_restart() {
     if is_guest() && require_program("podman") {
         gets_its_interface_again(Runtime::Podman);
     }
 }
 
 #[test]
-fn a_container_of_docker_gets_its_interface_and_gets_it_again_when_it_restarts() {
+fn a_docker_container_gets_its_interface_also_after_a_restart() {
     if is_guest() && require_program("dockerd") && require_program("docker") {
         gets_its_interface_again(Runtime::Docker);
     }

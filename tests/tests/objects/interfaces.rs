@@ -1,4 +1,4 @@
-//! Devices on one host: made, kept so, mended after damage, and gone without a trace.
+//! Devices on one host: created, kept, repaired after damage, and deleted completely.
 
 use adit_tests::{Agent, Topology, require, require_module, scrape, snapshot};
 
@@ -30,7 +30,7 @@ fn one_of_each() -> String {
 }
 
 #[test]
-fn one_of_each_type_stands_and_a_second_pass_changes_nothing() {
+fn each_type_of_device_is_created_and_a_second_reconciliation_changes_nothing() {
     if !have_modules() {
         return;
     }
@@ -96,7 +96,7 @@ fn link_local_addresses_stay_unless_told_otherwise() {
 }
 
 #[test]
-fn damage_of_any_device_is_mended_and_foreign_ones_stay() {
+fn damage_of_any_device_is_repaired_and_unmanaged_devices_stay() {
     if !have_modules() {
         return;
     }
@@ -126,7 +126,7 @@ fn damage_of_any_device_is_mended_and_foreign_ones_stay() {
         "link delete ip0",
         "address delete 10.72.0.1 peer 10.72.0.2 dev ptp",
     ] {
-        // At once; and Linux 6.1 renames only what is down.
+        // In one batch, because Linux 6.1 renames only devices that are down.
         netns.ip_batch(damage);
         becomes(
             "mended",
@@ -147,14 +147,14 @@ fn damage_of_any_device_is_mended_and_foreign_ones_stay() {
 }
 
 #[test]
-fn a_changed_prefix_length_and_peer_are_applied_and_others_addresses_stay() {
+fn a_changed_prefix_length_and_peer_are_applied_and_addresses_of_others_stay() {
     require!(modules: "dummy");
     let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
     let with = |addresses: &str| interface("dum0", &format!("type: dummy, addresses: [{addresses}]"));
     let agent = Agent::started(&topology.hosts[0], &with("10.70.0.1/24, 'fd70::1/64'"));
     netns.ip("address add 10.99.0.1/32 dev dum0");
-    // How many were added, replaced and deleted so far.
+    // The numbers of added, replaced and deleted addresses so far.
     let told = || {
         let page = scrape::page(netns);
         ["add", "replace", "delete"].map(|operation| {
@@ -195,7 +195,7 @@ fn a_changed_prefix_length_and_peer_are_applied_and_others_addresses_stay() {
 }
 
 #[test]
-fn a_device_of_another_kind_is_made_again() {
+fn a_device_of_another_kind_is_recreated() {
     if !have_modules() {
         return;
     }
@@ -226,7 +226,7 @@ fn creation_order_does_not_matter() {
     }
     let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
-    // Names are in the wrong order; a lower device, a port and a route's device come from elsewhere, later.
+    // The names are in the wrong order: a lower device, a port and the device of a route are created later.
     let manifests = [
         interface(
             "a-on-late",

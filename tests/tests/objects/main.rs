@@ -1,4 +1,4 @@
-//! Devices, routes and rules that manifests declare one by one, on real kernels, by the real agent.
+//! Declared devices, routes and rules, on real kernels, by the real agent.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy takes only test functions themselves for tests"
@@ -37,7 +37,7 @@ fn route(name: &str, spec: &str) -> String {
     manifest("NetlinkRoute", name, spec)
 }
 
-/// Waits until something of a namespace is as wanted.
+/// Waits until the state of a namespace meets a condition.
 #[track_caller]
 fn becomes(what: &str, look: impl Fn() -> String, wanted: impl Fn(&str) -> bool) {
     assert!(eventually(|| wanted(&look())), "not {what}: {}", look());

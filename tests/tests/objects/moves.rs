@@ -1,11 +1,11 @@
-//! What moves from one declared object to another arrives in one reconciliation.
+//! A property that moves from one declared object to another arrives in one reconciliation.
 
 use adit_tests::{Agent, Topology, require};
 
 use crate::{interface, is_settled, route};
 
 #[test]
-fn ends_of_pairs_cross_over() {
+fn ends_of_pairs_are_exchanged() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -29,7 +29,7 @@ fn ends_of_pairs_cross_over() {
 }
 
 #[test]
-fn what_sends_by_a_device_that_is_made_anew_is_made_anew_with_it() {
+fn a_tunnel_over_a_recreated_device_is_recreated_with_it() {
     require!(modules: "vxlan", "dummy", "bridge");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];

@@ -1,4 +1,4 @@
-//! Other namespaces: by name, path and process; that come late, go and come again; and what is left there.
+//! Other namespaces: by name, path and process; created late, deleted and recreated; and their state after uninstalling.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
@@ -28,7 +28,7 @@ fn pair(namespace: &str) -> String {
 }
 
 #[test]
-fn an_end_in_a_named_namespace_carries_pings_and_is_mended() {
+fn an_end_in_a_named_namespace_answers_pings_and_is_repaired() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -81,7 +81,7 @@ fn an_end_in_a_named_namespace_carries_pings_and_is_mended() {
     host.netns.ip("link delete host0");
     assert!(there.reaches("10.80.0.1"));
 
-    // Its manifests go while no agent runs: what is there goes with the next start all the same.
+    // Its manifests are removed while no agent runs: the next start deletes its objects nevertheless.
     agent.stop();
     agent.write(&interface("other", "type: dummy"));
     agent.start();
@@ -105,7 +105,7 @@ fn an_end_in_a_named_namespace_carries_pings_and_is_mended() {
 }
 
 #[test]
-fn a_namespace_that_comes_late_or_again_gets_its_interface() {
+fn a_namespace_created_late_or_again_gets_its_interface() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();
     let there = Named::new();
@@ -130,7 +130,7 @@ fn a_namespace_that_comes_late_or_again_gets_its_interface() {
 }
 
 #[test]
-fn a_namespace_by_path() {
+fn a_namespace_by_path_gets_its_interface() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();
     let there = NetNs::new();
@@ -142,13 +142,13 @@ fn a_namespace_by_path() {
     assert!(reaches(&there, "10.80.0.1"));
 }
 
-/// Whether something is in error.
+/// Whether the status has an error.
 fn errs(status: &Status, subject: &str) -> bool {
     let mut problems = status.problems.iter();
     problems.any(|problem| problem.severity == Severity::Error && problem.subject == subject)
 }
 
-/// A device's index, by which one that was made again is told.
+/// The index of a device, which changes when it is recreated.
 fn index(netns: &NetNs, device: &str) -> String {
     let shown = netns.ip(&format!("-o link show {device}"));
     shown.split(':').next().unwrap().to_owned()
@@ -171,7 +171,7 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
     is_settled(&agent);
     assert!(reaches(&there, "10.80.0.1"));
     let before = (index(&host.netns, "host0"), index(&there, "eth0"));
-    // What it leads to, and whether that is an error.
+    // The target of the path, and whether that is an error.
     let odd: [(&str, &dyn Fn(), bool); 5] = [
         ("the own one", &|| lead(&host.netns.path()), true),
         (
@@ -208,7 +208,7 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
     agent.reconciled("as before", |status| status.problems.is_empty());
     is_settled(&agent);
     assert_eq!((index(&host.netns, "host0"), index(&there, "eth0")), before);
-    // That there is none is no error, and what was for it goes.
+    // A missing namespace is no error, and its objects are deleted.
     fs::remove_file(&path).unwrap();
     agent.next_pass();
     agent.reconciled("gone", |status| {
@@ -218,7 +218,7 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
 }
 
 #[test]
-fn what_one_name_of_a_namespace_declares_stays_while_that_name_leads_nowhere_known() {
+fn objects_of_an_unresolved_namespace_name_stay() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -236,7 +236,7 @@ fn what_one_name_of_a_namespace_declares_stays_while_that_name_leads_nowhere_kno
             "own",
             &format!("type: dummy, {by_name}, addresses: [10.81.0.1/24]"),
         ),
-        // One route of both names.
+        // One route for each name.
         route("r-own", &format!("{by_name}, to: 10.90.0.0/16, via: 10.81.0.2")),
         route("r-path", &format!("{inside}, to: 10.90.0.0/16, via: 10.80.0.1")),
         pair(&by_path),
@@ -251,7 +251,7 @@ fn what_one_name_of_a_namespace_declares_stays_while_that_name_leads_nowhere_kno
             &format!("{inside}, priority: 100, table: 100"),
         ),
     ];
-    // Ports have no addresses that count; here it is about who takes what away.
+    // Ports have no relevant addresses; this test is about deletions.
     let manifests = manifests.concat() + &bridged;
     let mut agent = Agent::started(host, &manifests);
     is_settled(&agent);
@@ -282,7 +282,7 @@ fn what_one_name_of_a_namespace_declares_stays_while_that_name_leads_nowhere_kno
             assert_eq!(look(), before, "restarted: {restarted}");
         }
         assert!(there.reaches("10.80.0.1"));
-        // What is declared by the name that is known is mended.
+        // Objects declared by the resolved name are repaired.
         there.ip("address delete 10.81.0.1/24 dev own");
         agent.next_pass();
         assert!(there.ip("address show own").contains("10.81.0.1/24"));
@@ -293,13 +293,13 @@ fn what_one_name_of_a_namespace_declares_stays_while_that_name_leads_nowhere_kno
             status.problems.is_empty() && status.pass.changed == 0
         });
     }
-    // What nobody declares goes as soon as all is known.
+    // Undeclared objects are deleted as soon as all names are resolved.
     agent.take(&interface("own", &format!("type: dummy, {by_name}")));
     assert!(!there.ip("-br link show").contains("inner"));
 }
 
 #[test]
-fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_agent() {
+fn reading_commands_assign_no_namespace_ids_and_writing_ones_are_refused_beside_an_agent() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();
     let netns = &topology.hosts[0].netns;
@@ -328,7 +328,7 @@ fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_a
     let before = look();
     let early = [&["early"][..], &with].concat();
     let repair = [&["route", "repair"][..], &with].concat();
-    // All that writes and takes the lock; what asks the agent instead (`route withdraw`) is tested with that.
+    // All commands that write and take the lock; those that ask the agent (`route withdraw`) are tested elsewhere.
     for words in [&["route", "flush"][..], &["uninstall"], &repair, &early] {
         let printed = agent.run(words);
         assert_eq!(printed.code, 8, "{words:?}: {printed:?}");
@@ -340,7 +340,7 @@ fn what_reads_gives_namespaces_no_numbers_and_what_writes_is_refused_beside_an_a
 }
 
 #[test]
-fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere() {
+fn a_full_namespace_that_changes_all_the_time_does_not_stop_the_agent_elsewhere() {
     require!(modules: "veth", "bridge");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -357,7 +357,7 @@ fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere
             assert!(eventually(comes), "{:#?}", agent.status());
         }
     };
-    // Next-hop objects that come and go: a table that changes while it is read is read again and again.
+    // Next-hop objects are created and deleted: a table that changes while it is read is read again.
     let lines = |verb: &str, rest: &str| -> String {
         (1..=60_000)
             .map(|id| format!("nexthop {verb} id {id}{rest}\n"))
@@ -379,22 +379,22 @@ fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere
     });
     there.ip("nexthop flush");
 
-    // More than is read at once, all of it with Adit's mark.
+    // More objects than are read at once, all with the mark of Adit.
     let number = |n: u32| format!("10.{}.{}.{}", 100 + n / 65_536, n / 256 % 256, n % 256);
     let routes = |verb: &str| -> String {
         (0..33_000)
             .map(|n| format!("route {verb} {} dev lo proto 173\n", number(n)))
             .collect()
     };
-    // They come all at once, or they would be deleted one after another.
+    // They are added at once; otherwise they would be deleted one by one.
     agent.signal(Signal::SIGSTOP);
     there.ip_batch(&routes("add"));
     agent.signal(Signal::SIGCONT);
     let subject = format!("netns {}", there.0);
     let is_told = |status: &Status| waits(status) == [subject.as_str()];
-    agent.wait("told", is_told);
+    agent.wait("reported", is_told);
     is_mended(1);
-    let status = agent.wait("told still", is_told);
+    let status = agent.wait("reporting still", is_told);
     assert!(status.ready, "{status:#?}");
     assert_eq!(index(&host.netns, "host0"), before, "what can't be read stays");
     assert!(there.reaches("10.80.0.1"));
@@ -405,7 +405,7 @@ fn a_namespace_full_of_objects_that_churn_keeps_the_agent_from_nothing_elsewhere
     assert_eq!(index(&host.netns, "host0"), before);
 }
 
-/// A process in a namespace of its own.
+/// A process in its own namespace.
 pub(crate) struct Sleeper(pub(crate) Child);
 
 impl Sleeper {
@@ -440,7 +440,7 @@ fn a_namespace_by_process_and_not_the_own_one_by_another_name() {
         + &interface("here", &format!("type: dummy, namespace: {{ path: {own} }}"));
     let mut agent = Agent::new(host, &manifests);
     agent.start();
-    // Who means the agent's own namespace leaves the field out.
+    // The own namespace of the agent is meant by omitting the field.
     let status = agent.wait("refusing the own one", |status| status.pass.number > 0);
     assert!(errs(&status, "NetlinkInterface/here"), "{status:#?}");
     assert!(!host.netns.ip("-br link show").contains("here"));
@@ -457,7 +457,7 @@ fn a_namespace_by_process_and_not_the_own_one_by_another_name() {
 }
 
 #[test]
-fn what_changes_in_another_namespace_is_mended_at_once_and_foreign_changes_wake_nobody() {
+fn changes_in_another_namespace_are_repaired_at_once_and_unmanaged_ones_ignored() {
     require!(modules: "veth");
     let topology = Topology::<1>::new();
     let there = Named::new();
@@ -501,14 +501,14 @@ fn what_changes_in_another_namespace_is_mended_at_once_and_foreign_changes_wake_
     there.ip("link add theirs type dummy");
     there.ip("link set theirs up");
     there.ip("address add 10.98.0.1/24 dev theirs");
-    // What is ours behind all of that is heard after it, and alone wakes; a device that comes up is told of once more.
+    // The event of a managed object comes after all of these, and only it wakes the agent; a device that comes up sends another.
     there.ip("link set eth0 down");
-    let repaired = agent.wait("mended behind them", |status| {
+    let repaired = agent.wait("repaired behind them", |status| {
         status.repairs.total > 4 && status.pass.residual == 0
     });
     let passes = repaired.pass.number - before;
     assert!(
         passes <= 2,
-        "{passes} passes for one change of ours beside 200 of others"
+        "{passes} reconciliations for one managed change beside 200 others"
     );
 }

@@ -1,4 +1,4 @@
-//! Declared routes and rules, `adit route`, and what their forerunners did wrong.
+//! Declared routes and rules, `adit route`, and faults of earlier agents.
 
 use adit_tests::{Agent, Topology, require_module};
 use serde_json::Value;
@@ -60,7 +60,7 @@ fn have_modules() -> bool {
 }
 
 #[test]
-fn routes_and_rules_of_all_forms_stand_and_a_second_pass_changes_nothing() {
+fn all_kinds_of_routes_and_rules_are_created_and_a_second_reconciliation_changes_nothing() {
     if !have_modules() {
         return;
     }
@@ -159,7 +159,7 @@ fn route_list_validate_and_flush() {
     netns.ip("route delete 10.1.0.0/16");
     netns.ip("route add 10.66.0.0/16 dev n0 proto 173");
     netns.ip("route replace 10.5.0.0/16 dev n0 proto 173 scope link encap ip id 77 src 192.0.2.1 dst 192.0.2.3 ttl 9");
-    // It only tells; repair changes.
+    // Validation only reports; repair changes.
     validate([1, 1, 1]);
     validate([1, 1, 1]);
     let repaired = agent.json(&[&["route", "repair"][..], &with].concat());
@@ -167,10 +167,7 @@ fn route_list_validate_and_flush() {
     validate([0, 0, 0]);
 
     let flushed = agent.run(&["route", "flush", "--table", "1730"]);
-    assert_eq!(
-        (flushed.code, flushed.stdout.as_str()),
-        (0, "1 routes deleted.\n")
-    );
+    assert_eq!((flushed.code, flushed.stdout.as_str()), (0, "1 route deleted.\n"));
     let flushed = agent.run(&["route", "flush"]);
     assert_eq!(
         (flushed.code, flushed.stdout.as_str()),
@@ -184,7 +181,10 @@ fn route_list_validate_and_flush() {
         (flushed.code, flushed.stdout.as_str()),
         (0, "3 routes deleted.\n")
     );
-    assert!(netns.ip("route").contains("10.77.0.0/16"), "not ours");
+    assert!(
+        netns.ip("route").contains("10.77.0.0/16"),
+        "an unmanaged route stays"
+    );
     validate([12, 0, 0]);
 }
 
@@ -213,11 +213,11 @@ fn duplicate_prefixes_merge() {
     assert!(shown.contains("metric 10 mtu 1300"), "{shown}");
     assert_eq!(shown.matches("nexthop").count(), 2, "{shown}");
     assert!(!shown.contains("10.90.0.9"), "{shown}");
-    // One of them is immune, so the whole is.
+    // One of them is immune, so the merged route is.
     assert_eq!(agent.run(&["route", "withdraw", "one"]).code, 0);
     assert_eq!(netns.ip("route show 10.1.0.0/16"), shown);
     assert_eq!(agent.run(&["route", "restore", "one"]).code, 0);
-    // The last one with the best metric goes: the other one's turn.
+    // The last route with the best metric is removed, so the other one is used.
     agent.write(&manifests[..2].concat());
     becomes(
         "the other",
@@ -227,7 +227,7 @@ fn duplicate_prefixes_merge() {
 }
 
 #[test]
-fn fault_10_scope_global_survives_the_merge_and_validation_is_quiet_about_single_gateways() {
+fn fault_10_scope_global_survives_a_merge_and_single_gateways_are_not_reported() {
     if !have_modules() {
         return;
     }
@@ -259,7 +259,7 @@ fn fault_10_scope_global_survives_the_merge_and_validation_is_quiet_about_single
 }
 
 #[test]
-fn fault_11_encapsulation_is_compared_whole() {
+fn fault_11_encapsulation_is_compared_field_by_field() {
     if !have_modules() {
         return;
     }
@@ -290,7 +290,7 @@ fn fault_11_encapsulation_is_compared_whole() {
 }
 
 #[test]
-fn fault_12_an_administrators_routes_stay_also_on_our_devices() {
+fn fault_12_routes_of_an_administrator_stay_also_on_managed_devices() {
     if !have_modules() {
         return;
     }
@@ -301,7 +301,7 @@ fn fault_12_an_administrators_routes_stay_also_on_our_devices() {
     netns.ip("route add 10.2.0.0/16 via 10.90.0.7");
     let look = || netns.ip("route show 10.1.0.0/16") + &netns.ip("route show 10.2.0.0/16");
     let before = look();
-    // One of theirs stands where one of ours shall.
+    // An unmanaged route has the position of a desired one.
     agent.write(
         &(links() + &route("r", "to: 10.1.0.0/16, via: 10.90.0.2") + &route("s", "to: 10.3.0.0/16, dev: n0")),
     );
@@ -318,7 +318,7 @@ fn fault_12_an_administrators_routes_stay_also_on_our_devices() {
 }
 
 #[test]
-fn withdrawn_next_hops_go_and_come_back_but_for_immune_routes() {
+fn drained_next_hops_are_removed_and_restored_except_on_immune_routes() {
     if !have_modules() {
         return;
     }
@@ -371,7 +371,7 @@ fn withdrawn_next_hops_go_and_come_back_but_for_immune_routes() {
     assert_eq!(many, Some(serde_json::json!(["site/2"])), "active ones alone");
     assert_eq!(single, None);
     assert_eq!(immune, Some(serde_json::json!(["site/1"])));
-    // All below it; and that again is what must be restored.
+    // All ids below it, which must also be restored by the same id.
     assert_eq!(withdraw(&agent, "withdraw", "site").code, 0);
     assert_eq!(look(), [0, 0, 1, 1]);
     let said = withdraw(&agent, "restore", "site/2");
@@ -379,7 +379,7 @@ fn withdrawn_next_hops_go_and_come_back_but_for_immune_routes() {
         said.code != 0 && said.stderr.contains("`site` is withdrawn"),
         "{said:?}"
     );
-    // It is remembered.
+    // The drain is remembered.
     agent.stop();
     agent.start();
     agent.ready();

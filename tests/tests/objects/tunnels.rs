@@ -9,7 +9,7 @@ use dataplane_user::net::Family;
 use crate::{eventually, is_settled, of_node, reaches};
 
 #[test]
-fn vxlan_with_default_destinations_reaches_all_by_ff02_1() {
+fn vxlan_with_default_destinations_reaches_all_nodes_by_ff02_1() {
     require!(modules: "vxlan");
     let topology = Topology::<3>::new();
     for family in Family::BOTH {
@@ -50,7 +50,7 @@ fn vxlan_with_default_destinations_reaches_all_by_ff02_1() {
 }
 
 #[test]
-fn geneve_and_ipip_to_one_peer_carry_pings() {
+fn pings_pass_by_geneve_and_ipip_to_one_peer() {
     require!(modules: "geneve", "ipip");
     let topology = Topology::<2>::new();
     let underlay = |host: usize| topology.hosts[host].underlay(Family::Ipv4).to_string();
@@ -77,13 +77,13 @@ fn geneve_and_ipip_to_one_peer_carry_pings() {
     for address in ["10.75.0.2", "10.76.0.2"] {
         assert!(reaches(&topology.hosts[0].netns, address), "{address}");
     }
-    // Another parameter is another device; made anew, it goes on.
+    // A device with another parameter is recreated, and traffic continues.
     let changed = (of(0) + &of(1)).replace("id: 5", "id: 6");
     for agent in &agents {
         agent.write(&changed);
     }
     for agent in &agents {
-        agent.wait("made anew", |status| {
+        agent.wait("recreated", |status| {
             status.recreated == 1 && status.pass.residual == 0
         });
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{Hub, Print, answer, key, peer, run};
 
 #[test]
-fn a_device_is_added_once_and_gets_another_key_for_the_same_address() {
+fn a_client_is_added_once_and_another_key_keeps_the_address() {
     let hub = Hub::with("");
     let before = hub.text();
     let config_path = hub.path.to_str().unwrap();
@@ -35,12 +35,12 @@ fn a_device_is_added_once_and_gets_another_key_for_the_same_address() {
     let printed = hub.adit(&[&words[..], &[&key(4).to_string()]].concat());
     assert_eq!(
         printed.stdout,
-        "phone has another key now, and keeps the address 10.42.0.3.\n"
+        "phone has a new key and keeps address 10.42.0.3.\n"
     );
 }
 
 #[test]
-fn a_change_whose_report_cannot_be_written_is_whole_and_an_error() {
+fn a_change_whose_output_cannot_be_written_is_complete_and_an_error() {
     let hub = Hub::with("");
     let public = key(1).to_string();
     let words = Hub::add_words("laptop-7", &public);
@@ -57,7 +57,7 @@ fn a_change_whose_report_cannot_be_written_is_whole_and_an_error() {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("it is done"), "{said}");
+        assert!(said.contains("the changes are done"), "{said}");
         assert_eq!(hub.list().len(), 1);
     }
     // Reading ends as if all had been read.
@@ -67,7 +67,7 @@ fn a_change_whose_report_cannot_be_written_is_whole_and_an_error() {
 }
 
 #[test]
-fn devices_are_listed_renamed_and_removed() {
+fn clients_are_listed_renamed_and_removed() {
     let hub = Hub::with("");
     let before = hub.text();
     hub.add("a", 1);
@@ -90,11 +90,11 @@ fn devices_are_listed_renamed_and_removed() {
         .collect::<Vec<_>>();
     assert_eq!(cells, ["b", "10.42.0.3", &key(2).to_string(), "10.42.0.3/32"]);
 
-    assert_eq!(hub.adit(&["rename", "b", "c"]).stdout, "b is c now.\n");
+    assert_eq!(hub.adit(&["rename", "b", "c"]).stdout, "b renamed to c.\n");
     assert_eq!(hub.list()[1], row("c", 2, "10.42.0.3"));
     assert_eq!(
         hub.adit(&["remove", "a"]).stdout,
-        "a is removed; 10.42.0.2 is free again.\n"
+        "a removed; 10.42.0.2 is free again.\n"
     );
     assert_eq!(hub.text(), before.clone() + &peer("c", 2, "10.42.0.3"));
     assert_eq!(hub.add("d", 4)["assigned_ip"], "10.42.0.2");
@@ -140,7 +140,7 @@ fn every_other_byte_of_an_untidy_file_stays() {
 }
 
 #[test]
-fn files_are_their_owners_alone_and_links_stay() {
+fn files_are_private_to_their_owner_and_symbolic_links_stay() {
     let hub = Hub::with("");
     fs::set_permissions(&hub.path, Permissions::from_mode(0o644)).unwrap();
     // Only root can give a file away.
@@ -168,7 +168,7 @@ fn files_are_their_owners_alone_and_links_stay() {
 }
 
 #[test]
-fn fifty_at_once_get_fifty_addresses() {
+fn fifty_parallel_additions_get_fifty_addresses() {
     let hub = Hub::with("");
     let ids = (0..50)
         .map(|number| format!("device-{number}"))

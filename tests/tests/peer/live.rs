@@ -1,4 +1,4 @@
-//! The interface that a file is of: what changes in the file changes there, and nothing else.
+//! The interface of a file: changes of the file are applied to it, and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use dataplane_user::wg_quick::Config;
 
 use crate::{Hub, PRIVATE, PUBLIC, Print, answer, key, peer, run};
 
-/// A hub's file, and its interface in a namespace.
+/// The file of a hub, and its interface in a namespace.
 pub(crate) struct Up {
     pub(crate) hub: Hub,
     pub(crate) netns: NetNs,
@@ -31,7 +31,7 @@ impl Up {
         up
     }
 
-    /// Gives the interface all that the file says, but for what is only `wg-quick`'s.
+    /// Applies the file to the interface, except the keys that only `wg-quick` reads.
     fn set_whole_file(&self) {
         let text = self.hub.text();
         let is_of_wg = |line: &&str| !line.starts_with("Address");
@@ -55,7 +55,7 @@ impl Up {
         printed.stdout
     }
 
-    /// `wg show wg0 dump` by the peers' keys; the interface itself has the empty one.
+    /// The output of `wg show wg0 dump` by the keys of the peers; the interface itself has the empty key.
     pub(crate) fn dump(&self) -> BTreeMap<String, String> {
         let dump = self.wg(&["show", "wg0", "dump"]);
         let lines = dump.lines().enumerate();
@@ -66,7 +66,7 @@ impl Up {
         by_key.collect()
     }
 
-    /// The peers that `wg showconf` and the file tell of are the same.
+    /// Asserts that `wg showconf` and the file have the same peers.
     pub(crate) fn agrees(&self) {
         let shown = self.wg(&["showconf", "wg0"]);
         assert_eq!(peers(shown.as_bytes()), peers(&fs::read(&self.hub.path).unwrap()));
@@ -84,7 +84,7 @@ pub(crate) fn can_run() -> bool {
 }
 
 #[test]
-fn the_interface_has_what_the_file_says() {
+fn the_interface_matches_the_file() {
     if !can_run() {
         return;
     }
@@ -123,7 +123,7 @@ fn the_interface_has_what_the_file_says() {
     assert_eq!(up.dump().len(), 2);
 }
 
-/// A device that has talked to the hub, and is silent now.
+/// A client that has communicated with the hub and is silent now.
 fn talk(up: &Up) -> NetNs {
     let device = NetNs::new();
     let path = device.path();
@@ -154,7 +154,7 @@ fn talk(up: &Up) -> NetNs {
         Command::new("ping").args(["-c", "1", "-W", "30", "10.42.0.1"]),
     );
     assert_eq!(pinged.code, 0, "{pinged:?}");
-    // An answer to the answer comes 10 s later (KEEPALIVE_TIMEOUT); then nobody has anything to say.
+    // A keepalive answers 10 s later (KEEPALIVE_TIMEOUT); after that, nobody sends anything.
     let received = || {
         up.wg(&["show", "wg0", "transfer"])
             .lines()
@@ -178,7 +178,7 @@ fn run_in(netns: &NetNs, command: &mut Command) -> Printed {
 }
 
 #[test]
-fn a_hub_with_thousands_of_peers_takes_one_more_and_touches_nobody() {
+fn adding_one_of_thousands_of_clients_does_not_touch_the_others() {
     const PEERS: u32 = 5000;
     if !can_run() {
         return;
@@ -230,17 +230,17 @@ fn a_hub_with_thousands_of_peers_takes_one_more_and_touches_nobody() {
 }
 
 #[test]
-fn what_the_interface_does_not_take_is_not_in_the_file() {
+fn a_change_that_the_interface_refuses_is_not_in_the_file() {
     if !can_run() {
         return;
     }
     let unknown = "Endpoint = host.invalid:51820\n";
     let up = Up::new(Hub::with(&peer("a", 1, "10.42.0.2")));
-    // Alice's key is the file's, and Bob's the interface's: that one it can't have as a peer.
+    // The file has Alice's key and the interface Bob's, so Bob cannot be a peer of the interface.
     let other = up.hub.beside(".key");
     fs::write(&other, "XasIfmJKikt54X+Lg4AO5m87sSkmGLb9HC+LJ/+I4Os=\n").unwrap();
     up.wg(&["set", "wg0", "private-key", other.to_str().unwrap()]);
-    // Somebody put a prefix there that the file knows nothing of.
+    // Somebody added a prefix that the file does not have.
     up.wg(&[
         "set",
         "wg0",
@@ -256,8 +256,8 @@ fn what_the_interface_does_not_take_is_not_in_the_file() {
     assert!(
         printed
             .stderr
-            .contains(&format!("wg0 did not take the peer {BOB}"))
-            && printed.stderr.contains("; the file is as it was"),
+            .contains(&format!("wg0 did not accept the peer {BOB}"))
+            && printed.stderr.contains("; the file is unchanged"),
         "{printed:?}"
     );
     assert_eq!((up.hub.text(), up.dump()), (file.clone(), dump.clone()));
@@ -276,14 +276,14 @@ fn what_the_interface_does_not_take_is_not_in_the_file() {
     assert!(
         printed
             .stderr
-            .contains("the endpoint `host.invalid` can't be looked up"),
+            .contains("can't resolve the endpoint `host.invalid`"),
         "{printed:?}"
     );
     assert_eq!((up.hub.text(), up.dump()), (file, dump));
 }
 
 #[test]
-fn an_interface_that_is_not_there_leaves_the_file_alone() {
+fn a_missing_interface_leaves_the_file_unchanged() {
     if !can_run() {
         return;
     }
@@ -294,7 +294,7 @@ fn an_interface_that_is_not_there_leaves_the_file_alone() {
         let printed = up.adit(words);
         assert_eq!(printed.code, 1, "{printed:?}");
         for says in [
-            "wg0 is no WireGuard interface that is up",
+            "wg0 does not exist or is not a WireGuard interface",
             "No such device",
             "`adit wg up wg0`",
         ] {
@@ -306,7 +306,7 @@ fn an_interface_that_is_not_there_leaves_the_file_alone() {
     up.netns.ip("link add wg0 type bridge");
     let printed = up.add("b", 2);
     assert!(
-        printed.code == 1 && printed.stderr.contains("is no WireGuard interface"),
+        printed.code == 1 && printed.stderr.contains("is not a WireGuard interface"),
         "{printed:?}"
     );
     assert_eq!(Print::of(&up.hub.path), print);

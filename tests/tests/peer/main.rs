@@ -1,4 +1,4 @@
-//! `adit peer`: what it does to a hub's file, and to its interface.
+//! `adit peer`: its changes of the file and of the interface of a hub.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy takes only test functions themselves for tests"
@@ -19,12 +19,12 @@ use dataplane_user::net::PublicKey;
 use serde_json::Value;
 use tempfile::TempDir;
 
-// RFC 7748, section 6.1: Alice's private key is the hub's, Bob's a device's.
+// RFC 7748, section 6.1: the hub has Alice's private key, a client has Bob's.
 const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
 const PUBLIC: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
 const SUBNET: &str = "10.42.0.0/24";
 
-/// A directory with a hub's file.
+/// A directory with the file of a hub.
 struct Hub {
     _directory: TempDir,
     path: PathBuf,
@@ -41,7 +41,7 @@ impl Hub {
         }
     }
 
-    /// With a key and an address, and these lines more.
+    /// A file with a key, an address and these additional lines.
     fn with(more: &str) -> Hub {
         Hub::new(&format!(
             "[Interface]\nPrivateKey = {PRIVATE}\nAddress = 10.42.0.1/24\nListenPort = 51820\n{more}"
@@ -56,7 +56,7 @@ impl Hub {
         format!("{}{ending}", self.path.display()).into()
     }
 
-    /// `adit peer` with these words and this file.
+    /// Runs `adit peer` with these arguments and this file.
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.arg("peer").args(words).arg("--config").arg(&self.path);
@@ -73,7 +73,7 @@ impl Hub {
         ["add", id, "--public-key", key, "--subnet", SUBNET, "-o", "json"]
     }
 
-    /// Adds a device without the interface, and gives what is printed.
+    /// Adds a client without the interface, and returns the output.
     fn add(&self, id: &str, number: u32) -> Value {
         answer(&self.adit(&Hub::add_words(id, &key(number).to_string())))
     }
@@ -85,7 +85,7 @@ impl Hub {
     }
 }
 
-/// What tells whether a file was written.
+/// The metadata that shows whether a file was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Print {
     inode: u64,
@@ -118,7 +118,7 @@ fn answer(printed: &Printed) -> Value {
     serde_json::from_str(&printed.stdout).unwrap()
 }
 
-/// Any bytes are a public key.
+/// A public key; any bytes are valid.
 fn key(number: u32) -> PublicKey {
     let mut bytes = [0x5a; 32];
     bytes[..4].copy_from_slice(&number.to_be_bytes());

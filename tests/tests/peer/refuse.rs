@@ -1,4 +1,4 @@
-//! What is refused: with a code and the reason, and nothing is written.
+//! Refused commands: they exit with a code and the reason, and write nothing.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{Hub, PRIVATE, PUBLIC, Print, SUBNET, key, peer, run};
 
-/// Runs `adit peer` without the interface, and checks that it says this and writes nothing.
+/// Runs `adit peer` without the interface, and asserts this error and that nothing is written.
 fn refused(hub: &Hub, words: &[&str], code: i32, says: &str) {
     let before = Print::of(&hub.path);
     let printed = hub.adit(words);
@@ -21,7 +21,7 @@ fn refused(hub: &Hub, words: &[&str], code: i32, says: &str) {
 }
 
 #[test]
-fn arguments_that_are_wrong() {
+fn wrong_arguments_are_refused() {
     let hub = Hub::with("");
     let good = key(1).to_string();
     let of_31_bytes = format!("{}==", "A".repeat(42));
@@ -51,7 +51,7 @@ fn arguments_that_are_wrong() {
             "10.42.0.1/24",
             "--subnet: `10.42.0.1/24` has host bits set; write `10.42.0.0/24`",
         ),
-        ("10.42.0.0", "--subnet: `10.42.0.0` is no subnet"),
+        ("10.42.0.0", "--subnet: `10.42.0.0` is not a subnet"),
     ] {
         refused(
             &hub,
@@ -68,7 +68,7 @@ fn arguments_that_are_wrong() {
 }
 
 #[test]
-fn what_the_file_does_not_allow() {
+fn changes_that_contradict_the_file_are_refused() {
     let hub = Hub::with(&(peer("a", 1, "10.42.0.2") + &peer("b", 2, "10.42.0.3")));
     let [first, second, third] = [1, 2, 3].map(|number| key(number).to_string());
     refused(
@@ -83,7 +83,12 @@ fn what_the_file_does_not_allow() {
         8,
         &format!("{second} is the key of `b` already"),
     );
-    refused(&hub, &Hub::add_words("c", PUBLIC), 8, "is the hub's own key");
+    refused(
+        &hub,
+        &Hub::add_words("c", PUBLIC),
+        8,
+        "is the key of the hub itself",
+    );
     for (subnet, why) in [
         ("10.43.0.0/24", "`10.42.0.1/24` is not in the subnet 10.43.0.0/24"),
         ("fd42::/64", "`10.42.0.1/24` is not in the subnet fd42::/64"),
@@ -125,7 +130,7 @@ fn what_the_file_does_not_allow() {
             &saved,
             words,
             8,
-            "line 5 has `SaveConfig = true`, so that `wg-quick down` overwrites",
+            "line 5 has `SaveConfig = true`: `wg-quick down` would overwrite",
         );
     }
     assert_eq!(saved.list().len(), 0, "it can be read");
@@ -158,7 +163,7 @@ fn a_pool_ends_with_its_last_address() {
 }
 
 #[test]
-fn files_that_are_missing_or_wrong() {
+fn missing_and_wrong_files_are_refused() {
     let missing = Hub::with("");
     fs::remove_file(&missing.path).unwrap();
     let first = key(1).to_string();
@@ -182,7 +187,7 @@ fn files_that_are_missing_or_wrong() {
         1,
         "wg0.conf:2: unknown key `PrivatKey`; did you mean `PrivateKey`?",
     );
-    // What WireGuard gives to the last of two is no reason to keep either.
+    // That WireGuard gives the prefix to the last of two is no reason to keep it.
     let shared = Hub::with(&(peer("a", 1, "10.42.0.2") + &peer("b", 2, "10.42.0.2")));
     let listed = shared.adit(&["list"]);
     assert!(
@@ -201,14 +206,14 @@ fn files_that_are_missing_or_wrong() {
     let printed = run(&mut hub.command(&Hub::add_words("a", &first)));
     assert_eq!(printed.code, 8, "{printed:?}");
     assert!(
-        printed.stderr.contains("change it alone with WG_SKIP_SYNCCONF=1"),
+        printed.stderr.contains("change only the file with --skip-sync"),
         "{printed:?}"
     );
     assert_eq!(hub.add("a", 1)["status"], "added");
 }
 
 #[test]
-fn a_fifo_in_a_files_place_is_refused_at_once() {
+fn a_fifo_instead_of_a_file_is_refused_at_once() {
     let hub = Hub::with("");
     fs::remove_file(&hub.path).unwrap();
     nix::unistd::mkfifo(&hub.path, nix::sys::stat::Mode::S_IRWXU).unwrap();

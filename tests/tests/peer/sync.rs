@@ -1,4 +1,4 @@
-//! What the interface has and the file doesn't, or the other way round: it is found, and brought in line.
+//! Differences between the interface and the file are found and corrected.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::live::{Up, can_run};
 use crate::{Hub, PRIVATE, PUBLIC, Print, answer, key, peer};
 
-/// A file whose hub has no subnet of its own.
+/// A file whose hub has no subnet.
 fn without_subnet(more: &str) -> Hub {
     Hub::new(&format!(
         "[Interface]\nPrivateKey = {PRIVATE}\nAddress = 10.42.0.1/32\nListenPort = 51820\n{more}"
@@ -37,7 +37,7 @@ fn has(up: &Up, key: &PublicKey) -> bool {
 }
 
 #[test]
-fn a_removal_without_the_interface_is_finished_by_the_next_one() {
+fn the_next_run_finishes_a_removal_without_the_interface() {
     if !can_run() {
         return;
     }
@@ -54,13 +54,13 @@ fn a_removal_without_the_interface_is_finished_by_the_next_one() {
     let printed = up.adit(&["remove", "a"]);
     assert_eq!(
         (printed.code, &*printed.stdout),
-        (0, "a is removed; 10.42.0.2 is free again.\n")
+        (0, "a removed; 10.42.0.2 is free again.\n")
     );
     assert!(!has(&up, &key(1)));
     up.agrees();
     assert_eq!(up.adit(&["remove", "a"]).code, 3);
 
-    // Another key, which the interface was not told of.
+    // Another key, which the interface does not have.
     let new = key(3).to_string();
     alone(&up, &Hub::add_words("b", &new));
     assert_eq!(answer(&up.add("b", 3))["status"], "already-present");
@@ -69,7 +69,7 @@ fn a_removal_without_the_interface_is_finished_by_the_next_one() {
 }
 
 #[test]
-fn sync_brings_the_interface_in_line_with_its_file_and_then_has_nothing_to_do() {
+fn sync_makes_the_interface_equal_to_its_file_and_then_changes_nothing() {
     if !can_run() {
         return;
     }
@@ -83,7 +83,7 @@ fn sync_brings_the_interface_in_line_with_its_file_and_then_has_nothing_to_do() 
     up.netns.ip("address add 10.42.0.1/24 dev wg0");
     assert_eq!(sync(&up), json!([]));
     let printed = up.adit(&["sync"]);
-    assert_eq!(printed.stdout, "The interface has what the file says.\n");
+    assert_eq!(printed.stdout, "The interface matches the file.\n");
 
     alone(&up, &["remove", "goes"]);
     alone(&up, &Hub::add_words("new", &key(4).to_string()));
@@ -97,7 +97,7 @@ fn sync_brings_the_interface_in_line_with_its_file_and_then_has_nothing_to_do() 
         text.replace(&peer("changes", 3, "10.42.0.4"), &changed),
     )
     .unwrap();
-    // Somebody else's, and what the file doesn't say.
+    // A peer of somebody else, and settings that the file lacks.
     let stranger = key(9).to_string();
     up.wg(&["set", "wg0", "peer", &stranger, "allowed-ips", "10.42.0.3/32"]);
     up.wg(&["set", "wg0", "fwmark", "7"]);
@@ -144,12 +144,12 @@ fn sync_brings_the_interface_in_line_with_its_file_and_then_has_nothing_to_do() 
 }
 
 #[test]
-fn what_sync_cannot_do_whole_it_does_not_do() {
+fn sync_changes_nothing_if_it_cannot_change_everything() {
     if !can_run() {
         return;
     }
     let up = Up::new(Hub::with(&peer("a", 1, "10.42.0.2")));
-    // Bob's key is the interface's, and in the file a peer's.
+    // Bob's key is that of the interface, and in the file that of a client.
     let bob = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
     let text =
         format!("[Interface]\nListenPort = 51820\n\n[Peer]\nPublicKey = {bob}\nAllowedIPs = 10.42.0.2/32\n");
@@ -160,7 +160,7 @@ fn what_sync_cannot_do_whole_it_does_not_do() {
     let before = up.dump();
     let printed = up.adit(&["sync"]);
     assert_eq!(printed.code, 1, "{printed:?}");
-    assert!(printed.stderr.contains("did not take the peer"), "{printed:?}");
+    assert!(printed.stderr.contains("did not accept the peer"), "{printed:?}");
     assert_eq!(up.dump(), before);
     up.netns.ip("link delete wg0");
     let printed = up.adit(&["sync"]);
@@ -171,7 +171,7 @@ fn what_sync_cannot_do_whole_it_does_not_do() {
 }
 
 #[test]
-fn a_peer_has_a_route_where_no_other_covers_it_and_loses_it_when_it_goes() {
+fn a_client_has_a_route_unless_another_covers_it_and_loses_it_when_removed() {
     if !can_run() {
         return;
     }
@@ -206,7 +206,7 @@ fn a_peer_has_a_route_where_no_other_covers_it_and_loses_it_when_it_goes() {
     assert_eq!(words("phone", 3), "already-present");
     assert_eq!(routes(&up), ["10.42.0.2", "10.42.0.3", "192.168.5.0/24"]);
 
-    // An administrator's own, and what another program keeps, stay.
+    // Routes of an administrator and of another program stay.
     up.netns.ip("route add 10.99.0.0/16 dev wg0");
     up.netns.ip("route add 10.42.0.3 dev wg0 metric 7 proto 42");
     for id in ["phone", "site"] {
@@ -215,21 +215,18 @@ fn a_peer_has_a_route_where_no_other_covers_it_and_loses_it_when_it_goes() {
     assert_eq!(routes(&up), ["10.42.0.3", "10.99.0.0/16"]);
     assert!(!up.netns.ip("-6 route show dev wg0").contains("fd05::/48"));
 
-    // Where the route is somebody else's, nothing is done.
+    // If somebody else has the route, nothing changes.
     up.netns.ip("route add 10.42.0.2 dev lo");
     let (print, dump) = (Print::of(&up.hub.path), up.dump());
     let printed = up.add("tablet", 4);
     assert_eq!(printed.code, 1, "{printed:?}");
-    assert!(
-        printed.stderr.contains("something else stands there"),
-        "{printed:?}"
-    );
+    assert!(printed.stderr.contains("not created by Adit"), "{printed:?}");
     assert_eq!((Print::of(&up.hub.path).bytes, up.dump()), (print.bytes, dump));
     assert_eq!(routes(&up), ["10.42.0.3", "10.99.0.0/16"]);
 }
 
 #[test]
-fn an_interface_that_an_agent_keeps_is_left_to_its_manifest() {
+fn an_interface_managed_by_an_agent_is_not_changed() {
     if !can_run() {
         return;
     }
@@ -248,7 +245,7 @@ fn an_interface_that_an_agent_keeps_is_left_to_its_manifest() {
         let printed = up.adit(words);
         assert_eq!(printed.code, 8, "{words:?}: {printed:?}");
         assert!(
-            printed.stderr.contains("the agent keeps wg0")
+            printed.stderr.contains("the agent manages wg0")
                 && printed
                     .stderr
                     .contains("`spec.peers` of the WireGuardInterface manifest"),

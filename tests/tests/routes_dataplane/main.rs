@@ -1,4 +1,4 @@
-//! Networks without our programs: the same traffic by routes, next-hop objects and neighbours.
+//! Networks without BPF programs: the same traffic by routes, next-hop objects and neighbours.
 
 mod repair;
 mod switching;
@@ -19,12 +19,12 @@ fn has_modules() -> bool {
     ["dummy", "geneve"].iter().all(|module| require_module(module))
 }
 
-/// Three hosts of which the second and the third carry the same prefixes.
+/// Three hosts, of which the second and the third advertise the same prefixes.
 fn shared<'a>(topology: &'a Topology<3>, network: Vec<&'static str>) -> (Overlay, [Agent<'a>; 3]) {
     weighted(topology, network, Vec::new())
 }
 
-/// As [`shared`], with weights for what they carry.
+/// As [`shared`], with weights.
 fn weighted<'a>(
     topology: &'a Topology<3>,
     network: Vec<&'static str>,
@@ -38,7 +38,7 @@ fn weighted<'a>(
         ..Overlay::new(topology, "auto")
     };
     topology.hosts[1..].iter().for_each(Host::take_shared_address);
-    // The kernel chooses by addresses alone unless it is told to look at ports too.
+    // The kernel hashes only addresses unless it is configured to include ports.
     for name in [
         "net/ipv4/fib_multipath_hash_policy",
         "net/ipv6/fib_multipath_hash_policy",
@@ -50,7 +50,7 @@ fn weighted<'a>(
 }
 
 #[test]
-fn a_group_is_shared_and_a_second_pass_changes_nothing() {
+fn a_group_is_shared_and_a_second_reconciliation_changes_nothing() {
     if !has_modules() {
         return;
     }
@@ -69,17 +69,17 @@ fn a_group_is_shared_and_a_second_pass_changes_nothing() {
 }
 
 #[test]
-fn flows_are_shared_by_weight_by_ebpf() {
+fn flows_are_distributed_by_weight_by_ebpf() {
     are_shared_by_weight(vec![]);
 }
 
 #[test]
-fn flows_are_shared_by_weight_by_routes() {
+fn flows_are_distributed_by_weight_by_routes() {
     are_shared_by_weight(vec![ROUTES]);
 }
 
 #[test]
-fn flows_are_shared_by_weight_in_resilient_groups() {
+fn flows_are_distributed_by_weight_in_resilient_groups() {
     are_shared_by_weight(vec![ROUTES, "routes: {resilient: true}"]);
 }
 
@@ -100,7 +100,7 @@ fn are_shared_by_weight(network: Vec<&'static str>) {
 }
 
 #[test]
-fn a_resilient_group_in_a_table_of_its_own() {
+fn a_resilient_group_works_in_a_separate_table() {
     if !has_modules() {
         return;
     }
@@ -132,7 +132,7 @@ fn a_resilient_group_in_a_table_of_its_own() {
 }
 
 #[test]
-fn a_destination_that_nobody_carries_is_unreachable() {
+fn a_destination_that_no_node_advertises_is_unreachable() {
     if !has_modules() {
         return;
     }

@@ -1,4 +1,4 @@
-//! What others did to what is ours, and what is others'.
+//! Changes of managed objects by others, and objects of others.
 
 use adit_tests::agent::start_all;
 use adit_tests::{NetNs, Overlay, Topology, snapshot, traffic};
@@ -6,7 +6,7 @@ use dataplane_user::net::Family;
 
 use crate::{ROUTES, has_modules, shared};
 
-/// Next-hop objects, also one with an id that would be ours, a neighbour on our device, routes and rules.
+/// Unmanaged next-hop objects, also one with an id in the range of Adit, a neighbour on a managed device, routes and rules.
 fn add_foreign(netns: &NetNs) {
     netns.ip_batch(
         "nexthop add id 7 dev u0
@@ -37,7 +37,7 @@ fn foreign(netns: &NetNs) -> String {
 }
 
 #[test]
-fn what_is_foreign_stays_and_uninstall_leaves_nothing() {
+fn unmanaged_objects_stay_and_uninstall_leaves_nothing() {
     if !has_modules() {
         return;
     }
@@ -53,7 +53,7 @@ fn what_is_foreign_stays_and_uninstall_leaves_nothing() {
     let mut agents = start_all(&topology, &overlay.manifests(&topology));
     assert_eq!(foreign(&a.netns), others);
     traffic::ping(a.end(), topology.hosts[1].end(), Family::Ipv4).unwrap();
-    // A foreign neighbour in our place is a conflict, and stays.
+    // An unmanaged neighbour with the address is a conflict, and stays.
     let agent = &mut agents[0];
     let neighbour = a.netns.ip("-6 neighbour show dev adit-geneve nud permanent");
     let address = neighbour
@@ -77,9 +77,9 @@ fn what_is_foreign_stays_and_uninstall_leaves_nothing() {
     assert_eq!(snapshot::everything(&a.netns, &[]), before);
 }
 
-/// What is deleted behind the agent's back comes back: objects with all their routes, neighbours, rules.
+/// Objects that others delete are restored: next-hop objects with all their routes, neighbours, rules.
 #[test]
-fn what_was_taken_away_returns() {
+fn deleted_objects_are_restored() {
     if !has_modules() {
         return;
     }
@@ -95,7 +95,7 @@ fn what_was_taken_away_returns() {
             "rule show",
         ] {
             let text = a.netns.ip(words);
-            // Ids are the kernel's affair.
+            // The kernel chooses the ids.
             let line = |line: &str| {
                 line.split(' ')
                     .filter(|word| !word.contains("17300"))
@@ -135,7 +135,7 @@ fn what_was_taken_away_returns() {
     }
 }
 
-/// Whatever is missing, unexpected or otherwise is put right once, without an agent; then there is nothing left to do.
+/// Missing, unexpected and different routes are corrected once, without an agent; then nothing is left to change.
 #[test]
 fn a_second_repair_finds_nothing() {
     if !has_modules() {
@@ -169,7 +169,7 @@ fn a_second_repair_finds_nothing() {
         assert_eq!(repair(), counts, "after {harm}");
         assert_eq!(repair(), [0; 3], "again after {harm}");
     }
-    // `ip route flush` itself is refused where routes have next-hop objects.
+    // `ip route flush` itself fails if routes have next-hop objects.
     let routes = netns.ip("route show table 1730 proto 173");
     let emptied = routes
         .lines()

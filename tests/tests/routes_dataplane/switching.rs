@@ -1,4 +1,4 @@
-//! Networks that change their dataplane, and nodes of both kinds in one.
+//! Networks that change their dataplane, and networks with nodes of both dataplanes.
 
 use adit_tests::agent::{is_settled, start_all};
 use adit_tests::traffic::{self, Probes};
@@ -7,9 +7,9 @@ use dataplane_user::net::Family;
 
 use crate::{ROUTES, has_modules};
 
-/// Each way between the two dataplanes, and between tables, while packets are under way in both directions.
+/// Changes between the two dataplanes, and between tables, in each direction, while packets flow in both directions.
 #[test]
-fn nothing_is_lost_while_a_network_changes_its_dataplane() {
+fn no_packet_is_lost_while_a_network_changes_its_dataplane() {
     if !has_modules() {
         return;
     }
@@ -20,8 +20,8 @@ fn nothing_is_lost_while_a_network_changes_its_dataplane() {
     };
     let ebpf = by(Vec::new());
     let [a, b] = &topology.hosts;
-    // With the first IPv4 rule of a namespace Linux splits its local table from the main one (`fib_unmerge`), and takes no
-    // packet for its own in between: that moment shall be over.
+    // The first IPv4 rule of a namespace makes Linux split its local table from the main one (`fib_unmerge`). Meanwhile it
+    // accepts no packets for itself, so this happens before the test.
     for host in &topology.hosts {
         host.netns.ip("rule add priority 5 table 99");
     }
@@ -39,7 +39,7 @@ fn nothing_is_lost_while_a_network_changes_its_dataplane() {
         (ebpf.clone(), "10.0.0.0/8", "main"),
     ];
     for (overlay, prefix, table) in ways {
-        // One after the other: in between they are of different kinds.
+        // One node after the other, so that they differ meanwhile.
         for agent in &agents {
             agent.take(&overlay.manifests(&topology));
             is_settled(agent);
@@ -57,7 +57,7 @@ fn nothing_is_lost_while_a_network_changes_its_dataplane() {
 }
 
 #[test]
-fn nodes_of_both_kinds_reach_each_other() {
+fn nodes_of_both_dataplanes_reach_each_other() {
     if !has_modules() {
         return;
     }

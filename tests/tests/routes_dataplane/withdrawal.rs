@@ -1,4 +1,4 @@
-//! Peers that an operator withdraws.
+//! Peers that an operator drains.
 
 use std::net::{IpAddr, UdpSocket};
 use std::thread;
@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use crate::{ROUTES, has_modules, shared};
 
-/// The flows, of forty, that reached each of two hosts' pods at an address that both have.
+/// How many of forty flows to an address of two pods reached each of them.
 fn reached(topology: &Topology<3>, shared: IpAddr) -> [usize; 2] {
     let servers = [1, 2].map(|index: usize| {
         let bind = || UdpSocket::bind((shared, 7001));
@@ -65,7 +65,7 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
     for address in addresses {
         assert_eq!(reached(&topology, address), [0, 40], "{address}");
     }
-    // What only the withdrawn one carries is refused, by the backstop or by the program.
+    // Prefixes that only the drained peer advertises are refused, by the backstop or by the program.
     let from = topology.hosts[0].end();
     let to = topology.hosts[1].end().address(Family::Ipv4);
     let refused = refusal(from.netns, to).unwrap();
@@ -74,10 +74,10 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
         "{refused:?}"
     );
     let shown = agent.run(&["status"]).stdout;
-    let row = |line: &str| line.starts_with("b ") && line.contains("withdrawn");
+    let row = |line: &str| line.starts_with("b ") && line.contains("drained");
     assert!(shown.lines().any(row), "{shown}");
 
-    // Nor does anything lead to the shared prefixes once nobody is left.
+    // The shared prefixes are refused, too, if no peer is left.
     let shared = || {
         let netns = &topology.hosts[0].netns;
         let routes = [
@@ -99,7 +99,7 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
     assert_eq!(agent.run(&["route", "restore", "c"]).code, 0);
     assert_eq!(!shared().is_empty(), by_routes);
 
-    // It lasts over a restart, and a further pass changes nothing.
+    // The drain survives a restart, and another reconciliation changes nothing.
     agent.stop();
     agent.start();
     agent.ready();
@@ -127,18 +127,18 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
 }
 
 #[test]
-fn a_withdrawn_peer_gets_nothing_and_a_restored_one_its_share_by_routes() {
+fn a_drained_peer_gets_no_flows_and_a_restored_one_its_share_by_routes() {
     withdraw_and_restore(vec![ROUTES]);
 }
 
 #[test]
-fn a_withdrawn_peer_gets_nothing_and_a_restored_one_its_share_by_ebpf() {
+fn a_drained_peer_gets_no_flows_and_a_restored_one_its_share_by_ebpf() {
     withdraw_and_restore(Vec::new());
 }
 
-/// A group loses and regains members in place: no route changes, whatever their number.
+/// A group loses and regains members in place: no route changes, however many there are.
 #[test]
-fn withdrawing_changes_groups_in_place() {
+fn draining_changes_groups_in_place() {
     if !has_modules() {
         return;
     }

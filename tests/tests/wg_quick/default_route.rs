@@ -1,4 +1,4 @@
-//! What stands beside a default route: nobody on a local link injects into the tunnel, and answers get back its mark.
+//! The protection beside a default route: packets of a local link do not enter the tunnel, and answers get its mark.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use dataplane_user::net::LinkName;
 
 use crate::{Conf, adit, key, ready, run, wg_quick};
 
-/// A host with an uplink to a peer, and another link to a neighbour who knows the tunnel's addresses.
+/// A host with an uplink to a peer, and another link to a neighbour that knows the addresses of the tunnel.
 struct Scene {
     host: NetNs,
     peer: NetNs,
@@ -42,7 +42,7 @@ impl Scene {
             route add 10.70.0.1 via 198.51.100.1
             route add fd70::1 via 2001:db8:1::1",
         );
-        // Beyond the default route, as endpoints are.
+        // Reached by the default route, like endpoints.
         peer.ip_batch(
             "link set u0 up
             address add 192.0.2.2/24 dev u0
@@ -62,7 +62,7 @@ impl Scene {
         }
     }
 
-    /// A file that leads everything to the peer.
+    /// A file that routes everything to the peer.
     fn conf() -> Conf {
         Conf::new(&format!(
             "[Interface]\nPrivateKey = {}\nAddress = 10.70.0.1/24, fd70::1/64\n[Peer]\nPublicKey = {}\n\
@@ -84,18 +84,18 @@ fn pings(netns: &NetNs, address: &str) -> bool {
         .success()
 }
 
-/// In an order of their own: one family's may be created before the other's.
+/// Sorted tables, because either family may be created first.
 fn tables(netns: &NetNs) -> BTreeSet<String> {
     let listed = snapshot::run(netns, "nft", "list tables");
     listed.lines().map(str::to_owned).collect()
 }
 
-/// Both tools, each with what it calls itself.
+/// Both tools with their names.
 const TOOLS: [fn(&NetNs, &[&str]) -> Output; 2] =
     [|netns, words| adit(netns, &[&["wg"], words].concat()), wg_quick];
 
 #[test]
-fn packets_of_a_local_link_to_the_interfaces_addresses_are_dropped_as_by_wg_quick() {
+fn packets_of_a_local_link_to_addresses_of_the_interface_are_dropped_as_by_wg_quick() {
     if !ready() {
         return;
     }
@@ -133,7 +133,7 @@ fn packets_of_a_local_link_to_the_interfaces_addresses_are_dropped_as_by_wg_quic
                 "nothing else drops it: {inside}"
             );
         }
-        // With these gone, `down` has nothing to complain of.
+        // If these are deleted, `down` reports no error.
         said(&tool(host, &["down", path]));
     }
 }
@@ -167,7 +167,7 @@ fn each_tool_removes_the_tables_that_the_other_created() {
     assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:#?}");
     assert_eq!(seen[0].1.len(), 2, "{seen:#?}");
 
-    // What is left of an interface that is gone without `down` is replaced.
+    // The remains of an interface that was deleted without `down` are replaced.
     said(&adit(&host, &["wg", "up", path]));
     host.ip("link delete wg0");
     for family in ["-4", "-6"] {
@@ -179,7 +179,7 @@ fn each_tool_removes_the_tables_that_the_other_created() {
     said(&adit(&host, &["wg", "down", path]));
     assert_eq!(tables(&host), before);
 
-    // nft takes no such name for a table.
+    // nft accepts no such name for a table.
     let odd = conf.path().with_file_name("a=b+.conf");
     fs::copy(conf.path(), &odd).unwrap();
     let odd = odd.to_str().unwrap();
@@ -192,7 +192,7 @@ fn each_tool_removes_the_tables_that_the_other_created() {
 }
 
 #[test]
-fn rules_of_iptables_go_where_wg_quick_found_no_nft() {
+fn iptables_rules_of_wg_quick_without_nft_are_deleted() {
     if !require_program("iptables-save") {
         return;
     }
@@ -202,7 +202,7 @@ fn rules_of_iptables_go_where_wg_quick_found_no_nft() {
             .map(|program| snapshot::run(&host, program, ""))
             .concat()
     };
-    // As wg-quick hands them to iptables-restore, and those of another interface.
+    // As wg-quick passes them to iptables-restore, and those of another interface.
     let mut script = String::new();
     for (table, chain, words) in [
         (
@@ -246,7 +246,7 @@ fn rules_of_iptables_go_where_wg_quick_found_no_nft() {
 }
 
 #[test]
-fn answers_pass_a_strict_filter_that_looks_at_marks_and_one_that_does_not_is_told() {
+fn answers_pass_a_strict_rp_filter_that_uses_marks_and_another_is_reported() {
     if !ready() {
         return;
     }

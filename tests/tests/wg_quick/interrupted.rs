@@ -1,4 +1,4 @@
-//! `adit wg up` that is ended by a signal leaves nothing behind.
+//! `adit wg up` leaves nothing behind if a signal ends it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -22,7 +22,7 @@ const SIGNALS: [(Signal, i32); 3] = [
     (Signal::SIGHUP, 129),
 ];
 
-/// `adit wg up` in a namespace, by a PATH with this directory first.
+/// Runs `adit wg up` in a namespace, with this directory first in PATH.
 fn start(netns: &NetNs, conf: &Conf, programs: &tempfile::TempDir) -> Child {
     spawn(netns, "up", conf, programs)
 }
@@ -41,7 +41,7 @@ fn send(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
 }
 
-/// A program that writes down how it was called.
+/// A program that records its arguments.
 fn resolvconf() -> tempfile::TempDir {
     let programs = tempfile::tempdir().unwrap();
     let program = programs.path().join("resolvconf");
@@ -113,14 +113,14 @@ fn a_signal_at_any_moment_leaves_all_or_nothing() {
     for moment in 0..40 {
         let mut child = start(netns, &conf, &programs);
         let (signal, code) = SIGNALS[moment % SIGNALS.len()];
-        // Not waited for: each one falls into another step.
+        // Without waiting, so that each signal interrupts another step.
         thread::sleep(Duration::from_millis(3 * u64::try_from(moment).unwrap()));
         send(&child, signal);
         let status = child.wait().unwrap();
         if status.success() {
             said(&spawn(netns, "down", &conf, &programs).wait_with_output().unwrap());
         } else {
-            // Before anything is done it ends by the signal itself.
+            // Before any change, the signal ends it directly.
             let by_signal = status.signal().map(|signal| 128 + signal);
             assert_eq!(status.code().or(by_signal), Some(code), "{status:?}");
         }

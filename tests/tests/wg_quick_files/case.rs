@@ -29,7 +29,7 @@ pub(crate) fn cases(directory: &str) -> Vec<Case> {
     cases
 }
 
-/// A file as editors of other systems leave it, and as no file of a repository may be.
+/// A file as editors of other systems write it, which a repository must not contain.
 pub(crate) fn variants(plain: &Case) -> Vec<Case> {
     let text = text(&plain.bytes);
     let utf16 = [0xfeff].into_iter().chain(text.encode_utf16());
@@ -50,7 +50,7 @@ pub(crate) fn variants(plain: &Case) -> Vec<Case> {
 }
 
 impl Case {
-    /// The file in a directory of its own, as its interface's.
+    /// Writes the file to a separate directory, with the name of its interface.
     pub(crate) fn put(&self) -> (TempDir, String) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("wg0.conf");
@@ -60,7 +60,7 @@ impl Case {
         (directory, path)
     }
 
-    /// All of it in small letters, without comments and white space.
+    /// The content in lower case, without comments and white space.
     fn squeezed(&self) -> Vec<String> {
         let text = text(&self.bytes).to_ascii_lowercase();
         let line = |line: &str| {
@@ -73,7 +73,7 @@ impl Case {
         text.lines().map(line).collect()
     }
 
-    /// Whether `wg-quick up` has a say, beside `wg setconf`: by keys of its own, or a route that has rules.
+    /// Whether `wg-quick up` matters besides `wg setconf`: because of its own keys, or of a route that has rules.
     pub(crate) fn is_whole(&self) -> bool {
         const OWN: [&str; 9] = [
             "address=",

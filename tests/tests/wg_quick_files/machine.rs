@@ -14,15 +14,15 @@ use tempfile::TempDir;
 
 use crate::text;
 
-/// Names that the files have, beside `localhost`.
+/// Names in the files, besides `localhost`.
 const HOSTS: &str = "127.0.0.1 localhost\n198.51.100.7 vpn.example\n2001:db8:7::1 vpn6.example\n198.51.100.8 vpn_1.example\n\
                      198.51.100.9 dual.example\n2001:db8:9::1 dual.example\n";
-/// Nobody answers there, so what is in no list is not found at once.
+/// A name server that does not answer, so that other names are not found.
 const RESOLVER: &str = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
-/// Says what it was told.
+/// A program that prints its arguments.
 const RESOLVCONF: &str = "#!/bin/sh\n{ echo \"$@\"; [ \"$1\" != -a ] || cat; } >> \"$RESOLVCONF_TOLD\"\n";
 
-/// What all machines of the test have in common: lists of names, and a program `resolvconf`.
+/// Shared by all machines of the test: lists of names, and a program `resolvconf`.
 pub(crate) struct Lists(TempDir);
 
 impl Lists {
@@ -44,7 +44,7 @@ impl Lists {
         self.0.path().join(name)
     }
 
-    /// Gives the calling thread, and what it starts, these lists.
+    /// Uses these lists in the calling thread and in processes that it starts.
     fn enter(&self) {
         unshare(CloneFlags::CLONE_NEWNS).expect("root makes mount namespaces");
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -99,7 +99,7 @@ impl<'a> Machine<'a> {
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-            // Who reads none of it may be gone.
+            // A program that does not read its input may have ended.
             let _ = child.stdin.take().unwrap().write_all(input);
             child.wait_with_output().unwrap()
         })
@@ -115,8 +115,8 @@ impl<'a> Machine<'a> {
         self.run(&adit_tests::agent::binary(), words, b"")
     }
 
-    /// What WireGuard has: sections in order of their text, and allowed IPs likewise, as the order in which they came says
-    /// nothing. The port only where the file says one: else it is the kernel's choice.
+    /// The WireGuard configuration, with sorted sections and allowed IPs, because their order does not matter. The port only if
+    /// the file has one; otherwise the kernel chooses it.
     pub(crate) fn configuration(&self, with_port: bool) -> String {
         let text = text(&self.tool("wg showconf wg0", "").stdout);
         let line = |line: &str| match line.strip_prefix("AllowedIPs = ") {
@@ -139,7 +139,7 @@ impl<'a> Machine<'a> {
         sections.into_iter().collect::<Vec<_>>().join("\n\n")
     }
 
-    /// All of the interface: link, addresses, routes, rules, name servers and WireGuard's part.
+    /// The whole interface: link, addresses, routes, rules, name servers and WireGuard configuration.
     pub(crate) fn whole(&self, with_port: bool) -> String {
         let both = self.tool(
             "ip -d -batch -",
@@ -147,7 +147,7 @@ impl<'a> Machine<'a> {
         );
         let v6 = self.tool("ip -6 -d -batch -", "route show table all\nrule show\n");
         let mut lines = [text(&both.stdout), text(&v6.stdout)].concat();
-        // The link's number.
+        // The index of the link.
         if let Some((number, _)) = lines.split_once(": wg0: ") {
             lines.drain(..number.len());
         }

@@ -1,7 +1,7 @@
-//! wg-quick's files as people have them (`tests/wg-quick`), judged by the real tools: what `wg-quick strip`, `wg setconf` and,
-//! for wg-quick's own keys, `wg-quick up` accept, `adit wg up` and `adit peer list` accept with the same result, and what they
-//! refuse is refused with file, line and reason. No file says what is to become of it. What is below `stricter` the tools
-//! accept, and read otherwise than people do: there Adit refuses it.
+//! Typical files of wg-quick (`tests/wg-quick`), compared with the real tools. If `wg-quick strip`, `wg setconf` and, for
+//! the keys of wg-quick, `wg-quick up` accept a file, `adit wg up` and `adit peer list` accept it with the same result.
+//! If they refuse it, Adit refuses it with file, line and reason. No file states the expected result. Adit refuses the
+//! files in `stricter`, although the tools accept them, because the tools read them differently from people.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,20 +26,20 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The machines on which WireGuard's part alone is looked at, one case after the other.
+/// The machines on which only the WireGuard configuration is compared, one case after the other.
 struct Bench<'a> {
     lists: &'a Lists,
     theirs: Machine<'a>,
     ours: Machine<'a>,
-    /// How many machines were made.
+    /// The number of created machines.
     made: usize,
 }
 
-/// What the tools make of a file.
+/// The result of the tools for a file.
 struct Verdict {
-    /// What they complain of.
+    /// Their error.
     refused: Option<String>,
-    /// Whether that was for a name that is not found, of which reading alone knows nothing.
+    /// Whether the error was a name that is not found, which parsing alone does not notice.
     by_lookup: bool,
     /// Whether `wg setconf` accepted it.
     sets: bool,
@@ -128,7 +128,7 @@ fn refused(path: &str, up: &Output, list: &Output, verdict: &Verdict) -> Result<
     if up.status.success() {
         return Err("`adit wg up` accepts it".to_owned());
     }
-    // A command of the file that fails is named itself.
+    // If a command of the file fails, the error names the command.
     if !place(&said) && !said.contains("PostUp: `") {
         return Err(format!("`adit wg up` names no line: {said}"));
     }
@@ -177,7 +177,7 @@ fn accepted(
         let prefixes = row["allowed_ips"].as_array().into_iter().flatten().map(words);
         (words(&row["public_key"]), prefixes.collect::<BTreeSet<_>>())
     });
-    // Of two rows with one key the last one says all.
+    // Of two lines with one key, the last one counts.
     let (known, listed) = (
         known.collect::<BTreeMap<_, _>>(),
         listed.collect::<BTreeMap<_, _>>(),
@@ -193,7 +193,7 @@ fn ready() -> bool {
 }
 
 #[test]
-fn files_as_people_have_them_mean_what_they_mean_to_wg_quick() {
+fn typical_files_have_the_meaning_that_they_have_for_wg_quick() {
     if !ready() {
         return;
     }
@@ -229,7 +229,7 @@ fn files_as_people_have_them_mean_what_they_mean_to_wg_quick() {
 }
 
 #[test]
-fn what_the_tools_read_otherwise_than_people_is_refused() {
+fn values_that_the_tools_read_differently_from_people_are_refused() {
     if !ready() {
         return;
     }

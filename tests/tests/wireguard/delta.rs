@@ -1,4 +1,4 @@
-//! Changes: only what differs is sent, and nothing else changes.
+//! Changes: only differences are sent, and nothing else changes.
 
 use adit_tests::{NetNs, require};
 use dataplane_user::diff::wireguard::device as diff;
@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn nothing_to_change_is_no_message() {
+fn without_changes_no_message_is_sent() {
     require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
@@ -25,7 +25,7 @@ fn nothing_to_change_is_no_message() {
     });
 }
 
-/// Makes the one change that is left, and counts what goes to the kernel for it.
+/// Applies the one remaining change, and counts the messages to the kernel.
 async fn alone(wireguard: &mut WireGuard, wanted: &Device, change: DeviceChange) {
     let changes = diff(&device(wireguard, wanted).await, wanted);
     assert_eq!(changes, [change]);
@@ -86,7 +86,7 @@ fn an_allowed_ip_moves_in_one_message() {
 }
 
 #[test]
-fn an_allowed_ip_goes_and_the_others_of_its_peer_stay() {
+fn a_removed_allowed_ip_leaves_the_others_of_its_peer() {
     require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
@@ -110,7 +110,7 @@ fn an_allowed_ip_goes_and_the_others_of_its_peer_stay() {
 }
 
 #[test]
-fn keepalive_and_preshared_key_are_cleared_and_peers_go() {
+fn keepalive_and_preshared_key_are_cleared_and_peers_are_removed() {
     require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
@@ -133,7 +133,7 @@ fn keepalive_and_preshared_key_are_cleared_and_peers_go() {
             [DeviceChange::RemovePeer(other)]
         );
         assert_eq!(wg("show wg0 peers"), key.to_string());
-        // A peer that comes back as another one takes its prefixes along.
+        // A new peer in place of a removed one gets its prefixes.
         wanted.peers.clear();
         wanted.peers.insert(other, peer(&["10.0.0.0/24"]));
         apply(&mut wireguard, &wanted).await;

@@ -1,4 +1,4 @@
-//! Keys: `adit wg` beside `wg`, the key's file, and that no log shows one.
+//! Keys: `adit wg` compared with `wg`, the key file, and logs without keys.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -20,7 +20,7 @@ fn adit(words: &str, input: &str) -> String {
 }
 
 #[test]
-fn keys_are_as_wg_makes_and_reads_them() {
+fn keys_are_compatible_with_wg() {
     for private in [adit("wg genkey", ""), wg("genkey")] {
         let public = run("wg", "pubkey", &private);
         assert_eq!(adit("wg pubkey", &private), public);
@@ -33,7 +33,7 @@ fn keys_are_as_wg_makes_and_reads_them() {
 }
 
 #[test]
-fn what_is_no_key_is_refused_and_not_shown() {
+fn an_invalid_key_is_refused_and_not_printed() {
     let directory = tempfile::tempdir().unwrap();
     let input = directory.path().join("input");
     for bad in ["", "topsecret", "topsecrettopsecrettopsecrettopsecrettopsecr="] {
@@ -46,14 +46,14 @@ fn what_is_no_key_is_refused_and_not_shown() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(
-            text.contains("no private key") && !text.contains("topsecret"),
+            text.contains("not a private key") && !text.contains("topsecret"),
             "{text}"
         );
     }
 }
 
 #[test]
-fn the_nodes_key_is_made_once() {
+fn the_key_of_the_node_is_generated_once() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let words = format!("--state-dir {} wg pubkey --manifest", state.display());
@@ -81,7 +81,7 @@ fn the_nodes_key_is_made_once() {
 }
 
 #[test]
-fn no_log_and_no_error_shows_a_key() {
+fn no_log_and_no_error_contains_a_key() {
     require!(modules: "wireguard");
     let log = tempfile::NamedTempFile::new().unwrap();
     let private = private_key();

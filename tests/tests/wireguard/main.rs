@@ -1,5 +1,5 @@
-//! The WireGuard adapter on the running kernel: what it sets `wg` reads, what `wg` sets it reads, and what is not
-//! changed is not sent. Needs root.
+//! The WireGuard adapter on the running kernel: `wg` reads what it writes, it reads what `wg` writes, and it sends only
+//! changes. Needs root.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy takes only test functions themselves for tests"
@@ -44,7 +44,7 @@ fn link() -> Link {
     }
 }
 
-/// Makes `wg0` in the calling thread's namespace, brings it up, and opens the adapter.
+/// Creates `wg0` in the namespace of the calling thread, sets it up, and opens the adapter.
 async fn make() -> WireGuard {
     let mut netlink = Netlink::open().unwrap();
     let changes = [
@@ -60,7 +60,7 @@ async fn make() -> WireGuard {
 /// The private keys of all tests.
 static KEYS: Mutex<BTreeMap<PublicKey, PrivateKey>> = Mutex::new(BTreeMap::new());
 
-/// Opens the adapter, with the private keys that are known.
+/// Opens the adapter with the known private keys.
 fn open() -> WireGuard {
     let fetch = |public: &PublicKey| KEYS.lock().unwrap().get(public).cloned();
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
@@ -82,7 +82,7 @@ fn peer(list: &[&str]) -> Peer {
     }
 }
 
-/// A device with this private key, of which the adapter learns, and these peers.
+/// A device with this private key, which the adapter can find, and these peers.
 fn config(private_key: PrivateKey, peers: impl IntoIterator<Item = (PublicKey, Peer)>) -> Device {
     Device {
         public_key: Some(know(private_key)),
@@ -92,7 +92,7 @@ fn config(private_key: PrivateKey, peers: impl IntoIterator<Item = (PublicKey, P
     }
 }
 
-/// Lets adapters find a private key.
+/// Adds a private key that adapters can find.
 fn know(private_key: PrivateKey) -> PublicKey {
     let public = private_key.public_key();
     KEYS.lock().unwrap().insert(public, private_key);
@@ -111,7 +111,7 @@ async fn read(wireguard: &mut WireGuard) -> Reading {
     wireguard.get_device(&wg0()).await.unwrap()
 }
 
-/// The device as it is, with the endpoints that are wanted as those that were configured last: no carry map here.
+/// The observed device; the desired endpoints count as the last configured ones, because there is no carry map.
 async fn device(wireguard: &mut WireGuard, wanted: &Device) -> Device {
     let mut device = read(wireguard).await.device;
     for (key, peer) in &mut device.peers {
@@ -120,7 +120,7 @@ async fn device(wireguard: &mut WireGuard, wanted: &Device) -> Device {
     device
 }
 
-/// Makes changes of `wg0`.
+/// Applies changes to `wg0`.
 async fn set(wireguard: &mut WireGuard, changes: &[DeviceChange]) {
     wireguard
         .set_device(&wg0(), &changes.iter().collect::<Vec<_>>())
@@ -128,7 +128,7 @@ async fn set(wireguard: &mut WireGuard, changes: &[DeviceChange]) {
         .unwrap();
 }
 
-/// What went to the kernel.
+/// The messages to the kernel.
 #[derive(Debug)]
 struct Sent {
     messages: u64,
@@ -136,7 +136,7 @@ struct Sent {
     bytes: u64,
 }
 
-/// Makes changes of `wg0` and says what that took. The device was read before, so the family is known.
+/// Applies changes to `wg0` and returns what was sent. The device was read before, so the netlink family is known.
 async fn sent(wireguard: &mut WireGuard, changes: &[DeviceChange]) -> Sent {
     let before = wireguard.stats();
     set(wireguard, changes).await;
@@ -148,7 +148,7 @@ async fn sent(wireguard: &mut WireGuard, changes: &[DeviceChange]) -> Sent {
     }
 }
 
-/// Makes `wg0` what is wanted, checks that nothing is left to be changed, and returns what was.
+/// Changes `wg0` to the desired state, asserts that nothing is left to change, and returns the changes.
 async fn apply(wireguard: &mut WireGuard, wanted: &Device) -> Vec<DeviceChange> {
     let changes = diff(&device(wireguard, wanted).await, wanted);
     set(wireguard, &changes).await;
@@ -157,7 +157,7 @@ async fn apply(wireguard: &mut WireGuard, wanted: &Device) -> Vec<DeviceChange> 
     changes
 }
 
-/// Runs a program with these words and this input, and returns what it prints, without the last line break.
+/// Runs a program with these arguments and this input, and returns its output without the last line break.
 fn run(program: &str, words: &str, input: &str) -> String {
     let mut child = Command::new(program)
         .args(words.split_whitespace())

@@ -1,4 +1,4 @@
-//! Many peers, and peers with much.
+//! Many peers, and peers with many allowed IPs.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::{apply, config, device, make, prefixes, private_key, public_key, sent, set, wg, wg0};
 
-/// Any bytes are a public key.
+/// A peer whose public key follows from a number; any bytes are a valid public key.
 pub(crate) fn numbered(number: u32) -> (PublicKey, Peer) {
     let mut bytes = [0x5a; 32];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
@@ -28,7 +28,7 @@ pub(crate) fn numbered(number: u32) -> (PublicKey, Peer) {
 }
 
 #[test]
-fn thousands_of_peers_go_in_chunks_and_one_more_is_one_message() {
+fn thousands_of_peers_are_sent_in_chunks_and_one_more_is_one_message() {
     const PEERS: u32 = 5000;
     require!(modules: "wireguard");
     NetNs::new().run(async || {
@@ -60,7 +60,7 @@ fn thousands_of_peers_go_in_chunks_and_one_more_is_one_message() {
 }
 
 #[test]
-fn of_ten_thousand_peers_those_that_differ_are_sent_alone() {
+fn of_ten_thousand_peers_only_those_that_differ_are_sent() {
     const PEERS: u32 = 10_000;
     require!(modules: "wireguard");
     NetNs::new().run(async || {
@@ -89,14 +89,14 @@ fn of_ten_thousand_peers_those_that_differ_are_sent_alone() {
 }
 
 #[test]
-fn a_dump_of_many_messages_is_whole_and_in_order() {
+fn a_dump_of_many_messages_is_complete_and_in_order() {
     const PEERS: u32 = 10_000;
     const AT: u32 = 5000;
     require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
         let mut wanted = config(private_key(), (0..PEERS).map(numbered));
-        // Among the others, one that no message holds.
+        // Including one that does not fit into a message.
         let large = wanted.peers.get_mut(&numbered(AT).0).unwrap();
         let many = (0..5000u32).map(|number| IpNet::from(IpAddr::from((11 << 24 | number).to_be_bytes())));
         large.allowed_ips.extend(many);
@@ -124,7 +124,7 @@ fn a_dump_of_many_messages_is_whole_and_in_order() {
 }
 
 #[test]
-fn thousands_of_allowed_ips_of_one_peer_come_and_go() {
+fn thousands_of_allowed_ips_of_one_peer_are_added_and_removed() {
     require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;

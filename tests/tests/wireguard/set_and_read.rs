@@ -1,4 +1,4 @@
-//! Devices: what is set is read, by `wg` and by us.
+//! Devices: `wg` and the adapter read what was written.
 
 use std::fs;
 
@@ -41,7 +41,7 @@ fn a_link_reads_back() {
 }
 
 #[test]
-fn what_is_set_wg_reads() {
+fn wg_reads_the_written_configuration() {
     require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
@@ -94,7 +94,7 @@ fn what_is_set_wg_reads() {
 }
 
 #[test]
-fn what_wg_sets_is_read() {
+fn the_configuration_of_wg_is_read() {
     require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = make().await;
@@ -132,7 +132,7 @@ fn what_wg_sets_is_read() {
 }
 
 #[test]
-fn no_device_and_other_devices_are_errors() {
+fn missing_devices_and_other_kinds_are_errors() {
     require!(modules: "wireguard");
     NetNs::new().run(async || {
         let mut wireguard = open();

@@ -1,4 +1,4 @@
-//! `adit wg show` beside `wg show`: byte for byte the same, but for secrets.
+//! `adit wg show` compared with `wg show`: byte for byte the same, except for secrets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,11 +27,11 @@ const FIELDS: [&str; 12] = [
     "dump",
 ];
 
-/// Two namespaces that talk: `hub` has three devices, none of them Adit's. `wg0` has peers of all kinds, `bare` only a
-/// private key, `empty` nothing.
+/// Two namespaces that communicate. `hub` has three unmanaged devices: `wg0` has peers of all kinds, `bare` only a private
+/// key, `empty` nothing.
 struct Scene {
     hub: NetNs,
-    /// A namespace with two devices that have shaken hands with `wg0`.
+    /// A namespace with two devices that completed a handshake with `wg0`.
     spokes: NetNs,
     private: Vec<PrivateKey>,
     preshared: PresharedKey,
@@ -54,7 +54,7 @@ fn run(netns: &NetNs, program: &str, words: &str) -> Output {
         program.into()
     };
     let mut command = Command::new(program);
-    // `wg` hides keys in its more talkative output alone; ours is not to care.
+    // Only the verbose output of `wg` hides keys by this variable; `adit wg show` must ignore it.
     command
         .args(words.split_whitespace())
         .env("WG_HIDE_KEYS", "never");
@@ -67,8 +67,8 @@ fn printed(netns: &NetNs, program: &str, words: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What `wg` prints. Of all interfaces' endpoints wireguard-tools 1.0.20210914 names the interface before the first one
-/// alone, and so against its manual; later ones do as with all other fields.
+/// The output of `wg`. For endpoints of all interfaces, wireguard-tools 1.0.20210914 prints the interface only before the
+/// first one, which contradicts its manual; later versions print it as for all other fields.
 fn theirs(netns: &NetNs, words: &str) -> String {
     if words != "show all endpoints" {
         return printed(netns, "wg", words);
@@ -84,18 +84,18 @@ fn theirs(netns: &NetNs, words: &str) -> String {
     lines.collect()
 }
 
-/// What both print, once what is shown stands still: ages and counters go on between two looks.
+/// The output of both, when it is stable: ages and counters change between two calls.
 fn both(netns: &NetNs, words: &str, ours: &str) -> (String, String) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let before = theirs(netns, words);
         let adit = printed(netns, "adit", ours);
-        // The clock by which wg tells ages is a tick late (time(2)).
+        // The clock that wg uses for ages is a tick late (time(2)).
         std::thread::sleep(Duration::from_millis(20));
         if before == theirs(netns, words) {
             return (before, adit);
         }
-        assert!(Instant::now() < deadline, "`wg {words}` never stands still");
+        assert!(Instant::now() < deadline, "`wg {words}` is never stable");
     }
 }
 
@@ -139,7 +139,7 @@ impl Scene {
             &hub,
             &format!("set wg0 private-key {} listen-port 51820 fwmark 0xad17", keys[0]),
         );
-        // The first ones never shake hands: in the talkative output they come last.
+        // The first peers never complete a handshake, so the verbose output has them last.
         for peer in [
             format!(
                 "{} endpoint [fe80::2%u0]:7 persistent-keepalive 90 allowed-ips ::1.2.3.4/128,fd00:9::/48",
@@ -189,7 +189,7 @@ impl Scene {
         scene
     }
 
-    /// Makes a spoke send, until the hub has heard of it.
+    /// Makes a spoke send until the hub has received something.
     fn shake_hands(&self, name: &str, address: &str) {
         let deadline = Instant::now() + PATIENCE;
         self.spokes
@@ -218,7 +218,7 @@ impl Scene {
         private.chain([preshared]).collect()
     }
 
-    /// What `wg` prints, without secrets.
+    /// The output of `wg` without secrets.
     fn hide(&self, text: &str) -> String {
         let hide = |text: String, secret: &String| text.replace(secret.as_str(), "(hidden)");
         self.secrets().iter().fold(text.to_owned(), hide)
@@ -226,7 +226,7 @@ impl Scene {
 }
 
 #[test]
-fn what_is_shown_is_what_wg_shows() {
+fn show_prints_the_same_as_wg_show() {
     if !possible() {
         return;
     }
@@ -248,7 +248,7 @@ fn what_is_shown_is_what_wg_shows() {
         assert_eq!(ours, theirs, "{words}");
         texts.insert(words, ours);
     }
-    // What was compared says something.
+    // The compared output is not trivial.
     let text = &texts["show wg0"];
     for part in [
         "  fwmark: 0xad17\n",
@@ -273,7 +273,7 @@ fn what_is_shown_is_what_wg_shows() {
 }
 
 #[test]
-fn no_secret_shows_unless_it_is_asked_for() {
+fn no_secret_is_printed_unless_asked_for() {
     if !possible() {
         return;
     }
@@ -309,7 +309,7 @@ fn no_secret_shows_unless_it_is_asked_for() {
 }
 
 #[test]
-fn an_unknown_interface_is_3_with_the_nearest_name() {
+fn an_unknown_interface_gives_exit_code_3_and_the_most_similar_name() {
     if !possible() {
         return;
     }
@@ -323,7 +323,7 @@ fn an_unknown_interface_is_3_with_the_nearest_name() {
     assert_eq!(printed(&netns, "adit", "wg show"), "");
     assert_eq!(printed(&netns, "adit", "wg show interfaces"), "");
     let (code, text) = fails("wg show wg0");
-    assert!(code == 3 && text.contains("none is known"), "{code}: {text}");
+    assert!(code == 3 && text.contains("none exist"), "{code}: {text}");
     netns.ip("link add wg-site type wireguard");
     for words in ["wg show wg-stie", "wg show wg-stie dump"] {
         let (code, text) = fails(words);
@@ -332,7 +332,7 @@ fn an_unknown_interface_is_3_with_the_nearest_name() {
             "{code}: {text}"
         );
     }
-    // Neither another device nor what can be none is one.
+    // Other devices and invalid names are no WireGuard interfaces.
     for name in ["lo", "a-name-that-is-too-long-for-a-device"] {
         let (code, text) = fails(&format!("wg show {name}"));
         assert!(code == 3 && text.contains("wg-site"), "{code}: {text}");

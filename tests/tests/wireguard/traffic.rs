@@ -1,4 +1,4 @@
-//! Two namespaces that talk through devices that the adapter made.
+//! Two namespaces that communicate through devices that the adapter created.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use dataplane_user::net::{PeerEndpoint, PublicKey};
 use crate::many::numbered;
 use crate::{WG0, apply, config, device, make, open, peer, private_key, read, set};
 
-/// Two namespaces beside each other, and what their devices are.
+/// Two connected namespaces and their devices.
 struct Pair {
     a: NetNs,
     b: NetNs,
@@ -19,7 +19,7 @@ struct Pair {
     keys: [PublicKey; 2],
 }
 
-/// Makes both devices. `a` is 192.0.2.1 and 10.0.0.1, `b` is 192.0.2.2 and 10.0.0.2; only `b` knows an endpoint.
+/// Creates both devices. `a` is 192.0.2.1 and 10.0.0.1, `b` is 192.0.2.2 and 10.0.0.2; only `b` has an endpoint.
 fn pair() -> Pair {
     let (a, b) = (NetNs::new(), NetNs::new());
     a.ip(&format!(
@@ -65,7 +65,7 @@ fn ping(netns: &NetNs, address: &str) {
 }
 
 #[test]
-fn a_hub_takes_thousands_of_peers_without_touching_the_one_that_talks() {
+fn a_hub_adds_thousands_of_peers_without_touching_the_active_one() {
     require!(modules: "wireguard");
     let Pair { a, b, configs, keys } = pair();
     ping(&b, "10.0.0.1");

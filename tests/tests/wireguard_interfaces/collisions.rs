@@ -1,4 +1,4 @@
-//! Resources that only one device can have: ports that move, others who have them, and what waits meanwhile.
+//! Resources that only one device can have: ports that move, other owners, and changes that wait for them.
 
 use std::net::UdpSocket;
 
@@ -21,7 +21,7 @@ fn interfaces(list: &[(&str, u16)]) -> String {
     list.iter().map(one).collect()
 }
 
-/// A device of its own in a namespace, whose sockets are the agent's.
+/// A device in another namespace, whose sockets are in the namespace of the agent.
 fn within(name: &str, namespace: &str, port: u16) -> String {
     interface(
         "a",
@@ -53,11 +53,11 @@ fn ports_move_between_interfaces_and_swap() {
     let index = || host.netns.ip("-o link show wg1");
     let before = index();
 
-    // The first one goes, the others get its port and the next.
+    // The first one is deleted, and the others get its port and the next.
     agent.take(&interfaces(&[("wg1", 5000), ("wg2", 5001)]));
     is_settled(&agent);
     assert_eq!(ports(), "5000 5001 wg1 wg2");
-    // In a circle, which takes a port that nobody has.
+    // In a circle, which needs an unused port.
     for (one, two) in [(5001, 5000), (5000, 5001)] {
         agent.take(&interfaces(&[("wg1", one), ("wg2", two)]));
         is_settled(&agent);
@@ -69,7 +69,7 @@ fn ports_move_between_interfaces_and_swap() {
 }
 
 #[test]
-fn who_has_a_port_is_named_and_a_revoked_peer_goes_all_the_same() {
+fn the_owner_of_a_port_is_named_and_a_revoked_peer_is_removed_nevertheless() {
     require!(modules: "wireguard"; programs: "wg");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -77,13 +77,13 @@ fn who_has_a_port_is_named_and_a_revoked_peer_goes_all_the_same() {
     let agent = Agent::started(host, &with_wg0);
     is_settled(&agent);
     let own = host.netns.enter(|| UdpSocket::bind("0.0.0.0:5001").unwrap());
-    // wg1 can't have its port, wg0's peer is revoked, and its route goes.
+    // wg1 cannot get its port, the peer of wg0 is revoked, and its route is deleted.
     let former = key(100).public_key().to_string();
     let without = with_wg0.replace(&former, &key(120).public_key().to_string());
     agent.write(&(without.replace("10.80.0.0/16", "10.88.0.0/16") + &interfaces(&[("wg1", 5001)])));
     let status = agent.next_pass();
     let failed = problem(&status, "ApplyFailed");
-    let holder = format!("UDP port 5001 is taken by process {}", std::process::id());
+    let holder = format!("UDP port 5001 is used by process {}", std::process::id());
     assert!(failed.message.contains(&holder), "{failed:?}");
     let waiting = problem(&status, "Waiting");
     assert!(waiting.message.contains("10.81.0.0/16"), "{waiting:?}");
@@ -99,13 +99,13 @@ fn who_has_a_port_is_named_and_a_revoked_peer_goes_all_the_same() {
     agent.next_pass();
     is_settled(&agent);
 
-    // A device that is not Adit's is named too.
+    // An unmanaged device is named, too.
     host.netns.ip("link add gnv type geneve external dstport 5002");
     host.netns.ip("link set gnv up");
     agent.write(&interfaces(&[("wg2", 5002)]));
     let status = agent.next_pass();
     let failed = problem(&status, "ApplyFailed");
-    let holder = "UDP port 5002 is taken by device gnv (geneve external dstport 5002)";
+    let holder = "UDP port 5002 is used by device gnv (geneve external dstport 5002)";
     assert!(failed.message.contains(holder), "{failed:?}");
     host.netns.ip("link delete gnv");
     agent.next_pass();
@@ -113,7 +113,7 @@ fn who_has_a_port_is_named_and_a_revoked_peer_goes_all_the_same() {
 }
 
 #[test]
-fn a_foreign_route_to_an_allowed_ip_is_a_conflict() {
+fn an_unmanaged_route_to_an_allowed_ip_is_a_conflict() {
     require!(modules: "wireguard"; programs: "wg");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -135,7 +135,7 @@ fn a_foreign_route_to_an_allowed_ip_is_a_conflict() {
 }
 
 #[test]
-fn an_interface_is_made_in_a_namespace_whatever_has_its_name_here() {
+fn an_interface_is_created_in_a_namespace_although_its_name_is_used_here() {
     require!(modules: "wireguard"; programs: "wg");
     let topology = Topology::<2>::new();
     let [host, other] = &topology.hosts;
@@ -146,7 +146,7 @@ fn an_interface_is_made_in_a_namespace_whatever_has_its_name_here() {
     is_settled(&agent);
     assert_eq!(wg(&other.netns, "show wg0 listen-port").trim(), "5000");
     assert!(host.netns.ip("-d link show wg0").contains("dummy"));
-    // From here to there in one reconciliation.
+    // Moves to another namespace in one reconciliation.
     agent.take(&(within("wg0", place, 5000) + &interface("a", "wg1", "listenPort: 5001")));
     is_settled(&agent);
     agent.take(&(within("wg0", place, 5000) + &within("wg1", place, 5001)));
@@ -168,7 +168,7 @@ fn an_interface_that_waits_for_its_successor_has_no_revoked_peer() {
     let status = agent.next_pass();
     assert!(!status.ready);
     assert_eq!(wg(&host.netns, "show wg0 peers").trim(), "");
-    // Its route stays, so that nothing takes the default route.
+    // Its route stays, so that no packet uses the default route.
     let routes = host.netns.ip("route show 10.80.0.0/16");
     assert!(routes.contains("dev wg0"), "{routes}");
     drop(own);
@@ -193,7 +193,7 @@ fn routes_stay_when_a_device_loses_its_last_address() {
     is_settled(&agent);
     let connected = || host.netns.ip("route show 10.70.0.0/24");
     assert!(connected().contains("proto kernel"));
-    // The subnet's route is the kernel's no more, and the other one goes and comes with it.
+    // The route of the subnet is no longer the one of the kernel, and the other one is deleted and restored with it.
     agent.take(&with("", "10.80.0.0/16, 10.70.0.0/24"));
     is_settled(&agent);
     assert!(host.netns.ip("route show 10.80.0.0/16").contains("dev wg0"));
@@ -202,7 +202,7 @@ fn routes_stay_when_a_device_loses_its_last_address() {
 }
 
 #[test]
-fn a_device_stays_while_what_its_successor_needs_is_taken() {
+fn a_device_stays_while_its_successor_cannot_be_created() {
     require!(modules: "wireguard", "geneve"; programs: "wg");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];

@@ -1,4 +1,4 @@
-//! WireGuard devices that manifests declare, on real kernels, by the real agent; `wg` says what they are.
+//! Declared WireGuard devices, on real kernels, by the real agent; `wg` reads them.
 
 mod collisions;
 mod plans;
@@ -23,8 +23,8 @@ fn key(number: u8) -> PrivateKey {
 /// A file with a secret in a directory.
 fn secret(directory: &Path, name: &str, text: &str) -> PathBuf {
     let path = directory.join(name);
-    fs::write(&path, text).expect("a directory of ours");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+    fs::write(&path, text).expect("the temporary directory is writable");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the temporary file exists");
     path
 }
 
@@ -42,7 +42,7 @@ fn reaches(netns: &NetNs, address: &str) -> bool {
 }
 
 #[test]
-fn wg_reads_what_was_declared_and_each_change_of_it() {
+fn wg_reads_declared_interfaces_and_each_change() {
     require!(modules: "wireguard"; programs: "wg");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -100,7 +100,7 @@ fn wg_reads_what_was_declared_and_each_change_of_it() {
     ] {
         assert!(addresses.contains(wanted), "{wanted}: {addresses}");
     }
-    // As wg-quick: what an address's subnet holds needs no route.
+    // As with wg-quick, prefixes in the subnet of an address need no route.
     let routes =
         host.netns.ip("route show dev wg0 proto 173") + &host.netns.ip("-6 route show dev wg0 proto 173");
     assert!(
@@ -109,7 +109,7 @@ fn wg_reads_what_was_declared_and_each_change_of_it() {
     );
     assert!(!routes.contains("10.70.0.2"), "{routes}");
 
-    // Whoever comes along goes, whatever is changed comes back.
+    // Added peers are removed, and changes are reverted.
     let stranger = key(4).public_key();
     wg(
         &host.netns,
@@ -124,7 +124,7 @@ fn wg_reads_what_was_declared_and_each_change_of_it() {
     );
     is_settled(&agent);
 
-    // A prefix moves; keepalive, preshared key and mark go; another port.
+    // A prefix moves; keepalive, preshared key and mark are cleared; another port.
     agent.take(&with(
         "listenPort: 51821,",
         "endpoint: '192.0.2.99:1', allowedIPs: [10.70.0.2]",
@@ -151,7 +151,7 @@ fn wg_reads_what_was_declared_and_each_change_of_it() {
 }
 
 #[test]
-fn a_key_is_made_once_and_one_that_cannot_be_had_is_told() {
+fn a_key_is_generated_once_and_a_missing_one_is_reported() {
     require!(modules: "wireguard"; programs: "wg");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -177,14 +177,14 @@ fn a_key_is_made_once_and_one_that_cannot_be_had_is_told() {
     agent.start();
     agent.ready();
     assert_eq!(fs::read_to_string(&made).unwrap(), text);
-    // Without its file a device keeps the key that it has, and the other one is not concerned.
+    // Without its file a device keeps its key, and the other one is not affected.
     fs::remove_file(&file).unwrap();
     let status = agent.next_pass();
     let told = &status.problems[0];
     assert_eq!(told.subject, "WireGuardInterface/wg1");
     assert!(told.message.contains(file.to_str().unwrap()), "{told:?}");
     assert_eq!(public("wg1"), key(1).public_key().to_string());
-    // Another key in it is taken, and a file that others can read is not.
+    // Another key in the file is used, and a file that others can read is not.
     secret(directory.path(), "own", &key(5).to_base64());
     assert!(agent.next_pass().ready);
     assert_eq!(public("wg1"), key(5).public_key().to_string());
@@ -195,7 +195,7 @@ fn a_key_is_made_once_and_one_that_cannot_be_had_is_told() {
 }
 
 #[test]
-fn a_key_is_a_credential_that_systemd_gives() {
+fn a_key_can_be_a_systemd_credential() {
     require!(modules: "wireguard"; programs: "wg");
     let topology = Topology::<1>::new();
     let host = &topology.hosts[0];
@@ -208,7 +208,7 @@ fn a_key_is_a_credential_that_systemd_gives() {
     agent.ready();
     let public = wg(&host.netns, "show wg0 public-key");
     assert_eq!(public.trim(), key(7).public_key().to_string());
-    // Without systemd there are none.
+    // Without systemd there are no credentials.
     let planned = agent.plan(&[]);
     assert_eq!(planned.code, 5, "{planned:?}");
     assert!(planned.stdout.contains("credential wg0.key"), "{planned:?}");

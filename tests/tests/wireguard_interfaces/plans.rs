@@ -1,4 +1,4 @@
-//! Plans of many links: both ends make their own.
+//! Plans with many links: each end creates its own.
 
 use adit_tests::container::Container;
 use adit_tests::topology::Host;
@@ -7,7 +7,7 @@ use dataplane_user::net::{Family, Runtime};
 
 use crate::{is_settled, reaches};
 
-/// A plan of `a` and `b`, of which `b` is somewhere.
+/// A plan of `a` and `b`, with `b` in a given namespace.
 fn plan(topology: &Topology<2>, b_is: &str) -> String {
     let [a, b] = &topology.hosts;
     let node = |host: &Host, rest: &str| {
@@ -51,7 +51,7 @@ fn two_nodes_of_a_plan_reach_each_other_by_each_link() {
 }
 
 #[test]
-fn two_nodes_of_a_plan_reach_each_other_with_one_end_in_a_container_of_podman() {
+fn two_nodes_of_a_plan_reach_each_other_with_one_end_in_a_podman_container() {
     let is_guest = std::env::var_os("ADIT_VM").is_some_and(|vm| vm == "1");
     if !is_guest {
         return;

@@ -1,4 +1,4 @@
-//! Where packets go by a declared device, in this namespace and in another one.
+//! Routes to a declared device, in this namespace and in another one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::{interface, is_settled, key, reaches, secret, wg};
 
 const PORT: u16 = 51820;
 
-/// A device of host `b` that answers whatever comes from `a`'s key, with an address of the world outside on it.
+/// A device of host `b` that answers packets of the key of `a`, with an address of the internet on it.
 fn answering(b: &Host, from: &PrivateKey, directory: &Path) {
     let file = secret(directory, "b", &key(0x62).to_base64());
     b.netns.ip_batch(
@@ -32,7 +32,7 @@ fn answering(b: &Host, from: &PrivateKey, directory: &Path) {
     wg(&b.netns, &set);
 }
 
-/// `a`'s end of that, with routes by it.
+/// The end of `a`, with routes by it.
 fn to_b(b: &Host, key_file: &Path, (rest, allowed): (&str, &str)) -> String {
     let spec = format!(
         "privateKey: {{ file: {} }}, addresses: [10.70.0.1/24, 'fd70::1/64'], {rest} peers: [{{ publicKey: '{}', endpoint: '{}:{PORT}', allowedIPs: [{allowed}] }}]",
@@ -43,16 +43,16 @@ fn to_b(b: &Host, key_file: &Path, (rest, allowed): (&str, &str)) -> String {
     interface("a", "wg0", &spec)
 }
 
-/// Two hosts, of which the second one answers, and the first one's key in a file.
+/// Two hosts, of which the second one answers, and a file with the key of the first one.
 pub(crate) struct Called {
     pub(crate) topology: Topology<2>,
-    /// Holds the keys.
+    /// The directory with the keys.
     pub(crate) directory: tempfile::TempDir,
     pub(crate) key_file: PathBuf,
 }
 
 impl Called {
-    /// `None` where there is no WireGuard.
+    /// `None` if the kernel has no WireGuard.
     pub(crate) fn new() -> Option<Called> {
         if !require_module("wireguard") || !require_program("wg") {
             return None;
@@ -72,7 +72,7 @@ impl Called {
         [&self.topology.hosts[0], &self.topology.hosts[1]]
     }
 
-    /// The manifest of the first one's end.
+    /// The manifest of the end on the first host.
     fn manifest(&self, rest: &str) -> String {
         self.leading(rest, "0.0.0.0/0, '::/0'")
     }
@@ -84,7 +84,7 @@ impl Called {
 }
 
 #[test]
-fn a_default_route_takes_all_but_what_wireguard_sends_and_what_is_more_specific() {
+fn a_default_route_excludes_wireguard_packets_and_more_specific_routes() {
     let Some(called) = Called::new() else { return };
     let [a, b] = called.hosts();
     let mut agent = Agent::started(a, &called.manifest(""));
@@ -94,7 +94,7 @@ fn a_default_route_takes_all_but_what_wireguard_sends_and_what_is_more_specific(
         let route = a.netns.ip(&format!("route get {far}"));
         assert!(route.contains("dev wg0 table 51820"), "{route}");
     }
-    // The subnet of u0 is more specific, and so the underlay's neighbours stay where they are.
+    // The subnet of u0 is more specific, so neighbours on the underlay are still reached by it.
     let near = a.netns.ip("route get 192.0.2.17");
     assert!(near.contains("dev u0"), "{near}");
     let outer = a
@@ -108,10 +108,10 @@ fn a_default_route_takes_all_but_what_wireguard_sends_and_what_is_more_specific(
     ] {
         assert_eq!(rules.matches(wanted).count(), 2, "{wanted}: {rules}");
     }
-    // A rule that goes comes back.
+    // A deleted rule is restored.
     a.netns.ip("rule delete priority 1732");
     assert!(eventually(|| a.netns.ip("rule show").contains("1732:")));
-    // A table of the user's own: no rules, but routes.
+    // A table that the user chose: routes but no rules.
     agent.write(&called.manifest("table: 77,"));
     agent.wait("without rules", |status| {
         status.ready && !a.netns.ip("rule show").contains("1732:")
@@ -129,7 +129,7 @@ fn a_default_route_takes_all_but_what_wireguard_sends_and_what_is_more_specific(
 }
 
 #[test]
-fn an_endpoint_that_the_devices_own_routes_lead_back_into_it_is_told() {
+fn an_endpoint_behind_the_routes_of_its_own_device_is_reported() {
     let Some(called) = Called::new() else { return };
     let [a, b] = called.hosts();
     let halves = called.leading("", "0.0.0.0/1, 128.0.0.0/1");
@@ -141,13 +141,13 @@ fn an_endpoint_that_the_devices_own_routes_lead_back_into_it_is_told() {
             .any(|problem| problem.reason == "UnderlayLoop" && problem.subject == "WireGuardInterface/wg0");
         found && !status.ready
     };
-    let status = agent.wait("told of the loop", looped);
-    // Before the device's routes stood, and with them: the kernel leads there.
+    let status = agent.wait("reporting of the loop", looped);
+    // Reported both before and after the routes of the device exist.
     assert!(looped(&agent.next_pass()), "{status:#?}");
     let remote = b.underlay(Family::Ipv4);
     let led = a.netns.ip(&format!("route get {remote}"));
     assert!(led.contains("dev wg0"), "{led}");
-    // A more specific route by the uplink, and it works.
+    // With a more specific route by the uplink it works.
     a.netns.ip(&format!("route add {remote} via 192.0.2.17 dev u0"));
     agent.wait("ready", |status| status.ready && status.problems.is_empty());
     assert!(reaches(&a.netns, "198.51.100.9"));
@@ -155,7 +155,7 @@ fn an_endpoint_that_the_devices_own_routes_lead_back_into_it_is_told() {
 }
 
 #[test]
-fn a_strict_uplink_below_a_default_route_is_told_and_drops_answers() {
+fn a_strict_uplink_below_a_default_route_drops_answers_and_is_reported() {
     let Some(called) = Called::new() else { return };
     let [a, _] = called.hosts();
     a.netns.sysctl("net/ipv4/conf/u0/rp_filter", "1");
@@ -164,7 +164,7 @@ fn a_strict_uplink_below_a_default_route_is_told_and_drops_answers() {
         let mut problems = status.problems.iter();
         problems.any(|problem| problem.reason == "StrictFilter" && problem.message.contains("u0"))
     };
-    agent.wait("told", strict);
+    agent.wait("reported", strict);
     let manifests = agent.manifests();
     let doctor = agent
         .run(&["doctor", "--node", "a", "-f", manifests.to_str().unwrap()])
@@ -173,7 +173,7 @@ fn a_strict_uplink_below_a_default_route_is_told_and_drops_answers() {
         doctor.contains("(StrictFilter)") && doctor.contains("strict (1) on u0"),
         "{doctor}"
     );
-    // What it says is so.
+    // The report is right.
     let ping = || {
         let ping = Command::new("ping").args(["-c1", "-W1", "198.51.100.9"]).output();
         ping.is_ok_and(|output| output.status.success())
@@ -185,10 +185,10 @@ fn a_strict_uplink_below_a_default_route_is_told_and_drops_answers() {
 }
 
 #[test]
-fn in_another_namespace_a_device_sends_from_the_namespace_of_the_agent() {
+fn a_device_in_another_namespace_sends_from_the_namespace_of_the_agent() {
     let Some(called) = Called::new() else { return };
     let [a, b] = called.hosts();
-    // It has a loopback and no more.
+    // The namespace has only a loopback device.
     let inside = Named::new();
     let place = format!("namespace: {{ name: {} }},", inside.0);
     let mut agent = Agent::started(a, &called.manifest(&place));
@@ -203,7 +203,7 @@ fn in_another_namespace_a_device_sends_from_the_namespace_of_the_agent() {
         let output = Command::new("ip").args(words).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    // The other end speaks from another port: it has roamed, and that is kept, also over a restart.
+    // The other end sends from another port: it has roamed, and the endpoint is kept, also over a restart.
     wg(&b.netns, &format!("set wgb listen-port {}", PORT + 7));
     let a_key = key(0x61).public_key();
     let port = peers()
@@ -230,11 +230,11 @@ fn in_another_namespace_a_device_sends_from_the_namespace_of_the_agent() {
     agent.next_pass();
     assert!(peers().contains(&roamed), "{}", peers());
     is_settled(&agent);
-    // Made again, it calls where the other end was configured.
+    // A recreated device uses the configured endpoint.
     wg(&b.netns, &format!("set wgb listen-port {PORT}"));
     inside.ip("link delete wg0");
     assert!(eventually(|| inside.ip("link").contains("wg0")));
-    agent.wait("mended", |status| status.ready);
+    agent.wait("repaired", |status| status.ready);
     assert!(inside.reaches("198.51.100.9"));
     agent.stop();
     let uninstalled = agent.run(&["uninstall"]);

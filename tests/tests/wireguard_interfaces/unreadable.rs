@@ -1,4 +1,4 @@
-//! Keys that can't be read for a while: what was read last stays.
+//! Keys that cannot be read for a while: the last key stays in use.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -14,7 +14,7 @@ use dataplane_user::status::Status;
 use crate::routing::Called;
 use crate::{interface, is_settled, key, secret, wg};
 
-/// Whether something is told to be unreadable.
+/// Whether the status reports something as unreadable.
 fn is_told(status: &Status, subject: &str) -> bool {
     let mut problems = status.problems.iter();
     problems.any(|problem| problem.reason == "KeyUnreadable" && problem.subject == subject)
@@ -22,7 +22,8 @@ fn is_told(status: &Status, subject: &str) -> bool {
 
 const PRESHARED: [u8; 32] = [9; 32];
 
-/// wg0 on the first host, and its peer on the second one, with a preshared key: the file of that, and the manifest.
+/// wg0 on the first host, and its peer on the second one, with a preshared key. Returns the file of that key and the
+/// manifest.
 fn with_preshared_key(called: &Called) -> (PathBuf, String) {
     let [_, b] = called.hosts();
     let shared = PresharedKey::from_bytes(&PRESHARED);
@@ -83,7 +84,7 @@ fn keys_of_an_interface_that_cannot_be_read_for_a_while_cost_no_packet() {
 }
 
 #[test]
-fn a_preshared_key_that_cannot_be_read_at_the_start_takes_no_peer_away_and_makes_none() {
+fn an_unreadable_preshared_key_at_the_start_removes_and_creates_no_peer() {
     let Some(called) = Called::new() else { return };
     let [a, b] = called.hosts();
     let (psk, manifest) = with_preshared_key(&called);
@@ -105,14 +106,14 @@ fn a_preshared_key_that_cannot_be_read_at_the_start_takes_no_peer_away_and_makes
         }
         agent.stop();
         agent.start();
-        let status = agent.wait("told", |status| is_told(status, &subject));
+        let status = agent.wait("reported", |status| is_told(status, &subject));
         assert!(!status.ready && status.pass.changed == 0, "{way}: {status:#?}");
         assert_eq!(peers(), with_key, "{way}");
         traffic::ping(near, far, Family::Ipv4).unwrap();
     });
     agent.reconciled("read again", |status| status.problems.is_empty());
 
-    // Without its key it is not made; when the key can be read it is.
+    // Without its key the peer is not created; it is created when the key can be read.
     each_way(&psk, |way| {
         if way == GONE {
             return;
@@ -123,7 +124,7 @@ fn a_preshared_key_that_cannot_be_read_at_the_start_takes_no_peer_away_and_makes
             &format!("set wg0 peer {} remove", key(0x62).public_key()),
         );
         agent.start();
-        let status = agent.wait("told", |status| is_told(status, &subject));
+        let status = agent.wait("reported", |status| is_told(status, &subject));
         assert_eq!((status.pass.changed, peers()), (0, String::new()), "{way}");
     });
     agent.reconciled("read again", |status| status.problems.is_empty());
@@ -132,7 +133,7 @@ fn a_preshared_key_that_cannot_be_read_at_the_start_takes_no_peer_away_and_makes
 }
 
 #[test]
-fn a_made_key_and_a_credential_that_are_away_stay_in_use() {
+fn a_missing_generated_key_and_a_missing_credential_stay_in_use() {
     if !require_module("wireguard") || !require_program("wg") {
         return;
     }

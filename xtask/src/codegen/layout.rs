@@ -6,7 +6,7 @@ use dataplane_ebpf::layout::{
     PrefixKeyV4, PrefixKeyV6, SourceKey, Target,
 };
 
-/// A type that lies in a map.
+/// A type that is stored in a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Its name.

@@ -1,4 +1,5 @@
-//! docs/MAP-ABI.md: sizes, offsets and verdicts as compiled, the maps and every explanation as the sources have them.
+//! Generates docs/MAP-ABI.md. Sizes, offsets and verdicts are the compiled ones; maps and explanations are read from the
+//! sources.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -17,10 +18,11 @@ const HEAD: &str = "\
 
 # The BPF map ABI
 
-How the maps that the agent pins below `adit/v$VERSION` in the BPF file system are laid out, for programs that read \
-them without Adit's code. The version is **$VERSION**: any change of a type, a size or a meaning raises it, and the \
-folder's name with it. Addresses are big-endian bytes as on the wire, integers are in the host's byte order, and no \
-type has implicit padding. Slot $UNUSED of classes, next hops and groups is never used.
+This page describes the layout of the maps that the agent pins below `adit/v$VERSION` in the BPF file system, for \
+programs that read them without the code of Adit. The version of the ABI is **$VERSION**. Any change of a type, a size \
+or a meaning increments it, and with it the number in the name of the directory. Addresses are big-endian bytes as on \
+the wire, integers are in host byte order, and no type has implicit padding. Slot $UNUSED of classes, next hops and \
+groups is never used.
 ";
 
 /// Renders the document from the sources below the workspace's root.
@@ -94,7 +96,7 @@ impl Sources {
 
 fn maps(text: &mut String, sources: &Sources) -> Result<()> {
     text.push_str(
-        "\n## Maps\n\n| name | type | key | value | entries | holds |\n|---|---|---|---|---|---|\n",
+        "\n## Maps\n\n| name | type | key | value | entries | contents |\n|---|---|---|---|---|---|\n",
     );
     let names = source::declarations(sources.of("names.rs")?);
     let declared = declared_maps(&sources.maps)?;
@@ -247,7 +249,7 @@ fn target(text: &mut String, source: &str) -> Result<()> {
     ];
     ensure!(kinds.len() == variants.len(), "a kind of target is not described");
     let slot = Target::new(TargetKind::NextHop(u32::MAX)).0 & !Target::new(TargetKind::NextHop(0)).0;
-    writeln!(text, "\nThe slot is the word's part `{slot:#010x}`.\n")?;
+    writeln!(text, "\nThe slot is in the bits `{slot:#010x}` of the word.\n")?;
     text.push_str("| word | kind | |\n|---|---|---|\n");
     for (name, kind) in kinds {
         let declared = find(&variants, |line| {
@@ -264,14 +266,15 @@ fn target(text: &mut String, source: &str) -> Result<()> {
     Ok(())
 }
 
-/// The one map that no program has and no version changes.
+/// The carry map, which no program uses and no version changes.
 fn carry_map(text: &mut String) {
     let (directory, name, entries) = (abi::carry::DIRECTORY, abi::carry::NAME, abi::carry::MAX_ENTRIES);
     let _ = write!(
         text,
-        "\n## The carry map\n\n`adit/{directory}/{name}`, a `BPF_MAP_TYPE_HASH` from `CarryKey` to 32 bytes that the key's \
-         kind tells of, for at most {entries} entries, holds what no kernel object can: the endpoint that was configured \
-         last for each WireGuard peer. No program reads it, and no version of the ABI changes it.\n"
+        "\n## The carry map\n\nThe map `adit/{directory}/{name}` is a `BPF_MAP_TYPE_HASH` with at most {entries} entries. Its \
+         key is `CarryKey`; its value has 32 bytes, whose type depends on the kind in the key. It contains data that no \
+         kernel object can hold: the last configured endpoint of each WireGuard peer. No program reads it, and no version \
+         of the ABI changes it.\n"
     );
 }
 

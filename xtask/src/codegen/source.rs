@@ -1,13 +1,13 @@
-//! Finds declarations in Rust sources that rustfmt formatted, with what their doc comments say.
+//! Finds declarations and their doc comments in Rust sources that rustfmt formatted.
 
 use anyhow::{Context as _, Result};
 
 /// A declaration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Declared<'a> {
-    /// Its first line, without what surrounds it.
+    /// The first line, without white space around it.
     pub(super) line: &'a str,
-    /// Its doc comment in one line, as Markdown without links.
+    /// The doc comment in one line, as Markdown without links.
     pub(super) docs: String,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn declarations(text: &str) -> Vec<Declared<'_>> {
     found
 }
 
-/// What stands between the braces of an item that starts at the left margin, such as `pub struct Class`.
+/// The text between the braces of an item that starts at the left margin, such as `pub struct Class`.
 pub(super) fn body<'a>(text: &'a str, item: &str) -> Result<&'a str> {
     let start = text
         .find(&format!("\n{item} {{\n"))
@@ -45,7 +45,7 @@ pub(super) fn constant(line: &str) -> Option<(&str, &str)> {
     Some((name, value.strip_suffix(';')?))
 }
 
-/// Takes the links from a doc comment: they lead nowhere outside of rustdoc.
+/// Removes the links from a doc comment: they work only in rustdoc.
 fn plain(docs: &str) -> String {
     docs.replace("[`", "`")
         .replace("`]", "`")
@@ -60,7 +60,7 @@ mod tests {
         pub a: u32,\n    pub b: [u8; 4],\n}\n\nimpl X {\n    /// Kind.\n    pub const K: u8 = 1 << 2;\n}\n";
 
     #[test]
-    fn declarations_carry_their_docs() {
+    fn declarations_have_their_docs() {
         let all = declarations(SOURCE);
         let find = |start: &str| all.iter().find(|found| found.line.starts_with(start)).unwrap();
         assert_eq!(find("pub struct X").docs, "A thing, see `Y`.");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_one_items_own() {
+    fn a_body_belongs_to_one_item() {
         let fields = body(SOURCE, "pub struct X").unwrap();
         assert_eq!(fields, "    /// One.\n    pub a: u32,\n    pub b: [u8; 4],\n");
         assert!(body(SOURCE, "impl X").unwrap().contains("const K"));

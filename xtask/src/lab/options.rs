@@ -1,18 +1,18 @@
-//! What the lab is asked for: the options of `cargo xtask lab`. The lab itself, a program of the tests, gets them as JSON and has
-//! this file as a module, too.
+//! The options of `cargo xtask lab`. The lab itself, a program of the tests, gets them as JSON and includes this file as
+//! a module, too.
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// How many nodes carry the shared prefix, from the first on.
-pub const CARRIERS: usize = 2;
+/// How many nodes advertise the shared prefix, starting with the first.
+pub const ADVERTISERS: usize = 2;
 
-/// Who is joined to whom, and how.
+/// The hosts, the links between them, and the output of the lab.
 #[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
 pub struct Options {
-    /// How many hosts.
+    /// Number of hosts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=26))]
     pub nodes: u8,
-    /// The encapsulations, one after another; links that can't carry IPv6 are not tried with it.
+    /// Encapsulations, one round each; a link that cannot transport IPv6 is not tested with IPv6
     #[arg(
         long,
         value_enum,
@@ -21,41 +21,44 @@ pub struct Options {
         default_value = "geneve,vxlan"
     )]
     pub encapsulation: Vec<Encapsulation>,
-    /// Each node asks for another one of them, so that links differ: as many rounds as it takes until each is used.
+    /// Let each node ask for another encapsulation of the list; runs as many rounds as it takes to use each of them
     #[arg(long)]
     pub mixed: bool,
-    /// What carries the packets that nodes send.
+    /// How the nodes forward packets
     #[arg(long, value_enum, default_value = "ebpf")]
     pub dataplane: Dataplane,
-    /// The first two nodes carry a common prefix as well, with a pod's address that both have; all others send to it.
-    /// Not where a link to either has no encapsulation: there the underlay chooses.
+    /// Let the first two nodes advertise the same prefix, to which all others send; both must answer
+    ///
+    /// Nodes whose link to one of the two has no encapsulation do not send: there the underlay chooses.
     #[arg(long)]
     pub shared_prefix: bool,
-    /// The address families of the underlay.
+    /// Address families of the underlay
     #[arg(long, value_enum, default_value = "ipv4")]
     pub underlay: Underlay,
-    /// Print one JSON object a line: each way, family and kind of traffic, then a summary.
+    /// Print one JSON object per line: for each pair, family and kind of traffic, then a summary
     #[arg(long)]
     pub json: bool,
-    /// Leave it up when done, and say how to look around.
+    /// Leave the lab running at the end, and print commands to look around
     #[arg(long)]
     pub hold: bool,
-    /// With the first encapsulation, kill the first host's agent and break one thing there: this has to fail.
+    /// Kill the agent of the first host and break one thing there: the lab must fail
     #[arg(long, value_enum)]
     pub sabotage: Option<Sabotage>,
-    /// The output ends on a terminal whose user wants colours.
+    /// Whether the output is a terminal whose user wants colours.
     #[arg(skip)]
     pub colour: bool,
 }
 
 impl Options {
-    /// Fails with the reason if this can't be had.
+    /// Fails if the options contradict each other.
     pub fn check(&self) -> Result<()> {
-        if self.shared_prefix && usize::from(self.nodes) <= CARRIERS {
-            bail!("--shared-prefix needs --nodes 3 or more: two carry it, the others send");
+        if self.shared_prefix && usize::from(self.nodes) <= ADVERTISERS {
+            bail!(
+                "--shared-prefix needs --nodes 3 or more: two nodes advertise the prefix, and the others send"
+            );
         }
         if self.dataplane != Dataplane::Ebpf && (self.shared_prefix || self.sabotage.is_some()) {
-            bail!("--shared-prefix and --sabotage are about the programs: they need --dataplane ebpf");
+            bail!("--shared-prefix and --sabotage test the BPF programs: use them with --dataplane ebpf");
         }
         let mut ranked = Encapsulation::BY_RANK.into_iter();
         let first = match self.mixed {
@@ -63,7 +66,9 @@ impl Options {
             false => self.encapsulation.first().copied(),
         };
         if self.sabotage == Some(Sabotage::Vni) && !first.is_some_and(Encapsulation::has_vni) {
-            bail!("--sabotage vni needs geneve or vxlan as the first encapsulation: others have no VNI");
+            bail!(
+                "--sabotage vni needs geneve or vxlan as the first encapsulation, because the others have no VNI"
+            );
         }
         Ok(())
     }
@@ -72,21 +77,21 @@ impl Options {
 /// How packets cross the underlay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Encapsulation {
-    /// GENEVE, RFC 8926.
+    /// GENEVE (RFC 8926)
     Geneve,
-    /// VXLAN, RFC 7348.
+    /// VXLAN (RFC 7348)
     Vxlan,
-    /// IP in IP: RFC 2003 over IPv4, with IPv4 inside only, RFC 2473 over IPv6.
+    /// IP in IP: over IPv4 for IPv4 packets only (RFC 2003), over IPv6 for both families (RFC 2473)
     Ipip,
-    /// WireGuard: what is inside can't be seen.
+    /// WireGuard, encrypted
     Wireguard,
-    /// None: overlay packets as they are, which the underlay has routes for. No IPv6 over IPv4.
+    /// No encapsulation: the underlay has routes for the overlay; no IPv6 over IPv4
     #[value(name = "none")]
     Plain,
 }
 
 impl Encapsulation {
-    /// In the order in which one prevails over the next where two ends name different ones.
+    /// In descending order of precedence: the first that one of both ends names is used.
     pub const BY_RANK: [Self; 5] = [
         Self::Wireguard,
         Self::Geneve,
@@ -95,41 +100,41 @@ impl Encapsulation {
         Self::Plain,
     ];
 
-    /// Whether its packets bear a VNI.
+    /// Whether the packets have a VNI.
     pub fn has_vni(self) -> bool {
         matches!(self, Self::Geneve | Self::Vxlan)
     }
 }
 
-/// What carries the packets that nodes send.
+/// How nodes forward packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Dataplane {
-    /// The BPF programs.
+    /// By BPF programs
     Ebpf,
-    /// The kernel's own routes.
+    /// By routes of the kernel
     Routes,
-    /// The one or the other, by turns: the first node has the programs.
+    /// By BPF programs on every other node, starting with the first, and by routes on the rest
     Mixed,
 }
 
 /// The families of the underlay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Underlay {
-    /// IPv4 alone.
+    /// IPv4 only
     Ipv4,
-    /// IPv6 alone.
+    /// IPv6 only
     Ipv6,
-    /// Both, IPv4 preferred; the last of three or more hosts is a member by IPv6 only.
+    /// Both, IPv4 preferred; with three or more hosts, the last one has IPv6 only
     Dual,
 }
 
 /// What to break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Sabotage {
-    /// Take the program off adit0.
+    /// Detach the BPF program from adit0
     Detach,
-    /// Change the VNI in the program's map: GENEVE and VXLAN only, other packets bear none.
+    /// Change the VNI in a map of the program (GENEVE and VXLAN only)
     Vni,
-    /// Delete the peers' prefixes from the program's maps.
+    /// Delete the prefixes of the peers from the maps of the program
     Map,
 }

@@ -1,16 +1,16 @@
-//! Installs Debian packages as root, or says which command would.
+//! Installs Debian packages as root, or names the commands to run.
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{child, host, progress};
 
-/// Updates the package lists and installs, quietly; an error has the last lines of what apt said.
+/// Updates the package lists and installs packages, quietly; an error has the last lines of the output of apt.
 pub(super) fn install(packages: &[&str]) -> Result<()> {
     let listed = packages.join(" ");
     if !host::is_root() {
         bail!(
-            "missing packages; please run:\n    sudo apt-get update\n    \
+            "packages are missing, and only root can install them; run:\n    sudo apt-get update\n    \
              sudo apt-get install --no-install-recommends {listed}"
         );
     }
@@ -31,7 +31,7 @@ fn apt_get() -> Command {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null());
-    // Another apt, say an unattended upgrade, is waited for.
+    // Wait for another apt that runs, such as an unattended upgrade.
     command.args(["-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=3"]);
     command
 }

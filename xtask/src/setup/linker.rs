@@ -1,4 +1,4 @@
-//! bpf-linker: one of a known version, in a folder of the project's own, never over the user's.
+//! bpf-linker: a known version, installed in the cache directory of the project, never over one of the user.
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use super::tools;
 use crate::{child, host, progress, workspace};
 
 const VERSION: &str = "0.13.0";
-/// Debian's place for the LLVM that rustc-web is built with.
+/// Where Debian installs the LLVM that rustc-web is built with.
 const LLVM: &str = "/usr/lib/llvm-22";
 const FEATURES: [&str; 3] = ["--no-default-features", "--features", "llvm-22"];
 
-/// Is there neither ours nor a fitting one of the user's?
+/// Whether neither the cache nor the PATH has a bpf-linker of [`VERSION`].
 pub(super) fn is_missing() -> bool {
-    !tools::bpf_comes_prebuilt() && !is_installed() && users_own().is_none()
+    !tools::is_bpf_prebuilt() && !is_installed() && users_own().is_none()
 }
 
-/// The user's own along the PATH, if it's the version that we use. Asked only while there's none of ours.
+/// The bpf-linker in the PATH of the user, if it has the right version. Not looked for if the cache has one.
 pub(super) fn users_own() -> Option<PathBuf> {
     if is_installed() {
         return None;
@@ -29,7 +29,7 @@ pub(super) fn users_own() -> Option<PathBuf> {
     (String::from_utf8_lossy(&said).trim() == format!("bpf-linker {VERSION}")).then_some(file)
 }
 
-/// Has the prefix LLVM's shared library, which ours is linked to?
+/// Whether the LLVM prefix has the shared library that bpf-linker is linked to.
 pub(super) fn llvm_is_there() -> bool {
     tools::files(&llvm().join("lib"))
         .iter()
@@ -37,18 +37,18 @@ pub(super) fn llvm_is_there() -> bool {
         && (is_installed() || llvm().join("bin/llvm-config").exists())
 }
 
-/// Builds it into the cache. The folder appears only when it's whole.
+/// Builds bpf-linker into the cache. The directory appears only when it is complete.
 pub(super) fn install() -> Result<()> {
     let into = folder()?;
-    let beside = into.parent().context("the cache folder has a parent")?;
+    let beside = into.parent().context("the cache directory has a parent")?;
     fs::create_dir_all(beside).with_context(|| format!("creating {}", beside.display()))?;
     let scratch = tempfile::Builder::new()
         .prefix(".bpf-linker-")
         .tempdir_in(beside)
-        .context("a scratch folder")?;
+        .context("creating a scratch directory")?;
     progress::say(format_args!("building bpf-linker {VERSION} (a minute or two)…"));
     let root = scratch.path().join("root");
-    // Not with our own target folder, which may be locked, nor with flags meant for our code.
+    // Not in the target directory of the workspace, which may be locked, and without the flags of the workspace.
     let mut command = workspace::cargo();
     command
         .env_remove("CARGO_TARGET_DIR")
@@ -62,7 +62,10 @@ pub(super) fn install() -> Result<()> {
         .arg(&root);
     child::run(&mut command).context("building bpf-linker")?;
     if !host::is_executable(&root.join("bin/bpf-linker")) {
-        bail!("cargo installed no bpf-linker");
+        bail!(
+            "cargo succeeded but installed no bpf-linker in {}",
+            root.display()
+        );
     }
     if into.exists() {
         fs::remove_dir_all(&into).with_context(|| format!("removing a broken {}", into.display()))?;
@@ -70,7 +73,7 @@ pub(super) fn install() -> Result<()> {
     fs::rename(&root, &into).with_context(|| format!("moving bpf-linker to {}", into.display()))
 }
 
-/// The same as a command for a shell.
+/// The command that builds it, for a shell.
 pub(super) fn command_line() -> Result<String> {
     let (llvm, into) = (llvm(), folder()?);
     let features = FEATURES.join(" ");

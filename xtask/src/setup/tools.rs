@@ -1,4 +1,4 @@
-//! The programs and libraries of other people that we need: how to tell that they're there, and who packages them.
+//! The external programs and libraries that Adit needs: how to detect them, and which packages contain them.
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,36 +7,39 @@ use std::process::Command;
 use super::{Need, linker};
 use crate::{child, host};
 
-/// One of them.
+/// An external program or library.
 pub(super) struct Tool {
-    /// For messages: the program's name, or what it is.
+    /// For messages: the name of the program, or a description.
     pub(super) name: &'static str,
     needs: &'static [Need],
-    /// Debian's packages, blank separated.
+    /// The Debian packages, separated by blanks.
     pub(super) debian: &'static str,
-    /// Fedora's; none if it's not packaged there.
+    /// The Fedora packages; `None` if Fedora has none.
     pub(super) fedora: Option<&'static str>,
     present: fn(&'static str) -> bool,
 }
 
+/// The build script that compiles the BPF programs, which names the toolchain.
+const BUILD_SCRIPT: &str = include_str!("../../../dataplane-user/build.rs");
+
 const VM: &[Need] = &[Need::Vm];
 const NETWORK: &[Need] = &[Need::Lab, Need::Test];
 
-/// All of them.
+/// All tools.
 pub(super) static ALL: [Tool; 28] = [
     Tool {
         name: "a Rust compiler with a core library for BPF",
         needs: &[Need::Build],
         debian: "rustc-web libstd-rust-web-dev-bpf",
         fedora: None,
-        present: |_| bpf_comes_prebuilt() || has_bpf_compiler(),
+        present: |_| is_bpf_prebuilt() || has_bpf_compiler(),
     },
     Tool {
         name: "LLVM 22",
         needs: &[Need::Build],
         debian: "llvm-22-dev",
         fedora: Some("llvm-devel"),
-        present: |_| bpf_comes_prebuilt() || linker::users_own().is_some() || linker::llvm_is_there(),
+        present: |_| is_bpf_prebuilt() || linker::users_own().is_some() || linker::llvm_is_there(),
     },
     program(
         "qemu-system-x86_64",
@@ -55,7 +58,7 @@ pub(super) static ALL: [Tool; 28] = [
         present: |_| host::find_program("busybox").is_some_and(|file| host::is_static_program(&file)),
     },
     Tool {
-        name: "the keys of Debian's archive",
+        name: "the keyring of the Debian archive",
         needs: VM,
         debian: "debian-archive-keyring",
         fedora: Some("debian-keyring"),
@@ -67,7 +70,7 @@ pub(super) static ALL: [Tool; 28] = [
         },
     },
     Tool {
-        name: "apt-get (or a kernel's folder in ADIT_VM_KERNEL_DIR)",
+        name: "apt-get (or a directory with a kernel in ADIT_VM_KERNEL_DIR)",
         needs: VM,
         debian: "apt",
         fedora: Some("apt dpkg"),
@@ -75,7 +78,7 @@ pub(super) static ALL: [Tool; 28] = [
     },
     // User-mode Linux is built from its sources.
     Tool {
-        name: "a C compiler with its library",
+        name: "a C compiler and the headers of the C library",
         needs: VM,
         debian: "gcc libc6-dev",
         fedora: Some("gcc glibc-devel"),
@@ -96,7 +99,7 @@ pub(super) static ALL: [Tool; 28] = [
     program("crun", &[Need::Test], "crun", "crun"),
     program("podman", &[Need::Test], "podman", "podman"),
     Tool {
-        name: "dockerd (in CI alone: once installed it changes a machine's firewall)",
+        name: "dockerd (only in CI, because installing it changes the firewall of the machine)",
         needs: &[Need::Test],
         debian: "docker.io",
         fedora: Some("moby-engine"),
@@ -130,7 +133,7 @@ const fn program(
     }
 }
 
-/// Those that one of the needs asks for and that aren't there.
+/// The tools that one of these needs asks for and that are missing.
 pub(super) fn missing(needs: &[Need]) -> Vec<&'static Tool> {
     let wanted = ALL
         .iter()
@@ -150,12 +153,13 @@ pub(super) fn packages(tools: &[&Tool], of: impl Fn(&Tool) -> &'static str) -> V
     all
 }
 
-/// With `$ADIT_BPF_OBJECT` nobody compiles for BPF.
-pub(super) fn bpf_comes_prebuilt() -> bool {
+/// Whether `$ADIT_BPF_OBJECT` names a prebuilt object, so that nothing is compiled for BPF.
+pub(super) fn is_bpf_prebuilt() -> bool {
     env::var_os("ADIT_BPF_OBJECT").is_some()
 }
 
-/// Is there `$ADIT_BPF_RUSTC`, Debian's rustc-web, or a nightly toolchain with the standard library's sources?
+/// Whether a compiler for BPF is installed: `$ADIT_BPF_RUSTC`, rustc-web of Debian, or the [`nightly`] toolchain with
+/// the sources of the standard library.
 fn has_bpf_compiler() -> bool {
     if let Some(rustc) = env::var_os("ADIT_BPF_RUSTC") {
         let asked = child::run(Command::new(rustc).args(["--print", "sysroot"]));
@@ -172,6 +176,16 @@ fn has_bpf_core(sysroot: &Path) -> bool {
         .any(|name| name.starts_with("libcore-") && name.ends_with(".rlib"))
 }
 
+/// The nightly toolchain that can build the BPF programs, by the name that rustup knows. Its LLVM must be the version
+/// that bpf-linker uses, so no other nightly will do. dataplane-user/build.rs decides which one it is.
+pub(super) fn nightly() -> &'static str {
+    let named = |line: &'static str| line.strip_prefix("const NIGHTLY: &str = \"")?.strip_suffix("\";");
+    BUILD_SCRIPT
+        .lines()
+        .find_map(named)
+        .expect("dataplane-user/build.rs has a constant NIGHTLY")
+}
+
 fn has_nightly_sources() -> bool {
     let home = env::var_os("RUSTUP_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".rustup")));
@@ -186,10 +200,16 @@ fn has_nightly_sources() -> bool {
     };
     files(&toolchains)
         .iter()
-        .any(|name| name.starts_with("nightly-") && core(name))
+        .any(|name| is_toolchain(name, nightly()) && core(name))
 }
 
-/// The names in a folder; none if it can't be read.
+/// Whether the directory `name` below `toolchains` has this toolchain: rustup appends the target triple of the host.
+fn is_toolchain(name: &str, toolchain: &str) -> bool {
+    name.strip_prefix(toolchain)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// The names of the entries of a directory; empty if it cannot be read.
 pub(super) fn files(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries
@@ -202,7 +222,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packages_come_sorted_and_once() {
+    fn only_the_exact_nightly_is_accepted() {
+        let toolchain = nightly();
+        assert!(toolchain.starts_with("nightly-20"), "{toolchain}");
+        assert!(is_toolchain(toolchain, toolchain));
+        assert!(is_toolchain(
+            &format!("{toolchain}-x86_64-unknown-linux-gnu"),
+            toolchain
+        ));
+        assert!(!is_toolchain("nightly-x86_64-unknown-linux-gnu", toolchain));
+        assert!(!is_toolchain(&format!("{toolchain}1"), toolchain));
+    }
+
+    #[test]
+    fn packages_are_sorted_and_listed_once() {
         let tools: Vec<&Tool> = ALL
             .iter()
             .filter(|tool| tool.needs.contains(&Need::Build))
@@ -215,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_library_counts_only_for_bpf() {
+    fn only_a_core_library_for_bpf_counts() {
         let sysroot = tempfile::tempdir().unwrap();
         let libraries = sysroot.path().join("lib/rustlib/bpfel-unknown-none/lib");
         fs::create_dir_all(&libraries).unwrap();

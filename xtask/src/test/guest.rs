@@ -1,4 +1,4 @@
-//! The tests on kernels: each test program in a guest of its own, by this very program within the guest, several side by side.
+//! Runs test programs in guests: each in its own guest, started there by this same program, several in parallel.
 use std::env;
 use std::fs;
 use std::io::{self, Write as _};
@@ -19,14 +19,14 @@ use crate::{progress, workers};
 
 const PLAN: &str = "plan.json";
 const TALLY: &str = "tally.json";
-/// What a guest has for one test program.
+/// The memory of a guest for one test program, in MiB.
 const MEMORY_MIB: u32 = 1024;
 
-/// A test program to be run on a kernel.
+/// A test program to run on a kernel.
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) kernel: KernelName,
-    /// What may run the kernel.
+    /// How the kernel may be run.
     pub(super) choice: Choice,
     pub(super) binary: Binary,
 }
@@ -37,7 +37,7 @@ impl Job {
     }
 }
 
-/// The kernels that the jobs ask for, each booted once, by what runs it. Takes minutes where one has to be built.
+/// The kernels that the jobs need, each with how it runs here. Preparing takes minutes if a kernel has to be built.
 #[derive(Debug, Default)]
 pub(super) struct Kernels(Vec<(KernelName, Choice, Result<With>)>);
 
@@ -48,7 +48,7 @@ impl Kernels {
         kernels
     }
 
-    /// Prepares those that are not yet.
+    /// Prepares the kernels that are not prepared yet.
     pub(super) fn add(&mut self, wanted: impl IntoIterator<Item = (KernelName, Choice)>) {
         for (kernel, choice) in wanted {
             if !self
@@ -61,7 +61,7 @@ impl Kernels {
         }
     }
 
-    /// What runs a job's kernel; in words, why nothing does.
+    /// How the kernel of a job runs; the error says why it does not run.
     pub(super) fn with(&self, job: &Job) -> Result<With, String> {
         let found = self
             .0
@@ -70,13 +70,13 @@ impl Kernels {
         match found {
             Some((_, _, Ok(with))) => Ok(*with),
             Some((_, _, Err(error))) => Err(format!("{error:#}")),
-            None => Err("it was not prepared".to_owned()),
+            None => Err("the kernel was not prepared".to_owned()),
         }
     }
 }
 
-/// Runs the jobs in their order, and something else beside those that leave it the time. Each job gives a row of the summary; one
-/// that can't be run counts as a skipped test, with `CI=true` as a failed one.
+/// Runs the jobs in their order, and `beside` in parallel to those that leave CPU time. Each job gives a row of the
+/// summary. A job that cannot run counts as a skipped test, with `CI=true` as a failed one.
 pub(super) fn run<T: Send>(
     jobs: Vec<Job>,
     kernels: &Kernels,
@@ -96,7 +96,7 @@ pub(super) fn run<T: Send>(
             took: ran.took,
             failed: ran.tally.failed,
         };
-        // One piece, so that what guests printed does not mix.
+        // Written at once, so that the output of guests does not mix.
         let mut out = io::stdout().lock();
         writeln!(out, "\n{} on {place}", job.binary.name)?;
         out.write_all(&ran.printed)?;
@@ -115,7 +115,7 @@ pub(super) fn run<T: Send>(
         done.push((Row::new(&place, ran.took, tally), file));
         Ok(())
     };
-    // User-mode Linux leaves the CPU alone while its tests wait; what is emulated uses all that there is.
+    // User-mode Linux uses no CPU while its tests wait; emulated machines use all CPUs.
     let waits = |job: &Job| kernels.with(job) == Ok(With::Uml);
     let (waiting, computing): (Vec<_>, Vec<_>) = jobs.into_iter().partition(waits);
     let first = computing.len();
@@ -131,7 +131,7 @@ pub(super) fn run<T: Send>(
     Ok((done, beside))
 }
 
-/// How a job went.
+/// The result of a job.
 struct Ran {
     place: String,
     printed: Vec<u8>,
@@ -154,7 +154,7 @@ fn run_job(job: &Job, kernels: &Kernels, plan: &Plan, this: &Path) -> Result<Ran
             });
         }
     };
-    let shared = tempfile::tempdir().context("a directory to share with the guest")?;
+    let shared = tempfile::tempdir().context("creating a directory to share with the guest")?;
     let plan = Plan {
         binaries: vec![job.binary.clone()],
         ..plan.clone()
@@ -173,7 +173,7 @@ fn run_job(job: &Job, kernels: &Kernels, plan: &Plan, this: &Path) -> Result<Ran
     });
 
     let mut tally: Tally = match fs::read(shared.path().join(TALLY)) {
-        Ok(json) => serde_json::from_slice(&json).context("the guest's counts")?,
+        Ok(json) => serde_json::from_slice(&json).context("reading the counts of the guest")?,
         Err(_) => Tally::default(),
     };
     let mut printed = Vec::new();
@@ -182,7 +182,7 @@ fn run_job(job: &Job, kernels: &Kernels, plan: &Plan, this: &Path) -> Result<Ran
             printed = outcome.stdout;
             printed.extend(outcome.stderr);
             if outcome.code != 0 {
-                tally.fail(format!("the guest's command ended with {}", outcome.code));
+                tally.fail(format!("the command in the guest exited with {}", outcome.code));
             }
         }
         Err(error) => {
@@ -199,7 +199,7 @@ fn run_job(job: &Job, kernels: &Kernels, plan: &Plan, this: &Path) -> Result<Ran
     })
 }
 
-/// A guest that takes longer hangs.
+/// The time limit of a guest: one that takes longer hangs.
 fn limit(with: With) -> Duration {
     match with {
         With::Uml | With::Kvm => Duration::from_secs(10 * 60),
@@ -207,7 +207,7 @@ fn limit(with: With) -> Duration {
     }
 }
 
-/// QEMU's guests have modules to unpack, and two CPUs' worth of processes.
+/// The memory of a guest in MiB: with QEMU it unpacks modules and has two CPUs.
 fn memory(with: With) -> u32 {
     match with {
         With::Uml => MEMORY_MIB,
@@ -215,9 +215,10 @@ fn memory(with: With) -> u32 {
     }
 }
 
-/// The guest's side. Failed tests are no failure of the run, they are counted.
+/// Runs inside of the guest. Failed tests are counted; they do not make this command fail.
 pub(super) fn run_inside() -> Result<ExitCode> {
-    let shared = env::var_os("ADIT_ARTIFACTS").context("ADIT_ARTIFACTS is not set: this is no guest")?;
+    let shared = env::var_os("ADIT_ARTIFACTS")
+        .context("ADIT_ARTIFACTS is not set: --in-guest works only inside of a guest")?;
     let shared = PathBuf::from(shared);
     let plan: Plan = serde_json::from_slice(&fs::read(shared.join(PLAN)).context("reading the plan")?)?;
     let mut total = Tally::default();
@@ -232,12 +233,12 @@ fn must_run(ci: Option<&str>) -> bool {
     !matches!(ci, None | Some("" | "0" | "false"))
 }
 
-/// What to say, and what it counts as.
+/// The message about a kernel that does not boot, and how it counts.
 fn without_guest(place: &str, why: &str, must_run: bool) -> (String, Tally) {
-    let message = format!("{place} can't be booted: {why}");
+    let message = format!("{place} cannot be booted: {why}");
     let mut tally = Tally::default();
     if must_run {
-        tally.fail(format!("can't be booted: {why}"));
+        tally.fail(format!("cannot be booted: {why}"));
         return (message, tally);
     }
     tally.skipped += 1;
@@ -256,6 +257,6 @@ mod tests {
         assert_eq!((tally.failed, tally.skipped), (1, 0));
         let (message, tally) = without_guest("Linux 6.1", "no QEMU", false);
         assert_eq!((tally.failed, tally.skipped), (0, 1));
-        assert_eq!(message, "skipped: Linux 6.1 can't be booted: no QEMU");
+        assert_eq!(message, "skipped: Linux 6.1 cannot be booted: no QEMU");
     }
 }

@@ -1,22 +1,22 @@
-//! Reads what test programs print, passes it on, and counts.
+//! Reads the output of test programs, passes it on, and counts the results.
 //!
-//! The programs are run with `--show-output`, since a test says on its standard output why it skips. Of what
-//! passing tests printed only such lines are passed on.
+//! The programs run with `--show-output`, because a test says on its standard output why it skips. Of the output of
+//! passing tests, only these lines are passed on.
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-/// How tests ended.
+/// Counts of test results.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
-    /// Tests that ran and found nothing wrong.
+    /// Tests that passed.
     pub(crate) passed: u32,
-    /// Tests that found something wrong, and programs that didn't run to their end.
+    /// Tests that failed, and programs that did not run to their end.
     pub(crate) failed: u32,
     /// Tests that printed `skipped: REASON`, and those that are marked as ignored.
     pub(crate) skipped: u32,
-    /// The names of those that failed.
+    /// The names of the failed tests.
     pub(crate) failures: Vec<String>,
 }
 
@@ -27,7 +27,7 @@ impl Tally {
         self.failures.push(name);
     }
 
-    /// Adds another one's counts, whose failures are then known as `within`'s, if that is a name.
+    /// Adds the counts of `other`. Prefixes the names of its failures with `within` unless that is empty.
     pub(crate) fn add(&mut self, other: Tally, within: &str) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -40,7 +40,7 @@ impl Tally {
     }
 }
 
-/// Copies to the stream's end.
+/// Copies a stream to its end and counts the results in it.
 pub(crate) fn follow(mut from: impl Read, to: &mut impl Write) -> io::Result<Tally> {
     let mut reader = Reader {
         to,
@@ -68,23 +68,23 @@ const SKIPPED: &str = "skipped: ";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
-    /// `test NAME ... ok`, and what children of tests print past libtest's capturing.
+    /// `test NAME ... ok`, and output of child processes of tests, which libtest does not capture.
     Tests,
-    /// What passing tests printed, and their names.
+    /// Output and names of passing tests.
     Successes,
-    /// What failing tests printed, and their names.
+    /// Output and names of failing tests.
     Failures,
 }
 
 struct Reader<'a, W> {
     to: &'a mut W,
     line: Vec<u8>,
-    /// How much of the line was passed on already.
+    /// How many bytes of the line were already passed on.
     shown: usize,
     section: Section,
-    /// Whose output this is, within the successes.
+    /// The test whose output this is, within the section of successes.
     test: String,
-    /// Names of this program's tests that said they skip.
+    /// Names of the tests of this program that printed that they skip.
     skips: BTreeSet<String>,
     /// The last list of failures.
     failing: Vec<String>,
@@ -101,7 +101,7 @@ impl<W: Write> Reader<'_, W> {
             self.line.extend(text);
             self.end_line(b"\n")?;
         }
-        // A test that hangs is to be seen, so the name before `...` is passed on without the line's end.
+        // A test that hangs must be visible, so the name before `...` is passed on before the line ends.
         if self.section != Section::Successes && !SUCCESSES.starts_with(&self.line) {
             self.show(b"")?;
         }

@@ -1,7 +1,7 @@
-//! Which test programs run where.
+//! Decides where each test program runs.
 //!
-//! The unit tests of all packages run on this machine. So do the files in tests/tests, and on each kernel, too, unless
-//! `[package.metadata.adit]` in tests/Cargo.toml says otherwise; [`Lists`] has what it may say.
+//! The unit tests of all packages run on this machine. The files in tests/tests run on this machine and on each kernel,
+//! unless `[package.metadata.adit]` in tests/Cargo.toml lists them; [`Lists`] explains its fields.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use super::runner::Binary;
 use crate::vm::{Choice, KernelName, With};
 use crate::workspace::{self, Executable, Package};
 
-/// The package whose tests are about kernels.
+/// The package whose tests need kernels.
 const PACKAGE: &str = "adit-tests";
 
 /// Where tests run.
@@ -33,33 +33,33 @@ pub(super) struct Placement {
     lists: Lists,
 }
 
-/// What tests/Cargo.toml says of its files, by their names.
+/// The lists in tests/Cargo.toml, which name files of tests/tests.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Lists {
-    /// Not on kernels.
+    /// Files that need no kernel: they run on this machine only.
     host: BTreeSet<String>,
-    /// On kernels only.
+    /// Files that run in guests only.
     vm: BTreeSet<String>,
-    /// On kernels that have several CPUs, a JIT and BTF: not as a program of the host.
+    /// Files that need several CPUs, a JIT and BTF: they do not run in user-mode Linux.
     machine: BTreeSet<String>,
-    /// Those whose tests share nothing, so that they run beside each other in guests; the others' run one by one.
+    /// Files whose tests share nothing, so that they run in parallel in guests; tests of other files run one by one.
     together: BTreeSet<String>,
-    /// Those that one kernel is enough for, the newest of those that were asked for.
+    /// Files that run on one kernel only, the newest of the chosen ones.
     once: BTreeSet<String>,
-    /// Those that take longest, in that order: they start first.
+    /// The files that take longest, in the order in which they start.
     first: Vec<String>,
-    /// Further words for the kernel's command line.
+    /// Additional arguments for the kernel command line, by file.
     arguments: BTreeMap<String, String>,
 }
 
 impl Placement {
-    /// Sorts what cargo built, by what tests/Cargo.toml says.
+    /// Combines the programs that cargo built with the lists of tests/Cargo.toml.
     pub(super) fn read(built: Vec<Executable>) -> Result<Placement> {
         let package = workspace::package(PACKAGE)?;
         let mut executables = built;
         executables.retain(|program| program.harness);
-        // Cargo tells of them as they get ready.
+        // Cargo lists programs in the order in which they were built.
         executables.sort_by(|a, b| (&a.package, &a.kind, &a.name).cmp(&(&b.package, &b.kind, &b.name)));
         Ok(Placement {
             executables,
@@ -68,7 +68,7 @@ impl Placement {
         })
     }
 
-    /// What runs on these kernels, in the order in which it is to start.
+    /// The programs that run on these kernels, in the order in which they start.
     pub(super) fn jobs(&self, kernels: &[KernelName], choice: Choice) -> Vec<Job> {
         let newest = kernels.iter().max();
         let mut jobs = Vec::new();
@@ -77,7 +77,7 @@ impl Placement {
             let once = self.lists.once.contains(name);
             for kernel in kernels.iter().filter(|kernel| !once || Some(*kernel) == newest) {
                 let choice = match self.lists.machine.contains(name) {
-                    // A kernel that is a program of the host is no machine, whoever asks for it.
+                    // User-mode Linux is no machine, even if `--with uml` asks for it.
                     true if choice == Choice::Only(With::Uml) => Choice::Machine,
                     true if choice == Choice::Fastest => Choice::Machine,
                     _ => choice,
@@ -90,7 +90,7 @@ impl Placement {
             }
         }
         let rank = |job: &Job| {
-            // Machines are slow: nothing takes longer.
+            // Machines are the slowest.
             let machine = job.choice == Choice::Machine;
             let first = &self.lists.first;
             let position = first.iter().position(|name| *name == file_of(&job.binary.name));
@@ -100,13 +100,13 @@ impl Placement {
         jobs
     }
 
-    /// What runs on this machine, by name.
+    /// The programs that run on this machine, sorted by name.
     pub(super) fn on_host(&self) -> Vec<Binary> {
         let here = self.executables.iter().filter(|program| self.places(program).0);
         here.map(|program| self.binary(program, Place::Host)).collect()
     }
 
-    /// Whether a program that runs on this machine runs on no kernel besides, because it asks nothing of one.
+    /// Whether a program runs only on this machine, because it needs no kernel.
     pub(super) fn asks_no_kernel(&self, binary: &Binary) -> bool {
         self.lists.host.contains(file_of(&binary.name)) && binary.package == self.kernel_package
     }
@@ -131,12 +131,12 @@ impl Placement {
         }
     }
 
-    /// Whether its tests may run beside each other.
+    /// Whether the tests of a program may run in parallel.
     fn are_apart(&self, program: &Executable) -> bool {
         program.package == self.kernel_package && self.lists.together.contains(&program.name)
     }
 
-    /// On this machine? In guests?
+    /// Whether a program runs on this machine, and whether it runs in guests.
     fn places(&self, program: &Executable) -> (bool, bool) {
         if program.kind != "test" || program.package != self.kernel_package {
             return (true, false);
@@ -148,7 +148,7 @@ impl Placement {
     }
 }
 
-/// The file in the name of its binary.
+/// The file name in the name of a binary.
 fn file_of(name: &str) -> &str {
     name.rsplit(' ').next().unwrap_or(name)
 }
@@ -176,11 +176,13 @@ impl Lists {
         let named = sets.into_iter().flatten();
         for name in named.chain(&lists.first).chain(lists.arguments.keys()) {
             if !tests.contains(name.as_str()) {
-                bail!("tests/Cargo.toml lists `{name}`, but tests/tests has no such test");
+                bail!(
+                    "tests/Cargo.toml lists `{name}`, but tests/tests has no such test: correct [package.metadata.adit]"
+                );
             }
         }
         if let Some(name) = lists.host.intersection(&lists.vm).next() {
-            bail!("tests/Cargo.toml lists `{name}` both as host and as vm");
+            bail!("tests/Cargo.toml lists `{name}` both in `host` and in `vm`: remove it from one of them");
         }
         Ok(lists)
     }
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_start_first_then_what_takes_longest() {
+    fn machines_start_first_then_the_slowest_files() {
         let placement = placement(
             r#"{"host":["pure"],"machine":["netns"],"first":["both"],"arguments":{"both":"ipv6.disable=1"}}"#,
         );
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_names_files_that_are_there_and_once() {
+    fn lists_name_existing_files_without_contradictions() {
         assert!(Lists::of(&package(r#"{"host":["pure"]}"#)).is_ok());
         assert!(Lists::of(&package(r#"{"host":["gone"]}"#)).is_err());
         assert!(Lists::of(&package(r#"{"host":["pure"],"vm":["pure"]}"#)).is_err());

@@ -1,4 +1,4 @@
-//! Runs test programs: on this machine one after another, and one within a guest.
+//! Runs test programs: one after another on this machine, and one inside of a guest.
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,30 +18,30 @@ pub(super) struct Binary {
     pub(super) name: String,
     /// The program.
     pub(super) path: PathBuf,
-    /// The package's folder, where cargo would start it.
+    /// The directory of the package, where cargo would start the program.
     pub(super) package: PathBuf,
-    /// Whether its tests must not run at the same time: they share what the kernel has one of.
+    /// Whether its tests must run one by one, because they share something that the kernel has only once.
     pub(super) serial: bool,
-    /// Further words for the command line of the kernel that it runs on in a guest.
+    /// Additional arguments for the kernel command line of its guest.
     pub(super) arguments: String,
 }
 
-/// Programs and how to run them; it goes into a guest as JSON.
+/// Programs and how to run them; passed to a guest as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) binaries: Vec<Binary>,
     /// Arguments for libtest.
     pub(super) filter: Vec<String>,
-    /// The agent.
+    /// The path of the agent.
     pub(super) adit: PathBuf,
 }
 
 impl Plan {
-    /// Runs all of them, shows what they print, and gives the counts and how long each took.
+    /// Runs all programs, prints their output, and returns the counts and the time of each.
     pub(super) fn run(&self, place: &str, to: &mut impl Write) -> Result<(Tally, Vec<File>)> {
         let (mut total, mut files) = (Tally::default(), Vec::new());
         for binary in &self.binaries {
-            // On the same stream, so that it is not overtaken by what it is the heading of.
+            // On the same stream as the output of the program, so that the heading comes first.
             writeln!(to, "\n{} on {place}", binary.name)?;
             let started = Instant::now();
             let tally = self.run_one(binary, to)?;
@@ -57,7 +57,7 @@ impl Plan {
         Ok((total, files))
     }
 
-    /// Whether a program has a test that the filter names; it is asked on this machine.
+    /// Whether a program has a test that matches the filter. Lists the tests on this machine.
     pub(super) fn has_tests(&self, binary: &Binary) -> Result<bool> {
         if self.filter.is_empty() {
             return Ok(true);
@@ -74,7 +74,7 @@ impl Plan {
         Ok(text.lines().any(|line| line.ends_with(": test")))
     }
 
-    /// Runs one of them.
+    /// Runs one program.
     pub(super) fn run_one(&self, binary: &Binary, to: &mut impl Write) -> Result<Tally> {
         let mut command = Command::new(&binary.path);
         command.arg("--show-output").args(&self.filter);
@@ -96,8 +96,8 @@ impl Plan {
         let mut tally = libtest::follow(output, to)?;
         let status = child.wait().context("waiting for a test program")?;
         if !status.success() && tally.failed == 0 {
-            writeln!(to, "{} ended early: {status}", binary.name)?;
-            tally.fail(format!("ended early, {status}"));
+            writeln!(to, "{} ended before its tests did: {status}", binary.name)?;
+            tally.fail(format!("ended before its tests did: {status}"));
         }
         Ok(tally)
     }
@@ -131,12 +131,12 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_dies_has_failed() {
+    fn a_program_that_dies_counts_as_failed() {
         let (_dir, plan) = plan("echo 'running 1 test'; kill -SEGV $$");
         let (tally, files) = plan.run("here", &mut io::sink()).unwrap();
         assert_eq!((tally.passed, tally.failed), (0, 1));
         assert_eq!((files[0].order, files[0].failed), (1, 1));
-        assert!(tally.failures[0].starts_with("sample: ended early, signal: 11"));
+        assert!(tally.failures[0].starts_with("sample: ended before its tests did: signal: 11"));
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_asked_whether_it_has_the_test() {
+    fn tests_of_a_program_are_listed_with_the_filter() {
         let (_dir, plan) = plan("[ \"$*\" = '--list some' ] && echo 'some_test: test'");
         assert!(plan.has_tests(&plan.binaries[0]).unwrap());
         let (_dir, plan) = self::plan("echo '0 tests, 0 benchmarks'");

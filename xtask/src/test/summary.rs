@@ -1,11 +1,11 @@
-//! What came out of each step, as a table.
+//! The results of all steps, as a table.
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::libtest::Tally;
 
-/// A step: a check, which counts as one test, or the tests at one place.
+/// A step: a check, which counts as one test, or the tests on one kernel.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     name: String,
@@ -14,7 +14,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Tests.
+    /// A step that ran tests.
     pub(crate) fn new(name: &str, took: Duration, tally: Tally) -> Row {
         Row {
             name: name.to_owned(),
@@ -23,7 +23,7 @@ impl Row {
         }
     }
 
-    /// A check that found nothing.
+    /// A check that passed.
     pub(crate) fn passed(name: &str, took: Duration) -> Row {
         let tally = Tally {
             passed: 1,
@@ -32,7 +32,7 @@ impl Row {
         Row::new(name, took, tally)
     }
 
-    /// A check that found something.
+    /// A check that failed.
     pub(crate) fn failed(name: &str, took: Duration, why: String) -> Row {
         let mut tally = Tally::default();
         tally.fail(why);
@@ -43,7 +43,7 @@ impl Row {
 /// A test program on this machine or on a kernel.
 #[derive(Debug, Clone)]
 pub(crate) struct File {
-    /// As which one of those there it started, from 1 on.
+    /// The position in the order of starts, counted from 1.
     pub(super) order: usize,
     pub(super) name: String,
     pub(super) place: String,
@@ -65,33 +65,33 @@ impl Summary {
         self.rows.push(row);
     }
 
-    /// Adds a test program to its step's row, which is there from the first of them on. Programs that run side by side
-    /// add up to more than what the step took.
+    /// Adds a test program to the row of its step, which the first program creates. The times of programs that run in
+    /// parallel add up to more than the step took.
     pub(crate) fn add_file(&mut self, row: Row, file: File) {
         self.files.push(file);
         match self.rows.iter_mut().find(|known| known.name == row.name) {
             Some(known) => {
                 known.took += row.took;
-                // Its failures are named already.
+                // The names of its failures already have a prefix.
                 known.tally.add(row.tally, "");
             }
             None => self.rows.push(row),
         }
     }
 
-    /// Adds counts to a step's row.
+    /// Adds counts to the row of a step.
     pub(crate) fn add_tally(&mut self, step: &str, tally: Tally) {
         if let Some(known) = self.rows.iter_mut().find(|known| known.name == step) {
             known.tally.add(tally, "");
         }
     }
 
-    /// Adds test programs whose step has its row.
+    /// Adds test programs of a step that already has a row.
     pub(crate) fn add_files(&mut self, files: Vec<File>) {
         self.files.extend(files);
     }
 
-    /// Was there not a single test?
+    /// Whether no test ran at all.
     pub(crate) fn is_empty(&self) -> bool {
         let total = self.total();
         total.passed + total.failed + total.skipped == 0
@@ -137,7 +137,7 @@ impl Summary {
         text
     }
 
-    /// Where the time went: each test program, the slowest first.
+    /// The time of each test program, the slowest first.
     fn render_files(&self) -> String {
         let mut text = String::new();
         let mut files: Vec<&File> = self.files.iter().collect();
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_has_the_totals_and_failures_name_their_kernel() {
+    fn failures_name_their_kernel_and_the_last_line_has_the_totals() {
         let mut summary = Summary::default();
         assert!(summary.is_empty());
         summary.add(Row::passed("clippy", Duration::from_millis(1500)));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_listed_slowest_first_and_counted_in_their_steps_row() {
+    fn files_are_listed_slowest_first_and_counted_in_the_row_of_their_step() {
         let mut summary = Summary::default();
         for (order, name, seconds) in [(1, "tests: a", 2), (2, "tests: b", 9)] {
             let tally = Tally {

@@ -1,6 +1,6 @@
-//! Rust sources without what is not code.
+//! Removes comments, strings and unit tests from Rust sources.
 
-/// The source with comments, strings and characters blanked out; lines stay where they are.
+/// The source with comments, strings and character literals replaced by blanks; line numbers stay the same.
 pub(super) fn only(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
     let mut rest = source;
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_code_goes_and_lines_stay() {
+    fn comments_and_literals_are_blanked_and_lines_stay() {
         let source = "a // tokio\nb /* x /* y */\n z */ c \"nix \\\" log\" d r#\"serde\"quoted\"# 'e' '\\'' f<'g>\nvar\"s\"";
         let code = only(source);
         assert_eq!(code.lines().count(), source.lines().count());

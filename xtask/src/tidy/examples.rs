@@ -1,4 +1,4 @@
-//! Whether a reader is led to each example. That examples are valid is a test of dataplane-user's.
+//! Checks that a document mentions each example. A test of dataplane-user checks that the examples are valid.
 use std::path::Path;
 
 use super::Finding;
@@ -16,13 +16,19 @@ pub(super) fn check(files: &Files) -> Vec<Finding> {
         file.starts_with("examples") && yaml
     });
     examples
-        .filter(|file| !is_led_to(file, &documents))
-        .map(|file| Finding::new(file, 1, "no document names this example: README.md should"))
+        .filter(|file| !is_mentioned(file, &documents))
+        .map(|file| {
+            Finding::new(
+                file,
+                1,
+                "no document mentions this example: mention it in README.md",
+            )
+        })
         .collect()
 }
 
-/// By its own path, or by its folder's if that's not all of the examples.
-fn is_led_to(file: &Path, documents: &[&str]) -> bool {
+/// Whether a document has the path of the file or of one of its directories below `examples`.
+fn is_mentioned(file: &Path, documents: &[&str]) -> bool {
     let names = file
         .ancestors()
         .take_while(|path| *path != Path::new("examples"))
@@ -37,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_example_that_nobody_names_is_found() {
+    fn an_example_that_no_document_mentions_is_reported() {
         let files = [
             ("README.md", "Try examples/two.yaml and examples/site."),
             ("src/x.rs", "examples/three.yaml"),

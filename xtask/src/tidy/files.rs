@@ -11,7 +11,7 @@ use crate::child;
 /// Text files by their paths below the root.
 pub(super) type Files = BTreeMap<PathBuf, String>;
 
-/// All that git tracks or would track; in an unpacked archive, all but the target folder. Binary files are left out.
+/// All files that git tracks or would track; in an unpacked archive, all but the target directory. Skips binary files.
 pub(super) fn tracked(root: &Path) -> Result<Files> {
     let paths = match git(root) {
         Some(paths) => paths,
@@ -20,7 +20,7 @@ pub(super) fn tracked(root: &Path) -> Result<Files> {
     let mut files = Files::new();
     for path in paths {
         let whole = root.join(&path);
-        // Git still lists what was deleted and not yet committed.
+        // Git still lists deleted files before the deletion is committed.
         if !whole.is_file() {
             continue;
         }
@@ -34,7 +34,7 @@ pub(super) fn tracked(root: &Path) -> Result<Files> {
 
 fn git(root: &Path) -> Option<Vec<PathBuf>> {
     let mut command = Command::new("git");
-    // In containers the clone often belongs to somebody else.
+    // In containers the clone often belongs to another user.
     command.args(["-c", "safe.directory=*", "ls-files", "-z"]);
     command.args(["--cached", "--others", "--exclude-standard"]);
     let output = child::run(command.current_dir(root)).ok()?;

@@ -1,11 +1,11 @@
-//! What may name what: the modules of the agent, of which some are pure, and the library that the BPF programs share.
+//! Checks which modules may use which others: the layers of the agent, its pure modules, and the BPF library.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Finding, code};
 
-/// The top-level modules of dataplane-user from the bottom to the top: each may name those before it.
+/// The top-level modules of dataplane-user from the bottom to the top: each may use those before it.
 const LAYERS: [&str; 24] = [
     "limits",
     "as_text",
@@ -32,9 +32,9 @@ const LAYERS: [&str; 24] = [
     "serve",
     "cli",
 ];
-/// The modules of dataplane-user that know neither files nor kernels nor clocks.
+/// The modules of dataplane-user that use neither files nor kernels nor clocks.
 const PURE: [&str; 6] = ["limits", "net", "resource", "model", "plan", "diff"];
-/// The crates that they may name.
+/// The crates that pure modules may use.
 const PURE_CRATES: [&str; 6] = [
     "base64",
     "dataplane_ebpf",
@@ -43,20 +43,29 @@ const PURE_CRATES: [&str; 6] = [
     "x25519_dalek",
     "zeroize",
 ];
-/// Parts of the standard library that reach outside of the program, with what to do instead.
+/// Parts of the standard library that reach outside of the program, each with a remedy.
 const OUTSIDE: [(&str, &str); 9] = [
     ("std::env", "take it as an argument"),
     ("std::fs", "take the content as an argument"),
-    ("std::net::TcpListener", "sockets belong into an edge"),
-    ("std::net::TcpStream", "sockets belong into an edge"),
-    ("std::net::UdpSocket", "sockets belong into an edge"),
-    ("std::process", "run programs in an edge"),
-    ("std::thread", "threads belong into a driver"),
+    (
+        "std::net::TcpListener",
+        "open sockets in a module outside of the core",
+    ),
+    (
+        "std::net::TcpStream",
+        "open sockets in a module outside of the core",
+    ),
+    (
+        "std::net::UdpSocket",
+        "open sockets in a module outside of the core",
+    ),
+    ("std::process", "run programs in a module outside of the core"),
+    ("std::thread", "start threads in a module outside of the core"),
     ("std::time::Instant", "take the time as an argument"),
     ("std::time::SystemTime", "take the time as an argument"),
 ];
 
-/// Checks a file, which lies below the workspace's root. `crates` are those that dataplane-user depends on.
+/// Checks a file, by its path below the root of the workspace. `crates` are the dependencies of dataplane-user.
 pub(super) fn check(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
     let mut findings = upward(file, source);
     if let Some(module) = pure_module(file) {
@@ -69,7 +78,7 @@ pub(super) fn check(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec
             .filter(|(path, _)| first(path).starts_with("aya"))
             .map(|(_, line)| {
                 let message =
-                    "the library names aya: only main.rs and programs/ may, so that hosts run it too";
+                    "the library uses aya: only main.rs and programs/ may, so that the library also runs on hosts";
                 Finding::new(file, line, message)
             })
             .collect();
@@ -77,7 +86,7 @@ pub(super) fn check(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec
     findings
 }
 
-/// The top-level module that a file of dataplane-user belongs to; `None`: it is of tests, or the crate's root.
+/// The top-level module that a file of dataplane-user belongs to; `None` for tests and for the root of the crate.
 fn module(file: &Path) -> Option<&str> {
     let below = file.strip_prefix("dataplane-user/src").ok()?;
     let top = below.components().next()?;
@@ -93,14 +102,15 @@ fn pure_module(file: &Path) -> Option<&str> {
     module(file).filter(|module| PURE.contains(module))
 }
 
-/// Where a module names one of a higher layer, or one that has no layer.
+/// Finds uses of modules of a higher layer, and a module that has no layer.
 fn upward(file: &Path, source: &str) -> Vec<Finding> {
     let Some(module) = module(file) else {
         return Vec::new();
     };
     let layer = |name: &str| LAYERS.iter().position(|known| *known == name);
     let Some(own) = layer(module) else {
-        let message = format!("`{module}` has no layer: give it a place in LAYERS");
+        let message =
+            format!("the module `{module}` has no layer: add it to LAYERS in xtask/src/tidy/imports.rs");
         return vec![Finding::new(file, 1, message)];
     };
     let named = names(source).into_iter().filter_map(|(path, line)| {
@@ -108,7 +118,7 @@ fn upward(file: &Path, source: &str) -> Vec<Finding> {
         let name = path.strip_prefix("crate::")?.split("::").next()?.to_owned();
         (layer(&name)? > own).then_some((name, line))
     });
-    let message = |name: &str| format!("`{module}` names `{name}`, which is of a higher layer");
+    let message = |name: &str| format!("`{module}` uses `{name}`, which is in a higher layer");
     named
         .map(|(name, line)| Finding::new(file, line, message(&name)))
         .collect()
@@ -142,17 +152,17 @@ fn pure(file: &Path, source: &str, module: &str, crates: &BTreeSet<String>) -> V
     for (path, line) in names(source) {
         let path = absolute(file, path);
         if let Some(problem) = problem(&path, module, crates) {
-            let message = format!("`{module}` is pure, but names {path}: {problem}");
+            let message = format!("`{module}` is a pure module, but uses {path}: {problem}");
             findings.push(Finding::new(file, line, message));
         }
     }
     findings
 }
 
-/// Why a pure module may not name this.
+/// Why a pure module may not use this path; `None` if it may.
 fn problem(path: &str, module: &str, crates: &BTreeSet<String>) -> Option<String> {
     if path == "async" || path == "await" {
-        return Some("waiting belongs into an edge".to_owned());
+        return Some("wait in a module outside of the core".to_owned());
     }
     let within = |outer: &str| {
         path.strip_prefix(outer)
@@ -168,17 +178,15 @@ fn problem(path: &str, module: &str, crates: &BTreeSet<String>) -> Option<String
     let (root, second) = (parts.next()?, parts.next());
     if root == "crate" {
         let sibling = second.filter(|name| name.starts_with(char::is_lowercase) && !PURE.contains(name))?;
-        return Some(format!(
-            "`{sibling}` is none of the pure modules ({})",
-            PURE.join(", ")
-        ));
+        return Some(format!("`{sibling}` is not a pure module ({})", PURE.join(", ")));
     }
     if root == "dataplane_ebpf" {
         let allowed = matches!(module, "model" | "plan") && matches!(second, Some("layout"));
-        return (!allowed).then(|| "only `dataplane_ebpf::layout`, in `model` and `plan`".to_owned());
+        return (!allowed)
+            .then(|| "only `model` and `plan` may use it, and only `dataplane_ebpf::layout`".to_owned());
     }
     let foreign = crates.contains(root) && !PURE_CRATES.contains(&root);
-    foreign.then(|| format!("of all crates, only {}", PURE_CRATES.join(", ")))
+    foreign.then(|| format!("pure modules may only use the crates {}", PURE_CRATES.join(", ")))
 }
 
 fn first(path: &str) -> &str {

@@ -1,4 +1,4 @@
-//! The document that says which test shows what: each test that it names is there.
+//! Checks that each test that docs/SHOWN-BY.md names exists.
 use std::path::Path;
 
 use super::Finding;
@@ -6,7 +6,7 @@ use super::files::Files;
 
 const DOCUMENT: &str = "docs/SHOWN-BY.md";
 
-/// Names of tests that are not in the file that the document says.
+/// Finds tests that are not in the file that the document names.
 pub(super) fn check(files: &Files) -> Vec<Finding> {
     let document = Path::new(DOCUMENT);
     let Some(text) = files.get(document) else {
@@ -19,7 +19,8 @@ pub(super) fn check(files: &Files) -> Vec<Finding> {
                 .get(Path::new(file))
                 .is_some_and(|source| has_test(source, test));
             if !is_there {
-                let message = format!("{file} has no test `{test}`: name the one that shows it now, or `—`");
+                let message =
+                    format!("{file} has no test `{test}`: name the test that shows this behaviour, or `—`");
                 findings.push(Finding::new(document, number, message));
             }
         }
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_that_is_gone_is_found() {
+    fn a_missing_test_is_reported() {
         let rows = "# Title\n| what `ip` shows | `a/b.rs`: `one`, `two`; `c.rs`: `three` |\n| more | — |\n";
         let files = [
             (DOCUMENT, rows),

@@ -1,26 +1,26 @@
-//! What a file's text must and must not have.
+//! Checks the text of each file: white space, paths of one machine, registries, left-overs, headers and length.
 use std::path::Path;
 
 use super::{Finding, code};
 
-/// Longer files are a place to look for two things in one.
+/// Longer files get a warning: they may contain two things. In lines.
 const LONG: usize = 450;
-/// Where cargo says that our crates come from.
+/// The source of crates in Cargo.lock.
 const REGISTRY: &str = concat!(
     "source = \"registry+https://github.com/rust-lang/crates.io",
     "-index\""
 );
 
-/// Macros and attributes that are left-overs, with what to do. In halves: this file is checked, too.
+/// Macros and attributes that must not stay, each with a remedy. In halves, because this file is checked, too.
 const LEFT_OVERS: [(&str, &str); 5] = [
     (concat!("#[al", "low("), "use `#[expect(…, reason = \"…\")]`"),
     (concat!("#![al", "low("), "use `#![expect(…, reason = \"…\")]`"),
-    (concat!("to", "do!"), "write it, or leave it out"),
-    (concat!("unimple", "mented!"), "write it, or leave it out"),
-    (concat!("db", "g!"), "log it, or leave it out"),
+    (concat!("to", "do!"), "implement it or remove it"),
+    (concat!("unimple", "mented!"), "implement it or remove it"),
+    (concat!("db", "g!"), "log it or remove it"),
 ];
 
-/// Folders of one machine.
+/// Directories that exist on one machine only.
 const MACHINE_PATHS: [&str; 4] = [
     concat!("/wo", "rk"),
     concat!("/ro", "ot"),
@@ -28,7 +28,7 @@ const MACHINE_PATHS: [&str; 4] = [
     concat!("/home/", "runner"),
 ];
 
-/// Hosts of registries and of their mirrors: which one is used is the machine's configuration.
+/// Hosts of registries and of their mirrors: the configuration of each machine decides which one is used.
 const HOSTS: [&str; 10] = [
     concat!("index.", "crates.io"),
     concat!("static.", "crates.io"),
@@ -48,25 +48,29 @@ pub(super) fn check(file: &Path, text: &str) -> Vec<Finding> {
         return lock_file(file, text);
     }
     let mut findings = Vec::new();
-    // Not by `lines`, which takes the carriage return off, too.
+    // Not `lines`, which removes the carriage return, too.
     for (index, line) in text.split('\n').enumerate() {
         let mut add = |message: String| findings.push(Finding::new(file, index + 1, message));
         if line.ends_with([' ', '\t', '\r']) {
-            add("white space at the line's end: remove it".to_owned());
+            add("white space at the end of the line: remove it".to_owned());
         }
         if let Some(path) = MACHINE_PATHS.iter().find(|path| names_path(line, path)) {
             add(format!(
-                "{path} is a folder of one machine: find the place at run time"
+                "{path} is a directory of one machine: find the path at run time"
             ));
         }
         if let Some(host) = HOSTS.iter().find(|host| line.contains(*host)) {
             add(format!(
-                "{host} is a registry's host: leave it to the machine's configuration"
+                "{host} is the host of a registry: leave it to the configuration of the machine"
             ));
         }
     }
     if !text.is_empty() && !text.ends_with('\n') {
-        findings.push(Finding::new(file, text.lines().count(), "end the last line"));
+        findings.push(Finding::new(
+            file,
+            text.lines().count(),
+            "the last line has no newline: add one",
+        ));
     }
     if file.extension().is_some_and(|extension| extension == "rs") {
         findings.extend(rust(file, text));
@@ -77,7 +81,7 @@ pub(super) fn check(file: &Path, text: &str) -> Vec<Finding> {
 fn rust(file: &Path, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !text.starts_with("//! ") {
-        let message = "open the file with a `//!` line that says what lives here";
+        let message = "the file does not start with a `//!` line: add one that says what the file contains";
         findings.push(Finding::new(file, 1, message));
     }
     for (index, line) in code::only(text).lines().enumerate() {
@@ -90,13 +94,13 @@ fn rust(file: &Path, text: &str) -> Vec<Finding> {
     }
     let count = text.lines().count();
     if count > LONG {
-        let message = format!("{count} lines: look for two things in one");
+        let message = format!("{count} lines: check whether the file can be split");
         findings.push(Finding::new(file, count, message).warning());
     }
     findings
 }
 
-/// Does the line have this absolute path, rather than one that merely ends or goes on like it?
+/// Whether the line has exactly this absolute path, not a longer one that contains it.
 fn names_path(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -113,7 +117,13 @@ fn lock_file(file: &Path, text: &str) -> Vec<Finding> {
         .filter(|(_, line)| line.starts_with("source = "));
     sources
         .filter(|(_, line)| *line != REGISTRY)
-        .map(|(index, _)| Finding::new(file, index + 1, "a crate from elsewhere than the usual registry"))
+        .map(|(index, _)| {
+            Finding::new(
+                file,
+                index + 1,
+                "this crate does not come from crates.io: use a registry version",
+            )
+        })
         .collect()
 }
 
@@ -129,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_finds_its_line() {
+    fn each_rule_reports_the_line() {
         for bad in [
             "x \n".to_owned(),
             "x\t\n".to_owned(),
@@ -157,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_it_is_left_alone() {
+    fn similar_text_is_not_reported() {
         let paths = format!("$2{0} {0}s {0}-x sub{0}/x\n", MACHINE_PATHS[0]);
         assert_eq!(messages("a.sh", &paths), [""; 0]);
         let said = format!(

@@ -1,4 +1,4 @@
-//! One boot from the guest's start to its end: follows what the guest says, and copies what the command prints.
+//! One boot, from the start of the guest to its end: follows the events of the guest and copies the output of the command.
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use super::terminal::{self, RawTerminal};
 use super::{Bootable, Outcome, Output, VmRequest};
 use crate::{child, progress};
 
-/// Emulated boots take seconds; a busy machine may take many times that.
+/// The time limit of a boot. Emulated boots take seconds, and many times longer on a busy machine.
 const BOOT: Duration = Duration::from_secs(180);
 
 /// One boot.
@@ -20,7 +20,7 @@ pub(super) struct Attempt<'a> {
     pub(super) request: &'a VmRequest,
     pub(super) bootable: &'a Bootable,
     pub(super) initrd: &'a File,
-    /// Whether the guest came as far as to start the command.
+    /// Whether the guest started the command.
     pub(super) ready: Cell<bool>,
 }
 
@@ -28,19 +28,19 @@ pub(super) struct Attempt<'a> {
 pub(super) enum Ended {
     /// The command ran.
     Command(Outcome),
-    /// The guest said nothing in the time that it was given, or died before its first word; in words.
+    /// The guest sent no event within its time, or died before the first one; with the reason.
     Silent(String),
 }
 
 impl Attempt<'_> {
-    /// Says something about the boot, unless the request is a quiet one.
+    /// Prints progress of the boot, unless the request is quiet.
     pub(super) fn say(&self, text: impl std::fmt::Display) {
         if !self.request.quiet {
             progress::say(text);
         }
     }
 
-    /// Runs the command. A guest that is silent for longer than `patience` is ended.
+    /// Runs the command. Ends a guest that sends no event for longer than `patience`.
     pub(super) fn run(&self, patience: Option<Duration>) -> Result<Ended> {
         let terminal = self.request.output == Output::Terminal;
         let started = Instant::now();
@@ -62,7 +62,7 @@ impl Attempt<'_> {
                 let console = guest.stop();
                 let last = console.lines().rfind(|line| !line.trim().is_empty());
                 return Ok(Ended::Silent(format!(
-                    "no word within {} s; its console ends with: {}",
+                    "no answer within {} s; the last line of its console: {}",
                     patience.as_secs(),
                     last.unwrap_or("nothing")
                 )));
@@ -79,7 +79,7 @@ impl Attempt<'_> {
         let ended = self.follow(&mut events, started);
         drop(raw);
 
-        // The guest's last write was through before it told its exit code: after this, all of it can be read.
+        // The guest reports its exit code after its last write, so all output can be read after this.
         let console = guest.stop();
         let collect =
             |copier: thread::JoinHandle<Vec<u8>>| copier.join().map_err(|_| anyhow!("copying output failed"));
@@ -97,11 +97,14 @@ impl Attempt<'_> {
             let event = match events.next(deadline) {
                 Ok(event) => event,
                 Err(error) if error.kind() != io::ErrorKind::TimedOut => {
-                    return Err(error).context("the control port");
+                    return Err(error).context("reading the control port of the guest");
                 }
                 Err(_) if self.ready.get() => {
                     let limit = self.request.timeout.unwrap_or_default();
-                    bail!("the command did not end within {} s", limit.as_secs());
+                    bail!(
+                        "the command in the guest did not end within {} s",
+                        limit.as_secs()
+                    );
                 }
                 Err(_) => bail!("the guest did not boot within {} s", BOOT.as_secs()),
             };
@@ -112,7 +115,7 @@ impl Attempt<'_> {
                     deadline = self.request.timeout.map(|limit| Instant::now() + limit);
                     let waited = started.elapsed().as_secs_f64();
                     self.say(format_args!(
-                        "up after {waited:.1} s (the guest counts {uptime:.1} s)"
+                        "the guest is up after {waited:.1} s (by its own clock {uptime:.1} s)"
                     ));
                 }
                 Some(Event::Exit(code)) => return Ok(code),
@@ -122,7 +125,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Copies a stream to its end, and returns what is to be captured.
+    /// Copies a stream to its end, and returns the captured output.
     fn copy(
         &self,
         mut from: impl Read + Send + 'static,
@@ -134,7 +137,7 @@ impl Attempt<'_> {
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(count @ 1..) = from.read(&mut buffer) {
                 let data = &buffer[..count];
-                // Whoever stopped reading our output must not stop the command.
+                // A reader that closes our output must not stop the command.
                 streams = streams && to.write_all(data).and_then(|()| to.flush()).is_ok();
                 if captures {
                     captured.extend(data);
@@ -145,7 +148,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Adds the end of what the command printed, as far as that was captured, and the console's; says so if that shows a panic.
+/// Adds the end of the captured output and of the console to an error. If the console shows a panic, the error starts
+/// with it.
 fn explain(error: &anyhow::Error, printed: &[u8], console: &str) -> anyhow::Error {
     let what = match console
         .lines()
@@ -157,10 +161,10 @@ fn explain(error: &anyhow::Error, printed: &[u8], console: &str) -> anyhow::Erro
     };
     let printed = match printed {
         [] => String::new(),
-        _ => format!("; it had printed:\n{}\n", child::tail(printed, 40)),
+        _ => format!("; the output before ends with:\n{}\n", child::tail(printed, 40)),
     };
     anyhow!(
-        "{what}{printed}; its console ended with:\n{}",
+        "{what}{printed}; the console of the guest ends with:\n{}",
         child::tail(console.as_bytes(), 40)
     )
 }
@@ -170,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_what_the_error_starts_with() {
+    fn an_error_starts_with_the_panic() {
         let console = "[1.0] fine\n[2.0] Kernel panic - not syncing: sysrq triggered crash\n[2.1] CPU: 0\n";
         let error = explain(&anyhow!("the guest ended"), b"test a ... ", console).to_string();
         assert!(error.starts_with("the guest's kernel panicked (not syncing: sysrq triggered crash)"));

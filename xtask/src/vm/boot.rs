@@ -1,6 +1,6 @@
-//! What a kernel needs before it boots fast: its image unpacked, and the modules for the root file system.
+//! Prepares a kernel so that it boots fast: its unpacked image, and the modules for the root file system.
 //!
-//! Both are made once for a kernel and kept in the cache.
+//! Both are created once for a kernel and kept in the cache.
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Seek as _, Write as _};
@@ -14,19 +14,19 @@ use super::kernel::Kernel;
 use super::modules::Modules;
 use crate::{child, host, progress, workspace};
 
-/// Loaded by the first program, before there's a root: the bus, the ports, 9p and overlayfs.
+/// Modules that the first program loads before the root is mounted: the bus, the ports, 9p and overlayfs.
 const PRELOAD: [&str; 5] = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
 
-/// A kernel ready to boot.
+/// The boot files of a kernel.
 #[derive(Debug)]
 pub(super) struct Boot {
-    /// The unpacked ELF image, which QEMU starts at its PVH entry: that saves the guest its own unpacking.
+    /// The unpacked ELF image, which QEMU starts at its PVH entry, so that the guest does not unpack it.
     pub(super) vmlinux: PathBuf,
-    /// A cpio archive of preload/NN-NAME.ko, to be loaded in the order of their names.
+    /// A cpio archive of preload/NN-NAME.ko, which are loaded in the order of their names.
     pub(super) preload: PathBuf,
 }
 
-/// Takes the kernel's boot files from the cache, or makes them.
+/// Finds the boot files of a kernel in the cache, or creates them.
 pub(super) fn prepare(kernel: &Kernel) -> Result<Boot> {
     let all = workspace::cache_dir()?.join("boot");
     let dir = all.join(format!("{}-{:016x}", kernel.release, identity(kernel)?));
@@ -36,13 +36,13 @@ pub(super) fn prepare(kernel: &Kernel) -> Result<Boot> {
         let scratch = tempfile::Builder::new()
             .prefix(".make-")
             .tempdir_in(&all)
-            .context("a scratch folder")?;
+            .context("creating a scratch directory")?;
         let made = scratch.path().join("boot");
         fs::create_dir(&made)?;
         unpack_image(&kernel.image, &made.join("vmlinux"))
             .with_context(|| format!("unpacking {}", kernel.image.display()))?;
         fs::write(made.join("preload.cpio"), preload_archive(&kernel.modules)?)?;
-        // Whoever else made the same in the meantime made it as well.
+        // Another process may have created the same files in the meantime, which is as good.
         if let Err(error) = fs::rename(&made, &dir)
             && !dir.exists()
         {
@@ -55,7 +55,7 @@ pub(super) fn prepare(kernel: &Kernel) -> Result<Boot> {
     })
 }
 
-/// Changes whenever the boot files would.
+/// A hash that changes whenever the boot files would.
 fn identity(kernel: &Kernel) -> Result<u64> {
     let meta = fs::metadata(&kernel.image).with_context(|| format!("reading {}", kernel.image.display()))?;
     let mut hasher = DefaultHasher::new();
@@ -91,8 +91,8 @@ fn unpack_image(image: &Path, to: &Path) -> Result<()> {
     let [program, options @ ..] = payload.unpacker()? else {
         bail!("an unpacker has a program")
     };
-    let program =
-        host::find_program(program).with_context(|| format!("no {program}: run `cargo xtask setup`"))?;
+    let program = host::find_program(program)
+        .with_context(|| format!("{program} is missing: run `cargo xtask setup`"))?;
 
     let mut packed = tempfile::tempfile().context("a scratch file")?;
     packed
@@ -106,10 +106,13 @@ fn unpack_image(image: &Path, to: &Path) -> Result<()> {
         .status()?;
     let unpacked = fs::metadata(to)?.len();
     if !status.success() || unpacked != u64::from(payload.unpacked_size) {
-        bail!("got {unpacked} bytes of {}, {status}", payload.unpacked_size);
+        bail!(
+            "unpacked {unpacked} bytes instead of {}, {status}",
+            payload.unpacked_size
+        );
     }
     if !fs::read(to)?.starts_with(b"\x7fELF") {
-        bail!("what's in it is no ELF image");
+        bail!("the unpacked image is not an ELF file");
     }
     Ok(())
 }
@@ -124,13 +127,13 @@ struct Payload<'a> {
 impl<'a> Payload<'a> {
     fn locate(image: &'a [u8]) -> Result<Self> {
         let u32_at = |at: usize| -> Result<u32> {
-            let bytes = image.get(at..at + 4).context("the image is cut short")?;
+            let bytes = image.get(at..at + 4).context("the image is truncated")?;
             Ok(u32::from_le_bytes(bytes.try_into().context("four bytes")?))
         };
         if image.get(0x202..0x206) != Some(b"HdrS") {
-            bail!("not a bzImage");
+            bail!("the file is not a bzImage");
         }
-        // setup_sects: zero stands for four, for the sake of very old boot loaders.
+        // setup_sects: zero means four, for compatibility with very old boot loaders.
         let sectors = match image[0x1f1] {
             0 => 4,
             sectors => usize::from(sectors),
@@ -141,7 +144,7 @@ impl<'a> Payload<'a> {
             .get(start..end)
             .context("the payload lies outside of the image")?;
         let (data, size) = payload.split_last_chunk::<4>().context("the payload is empty")?;
-        // The size is the kernel build's addition, except with gzip, whose format ends in it.
+        // The build of the kernel appends the size, except with gzip, whose format ends with it.
         let data = if payload.starts_with(&[0x1f, 0x8b]) {
             payload
         } else {
@@ -160,7 +163,7 @@ impl<'a> Payload<'a> {
             [0xfd, b'7', b'z', b'X', b'Z', ..] => &["xz", "-dc", "--single-stream"],
             [0x28, 0xb5, 0x2f, 0xfd, ..] => &["zstd", "-dcq"],
             [0x02, 0x21, 0x4c, 0x18, ..] => &["lz4", "-dcq"],
-            _ => bail!("compressed in a way not known here"),
+            _ => bail!("the compression format is unknown: not gzip, xz, zstd or lz4"),
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Writes cpio archives in the "newc" format that the kernel unpacks as its first root (kernel's
-//! Documentation/driver-api/early-userspace/buffer-format.rst). Archives may follow one another.
+//! Writes cpio archives in the "newc" format that the kernel unpacks as its first root
+//! (Documentation/driver-api/early-userspace/buffer-format.rst of the kernel). Archives may be concatenated.
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
@@ -17,13 +17,13 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Adds a file with these permissions, and the folders above it.
+    /// Adds a file with these permissions, and the directories above it.
     pub(super) fn file(&mut self, path: &str, permissions: u32, data: &[u8]) -> Result<()> {
         self.parents(path)?;
         self.entry(path, FILE | permissions, data, (0, 0))
     }
 
-    /// Adds an empty folder, and those above it.
+    /// Adds an empty directory, and those above it.
     pub(super) fn directory(&mut self, path: &str) -> Result<()> {
         self.parents(path)?;
         if self.directories.insert(path.to_owned()) {
@@ -54,8 +54,8 @@ impl Archive {
     fn entry(&mut self, path: &str, mode: u32, data: &[u8], device: (u32, u32)) -> Result<()> {
         self.entries += 1;
         let size =
-            u32::try_from(data.len()).with_context(|| format!("{path} is too big for a cpio archive"))?;
-        let name_size = u32::try_from(path.len() + 1).context("a name too long for a cpio archive")?;
+            u32::try_from(data.len()).with_context(|| format!("{path} is too large for a cpio archive"))?;
+        let name_size = u32::try_from(path.len() + 1).context("the name is too long for a cpio archive")?;
         // inode, mode, uid, gid, links, mtime, size, device, device, rdev, rdev, length of the name, checksum.
         let fields = [
             self.entries,
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn busybox_lists_what_was_put_in() {
+    fn busybox_lists_the_added_files() {
         let mut archive = Archive::default();
         archive.file("bin/tool", 0o755, b"12345").unwrap();
         archive.directory("proc").unwrap();

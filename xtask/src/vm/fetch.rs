@@ -1,5 +1,5 @@
-//! Fetches a Debian kernel with the host's apt, but with a state of its own: needs no root, and leaves the host's
-//! package lists alone.
+//! Fetches a Debian kernel with the apt of the host, but with separate state: this needs no root, and the package lists
+//! of the host stay as they are.
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -17,14 +17,14 @@ const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
-/// Fetches the suite's generic kernel (the one for clouds lacks 9p) and unpacks it as the folder `into`, which appears
-/// only when it's complete.
+/// Fetches the generic kernel of a suite (the cloud kernel lacks 9p) and unpacks it to the directory `into`, which
+/// appears only when it is complete.
 pub(super) fn fetch(suite: &str, into: &Path) -> Result<()> {
-    let beside = into.parent().context("the cache folder has a parent")?;
+    let beside = into.parent().context("the cache directory has a parent")?;
     let scratch = tempfile::Builder::new()
         .prefix(".fetch-")
         .tempdir_in(beside)
-        .context("a scratch folder")?;
+        .context("creating a scratch directory")?;
     let apt = Apt::new(&scratch.path().join("apt"), suite)?;
     let packages = kernel_packages(|package| apt.depends(package))?;
     let tree = scratch.path().join("tree");
@@ -33,7 +33,7 @@ pub(super) fn fetch(suite: &str, into: &Path) -> Result<()> {
     fs::rename(&tree, into).with_context(|| format!("moving the kernel to {}", into.display()))
 }
 
-/// Fetches the suite's kernel sources and unpacks them below `into`; returns the directory with the kernel's Makefile.
+/// Fetches the kernel sources of a suite and unpacks them below `into`. Returns the directory with the Makefile.
 pub(super) fn fetch_sources(suite: &str, into: &Path) -> Result<PathBuf> {
     let apt = Apt::new(&into.join("apt"), suite)?;
     let depends = apt.depends("linux-source")?;
@@ -52,13 +52,15 @@ pub(super) fn fetch_sources(suite: &str, into: &Path) -> Result<PathBuf> {
     Ok(into.join(package))
 }
 
-/// Runs depmod, which a package's own script would do at installation.
+/// Runs depmod, which the scripts of the package would do at installation.
 pub(super) fn index_modules(tree: &Path) -> Result<()> {
     if !tree.join("lib").exists() {
         symlink("usr/lib", tree.join("lib")).context("linking lib")?;
     }
-    let depmod = host::find_program("depmod").context("no depmod: run `cargo xtask setup`")?;
-    for release in fs::read_dir(tree.join("lib/modules")).context("the packages brought no modules")? {
+    let depmod = host::find_program("depmod").context("depmod is missing: run `cargo xtask setup`")?;
+    for release in
+        fs::read_dir(tree.join("lib/modules")).context("the downloaded packages contain no modules")?
+    {
         child::run(
             Command::new(&depmod)
                 .arg("-b")
@@ -69,7 +71,7 @@ pub(super) fn index_modules(tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The packages that make up the kernel: what linux-image-amd64 depends on, as far as its name carries a version.
+/// The packages of the kernel: the dependencies of linux-image-amd64 whose names have a version.
 fn kernel_packages(depends: impl Fn(&str) -> Result<String>) -> Result<Vec<String>> {
     let mut todo = vec!["linux-image-amd64".to_owned()];
     let mut seen = BTreeSet::new();
@@ -81,12 +83,12 @@ fn kernel_packages(depends: impl Fn(&str) -> Result<String>) -> Result<Vec<Strin
         }
     }
     if seen.is_empty() {
-        bail!("linux-image-amd64 depends on no kernel");
+        bail!("the package linux-image-amd64 depends on no kernel");
     }
     Ok(seen.into_iter().collect())
 }
 
-/// Since Linux 7 the image, its modules and the common files are packages of their own.
+/// Since Linux 7 the image, its modules and the common files are separate packages.
 fn is_kernel_part(package: &str) -> bool {
     ["linux-image-", "linux-base-", "linux-binary-", "linux-modules-"]
         .iter()
@@ -94,7 +96,7 @@ fn is_kernel_part(package: &str) -> bool {
         .any(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// The names in a `Depends` field, whose entries look like `name:arch (= version) | other`: of alternatives the first.
+/// The names in a `Depends` field with entries such as `name:arch (= version) | other`: the first of alternatives.
 fn package_names(depends: &str) -> impl Iterator<Item = &str> {
     let end = |c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c));
     depends
@@ -102,7 +104,7 @@ fn package_names(depends: &str) -> impl Iterator<Item = &str> {
         .map(move |entry| entry.trim().split(end).next().unwrap_or_default())
 }
 
-/// apt with one suite of one mirror, and everything that it writes below one directory.
+/// apt with one suite of one mirror, whose files are all below one directory.
 struct Apt {
     options: Vec<String>,
 }
@@ -110,16 +112,19 @@ struct Apt {
 impl Apt {
     fn new(state: &Path, suite: &str) -> Result<Self> {
         let keyring = KEYRINGS.into_iter().find(|file| Path::new(file).exists());
-        let keyring = keyring.context("no keyring of Debian's archive: install debian-archive-keyring")?;
+        let keyring = keyring
+            .context("the keyring of the Debian archive is missing: install debian-archive-keyring")?;
         let mirror = mirror()?;
         for below in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(state.join(below)).context("apt's own folders")?;
+            fs::create_dir_all(state.join(below)).context("creating the directories of apt")?;
         }
         let sources = format!("deb [arch=amd64 signed-by={keyring}] {mirror} {suite} main\n");
-        fs::write(state.join("sources.list"), sources).context("apt's own sources.list")?;
-        fs::write(state.join("status"), "").context("apt's own status file")?;
+        fs::write(state.join("sources.list"), sources).context("writing the sources.list of apt")?;
+        fs::write(state.join("status"), "").context("writing the status file of apt")?;
 
-        let dir = state.to_str().context("the cache folder's name is not UTF-8")?;
+        let dir = state
+            .to_str()
+            .context("the path of the cache directory is not UTF-8: set ADIT_CACHE_DIR")?;
         let options = [
             format!("Dir::State={dir}"),
             format!("Dir::State::Lists={dir}/lists"),
@@ -143,10 +148,10 @@ impl Apt {
         Ok(apt)
     }
 
-    /// Downloads packages, and unpacks them into one tree.
+    /// Downloads packages and unpacks them into one tree.
     fn unpack(&self, packages: &[String], tree: &Path) -> Result<()> {
         progress::say(format_args!("downloading {}…", packages.join(", ")));
-        let debs = tempfile::tempdir_in(tree.parent().context("a scratch directory")?)?;
+        let debs = tempfile::tempdir_in(tree.parent().context("finding the directory for downloads")?)?;
         child::run(
             self.command("apt-get")
                 .arg("download")
@@ -179,7 +184,7 @@ impl Apt {
     }
 }
 
-/// Where packages come from: `$ADIT_VM_DEBIAN_MIRROR`, else what this Debian host uses for its own release.
+/// The mirror for packages: `$ADIT_VM_DEBIAN_MIRROR`, else the one that this Debian host uses for its own release.
 fn mirror() -> Result<String> {
     if let Ok(mirror) = env::var("ADIT_VM_DEBIAN_MIRROR") {
         return Ok(mirror);
@@ -187,8 +192,8 @@ fn mirror() -> Result<String> {
     let host = Distribution::of_host();
     if host.id != "debian" {
         bail!(
-            "this host's apt knows no Debian mirror: name one in ADIT_VM_DEBIAN_MIRROR, or a folder with \
-             boot/vmlinuz-RELEASE and lib/modules/RELEASE in ADIT_VM_KERNEL_DIR"
+            "apt of this host has no Debian mirror: set ADIT_VM_DEBIAN_MIRROR to one, or ADIT_VM_KERNEL_DIR to a \
+             directory with boot/vmlinuz-RELEASE and lib/modules/RELEASE"
         );
     }
     let shown = child::run(Command::new("apt-get").args(["update", "--print-uris"]))?;
@@ -196,13 +201,13 @@ fn mirror() -> Result<String> {
     let found = mirror_among(&uris, &host.codename);
     found.with_context(|| {
         format!(
-            "apt has no source for {}: set ADIT_VM_DEBIAN_MIRROR",
+            "apt of this host has no source for {}: set ADIT_VM_DEBIAN_MIRROR to a Debian mirror",
             host.codename
         )
     })
 }
 
-/// Picks the mirror out of lines like `'MIRROR/dists/bookworm/InRelease' file 0`.
+/// Finds the mirror in lines such as `'MIRROR/dists/bookworm/InRelease' file 0`.
 fn mirror_among(uris: &str, codename: &str) -> Option<String> {
     uris.lines().find_map(|line| {
         let (mirror, rest) = line.strip_prefix('\'')?.split_once("/dists/")?;
@@ -215,14 +220,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_cut_out_of_a_depends_field() {
+    fn package_names_are_found_in_a_depends_field() {
         let field = "kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb8u2) | linux-initramfs-tool, libc6:amd64";
         let names: Vec<&str> = package_names(field).collect();
         assert_eq!(names, ["kmod", "linux-base", "initramfs-tools", "libc6"]);
     }
 
     #[test]
-    fn a_split_kernel_is_followed_to_its_parts() {
+    fn all_packages_of_a_split_kernel_are_found() {
         let depends = |package: &str| {
             Ok(match package {
                 "linux-image-amd64" => "linux-image-7.2.1+deb13-amd64 (= 7.2.1-1)",
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mirror_is_the_one_of_the_hosts_release() {
+    fn the_mirror_is_that_of_the_release_of_the_host() {
         let uris = "'http://m.example/security/dists/bookworm-security/InRelease' a 0\n\
                     'http://m.example/debian/dists/bookworm/InRelease' b 0\n";
         assert_eq!(

@@ -1,5 +1,5 @@
-# Runs the command in the laid out guest, and tells the host how it ended. Descriptor 8 is the port for that.
-# The command's shell is the host's: busybox's own would take its applets for `ip` and `sh`.
+# Runs the command in the guest, and reports its exit code to the host through the port of descriptor 8.
+# Uses the shell of the host, because the shell of busybox would use its own applets for `ip` and `sh`.
 cd /run/adit-vm
 b=/run/adit-vm/busybox
 . ./config
@@ -14,14 +14,14 @@ qemu) set -- /dev/hvc0 /dev/vport*p2 /dev/vport*p3 ;;
 esac
 
 if [ $TERMINAL = yes ]; then
-    # The terminal forgets its size when nobody has it open.
+    # The terminal forgets its size when no process has it open.
     exec 7<>"$1"
     $b stty sane rows $ROWS cols $COLUMNS <&7
     $b setsid -c /bin/sh ./command <&7 >&7 2>&1 7>&- 8>&-
     code=$?
     $b sleep 0.1
 else
-    # A port can be opened only once, so the command gets pipes: it may well open /dev/stderr.
+    # A port can be opened only once, so the command gets pipes: it may open /dev/stderr.
     $b mkfifo out err
     $b cat out >"$2" 8>&- &
     out=$!
@@ -29,7 +29,7 @@ else
     err=$!
     $b setsid /bin/sh ./command </dev/null >out 2>err 8>&-
     code=$?
-    # What it left running would keep the pipes open.
+    # Processes that the command left running would keep the pipes open.
     for process in /proc/[0-9]*; do
         process=${process#/proc/}
         case " 1 $out $err " in
@@ -38,7 +38,7 @@ else
         esac
     done 2>/dev/null
     wait $out $err
-    # Lines are set only once they have sent all that they hold.
+    # stty returns only after the line has sent its buffer.
     [ $MACHINE = qemu ] || for line in 1 2; do $b stty -F /dev/ttyS$line raw; done
 fi
 

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The guest's first program: finds its ports, lays the root out of the host's files, and hands over to guest.sh.
-# In a `qemu` machine the host's files come by 9p and the ports are virtio's; `uml` has hostfs and serial lines.
+# The first program of the guest: finds its ports, builds the root from the files of the host, and starts guest.sh.
+# A `qemu` machine gets the files of the host by 9p and has virtio ports; `uml` has hostfs and serial lines.
 b=/bin/busybox
 
 fail() {
@@ -16,14 +16,14 @@ $b mount -t devtmpfs devtmpfs /dev
 exec 8>/dev/kmsg
 . /adit/config
 
-# host TAG DIR MOUNTPOINT MODE CACHE: mounts the host's DIR, which QEMU exports as TAG.
+# host TAG DIR MOUNTPOINT MODE CACHE: mounts DIR of the host, which QEMU exports as TAG.
 case $MACHINE in
 uml)
     host() { $b mount -t hostfs -o "$4,$2" none "$3"; }
     for line in 0 1 2; do
         $b stty -F /dev/ttyS$line raw || fail "no serial line $line"
     done
-    # A redirection alone would take a pattern for a name, so ports are set as parameters.
+    # A redirection does not expand patterns, so ports are set as parameters.
     set -- /dev/ttyS0
     ;;
 qemu)
@@ -48,7 +48,7 @@ $b mkdir -p /lower /upper /new
 host root / /lower ro loose || fail "cannot mount the host's root"
 $b mount -t tmpfs -o size=75%,mode=755 upper /upper
 
-# overlay DIR NUMBER: the host's DIR, with writes kept in memory.
+# overlay DIR NUMBER: mounts DIR of the host, with writes kept in memory.
 overlay() {
     $b mkdir -p "/upper/$2/lower" "/upper/$2/upper" "/upper/$2/work" "/new$1"
     $b mount --bind "/lower$1" "/upper/$2/lower" &&
@@ -90,7 +90,7 @@ $b mount -t debugfs debugfs /new/sys/kernel/debug
 $b ip link set lo up
 echo adit-vm >/new/proc/sys/kernel/hostname
 
-# switch_root removes what it leaves behind, this script's tools included.
+# switch_root deletes the old root, with the tools of this script.
 $b cp $b /adit/* /new/run/adit-vm/
-# Not chroot: user namespaces are refused inside of one.
+# Not chroot, because the kernel refuses user namespaces inside of a chroot.
 exec $b switch_root /new /run/adit-vm/busybox sh /run/adit-vm/guest.sh

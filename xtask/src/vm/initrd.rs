@@ -1,4 +1,4 @@
-//! The guest's first root: busybox, the scripts, and what this run is about.
+//! The first root of the guest: busybox, the scripts, and the parameters of this run.
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -15,24 +15,24 @@ use crate::host;
 const INIT: &str = include_str!("init.sh");
 const GUEST: &str = include_str!("guest.sh");
 
-/// What one run wants of its guest.
+/// The parameters of one run.
 pub(super) struct Plan<'a> {
     pub(super) bootable: &'a Bootable,
     pub(super) command: &'a [OsString],
-    /// The guest's environment and nothing else.
+    /// The whole environment of the guest.
     pub(super) environment: &'a [(OsString, OsString)],
     pub(super) directory: &'a Path,
-    /// Folders below /tmp or /run that the guest shall see as well.
+    /// Directories below /tmp or /run that the guest sees as well.
     pub(super) binds: &'a [PathBuf],
     /// A directory of the host that the guest may write to.
     pub(super) artifacts: Option<&'a Path>,
-    /// Rows and columns, if the command talks to a terminal.
+    /// Rows and columns, if the command has a terminal.
     pub(super) terminal: Option<(u16, u16)>,
 }
 
 /// Writes the archive to a file without a name.
 pub(super) fn build(plan: &Plan) -> Result<File> {
-    let busybox = host::find_program("busybox").context("no busybox: run `cargo xtask setup`")?;
+    let busybox = host::find_program("busybox").context("busybox is missing: run `cargo xtask setup`")?;
     let mut archive = Archive::default();
     for dir in ["dev", "proc", "sys"] {
         archive.directory(dir)?;
@@ -55,7 +55,7 @@ pub(super) fn build(plan: &Plan) -> Result<File> {
     Ok(file)
 }
 
-/// Shell variables for the guest's scripts.
+/// Shell variables for the scripts of the guest.
 fn config(plan: &Plan) -> String {
     let (rows, columns) = plan.terminal.unwrap_or((24, 80));
     let kernel = plan.bootable.kernel();
@@ -82,7 +82,10 @@ fn bind_lines(binds: &[PathBuf]) -> Result<Vec<u8>> {
     for bind in binds {
         let bytes = bind.as_os_str().as_bytes();
         if bytes.contains(&b'\n') {
-            bail!("a folder with a line break in its name: {}", bind.display());
+            bail!(
+                "the name of the directory {} has a line break: rename it",
+                bind.display()
+            );
         }
         lines.extend(bytes);
         lines.push(b'\n');
@@ -90,7 +93,7 @@ fn bind_lines(binds: &[PathBuf]) -> Result<Vec<u8>> {
     Ok(lines)
 }
 
-/// A script that becomes the command, in its folder and with its environment.
+/// A script that executes the command, in its directory and with its environment.
 fn command_script(plan: &Plan) -> Vec<u8> {
     let mut script = Vec::new();
     for (name, value) in plan.environment {
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_script_becomes_the_command() {
+    fn the_script_executes_the_command() {
         let bootable = Bootable::Uml(Kernel {
             release: "6.1".into(),
             image: "/k".into(),

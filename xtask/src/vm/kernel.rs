@@ -1,4 +1,4 @@
-//! Which kernels there are to test on, and where their files lie.
+//! The kernels to test on, and where their files are.
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,23 +8,23 @@ use anyhow::{Context as _, Result, bail};
 use super::fetch;
 use crate::{progress, workspace};
 
-/// A kernel by the name that users give it.
+/// A kernel, by the name that users give it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum KernelName {
-    /// The oldest one supported; no TCX.
+    /// The oldest supported kernel; without TCX
     #[value(name = "6.1")]
     V6_1,
-    /// The one that tests run on unless told otherwise; TCX.
+    /// The default kernel of the lab; with TCX
     #[default]
     #[value(name = "6.12")]
     V6_12,
-    /// The newest that Debian has for its stable release.
+    /// The newest kernel in the backports of Debian stable
     #[value(name = "latest")]
     Latest,
 }
 
 impl KernelName {
-    /// The name, as `--kernel` takes it.
+    /// The name, as `--kernel` accepts it.
     pub fn name(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",
@@ -33,7 +33,7 @@ impl KernelName {
         }
     }
 
-    /// The Debian suite whose linux-image-amd64 is that kernel.
+    /// The Debian suite whose linux-image-amd64 is this kernel.
     pub(super) fn suite(self) -> &'static str {
         match self {
             Self::V6_1 => "bookworm",
@@ -50,10 +50,10 @@ impl KernelName {
     }
 }
 
-/// A kernel's files.
+/// The files of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kernel {
-    /// What `uname -r` says in the guest.
+    /// The release, as `uname -r` prints it in the guest.
     pub(super) release: String,
     /// The bzImage.
     pub(super) image: PathBuf,
@@ -61,7 +61,7 @@ pub(super) struct Kernel {
     pub(super) modules: PathBuf,
 }
 
-/// Finds a kernel's files: below `$ADIT_VM_KERNEL_DIR`, else in the cache, else by fetching it into the cache.
+/// Finds the files of a kernel: below `$ADIT_VM_KERNEL_DIR`, else in the cache. Fetches it into the cache if needed.
 pub(super) fn locate(name: KernelName) -> Result<Kernel> {
     if let Some(dir) = env::var_os("ADIT_VM_KERNEL_DIR") {
         return in_named_dir(name, Path::new(&dir));
@@ -70,7 +70,7 @@ pub(super) fn locate(name: KernelName) -> Result<Kernel> {
     let dir = kernels.join(name.name());
     if !dir.exists() {
         fs::create_dir_all(&kernels).with_context(|| format!("creating {}", kernels.display()))?;
-        let lock = File::create(kernels.join(".lock")).context("the lock of the kernel cache")?;
+        let lock = File::create(kernels.join(".lock")).context("creating the lock of the kernel cache")?;
         lock.lock().context("locking the kernel cache")?;
         if !dir.exists() {
             progress::say(format_args!(
@@ -83,7 +83,7 @@ pub(super) fn locate(name: KernelName) -> Result<Kernel> {
     }
     let kernel = in_dir(&dir).with_context(|| {
         format!(
-            "the cached kernel {} (delete it to have it fetched again)",
+            "reading the cached kernel {} (delete that directory to fetch it again)",
             dir.display()
         )
     })?;
@@ -95,7 +95,7 @@ fn in_named_dir(name: KernelName, dir: &Path) -> Result<Kernel> {
     let kernel = in_dir(if own.is_dir() { &own } else { dir }).context("ADIT_VM_KERNEL_DIR")?;
     if !name.fits(&kernel.release) {
         bail!(
-            "ADIT_VM_KERNEL_DIR: {} has Linux {}, not {}: put that one into its folder {}, or ask for `--kernel latest`",
+            "ADIT_VM_KERNEL_DIR: {} has Linux {}, not {}: put that kernel into its subdirectory {}, or use `--kernel latest`",
             dir.display(),
             kernel.release,
             name.name(),
@@ -105,7 +105,7 @@ fn in_named_dir(name: KernelName, dir: &Path) -> Result<Kernel> {
     Ok(kernel)
 }
 
-/// Looks for lib/modules/RELEASE, and for the image beside it or in boot/. Of several kernels it takes the running one.
+/// Looks for lib/modules/RELEASE, and for the image in it or in boot/. Of several kernels, the running one is chosen.
 pub(super) fn in_dir(dir: &Path) -> Result<Kernel> {
     let running = nix::sys::utsname::uname()
         .ok()
@@ -139,12 +139,17 @@ pub(super) fn in_dir(dir: &Path) -> Result<Kernel> {
         _ => found
             .iter()
             .position(|kernel| Some(&kernel.release) == running.as_ref())
-            .with_context(|| format!("{} has several kernels", dir.display()))?,
+            .with_context(|| {
+                format!(
+                    "{} has several kernels, and none of them is the running one: leave only one",
+                    dir.display()
+                )
+            })?,
     };
     let kernel = found.swap_remove(index);
     if !kernel.modules.join("modules.dep").is_file() {
         bail!(
-            "no {}/modules.dep: run `depmod -b {} {}`",
+            "{}/modules.dep is missing: run `depmod -b {} {}`",
             kernel.modules.display(),
             dir.display(),
             kernel.release
@@ -164,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_image_may_lie_in_boot_or_beside_the_modules() {
+    fn the_image_may_be_in_boot_or_beside_the_modules() {
         let dir = tempfile::tempdir().unwrap();
         let modules = dir.path().join("usr/lib/modules/6.1.7-x");
         fs::create_dir_all(&modules).unwrap();

@@ -1,4 +1,4 @@
-//! One running guest: its process, what it is connected to, and what its console said.
+//! A running guest: its process, its connections, and the text of its console.
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
@@ -14,22 +14,22 @@ use anyhow::{Context as _, Result};
 use super::{Bootable, qemu, uml};
 use crate::child;
 
-/// How much of the console is kept.
+/// How many bytes of the console are kept.
 const CONSOLE_BYTES: usize = 256 * 1024;
 
-/// What to start.
+/// A guest to start.
 pub(super) struct Machine<'a> {
     pub(super) bootable: &'a Bootable,
     pub(super) initrd: &'a File,
     pub(super) memory_mib: u32,
-    /// Further words for the kernel's command line.
+    /// Additional arguments for the kernel command line.
     pub(super) arguments: &'a str,
-    /// Shared with the guest for writing.
+    /// A directory that the guest may write to.
     pub(super) artifacts: Option<&'a Path>,
     pub(super) terminal: bool,
 }
 
-/// The guest's ends of its connections, by the numbers under which its process inherits them.
+/// The ends of the connections on the side of the guest: the descriptors that its process inherits.
 pub(super) struct Wires {
     pub(super) initrd: RawFd,
     pub(super) console: RawFd,
@@ -38,18 +38,18 @@ pub(super) struct Wires {
     pub(super) errors: RawFd,
 }
 
-/// A running guest; dropping it ends it.
+/// A running guest. Dropping it ends the guest.
 pub(super) struct Running {
     process: Child,
-    /// Lines from the guest's scripts.
+    /// Events from the scripts of the guest, one a line.
     pub(super) control: UnixStream,
-    /// The command's standard output, or its terminal.
+    /// The standard output of the command, or its terminal.
     pub(super) output: UnixStream,
-    /// The command's standard error; silent with a terminal.
+    /// The standard error of the command; silent with a terminal.
     pub(super) errors: UnixStream,
     console: Console,
     complaints: Console,
-    /// What the process keeps on the host.
+    /// A directory for the files of the process.
     _scratch: tempfile::TempDir,
 }
 
@@ -85,7 +85,7 @@ impl Running {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut process = command.spawn().context("starting the guest")?;
-        // Our copies of the far ends: without them an end of the process is an end of file here.
+        // Drops the copies of the ends of the guest, so that this process reads an end of file when the guest ends.
         drop(command);
         let stderr = process.stderr.take().context("the guest's standard error")?;
         Ok(Self {
@@ -99,7 +99,7 @@ impl Running {
         })
     }
 
-    /// Ends the guest, and returns the last lines of its console, and of its process's own messages.
+    /// Ends the guest, and returns the end of its console and the messages of its process.
     pub(super) fn stop(mut self) -> String {
         self.end();
         let mut said = self.complaints.take();
@@ -108,7 +108,7 @@ impl Running {
     }
 
     fn end(&mut self) {
-        // Fails only if it's gone already.
+        // Fails only if the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -120,7 +120,7 @@ impl Drop for Running {
     }
 }
 
-/// Collects the end of what a stream says.
+/// Collects the end of a stream.
 struct Console {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
@@ -145,10 +145,10 @@ impl Console {
         }
     }
 
-    /// All that was kept; the stream must have ended.
+    /// Returns the text that was kept. The stream must have ended.
     fn take(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
-            // A panic over there can't be more important than the text.
+            // The text is more important than a panic of that thread.
             let _ = reader.join();
         }
         let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,16 +156,16 @@ impl Console {
     }
 }
 
-/// A line of the guest's scripts.
+/// An event that the scripts of the guest report.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Event {
-    /// The first program runs and has a port.
+    /// The first program runs and has opened its port.
     Init,
     /// The command is about to start, this many seconds after the kernel.
     Ready(f64),
     /// The command ended.
     Exit(u8),
-    /// The root could not be laid out.
+    /// The root file system could not be set up, with the reason.
     Failed(String),
 }
 
@@ -181,7 +181,7 @@ impl Event {
     }
 }
 
-/// Reads events off the control port.
+/// Reads events from the control port.
 pub(super) struct Events {
     stream: UnixStream,
     pending: Vec<u8>,
@@ -195,7 +195,7 @@ impl Events {
         }
     }
 
-    /// Waits for the next event until the deadline; none means for ever. `Ok(None)` says that the guest has ended.
+    /// Waits for the next event until the deadline; without one, for ever. `Ok(None)` means that the guest has ended.
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> io::Result<Option<Event>> {
         loop {
             if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {

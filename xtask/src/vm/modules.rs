@@ -1,11 +1,11 @@
-//! Which modules a kernel must load, and in which order, to get something working.
+//! Which modules a kernel must load for given modules, and in which order.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-/// A kernel's modules.dep and modules.builtin (depmod(8), modules.dep(5)).
+/// The modules.dep and modules.builtin of a kernel (depmod(8), modules.dep(5)).
 pub(super) struct Modules {
     /// By name: the file, relative to lib/modules/RELEASE, and the files it needs, the deepest last.
     files: BTreeMap<String, (String, Vec<String>)>,
@@ -35,7 +35,8 @@ impl Modules {
         }
     }
 
-    /// The files of `wanted` and of all they need, each once and after what it needs. What's built in is left out.
+    /// The files of `wanted` and of all their dependencies, each once and after its dependencies, without built-in
+    /// modules.
     pub(super) fn load_order(&self, wanted: &[&str]) -> Result<Vec<String>> {
         let mut order: Vec<String> = Vec::new();
         for name in wanted {
@@ -70,7 +71,7 @@ mod tests {
                        kernel/drivers/virtio-pci.ko.xz:\n";
 
     #[test]
-    fn what_is_needed_comes_first_and_once() {
+    fn dependencies_are_loaded_first_and_once() {
         let order = Modules::parse(DEP, "")
             .load_order(&["virtio_pci", "9pnet_virtio", "9p"])
             .unwrap();
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn built_in_is_fine_and_absent_is_an_error() {
+    fn built_in_modules_are_skipped_and_missing_ones_are_an_error() {
         let modules = Modules::parse(DEP, "kernel/fs/overlayfs/overlay.ko\n");
         assert_eq!(modules.load_order(&["overlay"]).unwrap(), [""; 0]);
         assert!(

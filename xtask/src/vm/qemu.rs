@@ -8,14 +8,14 @@ use super::boot::Boot;
 use super::machine::{Machine, Wires};
 use crate::host;
 
-/// `panic=-1 oops=panic`, with `-no-reboot`: a crash ends QEMU at once.
+/// With `-no-reboot`, `panic=-1 oops=panic` makes a crash end QEMU at once.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 earlyprintk=ttyS0 loglevel=5 panic=-1 oops=panic random.trust_cpu=on \
                                 mitigations=off nokaslr audit=0";
 
-/// A machine with two processors, on the host's own with `kvm`.
+/// The command for a machine with two processors; with `kvm`, they are those of the host.
 pub(super) fn command(boot: &Boot, kvm: bool, machine: &Machine, wires: &Wires) -> Result<Command> {
     let program = host::find_program("qemu-system-x86_64");
-    let program = program.context("no qemu-system-x86_64: run `cargo xtask setup`")?;
+    let program = program.context("qemu-system-x86_64 is missing: run `cargo xtask setup`")?;
     let mut command = Command::new(program);
     command.args([
         "-nodefaults",
@@ -69,7 +69,7 @@ pub(super) fn command(boot: &Boot, kvm: bool, machine: &Machine, wires: &Wires) 
 
 /// Adds a 9p share under a tag.
 fn share(command: &mut Command, tag: &str, dir: &Path, options: &str) {
-    // A comma in the path would start the next option: QEMU wants it doubled.
+    // A comma in the path would start the next option, so it is doubled.
     let path = dir.to_string_lossy().replace(',', ",,");
     command.args([
         "-fsdev",

@@ -1,4 +1,4 @@
-//! The user's terminal, lent to the guest.
+//! Connects the terminal of the user to the guest.
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -16,31 +16,31 @@ pub(super) struct RawTerminal {
 impl RawTerminal {
     pub(super) fn enter() -> Result<Self> {
         if !io::stdin().is_terminal() {
-            bail!("standard input is no terminal: name a command to run, after `--`");
+            bail!("standard input is not a terminal: give a command to run after `--`");
         }
-        let before = termios::tcgetattr(io::stdin()).context("reading the terminal's mode")?;
+        let before = termios::tcgetattr(io::stdin()).context("reading the mode of the terminal")?;
         let mut raw = before.clone();
         termios::cfmakeraw(&mut raw);
-        termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).context("setting the terminal's mode")?;
+        termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).context("setting the mode of the terminal")?;
         Ok(Self { before })
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // Nothing is left to be done about a terminal that's gone.
+        // If this fails, the terminal no longer exists.
         let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
     }
 }
 
-/// Passes what is typed on, until the guest is gone. The thread ends with the process: it can't be woken from a read.
+/// Passes input to the guest until the guest ends. The thread ends with the process, because a read cannot be woken.
 pub(super) fn pass_input(mut guest: UnixStream) -> Result<()> {
-    // Not `io::stdin()`, which would hold back what it has read ahead.
+    // Not `io::stdin()`, which would keep what it reads ahead.
     let mut typed = File::from(
         io::stdin()
             .as_fd()
             .try_clone_to_owned()
-            .context("standard input")?,
+            .context("duplicating standard input")?,
     );
     thread::spawn(move || {
         let mut buffer = [0; 1024];
@@ -53,7 +53,7 @@ pub(super) fn pass_input(mut guest: UnixStream) -> Result<()> {
     Ok(())
 }
 
-/// The terminal's rows and columns.
+/// The rows and columns of the terminal.
 pub(super) fn size() -> (u16, u16) {
     let mut size = libc::winsize {
         ws_row: 0,

@@ -1,4 +1,4 @@
-//! User-mode Linux: a kernel that is a program of the host (kernel's Documentation/virt/uml).
+//! User-mode Linux: a kernel that runs as a program of the host (Documentation/virt/uml of the kernel).
 mod build;
 
 use std::path::Path;
@@ -12,12 +12,12 @@ use super::machine::{Machine, Wires};
 use super::with;
 use crate::host;
 
-/// A guest of one CPU. `scratch` takes what it keeps on the host.
+/// The command for a guest with one CPU. `scratch` is a directory for its files on the host.
 ///
-/// It runs in a PID namespace of its own: the guest's processes are processes of the host, traced by the kernel's, and
-/// without it they would go on as the host's when that one dies.
+/// The guest runs in its own PID namespace, because its processes are processes of the host that the kernel process
+/// traces. Without the namespace they would continue on the host when the kernel process dies.
 pub(super) fn command(kernel: &Kernel, machine: &Machine, wires: &Wires, scratch: &Path) -> Result<Command> {
-    let unshare = host::find_program("unshare").context("no unshare (util-linux)")?;
+    let unshare = host::find_program("unshare").context("unshare is missing: install util-linux")?;
     let mut command = Command::new(unshare);
     if !host::is_root() {
         command.args(["--user", "--map-root-user"]);

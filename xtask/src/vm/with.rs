@@ -1,4 +1,4 @@
-//! What runs a guest's kernel, and which of it this host can do.
+//! The ways to run the kernel of a guest, and which of them work on this host.
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -9,19 +9,19 @@ use anyhow::{Context as _, Result};
 
 use crate::workspace;
 
-/// What runs a guest's kernel.
+/// A way to run the kernel of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum With {
-    /// User-mode Linux: Debian's sources built as a program of the host. One CPU, no JIT, no BTF; boots in a second.
+    /// User-mode Linux, built from the sources of Debian: one CPU, no JIT, no BTF; boots in a second
     Uml,
-    /// QEMU's emulation of a machine with two CPUs, and Debian's own kernel. About ten times slower.
+    /// QEMU, emulating a machine with two CPUs, with the kernel of Debian: about ten times slower
     Qemu,
-    /// The same machine on the host's processor.
+    /// QEMU with the same machine, by KVM on the processor of the host
     Kvm,
 }
 
 impl With {
-    /// For messages and summaries.
+    /// The name in messages and summaries.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Uml => "user-mode",
@@ -30,7 +30,7 @@ impl With {
         }
     }
 
-    /// How long a guest may take for its first word, where it is not known to work here: it is not believed after that.
+    /// How long to wait for the first event of a guest; `None` where this way is known to work on this machine.
     pub(super) fn patience(self) -> Option<Duration> {
         match self {
             Self::Uml => Some(Duration::from_secs(10)),
@@ -43,25 +43,25 @@ impl With {
     }
 }
 
-/// What a command asks for.
+/// Which ways to run a kernel a command accepts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// The fastest that works here.
+    /// The fastest way that works on this machine.
     #[default]
     Fastest,
-    /// The fastest with several CPUs, a JIT, BTF and Debian's own kernel.
+    /// The fastest way with several CPUs, a JIT, BTF and the kernel of Debian.
     Machine,
-    /// This one, or an error.
+    /// This way or an error.
     Only(With),
 }
 
 impl Choice {
-    /// A user's `--with`; without one, the fastest.
+    /// The choice for an option `--with`; without it, the fastest.
     pub fn of(with: Option<With>) -> Self {
         with.map_or(Self::Fastest, Self::Only)
     }
 
-    /// What to try, in order; never empty.
+    /// The ways to try, in order; never empty.
     pub(super) fn candidates(self) -> Vec<With> {
         let kvm = (is_kvm_there() && kvm_verdict() != Some(false)).then_some(With::Kvm);
         match self {
@@ -76,13 +76,13 @@ fn is_kvm_there() -> bool {
     OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-/// Whether KVM runs a guest, as far as that was found out since the host booted.
+/// Whether KVM runs guests on this machine; `None` if that was not tried since the host booted.
 fn kvm_verdict() -> Option<bool> {
     let known = fs::read_to_string(verdict_file().ok()?).ok()?;
     verdict_in(&known, &host_identity().ok()?)
 }
 
-/// Keeps what a trial of KVM showed, until the host boots again.
+/// Stores whether KVM works, until the host boots again.
 pub(super) fn remember_kvm(works: bool) -> Result<()> {
     let file = verdict_file()?;
     let mut scratch = tempfile::NamedTempFile::new_in(file.parent().context("the cache directory")?)?;
@@ -108,15 +108,14 @@ fn verdict_file() -> Result<PathBuf> {
     Ok(cache.join("kvm-verdict"))
 }
 
-/// The kernel's release and the boot's id: another host kernel may bring a KVM that works.
+/// The release of the kernel and the id of the boot, because KVM may work with another kernel of the host.
 fn host_identity() -> Result<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
     let name = nix::sys::utsname::uname().context("uname")?;
     Ok(format!("{} {}", name.release().to_string_lossy(), id.trim()))
 }
 
-/// A directory for guests' memory: with room for `bytes`, on a file system that programs may be run from, in memory if
-/// there is such a one.
+/// A directory for the memory of a guest: with room for `bytes`, without `noexec`, and in memory if possible.
 pub(super) fn memory_dir(bytes: u64) -> Result<PathBuf> {
     let candidates = [
         PathBuf::from("/dev/shm"),
@@ -143,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_is_this_boots_only() {
+    fn a_verdict_is_valid_for_one_boot_only() {
         assert_eq!(verdict_in("6.18 abc silent\n", "6.18 abc"), Some(false));
         assert_eq!(verdict_in("6.18 abc works\n", "6.18 abc"), Some(true));
         assert_eq!(verdict_in("6.18 abc works\n", "6.18 def"), None);

@@ -1,13 +1,13 @@
-//! Other people's devices: those that stand in our place, and other overlays.
+//! Devices that Adit does not manage: those that conflict with Adit, and those of other overlays.
 
 use std::collections::BTreeMap;
 
 use super::finding::Finding;
-use super::overlay::Wanted;
+use super::overlay::Requirements;
 use crate::model::{Link, Owner};
 use crate::net::LinkName;
 
-/// What other overlays call their devices.
+/// Names of devices of other overlays: a prefix and the product.
 const OVERLAYS: [(&str, &str); 6] = [
     ("flannel.", "flannel"),
     ("cilium_", "Cilium"),
@@ -17,16 +17,16 @@ const OVERLAYS: [(&str, &str); 6] = [
     ("antrea-gw", "Antrea"),
 ];
 
-pub(super) fn judge(links: &BTreeMap<LinkName, Link>, wanted: &Wanted) -> Vec<Finding> {
+pub(super) fn judge(links: &BTreeMap<LinkName, Link>, requirements: &Requirements) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let ports = wanted.ports();
+    let ports = requirements.ports();
     for (name, link) in links.iter().filter(|(_, link)| link.owner != Owner::Ours) {
         let text = link.kind.to_string();
         if name.as_str().starts_with("adit") {
             findings.push(Finding::error(
                 "device",
-                format!("{name} bears one of our names, but not our mark"),
-                format!("ip link delete {name}, or rename it"),
+                format!("conflict: {name} exists already and was not created by Adit"),
+                format!("rename it, or delete it with `ip link delete {name}`"),
             ));
         }
         if let Some(port) = link.kind.udp_port()
@@ -34,15 +34,15 @@ pub(super) fn judge(links: &BTreeMap<LinkName, Link>, wanted: &Wanted) -> Vec<Fi
         {
             findings.push(Finding::error(
                 "tunnel",
-                format!("{name} ({text}) has UDP port {port}, which our tunnels want"),
-                format!("remove {name}, or give the network another port in its manifest (spec.ports)"),
+                format!("{name} ({text}) uses UDP port {port}, which Adit needs for its tunnels"),
+                format!("delete {name}, or set another port in the manifest of the network (spec.ports)"),
             ));
         }
         if text.starts_with("ipip external") || text.starts_with("ip6tnl external") {
             findings.push(Finding::warning(
                 "tunnel",
-                format!("{name} ({text}) is flow-based, and a namespace can have only one"),
-                "use another encapsulation than ipip, or remove it",
+                format!("{name} ({text}) is flow-based, and a namespace can have only one such device"),
+                format!("use another encapsulation than ipip, or delete {name}"),
             ));
         }
         let overlay = OVERLAYS
@@ -51,13 +51,13 @@ pub(super) fn judge(links: &BTreeMap<LinkName, Link>, wanted: &Wanted) -> Vec<Fi
         if let Some((_, system)) = overlay {
             findings.push(Finding::warning(
                 "overlay",
-                format!("{name} looks like {system}'s"),
-                format!("make sure that {system} and Adit have different prefixes and ports"),
+                format!("{name} seems to be a device of {system}"),
+                format!("make sure that {system} and Adit use different prefixes and ports"),
             ));
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("device", "no other tunnel stands in our way"));
+        findings.push(Finding::ok("device", "no other tunnel conflicts with Adit"));
     }
     findings
 }
@@ -79,7 +79,10 @@ mod tests {
             generates_addresses: true,
             up: true,
         };
-        judge(&[(LinkName::constant(name), link)].into(), &Wanted::default())
+        judge(
+            &[(LinkName::constant(name), link)].into(),
+            &Requirements::default(),
+        )
     }
 
     #[test]

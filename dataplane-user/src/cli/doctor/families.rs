@@ -1,4 +1,4 @@
-//! What the kernel has of the IP families, and how it takes programs.
+//! IP families of the kernel, and how it attaches programs.
 
 use std::collections::BTreeSet;
 
@@ -21,13 +21,13 @@ fn ipv6(found: &Ipv6) -> Finding {
         Ipv6::OnAllBut(_) => Finding::ok("ipv6", "the kernel has IPv6"),
         Ipv6::Absent => Finding::warning(
             "ipv6",
-            "the kernel has no IPv6: all IPv6 in manifests is skipped",
-            "boot without ipv6.disable=1, on a kernel with CONFIG_IPV6, where IPv6 is needed",
+            "the kernel has no IPv6: Adit skips all IPv6 in manifests",
+            "if IPv6 is needed, boot a kernel with CONFIG_IPV6, without ipv6.disable=1",
         ),
         Ipv6::OffAllBut(_) => Finding::warning(
             "ipv6",
-            "IPv6 is disabled: addresses and routes on devices whose disable_ipv6 is 1 are skipped",
-            "sysctl -w net.ipv6.conf.all.disable_ipv6=0 where IPv6 is needed, and keep it in /etc/sysctl.d",
+            "IPv6 is disabled: Adit skips addresses and routes on devices with disable_ipv6 = 1",
+            "if IPv6 is needed: sysctl -w net.ipv6.conf.all.disable_ipv6=0, and keep it in /etc/sysctl.d",
         ),
     }
 }
@@ -45,7 +45,7 @@ fn rules(ipv6: &Ipv6, without: &BTreeSet<Family>) -> Option<Finding> {
     Some(Finding::warning(
         "rules",
         format!(
-            "the kernel has no policy rules for {missing}: objects that need a rule, or a routing table beside the main one, are skipped"
+            "the kernel has no policy rules for {missing}: Adit skips objects that need a rule or a routing table besides main"
         ),
         "boot a kernel with CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES",
     ))

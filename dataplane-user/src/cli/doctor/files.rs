@@ -1,4 +1,4 @@
-//! The state directory: its keys are nobody else's to read.
+//! The state directory: only its owner may read the keys.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
 
-/// The files of the state directory with their permission bits.
+/// The files of the state directory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
-    /// Files and permission bits.
+    /// Paths and permission bits.
     pub(super) files: Vec<(PathBuf, u32)>,
 }
 
@@ -40,8 +40,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             let path = path.display();
             Finding::error(
                 "key file",
-                format!("{path} has mode {mode:04o}: others may read or write it"),
-                format!("chmod 600 {path}; if others may have read a key in it, make a new one"),
+                format!("{path} has mode {mode:04o}: other users can read or write it"),
+                format!("chmod 600 {path}; if another user may have read a key in it, create a new key"),
             )
         })
         .collect::<Vec<_>>();
@@ -49,7 +49,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         return vec![Finding::ok(
             "key file",
             format!(
-                "{} files in the state directory, none open to others",
+                "{} files in the state directory, none of them accessible to other users",
                 facts.files.len()
             ),
         )];

@@ -1,4 +1,4 @@
-//! What a check came to.
+//! Findings: the results of checks.
 
 use std::fmt::Write as _;
 
@@ -6,28 +6,28 @@ use serde::Serialize;
 
 use crate::cli::output::Paint;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Level {
-    /// As it should be.
+    /// Nothing to do.
     Ok,
-    /// An agent works, but not as well or not as safely as it could.
+    /// An agent works, but with less performance, fewer functions or less safety.
     Warning,
-    /// An agent can't do its work.
+    /// An agent can't work.
     Error,
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// The check's stable name.
+    /// The stable name of the check.
     pub(super) check: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub(super) level: Level,
-    /// What was seen.
+    /// What the check saw.
     pub(super) evidence: String,
-    /// What to do; none where all is well.
+    /// What to do; `None` for `Ok`.
     pub(super) remedy: Option<String>,
 }
 
@@ -66,7 +66,7 @@ impl Finding {
     }
 }
 
-/// The findings in lines, and their sum.
+/// The findings in lines, and the numbers of errors and warnings.
 pub(super) fn render(findings: &[Finding], paint: Paint) -> String {
     let mut text = String::new();
     for finding in findings {
@@ -82,7 +82,13 @@ pub(super) fn render(findings: &[Finding], paint: Paint) -> String {
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let (errors, warnings) = (count(Level::Error), count(Level::Warning));
-    let _infallible = writeln!(text, "{errors} errors, {warnings} warnings");
+    let plural = |number: usize| if number == 1 { "" } else { "s" };
+    let _infallible = writeln!(
+        text,
+        "{errors} error{}, {warnings} warning{}",
+        plural(errors),
+        plural(warnings)
+    );
     text
 }
 
@@ -90,7 +96,7 @@ pub(super) fn render(findings: &[Finding], paint: Paint) -> String {
 pub(super) mod tests {
     use super::*;
 
-    /// The level that a check came to, which must be among them exactly once.
+    /// The level of a check, which must have exactly one finding.
     pub(in super::super) fn level(findings: &[Finding], check: &str) -> Level {
         let mut of_check = findings.iter().filter(|finding| finding.check == check);
         let found = of_check
@@ -111,7 +117,7 @@ pub(super) mod tests {
 ok       jit: on
 error    bpffs: not mounted
          remedy: mount it
-1 errors, 0 warnings
+1 error, 0 warnings
 ";
         assert_eq!(render(&findings, Paint::NEVER), expected);
     }

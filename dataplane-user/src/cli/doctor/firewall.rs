@@ -1,4 +1,4 @@
-//! The nft table: whether it can be had, whose it is, and which chains of others drop what it accepts.
+//! The nft table: whether it can be created, who created it, and which other chains drop what it accepts.
 
 use std::path::{Path, PathBuf};
 
@@ -7,21 +7,21 @@ use super::kernel::has_module;
 use crate::kernel::nft::{self, Nft};
 use crate::model::Owner;
 
-/// What was seen.
+/// Facts about nftables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
-    /// Where `nft` is.
+    /// The path of the program `nft`.
     program: Option<PathBuf>,
-    /// Whether the kernel has nf_tables, loaded or to be loaded; `None`: it can't be told.
+    /// Whether the kernel has nf_tables, loaded or loadable; `None`: unknown.
     tables: Option<bool>,
-    /// Whose the table `inet adit` is; `None`: there is none, or it takes privilege to be seen.
+    /// The owner of the table `inet adit`; `None`: it does not exist, or a capability is missing to read it.
     owner: Option<Owner>,
-    /// Others' chains that drop what is forwarded unless a rule of theirs accepts it.
+    /// Chains not managed by Adit that drop forwarded packets unless one of their rules accepts them.
     dropping: Vec<String>,
 }
 
 impl Facts {
-    /// What takes privilege is left out without it.
+    /// Without capabilities some facts are unknown.
     pub(super) async fn gather(root: &Path) -> Facts {
         let mut nft = Nft::default();
         let found = nft.observe().await;
@@ -48,8 +48,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     if facts.tables == Some(false) {
         findings.push(Finding::warning(
             "nf_tables",
-            "the kernel has no module nf_tables: nothing is masqueraded, no segment is made to fit, and plain packets with overlay sources get in",
-            "modprobe nf_tables; where that fails, install the package with the kernel's modules",
+            "the kernel has no module nf_tables: no masquerading, no MSS clamping, and cleartext packets with overlay sources are not dropped",
+            "modprobe nf_tables; if that fails, install the package with the kernel modules",
         ));
     }
     findings.extend(facts.owner.map(owner));
@@ -59,22 +59,22 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 
 fn program(found: Option<&Path>) -> Finding {
     match found {
-        Some(program) => Finding::ok("nft", format!("{} is there", program.display())),
+        Some(program) => Finding::ok("nft", format!("found {}", program.display())),
         None => Finding::warning(
             "nft",
-            "there is no program nft: nothing is masqueraded, no segment is made to fit, and plain packets with overlay sources get in",
-            "apt-get install nftables",
+            "the program nft is not installed: no masquerading, no MSS clamping, and cleartext packets with overlay sources are not dropped",
+            "install nftables, for example with `apt-get install nftables`",
         ),
     }
 }
 
 fn owner(owner: Owner) -> Finding {
     match owner {
-        Owner::Ours => Finding::ok("nft table", "inet adit is ours"),
+        Owner::Ours => Finding::ok("nft table", "table inet adit is managed by Adit"),
         Owner::Foreign | Owner::Kernel => Finding::error(
             "nft table",
-            "a table inet adit stands there that is not Adit's: it lacks the comment \"adit\"",
-            "rename or delete it (nft delete table inet adit); it is left alone",
+            "conflict: table inet adit exists already and was not created by Adit (it has no comment \"adit\")",
+            "rename it, or delete it with `nft delete table inet adit`; Adit does not change it",
         ),
     }
 }
@@ -83,10 +83,10 @@ fn dropping(chain: &str) -> Finding {
     Finding::warning(
         "forward chain",
         format!(
-            "chain {chain} drops what is forwarded unless one of its own rules accepts it; others' do not count"
+            "chain {chain} drops forwarded packets unless one of its own rules accepts them; rules of other chains do not count"
         ),
-        "add rules there that accept what comes in by, and what leaves by, adit0 and adit-*; beside Docker: \
-         iptables -I DOCKER-USER -i adit+ -j ACCEPT; iptables -I DOCKER-USER -o adit+ -j ACCEPT (and ip6tables)",
+        "add rules to it that accept packets from and to the devices adit0 and adit-*; with Docker: iptables -I DOCKER-USER \
+         -i adit+ -j ACCEPT; iptables -I DOCKER-USER -o adit+ -j ACCEPT (the same for ip6tables)",
     )
 }
 

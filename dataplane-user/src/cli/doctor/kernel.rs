@@ -1,4 +1,4 @@
-//! The kernel itself: its version, what it was built with, its modules, and what we may ask of it.
+//! The kernel: its version, its configuration, its modules, and the capabilities of this process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,32 +7,32 @@ use anyhow::Context;
 use nix::sys::statfs::{FsType, statfs};
 
 use super::finding::Finding;
-use super::overlay::Wanted;
+use super::overlay::Requirements;
 use crate::cli::exit::Failure;
 use crate::cli::privilege::{self, BPF, NET_ADMIN, PERFMON};
 use crate::kernel::bpf::{self, NewerVersion};
 use crate::net::Encapsulation;
 
-/// What was seen of the kernel.
+/// Facts about the kernel.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     /// As `uname -r` prints it.
     pub(super) release: String,
-    /// Whether it tells its own types.
+    /// Whether it has BTF, which describes its types.
     pub(super) btf: bool,
-    /// Whether it compiles BPF; `None`: it does not say.
+    /// Whether it compiles BPF programs; `None`: unknown.
     pub(super) jit: Option<bool>,
-    /// Which of [`MODULES`] it has, loaded or to be loaded, in their order; `None`: it can't be told.
+    /// Which of [`MODULES`] it has, loaded or loadable, in their order; `None`: unknown.
     pub(super) modules: [Option<bool>; MODULES.len()],
-    /// Where the maps are to be pinned, and whether that is a BPF file system.
+    /// The directory for pins, and whether it is on a BPF file system.
     pub(super) bpffs: (PathBuf, bool),
-    /// What a newer agent has left there.
+    /// The dataplane of a newer version of Adit there.
     pub(super) newer: Option<NewerVersion>,
     /// Capabilities that are missing.
     pub(super) missing_capabilities: Vec<&'static str>,
 }
 
-/// The devices' modules, and the encapsulation that needs each; `None`: every agent does.
+/// Modules of devices, and the encapsulation that needs each; `None`: every agent needs it.
 const MODULES: [(&str, Option<Encapsulation>); 6] = [
     ("dummy", None),
     ("geneve", Some(Encapsulation::Geneve)),
@@ -58,7 +58,7 @@ impl Facts {
             jit: text("proc/sys/net/core/bpf_jit_enable").map(|value| value.trim() != "0"),
             modules,
             bpffs: (bpffs.to_owned(), is_bpffs(bpffs)),
-            // Whoever may not look there is told of missing capabilities.
+            // If it can't be read, the finding `capabilities` gives the reason.
             newer: bpf::newer(bpffs).ok().flatten(),
             missing_capabilities: privilege::lacking(&[NET_ADMIN, BPF, PERFMON])
                 .context("reading this process's capabilities")?,
@@ -67,14 +67,14 @@ impl Facts {
     }
 }
 
-pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
     let mut findings = vec![release(&facts.release), btf(facts.btf)];
     findings.extend(facts.jit.map(jit));
     for ((name, encapsulation), has) in MODULES.iter().zip(facts.modules) {
-        let needed = encapsulation.map_or(Some(true), |encapsulation| wanted.needs(encapsulation));
+        let needed = encapsulation.map_or(Some(true), |encapsulation| requirements.needs(encapsulation));
         findings.extend(module(name, has, needed, &facts.release));
     }
-    findings.push(bpffs(&facts.bpffs.0, facts.bpffs.1, wanted.programs));
+    findings.push(bpffs(&facts.bpffs.0, facts.bpffs.1, requirements.programs));
     findings.extend(facts.newer.as_ref().map(newer));
     findings.push(capabilities(&facts.missing_capabilities));
     findings
@@ -85,7 +85,7 @@ fn release(release: &str) -> Finding {
     match version(release) {
         Some(version) if version < OLDEST => Finding::error("kernel", evidence, "boot Linux 6.1 or newer"),
         Some(_) => Finding::ok("kernel", evidence),
-        None => Finding::warning("kernel", evidence, "make sure that it is Linux 6.1 or newer"),
+        None => Finding::warning("kernel", evidence, "make sure that this is Linux 6.1 or newer"),
     }
 }
 
@@ -96,27 +96,29 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 fn btf(there: bool) -> Finding {
     if there {
-        return Finding::ok("btf", "/sys/kernel/btf/vmlinux is there");
+        return Finding::ok("btf", "/sys/kernel/btf/vmlinux exists");
     }
-    let remedy = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' are";
-    Finding::warning("btf", "there is no /sys/kernel/btf/vmlinux", remedy)
+    let remedy = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y; kernels of distributions have it";
+    Finding::warning("btf", "/sys/kernel/btf/vmlinux does not exist", remedy)
 }
 
 fn jit(on: bool) -> Finding {
     if on {
-        return Finding::ok("jit", "BPF programs are compiled");
+        return Finding::ok("jit", "the kernel compiles BPF programs");
     }
     let remedy = "sysctl -w net.core.bpf_jit_enable=1";
-    Finding::warning("jit", "BPF programs are interpreted, which is slow", remedy)
+    Finding::warning("jit", "the kernel interprets BPF programs, which is slow", remedy)
 }
 
 fn module(name: &str, has: Option<bool>, needed: Option<bool>, release: &str) -> Option<Finding> {
     let evidence = match has {
-        Some(true) => return Some(Finding::ok("module", format!("{name} is there"))),
+        Some(true) => return Some(Finding::ok("module", format!("the kernel has module {name}"))),
         Some(false) => format!("the kernel has no module {name}"),
-        None => format!("{name} is not loaded, and /lib/modules/{release} is not there to look for it"),
+        None => format!(
+            "module {name} is not loaded, and its availability is unknown without /lib/modules/{release}"
+        ),
     };
-    let remedy = format!("modprobe {name}; where that fails, install the package with the kernel's modules");
+    let remedy = format!("modprobe {name}; if that fails, install the package with the kernel modules");
     match (has, needed) {
         (_, Some(false)) => None,
         (Some(false), Some(true)) => Some(Finding::error("module", evidence, remedy)),
@@ -130,28 +132,33 @@ fn bpffs(path: &Path, there: bool, needed: Option<bool>) -> Finding {
         return Finding::ok("bpffs", format!("{path} is on a BPF file system"));
     }
     if needed == Some(false) {
-        let evidence = format!("{path} is on no BPF file system, and these manifests need none");
+        let evidence = format!("{path} is not on a BPF file system, and these manifests need none");
         return Finding::ok("bpffs", evidence);
     }
-    let remedy = "mount -t bpf bpf /sys/fs/bpf, or name a directory on one by --bpffs";
-    Finding::error("bpffs", format!("{path} is on no BPF file system"), remedy)
+    let remedy = "mount -t bpf bpf /sys/fs/bpf, or name a directory on a BPF file system with --bpffs";
+    Finding::error("bpffs", format!("{path} is not on a BPF file system"), remedy)
 }
 
 fn newer(found: &NewerVersion) -> Finding {
-    let evidence = format!("{} is of a newer Adit", found.directory.display());
-    let remedy = "run that one, or have its `adit uninstall` remove the dataplane";
+    let evidence = format!("a newer version of Adit created {}", found.directory.display());
+    let remedy = "run the newer version, or remove the dataplane with its `adit uninstall`";
     Finding::error("bpffs", evidence, remedy)
 }
 
 fn capabilities(missing: &[&str]) -> Finding {
     if missing.is_empty() {
-        return Finding::ok("capabilities", "all that an agent needs");
+        return Finding::ok(
+            "capabilities",
+            "this process has all capabilities that an agent needs",
+        );
     }
-    let remedy = "run as root, or give the unit AmbientCapabilities=CAP_NET_ADMIN CAP_BPF CAP_PERFMON";
+    let remedy =
+        "run as root, or set AmbientCapabilities=CAP_NET_ADMIN CAP_BPF CAP_PERFMON in the systemd unit";
     Finding::error("capabilities", format!("missing: {}", missing.join(" ")), remedy)
 }
 
-/// A module that is built in or loaded shows itself below /sys/module; another one is in the lists of its release.
+/// Whether the kernel has a module. Loaded and built-in modules are below /sys/module, others in the lists of
+/// the release. `None` if there are no lists.
 pub(super) fn has_module(root: &Path, release: &str, name: &str) -> Option<bool> {
     if root.join("sys/module").join(name).exists() {
         return Some(true);
@@ -165,7 +172,8 @@ pub(super) fn has_module(root: &Path, release: &str, name: &str) -> Option<bool>
     Some(lists.iter().flatten().any(|list| list.contains(&file)))
 }
 
-/// Asks for the nearest directory above that is there: the agent makes its own.
+/// Whether a directory is on a BPF file system. Checks its nearest existing parent, because the agent creates
+/// it.
 fn is_bpffs(path: &Path) -> bool {
     let there = path.ancestors().find_map(|directory| statfs(directory).ok());
     there.is_some_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
@@ -192,7 +200,7 @@ mod tests {
     fn judged(change: impl FnOnce(&mut Facts)) -> Vec<Finding> {
         let mut facts = good();
         change(&mut facts);
-        judge(&facts, &Wanted::default())
+        judge(&facts, &Requirements::default())
     }
 
     #[test]

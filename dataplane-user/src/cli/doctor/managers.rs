@@ -1,4 +1,4 @@
-//! Programs that manage networks, and would take away what is not theirs.
+//! Network managers that may remove objects of Adit.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,12 +6,12 @@ use std::path::Path;
 
 use super::finding::Finding;
 
-/// What was read; `None`: the program does not run.
+/// Configurations; `None`: the program does not run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
-    /// systemd-networkd's configuration, as it takes effect.
+    /// The effective configuration of systemd-networkd.
     pub(super) networkd: Option<String>,
-    /// NetworkManager's.
+    /// The effective configuration of NetworkManager.
     pub(super) network_manager: Option<String>,
 }
 
@@ -44,7 +44,8 @@ impl Facts {
     }
 }
 
-/// The main file, then the folders' files by name: of two of one name, the later folder's counts.
+/// The main file, then the files of the folders, sorted by name. Of two files with one name, that of the
+/// later folder counts.
 fn configuration(root: &Path, file: &str, folders: [&str; 3]) -> String {
     let mut files = BTreeMap::new();
     for folder in folders {
@@ -76,7 +77,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// The value of a key, whatever the section: neither program has these names twice. `+=` adds to what stands before.
+/// The value of a key in any section, because neither program uses these keys in two sections. `+=` appends
+/// to the previous value.
 fn value(text: &str, key: &str) -> Option<String> {
     let mut found: Option<String> = None;
     for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
@@ -98,26 +100,26 @@ fn networkd(key: &str, value: Option<&str>) -> Finding {
     }
     Finding::warning(
         "systemd-networkd",
-        format!("{evidence}: it removes what it did not make when it restarts"),
+        format!("{evidence}: when it starts, it removes routes and rules that it did not create"),
         format!(
-            "install packaging's networkd.conf.d/adit.conf ({key}=no), then systemctl restart systemd-networkd"
+            "install packaging/systemd/networkd.conf.d/adit.conf ({key}=no), then run `systemctl restart systemd-networkd`"
         ),
     )
 }
 
 fn network_manager(value: Option<&str>) -> Finding {
-    let leaves_ours = value.is_some_and(|value| {
+    let is_unmanaged = value.is_some_and(|value| {
         let mut specs = value.split([';', ',']).map(str::trim);
         specs.any(|spec| ["interface-name:adit*", "interface-name:*", "*"].contains(&spec))
     });
     let evidence = format!("unmanaged-devices={}", value.unwrap_or_default());
-    if leaves_ours {
+    if is_unmanaged {
         return Finding::ok("NetworkManager", evidence);
     }
     Finding::warning(
         "NetworkManager",
-        format!("{evidence}: it may take our devices for its own"),
-        "install packaging's NetworkManager/conf.d/adit.conf, then systemctl reload NetworkManager",
+        format!("{evidence}: it may manage the devices of Adit"),
+        "install packaging/NetworkManager/conf.d/adit.conf, then run `systemctl reload NetworkManager`",
     )
 }
 

@@ -1,4 +1,4 @@
-//! What the manifests ask of the machine, and the way to each peer.
+//! Requirements of the manifests, and the path to each peer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,40 +9,40 @@ use crate::net::{Family, LinkName};
 use crate::plan::{network_links, plan};
 use crate::resource::{Dataplane, Intent, Severity};
 
-/// What the manifests ask of the machine; without manifests, what an agent usually needs.
+/// Requirements of the manifests; without manifests, the usual requirements of an agent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
-    /// The encapsulations of this node's links; `None`: not known.
+pub(super) struct Requirements {
+    /// The encapsulations of the links of this node; `None`: unknown.
     pub(super) encapsulations: Option<BTreeSet<Encapsulation>>,
-    /// Whether a network of this node needs BPF programs; `None`: not known.
+    /// Whether a network of this node needs BPF programs; `None`: unknown.
     pub(super) programs: Option<bool>,
-    /// Families that this node carries prefixes of.
-    pub(super) carried: BTreeSet<Family>,
-    /// The underlay's devices that packets without encapsulation leave and come in by.
-    pub(super) bare: BTreeSet<LinkName>,
-    /// Devices that answers go back by, where the main table may lead elsewhere.
+    /// Families of the prefixes that this node advertises.
+    pub(super) advertised: BTreeSet<Family>,
+    /// Underlay devices that send and receive packets without encapsulation.
+    pub(super) unencapsulated: BTreeSet<LinkName>,
+    /// Devices of `firewall.returnPath`: they send answers even if the main table chooses another device.
     pub(super) return_path: BTreeSet<LinkName>,
-    /// UDP ports and what they are for.
+    /// UDP ports and their encapsulations.
     pub(super) ports: BTreeMap<u16, &'static str>,
-    /// UDP ports of our WireGuard devices: a port tells nothing of a device, so each has its name.
+    /// UDP ports of Adit's WireGuard devices, with the names of the devices.
     pub(super) wireguard: BTreeMap<u16, LinkName>,
-    /// What the way to each peer is like, and what the plan complains of.
+    /// The path to each peer, and the problems of the plan.
     pub(super) findings: Vec<Finding>,
 }
 
-/// The ports that tunnels have where no manifest says otherwise.
+/// Default ports of tunnels.
 const USUAL_PORTS: [(u16, &str); 2] = [(6081, "geneve"), (4789, "vxlan")];
 
-impl Wanted {
-    pub(super) fn of(intent: &Intent, facts: &NodeFacts) -> Wanted {
+impl Requirements {
+    pub(super) fn of(intent: &Intent, facts: &NodeFacts) -> Requirements {
         let links = network_links(intent, facts);
-        let mut wanted = Wanted {
+        let mut requirements = Requirements {
             encapsulations: Some(BTreeSet::new()),
             programs: Some(links.iter().any(|link| link.dataplane == Dataplane::Ebpf)),
             return_path: intent.node().return_path.clone(),
-            ..Wanted::default()
+            ..Requirements::default()
         };
-        wanted.carried = intent
+        requirements.advertised = intent
             .node()
             .prefixes
             .iter()
@@ -50,21 +50,21 @@ impl Wanted {
             .collect();
         for link in &links {
             for peer in &link.peers {
-                wanted
+                requirements
                     .encapsulations
                     .get_or_insert_default()
                     .insert(peer.encapsulation);
-                wanted
-                    .bare
+                requirements
+                    .unencapsulated
                     .extend(peer.neighbour.as_ref().map(|neighbour| neighbour.link.clone()));
                 let ports = link.network.ports;
                 match peer.encapsulation {
-                    Encapsulation::Geneve => wanted.ports.insert(ports.geneve, "geneve"),
-                    Encapsulation::Vxlan => wanted.ports.insert(ports.vxlan, "vxlan"),
+                    Encapsulation::Geneve => requirements.ports.insert(ports.geneve, "geneve"),
+                    Encapsulation::Vxlan => requirements.ports.insert(ports.vxlan, "vxlan"),
                     _ => None,
                 };
                 if let Some(link) = &peer.wireguard {
-                    wanted.wireguard.insert(link.port, link.device());
+                    requirements.wireguard.insert(link.port, link.device());
                 }
                 if let Some(path) = facts.paths.get(&peer.destination()) {
                     let evidence = format!(
@@ -75,7 +75,7 @@ impl Wanted {
                         path.mtu,
                         peer.mtu()
                     );
-                    wanted.findings.push(Finding::ok("peer", evidence));
+                    requirements.findings.push(Finding::ok("peer", evidence));
                 }
             }
         }
@@ -86,22 +86,22 @@ impl Wanted {
                 problem.message,
                 problem.reason.name()
             );
-            wanted.findings.push(match problem.severity {
+            requirements.findings.push(match problem.severity {
                 Severity::Warning => Finding::warning("manifests", evidence, problem.remedy),
                 Severity::Error => Finding::error("manifests", evidence, problem.remedy),
             });
         }
-        wanted
+        requirements
     }
 
-    /// Whether a kind of device is needed; `None`: not known.
+    /// Whether an encapsulation is needed; `None`: unknown.
     pub(super) fn needs(&self, encapsulation: Encapsulation) -> Option<bool> {
         self.encapsulations
             .as_ref()
             .map(|all| all.contains(&encapsulation))
     }
 
-    /// The ports that tunnels are to have.
+    /// The ports of the desired tunnels.
     pub(super) fn ports(&self) -> BTreeMap<u16, &'static str> {
         match self.encapsulations {
             Some(_) => self.ports.clone(),

@@ -1,27 +1,34 @@
-//! UDP ports that our tunnels want and a process has.
+//! UDP ports that tunnels need and a process uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Finding;
-use super::overlay::Wanted;
+use super::overlay::Requirements;
 use crate::kernel::udp::Socket;
 use crate::model::{Link, Owner};
 use crate::net::LinkName;
 
-/// A port that a tunnel device has is that device's affair.
-pub(super) fn judge(sockets: &[Socket], links: &BTreeMap<LinkName, Link>, wanted: &Wanted) -> Vec<Finding> {
+/// Judges the ports. Those of tunnel devices are checked in `devices`.
+pub(super) fn judge(
+    sockets: &[Socket],
+    links: &BTreeMap<LinkName, Link>,
+    requirements: &Requirements,
+) -> Vec<Finding> {
     let devices = links
         .values()
         .filter_map(|link| link.kind.udp_port())
         .collect::<BTreeSet<_>>();
-    // Our WireGuard device has its port while it is up.
+    // A WireGuard device of Adit uses its port while it is up.
     let is_ours = |name: &LinkName| {
         links
             .get(name)
             .is_some_and(|link| link.owner == Owner::Ours && link.up)
     };
-    let wireguard = wanted.wireguard.iter().filter(|(_, device)| !is_ours(device));
-    let ports = wanted
+    let wireguard = requirements
+        .wireguard
+        .iter()
+        .filter(|(_, device)| !is_ours(device));
+    let ports = requirements
         .ports()
         .into_iter()
         .filter(|(port, _)| !devices.contains(port))
@@ -33,11 +40,11 @@ pub(super) fn judge(sockets: &[Socket], links: &BTreeMap<LinkName, Link>, wanted
                 Some(socket) => Finding::error(
                     "port",
                     format!(
-                        "UDP {port}, which {purpose} wants, is taken by {}",
+                        "UDP {port}, which {purpose} needs, is used by {}",
                         socket.holder()
                     ),
                     format!(
-                        "end it, or give the network another port in its manifest (spec.ports.{purpose})"
+                        "stop it, or set another port in the manifest of the network (spec.ports.{purpose})"
                     ),
                 ),
             },
@@ -55,7 +62,7 @@ mod tests {
     fn a_taken_port_is_found_unless_a_tunnel_has_it() {
         let socket = Socket { port: 4789, inode: 0 };
         let levels = |links: &BTreeMap<_, _>| {
-            let findings = judge(&[socket], links, &Wanted::default());
+            let findings = judge(&[socket], links, &Requirements::default());
             findings.iter().map(|finding| finding.level).collect::<Vec<_>>()
         };
         assert_eq!(levels(&BTreeMap::new()), [Level::Error, Level::Ok]);
@@ -77,10 +84,10 @@ mod tests {
         );
 
         let name = LinkName::constant("adit-wg1");
-        let wanted = Wanted {
+        let requirements = Requirements {
             encapsulations: Some(BTreeSet::new()),
             wireguard: [(4789, name.clone())].into(),
-            ..Wanted::default()
+            ..Requirements::default()
         };
         let wireguard = Link {
             kind: LinkKind::WireGuard,
@@ -96,7 +103,7 @@ mod tests {
             (Some(wireguard), vec![]),
         ] {
             let links = link.map(|link| (name.clone(), link)).into_iter().collect();
-            let findings = judge(&[socket], &links, &wanted);
+            let findings = judge(&[socket], &links, &requirements);
             assert_eq!(
                 findings.iter().map(|finding| finding.level).collect::<Vec<_>>(),
                 expected

@@ -1,4 +1,4 @@
-//! Settings of the host that are not ours to write, and its clock.
+//! Settings of the host that Adit does not write, and its clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,30 +7,32 @@ use std::path::Path;
 
 use super::finding::Finding;
 use super::name;
-use super::overlay::Wanted;
+use super::overlay::Requirements;
 use crate::model::devices::is_ours;
 use crate::net::{Family, LinkName};
 
-/// What was read.
+/// Values of settings.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
-    /// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`; `None`: not there.
+    /// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`; `None`: absent.
     pub(super) forwarding: (Option<bool>, Option<bool>),
     /// `net.ipv4.conf.all.rp_filter`.
     pub(super) rp_filter: Option<u8>,
-    /// Devices that are strict, by their own setting or that of `all`; none of Adit's.
+    /// Devices with a strict filter, by their own setting or that of `all`; without devices of Adit.
     pub(super) strict: BTreeSet<String>,
-    /// The same of devices that packets without encapsulation come in by: what counts there, with `all`'s.
-    pub(super) bare_rp_filter: BTreeMap<LinkName, u8>,
-    /// The same of devices that answers go back by.
+    /// The effective value, that of the device or of `all`, on devices that receive packets without
+    /// encapsulation.
+    pub(super) unencapsulated_rp_filter: BTreeMap<LinkName, u8>,
+    /// The same on devices of `firewall.returnPath`.
     pub(super) return_rp_filter: BTreeMap<LinkName, u8>,
-    /// Whether something keeps the clock right; `None`: the kernel does not say.
+    /// Whether the clock is synchronised; `None`: unknown.
     pub(super) synchronised: Option<bool>,
 }
 
 impl Facts {
-    /// `wanted` says the devices that packets without encapsulation come in by, and those that answers go back by.
-    pub(super) fn gather(root: &Path, wanted: &Wanted) -> Facts {
+    /// `requirements` names the devices that receive packets without encapsulation, and those of
+    /// `firewall.returnPath`.
+    pub(super) fn gather(root: &Path, requirements: &Requirements) -> Facts {
         let read = |path: &str| {
             let text = fs::read_to_string(root.join("proc/sys/net").join(path)).ok()?;
             text.trim().parse::<u8>().ok()
@@ -51,28 +53,33 @@ impl Facts {
             strict: strict.map(|link| link.to_string()).collect(),
             forwarding: (is_on("ipv4/ip_forward"), is_on("ipv6/conf/all/forwarding")),
             rp_filter,
-            bare_rp_filter: wanted.bare.iter().filter_map(of_device).collect(),
-            return_rp_filter: wanted.return_path.iter().filter_map(of_device).collect(),
+            unencapsulated_rp_filter: requirements.unencapsulated.iter().filter_map(of_device).collect(),
+            return_rp_filter: requirements.return_path.iter().filter_map(of_device).collect(),
             synchronised: synchronised(),
         }
     }
 }
 
-pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
     let mut findings = Vec::new();
     for family in Family::BOTH {
         let (on, setting) = match family {
             Family::Ipv4 => (facts.forwarding.0, "net.ipv4.ip_forward"),
             Family::Ipv6 => (facts.forwarding.1, "net.ipv6.conf.all.forwarding"),
         };
-        findings.extend(forwarding(family, on, setting, wanted.carried.contains(&family)));
+        findings.extend(forwarding(
+            family,
+            on,
+            setting,
+            requirements.advertised.contains(&family),
+        ));
     }
     findings.extend(facts.rp_filter.map(|all| rp_filter(all, &facts.strict)));
     findings.extend(
         facts
-            .bare_rp_filter
+            .unencapsulated_rp_filter
             .iter()
-            .map(|(link, value)| bare_rp_filter(link, *value)),
+            .map(|(link, value)| unencapsulated_rp_filter(link, *value)),
     );
     findings.extend(
         facts
@@ -84,22 +91,25 @@ pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
     findings
 }
 
-fn forwarding(family: Family, on: Option<bool>, setting: &str, carries: bool) -> Option<Finding> {
-    match (on, carries) {
+fn forwarding(family: Family, on: Option<bool>, setting: &str, advertises: bool) -> Option<Finding> {
+    match (on, advertises) {
         (Some(true), _) => Some(Finding::ok("forwarding", format!("{setting} = 1"))),
         (_, false) => None,
-        // That there is no such family is another check's.
+        // Another check reports a missing family.
         (None, true) => Some(Finding::warning(
             "forwarding",
             format!(
-                "there is no {setting} to be read, and this node carries {} prefixes",
+                "can't read {setting}, and this node advertises {} prefixes",
                 name(family)
             ),
-            "check that packets are forwarded; the finding `ipv6` tells whether the kernel has IPv6 at all",
+            "check that packets are forwarded; the finding `ipv6` shows whether the kernel has IPv6",
         )),
         (Some(false), true) => Some(Finding::error(
             "forwarding",
-            format!("{setting} = 0, and this node carries {} prefixes", name(family)),
+            format!(
+                "{setting} = 0, but this node advertises {} prefixes",
+                name(family)
+            ),
             format!("sysctl -w {setting}=1, and keep it in /etc/sysctl.d"),
         )),
     }
@@ -110,37 +120,37 @@ fn rp_filter(all: u8, strict: &BTreeSet<String>) -> Finding {
     if all != 1 && strict.is_empty() {
         return Finding::ok("rp_filter", evidence);
     }
-    // The larger of `all` and a device's own counts: Adit's have 2.
+    // The larger of `all` and the device's own value counts. Devices of Adit have 2.
     let devices = match strict.len() {
-        0 => "all devices but Adit's".to_owned(),
+        0 => "all devices except those of Adit".to_owned(),
         1..=5 => strict.iter().cloned().collect::<Vec<_>>().join(", "),
         many => format!("{many} devices"),
     };
     Finding::warning(
         "rp_filter",
         format!(
-            "{evidence}, strict (1) on {devices}: IPv4 is dropped there whose source is routed by another device, as the answers \
-             of WireGuard endpoints are below a default route"
+            "{evidence}; the filter is strict (1) on {devices} and drops IPv4 whose source is routed through another device, \
+             such as answers of WireGuard endpoints if WireGuard has the default route"
         ),
-        "sysctl -w net.ipv4.conf.DEVICE.rp_filter=2 where the underlay is asymmetric or a WireGuard device has a default route",
+        "if the underlay is asymmetric or a WireGuard device has a default route: sysctl -w net.ipv4.conf.DEVICE.rp_filter=2",
     )
 }
 
-/// Strict: a packet must come in by the device that its source is routed to, which is `adit0` for the overlay's. The
-/// device is not ours, so it is not for us to set.
-fn bare_rp_filter(link: &LinkName, value: u8) -> Finding {
-    let evidence = format!("{link}, by which packets without encapsulation come in, has rp_filter {value}");
+/// A strict filter accepts a packet only from the device that routes its source, which is `adit0` for overlay
+/// sources. Adit does not manage the underlay device, so it does not change the setting.
+fn unencapsulated_rp_filter(link: &LinkName, value: u8) -> Finding {
+    let evidence = format!("{link}, which receives packets without encapsulation, has rp_filter {value}");
     if value != 1 {
         return Finding::ok("rp_filter", evidence);
     }
     Finding::error(
         "rp_filter",
-        format!("{evidence}: strict, so all IPv4 from the overlay is dropped there"),
+        format!("{evidence} (strict) and drops all IPv4 of the overlay"),
         format!("sysctl -w net.ipv4.conf.{link}.rp_filter=2, and keep it in /etc/sysctl.d"),
     )
 }
 
-/// The device is not ours here, either.
+/// Adit does not manage this device, either.
 fn return_rp_filter(link: &LinkName, value: u8) -> Finding {
     let evidence = format!("{link}, which firewall.returnPath names, has rp_filter {value}");
     if value != 1 {
@@ -149,7 +159,7 @@ fn return_rp_filter(link: &LinkName, value: u8) -> Finding {
     Finding::error(
         "rp_filter",
         format!(
-            "{evidence}: strict, so IPv4 from where the main table leads to by another device is dropped there"
+            "{evidence} (strict) and drops IPv4 whose source the main table routes through another device"
         ),
         format!("sysctl -w net.ipv4.conf.{link}.rp_filter=2, and keep it in /etc/sysctl.d"),
     )
@@ -162,16 +172,16 @@ fn clock(synchronised: bool) -> Finding {
     let remedy = "timedatectl set-ntp true, or install chrony";
     Finding::warning(
         "clock",
-        "not synchronised: logs of several nodes can't be compared",
+        "not synchronised: times in the logs of different nodes can't be compared",
         remedy,
     )
 }
 
 /// adjtimex(2), which changes nothing when no mode is set.
-#[expect(unsafe_code, reason = "no crate of ours wraps adjtimex")]
+#[expect(unsafe_code, reason = "no dependency wraps adjtimex")]
 fn synchronised() -> Option<bool> {
     let mut clock = MaybeUninit::<libc::timex>::zeroed();
-    // SAFETY: the pointer is to a whole timex, whose zeros are valid and ask for nothing to be changed.
+    // SAFETY: the pointer refers to a whole timex; all zeros are a valid value, which requests no change.
     let state = unsafe { libc::adjtimex(clock.as_mut_ptr()) };
     (state >= 0).then_some(state != libc::TIME_ERROR)
 }
@@ -182,10 +192,10 @@ mod tests {
     use super::super::finding::tests::level;
     use super::*;
 
-    fn carrying(families: &[Family]) -> Wanted {
-        Wanted {
-            carried: families.iter().copied().collect(),
-            ..Wanted::default()
+    fn advertising(families: &[Family]) -> Requirements {
+        Requirements {
+            advertised: families.iter().copied().collect(),
+            ..Requirements::default()
         }
     }
 
@@ -195,22 +205,22 @@ mod tests {
             forwarding: (Some(false), Some(false)),
             ..Facts::default()
         };
-        assert_eq!(judge(&off, &Wanted::default()), []);
-        let findings = judge(&off, &carrying(&[Family::Ipv6]));
+        assert_eq!(judge(&off, &Requirements::default()), []);
+        let findings = judge(&off, &advertising(&[Family::Ipv6]));
         assert_eq!(level(&findings, "forwarding"), Level::Error);
         assert!(
             findings[0].evidence.contains("net.ipv6.conf.all.forwarding"),
             "{findings:?}"
         );
         let unknown = Facts::default();
-        let findings = judge(&unknown, &carrying(&[Family::Ipv6]));
+        let findings = judge(&unknown, &advertising(&[Family::Ipv6]));
         assert_eq!(level(&findings, "forwarding"), Level::Warning);
         let on = Facts {
             forwarding: (Some(true), None),
             ..off
         };
         assert_eq!(
-            level(&judge(&on, &carrying(&[Family::Ipv4])), "forwarding"),
+            level(&judge(&on, &advertising(&[Family::Ipv4])), "forwarding"),
             Level::Ok
         );
     }
@@ -218,10 +228,10 @@ mod tests {
     #[test]
     fn strict_filtering_of_packets_without_encapsulation_is_an_error() {
         let facts = |value| Facts {
-            bare_rp_filter: BTreeMap::from([(LinkName::constant("eth0"), value)]),
+            unencapsulated_rp_filter: BTreeMap::from([(LinkName::constant("eth0"), value)]),
             ..Facts::default()
         };
-        let bad = judge(&facts(1), &Wanted::default());
+        let bad = judge(&facts(1), &Requirements::default());
         assert_eq!(level(&bad, "rp_filter"), Level::Error);
         assert!(
             bad[0]
@@ -232,7 +242,7 @@ mod tests {
         );
         for value in [0, 2] {
             assert_eq!(
-                level(&judge(&facts(value), &Wanted::default()), "rp_filter"),
+                level(&judge(&facts(value), &Requirements::default()), "rp_filter"),
                 Level::Ok
             );
         }
@@ -245,20 +255,20 @@ mod tests {
             synchronised: Some(synchronised),
             ..Facts::default()
         };
-        let bad = judge(&facts(1, false), &Wanted::default());
+        let bad = judge(&facts(1, false), &Requirements::default());
         assert_eq!(level(&bad, "rp_filter"), Level::Warning);
         assert_eq!(level(&bad, "clock"), Level::Warning);
         for value in [0, 2] {
-            let good = judge(&facts(value, true), &Wanted::default());
+            let good = judge(&facts(value, true), &Requirements::default());
             assert_eq!(level(&good, "rp_filter"), Level::Ok);
             assert_eq!(level(&good, "clock"), Level::Ok);
         }
-        // One device alone, whatever the setting of all is.
+        // A single strict device is enough, whatever the setting of `all`.
         let one = Facts {
             strict: BTreeSet::from(["eth0".to_owned()]),
             ..facts(0, true)
         };
-        let found = judge(&one, &Wanted::default());
+        let found = judge(&one, &Requirements::default());
         assert_eq!(level(&found, "rp_filter"), Level::Warning);
         assert!(found[0].evidence.contains("strict (1) on eth0"), "{found:?}");
     }
@@ -272,7 +282,7 @@ mod tests {
             fs::write(folder.join("rp_filter"), value).unwrap();
         };
         let strict = || {
-            Facts::gather(root.path(), &Wanted::default())
+            Facts::gather(root.path(), &Requirements::default())
                 .strict
                 .into_iter()
                 .collect::<Vec<_>>()

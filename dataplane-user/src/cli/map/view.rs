@@ -1,4 +1,4 @@
-//! The maps' content as `adit map` prints it for people.
+//! The contents of the maps as `adit map` prints them for people.
 
 use dataplane_ebpf::layout::NextHopState;
 
@@ -8,7 +8,7 @@ use crate::model::Target;
 
 /// `adit map dump`.
 pub(super) fn dump(dump: &Dump) -> String {
-    let broken = || "nothing (its packets are dropped)".to_owned();
+    let broken = || "none (packets are dropped)".to_owned();
     let rows = dump.prefixes.iter().map(|entry| {
         let target = entry.target.as_ref().map(Target::to_string);
         [entry.prefix.to_string(), target.unwrap_or_else(broken)]
@@ -37,14 +37,16 @@ pub(super) fn dump(dump: &Dump) -> String {
 pub(super) fn lookup(result: &LookupResult) -> String {
     let address = result.address;
     let Some(prefix) = result.prefix else {
-        return format!("{address}: no prefix covers it; packets are dropped (no_prefix)\n");
+        return format!("{address}: no prefix contains it; packets are dropped (no_prefix)\n");
     };
     match &result.target {
         LookupTarget::Local => {
-            format!("{address}: {prefix} is this node's own; the program drops (local_prefix)\n")
+            format!(
+                "{address}: {prefix} belongs to this node; the program drops its packets (local_prefix)\n"
+            )
         }
         LookupTarget::Broken | LookupTarget::NoPrefix => {
-            format!("{address}: {prefix} points at nothing; packets are dropped\n")
+            format!("{address}: {prefix} has no valid target; packets are dropped\n")
         }
         target @ (LookupTarget::NextHop(_) | LookupTarget::Group { .. }) => {
             let line = format!("{address}: {prefix}, {}\n", target.name().replace('_', " "));
@@ -53,7 +55,7 @@ pub(super) fn lookup(result: &LookupResult) -> String {
     }
 }
 
-/// `adit map stats`, also with verdicts that never happened if `all`.
+/// `adit map stats`; with `all` also verdicts without packets.
 pub(super) fn stats(report: &CounterReport, all: bool) -> String {
     let mut parts = Vec::new();
     for (title, verdicts) in [("EGRESS", &report.egress), ("INGRESS", &report.ingress)] {

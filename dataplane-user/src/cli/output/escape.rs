@@ -1,12 +1,13 @@
-//! Control characters in what is printed: names of links and containers, aliases and texts of manifests come from
-//! elsewhere, and must not move a terminal's cursor, set its title or turn the order of its text round.
+//! Escapes control characters in output. Names of links and containers, aliases and texts of manifests are
+//! external; they must not move the cursor of a terminal, set its title or reverse the order of its text.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::paint::{Paint, is_mark};
 
-/// A text with each control character as Rust writes it, `\u{1b}`; lines and tabs stay, and marks of a paint become colours.
+/// Replaces each control character by its Rust escape, such as `\u{1b}`. Newlines and tabs stay, and marks of
+/// the paint become colours.
 pub(super) fn text(text: &str, paint: Paint) -> Cow<'_, str> {
     if !text.contains(|c| is_special(c) && c != '\n' && c != '\t') {
         return Cow::Borrowed(text);
@@ -24,7 +25,8 @@ pub(super) fn text(text: &str, paint: Paint) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The same of JSON, in which special characters stand in strings alone: what serde leaves as it is becomes `\u009b`.
+/// The same for JSON, where special characters occur only in strings: those that serde does not escape become
+/// `\u009b`.
 pub(super) fn json(json: &str) -> Cow<'_, str> {
     if !json.contains(|c| is_special(c) && c != '\n') {
         return Cow::Borrowed(json);
@@ -40,7 +42,7 @@ pub(super) fn json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// How many columns of a terminal a text takes when it is written.
+/// The number of terminal columns of a text when it is written.
 pub(super) fn width(text: &str) -> usize {
     let columns = |c: char| match c {
         _ if is_mark(c) => 0,
@@ -50,7 +52,8 @@ pub(super) fn width(text: &str) -> usize {
     text.chars().map(columns).sum()
 }
 
-/// Control characters (C0, DEL, C1), those that turn the order of text round (Unicode's annex 9) or end a line, and marks.
+/// Control characters (C0, DEL, C1), characters that reverse the order of text (Unicode annex 9) or end a
+/// line, and marks.
 fn is_special(c: char) -> bool {
     let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}') || is_mark(c)
@@ -72,7 +75,7 @@ mod tests {
             format!("\x1b[31m{expected}\x1b[0m")
         );
         assert_eq!(width(evil), expected.len());
-        // A mark that nobody painted is no colour.
+        // A mark in external text does not become a colour.
         assert_eq!(text("\u{fdd2}x", Paint::NEVER), r"\u{fdd2}x");
         assert!(matches!(
             text("two\n\tlines of ünïcode", Paint::NEVER),

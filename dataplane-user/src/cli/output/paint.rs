@@ -3,15 +3,15 @@
 use std::env;
 use std::io::{self, IsTerminal};
 
-/// Colours, where they are wanted: on a terminal, unless `NO_COLOR` is set (no-color.org).
+/// Colours on a terminal, unless `NO_COLOR` is set (no-color.org).
 ///
-/// What is painted has marks in it, which become escape sequences when it is written; so that those are told from escape
-/// sequences that come from elsewhere.
+/// A painted text contains marks, which become escape sequences when it is written. Escape sequences in
+/// external text can thus be distinguished and escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Paint(bool);
 
-/// Marks and what they become (ECMA-48, SGR). These are characters that Unicode keeps for uses inside of a program
-/// (noncharacters, chapter 23.7).
+/// Marks and their escape sequences (ECMA-48, SGR). Unicode reserves these characters for use inside a
+/// program (noncharacters, chapter 23.7).
 const MARKS: [(char, &str); 5] = [
     (RESET, "\x1b[0m"),
     ('\u{fdd1}', "\x1b[1m"),
@@ -57,7 +57,7 @@ impl Paint {
         }
     }
 
-    /// What a mark of this paint becomes.
+    /// The escape sequence of a mark; `None` if the paint is off or the character is no mark.
     pub(super) fn sequence(self, mark: char) -> Option<&'static str> {
         let (_, sequence) = MARKS.iter().find(|(known, _)| *known == mark)?;
         self.0.then_some(*sequence)

@@ -14,19 +14,20 @@ use crate::cli::output::{self, Format};
 use crate::hub::{Admission, Status};
 use crate::net::{PublicKey, prefix};
 
-/// Lets a device in: gives it the lowest free address, or another key where it is there already.
+/// Add a client with the lowest free address, or change its key
 ///
-/// A device that is there with this key already changes nothing. Its own file then has `Address = <the address>` and the
-/// hub as its `[Peer]`.
+/// If the client exists with this key, nothing changes. If it exists with another key, the key is replaced
+/// and the address stays. The configuration of the client itself needs `Address = <the address>` and the hub
+/// as its `[Peer]`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// What the device is known by
+    /// Id of the client
     #[arg(value_name = "ID")]
     id: String,
-    /// The device's public key, as `adit wg pubkey` prints it
+    /// Public key of the client, as `adit wg pubkey` prints it
     #[arg(long, value_name = "KEY")]
     public_key: String,
-    /// Where its address is taken from: the hub's own one lies in it, too
+    /// Subnet to choose the address from; it contains the address of the hub, too
     #[arg(long, value_name = "CIDR")]
     subnet: String,
     #[command(flatten)]
@@ -38,7 +39,7 @@ pub(super) struct Arguments {
     output: Format,
 }
 
-/// What programs get.
+/// The answer as JSON.
 #[derive(Debug, Serialize)]
 struct Answer {
     device_id: String,
@@ -65,9 +66,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn sentence(admission: &Admission) -> String {
     let (id, address) = (&admission.device_id, admission.assigned_ip);
     match admission.status {
-        Status::Added => format!("{id} is added with the address {address}."),
-        Status::AlreadyPresent => format!("{id} is there already, with the address {address}."),
-        Status::Reconfigured => format!("{id} has another key now, and keeps the address {address}."),
+        Status::Added => format!("{id} added with address {address}."),
+        Status::AlreadyPresent => format!("{id} exists already with address {address}."),
+        Status::Reconfigured => format!("{id} has a new key and keeps address {address}."),
     }
 }
 
@@ -88,13 +89,14 @@ impl From<Admission> for Answer {
 
 fn subnet(text: &str) -> Result<IpNet, String> {
     let subnet = prefix::parse(text).ok_or_else(|| {
-        format!("`{text}` is no subnet; expected such as 10.42.0.0/24 or fd42::/64, without leading zeros")
+        format!("`{text}` is not a subnet; expected a subnet such as 10.42.0.0/24 or fd42::/64, without leading zeros")
     })?;
     let first = subnet.network();
     let is_reserved = matches!(first, IpAddr::V4(v4) if v4.octets()[0] == 0 || v4.octets()[0] >= 240);
     if first.is_unspecified() || first.is_loopback() || first.is_multicast() || is_reserved {
         return Err(format!(
-            "`{text}` begins with addresses that no device can have; expected such as 10.42.0.0/24 or fd42::/64"
+            "`{text}` begins with addresses that no client can have; expected a subnet such as 10.42.0.0/24 or \
+             fd42::/64"
         ));
     }
     if subnet != subnet.trunc() {
@@ -116,10 +118,10 @@ mod tests {
                 .ends_with("write `10.42.0.0/24`")
         );
         for bad in ["10.42.0.0", "10.42.0.0/33", "10.42.0.0/024", "", "x"] {
-            assert!(subnet(bad).unwrap_err().contains("is no subnet"), "{bad}");
+            assert!(subnet(bad).unwrap_err().contains("is not a subnet"), "{bad}");
         }
         for bad in ["0.0.0.0/0", "::/0", "0.0.0.0/1", "127.0.0.0/8", "240.0.0.0/4"] {
-            assert!(subnet(bad).unwrap_err().contains("no device can have"), "{bad}");
+            assert!(subnet(bad).unwrap_err().contains("no client can have"), "{bad}");
         }
     }
 }

@@ -11,12 +11,12 @@ use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
 use crate::hub::{self, Member};
 
-/// Shows all devices, with their keys and addresses.
+/// List the clients with their keys and addresses
 ///
-/// Shows what the file says; `adit wg show` tells what the interface does.
+/// The list shows the file. `adit wg show` shows the interface.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The hub's file, as `wg-quick` reads it
+    /// The wg-quick file of the hub
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: PathBuf,
     /// Output format
@@ -24,10 +24,10 @@ pub(super) struct Arguments {
     output: Format,
 }
 
-/// A device as programs get it.
+/// A client as JSON.
 #[derive(Debug, Serialize)]
 struct Row {
-    /// `None`: its `[Peer]` has no id.
+    /// `None` if its `[Peer]` has no id.
     device_id: Option<String>,
     assigned_ip: Option<IpAddr>,
     public_key: String,

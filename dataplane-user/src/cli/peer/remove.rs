@@ -6,12 +6,13 @@ use super::{Sync, Target, failure, warn};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 
-/// Takes a device away; its address is free again.
+/// Remove a client and free its address
 ///
-/// The interface loses the device's key before the file does. Where that was put off (--skip-sync), a second run catches up.
+/// The client is removed from the interface first, then from the file. If it was removed from the file only
+/// (--skip-sync), run the command again without that option to remove it from the interface.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// What the device is known by
+    /// Id of the client
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -26,7 +27,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     warn(&hub);
     let id = &arguments.id;
     output::report(&match member.assigned_ip {
-        Some(address) => format!("{id} is removed; {address} is free again.\n"),
-        None => format!("{id} is removed.\n"),
+        Some(address) => format!("{id} removed; {address} is free again.\n"),
+        None => format!("{id} removed.\n"),
     })
 }

@@ -6,15 +6,15 @@ use super::{Target, device_id, failure, warn};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 
-/// Gives a device another id.
+/// Change the id of a client
 ///
-/// The interface knows no ids, and is left alone.
+/// Ids exist only in the file, so the interface does not change.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// What the device is known by
+    /// Current id
     #[arg(value_name = "OLD")]
     old: String,
-    /// What it shall be known by
+    /// New id
     #[arg(value_name = "NEW")]
     new: String,
     #[command(flatten)]
@@ -26,5 +26,5 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut hub = arguments.target.open_alone().await?;
     hub.rename(old, &new).map_err(failure)?;
     warn(&hub);
-    output::report(&format!("{old} is {new} now.\n"))
+    output::report(&format!("{old} renamed to {new}.\n"))
 }

@@ -7,11 +7,11 @@ use super::{Target, failure};
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
 
-/// Brings the interface in line with the file, and tells each change.
+/// Apply the file to the interface and print each change
 ///
-/// Key, port, mark and peers become what the file says, as by `wg syncconf`, and so do the routes to allowed IPs; what is so
-/// already is not touched. A port or a mark that the file doesn't say stays. A peer that has roamed gets the file's endpoint
-/// again, if the file has one.
+/// Sets key, port, mark and peers as `wg syncconf` does, and also the routes to allowed IPs. Whatever matches
+/// the file already is not touched. A port or a mark that the file does not name stays. A peer that has
+/// roamed gets the endpoint of the file again, if the file has one.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     output: Format,
 }
 
-/// What programs get.
+/// The answer as JSON.
 #[derive(Debug, Serialize)]
 struct Answer {
     changes: Vec<String>,
@@ -32,7 +32,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let changes = hub.sync().await.map_err(failure)?;
     output::report(&match arguments.output {
         Format::Json => output::json(&Answer { changes })?,
-        Format::Text if changes.is_empty() => "The interface has what the file says.\n".to_owned(),
+        Format::Text if changes.is_empty() => "The interface matches the file.\n".to_owned(),
         Format::Text => changes.iter().map(|change| format!("{change}\n")).collect(),
     })
 }

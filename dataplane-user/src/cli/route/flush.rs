@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::{change, lock};
+use crate::cli::directories::Directories;
 use crate::cli::exit::Failure;
 use crate::cli::output;
-use crate::cli::places::Places;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::kernel::{LinuxKernel, Wanted};
 use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
@@ -14,17 +14,18 @@ use crate::reconcile::compare::Comparison;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Only of this table
+    /// Delete only routes of this table
     #[arg(long, value_name = "NUMBER")]
     table: Option<u32>,
-    /// Delete `unreachable` and `blackhole` routes too; overlay traffic may then leave by the default route, in the clear
+    /// Delete `unreachable` and `blackhole` routes too; overlay traffic may then take the default route in
+    /// cleartext
     #[arg(long)]
     include_unreachable: bool,
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
-    let _lock = lock(places)?;
+    let _lock = lock(directories)?;
     let mut kernel = LinuxKernel::without_bpf()?;
     let compared = Comparison::with_nothing(&mut kernel, &Wanted::default()).await?;
     let in_table = |change: &Change| match &change.action {
@@ -40,18 +41,23 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         .count();
     let part = |change: &Change| in_table(change) && !is_kept(change);
     let (report, done) = change(&mut kernel, compared, part).await;
-    let mut text = format!("{} routes deleted.\n", report.done());
+    let mut text = format!("{} deleted.\n", routes(report.done(), ""));
     if kept > 0 {
-        let line =
-            format!("{kept} unreachable or blackhole routes kept; --include-unreachable deletes them too.\n");
+        let kept = routes(kept, "unreachable or blackhole ");
+        let line = format!("{kept} kept; --include-unreachable deletes them too.\n");
         text.push_str(&line);
     }
-    let told = output::report(&text);
+    let printed = output::report(&text);
     done?;
-    told
+    printed
 }
 
-/// Whether it deletes a route that keeps packets from taking another one.
+/// A number of routes, as in `2 unreachable routes`.
+fn routes(number: usize, kind: &str) -> String {
+    format!("{number} {kind}route{}", if number == 1 { "" } else { "s" })
+}
+
+/// Whether a change deletes a route that keeps packets from taking a less specific one.
 fn is_backstop(change: &Change) -> bool {
     matches!(
         &change.action,

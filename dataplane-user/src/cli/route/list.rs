@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::directories::{Directories, Manifests};
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
-use crate::cli::places::{Manifests, Places};
 use crate::kernel::{Kernel, LinuxKernel, Wanted};
 use crate::model::{Hop, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget};
 use crate::plan::{network_links, route_hop};
@@ -17,16 +17,16 @@ use crate::source::namespaces;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Manifest files and directories, or `-` for the standard input, for the names of peers
+    /// Manifest file or directory, or `-` for standard input, to show the names of peers; may be repeated
     #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1..)]
     paths: Vec<PathBuf>,
-    /// Which node this is [default: the hostname]
+    /// Name of the TunnelNode of this machine [default: the hostname]
     #[arg(long, value_name = "NAME", env = "ADIT_NODE")]
     node: Option<String>,
-    /// Only routes of this table
+    /// Show only routes of this table
     #[arg(long, value_name = "NUMBER")]
     table: Option<u32>,
-    /// Only routes that lead to this device, also among others
+    /// Show only routes with a next hop through this device
     #[arg(long, value_name = "NAME")]
     dev: Option<String>,
     /// Output format
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    fn wants(&self, key: &RouteKey, route: &Route) -> bool {
+    fn selects(&self, key: &RouteKey, route: &Route) -> bool {
         let leads_to = |dev: &String| route.links().any(|link| link.as_str() == dev);
         self.table.is_none_or(|table| key.table == table) && self.dev.as_ref().is_none_or(leads_to)
     }
@@ -44,12 +44,12 @@ impl Arguments {
 /// A route as it is shown.
 #[derive(Debug, Serialize)]
 struct Row {
-    /// The namespace; `None`: the own one.
+    /// The namespace; `None`: that of the agent.
     namespace: Option<String>,
     prefix: String,
-    /// Next hops, or what it does instead.
+    /// Next hops, or the type of a route without any, such as `unreachable`.
     next_hops: Vec<String>,
-    /// The peers that manifests name for these.
+    /// The peers that manifests name for these next hops.
     peers: BTreeSet<String>,
     metric: u32,
     /// In bytes.
@@ -61,15 +61,15 @@ struct Row {
 /// The peers that the manifests name for next hops.
 #[derive(Debug, Default)]
 struct Peers {
-    /// By the next-hop objects of networks without our programs.
+    /// By the next-hop objects of networks with dataplane `routes`.
     of_networks: Vec<(RouteHop, String)>,
-    /// By next hops of routes that are declared one by one.
+    /// By the next hops of declared routes.
     declared: Vec<(RouteKey, Hop, String)>,
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     let mut kernel = LinuxKernel::without_bpf()?;
-    let peers = named_peers(places, arguments, &mut kernel).await?;
+    let peers = named_peers(directories, arguments, &mut kernel).await?;
     let state = kernel.observe().await?;
     for (namespace, why) in &state.unreadable {
         output::note(&format!("{namespace} can't be read: {why}"));
@@ -80,11 +80,11 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
         .map(|(name, state)| (Some(name.to_string()), state));
     let mut rows = Vec::new();
     for (namespace, state) in [(None, &state)].into_iter().chain(elsewhere) {
-        let ours = state
+        let managed = state
             .routes
             .iter()
-            .filter(|(key, route)| route.owner == Owner::Ours && arguments.wants(key, route));
-        rows.extend(ours.map(|(key, route)| row(namespace.clone(), key, route, &peers)));
+            .filter(|(key, route)| route.owner == Owner::Ours && arguments.selects(key, route));
+        rows.extend(managed.map(|(key, route)| row(namespace.clone(), key, route, &peers)));
     }
     output::show(&match arguments.output {
         Format::Json => output::json(&rows)?,
@@ -92,15 +92,15 @@ pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Fa
     })
 }
 
-/// Reads the manifests, if there are any, and looks for the namespaces that they speak of.
+/// Reads the manifests, if there are any, and looks for the namespaces that they name.
 async fn named_peers(
-    places: &Places,
+    directories: &Directories,
     arguments: &Arguments,
     kernel: &mut LinuxKernel,
 ) -> Result<Peers, Failure> {
     if arguments.paths.is_empty() {
         let wanted = Wanted {
-            remembered: namespaces::load(&places.state_dir)?,
+            remembered: namespaces::load(&directories.state_dir)?,
             ..Wanted::default()
         };
         kernel.look_for(&wanted).await?;
@@ -108,7 +108,7 @@ async fn named_peers(
     }
     let manifests = Manifests::new(arguments.paths.clone(), arguments.node.clone());
     let intent = manifests.intent()?;
-    let facts = places.gatherer().gather(kernel, &intent).await?;
+    let facts = directories.gatherer().gather(kernel, &intent).await?;
     let mut peers = Peers::default();
     for links in network_links(&intent, &facts) {
         let hops = links.peers.iter().filter_map(|peer| {
@@ -177,19 +177,19 @@ fn next_hops(route: &RouteKind) -> Vec<String> {
 }
 
 impl Peers {
-    /// Those that a route leads to.
+    /// The peers of the next hops of a route.
     fn of(&self, key: &RouteKey, route: &RouteKind) -> BTreeSet<String> {
         if let RouteKind::NextHop { target, .. } = route {
-            let leads_to = |wanted: &RouteHop| target.hops().any(|hop| **hop == *wanted);
+            let leads_to = |member: &RouteHop| target.hops().any(|hop| **hop == *member);
             let named = self.of_networks.iter().filter(|(hop, _)| leads_to(hop));
             return named.map(|(_, peer)| peer.clone()).collect();
         }
         let hops = route.paths().map(|paths| paths.hops).unwrap_or_default();
-        let leads_to = |wanted: &Hop| {
+        let leads_to = |member: &Hop| {
             hops.iter().any(|hop| {
-                hop.gateway == wanted.gateway
-                    && hop.encap == wanted.encap
-                    && (wanted.link.is_none() || hop.link == wanted.link)
+                hop.gateway == member.gateway
+                    && hop.encap == member.encap
+                    && (member.link.is_none() || hop.link == member.link)
             })
         };
         let named = self.declared.iter();

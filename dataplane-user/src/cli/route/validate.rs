@@ -1,13 +1,13 @@
-//! `adit route validate`: what differs of the routes. `adit route repair`: puts it right.
+//! `adit route validate` compares the routes with the manifests, `adit route repair` reconciles them.
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{change, lock};
 use crate::apply::Outcome;
+use crate::cli::directories::{Directories, Manifests};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::output::{self, Format};
-use crate::cli::places::{Manifests, Places};
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::gather::Gatherer;
 use crate::kernel::LinuxKernel;
@@ -15,7 +15,7 @@ use crate::model::change::{ObjectKind, Verb};
 use crate::model::{Action, Change, ChangeSet, Conflict, Object};
 use crate::reconcile::compare::Comparison;
 
-/// Next-hop objects, their neighbours and the rules that lead to tables of ours are part of routes.
+// No doc comment: `validate` and `repair` have texts of their own in `route.rs`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -25,33 +25,33 @@ pub(super) struct Arguments {
     output: Format,
 }
 
-/// What differs.
+/// Differences between the kernel and the manifests.
 #[derive(Serialize)]
 struct Found {
     #[serde(flatten)]
     counts: Counts,
-    /// What `repair` would change.
+    /// The changes that `repair` would make.
     changes: Vec<String>,
 }
 
-/// What differs, or was put right.
+/// Numbers of differences, or of repairs.
 #[derive(Debug, Default, Serialize)]
 struct Counts {
-    /// It is not there, and shall be.
+    /// Desired, but does not exist.
     missing: usize,
-    /// It is there, and nobody wants it.
+    /// Exists, but is not desired.
     unexpected: usize,
-    /// It says something else than it shall.
+    /// Exists, but differs from the desired state.
     diverged: usize,
 }
 
-/// Tells, and changes nothing.
-pub(super) async fn validate(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+/// Prints the differences and changes nothing.
+pub(super) async fn validate(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
     let mut kernel = LinuxKernel::without_bpf()?;
     let ChangeSet {
         changes, conflicts, ..
-    } = compare(&mut kernel, places.gatherer(), arguments).await?.set;
+    } = compare(&mut kernel, directories.gatherer(), arguments).await?.set;
     let changes = changes.iter().filter(|change| is_of_routes(change));
     let found = Found {
         counts: Counts::of(changes.clone().map(|change| &change.action)),
@@ -75,12 +75,12 @@ pub(super) async fn validate(places: &Places, arguments: &Arguments) -> Result<(
     }
 }
 
-/// Puts all of it right.
-pub(super) async fn repair(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+/// Reconciles the routes with the manifests.
+pub(super) async fn repair(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
-    let _lock = lock(places)?;
+    let _lock = lock(directories)?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let gatherer = places.gatherer().for_changes();
+    let gatherer = directories.gatherer().for_changes();
     let compared = compare(&mut kernel, gatherer, arguments).await?;
     let (report, all_done) = change(&mut kernel, compared, is_of_routes).await;
     let done = report.outcomes.iter().filter_map(|(change, outcome)| {
@@ -88,16 +88,16 @@ pub(super) async fn repair(places: &Places, arguments: &Arguments) -> Result<(),
         is_done.then_some(&change.action)
     });
     let counts = Counts::of(done);
-    let told = output::report(&match arguments.output {
+    let printed = output::report(&match arguments.output {
         Format::Json => output::json(&counts)?,
-        Format::Text => format!("Put right: {}", counts.text()),
+        Format::Text => format!("Repaired: {}", counts.text()),
     });
     all_done?;
-    told
+    printed
 }
 
-/// What the manifests say beside what the kernel holds. All problems are told, also those that are not about routes: they may be why
-/// one is missing.
+/// Compares the kernel with the manifests. Prints all problems, also those that are not about routes, because
+/// they may be the reason why a route is missing.
 async fn compare(
     kernel: &mut LinuxKernel,
     mut gatherer: Gatherer,
@@ -117,7 +117,7 @@ impl Counts {
         for action in actions {
             *match action.verb() {
                 Verb::Delete => &mut counts.unexpected,
-                // A neighbour is put, whether one is there or not.
+                // A neighbour is always set, whether it exists or not.
                 Verb::Set if action.object().kind() != ObjectKind::Neighbour => &mut counts.diverged,
                 Verb::Add | Verb::Set => &mut counts.missing,
             } += 1;
@@ -138,7 +138,7 @@ impl Counts {
 fn is_of_routes(change: &Change) -> bool {
     match change.action.object() {
         Object::Route(_) | Object::NextHopObject(_) | Object::Neighbour(..) => true,
-        // Those about what comes in by a device go with that.
+        // A rule with an input device belongs to that device.
         Object::Rule(rule) => rule.iif.is_none(),
         _ => false,
     }

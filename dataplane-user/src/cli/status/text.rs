@@ -1,4 +1,4 @@
-//! The status as a person reads it.
+//! The status as text for people.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use crate::model::firewall::DropReason;
 use crate::resource::{Dataplane, Severity};
 use crate::status::{PeerStatus, ProblemStatus, Status, WireGuardStatus};
 
-/// The status in lines: the node, its networks, its peers, and what is wrong.
+/// The status in lines: the node, its networks, its peers, and its problems.
 pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
     let mut text = String::new();
     let mut line = |line: String| {
@@ -65,7 +65,7 @@ fn source(status: &Status, paint: Paint) -> String {
     let source = &status.source;
     let state = match (source.synced, &source.error) {
         (true, None) => "loaded".to_owned(),
-        (true, Some(_)) => paint.doubtful("the newest version is not taken, the one before goes on"),
+        (true, Some(_)) => paint.doubtful("newest version rejected; keeping the previous version"),
         (false, _) => paint.bad("not loaded"),
     };
     format!("manifests {}: {state}", source.paths.join(" "))
@@ -73,24 +73,24 @@ fn source(status: &Status, paint: Paint) -> String {
 
 fn pass(status: &Status) -> String {
     let pass = &status.pass;
-    let mut text = format!("pass {}: {} changed", pass.number, pass.changed);
+    let mut text = format!("reconciliation {}: {} changed", pass.number, pass.changed);
     let counts = [
         (pass.failed, "failed"),
-        (pass.skipped, "left out"),
-        (pass.recreated, "devices made anew"),
+        (pass.skipped, "skipped"),
+        (pass.recreated, "devices recreated"),
     ];
     for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
         let _infallible = write!(text, ", {count} {what}");
     }
     let took = Duration::from_micros(pass.duration_us).as_secs_f64() * 1e3;
-    let _infallible = write!(text, ", {} left to do, in {took:.1} ms", pass.residual);
+    let _infallible = write!(text, ", {} not converged, in {took:.1} ms", pass.residual);
     if let Some(seconds) = pass.ended_ago_s {
         let _infallible = write!(text, ", {seconds} s ago");
     }
     text
 }
 
-/// What others changed and was put right, if anything.
+/// The repairs of outside changes, if there were any.
 fn repairs(status: &Status) -> Option<String> {
     let repairs = &status.repairs;
     let last = repairs.recent.last()?;
@@ -99,21 +99,22 @@ fn repairs(status: &Status) -> Option<String> {
         .iter()
         .map(|(kind, number)| format!("{kind} {number}"));
     Some(format!(
-        "repaired {} times ({}); last: {} {}",
+        "repaired {} {} ({}); last: {} {}",
         repairs.total,
+        if repairs.total == 1 { "time" } else { "times" },
         kinds.collect::<Vec<_>>().join(", "),
         last.object,
         last.found
     ))
 }
 
-/// What the nft table's rules have dropped, if anything.
+/// The packets that the rules of the nft table have dropped, if any.
 fn dropped(status: &Status) -> Option<String> {
     let dropped = status.dropped.iter().filter(|(_, count)| count.packets > 0);
     let reasons = dropped.map(|(reason, count)| {
         let what = match reason {
-            DropReason::Cleartext => "plain packets that pretend to be the overlay's",
-            DropReason::Port => "packets to tunnel ports from addresses of no peer",
+            DropReason::Cleartext => "cleartext packets with overlay sources",
+            DropReason::Port => "packets to tunnel ports from addresses that no peer has",
         };
         format!("{} {what} ({})", count.packets, bytes(count.bytes))
     });
@@ -143,13 +144,13 @@ fn header(wide: bool) -> Vec<String> {
 
 fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
     let unknown = || "-".to_owned();
-    let way = peer.way.as_ref();
-    let counted = way.filter(|_| peer.dataplane != Dataplane::Routes);
-    let state = match way {
-        _ if peer.withdrawn => paint.bad("withdrawn"),
-        None => paint.doubtful("no way"),
-        Some(way) if way.device.is_none() => paint.bad("no device"),
-        Some(way) if !way.usable => paint.bad("down"),
+    let path = peer.way.as_ref();
+    let counted = path.filter(|_| peer.dataplane != Dataplane::Routes);
+    let state = match path {
+        _ if peer.withdrawn => paint.bad("drained"),
+        None => paint.doubtful("no path"),
+        Some(path) if path.device.is_none() => paint.bad("no device"),
+        Some(path) if !path.usable => paint.bad("down"),
         Some(_) => match &peer.wireguard {
             None => paint.good("usable"),
             Some(link) => session(link, paint),
@@ -159,20 +160,20 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
     let mut row = vec![
         peer.node.to_string(),
         peer.network.clone(),
-        way.and_then(|way| way.device.clone()).unwrap_or_else(unknown),
+        path.and_then(|path| path.device.clone()).unwrap_or_else(unknown),
         peer.encapsulation.to_string(),
-        match way.and_then(|way| way.gateway) {
+        match path.and_then(|path| path.gateway) {
             Some(gateway) if wide => format!("{} via {gateway}", address(peer.remote)),
             _ => address(peer.remote),
         },
         peer.mtu.to_string(),
         state,
-        counted.map_or_else(unknown, |way| way.packets.to_string()),
-        counted.map_or_else(unknown, |way| {
+        counted.map_or_else(unknown, |path| path.packets.to_string()),
+        counted.map_or_else(unknown, |path| {
             if wide {
-                way.bytes.to_string()
+                path.bytes.to_string()
             } else {
-                bytes(way.bytes)
+                bytes(path.bytes)
             }
         }),
     ];
@@ -181,7 +182,7 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
         let session = peer.wireguard.as_ref().and_then(|link| link.session.as_ref());
         let received = peer.received.as_ref();
         row.push(received.map_or_else(unknown, |received| received.packets.to_string()));
-        // WireGuard counts no packets, and its bytes with its headers.
+        // WireGuard does not count packets, and its byte counts include its headers.
         let bytes = received
             .map(|received| received.bytes)
             .or(session.map(|session| session.received_bytes));
@@ -195,7 +196,7 @@ fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
     row
 }
 
-/// The state of a WireGuard link that packets may take: there is a session, or the next packet asks for one.
+/// The state of a usable WireGuard link: it has a session, or the next packet starts a handshake.
 fn session(link: &WireGuardStatus, paint: Paint) -> String {
     match &link.session {
         None => paint.bad("not set up"),
@@ -256,7 +257,7 @@ mod tests {
     use crate::net::{Encapsulation, LinkName, NodeName};
     use crate::status::{NetworkStatus, PathStatus, SessionStatus};
 
-    fn peer(node: &str, way: Option<PathStatus>) -> PeerStatus {
+    fn peer(node: &str, path: Option<PathStatus>) -> PeerStatus {
         PeerStatus {
             node: NodeName::new(node).unwrap(),
             network: "pods".to_owned(),
@@ -267,16 +268,16 @@ mod tests {
             wireguard: None,
             withdrawn: false,
             dataplane: Dataplane::Ebpf,
-            received: way.as_ref().map(|_| Count {
+            received: path.as_ref().map(|_| Count {
                 packets: 34,
                 bytes: 5600,
             }),
-            way,
+            way: path,
         }
     }
 
     fn status() -> Status {
-        let way = PathStatus {
+        let path = PathStatus {
             device: Some("adit-geneve".to_owned()),
             gateway: None,
             usable: true,
@@ -293,7 +294,7 @@ mod tests {
                 mtu: 1450,
                 vni: 7,
             }],
-            peers: vec![peer("b", Some(way)), peer("c", None)],
+            peers: vec![peer("b", Some(path)), peer("c", None)],
             problems: vec![ProblemStatus {
                 severity: Severity::Error,
                 reason: "Conflict".to_owned(),
@@ -310,12 +311,12 @@ mod tests {
         let expected = "\
 node a: not ready (adit 1, Linux 6.12)
 manifests : not loaded
-pass 0: 0 changed, 0 left to do, in 0.0 ms
+reconciliation 0: 0 changed, 0 not converged, in 0.0 ms
 network pods: 10.0.0.0/8, VNI 7, MTU 1450
 
-PEER  NETWORK  LINK         ENCAPSULATION  REMOTE     MTU   STATE   PACKETS  BYTES
-b     pods     adit-geneve  geneve         192.0.2.1  1450  usable  12       1464.8 KiB
-c     pods     -            geneve         192.0.2.1  1450  no way  -        -
+PEER  NETWORK  LINK         ENCAPSULATION  REMOTE     MTU   STATE    PACKETS  BYTES
+b     pods     adit-geneve  geneve         192.0.2.1  1450  usable   12       1464.8 KiB
+c     pods     -            geneve         192.0.2.1  1450  no path  -        -
 
 error: link adit0 (Conflict)
   one
@@ -345,7 +346,7 @@ error: link adit0 (Conflict)
         assert_eq!(shown(0, 0), None);
         let text = shown(3, 0).unwrap();
         assert!(
-            text.contains("3 plain packets") && text.contains("300 B") && !text.contains("port"),
+            text.contains("3 cleartext packets") && text.contains("300 B") && !text.contains("port"),
             "{text}"
         );
         assert!(shown(3, 4).unwrap().contains("4 packets to tunnel ports"));
@@ -366,7 +367,7 @@ error: link adit0 (Conflict)
         let text = render(&status(), true, Paint::NEVER);
         assert!(
             text.contains(
-                "192.0.2.1  192.0.2.2  1450  usable  12       1500000  34        5600            -\n"
+                "192.0.2.1  192.0.2.2  1450  usable   12       1500000  34        5600            -\n"
             ),
             "{text}"
         );

@@ -1,4 +1,4 @@
-//! `adit wg down`: what `wg-quick down` does.
+//! `adit wg down`: does what `wg-quick down` does.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::export;
 use super::quick::{self, Quick, Source};
-use super::up::take_away;
+use super::up::remove;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
@@ -20,8 +20,12 @@ use crate::kernel::wireguard::{WireGuard, no_private_keys};
 use crate::model::{LinkKind, Owner};
 use crate::wg_quick::Config;
 
-/// Removes an interface that `adit wg up` or `wg-quick up` created, with its routes, the rules and nft tables of its default route,
-/// and its name servers. Where the file says `SaveConfig = true`, what the interface is goes into the file first.
+/// Remove an interface that `adit wg up` or `wg-quick up` created
+///
+/// Removes its routes, the rules and nft tables of its default route, and its name servers, too. If the file
+/// has `SaveConfig = true`, the state of the interface is saved to the file first.
+///
+/// Exit codes: 3 if there is no such interface, 8 if the agent manages it or it is not a WireGuard interface.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit wg down wg0\n  adit wg down ./home.conf --allow-hooks")]
 pub(super) struct Arguments {
@@ -31,7 +35,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = quick::path(&arguments.source.file);
-    // An interface by its name needs no file: it is taken away all the same.
+    // An interface that is given by name is removed even if its file does not exist.
     let without_file = !arguments.source.file.contains('/') && fs::metadata(&path).is_err();
     let quick = match without_file {
         true => Quick {
@@ -45,12 +49,12 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut netlink = Netlink::open()?;
     match netlink.link(&quick.name).await? {
         Some(link) if link.kind == LinkKind::WireGuard && link.owner == Owner::Ours => {
-            let text = format!("the agent keeps {}: take its manifest away instead", quick.name);
+            let text = format!("the agent manages {}: remove its manifest instead", quick.name);
             return Err(Failure::new(Code::Refused, anyhow!(text)));
         }
         Some(link) if link.kind == LinkKind::WireGuard => {}
         Some(link) => {
-            let text = format!("{} is no WireGuard interface, but {}", quick.name, link.kind);
+            let text = format!("{} is not a WireGuard interface, but {}", quick.name, link.kind);
             return Err(Failure::new(Code::Refused, anyhow!(text)));
         }
         None => {
@@ -70,12 +74,12 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let listing = wireguard.list_device(&quick.name, false).await?;
     let mut prefixes = listing.peers.iter().flat_map(|peer| &peer.allowed_ips);
-    let leads_everywhere = prefixes.any(|prefix| prefix.prefix_len() == 0);
+    let has_default_route = prefixes.any(|prefix| prefix.prefix_len() == 0);
     let mut kernel = ByHand::open(no_private_keys())?;
-    kernel.own(&quick.name, if leads_everywhere { listing.fwmark } else { 0 });
-    // An interface whose protection can't be removed goes all the same.
+    kernel.own(&quick.name, if has_default_route { listing.fwmark } else { 0 });
+    // The interface is removed even if its nft tables can't be; that error is returned at the end.
     let protection = nft::quick::remove(&quick.name).await;
-    take_away(&mut kernel).await?;
+    remove(&mut kernel).await?;
     quick.unset_dns()?;
     quick
         .run_hooks(("PostDown", &hooks.post_down), allowed, &mut interrupts)
@@ -83,7 +87,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(protection?)
 }
 
-/// Writes into the file what the interface is; what only the file knows stays.
+/// Writes the state of the interface to the file. Settings that exist only in the file are kept.
 async fn save(quick: &Quick, netlink: &mut Netlink, wireguard: &mut WireGuard) -> Result<(), Failure> {
     let mut config = export::config(&quick.name, netlink, wireguard).await?;
     let former = &quick.config.interface;
@@ -95,7 +99,7 @@ async fn save(quick: &Quick, netlink: &mut Netlink, wireguard: &mut WireGuard) -
     config.interface.hooks = former.hooks.clone();
     config.interface.save_config = true;
     if former.fwmark == 0 {
-        // That of a default route is found anew.
+        // The mark of a default route is chosen again by `up`.
         config.interface.fwmark = 0;
     }
     for warning in hub::rewrite(&quick.path, config.render().as_bytes()).await? {

@@ -1,4 +1,4 @@
-//! `adit wg export`: an interface as a file of wg-quick.
+//! `adit wg export`: an interface as a wg-quick file.
 
 use anyhow::anyhow;
 use clap::Args;
@@ -12,28 +12,31 @@ use crate::model::LinkKind;
 use crate::net::LinkName;
 use crate::wg_quick::{Config, Interface};
 
-/// Prints what an interface is as a file that `adit wg up` and `wg-quick up` make it of again: its keys, port, mark, addresses, MTU
-/// and peers. Such a file holds private and preshared keys, so they must be asked for.
+/// Print an interface as a wg-quick file
+///
+/// `adit wg up` and `wg-quick up` can create the interface again from this file. It contains keys, port,
+/// mark, addresses, MTU and peers, but no name servers and no routing table. Because of the private and
+/// preshared keys, --show-keys is required.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  umask 077; adit wg export wg0 --show-keys > wg0.conf")]
 pub(super) struct Arguments {
-    /// The interface, whosever it is
+    /// Name of the interface, managed by Adit or not
     #[arg(value_name = "INTERFACE")]
     interface: String,
-    /// Yes, with its private and preshared keys
+    /// Print private and preshared keys
     #[arg(long)]
     show_keys: bool,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.show_keys {
-        let text = "the file holds keys: --show-keys prints it, into a file that only its owner reads";
+        let text = "the file contains private keys: add --show-keys, and write it to a file that only its owner can read";
         return Err(Failure::new(Code::Usage, anyhow!(text)));
     }
     privilege::require(&[NET_ADMIN])?;
     let unknown = || {
         let text = format!(
-            "there is no WireGuard interface `{}`: see `adit wg show`",
+            "there is no WireGuard interface `{}`; `adit wg show interfaces` lists them",
             arguments.interface
         );
         Failure::new(Code::NotFound, anyhow!(text))
@@ -49,7 +52,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     output::show(&config.render())
 }
 
-/// What an interface is. A route's table and name servers are no part of it.
+/// The configuration of an interface, without its routing table and name servers.
 pub(super) async fn config(
     name: &LinkName,
     netlink: &mut Netlink,

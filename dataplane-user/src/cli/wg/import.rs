@@ -1,4 +1,4 @@
-//! `adit wg import`: a file of wg-quick as a manifest that the agent keeps.
+//! `adit wg import`: converts a wg-quick file to a manifest, which the agent keeps.
 
 use std::path::{Path, PathBuf};
 
@@ -7,32 +7,36 @@ use clap::Args;
 use serde::Serialize;
 
 use super::quick::Quick;
+use crate::cli::directories::Directories;
 use crate::cli::exit::Failure;
 use crate::cli::output;
-use crate::cli::places::Places;
 use crate::net::NodeName;
 use crate::resource::wireguard::{AllowedIpRoutes, Peer};
 use crate::source::key_file;
 use crate::source::manifest::{self, ManifestFile};
 use crate::wg_quick::Config;
 
-/// The MTUs that manifests may name, in bytes.
+/// The MTUs that manifests accept, in bytes.
 const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
 
-/// Prints a WireGuardInterface of a file of wg-quick. Keys don't go into manifests: the manifest names files in the state
-/// directory, and --write-keys writes them. What a manifest has no field for (DNS, PreUp and the like, SaveConfig) is told.
+/// Convert a wg-quick file to a manifest
+///
+/// Prints a WireGuardInterface. Manifests contain no private keys: the manifest names files in the state
+/// directory, and --write-keys writes them. Settings without a field in manifests (DNS, PreUp, PostUp,
+/// PreDown, PostDown, SaveConfig) are skipped with a note.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit wg import /etc/wireguard/wg0.conf --node a\n  adit wg import wg0 --write-keys > /etc/adit/manifests/wg0.yaml"
 )]
 pub(super) struct Arguments {
-    /// A file, or the name of one in /etc/wireguard without its .conf
+    /// Path of a file, or the name of a file in /etc/wireguard without .conf
     #[arg(value_name = "FILE|NAME")]
     file: String,
-    /// The node that shall have the interface [default: the hostname]
+    /// Name of the node of the interface [default: the hostname]
     #[arg(long, value_name = "NAME", env = "ADIT_NODE")]
     node: Option<String>,
-    /// Writes the keys into the files that the manifest names, mode 0600; a file that is there already must hold the same key
+    /// Write the keys to the files that the manifest names, with mode 0600; an existing file must contain the
+    /// same key
     #[arg(long)]
     write_keys: bool,
 }
@@ -48,21 +52,21 @@ impl KeyFiles {
         self.directory.join(format!("{}.key", self.name))
     }
 
-    /// Of the peer of this number, from 1.
+    /// The file of the preshared key of a peer; peers are numbered from 1.
     fn preshared(&self, number: usize) -> PathBuf {
         self.directory.join(format!("{}-{number}.psk", self.name))
     }
 }
 
-pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     let quick = Quick::read(&arguments.file)?;
     let node = match &arguments.node {
         Some(node) => node.clone(),
         None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
     };
-    let node = NodeName::new(&node).map_err(|error| anyhow!("{error}; name the node by --node"))?;
+    let node = NodeName::new(&node).map_err(|error| anyhow!("{error}; name the node with --node"))?;
     let files = KeyFiles {
-        directory: std::path::absolute(&places.state_dir)?.join("wireguard"),
+        directory: std::path::absolute(&directories.state_dir)?.join("wireguard"),
         name: quick.name.to_string(),
     };
     let text = manifest(&quick, &node, &files)?;
@@ -70,13 +74,13 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure>
         write_keys(&quick, &files)?;
     } else {
         output::note(&format!(
-            "the keys are not written; --write-keys puts them into {}",
+            "the keys are not written; --write-keys writes them to {}",
             files.directory.display()
         ));
     }
-    for (key, given) in left_out(&quick) {
+    for (key, given) in skipped(&quick) {
         if given {
-            output::note(&format!("{key} can't be said in a manifest and is skipped"));
+            output::note(&format!("{key} skipped: a manifest can't express it"));
         }
     }
     output::report(&text)
@@ -101,8 +105,8 @@ fn write(path: &Path, key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a file can say and a manifest can't.
-fn left_out(quick: &Quick) -> [(&'static str, bool); 7] {
+/// The settings that a manifest can't express, and whether the file has them.
+fn skipped(quick: &Quick) -> [(&'static str, bool); 7] {
     let interface = &quick.config.interface;
     let hooks = &interface.hooks;
     [
@@ -180,7 +184,7 @@ struct PeerSpec {
     persistent_keepalive: Option<u16>,
 }
 
-/// The manifest, which loads: what manifests can't say is an error.
+/// The manifest as text. It is an error if the manifest would be rejected.
 fn manifest(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Result<String, Failure> {
     let spec = spec(quick, node, files);
     let manifest = Manifest {
@@ -199,7 +203,7 @@ fn manifest(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Result<String, 
     if let Err(errors) = manifest::read(std::slice::from_ref(&file), false) {
         let errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
         return Err(anyhow!(
-            "{} can't be a manifest: {}",
+            "{} can't be converted to a manifest: {}",
             quick.path.display(),
             errors.join("; ")
         )
@@ -210,7 +214,7 @@ fn manifest(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Result<String, 
 
 fn spec(quick: &Quick, node: &NodeName, files: &KeyFiles) -> Spec {
     let Config { interface, peers, .. } = &quick.config;
-    // Of two sections with one key the last one says all.
+    // Of two sections with one key only the last one counts.
     let is_last = |index: usize, peer: &Peer| {
         peers[index + 1..]
             .iter()
@@ -254,7 +258,8 @@ fn peer_spec(peer: &Peer, preshared: &Path) -> PeerSpec {
     }
 }
 
-/// A resource's name of an interface's: what resources may not have in theirs becomes a dash.
+/// The name of the resource: that of the interface, with dashes for characters that names of resources do not
+/// allow.
 fn manifest_name(interface: &str) -> String {
     let lower = interface.to_ascii_lowercase();
     let name = lower.replace(|c: char| !c.is_ascii_alphanumeric(), "-");

@@ -1,4 +1,4 @@
-//! `adit wg genkey`, `genpsk` and `pubkey`, as those of `wg`.
+//! `adit wg genkey`, `genpsk` and `pubkey`, like the commands of `wg`.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
@@ -7,9 +7,9 @@ use anyhow::{Context as _, anyhow};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use zeroize::Zeroizing;
 
+use crate::cli::directories::Directories;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::output;
-use crate::cli::places::Places;
 use crate::kernel::wireguard::generate;
 use crate::limits;
 use crate::net::KeySource;
@@ -24,27 +24,27 @@ pub(super) fn print_preshared_key() -> Result<(), Failure> {
     print_secret(&generate::preshared_key()?.to_base64())
 }
 
-/// The public key of the private one on the standard input.
+/// Prints the public key of the private key on standard input.
 pub(super) fn print_public_key() -> Result<(), Failure> {
     output::show(&format!("{}\n", read_key()?.public_key()))
 }
 
-/// This node's public key as its manifest has it; the private one is made if there is none.
-pub(super) fn print_field(places: &Places) -> Result<(), Failure> {
-    let key = key_file::load_or_make(&places.state_dir, generate::private_key)
+/// Prints the public key of this node as a field of its manifest. Creates the private key if there is none.
+pub(super) fn print_field(directories: &Directories) -> Result<(), Failure> {
+    let key = key_file::load_or_make(&directories.state_dir, generate::private_key)
         .map_err(|error| Failure::new(code(&error), error.into()))?;
     output::report(&format!("wireguard: {{publicKey: {}}}\n", key.public_key()))
 }
 
-/// The public key of a declared interface; the private one is made if there is none.
-pub(super) fn print_key_of(places: &Places, name: &str) -> Result<(), Failure> {
-    // It becomes a file's name.
+/// Prints the public key of a declared interface. Creates the private key if there is none.
+pub(super) fn print_key_of(directories: &Directories, name: &str) -> Result<(), Failure> {
+    // The name becomes a file name.
     let name =
         NodeName::new(name).map_err(|error| Failure::new(Code::Usage, anyhow!("--interface: {error}")))?;
     let source = KeySource::Generated(name.to_string());
-    let public = KeyRing::new(&places.state_dir).public(&source, Some(generate::private_key));
+    let public = KeyRing::new(&directories.state_dir).public(&source, Some(generate::private_key));
     let public = public.map_err(|error| Failure::new(code(&error), error.into()))?;
-    output::report(&format!("{}\n", public.context("no key was made")?))
+    output::report(&format!("{}\n", public.context("no key was created")?))
 }
 
 pub(super) fn code(error: &key_file::KeyFileError) -> Code {
@@ -57,17 +57,17 @@ pub(super) fn code(error: &key_file::KeyFileError) -> Code {
     }
 }
 
-/// The one key on the standard input, with white space behind it at most.
+/// Reads the key on standard input; only white space may follow it.
 fn read_key() -> Result<PrivateKey, Failure> {
     let mut text = Zeroizing::new(String::with_capacity(2 * 4096));
     let read = io::stdin()
         .lock()
         .take(limits::KEY_INPUT_BYTES)
         .read_to_string(&mut text);
-    // The error of what is no UTF-8 says nothing of the text.
-    read.context("reading a private key from the standard input")?;
+    // The error for text that is not UTF-8 contains nothing of the text.
+    read.context("reading a private key from standard input")?;
     let key = text.trim_ascii_end().parse();
-    key.map_err(|error| anyhow!("the standard input is no private key: {error}").into())
+    key.map_err(|error| anyhow!("standard input is not a private key: {error}").into())
 }
 
 fn print_secret(text: &str) -> Result<(), Failure> {
@@ -75,11 +75,11 @@ fn print_secret(text: &str) -> Result<(), Failure> {
     output::show(&Zeroizing::new(format!("{text}\n")))
 }
 
-/// Tells on the standard error where the standard output is a file that others can read.
+/// Prints a warning if standard output is a file that other users can read.
 pub(super) fn warn_of_readers() {
     if others_can_read_output() {
         output::note(
-            "others can read the file that this is written to: `umask 077` before, or `chmod 600` it now",
+            "warning: other users can read the file that the output is written to: run `chmod 600` on it, or use `umask 077`",
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a default route needs beside its routes and rules: nft tables, and an underlay that lets answers in.
+//! Protection of a default route: nft tables, and a warning about underlay devices that drop answers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,8 +9,8 @@ use crate::kernel::nft::quick::Protection;
 use crate::model::KernelState;
 use crate::net::{Family, LinkName};
 
-/// Creates the tables for an interface that the desired state has default routes for. A machine without nftables has the
-/// interface without them, and a warning.
+/// Creates the nft tables of an interface with default routes. Without nftables the interface works without
+/// them, and a warning is printed.
 pub(super) async fn create(name: &LinkName, mark: u32, target: &KernelState) {
     let families = target
         .rules
@@ -34,8 +34,9 @@ pub(super) async fn create(name: &LinkName, mark: u32, target: &KernelState) {
     }
 }
 
-/// Warns of each device that leads to an endpoint and drops what the endpoint answers: with strict reverse-path
-/// filtering the kernel looks for the route back, and finds the default route, unless it also looks at the mark.
+/// Warns about each underlay device that drops the answers of endpoints: with strict reverse-path filtering
+/// the kernel looks up the route to the source and finds the default route, unless it also considers the
+/// mark.
 pub(super) fn warn_of_strict_filter(name: &LinkName, target: &KernelState, uplinks: &BTreeSet<LinkName>) {
     if !target.rules.iter().any(|rule| rule.family == Family::Ipv4) {
         return;
@@ -45,20 +46,20 @@ pub(super) fn warn_of_strict_filter(name: &LinkName, target: &KernelState, uplin
         .filter(|uplink| drops_answers(Path::new("/proc/sys"), uplink))
     {
         output::note(&format!(
-            "warning: {uplink} drops what the endpoints of {name} answer, because its rp_filter is strict (1) and \
+            "warning: {uplink} drops the answers of the endpoints of {name}, because its rp_filter is strict (1) and \
              src_valid_mark is 0: sysctl -w net.ipv4.conf.all.src_valid_mark=1, and keep it in /etc/sysctl.d"
         ));
     }
 }
 
-/// Whether a device's reverse-path filter is strict and looks at no mark. A setting that is not there is off.
+/// Whether the reverse-path filter of a device is strict and ignores marks. An absent setting counts as off.
 fn drops_answers(root: &Path, uplink: &LinkName) -> bool {
     let read = |device: &str, setting: &str| {
         let path = root.join("net/ipv4/conf").join(device).join(setting);
         let text = fs::read_to_string(path).unwrap_or_default();
         text.trim().parse::<u8>().unwrap_or(0)
     };
-    // The larger of both counts.
+    // The larger of both values counts.
     let larger = |setting| read("all", setting).max(read(uplink.as_str(), setting));
     larger("rp_filter") == 1 && larger("src_valid_mark") == 0
 }

@@ -1,4 +1,4 @@
-//! What `adit wg up` and `adit wg down` have in common: the file, its commands, and its name servers.
+//! Common parts of `adit wg up` and `adit wg down`: the file, its commands, and its name servers.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -25,23 +25,23 @@ use crate::resource::node::Host;
 use crate::source::names;
 use crate::wg_quick::{Config, Document};
 
-/// Where the files are that are named by their interface alone, as wg-quick(8) has it.
+/// The directory of files that are given by interface name, as in wg-quick(8).
 const DIRECTORY: &str = "/etc/wireguard";
-/// The order of resolvconf's interfaces; a line such as `tun*` gives what ours is to begin with.
+/// The order of interfaces in resolvconf. A line such as `tun*` is the prefix for names of interfaces.
 const ORDER: &str = "/etc/resolvconf/interface-order";
 
-// What a doc comment here said would be the help of who flattens it.
+// No doc comment: it would become the help of the commands that flatten this struct.
 #[derive(Debug, Args)]
 pub(super) struct Source {
-    /// A file, or the name of one in /etc/wireguard without its .conf
+    /// Path of a file, or the name of a file in /etc/wireguard without .conf
     #[arg(value_name = "FILE|NAME")]
     pub(super) file: String,
-    /// Runs the file's commands (PreUp, PostUp, PreDown, PostDown) by bash
+    /// Run the commands of the file (PreUp, PostUp, PreDown, PostDown) with bash
     #[arg(long)]
     pub(super) allow_hooks: bool,
 }
 
-/// A file and its interface.
+/// A wg-quick file and the name of its interface.
 pub(super) struct Quick {
     pub(super) path: PathBuf,
     pub(super) name: LinkName,
@@ -49,7 +49,7 @@ pub(super) struct Quick {
 }
 
 impl Quick {
-    /// Reads a file, or that of an interface's name.
+    /// Reads a file, given by its path or by the name of its interface.
     pub(super) fn read(argument: &str) -> Result<Quick, Failure> {
         let path = path(argument);
         let name = interface(&path)?;
@@ -63,7 +63,7 @@ impl Quick {
         })?;
         if fs::metadata(&path).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
             output::note(&format!(
-                "everybody can read {0}, which holds a private key: chmod 600 {0}",
+                "warning: all users can access {0}, which contains a private key: chmod 600 {0}",
                 path.display()
             ));
         }
@@ -74,25 +74,25 @@ impl Quick {
         Ok(Quick { path, name, config })
     }
 
-    /// The addresses of the names in its endpoints. A device that one names must be there.
+    /// Resolves the names in endpoints. A device in an endpoint must exist.
     pub(super) async fn look_up(&self) -> Result<BTreeMap<String, Vec<IpAddr>>, Failure> {
         let peers = &self.config.peers;
         let hosts = peers.iter().map(|peer| Some(&peer.endpoint.as_ref()?.host));
         for (index, host) in hosts.clone().enumerate() {
             if let Some(Host::Scoped(_, device)) = host {
-                zone::index(device).with_context(|| self.place("Endpoint", index))?;
+                zone::index(device).with_context(|| self.position("Endpoint", index))?;
             }
         }
         let found = names::of_peers(peers, limits::WG_QUICK_NAMES_PATIENCE).await;
         found.map_err(|(name, why)| {
             let is_it = |host: Option<&Host>| host.and_then(Host::name) == Some(&name);
             let index = hosts.clone().position(is_it).unwrap_or_default();
-            anyhow!(why).context(self.place("Endpoint", index)).into()
+            anyhow!(why).context(self.position("Endpoint", index)).into()
         })
     }
 
-    /// File and line of a peer's entry, as far as the file is still what was read.
-    fn place(&self, key: &str, peer: usize) -> String {
+    /// File and line of an entry of a peer, for errors. Without a line if the file has changed since.
+    fn position(&self, key: &str, peer: usize) -> String {
         let document = files::read(&self.path).map(Document::new).ok();
         let line = document.and_then(|document| {
             let section = document.peers().nth(peer)?;
@@ -104,7 +104,7 @@ impl Quick {
         }
     }
 
-    /// Runs commands of the file, if that was asked for; says so if not. A signal ends the one that runs.
+    /// Runs commands of the file if they are allowed, else prints a note. A signal ends the running command.
     pub(super) async fn run_hooks(
         &self,
         (key, hooks): (&str, &[String]),
@@ -112,18 +112,18 @@ impl Quick {
         interrupts: &mut Interrupts,
     ) -> Result<(), Failure> {
         if !allowed && !hooks.is_empty() {
-            output::note(&format!("{key} is not run; --allow-hooks runs it"));
+            output::note(&format!("{key} skipped; --allow-hooks runs it"));
             return Ok(());
         }
         for hook in hooks {
             let hook = hook.replace("%i", self.name.as_str());
-            // As wg-quick runs them.
+            // The same options as in wg-quick.
             let child = tokio::process::Command::new("bash")
                 .args(["-e", "-o", "pipefail", "-O", "extglob", "-c", &hook])
                 .env("INTERFACE", self.name.as_str())
                 .kill_on_drop(true)
                 .spawn();
-            let mut child = child.with_context(|| format!("{key}: bash can't be run"))?;
+            let mut child = child.with_context(|| format!("{key}: can't run bash"))?;
             let status = tokio::select! {
                 status = child.wait() => status?,
                 interrupt = interrupts.wait() => {
@@ -131,7 +131,7 @@ impl Quick {
                     return Err(interrupt);
                 }
             };
-            // The same signal may have ended both.
+            // The same signal may have ended the command, too.
             interrupts.check().await?;
             if !status.success() {
                 return Err(anyhow!("{key}: `{hook}` ended with {status}").into());
@@ -140,12 +140,12 @@ impl Quick {
         Ok(())
     }
 
-    /// As with wg-quick, search domains alone are none.
+    /// As in wg-quick, search domains without name servers have no effect.
     fn has_dns(&self) -> bool {
         !self.config.interface.dns.is_empty()
     }
 
-    /// Refuses before anything is made what could not be made later.
+    /// Fails before anything is created if name servers could not be set later.
     pub(super) fn check_dns(&self) -> Result<(), Failure> {
         let paths = env::var_os("PATH").unwrap_or_default();
         let is_there = env::split_paths(&paths).any(|path| path.join("resolvconf").is_file());
@@ -155,13 +155,13 @@ impl Quick {
         Err(Failure::new(
             Code::Refused,
             anyhow!(
-                "{}: DNS needs the program resolvconf: `apt install openresolv`, or take DNS out",
+                "{}: DNS needs the program resolvconf: run `apt install openresolv`, or remove DNS from the file",
                 self.path.display()
             ),
         ))
     }
 
-    /// Tells resolvconf of the name servers.
+    /// Passes the name servers to resolvconf.
     pub(super) fn set_dns(&self) -> Result<(), Failure> {
         if !self.has_dns() {
             return Ok(());
@@ -178,7 +178,7 @@ impl Quick {
         resolvconf(&["-a", &name, "-m", "0", "-x"], &text)
     }
 
-    /// Has resolvconf forget them.
+    /// Removes the name servers from resolvconf.
     pub(super) fn unset_dns(&self) -> Result<(), Failure> {
         if !self.has_dns() {
             return Ok(());
@@ -196,11 +196,11 @@ impl Quick {
     }
 }
 
-/// Asks a command to end, and ends it where it doesn't.
+/// Ends a command with SIGTERM, and with SIGKILL if it does not end in time.
 async fn end(child: &mut tokio::process::Child) {
     let id = child.id().and_then(|id| i32::try_from(id).ok());
     if let Some(id) = id {
-        // It may have ended by itself.
+        // The command may have ended by itself.
         let _gone = kill(Pid::from_raw(id), Signal::SIGTERM);
     }
     if tokio::time::timeout(limits::COMMAND_PATIENCE, child.wait())
@@ -211,10 +211,10 @@ async fn end(child: &mut tokio::process::Child) {
     }
 }
 
-fn resolvconf(words: &[&str], input: &str) -> Result<(), Failure> {
+fn resolvconf(arguments: &[&str], input: &str) -> Result<(), Failure> {
     let run = || -> io::Result<std::process::ExitStatus> {
         let mut child = Command::new("resolvconf")
-            .args(words)
+            .args(arguments)
             .stdin(Stdio::piped())
             .spawn()?;
         if let Some(mut pipe) = child.stdin.take() {
@@ -222,14 +222,14 @@ fn resolvconf(words: &[&str], input: &str) -> Result<(), Failure> {
         }
         child.wait()
     };
-    let status = run().context("resolvconf can't be run")?;
+    let status = run().context("can't run resolvconf")?;
     match status.success() {
         true => Ok(()),
-        false => Err(anyhow!("`resolvconf {}` ended with {status}", words.join(" ")).into()),
+        false => Err(anyhow!("`resolvconf {}` ended with {status}", arguments.join(" ")).into()),
     }
 }
 
-/// The file that an argument means.
+/// The path of the file that an argument names.
 pub(super) fn path(argument: &str) -> PathBuf {
     match argument.contains('/') || argument.ends_with(".conf") {
         true => PathBuf::from(argument),
@@ -237,21 +237,21 @@ pub(super) fn path(argument: &str) -> PathBuf {
     }
 }
 
-/// The interface that a file is of.
+/// The interface of a file, from its name.
 pub(super) fn interface(path: &Path) -> Result<LinkName, Failure> {
     let stem = path
         .file_stem()
         .and_then(|stem| stem.to_str())
         .unwrap_or_default();
-    let fine = stem
+    let is_valid = stem
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "_=+.-".contains(c));
     let name = LinkName::new(stem)
         .ok()
-        .filter(|_| fine && path.extension().is_some_and(|end| end == "conf"));
+        .filter(|_| is_valid && path.extension().is_some_and(|end| end == "conf"));
     name.ok_or_else(|| {
         let text = format!(
-            "{}: a file is named after its interface, as wg0.conf: at most 15 letters, digits and `_=+.-`",
+            "{}: the file must be named after its interface, such as wg0.conf: at most 15 letters, digits and `_=+.-`",
             path.display()
         );
         Failure::new(Code::Usage, anyhow!(text))

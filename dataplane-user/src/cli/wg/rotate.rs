@@ -1,12 +1,12 @@
-//! `adit wg rotate`: this node's key changes in two steps, each of which is a line in its manifest.
+//! `adit wg rotate`: changes the key of this node in two steps, each of which is a line in its manifest.
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use super::keys;
+use crate::cli::directories::Directories;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::output;
-use crate::cli::places::Places;
 use crate::cli::status::ask;
 use crate::kernel::wireguard::generate;
 use crate::net::KeySource;
@@ -14,54 +14,62 @@ use crate::net::PublicKey;
 use crate::resource::Reason;
 use crate::source::KeyRing;
 
-/// Makes a next key, if there is none, and prints the field for this node's TunnelNode by which all nodes learn of it. They then
-/// make a second device each, and packets move there once handshakes were seen. When the agent awaits none any more, --finish
-/// prints the field that ends it: the first devices get the new key, packets move back, and the second ones go.
+/// Change the key of this node, without packet loss
+///
+/// The first step creates a next key, if there is none, and prints a field for the TunnelNode of this node.
+/// When all nodes have that manifest, each of them creates a second device, and packets move to it after a
+/// handshake.
+///
+/// The second step, --finish, prints the field that ends the rotation: the first devices get the new key,
+/// packets move back to them, and the second devices are deleted. It is refused while the agent still waits
+/// for handshakes.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit wg rotate\n  adit status -o json | jq '.problems[] | select(.reason == \"KeyRotation\")'\n  adit wg rotate --finish"
 )]
 pub(super) struct Arguments {
-    /// Prints the field without the former key; exits with 8 while the agent still awaits handshakes, and 3 when no key changes
+    /// Print the field with the new key only; exit code 8 while the agent waits for handshakes, 3 if there is
+    /// no next key
     #[arg(long)]
     finish: bool,
 }
 
-pub(super) async fn run(places: &Places, arguments: &Arguments) -> Result<(), Failure> {
-    let ring = KeyRing::new(&places.state_dir);
+pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
+    let ring = KeyRing::new(&directories.state_dir);
     if arguments.finish {
         let next = key(&ring, &KeySource::Next, false)?;
         let next = next.ok_or_else(|| {
-            let text = "this node has no next key: `adit wg rotate` makes one";
+            let text = "this node has no next key: `adit wg rotate` creates one";
             Failure::new(Code::NotFound, anyhow!(text))
         })?;
-        all_have_moved(places, next).await?;
+        all_have_moved(directories, next).await?;
         return output::show(&format!("wireguard: {{publicKey: {next}}}\n"));
     }
     let own = key(&ring, &KeySource::Node, false)?;
     let own = own.ok_or_else(|| {
-        let text = "this node has no key: `adit wg pubkey --manifest` makes one";
+        let text = "this node has no key: `adit wg pubkey --manifest` creates one";
         Failure::new(Code::NotFound, anyhow!(text))
     })?;
-    let next = key(&ring, &KeySource::Next, true)?.context("no key was made")?;
+    let next = key(&ring, &KeySource::Next, true)?.context("no key was created")?;
     output::report(&format!(
         "wireguard: {{publicKey: {own}, nextPublicKey: {next}}}\n"
     ))?;
     output::note(
-        "give this to all nodes; what is in spec.wireguard beside it stays. Then `adit wg rotate --finish`.",
+        "put this field into the TunnelNode of this node, on all nodes; keep other fields of spec.wireguard. When all links \
+         have moved, run `adit wg rotate --finish`",
     );
     Ok(())
 }
 
-fn key(ring: &KeyRing, source: &KeySource, make: bool) -> Result<Option<PublicKey>, Failure> {
-    let make = make.then_some(generate::private_key as fn() -> _);
-    let key = ring.public(source, make);
+fn key(ring: &KeyRing, source: &KeySource, create: bool) -> Result<Option<PublicKey>, Failure> {
+    let create = create.then_some(generate::private_key as fn() -> _);
+    let key = ring.public(source, create);
     key.map_err(|error| Failure::new(keys::code(&error), error.into()))
 }
 
-/// Whether the agent has sent to nobody by the former key for a pass.
-async fn all_have_moved(places: &Places, next: PublicKey) -> Result<(), Failure> {
-    let status = ask(places).await?;
+/// Fails unless all links of this node use the next key since the last reconciliation.
+async fn all_have_moved(directories: &Directories, next: PublicKey) -> Result<(), Failure> {
+    let status = ask(directories).await?;
     let refused = |text: String| Err(Failure::new(Code::Refused, anyhow!(text)));
     let awaited = status.problems.iter();
     let awaited = awaited.filter(|problem| problem.reason == Reason::KeyRotation.name());
@@ -70,7 +78,7 @@ async fn all_have_moved(places: &Places, next: PublicKey) -> Result<(), Failure>
         .collect::<Vec<_>>();
     if !awaited.is_empty() {
         return refused(format!(
-            "handshakes with the next key are awaited of {}",
+            "waiting for handshakes with the next key: {}",
             awaited.join(", ")
         ));
     }
@@ -84,7 +92,7 @@ async fn all_have_moved(places: &Places, next: PublicKey) -> Result<(), Failure>
     match before.next() {
         None => Ok(()),
         Some(link) => refused(format!(
-            "packets still go by {} with the present key: its manifest must say nextPublicKey on all nodes",
+            "packets still use {} with the current key: nextPublicKey must be in the manifest of this node, on all nodes",
             link.device
         )),
     }

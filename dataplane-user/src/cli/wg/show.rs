@@ -1,4 +1,4 @@
-//! `adit wg show`: WireGuard's interfaces as `wg show` shows them, but for secrets.
+//! `adit wg show`: WireGuard interfaces as `wg show` prints them, without secrets.
 
 mod field;
 mod json;
@@ -27,21 +27,24 @@ use secrets::Secrets;
 const ALL: &str = "all";
 const INTERFACES: &str = "interfaces";
 
-/// What it prints is what `wg show` prints with the same words, but that private and preshared keys are `(hidden)`
-/// everywhere. As JSON it has the names that `wg-json` gives, with times in seconds since 1970. Exits with 3 when there is
-/// no such interface.
+/// Show WireGuard interfaces, also those not managed by Adit
+///
+/// Prints what `wg show` prints with the same arguments, except that private and preshared keys are always
+/// `(hidden)` without --show-keys. JSON has the field names of `wg-json`, and times in seconds since 1970.
+///
+/// Exit code 3 means that there is no such interface.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit wg show\n  adit wg show wg0\n  adit wg show interfaces\n  adit wg show wg0 peers\n  adit wg show all dump --show-keys\n  adit wg show -o json | jq '.wg0.peers[].transferRx'"
 )]
 pub(super) struct Arguments {
-    /// An interface; `all` of them; `interfaces`: only their names
+    /// Name of an interface; `all` for all of them; `interfaces` for only their names
     #[arg(value_name = "INTERFACE", default_value = ALL)]
     interface: String,
-    /// One thing alone, for scripts: lines with tabs, and with `all` the interface first
+    /// Field to print, for scripts: separated by tabs; with `all`, each line begins with the interface
     #[arg(value_enum)]
     field: Option<Field>,
-    /// Also shows private and preshared keys
+    /// Show private and preshared keys
     #[arg(long)]
     show_keys: bool,
     /// Output format
@@ -51,13 +54,13 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.field.is_some() && arguments.output == Format::Json {
-        return Err(anyhow!("JSON has all fields: leave the field out, or `-o json`").into());
+        return Err(anyhow!("JSON contains all fields: omit the field, or `-o json`").into());
     }
     let links = Netlink::open()?.wireguard_links().await?;
     let names: Vec<LinkName> = links.into_iter().map(|(name, _)| name).collect();
     if arguments.interface == INTERFACES {
         if arguments.field.is_some() {
-            return Err(anyhow!("`interfaces` has no fields: name one interface, or `all`").into());
+            return Err(anyhow!("`interfaces` has no fields: name an interface, or `all`").into());
         }
         return print(|text| write_names(text, arguments.output, &names));
     }
@@ -76,7 +79,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     print(|text| write(text, arguments, &listings, secrets))
 }
 
-/// All of them, without those that go meanwhile.
+/// All interfaces, without those that are deleted meanwhile.
 async fn list_all(
     wireguard: &mut WireGuard,
     names: &[LinkName],
@@ -105,7 +108,7 @@ async fn list_one(
         Failure::new(Code::NotFound, anyhow!(text))
     };
     let name = LinkName::new(interface).map_err(|_| unknown())?;
-    // Also where it is none of the known names: it may be an alternative one.
+    // Also if the name is unknown: it may be an alternative name.
     match wireguard.list_device(&name, secrets == Secrets::Shown).await {
         Ok(listing) => Ok(listing),
         Err(_) if !known.contains(&name) => Err(unknown()),

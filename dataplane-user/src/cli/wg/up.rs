@@ -1,6 +1,6 @@
-//! `adit wg up`: what `wg-quick up` does, and all of it or nothing. The file becomes a declared device; plan, diff and apply
-//! do the rest, as for the agent. What a manifest does not have is done here: commands, name servers, and the nft tables
-//! by which wg-quick protects a default route.
+//! `adit wg up`: does what `wg-quick up` does, completely or not at all. The file becomes a declared device;
+//! plan, diff and apply create it, as in the agent. This file adds what manifests have no field for:
+//! commands, name servers, and the nft tables that protect a default route.
 
 use anyhow::anyhow;
 use clap::Args;
@@ -26,12 +26,17 @@ use crate::reconcile::compare::Comparison;
 use crate::resource::Intent;
 use crate::wg_quick::up::{Machine, intent};
 
-/// Makes the interface that a file of wg-quick describes, with addresses, MTU, routes, rules and nft tables for a default route, and
-/// name servers. It is the user's own then: no agent keeps it, changes it or takes it away. A WireGuardInterface is kept by the
-/// agent (`adit wg import` prints one). Nothing is set for the whole machine: with a default route, an underlay's device that has
-/// a strict rp_filter (1) wants net.ipv4.conf.all.src_valid_mark = 1, and a warning says so.
+/// Create a WireGuard interface from a wg-quick file
 ///
-/// SIGINT, SIGTERM and SIGHUP undo what is done so far, and the command then exits with 130, 143 or 129.
+/// Creates the interface with addresses, MTU and routes; for a default route also rules and nft tables; and
+/// sets the name servers. If a step fails, all of it is undone. No agent keeps, changes or removes this
+/// interface. For an interface that the agent keeps, convert the file to a manifest with `adit wg import`.
+///
+/// Settings of the whole machine stay as they are. A warning is printed if a default route needs
+/// net.ipv4.conf.all.src_valid_mark = 1, because an underlay device has a strict rp_filter (1).
+///
+/// SIGINT, SIGTERM and SIGHUP undo all changes; the exit code is then 130, 143 or 129. Exit code 8 means that
+/// the interface exists already.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit wg up wg0\n  adit wg up ./home.conf\n  adit wg up wg0 --allow-hooks"
@@ -47,10 +52,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     quick.check_dns()?;
     let mut netlink = Netlink::open()?;
     if netlink.link(&quick.name).await?.is_some() {
-        let text = format!(
-            "{0} is there already: `adit wg down {0}` takes it away",
-            quick.name
-        );
+        let text = format!("{0} exists already: `adit wg down {0}` removes it", quick.name);
         return Err(Failure::new(Code::Refused, anyhow!(text)));
     }
     let key = quick.config.interface.private_key.clone();
@@ -76,27 +78,28 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Before anything is sent through the interface.
     protect::create(&quick.name, mark, &target).await;
     let report = apply(&mut kernel, set).await;
-    let mut made = all_done(&report);
-    if made.is_ok() {
-        made = finish(&quick, allowed, &mut interrupts).await;
+    let mut result = all_done(&report);
+    if result.is_ok() {
+        result = finish(&quick, allowed, &mut interrupts).await;
     }
-    match made {
+    match result {
         Ok(()) => {
             let by_ipv4 = facts.paths.iter().filter(|(address, _)| address.is_ipv4());
-            let uplinks = by_ipv4.map(|(_, way)| way.link.clone()).collect();
+            let uplinks = by_ipv4.map(|(_, path)| path.link.clone()).collect();
             protect::warn_of_strict_filter(&quick.name, &target, &uplinks);
         }
-        // Somebody else's device that came meanwhile is left alone.
-        Err(_) if is_taken(&report, &quick.name) => {}
+        // A device of this name that another program created meanwhile is not removed.
+        Err(_) if exists_already(&report, &quick.name) => {}
         Err(_) => {
             kernel.own(&quick.name, mark);
             undo(&quick, &target, &mut kernel).await;
         }
     }
-    made
+    result
 }
 
-/// All that follows the changes of the kernel. A signal is heard between the steps, so that each of them is whole.
+/// The steps after the changes of the kernel. Signals are checked between the steps, so that each step is
+/// complete.
 async fn finish(quick: &Quick, allowed: bool, interrupts: &mut Interrupts) -> Result<(), Failure> {
     interrupts.check().await?;
     quick.set_dns()?;
@@ -105,7 +108,7 @@ async fn finish(quick: &Quick, allowed: bool, interrupts: &mut Interrupts) -> Re
     interrupts.check().await
 }
 
-/// What is to be done; an error where something is in the way, or could be made in part only.
+/// The changes; an error if there is a conflict, or if the interface could only be created in part.
 async fn compare(kernel: &mut ByHand, intent: &Intent, facts: NodeFacts) -> Result<Comparison, Failure> {
     let comparison = Comparison::with(kernel, intent, facts, || ()).await?;
     if let Some(conflict) = comparison.set.conflicts.first() {
@@ -117,9 +120,10 @@ async fn compare(kernel: &mut ByHand, intent: &Intent, facts: NodeFacts) -> Resu
     }
 }
 
-/// Addresses come in the file's order, which no state has: the kernel prefers the first one of a subnet as the source.
+/// Sorts the changes so that addresses are added in the order of the file, which kernel states do not have:
+/// the kernel prefers the first address of a subnet as the source.
 fn in_the_order_of(addresses: &[IpNet], set: &mut ChangeSet) {
-    let place = |action: &Action| match action {
+    let position = |action: &Action| match action {
         Action::Netlink(NetlinkChange::Address(AddressChange(_, address, _))) => {
             addresses.iter().position(|other| other == address)
         }
@@ -129,12 +133,12 @@ fn in_the_order_of(addresses: &[IpNet], set: &mut ChangeSet) {
     let mut steps = steps
         .zip(std::mem::take(&mut set.dependencies))
         .collect::<Vec<_>>();
-    // A single device has no detours: its changes come in the order of their ranks.
-    steps.sort_by_key(|(change, _)| (change.rank(), place(&change.action)));
+    // For a single device the order of ranks satisfies all dependencies.
+    steps.sort_by_key(|(change, _)| (change.rank(), position(&change.action)));
     (set.changes, set.dependencies) = steps.into_iter().unzip();
 }
 
-/// The first failure, which all others follow from, or might.
+/// The first failure; later ones may be consequences of it.
 fn all_done(report: &ApplyReport) -> Result<(), Failure> {
     match report.failures().next() {
         Some((change, error)) => Err(error.again().about(change).into()),
@@ -142,44 +146,44 @@ fn all_done(report: &ApplyReport) -> Result<(), Failure> {
     }
 }
 
-/// Whether the device could not be created because there is one of its name.
-fn is_taken(report: &ApplyReport, name: &LinkName) -> bool {
+/// Whether the device could not be created because a device of its name exists.
+fn exists_already(report: &ApplyReport, name: &LinkName) -> bool {
     let creates = |action: &Action| matches!(action, Action::Netlink(NetlinkChange::Link(LinkChange(link, LinkOperation::Create(_)))) if link == name);
     let mut failures = report.failures();
     failures.any(|(change, error)| creates(&change.action) && error.errno() == Some(libc::EEXIST))
 }
 
-/// The failure is what is told; what can't be undone is told beside it.
+/// Undoes all changes. Failures are printed as notes, because the command returns the original failure.
 async fn undo(quick: &Quick, target: &KernelState, kernel: &mut ByHand) {
     if !target.rules.is_empty()
         && let Err(error) = nft::quick::remove(&quick.name).await
     {
         output::note(&error.to_string());
     }
-    if let Err(failure) = take_away(kernel).await {
-        output::note(&format!("{} stays: {failure}", quick.name));
+    if let Err(failure) = remove(kernel).await {
+        output::note(&format!("can't remove {}: {failure}", quick.name));
     }
     if let Err(error) = quick.unset_dns() {
         output::note(&error.to_string());
     }
 }
 
-/// Deletes the device, with its routes, and its rules.
-pub(super) async fn take_away(kernel: &mut ByHand) -> Result<(), Failure> {
+/// Deletes the device with its routes, and its rules.
+pub(super) async fn remove(kernel: &mut ByHand) -> Result<(), Failure> {
     let observed = kernel.observe().await?;
     all_done(&apply(kernel, diff(&observed, &KernelState::default())).await)
 }
 
-/// Where the private key is.
+/// The source of the private key.
 fn source(quick: &Quick) -> KeySource {
     KeySource::File(quick.path.display().to_string())
 }
 
-/// What the plan must know of the machine, and what wg-quick finds out beside that.
+/// The facts for the plan, and facts that only wg-quick files need.
 async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<(NodeFacts, Machine), Failure> {
     let names = quick.look_up().await?;
     let endpoints = quick.config.peers.iter().filter_map(|peer| peer.resolve(&names));
-    // No route decides about one that is on the link of a device.
+    // An endpoint with a device is on the link of that device, without a route.
     let routed = endpoints.filter(|endpoint| endpoint.device.is_none());
     let addresses = routed.map(|endpoint| endpoint.address).collect();
     let mut facts = netlink.facts(&addresses).await?;
@@ -193,7 +197,7 @@ async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<(NodeFacts, Machi
         ..Machine::default()
     };
     for family in Family::BOTH {
-        // The kernel's own choice: one before the second rule; the first is that of the local table.
+        // As the kernel chooses it: one before the second rule; the first rule is that of the local table.
         let rules = netlink.all_rules(family).await?;
         let second = rules
             .get(1)

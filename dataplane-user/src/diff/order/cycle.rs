@@ -1,5 +1,5 @@
-//! Ways out where changes wait for each other in a circle: two devices that swap their ports, or a device that takes the port of one from which
-//! packets are to be led to it.
+//! Detours for changes that wait for each other in a circle: two devices that swap their ports, or a device
+//! that gets the port of another one whose traffic moves to it.
 
 use crate::model::change::{Dependencies, LinkChange, LinkOperation, NetlinkChange, WireGuardChange};
 use crate::model::order::Detour;
@@ -7,8 +7,9 @@ use crate::model::wireguard::DeviceChange;
 use crate::model::{Action, Change};
 use crate::net::LinkName;
 
-/// The changes of a circle that let something go that only one can have, each with the one that waits for that. `links` are the changes, each
-/// with the condition by which it waits for the next one, and the last one for the first.
+/// The changes of a circle that give up a unique property, each with the change that waits for it. `links`
+/// are the changes, each with the condition by which it waits for the next one; the last one waits for the
+/// first.
 pub(super) fn waits_for_slots(links: &[(usize, u32)], of_slots: &[bool]) -> Vec<(usize, usize)> {
     let next = links.iter().cycle().skip(1);
     let waits = links
@@ -18,8 +19,9 @@ pub(super) fn waits_for_slots(links: &[(usize, u32)], of_slots: &[bool]) -> Vec<
     waits.map(|((waits, _), (frees, _))| (*frees, *waits)).collect()
 }
 
-/// The way out of a circle that costs least: of the devices that can have another port the first; else that device goes early to which
-/// least leads. `None`: no change of the circle frees a port or is a deletion of a device.
+/// The cheapest detour for a circle: the first device that can temporarily have another port; else the early
+/// deletion of the device that the fewest changes lead away from. `None`: no change of the circle frees a
+/// port or deletes a device.
 pub(super) fn detour(waits: &[(usize, usize)], changes: &[Change], needs: &[Dependencies]) -> Option<Detour> {
     let ports = waits
         .iter()
@@ -46,9 +48,9 @@ pub(super) fn detour(waits: &[(usize, usize)], changes: &[Change], needs: &[Depe
     deletions.min().map(|(_, room)| room)
 }
 
-/// How many changes a device's deletion waits for: those that lead packets elsewhere.
-fn uses(place: usize, needs: &[Dependencies]) -> usize {
-    let required = &needs[place].requires;
+/// The number of changes for which the deletion of a device waits, because they move its traffic.
+fn uses(deletion: usize, needs: &[Dependencies]) -> usize {
+    let required = &needs[deletion].requires;
     let provides = |needs: &&Dependencies| {
         needs
             .provides

@@ -5,22 +5,24 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::model::change::Dependencies;
 
-/// The places of changes in the order in which they are made.
+/// The indexes of changes in the order in which they are executed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sorted {
     /// All of them.
     Whole(Vec<usize>),
     /// Some wait for each other in a circle.
     Circle {
-        /// The circle: changes, each with the condition by which it keeps the one before it waiting, and the first one the last.
+        /// The circle: changes, each with the condition by which it waits for the next one; the last one
+        /// waits for the first.
         links: Vec<(usize, u32)>,
-        /// An order in which those that wait for each other come in the order of their ranks.
+        /// An order in which the changes that wait for each other are ordered by rank.
         rest: Vec<usize>,
     },
 }
 
-/// Sorts by what changes require; among those that wait for nothing the one with the lowest rank comes first, then the one that came first. Takes
-/// as many steps as there are changes and dependencies, times the logarithm of the number of changes.
+/// Sorts changes by their conditions. Among changes that wait for nothing the one with the lowest rank is
+/// first, then the one with the lowest index. The number of steps is the number of changes and dependencies,
+/// times the logarithm of the number of changes.
 pub(super) fn sort<R: Ord + Copy>(ranks: &[R], needs: &[Dependencies]) -> Sorted {
     let mut sorting = Sorting::new(ranks, needs);
     sorting.run();
@@ -29,8 +31,8 @@ pub(super) fn sort<R: Ord + Copy>(ranks: &[R], needs: &[Dependencies]) -> Sorted
     }
     let links = sorting.circle();
     while sorting.order.len() < ranks.len() {
-        let waiting = (0..ranks.len()).filter(|place| !sorting.is_sorted[*place]);
-        if let Some(first) = waiting.min_by_key(|place| (ranks[*place], *place)) {
+        let waiting = (0..ranks.len()).filter(|index| !sorting.is_sorted[*index]);
+        if let Some(first) = waiting.min_by_key(|index| (ranks[*index], *index)) {
             sorting.ready.push(Reverse((ranks[first], first)));
         }
         sorting.run();
@@ -41,34 +43,34 @@ pub(super) fn sort<R: Ord + Copy>(ranks: &[R], needs: &[Dependencies]) -> Sorted
     }
 }
 
-/// Two changes of which the first provides a condition that the second one requires, although that has a lower rank. Where there are none but by
-/// conditions that don't count, every circle has one that doesn't.
+/// Two changes of which the first provides a condition that the second requires, although the second has a
+/// lower rank. If there are none, every circle contains a condition for which `counts` is false.
 pub(super) fn first_backwards<R: Ord + Copy>(
     ranks: &[R],
     needs: &[Dependencies],
     counts: impl Fn(u32) -> bool,
 ) -> Option<(usize, usize)> {
     let mut lowest = BTreeMap::new();
-    for (place, needs) in needs.iter().enumerate() {
+    for (index, needs) in needs.iter().enumerate() {
         for &condition in needs.requires.iter().filter(|condition| counts(**condition)) {
-            let lowest = lowest.entry(condition).or_insert(place);
-            if ranks[place] < ranks[*lowest] {
-                *lowest = place;
+            let lowest = lowest.entry(condition).or_insert(index);
+            if ranks[index] < ranks[*lowest] {
+                *lowest = index;
             }
         }
     }
-    let late = |place: usize| {
-        let mut requirers = needs[place]
+    let late = |index: usize| {
+        let mut requirers = needs[index]
             .provides
             .iter()
             .filter_map(|condition| lowest.get(condition));
-        let early = requirers.find(|early| ranks[**early] < ranks[place])?;
-        Some((place, *early))
+        let early = requirers.find(|early| ranks[**early] < ranks[index])?;
+        Some((index, *early))
     };
     (0..ranks.len()).find_map(late)
 }
 
-/// How many changes and dependencies are looked at to sort them.
+/// The number of changes and dependencies that are visited to sort them.
 #[cfg(test)]
 pub(super) fn steps<R: Ord + Copy>(ranks: &[R], needs: &[Dependencies]) -> usize {
     let mut sorting = Sorting::new(ranks, needs);
@@ -79,7 +81,8 @@ pub(super) fn steps<R: Ord + Copy>(ranks: &[R], needs: &[Dependencies]) -> usize
 struct Sorting<'a, R> {
     ranks: &'a [R],
     needs: &'a [Dependencies],
-    /// By condition: who provides it, how many of these are not sorted yet, and who requires it.
+    /// By condition: the changes that provide it, how many of these are not sorted yet, and the changes that
+    /// require it.
     providers: Vec<Vec<usize>>,
     missing: Vec<usize>,
     requirers: Vec<Vec<usize>>,
@@ -88,7 +91,7 @@ struct Sorting<'a, R> {
     is_sorted: Vec<bool>,
     ready: BinaryHeap<Reverse<(R, usize)>>,
     order: Vec<usize>,
-    /// Changes and dependencies that were looked at.
+    /// The number of visited changes and dependencies.
     steps: usize,
 }
 
@@ -100,15 +103,15 @@ impl<'a, R: Ord + Copy> Sorting<'a, R> {
         let conditions = all.max().map_or(0, |&last| last as usize + 1);
         let mut providers = vec![Vec::new(); conditions];
         let mut requirers = vec![Vec::new(); conditions];
-        for (place, needs) in needs.iter().enumerate() {
+        for (index, needs) in needs.iter().enumerate() {
             needs
                 .provides
                 .iter()
-                .for_each(|&condition| providers[condition as usize].push(place));
+                .for_each(|&condition| providers[condition as usize].push(index));
             needs
                 .requires
                 .iter()
-                .for_each(|&condition| requirers[condition as usize].push(place));
+                .for_each(|&condition| requirers[condition as usize].push(index));
         }
         let missing = providers.iter().map(Vec::len).collect::<Vec<_>>();
         let open = |needs: &Dependencies| {
@@ -119,8 +122,8 @@ impl<'a, R: Ord + Copy> Sorting<'a, R> {
             open.count()
         };
         let waits = needs.iter().map(open).collect::<Vec<_>>();
-        let ready = (0..ranks.len()).filter(|&place| waits[place] == 0);
-        let ready = ready.map(|place| Reverse((ranks[place], place))).collect();
+        let ready = (0..ranks.len()).filter(|&index| waits[index] == 0);
+        let ready = ready.map(|index| Reverse((ranks[index], index))).collect();
         Sorting {
             ranks,
             needs,
@@ -136,13 +139,13 @@ impl<'a, R: Ord + Copy> Sorting<'a, R> {
     }
 
     fn run(&mut self) {
-        while let Some(Reverse((_, place))) = self.ready.pop() {
+        while let Some(Reverse((_, index))) = self.ready.pop() {
             self.steps += 1;
-            if std::mem::replace(&mut self.is_sorted[place], true) {
+            if std::mem::replace(&mut self.is_sorted[index], true) {
                 continue;
             }
-            self.order.push(place);
-            for &condition in &self.needs[place].provides {
+            self.order.push(index);
+            for &condition in &self.needs[index].provides {
                 self.steps += 1;
                 let missing = &mut self.missing[condition as usize];
                 *missing -= 1;
@@ -154,38 +157,39 @@ impl<'a, R: Ord + Copy> Sorting<'a, R> {
     }
 
     fn holds(&mut self, condition: u32) {
-        for &place in &self.requirers[condition as usize] {
+        for &index in &self.requirers[condition as usize] {
             self.steps += 1;
-            self.waits[place] -= 1;
-            if self.waits[place] == 0 && !self.is_sorted[place] {
-                self.ready.push(Reverse((self.ranks[place], place)));
+            self.waits[index] -= 1;
+            if self.waits[index] == 0 && !self.is_sorted[index] {
+                self.ready.push(Reverse((self.ranks[index], index)));
             }
         }
     }
 
-    /// A circle among the changes that are not sorted, found by going from each to the first that it waits for.
+    /// A circle among the unsorted changes, found by following from each change the first one for which it
+    /// waits.
     fn circle(&self) -> Vec<(usize, u32)> {
-        let waiting = (0..self.ranks.len()).filter(|place| !self.is_sorted[*place]);
-        let Some(mut place) = waiting.min_by_key(|place| (self.ranks[*place], *place)) else {
+        let waiting = (0..self.ranks.len()).filter(|index| !self.is_sorted[*index]);
+        let Some(mut index) = waiting.min_by_key(|index| (self.ranks[*index], *index)) else {
             return Vec::new();
         };
         let mut path: Vec<(usize, u32)> = Vec::new();
         let mut seen = vec![None; self.ranks.len()];
         loop {
-            if let Some(start) = seen[place] {
+            if let Some(start) = seen[index] {
                 return path.split_off(start);
             }
-            seen[place] = Some(path.len());
+            seen[index] = Some(path.len());
             let waits_for = |&&condition: &&u32| self.missing[condition as usize] > 0;
-            let Some(&condition) = self.needs[place].requires.iter().find(waits_for) else {
+            let Some(&condition) = self.needs[index].requires.iter().find(waits_for) else {
                 return Vec::new();
             };
             let mut providers = self.providers[condition as usize].iter();
             let Some(&next) = providers.find(|provider| !self.is_sorted[**provider]) else {
                 return Vec::new();
             };
-            path.push((place, condition));
-            place = next;
+            path.push((index, condition));
+            index = next;
         }
     }
 }

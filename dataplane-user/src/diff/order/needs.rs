@@ -1,4 +1,4 @@
-//! What the changes of a set depend on, in numbers.
+//! The dependencies of the changes of a set, with numbered conditions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use crate::model::order::{Around, Condition, Detour, Needs, Nets};
 use crate::model::{Change, KernelState};
 use crate::net::Namespace;
 
-/// What each change requires and provides; conditions that nothing provides are left out. And of each condition, whether it is that something is
-/// vacant.
+/// The conditions that each change requires and provides, without conditions that no change provides; and for
+/// each condition whether it is [`Condition::Vacant`].
 pub(super) fn of_changes(
     changes: &[Change],
     (before, observed, target): (&KernelState, &KernelState, &KernelState),
@@ -56,7 +56,7 @@ pub(super) fn of_changes(
     let dependencies = needs.into_iter().map(|needs| {
         let provides = numbered(needs.provides);
         let mut requires = numbered(needs.requires);
-        // What a change does itself it need not wait for.
+        // A change need not wait for a condition that it provides itself.
         requires.retain(|condition| provides.binary_search(condition).is_err());
         Dependencies { requires, provides }
     });

@@ -55,7 +55,7 @@ fn wireguard(devices: &[(&str, u16)]) -> KernelState {
     state
 }
 
-/// A route by a device; `gateway`: by whatever leads to it.
+/// A route through a device; with `gateway`, through any device that leads to it.
 fn route(state: &mut KernelState, prefix: &str, device: &str) {
     let hop = RouteTarget::Hop(Arc::new(RouteHop {
         link: name(device),
@@ -80,7 +80,7 @@ fn texts(set: &ChangeSet) -> Vec<String> {
     set.changes.iter().map(ToString::to_string).collect()
 }
 
-/// Makes the changes, of which these fail.
+/// Executes the changes, of which these fail.
 fn make(observed: &KernelState, target: &KernelState, failing: &[usize]) -> (FakeKernel, ApplyReport) {
     let mut kernel = FakeKernel::new(observed.clone());
     kernel.failing.extend(failing);
@@ -105,7 +105,7 @@ fn is_reached(observed: &KernelState, target: &KernelState) {
 
 #[test]
 fn a_port_is_taken_once_whoever_has_it_lets_it_go() {
-    // The first one goes, and each of the others gets the port of the one before it.
+    // The first device is deleted, and each of the others gets the port of the one before it.
     let observed = wireguard(&[("wg0", 1), ("wg1", 2), ("wg2", 3)]);
     let target = wireguard(&[("wg1", 1), ("wg2", 2)]);
     let expected = [
@@ -122,7 +122,7 @@ fn devices_that_swap_their_ports_need_a_third_one() {
     let observed = wireguard(&[("wg0", 1), ("wg1", 2), ("wg2", 3)]);
     let target = wireguard(&[("wg0", 3), ("wg1", 1), ("wg2", 2)]);
     let expected = [
-        "set wireguard wg0 listen-port 0 for a moment, as another device gets 1",
+        "set wireguard wg0 listen-port 0 temporarily, because another device gets 1",
         "set wireguard wg1 listen-port 1",
         "set wireguard wg2 listen-port 2",
         "set wireguard wg0 listen-port 3",
@@ -188,9 +188,9 @@ fn who_is_revoked_goes_whatever_else_fails() {
             .unwrap()
     };
     for (failing, expected) in [
-        // Nothing depends on this one: both peers and the other device go.
+        // Nothing depends on this change: both peers and the other device are deleted.
         (place("add link more"), [false, false, false]),
-        // The new device can't be had: the peer that is named stays until it can, and keeps its packets.
+        // The new device can't be created: the named peer stays until it can, and keeps its packets.
         (place("add link wg3"), [true, false, false]),
     ] {
         let (kernel, report) = make(&observed, &target, &[failing]);

@@ -1,4 +1,5 @@
-//! What is mended itself among the changes of one namespace, so that what hangs on it is one repair with it. Pure.
+//! The objects that are repaired themselves among the changes of one namespace (roots), so that dependent
+//! objects belong to their repair. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use crate::model::{
 };
 use crate::net::LinkName;
 
-/// The object that a change is about. For a renamed device of ours, the device under its former name.
+/// The object of a change. For a renamed managed device, the device under its former name.
 pub(super) fn own(change: &Action) -> Object {
     match change {
         Action::Netlink(NetlinkChange::Link(LinkChange(
@@ -28,28 +29,29 @@ pub(super) fn own(change: &Action) -> Object {
     }
 }
 
-/// What is mended itself, so that what hangs on it is mended with it.
+/// The objects that are repaired themselves; dependent objects belong to their repair.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roots {
     links: BTreeSet<LinkName>,
-    /// Devices of ours under other names, and the names that they had.
+    /// Renamed managed devices: the current name and the former name.
     pub(super) renamed: BTreeMap<LinkName, LinkName>,
     addresses: BTreeMap<IpAddr, Object>,
-    /// Devices without an IPv4 address but for those that are mended: their IPv4 routes went with the last one.
+    /// Devices that have no IPv4 addresses except repaired ones: the kernel deleted their IPv4 routes with
+    /// the last address.
     bare: BTreeMap<LinkName, Object>,
     classes: BTreeSet<Class>,
     next_hops: BTreeSet<Arc<NextHop>>,
     groups: BTreeMap<Arc<Group>, Object>,
-    /// Next-hop objects that are made anew: what leads to them went with them.
+    /// Recreated next-hop objects: the kernel deleted the routes to them together with them.
     made: BTreeMap<RouteTarget, Object>,
-    /// Those that stand in place of such, and go.
+    /// Objects that are deleted because recreated ones replace them.
     instead: BTreeMap<RouteTarget, Object>,
-    /// The first thing that is put into a map.
+    /// The first object that is written into a BPF map.
     map: Option<Object>,
 }
 
 impl Roots {
-    /// Those of changes to this state, beside those that were mended before and of which not all has returned.
+    /// The roots of changes to this state, added to the roots of earlier repairs that are not complete yet.
     pub(super) fn of(changes: &[&Action], observed: &KernelState, mut roots: Roots) -> Roots {
         for &change in changes {
             roots.add_devices(change);
@@ -72,7 +74,7 @@ impl Roots {
             let mut stay = observed.ipv4_addresses(link);
             stay.all(|address| gone.contains(&(link, address)))
         };
-        // They come in the order in which they depend on each other.
+        // The changes are ordered by their dependencies.
         for &change in changes {
             let subject = roots.subject(change);
             if let Some((link, address)) = address(change)
@@ -151,7 +153,7 @@ impl Roots {
         }
     }
 
-    /// What a change mends: itself, or what it hangs on.
+    /// The object whose repair a change belongs to: its own object, or one on which that depends.
     pub(super) fn subject(&self, change: &Action) -> Object {
         let by_link = self.device(change).filter(|name| self.links.contains(*name));
         if let Some(name) = by_link {
@@ -206,7 +208,8 @@ impl Roots {
         }
     }
 
-    /// What mends the last IPv4 address of a device that an IPv4 route sends to; a next-hop object outlives that.
+    /// The object whose repair restores the last IPv4 address of the device of an IPv4 route; a next-hop
+    /// object survives its deletion.
     fn without_address(&self, key: &RouteKey, route: &Route) -> Option<&Object> {
         if key.prefix.addr().is_ipv6() || route.target().is_some() {
             return None;
@@ -214,7 +217,7 @@ impl Roots {
         route.links().find_map(|link| self.bare.get(link))
     }
 
-    /// Only that of which something is still to return.
+    /// Keeps only the roots of which something is still to be restored.
     pub(super) fn retain(&mut self, wanted: &BTreeSet<Object>) {
         let is_wanted = |subject: &Object| wanted.contains(subject);
         self.renamed.clear();
@@ -230,7 +233,7 @@ impl Roots {
         self.map.take_if(|subject| !is_wanted(subject));
     }
 
-    /// The device that a change is about or needs, under the name that it shall have.
+    /// The device that a change concerns or needs, under its desired name.
     fn device<'c>(&'c self, change: &'c Action) -> Option<&'c LinkName> {
         let name = match change {
             Action::Netlink(change) => self.netlink_device(change)?,
@@ -251,7 +254,7 @@ impl Roots {
                 _,
                 LinkOperation::Delete(DeleteLinkReason::Renamed { name, .. }),
             )) => Some(name),
-            // A port goes from its bridge with either of them.
+            // A port leaves its bridge when either of them is deleted.
             NetlinkChange::Link(LinkChange(port, LinkOperation::SetMaster(Some(bridge))))
                 if !self.links.contains(port) =>
             {
@@ -279,7 +282,7 @@ impl Roots {
         }
     }
 
-    /// Takes note of what a route leads to that is led to something made anew.
+    /// Notes the former next-hop object of a route that now leads to a recreated one.
     fn leave(&mut self, observed: &KernelState, key: &RouteKey, route: &Route, subject: &Object) {
         let found = observed.routes.get(key).and_then(Route::target);
         if let Some(found) = found.filter(|found| Some(*found) != route.target()) {
@@ -287,7 +290,7 @@ impl Roots {
         }
     }
 
-    /// The same of a group's members.
+    /// The same for the members of a group.
     fn leave_members(&mut self, from: &RouteGroup, to: &RouteGroup, subject: &Object) {
         let others = from
             .members
@@ -297,7 +300,7 @@ impl Roots {
         self.instead.extend(others);
     }
 
-    /// A group loses the members that go.
+    /// The root of a group: the kernel removed its deleted members from it.
     fn of_members(&self, group: &RouteGroup) -> Option<Object> {
         let mut members = group.members.iter();
         members.find_map(|(hop, _)| self.made.get(&RouteTarget::Hop(Arc::clone(hop))).cloned())
@@ -322,7 +325,7 @@ impl Roots {
     }
 }
 
-/// The address that a change makes or takes away, and its device.
+/// The address that a change creates or deletes, and its device.
 fn address(change: &Action) -> Option<(&LinkName, &IpNet)> {
     match change {
         Action::Netlink(NetlinkChange::Address(AddressChange(_, _, AddressOperation::Replace(_)))) => None,

@@ -1,4 +1,4 @@
-//! Extended attributes: what a file bears beside its bytes, its owner and its mode (xattr(7)).
+//! Extended attributes of files (xattr(7)).
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -9,21 +9,23 @@ use std::path::Path;
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr, getxattr, listxattr};
 use rustix::io::Errno;
 
-/// The attribute that holds a POSIX ACL; it is there only where the ACL says more than the mode.
+/// The attribute with a POSIX ACL. It exists only if the ACL has more entries than the mode expresses.
 const ACL: &[u8] = b"system.posix_acl_access";
-/// The most that a name list or a value takes (`XATTR_LIST_MAX` and `XATTR_SIZE_MAX`, linux/limits.h), in bytes.
+/// The largest size of a name list or a value, in bytes (`XATTR_LIST_MAX` and `XATTR_SIZE_MAX`,
+/// linux/limits.h).
 const MOST: usize = 65_536;
 
-/// What a file bears.
+/// The extended attributes of a file.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
-    /// Whether it has an ACL.
+    /// Whether the file has an ACL.
     pub(super) has_acl: bool,
     named: Vec<(CString, Vec<u8>)>,
 }
 
 impl Attributes {
-    /// Those of a file; none where there is no such file, or its file system knows none.
+    /// Reads the attributes of a file. There are none if the file does not exist or its file system has no
+    /// attributes.
     pub(super) fn of(path: &Path) -> io::Result<Attributes> {
         let mut names = vec![0; MOST];
         let length = match listxattr(path, &mut names[..]) {
@@ -48,10 +50,10 @@ impl Attributes {
         Ok(attributes)
     }
 
-    /// Gives them to another file.
+    /// Sets the attributes on another file.
     pub(super) fn copy_to(&self, file: &File) -> io::Result<()> {
         for (name, value) in &self.named {
-            // A security module may have given it the same one already, and let nobody set it.
+            // A security module may have set the same attribute already and may not allow to set it.
             let mut now = vec![0; MOST];
             let has = fgetxattr(file, name, &mut now[..]);
             if has.is_ok_and(|length| now[..length] == value[..]) {
@@ -60,17 +62,15 @@ impl Attributes {
             fsetxattr(file, name, value, XattrFlags::empty()).map_err(|error| {
                 let name = OsStr::from_bytes(name.as_bytes()).display().to_string();
                 let error = io::Error::from(error);
-                io::Error::new(
-                    error.kind(),
-                    format!("its attribute {name} can't be kept: {error}"),
-                )
+                io::Error::new(error.kind(), format!("can't keep its attribute {name}: {error}"))
             })?;
         }
         Ok(())
     }
 }
 
-/// What lies below `system.` is the file system's, and what integrity modules sign is of the former bytes.
+/// Whether an attribute is copied. Attributes in `system.` belong to the file system, and those of integrity
+/// modules sign the former content.
 fn is_copied(name: &[u8]) -> bool {
     !name.is_empty()
         && !name.starts_with(b"system.")

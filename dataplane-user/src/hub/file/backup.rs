@@ -1,7 +1,8 @@
-//! What the file was before its last change, in a file beside it.
+//! The backup of a file: its content before the last change, in a file beside it.
 //!
-//! It has the ending `.bak`, or `.bak-` and the time where that is somebody else's. The lock's content says which one was
-//! written last, and what was in it: so a copy that an administrator made, or changed, is told from ours.
+//! The backup has the ending `.bak`, or `.bak-` and the time if an administrator created `.bak`. The lock
+//! file contains the ending and the hash of the backup that Adit wrote last, so a file that an administrator
+//! created or changed is recognized.
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -12,7 +13,7 @@ use super::{HubError, Locked, beside, failed};
 use crate::files;
 use crate::net::hash::stable_hash;
 
-/// Keeps these bytes. A foreign file is never overwritten.
+/// Writes a backup with these bytes. A file that Adit did not write is never overwritten.
 pub(super) fn keep(file: &mut Locked, former: &[u8]) -> Result<(), HubError> {
     let path = free(file).map_err(failed(&beside(&file.path, ".bak")))?;
     file.write(&path, former).map_err(failed(&path))?;
@@ -20,7 +21,7 @@ pub(super) fn keep(file: &mut Locked, former: &[u8]) -> Result<(), HubError> {
     record(file, &path, former).map_err(failed(&lock))
 }
 
-/// The one that was written last, if it is still what was written.
+/// The backup that was written last, if it is unchanged.
 pub(super) fn last(file: &Locked) -> Option<PathBuf> {
     let mut text = String::new();
     let mut lock = &file.lock;
@@ -32,10 +33,10 @@ pub(super) fn last(file: &Locked) -> Option<PathBuf> {
     (format!("{:016x}", stable_hash(&bytes)) == hash).then_some(path)
 }
 
-/// The name to write to: that of the last one, or one that nobody has.
+/// The path of the next backup: that of the last backup, or an unused name.
 fn free(file: &Locked) -> io::Result<PathBuf> {
     let plain = beside(&file.path, ".bak");
-    // A symbolic link that leads nowhere is somebody's, too.
+    // A dangling symbolic link is used by somebody, too.
     let is_free = |path: &PathBuf| match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         found => found.map(|_| false),
@@ -70,8 +71,8 @@ fn record(file: &Locked, path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn date(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (day, second) = (seconds / 86_400, seconds % 86_400);
-    // Years begin with March here, so that a leap day is the last one of its year; 719,468 days lie between
-    // 0000-03-01 and 1970-01-01, and 146,097 in 400 years.
+    // Years begin with March here, so that a leap day is the last day of its year. There are 719,468 days
+    // between 0000-03-01 and 1970-01-01, and 146,097 days in 400 years.
     let day = day + 719_468;
     let (era, day_of_era) = (day / 146_097, day % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

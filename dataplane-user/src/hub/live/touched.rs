@@ -1,4 +1,4 @@
-//! The peers of which a file says something else than before.
+//! The peers that differ between two versions of a file.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::net::key::PublicKey;
 use crate::resource::wireguard::Peer;
 use crate::wg_quick::Config;
 
-/// The peers of which a file says something else than before.
+/// The peers that differ between two versions of a file.
 pub(super) struct Touched<'a> {
     pub(super) before: Vec<&'a Peer>,
     pub(super) now: Vec<&'a Peer>,

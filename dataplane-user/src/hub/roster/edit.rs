@@ -1,4 +1,4 @@
-//! Changes of a file that leave all its other bytes alone.
+//! Changes of a file that keep all its other bytes.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,14 @@ use crate::net::family::host_prefix;
 use crate::net::key::PublicKey;
 use crate::wg_quick::{Document, Section};
 
-/// With one more peer at its end, below an empty line.
+/// The document with one more peer at its end, after an empty line.
 pub(super) fn with_peer(document: &Document, id: &DeviceId, key: PublicKey, address: IpAddr) -> Document {
     let end = document.bytes().len();
     let mut text = String::new();
     if end > 0 && !document.bytes().ends_with(b"\n") {
         text.push('\n');
     }
-    // Also below one that is there: what takes the peer away takes one, too.
+    // Added even after an existing empty line, because the removal of the peer removes one empty line.
     if end > 0 {
         text.push('\n');
     }
@@ -27,20 +27,20 @@ pub(super) fn with_peer(document: &Document, id: &DeviceId, key: PublicKey, addr
     document.replaced(end..end, text.as_bytes())
 }
 
-/// With another key for a peer.
+/// The document with another key for a peer.
 pub(super) fn with_key(document: &Document, peer: &Section, key: PublicKey) -> Document {
     let (_, value) = document.entry(peer, "PublicKey").expect("each peer has a key");
     document.replaced(value, key.to_string().as_bytes())
 }
 
-/// Without a peer whose label is on this line: that goes, its entries, the comments below the label, among the entries and
-/// right below them, and an empty line.
+/// The document without a peer whose label is on the line `label`. Removed are the label, the entries, the
+/// comments after the label, between the entries and directly after them, and one empty line.
 pub(super) fn without_peer(document: &Document, peer: &Section, label: usize) -> Document {
     let mut start = label;
     let mut end = document.last_entry(peer) + 1;
     let comments = (end..peer.lines.end).take_while(|line| document.comment(*line).is_some());
     let below = end + comments.count();
-    // Right above the next section they are that one's.
+    // Comments directly above the next section belong to that section.
     if below == document.line_count() || document.is_blank(below) {
         end = below;
     }

@@ -1,10 +1,10 @@
-//! Files before and after, and what is refused.
+//! Files before and after changes, and rejected changes.
 
 use std::path::Path;
 
 use super::*;
 
-// RFC 7748, section 6.1: Alice's private key, which is the hub's here, and her public one.
+// RFC 7748, section 6.1: the private key of Alice, here of the hub, and her public key.
 const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
 const PUBLIC: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
 
@@ -42,7 +42,7 @@ fn add(roster: &Roster, id: &str, number: u8, subnet: &str) -> Result<(String, C
         .map_err(|error| error.to_string())
 }
 
-/// The address and the file of a device that is new.
+/// The address and the file of a new client.
 fn added(file: &str, id: &str, number: u8, subnet: &str) -> (String, String) {
     match add(&roster(file), id, number, subnet).unwrap() {
         (address, Change::Peer(document)) => (address, text(&document)),
@@ -122,13 +122,13 @@ fn refusals_name_both_sides() {
             "c",
             4,
             "10.43.0.0/24",
-            "own address `10.42.0.1/24` is not in the subnet 10.43.0.0/24",
+            "hub address `10.42.0.1/24` is not in the subnet 10.43.0.0/24",
         ),
         (
             "c",
             4,
             "fd42::/64",
-            "own address `10.42.0.1/24` is not in the subnet fd42::/64",
+            "hub address `10.42.0.1/24` is not in the subnet fd42::/64",
         ),
     ] {
         let error = add(&whole, id, number, subnet).unwrap_err();
@@ -138,7 +138,11 @@ fn refusals_name_both_sides() {
         );
     }
     let own = whole.add(&id("c"), PUBLIC.parse().unwrap(), "10.42.0.0/24".parse().unwrap());
-    assert!(own.unwrap_err().to_string().contains("is the hub's own key"));
+    assert!(
+        own.unwrap_err()
+            .to_string()
+            .contains("is the key of the hub itself")
+    );
     let error = whole.remove("bb").unwrap_err().to_string();
     assert!(
         error.contains("no peer has the DeviceID `bb`; did you mean `b`?"),

@@ -1,10 +1,11 @@
-//! Programs on devices: by TCX where the kernel has it, else by a filter on a clsact qdisc. Either way a program is
-//! replaced in place, and other people's programs keep their place.
+//! Attaches programs to devices: with TCX if the kernel has it, else as a filter on a clsact qdisc. Both ways
+//! a program is replaced in place, and other programs keep their position.
 //!
-//! A filter is Adit's where its priority and handle are, and its program is pinned as Adit's or has the instructions of one of this
-//! process's programs. Its name is only for people: a kernel that does not take names of programs has none.
+//! A filter is managed by Adit if it has the priority and the handle of Adit, and if its program is pinned by
+//! Adit or has the instructions of one of the programs of this process. The name of the program does not
+//! count: kernels without names of programs have none.
 //!
-//! Devices are looked up in the calling thread's network namespace.
+//! Devices are looked up in the network namespace of the calling thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,14 +25,15 @@ use crate::kernel::KernelError;
 use crate::model::Hook;
 use crate::net::LinkName;
 
-/// Our filters' priority and handle: fixed, so that a later process finds what an earlier one left.
+/// The priority and the handle of filters of Adit. They are fixed, so that a later process finds the filters
+/// of an earlier one.
 const PRIORITY: u16 = 173;
 const HANDLE: TcHandle = TcHandle::new(0, 173);
 
 /// The index of `lo`, the same in every namespace (`LOOPBACK_IFINDEX`, net/flow.h).
 const LOOPBACK: u32 = 1;
 
-/// How programs get onto devices.
+/// How programs are attached to devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     /// TCX links, Linux 6.6.
@@ -41,43 +43,44 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// Asks the kernel which one it has: one without TCX does not know the query.
+    /// Finds out which mechanism the kernel has. A kernel without TCX does not know the query.
     ///
-    /// The query asks for no program ids, which takes `CAP_NET_ADMIN` alone, whosever programs are on the device.
+    /// The query asks for no program ids, so `CAP_NET_ADMIN` is enough, no matter which programs are on the
+    /// device.
     ///
     /// # Errors
-    /// When the kernel answers neither way, as where a capability is missing.
+    /// When the answer is a different error, for example because a capability is missing.
     pub fn probe() -> Result<Mechanism, KernelError> {
         match syscall::tcx_revision(LOOPBACK, syscall::TCX_INGRESS) {
             Ok(_) => Ok(Mechanism::Tcx),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Mechanism::Clsact),
-            Err(error) => Err(KernelError::new("asking the kernel for TCX", error)),
+            Err(error) => Err(KernelError::new("testing whether the kernel has TCX", error)),
         }
     }
 }
 
-/// What was found on the devices.
+/// The result of an observation of devices.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
-    /// Our programs, by id.
+    /// The programs of Adit, by kernel id.
     pub(super) programs: BTreeMap<(LinkName, Hook), u32>,
-    /// Pins of links whose device is gone or another one, and of programs that no filter has.
+    /// Pins of links whose device was deleted or replaced, and of programs that no filter uses.
     pub(super) dead: Vec<PathBuf>,
 }
 
-/// Attaches, finds and detaches: one namespace's devices.
+/// Attaches, finds and detaches programs on the devices of one namespace.
 pub(super) struct Attacher<'a> {
     pub(super) mechanism: Mechanism,
     pub(super) pins: &'a Pins,
-    /// Those of older ABI versions, whose links are ours too.
+    /// The pins of older ABI versions, whose links are also managed by Adit.
     pub(super) older: &'a BTreeMap<u32, Pins>,
-    /// The tags of this process's programs.
+    /// The tags of the programs of this process.
     pub(super) tags: BTreeSet<u64>,
     pub(super) links: &'a dyn LinkNames,
 }
 
 impl Attacher<'_> {
-    /// Finds our programs; with clsact only on these devices.
+    /// Finds the programs of Adit; with clsact only on these devices.
     pub(super) fn observe<'l>(
         &self,
         devices: impl Iterator<Item = &'l LinkName>,
@@ -103,7 +106,7 @@ impl Attacher<'_> {
         }
         for link in devices {
             for hook in [Hook::Egress, Hook::Ingress] {
-                if let Some(program) = self.our_filter(link, hook)? {
+                if let Some(program) = self.managed_filter(link, hook)? {
                     found.programs.insert((link.clone(), hook), program);
                 }
             }
@@ -117,7 +120,7 @@ impl Attacher<'_> {
         Ok(found)
     }
 
-    /// Puts a hook's program on a device that has none of ours there.
+    /// Attaches the program of a hook to a device that has no program of Adit there.
     pub(super) fn attach(
         &self,
         programs: &mut Programs,
@@ -134,7 +137,8 @@ impl Attacher<'_> {
         }
     }
 
-    /// Replaces our program on a device by this process's; every packet goes by the one or the other.
+    /// Replaces the program of Adit on a device by that of this process. Every packet is handled by the one
+    /// or the other.
     pub(super) fn replace(
         &self,
         programs: &mut Programs,
@@ -173,14 +177,15 @@ impl Attacher<'_> {
         Ok(())
     }
 
-    /// Takes our program off a device; a clsact qdisc stays, because others may use it too. None there is fine.
+    /// Detaches the program of Adit from a device. A clsact qdisc stays, because others may use it, too. It
+    /// is no error if there is no program.
     pub(super) fn detach(&self, link: &LinkName, hook: Hook) -> Result<(), KernelError> {
         if self.mechanism == Mechanism::Tcx {
             let all = [self.pins].into_iter().chain(self.older.values());
             let mut pinned = all.map(|pins| pins.link(link, hook)).filter(|pin| pin.exists());
             return pinned.try_for_each(|pin| pins::remove_link(&pin));
         }
-        if self.our_filter(link, hook)?.is_none() {
+        if self.managed_filter(link, hook)?.is_none() {
             return Ok(());
         }
         let doing = format!("detaching the {hook} program from {link}");
@@ -189,7 +194,8 @@ impl Attacher<'_> {
         self.pins.remove_programs(link, hook, None)
     }
 
-    /// Pins the program that a hook's filter is about to get, so that the filter is known as Adit's from its first moment on.
+    /// Pins a program before it gets a filter, so that the filter is known as managed by Adit from the
+    /// beginning.
     fn pin_program(
         &self,
         doing: &str,
@@ -228,7 +234,7 @@ impl Attacher<'_> {
             .attach_with_options(link.as_str(), side(hook), order)
             .and_then(|id| program.take_link(id))
             .map_err(|error| program_error(doing, &error))?;
-        // Until it is pinned, the link goes when this process does.
+        // Until it is pinned, the link ends with this process.
         let owned = FdLink::try_from(owned).map_err(|error| aya_error(doing, &error))?;
         owned
             .pin(&pin)
@@ -236,8 +242,8 @@ impl Attacher<'_> {
             .map_err(|error| aya_error(doing, &error))
     }
 
-    /// Moves an older version's pin of a link that is on this device to ours; whether there was one. The link stays
-    /// attached, so its program can be replaced in place.
+    /// Moves the pin of a link on this device from an older version to this one; returns whether there was
+    /// one. The link stays attached, so its program can be replaced in place.
     fn adopt_older(&self, link: &LinkName, hook: Hook) -> Result<bool, KernelError> {
         for older in self.older.values().rev() {
             let pin = older.link(link, hook);
@@ -250,8 +256,8 @@ impl Attacher<'_> {
         Ok(false)
     }
 
-    /// The program's id of a pinned link, if that is on this very device: a link survives its device, and a device
-    /// of the same name may be another one.
+    /// The id of the program of a pinned link, if the link is on this device: a link survives its device, and
+    /// a device of the same name may be a different one.
     fn live_link(&self, link: &LinkName, pin: &Path) -> Result<Option<u32>, KernelError> {
         let tcx = match syscall::tcx_link(pin) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -261,18 +267,18 @@ impl Attacher<'_> {
         Ok(live.map(|tcx| tcx.program))
     }
 
-    /// The program's id of our filter on a device.
-    fn our_filter(&self, link: &LinkName, hook: Hook) -> Result<Option<u32>, KernelError> {
+    /// The id of the program in the filter of Adit on a device.
+    fn managed_filter(&self, link: &LinkName, hook: Hook) -> Result<Option<u32>, KernelError> {
         let Some(filter) = self.filter(link, hook)? else {
             return Ok(None);
         };
         let mut all = [self.pins].into_iter().chain(self.older.values());
         let is_pinned = all.any(|pins| pins.program(link, hook, filter.program).exists());
-        let ours = is_pinned || self.tags.contains(&filter.tag);
-        Ok(ours.then_some(filter.program))
+        let managed = is_pinned || self.tags.contains(&filter.tag);
+        Ok(managed.then_some(filter.program))
     }
 
-    /// The filter in the place of ours on a device, whosever it is.
+    /// The filter with the priority and handle of Adit on a device, managed by Adit or not.
     fn filter(&self, link: &LinkName, hook: Hook) -> Result<Option<Filter>, KernelError> {
         let Some(ifindex) = self.links.index(link) else {
             return Ok(None);
@@ -286,12 +292,12 @@ fn find_filter(ifindex: u32, hook: Hook) -> io::Result<Option<Filter>> {
     filter::find(ifindex, hook, (PRIORITY, u32::from(HANDLE).into()))
 }
 
-/// Whether a filter stands in the place of ours on a device, whosever it is.
+/// Whether a device has a filter with the priority and handle of Adit, managed by Adit or not.
 pub(super) fn has_filter(ifindex: u32, hook: Hook) -> io::Result<bool> {
     Ok(find_filter(ifindex, hook)?.is_some())
 }
 
-/// A hook's `enum bpf_attach_type` with TCX.
+/// The `enum bpf_attach_type` of a hook with TCX.
 pub(super) fn tcx_side(hook: Hook) -> u32 {
     match hook {
         Hook::Ingress => syscall::TCX_INGRESS,
@@ -331,8 +337,8 @@ fn side(hook: Hook) -> TcAttachType {
     }
 }
 
-/// Lets go of a link without undoing it: a filter's is forgotten, because dropping it deletes the filter; a TCX
-/// link's descriptor is closed, its pin holds the link.
+/// Drops the value of a link without detaching it. That of a filter is forgotten, because dropping it would
+/// delete the filter. That of TCX is closed, because its pin keeps the link.
 fn keep(link: SchedClassifierLink) {
     if <&FdLink>::try_from(&link).is_err() {
         mem::forget(link);

@@ -1,5 +1,6 @@
-//! The carry map: what no kernel object can hold, and what must outlive all other maps. Now: the endpoints that were
-//! configured last for WireGuard peers, by which a peer that has roamed is told from one whose endpoint was changed.
+//! The carry map: data that no kernel object can hold and that must outlive all other maps. At present these
+//! are the configured endpoints of WireGuard peers, which tell a peer that has roamed from one whose endpoint
+//! was changed.
 
 use std::fs;
 use std::io;
@@ -25,10 +26,10 @@ pub struct Carry {
 }
 
 impl Carry {
-    /// Opens the map below our directory on a BPF file system; makes it where there is none.
+    /// Opens the map below the directory of Adit on a BPF file system; creates it if it does not exist.
     ///
     /// # Errors
-    /// When it can't be made or opened, or what is pinned there is another map.
+    /// When it can't be created or opened, or the pinned map has another layout.
     pub fn open(bpffs: &Path) -> Result<Carry, KernelError> {
         if let Some(found) = Carry::find(bpffs, true)? {
             return Ok(found);
@@ -36,16 +37,17 @@ impl Carry {
         check_file_system(bpffs)?;
         let directory = bpffs.join(carry::DIRECTORY);
         let path = directory.join(carry::NAME);
-        let made = fs::create_dir_all(&directory).and_then(|()| MapFd::create(&path, carry::NAME, wanted()));
+        let made =
+            fs::create_dir_all(&directory).and_then(|()| MapFd::create(&path, carry::NAME, expected()));
         let map =
-            made.map_err(|error| KernelError::new(format!("making the map {}", path.display()), error))?;
+            made.map_err(|error| KernelError::new(format!("creating the map {}", path.display()), error))?;
         Ok(Carry::new(map))
     }
 
-    /// Opens the map to look at it; `None`: there is none.
+    /// Opens the map for reading; `None` if it does not exist.
     ///
     /// # Errors
-    /// When it can't be opened, or what is pinned there is another map.
+    /// When it can't be opened, or the pinned map has another layout.
     pub fn open_read_only(bpffs: &Path) -> Result<Option<Carry>, KernelError> {
         Carry::find(bpffs, false)
     }
@@ -58,9 +60,9 @@ impl Carry {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        if map.shape() != wanted() {
+        if map.shape() != expected() {
             let text = format!(
-                "it is not what Adit makes; stop what uses it and remove {}",
+                "it was not created by Adit; stop the programs that use it and remove {}",
                 path.display()
             );
             return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
@@ -74,7 +76,7 @@ impl Carry {
         }
     }
 
-    /// The endpoints that were configured last.
+    /// The last configured endpoints.
     ///
     /// # Errors
     /// When the map can't be read.
@@ -86,7 +88,7 @@ impl Carry {
             .collect())
     }
 
-    /// Remembers a peer's endpoint.
+    /// Stores the configured endpoint of a peer.
     ///
     /// # Errors
     /// When the map can't be written.
@@ -99,7 +101,7 @@ impl Carry {
         self.table.put(encode_key(device, peer), encode(endpoint))
     }
 
-    /// Forgets peers; what is not there is fine.
+    /// Deletes the endpoints of peers; missing ones are no error.
     ///
     /// # Errors
     /// When the map can't be written.
@@ -109,7 +111,7 @@ impl Carry {
     }
 }
 
-fn wanted() -> MapShape {
+fn expected() -> MapShape {
     let size = |bytes: usize| u32::try_from(bytes).expect("keys and values are small");
     MapShape {
         kind: MapType::Hash as u32,
@@ -126,14 +128,14 @@ fn encode_key(device: &LinkName, peer: &PublicKey) -> CarryKey {
         peer: *peer.as_bytes(),
         ..CarryKey::default()
     };
-    // A device's name has at most 15 bytes (IFNAMSIZ).
+    // The name of a device has at most 15 bytes (IFNAMSIZ).
     let name = device.as_str().as_bytes();
     key.device[..name.len()].copy_from_slice(name);
     key
 }
 
 fn encode(endpoint: &PeerEndpoint) -> CarryEndpoint {
-    // Of a device that went, nothing is known: the endpoint is configured anew.
+    // If the device was deleted, its index is not known: the endpoint will be configured again.
     let scope = endpoint
         .device
         .as_ref()
@@ -147,7 +149,7 @@ fn encode(endpoint: &PeerEndpoint) -> CarryEndpoint {
     }
 }
 
-/// What an entry says; nothing where a later version wrote it for something else.
+/// Decodes an entry; `None` for an entry of another kind, by a later version.
 fn decode(key: &CarryKey, value: &CarryEndpoint) -> Option<((LinkName, PublicKey), PeerEndpoint)> {
     let name = std::str::from_utf8(&key.device).ok()?;
     let device = LinkName::new(name.trim_end_matches('\0')).ok()?;
@@ -166,7 +168,7 @@ mod tests {
     fn endpoints_come_back_and_other_entries_do_not() {
         let device = LinkName::constant("adit-wg0");
         let peer = PublicKey::from_bytes([7; 32]);
-        // The loopback device is the first one everywhere.
+        // The loopback device has index 1 in every namespace.
         for (address, scope) in [
             ("192.0.2.1", 0),
             ("2001:db8::1", 0),

@@ -1,5 +1,5 @@
-//! Between the model's values and what lies in the maps. Decoding is strict: what this version would not have written
-//! in exactly this way is no value.
+//! Converts between values of the model and entries of the maps. Decoding is strict: it only accepts exactly
+//! what this version would write.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,7 +12,7 @@ use crate::kernel::KernelError;
 use crate::model::{Class, NextHop, NodeLabel, Source, TunnelKind, UnderlayDevice};
 use crate::net::MacAddr;
 
-/// A class as it lies in its slot.
+/// Encodes a class.
 pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class, KernelError> {
     let encapsulation = match class.tunnel {
         TunnelKind::Geneve => layout::Class::GENEVE,
@@ -25,11 +25,11 @@ pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class,
     if class.underlay.is_some() {
         return Err(invalid(
             class,
-            "only what has no encapsulation leaves by the underlay's device",
+            "only a class without encapsulation can have an underlay device",
         ));
     }
     if class.ttl == 0 {
-        return Err(invalid(class, "a TTL of 0 loses every packet"));
+        return Err(invalid(class, "with a TTL of 0 every packet would be dropped"));
     }
     if class.dscp.is_some_and(|dscp| dscp > 63) {
         return Err(invalid(class, "a DSCP has six bits"));
@@ -52,7 +52,7 @@ pub(super) fn encode_class(class: &Class, ifindex: u32) -> Result<layout::Class,
     })
 }
 
-/// The class in a used slot.
+/// Decodes the class in a used slot.
 pub(super) fn decode_class(raw: &layout::Class) -> Option<Class> {
     let on = |flag: u16| raw.flags & flag != 0;
     let class = Class {
@@ -77,12 +77,17 @@ pub(super) fn decode_class(raw: &layout::Class) -> Option<Class> {
     (encode_class(&class, raw.ifindex).ok()? == *raw).then_some(class)
 }
 
-/// A class without encapsulation has a device, and nothing else.
+/// Encodes a class without encapsulation, which only has a device.
 fn encode_bare_class(class: &Class, ifindex: u32) -> Result<layout::Class, KernelError> {
     let underlay = class
         .underlay
         .filter(|underlay| *class == Class::bare(*underlay))
-        .ok_or_else(|| invalid(class, "without encapsulation it has a device and nothing else"))?;
+        .ok_or_else(|| {
+            invalid(
+                class,
+                "a class without encapsulation can only have an underlay device",
+            )
+        })?;
     Ok(layout::Class {
         ifindex,
         encapsulation: layout::Class::NONE,
@@ -97,22 +102,22 @@ fn decode_bare_class(raw: &layout::Class) -> Option<Class> {
     (encode_bare_class(&class, raw.ifindex).ok()? == *raw).then_some(class)
 }
 
-/// A next hop as it lies in its slot; its class's slot is given.
+/// Encodes a next hop; `class` is the slot of its class.
 pub(super) fn encode_next_hop(next_hop: &NextHop, class: u32) -> Result<layout::NextHop, KernelError> {
     if next_hop.remote.is_ipv4() != next_hop.local.is_ipv4() {
-        return Err(invalid(next_hop, "its two addresses are of two families"));
+        return Err(invalid(next_hop, "its two addresses have different families"));
     }
     if next_hop.destination_mac == Some(MacAddr::default()) {
-        return Err(invalid(next_hop, "an all-zero MAC means none"));
+        return Err(invalid(next_hop, "its MAC address is all zero, which means none"));
     }
     if next_hop.gateway.is_some() != (next_hop.class.tunnel == TunnelKind::None) {
         return Err(invalid(
             next_hop,
-            "it has a neighbour if and only if nothing encapsulates",
+            "a next hop has a neighbour if and only if its class has no encapsulation",
         ));
     }
     if next_hop.gateway.is_some_and(|gateway| gateway.is_unspecified()) {
-        return Err(invalid(next_hop, "an all-zero address is no neighbour"));
+        return Err(invalid(next_hop, "an all-zero address can't be a neighbour"));
     }
     let flag = |on: bool, flag: u16| if on { flag } else { 0 };
     Ok(layout::NextHop {
@@ -130,7 +135,7 @@ pub(super) fn encode_next_hop(next_hop: &NextHop, class: u32) -> Result<layout::
     })
 }
 
-/// The next hop in a used slot, from its class and its label.
+/// Decodes the next hop in a used slot, with its class and its label.
 pub(super) fn decode_next_hop(
     raw: &layout::NextHop,
     label: &layout::NodeLabel,
@@ -150,16 +155,16 @@ pub(super) fn decode_next_hop(
     (encode_next_hop(&next_hop, raw.class).ok()? == *raw).then_some(next_hop)
 }
 
-/// A node's name, padded.
+/// Encodes the name of a node, with padding.
 pub(super) fn encode_label(label: &NodeLabel) -> Result<layout::NodeLabel, KernelError> {
     let text = label.as_str().as_bytes();
     let mut bytes = [0; layout::NodeLabel::LEN];
     let Some(start) = bytes.get_mut(..text.len()) else {
-        return Err(invalid(label, "a label has at most 64 bytes"));
+        return Err(invalid(label, "a label can have at most 64 bytes"));
     };
     start.copy_from_slice(text);
     if text.is_empty() || text.contains(&0) {
-        return Err(invalid(label, "a label is neither empty nor has zero bytes"));
+        return Err(invalid(label, "a label must not be empty or contain zero bytes"));
     }
     Ok(layout::NodeLabel(bytes))
 }
@@ -170,13 +175,13 @@ fn decode_label(raw: &layout::NodeLabel) -> Option<NodeLabel> {
     (encode_label(&label).ok()? == *raw).then_some(label)
 }
 
-/// The key by which the programs choose this next hop in a group.
+/// The key of this next hop in a group, from which the programs choose.
 pub(super) fn member_key(next_hop: &NextHop) -> u32 {
     select::member_key(&address_bytes(next_hop.remote))
 }
 
-/// A group's slots as they lie in the map, four members each, the head first; `None` where the slots are not exactly
-/// as many as the members need.
+/// Encodes a group as its slots, four members each, the first slot first; `None` if the number of slots is
+/// not the one that the members need.
 pub(super) fn encode_group(slots: &[u32], members: &[GroupMember]) -> Option<Vec<layout::Group>> {
     let chunks = members.chunks(layout::Group::MEMBERS);
     if chunks.len() != slots.len() || slots.len() > layout::Group::MAX_SLOTS {
@@ -195,14 +200,19 @@ pub(super) fn encode_group(slots: &[u32], members: &[GroupMember]) -> Option<Vec
     Some(chunks.enumerate().map(encode).collect())
 }
 
-/// The key of a known source.
+/// Encodes the key of a known source.
 pub(super) fn encode_source(source: &Source) -> Result<SourceKey, KernelError> {
     let encapsulation = match (source.tunnel, source.address) {
         (TunnelKind::Geneve, _) => layout::Class::GENEVE,
         (TunnelKind::Vxlan, _) => layout::Class::VXLAN,
         (TunnelKind::Ipip, IpAddr::V4(_)) => layout::Class::IPIP,
         (TunnelKind::Ip6tnl, IpAddr::V6(_)) => layout::Class::IP6TNL,
-        _ => return Err(invalid(source, "no packets come from there by this device")),
+        _ => {
+            return Err(invalid(
+                source,
+                "packets with this outer source address can't arrive on this device",
+            ));
+        }
     };
     if source.vni != 0 && !source.tunnel.carries_ethernet() {
         return Err(invalid(source, "this encapsulation has no VNI"));
@@ -216,7 +226,7 @@ pub(super) fn encode_source(source: &Source) -> Result<SourceKey, KernelError> {
     })
 }
 
-/// The source of a key.
+/// Decodes the key of a known source.
 pub(super) fn decode_source(raw: &SourceKey) -> Option<Source> {
     let source = Source {
         address: address_from(&raw.address, raw.version == 6),
@@ -232,7 +242,7 @@ pub(super) fn decode_source(raw: &SourceKey) -> Option<Source> {
     (encode_source(&source).ok()? == *raw).then_some(source)
 }
 
-/// An address as the maps hold it: big-endian, IPv4 in the first four bytes.
+/// Encodes an address: big-endian, IPv4 in the first four bytes.
 pub(super) fn address_bytes(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => {
@@ -244,7 +254,7 @@ pub(super) fn address_bytes(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// The address that the maps hold so.
+/// Decodes an address.
 pub(super) fn address_from(bytes: &[u8; 16], ipv6: bool) -> IpAddr {
     if ipv6 {
         return Ipv6Addr::from(*bytes).into();
@@ -253,7 +263,7 @@ pub(super) fn address_from(bytes: &[u8; 16], ipv6: bool) -> IpAddr {
     Ipv4Addr::new(a, b, c, d).into()
 }
 
-/// The key of an IPv4 prefix.
+/// Encodes the key of an IPv4 prefix.
 pub(super) fn key_v4(prefix: Ipv4Net) -> PrefixKeyV4 {
     PrefixKeyV4 {
         length: prefix.prefix_len().into(),
@@ -261,7 +271,7 @@ pub(super) fn key_v4(prefix: Ipv4Net) -> PrefixKeyV4 {
     }
 }
 
-/// The key of an IPv6 prefix.
+/// Encodes the key of an IPv6 prefix.
 pub(super) fn key_v6(prefix: Ipv6Net) -> PrefixKeyV6 {
     PrefixKeyV6 {
         length: prefix.prefix_len().into(),
@@ -269,17 +279,17 @@ pub(super) fn key_v6(prefix: Ipv6Net) -> PrefixKeyV6 {
     }
 }
 
-/// The prefix of a key. The kernel ignores host bits, so they go.
+/// Decodes the prefix of a key. The kernel ignores host bits, so they are removed.
 pub(super) fn prefix_v4(key: &PrefixKeyV4) -> IpNet {
-    let length = u8::try_from(key.length).expect("the kernel holds no longer key");
-    let prefix = Ipv4Net::new(key.address.into(), length).expect("the kernel holds no longer key");
+    let length = u8::try_from(key.length).expect("the kernel has no longer prefixes");
+    let prefix = Ipv4Net::new(key.address.into(), length).expect("the kernel has no longer prefixes");
     IpNet::V4(prefix.trunc())
 }
 
-/// The prefix of a key. The kernel ignores host bits, so they go.
+/// Decodes the prefix of a key. The kernel ignores host bits, so they are removed.
 pub(super) fn prefix_v6(key: &PrefixKeyV6) -> IpNet {
-    let length = u8::try_from(key.length).expect("the kernel holds no longer key");
-    let prefix = Ipv6Net::new(key.address.into(), length).expect("the kernel holds no longer key");
+    let length = u8::try_from(key.length).expect("the kernel has no longer prefixes");
+    let prefix = Ipv6Net::new(key.address.into(), length).expect("the kernel has no longer prefixes");
     IpNet::V6(prefix.trunc())
 }
 
@@ -395,7 +405,8 @@ mod tests {
                     ..raw
                 },
             ];
-            // The start of an IPv6 address is no IPv4 address with something behind it, but zeros may follow either.
+            // The first four bytes of an IPv6 address followed by others are no IPv4 address, but zeros may
+            // follow in both.
             assert!(others.iter().all(|other| decode_source(other) != Some(known)));
             assert_eq!(decode_source(&others[0]), None);
             assert_eq!(decode_source(&others[1]), None);

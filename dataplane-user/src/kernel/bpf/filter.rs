@@ -1,4 +1,4 @@
-//! Filters on a clsact qdisc: aya only finds them to delete them.
+//! Finds filters on a clsact qdisc, which aya only does for deletion.
 
 use std::io;
 
@@ -12,16 +12,16 @@ use crate::model::Hook;
 /// A BPF filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// Its program's id.
+    /// The id of its program.
     pub(super) program: u32,
-    /// The hash of its program's instructions.
+    /// The tag of its program, a hash of the instructions.
     pub(super) tag: u64,
 }
 
-/// The BPF filter with this priority and handle on one side of a device's clsact qdisc; none without such a qdisc. Looks at the
-/// namespace of the calling thread.
-pub(super) fn find(ifindex: u32, hook: Hook, place: (u16, TcHandle)) -> io::Result<Option<Filter>> {
-    let found = list_blocking(&request(ifindex, hook), |body| parse(body, place));
+/// The BPF filter with this priority and handle on one hook of a device's clsact qdisc; `None` without such a
+/// filter or qdisc. Looks in the network namespace of the calling thread.
+pub(super) fn find(ifindex: u32, hook: Hook, key: (u16, TcHandle)) -> io::Result<Option<Filter>> {
+    let found = list_blocking(&request(ifindex, hook), |body| parse(body, key));
     let found = found.map_err(|failure| failure.into_change_error().source)?;
     Ok(found.into_iter().next())
 }
@@ -38,11 +38,11 @@ fn request(ifindex: u32, hook: Hook) -> Request {
     Request::new(libc::RTM_GETTFILTER, 0, &message)
 }
 
-/// A message's filter; `None` where it is in another place, another classifier's, or only says that a priority exists. What is in
-/// other places is not decoded.
+/// Parses the filter in a message; `None` if it has another priority or handle or another classifier, or if
+/// it only announces a priority. Filters with other priorities are not decoded.
 fn parse(body: &[u8], (priority, handle): (u16, TcHandle)) -> Result<Option<Filter>, DecodeError> {
     let header = TcHeader::parse(body)?;
-    // `TC_H_MAJ` of `tcm_info` is the priority, the rest the protocol.
+    // The upper half of `tcm_info` (`TC_H_MAJ`) is the priority, the lower half the protocol.
     if header.info >> 16 != u32::from(priority) || header.handle != handle {
         return Ok(None);
     }

@@ -1,5 +1,5 @@
-//! What the maps say, for people and metrics: counters, one address's way, and everything. The same types go to `adit map`, as JSON
-//! too, to the status and to the metrics.
+//! The content of the maps for people and metrics: counters, the lookup of one address, or everything. `adit
+//! map` (also as JSON), the status and the metrics use the same types.
 
 mod json;
 
@@ -23,15 +23,15 @@ use crate::limits;
 use crate::model::{Class, Group, NextHop, Source, Target};
 use crate::net::NodeName;
 
-/// What one verdict came to.
+/// The counters of one verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct VerdictCount {
-    /// The verdict's stable name.
+    /// The stable name of the verdict.
     #[serde(rename = "verdict")]
     pub name: &'static str,
-    /// One sentence about it.
+    /// The explanation of the verdict, one sentence.
     pub explanation: &'static str,
-    /// How often, and how many bytes.
+    /// Its packets and bytes.
     #[serde(flatten, with = "CountersJson")]
     pub counters: Counters,
 }
@@ -39,27 +39,27 @@ pub struct VerdictCount {
 /// All counters, summed over the CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CounterReport {
-    /// What the egress program decided, in the order of [`Verdict`].
+    /// The verdicts of the egress program, in the order of [`Verdict`].
     pub egress: Vec<VerdictCount>,
-    /// What the ingress programs saw, in the order of [`IngressVerdict`].
+    /// The verdicts of the ingress programs, in the order of [`IngressVerdict`].
     pub ingress: Vec<VerdictCount>,
-    /// What went out by each next hop, by slot.
+    /// Packets sent to each next hop, by slot.
     pub next_hops: Vec<NextHopEntry>,
-    /// What came in from each known source, in order.
+    /// Packets received from each known source, in order.
     pub sources: Vec<SourceEntry>,
-    /// The classes that the next hops are of, with their devices.
+    /// The classes of the next hops, with their devices.
     #[serde(skip)]
     pub classes: Vec<ClassEntry>,
 }
 
-/// How full a map is.
+/// The usage of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapUsage {
-    /// The map's name, as pinned.
+    /// The name of the map and of its pin.
     pub name: &'static str,
-    /// Its entries, or its slots that are used.
+    /// The number of its entries, or of its used slots.
     pub entries: usize,
-    /// How many it can hold.
+    /// The maximum number of entries or slots.
     pub capacity: u32,
 }
 
@@ -74,9 +74,9 @@ pub struct NextHopEntry {
     /// Whether it may be chosen.
     #[serde(serialize_with = "state")]
     pub state: NextHopState,
-    /// Its share, as a member of a group.
+    /// Its weight as a member of a group.
     pub weight: Option<u8>,
-    /// What went out by it.
+    /// Packets sent to it.
     #[serde(flatten, with = "CountersJson")]
     pub counters: Counters,
 }
@@ -89,7 +89,7 @@ pub struct ClassEntry {
     /// The class.
     #[serde(serialize_with = "as_text::serialize")]
     pub class: Class,
-    /// The device that it sends to.
+    /// The interface index of its device.
     pub ifindex: u32,
 }
 
@@ -99,9 +99,9 @@ pub struct SourceEntry {
     /// The source.
     #[serde(flatten, with = "SourceJson")]
     pub source: Source,
-    /// The node that packets to there go to, once [`name_sources`] has looked for it.
+    /// The node that has this address, once [`name_sources`] has found it.
     pub node: Option<String>,
-    /// What came in from it.
+    /// Packets received from it.
     #[serde(flatten, with = "CountersJson")]
     pub counters: Counters,
 }
@@ -109,49 +109,49 @@ pub struct SourceEntry {
 /// A group in its slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GroupEntry {
-    /// Its slots, the head first.
+    /// Its slots, the first one first.
     pub slots: Vec<u32>,
     /// The group.
     #[serde(rename = "members", serialize_with = "members")]
     pub group: Arc<Group>,
 }
 
-/// A prefix and where it leads; `None`: to nothing that can be read, so its packets are dropped.
+/// A prefix and its target; `None` if the target can't be decoded, so that its packets are dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PrefixEntry {
     /// The prefix.
     #[serde(serialize_with = "as_text::serialize")]
     pub prefix: IpNet,
-    /// Where it leads.
+    /// The target.
     #[serde(serialize_with = "as_text::optional::serialize")]
     pub target: Option<Target>,
 }
 
-/// Where the kernel's own lookup leads.
+/// The result of the kernel's own lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupResult {
-    /// What was looked up.
+    /// The address that was looked up.
     pub address: IpAddr,
-    /// The longest prefix that covers it; `None` where none does.
+    /// The longest prefix that covers it; `None` if there is none.
     pub prefix: Option<IpNet>,
-    /// Where it leads.
+    /// The target.
     pub target: LookupTarget,
 }
 
-/// Where an address leads.
+/// The target of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupTarget {
     /// No prefix covers it.
     NoPrefix,
-    /// To nothing that can be read: a bug, or somebody else writes to the maps.
+    /// The target can't be decoded, because of a bug or because another program writes to the maps.
     Broken,
-    /// This node carries it.
+    /// This node advertises it.
     Local,
-    /// To one next hop.
+    /// One next hop.
     NextHop(NextHopEntry),
-    /// To a group.
+    /// A group.
     Group {
-        /// The group's slots, the head first.
+        /// The slots of the group, the first one first.
         slots: Vec<u32>,
         /// Its members in order, with their weights.
         members: Vec<NextHopEntry>,
@@ -159,7 +159,7 @@ pub enum LookupTarget {
 }
 
 impl LookupTarget {
-    /// The stable word.
+    /// The stable name.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -171,7 +171,7 @@ impl LookupTarget {
         }
     }
 
-    /// The next hops that it leads to.
+    /// The next hops of the target.
     #[must_use]
     pub fn next_hops(&self) -> &[NextHopEntry] {
         match self {
@@ -187,7 +187,7 @@ impl LookupTarget {
 pub struct Dump {
     /// Prefixes in order.
     pub prefixes: Vec<PrefixEntry>,
-    /// Groups by their head's slot.
+    /// Groups by their first slot.
     pub groups: Vec<GroupEntry>,
     /// Next hops by slot.
     pub next_hops: Vec<NextHopEntry>,
@@ -195,11 +195,11 @@ pub struct Dump {
     pub classes: Vec<ClassEntry>,
     /// Known sources in order.
     pub sources: Vec<SourceEntry>,
-    /// How many slots hold neither nothing nor something that can be read.
+    /// The number of used slots that can't be decoded.
     pub unreadable_slots: usize,
 }
 
-/// Notes the node that each source is of: by the next hops that lead there, else by a peer's underlay address.
+/// Finds the node of each source: by the next hops to its address, else by the underlay addresses of peers.
 pub fn name_sources(
     sources: &mut [SourceEntry],
     next_hops: &[NextHopEntry],
@@ -254,7 +254,7 @@ pub(super) fn usage(maps: &Maps) -> Result<Vec<MapUsage>, KernelError> {
     let group_slots = snapshot.groups.values().map(|(_, slots)| slots.len()).sum();
     let prefixes_v4 = maps.prefixes_v4.read_all()?.len();
     let prefixes_v6 = maps.prefixes_v6.read_all()?.len();
-    // Slot 0 of an array is never used, so that a word of zeros names nothing.
+    // Slot 0 of an array is never used, so that a zeroed reference refers to nothing.
     let usage = |name, entries, capacity| MapUsage {
         name,
         entries,
@@ -340,7 +340,8 @@ pub(super) fn lookup(maps: &Maps, address: IpAddr) -> Result<LookupResult, Kerne
     })
 }
 
-/// The kernel's lookup gives the value but not the key that matched, so the keys are read.
+/// The prefix that matches an address. The kernel's lookup returns the value but not the key, so this reads
+/// the keys.
 fn covering_prefix(maps: &Maps, address: IpAddr) -> Result<Option<IpNet>, KernelError> {
     let prefixes: Vec<IpNet> = match address {
         IpAddr::V4(_) => {
@@ -426,7 +427,8 @@ fn next_hop_entry(maps: &Maps, slot: u32, next_hop: &Arc<NextHop>) -> Result<Nex
 }
 
 fn next_hops(maps: &Maps, snapshot: &Snapshot) -> Result<Vec<NextHopEntry>, KernelError> {
-    // One by one where they are few, as they mostly are: to read all is to sum the CPUs' counters of every slot.
+    // Read them one by one if they are few, as they usually are: reading all would sum the counters of all
+    // CPUs for every slot.
     if snapshot.next_hops.len() <= limits::MAP_ONE_BY_ONE {
         let used = snapshot.next_hops.iter();
         return used
@@ -440,7 +442,7 @@ fn next_hops(maps: &Maps, snapshot: &Snapshot) -> Result<Vec<NextHopEntry>, Kern
         next_hop: Arc::clone(next_hop),
         state: states.get(slot).copied().unwrap_or(NextHopState::USABLE),
         weight: None,
-        // An array's entries come in the order of their indexes.
+        // The entries of an array are in the order of their indexes.
         counters: counters.get(*slot as usize).copied().unwrap_or_default(),
     };
     Ok(snapshot.next_hops.iter().map(entry).collect())

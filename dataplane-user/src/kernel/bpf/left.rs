@@ -1,5 +1,5 @@
-//! Whether BPF concerns this process at all: whether there is a BPF file system, and whether something of Adit's may be left in
-//! the kernel by an earlier process.
+//! Finds out whether this process needs BPF at all: whether there is a BPF file system, and whether an
+//! earlier process may have left objects of Adit in the kernel.
 
 use std::io;
 use std::path::Path;
@@ -11,11 +11,11 @@ use crate::kernel::KernelError;
 use crate::model::Hook;
 use crate::net::LinkName;
 
-/// Why nothing can be pinned in our directory, with the command that mends it; `None`: it is on a BPF file system, or would be made
-/// on one.
+/// Why nothing can be pinned in the directory of Adit, with the command that solves it; `None` if the
+/// directory is on a BPF file system, or would be created on one.
 ///
 /// # Errors
-/// When that can't be told.
+/// When the file system can't be examined.
 pub(in crate::kernel) fn missing_file_system(bpffs: &Path) -> Result<Option<String>, KernelError> {
     match check_file_system(bpffs) {
         Ok(()) => Ok(None),
@@ -24,16 +24,17 @@ pub(in crate::kernel) fn missing_file_system(bpffs: &Path) -> Result<Option<Stri
     }
 }
 
-/// Whether a version's pins are below our directory.
+/// Whether the directory of Adit contains pins of any version.
 ///
 /// # Errors
-/// When it can't be read; that it is not there is fine.
+/// When it can't be read; a missing directory is no error.
 pub(crate) fn is_pinned(bpffs: &Path) -> Result<bool, KernelError> {
     Ok(!versions::list(bpffs)?.is_empty())
 }
 
-/// Whether a program may be on one of these devices, which are ours, though no pins can be seen: they may be on a BPF file system
-/// that is mounted elsewhere. With TCX it takes privileges to tell whose programs are on a device: any counts.
+/// Whether one of these managed devices may have a program although no pins are visible: they may be on a BPF
+/// file system that is mounted elsewhere. With TCX it takes privileges to find out which programs are on a
+/// device, so any program counts.
 ///
 /// # Errors
 /// When a device can't be asked.
@@ -63,11 +64,11 @@ pub(in crate::kernel) fn is_attached<'l>(
             match found {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
-                // It went meanwhile.
+                // The device was deleted meanwhile.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
                 Err(error) => {
                     return Err(KernelError::new(
-                        format!("asking for the {hook} programs of {link}"),
+                        format!("listing the {hook} programs of {link}"),
                         error,
                     ));
                 }

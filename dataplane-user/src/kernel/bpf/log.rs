@@ -1,5 +1,5 @@
-//! What the programs log, brought to `tracing`. One task: [`LogDrain::run`], which waits on the programs' ring buffer
-//! only; aborting it loses what is unread.
+//! Passes the log messages of the programs to `tracing`. There is one task, [`LogDrain::run`], which only
+//! waits for the ring buffer of the programs; aborting it loses unread messages.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use super::programs::aya_error;
 use crate::kernel::KernelError;
 
-/// The reader of the programs' log.
+/// The reader of the log of the programs.
 pub struct LogDrain {
     logger: EbpfLogger<Tracing>,
 }
@@ -24,10 +24,10 @@ impl LogDrain {
         Ok(LogDrain { logger })
     }
 
-    /// Passes on what the programs log until it is dropped.
+    /// Passes on log messages until it is dropped.
     ///
     /// # Errors
-    /// When the log can't be waited on; must be called in a tokio runtime with I/O.
+    /// When waiting for the log fails. Must be called in a tokio runtime with I/O.
     pub async fn run(self) -> Result<(), KernelError> {
         let waiting = |error| KernelError::new("waiting for the programs' log", error);
         let mut ready = register(self.logger).map_err(waiting)?;
@@ -41,12 +41,13 @@ impl LogDrain {
 
 #[expect(unsafe_code, reason = "tokio can't see that a logger keeps its descriptor")]
 fn register(logger: EbpfLogger<Tracing>) -> io::Result<AsyncFd<EbpfLogger<Tracing>>> {
-    // SAFETY: the logger owns its ring buffer's descriptor, always gives that one, and closes it when it is dropped.
+    // SAFETY: the logger owns its ring buffer's descriptor, always gives that one, and closes it when it is
+    // dropped.
     let registered = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
     registered.map_err(|error| error.into_parts().1)
 }
 
-/// Turns the records of the `log` crate into events.
+/// Converts records of the `log` crate to events.
 struct Tracing;
 
 impl Log for Tracing {

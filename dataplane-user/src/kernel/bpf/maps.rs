@@ -1,4 +1,4 @@
-//! The pinned maps: what each must be, and typed access to it.
+//! The pinned maps: the expected shape of each, and typed access to it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,7 +17,8 @@ use super::syscall::{Batch, MapFd, MapShape};
 use crate::kernel::KernelError;
 use crate::limits;
 
-/// `BPF_F_NO_PREALLOC`, which LPM tries must have, and which spares the hash table what it does not hold.
+/// `BPF_F_NO_PREALLOC`: mandatory for LPM tries, and saves the hash table memory for entries that it does not
+/// have.
 pub(super) const NO_PREALLOC: u32 = 1;
 
 /// All pinned maps.
@@ -37,7 +38,7 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// Opens the maps pinned in a directory, after a look at what they are.
+    /// Opens the maps that are pinned in a directory, and checks their shapes.
     pub(super) fn open(directory: &Path, writable: bool) -> Result<Maps, KernelError> {
         let open = |name: &'static str| {
             let path = directory.join(name);
@@ -62,7 +63,7 @@ impl Maps {
     }
 }
 
-/// Refuses pinned maps that are not what this version wants; missing ones are fine, the loader makes them.
+/// Refuses pinned maps of an unexpected shape. Missing maps are no error, because the loader creates them.
 pub(super) fn check_pins(directory: &Path) -> Result<(), KernelError> {
     for name in names::PINNED_MAPS {
         let path = directory.join(name);
@@ -80,8 +81,8 @@ pub(super) fn check_pins(directory: &Path) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// What the map of this name must be.
-fn wanted(name: &str) -> MapShape {
+/// The expected shape of the map of this name.
+fn expected(name: &str) -> MapShape {
     fn shape<K, V>(kind: MapType, max_entries: u32) -> MapShape {
         let size = |bytes: usize| u32::try_from(bytes).expect("keys and values are small");
         MapShape {
@@ -107,13 +108,13 @@ fn wanted(name: &str) -> MapShape {
         names::SOURCES => shape::<SourceKey, Counters>(MapType::PerCpuHash, MAX_SOURCES),
         names::EGRESS_COUNTERS => shape::<u32, Counters>(MapType::PerCpuArray, Verdict::COUNT),
         names::INGRESS_COUNTERS => shape::<u32, Counters>(MapType::PerCpuArray, IngressVerdict::COUNT),
-        other => unreachable!("{other} is none of the pinned maps"),
+        other => unreachable!("{other} is not one of the pinned maps"),
     }
 }
 
 fn check(name: &str, path: &Path, found: MapShape) -> Result<(), KernelError> {
-    let wanted = wanted(name);
-    if found == wanted {
+    let expected = expected(name);
+    if found == expected {
         return Ok(());
     }
     let text = |shape: MapShape| {
@@ -128,10 +129,10 @@ fn check(name: &str, path: &Path, found: MapShape) -> Result<(), KernelError> {
         io::Error::new(
             io::ErrorKind::InvalidData,
             format!(
-                "map {name} is {}, wanted is {}; stop what uses it and remove {} (traffic stops until the agent has \
-                 filled new maps)",
+                "map {name} is `{}`, but this version needs `{}`; stop the programs that use it and remove {} (traffic \
+                 stops until the agent has filled new maps)",
                 text(found),
-                text(wanted),
+                text(expected),
                 remedy.display()
             ),
         ),
@@ -147,13 +148,13 @@ pub(super) struct Table<K, V> {
 }
 
 impl<V: Pod> Table<u32, V> {
-    /// Reads the elements of an array that are not all zeros, by index: all but a few are.
+    /// Reads the elements of an array that are not all zeros, by index. Usually these are few.
     pub(super) fn read_used(&self) -> Result<BTreeMap<u32, V>, KernelError> {
         let is_used = |value: &V| bytemuck::bytes_of(value).iter().any(|byte| *byte != 0);
         Ok(self.read(is_used)?.into_iter().collect())
     }
 
-    /// Reads these elements of an array, one by one where they are few, as they mostly are.
+    /// Reads these elements of an array; one by one if they are few, as they usually are.
     pub(super) fn read_these<'a>(
         &self,
         indexes: impl ExactSizeIterator<Item = &'a u32>,
@@ -180,7 +181,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         }
     }
 
-    /// How many entries it can hold.
+    /// The maximum number of entries.
     pub(super) fn capacity(&self) -> u32 {
         self.map.shape().max_entries
     }
@@ -200,12 +201,12 @@ impl<K: Pod, V: Pod> Table<K, V> {
             .map_err(|error| self.error("writing", error))
     }
 
-    /// Reads everything. Entries that others write or delete meanwhile may be there or not.
+    /// Reads all entries. Entries that others write or delete meanwhile may be missing or not.
     pub(super) fn read_all(&self) -> Result<Vec<(K, V)>, KernelError> {
         self.read(|_| true)
     }
 
-    /// Reads what this is so of.
+    /// Reads the entries for whose values `is_wanted` holds.
     fn read(&self, is_wanted: impl Fn(&V) -> bool) -> Result<Vec<(K, V)>, KernelError> {
         let fitting = (limits::MAP_BATCH_BYTES / (size_of::<K>() + size_of::<V>())).max(1);
         let batch = limits::MAP_BATCH.min(fitting).min(self.capacity() as usize);
@@ -228,7 +229,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
             let Some(next) = next else {
                 return Ok(all);
             };
-            // An LPM trie starts again where its cursor was deleted under it.
+            // An LPM trie starts again if the entry at its cursor was deleted.
             if seen > 2 * self.capacity() as usize {
                 return Err(self.error("reading", io::Error::from_raw_os_error(libc::EAGAIN)));
             }
@@ -236,7 +237,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         }
     }
 
-    /// Writes entries, going on past failures; one result an entry.
+    /// Writes entries and continues after failures; one result per entry.
     pub(super) fn put_all(&self, entries: &[(K, V)]) -> Vec<Result<(), KernelError>> {
         let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();
         self.in_batches("writing", entries.len(), |from, to| {
@@ -247,7 +248,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         })
     }
 
-    /// Deletes entries, going on past failures; one result an entry. What is not there is fine.
+    /// Deletes entries and continues after failures; one result per entry. Missing entries are no error.
     pub(super) fn delete_all(&self, keys: &[K]) -> Vec<Result<(), KernelError>> {
         let results = self.in_batches("deleting from", keys.len(), |from, to| {
             self.map.delete_batch(bytemuck::cast_slice(&keys[from..to]))
@@ -261,7 +262,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
             .collect()
     }
 
-    /// Runs batches from the failing element's successor on, until all elements have a result.
+    /// Runs batches until all elements have a result; each batch starts after the element that failed.
     fn in_batches(
         &self,
         doing: &str,
@@ -306,12 +307,12 @@ impl<K: Pod> CounterTable<K> {
         }
     }
 
-    /// How many it can hold.
+    /// The maximum number of counters.
     pub(super) fn capacity(&self) -> u32 {
         self.map.shape().max_entries
     }
 
-    /// All counters with their keys, summed over the CPUs; an array's in the order of its indexes.
+    /// All counters with their keys, summed over the CPUs; those of an array in the order of their indexes.
     pub(super) fn entries(&self) -> Result<Vec<(K, Counters)>, KernelError> {
         let batch = limits::MAP_BATCH.min(self.capacity() as usize);
         let (mut keys, mut values) = (vec![K::zeroed(); batch], self.buffer(batch));
@@ -378,7 +379,7 @@ impl CounterTable<u32> {
 }
 
 impl CounterTable<SourceKey> {
-    /// Adds a counter of zero; one that is there stays as it is.
+    /// Adds a counter of zero; an existing one stays unchanged.
     pub(super) fn put(&self, key: SourceKey) -> Result<(), KernelError> {
         let zero = self.buffer(1);
         match self
@@ -390,7 +391,7 @@ impl CounterTable<SourceKey> {
         }
     }
 
-    /// Removes counters; what is not there is fine.
+    /// Deletes counters; missing ones are no error.
     pub(super) fn delete(&self, key: SourceKey) -> Result<(), KernelError> {
         match self.map.delete_batch(bytemuck::bytes_of(&key)).error {
             Some(error) if error.raw_os_error() != Some(libc::ENOENT) => {

@@ -1,4 +1,4 @@
-//! The BPF object that this binary carries; the build script makes it from `dataplane-ebpf`.
+//! The BPF object that is embedded in this binary. The build script compiles it from `dataplane-ebpf`.
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ADIT_BPF_OBJECT_PATH"));
 

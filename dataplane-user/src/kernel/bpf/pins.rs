@@ -1,6 +1,6 @@
-//! Where maps, TCX links and the programs of clsact filters are pinned: `<bpffs>/v<ABI>/maps/<map>`,
-//! `<bpffs>/v<ABI>/links/<device>-<hook>` and `<bpffs>/v<ABI>/programs/<device>-<hook>-<program id>`. The carry map lies beside
-//! the versions. All versions of the ABI have it so.
+//! The paths of pins: `<bpffs>/v<ABI>/maps/<map>` for maps, `<bpffs>/v<ABI>/links/<device>-<hook>` for TCX
+//! links, and `<bpffs>/v<ABI>/programs/<device>-<hook>-<program id>` for programs of clsact filters. The
+//! carry map is next to the directories of the versions. These paths are the same in all versions of the ABI.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use crate::kernel::KernelError;
 use crate::model::Hook;
 use crate::net::LinkName;
 
-/// The names of a version's directories, the same in every version.
+/// The names of the directories of a version, the same in every version.
 pub(super) const MAPS: &str = "maps";
 pub(super) const LINKS: &str = "links";
 pub(super) const PROGRAMS: &str = "programs";
@@ -22,13 +22,14 @@ pub(super) const PROGRAMS: &str = "programs";
 /// The directories of one ABI version.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
-    /// What holds the others.
+    /// The parent of the other directories.
     directory: PathBuf,
     /// Pinned maps, by name.
     pub(super) maps: PathBuf,
     /// Pinned TCX links.
     pub(super) links: PathBuf,
-    /// Pinned programs of clsact filters: a pin's name says which program's filter is Adit's.
+    /// Pinned programs of clsact filters: the name of a pin tells with which program a filter is managed by
+    /// Adit.
     programs: PathBuf,
 }
 
@@ -37,18 +38,18 @@ pub(super) struct Pins {
 pub(super) struct ProgramPin {
     pub(super) link: LinkName,
     pub(super) hook: Hook,
-    /// The kernel's id of the program; nobody else gets it while the pin is there.
+    /// The kernel id of the program, which is not reused while the pin exists.
     pub(super) id: u32,
     pub(super) path: PathBuf,
 }
 
 impl Pins {
-    /// Says where this version's are.
+    /// The directories of this version.
     pub(super) fn below(bpffs: &Path) -> Pins {
         Pins::of(bpffs.join(format!("v{ABI_VERSION}")))
     }
 
-    /// Says where they are in a version's directory.
+    /// The directories below the directory of a version.
     pub(super) fn of(directory: PathBuf) -> Pins {
         Pins {
             maps: directory.join(MAPS),
@@ -58,12 +59,12 @@ impl Pins {
         }
     }
 
-    /// What holds all versions.
+    /// The directory that contains all versions.
     pub(super) fn bpffs(&self) -> &Path {
         self.directory.parent().unwrap_or(&self.directory)
     }
 
-    /// Makes the directories.
+    /// Creates the directories.
     pub(super) fn create(&self, bpffs: &Path) -> Result<(), KernelError> {
         check_file_system(bpffs)?;
         for directory in [&self.maps, &self.links, &self.programs] {
@@ -73,12 +74,12 @@ impl Pins {
         Ok(())
     }
 
-    /// The pin of a device's link.
+    /// The path of the pin of a link on a device.
     pub(super) fn link(&self, link: &LinkName, hook: Hook) -> PathBuf {
         self.links.join(format!("{link}-{hook}"))
     }
 
-    /// The pinned links: whose they are, and their pins. What bears no such name is not listed.
+    /// Lists the pinned links with device, hook and path. Files with other names are ignored.
     pub(super) fn list_links(&self) -> Result<Vec<(LinkName, Hook, PathBuf)>, KernelError> {
         let parse = |path: PathBuf| {
             let (link, hook) = device_and_hook(path.file_name()?.to_str()?)?;
@@ -87,12 +88,12 @@ impl Pins {
         Ok(list_or_fail(&self.links)?.into_iter().filter_map(parse).collect())
     }
 
-    /// The pin of a program that a filter on a device has.
+    /// The path of the pin of a program in a filter on a device.
     pub(super) fn program(&self, link: &LinkName, hook: Hook, id: u32) -> PathBuf {
         self.programs.join(format!("{link}-{hook}-{id}"))
     }
 
-    /// The pinned programs of clsact filters. What bears no such name is not listed.
+    /// Lists the pinned programs of clsact filters. Files with other names are ignored.
     pub(super) fn list_programs(&self) -> Result<Vec<ProgramPin>, KernelError> {
         let parse = |path: PathBuf| {
             let (name, id) = path.file_name()?.to_str()?.rsplit_once('-')?;
@@ -103,7 +104,7 @@ impl Pins {
         Ok(paths.into_iter().filter_map(parse).collect())
     }
 
-    /// Removes the pins of the programs that a device's hook had, but for the program of the id `kept`.
+    /// Removes the pins of programs for a hook of a device, except that of the program with the id `kept`.
     pub(super) fn remove_programs(
         &self,
         link: &LinkName,
@@ -118,8 +119,8 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes all pins and the directories; programs that are attached by these links are taken off. Nothing there
-    /// is fine.
+    /// Removes all pins and the directories. Programs that these links attach are detached. Missing files are
+    /// no error.
     pub(super) fn remove(&self) -> Result<(), KernelError> {
         let listed = |directory: &Path| list_if_there(directory).map_err(|error| removing(directory, error));
         for pin in listed(&self.links)? {
@@ -140,18 +141,18 @@ impl Pins {
     }
 }
 
-/// Removes everything that any version of ours has pinned below `bpffs`, and the directories. Programs that are still
-/// attached by TCX are taken off; filters of clsact devices stay until somebody deletes them or the device. What is
-/// not ours stays, and so does the directory that holds it.
+/// Removes everything that any version of Adit has pinned below `bpffs`, and the directories. Programs that
+/// are still attached with TCX are detached; filters of clsact devices stay until they or their device are
+/// deleted. Files that Adit did not create stay, and so does the directory that contains them.
 ///
 /// # Errors
-/// When a pin or directory of ours can't be removed. Nothing there is fine.
+/// When a pin or directory of Adit can't be removed. Missing ones are no error.
 pub fn uninstall(bpffs: &Path) -> Result<(), KernelError> {
     let there = bpffs.try_exists();
-    if !there.map_err(|error| KernelError::new(format!("looking at {}", bpffs.display()), error))? {
+    if !there.map_err(|error| KernelError::new(format!("checking {}", bpffs.display()), error))? {
         return Ok(());
     }
-    for directory in versions::ours(bpffs)?.into_values() {
+    for directory in versions::managed(bpffs)?.into_values() {
         Pins::of(directory).remove()?;
     }
     let carried = bpffs.join(carry::DIRECTORY);
@@ -168,16 +169,17 @@ pub fn uninstall(bpffs: &Path) -> Result<(), KernelError> {
         }
     }
     match fs::remove_dir(bpffs).map_err(|error| (error.raw_os_error(), error)) {
-        // A mount point, or somebody else's things in it.
+        // It is a mount point, or contains files that Adit did not create.
         Ok(()) | Err((Some(libc::EBUSY | libc::ENOTEMPTY), _)) => Ok(()),
         Err((_, error)) => Err(removing(bpffs, error)),
     }
 }
 
-/// Detaches a pinned link and removes its pin. Detached at once: the pin's removal alone does so only later.
+/// Detaches a pinned link at once and removes its pin. Removing the pin alone would detach the link only some
+/// time later.
 pub(super) fn remove_link(pin: &Path) -> Result<(), KernelError> {
     match syscall::detach_link(pin) {
-        // Its device is gone, or it is no link that can be detached: then removing the pin is all.
+        // Its device does not exist any more, or it can't be detached: then it is enough to remove the pin.
         Ok(()) => {}
         Err(error)
             if matches!(
@@ -195,18 +197,18 @@ fn removing(path: &Path, error: io::Error) -> KernelError {
     KernelError::new(format!("removing {}", path.display()), error)
 }
 
-/// Refuses a directory that is on no BPF file system, or would be made on none.
+/// Refuses a directory that is not on a BPF file system, or would not be created on one.
 pub(super) fn check_file_system(bpffs: &Path) -> Result<(), KernelError> {
     let existing = bpffs
         .ancestors()
         .find(|path| path.exists())
         .unwrap_or_else(|| Path::new("/"));
     let found = statfs(existing)
-        .map_err(|errno| KernelError::new(format!("looking at {}", existing.display()), errno.into()))?;
+        .map_err(|errno| KernelError::new(format!("checking {}", existing.display()), errno.into()))?;
     if found.filesystem_type() == BPF_FS_MAGIC {
         return Ok(());
     }
-    // Usually /sys/fs/bpf/adit, where the parent is to be mounted.
+    // The usual directory is /sys/fs/bpf/adit, whose parent has to be mounted.
     let mount_point = if bpffs.starts_with("/sys/fs/bpf") {
         Path::new("/sys/fs/bpf")
     } else {
@@ -217,7 +219,7 @@ pub(super) fn check_file_system(bpffs: &Path) -> Result<(), KernelError> {
         io::Error::new(
             io::ErrorKind::Unsupported,
             format!(
-                "{} is on no BPF file system; mount -t bpf bpf {}",
+                "{} is not on a BPF file system; run `mount -t bpf bpf {}`",
                 existing.display(),
                 mount_point.display()
             ),
@@ -238,7 +240,7 @@ fn list_or_fail(directory: &Path) -> Result<Vec<PathBuf>, KernelError> {
         .map_err(|error| KernelError::new(format!("reading {}", directory.display()), error))
 }
 
-/// What a directory holds, by name; nothing where there is none.
+/// The paths in a directory, sorted by name; empty if the directory does not exist.
 pub(super) fn list_if_there(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! Writes prefixes: runs of equal changes go to the kernel in batches, a family each.
+//! Writes prefixes. Consecutive changes of the same type are sent to the kernel in one batch per family.
 
 use dataplane_ebpf::layout::{self, PrefixKeyV4, PrefixKeyV6};
 use ipnet::IpNet;
@@ -9,7 +9,7 @@ use super::tables::Tables;
 use crate::kernel::KernelError;
 use crate::model::change::{BpfChange, PrefixChange, Write};
 
-/// Whether two changes can go to the kernel in one batch.
+/// Whether two changes can be in one batch.
 pub(super) fn go_together(a: &BpfChange, b: &BpfChange) -> bool {
     matches!(
         (a, b),
@@ -23,8 +23,8 @@ pub(super) fn go_together(a: &BpfChange, b: &BpfChange) -> bool {
     )
 }
 
-/// Executes changes that go together; one result a change. What a failing change leaves in place is held, so that the target which
-/// the prefix still names is not freed under it.
+/// Executes changes of one batch; one result per change. If a change fails, the target to which its prefix
+/// still points is held, so that it is not freed.
 pub(super) fn execute(
     maps: &Maps,
     tables: &mut Tables,
@@ -64,7 +64,7 @@ pub(super) fn execute(
     results
 }
 
-/// Points prefixes at nothing: their packets are dropped, and no shorter prefix takes them over meanwhile.
+/// Sets prefixes to no target: their packets are dropped, and no shorter prefix is used instead.
 pub(super) fn empty(maps: &Maps, prefixes: &[IpNet]) -> Result<(), KernelError> {
     let mut puts = Puts::default();
     for prefix in prefixes {
@@ -90,8 +90,8 @@ pub(super) fn remove(maps: &Maps, prefixes: &[IpNet]) -> Result<(), KernelError>
         .collect()
 }
 
-/// A lookup by a prefix's own key gives its entry, or a shorter prefix's where it has none: holding that one as well
-/// costs nothing.
+/// Holds the target of a prefix. The lookup by the key of a prefix returns its entry, or that of a shorter
+/// prefix if it has none; holding that target, too, does no harm.
 fn hold(maps: &Maps, tables: &mut Tables, prefix: IpNet) {
     let target = match prefix {
         IpNet::V4(prefix) => maps.prefixes_v4.get(codec::key_v4(prefix)),

@@ -1,4 +1,5 @@
-//! The programs of this process: loaded with the pinned maps, and told from other processes' by id.
+//! The programs of this process. They are loaded with the pinned maps, and distinguished from those of other
+//! processes by id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,7 +24,7 @@ pub(super) struct Programs {
     identities: BTreeMap<&'static str, Identity>,
 }
 
-/// What tells a program from others: the id is one loaded program's, the tag a hash of its instructions.
+/// The identity of a program: the id of the loaded program, and the tag, a hash of its instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) id: u32,
@@ -31,8 +32,8 @@ pub(super) struct Identity {
 }
 
 impl Programs {
-    /// Loads all programs. With a directory, maps that are pinned there are used and others pinned; without, the
-    /// programs get maps of their own that go with them.
+    /// Loads all programs. With a directory, maps that are pinned there are used, and missing ones are
+    /// created and pinned. Without a directory, the programs get maps of their own, which end with them.
     pub(super) fn load(maps: Option<&Path>, log: bool) -> Result<Programs, KernelError> {
         let log = u8::from(log);
         let paths: Vec<_> = maps
@@ -40,7 +41,8 @@ impl Programs {
             .flat_map(|directory| names::PINNED_MAPS.map(|name| (name, directory.join(name))))
             .collect();
         let mut loader = EbpfLoader::new();
-        // Nothing in the programs is relocated against the kernel's types, so its BTF need not be parsed.
+        // The programs have no relocations against types of the kernel, so its BTF does not have to be
+        // parsed.
         loader.btf(None).override_global(names::LOG_ENABLED, &log, true);
         for (name, path) in &paths {
             loader.map_pin_path(name, path.as_path());
@@ -55,20 +57,20 @@ impl Programs {
         Ok(Programs { ebpf, identities })
     }
 
-    /// The program of a device's hook.
+    /// The program for a hook of a device.
     pub(super) fn program(
         &mut self,
         link: &LinkName,
         hook: Hook,
     ) -> Result<&mut SchedClassifier, KernelError> {
         let name = name(link, hook).ok_or_else(|| {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is no tunnel device of ours");
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a tunnel device of Adit");
             KernelError::new(format!("choosing the {hook} program of {link}"), source)
         })?;
         classifier(&mut self.ebpf, name)
     }
 
-    /// The identity of the program of a device's hook; `None` where none belongs.
+    /// The identity of the program for a hook of a device; `None` if the hook needs no program.
     pub(super) fn identity(&self, link: &LinkName, hook: Hook) -> Option<Identity> {
         self.identities.get(name(link, hook)?).copied()
     }
@@ -78,13 +80,13 @@ impl Programs {
         self.identities.values().map(|identity| identity.tag).collect()
     }
 
-    /// The programs' log, once.
+    /// The log of the programs; it can be taken once.
     pub(super) fn take_log(&mut self) -> Result<LogDrain, KernelError> {
         LogDrain::new(&mut self.ebpf)
     }
 }
 
-/// The names of a hook's programs.
+/// The names of the programs for a hook.
 fn names_of(hook: Hook) -> Vec<&'static str> {
     match hook {
         Hook::Egress => vec![names::EGRESS_PROGRAM],
@@ -92,8 +94,8 @@ fn names_of(hook: Hook) -> Vec<&'static str> {
     }
 }
 
-/// The name of the program of a device's hook: at the ingress each tunnel device has one of its own, which says what
-/// encapsulation a packet came by.
+/// The name of the program for a hook of a device. At ingress each encapsulation has its own program, because
+/// packets do not tell by which encapsulation they arrived.
 fn name(link: &LinkName, hook: Hook) -> Option<&'static str> {
     if hook == Hook::Egress {
         return Some(names::EGRESS_PROGRAM);
@@ -109,7 +111,7 @@ fn name(link: &LinkName, hook: Hook) -> Option<&'static str> {
     programs.find_map(|(known, name)| (known == encapsulation).then_some(name))
 }
 
-/// The tag of a loaded program; `None` where it is gone meanwhile.
+/// The tag of a loaded program; `None` if it was unloaded meanwhile.
 pub(super) fn tag_of(id: u32) -> Result<Option<u64>, KernelError> {
     for info in loaded_programs() {
         match info {
@@ -117,7 +119,7 @@ pub(super) fn tag_of(id: u32) -> Result<Option<u64>, KernelError> {
             Ok(_) => {}
             Err(error) => {
                 let error = program_error("reading the loaded programs", &error);
-                // Unloaded while we looked.
+                // It was unloaded meanwhile.
                 if error.errno() != Some(libc::ENOENT) {
                     return Err(error);
                 }
@@ -141,14 +143,14 @@ fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<Identity, KernelError
 fn classifier<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassifier, KernelError> {
     let program = ebpf.program_mut(name).ok_or_else(|| {
         let source = io::Error::new(io::ErrorKind::NotFound, "the BPF object has no such program");
-        KernelError::new(format!("looking for the program {name}"), source)
+        KernelError::new(format!("finding the program {name}"), source)
     })?;
     program
         .try_into()
-        .map_err(|error: ProgramError| aya_error(&format!("taking {name} for a classifier"), &error))
+        .map_err(|error: ProgramError| aya_error(&format!("using {name} as a classifier"), &error))
 }
 
-/// A program's error, with the end of the verifier's log where there is one.
+/// The error of a program, with the end of the verifier log if there is one.
 pub(super) fn program_error(doing: &str, error: &ProgramError) -> KernelError {
     let ProgramError::LoadError {
         io_error,
@@ -166,7 +168,7 @@ pub(super) fn program_error(doing: &str, error: &ProgramError) -> KernelError {
     }
 }
 
-/// An error of aya's, by the errno at its root where there is one.
+/// Converts an error of aya, using the errno at its root if there is one.
 pub(super) fn aya_error(doing: &str, error: &(dyn std::error::Error + 'static)) -> KernelError {
     let mut cause = Some(error);
     while let Some(one) = cause {

@@ -1,4 +1,4 @@
-//! The numbers by which a change of programs or pins shows without an event.
+//! Revisions: numbers that show a change of programs or pins without an event.
 
 use std::io;
 
@@ -12,10 +12,11 @@ use crate::model::Hook;
 use crate::net::LinkName;
 
 impl Bpf {
-    /// Reads them: a few system calls a device and a map. With clsact only these devices are searched.
+    /// Reads the revisions, with a few system calls per device and map. With clsact only these devices are
+    /// searched.
     ///
     /// # Errors
-    /// When one can't be read.
+    /// When a revision can't be read.
     pub fn revisions<'l>(
         &self,
         links: &dyn LinkNames,
@@ -47,7 +48,8 @@ impl Bpf {
         Ok(revisions)
     }
 
-    /// How often something changed on a device's hook; `None` without TCX, and where the device went meanwhile.
+    /// The number of changes on a hook of a device; `None` without TCX, or if the device was deleted
+    /// meanwhile.
     fn hook_revision(
         &self,
         links: &dyn LinkNames,
@@ -59,9 +61,9 @@ impl Bpf {
         };
         match syscall::tcx_revision(ifindex, tcx_side(hook)) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
-            revision => revision.map(Some).map_err(|error| {
-                KernelError::new(format!("asking for the {hook} programs of {link}"), error)
-            }),
+            revision => revision
+                .map(Some)
+                .map_err(|error| KernelError::new(format!("listing the {hook} programs of {link}"), error)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which slots of an array are free, and since when: a freed slot rests before it is used again.
+//! The free slots of an array. A freed slot rests for a while before it is used again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,10 +7,11 @@ use dataplane_ebpf::layout::UNUSED_SLOT;
 
 /// The slots of one array.
 ///
-/// A packet that is under way when a slot is freed may still read it, and must not find another value there. Programs
-/// run in an RCU read-side section without sleeping, for microseconds, so a slot that has rested for a second is out
-/// of every packet's hands; waiting for an RCU grace period in a system call would cost 10 to 50 ms a change set
-/// instead. What an earlier process freed needs no rest: loading this one's programs took longer than any packet.
+/// A packet that is being processed when a slot is freed may still read it, and must not find another value
+/// there. Programs run for microseconds in an RCU read-side section without sleeping, so after a second no
+/// packet uses the slot any more. Waiting for an RCU grace period in a system call would cost 10 to 50 ms per
+/// change set instead. Slots that an earlier process freed do not have to rest, because loading the programs
+/// of this process took longer than any packet.
 #[derive(Debug)]
 pub(super) struct Slots {
     capacity: u32,
@@ -20,7 +21,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Of an array with this many entries, all used until [`Slots::rebuild`] says more.
+    /// For an array with this many entries, which all count as used until [`Slots::rebuild`].
     pub(super) fn new(capacity: u32, rest: Duration) -> Slots {
         Slots {
             capacity,
@@ -30,7 +31,7 @@ impl Slots {
         }
     }
 
-    /// Takes note of what is used; the rest is free, or resting as before.
+    /// Sets which slots are used. The others are free, or rest as before.
     pub(super) fn rebuild(&mut self, is_used: impl Fn(u32) -> bool) {
         self.resting.retain(|(_, slot)| !is_used(*slot));
         let resting: BTreeSet<u32> = self.resting.iter().map(|(_, slot)| *slot).collect();
@@ -39,7 +40,7 @@ impl Slots {
             .collect();
     }
 
-    /// Takes the lowest free slots, or none at all where there are not so many.
+    /// Allocates the lowest free slots, or none if there are not enough.
     pub(super) fn take(&mut self, count: usize) -> Option<Vec<u32>> {
         let now = Instant::now();
         while let Some((since, slot)) = self.resting.front().copied() {
@@ -55,17 +56,17 @@ impl Slots {
         Some((0..count).filter_map(|_| self.free.pop_first()).collect())
     }
 
-    /// Frees a slot, to be used again after its rest.
+    /// Frees a slot, which can be used again after its rest.
     pub(super) fn release(&mut self, slot: u32) {
         self.resting.push_back((Instant::now(), slot));
     }
 
-    /// How many slots rest.
+    /// The number of slots that rest.
     pub(super) fn resting(&self) -> usize {
         self.resting.len()
     }
 
-    /// How many values the array can hold: all but slot 0.
+    /// The number of usable slots: all except slot 0.
     pub(super) fn capacity(&self) -> u32 {
         self.capacity - 1
     }

@@ -1,4 +1,5 @@
-//! Reads the maps back into values, and tells values from what a crash or somebody else left there.
+//! Reads the maps back into values, and separates values from garbage that a crash or another program left
+//! there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,41 +13,42 @@ use super::maps::Maps;
 use crate::kernel::KernelError;
 use crate::model::{Class, Group, NextHop, Source, Target};
 
-/// All that the maps hold but what went out, by slot.
+/// The content of all maps except the counters of sent packets, by slot.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// Classes, with their devices' ifindexes.
+    /// Classes, with the interface indexes of their devices.
     pub(super) classes: BTreeMap<u32, (Class, u32)>,
     /// Next hops.
     pub(super) next_hops: BTreeMap<u32, Arc<NextHop>>,
-    /// Those of them that are not usable.
+    /// The next hops that are not usable.
     pub(super) down: BTreeSet<Arc<NextHop>>,
-    /// Groups by their heads, with all their slots in order.
+    /// Groups by their first slots, with all their slots in order.
     pub(super) groups: BTreeMap<u32, (Arc<Group>, Vec<u32>)>,
     /// Prefixes.
     pub(super) prefixes: BTreeMap<IpNet, Target>,
-    /// Known sources, with what came from each.
+    /// Known sources, with the packets received from each.
     pub(super) sources: BTreeMap<Source, Counters>,
-    /// What is neither free nor a value.
+    /// Garbage.
     pub(super) garbage: Garbage,
 }
 
-/// What is neither free nor a value: an earlier process died half-way, or somebody else wrote.
+/// Garbage, which is neither free nor a valid value: an earlier process died between two writes, or another
+/// program wrote to the maps.
 #[derive(Debug, Default)]
 pub(super) struct Garbage {
     pub(super) classes: BTreeSet<u32>,
     pub(super) next_hops: BTreeSet<u32>,
     pub(super) groups: BTreeSet<u32>,
-    /// Prefixes that point at no value.
+    /// Prefixes that point to no valid value.
     pub(super) prefixes: Vec<IpNet>,
-    /// Prefixes that were emptied, for want of a value.
+    /// Prefixes that were set to no target.
     pub(super) emptied: Vec<IpNet>,
-    /// Keys that are no source's.
+    /// Invalid keys of sources.
     pub(super) sources: Vec<SourceKey>,
 }
 
 impl Garbage {
-    /// How many things there are.
+    /// The number of garbage objects.
     pub(super) fn len(&self) -> usize {
         self.classes.len()
             + self.next_hops.len()
@@ -70,14 +72,14 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Reads all but the prefixes.
+    /// Reads everything except the prefixes.
     pub(super) fn read_objects(maps: &Maps) -> Result<Snapshot, KernelError> {
         let mut snapshot = Snapshot::read_forwarding(maps)?;
         snapshot.add_groups(&maps.groups.read_used()?);
         Ok(snapshot)
     }
 
-    /// Reads all but the prefixes and the groups, which are ten times as large as all the rest.
+    /// Reads everything except the prefixes and the groups, which are ten times as large as all the rest.
     pub(super) fn read_forwarding(maps: &Maps) -> Result<Snapshot, KernelError> {
         let mut snapshot = Snapshot::default();
         snapshot.add_classes(&maps.classes.read_used()?);
@@ -92,7 +94,7 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// The value that a target names, if it does.
+    /// The value to which a target points, if it is valid.
     pub(super) fn target(&self, target: layout::Target) -> Option<Target> {
         match target.kind() {
             TargetKind::Local => Some(Target::Local),
@@ -112,7 +114,8 @@ impl Snapshot {
                 Some(class) if *slot != UNUSED_SLOT && known.insert(class) => {
                     self.classes.insert(*slot, (class, raw.ifindex));
                 }
-                // Also the second of two alike: what names it is repointed, then one of them is left.
+                // The second of two equal classes is also garbage: its references are changed to the first,
+                // so that one of them is left.
                 _ => drop(self.garbage.classes.insert(*slot)),
             }
         }
@@ -161,7 +164,8 @@ impl Snapshot {
             .collect();
     }
 
-    /// Follows a group from its head; `None` where it is not what [`codec::encode_group`] makes of its members.
+    /// Decodes a group from its first slot; `None` if it differs from what [`codec::encode_group`] encodes
+    /// for its members.
     fn decode_group(&self, used: &BTreeMap<u32, layout::Group>, head: u32) -> Option<(Arc<Group>, Vec<u32>)> {
         let mut slots = vec![head];
         let mut raw_members = Vec::new();

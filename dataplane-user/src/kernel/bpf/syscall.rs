@@ -1,5 +1,6 @@
-//! bpf(2) by hand: element and batch operations on maps, and what links and maps say of themselves. All of the
-//! adapter's unsafe code is here; every function is safe to call, because sizes come from the kernel and are checked.
+//! Calls of bpf(2): element and batch operations on maps, and information about links and maps. All unsafe
+//! code of the adapter is here. Every function is safe to call, because sizes come from the kernel and are
+//! checked.
 #![expect(
     unsafe_code,
     reason = "bpf(2) takes pointers; aya has neither batches nor a TCX link's device"
@@ -26,10 +27,10 @@ const UPDATE_BATCH: libc::c_int = 26;
 const DELETE_BATCH: libc::c_int = 27;
 const LINK_DETACH: libc::c_int = 34;
 
-/// `BPF_F_RDONLY`: the descriptor may not write.
+/// `BPF_F_RDONLY`: the descriptor can't write.
 const READ_ONLY: u32 = 1 << 3;
 
-/// `BPF_NOEXIST`: EEXIST where there is such an element.
+/// `BPF_NOEXIST`: EEXIST if the element exists.
 const NO_EXIST: u64 = 1;
 
 /// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`, `enum bpf_attach_type`.
@@ -39,7 +40,7 @@ pub(super) const TCX_EGRESS: u32 = 47;
 /// `BPF_LINK_TYPE_TCX`.
 const LINK_TYPE_TCX: u32 = 11;
 
-/// What a map is, `struct bpf_map_info`.
+/// The shape of a map, `struct bpf_map_info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MapShape {
     /// `enum bpf_map_type`.
@@ -54,21 +55,21 @@ pub(super) struct MapShape {
     pub(super) flags: u32,
 }
 
-/// A map and the sizes of what goes in and out.
+/// A map and the sizes of its values.
 #[derive(Debug)]
 pub(super) struct MapFd {
     fd: OwnedFd,
     shape: MapShape,
-    /// Bytes that a lookup writes: all CPUs' values in per-CPU maps.
+    /// Bytes that a lookup writes; in per-CPU maps the values of all CPUs.
     value_bytes: usize,
 }
 
-/// How a batch went: so many elements done, and why the next one was not.
+/// The result of a batch: the number of elements done, and the error of the next one.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Elements done, from the first on.
+    /// The number of elements done, from the first one on.
     pub(super) done: usize,
-    /// The error of the element behind them; `None`: all are done.
+    /// The error of the element after these; `None` if all are done.
     pub(super) error: Option<io::Error>,
 }
 
@@ -91,7 +92,7 @@ impl MapFd {
         })
     }
 
-    /// Makes a map of at most 15 bytes' name and pins it where nothing is yet.
+    /// Creates a map, whose name has at most 15 bytes, and pins it; fails if the path exists.
     pub(super) fn create(path: &Path, name: &str, shape: MapShape) -> io::Result<MapFd> {
         let mut attribute = MapCreate {
             kind: shape.kind,
@@ -124,12 +125,12 @@ impl MapFd {
         self.shape
     }
 
-    /// Bytes of one element's value as lookups and updates take it.
+    /// The size of the value of an element in lookups and updates, in bytes.
     pub(super) fn value_bytes(&self) -> usize {
         self.value_bytes
     }
 
-    /// Reads an element; whether there is one.
+    /// Reads an element; returns whether it exists.
     pub(super) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
         self.check(key, value, 1);
         let mut attribute = self.element(key, address_mut(value), 0);
@@ -143,15 +144,15 @@ impl MapFd {
         call(UPDATE_ELEM, &mut attribute).map(drop)
     }
 
-    /// Writes an element where there is none of this key.
+    /// Writes an element unless its key exists.
     pub(super) fn insert(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.check(key, value, 1);
         let mut attribute = self.element(key, address(value), NO_EXIST);
         call(UPDATE_ELEM, &mut attribute).map(drop)
     }
 
-    /// Reads the elements that follow on `cursor` (`None`: from the start), as many as fit. Gives how many and the
-    /// next cursor, `None` at the end.
+    /// Reads the elements after `cursor` (`None` for the start), as many as fit. Returns their number and the
+    /// next cursor, which is `None` at the end.
     pub(super) fn lookup_batch(
         &self,
         cursor: Option<&[u8]>,
@@ -160,7 +161,7 @@ impl MapFd {
     ) -> io::Result<(usize, Option<Vec<u8>>)> {
         let count = keys.len() / self.shape.key_size as usize;
         self.check(keys, values, count);
-        // Hash maps' cursor is a u32, the others' is a key.
+        // The cursor of a hash map is a u32, that of others a key.
         let mut next = vec![0; self.shape.key_size.max(4) as usize];
         if let Some(cursor) = cursor {
             assert_eq!(cursor.len(), next.len(), "a cursor of this map's");
@@ -180,14 +181,14 @@ impl MapFd {
         run_batch(UPDATE_BATCH, attribute)
     }
 
-    /// Deletes elements in order until one fails, also because there is none.
+    /// Deletes elements in order until one fails, also because it does not exist.
     pub(super) fn delete_batch(&self, keys: &[u8]) -> Batch {
         let count = keys.len() / self.shape.key_size as usize;
         assert_eq!(keys.len(), count * self.shape.key_size as usize, "whole keys");
         run_batch(DELETE_BATCH, self.batch(count, address(keys), 0))
     }
 
-    /// What makes the calls sound: the kernel reads and writes exactly these many bytes.
+    /// Checks what makes the calls sound: the kernel reads and writes exactly as many bytes.
     fn check(&self, keys: &[u8], values: &[u8], count: usize) {
         assert_eq!(keys.len(), count * self.shape.key_size as usize, "whole keys");
         assert_eq!(values.len(), count * self.value_bytes, "as many values as keys");
@@ -217,13 +218,13 @@ impl MapFd {
 /// A pinned TCX link, as the kernel describes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TcxLink {
-    /// The program behind it.
+    /// The id of its program.
     pub(super) program: u32,
-    /// Its device; 0 where that is gone.
+    /// The index of its device; 0 if that was deleted.
     pub(super) ifindex: u32,
 }
 
-/// Describes a pinned link; `None` where it is no TCX link.
+/// Describes a pinned link; `None` if it is not a TCX link.
 pub(super) fn tcx_link(path: &Path) -> io::Result<Option<TcxLink>> {
     let info: RawLinkInfo = info(&object_get(path, 0)?)?;
     Ok((info.kind == LINK_TYPE_TCX).then_some(TcxLink {
@@ -232,18 +233,19 @@ pub(super) fn tcx_link(path: &Path) -> io::Result<Option<TcxLink>> {
     }))
 }
 
-/// The kernel's id of a pinned map.
+/// The kernel id of a pinned map.
 pub(super) fn pinned_map_id(path: &Path) -> io::Result<u32> {
     let info: RawMapInfo = info(&object_get(path, READ_ONLY)?)?;
     Ok(info.id)
 }
 
-/// How often a TCX hook of a device was changed, in the calling thread's namespace; `side` is its `enum bpf_attach_type`.
+/// The revision of a TCX hook of a device, in the namespace of the calling thread; `side` is the `enum
+/// bpf_attach_type`.
 pub(super) fn tcx_revision(ifindex: u32, side: u32) -> io::Result<u64> {
     Ok(tcx_query(ifindex, side)?.revision)
 }
 
-/// How many programs are on a TCX hook of a device.
+/// The number of programs on a TCX hook of a device.
 pub(super) fn tcx_programs(ifindex: u32, side: u32) -> io::Result<u32> {
     Ok(tcx_query(ifindex, side)?.count)
 }
@@ -258,7 +260,7 @@ fn tcx_query(ifindex: u32, side: u32) -> io::Result<ProgramQuery> {
     Ok(attribute)
 }
 
-/// Takes a pinned link's program off its device at once; removing the pin alone does it some time later.
+/// Detaches the program of a pinned link at once; removing the pin alone does that some time later.
 pub(super) fn detach_link(path: &Path) -> io::Result<()> {
     let fd = object_get(path, 0)?;
     let mut attribute = LinkDetach {
@@ -360,7 +362,7 @@ struct RawMapInfo {
     flags: u32,
 }
 
-/// The head of `struct bpf_link_info`, with the union's `tcx`.
+/// The head of `struct bpf_link_info`, with the member `tcx` of the union.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct RawLinkInfo {
@@ -403,7 +405,7 @@ fn run_batch(command: libc::c_int, mut attribute: BatchAttribute) -> Batch {
             done: count as usize,
             error: None,
         },
-        // Refused before the first element, the kernel leaves the count as it was.
+        // If the first element is refused, the kernel leaves the count unchanged.
         Err(error) => Batch {
             done: if attribute.count < count {
                 attribute.count as usize
@@ -415,11 +417,11 @@ fn run_batch(command: libc::c_int, mut attribute: BatchAttribute) -> Batch {
     }
 }
 
-/// bpf(2). The caller sees to it that each address in the attribute is good for what the command does with it.
+/// Calls bpf(2). The caller must ensure that each address in the attribute is valid for the command.
 fn call<T: Pod>(command: libc::c_int, attribute: &mut T) -> io::Result<libc::c_int> {
     let attribute: *mut T = attribute;
-    // SAFETY: the attribute is plain data of the size that is given; the addresses in it point at live slices whose
-    // lengths were checked against the map's sizes.
+    // SAFETY: the attribute is plain data of the given size; the addresses in it point to live slices whose
+    // lengths were checked against the sizes of the map.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attribute, size_of::<T>()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -427,7 +429,7 @@ fn call<T: Pod>(command: libc::c_int, attribute: &mut T) -> io::Result<libc::c_i
     Ok(libc::c_int::try_from(result).expect("a descriptor or 0"))
 }
 
-/// Turns "no such element" into false.
+/// Converts "no such element" to false.
 fn absent(result: io::Result<libc::c_int>) -> io::Result<bool> {
     match result {
         Ok(_) => Ok(true),

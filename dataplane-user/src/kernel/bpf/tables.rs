@@ -1,9 +1,10 @@
-//! Writes classes, next hops and groups: values to slots. What is believed of the slots is rebuilt from the kernel by
-//! each observation.
+//! Writes classes, next hops and groups to slots. Each observation rebuilds the table of slots from the
+//! kernel.
 //!
-//! The order of writes leaves nothing or something readable wherever the process dies: a next hop's counters, state
-//! and label lie there before the next hop does, a group's further slots before its head. What nobody names yet is
-//! harmless, and the next observation finds it either whole or as garbage.
+//! The order of writes keeps the maps valid if the process dies in between: the counters, the state and the
+//! label of a next hop are written before the next hop, and the further slots of a group before its first
+//! one. A value to which nothing refers does no harm, and the next observation finds it either complete or as
+//! garbage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,7 +21,7 @@ use super::snapshot::{Garbage, Snapshot};
 use crate::kernel::KernelError;
 use crate::model::{Class, Group, NextHop, Target};
 
-/// Which value lies in which slot.
+/// The slots of all values.
 #[derive(Debug)]
 pub(super) struct Tables {
     classes: BTreeMap<Class, u32>,
@@ -29,15 +30,15 @@ pub(super) struct Tables {
     class_slots: Slots,
     next_hop_slots: Slots,
     group_slots: Slots,
-    /// How many next hops name a class, and how many group members name a next hop, by slot.
+    /// The number of next hops of a class, and the number of group members that refer to a next hop, by slot.
     class_uses: BTreeMap<u32, usize>,
     next_hop_uses: BTreeMap<u32, usize>,
-    /// Targets that a prefix still names because repointing it failed: not to be freed.
+    /// Targets to which a prefix still points because changing it failed. They must not be freed.
     held: BTreeSet<u32>,
 }
 
 impl Tables {
-    /// Of maps that nobody has looked at yet.
+    /// The tables for maps that were not observed yet.
     pub(super) fn new(maps: &Maps, rest: Duration) -> Tables {
         Tables {
             classes: BTreeMap::new(),
@@ -52,7 +53,7 @@ impl Tables {
         }
     }
 
-    /// Forgets what was believed and takes what the kernel says.
+    /// Replaces the tables with those that were observed.
     pub(super) fn rebuild(&mut self, snapshot: &Snapshot) {
         let garbage = &snapshot.garbage;
         self.classes = snapshot
@@ -89,7 +90,8 @@ impl Tables {
         self.held = BTreeSet::new();
     }
 
-    /// Zeroes what is no value, so that its slots can be used again, and removes keys that are no source's. Prefixes that name it must be gone before.
+    /// Zeroes slots with garbage, so that they can be used again, and deletes invalid keys of sources.
+    /// Prefixes that point to these slots must be deleted before.
     pub(super) fn sweep(&mut self, maps: &Maps, garbage: &Garbage) -> Result<(), KernelError> {
         for slot in &garbage.groups {
             maps.groups.put(*slot, layout::Group::default())?;
@@ -109,10 +111,10 @@ impl Tables {
             .try_for_each(|key| maps.sources.delete(*key))
     }
 
-    /// Writes a class, or rewrites the ifindex of one that is there.
+    /// Writes a class, or changes the interface index of an existing one.
     pub(super) fn put_class(&mut self, maps: &Maps, class: &Class, ifindex: u32) -> Result<(), KernelError> {
         let raw = codec::encode_class(class, ifindex)?;
-        // The other bytes are rewritten as they are, so a packet sees the old or the new ifindex and nothing else.
+        // The other bytes do not change, so a packet sees either the old or the new index and nothing else.
         if let Some(slot) = self.classes.get(class) {
             return maps.classes.put(*slot, raw);
         }
@@ -122,13 +124,13 @@ impl Tables {
         Ok(())
     }
 
-    /// Frees a class; one that is not there is fine.
+    /// Frees a class; a missing one is no error.
     pub(super) fn delete_class(&mut self, maps: &Maps, class: &Class) -> Result<(), KernelError> {
         let Some(slot) = self.classes.get(class).copied() else {
             return Ok(());
         };
         if self.class_uses.contains_key(&slot) {
-            return Err(busy("freeing a class", "next hops still name it"));
+            return Err(busy("freeing a class", "next hops still use it"));
         }
         maps.classes.put(slot, layout::Class::default())?;
         self.classes.remove(class);
@@ -136,7 +138,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Writes a next hop, usable and with fresh counters; one that is there stays as it is.
+    /// Writes a next hop, which is usable and has counters of zero. An existing one stays unchanged.
     pub(super) fn put_next_hop(&mut self, maps: &Maps, next_hop: &Arc<NextHop>) -> Result<(), KernelError> {
         if self.next_hops.contains_key(next_hop) {
             return Ok(());
@@ -171,13 +173,13 @@ impl Tables {
         maps.states.put(slot, state)
     }
 
-    /// Frees a next hop; one that is not there is fine.
+    /// Frees a next hop; a missing one is no error.
     pub(super) fn delete_next_hop(&mut self, maps: &Maps, next_hop: &NextHop) -> Result<(), KernelError> {
         let Some(slot) = self.next_hops.get(next_hop).copied() else {
             return Ok(());
         };
         if self.next_hop_uses.contains_key(&slot) {
-            return Err(busy("freeing a next hop", "groups still name it"));
+            return Err(busy("freeing a next hop", "groups still use it"));
         }
         self.refuse_if_held("freeing a next hop", TargetKind::NextHop(slot))?;
         maps.next_hops.put(slot, layout::NextHop::default())?;
@@ -188,7 +190,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Writes a group; one that is there stays as it is.
+    /// Writes a group. An existing one stays unchanged.
     pub(super) fn put_group(&mut self, maps: &Maps, group: &Arc<Group>) -> Result<(), KernelError> {
         const DOING: &str = "writing a group";
         if self.groups.contains_key(group) {
@@ -206,7 +208,7 @@ impl Tables {
             ));
         }
         if group.members.iter().any(|(_, weight)| *weight == 0) {
-            let text = "a weight of 0 is none";
+            let text = "a weight must not be 0";
             return Err(KernelError::new(
                 DOING,
                 io::Error::new(io::ErrorKind::InvalidInput, text),
@@ -222,11 +224,11 @@ impl Tables {
         });
         let members = members
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| missing(DOING, "a next hop of it is not in the table"))?;
+            .ok_or_else(|| missing(DOING, "one of its next hops is not in the table"))?;
         let needed = members.len().div_ceil(layout::Group::MEMBERS);
         let slots = take(&mut self.group_slots, needed, "group")?;
         let raw = codec::encode_group(&slots, &members).expect("as many slots as the members need");
-        // The head last: nothing is a group before it.
+        // The first slot is written last: without it there is no group.
         for (slot, raw) in slots.iter().zip(&raw).rev() {
             if let Err(error) = maps.groups.put(*slot, *raw) {
                 slots.iter().for_each(|slot| self.group_slots.release(*slot));
@@ -240,7 +242,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Frees a group; one that is not there is fine.
+    /// Frees a group; a missing one is no error.
     pub(super) fn delete_group(&mut self, maps: &Maps, group: &Group) -> Result<(), KernelError> {
         let Some(slots) = self.groups.get(group).cloned() else {
             return Ok(());
@@ -248,7 +250,7 @@ impl Tables {
         if let Some(head) = slots.first() {
             self.refuse_if_held("freeing a group", TargetKind::Group(*head))?;
         }
-        // The head first: what follows is no group any more.
+        // The first slot is freed first: the others are no group then.
         for slot in &slots {
             maps.groups.put(*slot, layout::Group::default())?;
         }
@@ -260,7 +262,7 @@ impl Tables {
         Ok(())
     }
 
-    /// The word for a target.
+    /// Encodes a target.
     pub(super) fn target(&self, target: &Target) -> Result<layout::Target, KernelError> {
         const DOING: &str = "pointing a prefix";
         let kind = match target {
@@ -281,7 +283,8 @@ impl Tables {
         Ok(layout::Target::new(kind))
     }
 
-    /// Keeps a target from being freed until the next observation: a prefix could not be led away from it.
+    /// Prevents that a target is freed before the next observation, because a prefix could not be changed and
+    /// still points to it.
     pub(super) fn hold(&mut self, target: layout::Target) {
         self.held.insert(target.0);
     }
@@ -290,7 +293,7 @@ impl Tables {
         if self.held.contains(&layout::Target::new(kind).0) {
             return Err(busy(
                 doing,
-                "a prefix still points at it, because changing that prefix failed",
+                "a prefix still points to it, because changing that prefix failed",
             ));
         }
         Ok(())
@@ -315,10 +318,10 @@ fn take_one(slots: &mut Slots, what: &str) -> Result<u32, KernelError> {
 
 fn take(slots: &mut Slots, count: usize, what: &str) -> Result<Vec<u32>, KernelError> {
     slots.take(count).ok_or_else(|| KernelError {
-        context: Some(format!("taking {count} of the {what} table's slots")),
+        context: Some(format!("allocating {count} slots of the {what} table")),
         source: io::Error::from_raw_os_error(libc::ENOSPC),
         kernel_text: Some(format!(
-            "the table holds at most {}, and {} were freed a moment ago",
+            "the table has {} slots, and {} of them are not reusable yet because they were freed a moment ago",
             slots.capacity(),
             slots.resting()
         )),

@@ -1,5 +1,6 @@
-//! The directories of all ABI versions below `bpffs`: an older one's programs are taken over and its pins removed, a
-//! newer one is left alone. All versions name their pins alike, so that a later one finds them.
+//! The directories of all ABI versions below `bpffs`. Programs of an older version are replaced and its pins
+//! removed. A newer version is not changed. All versions name their pins alike, so that a later one finds
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,14 +12,14 @@ use dataplane_ebpf::layout::ABI_VERSION;
 use super::pins::{self, Pins};
 use crate::kernel::KernelError;
 
-/// What the name of each of our maps begins with, in every version.
+/// The prefix of the names of all maps of Adit, in every version.
 const MAP_PREFIX: &str = "adit_";
 
-/// A newer version has been at work here: what its maps mean is not known to this one.
+/// A newer version has created pins, and this version does not know the meaning of its maps.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} is of a newer Adit (map ABI {version}, this one has {ABI_VERSION}); run that one, or have its `adit \
-     uninstall` remove the dataplane",
+    "{} was created by a newer Adit (map ABI {version}, this one has {ABI_VERSION}); run the newer one, or remove \
+     the dataplane with `adit uninstall` of the newer one",
     .directory.display()
 )]
 pub struct NewerVersion {
@@ -28,10 +29,10 @@ pub struct NewerVersion {
     pub version: u32,
 }
 
-/// Looks for a newer version's directory below `bpffs`, whatever is in it.
+/// Finds the directory of a newer version below `bpffs`, whatever it contains.
 ///
 /// # Errors
-/// When `bpffs` can't be read; one that is not there is fine.
+/// When `bpffs` can't be read; a missing one is no error.
 pub fn newer(bpffs: &Path) -> Result<Option<NewerVersion>, KernelError> {
     let newest = list(bpffs)?.pop_last();
     Ok(newest
@@ -39,7 +40,7 @@ pub fn newer(bpffs: &Path) -> Result<Option<NewerVersion>, KernelError> {
         .map(|(version, directory)| NewerVersion { directory, version }))
 }
 
-/// Refuses to go on beside a newer version.
+/// Fails if there is a newer version.
 pub(super) fn refuse_newer(bpffs: &Path) -> Result<(), KernelError> {
     match newer(bpffs)? {
         None => Ok(()),
@@ -53,7 +54,7 @@ pub(super) fn refuse_newer(bpffs: &Path) -> Result<(), KernelError> {
 /// The pins of older versions.
 pub(super) fn older(bpffs: &Path) -> Result<BTreeMap<u32, Pins>, KernelError> {
     let mut older = BTreeMap::new();
-    for (version, directory) in ours(bpffs)? {
+    for (version, directory) in managed(bpffs)? {
         if version < ABI_VERSION {
             older.insert(version, Pins::of(directory));
         }
@@ -61,42 +62,43 @@ pub(super) fn older(bpffs: &Path) -> Result<BTreeMap<u32, Pins>, KernelError> {
     Ok(older)
 }
 
-/// The directories that hold nothing but pins of ours.
-pub(super) fn ours(bpffs: &Path) -> Result<BTreeMap<u32, PathBuf>, KernelError> {
+/// The directories of versions that contain only pins of Adit.
+pub(super) fn managed(bpffs: &Path) -> Result<BTreeMap<u32, PathBuf>, KernelError> {
     let mut versions = BTreeMap::new();
     for (version, directory) in list(bpffs)? {
-        if is_ours(&directory).map_err(|error| reading(&directory, error))? {
+        if is_managed(&directory).map_err(|error| reading(&directory, error))? {
             versions.insert(version, directory);
         }
     }
     Ok(versions)
 }
 
-/// Everything that is named as a version's directory is.
+/// All directories with the name of a version.
 pub(super) fn list(bpffs: &Path) -> Result<BTreeMap<u32, PathBuf>, KernelError> {
     let paths = pins::list_if_there(bpffs).map_err(|error| reading(bpffs, error))?;
     let versions = paths.into_iter().filter_map(|path| Some((version(&path)?, path)));
     Ok(versions.collect())
 }
 
-/// Somebody else may have a directory `v1` too where `bpffs` is not ours alone.
-fn is_ours(directory: &Path) -> io::Result<bool> {
+/// Whether a directory contains only pins of Adit. If `bpffs` is shared, another program may also have a
+/// directory `v1`.
+fn is_managed(directory: &Path) -> io::Result<bool> {
     if !fs::symlink_metadata(directory)?.is_dir() {
         return Ok(false);
     }
     let directories = [pins::MAPS, pins::LINKS, pins::PROGRAMS];
     let known = |path: &PathBuf| directories.iter().any(|name| path.ends_with(name));
-    let our_map = |path: &PathBuf| name(path).starts_with(MAP_PREFIX);
+    let is_map_of_adit = |path: &PathBuf| name(path).starts_with(MAP_PREFIX);
     Ok(pins::list_if_there(directory)?.iter().all(known)
         && pins::list_if_there(&directory.join(pins::MAPS))?
             .iter()
-            .all(our_map))
+            .all(is_map_of_adit))
 }
 
 fn version(path: &Path) -> Option<u32> {
     let number = name(path).strip_prefix('v')?;
     let version = number.parse::<u32>().ok()?;
-    // Neither `v01` nor `v+1`.
+    // This excludes `v01` and `v+1`.
     (version.to_string() == number).then_some(version)
 }
 

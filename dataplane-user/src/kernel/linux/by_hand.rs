@@ -1,4 +1,4 @@
-//! The kernel for a command that does what a user would do with `ip` and `wg`.
+//! The kernel for commands such as `adit wg up`, which do what a user would do with `ip` and `wg`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,8 +11,9 @@ use crate::model::{Change, KernelState, LinkKind, Owner, Route};
 use crate::net::LinkName;
 use crate::plan::default_rules_of;
 
-/// A kernel in which at most one WireGuard device, with the rules of its default routes, is the command's. Everything else is not,
-/// also what an agent manages; and what is created bears no mark, so that no agent takes it for its own.
+/// A kernel in which the command manages at most one WireGuard device and the rules of its default routes. It
+/// manages nothing else, not even objects of an agent. What it creates has no mark, so that no agent adopts
+/// it.
 pub struct ByHand {
     kernel: LinuxKernel,
     /// The device, and the mark of the packets that it sends.
@@ -20,7 +21,7 @@ pub struct ByHand {
 }
 
 impl ByHand {
-    /// Opens all that WireGuard devices need. Nothing is the command's yet.
+    /// Opens the adapters that WireGuard devices need. At first the command manages nothing.
     ///
     /// # Errors
     /// When it can't be opened.
@@ -30,8 +31,8 @@ impl ByHand {
         Ok(ByHand { kernel, own: None })
     }
 
-    /// A WireGuard device is the command's from now on, with the rules by which what does not bear this mark is led to the table
-    /// of the same number; 0: it has no such rules.
+    /// From now on the command manages this WireGuard device, and the rules that lead packets without this
+    /// mark to the table of the same number. Without such rules the mark is 0.
     pub fn own(&mut self, device: &LinkName, mark: u32) {
         self.own = Some((device.clone(), mark));
     }

@@ -1,4 +1,4 @@
-//! The agent's devices, routes and rules in other network namespaces: what is read there, and what is changed.
+//! Observation and changes in other network namespaces: devices, routes and rules of Adit.
 
 use std::io;
 
@@ -14,7 +14,8 @@ use crate::model::{KernelState, Link, LinkKind};
 use crate::net::{LinkName, Namespace};
 
 impl LinuxKernel {
-    /// What is in the other namespaces, and which veth ends belong together. One that can't be read is left out of the state.
+    /// Observes the other namespaces and finds which veth ends belong together. The state does not contain a
+    /// namespace that can't be read.
     pub(super) async fn observe_namespaces(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
         let private_keys = self.wireguard.private_keys();
         let mut failed = Vec::new();
@@ -26,7 +27,7 @@ impl LinuxKernel {
                 Err(_) => failed.push((
                     namespace.clone(),
                     format!(
-                        "reading it took longer than {} s",
+                        "reading the namespace took longer than {} s",
                         limits::NAMESPACE_PATIENCE.as_secs()
                     ),
                 )),
@@ -56,7 +57,7 @@ impl LinuxKernel {
         Ok(())
     }
 
-    /// Executes changes of one other namespace, all of one adapter's.
+    /// Executes changes in one other namespace that all belong to one adapter.
     pub(super) async fn execute_in(
         &mut self,
         namespace: &Namespace,
@@ -74,13 +75,13 @@ impl LinuxKernel {
                 }
                 Err(error) => changes.iter().map(|_| Err(error.again())).collect(),
             },
-            // Nothing of it is ever planned in another namespace.
+            // The plan never contains such changes in another namespace.
             Run::Sysctl(_) | Run::Nft(_) | Run::Bpf(_) => run.all_fail(io::ErrorKind::Unsupported),
         }
     }
 }
 
-/// What is in one other namespace.
+/// Observes one other namespace.
 async fn observe_one(open: &mut Open, private_keys: &PrivateKeys) -> Result<KernelState, KernelError> {
     let mut there = KernelState::default();
     open.netlink.observe(&mut there).await?;
@@ -93,8 +94,8 @@ async fn observe_one(open: &mut Open, private_keys: &PrivateKeys) -> Result<Kern
     Ok(there)
 }
 
-/// Executes netlink's changes of another namespace. WireGuard's devices are made from here, so that their outer packets are
-/// this namespace's.
+/// Executes netlink changes in another namespace. WireGuard devices are created from the agent's namespace,
+/// which their outer packets then use.
 async fn elsewhere(
     here: &mut Netlink,
     open: &mut Open,
@@ -127,8 +128,9 @@ async fn elsewhere(
     results
 }
 
-/// Makes a device of WireGuard's in another namespace where this one has a device of its name, which the kernel refuses (`rtnl_newlink` looks
-/// names up in the namespace of the socket): under another name, that it loses there.
+/// Creates a WireGuard device in another namespace although the agent's namespace has a device of that name,
+/// which the kernel would refuse (`rtnl_newlink` looks names up in the namespace of the socket): creates it
+/// under another name and renames it there.
 async fn by_another_name(
     here: &mut Netlink,
     open: &mut Open,

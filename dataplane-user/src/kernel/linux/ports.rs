@@ -1,4 +1,4 @@
-//! Who has a UDP port that a device could not get.
+//! Finds what uses a UDP port that a device could not get.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,8 +11,9 @@ use crate::model::{Action, Change, KernelState, Link, LinkKind};
 use crate::net::LinkName;
 
 impl LinuxKernel {
-    /// Who has the UDP port that a device could not get; `None`: nobody can tell.
-    pub(super) async fn taken_port(&mut self, change: &Change) -> Option<String> {
+    /// Names the device or process that uses the UDP port which a device could not get; `None` if it is
+    /// unknown.
+    pub(super) async fn port_user(&mut self, change: &Change) -> Option<String> {
         let mut found = KernelState::default();
         self.netlink.observe(&mut found).await.ok()?;
         let ports = self.udp_ports(&found).await;
@@ -21,7 +22,7 @@ impl LinuxKernel {
                 link,
                 change: DeviceChange::SetListenPort(port),
             }) => (link, *port),
-            // In other namespaces are other ports.
+            // Other namespaces have their own ports.
             Action::Netlink(NetlinkChange::Link(LinkChange(link, LinkOperation::SetUp)))
                 if change.namespace.is_none() =>
             {
@@ -40,7 +41,7 @@ impl LinuxKernel {
                 .find(|socket| socket.port == port)?
                 .holder(),
         };
-        Some(format!("UDP port {port} is taken by {holder}"))
+        Some(format!("UDP port {port} is used by {holder}"))
     }
 
     /// The UDP ports of all tunnel devices of this namespace.

@@ -1,4 +1,4 @@
-//! Changes by the adapter that makes them.
+//! Splits changes by the adapter that executes them.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::model::change::{BpfChange, NetlinkChange, NftChange, SysctlChange, Wi
 use crate::model::{Action, Change};
 use crate::net::Namespace;
 
-/// Changes that follow each other, all of one namespace's and one adapter's.
+/// Consecutive changes that all belong to one namespace and one adapter.
 pub(super) enum Run<'c> {
     Netlink(Vec<&'c NetlinkChange>),
     Sysctl(Vec<&'c SysctlChange>),
@@ -17,7 +17,7 @@ pub(super) enum Run<'c> {
 }
 
 impl<'c> Run<'c> {
-    /// The changes in their order, in as few runs as that allows.
+    /// Splits the changes into as few runs as their order allows.
     pub(super) fn split(changes: &'c [Change]) -> Vec<(Option<&'c Namespace>, Run<'c>)> {
         let mut runs: Vec<(Option<&Namespace>, Run<'c>)> = Vec::new();
         for change in changes {

@@ -1,4 +1,5 @@
-//! Which veth ends belong together: an end knows its other one by an index and the number of a namespace.
+//! Finds which veth ends belong together. The kernel describes the other end by an index and the id of a
+//! namespace.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +9,29 @@ use crate::kernel::netns::Namespaces;
 use crate::model::{KernelState, LinkKind, VethPeer};
 use crate::net::Namespace;
 
-/// A place: `None` is the agent's own namespace.
-type Place = Option<Namespace>;
+/// A namespace; `None` is the agent's own.
+type OwnOrOther = Option<Namespace>;
 
-/// Says of each end of ours which its other one is. An end whose other one is nowhere that we look stays a mere `veth`. The
-/// other namespaces that can't be asked, and why.
+/// Sets the other end of each managed veth end. An end whose other end is in an unknown namespace stays a
+/// plain `veth`. Returns the other namespaces that can't be asked, each with the reason.
 pub(super) async fn join(
     here: &mut Netlink,
     namespaces: &mut Namespaces,
     state: &mut KernelState,
 ) -> Result<Vec<(Namespace, String)>, KernelError> {
     let mut failed = Vec::new();
-    let mut ends: BTreeMap<Place, Vec<VethEnd>> = BTreeMap::from([(None, here.veths().to_vec())]);
+    let mut ends: BTreeMap<OwnOrOther, Vec<VethEnd>> = BTreeMap::from([(None, here.veths().to_vec())]);
     for (namespace, open) in namespaces.open() {
         ends.insert(Some(namespace.clone()), open.netlink.veths().to_vec());
     }
     let mut peers = Vec::new();
-    for (place, own) in &ends {
-        let numbers = match own.iter().any(|end| end.namespace.is_some()) {
-            true => numbers(place, here, namespaces).await,
+    for (namespace, own) in &ends {
+        let ids = match own.iter().any(|end| end.namespace.is_some()) {
+            true => ids(namespace, here, namespaces).await,
             false => Ok(BTreeMap::new()),
         };
-        let numbers = match (numbers, place) {
-            (Ok(numbers), _) => numbers,
+        let ids = match (ids, namespace) {
+            (Ok(ids), _) => ids,
             (Err(error), None) => return Err(error),
             (Err(error), Some(namespace)) => {
                 failed.push((namespace.clone(), error.to_string()));
@@ -38,25 +39,27 @@ pub(super) async fn join(
             }
         };
         for end in own {
-            let there = match end.namespace {
-                None => Some(place),
-                Some(number) => numbers.get(&number),
+            let other_namespace = match end.namespace {
+                None => Some(namespace),
+                Some(id) => ids.get(&id),
             };
-            let Some(there) = there else { continue };
-            let mut candidates = ends.get(there).into_iter().flatten();
+            let Some(other_namespace) = other_namespace else {
+                continue;
+            };
+            let mut candidates = ends.get(other_namespace).into_iter().flatten();
             let other = candidates.find(|other| (other.index, other.peer) == (end.peer, end.index));
             if let Some(other) = other {
                 let peer = VethPeer {
-                    namespace: there.clone(),
+                    namespace: other_namespace.clone(),
                     name: other.name.clone(),
                 };
-                peers.push((place.clone(), end.name.clone(), peer));
+                peers.push((namespace.clone(), end.name.clone(), peer));
             }
         }
     }
-    for (place, name, peer) in peers {
+    for (namespace, name, peer) in peers {
         let link = state
-            .at_mut(place.as_ref())
+            .at_mut(namespace.as_ref())
             .and_then(|state| state.links.get_mut(&name));
         if let Some(link) = link {
             link.kind = LinkKind::Veth(peer);
@@ -65,25 +68,25 @@ pub(super) async fn join(
     Ok(failed)
 }
 
-/// The places that a place knows by numbers.
-async fn numbers(
-    place: &Place,
+/// The namespaces for which a namespace has an id.
+async fn ids(
+    namespace: &OwnOrOther,
     here: &mut Netlink,
     namespaces: &mut Namespaces,
-) -> Result<BTreeMap<i32, Place>, KernelError> {
+) -> Result<BTreeMap<i32, OwnOrOther>, KernelError> {
     let files = namespaces.files()?;
-    let (places, files): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+    let (order, files): (Vec<_>, Vec<_>) = files.into_iter().unzip();
     let borrowed = files.iter().map(std::os::fd::AsFd::as_fd).collect::<Vec<_>>();
-    let netlink = match place {
+    let netlink = match namespace {
         None => here,
         Some(namespace) => match namespaces.get(namespace).map(|open| &mut open.netlink) {
             Some(netlink) => netlink,
             None => return Ok(BTreeMap::new()),
         },
     };
-    let numbers = netlink.numbers(&borrowed).await?;
-    let known = numbers.into_iter().zip(places);
+    let ids = netlink.numbers(&borrowed).await?;
+    let known = ids.into_iter().zip(order);
     Ok(known
-        .filter_map(|(number, place)| Some((number?, place)))
+        .filter_map(|(id, namespace)| Some((id?, namespace)))
         .collect())
 }

@@ -1,4 +1,4 @@
-//! Addresses: messages that add and delete them, and what a message from the kernel says.
+//! Addresses: encodes messages that add and delete them, and decodes messages of the kernel.
 
 use std::io;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use super::message::Request;
 use crate::model::{Address, AddressChange, AddressOperation, AddressScope, Owner, PROTOCOL};
 use crate::net::LinkName;
 
-/// An address as the kernel says, with its device's index.
+/// An address in a message of the kernel, with the index of its device.
 #[derive(Debug)]
 pub(super) struct Observed {
     pub(super) index: u32,
@@ -26,13 +26,13 @@ pub(super) struct Observed {
     pub(super) address: Address,
 }
 
-/// Asks for all addresses of both families.
+/// Requests all addresses of both families.
 pub(super) fn dump() -> Request {
     Request::new(libc::RTM_GETADDR, 0, &AddressMessage::default())
 }
 
-/// Adds an address, refused where it stands. Marked IPv6 ones without duplicate detection, which takes seconds and
-/// finds nobody on a tunnel; the kernel derives their scope from the address.
+/// Adds an address; refused if it exists. Marked IPv6 addresses are added without duplicate detection, which
+/// takes seconds and finds nothing on a tunnel. The kernel derives their scope from the address.
 pub(super) fn create(index: u32, prefix: IpNet, address: Address, marks: Marks) -> Request {
     let mut message = of_prefix(index, prefix, address.peer);
     message.header.scope = match address.scope {
@@ -40,7 +40,7 @@ pub(super) fn create(index: u32, prefix: IpNet, address: Address, marks: Marks) 
         AddressScope::Link => RawScope::Link,
         AddressScope::Host => RawScope::Host,
     };
-    if marks == Marks::Ours {
+    if marks == Marks::Adit {
         if prefix.addr().is_ipv6() {
             message.header.flags = AddressHeaderFlags::Nodad;
         }
@@ -55,7 +55,7 @@ pub(super) fn delete(index: u32, prefix: IpNet, peer: Option<IpAddr>) -> Request
     Request::new(libc::RTM_DELADDR, 0, &of_prefix(index, prefix, peer))
 }
 
-/// What an `RTM_NEWADDR` says; nothing for families other than IP.
+/// Decodes an `RTM_NEWADDR`; `None` for families other than IP.
 pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     let header = AddressHeader::parse(body)?;
     if !matches!(header.family, AddressFamily::Inet | AddressFamily::Inet6) {
@@ -68,13 +68,13 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
         match attribute {
             AddressAttribute::Local(address) => local = Some(address),
             AddressAttribute::Address(address) => peer = Some(address),
-            // Since Linux 5.18.
+            // The attribute exists since Linux 5.18.
             AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)) => owner = Owner::Ours,
             AddressAttribute::Protocol(AddressProtocol::LinkLocal) => owner = Owner::Kernel,
             _ => {}
         }
     }
-    // Without a peer IPv6 has no IFA_LOCAL.
+    // IPv6 addresses without peer have no IFA_LOCAL.
     let Some(own) = local.or(peer) else {
         return Ok(None);
     };
@@ -114,14 +114,14 @@ impl Requests for AddressChange {
 
     fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>> {
         let AddressChange(name, prefix, operation) = self;
-        let Some(entry) = netlink.ours(name)? else {
+        let Some(entry) = netlink.managed(name)? else {
             return match operation {
                 AddressOperation::Delete { .. } => Ok(Vec::new()),
                 _ => Err(no_link()),
             };
         };
         let index = entry.index;
-        // With the peer that it was last seen with.
+        // Delete it with the peer that it had in the last observation.
         let delete = |prefix: IpNet| {
             let peer = netlink.peers.get(&(index, prefix)).copied();
             (delete(index, prefix, peer), Role::Delete)
@@ -129,7 +129,7 @@ impl Requests for AddressChange {
         let create = |value| (create(index, *prefix, value, netlink.marks), Role::Do);
         Ok(match operation {
             AddressOperation::Create(value) => vec![create(*value)],
-            // The kernel never changes the scope of an address that stands.
+            // The kernel never changes the scope of an existing address.
             AddressOperation::Replace(value) => vec![delete(*prefix), create(*value)],
             AddressOperation::Move { from, to } => vec![delete(*from), create(*to)],
             AddressOperation::Delete { .. } => vec![delete(*prefix)],

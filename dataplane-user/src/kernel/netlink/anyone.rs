@@ -1,4 +1,5 @@
-//! What stands in the namespace, whosever it is: for commands that do what a user would do with `ip`.
+//! Reads and deletes objects independent of the mark of Adit, for commands that do what a user would do with
+//! `ip`.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +15,17 @@ use crate::kernel::KernelError;
 use crate::model::{Address, Link, RouteKey, Rule};
 use crate::net::{Family, LinkName};
 
-/// A route by a device.
+/// A route that leads to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteBy {
-    /// What tells it from others.
+    /// Its key.
     pub key: RouteKey,
-    /// Whether a user added it, or `wg-quick` for one: its protocol is `boot`.
+    /// Whether a user or a tool such as `wg-quick` added it: its protocol is `boot`.
     pub by_hand: bool,
 }
 
 impl Netlink {
-    /// A device; `None`: there is none of this name.
+    /// Reads a device; `None` if no device has this name.
     ///
     /// # Errors
     /// When the links can't be read.
@@ -34,7 +35,7 @@ impl Netlink {
         Ok(found.map(|found| found.link))
     }
 
-    /// A device's addresses, in the kernel's order.
+    /// The addresses of a device, in the order of the kernel.
     ///
     /// # Errors
     /// When they can't be read.
@@ -47,7 +48,7 @@ impl Netlink {
         Ok(on_it.map(|address| (address.prefix, address.address)).collect())
     }
 
-    /// All rules of a family, in the order in which they are asked.
+    /// All rules of a family, in the order in which the kernel evaluates them.
     ///
     /// # Errors
     /// When they can't be read.
@@ -56,7 +57,7 @@ impl Netlink {
         self.dump_rules(family, read).await
     }
 
-    /// The routing tables that have a route.
+    /// The routing tables that contain a route.
     ///
     /// # Errors
     /// When the routes can't be read.
@@ -72,7 +73,7 @@ impl Netlink {
         Ok(tables)
     }
 
-    /// The unicast routes that lead to a device by themselves, in all tables; not those with several next hops.
+    /// The unicast routes to a device in all tables, except those with several next hops.
     ///
     /// # Errors
     /// When links or routes can't be read.
@@ -89,7 +90,7 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// Deletes a route by a device that was added by hand; what is gone already is fine.
+    /// Deletes a route to a device that was added by hand; a missing one is no error.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -102,7 +103,7 @@ impl Netlink {
             .exchange(&[route::delete_by_hand(key, index)])
             .await
             .pop();
-        match answer.expect("one answer a request") {
+        match answer.expect("one answer per request") {
             Err(failure) if failure.errno() != Some(libc::ESRCH) => {
                 Err(failure.into_error(format!("delete route {key}")))
             }
@@ -110,7 +111,7 @@ impl Netlink {
         }
     }
 
-    /// The MTU of the device by which the main table's best IPv4 default route leads, in bytes.
+    /// The MTU of the device of the best IPv4 default route in the main table, in bytes.
     ///
     /// # Errors
     /// When links or routes can't be read.
@@ -127,7 +128,7 @@ impl Netlink {
     }
 }
 
-/// What an `RTM_NEWROUTE` says of a unicast route that leads to the device of this index.
+/// Decodes an `RTM_NEWROUTE` of a unicast route to the device with this index.
 pub(super) fn read_route_by(
     body: &[u8],
     family: AddressFamily,
@@ -138,7 +139,7 @@ pub(super) fn read_route_by(
     if header.kind != RouteType::Unicast || is_cloned || header.address_family != family {
         return Ok(None);
     }
-    // Devices are told by their indexes here.
+    // Devices are identified by index here.
     let parts = Parts::read(&header, &body[HEADER..], &LinkTable::default())?;
     let route = RouteBy {
         key: parts.key,

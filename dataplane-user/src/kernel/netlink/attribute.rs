@@ -1,4 +1,4 @@
-//! Attributes of messages that the crates don't know.
+//! Encodes attributes that the crates don't know.
 
 /// Appends an attribute, padded. A value has fewer than 65,532 bytes.
 pub(super) fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {

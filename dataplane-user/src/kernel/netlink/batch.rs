@@ -1,7 +1,8 @@
-//! Many requests in few sends, few acks for them, and one answer for each.
+//! Sends many requests in few datagrams with few acks, and returns one answer for each.
 //!
-//! The kernel takes a datagram's requests in order, and answers a refused one whether or not an ack was asked for. So only the
-//! last one asks, and its ack says that all before it that were not refused are done.
+//! The kernel processes the requests of a datagram in order, and answers a refused one even if it asked for
+//! no ack. So only the last request asks for one, and its ack means that all requests before it that were not
+//! refused are done.
 
 use std::io;
 
@@ -12,12 +13,12 @@ use super::message::{Failure, Request, messages};
 use super::socket::Socket;
 use crate::limits;
 
-/// The bodies of the messages that a request was answered with, or why not.
+/// The bodies of the messages that answer a request, or the failure.
 pub(in crate::kernel) type Answer = Result<Vec<Vec<u8>>, Failure>;
 
 impl Socket {
-    /// Sends requests in order and awaits what became of each. Where the way to the kernel fails, the requests of which that
-    /// is not known, sent or not, get that failure.
+    /// Sends requests in order and awaits their answers. If the connection to the kernel fails, the requests
+    /// without a known outcome, sent or not, get that failure.
     pub(in crate::kernel) async fn exchange(&mut self, requests: &[Request]) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(requests.len());
         let mut rest = requests;
@@ -52,8 +53,8 @@ impl Socket {
         let length = batch.iter().map(Request::length).sum();
         let mut datagram = Zeroizing::new(Vec::with_capacity(length));
         let mut sequence = first;
-        for (place, request) in batch.iter().enumerate() {
-            let flags = if place + 1 == batch.len() { NLM_F_ACK } else { 0 };
+        for (position, request) in batch.iter().enumerate() {
+            let flags = if position + 1 == batch.len() { NLM_F_ACK } else { 0 };
             request.write(&mut datagram, flags, sequence);
             sequence = sequence.wrapping_add(1);
         }
@@ -66,16 +67,19 @@ impl Socket {
                 if message.kind == NLMSG_OVERRUN {
                     return Err(io::Error::from_raw_os_error(libc::ENOBUFS).into());
                 }
-                let place = usize::try_from(message.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
-                let Some(slot @ None) = acked.get_mut(place) else {
-                    tracing::debug!(sequence = message.sequence, "netlink answer to nobody");
+                let position = usize::try_from(message.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
+                let Some(slot @ None) = acked.get_mut(position) else {
+                    tracing::debug!(
+                        sequence = message.sequence,
+                        "ignoring a netlink answer that belongs to no request"
+                    );
                     continue;
                 };
                 if message.kind != NLMSG_ERROR {
-                    replies[place].push(message.body.to_vec());
+                    replies[position].push(message.body.to_vec());
                     continue;
                 }
-                *slot = Some(message.verdict().map(|()| std::mem::take(&mut replies[place])));
+                *slot = Some(message.verdict().map(|()| std::mem::take(&mut replies[position])));
             }
         }
         for (slot, replies) in acked.iter_mut().zip(replies) {
@@ -86,15 +90,16 @@ impl Socket {
     }
 }
 
-/// The kernel tells of each change: whoever listens on this thread hears of a batch before the next one is sent, so that its
-/// buffer never has to hold more. By the first turn the sockets are looked at, by the second one they are read.
+/// Lets the listener on this thread read the events of a batch before the next one is sent, so that its
+/// buffer never has to hold more than one batch. In the first turn the runtime polls the sockets, in the
+/// second one they are read.
 pub(super) async fn let_others_listen() {
     for _ in 0..2 {
         tokio::task::yield_now().await;
     }
 }
 
-/// How many of these requests go into the next datagram; at least one.
+/// The number of these requests that fit into the next datagram; at least one.
 fn batch_length(requests: &[Request]) -> usize {
     let mut bytes = 0;
     let fitting = requests

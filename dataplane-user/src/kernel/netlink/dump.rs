@@ -1,4 +1,4 @@
-//! Reading a whole table: all of it, or an error.
+//! Reads whole tables: completely, or with an error.
 
 use std::io;
 
@@ -13,22 +13,23 @@ use crate::kernel::KernelError;
 use crate::limits;
 use crate::model::Undecoded;
 
-/// How many characters of a decoder's complaint are kept.
+/// The maximum length of a kept decoder error, in characters.
 const MOST_WORDS: usize = 200;
 
-/// A table that was read to its end.
+/// A table that was read completely.
 struct Whole<T> {
     objects: Vec<T>,
-    /// Messages that can't be decoded.
+    /// The messages that can't be decoded.
     undecoded: Option<Undecoded>,
 }
 
 impl Socket {
-    /// Reads a table of objects; `read` turns a message's body into an object, or nothing. One that can't be decoded is skipped,
-    /// and noted for [`Socket::take_undecoded`].
+    /// Reads a table of objects; `read` decodes the body of a message to an object or to `None`. Messages
+    /// that can't be decoded are skipped, and recorded for [`Socket::take_undecoded`].
     ///
     /// # Errors
-    /// When the kernel breaks off, when its answer is no netlink, or when the table changed during every attempt (`EAGAIN`).
+    /// When the kernel fails, when its answer is not netlink, or when the table changed during every attempt
+    /// (`EAGAIN`).
     pub(in crate::kernel) async fn list<T>(
         &mut self,
         kind: &'static str,
@@ -41,17 +42,17 @@ impl Socket {
             let Undecoded { count, first } = &undecoded;
             tracing::warn!(
                 count,
-                "{kind} can't be decoded and are skipped; the first one: {first}"
+                "skipping {kind} that can't be decoded; the first one: {first}"
             );
             self.undecoded.insert(kind, undecoded);
         }
         Ok(whole.objects)
     }
 
-    /// Reads one object that comes in many messages: all of them, as [`Socket::list`] does.
+    /// Reads one object that consists of many messages, completely, as [`Socket::list`] does.
     ///
     /// # Errors
-    /// As there, and when a message can't be decoded.
+    /// As for [`Socket::list`], and when a message can't be decoded.
     pub(in crate::kernel) async fn dump<T>(
         &mut self,
         request: &Request,
@@ -73,7 +74,7 @@ impl Socket {
             match self.read_once(request, &mut read).await {
                 Ok(Some(whole)) => return Ok(whole),
                 Ok(None) => self.note_interrupted(),
-                // A datagram larger than the buffer, which has grown now.
+                // The datagram was larger than the buffer, which is larger now.
                 Err(Failure::Lost(error)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
                 Err(failure) => return Err(failure),
             }
@@ -81,7 +82,7 @@ impl Socket {
         Err(interrupted())
     }
 
-    /// One attempt; `None` where the table changed meanwhile.
+    /// Makes one attempt; `None` if the table changed meanwhile.
     async fn read_once<T>(
         &mut self,
         request: &Request,
@@ -102,8 +103,8 @@ impl Socket {
     }
 }
 
-/// Reads a table of objects in the calling thread's namespace and waits for it there: for callers without a runtime. A message
-/// that can't be decoded is skipped.
+/// Reads a table of objects in the namespace of the calling thread and blocks, for callers without a runtime.
+/// Messages that can't be decoded are skipped.
 ///
 /// # Errors
 /// As [`Socket::list`].
@@ -135,18 +136,18 @@ fn interrupted() -> Failure {
     Failure::Refused {
         errno: libc::EAGAIN,
         text: Some(format!(
-            "changes interrupted {} attempts to read it",
+            "interrupted by changes in each of {} attempts",
             limits::DUMP_ATTEMPTS
         )),
     }
 }
 
-/// A table while its datagrams come in.
+/// A table whose datagrams are being received.
 struct Table<T> {
     sequence: u32,
     whole: Whole<T>,
     interrupted: bool,
-    /// What the end said.
+    /// The result in the last message.
     verdict: Option<Result<(), Failure>>,
 }
 
@@ -185,7 +186,7 @@ impl<T> Table<T> {
                 Err(error) => {
                     let first = || Undecoded {
                         count: 0,
-                        // It may quote a whole attribute.
+                        // The error may quote a whole attribute.
                         first: error.to_string().chars().take(MOST_WORDS).collect(),
                     };
                     self.whole.undecoded.get_or_insert_with(first).count += 1;
@@ -213,7 +214,7 @@ mod tests {
 
     const SEQUENCE: u32 = 7;
 
-    /// A message on the wire, with four bytes for a body.
+    /// An encoded message with a body of four bytes.
     fn message(kind: u16, flags: u16, sequence: u32, body: i32) -> Vec<u8> {
         let mut bytes = 20u32.to_ne_bytes().to_vec();
         bytes.extend(kind.to_ne_bytes());
@@ -233,7 +234,7 @@ mod tests {
         Ok(table.finish()?.map(|whole| whole.objects))
     }
 
-    /// The number in a message's body; negative ones can't be decoded.
+    /// Decodes the number in the body of a message; negative ones are errors.
     fn number(body: &[u8]) -> Result<Option<i32>, DecodeError> {
         let number = body.first_chunk().map(|number| i32::from_ne_bytes(*number));
         match number {
@@ -315,7 +316,7 @@ mod tests {
         assert_eq!(failure.errno(), Some(libc::ENOENT));
         let error = failure.into_error("list table 99");
         assert!(error.to_string().contains("FIB table does not exist"), "{error}");
-        // The socket is as good as before.
+        // The socket still works.
         assert!(
             socket
                 .dump(&super::super::link::dump(), |_| Ok(Some(())))

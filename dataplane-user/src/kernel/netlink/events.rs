@@ -1,7 +1,8 @@
-//! What the kernel tells of its own accord: whether it concerns us, and when it is time to look.
+//! Kernel events: selects those that concern Adit, and decides when to start a reconciliation.
 //!
-//! No task runs here: [`Events::changed`] waits on the subscriptions, which are sockets apart from the one for requests.
-//! Events are never believed, they only wake: whoever is woken reads everything, so that a lost one costs a pass.
+//! No task runs here: [`Events::changed`] waits for the subscriptions, whose sockets are not the one for
+//! requests. Events only wake the loop, which then reads everything, so a lost event costs only an additional
+//! reconciliation.
 
 mod interest;
 mod pending;
@@ -41,7 +42,7 @@ const ROUTE_GROUPS: [MulticastGroup; 13] = [
     MulticastGroup::Nexthop,
 ];
 
-/// What an event is about.
+/// The kind of object that an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// A device.
@@ -60,14 +61,14 @@ pub enum EventKind {
     Tc,
     /// A setting of a device.
     Setting,
-    /// Something of nftables.
+    /// An object of nftables.
     Firewall,
     /// Anything else.
     Other,
 }
 
 impl EventKind {
-    /// All, in the order of their numbers.
+    /// All kinds, in the order of their numbers.
     pub const ALL: [EventKind; 10] = [
         EventKind::Link,
         EventKind::Address,
@@ -81,7 +82,7 @@ impl EventKind {
         EventKind::Other,
     ];
 
-    /// A stable word.
+    /// The stable name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -99,7 +100,7 @@ impl EventKind {
     }
 }
 
-/// What was heard so far; counted whether or not it concerns us.
+/// The number of received events, including those that do not concern Adit.
 #[derive(Debug, Default)]
 pub struct EventCounts {
     received: [AtomicU64; EventKind::ALL.len()],
@@ -107,39 +108,40 @@ pub struct EventCounts {
 }
 
 impl EventCounts {
-    /// Events of a kind.
+    /// The number of events of a kind.
     #[must_use]
     pub fn received(&self, kind: EventKind) -> u64 {
         self.received[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// Times that events were lost.
+    /// How often events were lost.
     #[must_use]
     pub fn overruns(&self) -> u64 {
         self.overruns.load(Ordering::Relaxed)
     }
 }
 
-/// Why it is time to look.
+/// Why a reconciliation is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// Something that concerns us changed.
+    /// An object that concerns Adit changed.
     Changed,
-    /// Events were lost: anything may have changed.
+    /// Events were lost, so anything may have changed.
     Lost,
 }
 
 /// The subscriptions of one network namespace.
 pub struct Events {
     route: Subscription,
-    /// `None`: it can't be had, or broke.
+    /// `None` if it could not be opened or failed.
     firewall: Option<Subscription>,
     interest: Arc<Mutex<Interest>>,
     counts: Arc<EventCounts>,
 }
 
 impl Events {
-    /// Subscribes, in the calling thread's namespace. What concerns us is what the last pass saw; until then, everything.
+    /// Subscribes in the namespace of the calling thread. What the last reconciliation read decides which
+    /// events concern Adit; before the first one all do.
     pub(super) fn open(
         interest: Arc<Mutex<Interest>>,
         counts: Arc<EventCounts>,
@@ -153,7 +155,9 @@ impl Events {
             .set_unheard(unheard);
         let firewall = Subscription::open(NETLINK_NETFILTER, &[uapi::NFNLGRP_NFTABLES]);
         if let Err(error) = &firewall {
-            warn!("changes of nftables are only seen by the periodic pass: {error}");
+            warn!(
+                "only full reconciliations notice nftables changes, because the event socket failed: {error}"
+            );
         }
         Ok(Events {
             route,
@@ -163,12 +167,13 @@ impl Events {
         })
     }
 
-    /// Waits until something that concerns us changed and it is quiet again, or the first event is a quarter of a second
-    /// old; while a pass makes changes, that waits for its next observation. What a pass has seen meanwhile is not told.
-    /// Dropping it loses what was not told yet.
+    /// Waits until an object that concerns Adit changed and no further event arrives for a while, or until
+    /// the first event is a quarter of a second old. While a reconciliation makes changes, this waits for its
+    /// next observation. Events that a reconciliation has covered meanwhile are not reported. Dropping the
+    /// future loses unreported events.
     ///
     /// # Errors
-    /// When the subscription broke; there is nothing more to wait for.
+    /// When the subscription failed, so that no more events arrive.
     pub async fn changed(&mut self) -> io::Result<Woken> {
         let mut pending: Option<Pending> = None;
         loop {
@@ -192,7 +197,7 @@ impl Events {
                 received = receive(self.firewall.as_mut()) => match received {
                     Ok(()) => self.take_firewall(),
                     Err(error) => {
-                        warn!("changes of nftables are only seen by the periodic pass: {error}");
+                        warn!("only full reconciliations notice nftables changes, because the event socket failed: {error}");
                         self.firewall = None;
                         Heard::default()
                     }
@@ -243,10 +248,10 @@ impl Events {
             self.counts.received[kind as usize].fetch_add(1, Ordering::Relaxed);
             let matter = matter(&message);
             if let Some(matter) = matter {
-                debug!(kind = kind.name(), ?matter, "the kernel changed");
+                debug!(kind = kind.name(), ?matter, "kernel event");
             }
             heard.own |= matter == Some(Matter::Own);
-            heard.ways |= matter == Some(Matter::Ways);
+            heard.paths |= matter == Some(Matter::Paths);
         }
         heard
     }

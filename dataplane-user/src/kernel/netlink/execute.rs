@@ -1,7 +1,8 @@
-//! Changes to requests, in as few sends as their order allows.
+//! Converts changes to requests, and sends them in as few datagrams as their order allows.
 //!
-//! Links go by index, and only those that bear our mark are touched: a change of a link that this very slice creates
-//! waits until its creation was acked and its index and mark were read back.
+//! Links are addressed by index, and only links with the mark of Adit are changed: a change of a link that
+//! the same slice of changes creates waits until the creation was acked and the index and the mark were read
+//! back.
 
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -24,12 +25,14 @@ use crate::net::LinkName;
 
 type Outcome = Result<(), KernelError>;
 
-/// Told where something that is not ours, or that nobody expected, is in the way.
-const IN_THE_WAY: &str = "something else stands there and is left alone";
+/// The context of a creation that failed because the object exists, which Adit did not create or which the
+/// observation did not find.
+const EXISTS_ALREADY: &str = "exists already and was not created by Adit";
 
 impl Netlink {
-    /// Executes changes in order and continues after refusals; one result per change. Deleting what no longer exists is no error.
-    /// Where the connection to the kernel fails, all changes without an ack get that error.
+    /// Executes changes in order and continues after refusals; one result per change. Deleting what no longer
+    /// exists is no error. Where the connection to the kernel fails, all changes without an ack get that
+    /// error.
     pub async fn execute<C: Borrow<NetlinkChange>>(&mut self, changes: &[C]) -> Vec<Outcome> {
         let changes: Vec<&NetlinkChange> = changes.iter().map(Borrow::borrow).collect();
         let mut run = Run {
@@ -39,18 +42,18 @@ impl Netlink {
             absent: BTreeSet::new(),
             lost: None,
         };
-        for place in 0..changes.len() {
-            self.plan(&mut run, place).await;
+        for position in 0..changes.len() {
+            self.plan(&mut run, position).await;
         }
-        if let Some(place) = changes
+        if let Some(position) = changes
             .iter()
             .rposition(|change| route::cached::keeps_sockets(change))
             && run.lost.is_none()
         {
             let [clean, add, delete] = route::cached::look_up_again();
-            run.push(place, clean, Role::Delete);
-            run.push(place, add, Role::Do);
-            run.push(place, delete, Role::Delete);
+            run.push(position, clean, Role::Delete);
+            run.push(position, add, Role::Do);
+            run.push(position, delete, Role::Delete);
         }
         while !run.queue.is_empty() {
             self.flush(&mut run).await;
@@ -83,7 +86,7 @@ impl Netlink {
         outcomes.try_for_each(|(change, outcome)| outcome.map_err(|error| error.about(change)))
     }
 
-    /// Makes a device in another namespace, by a message in this one: see [`link::create_elsewhere`].
+    /// Creates a device in another namespace, with a message in this one: see [`link::create_elsewhere`].
     pub(in crate::kernel) async fn create_elsewhere(
         &mut self,
         name: &LinkName,
@@ -91,20 +94,20 @@ impl Netlink {
         namespace: RawFd,
     ) -> Outcome {
         let request = link::create_elsewhere(name, link, namespace)
-            .ok_or_else(|| KernelError::of_change(unsupported("no kind of link that is made here")))?;
+            .ok_or_else(|| KernelError::of_change(unsupported("Adit does not create links of this kind")))?;
         let answer = self.socket.exchange(&[request]).await.pop();
-        match answer.expect("one answer a request") {
+        match answer.expect("one answer per request") {
             Ok(_) => Ok(()),
-            Err(failure) if failure.errno() == Some(libc::EEXIST) => Err(failure.into_error(IN_THE_WAY)),
+            Err(failure) if failure.errno() == Some(libc::EEXIST) => Err(failure.into_error(EXISTS_ALREADY)),
             Err(failure) => Err(failure.into_change_error()),
         }
     }
 
-    /// Gives a device its name that was created under another one.
+    /// Renames a device that was created under another name.
     pub(in crate::kernel) async fn rename(&mut self, from: &LinkName, to: &LinkName) -> Outcome {
         let found = self.socket.exchange(&[link::find(from)]).await.pop();
         let found = found
-            .expect("one answer a request")
+            .expect("one answer per request")
             .map_err(Failure::into_change_error)?;
         let found = found
             .first()
@@ -112,47 +115,47 @@ impl Netlink {
             .ok_or_else(no_link);
         let index = found.map_err(KernelError::of_change)?.index;
         let answer = self.socket.exchange(&[link::set_name(index, to)]).await.pop();
-        match answer.expect("one answer a request") {
+        match answer.expect("one answer per request") {
             Ok(_) => Ok(()),
             Err(failure) => {
                 self.socket.exchange(&[link::delete(index)]).await;
                 Err(match failure.errno() {
-                    Some(libc::EEXIST) => failure.into_error(IN_THE_WAY),
+                    Some(libc::EEXIST) => failure.into_error(EXISTS_ALREADY),
                     _ => failure.into_change_error(),
                 })
             }
         }
     }
 
-    /// Forgets a device's number: it may be another one by now.
+    /// Forgets the index of a device, because it may be a different device now.
     pub(in crate::kernel) fn forget(&mut self, name: &LinkName) {
         self.links.remove(name);
     }
 
-    /// Queues one change; first flushes the queue where the change needs a link that is not known yet.
-    async fn plan(&mut self, run: &mut Run<'_>, place: usize) {
-        let change = run.changes[place];
+    /// Queues one change; first flushes the queue if the change needs a link that is not known yet.
+    async fn plan(&mut self, run: &mut Run<'_>, position: usize) {
+        let change = run.changes[position];
         let is_unknown = |name: &&LinkName| self.links.get(name).is_none() && !run.absent.contains(*name);
         if of_kind(change).links().iter().any(is_unknown) {
-            for name in run.changes[place..]
+            for name in run.changes[position..]
                 .iter()
                 .flat_map(|change| of_kind(change).links())
                 .collect::<BTreeSet<_>>()
             {
                 if self.links.get(name).is_none() && !run.absent.contains(name) {
-                    run.push(place, link::find(name), Role::Find(name.clone()));
+                    run.push(position, link::find(name), Role::Find(name.clone()));
                 }
             }
-            // What follows a creation is queued by the first flush and need not be awaited.
+            // The first flush queues what follows a creation, for which this does not have to wait.
             self.flush(run).await;
         }
         if let Some(failure) = &run.lost {
-            run.outcomes[place] = Err(failure.again().into_change_error());
+            run.outcomes[position] = Err(failure.again().into_change_error());
             return;
         }
         let kind = of_kind(change);
         let requests = if kind.asks_first() {
-            // What is queued before may be about the same.
+            // Queued changes may be about the same object.
             self.flush(run).await;
             kind.ask(self).await
         } else {
@@ -161,19 +164,19 @@ impl Netlink {
         match requests {
             Ok(requests) => {
                 for (request, role) in requests {
-                    run.push(place, request, role);
+                    run.push(position, request, role);
                 }
             }
-            Err(error) => run.outcomes[place] = Err(error),
+            Err(error) => run.outcomes[position] = Err(error),
         }
         match change {
             NetlinkChange::Link(LinkChange(name, LinkOperation::Create(link))) => {
                 self.links.remove(name);
                 run.absent.remove(name);
                 if let LinkKind::Veth(peer) = &link.kind
-                    && peer.namespace == self.place
+                    && peer.namespace == self.own_namespace
                 {
-                    // One of its name may have gone with the other end of another pair.
+                    // A device of its name may have been deleted with the other end of another pair.
                     self.links.remove(&peer.name);
                     run.absent.remove(&peer.name);
                 }
@@ -183,46 +186,46 @@ impl Netlink {
         }
     }
 
-    /// A link that is ours.
-    pub(super) fn our_index(&self, name: &LinkName) -> io::Result<u32> {
-        Ok(self.ours(name)?.ok_or_else(no_link)?.index)
+    /// The index of a managed link.
+    pub(super) fn managed_index(&self, name: &LinkName) -> io::Result<u32> {
+        Ok(self.managed(name)?.ok_or_else(no_link)?.index)
     }
 
-    /// A link of this name, `None` where there is none, an error where it is not ours.
-    pub(super) fn ours(&self, name: &LinkName) -> io::Result<Option<Entry>> {
+    /// The link of this name; `None` if there is none, an error if Adit does not manage it.
+    pub(super) fn managed(&self, name: &LinkName) -> io::Result<Option<Entry>> {
         match self.links.get(name) {
-            Some(entry) if !entry.ours && self.marks == Marks::Ours => {
-                let text = format!("link {name} is not ours");
+            Some(entry) if !entry.managed && self.marks == Marks::Adit => {
+                let text = format!("link {name} is not managed by Adit");
                 Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
             }
             entry => Ok(entry),
         }
     }
 
-    /// Sends the queue. What links just created still lack is queued anew.
+    /// Sends the queue. Requests that complete created links are queued again.
     async fn flush(&mut self, run: &mut Run<'_>) {
         let queue = std::mem::take(&mut run.queue);
         let (tags, requests): (Vec<_>, Vec<_>) = queue
             .into_iter()
-            .map(|queued| ((queued.place, queued.role), queued.request))
+            .map(|queued| ((queued.position, queued.role), queued.request))
             .unzip();
         let answers = self.socket.exchange(&requests).await;
-        for ((place, role), answer) in tags.into_iter().zip(answers) {
+        for ((position, role), answer) in tags.into_iter().zip(answers) {
             match role {
-                Role::Find(name) => self.found(run, place, name, answer),
-                role => run.settle(place, &role, answer),
+                Role::Find(name) => self.found(run, position, name, answer),
+                role => run.settle(position, &role, answer),
             }
         }
     }
 
-    /// Takes the answer to the search for a link.
-    fn found(&mut self, run: &mut Run<'_>, place: usize, name: LinkName, answer: Answer) {
+    /// Handles the answer to the search for a link.
+    fn found(&mut self, run: &mut Run<'_>, position: usize, name: LinkName, answer: Answer) {
         let body = match answer {
             Ok(bodies) => bodies.into_iter().next(),
             Err(Failure::Refused { .. }) => None,
             Err(failure) => {
                 run.lose(&failure);
-                return run.settle(place, &Role::Do, Err(failure));
+                return run.settle(position, &Role::Do, Err(failure));
             }
         };
         // A search by name also finds alternative names.
@@ -234,56 +237,60 @@ impl Netlink {
             return;
         };
         self.links.insert(&found);
-        let NetlinkChange::Link(LinkChange(_, LinkOperation::Create(link))) = run.changes[place] else {
+        let NetlinkChange::Link(LinkChange(_, LinkOperation::Create(link))) = run.changes[position] else {
             return;
         };
-        if run.outcomes[place].is_ok() {
+        if run.outcomes[position].is_ok() {
             let request = link::set_generates_addresses(found.index, link.generates_addresses);
-            run.push(place, request, Role::SetMode);
+            run.push(position, request, Role::SetMode);
         }
     }
 }
 
-/// A slice of changes under way.
+/// A slice of changes that is being executed.
 struct Run<'a> {
     changes: &'a [&'a NetlinkChange],
     outcomes: Vec<Outcome>,
     queue: Vec<Queued>,
-    /// Links that were looked for in vain.
+    /// Links that do not exist.
     absent: BTreeSet<LinkName>,
-    /// Why nothing more is sent.
+    /// The failure after which nothing more is sent.
     lost: Option<Failure>,
 }
 
 struct Queued {
-    place: usize,
+    position: usize,
     request: Request,
     role: Role,
 }
 
-/// What a request's answer means.
+/// The meaning of the answer to a request.
 pub(super) enum Role {
-    /// Only yes will do.
+    /// Any refusal is a failure.
     Do,
-    /// What is gone already is as good.
+    /// If the object does not exist, this is a success.
     Delete,
     /// Sets `addrgenmode`: a link without IPv6 generates no addresses.
     SetMode,
-    /// Looks for a link.
+    /// Searches a link.
     Find(LinkName),
 }
 
 impl Run<'_> {
-    fn push(&mut self, place: usize, request: Request, role: Role) {
-        self.queue.push(Queued { place, request, role });
+    fn push(&mut self, position: usize, request: Request, role: Role) {
+        self.queue.push(Queued {
+            position,
+            request,
+            role,
+        });
     }
 
     fn lose(&mut self, failure: &Failure) {
         self.lost.get_or_insert_with(|| failure.again());
     }
 
-    /// Writes down the outcome of a change's request; the first failure stays.
-    fn settle(&mut self, place: usize, role: &Role, answer: Answer) {
+    /// Records the outcome of a request of a change; the first failure is kept.
+    fn settle(&mut self, position: usize, role: &Role, answer: Answer) {
         let Err(failure) = answer else {
             return;
         };
@@ -298,11 +305,11 @@ impl Run<'_> {
             ),
             Role::SetMode => failure.errno() == Some(libc::EAFNOSUPPORT),
         };
-        if fine || self.outcomes[place].is_err() {
+        if fine || self.outcomes[position].is_err() {
             return;
         }
         let creates = matches!(
-            self.changes[place],
+            self.changes[position],
             NetlinkChange::Link(LinkChange(_, LinkOperation::Create(_)))
                 | NetlinkChange::Address(AddressChange(
                     _,
@@ -311,31 +318,32 @@ impl Run<'_> {
                 ))
                 | NetlinkChange::Route(RouteChange(_, RouteOperation::Create(_)))
         );
-        let is_in_the_way = creates && failure.errno() == Some(libc::EEXIST);
-        self.outcomes[place] = Err(if is_in_the_way {
-            failure.into_error(IN_THE_WAY)
+        let exists_already = creates && failure.errno() == Some(libc::EEXIST);
+        self.outcomes[position] = Err(if exists_already {
+            failure.into_error(EXISTS_ALREADY)
         } else {
             failure.into_change_error()
         });
     }
 }
 
-/// What one kind of change becomes.
+/// The requests of one kind of change.
 pub(super) trait Requests {
-    /// The links that must be known for it to be written.
+    /// The links whose indexes the requests need.
     fn links(&self) -> Vec<&LinkName> {
         Vec::new()
     }
 
-    /// Its requests; none where it is done already.
+    /// The requests; none if nothing has to be done.
     fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>>;
 
-    /// Whether they follow from what the kernel says right before them: [`Requests::ask`] makes them then.
+    /// Whether the requests depend on an answer of the kernel right before them. Then [`Requests::ask`]
+    /// builds them.
     fn asks_first(&self) -> bool {
         false
     }
 
-    /// Its requests, once the kernel was asked.
+    /// Asks the kernel and builds the requests.
     fn ask<'a>(&'a self, netlink: &'a mut Netlink) -> Asked<'a> {
         let requests = self.requests(netlink).map_err(KernelError::of_change);
         Box::pin(std::future::ready(requests))

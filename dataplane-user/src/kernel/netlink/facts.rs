@@ -1,4 +1,4 @@
-//! What the plan must know: the addresses of this namespace and the ways to the peers.
+//! Gathers facts for the plan: the addresses of this namespace and the paths to the peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use netlink_packet_route::AddressFamily;
 use tokio::time::Instant;
 
 use super::message::Failure;
-use super::route::Way;
+use super::route::KernelPath;
 use super::{Netlink, address, link, route};
 use crate::kernel::KernelError;
 use crate::model::devices::is_ours;
@@ -18,13 +18,14 @@ use crate::model::{AddressScope, connected_subnet};
 use crate::net::{Family, LinkName};
 
 impl Netlink {
-    /// Gathers the addresses of all devices, and the device, gateway and MTU by which each of these addresses is reached.
+    /// Gathers the addresses of all devices, and the device, the gateway and the MTU on the path to each of
+    /// these addresses.
     ///
     /// # Errors
-    /// When something can't be read; an address that the kernel has no way to is no error.
+    /// When something can't be read; an address without route is no error.
     pub async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {
         let began = Instant::now();
-        // Devices' MTUs must be of now.
+        // The MTUs of devices must be current.
         let links = self.read_links().await?;
         let request = address::dump();
         let addresses = self.socket.list("addresses", &request, address::read).await?;
@@ -40,7 +41,7 @@ impl Netlink {
         let requests: Vec<_> = peers.iter().map(|peer| route::get(*peer)).collect();
         let answers = self.socket.exchange(&requests).await;
         for (peer, answer) in peers.iter().zip(answers) {
-            let context = || format!("look up the way to {peer}");
+            let context = || format!("look up the route to {peer}");
             let bodies = match answer {
                 Ok(bodies) => bodies,
                 Err(failure) if is_no_route(&failure) => continue,
@@ -51,7 +52,7 @@ impl Netlink {
             };
             let path =
                 route::read_path(body).map_err(|error| Failure::malformed(&error).into_error(context()))?;
-            if let Some(path) = path.and_then(|way| self.path(&way)) {
+            if let Some(path) = path.and_then(|found| self.path(&found)) {
                 facts.paths.insert(*peer, path);
             }
         }
@@ -67,7 +68,7 @@ impl Netlink {
         Ok(facts)
     }
 
-    /// The routes that the kernel finds for what the plan asks.
+    /// The routes that the kernel finds for the lookups of the plan.
     async fn find_routes(&mut self) -> Result<BTreeMap<Lookup, FoundRoute>, KernelError> {
         let lookups: Vec<Lookup> = self.lookups.iter().copied().collect();
         let requests: Vec<_> = lookups.iter().map(route::find).collect();
@@ -87,7 +88,7 @@ impl Netlink {
         Ok(found)
     }
 
-    /// The subnets of addresses on devices that are up, but for the overlay's own devices and loopbacks.
+    /// The subnets of addresses on devices that are up, except overlay devices and loopback devices.
     fn subnets(
         &self,
         links: &[link::Observed],
@@ -107,12 +108,12 @@ impl Netlink {
         subnets.collect()
     }
 
-    /// The ways back by the devices that are there and have some of these addresses.
+    /// The return paths by the existing devices with some of these addresses.
     async fn return_paths(
         &mut self,
         addresses: &[address::Observed],
     ) -> Result<BTreeMap<LinkName, ReturnWay>, KernelError> {
-        let mut ways = BTreeMap::new();
+        let mut paths = BTreeMap::new();
         for name in &self.return_paths {
             let Some(device) = self.links.get(name) else {
                 continue;
@@ -121,7 +122,7 @@ impl Netlink {
                 .iter()
                 .filter(|address| address.index == device.index)
                 .map(|address| address.prefix);
-            let way = ReturnWay {
+            let path = ReturnWay {
                 ipv6: prefixes.clone().any(|prefix| prefix.addr().is_ipv6()),
                 on_link: prefixes
                     .filter(|prefix| prefix.prefix_len() < prefix.max_prefix_len())
@@ -129,7 +130,7 @@ impl Netlink {
                     .collect(),
                 ..ReturnWay::default()
             };
-            ways.insert(name.clone(), way);
+            paths.insert(name.clone(), path);
         }
         for family in Family::BOTH {
             let raw = match family {
@@ -140,35 +141,35 @@ impl Netlink {
             let read = |body: &[u8]| route::defaults::read(body, raw, table);
             let found = self.socket.list("routes", &route::dump(raw), read).await?;
             let mut hops: Vec<_> = found.into_iter().flatten().collect();
-            // The kernel lists equal ones in the order in which it uses them.
+            // The kernel lists next hops of equal metrics in the order in which it uses them.
             hops.sort_by_key(|hop| hop.metric);
             let mut seen = BTreeSet::new();
             for hop in hops {
-                let Some(way) = ways.get_mut(&hop.link) else {
+                let Some(path) = paths.get_mut(&hop.link) else {
                     continue;
                 };
                 if seen.insert(hop.link)
                     && let Some(gateway) = hop.gateway
                 {
-                    way.gateways.insert(family, gateway);
+                    path.gateways.insert(family, gateway);
                 }
             }
         }
-        Ok(ways)
+        Ok(paths)
     }
 
-    fn path(&self, way: &Way) -> Option<UnderlayPath> {
-        let link = self.links.name(way.index)?;
+    fn path(&self, found: &KernelPath) -> Option<UnderlayPath> {
+        let link = self.links.name(found.index)?;
         let device = self.links.get(link)?;
         Some(UnderlayPath {
             link: link.clone(),
-            gateway: way.gateway,
-            mtu: way.mtu.unwrap_or(device.mtu),
+            gateway: found.gateway,
+            mtu: found.mtu.unwrap_or(device.mtu),
         })
     }
 }
 
-/// Whether a refusal says that there is no way, rather than that asking failed.
+/// Whether a refusal means that there is no route, and not that the lookup failed.
 fn is_no_route(failure: &Failure) -> bool {
     match failure {
         Failure::Refused { errno, .. } => ![libc::ENOBUFS, libc::ENOMEM, libc::EINTR].contains(errno),

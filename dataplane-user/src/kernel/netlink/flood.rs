@@ -17,10 +17,10 @@ use crate::model::FloodChange;
 use crate::model::change::Existence;
 use crate::net::LinkName;
 
-/// Whatever has no entry of its own.
+/// The address for all destinations without an entry of their own.
 const ANY: [u8; 6] = [0; 6];
 
-/// Asks for the whole table of a device.
+/// Requests the whole table of a device.
 pub(super) fn dump(index: u32) -> Request {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
@@ -28,17 +28,17 @@ pub(super) fn dump(index: u32) -> Request {
     Request::new(libc::RTM_GETNEIGH, 0, &message)
 }
 
-/// Adds a destination beside those that stand.
+/// Adds a destination to the existing ones.
 pub(super) fn add(index: u32, to: IpAddr) -> Request {
     Request::new(libc::RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_APPEND, &entry(index, to))
 }
 
-/// Takes a destination away.
+/// Deletes a destination.
 pub(super) fn delete(index: u32, to: IpAddr) -> Request {
     Request::new(libc::RTM_DELNEIGH, 0, &entry(index, to))
 }
 
-/// The destination that an `RTM_NEWNEIGH` tells of; nothing for entries of other addresses.
+/// Decodes the destination in an `RTM_NEWNEIGH`; `None` for entries of other addresses.
 pub(super) fn read(body: &[u8], index: u32) -> Result<Option<IpAddr>, DecodeError> {
     if NeighbourHeader::parse(body)?.ifindex != index {
         return Ok(None);
@@ -79,9 +79,9 @@ impl Requests for FloodChange {
     fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>> {
         let FloodChange(name, to, existence) = self;
         if *existence == Existence::Create {
-            return Ok(vec![(add(netlink.our_index(name)?, *to), Role::Do)]);
+            return Ok(vec![(add(netlink.managed_index(name)?, *to), Role::Do)]);
         }
-        let entry = netlink.ours(name)?.into_iter();
+        let entry = netlink.managed(name)?.into_iter();
         Ok(entry
             .map(|entry| (delete(entry.index, *to), Role::Delete))
             .collect())

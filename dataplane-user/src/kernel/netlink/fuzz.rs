@@ -1,5 +1,5 @@
-//! Random changes to what rtnetlink says of each kind of object. What is read of ours comes back from the message by which Adit
-//! would make it.
+//! Random changes to messages of rtnetlink about each kind of object. A managed object that is decoded is
+//! equal to the object in the message by which Adit would create it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -60,13 +60,13 @@ fn body(request: &Request) -> Vec<u8> {
     messages(&datagram).expect("as it was written")[0].body.to_vec()
 }
 
-/// What is read of a request, which is never refused and never nothing.
+/// Decodes a request, which must succeed and must not yield `None`.
 fn again<T, E: std::fmt::Display>(read: Result<Option<T>, E>) -> Result<T, TestCaseError> {
     match read {
         Ok(Some(read)) => Ok(read),
-        Ok(None) => Err(TestCaseError::fail("what was written says nothing")),
+        Ok(None) => Err(TestCaseError::fail("the encoded object decodes to nothing")),
         Err(error) => Err(TestCaseError::fail(format!(
-            "what was written is refused: {error}"
+            "the encoded object can't be decoded: {error}"
         ))),
     }
 }
@@ -78,14 +78,15 @@ fn links() {
             return Ok(Verdict::Refused);
         };
         let marks = match read.link.owner {
-            Owner::Ours => Marks::Ours,
+            Owner::Ours => Marks::Adit,
             _ => Marks::None,
         };
         let Some(request) = link::create(&read.name, &read.link, read.lower, None, marks) else {
             return Ok(Verdict::Accepted);
         };
         let made = again(link::read(&body(&request)))?;
-        // A request comes without a layer, which says that there is a MAC, and what follows a creation is not in it.
+        // A request has no link layer, which would tell that there is a MAC address, and does not contain
+        // what follows a creation.
         let mut expected = read.link.clone();
         (expected.mac, expected.up, expected.generates_addresses) = (None, false, false);
         same(&(expected, read.name), &(made.link, made.name))
@@ -100,7 +101,7 @@ fn addresses() {
         };
         let mut expected = read.address;
         let marks = match expected.owner {
-            Owner::Ours => Marks::Ours,
+            Owner::Ours => Marks::Adit,
             _ => Marks::None,
         };
         let request = address::create(read.index, read.prefix, read.address, marks);
@@ -140,15 +141,15 @@ fn routes(family: AddressFamily, dump: &[u8]) {
     });
 }
 
-/// Reads a route of ours from the request that makes it.
+/// Decodes a managed route from the request that creates it.
 fn written_again(
     key: &RouteKey,
     route: &Route,
     tables: (&LinkTable, &NextHopTable),
     read: impl Fn(&[u8]) -> Result<Option<(RouteKey, Route)>, netlink_packet_core::DecodeError>,
 ) -> Result<Verdict, TestCaseError> {
-    // A device or an object that is not there, and kinds that are not made.
-    let Ok(Some(request)) = route::write(route::Mode::Create, key, &route.kind, tables, Marks::Ours) else {
+    // A missing device or object, or a kind that Adit does not create.
+    let Ok(Some(request)) = route::write(route::Mode::Create, key, &route.kind, tables, Marks::Adit) else {
         return Ok(Verdict::Accepted);
     };
     let made = again(read(&body(&request)))?;
@@ -196,7 +197,7 @@ fn rules(family: Family, dump: &[u8]) {
         let Ok((rule, _)) = rule::read_any(bytes, family) else {
             return Ok(Verdict::Refused);
         };
-        let Some(request) = rule::create(&rule, Marks::Ours) else {
+        let Some(request) = rule::create(&rule, Marks::Adit) else {
             return Ok(Verdict::Accepted);
         };
         let made = again(rule::read(&body(&request), family))?;
@@ -284,7 +285,7 @@ fn datagrams_of_answers_and_events() {
             for namespace in [None, Some(7)] {
                 interest.matter_from(namespace, message);
             }
-            // Of all messages, as the kind is one of the things that may be wrong.
+            // Check all messages, because the kind may be wrong, too.
             let refused = message.verdict().err();
             refused.map(|failure| failure.into_error("try it").to_string());
         }

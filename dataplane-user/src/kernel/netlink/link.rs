@@ -1,4 +1,4 @@
-//! Links: messages that make, set, delete and find them, and what a message from the kernel says.
+//! Links: encodes messages that create, change, delete and find them, and decodes messages of the kernel.
 
 mod kind;
 mod requests;
@@ -22,34 +22,34 @@ use crate::model::facts::Ipv6;
 use crate::model::{LINK_GROUP, Link, LinkKind, Owner};
 use crate::net::{LinkName, MacAddr};
 
-/// Where the attributes of a link's message begin.
+/// The offset of the attributes in a message about a link.
 const HEADER: usize = size_of::<LinkMessageBuffer>();
 
-/// A link as the kernel says, with its interface index.
+/// A link in a message of the kernel, with its interface index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Observed {
     pub(super) index: u32,
     pub(super) name: LinkName,
     pub(super) link: Link,
-    /// The index of the bridge that it is a port of.
+    /// The index of the bridge of which it is a port.
     pub(super) master: Option<u32>,
-    /// The index of the device below it, or of a pair's other end.
+    /// The index of its lower device, or of the other end of a pair.
     pub(super) lower: Option<u32>,
-    /// The number of the namespace that the one of `lower` is in; `None`: in this one.
+    /// The id of the namespace of `lower`; `None` for this one.
     pub(super) lower_namespace: Option<i32>,
-    /// Its label.
+    /// Its alias.
     pub(super) alias: Option<String>,
-    /// Whether IPv6 can be used on it; `None`: the kernel has none for it.
+    /// Whether IPv6 can be used on it; `None` if the kernel has no IPv6 for it.
     pub(super) ipv6: Option<bool>,
 }
 
-/// Asks for all links, without their statistics.
+/// Requests all links, without their statistics.
 pub(super) fn dump() -> Request {
     let message = LinkUnspec::new_with_index(0).append_extra_attribute(without_statistics());
     Request::new(libc::RTM_GETLINK, 0, &message.build())
 }
 
-/// Asks for one link.
+/// Requests one link.
 pub(super) fn find(name: &LinkName) -> Request {
     let message = LinkUnspec::new_with_name(name.as_str()).append_extra_attribute(without_statistics());
     Request::new(libc::RTM_GETLINK, 0, &message.build())
@@ -59,13 +59,13 @@ fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
-/// Makes a link, down; `None` for kinds that we don't make.
+/// Creates a link that is down; `None` for kinds that Adit does not create.
 ///
-/// All is in this message but `addrgenmode`: at creation kernels refuse `IFLA_AF_SPEC` of `AF_INET6` (`EAFNOSUPPORT`,
-/// seen on 6.1, 6.12 and 6.18). So [`set_generates_addresses`] follows while the link is down, when the kernel makes
-/// no addresses.
+/// This message sets everything except `addrgenmode`: at creation kernels refuse `IFLA_AF_SPEC` of `AF_INET6`
+/// (`EAFNOSUPPORT`, observed on 6.1, 6.12 and 6.18). So [`set_generates_addresses`] follows while the link is
+/// down and the kernel generates no addresses.
 ///
-/// `lower` is the index of the device that it sends by, `peer` the open namespace of a pair's other end.
+/// `lower` is the index of the lower device, `peer` the open namespace of the other end of a pair.
 pub(super) fn create(
     name: &LinkName,
     link: &Link,
@@ -77,11 +77,11 @@ pub(super) fn create(
     Some(create_at((name, link), kind, None, marks))
 }
 
-/// Makes a link in another namespace, which is open: one of WireGuard's sends and receives in the namespace of the socket
-/// that this goes over, wherever it is itself.
+/// Creates a link in another, open namespace. A WireGuard device sends and receives in the namespace of the
+/// socket over which this message is sent, no matter where the device itself is.
 pub(super) fn create_elsewhere(name: &LinkName, link: &Link, namespace: RawFd) -> Option<Request> {
     let kind = kind::write(&link.kind, None, None)?;
-    Some(create_at((name, link), kind, Some(namespace), Marks::Ours))
+    Some(create_at((name, link), kind, Some(namespace), Marks::Adit))
 }
 
 fn create_at(
@@ -91,7 +91,7 @@ fn create_at(
     marks: Marks,
 ) -> Request {
     let mut message = kind.name(name.as_str()).arp(link.arp);
-    if marks == Marks::Ours {
+    if marks == Marks::Adit {
         message = message.link_group(LINK_GROUP);
     }
     if let Some(mac) = link.mac {
@@ -106,7 +106,8 @@ fn create_at(
     Request::new(libc::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &message.build())
 }
 
-/// Sets MAC, MTU and NOARP; `None` where none of them differs. `addrgenmode` goes by [`set_generates_addresses`].
+/// Sets MAC address, MTU and NOARP; `None` if none of them differs. [`set_generates_addresses`] sets
+/// `addrgenmode`.
 pub(super) fn modify(index: u32, patch: &LinkPatch) -> Option<Request> {
     let mut message = LinkUnspec::new_with_index(index);
     if let Some(arp) = patch.arp {
@@ -122,8 +123,8 @@ pub(super) fn modify(index: u32, patch: &LinkPatch) -> Option<Request> {
     differs.then(|| set(message))
 }
 
-/// Sets `addrgenmode` to eui64 or none. Refused with `EAFNOSUPPORT` where the link has no IPv6 (switched off, or an MTU
-/// below 1280); no addresses are made there either.
+/// Sets `addrgenmode` to eui64 or none. Refused with `EAFNOSUPPORT` if the link has no IPv6 (disabled, or an
+/// MTU below 1280); then no addresses are generated either.
 pub(super) fn set_generates_addresses(index: u32, generates: bool) -> Request {
     let mode = if generates {
         In6AddrGenMode::Eui64
@@ -135,17 +136,17 @@ pub(super) fn set_generates_addresses(index: u32, generates: bool) -> Request {
     set(LinkUnspec::new_with_index(index).append_extra_attribute(families))
 }
 
-/// Takes a link down.
+/// Sets a link down.
 pub(super) fn set_down(index: u32) -> Request {
     set(LinkUnspec::new_with_index(index).down())
 }
 
-/// Makes a link a port of the link of another index; 0: of none.
+/// Makes a link a port of the link with the index `master`; 0 for none.
 pub(super) fn set_master(index: u32, master: u32) -> Request {
     set(LinkUnspec::new_with_index(index).controller(master))
 }
 
-/// Labels a link.
+/// Sets the alias of a link.
 pub(super) fn set_alias(index: u32, alias: &str) -> Request {
     set(LinkUnspec::new_with_index(index).alias(alias))
 }
@@ -155,7 +156,7 @@ pub(super) fn set_name(index: u32, name: &LinkName) -> Request {
     set(LinkUnspec::new_with_index(index).name(name.as_str()))
 }
 
-/// Brings a link up.
+/// Sets a link up.
 pub(super) fn set_up(index: u32) -> Request {
     set(LinkUnspec::new_with_index(index).up())
 }
@@ -164,14 +165,15 @@ fn set(message: LinkMessageBuilder<LinkUnspec>) -> Request {
     Request::new(libc::RTM_SETLINK, 0, &message.build())
 }
 
-/// Deletes a link. Only ever by index: by group the kernel deletes the whole group.
+/// Deletes a link, always by index: by group the kernel would delete the whole group.
 pub(super) fn delete(index: u32) -> Request {
     Request::new(libc::RTM_DELLINK, 0, &LinkUnspec::new_with_index(index).build())
 }
 
-/// What an `RTM_NEWLINK` says; nothing for names that are no UTF-8, which can't be ours.
+/// Decodes an `RTM_NEWLINK`; `None` for names that are not UTF-8, which can't be names of Adit.
 ///
-/// Attributes are read one by one and only those that matter, so that no exotic device makes the whole unreadable.
+/// Attributes are decoded one by one, and only those that matter, so that an unusual device does not make the
+/// whole message undecodable.
 pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     let header = LinkHeader::parse(body)?;
     let mut name = None;
@@ -233,8 +235,8 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     }))
 }
 
-/// What an `IFLA_AF_SPEC` says of IPv6: whether it can be used, where the device has it at all, and whether addresses are
-/// generated.
+/// Decodes IPv6 in an `IFLA_AF_SPEC`: whether it can be used, if the device has it at all, and whether
+/// addresses are generated.
 fn inet6(families: &[u8]) -> Result<(Option<bool>, bool), DecodeError> {
     for family in NlasIterator::new(families) {
         let family = family?;
@@ -254,8 +256,8 @@ fn inet6(families: &[u8]) -> Result<(Option<bool>, bool), DecodeError> {
     Ok((None, false))
 }
 
-/// On which devices IPv6 can be used. A new device has it where `lo` has: whoever writes `conf.all.disable_ipv6` writes that of all
-/// devices, and of those to come.
+/// The devices on which IPv6 can be used. A new device has it if `lo` has it: a write to
+/// `conf.all.disable_ipv6` changes all existing devices and the default of new ones.
 pub(super) fn ipv6(links: &[Observed]) -> Ipv6 {
     if links.iter().all(|link| link.ipv6.is_none()) {
         return Ipv6::Absent;
@@ -271,7 +273,7 @@ pub(super) fn ipv6(links: &[Observed]) -> Ipv6 {
     }
 }
 
-/// The words of `ip link` for devices without kind.
+/// The name that `ip link` prints for devices without kind.
 fn layer(layer: LinkLayerType) -> String {
     match layer {
         LinkLayerType::Loopback => "loopback".to_owned(),

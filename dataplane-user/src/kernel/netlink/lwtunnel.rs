@@ -1,4 +1,4 @@
-//! The outer headers of lightweight tunnels, as routes and next-hop objects have them.
+//! The outer headers of lightweight tunnels, in routes and next-hop objects.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use netlink_packet_route::route::{
     RouteLwTunnelEncap,
 };
 
-/// An outer header over IPv4 or IPv6. What is zero, or `None`, is not written.
+/// An outer IPv4 or IPv6 header. Fields that are zero or `None` are not encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tunnel {
     pub(super) id: u64,
@@ -16,12 +16,12 @@ pub(super) struct Tunnel {
     pub(super) destination: IpAddr,
     pub(super) ttl: u8,
     pub(super) tos: u8,
-    /// Of `RouteIpTunnelFlags`, and those that it does not name.
+    /// Flags of `RouteIpTunnelFlags`, and others that it does not name.
     pub(super) flags: u16,
 }
 
 impl Tunnel {
-    /// The type and the attributes.
+    /// Encodes the type and the attributes.
     pub(super) fn write(&self) -> (RouteLwEnCapType, Vec<RouteLwTunnelEncap>) {
         let set = |number: u8| Some(number).filter(|number| *number != 0);
         let flags = Some(self.flags).filter(|flags| *flags != 0);
@@ -59,14 +59,14 @@ impl Tunnel {
         }
     }
 
-    /// The attributes of a route or of one of its next hops.
+    /// Encodes the attributes of a route or of one of its next hops.
     pub(super) fn attributes(&self) -> [RouteAttribute; 2] {
         let (kind, parts) = self.write();
         [RouteAttribute::Encap(parts), RouteAttribute::EncapType(kind)]
     }
 }
 
-/// What the value of an attribute says; see [`of_parts`].
+/// Decodes the value of an attribute; see [`of_parts`].
 pub(super) fn read(kind: RouteLwEnCapType, value: &[u8]) -> Result<Option<Tunnel>, DecodeError> {
     let parts = NlasIterator::new(value);
     of_parts(
@@ -75,10 +75,10 @@ pub(super) fn read(kind: RouteLwEnCapType, value: &[u8]) -> Result<Option<Tunnel
     )
 }
 
-/// What the parts say; `None` where they describe what [`Tunnel::write`] does not produce.
+/// Decodes the parts; `None` if they contain something that [`Tunnel::write`] does not produce.
 ///
-/// Unknown attributes are passed over: the kernel adds padding (`LWTUNNEL_IP_PAD`) where the architecture has no efficient
-/// unaligned access, and newer kernels report settings that Adit never makes, at their defaults.
+/// Unknown attributes are ignored: the kernel adds padding (`LWTUNNEL_IP_PAD`) on architectures without
+/// efficient unaligned access, and newer kernels report settings that Adit never sets, with their defaults.
 pub(super) fn of_parts(
     kind: RouteLwEnCapType,
     parts: impl Iterator<Item = Result<RouteLwTunnelEncap, DecodeError>>,
@@ -123,7 +123,7 @@ pub(super) fn of_parts(
     }))
 }
 
-/// Decodes a part of one of several next hops: netlink-packet-route 0.34 does not look at the type there.
+/// Decodes a part of one of several next hops, for which netlink-packet-route 0.34 does not use the type.
 fn typed(kind: RouteLwEnCapType, part: RouteLwTunnelEncap) -> Result<RouteLwTunnelEncap, DecodeError> {
     let RouteLwTunnelEncap::Other(raw) = part else {
         return Ok(part);
@@ -178,7 +178,7 @@ mod tests {
                 None,
                 "of another kind"
             );
-            // As they come from one of several next hops.
+            // Undecoded parts, as for one of several next hops.
             let raw = NlasIterator::new(&bytes).map(|part| {
                 let part = part.unwrap();
                 RouteLwTunnelEncap::Other(DefaultNla::new(part.kind(), part.value().to_vec()))
@@ -191,7 +191,8 @@ mod tests {
     fn unknown_attributes_are_passed_over_and_options_are_not() {
         let raw = |kind, value| RouteLwTunnelEncap::Other(DefaultNla::new(kind, value));
         let (kind, mut parts) = header().write();
-        // `LWTUNNEL_IP_PAD` before the 64-bit id, as the kernel aligns it, and an attribute of a later kernel.
+        // `LWTUNNEL_IP_PAD` before the 64-bit id, with which the kernel aligns it, and an attribute of a
+        // later kernel.
         parts.insert(0, raw(7, Vec::new()));
         parts.push(raw(99, vec![1; 4]));
         assert_eq!(read(kind, &bytes(&parts)).unwrap(), Some(header()));

@@ -1,24 +1,24 @@
-//! Whether what is made bears our mark.
+//! Whether created objects get the mark of Adit.
 
 use netlink_packet_route::route::RouteProtocol;
 
 use crate::model::PROTOCOL;
 
-/// Our mark, or none: what a command makes on a user's behalf is the user's, and no agent's.
+/// The mark of Adit, or none for objects that a command creates for the user and that no agent manages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Marks {
-    /// Group or protocol 173; nothing else is touched.
+    /// Group or protocol 173; objects without it are never changed.
     #[default]
-    Ours,
-    /// As `ip` makes things, by hand.
+    Adit,
+    /// None, as for objects that `ip` creates.
     None,
 }
 
 impl Marks {
-    /// The protocol of what has one: of routes by hand, `boot`.
+    /// The protocol of objects that have one: 173, or `boot` without the mark.
     pub(super) fn protocol(self) -> RouteProtocol {
         match self {
-            Marks::Ours => RouteProtocol::Other(PROTOCOL),
+            Marks::Adit => RouteProtocol::Other(PROTOCOL),
             Marks::None => RouteProtocol::Boot,
         }
     }

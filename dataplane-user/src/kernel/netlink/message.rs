@@ -1,4 +1,4 @@
-//! Netlink's framing: requests to bytes, datagrams to messages, acks to yes or no.
+//! The framing of netlink: encodes requests, splits datagrams into messages, and decodes acks.
 
 use std::fmt;
 use std::io;
@@ -11,33 +11,34 @@ use zeroize::Zeroizing;
 use super::uapi::{NLMSG_HEADER, NLMSGERR_ATTR_MSG};
 use crate::kernel::KernelError;
 
-/// What the length of all but the last message of a datagram is a multiple of, and that of attributes.
+/// The alignment of attributes, and of all messages of a datagram except the last one.
 const ALIGN: usize = netlink_packet_core::NLA_ALIGNTO;
 
-/// A request without its sequence number. Its body may hold secrets: it is wiped when dropped and never shown.
+/// A request without its sequence number. Its body may hold secrets: it is wiped when dropped and never
+/// shown.
 pub(in crate::kernel) struct Request {
     /// Message type, such as `RTM_NEWLINK`.
     kind: u16,
-    /// Flags; `NLM_F_REQUEST` is added.
+    /// The flags; `NLM_F_REQUEST` is added.
     flags: u16,
-    /// What follows the header.
+    /// The part after the header.
     body: Zeroizing<Vec<u8>>,
 }
 
 impl Request {
-    /// A request of a message.
+    /// A request with this message.
     pub(in crate::kernel) fn new(kind: u16, flags: u16, message: &impl Emitable) -> Request {
         let mut body = vec![0; message.buffer_len()];
         message.emit(&mut body);
         Request::of_bytes(kind, flags, Zeroizing::new(body))
     }
 
-    /// A request of what follows the header.
+    /// A request with this body.
     pub(in crate::kernel) fn of_bytes(kind: u16, flags: u16, body: Zeroizing<Vec<u8>>) -> Request {
         Request { kind, flags, body }
     }
 
-    /// Bytes on the wire, with padding.
+    /// The encoded length in bytes, with padding.
     pub(in crate::kernel) fn length(&self) -> usize {
         NLMSG_HEADER + self.body.len().next_multiple_of(ALIGN)
     }
@@ -72,10 +73,10 @@ pub(in crate::kernel) struct Message<'a> {
     pub(in crate::kernel) body: &'a [u8],
 }
 
-/// Splits a datagram.
+/// Splits a datagram into messages.
 ///
 /// # Errors
-/// When a header's length doesn't fit.
+/// When the length in a header is invalid.
 pub(in crate::kernel) fn messages(datagram: &[u8]) -> Result<Vec<Message<'_>>, DecodeError> {
     let mut messages = Vec::new();
     let mut rest = datagram;
@@ -94,13 +95,15 @@ pub(in crate::kernel) fn messages(datagram: &[u8]) -> Result<Vec<Message<'_>>, D
 }
 
 impl Message<'_> {
-    /// What an `NLMSG_ERROR` or `NLMSG_DONE` says: yes, or the kernel's refusal.
+    /// The result in an `NLMSG_ERROR` or `NLMSG_DONE`.
     ///
     /// # Errors
-    /// The refusal, or that the message is malformed.
+    /// The refusal of the kernel, or a malformed message.
     pub(in crate::kernel) fn verdict(&self) -> Result<(), Failure> {
         let Some((code, rest)) = self.body.split_first_chunk::<4>() else {
-            return Err(Failure::malformed(&"a verdict without code".into()));
+            return Err(Failure::malformed(
+                &"an acknowledgement without error code".into(),
+            ));
         };
         let code = i32::from_ne_bytes(*code);
         if code == 0 || (self.kind == NLMSG_DONE && code > 0) {
@@ -108,18 +111,18 @@ impl Message<'_> {
         }
         Err(Failure::Refused {
             errno: code.saturating_neg(),
-            text: self.words(rest),
+            text: self.kernel_text(rest),
         })
     }
 
-    /// The extended ack's text; `rest` is what follows the code.
-    fn words(&self, rest: &[u8]) -> Option<String> {
+    /// The text of the extended ack; `rest` is the part after the error code.
+    fn kernel_text(&self, rest: &[u8]) -> Option<String> {
         if self.flags & NLM_F_ACK_TLVS == 0 {
             return None;
         }
         let skipped = match self.kind {
             NLMSG_ERROR if self.flags & NLM_F_CAPPED != 0 => NLMSG_HEADER,
-            // A refused request comes back whole.
+            // The kernel returns a refused request as a whole.
             NLMSG_ERROR => {
                 let length = u32::from_ne_bytes(*rest.first_chunk()?);
                 usize::try_from(length).ok()?.next_multiple_of(ALIGN)
@@ -134,27 +137,27 @@ impl Message<'_> {
     }
 }
 
-/// Why a request got no yes.
+/// Why a request did not succeed.
 #[derive(Debug)]
 pub(in crate::kernel) enum Failure {
-    /// The kernel said no.
+    /// The kernel refused it.
     Refused {
-        /// Its errno, positive.
+        /// The errno, positive.
         errno: i32,
-        /// Its words.
+        /// The text of the extended ack.
         text: Option<String>,
     },
-    /// Nobody knows: the way to the kernel failed, or the answer never came.
+    /// The outcome is unknown: the connection to the kernel failed, or no answer arrived.
     Lost(io::Error),
 }
 
 impl Failure {
-    /// An answer that is no netlink.
+    /// The failure for an answer that is not netlink.
     pub(in crate::kernel) fn malformed(error: &DecodeError) -> Failure {
         Failure::Lost(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
     }
 
-    /// The same once more.
+    /// A copy of the failure.
     pub(in crate::kernel) fn again(&self) -> Failure {
         match self {
             Failure::Refused { errno, text } => Failure::Refused {
@@ -168,7 +171,7 @@ impl Failure {
         }
     }
 
-    /// The errno, where there is one.
+    /// The errno, if there is one.
     pub(in crate::kernel) fn errno(&self) -> Option<i32> {
         match self {
             Failure::Refused { errno, .. } => Some(*errno),
@@ -176,7 +179,7 @@ impl Failure {
         }
     }
 
-    /// As an error for callers, with what was tried.
+    /// Converts it to an error for callers; `context` is the operation.
     pub(in crate::kernel) fn into_error(self, context: impl Into<String>) -> KernelError {
         KernelError {
             context: Some(context.into()),
@@ -184,7 +187,7 @@ impl Failure {
         }
     }
 
-    /// The error of a change, which whoever asked for it can name.
+    /// Converts it to the error of a change, which the caller names.
     pub(in crate::kernel) fn into_change_error(self) -> KernelError {
         match self {
             Failure::Refused { errno, text } => KernelError {
@@ -207,7 +210,7 @@ impl From<io::Error> for Failure {
 mod tests {
     use super::*;
 
-    /// An ack for a request of `length` bytes, as with or without `NETLINK_CAP_ACK`.
+    /// An ack for a request of `length` bytes, with or without `NETLINK_CAP_ACK`.
     fn ack(flags: u16, errno: i32, length: u32, text: &str) -> (u16, Vec<u8>) {
         let mut body = (-errno).to_ne_bytes().to_vec();
         body.extend(length.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! Permanent neighbours: messages that put and delete them, and what a message from the kernel says.
+//! Permanent neighbours: encodes messages that create and delete them, and decodes messages of the kernel.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,7 +17,7 @@ use crate::model::change::Write;
 use crate::model::{Neighbour, NeighbourChange, Owner, PROTOCOL};
 use crate::net::{LinkName, MacAddr};
 
-/// A neighbour as the kernel says, with its device's index.
+/// A neighbour in a message of the kernel, with the index of its device.
 #[derive(Debug)]
 pub(super) struct Observed {
     pub(super) index: u32,
@@ -25,15 +25,15 @@ pub(super) struct Observed {
     pub(super) neighbour: Neighbour,
 }
 
-/// Asks for all IPv6 neighbours: ours are.
+/// Requests all IPv6 neighbours; those of Adit are IPv6.
 pub(super) fn dump() -> Request {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Inet6;
     Request::new(libc::RTM_GETNEIGH, 0, &message)
 }
 
-/// Puts one, marked. What the kernel learned or made there by itself is replaced: on a device without ARP it makes one
-/// for whatever is sent.
+/// Creates or replaces a neighbour, with the mark. It replaces an entry that the kernel learned or created
+/// itself: on a device without ARP the kernel creates one for each destination.
 pub(super) fn put(index: u32, address: IpAddr, mac: MacAddr) -> Request {
     let mut message = of_address(index, address);
     message.header.state = NeighbourState::Permanent;
@@ -44,12 +44,12 @@ pub(super) fn put(index: u32, address: IpAddr, mac: MacAddr) -> Request {
     Request::new(libc::RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &message)
 }
 
-/// Deletes one.
+/// Deletes a neighbour.
 pub(super) fn delete(index: u32, address: IpAddr) -> Request {
     Request::new(libc::RTM_DELNEIGH, 0, &of_address(index, address))
 }
 
-/// What an `RTM_NEWNEIGH` says; nothing for those that are not permanent.
+/// Decodes an `RTM_NEWNEIGH`; `None` for neighbours that are not permanent.
 pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     let header = NeighbourHeader::parse(body)?;
     if header.state != NeighbourState::Permanent {
@@ -73,13 +73,14 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     }))
 }
 
-/// An address; of other families than IP, as bridges have, its length tells which one it is.
+/// Decodes an address. For families other than IP, as in bridges, the length tells which kind of address it
+/// is.
 pub(super) fn ip(address: &NeighbourAddress) -> Result<IpAddr, DecodeError> {
     match address {
         NeighbourAddress::Inet(address) => Ok((*address).into()),
         NeighbourAddress::Inet6(address) => Ok((*address).into()),
         NeighbourAddress::Other(bytes) => parse_ip(bytes),
-        _ => Err("a neighbour's address of another kind".into()),
+        _ => Err("a neighbour address that is neither IPv4 nor IPv6".into()),
     }
 }
 
@@ -101,10 +102,10 @@ impl Requests for NeighbourChange {
     fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>> {
         let NeighbourChange(name, address, write) = self;
         if let Write::Put(value) = write {
-            let index = netlink.our_index(name)?;
+            let index = netlink.managed_index(name)?;
             return Ok(vec![(put(index, *address, value.mac), Role::Do)]);
         }
-        let entry = netlink.ours(name)?.into_iter();
+        let entry = netlink.managed(name)?.into_iter();
         Ok(entry
             .map(|entry| (delete(entry.index, *address), Role::Delete))
             .collect())

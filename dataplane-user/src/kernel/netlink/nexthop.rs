@@ -1,4 +1,5 @@
-//! Next-hop objects: messages that make, change and delete them, what a message from the kernel says, and their ids.
+//! Next-hop objects: encodes messages that create, change and delete them, decodes messages of the kernel,
+//! and allocates ids.
 
 mod requests;
 
@@ -23,28 +24,30 @@ use super::table::LinkTable;
 use super::uapi;
 use crate::model::{OuterHeader, PROTOCOL, RouteGroup, RouteHop, RouteTarget};
 
-/// A resilient group's slots, a power of two well above the 64 members that a group may have.
+/// The number of buckets of a resilient group, a power of two well above the 64 members that a group may
+/// have.
 const BUCKETS: u16 = 256;
-/// Ours. Ids are nobody's but by agreement; others' in it are left alone.
+/// The range of ids for objects of Adit. Ids have no owner in the kernel; objects in this range that Adit did
+/// not create are not changed.
 pub(super) const IDS: RangeInclusive<u32> = 1_730_000..=1_999_999;
 
-/// Asks for all next-hop objects.
+/// Requests all next-hop objects.
 pub(super) fn dump() -> Request {
     request(uapi::RTM_GETNEXTHOP, 0, header(AddressFamily::Unspec, 0, 0))
 }
 
-/// The objects of ours by id, as last seen or made, and the ids that others have.
+/// The managed objects by id, as last observed or created, and the ids of other objects.
 #[derive(Debug, Default)]
 pub(super) struct NextHopTable {
     targets: BTreeMap<u32, RouteTarget>,
     ids: BTreeMap<RouteTarget, u32>,
     foreign: BTreeSet<u32>,
-    /// Where to look for a free id: one that was freed rests as long as it can.
+    /// The id at which the search for a free id starts, so that a freed id is reused as late as possible.
     next: u32,
 }
 
 impl NextHopTable {
-    /// Takes what the kernel said, in place of all that was known.
+    /// Replaces the content with what the kernel reported.
     pub(super) fn refill(&mut self, found: Vec<Observed>) {
         *self = NextHopTable {
             next: self.next,
@@ -52,23 +55,24 @@ impl NextHopTable {
         };
         let (hops, groups): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.group.is_none());
         for one in hops.into_iter().chain(groups) {
-            if !one.ours {
+            if !one.managed {
                 self.foreign.insert(one.id);
                 continue;
             }
             let target = one.target(self).filter(|target| !self.ids.contains_key(target));
-            // Also the second of two alike: what leads to it is led to the first, then it goes.
+            // The second of two equal objects is also unknown: its routes are moved to the first, then it is
+            // deleted.
             let target = target.unwrap_or_else(|| RouteTarget::Other(format!("id {}", one.id)));
             self.insert(one.id, target);
         }
     }
 
-    /// All objects of ours.
+    /// All managed objects.
     pub(super) fn targets(&self) -> impl Iterator<Item = &RouteTarget> {
         self.targets.values()
     }
 
-    /// The object of an id.
+    /// The object with an id.
     pub(super) fn target(&self, id: u32) -> RouteTarget {
         let known = self.targets.get(&id).cloned();
         known.unwrap_or_else(|| RouteTarget::Other(format!("id {id}")))
@@ -91,7 +95,7 @@ impl NextHopTable {
         }
     }
 
-    /// An id that nobody has; `None` where all are taken.
+    /// Allocates an unused id; `None` if all are in use.
     pub(super) fn allocate(&mut self) -> Option<u32> {
         let start = self.next.clamp(*IDS.start(), *IDS.end());
         let taken = |id: &u32| self.targets.contains_key(id) || self.foreign.contains(id);
@@ -101,12 +105,12 @@ impl NextHopTable {
     }
 }
 
-/// What is wrong where an object is not known.
+/// The error of a change that needs a next-hop object which is not known.
 pub(super) fn absent() -> io::Error {
-    io::Error::other("a next-hop object that it leads to is not there")
+    io::Error::other("a next-hop object that it uses does not exist")
 }
 
-/// Makes an object, marked; `None` where its device or a member is not known.
+/// Creates an object with the mark; `None` if its device or a member is not known.
 pub(super) fn create(
     id: u32,
     target: &RouteTarget,
@@ -122,31 +126,31 @@ pub(super) fn create(
     Some(request(uapi::RTM_NEWNEXTHOP, flags, body))
 }
 
-/// Gives a group other members; `None` where one is not known.
+/// Replaces the members of a group; `None` if one is not known.
 pub(super) fn replace(id: u32, group: &RouteGroup, known: &NextHopTable) -> Option<Request> {
     let body = group_body(id, group, known)?;
     Some(request(uapi::RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_REPLACE, body))
 }
 
-/// Deletes an object; the kernel deletes the routes that lead to it too.
+/// Deletes an object; the kernel also deletes the routes that use it.
 pub(super) fn delete(id: u32) -> Request {
     let mut body = header(AddressFamily::Unspec, 0, 0);
     push(&mut body, uapi::NHA_ID, &id.to_ne_bytes());
     request(uapi::RTM_DELNEXTHOP, 0, body)
 }
 
-/// An object as the kernel says.
+/// An object in a message of the kernel.
 #[derive(Debug)]
 pub(super) struct Observed {
     id: u32,
-    ours: bool,
+    managed: bool,
     hop: Option<RouteHop>,
     /// Members by id with their weights, and whether the group is resilient.
     group: Option<(Vec<(u32, u8)>, bool)>,
 }
 
 impl Observed {
-    /// What it is; `None` where we'd not make it so.
+    /// Its model value; `None` if Adit would not create it like this.
     fn target(&self, known: &NextHopTable) -> Option<RouteTarget> {
         let Some((members, resilient)) = &self.group else {
             return self.hop.clone().map(|hop| RouteTarget::Hop(Arc::new(hop)));
@@ -156,14 +160,14 @@ impl Observed {
             _ => None,
         };
         let mut members = members.iter().map(member).collect::<Option<Vec<_>>>()?;
-        // Their order means nothing to the kernel.
+        // Their order has no meaning for the kernel.
         members.sort();
         let resilient = *resilient;
         Some(RouteTarget::Group(Arc::new(RouteGroup { members, resilient })))
     }
 }
 
-/// The id that a message about an object says.
+/// Decodes the id in a message about an object.
 pub(super) fn id(body: &[u8]) -> Result<Option<u32>, DecodeError> {
     for attribute in NlasIterator::new(body.get(uapi::NEXTHOP_HEADER..).unwrap_or_default()) {
         let attribute = attribute?;
@@ -174,10 +178,10 @@ pub(super) fn id(body: &[u8]) -> Result<Option<u32>, DecodeError> {
     Ok(None)
 }
 
-/// What an `RTM_NEWNEXTHOP` says.
+/// Decodes an `RTM_NEWNEXTHOP`.
 pub(super) fn read(body: &[u8], links: &LinkTable) -> Result<Option<Observed>, DecodeError> {
     let Some((header, attributes)) = body.split_first_chunk::<{ uapi::NEXTHOP_HEADER }>() else {
-        return Err("a next hop without header".into());
+        return Err("a next-hop object without header".into());
     };
     let [family, _, protocol, _, flags @ ..] = *header;
     let mut parts = Parts::default();
@@ -185,11 +189,11 @@ pub(super) fn read(body: &[u8], links: &LinkTable) -> Result<Option<Observed>, D
         let attribute = attribute?;
         parts.take(attribute.kind(), attribute.value())?;
     }
-    let id = parts.id.ok_or("a next hop without id")?;
+    let id = parts.id.ok_or("a next-hop object without id")?;
     let onlink = u32::from_ne_bytes(flags) & onlink_flag() != 0;
     Ok(Some(Observed {
         id,
-        ours: protocol == PROTOCOL && IDS.contains(&id),
+        managed: protocol == PROTOCOL && IDS.contains(&id),
         hop: parts.hop(family, onlink, links),
         group: parts.group.map(|members| (members, parts.resilient)),
     }))
@@ -204,7 +208,7 @@ struct Parts {
     encap: Option<Vec<u8>>,
     group: Option<Vec<(u32, u8)>>,
     resilient: bool,
-    /// It is of a kind that Adit never creates. Attributes that are not known here say nothing of the kind.
+    /// Whether it is of a kind that Adit never creates. Unknown attributes do not count.
     odd: bool,
 }
 
@@ -229,7 +233,7 @@ impl Parts {
 
     fn hop(&self, family: u8, onlink: bool, links: &LinkTable) -> Option<RouteHop> {
         let link = links.name(self.index?)?.clone();
-        // One that was made before the device had IPv6 is made anew.
+        // An object that was created before the device had IPv6 is recreated.
         let ipv6 = links.get(&link).is_some_and(|device| device.ipv6);
         let narrow = ipv6 && self.gateway.is_none() && family == u8::from(AddressFamily::Inet);
         let encapsulation = match &self.encap {
@@ -247,7 +251,7 @@ impl Parts {
     }
 }
 
-/// `RTNH_F_ONLINK`, which objects have in a wider field than routes do.
+/// `RTNH_F_ONLINK`, in the width of the field of objects, which is wider than that of routes.
 fn onlink_flag() -> u32 {
     RouteNextHopFlags::Onlink.bits().into()
 }
@@ -270,7 +274,7 @@ fn tunnel(header: &OuterHeader) -> Tunnel {
     }
 }
 
-/// `None` where it says what [`tunnel`] does not.
+/// The outer header; `None` if it contains something that [`tunnel`] does not encode.
 fn outer_header(tunnel: &Tunnel) -> Option<OuterHeader> {
     let checksum = RouteIpTunnelFlags::Checksum.bits();
     let local = tunnel.source?;
@@ -290,7 +294,8 @@ fn member(bytes: &[u8; uapi::NEXTHOP_MEMBER]) -> (u32, u8) {
     (u32::from_ne_bytes([a, b, c, d]), weight.saturating_add(1))
 }
 
-/// Without a gateway as with an IPv6 one, routes of both families may lead there; a device without IPv6 takes none but IPv4 ones.
+/// The family of an object. Routes of both families can use objects without a gateway or with an IPv6
+/// gateway; a device without IPv6 accepts only IPv4 objects.
 fn family(gateway: Option<IpAddr>, ipv6: bool) -> AddressFamily {
     match gateway {
         Some(IpAddr::V4(_)) => AddressFamily::Inet,

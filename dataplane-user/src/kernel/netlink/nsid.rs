@@ -1,4 +1,4 @@
-//! The numbers by which a network namespace knows others (`ip netns list-id`).
+//! The ids by which a network namespace knows others (`ip netns list-id`).
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -11,10 +11,10 @@ use super::message::{Failure, Request};
 use crate::kernel::KernelError;
 
 impl Netlink {
-    /// The numbers of other namespaces in this one; `None` where it has none for them.
+    /// The ids of other namespaces in this one; `None` for those without id.
     ///
     /// # Errors
-    /// When they can't be asked for.
+    /// When the kernel can't be asked.
     pub(in crate::kernel) async fn numbers(
         &mut self,
         namespaces: &[BorrowedFd<'_>],
@@ -27,15 +27,15 @@ impl Netlink {
         for answer in answers {
             numbers.push(match answer {
                 Ok(bodies) => bodies.first().and_then(|body| read(body)),
-                // It is going away.
+                // The namespace is being deleted.
                 Err(Failure::Refused { .. }) => None,
-                Err(failure) => return Err(failure.into_error("ask for the numbers of namespaces")),
+                Err(failure) => return Err(failure.into_error("list the ids of network namespaces")),
             });
         }
         Ok(numbers)
     }
 
-    /// Gives a namespace a number in this one; `false` where it has one, or the number is taken.
+    /// Gives a namespace an id in this one; `false` if it has one already, or the id is in use.
     ///
     /// # Errors
     /// When the kernel refuses for another reason.
@@ -65,7 +65,7 @@ fn request(kind: u16, namespace: BorrowedFd<'_>, number: Option<i32>) -> Request
     Request::new(kind, 0, &message)
 }
 
-/// The number that a message says; `None`: it says that there is none.
+/// Decodes the id in a message; `None` if it says that there is none.
 pub(super) fn read(body: &[u8]) -> Option<i32> {
     let attributes = NsidMessage::parse(body).ok()?.attributes;
     attributes.iter().find_map(|attribute| match attribute {

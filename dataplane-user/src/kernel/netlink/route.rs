@@ -1,4 +1,4 @@
-//! Routes: messages that make, replace and delete them.
+//! Routes: encodes messages that create, replace and delete them.
 
 pub(super) mod cached;
 pub(super) mod defaults;
@@ -6,7 +6,7 @@ mod hops;
 mod parts;
 mod read;
 mod requests;
-mod words;
+mod text;
 
 use std::io;
 use std::net::IpAddr;
@@ -27,17 +27,17 @@ use crate::model::{Hop, PROTOCOL, Paths, RouteKey, RouteKind, RouteScope};
 use crate::net::LinkName;
 
 pub(super) use self::parts::{HEADER, Parts, key};
-pub(super) use self::read::{Way, read, read_found, read_path};
+pub(super) use self::read::{KernelPath, read, read_found, read_path};
 
-/// Asks for all routes of a family, in all tables. What rtnetlink 0.24 builds says more, by which the kernel would filter, and
-/// which it refuses in questions.
+/// Requests all routes of a family, in all tables. The message of rtnetlink 0.24 has more fields, by which
+/// the kernel would filter and some of which it refuses in requests.
 pub(super) fn dump(family: AddressFamily) -> Request {
     let mut message = RouteMessage::default();
     message.header.address_family = family;
     Request::new(libc::RTM_GETROUTE, 0, &message)
 }
 
-/// Asks how the kernel would send to an address.
+/// Requests the path that the kernel would use to an address.
 pub(super) fn get(address: IpAddr) -> Request {
     let mut message = RouteMessage::default();
     message.header.address_family = family(address);
@@ -48,13 +48,13 @@ pub(super) fn get(address: IpAddr) -> Request {
     Request::new(libc::RTM_GETROUTE, 0, &message)
 }
 
-/// Asks which of the kernel's routes a packet takes, with its table, prefix and metric.
+/// Requests the route that the kernel would use for a packet, with its table, prefix and metric.
 pub(super) fn find(lookup: &Lookup) -> Request {
     let mut message = RouteMessage::default();
     let destination = lookup.destination;
     message.header.address_family = family(destination);
     message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
-    // IPv6 tells the table anyway, and refuses further flags.
+    // IPv6 always reports the table, and refuses other flags.
     message.header.flags = if destination.is_ipv4() {
         RouteFlags::FibMatch | RouteFlags::LookupTable
     } else {
@@ -71,16 +71,17 @@ pub(super) fn find(lookup: &Lookup) -> Request {
 /// How a route is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Refused where a route of its key stands.
+    /// Refused if a route with its key exists.
     Create,
-    /// Replaces the one of its key.
+    /// Replaces the route with its key.
     Replace,
 }
 
-/// Writes a route; the tables say the numbers of what it leads to. `None` for kinds that we don't make.
+/// Encodes a route; the tables contain the indexes and ids of its targets. `None` for kinds that Adit does
+/// not create.
 ///
 /// # Errors
-/// `ENODEV` where a link is not there, and where a next-hop object is not known.
+/// `ENODEV` if a link does not exist; another error if a next-hop object is not known.
 pub(super) fn write(
     mode: Mode,
     key: &RouteKey,
@@ -165,20 +166,20 @@ fn with_source_and_mtu(
     Ok(builder)
 }
 
-/// Deletes the route of this key that bears our mark, whatever else it says.
+/// Deletes the route with this key and the mark, whatever its other attributes are.
 pub(super) fn delete(key: &RouteKey) -> Request {
     let any = of_key(key).scope(RawScope::NoWhere).kind(RouteType::Unspec);
     Request::new(libc::RTM_DELROUTE, 0, &any.build())
 }
 
-/// Deletes the route of this key by a device that was added by hand.
+/// Deletes the route with this key to a device that was added by hand.
 pub(super) fn delete_by_hand(key: &RouteKey, index: u32) -> Request {
     let any = of_key(key).scope(RawScope::NoWhere).kind(RouteType::Unspec);
     let by_hand = any.protocol(RouteProtocol::Boot).output_interface(index);
     Request::new(libc::RTM_DELROUTE, 0, &by_hand.build())
 }
 
-/// The family of an address, as netlink says it.
+/// The netlink family of an address.
 pub(super) fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,

@@ -1,4 +1,4 @@
-//! Policy rules: messages that make and delete them, and what a message from the kernel says.
+//! Policy rules: encodes messages that create and delete them, and decodes messages of the kernel.
 
 use std::io;
 use std::net::IpAddr;
@@ -19,26 +19,26 @@ use crate::model::rule::Mark;
 use crate::model::{PROTOCOL, Rule, RuleChange};
 use crate::net::{Family, LinkName};
 
-/// How what a rule says beyond begins, where it does not ask a table.
+/// The prefix of the text for rules that do not look up a table.
 const ACTION: &str = "action ";
-/// What a rule says that suppresses nothing.
+/// The value of rules that suppress nothing.
 const NO_SUPPRESSION: u32 = u32::MAX;
 
-/// Asks for all rules of a family.
+/// Requests all rules of a family.
 pub(super) fn dump(family: Family) -> Request {
     let mut message = RuleMessage::default();
     message.header.family = raw(family);
     Request::new(libc::RTM_GETRULE, 0, &message)
 }
 
-/// Makes a rule. Never `NLM_F_EXCL`: the kernel takes a rule that says more for the same one, and making a rule
-/// replaces nobody's. `None` for rules that we don't make.
+/// Creates a rule, never with `NLM_F_EXCL`: with that flag the kernel regards a rule with more selectors as
+/// the same one, and creating a rule replaces no other one. `None` for rules that Adit does not create.
 pub(super) fn create(rule: &Rule, marks: Marks) -> Option<Request> {
     let message = write(rule, marks)?;
     Some(Request::new(libc::RTM_NEWRULE, NLM_F_CREATE, &message))
 }
 
-/// Deletes the first rule with this mark that says all that this one does; see [`is_taken_for`].
+/// Deletes the first rule with this mark that has all selectors of this one; see [`is_deleted_by`].
 pub(super) fn delete(rule: &Rule, marks: Marks) -> Option<Request> {
     let known = Rule {
         more: None,
@@ -46,14 +46,15 @@ pub(super) fn delete(rule: &Rule, marks: Marks) -> Option<Request> {
     };
     let mut message = write(&known, marks)?;
     if rule.more.is_some() {
-        // Whatever it does.
+        // Any action matches.
         message.header.action = RuleAction::Unspec;
     }
     Some(Request::new(libc::RTM_DELRULE, 0, &message))
 }
 
-/// Whether the kernel, told to delete `wanted`, would take `found` for it: it compares only what the request says.
-pub(super) fn is_taken_for(found: &Rule, wanted: &Rule) -> bool {
+/// Whether the kernel, when asked to delete `wanted`, might delete `found`: it compares only the attributes
+/// in the request.
+pub(super) fn is_deleted_by(found: &Rule, wanted: &Rule) -> bool {
     fn fits<T: PartialEq>(found: &Option<T>, wanted: &Option<T>) -> bool {
         wanted.is_none() || found == wanted
     }
@@ -61,7 +62,7 @@ pub(super) fn is_taken_for(found: &Rule, wanted: &Rule) -> bool {
     if wanted.more.is_none() && does_more(found) {
         return false;
     }
-    // It never looks at `not`.
+    // It never compares `not`.
     (found.family, found.priority, found.table) == (wanted.family, wanted.priority, wanted.table)
         && fits(&found.from, &wanted.from)
         && fits(&found.to, &wanted.to)
@@ -71,13 +72,13 @@ pub(super) fn is_taken_for(found: &Rule, wanted: &Rule) -> bool {
         && fits(&found.suppress_prefix_length, &wanted.suppress_prefix_length)
 }
 
-/// What an `RTM_NEWRULE` says; nothing for rules that are not ours.
+/// Decodes an `RTM_NEWRULE`; `None` for rules that Adit does not manage.
 pub(super) fn read(body: &[u8], family: Family) -> Result<Option<Rule>, DecodeError> {
     let (rule, protocol) = read_any(body, family)?;
     Ok((protocol == PROTOCOL).then_some(rule))
 }
 
-/// What an `RTM_NEWRULE` says, and the protocol of who made it.
+/// Decodes an `RTM_NEWRULE` with its protocol.
 pub(super) fn read_any(body: &[u8], family: Family) -> Result<(Rule, u8), DecodeError> {
     let RuleMessage {
         header, attributes, ..
@@ -107,8 +108,9 @@ pub(super) fn read_any(body: &[u8], family: Family) -> Result<(Rule, u8), Decode
                 rule.suppress_prefix_length = (length != NO_SUPPRESSION).then_some(length);
             }
             RuleAttribute::Protocol(made_by) => protocol = made_by.into(),
-            // Each is told only where it narrows the rule or does something. What comes after the last one that is known here is
-            // passed over, because a later kernel may tell it of every rule.
+            // The kernel reports these attributes only if they restrict the rule or have an effect.
+            // Attributes after the last known one are ignored, because a later kernel may report them for
+            // every rule.
             other if other.kind() <= uapi::FRA_DSCP_MASK && other.kind() != uapi::FRA_PAD => {
                 more.push(format!("attribute {}", other.kind()));
             }
@@ -123,7 +125,7 @@ pub(super) fn read_any(body: &[u8], family: Family) -> Result<(Rule, u8), Decode
     Ok((rule, protocol))
 }
 
-/// `None` where it says more than we write.
+/// Encodes a rule; `None` if it has more attributes than Adit writes.
 fn write(rule: &Rule, marks: Marks) -> Option<RuleMessage> {
     if rule.more.is_some() {
         return None;
@@ -137,11 +139,11 @@ fn write(rule: &Rule, marks: Marks) -> Option<RuleMessage> {
     }
     header.src_len = rule.from.map_or(0, |prefix| prefix.prefix_len());
     header.dst_len = rule.to.map_or(0, |prefix| prefix.prefix_len());
-    // Tables beyond 255 don't fit the header; the attribute holds them all.
+    // Tables above 255 don't fit into the header; the attribute has all of them.
     header.table = u8::try_from(rule.table).unwrap_or_default();
     let attributes = &mut message.attributes;
-    if marks == Marks::Ours {
-        // By hand, rules have none.
+    if marks == Marks::Adit {
+        // Rules without the mark have no protocol.
         attributes.push(RuleAttribute::Protocol(marks.protocol()));
     }
     attributes.push(RuleAttribute::Priority(rule.priority));
@@ -174,7 +176,7 @@ fn raw(family: Family) -> AddressFamily {
 impl Requests for RuleChange {
     fn requests(&self, netlink: &mut Netlink) -> io::Result<Vec<(Request, Role)>> {
         let create = create(&self.0, netlink.marks);
-        let create = create.ok_or_else(|| unsupported("no kind of rule that is made here"))?;
+        let create = create.ok_or_else(|| unsupported("Adit does not create rules of this kind"))?;
         Ok(vec![(create, Role::Do)])
     }
 
@@ -187,15 +189,17 @@ impl Requests for RuleChange {
     }
 }
 
-/// What deletes exactly this rule. The kernel deletes the first one that says all that the request says: rules of ours
-/// that say more and stand before go with it, and are made again.
+/// The requests that delete exactly this rule. The kernel deletes the first rule that has all attributes of
+/// the request, so earlier managed rules with more attributes are deleted with it and recreated.
 async fn deletion(rule: &Rule, netlink: &mut Netlink) -> Result<Vec<(Request, Role)>, KernelError> {
     let rules = netlink.read_rules(rule.family).await?;
-    let Some(place) = rules.iter().position(|found| found == rule) else {
+    let Some(position) = rules.iter().position(|found| found == rule) else {
         return Ok(Vec::new());
     };
     let marks = netlink.marks;
-    let before = rules[..place].iter().filter(|found| is_taken_for(found, rule));
+    let before = rules[..position]
+        .iter()
+        .filter(|found| is_deleted_by(found, rule));
     let before = before.collect::<Vec<_>>();
     let deletions = (0..=before.len()).filter_map(|_| Some((delete(rule, marks)?, Role::Delete)));
     let again = before
@@ -235,7 +239,7 @@ mod tests {
             rule(&[(uapi::FRA_PAD, &[]), (uapi::FRA_DSCP_MASK + 1, &[1; 4])]),
             plain
         );
-        // `FRA_TUN_ID`, with the padding before it.
+        // `FRA_TUN_ID` after padding.
         let narrower = rule(&[(uapi::FRA_PAD, &[]), (12, &7u64.to_be_bytes())]);
         assert_eq!(narrower.more.as_deref(), Some("attribute 12"));
     }

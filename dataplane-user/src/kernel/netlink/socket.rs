@@ -1,4 +1,4 @@
-//! A non-blocking netlink socket that knows when it can be trusted.
+//! A non-blocking netlink socket that is replaced whenever an answer may be outstanding.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,34 +18,35 @@ use zeroize::Zeroize as _;
 use crate::limits;
 use crate::model::Undecoded;
 
-/// What may be received at most, where somebody else decides how much there is.
+/// Limits of what is received, for namespaces whose root user decides how much there is.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernel) struct Bounds {
-    /// Bytes, of all that is received from now on.
+    /// The total number of bytes that are received from now on.
     pub(in crate::kernel) bytes: usize,
-    /// Objects of one table that are kept.
+    /// The number of objects of one table that are kept.
     pub(in crate::kernel) objects: usize,
 }
 
-/// What went over a socket.
+/// Statistics of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Datagrams sent.
     pub sends: u64,
     /// Datagrams received.
     pub receives: u64,
-    /// Requests in the sent ones.
+    /// Requests in sent datagrams.
     pub requests: u64,
-    /// Bytes of the sent ones.
+    /// Bytes of sent datagrams.
     pub sent_bytes: u64,
-    /// Dumps that were read anew, as the table changed meanwhile.
+    /// Dumps that were repeated because the table changed meanwhile.
     pub interrupted: u64,
-    /// Times that the socket was replaced.
+    /// How often the socket was replaced.
     pub reopened: u64,
 }
 
-/// The socket. Between conversations it is settled: no answer is outstanding. Where a conversation breaks off, also by
-/// its future being dropped, it is not, and the next one replaces the socket.
+/// The socket. Between conversations it is settled: no answer is outstanding. After a conversation that ended
+/// early, also because its future was dropped, it is not settled, and the next conversation replaces the
+/// socket.
 pub(in crate::kernel) struct Socket {
     inner: AsyncFd<RawSocket>,
     protocol: isize,
@@ -55,20 +56,20 @@ pub(in crate::kernel) struct Socket {
     next_sequence: u32,
     settled: bool,
     patience: Duration,
-    /// What is left of the bounds; `None`: there are none.
+    /// The rest of the limits; `None` if there are none.
     bounds: Option<Bounds>,
-    /// What could not be decoded, by the kind of object.
+    /// Messages that could not be decoded, by the kind of object.
     pub(super) undecoded: BTreeMap<&'static str, Undecoded>,
     stats: Stats,
 }
 
 impl Socket {
-    /// A socket in the calling thread's namespace, of a protocol such as `NETLINK_ROUTE`.
+    /// Opens a socket of a protocol such as `NETLINK_ROUTE` in the namespace of the calling thread.
     pub(in crate::kernel) fn open(protocol: isize) -> io::Result<Socket> {
         Socket::of_raw(connect(protocol)?, protocol, namespace()?)
     }
 
-    /// With a connected socket of the namespace of this inode.
+    /// Uses a connected socket of the namespace with this inode.
     pub(in crate::kernel) fn of_raw(inner: RawSocket, protocol: isize, namespace: u64) -> io::Result<Socket> {
         Ok(Socket {
             inner: register(inner)?,
@@ -84,16 +85,16 @@ impl Socket {
         })
     }
 
-    /// Bounds what is received from now on.
+    /// Limits what is received from now on.
     pub(in crate::kernel) fn bound(&mut self, bounds: Bounds) {
         self.bounds = Some(bounds);
     }
 
-    /// An error where a table of so many objects is more than may be received.
+    /// Fails if a table has more objects than the limit.
     pub(in crate::kernel) fn check_objects(&self, kept: usize) -> io::Result<()> {
         match self.bounds {
             Some(bounds) if kept > bounds.objects => {
-                let text = format!("it has more than {} objects that matter", bounds.objects);
+                let text = format!("more than {} relevant objects in this namespace", bounds.objects);
                 Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
             }
             _ => Ok(()),
@@ -104,7 +105,7 @@ impl Socket {
         self.stats
     }
 
-    /// Sequence numbers for so many requests: the first one.
+    /// Reserves sequence numbers for a number of requests, and returns the first one.
     pub(in crate::kernel) fn reserve(&mut self, requests: usize) -> u32 {
         let first = self.next_sequence;
         let count = u32::try_from(requests).expect("a batch is small");
@@ -113,7 +114,7 @@ impl Socket {
         first
     }
 
-    /// Starts a conversation: sends a datagram.
+    /// Sends a datagram and starts a conversation.
     pub(in crate::kernel) async fn begin(&mut self, datagram: &[u8]) -> io::Result<()> {
         if !self.settled {
             self.reopen()?;
@@ -131,30 +132,30 @@ impl Socket {
         Ok(())
     }
 
-    /// What could not be decoded since the last call, by the kind of object.
+    /// Takes the messages that could not be decoded since the last call, by the kind of object.
     pub(in crate::kernel) fn take_undecoded(&mut self) -> BTreeMap<&'static str, Undecoded> {
         std::mem::take(&mut self.undecoded)
     }
 
-    /// Notes a dump that a change interrupted.
+    /// Counts a dump that a change interrupted.
     pub(in crate::kernel) fn note_interrupted(&mut self) {
         self.stats.interrupted += 1;
     }
 
-    /// Ends a conversation: all answers came.
+    /// Ends a conversation whose answers have all arrived.
     pub(in crate::kernel) fn settle(&mut self) {
         self.settled = true;
     }
 
-    /// The next datagram from the kernel. `ETIMEDOUT` when it is silent, `ENOBUFS` when some were lost, `EMSGSIZE` when
-    /// one did not fit; the next one as large will.
+    /// Receives the next datagram from the kernel. Errors: `ETIMEDOUT` if none arrives, `ENOBUFS` if some
+    /// were lost, `EMSGSIZE` if one did not fit; then the buffer is enlarged for the next one.
     pub(in crate::kernel) async fn receive(&mut self) -> io::Result<&[u8]> {
         let deadline = tokio::time::Instant::now() + self.patience;
         loop {
             self.buffer.clear();
             let buffer = &mut self.buffer;
             let read = self.inner.async_io(Interest::READABLE, |socket| {
-                // With MSG_TRUNC the result is the datagram's length, also where it did not fit.
+                // With MSG_TRUNC the result is the length of the datagram, even if it did not fit.
                 socket.recv_from(buffer, libc::MSG_TRUNC)
             });
             let (length, sender) = tokio::time::timeout_at(deadline, read)
@@ -163,12 +164,12 @@ impl Socket {
             self.stats.receives += 1;
             if let Some(bounds) = &mut self.bounds {
                 bounds.bytes = bounds.bytes.checked_sub(length).ok_or_else(|| {
-                    let text = "it has more than is read of another namespace at once";
+                    let text = "more data in this namespace than Adit reads of another namespace";
                     io::Error::new(io::ErrorKind::FileTooLarge, text)
                 })?;
             }
             if sender.port_number() != 0 {
-                // Not the kernel: any process may send to our port.
+                // The sender is not the kernel; any process can send to this port.
                 continue;
             }
             if length > self.buffer.len() {
@@ -179,12 +180,12 @@ impl Socket {
         }
     }
 
-    /// Wipes what was received, where it may hold secrets.
+    /// Wipes the received data, which may contain secrets.
     pub(in crate::kernel) fn wipe(&mut self) {
         self.buffer.zeroize();
     }
 
-    /// Makes the send buffer smaller.
+    /// Reduces the send buffer.
     #[cfg(test)]
     pub(in crate::kernel) fn shrink(&self, bytes: usize) {
         setsockopt(&self.inner.get_ref().as_fd(), sockopt::SndBuf, &bytes).expect("any size will do");
@@ -192,7 +193,7 @@ impl Socket {
 
     fn reopen(&mut self) -> io::Result<()> {
         if namespace()? != self.namespace {
-            let text = "the netlink socket broke and this thread is in another network namespace";
+            let text = "the netlink socket failed, and this thread is in another network namespace";
             return Err(io::Error::other(text));
         }
         self.inner = register(connect(self.protocol)?)?;
@@ -201,7 +202,7 @@ impl Socket {
     }
 }
 
-/// As [`connect`], but whoever reads waits, and gets `EAGAIN` when the kernel is silent.
+/// Like [`connect`], but reads block, and fail with `EAGAIN` if the kernel does not answer.
 pub(super) fn connect_blocking(protocol: isize) -> io::Result<RawSocket> {
     let socket = connect(protocol)?;
     socket.set_non_blocking(false)?;
@@ -210,22 +211,22 @@ pub(super) fn connect_blocking(protocol: isize) -> io::Result<RawSocket> {
     Ok(socket)
 }
 
-/// A socket to the kernel in the calling thread's namespace.
+/// Opens a socket to the kernel in the namespace of the calling thread.
 pub(in crate::kernel) fn connect(protocol: isize) -> io::Result<RawSocket> {
     let mut socket = RawSocket::new(protocol)?;
     socket.set_non_blocking(true)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    // The kernel's words in refusals, and not the whole request with them.
+    // Refusals contain the text of the kernel, but not the whole request.
     socket.set_ext_ack(true)?;
     socket.set_cap_ack(true)?;
-    // Dumps are filtered as asked, and a malformed request is refused instead of taken for another.
+    // Dumps are filtered as requested, and a malformed request is refused instead of misunderstood.
     socket.set_netlink_get_strict_chk(true)?;
     enlarge(&socket)?;
     Ok(socket)
 }
 
-/// Gives a socket room for what comes while nobody reads.
+/// Enlarges the receive buffer of a socket for data that arrives while nobody reads.
 pub(super) fn enlarge(socket: &RawSocket) -> io::Result<()> {
     let forced = setsockopt(
         &socket.as_fd(),
@@ -233,7 +234,7 @@ pub(super) fn enlarge(socket: &RawSocket) -> io::Result<()> {
         &limits::NETLINK_RECEIVE_BUFFER,
     );
     if forced == Err(Errno::EPERM) {
-        // Without NET_ADMIN all can be read still; the host's limit is what one gets.
+        // Without NET_ADMIN reading is still possible, with a buffer up to the limit of the host.
         return Ok(setsockopt(
             &socket.as_fd(),
             sockopt::RcvBuf,
@@ -245,7 +246,8 @@ pub(super) fn enlarge(socket: &RawSocket) -> io::Result<()> {
 
 #[expect(unsafe_code, reason = "tokio leaves the descriptor's ownership to the caller")]
 pub(super) fn register(socket: RawSocket) -> io::Result<AsyncFd<RawSocket>> {
-    // SAFETY: the socket owns its open descriptor, and nothing replaces or closes it while `AsyncFd` holds it.
+    // SAFETY: the socket owns its open descriptor, and nothing replaces or closes it while `AsyncFd` holds
+    // it.
     Ok(unsafe { AsyncFd::register(socket) }?)
 }
 
@@ -264,7 +266,7 @@ mod tests {
     async fn a_lost_answer_times_out_and_the_socket_is_replaced() {
         let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
         socket.patience = Duration::from_millis(50);
-        // Too short for a message: the kernel drops it without a word.
+        // Too short for a message: the kernel drops it silently.
         socket.begin(&[0; 8]).await.unwrap();
         let silence = socket.receive().await.unwrap_err();
         assert_eq!(silence.raw_os_error(), Some(libc::ETIMEDOUT));
@@ -285,7 +287,7 @@ mod tests {
         let mut datagram = Vec::new();
         request.write(&mut datagram, netlink_packet_core::NLM_F_DUMP, 1_000_000);
         socket.begin(&datagram).await.unwrap();
-        // Its answer waits in the socket now; the next one must not see it.
+        // Its answer is in the socket now; the next conversation must not receive it.
         let links = socket.dump(&request, link::read).await.unwrap();
         assert!(links.iter().any(|link| link.name.as_str() == "lo"));
         assert!(socket.stats().reopened >= 1);

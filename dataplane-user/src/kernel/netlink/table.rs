@@ -1,4 +1,4 @@
-//! The links of the namespace by name and by index, as last seen.
+//! The links of the namespace by name and by index, as last read.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use super::link::Observed;
 use crate::model::Owner;
 use crate::net::LinkName;
 
-/// A link as last seen.
+/// A link as last read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its interface index, never used again after its end.
+    /// Its interface index, which is never reused after its deletion.
     pub(super) index: u32,
-    /// Whether it bears our mark.
-    pub(super) ours: bool,
+    /// Whether it has the mark of Adit.
+    pub(super) managed: bool,
     /// Its MTU in bytes.
     pub(super) mtu: u32,
     /// Whether IPv6 can be used on it.
@@ -39,7 +39,7 @@ impl LinkTable {
         self.remove(&link.name);
         let entry = Entry {
             index: link.index,
-            ours: link.link.owner == Owner::Ours,
+            managed: link.link.owner == Owner::Ours,
             mtu: link.link.mtu.unwrap_or_default(),
             ipv6: link.ipv6 == Some(true),
         };

@@ -1,7 +1,8 @@
-//! Numbers of kernel headers that neither netlink-packet-route 0.34 nor libc 0.2 has; those that libc has as `int` get their
-//! width here. Each stands here alone, below the header that it is from.
+//! Constants of kernel headers that neither netlink-packet-route 0.34 nor libc 0.2 defines; those that libc
+//! defines as `int` are converted to their width in messages. Each is defined only here, below the name of
+//! its header.
 
-/// A number of libc's with the width that it has in a message.
+/// Converts a constant of libc to its width in a message.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -13,7 +14,7 @@ const fn short(number: libc::c_int) -> u16 {
 }
 
 // linux/netlink.h
-/// The attribute of an extended ack that holds the kernel's words.
+/// The attribute of an extended ack with the text of the kernel.
 pub(in crate::kernel) const NLMSGERR_ATTR_MSG: u16 = 1;
 /// `struct nlmsghdr`.
 pub(in crate::kernel) const NLMSG_HEADER: usize = size_of::<libc::nlmsghdr>();
@@ -61,9 +62,9 @@ pub(in crate::kernel) const NHA_RES_GROUP_BUCKETS: u16 = 1;
 pub(in crate::kernel) const TUNNEL_DONT_FRAGMENT: u16 = 0x0100;
 
 // linux/fib_rules.h
-/// Padding, which says nothing.
+/// Padding.
 pub(in crate::kernel) const FRA_PAD: u16 = 18;
-/// Linux 6.15.
+/// Since Linux 6.15.
 pub(in crate::kernel) const FRA_DSCP_MASK: u16 = 30;
 
 // linux/netconf.h
@@ -78,14 +79,14 @@ pub(in crate::kernel) const NFPROTO_INET: u8 = 1;
 pub(in crate::kernel) const NFNLGRP_NFTABLES: u32 = short(libc::NFNLGRP_NFTABLES) as u32;
 /// `struct nfgenmsg`: family, version, resource.
 pub(in crate::kernel) const NFNL_HEADER: usize = 4;
-/// The subsystem is in the upper byte of a message's type.
+/// The upper byte of a message type is the subsystem.
 const NFTABLES: u16 = short(libc::NFNL_SUBSYS_NFTABLES) << 8;
 
 // linux/netfilter/nf_tables.h
 pub(in crate::kernel) const NFT_MSG_GETTABLE: u16 = NFTABLES | short(libc::NFT_MSG_GETTABLE);
 pub(in crate::kernel) const NFT_MSG_GETRULE: u16 = NFTABLES | short(libc::NFT_MSG_GETRULE);
 pub(in crate::kernel) const NFT_MSG_GETGEN: u16 = NFTABLES | short(libc::NFT_MSG_GETGEN);
-/// Of tables, and alike the first attribute of all else that is in one.
+/// The name of a table; also the first attribute of all objects in a table.
 pub(in crate::kernel) const NFTA_TABLE_NAME: u16 = 1;
 pub(in crate::kernel) const NFTA_TABLE_HANDLE: u16 = 4;
 pub(in crate::kernel) const NFTA_TABLE_USERDATA: u16 = 6;

@@ -1,4 +1,4 @@
-//! The processes of containers, as their runtimes tell.
+//! Finds the processes of containers by asking the container runtimes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,55 +11,56 @@ use crate::limits;
 use crate::model::facts::Presence;
 use crate::net::Runtime;
 
-/// A process, and when it began: numbers are used again.
+/// A process and its start time, because process ids are reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Process {
     pid: u32,
     start: String,
 }
 
-/// What was last told of each container.
+/// The last known process of each container.
 #[derive(Debug, Default)]
 pub(super) struct Containers {
     last: BTreeMap<(Runtime, String), Process>,
-    /// Runtimes that did not answer in this pass: the next container would wait as long.
+    /// Runtimes that did not answer in this reconciliation. They are not asked again, because each attempt
+    /// would wait as long.
     silent: BTreeSet<Runtime>,
 }
 
-/// What a runtime said of a container.
+/// The answer of a runtime about a container.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// Its first process.
+    /// It runs, with this first process.
     Runs(u32),
-    /// There is no such container, or it does not run.
+    /// It does not exist, or does not run.
     RunsNot,
 }
 
-/// Why a runtime said nothing of a container.
+/// Why a runtime did not answer.
 #[derive(Debug)]
 enum Silence {
     /// It did not answer in time.
     TimedOut(String),
-    /// It could not be run, failed, or said something else.
+    /// It could not be run, failed, or printed something unexpected.
     Failed(String),
 }
 
 impl Containers {
-    /// A new pass begins: each runtime is asked again.
+    /// Starts a new reconciliation: each runtime is asked again.
     pub(super) fn begin(&mut self) {
         self.silent.clear();
     }
 
-    /// The first process of a container, or why there is none. While its runtime can't be asked, the last one goes on
-    /// for as long as it lives.
+    /// The first process of a container, or why there is none. While the runtime can't be asked, the last
+    /// known process is used for as long as it lives.
     pub(super) async fn pid(&mut self, runtime: Runtime, name: &str) -> Result<u32, Presence> {
         let key = (runtime, name.to_owned());
         let program = runtime.name();
         let answer = match self.silent.contains(&runtime) {
-            true => Err(Silence::TimedOut(format!("{program} does not answer"))),
+            true => Err(Silence::TimedOut(format!("{program} did not answer"))),
             false => ask(runtime, name).await,
         };
-        let absent = || Presence::Absent(format!("{program} runs no container {name}"));
+        let absent = || Presence::Absent(format!("no container {name} is running under {program}"));
         let why = match answer {
             Ok(Answer::RunsNot) => {
                 self.last.remove(&key);
@@ -70,7 +71,7 @@ impl Containers {
                     self.last.insert(key, Process { pid, start });
                     return Ok(pid);
                 }
-                // It has ended meanwhile.
+                // The container has ended meanwhile.
                 Err(error) if is_gone(&error) => {
                     self.last.remove(&key);
                     return Err(absent());
@@ -106,7 +107,10 @@ async fn ask(runtime: Runtime, name: &str) -> Result<Answer, Silence> {
         .kill_on_drop(true);
     let output = tokio::time::timeout(limits::CONTAINER_PATIENCE, command.output()).await;
     let output = output
-        .map_err(|_| Silence::TimedOut(format!("{program} does not answer")))?
+        .map_err(|_| {
+            let seconds = limits::CONTAINER_PATIENCE.as_secs();
+            Silence::TimedOut(format!("{program} did not answer within {seconds} s"))
+        })?
         .map_err(|error| Silence::Failed(format!("{program} can't be run: {error}")))?;
     if output.status.success() {
         return read(runtime, &String::from_utf8_lossy(&output.stdout)).map_err(Silence::Failed);
@@ -116,10 +120,10 @@ async fn ask(runtime: Runtime, name: &str) -> Result<Answer, Silence> {
         return Ok(Answer::RunsNot);
     }
     let line = said.lines().last().unwrap_or_default();
-    Err(Silence::Failed(format!("{program} fails: {line}")))
+    Err(Silence::Failed(format!("{program} failed: {line}")))
 }
 
-/// What a runtime printed of a container that it knows.
+/// Parses the output of a runtime about a container that exists.
 fn read(runtime: Runtime, text: &str) -> Result<Answer, String> {
     let pid = match runtime {
         Runtime::Podman | Runtime::Docker => text.trim().parse::<u32>().ok(),
@@ -130,12 +134,16 @@ fn read(runtime: Runtime, text: &str) -> Result<Answer, String> {
     match pid {
         Some(0) => Ok(Answer::RunsNot),
         Some(pid) => Ok(Answer::Runs(pid)),
-        None => Err(format!("{} does not tell a container's process", runtime.name())),
+        None => Err(format!(
+            "{} did not print the process id of the container",
+            runtime.name()
+        )),
     }
 }
 
-/// Whether a runtime that failed said that it has no such container. Whatever else it says, it could not be asked: that it
-/// finds no socket, no configuration or no library also is "no such file".
+/// Whether the error message of a runtime says that the container does not exist. All other messages mean
+/// that the runtime could not be asked: a missing socket, configuration or library is also reported as "no
+/// such file".
 fn says_none(runtime: Runtime, name: &str, said: &str) -> bool {
     let name = name.to_lowercase();
     said.to_lowercase().lines().any(|line| match runtime {
@@ -143,7 +151,7 @@ fn says_none(runtime: Runtime, name: &str, said: &str) -> bool {
             let unknown = ["no such container", "no such object"];
             line.contains(&name) && unknown.iter().any(|words| line.contains(words))
         }
-        // The file of its own with the container's state.
+        // The file in which crun keeps the state of the container.
         Runtime::Crun => {
             let is_own = line.contains(&format!("/{name}/status")) && line.contains("no such file");
             is_own || (line.contains(&name) && line.contains("container") && line.contains("does not exist"))
@@ -155,13 +163,18 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
-/// When a process began, in ticks since the boot (proc(5), field 22 of stat).
+/// The start time of a process, in ticks since boot (proc(5), field 22 of stat).
 fn start(pid: u32) -> io::Result<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is a name in parentheses, with anything in it.
+    // The second field is a name in parentheses, which can contain any character.
     let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
     let start = fields.and_then(|fields| fields.split_whitespace().nth(19));
-    let odd = || io::Error::new(io::ErrorKind::InvalidData, "an odd stat file");
+    let odd = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the stat file has fewer fields than expected",
+        )
+    };
     start.map(str::to_owned).ok_or_else(odd)
 }
 

@@ -1,4 +1,4 @@
-//! Opens the file that holds a network namespace: without blocking, and nothing that holds none.
+//! Opens the file of a network namespace. This never blocks, and files of other kinds are refused.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use crate::files;
 use crate::model::facts::Presence;
 
-/// Opens a namespace; what can't be opened is absent, or can't be told, and why.
+/// Opens a namespace. The error tells whether it is absent, inaccessible or unknown, with the reason.
 pub(super) fn open(path: &Path) -> Result<File, Presence> {
     let why = |error: &io::Error| format!("{}: {error}", path.display());
     let failed = |error: io::Error| match error.raw_os_error() {
@@ -35,7 +35,7 @@ pub(super) fn open(path: &Path) -> Result<File, Presence> {
     }
 }
 
-/// The kind of a namespace as clone(2) has it (`NS_GET_NSTYPE`, ioctl_ns(2)).
+/// The kind of a namespace, as a flag of clone(2) (`NS_GET_NSTYPE`, ioctl_ns(2)).
 #[expect(unsafe_code, reason = "an ioctl")]
 fn kind(namespace: RawFd) -> io::Result<libc::c_int> {
     /// linux/nsfs.h

@@ -1,4 +1,5 @@
-//! Namespaces that could not be read rest, longer each time: whoever is root there must not keep the agent from its work.
+//! Backoff for namespaces that could not be read, because the root user there must not keep the agent from
+//! its work. Each failure in a row doubles the pause.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,26 +7,26 @@ use std::time::{Duration, Instant};
 use crate::limits;
 use crate::net::Namespace;
 
-/// The namespaces that rest, or did not long ago.
+/// The namespaces that are in backoff, or were until recently.
 #[derive(Debug, Default)]
 pub(super) struct Rests(BTreeMap<Namespace, Rest>);
 
 #[derive(Debug)]
 struct Rest {
-    /// Why it could not be read.
+    /// Why the namespace could not be read.
     why: String,
     until: Instant,
     length: Duration,
 }
 
 impl Rests {
-    /// Why a namespace is not read now; `None`: it is.
+    /// Why a namespace is not read now; `None` if it is read.
     pub(super) fn why(&self, namespace: &Namespace, now: Instant) -> Option<&str> {
         let rest = self.0.get(namespace).filter(|rest| now < rest.until)?;
         Some(&rest.why)
     }
 
-    /// It could not be read.
+    /// Records that a namespace could not be read.
     pub(super) fn failed(&mut self, namespace: &Namespace, why: String, now: Instant) {
         let last = self.0.get(namespace).map(|rest| rest.length);
         let length = last.map_or(limits::NAMESPACE_FIRST_REST, |length| {
@@ -39,7 +40,7 @@ impl Rests {
         self.0.insert(namespace.clone(), rest);
     }
 
-    /// It could be read.
+    /// Records that a namespace could be read.
     pub(super) fn read(&mut self, namespace: &Namespace) {
         self.0.remove(namespace);
     }

@@ -1,6 +1,7 @@
-//! What the table's rules have dropped, over all tables that stood since the first look.
+//! The number of packets that the rules have dropped, including those of former tables since the first
+//! reading.
 //!
-//! A table that is replaced counts from zero. So what each rule had counted is added to the sums once the rule is gone.
+//! The counters of a replaced table start at zero. So when a rule is gone, its last count is added to a sum.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,8 +17,8 @@ use crate::kernel::netlink::message::Failure;
 use crate::kernel::netlink::socket::Socket;
 use crate::model::firewall::DropReason;
 
-/// Packets, and their bytes: of those that the nft table drops without the link's header, of those of the overlay without the outer
-/// headers.
+/// A number of packets and their bytes. For packets that the nft table drops, the bytes do not include the
+/// link-layer header; for packets of the overlay, they do not include the outer headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Packets.
@@ -36,33 +37,33 @@ impl Count {
 /// The count of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RuleCount {
-    /// Its handle, which no other rule of its table ever has.
+    /// The handle of the rule, which is unique in the lifetime of its table.
     pub(super) handle: u64,
-    /// Why it drops.
+    /// The reason for its drops.
     pub(super) reason: DropReason,
-    /// What it has dropped.
+    /// The dropped packets.
     pub(super) count: Count,
 }
 
-/// What rules have dropped. Clones share the sums, also between threads of one network namespace.
+/// The sums of dropped packets. Clones share them, also between threads in one network namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Drops(Arc<Mutex<Sums>>);
 
 #[derive(Debug, Default)]
 struct Sums {
-    /// Of rules that are gone.
+    /// The sums of rules that no longer exist.
     gone: BTreeMap<DropReason, Count>,
-    /// Of those that stood at the last look, by the handles of their tables and their own.
-    standing: BTreeMap<(u64, u64), (DropReason, Count)>,
+    /// The counts of the rules at the last reading, by the handles of table and rule.
+    current: BTreeMap<(u64, u64), (DropReason, Count)>,
 }
 
 impl Drops {
-    /// What was dropped so far for each reason, read from the kernel at this moment.
+    /// The dropped packets by reason, read from the kernel now.
     ///
     /// # Errors
     /// When it can't be read.
     pub async fn read(&self) -> Result<BTreeMap<DropReason, Count>, KernelError> {
-        let context = "read what nft table inet adit has dropped";
+        let context = "read the drop counters of nft table inet adit";
         let failed = |error: io::Error| KernelError::new(context, error);
         let mut socket = Socket::open(NETLINK_NETFILTER).map_err(failed)?;
         let looked = self.look(&mut socket).await;
@@ -70,21 +71,22 @@ impl Drops {
         Ok(self.0.lock().await.total())
     }
 
-    /// Reads the counters, and adds up those that are gone.
+    /// Reads the counters, and adds those of deleted rules to the sums.
     pub(super) async fn look(&self, socket: &mut Socket) -> Result<(), Failure> {
-        // Held meanwhile: older counts that are noted after newer ones would look like a reset.
+        // The lock is held meanwhile, because older counts that are added after newer ones would look like a
+        // reset.
         let mut sums = self.0.lock().await;
         let before = query::table(socket).await?;
         let rules = match before {
-            Table::Ours(_) => query::drops(socket).await?,
+            Table::Managed(_) => query::drops(socket).await?,
             Table::Absent | Table::Foreign => Vec::new(),
         };
-        // Handles of rules begin anew in each table.
+        // Handles of rules start again in each table.
         if query::table(socket).await? != before {
             return Ok(());
         }
         let table = match before {
-            Table::Ours(handle) => handle,
+            Table::Managed(handle) => handle,
             Table::Absent | Table::Foreign => 0,
         };
         sums.take(table, &rules);
@@ -94,25 +96,25 @@ impl Drops {
 
 impl Sums {
     fn take(&mut self, table: u64, rules: &[RuleCount]) {
-        let mut standing = BTreeMap::new();
+        let mut current = BTreeMap::new();
         for rule in rules {
-            standing.insert((table, rule.handle), (rule.reason, rule.count));
+            current.insert((table, rule.handle), (rule.reason, rule.count));
         }
-        for (rule, (reason, before)) in std::mem::take(&mut self.standing) {
-            let now = standing.get(&rule).map(|(_, now)| *now);
-            // Somebody may have reset it (`nft reset counters`).
+        for (rule, (reason, before)) in std::mem::take(&mut self.current) {
+            let now = current.get(&rule).map(|(_, now)| *now);
+            // The user may have reset it (`nft reset counters`).
             if now.is_none_or(|now| now.packets < before.packets) {
                 self.gone.entry(reason).or_default().add(before);
             }
         }
-        self.standing = standing;
+        self.current = current;
     }
 
     fn total(&self) -> BTreeMap<DropReason, Count> {
         let mut total: BTreeMap<_, _> = DropReason::ALL
             .map(|reason| (reason, self.gone.get(&reason).copied().unwrap_or_default()))
             .into();
-        for (reason, count) in self.standing.values() {
+        for (reason, count) in self.current.values() {
             total.entry(*reason).or_default().add(*count);
         }
         total
@@ -153,10 +155,10 @@ mod tests {
             &[rule(4, cleartext, 4), rule(5, cleartext, 2), rule(6, port, 7)],
         );
         assert_eq!(total(&sums), [(6, 600), (7, 700)]);
-        // The same handles in another table are other rules.
+        // The same handles in another table belong to other rules.
         sums.take(2, &[rule(4, cleartext, 5)]);
         assert_eq!(total(&sums), [(11, 1100), (7, 700)]);
-        // Somebody resets it, and then the table goes and comes back.
+        // The user resets it, then the table is deleted and recreated.
         sums.take(2, &[rule(4, cleartext, 1)]);
         assert_eq!(total(&sums), [(12, 1200), (7, 700)]);
         sums.take(0, &[]);

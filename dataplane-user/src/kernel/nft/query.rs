@@ -1,5 +1,5 @@
-//! What is asked of nf_tables over netlink: the ruleset's generation, whose a table is, and what its rules have dropped
-//! (linux/netfilter/nf_tables.h).
+//! Queries to nf_tables over netlink: the generation of the ruleset, whether Adit manages the table, and the
+//! drop counters of its rules (linux/netfilter/nf_tables.h).
 
 use std::io;
 
@@ -14,19 +14,20 @@ use crate::model::firewall::DropReason;
 use super::drops::{Count, RuleCount};
 use super::render::{MARK, TABLE};
 
-/// `NFTNL_UDATA_TABLE_COMMENT` (libnftnl/udata.h): a byte of type, one of length, and the text with its final zero.
+/// `NFTNL_UDATA_TABLE_COMMENT` (libnftnl/udata.h): a byte for the type, one for the length, and the text with
+/// a final zero.
 const COMMENT: u8 = 0;
 
-/// Whose the table is.
+/// Whether the table exists and is managed by Adit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
     Absent,
-    /// With its handle, which no other table of the namespace ever has.
-    Ours(u64),
+    /// Managed by Adit, with its handle, which is unique in the lifetime of the namespace.
+    Managed(u64),
     Foreign,
 }
 
-/// The generation of the rules, which each transaction raises.
+/// The generation of the ruleset, which each transaction increments.
 pub(super) async fn generation(socket: &mut Socket) -> Result<u32, Failure> {
     let request = request(uapi::NFT_MSG_GETGEN, uapi::NFPROTO_UNSPEC, &[]);
     let body = ask(socket, request).await?;
@@ -36,7 +37,7 @@ pub(super) async fn generation(socket: &mut Socket) -> Result<u32, Failure> {
     Ok(u32::from_be_bytes(*id))
 }
 
-/// Whether there is a table in the place of ours, and whose.
+/// Whether a table of the name exists, and whether Adit manages it.
 pub(super) async fn table(socket: &mut Socket) -> Result<Table, Failure> {
     let name = [TABLE.as_bytes(), &[0]].concat();
     let request = request(
@@ -57,10 +58,10 @@ pub(super) async fn table(socket: &mut Socket) -> Result<Table, Failure> {
     let handle = attribute(&body, uapi::NFTA_TABLE_HANDLE).map_err(|error| Failure::malformed(&error))?;
     let handle = handle.as_deref().and_then(number);
     let handle = handle.ok_or_else(|| Failure::malformed(&"a table without handle".into()))?;
-    Ok(Table::Ours(handle))
+    Ok(Table::Managed(handle))
 }
 
-/// What each rule of the table that drops has dropped so far; nothing where the table is gone.
+/// The counts of all rules of the table that drop; empty if the table does not exist.
 pub(super) async fn drops(socket: &mut Socket) -> Result<Vec<RuleCount>, Failure> {
     let name = [TABLE.as_bytes(), &[0]].concat();
     let request = request(
@@ -75,7 +76,7 @@ pub(super) async fn drops(socket: &mut Socket) -> Result<Vec<RuleCount>, Failure
     }
 }
 
-/// The count of a rule that counts and drops, in a chain where Adit's rules do.
+/// The count of a rule that counts and drops, if it is in a chain in which Adit has such rules.
 pub(super) fn rule_count(rule: &[u8]) -> Result<Option<RuleCount>, DecodeError> {
     let chain = attribute(rule, uapi::NFTA_RULE_CHAIN)?;
     let chain = chain.as_deref().map(parse_string).transpose()?;
@@ -109,7 +110,7 @@ pub(super) fn rule_count(rule: &[u8]) -> Result<Option<RuleCount>, DecodeError> 
     }))
 }
 
-/// What an immediate expression decides.
+/// The verdict of an immediate expression.
 fn verdict(expression: &[u8]) -> Result<Option<u32>, DecodeError> {
     let mut data = Some(expression.to_vec());
     for kind in [
@@ -123,7 +124,7 @@ fn verdict(expression: &[u8]) -> Result<Option<u32>, DecodeError> {
     Ok(code.map(|code| u32::from_be_bytes(*code)))
 }
 
-/// nf_tables has its numbers in network order.
+/// Decodes a number; those of nf_tables are in network byte order.
 fn number(value: &[u8]) -> Option<u64> {
     value.first_chunk::<8>().map(|value| u64::from_be_bytes(*value))
 }
@@ -140,7 +141,7 @@ fn request(kind: u16, family: u8, attributes: &[(u16, &[u8])]) -> Request {
     Request::of_bytes(kind, 0, Zeroizing::new(body))
 }
 
-/// The answer's attributes.
+/// Sends a request and returns the attributes of the answer.
 async fn ask(socket: &mut Socket, request: Request) -> Result<Vec<u8>, Failure> {
     let answer = socket
         .exchange(&[request])
@@ -162,7 +163,7 @@ fn attribute(attributes: &[u8], kind: u16) -> Result<Option<Vec<u8>>, DecodeErro
     Ok(None)
 }
 
-/// The comment among a table's user data, without its final zero.
+/// The comment in the user data of a table, without its final zero.
 pub(super) fn comment(mut data: &[u8]) -> Option<&[u8]> {
     while let [kind, length, rest @ ..] = data {
         let (value, later) = rest.split_at_checked(usize::from(*length))?;
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn padding_and_unknown_attributes_are_passed_over() {
-        // `NFTA_TABLE_PAD`, one of a later kernel, the user data.
+        // `NFTA_TABLE_PAD`, an attribute of a later kernel, and the user data.
         let body = [
             &[4, 0, 5, 0][..],
             &[8, 0, 99, 0, 1, 1, 1, 1],

@@ -1,8 +1,8 @@
 //! The tables that `wg-quick up` creates for a default route, and their removal.
 //!
-//! They have wg-quick's own names (`wg-quick-wg0`, in the families `ip` and `ip6`), so that `adit wg down` and
-//! `wg-quick down` remove them whichever tool created them. Like the interface itself they are the user's, and bear no
-//! mark of Adit.
+//! They have the names that wg-quick uses (`wg-quick-wg0`, in the families `ip` and `ip6`), so that both
+//! `adit wg down` and `wg-quick down` remove them, no matter which tool created them. Like the interface
+//! itself they belong to the user and have no mark of Adit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -18,26 +18,26 @@ use super::{Nft, nft, program_of};
 use crate::kernel::KernelError;
 use crate::net::{Family, LinkName};
 
-/// What stands before the interface's name.
+/// The part of the table name before the interface name.
 const PREFIX: &str = "wg-quick-";
 
-/// What protects an interface that default routes lead to.
+/// The protection of an interface to which default routes lead.
 ///
-/// Packets to its addresses are dropped where they come in by another device from a source that is not this host:
-/// without that, hosts on the local link can inject packets into the tunnel's connections (CVE-2019-14899). And the
-/// packets that answer what the interface has sent get its mark, by which the kernel's reverse-path filter finds the
-/// route that they came by.
+/// Packets to its addresses are dropped if they arrive on another device and from a source that is not this
+/// host. Otherwise hosts on the local link could inject packets into connections of the tunnel
+/// (CVE-2019-14899). Replies to packets of the interface get its mark, so that the reverse-path filter of the
+/// kernel finds the route by which they arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
     interface: LinkName,
     /// The mark of the packets that the interface sends.
     mark: u32,
-    /// The families of the default routes, each with the interface's addresses.
+    /// The families of the default routes, each with the addresses of the interface.
     families: BTreeMap<Family, Vec<IpAddr>>,
 }
 
 impl Protection {
-    /// Of an interface with these addresses; there are tables for the families that have a default route.
+    /// The protection of an interface with these addresses. Only families with a default route get a table.
     #[must_use]
     pub fn new(
         interface: &LinkName,
@@ -47,7 +47,7 @@ impl Protection {
     ) -> Protection {
         let of = |family: Family| {
             let addresses = addresses.iter().map(IpNet::addr);
-            // The kernel takes packets to a link-local address by its own device only.
+            // The kernel accepts packets to a link-local address only on the device of the address.
             let addresses = addresses.filter(|address| match address {
                 IpAddr::V4(_) => family == Family::Ipv4,
                 IpAddr::V6(address) => family == Family::Ipv6 && !address.is_unicast_link_local(),
@@ -61,10 +61,10 @@ impl Protection {
         }
     }
 
-    /// Creates the tables in one transaction, in place of any that an interface of this name left.
+    /// Creates the tables in one transaction, and replaces those of an earlier interface of this name.
     ///
     /// # Errors
-    /// When there is no `nft`, or it refuses; with its words.
+    /// When `nft` is not installed or fails; the error contains its messages.
     pub async fn create(&self) -> Result<(), KernelError> {
         let context = format!("create the nft tables {}", table(&self.interface));
         let created = nft(&["-f", "-"], &self.script()).await;
@@ -109,11 +109,11 @@ impl Protection {
     }
 }
 
-/// Removes what `adit wg up` or `wg-quick up` created for an interface: nft tables, and the rules by which wg-quick
-/// replaces them where there is no `nft`. What is gone already is fine.
+/// Deletes what `adit wg up` or `wg-quick up` created for an interface: the nft tables, and the iptables
+/// rules that wg-quick uses instead if `nft` is not installed. What does not exist any more is no error.
 ///
 /// # Errors
-/// When it can't be found out what is there, or the kernel refuses.
+/// When tables or rules can't be listed, or the kernel refuses.
 pub async fn remove(interface: &LinkName) -> Result<(), KernelError> {
     remove_tables(interface).await?;
     for program in ["iptables", "ip6tables"] {
@@ -131,11 +131,11 @@ async fn remove_tables(interface: &LinkName) -> Result<(), KernelError> {
     let listed = listed.map_err(|error| error.about(&"list the nft tables"))?;
     let listed = String::from_utf8_lossy(&listed);
     let of_interface = listed.lines().filter_map(|line| {
-        let words = line.strip_prefix("table ")?;
-        words.ends_with(&format!(" {table}")).then_some(words)
+        let name = line.strip_prefix("table ")?;
+        name.ends_with(&format!(" {table}")).then_some(name)
     });
-    // One that went meanwhile is created for that moment.
-    let script = of_interface.map(|words| format!("table {words}\ndelete table {words}\n"));
+    // A table that was deleted meanwhile is created first, so that the deletion succeeds.
+    let script = of_interface.map(|name| format!("table {name}\ndelete table {name}\n"));
     let script = script.collect::<String>();
     if script.is_empty() {
         return Ok(());
@@ -145,7 +145,7 @@ async fn remove_tables(interface: &LinkName) -> Result<(), KernelError> {
     deleted.map(drop).map_err(|error| error.about(&context))
 }
 
-/// Removes the rules that bear wg-quick's comment with this interface.
+/// Deletes the rules that have the comment of wg-quick for this interface.
 async fn remove_rules(program: &str, interface: &LinkName) -> Result<(), KernelError> {
     let (Some(save), Some(restore)) = (
         program_of(&format!("{program}-save")),
@@ -153,7 +153,7 @@ async fn remove_rules(program: &str, interface: &LinkName) -> Result<(), KernelE
     ) else {
         return Ok(());
     };
-    let context = format!("delete wg-quick's {program} rules for {interface}");
+    let context = format!("delete the {program} rules of wg-quick for {interface}");
     let failed = |source| KernelError::new(context.clone(), source);
     let saved = Command::new(save).stdin(Stdio::null()).output().await;
     let saved = saved.map_err(failed)?;
@@ -180,8 +180,8 @@ async fn remove_rules(program: &str, interface: &LinkName) -> Result<(), KernelE
     }
 }
 
-/// What `iptables-restore -n` takes to delete an interface's rules, of what `iptables-save` printed; `None`: there are
-/// none.
+/// The input for `iptables-restore -n` that deletes the rules of an interface, derived from the output of
+/// `iptables-save`; `None` if there are no such rules.
 fn deletions(saved: &str, interface: &LinkName) -> Option<String> {
     let comment = format!("-m comment --comment \"wg-quick(8) rule for {interface}\"");
     let mut script = String::new();
@@ -198,7 +198,8 @@ fn deletions(saved: &str, interface: &LinkName) -> Option<String> {
     found.then_some(script)
 }
 
-/// The tables' name: wg-quick's, but for characters that nft takes in no name. A slash is in no interface's name.
+/// The name of the tables, as wg-quick chooses it, but without characters that nft allows in no name. Names
+/// of interfaces contain no slash.
 fn table(interface: &LinkName) -> String {
     let name = interface.as_str().replace('=', "/e").replace('+', "/p");
     format!("{PREFIX}{name}")

@@ -1,7 +1,8 @@
-//! The table from what `nft -j list table` prints (libnftables-json(5)), in the words in which it is rendered.
+//! Parses the output of `nft -j list table` (libnftables-json(5)) into the same form from which tables are
+//! rendered.
 //!
-//! nft puts sets into an order of its own, writes a set of one element without it, and neighbouring prefixes as ranges;
-//! handles and counters say nothing of what a rule does.
+//! nft sorts sets in its own order, prints a set of one element as the element, and adjacent prefixes as
+//! ranges. Handles and counters do not matter for what a rule does.
 
 mod marks;
 
@@ -17,10 +18,10 @@ use crate::net::{Family, LinkName};
 
 use super::render::{TABLE, family_name, transport_name};
 
-/// Reads a listing of our table.
+/// Parses a listing of the table of Adit.
 ///
 /// # Errors
-/// When it is no JSON, or none of nft's.
+/// When it is not JSON as nft prints it.
 pub(super) fn firewall(json: &[u8]) -> Result<Firewall, String> {
     let mut firewall = Firewall::ours();
     for object in objects(json)? {
@@ -38,7 +39,7 @@ pub(super) fn firewall(json: &[u8]) -> Result<Firewall, String> {
                 }
             },
             "rule" => {
-                // One of a strange chain goes with that.
+                // A rule of an unexpected chain is deleted with that chain.
                 if let Some(rules) = named(&value["chain"]).and_then(|chain| firewall.chains.get_mut(&chain))
                 {
                     rules.push(rule(value));
@@ -52,10 +53,11 @@ pub(super) fn firewall(json: &[u8]) -> Result<Firewall, String> {
     Ok(firewall)
 }
 
-/// Reads a listing of chains: those of others that are hooked into forwarding and drop what they don't accept.
+/// Parses a listing of chains. Returns the chains not managed by Adit that have the forward hook and drop
+/// what they don't accept.
 ///
 /// # Errors
-/// When it is no JSON, or none of nft's.
+/// When it is not JSON as nft prints it.
 pub(super) fn dropping_forward_chains(json: &[u8]) -> Result<Vec<String>, String> {
     let chains = objects(json)?;
     let chains = chains.iter().filter_map(|object| object.get("chain"));
@@ -89,24 +91,24 @@ fn named(name: &Value) -> Option<Chain> {
     Chain::ALL.into_iter().find(|chain| chain.place().name == name)
 }
 
-/// One of ours in its place.
+/// The chain of Adit, if it has the expected hook.
 fn chain(value: &Value) -> Option<Chain> {
     let chain = named(&value["name"])?;
     let place = chain.place();
-    let is_there = value["table"] == TABLE
+    let is_expected = value["table"] == TABLE
         && value["type"] == place.kind
         && value["hook"] == place.hook
         && value["prio"] == place.priority
         && value["policy"] == "accept";
-    is_there.then_some(chain)
+    is_expected.then_some(chain)
 }
 
 fn rule(value: &Value) -> Rule {
     let expressions = value["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
     let counter = |value: &&Value| value.get("counter").is_none();
-    let told: Vec<&Value> = expressions.iter().filter(counter).collect();
-    let counted = told.len() < expressions.len();
-    let Some((last, matches)) = told.split_last() else {
+    let uncounted: Vec<&Value> = expressions.iter().filter(counter).collect();
+    let counted = uncounted.len() < expressions.len();
+    let Some((last, matches)) = uncounted.split_last() else {
         return Rule {
             matches: Vec::new(),
             action: Action::Strange(value["expr"].to_string()),
@@ -115,7 +117,7 @@ fn rule(value: &Value) -> Rule {
     let strange =
         |value: &Value| Action::Strange(format!("{value}{}", if counted { " counted" } else { "" }));
     let action = match action(last) {
-        // Drops are counted, and nothing else.
+        // Only drops have a counter.
         Some(action) if counted == (action == Action::Drop) => action,
         _ => strange(last),
     };
@@ -134,7 +136,7 @@ fn action(value: &Value) -> Option<Action> {
         ("notrack", Action::Notrack),
     ];
     for (word, action) in plain {
-        // Further words, such as ports or flags of `masquerade`, are not ours.
+        // Adit does not use other options, such as ports or flags of `masquerade`.
         if value.get(word).is_some_and(Value::is_null) {
             return Some(action);
         }
@@ -158,7 +160,7 @@ fn expression(value: &Value) -> Match {
         let within = match found["op"].as_str()? {
             "==" => true,
             "!=" => false,
-            // A test of flags: newer versions of nft have other words for it.
+            // A test of flags, which newer versions of nft print differently.
             _ => return None,
         };
         if let Some(address) = address(left, within, right) {
@@ -251,27 +253,27 @@ fn port(left: &Value, right: &Value) -> Option<Match> {
     Some(Match::Port(transport, side, ports?))
 }
 
-/// What the kernel's routes say of an address.
+/// A match on the route of an address.
 fn fib(left: &Value, right: &Value) -> Option<Match> {
     let fib = &left["fib"];
-    let flags = words(&fib["flags"])?;
+    let flags = strings(&fib["flags"])?;
     let of = |expected: &[&str]| flags == expected.iter().copied().collect();
     match fib["result"].as_str()? {
         "type" if of(&["daddr"]) => {
-            let types = words(right)? == BTreeSet::from(["local", "broadcast", "multicast"]);
+            let types = strings(right)? == BTreeSet::from(["local", "broadcast", "multicast"]);
             types.then_some(Match::NotUnicast)
         }
         "oifname" if of(&["saddr"]) => Some(Match::SourceRoutedBy(names(right)?)),
-        // "check" is the word of nft 1.1.2 and newer.
+        // nft 1.1.2 and newer print "check".
         "oif" | "check" if of(&["saddr", "iif"]) => (*right == false).then_some(Match::NoRouteBack),
         _ => None,
     }
 }
 
-/// One device or a set of them; none where one is a wildcard.
+/// One device or a set of them; `None` if there is a wildcard.
 fn names(value: &Value) -> Option<BTreeSet<LinkName>> {
     let in_set = value.get("set").is_some();
-    let names = words(value)?.into_iter();
+    let names = strings(value)?.into_iter();
     names.map(|name| unquoted(name, in_set)).collect()
 }
 
@@ -282,11 +284,11 @@ fn syn(left: &Value, right: &Value) -> Option<Match> {
     let payload = &payload["payload"];
     let of_flags = payload["protocol"] == "tcp" && payload["field"] == "flags";
     // A list, or the operands of "|" in newer versions.
-    let mask = words(mask.get("|").unwrap_or(mask))? == BTreeSet::from(["syn", "rst"]);
+    let mask = strings(mask.get("|").unwrap_or(mask))? == BTreeSet::from(["syn", "rst"]);
     (of_flags && mask && right == "syn").then_some(Match::Syn)
 }
 
-/// The elements of a set or a list; what is neither is the only one.
+/// The elements of a set or a list; any other value is its own only element.
 fn elements(value: &Value) -> Vec<&Value> {
     let list = value.get("set").unwrap_or(value);
     match list.as_array() {
@@ -295,7 +297,7 @@ fn elements(value: &Value) -> Vec<&Value> {
     }
 }
 
-fn words(value: &Value) -> Option<BTreeSet<&str>> {
+fn strings(value: &Value) -> Option<BTreeSet<&str>> {
     elements(value).into_iter().map(Value::as_str).collect()
 }
 

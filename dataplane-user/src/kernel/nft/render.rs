@@ -1,4 +1,4 @@
-//! The table as scripts for `nft -f`, each one transaction.
+//! Renders the table as scripts for `nft -f`, each one transaction.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,26 +8,26 @@ use crate::model::firewall::{Action, Match, Rule, Side, Transport, quoted};
 use crate::model::rule::Mark;
 use crate::net::{Family, LinkName};
 
-/// The table's name, in the family `inet`.
+/// The name of the table, in the family `inet`.
 pub(super) const TABLE: &str = "adit";
-/// The comment that marks it as ours.
+/// The comment that marks the table as managed by Adit.
 pub(super) const MARK: &str = "adit";
 
-/// Makes the table; fails where one stands, whosever it is.
+/// Creates the table; fails if a table of the name exists.
 pub(super) fn create(table: &Firewall) -> String {
-    // What stands in a block of `create` is ignored, all but the comment.
+    // In a block of `create`, nft ignores everything except the comment.
     format!(
         "create table inet {TABLE} {{\n\tcomment \"{MARK}\"\n}}\n{}",
         block(table)
     )
 }
 
-/// Replaces the table, also one that went meanwhile.
+/// Replaces the table; also succeeds if it was deleted meanwhile.
 pub(super) fn replace(table: &Firewall) -> String {
     format!("table inet {TABLE}\ndelete table inet {TABLE}\n{}", block(table))
 }
 
-/// Deletes the table; one that went meanwhile is fine.
+/// Deletes the table; also succeeds if it was deleted meanwhile.
 pub(super) fn delete() -> String {
     format!("table inet {TABLE}\ndelete table inet {TABLE}\n")
 }
@@ -51,8 +51,11 @@ fn block(table: &Firewall) -> String {
 }
 
 fn statement(rule: &Rule) -> String {
-    let words = rule.matches.iter().map(expression);
-    words.chain([action(&rule.action)]).collect::<Vec<_>>().join(" ")
+    let expressions = rule.matches.iter().map(expression);
+    expressions
+        .chain([action(&rule.action)])
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn expression(one: &Match) -> String {
@@ -102,7 +105,7 @@ fn expression(one: &Match) -> String {
 }
 
 fn action(action: &Action) -> String {
-    let words = match action {
+    let text = match action {
         Action::Accept => "accept",
         Action::Drop => "counter drop",
         Action::Return => "return",
@@ -113,10 +116,10 @@ fn action(action: &Action) -> String {
         Action::MarkPacket(mark) => return set_mark("meta", *mark),
         Action::Strange(text) => text,
     };
-    words.to_owned()
+    text.to_owned()
 }
 
-/// Sets the bits of a mask, and leaves the others.
+/// Sets the bits of a mask and keeps the others.
 fn set_mark(of: &str, mark: Mark) -> String {
     format!(
         "{of} mark set {of} mark & {:#x} | {:#x}",
@@ -125,7 +128,7 @@ fn set_mark(of: &str, mark: Mark) -> String {
     )
 }
 
-/// A table with names that nft has no words for is never rendered (`Firewall::unspeakable`).
+/// The names of devices. Names that the syntax of nft can't express never get here (`Firewall::unspeakable`).
 fn names(links: &BTreeSet<LinkName>) -> String {
     set(links.iter().filter_map(quoted))
 }
@@ -134,7 +137,7 @@ fn set(items: impl Iterator<Item = String>) -> String {
     format!("{{ {} }}", items.collect::<Vec<_>>().join(", "))
 }
 
-/// As `meta nfproto` has them.
+/// The name of a family in `meta nfproto`.
 pub(super) fn family_name(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "ipv4",

@@ -1,20 +1,20 @@
-//! Netlink attributes to bytes that are wiped when dropped.
+//! Encodes netlink attributes in buffers that are wiped when dropped.
 
 use netlink_packet_core::{NLA_ALIGNTO, NLA_F_NESTED, NLA_HEADER_SIZE};
 use zeroize::Zeroizing;
 
-/// Attributes in a row.
+/// A sequence of attributes.
 pub(super) struct Attributes(Zeroizing<Vec<u8>>);
 
 impl Attributes {
-    /// An empty row. Within `room` bytes it never moves, so that it leaves no copy behind.
+    /// An empty sequence. Up to `room` bytes it is never reallocated, so that it leaves no copy in memory.
     pub(super) fn with_room(room: usize) -> Attributes {
         Attributes(Zeroizing::new(Vec::with_capacity(room)))
     }
 
     /// A generic netlink message: its header, and no attributes yet.
     pub(super) fn message(command: u8, version: u8) -> Attributes {
-        // The most that a message of ours holds, with its peers' and the device's attributes.
+        // The maximum size of a message of Adit, with the attributes of peers and device.
         let mut attributes = Attributes::with_room(64 << 10);
         attributes.0.extend([command, version, 0, 0]);
         attributes
@@ -35,12 +35,12 @@ impl Attributes {
         self.put(kind, &value.to_ne_bytes());
     }
 
-    /// A text with its final zero.
+    /// Appends a text with its final zero.
     pub(super) fn put_text(&mut self, kind: u16, text: &str) {
         self.put(kind, &[text.as_bytes(), &[0]].concat());
     }
 
-    /// Attributes within one.
+    /// Appends an attribute that contains others.
     pub(super) fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Attributes)) {
         let at = self.0.len();
         self.start(kind | NLA_F_NESTED, 0);

@@ -1,4 +1,4 @@
-//! Where the endpoints that were configured last are kept: in the carry map, or in the state directory where there is no BPF
+//! The storage of configured endpoints: the carry map, or a file in the state directory if there is no BPF
 //! file system.
 
 use std::path::{Path, PathBuf};
@@ -9,32 +9,32 @@ use crate::kernel::bpf::missing_file_system;
 use crate::kernel::wireguard::endpoints::{self, Endpoints};
 use crate::net::{LinkName, PeerEndpoint, PublicKey};
 
-/// The endpoints, and where they are kept.
+/// The configured endpoints and their storage.
 #[derive(Debug)]
 pub(in crate::kernel) struct Carried {
     state_directory: PathBuf,
     store: Store,
-    /// Whether nothing is written.
+    /// Whether this only reads.
     reads: bool,
 }
 
 #[derive(Debug)]
 enum Store {
-    /// A pinned map.
+    /// The carry map.
     Map(Carry),
-    /// A file.
+    /// A file in the state directory.
     File {
-        /// What it is to say.
+        /// The desired content.
         endpoints: Endpoints,
-        /// Whether it says something else.
+        /// Whether the file has another content.
         changed: bool,
-        /// What was told last of what is wrong with it.
-        told: Option<String>,
+        /// The last error that was logged.
+        logged: Option<String>,
     },
 }
 
 impl Carried {
-    /// Finds what an earlier process kept, to look at it alone where `reads`.
+    /// Opens the storage of an earlier process, read-only if `reads` is set.
     pub(in crate::kernel) fn open(
         bpffs: &Path,
         state_directory: &Path,
@@ -49,14 +49,14 @@ impl Carried {
             Some(map) => Store::Map(map),
             None => Store::File {
                 endpoints: endpoints::load(state_directory).unwrap_or_else(|error| {
-                    // At worst a peer that has roamed is asked for at its configured endpoint.
+                    // At worst, a peer that has roamed gets its configured endpoint again.
                     tracing::warn!(
-                        "what was configured for WireGuard peers that have roamed can't be read: {error}"
+                        "can't read the configured endpoints of WireGuard peers that have roamed: {error}"
                     );
                     Endpoints::new()
                 }),
                 changed: false,
-                told: None,
+                logged: None,
             },
         };
         let mut carried = Carried {
@@ -68,7 +68,7 @@ impl Carried {
         Ok(carried)
     }
 
-    /// Moves to the map what is in the file, where there is a BPF file system by now.
+    /// Moves the content of the file to the map, if there is a BPF file system now.
     pub(in crate::kernel) fn settle(&mut self, bpffs: &Path) -> Result<(), KernelError> {
         let Store::File { endpoints, .. } = &self.store else {
             return Ok(());
@@ -77,7 +77,7 @@ impl Carried {
             return Ok(());
         }
         let map = Carry::open(bpffs)?;
-        // A file that could not be removed before says less than the map.
+        // The map is newer than a file that could not be removed before.
         let newer = map.endpoints()?;
         for (key @ (device, peer), endpoint) in endpoints {
             if !newer.contains_key(key) {
@@ -86,14 +86,14 @@ impl Carried {
         }
         if let Err(error) = endpoints::forget(&self.state_directory) {
             tracing::warn!(
-                "endpoints of WireGuard peers are kept in a map from now on, and also in a file still: {error}"
+                "the endpoints of WireGuard peers moved to a map, but their old file can't be removed: {error}"
             );
         }
         self.store = Store::Map(map);
         Ok(())
     }
 
-    /// The endpoints that were configured last.
+    /// The last configured endpoints.
     pub(in crate::kernel) fn endpoints(&self) -> Result<Endpoints, KernelError> {
         match &self.store {
             Store::Map(map) => map.endpoints(),
@@ -101,7 +101,7 @@ impl Carried {
         }
     }
 
-    /// Remembers a peer's endpoint.
+    /// Stores the configured endpoint of a peer.
     pub(super) fn set_endpoint(
         &mut self,
         device: &LinkName,
@@ -120,7 +120,7 @@ impl Carried {
         }
     }
 
-    /// Forgets a peer; one that is not there is fine. Nothing is forgotten where nothing is written.
+    /// Deletes the endpoint of a peer; a missing one is no error. Does nothing if this only reads.
     pub(super) fn forget(&mut self, device: &LinkName, peer: &PublicKey) -> Result<(), KernelError> {
         if self.reads {
             return Ok(());
@@ -136,13 +136,13 @@ impl Carried {
         }
     }
 
-    /// Writes the file where it says something else. What can't be written is kept in memory, told once, and tried again
-    /// by the next call.
+    /// Writes the file if its content differs. If that fails, the content stays in memory, the error is
+    /// logged once, and the next call retries.
     pub(in crate::kernel) fn store(&mut self) {
         let Store::File {
             endpoints,
             changed,
-            told,
+            logged,
         } = &mut self.store
         else {
             return;
@@ -153,11 +153,12 @@ impl Carried {
         let stored = endpoints::store(&self.state_directory, endpoints);
         *changed = stored.is_err();
         let error = stored.err().map(|error| error.to_string());
-        if let Some(error) = error.as_ref().filter(|error| told.as_ref() != Some(*error)) {
+        if let Some(error) = error.as_ref().filter(|error| logged.as_ref() != Some(*error)) {
             tracing::warn!(
-                "after a restart of the agent WireGuard peers that have roamed get their configured endpoints again: {error}"
+                "can't store the endpoints of WireGuard peers; peers that have roamed get their configured endpoints again \
+                 when the agent restarts: {error}"
             );
         }
-        *told = error;
+        *logged = error;
     }
 }

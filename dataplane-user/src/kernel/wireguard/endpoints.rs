@@ -1,5 +1,6 @@
-//! The endpoints that were configured last for WireGuard peers, where there is no BPF file system to keep them on: a file in the
-//! state directory, a line for each of `DEVICE PEER ENDPOINT`, replaced as a whole.
+//! The file of configured endpoints of WireGuard peers, which is used if there is no BPF file system. It is
+//! in the state directory, has a line `DEVICE PEER ENDPOINT` for each peer, and is always replaced as a
+//! whole.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,24 +9,24 @@ use std::path::{Path, PathBuf};
 use crate::files;
 use crate::net::{LinkName, PeerEndpoint, PublicKey};
 
-/// The file in the state directory.
+/// The name of the file in the state directory.
 pub const NAME: &str = "endpoints";
 
 /// Endpoints by device and peer.
 pub type Endpoints = BTreeMap<(LinkName, PublicKey), PeerEndpoint>;
 
-/// Why the file can't be used.
+/// An error of the file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", .path.display())]
 pub struct EndpointsError {
     /// The file.
     pub path: PathBuf,
-    /// Why.
+    /// The cause.
     #[source]
     pub source: io::Error,
 }
 
-/// What was configured last; nothing where there is no file. A line that says something else is passed over.
+/// Loads the configured endpoints; none if there is no file. Lines of another form are ignored.
 ///
 /// # Errors
 /// When the file can't be read, or is not UTF-8.
@@ -38,10 +39,10 @@ pub fn load(directory: &Path) -> Result<Endpoints, EndpointsError> {
     }
 }
 
-/// Writes what was configured last; on the disk when this returns.
+/// Stores the configured endpoints; they are on disk when this returns.
 ///
 /// # Errors
-/// When it can't be written; what was there stays.
+/// When the file can't be written; then the previous one stays.
 pub fn store(directory: &Path, endpoints: &Endpoints) -> Result<(), EndpointsError> {
     let lines = endpoints.iter();
     let lines = lines.map(|((device, peer), endpoint)| format!("{device} {peer} {endpoint}\n"));
@@ -52,7 +53,7 @@ pub fn store(directory: &Path, endpoints: &Endpoints) -> Result<(), EndpointsErr
     })
 }
 
-/// Forgets all of them.
+/// Removes the file.
 ///
 /// # Errors
 /// When the file can't be removed.
@@ -62,11 +63,11 @@ pub fn forget(directory: &Path) -> Result<(), EndpointsError> {
 }
 
 fn parse(line: &str) -> Option<((LinkName, PublicKey), PeerEndpoint)> {
-    let mut words = line.split(' ');
-    let device = LinkName::new(words.next()?).ok()?;
-    let peer = words.next()?.parse().ok()?;
-    let endpoint = words.next()?.parse().ok()?;
-    words.next().is_none().then_some(((device, peer), endpoint))
+    let mut fields = line.split(' ');
+    let device = LinkName::new(fields.next()?).ok()?;
+    let peer = fields.next()?.parse().ok()?;
+    let endpoint = fields.next()?.parse().ok()?;
+    fields.next().is_none().then_some(((device, peer), endpoint))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Changes of WireGuard devices: those of one device go together, and one by one where together they are refused. What
-//! was configured of an endpoint is kept.
+//! Executes changes of WireGuard devices. Those of one device are sent together; if these are refused, they
+//! are sent one by one. Configured endpoints are stored.
 
 use super::{Carried, WireGuard};
 use crate::kernel::KernelError;
@@ -10,7 +10,7 @@ use crate::model::{KernelState, LinkKind, Owner};
 use crate::net::hash::stable_hash;
 use crate::net::{LinkName, Namespace};
 
-/// Executes changes in order, going on past failures; one result a change.
+/// Executes changes in order and continues after failures; one result per change.
 pub(in crate::kernel) async fn execute(
     wireguard: &mut WireGuard,
     mut carried: Option<&mut Carried>,
@@ -37,14 +37,14 @@ pub(in crate::kernel) async fn execute(
     results
 }
 
-/// The WireGuard devices of ours in a state.
+/// The managed WireGuard devices in a state.
 pub(in crate::kernel) fn devices(state: &KernelState) -> Vec<LinkName> {
     let links = state.links.iter();
-    let ours = links.filter(|(_, link)| link.owner == Owner::Ours && link.kind == LinkKind::WireGuard);
-    ours.map(|(name, _)| name.clone()).collect()
+    let managed = links.filter(|(_, link)| link.owner == Owner::Ours && link.kind == LinkKind::WireGuard);
+    managed.map(|(name, _)| name.clone()).collect()
 }
 
-/// A device; `None` where it went meanwhile.
+/// Reads a device; `None` if it was deleted meanwhile.
 pub(in crate::kernel) async fn get(
     wireguard: &mut WireGuard,
     link: &LinkName,
@@ -56,7 +56,7 @@ pub(in crate::kernel) async fn get(
     }
 }
 
-/// The endpoints that were configured last, which devices don't tell.
+/// The configured endpoints, which the kernel does not report.
 pub(in crate::kernel) struct Configured(Endpoints);
 
 impl Configured {
@@ -65,7 +65,7 @@ impl Configured {
         Ok(Configured(endpoints.unwrap_or_default()))
     }
 
-    /// Tells a device what its peers' were.
+    /// Sets the configured endpoints of the peers of a device.
     pub(in crate::kernel) fn tell(
         &mut self,
         namespace: Option<&Namespace>,
@@ -78,24 +78,24 @@ impl Configured {
         }
     }
 
-    /// Forgets those of this namespace that no device was told: their devices or peers are gone. What can't be forgotten now only
-    /// takes room.
+    /// Deletes the endpoints of this namespace that belong to no device: their devices or peers were deleted.
+    /// If that fails, they only use space.
     pub(in crate::kernel) fn forget_rest(self, carried: &mut Carried) {
         let mut here = self
             .0
             .keys()
             .filter(|(device, _)| !device.as_str().starts_with(ELSEWHERE));
         if let Err(error) = here.try_for_each(|(device, peer)| carried.forget(device, peer)) {
-            tracing::debug!("endpoints of peers that are gone are kept: {error}");
+            tracing::debug!("can't forget the endpoints of deleted peers: {error}");
         }
     }
 }
 
-/// What the names begin with that devices in other namespaces have where endpoints are kept.
+/// The first character of the stored names of devices in other namespaces.
 const ELSEWHERE: char = '@';
 
-/// What a device is called where endpoints are kept, whose names have room for a device's alone: in another namespace, a hash of
-/// both.
+/// The name of a device in the storage. Since names have limited length there, the name of a device in
+/// another namespace is a hash of device and namespace.
 fn carried_name(namespace: Option<&Namespace>, link: &LinkName) -> LinkName {
     let Some(namespace) = namespace else {
         return link.clone();
@@ -104,7 +104,8 @@ fn carried_name(namespace: Option<&Namespace>, link: &LinkName) -> LinkName {
     LinkName::new(&format!("{ELSEWHERE}{hash:014x}")).expect("15 bytes")
 }
 
-/// After the change, never before: an endpoint that is remembered but not set would look as if the peer had roamed.
+/// Stores configured endpoints, always after the change: an endpoint that is stored but not set would look as
+/// if the peer had roamed.
 fn remember(
     carried: Option<&mut Carried>,
     link: &LinkName,
@@ -115,7 +116,7 @@ fn remember(
     };
     let (peer, endpoint) = match change {
         DeviceChange::AddPeer(peer, config) if config.endpoint.is_none() => {
-            // What an earlier device of this name left.
+            // Delete what is stored of an earlier device of this name.
             return carried.forget(link, peer);
         }
         DeviceChange::AddPeer(peer, config) => (peer, &config.endpoint),

@@ -1,4 +1,4 @@
-//! Random changes to what WireGuard says of its devices.
+//! Random changes to messages of the kernel about WireGuard devices.
 
 use super::listing::Listing;
 use super::*;
@@ -19,7 +19,7 @@ fn a_device_is_refused_or_comes_back_from_the_messages_that_make_it() {
         let device = Reading::from(read::merge(vec![part])).device;
         let mut wanted = device.clone();
         for peer in wanted.peers.values_mut() {
-            // Only a device that is there has a number, and those of this machine are not the dump's.
+            // Only existing devices have an index, and those of this machine are not those of the dump.
             peer.endpoint = peer.endpoint.take().filter(|endpoint| endpoint.device.is_none());
         }
         let changes = wanted

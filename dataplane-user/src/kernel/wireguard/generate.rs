@@ -1,4 +1,4 @@
-//! New keys, from the kernel's random numbers.
+//! Generates keys from random numbers of the kernel.
 
 use std::io;
 
@@ -6,23 +6,23 @@ use zeroize::Zeroizing;
 
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 
-/// A private key.
+/// Generates a private key.
 ///
 /// # Errors
-/// When the kernel gives no random numbers.
+/// When the kernel returns no random numbers.
 pub fn private_key() -> io::Result<PrivateKey> {
     Ok(PrivateKey::from_random(&*random()?))
 }
 
-/// A preshared key.
+/// Generates a preshared key.
 ///
 /// # Errors
-/// When the kernel gives no random numbers.
+/// When the kernel returns no random numbers.
 pub fn preshared_key() -> io::Result<PresharedKey> {
     Ok(PresharedKey::from_bytes(&*random()?))
 }
 
-/// A public key that is nobody's.
+/// Generates a public key that belongs to no peer.
 pub(super) fn public_key() -> io::Result<PublicKey> {
     Ok(PublicKey::from_bytes(*random()?))
 }

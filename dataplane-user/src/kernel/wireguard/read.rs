@@ -1,5 +1,5 @@
-//! What the kernel's messages say of a device (linux/wireguard.h): a dump splits the device, and single peers, over
-//! several of them.
+//! Decodes messages of the kernel about a device (linux/wireguard.h). A dump splits a device, and also single
+//! peers, into several messages.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::net::{LinkName, PeerEndpoint};
 use crate::resource::node::Endpoint;
 use crate::resource::wireguard::{Peer, PresharedSource};
 
-/// The message type in the answer to a question for a family.
+/// The message type in the answer to a request for a family.
 pub(super) fn family(body: &[u8]) -> Result<Option<u16>, DecodeError> {
     for attribute in NlasIterator::new(attributes(body)?) {
         let attribute = attribute?;
@@ -29,8 +29,8 @@ pub(super) fn family(body: &[u8]) -> Result<Option<u16>, DecodeError> {
     Ok(None)
 }
 
-/// Reads one message of a dump: of the device itself only the first one says something, and its first peer may be the
-/// last one of the message before.
+/// Decodes one message of a dump. Only the first message describes the device itself. The first peer of a
+/// message may be the last peer of the message before.
 pub(super) fn part(body: &[u8], with_private_key: bool) -> Result<Listing, DecodeError> {
     let mut part = Listing::default();
     for attribute in NlasIterator::new(attributes(body)?) {
@@ -58,7 +58,7 @@ pub(super) fn part(body: &[u8], with_private_key: bool) -> Result<Listing, Decod
     Ok(part)
 }
 
-/// Puts a device together. A peer that comes again brings more allowed IPs and nothing else.
+/// Merges the messages of a device. A peer that occurs again only adds allowed IPs.
 pub(super) fn merge(parts: Vec<Listing>) -> Listing {
     let mut parts = parts.into_iter();
     let mut whole = parts.next().unwrap_or_default();
@@ -132,7 +132,7 @@ fn prefix(attributes: &[u8]) -> Result<Option<IpNet>, DecodeError> {
         .map(|(address, length)| IpNet::new(address, length));
     prefix
         .transpose()
-        .map_err(|_| "an allowed IP with too long a prefix".into())
+        .map_err(|_| "an allowed IP whose prefix is too long".into())
 }
 
 fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
@@ -142,7 +142,7 @@ fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
     Some(<[u8; 16]>::try_from(bytes).ok()?.into())
 }
 
-/// Reads a `sockaddr_in` or `sockaddr_in6`; nothing where it is neither.
+/// Decodes a `sockaddr_in` or `sockaddr_in6`; `None` if it is neither.
 fn socket_address(bytes: &[u8]) -> Option<PeerEndpoint> {
     let (family, rest) = bytes.split_first_chunk::<2>()?;
     let (port, rest) = rest.split_first_chunk::<2>()?;
@@ -159,7 +159,7 @@ fn socket_address(bytes: &[u8]) -> Option<PeerEndpoint> {
     }
 }
 
-/// Reads a `__kernel_timespec`; all zeros: never.
+/// Decodes a `__kernel_timespec`; all zeros mean never.
 fn time(bytes: &[u8]) -> Result<Option<Duration>, DecodeError> {
     let Some((seconds, rest)) = bytes.split_first_chunk::<8>() else {
         return Err("a time without seconds".into());
@@ -173,7 +173,7 @@ fn time(bytes: &[u8]) -> Result<Option<Duration>, DecodeError> {
 fn key(value: &[u8]) -> Result<Zeroizing<[u8; KEY_LENGTH]>, DecodeError> {
     let mut key = Zeroizing::new([0; KEY_LENGTH]);
     if value.len() != KEY_LENGTH {
-        return Err("a key that has not 32 bytes".into());
+        return Err("a key whose length is not 32 bytes".into());
     }
     key.copy_from_slice(value);
     Ok(key)
@@ -203,8 +203,8 @@ mod tests {
         });
     }
 
-    /// A message as the kernel splits them: what `device` says, then peers by key and allowed IPs. A peer's other
-    /// attributes come with its first piece alone.
+    /// A message as the kernel splits them: the attributes of `device`, then peers by key and allowed IPs.
+    /// Only the first part of a peer has its other attributes.
     fn message(
         device: impl FnOnce(&mut Attributes),
         peers: &[(u8, bool, std::ops::Range<u8>)],

@@ -1,8 +1,8 @@
-//! Changes of a device to messages (linux/wireguard.h), none of which gets too large.
+//! Encodes changes of a device as messages of limited size (linux/wireguard.h).
 //!
-//! Allowed IPs are only ever added: giving one to a peer takes it from the one that had it, with no moment in which
-//! nobody has it. What nobody shall have is given to a spare peer, which then goes; kernels before 6.17 can't take a
-//! prefix from a peer but by taking all of them away first.
+//! Allowed IPs are only added. If a peer gets one, the kernel removes it from its former peer, without a
+//! moment in which no peer has it. A prefix that no peer should have is given to a spare peer, which is then
+//! deleted, because kernels before 6.17 can't remove a prefix from a peer without removing all of them first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,23 +17,23 @@ use crate::model::wireguard::{DeviceChange, PeerUpdate, Preshared};
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 use crate::net::{LinkName, PeerEndpoint};
 
-/// Asks for a device with all its peers.
+/// Requests a device with all its peers.
 pub(super) fn get(family: u16, link: &LinkName) -> Request {
     let mut body = Attributes::message(uapi::WG_CMD_GET_DEVICE, uapi::WG_GENL_VERSION);
     body.put_text(uapi::WGDEVICE_A_IFNAME, link.as_str());
     Request::of_bytes(family, 0, body.into_bytes())
 }
 
-/// The numbers of devices.
+/// The interface indexes of devices.
 type Zones = BTreeMap<LinkName, u32>;
 
-/// What goes along with changes.
+/// Keys and interface indexes that changes need.
 pub(super) struct Keys {
-    /// The private key to be set, if one is.
+    /// The private key to set, if the changes set one.
     pub(super) private: Option<PrivateKey>,
-    /// The key of no peer.
+    /// The public key of the spare peer.
     pub(super) spare: PublicKey,
-    /// The numbers of the devices that endpoints name.
+    /// The interface indexes of the devices of endpoints.
     pub(super) zones: Zones,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys:
             DeviceChange::SetListenPort(port) => device.put_u16(uapi::WGDEVICE_A_LISTEN_PORT, *port),
             DeviceChange::YieldListenPort(_) => device.put_u16(uapi::WGDEVICE_A_LISTEN_PORT, 0),
             DeviceChange::SetFwmark(mark) => device.put_u32(uapi::WGDEVICE_A_FWMARK, *mark),
-            // Never without its key.
+            // A peer is never created without its preshared key.
             DeviceChange::AddPeer(_, peer) if peer.preshared_key == Preshared::Unreadable => {}
             DeviceChange::AddPeer(key, peer) => {
                 let update = PeerUpdate {
@@ -62,7 +62,7 @@ pub(super) fn set(family: u16, link: &LinkName, changes: &[&DeviceChange], keys:
                     preshared_key: Some(peer.preshared_key.key().cloned()),
                     add: peer.allowed_ips.clone(),
                 };
-                // It is new: there is nothing that replacing could interrupt.
+                // The peer is new, so that replacing its allowed IPs interrupts nothing.
                 peers.extend(pieces(
                     key,
                     uapi::WGPEER_F_REPLACE_ALLOWEDIPS,
@@ -116,11 +116,12 @@ fn messages(family: u16, link: &LinkName, device: &Attributes, peers: &[Attribut
     requests
 }
 
-/// A peer in pieces of bounded size: the first one says all but the later ones' allowed IPs.
+/// Encodes a peer in parts of limited size. The first part has all attributes except the allowed IPs of the
+/// later ones.
 fn pieces(key: &PublicKey, flags: u32, update: &PeerUpdate, zones: &Zones) -> Vec<Attributes> {
     let prefixes: Vec<_> = update.add.iter().collect();
     let mut pieces = vec![peer(key, flags, |piece| {
-        // All zeros: no more.
+        // All zeros mean no preshared key.
         let none = PresharedKey::from_bytes(&[0; KEY_LENGTH]);
         if let Some(preshared) = &update.preshared_key {
             let preshared = preshared.as_ref().unwrap_or(&none);
@@ -184,7 +185,7 @@ fn put_prefixes(piece: &mut Attributes, prefixes: &[&IpNet]) {
     });
 }
 
-/// A `sockaddr_in` or `sockaddr_in6`.
+/// Encodes a `sockaddr_in` or `sockaddr_in6`.
 fn socket_address(endpoint: &PeerEndpoint, zones: &Zones) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(28);
     let port = endpoint.port.to_be_bytes();

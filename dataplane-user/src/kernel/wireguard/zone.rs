@@ -1,5 +1,6 @@
-//! The devices of link-local endpoints: names everywhere but in the kernel's messages, which have numbers. They are those of
-//! the agent's own namespace, in which WireGuard sends and receives.
+//! The devices of link-local endpoints. They are names everywhere except in messages of the kernel, which
+//! contain interface indexes. They are devices of the agent's own namespace, in which WireGuard sends and
+//! receives.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,7 +10,8 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 use crate::net::endpoint::needs_device;
 use crate::net::{LinkName, PeerEndpoint};
 
-/// The number of a device. A name of digits that no device has is the number itself, as `getaddrinfo` takes it.
+/// The interface index of a device. If no device has the name and the name is a number, it is the index, as
+/// in `getaddrinfo`.
 ///
 /// # Errors
 /// When there is no such device.
@@ -17,16 +19,17 @@ pub(crate) fn index(device: &LinkName) -> io::Result<u32> {
     let number = || device.as_str().parse().ok().filter(|index| *index > 0);
     let found = if_nametoindex(device.as_str()).ok().or_else(number);
     found.ok_or_else(|| {
-        let text = format!("there is no device {device}, which an endpoint names");
+        let text = format!("the device {device} of an endpoint does not exist");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
 }
 
-/// An endpoint as the kernel tells it. A device that is gone is told by its number.
+/// An endpoint from a message of the kernel. A device that does not exist any more is represented by its
+/// index.
 pub(crate) fn endpoint(address: IpAddr, port: u16, scope: u32) -> PeerEndpoint {
     let of_link = matches!(address, IpAddr::V6(v6) if needs_device(&v6));
     let name = || {
-        // Where there is no such device, the name may be an empty one.
+        // If there is no such device, the name may be empty.
         let name = if_indextoname(scope).ok()?;
         LinkName::new(&name.to_string_lossy()).ok()
     };
@@ -44,7 +47,7 @@ mod tests {
 
     #[test]
     fn devices_are_numbers_to_the_kernel_alone() {
-        // The loopback device is the first one everywhere.
+        // The loopback device has index 1 in every namespace.
         assert_eq!(index(&LinkName::constant("lo")).unwrap(), 1);
         assert_eq!(index(&LinkName::constant("4000000")).unwrap(), 4_000_000);
         let error = index(&LinkName::constant("no-such0")).unwrap_err();

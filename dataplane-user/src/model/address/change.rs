@@ -10,27 +10,28 @@ use crate::model::change::{Operation, Verb};
 use crate::model::order::{Around, Condition, Needs, Slot, Stage};
 use crate::net::LinkName;
 
-/// A device, an address on it, and what happens to that.
+/// A device, an address on it, and the operation on the address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressChange(pub LinkName, pub IpNet, pub AddressOperation);
 
-/// What happens to an address.
+/// The operation on an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressOperation {
-    /// Added, marked.
+    /// Added with the mark of Adit.
     Create(Address),
-    /// Replaced, where the scope differs.
+    /// Replaced, because the scope differs.
     Replace(Address),
-    /// Added in place of the same address with another prefix length, which the kernel does not have beside it.
+    /// Replaces the same address with another prefix length: the kernel does not allow both at the same time.
     Move {
-        /// The address with the other length.
+        /// The address with the former prefix length.
         from: IpNet,
-        /// What it becomes.
+        /// The new properties of the address.
         to: Address,
     },
     /// Deleted.
     Delete {
-        /// Before routes are created: with it the kernel deletes routes that are wanted, or its own in the place of one.
+        /// Whether it must be deleted before routes are created, because the kernel deletes desired routes
+        /// together with it, or because the kernel's route for it has the key of a desired route.
         first: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! Changes of what the maps hold.
+//! Changes of the contents of the BPF maps.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::model::order::{Around, Condition, Needs, Stage};
 use crate::model::{Object, route};
 use crate::net::LinkName;
 
-/// A class: written into a free slot, or an existing one pointed at its link that was created anew.
+/// A class: written into a free slot, or an existing class pointed to its recreated link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassChange(pub Class, pub Write<LinkName>);
 
-/// A next hop, and what happens to it.
+/// A next hop and the operation on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextHopChange(pub Arc<NextHop>, pub NextHopOperation);
 
@@ -23,18 +23,18 @@ pub struct NextHopChange(pub Arc<NextHop>, pub NextHopOperation);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupChange(pub Arc<Group>, pub Existence);
 
-/// Where a prefix leads.
+/// A prefix and its new target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefixChange(pub IpNet, pub Write<Target>);
 
-/// What happens to a next hop.
+/// The operation on a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextHopOperation {
     /// Written into a free slot.
     Put,
     /// Marked as down, or as usable again: one word, in place.
     SetDown(bool),
-    /// Freed, its counters zeroed, after a grace period.
+    /// Freed, with its counters set to zero, after an RCU grace period.
     Delete,
 }
 
@@ -178,7 +178,8 @@ impl Operation for PrefixChange {
     }
 }
 
-/// What a prefix leads to, and what takes its packets there.
+/// What the target of a prefix requires: its group, next hops and classes, and the WireGuard peers for the
+/// prefix.
 fn require_target<'a>(prefix: &IpNet, target: &'a Target, around: Around<'a>, needs: &mut Needs<'a>) {
     if let Target::Group(group) = target {
         needs.requires(Condition::Group(group));

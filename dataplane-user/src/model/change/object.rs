@@ -1,11 +1,12 @@
-//! What changes, repairs, conflicts and problems are about; and what makes the lists of all kinds.
+//! [`Object`]: what changes, repairs, conflicts and problems refer to; and the macros that list all kinds of
+//! objects.
 
 use std::fmt;
 
 use super::Object;
 use crate::net::Namespace;
 
-/// An object, and where it is.
+/// An object and its network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Located {
     /// The network namespace; `None`: the agent's own.
@@ -15,7 +16,7 @@ pub struct Located {
 }
 
 impl Object {
-    /// Where it is.
+    /// The object in a namespace; `None`: the agent's own.
     #[must_use]
     pub fn at(self, namespace: Option<Namespace>) -> Located {
         Located {
@@ -41,17 +42,17 @@ impl fmt::Display for Located {
     }
 }
 
-/// Makes [`Object`] and `ObjectKind` of one list: of each kind what tells its objects apart, its stable name, what repairs of it are counted
-/// as, and what its objects are called.
+/// Defines [`Object`] and `ObjectKind` from one list. Each kind has the fields that identify an object, a
+/// stable name, the kind under which its repairs are counted, and the text of its objects.
 macro_rules! objects {
     ($($(#[$doc:meta])* $kind:ident $(($($field:ident: $type:ty),*))?, $name:literal, repair $repair:literal, $text:literal;)*) => {
-        /// An object of kernel state: what it is called, whatever it is like now.
+        /// The identity of an object of kernel state, without its value.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Object {
             $($(#[$doc])* $kind $(($($type),*))?,)*
         }
 
-        /// What kind of object something is; its names are stable.
+        /// The kind of an object; its names are stable.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ObjectKind {
             $($(#[$doc])* $kind,)*
@@ -61,7 +62,7 @@ macro_rules! objects {
             /// All of them.
             pub const ALL: &[ObjectKind] = &[$(ObjectKind::$kind),*];
 
-            /// The name that `adit plan -o json` has for it.
+            /// Its name in `adit plan -o json`.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -69,7 +70,7 @@ macro_rules! objects {
                 }
             }
 
-            /// What its repairs are counted as.
+            /// The kind under which its repairs are counted.
             #[must_use]
             pub fn repair(self) -> &'static str {
                 match self {
@@ -98,7 +99,7 @@ macro_rules! objects {
     };
 }
 
-/// Makes the changes of one adapter of a list of their types.
+/// Defines the changes of one adapter from a list of their types.
 macro_rules! changes {
     ($(#[$doc:meta])* $adapter:ident of $action:ident: $($(#[$kind_doc:meta])* $kind:ident($type:ty),)*) => {
         $(#[$doc])*

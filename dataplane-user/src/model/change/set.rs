@@ -1,48 +1,49 @@
-//! Changes that belong together: those of a pass.
+//! The changes of one reconciliation.
 
 use super::{Action, Change, Located};
 use crate::net::{LinkName, Namespace};
 
-/// Something that is not ours stands where ours should; it is left alone.
+/// An object that Adit does not manage has the name or position of a desired one. Adit does not change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// Where.
+    /// The desired object.
     pub object: Located,
-    /// What stands there, in the words of `ip`.
+    /// What exists already, in the syntax of `ip`.
     pub found: String,
-    /// The device that is found, where it has another name, and what it has that only one can have.
+    /// The name of the existing device, if it differs from the desired one, and the unique property that both
+    /// need.
     pub holder: Option<(LinkName, String)>,
 }
 
-/// The changes that lead from one state to another, in an order in which no step opens a hole.
+/// The changes that lead from one state to another, in an order in which no step interrupts traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeSet {
-    /// In order.
+    /// The changes, in order.
     pub changes: Vec<Change>,
-    /// Of each change what it depends on, and what depends on it; nothing of a change that has no place here.
+    /// The dependencies of each change, by the same index; none for changes beyond its length.
     pub dependencies: Vec<Dependencies>,
-    /// What is left alone.
+    /// Objects that Adit does not change, because something else has their name or position.
     pub conflicts: Vec<Conflict>,
-    /// What can't be made yet.
+    /// Objects that can't be created yet.
     pub waiting: Vec<Waiting>,
 }
 
-/// What a change depends on and what depends on it, by the numbers of conditions in its set. A condition holds once all changes that
-/// provide it are made, and is broken when one of them fails or is left out.
+/// What a change depends on and what depends on it, by the numbers of conditions in its set. A condition
+/// holds once all changes that provide it are executed, and is broken when one of them fails or is skipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dependencies {
-    /// Conditions without which the change is left out.
+    /// Conditions without which the change is skipped.
     pub requires: Vec<u32>,
     /// Conditions that it provides.
     pub provides: Vec<u32>,
 }
 
-/// Something that waits for something else to be there; nobody says when.
+/// A desired object that waits for something that Adit does not create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// What waits.
+    /// The waiting object.
     pub object: Located,
-    /// What it waits for, in words.
+    /// What it waits for, as text that follows "waiting for".
     pub what: String,
 }
 
@@ -52,7 +53,7 @@ impl ChangeSet {
         self.changes.push(Change::from(action));
     }
 
-    /// Adds what is to be done in another namespace: all that `other` says is about that one.
+    /// Adds the changes of another namespace; everything in `other` concerns that namespace.
     pub fn extend_from(&mut self, namespace: &Namespace, other: ChangeSet) {
         let there = || Some(namespace.clone());
         self.changes
@@ -72,7 +73,7 @@ impl ChangeSet {
             }));
     }
 
-    /// Some of the changes, and nothing else.
+    /// Only some of the changes, without conflicts and waiting objects.
     #[must_use]
     pub fn only(self, some: impl Fn(&Change) -> bool) -> ChangeSet {
         let mut set = ChangeSet {
@@ -84,14 +85,14 @@ impl ChangeSet {
         set
     }
 
-    /// Keeps those changes of which, with their numbers, this is true.
+    /// Keeps the changes for which the predicate is true; it gets the index of each change.
     pub fn retain(&mut self, mut stays: impl FnMut(usize, &Change) -> bool) {
         let mut dependencies = std::mem::take(&mut self.dependencies).into_iter();
-        let mut number = 0;
+        let mut index = 0;
         self.changes.retain(|change| {
             let of_change = dependencies.next();
-            let stays = stays(number, change);
-            number += 1;
+            let stays = stays(index, change);
+            index += 1;
             if stays {
                 self.dependencies.extend(of_change);
             }
@@ -99,7 +100,7 @@ impl ChangeSet {
         });
     }
 
-    /// Whether nothing is to be done.
+    /// Whether there are no changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -7,10 +7,10 @@ use crate::model::Object;
 use crate::model::change::{Operation, Verb};
 use crate::model::order::{Around, Condition, Needs, Stage};
 
-/// A change of the nft table: all of it, or nothing.
+/// A change of the nft table as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NftChange {
-    /// Creates it, marked; refused where one of this name exists.
+    /// Creates it with the mark of Adit; fails if a table with this name exists.
     Create(Box<Firewall>),
     /// Replaces it.
     Replace(Box<Firewall>),
@@ -40,7 +40,7 @@ impl Operation for NftChange {
 
     fn needs<'a>(&'a self, _around: Around<'a>, needs: &mut Needs<'a>) {
         if *self == NftChange::Delete {
-            // While a route leads packets or a device takes them, its rules stand.
+            // The rules stay while routes or devices of Adit exist.
             needs.requires(Condition::Unguarded);
         }
     }

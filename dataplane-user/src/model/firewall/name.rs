@@ -1,14 +1,15 @@
-//! Names of devices in nft's words (nft(8), "strings"; checked with 1.0.6).
+//! Names of devices in the syntax of nft (nft(8), "strings"; checked with 1.0.6).
 //!
-//! A quoted string ends at the next `"`, whatever stands before it. A `*` at its end is a wildcard unless a `\` stands before
-//! it; only then is `\` an escape, and each one in the string is dropped. Elsewhere `\` and `*` are themselves.
+//! A quoted string ends at the next `"`, whatever precedes it. A `*` at its end is a wildcard unless a `\`
+//! precedes it; only then is `\` an escape, and each one in the string is dropped. Elsewhere `\` and `*` have
+//! no special meaning.
 
 use crate::net::LinkName;
 
-/// The longest string that nft takes where a device's name is expected, in bytes (`IFNAMSIZ` − 1).
+/// The longest string that nft accepts as the name of a device, in bytes (`IFNAMSIZ` − 1).
 const LONGEST: usize = 15;
 
-/// A device's name in quotes, so that it means this device alone. `None`: nft has no words for it.
+/// The name of a device in quotes, so that it matches only this device. `None`: nft can't express it.
 #[must_use]
 pub fn quoted(link: &LinkName) -> Option<String> {
     let name = link.as_str();
@@ -22,8 +23,8 @@ pub fn quoted(link: &LinkName) -> Option<String> {
     fits.then(|| format!("\"{head}\\*\""))
 }
 
-/// The device that a string of nft's JSON names; `None` for a wildcard, and for what is no name. In a set nft 1.0 prints a
-/// final `*` of a name without its `\`.
+/// The device that a string in nft's JSON names; `None` for a wildcard and for invalid names. In a set, nft
+/// 1.0 prints a final `*` of a name without its `\`.
 #[must_use]
 pub fn unquoted(text: &str, in_set: bool) -> Option<LinkName> {
     match (text.strip_suffix("\\*"), text.ends_with('*')) {

@@ -9,31 +9,31 @@ use crate::model::order::{Around, Condition, Needs, PortUse, Slot, Stage, freed,
 use crate::model::wireguard;
 use crate::net::{LinkName, MacAddr};
 
-/// A device, by its name, and what happens to it.
+/// The name of a device and the operation on the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkChange(pub LinkName, pub LinkOperation);
 
-/// What happens to a device.
+/// The operation on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkOperation {
-    /// Created: down, marked, with kind, MAC, MTU and NOARP in the creating message; addrgenmode follows while it is still
-    /// down, because the kernel takes none at creation.
+    /// Created: down, with the mark of Adit, kind, MAC, MTU and NOARP in the creating message; addrgenmode
+    /// follows while the device is still down, because the kernel accepts none at creation.
     Create(Link),
-    /// What differs is set in place.
+    /// Properties that differ are set in place.
     Modify(LinkPatch),
-    /// Brought up.
+    /// Set up.
     SetUp,
-    /// Taken down.
+    /// Set down.
     SetDown,
     /// Made a port of a bridge, or of none.
     SetMaster(Option<LinkName>),
-    /// Labelled.
+    /// Given a label (`ifalias`).
     SetAlias(String),
-    /// Deleted. As part of a recreation, the reason says what could not be changed in place.
+    /// Deleted, with the reason. For a recreation, the reason has the kind that can't be changed in place.
     Delete(DeleteLinkReason),
 }
 
-/// What to set on a device; `None` leaves it.
+/// Properties to set on a device; `None` changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkPatch {
     /// Ethernet address.
@@ -47,7 +47,7 @@ pub struct LinkPatch {
 }
 
 impl LinkPatch {
-    /// All that a link says and a patch can.
+    /// All properties of a link that a patch can set.
     #[must_use]
     pub fn whole(link: &Link) -> LinkPatch {
         LinkPatch {
@@ -62,25 +62,26 @@ impl LinkPatch {
 /// Why a device is deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeleteLinkReason {
-    /// Nothing needs it any more.
+    /// Nothing needs the device any more.
     Unneeded,
-    /// It is made anew: its kind can't be changed in place.
+    /// It is recreated, because its kind can't be changed in place.
     Recreate {
-        /// What it is.
+        /// The observed kind.
         from: LinkKind,
-        /// What it shall be.
+        /// The desired kind.
         to: LinkKind,
     },
-    /// Another one takes what it has: a UDP port or a VNI. What leads to this one is to be led to that one, so it goes first.
+    /// Another device gets its UDP port or VNI, and its traffic moves to that device, so it must be deleted
+    /// first.
     MakesRoom {
-        /// That one's name.
+        /// The name of the other device.
         taker: LinkName,
     },
-    /// It is one of ours that somebody renamed, and another is made in its place.
+    /// Somebody renamed this managed device, and a new one is created under the former name.
     Renamed {
-        /// The name that it had.
+        /// The former name.
         name: LinkName,
-        /// What it is.
+        /// Its kind.
         kind: LinkKind,
     },
 }
@@ -106,7 +107,8 @@ impl Operation for LinkChange {
             LinkOperation::Delete(DeleteLinkReason::Recreate { .. } | DeleteLinkReason::MakesRoom { .. }) => {
                 Stage::RecreateLinks
             }
-            // No two of such a kind stand beside each other, by their ports or at all; a second anchor can.
+            // Two devices of such a kind can't exist at the same time, because of their ports or at all; two
+            // anchors can.
             LinkOperation::Delete(DeleteLinkReason::Renamed { kind, .. }) if *kind != LinkKind::Dummy => {
                 Stage::RecreateLinks
             }
@@ -167,14 +169,14 @@ impl LinkChange {
             needs.provides_at(there, Condition::Vacant(Slot::Name(&peer.name)));
         }
         if let DeleteLinkReason::Recreate { to, .. } = reason {
-            // While another device has what the new one needs, the old one stays.
+            // The old device stays while another device has a unique property that the new one needs.
             taken(to).for_each(|slot| needs.requires(Condition::Vacant(slot)));
         }
         if self.stage() == Stage::DeleteLinks {
             needs.requires(Condition::LowerUnused(name));
             needs.requires(Condition::LinkUnused(name));
             if !around.observed.older_versions.is_empty() {
-                // Nobody can tell where the older version's maps lead.
+                // It is unknown to which devices the maps of the older version lead.
                 needs.requires(Condition::TakenOver);
                 needs.requires(Condition::ProgramsGone);
             }
@@ -206,7 +208,7 @@ fn of_creation<'a>(name: &'a LinkName, link: &'a Link, needs: &mut Needs<'a>) {
     }
 }
 
-/// What a device lets go that only one can have.
+/// The unique properties that a device gives up.
 fn free<'a>(name: &'a LinkName, around: Around<'a>, needs: &mut Needs<'a>) {
     if let Some(found) = around.before.links.get(name) {
         for slot in freed(&found.kind) {
@@ -236,7 +238,7 @@ impl fmt::Display for DeleteLinkReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeleteLinkReason::Unneeded => Ok(()),
-            DeleteLinkReason::Recreate { from, to } => write!(f, " to make it anew ({from} becomes {to})"),
+            DeleteLinkReason::Recreate { from, to } => write!(f, " to recreate it ({from} becomes {to})"),
             DeleteLinkReason::MakesRoom { taker } => write!(f, " to make room for {taker}"),
             DeleteLinkReason::Renamed { name, .. } => write!(f, ", which was {name}"),
         }

@@ -1,4 +1,4 @@
-//! Veth pairs: what an end says of the other.
+//! Veth pairs: how an end refers to the other one.
 
 use std::fmt;
 
@@ -7,14 +7,15 @@ use crate::net::{LinkName, Namespace};
 /// The other end of a veth pair.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VethPeer {
-    /// The namespace that it is in; `None`: the agent's.
+    /// Its namespace; `None`: the agent's own.
     pub namespace: Option<Namespace>,
-    /// Its name there.
+    /// Its name in that namespace.
     pub name: LinkName,
 }
 
 impl VethPeer {
-    /// Whether the end of this name and namespace makes the pair: the first one of both.
+    /// Whether the pair is created by the end with this name and namespace: by the first of both ends in
+    /// order.
     #[must_use]
     pub fn is_made_by(&self, namespace: Option<&Namespace>, name: &LinkName) -> bool {
         (namespace, name) < (self.namespace.as_ref(), &self.name)

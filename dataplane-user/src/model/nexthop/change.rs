@@ -8,16 +8,16 @@ use crate::model::change::{Operation, Verb};
 use crate::model::order::{Around, Condition, Needs, Stage, Target};
 use crate::model::{Object, route};
 
-/// A next-hop object, and what happens to it.
+/// A next-hop object and the operation on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextHopObjectChange(pub RouteTarget, pub NextHopObjectOperation);
 
-/// What happens to a next-hop object.
+/// The operation on a next-hop object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHopObjectOperation {
-    /// Created, marked.
+    /// Created with the mark of Adit.
     Create,
-    /// It is a group, and another one of ours becomes it, in place: whatever leads to that follows.
+    /// An existing group changes to this one in place; routes that lead to it follow.
     Replace(Arc<RouteGroup>),
     /// Deleted.
     Delete,
@@ -39,7 +39,7 @@ impl Operation for NextHopObjectChange {
     fn stage(&self) -> Stage {
         match (&self.1, &self.0) {
             (NextHopObjectOperation::Delete, RouteTarget::Hop(_)) => Stage::DeleteRouteHops,
-            // It is unknown what objects of other kinds consist of.
+            // The contents of objects in other forms are unknown.
             (NextHopObjectOperation::Delete, _) => Stage::DeleteRouteGroups,
             (NextHopObjectOperation::Create, RouteTarget::Hop(_) | RouteTarget::Other(_)) => Stage::RouteHops,
             _ => Stage::RouteGroups,
@@ -64,7 +64,7 @@ impl Operation for NextHopObjectChange {
             for (hop, _) in &former.members {
                 needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
             }
-            // Its routes follow without changes of their own.
+            // Its routes follow without own changes.
             for prefix in around.nets.by_group.get(former).into_iter().flatten() {
                 route::led(*prefix, around, needs);
                 for (hop, _) in &former.members {
@@ -78,7 +78,7 @@ impl Operation for NextHopObjectChange {
     }
 }
 
-/// What a next-hop object needs to send anything.
+/// The conditions that a next-hop object needs to send packets.
 pub(crate) fn require_hop<'a>(hop: &'a RouteHop, needs: &mut Needs<'a>) {
     needs.requires(Condition::Up(&hop.link));
     if let Some(gateway) = hop.gateway {
@@ -86,7 +86,7 @@ pub(crate) fn require_hop<'a>(hop: &'a RouteHop, needs: &mut Needs<'a>) {
     }
 }
 
-/// What is needed no more once a next-hop object is gone.
+/// The conditions that hold once a next-hop object is deleted.
 fn release<'a>(target: &'a RouteTarget, needs: &mut Needs<'a>) {
     for hop in target.hops() {
         if let RouteTarget::Group(_) = target {

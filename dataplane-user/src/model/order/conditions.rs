@@ -1,4 +1,4 @@
-//! What changes require and provide.
+//! The conditions that changes require and provide.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,38 +9,39 @@ use super::{Detour, Nets, Slot};
 use crate::model::{Class, Group, KernelState, Named, NextHop, RouteGroup, RouteHop, RouteTarget};
 use crate::net::{LinkName, Namespace};
 
-/// Something that a change may require, and others provide. One that no change of a set provides holds already.
+/// A condition that changes require or provide. A condition that no change of a set provides holds already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Condition<'a> {
-    /// Nobody has it, or lets it go.
+    /// No device has the unique property, or the device that has it gives it up.
     Vacant(Slot<'a>),
-    /// A device is there.
+    /// A device exists.
     Link(&'a LinkName),
     /// A device may be brought up: it has its program, and its key.
     Ready(&'a LinkName),
-    /// Packets may be led to a device: it is up.
+    /// A device is up, so packets may be routed to it.
     Up(&'a LinkName),
-    /// Nothing leads to a device any more.
+    /// No route, next hop or class uses a device any more.
     LinkUnused(&'a LinkName),
-    /// No device sends by another one any more.
+    /// No device sends through this lower device any more.
     LowerUnused(&'a LinkName),
     /// The machine has an address.
     Address(IpAddr),
-    /// No route has an address for its source any more.
+    /// No route has this source address any more.
     AddressUnused(IpAddr),
-    /// No route that names a device itself leads there any more.
+    /// No route that names this device itself exists any more.
     Unrouted(&'a LinkName),
-    /// The kernel has deleted the routes by a device that it deletes with the device's last address.
+    /// The kernel has deleted the routes through a device that it deletes together with the last address of
+    /// the device.
     Flushed(&'a LinkName),
-    /// A gateway within this prefix is reached without another one.
+    /// Gateways in this prefix are reached without another gateway.
     Connected(IpNet),
-    /// A neighbour is known on a device.
+    /// A permanent neighbour exists on a device.
     Neighbour(&'a LinkName, IpAddr),
     /// No next-hop object needs a neighbour any more.
     NeighbourUnused(&'a LinkName, IpAddr),
-    /// A next-hop object is there.
+    /// A next-hop object exists.
     NextHopObject(Target<'a>),
-    /// No route and no group leads to a next-hop object any more.
+    /// No route and no group uses a next-hop object any more.
     NextHopObjectUnused(Target<'a>),
     /// A class is in the maps.
     Class(&'a Class),
@@ -48,49 +49,49 @@ pub(crate) enum Condition<'a> {
     ClassUnused(&'a Class),
     /// A next hop is in the maps.
     NextHop(&'a NextHop),
-    /// No group and no prefix leads to a next hop any more.
+    /// No group and no prefix points to a next hop any more.
     NextHopUnused(&'a NextHop),
     /// A group is in the maps.
     Group(&'a Group),
-    /// No prefix leads to a group any more.
+    /// No prefix points to a group any more.
     GroupUnused(&'a Group),
     /// A WireGuard device has a peer for a prefix.
     Allowed(&'a LinkName, IpNet),
-    /// A WireGuard device's peer for a prefix is needed no more.
+    /// The peer of a WireGuard device for a prefix is no longer needed.
     AllowedUnused(&'a LinkName, IpNet),
-    /// Packets to a prefix are led where they shall be.
+    /// Packets to a prefix take their desired path.
     Led(IpNet),
-    /// The same of the prefixes within this one.
+    /// The same for the prefixes inside this one.
     LedWithin(IpNet),
-    /// The same of those within this one that have been led by other means.
+    /// The same for the prefixes inside this one that were forwarded by other means before.
     MovedWithin(IpNet),
-    /// What led a prefix is gone.
+    /// The former route or map entry of a prefix is deleted.
     Left(IpNet),
-    /// The route that refuses what an anchor does not take stands: by table and prefix.
+    /// The backstop route behind an anchor exists: by table and prefix.
     Backstop(u32, IpNet),
-    /// No anchor stands before such a route any more.
+    /// No anchor exists in front of this backstop route any more.
     BackstopUnused(u32, IpNet),
-    /// All routes of a table stand.
+    /// All desired routes of a table exist.
     Table(u32),
-    /// All routes and prefixes lead where they shall.
+    /// All routes and prefixes have their desired targets.
     AllLed,
-    /// All rules that lead to tables are there.
+    /// All desired rules that lead to tables exist.
     RulesMade,
-    /// Those that shall not be are gone.
+    /// All undesired rules are deleted.
     RulesGone,
-    /// All rules about what comes in by a device are there.
+    /// All desired rules for packets that arrive on a device (`iif`) exist.
     DeviceRules,
-    /// The device has no program of Adit's any more.
+    /// The device has no BPF program of Adit any more.
     Detached(&'a LinkName),
-    /// Our maps are complete, with the devices that they lead to.
+    /// The maps of this ABI version are complete, and the devices in them exist.
     Maps,
-    /// No program reads an older version's maps any more.
+    /// No program reads the maps of an older ABI version any more.
     TakenOver,
-    /// Programs that shall be on no device are on none.
+    /// All undesired programs are detached.
     ProgramsGone,
-    /// No packet from a peer's address is awaited any more.
+    /// No packets are expected from this peer address any more.
     SourceUnused(IpAddr),
-    /// What the nft table guards is gone.
+    /// Everything that the nft table protects is deleted.
     Unguarded,
 }
 
@@ -112,21 +113,21 @@ impl<'a> From<&'a RouteTarget> for Target<'a> {
     }
 }
 
-/// What stands around a change in its namespace.
+/// The context of a change in its namespace.
 #[derive(Clone, Copy)]
 pub(crate) struct Around<'a> {
     pub(crate) namespace: Option<&'a Namespace>,
-    /// What was observed.
+    /// The observed state.
     pub(crate) before: &'a KernelState,
     /// The same without what the kernel deletes together with recreated devices.
     pub(crate) observed: &'a KernelState,
-    /// The target, without conflicts and without what waits for something.
+    /// The desired state, without conflicts and waiting objects.
     pub(crate) target: &'a KernelState,
-    /// Whom the manifests still name.
+    /// The peers that manifests still name.
     pub(crate) named: &'a Named,
-    /// How circles are left.
+    /// The detours by which circles of changes are broken.
     pub(crate) detours: &'a BTreeSet<Detour>,
-    /// Which prefixes of the namespace change.
+    /// The prefixes that the changes of the namespace concern.
     pub(crate) nets: &'a Nets,
 }
 
@@ -138,7 +139,7 @@ pub(crate) struct Needs<'a> {
 }
 
 impl<'a> Needs<'a> {
-    /// Nothing yet, in this namespace.
+    /// No conditions yet, in this namespace.
     pub(crate) fn at(namespace: Option<&'a Namespace>) -> Needs<'a> {
         Needs {
             namespace,

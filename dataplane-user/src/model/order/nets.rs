@@ -1,4 +1,5 @@
-//! Which prefixes changes are about, so that those that contain another one are found without a look at all of them.
+//! The prefixes that changes concern, indexed so that the prefixes containing another one are found without a
+//! full scan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,25 +13,26 @@ use crate::model::change::{
 use crate::model::{Action, KernelState, RouteGroup, RouteTarget, connected_subnet};
 use crate::net::Family;
 
-/// The prefixes that the changes of one namespace are about.
+/// The prefixes that the changes of one namespace concern.
 #[derive(Debug, Default)]
 pub(crate) struct Nets {
-    /// Where routes and prefixes of the maps lead in the end.
+    /// The prefixes of desired routes and map entries that forward packets.
     pub(crate) wanted: NetSet,
-    /// The prefixes of the routes that lead to each group of next-hop objects, before anything is changed.
+    /// The prefixes of the observed routes that lead to each group of next-hop objects.
     pub(crate) by_group: BTreeMap<Arc<RouteGroup>, Vec<IpNet>>,
-    /// Where routes and prefixes of the maps are put.
+    /// The prefixes of routes and map entries that are created or replaced.
     pub(crate) led: NetSet,
-    /// Where routes to next-hop objects are put.
+    /// The prefixes of routes to next-hop objects that are created or replaced.
     pub(crate) by_objects: NetSet,
-    /// Where routes that lead somewhere, or prefixes of the maps, go.
+    /// The prefixes of forwarding routes and map entries that are deleted.
     pub(crate) left: NetSet,
-    /// What devices reach without a gateway, by addresses and routes that are put.
+    /// The subnets that become reachable without a gateway, by addresses and routes that are created or
+    /// replaced.
     pub(crate) connected: NetSet,
 }
 
 impl Nets {
-    /// Without changes.
+    /// Before any change is added.
     pub(crate) fn of(before: &KernelState, target: &KernelState) -> Nets {
         let mut nets = Nets::default();
         let routes = target.routes.iter().filter(|(_, route)| !route.refuses());
@@ -89,7 +91,7 @@ impl Nets {
     }
 }
 
-/// Prefixes, and which lengths there are.
+/// A set of prefixes, with the prefix lengths that occur in it.
 #[derive(Debug, Default)]
 pub(crate) struct NetSet {
     nets: BTreeSet<IpNet>,
@@ -107,7 +109,7 @@ impl NetSet {
         self.nets.contains(net)
     }
 
-    /// Those that contain a prefix, itself included; the shortest first.
+    /// The prefixes that contain a prefix, itself included; the shortest first.
     pub(crate) fn around(&self, net: IpNet) -> impl Iterator<Item = IpNet> {
         let lengths = self.lengths.get(&Family::of_prefix(net)).into_iter().flatten();
         let shorter = lengths.take_while(move |length| **length <= net.prefix_len());
@@ -115,7 +117,7 @@ impl NetSet {
         wider.filter(|net| self.nets.contains(net))
     }
 
-    /// Those that contain a prefix and are not that one.
+    /// The prefixes that contain a prefix, without itself.
     pub(crate) fn beyond(&self, net: IpNet) -> impl Iterator<Item = IpNet> {
         self.around(net).filter(move |wider| *wider != net)
     }

@@ -1,4 +1,5 @@
-//! What there is only one of in a network namespace, and devices take: who wants it waits until whoever has it lets it go.
+//! Unique properties of devices in a network namespace, such as names, ports and VNIs. A change that needs
+//! one waits until the device that has it gives it up.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,12 +8,12 @@ use ipnet::IpNet;
 use crate::model::LinkKind;
 use crate::net::LinkName;
 
-/// Something that two devices can't have at the same time.
+/// A property that two devices can't have at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Slot<'a> {
     /// A name.
     Name(&'a LinkName),
-    /// The place of the kernel's route to the subnet of an address.
+    /// The key of the kernel's route to the subnet of an address.
     Subnet(IpNet),
     /// A UDP port, for this use.
     Port(u16, PortUse),
@@ -35,7 +36,7 @@ pub(crate) enum PortUse {
     Vxlan,
     /// One VNI of GENEVE, beside others.
     Geneve,
-    /// Anything that suffers nobody else.
+    /// A use that excludes every other one.
     Alone,
 }
 
@@ -49,19 +50,21 @@ impl PortUse {
     }
 }
 
-/// What a device of this kind needs to be vacant when it is created. WireGuard's port is told apart from the link.
+/// The properties that must be vacant before a device of this kind is created. The port of a WireGuard device
+/// is not part of its kind.
 pub(crate) fn taken(kind: &LinkKind) -> impl Iterator<Item = Slot<'static>> {
     let port = port(kind).map(|(port, by)| Slot::Port(port, by));
     port.into_iter().chain(identity(kind))
 }
 
-/// What becomes vacant when a device of this kind goes.
+/// The properties that become vacant when a device of this kind is deleted.
 pub(crate) fn freed(kind: &LinkKind) -> impl Iterator<Item = Slot<'static>> {
     let ports = port(kind).into_iter().flat_map(|(port, by)| freed_port(port, by));
     ports.chain(identity(kind))
 }
 
-/// What becomes vacant when a device gives up its UDP port: that port, for everybody who can't share it.
+/// The properties that become vacant when a device gives up its UDP port: that port, for all uses that can't
+/// share it.
 pub(crate) fn freed_port(port: u16, by: PortUse) -> impl Iterator<Item = Slot<'static>> {
     let uses = [PortUse::Vxlan, PortUse::Geneve, PortUse::Alone];
     let others = uses

@@ -1,29 +1,31 @@
-//! Stages: when a change is made that depends on no other.
+//! Stages: when a change is executed that depends on no other.
 
-/// Steps of a change set, in the order that they have where nothing depends on anything.
+/// Steps of a change set, in the order of changes that do not depend on each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Unreachable routes: from here on nothing leaks.
+    /// Backstop routes: from now on no overlay packet leaks.
     Backstops,
-    /// The nft table. It names devices that may not be there yet, and guards them from the first moment on.
+    /// The nft table. It may name devices that don't exist yet, so that it protects them from the start.
     Firewall,
-    /// Devices that are made anew go. Traffic through them stops until the classes point at the new ones.
+    /// Devices that are recreated are deleted. Traffic through them stops until the classes point to the new
+    /// ones.
     RecreateLinks,
-    /// Devices are made, down, and mended.
+    /// Devices are created, down, and corrected in place.
     Links,
     /// Settings and addresses of devices.
     LinkSettings,
-    /// Keys, ports and peers of WireGuard devices: prefixes are given, not yet taken.
+    /// Keys, ports and peers of WireGuard devices: peers get prefixes, but lose none yet.
     WireGuard,
-    /// Rules about what comes in by a device: they stand before a program sends anything there.
+    /// Rules for packets that arrive on a device (`iif`): they exist before a program sends packets there.
     DeviceRules,
     /// Programs on devices that have none.
     Attach,
-    /// Sources become known, before their packets can come.
+    /// Known sources are added, before their packets can arrive.
     Sources,
-    /// Devices come up.
+    /// Devices are set up.
     LinksUp,
-    /// IPv6 addresses with a peer: while a device is down, the kernel makes no route to the peer, nor later.
+    /// IPv6 addresses with a peer. On a device that is down the kernel creates no route to the peer, not even
+    /// later.
     PeerAddresses,
     /// Classes, then next hops, then groups, then prefixes.
     Classes,
@@ -43,46 +45,47 @@ pub enum Stage {
     RouteGroups,
     /// Programs are replaced once the maps that the new ones read are full.
     ReplacePrograms,
-    /// Programs that read an older ABI version's maps give way to ours once ours are full.
+    /// Programs that read the maps of an older ABI version are replaced once the maps of this version are
+    /// full.
     TakeOver,
     /// Routes that lead to the program, or to next-hop objects.
     Anchors,
-    /// Rules that lead to tables, which are full by now.
+    /// Rules that lead to routing tables, which are full by now.
     Rules,
-    /// Rules that lead to tables go.
+    /// Rules that lead to routing tables are deleted.
     DeleteRules,
-    /// Routes that lead to the program or to next-hop objects go.
+    /// Routes that lead to the program or to next-hop objects are deleted.
     DeleteAnchors,
-    /// Unreachable routes go.
+    /// Backstop routes are deleted.
     DeleteBackstops,
-    /// Groups that no route leads to any more, then next-hop objects, then neighbours.
+    /// Unused groups are deleted, then next-hop objects, then neighbours.
     DeleteRouteGroups,
     /// See [`Stage::DeleteRouteGroups`].
     DeleteRouteHops,
     /// See [`Stage::DeleteRouteGroups`].
     DeleteNeighbours,
-    /// Prefixes go.
+    /// Prefixes are deleted.
     DeletePrefixes,
-    /// What prefixes no longer point at.
+    /// Groups that no prefix points to any more are freed.
     FreeGroups,
-    /// What groups and prefixes no longer point at.
+    /// Next hops that no group and no prefix points to any more are freed.
     FreeNextHops,
-    /// What next hops no longer point at.
+    /// Classes that no next hop uses any more are freed.
     FreeClasses,
-    /// WireGuard peers, and prefixes that nobody shall have, go.
+    /// WireGuard peers, and prefixes that no peer should have, are removed.
     RemovePeers,
-    /// Sources that are nobody's any more go.
+    /// Sources that belong to no peer any more are freed.
     FreeSources,
-    /// Programs leave devices.
+    /// Programs are detached.
     Detach,
-    /// Rules about what comes in by a device go.
+    /// Rules for packets that arrive on a device (`iif`) are deleted.
     DeleteDeviceRules,
-    /// What older ABI versions have left goes.
+    /// The maps and links of older ABI versions are deleted.
     DeleteVersions,
-    /// Addresses go.
+    /// Addresses are deleted.
     DeleteAddresses,
-    /// Devices go.
+    /// Devices are deleted.
     DeleteLinks,
-    /// The nft table goes, after all that it is about.
+    /// The nft table is deleted, after everything that it protects.
     DeleteFirewall,
 }

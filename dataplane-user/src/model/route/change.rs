@@ -9,18 +9,18 @@ use crate::model::change::{Operation, Verb};
 use crate::model::order::{Around, Condition, Needs, Slot, Stage, Target};
 use crate::model::{Object, nexthop};
 
-/// The key of a route, and what happens to it.
+/// The key of a route and the operation on the route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteChange(pub RouteKey, pub RouteOperation);
 
-/// What happens to a route.
+/// The operation on a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteOperation {
-    /// Added, marked; refused where one of this key exists.
+    /// Added with the mark of Adit; fails if a route with this key exists.
     Create(Route),
-    /// Replaced by this one.
+    /// Replaced by this route.
     Replace(Route),
-    /// Deleted; it was this one.
+    /// Deleted; this is the route as observed.
     Delete(Route),
 }
 
@@ -48,8 +48,8 @@ impl Operation for RouteChange {
         }
     }
 
-    /// Routes that lead to next-hop objects come the more specific the earlier, and routes go the more specific the later, so that none
-    /// takes another's packets.
+    /// Routes to next-hop objects are created with the most specific first, and routes are deleted with the
+    /// most specific last, so that no route takes packets of another one.
     fn rank(&self) -> u8 {
         let length = self.0.prefix.prefix_len();
         match &self.1 {
@@ -89,7 +89,8 @@ impl Operation for RouteChange {
                 }
                 needs.provides(Condition::BackstopUnused(key.table, key.prefix));
                 require_led(key.prefix, around, needs);
-                // One that can't be deleted gets no packets of more specific ones.
+                // If a less specific route can't be deleted, it must not get the packets of more specific
+                // ones.
                 for wider in around.nets.left.beyond(key.prefix) {
                     needs.requires(Condition::Left(wider));
                 }
@@ -99,7 +100,7 @@ impl Operation for RouteChange {
     }
 }
 
-/// What a route leads to, and what must stand with it.
+/// What a route requires: its devices, source, next hops and backstop.
 fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut Needs<'a>) {
     for link in route.links() {
         needs.requires(Condition::Up(link));
@@ -119,7 +120,7 @@ fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut
         .get(key)
         .filter(|_| !around.observed.routes.contains_key(key))
     {
-        // It goes with a device that is recreated.
+        // The former route is deleted together with a device that is recreated.
         for link in former.links() {
             needs.requires(Condition::Vacant(Slot::Name(link)));
         }
@@ -143,11 +144,11 @@ fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut
             needs.requires(Condition::Allowed(&hop.link, key.prefix));
         }
     }
-    // It would take the packets of more specific ones that are still led by other means.
+    // Otherwise it would take packets of more specific prefixes that are still forwarded by other means.
     needs.requires(Condition::MovedWithin(key.prefix));
 }
 
-/// A route or a prefix of the maps leads packets now.
+/// The conditions that hold once a route or a map entry forwards packets to a prefix.
 pub(crate) fn led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) {
     needs.provides(Condition::AllLed);
     needs.provides(Condition::Led(prefix));
@@ -161,7 +162,7 @@ pub(crate) fn led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) 
     }
 }
 
-/// What led packets to a prefix goes once whatever shall lead some of them does.
+/// What the deletion of a route or a map entry of a prefix requires: everything that replaces it exists.
 pub(crate) fn require_led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) {
     needs.requires(Condition::RulesMade);
     needs.requires(Condition::RulesGone);
@@ -171,7 +172,7 @@ pub(crate) fn require_led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Nee
     }
 }
 
-/// What a route needs no more.
+/// The conditions that hold once a route is deleted or replaced.
 fn release<'a>(key: &RouteKey, route: &'a Route, needs: &mut Needs<'a>) {
     for link in route.links() {
         needs.provides(Condition::AllowedUnused(link, key.prefix));

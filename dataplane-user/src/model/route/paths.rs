@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use super::RouteKind;
 use crate::net::LinkName;
 
-/// What a route to one or several next hops says.
+/// The properties of a route to one or several next hops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// One at least.
+    /// The next hops; at least one.
     pub hops: BTreeSet<Hop>,
     /// How far the destination is; IPv6 knows no other than global.
     pub scope: RouteScope,
@@ -25,20 +25,21 @@ pub struct Paths {
 pub struct Hop {
     /// The gateway; `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// The device; `None` in a target: whichever leads to the gateway.
+    /// The device; `None` in the desired state: any device that leads to the gateway.
     pub link: Option<LinkName>,
-    /// The gateway is taken to be on the link, whether or not an address says so.
+    /// Whether the kernel assumes that the gateway is on the link, even without an address in its subnet
+    /// (`onlink`).
     pub onlink: bool,
-    /// Its share, 1 … 256.
+    /// Its weight, 1 … 256.
     pub weight: u16,
-    /// What packets are put into.
+    /// The outer header for packets.
     pub encap: Option<Encap>,
 }
 
-/// Lightweight-tunnel encapsulation: the key that a flow-based device sends by.
+/// Lightweight-tunnel encapsulation: the tunnel key with which a flow-based device sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Encap {
-    /// The tunnel's id (VNI).
+    /// The tunnel id (VNI).
     pub id: u64,
     /// The outer source; `None`: the kernel's choice.
     pub source: Option<IpAddr>,
@@ -60,7 +61,7 @@ pub enum RouteScope {
 }
 
 impl Paths {
-    /// The same as a kind: routes of the one form that overlays use are [`RouteKind::Gateway`].
+    /// The same as a [`RouteKind`]: routes in the form that overlays use become [`RouteKind::Gateway`].
     #[must_use]
     pub fn into_kind(mut self) -> RouteKind {
         if self.hops.len() == 1
@@ -88,20 +89,20 @@ impl Paths {
         RouteKind::Paths(self)
     }
 
-    /// Whether another route is as this one wants it; a hop that names no device is content with any.
+    /// Whether an observed route satisfies this desired one; a hop without a device matches any device.
     #[must_use]
     pub fn is_met_by(&self, found: &Paths) -> bool {
         let mut left = found.hops.iter().collect::<Vec<_>>();
         let taken = self.hops.iter().all(|wanted| {
-            let place = left.iter().position(|hop| {
+            let index = left.iter().position(|hop| {
                 let same = Hop {
                     link: wanted.link.clone(),
                     ..(*hop).clone()
                 };
                 same == *wanted && (wanted.link.is_none() || hop.link == wanted.link)
             });
-            place.is_some_and(|place| {
-                left.swap_remove(place);
+            index.is_some_and(|index| {
+                left.swap_remove(index);
                 true
             })
         });
@@ -112,7 +113,7 @@ impl Paths {
 }
 
 impl RouteScope {
-    /// The word for it.
+    /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -125,31 +126,31 @@ impl RouteScope {
 
 impl fmt::Display for Paths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut words = Vec::new();
+        let mut parts = Vec::new();
         if let (1, Some(hop)) = (self.hops.len(), self.hops.first()) {
-            words.push(hop.to_string());
+            parts.push(hop.to_string());
         }
         if self.scope != RouteScope::Global {
-            words.push(format!("scope {}", self.scope.name()));
+            parts.push(format!("scope {}", self.scope.name()));
         }
-        words.extend(self.source.map(|source| format!("src {source}")));
-        words.extend(self.mtu.map(|mtu| format!("mtu {mtu}")));
+        parts.extend(self.source.map(|source| format!("src {source}")));
+        parts.extend(self.mtu.map(|mtu| format!("mtu {mtu}")));
         if self.hops.len() > 1 {
             let hop = |hop: &Hop| format!("nexthop {hop} weight {}", hop.weight);
-            words.extend(self.hops.iter().map(hop));
+            parts.extend(self.hops.iter().map(hop));
         }
-        f.write_str(&words.join(" "))
+        f.write_str(&parts.join(" "))
     }
 }
 
 impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut words = Vec::new();
-        words.extend(self.encap.map(|encap| encap.to_string()));
-        words.extend(self.gateway.map(|gateway| format!("via {gateway}")));
-        words.extend(self.link.as_ref().map(|link| format!("dev {link}")));
-        words.extend(self.onlink.then(|| "onlink".to_owned()));
-        f.write_str(&words.join(" "))
+        let mut parts = Vec::new();
+        parts.extend(self.encap.map(|encap| encap.to_string()));
+        parts.extend(self.gateway.map(|gateway| format!("via {gateway}")));
+        parts.extend(self.link.as_ref().map(|link| format!("dev {link}")));
+        parts.extend(self.onlink.then(|| "onlink".to_owned()));
+        f.write_str(&parts.join(" "))
     }
 }
 

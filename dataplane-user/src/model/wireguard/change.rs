@@ -11,12 +11,12 @@ use crate::model::change::{Operation, Verb};
 use crate::model::order::{Around, Condition, Detour, Needs, PortUse, Slot, Stage, freed_port};
 use crate::net::LinkName;
 
-/// A change of a WireGuard device's key, port, mark or peers.
+/// A change of the key, port, mark or peers of a WireGuard device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireGuardChange {
     /// The device.
     pub link: LinkName,
-    /// What changes.
+    /// The change.
     pub change: DeviceChange,
 }
 
@@ -43,7 +43,7 @@ impl Operation for WireGuardChange {
         let is_up = around.observed.links.get(link).is_some_and(|link| link.up);
         match &self.change {
             DeviceChange::SetPrivateKey(_) => set_up(link, needs),
-            // One that is up works on with its former mark or port.
+            // A device that is up keeps working with its former mark or port.
             DeviceChange::SetFwmark(_) if is_up => {}
             DeviceChange::SetFwmark(_) => set_up(link, needs),
             DeviceChange::SetListenPort(port) => {
@@ -62,7 +62,7 @@ impl Operation for WireGuardChange {
             DeviceChange::AddPeer(_, peer) => allow(link, &peer.allowed_ips, needs),
             DeviceChange::UpdatePeer(_, update) => allow(link, &update.add, needs),
             DeviceChange::RemoveAllowedIps(_, prefixes) => give_up(link, prefixes, around, needs),
-            // Who is named no more goes whatever else fails.
+            // A peer that no manifest names any more is removed even if other changes fail.
             DeviceChange::RemovePeer(key) if !around.named.keys.contains(key) => {}
             DeviceChange::RemovePeer(key) => {
                 if let Some(peer) = observed.and_then(|device| device.peers.get(key)) {
@@ -73,8 +73,8 @@ impl Operation for WireGuardChange {
     }
 }
 
-/// Packets that are wanted leave by other ways, or to other peers of the device, before a peer loses their prefixes. What nobody is to have any
-/// more goes whatever else fails.
+/// Before a peer loses prefixes, packets to desired prefixes take another path or go to other peers of the
+/// device. Prefixes that are no longer desired are removed even if other changes fail.
 fn give_up<'a>(link: &'a LinkName, prefixes: &BTreeSet<IpNet>, around: Around<'a>, needs: &mut Needs<'a>) {
     let is_wanted = |prefix: &&IpNet| around.nets.wanted.around(**prefix).next().is_some();
     for prefix in prefixes.iter().filter(is_wanted) {
@@ -86,7 +86,7 @@ fn give_up<'a>(link: &'a LinkName, prefixes: &BTreeSet<IpNet>, around: Around<'a
     }
 }
 
-/// Without these a device is of no use.
+/// The conditions of changes without which a device is unusable.
 fn set_up<'a>(link: &'a LinkName, needs: &mut Needs<'a>) {
     needs.provides(Condition::Ready(link));
     needs.provides(Condition::Up(link));
@@ -100,7 +100,8 @@ fn allow<'a>(link: &'a LinkName, prefixes: &BTreeSet<IpNet>, needs: &mut Needs<'
     }
 }
 
-/// A device's port is one of the agent's own namespace, wherever the device is: it was made there.
+/// The port of a device belongs to the agent's own namespace, whichever namespace the device is in, because
+/// the device was created in the agent's namespace.
 pub(crate) fn free_port(device: Option<&Device>, needs: &mut Needs<'_>) {
     let port = device.map_or(0, |device| device.listen_port);
     for slot in freed_port(port, PortUse::Alone).filter(|_| port != 0) {

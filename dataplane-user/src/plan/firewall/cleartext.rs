@@ -1,7 +1,7 @@
-//! Plain packets that pretend to be the overlay's are dropped as they come in, before anything looks at them.
+//! Drops cleartext packets with overlay addresses as they arrive, before anything else processes them.
 //!
-//! It is the kernel's routes that decide, at the time of each packet, and never a network's prefix alone: a LAN, a container's
-//! subnet or a pod inside of the overlay has a more specific route, so what comes from there passes.
+//! The kernel's routes at the time of each packet decide, never the prefix of a network alone: a LAN, a
+//! container subnet or a pod inside the overlay has a more specific route, so its packets pass.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use crate::resource::{Intent, Network};
 
 const CHAIN: Chain = Chain::RawPrerouting;
 
-/// `devices` are all that the overlay's packets may come in by.
+/// `devices` are all devices on which overlay packets may arrive.
 pub(super) fn plan(
     intent: &Intent,
     (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
@@ -57,7 +57,7 @@ pub(super) fn plan(
     }
     let mut trusted = inside;
     trusted.extend(own_devices(intent, facts));
-    // What they are named for is that the kernel's route leads elsewhere.
+    // Return paths exist for devices to whose hosts the kernel's routes lead elsewhere.
     trusted.extend(intent.node().return_path.iter().cloned());
     let held = |address: &IpAddr| prefixes.iter().any(|prefix| prefix.contains(address));
     let own = intent.node().addresses.iter().copied().filter(held);
@@ -72,7 +72,8 @@ pub(super) fn plan(
     }
 }
 
-/// Peers without encapsulation send plain packets, from the prefixes that they carry, by the device that leads to them.
+/// Accepts cleartext packets of peers without encapsulation: from the prefixes that they advertise, on the
+/// device that leads to them.
 fn bare_peers(networks: &[NetworkLink<'_>], firewall: &mut Firewall) {
     let mut expected: BTreeSet<(LinkName, IpNet)> = BTreeSet::new();
     for network in networks {
@@ -103,8 +104,8 @@ fn bare_peers(networks: &[NetworkLink<'_>], firewall: &mut Firewall) {
     }
 }
 
-/// Sources in these prefixes. The unspecified address, by which a host speaks that has none yet, has no route that says
-/// anything.
+/// Matches sources in these prefixes, except the unspecified address: hosts that have no address yet send
+/// from it, and its route has no meaning.
 fn sources(prefixes: BTreeSet<IpNet>, family: Family) -> Vec<Match> {
     let unspecified = family.unspecified();
     let with_unspecified = prefixes.iter().any(|prefix| prefix.contains(&unspecified));
@@ -117,8 +118,8 @@ fn sources(prefixes: BTreeSet<IpNet>, family: Family) -> Vec<Match> {
         .collect()
 }
 
-/// The devices that lead to the prefixes that this node carries. A route that the overlay's own ones take the packets from, as a
-/// default route before they stand, leads nowhere.
+/// The devices that lead to the prefixes that this node advertises. Routes that lose to overlay routes do not
+/// count, for example a default route that is found before the overlay routes exist.
 fn own_devices(intent: &Intent, facts: &NodeFacts) -> BTreeSet<LinkName> {
     let own = intent
         .node()

@@ -1,9 +1,9 @@
-//! Declared routes: those of one prefix in one table are one route.
+//! Declared routes: all declarations of one prefix in one table become one route.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::{Place, Planner};
+use super::{Netns, Planner};
 use crate::model::{
     Hop, KernelState, Owner, Paths, Route, RouteKey, RouteKind, RouteScope, connected_subnet,
 };
@@ -11,16 +11,16 @@ use crate::net::PeerId;
 use crate::resource::netlink::{NetlinkRoute, RouteAction};
 use crate::resource::{Problem, Reason};
 
-/// A route and its manifest's name.
+/// A route and the name of its manifest.
 type Named<'a> = (&'a str, &'a NetlinkRoute);
 
-pub(super) fn plan(placed: Vec<(Place, &str, &NetlinkRoute)>, planner: &mut Planner<'_>) {
+pub(super) fn plan(placed: Vec<(Netns, &str, &NetlinkRoute)>, planner: &mut Planner<'_>) {
     let mut same: BTreeMap<_, Vec<Named<'_>>> = BTreeMap::new();
-    for (place, name, route) in placed {
-        let key = (place, route.table, route.to);
+    for (netns, name, route) in placed {
+        let key = (netns, route.table, route.to);
         same.entry(key).or_default().push((name, route));
     }
-    for ((place, ..), routes) in same {
+    for ((netns, ..), routes) in same {
         let facts = planner.facts;
         match merge(&routes, |peer| facts.is_withdrawn(peer.as_str())) {
             Ok(Merged {
@@ -28,11 +28,11 @@ pub(super) fn plan(placed: Vec<(Place, &str, &NetlinkRoute)>, planner: &mut Plan
                 kind: Some(kind),
             }) => {
                 let owner = Owner::Ours;
-                let kind = by_known_devices(kind, planner.at(&place));
-                match planner.at(&place).routes.entry(key) {
+                let kind = by_known_devices(kind, planner.at(&netns));
+                match planner.at(&netns).routes.entry(key) {
                     Entry::Vacant(vacant) => drop(vacant.insert(Route { owner, kind })),
-                    Entry::Occupied(stands) => {
-                        let problem = taken(&routes, &key, stands.get());
+                    Entry::Occupied(other) => {
+                        let problem = collision(&routes, &key, other.get());
                         planner.problems.push(problem);
                     }
                 }
@@ -43,21 +43,21 @@ pub(super) fn plan(placed: Vec<(Place, &str, &NetlinkRoute)>, planner: &mut Plan
     }
 }
 
-/// What several declarations of a prefix come to.
+/// The merged route of several declarations of a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merged {
-    /// Where it stands.
+    /// Its key.
     pub key: RouteKey,
-    /// What it does; `None`: all that it leads to is withdrawn, so there is to be no route.
+    /// Its action; `None`: all of its next hops are withdrawn, so there is no route.
     pub kind: Option<RouteKind>,
 }
 
-/// The one route that several declarations of a prefix come to: that of the lowest metric; those of equal metrics join
-/// their next hops, and the smallest MTU and the widest scope hold for all. Next hops to withdrawn peers are left out,
-/// unless one of the declarations is immune.
+/// Merges several declarations of a prefix into one route. The lowest metric wins; declarations with the same
+/// metric combine their next hops, with the smallest MTU and the widest scope. Next hops to withdrawn peers
+/// are skipped, unless one of the declarations is immune.
 ///
 /// # Errors
-/// Where they do different things.
+/// If declarations with the same metric have different actions.
 pub fn merge(
     routes: &[(&str, &NetlinkRoute)],
     is_withdrawn: impl Fn(&PeerId) -> bool,
@@ -87,7 +87,7 @@ pub fn merge(
             if !immune && peer.peer.as_ref().is_some_and(&is_withdrawn) {
                 continue;
             }
-            // Told twice, a next hop has the larger of its weights.
+            // A next hop that is declared twice has the larger one of its weights.
             let weight = hops
                 .entry(Hop {
                     weight: 1,
@@ -121,8 +121,8 @@ pub fn merge(
     Ok(merged(paths.into_kind()))
 }
 
-/// The same with the devices of those gateways that lie in a subnet of a declared device: a route must follow when such an address moves to
-/// another device, which the kernel does not do by itself.
+/// Adds the device to each gateway inside a subnet of a declared device. When the address of the subnet moves
+/// to another device, the route must follow, which the kernel does not do by itself.
 fn by_known_devices(kind: RouteKind, there: &KernelState) -> RouteKind {
     let RouteKind::Paths(mut paths) = kind else {
         return kind;
@@ -150,15 +150,15 @@ fn by_known_devices(kind: RouteKind, there: &KernelState) -> RouteKind {
     RouteKind::Paths(paths)
 }
 
-/// A network or a WireGuard device has a route in this place.
-fn taken(routes: &[Named<'_>], key: &RouteKey, stands: &Route) -> Problem {
+/// The problem that a network or a WireGuard device already has a route with this key.
+fn collision(routes: &[Named<'_>], key: &RouteKey, other: &Route) -> Problem {
     let names = routes.iter().map(|(name, _)| format!("NetlinkRoute/{name}"));
     Problem::error(
         Reason::Conflict,
         names.collect::<Vec<_>>().join(", "),
         format!(
-            "a TunnelNetwork or a WireGuardInterface has the route {key} already: {}",
-            stands.kind
+            "a TunnelNetwork or a WireGuardInterface already declares the route {key}: {}",
+            other.kind
         ),
         "give this one another table or metric, or remove it".to_owned(),
     )
@@ -168,7 +168,7 @@ fn contradiction(name: &str, key: &RouteKey) -> Problem {
     Problem::error(
         Reason::Conflict,
         format!("NetlinkRoute/{name}"),
-        format!("another NetlinkRoute of {key} leads to next hops, or refuses otherwise"),
+        format!("another NetlinkRoute declares {key} with a different action"),
         "give one of them another metric, or remove it".to_owned(),
     )
 }

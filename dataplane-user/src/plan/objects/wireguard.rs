@@ -1,4 +1,4 @@
-//! Declared WireGuard devices, with the routes and rules that wg-quick(8) makes for allowed IPs.
+//! Declared WireGuard devices, with the routes and rules that wg-quick(8) creates for allowed IPs.
 
 mod endpoints;
 
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Place, Planner};
+use super::{Netns, Planner};
 use crate::model::facts::{OwnKey, SharedKey};
 use crate::model::rule::Mark;
 use crate::model::wireguard::{self, Device, Preshared};
@@ -18,59 +18,61 @@ use crate::resource::node::Host;
 use crate::resource::wireguard::{Peer, PresharedSource};
 use crate::resource::{Problem, Reason, WireGuardInterface};
 
-/// The usual priority of the rule by which what WireGuard sends itself, and the main table's specific routes, go past a default
-/// route by it. The next one sends all else to the table with that route.
+/// The usual priority of the first rule for a default route through a WireGuard device: it applies the
+/// specific routes of the main table. The next rule sends all other packets without the mark of the device to
+/// the table with the default route.
 const RULES_AT: u32 = 1731;
-/// The mark and the table of the first device with a default route; the next ones follow (wg-quick(8), `Table`).
+/// The mark and the table of the first device with a default route; those of the next devices follow
+/// (wg-quick(8), `Table`).
 const FIRST_MARK: u32 = 51820;
 
-/// Plans a node's devices, in the order of their manifests' names.
+/// Plans the devices of a node, in order of the names of their manifests.
 pub(super) fn plan<'a>(
     interfaces: impl Iterator<Item = (&'a str, &'a Placed<WireGuardInterface>)>,
     planner: &mut Planner<'_>,
 ) {
     let mut marks = Marks::default();
     for (name, placed) in interfaces {
-        let Some(place) = planner.place(placed.namespace.as_ref(), "WireGuardInterface", name) else {
+        let Some(netns) = planner.netns(placed.namespace.as_ref(), "WireGuardInterface", name) else {
             continue;
         };
         let interface = &placed.object;
         let port = Some(interface.listen_port).filter(|port| *port != 0);
         if planner.clashes(
             &format!("WireGuardInterface/{name}"),
-            &place,
+            &netns,
             &LinkKind::WireGuard,
             port,
         ) {
             continue;
         }
-        if !planner.link(&place, &interface.end, LinkKind::WireGuard) {
+        if !planner.link(&netns, &interface.end, LinkKind::WireGuard) {
             continue;
         }
-        let mark = marks.give(place.clone(), interface);
+        let mark = marks.give(netns.clone(), interface);
         let device = device(name, interface, mark, planner);
-        let there = planner.at(&place);
+        let there = planner.at(&netns);
         there.wireguard.insert(interface.end.name.clone(), device);
-        routes(&place, (name, interface), mark, planner);
-        if place.is_none() {
+        routes(&netns, (name, interface), mark, planner);
+        if netns.is_none() {
             endpoints::judge(name, interface, mark, planner);
         }
     }
 }
 
-/// The marks of devices' own packets, given in the order of their manifests' names.
+/// The marks for the packets that devices send, assigned in order of the names of their manifests.
 #[derive(Debug, Default)]
-pub(crate) struct Marks(BTreeMap<Place, BTreeSet<u32>>);
+pub(crate) struct Marks(BTreeMap<Netns, BTreeSet<u32>>);
 
 impl Marks {
-    /// Beside marks, or tables, that are in use in the agent's own namespace.
+    /// Excludes marks, or tables, that are in use in the agent's own namespace.
     pub(crate) fn beside(used: BTreeSet<u32>) -> Marks {
         Marks([(None, used)].into())
     }
 
-    /// The mark of the next device of a place; 0: none.
-    pub(crate) fn give(&mut self, place: Place, interface: &WireGuardInterface) -> u32 {
-        let used = self.0.entry(place).or_default();
+    /// The mark of the next device in a namespace; 0: none.
+    pub(crate) fn give(&mut self, netns: Netns, interface: &WireGuardInterface) -> u32 {
+        let used = self.0.entry(netns).or_default();
         let leads_everywhere = interface.routes.lead_everywhere(allowed_ips(interface));
         let mark = match (interface.fwmark, leads_everywhere) {
             (0, true) => {
@@ -99,23 +101,23 @@ fn device(name: &str, interface: &WireGuardInterface, mark: u32, planner: &mut P
     }
 }
 
-/// `None`, with a problem: whatever key the device has stays.
+/// The public key of a device; `None`, with a problem: the device keeps its current key.
 fn public_key(name: &str, source: &KeySource, planner: &mut Planner<'_>) -> Option<crate::net::PublicKey> {
     let (reason, message, remedy) = match planner.facts.wireguard.keys.get(source) {
         Some(OwnKey::Known(key)) => return Some(*key),
-        // One that is there must not be overwritten.
+        // An existing key must not be overwritten.
         Some(OwnKey::Unusable(why)) => (
             Reason::KeyUnreadable,
-            format!("its private key ({source}) can't be had: {why}"),
-            "see that the key is a regular file that its owner alone can read and that its directory can be written, or correct \
+            format!("its private key ({source}) can't be used: {why}"),
+            "make sure that the key is a regular file that only its owner can read, in a writable directory, or correct \
              spec.privateKey",
         ),
-        // The agent makes it, others don't.
+        // Only the agent generates it.
         Some(OwnKey::Missing) if matches!(source, KeySource::Generated(_)) => return None,
         Some(OwnKey::Missing) | None => (
             Reason::Incomplete,
             format!("its private key ({source}) is missing"),
-            "make it (`umask 077; adit wg genkey > FILE`), or correct spec.privateKey",
+            "create it (`umask 077; adit wg genkey > FILE`), or correct spec.privateKey",
         ),
     };
     planner.problems.push(Problem::error(
@@ -127,8 +129,8 @@ fn public_key(name: &str, source: &KeySource, planner: &mut Planner<'_>) -> Opti
     None
 }
 
-/// `None`, with a problem, where there is no preshared key: without it nothing would come through anyway. Of one that can't
-/// be read `plan::wireguard::keys` tells.
+/// A peer; `None`, with a problem, if its preshared key is missing: without it no packet would pass.
+/// `plan::wireguard::keys` reports keys that can't be read.
 fn peer(name: &str, declared: &Peer, planner: &mut Planner<'_>) -> Option<wireguard::Peer> {
     let facts = &planner.facts.wireguard;
     let subject = || match &declared.name {
@@ -149,8 +151,10 @@ fn peer(name: &str, declared: &Peer, planner: &mut Planner<'_>) -> Option<wiregu
                 planner.problems.push(Problem::error(
                     Reason::Incomplete,
                     subject(),
-                    format!("the preshared key can't be had: {why}"),
-                    format!("put the same key (`adit wg genpsk`) into {file} on both ends, mode 0600"),
+                    format!("the preshared key is not available: {why}"),
+                    format!(
+                        "create a key with `adit wg genpsk`, and store it in {file} on both ends, mode 0600"
+                    ),
                 ));
                 return None;
             }
@@ -163,17 +167,18 @@ fn peer(name: &str, declared: &Peer, planner: &mut Planner<'_>) -> Option<wiregu
         planner.problems.push(Problem::warning(
             Reason::NameUnresolved,
             subject(),
-            format!("`{host}` has no address now"),
-            "it is looked up time and again; correct the endpoint or the resolver if it never has one"
+            format!("`{host}` does not resolve to an address"),
+            "Adit looks it up again regularly; if it never resolves, correct the endpoint or the resolver"
                 .to_owned(),
         ));
     }
     Some(declared.on_device(endpoint, preshared_key))
 }
 
-/// A route for each allowed IP that no address of the device brings along already; default routes with their rules.
+/// Adds a route for each allowed IP, unless an address of the device already creates it; default routes also
+/// get rules.
 fn routes(
-    place: &Place,
+    netns: &Netns,
     (name, interface): (&str, &WireGuardInterface),
     mark: u32,
     planner: &mut Planner<'_>,
@@ -190,7 +195,7 @@ fn routes(
         if interface.routes.lead_everywhere([&prefix]) {
             let priority = interface.rules_at.get(&family).copied().unwrap_or(RULES_AT);
             planner
-                .at(place)
+                .at(netns)
                 .rules
                 .extend(default_rules(family, mark, priority));
         }
@@ -199,17 +204,17 @@ fn routes(
             owner: Owner::Ours,
             kind: RouteKind::on_link(link, family),
         };
-        if let Some(stands) = planner.at(place).routes.get(&key) {
-            let message = format!("the route {key} stands already: {}", stands.kind);
+        if let Some(other) = planner.at(netns).routes.get(&key) {
+            let message = format!("the manifests already declare the route {key}: {}", other.kind);
             planner.problems.push(Problem::error(
                 Reason::Conflict,
                 format!("WireGuardInterface/{name}"),
                 message,
-                "give one of them spec.table, or other allowedIPs".to_owned(),
+                "set spec.table of one of the interfaces, or change its allowedIPs".to_owned(),
             ));
             continue;
         }
-        planner.at(place).routes.insert(key, route);
+        planner.at(netns).routes.insert(key, route);
     }
 }
 
@@ -217,7 +222,8 @@ fn allowed_ips(interface: &WireGuardInterface) -> impl Iterator<Item = &IpNet> {
     interface.peers.iter().flat_map(|peer| &peer.allowed_ips)
 }
 
-/// What WireGuard has not marked asks the main table for anything but a default route, and then the device's table.
+/// The rules of a default route: packets use the main table, except its default routes; then packets without
+/// the mark use the table of the device.
 fn default_rules(family: Family, mark: u32, priority: u32) -> [Rule; 2] {
     let specific = Rule {
         suppress_prefix_length: Some(0),
@@ -231,8 +237,8 @@ fn default_rules(family: Family, mark: u32, priority: u32) -> [Rule; 2] {
     [specific, unmarked]
 }
 
-/// Those of a device that sends with this mark, among all rules: the one that leads to its table, and the one before it by
-/// which the main table's more specific routes hold.
+/// Finds the rules of a device with this mark among all rules: the one that leads to its table, and the one
+/// before it that applies the more specific routes of the main table.
 #[must_use]
 pub fn default_rules_of(mark: u32, rules: &BTreeSet<Rule>) -> BTreeSet<Rule> {
     let of_family = |family: Family| {

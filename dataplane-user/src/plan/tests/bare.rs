@@ -1,4 +1,4 @@
-//! Links without encapsulation: the way to the peer decides which neighbour its packets go to, or that they go nowhere.
+//! Links without encapsulation: the path to the peer decides to which neighbour its packets are sent, if any.
 
 use super::*;
 use crate::diff::diff;
@@ -31,7 +31,7 @@ fn packets_go_to_the_gateway_or_to_the_peer_itself() {
         .map(|link| link.as_ref().unwrap().as_str());
     assert_eq!(links.collect::<BTreeSet<_>>(), BTreeSet::from([ETH0, ETH1]));
     assert_eq!(anchor_mtus(&target), BTreeSet::from([1500]));
-    // IPv6 goes to IPv6 neighbours alone, whatever the underlay's family.
+    // IPv6 is only sent to IPv6 neighbours, with both families of the underlay.
     assert_eq!(reasons(&problems), [Reason::Unsupported]);
     let refused = problems[0].refused.clone().unwrap();
     assert_eq!((refused.to.as_str(), refused.family), ("b", Family::Ipv6));
@@ -157,10 +157,11 @@ fn a_path_that_is_too_narrow_loses_what_is_larger() {
     assert!(problems[0].message.contains("are lost"), "{}", problems[0]);
 }
 
-/// A peer's last byte, the device and the gateway of the way to it.
+/// The last byte of a peer, and the device and gateway of the path to it.
 type ByDevice<'a> = (u8, &'static str, Option<&'a str>);
 
-/// Node a's plan in one network without encapsulation of a, b, c and d, or those of them that there are ways to.
+/// The plan of node a in one network without encapsulation, with those of b, c and d to which there are
+/// paths.
 fn by(ways: &[ByDevice<'_>]) -> (KernelState, Vec<Problem>) {
     let last = ways.iter().map(|way| usize::from(way.0)).max().unwrap();
     planned_by(resources(bare, &["a", "b", "c", "d"][..last]), ways)
@@ -191,12 +192,12 @@ fn bare(network: &mut Network) {
     network.encapsulation = Some(Encapsulation::None);
 }
 
-/// In order of their nodes.
+/// The next hops, in order of their nodes.
 fn next_hops(target: &KernelState) -> Vec<NextHop> {
     target.next_hops.iter().map(|hop| NextHop::clone(hop)).collect()
 }
 
-/// Those that lead to others.
+/// The prefixes that lead to other nodes.
 fn prefixes(target: &KernelState) -> Vec<String> {
     let remote = target
         .prefixes

@@ -1,5 +1,5 @@
-//! Plain packets that pretend to be the overlay's: dropped where a network asks for it, by the kernel's routes, and with the
-//! exceptions that peers without encapsulation need.
+//! Cleartext packets with overlay addresses: dropped if a network declares it, depending on the kernel's
+//! routes, with the exceptions that peers without encapsulation need.
 
 use super::*;
 use crate::model::facts::{FoundRoute, Lookup};
@@ -41,7 +41,7 @@ fn nothing_is_dropped_where_nobody_asks_for_it() {
         &["a", "b"],
     );
     assert_eq!(rules(&refused, &facts(&[(2, 1500)])), []);
-    // Of two networks one asks: the other's prefixes are left alone.
+    // Only one of two networks drops cleartext: the prefixes of the other one have no rule.
     let mut two = resources(asks, &["a", "b"]);
     let mut other = two.networks.values().next().unwrap().clone();
     other.name = NetworkName::new("other").unwrap();
@@ -73,7 +73,7 @@ fn a_network_of_everything_spares_hosts_without_an_address() {
         prefixes: [net("0.0.0.0/32")].into(),
     };
     let first = &rules(&everything, &facts)[0];
-    // That it is of IPv4 this match says too.
+    // The match also implies IPv4.
     assert_eq!(
         (&first.matches[1], first.matches.len()),
         (&specified(), 3),
@@ -131,7 +131,7 @@ fn own_prefixes_and_return_paths_lead_to_own_addresses() {
     let trusted = Match::NotIn(links(&["adit-geneve", "adit0", "cni0", "lo", "wg0"]));
     assert!(rules.iter().filter(to_own).all(|rule| rule.matches[0] == trusted));
     assert_eq!(rules.iter().filter(to_own).count(), 2);
-    // Whatever comes in there, its source is looked at.
+    // The source of every packet that arrives there is checked.
     let inside = Match::NotIn(links(&["adit-geneve", "adit0", "lo"]));
     assert_eq!(rules.iter().filter(|rule| rule.matches[0] == inside).count(), 2);
 }
@@ -141,7 +141,7 @@ fn a_default_route_to_a_carried_prefix_trusts_no_device() {
     let mut resources = resources(asks, &["a", "b"]);
     let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
     let cidr = carry(node);
-    // As it is before the overlay's own routes stand, and after.
+    // Before the overlay routes exist, and after.
     let after = facts(&[(2, 1500)]);
     let mut before = after.clone();
     before
@@ -194,12 +194,12 @@ fn without_nft_a_network_that_asks_for_it_is_not_ready() {
     }
 }
 
-/// Asks for it, by its default.
+/// A network that drops cleartext by default.
 fn asks(network: &mut Network) {
     network.source_protection = SourceProtection::Enforce;
 }
 
-/// The rules about what comes in, without those for tunnels' ports.
+/// The rules for incoming packets, without those for tunnel ports.
 fn rules(resources: &Resources, facts: &NodeFacts) -> Vec<Rule> {
     let intent = Intent::new(resources.clone(), NodeName::new("a").unwrap()).unwrap();
     let firewall = plan(&intent, facts).0.firewall.unwrap();
@@ -219,7 +219,7 @@ fn drop_of(matches: Vec<Match>) -> Rule {
     }
 }
 
-/// Has a node carry a prefix.
+/// Makes a node advertise a prefix.
 fn carry(node: &mut Node) -> IpNet {
     let cidr = net("10.1.1.0/24");
     node.prefixes.push(AdvertisedPrefix {
@@ -230,7 +230,7 @@ fn carry(node: &mut Node) -> IpNet {
     cidr
 }
 
-/// The kernel finds a route by eth0 to a host's underlay address.
+/// The kernel finds a route through eth0 to the underlay address of a host.
 fn reached(mut facts: NodeFacts, prefix: &str, host: u8) -> NodeFacts {
     facts
         .routes

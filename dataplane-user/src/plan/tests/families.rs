@@ -1,11 +1,11 @@
-//! What is skipped where the kernel lacks a family.
+//! Objects that are skipped if the kernel lacks a family.
 
 use super::*;
 use crate::model::facts::Ipv6;
 use crate::model::{MAIN_TABLE, RouteKey};
 use crate::net::Encapsulation;
 
-/// Two nodes of a network by routes in a table of its own.
+/// Two nodes of a network with dataplane `routes` in a separate table.
 fn by_routes(encapsulation: Encapsulation, change: impl Fn(&mut NodeFacts)) -> (KernelState, Vec<Problem>) {
     let resources = resources(
         |network| {
@@ -69,7 +69,7 @@ fn without_ipv6_nothing_of_it_is_wanted() {
     assert!(target.addresses.keys().all(|(_, prefix)| prefix.addr().is_ipv4()));
     assert_eq!(families_of_rules(&target), [Family::Ipv4]);
 
-    // Ethernet's neighbours are IPv6 ones, for IPv4 too.
+    // Neighbours of Ethernet tunnels are IPv6 neighbours, also for IPv4.
     let (target, problems) = by_routes(Encapsulation::Geneve, |facts| facts.ipv6 = Ipv6::Absent);
     assert_eq!(skipped(&problems), ["IPv6", "link adit-geneve"]);
     assert!(target.neighbours.is_empty() && target.route_targets.is_empty());

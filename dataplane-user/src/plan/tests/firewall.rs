@@ -1,4 +1,5 @@
-//! The nft table: exclusions before what they except, nothing that the network did not ask for, and what a machine lacks.
+//! The nft table: exceptions before the rules that they limit, only declared features, and machines without
+//! nft features.
 
 use super::*;
 use crate::diff::diff;
@@ -44,7 +45,7 @@ fn what_is_not_masqueraded_comes_first() {
             within(Side::Destination, &[prefix]),
         ]
     };
-    // Neighbours are one.
+    // Adjacent prefixes are merged.
     assert!(returns(&excluded("10.0.0.0/8", "192.168.0.0/15")));
     assert!(returns(&excluded("fd00::/16", "2001:db8::/32")));
     assert_eq!(
@@ -67,7 +68,7 @@ fn a_network_that_asks_for_nothing_gets_what_tunnels_need() {
         Chain::Forward,
     ];
     assert_eq!(chains, expected);
-    // From tunnel to tunnel, and nothing else.
+    // Only from tunnel to tunnel.
     let [crossing] = &firewall.chains[&Chain::Forward][..] else {
         panic!("one rule: {firewall:#?}");
     };

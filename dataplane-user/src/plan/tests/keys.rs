@@ -1,4 +1,4 @@
-//! WireGuard's keys that can't be read at an agent's start: devices and peers that exist stay in the plan.
+//! WireGuard keys that can't be read when an agent starts: existing devices and peers stay in the plan.
 
 use super::loops::{known, plan_of, with_keys};
 use super::*;
@@ -49,7 +49,7 @@ fn a_next_key_that_cannot_be_read_keeps_second_devices_and_may_be_the_own_one() 
     assert_eq!(own(&target, "adit-wg0"), Some(next));
     assert_eq!(reasons(&problems), [Reason::KeyUnreadable]);
 
-    // Without a change of keys nobody asks for it; and that there is none is known.
+    // Without a key rotation the next key is not needed; and a missing key is not an unreadable one.
     let (_, problems) = planned_with(|_| {}, |facts| facts.wireguard.next_key = unusable());
     assert_eq!(problems, []);
     let (target, problems) = planned_with(|end| end.public_key = next, |_| {});

@@ -1,4 +1,4 @@
-//! Endpoints inside of the overlay, and ways to endpoints that lead into it: refused for every encapsulation.
+//! Endpoints inside the overlay, and paths to endpoints that lead into it: refused with every encapsulation.
 
 use super::*;
 use crate::model::facts::{FoundRoute, Lookup, OwnKey};
@@ -36,7 +36,7 @@ fn a_way_that_leads_into_the_overlay_is_none() {
                 problems[0]
             );
             assert_eq!(led(&target), led_to(3), "{encapsulation} by {device}");
-            // That way is no narrower underlay.
+            // The looped path does not reduce the MTU.
             assert_eq!(anchor_mtus(&target), anchor_mtus(&straight.0));
             assert!(target.wireguard.values().all(|device| device.peers.len() == 1));
         }
@@ -64,7 +64,7 @@ fn an_endpoint_inside_of_a_network_needs_a_more_specific_route() {
             (Some(found(MAIN_TABLE, "10.0.0.0/8", ANCHOR_METRIC + 1)), true),
             (Some(found(MAIN_TABLE, "10.0.0.0/8", 0)), false),
             (Some(found(MAIN_TABLE, "10.77.0.0/24", 0)), false),
-            // A rule leads there before the main table's.
+            // A rule selects this table before the main one.
             (Some(found(100, "0.0.0.0/0", 0)), false),
         ] {
             let mut facts = known(&[(2, 1500), (3, 1500)]);
@@ -124,10 +124,13 @@ fn where_routes_carry_packets_the_peers_own_prefixes_count() {
         "10.77.0.0/24 is more specific"
     );
     assert!(!looped("10.77.0.0/28", MAIN_TABLE));
-    assert!(looped("10.77.0.0/28", 1730), "a table of its own is asked first");
+    assert!(
+        looped("10.77.0.0/28", 1730),
+        "a separate table is looked up first"
+    );
 }
 
-/// The endpoint of a declared device, and whether that is told to lead into the device itself.
+/// The problem, if any, that the route to the endpoint of a declared device leads into the device itself.
 #[test]
 fn an_endpoint_that_the_devices_own_routes_hold_is_told() {
     let told = |allowed: &[&str], route: Option<(u32, &str, &str)>| {
@@ -162,12 +165,13 @@ fn an_endpoint_that_the_devices_own_routes_hold_is_told() {
     let looped = [(Severity::Error, "WireGuardInterface/home".to_owned())];
     let halves = ["0.0.0.0/1", "128.0.0.0/1"];
     let uplink = Some((MAIN_TABLE, "0.0.0.0/0", "eth0"));
-    // Before the device's routes stand, and once they do.
+    // Before the routes of the device exist, and after.
     assert_eq!(told(&halves, uplink), looped);
     assert_eq!(told(&halves, None), looped);
     assert_eq!(told(&halves, Some((MAIN_TABLE, "128.0.0.0/1", "wg0"))), looped);
     assert_eq!(told(&["198.51.100.0/24"], uplink), looped);
-    // On the uplink's own subnet, or by a rule; and a default route spares the device's own packets.
+    // Endpoints in the subnet of the uplink, or routed by a rule, are fine; so is a default route, which
+    // exempts the packets of the device.
     assert_eq!(told(&halves, Some((MAIN_TABLE, "198.51.100.0/24", "eth0"))), []);
     assert_eq!(told(&halves, Some((100, "0.0.0.0/0", "eth0"))), []);
     assert_eq!(told(&["0.0.0.0/0"], uplink), []);
@@ -203,7 +207,7 @@ fn with_interface(allowed: &[&str]) -> Intent {
     Intent::new(resources, NodeName::new("a").unwrap()).unwrap()
 }
 
-/// Node a's plan; that some carry no IPv6 over IPv4 is another matter.
+/// The plan of node a, without the problems that some links can't transport IPv6 over IPv4.
 pub(super) fn plan_of(resources: &Resources, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     let intent = Intent::new(resources.clone(), NodeName::new("a").unwrap()).unwrap();
     let (target, mut problems) = plan(&intent, facts);
@@ -243,7 +247,7 @@ fn by(device: &'static str, mtu: u32) -> UnderlayPath {
     }
 }
 
-/// The IPv4 prefixes that lead to others.
+/// The IPv4 prefixes that lead to other nodes.
 fn led(target: &KernelState) -> Vec<String> {
     let led = target
         .prefixes

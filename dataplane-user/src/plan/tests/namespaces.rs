@@ -1,4 +1,4 @@
-//! What becomes of an object in another namespace, by what is known of that.
+//! Objects in another namespace, depending on what is known about the namespace.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ fn planned_in(presence: Presence) -> (KernelState, Vec<Problem>) {
 fn only_what_is_absent_takes_its_objects_out_of_the_plan() {
     let why = || "why".to_owned();
     let there = Presence::There(Namespace::Pid(7));
-    // What is planned, and what is told.
+    // The planned objects and the problems.
     let cases = [
         (there, true, None),
         (

@@ -1,10 +1,10 @@
-//! Networks by routes: who leads where while some are withdrawn, in both dataplanes.
+//! The targets of prefixes while some peers are withdrawn, in both dataplanes.
 
 use super::*;
 use crate::model::{RouteTarget, Target};
 use crate::resource::AdvertisedPrefix;
 
-/// A network in which b and c carry a prefix in the first tier, and d in the second.
+/// A network in which b and c advertise a prefix in the first tier, and d in the second.
 fn tiers(dataplane: Dataplane) -> Resources {
     let mut resources = resources(|network| network.dataplane = dataplane, &["a", "b", "c", "d"]);
     for (name, tier) in [("b", 0), ("c", 0), ("d", 1)] {
@@ -30,7 +30,7 @@ fn without(resources: Resources, withdrawn: &[&str]) -> KernelState {
     plan(&intent, &facts).0
 }
 
-/// The last bytes of the peers that the shared prefix leads to.
+/// The last bytes of the peers to which the shared prefix leads.
 fn remotes(withdrawn: &[&str]) -> Option<(Vec<u8>, bool)> {
     let state = without(tiers(Dataplane::Routes), withdrawn);
     let shared = state

@@ -1,4 +1,4 @@
-//! Where there can be no BPF programs.
+//! A machine without BPF programs.
 
 use super::*;
 

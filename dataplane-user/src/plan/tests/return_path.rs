@@ -1,4 +1,5 @@
-//! The return path: numbers by the devices' names, gateways of the main table, and what waits.
+//! Return paths: numbers in order of device names, gateways from the main table, and devices that don't exist
+//! yet.
 
 use super::*;
 use crate::model::facts::ReturnWay;
@@ -10,7 +11,7 @@ fn back_by(devices: &[&'static str], nft: Nft) -> (KernelState, Vec<Problem>) {
     let mut resources = resources(|_| {}, &["a", "b"]);
     let node = resources.nodes.get_mut("a").unwrap();
     node.return_path = devices.iter().map(|name| LinkName::constant(name)).collect();
-    let way = |ipv6, gateways: &[&str]| ReturnWay {
+    let path = |ipv6, gateways: &[&str]| ReturnWay {
         ipv6,
         gateways: gateways
             .iter()
@@ -23,8 +24,8 @@ fn back_by(devices: &[&'static str], nft: Nft) -> (KernelState, Vec<Problem>) {
     };
     let facts = NodeFacts {
         return_paths: [
-            (LinkName::constant("eth1"), way(true, &["203.0.113.1"])),
-            (LinkName::constant("ppp0"), way(false, &[])),
+            (LinkName::constant("eth1"), path(true, &["203.0.113.1"])),
+            (LinkName::constant("ppp0"), path(false, &[])),
         ]
         .into(),
         nft,
@@ -42,7 +43,7 @@ fn mark(value: u32) -> Mark {
 fn each_device_has_a_number_a_rule_and_a_table() {
     let (target, problems) = back_by(&["ppp0", "eth1", "eth0"], Nft::Usable);
     assert_eq!(reasons(&problems), [Reason::Waiting], "{problems:?}");
-    assert!(problems[0].message.contains("no device eth0"), "{}", problems[0]);
+    assert!(problems[0].message.contains("device eth0"), "{}", problems[0]);
     let rule = |family, value, table| Rule {
         mark: Some(mark(value)),
         ..Rule::to_table(family, RETURN_PATH_PRIORITY, table)
@@ -64,7 +65,7 @@ fn each_device_has_a_number_a_rule_and_a_table() {
     assert_eq!(route(17302, "0.0.0.0/0"), "via 203.0.113.1 dev eth1 onlink");
     assert!(route(17302, "::/0").starts_with("dev eth1"), "{target:?}");
     assert!(route(17303, "0.0.0.0/0").starts_with("dev ppp0"), "{target:?}");
-    // What is on a device's own subnet goes by no gateway; where there is none, all is on the link.
+    // Hosts in the subnet of a device need no gateway; without a gateway, everything is on the link.
     assert!(
         route(17302, "203.0.113.0/24").starts_with("dev eth1"),
         "{target:?}"

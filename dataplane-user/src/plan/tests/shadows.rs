@@ -1,4 +1,4 @@
-//! Other routes that take the overlay's packets.
+//! Other routes that take packets of the overlay.
 
 use super::*;
 use crate::model::facts::OwnKey;
@@ -22,17 +22,17 @@ fn a_subnet_of_this_machine_that_hides_a_peers_prefix_is_told() {
         for named in ["10.2.17.0/24", "docker0", "10.2.0.0/16", "TunnelNode/b"] {
             assert!(problem.message.contains(named), "{named}: {problem}");
         }
-        // In whole, in the overlay but nobody's, and outside.
+        // A whole prefix; then prefixes in the overlay that no peer advertises, and outside.
         assert!(told("fd00:2::/80", dataplane).is_some());
         for subnet in ["10.3.0.0/16", "172.17.0.0/16", "192.0.2.0/24"] {
             assert_eq!(told(subnet, dataplane), None, "{subnet}");
         }
     }
-    // An anchor leads there, which is less specific; a route to the peer's prefix is more specific.
+    // The anchor route is less specific; a route to the prefix of the peer is more specific.
     assert!(told("10.0.0.0/12", Dataplane::Ebpf).is_some());
     let problem = told("10.0.0.0/12", Dataplane::Routes);
     assert_eq!(problem, None);
-    // Equal ones: by the metric.
+    // Equal prefixes: the metric decides.
     assert!(told("10.0.0.0/8", Dataplane::Ebpf).is_some());
     assert_eq!(told("fd00::/16", Dataplane::Ebpf), None);
 }
@@ -63,7 +63,7 @@ fn an_allowed_ip_that_takes_a_peers_prefix_is_told() {
             assert!(problem.message.contains(named), "{named}: {problem}");
         }
     }
-    // The overlay's own route is more specific, or the prefix is nobody's.
+    // The overlay route is more specific, or no peer advertises the prefix.
     for allowed in [
         "0.0.0.0/0",
         "0.0.0.0/1",

@@ -9,7 +9,8 @@ use crate::net::KeySource;
 use crate::plan::NetworkLink;
 use crate::resource::{Intent, Problem, Reason};
 
-/// A problem for each key that can't be read now, and for each that was never read and that a link or a device needs.
+/// A problem for each key that can't be read now, and for each that was never read and that a link or a
+/// device needs.
 pub(in crate::plan) fn problems(
     intent: &Intent,
     facts: &NodeFacts,
@@ -30,8 +31,8 @@ pub(in crate::plan) fn problems(
             Problem::warning(
                 Reason::KeyUnreadable,
                 subject,
-                format!("{what} can't be read, and what was read last stays in use: {why}"),
-                "make it readable again before the agent is restarted".to_owned(),
+                format!("{what} can't be read, so the key that was read last stays in use: {why}"),
+                "make the file readable again before the agent restarts".to_owned(),
             )
         })
         .collect::<Vec<_>>();
@@ -44,12 +45,12 @@ pub(in crate::plan) fn problems(
             Reason::KeyUnreadable,
             subject,
             format!("{what} can't be read: {why}; {until_then}"),
-            "see that it is there, a regular file that its owner alone can read".to_owned(),
+            "make sure that the key is a regular file that only its owner can read".to_owned(),
         )
     };
     let end = intent.node().wireguard.as_ref();
     let declared = end.map(|end| OwnKey::Known(end.public_key));
-    // It may be the declared key by now.
+    // The next key may be the declared key by now.
     let needs_next = end.is_some_and(|end| end.next_public_key.is_some())
         || Some(&facts.wireguard.own_key) != declared.as_ref();
     let own_keys = [
@@ -65,7 +66,7 @@ pub(in crate::plan) fn problems(
             && is_asked_for
             && is_needed()
         {
-            let until_then = "devices that have a key keep it, others get none";
+            let until_then = "devices that have a key keep it, new devices get none";
             problems.push(unread(own(intent), what, why, until_then));
         }
     }
@@ -75,7 +76,7 @@ pub(in crate::plan) fn problems(
             && needed.contains(file.as_str())
         {
             let subject = format!("preshared key {file}");
-            let until_then = "peers that exist keep the preshared key that they have, others are not created";
+            let until_then = "existing peers keep their preshared key, new peers are not created";
             problems.push(unread(subject, "the preshared key", why, until_then));
         }
     }
@@ -97,7 +98,7 @@ fn own(intent: &Intent) -> String {
     format!("TunnelNode/{}", intent.node().name)
 }
 
-/// What needs a key.
+/// The subjects that need a key.
 fn subjects(intent: &Intent, key: &KeyFile) -> Vec<String> {
     match key {
         KeyFile::Private(KeySource::Node | KeySource::Next) => vec![own(intent)],

@@ -1,8 +1,9 @@
-//! A node's key changes without a loss: while it does, a pair has a second link with the next keys, on a device and a port of its
-//! own, and packets move from one to the other once a handshake was seen there.
+//! Key rotation without packet loss: during a rotation, a pair has a second link with the next keys, on a
+//! separate device and port, and packets move to it once it has a handshake.
 //!
-//! What a manifest's `nextPublicKey` begins ends when it is the `publicKey`: then the first device gets that key, packets move
-//! back, and the second one goes when it was quiet for a while. Each end moves by itself: both receive on both.
+//! A rotation begins when a manifest declares `nextPublicKey`, and ends when that key becomes `publicKey`:
+//! then the first device gets that key, packets move back, and the second device is deleted after it was
+//! quiet for a while. Each end moves independently: both receive on both devices.
 
 use std::net::SocketAddr;
 
@@ -14,7 +15,7 @@ use crate::model::facts::{NodeFacts, OwnKey};
 use crate::net::PublicKey;
 use crate::resource::{Node, Problem, Reason};
 
-/// Adds to a pair's link the second one that it needs now, and says which of them packets take.
+/// Adds the second link to the link of a pair if it needs one now, and decides which of them packets use.
 pub(super) fn apply(link: WireGuardLink, pair: &Pair<'_>, facts: &NodeFacts) -> WireGuardLink {
     let Some(stage) = stage(&link, pair, facts) else {
         return link;
@@ -43,27 +44,27 @@ pub(super) fn apply(link: WireGuardLink, pair: &Pair<'_>, facts: &NodeFacts) -> 
         ..link.clone()
     };
     let mut first = link;
-    // Whoever is awaited is called.
+    // Keepalives start the handshake that is waited for.
     let awaited = if stage.begins { &mut second } else { &mut first };
     awaited.keepalive = Some(awaited.keepalive.map_or(limits::ROTATION_KEEPALIVE, |seconds| {
         seconds.min(limits::ROTATION_KEEPALIVE)
     }));
     let moved = is_up(awaited);
-    let (mut taken, other) = if moved == stage.begins {
+    let (mut used, other) = if moved == stage.begins {
         (second, first)
     } else {
         (first, second)
     };
-    taken.awaits = !moved;
-    taken.beside = Some(Box::new(other));
-    taken
+    used.awaits = !moved;
+    used.beside = Some(Box::new(other));
+    used
 }
 
-/// What of a rotation a pair is in.
+/// The stage of a rotation of a pair.
 struct Stage {
-    /// Whether packets shall move to the second link, or back to the first one.
+    /// Whether packets should move to the second link; else back to the first one.
     begins: bool,
-    /// The keys of both ends of the second link: this node's, and the peer's.
+    /// The keys of the second link: of this node, and of the peer.
     keys: (PublicKey, PublicKey),
 }
 
@@ -71,8 +72,8 @@ fn stage(link: &WireGuardLink, pair: &Pair<'_>, facts: &NodeFacts) -> Option<Sta
     let next = |node: &Node| node.wireguard.as_ref().and_then(|own| own.next_public_key);
     match (next(pair.node), next(pair.peer)) {
         (None, None) => {
-            let stands = (next_wireguard_device(link.unit), link.public_key);
-            facts.wireguard.lingering.contains(&stands).then_some(Stage {
+            let former_peer = (next_wireguard_device(link.unit), link.public_key);
+            facts.wireguard.lingering.contains(&former_peer).then_some(Stage {
                 begins: false,
                 keys: (link.own_key, link.public_key),
             })
@@ -85,7 +86,7 @@ fn stage(link: &WireGuardLink, pair: &Pair<'_>, facts: &NodeFacts) -> Option<Sta
     }
 }
 
-/// Whether a key is this one, as far as that can be told: a device that has it stays while its file can't be read.
+/// Whether a key may be this one: a device with it stays while the key file can't be read.
 fn may_be(key: &OwnKey, declared: PublicKey) -> bool {
     match key {
         OwnKey::Known(known) => *known == declared,
@@ -94,39 +95,39 @@ fn may_be(key: &OwnKey, declared: PublicKey) -> bool {
     }
 }
 
-/// This node's next key is not the one that its manifest tells the others.
+/// The problem that the next key of this node is not the one that its manifest declares.
 pub(in crate::plan) fn own_problem(node: &Node, facts: &NodeFacts) -> Option<Problem> {
     let next = node.wireguard.as_ref()?.next_public_key?;
     let message = match &facts.wireguard.next_key {
         OwnKey::Known(known) if *known == next => return None,
-        OwnKey::Known(known) => format!("this node's next key is {known}, its manifest says {next}"),
+        OwnKey::Known(known) => format!("this node's next key is {known}, but its manifest declares {next}"),
         OwnKey::Missing => "this node has no next WireGuard key".to_owned(),
-        // `keys` tells of it.
+        // `keys` reports it.
         OwnKey::Unusable(_) => return None,
     };
     Some(Problem::error(
         Reason::KeyMismatch,
         format!("TunnelNode/{}", node.name),
-        format!("{message}: the present key stays"),
+        format!("{message}: the current key stays in use"),
         format!(
-            "put what `adit wg rotate` prints on this node into the spec of TunnelNode/{}",
+            "run `adit wg rotate` on this node, and add its output to the spec of TunnelNode/{}",
             node.name
         ),
     ))
 }
 
-/// What is still awaited on the way to a peer.
+/// The problem that the rotation of the link to a peer waits for a handshake.
 pub(in crate::plan) fn problem(link: &WireGuardLink, peer: &Node) -> Option<Problem> {
     let beside = link.beside.as_ref().filter(|_| link.awaits)?;
     Some(Problem::warning(
         Reason::KeyRotation,
         format!("TunnelNode/{}", peer.name),
         format!(
-            "no handshake with {} on {} yet: packets go by {} as before",
+            "waiting for a handshake with {} on {}; until then packets use {}",
             beside.public_key,
             beside.device(),
             link.device()
         ),
-        "all nodes must have the same manifests; a firewall between them must let the port of that device through".to_owned(),
+        "give all nodes the same manifests, and let firewalls between them accept the UDP port of that device".to_owned(),
     ))
 }

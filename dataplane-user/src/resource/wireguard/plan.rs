@@ -1,7 +1,8 @@
-//! A network of point-to-point WireGuard devices, a pair for each link (`WireGuardNetworkPlan`): all nodes expand it alike.
+//! A network of point-to-point WireGuard devices, a pair for each link (`WireGuardNetworkPlan`). All nodes
+//! expand it to the same devices.
 //!
-//! What a link gets (its addresses, its ports) follows from the order in which nodes and links are written: what is added at
-//! the end moves nothing that stands.
+//! The addresses and ports of a link follow from the order of nodes and links in the manifest: additions at
+//! the end change no existing link.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,11 +20,12 @@ use crate::resource::node::{Endpoint, Host};
 pub struct WireGuardNetworkPlan {
     /// Its name.
     pub name: String,
-    /// Where the addresses of links are taken from: one of a family at most.
+    /// The pools of link addresses: at most one per family.
     pub pools: Vec<IpNet>,
-    /// The nodes, as written.
+    /// The nodes, in the order of the manifest.
     pub nodes: Vec<PlanNode>,
-    /// The links, as written, each between two different nodes by their places; `None`: one between any two.
+    /// The links, in the order of the manifest, each between two different nodes by their indexes; `None`:
+    /// one between each two nodes.
     pub links: Option<Vec<PlanLink>>,
 }
 
@@ -32,56 +34,57 @@ pub struct WireGuardNetworkPlan {
 pub struct PlanNode {
     /// Its name in the plan.
     pub name: NodeName,
-    /// The node whose agent makes its devices.
+    /// The node whose agent creates its devices.
     pub agent: NodeName,
-    /// The namespace that they are in; `None`: the agent's.
+    /// The namespace of its devices; `None`: the agent's own.
     pub namespace: Option<Namespace>,
     /// Its public key.
     pub public_key: PublicKey,
-    /// Where the private one is.
+    /// The source of its private key.
     pub key: KeySource,
-    /// Where others reach it; `None`: it is awaited.
+    /// The host of its endpoints; `None`: it must connect first.
     pub endpoint: Option<Host>,
-    /// The UDP port of its first device; the next ones follow.
+    /// The UDP port of its first device; those of the next devices follow.
     pub listen_port: u16,
-    /// MTU of its devices; of the two of a link the smaller one holds for both.
+    /// MTU of its devices in bytes; the smaller one of both ends of a link is used.
     pub mtu: u32,
     /// Seconds between the keepalives that it sends; 0: none.
     pub keepalive: u16,
-    /// What lies behind it: what others send to it, and take from it. Its links' addresses are added.
+    /// The prefixes behind it, which others send to it and accept from it. The addresses of its links are
+    /// added.
     pub allowed_ips: BTreeSet<IpNet>,
-    /// Where its routes for what lies behind others stand.
+    /// The routing tables of its routes to the prefixes behind others.
     pub routes: AllowedIpRoutes,
 }
 
 /// A link, or several between the same two nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanLink {
-    /// The places of its nodes in the plan's list.
+    /// The indexes of its two nodes in the list of the plan.
     pub ends: (usize, usize),
-    /// How many there are.
+    /// The number of parallel links.
     pub count: u16,
-    /// MTU of its devices; `None`: what the nodes say.
+    /// MTU of its devices in bytes; `None`: the one of the nodes.
     pub mtu: Option<u32>,
-    /// The file with the key that both ends share.
+    /// The file with the preshared key of both ends.
     pub preshared_key_file: Option<String>,
 }
 
-/// One end's device and what it is called among all declared ones.
+/// The devices of both ends of all links, with their names among all declared devices.
 pub type Expanded = Vec<(String, Placed<WireGuardInterface>)>;
 
 impl WireGuardNetworkPlan {
     /// Both ends of all links.
     ///
     /// # Errors
-    /// What there is too little of: addresses, or ports.
+    /// If there are too few addresses or ports.
     pub fn expand(&self) -> Result<Expanded, String> {
         let tunnels = self.tunnels();
         for pool in &self.pools {
             let room = room(pool);
             if u128::try_from(tunnels.len()).unwrap_or(u128::MAX) > room {
                 return Err(format!(
-                    "{pool} has addresses for {room} links, and there are {}; give a larger one",
+                    "{pool} has addresses for {room} links, but there are {} links; use a larger pool",
                     tunnels.len()
                 ));
             }
@@ -116,7 +119,7 @@ impl WireGuardNetworkPlan {
         Ok(expanded)
     }
 
-    /// All links one by one. Those between any two nodes come in the order of the later of the two.
+    /// All links one by one. Links between each two nodes are in the order of the later one of the two.
     fn tunnels(&self) -> Vec<Tunnel> {
         let links = match &self.links {
             Some(links) => links.clone(),
@@ -130,7 +133,8 @@ impl WireGuardNetworkPlan {
         let mut tunnels = Vec::new();
         for link in links {
             for _ in 0..link.count {
-                // Links between the same two nodes have different names, however often they are written.
+                // Links between the same two nodes have different names, even if they are declared several
+                // times.
                 let number = numbers.entry(link.ends).or_default();
                 tunnels.push(Tunnel {
                     link: link.clone(),
@@ -144,7 +148,7 @@ impl WireGuardNetworkPlan {
 }
 
 impl PlanLink {
-    /// A link between the nodes at these places, and nothing special.
+    /// A link between the nodes with these indexes, with default options.
     #[must_use]
     pub fn between(ends: (usize, usize)) -> PlanLink {
         PlanLink {
@@ -162,7 +166,8 @@ struct Tunnel {
     number: u16,
 }
 
-/// The next port of each agent: devices receive in its namespace, wherever they are themselves.
+/// The next port of each agent: devices receive in the namespace of the agent, whichever namespace they are
+/// in.
 #[derive(Default)]
 struct Ports<'a>(BTreeMap<&'a NodeName, u16>);
 
@@ -171,7 +176,7 @@ impl<'a> Ports<'a> {
         let used = self.0.entry(&node.agent).or_default();
         let port = node.listen_port.checked_add(*used).ok_or_else(|| {
             format!(
-                "node {} has more links than there are ports from {} on",
+                "node {} has more links than UDP ports from {} up",
                 node.name, node.listen_port
             )
         })?;
@@ -186,7 +191,7 @@ struct End<'a> {
     port: u16,
     other: &'a PlanNode,
     other_port: u16,
-    /// Its own addresses, and the other end's.
+    /// Pairs of its own address and the address of the other end.
     addresses: &'a [(IpAddr, IpAddr)],
 }
 
@@ -240,7 +245,8 @@ impl End<'_> {
     }
 }
 
-/// How many pairs of addresses a pool has, the first one left out: it holds the network's own.
+/// The number of pairs of addresses in a pool, without the first pair, which has the address of the network
+/// itself.
 fn room(pool: &IpNet) -> u128 {
     let bits = u32::from(pool.max_prefix_len() - pool.prefix_len());
     (1_u128.checked_shl(bits).unwrap_or(u128::MAX) / 2).saturating_sub(1)
@@ -362,7 +368,7 @@ mod tests {
         let mut plan = plan(&["a", "b", "c"]);
         plan.pools = vec!["10.255.0.0/30".parse().unwrap()];
         let error = plan.expand().unwrap_err();
-        assert!(error.contains("for 1 links, and there are 3"), "{error}");
+        assert!(error.contains("for 1 links, but there are 3"), "{error}");
         plan.pools.clear();
         plan.nodes[2].listen_port = 65535;
         let error = plan.expand().unwrap_err();

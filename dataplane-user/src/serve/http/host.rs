@@ -1,5 +1,5 @@
-//! Whom a request is for. A page in a browser on this machine can have its own name lead here (DNS rebinding), and would
-//! then read what is answered; the `Host` header still has that name.
+//! Checks the host of a request. A web page in a browser on this machine can make its own host name resolve
+//! to this machine (DNS rebinding) and read the answer; the `Host` header still has that name.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,11 +10,11 @@ use axum::http::uri::Authority;
 /// The names that `/etc/hosts` gives the loopback.
 const LOOPBACK: [&str; 2] = ["localhost", "ip6-localhost"];
 
-/// Whether a request is for an IP address, the loopback or one of these names. Without a `Host`, as in HTTP/1.0, it comes
-/// from no browser.
+/// Accepts a request for an IP address, the loopback or one of these names. One without `Host`, as in
+/// HTTP/1.0, is not from a browser and accepted.
 ///
 /// # Errors
-/// The host that it is for instead.
+/// The host of a request that is not accepted.
 pub(super) fn check(request: &Request, names: &[String]) -> Result<(), String> {
     let headers = request.headers().get_all(header::HOST).into_iter();
     let hosts = headers.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_second_header_nor_the_target_gets_by() {
+    fn a_second_header_and_the_target_are_checked() {
         let request = |uri: &str, hosts: &[&str]| {
             let mut builder = Request::builder().uri(uri);
             for host in hosts {

@@ -1,19 +1,19 @@
-//! What of a status is for everybody on this machine.
+//! The part of a status that everybody on this machine may see.
 
 use std::collections::BTreeSet;
 
 use crate::resource::Severity;
 use crate::status::Status;
 
-/// Said instead of texts that may name a key or an address.
+/// Replaces texts that may name a key or an address.
 const ELSEWHERE: &str = "see `adit status`";
 
-/// Takes out keys, endpoints and addresses of the underlay, and texts that may name one.
+/// Removes keys, endpoints and addresses of the underlay, and texts that may name one.
 pub(super) fn leave_out_details(status: &mut Status) {
     for peer in &mut status.peers {
         (peer.remote, peer.local) = (None, None);
-        if let Some(way) = &mut peer.way {
-            way.gateway = None;
+        if let Some(path) = &mut peer.way {
+            path.gateway = None;
         }
         if let Some(link) = &mut peer.wireguard {
             (link.own_key, link.public_key) = (None, None);
@@ -36,7 +36,7 @@ pub(super) fn leave_out_details(status: &mut Status) {
     }
 }
 
-/// The reasons of what keeps the node from being ready, each once.
+/// The reasons of the errors that prevent the node from being ready, each once.
 pub(super) fn reasons(status: &Status) -> Vec<&str> {
     let errors = status
         .problems
@@ -58,7 +58,7 @@ mod tests {
     };
 
     #[test]
-    fn no_key_and_no_address_is_for_everybody() {
+    fn keys_and_addresses_are_removed() {
         const SECRET: &str = "not-for-everybody";
         let text = || SECRET.to_owned();
         let address = IpAddr::from([192, 0, 2, 77]);

@@ -1,4 +1,4 @@
-//! Which files are read, and what is told of those that can't be.
+//! Which files are read, and the errors of files that can't be read.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -48,10 +48,10 @@ fn a_directorys_manifests_are_read_and_nothing_else() {
     fs::write(root.join("below.yaml/d.yaml"), "- no manifest").unwrap();
     let resources = load(&[root.to_owned()]).unwrap();
     assert_eq!(names(&resources), ["n0", "n1", "n2"]);
-    // Twice the same file is once.
+    // A file that is named twice is read once.
     let resources = load(&[root.join("a.yaml"), root.to_owned(), root.join("a.yaml")]).unwrap();
     assert_eq!(names(&resources), ["n0", "n1", "n2"]);
-    // A file that is named may be called anything.
+    // A file that is named by the user may have any name.
     fs::write(root.join("manifest"), network("x", "10.0.0.0/8")).unwrap();
     assert_eq!(names(&load(&[root.join("manifest")]).unwrap()), ["x"]);
 }
@@ -106,12 +106,12 @@ fn nothing_to_read_is_told() {
     fs::write(root.join("empty.yaml"), "---\n# nothing\n").unwrap();
     assert_eq!(
         lines(&[], root),
-        ["no manifests: give a file or a directory of them"]
+        ["no manifests; give a file or a directory with manifests"]
     );
     assert_eq!(
         lines(&[root.join("empty.yaml"), root.join("absent")], root),
         [
-            "empty.yaml: holds no manifest",
+            "empty.yaml: contains no manifest",
             "absent: can't be read: No such file or directory (os error 2)",
         ]
     );

@@ -1,4 +1,4 @@
-//! What manifests must not say against each other.
+//! Checks across manifests: contradictions and references.
 
 mod netlink;
 mod networks;
@@ -15,9 +15,9 @@ use super::node::DeclaredNode;
 use crate::net::NetworkName;
 use crate::resource::Resources;
 
-/// Checks the whole set and puts it together; errors are added to `errors`.
+/// Checks the whole set and returns its resources; errors are added to `errors`.
 ///
-/// `complete` is false when some document could not be read at all: then nothing is said about unknown names.
+/// `complete` is false if some document could not be read at all. Then unknown names are not reported.
 pub(super) fn check(documents: Vec<Document>, complete: bool, errors: &mut Vec<ManifestError>) -> Resources {
     let declared = Declared::new(unique(documents, errors), complete);
     networks::check(&declared, errors);
@@ -26,30 +26,31 @@ pub(super) fn check(documents: Vec<Document>, complete: bool, errors: &mut Vec<M
     declared.into_resources()
 }
 
-/// The first of each kind and name; the others are errors.
+/// The first manifest of each kind and name. Further ones are errors.
 fn unique(documents: Vec<Document>, errors: &mut Vec<ManifestError>) -> Vec<Document> {
     let mut first = BTreeMap::new();
     let mut kept = Vec::new();
     for document in documents {
         let key = (document.kind, document.name.value.clone());
-        if let Some(place) = first.get(&key) {
+        if let Some(position) = first.get(&key) {
             let (kind, name) = (key.0.name(), key.1);
-            let message = format!("a {kind} named `{name}` is already declared at {place}");
+            let message =
+                format!("a {kind} named `{name}` is already declared at {position}; rename one of them");
             errors.push(document.name.error(message));
             continue;
         }
-        first.insert(key, document.name.place.clone());
+        first.insert(key, document.name.position.clone());
         kept.push(document);
     }
     kept
 }
 
-/// All that was read, duplicates left out.
+/// All manifests that were read, without duplicates.
 struct Declared {
     networks: BTreeMap<NetworkName, DeclaredNetwork>,
     nodes: Vec<(Located<String>, DeclaredNode)>,
     netlink: DeclaredObjects,
-    /// Names of networks, of refused ones too.
+    /// The names of all networks, including rejected ones.
     names: BTreeSet<String>,
     complete: bool,
 }
@@ -76,7 +77,7 @@ impl Declared {
                 Some(Body::Plan(expanded)) => {
                     let located = |name| Located {
                         value: name,
-                        place: document.name.place.clone(),
+                        position: document.name.position.clone(),
                         field: document.name.field.clone(),
                     };
                     let devices = expanded.into_iter().map(|(name, object)| (located(name), object));
@@ -118,7 +119,7 @@ impl Declared {
     }
 }
 
-/// Items whose key an earlier one has, each with that first one.
+/// Items with the key of an earlier item, each with the first item of that key.
 fn duplicates<K: Ord, T: Copy>(items: impl IntoIterator<Item = (K, T)>) -> Vec<(T, T)> {
     let mut first = BTreeMap::new();
     let mut found = Vec::new();
@@ -133,7 +134,7 @@ fn duplicates<K: Ord, T: Copy>(items: impl IntoIterator<Item = (K, T)>) -> Vec<(
     found
 }
 
-/// `a, b`.
+/// Joins items with commas: `a, b`.
 fn list(items: impl IntoIterator<Item = impl Display>) -> String {
     let items = items.into_iter().map(|item| item.to_string());
     items.collect::<Vec<_>>().join(", ")

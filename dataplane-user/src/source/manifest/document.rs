@@ -13,7 +13,8 @@ use crate::resource::wireguard::plan::Expanded;
 
 const API_VERSION: &str = "adit.dev/v1alpha1";
 
-/// What the API server adds to `metadata` is accepted, so that `kubectl get -o yaml` can be fed back.
+/// The fields of `metadata`, with those that the Kubernetes API server adds: the output of
+/// `kubectl get -o yaml` is accepted.
 const METADATA: [&str; 14] = [
     "name",
     "namespace",
@@ -67,22 +68,22 @@ impl Kind {
     }
 }
 
-/// A manifest's name and, if that could be read, the rest.
+/// The kind and name of a manifest and, if it is valid, its body.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) kind: Kind,
     pub(super) name: Located<String>,
-    /// `None`: refused, and reported.
+    /// `None`: rejected, and its errors are reported.
     pub(super) body: Option<Body>,
 }
 
-/// What a manifest declares.
+/// The object that a manifest declares.
 #[derive(Debug)]
 pub(super) enum Body {
     Network(DeclaredNetwork),
     Node(DeclaredNode),
     WireGuard(Placed<WireGuardInterface>),
-    /// What it expands to, whichever nodes those are on.
+    /// The devices that the plan expands to, on all nodes.
     Plan(Expanded),
     Interface(Placed<NetlinkInterface>),
     Route(Placed<NetlinkRoute>),
@@ -101,29 +102,29 @@ pub(super) fn read(value: &Value<'_>, documents: &mut Vec<Document>) -> Read<()>
     let items = fields.required_key("items", "a list of manifests", |items| {
         items.list("a list of manifests")
     })?;
-    // A refused item is in the report; the others are read all the same.
+    // A rejected item is in the report. The other items are read nevertheless.
     let read = items.iter().map(|item| read(item, documents)).collect::<Vec<_>>();
     read.into_iter().collect()
 }
 
 fn manifest(value: &Value<'_>, fields: &Fields<'_>) -> Read<Document> {
     let version = fields.required_key("apiVersion", &format!("`{API_VERSION}`"), api_version);
-    let kind = fields.required_key("kind", "the resource's kind", kind);
-    // Without them, other fields mean nothing.
+    let kind = fields.required_key("kind", "the kind of the resource", kind);
+    // Without version and kind the other fields can't be checked.
     version?;
     let kind = kind?;
     let fields = value.keys(&["apiVersion", "kind", "metadata", "spec", "status"])?;
     let name = fields.required_key("metadata", "`metadata.name`", metadata);
-    let spec = fields.required_key("spec", "what the resource shall be", |spec| Ok(spec.clone()));
-    // A spec without a name is read all the same, so that its errors show in the same run.
+    let spec = fields.required_key("spec", "the fields of the resource", |spec| Ok(spec.clone()));
+    // A spec without a name is read nevertheless, so that its errors are reported in the same run.
     let text = name.as_ref().map_or("unnamed", |name| name.value.as_str());
     let body = spec.and_then(|spec| match kind {
         Kind::TunnelNetwork => {
-            let name = NetworkName::new(text).map_err(|error| value.refuse(error.to_string()))?;
+            let name = NetworkName::new(text).map_err(|error| value.reject(error.to_string()))?;
             network::read(name, &spec).map(Body::Network)
         }
         Kind::TunnelNode => {
-            let name = NodeName::new(text).map_err(|error| value.refuse(error.to_string()))?;
+            let name = NodeName::new(text).map_err(|error| value.reject(error.to_string()))?;
             node::read(name, &spec).map(Body::Node)
         }
         Kind::WireGuardInterface => netlink::wireguard::read(text, &spec).map(Body::WireGuard),
@@ -144,9 +145,7 @@ fn api_version(value: &Value<'_>) -> Read<()> {
     if text == API_VERSION {
         return Ok(());
     }
-    Err(value.refuse(format!(
-        "unknown version `{text}`; this program knows `{API_VERSION}`"
-    )))
+    Err(value.reject(format!("unknown version `{text}`; expected `{API_VERSION}`")))
 }
 
 fn kind(value: &Value<'_>) -> Read<Kind> {
@@ -158,8 +157,8 @@ fn kind(value: &Value<'_>) -> Read<Kind> {
             Some(near) => format!("did you mean `{near}`? "),
             None => String::new(),
         };
-        value.refuse(format!(
-            "this version has no kind `{text}`; {near}known: {}",
+        value.reject(format!(
+            "unknown kind `{text}`; {near}known: {}",
             names.join(", ")
         ))
     })
@@ -167,8 +166,8 @@ fn kind(value: &Value<'_>) -> Read<Kind> {
 
 fn metadata(value: &Value<'_>) -> Read<Located<String>> {
     let fields = value.keys(&METADATA)?;
-    let name = fields.required_key("name", "the resource's name", |name| {
-        // Nodes' and networks' names follow the same rule.
+    let name = fields.required_key("name", "the name of the resource", |name| {
+        // Names of nodes, networks and objects follow the same rule.
         let text = name.parse(|text| NodeName::new(text).map_err(|error| error.to_string()))?;
         Ok(name.locate(text.to_string()))
     });

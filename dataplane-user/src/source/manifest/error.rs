@@ -1,11 +1,11 @@
-//! What is wrong with a manifest, and where.
+//! Errors of manifests, each with its position.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-/// A place in a file.
+/// A position in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// The file as it was named by the caller.
     pub file: Arc<str>,
     /// From 1; 0 when unknown.
@@ -14,7 +14,7 @@ pub struct Place {
     pub column: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         if self.line > 0 {
@@ -24,20 +24,20 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong with a manifest. Shown on one line: `FILE:LINE:COLUMN: FIELD: MESSAGE`.
+/// One error of a manifest. Its text is one line: `FILE:LINE:COLUMN: FIELD: MESSAGE`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub struct ManifestError {
-    /// Where.
-    pub place: Place,
-    /// The field, as `spec.prefixes[1]`; empty when it is about a whole document.
+    /// The position of the value or key.
+    pub position: Position,
+    /// The field, for example `spec.prefixes[1]`; empty if the error is about a whole document.
     pub field: String,
-    /// What is wrong, and what would be right. Never holds key material.
+    /// What is wrong, and what is expected. It never contains key material.
     pub message: String,
 }
 
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
+        write!(f, "{}: ", self.position)?;
         if !self.field.is_empty() {
             write!(f, "{}: ", Printable(&self.field))?;
         }
@@ -45,7 +45,8 @@ impl fmt::Display for ManifestError {
     }
 }
 
-/// Text from a manifest, control characters escaped: they must neither break the line nor reach a terminal.
+/// Text from a manifest with escaped control characters, which must neither break the line nor reach a
+/// terminal.
 struct Printable<'a>(&'a str);
 
 impl fmt::Display for Printable<'_> {
@@ -61,31 +62,31 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// A value of a manifest, and where it stands.
+/// A value of a manifest, with its position.
 #[derive(Clone, Debug)]
 pub(super) struct Located<T> {
     /// The value.
     pub(super) value: T,
-    /// Its place.
-    pub(super) place: Place,
-    /// Its field, as `spec.prefixes[1]`.
+    /// The position of the value.
+    pub(super) position: Position,
+    /// The field, for example `spec.prefixes[1]`.
     pub(super) field: String,
 }
 
 impl<T> Located<T> {
-    /// Another value of the same place.
+    /// A converted value at the same position.
     pub(super) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Located<U> {
         Located {
             value: convert(self.value),
-            place: self.place,
+            position: self.position,
             field: self.field,
         }
     }
 
-    /// Something is wrong with this value.
+    /// An error about this value.
     pub(super) fn error(&self, message: impl Into<String>) -> ManifestError {
         ManifestError {
-            place: self.place.clone(),
+            position: self.position.clone(),
             field: self.field.clone(),
             message: message.into(),
         }

@@ -1,68 +1,68 @@
-//! What a `TunnelNetwork` and a `TunnelNode` ask of the node's firewall.
+//! The `firewall` fields of `TunnelNetwork` and `TunnelNode`.
 
 use std::collections::BTreeSet;
 
 use super::reader::{Read, Value};
-use super::schema::{Field, Literal, Takes};
+use super::schema::{Accepts, Field, Literal};
 use crate::model::devices;
 use crate::net::Encapsulation;
 use crate::net::LinkName;
 use crate::resource::FirewallOptions;
 use crate::resource::node::RETURN_PATHS;
 
-/// What has outer UDP.
+/// The encapsulations that use outer UDP.
 const UDP: [(&str, Encapsulation); 3] = [
     ("geneve", Encapsulation::Geneve),
     ("vxlan", Encapsulation::Vxlan),
     ("wireguard", Encapsulation::WireGuard),
 ];
 
-/// Those of a network's `firewall`.
+/// The fields of `firewall` in a network.
 pub(super) const FIELDS: [Field; 6] = [
     Field::or(
         "clampMss",
-        Takes::Boolean,
+        Accepts::Boolean,
         Literal::Boolean(true),
-        "Lower the MSS of TCP connections through overlay devices to what the paths there and back can transmit.",
+        "Lower the MSS of TCP connections through overlay devices to what the paths in both directions can transmit.",
     ),
     Field::or(
         "acceptForward",
-        Takes::Boolean,
+        Accepts::Boolean,
         Literal::Boolean(true),
-        "Accept what is forwarded from tunnel to tunnel.",
+        "Accept packets that are forwarded from tunnel to tunnel.",
     ),
     Field::or(
         "notrack",
-        Takes::List(&Takes::Words(&["geneve", "vxlan", "wireguard"])),
+        Accepts::List(&Accepts::Words(&["geneve", "vxlan", "wireguard"])),
         Literal::List(&[Literal::Text("geneve"), Literal::Text("vxlan")]),
         "Encapsulations whose outer UDP packets connection tracking ignores.",
     ),
     Field::or(
         "protectPorts",
-        Takes::Boolean,
+        Accepts::Boolean,
         Literal::Boolean(false),
-        "Let only underlay addresses of peers reach the ports of GENEVE and VXLAN.",
+        "Accept packets to the ports of GENEVE and VXLAN only from underlay addresses of peers.",
     ),
     Field::or(
         "managementPorts",
-        Takes::List(&Takes::Integer(1, 65_535)),
+        Accepts::List(&Accepts::Integer(1, 65_535)),
         Literal::List(&[Literal::Integer(22)]),
-        "TCP and UDP ports that stay open to everybody where ports are protected.",
+        "TCP and UDP ports that stay open to all sources if `protectPorts` is `true`.",
     ),
     Field::optional(
         "dropCleartext",
-        Takes::Boolean,
-        "`true` where `sourceProtection` is `enforce`",
-        "Drop plain packets that pretend to come from the overlay. See “Plain packets”.",
+        Accepts::Boolean,
+        "`true` if `sourceProtection` is `enforce`, else `false`",
+        "Drop packets that claim to come from the overlay but did not arrive through a tunnel. See “Plain packets”.",
     ),
 ];
 
-/// Those of a node's `firewall`.
+/// The fields of `firewall` in a node.
 pub(super) const OF_NODE: [Field; 1] = [Field::or(
     "returnPath",
-    Takes::List(&Takes::Text("eth1")),
+    Accepts::List(&Accepts::Text("eth1")),
     Literal::List(&[]),
-    "Devices by which the answers of connections leave that came in by them, 15 at most. See “Return path”.",
+    "Devices, at most 15. Answers to connections that arrived on one of them leave by the same device. See “Return path”.",
 )];
 
 pub(super) fn firewall(value: &Value<'_>) -> Read<FirewallOptions> {
@@ -89,7 +89,7 @@ pub(super) fn firewall(value: &Value<'_>) -> Read<FirewallOptions> {
     })
 }
 
-/// A node's own part: the devices by which answers go back, by what they are asked for.
+/// The `firewall` field of a node: the devices of `returnPath`.
 pub(super) fn of_node(value: &Value<'_>) -> Read<BTreeSet<LinkName>> {
     let fields = value.map(&OF_NODE)?;
     fields.or("returnPath", return_path)
@@ -103,7 +103,7 @@ fn return_path(value: &Value<'_>) -> Read<BTreeSet<LinkName>> {
         let read = item.parse(|text| LinkName::new(text).map_err(|error| error.to_string()));
         let checked = read.and_then(|name| usable(item, name)).and_then(|name| {
             if devices.contains(&name) {
-                return Err(item.refuse(format!("`{name}` is given twice")));
+                return Err(item.reject(format!("`{name}` is given twice")));
             }
             Ok(name)
         });
@@ -113,24 +113,23 @@ fn return_path(value: &Value<'_>) -> Read<BTreeSet<LinkName>> {
         }
     }
     if items.len() > RETURN_PATHS {
-        let message = format!(
-            "{} devices; {RETURN_PATHS} at most can be told apart",
-            items.len()
-        );
-        return Err(value.refuse(message));
+        let message = format!("{} devices; at most {RETURN_PATHS} are supported", items.len());
+        return Err(value.reject(message));
     }
     first.map_or(Ok(devices), Err)
 }
 
-/// A device that connections come in by, and that packets can be sent by without more.
+/// Checks that connections from other hosts can arrive on a device.
 fn usable(item: &Value<'_>, name: LinkName) -> Read<LinkName> {
     if devices::is_ours(&name) {
-        return Err(item.refuse(format!(
-            "`{name}` is Adit's own; what comes in by it goes back into the overlay anyway"
+        return Err(item.reject(format!(
+            "`{name}` is a device of Adit, through which answers return anyway; remove it from the list"
         )));
     }
     if ["lo", "all", "default"].contains(&name.as_str()) {
-        return Err(item.refuse(format!("`{name}` is no device that connections come in by")));
+        return Err(item.reject(format!(
+            "`{name}` can't receive connections from other hosts; expected a device such as `eth1`"
+        )));
     }
     Ok(name)
 }

@@ -1,4 +1,5 @@
-//! What `NetlinkInterface`, `WireGuardInterface`, `NetlinkRoute` and `NetlinkRule` have in common: nodes, namespaces, names of devices.
+//! Fields that `NetlinkInterface`, `WireGuardInterface`, `NetlinkRoute` and `NetlinkRule` have in common:
+//! nodes, namespaces, names of devices.
 
 pub(super) mod interface;
 pub(super) mod plan;
@@ -14,7 +15,7 @@ use ipnet::IpNet;
 use super::error::Located;
 use super::reader::{Fields, Read, Value};
 use super::scalar;
-use super::schema::{Field, Literal, Takes};
+use super::schema::{Accepts, Field, Literal};
 use super::suggest::hint;
 use crate::model::MAIN_TABLE;
 use crate::net::family::host_prefix;
@@ -23,85 +24,100 @@ use crate::resource::WireGuardInterface;
 use crate::resource::netlink::{NetlinkInterface, NetlinkObjects, NetlinkRoute, NetlinkRule, Placed};
 use crate::source::numbers;
 
-/// Devices that the overlays make by themselves begin with this.
+/// The names of the devices that overlays create begin with this.
 const RESERVED: &str = "adit";
 
 /// The node, or nodes, of an object.
 const NODE: Field = Field::required(
     "node",
-    Takes::Either(&[Takes::Text("a"), Takes::List(&Takes::Text("a"))]),
-    "a node's name, or a list of names",
-    "Name of the node, or of several. It is compared with `--node` and needs no TunnelNode.",
+    Accepts::Either(&[Accepts::Text("a"), Accepts::List(&Accepts::Text("a"))]),
+    "the name of a node, or a list of names",
+    "Name of the node, or a list of names. It is compared with `--node`; a TunnelNode is not needed.",
 );
-/// Where an object is.
+/// The network namespace of an object.
 const NAMESPACE: Field = Field::optional(
     "namespace",
-    Takes::Map(&NAMESPACES),
-    "the agent's",
-    "Another network namespace; one of these.",
+    Accepts::Map(&NAMESPACES),
+    "that of the agent",
+    "Another network namespace, given by exactly one of these fields.",
 );
 const NAMESPACES: [Field; 4] = [
     Field::optional(
         "name",
-        Takes::Text("blue"),
+        Accepts::Text("blue"),
         "none",
-        "Its name, as `ip netns` lists it.",
+        "Name of the namespace, as `ip netns` lists it.",
     ),
-    Field::optional("path", Takes::Text("/run/netns/blue"), "none", "Its file."),
-    Field::optional("pid", Takes::Integer(1, 0x7fff_ffff), "none", "A process in it."),
-    Field::optional("container", Takes::Map(&CONTAINER), "none", "A container in it."),
+    Field::optional(
+        "path",
+        Accepts::Text("/run/netns/blue"),
+        "none",
+        "File of the namespace.",
+    ),
+    Field::optional(
+        "pid",
+        Accepts::Integer(1, 0x7fff_ffff),
+        "none",
+        "Id of a process in the namespace.",
+    ),
+    Field::optional(
+        "container",
+        Accepts::Map(&CONTAINER),
+        "none",
+        "Container whose namespace is used.",
+    ),
 ];
 const CONTAINER: [Field; 2] = [
     Field::required(
         "runtime",
-        Takes::Words(&["podman", "docker", "crun"]),
+        Accepts::Words(&["podman", "docker", "crun"]),
         "podman, docker or crun",
-        "What runs the container.",
+        "Runtime of the container.",
     ),
     Field::required(
         "name",
-        Takes::Text("web"),
-        "the container's name",
-        "The container's name.",
+        Accepts::Text("web"),
+        "the name of the container",
+        "Name of the container.",
     ),
 ];
 /// The name of a device that is created.
 const LINK_NAME: Field = Field::optional(
     "name",
-    Takes::Text("wg0"),
-    "the manifest's name",
-    "Name of the device. One of more than 15 bytes is cut to ten, a dash and four hexadecimal digits, and kept as alias.",
+    Accepts::Text("wg0"),
+    "the name of the manifest",
+    "Name of the device. A name of more than 15 bytes is shortened to ten bytes, a dash and four hexadecimal digits; the full name becomes the alias.",
 );
-/// A device's MTU.
-const MTU: Takes = Takes::Integer(68, 65_535);
+/// The MTU of a device, in bytes.
+const MTU: Accepts = Accepts::Integer(68, 65_535);
 /// Addresses of a device.
 const ADDRESSES: Field = Field::or(
     "addresses",
-    Takes::List(&Takes::Either(&[
-        Takes::Text("10.0.0.1/24"),
-        Takes::Map(&ADDRESS),
+    Accepts::List(&Accepts::Either(&[
+        Accepts::Text("10.0.0.1/24"),
+        Accepts::Map(&ADDRESS),
     ])),
     Literal::List(&[]),
-    "Addresses; one without a prefix length is a /32 or /128. Managed addresses that are not listed are deleted.",
+    "Addresses of the device; an address without a prefix length is a /32 or /128. Managed addresses that are not listed are deleted.",
 );
 const ADDRESS: [Field; 2] = [
     Field::required(
         "address",
-        Takes::Text("10.0.0.1"),
-        "the device's address",
+        Accepts::Text("10.0.0.1"),
+        "the address of the device",
         "Address of this end.",
     ),
     Field::optional(
         "peer",
-        Takes::Text("10.0.0.2/32"),
+        Accepts::Text("10.0.0.2/32"),
         "none",
         "Address of the other end.",
     ),
 ];
 /// A routing table.
-const TABLE: Takes = Takes::Either(&[Takes::Integer(1, 0xffff_ffff), Takes::Text("main")]);
+const TABLE: Accepts = Accepts::Either(&[Accepts::Integer(1, 0xffff_ffff), Accepts::Text("main")]);
 
-/// All of them, with the places that others must not contradict.
+/// All declared objects, with the positions of their names for checks across manifests.
 #[derive(Debug, Default)]
 pub(super) struct DeclaredObjects {
     pub(super) interfaces: Vec<(Located<String>, Placed<NetlinkInterface>)>,
@@ -135,20 +151,20 @@ fn nodes(fields: &Fields<'_>) -> Read<BTreeSet<NodeName>> {
         }
         let nodes = value.each("a list of names", node)?;
         if nodes.is_empty() {
-            return Err(value.refuse("empty; give at least one node's name"));
+            return Err(value.reject("empty; give the name of at least one node"));
         }
         Ok(nodes.into_iter().collect())
     })
 }
 
-/// `spec.namespace`; absent: the agent's own.
+/// `spec.namespace`; `None`: the namespace of the agent.
 fn namespace(fields: &Fields<'_>) -> Read<Option<Namespace>> {
     fields.optional("namespace", |value| {
         let given = value.map(&NAMESPACES)?;
         let name = given.optional("name", |value| {
             value.parse(|text| match text {
-                "" | "." | ".." => Err(format!("`{text}` is no namespace's name")),
-                text if text.contains('/') => Err(format!("`{text}` is a path; `path` takes it")),
+                "" | "." | ".." => Err(format!("`{text}` is not the name of a namespace")),
+                text if text.contains('/') => Err(format!("`{text}` is a path; give it as `path`")),
                 text => Ok(Namespace::Name(text.to_owned())),
             })
         });
@@ -160,9 +176,10 @@ fn namespace(fields: &Fields<'_>) -> Read<Option<Namespace>> {
         let mut given = [name?, path?, pid?, container?].into_iter().flatten();
         match (given.next(), given.next()) {
             (Some(namespace), None) => Ok(namespace),
-            (None, _) => Err(value.refuse("empty; give one of `name`, `path`, `pid`, `container`")),
+            (None, _) => Err(value.reject("empty; give one of `name`, `path`, `pid`, `container`")),
             (Some(_), Some(_)) => {
-                Err(value.refuse("give one of `name`, `path`, `pid`, `container`, not several"))
+                Err(value
+                    .reject("several fields are given; give only one of `name`, `path`, `pid`, `container`"))
             }
         }
     })
@@ -175,12 +192,12 @@ fn container(value: &Value<'_>) -> Read<Namespace> {
     });
     let name = fields.required("name", |value| {
         value.parse(|text| {
-            // It becomes an argument of the runtime's program.
+            // The name becomes an argument of the program of the runtime.
             let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
             match text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fine) {
                 true => Ok(text.to_owned()),
                 false => Err(format!(
-                    "`{text}` is no container's name: letters, digits, `_`, `.` and `-`"
+                    "`{text}` is not the name of a container; expected letters, digits, `_`, `.` and `-`"
                 )),
             }
         })
@@ -191,12 +208,13 @@ fn container(value: &Value<'_>) -> Read<Namespace> {
     })
 }
 
-/// A device's name that may be too long for the kernel, and is cut then.
+/// The name of a device. A name that is too long for the kernel is shortened.
 fn link(value: &Value<'_>) -> Read<LinkName> {
     value.parse(|text| LinkName::shortened(text).map_err(|error| error.to_string()))
 }
 
-/// The name of a device: `spec.name`, else the manifest's.
+/// The name of a device: `spec.name`, otherwise the name of the manifest. With the full name as alias if it
+/// is too long.
 fn named(default_name: &str, fields: &Fields<'_>) -> Read<(LinkName, Option<String>)> {
     match fields.get("name") {
         Some(value) => value.text().and_then(|text| own_link(&value, text)),
@@ -204,13 +222,13 @@ fn named(default_name: &str, fields: &Fields<'_>) -> Read<(LinkName, Option<Stri
     }
 }
 
-/// The name of a device that is made.
+/// Checks the name of a device that is created.
 fn own_link(value: &Value<'_>, text: &str) -> Read<(LinkName, Option<String>)> {
-    let name = LinkName::shortened(text).map_err(|error| value.refuse(error.to_string()))?;
+    let name = LinkName::shortened(text).map_err(|error| value.reject(error.to_string()))?;
     let reserved = name.as_str() == "adit0" || name.as_str().starts_with("adit-");
     if reserved || name.as_str() == "lo" || ["all", "default"].contains(&name.as_str()) {
-        return Err(value.refuse(format!(
-            "`{name}` can't be made: `lo`, `all`, `default`, `{RESERVED}0` and `{RESERVED}-…` have other meanings"
+        return Err(value.reject(format!(
+            "`{name}` is reserved, as are `lo`, `all`, `default`, `{RESERVED}0` and `{RESERVED}-…`; choose another name"
         )));
     }
     let alias = (name.as_str() != text).then(|| text.to_owned());
@@ -219,7 +237,9 @@ fn own_link(value: &Value<'_>, text: &str) -> Read<(LinkName, Option<String>)> {
 
 /// An address of any kind, without prefix length.
 fn any_address(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| format!("`{text}` is no IP address"))
+    text.parse().map_err(|_| {
+        format!("`{text}` is not an IP address; expected for example `192.0.2.1` or `2001:db8::1`")
+    })
 }
 
 /// A prefix without host bits; an address alone is /32 or /128.
@@ -230,18 +250,18 @@ fn prefix(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// Numbers of routing tables, and the names that the machine's iproute2 has for them.
+/// A routing table, as a number or as a name from `rt_tables` of iproute2 on this machine.
 fn table(value: &Value<'_>) -> Read<u32> {
     table_or(value, &[])
 }
 
-/// The same; what the field takes beside tables is for hints.
+/// As [`table`]. `other_words` are the other words that the field accepts, for hints.
 fn table_or(value: &Value<'_>, other_words: &[&str]) -> Read<u32> {
     if !value.is_text() {
         return value.integer(1..=u32::MAX);
     }
     if value.is("main") {
-        // Whatever the machine's lists say, and without a look at them.
+        // Always the same table, whatever `rt_tables` says.
         return Ok(MAIN_TABLE);
     }
     value.parse(|name| match numbers::table(name)? {
@@ -250,7 +270,7 @@ fn table_or(value: &Value<'_>, other_words: &[&str]) -> Read<u32> {
             let known = other_words.iter().copied().chain(["main", "local", "default"]);
             let hint = hint(name, known);
             Err(format!(
-                "neither a number nor a name in /etc/iproute2/rt_tables: `{name}`; {hint}"
+                "`{name}` is neither a number nor a name in /etc/iproute2/rt_tables; {hint}"
             ))
         }
     })

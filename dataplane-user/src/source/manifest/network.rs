@@ -9,121 +9,121 @@ use super::error::Located;
 use super::firewall;
 use super::reader::{Fields, Read, Value};
 use super::scalar;
-use super::schema::{Field, Literal, Takes};
+use super::schema::{Accepts, Field, Literal};
 use crate::net::Encapsulation;
 use crate::net::encapsulation::Wish;
 use crate::net::{Family, NetworkName};
 use crate::resource::network::{AllDown, Dataplane, NetworkRoutes, Ports, SourceProtection, UdpChecksum};
 use crate::resource::{Bfd, Network};
 
-/// What a link may use.
-pub(super) const ENCAPSULATIONS: Takes =
-    Takes::Words(&["auto", "geneve", "vxlan", "ipip", "wireguard", "none"]);
-/// What sends packets.
-pub(super) const DATAPLANES: Takes = Takes::Words(&["ebpf", "routes"]);
-const PORT: Takes = Takes::Integer(1, 65_535);
+/// The values of `encapsulation`.
+pub(super) const ENCAPSULATIONS: Accepts =
+    Accepts::Words(&["auto", "geneve", "vxlan", "ipip", "wireguard", "none"]);
+/// The values of `dataplane`.
+pub(super) const DATAPLANES: Accepts = Accepts::Words(&["ebpf", "routes"]);
+const PORT: Accepts = Accepts::Integer(1, 65_535);
 
-/// Those of a `TunnelNetwork`.
+/// The fields of a `TunnelNetwork`.
 pub(super) const FIELDS: [Field; 17] = [
     Field::required(
         "prefixes",
-        Takes::List(&Takes::Text("10.0.0.0/8")),
-        "the network's CIDRs",
-        "Address space of the network, disjoint from that of other networks.",
+        Accepts::List(&Accepts::Text("10.0.0.0/8")),
+        "the CIDRs of the network",
+        "Address space of the network. It must not overlap that of another network.",
     ),
     Field::or(
         "encapsulation",
         ENCAPSULATIONS,
         Literal::Text("auto"),
-        "Encapsulation of the network's links, unless a node names another one.",
+        "Encapsulation of the links of the network. A node can override it.",
     ),
     Field::or(
         "dataplane",
         DATAPLANES,
         Literal::Text("ebpf"),
-        "What sends the packets: BPF programs or routes. See “Dataplane `routes`”.",
+        "How packets are sent: by BPF programs or by routes. See “Dataplane `routes`”.",
     ),
     Field::or(
         "routes",
-        Takes::Map(&ROUTES),
+        Accepts::Map(&ROUTES),
         Literal::Empty,
         "Options of dataplane `routes`.",
     ),
     Field::or(
         "vni",
-        Takes::Integer(1, 0x00ff_ffff),
+        Accepts::Integer(1, 0x00ff_ffff),
         Literal::Integer(1),
         "VNI of GENEVE and VXLAN.",
     ),
     Field::or(
         "ports",
-        Takes::Map(&PORTS),
+        Accepts::Map(&PORTS),
         Literal::Empty,
         "UDP ports. They must be equal in all networks, because networks share devices.",
     ),
     Field::or(
         "underlayFamily",
-        Takes::Words(&["ipv4", "ipv6"]),
+        Accepts::Words(&["ipv4", "ipv6"]),
         Literal::Text("ipv4"),
-        "Underlay family of nodes that have both; the other one is used where only that is common.",
+        "Preferred underlay family. Two nodes that share only the other family use that one.",
     ),
     Field::or(
         "mtu",
-        Takes::Integer(0, 65_535),
+        Accepts::Integer(0, 65_535),
         Literal::Integer(0),
-        "MTU of the overlay in bytes, at least 1280; 0 detects it from the route towards each peer.",
+        "MTU of the overlay in bytes, at least 1280; 0 detects it from the route to each peer.",
     ),
     Field::or(
         "sourceProtection",
-        Takes::Words(&["off", "log", "enforce"]),
+        Accepts::Words(&["off", "log", "enforce"]),
         Literal::Text("enforce"),
-        "What happens to packets with forged sources. Today it only decides about plain packets (`dropCleartext`).",
+        "Handling of packets with forged sources. Currently it only sets the default of `firewall.dropCleartext`.",
     ),
     Field::optional(
         "health",
-        Takes::Map(&HEALTH),
+        Accepts::Map(&HEALTH),
         "none",
-        "Checks of next hops. It has no effect yet.",
+        "Health checks of next hops. This field has no effect yet.",
     ),
     Field::or(
         "allDown",
-        Takes::Words(&["unreachable", "keep"]),
+        Accepts::Words(&["unreachable", "keep"]),
         Literal::Text("unreachable"),
-        "What happens when all next hops of a prefix are down. It has no effect yet.",
+        "Handling of a prefix whose next hops are all down. This field has no effect yet.",
     ),
     Field::or(
         "ttl",
-        Takes::Integer(1, 255),
+        Accepts::Integer(1, 255),
         Literal::Integer(64),
         "TTL or hop limit of the outer header.",
     ),
     Field::or(
         "dscp",
-        Takes::Either(&[Takes::Words(&["inherit"]), Takes::Integer(0, 63)]),
+        Accepts::Either(&[Accepts::Words(&["inherit"]), Accepts::Integer(0, 63)]),
         Literal::Text("inherit"),
-        "DSCP of the outer header; `inherit` copies it from the inner one.",
+        "DSCP of the outer header; `inherit` copies it from the inner header.",
     ),
     Field::or(
         "df",
-        Takes::Boolean,
+        Accepts::Boolean,
         Literal::Boolean(false),
-        "Set “don't fragment” in the outer IPv4 header.",
+        "Set “don't fragment” (DF) in the outer IPv4 header.",
     ),
     Field::optional(
         "udpChecksum",
-        Takes::Words(&["zero", "compute"]),
+        Accepts::Words(&["zero", "compute"]),
         "`zero` over IPv4, `compute` over IPv6",
-        "Outer UDP checksum.",
+        "Checksum of the outer UDP header.",
     ),
     Field::optional(
         "masquerade",
-        Takes::Map(&MASQUERADE),
+        Accepts::Map(&MASQUERADE),
         "no masquerading",
-        "Masquerade what leaves the node; `{}` has no exclusions. See “Masquerading and the firewall”.",
+        "Masquerade packets of the network that leave the node outside of tunnels; `{}` means without exclusions. See “Masquerading and the firewall”.",
     ),
     Field::or(
         "firewall",
-        Takes::Map(&firewall::FIELDS),
+        Accepts::Map(&firewall::FIELDS),
         Literal::Empty,
         "Options of the nft table. See “Masquerading and the firewall”.",
     ),
@@ -132,38 +132,38 @@ pub(super) const FIELDS: [Field; 17] = [
 const ROUTES: [Field; 2] = [
     Field::or(
         "table",
-        Takes::Either(&[Takes::Words(&["main"]), Takes::Integer(0, 0xffff_ffff)]),
+        Accepts::Either(&[Accepts::Words(&["main"]), Accepts::Integer(0, 0xffff_ffff)]),
         Literal::Text("main"),
-        "Routing table of the network's routes: `main`, or a number but for 0, 253 and 255.",
+        "Routing table of the network: `main`, or a number other than 0, 253 and 255.",
     ),
     Field::or(
         "resilient",
-        Takes::Boolean,
+        Accepts::Boolean,
         Literal::Boolean(false),
-        "Use resilient next-hop groups: flows keep their next hop when others come and go.",
+        "Use resilient next-hop groups: flows keep their next hop when others are added or removed.",
     ),
 ];
 
 const PORTS: [Field; 4] = [
-    Field::or("geneve", PORT, Literal::Integer(6081), "Port of GENEVE."),
-    Field::or("vxlan", PORT, Literal::Integer(4789), "Port of VXLAN."),
+    Field::or("geneve", PORT, Literal::Integer(6081), "UDP port of GENEVE."),
+    Field::or("vxlan", PORT, Literal::Integer(4789), "UDP port of VXLAN."),
     Field::or(
         "wireguard",
         PORT,
         Literal::Integer(51_820),
-        "Port of the first WireGuard device; further devices use the ports after it.",
+        "UDP port of the first WireGuard device; further devices use the ports after it.",
     ),
     Field::optional(
         "vxlanSource",
-        Takes::Text("32768-61000"),
-        "the kernel's local ports",
-        "Source ports of VXLAN, from the first one up to but without the last. Changing it recreates the device.",
+        Accepts::Text("32768-61000"),
+        "the local port range of the kernel",
+        "Range of source ports of VXLAN, without its last port. A change recreates the device.",
     ),
 ];
 
 const HEALTH: [Field; 1] = [Field::optional(
     "bfd",
-    Takes::Map(&BFD),
+    Accepts::Map(&BFD),
     "none",
     "BFD sessions with the peers.",
 )];
@@ -171,53 +171,53 @@ const HEALTH: [Field; 1] = [Field::optional(
 const BFD: [Field; 3] = [
     Field::or(
         "interval",
-        Takes::Text("300ms"),
+        Accepts::Text("300ms"),
         Literal::Text("300ms"),
         "Interval between packets, 10ms … 60s.",
     ),
     Field::or(
         "multiplier",
-        Takes::Integer(1, 255),
+        Accepts::Integer(1, 255),
         Literal::Integer(3),
-        "Packets that may be missing before the peer counts as down.",
+        "Number of consecutive missing packets after which the peer is down.",
     ),
     Field::optional(
         "keyFile",
-        Takes::Text("/etc/adit/bfd.key"),
+        Accepts::Text("/etc/adit/bfd.key"),
         "no authentication",
-        "File with the key of the sessions.",
+        "File with the authentication key of the sessions.",
     ),
 ];
 
 const MASQUERADE: [Field; 1] = [Field::or(
     "exclude",
-    Takes::List(&Takes::Text("192.168.0.0/16")),
+    Accepts::List(&Accepts::Text("192.168.0.0/16")),
     Literal::List(&[]),
     "Destinations that are never masqueraded.",
 )];
 
-/// IPv6 needs this much of every link (RFC 8200, section 5).
+/// The smallest MTU of a link with IPv6, in bytes (RFC 8200, section 5).
 const SMALLEST_MTU: u32 = 1280;
 const LARGEST_MTU: u32 = 65535;
 
-/// Fields that are read and checked, and mean nothing yet.
+/// Fields that are read and checked, but have no effect yet.
 const WITHOUT_EFFECT: [&str; 3] = ["allDown", "health", "sourceProtection"];
 
-/// A network and where its manifest says what others must not contradict.
+/// A network, with the positions of the values that are checked against other manifests.
 #[derive(Debug)]
 pub(super) struct DeclaredNetwork {
     pub(super) network: Network,
-    /// As often as they were written.
+    /// As written, with duplicates.
     pub(super) prefixes: Vec<Located<IpNet>>,
     pub(super) ports: Located<Ports>,
-    /// Those of its fields that mean nothing yet.
+    /// The written fields that have no effect yet.
     pub(super) without_effect: Vec<&'static str>,
 }
 
 /// Reads the `spec`.
 pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork> {
     let fields = spec.map(&FIELDS)?;
-    // All fields are read before the first `?`, so that each says what is wrong with it.
+    // All fields are read before the first `?`, so that the errors of each field are reported.
     let prefixes = fields.required("prefixes", prefixes);
     let encapsulation = fields.or("encapsulation", encapsulation);
     let dataplane = fields.or("dataplane", dataplane);
@@ -273,14 +273,14 @@ pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork>
     })
 }
 
-/// What a link shall use; `auto` is `None`.
+/// The encapsulation of a link; `auto` is `None`.
 pub(super) fn encapsulation(value: &Value<'_>) -> Read<Wish> {
     let named = Encapsulation::ALL.map(|encapsulation| (encapsulation.name(), Some(encapsulation)));
     let words = [("auto", None)].into_iter().chain(named).collect::<Vec<_>>();
     value.word(&words)
 }
 
-/// What carries the packets that a node sends.
+/// The dataplane of a node or network.
 pub(super) fn dataplane(value: &Value<'_>) -> Read<Dataplane> {
     value.word(&[("ebpf", Dataplane::Ebpf), ("routes", Dataplane::Routes)])
 }
@@ -297,15 +297,15 @@ fn routes(value: &Value<'_>) -> Read<NetworkRoutes> {
 
 /// `main`, or a number.
 fn table(value: &Value<'_>) -> Read<u32> {
-    /// The kernel's own: unspecified, default and local (linux/rtnetlink.h, `rt_class_t`).
-    const TAKEN: [u32; 3] = [0, 253, 255];
+    /// Reserved by the kernel: unspecified, default and local (linux/rtnetlink.h, `rt_class_t`).
+    const RESERVED: [u32; 3] = [0, 253, 255];
     if value.is_text() {
         return value.word(&[("main", NetworkRoutes::MAIN)]);
     }
     let table = value.integer(0..=u32::MAX)?;
-    if TAKEN.contains(&table) {
-        return Err(value.refuse(format!(
-            "table {table} is the kernel's own; expected `main` or another number"
+    if RESERVED.contains(&table) {
+        return Err(value.reject(format!(
+            "table {table} is reserved by the kernel; expected `main` or another number"
         )));
     }
     Ok(table)
@@ -316,7 +316,7 @@ fn prefixes(value: &Value<'_>) -> Read<Vec<Located<IpNet>>> {
         Ok(item.locate(item.parse(scalar::overlay_cidr)?))
     })?;
     if prefixes.is_empty() {
-        return Err(value.refuse("empty; give at least one CIDR"));
+        return Err(value.reject("empty; give at least one CIDR"));
     }
     Ok(prefixes)
 }
@@ -336,7 +336,7 @@ fn ports(value: &Value<'_>) -> Read<Located<Ports>> {
         vxlan_source: vxlan_source?,
     };
     if BTreeSet::from([ports.geneve, ports.vxlan, ports.wireguard]).len() < 3 {
-        return Err(value.refuse("two encapsulations have the same port; give each its own"));
+        return Err(value.reject("two encapsulations have the same port; give each a different one"));
     }
     Ok(value.locate(ports))
 }
@@ -344,7 +344,7 @@ fn ports(value: &Value<'_>) -> Read<Located<Ports>> {
 fn mtu(value: &Value<'_>) -> Read<Option<u32>> {
     let mtu = value.integer(0..=LARGEST_MTU)?;
     if mtu != 0 && mtu < SMALLEST_MTU {
-        return Err(value.refuse(format!(
+        return Err(value.reject(format!(
             "{mtu} is out of range; expected 0 (detected) or {SMALLEST_MTU} … {LARGEST_MTU}"
         )));
     }
@@ -364,7 +364,7 @@ fn bfd(value: &Value<'_>) -> Read<Bfd> {
         if (SHORTEST..=LONGEST).contains(&interval) {
             return Ok(interval);
         }
-        Err(value.refuse(format!(
+        Err(value.reject(format!(
             "{interval:?} is out of range; expected {SHORTEST:?} … {LONGEST:?}"
         )))
     });

@@ -8,111 +8,114 @@ use super::firewall;
 use super::network::{self, dataplane, encapsulation};
 use super::reader::{Read, Value};
 use super::scalar;
-use super::schema::{Field, Literal, Takes};
+use super::schema::{Accepts, Field, Literal};
 use crate::net::{NetworkName, NodeName};
 use crate::resource::node::Underlay;
 use crate::resource::{AdvertisedPrefix, Node, WireGuardPeer};
 
 /// A WireGuard keepalive.
-pub(super) const KEEPALIVE: Takes = Takes::Either(&[
-    Takes::Words(&["off"]),
-    Takes::Integer(0, 65_535),
-    Takes::Text("25s"),
+pub(super) const KEEPALIVE: Accepts = Accepts::Either(&[
+    Accepts::Words(&["off"]),
+    Accepts::Integer(0, 65_535),
+    Accepts::Text("25s"),
 ]);
 /// A WireGuard public key.
-pub(super) const PUBLIC_KEY: Takes = Takes::Text("HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=");
+pub(super) const PUBLIC_KEY: Accepts = Accepts::Text("HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=");
 
-/// Those of a `TunnelNode`.
+/// The fields of a `TunnelNode`.
 pub(super) const FIELDS: [Field; 9] = [
     Field::required(
         "network",
-        Takes::Either(&[Takes::Text("net"), Takes::List(&Takes::Text("net"))]),
-        "a TunnelNetwork's name, or a list of names",
-        "Networks that the node is a member of.",
+        Accepts::Either(&[Accepts::Text("net"), Accepts::List(&Accepts::Text("net"))]),
+        "the name of a TunnelNetwork, or a list of names",
+        "Network of the node, or a list of its networks.",
     ),
     Field::required(
         "underlay",
-        Takes::Map(&UNDERLAY),
+        Accepts::Map(&UNDERLAY),
         "`ipv4`, `ipv6` or both",
-        "Where other nodes reach it.",
+        "Underlay addresses at which other nodes reach the node.",
     ),
     Field::required(
         "addresses",
-        Takes::List(&Takes::Text("10.0.0.1")),
-        "the node's own overlay addresses",
-        "Overlay addresses of the node itself. The first one of each family is the preferred source.",
+        Accepts::List(&Accepts::Text("10.0.0.1")),
+        "the overlay addresses of the node",
+        "Overlay addresses of the node itself. The first address of each family is the preferred source.",
     ),
     Field::or(
         "prefixes",
-        Takes::List(&Takes::Either(&[Takes::Text("10.1.0.0/16"), Takes::Map(&PREFIX)])),
+        Accepts::List(&Accepts::Either(&[
+            Accepts::Text("10.1.0.0/16"),
+            Accepts::Map(&PREFIX),
+        ])),
         Literal::List(&[]),
-        "Prefixes that it advertises beside its addresses.",
+        "Prefixes that the node advertises in addition to its addresses.",
     ),
     Field::optional(
         "wireguard",
-        Takes::Map(&WIREGUARD),
+        Accepts::Map(&WIREGUARD),
         "no WireGuard",
-        "Its end of WireGuard links. See “WireGuard”.",
+        "WireGuard key and endpoint of the node. See “WireGuard”.",
     ),
     Field::optional(
         "encapsulation",
         network::ENCAPSULATIONS,
         "the network's",
-        "Encapsulation of its links.",
+        "Encapsulation of the links of this node.",
     ),
     Field::optional(
         "dataplane",
         network::DATAPLANES,
         "the network's",
-        "What sends this node's packets.",
+        "How this node sends packets: by BPF programs or by routes.",
     ),
     Field::or(
         "drain",
-        Takes::Boolean,
+        Accepts::Boolean,
         Literal::Boolean(false),
-        "Send no new flows to it. It has no effect yet.",
+        "Send no new flows to this node. This field has no effect yet.",
     ),
     Field::or(
         "firewall",
-        Takes::Map(&firewall::OF_NODE),
+        Accepts::Map(&firewall::OF_NODE),
         Literal::Empty,
-        "Options of its nft table.",
+        "Options of the nft table of this node.",
     ),
 ];
 
 const UNDERLAY: [Field; 2] = [
     Field::optional(
         "ipv4",
-        Takes::Text("192.0.2.1"),
+        Accepts::Text("192.0.2.1"),
         "none",
-        "Underlay address of IPv4.",
+        "IPv4 address of the node in the underlay.",
     ),
     Field::optional(
         "ipv6",
-        Takes::Text("2001:db8::1"),
+        Accepts::Text("2001:db8::1"),
         "none",
-        "Underlay address of IPv6.",
+        "IPv6 address of the node in the underlay.",
     ),
 ];
 
 const PREFIX: [Field; 3] = [
     Field::required(
         "cidr",
-        Takes::Text("10.1.0.0/16"),
-        "the prefix that the node carries",
-        "The prefix.",
+        Accepts::Text("10.1.0.0/16"),
+        "the prefix that the node advertises",
+        "Prefix that the node advertises.",
     ),
     Field::or(
         "weight",
-        Takes::Integer(1, 255),
+        Accepts::Integer(1, 255),
         Literal::Integer(1),
-        "Share of the flows among nodes that advertise it in one tier.",
+        "Share of the flows, relative to the other nodes that advertise the prefix in the same tier.",
     ),
     Field::or(
         "tier",
-        Takes::Integer(0, 0xffff_ffff),
+        Accepts::Integer(0, 0xffff_ffff),
         Literal::Integer(0),
-        "Nodes of the lowest tier get all flows.",
+        "Tier of the node for this prefix. The nodes of the lowest tier get all flows.",
     ),
 ];
 
@@ -120,39 +123,39 @@ const WIREGUARD: [Field; 5] = [
     Field::required(
         "publicKey",
         PUBLIC_KEY,
-        "the node's public key",
-        "Public key. `adit wg pubkey --manifest` on the node creates the key where there is none and prints this line.",
+        "the public key of the node",
+        "Public key of the node. `adit wg pubkey --manifest` on the node prints this line, and creates the key if there is none.",
     ),
     Field::optional(
         "nextPublicKey",
         PUBLIC_KEY,
         "none",
-        "Public key that it changes to, as `adit wg rotate` prints it. See “WireGuard”.",
+        "Public key to which the node rotates, as `adit wg rotate` prints it. See “WireGuard”.",
     ),
     Field::optional(
         "endpoint",
-        Takes::Text("vpn.example.org:51820"),
-        "the underlay address and the network's port",
-        "Where peers reach it: an address or a name, with a port. Names are resolved again every `--resync`.",
+        Accepts::Text("vpn.example.org:51820"),
+        "the underlay address and the WireGuard port of the network",
+        "Endpoint at which peers reach the node: an address or a name, with a port. Names are resolved again every `--resync`.",
     ),
     Field::or(
         "keepalive",
         KEEPALIVE,
         Literal::Text("off"),
-        "How often it sends something to its peers, so that a NAT in front of it stays open.",
+        "Interval at which the node sends keepalives to its peers, so that a NAT in front of it stays open.",
     ),
     Field::optional(
         "presharedKeyFile",
-        Takes::Text("/etc/adit/psk"),
+        Accepts::Text("/etc/adit/psk"),
         "none",
         "File with a preshared key, mode 0600, at the same path on both nodes of a pair.",
     ),
 ];
 
-/// Fields that are read and checked, and mean nothing yet.
+/// Fields that are read and checked, but have no effect yet.
 const WITHOUT_EFFECT: [&str; 1] = ["drain"];
 
-/// A node and where its manifest says what others must not contradict.
+/// A node, with the positions of the values that are checked against other manifests.
 #[derive(Debug)]
 pub(super) struct DeclaredNode {
     pub(super) node: Node,
@@ -160,14 +163,14 @@ pub(super) struct DeclaredNode {
     pub(super) underlay: Vec<Located<IpAddr>>,
     pub(super) addresses: Located<Vec<Located<IpAddr>>>,
     pub(super) prefixes: Vec<Located<AdvertisedPrefix>>,
-    /// Those of its fields that mean nothing yet.
+    /// The written fields that have no effect yet.
     pub(super) without_effect: Vec<&'static str>,
 }
 
 /// Reads the `spec`.
 pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
     let fields = spec.map(&FIELDS)?;
-    // All fields are read before the first `?`, so that each says what is wrong with it.
+    // All fields are read before the first `?`, so that the errors of each field are reported.
     let networks = fields.required("network", networks);
     let underlay = fields.required("underlay", underlay);
     let addresses = fields.required("addresses", addresses);
@@ -181,7 +184,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
     let return_path = fields.or("firewall", firewall::of_node);
 
     let (networks, addresses, prefixes) = (networks?, addresses?, prefixes?);
-    let (underlay, underlay_places) = underlay?;
+    let (underlay, underlay_positions) = underlay?;
     let node = Node {
         name,
         networks: networks.iter().map(|network| network.value.clone()).collect(),
@@ -197,7 +200,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
     Ok(DeclaredNode {
         node,
         networks,
-        underlay: underlay_places,
+        underlay: underlay_positions,
         addresses,
         prefixes,
         without_effect: fields.written(&WITHOUT_EFFECT),
@@ -214,7 +217,7 @@ fn networks(value: &Value<'_>) -> Read<Vec<Located<NetworkName>>> {
     }
     let networks = value.each("a list of names", network)?;
     if networks.is_empty() {
-        return Err(value.refuse("empty; give at least one TunnelNetwork's name"));
+        return Err(value.reject("empty; give the name of at least one TunnelNetwork"));
     }
     Ok(networks)
 }
@@ -225,17 +228,17 @@ fn underlay(value: &Value<'_>) -> Read<(Underlay, Vec<Located<IpAddr>>)> {
     let ipv6 = fields.optional("ipv6", |value| Ok(value.locate(value.parse(scalar::ipv6)?)));
     let (ipv4, ipv6) = (ipv4?, ipv6?);
     if ipv4.is_none() && ipv6.is_none() {
-        return Err(value.refuse("empty; give `ipv4`, `ipv6` or both"));
+        return Err(value.reject("empty; give `ipv4`, `ipv6` or both"));
     }
     let underlay = Underlay {
         ipv4: ipv4.as_ref().map(|address| address.value),
         ipv6: ipv6.as_ref().map(|address| address.value),
     };
-    let places = [
+    let positions = [
         ipv4.map(|address| address.map(IpAddr::from)),
         ipv6.map(|address| address.map(IpAddr::from)),
     ];
-    Ok((underlay, places.into_iter().flatten().collect()))
+    Ok((underlay, positions.into_iter().flatten().collect()))
 }
 
 fn addresses(value: &Value<'_>) -> Read<Located<Vec<Located<IpAddr>>>> {
@@ -283,7 +286,7 @@ fn wireguard(value: &Value<'_>) -> Read<WireGuardPeer> {
     })
 }
 
-/// `off`, a duration, or seconds as wg(8) has them.
+/// `off`, a duration, or a number of seconds as in wg(8).
 pub(super) fn keepalive(value: &Value<'_>) -> Read<Option<u16>> {
     if value.is_integer() {
         let seconds = value.integer(0..=u16::MAX)?;
@@ -296,6 +299,6 @@ pub(super) fn keepalive(value: &Value<'_>) -> Read<Option<u16>> {
     let seconds = u16::try_from(duration.as_secs()).ok();
     match seconds.filter(|seconds| Duration::from_secs((*seconds).into()) == duration) {
         Some(seconds) => Ok((seconds > 0).then_some(seconds)),
-        None => Err(value.refuse("out of range; expected `off` or whole seconds, at most `65535s`")),
+        None => Err(value.reject("out of range; expected `off` or whole seconds, at most `65535s`")),
     }
 }

@@ -1,4 +1,5 @@
-//! Typed reading of trees. Whatever is wrong is reported with its place, and reading goes on with the next field.
+//! Typed reading of trees. Each error is reported with its position, and reading continues with the next
+//! field.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -7,13 +8,13 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use super::error::{Located, ManifestError, Place};
+use super::error::{Located, ManifestError, Position};
 use super::scalar;
 use super::schema::Field;
 use super::suggest::hint;
 use super::tree::{Node, Tree};
 
-/// All that is wrong with one file.
+/// The errors of one file.
 pub(super) struct Report {
     file: Arc<str>,
     errors: RefCell<Vec<ManifestError>>,
@@ -32,14 +33,14 @@ impl Report {
     }
 }
 
-/// A value is unusable, and the report says why.
+/// The error of a value that is not usable: the reason is in the report.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reported;
 
-/// What reading gives.
+/// The result of reading a value.
 pub(super) type Read<T> = Result<T, Reported>;
 
-/// A value on its way to a type.
+/// A value of a manifest, to be converted to a type.
 #[derive(Clone)]
 pub(super) struct Value<'a> {
     report: &'a Report,
@@ -56,18 +57,18 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Reports what is wrong with this value.
-    pub(super) fn refuse(&self, message: impl Into<String>) -> Reported {
+    /// Reports an error of this value.
+    pub(super) fn reject(&self, message: impl Into<String>) -> Reported {
         let error = self.locate(()).error(message);
         self.report.errors.borrow_mut().push(error);
         Reported
     }
 
-    /// Puts this value's place to what it became.
+    /// Adds the position of this value to a converted value.
     pub(super) fn locate<T>(&self, value: T) -> Located<T> {
         Located {
             value,
-            place: Place {
+            position: Position {
                 file: Arc::clone(&self.report.file),
                 line: self.node.line,
                 column: self.node.column,
@@ -76,7 +77,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether it is this very text.
+    /// Whether the value is exactly this text.
     pub(super) fn is(&self, text: &str) -> bool {
         matches!(&self.node.tree, Tree::Text(found) if found == text)
     }
@@ -99,10 +100,10 @@ impl<'a> Value<'a> {
             Tree::Integer(_) | Tree::Float | Tree::Bool(_) if expected == "text" => "; put it in quotes",
             _ => "",
         };
-        self.refuse(format!("expected {expected}, found {found}{remedy}"))
+        self.reject(format!("expected {expected}, found {found}{remedy}"))
     }
 
-    /// A map, whatever its keys.
+    /// A map with any keys.
     pub(super) fn open_map(&self) -> Read<Fields<'a>> {
         let Tree::Map(entries) = &self.node.tree else {
             return Err(self.mismatch("a map"));
@@ -114,7 +115,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// A map with these fields at most; others are reported, which spoils nothing else.
+    /// A map with these fields. Unknown fields are reported, and the known ones are read nevertheless.
     pub(super) fn map(&self, known: impl IntoIterator<Item = &'static Field>) -> Read<Fields<'a>> {
         let known = known.into_iter().collect::<Vec<_>>();
         let names = known.iter().map(|field| field.name).collect::<Vec<_>>();
@@ -122,13 +123,13 @@ impl<'a> Value<'a> {
         Ok(Fields { known, ..fields })
     }
 
-    /// A map with these keys at most.
+    /// A map with these keys. Unknown keys are reported.
     pub(super) fn keys(&self, known: &[&str]) -> Read<Fields<'a>> {
         let fields = self.open_map()?;
         for (key, _) in fields.entries {
             if !known.contains(&key.value.as_str()) {
                 let hint = hint(&key.value, known.iter().copied());
-                fields.at_key(key).refuse(format!("unknown field; {hint}"));
+                fields.at_key(key).reject(format!("unknown field; {hint}"));
             }
         }
         Ok(fields)
@@ -147,7 +148,7 @@ impl<'a> Value<'a> {
         Ok(items.iter().enumerate().map(value).collect())
     }
 
-    /// A list, each of whose items is read the same way; all of them are read, also past a bad one.
+    /// A list whose items are all read by `read`, even after an item with an error.
     pub(super) fn each<T>(&self, expected: &str, read: impl Fn(&Value<'a>) -> Read<T>) -> Read<Vec<T>> {
         let items = self.list(expected)?;
         let read = items.iter().map(read).collect::<Vec<_>>();
@@ -161,12 +162,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Text in a form of its own; the parser's error is the whole message.
+    /// Text that a parser converts. The error of the parser becomes the message.
     pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Read<T> {
-        parse(self.text()?).map_err(|message| self.refuse(message))
+        parse(self.text()?).map_err(|message| self.reject(message))
     }
 
-    /// `300ms`, `5s`; a bare number has no unit.
+    /// A duration such as `300ms` or `5s`. A number without a unit is an error.
     pub(super) fn duration(&self) -> Read<Duration> {
         if !self.is_text() {
             return Err(self.mismatch("a duration such as `300ms` or `5s`"));
@@ -181,7 +182,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// An integer of a range, which says what the field takes.
+    /// An integer in a range.
     pub(super) fn integer<T>(&self, range: RangeInclusive<T>) -> Read<T>
     where
         T: TryFrom<i128> + PartialOrd + std::fmt::Display,
@@ -193,7 +194,7 @@ impl<'a> Value<'a> {
         T::try_from(integer)
             .ok()
             .filter(|value| range.contains(value))
-            .ok_or_else(|| self.refuse(format!("{integer} is out of range; expected {}", expected())))
+            .ok_or_else(|| self.reject(format!("{integer} is out of range; expected {}", expected())))
     }
 
     /// One of some words.
@@ -206,7 +207,7 @@ impl<'a> Value<'a> {
         let known = words.iter().find(|(name, _)| name == text);
         known.map(|(_, value)| *value).ok_or_else(|| {
             let hint = hint(text, names());
-            self.refuse(format!("unknown value `{text}`; {hint}"))
+            self.reject(format!("unknown value `{text}`; {hint}"))
         })
     }
 }
@@ -215,7 +216,7 @@ impl<'a> Value<'a> {
 pub(super) struct Fields<'a> {
     value: Value<'a>,
     entries: &'a [(Spanned<String>, Node)],
-    /// What is known of its fields.
+    /// The descriptions of the fields that the map may have.
     known: Vec<&'static Field>,
 }
 
@@ -225,7 +226,7 @@ impl<'a> Fields<'a> {
         &self.value
     }
 
-    /// A field's value.
+    /// The value of a field.
     pub(super) fn get(&self, name: &str) -> Option<Value<'a>> {
         let (_, node) = self.entries.iter().find(|(key, _)| key.value == name)?;
         (!matches!(node.tree, Tree::Null)).then(|| self.child(name, node))
@@ -238,7 +239,7 @@ impl<'a> Fields<'a> {
             .map(|(key, node)| self.child(&key.value, node))
     }
 
-    /// A field that must be there.
+    /// A required field.
     pub(super) fn required<T>(&self, name: &str, read: impl FnOnce(&Value<'a>) -> Read<T>) -> Read<T> {
         let give = self
             .field(name)
@@ -247,7 +248,7 @@ impl<'a> Fields<'a> {
         self.required_key(name, give, read)
     }
 
-    /// A key that must be there; what to give for it.
+    /// A required key; `give` tells the user what to write.
     pub(super) fn required_key<T>(
         &self,
         name: &str,
@@ -258,7 +259,7 @@ impl<'a> Fields<'a> {
             Some(value) => read(&value),
             None => Err(self
                 .child(name, self.value.node)
-                .refuse(format!("missing; give {give}"))),
+                .reject(format!("missing; give {give}"))),
         }
     }
 
@@ -271,7 +272,7 @@ impl<'a> Fields<'a> {
         self.get(name).map(|value| read(&value)).transpose()
     }
 
-    /// A field with a default, which is read like any other value.
+    /// A field with a default. The default is read like a written value.
     pub(super) fn or<T>(&self, name: &str, read: impl FnOnce(&Value<'_>) -> Read<T>) -> Read<T> {
         if let Some(value) = self.get(name) {
             return read(&value);
@@ -290,7 +291,7 @@ impl<'a> Fields<'a> {
         self.or(name, boolean)
     }
 
-    /// An integer of the field's range.
+    /// An integer in the range of the field.
     pub(super) fn integer<T>(&self, name: &str) -> Read<T>
     where
         T: TryFrom<i128> + PartialOrd + std::fmt::Display,
@@ -298,7 +299,7 @@ impl<'a> Fields<'a> {
         self.or(name, |value| self.in_range(name, value))
     }
 
-    /// The same of a field that may be absent.
+    /// An integer of an optional field, in the range of the field.
     pub(super) fn optional_integer<T>(&self, name: &str) -> Read<Option<T>>
     where
         T: TryFrom<i128> + PartialOrd + std::fmt::Display,
@@ -306,12 +307,12 @@ impl<'a> Fields<'a> {
         self.optional(name, |value| self.in_range(name, value))
     }
 
-    /// An integer of a field's range.
+    /// Reads a value as an integer in the range of the named field.
     pub(super) fn in_range<T>(&self, name: &str, value: &Value<'_>) -> Read<T>
     where
         T: TryFrom<i128> + PartialOrd + std::fmt::Display,
     {
-        let (low, high) = self.field(name).takes.range().expect("its table gives a range");
+        let (low, high) = self.field(name).accepts.range().expect("its table gives a range");
         let bound = |number: i128| {
             T::try_from(number)
                 .ok()
@@ -320,13 +321,13 @@ impl<'a> Fields<'a> {
         value.integer(bound(low)..=bound(high))
     }
 
-    /// What is known of a field. Which fields there are, the tables beside their readers say.
+    /// The description of a field, from the table beside its reader.
     fn field(&self, name: &str) -> &'static Field {
         let field = self.known.iter().copied().find(|field| field.name == name);
         field.expect("it is a field of this map's table")
     }
 
-    /// Which of some fields are there.
+    /// Those of the given fields that are written.
     pub(super) fn written(&self, names: &[&'static str]) -> Vec<&'static str> {
         let there = names.iter().filter(|name| self.get(name).is_some());
         there.copied().collect()
@@ -347,13 +348,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Something that is said about a key rather than its value.
-    fn at_key(&self, key: &Spanned<String>) -> KeyPlace<'_> {
+    /// An error about a key instead of its value.
+    fn at_key(&self, key: &Spanned<String>) -> KeyPosition<'_> {
         let field = self.child(&key.value, self.value.node).field;
-        KeyPlace {
+        KeyPosition {
             report: self.value.report,
             error: ManifestError {
-                place: Place {
+                position: Position {
                     file: Arc::clone(&self.value.report.file),
                     line: key.referenced.line(),
                     column: key.referenced.column(),
@@ -365,13 +366,13 @@ impl<'a> Fields<'a> {
     }
 }
 
-struct KeyPlace<'a> {
+struct KeyPosition<'a> {
     report: &'a Report,
     error: ManifestError,
 }
 
-impl KeyPlace<'_> {
-    fn refuse(self, message: String) {
+impl KeyPosition<'_> {
+    fn reject(self, message: String) {
         let error = ManifestError {
             message,
             ..self.error
@@ -380,7 +381,7 @@ impl KeyPlace<'_> {
     }
 }
 
-/// As [`Value::boolean`], of a value of any lifetime.
+/// As [`Value::boolean`], for a value of any lifetime.
 fn boolean(value: &Value<'_>) -> Read<bool> {
     value.boolean()
 }

@@ -1,4 +1,5 @@
-//! Values that manifests write as text: CIDRs, addresses, durations, keys. Each error says what would be right.
+//! Values that manifests write as text: CIDRs, addresses, durations, keys. Each error tells the expected
+//! form.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -20,7 +21,7 @@ pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
                 host_prefix(address)
             ),
             Err(_) => format!(
-                "`{text}` is no CIDR; expected such as `10.0.0.0/8` or `fd00::/48`, without leading zeros"
+                "`{text}` is not a CIDR; expected for example `10.0.0.0/8` or `fd00::/48`, without leading zeros"
             ),
         });
     };
@@ -30,14 +31,14 @@ pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
     Ok(net)
 }
 
-/// A prefix that an overlay may have: no multicast, loopback or link-local space.
+/// A prefix of an overlay: not in multicast, loopback or link-local address space.
 pub(super) fn overlay_cidr(text: &str) -> Result<IpNet, String> {
     let net = cidr(text)?;
     match special(net.addr()) {
         // `0.0.0.0/0` begins with an unspecified address and is fine.
-        Some(kind) if net.prefix_len() >= 8 => {
-            Err(format!("`{text}` is {kind} space, which no overlay can have"))
-        }
+        Some(kind) if net.prefix_len() >= 8 => Err(format!(
+            "`{text}` is {kind} address space; expected a unicast prefix, for example `10.0.0.0/8`"
+        )),
         _ => Ok(net),
     }
 }
@@ -46,7 +47,7 @@ pub(super) fn overlay_cidr(text: &str) -> Result<IpNet, String> {
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     let address = text.parse::<IpAddr>().map_err(|_| match prefix::parse(text) {
         Some(net) => format!("`{text}` has a prefix length; write `{}`", net.addr()),
-        None => format!("`{text}` is no IP address"),
+        None => format!("`{text}` is not an IP address; expected for example `192.0.2.1` or `2001:db8::1`"),
     })?;
     usable(address)
 }
@@ -55,7 +56,7 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
 pub(super) fn ipv4(text: &str) -> Result<Ipv4Addr, String> {
     match address(text)? {
         IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => Err(format!("`{text}` is no IPv4 address; `ipv6` takes it")),
+        IpAddr::V6(_) => Err(format!("`{text}` is an IPv6 address; give it as `ipv6`")),
     }
 }
 
@@ -63,7 +64,7 @@ pub(super) fn ipv4(text: &str) -> Result<Ipv4Addr, String> {
 pub(super) fn ipv6(text: &str) -> Result<Ipv6Addr, String> {
     match address(text)? {
         IpAddr::V6(address) => Ok(address),
-        IpAddr::V4(_) => Err(format!("`{text}` is no IPv6 address; `ipv4` takes it")),
+        IpAddr::V4(_) => Err(format!("`{text}` is an IPv4 address; give it as `ipv4`")),
     }
 }
 
@@ -74,7 +75,7 @@ fn usable(address: IpAddr) -> Result<IpAddr, String> {
     }
 }
 
-/// What keeps an address from being a unicast one that is valid beyond its machine and link.
+/// Why an address is not a unicast address that is valid beyond its machine and link; `None`: it is one.
 fn special(address: IpAddr) -> Option<&'static str> {
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let link_local = match address {
@@ -97,7 +98,7 @@ fn special(address: IpAddr) -> Option<&'static str> {
 
 /// `300ms`, `5s`, `2m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let error = || format!("`{text}` is no duration; expected such as `300ms` or `5s`");
+    let error = || format!("`{text}` is not a duration; expected for example `300ms` or `5s`");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number = text[..digits].parse::<u64>().map_err(|_| error())?;
     let milliseconds = match &text[digits..] {
@@ -109,23 +110,24 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     milliseconds.map(Duration::from_millis).ok_or_else(error)
 }
 
-/// A path that means the same wherever the agent was started.
+/// An absolute path, which does not depend on the working directory of the agent.
 pub(super) fn absolute_path(text: &str) -> Result<String, String> {
     if text.starts_with('/') {
         return Ok(text.to_owned());
     }
-    // Not shown: who mistakes the field pastes the key itself.
-    Err("expected a file's absolute path, as `/etc/adit/key`".to_owned())
+    // The text is not shown: a user who mistakes the field writes the key itself.
+    Err("expected an absolute path, for example `/etc/adit/key`".to_owned())
 }
 
 /// Base64 of 32 bytes, as `wg pubkey` prints it.
 pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
-    // The text is not shown: it may be a private key with a slip in it.
+    // The text is not shown: it may be a private key with a typing error.
     text.parse()
         .map_err(|_| "expected the base64 of 32 bytes (44 characters), as `wg pubkey` prints it".to_owned())
 }
 
-/// `host:port`; IPv6 addresses in brackets. Loopback and link-local ones are of use on one node alone.
+/// `host:port`, with IPv6 addresses in brackets. Loopback and link-local addresses are rejected, because
+/// other nodes can't use them.
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     let endpoint = endpoint_here(text)?;
     let address = match endpoint.host {
@@ -137,7 +139,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     Ok(endpoint)
 }
 
-/// Where a single machine may send to: also itself.
+/// An address to which a single machine can send, including itself.
 fn reachable(address: IpAddr) -> Result<IpAddr, String> {
     match special(address) {
         None | Some("loopback" | "link-local") => Ok(address),
@@ -145,11 +147,12 @@ fn reachable(address: IpAddr) -> Result<IpAddr, String> {
     }
 }
 
-/// The same for who is reached from one node alone: a loopback address, or a link-local one with its device.
+/// As [`endpoint`], for an endpoint that only one node uses. Also accepted are loopback addresses, and
+/// link-local addresses with their device.
 pub(super) fn endpoint_here(text: &str) -> Result<Endpoint, String> {
     let error = || {
         format!(
-            "`{text}` is no endpoint; expected such as `192.0.2.1:51820`, `[2001:db8::1]:51820` or `host.example:51820`"
+            "`{text}` is not an endpoint; expected for example `192.0.2.1:51820`, `[2001:db8::1]:51820` or `host.example:51820`"
         )
     };
     let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
@@ -167,7 +170,7 @@ pub(super) fn endpoint_here(text: &str) -> Result<Endpoint, String> {
                 let address = address.parse::<Ipv6Addr>().map_err(|_| error())?;
                 if address.is_unicast_link_local() {
                     return Err(format!(
-                        "`{text}` is link-local; name the device that leads there, as `[{address}%eth0]:{port}`"
+                        "`{text}` is link-local; add its device, for example `[{address}%eth0]:{port}`"
                     ));
                 }
                 Host::Address(reachable(address.into())?)
@@ -182,13 +185,13 @@ pub(super) fn endpoint_here(text: &str) -> Result<Endpoint, String> {
     Ok(Endpoint { host, port })
 }
 
-/// A prefix that addresses are taken from, whose first ones can be a device's.
+/// A prefix from which addresses of devices are assigned.
 pub(super) fn pool(text: &str) -> Result<IpNet, String> {
     let net = cidr(text)?;
     match special(net.addr()) {
         None | Some("link-local") => Ok(net),
         Some(kind) => Err(format!(
-            "`{text}` begins with {kind} addresses, which no device can have; expected such as `10.0.0.0/16`"
+            "`{text}` begins with {kind} addresses, which a device can't have; expected for example `10.0.0.0/16`"
         )),
     }
 }

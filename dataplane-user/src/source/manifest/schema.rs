@@ -1,5 +1,5 @@
-//! What fields manifests have: their names, what they take, their defaults, and a line of help each. The readers read by these tables, and
-//! the tables of docs/MANIFESTS.md and the JSON schema for editors are made from them.
+//! The description of the fields of manifests: name, type, default and one line of help each. The readers use
+//! these tables, and the tables of docs/MANIFESTS.md and the JSON schema for editors are generated from them.
 
 mod json;
 mod markdown;
@@ -18,41 +18,41 @@ pub use self::markdown::markdown;
 pub struct Field {
     /// Its name.
     pub name: &'static str,
-    /// What it takes.
-    pub takes: Takes,
-    /// What holds without it.
+    /// The values that the field accepts.
+    pub accepts: Accepts,
+    /// What an absent field means.
     pub absent: Absent,
-    /// What it is for: a line of Markdown.
+    /// The purpose of the field: one line of Markdown.
     pub help: &'static str,
 }
 
-/// What a field takes.
+/// The values that a field accepts.
 #[derive(Clone, Copy, Debug)]
-pub enum Takes {
+pub enum Accepts {
     /// `true` or `false`.
     Boolean,
-    /// An integer of a range, both ends included.
+    /// An integer in a range, both ends included.
     Integer(i128, i128),
     /// One of some words.
     Words(&'static [&'static str]),
-    /// Text, such as this one.
+    /// Text; this is an example.
     Text(&'static str),
     /// A list.
-    List(&'static Takes),
+    List(&'static Accepts),
     /// A map with these fields.
     Map(&'static [Field]),
     /// Any of these.
-    Either(&'static [Takes]),
+    Either(&'static [Accepts]),
 }
 
-/// What holds where a field is not there, or `null`.
+/// What it means if a field is absent or `null`.
 #[derive(Clone, Copy, Debug)]
 pub enum Absent {
-    /// It must be there; what to give.
-    Refused(&'static str),
-    /// The same as with this value.
+    /// The field is required; this text tells the user what to give.
+    Required(&'static str),
+    /// The same as this value.
     Default(Literal),
-    /// Something that no value says; in a few words.
+    /// Something that no value expresses, in a few words.
     Means(&'static str),
 }
 
@@ -76,62 +76,67 @@ pub enum Literal {
 pub struct Kind {
     /// Its name.
     pub name: &'static str,
-    /// What it declares: a sentence.
+    /// The purpose of the kind: one sentence.
     pub help: &'static str,
     /// The fields of its `spec`.
     pub fields: Vec<&'static Field>,
 }
 
 impl Field {
-    /// A field that must be there.
+    /// A required field.
     pub(super) const fn required(
         name: &'static str,
-        takes: Takes,
+        accepts: Accepts,
         give: &'static str,
         help: &'static str,
     ) -> Field {
         Field {
             name,
-            takes,
-            absent: Absent::Refused(give),
+            accepts,
+            absent: Absent::Required(give),
             help,
         }
     }
 
     /// A field with a default.
-    pub(super) const fn or(name: &'static str, takes: Takes, default: Literal, help: &'static str) -> Field {
+    pub(super) const fn or(
+        name: &'static str,
+        accepts: Accepts,
+        default: Literal,
+        help: &'static str,
+    ) -> Field {
         Field {
             name,
-            takes,
+            accepts,
             absent: Absent::Default(default),
             help,
         }
     }
 
-    /// A field whose absence means what no value says.
+    /// A field whose absence has a meaning that no value expresses.
     pub(super) const fn optional(
         name: &'static str,
-        takes: Takes,
+        accepts: Accepts,
         means: &'static str,
         help: &'static str,
     ) -> Field {
         Field {
             name,
-            takes,
+            accepts,
             absent: Absent::Means(means),
             help,
         }
     }
 
-    /// What to give where it must be there.
+    /// What to give for a required field; `None` for other fields.
     pub(super) fn give(&self) -> Option<&'static str> {
         match self.absent {
-            Absent::Refused(give) => Some(give),
+            Absent::Required(give) => Some(give),
             _ => None,
         }
     }
 
-    /// The value that it has where it is absent.
+    /// The default, if the field has one.
     pub(super) fn default(&self) -> Option<Literal> {
         match self.absent {
             Absent::Default(default) => Some(default),
@@ -157,43 +162,43 @@ impl From<Literal> for Tree {
     }
 }
 
-impl Takes {
-    /// The range of the integers that it takes.
+impl Accepts {
+    /// The range of the accepted integers.
     pub(super) fn range(&self) -> Option<(i128, i128)> {
         match self {
-            Takes::Integer(low, high) => Some((*low, *high)),
-            Takes::Either(several) => several.iter().find_map(Takes::range),
+            Accepts::Integer(low, high) => Some((*low, *high)),
+            Accepts::Either(several) => several.iter().find_map(Accepts::range),
             _ => None,
         }
     }
 
-    /// The fields of the maps that it takes.
+    /// The fields of the accepted maps.
     pub(super) fn fields(&self) -> &'static [Field] {
         match *self {
-            Takes::Map(fields) => fields,
-            Takes::List(items) => items.fields(),
-            Takes::Either(several) => several
+            Accepts::Map(fields) => fields,
+            Accepts::List(items) => items.fields(),
+            Accepts::Either(several) => several
                 .iter()
-                .map(Takes::fields)
+                .map(Accepts::fields)
                 .find(|fields| !fields.is_empty())
                 .unwrap_or_default(),
-            Takes::Boolean | Takes::Integer(..) | Takes::Words(_) | Takes::Text(_) => &[],
+            Accepts::Boolean | Accepts::Integer(..) | Accepts::Words(_) | Accepts::Text(_) => &[],
         }
     }
 }
 
-/// All kinds.
+/// All kinds of manifests.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
     vec![
         Kind {
             name: "TunnelNetwork",
-            help: "An overlay network: its address space and how packets travel.",
+            help: "An overlay network: its address space and how packets are sent.",
             fields: network::FIELDS.iter().collect(),
         },
         Kind {
             name: "TunnelNode",
-            help: "A node of overlay networks: where it is reached, and what it advertises.",
+            help: "A node of overlay networks: its addresses and the prefixes that it advertises.",
             fields: node::FIELDS.iter().collect(),
         },
         Kind {

@@ -1,32 +1,32 @@
-//! The nearest known name.
+//! Suggestions for unknown names.
 
 use strsim::osa_distance;
 
-/// More changes of characters than that are no slips.
+/// The largest number of changed characters that counts as a typing error.
 const SLIPS: usize = 3;
 
-/// Ends a sentence about an unknown name: the one that was meant, or the list of what is known.
+/// The end of a message about an unknown name: the name that was probably meant, or the known names.
 pub(crate) fn hint<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known = known.into_iter().collect::<Vec<_>>();
     if let Some(near) = nearest(unknown, &known) {
         return format!("did you mean `{near}`?");
     }
     if known.is_empty() {
-        return "none is known".to_owned();
+        return "none exist".to_owned();
     }
-    // A set may have thousands of names; a line that lists them all helps nobody.
+    // A set may have thousands of names, too many for one line.
     const SHOWN: usize = 20;
     let more = if known.len() > SHOWN { ", …" } else { "" };
     let list = known.into_iter().take(SHOWN).collect::<Vec<_>>().join(", ");
     format!("known: {list}{more}")
 }
 
-/// The known name nearest to an unknown one, if it is near enough to be a slip.
+/// The known name that is nearest to an unknown one, if the difference can be a typing error.
 pub(super) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = unknown.to_lowercase();
     let length = unknown.chars().count();
     let limit = length.div_ceil(3).min(SLIPS);
-    // A hostile input must not cost a quadratic table.
+    // A long input must not cost a quadratic table.
     let alike = known
         .iter()
         .filter(|name| name.chars().count().abs_diff(length) <= SLIPS);

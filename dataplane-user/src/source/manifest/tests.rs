@@ -1,4 +1,4 @@
-//! What manifests give, and what each wrong one is told.
+//! Tests of manifests: the resources of valid ones, and the errors of invalid ones.
 
 mod accepted;
 mod across;
@@ -30,11 +30,11 @@ fn errors(text: &str) -> Vec<String> {
 
 /// Expects exactly these lines.
 #[track_caller]
-fn refused(text: &str, lines: &[&str]) {
+fn rejected(text: &str, lines: &[&str]) {
     assert_eq!(errors(text), lines, "{text}");
 }
 
-/// A good network `net` of six lines without its end: fields added begin on line 7.
+/// A valid network `net` of six lines; appended fields begin on line 7.
 const NETWORK: &str = "\
 apiVersion: adit.dev/v1alpha1
 kind: TunnelNetwork
@@ -44,7 +44,7 @@ spec:
   prefixes: [10.0.0.0/8, 'fd00::/16']
 ";
 
-/// A good node `a` of `net`; fields added begin on line 10.
+/// A valid node `a` of `net`; appended fields begin on line 10.
 const NODE: &str = "\
 ---
 apiVersion: adit.dev/v1alpha1

@@ -1,4 +1,4 @@
-//! Documents as trees that know where each value stands, so that one pass reports everything that is wrong.
+//! Documents as trees that keep the position of each value, so that one run reports all errors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use serde_saphyr::options::{MergeKeyPolicy, NonFiniteFloatPolicy};
 
-use super::error::{ManifestError, Place};
+use super::error::{ManifestError, Position};
 
-/// A value and its place.
+/// A value and its position: line and column, from 1.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) tree: Tree,
@@ -31,14 +31,14 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    /// What it is, without what it says: that may be a key.
+    /// The type of the value in words. The value itself is not shown, because it may be a key.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Tree::Null => "no value",
             Tree::Bool(true) => "`true`",
             Tree::Bool(false) => "`false`",
             Tree::Integer(_) => "an integer",
-            Tree::Float => "a number that is no integer",
+            Tree::Float => "a number that is not an integer",
             Tree::Text(_) => "text",
             Tree::List(_) => "a list",
             Tree::Map(_) => "a map",
@@ -46,16 +46,16 @@ impl Tree {
     }
 }
 
-/// Parses a file of YAML documents (JSON is YAML); empty documents are left out.
+/// Parses a file of YAML documents (JSON is YAML); empty documents are skipped.
 pub(super) fn parse(file: &Arc<str>, text: &str) -> Result<Vec<Node>, ManifestError> {
     let options = serde_saphyr::options! {
-        // `off` is a value of ours, `yes` may be a name.
+        // `off` is a value of some fields, and `yes` may be a name.
         strict_booleans: true,
         merge_keys: MergeKeyPolicy::Merge,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-        // It would show what stands around, be it a key.
+        // A snippet would show the surrounding lines, which may contain a key.
         with_snippet: false,
-        // A network of many nodes in one file is fine; depth stays bounded, it costs stack.
+        // A network of many nodes in one file is allowed. The depth stays limited, because it costs stack.
         budget: serde_saphyr::budget! {
             max_documents: 1_000_000,
             max_nodes: 50_000_000,
@@ -68,7 +68,7 @@ pub(super) fn parse(file: &Arc<str>, text: &str) -> Result<Vec<Node>, ManifestEr
             .location()
             .map_or((0, 0), |location| (location.line(), location.column()));
         ManifestError {
-            place: Place {
+            position: Position {
                 file: Arc::clone(file),
                 line,
                 column,
@@ -76,15 +76,15 @@ pub(super) fn parse(file: &Arc<str>, text: &str) -> Result<Vec<Node>, ManifestEr
             field: String::new(),
             message: match error {
                 serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-                    format!("`{key}` is given twice in one map")
+                    format!("`{key}` is given twice in one map; remove one of them")
                 }
-                other => format!("not readable as YAML: {}", one_line(&other.to_string())),
+                other => format!("not valid YAML: {}", one_line(&other.to_string())),
             },
         }
     })
 }
 
-/// The parser's words without its own naming of the place.
+/// The message of the parser without its own position.
 fn one_line(text: &str) -> String {
     let line = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     match line.rfind(" at line ") {

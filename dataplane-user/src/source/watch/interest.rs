@@ -1,4 +1,4 @@
-//! What in which directory is of interest to a watch.
+//! The directories and names that a watch needs.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,9 +14,9 @@ pub(super) struct Interest {
 }
 
 impl Interest {
-    /// Whether an event at a path is one to tell of.
+    /// Whether an event at a path must be reported.
     pub(super) fn covers(&self, path: &Path) -> bool {
-        // The directory itself came or went.
+        // The directory itself was created or deleted.
         if path == self.directory {
             return true;
         }
@@ -26,12 +26,13 @@ impl Interest {
         let (Some(wanted), Some(name)) = (&self.name, path.file_name()) else {
             return true;
         };
-        // A ConfigMap's files are links through `..data`, which is what changes.
+        // The files of a ConfigMap are links through `..data`, and only `..data` changes.
         name == wanted.as_os_str() || name.as_encoded_bytes().starts_with(b"..")
     }
 }
 
-/// What must be watched to learn of every change of a file or directory: it, what it links to, and what holds them.
+/// The directories to watch for every change of a file or directory: the path, the target of its links, and
+/// the parent directories of both.
 pub(super) fn of(path: &Path) -> Vec<Interest> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut interests = Vec::new();
@@ -55,7 +56,7 @@ pub(super) fn of(path: &Path) -> Vec<Interest> {
     interests
 }
 
-/// A path's name in the directory that holds it.
+/// The name of a path in its parent directory.
 fn in_parent(path: &Path) -> Option<Interest> {
     let name = path.file_name()?.to_owned();
     let directory = fs::canonicalize(path.parent()?).ok()?;

@@ -1,4 +1,4 @@
-//! Changes are told, whichever way files are replaced. Deadlines only bound a failing test.
+//! Changes are reported, however files are replaced. Deadlines only limit a failing test.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn told(watch: &mut Watch, after: &str) {
     let told = timeout(DEADLINE, watch.changed()).await;
-    assert!(told.is_ok(), "nothing was told after: {after}");
+    assert!(told.is_ok(), "no change was reported after: {after}");
 }
 
 fn replace(path: &Path, text: &str) {
@@ -117,7 +117,7 @@ async fn a_change_outlives_a_dropped_wait() {
     let mut watch = Watch::new(&[directory.path().to_owned()]).unwrap();
     fs::write(directory.path().join("a.yaml"), "1").unwrap();
     while watch.pending.is_none() {
-        // Dropped in the middle of its waiting for quiet.
+        // Dropped while it waits for further events.
         let _elapsed = timeout(Duration::from_millis(1), watch.changed()).await;
     }
     told(&mut watch, "a dropped wait").await;
@@ -134,7 +134,7 @@ async fn only_what_matters_is_told() {
     assert!(watch.concerns(&event("a.yaml")));
     assert!(watch.concerns(&event("..data")));
     assert!(!watch.concerns(&event("b.yaml")));
-    // Lost events may have been anything.
+    // Lost events may concern any file.
     assert!(watch.concerns(&Ok(
         Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)
     )));

@@ -1,4 +1,4 @@
-//! Random changes to files that are right, and to those of `tests/wg-quick`.
+//! Random changes of valid files and of those in `tests/wg-quick`.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the plan makes of files.
+//! The plan for the devices of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::wg_quick::up::{Machine, intent};
 
 const PEER: &str = "[Peer]\nPublicKey = AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
 
-/// The device's MTU, and the changes but for the device itself and its peer.
+/// The MTU of the device, and the planned changes without those of the device itself and its peer.
 fn changes(text: &str, facts: &NodeFacts, machine: &Machine) -> Vec<String> {
     let config = Config::parse(Path::new("wg0.conf"), text.as_bytes()).unwrap();
     let name = LinkName::constant("wg0");
@@ -38,7 +38,7 @@ fn routes_but_for_what_an_address_brings_along() {
         default_mtu: Some(9000),
         ..Machine::default()
     };
-    // The kernel makes a route to an IPv6 address that stands alone, and none to such an IPv4 one.
+    // The kernel creates a route to a single IPv6 address, and none to a single IPv4 address.
     assert_eq!(
         changes(&text, &NodeFacts::default(), &machine),
         [
@@ -57,13 +57,13 @@ fn routes_but_for_what_an_address_brings_along() {
 #[test]
 fn a_default_route_has_the_next_free_table_and_rules() {
     let text = format!("[Interface]\n{PEER}AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.1:1\n");
-    let way = UnderlayPath {
+    let path = UnderlayPath {
         link: LinkName::constant("u0"),
         gateway: None,
         mtu: 1400,
     };
     let facts = NodeFacts {
-        paths: BTreeMap::from([("192.0.2.1".parse().unwrap(), way)]),
+        paths: BTreeMap::from([("192.0.2.1".parse().unwrap(), path)]),
         ..NodeFacts::default()
     };
     let machine = Machine {

@@ -1,4 +1,4 @@
-//! What must become of a packet, worked out without the program's code.
+//! The expected result for a packet, computed without the code of the program.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use super::tables::{Hop, Members, Prefix, Reference, upper_bits};
 
 #[derive(Debug)]
 pub(crate) enum Expected {
-    /// Any of these slots: more than one only where the logarithms are too near to each other to tell.
+    /// One of these slots; more than one only if the logarithms are too close to decide.
     Forwarded(Vec<u32>),
     Dropped(Verdict),
 }
@@ -78,7 +78,7 @@ impl Reference {
         }
     }
 
-    /// The usable member of the greatest `weight / -ln(draw)`, and those that come within two percent of it.
+    /// The usable member with the greatest `weight / -ln(draw)`, and those within two percent of it.
     pub(crate) fn best_members(&self, group: &Members, packet: &Udp) -> Vec<u32> {
         let flow = flow_hash(packet);
         let usable = group
@@ -109,7 +109,7 @@ impl Reference {
 const FLOW_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 const KEY_SEED: u64 = 0xc2b2_ae3d_27d4_eb4f;
 
-/// The hash's definition, written down a second time: it must not change unnoticed, for flows would move.
+/// A second definition of the hash, so that a change is noticed: it would move flows.
 fn mix(words: &[u64], seed: u64) -> u32 {
     let mut state = u128::from(seed);
     for &word in words {

@@ -1,4 +1,4 @@
-//! Random tables, and how they are laid out in the maps.
+//! Random tables, and their layout in the maps.
 
 use std::net::IpAddr;
 
@@ -31,7 +31,7 @@ pub(crate) struct Prefix {
     pub(crate) target: TargetKind,
 }
 
-/// The tables as the test has them, in lists.
+/// The tables as lists.
 #[derive(Default)]
 pub(crate) struct Reference {
     pub(crate) classes: Vec<(u32, Class)>,
@@ -88,7 +88,7 @@ impl Reference {
         reference
     }
 
-    /// Within 10.0.0.0/8 or fd00::/8, close enough together that many lie in others.
+    /// A prefix in 10.0.0.0/8 or fd00::/8, so that many contain others.
     pub(crate) fn random_prefix(&self, random: &mut Random, v6: bool) -> Prefix {
         let length = if v6 {
             *random.pick(&[16, 32, 48, 64, 64, 65, 128])
@@ -158,7 +158,7 @@ impl Reference {
     }
 }
 
-/// An address in the upper bits, so that both families' prefixes are compared alike.
+/// An address in the upper bits, so that prefixes of both families are compared in the same way.
 pub(crate) fn upper_bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(u32::from(address)) << 96,

@@ -1,4 +1,4 @@
-//! Builds user-mode Linux from Debian's package of kernel sources, once a machine and configuration.
+//! Builds user-mode Linux from the kernel sources that Debian packages, once per machine and configuration.
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,9 +12,9 @@ use crate::vm::fetch;
 use crate::vm::kernel::{self, Kernel, KernelName};
 use crate::{child, progress, workers, workspace};
 
-/// What is built in, a line an option.
+/// The kernel options, one a line.
 const CONFIGURATION: &str = include_str!("kernel.config");
-/// Changes to the sources, each with its reason at its top.
+/// Patches for the sources, each with its reason at the top.
 const PATCHES: [(&str, &str); 2] = [
     (
         "bpf-refill-at-once.patch",
@@ -25,16 +25,17 @@ const PATCHES: [(&str, &str); 2] = [
         include_str!("patches/host-registers-of-any-size.patch"),
     ),
 ];
-/// How often the number of compiled files is told.
+/// How often the number of compiled files is printed.
 const TOLD_EVERY: Duration = Duration::from_secs(20);
 
-/// Takes the kernel from the cache, or builds it into the cache: some minutes of two CPUs.
+/// Finds the kernel in the cache, or builds it there, which takes some minutes of two CPUs.
 pub(in crate::vm) fn locate(name: KernelName) -> Result<Kernel> {
     let all = workspace::cache_dir()?.join("uml");
     let dir = all.join(format!("{}-{:016x}", name.name(), configuration_hash()));
     if !dir.exists() {
         fs::create_dir_all(&all).with_context(|| format!("creating {}", all.display()))?;
-        let lock = File::create(all.join(format!(".lock-{}", name.name()))).context("the build's lock")?;
+        let lock = File::create(all.join(format!(".lock-{}", name.name())))
+            .context("creating the lock of the build")?;
         lock.lock().context("locking the build")?;
         if !dir.exists() {
             build(name, &dir).with_context(|| format!("building user-mode Linux {}", name.name()))?;
@@ -42,24 +43,24 @@ pub(in crate::vm) fn locate(name: KernelName) -> Result<Kernel> {
     }
     kernel::in_dir(&dir).with_context(|| {
         format!(
-            "user-mode Linux in {} (delete it to have it built again)",
+            "reading user-mode Linux in {} (delete that directory to build it again)",
             dir.display()
         )
     })
 }
 
-/// Changes with what the kernel would be built of, its version apart.
+/// A hash of the configuration and the patches, but not of the version.
 fn configuration_hash() -> u64 {
     let mut hasher = DefaultHasher::new();
     (CONFIGURATION, PATCHES).hash(&mut hasher);
     hasher.finish()
 }
 
-/// Fetches, patches, configures and compiles; the directory `into` appears only when it's complete.
+/// Fetches, patches, configures and compiles. The directory `into` appears only when it is complete.
 fn build(name: KernelName, into: &Path) -> Result<()> {
     let beside = into.parent().context("the cache directory has a parent")?;
     let prefix = format!(".build-{}-", name.name());
-    // We have the lock: what is there was left by a build that was killed.
+    // This process has the lock, so existing directories are from a build that was killed.
     for entry in fs::read_dir(beside)?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
             fs::remove_dir_all(entry.path()).context("removing an unfinished build")?;
@@ -68,9 +69,9 @@ fn build(name: KernelName, into: &Path) -> Result<()> {
     let scratch = tempfile::Builder::new()
         .prefix(&prefix)
         .tempdir_in(beside)
-        .context("a scratch directory")?;
+        .context("creating a scratch directory")?;
     progress::say(format_args!(
-        "no user-mode Linux {} in {}: fetching its sources…",
+        "user-mode Linux {} is not in {} yet: fetching its sources…",
         name.name(),
         into.display()
     ));
@@ -89,7 +90,7 @@ fn build(name: KernelName, into: &Path) -> Result<()> {
 }
 
 fn apply(patch: &str, sources: &Path) -> Result<()> {
-    let mut file = tempfile::tempfile().context("a scratch file")?;
+    let mut file = tempfile::tempfile().context("creating a scratch file")?;
     file.write_all(patch.as_bytes())?;
     std::io::Seek::rewind(&mut file)?;
     let mut command = Command::new("patch");
@@ -108,13 +109,13 @@ fn make(sources: &Path, build: &Path) -> Command {
         .arg(format!("O={}", build.display()))
         .args(["ARCH=um", &format!("-j{}", workers::count())])
         .env("LC_ALL", "C.UTF-8")
-        // Not cargo's.
+        // These would be the flags of cargo.
         .env_remove("MAKEFLAGS")
         .env_remove("CARGO_MAKEFLAGS");
     command
 }
 
-/// Makes .config of [`CONFIGURATION`], and checks that all of it is in.
+/// Creates .config from [`CONFIGURATION`], and checks that it has all options.
 fn configure(sources: &Path, build: &Path) -> Result<()> {
     let fragment = build.join("fragment");
     fs::write(&fragment, CONFIGURATION)?;
@@ -127,17 +128,17 @@ fn configure(sources: &Path, build: &Path) -> Result<()> {
     let refused = refused(CONFIGURATION, &made);
     if !refused.is_empty() {
         bail!(
-            "the kernel's configuration refuses {}: correct xtask/src/vm/uml/kernel.config",
+            "the configuration of the kernel lacks {}: correct xtask/src/vm/uml/kernel.config",
             refused.join(", ")
         );
     }
     Ok(())
 }
 
-/// What the last section of [`CONFIGURATION`] begins with.
+/// The first line of the last section of [`CONFIGURATION`].
 const FORMER: &str = "# Options that later kernels have no more";
 
-/// The lines that are asked for and not there.
+/// The options of `wanted` that `made` lacks.
 fn refused<'a>(wanted: &'a str, made: &str) -> Vec<&'a str> {
     let made: Vec<&str> = made.lines().collect();
     let wanted = wanted.split(FORMER).next().unwrap_or(wanted);
@@ -145,10 +146,10 @@ fn refused<'a>(wanted: &'a str, made: &str) -> Vec<&'a str> {
     asked.filter(|line| !made.contains(line)).collect()
 }
 
-/// Compiles, and tells now and then how far it is.
+/// Compiles, and prints progress now and then.
 fn compile(name: KernelName, sources: &Path, build: &Path) -> Result<()> {
     progress::say(format_args!(
-        "compiling Linux {} for user mode, once on this machine (about 8 CPU minutes)…",
+        "compiling user-mode Linux {}, once per machine (about 8 CPU minutes)…",
         name.name()
     ));
     let log = build.join("errors");
@@ -175,11 +176,11 @@ fn compile(name: KernelName, sources: &Path, build: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lays out lib/modules/RELEASE with the program as its `vmlinuz`, and with the lists by which modprobe knows that all is
+/// Creates lib/modules/RELEASE with the program as `vmlinuz`, and with the lists that tell modprobe that everything is
 /// built in.
 fn install(build: &Path, tree: &Path) -> Result<()> {
-    let release =
-        fs::read_to_string(build.join("include/config/kernel.release")).context("the kernel's release")?;
+    let release = fs::read_to_string(build.join("include/config/kernel.release"))
+        .context("reading the release of the kernel")?;
     let modules: PathBuf = tree.join("lib/modules").join(release.trim());
     fs::create_dir_all(&modules)?;
     child::run(
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_configuration_refuses_is_named() {
+    fn options_that_the_configuration_lacks_are_named() {
         let made = "CONFIG_NET=y\n# CONFIG_TUN is not set\nCONFIG_VETHX=y\n";
         let wanted =
             format!("# Devices.\nCONFIG_NET=y\nCONFIG_TUN=y\nCONFIG_VETH=y\n{FORMER}.\nCONFIG_OLD=y\n");
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_say_why() {
+    fn patches_have_reasons() {
         for (file, patch) in PATCHES {
             let reason = patch.split("---").next().unwrap().trim();
             assert!(reason.ends_with('.'), "{file}");

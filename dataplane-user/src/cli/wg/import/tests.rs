@@ -1,4 +1,4 @@
-//! What is printed is loaded again, and says what the file says.
+//! The printed manifest loads, and is equivalent to the file.
 
 use std::net::IpAddr;
 
@@ -50,8 +50,8 @@ fn the_manifest_says_what_the_file_says_but_for_keys() {
     let config = Config::parse(Path::new("/x/wg0.conf"), text.as_bytes()).unwrap();
     let quick = quick("wg0", config);
     let text = manifest(&quick, &NodeName::new("a").unwrap(), &files("/keys", "wg0")).unwrap();
-    let told = left_out(&quick).into_iter().filter(|(_, given)| *given);
-    assert_eq!(told.map(|(key, _)| key).collect::<Vec<_>>(), ["PostUp"]);
+    let names = skipped(&quick).into_iter().filter(|(_, given)| *given);
+    assert_eq!(names.map(|(key, _)| key).collect::<Vec<_>>(), ["PostUp"]);
     let read = read(&text);
     assert_eq!(
         (read.listen_port, read.fwmark, read.end.mtu),
@@ -84,8 +84,8 @@ fn what_a_manifest_cannot_say_is_told_and_never_printed() {
     };
     let node = NodeName::new("a").unwrap();
     let without_mtu = quick("wg0", config(""));
-    let told = left_out(&without_mtu).into_iter().filter(|(_, given)| *given);
-    assert_eq!(told.map(|(key, _)| key).collect::<Vec<_>>(), ["MTU"]);
+    let names = skipped(&without_mtu).into_iter().filter(|(_, given)| *given);
+    assert_eq!(names.map(|(key, _)| key).collect::<Vec<_>>(), ["MTU"]);
     let text = manifest(&without_mtu, &node, &files("/keys", "wg0")).unwrap();
     assert_eq!(read(&text).end.mtu, None);
     for (name, more, field) in [
@@ -147,7 +147,7 @@ prop_compose! {
         table in prop_oneof![Just(AllowedIpRoutes::Auto), Just(AllowedIpRoutes::Off), (1..u32::MAX).prop_map(AllowedIpRoutes::Table)],
         mut peers in proptest::collection::vec(peers(), 0..4),
     ) -> Config {
-        // No prefix of two peers, as in what is read.
+        // No prefix belongs to two peers, as after reading a file.
         let mut seen = std::collections::BTreeSet::new();
         for peer in &mut peers {
             peer.allowed_ips.retain(|prefix| seen.insert(*prefix));
@@ -173,7 +173,7 @@ proptest! {
     fn what_is_printed_is_loaded_again(
         config in configs(),
         name in "([a-zA-Z0-9_=+.-]{1,15}|null|true|~|0x10|1e3|1_000|-|=|\\.5|0o7|\\.inf|no)"
-            .prop_filter("one that manifests may have", |name| {
+            .prop_filter("a name that manifests accept", |name| {
                 LinkName::new(name).is_ok() && !name.starts_with("adit") && !["lo", "all", "default"].contains(&name.as_str())
             }),
         node in "([a-z0-9]{1,8}|1e3|0x10|null|true|no|0123|1\\.5)",

@@ -1,4 +1,4 @@
-//! One field of an interface for scripts: lines with tabs, peers in the kernel's order.
+//! One field of an interface for scripts: columns separated by tabs, peers in the order of the kernel.
 
 use std::io::{self, Write};
 
@@ -12,36 +12,36 @@ use crate::kernel::wireguard::listing::Listing;
 use crate::net::LinkName;
 use crate::resource::wireguard::Peer;
 
-/// What can be shown alone, by the names that `wg show` has for it.
+/// The fields of `wg show`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Field {
-    /// The interface's public key.
+    /// Public key of the interface
     PublicKey,
-    /// Its private key.
+    /// Private key of the interface
     PrivateKey,
-    /// Its UDP port.
+    /// UDP port of the interface
     ListenPort,
-    /// The mark of its packets.
+    /// Mark of the encrypted packets of the interface
     Fwmark,
-    /// The peers' public keys.
+    /// Public keys of the peers
     Peers,
-    /// Their preshared keys.
+    /// Preshared keys of the peers
     PresharedKeys,
-    /// Where they are.
+    /// Addresses and UDP ports of the peers
     Endpoints,
-    /// Their prefixes.
+    /// Prefixes of the peers
     AllowedIps,
-    /// When they shook hands last, in seconds since 1970; 0: never.
+    /// Latest handshakes of the peers, in seconds since 1970; 0 for never
     LatestHandshakes,
-    /// Bytes received and sent.
+    /// Bytes received from and sent to the peers
     Transfer,
-    /// Seconds between keepalives.
+    /// Seconds between keepalives, or `off`
     PersistentKeepalive,
-    /// All of it.
+    /// All fields
     Dump,
 }
 
-/// Writes a field of a device; each line begins with the device's name, where that is wanted.
+/// Writes a field of a device. If `named`, each line begins with the name of the device.
 pub(super) fn write(
     output: &mut dyn Write,
     field: Field,
@@ -64,7 +64,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// What the device's own line says; `None`: the field has none.
+/// The line of the device; `None` for fields of peers.
 fn of_device(field: Field, device: &Listing, secrets: Secrets) -> Option<Zeroizing<String>> {
     let public_key = || device.public_key.map_or(NONE.to_owned(), |key| key.to_string());
     let private_key = || or_none(secrets.private_key(device));
@@ -86,7 +86,7 @@ fn of_device(field: Field, device: &Listing, secrets: Secrets) -> Option<Zeroizi
     Some(Zeroizing::new(text))
 }
 
-/// What a peer's line says behind its key; `None`: the field has no such lines.
+/// The line of a peer after its key; `None` for fields of the device.
 fn of_peer(
     field: Field,
     (peer, traffic): (&Peer, PeerTraffic),
@@ -105,7 +105,7 @@ fn of_peer(
         Field::LatestHandshakes => format!("\t{handshake}"),
         Field::Transfer => format!("\t{transfer}"),
         Field::PersistentKeepalive => format!("\t{keepalive}"),
-        // In one piece, so that no copy of a key is left behind.
+        // Joined at once, so that no other copy of a key stays in memory.
         Field::Dump => [
             "",
             preshared_key().as_str(),

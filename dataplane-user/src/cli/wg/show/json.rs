@@ -1,4 +1,4 @@
-//! Interfaces as JSON, with the names that wireguard-tools' `wg-json` gives. What there is none of is left out.
+//! Interfaces as JSON, with the field names of `wg-json` of wireguard-tools. Absent values are omitted.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -29,7 +29,7 @@ pub(super) struct DeviceView {
     peers: BTreeMap<String, PeerView>,
 }
 
-/// A peer of it.
+/// A peer of a device.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PeerView {
@@ -67,7 +67,7 @@ pub(super) fn devices(listings: &[Listing], secrets: Secrets) -> BTreeMap<&str, 
     named.collect()
 }
 
-/// Writes a value straight to where it goes: no copy of it is left behind.
+/// Writes a value directly to the output, so that no copy of a key stays in memory.
 pub(super) fn write(output: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *output, value)?;
     writeln!(output)

@@ -1,4 +1,4 @@
-//! Which secrets are shown, and as what.
+//! How secrets are shown.
 
 use zeroize::Zeroizing;
 
@@ -11,7 +11,7 @@ const HIDDEN: &str = "(hidden)";
 /// Whether private and preshared keys are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Secrets {
-    /// Only whether there are any.
+    /// As `(hidden)`, if there is one.
     Hidden,
     /// As they are.
     Shown,

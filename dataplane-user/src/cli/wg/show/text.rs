@@ -1,4 +1,4 @@
-//! An interface for people, in the order and words of `wg show`.
+//! An interface as text for people, exactly as `wg show` prints it.
 
 use std::cmp::Reverse;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use crate::kernel::wireguard::listing::Listing;
 use crate::net::LinkName;
 use crate::resource::wireguard::Peer;
 
-/// How it is shown.
+/// Options of the text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
     /// Seconds since 1970.
@@ -20,7 +20,7 @@ pub(super) struct Style {
     pub(super) secrets: Secrets,
 }
 
-/// Writes a device and its peers, those that shook hands last first.
+/// Writes a device and its peers, those with the latest handshake first.
 pub(super) fn write(output: &mut dyn Write, device: &Listing, style: Style) -> io::Result<()> {
     let paint = style.paint;
     let name = device.name.as_ref().map_or("", LinkName::as_str);
@@ -39,7 +39,7 @@ pub(super) fn write(output: &mut dyn Write, device: &Listing, style: Style) -> i
         line("fwmark", &words::mark(device.fwmark))?;
     }
     let mut peers: Vec<&Peer> = device.peers.iter().collect();
-    // Those of one age stay in the kernel's order.
+    // The sort is stable: peers of one age stay in the order of the kernel.
     peers.sort_by_key(|peer| Reverse(device.traffic(peer).last_handshake));
     for peer in peers {
         writeln!(output)?;
@@ -86,7 +86,7 @@ mod tests {
         PublicKey::from_bytes([number; 32])
     }
 
-    /// What a peer has done that shook hands at this time.
+    /// The traffic of a peer with a handshake at this time.
     fn traffic(seconds: u64) -> PeerTraffic {
         PeerTraffic {
             last_handshake: Some(Duration::from_secs(seconds)),

@@ -1,4 +1,4 @@
-//! Ages, amounts, addresses and prefixes in the very words of `wg` (wireguard-tools 1.0) and of the C library below it.
+//! Ages, amounts, addresses and prefixes, exactly as `wg` (wireguard-tools 1.0) and its C library write them.
 
 use std::net::IpAddr;
 
@@ -13,10 +13,10 @@ pub(super) const OFF: &str = "off";
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-/// `wg` knows no leap years.
+/// `wg` ignores leap years.
 const YEAR: u64 = 365 * DAY;
 
-/// How long ago something was; both in seconds since 1970.
+/// The age of an event; both times in seconds since 1970.
 pub(super) fn ago(now: u64, then: u64, paint: Paint) -> String {
     let Some(age) = now.checked_sub(then) else {
         let warning = "System clock wound backward; connection problems may ensue.";
@@ -28,7 +28,7 @@ pub(super) fn ago(now: u64, then: u64, paint: Paint) -> String {
     format!("{} ago", duration(age))
 }
 
-/// How often something happens, in seconds; never 0.
+/// An interval in seconds, which is never 0.
 pub(super) fn every(seconds: u16) -> String {
     format!("every {}", duration(seconds.into()))
 }
@@ -41,8 +41,8 @@ fn duration(seconds: u64) -> String {
         (seconds % HOUR / MINUTE, "minute"),
         (seconds % MINUTE, "second"),
     ];
-    let told = parts.iter().filter(|(number, _)| *number > 0);
-    let words = told.map(|(number, unit)| format!("{number} {unit}{}", if *number == 1 { "" } else { "s" }));
+    let shown = parts.iter().filter(|(number, _)| *number > 0);
+    let words = shown.map(|(number, unit)| format!("{number} {unit}{}", if *number == 1 { "" } else { "s" }));
     words.collect::<Vec<_>>().join(", ")
 }
 
@@ -73,7 +73,7 @@ pub(super) fn keepalive(seconds: u16) -> String {
     seconds.to_string()
 }
 
-/// Prefixes, joined; or that there are none.
+/// Prefixes, joined by `between`, or `(none)`.
 pub(super) fn prefixes(prefixes: &[IpNet], between: &str) -> String {
     if prefixes.is_empty() {
         return NONE.to_owned();
@@ -85,7 +85,7 @@ pub(super) fn prefix(prefix: &IpNet) -> String {
     format!("{}/{}", address(prefix.addr()), prefix.prefix_len())
 }
 
-/// An address and a port; the kernel knows no names.
+/// An address and a port. Endpoints from the kernel have no names.
 pub(super) fn endpoint(endpoint: &Endpoint) -> String {
     let port = endpoint.port;
     match &endpoint.host {
@@ -95,7 +95,7 @@ pub(super) fn endpoint(endpoint: &Endpoint) -> String {
     }
 }
 
-/// An address as `inet_ntop` writes it: also such as end in an IPv4 one without saying `ffff` before it.
+/// An address as `inet_ntop` writes it: it also writes IPv4-compatible addresses (`::1.2.3.4`) with dots.
 fn address(address: IpAddr) -> String {
     let IpAddr::V6(v6) = address else {
         return address.to_string();

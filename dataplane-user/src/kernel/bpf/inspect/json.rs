@@ -1,4 +1,4 @@
-//! The JSON of what the maps hold, where it is not that of the types themselves: those know nothing of serde.
+//! The JSON of the content of maps, for types of the model, which do not use serde.
 
 use std::net::IpAddr;
 
@@ -127,7 +127,7 @@ mod tests {
         serde_json::to_string(value).unwrap()
     }
 
-    /// Scripts read it: neither keys nor values nor their order change.
+    /// Scripts read it, so keys, values and their order must not change.
     #[test]
     fn a_dump_has_the_keys_that_it_always_had() {
         let dump = Dump {

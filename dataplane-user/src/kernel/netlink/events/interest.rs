@@ -1,6 +1,6 @@
-//! Which events concern us: our own objects, and what leads to the peers.
+//! Decides which events concern Adit: those about managed objects and about the paths to peers.
 //!
-//! Where it is in doubt, an event concerns us: a pass that finds nothing costs milliseconds.
+//! In doubt an event concerns Adit, because a reconciliation that finds nothing costs only milliseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -27,77 +27,78 @@ use crate::model::{
 };
 use crate::net::LinkName;
 
-/// The name of our table.
+/// The name of the nft table of Adit.
 const TABLE: &str = "adit";
 
 type Read = Result<Option<Matter>, DecodeError>;
 
-/// What an event matters to.
+/// The part of a reconciliation for which an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel::netlink) enum Matter {
-    /// What we made, or what stands in its place: an observation sees it.
+    /// Managed objects, or conflicting ones, which an observation reads.
     Own,
-    /// The ways to the peers: facts that are gathered see it.
-    Ways,
+    /// The paths to peers, which are part of the facts.
+    Paths,
 }
 
-/// What the last pass saw, as far as events are measured against it.
+/// The state in the last reconciliation with which events are compared.
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Interest {
-    /// When the last observation began; before there was one, everything concerns us.
+    /// When the last observation began; before the first one, all events concern Adit.
     observed_at: Option<Instant>,
-    /// When facts were gathered last.
+    /// When facts were last gathered.
     gathered_at: Option<Instant>,
-    /// When something that an observation sees was heard of last, or events were lost.
+    /// When an event for observations was last received, or events were lost.
     told_at: Option<Instant>,
-    /// When a pass began to make changes last.
+    /// When a reconciliation last began to make changes.
     changing_at: Option<Instant>,
-    /// Datagrams that were heard so far.
+    /// The number of received datagrams.
     pub(in crate::kernel::netlink) heard: u64,
-    /// All devices as of the last observation.
+    /// All devices in the last observation.
     observed: BTreeMap<u32, link::Observed>,
-    /// The addresses on all devices as of the last observation.
+    /// The addresses on all devices in the last observation.
     addresses: BTreeMap<(u32, IpNet), Address>,
-    /// The devices that lead to peers, as they were when the ways were looked up.
+    /// The devices on paths to peers, as they were when the paths were looked up.
     underlay: BTreeMap<u32, link::Observed>,
-    /// Where routes of ours shall stand beside those of our usual metrics.
+    /// The keys of desired routes that do not have the usual metrics of Adit.
     routes: BTreeSet<RouteKey>,
-    /// Names that devices of ours shall have.
+    /// The names of desired devices.
     links: BTreeSet<LinkName>,
-    /// Devices whose ways back facts tell, whether or not they are there.
+    /// Devices whose return paths are part of the facts, existing or not.
     return_paths: BTreeSet<LinkName>,
-    /// The addresses that ways were looked up to.
+    /// The addresses to which paths were looked up.
     peers: BTreeSet<IpAddr>,
-    /// What else the plan asks the kernel's routes for: our own routes may lead to it, and their echoes wake nobody.
+    /// Other destinations that the plan looks up: managed routes may lead to them, whose echoes do not wake
+    /// the loop.
     lookups: BTreeSet<IpAddr>,
-    /// This machine's addresses at that time.
+    /// The addresses of this machine at that time.
     local: BTreeSet<IpAddr>,
-    /// What the last pass saw in other namespaces, by their numbers in this one.
+    /// The same for other namespaces, by their ids in this one.
     elsewhere: BTreeMap<i32, Interest>,
-    /// The number that this one has in itself.
+    /// The id of this namespace in itself.
     own_number: Option<i32>,
-    /// Why whoever listens hears nothing from other namespaces; `None`: it hears them, or nobody listens.
+    /// Why no events of other namespaces are received; `None` if they are, or if nobody listens.
     unheard: Option<String>,
 }
 
 impl Interest {
-    /// Takes note of why nothing is heard from other namespaces.
+    /// Records why no events of other namespaces are received.
     pub(super) fn set_unheard(&mut self, why: Option<String>) {
         self.unheard = why;
     }
 
-    /// Why nothing is heard from other namespaces.
+    /// Why no events of other namespaces are received.
     pub(in crate::kernel::netlink) fn unheard(&self) -> Option<String> {
         self.unheard.clone()
     }
 
-    /// Takes note of the devices that a pass observed, and of when it began to.
+    /// Records the devices of an observation, and when it began.
     pub(in crate::kernel::netlink) fn observed(&mut self, links: &[link::Observed], at: Instant) {
         self.observed = by_index(links.iter());
         self.observed_at = Some(at);
     }
 
-    /// Takes note of the addresses that the same pass observed.
+    /// Records the addresses of the same observation.
     pub(in crate::kernel::netlink) fn observed_addresses(&mut self, addresses: &[address::Observed]) {
         let seen = addresses.iter();
         self.addresses = seen
@@ -105,7 +106,7 @@ impl Interest {
             .collect();
     }
 
-    /// Takes note of where routes of ours shall stand.
+    /// Records the keys of desired routes and the names of desired devices.
     pub(in crate::kernel::netlink) fn want(
         &mut self,
         routes: &BTreeSet<RouteKey>,
@@ -115,17 +116,17 @@ impl Interest {
         self.links = links;
     }
 
-    /// Takes note of the devices whose ways back matter.
+    /// Records the devices whose return paths matter.
     pub(in crate::kernel::netlink) fn want_return_paths(&mut self, devices: &BTreeSet<LinkName>) {
         self.return_paths.clone_from(devices);
     }
 
-    /// Takes note of the destinations that the plan looks up, beside the peers.
+    /// Records the destinations that the plan looks up in addition to peers.
     pub(in crate::kernel::netlink) fn want_lookups(&mut self, destinations: BTreeSet<IpAddr>) {
         self.lookups = destinations;
     }
 
-    /// Takes note of what facts were gathered: the devices, those of them that lead to peers, and the addresses.
+    /// Records gathered facts: the devices, those of them on paths to peers, and the addresses.
     pub(in crate::kernel::netlink) fn gathered(
         &mut self,
         links: &[link::Observed],
@@ -139,7 +140,7 @@ impl Interest {
         self.local.clone_from(local);
     }
 
-    /// Takes note of what a pass saw in other namespaces, and of this one's number.
+    /// Records the state in other namespaces, and the id of this one.
     pub(in crate::kernel::netlink) fn set_elsewhere(
         &mut self,
         elsewhere: BTreeMap<i32, Interest>,
@@ -149,39 +150,39 @@ impl Interest {
         self.own_number = own_number;
     }
 
-    /// A pass makes changes from now on.
+    /// Records that a reconciliation starts to make changes.
     pub(in crate::kernel::netlink) fn changing(&mut self, at: Instant) {
         self.changing_at = Some(at);
     }
 
-    /// Whether changes were made that no observation has seen. Each pass observes after its changes, and where that fails
-    /// another pass follows, so this ends.
+    /// Whether changes were made after the last observation. This ends, because each reconciliation observes
+    /// after its changes, and if that fails, another reconciliation follows.
     pub(super) fn is_changing(&self) -> bool {
         self.changing_at > self.observed_at
     }
 
-    /// Takes note of what was heard just now.
+    /// Records received events.
     pub(super) fn was_told(&mut self, heard: Heard) {
         if heard.own || heard.lost {
             self.told_at = Some(Instant::now());
         }
     }
 
-    /// Whether something was heard of since the last observation began, which may then have seen a part of it alone.
+    /// Whether an event was received since the last observation began, which may be inconsistent then.
     pub(in crate::kernel::netlink) fn is_outdated(&self) -> bool {
         self.told_at > self.observed_at
     }
 
-    /// Whether a pass that began after an event was heard has seen what it tells of.
+    /// Whether a reconciliation that began after the event was received has covered it.
     pub(super) fn has_seen(&self, matter: Matter, heard: Instant) -> bool {
         let seen = match matter {
             Matter::Own => self.observed_at,
-            Matter::Ways => self.gathered_at,
+            Matter::Paths => self.gathered_at,
         };
         seen.is_some_and(|seen| heard < seen)
     }
 
-    /// What a message of `NETLINK_ROUTE` from a namespace of this number matters to.
+    /// For what a message of `NETLINK_ROUTE` from the namespace with this id matters.
     pub(in crate::kernel::netlink) fn matter_from(
         &self,
         namespace: Option<i32>,
@@ -190,7 +191,7 @@ impl Interest {
         match namespace {
             Some(number) if self.own_number != Some(number) => {
                 let matter = self.elsewhere.get(&number)?.matter(message);
-                // Only from here there are ways.
+                // Paths to peers only start in this namespace.
                 matter.filter(|matter| *matter == Matter::Own)
             }
             _ if message.kind == libc::RTM_DELNSID => {
@@ -201,10 +202,11 @@ impl Interest {
         }
     }
 
-    /// What a message of `NETLINK_ROUTE` from this namespace matters to. One that can't be read matters.
+    /// For what a message of `NETLINK_ROUTE` from this namespace matters. A message that can't be decoded
+    /// matters.
     fn matter(&self, message: &Message<'_>) -> Option<Matter> {
         if self.observed_at.is_none() {
-            return Some(Matter::Ways);
+            return Some(Matter::Paths);
         }
         let own = |is: bool| Ok(is.then_some(Matter::Own));
         let body = message.body;
@@ -214,18 +216,18 @@ impl Interest {
             EventKind::Route => self.route(body),
             EventKind::Neighbour => self.neighbour(body),
             EventKind::Tc => {
-                own(TcHeader::parse(body).is_ok_and(|header| self.is_ours(header.index.cast_unsigned())))
+                own(TcHeader::parse(body).is_ok_and(|header| self.is_managed(header.index.cast_unsigned())))
             }
             EventKind::Setting => self.setting(body),
             EventKind::NextHop => next_hop(body),
             EventKind::Rule => rule(body),
             EventKind::Firewall | EventKind::Other => Ok(None),
         };
-        read.unwrap_or(Some(Matter::Ways))
+        read.unwrap_or(Some(Matter::Paths))
     }
 
     fn link(&self, body: &[u8], gone: bool) -> Read {
-        // A bridge tells of its ports by messages that look alike.
+        // Bridges report their ports with similar messages.
         let LinkHeader {
             interface_family,
             index,
@@ -240,7 +242,7 @@ impl Interest {
             None => gone,
         };
         let matters = |name: &LinkName, link: &Link| {
-            // Ours, what stands in our place, and what can keep ours from being made.
+            // Managed links, conflicting ones, and those that can prevent the creation of desired ones.
             let rival = !matches!(link.kind, LinkKind::Other(_) | LinkKind::Dummy);
             link.owner == Owner::Ours || devices::is_ours(name) || rival || self.links.contains(name)
         };
@@ -249,12 +251,12 @@ impl Interest {
             .observed
             .get(&index)
             .is_some_and(|before| matters(&before.name, &before.link));
-        // Also one that comes back under the name.
+        // Also a device that is recreated with the name.
         let leads_back = now
             .as_ref()
             .is_some_and(|now| self.return_paths.contains(&now.name));
         if (self.underlay.contains_key(&index) || leads_back) && !same(&self.underlay) {
-            return Ok(Some(Matter::Ways));
+            return Ok(Some(Matter::Paths));
         }
         let own = (now_matters || before_matters) && !same(&self.observed);
         Ok(own.then_some(Matter::Own))
@@ -264,19 +266,19 @@ impl Interest {
         let Some(observed) = address::read(body)? else {
             return Ok(None);
         };
-        // An address whose lifetime is renewed is told of, too.
+        // The kernel also reports addresses whose lifetime is renewed.
         let known = self.local.contains(&observed.prefix.addr());
         let is_peer = self.peers.contains(&observed.prefix.addr());
-        // The message has no name: of a device that no pass has seen yet, the ways back may matter. Those that are being
-        // gathered right now may lack this address.
+        // The message has no device name: if no reconciliation knows the device yet, it may matter for return
+        // paths. Return paths that are being gathered right now may lack this address.
         let is_new = !self.return_paths.is_empty() && !self.observed.contains_key(&observed.index);
         if (self.underlay.contains_key(&observed.index) || is_peer || is_new) && (gone || !known) {
-            return Ok(Some(Matter::Ways));
+            return Ok(Some(Matter::Paths));
         }
-        // As of one whose lifetime is renewed, it is told of one that was tentative and is not any more.
+        // The kernel also reports addresses that are no longer tentative, in the same way.
         let seen = self.addresses.get(&(observed.index, observed.prefix));
         let same = !gone && seen == Some(&observed.address);
-        Ok((self.is_ours(observed.index) && !same).then_some(Matter::Own))
+        Ok((self.is_managed(observed.index) && !same).then_some(Matter::Own))
     }
 
     fn route(&self, body: &[u8]) -> Read {
@@ -293,65 +295,66 @@ impl Interest {
         own |= [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
         own |= self.routes.contains(&key);
         if !own && !self.return_paths.is_empty() && key.table == MAIN_TABLE && prefix.prefix_len() == 0 {
-            return Ok(Some(Matter::Ways));
+            return Ok(Some(Matter::Paths));
         }
-        // What leads, or led, to a peer.
+        // The route leads, or led, to a peer.
         let holds = |asked: &BTreeSet<IpAddr>| {
             let first = asked.range(prefix.network()..).next();
             first.is_some_and(|address| prefix.contains(address))
         };
         if holds(&self.peers) || !own && holds(&self.lookups) {
-            return Ok(Some(Matter::Ways));
+            return Ok(Some(Matter::Paths));
         }
         Ok(own.then_some(Matter::Own))
     }
 
     fn neighbour(&self, body: &[u8]) -> Read {
         let header = NeighbourHeader::parse(body)?;
-        if !self.is_ours(header.ifindex) {
+        if !self.is_managed(header.ifindex) {
             return Ok(None);
         }
         if header.state == NeighbourState::Permanent {
             return Ok(Some(Matter::Own));
         }
         let attributes = NeighbourMessage::parse(body)?.attributes;
-        let ours = attributes.contains(&NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
-        Ok(ours.then_some(Matter::Own))
+        let managed = attributes.contains(&NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+        Ok(managed.then_some(Matter::Own))
     }
 
-    /// The device is the first attribute.
+    /// A setting of a device. The device is the first attribute.
     fn setting(&self, body: &[u8]) -> Read {
         for attribute in NlasIterator::new(body.get(uapi::NETCONF_HEADER..).unwrap_or_default()) {
             let attribute = attribute?;
             if attribute.kind() == uapi::NETCONFA_IFINDEX {
-                let ours = self.is_ours(parse_u32(attribute.value())?);
-                return Ok(ours.then_some(Matter::Own));
+                let managed = self.is_managed(parse_u32(attribute.value())?);
+                return Ok(managed.then_some(Matter::Own));
             }
         }
         Ok(None)
     }
 
-    fn is_ours(&self, index: u32) -> bool {
+    fn is_managed(&self, index: u32) -> bool {
         let seen = self.observed.get(&index);
         seen.is_some_and(|seen| seen.link.owner == Owner::Ours || devices::is_ours(&seen.name))
     }
 }
 
-/// Others' rules say which table leads to a peer, and there are few.
+/// Rules not managed by Adit decide which table leads to a peer, and there are few of them.
 fn rule(body: &[u8]) -> Read {
     let attributes = RuleMessage::parse(body)?.attributes;
-    let ours = attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
-    Ok(Some(if ours { Matter::Own } else { Matter::Ways }))
+    let managed = attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+    Ok(Some(if managed { Matter::Own } else { Matter::Paths }))
 }
 
-/// `struct nhmsg`: the protocol at 2, attributes at 8. Whoever replaces one of ours may leave the mark out, not the id.
+/// A next-hop object. `struct nhmsg` has the protocol at offset 2, attributes at 8. If another program
+/// replaces an object of Adit, the message may lack the mark, but has the id.
 fn next_hop(body: &[u8]) -> Read {
-    let ours =
+    let managed =
         body.get(2) == Some(&PROTOCOL) || nexthop::id(body)?.is_some_and(|id| nexthop::IDS.contains(&id));
-    Ok(ours.then_some(Matter::Own))
+    Ok(managed.then_some(Matter::Own))
 }
 
-/// What a message of `NETLINK_ROUTE` is about.
+/// The kind of object that a message of `NETLINK_ROUTE` is about.
 pub(super) fn route_kind(message: u16) -> EventKind {
     match message {
         libc::RTM_NEWLINK | libc::RTM_DELLINK => EventKind::Link,
@@ -369,18 +372,18 @@ pub(super) fn route_kind(message: u16) -> EventKind {
     }
 }
 
-/// What a message of nftables matters to: it is about our table, whatever its family, or about
-/// nothing of ours. `struct nfgenmsg` comes first.
+/// For what a message of nftables matters: it is about the table of Adit, in any family, or does not matter.
+/// The message starts with `struct nfgenmsg`.
 pub(super) fn firewall_matter(message: &Message<'_>) -> Option<Matter> {
     let attributes = NlasIterator::new(message.body.get(uapi::NFNL_HEADER..).unwrap_or_default());
     let table = attributes
         .filter_map(Result::ok)
         .find(|attribute| attribute.kind() == uapi::NFTA_TABLE_NAME);
-    let ours = table.is_some_and(|table| parse_string(table.value()).is_ok_and(|name| name == TABLE));
-    ours.then_some(Matter::Own)
+    let managed = table.is_some_and(|table| parse_string(table.value()).is_ok_and(|name| name == TABLE));
+    managed.then_some(Matter::Own)
 }
 
-/// Devices as a message says them, which names the one below by its index alone.
+/// Devices by index, as in messages, which refer to a lower device only by its index.
 fn by_index<'a>(links: impl Iterator<Item = &'a link::Observed>) -> BTreeMap<u32, link::Observed> {
     let said = |link: &link::Observed| {
         let mut link = link.clone();
@@ -439,7 +442,7 @@ mod tests {
         assert_eq!(interest.address(&new_address(7), false).unwrap(), None);
         interest.want_return_paths(&[LinkName::constant("u1")].into());
         let matter = interest.address(&new_address(7), false).unwrap();
-        assert_eq!(matter, Some(Matter::Ways));
+        assert_eq!(matter, Some(Matter::Paths));
         interest.observed(&[foreign(7)], Instant::now());
         assert_eq!(interest.address(&new_address(7), false).unwrap(), None);
     }

@@ -1,4 +1,4 @@
-//! What was heard and not told yet, and whether it is still worth a look.
+//! Received events that were not reported yet, and whether they still require a reconciliation.
 
 use tokio::time::Instant;
 
@@ -6,20 +6,20 @@ use super::Woken;
 use super::interest::{Interest, Matter};
 use crate::limits;
 
-/// What a datagram tells of.
+/// The content of a datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
     pub(super) own: bool,
-    pub(super) ways: bool,
+    pub(super) paths: bool,
     pub(super) lost: bool,
 }
 
-/// What was heard and not told yet: when last, by what it matters to.
+/// Received events that were not reported yet: when the last one arrived, by what it matters for.
 pub(super) struct Pending {
     first: Instant,
     last: Instant,
     own: Option<Instant>,
-    ways: Option<Instant>,
+    paths: Option<Instant>,
     lost: bool,
     put_off: Option<Instant>,
 }
@@ -31,7 +31,7 @@ impl Pending {
             first: now,
             last: now,
             own: None,
-            ways: None,
+            paths: None,
             lost: false,
             put_off: None,
         }
@@ -40,7 +40,7 @@ impl Pending {
     pub(super) fn add(&mut self, heard: Heard) {
         self.last = Instant::now();
         self.own = if heard.own { Some(self.last) } else { self.own };
-        self.ways = if heard.ways { Some(self.last) } else { self.ways };
+        self.paths = if heard.paths { Some(self.last) } else { self.paths };
         self.lost |= heard.lost;
     }
 
@@ -49,19 +49,19 @@ impl Pending {
             .unwrap_or((self.last + limits::EVENTS_QUIET).min(self.first + limits::EVENTS_LATEST))
     }
 
-    /// Waits a while longer.
+    /// Extends the waiting time.
     pub(super) fn put_off(&mut self) {
         self.put_off = Some(Instant::now() + limits::EVENTS_QUIET);
     }
 
-    /// Whether there is something to look at that no pass has seen.
+    /// Whether there are events that no reconciliation has covered.
     pub(super) fn woken(&self, interest: &Interest) -> Option<Woken> {
         let unseen =
             |matter, heard: Option<Instant>| heard.is_some_and(|heard| !interest.has_seen(matter, heard));
         if self.lost {
             return Some(Woken::Lost);
         }
-        (unseen(Matter::Own, self.own) || unseen(Matter::Ways, self.ways)).then_some(Woken::Changed)
+        (unseen(Matter::Own, self.own) || unseen(Matter::Paths, self.paths)).then_some(Woken::Changed)
     }
 }
 
@@ -72,13 +72,13 @@ mod tests {
 
     use super::*;
 
-    fn heard(own: bool, ways: bool, lost: bool) -> Pending {
+    fn heard(own: bool, paths: bool, lost: bool) -> Pending {
         let mut pending = Pending::new();
-        pending.add(Heard { own, ways, lost });
+        pending.add(Heard { own, paths, lost });
         pending
     }
 
-    /// A moment that no other one has.
+    /// A moment that differs from all others.
     fn next() -> Instant {
         std::thread::sleep(Duration::from_micros(1));
         Instant::now()
@@ -89,7 +89,7 @@ mod tests {
         let mut interest = Interest::default();
         let nobody = (&BTreeSet::new(), &BTreeSet::new());
         interest.gathered(&[], &BTreeSet::new(), nobody, next());
-        let (own, ways, lost) = (
+        let (own, paths, lost) = (
             heard(true, false, false),
             heard(true, true, false),
             heard(true, false, true),
@@ -97,10 +97,10 @@ mod tests {
         assert_eq!(own.woken(&interest), Some(Woken::Changed));
         interest.observed(&[], next());
         assert_eq!(own.woken(&interest), None);
-        assert_eq!(ways.woken(&interest), Some(Woken::Changed));
+        assert_eq!(paths.woken(&interest), Some(Woken::Changed));
         assert_eq!(lost.woken(&interest), Some(Woken::Lost));
         interest.gathered(&[], &BTreeSet::new(), nobody, next());
-        assert_eq!(ways.woken(&interest), None);
+        assert_eq!(paths.woken(&interest), None);
         assert_eq!(heard(true, false, false).woken(&interest), Some(Woken::Changed));
     }
 

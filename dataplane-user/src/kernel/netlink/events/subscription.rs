@@ -1,8 +1,8 @@
-//! A socket that only listens to groups.
+//! A netlink socket that only receives events of multicast groups.
 //!
-//! rtnetlink 0.24's connection for events can't take its place: messages that it can't decode (those of next hops, devices'
-//! settings and chains among them) end in its log, it does not tell which namespace an event is from, and what is not read yet
-//! is queued without bound instead of told as lost.
+//! The event connection of rtnetlink 0.24 can't replace it: it only logs messages that it can't decode (among
+//! them those about next hops, settings of devices, and chains), it does not tell from which namespace an
+//! event is, and it queues unread events without limit instead of reporting them as lost.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd as _;
@@ -15,26 +15,27 @@ use tokio::io::unix::AsyncFd;
 use super::super::socket::{enlarge, register};
 use crate::limits;
 
-/// A socket in some groups, and what it received last.
+/// A socket in some groups, and its last datagram.
 pub(super) struct Subscription {
     inner: AsyncFd<RawSocket>,
     buffer: Vec<u8>,
     received: Received,
 }
 
-/// What was received last.
+/// The last datagram.
 #[derive(Clone, Copy, Debug, Default)]
 struct Received {
-    /// Length of the datagram.
+    /// The length of the datagram.
     length: usize,
-    /// The number of the namespace that it is from; `None`: this one, most likely.
+    /// The id of its namespace; `None` if it is probably from this one.
     namespace: Option<i32>,
     /// Whether events were lost instead.
     lost: bool,
 }
 
 impl Subscription {
-    /// Joins groups of a protocol in the calling thread's namespace; from here on nothing is missed unnoticed.
+    /// Joins groups of a protocol in the namespace of the calling thread. From then on no event is lost
+    /// unnoticed.
     pub(super) fn open(protocol: isize, groups: &[u32]) -> io::Result<Subscription> {
         let mut socket = RawSocket::new(protocol)?;
         socket.set_non_blocking(true)?;
@@ -50,15 +51,15 @@ impl Subscription {
         })
     }
 
-    /// Listens also to the namespaces that have a number in this one, without keeping them in being.
+    /// Also receives events of namespaces that have an id in this one. This does not keep them alive.
     ///
     /// # Errors
-    /// `EPERM` without `CAP_NET_BROADCAST`; what is heard otherwise goes on.
+    /// `EPERM` without `CAP_NET_BROADCAST`; events of this namespace are received nevertheless.
     pub(super) fn listen_everywhere(&self) -> io::Result<()> {
         self.inner.get_ref().set_listen_all_namespaces(true)
     }
 
-    /// Waits for the next datagram, or for the news that some were lost. May be dropped without losing one.
+    /// Waits for the next datagram, or for the report that some were lost. Dropping the future loses none.
     pub(super) async fn receive(&mut self) -> io::Result<()> {
         loop {
             let buffer = &mut self.buffer;
@@ -66,7 +67,7 @@ impl Subscription {
                 .inner
                 .async_io(Interest::READABLE, |socket| receive(socket, buffer));
             match read.await {
-                // Not the kernel: any process may send to our port.
+                // Ignore it if the sender is not the kernel, because any process can send to this port.
                 Ok(None) => {}
                 Ok(Some(received)) => {
                     self.received = received;
@@ -85,23 +86,23 @@ impl Subscription {
         }
     }
 
-    /// What was received; `None`: events were lost.
+    /// The last datagram; `None` if events were lost.
     pub(super) fn datagram(&self) -> Option<&[u8]> {
         (!self.received.lost).then_some(&self.buffer[..self.received.length])
     }
 
-    /// The number of the namespace that it is from; `None`: this one, or one that has none.
+    /// The id of its namespace; `None` for this one, or one without id.
     pub(super) fn namespace(&self) -> Option<i32> {
         self.received.namespace
     }
 }
 
-/// One datagram of the kernel's; `None`: another process's.
+/// Receives one datagram; `None` if it is not from the kernel.
 fn receive(socket: &RawSocket, buffer: &mut [u8]) -> io::Result<Option<Received>> {
     let room = buffer.len();
     let mut parts = [IoSliceMut::new(buffer)];
     let mut control = nix::cmsg_space!(libc::c_int);
-    // With MSG_TRUNC the result is the datagram's length, also where it did not fit.
+    // With MSG_TRUNC the result is the length of the datagram, even if it did not fit.
     let message = recvmsg::<NetlinkAddr>(
         socket.as_raw_fd(),
         &mut parts,

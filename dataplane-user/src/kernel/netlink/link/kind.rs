@@ -1,4 +1,4 @@
-//! What a link is: `IFLA_LINKINFO`.
+//! The kinds of links: encodes and decodes `IFLA_LINKINFO`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
@@ -15,10 +15,11 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use crate::model::{LINK_GROUP, LinkKind};
 use crate::net::{LinkName, PortRange};
 
-/// What makes a link of this kind; `None` for kinds that we don't make. `lower` is the index of the device that it sends by,
-/// `peer` the open namespace of a pair's other end.
+/// Encodes the kind of a link; `None` for kinds that Adit does not create. `lower` is the index of the lower
+/// device, `peer` the open namespace of the other end of a pair.
 ///
-/// Each kind's own builder of rtnetlink 0.24 is another type: what all links have would have to be said to each.
+/// The builders of rtnetlink 0.24 are not used here, because each kind has a builder of another type:
+/// attributes that all links have would have to be set for each.
 pub(super) fn write(
     kind: &LinkKind,
     lower: Option<u32>,
@@ -38,7 +39,7 @@ pub(super) fn write(
             let mut vxlan = vec![
                 InfoVxlan::CollectMetadata(true),
                 InfoVxlan::Port(*port),
-                // On by default, and it would fill the forwarding table with the peers' addresses.
+                // Learning is on by default and would fill the forwarding table with the addresses of peers.
                 InfoVxlan::Learning(false),
                 InfoVxlan::UDPZeroCsumRX(true),
             ];
@@ -106,7 +107,7 @@ pub(super) fn write(
     })
 }
 
-/// A pair's other end: down and marked, as the one that is made by this message.
+/// The other end of a pair: down and marked, as the end that the message creates.
 fn veth_end(name: &LinkName, namespace: Option<RawFd>) -> LinkMessage {
     let mut end = LinkUnspec::new_with_name(name.as_str()).link_group(LINK_GROUP);
     if let Some(namespace) = namespace {
@@ -122,7 +123,7 @@ fn ip_tunnel(protocol: u8) -> Vec<InfoIpTunnel> {
     ]
 }
 
-/// What an `IFLA_LINKINFO` says, and the index of the device that it sends by; nothing for devices without kind.
+/// Decodes an `IFLA_LINKINFO`, and the index of the lower device; `None` for devices without kind.
 pub(super) fn read(info: &[u8]) -> Result<Option<(LinkKind, Option<u32>)>, DecodeError> {
     let mut kind = None;
     let mut data = Vec::new();
@@ -148,7 +149,7 @@ pub(super) fn read(info: &[u8]) -> Result<Option<(LinkKind, Option<u32>)>, Decod
     }))
 }
 
-/// The attributes that can be read; newer kernels have more.
+/// The attributes that can be decoded; newer kernels have more.
 fn parse_all<T>(data: &[u8]) -> Vec<T>
 where
     T: for<'a> Parseable<NlaBuffer<&'a [u8]>>,
@@ -193,9 +194,9 @@ fn read_geneve(data: &[InfoGeneve]) -> LinkKind {
         }
         _ => {}
     }
-    let words = remote.map(|remote| format!("remote {remote}"));
+    let remote = remote.map(|remote| format!("remote {remote}"));
     let id = (id != 0).then(|| format!("id {id}"));
-    let more = id.into_iter().chain(words).chain(more).collect::<Vec<_>>();
+    let more = id.into_iter().chain(remote).chain(more).collect::<Vec<_>>();
     other("geneve", external, port, &more)
 }
 
@@ -236,7 +237,7 @@ fn read_vxlan(data: &[InfoVxlan]) -> (LinkKind, Option<u32>) {
         local,
         port,
         group,
-        // Found by its index once all devices are read.
+        // It is found by its index when all devices have been read.
         lower: None,
     };
     let nothing = (id, group, local, lower) == (0, None, None, None);
@@ -247,9 +248,9 @@ fn read_vxlan(data: &[InfoVxlan]) -> (LinkKind, Option<u32>) {
         false if learns && more.is_empty() => return (plain, lower),
         _ => {}
     }
-    // The words of a plain one, and what it says beyond.
-    let words = plain.to_string();
-    let rest = words.split_once(" id ").map_or("", |(_, rest)| rest);
+    // The text of a plain device, followed by its additional settings.
+    let text = plain.to_string();
+    let rest = text.split_once(" id ").map_or("", |(_, rest)| rest);
     let mut all = Vec::new();
     all.extend((id != 0).then(|| format!("id {rest}")));
     all.extend(lower.map(|lower| format!("dev if{lower}")));
@@ -258,7 +259,7 @@ fn read_vxlan(data: &[InfoVxlan]) -> (LinkKind, Option<u32>) {
     (other("vxlan", external, port, &all), lower)
 }
 
-/// A flow-based one ignores whatever else is configured: the tunnel key has all of it.
+/// A flow-based tunnel ignores all other settings, because the tunnel key contains everything.
 fn read_ip_tunnel(kind: String, data: &[u8]) -> LinkKind {
     let info_kind = match kind.as_str() {
         "ipip" => InfoKind::IpIp,

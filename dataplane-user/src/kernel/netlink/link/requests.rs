@@ -1,4 +1,4 @@
-//! What changes of devices become.
+//! The requests for changes of devices.
 
 use std::io;
 
@@ -24,10 +24,10 @@ impl Requests for LinkChange {
             return creation(netlink, name, link);
         }
         if let LinkOperation::Delete(_) = operation {
-            let entry = netlink.ours(name)?.into_iter();
+            let entry = netlink.managed(name)?.into_iter();
             return Ok(entry.map(|entry| (delete(entry.index), Role::Delete)).collect());
         }
-        let index = netlink.our_index(name)?;
+        let index = netlink.managed_index(name)?;
         let request = match operation {
             LinkOperation::Modify(patch) => {
                 let mode = patch
@@ -40,7 +40,7 @@ impl Requests for LinkChange {
             LinkOperation::SetUp => set_up(index),
             LinkOperation::SetDown => set_down(index),
             LinkOperation::SetMaster(None) => set_master(index, 0),
-            LinkOperation::SetMaster(Some(bridge)) => set_master(index, netlink.our_index(bridge)?),
+            LinkOperation::SetMaster(Some(bridge)) => set_master(index, netlink.managed_index(bridge)?),
             LinkOperation::SetAlias(alias) => set_alias(index, alias),
             LinkOperation::Create(_) | LinkOperation::Delete(_) => return Ok(Vec::new()),
         };
@@ -54,13 +54,13 @@ fn creation(netlink: &Netlink, name: &LinkName, link: &Link) -> io::Result<Vec<(
         None => None,
     };
     let peer = match &link.kind {
-        LinkKind::Veth(peer) if peer.namespace != netlink.place => {
+        LinkKind::Veth(peer) if peer.namespace != netlink.own_namespace => {
             let gone = || io::Error::from_raw_os_error(libc::ENOENT);
             Some(*netlink.ends.get(&peer.namespace).ok_or_else(gone)?)
         }
         _ => None,
     };
     let create = create(name, link, lower, peer, netlink.marks)
-        .ok_or_else(|| unsupported("no kind of link that is made here"))?;
+        .ok_or_else(|| unsupported("Adit does not create links of this kind"))?;
     Ok(vec![(create, Role::Do), (find(name), Role::Find(name.clone()))])
 }

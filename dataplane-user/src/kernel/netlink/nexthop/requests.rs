@@ -1,4 +1,4 @@
-//! What changes of next-hop objects become.
+//! The requests for changes of next-hop objects.
 
 use std::io;
 
@@ -35,7 +35,7 @@ impl Requests for NextHopObjectChange {
                 replace
             }
             (NextHopObjectOperation::Replace(_), _) => {
-                return Err(unsupported("only groups are replaced"));
+                return Err(unsupported("only groups of next hops can be replaced"));
             }
             (NextHopObjectOperation::Delete, _) => {
                 let id = next_hops.id(target).into_iter();
@@ -47,5 +47,5 @@ impl Requests for NextHopObjectChange {
 }
 
 fn no_id() -> io::Error {
-    io::Error::other("all ids for next-hop objects are taken")
+    io::Error::other("all ids for next-hop objects are in use")
 }

@@ -1,8 +1,9 @@
-//! Sockets that stay on a route that was deleted.
+//! Handles sockets that continue to use a deleted route.
 //!
-//! A connected IPv6 socket keeps what it found. Where that has a next-hop object, Linux (`ip6_dst_check`, since 5.7; seen on
-//! 6.1 and 6.12) takes it for valid until any IPv6 route of the namespace is *added*: to delete the route alone is not
-//! enough, packets go on where it led, until the kernel has freed the object. IPv4 sockets look up again at once.
+//! A connected IPv6 socket caches its route. If that route has a next-hop object, Linux (`ip6_dst_check`,
+//! since 5.7; observed on 6.1 and 6.12) considers it valid until any IPv6 route of the namespace is *added*.
+//! So after the deletion of the route alone, packets still use it until the kernel has freed the object. IPv4
+//! sockets look up again at once.
 
 use std::net::Ipv6Addr;
 
@@ -15,12 +16,12 @@ use crate::kernel::netlink::message::Request;
 use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
 use crate::model::{ANCHOR_METRIC, RETURN_PATH_TABLES, RouteKey, RouteKind};
 
-/// No rule of ours leads to this table; those of return paths begin after it.
+/// No rule of Adit leads to this table; the tables of return paths begin after it.
 const TABLE: u32 = RETURN_PATH_TABLES;
-/// The discard prefix (RFC 6666, section 4): refused wherever it were looked up.
+/// The discard prefix (RFC 6666, section 4), which would be refused in any table.
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0);
 
-/// Whether sockets stay on what this change deletes.
+/// Whether sockets may continue to use what this change deletes.
 pub(in super::super) fn keeps_sockets(change: &NetlinkChange) -> bool {
     matches!(
         change,
@@ -29,8 +30,9 @@ pub(in super::super) fn keeps_sockets(change: &NetlinkChange) -> bool {
     )
 }
 
-/// Makes all IPv6 sockets look up again: deletes, adds and deletes an unreachable route where nobody looks. Only one of ours
-/// can be left over from a run that was cut short; another's in its place stays, and refuses the second request.
+/// Makes all IPv6 sockets look up again: deletes, adds and deletes an unreachable route in a table that no
+/// rule uses. Only a route of Adit can be left over from an interrupted run; a route with another mark stays,
+/// and then the kernel refuses the second request.
 pub(in super::super) fn look_up_again() -> [Request; 3] {
     let key = RouteKey {
         table: TABLE,

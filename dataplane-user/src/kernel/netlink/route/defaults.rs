@@ -1,4 +1,4 @@
-//! The main table's default routes, whosever they are: by which gateway each device leads to everywhere.
+//! The default routes of the main table, managed by Adit or not: the gateway of each device.
 
 use std::net::IpAddr;
 
@@ -16,20 +16,20 @@ use crate::net::LinkName;
 pub(in crate::kernel::netlink) struct DefaultHop {
     /// The device.
     pub(in crate::kernel::netlink) link: LinkName,
-    /// The route's metric; the lowest is used.
+    /// The metric of the route; the lowest one is used.
     pub(in crate::kernel::netlink) metric: u32,
-    /// The gateway; `None`: everything is on the link.
+    /// The gateway; `None` if everything is on-link.
     pub(in crate::kernel::netlink) gateway: Option<IpAddr>,
 }
 
-/// The next hops that an `RTM_NEWROUTE` says; nothing for all other routes.
+/// Decodes the next hops of a default route in an `RTM_NEWROUTE`; `None` for all other routes.
 pub(in crate::kernel::netlink) fn read(
     body: &[u8],
     family: AddressFamily,
     links: &LinkTable,
 ) -> Result<Option<Vec<DefaultHop>>, DecodeError> {
     let header = RouteHeader::parse(body)?;
-    // The header alone tells the most of them apart, and all in tables that have small numbers.
+    // For most routes the header is enough to decide, in tables with small numbers for all.
     let concerns = header.kind == RouteType::Unicast
         && header.destination_prefix_length == 0
         && u32::from(header.table) == MAIN_TABLE

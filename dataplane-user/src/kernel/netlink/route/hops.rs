@@ -1,4 +1,4 @@
-//! Next hops of routes: how they are written, and what the kernel says of them.
+//! Next hops of routes: encodes them, and decodes those of the kernel.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::kernel::netlink::lwtunnel::{self, Tunnel};
 use crate::kernel::netlink::table::LinkTable;
 use crate::model::{Encap, Hop};
 
-/// A next hop of a route of this family; `index` is its device's.
+/// Encodes a next hop of a route of this family; `index` is the one of its device.
 pub(super) fn write(hop: &Hop, index: Option<u32>, family: AddressFamily) -> io::Result<RouteNextHop> {
     let more = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
     let mut builder = RouteNextHopBuilder::new(family).weight(more);
@@ -26,13 +26,13 @@ pub(super) fn write(hop: &Hop, index: Option<u32>, family: AddressFamily) -> io:
         builder = builder.via(gateway).map_err(io::Error::other)?;
     }
     let mut message = builder.build();
-    // For one of several next hops rtnetlink 0.24 has no encapsulation in IP.
+    // rtnetlink 0.24 supports no IP encapsulation for one of several next hops.
     let encap = hop.encap.as_ref().map(|encap| tunnel(encap).attributes());
     message.attributes.extend(encap.into_iter().flatten());
     Ok(message)
 }
 
-/// Several next hops; `None` where one says what we never write.
+/// Decodes several next hops; `None` if one has attributes that Adit never writes.
 pub(super) fn read(found: Vec<RouteNextHop>, links: &LinkTable) -> Result<Option<Vec<Hop>>, DecodeError> {
     let mut hops = Vec::with_capacity(found.len());
     for one in found {
@@ -65,9 +65,9 @@ pub(super) fn read(found: Vec<RouteNextHop>, links: &LinkTable) -> Result<Option
     Ok(Some(hops))
 }
 
-/// An encapsulation; `None` where it says what we never write.
+/// Decodes an encapsulation; `None` if it has attributes that Adit never writes.
 pub(super) fn encap(found: Option<Tunnel>) -> Option<Encap> {
-    // They are 0 unless somebody sets them.
+    // These are 0 by default.
     let plain = found.filter(|found| found.tos == 0 && found.flags == 0);
     plain.map(|found| Encap {
         id: found.id,
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of one next hop of several, as the kernel says it.
+    /// Decodes one of several next hops, in the form of the kernel.
     fn read_one(attributes: Vec<RouteAttribute>) -> Option<Vec<Hop>> {
         let mut hop = RouteNextHop::default();
         hop.attributes = attributes;

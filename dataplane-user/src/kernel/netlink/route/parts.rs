@@ -1,7 +1,8 @@
-//! A route's attributes, sorted into those that we write and words for the rest.
+//! The attributes of a route, split into those that Adit writes and text for the others.
 //!
-//! Numbers and addresses are read where they stand, and what has a form of its own is decoded by netlink-packet-route 0.34. To
-//! let it decode all of them, and so to look for an encapsulation's type beforehand, costs a sixth more instructions.
+//! Numbers and addresses are read directly; structured attributes are decoded by netlink-packet-route 0.34.
+//! Decoding all of them with it, which also requires to find the type of an encapsulation first, costs a
+//! sixth more instructions.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,17 +19,17 @@ use netlink_packet_route::route::{
 };
 
 use super::hops;
-use super::words::{self, Words};
+use super::text::{self, Text};
 use crate::kernel::netlink::lwtunnel;
 use crate::kernel::netlink::table::LinkTable;
 use crate::kernel::netlink::uapi;
 use crate::model::{Encap, Hop, Paths, RouteKey, RouteKind, RouteScope, RouteTarget};
 use crate::net::LinkName;
 
-/// Where the attributes of a route's message begin.
+/// The offset of the attributes in a message about a route.
 pub(in crate::kernel::netlink) const HEADER: usize = size_of::<RouteMessageBuffer>();
 
-/// What tells a route from others; nothing else of it is decoded.
+/// Decodes the key of a route and nothing else.
 pub(in crate::kernel::netlink) fn key(
     header: &RouteHeader,
     attributes: &[u8],
@@ -68,28 +69,28 @@ fn prefix(destination: IpAddr, header: &RouteHeader) -> Result<IpNet, DecodeErro
 pub(in crate::kernel::netlink) struct Parts {
     pub(in crate::kernel::netlink) key: RouteKey,
     pub(in crate::kernel::netlink) index: Option<u32>,
-    /// A next-hop object's id: what else is said of the way is that object's.
+    /// The id of a next-hop object. Other attributes of the path belong to that object.
     pub(super) next_hop: Option<u32>,
     pub(super) gateway: Option<IpAddr>,
     source: Option<IpAddr>,
     pub(super) mtu: Option<u32>,
     /// The type of an encapsulation.
     encap_type: RouteLwEnCapType,
-    /// What it says; nothing where that is what we never write.
+    /// The encapsulation; `None` if it is one that Adit never writes.
     encap: Option<Encap>,
-    /// Of several; nothing where one says what we never write.
+    /// Several next hops; `None` if one is of a form that Adit never writes.
     pub(super) hops: Option<Vec<Hop>>,
-    /// How much of the rest is about what `encap` and `hops` hold too.
+    /// How many of the other attributes are also represented by `encap` and `hops`.
     understood: usize,
-    rest: Words,
+    rest: Text,
 }
 
-/// Attributes that say something of the way, which count where no next-hop object says it.
+/// Attributes of the path, which count only without a next-hop object.
 #[derive(Default)]
-struct Way<'a> {
+struct PathAttributes<'a> {
     via: Option<NlaBuffer<&'a [u8]>>,
     several: Option<NlaBuffer<&'a [u8]>>,
-    /// Its type comes behind it.
+    /// The encapsulation; its type is in a later attribute.
     encap: Option<NlaBuffer<&'a [u8]>>,
 }
 
@@ -101,7 +102,7 @@ impl Parts {
     ) -> Result<Parts, DecodeError> {
         let mut destination = unspecified(header);
         let context = (header.address_family, header.kind, RouteLwEnCapType::None);
-        let mut way = Way::default();
+        let mut path = PathAttributes::default();
         let mut parts = Parts {
             key: RouteKey {
                 table: header.table.into(),
@@ -117,7 +118,7 @@ impl Parts {
             encap: None,
             hops: None,
             understood: 0,
-            rest: Words::of_header(header),
+            rest: Text::of_header(header),
         };
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute?;
@@ -130,9 +131,9 @@ impl Parts {
                 libc::RTA_GATEWAY => parts.gateway = Some(parse_ip(value)?),
                 libc::RTA_PREFSRC => parts.source = Some(parse_ip(value)?),
                 libc::RTA_METRICS => parts.take_metrics(value)?,
-                libc::RTA_VIA => way.via = Some(attribute),
-                libc::RTA_MULTIPATH => way.several = Some(attribute),
-                libc::RTA_ENCAP => way.encap = Some(attribute),
+                libc::RTA_VIA => path.via = Some(attribute),
+                libc::RTA_MULTIPATH => path.several = Some(attribute),
+                libc::RTA_ENCAP => path.encap = Some(attribute),
                 libc::RTA_ENCAP_TYPE => parts.encap_type = parse_u16(value)?.into(),
                 uapi::RTA_NH_ID => parts.next_hop = Some(parse_u32(value)?),
                 _ => parts
@@ -143,12 +144,12 @@ impl Parts {
         parts.key.prefix = prefix(destination, header)?;
         if parts.next_hop.is_none() {
             let before = parts.rest.len();
-            for attribute in [way.via, way.several].into_iter().flatten() {
-                parts.take_way(RouteAttribute::parse_with_param(&attribute, context)?, links)?;
+            for attribute in [path.via, path.several].into_iter().flatten() {
+                parts.take_path(RouteAttribute::parse_with_param(&attribute, context)?, links)?;
             }
             if parts.encap_type != RouteLwEnCapType::None {
                 parts.rest.encap();
-                let value = way.encap.as_ref().map_or(&[][..], NlaBuffer::value);
+                let value = path.encap.as_ref().map_or(&[][..], NlaBuffer::value);
                 parts.encap = hops::encap(lwtunnel::read(parts.encap_type, value)?);
             }
             parts.understood = parts.rest.len() - before;
@@ -166,7 +167,7 @@ impl Parts {
         Ok(())
     }
 
-    fn take_way(&mut self, attribute: RouteAttribute, links: &LinkTable) -> Result<(), DecodeError> {
+    fn take_path(&mut self, attribute: RouteAttribute, links: &LinkTable) -> Result<(), DecodeError> {
         match attribute {
             RouteAttribute::Via(gateway) => {
                 self.rest.via(&gateway);
@@ -181,7 +182,7 @@ impl Parts {
         Ok(())
     }
 
-    /// What leads to a next-hop object, if it says no more than that.
+    /// The kind of a route with a next-hop object, if it has no other attributes.
     pub(super) fn leading_to(self, header: &RouteHeader, target: RouteTarget) -> RouteKind {
         if header.kind == RouteType::Unicast && self.rest.is_empty() {
             return RouteKind::NextHop {
@@ -190,12 +191,12 @@ impl Parts {
                 mtu: self.mtu,
             };
         }
-        RouteKind::Other(format!("{} {target}", self.words(header, None)))
+        RouteKind::Other(format!("{} {target}", self.text(header, None)))
     }
 
-    /// Exactly what we write, or words.
-    pub(super) fn kind(self, header: &RouteHeader, links: &LinkTable, ours: bool) -> RouteKind {
-        if ours && let Some(kind) = self.paths(header, links) {
+    /// The kind of the route: exactly what Adit writes, or text.
+    pub(super) fn kind(self, header: &RouteHeader, links: &LinkTable, managed: bool) -> RouteKind {
+        if managed && let Some(kind) = self.paths(header, links) {
             return kind;
         }
         let link = self.index.and_then(|index| links.name(index)).cloned();
@@ -211,7 +212,7 @@ impl Parts {
                     mtu: self.mtu,
                 }
             }
-            // IPv6 shows `dev lo`.
+            // IPv6 reports `dev lo`.
             (RouteType::Unreachable, None, _) if plain && self.source.is_none() && self.mtu.is_none() => {
                 RouteKind::Unreachable
             }
@@ -219,15 +220,15 @@ impl Parts {
                 RouteKind::Throw
             }
             (RouteType::BlackHole, None, _)
-                if plain && ours && self.source.is_none() && self.mtu.is_none() =>
+                if plain && managed && self.source.is_none() && self.mtu.is_none() =>
             {
                 RouteKind::Blackhole
             }
-            (_, _, link) => RouteKind::Other(self.words(header, link.as_ref().map(LinkName::as_str))),
+            (_, _, link) => RouteKind::Other(self.text(header, link.as_ref().map(LinkName::as_str))),
         }
     }
 
-    /// A route to next hops as we write it.
+    /// A route to next hops as Adit writes it.
     fn paths(&self, header: &RouteHeader, links: &LinkTable) -> Option<RouteKind> {
         let scope = match header.scope {
             RawScope::Universe => RouteScope::Global,
@@ -264,44 +265,44 @@ impl Parts {
         Some(paths.into_kind())
     }
 
-    fn words(self, header: &RouteHeader, link: Option<&str>) -> String {
-        let mut words = vec![words::kind(header.kind).map(str::to_owned)];
-        // One of the other family is among the rest.
+    fn text(self, header: &RouteHeader, link: Option<&str>) -> String {
+        let mut parts = vec![text::kind(header.kind).map(str::to_owned)];
+        // A gateway of the other family is among the other attributes.
         let gateway = self
             .gateway
             .filter(|gateway| gateway.is_ipv4() == self.key.prefix.addr().is_ipv4());
-        words.push(gateway.map(|gateway| format!("via {gateway}")));
+        parts.push(gateway.map(|gateway| format!("via {gateway}")));
         let unnamed = self.index.map(|index| format!("dev if{index}"));
-        words.push(link.map(|link| format!("dev {link}")).or(unnamed));
-        words.push(
+        parts.push(link.map(|link| format!("dev {link}")).or(unnamed));
+        parts.push(
             header
                 .flags
                 .contains(RouteFlags::Onlink)
                 .then(|| "onlink".to_owned()),
         );
-        words.push(Some(format!("proto {}", words::protocol(header.protocol))));
-        words.push(self.source.map(|source| format!("src {source}")));
-        words.push(self.mtu.map(|mtu| format!("mtu {mtu}")));
-        words.push(self.next_hop.map(|id| format!("nhid {id}")));
-        words.push((!self.rest.is_empty()).then(|| self.rest.to_string()));
-        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        parts.push(Some(format!("proto {}", text::protocol(header.protocol))));
+        parts.push(self.source.map(|source| format!("src {source}")));
+        parts.push(self.mtu.map(|mtu| format!("mtu {mtu}")));
+        parts.push(self.next_hop.map(|id| format!("nhid {id}")));
+        parts.push((!self.rest.is_empty()).then(|| self.rest.to_string()));
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 }
 
-/// An address of a route.
+/// Decodes an address of a route.
 pub(super) fn ip(address: &RouteAddress) -> Result<IpAddr, DecodeError> {
     match address {
         RouteAddress::Inet(address) => Ok((*address).into()),
         RouteAddress::Inet6(address) => Ok((*address).into()),
-        _ => Err("an address of no family of IP".into()),
+        _ => Err("an address that is neither IPv4 nor IPv6".into()),
     }
 }
 
-/// A gateway of the other family.
+/// Decodes a gateway of the other family.
 pub(super) fn via(gateway: &RouteVia) -> Result<IpAddr, DecodeError> {
     match gateway {
         RouteVia::Inet(address) => Ok((*address).into()),
         RouteVia::Inet6(address) => Ok((*address).into()),
-        _ => Err("a gateway of no family of IP".into()),
+        _ => Err("a gateway that is neither IPv4 nor IPv6".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! What messages from the kernel say of routes, as far as they concern us.
+//! Decodes messages of the kernel about routes that concern Adit.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::kernel::netlink::table::LinkTable;
 use crate::model::facts::FoundRoute;
 use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Owner, PROTOCOL, Route, RouteKey};
 
-/// What an `RTM_NEWROUTE` says; nothing for routes that don't concern us.
+/// Decodes an `RTM_NEWROUTE`; `None` for routes that don't concern Adit.
 pub(in crate::kernel::netlink) fn read(
     body: &[u8],
     family: AddressFamily,
@@ -29,59 +29,59 @@ pub(in crate::kernel::netlink) fn read(
         return Ok(None);
     }
     let attributes = &body[HEADER..];
-    let ours = header.protocol == RouteProtocol::Other(PROTOCOL);
-    // Of perhaps a million routes a handful matter, and of no other one more than its key is read. Another type of service is another
-    // key, which no route of ours has.
+    let managed = header.protocol == RouteProtocol::Other(PROTOCOL);
+    // Of perhaps a million routes only a few matter, and for the others only the key is decoded. Another type
+    // of service is another key, which no route of Adit has.
     let matters = |key: &RouteKey| {
         let usual = [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
         header.tos == 0 && (usual || wanted.contains(key))
     };
-    if !ours && !matters(&parts::key(&header, attributes)?) {
+    if !managed && !matters(&parts::key(&header, attributes)?) {
         return Ok(None);
     }
     let parts = Parts::read(&header, attributes, links)?;
     let key = parts.key;
     let route = Route {
         owner: match header.protocol {
-            _ if ours => Owner::Ours,
+            _ if managed => Owner::Ours,
             RouteProtocol::Kernel => Owner::Kernel,
             _ => Owner::Foreign,
         },
         kind: match parts.next_hop {
-            Some(id) if ours => parts.leading_to(&header, next_hops.target(id)),
-            _ => parts.kind(&header, links, ours),
+            Some(id) if managed => parts.leading_to(&header, next_hops.target(id)),
+            _ => parts.kind(&header, links, managed),
         },
     };
     Ok(Some((key, route)))
 }
 
-/// How the kernel would send to an address.
+/// The path that the kernel would use to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::kernel::netlink) struct Way {
-    /// The device's index.
+pub(in crate::kernel::netlink) struct KernelPath {
+    /// The index of the device.
     pub(in crate::kernel::netlink) index: u32,
-    /// The gateway, of either family; `None`: on-link.
+    /// The gateway, of either family; `None` if on-link.
     pub(in crate::kernel::netlink) gateway: Option<IpAddr>,
-    /// The route's MTU in bytes.
+    /// The MTU of the route in bytes.
     pub(in crate::kernel::netlink) mtu: Option<u32>,
 }
 
-/// What an answer to [`get`](super::get) says; nothing where packets are refused.
-pub(in crate::kernel::netlink) fn read_path(body: &[u8]) -> Result<Option<Way>, DecodeError> {
+/// Decodes an answer to [`get`](super::get); `None` if packets are refused.
+pub(in crate::kernel::netlink) fn read_path(body: &[u8]) -> Result<Option<KernelPath>, DecodeError> {
     let header = RouteHeader::parse(body)?;
     if !matches!(header.kind, RouteType::Unicast | RouteType::Local) {
         return Ok(None);
     }
-    // Devices are told by their indexes here.
+    // Devices are identified by index here.
     let parts = Parts::read(&header, &body[HEADER..], &LinkTable::default())?;
-    Ok(parts.index.map(|index| Way {
+    Ok(parts.index.map(|index| KernelPath {
         index,
         gateway: parts.gateway,
         mtu: parts.mtu,
     }))
 }
 
-/// What an answer to [`find`](super::find) says; nothing where packets are refused.
+/// Decodes an answer to [`find`](super::find); `None` if packets are refused.
 pub(in crate::kernel::netlink) fn read_found(
     body: &[u8],
     links: &LinkTable,

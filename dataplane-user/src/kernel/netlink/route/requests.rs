@@ -1,4 +1,4 @@
-//! What changes of routes become.
+//! The requests for changes of routes.
 
 use std::io;
 
@@ -26,7 +26,7 @@ impl Requests for RouteChange {
         };
         let known = (&netlink.links, &netlink.next_hops);
         let request = write(mode, key, &route.kind, known, netlink.marks)?
-            .ok_or_else(|| unsupported("no kind of route that is made here"))?;
+            .ok_or_else(|| unsupported("Adit does not create routes of this kind"))?;
         Ok(vec![(request, Role::Do)])
     }
 }

@@ -1,25 +1,26 @@
-//! Marks and connections from what `nft -j` prints.
+//! Parses matches of connections and changes of marks from the output of `nft -j`.
 //!
-//! nft prints what the kernel keeps of `x & A | B`, which is `x & (A | B) | B`, and no `&` where that masks nothing.
+//! For `x & A | B` nft prints what the kernel stores, which is `x & (A | B) | B`, and no `&` if that masks
+//! nothing.
 
 use serde_json::Value;
 
-use super::words;
+use super::strings;
 use crate::model::firewall::{Action, Match};
 use crate::model::rule::Mark;
 
-/// Whose mark it is, `ct` or `meta`, and what sets it.
+/// The key of a mark, `ct` or `meta`, and the action that sets it.
 type MarkKind = (&'static str, fn(Mark) -> Action);
 
 const MARKS: [MarkKind; 2] = [("ct", Action::MarkConnection), ("meta", Action::MarkPacket)];
 
-/// A match about connections.
+/// A match on a connection.
 pub(super) fn connection(found: &Value) -> Option<Match> {
     let (left, right) = (&found["left"], &found["right"]);
     let operator = found["op"].as_str()?;
-    // A state is one bit of several, and the only one that is looked at.
+    // A state is one of several bits; the rule matches only this one.
     if left["ct"]["key"] == "state" && matches!(operator, "in" | "==") {
-        let states = words(right)?;
+        let states = strings(right)?;
         return (states.len() == 1 && states.contains("new")).then_some(Match::New);
     }
     if operator != "==" {
@@ -32,7 +33,7 @@ pub(super) fn connection(found: &Value) -> Option<Match> {
     if mark["ct"]["key"] != "mark" {
         return None;
     }
-    // None says that no bit is set, which we never ask, nor that those beyond the mask are.
+    // Adit has no match for the absence of a bit, or for bits beyond the mask.
     let (value, mask) = (number(right)?, number(mask)?);
     let exact = mask != 0 && value & !mask == 0;
     Mark::new(value, mask)
@@ -40,7 +41,7 @@ pub(super) fn connection(found: &Value) -> Option<Match> {
         .map(Match::ConnectionMark)
 }
 
-/// What sets bits of a mark.
+/// An action that sets bits of a mark.
 pub(super) fn action(mangle: &Value) -> Option<Action> {
     for (of, action) in MARKS {
         if mangle["key"][of]["key"] != "mark" {
@@ -86,7 +87,7 @@ mod tests {
         assert_eq!(set(kept(0xf1ff_ffff, 0x0100_0000)), mark(0x0100_0000));
         assert_eq!(set(kept(0xf0ff_ffff, 0x0100_0000)), mark(0x0100_0000));
         assert_eq!(set(json!({"|": [ct, 0x0f00_0000]})), mark(0x0f00_0000));
-        // A whole mark, and one mark's bits in another.
+        // A whole mark, and bits of one mark in the other.
         assert_eq!(set(json!(7)), None);
         let other = json!({"|": [{"&": [{"meta": {"key": "mark"}}, 1]}, 2]});
         assert_eq!(set(other), None);

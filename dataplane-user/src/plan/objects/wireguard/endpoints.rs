@@ -1,4 +1,5 @@
-//! Where the routes to the endpoints of declared devices lead: into the device itself, or by a device that drops the answers.
+//! Checks the routes to the endpoints of declared WireGuard devices. A route may lead into the device itself,
+//! or through a device that drops the answers.
 
 use std::net::IpAddr;
 
@@ -9,7 +10,8 @@ use crate::model::{MAIN_TABLE, RouteKind};
 use crate::net::{Family, LinkName};
 use crate::resource::{Problem, Reason, WireGuardInterface};
 
-/// Tells what is wrong with the ways to a device's endpoints; comes after the device's routes.
+/// Reports problems with the routes to the endpoints of a device. Runs after the routes of the device are
+/// planned.
 pub(super) fn judge(name: &str, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) {
     let link = &interface.end.name;
     let peers = planner.target.wireguard.get(link).map(|device| &device.peers);
@@ -17,7 +19,7 @@ pub(super) fn judge(name: &str, interface: &WireGuardInterface, mark: u32, plann
         .into_iter()
         .flatten()
         .filter_map(|(_, peer)| peer.endpoint.as_ref());
-    // No route decides about one that is on the link of a device.
+    // An endpoint on the link of a named device is reached without a route lookup.
     let routed = endpoints.filter(|endpoint| endpoint.device.is_none());
     let endpoints: Vec<IpAddr> = routed.map(|endpoint| endpoint.address).collect();
     for destination in endpoints {
@@ -38,7 +40,8 @@ pub(super) fn judge(name: &str, interface: &WireGuardInterface, mark: u32, plann
     }
 }
 
-/// How the device's own route takes what the device sends to an endpoint: the kernel finds it now, or will once it stands.
+/// The prefix of the device's own route if that route covers the endpoint: the kernel finds the route now, or
+/// will find it once it exists.
 fn around(
     link: &LinkName,
     destination: IpAddr,
@@ -47,7 +50,7 @@ fn around(
 ) -> Option<String> {
     match found {
         Some(found) if found.links.contains(link) => return Some(found.key.prefix.to_string()),
-        // It was not asked for.
+        // Facts have no lookup for this destination.
         None if planner.facts.paths.contains_key(&destination) => return None,
         _ => {}
     }
@@ -67,27 +70,27 @@ fn looped(name: &str, link: &LinkName, destination: IpAddr, prefix: &str) -> Pro
         Reason::UnderlayLoop,
         format!("WireGuardInterface/{name}"),
         format!(
-            "the route to {prefix} by {link}, which its allowed IPs ask for, leads to its own endpoint {destination}: what the \
-             device sends comes back into it"
+            "the route to {prefix} through {link}, which its allowed IPs create, also covers its own endpoint {destination}: \
+             packets that the device sends would loop back into it"
         ),
         format!(
-            "add a route to {destination} by the uplink, leave the endpoint out of allowedIPs, or use a default route \
-             (0.0.0.0/0, ::/0), which a rule of priority {} keeps from the device's own packets",
+            "add a route to {destination} through the uplink, exclude the endpoint from allowedIPs, or use a default route \
+             (0.0.0.0/0, ::/0): a rule of priority {} exempts the packets of the device from it",
             RULES_AT + 1
         ),
     )
 }
 
-/// Strict: IPv4 must come in by the device that its source is routed to, which is the WireGuard device for all that bears no
-/// mark; answers bear none.
+/// With a strict `rp_filter`, IPv4 packets must arrive on the device to which their source is routed. For
+/// packets without a mark that is the WireGuard device, and answers have no mark.
 fn drops_answers(name: &str, uplink: &LinkName) -> Problem {
     Problem::warning(
         Reason::StrictFilter,
         format!("WireGuardInterface/{name}"),
         format!(
-            "it has a default route, and {uplink}, by which its endpoint is reached, has a strict rp_filter (1): the kernel \
-             drops the endpoint's answers"
+            "it has a default route, and its endpoint is reached through {uplink}, where rp_filter is strict (1): the kernel \
+             drops the answers of the endpoint"
         ),
-        format!("sysctl -w net.ipv4.conf.{uplink}.rp_filter=2, and keep it in /etc/sysctl.d"),
+        format!("run `sysctl -w net.ipv4.conf.{uplink}.rp_filter=2`, and store the setting in /etc/sysctl.d"),
     )
 }

@@ -1,25 +1,25 @@
-//! Declared kernel objects beside each other.
+//! Checks across declared kernel objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::super::error::{Located, ManifestError, Place};
+use super::super::error::{Located, ManifestError, Position};
 use super::Declared;
 use crate::net::Encapsulation;
 use crate::net::{LinkName, Namespace, NodeName};
 use crate::resource::netlink::InterfaceKind;
 
-/// A device: on which node, in which namespace, by which name.
+/// A device: its node, its namespace and its name.
 type Device<'a> = (&'a NodeName, Option<&'a Namespace>, &'a LinkName);
 
-/// Devices have names of their own, and whatever else only one can have.
+/// Checks that no two devices have the same name, port or VNI, and that no device is a port of two bridges.
 pub(super) fn check(declared: &Declared, errors: &mut Vec<ManifestError>) {
     names(declared, errors);
     ports(declared, errors);
     sockets(declared, errors);
 }
 
-/// A device is a port of one bridge, and has Ethernet headers.
+/// A device must be a port of only one bridge, and a port needs Ethernet headers.
 fn ports(declared: &Declared, errors: &mut Vec<ManifestError>) {
     let mut first: BTreeMap<Device<'_>, &Located<String>> = BTreeMap::new();
     let wireguard = declared.netlink.wireguard.iter().flat_map(|(_, placed)| {
@@ -42,36 +42,37 @@ fn ports(declared: &Declared, errors: &mut Vec<ManifestError>) {
             let device = (node, placed.namespace.as_ref(), port);
             if wireguard.contains(&device) {
                 errors.push(name.error(format!(
-                    "`{port}` of node `{node}` is a WireGuardInterface, which no bridge takes: it has no Ethernet headers"
+                    "`{port}` of node `{node}` is a WireGuardInterface, which can't be a port of a bridge, because it has no Ethernet headers; remove it from `ports`"
                 )));
             }
             match first.get(&device) {
                 None => drop(first.insert(device, name)),
                 Some(before) => errors.push(name.error(format!(
-                    "`{port}` of node `{node}` is already a port of NetlinkInterface `{}` at {}",
-                    before.value, before.place
+                    "`{port}` of node `{node}` is already a port of NetlinkInterface `{}` at {}; remove it from one of them",
+                    before.value, before.position
                 ))),
             }
         }
     }
 }
 
-/// Who has a UDP port, a VNI or the like: what it is, in words that tell it from all others of a namespace, and who may share it.
+/// The user of a UDP port, a VNI or a tunnel. `what` is unique within a namespace.
 struct Holder<'a> {
     node: &'a NodeName,
-    /// Of UDP ports, that of the socket: WireGuard's is the agent's own.
+    /// For UDP ports, the namespace of the socket; sockets of WireGuard are in the namespace of the agent.
     namespace: Option<&'a Namespace>,
     what: String,
-    /// Holders of the same word share it.
+    /// Holders with the same value may share it.
     shared_by: Option<&'static str>,
-    /// The manifest, and where in it.
+    /// The manifest, and the position in it.
     kind: &'static str,
     name: &'a str,
-    place: &'a Place,
+    position: &'a Position,
     field: &'a str,
 }
 
-/// Two devices of a node have no UDP port in common, and no VNI at one port; two networks of one node share their devices.
+/// Two devices of a node must not use the same UDP port, or the same VNI at one port. Networks are exempt,
+/// because they share their devices.
 fn sockets(declared: &Declared, errors: &mut Vec<ManifestError>) {
     let mut first: BTreeMap<(&NodeName, Option<&Namespace>, String), Holder<'_>> = BTreeMap::new();
     let mut holders = of_networks(declared);
@@ -85,7 +86,7 @@ fn sockets(declared: &Declared, errors: &mut Vec<ManifestError>) {
             shared_by: None,
             kind: "WireGuardInterface",
             name: &name.value,
-            place: &name.place,
+            position: &name.position,
             field: &name.field,
         }));
     }
@@ -99,17 +100,18 @@ fn sockets(declared: &Declared, errors: &mut Vec<ManifestError>) {
             continue;
         }
         errors.push(ManifestError {
-            place: holder.place.clone(),
+            position: holder.position.clone(),
             field: holder.field.to_owned(),
             message: format!(
-                "{} of node `{}` is already that of {} `{}` at {}; give one of them another",
-                holder.what, holder.node, before.kind, before.name, before.place
+                "{} of node `{}` is already used by {} `{}` at {}; change one of them",
+                holder.what, holder.node, before.kind, before.name, before.position
             ),
         });
     }
 }
 
-/// What the networks take for certain: each says by which encapsulation, and has other nodes.
+/// The ports that networks certainly use: those of networks that declare an encapsulation and have several
+/// nodes.
 fn of_networks(declared: &Declared) -> Vec<Holder<'_>> {
     let mut holders = Vec::new();
     for network in declared.networks.values() {
@@ -133,7 +135,7 @@ fn of_networks(declared: &Declared) -> Vec<Holder<'_>> {
                 shared_by: Some("TunnelNetwork"),
                 kind: "TunnelNetwork",
                 name: network.network.name.as_str(),
-                place: &network.ports.place,
+                position: &network.ports.position,
                 field: &network.ports.field,
             }));
         }
@@ -152,7 +154,7 @@ fn of_interfaces(declared: &Declared) -> Vec<Holder<'_>> {
                 group,
                 ..
             } => {
-                // Over each family the kernel has VNIs of its own.
+                // The kernel has separate VNIs for each outer family.
                 let ipv6 = local.iter().chain(group).any(IpAddr::is_ipv6);
                 let over = if ipv6 { " over IPv6" } else { "" };
                 (
@@ -177,7 +179,7 @@ fn of_interfaces(declared: &Declared) -> Vec<Holder<'_>> {
                 shared_by,
                 kind: "NetlinkInterface",
                 name: &name.value,
-                place: &name.place,
+                position: &name.position,
                 field: &name.field,
             };
             holders.push(holder(own.clone(), None));
@@ -187,7 +189,7 @@ fn of_interfaces(declared: &Declared) -> Vec<Holder<'_>> {
     holders
 }
 
-/// A device is declared once.
+/// A device must be declared only once.
 fn names(declared: &Declared, errors: &mut Vec<ManifestError>) {
     let mut first: BTreeMap<Device<'_>, (&str, &Located<String>)> = BTreeMap::new();
     let mut add = |kind, name, device| {
@@ -196,8 +198,8 @@ fn names(declared: &Declared, errors: &mut Vec<ManifestError>) {
         };
         let (node, _, device) = device;
         errors.push(name.error(format!(
-            "device `{device}` of node `{node}` is already declared by {before_kind} `{}` at {}; give one another `spec.name`",
-            before.value, before.place
+            "device `{device}` of node `{node}` is already declared by {before_kind} `{}` at {}; change `spec.name` of one of them",
+            before.value, before.position
         )));
     };
     for (name, placed) in &declared.netlink.interfaces {

@@ -1,4 +1,4 @@
-//! Networks beside each other.
+//! Checks across networks.
 
 use ipnet::IpNet;
 
@@ -6,16 +6,16 @@ use super::super::error::{Located, ManifestError};
 use super::Declared;
 use crate::net::NetworkName;
 
-/// A prefix and its network's name.
+/// A prefix and the name of its network.
 type Owned<'a> = (&'a Located<IpNet>, &'a NetworkName);
 
-/// Checks them all.
+/// Checks all networks.
 pub(super) fn check(declared: &Declared, errors: &mut Vec<ManifestError>) {
     prefixes(declared, errors);
     ports(declared, errors);
 }
 
-/// Prefixes are disjoint, within a network and between networks.
+/// Prefixes must be disjoint, within a network and between networks.
 fn prefixes(declared: &Declared, errors: &mut Vec<ManifestError>) {
     let mut all = Vec::new();
     for network in declared.networks.values() {
@@ -26,8 +26,9 @@ fn prefixes(declared: &Declared, errors: &mut Vec<ManifestError>) {
                 .map(|prefix| (prefix, &network.network.name)),
         );
     }
-    // In order of addresses, wider ones first: what overlaps any earlier one lies in the last that did not.
-    all.sort_by_key(|(prefix, _)| (prefix.value, &prefix.place));
+    // Sorted by address, wider prefixes first: a prefix that overlaps an earlier one is contained in the last
+    // prefix that overlapped none.
+    all.sort_by_key(|(prefix, _)| (prefix.value, &prefix.position));
     let mut widest = None;
     for narrow in all {
         let overlapping = widest.filter(|(wide, _): &Owned<'_>| wide.value.contains(&narrow.0.value));
@@ -35,23 +36,23 @@ fn prefixes(declared: &Declared, errors: &mut Vec<ManifestError>) {
             widest = Some(narrow);
             continue;
         };
-        let (first, second) = if wide.0.place <= narrow.0.place {
+        let (first, second) = if wide.0.position <= narrow.0.position {
             (wide, narrow)
         } else {
             (narrow, wide)
         };
         let (prefix, name) = first;
         errors.push(second.0.error(format!(
-            "`{}` overlaps `{}` of TunnelNetwork `{name}` at {}; networks' prefixes must be disjoint",
-            second.0.value, prefix.value, prefix.place
+            "`{}` overlaps `{}` of TunnelNetwork `{name}` at {}; prefixes of networks must be disjoint",
+            second.0.value, prefix.value, prefix.position
         )));
     }
 }
 
-/// Devices are shared, so networks agree on ports.
+/// Networks must have equal ports, because they share devices.
 fn ports(declared: &Declared, errors: &mut Vec<ManifestError>) {
     let mut networks = declared.networks.values().collect::<Vec<_>>();
-    networks.sort_by_key(|network| &network.ports.place);
+    networks.sort_by_key(|network| &network.ports.position);
     let Some((first, others)) = networks.split_first() else {
         return;
     };
@@ -64,14 +65,14 @@ fn ports(declared: &Declared, errors: &mut Vec<ManifestError>) {
         ];
         for (encapsulation, mine, theirs) in pairs.into_iter().filter(|(_, mine, theirs)| mine != theirs) {
             errors.push(network.ports.error(format!(
-                "the port of {encapsulation} is {mine} here and {theirs} in TunnelNetwork `{}` at {}; networks share devices, give them the same",
-                first.network.name, first.ports.place
+                "the port of {encapsulation} is {mine} here and {theirs} in TunnelNetwork `{}` at {}; give both the same, because networks share devices",
+                first.network.name, first.ports.position
             )));
         }
         if mine.vxlan_source != theirs.vxlan_source {
             errors.push(network.ports.error(format!(
-                "vxlanSource is another one in TunnelNetwork `{}` at {}; networks share devices, give them the same",
-                first.network.name, first.ports.place
+                "vxlanSource differs from that of TunnelNetwork `{}` at {}; give both the same, because networks share devices",
+                first.network.name, first.ports.position
             )));
         }
     }

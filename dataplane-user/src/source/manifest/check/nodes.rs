@@ -1,4 +1,4 @@
-//! Nodes beside each other, and in their networks.
+//! Checks across nodes, and between nodes and their networks.
 
 use std::net::IpAddr;
 
@@ -11,53 +11,55 @@ use super::super::suggest::hint;
 use super::{Declared, duplicates, list};
 use crate::net::MacAddr;
 
-/// Checks them all.
+/// Checks all nodes.
 pub(super) fn check(declared: &Declared, errors: &mut Vec<ManifestError>) {
     macs(declared, errors);
     public_keys(declared, errors);
-    taken(declared, errors, "underlay address", |node| &node.underlay);
-    taken(declared, errors, "address", |node| &node.addresses.value);
+    unique_addresses(declared, errors, "underlay address", |node| &node.underlay);
+    unique_addresses(declared, errors, "address", |node| &node.addresses.value);
     for (_, node) in &declared.nodes {
         references(declared, node, errors);
         for (prefix, first) in duplicates(node.prefixes.iter().map(|prefix| (prefix.value.cidr, prefix))) {
-            let (cidr, place) = (prefix.value.cidr, &first.place);
-            errors.push(prefix.error(format!("`{cidr}` is already carried by this node, at {place}")));
+            let (cidr, position) = (prefix.value.cidr, &first.position);
+            errors.push(prefix.error(format!(
+                "this node already advertises `{cidr}`, at {position}; remove one of them"
+            )));
         }
         let networks = node.node.networks.iter().map(|name| declared.networks.get(name));
-        // Where a network is unknown or refused, nobody knows what lies in it.
+        // The prefixes of an unknown or rejected network are not known.
         if let Some(networks) = networks.collect::<Option<Vec<_>>>() {
             containment(node, &networks, errors);
         }
     }
 }
 
-/// Nodes know each other's MAC addresses by name alone.
+/// The MAC address of a node is computed from its name, so two names must not give the same address.
 fn macs(declared: &Declared, errors: &mut Vec<ManifestError>) {
     let names = declared.nodes.iter();
     let by_mac = names.map(|(name, node)| (MacAddr::of_node(&node.node.name), (name, &node.node.name)));
     for ((name, own), (first, _)) in duplicates(by_mac) {
-        let (mac, place) = (MacAddr::of_node(own), &first.place);
+        let (mac, position) = (MacAddr::of_node(own), &first.position);
         errors.push(name.error(format!(
-            "`{own}` gives the MAC address {mac}, as TunnelNode `{}` at {place} does; rename one of them",
+            "the name `{own}` results in the same MAC address {mac} as TunnelNode `{}` at {position}; rename one of them",
             first.value
         )));
     }
 }
 
-/// A key tells one node from all others.
+/// A public key must belong to only one node.
 fn public_keys(declared: &Declared, errors: &mut Vec<ManifestError>) {
     let nodes = declared.nodes.iter();
     let keys = nodes.filter_map(|(name, node)| Some((node.node.wireguard.as_ref()?.public_key, name)));
     for (name, first) in duplicates(keys) {
-        let (own, other, place) = (&name.value, &first.value, &first.place);
+        let (own, other, position) = (&name.value, &first.value, &first.position);
         errors.push(name.error(format!(
-            "`{own}` has the spec.wireguard.publicKey of TunnelNode `{other}`, at {place}; each node has a key of its own"
+            "`{own}` has the same spec.wireguard.publicKey as TunnelNode `{other}`, at {position}; give each node its own key"
         )));
     }
 }
 
-/// An address belongs to one node.
-fn taken(
+/// An address must belong to only one node.
+fn unique_addresses(
     declared: &Declared,
     errors: &mut Vec<ManifestError>,
     what: &str,
@@ -72,22 +74,22 @@ fn taken(
         );
     }
     for ((name, address), (first_name, first)) in duplicates(all) {
-        let (value, place) = (address.value, &first.place);
+        let (value, position) = (address.value, &first.position);
         errors.push(address.error(if name.value == first_name.value {
-            format!("`{value}` is given twice, first at {place}")
+            format!("`{value}` is given twice, first at {position}")
         } else {
             let other = &first_name.value;
-            format!("`{value}` is already the {what} of TunnelNode `{other}`, at {place}")
+            format!("`{value}` is already the {what} of TunnelNode `{other}`, at {position}; choose another")
         }));
     }
 }
 
-/// A node's networks exist.
+/// The networks of a node must exist.
 fn references(declared: &Declared, node: &DeclaredNode, errors: &mut Vec<ManifestError>) {
     let names = node.networks.iter().map(|network| (&network.value, network));
     for (network, first) in duplicates(names) {
-        let (name, place) = (&network.value, &first.place);
-        errors.push(network.error(format!("`{name}` is given twice, first at {place}")));
+        let (name, position) = (&network.value, &first.position);
+        errors.push(network.error(format!("`{name}` is given twice, first at {position}")));
     }
     for network in &node.networks {
         let name = network.value.as_str();
@@ -98,7 +100,8 @@ fn references(declared: &Declared, node: &DeclaredNode, errors: &mut Vec<Manifes
     }
 }
 
-/// A node's networks hold what it has and carries, and it has an address in each.
+/// The addresses and advertised prefixes of a node must be within its networks, and the node must have an
+/// address in each of them.
 fn containment(node: &DeclaredNode, networks: &[&DeclaredNetwork], errors: &mut Vec<ManifestError>) {
     let space = networks
         .iter()
@@ -133,7 +136,7 @@ fn containment(node: &DeclaredNode, networks: &[&DeclaredNetwork], errors: &mut 
         let inside = |address: &IpAddr| network.prefixes.iter().any(|prefix| prefix.contains(address));
         if !node.node.addresses.iter().any(inside) {
             errors.push(node.addresses.error(format!(
-                "no address is in TunnelNetwork `{}`; give one of {}",
+                "no address of the node is in TunnelNetwork `{}`; give an address in {}",
                 network.name,
                 list(&network.prefixes)
             )));

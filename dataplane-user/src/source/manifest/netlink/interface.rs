@@ -11,43 +11,43 @@ use super::{
 use crate::net::{MacAddr, prefix};
 use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, Placed};
 use crate::source::manifest::reader::{Fields, Read, Value};
-use crate::source::manifest::schema::{Field, Literal, Takes};
+use crate::source::manifest::schema::{Accepts, Field, Literal};
 
-const DEVICE_MTU: Field = Field::optional("mtu", MTU, "the kernel's choice", "MTU in bytes.");
+const DEVICE_MTU: Field = Field::optional("mtu", MTU, "chosen by the kernel", "MTU in bytes.");
 const MAC: Field = Field::optional(
     "mac",
-    Takes::Text("02:00:00:00:00:01"),
-    "the kernel's choice",
-    "Ethernet address.",
+    Accepts::Text("02:00:00:00:00:01"),
+    "chosen by the kernel",
+    "Ethernet address of the device.",
 );
 const UP: Field = Field::or(
     "up",
-    Takes::Boolean,
+    Accepts::Boolean,
     Literal::Boolean(true),
-    "Bring the device up.",
+    "Set the device up.",
 );
 const NOARP: Field = Field::optional(
     "noarp",
-    Takes::Boolean,
+    Accepts::Boolean,
     "`true` for dummy and ipip, else `false`",
-    "Do not resolve neighbours.",
+    "Do not resolve neighbours (no ARP or neighbour discovery).",
 );
 const KEEP_LINK_LOCAL: Field = Field::or(
     "keepLinkLocal",
-    Takes::Boolean,
+    Accepts::Boolean,
     Literal::Boolean(true),
     "Keep the IPv6 link-local addresses that the kernel creates; `false` deletes and prevents them.",
 );
 
-/// What all of them have.
+/// The fields of all types of devices.
 const COMMON: [Field; 10] = [
     NODE,
     NAMESPACE,
     Field::required(
         "type",
-        Takes::Words(&["dummy", "bridge", "veth", "vxlan", "geneve", "ipip"]),
+        Accepts::Words(&["dummy", "bridge", "veth", "vxlan", "geneve", "ipip"]),
         "dummy, bridge, veth, vxlan, geneve or ipip",
-        "Kind of device. Changing it, or a parameter of it, recreates the device.",
+        "Type of the device. A change of the type or of a parameter of it recreates the device.",
     ),
     LINK_NAME,
     ADDRESSES,
@@ -60,25 +60,25 @@ const COMMON: [Field; 10] = [
 
 const BRIDGE: [Field; 1] = [Field::or(
     "ports",
-    Takes::List(&Takes::Text("eth1")),
+    Accepts::List(&Accepts::Text("eth1")),
     Literal::List(&[]),
     "Ports of the bridge: devices of other manifests in the same namespace. (bridge)",
 )];
 
 const VETH: [Field; 1] = [Field::required(
     "peer",
-    Takes::Map(&PEER),
-    "the other end: its `name` at least",
+    Accepts::Map(&PEER),
+    "at least the `name` of the other end",
     "The other end of the pair. (veth)",
 )];
 
-/// What the other end of a pair has.
+/// The fields of the other end of a veth pair.
 const PEER: [Field; 8] = [
     NAMESPACE,
     Field::required(
         "name",
-        Takes::Text("eth0"),
-        "the other end's name",
+        Accepts::Text("eth0"),
+        "the name of the other end",
         "Name of the other end.",
     ),
     ADDRESSES,
@@ -90,50 +90,50 @@ const PEER: [Field; 8] = [
 ];
 
 const VXLAN: [Field; 6] = [
-    Field::required("vni", Takes::Integer(1, 0x00ff_ffff), "the VNI", "VNI. (vxlan)"),
+    Field::required("vni", Accepts::Integer(1, 0x00ff_ffff), "the VNI", "VNI. (vxlan)"),
     Field::optional(
         "local",
-        Takes::Text("192.0.2.1"),
-        "the kernel's choice",
-        "Outer source. (vxlan, ipip)",
+        Accepts::Text("192.0.2.1"),
+        "chosen by the kernel",
+        "Outer source address. (vxlan, ipip)",
     ),
     Field::or(
         "dstport",
-        Takes::Integer(1, 65_535),
+        Accepts::Integer(1, 65_535),
         Literal::Integer(4789),
         "UDP port. (vxlan)",
     ),
     Field::optional(
         "group",
-        Takes::Text("239.0.0.1"),
+        Accepts::Text("239.0.0.1"),
         "none",
-        "Multicast group for packets without a known destination; it needs `dev`. (vxlan)",
+        "Multicast group for packets without a known destination; it requires `dev`. (vxlan)",
     ),
     Field::optional(
         "dev",
-        Takes::Text("eth0"),
+        Accepts::Text("eth0"),
         "none",
-        "Device by which packets leave. (vxlan)",
+        "Device through which outer packets leave. (vxlan)",
     ),
     Field::or(
         "remotes",
-        Takes::List(&Takes::Text("192.0.2.2")),
+        Accepts::List(&Accepts::Text("192.0.2.2")),
         Literal::List(&[]),
-        "Peers that get packets without a known destination. (vxlan)",
+        "Addresses of peers that get packets without a known destination. (vxlan)",
     ),
 ];
 
 const GENEVE: [Field; 3] = [
-    Field::required("id", Takes::Integer(0, 0x00ff_ffff), "the VNI", "VNI. (geneve)"),
+    Field::required("id", Accepts::Integer(0, 0x00ff_ffff), "the VNI", "VNI. (geneve)"),
     Field::required(
         "remote",
-        Takes::Text("192.0.2.2"),
-        "the peer's address",
-        "The peer. (geneve, ipip)",
+        Accepts::Text("192.0.2.2"),
+        "the address of the peer",
+        "Address of the peer. (geneve, ipip)",
     ),
     Field::or(
         "dstport",
-        Takes::Integer(1, 65_535),
+        Accepts::Integer(1, 65_535),
         Literal::Integer(6081),
         "UDP port. (geneve)",
     ),
@@ -142,32 +142,32 @@ const GENEVE: [Field; 3] = [
 const IPIP: [Field; 3] = [
     Field::optional(
         "local",
-        Takes::Text("192.0.2.1"),
-        "the kernel's choice",
-        "Outer source. (ipip)",
+        Accepts::Text("192.0.2.1"),
+        "chosen by the kernel",
+        "Outer source address. (ipip)",
     ),
     Field::required(
         "remote",
-        Takes::Text("192.0.2.2"),
-        "the peer's IPv4 address",
-        "The peer. (ipip)",
+        Accepts::Text("192.0.2.2"),
+        "the IPv4 address of the peer",
+        "Address of the peer. (ipip)",
     ),
     Field::or(
         "ttl",
-        Takes::Either(&[Takes::Words(&["inherit"]), Takes::Integer(1, 255)]),
+        Accepts::Either(&[Accepts::Words(&["inherit"]), Accepts::Integer(1, 255)]),
         Literal::Integer(64),
-        "Outer TTL; `inherit` copies the inner one. (ipip)",
+        "TTL of the outer header; `inherit` copies it from the inner header. (ipip)",
     ),
 ];
 
-/// The types of devices, each with its fields.
+/// All types of devices, each with its fields.
 pub(in crate::source::manifest) fn by_type() -> Vec<(&'static str, Vec<&'static Field>)> {
     let types = Type::ALL.into_iter();
     let types = types.map(|(name, kind)| (name, COMMON.iter().chain(kind.fields()).collect()));
     types.collect()
 }
 
-/// Those of all types; a name that several types have is there once for each.
+/// The fields of all types. A name that several types have appears once for each.
 pub(in crate::source::manifest) fn all_fields() -> Vec<&'static Field> {
     let of_types = Type::ALL.into_iter().flat_map(|(_, kind)| kind.fields());
     COMMON.iter().chain(of_types).collect()
@@ -193,7 +193,7 @@ impl Type {
         ("ipip", Type::Ipip),
     ];
 
-    /// The fields that only it has.
+    /// The fields that only this type has.
     fn fields(self) -> &'static [Field] {
         match self {
             Type::Dummy => &[],
@@ -205,7 +205,7 @@ impl Type {
         }
     }
 
-    /// Devices that resolve nobody, unless told otherwise.
+    /// Whether devices of this type do not resolve neighbours by default.
     fn is_noarp(self) -> bool {
         matches!(self, Type::Dummy | Type::Ipip)
     }
@@ -217,7 +217,7 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
     let kind = spec
         .open_map()?
         .required_key("type", give, |value| value.word(&Type::ALL));
-    // Without it, other fields mean nothing.
+    // Without the type the other fields can't be checked.
     let kind = kind?;
     let fields = spec.map(COMMON.iter().chain(kind.fields()))?;
     let nodes = nodes(&fields);
@@ -234,7 +234,7 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
     })
 }
 
-/// What each end says of itself.
+/// The fields that each end of a device has.
 fn end(default_name: &str, fields: &Fields<'_>, kind: Type) -> Read<InterfaceEnd> {
     let name = named(default_name, fields);
     let addresses = fields.or("addresses", addresses);
@@ -244,7 +244,7 @@ fn end(default_name: &str, fields: &Fields<'_>, kind: Type) -> Read<InterfaceEnd
     let noarp = fields.optional("noarp", Value::boolean);
     let keep_link_local = fields.boolean("keepLinkLocal");
     if let (Some(value), Type::Ipip) = (fields.get("mac"), kind) {
-        return Err(value.refuse("ipip devices have no Ethernet address"));
+        return Err(value.reject("ipip devices have no Ethernet address; remove `mac`"));
     }
     let (name, alias) = name?;
     Ok(InterfaceEnd {
@@ -315,21 +315,24 @@ fn vxlan(fields: &Fields<'_>) -> Read<InterfaceKind> {
         let group = value.parse(any_address)?;
         match group.is_multicast() {
             true => Ok(group),
-            false => Err(value.refuse(format!(
-                "`{group}` is no multicast group; `remotes` takes single peers"
+            false => Err(value.reject(format!(
+                "`{group}` is not a multicast address; give unicast addresses in `remotes`"
             ))),
         }
     });
     let remotes = fields.or("remotes", |value| value.each("a list of addresses", unicast));
     let (local, lower, group, remotes) = (local?, lower?, group?, remotes?);
     if let (Some(value), Some(_), None) = (fields.get("group"), group, &lower) {
-        return Err(value.refuse("a multicast group needs `dev`, the device by which it is reached"));
+        return Err(
+            value.reject("a multicast group needs `dev`; give the device through which the group is reached")
+        );
     }
     let all = local.iter().chain(&group).chain(&remotes);
     let families = all.map(IpAddr::is_ipv4).collect::<BTreeSet<_>>();
     if families.len() > 1 {
-        let message = "`local`, `group` and `remotes` are of one family, all IPv4 or all IPv6";
-        return Err(fields.value().refuse(message));
+        let message =
+            "`local`, `group` and `remotes` are of different families; give only IPv4 or only IPv6 addresses";
+        return Err(fields.value().reject(message));
     }
     Ok(InterfaceKind::Vxlan {
         vni: vni?,
@@ -347,7 +350,7 @@ pub(super) fn addresses(value: &Value<'_>) -> Read<BTreeMap<IpNet, Option<IpAddr
     for item in value.list("a list of addresses")? {
         let (address, peer) = one_address(&item)?;
         if addresses.insert(address, peer).is_some() {
-            return Err(item.refuse(format!("`{address}` is given twice")));
+            return Err(item.reject(format!("`{address}` is given twice")));
         }
     }
     Ok(addresses)
@@ -365,12 +368,12 @@ fn one_address(value: &Value<'_>) -> Read<(IpNet, Option<IpAddr>)> {
         return Ok((address, None));
     };
     if peer.addr().is_ipv4() != address.addr().is_ipv4() {
-        return Err(value.refuse(format!(
-            "`{}` and its peer are of different families",
+        return Err(value.reject(format!(
+            "`{}` and its peer are of different families; give two addresses of one family",
             address.addr()
         )));
     }
-    // As `ip address` has it: the prefix length is that of the peer.
+    // As in `ip address`, the prefix length is that of the peer.
     let address = IpNet::new(address.addr(), peer.prefix_len()).expect("of one family");
     Ok((address, Some(peer.addr())))
 }
@@ -378,7 +381,7 @@ fn one_address(value: &Value<'_>) -> Read<(IpNet, Option<IpAddr>)> {
 fn cidr(text: &str) -> Result<IpNet, String> {
     prefix::parse_or_address(text).ok_or_else(|| {
         format!(
-            "`{text}` is no address; expected such as `10.0.0.1/24` or `fd00::1/64`, without leading zeros"
+            "`{text}` is not an address; expected for example `10.0.0.1/24` or `fd00::1/64`, without leading zeros"
         )
     })
 }
@@ -386,7 +389,7 @@ fn cidr(text: &str) -> Result<IpNet, String> {
 fn unicast(value: &Value<'_>) -> Read<IpAddr> {
     let address = value.parse(any_address)?;
     if address.is_multicast() || address.is_unspecified() {
-        return Err(value.refuse(format!("`{address}` is no unicast address")));
+        return Err(value.reject(format!("`{address}` is not a unicast address")));
     }
     Ok(address)
 }
@@ -394,14 +397,14 @@ fn unicast(value: &Value<'_>) -> Read<IpAddr> {
 fn ipv4(value: &Value<'_>) -> Read<Ipv4Addr> {
     match unicast(value)? {
         IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(address) => Err(value.refuse(format!(
-            "`{address}` is no IPv4 address, and ipip carries no other"
+        IpAddr::V6(address) => Err(value.reject(format!(
+            "`{address}` is an IPv6 address; ipip devices need IPv4 addresses"
         ))),
     }
 }
 
 fn mac(text: &str) -> Result<MacAddr, String> {
-    let error = || format!("`{text}` is no Ethernet address; expected such as `02:00:00:00:00:01`");
+    let error = || format!("`{text}` is not an Ethernet address; expected for example `02:00:00:00:00:01`");
     let bytes = text.split(':').map(|byte| match byte.len() {
         2 => u8::from_str_radix(byte, 16).map_err(|_| error()),
         _ => Err(error()),
@@ -409,7 +412,9 @@ fn mac(text: &str) -> Result<MacAddr, String> {
     let bytes = bytes.collect::<Result<Vec<_>, _>>()?;
     let mac = MacAddr(bytes.try_into().map_err(|_| error())?);
     if mac.0[0] & 1 != 0 || mac.0 == [0; 6] {
-        return Err(format!("`{text}` is no address that a device can have"));
+        return Err(format!(
+            "`{text}` can't be the address of a device; expected a unicast address, for example `02:00:00:00:00:01`"
+        ));
     }
     Ok(mac)
 }

@@ -1,4 +1,4 @@
-//! `WireGuardNetworkPlan`: nodes, links between them, and what all have in common.
+//! `WireGuardNetworkPlan`: nodes, links between them, and defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,40 +14,40 @@ use crate::resource::wireguard::plan::{Expanded, PlanLink, PlanNode, WireGuardNe
 use crate::source::manifest::node::{KEEPALIVE, PUBLIC_KEY, keepalive};
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::scalar;
-use crate::source::manifest::schema::{Field, Literal, Takes};
+use crate::source::manifest::schema::{Accepts, Field, Literal};
 use crate::source::manifest::suggest::hint;
 
-const ALLOWED_IPS: Takes = Takes::List(&Takes::Text("10.0.0.0/8"));
-const PORT: Takes = Takes::Integer(1, 65_535);
+const ALLOWED_IPS: Accepts = Accepts::List(&Accepts::Text("10.0.0.0/8"));
+const PORT: Accepts = Accepts::Integer(1, 65_535);
 
-/// Those of a `WireGuardNetworkPlan`.
+/// The fields of a `WireGuardNetworkPlan`.
 pub(in crate::source::manifest) const FIELDS: [Field; 4] = [
     Field::or(
         "defaults",
-        Takes::Map(&DEFAULTS),
+        Accepts::Map(&DEFAULTS),
         Literal::Empty,
-        "Values for nodes that do not have their own.",
+        "Values for nodes that do not set them.",
     ),
     Field::or(
         "addresses",
-        Takes::List(&Takes::Text("10.9.0.0/16")),
+        Accepts::List(&Accepts::Text("10.9.0.0/16")),
         Literal::List(&[]),
-        "A CIDR of each family at most. Each link gets two addresses of it, from the third one on.",
+        "At most one CIDR of each family. Each link gets two addresses from it, beginning with the third address.",
     ),
     Field::required(
         "nodes",
-        Takes::List(&Takes::Map(&NODE)),
+        Accepts::List(&Accepts::Map(&NODE)),
         "a list of nodes",
-        "The nodes.",
+        "Nodes of the plan.",
     ),
     Field::optional(
         "links",
-        Takes::List(&Takes::Either(&[
-            Takes::List(&Takes::Text("a")),
-            Takes::Map(&LINK),
+        Accepts::List(&Accepts::Either(&[
+            Accepts::List(&Accepts::Text("a")),
+            Accepts::Map(&LINK),
         ])),
-        "a link between any two nodes",
-        "Links: two names, or a map.",
+        "one link between each pair of nodes",
+        "Links, each as a list of two names or as a map.",
     ),
 ];
 
@@ -56,14 +56,14 @@ const DEFAULTS: [Field; 5] = [
         "listenPort",
         PORT,
         Literal::Integer(51_820),
-        "UDP port of a node's first link; further links use the ports after it.",
+        "UDP port of the first link of a node; further links use the ports after it.",
     ),
-    // It fits into 1,500 bytes over both families.
+    // With the overhead of WireGuard this fits into 1,500 bytes over both families.
     Field::or(
         "mtu",
         MTU,
         Literal::Integer(1420),
-        "MTU in bytes; the smaller one of two ends counts.",
+        "MTU in bytes; a link uses the smaller value of its two ends.",
     ),
     Field::or(
         "persistentKeepalive",
@@ -71,12 +71,12 @@ const DEFAULTS: [Field; 5] = [
         Literal::Text("off"),
         "Interval of keepalives.",
     ),
-    // Routes that are made elsewhere say who is sent what.
+    // Other routes decide which link a packet uses.
     Field::or(
         "allowedIPs",
         ALLOWED_IPS,
         Literal::List(&[Literal::Text("0.0.0.0/0"), Literal::Text("::/0")]),
-        "Prefixes behind a node; the addresses of its links are added.",
+        "Prefixes behind a node. The addresses of its links are added.",
     ),
     Field::or(
         "table",
@@ -86,59 +86,64 @@ const DEFAULTS: [Field; 5] = [
     ),
 ];
 
-const OWN: &str = "that of `defaults`";
+const OWN: &str = "the value in `defaults`";
 
 const NODE: [Field; 11] = [
     Field::required(
         "name",
-        Takes::Text("a"),
+        Accepts::Text("a"),
         "the node's name",
         "Name of the node in this plan.",
     ),
     Field::optional(
         "node",
-        Takes::Text("a"),
+        Accepts::Text("a"),
         "`name`",
-        "Node whose agent creates its devices.",
+        "Node whose agent creates the devices.",
     ),
     NAMESPACE,
-    Field::required("publicKey", PUBLIC_KEY, "the node's public key", "Public key."),
+    Field::required(
+        "publicKey",
+        PUBLIC_KEY,
+        "the public key of the node",
+        "Public key of the node.",
+    ),
     Field::or(
         "privateKey",
         PRIVATE_KEY,
         Literal::Text("node"),
-        "Private key, as of a WireGuardInterface.",
+        "Private key, as in a WireGuardInterface.",
     ),
     Field::optional(
         "endpoint",
-        Takes::Text("192.0.2.1"),
+        Accepts::Text("192.0.2.1"),
         "the peers connect first",
-        "Address or name, without a port.",
+        "Address or name of the node, without a port.",
     ),
-    Field::optional("listenPort", PORT, OWN, "UDP port of its first link."),
+    Field::optional("listenPort", PORT, OWN, "UDP port of the first link of the node."),
     Field::optional("mtu", MTU, OWN, "MTU in bytes."),
     Field::optional("persistentKeepalive", KEEPALIVE, OWN, "Interval of keepalives."),
-    Field::optional("allowedIPs", ALLOWED_IPS, OWN, "Prefixes behind it."),
+    Field::optional("allowedIPs", ALLOWED_IPS, OWN, "Prefixes behind the node."),
     Field::optional("table", ROUTES, OWN, "Table of the routes to allowed IPs."),
 ];
 
 const LINK: [Field; 4] = [
     Field::required(
         "nodes",
-        Takes::List(&Takes::Text("a")),
-        "the two nodes' names",
+        Accepts::List(&Accepts::Text("a")),
+        "the names of the two nodes",
         "Names of the two nodes.",
     ),
     Field::or(
         "count",
-        Takes::Integer(1, 1000),
+        Accepts::Integer(1, 1000),
         Literal::Integer(1),
-        "How many links.",
+        "Number of links between the two nodes.",
     ),
-    Field::optional("mtu", MTU, "the smaller one of both ends", "MTU in bytes."),
+    Field::optional("mtu", MTU, "the smaller value of the two ends", "MTU in bytes."),
     Field::optional(
         "presharedKeyFile",
-        Takes::Text("/etc/adit/psk"),
+        Accepts::Text("/etc/adit/psk"),
         "none",
         "File with a preshared key.",
     ),
@@ -168,7 +173,7 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Ex
         nodes,
         links,
     };
-    plan.expand().map_err(|message| spec.refuse(message))
+    plan.expand().map_err(|message| spec.reject(message))
 }
 
 #[derive(Clone)]
@@ -204,7 +209,7 @@ fn pools(value: &Value<'_>) -> Read<Vec<IpNet>> {
     let pools = value.each("a list of CIDRs", |item| item.parse(scalar::pool))?;
     let families = pools.iter().map(|pool| Family::of_prefix(*pool));
     if families.collect::<BTreeSet<_>>().len() < pools.len() {
-        return Err(value.refuse("one CIDR of each family at most"));
+        return Err(value.reject("several CIDRs of one family; give at most one of each family"));
     }
     Ok(pools)
 }
@@ -214,9 +219,12 @@ fn nodes(value: &Value<'_>, defaults: &Common) -> Read<Vec<PlanNode>> {
     let read = items.iter().map(|item| node(item, defaults)).collect::<Vec<_>>();
     let nodes = read.into_iter().collect::<Read<Vec<_>>>()?;
     let mut first = BTreeMap::new();
-    for (place, node) in nodes.iter().enumerate() {
-        if let Some(before) = first.insert(&node.name, place) {
-            return Err(items[place].refuse(format!("`{}` is nodes[{before}] already", node.name)));
+    for (index, node) in nodes.iter().enumerate() {
+        if let Some(before) = first.insert(&node.name, index) {
+            return Err(items[index].reject(format!(
+                "the name `{}` is already that of nodes[{before}]; choose another",
+                node.name
+            )));
         }
     }
     Ok(nodes)
@@ -249,7 +257,7 @@ fn node(value: &Value<'_>, defaults: &Common) -> Read<PlanNode> {
     })
 }
 
-/// An address or a name; each link has a port of its own.
+/// An address or a name without a port, because each link has its own port.
 fn host(text: &str) -> Result<Host, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(Host::Address(address));
@@ -258,7 +266,7 @@ fn host(text: &str) -> Result<Host, String> {
     match endpoint {
         Ok(endpoint) if !text.contains(':') => Ok(endpoint.host),
         _ => Err(format!(
-            "`{text}` is no address and no name; the ports are `listenPort` and those that follow"
+            "`{text}` is neither an address nor a name; give it without a port, which `listenPort` sets"
         )),
     }
 }
@@ -284,17 +292,17 @@ fn links(value: &Value<'_>, nodes: &[PlanNode]) -> Read<Vec<PlanLink>> {
 }
 
 fn ends(value: &Value<'_>, nodes: &[PlanNode]) -> Read<(usize, usize)> {
-    let places = value.each("two nodes' names", |item| {
+    let indices = value.each("the names of two nodes", |item| {
         let text = item.text()?;
-        let place = nodes.iter().position(|node| node.name.as_str() == text);
-        place.ok_or_else(|| {
+        let index = nodes.iter().position(|node| node.name.as_str() == text);
+        index.ok_or_else(|| {
             let known = nodes.iter().map(|node| node.name.as_str());
-            item.refuse(format!("the plan has no node `{text}`; {}", hint(text, known)))
+            item.reject(format!("the plan has no node `{text}`; {}", hint(text, known)))
         })
     })?;
-    match places[..] {
+    match indices[..] {
         [a, b] if a != b => Ok((a, b)),
-        [_, _] => Err(value.refuse("a node has no link to itself")),
-        _ => Err(value.refuse("expected two nodes' names")),
+        [_, _] => Err(value.reject("a link needs two different nodes")),
+        _ => Err(value.reject("expected the names of two nodes")),
     }
 }

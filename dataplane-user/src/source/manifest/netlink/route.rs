@@ -9,69 +9,69 @@ use crate::model::{Encap, Hop, RouteScope};
 use crate::net::PeerId;
 use crate::resource::netlink::{NetlinkRoute, PeerHop, Placed, RouteAction};
 use crate::source::manifest::reader::{Fields, Read, Value};
-use crate::source::manifest::schema::{Field, Literal, Takes};
+use crate::source::manifest::schema::{Accepts, Field, Literal};
 
-/// Those of a next hop: of the route itself, where it has one alone, or of one in `nextHops`.
+/// The fields of a next hop: in the spec of a route with one next hop, or in `nextHops`.
 pub(in crate::source::manifest) const HOP: [Field; 6] = [
     Field::optional(
         "via",
-        Takes::Text("192.0.2.254"),
+        Accepts::Text("192.0.2.254"),
         "none",
         "Gateway of the next hop.",
     ),
     Field::optional(
         "dev",
-        Takes::Text("eth0"),
-        "whichever leads to `via`",
+        Accepts::Text("eth0"),
+        "the device that the kernel chooses for `via`",
         "Device of the next hop.",
     ),
     Field::or(
         "onlink",
-        Takes::Boolean,
+        Accepts::Boolean,
         Literal::Boolean(false),
-        "Take the gateway to be on the link, whether or not an address says so.",
+        "Assume that the gateway is on the link, even if no address of the device implies it.",
     ),
     Field::or(
         "weight",
-        Takes::Integer(1, 256),
+        Accepts::Integer(1, 256),
         Literal::Integer(1),
-        "Share of the next hop.",
+        "Share of the flows that the next hop gets, relative to the other next hops.",
     ),
     Field::optional(
         "peer",
-        Takes::Text("site/a"),
+        Accepts::Text("site/a"),
         "none",
-        "Id of the peer behind the next hop, by which `adit route withdraw` names it.",
+        "Id of the peer behind the next hop, as `adit route withdraw` expects it.",
     ),
     Field::optional(
         "encap",
-        Takes::Map(&ENCAP),
+        Accepts::Map(&ENCAP),
         "none",
-        "Lightweight-tunnel encapsulation, by a flow-based device.",
+        "Lightweight-tunnel encapsulation for a flow-based device.",
     ),
 ];
 
-/// Those of a `NetlinkRoute`, beside those of its next hop.
+/// The fields of a `NetlinkRoute`, without those of its next hop.
 pub(in crate::source::manifest) const FIELDS: [Field; 11] = [
     NODE,
     NAMESPACE,
     Field::required(
         "to",
-        Takes::Text("10.0.0.0/8"),
+        Accepts::Text("10.0.0.0/8"),
         "the destination: a CIDR, an address, `default` or `default6`",
         "Destination: a CIDR, an address, `default` (IPv4) or `default6`.",
     ),
     Field::or(
         "type",
-        Takes::Words(&["unicast", "blackhole", "unreachable"]),
+        Accepts::Words(&["unicast", "blackhole", "unreachable"]),
         Literal::Text("unicast"),
-        "What the route does; the last two have no next hop.",
+        "Type of the route; `blackhole` and `unreachable` routes have no next hop.",
     ),
     Field::or(
         "metric",
-        Takes::Integer(0, 0xffff_ffff),
+        Accepts::Integer(0, 0xffff_ffff),
         Literal::Integer(0),
-        "Priority; the lowest wins. The kernel takes 0 of IPv6 for 1024.",
+        "Metric; the route with the lowest metric is used. For IPv6 the kernel replaces 0 with 1024.",
     ),
     Field::or(
         "table",
@@ -82,55 +82,60 @@ pub(in crate::source::manifest) const FIELDS: [Field; 11] = [
     Field::optional("mtu", MTU, "none", "MTU of the path in bytes."),
     Field::optional(
         "scope",
-        Takes::Words(&["global", "link", "host"]),
+        Accepts::Words(&["global", "link", "host"]),
         "`link` without a gateway, else `global`",
-        "Scope; IPv6 routes have `global` only.",
+        "Scope of the route; IPv6 routes support only `global`.",
     ),
-    Field::optional("src", Takes::Text("10.0.0.1"), "none", "Preferred source."),
+    Field::optional(
+        "src",
+        Accepts::Text("10.0.0.1"),
+        "none",
+        "Preferred source address.",
+    ),
     Field::or(
         "healthImmune",
-        Takes::Boolean,
+        Accepts::Boolean,
         Literal::Boolean(false),
-        "Keep next hops whose peer is withdrawn.",
+        "Keep next hops of withdrawn peers.",
     ),
     Field::optional(
         "nextHops",
-        Takes::List(&Takes::Map(&HOP)),
-        "one next hop, of the route's own fields",
-        "Several next hops.",
+        Accepts::List(&Accepts::Map(&HOP)),
+        "one next hop, from the fields of the route",
+        "List of next hops, instead of the fields for one next hop.",
     ),
 ];
 
 const ENCAP: [Field; 5] = [
     Field::required(
         "type",
-        Takes::Words(&["ip", "ip6"]),
+        Accepts::Words(&["ip", "ip6"]),
         "ip or ip6",
         "Family of the outer addresses.",
     ),
     Field::or(
         "id",
-        Takes::Integer(0, 0xffff_ffff_ffff_ffff),
+        Accepts::Integer(0, 0xffff_ffff_ffff_ffff),
         Literal::Integer(0),
-        "Id of the tunnel (VNI).",
+        "Tunnel id (VNI).",
     ),
     Field::optional(
         "src",
-        Takes::Text("192.0.2.1"),
-        "the kernel's choice",
-        "Outer source.",
+        Accepts::Text("192.0.2.1"),
+        "chosen by the kernel",
+        "Outer source address.",
     ),
     Field::required(
         "dst",
-        Takes::Text("192.0.2.2"),
-        "the outer destination",
-        "Outer destination.",
+        Accepts::Text("192.0.2.2"),
+        "the outer destination address",
+        "Outer destination address.",
     ),
     Field::or(
         "ttl",
-        Takes::Integer(0, 255),
+        Accepts::Integer(0, 255),
         Literal::Integer(64),
-        "Outer TTL; 0 leaves it to the device.",
+        "TTL of the outer header; 0 lets the device choose.",
     ),
 ];
 
@@ -172,7 +177,9 @@ pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<Netlink
     if let (Some(source), Some(value)) = (source, fields.get("src"))
         && source.is_ipv4() != to.addr().is_ipv4()
     {
-        return Err(value.refuse(format!("`{source}` is of another family than `{to}`")));
+        return Err(value.reject(format!(
+            "`{source}` is of another family than the destination `{to}`; give an address of the same family"
+        )));
     }
     Ok(Placed {
         nodes: nodes?,
@@ -197,32 +204,34 @@ fn scope(value: &Value<'_>, to: IpNet) -> Read<RouteScope> {
         ("host", RouteScope::Host),
     ])?;
     if to.addr().is_ipv6() && scope != RouteScope::Global {
-        return Err(value.refuse("IPv6 routes have no scope but `global`"));
+        return Err(value.reject("IPv6 routes support only the scope `global`"));
     }
     Ok(scope)
 }
 
-/// Next hops in a list, or one whose fields stand beside the route's own.
+/// The next hops of a list, or the one next hop whose fields are in the spec.
 fn action(fields: &Fields<'_>, kind: Type, to: IpNet) -> Read<RouteAction> {
     let own = HOP.iter().find_map(|field| fields.get(field.name));
     let list = fields.get("nextHops");
     if kind != Type::Unicast {
         return match own.or(list) {
-            Some(value) => Err(value.refuse("a route that refuses has no next hop")),
+            Some(value) => Err(value
+                .reject("blackhole and unreachable routes have no next hop; remove it, or change `type`")),
             None if kind == Type::Blackhole => Ok(RouteAction::Blackhole),
             None => Ok(RouteAction::Unreachable),
         };
     }
     let hops = match (own, list) {
-        (Some(own), Some(_)) => return Err(own.refuse("give one next hop, or `nextHops`, not both")),
+        (Some(own), Some(_)) => {
+            return Err(own.reject("both a next hop and `nextHops` are given; give only one of them"));
+        }
         (Some(_), None) => vec![hop(fields, to)?],
         (None, Some(list)) => list.each("a list of next hops", |item| hop(&item.map(&HOP)?, to))?,
         (None, None) => Vec::new(),
     };
     if hops.is_empty() {
-        let message =
-            "it leads nowhere; give `via`, `dev` or `nextHops`, or the type blackhole or unreachable";
-        return Err(fields.value().refuse(message));
+        let message = "the route has no next hop; give `via`, `dev` or `nextHops`, or the type blackhole or unreachable";
+        return Err(fields.value().reject(message));
     }
     Ok(RouteAction::Unicast(hops))
 }
@@ -231,7 +240,9 @@ fn hop(fields: &Fields<'_>, to: IpNet) -> Read<PeerHop> {
     let gateway = fields.optional("via", |value| {
         let gateway = value.parse(any_address)?;
         if gateway.is_ipv4() && to.addr().is_ipv6() {
-            return Err(value.refuse(format!("`{gateway}`: IPv6 goes to no IPv4 gateway")));
+            return Err(value.reject(format!(
+                "`{gateway}` is an IPv4 address; an IPv6 route needs an IPv6 gateway"
+            )));
         }
         Ok(gateway)
     });
@@ -244,14 +255,14 @@ fn hop(fields: &Fields<'_>, to: IpNet) -> Read<PeerHop> {
     let encap = fields.optional("encap", encap);
     let (gateway, device, onlink) = (gateway?, device?, onlink?);
     if gateway.is_none() && device.is_none() {
-        return Err(fields.value().refuse("a next hop needs `via`, `dev` or both"));
+        return Err(fields.value().reject("a next hop needs `via`, `dev` or both"));
     }
     if onlink && (gateway.is_none() || device.is_none()) {
-        return Err(fields.value().refuse("`onlink` needs both `via` and `dev`"));
+        return Err(fields.value().reject("`onlink` needs both `via` and `dev`"));
     }
     let link_local = matches!(gateway, Some(IpAddr::V6(gateway)) if gateway.is_unicast_link_local());
     if link_local && device.is_none() {
-        return Err(fields.value().refuse("a link-local gateway needs `dev`"));
+        return Err(fields.value().reject("a link-local gateway needs `dev`"));
     }
     Ok(PeerHop {
         hop: Hop {
@@ -278,7 +289,7 @@ fn encap(value: &Value<'_>) -> Read<Encap> {
         .chain([&destination])
         .any(|address| address.is_ipv4() != ipv4)
     {
-        return Err(value.refuse("type `ip` goes with IPv4 addresses, `ip6` with IPv6 ones"));
+        return Err(value.reject("type `ip` needs IPv4 addresses, type `ip6` needs IPv6 addresses"));
     }
     Ok(Encap {
         id: id?,

@@ -6,61 +6,71 @@ use crate::model::rule::Mark;
 use crate::net::Family;
 use crate::resource::netlink::{NetlinkRule, Placed};
 use crate::source::manifest::reader::{Read, Value};
-use crate::source::manifest::schema::{Field, Literal, Takes};
+use crate::source::manifest::schema::{Accepts, Field, Literal};
 
-/// Those of a `NetlinkRule`.
+/// The fields of a `NetlinkRule`.
 pub(in crate::source::manifest) const FIELDS: [Field; 12] = [
     NODE,
     NAMESPACE,
     Field::optional(
         "family",
-        Takes::Words(&["ipv4", "ipv6", "both"]),
+        Accepts::Words(&["ipv4", "ipv6", "both"]),
         "that of `from` or `to`, else `both`",
         "Family of the packets.",
     ),
-    Field::or("not", Takes::Boolean, Literal::Boolean(false), "Negate the rule."),
+    Field::or(
+        "not",
+        Accepts::Boolean,
+        Literal::Boolean(false),
+        "Negate the rule.",
+    ),
     Field::required(
         "priority",
-        Takes::Integer(1, 32_765),
-        "its place among all rules",
-        "Priority; the lowest rule is asked first.",
+        Accepts::Integer(1, 32_765),
+        "a number of 1 … 32765; the lowest is evaluated first",
+        "Priority; the rule with the lowest number is evaluated first.",
     ),
-    Field::optional("from", Takes::Text("10.0.0.0/8"), "any", "Source of the packets."),
+    Field::optional(
+        "from",
+        Accepts::Text("10.0.0.0/8"),
+        "any",
+        "Source prefix of the packets.",
+    ),
     Field::optional(
         "to",
-        Takes::Text("10.0.0.0/8"),
+        Accepts::Text("10.0.0.0/8"),
         "any",
-        "Destination of the packets.",
+        "Destination prefix of the packets.",
     ),
     Field::optional(
         "iif",
-        Takes::Text("eth0"),
+        Accepts::Text("eth0"),
         "any",
-        "Device by which the packets came in.",
+        "Device on which the packets arrived.",
     ),
     Field::optional(
         "oif",
-        Takes::Text("eth0"),
+        Accepts::Text("eth0"),
         "any",
-        "Device that the sending socket is bound to.",
+        "Device to which the sending socket is bound.",
     ),
     Field::optional(
         "fwmark",
-        Takes::Either(&[Takes::Integer(0, 0xffff_ffff), Takes::Text("0x1/0xff")]),
+        Accepts::Either(&[Accepts::Integer(0, 0xffff_ffff), Accepts::Text("0x1/0xff")]),
         "any",
-        "Mark of the packets, with or without a mask; mark 0 is any, mask 0 all bits.",
+        "Mark of the packets, optionally with a mask; mark 0 matches every packet, mask 0 compares all bits.",
     ),
     Field::required(
         "table",
         TABLE,
-        "the table that is asked",
-        "Routing table that is asked: a number, or a name in `rt_tables` of iproute2.",
+        "the routing table to look up",
+        "Routing table to look up: a number, or a name in `rt_tables` of iproute2.",
     ),
     Field::optional(
         "suppressPrefixlength",
-        Takes::Integer(0, 128),
+        Accepts::Integer(0, 128),
         "none",
-        "Ignore routes of this prefix length and shorter ones.",
+        "Ignore routes with this or a shorter prefix length.",
     ),
 ];
 
@@ -91,9 +101,15 @@ pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<Netlink
     let mut families = named.collect::<Vec<_>>();
     families.dedup();
     let families = match (family?.flatten(), families.as_slice()) {
-        (_, [_, _, ..]) => return Err(spec.refuse("`from` and `to` are of different families")),
+        (_, [_, _, ..]) => {
+            return Err(
+                spec.reject("`from` and `to` are of different families; give two prefixes of one family")
+            );
+        }
         (Some(said), [found]) if said != *found => {
-            return Err(spec.refuse(format!("`family` is {said}, its addresses are {found}")));
+            return Err(spec.reject(format!(
+                "`family` is {said}, but `from` or `to` is {found}; remove `family` or change it"
+            )));
         }
         (Some(one), _) => vec![one],
         (None, [found]) => vec![*found],
@@ -122,13 +138,13 @@ pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<Netlink
     })
 }
 
-/// A number, or `mark/mask` as text, in hexadecimal too.
+/// A number, or `mark/mask` as text, decimal or hexadecimal.
 fn mark(value: &Value<'_>) -> Read<Option<Mark>> {
     if value.is_integer() {
         return Ok(Mark::new(value.integer(0..=u32::MAX)?, 0));
     }
     value.parse(|text| {
-        let error = || format!("`{text}` is no mark; expected such as `0x10` or `0x10/0xf0`");
+        let error = || format!("`{text}` is not a mark; expected for example `0x10` or `0x10/0xf0`");
         let number = |text: &str| {
             let parsed = match text.strip_prefix("0x") {
                 Some(digits) => u32::from_str_radix(digits, 16),

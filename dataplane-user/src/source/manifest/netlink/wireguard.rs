@@ -1,4 +1,4 @@
-//! `WireGuardInterface`: what wg-quick(8) knows, in camel case, but for keys, which are in files.
+//! `WireGuardInterface`: the keys of wg-quick(8) in camel case. Private and preshared keys are in files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,18 +14,18 @@ use crate::resource::wireguard::{AllowedIpRoutes, Peer, PresharedSource, shared}
 use crate::source::manifest::node::{KEEPALIVE, PUBLIC_KEY, keepalive};
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::scalar;
-use crate::source::manifest::schema::{Field, Literal, Takes};
+use crate::source::manifest::schema::{Accepts, Field, Literal};
 
-/// Where a private key is.
-pub(super) const PRIVATE_KEY: Takes = Takes::Either(&[Takes::Words(&["node"]), Takes::Map(&KEY)]);
-/// Where routes to allowed IPs stand.
-pub(super) const ROUTES: Takes = Takes::Either(&[
-    Takes::Words(&["auto", "off"]),
-    Takes::Integer(1, 0xffff_ffff),
-    Takes::Text("main"),
+/// The source of a private key.
+pub(super) const PRIVATE_KEY: Accepts = Accepts::Either(&[Accepts::Words(&["node"]), Accepts::Map(&KEY)]);
+/// The table of the routes to allowed IPs.
+pub(super) const ROUTES: Accepts = Accepts::Either(&[
+    Accepts::Words(&["auto", "off"]),
+    Accepts::Integer(1, 0xffff_ffff),
+    Accepts::Text("main"),
 ]);
 
-/// Those of a `WireGuardInterface`.
+/// The fields of a `WireGuardInterface`.
 pub(in crate::source::manifest) const FIELDS: [Field; 10] = [
     NODE,
     NAMESPACE,
@@ -33,37 +33,37 @@ pub(in crate::source::manifest) const FIELDS: [Field; 10] = [
     Field::optional(
         "privateKey",
         PRIVATE_KEY,
-        "created once",
-        "Private key: a file, a credential, or `node` for that of the node's overlay links. Without it the agent creates \
+        "created by the agent",
+        "Private key: a file, a credential, or `node` for the key of the overlay links of the node. If absent, the agent creates \
          `wireguard/NAME.key` in its state directory.",
     ),
     Field::or(
         "listenPort",
-        Takes::Integer(0, 65_535),
+        Accepts::Integer(0, 65_535),
         Literal::Integer(0),
-        "UDP port; 0 leaves it to the kernel.",
+        "UDP port; 0 lets the kernel choose.",
     ),
     Field::or(
         "fwMark",
-        Takes::Either(&[
-            Takes::Words(&["off"]),
-            Takes::Integer(0, 0xffff_ffff),
-            Takes::Text("0xca6c"),
+        Accepts::Either(&[
+            Accepts::Words(&["off"]),
+            Accepts::Integer(0, 0xffff_ffff),
+            Accepts::Text("0xca6c"),
         ]),
         Literal::Text("off"),
-        "Mark of the packets that the device sends.",
+        "Firewall mark of the packets that the device sends.",
     ),
     ADDRESSES,
-    Field::optional("mtu", MTU, "the kernel's choice (1420)", "MTU in bytes."),
+    Field::optional("mtu", MTU, "chosen by the kernel (1420)", "MTU in bytes."),
     Field::or(
         "table",
         ROUTES,
         Literal::Text("auto"),
-        "Table of the routes to allowed IPs: `auto` is the main table, but for default routes; `off` creates none.",
+        "Table of the routes to allowed IPs: `auto` uses the main table, except for default routes; `off` creates no routes.",
     ),
     Field::or(
         "peers",
-        Takes::List(&Takes::Map(&PEER)),
+        Accepts::List(&Accepts::Map(&PEER)),
         Literal::List(&[]),
         "Peers of the device.",
     ),
@@ -72,44 +72,54 @@ pub(in crate::source::manifest) const FIELDS: [Field; 10] = [
 const KEY: [Field; 2] = [
     Field::optional(
         "file",
-        Takes::Text("/etc/adit/wg0.key"),
+        Accepts::Text("/etc/adit/wg0.key"),
         "none",
-        "Its file, mode 0600.",
+        "File with the key, mode 0600.",
     ),
     Field::optional(
         "credential",
-        Takes::Text("wg0.key"),
+        Accepts::Text("wg0.key"),
         "none",
-        "A credential of systemd (`LoadCredential=`).",
+        "Name of a systemd credential (`LoadCredential=`).",
     ),
 ];
 
 const PEER: [Field; 6] = [
-    Field::optional("name", Takes::Text("laptop"), "none", "Name for people."),
-    Field::required("publicKey", PUBLIC_KEY, "the peer's public key", "Public key."),
+    Field::optional(
+        "name",
+        Accepts::Text("laptop"),
+        "none",
+        "Name of the peer, which only helps readers.",
+    ),
+    Field::required(
+        "publicKey",
+        PUBLIC_KEY,
+        "the public key of the peer",
+        "Public key of the peer.",
+    ),
     Field::optional(
         "presharedKeyFile",
-        Takes::Text("/etc/adit/psk"),
+        Accepts::Text("/etc/adit/psk"),
         "none",
         "File with the preshared key, mode 0600.",
     ),
     Field::optional(
         "endpoint",
-        Takes::Text("192.0.2.2:51820"),
+        Accepts::Text("192.0.2.2:51820"),
         "the peer connects first",
-        "Address or name, with a port. A link-local address needs its device: `[fe80::1%eth0]:51820`.",
+        "Address or name of the peer, with a port. A link-local address needs its device: `[fe80::1%eth0]:51820`.",
     ),
     Field::or(
         "allowedIPs",
-        Takes::List(&Takes::Text("10.0.0.2/32")),
+        Accepts::List(&Accepts::Text("10.0.0.2/32")),
         Literal::List(&[]),
-        "Prefixes that are routed to the peer and accepted from it. They may be nested, but not equal to another peer's.",
+        "Prefixes that are routed to the peer and accepted from it. The prefixes of two peers may be nested, but not equal.",
     ),
     Field::or(
         "persistentKeepalive",
         KEEPALIVE,
         Literal::Text("off"),
-        "Interval of keepalives: seconds, or such as `25s`.",
+        "Interval of keepalives: a number of seconds, or a duration such as `25s`.",
     ),
 ];
 
@@ -151,20 +161,20 @@ fn end(default_name: &str, fields: &Fields<'_>) -> Read<InterfaceEnd> {
         mtu: mtu?,
         mac: None,
         up: true,
-        // As WireGuard makes its devices.
+        // As the kernel creates WireGuard devices.
         arp: false,
         keep_link_local: false,
     })
 }
 
-/// `{ file }` or `{ credential }`, or `node` for that of the node's overlay links.
+/// `{ file }` or `{ credential }`, or `node` for the key of the overlay links of the node.
 pub(super) fn key(value: &Value<'_>) -> Read<KeySource> {
     if value.is_text() {
-        // The text is not shown: who mistakes the field pastes the key itself.
+        // The text is not shown: a user who mistakes the field writes the key itself.
         return match value.is("node") {
             true => Ok(KeySource::Node),
-            false => Err(value.refuse(
-                "expected `node`, `{ file: PATH }` or `{ credential: NAME }`; keys don't go into manifests",
+            false => Err(value.reject(
+                "expected `node`, `{ file: PATH }` or `{ credential: NAME }`; don't write keys into manifests",
             )),
         };
     }
@@ -175,15 +185,17 @@ pub(super) fn key(value: &Value<'_>) -> Read<KeySource> {
             let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
             match !text.is_empty() && !text.starts_with('.') && text.chars().all(fine) {
                 true => Ok(text.to_owned()),
-                false => Err("expected a credential's name: letters, digits, `_`, `.` and `-`".to_owned()),
+                false => {
+                    Err("expected the name of a credential: letters, digits, `_`, `.` and `-`".to_owned())
+                }
             }
         })
     });
     match (file?, credential?) {
         (Some(file), None) => Ok(KeySource::File(file)),
         (None, Some(credential)) => Ok(KeySource::Credential(credential)),
-        (None, None) => Err(value.refuse("empty; give `file` or `credential`")),
-        (Some(_), Some(_)) => Err(value.refuse("give `file` or `credential`, not both")),
+        (None, None) => Err(value.reject("empty; give `file` or `credential`")),
+        (Some(_), Some(_)) => Err(value.reject("give `file` or `credential`, not both")),
     }
 }
 
@@ -199,7 +211,7 @@ fn mark(value: &Value<'_>) -> Read<u32> {
             ("off", _) => Ok(0),
             (_, Some(number)) => Ok(number),
             _ => Err(format!(
-                "`{text}` is no mark; expected a number, such as `0xca6c`, or `off`"
+                "`{text}` is not a mark; expected a number, for example `0xca6c`, or `off`"
             )),
         }
     })
@@ -215,7 +227,7 @@ pub(super) fn routes(value: &Value<'_>) -> Read<AllowedIpRoutes> {
     table_or(value, &["off", "auto"]).map(AllowedIpRoutes::Table)
 }
 
-/// In the order of their keys: the one in which they are written says nothing.
+/// The peers, sorted by key, because the written order has no meaning.
 fn peers(value: &Value<'_>) -> Read<Vec<Peer>> {
     let items = value.list("a list of peers")?;
     let read = items.iter().map(peer).collect::<Vec<_>>();
@@ -225,7 +237,9 @@ fn peers(value: &Value<'_>) -> Read<Vec<Peer>> {
         let key = peer.public_key;
         if let Some(before) = known.insert(key, peer) {
             let before = before.name.clone().unwrap_or_else(|| key.to_string());
-            return Err(item.refuse(format!("its key is that of peer {before} already")));
+            return Err(item.reject(format!(
+                "peer {before} already has this public key; give each peer its own"
+            )));
         }
     }
     let prefixes = |(index, peer): (usize, &Peer)| {
@@ -239,8 +253,8 @@ fn peers(value: &Value<'_>) -> Read<Vec<Peer>> {
             peers.sort_by_key(|peer| peer.public_key);
             Ok(peers)
         }
-        Some((prefix, first, second)) => Err(items[second].refuse(format!(
-            "its allowed IP {prefix} is that of peers[{first}] already: WireGuard sends what is in it to one of them alone"
+        Some((prefix, first, second)) => Err(items[second].reject(format!(
+            "allowed IP {prefix} is also given in peers[{first}]; remove one, because WireGuard sends each prefix to only one peer"
         ))),
     }
 }

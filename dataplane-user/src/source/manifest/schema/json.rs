@@ -1,8 +1,8 @@
-//! The JSON schema of manifests (draft 2020-12), by which editors complete and check them.
+//! The JSON schema of manifests (draft 2020-12). Editors use it to complete and check them.
 
 use serde_json::{Map, Value, json};
 
-use super::{Absent, Field, Kind, Literal, Takes, interface, kinds};
+use super::{Absent, Accepts, Field, Kind, Literal, interface, kinds};
 
 /// A schema of one manifest of any kind.
 #[must_use]
@@ -45,7 +45,7 @@ fn of_kind(kind: &Kind) -> Value {
     Value::Object(schema)
 }
 
-/// What a device must and may say goes by its type.
+/// One schema for each type of device, because the type determines the fields.
 fn of_interface() -> Map<String, Value> {
     let types = interface::by_type().into_iter().map(|(name, fields)| {
         let mut schema = of_fields(fields.into_iter());
@@ -58,7 +58,7 @@ fn of_interface() -> Map<String, Value> {
 }
 
 fn of_fields<'f>(fields: impl Iterator<Item = &'f Field> + Clone) -> Map<String, Value> {
-    let is_required = |field: &&Field| matches!(field.absent, Absent::Refused(_));
+    let is_required = |field: &&Field| matches!(field.absent, Absent::Required(_));
     let required = fields.clone().filter(is_required).map(|field| field.name);
     let properties = fields.map(|field| (field.name.to_owned(), of_field(field)));
     let mut schema = Map::new();
@@ -70,7 +70,7 @@ fn of_fields<'f>(fields: impl Iterator<Item = &'f Field> + Clone) -> Map<String,
 }
 
 fn of_field(field: &Field) -> Value {
-    let mut schema = of_value(&field.takes);
+    let mut schema = of_value(&field.accepts);
     schema.insert("description".to_owned(), json!(field.help));
     if let Absent::Default(default) = field.absent {
         schema.insert("default".to_owned(), literal(default));
@@ -78,21 +78,21 @@ fn of_field(field: &Field) -> Value {
     Value::Object(schema)
 }
 
-fn of_value(takes: &Takes) -> Map<String, Value> {
-    let schema = match takes {
-        Takes::Boolean => json!({ "type": "boolean" }),
-        // Beyond these a number is none that JSON's readers agree on.
-        Takes::Integer(low, high) => match (i64::try_from(*low), i64::try_from(*high)) {
+fn of_value(accepts: &Accepts) -> Map<String, Value> {
+    let schema = match accepts {
+        Accepts::Boolean => json!({ "type": "boolean" }),
+        // Readers of JSON disagree about larger numbers.
+        Accepts::Integer(low, high) => match (i64::try_from(*low), i64::try_from(*high)) {
             (Ok(low), Ok(high)) => json!({ "type": "integer", "minimum": low, "maximum": high }),
             (Ok(low), Err(_)) => json!({ "type": "integer", "minimum": low }),
             _ => json!({ "type": "integer" }),
         },
-        Takes::Words(words) => json!({ "enum": words }),
-        Takes::Text(example) => json!({ "type": "string", "examples": [example] }),
-        Takes::List(items) => json!({ "type": "array", "items": of_value(items) }),
-        Takes::Map(fields) => Value::Object(of_fields(fields.iter())),
-        Takes::Either(several) => {
-            let several = several.iter().map(|takes| Value::Object(of_value(takes)));
+        Accepts::Words(words) => json!({ "enum": words }),
+        Accepts::Text(example) => json!({ "type": "string", "examples": [example] }),
+        Accepts::List(items) => json!({ "type": "array", "items": of_value(items) }),
+        Accepts::Map(fields) => Value::Object(of_fields(fields.iter())),
+        Accepts::Either(several) => {
+            let several = several.iter().map(|accepts| Value::Object(of_value(accepts)));
             json!({ "anyOf": several.collect::<Vec<_>>() })
         }
     };
@@ -102,7 +102,7 @@ fn of_value(takes: &Takes) -> Map<String, Value> {
     }
 }
 
-/// A default as JSON has it.
+/// A default as JSON.
 pub(super) fn literal(literal: Literal) -> Value {
     match literal {
         Literal::Boolean(value) => json!(value),

@@ -1,5 +1,5 @@
-//! The tables say what the readers do: each field is read with its default, at the ends of its range and with each of its words, and refused with
-//! anything else.
+//! The tables agree with the readers: each field is accepted with its default, at the ends of its range and
+//! with each of its words, and rejected with anything else.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::source::manifest::{ManifestFile, read};
 
-/// A manifest of a kind that has only what it must have, with what other manifests it needs beside it.
+/// A manifest of a kind with only its required fields.
 fn least(kind: &str, device: &str) -> Value {
     let key = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
     let other = "q4FYYrHQf6cOA2pJVWHpIhT3RVE9TuErrVRfNO9BhVQ=";
@@ -35,7 +35,7 @@ fn least(kind: &str, device: &str) -> Value {
     json!({ "apiVersion": "adit.dev/v1alpha1", "kind": kind, "metadata": { "name": "net" }, "spec": spec })
 }
 
-/// What a set of manifests is, or why it is none.
+/// The resources of a manifest as text, or its errors.
 fn resources(manifest: &Value) -> Result<String, String> {
     let mut documents = vec![manifest.to_string()];
     if manifest["kind"] == "TunnelNode" {
@@ -47,7 +47,7 @@ fn resources(manifest: &Value) -> Result<String, String> {
     };
     match read(&[file], true) {
         Ok(mut resources) => {
-            // It says what is written.
+            // This list depends on which fields are written.
             resources.without_effect.clear();
             Ok(format!("{resources:?}"))
         }
@@ -57,18 +57,18 @@ fn resources(manifest: &Value) -> Result<String, String> {
 
 fn with(manifest: &Value, path: &[&str], value: &Value) -> Value {
     let mut manifest = manifest.clone();
-    let mut place = &mut manifest["spec"];
+    let mut current = &mut manifest["spec"];
     for name in path {
-        if !place.is_object() {
-            *place = Value::Object(Map::new());
+        if !current.is_object() {
+            *current = Value::Object(Map::new());
         }
-        place = &mut place[*name];
+        current = &mut current[*name];
     }
-    *place = value.clone();
+    *current = value.clone();
     manifest
 }
 
-/// Fields whose ends can't be tried alone: others limit them further.
+/// Fields whose range ends can't be tested alone, because other fields limit them further.
 const LIMITED: [&str; 4] = ["mtu", "table", "vxlanSource", "dstport"];
 
 fn check(manifest: &Value, path: &[&'static str], fields: &[&'static Field]) {
@@ -76,28 +76,28 @@ fn check(manifest: &Value, path: &[&'static str], fields: &[&'static Field]) {
         let mut path = path.to_vec();
         path.push(field.name);
         let said = |value: &Value| resources(&with(manifest, &path, value));
-        let refused = |value: &Value| {
+        let rejected = |value: &Value| {
             let error = said(value).expect_err(&format!("{path:?}: {value}"));
             assert!(error.contains(field.name), "{path:?}: {error}");
         };
         let absent = said(&Value::Null);
         match field.absent {
-            Absent::Refused(give) => {
+            Absent::Required(give) => {
                 let error = absent.expect_err(field.name);
                 assert!(error.contains(give) && error.contains(field.name), "{error}");
             }
             Absent::Default(default) => assert_eq!(said(&json::literal(default)), absent, "{path:?}"),
             Absent::Means(_) => assert!(absent.is_ok(), "{path:?}: {absent:?}"),
         }
-        match &field.takes {
-            Takes::Boolean => {
+        match &field.accepts {
+            Accepts::Boolean => {
                 assert!(
                     said(&json!(true)).is_ok() && said(&json!(false)).is_ok(),
                     "{path:?}"
                 );
-                refused(&json!("yes"));
+                rejected(&json!("yes"));
             }
-            Takes::Integer(low, high) => {
+            Accepts::Integer(low, high) => {
                 for number in [*low, *high] {
                     let number = json!(u64::try_from(number).expect("none is negative"));
                     let read = said(&number);
@@ -106,31 +106,31 @@ fn check(manifest: &Value, path: &[&'static str], fields: &[&'static Field]) {
                         "{path:?}: {read:?}"
                     );
                 }
-                refused(&json!("many"));
-                refused(&json!(i64::try_from(*low).expect("small") - 1));
+                rejected(&json!("many"));
+                rejected(&json!(i64::try_from(*low).expect("small") - 1));
                 if let Ok(high) = u64::try_from(*high).map(|high| high.checked_add(1)) {
-                    high.iter().for_each(|high| refused(&json!(high)));
+                    high.iter().for_each(|high| rejected(&json!(high)));
                 }
             }
-            Takes::Words(words) => {
+            Accepts::Words(words) => {
                 for word in *words {
                     let read = said(&json!(word));
                     let unknown = |error: &String| error.contains("unknown value");
                     assert!(!read.as_ref().is_err_and(unknown), "{path:?}: {read:?}");
                 }
-                refused(&json!("nonsense"));
+                rejected(&json!("nonsense"));
             }
-            Takes::Text(_) => refused(&json!({ "a": 1 })),
-            Takes::List(_) => refused(&json!(7)),
-            Takes::Map(of_map) => {
-                refused(&json!({ "nonsense": 1 }));
+            Accepts::Text(_) => rejected(&json!({ "a": 1 })),
+            Accepts::List(_) => rejected(&json!(7)),
+            Accepts::Map(of_map) => {
+                rejected(&json!({ "nonsense": 1 }));
                 let of_map = of_map.iter().collect::<Vec<_>>();
-                // Where a map must have some field, its fields can't be tried one by one.
+                // The fields of a map with required fields can't be tested one by one.
                 if said(&json!({})).is_ok() {
                     check(manifest, &path, &of_map);
                 }
             }
-            Takes::Either(_) => refused(&json!(true)),
+            Accepts::Either(_) => rejected(&json!(true)),
         }
     }
 }
@@ -139,7 +139,6 @@ fn check(manifest: &Value, path: &[&'static str], fields: &[&'static Field]) {
 fn each_field_is_read_as_its_table_says() {
     for kind in kinds() {
         if kind.name != "NetlinkInterface" {
-            // A node or a namespace of a next hop's own is none.
             check(&least(kind.name, ""), &[], &kind.fields);
         }
     }
@@ -203,7 +202,10 @@ fn the_documents_are_what_the_tables_say() {
 #[test]
 fn what_is_marked_wrongly_in_the_document_is_told() {
     let unknown = markdown("<!-- fields of Nothing -->\n<!-- end of fields -->\n");
-    assert_eq!(unknown, Err("nothing has the name Nothing".to_owned()));
+    assert_eq!(
+        unknown,
+        Err("there is no kind or field Nothing that has fields".to_owned())
+    );
     let open = markdown("<!-- fields of TunnelNode -->\n");
-    assert!(open.is_err_and(|error| error.contains("have no end")));
+    assert!(open.is_err_and(|error| error.contains("has no end mark")));
 }

@@ -1,4 +1,4 @@
-//! What good manifests become: every field, and every default.
+//! The resources of valid manifests: every field and every default.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -78,7 +78,7 @@ fn node(fields: &str) -> Node {
 fn absent_fields_have_their_defaults() {
     assert_eq!(network(""), minimal_network());
     assert_eq!(node(""), minimal_node());
-    // A field without a value is an absent one.
+    // A field without a value counts as absent.
     assert_eq!(
         network("  vni:\n  ttl: ~\n  masquerade: null\n  health: {}\n"),
         minimal_network()
@@ -184,7 +184,7 @@ fn every_field_of_a_network_is_taken() {
     assert_eq!(network("  firewall: {}\n").firewall, FirewallOptions::default());
     let none = network("  firewall: {notrack: [], managementPorts: []}\n").firewall;
     assert!(none.notrack.is_empty() && none.management_ports.is_empty());
-    // Plain packets are dropped where sources are enforced, which is the default, unless a network says otherwise.
+    // The default of `dropCleartext` is whether `sourceProtection` is `enforce`.
     for (fields, dropped) in [
         ("", true),
         ("  sourceProtection: log\n", false),
@@ -275,7 +275,7 @@ fn what_kubectl_prints_is_taken() {
 fn json_is_taken_and_told_with_places() {
     let json = "{\n\t\"apiVersion\": \"adit.dev/v1alpha1\", \"kind\": \"TunnelNetwork\",\n\t\"metadata\": {\"name\": \"net\"},\n\t\"spec\": {\"prefixes\": [\"10.0.0.0\\/8\", \"fd00::/16\"]}\n}\n";
     assert_eq!(read_one(json).unwrap().networks["net"], minimal_network());
-    refused(
+    rejected(
         &json.replace("10.0.0.0", "10.0.0.1"),
         &["a.yaml:4:24: spec.prefixes[0]: `10.0.0.1/8` has host bits set; write `10.0.0.0/8`"],
     );

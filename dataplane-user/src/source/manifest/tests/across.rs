@@ -1,4 +1,4 @@
-//! What manifests must not say against each other.
+//! Contradictions between manifests.
 
 use super::*;
 
@@ -15,11 +15,11 @@ fn other_network() -> String {
 
 #[test]
 fn names_are_given_once() {
-    refused(
+    rejected(
         &format!("{NETWORK}{NODE}{NODE}---\n{NETWORK}"),
         &[
-            "a.yaml:20:9: metadata.name: a TunnelNode named `a` is already declared at a.yaml:11:9",
-            "a.yaml:29:9: metadata.name: a TunnelNetwork named `net` is already declared at a.yaml:4:9",
+            "a.yaml:20:9: metadata.name: a TunnelNode named `a` is already declared at a.yaml:11:9; rename one of them",
+            "a.yaml:29:9: metadata.name: a TunnelNetwork named `net` is already declared at a.yaml:4:9; rename one of them",
         ],
     );
     // A node and a network may share one.
@@ -34,27 +34,27 @@ fn networks_are_disjoint() {
     let other = NETWORK
         .replace("name: net", "name: all")
         .replace("10.0.0.0/8", "8.0.0.0/5");
-    refused(
+    rejected(
         &format!("{NETWORK}---\n{other}"),
         &[
-            "a.yaml:13:14: spec.prefixes[0]: `8.0.0.0/5` overlaps `10.0.0.0/8` of TunnelNetwork `net` at a.yaml:6:14; networks' prefixes must be disjoint",
-            "a.yaml:13:25: spec.prefixes[1]: `fd00::/16` overlaps `fd00::/16` of TunnelNetwork `net` at a.yaml:6:26; networks' prefixes must be disjoint",
+            "a.yaml:13:14: spec.prefixes[0]: `8.0.0.0/5` overlaps `10.0.0.0/8` of TunnelNetwork `net` at a.yaml:6:14; prefixes of networks must be disjoint",
+            "a.yaml:13:25: spec.prefixes[1]: `fd00::/16` overlaps `fd00::/16` of TunnelNetwork `net` at a.yaml:6:26; prefixes of networks must be disjoint",
         ],
     );
 }
 
 #[test]
 fn networks_share_their_ports() {
-    refused(
+    rejected(
         &format!("{NETWORK}{}  ports: {{geneve: 6082}}\n", other_network()),
         &[
-            "a.yaml:14:10: spec.ports: the port of geneve is 6082 here and 6081 in TunnelNetwork `net` at a.yaml:6:3; networks share devices, give them the same",
+            "a.yaml:14:10: spec.ports: the port of geneve is 6082 here and 6081 in TunnelNetwork `net` at a.yaml:6:3; give both the same, because networks share devices",
         ],
     );
-    refused(
+    rejected(
         &format!("{NETWORK}{}  ports: {{vxlanSource: 1-9}}\n", other_network()),
         &[
-            "a.yaml:14:10: spec.ports: vxlanSource is another one in TunnelNetwork `net` at a.yaml:6:3; networks share devices, give them the same",
+            "a.yaml:14:10: spec.ports: vxlanSource differs from that of TunnelNetwork `net` at a.yaml:6:3; give both the same, because networks share devices",
         ],
     );
     let ports = "  ports: {geneve: 6082}\n";
@@ -114,7 +114,7 @@ fn devices_of_a_node_share_neither_ports_nor_vnis() {
         let [error] = &found[..] else {
             panic!("{found:?}");
         };
-        let expected = format!("{what} of node `a` is already that of ");
+        let expected = format!("{what} of node `a` is already used by ");
         assert!(
             error.contains(&expected) && error.contains("at a.yaml:"),
             "{error}"
@@ -129,13 +129,13 @@ fn devices_of_a_node_share_neither_ports_nor_vnis() {
         (
             interface("b1", "type: bridge, ports: [wg0]"),
             wireguard("wg0", "listenPort: 1"),
-            "which no bridge takes",
+            "can't be a port of a bridge",
         ),
     ] {
         let found = errors(&format!("{one}{two}"));
         assert!(found.len() == 1 && found[0].contains(what), "{found:?}");
     }
-    // Others share a port, and what is in another namespace or on another node is in nobody's way.
+    // Devices of one type share a port, and devices in another namespace or on another node do not conflict.
     let apart = [
         interface("one", "type: vxlan, vni: 7, dstport: 4790"),
         interface("two", "type: vxlan, vni: 8, dstport: 4790"),
@@ -151,11 +151,11 @@ fn devices_of_a_node_share_neither_ports_nor_vnis() {
 #[test]
 fn nodes_share_no_address() {
     let other = NODE.replace("name: a", "name: b");
-    refused(
+    rejected(
         &format!("{NETWORK}{NODE}{other}"),
         &[
-            "a.yaml:23:20: spec.underlay.ipv4: `192.0.2.1` is already the underlay address of TunnelNode `a`, at a.yaml:14:20",
-            "a.yaml:24:15: spec.addresses[0]: `10.0.0.1` is already the address of TunnelNode `a`, at a.yaml:15:15",
+            "a.yaml:23:20: spec.underlay.ipv4: `192.0.2.1` is already the underlay address of TunnelNode `a`, at a.yaml:14:20; choose another",
+            "a.yaml:24:15: spec.addresses[0]: `10.0.0.1` is already the address of TunnelNode `a`, at a.yaml:15:15; choose another",
         ],
     );
 }
@@ -167,10 +167,10 @@ fn nodes_share_no_key() {
         .replace("name: a", "name: b")
         .replace("192.0.2.1", "192.0.2.2")
         .replace("10.0.0.1", "10.0.0.2");
-    refused(
+    rejected(
         &format!("{NETWORK}{NODE}{key}{other}{key}"),
         &[
-            "a.yaml:21:9: metadata.name: `b` has the spec.wireguard.publicKey of TunnelNode `a`, at a.yaml:11:9; each node has a key of its own",
+            "a.yaml:21:9: metadata.name: `b` has the same spec.wireguard.publicKey as TunnelNode `a`, at a.yaml:11:9; give each node its own key",
         ],
     );
 }
@@ -182,10 +182,10 @@ fn names_that_hash_to_one_mac_are_refused() {
         .replace("name: a", "name: node-1552295")
         .replace("192.0.2.1", "192.0.2.2")
         .replace("10.0.0.1", "10.0.0.2");
-    refused(
+    rejected(
         &format!("{NETWORK}{one}{two}"),
         &[
-            "a.yaml:20:9: metadata.name: `node-1552295` gives the MAC address 02:1f:35:b3:51:a5, as TunnelNode `node-450358` at a.yaml:11:9 does; rename one of them",
+            "a.yaml:20:9: metadata.name: the name `node-1552295` results in the same MAC address 02:1f:35:b3:51:a5 as TunnelNode `node-450358` at a.yaml:11:9; rename one of them",
         ],
     );
 }
@@ -193,22 +193,22 @@ fn names_that_hash_to_one_mac_are_refused() {
 #[test]
 fn a_node_has_an_address_in_each_of_its_networks() {
     let node = NODE.replace("network: net", "network: [net, other]");
-    refused(
+    rejected(
         &format!("{NETWORK}{}{node}", other_network()),
         &[
-            "a.yaml:22:14: spec.addresses: no address is in TunnelNetwork `other`; give one of 172.16.0.0/12, fc00::/16",
+            "a.yaml:22:14: spec.addresses: no address of the node is in TunnelNetwork `other`; give an address in 172.16.0.0/12, fc00::/16",
         ],
     );
 }
 
 #[test]
 fn what_is_broken_elsewhere_is_told_once() {
-    // The node's network is refused; that it is unknown, or that its prefixes are, would lead astray.
+    // The network of the node is rejected. An error that it is unknown would be misleading.
     let broken = NETWORK.replace("10.0.0.0/8", "10.0.0.1/8");
     assert_eq!(errors(&format!("{broken}{NODE}")).len(), 1);
     let nameless = NETWORK.replace("name: net", "name: NET");
     assert_eq!(errors(&format!("{nameless}{NODE}")).len(), 1);
-    // A file that can't be read may hold it, too.
+    // A file that can't be read may contain the network.
     let node = ManifestFile {
         name: "b.yaml".into(),
         text: NODE.to_owned(),

@@ -1,4 +1,4 @@
-//! Random changes to manifests that are right.
+//! Random changes of valid manifests.
 
 use std::fs;
 use std::path::{Path, PathBuf};

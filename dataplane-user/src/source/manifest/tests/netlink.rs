@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{Encap, RouteScope};
 use crate::resource::netlink::{InterfaceKind, RouteAction};
 
-/// A manifest of six lines without its spec's fields but `node`: what is added begins on line 7.
+/// A manifest of six lines with only the field `node`; `fields` begin on line 7.
 pub(super) fn object(kind: &str, fields: &str) -> String {
     format!(
         "apiVersion: adit.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: some\nspec:\n  node: a\n{fields}"
@@ -12,15 +12,15 @@ pub(super) fn object(kind: &str, fields: &str) -> String {
 }
 
 #[track_caller]
-pub(super) fn each_is_refused(kind: &str, cases: &[(&str, &str)]) {
+pub(super) fn each_is_rejected(kind: &str, cases: &[(&str, &str)]) {
     for (fields, error) in cases {
-        refused(&object(kind, fields), &[&format!("a.yaml:{error}")]);
+        rejected(&object(kind, fields), &[&format!("a.yaml:{error}")]);
     }
 }
 
 #[test]
 fn interfaces_are_checked() {
-    each_is_refused(
+    each_is_rejected(
         "NetlinkInterface",
         &[
             (
@@ -37,19 +37,19 @@ fn interfaces_are_checked() {
             ),
             (
                 "  type: dummy\n  addresses: [10.0.0.300]\n",
-                "8:15: spec.addresses[0]: `10.0.0.300` is no address; expected such as `10.0.0.1/24` or `fd00::1/64`, without leading zeros",
+                "8:15: spec.addresses[0]: `10.0.0.300` is not an address; expected for example `10.0.0.1/24` or `fd00::1/64`, without leading zeros",
             ),
             (
                 "  type: dummy\n  mac: '03:00:00:00:00:00'\n",
-                "8:8: spec.mac: `03:00:00:00:00:00` is no address that a device can have",
+                "8:8: spec.mac: `03:00:00:00:00:00` can't be the address of a device; expected a unicast address, for example `02:00:00:00:00:01`",
             ),
             (
                 "  type: dummy\n  name: adit-geneve\n",
-                "8:9: spec.name: `adit-geneve` can't be made: `lo`, `all`, `default`, `adit0` and `adit-…` have other meanings",
+                "8:9: spec.name: `adit-geneve` is reserved, as are `lo`, `all`, `default`, `adit0` and `adit-…`; choose another name",
             ),
             (
                 "  type: dummy\n  namespace: { name: x, pid: 3 }\n",
-                "8:14: spec.namespace: give one of `name`, `path`, `pid`, `container`, not several",
+                "8:14: spec.namespace: several fields are given; give only one of `name`, `path`, `pid`, `container`",
             ),
             (
                 "  type: dummy\n  namespace: { container: { runtime: podmann, name: x } }\n",
@@ -57,15 +57,15 @@ fn interfaces_are_checked() {
             ),
             (
                 "  type: dummy\n  namespace: { container: { runtime: podman, name: --all } }\n",
-                "8:52: spec.namespace.container.name: `--all` is no container's name: letters, digits, `_`, `.` and `-`",
+                "8:52: spec.namespace.container.name: `--all` is not the name of a container; expected letters, digits, `_`, `.` and `-`",
             ),
             (
                 "  type: veth\n",
-                "6:3: spec.peer: missing; give the other end: its `name` at least",
+                "6:3: spec.peer: missing; give at least the `name` of the other end",
             ),
             (
                 "  type: vxlan\n  vni: 1\n  group: 239.0.0.1\n",
-                "9:10: spec.group: a multicast group needs `dev`, the device by which it is reached",
+                "9:10: spec.group: a multicast group needs `dev`; give the device through which the group is reached",
             ),
             (
                 "  type: vxlan\n  vni: 0\n",
@@ -73,7 +73,7 @@ fn interfaces_are_checked() {
             ),
             (
                 "  type: ipip\n  remote: 'fd00::1'\n",
-                "8:11: spec.remote: `fd00::1` is no IPv4 address, and ipip carries no other",
+                "8:11: spec.remote: `fd00::1` is an IPv6 address; ipip devices need IPv4 addresses",
             ),
         ],
     );
@@ -81,7 +81,7 @@ fn interfaces_are_checked() {
 
 #[test]
 fn routes_and_rules_are_checked() {
-    each_is_refused(
+    each_is_rejected(
         "NetlinkRoute",
         &[
             (
@@ -94,36 +94,36 @@ fn routes_and_rules_are_checked() {
             ),
             (
                 "  to: 10.0.0.0/8\n  type: blackhole\n  via: 10.0.0.1\n",
-                "9:8: spec.via: a route that refuses has no next hop",
+                "9:8: spec.via: blackhole and unreachable routes have no next hop; remove it, or change `type`",
             ),
             (
                 "  to: 'fd00::/8'\n  dev: x\n  scope: link\n",
-                "9:10: spec.scope: IPv6 routes have no scope but `global`",
+                "9:10: spec.scope: IPv6 routes support only the scope `global`",
             ),
             (
                 "  to: 'fd00::/8'\n  via: 10.0.0.1\n",
-                "8:8: spec.via: `10.0.0.1`: IPv6 goes to no IPv4 gateway",
+                "8:8: spec.via: `10.0.0.1` is an IPv4 address; an IPv6 route needs an IPv6 gateway",
             ),
             (
                 "  to: 10.0.0.0/8\n  dev: x\n  encap: { type: ip6, dst: 192.0.2.1 }\n",
-                "9:10: spec.encap: type `ip` goes with IPv4 addresses, `ip6` with IPv6 ones",
+                "9:10: spec.encap: type `ip` needs IPv4 addresses, type `ip6` needs IPv6 addresses",
             ),
         ],
     );
-    each_is_refused(
+    each_is_rejected(
         "NetlinkRule",
         &[
             (
                 "  priority: 5\n",
-                "6:3: spec.table: missing; give the table that is asked",
+                "6:3: spec.table: missing; give the routing table to look up",
             ),
             (
                 "  priority: 5\n  table: mian\n",
-                "8:10: spec.table: neither a number nor a name in /etc/iproute2/rt_tables: `mian`; did you mean `main`?",
+                "8:10: spec.table: `mian` is neither a number nor a name in /etc/iproute2/rt_tables; did you mean `main`?",
             ),
             (
                 "  priority: 5\n  table: 7\n  fwmark: ten\n",
-                "9:11: spec.fwmark: `ten` is no mark; expected such as `0x10` or `0x10/0xf0`",
+                "9:11: spec.fwmark: `ten` is not a mark; expected for example `0x10` or `0x10/0xf0`",
             ),
         ],
     );
@@ -137,13 +137,13 @@ fn a_device_is_declared_once() {
     let veth = "  type: veth\n  peer: { name: eth0, namespace: { name: x } }\n";
     let dummy = "  type: dummy\n  name: eth0\n  namespace: { name: x }\n";
     let both = one("one", veth) + "---\n" + &one("two", dummy);
-    refused(
+    rejected(
         &both,
         &[
-            "a.yaml:13:9: metadata.name: device `eth0` of node `a` is already declared by NetlinkInterface `one` at a.yaml:4:9; give one another `spec.name`",
+            "a.yaml:13:9: metadata.name: device `eth0` of node `a` is already declared by NetlinkInterface `one` at a.yaml:4:9; change `spec.name` of one of them",
         ],
     );
-    // Elsewhere the name is free.
+    // In another namespace the name is free.
     let other = dummy.replace("name: x", "name: y");
     assert_eq!(
         errors(&(one("one", veth) + "---\n" + &one("two", &other))),

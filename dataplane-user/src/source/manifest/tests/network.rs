@@ -1,4 +1,4 @@
-//! Every rule of a TunnelNetwork's fields: what is written on line 7 and the line it is told.
+//! The rules of the fields of TunnelNetwork: a field on line 7 and the expected error.
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn a_networks_fields_are_checked() {
         ),
         (
             "ttl: 3.5",
-            "8: spec.ttl: expected an integer of 1 … 255, found a number that is no integer",
+            "8: spec.ttl: expected an integer of 1 … 255, found a number that is not an integer",
         ),
         (
             "mtu: 1279",
@@ -89,7 +89,7 @@ fn a_networks_fields_are_checked() {
         ),
         (
             "ports: {geneve: 4789}",
-            "10: spec.ports: two encapsulations have the same port; give each its own",
+            "10: spec.ports: two encapsulations have the same port; give each a different one",
         ),
         (
             "ports: {ipip: 4}",
@@ -97,7 +97,7 @@ fn a_networks_fields_are_checked() {
         ),
         (
             "ports: {vxlanSource: 9-8}",
-            "24: spec.ports.vxlanSource: `9-8` is no range of ports; expected MIN-MAX, such as 49152-65535",
+            "24: spec.ports.vxlanSource: `9-8` is not a port range; expected MIN-MAX, such as 49152-65535",
         ),
         ("health: 3s", "11: spec.health: expected a map, found text"),
         (
@@ -110,7 +110,7 @@ fn a_networks_fields_are_checked() {
         ),
         (
             "health: {bfd: {interval: 5 s}}",
-            "28: spec.health.bfd.interval: `5 s` is no duration; expected such as `300ms` or `5s`",
+            "28: spec.health.bfd.interval: `5 s` is not a duration; expected for example `300ms` or `5s`",
         ),
         (
             "health: {bfd: {interval: 1ms}}",
@@ -122,7 +122,7 @@ fn a_networks_fields_are_checked() {
         ),
         (
             "health: {bfd: {keyFile: c2VjcmV0}}",
-            "27: spec.health.bfd.keyFile: expected a file's absolute path, as `/etc/adit/key`",
+            "27: spec.health.bfd.keyFile: expected an absolute path, for example `/etc/adit/key`",
         ),
         (
             "masquerade: true",
@@ -158,7 +158,7 @@ fn a_networks_fields_are_checked() {
             "32: spec.firewall.managementPorts[0]: 0 is out of range; expected an integer of 1 … 65535",
         ),
     ] {
-        refused(&format!("{NETWORK}  {field}\n"), &[&format!("a.yaml:7:{error}")]);
+        rejected(&format!("{NETWORK}  {field}\n"), &[&format!("a.yaml:7:{error}")]);
     }
 }
 
@@ -170,7 +170,7 @@ fn a_networks_prefixes_are_checked() {
             "10.0.0.0/8",
             "13: spec.prefixes: expected a list of CIDRs, found text",
         ),
-        ("~", "3: spec.prefixes: missing; give the network's CIDRs"),
+        ("~", "3: spec.prefixes: missing; give the CIDRs of the network"),
         (
             "[10.0.0.1/8]",
             "14: spec.prefixes[0]: `10.0.0.1/8` has host bits set; write `10.0.0.0/8`",
@@ -185,27 +185,27 @@ fn a_networks_prefixes_are_checked() {
         ),
         (
             "[10.0.0.0/33]",
-            "14: spec.prefixes[0]: `10.0.0.0/33` is no CIDR; expected such as `10.0.0.0/8` or `fd00::/48`, without leading zeros",
+            "14: spec.prefixes[0]: `10.0.0.0/33` is not a CIDR; expected for example `10.0.0.0/8` or `fd00::/48`, without leading zeros",
         ),
         (
             "[127.0.0.0/8]",
-            "14: spec.prefixes[0]: `127.0.0.0/8` is loopback space, which no overlay can have",
+            "14: spec.prefixes[0]: `127.0.0.0/8` is loopback address space; expected a unicast prefix, for example `10.0.0.0/8`",
         ),
         (
             "['ff00::/8']",
-            "14: spec.prefixes[0]: `ff00::/8` is multicast space, which no overlay can have",
+            "14: spec.prefixes[0]: `ff00::/8` is multicast address space; expected a unicast prefix, for example `10.0.0.0/8`",
         ),
         (
             "[10.0.0.0/8, 10.1.0.0/16]",
-            "26: spec.prefixes[1]: `10.1.0.0/16` overlaps `10.0.0.0/8` of TunnelNetwork `net` at a.yaml:6:14; networks' prefixes must be disjoint",
+            "26: spec.prefixes[1]: `10.1.0.0/16` overlaps `10.0.0.0/8` of TunnelNetwork `net` at a.yaml:6:14; prefixes of networks must be disjoint",
         ),
         (
             "[10.1.0.0/16, 10.0.0.0/8]",
-            "27: spec.prefixes[1]: `10.0.0.0/8` overlaps `10.1.0.0/16` of TunnelNetwork `net` at a.yaml:6:14; networks' prefixes must be disjoint",
+            "27: spec.prefixes[1]: `10.0.0.0/8` overlaps `10.1.0.0/16` of TunnelNetwork `net` at a.yaml:6:14; prefixes of networks must be disjoint",
         ),
     ] {
         let text = NETWORK.replace("[10.0.0.0/8, 'fd00::/16']", prefixes);
-        refused(&text, &[&format!("a.yaml:6:{error}")]);
+        rejected(&text, &[&format!("a.yaml:6:{error}")]);
     }
     // A whole family is a network, too.
     assert_eq!(errors(&NETWORK.replace("10.0.0.0/8", "0.0.0.0/0")), [""; 0]);

@@ -1,10 +1,11 @@
-//! Every rule of a TunnelNode's fields.
+//! The rules of the fields of TunnelNode.
 
 use super::*;
 
 const KEY: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
 
-/// The node with this field, in its old place's stead, as the last line; and what comes before it.
+/// The network and the node with this field as the last line, and the number of that line. A former value of
+/// the field is removed.
 fn with(field: &str) -> (String, usize) {
     let name = field.split(':').next().unwrap();
     let rest = NODE
@@ -30,7 +31,7 @@ fn a_nodes_fields_are_checked() {
         ),
         (
             "network: []",
-            "12: spec.network: empty; give at least one TunnelNetwork's name",
+            "12: spec.network: empty; give the name of at least one TunnelNetwork",
         ),
         (
             "network: 3",
@@ -66,11 +67,11 @@ fn a_nodes_fields_are_checked() {
         ),
         (
             "underlay: {ipv4: 'fd00::1'}",
-            "20: spec.underlay.ipv4: `fd00::1` is no IPv4 address; `ipv6` takes it",
+            "20: spec.underlay.ipv4: `fd00::1` is an IPv6 address; give it as `ipv6`",
         ),
         (
             "underlay: {ipv6: 192.0.2.1}",
-            "20: spec.underlay.ipv6: `192.0.2.1` is no IPv6 address; `ipv4` takes it",
+            "20: spec.underlay.ipv6: `192.0.2.1` is an IPv4 address; give it as `ipv4`",
         ),
         (
             "underlay: {ipv6: 'fe80::1'}",
@@ -78,11 +79,11 @@ fn a_nodes_fields_are_checked() {
         ),
         (
             "underlay: {ipv4: host}",
-            "20: spec.underlay.ipv4: `host` is no IP address",
+            "20: spec.underlay.ipv4: `host` is not an IP address; expected for example `192.0.2.1` or `2001:db8::1`",
         ),
         (
             "addresses: []",
-            "14: spec.addresses: no address is in TunnelNetwork `net`; give one of 10.0.0.0/8, fd00::/16",
+            "14: spec.addresses: no address of the node is in TunnelNetwork `net`; give an address in 10.0.0.0/8, fd00::/16",
         ),
         (
             "addresses: [10.0.0.1/8]",
@@ -102,7 +103,7 @@ fn a_nodes_fields_are_checked() {
         ),
         (
             "prefixes: [10.1.0.0/16, {cidr: 10.1.0.0/16}]",
-            "27: spec.prefixes[1]: `10.1.0.0/16` is already carried by this node, at a.yaml:16:14",
+            "27: spec.prefixes[1]: this node already advertises `10.1.0.0/16`, at a.yaml:16:14; remove one of them",
         ),
         (
             "prefixes: [10.1.0.1/16]",
@@ -114,7 +115,7 @@ fn a_nodes_fields_are_checked() {
         ),
         (
             "prefixes: [{tier: 1}]",
-            "14: spec.prefixes[0].cidr: missing; give the prefix that the node carries",
+            "14: spec.prefixes[0].cidr: missing; give the prefix that the node advertises",
         ),
         (
             "prefixes: [{cidr: 10.1.0.0/16, weight: 0}]",
@@ -146,19 +147,19 @@ fn a_nodes_fields_are_checked() {
         ),
         (
             "firewall: {returnPath: [a/b]}",
-            "27: spec.firewall.returnPath[0]: `a/b` is no link name: 1 to 15 bytes without `/`, `:` and white space",
+            "27: spec.firewall.returnPath[0]: `a/b` is not a valid link name: 1 to 15 bytes without `/`, `:` and white space",
         ),
         (
             "firewall: {returnPath: [adit-wg0]}",
-            "27: spec.firewall.returnPath[0]: `adit-wg0` is Adit's own; what comes in by it goes back into the overlay anyway",
+            "27: spec.firewall.returnPath[0]: `adit-wg0` is a device of Adit, through which answers return anyway; remove it from the list",
         ),
         (
             "firewall: {returnPath: [lo]}",
-            "27: spec.firewall.returnPath[0]: `lo` is no device that connections come in by",
+            "27: spec.firewall.returnPath[0]: `lo` can't receive connections from other hosts; expected a device such as `eth1`",
         ),
         (
             "firewall: {returnPath: [e0, e1, e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12, e13, e14, e15]}",
-            "26: spec.firewall.returnPath: 16 devices; 15 at most can be told apart",
+            "26: spec.firewall.returnPath: 16 devices; at most 15 are supported",
         ),
         (
             "drain: 1",
@@ -170,11 +171,11 @@ fn a_nodes_fields_are_checked() {
         ),
         (
             "wireguard: {}",
-            "14: spec.wireguard.publicKey: missing; give the node's public key",
+            "14: spec.wireguard.publicKey: missing; give the public key of the node",
         ),
     ] {
         let (text, line) = with(field);
-        refused(&text, &[&format!("a.yaml:{line}:{error}")]);
+        rejected(&text, &[&format!("a.yaml:{line}:{error}")]);
     }
 }
 
@@ -187,13 +188,13 @@ fn wireguard_fields_are_checked_and_keys_never_shown() {
             "26: spec.wireguard.publicKey: expected the base64 of 32 bytes (44 characters), as `wg pubkey` prints it",
         ),
         (
-            // The padding's bits must be zero.
+            // The padding bits must be zero.
             format!("publicKey: {}", KEY.replace("kw=", "kx=")),
             "26: spec.wireguard.publicKey: expected the base64 of 32 bytes (44 characters), as `wg pubkey` prints it",
         ),
         (
             format!("publicKey: {KEY}, presharedKeyFile: {secret}"),
-            "90: spec.wireguard.presharedKeyFile: expected a file's absolute path, as `/etc/adit/key`",
+            "90: spec.wireguard.presharedKeyFile: expected an absolute path, for example `/etc/adit/key`",
         ),
         (
             format!("publicKey: {KEY}, privateKey: {secret}"),

@@ -1,4 +1,4 @@
-//! Files that are no YAML, documents that are no manifests, and the envelope.
+//! Files that are not YAML, documents that are not manifests, and the envelope.
 
 use proptest::prelude::*;
 
@@ -7,27 +7,27 @@ use super::*;
 #[test]
 fn text_that_is_no_yaml_is_told_with_its_place() {
     for (text, line) in [
-        ("a: [", "a.yaml:1:4: not readable as YAML: unclosed bracket '['"),
+        ("a: [", "a.yaml:1:4: not valid YAML: unclosed bracket '['"),
         (
             "a:\n\t- b",
-            "a.yaml:2:2: not readable as YAML: tabs disallowed within this context (block indentation)",
+            "a.yaml:2:2: not valid YAML: tabs disallowed within this context (block indentation)",
         ),
-        ("a: 1\na: 2", "a.yaml:2:1: `a` is given twice in one map"),
+        (
+            "a: 1\na: 2",
+            "a.yaml:2:1: `a` is given twice in one map; remove one of them",
+        ),
         (
             "a: b: c",
-            "a.yaml:1:5: not readable as YAML: mapping values are not allowed in this context",
+            "a.yaml:1:5: not valid YAML: mapping values are not allowed in this context",
         ),
         (
             "a: *b",
-            "a.yaml:1:4: not readable as YAML: alias references unknown anchor",
+            "a.yaml:1:4: not valid YAML: alias references unknown anchor",
         ),
-        (
-            "? [a]\n: b",
-            "a.yaml:1:3: not readable as YAML: expected string scalar",
-        ),
-        ("a: 'x", "a.yaml:1:4: not readable as YAML: unclosed quote"),
+        ("? [a]\n: b", "a.yaml:1:3: not valid YAML: expected string scalar"),
+        ("a: 'x", "a.yaml:1:4: not valid YAML: unclosed quote"),
     ] {
-        refused(text, &[line]);
+        rejected(text, &[line]);
     }
 }
 
@@ -43,26 +43,26 @@ fn documents_that_are_no_manifests_are_told_from_empty_ones() {
             "a: 1",
             &[
                 "a.yaml:1:1: apiVersion: missing; give `adit.dev/v1alpha1`",
-                "a.yaml:1:1: kind: missing; give the resource's kind",
+                "a.yaml:1:1: kind: missing; give the kind of the resource",
             ],
         ),
         (
             "apiVersion: v1\nkind: Secret",
             &[
-                "a.yaml:1:13: apiVersion: unknown version `v1`; this program knows `adit.dev/v1alpha1`",
-                "a.yaml:2:7: kind: this version has no kind `Secret`; known: TunnelNetwork, TunnelNode, WireGuardInterface, WireGuardNetworkPlan, NetlinkInterface, NetlinkRoute, NetlinkRule",
+                "a.yaml:1:13: apiVersion: unknown version `v1`; expected `adit.dev/v1alpha1`",
+                "a.yaml:2:7: kind: unknown kind `Secret`; known: TunnelNetwork, TunnelNode, WireGuardInterface, WireGuardNetworkPlan, NetlinkInterface, NetlinkRoute, NetlinkRule",
             ],
         ),
         (
             "apiVersion: adit.dev/v1alpha1\nkind: Mesh\nspec: {}",
             &[
-                "a.yaml:2:7: kind: this version has no kind `Mesh`; known: TunnelNetwork, TunnelNode, WireGuardInterface, WireGuardNetworkPlan, NetlinkInterface, NetlinkRoute, NetlinkRule",
+                "a.yaml:2:7: kind: unknown kind `Mesh`; known: TunnelNetwork, TunnelNode, WireGuardInterface, WireGuardNetworkPlan, NetlinkInterface, NetlinkRoute, NetlinkRule",
             ],
         ),
         (
             "apiVersion: adit.dev/v1alpha1\nkind: TunelNode",
             &[
-                "a.yaml:2:7: kind: this version has no kind `TunelNode`; did you mean `TunnelNode`? known: TunnelNetwork, TunnelNode, WireGuardInterface, WireGuardNetworkPlan, NetlinkInterface, NetlinkRoute, NetlinkRule",
+                "a.yaml:2:7: kind: unknown kind `TunelNode`; did you mean `TunnelNode`? known: TunnelNetwork, TunnelNode, WireGuardInterface, WireGuardNetworkPlan, NetlinkInterface, NetlinkRoute, NetlinkRule",
             ],
         ),
         (
@@ -73,20 +73,20 @@ fn documents_that_are_no_manifests_are_told_from_empty_ones() {
             ],
         ),
     ] {
-        refused(text, lines);
+        rejected(text, lines);
     }
 }
 
 #[test]
 fn all_errors_of_a_document_are_told_in_order() {
-    refused(
+    rejected(
         "apiVersion: adit.dev/v1alpha1\nkind: TunnelNode\nmetadata: {labels: {a: 1}, name: A, nam: b}\nspec: {}\nextra: 1",
         &[
             "a.yaml:3:24: metadata.labels.a: expected text, found an integer; put it in quotes",
-            "a.yaml:3:34: metadata.name: `A` is no valid name: lower-case letters, digits, `-` and `.`, beginning and ending with a letter or digit",
+            "a.yaml:3:34: metadata.name: `A` is not a valid name: lower-case letters, digits, `-` and `.`, beginning and ending with a letter or digit",
             "a.yaml:3:37: metadata.nam: unknown field; did you mean `name`?",
-            "a.yaml:4:7: spec.addresses: missing; give the node's own overlay addresses",
-            "a.yaml:4:7: spec.network: missing; give a TunnelNetwork's name, or a list of names",
+            "a.yaml:4:7: spec.addresses: missing; give the overlay addresses of the node",
+            "a.yaml:4:7: spec.network: missing; give the name of a TunnelNetwork, or a list of names",
             "a.yaml:4:7: spec.underlay: missing; give `ipv4`, `ipv6` or both",
             "a.yaml:5:1: extra: unknown field; known: apiVersion, kind, metadata, spec, status",
         ],
@@ -96,7 +96,7 @@ fn all_errors_of_a_document_are_told_in_order() {
 #[test]
 fn items_of_a_list_are_told_with_their_place() {
     let item = "apiVersion: adit.dev/v1alpha1\n  kind: TunnelNetwork\n  metadata: {name: x}";
-    refused(
+    rejected(
         &format!("apiVersion: v1\nkind: List\nitems:\n- 3\n- {item}\n  spec: {{prefixes: [10.0.0.1/8]}}\n"),
         &[
             "a.yaml:4:3: items[0]: expected a map, found an integer",
@@ -124,7 +124,7 @@ fn files_are_told_apart_and_come_in_the_given_order() {
         lines,
         [
             "z.yaml:1:1: expected a map, found a list",
-            "b.yaml:1:4: not readable as YAML: unclosed bracket '['",
+            "b.yaml:1:4: not valid YAML: unclosed bracket '['",
             "c.yaml:1:1: expected a map, found an integer",
         ]
     );
@@ -132,7 +132,7 @@ fn files_are_told_apart_and_come_in_the_given_order() {
 
 #[test]
 fn an_error_is_one_line_of_plain_text() {
-    refused(
+    rejected(
         &format!("{NETWORK}  \"a\\nb\\e[1m\": 1\n  allDown: \"x\\ny\"\n"),
         &[
             "a.yaml:7:3: spec.a\\nb\\u{1b}[1m: unknown field; known: prefixes, encapsulation, dataplane, routes, vni, ports, underlayFamily, mtu, sourceProtection, health, allDown, ttl, dscp, df, udpChecksum, masquerade, firewall",
@@ -141,7 +141,7 @@ fn an_error_is_one_line_of_plain_text() {
     );
 }
 
-/// Scraps of manifests, so that random text gets past the parser.
+/// Parts of manifests, so that random text passes the parser.
 fn scrap() -> impl Strategy<Value = String> {
     let words = [
         "apiVersion: adit.dev/v1alpha1\n",

@@ -1,6 +1,6 @@
 //! Fields of WireGuardInterface and WireGuardNetworkPlan.
 
-use super::netlink::{each_is_refused, object};
+use super::netlink::{each_is_rejected, object};
 use super::*;
 use crate::net::KeySource;
 use crate::net::LinkName;
@@ -25,7 +25,7 @@ fn wireguard_interfaces_are_checked() {
             "  peers:\n  - {{publicKey: '{KEY}', allowedIPs: [{first}]}}\n  - {{publicKey: '{OTHER_KEY}', allowedIPs: [{second}]}}\n"
         )
     };
-    each_is_refused(
+    each_is_rejected(
         "WireGuardInterface",
         &[
             (
@@ -34,35 +34,35 @@ fn wireguard_interfaces_are_checked() {
             ),
             (
                 &format!("  privateKey: '{OTHER_KEY}'\n"),
-                "7:15: spec.privateKey: expected `node`, `{ file: PATH }` or `{ credential: NAME }`; keys don't go into manifests",
+                "7:15: spec.privateKey: expected `node`, `{ file: PATH }` or `{ credential: NAME }`; don't write keys into manifests",
             ),
             (
                 &format!("  privateKey: {{file: '{OTHER_KEY}'}}\n"),
-                "7:22: spec.privateKey.file: expected a file's absolute path, as `/etc/adit/key`",
+                "7:22: spec.privateKey.file: expected an absolute path, for example `/etc/adit/key`",
             ),
             (
                 "  privateKey: {credential: ../x}\n",
-                "7:28: spec.privateKey.credential: expected a credential's name: letters, digits, `_`, `.` and `-`",
+                "7:28: spec.privateKey.credential: expected the name of a credential: letters, digits, `_`, `.` and `-`",
             ),
             (
                 "  fwMark: 0xz\n",
-                "7:11: spec.fwMark: `0xz` is no mark; expected a number, such as `0xca6c`, or `off`",
+                "7:11: spec.fwMark: `0xz` is not a mark; expected a number, for example `0xca6c`, or `off`",
             ),
             (
                 "  table: of\n",
-                "7:10: spec.table: neither a number nor a name in /etc/iproute2/rt_tables: `of`; did you mean `off`?",
+                "7:10: spec.table: `of` is neither a number nor a name in /etc/iproute2/rt_tables; did you mean `off`?",
             ),
             (
                 "  name: adit-wg0\n",
-                "7:9: spec.name: `adit-wg0` can't be made: `lo`, `all`, `default`, `adit0` and `adit-…` have other meanings",
+                "7:9: spec.name: `adit-wg0` is reserved, as are `lo`, `all`, `default`, `adit0` and `adit-…`; choose another name",
             ),
             (
                 &two("10.0.0.0/8, 'fd00::/8'", "10.0.0.0/24, 'fd00::/8'"),
-                "9:5: spec.peers[1]: its allowed IP fd00::/8 is that of peers[0] already: WireGuard sends what is in it to one of them alone",
+                "9:5: spec.peers[1]: allowed IP fd00::/8 is also given in peers[0]; remove one, because WireGuard sends each prefix to only one peer",
             ),
             (
                 &two("10.0.0.0/08", "10.0.1.0/24"),
-                "8:78: spec.peers[0].allowedIPs[0]: `10.0.0.0/08` is no CIDR; expected such as `10.0.0.0/8` or `fd00::/48`, without leading zeros",
+                "8:78: spec.peers[0].allowedIPs[0]: `10.0.0.0/08` is not a CIDR; expected for example `10.0.0.0/8` or `fd00::/48`, without leading zeros",
             ),
             (
                 &two("10.0.0.1/24", "10.0.1.0/24"),
@@ -70,11 +70,11 @@ fn wireguard_interfaces_are_checked() {
             ),
             (
                 &format!("  peers: [{{publicKey: '{KEY}', endpoint: '[fe80::1]:7'}}]\n"),
-                "7:81: spec.peers[0].endpoint: `[fe80::1]:7` is link-local; name the device that leads there, as `[fe80::1%eth0]:7`",
+                "7:81: spec.peers[0].endpoint: `[fe80::1]:7` is link-local; add its device, for example `[fe80::1%eth0]:7`",
             ),
             (
                 &format!("  peers: [{{publicKey: '{KEY}', name: x}}, {{publicKey: '{KEY}'}}]\n"),
-                "7:81: spec.peers[1]: its key is that of peer x already",
+                "7:81: spec.peers[1]: peer x already has this public key; give each peer its own",
             ),
         ],
     );
@@ -149,11 +149,11 @@ fn wireguard_plans_are_checked_and_expanded() {
         ),
         (
             "  links: [[a, a]]\n",
-            "9:11: spec.links[0]: a node has no link to itself",
+            "9:11: spec.links[0]: a link needs two different nodes",
         ),
         (
             "  links: [[a]]\n",
-            "9:11: spec.links[0]: expected two nodes' names",
+            "9:11: spec.links[0]: expected the names of two nodes",
         ),
         (
             "  links: [{nodes: [a, b], count: 0}]\n",
@@ -161,18 +161,18 @@ fn wireguard_plans_are_checked_and_expanded() {
         ),
         (
             "  addresses: [10.0.0.0/31]\n",
-            "6:3: spec: 10.0.0.0/31 has addresses for 0 links, and there are 1; give a larger one",
+            "6:3: spec: 10.0.0.0/31 has addresses for 0 links, but there are 1 links; use a larger pool",
         ),
         (
             "  addresses: [10.0.0.0/24, 10.0.1.0/24]\n",
-            "9:14: spec.addresses: one CIDR of each family at most",
+            "9:14: spec.addresses: several CIDRs of one family; give at most one of each family",
         ),
         (
             "  addresses: [0.0.0.0/0]\n",
-            "9:15: spec.addresses[0]: `0.0.0.0/0` begins with unspecified addresses, which no device can have; expected such as `10.0.0.0/16`",
+            "9:15: spec.addresses[0]: `0.0.0.0/0` begins with unspecified addresses, which a device can't have; expected for example `10.0.0.0/16`",
         ),
     ] {
-        refused(&format!("{head}{nodes}{fields}"), &[&format!("a.yaml:{error}")]);
+        rejected(&format!("{head}{nodes}{fields}"), &[&format!("a.yaml:{error}")]);
     }
     let resources = accepted(&format!(
         "{head}{nodes}  addresses: [10.255.0.0/24]\n  defaults: {{mtu: 1400}}\n"
@@ -188,7 +188,7 @@ fn wireguard_plans_are_checked_and_expanded() {
         Some(crate::net::Namespace::Name("inside".to_owned()))
     );
     assert_eq!(inside.object.end.mtu, Some(1400));
-    // One agent's devices share its ports.
+    // The devices of one agent use different ports.
     let ports = wireguard.values().map(|placed| placed.object.listen_port);
     assert_eq!(ports.collect::<Vec<_>>(), [51820, 51821]);
 }

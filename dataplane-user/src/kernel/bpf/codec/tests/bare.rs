@@ -1,4 +1,4 @@
-//! What has no encapsulation: a device alone, and a neighbour of either family.
+//! Classes and next hops without encapsulation: a device, and a neighbour of either family.
 
 use super::*;
 use crate::net::LinkName;

@@ -1,4 +1,4 @@
-//! What a route says beyond what we write, in the words of `ip route`.
+//! Text, in the syntax of `ip route`, for attributes of routes that Adit never writes.
 
 use std::fmt;
 
@@ -11,33 +11,33 @@ use netlink_packet_route::route::{
 use super::parts::ip;
 use crate::kernel::netlink::table::LinkTable;
 
-/// Words for what we never write; empty for routes that say no more.
+/// The text of attributes that Adit never writes; empty for routes without them.
 #[derive(Debug, Default)]
-pub(super) struct Words(Vec<String>);
+pub(super) struct Text(Vec<String>);
 
-impl Words {
-    /// What the header says beyond.
-    pub(super) fn of_header(header: &RouteHeader) -> Words {
-        let mut words = Words::default();
+impl Text {
+    /// The text of the header.
+    pub(super) fn of_header(header: &RouteHeader) -> Text {
+        let mut text = Text::default();
         if header.tos != 0 {
-            words.0.push(format!("tos {:#04x}", header.tos));
+            text.0.push(format!("tos {:#04x}", header.tos));
         }
         if header.source_prefix_length != 0 {
-            words.0.push(format!("from a /{}", header.source_prefix_length));
+            text.0.push(format!("from a /{}", header.source_prefix_length));
         }
         if header.scope != RouteScope::Universe {
-            words.0.push(format!("scope {}", header.scope));
+            text.0.push(format!("scope {}", header.scope));
         }
-        words
+        text
     }
 
-    /// What an attribute that we don't write says. Unknown ones say nothing: they are padding, or a later kernel's, which
-    /// reports what Adit never sets at its default.
+    /// Adds the text of an attribute that Adit does not write. Unknown attributes have no text: they are
+    /// padding, or settings of a later kernel that Adit never sets, with their defaults.
     pub(super) fn attribute(&mut self, attribute: &RouteAttribute) {
         match attribute {
-            // Ages and counters; an end is a setting.
+            // The others are ages and counters; an expiry time is a setting.
             RouteAttribute::CacheInfo(info) if info.expires != 0 => self.0.push("expires".to_owned()),
-            // Medium is what routes have that don't say.
+            // Medium is the default.
             RouteAttribute::Preference(RoutePreference::Medium) => {}
             RouteAttribute::Preference(level) => {
                 let high = *level == RoutePreference::High;
@@ -49,7 +49,7 @@ impl Words {
         }
     }
 
-    /// A gateway of another family.
+    /// Adds a gateway of another family.
     pub(super) fn via(&mut self, gateway: &RouteVia) {
         match gateway {
             RouteVia::Inet(address) => self.0.push(format!("via inet {address}")),
@@ -58,17 +58,17 @@ impl Words {
         }
     }
 
-    /// Several next hops.
+    /// Adds several next hops.
     pub(super) fn next_hops(&mut self, hops: &[RouteNextHop], links: &LinkTable) {
         self.0.extend(hops.iter().map(|hop| next_hop(hop, links)));
     }
 
-    /// An encapsulation.
+    /// Adds an encapsulation.
     pub(super) fn encap(&mut self) {
         self.0.push("encap".to_owned());
     }
 
-    /// What a metric says that we don't write.
+    /// Adds a metric that Adit does not write.
     pub(super) fn metric(&mut self, metric: &RouteMetric) {
         self.0.push(match metric {
             RouteMetric::Lock(_) => "lock".to_owned(),
@@ -85,13 +85,13 @@ impl Words {
     }
 }
 
-impl fmt::Display for Words {
+impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(" "))
     }
 }
 
-/// The word for a type; none for unicast.
+/// The name of a type; `None` for unicast.
 pub(super) fn kind(kind: RouteType) -> Option<&'static str> {
     match kind {
         RouteType::Unicast => None,
@@ -103,7 +103,7 @@ pub(super) fn kind(kind: RouteType) -> Option<&'static str> {
     }
 }
 
-/// The word for a protocol.
+/// The name of a protocol.
 pub(super) fn protocol(protocol: RouteProtocol) -> String {
     match protocol {
         RouteProtocol::Other(number) => number.to_string(),
@@ -112,7 +112,7 @@ pub(super) fn protocol(protocol: RouteProtocol) -> String {
     }
 }
 
-/// One of several next hops.
+/// The text of one of several next hops.
 fn next_hop(hop: &RouteNextHop, links: &LinkTable) -> String {
     let gateway = hop.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(gateway) => ip(gateway).ok(),
@@ -137,17 +137,17 @@ mod tests {
 
     #[test]
     fn unknown_attributes_say_nothing_and_realms_do() {
-        let mut words = Words::default();
+        let mut text = Text::default();
         let raw = |kind, value| RouteAttribute::Other(DefaultNla::new(kind, value));
-        words.attribute(&raw(libc::RTA_PAD, Vec::new()));
+        text.attribute(&raw(libc::RTA_PAD, Vec::new()));
         // An attribute of a later kernel.
-        words.attribute(&raw(99, vec![1; 4]));
-        assert!(words.is_empty(), "{words}");
+        text.attribute(&raw(99, vec![1; 4]));
+        assert!(text.is_empty(), "{text}");
         let realm = RouteRealm {
             source: 0,
             destination: 7,
         };
-        words.attribute(&RouteAttribute::Realm(realm));
-        assert_eq!(words.to_string(), "realm");
+        text.attribute(&RouteAttribute::Realm(realm));
+        assert_eq!(text.to_string(), "realm");
     }
 }

@@ -1,4 +1,4 @@
-//! Where an agent keeps its things; each agent on a machine has its own.
+//! The directories of an agent, and the manifests. Each agent on a machine has its own directories.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::reconcile::load;
 use crate::resource::Intent;
 use crate::serve::control::{ControlError, RunDirectory};
 
-/// Where an agent keeps its things.
+/// The directories of an agent.
 #[derive(Clone, Debug, Args)]
-pub struct Places {
-    /// Keys and what must outlive a reboot
+pub struct Directories {
+    /// Directory of keys and of state that outlives a reboot
     #[arg(
         long,
         global = true,
@@ -25,9 +25,9 @@ pub struct Places {
         default_value = "/var/lib/adit",
         value_name = "DIR"
     )]
-    #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
+    #[arg(value_hint = ValueHint::DirPath, help_heading = "Directories")]
     pub state_dir: PathBuf,
-    /// The agent's socket and lock
+    /// Directory of the socket and the lock of the agent
     #[arg(
         long,
         global = true,
@@ -35,9 +35,9 @@ pub struct Places {
         default_value = "/run/adit",
         value_name = "DIR"
     )]
-    #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
+    #[arg(value_hint = ValueHint::DirPath, help_heading = "Directories")]
     pub run_dir: PathBuf,
-    /// Pinned maps and links, on a BPF file system
+    /// Directory of pinned maps and links, on a BPF file system
     #[arg(
         long,
         global = true,
@@ -45,47 +45,48 @@ pub struct Places {
         default_value = "/sys/fs/bpf/adit",
         value_name = "DIR"
     )]
-    #[arg(value_hint = ValueHint::DirPath, help_heading = "Places")]
+    #[arg(value_hint = ValueHint::DirPath, help_heading = "Directories")]
     pub bpffs: PathBuf,
 }
 
-impl Places {
-    /// Takes the run directory for as long as something is changed.
+impl Directories {
+    /// Locks the run directory for the duration of a change. `reason` precedes the error if another process
+    /// has the lock.
     ///
     /// # Errors
-    /// When a running agent has it, or it can't be made.
-    pub(super) fn lock(&self, remedy: &'static str) -> Result<RunDirectory, Failure> {
+    /// When an agent or another command has the lock, or when the directory can't be created.
+    pub(super) fn lock(&self, reason: &'static str) -> Result<RunDirectory, Failure> {
         RunDirectory::acquire(&self.run_dir).map_err(|error| match error {
-            ControlError::Locked(_) => Failure::new(Code::Refused, anyhow!(error).context(remedy)),
+            ControlError::Locked(_) => Failure::new(Code::Refused, anyhow!(error).context(reason)),
             error => Failure::new(Code::Error, anyhow!(error)),
         })
     }
 
-    /// Gathers what commands must know of the machine, for reading.
+    /// Gathers facts about the machine for commands that only read.
     pub(super) fn gatherer(&self) -> Gatherer {
         Gatherer::new(self.state_dir.clone(), Duration::ZERO)
     }
 
-    /// Refuses to go on where a newer version's dataplane stands.
+    /// Refuses if a newer version of Adit has created a dataplane here.
     pub(super) fn refuse_newer(&self) -> Result<(), Failure> {
         match bpf::newer(&self.bpffs)? {
             None => Ok(()),
             Some(newer) => Err(Failure::new(
                 Code::Refused,
-                anyhow!(newer).context("nothing is changed"),
+                anyhow!(newer).context("nothing was changed"),
             )),
         }
     }
 }
 
-/// Which manifests, and which node of theirs this is.
+/// The manifests, and the name of this node.
 #[derive(Clone, Debug, Args)]
 pub struct Manifests {
-    /// Manifest files and directories, or `-` for the standard input; may be repeated
+    /// Manifest file or directory, or `-` for standard input; may be repeated
     #[arg(short = 'f', long = "file", required = true, value_name = "PATH", num_args = 1..)]
     #[arg(value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
-    /// Which TunnelNode this is [default: the hostname]
+    /// Name of the TunnelNode of this machine [default: the hostname]
     #[arg(long, value_name = "NAME", env = "ADIT_NODE")]
     node: Option<String>,
 }
@@ -97,16 +98,16 @@ impl Manifests {
         Manifests { paths, node }
     }
 
-    /// What these manifests say that this node shall be.
+    /// The manifests as seen from this node.
     ///
     /// # Errors
-    /// When they are rejected, or this node is not among them.
+    /// When they are rejected, or when they do not contain this node.
     pub(super) fn intent(&self) -> Result<Intent, Failure> {
         let (intent, _) = load::load(&self.paths, self.node()?)?;
         Ok(intent)
     }
 
-    /// The node that this is.
+    /// The name of this node.
     ///
     /// # Errors
     /// When the name, or the hostname, is no valid node name.
@@ -120,7 +121,7 @@ impl Manifests {
         NodeName::new(&hostname).map_err(|error| {
             Failure::new(
                 Code::Error,
-                anyhow!("the hostname: {error}; name the node by --node"),
+                anyhow!("the hostname is not a node name: {error}; name the node with --node"),
             )
         })
     }

@@ -1,4 +1,4 @@
-//! What is said of the thing that a repair mends. Pure.
+//! Describes in words what a repair found. Pure.
 
 use super::roots::Roots;
 use crate::model::change::{
@@ -10,9 +10,9 @@ use crate::model::change::{
 use crate::model::{Action, KernelState, Link};
 use crate::net::LinkName;
 
-/// What was found of what a change is about; nothing where another change says it.
+/// What was found of the object of a change; `None` if another change describes it.
 pub(super) fn found(change: &Action, observed: &KernelState, roots: &Roots) -> Option<String> {
-    let other = match change {
+    let described = match change {
         Action::Netlink(NetlinkChange::Link(LinkChange(name, operation))) => {
             return link(name, operation, observed, roots);
         }
@@ -21,15 +21,15 @@ pub(super) fn found(change: &Action, observed: &KernelState, roots: &Roots) -> O
             let found = observed.sysctls.get(&(change.link.clone(), change.sysctl))?;
             Some(format!("was {found}"))
         }
-        Action::WireGuard(change) => Some(format!("lacked {}", change.change)),
-        Action::Nft(NftChange::Replace(_)) => Some("had other rules".to_owned()),
+        Action::WireGuard(change) => Some(format!("needed {}", change.change)),
+        Action::Nft(NftChange::Replace(_)) => Some("had different rules".to_owned()),
         Action::Nft(_) => None,
         Action::Bpf(change) => bpf(change, observed),
     };
-    other.or_else(|| {
+    described.or_else(|| {
         let text = match change.verb() {
             Verb::Add | Verb::Set => "was gone",
-            Verb::Delete => "stood there, and nothing needs it",
+            Verb::Delete => "existed, but nothing needs it",
         };
         Some(text.to_owned())
     })
@@ -38,7 +38,7 @@ pub(super) fn found(change: &Action, observed: &KernelState, roots: &Roots) -> O
 fn link(name: &LinkName, operation: &LinkOperation, observed: &KernelState, roots: &Roots) -> Option<String> {
     match operation {
         LinkOperation::Delete(DeleteLinkReason::Unneeded | DeleteLinkReason::MakesRoom { .. }) => {
-            Some("stood there, and nothing needs it".to_owned())
+            Some("existed, but nothing needs it".to_owned())
         }
         LinkOperation::Delete(DeleteLinkReason::Renamed { .. }) => Some(format!("was renamed to {name}")),
         LinkOperation::Delete(DeleteLinkReason::Recreate { from, .. }) => Some(format!("was {from}")),
@@ -55,7 +55,7 @@ fn link(name: &LinkName, operation: &LinkOperation, observed: &KernelState, root
         LinkOperation::SetDown => Some("was up".to_owned()),
         LinkOperation::SetMaster(_) => Some(match observed.masters.get(name) {
             Some(bridge) => format!("was a port of {bridge}"),
-            None => "was no port".to_owned(),
+            None => "was not a port of a bridge".to_owned(),
         }),
         LinkOperation::SetAlias(_) => Some(match observed.aliases.get(name) {
             Some(alias) => format!("had the label {alias}"),
@@ -64,14 +64,14 @@ fn link(name: &LinkName, operation: &LinkOperation, observed: &KernelState, root
     }
 }
 
-/// `None`: it came or went.
+/// `None`: the object was created or deleted.
 fn netlink(change: &NetlinkChange, observed: &KernelState) -> Option<String> {
     match change {
         NetlinkChange::Address(AddressChange(_, _, AddressOperation::Move { from, .. })) => {
             Some(format!("was {from}"))
         }
         NetlinkChange::Address(AddressChange(_, _, AddressOperation::Replace(_))) => {
-            Some("had another scope".to_owned())
+            Some("had a different scope".to_owned())
         }
         NetlinkChange::Route(RouteChange(key, RouteOperation::Replace(_))) => observed
             .routes
@@ -88,26 +88,26 @@ fn netlink(change: &NetlinkChange, observed: &KernelState) -> Option<String> {
     }
 }
 
-/// `None`: it came or went.
+/// `None`: the object was created or deleted.
 fn bpf(change: &BpfChange, observed: &KernelState) -> Option<String> {
     let text = match change {
         BpfChange::Program(ProgramChange(_, _, ProgramOperation::Replace | ProgramOperation::TakeOver)) => {
-            "was another one"
+            "was a different program"
         }
         BpfChange::NextHop(NextHopChange(_, NextHopOperation::SetDown(true))) => "was usable",
         BpfChange::NextHop(NextHopChange(_, NextHopOperation::SetDown(false))) => "was down",
         BpfChange::Class(ClassChange(class, Write::Put(_))) if observed.classes.contains_key(class) => {
-            "led elsewhere"
+            "pointed to a different device"
         }
         BpfChange::Prefix(PrefixChange(prefix, Write::Put(_))) if observed.prefixes.contains_key(prefix) => {
-            "led elsewhere"
+            "had a different target"
         }
         _ => return None,
     };
     Some(text.to_owned())
 }
 
-/// What a device had where a patch mends it.
+/// The values of a device that a patch restores.
 fn modified(patch: &LinkPatch, found: &Link) -> Option<String> {
     let was = LinkPatch {
         mac: patch.mac.and(found.mac),
