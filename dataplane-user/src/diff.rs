@@ -16,6 +16,7 @@ pub mod repairs;
 mod routes;
 mod sysctls;
 mod uncertain;
+mod undecoded;
 mod versions;
 mod veths;
 mod waiting;
@@ -111,6 +112,7 @@ pub fn readable(target: &KernelState, observed: &KernelState) -> KernelState {
 fn one(at: At<'_>, observed: &mut KernelState, target: &mut KernelState, set: &mut ChangeSet) {
     links::exclude_conflicts(observed, target, set);
     waiting::exclude(observed, target, set);
+    undecoded::exclude(observed, target, set);
     links::diff(at, observed, target, set);
     masters::diff(observed, target, set);
     flood::diff(observed, target, set);

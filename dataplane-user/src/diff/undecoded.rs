@@ -1,0 +1,56 @@
+//! Rules of which the kernel tells in a form that Adit can't decode.
+//!
+//! For all other kinds of objects the kernel refuses to create a second one, which becomes a conflict. It accepts a second rule that
+//! says the same, so none is created while it is unknown which rules exist.
+
+use crate::model::{ChangeSet, KernelState, Object, Waiting};
+
+/// The name under which rules are listed in [`KernelState::undecoded`].
+const RULES: &str = "rules";
+
+/// Removes from the desired state the rules that may exist already.
+pub(super) fn exclude(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+    if !observed.undecoded.contains_key(RULES) {
+        return;
+    }
+    let unknown = target.rules.difference(&observed.rules).cloned();
+    for rule in unknown.collect::<Vec<_>>() {
+        target.rules.remove(&rule);
+        set.waiting.push(Waiting {
+            object: Object::Rule(Box::new(rule)).into(),
+            what: "it may be one of the rules that can't be decoded".to_owned(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diff::diff;
+    use crate::model::{Rule, Undecoded};
+    use crate::net::Family;
+
+    #[test]
+    fn no_rule_is_created_while_some_cannot_be_decoded() {
+        let known = Rule::to_table(Family::Ipv4, 100, 100);
+        let unknown = Rule::to_table(Family::Ipv4, 101, 100);
+        let target = KernelState {
+            rules: [known.clone(), unknown.clone()].into(),
+            ..KernelState::default()
+        };
+        let mut observed = KernelState {
+            rules: [known].into(),
+            ..KernelState::default()
+        };
+        assert_eq!(diff(&observed, &target).changes.len(), 1);
+
+        let some = Undecoded {
+            count: 1,
+            first: "too short".to_owned(),
+        };
+        observed.undecoded.insert(RULES, some);
+        let set = diff(&observed, &target);
+        assert_eq!(set.changes, []);
+        assert_eq!(set.waiting[0].object, Object::Rule(Box::new(unknown)).into());
+    }
+}
