@@ -40,6 +40,15 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether a rule before this one keeps packets with a more specific route from it, as the first of the two rules
+    /// of a default route through a WireGuard device does.
+    fn follows_a_specific_rule(&self, rules: &BTreeSet<Rule>) -> bool {
+        let mut specific = rules
+            .iter()
+            .filter(|rule| rule.family == self.family && rule.suppress_prefix_length.is_some());
+        specific.any(|rule| rule.priority < self.priority)
+    }
+
     /// A rule for all packets of a family.
     #[must_use]
     pub fn to_table(family: Family, priority: u32, table: u32) -> Rule {
@@ -157,17 +166,32 @@ impl Operation for RuleChange {
         }
     }
 
-    fn needs<'a>(&'a self, _around: Around<'a>, needs: &mut Needs<'a>) {
+    fn needs<'a>(&'a self, around: Around<'a>, needs: &mut Needs<'a>) {
+        let Rule { family, table, .. } = self.0;
+        let is_specific = self.0.suppress_prefix_length.is_some();
         match (self.1, &self.0.iif) {
             (Existence::Create, None) => {
-                needs.requires(Condition::Table(self.0.table));
+                // The kernel asks the main table anyway, by a rule of its own.
+                if table != MAIN_TABLE {
+                    needs.requires(Condition::Table(family, table));
+                }
                 needs.provides(Condition::RulesMade);
+                if is_specific {
+                    needs.provides(Condition::SpecificRules(family));
+                } else if self.0.follows_a_specific_rule(&around.target.rules) {
+                    needs.requires(Condition::SpecificRules(family));
+                }
             }
             // Packets may still depend on this rule until its successor and all routes exist.
             (Existence::Delete, None) => {
                 needs.requires(Condition::RulesMade);
                 needs.requires(Condition::AllLed);
                 needs.provides(Condition::RulesGone);
+                if is_specific {
+                    needs.requires(Condition::SpecificRulesUnused(family));
+                } else if self.0.follows_a_specific_rule(&around.before.rules) {
+                    needs.provides(Condition::SpecificRulesUnused(family));
+                }
             }
             (Existence::Create, Some(_)) => needs.provides(Condition::DeviceRules),
             (Existence::Delete, Some(link)) => {

@@ -9,9 +9,9 @@ use crate::diff::diff;
 use crate::kernel::fake::FakeKernel;
 use crate::model::wireguard::{Device, Peer};
 use crate::model::{
-    ANCHOR_METRIC, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget,
+    ANCHOR_METRIC, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget, Rule,
 };
-use crate::net::{LinkName, PublicKey};
+use crate::net::{Family, LinkName, PublicKey};
 
 fn name(text: &str) -> LinkName {
     LinkName::new(text).unwrap()
@@ -239,6 +239,44 @@ fn what_depends_on_a_failure_waits_for_it_and_is_told_with_it() {
     assert_eq!(report.failures().count(), 1);
     let done = |(_, outcome): &&(Change, Outcome)| matches!(outcome, Outcome::Done);
     assert_eq!(report.outcomes.iter().filter(done).count(), 3);
+}
+
+#[test]
+fn a_default_rule_never_exists_without_the_one_that_keeps_more_specific_routes() {
+    let specific = Rule {
+        suppress_prefix_length: Some(0),
+        ..Rule::to_table(Family::Ipv4, 10, MAIN_TABLE)
+    };
+    let default = Rule::to_table(Family::Ipv4, 11, 7);
+    let nothing = KernelState::default();
+    let both = KernelState {
+        rules: [specific.clone(), default.clone()].into(),
+        ..KernelState::default()
+    };
+    for (observed, target) in [(&nothing, &both), (&both, &nothing)] {
+        for failing in 0..2 {
+            let (kernel, _) = make(observed, target, &[failing]);
+            let rules = &kernel.state.rules;
+            assert!(
+                rules.contains(&specific) || !rules.contains(&default),
+                "{rules:?}"
+            );
+        }
+    }
+
+    // A route of the main table that fails keeps neither away.
+    let mut observed = KernelState::default();
+    observed.links.insert(name("d"), link(LinkKind::Dummy));
+    let mut target = KernelState {
+        rules: both.rules,
+        ..observed.clone()
+    };
+    route(&mut target, "10.0.0.0/8", "d");
+    let set = diff(&observed, &target);
+    let failing = texts(&set).iter().position(|text| text.starts_with("add route"));
+    let (kernel, _) = make(&observed, &target, &[failing.unwrap()]);
+    assert_eq!(kernel.state.rules, target.rules);
+    assert_eq!(kernel.state.routes.len(), 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{Detour, Nets, Slot};
 use crate::model::{Class, Group, KernelState, Named, NextHop, RouteGroup, RouteHop, RouteTarget};
-use crate::net::{LinkName, Namespace};
+use crate::net::{Family, LinkName, Namespace};
 
 /// A condition that changes require or provide. A condition that no change of a set provides holds already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,8 +71,13 @@ pub(crate) enum Condition<'a> {
     Backstop(u32, IpNet),
     /// No anchor exists in front of this backstop route any more.
     BackstopUnused(u32, IpNet),
-    /// All desired routes of a table exist.
-    Table(u32),
+    /// All desired routes of a family exist in a table.
+    Table(Family, u32),
+    /// The rules exist that keep packets with a more specific route from later rules of the family
+    /// (`suppress_prefixlength`).
+    SpecificRules(Family),
+    /// No later rule of the family needs those any more.
+    SpecificRulesUnused(Family),
     /// All routes and prefixes have their desired targets.
     AllLed,
     /// All desired rules that lead to tables exist.

@@ -8,6 +8,7 @@ use super::{Route, RouteKey};
 use crate::model::change::{Operation, Verb};
 use crate::model::order::{Around, Condition, Needs, Slot, Stage, Target};
 use crate::model::{Object, nexthop};
+use crate::net::Family;
 
 /// The key of a route and the operation on the route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ impl Operation for RouteChange {
         match operation {
             RouteOperation::Create(route) | RouteOperation::Replace(route) => {
                 require(key, route, around, needs);
-                needs.provides(Condition::Table(key.table));
+                needs.provides(Condition::Table(Family::of_prefix(key.prefix), key.table));
                 if route.refuses() {
                     needs.provides(Condition::Backstop(key.table, key.prefix));
                 } else {
