@@ -133,7 +133,7 @@ fn an_unmanaged_flow_based_ipip_device_stays() {
         .iter()
         .find(|problem| problem.reason == "Conflict");
     assert!(
-        conflict.unwrap().remedy.contains("remove theirs"),
+        conflict.unwrap().remedy.contains("delete theirs"),
         "{:#?}",
         status.problems
     );

@@ -36,9 +36,9 @@ fn wrong_arguments_are_refused() {
     }
     let long = "x".repeat(129);
     for (bad, why) in [
-        ("a\n[Peer]", "has a line break"),
-        ("a#b", "has a `#`"),
-        ("a]", "has a `]`"),
+        ("a\n[Peer]", "contains a line break"),
+        ("a#b", "contains `#`"),
+        ("a]", "contains `]`"),
         ("", "is empty"),
         (" ", "white space"),
         (&long, "at most 128 bytes"),
