@@ -41,8 +41,12 @@ pub(super) fn detour(waits: &[(usize, usize)], changes: &[Change], needs: &[Depe
         else {
             return None;
         };
-        let taker = link_of(&changes[*waits])?.clone();
-        let room = Detour::MakeRoom(change.namespace.clone(), name.clone(), taker);
+        let taker = link_of(&changes[*waits])?;
+        // A recreated device gives its name to its successor, and makes room for nobody else.
+        if taker == name && change.namespace == changes[*waits].namespace {
+            return None;
+        }
+        let room = Detour::MakeRoom(change.namespace.clone(), name.clone(), taker.clone());
         Some((uses(*frees, needs), room))
     });
     deletions.min().map(|(_, room)| room)
