@@ -3,7 +3,7 @@
 
 use crate::flow;
 use crate::layout::target::TargetKind;
-use crate::layout::{Class, Group, NextHop, NextHopState, Target};
+use crate::layout::{Class, Group, NextHop, NextHopState, PrefixTarget};
 use crate::packet::{Address, Family, Headers};
 use crate::select;
 use crate::verdict::Verdict;
@@ -15,9 +15,9 @@ const DEFAULT_TTL: u8 = 64;
 /// zeroed value.
 pub trait Tables {
     /// The target of the longest IPv4 prefix that matches.
-    fn prefix_v4(&self, address: [u8; 4]) -> Option<Target>;
+    fn prefix_v4(&self, address: [u8; 4]) -> Option<PrefixTarget>;
     /// The target of the longest IPv6 prefix that matches.
-    fn prefix_v6(&self, address: [u8; 16]) -> Option<Target>;
+    fn prefix_v6(&self, address: [u8; 16]) -> Option<PrefixTarget>;
     /// The group in a slot.
     fn group(&self, slot: u32) -> Option<&Group>;
     /// The next hop in a slot.

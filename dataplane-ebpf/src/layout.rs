@@ -24,7 +24,7 @@ pub use group::{Group, GroupMember};
 pub use next_hop::{NextHop, NextHopState, NodeLabel};
 pub use prefix::{PrefixKeyV4, PrefixKeyV6};
 pub use source::SourceKey;
-pub use target::Target;
+pub use target::PrefixTarget;
 
 /// The version of the ABI, which is part of the name of the pin directory (`v2`). Any change of a type, a
 /// size or a meaning increments it.

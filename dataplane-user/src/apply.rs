@@ -186,8 +186,8 @@ mod tests {
     use crate::diff::diff;
     use crate::kernel::fake::FakeKernel;
     use crate::model::{
-        ANCHOR_METRIC, KernelState, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind,
-        RouteTarget,
+        ANCHOR_METRIC, KernelState, Link, LinkKind, MAIN_TABLE, NextHopObject, Owner, Route, RouteHop,
+        RouteKey, RouteKind,
     };
     use crate::net::LinkName;
 
@@ -196,13 +196,13 @@ mod tests {
         let mut state = KernelState::default();
         for (number, prefix) in prefixes.iter().enumerate() {
             let link = LinkName::new(&format!("d{number}")).unwrap();
-            let hop = RouteTarget::Hop(Arc::new(RouteHop {
+            let hop = NextHopObject::Hop(Arc::new(RouteHop {
                 link: link.clone(),
                 gateway: None,
                 encapsulation: None,
             }));
             let device = Link {
-                owner: Owner::Ours,
+                owner: Owner::Adit,
                 kind: LinkKind::Dummy,
                 mac: None,
                 mtu: None,
@@ -211,11 +211,11 @@ mod tests {
                 up: true,
             };
             state.links.insert(link, device);
-            state.route_targets.insert(hop.clone());
+            state.next_hop_objects.insert(hop.clone());
             let route = Route {
-                owner: Owner::Ours,
+                owner: Owner::Adit,
                 kind: RouteKind::NextHop {
-                    target: hop,
+                    object: hop,
                     source: None,
                     mtu: None,
                 },
@@ -229,11 +229,11 @@ mod tests {
     #[test]
     fn a_route_that_can_t_be_deleted_gets_no_packets_of_more_specific_ones() {
         let observed = routes(&["fd0a::/48", "fd0a::3/128", "fd0b::3/128"]);
-        let target = KernelState {
+        let desired = KernelState {
             routes: [].into(),
             ..observed.clone()
         };
-        let set = diff(&observed, &target);
+        let set = diff(&observed, &desired);
         assert!(set.changes[0].to_string().contains("fd0a::/48"), "{set:?}");
         let mut kernel = FakeKernel::new(observed);
         kernel.failing.insert(0);

@@ -29,19 +29,19 @@ use crate::model::order::Detour;
 use crate::model::{ChangeSet, KernelState, Named, each_whole};
 use crate::net::Namespace;
 
-/// The changes that lead from the observed state to the desired state `target`, in an order in which no step
+/// The changes that lead from the observed state to the desired state `desired`, in an order in which no step
 /// interrupts traffic.
 ///
 /// An object that Adit does not manage and that has the name or position of a desired one is a conflict: it
 /// stays, objects that depend on the desired one are skipped, and everything else continues. Objects without
 /// the mark of Adit are never changed or deleted.
 #[must_use]
-pub fn diff(observed: &KernelState, target: &KernelState) -> ChangeSet {
-    let target = readable(target, observed);
+pub fn diff(observed: &KernelState, desired: &KernelState) -> ChangeSet {
+    let desired = readable(desired, observed);
     let mut detours = BTreeSet::new();
     loop {
         let mut set = ChangeSet::default();
-        let (mut left, mut wanted) = (observed.clone(), target.clone());
+        let (mut left, mut wanted) = (observed.clone(), desired.clone());
         compare(&mut left, &mut wanted, &detours, &mut set);
         match order::arrange(&mut set, (observed, &left, &wanted), &detours) {
             None => return set,
@@ -61,27 +61,27 @@ struct At<'a> {
 }
 
 /// Finds the changes, unordered. Removes from `observed` what the kernel deletes together with a recreated
-/// device, and from `target` what a conflict or a missing device makes impossible.
+/// device, and from `desired` what a conflict or a missing device makes impossible.
 fn compare(
     observed: &mut KernelState,
-    target: &mut KernelState,
+    desired: &mut KernelState,
     detours: &BTreeSet<Detour>,
     set: &mut ChangeSet,
 ) {
     // Veth pairs connect namespaces, so they are compared before the objects of single namespaces.
-    veths::settle(observed, target, set);
+    veths::settle(observed, desired, set);
     let mut elsewhere = std::mem::take(&mut observed.namespaces);
-    let mut wanted = std::mem::take(&mut target.namespaces);
+    let mut wanted = std::mem::take(&mut desired.namespaces);
     for namespace in wanted.keys() {
         elsewhere.entry(namespace.clone()).or_default();
     }
-    let named = std::mem::take(&mut target.named);
+    let named = std::mem::take(&mut desired.named);
     let here = At {
         namespace: None,
         detours,
         named: &named,
     };
-    one(here, observed, target, set);
+    one(here, observed, desired, set);
     for (namespace, found) in &mut elsewhere {
         let mut there = ChangeSet::default();
         let wanted = wanted.entry(namespace.clone()).or_default();
@@ -92,47 +92,47 @@ fn compare(
         one(at, found, wanted, &mut there);
         set.extend_from(namespace, there);
     }
-    (observed.namespaces, target.namespaces) = (elsewhere, wanted);
-    target.named = named;
+    (observed.namespaces, desired.namespaces) = (elsewhere, wanted);
+    desired.named = named;
 }
 
 /// The desired state without the namespaces that can't be read, in which nothing is changed. In a namespace
 /// that may be one of these under another name, existing objects are added to the desired state.
 #[must_use]
-pub fn readable(target: &KernelState, observed: &KernelState) -> KernelState {
-    let mut target = target.clone();
-    target
+pub fn readable(desired: &KernelState, observed: &KernelState) -> KernelState {
+    let mut desired = desired.clone();
+    desired
         .namespaces
         .retain(|namespace, _| !observed.unreadable.contains_key(namespace));
-    uncertain::keep(observed, &mut target);
-    target
+    uncertain::keep(observed, &mut desired);
+    desired
 }
 
-/// The changes of one namespace, whose states are `observed` and `target`.
-fn one(at: At<'_>, observed: &mut KernelState, target: &mut KernelState, set: &mut ChangeSet) {
-    links::exclude_conflicts(observed, target, set);
-    waiting::exclude(observed, target, set);
-    undecoded::exclude(observed, target, set);
-    links::diff(at, observed, target, set);
-    masters::diff(observed, target, set);
-    flood::diff(observed, target, set);
-    sysctls::diff(observed, target, set);
-    addresses::diff(observed, target, set);
-    wireguard::diff(at, observed, target, set);
-    firewall::diff(observed, target, set);
-    attachments::diff(observed, target, set);
-    bpf::diff(observed, target, set);
-    neighbours::diff(observed, target, set);
-    nexthops::diff(observed, target, set);
-    versions::diff(observed, target, set);
-    routes::diff(observed, target, set);
-    each_whole!(K => whole::<K>(observed, target, set));
+/// The changes of one namespace, whose states are `observed` and `desired`.
+fn one(at: At<'_>, observed: &mut KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
+    links::exclude_conflicts(observed, desired, set);
+    waiting::exclude(observed, desired, set);
+    undecoded::exclude(observed, desired, set);
+    links::diff(at, observed, desired, set);
+    masters::diff(observed, desired, set);
+    flood::diff(observed, desired, set);
+    sysctls::diff(observed, desired, set);
+    addresses::diff(observed, desired, set);
+    wireguard::diff(at, observed, desired, set);
+    firewall::diff(observed, desired, set);
+    attachments::diff(observed, desired, set);
+    bpf::diff(observed, desired, set);
+    neighbours::diff(observed, desired, set);
+    nexthops::diff(observed, desired, set);
+    versions::diff(observed, desired, set);
+    routes::diff(observed, desired, set);
+    each_whole!(K => whole::<K>(observed, desired, set));
 }
 
 /// Objects whose value is their identity: missing ones are created, and managed ones that are not desired are
 /// deleted.
-fn whole<K: Whole>(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    let (found, wanted) = (K::all(observed), K::all(target));
+fn whole<K: Whole>(observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
+    let (found, wanted) = (K::all(observed), K::all(desired));
     let missing = wanted.difference(found).cloned();
     let missing = missing.map(|object| object.change(Existence::Create));
     let gone = found.difference(wanted).cloned();

@@ -67,12 +67,12 @@ impl Drift {
     pub fn find_repairs(
         &mut self,
         observed: &KernelState,
-        target: &KernelState,
+        desired: &KernelState,
         set: &mut ChangeSet,
     ) -> Vec<(Repair, Vec<Change>)> {
         let now = Instant::now();
         self.fights.forget(now);
-        let found = self.find(observed, target, &set.changes);
+        let found = self.find(observed, desired, &set.changes);
         let changed = found.iter().filter(|repair| !repair.follows);
         changed.for_each(|repair| self.fights.changed(&repair.object, now));
         let (held, kept) = self.divide(found, now);
@@ -83,21 +83,22 @@ impl Drift {
         let changes = kept.iter().map(of).collect::<Vec<_>>();
         remove(&held, set);
         if let Some(reached) = &self.reached {
-            self.earlier.add(&set.changes, observed, (reached, target), &kept);
+            self.earlier
+                .add(&set.changes, observed, (reached, desired), &kept);
         }
         kept.into_iter().zip(changes).collect()
     }
 
     /// Removes held-back repairs from the changes that are still to be made after a reconciliation.
-    pub fn skip_held(&self, observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-        let found = self.find(observed, target, &set.changes);
+    pub fn skip_held(&self, observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
+        let found = self.find(observed, desired, &set.changes);
         remove(&self.divide(found, Instant::now()).0, set);
     }
 
-    fn find(&self, observed: &KernelState, target: &KernelState, changes: &[Change]) -> Vec<Repair> {
+    fn find(&self, observed: &KernelState, desired: &KernelState, changes: &[Change]) -> Vec<Repair> {
         match &self.reached {
             Some(reached) if !changes.is_empty() => {
-                repairs(changes, observed, (reached, target), &self.earlier)
+                repairs(changes, observed, (reached, desired), &self.earlier)
             }
             _ => Vec::new(),
         }
@@ -166,15 +167,15 @@ impl Drift {
     }
 
     /// The kernel has reached this desired state, except for repairs that are held back.
-    pub fn converged(&mut self, target: KernelState) {
-        self.reached = Some(target);
+    pub fn converged(&mut self, desired: KernelState) {
+        self.reached = Some(desired);
         self.earlier = Earlier::default();
     }
 
     /// The node is not converged; the remaining differences may follow from the changes so far.
-    pub fn not_converged(&mut self, observed: &KernelState, target: &KernelState, set: &ChangeSet) {
+    pub fn not_converged(&mut self, observed: &KernelState, desired: &KernelState, set: &ChangeSet) {
         if let Some(reached) = &self.reached {
-            self.earlier.retain(&set.changes, observed, (reached, target));
+            self.earlier.retain(&set.changes, observed, (reached, desired));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Gathers the facts about the machine that the plan needs: from the kernel, the key files and the resolver.
 
-mod keys;
+mod key_facts;
 mod remembered;
 mod rotation;
 
@@ -10,18 +10,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::keys::{Keys, Needed};
+use self::key_facts::{Keys, Needed};
 use self::remembered::Remembered;
 use self::rotation::Rotation;
 use crate::kernel::wireguard::PrivateKeys;
-use crate::kernel::{Kernel, KernelError, Wanted};
+use crate::kernel::{Kernel, KernelError, ObservationScope};
 use crate::model::facts::Presence;
 use crate::model::facts::{NodeFacts, WireGuardFacts};
 use crate::model::{ChangeSet, KernelState};
 use crate::net::{Family, Namespace, PeerId};
 use crate::pauses::Pauses;
 use crate::plan::lookups;
-use crate::resource::netlink::Placed;
+use crate::resource::netlink::Namespaced;
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Node, WireGuardInterface, WireGuardPeer};
 use crate::source::names::Names;
@@ -51,7 +51,7 @@ impl Gatherer {
             remembered: Remembered::new(&state_directory),
             changes: false,
             state_directory,
-            rotation: Rotation::new(Pauses::default().drain),
+            rotation: Rotation::new(Pauses::default().rotation_overlap),
             names: Names::new(names),
             withdrawn: BTreeSet::new(),
         }
@@ -75,8 +75,8 @@ impl Gatherer {
 
     /// How long a second link stays after a key rotation, instead of the default.
     #[must_use]
-    pub fn with_drain(mut self, drain: Duration) -> Gatherer {
-        self.rotation = Rotation::new(drain);
+    pub fn with_rotation_overlap(mut self, overlap: Duration) -> Gatherer {
+        self.rotation = Rotation::new(overlap);
         self
     }
 
@@ -88,7 +88,7 @@ impl Gatherer {
 
     /// The time until a second link may be deleted after a key rotation; `None` without such links.
     #[must_use]
-    pub fn drain_due(&self) -> Option<Duration> {
+    pub fn rotation_due(&self) -> Option<Duration> {
         self.rotation.due()
     }
 
@@ -110,7 +110,7 @@ impl Gatherer {
             Host::Scoped(..) | Host::Name(_) => None,
         }));
         let namespaces = intent.resources().netlink.namespaces(&intent.node().name);
-        let wanted = Wanted {
+        let wanted = ObservationScope {
             remembered: self.remembered.with(&namespaces, self.changes),
             namespaces,
             changes: self.changes,
@@ -118,7 +118,7 @@ impl Gatherer {
             lookups: lookups(intent, &destinations, &wireguard.names),
             rotating: ends(intent).any(|end| end.next_public_key.is_some()),
         };
-        let namespaces = kernel.look_for(&wanted).await?;
+        let namespaces = kernel.open_namespaces(&wanted).await?;
         let facts = kernel.facts(&destinations).await?;
         (wireguard.sessions, wireguard.lingering) = self.rotation.update(&facts.wireguard.seen);
         match withdrawn::load(&self.state_directory) {
@@ -211,7 +211,7 @@ fn ends(intent: &Intent) -> impl Iterator<Item = &WireGuardPeer> {
 }
 
 /// The WireGuard devices that this node declares.
-fn declared(intent: &Intent) -> impl Iterator<Item = (&str, &Placed<WireGuardInterface>)> {
+fn declared(intent: &Intent) -> impl Iterator<Item = (&str, &Namespaced<WireGuardInterface>)> {
     intent.resources().netlink.wireguard(&intent.node().name)
 }
 

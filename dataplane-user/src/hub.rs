@@ -85,7 +85,7 @@ pub fn list(path: &Path) -> Result<(Vec<Member>, Vec<String>), HubError> {
 /// # Errors
 /// If the file can't be locked, read or written.
 pub async fn rewrite(path: &Path, bytes: &[u8]) -> Result<Vec<String>, HubError> {
-    let (mut file, former) = Locked::open(path, limits::LOCK_PATIENCE).await?;
+    let (mut file, former) = Locked::open(path, limits::LOCK_TIMEOUT).await?;
     file.replace(&former, bytes)?;
     Ok(file.warnings().to_vec())
 }
@@ -211,7 +211,7 @@ impl<L: Live> Hub<L> {
             };
             return match live.restore(before, &now).await {
                 Ok(()) => Err(error),
-                Err(restoring) => Err(HubError::NotBroughtBack {
+                Err(restoring) => Err(HubError::NotUndone {
                     error: Box::new(error),
                     restoring,
                 }),

@@ -10,7 +10,7 @@ mod netns;
 pub mod nft;
 pub mod revision;
 pub mod sysctl;
-pub mod udp;
+pub mod udp_sockets;
 pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +53,10 @@ pub trait Kernel {
     ///
     /// # Errors
     /// When the search fails; a namespace that does not exist is no error.
-    async fn look_for(&mut self, _wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
+    async fn open_namespaces(
+        &mut self,
+        _wanted: &ObservationScope,
+    ) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
         Ok(BTreeMap::new())
     }
 
@@ -85,7 +88,7 @@ pub trait Kernel {
 
 /// What an observation must read in addition to managed objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ObservationScope {
     /// Other namespaces that have desired objects.
     pub namespaces: BTreeSet<Namespace>,
     /// Other namespaces that may contain objects of Adit.

@@ -2,8 +2,8 @@
 //!
 //! Pure: [`net`], [`model`], [`resource`], [`plan`], [`diff`]. Edges: [`kernel`], [`source`], [`wg_quick`].
 //! Drivers: [`hub`], [`apply`], [`gather`], [`drift`], [`reconcile`]. Reports: [`status`], [`metrics`],
-//! [`tell`], [`serve`]. Commands: [`cli`]. A module may use only modules before it in this list (`cargo xtask
-//! tidy` checks that). docs/ARCHITECTURE.md describes how they work together.
+//! [`reporter`], [`serve`]. Commands: [`cli`]. A module may use only modules before it in this list; `cargo
+//! xtask tidy` checks that. docs/ARCHITECTURE.md describes how they work together.
 
 // `print!` panics on a closed pipe and prints control characters unchanged; `cli::output` does neither.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -28,9 +28,9 @@ pub mod net;
 pub mod pauses;
 pub mod plan;
 pub mod reconcile;
+pub mod reporter;
 pub mod resource;
 pub mod serve;
 pub mod source;
 pub mod status;
-pub mod tell;
 pub mod wg_quick;

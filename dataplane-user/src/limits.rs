@@ -20,7 +20,7 @@ pub const WAITING: Duration = Duration::from_secs(3);
 pub const NAMES_LIFETIME: Duration = Duration::from_secs(30);
 /// How long a second link stays. The other end of a link checks handshakes every few seconds. Until then it
 /// sends on the link that this end has left.
-pub const DRAIN: Duration = Duration::from_secs(20);
+pub const ROTATION_OVERLAP: Duration = Duration::from_secs(20);
 /// So many repairs of an object within [`FIGHT_WINDOW`] are a fight, not an accident.
 pub const FIGHT_REPAIRS: usize = 5;
 /// Time in which repairs are counted. Another manager of an object reacts to each change, so that five
@@ -58,18 +58,18 @@ pub const KEY_INPUT_BYTES: u64 = 4096;
 
 /// How long a reconciliation waits for resolvers. It uses known addresses at once; the next one gets the
 /// others.
-pub const NAMES_PATIENCE: Duration = Duration::from_secs(3);
+pub const NAMES_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long `adit peer` waits for resolvers: they give up after five seconds themselves, and an operator
 /// waits.
-pub const HUB_NAMES_PATIENCE: Duration = Duration::from_secs(5);
+pub const HUB_NAMES_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long `adit wg up` waits for resolvers: at boot the network may not be up yet.
-pub const WG_QUICK_NAMES_PATIENCE: Duration = Duration::from_secs(10);
+pub const WG_QUICK_NAMES_TIMEOUT: Duration = Duration::from_secs(10);
 
 // Netlink.
 
 /// How long the kernel may stay silent. It answers while it handles the request, so any silence means a lost
 /// message.
-pub const NETLINK_PATIENCE: Duration = Duration::from_secs(10);
+pub const NETLINK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Receive buffer in bytes: room for the errors of a batch and for dumps that are read slowly.
 pub const NETLINK_RECEIVE_BUFFER: usize = 4 << 20;
 /// Buffer for a datagram: the kernel fills dump datagrams up to 32 KiB if the buffer of the reader is large
@@ -88,7 +88,6 @@ pub const EVENTS_QUIET: Duration = Duration::from_millis(50);
 pub const EVENTS_LATEST: Duration = Duration::from_millis(250);
 /// Receive buffer of the subscription in bytes: room for a storm of events while a reconciliation keeps the
 /// thread busy.
-pub const EVENTS_RECEIVE_BUFFER: usize = 4 << 20;
 /// Rounds of reading kernel events before an observation, a hundred datagrams each. A storm must not prevent
 /// the observation.
 pub const LISTENING_ROUNDS: usize = 256;
@@ -97,21 +96,21 @@ pub const LISTENING_ROUNDS: usize = 256;
 
 /// How long reading another namespace may take: others may fill it, and the state of the node must not wait
 /// for that.
-pub const NAMESPACE_PATIENCE: Duration = Duration::from_secs(5);
+pub const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A namespace that could not be read in time is not read again for this long: reading it delays each
 /// reconciliation.
-pub const NAMESPACE_FIRST_REST: Duration = Duration::from_secs(3);
+pub const NAMESPACE_FIRST_BACK_OFF: Duration = Duration::from_secs(3);
 /// The longest such pause; each is twice as long as the one before.
-pub const NAMESPACE_LONGEST_REST: Duration = Duration::from_secs(300);
+pub const NAMESPACE_LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 /// How long a container runtime may take: one that does not answer must not delay a reconciliation for long.
-pub const CONTAINER_PATIENCE: Duration = Duration::from_secs(3);
+pub const CONTAINER_TIMEOUT: Duration = Duration::from_secs(3);
 
 // nftables.
 
 /// How long `nft` may take: it waits only for the kernel, which may have to load modules on a busy machine.
-pub const NFT_PATIENCE: Duration = Duration::from_secs(30);
+pub const NFT_TIMEOUT: Duration = Duration::from_secs(30);
 /// After `nft` hung, it is not started again for this long: it would delay each reconciliation.
-pub const NFT_REST: Duration = Duration::from_secs(60);
+pub const NFT_BACK_OFF: Duration = Duration::from_secs(60);
 
 // WireGuard.
 
@@ -139,7 +138,7 @@ pub const MAP_BATCH_BYTES: usize = 96 << 10;
 /// system call.
 pub const MAP_ONE_BY_ONE: usize = 256;
 /// How long a freed slot is not used again: packets use it for microseconds more (`kernel/bpf/slots.rs`).
-pub const SLOT_REST: Duration = Duration::from_secs(1);
+pub const SLOT_REUSE_DELAY: Duration = Duration::from_secs(1);
 /// Lines at the end of the log of the verifier, which say what is wrong.
 pub const VERIFIER_LINES: usize = 12;
 
@@ -148,18 +147,18 @@ pub const VERIFIER_LINES: usize = 12;
 /// Maximum bytes of a request on the socket: it is a short line, and a longer one is cut off.
 pub const REQUEST_BYTES: u64 = 4096;
 /// How long an agent may take for its status: reading maps and devices takes less than a second.
-pub const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take that waits for a reconciliation.
-pub const RECONCILIATION_PATIENCE: Duration = Duration::from_secs(60);
+pub const RECONCILIATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of statuses that are read at the same time: each opens file descriptors for the maps and
 /// WireGuard devices.
 pub const SOCKET_ANSWERS: usize = 4;
 /// The same over HTTP, where anybody may send requests.
 pub const HTTP_ANSWERS: usize = 2;
 /// How long a client may take to send the header of its request.
-pub const HTTP_HEADER_PATIENCE: Duration = Duration::from_secs(10);
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection, which is for one request, may last.
-pub const HTTP_PATIENCE: Duration = Duration::from_secs(30);
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of open connections of a listener: enough for several scrapers and operators.
 pub const CONNECTIONS: u64 = 64;
 /// One listener may use one in so many file descriptors, so that enough are left for the rest of the agent.
@@ -189,12 +188,12 @@ pub const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// Interval of `adit status --wait`: a script continues soon after the node is ready.
 pub const WAIT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a command of a wg-quick file may take to end after it is asked to.
-pub const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval of attempts to lock a hub file that somebody else has locked: changes of the file take
 /// milliseconds.
 pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// How long to wait for the lock of a wg-quick file that is to be overwritten in place: its holder may be
 /// looking up names.
-pub const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum bytes of the id of a hub client, which has a line of its own in the file.
 pub const DEVICE_ID_BYTES: usize = 128;

@@ -3,12 +3,12 @@
 //! The loop records into a [`Recorder`]; [`page`] renders it with a status and with the BPF maps as read at
 //! that moment. Labels are closed enums or configured names.
 
+mod bpf;
 mod changes;
 mod drift;
 mod firewall;
-mod kernel;
-mod node;
 mod series;
+mod status;
 #[cfg(test)]
 mod tests;
 mod wireguard;
@@ -19,15 +19,15 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
 use crate::apply::ApplyReport;
-use crate::model::{KernelState, LinkKind, MAIN_TABLE, Owner, Target};
+use crate::model::{KernelState, LinkKind, MAIN_TABLE, Owner, PrefixTarget};
 use crate::status::Status;
 
-pub use self::kernel::MapReading;
+pub use self::bpf::MapReading;
 pub use self::wireguard::UnnamedPeer;
 
 /// How a reconciliation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassResult {
+pub enum ReconciliationResult {
     /// The observed state is the desired state.
     Converged,
     /// Changes are still to be made.
@@ -38,20 +38,20 @@ pub enum PassResult {
     Idle,
 }
 
-impl PassResult {
-    const ALL: [PassResult; 4] = [
-        PassResult::Converged,
-        PassResult::Incomplete,
-        PassResult::Failed,
-        PassResult::Idle,
+impl ReconciliationResult {
+    const ALL: [ReconciliationResult; 4] = [
+        ReconciliationResult::Converged,
+        ReconciliationResult::Incomplete,
+        ReconciliationResult::Failed,
+        ReconciliationResult::Idle,
     ];
 
     fn name(self) -> &'static str {
         match self {
-            PassResult::Converged => "converged",
-            PassResult::Incomplete => "incomplete",
-            PassResult::Failed => "failed",
-            PassResult::Idle => "idle",
+            ReconciliationResult::Converged => "converged",
+            ReconciliationResult::Incomplete => "incomplete",
+            ReconciliationResult::Failed => "failed",
+            ReconciliationResult::Idle => "idle",
         }
     }
 }
@@ -107,7 +107,7 @@ impl Default for Recorder {
             drift: drift::DriftCounters::default(),
         };
         // Series exist from the start, so that the first increase counts in a rate.
-        for result in PassResult::ALL {
+        for result in ReconciliationResult::ALL {
             recorder.passes.with_label_values(&[result.name()]);
         }
         for accepted in [true, false] {
@@ -119,7 +119,7 @@ impl Default for Recorder {
 
 impl Recorder {
     /// Counts a reconciliation that has ended.
-    pub fn pass(&self, duration: Duration, result: PassResult) {
+    pub fn reconciliation(&self, duration: Duration, result: ReconciliationResult) {
         self.duration.observe(duration.as_secs_f64());
         self.passes.with_label_values(&[result.name()]).inc();
     }
@@ -140,20 +140,20 @@ impl Recorder {
         self.interfaces.reset();
         let links = [state].into_iter().chain(state.namespaces.values());
         let links = links.flat_map(|state| state.links.values());
-        for link in links.filter(|link| link.owner == Owner::Ours) {
+        for link in links.filter(|link| link.owner == Owner::Adit) {
             self.interfaces.with_label_values(&[kind(&link.kind)]).inc();
         }
         let groups = state.prefixes.values().filter(|target| is_group(target)).count();
         let namespaces = [state].into_iter().chain(state.namespaces.values());
         let routes = namespaces.flat_map(|state| state.routes.values());
-        let managed = routes.filter(|route| route.owner == Owner::Ours);
+        let managed = routes.filter(|route| route.owner == Owner::Adit);
         let routes = managed.filter(|route| route.kind.hops() > 1).count();
         self.ecmp_routes
             .set(i64::try_from(groups + routes).unwrap_or(i64::MAX));
         self.routes.reset();
         let namespaces = [state].into_iter().chain(state.namespaces.values());
         let routes = namespaces.flat_map(|state| &state.routes);
-        for (key, _) in routes.filter(|(_, route)| route.owner == Owner::Ours) {
+        for (key, _) in routes.filter(|(_, route)| route.owner == Owner::Adit) {
             let table = if key.table == MAIN_TABLE {
                 "main".to_owned()
             } else {
@@ -203,8 +203,9 @@ pub fn page(recorder: &Recorder, reading: &Reading<'_>, details: bool) -> promet
     } = reading;
     let mut families = recorder.collect();
     families.extend(recorder.firewall.collect());
-    families.extend(node::collect(status));
-    families.extend(kernel::collect(status, maps, details));
+    families.extend(status::collect(status));
+    families.extend(firewall::dropped(status));
+    families.extend(bpf::collect(status, maps, details));
     families.extend(wireguard::collect(status, unnamed, details));
     // The text format can't express a family without series.
     families.retain(|family| !family.get_metric().is_empty());
@@ -212,8 +213,8 @@ pub fn page(recorder: &Recorder, reading: &Reading<'_>, details: bool) -> promet
     TextEncoder::new().encode_to_string(&families)
 }
 
-fn is_group(target: &Target) -> bool {
-    matches!(target, Target::Group(_))
+fn is_group(target: &PrefixTarget) -> bool {
+    matches!(target, PrefixTarget::Group(_))
 }
 
 fn reload(accepted: bool) -> &'static str {

@@ -31,7 +31,7 @@ pub use address::{Address, AddressChange, AddressOperation, AddressScope, connec
 pub use attachment::{Attachment, DeleteVersion, Hook, ProgramChange, ProgramOperation, ProgramVersion};
 pub use bpf::{
     Class, ClassChange, Group, GroupChange, NextHop, NextHopChange, NextHopOperation, NodeLabel,
-    PrefixChange, Target, TunnelKind, UnderlayDevice,
+    PrefixChange, PrefixTarget, TunnelKind, UnderlayDevice,
 };
 pub use change::{Action, Change, ChangeSet, Conflict, Located, Waiting};
 pub use firewall::{Firewall, NftChange};
@@ -39,7 +39,7 @@ pub use flood::FloodChange;
 pub use link::{DeleteLinkReason, Link, LinkChange, LinkKind, LinkOperation, LinkPatch, VethPeer};
 pub use neighbour::{Neighbour, NeighbourChange};
 pub use nexthop::{
-    NextHopObjectChange, NextHopObjectOperation, OuterHeader, RouteGroup, RouteHop, RouteTarget,
+    NextHopObject, NextHopObjectChange, NextHopObjectOperation, OuterHeader, RouteGroup, RouteHop,
 };
 pub use route::{Encap, Hop, Paths, Route, RouteChange, RouteKey, RouteKind, RouteOperation, RouteScope};
 pub use rule::{Rule, RuleChange};
@@ -60,7 +60,7 @@ change::objects! {
     /// A neighbour on a device.
     Neighbour(link: LinkName, address: IpAddr), "neighbour", repair "neighbour", "neighbour {address} dev {link}";
     /// A next-hop object.
-    NextHopObject(target: RouteTarget), "nexthop", repair "nexthop", "nexthop {target}";
+    NextHopObject(target: NextHopObject), "nexthop", repair "nexthop", "nexthop {target}";
     /// A route.
     Route(key: RouteKey), "route", repair "route", "route {key}";
     /// A policy rule.
@@ -148,9 +148,9 @@ pub enum Owner {
     /// The kernel created it by itself, for example an IPv6 link-local address.
     Kernel,
     /// Adit: the object has its mark.
-    Ours,
+    Adit,
     /// Somebody else: it has no mark of Adit, and is never replaced or deleted.
-    Foreign,
+    Other,
 }
 
 /// The mark on routes, rules, next hops, neighbours and addresses (`rtm_protocol`, `IFA_PROTO`).

@@ -17,9 +17,9 @@ pub struct Pauses {
     pub waiting: Duration,
     /// `names`: how long the addresses of a name in an endpoint stay valid.
     pub names: Duration,
-    /// `drain`: how long a second link stays after a key rotation, once the session on the first link is up
+    /// `rotation-overlap`: how long a second link stays after a key rotation, once the session on the first link is up
     /// again.
-    pub drain: Duration,
+    pub rotation_overlap: Duration,
     /// `fight-window`: five repairs of an object within this time are a fight; without repairs for this time
     /// it is over.
     pub fight_window: Duration,
@@ -36,7 +36,7 @@ impl Default for Pauses {
             longest_retry: limits::LONGEST_RETRY,
             waiting: limits::WAITING,
             names: limits::NAMES_LIFETIME,
-            drain: limits::DRAIN,
+            rotation_overlap: limits::ROTATION_OVERLAP,
             fight_window: limits::FIGHT_WINDOW,
             first_fight: limits::FIRST_FIGHT,
             longest_fight: limits::LONGEST_FIGHT,
@@ -51,7 +51,7 @@ impl Pauses {
             ("longest-retry", &mut self.longest_retry),
             ("waiting", &mut self.waiting),
             ("names", &mut self.names),
-            ("drain", &mut self.drain),
+            ("rotation-overlap", &mut self.rotation_overlap),
             ("fight-window", &mut self.fight_window),
             ("first-fight", &mut self.first_fight),
             ("longest-fight", &mut self.longest_fight),

@@ -50,32 +50,32 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     let networks = links::with_problems(intent, facts, &mut problems);
     // The networks whose packets can be forwarded. The others only get backstop routes and filters.
     let able = programs::able(intent, &networks, facts, &mut problems);
-    let mut target = KernelState::default();
+    let mut desired = KernelState::default();
     if intent.is_member() {
-        devices::plan(intent, &able, &mut target);
+        devices::plan(intent, &able, &mut desired);
     }
-    addresses::plan(intent, &mut target);
-    sysctls::plan(&mut target);
-    wireguard::plan(&able, &mut target);
-    firewall::plan(intent, (facts, &networks), &mut target, &mut problems);
+    addresses::plan(intent, &mut desired);
+    sysctls::plan(&mut desired);
+    wireguard::plan(&able, &mut desired);
+    firewall::plan(intent, (facts, &networks), &mut desired, &mut problems);
     if programs::are_planned(&able, facts) {
-        attachments::plan(&mut target);
-        sources::plan(&able, &mut target);
+        attachments::plan(&mut desired);
+        sources::plan(&able, &mut desired);
     }
-    bpf::plan(intent, &able, &mut target, &mut problems);
-    nexthops::plan(intent, &able, &mut target);
-    routes::plan(intent, &able, &mut target, &mut problems);
-    routes::backstops(&networks, &mut target);
-    // Late: the steps before treat all devices in the target as overlay devices, and the steps after need all
+    bpf::plan(intent, &able, &mut desired, &mut problems);
+    nexthops::plan(intent, &able, &mut desired);
+    routes::plan(intent, &able, &mut desired, &mut problems);
+    routes::backstops(&networks, &mut desired);
+    // Late: the steps before treat all devices in the desired as overlay devices, and the steps after need all
     // devices.
-    objects::plan(intent, facts, &mut target, &mut problems);
-    return_path::plan(intent, facts, &mut target, &mut problems);
-    shadows::find(intent, (facts, &networks), &target, &mut problems);
-    families::skip(facts, &mut target, &mut problems);
-    target.named = named(intent);
-    debug_assert!(target.links.values().all(|link| link.owner == Owner::Ours));
+    objects::plan(intent, facts, &mut desired, &mut problems);
+    return_path::plan(intent, facts, &mut desired, &mut problems);
+    shadows::find(intent, (facts, &networks), &desired, &mut problems);
+    families::skip(facts, &mut desired, &mut problems);
+    desired.named = named(intent);
+    debug_assert!(desired.links.values().all(|link| link.owner == Owner::Adit));
     problems.sort();
-    (target, problems)
+    (desired, problems)
 }
 
 /// The peers that manifests name: the other nodes of this node's networks, and the peers of its WireGuard

@@ -78,7 +78,7 @@ impl<K: Kernel> Agent<K> {
             kernel,
             gatherer: Gatherer::new(config.state_directory.clone(), config.pauses.names)
                 .with_keys(config.keys.clone())
-                .with_drain(config.pauses.drain),
+                .with_rotation_overlap(config.pauses.rotation_overlap),
             drift: Drift::new(config.pauses),
             config,
             intent: None,
@@ -179,7 +179,7 @@ impl<K: Kernel> Agent<K> {
         });
         let waiting = pauses.waiting.saturating_sub(self.passed.elapsed());
         let due = self.gatherer.names_due().into_iter();
-        let due = due.chain(self.gatherer.drain_due());
+        let due = due.chain(self.gatherer.rotation_due());
         let due = due.map(|due| due.max(waiting));
         let waiting = self.waits.then_some(waiting);
         let times = failed.into_iter().chain(waiting).chain(due);
@@ -296,7 +296,7 @@ async fn reconcile(
     let record = || heartbeat.record();
     let mut compared = Comparison::new(kernel, gatherer, intent, record).await?;
     let mut problems = std::mem::take(&mut compared.planned);
-    let repairs = drift.find_repairs(&compared.observed, &compared.target, &mut compared.set);
+    let repairs = drift.find_repairs(&compared.observed, &compared.desired, &mut compared.set);
     let mut reconciled = Reconciled::default();
     if !compared.set.is_empty() {
         info!(changes = compared.set.changes.len(), "applying changes");
@@ -314,19 +314,19 @@ async fn reconcile(
                 });
             }
         }
-        drift.skip_held(&compared.observed, &compared.target, &mut compared.set);
+        drift.skip_held(&compared.observed, &compared.desired, &mut compared.set);
     }
     let Comparison {
         facts,
-        target,
+        desired,
         observed,
         set,
         ..
     } = compared;
     if set.is_empty() {
-        drift.converged(readable(&target, &observed));
+        drift.converged(readable(&desired, &observed));
     } else {
-        drift.not_converged(&observed, &target, &set);
+        drift.not_converged(&observed, &desired, &set);
     }
     gatherer.forget_namespaces(&facts, intent, &observed, &set);
     problems.extend(problems::unreadable(&observed, &facts));

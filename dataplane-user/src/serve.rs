@@ -73,7 +73,10 @@ impl View {
     pub(crate) async fn status_after(&self, number: u64) -> Status {
         let mut status = self.status.clone();
         // An error means that the loop has ended, and the process ends with it.
-        let _stopping = status.wait_for(|status| status.pass.number >= number).await.err();
+        let _stopping = status
+            .wait_for(|status| status.reconciliation.number >= number)
+            .await
+            .err();
         self.status().await
     }
 

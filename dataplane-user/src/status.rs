@@ -1,6 +1,6 @@
 //! The status of the agent: built after each reconciliation, served on the socket, printed by `adit status`.
 
-mod words;
+mod serde_words;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::drift::Repairs;
 use crate::kernel::nft::Count;
 use crate::model::facts::NodeFacts;
 use crate::model::firewall::DropReason;
-use crate::model::{KernelState, RouteTarget};
+use crate::model::{KernelState, NextHopObject};
 use crate::net::{Encapsulation, Family, LinkName, NodeName, PublicKey};
 use crate::plan::{NetworkLink, route_hop};
 use crate::resource::{Dataplane, Intent, Problem, Reason, Severity};
@@ -34,7 +34,8 @@ pub struct Status {
     /// The source of the manifests, and the result of the last load.
     pub source: SourceStatus,
     /// The last reconciliation.
-    pub pass: PassStatus,
+    #[serde(rename = "pass")]
+    pub reconciliation: ReconciliationStatus,
     /// Whether every WireGuard peer has a session now; `None` without such peers, or if the devices were not
     /// read.
     #[serde(default)]
@@ -46,7 +47,7 @@ pub struct Status {
     pub repairs: RepairsStatus,
     /// Packets that rules of the nft table have dropped since the agent started, by reason: `cleartext`,
     /// `port`. Read when the status is requested; empty if they can't be read.
-    #[serde(default, with = "words::dropped")]
+    #[serde(default, with = "serde_words::dropped")]
     pub dropped: BTreeMap<DropReason, Count>,
     /// The networks that this node is a member of.
     pub networks: Vec<NetworkStatus>,
@@ -86,7 +87,7 @@ pub struct SourceStatus {
 
 /// The result of a reconciliation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PassStatus {
+pub struct ReconciliationStatus {
     /// The number of the reconciliation that ended last; the first one is 1.
     pub number: u64,
     /// The number of the reconciliation that began last: greater than `number` while one is running.
@@ -171,13 +172,13 @@ pub struct PeerStatus {
     #[serde(default)]
     pub withdrawn: bool,
     /// `ebpf` or `routes`: the dataplane that sends packets to it.
-    #[serde(default = "words::ebpf", with = "words::DataplaneWord")]
+    #[serde(default = "serde_words::ebpf", with = "serde_words::DataplaneWord")]
     pub dataplane: Dataplane,
     /// The path to the peer: with dataplane `routes` as observed by the last reconciliation, otherwise as
     /// read from the maps when the status is requested. `None` if there is no path, or the maps can't be
     /// read.
-    #[serde(default)]
-    pub way: Option<PathStatus>,
+    #[serde(default, rename = "way")]
+    pub path: Option<PathStatus>,
     /// Packets received from the peer, read from the maps when the status is requested. `None` if they can't
     /// be read, and for links whose packets no program sees: WireGuard links and links without encapsulation.
     /// Networks that share a tunnel without VNI (IPIP) share the counters.
@@ -255,7 +256,7 @@ pub struct RefusedStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemStatus {
     /// `error` or `warning`.
-    #[serde(with = "words::SeverityWord")]
+    #[serde(with = "serde_words::SeverityWord")]
     pub severity: Severity,
     /// A stable word, such as `Conflict`. It is text, so that the status of a newer agent with more reasons
     /// can be read.
@@ -288,7 +289,8 @@ impl Status {
         let mut problems = problems.iter().collect::<Vec<_>>();
         problems.sort();
         let worst = problems.iter().map(|problem| problem.severity).max();
-        self.ready = self.source.synced && self.pass.residual == 0 && worst != Some(Severity::Error);
+        self.ready =
+            self.source.synced && self.reconciliation.residual == 0 && worst != Some(Severity::Error);
         self.problems = problems.iter().copied().map(ProblemStatus::from).collect();
         self.refused = problems
             .iter()
@@ -359,7 +361,7 @@ impl Status {
                 }),
                 withdrawn: peer.withdrawn,
                 dataplane: link.dataplane,
-                way: None,
+                path: None,
                 received: None,
             })
             .collect();
@@ -378,9 +380,9 @@ impl Status {
                 continue;
             };
             let installed = observed
-                .route_targets
-                .contains(&RouteTarget::Hop(Arc::clone(&hop)));
-            status.way = (installed || peer.withdrawn).then(|| PathStatus {
+                .next_hop_objects
+                .contains(&NextHopObject::Hop(Arc::clone(&hop)));
+            status.path = (installed || peer.withdrawn).then(|| PathStatus {
                 device: Some(hop.link.to_string()),
                 gateway: hop.gateway,
                 usable: installed && !peer.withdrawn,
@@ -393,7 +395,7 @@ impl Status {
     /// Sets how long ago the last reconciliation ended, and a problem if the loop hangs: then nothing
     /// restores changes.
     pub fn set_age(&mut self, ended_ago: Option<Duration>, hangs: Option<String>) {
-        self.pass.ended_ago_s = ended_ago.map(|age| age.as_secs());
+        self.reconciliation.ended_ago_s = ended_ago.map(|age| age.as_secs());
         if let Some(why) = hangs {
             self.ready = false;
             let remedy = "restart the agent; traffic continues meanwhile";
@@ -413,12 +415,12 @@ impl Status {
         let errors = errors
             .map(|p| format!("{}: {} ({})", p.subject, p.message, p.reason))
             .collect::<Vec<_>>();
-        Some(match (errors.is_empty(), self.pass.number) {
+        Some(match (errors.is_empty(), self.reconciliation.number) {
             (false, _) => errors.join("\n"),
             (true, 0) => "no reconciliation has ended yet".to_owned(),
             (true, _) => format!(
                 "not converged: {} changes are still to be made",
-                self.pass.residual
+                self.reconciliation.residual
             ),
         })
     }
@@ -431,18 +433,18 @@ fn family_name(family: Family) -> &'static str {
     }
 }
 
-impl PassStatus {
+impl ReconciliationStatus {
     /// From the outcomes of changes, and the number of those that are still to be made.
     #[must_use]
-    pub fn of(report: &ApplyReport, residual: usize) -> PassStatus {
+    pub fn of(report: &ApplyReport, residual: usize) -> ReconciliationStatus {
         let skipped = |(_, outcome): &&(_, Outcome)| matches!(outcome, Outcome::Skipped { .. });
-        PassStatus {
+        ReconciliationStatus {
             changed: report.done(),
             failed: report.failures().count(),
             skipped: report.outcomes.iter().filter(skipped).count(),
             residual,
             recreated: report.recreated(),
-            ..PassStatus::default()
+            ..ReconciliationStatus::default()
         }
     }
 }

@@ -7,8 +7,8 @@ use dataplane_user::net::Family;
 use dataplane_user::status::{RefusedStatus, Status};
 
 use super::options::Encapsulation;
+use super::requested::Requested;
 use super::topology::{ETHERNET, Topology};
-use super::wishes::Wishes;
 
 /// A link from one node to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +43,13 @@ pub(crate) struct Links {
 
 impl Links {
     /// The links that the manifests must lead to.
-    pub(crate) fn expected(topology: &Topology, wishes: &Wishes) -> Self {
+    pub(crate) fn expected(topology: &Topology, requested: &Requested) -> Self {
         let count = topology.nodes.len();
         let ends = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
         let link = |(from, to): (usize, usize)| {
             let family = topology.common_family(from, to)?;
             let [local, remote] = [from, to].map(|end| topology.nodes[end].underlay(family));
-            let encapsulation = wishes.agreed([from, to]);
+            let encapsulation = requested.agreed([from, to]);
             let link = Link {
                 encapsulation,
                 local,
@@ -149,13 +149,13 @@ mod tests {
     use serde_json::json;
 
     use super::super::options::Underlay;
-    use super::super::wishes;
+    use super::super::requested;
     use super::*;
 
     fn dual(encapsulation: Encapsulation) -> (Topology, Links) {
         let topology = Topology::new(3, Underlay::Dual);
-        let wishes = wishes::uniform(&[encapsulation], 3).remove(0);
-        let links = Links::expected(&topology, &wishes);
+        let requested = requested::uniform(&[encapsulation], 3).remove(0);
+        let links = Links::expected(&topology, &requested);
         (topology, links)
     }
 

@@ -13,6 +13,7 @@ mod probe;
 #[path = "../../xtask/src/progress.rs"]
 pub mod progress;
 mod report;
+mod requested;
 mod sabotage;
 mod shared;
 mod site;
@@ -20,7 +21,6 @@ mod stage;
 mod topology;
 mod traffic;
 mod verdict;
-mod wishes;
 
 use std::env;
 use std::panic;

@@ -55,13 +55,13 @@ fn needed(topology: &Topology, links: &Links) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::options::Underlay;
-    use super::super::wishes;
+    use super::super::requested;
     use super::*;
 
     fn needed_routes(underlay: Underlay, encapsulation: Encapsulation) -> Vec<String> {
         let topology = Topology::new(2, underlay);
-        let wishes = wishes::uniform(&[encapsulation], 2).remove(0);
-        needed(&topology, &Links::expected(&topology, &wishes))
+        let requested = requested::uniform(&[encapsulation], 2).remove(0);
+        needed(&topology, &Links::expected(&topology, &requested))
     }
 
     #[test]

@@ -16,11 +16,11 @@ use super::pairs::{self, Ends};
 use super::plain::Routes;
 use super::progress::say;
 use super::report::{Format, Report};
+use super::requested::{self, Requested};
 use super::site::Site;
 use super::topology::Topology;
 use super::traffic::{self, Kind, Pair};
 use super::verdict::{Round, Row};
-use super::wishes::{self, Wishes};
 use super::{agents, hold, shared};
 
 /// The traffic that shows whether a pair can communicate.
@@ -102,19 +102,19 @@ impl<'a> Stage<'a> {
             },
         };
         let mut report = Report::new(format, kernel_release()?);
-        let mut rounds = wishes::rounds(self.options);
+        let mut rounds = requested::rounds(self.options);
         if self.options.sabotage.is_some() {
             rounds.truncate(1);
         }
-        for wishes in &rounds {
+        for requested in &rounds {
             interrupt::check()?;
-            let statuses = self.ready(wishes)?;
-            let links = Links::expected(&self.site.topology, wishes);
+            let statuses = self.ready(requested)?;
+            let links = Links::expected(&self.site.topology, requested);
             let routes = Routes::put(&self.site.router, &self.site.topology, &links);
             if self.options.sabotage.is_some() {
-                self.sabotage(wishes, &statuses)?;
+                self.sabotage(requested, &statuses)?;
             }
-            let round = self.round(wishes, &statuses, &Kind::ALL.into())?;
+            let round = self.round(requested, &statuses, &Kind::ALL.into())?;
             interrupt::check()?;
             report.add(&round)?;
             routes.remove();
@@ -123,9 +123,9 @@ impl<'a> Stage<'a> {
     }
 
     /// Starts the agents, or makes them reload the manifests, and waits until all are ready.
-    fn ready(&mut self, wishes: &Wishes) -> Result<BTreeMap<String, Status>> {
+    fn ready(&mut self, requested: &Requested) -> Result<BTreeMap<String, Status>> {
         let start = Instant::now();
-        let manifests = self.manifests(wishes);
+        let manifests = self.manifests(requested);
         self.agents.iter().for_each(|agent| agent.write(&manifests));
         if self.agents.is_empty() {
             for host in &self.site.hosts {
@@ -134,13 +134,13 @@ impl<'a> Stage<'a> {
         }
         let mut statuses = BTreeMap::new();
         for agent in &mut self.agents {
-            let status = agents::wait_ready(agent, wishes.vni, self.waits.agent)?;
+            let status = agents::wait_ready(agent, requested.vni, self.waits.agent)?;
             statuses.insert(agent.host().name.to_owned(), status);
         }
         let seconds = start.elapsed().as_secs_f64();
         say(format_args!(
             "{}: all agents are ready after {seconds:.1} s",
-            wishes.name
+            requested.name
         ));
         for host in &self.site.hosts {
             // The MTU, as a CNI plugin would set it.
@@ -150,10 +150,10 @@ impl<'a> Stage<'a> {
     }
 
     /// The manifests of a round.
-    fn manifests(&self, wishes: &Wishes) -> String {
+    fn manifests(&self, requested: &Requested) -> String {
         let Topology { nodes, underlay } = &self.site.topology;
         let names = nodes.iter().map(|node| node.name);
-        let wanted = names.clone().zip(&wishes.nodes);
+        let wanted = names.clone().zip(&requested.nodes);
         let wanted = wanted.filter_map(|(name, wish)| Some((name, (*wish)?.name())));
         let by_routes = |index: usize| match self.options.dataplane {
             Dataplane::Ebpf => false,
@@ -168,17 +168,17 @@ impl<'a> Stage<'a> {
         };
         let overlay = Overlay {
             underlay: underlay.preferred(),
-            vni: wishes.vni,
-            wishes: wanted.collect(),
+            vni: requested.vni,
+            requested: wanted.collect(),
             dataplanes: by_routes.map(|(_, name)| (name, "routes")).collect(),
             shared: names.take(advertisers).collect(),
-            ..Overlay::new(nodes, Wishes::name_of(wishes.network))
+            ..Overlay::new(nodes, Requested::name_of(requested.network))
         };
         overlay.manifests(nodes)
     }
 
     /// Kills an agent, which must not affect traffic, and breaks one thing on its host, which must.
-    fn sabotage(&mut self, wishes: &Wishes, statuses: &BTreeMap<String, Status>) -> Result<()> {
+    fn sabotage(&mut self, requested: &Requested, statuses: &BTreeMap<String, Status>) -> Result<()> {
         let Some(sabotage) = self.options.sabotage else {
             return Ok(());
         };
@@ -186,7 +186,7 @@ impl<'a> Stage<'a> {
         let node = agent.host().name;
         say(format_args!("killing the agent of {node}: traffic must continue"));
         agent.kill();
-        let round = self.round(wishes, statuses, &QUICK.into())?;
+        let round = self.round(requested, statuses, &QUICK.into())?;
         let (losses, leaks) = (round.losses(), round.leaks());
         if !losses.is_empty() || !leaks.is_empty() {
             bail!(
@@ -204,12 +204,12 @@ impl<'a> Stage<'a> {
     /// Sends all traffic with these manifests, and captures on the router meanwhile.
     fn round(
         &self,
-        wishes: &Wishes,
+        requested: &Requested,
         statuses: &BTreeMap<String, Status>,
         kinds: &BTreeSet<Kind>,
     ) -> Result<Round<'a>> {
         let topology = &self.site.topology;
-        let links = Links::expected(topology, wishes);
+        let links = Links::expected(topology, requested);
         let refused = pairs::refused(statuses);
         let mut contradictions = links.contradictions(topology, statuses);
         contradictions.extend(links.unexpected(topology, &refused));
@@ -218,7 +218,7 @@ impl<'a> Stage<'a> {
         let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
         say(format_args!(
             "{}: sending {} between {} pairs",
-            wishes.name,
+            requested.name,
             names.join(", "),
             pairs.len()
         ));
@@ -234,7 +234,7 @@ impl<'a> Stage<'a> {
         let seconds = start.elapsed().as_secs_f64();
         say(format_args!(
             "{}: sent and captured in {seconds:.1} s",
-            wishes.name
+            requested.name
         ));
         if captured.missed > 0 {
             say(format_args!(
@@ -250,7 +250,7 @@ impl<'a> Stage<'a> {
         Ok(Round {
             topology,
             links,
-            vni: wishes.vni,
+            vni: requested.vni,
             rows,
             flows,
             refused,

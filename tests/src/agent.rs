@@ -369,8 +369,12 @@ pub fn binary() -> PathBuf {
 /// If something is left to change.
 #[track_caller]
 pub fn is_settled(agent: &Agent<'_>) {
-    let status = agent.next_pass();
-    assert_eq!((status.pass.changed, status.pass.residual), (0, 0), "{status:#?}");
+    let status = agent.next_reconciliation();
+    assert_eq!(
+        (status.reconciliation.changed, status.reconciliation.residual),
+        (0, 0),
+        "{status:#?}"
+    );
     let planned = agent.plan(&[]);
     assert_eq!(planned.code, 0, "{planned:?}");
 }

@@ -9,7 +9,7 @@ use aya::maps::{Array, LpmTrie, Map, MapData, MapInfo, PerCpuArray, PerCpuHashMa
 use aya::programs::tc::qdisc_add_clsact;
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
-use dataplane_ebpf::layout::{Class, Counters, Group, NextHop, NextHopState, SourceKey, Target, names};
+use dataplane_ebpf::layout::{Class, Counters, Group, NextHop, NextHopState, PrefixTarget, SourceKey, names};
 use dataplane_user::kernel::bpf::object::object;
 
 /// The result of a program that sends a packet by another device (linux/pkt_cls.h).
@@ -157,7 +157,7 @@ impl Programs {
     ///
     /// # Errors
     /// The error of the kernel.
-    pub fn set_prefix_v4(&mut self, address: [u8; 4], length: u32, target: Target) -> Result<()> {
+    pub fn set_prefix_v4(&mut self, address: [u8; 4], length: u32, target: PrefixTarget) -> Result<()> {
         self.trie(names::PREFIXES_V4)?
             .insert(&Key::new(length, address), target.0, 0)?;
         Ok(())
@@ -167,7 +167,7 @@ impl Programs {
     ///
     /// # Errors
     /// The error of the kernel.
-    pub fn set_prefix_v6(&mut self, address: [u8; 16], length: u32, target: Target) -> Result<()> {
+    pub fn set_prefix_v6(&mut self, address: [u8; 16], length: u32, target: PrefixTarget) -> Result<()> {
         self.trie(names::PREFIXES_V6)?
             .insert(&Key::new(length, address), target.0, 0)?;
         Ok(())

@@ -82,7 +82,7 @@ impl fmt::Display for Tally {
 pub fn run(course: Course) -> Result<Tally> {
     let topology = Topology::<3>::new();
     let overlay = Overlay {
-        wishes: vec![("b", "geneve"), ("c", "wireguard")],
+        requested: vec![("b", "geneve"), ("c", "wireguard")],
         shared: vec!["b", "c"],
         beside: true,
         ..Overlay::new(&topology, "auto")

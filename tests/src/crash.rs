@@ -43,8 +43,8 @@ impl Kernel for Crashing {
         self.kernel.is_outdated().await
     }
 
-    fn prepare(&mut self, target: &KernelState) {
-        self.kernel.prepare(target);
+    fn prepare(&mut self, desired: &KernelState) {
+        self.kernel.prepare(desired);
     }
 
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {

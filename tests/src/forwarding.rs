@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use dataplane_user::model::devices::ANCHOR;
 use dataplane_user::model::{
-    KernelState, LinkKind, MAIN_TABLE, NextHop, RouteHop, RouteKind, RouteTarget, Target, TunnelKind,
+    KernelState, LinkKind, MAIN_TABLE, NextHop, NextHopObject, PrefixTarget, RouteHop, RouteKind, TunnelKind,
 };
 use dataplane_user::net::{Family, LinkName};
 use ipnet::IpNet;
@@ -23,7 +23,7 @@ pub fn devices(state: &KernelState, prefix: &IpNet) -> Option<BTreeSet<LinkName>
                 let led = link.as_str() == ANCHOR && is_up(state, link);
                 return led.then(|| by_program(state, prefix))?;
             }
-            Some(RouteKind::NextHop { target, .. }) => return by_target(state, prefix, target),
+            Some(RouteKind::NextHop { object, .. }) => return by_object(state, prefix, object),
             Some(RouteKind::Paths(paths)) => {
                 let links = paths.hops.iter().map(|hop| hop.link.clone());
                 return links.collect();
@@ -59,7 +59,7 @@ fn by_program(state: &KernelState, prefix: &IpNet) -> Option<BTreeSet<LinkName>>
 
 /// The devices that a prefix of the maps leads to; `None` if one of its next hops leads nowhere.
 #[must_use]
-pub fn map_devices(state: &KernelState, prefix: &IpNet, target: &Target) -> Option<BTreeSet<LinkName>> {
+pub fn map_devices(state: &KernelState, prefix: &IpNet, target: &PrefixTarget) -> Option<BTreeSet<LinkName>> {
     let device = |next_hop: &std::sync::Arc<NextHop>| {
         let link = state.classes.get(&next_hop.class)?.as_ref()?;
         let taken = next_hop.class.tunnel != TunnelKind::WireGuard || is_allowed(state, link, prefix);
@@ -68,15 +68,15 @@ pub fn map_devices(state: &KernelState, prefix: &IpNet, target: &Target) -> Opti
     target.next_hops().map(device).collect()
 }
 
-fn by_target(state: &KernelState, prefix: &IpNet, target: &RouteTarget) -> Option<BTreeSet<LinkName>> {
+fn by_object(state: &KernelState, prefix: &IpNet, object: &NextHopObject) -> Option<BTreeSet<LinkName>> {
     let device = |hop: &std::sync::Arc<RouteHop>| {
-        let there = state.route_targets.contains(&RouteTarget::Hop(hop.clone()));
+        let there = state.next_hop_objects.contains(&NextHopObject::Hop(hop.clone()));
         let taken = !hop.is_wireguard() || is_allowed(state, &hop.link, prefix);
         let leads = there && taken && is_up(state, &hop.link) && knows_neighbour(state, hop);
         leads.then(|| hop.link.clone())
     };
-    let there = state.route_targets.contains(target);
-    there.then(|| target.hops().map(device).collect())?
+    let there = state.next_hop_objects.contains(object);
+    there.then(|| object.hops().map(device).collect())?
 }
 
 fn knows_neighbour(state: &KernelState, hop: &RouteHop) -> bool {

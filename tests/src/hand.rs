@@ -14,7 +14,7 @@ use dataplane_user::status::Status;
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
-use self::paths::{Deed, on_paths};
+use self::paths::{NextHopObjectCommand, on_paths};
 use crate::{Agent, NetNs, snapshot};
 
 /// An operation on an object of the agent.
@@ -44,7 +44,7 @@ enum Act {
     /// Deletes the pin that keeps the link of a program.
     Unpin(PathBuf),
     /// An operation on a next-hop object.
-    Way(Deed),
+    NextHopObject(NextHopObjectCommand),
     /// Deletes a prefix from the map.
     DeletePrefix(PathBuf, Ipv4Net),
 }
@@ -77,10 +77,10 @@ impl Operation {
         match &self.act {
             Act::Ip(lines) => netns.ip_batch(lines),
             Act::Elsewhere(there, lines) => NetNs::named(there).ip_batch(lines),
-            Act::Run(program, words) => drop(snapshot::run(netns, program, words)),
+            Act::Run(program, arguments) => drop(snapshot::run(netns, program, arguments)),
             Act::Sysctl(name, value) => netns.sysctl(name, value),
             Act::Unpin(pin) => fs::remove_file(pin).expect("the pin is there"),
-            Act::Way(deed) => netns.ip_batch(&deed.words(agent)),
+            Act::NextHopObject(command) => netns.ip_batch(&command.arguments(agent)),
             Act::DeletePrefix(pin, prefix) => delete_prefix(pin.clone(), *prefix),
         }
     }
@@ -111,13 +111,13 @@ pub fn operations(agent: &Agent<'_>) -> Vec<Operation> {
         "route 203.0.113.0/24 metric 0".to_owned(),
     ));
     for verb in ["delete", "flush"] {
-        let words = format!("{verb} table inet adit");
+        let arguments = format!("{verb} table inet adit");
         all.push(Operation {
-            what: format!("nft {words}"),
+            what: format!("nft {arguments}"),
             kind: "nftables",
             object: "nft table inet adit".to_owned(),
             evented: true,
-            act: Act::Run("nft", words),
+            act: Act::Run("nft", arguments),
         });
     }
     all.extend(on_paths(agent));
@@ -216,8 +216,8 @@ fn on_programs(agent: &Agent<'_>) -> Vec<Operation> {
             let (what, evented, act) = match mechanism {
                 Mechanism::Tcx => (format!("rm {}", pin.display()), false, Act::Unpin(pin)),
                 Mechanism::Clsact => {
-                    let words = format!("filter delete dev {device} {side}");
-                    (format!("tc {words}"), true, Act::Run("tc", words))
+                    let arguments = format!("filter delete dev {device} {side}");
+                    (format!("tc {arguments}"), true, Act::Run("tc", arguments))
                 }
             };
             Operation {
@@ -261,13 +261,13 @@ fn on_peers(agent: &Agent<'_>) -> Vec<Operation> {
     let peers = listed.lines().filter_map(|line| line.split_once('\t'));
     peers
         .map(|(device, key)| {
-            let words = format!("set {device} peer {key} remove");
+            let arguments = format!("set {device} peer {key} remove");
             Operation {
-                what: format!("wg {words}"),
+                what: format!("wg {arguments}"),
                 kind: "wireguard",
                 object: format!("wireguard {device}"),
                 evented: false,
-                act: Act::Run("wg", words),
+                act: Act::Run("wg", arguments),
             }
         })
         .collect()
@@ -289,8 +289,8 @@ fn delete_prefix(pin: PathBuf, prefix: Ipv4Net) {
 }
 
 /// The devices of networks among those that `ip` prints; declared devices have other names.
-fn networks(agent: &Agent<'_>, words: &str) -> Vec<Value> {
-    let shown = json(agent, words);
+fn networks(agent: &Agent<'_>, arguments: &str) -> Vec<Value> {
+    let shown = json(agent, arguments);
     let links = shown.as_array().expect("a list").iter();
     links
         .filter(|link| text(&link["ifname"]).starts_with("adit"))
@@ -298,8 +298,8 @@ fn networks(agent: &Agent<'_>, words: &str) -> Vec<Value> {
         .collect()
 }
 
-fn json(agent: &Agent<'_>, words: &str) -> Value {
-    let printed = agent.host().netns.ip(words);
+fn json(agent: &Agent<'_>, arguments: &str) -> Value {
+    let printed = agent.host().netns.ip(arguments);
     // ip may print nothing for an empty list.
     let printed = if printed.trim().is_empty() { "[]" } else { &printed };
     let mut list: Value = serde_json::from_str(printed).expect("ip prints JSON");

@@ -27,7 +27,7 @@ pub struct Overlay {
     /// The weights of members that advertise the shared prefixes, if they are not 1.
     pub weights: Vec<(&'static str, u8)>,
     /// The encapsulation that a member asks for.
-    pub wishes: Vec<(&'static str, &'static str)>,
+    pub requested: Vec<(&'static str, &'static str)>,
     /// The dataplane of a member, if it differs from the one of the network.
     pub dataplanes: Vec<(&'static str, &'static str)>,
     /// Whether all members are also in a second network, with dataplane `routes` and a separate table.
@@ -52,7 +52,7 @@ impl Overlay {
             members: names,
             shared: Vec::new(),
             weights: Vec::new(),
-            wishes: Vec::new(),
+            requested: Vec::new(),
             dataplanes: Vec::new(),
             beside: false,
             public_keys: Vec::new(),
@@ -113,7 +113,7 @@ spec:
             let weighted = |cidr: &str| format!("{{cidr: \"{cidr}\", weight: {weight}}}");
             prefixes.extend(shared.into_iter().map(weighted));
         }
-        let wish = self.wishes.iter().find(|(name, _)| *name == node.name);
+        let wish = self.requested.iter().find(|(name, _)| *name == node.name);
         let dataplane = self.dataplanes.iter().find(|(name, _)| *name == node.name);
         let key = self.keys.iter().find(|(name, _)| *name == node.name);
         let wireguard = key.map(|(_, fields)| {
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn encapsulations_and_shared_prefixes_are_per_node() {
         let documents = documents(|overlay| {
-            overlay.wishes = vec![("a", "none")];
+            overlay.requested = vec![("a", "none")];
             overlay.shared = vec!["a", "b"];
         });
         let with = |text: &str| -> Vec<bool> {

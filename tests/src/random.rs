@@ -293,7 +293,7 @@ fn build_node(index: usize, draft: &NodeDraft, networks: &BTreeMap<NetworkName, 
 
 pub(crate) fn foreign_link() -> Link {
     Link {
-        owner: Owner::Foreign,
+        owner: Owner::Other,
         kind: LinkKind::Other("bridge".to_owned()),
         mac: None,
         mtu: Some(1500),

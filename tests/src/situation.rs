@@ -22,7 +22,7 @@ pub struct Situation {
     ways: Vec<Way>,
     /// Objects that overlays do not plan, but that a desired state contains.
     pub rules: BTreeSet<Rule>,
-    /// The numbers of nodes that an operator drained.
+    /// The numbers of nodes that an operator withdrew.
     withdrawn: BTreeSet<u8>,
 }
 

@@ -27,7 +27,7 @@ fn the_next_hop_follows_the_route_of_the_underlay() {
     let [a, b] = &topology.hosts;
     let remote = b.underlay(Family::Ipv6);
     assert_eq!(gateway(agent, remote), "2001:db8:0:1::1");
-    let way = agent.status().unwrap().peers[0].way.clone().unwrap();
+    let way = agent.status().unwrap().peers[0].path.clone().unwrap();
     assert_eq!(way.device.as_deref(), Some("u0"));
     assert_eq!(way.gateway, Some("2001:db8:0:1::1".parse().unwrap()));
     let wide = agent.run(&["status", "-o", "wide"]).stdout;

@@ -14,7 +14,7 @@ use dataplane_user::model::devices::ANCHOR;
 use dataplane_user::model::wireguard::Peer;
 use dataplane_user::model::{
     ANCHOR_METRIC, Action, BACKSTOP_METRIC, Change, Hook, KernelState, LinkKind, NextHop, Owner,
-    ProgramVersion, RouteKey, RouteKind, Source, Target,
+    PrefixTarget, ProgramVersion, RouteKey, RouteKind, Source,
 };
 use dataplane_user::net::{LinkName, NodeName};
 use dataplane_user::plan::{network_links, plan};
@@ -22,13 +22,13 @@ use dataplane_user::resource::Intent;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-fn target(situation: Situation, mtu: u32) -> KernelState {
+fn desired(situation: Situation, mtu: u32) -> KernelState {
     let node = NodeName::new(THIS_NODE).expect("valid");
     let facts = situation.facts(&node, mtu);
     let intent = Intent::new(situation.resources, node).expect("it is there");
-    let mut target = plan(&intent, &facts).0;
-    target.rules.extend(situation.rules);
-    target
+    let mut desired = plan(&intent, &facts).0;
+    desired.rules.extend(situation.rules);
+    desired
 }
 
 fn run<F: Future>(future: F) -> F::Output {
@@ -39,10 +39,10 @@ fn run<F: Future>(future: F) -> F::Output {
 }
 
 /// One reconciliation of a kernel, as the agent does it.
-fn pass(kernel: &mut FakeKernel, target: &KernelState) {
+fn pass(kernel: &mut FakeKernel, desired: &KernelState) {
     run(async {
         let observed = kernel.observe().await.expect("the fake observes");
-        apply(kernel, diff(&observed, target)).await
+        apply(kernel, diff(&observed, desired)).await
     });
 }
 
@@ -54,7 +54,11 @@ fn forwards(state: &KernelState, prefix: &IpNet) -> bool {
 
 /// The devices that a prefix needs, by the maps and by routes.
 fn devices(state: &KernelState, prefix: &IpNet) -> BTreeSet<LinkName> {
-    let next_hops = state.prefixes.get(prefix).into_iter().flat_map(Target::next_hops);
+    let next_hops = state
+        .prefixes
+        .get(prefix)
+        .into_iter()
+        .flat_map(PrefixTarget::next_hops);
     let by_maps = next_hops.filter_map(|next_hop| state.classes.get(&next_hop.class).cloned().flatten());
     let mut devices = by_maps.collect::<BTreeSet<_>>();
     devices.extend(forwarding::devices(state, prefix).unwrap_or_default());
@@ -62,11 +66,11 @@ fn devices(state: &KernelState, prefix: &IpNet) -> BTreeSet<LinkName> {
 }
 
 /// The prefixes that two states forward and that no unmanaged route hides.
-fn kept_in_all(before: &KernelState, target: &KernelState) -> Vec<IpNet> {
+fn kept_in_all(before: &KernelState, desired: &KernelState) -> Vec<IpNet> {
     let others = before
         .routes
         .iter()
-        .filter(|(_, route)| route.owner == Owner::Foreign);
+        .filter(|(_, route)| route.owner == Owner::Other);
     let others = others.map(|(key, _)| key.prefix).collect::<Vec<_>>();
     let known = before
         .routes
@@ -76,7 +80,7 @@ fn kept_in_all(before: &KernelState, target: &KernelState) -> Vec<IpNet> {
     let known = known.copied().collect::<BTreeSet<_>>().into_iter();
     let known = known.filter(|prefix| !others.iter().any(|other| other.contains(prefix)));
     let both = |prefix: &IpNet| {
-        [before, target]
+        [before, desired]
             .iter()
             .all(|state| forwarding::devices(state, prefix).is_some())
     };
@@ -84,7 +88,7 @@ fn kept_in_all(before: &KernelState, target: &KernelState) -> Vec<IpNet> {
 }
 
 /// Whether packets to a prefix go to a revoked WireGuard peer, which is removed whatever else fails.
-fn is_revoked(before: &KernelState, target: &KernelState, prefix: &IpNet) -> bool {
+fn is_revoked(before: &KernelState, desired: &KernelState, prefix: &IpNet) -> bool {
     let devices = before.wireguard.values();
     let mut peers = devices.flat_map(|device| &device.peers);
     // What leads a prefix is found by its first address.
@@ -93,7 +97,7 @@ fn is_revoked(before: &KernelState, target: &KernelState, prefix: &IpNet) -> boo
             .iter()
             .any(|allowed| allowed.contains(&prefix.addr()))
     };
-    peers.any(|(key, peer)| gets_it(peer) && !target.named.keys.contains(key))
+    peers.any(|(key, peer)| gets_it(peer) && !desired.named.keys.contains(key))
 }
 
 fn recreated(changes: &[Change]) -> BTreeSet<LinkName> {
@@ -122,7 +126,7 @@ fn is_known(state: &KernelState, next_hop: &NextHop) -> bool {
 fn unguarded(state: &KernelState) -> BTreeSet<LinkName> {
     let tunnel = |name: &&LinkName| {
         let link = &state.links[*name];
-        name.as_str() != ANCHOR && link.owner == Owner::Ours && link.kind != LinkKind::WireGuard
+        name.as_str() != ANCHOR && link.owner == Owner::Adit && link.kind != LinkKind::WireGuard
     };
     let open = |name: &&LinkName| {
         state.links[*name].up && !state.attachments.contains_key(&((*name).clone(), Hook::Ingress))
@@ -138,31 +142,31 @@ fn unguarded(state: &KernelState) -> BTreeSet<LinkName> {
         .collect()
 }
 
-fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelState], changes: &[Change]) {
-    let target = &with_underlay(target.clone());
+fn check_steps(before: &KernelState, desired: &KernelState, history: &[KernelState], changes: &[Change]) {
+    let desired = &with_underlay(desired.clone());
     let anew = recreated(changes);
     // If an unmanaged device has the name, or excludes others of its kind, there is a conflict, and the prefix is removed.
     let foreign = |name: &LinkName| {
         before.links.iter().any(|(other, found)| {
-            let wanted = &target.links[name];
-            let suffers = other == name || found.is_in_the_way_of(&wanted.kind).is_some();
-            wanted.owner == Owner::Ours && found.owner == Owner::Foreign && suffers
+            let wanted = &desired.links[name];
+            let suffers = other == name || found.conflict_with(&wanted.kind).is_some();
+            wanted.owner == Owner::Adit && found.owner == Owner::Other && suffers
         })
     };
     let kept = |prefix: &&IpNet| {
-        forwards(before, prefix) && forwards(target, prefix) && !devices(target, prefix).iter().any(foreign)
+        forwards(before, prefix) && forwards(desired, prefix) && !devices(desired, prefix).iter().any(foreign)
     };
     let kept = before.prefixes.keys().filter(kept).collect::<Vec<_>>();
-    let led = kept_in_all(before, target).into_iter();
-    let led = led.filter(|prefix| !devices(target, prefix).iter().any(foreign));
+    let led = kept_in_all(before, desired).into_iter();
+    let led = led.filter(|prefix| !devices(desired, prefix).iter().any(foreign));
     let led = led.collect::<Vec<_>>();
     let anchored = |key: &&RouteKey| {
         let through_anchor = |state: &KernelState| {
             state.routes.get(key).is_some_and(|route| {
-                matches!(route.kind, RouteKind::Gateway { .. }) && route.owner == Owner::Ours
+                matches!(route.kind, RouteKind::Gateway { .. }) && route.owner == Owner::Adit
             })
         };
-        key.metric == ANCHOR_METRIC && through_anchor(before) && through_anchor(target)
+        key.metric == ANCHOR_METRIC && through_anchor(before) && through_anchor(desired)
     };
     let anchored = before.routes.keys().filter(anchored).collect::<Vec<_>>();
     for (step, state) in history.iter().enumerate() {
@@ -174,7 +178,7 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
                 changes[step]
             );
         }
-        let kept_sources = before.sources.intersection(&target.sources);
+        let kept_sources = before.sources.intersection(&desired.sources);
         for source in kept_sources {
             let stays = state.sources.contains(source);
             assert!(
@@ -185,7 +189,7 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
         }
         for prefix in &kept {
             let excepted = devices(before, prefix)
-                .union(&devices(target, prefix))
+                .union(&devices(desired, prefix))
                 .any(|link| anew.contains(link));
             assert!(
                 excepted || forwards(state, prefix),
@@ -195,7 +199,7 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
         }
         for prefix in &led {
             let excepted = devices(before, prefix)
-                .union(&devices(target, prefix))
+                .union(&devices(desired, prefix))
                 .any(|link| anew.contains(link));
             // Routes have its addresses as their source.
             assert!(
@@ -216,7 +220,7 @@ fn check_steps(before: &KernelState, target: &KernelState, history: &[KernelStat
         for key in state
             .routes
             .keys()
-            .filter(|key| key.metric == ANCHOR_METRIC && state.routes[key].owner == Owner::Ours)
+            .filter(|key| key.metric == ANCHOR_METRIC && state.routes[key].owner == Owner::Adit)
         {
             let backstop = RouteKey {
                 metric: BACKSTOP_METRIC,
@@ -285,17 +289,12 @@ fn foreign(state: &KernelState) -> KernelState {
         links: state.links.clone(),
         routes: state.routes.clone(),
         addresses: state.addresses.clone(),
-        firewall: state
-            .firewall
-            .clone()
-            .filter(|table| table.owner == Owner::Foreign),
+        firewall: state.firewall.clone().filter(|table| table.owner == Owner::Other),
         ..KernelState::default()
     };
-    state.links.retain(|_, link| link.owner == Owner::Foreign);
-    state.routes.retain(|_, route| route.owner == Owner::Foreign);
-    state
-        .addresses
-        .retain(|_, address| address.owner == Owner::Foreign);
+    state.links.retain(|_, link| link.owner == Owner::Other);
+    state.routes.retain(|_, route| route.owner == Owner::Other);
+    state.addresses.retain(|_, address| address.owner == Owner::Other);
     state
 }
 
@@ -308,22 +307,22 @@ proptest! {
         new in situations(),
         damages in random::damages(),
     ) {
-        let mut before = target(old, 1500);
+        let mut before = desired(old, 1500);
         damages.iter().for_each(|damage| random::damage(&mut before, damage));
         let before = with_underlay(before);
-        let target = target(new, 1500);
+        let desired = desired(new, 1500);
 
-        let set = diff(&before, &target);
+        let set = diff(&before, &desired);
         let changes = set.changes.clone();
         let mut kernel = FakeKernel::new(before.clone());
         let report = run(apply(&mut kernel, set));
 
         let refused = report.failures().map(|(change, error)| format!("{change}: {error}")).collect::<Vec<_>>();
         prop_assert!(refused.is_empty(), "refused: {refused:#?}");
-        let residual = diff(&kernel.state, &target);
+        let residual = diff(&kernel.state, &desired);
         prop_assert!(residual.is_empty(), "left over: {:#?}", residual.changes);
         prop_assert_eq!(foreign(&before), foreign(&kernel.state));
-        check_steps(&before, &target, &kernel.history, &changes);
+        check_steps(&before, &desired, &kernel.history, &changes);
     }
 
     #[test]
@@ -358,20 +357,20 @@ proptest! {
         new in situations(),
         failing in proptest::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut kernel = FakeKernel::new(with_underlay(target(old, 1500)));
+        let mut kernel = FakeKernel::new(with_underlay(desired(old, 1500)));
         let older = take_maps_away(&mut kernel.state);
         let before = kernel.state.clone();
-        let target = target(new, 1500);
-        let changes = diff(&before, &target).changes;
+        let desired = desired(new, 1500);
+        let changes = diff(&before, &desired).changes;
         kernel.failing.extend(failing.map(|index| index.index(changes.len())));
         let has_failed = !kernel.failing.is_empty();
-        let report = run(apply(&mut kernel, diff(&before, &target)));
+        let report = run(apply(&mut kernel, diff(&before, &desired)));
 
         let anew = recreated(&changes);
-        let wanted = with_underlay(target.clone());
+        let wanted = with_underlay(desired.clone());
         let kept = older.prefixes.keys().filter(|prefix| {
-            let excepted = devices(&older, prefix).union(&devices(&target, prefix)).any(|link| anew.contains(link));
-            let excepted = excepted || anew.contains(ANCHOR) || is_revoked(&older, &target, prefix);
+            let excepted = devices(&older, prefix).union(&devices(&desired, prefix)).any(|link| anew.contains(link));
+            let excepted = excepted || anew.contains(ANCHOR) || is_revoked(&older, &desired, prefix);
             forwards(&older, prefix) && forwards(&wanted, prefix) && !excepted
         });
         for prefix in kept {
@@ -381,7 +380,7 @@ proptest! {
         }
         if has_failed {
             kernel.failing.clear();
-            pass(&mut kernel, &target);
+            pass(&mut kernel, &desired);
         }
         prop_assert!(kernel.state.older_versions.is_empty());
         prop_assert_eq!(&kernel.state, &wanted);
@@ -389,10 +388,10 @@ proptest! {
 
     #[test]
     fn an_empty_desired_state_removes_all_managed_objects(situation in situations()) {
-        let target = target(situation, 9000);
+        let desired = desired(situation, 9000);
         let mut kernel = FakeKernel::new(underlay());
-        pass(&mut kernel, &target);
-        prop_assert_eq!(&kernel.state, &with_underlay(target));
+        pass(&mut kernel, &desired);
+        prop_assert_eq!(&kernel.state, &with_underlay(desired));
         pass(&mut kernel, &KernelState::default());
         prop_assert_eq!(&kernel.state, &underlay());
     }
@@ -403,17 +402,17 @@ proptest! {
         new in situations(),
         damages in random::damages(),
     ) {
-        let mut before = target(old, 1500);
+        let mut before = desired(old, 1500);
         damages.iter().for_each(|damage| random::damage(&mut before, damage));
         let before = with_underlay(before);
-        let target = target(new, 1400);
-        let whole = diff(&before, &target).changes.len();
+        let desired = desired(new, 1400);
+        let whole = diff(&before, &desired).changes.len();
         for died in 0..=whole {
             let mut kernel = FakeKernel { dies_before: Some(died), ..FakeKernel::new(before.clone()) };
-            pass(&mut kernel, &target);
+            pass(&mut kernel, &desired);
             kernel.dies_before = None;
-            pass(&mut kernel, &target);
-            let residual = diff(&kernel.state, &target);
+            pass(&mut kernel, &desired);
+            let residual = diff(&kernel.state, &desired);
             prop_assert!(residual.is_empty(), "died before {died}: {:#?}", residual.changes);
         }
     }
@@ -424,27 +423,27 @@ proptest! {
         new in situations(),
         failing in any::<prop::sample::Index>(),
     ) {
-        let before = with_underlay(target(old, 1500));
-        let target = target(new, 1500);
-        let changes = diff(&before, &target).changes;
+        let before = with_underlay(desired(old, 1500));
+        let desired = desired(new, 1500);
+        let changes = diff(&before, &desired).changes;
         prop_assume!(!changes.is_empty());
         let failing = failing.index(changes.len());
         let mut kernel = FakeKernel { failing: BTreeSet::from([failing]), ..FakeKernel::new(before.clone()) };
-        let report = run(apply(&mut kernel, diff(&before, &target)));
+        let report = run(apply(&mut kernel, diff(&before, &desired)));
 
         let anew = recreated(&changes);
-        let wanted = with_underlay(target.clone());
+        let wanted = with_underlay(desired.clone());
         for prefix in before.prefixes.keys().filter(|p| forwards(&before, p) && forwards(&wanted, p)) {
-            let excepted = devices(&before, prefix).union(&devices(&target, prefix)).any(|l| anew.contains(l));
-            let excepted = excepted || is_revoked(&before, &target, prefix);
+            let excepted = devices(&before, prefix).union(&devices(&desired, prefix)).any(|l| anew.contains(l));
+            let excepted = excepted || is_revoked(&before, &desired, prefix);
             prop_assert!(
                 excepted || forwards(&kernel.state, prefix),
                 "{prefix} is lost since `{}` failed", changes[failing]
             );
         }
         for prefix in kept_in_all(&before, &wanted) {
-            let excepted = devices(&before, &prefix).union(&devices(&target, &prefix)).any(|l| anew.contains(l));
-            let excepted = excepted || is_revoked(&before, &target, &prefix);
+            let excepted = devices(&before, &prefix).union(&devices(&desired, &prefix)).any(|l| anew.contains(l));
+            let excepted = excepted || is_revoked(&before, &desired, &prefix);
             prop_assert!(
                 excepted || forwarding::devices(&kernel.state, &prefix).is_some(),
                 "{prefix} is led nowhere since `{}` failed: {:#?}", changes[failing],
@@ -456,7 +455,7 @@ proptest! {
         prop_assert_eq!(busy.count(), 0, "deleted what was in use");
 
         kernel.failing.clear();
-        pass(&mut kernel, &target);
-        prop_assert!(diff(&kernel.state, &target).is_empty());
+        pass(&mut kernel, &desired);
+        prop_assert!(diff(&kernel.state, &desired).is_empty());
     }
 }

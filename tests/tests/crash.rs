@@ -58,7 +58,7 @@ fn converges(topology: &Topology<2>, agent: &mut Agent<'_>, after: usize) {
     agent.ready();
     let status = agent.status().unwrap();
     assert_eq!(
-        (status.pass.residual, status.pass.failed),
+        (status.reconciliation.residual, status.reconciliation.failed),
         (0, 0),
         "after {after}: {status:#?}"
     );

@@ -34,7 +34,7 @@ fn planted_faults_are_found_with_their_remedies() {
     require!(modules: "dummy", "geneve", "vxlan");
     let topology = Topology::<3>::new();
     let overlay = Overlay {
-        wishes: vec![("c", "vxlan")],
+        requested: vec![("c", "vxlan")],
         ..Overlay::new(&topology, "auto")
     };
     let host = &topology.hosts[0];

@@ -68,7 +68,7 @@ fn returns_in(
     let [to_b, to_c] = encapsulations;
     let overlay = Overlay {
         underlay,
-        wishes: vec![("b", to_b), ("c", to_c)],
+        requested: vec![("b", to_b), ("c", to_c)],
         shared: if beside { vec!["b", "c"] } else { Vec::new() },
         beside,
         ..Overlay::new(&topology, "auto")
@@ -134,7 +134,7 @@ fn a_recheck_without_changes_causes_no_reconciliation() {
     let topology = Topology::<3>::new();
     let [a, b, c] = &topology.hosts;
     let overlay = Overlay {
-        wishes: vec![("b", "geneve"), ("c", "wireguard")],
+        requested: vec![("b", "geneve"), ("c", "wireguard")],
         ..Overlay::new(&topology, "auto")
     };
     let manifests = overlay.manifests(&topology);
@@ -143,7 +143,7 @@ fn a_recheck_without_changes_causes_no_reconciliation() {
     agent.start();
     agent.ready();
     let looks = || agent.log().matches("nothing changed without an event").count();
-    let wait = |wanted: usize| agent.wait("looking", |_| looks() >= wanted).pass.number;
+    let wait = |wanted: usize| agent.wait("looking", |_| looks() >= wanted).reconciliation.number;
     // Wait for the events of its own start.
     let before = wait(3);
     // A session and a learned endpoint are no changes.

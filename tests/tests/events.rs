@@ -38,7 +38,7 @@ fn the_mtu_of_the_anchor_follows_the_underlay() {
     let remote = b.underlay(Family::Ipv4);
     let mtu = |wanted: u32| {
         agent.wait(&format!("at MTU {wanted}"), |status| {
-            status.networks[0].mtu == wanted && status.pass.residual == 0
+            status.networks[0].mtu == wanted && status.reconciliation.residual == 0
         });
         let route = a.netns.ip("route show 10.0.0.0/8 metric 173");
         assert!(route.contains(&format!("mtu {wanted}")), "{route}");
@@ -70,7 +70,7 @@ fn a_peer_whose_underlay_route_leads_into_the_overlay_is_reported_and_recovers()
     for encapsulation in ["geneve", "ipip", "wireguard"] {
         let topology = Topology::<3>::new();
         let overlay = Overlay {
-            wishes: vec![("b", encapsulation), ("c", "geneve")],
+            requested: vec![("b", encapsulation), ("c", "geneve")],
             ..Overlay::new(&topology, "auto")
         };
         let (agent, _others) = start(&topology, &overlay);
@@ -85,7 +85,7 @@ fn a_peer_whose_underlay_route_leads_into_the_overlay_is_reported_and_recovers()
         a.netns
             .ip(&format!("route add {remote} via 169.254.1.1 dev adit0 onlink"));
         let status = agent.wait("reporting of the loop", looped);
-        assert!(status.pass.residual == 0, "{status:#?}");
+        assert!(status.reconciliation.residual == 0, "{status:#?}");
         let to_b = b.end().address(Family::Ipv4).to_string();
         assert_eq!(agent.run(&["map", "lookup", &to_b]).code, 3, "{encapsulation}");
         a.netns.ip(&format!("route delete {remote}"));
@@ -188,7 +188,7 @@ fn an_endpoint_inside_of_the_overlay_is_reached_by_the_subnet_that_it_is_on() {
         }
         let agents = start_all(&topology, &manifests);
         for agent in &agents {
-            assert_eq!(agent.next_pass().problems, [], "{dataplane}");
+            assert_eq!(agent.next_reconciliation().problems, [], "{dataplane}");
         }
         for family in Family::BOTH {
             traffic::all(a.pod_end(), b.pod_end(), family).unwrap();
@@ -207,7 +207,7 @@ fn unmanaged_routes_do_not_wake_the_agent() {
     let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
     let a = &topology.hosts[0].netns;
     settle(&agent, a);
-    let before = agent.status().unwrap().pass.number;
+    let before = agent.status().unwrap().reconciliation.number;
     let heard = value(a, r#"adit_kernel_events_total{kind="route"}"#);
     a.ip_batch(&storm("add", 10_000));
     a.ip_batch(&storm("delete", 10_000));
@@ -220,7 +220,7 @@ fn unmanaged_routes_do_not_wake_the_agent() {
     // Later events arrive after it.
     a.ip("link delete adit-geneve");
     let status = agent.wait("repaired", |status| status.repairs.total == 1 && status.ready);
-    let passes = status.pass.number - before;
+    let passes = status.reconciliation.number - before;
     println!("{passes} reconciliations beside 20,000 unmanaged events");
     assert!(
         passes <= 2,
@@ -268,15 +268,18 @@ fn a_hangup_asks_for_one_reconciliation_that_begins_after_it() {
     settle(&agent, &topology.hosts[0].netns);
     let mut all = operations(&agent);
     all.retain(|operation| operation.kind == "map");
-    let before = agent.status().unwrap().pass;
+    let before = agent.status().unwrap().reconciliation;
     assert_eq!(before.begun, before.number, "no reconciliation runs");
     let entry = &all[0];
     entry.act(&agent);
-    let after = agent.next_pass();
-    assert_eq!((after.pass.number, after.repairs.total), (before.number + 1, 1));
+    let after = agent.next_reconciliation();
+    assert_eq!(
+        (after.reconciliation.number, after.repairs.total),
+        (before.number + 1, 1)
+    );
     settle(&agent, &topology.hosts[0].netns);
     assert_eq!(
-        agent.status().unwrap().pass.number,
+        agent.status().unwrap().reconciliation.number,
         before.number + 1,
         "one and no more"
     );
@@ -285,7 +288,7 @@ fn a_hangup_asks_for_one_reconciliation_that_begins_after_it() {
     for repairs in 2..=5 {
         agent.signal(Signal::SIGHUP);
         entry.act(&agent);
-        assert_eq!(agent.next_pass().repairs.total, repairs);
+        assert_eq!(agent.next_reconciliation().repairs.total, repairs);
     }
 }
 
@@ -298,7 +301,7 @@ fn changes_by_the_agent_do_not_wake_it() {
     let (agent, _others) = start(&topology, &Overlay::new(&topology, "geneve"));
     let a = &topology.hosts[0].netns;
     settle(&agent, a);
-    let passes = || agent.status().unwrap().pass.number;
+    let passes = || agent.status().unwrap().reconciliation.number;
     let before = passes();
     let deeds = [
         "link delete adit-geneve",
@@ -387,7 +390,7 @@ fn an_object_deleted_repeatedly_is_a_conflict_and_the_rest_continues() {
 
 /// Waits until the agent has handled the events of its own start.
 fn settle(agent: &Agent<'_>, netns: &NetNs) {
-    let passes = || agent.status().unwrap().pass.number;
+    let passes = || agent.status().unwrap().reconciliation.number;
     let (mut seen, mut quiet) = (passes(), 0);
     while quiet < 20 {
         thread::sleep(Duration::from_millis(50));

@@ -177,7 +177,7 @@ fn decapsulated_ipv4_arrives_with_any_rp_filter_of_all_devices() {
             agent.stop();
             agent.start();
             agent.ready();
-            agent.next_pass();
+            agent.next_reconciliation();
         }
         udp(a.end(), b.end(), Family::Ipv4, 100).unwrap();
         udp(b.pod_end(), a.pod_end(), Family::Ipv4, 100).unwrap();

@@ -20,7 +20,7 @@ impl World {
         }
         let topology = Topology::<3>::new();
         let overlay = Overlay {
-            wishes: vec![("b", "geneve"), ("c", "vxlan")],
+            requested: vec![("b", "geneve"), ("c", "vxlan")],
             ..Overlay::new(&topology, "auto")
         };
         foreign(&topology.hosts[0].netns);
@@ -44,7 +44,7 @@ impl World {
         agents[1..].iter().for_each(Agent::ready);
         let status = agents[0].wait("in conflict", |status| conflicts(status) == [conflict]);
         assert!(!status.ready);
-        assert_eq!(status.pass.failed, 0, "{status:#?}");
+        assert_eq!(status.reconciliation.failed, 0, "{status:#?}");
         agents
     }
 
@@ -60,7 +60,7 @@ impl World {
     fn untouched(&self, agents: &mut [Agent<'_>], look: impl Fn(&NetNs) -> String) {
         let before = look(self.a());
         agents[0].write(&format!("{}\n", self.manifests));
-        agents[0].next_pass();
+        agents[0].next_reconciliation();
         assert_eq!(look(self.a()), before, "after reconciliations");
         agents[0].stop();
         let uninstalled = agents[0].run(&["uninstall"]);
@@ -69,7 +69,7 @@ impl World {
         // The next start restores everything.
         agents[0].start();
         agents[0].wait("in conflict again", |status| {
-            status.pass.number > 0 && !conflicts(status).is_empty()
+            status.reconciliation.number > 0 && !conflicts(status).is_empty()
         });
         assert_eq!(look(self.a()), before, "after another start");
     }
@@ -111,7 +111,7 @@ fn an_unmanaged_flow_based_ipip_device_stays() {
     require!(modules: "dummy", "geneve", "ipip");
     let topology = Topology::<3>::new();
     let overlay = Overlay {
-        wishes: vec![("b", "ipip"), ("c", "vxlan")],
+        requested: vec![("b", "ipip"), ("c", "vxlan")],
         ..Overlay::new(&topology, "auto")
     };
     let world = World {
@@ -241,7 +241,7 @@ fn an_address_a_filter_and_a_table_of_others_stay() {
     );
     assert!(before.contains("counter"), "{before}");
 
-    let passed = agents[0].next_pass();
+    let passed = agents[0].next_reconciliation();
     assert!(passed.ready, "{passed:#?}");
     assert_eq!(look(), before);
     agents[0].stop();

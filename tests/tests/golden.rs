@@ -48,9 +48,13 @@ fn the_plan_of_every_node_of_a_case_is_stable() {
         for node in resources.nodes.keys() {
             let facts = facts(&resources, node, 1500);
             let intent = Intent::new(resources.clone(), node.clone()).unwrap();
-            let (target, _) = plan(&intent, &facts);
-            assert!(diff(&target, &target).is_empty(), "{} as {node}", case.display());
-            assert_eq!(plan(&intent, &facts).0, target);
+            let (desired, _) = plan(&intent, &facts);
+            assert!(
+                diff(&desired, &desired).is_empty(),
+                "{} as {node}",
+                case.display()
+            );
+            assert_eq!(plan(&intent, &facts).0, desired);
         }
     }
 }
@@ -69,12 +73,12 @@ fn cases() -> Vec<PathBuf> {
 fn render(case: &Path) -> String {
     let before = case.join("before.yaml");
     let observed = if before.exists() {
-        target(&before).0
+        desired(&before).0
     } else {
         KernelState::default()
     };
-    let (target, problems) = target(&case.join("manifests.yaml"));
-    let set = diff(&observed, &target);
+    let (desired, problems) = desired(&case.join("manifests.yaml"));
+    let set = diff(&observed, &desired);
     let mut text = String::new();
     for change in &set.changes {
         writeln!(text, "{change}").unwrap();
@@ -85,7 +89,7 @@ fn render(case: &Path) -> String {
     text
 }
 
-fn target(manifests: &Path) -> (KernelState, Vec<Problem>) {
+fn desired(manifests: &Path) -> (KernelState, Vec<Problem>) {
     let resources = source::load(&[manifests.to_owned()]).unwrap();
     let node = NodeName::new("a").unwrap();
     let facts = facts(&resources, &node, 1500);

@@ -92,14 +92,14 @@ fn a_scrape_has_traffic_drops_and_map_usage_and_passes_promtool() {
 
     // The status is the same on the socket and over HTTP.
     let status = agents[0].status().unwrap();
-    let way = status.peers[0].way.clone().unwrap();
+    let way = status.peers[0].path.clone().unwrap();
     assert_eq!((way.device.as_deref(), way.usable), (Some("adit-geneve"), true));
     assert!(way.packets >= sent, "{way:?}");
     let (code, json) = get(&a.netns, "/status");
     assert_eq!(code, 200);
     let over_http: Status = serde_json::from_str(&json).unwrap();
     assert_eq!(over_http.peers[0].node, status.peers[0].node);
-    assert!(over_http.peers[0].way.is_some());
+    assert!(over_http.peers[0].path.is_some());
     // Except for private fields.
     assert_eq!(status.peers[0].remote, Some(remote));
     let remote = remote.to_string();
@@ -166,7 +166,7 @@ fn each_change_is_counted_by_its_kind() {
     let overlay = Overlay {
         network: vec!["masquerade: {}"],
         shared: vec!["b", "c"],
-        wishes: vec![("c", "wireguard")],
+        requested: vec![("c", "wireguard")],
         ..Overlay::new(&topology, "geneve")
     };
     let host = &topology.hosts[0];
@@ -454,7 +454,10 @@ fn a_loop_that_hangs_is_reported_and_does_not_feed_the_watchdog() {
     wait_until_fed();
     wait_until_fed();
     let status = agent.status().unwrap();
-    assert!(status.ready && status.pass.ended_ago_s.is_some(), "{status:#?}");
+    assert!(
+        status.ready && status.reconciliation.ended_ago_s.is_some(),
+        "{status:#?}"
+    );
     agent.stop();
 
     // Only the thread of the loop is stopped, wherever it is.

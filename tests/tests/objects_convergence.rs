@@ -12,7 +12,8 @@ use dataplane_user::net::KeySource;
 use dataplane_user::net::{LinkName, Namespace, NodeName, PublicKey};
 use dataplane_user::plan::plan;
 use dataplane_user::resource::netlink::{
-    InterfaceEnd, InterfaceKind, NetlinkInterface, NetlinkObjects, NetlinkRoute, PeerHop, Placed, RouteAction,
+    InterfaceEnd, InterfaceKind, Namespaced, NetlinkInterface, NetlinkObjects, NetlinkRoute, PeerHop,
+    RouteAction,
 };
 use dataplane_user::resource::wireguard::{AllowedIpRoutes, Peer};
 use dataplane_user::resource::{Intent, Resources, WireGuardInterface};
@@ -55,8 +56,8 @@ fn node() -> NodeName {
     NodeName::new("a").expect("valid")
 }
 
-fn placed<T>(namespace: Option<Namespace>, object: T) -> Placed<T> {
-    Placed {
+fn placed<T>(namespace: Option<Namespace>, object: T) -> Namespaced<T> {
+    Namespaced {
         nodes: BTreeSet::from([node()]),
         namespace,
         object,
@@ -122,7 +123,7 @@ impl Taken {
 
 const KEY: KeySource = KeySource::Node;
 
-fn target(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
+fn desired(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
     let mut netlink = NetlinkObjects::default();
     let mut taken = Taken::default();
     for (&number, &(kind, at, far, parameter)) in drafts {
@@ -224,11 +225,11 @@ fn target(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
 }
 
 /// One reconciliation; returns all executed changes if something was refused.
-fn pass(kernel: &mut FakeKernel, target: &KernelState) -> Vec<String> {
+fn pass(kernel: &mut FakeKernel, desired: &KernelState) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    let set = diff(&kernel.state, target);
+    let set = diff(&kernel.state, desired);
     let report = runtime.block_on(apply(kernel, set));
     if report.failures().next().is_none() {
         return Vec::new();
@@ -240,7 +241,7 @@ fn pass(kernel: &mut FakeKernel, target: &KernelState) -> Vec<String> {
 }
 
 fn is_empty(state: &KernelState) -> bool {
-    let ours = state.links.values().any(|link| link.owner == Owner::Ours);
+    let ours = state.links.values().any(|link| link.owner == Owner::Adit);
     let nothing = state.routes.is_empty() && state.addresses.is_empty() && state.masters.is_empty();
     !ours && nothing && state.namespaces.values().all(is_empty)
 }
@@ -256,7 +257,7 @@ proptest! {
         damaged in any::<Index>(),
     ) {
         let mut kernel = FakeKernel::default();
-        let first = target(&old, true);
+        let first = desired(&old, true);
         prop_assert_eq!(pass(&mut kernel, &first), Vec::<String>::new());
         prop_assert!(diff(&kernel.state, &first).is_empty(), "{:#?}", diff(&kernel.state, &first).changes);
 
@@ -268,7 +269,7 @@ proptest! {
             without.forget_link(&delete);
             pass(&mut kernel, &without);
         }
-        let second = target(&new, present);
+        let second = desired(&new, present);
         prop_assert_eq!(pass(&mut kernel, &second), Vec::<String>::new());
         let residual = diff(&kernel.state, &second);
         prop_assert!(residual.is_empty(), "left over: {:#?}", residual.changes);
@@ -280,8 +281,8 @@ proptest! {
     #[test]
     fn nothing_is_changed_because_other_namespaces_cannot_be_read(old in drafts()) {
         let mut kernel = FakeKernel::default();
-        let target = target(&old, true);
-        prop_assert_eq!(pass(&mut kernel, &target), Vec::<String>::new());
+        let desired = desired(&old, true);
+        prop_assert_eq!(pass(&mut kernel, &desired), Vec::<String>::new());
         let mut observed = kernel.state.clone();
         let unreadable = (0..3).filter_map(place).map(|namespace| (namespace, "why".to_owned()));
         observed.unreadable = unreadable.collect();
@@ -292,6 +293,6 @@ proptest! {
                 link.kind = LinkKind::Other("veth".to_owned());
             }
         }
-        prop_assert_eq!(diff(&observed, &target).changes, vec![]);
+        prop_assert_eq!(diff(&observed, &desired).changes, vec![]);
     }
 }

@@ -23,7 +23,7 @@ fn systemd_accepts_the_units() {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
     let directory = tempfile::tempdir().unwrap();
     let mut paths = Vec::new();
-    for name in ["adit.service", "adit-backstop.service"] {
+    for name in ["adit.service", "adit-early.service"] {
         let text = fs::read_to_string(units.join(name)).unwrap();
         let installed = "/usr/local/bin/adit";
         assert!(text.contains(installed));
@@ -98,7 +98,11 @@ fn the_shipped_unit_starts_although_lo_has_a_program_of_others() {
     agent.start();
     agent.ready();
     let status = agent.status().unwrap();
-    assert_eq!((status.pass.failed, status.pass.residual), (0, 0), "{status:#?}");
+    assert_eq!(
+        (status.reconciliation.failed, status.reconciliation.residual),
+        (0, 0),
+        "{status:#?}"
+    );
 }
 
 #[test]
@@ -190,7 +194,7 @@ fn rejected_manifests_at_boot_leave_the_last_accepted_set_in_use() {
     }
     // The agent continues as well, and reports that the manifests are not applied.
     agent.start();
-    let status = agent.wait("reconciled", |status| status.pass.number > 0);
+    let status = agent.wait("reconciled", |status| status.reconciliation.number > 0);
     assert!(
         status.source.synced && status.source.error.is_some() && !status.ready,
         "{status:#?}"

@@ -12,7 +12,7 @@ fn plan_changes_nothing_and_uninstall_leaves_nothing() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<2>::new();
     let overlay = Overlay {
-        wishes: vec![("b", "vxlan")],
+        requested: vec![("b", "vxlan")],
         ..Overlay::new(&topology, "auto")
     };
     let mut agent = Agent::new(&topology.hosts[0], &overlay.manifests(&topology));
@@ -47,7 +47,7 @@ fn plan_changes_nothing_and_uninstall_leaves_nothing() {
     agent.start();
     agent.ready();
     let status = agent.status().unwrap();
-    assert_eq!(status.pass.residual, 0);
+    assert_eq!(status.reconciliation.residual, 0);
     let full = look();
     assert!(full.contains("adit-vxlan") && full.contains(pins.to_str().unwrap()));
     // Beside the running agent.

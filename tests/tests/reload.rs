@@ -14,7 +14,7 @@ fn devices_are_created_and_deleted_with_their_peers() {
     require!(modules: "dummy", "geneve");
     let topology = Topology::<3>::new();
     let all = Overlay {
-        wishes: vec![("c", "vxlan")],
+        requested: vec![("c", "vxlan")],
         ..Overlay::new(&topology, "auto")
     };
     let two = Overlay {
@@ -70,13 +70,13 @@ fn changes_of_encapsulation_port_and_mtu_are_applied() {
         let manifests = overlay.manifests(&topology);
         let passes = agents
             .iter()
-            .map(|agent| agent.status().unwrap().pass.number)
+            .map(|agent| agent.status().unwrap().reconciliation.number)
             .collect::<Vec<_>>();
         agents.iter().for_each(|agent| agent.write(&manifests));
         for (agent, before) in agents.iter().zip(passes) {
             // The status before the reconciliation that applies it is ready, too.
             agent.wait("applying it", |status| {
-                status.ready && status.pass.number > before && done(agent)
+                status.ready && status.reconciliation.number > before && done(agent)
             });
         }
     };
@@ -244,7 +244,7 @@ fn without_counts(peers: Vec<PeerStatus>) -> Vec<PeerStatus> {
     peers
         .into_iter()
         .map(|peer| PeerStatus {
-            way: None,
+            path: None,
             received: None,
             ..peer
         })

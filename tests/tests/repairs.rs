@@ -11,7 +11,7 @@ use dataplane_user::resource::{Dataplane, Intent};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-fn target(situation: Situation) -> KernelState {
+fn desired(situation: Situation) -> KernelState {
     let node = NodeName::new(THIS_NODE).expect("valid");
     let facts = situation.facts(&node, 1500);
     let mut resources = situation.resources;
@@ -43,12 +43,12 @@ proptest! {
 
     #[test]
     fn one_outside_change_is_one_repair(situation in situations(), (deed, kind) in deeds()) {
-        let target = target(situation);
-        let mut found = target.clone();
+        let desired = desired(situation);
+        let mut found = desired.clone();
         random::damage(&mut found, &deed);
-        let (reached, found) = (with_underlay(target.clone()), with_underlay(found));
-        let changes = diff(&found, &target).changes;
-        let repairs = repairs(&changes, &found, (&target, &target), &Earlier::default());
+        let (reached, found) = (with_underlay(desired.clone()), with_underlay(found));
+        let changes = diff(&found, &desired).changes;
+        let repairs = repairs(&changes, &found, (&desired, &desired), &Earlier::default());
         let told = repairs.iter().map(|repair| (repair.kind(), repair.to_string())).collect::<Vec<_>>();
         if found == reached {
             prop_assert_eq!(told, []);
@@ -61,10 +61,10 @@ proptest! {
 
     #[test]
     fn a_changed_manifest_is_no_repair(old in situations(), new in situations()) {
-        let (before, target) = (target(old), target(new));
+        let (before, desired) = (desired(old), desired(new));
         let observed = with_underlay(before.clone());
-        let changes = diff(&observed, &target).changes;
-        let told = repairs(&changes, &observed, (&before, &target), &Earlier::default());
+        let changes = diff(&observed, &desired).changes;
+        let told = repairs(&changes, &observed, (&before, &desired), &Earlier::default());
         prop_assert!(told.is_empty(), "{told:#?}");
     }
 }

@@ -34,7 +34,7 @@ fn a_killed_and_restarted_agent_loses_no_packet() {
     // Objects with the same id were not recreated.
     assert_eq!(map_ids(&agents[0]), maps);
     assert_eq!(snapshot::everything(&a.netns, &[]), before);
-    assert_eq!(status.pass.residual, 0);
+    assert_eq!(status.reconciliation.residual, 0);
     agents[0].kill();
     let plan = agents[0].plan(&[]);
     assert_eq!(plan.code, 0, "{plan:?}");

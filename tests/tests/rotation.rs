@@ -59,7 +59,7 @@ fn changes(dataplane: &'static str) {
         ..Overlay::new(&topology, "wireguard")
     };
     let agents = start_all_as(&topology, &overlay.manifests(&topology), |agent| {
-        agent.with_pauses("waiting=500,drain=4000")
+        agent.with_pauses("waiting=500,rotation-overlap=4000")
     });
     let [a, b, c] = &topology.hosts;
     let ways = [(a, b), (b, a), (a, c), (c, a), (b, c)];
@@ -132,7 +132,7 @@ fn changes(dataplane: &'static str) {
     // In another order.
     for agent in agents.iter().rev() {
         agent.write(&after);
-        agent.next_pass();
+        agent.next_reconciliation();
     }
     for (agent, host) in agents.iter().zip([a, b, c]) {
         agent.wait("back on the first devices", |status| {
@@ -159,7 +159,11 @@ fn changes(dataplane: &'static str) {
 #[track_caller]
 fn settled(agents: &[Agent<'_>]) {
     for agent in agents {
-        let status = agent.next_pass();
-        assert_eq!((status.pass.changed, status.pass.residual), (0, 0), "{status:#?}");
+        let status = agent.next_reconciliation();
+        assert_eq!(
+            (status.reconciliation.changed, status.reconciliation.residual),
+            (0, 0),
+            "{status:#?}"
+        );
     }
 }

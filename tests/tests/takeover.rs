@@ -89,11 +89,11 @@ fn a_newer_version_is_not_changed() {
     fs::create_dir(&newer).unwrap();
     let named = newer.to_str().unwrap().to_owned();
     let is_told = |text: &str| text.contains(&named) && text.contains("adit uninstall");
-    let status = agent.next_pass();
+    let status = agent.next_reconciliation();
     let told = status.problems.iter().any(|problem| is_told(&problem.message));
     assert!(told, "{status:#?}");
     fs::remove_dir(&newer).unwrap();
-    assert!(agent.next_pass().ready);
+    assert!(agent.next_reconciliation().ready);
     agent.stop();
 
     fs::rename(own(agent), &newer).unwrap();
@@ -130,7 +130,11 @@ fn make_older(agent: &mut Agent<'_>) -> PathBuf {
 /// Asserts that nothing is left of the older version, and that each hook has one program.
 fn taken_over(agent: &Agent<'_>, older: &Path) {
     let status = agent.status().unwrap();
-    assert_eq!((status.pass.residual, status.pass.failed), (0, 0), "{status:#?}");
+    assert_eq!(
+        (status.reconciliation.residual, status.reconciliation.failed),
+        (0, 0),
+        "{status:#?}"
+    );
     assert!(!older.exists());
     assert_eq!(programs(&agent.host().netns), [1, 1]);
     let plan = agent.plan(&[]);

@@ -69,7 +69,7 @@ fn three_nodes_reach_each_other_and_a_shared_prefix() {
     let topology = Topology::<3>::new();
     let overlay = Overlay {
         shared: vec!["b", "c"],
-        wishes: vec![("c", "vxlan")],
+        requested: vec![("c", "vxlan")],
         ..Overlay::new(&topology, "auto")
     };
     let agents = start_all(&topology, &overlay.manifests(&topology));
@@ -129,7 +129,7 @@ fn vxlan_source_ports_are_in_the_range_of_the_network() {
     let [a, b] = &topology.hosts;
     for (overlay, range) in ranges {
         for agent in &agents {
-            let status = agent.take(&overlay.manifests(&topology));
+            let status = agent.apply(&overlay.manifests(&topology));
             assert!(status.ready, "{status:#?}");
             let shown = agent.host().netns.ip("-d link show adit-vxlan");
             let words = format!("srcport {} {}", range.start, range.end);

@@ -124,7 +124,7 @@ fn a_network_by_programs_refuses_packets_until_a_bpf_file_system_exists_and_the_
     agents[0].start();
     let status = agents[0].wait("reported", is_told);
     assert_eq!((status.ready, status.problems.len()), (false, 1), "{status:#?}");
-    assert_eq!(status.pass.residual, 0, "{status:#?}");
+    assert_eq!(status.reconciliation.residual, 0, "{status:#?}");
     assert!(a.netns.ip("-br link show").contains("d0"));
     assert_eq!(judged(&agents[0]), "error");
     for family in Family::BOTH {
@@ -162,7 +162,7 @@ fn objects_stay_if_the_pins_of_the_agent_cannot_be_seen() {
         agents[0].write(&manifests);
         agents[0].start();
         let status = agents[0].wait("reported", is_told);
-        assert_eq!(status.pass.changed, 0, "{status:#?}");
+        assert_eq!(status.reconciliation.changed, 0, "{status:#?}");
         agents[0].reconciled("told", is_told);
         assert_eq!(look(), before);
         for family in Family::BOTH {

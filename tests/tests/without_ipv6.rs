@@ -47,7 +47,11 @@ fn carries_ipv4(encapsulation: &'static str, dataplane: &'static str) {
     traffic::all(from, to, Family::Ipv4).unwrap();
     let status = agents[0].status().unwrap();
     assert_eq!(skipped(&status), ["IPv6"], "{status:#?}");
-    assert_eq!((status.pass.failed, status.pass.residual), (0, 0), "{status:#?}");
+    assert_eq!(
+        (status.reconciliation.failed, status.reconciliation.residual),
+        (0, 0),
+        "{status:#?}"
+    );
     is_settled(&agents[0]);
     let routes = agents[0].host().netns.ip("route show table all proto 173");
     assert!(routes.contains("unreachable 10.0.0.0/8"), "{routes}");
@@ -55,7 +59,7 @@ fn carries_ipv4(encapsulation: &'static str, dataplane: &'static str) {
     // Objects that others delete are restored, as with both families.
     agents[0].host().netns.ip("link delete adit0");
     agents[0].wait("repaired", |status| {
-        status.repairs.total == 1 && status.pass.residual == 0
+        status.repairs.total == 1 && status.reconciliation.residual == 0
     });
     traffic::udp(from, to, Family::Ipv4, 100).unwrap();
     agents[0].stop();

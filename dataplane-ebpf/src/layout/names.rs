@@ -3,9 +3,9 @@
 
 use super::Class;
 
-/// IPv4 prefixes: LPM trie, [`super::PrefixKeyV4`] to [`super::Target`].
+/// IPv4 prefixes: LPM trie, [`super::PrefixKeyV4`] to [`super::PrefixTarget`].
 pub const PREFIXES_V4: &str = "adit_prefixes4";
-/// IPv6 prefixes: LPM trie, [`super::PrefixKeyV6`] to [`super::Target`].
+/// IPv6 prefixes: LPM trie, [`super::PrefixKeyV6`] to [`super::PrefixTarget`].
 pub const PREFIXES_V6: &str = "adit_prefixes6";
 /// Classes: array of [`super::Class`].
 pub const CLASSES: &str = "adit_classes";

@@ -3,9 +3,9 @@
 /// What a prefix points to: two bits for the kind, thirty bits for the slot.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Target(pub u32);
+pub struct PrefixTarget(pub u32);
 
-/// The kind and the slot of a [`Target`].
+/// The kind and the slot of a [`PrefixTarget`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {
     /// Nothing: an empty entry.
@@ -18,18 +18,20 @@ pub enum TargetKind {
     Local,
 }
 
-impl Target {
+impl PrefixTarget {
     const SHIFT: u32 = 30;
-    const SLOT: u32 = (1 << Target::SHIFT) - 1;
+    const SLOT: u32 = (1 << PrefixTarget::SHIFT) - 1;
 
     /// Encodes a target.
     #[must_use]
-    pub const fn new(kind: TargetKind) -> Target {
+    pub const fn new(kind: TargetKind) -> PrefixTarget {
         match kind {
-            TargetKind::Empty => Target(0),
-            TargetKind::NextHop(slot) => Target((1 << Target::SHIFT) | (slot & Target::SLOT)),
-            TargetKind::Group(slot) => Target((2 << Target::SHIFT) | (slot & Target::SLOT)),
-            TargetKind::Local => Target(3 << Target::SHIFT),
+            TargetKind::Empty => PrefixTarget(0),
+            TargetKind::NextHop(slot) => {
+                PrefixTarget((1 << PrefixTarget::SHIFT) | (slot & PrefixTarget::SLOT))
+            }
+            TargetKind::Group(slot) => PrefixTarget((2 << PrefixTarget::SHIFT) | (slot & PrefixTarget::SLOT)),
+            TargetKind::Local => PrefixTarget(3 << PrefixTarget::SHIFT),
         }
     }
 
@@ -37,9 +39,9 @@ impl Target {
     #[must_use]
     #[inline(always)]
     pub const fn kind(self) -> TargetKind {
-        match self.0 >> Target::SHIFT {
-            1 => TargetKind::NextHop(self.0 & Target::SLOT),
-            2 => TargetKind::Group(self.0 & Target::SLOT),
+        match self.0 >> PrefixTarget::SHIFT {
+            1 => TargetKind::NextHop(self.0 & PrefixTarget::SLOT),
+            2 => TargetKind::Group(self.0 & PrefixTarget::SLOT),
             3 => TargetKind::Local,
             _ => TargetKind::Empty,
         }

@@ -16,14 +16,14 @@ use dataplane_ebpf::arrive::Sources;
 use dataplane_ebpf::decide::Tables;
 use dataplane_ebpf::layout::{
     Class, Counters, Group, MAX_CLASSES, MAX_GROUPS, MAX_NEXT_HOPS, MAX_PREFIXES_V4, MAX_PREFIXES_V6,
-    MAX_SOURCES, NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, SourceKey, Target,
+    MAX_SOURCES, NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, PrefixTarget, SourceKey,
 };
 use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 
 #[map(name = "adit_prefixes4")]
-static PREFIXES_V4: LpmTrie<[u8; 4], Target> = LpmTrie::with_max_entries(MAX_PREFIXES_V4, 0);
+static PREFIXES_V4: LpmTrie<[u8; 4], PrefixTarget> = LpmTrie::with_max_entries(MAX_PREFIXES_V4, 0);
 #[map(name = "adit_prefixes6")]
-static PREFIXES_V6: LpmTrie<[u8; 16], Target> = LpmTrie::with_max_entries(MAX_PREFIXES_V6, 0);
+static PREFIXES_V6: LpmTrie<[u8; 16], PrefixTarget> = LpmTrie::with_max_entries(MAX_PREFIXES_V6, 0);
 #[map(name = "adit_classes")]
 static CLASSES: Array<Class> = Array::with_max_entries(MAX_CLASSES, 0);
 #[map(name = "adit_next_hops")]
@@ -69,7 +69,7 @@ pub(super) struct Maps;
 
 impl Tables for Maps {
     #[inline(always)]
-    fn prefix_v4(&self, address: [u8; 4]) -> Option<Target> {
+    fn prefix_v4(&self, address: [u8; 4]) -> Option<PrefixTarget> {
         #[repr(C, align(4))]
         struct Aligned(PrefixKeyV4);
         let key = Aligned(PrefixKeyV4 { length: 32, address });
@@ -79,7 +79,7 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn prefix_v6(&self, address: [u8; 16]) -> Option<Target> {
+    fn prefix_v6(&self, address: [u8; 16]) -> Option<PrefixTarget> {
         #[repr(C, align(4))]
         struct Aligned(PrefixKeyV6);
         let key = Aligned(PrefixKeyV6 { length: 128, address });

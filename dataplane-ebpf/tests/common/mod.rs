@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use dataplane_ebpf::decide::Tables;
 use dataplane_ebpf::layout::target::TargetKind;
-use dataplane_ebpf::layout::{Class, Group, GroupMember, NextHop, NextHopState, Target, UNUSED_SLOT};
+use dataplane_ebpf::layout::{Class, Group, GroupMember, NextHop, NextHopState, PrefixTarget, UNUSED_SLOT};
 use dataplane_ebpf::packet::{Address, Family, Headers, Ports};
 use dataplane_ebpf::select::member_key;
 
@@ -70,8 +70,8 @@ pub(crate) fn headers(family: Family) -> Headers {
 /// Tables whose prefixes are single addresses.
 #[derive(Default)]
 pub(crate) struct Memory {
-    pub(crate) v4: BTreeMap<[u8; 4], Target>,
-    pub(crate) v6: BTreeMap<[u8; 16], Target>,
+    pub(crate) v4: BTreeMap<[u8; 4], PrefixTarget>,
+    pub(crate) v6: BTreeMap<[u8; 16], PrefixTarget>,
     pub(crate) groups: BTreeMap<u32, Group>,
     pub(crate) next_hops: BTreeMap<u32, NextHop>,
     pub(crate) classes: BTreeMap<u32, Class>,
@@ -79,10 +79,10 @@ pub(crate) struct Memory {
 }
 
 impl Tables for Memory {
-    fn prefix_v4(&self, address: [u8; 4]) -> Option<Target> {
+    fn prefix_v4(&self, address: [u8; 4]) -> Option<PrefixTarget> {
         self.v4.get(&address).copied()
     }
-    fn prefix_v6(&self, address: [u8; 16]) -> Option<Target> {
+    fn prefix_v6(&self, address: [u8; 16]) -> Option<PrefixTarget> {
         self.v6.get(&address).copied()
     }
     fn group(&self, slot: u32) -> Option<&Group> {
@@ -102,8 +102,8 @@ impl Tables for Memory {
 impl Memory {
     /// Sets the target of both usual destinations.
     pub(crate) fn point(&mut self, kind: TargetKind) {
-        self.v4.insert(V4_DESTINATION, Target::new(kind));
-        self.v6.insert(V6_DESTINATION, Target::new(kind));
+        self.v4.insert(V4_DESTINATION, PrefixTarget::new(kind));
+        self.v6.insert(V6_DESTINATION, PrefixTarget::new(kind));
     }
 
     /// Stores a group of (slot, last byte of the address, weight) in the slots from `head` on, and marks all

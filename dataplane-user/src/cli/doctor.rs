@@ -112,7 +112,7 @@ async fn examine(directories: &Directories, intent: Option<&Intent>) -> Result<V
     ));
     findings.extend(devices::judge(&state.links, &requirements));
     findings.extend(ports::judge(
-        &crate::kernel::udp::sockets(root),
+        &crate::kernel::udp_sockets::sockets(root),
         &state.links,
         &requirements,
     ));

@@ -52,7 +52,7 @@ enum Command {
 
 /// The file to change.
 #[derive(Debug, Args)]
-struct Target {
+struct PrefixTarget {
     /// The wg-quick file of the hub
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: PathBuf,
@@ -79,7 +79,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-impl Target {
+impl PrefixTarget {
     async fn open(&self, sync: &Sync) -> Result<Hub<LiveDevice>, Failure> {
         match sync.skip_sync {
             true => self.open_alone().await,
@@ -144,7 +144,7 @@ fn failure(error: HubError) -> Failure {
         HubError::Config(_)
         | HubError::Sync(_)
         | HubError::NotRestored { .. }
-        | HubError::NotBroughtBack { .. } => Code::Error,
+        | HubError::NotUndone { .. } => Code::Error,
     };
     Failure::new(code, error.into())
 }

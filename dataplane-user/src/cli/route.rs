@@ -1,4 +1,4 @@
-//! `adit route`: Adit's routes in the kernel, and draining of peers.
+//! `adit route`: Adit's routes in the kernel, and withdrawal of peers.
 
 mod flush;
 mod list;
@@ -16,7 +16,7 @@ use crate::reconcile::compare::Comparison;
 use crate::reconcile::problems;
 use crate::serve::control::RunDirectory;
 
-/// List, validate, repair and delete Adit's routes; drain peers
+/// List, validate, repair and delete Adit's routes; withdraw peers
 ///
 /// `list` and `validate` only read. `repair` and `flush` are refused while an agent runs, because the agent
 /// keeps the routes itself. They change only routes that are managed by Adit. `withdraw` and `restore` ask
@@ -51,15 +51,15 @@ enum Command {
     Repair(validate::Arguments),
     /// Delete Adit's routes, except `unreachable` and `blackhole` ones; refused while an agent runs
     Flush(flush::Arguments),
-    /// Drain a peer: send it no more packets until `restore`
+    /// Withdraw a peer: send it no more packets until `restore`
     ///
     /// Other peers that advertise the same prefixes take over. A prefix that no other peer advertises is
-    /// unreachable. The peer stays drained when the agent restarts. A peer that is drained already is not an
+    /// unreachable. The peer stays withdrawn when the agent restarts. A peer that is withdrawn already is not an
     /// error.
     Withdraw(withdraw::Arguments),
-    /// Use a drained peer again
+    /// Use a withdrawn peer again
     ///
-    /// A peer that is not drained is not an error.
+    /// A peer that is not withdrawn is not an error.
     Restore(withdraw::Arguments),
 }
 

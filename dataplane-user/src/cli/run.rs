@@ -32,12 +32,12 @@ use crate::kernel::netlink::{EventCounts, Events, Woken};
 use crate::limits;
 use crate::pauses::Pauses;
 use crate::reconcile::{Agent, Config};
+use crate::reporter::Reporter;
 use crate::serve::http::Http;
 use crate::serve::{self, EndpointAges, Listeners, View, Withdrawals};
 use crate::source::file::STANDARD_INPUT;
 use crate::source::{KeyRing, Watch};
 use crate::status::Status;
-use crate::tell::Teller;
 
 /// Run the agent of this node
 ///
@@ -182,7 +182,7 @@ pub(super) async fn run(directories: &Directories, arguments: Arguments) -> Resu
     send_signals(&sender)?;
     let drops = kernel.drops();
     let heartbeat = config.heartbeat.clone();
-    let mut teller = Teller::new(&config);
+    let mut teller = Reporter::new(&config);
     teller.recorder().counts_events(counts);
     spawn_local(tell_systemd(teller.status()));
     let view = View {
@@ -235,7 +235,7 @@ async fn tell_systemd(mut status: watch::Receiver<Status>) {
     while status.changed().await.is_ok() {
         let (passes, unready) = {
             let now = status.borrow();
-            (now.pass.number, now.unready())
+            (now.reconciliation.number, now.unready())
         };
         if passes == 0 {
             continue;

@@ -14,7 +14,7 @@ use super::output;
 use super::privilege::{self, NET_ADMIN};
 use crate::apply::Outcome;
 use crate::kernel::wireguard::endpoints;
-use crate::kernel::{LinuxKernel, Wanted, bpf};
+use crate::kernel::{LinuxKernel, ObservationScope, bpf};
 use crate::model::facts::Presence;
 use crate::model::{Change, KernelState, Object};
 use crate::net::Namespace;
@@ -44,9 +44,9 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
         Ok(remembered) => (remembered, Vec::new()),
         Err(error) => (BTreeSet::new(), vec![format!("the list of namespaces ({error})")]),
     };
-    let wanted = Wanted {
+    let wanted = ObservationScope {
         remembered,
-        ..Wanted::default()
+        ..ObservationScope::default()
     };
     let mut compared = Comparison::with_nothing(&mut kernel, &wanted).await?;
     let pinned_elsewhere = pinned_elsewhere(&kernel, &compared.observed, &directories.bpffs);

@@ -11,19 +11,19 @@ use crate::model::{
 use crate::net::LinkName;
 
 /// Removes from `observed` what the kernel deletes together with addresses that are deleted first.
-pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
+pub(super) fn diff(observed: &mut KernelState, desired: &KernelState, set: &mut ChangeSet) {
     // Addresses that are deleted as part of another change.
     let mut moved = Vec::new();
-    for ((link, address), wanted) in &target.addresses {
+    for ((link, address), wanted) in &desired.addresses {
         let operation = match observed.addresses.get(&(link.clone(), *address)) {
-            None => match longer_or_shorter(observed, target, link, *address) {
+            None => match longer_or_shorter(observed, desired, link, *address) {
                 Some(from) => {
                     moved.push((link, from));
                     AddressOperation::Move { from, to: *wanted }
                 }
                 None => AddressOperation::Create(*wanted),
             },
-            Some(found) if found.owner == Owner::Foreign => {
+            Some(found) if found.owner == Owner::Other => {
                 set.conflicts.push(Conflict {
                     object: Object::Address(link.clone(), *address).into(),
                     found: "an address without Adit's mark".to_owned(),
@@ -38,15 +38,15 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
     }
     let goes = |(key, found): &(&(LinkName, IpNet), &Address)| {
         let (link, address) = *key;
-        let goes = found.owner == Owner::Ours || is_unwanted(target, link, found);
-        goes && !target.addresses.contains_key(*key) && !moved.contains(&(link, *address))
+        let goes = found.owner == Owner::Adit || is_unwanted(desired, link, found);
+        goes && !desired.addresses.contains_key(*key) && !moved.contains(&(link, *address))
     };
     let gone = observed.addresses.iter().filter(goes);
     let gone = gone.map(|(key, found)| (key.clone(), *found)).collect::<Vec<_>>();
     for ((link, address), found) in gone {
         let connected = connected(observed, &address, found.peer);
-        let occupies_desired_route = connected.is_some_and(|key| target.routes.contains_key(&key));
-        let first = occupies_desired_route || takes_wanted_routes(observed, target, &link, &address);
+        let occupies_desired_route = connected.is_some_and(|key| desired.routes.contains_key(&key));
+        let first = occupies_desired_route || takes_wanted_routes(observed, desired, &link, &address);
         if first {
             observed.forget_address(&link, address);
             observed.routes.retain(|key, _| Some(*key) != connected);
@@ -67,7 +67,7 @@ fn connected(observed: &KernelState, address: &IpNet, peer: Option<IpAddr>) -> O
 /// together with it (`fib_del_ifaddr`, net/ipv4/fib_frontend.c); routes to next-hop objects stay.
 fn takes_wanted_routes(
     observed: &KernelState,
-    target: &KernelState,
+    desired: &KernelState,
     link: &LinkName,
     address: &IpNet,
 ) -> bool {
@@ -76,23 +76,23 @@ fn takes_wanted_routes(
         let foreign = observed
             .addresses
             .get(&key)
-            .is_some_and(|found| found.owner == Owner::Foreign);
-        target.addresses.contains_key(&key) || foreign
+            .is_some_and(|found| found.owner == Owner::Other);
+        desired.addresses.contains_key(&key) || foreign
     };
     if address.addr().is_ipv6() || observed.ipv4_addresses(link).any(stays) {
         return false;
     }
     let by_it = |(key, route): (&RouteKey, &Route)| {
-        let ipv4 = key.prefix.addr().is_ipv4() && route.target().is_none();
+        let ipv4 = key.prefix.addr().is_ipv4() && route.next_hop_object().is_none();
         ipv4 && route.links().any(|other| other == link)
     };
-    target.ipv4_addresses(link).next().is_none() && target.routes.iter().any(by_it)
+    desired.ipv4_addresses(link).next().is_none() && desired.routes.iter().any(by_it)
 }
 
 /// The same managed address with another, undesired prefix length: with IPv6, a device can't have both.
 fn longer_or_shorter(
     observed: &KernelState,
-    target: &KernelState,
+    desired: &KernelState,
     link: &LinkName,
     address: IpNet,
 ) -> Option<IpNet> {
@@ -100,14 +100,14 @@ fn longer_or_shorter(
         return None;
     }
     let mut same = observed.addresses.iter().filter(|((on, found), value)| {
-        on == link && found.addr() == address.addr() && value.owner == Owner::Ours
+        on == link && found.addr() == address.addr() && value.owner == Owner::Adit
     });
-    let ((_, found), _) = same.find(|(key, _)| !target.addresses.contains_key(key))?;
+    let ((_, found), _) = same.find(|(key, _)| !desired.addresses.contains_key(key))?;
     Some(*found)
 }
 
 /// Whether the kernel created an address on a device that should have no such addresses.
-fn is_unwanted(target: &KernelState, link: &LinkName, found: &Address) -> bool {
+fn is_unwanted(desired: &KernelState, link: &LinkName, found: &Address) -> bool {
     let generates = |link: &crate::model::Link| link.generates_addresses;
-    found.owner == Owner::Kernel && target.links.get(link).is_some_and(|link| !generates(link))
+    found.owner == Owner::Kernel && desired.links.get(link).is_some_and(|link| !generates(link))
 }

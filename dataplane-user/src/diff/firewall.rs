@@ -4,8 +4,8 @@ use crate::model::change::NftChange;
 use crate::model::{ChangeSet, Conflict, KernelState, Object, Owner};
 
 /// Runs after the links: if a desired device conflicts with an existing one, no rule names that device.
-pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    let mut wanted = target.firewall.clone();
+pub(super) fn diff(observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
+    let mut wanted = desired.firewall.clone();
     for conflict in &set.conflicts {
         if let (Object::Link(name), Some(wanted)) = (&conflict.object.object, &mut wanted) {
             wanted.forget_link(name);
@@ -22,7 +22,7 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
     match (&observed.firewall, wanted) {
         (None, None) => {}
         (None, Some(wanted)) => set.push(NftChange::Create(Box::new(wanted))),
-        (Some(found), wanted) if found.owner == Owner::Foreign => {
+        (Some(found), wanted) if found.owner == Owner::Other => {
             if wanted.is_some() {
                 set.conflicts.push(Conflict {
                     object: Object::Firewall.into(),

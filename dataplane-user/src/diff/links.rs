@@ -10,19 +10,19 @@ use crate::net::LinkName;
 
 /// Removes from the desired state the devices whose name or unique property belongs to a device that Adit
 /// does not manage, and the objects that depend on them.
-pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+pub(super) fn exclude_conflicts(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
     let conflicting_device = |name: &LinkName, link: &Link| {
         let foreign = observed
             .links
             .iter()
-            .filter(|(_, found)| found.owner == Owner::Foreign);
+            .filter(|(_, found)| found.owner == Owner::Other);
         let mut found = foreign.map(|(other, found)| {
-            let has = (other != name).then(|| found.is_in_the_way_of(&link.kind));
+            let has = (other != name).then(|| found.conflict_with(&link.kind));
             (other, found, has)
         });
         found.find(|(.., has)| *has != Some(None))
     };
-    let conflicting = target
+    let conflicting = desired
         .links
         .iter()
         .filter_map(|(name, link)| Some((name.clone(), conflicting_device(name, link)?)));
@@ -32,18 +32,18 @@ pub(super) fn exclude_conflicts(observed: &KernelState, target: &mut KernelState
             found: found.kind.to_string(),
             holder: has.flatten().map(|has| (other.clone(), has)),
         });
-        target.forget_link(&name);
-        target.drop_unreachable();
+        desired.forget_link(&name);
+        desired.drop_unreachable();
     }
 }
 
 /// Removes from `observed` what the kernel deletes together with each recreated device, so that all of it is
 /// created again.
-pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
+pub(super) fn diff(at: At<'_>, observed: &mut KernelState, desired: &KernelState, set: &mut ChangeSet) {
     let At {
         namespace, detours, ..
     } = at;
-    let renamed = renamed(observed, target);
+    let renamed = renamed(observed, desired);
     for (other, reason) in &renamed {
         let delete = LinkChange(other.clone(), LinkOperation::Delete(reason.clone()));
         if delete.stage() == Stage::RecreateLinks {
@@ -61,7 +61,7 @@ pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState,
             set.push(LinkChange(name.clone(), LinkOperation::Delete(reason)));
         }
     }
-    for (name, link) in &target.links {
+    for (name, link) in &desired.links {
         let mut push = |operation| set.push(LinkChange(name.clone(), operation));
         let recreated = observed
             .links
@@ -101,7 +101,7 @@ pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState,
     }
     for (name, found) in &observed.links {
         let known = renamed.contains_key(name);
-        if found.owner == Owner::Ours && !known && !target.links.contains_key(name) {
+        if found.owner == Owner::Adit && !known && !desired.links.contains_key(name) {
             let delete = LinkOperation::Delete(DeleteLinkReason::Unneeded);
             set.push(LinkChange(name.clone(), delete));
         }
@@ -109,15 +109,15 @@ pub(super) fn diff(at: At<'_>, observed: &mut KernelState, target: &KernelState,
 }
 
 /// Managed devices under undesired names, whose kind is missing under a desired name.
-fn renamed(observed: &KernelState, target: &KernelState) -> BTreeMap<LinkName, DeleteLinkReason> {
-    let mut missing: Vec<_> = target
+fn renamed(observed: &KernelState, desired: &KernelState) -> BTreeMap<LinkName, DeleteLinkReason> {
+    let mut missing: Vec<_> = desired
         .links
         .iter()
         .filter(|(name, _)| !observed.links.contains_key(*name))
         .collect();
     let mut renamed = BTreeMap::new();
     for (other, found) in &observed.links {
-        if found.owner == Owner::Foreign || target.links.contains_key(other) {
+        if found.owner == Owner::Other || desired.links.contains_key(other) {
             continue;
         }
         // WireGuard devices are identified by their keys and ports.
@@ -126,7 +126,7 @@ fn renamed(observed: &KernelState, target: &KernelState) -> BTreeMap<LinkName, D
             Some((device.public_key, device.listen_port))
         };
         let is_it = |(name, link): &(&LinkName, &Link)| {
-            link.kind == found.kind && identity(observed, other) == identity(target, name)
+            link.kind == found.kind && identity(observed, other) == identity(desired, name)
         };
         let Some(index) = missing.iter().position(is_it) else {
             continue;

@@ -3,10 +3,10 @@
 use crate::model::change::{NeighbourChange, Write};
 use crate::model::{ChangeSet, Conflict, KernelState, Object, Owner};
 
-pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    for (key @ (link, address), wanted) in &target.neighbours {
+pub(super) fn diff(observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
+    for (key @ (link, address), wanted) in &desired.neighbours {
         match observed.neighbours.get(key) {
-            Some(found) if found.owner == Owner::Foreign => set.conflicts.push(Conflict {
+            Some(found) if found.owner == Owner::Other => set.conflicts.push(Conflict {
                 object: Object::Neighbour(link.clone(), *address).into(),
                 found: format!("a permanent neighbour {} without Adit's mark", found.mac),
                 holder: None,
@@ -16,7 +16,7 @@ pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut Chang
         }
     }
     for (key @ (link, address), found) in &observed.neighbours {
-        if found.owner == Owner::Ours && !target.neighbours.contains_key(key) {
+        if found.owner == Owner::Adit && !desired.neighbours.contains_key(key) {
             set.push(NeighbourChange(link.clone(), *address, Write::Delete));
         }
     }

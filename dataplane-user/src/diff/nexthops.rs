@@ -6,26 +6,26 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::change::{NextHopObjectChange, NextHopObjectOperation};
-use crate::model::{ChangeSet, KernelState, Owner, RouteGroup, RouteTarget};
+use crate::model::{ChangeSet, KernelState, NextHopObject, Owner, RouteGroup};
 
 /// Applies groups that change in place to `observed`, so that their routes need no change.
-pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
-    let groups = observed.route_targets.iter().filter_map(|found| match found {
-        RouteTarget::Group(group) if !target.route_targets.contains(found) => Some(Arc::clone(group)),
+pub(super) fn diff(observed: &mut KernelState, desired: &KernelState, set: &mut ChangeSet) {
+    let groups = observed.next_hop_objects.iter().filter_map(|found| match found {
+        NextHopObject::Group(group) if !desired.next_hop_objects.contains(found) => Some(Arc::clone(group)),
         _ => None,
     });
     for from in groups.collect::<Vec<_>>() {
-        if let Some(to) = successor(&from, observed, target) {
+        if let Some(to) = successor(&from, observed, desired) {
             observed.replace_route_group(&from, &to);
             let replace = NextHopObjectOperation::Replace(from);
-            set.push(NextHopObjectChange(RouteTarget::Group(to), replace));
+            set.push(NextHopObjectChange(NextHopObject::Group(to), replace));
         }
     }
-    for new in target.route_targets.difference(&observed.route_targets) {
+    for new in desired.next_hop_objects.difference(&observed.next_hop_objects) {
         let create = NextHopObjectOperation::Create;
         set.push(NextHopObjectChange(new.clone(), create));
     }
-    for gone in observed.route_targets.difference(&target.route_targets) {
+    for gone in observed.next_hop_objects.difference(&desired.next_hop_objects) {
         let delete = NextHopObjectOperation::Delete;
         set.push(NextHopObjectChange(gone.clone(), delete));
     }
@@ -35,25 +35,25 @@ pub(super) fn diff(observed: &mut KernelState, target: &KernelState, set: &mut C
 fn successor(
     group: &Arc<RouteGroup>,
     observed: &KernelState,
-    target: &KernelState,
+    desired: &KernelState,
 ) -> Option<Arc<RouteGroup>> {
-    let from = RouteTarget::Group(Arc::clone(group));
+    let from = NextHopObject::Group(Arc::clone(group));
     let routes = observed
         .routes
         .iter()
-        .filter(|(_, route)| route.owner == Owner::Ours);
+        .filter(|(_, route)| route.owner == Owner::Adit);
     let keys = routes
-        .filter(|(_, route)| route.target() == Some(&from))
+        .filter(|(_, route)| route.next_hop_object() == Some(&from))
         .map(|(key, _)| key);
     let wanted = keys
-        .filter_map(|key| target.routes.get(key))
-        .map(|route| route.target());
+        .filter_map(|key| desired.routes.get(key))
+        .map(|route| route.next_hop_object());
     let wanted = wanted.collect::<BTreeSet<_>>();
     match wanted.first() {
-        Some(Some(to @ RouteTarget::Group(next))) if wanted.len() == 1 => {
+        Some(Some(to @ NextHopObject::Group(next))) if wanted.len() == 1 => {
             // The kernel can't change a group's kind.
             let alike = next.resilient == group.resilient;
-            (alike && !observed.route_targets.contains(to)).then(|| Arc::clone(next))
+            (alike && !observed.next_hop_objects.contains(to)).then(|| Arc::clone(next))
         }
         _ => None,
     }

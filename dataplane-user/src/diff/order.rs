@@ -19,15 +19,15 @@ use crate::model::order::Detour;
 use crate::model::{Change, ChangeSet, KernelState};
 
 /// Sorts the changes and stores the dependencies of each. `before` is the observed state; `observed` is the
-/// same without what the kernel deletes together with recreated devices; `target` is the desired state
+/// same without what the kernel deletes together with recreated devices; `desired` is the desired state
 /// without conflicts. Returns a detour if changes wait for each other in a circle and this detour was not
 /// used yet; the caller computes the changes again with it.
 pub(super) fn arrange(
     set: &mut ChangeSet,
-    (before, observed, target): (&KernelState, &KernelState, &KernelState),
+    (before, observed, desired): (&KernelState, &KernelState, &KernelState),
     detours: &BTreeSet<Detour>,
 ) -> Option<Detour> {
-    let (needs, of_slots) = needs::of_changes(&set.changes, (before, observed, target), detours);
+    let (needs, of_slots) = needs::of_changes(&set.changes, (before, observed, desired), detours);
     let ranks = set.changes.iter().map(Change::rank).collect::<Vec<_>>();
     let backwards = graph::first_backwards(&ranks, &needs, |condition| !of_slots[condition as usize]);
     debug_assert!(

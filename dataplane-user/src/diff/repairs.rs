@@ -82,7 +82,7 @@ impl fmt::Display for Repair {
     }
 }
 
-/// The repairs among changes that lead from `observed` to `target`; `before` is the desired state that was
+/// The repairs among changes that lead from `observed` to `desired`; `before` is the desired state that was
 /// reached last. If the desired state of an object differs from `before`, its change is no repair. A change
 /// that follows from an `earlier` repair is a part of that repair; one that follows from an earlier manifest
 /// change is no repair.
@@ -90,12 +90,12 @@ impl fmt::Display for Repair {
 pub fn repairs(
     changes: &[Change],
     observed: &KernelState,
-    (before, target): (&KernelState, &KernelState),
+    (before, desired): (&KernelState, &KernelState),
     earlier: &Earlier,
 ) -> Vec<Repair> {
     let mut found = BTreeMap::new();
     for (namespace, changes) in by_namespace(changes) {
-        let scope = Scope::new(&changes, namespace, observed, (before, target), earlier);
+        let scope = Scope::new(&changes, namespace, observed, (before, desired), earlier);
         found.extend(of_one(&changes, &scope));
     }
     join_pairs(&mut found, changes);
@@ -189,23 +189,23 @@ fn is_the_kernels(change: &Action, observed: &KernelState) -> bool {
         Action::Netlink(NetlinkChange::NextHopObject(NextHopObjectChange(
             left,
             NextHopObjectOperation::Delete,
-        ))) => !observed.route_targets.contains(left),
+        ))) => !observed.next_hop_objects.contains(left),
         _ => false,
     }
 }
 
 /// Whether the object of a change has the same desired state in both.
-fn is_same(change: &Action, before: &KernelState, target: &KernelState) -> bool {
+fn is_same(change: &Action, before: &KernelState, desired: &KernelState) -> bool {
     match change {
         Action::Netlink(NetlinkChange::Link(LinkChange(name, LinkOperation::SetMaster(_)))) => {
-            before.masters.get(name) == target.masters.get(name)
+            before.masters.get(name) == desired.masters.get(name)
         }
         Action::Netlink(NetlinkChange::Link(LinkChange(name, LinkOperation::SetAlias(_)))) => {
-            before.aliases.get(name) == target.aliases.get(name)
+            before.aliases.get(name) == desired.aliases.get(name)
         }
         Action::Bpf(BpfChange::NextHop(NextHopChange(next_hop, NextHopOperation::SetDown(_)))) => {
-            before.down.contains(next_hop) == target.down.contains(next_hop)
+            before.down.contains(next_hop) == desired.down.contains(next_hop)
         }
-        change => before.says_the_same(target, &roots::own(change)),
+        change => before.says_the_same(desired, &roots::own(change)),
     }
 }

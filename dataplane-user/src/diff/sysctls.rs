@@ -3,8 +3,8 @@
 use crate::model::change::SysctlChange;
 use crate::model::{ChangeSet, KernelState};
 
-pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    for ((link, sysctl), wanted) in &target.sysctls {
+pub(super) fn diff(observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
+    for ((link, sysctl), wanted) in &desired.sysctls {
         if observed.sysctls.get(&(link.clone(), *sysctl)) != Some(wanted) {
             set.push(SysctlChange {
                 link: link.clone(),

@@ -10,40 +10,40 @@ use crate::net::LinkName;
 /// Adds to the desired state the objects that exist in such a namespace and are not in the desired state. If
 /// both have a route with the same key, the observed one stays: manifests with several names of the namespace
 /// may declare it together.
-pub(super) fn keep(observed: &KernelState, target: &mut KernelState) {
+pub(super) fn keep(observed: &KernelState, desired: &mut KernelState) {
     for namespace in &observed.uncertain {
         if let Some(found) = observed.namespaces.get(namespace) {
-            keep_in(found, target.namespaces.entry(namespace.clone()).or_default());
+            keep_in(found, desired.namespaces.entry(namespace.clone()).or_default());
         }
     }
 }
 
-fn keep_in(found: &KernelState, target: &mut KernelState) {
+fn keep_in(found: &KernelState, desired: &mut KernelState) {
     let links = found.links.iter();
-    let kept = links.filter(|(name, link)| link.owner == Owner::Ours && !target.links.contains_key(*name));
+    let kept = links.filter(|(name, link)| link.owner == Owner::Adit && !desired.links.contains_key(*name));
     let kept = kept.map(|(name, link)| (name.clone(), link.clone()));
     let kept = kept.collect::<Vec<_>>();
     let names = kept
         .iter()
         .map(|(name, _)| name.clone())
         .collect::<BTreeSet<LinkName>>();
-    target.links.extend(kept);
+    desired.links.extend(kept);
     for (key, address) in &found.addresses {
-        if names.contains(&key.0) && address.owner == Owner::Ours {
-            target.addresses.insert(key.clone(), *address);
+        if names.contains(&key.0) && address.owner == Owner::Adit {
+            desired.addresses.insert(key.clone(), *address);
         }
     }
     for (port, bridge) in &found.masters {
-        if (names.contains(port) || names.contains(bridge)) && !target.masters.contains_key(port) {
-            target.masters.insert(port.clone(), bridge.clone());
+        if (names.contains(port) || names.contains(bridge)) && !desired.masters.contains_key(port) {
+            desired.masters.insert(port.clone(), bridge.clone());
         }
     }
     for name in &names {
         if let Some(alias) = found.aliases.get(name) {
-            target.aliases.insert(name.clone(), alias.clone());
+            desired.aliases.insert(name.clone(), alias.clone());
         }
         if let Some(flood) = found.flood.get(name) {
-            target.flood.insert(name.clone(), flood.clone());
+            desired.flood.insert(name.clone(), flood.clone());
         }
         if let Some(device) = found.wireguard.get(name) {
             let mut device = device.clone();
@@ -51,15 +51,15 @@ fn keep_in(found: &KernelState, target: &mut KernelState) {
                 // A peer that has roamed keeps its endpoint.
                 peer.endpoint = None;
             }
-            target.wireguard.insert(name.clone(), device);
+            desired.wireguard.insert(name.clone(), device);
         }
     }
     for (key, route) in &found.routes {
-        if route.owner == Owner::Ours {
-            target.routes.insert(*key, route.clone());
+        if route.owner == Owner::Adit {
+            desired.routes.insert(*key, route.clone());
         }
     }
-    each_whole!(K => K::all_mut(target).extend(K::all(found).iter().cloned()));
+    each_whole!(K => K::all_mut(desired).extend(K::all(found).iter().cloned()));
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
 
     fn link(kind: LinkKind) -> Link {
         Link {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             kind,
             mac: None,
             mtu: None,
@@ -115,7 +115,7 @@ mod tests {
         };
         state.wireguard.insert(other(), device);
         let address = Address {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             scope: AddressScope::of("10.0.0.1".parse().unwrap()),
             peer: None,
         };
@@ -123,7 +123,7 @@ mod tests {
             .addresses
             .insert((other(), "10.0.0.1/24".parse().unwrap()), address);
         let route = Route {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             kind: RouteKind::on_link(&other(), Family::Ipv4),
         };
         let key = RouteKey::new(MAIN_TABLE, "10.1.0.0/16".parse().unwrap(), 0);
@@ -140,14 +140,14 @@ mod tests {
             ..KernelState::default()
         };
         let mut observed = with(found());
-        let target = with(with_link(here(), LinkKind::Bridge));
+        let desired = with(with_link(here(), LinkKind::Bridge));
         assert_eq!(
-            diff(&observed, &target).changes.len(),
+            diff(&observed, &desired).changes.len(),
             4,
             "the device, its route, the rule and its address"
         );
         observed.uncertain.insert(namespace.clone());
-        assert_eq!(diff(&observed, &target).changes, []);
+        assert_eq!(diff(&observed, &desired).changes, []);
         assert_eq!(diff(&observed, &KernelState::default()).changes, []);
 
         // A port stays a port, even if its bridge is declared under the other name.
@@ -156,13 +156,13 @@ mod tests {
         there.wireguard.clear();
         there.links.insert(here(), link(LinkKind::Dummy));
         there.masters.insert(here(), other());
-        let target = with(with_link(here(), LinkKind::Dummy));
-        assert_eq!(diff(&observed, &target).changes, []);
+        let desired = with(with_link(here(), LinkKind::Dummy));
+        assert_eq!(diff(&observed, &desired).changes, []);
 
         // A declared device that is missing is created.
         let third = LinkName::constant("d2");
-        let target = with(with_link(third.clone(), LinkKind::Dummy));
-        let made = diff(&observed, &target).changes;
+        let desired = with(with_link(third.clone(), LinkKind::Dummy));
+        let made = diff(&observed, &desired).changes;
         let all_of_it = |change: &Change| change.action.object() == Object::Link(third.clone());
         assert!(made.len() == 2 && made.iter().all(all_of_it), "{made:?}");
     }

@@ -9,13 +9,13 @@ use crate::model::{ChangeSet, KernelState, Object, Waiting};
 const RULES: &str = "rules";
 
 /// Removes from the desired state the rules that may exist already.
-pub(super) fn exclude(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+pub(super) fn exclude(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
     if !observed.undecoded.contains_key(RULES) {
         return;
     }
-    let unknown = target.rules.difference(&observed.rules).cloned();
+    let unknown = desired.rules.difference(&observed.rules).cloned();
     for rule in unknown.collect::<Vec<_>>() {
-        target.rules.remove(&rule);
+        desired.rules.remove(&rule);
         set.waiting.push(Waiting {
             object: Object::Rule(Box::new(rule)).into(),
             what: "it may be one of the rules that can't be decoded".to_owned(),
@@ -34,7 +34,7 @@ mod tests {
     fn no_rule_is_created_while_some_cannot_be_decoded() {
         let known = Rule::to_table(Family::Ipv4, 100, 100);
         let unknown = Rule::to_table(Family::Ipv4, 101, 100);
-        let target = KernelState {
+        let desired = KernelState {
             rules: [known.clone(), unknown.clone()].into(),
             ..KernelState::default()
         };
@@ -42,14 +42,14 @@ mod tests {
             rules: [known].into(),
             ..KernelState::default()
         };
-        assert_eq!(diff(&observed, &target).changes.len(), 1);
+        assert_eq!(diff(&observed, &desired).changes.len(), 1);
 
         let some = Undecoded {
             count: 1,
             first: "too short".to_owned(),
         };
         observed.undecoded.insert(RULES, some);
-        let set = diff(&observed, &target);
+        let set = diff(&observed, &desired);
         assert_eq!(set.changes, []);
         assert_eq!(set.waiting[0].object, Object::Rule(Box::new(unknown)).into());
     }

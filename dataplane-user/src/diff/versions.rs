@@ -4,8 +4,8 @@
 use crate::model::change::DeleteVersion;
 use crate::model::{ChangeSet, KernelState};
 
-pub(super) fn diff(observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    for version in observed.older_versions.difference(&target.older_versions) {
+pub(super) fn diff(observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
+    for version in observed.older_versions.difference(&desired.older_versions) {
         set.push(DeleteVersion(*version));
     }
 }

@@ -11,13 +11,13 @@ type End = (Option<Namespace>, LinkName);
 /// Removes pairs that conflict with a device not managed by Adit from the desired state. Deletes ends that
 /// differ from the desired ones and undesired pairs, and removes from the observed state what the kernel
 /// deletes together with them.
-pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: &mut ChangeSet) {
-    keep_unknown(observed, target);
-    for (end, peer) in pairs(target) {
+pub(super) fn settle(observed: &mut KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
+    keep_unknown(observed, desired);
+    for (end, peer) in pairs(desired) {
         let other = (peer.namespace.clone(), peer.name.clone());
         let foreign = [&end, &other].into_iter().find_map(|end| {
             let found = link(observed, end)?;
-            (found.owner != Owner::Ours).then(|| (end.clone(), found.kind.to_string()))
+            (found.owner != Owner::Adit).then(|| (end.clone(), found.kind.to_string()))
         });
         if let Some(((namespace, name), found)) = foreign {
             set.conflicts.push(Conflict {
@@ -25,25 +25,25 @@ pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: 
                 found,
                 holder: None,
             });
-            forget(target, &end);
-            forget(target, &other);
+            forget(desired, &end);
+            forget(desired, &other);
             continue;
         }
         for end in [&end, &other] {
-            recreate(end, observed, target, set);
+            recreate(end, observed, desired, set);
         }
     }
     for (end, peer) in pairs(observed) {
         let other = (peer.namespace, peer.name);
         // If another device gets the name of one end, the pair is deleted before that device is created.
         for end in [&end, &other] {
-            recreate(end, observed, target, set);
+            recreate(end, observed, desired, set);
         }
         let Some(found) = link(observed, &end) else {
             // It was deleted together with its other end.
             continue;
         };
-        if found.owner == Owner::Ours && link(target, &end).is_none() {
+        if found.owner == Owner::Adit && link(desired, &end).is_none() {
             delete(&end, DeleteLinkReason::Unneeded, observed, set);
         }
     }
@@ -51,26 +51,26 @@ pub(super) fn settle(observed: &mut KernelState, target: &mut KernelState, set: 
 
 /// An end whose other end is in an unreadable namespace can't be compared: an existing end stays as it is,
 /// and a missing one is not created.
-fn keep_unknown(observed: &KernelState, target: &mut KernelState) {
-    let halves = ends(target).into_iter().filter(|(_, peer)| {
+fn keep_unknown(observed: &KernelState, desired: &mut KernelState) {
+    let halves = ends(desired).into_iter().filter(|(_, peer)| {
         let namespace = peer.namespace.as_ref();
         namespace.is_some_and(|namespace| observed.unreadable.contains_key(namespace))
     });
     for (end, _) in halves.collect::<Vec<_>>() {
         let found = link(observed, &end);
-        if found.is_some_and(|found| found.owner != Owner::Ours) {
+        if found.is_some_and(|found| found.owner != Owner::Adit) {
             // Later reported as a conflict.
             continue;
         }
         let kind = found
             .filter(|found| is_veth(&found.kind))
             .map(|found| found.kind.clone());
-        let wanted = target
+        let wanted = desired
             .at_mut(end.0.as_ref())
             .and_then(|state| state.links.get_mut(&end.1));
         match (wanted, kind) {
             (Some(wanted), Some(kind)) => wanted.kind = kind,
-            _ => forget(target, &end),
+            _ => forget(desired, &end),
         }
     }
 }
@@ -81,11 +81,11 @@ fn is_veth(kind: &LinkKind) -> bool {
 }
 
 /// Deletes a managed end that differs from the desired one.
-fn recreate(end: &End, observed: &mut KernelState, target: &KernelState, set: &mut ChangeSet) {
-    let (Some(found), Some(wanted)) = (link(observed, end), link(target, end)) else {
+fn recreate(end: &End, observed: &mut KernelState, desired: &KernelState, set: &mut ChangeSet) {
+    let (Some(found), Some(wanted)) = (link(observed, end), link(desired, end)) else {
         return;
     };
-    if found.owner == Owner::Ours && found.kind != wanted.kind {
+    if found.owner == Owner::Adit && found.kind != wanted.kind {
         let reason = DeleteLinkReason::Recreate {
             from: found.kind.clone(),
             to: wanted.kind.clone(),
@@ -185,45 +185,45 @@ mod tests {
                 namespace: Some(namespace.clone()),
                 name: name(peer),
             });
-            let mut target = state(kind.clone(), Owner::Ours);
+            let mut desired = state(kind.clone(), Owner::Adit);
             let far = LinkKind::Veth(VethPeer {
                 namespace: None,
                 name: name("host0"),
             });
             let mut there = KernelState::default();
-            there.links.insert(name(peer), veth(far, Owner::Ours));
-            target.namespaces.insert(namespace.clone(), there);
+            there.links.insert(name(peer), veth(far, Owner::Adit));
+            desired.namespaces.insert(namespace.clone(), there);
             let unreadable = [(namespace.clone(), "why".to_owned())];
             let mere = LinkKind::Other("veth".to_owned());
 
             for kind in [mere.clone(), kind.clone()] {
                 let observed = KernelState {
                     unreadable: unreadable.clone().into(),
-                    ..state(kind, Owner::Ours)
+                    ..state(kind, Owner::Adit)
                 };
-                assert_eq!(diff(&observed, &target), ChangeSet::default());
+                assert_eq!(diff(&observed, &desired), ChangeSet::default());
             }
             // A missing end is not created, and a device of others is not adopted.
             let observed = KernelState {
                 unreadable: unreadable.clone().into(),
                 ..KernelState::default()
             };
-            assert_eq!(diff(&observed, &target), ChangeSet::default());
+            assert_eq!(diff(&observed, &desired), ChangeSet::default());
             let observed = KernelState {
                 unreadable: unreadable.clone().into(),
-                ..state(mere.clone(), Owner::Foreign)
+                ..state(mere.clone(), Owner::Other)
             };
-            let set = diff(&observed, &target);
+            let set = diff(&observed, &desired);
             assert_eq!((set.changes.len(), set.conflicts.len()), (0, 1), "{set:?}");
             // An undesired end is still deleted.
             let observed = KernelState {
                 unreadable: unreadable.into(),
-                ..state(mere.clone(), Owner::Ours)
+                ..state(mere.clone(), Owner::Adit)
             };
             assert_eq!(diff(&observed, &KernelState::default()).changes.len(), 1);
             // So is a pair whose other end was deleted.
-            let observed = state(mere, Owner::Ours);
-            assert!(!diff(&observed, &target).is_empty());
+            let observed = state(mere, Owner::Adit);
+            assert!(!diff(&observed, &desired).is_empty());
         }
     }
 }

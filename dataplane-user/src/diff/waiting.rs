@@ -4,30 +4,30 @@ use crate::model::{ChangeSet, Conflict, KernelState, Link, Object, Owner, RouteK
 use crate::net::LinkName;
 
 /// Removes waiting objects from the desired state, and the objects that depend on them.
-pub(super) fn exclude(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
-    links(observed, target, set);
-    ports(observed, target, set);
-    routes(observed, target, set);
+pub(super) fn exclude(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
+    links(observed, desired, set);
+    ports(observed, desired, set);
+    routes(observed, desired, set);
 }
 
 /// Devices that send through another device.
-fn links(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+fn links(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
     let waits = |(name, link): (&LinkName, &Link)| {
         let lower = link.kind.lower()?;
-        let below = |name: &LinkName| target.links.get(name).and_then(|link| link.kind.lower());
+        let below = |name: &LinkName| desired.links.get(name).and_then(|link| link.kind.lower());
         let mut chain = std::iter::successors(Some(lower), |name| below(name));
         // A chain that is longer than there are devices is a circle.
-        let ends = chain.nth(target.links.len()).is_none();
-        let there = ends && (target.links.contains_key(lower) || stays(observed, lower).is_some());
+        let ends = chain.nth(desired.links.len()).is_none();
+        let there = ends && (desired.links.contains_key(lower) || stays(observed, lower).is_some());
         (!there).then(|| (name.clone(), lower.clone()))
     };
-    let waiting = target.links.iter().filter_map(waits).collect::<Vec<_>>();
+    let waiting = desired.links.iter().filter_map(waits).collect::<Vec<_>>();
     for (name, lower) in waiting {
         set.waiting.push(Waiting {
             object: Object::Link(name.clone()).into(),
             what: format!("device {lower}, through which it sends"),
         });
-        target.forget_link(&name);
+        desired.forget_link(&name);
     }
 }
 
@@ -36,19 +36,19 @@ fn stays<'a>(observed: &'a KernelState, name: &LinkName) -> Option<&'a Link> {
     observed
         .links
         .get(name)
-        .filter(|found| found.owner != Owner::Ours)
+        .filter(|found| found.owner != Owner::Adit)
 }
 
 /// Devices that are declared as ports of a bridge.
-fn ports(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
+fn ports(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
     let (waiting, conflicts) = (&mut set.waiting, &mut set.conflicts);
-    let links = &target.links;
-    target.masters.retain(|port, bridge| {
+    let links = &desired.links;
+    desired.masters.retain(|port, bridge| {
         if links.contains_key(port) {
             return links.contains_key(bridge);
         }
         match observed.links.get(port) {
-            Some(found) if found.owner != Owner::Ours => conflicts.push(Conflict {
+            Some(found) if found.owner != Owner::Adit => conflicts.push(Conflict {
                 object: Object::Link(port.clone()).into(),
                 found: found.kind.to_string(),
                 holder: None,
@@ -63,25 +63,25 @@ fn ports(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) 
 }
 
 /// Routes through devices that don't exist or are not up, or that are declared down.
-fn routes(observed: &KernelState, target: &mut KernelState, set: &mut ChangeSet) {
-    let missing = |link: &LinkName| match target.links.get(link) {
+fn routes(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
+    let missing = |link: &LinkName| match desired.links.get(link) {
         Some(wanted) => !wanted.up,
         None => stays(observed, link).is_none_or(|found| !found.up),
     };
     let waits = |(key, route): (&RouteKey, &crate::model::Route)| {
-        if route.target().is_some() {
+        if route.next_hop_object().is_some() {
             // Routes to next-hop objects: their conditions are those of the next-hop objects.
             return None;
         }
         let link = route.links().find(|link| missing(link))?;
         Some((*key, link.clone()))
     };
-    let waiting = target.routes.iter().filter_map(waits).collect::<Vec<_>>();
+    let waiting = desired.routes.iter().filter_map(waits).collect::<Vec<_>>();
     for (key, link) in waiting {
         set.waiting.push(Waiting {
             object: Object::Route(key).into(),
             what: format!("device {link} to exist and to be up"),
         });
-        target.routes.remove(&key);
+        desired.routes.remove(&key);
     }
 }

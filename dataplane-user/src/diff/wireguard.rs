@@ -12,15 +12,15 @@ use crate::model::{ChangeSet, KernelState, Named, Route, RouteKey};
 use crate::net::key::{PresharedKey, PublicKey};
 use crate::net::{LinkName, PeerEndpoint};
 
-pub(super) fn diff(at: At<'_>, observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
+pub(super) fn diff(at: At<'_>, observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
     let At {
         namespace,
         detours,
         named,
     } = at;
-    revoke(named, observed, target, set);
+    revoke(named, observed, desired, set);
     let new = Device::default();
-    for (link, wanted) in &target.wireguard {
+    for (link, wanted) in &desired.wireguard {
         let observed = observed.wireguard.get(link).unwrap_or(&new);
         let yields = detours.contains(&Detour::FreePort(namespace.cloned(), link.clone()));
         let yields = yields.then_some(DeviceChange::YieldListenPort(observed.listen_port));
@@ -35,11 +35,11 @@ pub(super) fn diff(at: At<'_>, observed: &KernelState, target: &KernelState, set
 
 /// A device that is deleted and whose routes move to other devices loses peers that manifests no longer name
 /// before that: the device may have to stay until all routes have moved.
-fn revoke(named: &Named, observed: &KernelState, target: &KernelState, set: &mut ChangeSet) {
-    let goes = |link: &&LinkName| observed.links.contains_key(*link) && !target.links.contains_key(*link);
+fn revoke(named: &Named, observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
+    let goes = |link: &&LinkName| observed.links.contains_key(*link) && !desired.links.contains_key(*link);
     for link in observed.wireguard.keys().filter(goes) {
         let moves = |(key, route): (&RouteKey, &Route)| {
-            route.links().any(|other| other == link) && target.routes.contains_key(key)
+            route.links().any(|other| other == link) && desired.routes.contains_key(key)
         };
         let is_used_by_maps = observed
             .classes

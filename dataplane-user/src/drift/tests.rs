@@ -31,7 +31,7 @@ fn key(prefix: &str) -> RouteKey {
 fn put_address(state: &mut KernelState, link: &str, address: &str) {
     let address = net(address);
     let value = Address {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         scope: AddressScope::Global,
         peer: None,
     };
@@ -42,7 +42,7 @@ fn put_address(state: &mut KernelState, link: &str, address: &str) {
 fn end(link: &str, peer: VethPeer, number: u8, gateway: u8, prefix: &str) -> KernelState {
     let mut state = KernelState::default();
     let value = Link {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind: LinkKind::Veth(peer),
         mac: None,
         mtu: Some(1400),
@@ -67,7 +67,7 @@ fn end(link: &str, peer: VethPeer, number: u8, gateway: u8, prefix: &str) -> Ker
         mtu: None,
     };
     let route = Route {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind: RouteKind::Paths(paths),
     };
     state.routes.insert(key(prefix), route);
@@ -137,11 +137,11 @@ fn changes_by_others() -> Vec<(KernelState, &'static str)> {
 fn reconcile(
     drift: &mut Drift,
     (found, left): (&KernelState, &KernelState),
-    target: &KernelState,
+    desired: &KernelState,
     is_failed: impl Fn(&Change) -> bool,
 ) -> BTreeMap<RepairKind, u64> {
-    let mut set = diff(found, target);
-    let repairs = drift.find_repairs(found, target, &mut set);
+    let mut set = diff(found, desired);
+    let repairs = drift.find_repairs(found, desired, &mut set);
     let outcome = |change: &Change| match is_failed(change) {
         true => Outcome::Skipped { failed: 0 },
         false => Outcome::Done,
@@ -155,12 +155,12 @@ fn reconcile(
         ..ApplyReport::default()
     };
     let repaired = drift.record(repairs, &report);
-    let mut set = diff(left, target);
-    drift.skip_held(left, target, &mut set);
+    let mut set = diff(left, desired);
+    drift.skip_held(left, desired, &mut set);
     if set.is_empty() {
-        drift.converged(target.clone());
+        drift.converged(desired.clone());
     } else {
-        drift.not_converged(left, target, &set);
+        drift.not_converged(left, desired, &set);
     }
     repaired
 }
@@ -245,14 +245,14 @@ fn a_partly_failed_repair_is_reported_once_under_its_object() {
 
 #[test]
 fn consequences_of_a_manifest_change_are_no_repair() {
-    let mut target = pair();
-    target.addresses.remove(&(name("host0"), net("100.64.84.1/24")));
-    put_address(&mut target, "host0", "100.64.84.1/25");
-    let mut left = target.clone();
+    let mut desired = pair();
+    desired.addresses.remove(&(name("host0"), net("100.64.84.1/24")));
+    put_address(&mut desired, "host0", "100.64.84.1/25");
+    let mut left = desired.clone();
     left.routes.clear();
     let mut drift = settled();
-    reconcile(&mut drift, (&pair(), &left), &target, never);
-    reconcile(&mut drift, (&left, &target), &target, never);
+    reconcile(&mut drift, (&pair(), &left), &desired, never);
+    reconcile(&mut drift, (&left, &desired), &desired, never);
     assert_eq!(repaired(&drift), <[&str; 0]>::default());
 }
 

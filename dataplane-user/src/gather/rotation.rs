@@ -14,7 +14,7 @@ use crate::net::{LinkName, PublicKey};
 pub(super) struct Rotation {
     /// How long the other end may send on a link after this end has left it: it checks handshakes every few
     /// seconds.
-    drain: Duration,
+    overlap: Duration,
     /// When the devices were observed last, since 1970.
     observed: Option<Duration>,
     /// The key of each device.
@@ -57,9 +57,9 @@ impl Keyed {
 }
 
 impl Rotation {
-    pub(super) fn new(drain: Duration) -> Rotation {
+    pub(super) fn new(overlap: Duration) -> Rotation {
         Rotation {
-            drain,
+            overlap,
             observed: None,
             keyed: BTreeMap::new(),
             first_up: BTreeMap::new(),
@@ -81,7 +81,7 @@ impl Rotation {
     pub(super) fn due(&self) -> Option<Duration> {
         // The end may be in the past, after a long reconciliation; it counts until an observation has seen
         // it.
-        let ends = self.first_up.values().map(|since| *since + self.drain);
+        let ends = self.first_up.values().map(|since| *since + self.overlap);
         let awaited = ends.filter(|end| self.seen_at.is_some_and(|seen_at| *end > seen_at));
         awaited
             .min()
@@ -129,7 +129,7 @@ impl Rotation {
                 if up.contains(&first) {
                     let since = self.first_up.get(&key).copied().unwrap_or(instant);
                     first_up.insert(key.clone(), since);
-                    if instant.duration_since(since) >= self.drain {
+                    if instant.duration_since(since) >= self.overlap {
                         continue;
                     }
                 }
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_handshake_counts_from_when_the_key_is_there_until_its_session_ends() {
-        let mut rotation = Rotation::new(Pauses::default().drain);
+        let mut rotation = Rotation::new(Pauses::default().rotation_overlap);
         let mut up = |own, handshake, received, now| {
             let seen = [seen(devices::wireguard_device(0), own, handshake, received)];
             let (up, _) = rotation.update_at(&seen, Duration::from_secs(now), Instant::now());
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_handshake_on_a_device_that_was_not_there_before_counts() {
-        let mut rotation = Rotation::new(Pauses::default().drain);
+        let mut rotation = Rotation::new(Pauses::default().rotation_overlap);
         let at = |seconds| (Duration::from_secs(seconds), Instant::now());
         let (now, instant) = at(1000);
         assert!(rotation.update_at(&[], now, instant).0.is_empty());
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_second_link_is_due_when_the_first_one_is_up_again() {
-        let mut rotation = Rotation::new(Pauses::default().drain);
+        let mut rotation = Rotation::new(Pauses::default().rotation_overlap);
         let begin = Instant::now();
         let mut due = |first, after: u64| {
             let seen = [
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_second_link_stays_until_the_first_one_has_been_up_for_a_while() {
-        let mut rotation = Rotation::new(Pauses::default().drain);
+        let mut rotation = Rotation::new(Pauses::default().rotation_overlap);
         let begin = Instant::now();
         let mut lingers = |first: Option<u64>, after: u64| {
             let seen = [

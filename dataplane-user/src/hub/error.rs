@@ -81,7 +81,7 @@ pub enum HubError {
     },
     /// The file could not be written, and the interface could not be restored.
     #[error("{error}; the interface already has the change, which could not be undone: {restoring}")]
-    NotBroughtBack {
+    NotUndone {
         /// What happened first.
         #[source]
         error: Box<HubError>,

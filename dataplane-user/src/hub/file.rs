@@ -25,7 +25,7 @@ const MODE: u32 = 0o600;
 #[derive(Debug)]
 pub(super) struct Locked {
     path: PathBuf,
-    owner: Owner,
+    owner: FileOwner,
     mode: u32,
     /// The lock file. Its content tells which backup Adit wrote last.
     lock: File,
@@ -39,7 +39,7 @@ pub(super) struct Locked {
 pub(super) struct Staged(NamedTempFile);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Owner {
+struct FileOwner {
     user: u32,
     group: u32,
 }
@@ -62,7 +62,7 @@ impl Locked {
             return Err(HubError::Refused { path: real, why });
         }
         let lock_path = beside(&real, ".lock");
-        let lock = open_lock(&lock_path, Owner::of(&metadata)).map_err(failed(&lock_path))?;
+        let lock = open_lock(&lock_path, FileOwner::of(&metadata)).map_err(failed(&lock_path))?;
         let deadline = Instant::now() + patience;
         loop {
             match lock.try_lock() {
@@ -79,7 +79,7 @@ impl Locked {
         let metadata = real.metadata().map_err(failed(&real))?;
         let bytes = files::read(&real).map_err(failed(&real))?;
         let locked = Locked {
-            owner: Owner::of(&metadata),
+            owner: FileOwner::of(&metadata),
             mode: metadata.mode() & 0o7777,
             path: real,
             lock,
@@ -204,9 +204,9 @@ impl Locked {
     }
 }
 
-impl Owner {
-    fn of(metadata: &fs::Metadata) -> Owner {
-        Owner {
+impl FileOwner {
+    fn of(metadata: &fs::Metadata) -> FileOwner {
+        FileOwner {
             user: metadata.uid(),
             group: metadata.gid(),
         }
@@ -214,7 +214,7 @@ impl Owner {
 }
 
 /// Opens the lock file. It is created if needed, with the owner of the locked file.
-fn open_lock(path: &Path, owner: Owner) -> io::Result<File> {
+fn open_lock(path: &Path, owner: FileOwner) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
         .read(true)
@@ -231,8 +231,8 @@ fn open_lock(path: &Path, owner: Owner) -> io::Result<File> {
     }
 }
 
-fn give(file: &File, owner: Owner) -> io::Result<()> {
-    if Owner::of(&file.metadata()?) == owner {
+fn give(file: &File, owner: FileOwner) -> io::Result<()> {
+    if FileOwner::of(&file.metadata()?) == owner {
         return Ok(());
     }
     fchown(file, Some(owner.user), Some(owner.group))

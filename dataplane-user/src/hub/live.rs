@@ -246,7 +246,7 @@ impl LiveDevice {
 impl Live for LiveDevice {
     async fn peers(&mut self) -> Result<LivePeers, SyncError> {
         let link = self.netlink.link(&self.link).await?;
-        if link.is_some_and(|link| link.owner == Owner::Ours) {
+        if link.is_some_and(|link| link.owner == Owner::Adit) {
             return Err(SyncError::Kept {
                 interface: self.link.clone(),
             });
@@ -297,7 +297,7 @@ impl Live for LiveDevice {
 
 fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
     let route = Route {
-        owner: Owner::Foreign,
+        owner: Owner::Other,
         kind: RouteKind::on_link(link, Family::of_prefix(key.prefix)),
     };
     NetlinkChange::Route(RouteChange(*key, RouteOperation::Create(route)))
@@ -305,7 +305,7 @@ fn create_route(link: &LinkName, key: &RouteKey) -> NetlinkChange {
 
 /// The addresses of the names in endpoints.
 async fn names(peers: &[&Peer]) -> Result<BTreeMap<String, Vec<IpAddr>>, SyncError> {
-    let found = of_peers(peers.iter().copied(), limits::HUB_NAMES_PATIENCE).await;
+    let found = of_peers(peers.iter().copied(), limits::HUB_NAMES_TIMEOUT).await;
     found.map_err(|(name, _)| SyncError::Name(name))
 }
 

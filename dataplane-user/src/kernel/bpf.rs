@@ -10,9 +10,9 @@ pub mod carry;
 mod codec;
 mod filter;
 mod inspect;
-mod left;
 mod log;
 mod maps;
+mod needed;
 pub mod object;
 mod pins;
 mod prefixes;
@@ -52,9 +52,9 @@ pub use self::inspect::{
     ClassEntry, CounterReport, Dump, GroupEntry, LookupResult, LookupTarget, MapUsage, NextHopEntry,
     PrefixEntry, SourceEntry, VerdictCount, name_sources,
 };
-pub(crate) use self::left::is_pinned;
-pub(super) use self::left::{is_attached, missing_file_system};
-pub use self::log::LogDrain;
+pub use self::log::LogReader;
+pub(crate) use self::needed::is_pinned;
+pub(super) use self::needed::{is_attached, missing_file_system};
 pub use self::pins::uninstall;
 pub use self::versions::{NewerVersion, newer};
 
@@ -99,7 +99,7 @@ impl BpfOptions {
             bpffs: bpffs.into(),
             log: false,
             compare_by_tag: false,
-            slot_rest: limits::SLOT_REST,
+            slot_rest: limits::SLOT_REUSE_DELAY,
         }
     }
 }
@@ -196,7 +196,7 @@ impl Bpf {
     ///
     /// # Errors
     /// When it was already taken, or this handle has no programs.
-    pub fn take_log(&mut self) -> Result<LogDrain, KernelError> {
+    pub fn take_log(&mut self) -> Result<LogReader, KernelError> {
         let programs = self
             .programs
             .as_mut()
@@ -221,7 +221,7 @@ impl Bpf {
         versions::refuse_newer(self.pins.bpffs())?;
         self.older = versions::older(self.pins.bpffs())?;
         state.older_versions = self.older.keys().copied().collect();
-        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Adit);
         let attached = self.attacher(links).observe(managed.map(|(name, _)| name))?;
         state.attachments = self.versions(&attached)?;
         let snapshot = match &self.maps {

@@ -20,8 +20,8 @@ use crate::model::change::{
 use crate::model::facts::NodeFacts;
 use crate::model::wireguard::DeviceChange;
 use crate::model::{
-    Action, Attachment, Change, Class, Hook, KernelState, Link, LinkKind, NextHop, Owner, ProgramVersion,
-    Route, RouteKey, RouteTarget, Target, VethPeer, each_whole,
+    Action, Attachment, Change, Class, Hook, KernelState, Link, LinkKind, NextHop, NextHopObject, Owner,
+    PrefixTarget, ProgramVersion, Route, RouteKey, VethPeer, each_whole,
 };
 use crate::net::{LinkName, Namespace};
 
@@ -264,15 +264,15 @@ impl KernelState {
                 ensure(self.links[link].up, libc::ENETDOWN)?;
                 let key = (link.clone(), *address);
                 let found = self.neighbours.get(&key);
-                let foreign = found.is_some_and(|found| found.owner == Owner::Foreign);
+                let foreign = found.is_some_and(|found| found.owner == Owner::Other);
                 ensure(!foreign, libc::EPERM)?;
                 self.neighbours.insert(key, *neighbour);
             }
             NetlinkChange::Neighbour(NeighbourChange(link, address, Write::Delete)) => {
                 self.neighbours.remove(&(link.clone(), *address));
             }
-            NetlinkChange::NextHopObject(NextHopObjectChange(target, operation)) => {
-                self.execute_next_hop_object(target, operation)?;
+            NetlinkChange::NextHopObject(NextHopObjectChange(object, operation)) => {
+                self.execute_next_hop_object(object, operation)?;
             }
             NetlinkChange::Route(RouteChange(key, operation)) => self.execute_route(*key, operation)?,
             // The caller has executed everything else.
@@ -296,7 +296,7 @@ impl KernelState {
             }
             AddressOperation::Replace(value) => {
                 let found = self.addresses.get_mut(&key).ok_or(libc::EADDRNOTAVAIL)?;
-                ensure(found.owner == Owner::Ours, libc::EPERM)?;
+                ensure(found.owner == Owner::Adit, libc::EPERM)?;
                 *found = *value;
             }
             AddressOperation::Move { from, to } => {
@@ -316,11 +316,11 @@ impl KernelState {
                 self.put_route(key, route)?;
             }
             RouteOperation::Replace(route) => {
-                ensure(found.is_none_or(|found| found.owner == Owner::Ours), libc::EPERM)?;
+                ensure(found.is_none_or(|found| found.owner == Owner::Adit), libc::EPERM)?;
                 self.put_route(key, route)?;
             }
             RouteOperation::Delete(_) => {
-                ensure(found.is_none_or(|found| found.owner == Owner::Ours), libc::EPERM)?;
+                ensure(found.is_none_or(|found| found.owner == Owner::Adit), libc::EPERM)?;
                 self.routes.remove(&key);
             }
         }
@@ -329,33 +329,36 @@ impl KernelState {
 
     fn execute_next_hop_object(
         &mut self,
-        target: &RouteTarget,
+        object: &NextHopObject,
         operation: &NextHopObjectOperation,
     ) -> Result<(), Errno> {
         match operation {
             NextHopObjectOperation::Create => {
-                ensure(!self.route_targets.contains(target), libc::EEXIST)?;
-                self.can_hold(target)?;
-                self.route_targets.insert(target.clone());
+                ensure(!self.next_hop_objects.contains(object), libc::EEXIST)?;
+                self.can_hold(object)?;
+                self.next_hop_objects.insert(object.clone());
             }
             NextHopObjectOperation::Replace(from) => {
-                let RouteTarget::Group(to) = target else {
+                let NextHopObject::Group(to) = object else {
                     return Err(libc::EINVAL);
                 };
                 ensure(from.resilient == to.resilient, libc::EINVAL)?;
-                let former = RouteTarget::Group(from.clone());
-                ensure(self.route_targets.contains(&former), libc::ENOENT)?;
-                self.can_hold(target)?;
+                let former = NextHopObject::Group(from.clone());
+                ensure(self.next_hop_objects.contains(&former), libc::ENOENT)?;
+                self.can_hold(object)?;
                 self.replace_route_group(from, to);
             }
             NextHopObjectOperation::Delete => {
                 // A real kernel deletes the routes, too. This one refuses, so that nobody relies on that.
-                let routed = self.routes.values().any(|route| route.target() == Some(target));
-                let grouped = self.route_targets.iter().any(|group| {
-                    matches!((group, target), (RouteTarget::Group(_), RouteTarget::Hop(hop)) if group.hops().any(|h| h == hop))
+                let routed = self
+                    .routes
+                    .values()
+                    .any(|route| route.next_hop_object() == Some(object));
+                let grouped = self.next_hop_objects.iter().any(|group| {
+                    matches!((group, object), (NextHopObject::Group(_), NextHopObject::Hop(hop)) if group.hops().any(|h| h == hop))
                 });
                 ensure(!routed && !grouped, libc::EBUSY)?;
-                self.route_targets.remove(target);
+                self.next_hop_objects.remove(object);
             }
         }
         Ok(())
@@ -396,11 +399,11 @@ impl KernelState {
     }
 
     /// Whether the devices are up, and the members of a group exist.
-    fn can_hold(&self, target: &RouteTarget) -> Result<(), Errno> {
-        for hop in target.hops() {
+    fn can_hold(&self, object: &NextHopObject) -> Result<(), Errno> {
+        for hop in object.hops() {
             ensure(self.links.get(&hop.link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
-            let known = self.route_targets.contains(&RouteTarget::Hop(hop.clone()));
-            ensure(known || matches!(target, RouteTarget::Hop(_)), libc::EINVAL)?;
+            let known = self.next_hop_objects.contains(&NextHopObject::Hop(hop.clone()));
+            ensure(known || matches!(object, NextHopObject::Hop(_)), libc::EINVAL)?;
         }
         Ok(())
     }
@@ -433,15 +436,16 @@ impl KernelState {
                 self.groups.insert(group.clone());
             }
             BpfChange::Group(GroupChange(group, Existence::Delete)) => {
-                let names = |target: &Target| matches!(target, Target::Group(named) if named == group);
+                let names =
+                    |target: &PrefixTarget| matches!(target, PrefixTarget::Group(named) if named == group);
                 ensure(!self.prefixes.values().any(names), libc::EBUSY)?;
                 self.groups.remove(group);
             }
             BpfChange::Prefix(PrefixChange(prefix, Write::Put(target))) => {
                 let known = match target {
-                    Target::Local => true,
-                    Target::NextHop(next_hop) => self.next_hops.contains(next_hop),
-                    Target::Group(group) => self.groups.contains(group),
+                    PrefixTarget::Local => true,
+                    PrefixTarget::NextHop(next_hop) => self.next_hops.contains(next_hop),
+                    PrefixTarget::Group(group) => self.groups.contains(group),
                 };
                 ensure(known, libc::ENOENT)?;
                 self.prefixes.insert(*prefix, target.clone());
@@ -493,8 +497,8 @@ impl KernelState {
             NextHopOperation::Delete => {
                 let mut members = self.groups.iter().flat_map(|group| &group.members);
                 let by_group = members.any(|(member, _)| member == next_hop);
-                let mut targets = self.prefixes.values().flat_map(Target::next_hops);
-                let by_prefix = targets.any(|target| target == next_hop);
+                let mut targets = self.prefixes.values().flat_map(PrefixTarget::next_hops);
+                let by_prefix = targets.any(|object| object == next_hop);
                 ensure(!by_group && !by_prefix, libc::EBUSY)?;
                 self.next_hops.remove(next_hop);
                 self.down.remove(next_hop);
@@ -505,12 +509,12 @@ impl KernelState {
 
     fn check_managed(&self, name: &LinkName) -> Result<(), Errno> {
         let link = self.links.get(name).ok_or(libc::ENODEV)?;
-        ensure(link.owner == Owner::Ours, libc::EPERM)
+        ensure(link.owner == Owner::Adit, libc::EPERM)
     }
 
     fn check_firewall_managed(&self) -> Result<(), Errno> {
         let found = self.firewall.as_ref().ok_or(libc::ENOENT)?;
-        ensure(found.owner == Owner::Ours, libc::EPERM)
+        ensure(found.owner == Owner::Adit, libc::EPERM)
     }
 
     fn modify_link(&mut self, name: &LinkName, patch: &LinkPatch) -> Result<(), Errno> {
@@ -529,8 +533,8 @@ impl KernelState {
         for link in route.links() {
             ensure(self.links.get(link).ok_or(libc::ENODEV)?.up, libc::ENETDOWN)?;
         }
-        if let Some(target) = route.target() {
-            ensure(self.route_targets.contains(target), libc::EINVAL)?;
+        if let Some(object) = route.next_hop_object() {
+            ensure(self.next_hop_objects.contains(object), libc::EINVAL)?;
         }
         let local = |source: IpAddr| {
             let mut addresses = self.addresses.keys();

@@ -13,13 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::run::Run;
-use super::bpf::{self, Bpf, BpfOptions, LinkNames, LogDrain};
+use super::bpf::{self, Bpf, BpfOptions, LinkNames, LogReader};
 use super::netlink::{EventCounts, Events, Netlink};
 use super::netns::Namespaces;
 use super::nft::{self, Drops, Nft};
 use super::sysctl::Sysctls;
-use super::wireguard::{Carried, PrivateKeys, WireGuard, no_private_keys};
-use super::{Kernel, KernelError, Wanted, wireguard};
+use super::wireguard::{EndpointStore, PrivateKeys, WireGuard, no_private_keys};
+use super::{Kernel, KernelError, ObservationScope, wireguard};
 use crate::kernel::revision::Revisions;
 use crate::limits;
 use crate::model::change::{BpfChange, LinkChange, LinkOperation, NetlinkChange, SysctlChange};
@@ -46,7 +46,7 @@ pub struct LinuxKernel {
     /// Whether the desired state needs BPF.
     needs_bpf: bool,
     /// `None` if configured endpoints are neither stored nor read.
-    carried: Option<Carried>,
+    endpoint_store: Option<EndpointStore>,
     /// Whether handshakes are part of the facts.
     rotating: bool,
     /// Revisions of state that sends no events, as of the last observation.
@@ -76,11 +76,11 @@ impl LinuxKernel {
     ) -> Result<LinuxKernel, KernelError> {
         let is_needed = options.log || bpf::is_pinned(&options.bpffs)?;
         let bpf = is_needed.then(|| Bpf::open(options)).transpose()?;
-        let carried = Carried::open(&options.bpffs, state_directory, options.compare_by_tag)?;
+        let endpoint_store = EndpointStore::open(&options.bpffs, state_directory, options.compare_by_tag)?;
         Ok(LinuxKernel {
             bpf_options: Some(options.clone()),
             bpf,
-            carried: Some(carried),
+            endpoint_store: Some(endpoint_store),
             ..LinuxKernel::with(private_keys)?
         })
     }
@@ -104,7 +104,7 @@ impl LinuxKernel {
             bpf_options: None,
             bpf: None,
             needs_bpf: false,
-            carried: None,
+            endpoint_store: None,
             rotating: false,
             seen: Seen::default(),
         })
@@ -121,7 +121,7 @@ impl LinuxKernel {
     ///
     /// # Errors
     /// When it was already taken, or BPF is not open.
-    pub fn take_log(&mut self) -> Result<LogDrain, KernelError> {
+    pub fn take_log(&mut self) -> Result<LogReader, KernelError> {
         let closed = || KernelError::new("open the programs' log", io::Error::from(io::ErrorKind::NotFound));
         self.bpf.as_mut().ok_or_else(closed)?.take_log()
     }
@@ -132,10 +132,10 @@ impl LinuxKernel {
         let Some(options) = &self.bpf_options else {
             return Ok(());
         };
-        if let Some(carried) = &mut self.carried {
-            carried.settle(&options.bpffs)?;
+        if let Some(endpoint_store) = &mut self.endpoint_store {
+            endpoint_store.settle(&options.bpffs)?;
             // Retries what could not be written before.
-            carried.store();
+            endpoint_store.store();
         }
         if self.bpf.is_some() {
             return Ok(());
@@ -151,10 +151,10 @@ impl LinuxKernel {
     /// # Errors
     /// When a device can't be asked.
     pub fn has_programs(&self, state: &KernelState) -> Result<bool, KernelError> {
-        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Adit);
         let mut managed = managed
             .map(|(name, _)| name)
-            .filter(|name| devices::is_ours(name));
+            .filter(|name| devices::is_overlay_device(name));
         bpf::is_attached(&self.netlink, &mut managed)
     }
 
@@ -185,7 +185,7 @@ impl LinuxKernel {
 
     /// Reads the settings of managed links; a link that is deleted meanwhile has none.
     fn observe_sysctls(&self, state: &mut KernelState) -> Result<(), KernelError> {
-        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Adit);
         for name in managed.map(|(name, _)| name) {
             for sysctl in Sysctl::ALL {
                 match self.sysctls.read(name, sysctl) {
@@ -202,7 +202,7 @@ impl LinuxKernel {
 
     /// Reads the managed WireGuard devices of this namespace; a link that is deleted meanwhile has none.
     async fn observe_wireguard(&mut self, state: &mut KernelState) -> Result<(), KernelError> {
-        let mut configured = wireguard::Configured::read(self.carried.as_ref())?;
+        let mut configured = wireguard::Configured::read(self.endpoint_store.as_ref())?;
         for name in wireguard::devices(state) {
             let Some(mut device) = wireguard::get(&mut self.wireguard, &name).await? else {
                 continue;
@@ -212,8 +212,8 @@ impl LinuxKernel {
             configured.tell(None, &name, &mut device);
             state.wireguard.insert(name, device);
         }
-        if let Some(carried) = &mut self.carried {
-            configured.forget_rest(carried);
+        if let Some(endpoint_store) = &mut self.endpoint_store {
+            configured.forget_rest(endpoint_store);
         }
         Ok(())
     }
@@ -271,7 +271,7 @@ impl LinuxKernel {
                 changes.iter().map(write).collect()
             }
             Run::WireGuard(changes) => {
-                wireguard::execute(&mut self.wireguard, self.carried.as_mut(), None, &changes).await
+                wireguard::execute(&mut self.wireguard, self.endpoint_store.as_mut(), None, &changes).await
             }
             Run::Nft(changes) => {
                 let mut results = Vec::with_capacity(changes.len());
@@ -298,7 +298,7 @@ impl Kernel for LinuxKernel {
         self.netlink.observe(&mut state).await?;
         self.open_bpf(&state)?;
         self.observe_namespaces(&mut state).await?;
-        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Ours);
+        let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Adit);
         self.seen = Seen {
             links: managed.map(|(name, _)| name.clone()).collect(),
             ..Seen::default()
@@ -323,19 +323,22 @@ impl Kernel for LinuxKernel {
         Ok(state)
     }
 
-    fn prepare(&mut self, target: &KernelState) {
-        self.needs_bpf = target.has_programs();
-        self.netlink.set_wanted(Some(target));
+    fn prepare(&mut self, desired: &KernelState) {
+        self.needs_bpf = desired.has_programs();
+        self.netlink.set_desired(Some(desired));
         for (namespace, open) in self.namespaces.open() {
-            open.netlink.set_wanted(target.namespaces.get(namespace));
+            open.netlink.set_desired(desired.namespaces.get(namespace));
         }
     }
 
-    async fn look_for(&mut self, wanted: &Wanted) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
+    async fn open_namespaces(
+        &mut self,
+        wanted: &ObservationScope,
+    ) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
         self.netlink.set_return_paths(&wanted.return_paths);
         self.netlink.set_lookups(&wanted.lookups);
         self.rotating = wanted.rotating;
-        self.namespaces.look_for(wanted, &mut self.netlink).await
+        self.namespaces.open_namespaces(wanted, &mut self.netlink).await
     }
 
     async fn wait_rcu_grace(&mut self) {
@@ -414,8 +417,8 @@ impl Kernel for LinuxKernel {
                 Some(namespace) => self.execute_in(namespace, run).await,
             });
         }
-        if let Some(carried) = &mut self.carried {
-            carried.store();
+        if let Some(endpoint_store) = &mut self.endpoint_store {
+            endpoint_store.store();
         }
         for (change, result) in changes.iter().zip(&mut results) {
             if let Err(error) = result

@@ -11,7 +11,6 @@
 //! only be built inside of requests over its own connection.
 
 mod address;
-mod anyone;
 mod attribute;
 pub(super) mod batch;
 pub(super) mod dump;
@@ -22,6 +21,7 @@ mod flood;
 #[cfg(test)]
 mod fuzz;
 mod link;
+mod link_table;
 mod lwtunnel;
 mod marks;
 pub(super) mod message;
@@ -31,8 +31,8 @@ mod nsid;
 mod route;
 mod rule;
 pub(super) mod socket;
-mod table;
 pub(super) mod uapi;
+mod unmarked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -46,16 +46,16 @@ use netlink_sys::Socket as RawSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use tokio::time::Instant;
 
-pub use self::anyone::RouteBy;
 pub(super) use self::events::Interest;
 pub use self::events::{EventCounts, EventKind, Events, Woken};
 use self::execute::Requests;
+use self::link_table::LinkTable;
 use self::marks::Marks;
 use self::nexthop::NextHopTable;
 pub(super) use self::socket::Bounds;
 use self::socket::Socket;
 pub use self::socket::Stats;
-use self::table::LinkTable;
+pub use self::unmarked::RouteBy;
 use super::KernelError;
 use super::netns::Ends;
 use crate::limits;
@@ -165,14 +165,14 @@ impl Netlink {
 
     /// Announces the desired state: routes not managed by Adit in the positions of desired ones are then
     /// read, too, and events of devices with desired names matter.
-    pub fn set_wanted(&mut self, target: Option<&KernelState>) {
-        self.wanted = target
+    pub fn set_desired(&mut self, desired: Option<&KernelState>) {
+        self.wanted = desired
             .into_iter()
-            .flat_map(|target| target.routes.keys().copied())
+            .flat_map(|desired| desired.routes.keys().copied())
             .collect();
-        let links = target
+        let links = desired
             .into_iter()
-            .flat_map(|target| target.links.keys().cloned())
+            .flat_map(|desired| desired.links.keys().cloned())
             .collect();
         self.interest().want(&self.wanted, links);
     }
@@ -235,7 +235,7 @@ impl Netlink {
         }
         let mut flood = BTreeMap::new();
         let vxlans = links.iter().filter(|link| {
-            link.link.owner == Owner::Ours && matches!(link.link.kind, LinkKind::VxlanTo { .. })
+            link.link.owner == Owner::Adit && matches!(link.link.kind, LinkKind::VxlanTo { .. })
         });
         for link in vxlans {
             let read = |body: &[u8]| flood::read(body, link.index);
@@ -269,13 +269,13 @@ impl Netlink {
                 state.neighbours.insert(key, found.neighbour);
             }
         }
-        state.route_targets.extend(self.next_hops.targets().cloned());
+        state.next_hop_objects.extend(self.next_hops.objects().cloned());
         state.flood.extend(flood);
         for link in links {
             if let Some(master) = link.master.and_then(|index| self.links.name(index)) {
                 state.masters.insert(link.name.clone(), master.clone());
             }
-            if let Some(alias) = link.alias.filter(|_| link.link.owner == Owner::Ours) {
+            if let Some(alias) = link.alias.filter(|_| link.link.owner == Owner::Adit) {
                 state.aliases.insert(link.name.clone(), alias);
             }
             state.links.insert(link.name, link.link);
@@ -416,7 +416,7 @@ impl Netlink {
             if let LinkKind::VxlanTo { lower, .. } = &mut link.link.kind {
                 *lower = link.lower.and_then(|index| self.links.name(index)).cloned();
             }
-            if link.link.owner == Owner::Ours
+            if link.link.owner == Owner::Adit
                 && matches!(&link.link.kind, LinkKind::Other(kind) if kind == "veth")
                 && let Some(peer) = link.lower
             {

@@ -4,9 +4,9 @@
 //! agent's thread never leaves its own namespace. Nothing stays open between reconciliations, because
 //! otherwise the namespace of a container would outlive it.
 
+mod back_off;
 mod container;
 mod open;
-mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -20,11 +20,11 @@ use std::time::Instant;
 use netlink_sys::Socket as RawSocket;
 use nix::sched::{CloneFlags, setns};
 
+use self::back_off::BackOffs;
 use self::container::Containers;
-use self::rest::Rests;
 use super::netlink::{Bounds, Netlink};
 use super::wireguard::{PrivateKeys, WireGuard};
-use super::{KernelError, Wanted};
+use super::{KernelError, ObservationScope};
 use crate::model::facts::Presence;
 use crate::net::Namespace;
 
@@ -53,7 +53,7 @@ pub(super) struct Namespaces {
     unreadable: BTreeMap<Namespace, String>,
     /// Open namespaces that may be one of the unreadable ones under another name.
     uncertain: BTreeSet<Namespace>,
-    rests: Rests,
+    back_offs: BackOffs,
     /// The files of namespaces that could not be read. They stay open until the reconciliation ends, because
     /// others know the descriptors.
     failed: Vec<File>,
@@ -95,9 +95,9 @@ impl Open {
 impl Namespaces {
     /// Opens the wanted namespaces and those where Adit may have created objects. Returns the presence of the
     /// wanted ones.
-    pub(super) async fn look_for(
+    pub(super) async fn open_namespaces(
         &mut self,
-        wanted: &Wanted,
+        wanted: &ObservationScope,
         here: &mut Netlink,
     ) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
         self.open.clear();
@@ -186,7 +186,7 @@ impl Namespaces {
     pub(super) fn failed(&mut self, namespace: &Namespace, why: String) {
         let open = self.open.remove(namespace);
         self.failed.extend(open.map(|open| open.file));
-        self.rests.failed(namespace, why.clone(), Instant::now());
+        self.back_offs.failed(namespace, why.clone(), Instant::now());
         self.unreadable.insert(namespace.clone(), why);
     }
 
@@ -202,7 +202,7 @@ impl Namespaces {
 
     /// Records that a namespace could be read.
     pub(super) fn was_read(&mut self, namespace: &Namespace) {
-        self.rests.read(namespace);
+        self.back_offs.read(namespace);
     }
 
     /// Closes all namespaces, and passes to `here` what was observed in them, to which their events are
@@ -279,7 +279,7 @@ impl Namespaces {
         if let Some(Some(other)) = known {
             return Presence::There(other.clone());
         }
-        let opened = match self.rests.why(namespace, Instant::now()) {
+        let opened = match self.back_offs.why(namespace, Instant::now()) {
             Some(why) => Err(why.to_owned()),
             None => match netlink(&file) {
                 Ok(netlink) => Ok(netlink),

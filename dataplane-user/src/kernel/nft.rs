@@ -102,7 +102,7 @@ impl Nft {
         // A change after this has a later generation, so that the next observation lists again.
         let firewall = match self.table().await? {
             Table::Absent => None,
-            Table::Foreign => Some(Firewall::foreign()),
+            Table::Foreign => Some(Firewall::not_managed()),
             Table::Managed(_) => match self.list().await {
                 Ok(firewall) => Some(firewall),
                 // The table may have been deleted meanwhile.
@@ -129,7 +129,7 @@ impl Nft {
             NftChange::Create(table) | NftChange::Replace(table) => Some(&**table),
             NftChange::Delete => None,
         };
-        if let Some(link) = wanted.and_then(|table| table.unspeakable().into_iter().next()) {
+        if let Some(link) = wanted.and_then(|table| table.inexpressible_links().into_iter().next()) {
             let text = format!(
                 "the syntax of nft can't express the device name {:?}",
                 link.as_str()
@@ -175,7 +175,10 @@ impl Nft {
 
     /// Runs `nft`, unless it has hung lately.
     async fn run(&mut self, arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
-        if self.hung.is_some_and(|hung| hung.elapsed() < limits::NFT_REST) {
+        if self
+            .hung
+            .is_some_and(|hung| hung.elapsed() < limits::NFT_BACK_OFF)
+        {
             return Err(hung());
         }
         let result = nft(arguments, script).await;
@@ -262,7 +265,7 @@ async fn nft(arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
         drop(input);
         child.wait_with_output().await
     };
-    let output = tokio::time::timeout(limits::NFT_PATIENCE, work)
+    let output = tokio::time::timeout(limits::NFT_TIMEOUT, work)
         .await
         .map_err(|_| hung())?
         .map_err(failed)?;
@@ -278,7 +281,7 @@ async fn nft(arguments: &[&str], script: &str) -> Result<Vec<u8>, KernelError> {
 
 /// The error if `nft` did not end in time.
 fn hung() -> KernelError {
-    let (patience, rest) = (limits::NFT_PATIENCE.as_secs(), limits::NFT_REST.as_secs());
+    let (patience, rest) = (limits::NFT_TIMEOUT.as_secs(), limits::NFT_BACK_OFF.as_secs());
     let text = format!("nft did not end within {patience} s; it is not started again for {rest} s");
     KernelError::of_change(io::Error::new(io::ErrorKind::TimedOut, text))
 }

@@ -5,7 +5,7 @@
 //! buffers of requests and answers are wiped.
 
 mod attribute;
-mod carried;
+mod endpoint_store;
 pub mod endpoints;
 mod execute;
 #[cfg(test)]
@@ -35,7 +35,7 @@ use crate::model::wireguard::{Device, DeviceChange};
 use crate::net::LinkName;
 use crate::net::key::{PrivateKey, PublicKey};
 
-pub(super) use carried::Carried;
+pub(super) use endpoint_store::EndpointStore;
 pub(super) use execute::{Configured, devices, execute, get};
 
 /// Returns the private key that belongs to a public key; called when a device gets its key.

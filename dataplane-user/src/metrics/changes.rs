@@ -134,7 +134,7 @@ impl Count {
 fn source(key: RouteKey, route: &Route) -> &'static str {
     match key.metric {
         BACKSTOP_METRIC if route.kind == RouteKind::Unreachable => "backstop",
-        _ if route.target().is_some() => "overlay",
+        _ if route.next_hop_object().is_some() => "overlay",
         ANCHOR_METRIC => "anchor",
         _ => "declared",
     }
@@ -328,7 +328,7 @@ mod tests {
     use super::*;
     use crate::kernel::KernelError;
     use crate::model::change::{DeleteLinkReason, NftChange, WireGuardChange};
-    use crate::model::{Firewall, MAIN_TABLE, Owner, RouteHop, RouteTarget};
+    use crate::model::{Firewall, MAIN_TABLE, NextHopObject, Owner, RouteHop};
     use crate::net::{LinkName, PublicKey};
 
     fn changes() -> Vec<Change> {
@@ -339,7 +339,7 @@ mod tests {
             metric: BACKSTOP_METRIC,
         };
         let backstop = Route {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             kind: RouteKind::Unreachable,
         };
         let peer = PublicKey::from_bytes([1; 32]);
@@ -356,7 +356,7 @@ mod tests {
             wireguard(DeviceChange::AddPeer(peer, Default::default())),
             wireguard(DeviceChange::SetListenPort(1)),
             wireguard(DeviceChange::RemovePeer(peer)),
-            NftChange::Replace(Box::new(Firewall::foreign())).into(),
+            NftChange::Replace(Box::new(Firewall::not_managed())).into(),
             NftChange::Delete.into(),
         ]
     }
@@ -401,7 +401,7 @@ mod tests {
             encapsulation: None,
         };
         let overlay = RouteKind::NextHop {
-            target: RouteTarget::Hop(hop.into()),
+            object: NextHopObject::Hop(hop.into()),
             source: None,
             mtu: None,
         };
@@ -418,7 +418,7 @@ mod tests {
             (50, RouteKind::Unreachable, "declared"),
             (50, RouteKind::Blackhole, "declared"),
         ] {
-            let owner = Owner::Ours;
+            let owner = Owner::Adit;
             let found = source(key(metric), &Route { owner, kind });
             assert_eq!(found, expected);
         }

@@ -1,12 +1,38 @@
-//! Metrics of the nft table, under the names that other agents use for masquerading.
+//! Metrics of the nft table: its rules, under the names that other agents use for masquerading, and the
+//! packets that they dropped.
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 
-use super::series;
+use super::series::{self, counters};
 use crate::model::Firewall;
 use crate::net::Family;
+use crate::status::Status;
+
+/// The packets that rules dropped, as read for the status.
+pub(super) fn dropped(status: &Status) -> Vec<MetricFamily> {
+    let dropped = || status.dropped.iter();
+    [
+        counters(
+            (
+                "adit_firewall_dropped_packets_total",
+                "Packets that rules of the nft table dropped, by reason.",
+            ),
+            ["reason"],
+            dropped().map(|(reason, count)| ([reason.name().to_owned()], count.packets)),
+        ),
+        counters(
+            (
+                "adit_firewall_dropped_bytes_total",
+                "Bytes of the packets that rules of the nft table dropped.",
+            ),
+            ["reason"],
+            dropped().map(|(reason, count)| ([reason.name().to_owned()], count.bytes)),
+        ),
+    ]
+    .concat()
+}
 
 /// Clones share their counts.
 #[derive(Clone, Debug)]

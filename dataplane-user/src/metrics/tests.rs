@@ -50,7 +50,7 @@ fn text(maps: Option<&MapReading>) -> String {
         ..Status::default()
     };
     let recorder = Recorder::default();
-    recorder.pass(Duration::from_millis(3), PassResult::Converged);
+    recorder.reconciliation(Duration::from_millis(3), ReconciliationResult::Converged);
     recorder.reload(false);
     page(
         &recorder,
@@ -120,7 +120,7 @@ fn peer(node: &str, encapsulation: Encapsulation, remote: &str) -> PeerStatus {
         wireguard: None,
         withdrawn: false,
         dataplane: Dataplane::Ebpf,
-        way: None,
+        path: None,
         received: None,
     }
 }
@@ -198,9 +198,9 @@ fn routes_of_all_namespaces_are_counted_by_table() {
         };
         let mut all: BTreeMap<_, _> = (0..)
             .zip(tables)
-            .map(|one| (key(one), route(Owner::Ours)))
+            .map(|one| (key(one), route(Owner::Adit)))
             .collect();
-        all.insert(key((99, &1730)), route(Owner::Foreign));
+        all.insert(key((99, &1730)), route(Owner::Other));
         KernelState {
             routes: all,
             ..KernelState::default()

@@ -198,7 +198,7 @@ pub struct Group {
 
 /// The target of a prefix (prefix target).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Target {
+pub enum PrefixTarget {
     /// This node itself advertises the prefix: a packet that reaches the program has no local route.
     Local,
     /// One next hop.
@@ -207,30 +207,30 @@ pub enum Target {
     Group(Arc<Group>),
 }
 
-impl Target {
+impl PrefixTarget {
     /// Its next hops.
     pub fn next_hops(&self) -> impl Iterator<Item = &Arc<NextHop>> {
         let (one, many) = match self {
-            Target::Local => (None, None),
-            Target::NextHop(next_hop) => (Some(next_hop), None),
-            Target::Group(group) => (None, Some(group.members.iter().map(|(next_hop, _)| next_hop))),
+            PrefixTarget::Local => (None, None),
+            PrefixTarget::NextHop(next_hop) => (Some(next_hop), None),
+            PrefixTarget::Group(group) => (None, Some(group.members.iter().map(|(next_hop, _)| next_hop))),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
 
     /// The target with only the next hops that pass; `None` if none is left.
     #[must_use]
-    pub fn retain(self, passes: impl Fn(&NextHop) -> bool) -> Option<Target> {
+    pub fn retain(self, passes: impl Fn(&NextHop) -> bool) -> Option<PrefixTarget> {
         match self {
-            Target::Local => Some(Target::Local),
-            Target::NextHop(next_hop) => passes(&next_hop).then_some(Target::NextHop(next_hop)),
-            Target::Group(group) => {
+            PrefixTarget::Local => Some(PrefixTarget::Local),
+            PrefixTarget::NextHop(next_hop) => passes(&next_hop).then_some(PrefixTarget::NextHop(next_hop)),
+            PrefixTarget::Group(group) => {
                 let members = group.members.iter().filter(|(next_hop, _)| passes(next_hop));
                 let mut members = members.cloned().collect::<Vec<_>>();
                 if members.len() > 1 {
-                    return Some(Target::Group(Arc::new(Group { members })));
+                    return Some(PrefixTarget::Group(Arc::new(Group { members })));
                 }
-                members.pop().map(|(next_hop, _)| Target::NextHop(next_hop))
+                members.pop().map(|(next_hop, _)| PrefixTarget::NextHop(next_hop))
             }
         }
     }
@@ -249,12 +249,12 @@ impl fmt::Display for NextHop {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for PrefixTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Local => f.write_str("this node"),
-            Target::NextHop(next_hop) => write!(f, "{next_hop}"),
-            Target::Group(group) => write!(f, "{group}"),
+            PrefixTarget::Local => f.write_str("this node"),
+            PrefixTarget::NextHop(next_hop) => write!(f, "{next_hop}"),
+            PrefixTarget::Group(group) => write!(f, "{group}"),
         }
     }
 }

@@ -29,7 +29,7 @@ pub fn wireguard_device(unit: u8) -> LinkName {
 
 /// Whether this is the name of an overlay device of Adit.
 #[must_use]
-pub fn is_ours(link: &LinkName) -> bool {
+pub fn is_overlay_device(link: &LinkName) -> bool {
     link.as_str() == ANCHOR || link.as_str().starts_with("adit-")
 }
 

@@ -38,7 +38,7 @@ pub struct NodeFacts {
     /// The families for which this kernel has neither policy rules nor routing tables except the main one.
     pub without_rules: BTreeSet<Family>,
     /// The return paths through the existing devices of `returnPath`.
-    pub return_paths: BTreeMap<LinkName, ReturnWay>,
+    pub return_paths: BTreeMap<LinkName, ReturnPath>,
     /// Whether the nft table can be created.
     pub nft: Nft,
     /// Why BPF programs and maps are not available; `None`: they are, or it was not checked.
@@ -248,7 +248,7 @@ impl FoundRoute {
 
 /// How answers can be sent back through a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReturnWay {
+pub struct ReturnPath {
     /// Whether the device has IPv6 at all; the kernel accepts no IPv6 routes through a device without it.
     pub ipv6: bool,
     /// The gateways of the default routes through it in the main table, of the same family or IPv6 for IPv4;

@@ -157,9 +157,9 @@ pub enum Action {
 impl Firewall {
     /// A table managed by Adit, without rules.
     #[must_use]
-    pub fn ours() -> Firewall {
+    pub fn managed() -> Firewall {
         Firewall {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             chains: BTreeMap::new(),
             strange: BTreeSet::new(),
         }
@@ -167,10 +167,10 @@ impl Firewall {
 
     /// A table that Adit does not manage.
     #[must_use]
-    pub fn foreign() -> Firewall {
+    pub fn not_managed() -> Firewall {
         Firewall {
-            owner: Owner::Foreign,
-            ..Firewall::ours()
+            owner: Owner::Other,
+            ..Firewall::managed()
         }
     }
 
@@ -182,7 +182,7 @@ impl Firewall {
 
     /// The devices in rules whose names nft can't express; see [`quoted`].
     #[must_use]
-    pub fn unspeakable(&self) -> BTreeSet<&LinkName> {
+    pub fn inexpressible_links(&self) -> BTreeSet<&LinkName> {
         let matches = self.rules().flat_map(|rule| &rule.matches);
         let links = matches.filter_map(|one| match one {
             Match::In(links) | Match::NotIn(links) | Match::Out(links) | Match::SourceRoutedBy(links) => {
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn a_rule_goes_with_its_last_device() {
         let links = |names: &[&'static str]| names.iter().map(|name| LinkName::constant(name)).collect();
-        let mut firewall = Firewall::ours();
+        let mut firewall = Firewall::managed();
         firewall.push(
             Chain::MangleForward,
             vec![Match::In(links(&["a", "b"]))],
@@ -325,7 +325,7 @@ mod tests {
         );
         firewall.push(Chain::Forward, vec![Match::In(links(&["b"]))], Action::Accept);
         firewall.forget_link(&LinkName::constant("b"));
-        let mut left = Firewall::ours();
+        let mut left = Firewall::managed();
         left.push(
             Chain::MangleForward,
             vec![Match::In(links(&["a"]))],

@@ -217,7 +217,7 @@ impl Link {
     /// The unique property that this device has and that a device of a kind needs to be created or to be set
     /// up.
     #[must_use]
-    pub fn is_in_the_way_of(&self, kind: &LinkKind) -> Option<String> {
+    pub fn conflict_with(&self, kind: &LinkKind) -> Option<String> {
         let port = self.kind.udp_port().filter(|port| {
             let wants_it = kind.udp_port() == Some(*port);
             self.up && wants_it && !self.kind.shares_ports_with(kind)

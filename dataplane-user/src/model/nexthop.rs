@@ -57,7 +57,7 @@ pub struct RouteGroup {
 
 /// A next-hop object, to which routes lead. Ordered so that groups come after their members.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RouteTarget {
+pub enum NextHopObject {
     /// One next hop.
     Hop(Arc<RouteHop>),
     /// A group of next hops.
@@ -76,29 +76,30 @@ impl RouteHop {
     }
 }
 
-impl RouteTarget {
+impl NextHopObject {
     /// Its next hops.
     pub fn hops(&self) -> impl Iterator<Item = &Arc<RouteHop>> {
         let (one, many) = match self {
-            RouteTarget::Hop(hop) => (Some(hop), None),
-            RouteTarget::Group(group) => (None, Some(group.members.iter().map(|(hop, _)| hop))),
-            RouteTarget::Other(_) => (None, None),
+            NextHopObject::Hop(hop) => (Some(hop), None),
+            NextHopObject::Group(group) => (None, Some(group.members.iter().map(|(hop, _)| hop))),
+            NextHopObject::Other(_) => (None, None),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
 
     /// What the kernel keeps of it once next hops are deleted; `None`: nothing.
     #[must_use]
-    fn retain(&self, stays: impl Fn(&RouteHop) -> bool) -> Option<RouteTarget> {
+    fn retain(&self, stays: impl Fn(&RouteHop) -> bool) -> Option<NextHopObject> {
         match self {
-            RouteTarget::Hop(hop) => stays(hop).then(|| self.clone()),
-            RouteTarget::Group(group) => {
+            NextHopObject::Hop(hop) => stays(hop).then(|| self.clone()),
+            NextHopObject::Group(group) => {
                 let members = group.members.iter().filter(|(hop, _)| stays(hop));
                 let members = members.cloned().collect::<Vec<_>>();
                 let resilient = group.resilient;
-                (!members.is_empty()).then(|| RouteTarget::Group(Arc::new(RouteGroup { members, resilient })))
+                (!members.is_empty())
+                    .then(|| NextHopObject::Group(Arc::new(RouteGroup { members, resilient })))
             }
-            RouteTarget::Other(_) => Some(self.clone()),
+            NextHopObject::Other(_) => Some(self.clone()),
         }
     }
 }
@@ -106,17 +107,17 @@ impl RouteTarget {
 impl KernelState {
     /// Replaces a group by another one; the routes that lead to it then lead to the new one.
     pub fn replace_route_group(&mut self, from: &Arc<RouteGroup>, to: &Arc<RouteGroup>) {
-        let from = RouteTarget::Group(Arc::clone(from));
-        let to = RouteTarget::Group(Arc::clone(to));
-        self.route_targets.remove(&from);
+        let from = NextHopObject::Group(Arc::clone(from));
+        let to = NextHopObject::Group(Arc::clone(to));
+        self.next_hop_objects.remove(&from);
         for route in self.routes.values_mut() {
-            if let RouteKind::NextHop { target, .. } = &mut route.kind
-                && *target == from
+            if let RouteKind::NextHop { object, .. } = &mut route.kind
+                && *object == from
             {
-                *target = to.clone();
+                *object = to.clone();
             }
         }
-        self.route_targets.insert(to);
+        self.next_hop_objects.insert(to);
     }
 
     /// Removes what the kernel deletes when a device goes down or is deleted: its neighbours, and the next
@@ -131,15 +132,15 @@ impl KernelState {
     /// Removes what the kernel deletes together with next hops: their place in groups, and routes without any
     /// next hop left.
     pub fn forget_hops(&mut self, gone: impl Fn(&RouteHop) -> bool) {
-        let targets = self.route_targets.iter();
-        let targets = targets.filter_map(|target| target.retain(|hop| !gone(hop)));
-        self.route_targets = targets.collect();
+        let objects = self.next_hop_objects.iter();
+        let objects = objects.filter_map(|object| object.retain(|hop| !gone(hop)));
+        self.next_hop_objects = objects.collect();
         self.routes.retain(|_, route| {
-            let RouteKind::NextHop { target, .. } = &mut route.kind else {
+            let RouteKind::NextHop { object, .. } = &mut route.kind else {
                 return true;
             };
-            let left = target.retain(|hop| !gone(hop));
-            left.map(|left| *target = left).is_some()
+            let left = object.retain(|hop| !gone(hop));
+            left.map(|left| *object = left).is_some()
         });
     }
 }
@@ -199,12 +200,12 @@ impl fmt::Display for RouteGroup {
     }
 }
 
-impl fmt::Display for RouteTarget {
+impl fmt::Display for NextHopObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RouteTarget::Hop(hop) => write!(f, "{hop}"),
-            RouteTarget::Group(group) => write!(f, "{group}"),
-            RouteTarget::Other(text) => f.write_str(text),
+            NextHopObject::Hop(hop) => write!(f, "{hop}"),
+            NextHopObject::Group(group) => write!(f, "{group}"),
+            NextHopObject::Other(text) => f.write_str(text),
         }
     }
 }

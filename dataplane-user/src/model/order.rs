@@ -8,7 +8,7 @@ mod nets;
 mod slots;
 mod stage;
 
-pub(crate) use self::conditions::{Around, Condition, Needs, Target};
+pub(crate) use self::conditions::{Around, Condition, Needs, NextHopObjectRef};
 pub(crate) use self::nets::Nets;
 pub(crate) use self::slots::{PortUse, Slot, freed, freed_port, taken};
 pub use self::stage::Stage;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Owner, RouteTarget};
+use super::{NextHopObject, Owner};
 use crate::net::{Family, LinkName};
 
 pub use change::{RouteChange, RouteOperation};
@@ -67,9 +67,9 @@ pub struct Route {
 impl Route {
     /// The next-hop object to which it leads.
     #[must_use]
-    pub fn target(&self) -> Option<&RouteTarget> {
+    pub fn next_hop_object(&self) -> Option<&NextHopObject> {
         match &self.kind {
-            RouteKind::NextHop { target, .. } => Some(target),
+            RouteKind::NextHop { object, .. } => Some(object),
             _ => None,
         }
     }
@@ -93,19 +93,19 @@ impl Route {
 
     /// Its devices, including those of its next-hop object.
     pub fn links(&self) -> impl Iterator<Item = &LinkName> {
-        let (one, many, target) = match &self.kind {
+        let (one, many, object) = match &self.kind {
             RouteKind::Gateway { link, .. } => (Some(link), None, None),
             RouteKind::Paths(paths) => (None, Some(&paths.hops), None),
-            RouteKind::NextHop { target, .. } => (None, None, Some(target)),
+            RouteKind::NextHop { object, .. } => (None, None, Some(object)),
             RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Throw | RouteKind::Other(_) => {
                 (None, None, None)
             }
         };
         let many = many.into_iter().flatten();
-        let by_target = target.into_iter().flat_map(RouteTarget::hops);
+        let by_object = object.into_iter().flat_map(NextHopObject::hops);
         one.into_iter()
             .chain(many.filter_map(|hop| hop.link.as_ref()))
-            .chain(by_target.map(|hop| &hop.link))
+            .chain(by_object.map(|hop| &hop.link))
     }
 
     /// The gateways that must be reachable without another gateway: those without `onlink`.
@@ -149,7 +149,7 @@ pub enum RouteKind {
     /// Leads to a next-hop object.
     NextHop {
         /// The next-hop object.
-        target: RouteTarget,
+        object: NextHopObject,
         /// The preferred source.
         source: Option<IpAddr>,
         /// The path's MTU in bytes.
@@ -229,7 +229,7 @@ impl RouteKind {
         match self {
             RouteKind::Gateway { .. } => 1,
             RouteKind::Paths(paths) => paths.hops.len(),
-            RouteKind::NextHop { target, .. } => target.hops().count(),
+            RouteKind::NextHop { object, .. } => object.hops().count(),
             RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Throw | RouteKind::Other(_) => 0,
         }
     }
@@ -259,8 +259,8 @@ impl fmt::Display for RouteKind {
                 write!(f, "via {gateway} dev {link} onlink")?;
                 source_and_mtu(f, *source, *mtu)
             }
-            RouteKind::NextHop { target, source, mtu } => {
-                write!(f, "{target}")?;
+            RouteKind::NextHop { object, source, mtu } => {
+                write!(f, "{object}")?;
                 source_and_mtu(f, *source, *mtu)
             }
             RouteKind::Throw => f.write_str("throw"),

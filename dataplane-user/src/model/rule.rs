@@ -178,14 +178,14 @@ impl Operation for RuleChange {
                 needs.provides(Condition::RulesMade);
                 if is_specific {
                     needs.provides(Condition::SpecificRules(family));
-                } else if self.0.follows_a_specific_rule(&around.target.rules) {
+                } else if self.0.follows_a_specific_rule(&around.desired.rules) {
                     needs.requires(Condition::SpecificRules(family));
                 }
             }
             // Packets may still depend on this rule until its successor and all routes exist.
             (Existence::Delete, None) => {
                 needs.requires(Condition::RulesMade);
-                needs.requires(Condition::AllLed);
+                needs.requires(Condition::AllOnDesiredPaths);
                 needs.provides(Condition::RulesGone);
                 if is_specific {
                     needs.requires(Condition::SpecificRulesUnused(family));

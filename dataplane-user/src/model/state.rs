@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::wireguard::Device;
 use super::{
-    Address, Attachment, Class, Firewall, Group, Hook, Link, Neighbour, NextHop, Object, Route, RouteKey,
-    RouteTarget, Rule, Source, Sysctl, Target, connected_subnet,
+    Address, Attachment, Class, Firewall, Group, Hook, Link, Neighbour, NextHop, NextHopObject, Object,
+    PrefixTarget, Route, RouteKey, Rule, Source, Sysctl, connected_subnet,
 };
 use crate::net::{LinkName, Namespace, PublicKey};
 
@@ -25,7 +25,7 @@ pub struct KernelState {
     /// Routes.
     pub routes: BTreeMap<RouteKey, Route>,
     /// Next-hop objects managed by Adit, to which routes of dataplane `routes` lead.
-    pub route_targets: BTreeSet<RouteTarget>,
+    pub next_hop_objects: BTreeSet<NextHopObject>,
     /// Permanent neighbours on managed devices.
     pub neighbours: BTreeMap<(LinkName, IpAddr), Neighbour>,
     /// Policy rules managed by Adit.
@@ -67,7 +67,7 @@ pub struct KernelState {
     /// Groups.
     pub groups: BTreeSet<Arc<Group>>,
     /// Prefixes and their targets.
-    pub prefixes: BTreeMap<IpNet, Target>,
+    pub prefixes: BTreeMap<IpNet, PrefixTarget>,
     /// Known sources.
     pub sources: BTreeSet<Source>,
     /// The peers that manifests name. Only in the desired state of the agent's own namespace.
@@ -159,7 +159,7 @@ impl KernelState {
             self.routes.retain(|key, route| {
                 let mut links = route.links().peekable();
                 let by_it = links.peek().is_some() && links.all(|other| other == link);
-                key.prefix.addr().is_ipv6() || route.target().is_some() || !by_it
+                key.prefix.addr().is_ipv6() || route.next_hop_object().is_some() || !by_it
             });
         }
     }
@@ -212,8 +212,8 @@ impl KernelState {
                 let key = (link.clone(), *address);
                 self.neighbours.get(&key) == other.neighbours.get(&key)
             }
-            Object::NextHopObject(target) => {
-                self.route_targets.contains(target) == other.route_targets.contains(target)
+            Object::NextHopObject(object) => {
+                self.next_hop_objects.contains(object) == other.next_hop_objects.contains(object)
             }
             Object::Route(key) => self.routes.get(key) == other.routes.get(key),
             Object::Rule(rule) => self.rules.contains(&**rule) == other.rules.contains(&**rule),
@@ -253,8 +253,8 @@ impl KernelState {
             .filter_map(|(prefix, target)| Some((prefix, target.retain(|n| classes.contains_key(&n.class))?)))
             .collect();
         let groups = self.prefixes.values().filter_map(|target| match target {
-            Target::Group(group) => Some(Arc::clone(group)),
-            Target::Local | Target::NextHop(_) => None,
+            PrefixTarget::Group(group) => Some(Arc::clone(group)),
+            PrefixTarget::Local | PrefixTarget::NextHop(_) => None,
         });
         self.groups = groups.collect();
     }

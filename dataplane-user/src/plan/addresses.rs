@@ -14,25 +14,25 @@ use crate::model::devices::ANCHOR;
 /// all decapsulated IPv4 packets.
 const TUNNEL_DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
 
-pub(super) fn plan(intent: &Intent, target: &mut KernelState) {
+pub(super) fn plan(intent: &Intent, desired: &mut KernelState) {
     let anchor = LinkName::constant(ANCHOR);
     let overlay = Address {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         scope: AddressScope::Global,
         peer: None,
     };
     for &address in &intent.node().addresses {
-        target
+        desired
             .addresses
             .insert((anchor.clone(), host_prefix(address)), overlay);
     }
     let tunnel = Address {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         scope: AddressScope::Host,
         peer: None,
     };
-    for name in target.links.keys().filter(|name| **name != anchor) {
+    for name in desired.links.keys().filter(|name| **name != anchor) {
         let address = host_prefix(IpAddr::V4(TUNNEL_DEVICE_ADDRESS));
-        target.addresses.insert((name.clone(), address), tunnel);
+        desired.addresses.insert((name.clone(), address), tunnel);
     }
 }

@@ -4,8 +4,8 @@ use crate::model::{Attachment, Hook, KernelState, LinkKind, ProgramVersion};
 
 use crate::model::devices::ANCHOR;
 
-pub(super) fn plan(target: &mut KernelState) {
-    for (name, link) in &target.links {
+pub(super) fn plan(desired: &mut KernelState) {
+    for (name, link) in &desired.links {
         if link.kind == LinkKind::WireGuard {
             // WireGuard itself checks which peer may send from which source.
             continue;
@@ -15,7 +15,7 @@ pub(super) fn plan(target: &mut KernelState) {
         } else {
             Hook::Ingress
         };
-        target.attachments.insert(
+        desired.attachments.insert(
             (name.clone(), hook),
             Attachment {
                 version: ProgramVersion::Current,

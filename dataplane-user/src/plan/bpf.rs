@@ -6,9 +6,8 @@ use std::sync::Arc;
 use dataplane_ebpf::layout;
 use ipnet::IpNet;
 
-use crate::model::{Class, Group, KernelState, NextHop, NodeLabel, Target, UnderlayDevice};
+use crate::model::{Class, Group, KernelState, NextHop, NodeLabel, PrefixTarget, UnderlayDevice};
 use crate::net::{Family, MacAddr};
-use crate::resource::network::UdpChecksum;
 use crate::resource::{Dataplane, Intent, Network, Problem, Reason};
 
 use super::advertised::{advertised, of_prefixes};
@@ -17,7 +16,7 @@ use super::{NetworkLink, PeerLink};
 pub(super) fn plan(
     intent: &Intent,
     networks: &[NetworkLink<'_>],
-    target: &mut KernelState,
+    desired: &mut KernelState,
     problems: &mut Vec<Problem>,
 ) {
     let own_mac = MacAddr::of_node(&intent.node().name);
@@ -27,23 +26,23 @@ pub(super) fn plan(
         for share in shares {
             let class = class(share.network, share.peer, own_mac);
             let next_hop = Arc::new(next_hop(share.peer, class));
-            target.classes.insert(class, share.peer.device());
-            target.next_hops.insert(Arc::clone(&next_hop));
+            desired.classes.insert(class, share.peer.device());
+            desired.next_hops.insert(Arc::clone(&next_hop));
             if share.peer.withdrawn {
-                target.down.insert(Arc::clone(&next_hop));
+                desired.down.insert(Arc::clone(&next_hop));
             }
             members.insert(next_hop, share.weight);
         }
-        if let Some(leads_to) = combine(prefix, members, target, problems) {
-            target.prefixes.insert(prefix, leads_to);
+        if let Some(leads_to) = combine(prefix, members, desired, problems) {
+            desired.prefixes.insert(prefix, leads_to);
         }
     }
     for links in networks.iter().filter(is_ebpf) {
         for own in advertised(intent.node(), links.network) {
-            target.prefixes.insert(own.cidr, Target::Local);
+            desired.prefixes.insert(own.cidr, PrefixTarget::Local);
         }
     }
-    drop_unused(target);
+    drop_unused(desired);
 }
 
 fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
@@ -51,11 +50,6 @@ fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
         return Class::bare(UnderlayDevice::of(&neighbour.link));
     }
     let outer = Family::of(peer.remote);
-    let zero_checksum = match network.udp_checksum {
-        Some(UdpChecksum::Zero) => true,
-        Some(UdpChecksum::Compute) => false,
-        None => outer == Family::Ipv4,
-    };
     let tunnel = peer.tunnel();
     if let Some(link) = &peer.wireguard {
         return Class::wireguard(link.unit);
@@ -70,7 +64,7 @@ fn class(network: &Network, peer: &PeerLink<'_>, source_mac: MacAddr) -> Class {
         dscp: network.dscp,
         dont_fragment: network.df && outer == Family::Ipv4,
         // Only GENEVE and VXLAN have an outer UDP header here.
-        zero_checksum: zero_checksum && ethernet,
+        zero_checksum: network.zero_checksum(outer) && ethernet,
         underlay: None,
     }
 }
@@ -93,9 +87,9 @@ fn next_hop(peer: &PeerLink<'_>, class: Class) -> NextHop {
 fn combine(
     prefix: IpNet,
     members: BTreeMap<Arc<NextHop>, u8>,
-    target: &mut KernelState,
+    desired: &mut KernelState,
     problems: &mut Vec<Problem>,
-) -> Option<Target> {
+) -> Option<PrefixTarget> {
     let mut members = members.into_iter().collect::<Vec<_>>();
     if members.len() > layout::Group::MAX_MEMBERS {
         problems.push(Problem::error(
@@ -111,32 +105,34 @@ fn combine(
         members.truncate(layout::Group::MAX_MEMBERS);
     }
     if members.len() == 1 {
-        return members.pop().map(|(next_hop, _)| Target::NextHop(next_hop));
+        return members.pop().map(|(next_hop, _)| PrefixTarget::NextHop(next_hop));
     }
     let group = Arc::new(Group { members });
-    target.groups.insert(Arc::clone(&group));
-    Some(Target::Group(group))
+    desired.groups.insert(Arc::clone(&group));
+    Some(PrefixTarget::Group(group))
 }
 
 /// Removes objects that no prefix points to, so that they occupy no slot: those of a peer whose prefixes are
 /// all in worse tiers, or are also advertised by this node.
-fn drop_unused(target: &mut KernelState) {
-    let groups = target.prefixes.values().filter_map(|leads_to| match leads_to {
-        Target::Group(group) => Some(Arc::clone(group)),
-        Target::Local | Target::NextHop(_) => None,
+fn drop_unused(desired: &mut KernelState) {
+    let groups = desired.prefixes.values().filter_map(|leads_to| match leads_to {
+        PrefixTarget::Group(group) => Some(Arc::clone(group)),
+        PrefixTarget::Local | PrefixTarget::NextHop(_) => None,
     });
-    target.groups = groups.collect();
-    target.next_hops = target
+    desired.groups = groups.collect();
+    desired.next_hops = desired
         .prefixes
         .values()
-        .flat_map(Target::next_hops)
+        .flat_map(PrefixTarget::next_hops)
         .cloned()
         .collect();
-    target.down.retain(|next_hop| target.next_hops.contains(next_hop));
-    let used = target
+    desired
+        .down
+        .retain(|next_hop| desired.next_hops.contains(next_hop));
+    let used = desired
         .next_hops
         .iter()
         .map(|next_hop| next_hop.class)
         .collect::<BTreeSet<_>>();
-    target.classes.retain(|class, _| used.contains(class));
+    desired.classes.retain(|class, _| used.contains(class));
 }

@@ -31,9 +31,9 @@ fn tunnel_devices(peer: &PeerLink<'_>) -> Vec<LinkName> {
     }
 }
 
-pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut KernelState) {
+pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], desired: &mut KernelState) {
     let link = |kind| Link {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind,
         mac: None,
         mtu: None,
@@ -44,7 +44,7 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
     // The MTU of the anchor is the largest MTU of all networks. It is a second limit behind the MTU of each
     // route.
     let mtu = networks.iter().map(NetworkLink::mtu).max();
-    target.links.insert(
+    desired.links.insert(
         LinkName::constant(ANCHOR),
         Link {
             mtu,
@@ -76,7 +76,7 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
             TunnelKind::WireGuard => Some(wireguard_mtu(networks, &name)),
             _ => mtu.map(|mtu| mtu.min(LARGEST)),
         };
-        target.links.insert(
+        desired.links.insert(
             name,
             Link {
                 mac,

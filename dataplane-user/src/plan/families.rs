@@ -6,23 +6,23 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::model::facts::{Ipv6, NodeFacts};
-use crate::model::{KernelState, MAIN_TABLE, Route, RouteTarget};
+use crate::model::{KernelState, MAIN_TABLE, NextHopObject, Route};
 use crate::net::{Family, LinkName, Namespace};
 use crate::resource::{Problem, Reason};
 
 /// Removes from the desired state the objects that need an address family, or policy rules and tables of a
 /// family, which the kernel lacks.
-pub(super) fn skip(facts: &NodeFacts, target: &mut KernelState, problems: &mut Vec<Problem>) {
+pub(super) fn skip(facts: &NodeFacts, desired: &mut KernelState, problems: &mut Vec<Problem>) {
     let mut skipped = Skipped::default();
-    skipped.from(None, &facts.ipv6, &facts.without_rules, target);
+    skipped.from(None, &facts.ipv6, &facts.without_rules, desired);
     let everywhere = if facts.ipv6 == Ipv6::Absent {
         Ipv6::Absent
     } else {
         Ipv6::default()
     };
-    for (namespace, target) in &mut target.namespaces {
+    for (namespace, desired) in &mut desired.namespaces {
         let ipv6 = facts.ipv6_in.get(namespace).unwrap_or(&everywhere);
-        skipped.from(Some(namespace), ipv6, &facts.without_rules, target);
+        skipped.from(Some(namespace), ipv6, &facts.without_rules, desired);
     }
     problems.extend(skipped.problems());
 }
@@ -58,7 +58,7 @@ impl Skipped {
         namespace: Option<&Namespace>,
         ipv6: &Ipv6,
         without_rules: &BTreeSet<Family>,
-        target: &mut KernelState,
+        desired: &mut KernelState,
     ) {
         let on = |link: &LinkName| match ipv6 {
             Ipv6::Absent => Err(Cause::NoIpv6),
@@ -69,13 +69,13 @@ impl Skipped {
             IpAddr::V4(_) => Ok(()),
             IpAddr::V6(_) => on(link),
         };
-        target.addresses.retain(|(link, prefix), _| {
+        desired.addresses.retain(|(link, prefix), _| {
             self.keeps(address(link, prefix.addr()), |counts| &mut counts.addresses)
         });
-        target.neighbours.retain(|(link, neighbour), _| {
+        desired.neighbours.retain(|(link, neighbour), _| {
             self.keeps(address(link, *neighbour), |counts| &mut counts.neighbours)
         });
-        target.routes.retain(|key, route| {
+        desired.routes.retain(|key, route| {
             let family = Family::of_prefix(key.prefix);
             let fits = match family {
                 Family::Ipv6 if *ipv6 == Ipv6::Absent => Err(Cause::NoIpv6),
@@ -92,7 +92,7 @@ impl Skipped {
             };
             self.keeps(fits, |counts| &mut counts.routes)
         });
-        target.rules.retain(|rule| {
+        desired.rules.retain(|rule| {
             let fits = match rule.family {
                 Family::Ipv6 if *ipv6 == Ipv6::Absent => Err(Cause::NoIpv6),
                 family if without_rules.contains(&family) => Err(Cause::NoRules(family)),
@@ -101,11 +101,11 @@ impl Skipped {
             self.keeps(fits, |counts| &mut counts.rules)
         });
         if *ipv6 == Ipv6::Absent {
-            for link in target.links.values_mut() {
+            for link in desired.links.values_mut() {
                 link.generates_addresses = false;
             }
         }
-        forget_targets(target, on);
+        forget_targets(desired, on);
     }
 
     fn keeps(&mut self, fits: Result<(), Cause>, count: impl Fn(&mut Counts) -> &mut usize) -> bool {
@@ -193,12 +193,12 @@ impl fmt::Display for Counts {
 
 /// Removes the next-hop objects that have an IPv6 gateway on a device without IPv6: no remaining route uses
 /// them.
-fn forget_targets(target: &mut KernelState, on: impl Fn(&LinkName) -> Result<(), Cause>) {
-    let needs_ipv6 = |one: &RouteTarget| {
+fn forget_targets(desired: &mut KernelState, on: impl Fn(&LinkName) -> Result<(), Cause>) {
+    let needs_ipv6 = |one: &NextHopObject| {
         let mut hops = one.hops();
         hops.any(|hop| hop.gateway.is_some_and(|gateway| gateway.is_ipv6()) && on(&hop.link).is_err())
     };
-    target.route_targets.retain(|one| !needs_ipv6(one));
+    desired.next_hop_objects.retain(|one| !needs_ipv6(one));
 }
 
 /// The devices on which an IPv4 route has an IPv6 gateway.
@@ -208,11 +208,11 @@ fn ipv6_gateways(route: &Route) -> impl Iterator<Item = &LinkName> {
         let mut hops = paths.hops.iter();
         hops.any(|hop| hop.gateway.is_some_and(|gateway| gateway.is_ipv6()))
     });
-    let by_target = route.target().is_some_and(|target| {
-        let mut hops = target.hops();
+    let by_object = route.next_hop_object().is_some_and(|object| {
+        let mut hops = object.hops();
         hops.any(|hop| hop.gateway.is_some_and(|gateway| gateway.is_ipv6()))
     });
-    route.links().filter(move |_| by_paths || by_target)
+    route.links().filter(move |_| by_paths || by_object)
 }
 
 fn family_name(family: Family) -> &'static str {

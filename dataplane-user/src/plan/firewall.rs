@@ -22,14 +22,14 @@ use crate::model::facts::NodeFacts;
 pub(super) fn plan(
     intent: &Intent,
     (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
-    target: &mut KernelState,
+    desired: &mut KernelState,
     problems: &mut Vec<Problem>,
 ) {
-    let mut firewall = Firewall::ours();
-    let devices: BTreeSet<LinkName> = target.links.keys().cloned().collect();
-    notrack(intent, target, &mut firewall);
+    let mut firewall = Firewall::managed();
+    let devices: BTreeSet<LinkName> = desired.links.keys().cloned().collect();
+    notrack(intent, desired, &mut firewall);
     cleartext::plan(intent, (facts, networks), &devices, &mut firewall);
-    protect(intent, target, &mut firewall);
+    protect(intent, desired, &mut firewall);
     forward(intent, &devices, &mut firewall);
     let ipv6 = facts.nft != Nft::WithoutIpv6Nat;
     masquerade(intent, &devices, ipv6, &mut firewall);
@@ -39,15 +39,15 @@ pub(super) fn plan(
     }
     problems.extend(lacking(intent, facts.nft));
     if facts.nft.is_usable() {
-        problems.extend(skip_unspeakable(&mut firewall));
-        target.firewall = Some(firewall);
+        problems.extend(skip_inexpressible(&mut firewall));
+        desired.firewall = Some(firewall);
     }
 }
 
 /// Removes from all rules the devices whose names nft can't express, with a problem for each. Only devices
 /// that Adit does not manage can have such names.
-fn skip_unspeakable(firewall: &mut Firewall) -> Vec<Problem> {
-    let links: Vec<LinkName> = firewall.unspeakable().into_iter().cloned().collect();
+fn skip_inexpressible(firewall: &mut Firewall) -> Vec<Problem> {
+    let links: Vec<LinkName> = firewall.inexpressible_links().into_iter().cloned().collect();
     let skip = |link: LinkName| {
         firewall.forget_link(&link);
         let name = link.as_str().escape_debug();
@@ -67,10 +67,10 @@ fn skip_unspeakable(firewall: &mut Firewall) -> Vec<Problem> {
 }
 
 /// Excludes the outer UDP packets of the desired tunnels from connection tracking, incoming and outgoing.
-fn notrack(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
+fn notrack(intent: &Intent, desired: &KernelState, firewall: &mut Firewall) {
     let untracked = |encapsulation| any(intent, |options| options.notrack.contains(&encapsulation));
     let mut ports = BTreeSet::new();
-    for (encapsulation, port) in tunnel_ports(target) {
+    for (encapsulation, port) in tunnel_ports(desired) {
         if untracked(encapsulation) {
             ports.insert(port);
         }
@@ -85,7 +85,7 @@ fn notrack(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
         return;
     }
     // The port of a peer may differ from the port of this node.
-    let own: BTreeSet<u16> = target
+    let own: BTreeSet<u16> = desired
         .wireguard
         .values()
         .map(|device| device.listen_port)
@@ -106,8 +106,8 @@ fn notrack(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
 
 /// The UDP ports of the desired GENEVE and VXLAN devices. WireGuard needs no protection: it authenticates its
 /// peers.
-fn tunnel_ports(target: &KernelState) -> impl Iterator<Item = (Encapsulation, u16)> {
-    target.links.values().filter_map(|link| match link.kind {
+fn tunnel_ports(desired: &KernelState) -> impl Iterator<Item = (Encapsulation, u16)> {
+    desired.links.values().filter_map(|link| match link.kind {
         LinkKind::Geneve { port } => Some((Encapsulation::Geneve, port)),
         LinkKind::Vxlan { port, .. } => Some((Encapsulation::Vxlan, port)),
         _ => None,
@@ -116,8 +116,8 @@ fn tunnel_ports(target: &KernelState) -> impl Iterator<Item = (Encapsulation, u1
 
 /// Accepts packets to the tunnel ports from peers only. Management ports stay open, even if a tunnel uses the
 /// same port.
-fn protect(intent: &Intent, target: &KernelState, firewall: &mut Firewall) {
-    let ports: BTreeSet<u16> = tunnel_ports(target).map(|(_, port)| port).collect();
+fn protect(intent: &Intent, desired: &KernelState, firewall: &mut Firewall) {
+    let ports: BTreeSet<u16> = tunnel_ports(desired).map(|(_, port)| port).collect();
     if ports.is_empty() || !any(intent, |options| options.protect_ports) {
         return;
     }

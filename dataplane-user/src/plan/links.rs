@@ -8,7 +8,7 @@ use super::devices::tunnel_device;
 use super::mtu::IPV6_MINIMUM;
 use super::wireguard::{Colours, WireGuardLink};
 use super::{advertised, wireguard};
-use crate::model::devices::is_ours;
+use crate::model::devices::is_overlay_device;
 use crate::model::facts::{Lookup, NodeFacts, UnderlayPath};
 use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, MAIN_TABLE, RouteKey, TunnelKind};
 use crate::net::Encapsulation;
@@ -126,7 +126,7 @@ fn find_loops(intent: &Intent, facts: &NodeFacts, networks: &mut [NetworkLink<'_
     for peer in networks.iter_mut().flat_map(|network| &mut network.peers) {
         let destination = peer.destination();
         let path = facts.paths.get(&destination);
-        if let Some(path) = path.filter(|path| is_ours(&path.link)) {
+        if let Some(path) = path.filter(|path| is_overlay_device(&path.link)) {
             peer.looped = Some(Loop::Through(path.link.clone()));
             continue;
         }
@@ -334,7 +334,7 @@ fn peer_link<'a>(
 
 /// Whether a path does not lead to the underlay, but back into the overlay or to this machine itself.
 fn stays_here(path: &UnderlayPath) -> bool {
-    is_ours(&path.link) || path.link.as_str() == "lo"
+    is_overlay_device(&path.link) || path.link.as_str() == "lo"
 }
 
 /// The underlay addresses of both ends: of the family of the network if both have it, else of the other

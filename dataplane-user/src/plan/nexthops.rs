@@ -12,17 +12,16 @@ use super::links::overlay_address;
 use super::routes::key;
 use super::{NetworkLink, PeerLink};
 use crate::model::{
-    ANCHOR_METRIC, KernelState, MAIN_TABLE, Neighbour, OuterHeader, Owner, Route, RouteGroup, RouteHop,
-    RouteKind, RouteTarget, Rule,
+    ANCHOR_METRIC, KernelState, MAIN_TABLE, Neighbour, NextHopObject, OuterHeader, Owner, Route, RouteGroup,
+    RouteHop, RouteKind, Rule,
 };
 use crate::net::{Family, MacAddr};
-use crate::resource::network::UdpChecksum;
 use crate::resource::{Dataplane, Intent, Network};
 
 /// The priority of the rules that lead to separate tables: before the rule of the main table, 32766.
 const RULE_PRIORITY: u32 = 1730;
 
-pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut KernelState) {
+pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], desired: &mut KernelState) {
     let own = |links: &&NetworkLink<'_>| links.dataplane == Dataplane::Routes;
     let mtus = networks.iter().map(|links| (&links.network.name, links.mtu()));
     let mtus = mtus.collect::<BTreeMap<_, _>>();
@@ -39,18 +38,18 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
             continue;
         };
         for share in shares.iter().filter(|share| !share.peer.withdrawn) {
-            add_neighbour(share.peer, target);
+            add_neighbour(share.peer, desired);
         }
-        target
-            .route_targets
-            .extend(leads_to.hops().cloned().map(RouteTarget::Hop));
-        target.route_targets.insert(leads_to.clone());
+        desired
+            .next_hop_objects
+            .extend(leads_to.hops().cloned().map(NextHopObject::Hop));
+        desired.next_hop_objects.insert(leads_to.clone());
         let kind = RouteKind::NextHop {
-            target: leads_to,
+            object: leads_to,
             source: Some(source),
             mtu: mtus.get(&network.name).copied(),
         };
-        put(network, prefix, kind, target);
+        put(network, prefix, kind, desired);
     }
     // A separate table is looked up before the main one, which has the routes of this node itself.
     for links in networks
@@ -59,10 +58,10 @@ pub(super) fn plan(intent: &Intent, networks: &[NetworkLink<'_>], target: &mut K
         .filter(|links| links.network.routes.table != MAIN_TABLE)
     {
         for own in advertised(intent.node(), links.network) {
-            put(links.network, own.cidr, RouteKind::Throw, target);
+            put(links.network, own.cidr, RouteKind::Throw, desired);
         }
         let rule = |family| Rule::to_table(family, RULE_PRIORITY, links.network.routes.table);
-        target.rules.extend(Family::BOTH.map(rule));
+        desired.rules.extend(Family::BOTH.map(rule));
     }
 }
 
@@ -85,11 +84,6 @@ pub fn hop(network: &Network, peer: &PeerLink<'_>) -> Option<RouteHop> {
 fn outer_header(network: &Network, peer: &PeerLink<'_>) -> OuterHeader {
     let over_ipv4 = peer.remote.is_ipv4();
     let ethernet = peer.tunnel().carries_ethernet();
-    let checksum = match network.udp_checksum {
-        Some(UdpChecksum::Zero) => false,
-        Some(UdpChecksum::Compute) => true,
-        None => !over_ipv4,
-    };
     OuterHeader {
         id: if ethernet { network.vni.into() } else { 0 },
         local: peer.local,
@@ -98,13 +92,13 @@ fn outer_header(network: &Network, peer: &PeerLink<'_>) -> OuterHeader {
         // The kernel can't copy an inner DSCP for these.
         tos: network.dscp.unwrap_or(0) << 2,
         dont_fragment: network.df && over_ipv4,
-        checksum: checksum && ethernet,
+        checksum: ethernet && !network.zero_checksum(Family::of(peer.remote)),
     }
 }
 
 /// The next-hop object of a prefix. If several next hops share the prefix, it stays a group when all but one
 /// are withdrawn, so that it can change in place, and back.
-fn combine(shares: &[Share<'_, '_>], resilient: bool) -> Option<RouteTarget> {
+fn combine(shares: &[Share<'_, '_>], resilient: bool) -> Option<NextHopObject> {
     let mut declared: BTreeMap<Arc<RouteHop>, Option<u8>> = BTreeMap::new();
     for share in shares {
         let hop = Arc::new(hop(share.network, share.peer)?);
@@ -123,31 +117,31 @@ fn combine(shares: &[Share<'_, '_>], resilient: bool) -> Option<RouteTarget> {
         return None;
     }
     if several {
-        return Some(RouteTarget::Group(Arc::new(RouteGroup { members, resilient })));
+        return Some(NextHopObject::Group(Arc::new(RouteGroup { members, resilient })));
     }
-    members.pop().map(|(hop, _)| RouteTarget::Hop(hop))
+    members.pop().map(|(hop, _)| NextHopObject::Hop(hop))
 }
 
 /// Adds the device of a peer as a neighbour, if the tunnel has Ethernet frames.
-fn add_neighbour(peer: &PeerLink<'_>, target: &mut KernelState) {
+fn add_neighbour(peer: &PeerLink<'_>, desired: &mut KernelState) {
     let (true, Some(link)) = (peer.tunnel().carries_ethernet(), peer.device()) else {
         return;
     };
     let mac = MacAddr::of_node(&peer.node.name);
     let neighbour = Neighbour {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         mac,
     };
-    target
+    desired
         .neighbours
         .insert((link, IpAddr::V6(mac.link_local())), neighbour);
 }
 
-fn put(network: &Network, prefix: IpNet, kind: RouteKind, target: &mut KernelState) {
+fn put(network: &Network, prefix: IpNet, kind: RouteKind, desired: &mut KernelState) {
     let key = key(network.routes.table, prefix, ANCHOR_METRIC);
     let route = Route {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind,
     };
-    target.routes.insert(key, route);
+    desired.routes.insert(key, route);
 }

@@ -10,7 +10,7 @@ use crate::model::facts::NodeFacts;
 use crate::model::facts::Presence;
 use crate::model::{Address, AddressScope, KernelState, Link, LinkKind, Owner, VethPeer};
 use crate::net::Namespace;
-use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, Placed};
+use crate::resource::netlink::{InterfaceEnd, InterfaceKind, Namespaced, NetlinkInterface};
 use crate::resource::{Intent, Problem, Reason};
 
 pub use routes::{Merged, merge};
@@ -21,12 +21,12 @@ type Netns = Option<Namespace>;
 pub(super) fn plan(
     intent: &Intent,
     facts: &NodeFacts,
-    target: &mut KernelState,
+    desired: &mut KernelState,
     problems: &mut Vec<Problem>,
 ) {
     let mut planner = Planner {
         facts,
-        target,
+        desired,
         problems,
     };
     let objects = &intent.resources().netlink;
@@ -57,12 +57,12 @@ pub(super) fn plan(
 
 struct Planner<'a> {
     facts: &'a NodeFacts,
-    target: &'a mut KernelState,
+    desired: &'a mut KernelState,
     problems: &'a mut Vec<Problem>,
 }
 
 impl Planner<'_> {
-    fn interface(&mut self, name: &str, placed: &Placed<NetlinkInterface>) {
+    fn interface(&mut self, name: &str, placed: &Namespaced<NetlinkInterface>) {
         let kind = "NetlinkInterface";
         let NetlinkInterface { end, kind: what } = &placed.object;
         let netns = self.netns(placed.namespace.as_ref(), kind, name);
@@ -106,7 +106,7 @@ impl Planner<'_> {
     fn link(&mut self, netns: &Netns, end: &InterfaceEnd, kind: LinkKind) -> bool {
         let there = self.at(netns);
         let link = Link {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             kind,
             mac: end.mac,
             mtu: end.mtu,
@@ -131,7 +131,7 @@ impl Planner<'_> {
         }
         for (&address, &peer) in &end.addresses {
             let address_value = Address {
-                owner: Owner::Ours,
+                owner: Owner::Adit,
                 scope: AddressScope::of(address.addr()),
                 peer,
             };
@@ -153,11 +153,11 @@ impl Planner<'_> {
             _ => netns.clone(),
         };
         let elsewhere = self
-            .target
+            .desired
             .namespaces
             .iter()
             .map(|(name, state)| (Some(name.clone()), state));
-        let namespaces = [(None, &*self.target)].into_iter().chain(elsewhere);
+        let namespaces = [(None, &*self.desired)].into_iter().chain(elsewhere);
         let mut holders = namespaces.flat_map(|(there, state)| {
             state.links.iter().filter_map(move |(name, link)| {
                 let device = state.wireguard.get(name);
@@ -249,8 +249,8 @@ impl Planner<'_> {
 
     fn at(&mut self, netns: &Netns) -> &mut KernelState {
         match netns {
-            None => self.target,
-            Some(namespace) => self.target.namespaces.entry(namespace.clone()).or_default(),
+            None => self.desired,
+            Some(namespace) => self.desired.namespaces.entry(namespace.clone()).or_default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::firewall::of;
 use crate::model::facts::NodeFacts;
-use crate::model::facts::ReturnWay;
+use crate::model::facts::ReturnPath;
 use crate::model::firewall::{Action, Chain, Firewall, Match, Side};
 use crate::model::rule::Mark;
 use crate::model::{
@@ -76,15 +76,15 @@ pub(super) fn chains(intent: &Intent, firewall: &mut Firewall) {
 pub(super) fn plan(
     intent: &Intent,
     facts: &NodeFacts,
-    target: &mut KernelState,
+    desired: &mut KernelState,
     problems: &mut Vec<Problem>,
 ) {
-    if target.firewall.is_none() {
+    if desired.firewall.is_none() {
         // No packet would be marked; another problem reports the missing table already.
         return;
     }
     for (number, link) in numbered(intent) {
-        let Some(path) = return_path(facts, target, link) else {
+        let Some(path) = return_path(facts, desired, link) else {
             problems.push(Problem::warning(
                 Reason::Waiting,
                 format!("TunnelNode/{}", intent.node().name),
@@ -104,10 +104,10 @@ pub(super) fn plan(
                 mark: Some(mark(number)),
                 ..Rule::to_table(family, RETURN_PATH_PRIORITY, table)
             };
-            target.rules.insert(rule);
+            desired.rules.insert(rule);
             let Some(gateway) = gateway else {
                 put(
-                    target,
+                    desired,
                     table,
                     family.everything(),
                     RouteKind::on_link(link, family),
@@ -120,37 +120,37 @@ pub(super) fn plan(
                 source: None,
                 mtu: None,
             };
-            put(target, table, family.everything(), kind);
+            put(desired, table, family.everything(), kind);
             // Hosts in the subnets of the device need no gateway.
             for prefix in path
                 .on_link
                 .iter()
                 .filter(|prefix| Family::of_prefix(**prefix) == family)
             {
-                put(target, table, *prefix, RouteKind::on_link(link, family));
+                put(desired, table, *prefix, RouteKind::on_link(link, family));
             }
         }
     }
 }
 
-fn put(target: &mut KernelState, table: u32, prefix: IpNet, kind: RouteKind) {
+fn put(desired: &mut KernelState, table: u32, prefix: IpNet, kind: RouteKind) {
     let key = RouteKey {
         table,
         prefix,
         metric: RETURN_PATH_METRIC,
     };
-    let owner = Owner::Ours;
-    target.routes.insert(key, Route { owner, kind });
+    let owner = Owner::Adit;
+    desired.routes.insert(key, Route { owner, kind });
 }
 
 /// The return path through a device; `None` if the device neither exists nor is declared. Facts have no
 /// gateway for a device that does not exist yet: then the declared default route is used.
-fn return_path(facts: &NodeFacts, target: &KernelState, link: &LinkName) -> Option<ReturnWay> {
+fn return_path(facts: &NodeFacts, desired: &KernelState, link: &LinkName) -> Option<ReturnPath> {
     let mut path = match facts.return_paths.get(link) {
         Some(path) => path.clone(),
-        None => target.links.get(link).map(|_| ReturnWay::default())?,
+        None => desired.links.get(link).map(|_| ReturnPath::default())?,
     };
-    let declared = target.routes.iter().filter(|(key, _)| key.table == MAIN_TABLE);
+    let declared = desired.routes.iter().filter(|(key, _)| key.table == MAIN_TABLE);
     for (key, route) in declared.filter(|(key, _)| key.prefix.prefix_len() == 0) {
         let hops = route.kind.paths().map(|paths| paths.hops).unwrap_or_default();
         let by_it = hops.iter().find(|hop| hop.link.as_ref() == Some(link));

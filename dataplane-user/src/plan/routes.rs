@@ -23,7 +23,7 @@ const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 pub(super) fn plan(
     intent: &Intent,
     networks: &[NetworkLink<'_>],
-    target: &mut KernelState,
+    desired: &mut KernelState,
     problems: &mut Vec<Problem>,
 ) {
     for links in networks {
@@ -35,7 +35,7 @@ pub(super) fn plan(
                 continue;
             };
             if links.dataplane == Dataplane::Ebpf {
-                target
+                desired
                     .routes
                     .insert(key(MAIN_TABLE, prefix, ANCHOR_METRIC), anchor(source, mtu));
             }
@@ -44,13 +44,13 @@ pub(super) fn plan(
 }
 
 /// Backstop routes: they refuse the packets of a network for which no other route exists.
-pub(super) fn backstops(networks: &[NetworkLink<'_>], target: &mut KernelState) {
+pub(super) fn backstops(networks: &[NetworkLink<'_>], desired: &mut KernelState) {
     for prefix in networks.iter().flat_map(|links| &links.network.prefixes) {
         let backstop = Route {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             kind: RouteKind::Unreachable,
         };
-        target
+        desired
             .routes
             .insert(key(MAIN_TABLE, *prefix, BACKSTOP_METRIC), backstop);
     }
@@ -73,7 +73,7 @@ fn anchor(source: IpAddr, mtu: u32) -> Route {
     };
     let link = LinkName::constant(ANCHOR);
     Route {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind: RouteKind::Gateway {
             gateway,
             link,

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::NetworkLink;
 use super::advertised::advertised;
-use crate::model::devices::is_ours;
+use crate::model::devices::is_overlay_device;
 use crate::model::facts::NodeFacts;
 use crate::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, RouteKey};
 use crate::net::{Family, LinkName};
@@ -29,10 +29,10 @@ struct Other {
 pub(super) fn find(
     intent: &Intent,
     (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
-    target: &KernelState,
+    desired: &KernelState,
     problems: &mut Vec<Problem>,
 ) {
-    let others: Vec<Other> = allowed_ips(intent, target)
+    let others: Vec<Other> = allowed_ips(intent, desired)
         .into_iter()
         .chain(subnets(facts))
         .collect();
@@ -114,9 +114,9 @@ fn overlap(one: &IpNet, other: &IpNet) -> bool {
 }
 
 /// The routes of declared WireGuard devices in the main table.
-fn allowed_ips(intent: &Intent, target: &KernelState) -> Vec<Other> {
+fn allowed_ips(intent: &Intent, desired: &KernelState) -> Vec<Other> {
     let declared = intent.resources().netlink.wireguard(&intent.node().name);
-    let here = declared.filter(|(_, placed)| target.wireguard.contains_key(&placed.object.end.name));
+    let here = declared.filter(|(_, placed)| desired.wireguard.contains_key(&placed.object.end.name));
     let devices: BTreeMap<&LinkName, _> = here
         .map(|(name, placed)| (&placed.object.end.name, (name, &placed.object)))
         .collect();
@@ -124,7 +124,7 @@ fn allowed_ips(intent: &Intent, target: &KernelState) -> Vec<Other> {
     if devices.is_empty() {
         return others;
     }
-    let routes = target.routes.iter().filter(|(key, _)| key.table == MAIN_TABLE);
+    let routes = desired.routes.iter().filter(|(key, _)| key.table == MAIN_TABLE);
     for (key, route) in routes {
         let hops = route.kind.paths().map(|paths| paths.hops).unwrap_or_default();
         let link = hops.iter().find_map(|hop| hop.link.as_ref());
@@ -152,7 +152,7 @@ fn allowed_ips(intent: &Intent, target: &KernelState) -> Vec<Other> {
 
 /// The kernel's routes to the subnets of this machine's addresses.
 fn subnets(facts: &NodeFacts) -> impl Iterator<Item = Other> {
-    let foreign = facts.subnets.iter().filter(|(link, _)| !is_ours(link));
+    let foreign = facts.subnets.iter().filter(|(link, _)| !is_overlay_device(link));
     foreign.map(|(link, prefix)| {
         let metric = match Family::of_prefix(*prefix) {
             Family::Ipv4 => SUBNET_METRIC_V4,

@@ -5,7 +5,7 @@ use crate::model::{KernelState, Source};
 use super::NetworkLink;
 
 /// One source per peer and network, even if no prefix leads to the peer: it may send to this node anyway.
-pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
+pub(super) fn plan(networks: &[NetworkLink<'_>], desired: &mut KernelState) {
     for links in networks {
         let sources = links.peers.iter().filter_map(|peer| {
             let tunnel = peer.tunnel();
@@ -19,6 +19,6 @@ pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
                 },
             })
         });
-        target.sources.extend(sources);
+        desired.sources.extend(sources);
     }
 }

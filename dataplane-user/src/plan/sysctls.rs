@@ -9,9 +9,9 @@ use crate::model::devices::ANCHOR;
 /// of a decapsulated packet is routed through the anchor device.
 const RP_FILTER_LOOSE: &str = "2";
 
-pub(super) fn plan(target: &mut KernelState) {
-    for name in target.links.keys().filter(|name| name.as_str() != ANCHOR) {
-        target
+pub(super) fn plan(desired: &mut KernelState) {
+    for name in desired.links.keys().filter(|name| name.as_str() != ANCHOR) {
+        desired
             .sysctls
             .insert((name.clone(), Sysctl::RpFilter), RP_FILTER_LOOSE.to_owned());
     }

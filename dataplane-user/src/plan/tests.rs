@@ -23,7 +23,7 @@ use crate::model::facts::{Nft, NodeFacts, UnderlayPath};
 use crate::model::{ANCHOR_METRIC, KernelState, RouteKind};
 use crate::net::KeySource;
 use crate::net::{Family, LinkName, NetworkName, NodeName, PrivateKey};
-use crate::resource::netlink::{InterfaceEnd, Placed};
+use crate::resource::netlink::{InterfaceEnd, Namespaced};
 use crate::resource::network::AllDown;
 use crate::resource::node::{AdvertisedPrefix, Endpoint, Host, Underlay};
 use crate::resource::wireguard::{AllowedIpRoutes, Peer};
@@ -35,36 +35,36 @@ use crate::resource::{
 #[test]
 fn the_mtu_is_the_narrowest_path_minus_the_exact_overhead() {
     let resources = resources(|_| {}, &["a", "b", "c"]);
-    let (target, problems) = planned(resources, &[(2, 9000), (3, 1420)]);
-    assert_eq!(anchor_mtus(&target), BTreeSet::from([1370]));
+    let (desired, problems) = planned(resources, &[(2, 9000), (3, 1420)]);
+    assert_eq!(anchor_mtus(&desired), BTreeSet::from([1370]));
     assert_eq!(problems, []);
 }
 
 #[test]
 fn a_path_too_narrow_for_ipv6_is_a_warning() {
-    let (target, problems) = planned(resources(|_| {}, &["a", "b"]), &[(2, 1300)]);
-    assert_eq!(anchor_mtus(&target), BTreeSet::from([1280]));
+    let (desired, problems) = planned(resources(|_| {}, &["a", "b"]), &[(2, 1300)]);
+    assert_eq!(anchor_mtus(&desired), BTreeSet::from([1280]));
     assert_eq!(reasons(&problems), [Reason::MtuTooSmall]);
     assert!(problems[0].remedy.contains("1330"), "{}", problems[0]);
 }
 
 #[test]
 fn an_mtu_that_does_not_fit_is_a_warning() {
-    let (target, problems) = planned(
+    let (desired, problems) = planned(
         resources(|network| network.mtu = Some(1500), &["a", "b"]),
         &[(2, 1500)],
     );
-    assert_eq!(anchor_mtus(&target), BTreeSet::from([1500]));
+    assert_eq!(anchor_mtus(&desired), BTreeSet::from([1500]));
     assert_eq!(reasons(&problems), [Reason::MtuTooSmall]);
     assert!(problems[0].remedy.contains("1450"), "{}", problems[0]);
 }
 
 #[test]
 fn a_peer_without_route_is_a_warning_and_others_go_on() {
-    let (target, problems) = planned(resources(|_| {}, &["a", "b", "c"]), &[(3, 1500)]);
+    let (desired, problems) = planned(resources(|_| {}, &["a", "b", "c"]), &[(3, 1500)]);
     assert_eq!(reasons(&problems), [Reason::NoUnderlayRoute]);
     assert_eq!(problems[0].severity, Severity::Warning);
-    assert_eq!(target.next_hops.len(), 2);
+    assert_eq!(desired.next_hops.len(), 2);
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn reasons(problems: &[Problem]) -> Vec<Reason> {
     problems.iter().map(|problem| problem.reason).collect()
 }
 
-fn anchor_mtus(target: &KernelState) -> BTreeSet<u32> {
-    let anchors = target
+fn anchor_mtus(desired: &KernelState) -> BTreeSet<u32> {
+    let anchors = desired
         .routes
         .iter()
         .filter(|(key, _)| key.metric == ANCHOR_METRIC);
@@ -186,7 +186,7 @@ fn key(number: u8) -> PrivateKey {
 }
 
 /// The WireGuard device wg0 of node a with one peer and its allowed IPs.
-fn interface(allowed: &[&str]) -> Placed<WireGuardInterface> {
+fn interface(allowed: &[&str]) -> Namespaced<WireGuardInterface> {
     let peer = Peer {
         name: Some("gate".to_owned()),
         endpoint: Some(Endpoint {
@@ -206,7 +206,7 @@ fn interface(allowed: &[&str]) -> Placed<WireGuardInterface> {
         arp: false,
         keep_link_local: true,
     };
-    Placed {
+    Namespaced {
         nodes: [NodeName::new("a").unwrap()].into(),
         namespace: None,
         object: WireGuardInterface {
@@ -273,10 +273,10 @@ fn fault_09_beyond_64_next_hops_is_told_and_never_silent() {
         plan(&intent, &facts(&paths))
     };
     for (advertisers, told) in [(64, &[][..]), (65, &[Reason::Capacity][..])] {
-        let (target, problems) = with(advertisers);
+        let (desired, problems) = with(advertisers);
         assert_eq!(reasons(&problems), told, "{advertisers} advertise it");
         assert_eq!(
-            target.prefixes[&shared].next_hops().count(),
+            desired.prefixes[&shared].next_hops().count(),
             64,
             "{advertisers} advertise it"
         );

@@ -250,11 +250,11 @@ pub(super) fn unite(networks: &mut [NetworkLink<'_>], facts: &NodeFacts) {
     }
 }
 
-pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
+pub(super) fn plan(networks: &[NetworkLink<'_>], desired: &mut KernelState) {
     for links in networks {
         for peer in &links.peers {
             for link in peer.wireguard.iter().flat_map(WireGuardLink::all) {
-                let device = target.wireguard.entry(link.device()).or_insert_with(|| Device {
+                let device = desired.wireguard.entry(link.device()).or_insert_with(|| Device {
                     public_key: Some(link.own_key),
                     listen_port: link.port,
                     ..Device::default()
@@ -277,10 +277,10 @@ pub(super) fn plan(networks: &[NetworkLink<'_>], target: &mut KernelState) {
         }
     }
     debug_assert!(
-        target
+        desired
             .wireguard
             .keys()
-            .all(|name| target.links[name].kind == LinkKind::WireGuard)
+            .all(|name| desired.links[name].kind == LinkKind::WireGuard)
     );
 }
 

@@ -7,7 +7,7 @@ use super::problems;
 use crate::apply::{ApplyReport, apply};
 use crate::diff::{diff, readable};
 use crate::gather::Gatherer;
-use crate::kernel::{Kernel, KernelError, Wanted};
+use crate::kernel::{Kernel, KernelError, ObservationScope};
 use crate::limits;
 use crate::model::facts::NodeFacts;
 use crate::model::{Change, ChangeSet, KernelState};
@@ -21,7 +21,7 @@ pub struct Comparison {
     pub facts: NodeFacts,
     /// The desired state, without namespaces that can't be read. For a namespace that may be one of these
     /// under another name, it is the observed state.
-    pub target: KernelState,
+    pub desired: KernelState,
     /// The observed state.
     pub observed: KernelState,
     /// The changes from the observed to the desired state.
@@ -58,10 +58,10 @@ impl Comparison {
     ) -> Result<Comparison, KernelError> {
         let (whole, planned) = plan(intent, &facts);
         kernel.prepare(&whole);
-        let (target, observed, set) = observe(kernel, &whole, heartbeat).await?;
+        let (desired, observed, set) = observe(kernel, &whole, heartbeat).await?;
         Ok(Comparison {
             facts,
-            target,
+            desired,
             observed,
             set,
             planned,
@@ -73,16 +73,19 @@ impl Comparison {
     ///
     /// # Errors
     /// When the state of the kernel can't be read.
-    pub async fn with_nothing(kernel: &mut impl Kernel, wanted: &Wanted) -> Result<Comparison, KernelError> {
+    pub async fn with_nothing(
+        kernel: &mut impl Kernel,
+        wanted: &ObservationScope,
+    ) -> Result<Comparison, KernelError> {
         let facts = NodeFacts {
-            namespaces: kernel.look_for(wanted).await?,
+            namespaces: kernel.open_namespaces(wanted).await?,
             ..NodeFacts::default()
         };
-        let (target, observed) = (KernelState::default(), kernel.observe().await?);
+        let (desired, observed) = (KernelState::default(), kernel.observe().await?);
         Ok(Comparison {
             facts,
-            set: diff(&observed, &target),
-            target,
+            set: diff(&observed, &desired),
+            desired,
             observed,
             planned: Vec::new(),
         })
@@ -102,7 +105,7 @@ impl Comparison {
         let report = apply(kernel, set).await;
         heartbeat();
         let before = kernel.observe().await.map(|observed| {
-            self.set = diff(&observed, &self.target);
+            self.set = diff(&observed, &self.desired);
             self.set.retain(|_, change| part(change));
             std::mem::replace(&mut self.observed, observed)
         });
@@ -132,11 +135,11 @@ async fn observe(
     loop {
         let observed = kernel.observe().await?;
         heartbeat();
-        let target = readable(whole, &observed);
-        let set = diff(&observed, &target);
+        let desired = readable(whole, &observed);
+        let set = diff(&observed, &desired);
         left -= 1;
         if set.is_empty() || left == 0 || !kernel.is_outdated().await {
-            return Ok((target, observed, set));
+            return Ok((desired, observed, set));
         }
         debug!("observing again: the kernel changed meanwhile");
     }
@@ -176,7 +179,7 @@ mod tests {
         };
         let mut kernel = FakeKernel::new(state.clone());
         kernel.failing.insert(1);
-        let mut compared = Comparison::with_nothing(&mut kernel, &Wanted::default())
+        let mut compared = Comparison::with_nothing(&mut kernel, &ObservationScope::default())
             .await
             .unwrap();
         let of = |version| Change::from(BpfChange::Version(DeleteVersion(version)));

@@ -14,18 +14,18 @@ use crate::net::{LinkName, MacAddr, Namespace, NodeName, PeerId};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetlinkObjects {
     /// Devices.
-    pub interfaces: BTreeMap<String, Placed<NetlinkInterface>>,
+    pub interfaces: BTreeMap<String, Namespaced<NetlinkInterface>>,
     /// WireGuard devices.
-    pub wireguard: BTreeMap<String, Placed<WireGuardInterface>>,
+    pub wireguard: BTreeMap<String, Namespaced<WireGuardInterface>>,
     /// Routes.
-    pub routes: BTreeMap<String, Placed<NetlinkRoute>>,
+    pub routes: BTreeMap<String, Namespaced<NetlinkRoute>>,
     /// Policy rules.
-    pub rules: BTreeMap<String, Placed<NetlinkRule>>,
+    pub rules: BTreeMap<String, Namespaced<NetlinkRule>>,
 }
 
 /// An object with its nodes and namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed<T> {
+pub struct Namespaced<T> {
     /// The nodes on which it exists.
     pub nodes: BTreeSet<NodeName>,
     /// Its namespace; `None`: the agent's own.
@@ -184,7 +184,10 @@ impl NetlinkObjects {
     }
 
     /// The WireGuard devices of a node, with the names of their manifests.
-    pub fn wireguard(&self, node: &NodeName) -> impl Iterator<Item = (&str, &Placed<WireGuardInterface>)> {
+    pub fn wireguard(
+        &self,
+        node: &NodeName,
+    ) -> impl Iterator<Item = (&str, &Namespaced<WireGuardInterface>)> {
         let all = self.wireguard.iter();
         let own = all.filter(move |(_, placed)| placed.nodes.contains(node));
         own.map(|(name, placed)| (name.as_str(), placed))

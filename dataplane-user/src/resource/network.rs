@@ -51,6 +51,16 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether the outer UDP checksum is zero in packets of this network over an underlay family.
+    #[must_use]
+    pub fn zero_checksum(&self, outer: Family) -> bool {
+        match self.udp_checksum {
+            Some(UdpChecksum::Zero) => true,
+            Some(UdpChecksum::Compute) => false,
+            None => outer == Family::Ipv4,
+        }
+    }
+
     /// Whether cleartext packets with a source in this network are dropped.
     #[must_use]
     pub fn drops_cleartext(&self) -> bool {

@@ -181,12 +181,12 @@ async fn converse(stream: UnixStream, view: &View, in_flight: &Semaphore) -> io:
     loop {
         let mut line = String::new();
         let mut limited = (&mut reader).take(limits::REQUEST_BYTES);
-        let read = tokio::time::timeout(limits::RECONCILIATION_PATIENCE, limited.read_line(&mut line)).await;
+        let read = tokio::time::timeout(limits::RECONCILIATION_TIMEOUT, limited.read_line(&mut line)).await;
         if read?? == 0 {
             return Ok(());
         }
         let mut answer =
-            tokio::time::timeout(limits::RECONCILIATION_PATIENCE, answer(&line, view, in_flight)).await??;
+            tokio::time::timeout(limits::RECONCILIATION_TIMEOUT, answer(&line, view, in_flight)).await??;
         answer.push(b'\n');
         writer.write_all(&answer).await?;
         if !line.ends_with('\n') {
@@ -214,7 +214,7 @@ async fn answer(request: &str, view: &View, in_flight: &Semaphore) -> io::Result
 /// # Errors
 /// When no agent answers, or the answer is not a status.
 pub async fn status(run_directory: &Path) -> Result<Status, ControlError> {
-    request(run_directory, Request::Status, limits::ANSWER_PATIENCE).await
+    request(run_directory, Request::Status, limits::ANSWER_TIMEOUT).await
 }
 
 /// Asks a running agent to withdraw or restore a peer, and waits until it has done so.
@@ -232,7 +232,7 @@ pub async fn set_withdrawn(
     } else {
         Request::Restore(peer)
     };
-    request(run_directory, change, limits::RECONCILIATION_PATIENCE).await
+    request(run_directory, change, limits::RECONCILIATION_TIMEOUT).await
 }
 
 async fn request<T: DeserializeOwned>(

@@ -44,10 +44,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
 async fn answer(stream: TcpStream, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HTTP_HEADER_PATIENCE)
+        .header_read_timeout(limits::HTTP_HEADER_TIMEOUT)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match tokio::time::timeout(limits::HTTP_PATIENCE, connection).await {
+    match tokio::time::timeout(limits::HTTP_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!("an HTTP client disconnected: {error}"),
         Err(_) => tracing::debug!("an HTTP client was too slow"),
@@ -117,7 +117,7 @@ async fn health(State(site): State<Site>) -> Response {
 /// name.
 async fn readiness(State(site): State<Site>) -> Response {
     let status = site.view.current();
-    let ago = match status.pass.ended_ago_s {
+    let ago = match status.reconciliation.ended_ago_s {
         None => "no reconciliation has ended yet".to_owned(),
         Some(seconds) => format!("the last reconciliation ended {seconds} s ago"),
     };

@@ -51,7 +51,7 @@ pub(super) fn fill_in(status: &mut Status, report: &CounterReport) {
             })
         });
         if peer.dataplane != Dataplane::Routes {
-            peer.way = path;
+            peer.path = path;
         }
         // Encapsulations without VNI have VNI 0, which no network has.
         let mut vnis = network.map(|network| network.vni).into_iter().chain([0]);
@@ -140,7 +140,7 @@ mod tests {
             wireguard: None,
             withdrawn: false,
             dataplane: Dataplane::Ebpf,
-            way: None,
+            path: None,
             received: None,
         };
         Status {
@@ -168,10 +168,10 @@ mod tests {
         };
         let mut status = status();
         fill_in(&mut status, &report);
-        let path = status.peers[0].way.clone().unwrap();
+        let path = status.peers[0].path.clone().unwrap();
         assert_eq!((path.usable, path.packets, path.bytes), (true, 7, 700));
         assert_eq!(path.device, None);
-        assert_eq!(status.peers[1].way, None);
+        assert_eq!(status.peers[1].path, None);
     }
 
     #[test]

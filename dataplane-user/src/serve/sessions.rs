@@ -62,7 +62,7 @@ fn devices(status: &Status) -> BTreeSet<LinkName> {
 
 async fn own_devices() -> Result<Vec<LinkName>, KernelError> {
     let links = Netlink::open()?.wireguard_links().await?.into_iter();
-    let managed = links.filter(|(_, owner)| *owner == Owner::Ours);
+    let managed = links.filter(|(_, owner)| *owner == Owner::Adit);
     Ok(managed.map(|(name, _)| name).collect())
 }
 
@@ -164,7 +164,7 @@ mod tests {
             }),
             withdrawn: false,
             dataplane: Dataplane::Ebpf,
-            way: None,
+            path: None,
             received: None,
         }
     }

@@ -103,18 +103,18 @@ fn read<K: FromStr<Err = InvalidKey>>(path: &Path) -> Result<K, KeyFileError> {
 ///
 /// # Errors
 /// As for [`load`], or if the key can't be created.
-pub fn load_or_make(
+pub fn load_or_create(
     directory: &Path,
     make: impl FnOnce() -> io::Result<PrivateKey>,
 ) -> Result<PrivateKey, KeyFileError> {
-    load_or_make_at(&directory.join(NAME), make)
+    load_or_create_at(&directory.join(NAME), make)
 }
 
-/// Reads the private key in a file, or creates it, as [`load_or_make`] does.
+/// Reads the private key in a file, or creates it, as [`load_or_create`] does.
 ///
 /// # Errors
-/// As for [`load_or_make`].
-pub fn load_or_make_at(
+/// As for [`load_or_create`].
+pub fn load_or_create_at(
     path: &Path,
     make: impl FnOnce() -> io::Result<PrivateKey>,
 ) -> Result<PrivateKey, KeyFileError> {
@@ -192,11 +192,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let state = root.path().join("lib/adit");
         assert_eq!(load(&state).unwrap(), None);
-        let key = load_or_make(&state, || make(1)).unwrap();
+        let key = load_or_create(&state, || make(1)).unwrap();
         assert_eq!((mode(&state), mode(&state.join(NAME))), (0o700, 0o600));
         let text = fs::read_to_string(state.join(NAME)).unwrap();
         assert_eq!(text, format!("{}\n", key.to_base64().as_str()));
-        let again = load_or_make(&state, || panic!("there is one")).unwrap();
+        let again = load_or_create(&state, || panic!("there is one")).unwrap();
         assert_eq!(again, key);
         assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "nothing is left over");
     }
@@ -204,8 +204,8 @@ mod tests {
     #[test]
     fn the_first_of_two_wins() {
         let state = tempfile::tempdir().unwrap();
-        let second = load_or_make(state.path(), || {
-            load_or_make(state.path(), || make(1)).map_err(io::Error::other)?;
+        let second = load_or_create(state.path(), || {
+            load_or_create(state.path(), || make(1)).map_err(io::Error::other)?;
             make(2)
         });
         assert_eq!(second.unwrap(), make(1).unwrap());
@@ -215,7 +215,7 @@ mod tests {
     fn what_others_can_read_is_refused_with_the_remedy() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join(NAME);
-        load_or_make(state.path(), || make(1)).unwrap();
+        load_or_create(state.path(), || make(1)).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o644] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let error = load(state.path()).unwrap_err().to_string();
@@ -223,7 +223,7 @@ mod tests {
                 error.contains(&format!("`chmod 600 {}`", path.display())),
                 "{error}"
             );
-            assert!(load_or_make(state.path(), || make(2)).is_err());
+            assert!(load_or_create(state.path(), || make(2)).is_err());
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         assert_eq!(load(state.path()).unwrap(), Some(make(1).unwrap()));
@@ -235,7 +235,7 @@ mod tests {
         let path = state.path().join(NAME);
         fs::write(&path, "secret text").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let error = load_or_make(state.path(), || make(1)).unwrap_err();
+        let error = load_or_create(state.path(), || make(1)).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "secret text");
     }

@@ -46,7 +46,7 @@ impl KeyRing {
     ) -> Result<Option<PublicKey>, KeyFileError> {
         let key = match (source, make) {
             (KeySource::Generated(_) | KeySource::Next, Some(make)) => {
-                Some(key_file::load_or_make_at(&self.path(source)?, make)?)
+                Some(key_file::load_or_create_at(&self.path(source)?, make)?)
             }
             _ => key_file::load_at(&self.path(source)?)?,
         };

@@ -96,7 +96,7 @@ impl Names {
         let wanted = names
             .iter()
             .filter(|name| !self.known.get(*name).is_some_and(is_fresh));
-        for (name, found) in look_up(wanted.cloned(), limits::NAMES_PATIENCE).await {
+        for (name, found) in look_up(wanted.cloned(), limits::NAMES_TIMEOUT).await {
             let found = found.inspect_err(|why| debug!("{why}"));
             self.record(name, found.unwrap_or_default().into_iter().collect(), now);
         }

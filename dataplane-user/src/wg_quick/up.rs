@@ -9,7 +9,7 @@ use super::{Config, Interface};
 use crate::model::facts::NodeFacts;
 use crate::net::{Family, KeySource, LinkName, NodeName};
 use crate::plan::Marks;
-use crate::resource::netlink::{InterfaceEnd, Placed};
+use crate::resource::netlink::{InterfaceEnd, Namespaced};
 use crate::resource::wireguard::Peer;
 use crate::resource::{Intent, Resources, WireGuardInterface};
 
@@ -42,7 +42,7 @@ pub fn intent(interface: WireGuardInterface) -> Intent {
     let node = NodeName::new("localhost").expect("a node's name");
     let mut resources = Resources::default();
     let name = interface.end.name.to_string();
-    let placed = Placed {
+    let placed = Namespaced {
         nodes: [node.clone()].into(),
         namespace: None,
         object: interface,

@@ -4,17 +4,17 @@ use adit_tests::topology::End;
 
 use super::super::capture::Count;
 use super::super::options::Underlay;
+use super::super::requested;
 use super::super::traffic::Endpoint;
-use super::super::wishes;
 use super::*;
 
 /// Two nodes over IPv4.
 fn round(topology: &Topology, encapsulation: Encapsulation) -> Round<'_> {
-    let wishes = wishes::uniform(&[encapsulation], 2).remove(0);
+    let requested = requested::uniform(&[encapsulation], 2).remove(0);
     Round {
         topology,
-        links: Links::expected(topology, &wishes),
-        vni: wishes.vni,
+        links: Links::expected(topology, &requested),
+        vni: requested.vni,
         rows: Vec::new(),
         flows: Vec::new(),
         refused: Vec::new(),

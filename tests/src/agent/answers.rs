@@ -79,9 +79,9 @@ impl Agent<'_> {
     ///
     /// # Panics
     /// If there is none in time.
-    pub fn next_pass(&self) -> Status {
+    pub fn next_reconciliation(&self) -> Status {
         // A running reconciliation may have read state before the test changed it.
-        let begun = self.wait("answering", |_| true).pass.begun;
+        let begun = self.wait("answering", |_| true).reconciliation.begun;
         self.signal(Signal::SIGHUP);
         self.ask(&Request::Reconciled(begun + 1))
             .expect("an agent reconciles when it is asked to")
@@ -92,7 +92,7 @@ impl Agent<'_> {
     /// # Panics
     /// If the status does not meet the condition.
     pub fn reconciled(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
-        let status = self.next_pass();
+        let status = self.next_reconciliation();
         assert!(wanted(&status), "not {what}: {status:#?}");
         status
     }
@@ -102,8 +102,8 @@ impl Agent<'_> {
     ///
     /// # Panics
     /// If they cannot be written, or the agent does not reconcile.
-    pub fn take(&self, manifests: &str) -> Status {
+    pub fn apply(&self, manifests: &str) -> Status {
         self.write(manifests);
-        self.next_pass()
+        self.next_reconciliation()
     }
 }

@@ -3,7 +3,7 @@
 
 use dataplane_user::kernel::netlink::Netlink;
 use dataplane_user::model::{
-    KernelState, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget,
+    KernelState, MAIN_TABLE, NextHopObject, Owner, Route, RouteHop, RouteKey, RouteKind,
 };
 use dataplane_user::net::Family;
 use tokio::runtime;
@@ -13,19 +13,19 @@ use crate::Agent;
 
 /// An operation on a next-hop object whose id is known only later: `{id}` is its id, `{first}` the id of its first member.
 #[derive(Clone, Debug)]
-pub(super) struct Deed {
-    target: RouteTarget,
-    words: String,
+pub(super) struct NextHopObjectCommand {
+    object: NextHopObject,
+    arguments: String,
 }
 
-impl Deed {
+impl NextHopObjectCommand {
     /// The arguments of `ip`.
-    pub(super) fn words(&self, agent: &Agent<'_>) -> String {
+    pub(super) fn arguments(&self, agent: &Agent<'_>) -> String {
         let all = agent.host().netns.ip("-d nexthop show proto 173");
-        let first = self.target.hops().next().expect("one at least");
-        let first = id(&all, &RouteTarget::Hop(first.clone()));
-        let words = self.words.replace("{first}", &first.to_string());
-        words.replace("{id}", &id(&all, &self.target).to_string())
+        let first = self.object.hops().next().expect("one at least");
+        let first = id(&all, &NextHopObject::Hop(first.clone()));
+        let arguments = self.arguments.replace("{first}", &first.to_string());
+        arguments.replace("{id}", &id(&all, &self.object).to_string())
     }
 }
 
@@ -33,11 +33,11 @@ impl Deed {
 pub(super) fn on_paths(agent: &Agent<'_>) -> Vec<Operation> {
     let state = observe(agent);
     let mut all = Vec::new();
-    for target in &state.route_targets {
-        all.extend(on_target(target));
+    for object in &state.next_hop_objects {
+        all.extend(on_next_hop_object(object));
     }
     for ((link, address), neighbour) in &state.neighbours {
-        if neighbour.owner != Owner::Ours {
+        if neighbour.owner != Owner::Adit {
             continue;
         }
         let object = format!("neighbour {address} dev {link}");
@@ -69,33 +69,35 @@ pub(super) fn on_paths(agent: &Agent<'_>) -> Vec<Operation> {
     all
 }
 
-fn on_target(target: &RouteTarget) -> Vec<Operation> {
+fn on_next_hop_object(object: &NextHopObject) -> Vec<Operation> {
     let mut all = vec!["nexthop delete id {id}".to_owned()];
-    match target {
-        RouteTarget::Group(group) if group.members.len() > 1 && !group.resilient => {
+    match object {
+        NextHopObject::Group(group) if group.members.len() > 1 && !group.resilient => {
             all.push("nexthop replace id {id} group {first} proto 173".to_owned());
         }
-        RouteTarget::Hop(hop) if hop.encapsulation.is_some() && hop.gateway.is_some() => {
-            let way = format!("via fe80::dead dev {} onlink", hop.link);
-            all.push(format!("nexthop replace id {{id}} {way} proto 173"));
+        NextHopObject::Hop(hop) if hop.encapsulation.is_some() && hop.gateway.is_some() => {
+            let path = format!("via fe80::dead dev {} onlink", hop.link);
+            all.push(format!("nexthop replace id {{id}} {path} proto 173"));
         }
         _ => {}
     }
-    let operations = all.into_iter().map(|words| on_object(target, words, "nexthop"));
+    let operations = all
+        .into_iter()
+        .map(|arguments| on_object(object, arguments, "nexthop"));
     operations.collect()
 }
 
 /// An operation by the id of an object; the repair is of the object.
-fn on_object(target: &RouteTarget, words: String, kind: &'static str) -> Operation {
-    let object = format!("nexthop {target}");
+fn on_object(object: &NextHopObject, arguments: String, kind: &'static str) -> Operation {
+    let name = format!("nexthop {object}");
     Operation {
-        what: format!("ip {words}, of {object}"),
+        what: format!("ip {arguments}, of {name}"),
         kind,
-        object,
+        object: name,
         evented: true,
-        act: Act::Way(Deed {
-            target: target.clone(),
-            words,
+        act: Act::NextHopObject(NextHopObjectCommand {
+            object: object.clone(),
+            arguments,
         }),
     }
 }
@@ -107,22 +109,22 @@ fn on_route(key: &RouteKey, route: &Route) -> Vec<Operation> {
         prefix,
         metric,
     } = key;
-    let object = format!("route {key}");
-    let place = format!("{prefix} metric {metric} table {table}");
-    let one = |lines: String| Operation::ip(lines, "route", object.clone());
+    let name = format!("route {key}");
+    let position = format!("{prefix} metric {metric} table {table}");
+    let one = |lines: String| Operation::ip(lines, "route", name.clone());
     match &route.kind {
-        RouteKind::NextHop { target, .. } => {
+        RouteKind::NextHop { object, .. } => {
             // This removes the source and the MTU.
-            let replace = format!("route replace {place} nhid {{id}} proto 173");
+            let replace = format!("route replace {position} nhid {{id}} proto 173");
             let replace = Operation {
-                object: object.clone(),
-                ..on_object(target, replace, "route")
+                object: name.clone(),
+                ..on_object(object, replace, "route")
             };
-            vec![one(format!("route delete {place}")), replace]
+            vec![one(format!("route delete {position}")), replace]
         }
-        RouteKind::Throw => vec![one(format!("route delete throw {place}"))],
+        RouteKind::Throw => vec![one(format!("route delete throw {position}"))],
         RouteKind::Unreachable if *table != MAIN_TABLE => {
-            vec![one(format!("route delete unreachable {place}"))]
+            vec![one(format!("route delete unreachable {position}"))]
         }
         _ => Vec::new(),
     }
@@ -142,11 +144,14 @@ fn observe(agent: &Agent<'_>) -> KernelState {
 }
 
 /// The id of an object, found in the list that `ip` prints.
-fn id(all: &str, target: &RouteTarget) -> u32 {
-    let found = match target {
-        RouteTarget::Hop(hop) => all.lines().find(|line| is_hop(line, hop)),
-        RouteTarget::Group(group) => {
-            let hops = group.members.iter().map(|(hop, _)| RouteTarget::Hop(hop.clone()));
+fn id(all: &str, object: &NextHopObject) -> u32 {
+    let found = match object {
+        NextHopObject::Hop(hop) => all.lines().find(|line| is_hop(line, hop)),
+        NextHopObject::Group(group) => {
+            let hops = group
+                .members
+                .iter()
+                .map(|(hop, _)| NextHopObject::Hop(hop.clone()));
             let wanted = sorted(hops.map(|hop| id(all, &hop)));
             let is_it = |members: &str| {
                 let ids = members.split('/').filter_map(|member| member.split(',').next());
@@ -154,9 +159,9 @@ fn id(all: &str, target: &RouteTarget) -> u32 {
             };
             all.lines().find(|line| after(line, "group").is_some_and(is_it))
         }
-        RouteTarget::Other(text) => panic!("{text} is nothing that an agent makes"),
+        NextHopObject::Other(text) => panic!("{text} is nothing that an agent makes"),
     };
-    let found = found.unwrap_or_else(|| panic!("{target} is not in\n{all}"));
+    let found = found.unwrap_or_else(|| panic!("{object} is not in\n{all}"));
     number(after(found, "id").expect("each has one"))
 }
 

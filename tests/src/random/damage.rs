@@ -1,7 +1,7 @@
 //! Damage: changes of the kernel state by others than the agent.
 
 use dataplane_user::model::{
-    KernelState, Link, LinkKind, Owner, ProgramVersion, Route, RouteKind, RouteTarget, wireguard,
+    KernelState, Link, LinkKind, NextHopObject, Owner, ProgramVersion, Route, RouteKind, wireguard,
 };
 use dataplane_user::net::{LinkName, PeerEndpoint};
 use proptest::collection::vec;
@@ -131,7 +131,7 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
                 state.routes.insert(
                     key,
                     Route {
-                        owner: Owner::Foreign,
+                        owner: Owner::Other,
                         kind,
                     },
                 );
@@ -162,22 +162,24 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
             }
         }
         Damage::DeleteHop(index) => {
-            if let Some(RouteTarget::Hop(hop)) = pick(state.route_targets.iter(), index) {
+            if let Some(NextHopObject::Hop(hop)) = pick(state.next_hop_objects.iter(), index) {
                 state.forget_hops(|gone| *gone == *hop);
             }
         }
         Damage::DeleteGroup(index) => {
-            let groups = state.route_targets.iter();
-            let groups = groups.filter(|target| matches!(target, RouteTarget::Group(_)));
+            let groups = state.next_hop_objects.iter();
+            let groups = groups.filter(|target| matches!(target, NextHopObject::Group(_)));
             if let Some(group) = pick(groups.collect::<Vec<_>>().into_iter(), index) {
-                state.route_targets.remove(&group);
-                state.routes.retain(|_, route| route.target() != Some(&group));
+                state.next_hop_objects.remove(&group);
+                state
+                    .routes
+                    .retain(|_, route| route.next_hop_object() != Some(&group));
             }
         }
         Damage::Neighbour(index, foreign) => {
             if let Some(key) = pick(state.neighbours.keys(), index) {
                 if *foreign {
-                    state.neighbours.get_mut(&key).expect("picked").owner = Owner::Foreign;
+                    state.neighbours.get_mut(&key).expect("picked").owner = Owner::Other;
                 } else {
                     state.neighbours.remove(&key);
                 }
@@ -201,7 +203,7 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
         Damage::Firewall(how) => firewall::harm(&mut state.firewall, *how),
         Damage::StrayLink => {
             let link = Link {
-                owner: Owner::Ours,
+                owner: Owner::Adit,
                 ..foreign_link()
             };
             state.links.insert(LinkName::constant("adit-stray"), link);

@@ -44,7 +44,7 @@ pub(super) fn options(draft: u8) -> FirewallOptions {
 pub(super) fn harm(firewall: &mut Option<Firewall>, how: u8) {
     match (how, firewall) {
         (0, table) => *table = None,
-        (1, table) => *table = Some(Firewall::foreign()),
+        (1, table) => *table = Some(Firewall::not_managed()),
         (2, Some(table)) => drop(table.chains.pop_first()),
         (_, Some(table)) => table.push(Chain::Forward, Vec::new(), Action::Drop),
         (_, None) => {}

@@ -47,7 +47,7 @@ impl World {
             state.links.insert(
                 device(number),
                 Link {
-                    owner: Owner::Ours,
+                    owner: Owner::Adit,
                     kind: LinkKind::Dummy,
                     mac: None,
                     mtu: None,

@@ -80,14 +80,14 @@ fn a_prefix_without_a_valid_target_is_emptied_then_removed() {
         &mut bpf,
         &[BpfChange::Prefix(PrefixChange(
             prefix("fd00::/16"),
-            Write::Put(dataplane_user::model::Target::Local),
+            Write::Put(dataplane_user::model::PrefixTarget::Local),
         ))],
     );
     let lookup = bpf.lookup("fd00:1::1".parse().unwrap()).unwrap();
     assert_eq!(lookup.target, LookupTarget::Broken);
     without
         .prefixes
-        .insert(prefix("fd00::/16"), dataplane_user::model::Target::Local);
+        .insert(prefix("fd00::/16"), dataplane_user::model::PrefixTarget::Local);
     assert_eq!(observe(&mut bpf), without);
     assert_eq!(bpf.leftovers(), 1);
     execute(&mut bpf, &[]);

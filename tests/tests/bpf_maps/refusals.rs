@@ -10,7 +10,7 @@ use aya::maps::{Array, MapData};
 use dataplane_ebpf::layout::{MAX_PREFIXES_V6, names};
 use dataplane_user::kernel::bpf::{Bpf, BpfOptions, uninstall};
 use dataplane_user::model::change::{BpfChange, NextHopChange, NextHopOperation, PrefixChange, Write};
-use dataplane_user::model::{KernelState, Target};
+use dataplane_user::model::{KernelState, PrefixTarget};
 use ipnet::{IpNet, Ipv6Net};
 
 use super::values::{difference, execute, links, maps, observe, open, prefix, small_state};
@@ -118,7 +118,7 @@ fn a_full_map_is_reported_and_the_rest_is_written() {
         let address = Ipv6Addr::from((0xfd00_u128 << 112) | u128::from(number) << 64);
         BpfChange::Prefix(PrefixChange(
             IpNet::V6(Ipv6Net::new(address, 64).unwrap()),
-            Write::Put(Target::Local),
+            Write::Put(PrefixTarget::Local),
         ))
     };
     let start = Instant::now();
@@ -128,7 +128,10 @@ fn a_full_map_is_reported_and_the_rest_is_written() {
     assert_eq!(observe(&mut bpf).prefixes.len(), MAX_PREFIXES_V6 as usize - 2);
     println!("observed in {:?}", start.elapsed());
 
-    let v4 = BpfChange::Prefix(PrefixChange(prefix("10.0.0.0/8"), Write::Put(Target::Local)));
+    let v4 = BpfChange::Prefix(PrefixChange(
+        prefix("10.0.0.0/8"),
+        Write::Put(PrefixTarget::Local),
+    ));
     let changes = [put(0), put(1), put(MAX_PREFIXES_V6), v4, put(MAX_PREFIXES_V6 + 1)];
     let results = bpf.execute(&links(), &changes);
     let fine: Vec<_> = results.iter().map(Result::is_ok).collect();

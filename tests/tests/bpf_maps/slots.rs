@@ -9,7 +9,7 @@ use dataplane_user::kernel::bpf::{Bpf, BpfOptions, NextHopEntry};
 use dataplane_user::model::change::{
     BpfChange, ClassChange, Existence, GroupChange, NextHopChange, NextHopOperation, PrefixChange, Write,
 };
-use dataplane_user::model::{Group, KernelState, NextHop, Target};
+use dataplane_user::model::{Group, KernelState, NextHop, PrefixTarget};
 
 use super::values::{
     class, difference, execute, links, next_hop, observe, open, prefix, scribble, small_state,
@@ -88,7 +88,7 @@ fn an_entry_in_use_is_not_freed() {
         BpfChange::Group(GroupChange(Arc::clone(&absent), Existence::Create)),
         BpfChange::Prefix(PrefixChange(
             prefix("fd00:1::/64"),
-            Write::Put(Target::Group(absent)),
+            Write::Put(PrefixTarget::Group(absent)),
         )),
         BpfChange::Group(GroupChange(Arc::clone(group), Existence::Delete)),
     ];

@@ -9,7 +9,7 @@ use aya::maps::{Map, MapData, PerCpuHashMap};
 use dataplane_ebpf::layout::names;
 use dataplane_user::kernel::bpf::{Bpf, LookupTarget};
 use dataplane_user::model::change::{BpfChange, Existence, SourceChange};
-use dataplane_user::model::{Group, KernelState, Source, Target};
+use dataplane_user::model::{Group, KernelState, PrefixTarget, Source};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -189,10 +189,10 @@ prop_compose! {
                 Arc::new(Group { members })
             })
             .collect();
-        let targets: Vec<_> = [Target::Local]
+        let targets: Vec<_> = [PrefixTarget::Local]
             .into_iter()
-            .chain(hops.iter().cloned().map(Target::NextHop))
-            .chain(groups.iter().cloned().map(Target::Group))
+            .chain(hops.iter().cloned().map(PrefixTarget::NextHop))
+            .chain(groups.iter().cloned().map(PrefixTarget::Group))
             .collect();
         let v4 = v4.into_iter().map(|(address, length, target)| {
             (IpNet::V4(Ipv4Net::new(address.into(), length).unwrap().trunc()), target.get(&targets).clone())

@@ -13,7 +13,7 @@ use dataplane_user::model::change::{
     SourceChange, Write,
 };
 use dataplane_user::model::{
-    Class, Group, KernelState, NextHop, NodeLabel, Source, Target, TunnelKind, UnderlayDevice,
+    Class, Group, KernelState, NextHop, NodeLabel, PrefixTarget, Source, TunnelKind, UnderlayDevice,
 };
 use dataplane_user::net::{LinkName, MacAddr};
 use ipnet::IpNet;
@@ -201,9 +201,9 @@ pub(crate) fn small_state() -> KernelState {
         next_hops: BTreeSet::from(hops.clone()),
         groups: BTreeSet::from([Arc::clone(&group)]),
         prefixes: BTreeMap::from([
-            (prefix("10.1.0.0/16"), Target::NextHop(Arc::clone(&hops[0]))),
-            (prefix("10.2.0.0/16"), Target::Local),
-            (prefix("fd00:1::/64"), Target::Group(group)),
+            (prefix("10.1.0.0/16"), PrefixTarget::NextHop(Arc::clone(&hops[0]))),
+            (prefix("10.2.0.0/16"), PrefixTarget::Local),
+            (prefix("fd00:1::/64"), PrefixTarget::Group(group)),
         ]),
         ..KernelState::default()
     }

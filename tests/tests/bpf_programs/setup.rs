@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use adit_tests::bpf::{Context, Outcome, Programs, TC_ACT_REDIRECT, TC_ACT_SHOT};
 use adit_tests::frame::{ETHERNET, Udp};
 use dataplane_ebpf::layout::target::TargetKind;
-use dataplane_ebpf::layout::{Class, Counters, NextHop, Target, names};
+use dataplane_ebpf::layout::{Class, Counters, NextHop, PrefixTarget, names};
 use dataplane_ebpf::verdict::Verdict;
 
 /// The slot of the next hop.
@@ -27,13 +27,13 @@ pub(crate) fn with_next_hop(next_hop: &NextHop, class: &Class) -> Programs {
 /// Sets the target of both prefixes.
 pub(crate) fn point(programs: &mut Programs, kind: TargetKind) {
     programs
-        .set_prefix_v4([10, 2, 0, 0], 16, Target::new(kind))
+        .set_prefix_v4([10, 2, 0, 0], 16, PrefixTarget::new(kind))
         .unwrap();
     programs
         .set_prefix_v6(
             [0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             32,
-            Target::new(kind),
+            PrefixTarget::new(kind),
         )
         .unwrap();
 }

@@ -45,7 +45,7 @@ fn a_wrong_own_key_disables_only_wireguard() {
     }
     let topology = Topology::<3>::new();
     let overlay = Overlay {
-        wishes: vec![("c", "wireguard")],
+        requested: vec![("c", "wireguard")],
         ..Overlay::new(&topology, "geneve")
     };
     let mut agents = start_all(&topology, &overlay.manifests(&topology));
@@ -53,7 +53,7 @@ fn a_wrong_own_key_disables_only_wireguard() {
     traffic::ping(a.end(), c.end(), Family::Ipv4).unwrap();
     let own = a.private_key();
     agents[0].set_key(&generate::private_key().unwrap());
-    let status = agents[0].next_pass();
+    let status = agents[0].next_reconciliation();
     assert!(
         has_problem(&status, "error", "KeyMismatch") && !status.ready,
         "{status:#?}"
@@ -70,13 +70,13 @@ fn a_wrong_own_key_disables_only_wireguard() {
     assert_eq!(agents[0].plan(&[]).code, 5, "nothing can be done");
 
     agents[0].set_key(&own);
-    assert!(agents[0].next_pass().ready);
+    assert!(agents[0].next_reconciliation().ready);
     traffic::ping(a.end(), c.end(), Family::Ipv6).unwrap();
 
     // A file that others can read is not used: a device keeps its key, and no device gets one.
     let file = agents[0].state_directory().join("wireguard.key");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let status = agents[0].next_pass();
+    let status = agents[0].next_reconciliation();
     assert!(has_problem(&status, "warning", "KeyUnreadable"), "{status:#?}");
     let text = format!("{:?}", status.problems);
     assert!(status.ready && text.contains("chmod 600"), "{text}");
@@ -120,8 +120,8 @@ fn keys_that_cannot_be_read_for_a_while_cost_no_packet() {
                 problems.any(|problem| problem.reason == "KeyUnreadable" && problem.subject == subject)
             });
             assert!(status.ready && status.repairs.total == 0, "{status:#?}");
-            let next = agents[0].next_pass();
-            assert_eq!(next.pass.changed, 0, "{path:?} {way}: {next:#?}");
+            let next = agents[0].next_reconciliation();
+            assert_eq!(next.reconciliation.changed, 0, "{path:?} {way}: {next:#?}");
         });
         agents[0].reconciled("read again", |status| status.problems.is_empty());
     }
@@ -152,8 +152,11 @@ fn an_unreadable_preshared_key_at_the_start_removes_no_link() {
             let told = |status: &Status| has_problem(status, "error", "KeyUnreadable");
             agent.wait("reported", told);
             // The first agent has replaced the programs by its own.
-            let next = agent.next_pass();
-            assert!(told(&next) && next.pass.changed == 0, "{way}: {next:#?}");
+            let next = agent.next_reconciliation();
+            assert!(
+                told(&next) && next.reconciliation.changed == 0,
+                "{way}: {next:#?}"
+            );
         }
     });
     for agent in &agents {
@@ -212,9 +215,9 @@ fn the_agent_prints_no_secret() {
         a,
         &format!("set adit-wg0 private-key /dev/null peer {} remove", key(b)),
     );
-    let mut said = format!("{:?}", agents[0].next_pass());
+    let mut said = format!("{:?}", agents[0].next_reconciliation());
     fs::write(&shared.file, "no key").unwrap();
-    let status = agents[0].next_pass();
+    let status = agents[0].next_reconciliation();
     assert!(has_problem(&status, "warning", "KeyUnreadable"), "{status:#?}");
     said += &format!("{status:?}");
     for words in [

@@ -95,7 +95,7 @@ fn each_pair_uses_the_encapsulation_of_its_ends_and_the_network() {
     }
     let topology = Topology::<3>::new();
     let overlay = Overlay {
-        wishes: vec![("b", "vxlan"), ("c", "wireguard")],
+        requested: vec![("b", "vxlan"), ("c", "wireguard")],
         ..Overlay::new(&topology, "auto")
     };
     let agents = start_all(&topology, &overlay.manifests(&topology));
@@ -152,7 +152,7 @@ fn changes_by_others_are_reverted() {
         "set adit-wg0 private-key /dev/null".to_owned(),
     ] {
         wg(a, &damage);
-        agents[0].next_pass();
+        agents[0].next_reconciliation();
         assert_eq!(wg(a, "showconf adit-wg0"), before, "{damage}");
         traffic::ping(a.end(), b.end(), Family::Ipv4).unwrap();
     }

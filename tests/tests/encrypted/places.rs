@@ -40,20 +40,20 @@ fn roams(dataplane: &'static str, prepare: impl for<'a> Fn(Agent<'a>) -> Agent<'
     let address = b.underlay(Family::Ipv4);
     let roamed = format!("{}\t{address}:41820", key(b));
     assert_eq!(endpoint(), roamed);
-    agents[0].next_pass();
+    agents[0].next_reconciliation();
     assert_eq!(endpoint(), roamed);
     agents[0].stop();
     agents[0].start();
     agents[0].ready();
-    agents[0].next_pass();
+    agents[0].next_reconciliation();
     assert_eq!(endpoint(), roamed, "a restart knows what was configured last");
     traffic::ping(a.end(), b.end(), Family::Ipv6).unwrap();
 
     overlay.keys[1].1 = format!("endpoint: '{address}:4711'");
-    agents[0].take(&overlay.manifests(&topology));
+    agents[0].apply(&overlay.manifests(&topology));
     assert!(endpoint().ends_with(":4711"), "{}", endpoint());
     overlay.keys[1].1.clear();
-    agents[0].take(&overlay.manifests(&topology));
+    agents[0].apply(&overlay.manifests(&topology));
     assert!(endpoint().ends_with(":51820"), "{}", endpoint());
 
     let kept = || match Carry::open_read_only(&agents[0].pins()).unwrap() {
@@ -61,9 +61,9 @@ fn roams(dataplane: &'static str, prepare: impl for<'a> Fn(Agent<'a>) -> Agent<'
         None => endpoints::load(&agents[0].state_directory()).unwrap(),
     };
     assert_eq!(kept().len(), 1);
-    agents[0].take(&Overlay::new(&topology, "geneve").manifests(&topology));
-    agents[0].next_pass();
-    agents[0].next_pass();
+    agents[0].apply(&Overlay::new(&topology, "geneve").manifests(&topology));
+    agents[0].next_reconciliation();
+    agents[0].next_reconciliation();
     assert_eq!(kept().len(), 0);
 }
 
@@ -115,7 +115,7 @@ fn the_name_of_an_endpoint_is_resolved_again() {
     let at = |family| format!("{} b.adit.example\n", b.underlay(family));
     agents[0].write_hosts(&at(Family::Ipv6));
     agents[0].wait("solved", |status| status.problems.is_empty());
-    let status = agents[0].next_pass();
+    let status = agents[0].next_reconciliation();
     let shown = |family| match family {
         Family::Ipv4 => format!("{}\t{}:51820", key(b), b.underlay(family)),
         Family::Ipv6 => format!("{}\t[{}]:51820", key(b), b.underlay(family)),
@@ -132,13 +132,13 @@ fn the_name_of_an_endpoint_is_resolved_again() {
     agents[0].wait("moved", |_| {
         wg(a, "show adit-wg0 endpoints") == shown(Family::Ipv4)
     });
-    assert_eq!(agents[0].next_pass().networks[0].mtu, 1440);
+    assert_eq!(agents[0].next_reconciliation().networks[0].mtu, 1440);
     // The last address stays while no server answers.
     agents[0].write_hosts("");
     let looks = || agents[0].log().matches("can't resolve b.adit.example").count();
     let before = looks();
     agents[0].wait("looking", |_| looks() > before);
-    agents[0].next_pass();
+    agents[0].next_reconciliation();
     assert_eq!(wg(a, "show adit-wg0 endpoints"), shown(Family::Ipv4));
     assert!(agents[0].status().unwrap().ready);
 }

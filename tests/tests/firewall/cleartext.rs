@@ -114,7 +114,7 @@ fn forgeries(encapsulation: &'static str, dataplane: &'static str) {
     agent.write(&overlay("masquerade: {}"));
     agent.wait("replaced", |_| ruleset(a).contains("masquerade"));
     expect(Family::Ipv4, a.end(), 3);
-    agent.next_pass();
+    agent.next_reconciliation();
     snapshot::run(&a.netns, "nft", "flush table inet adit");
     agent.wait("repaired", |_| ruleset(a).contains("fib saddr oifname"));
     expect(Family::Ipv6, a.end(), 2);
@@ -156,7 +156,7 @@ fn a_forged_neighbour_does_not_reach_the_own_address_of_the_node() {
         let client = bound(netns, source.into()).unwrap();
         assert_eq!(arrives(&client, &target), Some(source.into()));
     }
-    assert_eq!(dropped(&agent.next_pass()), 4);
+    assert_eq!(dropped(&agent.next_reconciliation()), 4);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn legitimate_traffic_with_overlay_addresses_passes() {
     }
     masqueraded_and_published(&topology, a);
     for agent in &agents {
-        let status = agent.next_pass();
+        let status = agent.next_reconciliation();
         assert_eq!(dropped(&status), 0, "{}: {}", status.node, ruleset(agent.host()));
     }
 }
@@ -321,7 +321,7 @@ fn a_network_of_all_addresses_blocks_nothing_of_the_underlay() {
         shown.contains("2001:db8:0:1::77") && !shown.contains("tentative")
     };
     assert!(eventually(wanted));
-    let before = agents[0].next_pass();
+    let before = agents[0].next_reconciliation();
     assert_eq!(dropped(&before), 0, "{}", ruleset(a));
     // Addresses without a route to the underlay belong to the overlay, and plain packets from them are forged.
     topology.router.ip_batch(&format!(
@@ -347,7 +347,7 @@ fn peers_without_encapsulation_pass_only_by_their_device() {
     // b sends plain packets, c encapsulated ones.
     let overlay = Overlay {
         underlay: Family::Ipv6,
-        wishes: vec![("a", "none"), ("b", "none"), ("c", "geneve")],
+        requested: vec![("a", "none"), ("b", "none"), ("c", "geneve")],
         ..Overlay::new(&topology, "auto")
     };
     let agents = start_all(&topology, &overlay.manifests(&topology));
@@ -356,7 +356,7 @@ fn peers_without_encapsulation_pass_only_by_their_device() {
         traffic::all(b.end(), a.end(), family).unwrap();
         traffic::all(c.pod_end(), a.pod_end(), family).unwrap();
     }
-    assert_eq!(dropped(&agents[0].next_pass()), 0, "{}", ruleset(a));
+    assert_eq!(dropped(&agents[0].next_reconciliation()), 0, "{}", ruleset(a));
     let forge = |netns: &NetNs, source: [u8; 4]| {
         let client = bound(netns, source.into()).unwrap();
         let server = bound(&a.netns, a.end().address(Family::Ipv4)).unwrap();

@@ -83,12 +83,12 @@ fn an_nft_that_fails_at_the_start_leaves_the_table_and_the_rest_continues() {
         fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).unwrap();
         host.netns.ip("route delete unreachable 10.0.0.0/8");
         agent.start();
-        let status = agent.wait("reported", |status| status.pass.number > 0);
+        let status = agent.wait("reported", |status| status.reconciliation.number > 0);
         let mut problems = status.problems.iter();
         let is_told =
             problems.any(|problem| problem.reason == "FirewallUnreadable" && problem.message.contains(told));
         assert!(is_told && !status.ready, "{status:#?}");
-        assert_eq!((status.pass.failed, status.repairs.total), (0, 0));
+        assert_eq!((status.reconciliation.failed, status.repairs.total), (0, 0));
         assert!(host.netns.ip("route show").contains("unreachable 10.0.0.0/8"));
         assert_eq!(table(), before);
     }
@@ -145,7 +145,7 @@ fn a_device_name_matches_only_that_device() {
         (&["v*", r"v\x"], [false, true, false]),
     ] {
         let links = dropped.iter().map(|name| LinkName::new(name).unwrap()).collect();
-        let mut firewall = Firewall::ours();
+        let mut firewall = Firewall::managed();
         firewall.push(Chain::Input, vec![Match::In(links)], Action::Drop);
         netns.run(async || {
             let mut kernel = LinuxKernel::without_bpf().unwrap();
@@ -174,7 +174,7 @@ fn a_table_that_the_kernel_refuses_leaves_the_old_one() {
     let netns = NetNs::new();
     snapshot::run(&netns, "nft", "add table inet mine");
     let links = || BTreeSet::from([LinkName::constant("adit0")]);
-    let mut old = Firewall::ours();
+    let mut old = Firewall::managed();
     old.push(Chain::Forward, vec![Match::In(links())], Action::Accept);
     netns.run(async || {
         let mut kernel = LinuxKernel::without_bpf().unwrap();
@@ -259,9 +259,9 @@ fn a_flushed_table_is_restored_and_tables_of_others_stay() {
         });
     }
     // An unchanged table is not listed again.
-    agent.next_pass();
+    agent.next_reconciliation();
     let listed = mentioned("listing nft table");
-    let passed = agent.next_pass();
+    let passed = agent.next_reconciliation();
     assert!(passed.ready, "{passed:#?}");
     assert_eq!(mentioned("listing nft table"), listed);
     let page = agent.run(&["status"]);
@@ -272,7 +272,7 @@ fn a_flushed_table_is_restored_and_tables_of_others_stay() {
         "nft",
         "add table ip mine { chain c { type filter hook input priority 5 ; counter ; } ; }",
     );
-    agent.next_pass();
+    agent.next_reconciliation();
     agent.stop();
     let uninstalled = agent.run(&["uninstall"]);
     assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
@@ -309,7 +309,7 @@ fn ours_or_nothing(netns: &NetNs) -> String {
 fn firewalls() -> impl Strategy<Value = Firewall> {
     let rules = vec((0..Chain::ALL.len(), matches(), 0..8_usize), 1..12);
     (rules, vec(incoming(), 0..3)).prop_map(|(drafts, incoming)| {
-        let mut firewall = Firewall::ours();
+        let mut firewall = Firewall::managed();
         for matches in incoming {
             firewall.push(Chain::RawPrerouting, matches, Action::Drop);
         }

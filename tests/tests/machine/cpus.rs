@@ -5,7 +5,7 @@ use std::thread;
 
 use adit_tests::NetNs;
 use adit_tests::bpf::{Programs, skipped};
-use dataplane_ebpf::layout::target::{Target, TargetKind};
+use dataplane_ebpf::layout::target::{PrefixTarget, TargetKind};
 use dataplane_ebpf::layout::{Counters, names};
 use dataplane_ebpf::verdict::Verdict;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -36,7 +36,7 @@ fn each_packet_is_counted_once_on_its_cpu_while_its_prefix_changes() {
     netns.ip("neigh add 169.254.1.1 lladdr 02:00:00:00:00:01 dev adit0");
 
     // Neither target forwards: the prefix is of this node itself, or its next hop does not exist.
-    let targets = [TargetKind::Local, TargetKind::NextHop(5)].map(Target::new);
+    let targets = [TargetKind::Local, TargetKind::NextHop(5)].map(PrefixTarget::new);
     let mut set = |target| programs.set_prefix_v4([10, 2, 0, 0], 16, target).unwrap();
     set(targets[0]);
     let done = AtomicBool::new(false);

@@ -75,7 +75,7 @@ fn unmanaged_addresses_are_seen_only_on_managed_links() {
     netns.ip("addr add 192.0.2.2/24 dev ours");
     let state = netns.run(async || observe(&mut Netlink::open().unwrap()).await);
     let foreign = Address {
-        owner: Owner::Foreign,
+        owner: Owner::Other,
         scope: AddressScope::Global,
         peer: None,
     };

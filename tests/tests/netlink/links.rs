@@ -173,7 +173,7 @@ fn other_devices_are_unmanaged_and_described() {
     let bridge = &state.links["bridge0"];
     assert_eq!(
         (bridge.owner, bridge.mtu, bridge.up),
-        (Owner::Foreign, Some(1400), true)
+        (Owner::Other, Some(1400), true)
     );
     assert!(bridge.arp && bridge.generates_addresses && bridge.mac.is_some());
     assert_eq!(bridge.kind, LinkKind::Bridge);
@@ -186,7 +186,7 @@ fn other_devices_are_unmanaged_and_described() {
         words("vxlan1"),
         "vxlan external dstport 4791 learning noudp6zerocsumrx"
     );
-    assert_eq!(state.links["vxlan1"].owner, Owner::Ours);
+    assert_eq!(state.links["vxlan1"].owner, Owner::Adit);
     assert_eq!(words("lo"), "loopback");
     assert_eq!(state.links["lo"].mac, None);
 }

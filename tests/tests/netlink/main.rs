@@ -32,7 +32,7 @@ fn prefix(text: &str) -> IpNet {
 
 fn vxlan() -> Link {
     Link {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind: LinkKind::Vxlan {
             port: 4789,
             source_ports: None,
@@ -55,7 +55,7 @@ fn key(table: u32, to: &str, metric: u32) -> RouteKey {
 
 fn via(gateway: &str, link: &str, source: Option<&str>, mtu: Option<u32>) -> Route {
     Route {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind: RouteKind::Gateway {
             gateway: gateway.parse().unwrap(),
             link: name(link),
@@ -67,14 +67,14 @@ fn via(gateway: &str, link: &str, source: Option<&str>, mtu: Option<u32>) -> Rou
 
 fn unreachable() -> Route {
     Route {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind: RouteKind::Unreachable,
     }
 }
 
 fn address(scope: AddressScope) -> Address {
     Address {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         scope,
         peer: None,
     }

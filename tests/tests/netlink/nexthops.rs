@@ -10,8 +10,8 @@ use dataplane_user::model::change::{
     Write,
 };
 use dataplane_user::model::{
-    ANCHOR_METRIC, MAIN_TABLE, Neighbour, OuterHeader, Owner, Route, RouteGroup, RouteHop, RouteKind,
-    RouteTarget,
+    ANCHOR_METRIC, MAIN_TABLE, Neighbour, NextHopObject, OuterHeader, Owner, Route, RouteGroup, RouteHop,
+    RouteKind,
 };
 use dataplane_user::net::MacAddr;
 
@@ -41,11 +41,11 @@ fn hop(gateway: Option<&str>, encapsulation: Option<OuterHeader>) -> Arc<RouteHo
     })
 }
 
-fn to(target: &RouteTarget) -> Route {
+fn to(object: &NextHopObject) -> Route {
     Route {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind: RouteKind::NextHop {
-            target: target.clone(),
+            object: object.clone(),
             source: None,
             mtu: Some(1380),
         },
@@ -54,7 +54,7 @@ fn to(target: &RouteTarget) -> Route {
 
 fn create(hop: &Arc<RouteHop>) -> NetlinkChange {
     NetlinkChange::NextHopObject(NextHopObjectChange(
-        RouteTarget::Hop(Arc::clone(hop)),
+        NextHopObject::Hop(Arc::clone(hop)),
         NextHopObjectOperation::Create,
     ))
 }
@@ -85,7 +85,7 @@ fn written_next_hops_and_routes_read_back_equal() {
                 .map(|(index, weight)| (Arc::clone(&hops[*index]), *weight))
                 .collect::<Vec<_>>();
             members.sort();
-            RouteTarget::Group(Arc::new(RouteGroup { members, resilient }))
+            NextHopObject::Group(Arc::new(RouteGroup { members, resilient }))
         };
         let groups = [
             group(false, &[(0, 1), (1, 255)]),
@@ -99,12 +99,12 @@ fn written_next_hops_and_routes_read_back_equal() {
             }),
         )
         .await;
-        let both = |number: usize, target: &RouteTarget| {
+        let both = |number: usize, object: &NextHopObject| {
             let keys = [format!("10.{number}.0.0/16"), format!("fd00:{number}::/32")];
             keys.map(|prefix| {
                 NetlinkChange::Route(RouteChange(
                     key(MAIN_TABLE, &prefix, ANCHOR_METRIC),
-                    RouteOperation::Create(to(target)),
+                    RouteOperation::Create(to(object)),
                 ))
             })
         };
@@ -113,18 +113,18 @@ fn written_next_hops_and_routes_read_back_equal() {
             .enumerate()
             .flat_map(|(number, group)| both(number, group))
             .collect::<Vec<_>>();
-        routes.extend(both(9, &RouteTarget::Hop(Arc::clone(&hops[4]))));
+        routes.extend(both(9, &NextHopObject::Hop(Arc::clone(&hops[4]))));
         // An IPv4 gateway is only for IPv4.
-        let [ipv4, ipv6] = both(8, &RouteTarget::Hop(Arc::clone(&hops[5])));
+        let [ipv4, ipv6] = both(8, &NextHopObject::Hop(Arc::clone(&hops[5])));
         routes.push(ipv4);
         let outcomes = netlink.execute(&[ipv6]).await;
         assert!(outcomes[0].is_err());
         execute(&mut netlink, &routes).await;
 
         let found = observe(&mut netlink).await;
-        let mut wanted = hops.iter().cloned().map(RouteTarget::Hop).collect::<Vec<_>>();
+        let mut wanted = hops.iter().cloned().map(NextHopObject::Hop).collect::<Vec<_>>();
         wanted.extend(groups.clone());
-        assert_eq!(found.route_targets, wanted.into_iter().collect());
+        assert_eq!(found.next_hop_objects, wanted.into_iter().collect());
         let written = routes.iter().map(|change| match change {
             NetlinkChange::Route(RouteChange(key, RouteOperation::Create(route))) => (*key, route.clone()),
             other => unreachable!("{other}"),
@@ -132,36 +132,36 @@ fn written_next_hops_and_routes_read_back_equal() {
         assert_eq!(found.routes, written.collect());
 
         // In place: routes to the group follow.
-        let RouteTarget::Group(from) = &groups[0] else {
+        let NextHopObject::Group(from) = &groups[0] else {
             unreachable!("it is one");
         };
-        let RouteTarget::Group(next) = group(false, &[(1, 2), (2, 1)]) else {
+        let NextHopObject::Group(next) = group(false, &[(1, 2), (2, 1)]) else {
             unreachable!("it is one");
         };
         execute(
             &mut netlink,
             &[NetlinkChange::NextHopObject(NextHopObjectChange(
-                RouteTarget::Group(Arc::clone(&next)),
+                NextHopObject::Group(Arc::clone(&next)),
                 NextHopObjectOperation::Replace(Arc::clone(from)),
             ))],
         )
         .await;
         let found = observe(&mut netlink).await;
         let route = &found.routes[&key(MAIN_TABLE, "10.0.0.0/16", ANCHOR_METRIC)];
-        assert_eq!(route.target(), Some(&RouteTarget::Group(next)));
+        assert_eq!(route.next_hop_object(), Some(&NextHopObject::Group(next)));
 
         let delete = found
             .routes
             .into_iter()
             .map(|(key, route)| NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(route))));
         execute(&mut netlink, &delete.collect::<Vec<_>>()).await;
-        let delete = found.route_targets.into_iter().rev().map(|object| {
+        let delete = found.next_hop_objects.into_iter().rev().map(|object| {
             NetlinkChange::NextHopObject(NextHopObjectChange(object, NextHopObjectOperation::Delete))
         });
         execute(&mut netlink, &delete.collect::<Vec<_>>()).await;
         let found = observe(&mut netlink).await;
         assert!(
-            found.route_targets.is_empty() && found.routes.is_empty(),
+            found.next_hop_objects.is_empty() && found.routes.is_empty(),
             "{found:?}"
         );
     });
@@ -175,7 +175,7 @@ fn a_connected_socket_stops_using_a_deleted_route_at_once() {
         let mut netlink = with_link().await;
         netns.ip("address add fd00:9::1/128 dev ours nodad");
         let hop = hop(Some("fe80::2"), None);
-        let route = to(&RouteTarget::Hop(Arc::clone(&hop)));
+        let route = to(&NextHopObject::Hop(Arc::clone(&hop)));
         let key = key(MAIN_TABLE, "fd00:5::/32", ANCHOR_METRIC);
         execute(
             &mut netlink,
@@ -199,7 +199,7 @@ fn a_connected_socket_stops_using_a_deleted_route_at_once() {
         let refused = socket.send(b"adit").unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ENETUNREACH));
         assert_eq!(
-            observe(&mut netlink).await.route_targets.len(),
+            observe(&mut netlink).await.next_hop_objects.len(),
             1,
             "the object exists"
         );
@@ -227,9 +227,9 @@ fn ids_of_others_are_not_used_and_equal_objects_are_distinguished() {
         };
         let before = others();
         assert_eq!(before.len(), 3, "{before:?}");
-        let found = observe(&mut netlink).await.route_targets;
-        let one = RouteTarget::Hop(hop(Some("fe80::2"), None));
-        let odd = ["id 1730009", "id 1730011"].map(|text| RouteTarget::Other(text.to_owned()));
+        let found = observe(&mut netlink).await.next_hop_objects;
+        let one = NextHopObject::Hop(hop(Some("fe80::2"), None));
+        let odd = ["id 1730009", "id 1730011"].map(|text| NextHopObject::Other(text.to_owned()));
         assert_eq!(found, [one.clone(), odd[0].clone(), odd[1].clone()].into());
         let other = hop(Some("fe80::3"), None);
         execute(&mut netlink, &[create(&other)]).await;
@@ -240,8 +240,8 @@ fn ids_of_others_are_not_used_and_equal_objects_are_distinguished() {
             }),
         )
         .await;
-        let found = observe(&mut netlink).await.route_targets;
-        assert_eq!(found, [one, RouteTarget::Hop(other)].into());
+        let found = observe(&mut netlink).await.next_hop_objects;
+        assert_eq!(found, [one, NextHopObject::Hop(other)].into());
         assert_eq!(others(), before);
     });
 }
@@ -256,7 +256,7 @@ fn neighbours_read_back_and_replace_those_of_the_kernel() {
         let link = name("ours");
         let mac = |last| MacAddr([2, 0, 0, 0, 0, last]);
         let ours = |last| Neighbour {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             mac: mac(last),
         };
         let put = |address: &str, last| {
@@ -268,7 +268,7 @@ fn neighbours_read_back_and_replace_those_of_the_kernel() {
         )
         .await;
         let foreign = Neighbour {
-            owner: Owner::Foreign,
+            owner: Owner::Other,
             mac: mac(0x99),
         };
         let wanted = [("fe80::2", ours(1)), ("fe80::3", ours(3)), ("fe80::9", foreign)];
@@ -308,10 +308,10 @@ fn ten_thousand_routes_to_a_thousand_peers_are_sent_in_batches() {
         let route = |number: u32| {
             let [_, _, high, low] = number.to_be_bytes();
             let index = usize::try_from(number % PEERS).unwrap();
-            let target = RouteTarget::Hop(Arc::clone(&hops[index]));
+            let object = NextHopObject::Hop(Arc::clone(&hops[index]));
             (
                 key(MAIN_TABLE, &format!("10.{high}.{low}.0/24"), ANCHOR_METRIC),
-                to(&target),
+                to(&object),
             )
         };
         let routes = (0..ROUTES).map(route).collect::<Vec<_>>();
@@ -326,7 +326,7 @@ fn ten_thousand_routes_to_a_thousand_peers_are_sent_in_batches() {
         assert!(sends <= 90, "{sends}");
         let found = observe(&mut netlink).await;
         assert_eq!(found.routes, routes.into_iter().collect());
-        assert_eq!(found.route_targets.len(), hops.len());
+        assert_eq!(found.next_hop_objects.len(), hops.len());
         assert_eq!(netlink.stats().reopened, 0);
     });
 }
@@ -342,6 +342,6 @@ fn next_hop_objects_are_created_without_an_earlier_observation() {
         assert_eq!(outcomes[0].as_ref().unwrap_err().errno(), Some(libc::EEXIST));
         observe(&mut second).await;
         execute(&mut second, &[create(&hop(Some("fe80::3"), None))]).await;
-        assert_eq!(observe(&mut first).await.route_targets.len(), 2);
+        assert_eq!(observe(&mut first).await.next_hop_objects.len(), 2);
     });
 }

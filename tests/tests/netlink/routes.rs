@@ -157,7 +157,7 @@ fn unmanaged_routes_with_managed_keys_are_seen_and_stay() {
             .collect();
         let mut wanted: Vec<_> = routes
             .iter()
-            .map(|(.., said)| (Owner::Foreign, (*said).to_owned()))
+            .map(|(.., said)| (Owner::Other, (*said).to_owned()))
             .collect();
         said.sort();
         wanted.sort();

@@ -48,11 +48,11 @@ fn all() -> BTreeSet<Rule> {
 
 /// One reconciliation; returns the number of changes.
 async fn pass(netlink: &mut Netlink, wanted: &BTreeSet<Rule>) -> usize {
-    let target = KernelState {
+    let desired = KernelState {
         rules: wanted.clone(),
         ..KernelState::default()
     };
-    let changes = diff(&observe(netlink).await, &target).changes.into_iter();
+    let changes = diff(&observe(netlink).await, &desired).changes.into_iter();
     let changes = changes.map(|change| match change.action {
         Action::Netlink(change) => change,
         other => panic!("{other}"),

@@ -33,11 +33,11 @@ fn gets_its_interface_again(runtime: Runtime) {
         .with_pauses("waiting=500");
     agent.start();
     agent.ready();
-    assert_eq!(waits(&agent.next_pass()), ["NetlinkInterface/host0"]);
+    assert_eq!(waits(&agent.next_reconciliation()), ["NetlinkInterface/host0"]);
     for _ in 0..2 {
         container.start();
         agent.wait("not waiting", |status| {
-            waits(status).is_empty() && status.pass.residual == 0
+            waits(status).is_empty() && status.reconciliation.residual == 0
         });
         assert!(reaches(&host.netns, "10.82.0.2"));
         container.stop();
@@ -97,7 +97,7 @@ fn only_a_container_that_no_longer_exists_loses_its_interfaces() {
     let mut agent = Agent::new(host, &manifests).with_environment(Some(docker.path()));
     agent.start();
     agent.ready();
-    assert_eq!(agent.next_pass().pass.residual, 0);
+    assert_eq!(agent.next_reconciliation().reconciliation.residual, 0);
     let look = || host.netns.ip("-o link show host0") + &host.netns.ip("route show dev host0");
     let before = look();
     // Also if it never answered this agent.
@@ -106,14 +106,17 @@ fn only_a_container_that_no_longer_exists_loses_its_interfaces() {
         docker.says(silence);
         agent.start();
         let status = agent.reconciled("waiting", |status| waits(status) == ["NetlinkInterface/host0"]);
-        assert!(status.ready && status.pass.changed == 0, "{silence}: {status:#?}");
-        let next = agent.next_pass();
-        assert_eq!(next.pass.changed, 0, "{silence}: {next:#?}");
+        assert!(
+            status.ready && status.reconciliation.changed == 0,
+            "{silence}: {status:#?}"
+        );
+        let next = agent.next_reconciliation();
+        assert_eq!(next.reconciliation.changed, 0, "{silence}: {next:#?}");
         assert_eq!(look(), before, "{silence}");
         assert!(reaches(&host.netns, "10.82.0.2"), "{silence}");
         docker.says(&answer);
         agent.reconciled("not waiting", |status| {
-            status.problems.is_empty() && status.pass.residual == 0
+            status.problems.is_empty() && status.reconciliation.residual == 0
         });
         assert_eq!(look(), before, "{silence}");
     }

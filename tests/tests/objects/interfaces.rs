@@ -239,7 +239,7 @@ fn creation_order_does_not_matter() {
     let mut agent = Agent::new(&topology.hosts[0], &manifests.concat()).with_pauses("waiting=200");
     agent.start();
     agent.ready();
-    let status = agent.next_pass();
+    let status = agent.next_reconciliation();
     assert_eq!(
         crate::waits(&status),
         ["link a-bridge", "link a-on-late", "route 10.88.0.0/16 metric 0"]

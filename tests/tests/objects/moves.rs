@@ -21,11 +21,11 @@ fn ends_of_pairs_are_exchanged() {
     };
     let agent = Agent::started(host, &pairs("c0", "d0"));
     is_settled(&agent);
-    agent.take(&pairs("d0", "c0"));
+    agent.apply(&pairs("d0", "c0"));
     is_settled(&agent);
     assert!(host.netns.ip("link show a0").contains("a0@d0"));
     assert!(host.netns.ip("link show b1").contains("b1@c0"));
-    assert_eq!(agent.next_pass().repairs.total, 0);
+    assert_eq!(agent.next_reconciliation().repairs.total, 0);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_tunnel_over_a_recreated_device_is_recreated_with_it() {
     );
     let agent = Agent::started(host, &(interface("low", "type: dummy") + &above));
     is_settled(&agent);
-    agent.take(&(interface("low", "type: bridge") + &above));
+    agent.apply(&(interface("low", "type: bridge") + &above));
     is_settled(&agent);
     assert!(host.netns.ip("-d link show vx0").contains("dev low"));
     assert!(host.netns.ip("address show vx0").contains("10.7.0.1/24"));
@@ -62,7 +62,7 @@ fn a_route_follows_the_subnet_of_its_gateway_to_another_device() {
         assert!(shown.contains(device), "{shown}");
     };
     leads("dev d1");
-    agent.take(&with("10.2.0.1/24", "10.1.0.1/24"));
+    agent.apply(&with("10.2.0.1/24", "10.1.0.1/24"));
     is_settled(&agent);
     leads("dev d2");
 }

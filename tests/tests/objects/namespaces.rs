@@ -115,14 +115,14 @@ fn a_namespace_created_late_or_again_gets_its_interface() {
     let mut agent = Agent::new(&topology.hosts[0], &manifests).with_pauses("waiting=200");
     agent.start();
     agent.ready();
-    let status = agent.next_pass();
+    let status = agent.next_reconciliation();
     assert_eq!(waits(&status), ["NetlinkInterface/host0"], "{status:#?}");
     assert!(topology.hosts[0].netns.ip("-br link show").contains("free"));
     for _ in 0..2 {
         let there = Named::of(&name);
         assert!(there.reaches("10.80.0.1"));
         agent.wait("not waiting", |status| {
-            waits(status).is_empty() && status.pass.residual == 0
+            waits(status).is_empty() && status.reconciliation.residual == 0
         });
         drop(there);
         agent.wait("waiting", |status| !waits(status).is_empty());
@@ -193,8 +193,11 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
             false => waits(status) == ["NetlinkInterface/host0"],
         };
         agent.reconciled(&format!("told of {what}"), told);
-        let next = agent.next_pass();
-        assert!(told(&next) && next.pass.changed == 0, "{what}: {next:#?}");
+        let next = agent.next_reconciliation();
+        assert!(
+            told(&next) && next.reconciliation.changed == 0,
+            "{what}: {next:#?}"
+        );
         let links = host.netns.ip("-br link show group 173");
         assert!(!links.contains("eth0"), "{what}: {links}");
         assert_eq!(
@@ -210,9 +213,9 @@ fn a_path_that_leads_to_the_own_namespace_or_to_none_changes_nothing() {
     assert_eq!((index(&host.netns, "host0"), index(&there, "eth0")), before);
     // A missing namespace is no error, and its objects are deleted.
     fs::remove_file(&path).unwrap();
-    agent.next_pass();
+    agent.next_reconciliation();
     agent.reconciled("gone", |status| {
-        status.pass.changed == 0 && waits(status) == ["NetlinkInterface/host0"]
+        status.reconciliation.changed == 0 && waits(status) == ["NetlinkInterface/host0"]
     });
     assert!(!host.netns.ip("-br link show").contains("host0"));
 }
@@ -276,25 +279,28 @@ fn objects_of_an_unresolved_namespace_name_stay() {
             agent.start();
         }
         for _ in 0..2 {
-            let status = agent.next_pass();
+            let status = agent.next_reconciliation();
             assert!(!status.problems.is_empty(), "restarted: {restarted}: {status:#?}");
-            assert_eq!(status.pass.changed, 0, "restarted: {restarted}: {status:#?}");
+            assert_eq!(
+                status.reconciliation.changed, 0,
+                "restarted: {restarted}: {status:#?}"
+            );
             assert_eq!(look(), before, "restarted: {restarted}");
         }
         assert!(there.reaches("10.80.0.1"));
         // Objects declared by the resolved name are repaired.
         there.ip("address delete 10.81.0.1/24 dev own");
-        agent.next_pass();
+        agent.next_reconciliation();
         assert!(there.ip("address show own").contains("10.81.0.1/24"));
         fs::remove_file(&path).unwrap();
         lead();
-        agent.next_pass();
+        agent.next_reconciliation();
         agent.reconciled("as before", |status| {
-            status.problems.is_empty() && status.pass.changed == 0
+            status.problems.is_empty() && status.reconciliation.changed == 0
         });
     }
     // Undeclared objects are deleted as soon as all names are resolved.
-    agent.take(&interface("own", &format!("type: dummy, {by_name}")));
+    agent.apply(&interface("own", &format!("type: dummy, {by_name}")));
     assert!(!there.ip("-br link show").contains("inner"));
 }
 
@@ -400,7 +406,7 @@ fn a_full_namespace_that_changes_all_the_time_does_not_stop_the_agent_elsewhere(
     assert!(there.reaches("10.80.0.1"));
     there.ip("route flush proto 173");
     agent.wait("read again", |status| {
-        status.problems.is_empty() && status.pass.residual == 0
+        status.problems.is_empty() && status.reconciliation.residual == 0
     });
     assert_eq!(index(&host.netns, "host0"), before);
 }
@@ -441,7 +447,7 @@ fn a_namespace_by_process_and_not_the_own_one_by_another_name() {
     let mut agent = Agent::new(host, &manifests);
     agent.start();
     // The own namespace of the agent is meant by omitting the field.
-    let status = agent.wait("refusing the own one", |status| status.pass.number > 0);
+    let status = agent.wait("refusing the own one", |status| status.reconciliation.number > 0);
     assert!(errs(&status, "NetlinkInterface/here"), "{status:#?}");
     assert!(!host.netns.ip("-br link show").contains("here"));
     agent.write(&pair(&format!("pid: {pid}")));
@@ -485,7 +491,7 @@ fn changes_in_another_namespace_are_repaired_at_once_and_unmanaged_ones_ignored(
     for (deed, number) in deeds.into_iter().zip(1..) {
         there.ip(deed.0);
         agent.wait(&format!("mended after {}", deed.0), |status| {
-            status.repairs.total == number && status.pass.residual == 0
+            status.repairs.total == number && status.reconciliation.residual == 0
         });
         let repairs = agent.status().unwrap().repairs;
         let last = repairs.recent.last().unwrap();
@@ -494,7 +500,7 @@ fn changes_in_another_namespace_are_repaired_at_once_and_unmanaged_ones_ignored(
     }
     assert!(there.reaches("10.80.0.1"));
 
-    let before = agent.status().unwrap().pass.number;
+    let before = agent.status().unwrap().reconciliation.number;
     for number in 0..200 {
         there.ip(&format!("route add 10.99.{number}.0/24 dev lo"));
     }
@@ -504,9 +510,9 @@ fn changes_in_another_namespace_are_repaired_at_once_and_unmanaged_ones_ignored(
     // The event of a managed object comes after all of these, and only it wakes the agent; a device that comes up sends another.
     there.ip("link set eth0 down");
     let repaired = agent.wait("repaired behind them", |status| {
-        status.repairs.total > 4 && status.pass.residual == 0
+        status.repairs.total > 4 && status.reconciliation.residual == 0
     });
-    let passes = repaired.pass.number - before;
+    let passes = repaired.reconciliation.number - before;
     assert!(
         passes <= 2,
         "{passes} reconciliations for one managed change beside 200 others"

@@ -308,8 +308,8 @@ fn fault_12_routes_of_an_administrator_stay_also_on_managed_devices() {
     let status = agent.wait("in conflict", |status| {
         status.problems.iter().any(|problem| problem.reason == "Conflict")
     });
-    assert_eq!(status.pass.failed, 0, "{status:#?}");
-    agent.next_pass();
+    assert_eq!(status.reconciliation.failed, 0, "{status:#?}");
+    agent.next_reconciliation();
     assert_eq!(look(), before);
     assert!(netns.ip("route show 10.3.0.0/16").contains("dev n0"));
     agent.stop();

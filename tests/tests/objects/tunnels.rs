@@ -84,7 +84,7 @@ fn pings_pass_by_geneve_and_ipip_to_one_peer() {
     }
     for agent in &agents {
         agent.wait("recreated", |status| {
-            status.recreated == 1 && status.pass.residual == 0
+            status.recreated == 1 && status.reconciliation.residual == 0
         });
     }
     assert!(reaches(&topology.hosts[0].netns, "10.75.0.2"));

@@ -32,7 +32,7 @@ fn weighted<'a>(
 ) -> (Overlay, [Agent<'a>; 3]) {
     let overlay = Overlay {
         shared: vec!["b", "c"],
-        wishes: vec![("c", "vxlan")],
+        requested: vec![("c", "vxlan")],
         network,
         weights,
         ..Overlay::new(topology, "auto")
@@ -61,8 +61,12 @@ fn a_group_is_shared_and_a_second_reconciliation_changes_nothing() {
         flows::reach_both(&agents[0], [b, c], address);
     }
     for agent in &agents {
-        let status = agent.next_pass();
-        assert_eq!((status.pass.changed, status.pass.residual), (0, 0), "{status:?}");
+        let status = agent.next_reconciliation();
+        assert_eq!(
+            (status.reconciliation.changed, status.reconciliation.residual),
+            (0, 0),
+            "{status:?}"
+        );
         let planned = agent.plan(&[]);
         assert_eq!(planned.code, 0, "{planned:?}");
     }
@@ -127,8 +131,8 @@ fn a_resilient_group_works_in_a_separate_table() {
     let main = a.netns.ip("route show table main proto 173");
     assert!(main.lines().all(|line| line.starts_with("unreachable")), "{main}");
     assert!(a.netns.ip("route show table 1730").contains("throw 10.1.1.0/24"));
-    let status = agents[0].next_pass();
-    assert_eq!(status.pass.changed, 0, "{status:?}");
+    let status = agents[0].next_reconciliation();
+    assert_eq!(status.reconciliation.changed, 0, "{status:?}");
 }
 
 #[test]

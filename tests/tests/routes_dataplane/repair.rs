@@ -68,7 +68,7 @@ fn unmanaged_objects_stay_and_uninstall_leaves_nothing() {
         status.problems.iter().any(|problem| problem.reason == "Conflict")
     });
     a.netns.ip(&format!("neighbour del {address} dev adit-geneve"));
-    agent.next_pass();
+    agent.next_reconciliation();
     agent.ready();
     traffic::ping(a.end(), topology.hosts[1].end(), Family::Ipv6).unwrap();
     agent.stop();
@@ -124,7 +124,7 @@ fn deleted_objects_are_restored() {
     ];
     for harm in harms {
         a.netns.ip(harm);
-        agents[0].next_pass();
+        agents[0].next_reconciliation();
         agents[0].ready();
         assert_eq!(shown(), whole, "after {harm}");
     }

@@ -41,7 +41,7 @@ fn no_packet_is_lost_while_a_network_changes_its_dataplane() {
     for (overlay, prefix, table) in ways {
         // One node after the other, so that they differ meanwhile.
         for agent in &agents {
-            agent.take(&overlay.manifests(&topology));
+            agent.apply(&overlay.manifests(&topology));
             is_settled(agent);
         }
         let routes = a.netns.ip(&format!("route show table {table} proto 173"));
@@ -64,7 +64,7 @@ fn nodes_of_both_dataplanes_reach_each_other() {
     let topology = Topology::<3>::new();
     let overlay = Overlay {
         dataplanes: vec![("b", "routes")],
-        wishes: vec![("c", "vxlan")],
+        requested: vec![("c", "vxlan")],
         ..Overlay::new(&topology, "auto")
     };
     let agents = start_all(&topology, &overlay.manifests(&topology));

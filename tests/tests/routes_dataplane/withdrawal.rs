@@ -65,7 +65,7 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
     for address in addresses {
         assert_eq!(reached(&topology, address), [0, 40], "{address}");
     }
-    // Prefixes that only the drained peer advertises are refused, by the backstop or by the program.
+    // Prefixes that only the withdrawn peer advertises are refused, by the backstop or by the program.
     let from = topology.hosts[0].end();
     let to = topology.hosts[1].end().address(Family::Ipv4);
     let refused = refusal(from.netns, to).unwrap();
@@ -74,7 +74,7 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
         "{refused:?}"
     );
     let shown = agent.run(&["status"]).stdout;
-    let row = |line: &str| line.starts_with("b ") && line.contains("drained");
+    let row = |line: &str| line.starts_with("b ") && line.contains("withdrawn");
     assert!(shown.lines().any(row), "{shown}");
 
     // The shared prefixes are refused, too, if no peer is left.
@@ -103,8 +103,8 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
     agent.stop();
     agent.start();
     agent.ready();
-    let status = agent.next_pass();
-    assert_eq!(status.pass.changed, 0, "{status:?}");
+    let status = agent.next_reconciliation();
+    assert_eq!(status.reconciliation.changed, 0, "{status:?}");
     let withdrawn = |name: &str| {
         let mut links = status.peers.iter();
         links.any(|peer| peer.node.as_str() == name && peer.withdrawn)

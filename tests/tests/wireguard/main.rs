@@ -34,7 +34,7 @@ fn wg0() -> LinkName {
 
 fn link() -> Link {
     Link {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind: LinkKind::WireGuard,
         mac: None,
         mtu: Some(1420),

@@ -54,18 +54,18 @@ fn ports_move_between_interfaces_and_swap() {
     let before = index();
 
     // The first one is deleted, and the others get its port and the next.
-    agent.take(&interfaces(&[("wg1", 5000), ("wg2", 5001)]));
+    agent.apply(&interfaces(&[("wg1", 5000), ("wg2", 5001)]));
     is_settled(&agent);
     assert_eq!(ports(), "5000 5001 wg1 wg2");
     // In a circle, which needs an unused port.
     for (one, two) in [(5001, 5000), (5000, 5001)] {
-        agent.take(&interfaces(&[("wg1", one), ("wg2", two)]));
+        agent.apply(&interfaces(&[("wg1", one), ("wg2", two)]));
         is_settled(&agent);
         let own = wg(&host.netns, "show wg1 listen-port");
         assert_eq!(own.trim(), one.to_string());
     }
     assert_eq!(index(), before, "wg1 was made anew");
-    assert_eq!(agent.next_pass().recreated, 0);
+    assert_eq!(agent.next_reconciliation().recreated, 0);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn the_owner_of_a_port_is_named_and_a_revoked_peer_is_removed_nevertheless() {
     let former = key(100).public_key().to_string();
     let without = with_wg0.replace(&former, &key(120).public_key().to_string());
     agent.write(&(without.replace("10.80.0.0/16", "10.88.0.0/16") + &interfaces(&[("wg1", 5001)])));
-    let status = agent.next_pass();
+    let status = agent.next_reconciliation();
     let failed = problem(&status, "ApplyFailed");
     let holder = format!("UDP port 5001 is used by process {}", std::process::id());
     assert!(failed.message.contains(&holder), "{failed:?}");
@@ -96,19 +96,19 @@ fn the_owner_of_a_port_is_named_and_a_revoked_peer_is_removed_nevertheless() {
         "{routes}"
     );
     drop(own);
-    agent.next_pass();
+    agent.next_reconciliation();
     is_settled(&agent);
 
     // An unmanaged device is named, too.
     host.netns.ip("link add gnv type geneve external dstport 5002");
     host.netns.ip("link set gnv up");
     agent.write(&interfaces(&[("wg2", 5002)]));
-    let status = agent.next_pass();
+    let status = agent.next_reconciliation();
     let failed = problem(&status, "ApplyFailed");
     let holder = "UDP port 5002 is used by device gnv (geneve external dstport 5002)";
     assert!(failed.message.contains(holder), "{failed:?}");
     host.netns.ip("link delete gnv");
-    agent.next_pass();
+    agent.next_reconciliation();
     is_settled(&agent);
 }
 
@@ -121,14 +121,14 @@ fn an_unmanaged_route_to_an_allowed_ip_is_a_conflict() {
     let agent = Agent::new(host, &interfaces(&[("wg0", 5000), ("wg1", 5001)]));
     let mut agent = agent;
     agent.start();
-    let status = agent.next_pass();
+    let status = agent.next_reconciliation();
     assert_eq!(status.problems.len(), 1, "{:#?}", status.problems);
     let conflict = problem(&status, "Conflict");
     assert!(conflict.subject.contains("10.80.0.0/16"), "{conflict:?}");
     let of_other = host.netns.ip("route show dev wg1 proto 173");
     assert!(of_other.contains("10.81.0.0/16"), "{of_other}");
     host.netns.ip("route delete unreachable 10.80.0.0/16");
-    agent.next_pass();
+    agent.next_reconciliation();
     is_settled(&agent);
     let routes = host.netns.ip("route show dev wg0 proto 173");
     assert!(routes.contains("10.80.0.0/16"), "{routes}");
@@ -147,9 +147,9 @@ fn an_interface_is_created_in_a_namespace_although_its_name_is_used_here() {
     assert_eq!(wg(&other.netns, "show wg0 listen-port").trim(), "5000");
     assert!(host.netns.ip("-d link show wg0").contains("dummy"));
     // Moves to another namespace in one reconciliation.
-    agent.take(&(within("wg0", place, 5000) + &interface("a", "wg1", "listenPort: 5001")));
+    agent.apply(&(within("wg0", place, 5000) + &interface("a", "wg1", "listenPort: 5001")));
     is_settled(&agent);
-    agent.take(&(within("wg0", place, 5000) + &within("wg1", place, 5001)));
+    agent.apply(&(within("wg0", place, 5000) + &within("wg1", place, 5001)));
     is_settled(&agent);
     assert_eq!(wg(&other.netns, "show wg1 listen-port").trim(), "5001");
 }
@@ -165,14 +165,14 @@ fn an_interface_that_waits_for_its_successor_has_no_revoked_peer() {
     let own = host.netns.enter(|| UdpSocket::bind("0.0.0.0:5001").unwrap());
     let new = interfaces(&[("wg1", 5001)]).replace("10.81.0.0/16", "10.80.0.0/16");
     agent.write(&new);
-    let status = agent.next_pass();
+    let status = agent.next_reconciliation();
     assert!(!status.ready);
     assert_eq!(wg(&host.netns, "show wg0 peers").trim(), "");
     // Its route stays, so that no packet uses the default route.
     let routes = host.netns.ip("route show 10.80.0.0/16");
     assert!(routes.contains("dev wg0"), "{routes}");
     drop(own);
-    agent.next_pass();
+    agent.next_reconciliation();
     is_settled(&agent);
     assert!(host.netns.ip("route show 10.80.0.0/16").contains("dev wg1"));
 }
@@ -194,11 +194,11 @@ fn routes_stay_when_a_device_loses_its_last_address() {
     let connected = || host.netns.ip("route show 10.70.0.0/24");
     assert!(connected().contains("proto kernel"));
     // The route of the subnet is no longer the one of the kernel, and the other one is deleted and restored with it.
-    agent.take(&with("", "10.80.0.0/16, 10.70.0.0/24"));
+    agent.apply(&with("", "10.80.0.0/16, 10.70.0.0/24"));
     is_settled(&agent);
     assert!(host.netns.ip("route show 10.80.0.0/16").contains("dev wg0"));
     assert!(connected().contains("proto 173"), "{}", connected());
-    assert_eq!(agent.next_pass().repairs.total, 0);
+    assert_eq!(agent.next_reconciliation().repairs.total, 0);
 }
 
 #[test]
@@ -214,11 +214,11 @@ fn a_device_stays_while_its_successor_cannot_be_created() {
     is_settled(&agent);
     let own = host.netns.enter(|| UdpSocket::bind("0.0.0.0:5001").unwrap());
     agent.write(&with(5000, 5001));
-    assert!(!agent.next_pass().ready);
+    assert!(!agent.next_reconciliation().ready);
     let shown = || host.netns.ip("-d link show g");
     assert!(shown().contains("dstport 6081"), "{}", shown());
     drop(own);
-    agent.next_pass();
+    agent.next_reconciliation();
     is_settled(&agent);
     assert!(shown().contains("dstport 5000"), "{}", shown());
 }

@@ -115,7 +115,7 @@ fn wg_reads_declared_interfaces_and_each_change() {
         &host.netns,
         &format!("set wg0 listen-port 1 fwmark 9 peer {stranger} allowed-ips 10.80.0.0/16"),
     );
-    agent.next_pass();
+    agent.next_reconciliation();
     let now = conf();
     assert!(!now.contains(&stranger.to_string()), "{now}");
     assert!(
@@ -125,7 +125,7 @@ fn wg_reads_declared_interfaces_and_each_change() {
     is_settled(&agent);
 
     // A prefix moves; keepalive, preshared key and mark are cleared; another port.
-    agent.take(&with(
+    agent.apply(&with(
         "listenPort: 51821,",
         "endpoint: '192.0.2.99:1', allowedIPs: [10.70.0.2]",
         "allowedIPs: [10.80.0.0/16, 'fd70::/64']",
@@ -146,7 +146,7 @@ fn wg_reads_declared_interfaces_and_each_change() {
         assert!(!log.contains(secret), "a key in the log");
     }
 
-    agent.take(&interface("a", "wg1", "table: off"));
+    agent.apply(&interface("a", "wg1", "table: off"));
     assert!(!host.netns.ip("link").contains("wg0:"));
 }
 
@@ -179,18 +179,18 @@ fn a_key_is_generated_once_and_a_missing_one_is_reported() {
     assert_eq!(fs::read_to_string(&made).unwrap(), text);
     // Without its file a device keeps its key, and the other one is not affected.
     fs::remove_file(&file).unwrap();
-    let status = agent.next_pass();
+    let status = agent.next_reconciliation();
     let told = &status.problems[0];
     assert_eq!(told.subject, "WireGuardInterface/wg1");
     assert!(told.message.contains(file.to_str().unwrap()), "{told:?}");
     assert_eq!(public("wg1"), key(1).public_key().to_string());
     // Another key in the file is used, and a file that others can read is not.
     secret(directory.path(), "own", &key(5).to_base64());
-    assert!(agent.next_pass().ready);
+    assert!(agent.next_reconciliation().ready);
     assert_eq!(public("wg1"), key(5).public_key().to_string());
     secret(directory.path(), "own", &key(6).to_base64());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let status = agent.next_pass();
+    let status = agent.next_reconciliation();
     assert!(status.problems[0].message.contains("chmod 600"), "{status:#?}");
 }
 

@@ -74,7 +74,7 @@ fn two_nodes_of_a_plan_reach_each_other_with_one_end_in_a_podman_container() {
     for _ in 0..2 {
         container.start();
         second.wait("in the container", |status| {
-            status.problems.is_empty() && status.pass.residual == 0
+            status.problems.is_empty() && status.reconciliation.residual == 0
         });
         for far in ["10.255.0.3", "fd00:255::5"] {
             assert!(reaches(&a.netns, far), "{far}");

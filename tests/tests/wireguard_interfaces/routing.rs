@@ -143,7 +143,7 @@ fn an_endpoint_behind_the_routes_of_its_own_device_is_reported() {
     };
     let status = agent.wait("reporting of the loop", looped);
     // Reported both before and after the routes of the device exist.
-    assert!(looped(&agent.next_pass()), "{status:#?}");
+    assert!(looped(&agent.next_reconciliation()), "{status:#?}");
     let remote = b.underlay(Family::Ipv4);
     let led = a.netns.ip(&format!("route get {remote}"));
     assert!(led.contains("dev wg0"), "{led}");
@@ -223,11 +223,11 @@ fn a_device_in_another_namespace_sends_from_the_namespace_of_the_agent() {
     );
     let roamed = format!("{}:{}", b.underlay(Family::Ipv4), PORT + 7);
     assert!(eventually(|| peers().contains(&roamed)), "{}", peers());
-    agent.next_pass();
+    agent.next_reconciliation();
     agent.stop();
     agent.start();
     agent.ready();
-    agent.next_pass();
+    agent.next_reconciliation();
     assert!(peers().contains(&roamed), "{}", peers());
     is_settled(&agent);
     // A recreated device uses the configured endpoint.

@@ -71,8 +71,8 @@ fn keys_of_an_interface_that_cannot_be_read_for_a_while_cost_no_packet() {
                 is_told(status, subject)
             });
             assert!(status.ready, "{status:#?}");
-            let next = agent.next_pass();
-            assert_eq!(next.pass.changed, 0, "{path:?} {way}: {next:#?}");
+            let next = agent.next_reconciliation();
+            assert_eq!(next.reconciliation.changed, 0, "{path:?} {way}: {next:#?}");
         });
         agent.reconciled("read again", |status| status.problems.is_empty());
     }
@@ -107,7 +107,10 @@ fn an_unreadable_preshared_key_at_the_start_removes_and_creates_no_peer() {
         agent.stop();
         agent.start();
         let status = agent.wait("reported", |status| is_told(status, &subject));
-        assert!(!status.ready && status.pass.changed == 0, "{way}: {status:#?}");
+        assert!(
+            !status.ready && status.reconciliation.changed == 0,
+            "{way}: {status:#?}"
+        );
         assert_eq!(peers(), with_key, "{way}");
         traffic::ping(near, far, Family::Ipv4).unwrap();
     });
@@ -125,7 +128,11 @@ fn an_unreadable_preshared_key_at_the_start_removes_and_creates_no_peer() {
         );
         agent.start();
         let status = agent.wait("reported", |status| is_told(status, &subject));
-        assert_eq!((status.pass.changed, peers()), (0, String::new()), "{way}");
+        assert_eq!(
+            (status.reconciliation.changed, peers()),
+            (0, String::new()),
+            "{way}"
+        );
     });
     agent.reconciled("read again", |status| status.problems.is_empty());
     assert_eq!(peers(), with_key);
@@ -163,7 +170,7 @@ fn a_missing_generated_key_and_a_missing_credential_stay_in_use() {
             agent.reconciled(&format!("told that {path:?} {way}"), |status| {
                 is_told(status, &subject)
             });
-            agent.next_pass();
+            agent.next_reconciliation();
             assert_eq!(public(device), before, "{path:?} {way}");
         });
         assert_eq!(fs::read(path).unwrap(), text, "no other key was made");

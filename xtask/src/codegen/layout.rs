@@ -3,7 +3,7 @@ use std::mem::{offset_of, size_of};
 
 use dataplane_ebpf::layout::{
     CarryEndpoint, CarryKey, Class, Counters, Group, GroupMember, NextHop, NextHopState, NodeLabel,
-    PrefixKeyV4, PrefixKeyV6, SourceKey, Target,
+    PrefixKeyV4, PrefixKeyV6, PrefixTarget, SourceKey,
 };
 
 /// A type that is stored in a map.
@@ -63,7 +63,7 @@ pub(super) fn all() -> Vec<Layout> {
     vec![
         record!("prefix.rs" PrefixKeyV4 { length, address }),
         record!("prefix.rs" PrefixKeyV6 { length, address }),
-        word!("target.rs" Target),
+        word!("target.rs" PrefixTarget),
         record!("group.rs" Group { members, count, next, head, reserved }),
         record!("group.rs" GroupMember { next_hop, key, weight }),
         record!("next_hop.rs" NextHop {

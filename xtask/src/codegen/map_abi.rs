@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dataplane_ebpf::layout::target::TargetKind;
-use dataplane_ebpf::layout::{self as abi, Target};
+use dataplane_ebpf::layout::{self as abi, PrefixTarget};
 use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 
 use super::layout::{self, Layout};
@@ -218,7 +218,7 @@ fn type_section(text: &mut String, layout: &Layout, source: &str) -> Result<()> 
             )?;
         }
     }
-    if *name == "Target" {
+    if *name == "PrefixTarget" {
         return target(text, source);
     }
     let Ok(own) = source::body(source, &format!("impl {name}")) else {
@@ -248,14 +248,15 @@ fn target(text: &mut String, source: &str) -> Result<()> {
         ("Local", TargetKind::Local),
     ];
     ensure!(kinds.len() == variants.len(), "a kind of target is not described");
-    let slot = Target::new(TargetKind::NextHop(u32::MAX)).0 & !Target::new(TargetKind::NextHop(0)).0;
+    let slot =
+        PrefixTarget::new(TargetKind::NextHop(u32::MAX)).0 & !PrefixTarget::new(TargetKind::NextHop(0)).0;
     writeln!(text, "\nThe slot is in the bits `{slot:#010x}` of the word.\n")?;
     text.push_str("| word | kind | |\n|---|---|---|\n");
     for (name, kind) in kinds {
         let declared = find(&variants, |line| {
             line.trim_end_matches(',').split('(').next() == Some(name)
         })?;
-        let word = Target::new(kind).0;
+        let word = PrefixTarget::new(kind).0;
         let with_slot = if declared.line.contains('(') {
             " + slot"
         } else {
@@ -315,7 +316,7 @@ mod tests {
 
     #[test]
     fn maps_are_read_as_rustfmt_writes_them() {
-        let text = "\n#[map(name = \"a\")]\nstatic A: LpmTrie<[u8; 4], Target> = LpmTrie::with_max_entries(MAX_PREFIXES_V4, 0);\n\
+        let text = "\n#[map(name = \"a\")]\nstatic A: LpmTrie<[u8; 4], PrefixTarget> = LpmTrie::with_max_entries(MAX_PREFIXES_V4, 0);\n\
             \n#[map(name = \"b\")]\n#[used]\nstatic B: Array<NodeLabel> =\n    Array::with_max_entries(MAX_GROUPS, 0);\n";
         let maps = declared_maps(text).unwrap();
         assert_eq!(
@@ -324,7 +325,7 @@ mod tests {
         );
         assert_eq!(
             kind(maps[0].kind).unwrap(),
-            ("`BPF_MAP_TYPE_LPM_TRIE`", "`PrefixKeyV4`", "Target")
+            ("`BPF_MAP_TYPE_LPM_TRIE`", "`PrefixKeyV4`", "PrefixTarget")
         );
         assert!(declared_maps("\n#[map(name = \"c\")]\nstatic C: Odd;\n").is_err());
         assert!(kind("HashMap<u32, u32>").is_err() && entries("MAX_ODD").is_err());

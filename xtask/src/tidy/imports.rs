@@ -28,7 +28,7 @@ const LAYERS: [&str; 24] = [
     "reconcile",
     "status",
     "metrics",
-    "tell",
+    "reporter",
     "serve",
     "cli",
 ];
@@ -367,7 +367,10 @@ mod tests {
             [2]
         );
         assert_eq!(
-            at("metrics.rs", "fn f() { crate::reconcile::g(crate::tell::h()) }"),
+            at(
+                "metrics.rs",
+                "fn f() { crate::reconcile::g(crate::reporter::h()) }"
+            ),
             [1]
         );
         assert_eq!(
@@ -377,7 +380,7 @@ mod tests {
             ),
             [2]
         );
-        assert_eq!(at("metrics.rs", "fn f() { super::tell::h() }"), [1]);
+        assert_eq!(at("metrics.rs", "fn f() { super::reporter::h() }"), [1]);
         assert_eq!(at("kernel/linux/tests.rs", "use crate::cli;"), [0; 0]);
         assert_eq!(at("news.rs", "use crate::net;"), [1]);
         assert_eq!(at("main.rs", "use crate::cli;"), [0; 0]);

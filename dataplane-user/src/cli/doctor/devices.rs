@@ -20,7 +20,7 @@ const OVERLAYS: [(&str, &str); 6] = [
 pub(super) fn judge(links: &BTreeMap<LinkName, Link>, requirements: &Requirements) -> Vec<Finding> {
     let mut findings = Vec::new();
     let ports = requirements.ports();
-    for (name, link) in links.iter().filter(|(_, link)| link.owner != Owner::Ours) {
+    for (name, link) in links.iter().filter(|(_, link)| link.owner != Owner::Adit) {
         let text = link.kind.to_string();
         if name.as_str().starts_with("adit") {
             findings.push(Finding::error(
@@ -93,26 +93,26 @@ mod tests {
                 port: 4789,
                 source_ports: None,
             },
-            Owner::Ours,
+            Owner::Adit,
         );
         assert_eq!(level(&findings, "device"), Level::Ok);
     }
 
     #[test]
     fn foreign_tunnels_on_our_ports_are_found() {
-        let external = with("tun", LinkKind::Geneve { port: 6081 }, Owner::Foreign);
+        let external = with("tun", LinkKind::Geneve { port: 6081 }, Owner::Other);
         assert_eq!(level(&external, "tunnel"), Level::Error);
         let classic = LinkKind::Other("vxlan dstport 4789 id 42 learning".to_owned());
-        assert_eq!(level(&with("v", classic, Owner::Foreign), "tunnel"), Level::Error);
+        assert_eq!(level(&with("v", classic, Owner::Other), "tunnel"), Level::Error);
         let elsewhere = LinkKind::Other("vxlan dstport 8472 id 1".to_owned());
-        let flannel = with("flannel.1", elsewhere, Owner::Foreign);
+        let flannel = with("flannel.1", elsewhere, Owner::Other);
         assert_eq!(level(&flannel, "overlay"), Level::Warning);
         assert_eq!(flannel.len(), 1);
     }
 
     #[test]
     fn a_stranger_with_our_name_is_found() {
-        let findings = with("adit0", LinkKind::Dummy, Owner::Foreign);
+        let findings = with("adit0", LinkKind::Dummy, Owner::Other);
         assert_eq!(level(&findings, "device"), Level::Error);
     }
 }

@@ -35,7 +35,7 @@ impl Facts {
             tables,
             owner: match found {
                 Ok(nft::Found::Table(table)) => table.map(|table| table.owner),
-                Ok(nft::Found::Unlisted(_)) => Some(Owner::Ours),
+                Ok(nft::Found::Unlisted(_)) => Some(Owner::Adit),
                 Err(_) => None,
             },
             dropping: nft::dropping_forward_chains().await.unwrap_or_default(),
@@ -70,8 +70,8 @@ fn program(found: Option<&Path>) -> Finding {
 
 fn owner(owner: Owner) -> Finding {
     match owner {
-        Owner::Ours => Finding::ok("nft table", "table inet adit is managed by Adit"),
-        Owner::Foreign | Owner::Kernel => Finding::error(
+        Owner::Adit => Finding::ok("nft table", "table inet adit is managed by Adit"),
+        Owner::Other | Owner::Kernel => Finding::error(
             "nft table",
             "conflict: table inet adit exists already and was not created by Adit (it has no comment \"adit\")",
             "rename it, or delete it with `nft delete table inet adit`; Adit does not change it",
@@ -101,14 +101,14 @@ mod tests {
         let good = Facts {
             program: Some("/usr/sbin/nft".into()),
             tables: Some(true),
-            owner: Some(Owner::Ours),
+            owner: Some(Owner::Adit),
             dropping: Vec::new(),
         };
         assert!(judge(&good).iter().all(|finding| finding.level == Level::Ok));
         let bad = Facts {
             program: None,
             tables: Some(false),
-            owner: Some(Owner::Foreign),
+            owner: Some(Owner::Other),
             dropping: vec!["FORWARD of table ip filter".to_owned()],
         };
         let findings = judge(&bad);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Finding;
 use super::overlay::Requirements;
-use crate::kernel::udp::Socket;
+use crate::kernel::udp_sockets::Socket;
 use crate::model::{Link, Owner};
 use crate::net::LinkName;
 
@@ -22,7 +22,7 @@ pub(super) fn judge(
     let is_ours = |name: &LinkName| {
         links
             .get(name)
-            .is_some_and(|link| link.owner == Owner::Ours && link.up)
+            .is_some_and(|link| link.owner == Owner::Adit && link.up)
     };
     let wireguard = requirements
         .wireguard
@@ -67,7 +67,7 @@ mod tests {
         };
         assert_eq!(levels(&BTreeMap::new()), [Level::Error, Level::Ok]);
         let vxlan = Link {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             kind: LinkKind::Vxlan {
                 port: 4789,
                 source_ports: None,
@@ -94,7 +94,7 @@ mod tests {
             ..vxlan
         };
         let foreign = Link {
-            owner: Owner::Foreign,
+            owner: Owner::Other,
             ..wireguard.clone()
         };
         for (link, expected) in [

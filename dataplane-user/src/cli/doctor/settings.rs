@@ -8,7 +8,7 @@ use std::path::Path;
 use super::finding::Finding;
 use super::name;
 use super::overlay::Requirements;
-use crate::model::devices::is_ours;
+use crate::model::devices::is_overlay_device;
 use crate::net::{Family, LinkName};
 
 /// Values of settings.
@@ -46,8 +46,8 @@ impl Facts {
         let conf = fs::read_dir(root.join("proc/sys/net/ipv4/conf"));
         let devices = conf.into_iter().flatten().filter_map(Result::ok);
         let devices = devices.filter_map(|device| LinkName::new(device.file_name().to_str()?).ok());
-        let devices =
-            devices.filter(|link| !["all", "default", "lo"].contains(&link.as_str()) && !is_ours(link));
+        let devices = devices
+            .filter(|link| !["all", "default", "lo"].contains(&link.as_str()) && !is_overlay_device(link));
         let strict = devices.filter(|link| of_device(link).is_some_and(|(_, value)| value == 1));
         Facts {
             strict: strict.map(|link| link.to_string()).collect(),

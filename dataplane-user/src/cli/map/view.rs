@@ -4,13 +4,13 @@ use dataplane_ebpf::layout::NextHopState;
 
 use crate::cli::output;
 use crate::kernel::bpf::{CounterReport, Dump, LookupResult, LookupTarget, NextHopEntry, SourceEntry};
-use crate::model::Target;
+use crate::model::PrefixTarget;
 
 /// `adit map dump`.
 pub(super) fn dump(dump: &Dump) -> String {
     let broken = || "none (packets are dropped)".to_owned();
     let rows = dump.prefixes.iter().map(|entry| {
-        let target = entry.target.as_ref().map(Target::to_string);
+        let target = entry.target.as_ref().map(PrefixTarget::to_string);
         [entry.prefix.to_string(), target.unwrap_or_else(broken)]
     });
     let prefixes = output::table(["PREFIX", "TARGET"], &rows.collect::<Vec<_>>());

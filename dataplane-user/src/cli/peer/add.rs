@@ -8,7 +8,7 @@ use clap::Args;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Sync, Target, device_id, failure, usage, warn};
+use super::{PrefixTarget, Sync, device_id, failure, usage, warn};
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
 use crate::hub::{Admission, Status};
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "CIDR")]
     subnet: String,
     #[command(flatten)]
-    target: Target,
+    desired: PrefixTarget,
     #[command(flatten)]
     sync: Sync,
     /// Output format
@@ -54,7 +54,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let key = arguments.public_key.parse::<PublicKey>();
     let key = key.map_err(|error| usage(anyhow!("--public-key: {error}")))?;
     let subnet = subnet(&arguments.subnet).map_err(|why| usage(anyhow!("--subnet: {why}")))?;
-    let mut hub = arguments.target.open(&arguments.sync).await?;
+    let mut hub = arguments.desired.open(&arguments.sync).await?;
     let admission = hub.add(&id, key, subnet).await.map_err(failure)?;
     warn(&hub);
     output::report(&match arguments.output {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Sync, Target, failure, warn};
+use super::{PrefixTarget, Sync, failure, warn};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 
@@ -16,13 +16,13 @@ pub(super) struct Arguments {
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
-    target: Target,
+    desired: PrefixTarget,
     #[command(flatten)]
     sync: Sync,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut hub = arguments.target.open(&arguments.sync).await?;
+    let mut hub = arguments.desired.open(&arguments.sync).await?;
     let member = hub.remove(&arguments.id).await.map_err(failure)?;
     warn(&hub);
     let id = &arguments.id;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Target, device_id, failure, warn};
+use super::{PrefixTarget, device_id, failure, warn};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 
@@ -18,12 +18,12 @@ pub(super) struct Arguments {
     #[arg(value_name = "NEW")]
     new: String,
     #[command(flatten)]
-    target: Target,
+    desired: PrefixTarget,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (old, new) = (&arguments.old, device_id(&arguments.new)?);
-    let mut hub = arguments.target.open_alone().await?;
+    let mut hub = arguments.desired.open_alone().await?;
     hub.rename(old, &new).map_err(failure)?;
     warn(&hub);
     output::report(&format!("{old} renamed to {new}.\n"))

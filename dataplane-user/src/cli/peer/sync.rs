@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{Target, failure};
+use super::{PrefixTarget, failure};
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
 
@@ -15,7 +15,7 @@ use crate::cli::output::{self, Format};
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    target: Target,
+    desired: PrefixTarget,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -28,7 +28,7 @@ struct Answer {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut hub = arguments.target.open_both().await?;
+    let mut hub = arguments.desired.open_both().await?;
     let changes = hub.sync().await.map_err(failure)?;
     output::report(&match arguments.output {
         Format::Json => output::json(&Answer { changes })?,

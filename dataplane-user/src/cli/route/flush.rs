@@ -7,7 +7,7 @@ use crate::cli::directories::Directories;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::privilege::{self, NET_ADMIN};
-use crate::kernel::{LinuxKernel, Wanted};
+use crate::kernel::{LinuxKernel, ObservationScope};
 use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
 use crate::model::{Action, Change};
 use crate::reconcile::compare::Comparison;
@@ -27,7 +27,7 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
     privilege::require(&[NET_ADMIN])?;
     let _lock = lock(directories)?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let compared = Comparison::with_nothing(&mut kernel, &Wanted::default()).await?;
+    let compared = Comparison::with_nothing(&mut kernel, &ObservationScope::default()).await?;
     let in_table = |change: &Change| match &change.action {
         Action::Netlink(NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(_)))) => {
             arguments.table.is_none_or(|table| key.table == table)

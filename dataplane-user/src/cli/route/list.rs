@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::cli::directories::{Directories, Manifests};
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
-use crate::kernel::{Kernel, LinuxKernel, Wanted};
-use crate::model::{Hop, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget};
+use crate::kernel::{Kernel, LinuxKernel, ObservationScope};
+use crate::model::{Hop, MAIN_TABLE, NextHopObject, Owner, Route, RouteHop, RouteKey, RouteKind};
 use crate::plan::{network_links, route_hop};
 use crate::resource::netlink::RouteAction;
 use crate::source::namespaces;
@@ -83,7 +83,7 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
         let managed = state
             .routes
             .iter()
-            .filter(|(key, route)| route.owner == Owner::Ours && arguments.selects(key, route));
+            .filter(|(key, route)| route.owner == Owner::Adit && arguments.selects(key, route));
         rows.extend(managed.map(|(key, route)| row(namespace.clone(), key, route, &peers)));
     }
     output::show(&match arguments.output {
@@ -99,11 +99,11 @@ async fn named_peers(
     kernel: &mut LinuxKernel,
 ) -> Result<Peers, Failure> {
     if arguments.paths.is_empty() {
-        let wanted = Wanted {
+        let wanted = ObservationScope {
             remembered: namespaces::load(&directories.state_dir)?,
-            ..Wanted::default()
+            ..ObservationScope::default()
         };
-        kernel.look_for(&wanted).await?;
+        kernel.open_namespaces(&wanted).await?;
         return Ok(Peers::default());
     }
     let manifests = Manifests::new(arguments.paths.clone(), arguments.node.clone());
@@ -155,15 +155,15 @@ fn row(namespace: Option<String>, key: &RouteKey, route: &Route, peers: &Peers) 
 }
 
 fn next_hops(route: &RouteKind) -> Vec<String> {
-    if let RouteKind::NextHop { target, .. } = route {
-        return match target {
-            RouteTarget::Group(group) => {
+    if let RouteKind::NextHop { object, .. } = route {
+        return match object {
+            NextHopObject::Group(group) => {
                 let members = group.members.iter();
                 members
                     .map(|(hop, weight)| format!("{hop} weight {weight}"))
                     .collect()
             }
-            RouteTarget::Hop(_) | RouteTarget::Other(_) => vec![target.to_string()],
+            NextHopObject::Hop(_) | NextHopObject::Other(_) => vec![object.to_string()],
         };
     }
     match route.paths() {
@@ -179,8 +179,8 @@ fn next_hops(route: &RouteKind) -> Vec<String> {
 impl Peers {
     /// The peers of the next hops of a route.
     fn of(&self, key: &RouteKey, route: &RouteKind) -> BTreeSet<String> {
-        if let RouteKind::NextHop { target, .. } = route {
-            let leads_to = |member: &RouteHop| target.hops().any(|hop| **hop == *member);
+        if let RouteKind::NextHop { object, .. } = route {
+            let leads_to = |member: &RouteHop| object.hops().any(|hop| **hop == *member);
             let named = self.of_networks.iter().filter(|(hop, _)| leads_to(hop));
             return named.map(|(_, peer)| peer.clone()).collect();
         }

@@ -1,4 +1,4 @@
-//! `adit route withdraw` and `adit route restore`: ask the running agent, which remembers drained peers
+//! `adit route withdraw` and `adit route restore`: ask the running agent, which remembers withdrawn peers
 //! across restarts.
 
 use anyhow::anyhow;
@@ -29,7 +29,7 @@ pub(super) async fn run(
     let answer = answer.map_err(unanswered)?;
     match answer {
         Withdrawal::Done if withdraw => {
-            output::report(&format!("{peer} is drained: no packets are sent to it.\n"))
+            output::report(&format!("{peer} is withdrawn: no packets are sent to it.\n"))
         }
         Withdrawal::Done => output::report(&format!("{peer} is in use again.\n")),
         Withdrawal::Unknown(hint) => Err(Failure::new(

@@ -28,7 +28,7 @@ pub(super) fn render(status: &Status, wide: bool, paint: Paint) -> String {
         status.kernel
     ));
     line(source(status, paint));
-    line(pass(status));
+    line(reconciliation(status));
     if let Some(repairs) = repairs(status) {
         line(repairs);
     }
@@ -71,20 +71,20 @@ fn source(status: &Status, paint: Paint) -> String {
     format!("manifests {}: {state}", source.paths.join(" "))
 }
 
-fn pass(status: &Status) -> String {
-    let pass = &status.pass;
-    let mut text = format!("reconciliation {}: {} changed", pass.number, pass.changed);
+fn reconciliation(status: &Status) -> String {
+    let last = &status.reconciliation;
+    let mut text = format!("reconciliation {}: {} changed", last.number, last.changed);
     let counts = [
-        (pass.failed, "failed"),
-        (pass.skipped, "skipped"),
-        (pass.recreated, "devices recreated"),
+        (last.failed, "failed"),
+        (last.skipped, "skipped"),
+        (last.recreated, "devices recreated"),
     ];
     for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
         let _infallible = write!(text, ", {count} {what}");
     }
-    let took = Duration::from_micros(pass.duration_us).as_secs_f64() * 1e3;
-    let _infallible = write!(text, ", {} not converged, in {took:.1} ms", pass.residual);
-    if let Some(seconds) = pass.ended_ago_s {
+    let took = Duration::from_micros(last.duration_us).as_secs_f64() * 1e3;
+    let _infallible = write!(text, ", {} not converged, in {took:.1} ms", last.residual);
+    if let Some(seconds) = last.ended_ago_s {
         let _infallible = write!(text, ", {seconds} s ago");
     }
     text
@@ -144,10 +144,10 @@ fn header(wide: bool) -> Vec<String> {
 
 fn row(peer: &PeerStatus, wide: bool, paint: Paint) -> Vec<String> {
     let unknown = || "-".to_owned();
-    let path = peer.way.as_ref();
+    let path = peer.path.as_ref();
     let counted = path.filter(|_| peer.dataplane != Dataplane::Routes);
     let state = match path {
-        _ if peer.withdrawn => paint.bad("drained"),
+        _ if peer.withdrawn => paint.bad("withdrawn"),
         None => paint.doubtful("no path"),
         Some(path) if path.device.is_none() => paint.bad("no device"),
         Some(path) if !path.usable => paint.bad("down"),
@@ -272,7 +272,7 @@ mod tests {
                 packets: 34,
                 bytes: 5600,
             }),
-            way: path,
+            path,
         }
     }
 
@@ -355,7 +355,7 @@ error: link adit0 (Conflict)
     #[test]
     fn notes_and_the_age_of_the_last_reconciliation_are_shown() {
         let mut status = status();
-        status.pass.ended_ago_s = Some(7);
+        status.reconciliation.ended_ago_s = Some(7);
         status.notes = vec!["one thing".to_owned()];
         let text = render(&status, false, Paint::NEVER);
         assert!(text.contains(" in 0.0 ms, 7 s ago\n"), "{text}");

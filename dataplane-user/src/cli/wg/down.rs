@@ -48,7 +48,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
     let mut netlink = Netlink::open()?;
     match netlink.link(&quick.name).await? {
-        Some(link) if link.kind == LinkKind::WireGuard && link.owner == Owner::Ours => {
+        Some(link) if link.kind == LinkKind::WireGuard && link.owner == Owner::Adit => {
             let text = format!("the agent manages {}: remove its manifest instead", quick.name);
             return Err(Failure::new(Code::Refused, anyhow!(text)));
         }

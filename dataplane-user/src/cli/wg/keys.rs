@@ -31,7 +31,7 @@ pub(super) fn print_public_key() -> Result<(), Failure> {
 
 /// Prints the public key of this node as a field of its manifest. Creates the private key if there is none.
 pub(super) fn print_field(directories: &Directories) -> Result<(), Failure> {
-    let key = key_file::load_or_make(&directories.state_dir, generate::private_key)
+    let key = key_file::load_or_create(&directories.state_dir, generate::private_key)
         .map_err(|error| Failure::new(code(&error), error.into()))?;
     output::report(&format!("wireguard: {{publicKey: {}}}\n", key.public_key()))
 }

@@ -11,8 +11,8 @@ use crate::net::{Family, LinkName};
 
 /// Creates the nft tables of an interface with default routes. Without nftables the interface works without
 /// them, and a warning is printed.
-pub(super) async fn create(name: &LinkName, mark: u32, target: &KernelState) {
-    let families = target
+pub(super) async fn create(name: &LinkName, mark: u32, desired: &KernelState) {
+    let families = desired
         .rules
         .iter()
         .map(|rule| rule.family)
@@ -20,7 +20,7 @@ pub(super) async fn create(name: &LinkName, mark: u32, target: &KernelState) {
     if families.is_empty() {
         return;
     }
-    let addresses = target
+    let addresses = desired
         .addresses
         .keys()
         .map(|(_, address)| *address)
@@ -37,8 +37,8 @@ pub(super) async fn create(name: &LinkName, mark: u32, target: &KernelState) {
 /// Warns about each underlay device that drops the answers of endpoints: with strict reverse-path filtering
 /// the kernel looks up the route to the source and finds the default route, unless it also considers the
 /// mark.
-pub(super) fn warn_of_strict_filter(name: &LinkName, target: &KernelState, uplinks: &BTreeSet<LinkName>) {
-    if !target.rules.iter().any(|rule| rule.family == Family::Ipv4) {
+pub(super) fn warn_of_strict_filter(name: &LinkName, desired: &KernelState, uplinks: &BTreeSet<LinkName>) {
+    if !desired.rules.iter().any(|rule| rule.family == Family::Ipv4) {
         return;
     }
     for uplink in uplinks

@@ -83,7 +83,7 @@ impl Quick {
                 zone::index(device).with_context(|| self.position("Endpoint", index))?;
             }
         }
-        let found = names::of_peers(peers, limits::WG_QUICK_NAMES_PATIENCE).await;
+        let found = names::of_peers(peers, limits::WG_QUICK_NAMES_TIMEOUT).await;
         found.map_err(|(name, why)| {
             let is_it = |host: Option<&Host>| host.and_then(Host::name) == Some(&name);
             let index = hosts.clone().position(is_it).unwrap_or_default();
@@ -203,7 +203,7 @@ async fn end(child: &mut tokio::process::Child) {
         // The command may have ended by itself.
         let _gone = kill(Pid::from_raw(id), Signal::SIGTERM);
     }
-    if tokio::time::timeout(limits::COMMAND_PATIENCE, child.wait())
+    if tokio::time::timeout(limits::COMMAND_TIMEOUT, child.wait())
         .await
         .is_err()
     {

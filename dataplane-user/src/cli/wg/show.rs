@@ -1,10 +1,10 @@
 //! `adit wg show`: WireGuard interfaces as `wg show` prints them, without secrets.
 
 mod field;
+mod format;
 mod json;
 mod secrets;
 mod text;
-mod words;
 
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};

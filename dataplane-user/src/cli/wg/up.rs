@@ -69,14 +69,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .await?;
     let Comparison {
         facts,
-        target,
+        desired,
         mut set,
         ..
     } = compare(&mut kernel, &intent(interface), facts).await?;
     in_the_order_of(&quick.config.interface.addresses, &mut set);
     interrupts.check().await?;
     // Before anything is sent through the interface.
-    protect::create(&quick.name, mark, &target).await;
+    protect::create(&quick.name, mark, &desired).await;
     let report = apply(&mut kernel, set).await;
     let mut result = all_done(&report);
     if result.is_ok() {
@@ -86,13 +86,13 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Ok(()) => {
             let by_ipv4 = facts.paths.iter().filter(|(address, _)| address.is_ipv4());
             let uplinks = by_ipv4.map(|(_, path)| path.link.clone()).collect();
-            protect::warn_of_strict_filter(&quick.name, &target, &uplinks);
+            protect::warn_of_strict_filter(&quick.name, &desired, &uplinks);
         }
         // A device of this name that another program created meanwhile is not removed.
         Err(_) if exists_already(&report, &quick.name) => {}
         Err(_) => {
             kernel.own(&quick.name, mark);
-            undo(&quick, &target, &mut kernel).await;
+            undo(&quick, &desired, &mut kernel).await;
         }
     }
     result
@@ -154,8 +154,8 @@ fn exists_already(report: &ApplyReport, name: &LinkName) -> bool {
 }
 
 /// Undoes all changes. Failures are printed as notes, because the command returns the original failure.
-async fn undo(quick: &Quick, target: &KernelState, kernel: &mut ByHand) {
-    if !target.rules.is_empty()
+async fn undo(quick: &Quick, desired: &KernelState, kernel: &mut ByHand) {
+    if !desired.rules.is_empty()
         && let Err(error) = nft::quick::remove(&quick.name).await
     {
         output::note(&error.to_string());

@@ -8,17 +8,17 @@ use crate::model::{Change, KernelState};
 use crate::net::Namespace;
 
 /// The conditions that each change requires and provides, without conditions that no change provides; and for
-/// each condition whether it is [`Condition::Vacant`].
+/// each condition whether it is [`Condition::SlotFree`].
 pub(super) fn of_changes(
     changes: &[Change],
-    (before, observed, target): (&KernelState, &KernelState, &KernelState),
+    (before, observed, desired): (&KernelState, &KernelState, &KernelState),
     detours: &BTreeSet<Detour>,
 ) -> (Vec<Dependencies>, Vec<bool>) {
     let empty = KernelState::default();
     let mut nets: BTreeMap<Option<&Namespace>, Nets> = BTreeMap::new();
     for change in changes {
         let namespace = change.namespace.as_ref();
-        let there = target.at(namespace).unwrap_or(&empty);
+        let there = desired.at(namespace).unwrap_or(&empty);
         let found = before.at(namespace).unwrap_or(&empty);
         let nets = nets.entry(namespace).or_insert_with(|| Nets::of(found, there));
         nets.add(&change.action, there);
@@ -31,8 +31,8 @@ pub(super) fn of_changes(
             namespace,
             before: before.at(namespace).unwrap_or(&empty),
             observed: observed.at(namespace).unwrap_or(&empty),
-            target: target.at(namespace).unwrap_or(&empty),
-            named: &target.named,
+            desired: desired.at(namespace).unwrap_or(&empty),
+            named: &desired.named,
             detours,
             nets: &nets[&namespace],
         };
@@ -63,7 +63,7 @@ pub(super) fn of_changes(
     let dependencies = dependencies.collect();
     let mut of_slots = vec![false; numbers.len()];
     for ((_, condition), &number) in &numbers {
-        of_slots[number as usize] = matches!(condition, Condition::Vacant(_));
+        of_slots[number as usize] = matches!(condition, Condition::SlotFree(_));
     }
     (dependencies, of_slots)
 }

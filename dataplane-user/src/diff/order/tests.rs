@@ -9,7 +9,8 @@ use crate::diff::diff;
 use crate::kernel::fake::FakeKernel;
 use crate::model::wireguard::{Device, Peer};
 use crate::model::{
-    ANCHOR_METRIC, Link, LinkKind, MAIN_TABLE, Owner, Route, RouteHop, RouteKey, RouteKind, RouteTarget, Rule,
+    ANCHOR_METRIC, Link, LinkKind, MAIN_TABLE, NextHopObject, Owner, Route, RouteHop, RouteKey, RouteKind,
+    Rule,
 };
 use crate::net::{Family, LinkName, PublicKey};
 
@@ -19,7 +20,7 @@ fn name(text: &str) -> LinkName {
 
 fn link(kind: LinkKind) -> Link {
     Link {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind,
         mac: None,
         mtu: None,
@@ -57,19 +58,19 @@ fn wireguard(devices: &[(&str, u16)]) -> KernelState {
 
 /// A route through a device; with `gateway`, through any device that leads to it.
 fn route(state: &mut KernelState, prefix: &str, device: &str) {
-    let hop = RouteTarget::Hop(Arc::new(RouteHop {
+    let hop = NextHopObject::Hop(Arc::new(RouteHop {
         link: name(device),
         gateway: None,
         encapsulation: None,
     }));
-    state.route_targets.insert(hop.clone());
+    state.next_hop_objects.insert(hop.clone());
     let kind = RouteKind::NextHop {
-        target: hop,
+        object: hop,
         source: None,
         mtu: None,
     };
     let route = Route {
-        owner: Owner::Ours,
+        owner: Owner::Adit,
         kind,
     };
     let key = RouteKey::new(MAIN_TABLE, prefix.parse().unwrap(), ANCHOR_METRIC);
@@ -81,16 +82,16 @@ fn texts(set: &ChangeSet) -> Vec<String> {
 }
 
 /// Executes the changes, of which these fail.
-fn make(observed: &KernelState, target: &KernelState, failing: &[usize]) -> (FakeKernel, ApplyReport) {
+fn make(observed: &KernelState, desired: &KernelState, failing: &[usize]) -> (FakeKernel, ApplyReport) {
     let mut kernel = FakeKernel::new(observed.clone());
     kernel.failing.extend(failing);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let report = runtime.block_on(apply(&mut kernel, diff(observed, target)));
+    let report = runtime.block_on(apply(&mut kernel, diff(observed, desired)));
     (kernel, report)
 }
 
-fn is_reached(observed: &KernelState, target: &KernelState) {
-    let (kernel, report) = make(observed, target, &[]);
+fn is_reached(observed: &KernelState, desired: &KernelState) {
+    let (kernel, report) = make(observed, desired, &[]);
     let failures = report
         .failures()
         .map(|(change, error)| format!("{change}: {error}"));
@@ -98,37 +99,37 @@ fn is_reached(observed: &KernelState, target: &KernelState) {
         failures.collect::<Vec<_>>(),
         [""; 0],
         "{:#?}",
-        texts(&diff(observed, target))
+        texts(&diff(observed, desired))
     );
-    assert_eq!(texts(&diff(&kernel.state, target)), [""; 0]);
+    assert_eq!(texts(&diff(&kernel.state, desired)), [""; 0]);
 }
 
 #[test]
 fn a_port_is_taken_once_whoever_has_it_lets_it_go() {
     // The first device is deleted, and each of the others gets the port of the one before it.
     let observed = wireguard(&[("wg0", 1), ("wg1", 2), ("wg2", 3)]);
-    let target = wireguard(&[("wg1", 1), ("wg2", 2)]);
+    let desired = wireguard(&[("wg1", 1), ("wg2", 2)]);
     let expected = [
         "delete link wg0",
         "set wireguard wg1 listen-port 1",
         "set wireguard wg2 listen-port 2",
     ];
-    assert_eq!(texts(&diff(&observed, &target)), expected);
-    is_reached(&observed, &target);
+    assert_eq!(texts(&diff(&observed, &desired)), expected);
+    is_reached(&observed, &desired);
 }
 
 #[test]
 fn devices_that_swap_their_ports_need_a_third_one() {
     let observed = wireguard(&[("wg0", 1), ("wg1", 2), ("wg2", 3)]);
-    let target = wireguard(&[("wg0", 3), ("wg1", 1), ("wg2", 2)]);
+    let desired = wireguard(&[("wg0", 3), ("wg1", 1), ("wg2", 2)]);
     let expected = [
         "set wireguard wg0 listen-port 0 temporarily, because another device gets 1",
         "set wireguard wg1 listen-port 1",
         "set wireguard wg2 listen-port 2",
         "set wireguard wg0 listen-port 3",
     ];
-    assert_eq!(texts(&diff(&observed, &target)), expected);
-    is_reached(&observed, &target);
+    assert_eq!(texts(&diff(&observed, &desired)), expected);
+    is_reached(&observed, &desired);
 }
 
 #[test]
@@ -137,28 +138,28 @@ fn a_device_makes_room_for_the_one_that_its_packets_go_to() {
     let kind = LinkKind::Geneve { port: 1 };
     observed.links.insert(name("old"), link(kind));
     route(&mut observed, "10.0.0.0/8", "old");
-    let mut target = wireguard(&[("wg0", 1)]);
-    let device = target.wireguard.get_mut(&name("wg0")).unwrap();
+    let mut desired = wireguard(&[("wg0", 1)]);
+    let device = desired.wireguard.get_mut(&name("wg0")).unwrap();
     device.peers.insert(key(1), peer("10.0.0.0/8"));
-    route(&mut target, "10.0.0.0/8", "wg0");
+    route(&mut desired, "10.0.0.0/8", "wg0");
 
-    let set = diff(&observed, &target);
+    let set = diff(&observed, &desired);
     assert_eq!(
         texts(&set)[0],
         "delete link old to make room for wg0",
         "{:#?}",
         texts(&set)
     );
-    is_reached(&observed, &target);
-    let (_, report) = make(&observed, &target, &[]);
+    is_reached(&observed, &desired);
+    let (_, report) = make(&observed, &desired, &[]);
     assert_eq!(report.recreated(), 1);
 
     // With another port, the new device can exist beside the old one.
-    let device = target.wireguard.get_mut(&name("wg0")).unwrap();
+    let device = desired.wireguard.get_mut(&name("wg0")).unwrap();
     device.listen_port = 2;
-    let set = diff(&observed, &target);
+    let set = diff(&observed, &desired);
     assert_eq!(texts(&set).last().unwrap(), "delete link old");
-    is_reached(&observed, &target);
+    is_reached(&observed, &desired);
 }
 
 #[test]
@@ -171,16 +172,16 @@ fn who_is_revoked_goes_whatever_else_fails() {
         route(&mut observed, prefix, "wg0");
     }
     // Both move to another device; the first is still named.
-    let mut target = wireguard(&[("wg0", 1), ("wg3", 4)]);
-    let device = target.wireguard.get_mut(&name("wg3")).unwrap();
+    let mut desired = wireguard(&[("wg0", 1), ("wg3", 4)]);
+    let device = desired.wireguard.get_mut(&name("wg3")).unwrap();
     device.peers = BTreeMap::from([(key(1), peer("10.1.0.0/16")), (key(3), peer("10.2.0.0/16"))]);
     for prefix in ["10.1.0.0/16", "10.2.0.0/16"] {
-        route(&mut target, prefix, "wg3");
+        route(&mut desired, prefix, "wg3");
     }
-    target.named.keys = [key(1), key(3)].into();
-    target.links.insert(name("more"), link(LinkKind::Dummy));
+    desired.named.keys = [key(1), key(3)].into();
+    desired.links.insert(name("more"), link(LinkKind::Dummy));
 
-    let planned = texts(&diff(&observed, &target));
+    let planned = texts(&diff(&observed, &desired));
     let place = |text: &str| {
         planned
             .iter()
@@ -193,7 +194,7 @@ fn who_is_revoked_goes_whatever_else_fails() {
         // The new device can't be created: the named peer stays until it can, and keeps its packets.
         (place("add link wg3"), [true, false, false]),
     ] {
-        let (kernel, report) = make(&observed, &target, &[failing]);
+        let (kernel, report) = make(&observed, &desired, &[failing]);
         let peers = &kernel.state.wireguard[&name("wg0")].peers;
         let left = [
             peers.contains_key(&key(1)),
@@ -211,11 +212,11 @@ fn who_is_revoked_goes_whatever_else_fails() {
 
 #[test]
 fn what_depends_on_a_failure_waits_for_it_and_is_told_with_it() {
-    let mut target = KernelState::default();
+    let mut desired = KernelState::default();
     for device in ["a", "b"] {
-        target.links.insert(name(device), link(LinkKind::Dummy));
+        desired.links.insert(name(device), link(LinkKind::Dummy));
         let address = crate::model::Address {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             scope: crate::model::AddressScope::Global,
             peer: None,
         };
@@ -224,11 +225,11 @@ fn what_depends_on_a_failure_waits_for_it_and_is_told_with_it() {
         } else {
             "10.2.0.1/24"
         };
-        target
+        desired
             .addresses
             .insert((name(device), prefix.parse().unwrap()), address);
     }
-    let (_, report) = make(&KernelState::default(), &target, &[0]);
+    let (_, report) = make(&KernelState::default(), &desired, &[0]);
     let waited_for = report.waited_for();
     let [(failed, waiting)] = &waited_for[..] else {
         panic!("{waited_for:?}");
@@ -253,9 +254,9 @@ fn a_default_rule_never_exists_without_the_one_that_keeps_more_specific_routes()
         rules: [specific.clone(), default.clone()].into(),
         ..KernelState::default()
     };
-    for (observed, target) in [(&nothing, &both), (&both, &nothing)] {
+    for (observed, desired) in [(&nothing, &both), (&both, &nothing)] {
         for failing in 0..2 {
-            let (kernel, _) = make(observed, target, &[failing]);
+            let (kernel, _) = make(observed, desired, &[failing]);
             let rules = &kernel.state.rules;
             assert!(
                 rules.contains(&specific) || !rules.contains(&default),
@@ -267,15 +268,15 @@ fn a_default_rule_never_exists_without_the_one_that_keeps_more_specific_routes()
     // A route of the main table that fails keeps neither away.
     let mut observed = KernelState::default();
     observed.links.insert(name("d"), link(LinkKind::Dummy));
-    let mut target = KernelState {
+    let mut desired = KernelState {
         rules: both.rules,
         ..observed.clone()
     };
-    route(&mut target, "10.0.0.0/8", "d");
-    let set = diff(&observed, &target);
+    route(&mut desired, "10.0.0.0/8", "d");
+    let set = diff(&observed, &desired);
     let failing = texts(&set).iter().position(|text| text.starts_with("add route"));
-    let (kernel, _) = make(&observed, &target, &[failing.unwrap()]);
-    assert_eq!(kernel.state.rules, target.rules);
+    let (kernel, _) = make(&observed, &desired, &[failing.unwrap()]);
+    assert_eq!(kernel.state.rules, desired.rules);
     assert_eq!(kernel.state.routes.len(), 0);
 }
 
@@ -283,7 +284,7 @@ fn a_default_rule_never_exists_without_the_one_that_keeps_more_specific_routes()
 fn ten_thousand_changes_are_sorted_in_proportion_to_their_number() {
     let steps = |routes: u32| {
         let mut observed = wireguard(&[("wg0", 1), ("wg1", 2)]);
-        let mut target = observed.clone();
+        let mut desired = observed.clone();
         route(&mut observed, "10.0.0.0/8", "wg0");
         for number in 0..routes {
             let prefix = format!("10.{}.{}.0/24", number / 250, number % 250);
@@ -291,14 +292,14 @@ fn ten_thousand_changes_are_sorted_in_proportion_to_their_number() {
                 if number % 2 == 0 {
                     &mut observed
                 } else {
-                    &mut target
+                    &mut desired
                 },
                 &prefix,
                 "wg0",
             );
         }
-        let set = diff(&observed, &target);
-        let (needs, _) = needs::of_changes(&set.changes, (&observed, &observed, &target), &BTreeSet::new());
+        let set = diff(&observed, &desired);
+        let (needs, _) = needs::of_changes(&set.changes, (&observed, &observed, &desired), &BTreeSet::new());
         let ranks = set.changes.iter().map(Change::rank).collect::<Vec<_>>();
         (set.changes.len(), graph::steps(&ranks, &needs))
     };

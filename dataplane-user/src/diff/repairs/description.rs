@@ -100,7 +100,7 @@ fn bpf(change: &BpfChange, observed: &KernelState) -> Option<String> {
             "pointed to a different device"
         }
         BpfChange::Prefix(PrefixChange(prefix, Write::Put(_))) if observed.prefixes.contains_key(prefix) => {
-            "had a different target"
+            "had a different desired"
         }
         _ => return None,
     };

@@ -131,7 +131,7 @@ impl<'a> Scope<'a> {
         changes: &[(usize, &Action)],
         namespace: Option<&'a Namespace>,
         observed: &'a KernelState,
-        (before, target): (&'a KernelState, &'a KernelState),
+        (before, desired): (&'a KernelState, &'a KernelState),
         earlier: &Earlier,
     ) -> Scope<'a> {
         static NOTHING: std::sync::LazyLock<KernelState> = std::sync::LazyLock::new(KernelState::default);
@@ -144,7 +144,7 @@ impl<'a> Scope<'a> {
         let mut scope = Scope {
             namespace,
             observed: at(observed),
-            targets: (at(before), at(target)),
+            targets: (at(before), at(desired)),
             wanted,
             repaired,
         };
@@ -168,7 +168,7 @@ impl<'a> Scope<'a> {
 
     /// Whether the desired state of the object of a change is the same as before.
     fn stayed(&self, change: &Action) -> bool {
-        let (before, target) = self.targets;
-        is_same(change, before, target) && !is_the_kernels(change, self.observed)
+        let (before, desired) = self.targets;
+        is_same(change, before, desired) && !is_the_kernels(change, self.observed)
     }
 }

@@ -14,7 +14,8 @@ use crate::model::change::{
     RouteChange, RouteOperation, SourceChange, Write,
 };
 use crate::model::{
-    Action, Class, Group, KernelState, NextHop, Object, Route, RouteGroup, RouteKey, RouteTarget, Target,
+    Action, Class, Group, KernelState, NextHop, NextHopObject, Object, PrefixTarget, Route, RouteGroup,
+    RouteKey,
 };
 use crate::net::LinkName;
 
@@ -43,9 +44,9 @@ pub(super) struct Roots {
     next_hops: BTreeSet<Arc<NextHop>>,
     groups: BTreeMap<Arc<Group>, Object>,
     /// Recreated next-hop objects: the kernel deleted the routes to them together with them.
-    made: BTreeMap<RouteTarget, Object>,
+    made: BTreeMap<NextHopObject, Object>,
     /// Objects that are deleted because recreated ones replace them.
-    instead: BTreeMap<RouteTarget, Object>,
+    instead: BTreeMap<NextHopObject, Object>,
     /// The first object that is written into a BPF map.
     map: Option<Object>,
 }
@@ -118,11 +119,11 @@ impl Roots {
             NetlinkChange::Address(AddressChange(_, address, _)) => {
                 self.addresses.insert(address.addr(), subject);
             }
-            NetlinkChange::NextHopObject(NextHopObjectChange(target, NextHopObjectOperation::Create)) => {
-                self.made.insert(target.clone(), subject);
+            NetlinkChange::NextHopObject(NextHopObjectChange(object, NextHopObjectOperation::Create)) => {
+                self.made.insert(object.clone(), subject);
             }
             NetlinkChange::NextHopObject(NextHopObjectChange(
-                RouteTarget::Group(to),
+                NextHopObject::Group(to),
                 NextHopObjectOperation::Replace(from),
             )) => {
                 self.leave_members(from, to, &subject);
@@ -173,15 +174,15 @@ impl Roots {
                 key,
                 RouteOperation::Create(route) | RouteOperation::Replace(route),
             )) => {
-                let by_target = route.target().and_then(|target| self.made.get(target));
+                let by_object = route.next_hop_object().and_then(|object| self.made.get(object));
                 let by_source = || self.addresses.get(&route.source()?);
                 let by_last = || self.without_address(key, route);
-                by_target.or_else(by_source).or_else(by_last).cloned()
+                by_object.or_else(by_source).or_else(by_last).cloned()
             }
-            NetlinkChange::NextHopObject(NextHopObjectChange(target, NextHopObjectOperation::Delete)) => {
-                self.instead.get(target).cloned()
+            NetlinkChange::NextHopObject(NextHopObjectChange(object, NextHopObjectOperation::Delete)) => {
+                self.instead.get(object).cloned()
             }
-            NetlinkChange::NextHopObject(NextHopObjectChange(RouteTarget::Group(group), _)) => {
+            NetlinkChange::NextHopObject(NextHopObjectChange(NextHopObject::Group(group), _)) => {
                 self.of_members(group)
             }
             _ => None,
@@ -211,7 +212,7 @@ impl Roots {
     /// The object whose repair restores the last IPv4 address of the device of an IPv4 route; a next-hop
     /// object survives its deletion.
     fn without_address(&self, key: &RouteKey, route: &Route) -> Option<&Object> {
-        if key.prefix.addr().is_ipv6() || route.target().is_some() {
+        if key.prefix.addr().is_ipv6() || route.next_hop_object().is_some() {
             return None;
         }
         route.links().find_map(|link| self.bare.get(link))
@@ -233,7 +234,7 @@ impl Roots {
         self.map.take_if(|subject| !is_wanted(subject));
     }
 
-    /// The device that a change concerns or needs, under its desired name.
+    /// The device that a change concerns or needs, under its target name.
     fn device<'c>(&'c self, change: &'c Action) -> Option<&'c LinkName> {
         let name = match change {
             Action::Netlink(change) => self.netlink_device(change)?,
@@ -272,10 +273,10 @@ impl Roots {
                 links.find(|link| self.links.contains(*link))
             }
             NetlinkChange::NextHopObject(NextHopObjectChange(
-                target,
+                object,
                 NextHopObjectOperation::Create | NextHopObjectOperation::Replace(_),
             )) => {
-                let mut links = target.hops().map(|hop| &hop.link);
+                let mut links = object.hops().map(|hop| &hop.link);
                 links.find(|link| self.links.contains(*link))
             }
             _ => None,
@@ -284,8 +285,8 @@ impl Roots {
 
     /// Notes the former next-hop object of a route that now leads to a recreated one.
     fn leave(&mut self, observed: &KernelState, key: &RouteKey, route: &Route, subject: &Object) {
-        let found = observed.routes.get(key).and_then(Route::target);
-        if let Some(found) = found.filter(|found| Some(*found) != route.target()) {
+        let found = observed.routes.get(key).and_then(Route::next_hop_object);
+        if let Some(found) = found.filter(|found| Some(*found) != route.next_hop_object()) {
             self.instead.insert(found.clone(), subject.clone());
         }
     }
@@ -296,14 +297,14 @@ impl Roots {
             .members
             .iter()
             .filter(|(hop, _)| to.members.iter().all(|(other, _)| other != hop));
-        let others = others.map(|(hop, _)| (RouteTarget::Hop(Arc::clone(hop)), subject.clone()));
+        let others = others.map(|(hop, _)| (NextHopObject::Hop(Arc::clone(hop)), subject.clone()));
         self.instead.extend(others);
     }
 
     /// The root of a group: the kernel removed its deleted members from it.
     fn of_members(&self, group: &RouteGroup) -> Option<Object> {
         let mut members = group.members.iter();
-        members.find_map(|(hop, _)| self.made.get(&RouteTarget::Hop(Arc::clone(hop))).cloned())
+        members.find_map(|(hop, _)| self.made.get(&NextHopObject::Hop(Arc::clone(hop))).cloned())
     }
 
     fn of_class(&self, next_hop: &NextHop) -> Option<Object> {
@@ -317,9 +318,9 @@ impl Roots {
         self.of_class(next_hop).or_else(itself)
     }
 
-    fn of_target(&self, target: &Target) -> Option<Object> {
+    fn of_target(&self, target: &PrefixTarget) -> Option<Object> {
         match target {
-            Target::Group(group) => self.groups.get(group).cloned(),
+            PrefixTarget::Group(group) => self.groups.get(group).cloned(),
             target => target.next_hops().find_map(|next_hop| self.of_next_hop(next_hop)),
         }
     }

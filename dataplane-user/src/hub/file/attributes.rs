@@ -13,7 +13,7 @@ use rustix::io::Errno;
 const ACL: &[u8] = b"system.posix_acl_access";
 /// The largest size of a name list or a value, in bytes (`XATTR_LIST_MAX` and `XATTR_SIZE_MAX`,
 /// linux/limits.h).
-const MOST: usize = 65_536;
+const MAX_SIZE: usize = 65_536;
 
 /// The extended attributes of a file.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl Attributes {
     /// Reads the attributes of a file. There are none if the file does not exist or its file system has no
     /// attributes.
     pub(super) fn of(path: &Path) -> io::Result<Attributes> {
-        let mut names = vec![0; MOST];
+        let mut names = vec![0; MAX_SIZE];
         let length = match listxattr(path, &mut names[..]) {
             Err(Errno::NOENT | Errno::OPNOTSUPP) => return Ok(Attributes::default()),
             length => length?,
@@ -39,7 +39,7 @@ impl Attributes {
                 continue;
             }
             let name = CString::new(name)?;
-            let mut value = vec![0; MOST];
+            let mut value = vec![0; MAX_SIZE];
             let length = match getxattr(path, &name, &mut value[..]) {
                 Err(Errno::NODATA) => continue,
                 length => length?,
@@ -54,7 +54,7 @@ impl Attributes {
     pub(super) fn copy_to(&self, file: &File) -> io::Result<()> {
         for (name, value) in &self.named {
             // A security module may have set the same attribute already and may not allow to set it.
-            let mut now = vec![0; MOST];
+            let mut now = vec![0; MAX_SIZE];
             let has = fgetxattr(file, name, &mut now[..]);
             if has.is_ok_and(|length| now[..length] == value[..]) {
                 continue;

@@ -20,7 +20,7 @@ use super::snapshot::Snapshot;
 use crate::as_text;
 use crate::kernel::KernelError;
 use crate::limits;
-use crate::model::{Class, Group, NextHop, Source, Target};
+use crate::model::{Class, Group, NextHop, PrefixTarget, Source};
 use crate::net::NodeName;
 
 /// The counters of one verdict.
@@ -124,7 +124,7 @@ pub struct PrefixEntry {
     pub prefix: IpNet,
     /// The target.
     #[serde(serialize_with = "as_text::optional::serialize")]
-    pub target: Option<Target>,
+    pub target: Option<PrefixTarget>,
 }
 
 /// The result of the kernel's own lookup.
@@ -357,7 +357,7 @@ fn covering_prefix(maps: &Maps, address: IpAddr) -> Result<Option<IpNet>, Kernel
     Ok(covering.max_by_key(IpNet::prefix_len))
 }
 
-fn resolve(maps: &Maps, raw: layout::Target) -> Result<LookupTarget, KernelError> {
+fn resolve(maps: &Maps, raw: layout::PrefixTarget) -> Result<LookupTarget, KernelError> {
     let snapshot = Snapshot::read_objects(maps)?;
     let entry = |slot: u32| match snapshot.next_hops.get(&slot) {
         Some(next_hop) => next_hop_entry(maps, slot, next_hop),
@@ -373,7 +373,7 @@ fn resolve(maps: &Maps, raw: layout::Target) -> Result<LookupTarget, KernelError
     match (raw.kind(), snapshot.target(raw)) {
         (TargetKind::Local, _) => Ok(LookupTarget::Local),
         (TargetKind::NextHop(slot), Some(_)) => entry(slot).map(LookupTarget::NextHop),
-        (TargetKind::Group(head), Some(Target::Group(group))) => {
+        (TargetKind::Group(head), Some(PrefixTarget::Group(group))) => {
             let member = |(next_hop, weight): &(Arc<NextHop>, u8)| {
                 let slot = slot_of(next_hop).expect("a group is read from next hops that were read");
                 Ok(NextHopEntry {

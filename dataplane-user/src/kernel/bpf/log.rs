@@ -1,4 +1,4 @@
-//! Passes the log messages of the programs to `tracing`. There is one task, [`LogDrain::run`], which only
+//! Passes the log messages of the programs to `tracing`. There is one task, [`LogReader::run`], which only
 //! waits for the ring buffer of the programs; aborting it loses unread messages.
 
 use std::io;
@@ -13,15 +13,15 @@ use super::programs::aya_error;
 use crate::kernel::KernelError;
 
 /// The reader of the log of the programs.
-pub struct LogDrain {
+pub struct LogReader {
     logger: EbpfLogger<Tracing>,
 }
 
-impl LogDrain {
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<LogDrain, KernelError> {
+impl LogReader {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<LogReader, KernelError> {
         let logger = EbpfLogger::init_with_logger(ebpf, Tracing)
             .map_err(|error| aya_error("opening the programs' log", &error))?;
-        Ok(LogDrain { logger })
+        Ok(LogReader { logger })
     }
 
     /// Passes on log messages until it is dropped.

@@ -9,7 +9,7 @@ use aya::maps::MapType;
 use bytemuck::{Pod, Zeroable};
 use dataplane_ebpf::layout::{
     Class, Counters, Group, MAX_CLASSES, MAX_GROUPS, MAX_NEXT_HOPS, MAX_PREFIXES_V4, MAX_PREFIXES_V6,
-    MAX_SOURCES, NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, SourceKey, Target, names,
+    MAX_SOURCES, NextHop, NextHopState, NodeLabel, PrefixKeyV4, PrefixKeyV6, PrefixTarget, SourceKey, names,
 };
 use dataplane_ebpf::verdict::{IngressVerdict, Verdict};
 
@@ -24,8 +24,8 @@ pub(super) const NO_PREALLOC: u32 = 1;
 /// All pinned maps.
 #[derive(Debug)]
 pub(super) struct Maps {
-    pub(super) prefixes_v4: Table<PrefixKeyV4, Target>,
-    pub(super) prefixes_v6: Table<PrefixKeyV6, Target>,
+    pub(super) prefixes_v4: Table<PrefixKeyV4, PrefixTarget>,
+    pub(super) prefixes_v6: Table<PrefixKeyV6, PrefixTarget>,
     pub(super) classes: Table<u32, Class>,
     pub(super) next_hops: Table<u32, NextHop>,
     pub(super) states: Table<u32, NextHopState>,
@@ -97,8 +97,8 @@ fn expected(name: &str) -> MapShape {
         }
     }
     match name {
-        names::PREFIXES_V4 => shape::<PrefixKeyV4, Target>(MapType::LpmTrie, MAX_PREFIXES_V4),
-        names::PREFIXES_V6 => shape::<PrefixKeyV6, Target>(MapType::LpmTrie, MAX_PREFIXES_V6),
+        names::PREFIXES_V4 => shape::<PrefixKeyV4, PrefixTarget>(MapType::LpmTrie, MAX_PREFIXES_V4),
+        names::PREFIXES_V6 => shape::<PrefixKeyV6, PrefixTarget>(MapType::LpmTrie, MAX_PREFIXES_V6),
         names::CLASSES => shape::<u32, Class>(MapType::Array, MAX_CLASSES),
         names::NEXT_HOPS => shape::<u32, NextHop>(MapType::Array, MAX_NEXT_HOPS),
         names::NEXT_HOP_STATES => shape::<u32, NextHopState>(MapType::Array, MAX_NEXT_HOPS),

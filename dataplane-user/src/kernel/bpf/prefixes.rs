@@ -68,7 +68,7 @@ pub(super) fn execute(
 pub(super) fn empty(maps: &Maps, prefixes: &[IpNet]) -> Result<(), KernelError> {
     let mut puts = Puts::default();
     for prefix in prefixes {
-        puts.add(0, *prefix, layout::Target::default());
+        puts.add(0, *prefix, layout::PrefixTarget::default());
     }
     maps.prefixes_v4
         .put_all(&puts.v4.1)
@@ -105,12 +105,12 @@ fn hold(maps: &Maps, tables: &mut Tables, prefix: IpNet) {
 /// Entries to write, each with the index of its change.
 #[derive(Default)]
 struct Puts {
-    v4: (Vec<usize>, Vec<(PrefixKeyV4, layout::Target)>),
-    v6: (Vec<usize>, Vec<(PrefixKeyV6, layout::Target)>),
+    v4: (Vec<usize>, Vec<(PrefixKeyV4, layout::PrefixTarget)>),
+    v6: (Vec<usize>, Vec<(PrefixKeyV6, layout::PrefixTarget)>),
 }
 
 impl Puts {
-    fn add(&mut self, index: usize, prefix: IpNet, target: layout::Target) {
+    fn add(&mut self, index: usize, prefix: IpNet, target: layout::PrefixTarget) {
         match prefix {
             IpNet::V4(prefix) => {
                 self.v4.0.push(index);

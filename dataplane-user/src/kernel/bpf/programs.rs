@@ -9,7 +9,7 @@ use aya::programs::{ProgramError, SchedClassifier, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use dataplane_ebpf::layout::{Class, names};
 
-use super::log::LogDrain;
+use super::log::LogReader;
 use super::object;
 use crate::kernel::KernelError;
 use crate::limits;
@@ -81,8 +81,8 @@ impl Programs {
     }
 
     /// The log of the programs; it can be taken once.
-    pub(super) fn take_log(&mut self) -> Result<LogDrain, KernelError> {
-        LogDrain::new(&mut self.ebpf)
+    pub(super) fn take_log(&mut self) -> Result<LogReader, KernelError> {
+        LogReader::new(&mut self.ebpf)
     }
 }
 

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::codec;
 use super::maps::Maps;
 use crate::kernel::KernelError;
-use crate::model::{Class, Group, NextHop, Source, Target};
+use crate::model::{Class, Group, NextHop, PrefixTarget, Source};
 
 /// The content of all maps except the counters of sent packets, by slot.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub(super) struct Snapshot {
     /// Groups by their first slots, with all their slots in order.
     pub(super) groups: BTreeMap<u32, (Arc<Group>, Vec<u32>)>,
     /// Prefixes.
-    pub(super) prefixes: BTreeMap<IpNet, Target>,
+    pub(super) prefixes: BTreeMap<IpNet, PrefixTarget>,
     /// Known sources, with the packets received from each.
     pub(super) sources: BTreeMap<Source, Counters>,
     /// Garbage.
@@ -95,14 +95,14 @@ impl Snapshot {
     }
 
     /// The value to which a target points, if it is valid.
-    pub(super) fn target(&self, target: layout::Target) -> Option<Target> {
+    pub(super) fn target(&self, target: layout::PrefixTarget) -> Option<PrefixTarget> {
         match target.kind() {
-            TargetKind::Local => Some(Target::Local),
-            TargetKind::NextHop(slot) => self.next_hops.get(&slot).cloned().map(Target::NextHop),
+            TargetKind::Local => Some(PrefixTarget::Local),
+            TargetKind::NextHop(slot) => self.next_hops.get(&slot).cloned().map(PrefixTarget::NextHop),
             TargetKind::Group(slot) => self
                 .groups
                 .get(&slot)
-                .map(|(group, _)| Target::Group(Arc::clone(group))),
+                .map(|(group, _)| PrefixTarget::Group(Arc::clone(group))),
             TargetKind::Empty => None,
         }
     }
@@ -208,7 +208,7 @@ impl Snapshot {
         }
     }
 
-    fn add_prefix(&mut self, prefix: IpNet, raw: layout::Target) {
+    fn add_prefix(&mut self, prefix: IpNet, raw: layout::PrefixTarget) {
         match self.target(raw) {
             Some(target) => {
                 self.prefixes.insert(prefix, target);

@@ -19,7 +19,7 @@ use super::maps::Maps;
 use super::slots::Slots;
 use super::snapshot::{Garbage, Snapshot};
 use crate::kernel::KernelError;
-use crate::model::{Class, Group, NextHop, Target};
+use crate::model::{Class, Group, NextHop, PrefixTarget};
 
 /// The slots of all values.
 #[derive(Debug)]
@@ -263,34 +263,34 @@ impl Tables {
     }
 
     /// Encodes a target.
-    pub(super) fn target(&self, target: &Target) -> Result<layout::Target, KernelError> {
+    pub(super) fn target(&self, target: &PrefixTarget) -> Result<layout::PrefixTarget, KernelError> {
         const DOING: &str = "pointing a prefix";
         let kind = match target {
-            Target::Local => TargetKind::Local,
-            Target::NextHop(next_hop) => TargetKind::NextHop(
+            PrefixTarget::Local => TargetKind::Local,
+            PrefixTarget::NextHop(next_hop) => TargetKind::NextHop(
                 *self
                     .next_hops
                     .get(next_hop)
                     .ok_or_else(|| missing(DOING, "its next hop is not in the table"))?,
             ),
-            Target::Group(group) => TargetKind::Group(
+            PrefixTarget::Group(group) => TargetKind::Group(
                 self.groups
                     .get(group)
                     .and_then(|slots| slots.first().copied())
                     .ok_or_else(|| missing(DOING, "its group is not in the table"))?,
             ),
         };
-        Ok(layout::Target::new(kind))
+        Ok(layout::PrefixTarget::new(kind))
     }
 
     /// Prevents that a target is freed before the next observation, because a prefix could not be changed and
     /// still points to it.
-    pub(super) fn hold(&mut self, target: layout::Target) {
+    pub(super) fn hold(&mut self, target: layout::PrefixTarget) {
         self.held.insert(target.0);
     }
 
     fn refuse_if_held(&self, doing: &str, kind: TargetKind) -> Result<(), KernelError> {
-        if self.held.contains(&layout::Target::new(kind).0) {
+        if self.held.contains(&layout::PrefixTarget::new(kind).0) {
             return Err(busy(
                 doing,
                 "a prefix still points to it, because changing that prefix failed",

@@ -46,12 +46,12 @@ impl Kernel for ByHand {
             let named = self.own.as_ref().is_some_and(|(own, _)| own == name);
             let is_own = named && link.kind == LinkKind::WireGuard;
             link.owner = match link.owner {
-                Owner::Foreign if is_own => Owner::Ours,
-                _ => Owner::Foreign,
+                Owner::Other if is_own => Owner::Adit,
+                _ => Owner::Other,
             };
         }
         let foreign = |route| Route {
-            owner: Owner::Foreign,
+            owner: Owner::Other,
             ..route
         };
         let routes = state.routes.into_iter();
@@ -66,8 +66,8 @@ impl Kernel for ByHand {
         })
     }
 
-    fn prepare(&mut self, target: &KernelState) {
-        self.kernel.prepare(target);
+    fn prepare(&mut self, desired: &KernelState) {
+        self.kernel.prepare(desired);
     }
 
     async fn facts(&mut self, peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {

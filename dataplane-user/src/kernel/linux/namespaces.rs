@@ -21,14 +21,14 @@ impl LinuxKernel {
         let mut failed = Vec::new();
         for (namespace, open) in self.namespaces.open() {
             let read = observe_one(open, private_keys);
-            match tokio::time::timeout(limits::NAMESPACE_PATIENCE, read).await {
+            match tokio::time::timeout(limits::NAMESPACE_TIMEOUT, read).await {
                 Ok(Ok(there)) => drop(state.namespaces.insert(namespace.clone(), there)),
                 Ok(Err(error)) => failed.push((namespace.clone(), error.to_string())),
                 Err(_) => failed.push((
                     namespace.clone(),
                     format!(
                         "reading the namespace took longer than {} s",
-                        limits::NAMESPACE_PATIENCE.as_secs()
+                        limits::NAMESPACE_TIMEOUT.as_secs()
                     ),
                 )),
             }
@@ -45,7 +45,7 @@ impl LinuxKernel {
             self.namespaces.was_read(namespace);
             for (name, device) in &mut there.wireguard {
                 if configured.is_none() {
-                    configured = Some(wireguard::Configured::read(self.carried.as_ref())?);
+                    configured = Some(wireguard::Configured::read(self.endpoint_store.as_ref())?);
                 }
                 if let Some(configured) = &mut configured {
                     configured.tell(Some(namespace), name, device);
@@ -70,8 +70,8 @@ impl LinuxKernel {
             Run::Netlink(changes) => elsewhere(&mut self.netlink, open, &changes).await,
             Run::WireGuard(changes) => match open.wireguard(self.wireguard.private_keys()) {
                 Ok(adapter) => {
-                    let carried = self.carried.as_mut();
-                    wireguard::execute(adapter, carried, Some(namespace), &changes).await
+                    let endpoint_store = self.endpoint_store.as_mut();
+                    wireguard::execute(adapter, endpoint_store, Some(namespace), &changes).await
                 }
                 Err(error) => changes.iter().map(|_| Err(error.again())).collect(),
             },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::LinuxKernel;
-use crate::kernel::udp;
+use crate::kernel::udp_sockets;
 use crate::model::change::{LinkChange, LinkOperation, NetlinkChange, WireGuardChange};
 use crate::model::wireguard::DeviceChange;
 use crate::model::{Action, Change, KernelState, Link, LinkKind};
@@ -36,7 +36,7 @@ impl LinuxKernel {
         let device = found.links.iter().find(has_it);
         let holder = match device {
             Some((name, link)) => format!("device {name} ({})", link.kind),
-            None => udp::sockets(Path::new("/"))
+            None => udp_sockets::sockets(Path::new("/"))
                 .iter()
                 .find(|socket| socket.port == port)?
                 .holder(),

@@ -63,13 +63,13 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     }
     let mut local = None;
     let mut peer = None;
-    let mut owner = Owner::Foreign;
+    let mut owner = Owner::Other;
     for attribute in AddressMessage::parse(body)?.attributes {
         match attribute {
             AddressAttribute::Local(address) => local = Some(address),
             AddressAttribute::Address(address) => peer = Some(address),
             // The attribute exists since Linux 5.18.
-            AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)) => owner = Owner::Ours,
+            AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)) => owner = Owner::Adit,
             AddressAttribute::Protocol(AddressProtocol::LinkLocal) => owner = Owner::Kernel,
             _ => {}
         }

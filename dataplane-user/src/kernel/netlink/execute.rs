@@ -11,9 +11,9 @@ use std::os::fd::RawFd;
 use std::pin::Pin;
 
 use super::batch::Answer;
+use super::link_table::Entry;
 use super::marks::Marks;
 use super::message::{Failure, Request};
-use super::table::Entry;
 use super::{Netlink, link, of_kind, route};
 use crate::kernel::KernelError;
 use crate::model::change::{
@@ -61,14 +61,14 @@ impl Netlink {
         for (change, outcome) in changes.iter().zip(&run.outcomes) {
             match (change, outcome) {
                 (
-                    NetlinkChange::NextHopObject(NextHopObjectChange(target, NextHopObjectOperation::Create)),
+                    NetlinkChange::NextHopObject(NextHopObjectChange(object, NextHopObjectOperation::Create)),
                     Err(_),
                 )
                 | (
-                    NetlinkChange::NextHopObject(NextHopObjectChange(target, NextHopObjectOperation::Delete)),
+                    NetlinkChange::NextHopObject(NextHopObjectChange(object, NextHopObjectOperation::Delete)),
                     Ok(()),
                 ) => {
-                    self.next_hops.remove(target);
+                    self.next_hops.remove(object);
                 }
                 _ => {}
             }

@@ -11,9 +11,9 @@ use super::message::Failure;
 use super::route::KernelPath;
 use super::{Netlink, address, link, route};
 use crate::kernel::KernelError;
-use crate::model::devices::is_ours;
+use crate::model::devices::is_overlay_device;
 use crate::model::facts::NodeFacts;
-use crate::model::facts::{FoundRoute, Lookup, ReturnWay, UnderlayPath};
+use crate::model::facts::{FoundRoute, Lookup, ReturnPath, UnderlayPath};
 use crate::model::{AddressScope, connected_subnet};
 use crate::net::{Family, LinkName};
 
@@ -96,7 +96,7 @@ impl Netlink {
     ) -> BTreeSet<(LinkName, IpNet)> {
         let up: BTreeMap<u32, &LinkName> = links
             .iter()
-            .filter(|link| link.link.up && !is_ours(&link.name))
+            .filter(|link| link.link.up && !is_overlay_device(&link.name))
             .map(|link| (link.index, &link.name))
             .collect();
         let subnets = addresses.iter().filter_map(|observed| {
@@ -112,7 +112,7 @@ impl Netlink {
     async fn return_paths(
         &mut self,
         addresses: &[address::Observed],
-    ) -> Result<BTreeMap<LinkName, ReturnWay>, KernelError> {
+    ) -> Result<BTreeMap<LinkName, ReturnPath>, KernelError> {
         let mut paths = BTreeMap::new();
         for name in &self.return_paths {
             let Some(device) = self.links.get(name) else {
@@ -122,13 +122,13 @@ impl Netlink {
                 .iter()
                 .filter(|address| address.index == device.index)
                 .map(|address| address.prefix);
-            let path = ReturnWay {
+            let path = ReturnPath {
                 ipv6: prefixes.clone().any(|prefix| prefix.addr().is_ipv6()),
                 on_link: prefixes
                     .filter(|prefix| prefix.prefix_len() < prefix.max_prefix_len())
                     .map(|prefix| prefix.trunc())
                     .collect(),
-                ..ReturnWay::default()
+                ..ReturnPath::default()
             };
             paths.insert(name.clone(), path);
         }

@@ -8,11 +8,11 @@ use netlink_packet_route::AddressFamily;
 use proptest::test_runner::TestCaseError;
 
 use super::events::Interest;
+use super::link_table::LinkTable;
 use super::marks::Marks;
 use super::message::{Request, messages};
 use super::nexthop::NextHopTable;
-use super::table::LinkTable;
-use super::{address, anyone, flood, link, neighbour, nexthop, nsid, route, rule};
+use super::{address, flood, link, neighbour, nexthop, nsid, route, rule, unmarked};
 use crate::fuzz::{Verdict, feed, same};
 use crate::kernel::fuzz::bodies;
 use crate::model::{Owner, Route, RouteKey};
@@ -78,7 +78,7 @@ fn links() {
             return Ok(Verdict::Refused);
         };
         let marks = match read.link.owner {
-            Owner::Ours => Marks::Adit,
+            Owner::Adit => Marks::Adit,
             _ => Marks::None,
         };
         let Some(request) = link::create(&read.name, &read.link, read.lower, None, marks) else {
@@ -101,13 +101,13 @@ fn addresses() {
         };
         let mut expected = read.address;
         let marks = match expected.owner {
-            Owner::Ours => Marks::Adit,
+            Owner::Adit => Marks::Adit,
             _ => Marks::None,
         };
         let request = address::create(read.index, read.prefix, read.address, marks);
         let made = again(address::read(&body(&request)))?;
         if marks == Marks::None {
-            expected.owner = Owner::Foreign;
+            expected.owner = Owner::Other;
         }
         same(
             &(read.index, read.prefix, expected),
@@ -134,7 +134,7 @@ fn routes(family: AddressFamily, dump: &[u8]) {
         let Ok(Some((key, route))) = read(bytes) else {
             return Ok(Verdict::Refused);
         };
-        if route.owner != Owner::Ours {
+        if route.owner != Owner::Adit {
             return Ok(Verdict::Accepted);
         }
         written_again(&key, &route, (&links, &next_hops), read)
@@ -171,7 +171,7 @@ fn every_route(family: AddressFamily, dump: &[u8]) {
     let mut examples = bodies(dump);
     examples.extend(FOUND.iter().flat_map(|answer| bodies(answer)));
     feed(&examples, &[], |bytes| {
-        let by = anyone::read_route_by(bytes, family, 3);
+        let by = unmarked::read_route_by(bytes, family, 3);
         let by = by.ok().flatten().is_some();
         let way = route::read_path(bytes).ok().flatten().is_some();
         let found = route::read_found(bytes, &links).ok().flatten().is_some();
@@ -243,14 +243,14 @@ fn next_hop_objects() {
         };
         let mut table = NextHopTable::default();
         table.refill(vec![read]);
-        let target = table.target(id);
-        let Some(request) = nexthop::create(id, &target, &known, &links) else {
+        let object = table.object(id);
+        let Some(request) = nexthop::create(id, &object, &known, &links) else {
             return Ok(Verdict::Accepted);
         };
         let made = again(nexthop::read(&body(&request), &links))?;
         let mut again = NextHopTable::default();
         again.refill(vec![made]);
-        same(&target, &again.target(id))
+        same(&object, &again.object(id))
     });
 }
 

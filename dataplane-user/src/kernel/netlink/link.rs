@@ -178,7 +178,7 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     let header = LinkHeader::parse(body)?;
     let mut name = None;
     let mut link = Link {
-        owner: Owner::Foreign,
+        owner: Owner::Other,
         kind: LinkKind::Other(layer(header.link_layer_type)),
         mac: None,
         mtu: None,
@@ -205,7 +205,7 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
                 link.mac = value.try_into().ok().map(MacAddr);
             }
             libc::IFLA_MTU => link.mtu = Some(parse_u32(value)?),
-            libc::IFLA_GROUP if parse_u32(value)? == LINK_GROUP => link.owner = Owner::Ours,
+            libc::IFLA_GROUP if parse_u32(value)? == LINK_GROUP => link.owner = Owner::Adit,
             libc::IFLA_LINKINFO => {
                 if let Some((kind, below)) = kind::read(value)? {
                     link.kind = kind;
@@ -220,7 +220,7 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
         link.kind,
         LinkKind::VxlanTo { .. } | LinkKind::GeneveTo { .. } | LinkKind::IpipTo { .. }
     );
-    if classic && link.owner != Owner::Ours {
+    if classic && link.owner != Owner::Adit {
         link.kind = LinkKind::Other(link.kind.to_string());
     }
     Ok(name.map(|name| Observed {

@@ -57,12 +57,12 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
     }
     let mut address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let mut mac = None;
-    let mut owner = Owner::Foreign;
+    let mut owner = Owner::Other;
     for attribute in NeighbourMessage::parse(body)?.attributes {
         match attribute {
             NeighbourAttribute::Destination(destination) => address = ip(&destination)?,
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.try_into().ok().map(MacAddr),
-            NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)) => owner = Owner::Ours,
+            NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)) => owner = Owner::Adit,
             _ => {}
         }
     }

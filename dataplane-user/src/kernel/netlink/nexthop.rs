@@ -18,11 +18,11 @@ use netlink_packet_route::route::{RouteIpTunnelFlags, RouteLwEnCapType, RouteNex
 use zeroize::Zeroizing;
 
 use super::attribute::push;
+use super::link_table::LinkTable;
 use super::lwtunnel::{self, Tunnel};
 use super::message::Request;
-use super::table::LinkTable;
 use super::uapi;
-use crate::model::{OuterHeader, PROTOCOL, RouteGroup, RouteHop, RouteTarget};
+use crate::model::{NextHopObject, OuterHeader, PROTOCOL, RouteGroup, RouteHop};
 
 /// The number of buckets of a resilient group, a power of two well above the 64 members that a group may
 /// have.
@@ -39,8 +39,8 @@ pub(super) fn dump() -> Request {
 /// The managed objects by id, as last observed or created, and the ids of other objects.
 #[derive(Debug, Default)]
 pub(super) struct NextHopTable {
-    targets: BTreeMap<u32, RouteTarget>,
-    ids: BTreeMap<RouteTarget, u32>,
+    objects: BTreeMap<u32, NextHopObject>,
+    ids: BTreeMap<NextHopObject, u32>,
     foreign: BTreeSet<u32>,
     /// The id at which the search for a free id starts, so that a freed id is reused as late as possible.
     next: u32,
@@ -59,46 +59,46 @@ impl NextHopTable {
                 self.foreign.insert(one.id);
                 continue;
             }
-            let target = one.target(self).filter(|target| !self.ids.contains_key(target));
+            let object = one.object(self).filter(|object| !self.ids.contains_key(object));
             // The second of two equal objects is also unknown: its routes are moved to the first, then it is
             // deleted.
-            let target = target.unwrap_or_else(|| RouteTarget::Other(format!("id {}", one.id)));
-            self.insert(one.id, target);
+            let object = object.unwrap_or_else(|| NextHopObject::Other(format!("id {}", one.id)));
+            self.insert(one.id, object);
         }
     }
 
     /// All managed objects.
-    pub(super) fn targets(&self) -> impl Iterator<Item = &RouteTarget> {
-        self.targets.values()
+    pub(super) fn objects(&self) -> impl Iterator<Item = &NextHopObject> {
+        self.objects.values()
     }
 
     /// The object with an id.
-    pub(super) fn target(&self, id: u32) -> RouteTarget {
-        let known = self.targets.get(&id).cloned();
-        known.unwrap_or_else(|| RouteTarget::Other(format!("id {id}")))
+    pub(super) fn object(&self, id: u32) -> NextHopObject {
+        let known = self.objects.get(&id).cloned();
+        known.unwrap_or_else(|| NextHopObject::Other(format!("id {id}")))
     }
 
-    pub(super) fn id(&self, target: &RouteTarget) -> Option<u32> {
-        self.ids.get(target).copied()
+    pub(super) fn id(&self, object: &NextHopObject) -> Option<u32> {
+        self.ids.get(object).copied()
     }
 
-    pub(super) fn insert(&mut self, id: u32, target: RouteTarget) {
-        if let Some(former) = self.targets.insert(id, target.clone()) {
+    pub(super) fn insert(&mut self, id: u32, object: NextHopObject) {
+        if let Some(former) = self.objects.insert(id, object.clone()) {
             self.ids.remove(&former);
         }
-        self.ids.insert(target, id);
+        self.ids.insert(object, id);
     }
 
-    pub(super) fn remove(&mut self, target: &RouteTarget) {
-        if let Some(id) = self.ids.remove(target) {
-            self.targets.remove(&id);
+    pub(super) fn remove(&mut self, object: &NextHopObject) {
+        if let Some(id) = self.ids.remove(object) {
+            self.objects.remove(&id);
         }
     }
 
     /// Allocates an unused id; `None` if all are in use.
     pub(super) fn allocate(&mut self) -> Option<u32> {
         let start = self.next.clamp(*IDS.start(), *IDS.end());
-        let taken = |id: &u32| self.targets.contains_key(id) || self.foreign.contains(id);
+        let taken = |id: &u32| self.objects.contains_key(id) || self.foreign.contains(id);
         let id = (start..=*IDS.end()).chain(IDS).find(|id| !taken(id))?;
         self.next = id + 1;
         Some(id)
@@ -113,15 +113,15 @@ pub(super) fn absent() -> io::Error {
 /// Creates an object with the mark; `None` if its device or a member is not known.
 pub(super) fn create(
     id: u32,
-    target: &RouteTarget,
+    object: &NextHopObject,
     known: &NextHopTable,
     links: &LinkTable,
 ) -> Option<Request> {
     let flags = NLM_F_CREATE | NLM_F_EXCL;
-    let body = match target {
-        RouteTarget::Hop(hop) => hop_body(id, hop, links)?,
-        RouteTarget::Group(group) => group_body(id, group, known)?,
-        RouteTarget::Other(_) => return None,
+    let body = match object {
+        NextHopObject::Hop(hop) => hop_body(id, hop, links)?,
+        NextHopObject::Group(group) => group_body(id, group, known)?,
+        NextHopObject::Other(_) => return None,
     };
     Some(request(uapi::RTM_NEWNEXTHOP, flags, body))
 }
@@ -151,19 +151,19 @@ pub(super) struct Observed {
 
 impl Observed {
     /// Its model value; `None` if Adit would not create it like this.
-    fn target(&self, known: &NextHopTable) -> Option<RouteTarget> {
+    fn object(&self, known: &NextHopTable) -> Option<NextHopObject> {
         let Some((members, resilient)) = &self.group else {
-            return self.hop.clone().map(|hop| RouteTarget::Hop(Arc::new(hop)));
+            return self.hop.clone().map(|hop| NextHopObject::Hop(Arc::new(hop)));
         };
-        let member = |(id, weight): &(u32, u8)| match known.targets.get(id)? {
-            RouteTarget::Hop(hop) => Some((Arc::clone(hop), *weight)),
+        let member = |(id, weight): &(u32, u8)| match known.objects.get(id)? {
+            NextHopObject::Hop(hop) => Some((Arc::clone(hop), *weight)),
             _ => None,
         };
         let mut members = members.iter().map(member).collect::<Option<Vec<_>>>()?;
         // Their order has no meaning for the kernel.
         members.sort();
         let resilient = *resilient;
-        Some(RouteTarget::Group(Arc::new(RouteGroup { members, resilient })))
+        Some(NextHopObject::Group(Arc::new(RouteGroup { members, resilient })))
     }
 }
 
@@ -329,7 +329,7 @@ fn hop_body(id: u32, hop: &RouteHop, links: &LinkTable) -> Option<Vec<u8>> {
 fn group_body(id: u32, group: &RouteGroup, known: &NextHopTable) -> Option<Vec<u8>> {
     let mut members = Vec::with_capacity(group.members.len() * uapi::NEXTHOP_MEMBER);
     for (hop, weight) in &group.members {
-        let id = known.id(&RouteTarget::Hop(Arc::clone(hop)))?;
+        let id = known.id(&NextHopObject::Hop(Arc::clone(hop)))?;
         members.extend(id.to_ne_bytes());
         members.extend([weight.saturating_sub(1), 0, 0, 0]);
     }

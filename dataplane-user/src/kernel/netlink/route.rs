@@ -18,10 +18,10 @@ use netlink_packet_route::route::{
 };
 use rtnetlink::RouteMessageBuilder;
 
+use super::link_table::LinkTable;
 use super::marks::Marks;
 use super::message::Request;
 use super::nexthop::{self, NextHopTable};
-use super::table::LinkTable;
 use crate::model::facts::Lookup;
 use crate::model::{Hop, PROTOCOL, Paths, RouteKey, RouteKind, RouteScope};
 use crate::net::LinkName;
@@ -77,7 +77,7 @@ pub(super) enum Mode {
     Replace,
 }
 
-/// Encodes a route; the tables contain the indexes and ids of its targets. `None` for kinds that Adit does
+/// Encodes a route; the tables contain the indexes and ids of its objects. `None` for kinds that Adit does
 /// not create.
 ///
 /// # Errors
@@ -107,8 +107,8 @@ pub(super) fn write(
             let builder = builder.gateway(*gateway).map_err(io::Error::other)?;
             with_source_and_mtu(builder, *source, *mtu)?
         }
-        RouteKind::NextHop { target, source, mtu } => {
-            let id = next_hops.id(target).ok_or_else(nexthop::absent)?;
+        RouteKind::NextHop { object, source, mtu } => {
+            let id = next_hops.id(object).ok_or_else(nexthop::absent)?;
             with_source_and_mtu(builder.nhid(id), *source, *mtu)?
         }
         RouteKind::Paths(paths) => with_paths(builder, paths, find)?,

@@ -78,7 +78,7 @@ impl Socket {
             buffer: Vec::with_capacity(limits::NETLINK_DATAGRAM),
             next_sequence: 1,
             settled: true,
-            patience: limits::NETLINK_PATIENCE,
+            patience: limits::NETLINK_TIMEOUT,
             bounds: None,
             undecoded: BTreeMap::new(),
             stats: Stats::default(),
@@ -206,7 +206,7 @@ impl Socket {
 pub(super) fn connect_blocking(protocol: isize) -> io::Result<RawSocket> {
     let socket = connect(protocol)?;
     socket.set_non_blocking(false)?;
-    let patience = TimeVal::new(limits::NETLINK_PATIENCE.as_secs().cast_signed(), 0);
+    let patience = TimeVal::new(limits::NETLINK_TIMEOUT.as_secs().cast_signed(), 0);
     setsockopt(&socket.as_fd(), sockopt::ReceiveTimeout, &patience)?;
     Ok(socket)
 }
@@ -271,7 +271,7 @@ mod tests {
         let silence = socket.receive().await.unwrap_err();
         assert_eq!(silence.raw_os_error(), Some(libc::ETIMEDOUT));
 
-        socket.patience = limits::NETLINK_PATIENCE;
+        socket.patience = limits::NETLINK_TIMEOUT;
         let answers = socket
             .exchange(&[link::find(&crate::net::LinkName::constant("lo"))])
             .await;

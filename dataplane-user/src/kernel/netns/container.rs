@@ -33,12 +33,12 @@ enum Answer {
     /// It runs, with this first process.
     Runs(u32),
     /// It does not exist, or does not run.
-    RunsNot,
+    NotRunning,
 }
 
 /// Why a runtime did not answer.
 #[derive(Debug)]
-enum Silence {
+enum NoAnswer {
     /// It did not answer in time.
     TimedOut(String),
     /// It could not be run, failed, or printed something unexpected.
@@ -57,12 +57,12 @@ impl Containers {
         let key = (runtime, name.to_owned());
         let program = runtime.name();
         let answer = match self.silent.contains(&runtime) {
-            true => Err(Silence::TimedOut(format!("{program} did not answer"))),
+            true => Err(NoAnswer::TimedOut(format!("{program} did not answer"))),
             false => ask(runtime, name).await,
         };
         let absent = || Presence::Absent(format!("no container {name} is running under {program}"));
         let why = match answer {
-            Ok(Answer::RunsNot) => {
+            Ok(Answer::NotRunning) => {
                 self.last.remove(&key);
                 return Err(absent());
             }
@@ -78,11 +78,11 @@ impl Containers {
                 }
                 Err(error) => format!("process {pid} of container {name}: {error}"),
             },
-            Err(Silence::TimedOut(why)) => {
+            Err(NoAnswer::TimedOut(why)) => {
                 self.silent.insert(runtime);
                 why
             }
-            Err(Silence::Failed(why)) => why,
+            Err(NoAnswer::Failed(why)) => why,
         };
         match self.last.get(&key) {
             Some(last) if start(last.pid).is_ok_and(|start| start == last.start) => Ok(last.pid),
@@ -91,7 +91,7 @@ impl Containers {
     }
 }
 
-async fn ask(runtime: Runtime, name: &str) -> Result<Answer, Silence> {
+async fn ask(runtime: Runtime, name: &str) -> Result<Answer, NoAnswer> {
     let program = runtime.name();
     let mut command = Command::new(program);
     match runtime {
@@ -105,22 +105,22 @@ async fn ask(runtime: Runtime, name: &str) -> Result<Answer, Silence> {
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let output = tokio::time::timeout(limits::CONTAINER_PATIENCE, command.output()).await;
+    let output = tokio::time::timeout(limits::CONTAINER_TIMEOUT, command.output()).await;
     let output = output
         .map_err(|_| {
-            let seconds = limits::CONTAINER_PATIENCE.as_secs();
-            Silence::TimedOut(format!("{program} did not answer within {seconds} s"))
+            let seconds = limits::CONTAINER_TIMEOUT.as_secs();
+            NoAnswer::TimedOut(format!("{program} did not answer within {seconds} s"))
         })?
-        .map_err(|error| Silence::Failed(format!("{program} can't be run: {error}")))?;
+        .map_err(|error| NoAnswer::Failed(format!("{program} can't be run: {error}")))?;
     if output.status.success() {
-        return read(runtime, &String::from_utf8_lossy(&output.stdout)).map_err(Silence::Failed);
+        return read(runtime, &String::from_utf8_lossy(&output.stdout)).map_err(NoAnswer::Failed);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     if says_none(runtime, name, &said) {
-        return Ok(Answer::RunsNot);
+        return Ok(Answer::NotRunning);
     }
     let line = said.lines().last().unwrap_or_default();
-    Err(Silence::Failed(format!("{program} failed: {line}")))
+    Err(NoAnswer::Failed(format!("{program} failed: {line}")))
 }
 
 /// Parses the output of a runtime about a container that exists.
@@ -132,7 +132,7 @@ fn read(runtime: Runtime, text: &str) -> Result<Answer, String> {
             .and_then(|state| state["pid"].as_u64()?.try_into().ok()),
     };
     match pid {
-        Some(0) => Ok(Answer::RunsNot),
+        Some(0) => Ok(Answer::NotRunning),
         Some(pid) => Ok(Answer::Runs(pid)),
         None => Err(format!(
             "{} did not print the process id of the container",
@@ -231,13 +231,13 @@ mod tests {
     fn what_is_no_process_is_no_answer() {
         for runtime in [Runtime::Docker, Runtime::Podman] {
             assert_eq!(read(runtime, "12\n"), Ok(Answer::Runs(12)));
-            assert_eq!(read(runtime, "0\n"), Ok(Answer::RunsNot));
+            assert_eq!(read(runtime, "0\n"), Ok(Answer::NotRunning));
             for odd in ["", "<no value>", "-1", "1 2"] {
                 assert!(read(runtime, odd).is_err(), "{odd}");
             }
         }
         assert_eq!(read(Runtime::Crun, r#"{"pid": 12}"#), Ok(Answer::Runs(12)));
-        assert_eq!(read(Runtime::Crun, r#"{"pid": 0}"#), Ok(Answer::RunsNot));
+        assert_eq!(read(Runtime::Crun, r#"{"pid": 0}"#), Ok(Answer::NotRunning));
         for odd in ["", "{}", "[]", r#"{"pid": "x"}"#] {
             assert!(read(Runtime::Crun, odd).is_err(), "{odd}");
         }

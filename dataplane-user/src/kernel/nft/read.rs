@@ -23,7 +23,7 @@ use super::render::{TABLE, family_name, transport_name};
 /// # Errors
 /// When it is not JSON as nft prints it.
 pub(super) fn firewall(json: &[u8]) -> Result<Firewall, String> {
-    let mut firewall = Firewall::ours();
+    let mut firewall = Firewall::managed();
     for object in objects(json)? {
         let Some((kind, value)) = object.as_object().and_then(|object| object.iter().next()) else {
             return Err(format!("an object without kind: {object}"));

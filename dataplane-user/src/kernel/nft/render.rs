@@ -128,7 +128,7 @@ fn set_mark(of: &str, mark: Mark) -> String {
     )
 }
 
-/// The names of devices. Names that the syntax of nft can't express never get here (`Firewall::unspeakable`).
+/// The names of devices. Names that the syntax of nft can't express never get here (`Firewall::inexpressible_links`).
 fn names(links: &BTreeSet<LinkName>) -> String {
     set(links.iter().filter_map(quoted))
 }

@@ -70,10 +70,10 @@ impl Operation for AddressChange {
         | AddressOperation::Move { to: value, .. }) = &self.2
         else {
             if self.2 == (AddressOperation::Delete { first: true }) {
-                needs.provides(Condition::Flushed(link));
+                needs.provides(Condition::RoutesFlushed(link));
                 let found = around.before.addresses.get(&(link.clone(), *address));
                 if let Some(subnet) = connected_subnet(address, found.and_then(|found| found.peer)) {
-                    needs.provides(Condition::Vacant(Slot::Subnet(subnet)));
+                    needs.provides(Condition::SlotFree(Slot::Subnet(subnet)));
                 }
                 return;
             }

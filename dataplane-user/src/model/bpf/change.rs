@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Class, Group, NextHop, Target, TunnelKind};
+use super::{Class, Group, NextHop, PrefixTarget, TunnelKind};
 use crate::model::change::{Existence, Operation, Verb, Write};
 use crate::model::order::{Around, Condition, Needs, Stage};
 use crate::model::{Object, route};
@@ -23,9 +23,9 @@ pub struct NextHopChange(pub Arc<NextHop>, pub NextHopOperation);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupChange(pub Arc<Group>, pub Existence);
 
-/// A prefix and its new target.
+/// A prefix and its new desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PrefixChange(pub IpNet, pub Write<Target>);
+pub struct PrefixChange(pub IpNet, pub Write<PrefixTarget>);
 
 /// The operation on a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,15 +180,15 @@ impl Operation for PrefixChange {
 
 /// What the target of a prefix requires: its group, next hops and classes, and the WireGuard peers for the
 /// prefix.
-fn require_target<'a>(prefix: &IpNet, target: &'a Target, around: Around<'a>, needs: &mut Needs<'a>) {
-    if let Target::Group(group) = target {
+fn require_target<'a>(prefix: &IpNet, target: &'a PrefixTarget, around: Around<'a>, needs: &mut Needs<'a>) {
+    if let PrefixTarget::Group(group) = target {
         needs.requires(Condition::Group(group));
     }
     for next_hop in target.next_hops() {
         needs.requires(Condition::NextHop(next_hop));
         needs.requires(Condition::Class(&next_hop.class));
         let link = around
-            .target
+            .desired
             .classes
             .get(&next_hop.class)
             .and_then(Option::as_ref);
@@ -203,9 +203,9 @@ fn release_prefix<'a>(prefix: &IpNet, around: Around<'a>, needs: &mut Needs<'a>)
         return;
     };
     match former {
-        Target::NextHop(next_hop) => needs.provides(Condition::NextHopUnused(next_hop)),
-        Target::Group(group) => needs.provides(Condition::GroupUnused(group)),
-        Target::Local => {}
+        PrefixTarget::NextHop(next_hop) => needs.provides(Condition::NextHopUnused(next_hop)),
+        PrefixTarget::Group(group) => needs.provides(Condition::GroupUnused(group)),
+        PrefixTarget::Local => {}
     }
     for next_hop in former
         .next_hops()

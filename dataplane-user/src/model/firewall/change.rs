@@ -41,7 +41,7 @@ impl Operation for NftChange {
     fn needs<'a>(&'a self, _around: Around<'a>, needs: &mut Needs<'a>) {
         if *self == NftChange::Delete {
             // The rules stay while routes or devices of Adit exist.
-            needs.requires(Condition::Unguarded);
+            needs.requires(Condition::FirewallUnneeded);
         }
     }
 }

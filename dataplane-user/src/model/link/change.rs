@@ -133,16 +133,16 @@ impl Operation for LinkChange {
                 needs.requires(Condition::Ready(name));
                 needs.provides(Condition::Up(name));
                 needs.provides(Condition::Maps);
-                for subnet in around.target.subnets(name) {
+                for subnet in around.desired.subnets(name) {
                     needs.provides(Condition::Connected(subnet));
                 }
-                if let Some(link) = around.target.links.get(name) {
+                if let Some(link) = around.desired.links.get(name) {
                     let port = taken(&link.kind).filter(|slot| matches!(slot, Slot::Port(..)));
-                    port.for_each(|port| needs.requires(Condition::Vacant(port)));
+                    port.for_each(|port| needs.requires(Condition::SlotFree(port)));
                 }
-                if let Some(device) = around.target.wireguard.get(name) {
+                if let Some(device) = around.desired.wireguard.get(name) {
                     let port = Slot::Port(device.listen_port, PortUse::Alone);
-                    needs.requires_at(None, Condition::Vacant(port));
+                    needs.requires_at(None, Condition::SlotFree(port));
                 }
             }
             LinkOperation::SetDown => free(name, around, needs),
@@ -153,8 +153,8 @@ impl Operation for LinkChange {
 impl LinkChange {
     fn deletion_needs<'a>(&'a self, reason: &'a DeleteLinkReason, around: Around<'a>, needs: &mut Needs<'a>) {
         let name = &self.0;
-        needs.provides(Condition::Vacant(Slot::Name(name)));
-        needs.provides(Condition::Unguarded);
+        needs.provides(Condition::SlotFree(Slot::Name(name)));
+        needs.provides(Condition::FirewallUnneeded);
         free(name, around, needs);
         let found = around.before.links.get(name);
         if let Some(lower) = found.and_then(|found| found.kind.lower()) {
@@ -166,11 +166,11 @@ impl LinkChange {
         });
         if let Some(peer) = peer {
             let there = peer.namespace.as_ref();
-            needs.provides_at(there, Condition::Vacant(Slot::Name(&peer.name)));
+            needs.provides_at(there, Condition::SlotFree(Slot::Name(&peer.name)));
         }
         if let DeleteLinkReason::Recreate { to, .. } = reason {
             // The old device stays while another device has a unique property that the new one needs.
-            taken(to).for_each(|slot| needs.requires(Condition::Vacant(slot)));
+            taken(to).for_each(|slot| needs.requires(Condition::SlotFree(slot)));
         }
         if self.stage() == Stage::DeleteLinks {
             needs.requires(Condition::LowerUnused(name));
@@ -189,9 +189,9 @@ impl LinkChange {
 }
 
 fn of_creation<'a>(name: &'a LinkName, link: &'a Link, needs: &mut Needs<'a>) {
-    needs.requires(Condition::Vacant(Slot::Name(name)));
+    needs.requires(Condition::SlotFree(Slot::Name(name)));
     for slot in taken(&link.kind) {
-        needs.requires(Condition::Vacant(slot));
+        needs.requires(Condition::SlotFree(slot));
     }
     if let Some(lower) = link.kind.lower() {
         needs.requires(Condition::Link(lower));
@@ -202,7 +202,7 @@ fn of_creation<'a>(name: &'a LinkName, link: &'a Link, needs: &mut Needs<'a>) {
     needs.provides(Condition::Maps);
     if let LinkKind::Veth(peer) = &link.kind {
         let there = peer.namespace.as_ref();
-        needs.requires_at(there, Condition::Vacant(Slot::Name(&peer.name)));
+        needs.requires_at(there, Condition::SlotFree(Slot::Name(&peer.name)));
         needs.provides_at(there, Condition::Link(&peer.name));
         needs.provides_at(there, Condition::Up(&peer.name));
     }
@@ -212,7 +212,7 @@ fn of_creation<'a>(name: &'a LinkName, link: &'a Link, needs: &mut Needs<'a>) {
 fn free<'a>(name: &'a LinkName, around: Around<'a>, needs: &mut Needs<'a>) {
     if let Some(found) = around.before.links.get(name) {
         for slot in freed(&found.kind) {
-            needs.provides(Condition::Vacant(slot));
+            needs.provides(Condition::SlotFree(slot));
         }
     }
     wireguard::free_port(around.before.wireguard.get(name), needs);

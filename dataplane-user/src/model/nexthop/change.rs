@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{RouteGroup, RouteHop, RouteTarget};
+use super::{NextHopObject, RouteGroup, RouteHop};
 use crate::model::change::{Operation, Verb};
-use crate::model::order::{Around, Condition, Needs, Stage, Target};
+use crate::model::order::{Around, Condition, Needs, NextHopObjectRef, Stage};
 use crate::model::{Object, route};
 
 /// A next-hop object and the operation on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NextHopObjectChange(pub RouteTarget, pub NextHopObjectOperation);
+pub struct NextHopObjectChange(pub NextHopObject, pub NextHopObjectOperation);
 
 /// The operation on a next-hop object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,31 +38,33 @@ impl Operation for NextHopObjectChange {
 
     fn stage(&self) -> Stage {
         match (&self.1, &self.0) {
-            (NextHopObjectOperation::Delete, RouteTarget::Hop(_)) => Stage::DeleteRouteHops,
+            (NextHopObjectOperation::Delete, NextHopObject::Hop(_)) => Stage::DeleteRouteHops,
             // The contents of objects in other forms are unknown.
             (NextHopObjectOperation::Delete, _) => Stage::DeleteRouteGroups,
-            (NextHopObjectOperation::Create, RouteTarget::Hop(_) | RouteTarget::Other(_)) => Stage::RouteHops,
+            (NextHopObjectOperation::Create, NextHopObject::Hop(_) | NextHopObject::Other(_)) => {
+                Stage::RouteHops
+            }
             _ => Stage::RouteGroups,
         }
     }
 
     fn needs<'a>(&'a self, around: Around<'a>, needs: &mut Needs<'a>) {
-        let NextHopObjectChange(target, operation) = self;
-        let object = Target::from(target);
+        let NextHopObjectChange(object, operation) = self;
+        let itself = NextHopObjectRef::from(object);
         if *operation == NextHopObjectOperation::Delete {
-            needs.requires(Condition::NextHopObjectUnused(object));
-            return release(target, needs);
+            needs.requires(Condition::NextHopObjectUnused(itself));
+            return release(object, needs);
         }
-        needs.provides(Condition::NextHopObject(object));
-        for hop in target.hops() {
+        needs.provides(Condition::NextHopObject(itself));
+        for hop in object.hops() {
             require_hop(hop, needs);
-            if let RouteTarget::Group(_) = target {
-                needs.requires(Condition::NextHopObject(Target::Hop(hop)));
+            if let NextHopObject::Group(_) = object {
+                needs.requires(Condition::NextHopObject(NextHopObjectRef::Hop(hop)));
             }
         }
         if let NextHopObjectOperation::Replace(former) = operation {
             for (hop, _) in &former.members {
-                needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
+                needs.provides(Condition::NextHopObjectUnused(NextHopObjectRef::Hop(hop)));
             }
             // Its routes follow without own changes.
             for prefix in around.nets.by_group.get(former).into_iter().flatten() {
@@ -70,7 +72,7 @@ impl Operation for NextHopObjectChange {
                 for (hop, _) in &former.members {
                     needs.provides(Condition::AllowedUnused(&hop.link, *prefix));
                 }
-                for hop in target.hops().filter(|hop| hop.is_wireguard()) {
+                for hop in object.hops().filter(|hop| hop.is_wireguard()) {
                     needs.requires(Condition::Allowed(&hop.link, *prefix));
                 }
             }
@@ -87,10 +89,10 @@ pub(crate) fn require_hop<'a>(hop: &'a RouteHop, needs: &mut Needs<'a>) {
 }
 
 /// The conditions that hold once a next-hop object is deleted.
-fn release<'a>(target: &'a RouteTarget, needs: &mut Needs<'a>) {
-    for hop in target.hops() {
-        if let RouteTarget::Group(_) = target {
-            needs.provides(Condition::NextHopObjectUnused(Target::Hop(hop)));
+fn release<'a>(object: &'a NextHopObject, needs: &mut Needs<'a>) {
+    for hop in object.hops() {
+        if let NextHopObject::Group(_) = object {
+            needs.provides(Condition::NextHopObjectUnused(NextHopObjectRef::Hop(hop)));
             continue;
         }
         needs.provides(Condition::LinkUnused(&hop.link));
@@ -105,11 +107,11 @@ fn release<'a>(target: &'a RouteTarget, needs: &mut Needs<'a>) {
 
 impl fmt::Display for NextHopObjectChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NextHopObjectChange(target, operation) = self;
+        let NextHopObjectChange(object, operation) = self;
         match operation {
-            NextHopObjectOperation::Create => write!(f, "add nexthop {target}"),
-            NextHopObjectOperation::Replace(from) => write!(f, "set nexthop {from} to {target}"),
-            NextHopObjectOperation::Delete => write!(f, "delete nexthop {target}"),
+            NextHopObjectOperation::Create => write!(f, "add nexthop {object}"),
+            NextHopObjectOperation::Replace(from) => write!(f, "set nexthop {from} to {object}"),
+            NextHopObjectOperation::Delete => write!(f, "delete nexthop {object}"),
         }
     }
 }

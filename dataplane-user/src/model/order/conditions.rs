@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Detour, Nets, Slot};
-use crate::model::{Class, Group, KernelState, Named, NextHop, RouteGroup, RouteHop, RouteTarget};
+use crate::model::{Class, Group, KernelState, Named, NextHop, NextHopObject, RouteGroup, RouteHop};
 use crate::net::{Family, LinkName, Namespace};
 
 /// A condition that changes require or provide. A condition that no change of a set provides holds already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Condition<'a> {
     /// No device has the unique property, or the device that has it gives it up.
-    Vacant(Slot<'a>),
+    SlotFree(Slot<'a>),
     /// A device exists.
     Link(&'a LinkName),
     /// A device may be brought up: it has its program, and its key.
@@ -32,7 +32,7 @@ pub(crate) enum Condition<'a> {
     Unrouted(&'a LinkName),
     /// The kernel has deleted the routes through a device that it deletes together with the last address of
     /// the device.
-    Flushed(&'a LinkName),
+    RoutesFlushed(&'a LinkName),
     /// Gateways in this prefix are reached without another gateway.
     Connected(IpNet),
     /// A permanent neighbour exists on a device.
@@ -40,9 +40,9 @@ pub(crate) enum Condition<'a> {
     /// No next-hop object needs a neighbour any more.
     NeighbourUnused(&'a LinkName, IpAddr),
     /// A next-hop object exists.
-    NextHopObject(Target<'a>),
+    NextHopObject(NextHopObjectRef<'a>),
     /// No route and no group uses a next-hop object any more.
-    NextHopObjectUnused(Target<'a>),
+    NextHopObjectUnused(NextHopObjectRef<'a>),
     /// A class is in the maps.
     Class(&'a Class),
     /// No next hop is of a class any more.
@@ -60,13 +60,13 @@ pub(crate) enum Condition<'a> {
     /// The peer of a WireGuard device for a prefix is no longer needed.
     AllowedUnused(&'a LinkName, IpNet),
     /// Packets to a prefix take their desired path.
-    Led(IpNet),
+    OnDesiredPath(IpNet),
     /// The same for the prefixes inside this one.
-    LedWithin(IpNet),
+    OnDesiredPathsWithin(IpNet),
     /// The same for the prefixes inside this one that were forwarded by other means before.
     MovedWithin(IpNet),
     /// The former route or map entry of a prefix is deleted.
-    Left(IpNet),
+    FormerPathDeleted(IpNet),
     /// The backstop route behind an anchor exists: by table and prefix.
     Backstop(u32, IpNet),
     /// No anchor exists in front of this backstop route any more.
@@ -79,7 +79,7 @@ pub(crate) enum Condition<'a> {
     /// No later rule of the family needs those any more.
     SpecificRulesUnused(Family),
     /// All routes and prefixes have their desired targets.
-    AllLed,
+    AllOnDesiredPaths,
     /// All desired rules that lead to tables exist.
     RulesMade,
     /// All undesired rules are deleted.
@@ -97,23 +97,23 @@ pub(crate) enum Condition<'a> {
     /// No packets are expected from this peer address any more.
     SourceUnused(IpAddr),
     /// Everything that the nft table protects is deleted.
-    Unguarded,
+    FirewallUnneeded,
 }
 
 /// A next-hop object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Target<'a> {
+pub(crate) enum NextHopObjectRef<'a> {
     Hop(&'a RouteHop),
     Group(&'a RouteGroup),
     Other(&'a str),
 }
 
-impl<'a> From<&'a RouteTarget> for Target<'a> {
-    fn from(target: &'a RouteTarget) -> Target<'a> {
-        match target {
-            RouteTarget::Hop(hop) => Target::Hop(hop),
-            RouteTarget::Group(group) => Target::Group(group),
-            RouteTarget::Other(text) => Target::Other(text),
+impl<'a> From<&'a NextHopObject> for NextHopObjectRef<'a> {
+    fn from(object: &'a NextHopObject) -> NextHopObjectRef<'a> {
+        match object {
+            NextHopObject::Hop(hop) => NextHopObjectRef::Hop(hop),
+            NextHopObject::Group(group) => NextHopObjectRef::Group(group),
+            NextHopObject::Other(text) => NextHopObjectRef::Other(text),
         }
     }
 }
@@ -127,7 +127,7 @@ pub(crate) struct Around<'a> {
     /// The same without what the kernel deletes together with recreated devices.
     pub(crate) observed: &'a KernelState,
     /// The desired state, without conflicts and waiting objects.
-    pub(crate) target: &'a KernelState,
+    pub(crate) desired: &'a KernelState,
     /// The peers that manifests still name.
     pub(crate) named: &'a Named,
     /// The detours by which circles of changes are broken.

@@ -10,7 +10,7 @@ use crate::model::change::{
     AddressChange, AddressOperation, BpfChange, LinkChange, LinkOperation, NetlinkChange, PrefixChange,
     RouteChange, RouteOperation, Write,
 };
-use crate::model::{Action, KernelState, RouteGroup, RouteTarget, connected_subnet};
+use crate::model::{Action, KernelState, NextHopObject, RouteGroup, connected_subnet};
 use crate::net::Family;
 
 /// The prefixes that the changes of one namespace concern.
@@ -33,13 +33,13 @@ pub(crate) struct Nets {
 
 impl Nets {
     /// Before any change is added.
-    pub(crate) fn of(before: &KernelState, target: &KernelState) -> Nets {
+    pub(crate) fn of(before: &KernelState, desired: &KernelState) -> Nets {
         let mut nets = Nets::default();
-        let routes = target.routes.iter().filter(|(_, route)| !route.refuses());
-        let wanted = routes.map(|(key, _)| &key.prefix).chain(target.prefixes.keys());
+        let routes = desired.routes.iter().filter(|(_, route)| !route.refuses());
+        let wanted = routes.map(|(key, _)| &key.prefix).chain(desired.prefixes.keys());
         wanted.for_each(|net| nets.wanted.insert(*net));
         for (key, route) in &before.routes {
-            if let Some(RouteTarget::Group(group)) = route.target() {
+            if let Some(NextHopObject::Group(group)) = route.next_hop_object() {
                 nets.by_group
                     .entry(Arc::clone(group))
                     .or_default()
@@ -49,10 +49,10 @@ impl Nets {
         nets
     }
 
-    pub(crate) fn add(&mut self, action: &Action, target: &KernelState) {
+    pub(crate) fn add(&mut self, action: &Action, desired: &KernelState) {
         match action {
             Action::Netlink(NetlinkChange::Link(LinkChange(link, LinkOperation::SetUp))) => {
-                target
+                desired
                     .subnets(link)
                     .for_each(|subnet| self.connected.insert(subnet));
             }
@@ -61,7 +61,7 @@ impl Nets {
                 RouteOperation::Create(route) | RouteOperation::Replace(route),
             ))) if !route.refuses() => {
                 self.led.insert(key.prefix);
-                if route.target().is_some() {
+                if route.next_hop_object().is_some() {
                     self.by_objects.insert(key.prefix);
                 }
                 if route.is_connected() {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Route, RouteKey};
 use crate::model::change::{Operation, Verb};
-use crate::model::order::{Around, Condition, Needs, Slot, Stage, Target};
+use crate::model::order::{Around, Condition, Needs, NextHopObjectRef, Slot, Stage};
 use crate::model::{Object, nexthop};
 use crate::net::Family;
 
@@ -54,7 +54,9 @@ impl Operation for RouteChange {
     fn rank(&self) -> u8 {
         let length = self.0.prefix.prefix_len();
         match &self.1 {
-            RouteOperation::Create(route) | RouteOperation::Replace(route) if route.target().is_some() => {
+            RouteOperation::Create(route) | RouteOperation::Replace(route)
+                if route.next_hop_object().is_some() =>
+            {
                 u8::MAX - length
             }
             RouteOperation::Delete(route) if !route.refuses() => length,
@@ -83,7 +85,7 @@ impl Operation for RouteChange {
             RouteOperation::Delete(route) => {
                 needs.requires(Condition::RulesMade);
                 needs.requires(Condition::RulesGone);
-                needs.provides(Condition::Unguarded);
+                needs.provides(Condition::FirewallUnneeded);
                 release(key, route, needs);
                 if route.refuses() {
                     return needs.requires(Condition::BackstopUnused(key.table, key.prefix));
@@ -93,9 +95,9 @@ impl Operation for RouteChange {
                 // If a less specific route can't be deleted, it must not get the packets of more specific
                 // ones.
                 for wider in around.nets.left.beyond(key.prefix) {
-                    needs.requires(Condition::Left(wider));
+                    needs.requires(Condition::FormerPathDeleted(wider));
                 }
-                needs.provides(Condition::Left(key.prefix));
+                needs.provides(Condition::FormerPathDeleted(key.prefix));
             }
         }
     }
@@ -109,12 +111,12 @@ fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut
     if let Some(source) = route.source() {
         needs.requires(Condition::Address(source));
     }
-    if key.prefix.addr().is_ipv4() && route.target().is_none() {
+    if key.prefix.addr().is_ipv4() && route.next_hop_object().is_none() {
         route
             .links()
-            .for_each(|link| needs.requires(Condition::Flushed(link)));
+            .for_each(|link| needs.requires(Condition::RoutesFlushed(link)));
     }
-    needs.requires(Condition::Vacant(Slot::Subnet(key.prefix)));
+    needs.requires(Condition::SlotFree(Slot::Subnet(key.prefix)));
     if let Some(former) = around
         .before
         .routes
@@ -123,7 +125,7 @@ fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut
     {
         // The former route is deleted together with a device that is recreated.
         for link in former.links() {
-            needs.requires(Condition::Vacant(Slot::Name(link)));
+            needs.requires(Condition::SlotFree(Slot::Name(link)));
         }
     }
     if !route.refuses() {
@@ -134,13 +136,13 @@ fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut
             needs.requires(Condition::Connected(net));
         }
     }
-    let Some(target) = route.target() else {
+    let Some(object) = route.next_hop_object() else {
         return;
     };
-    needs.requires(Condition::NextHopObject(target.into()));
-    for hop in target.hops() {
+    needs.requires(Condition::NextHopObject(object.into()));
+    for hop in object.hops() {
         nexthop::require_hop(hop, needs);
-        needs.requires(Condition::NextHopObject(Target::Hop(hop)));
+        needs.requires(Condition::NextHopObject(NextHopObjectRef::Hop(hop)));
         if hop.is_wireguard() {
             needs.requires(Condition::Allowed(&hop.link, key.prefix));
         }
@@ -151,10 +153,10 @@ fn require<'a>(key: &RouteKey, route: &'a Route, around: Around<'a>, needs: &mut
 
 /// The conditions that hold once a route or a map entry forwards packets to a prefix.
 pub(crate) fn led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) {
-    needs.provides(Condition::AllLed);
-    needs.provides(Condition::Led(prefix));
+    needs.provides(Condition::AllOnDesiredPaths);
+    needs.provides(Condition::OnDesiredPath(prefix));
     for wider in around.nets.left.beyond(prefix) {
-        needs.provides(Condition::LedWithin(wider));
+        needs.provides(Condition::OnDesiredPathsWithin(wider));
     }
     if around.nets.left.contains(&prefix) {
         for wider in around.nets.by_objects.beyond(prefix) {
@@ -167,9 +169,9 @@ pub(crate) fn led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) 
 pub(crate) fn require_led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) {
     needs.requires(Condition::RulesMade);
     needs.requires(Condition::RulesGone);
-    needs.requires(Condition::LedWithin(prefix));
+    needs.requires(Condition::OnDesiredPathsWithin(prefix));
     for wider in around.nets.led.around(prefix) {
-        needs.requires(Condition::Led(wider));
+        needs.requires(Condition::OnDesiredPath(wider));
     }
 }
 
@@ -181,8 +183,8 @@ fn release<'a>(key: &RouteKey, route: &'a Route, needs: &mut Needs<'a>) {
     if let Some(source) = route.source() {
         needs.provides(Condition::AddressUnused(source));
     }
-    if let Some(target) = route.target() {
-        return needs.provides(Condition::NextHopObjectUnused(target.into()));
+    if let Some(object) = route.next_hop_object() {
+        return needs.provides(Condition::NextHopObjectUnused(object.into()));
     }
     for link in route.links() {
         needs.provides(Condition::LinkUnused(link));

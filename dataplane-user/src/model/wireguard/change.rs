@@ -50,7 +50,7 @@ impl Operation for WireGuardChange {
                 if !is_up {
                     set_up(link, needs);
                 }
-                needs.requires_at(None, Condition::Vacant(Slot::Port(*port, PortUse::Alone)));
+                needs.requires_at(None, Condition::SlotFree(Slot::Port(*port, PortUse::Alone)));
                 let yields = around
                     .detours
                     .contains(&Detour::FreePort(around.namespace.cloned(), link.clone()));
@@ -105,7 +105,7 @@ fn allow<'a>(link: &'a LinkName, prefixes: &BTreeSet<IpNet>, needs: &mut Needs<'
 pub(crate) fn free_port(device: Option<&Device>, needs: &mut Needs<'_>) {
     let port = device.map_or(0, |device| device.listen_port);
     for slot in freed_port(port, PortUse::Alone).filter(|_| port != 0) {
-        needs.provides_at(None, Condition::Vacant(slot));
+        needs.provides_at(None, Condition::SlotFree(slot));
     }
 }
 

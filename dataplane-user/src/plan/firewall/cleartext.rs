@@ -13,7 +13,7 @@ use super::super::advertised::advertised;
 use super::super::links::overlay_routes;
 use super::super::lookups::of_prefix;
 use super::of;
-use crate::model::devices::is_ours;
+use crate::model::devices::is_overlay_device;
 use crate::model::facts::NodeFacts;
 use crate::model::firewall::{Action, Chain, Firewall, Match, Side, aggregate};
 use crate::net::Encapsulation;
@@ -132,7 +132,7 @@ fn own_devices(intent: &Intent, facts: &NodeFacts) -> BTreeSet<LinkName> {
         overlay.all(|key| found.beats(&key)).then_some(found)
     });
     let links = leading.flat_map(|found| &found.links);
-    links.filter(|link| !is_ours(link)).cloned().collect()
+    links.filter(|link| !is_overlay_device(link)).cloned().collect()
 }
 
 fn address(side: Side, within: bool, prefixes: BTreeSet<IpNet>) -> Match {

@@ -27,7 +27,7 @@ pub(super) fn plan(placed: Vec<(Netns, &str, &NetlinkRoute)>, planner: &mut Plan
                 key,
                 kind: Some(kind),
             }) => {
-                let owner = Owner::Ours;
+                let owner = Owner::Adit;
                 let kind = by_known_devices(kind, planner.at(&netns));
                 match planner.at(&netns).routes.entry(key) {
                     Entry::Vacant(vacant) => drop(vacant.insert(Route { owner, kind })),

@@ -13,7 +13,7 @@ use crate::model::wireguard::{self, Device, Preshared};
 use crate::model::{LinkKind, MAIN_TABLE, Owner, Route, RouteKey, RouteKind, Rule, connected_subnet};
 use crate::net::Family;
 use crate::net::KeySource;
-use crate::resource::netlink::Placed;
+use crate::resource::netlink::Namespaced;
 use crate::resource::node::Host;
 use crate::resource::wireguard::{Peer, PresharedSource};
 use crate::resource::{Problem, Reason, WireGuardInterface};
@@ -28,7 +28,7 @@ const FIRST_MARK: u32 = 51820;
 
 /// Plans the devices of a node, in order of the names of their manifests.
 pub(super) fn plan<'a>(
-    interfaces: impl Iterator<Item = (&'a str, &'a Placed<WireGuardInterface>)>,
+    interfaces: impl Iterator<Item = (&'a str, &'a Namespaced<WireGuardInterface>)>,
     planner: &mut Planner<'_>,
 ) {
     let mut marks = Marks::default();
@@ -201,7 +201,7 @@ fn routes(
         }
         let key = RouteKey::new(table, prefix, 0);
         let route = Route {
-            owner: Owner::Ours,
+            owner: Owner::Adit,
             kind: RouteKind::on_link(link, family),
         };
         if let Some(other) = planner.at(netns).routes.get(&key) {

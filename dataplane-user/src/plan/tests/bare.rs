@@ -11,12 +11,12 @@ const ETH1: &str = "eth1";
 
 #[test]
 fn packets_go_to_the_gateway_or_to_the_peer_itself() {
-    let (target, problems) = by(&[
+    let (desired, problems) = by(&[
         (2, ETH0, None),
         (3, ETH0, Some("fe80::fe")),
         (4, ETH1, Some("fe80::fe")),
     ]);
-    let hops = next_hops(&target);
+    let hops = next_hops(&desired);
     let gateways = hops.iter().map(|hop| hop.gateway.unwrap().to_string());
     assert_eq!(
         gateways.collect::<Vec<_>>(),
@@ -25,18 +25,18 @@ fn packets_go_to_the_gateway_or_to_the_peer_itself() {
     let class = |link| Class::bare(UnderlayDevice::of(&LinkName::constant(link)));
     let classes = hops.iter().map(|hop| hop.class).collect::<Vec<_>>();
     assert_eq!(classes, [class(ETH0), class(ETH0), class(ETH1)]);
-    let links = target
+    let links = desired
         .classes
         .values()
         .map(|link| link.as_ref().unwrap().as_str());
     assert_eq!(links.collect::<BTreeSet<_>>(), BTreeSet::from([ETH0, ETH1]));
-    assert_eq!(anchor_mtus(&target), BTreeSet::from([1500]));
+    assert_eq!(anchor_mtus(&desired), BTreeSet::from([1500]));
     // IPv6 is only sent to IPv6 neighbours, with both families of the underlay.
     assert_eq!(reasons(&problems), [Reason::Unsupported]);
     let refused = problems[0].refused.clone().unwrap();
     assert_eq!((refused.to.as_str(), refused.family), ("b", Family::Ipv6));
     assert_eq!(
-        prefixes(&target),
+        prefixes(&desired),
         [
             "10.2.0.1/32",
             "10.3.0.1/32",
@@ -49,14 +49,14 @@ fn packets_go_to_the_gateway_or_to_the_peer_itself() {
 
 #[test]
 fn the_underlay_device_is_never_changed() {
-    let (target, _) = by(&[(2, ETH0, None), (3, ETH1, Some("192.0.2.254"))]);
-    let changes = diff(&KernelState::default(), &target).changes;
+    let (desired, _) = by(&[(2, ETH0, None), (3, ETH1, Some("192.0.2.254"))]);
+    let changes = diff(&KernelState::default(), &desired).changes;
     for change in &changes {
         let to_class = matches!(change.action.object(), Object::Class(_));
         assert!(to_class || !change.to_string().contains("eth"), "{change}");
     }
     assert_eq!(
-        target.links.keys().map(LinkName::as_str).collect::<Vec<_>>(),
+        desired.links.keys().map(LinkName::as_str).collect::<Vec<_>>(),
         ["adit0"]
     );
 }
@@ -88,7 +88,7 @@ fn a_peer_that_no_underlay_route_leads_to_is_left_out() {
         (&by_a_tunnel, Reason::UnderlayLoop),
         (&to_itself, Reason::NoUnderlayRoute),
     ];
-    for ((target, problems), reason) in cases {
+    for ((desired, problems), reason) in cases {
         let way = problems
             .iter()
             .filter(|problem| problem.refused.is_none())
@@ -96,7 +96,7 @@ fn a_peer_that_no_underlay_route_leads_to_is_left_out() {
         let way = way.collect::<Vec<_>>();
         assert_eq!(reasons(&way), [reason]);
         assert_eq!(way[0].subject, "TunnelNode/b");
-        assert_eq!(prefixes(target), ["10.3.0.1/32", "10.4.0.1/32"]);
+        assert_eq!(prefixes(desired), ["10.3.0.1/32", "10.4.0.1/32"]);
     }
     let said = into_the_overlay
         .1
@@ -193,13 +193,13 @@ fn bare(network: &mut Network) {
 }
 
 /// The next hops, in order of their nodes.
-fn next_hops(target: &KernelState) -> Vec<NextHop> {
-    target.next_hops.iter().map(|hop| NextHop::clone(hop)).collect()
+fn next_hops(desired: &KernelState) -> Vec<NextHop> {
+    desired.next_hops.iter().map(|hop| NextHop::clone(hop)).collect()
 }
 
 /// The prefixes that lead to other nodes.
-fn prefixes(target: &KernelState) -> Vec<String> {
-    let remote = target
+fn prefixes(desired: &KernelState) -> Vec<String> {
+    let remote = desired
         .prefixes
         .iter()
         .filter(|(_, leads_to)| leads_to.next_hops().next().is_some());

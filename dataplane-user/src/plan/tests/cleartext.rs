@@ -156,7 +156,7 @@ fn a_device_that_nft_has_no_words_for_is_told_and_the_rest_stands() {
     let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
     node.return_path = ["bad\"", "eth*"].map(|name| LinkName::new(name).unwrap()).into();
     let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
-    let (target, problems) = plan(&intent, &facts(&[(2, 1500)]));
+    let (desired, problems) = plan(&intent, &facts(&[(2, 1500)]));
     let told: Vec<_> = problems
         .iter()
         .filter(|problem| problem.reason == Reason::Unsupported)
@@ -168,8 +168,8 @@ fn a_device_that_nft_has_no_words_for_is_told_and_the_rest_stands() {
         (told.severity, told.subject.as_str()),
         (Severity::Error, "link bad\\\"")
     );
-    let firewall = target.firewall.unwrap();
-    assert!(firewall.unspeakable().is_empty());
+    let firewall = desired.firewall.unwrap();
+    assert!(firewall.inexpressible_links().is_empty());
     let named = |name: &str| format!("{firewall:?}").contains(name);
     assert!(named("eth*") && !named("bad"), "{firewall:#?}");
     assert_eq!(firewall.chains[&Chain::RawPrerouting].len(), 5);
@@ -183,8 +183,8 @@ fn without_nft_a_network_that_asks_for_it_is_not_ready() {
             ..facts(&[(2, 1500)])
         };
         let intent = Intent::new(resources(asks, &["a", "b"]), NodeName::new("a").unwrap()).unwrap();
-        let (target, problems) = plan(&intent, &facts);
-        assert_eq!(target.firewall, None);
+        let (desired, problems) = plan(&intent, &facts);
+        assert_eq!(desired.firewall, None);
         assert_eq!(
             (problems.len(), problems[0].severity),
             (1, Severity::Error),

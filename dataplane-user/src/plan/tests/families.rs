@@ -21,14 +21,14 @@ fn by_routes(encapsulation: Encapsulation, change: impl Fn(&mut NodeFacts)) -> (
     plan(&intent, &facts)
 }
 
-fn of_family(target: &KernelState, family: Family) -> Vec<&RouteKey> {
-    let keys = target.routes.keys();
+fn of_family(desired: &KernelState, family: Family) -> Vec<&RouteKey> {
+    let keys = desired.routes.keys();
     keys.filter(|key| Family::of_prefix(key.prefix) == family)
         .collect()
 }
 
-fn families_of_rules(target: &KernelState) -> Vec<Family> {
-    target.rules.iter().map(|rule| rule.family).collect()
+fn families_of_rules(desired: &KernelState) -> Vec<Family> {
+    desired.rules.iter().map(|rule| rule.family).collect()
 }
 
 fn skipped(problems: &[Problem]) -> Vec<&str> {
@@ -49,38 +49,43 @@ fn without_rules_only_the_main_table_is_used() {
             .any(|key| key.table == 1730)
     );
 
-    let (target, problems) = by_routes(Encapsulation::Ipip, |facts| {
+    let (desired, problems) = by_routes(Encapsulation::Ipip, |facts| {
         facts.without_rules = BTreeSet::from([Family::Ipv6]);
     });
     assert_eq!(skipped(&problems), ["IPv6 rules"]);
-    assert_eq!(families_of_rules(&target), [Family::Ipv4]);
-    let left = of_family(&target, Family::Ipv6);
+    assert_eq!(families_of_rules(&desired), [Family::Ipv4]);
+    let left = of_family(&desired, Family::Ipv6);
     assert!(left.iter().all(|key| key.table == MAIN_TABLE), "{left:?}");
-    assert_eq!(of_family(&target, Family::Ipv4), of_family(&whole, Family::Ipv4));
+    assert_eq!(of_family(&desired, Family::Ipv4), of_family(&whole, Family::Ipv4));
 }
 
 #[test]
 fn without_ipv6_nothing_of_it_is_wanted() {
     let (whole, _) = by_routes(Encapsulation::Ipip, |_| {});
-    let (target, problems) = by_routes(Encapsulation::Ipip, |facts| facts.ipv6 = Ipv6::Absent);
+    let (desired, problems) = by_routes(Encapsulation::Ipip, |facts| facts.ipv6 = Ipv6::Absent);
     assert_eq!(skipped(&problems), ["IPv6"]);
-    assert_eq!(of_family(&target, Family::Ipv6), [] as [&RouteKey; 0]);
-    assert_eq!(of_family(&target, Family::Ipv4), of_family(&whole, Family::Ipv4));
-    assert!(target.addresses.keys().all(|(_, prefix)| prefix.addr().is_ipv4()));
-    assert_eq!(families_of_rules(&target), [Family::Ipv4]);
+    assert_eq!(of_family(&desired, Family::Ipv6), [] as [&RouteKey; 0]);
+    assert_eq!(of_family(&desired, Family::Ipv4), of_family(&whole, Family::Ipv4));
+    assert!(
+        desired
+            .addresses
+            .keys()
+            .all(|(_, prefix)| prefix.addr().is_ipv4())
+    );
+    assert_eq!(families_of_rules(&desired), [Family::Ipv4]);
 
     // Neighbours of Ethernet tunnels are IPv6 neighbours, also for IPv4.
-    let (target, problems) = by_routes(Encapsulation::Geneve, |facts| facts.ipv6 = Ipv6::Absent);
+    let (desired, problems) = by_routes(Encapsulation::Geneve, |facts| facts.ipv6 = Ipv6::Absent);
     assert_eq!(skipped(&problems), ["IPv6", "link adit-geneve"]);
-    assert!(target.neighbours.is_empty() && target.route_targets.is_empty());
+    assert!(desired.neighbours.is_empty() && desired.next_hop_objects.is_empty());
 }
 
 #[test]
 fn what_refuses_stays_where_ipv6_is_disabled() {
     let off = |facts: &mut NodeFacts| facts.ipv6 = Ipv6::OffAllBut(BTreeSet::new());
-    let (target, problems) = by_routes(Encapsulation::Ipip, off);
+    let (desired, problems) = by_routes(Encapsulation::Ipip, off);
     assert_eq!(skipped(&problems), ["link adit0"]);
-    let left = target.routes.iter();
+    let left = desired.routes.iter();
     let mut left = left.filter(|(key, _)| Family::of_prefix(key.prefix) == Family::Ipv6);
     assert!(left.clone().count() > 0);
     assert!(left.all(|(_, route)| route.links().next().is_none()));

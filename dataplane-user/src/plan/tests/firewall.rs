@@ -132,12 +132,12 @@ fn a_machine_without_nft_is_not_ready_only_for_networks_that_need_it() {
             ..facts(&[(2, 1500)])
         };
         let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
-        let (target, problems) = plan(&intent, &facts);
+        let (desired, problems) = plan(&intent, &facts);
         let severities = problems
             .iter()
             .map(|problem| problem.severity)
             .collect::<Vec<_>>();
-        (target.firewall, severities)
+        (desired.firewall, severities)
     };
     for nft in [Nft::NoProgram, Nft::NoTables] {
         assert_eq!(found(nft, false), (None, vec![Severity::Warning]));
@@ -158,19 +158,19 @@ fn a_machine_without_nft_is_not_ready_only_for_networks_that_need_it() {
 
 #[test]
 fn a_foreign_table_is_a_conflict_and_left_alone() {
-    let (target, _) = planned(resources(|_| {}, &["a", "b"]), &[(2, 1500)]);
+    let (desired, _) = planned(resources(|_| {}, &["a", "b"]), &[(2, 1500)]);
     let observed = KernelState {
-        firewall: Some(Firewall::foreign()),
-        ..target.clone()
+        firewall: Some(Firewall::not_managed()),
+        ..desired.clone()
     };
-    let set = diff(&observed, &target);
+    let set = diff(&observed, &desired);
     assert_eq!(set.changes, []);
     assert_eq!(set.conflicts[0].object.object, Object::Firewall);
     let nothing = diff(
         &observed,
         &KernelState {
             firewall: None,
-            ..target
+            ..desired
         },
     );
     assert_eq!((nothing.changes.len(), nothing.conflicts.len()), (0, 0));
@@ -178,9 +178,9 @@ fn a_foreign_table_is_a_conflict_and_left_alone() {
 
 #[test]
 fn no_rule_is_about_a_foreign_device() {
-    let (target, _) = planned(resources(|_| {}, &["a", "b"]), &[(2, 1500)]);
+    let (desired, _) = planned(resources(|_| {}, &["a", "b"]), &[(2, 1500)]);
     let foreign = Link {
-        owner: Owner::Foreign,
+        owner: Owner::Other,
         kind: LinkKind::Other("bridge".to_owned()),
         mac: None,
         mtu: None,
@@ -192,7 +192,7 @@ fn no_rule_is_about_a_foreign_device() {
         links: [(LinkName::constant("adit-geneve"), foreign)].into(),
         ..KernelState::default()
     };
-    let made = diff(&observed, &target)
+    let made = diff(&observed, &desired)
         .changes
         .into_iter()
         .find_map(|change| match change.action {
@@ -208,9 +208,9 @@ fn no_rule_is_about_a_foreign_device() {
 }
 
 fn firewall(change: impl Fn(&mut Network)) -> Firewall {
-    let (target, problems) = planned(resources(change, &["a", "b"]), &[(2, 1500)]);
+    let (desired, problems) = planned(resources(change, &["a", "b"]), &[(2, 1500)]);
     assert_eq!(problems, []);
-    target.firewall.unwrap()
+    desired.firewall.unwrap()
 }
 
 fn net(text: &str) -> IpNet {

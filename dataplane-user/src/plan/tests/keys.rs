@@ -28,32 +28,32 @@ fn unusable() -> OwnKey {
 #[test]
 fn a_next_key_that_cannot_be_read_keeps_second_devices_and_may_be_the_own_one() {
     let next = key(11).public_key();
-    let own = |target: &KernelState, device| {
-        let device = target.wireguard.get(&LinkName::constant(device))?;
+    let own = |desired: &KernelState, device| {
+        let device = desired.wireguard.get(&LinkName::constant(device))?;
         device.public_key
     };
-    let (target, problems) = planned_with(
+    let (desired, problems) = planned_with(
         |end| end.next_public_key = Some(next),
         |facts| facts.wireguard.next_key = unusable(),
     );
-    assert_eq!(own(&target, "adit-wg128"), Some(next));
+    assert_eq!(own(&desired, "adit-wg128"), Some(next));
     assert!(
         reasons(&problems).contains(&Reason::KeyUnreadable),
         "{problems:?}"
     );
 
-    let (target, problems) = planned_with(
+    let (desired, problems) = planned_with(
         |end| end.public_key = next,
         |facts| facts.wireguard.next_key = unusable(),
     );
-    assert_eq!(own(&target, "adit-wg0"), Some(next));
+    assert_eq!(own(&desired, "adit-wg0"), Some(next));
     assert_eq!(reasons(&problems), [Reason::KeyUnreadable]);
 
     // Without a key rotation the next key is not needed; and a missing key is not an unreadable one.
     let (_, problems) = planned_with(|_| {}, |facts| facts.wireguard.next_key = unusable());
     assert_eq!(problems, []);
-    let (target, problems) = planned_with(|end| end.public_key = next, |_| {});
-    assert!(target.wireguard.is_empty());
+    let (desired, problems) = planned_with(|end| end.public_key = next, |_| {});
+    assert!(desired.wireguard.is_empty());
     assert!(reasons(&problems).contains(&Reason::KeyMismatch), "{problems:?}");
 }
 
@@ -65,16 +65,19 @@ fn only_a_preshared_key_that_is_missing_takes_a_peer_out_of_the_plan() {
             |facts| drop(facts.wireguard.preshared_keys.insert(FILE.to_owned(), key)),
         )
     };
-    let peers = |target: &KernelState| {
-        let peers = target.wireguard.values().flat_map(|device| device.peers.values());
+    let peers = |desired: &KernelState| {
+        let peers = desired
+            .wireguard
+            .values()
+            .flat_map(|device| device.peers.values());
         peers.map(|peer| peer.preshared_key.clone()).collect::<Vec<_>>()
     };
-    let (target, problems) = with(SharedKey::Unreadable("why".to_owned()));
-    assert_eq!(peers(&target), [Preshared::Unreadable, Preshared::Unreadable]);
+    let (desired, problems) = with(SharedKey::Unreadable("why".to_owned()));
+    assert_eq!(peers(&desired), [Preshared::Unreadable, Preshared::Unreadable]);
     assert_eq!(reasons(&problems), [Reason::KeyUnreadable]);
     assert_eq!(problems[0].severity, Severity::Error);
-    let (target, problems) = with(SharedKey::Missing("why".to_owned()));
-    assert_eq!(peers(&target), []);
+    let (desired, problems) = with(SharedKey::Missing("why".to_owned()));
+    assert_eq!(peers(&desired), []);
     // For each peer and family.
     assert_eq!(reasons(&problems), [Reason::Incomplete; 4]);
 }

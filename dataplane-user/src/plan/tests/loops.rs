@@ -23,7 +23,7 @@ fn a_way_that_leads_into_the_overlay_is_none() {
             let straight = plan_of(&with_keys(encapsulation), &facts);
             assert_eq!(straight.1, [], "{encapsulation}");
             facts.paths.insert(underlay(2), by(device, 1450));
-            let (target, problems) = plan_of(&with_keys(encapsulation), &facts);
+            let (desired, problems) = plan_of(&with_keys(encapsulation), &facts);
             assert_eq!(
                 reasons(&problems),
                 [Reason::UnderlayLoop],
@@ -35,10 +35,10 @@ fn a_way_that_leads_into_the_overlay_is_none() {
                 "{}",
                 problems[0]
             );
-            assert_eq!(led(&target), led_to(3), "{encapsulation} by {device}");
+            assert_eq!(led(&desired), led_to(3), "{encapsulation} by {device}");
             // The looped path does not reduce the MTU.
-            assert_eq!(anchor_mtus(&target), anchor_mtus(&straight.0));
-            assert!(target.wireguard.values().all(|device| device.peers.len() == 1));
+            assert_eq!(anchor_mtus(&desired), anchor_mtus(&straight.0));
+            assert!(desired.wireguard.values().all(|device| device.peers.len() == 1));
         }
     }
 }
@@ -73,10 +73,10 @@ fn an_endpoint_inside_of_a_network_needs_a_more_specific_route() {
             facts
                 .routes
                 .extend(route.map(|route| (Lookup::unmarked(inside), route)));
-            let (target, problems) = plan_of(&resources, &facts);
+            let (desired, problems) = plan_of(&resources, &facts);
             if !loops {
                 assert_eq!(problems, [], "{words}");
-                assert_eq!(led(&target).len(), 2, "{words}");
+                assert_eq!(led(&desired).len(), 2, "{words}");
                 continue;
             }
             assert_eq!(reasons(&problems), [Reason::UnderlayLoop], "{words}");
@@ -85,7 +85,7 @@ fn an_endpoint_inside_of_a_network_needs_a_more_specific_route() {
                 "{words}: {}",
                 problems[0]
             );
-            assert_eq!(led(&target), led_to(3), "{words}");
+            assert_eq!(led(&desired), led_to(3), "{words}");
         }
     }
 }
@@ -210,9 +210,9 @@ fn with_interface(allowed: &[&str]) -> Intent {
 /// The plan of node a, without the problems that some links can't transport IPv6 over IPv4.
 pub(super) fn plan_of(resources: &Resources, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     let intent = Intent::new(resources.clone(), NodeName::new("a").unwrap()).unwrap();
-    let (target, mut problems) = plan(&intent, facts);
+    let (desired, mut problems) = plan(&intent, facts);
     problems.retain(|problem| problem.reason != Reason::Unsupported);
-    (target, problems)
+    (desired, problems)
 }
 
 /// A network of a, b and c, each with a key.
@@ -248,8 +248,8 @@ fn by(device: &'static str, mtu: u32) -> UnderlayPath {
 }
 
 /// The IPv4 prefixes that lead to other nodes.
-fn led(target: &KernelState) -> Vec<String> {
-    let led = target
+fn led(desired: &KernelState) -> Vec<String> {
+    let led = desired
         .prefixes
         .iter()
         .filter(|(prefix, leads_to)| prefix.addr().is_ipv4() && leads_to.next_hops().next().is_some());

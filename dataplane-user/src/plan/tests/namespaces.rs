@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::model::facts::Presence;
 use crate::net::Namespace;
-use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, NetlinkObjects, Placed};
+use crate::resource::netlink::{InterfaceEnd, InterfaceKind, Namespaced, NetlinkInterface, NetlinkObjects};
 
 fn planned_in(presence: Presence) -> (KernelState, Vec<Problem>) {
     let node = NodeName::new("a").unwrap();
@@ -19,7 +19,7 @@ fn planned_in(presence: Presence) -> (KernelState, Vec<Problem>) {
         arp: true,
         keep_link_local: false,
     };
-    let interface = Placed {
+    let interface = Namespaced {
         nodes: BTreeSet::from([node.clone()]),
         namespace: Some(Namespace::Pid(7)),
         object: NetlinkInterface {
@@ -62,10 +62,10 @@ fn only_what_is_absent_takes_its_objects_out_of_the_plan() {
         (Presence::Own, true, Some((Severity::Error, Reason::Conflict))),
     ];
     for (presence, is_planned, told) in cases {
-        let (target, problems) = planned_in(presence.clone());
-        assert!(target.links.is_empty(), "never in the agent's own: {presence:?}");
+        let (desired, problems) = planned_in(presence.clone());
+        assert!(desired.links.is_empty(), "never in the agent's own: {presence:?}");
         assert_eq!(
-            target.namespaces.contains_key(&Namespace::Pid(7)),
+            desired.namespaces.contains_key(&Namespace::Pid(7)),
             is_planned,
             "{presence:?}"
         );

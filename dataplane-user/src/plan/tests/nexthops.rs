@@ -1,7 +1,7 @@
 //! The targets of prefixes while some peers are withdrawn, in both dataplanes.
 
 use super::*;
-use crate::model::{RouteTarget, Target};
+use crate::model::{NextHopObject, PrefixTarget};
 use crate::resource::AdvertisedPrefix;
 
 /// A network in which b and c advertise a prefix in the first tier, and d in the second.
@@ -37,13 +37,13 @@ fn remotes(withdrawn: &[&str]) -> Option<(Vec<u8>, bool)> {
         .routes
         .iter()
         .find(|(key, _)| key.prefix.to_string() == "10.9.0.0/16");
-    let target = shared?.1.target()?;
+    let object = shared?.1.next_hop_object()?;
     let last = |remote: IpAddr| match remote {
         IpAddr::V4(remote) => remote.octets()[3],
         IpAddr::V6(_) => 0,
     };
-    let hops = target.hops().map(|hop| last(hop.encapsulation.unwrap().remote));
-    Some((hops.collect(), matches!(target, RouteTarget::Group(_))))
+    let hops = object.hops().map(|hop| last(hop.encapsulation.unwrap().remote));
+    Some((hops.collect(), matches!(object, NextHopObject::Group(_))))
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn what_is_withdrawn_is_marked_in_the_maps_and_keeps_its_place() {
     assert_eq!(down, ["b"]);
     let state = without(tiers(Dataplane::Ebpf), &["b", "c"]);
     let shared = &state.prefixes[&"10.9.0.0/16".parse().unwrap()];
-    assert!(matches!(shared, Target::NextHop(next_hop) if next_hop.node.as_str() == "d"));
+    assert!(matches!(shared, PrefixTarget::NextHop(next_hop) if next_hop.node.as_str() == "d"));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn both_stand_side_by_side() {
     node.dataplane = Some(Dataplane::Routes);
     let routed = without(resources.clone(), &[]);
     assert!(routed.prefixes.is_empty() && routed.next_hops.is_empty());
-    assert!(!routed.route_targets.is_empty());
+    assert!(!routed.next_hop_objects.is_empty());
     assert_eq!(
         anchor_mtus(&routed),
         BTreeSet::new(),
@@ -116,6 +116,6 @@ fn peers_behind_one_gateway_are_one_way() {
         ..facts(&[])
     };
     let (state, _) = plan(&intent, &facts);
-    assert_eq!(state.route_targets.len(), 1, "{:?}", state.route_targets);
+    assert_eq!(state.next_hop_objects.len(), 1, "{:?}", state.next_hop_objects);
     assert!(state.neighbours.is_empty());
 }

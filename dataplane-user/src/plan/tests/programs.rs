@@ -12,8 +12,8 @@ fn planned_without(dataplane: Dataplane) -> (KernelState, Vec<Problem>) {
     plan(&intent, &facts)
 }
 
-fn backstops(target: &KernelState) -> usize {
-    let routes = target.routes.values();
+fn backstops(desired: &KernelState) -> usize {
+    let routes = desired.routes.values();
     routes
         .filter(|route| route.kind == RouteKind::Unreachable)
         .count()
@@ -21,26 +21,26 @@ fn backstops(target: &KernelState) -> usize {
 
 #[test]
 fn a_network_by_routes_needs_none() {
-    let (target, problems) = planned_without(Dataplane::Routes);
+    let (desired, problems) = planned_without(Dataplane::Routes);
     assert_eq!(problems, []);
-    assert!(!target.has_programs());
-    assert!(!target.route_targets.is_empty() && target.links.len() == 2);
+    assert!(!desired.has_programs());
+    assert!(!desired.next_hop_objects.is_empty() && desired.links.len() == 2);
 }
 
 #[test]
 fn a_network_by_programs_has_its_backstops_alone() {
-    let (target, problems) = planned_without(Dataplane::Ebpf);
+    let (desired, problems) = planned_without(Dataplane::Ebpf);
     assert_eq!(reasons(&problems), [Reason::Waiting]);
     assert_eq!(problems[0].severity, Severity::Error);
     assert!(problems[0].message.contains("why"), "{}", problems[0]);
-    assert!(!target.has_programs());
-    assert_eq!((anchor_mtus(&target), backstops(&target)), (BTreeSet::new(), 2));
+    assert!(!desired.has_programs());
+    assert_eq!((anchor_mtus(&desired), backstops(&desired)), (BTreeSet::new(), 2));
     assert_eq!(
-        target.links.keys().map(LinkName::as_str).collect::<Vec<_>>(),
+        desired.links.keys().map(LinkName::as_str).collect::<Vec<_>>(),
         [ANCHOR]
     );
     assert!(
-        target.firewall.is_some() && !target.addresses.is_empty(),
-        "{target:#?}"
+        desired.firewall.is_some() && !desired.addresses.is_empty(),
+        "{desired:#?}"
     );
 }

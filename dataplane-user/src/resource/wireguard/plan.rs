@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::{AllowedIpRoutes, Peer, PresharedSource, WireGuardInterface};
 use crate::net::KeySource;
 use crate::net::{LinkName, Namespace, NodeName, PublicKey};
-use crate::resource::netlink::{InterfaceEnd, Placed};
+use crate::resource::netlink::{InterfaceEnd, Namespaced};
 use crate::resource::node::{Endpoint, Host};
 
 /// The plan.
@@ -71,7 +71,7 @@ pub struct PlanLink {
 }
 
 /// The devices of both ends of all links, with their names among all declared devices.
-pub type Expanded = Vec<(String, Placed<WireGuardInterface>)>;
+pub type Expanded = Vec<(String, Namespaced<WireGuardInterface>)>;
 
 impl WireGuardNetworkPlan {
     /// Both ends of all links.
@@ -99,9 +99,9 @@ impl WireGuardNetworkPlan {
                 .iter()
                 .map(|pool| pair(pool, index))
                 .collect::<Vec<_>>();
-            let turned = addresses.iter().map(|(a, b)| (*b, *a)).collect::<Vec<_>>();
+            let swapped = addresses.iter().map(|(a, b)| (*b, *a)).collect::<Vec<_>>();
             let (port_a, port_b) = (ports.next(a)?, ports.next(b)?);
-            let ends = [(a, port_a, b, port_b, addresses), (b, port_b, a, port_a, turned)];
+            let ends = [(a, port_a, b, port_b, addresses), (b, port_b, a, port_a, swapped)];
             for (own, port, other, other_port, addresses) in ends {
                 let end = End {
                     own,
@@ -196,7 +196,7 @@ struct End<'a> {
 }
 
 impl End<'_> {
-    fn interface(&self, name: &str, link: &PlanLink) -> Result<Placed<WireGuardInterface>, String> {
+    fn interface(&self, name: &str, link: &PlanLink) -> Result<Namespaced<WireGuardInterface>, String> {
         let short = LinkName::shortened(name).map_err(|error| error.to_string())?;
         let single = |address: IpAddr| crate::net::family::host_prefix(address);
         let mut allowed_ips = self.other.allowed_ips.clone();
@@ -229,7 +229,7 @@ impl End<'_> {
             arp: false,
             keep_link_local: false,
         };
-        Ok(Placed {
+        Ok(Namespaced {
             nodes: BTreeSet::from([self.own.agent.clone()]),
             namespace: self.own.namespace.clone(),
             object: WireGuardInterface {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn shown(plan: &WireGuardNetworkPlan) -> Vec<String> {
-        let show = |(name, placed): (String, Placed<WireGuardInterface>)| {
+        let show = |(name, placed): (String, Namespaced<WireGuardInterface>)| {
             let WireGuardInterface {
                 end,
                 listen_port,

@@ -12,7 +12,7 @@ const ELSEWHERE: &str = "see `adit status`";
 pub(super) fn leave_out_details(status: &mut Status) {
     for peer in &mut status.peers {
         (peer.remote, peer.local) = (None, None);
-        if let Some(path) = &mut peer.way {
+        if let Some(path) = &mut peer.path {
             path.gateway = None;
         }
         if let Some(link) = &mut peer.wireguard {
@@ -86,7 +86,7 @@ mod tests {
             }),
             withdrawn: false,
             dataplane: Dataplane::Ebpf,
-            way: Some(PathStatus {
+            path: Some(PathStatus {
                 device: Some("adit-wg0".to_owned()),
                 gateway: Some(address),
                 usable: true,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::document::{Body, Document, Kind};
-use super::error::{Located, ManifestError};
+use super::error::{ManifestError, Positioned};
 use super::netlink::DeclaredObjects;
 use super::network::DeclaredNetwork;
 use super::node::DeclaredNode;
@@ -48,7 +48,7 @@ fn unique(documents: Vec<Document>, errors: &mut Vec<ManifestError>) -> Vec<Docu
 /// All manifests that were read, without duplicates.
 struct Declared {
     networks: BTreeMap<NetworkName, DeclaredNetwork>,
-    nodes: Vec<(Located<String>, DeclaredNode)>,
+    nodes: Vec<(Positioned<String>, DeclaredNode)>,
     netlink: DeclaredObjects,
     /// The names of all networks, including rejected ones.
     names: BTreeSet<String>,
@@ -75,7 +75,7 @@ impl Declared {
                 Some(Body::Node(node)) => declared.nodes.push((document.name, node)),
                 Some(Body::WireGuard(object)) => declared.netlink.wireguard.push((document.name, object)),
                 Some(Body::Plan(expanded)) => {
-                    let located = |name| Located {
+                    let located = |name| Positioned {
                         value: name,
                         position: document.name.position.clone(),
                         field: document.name.field.clone(),

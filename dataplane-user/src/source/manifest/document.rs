@@ -1,6 +1,6 @@
 //! The envelope of every manifest: `apiVersion`, `kind`, `metadata`, `spec`.
 
-use super::error::Located;
+use super::error::Positioned;
 use super::network::DeclaredNetwork;
 use super::node::DeclaredNode;
 use super::reader::{Fields, Read, Value};
@@ -8,7 +8,7 @@ use super::suggest::nearest;
 use super::{netlink, network, node};
 use crate::net::{NetworkName, NodeName};
 use crate::resource::WireGuardInterface;
-use crate::resource::netlink::{NetlinkInterface, NetlinkRoute, NetlinkRule, Placed};
+use crate::resource::netlink::{Namespaced, NetlinkInterface, NetlinkRoute, NetlinkRule};
 use crate::resource::wireguard::plan::Expanded;
 
 const API_VERSION: &str = "adit.dev/v1alpha1";
@@ -72,7 +72,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) kind: Kind,
-    pub(super) name: Located<String>,
+    pub(super) name: Positioned<String>,
     /// `None`: rejected, and its errors are reported.
     pub(super) body: Option<Body>,
 }
@@ -82,12 +82,12 @@ pub(super) struct Document {
 pub(super) enum Body {
     Network(DeclaredNetwork),
     Node(DeclaredNode),
-    WireGuard(Placed<WireGuardInterface>),
+    WireGuard(Namespaced<WireGuardInterface>),
     /// The devices that the plan expands to, on all nodes.
     Plan(Expanded),
-    Interface(Placed<NetlinkInterface>),
-    Route(Placed<NetlinkRoute>),
-    Rule(Placed<NetlinkRule>),
+    Interface(Namespaced<NetlinkInterface>),
+    Route(Namespaced<NetlinkRoute>),
+    Rule(Namespaced<NetlinkRule>),
 }
 
 /// Reads one document: one manifest, or a `List` of them as kubectl prints it.
@@ -164,7 +164,7 @@ fn kind(value: &Value<'_>) -> Read<Kind> {
     })
 }
 
-fn metadata(value: &Value<'_>) -> Read<Located<String>> {
+fn metadata(value: &Value<'_>) -> Read<Positioned<String>> {
     let fields = value.keys(&METADATA)?;
     let name = fields.required_key("name", "the name of the resource", |name| {
         // Names of nodes, networks and objects follow the same rule.

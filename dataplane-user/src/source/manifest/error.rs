@@ -64,7 +64,7 @@ impl fmt::Display for Printable<'_> {
 
 /// A value of a manifest, with its position.
 #[derive(Clone, Debug)]
-pub(super) struct Located<T> {
+pub(super) struct Positioned<T> {
     /// The value.
     pub(super) value: T,
     /// The position of the value.
@@ -73,10 +73,10 @@ pub(super) struct Located<T> {
     pub(super) field: String,
 }
 
-impl<T> Located<T> {
+impl<T> Positioned<T> {
     /// A converted value at the same position.
-    pub(super) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Located<U> {
-        Located {
+    pub(super) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Positioned<U> {
+        Positioned {
             value: convert(self.value),
             position: self.position,
             field: self.field,

@@ -121,7 +121,7 @@ fn return_path(value: &Value<'_>) -> Read<BTreeSet<LinkName>> {
 
 /// Checks that connections from other hosts can arrive on a device.
 fn usable(item: &Value<'_>, name: LinkName) -> Read<LinkName> {
-    if devices::is_ours(&name) {
+    if devices::is_overlay_device(&name) {
         return Err(item.reject(format!(
             "`{name}` is a device of Adit, through which answers return anyway; remove it from the list"
         )));

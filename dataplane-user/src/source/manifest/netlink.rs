@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::error::Located;
+use super::error::Positioned;
 use super::reader::{Fields, Read, Value};
 use super::scalar;
 use super::schema::{Accepts, Field, Literal};
@@ -21,7 +21,7 @@ use crate::model::MAIN_TABLE;
 use crate::net::family::host_prefix;
 use crate::net::{LinkName, Namespace, NodeName, Runtime};
 use crate::resource::WireGuardInterface;
-use crate::resource::netlink::{NetlinkInterface, NetlinkObjects, NetlinkRoute, NetlinkRule, Placed};
+use crate::resource::netlink::{Namespaced, NetlinkInterface, NetlinkObjects, NetlinkRoute, NetlinkRule};
 use crate::source::numbers;
 
 /// The names of the devices that overlays create begin with this.
@@ -120,15 +120,15 @@ const TABLE: Accepts = Accepts::Either(&[Accepts::Integer(1, 0xffff_ffff), Accep
 /// All declared objects, with the positions of their names for checks across manifests.
 #[derive(Debug, Default)]
 pub(super) struct DeclaredObjects {
-    pub(super) interfaces: Vec<(Located<String>, Placed<NetlinkInterface>)>,
-    pub(super) wireguard: Vec<(Located<String>, Placed<WireGuardInterface>)>,
-    pub(super) routes: Vec<(Located<String>, Placed<NetlinkRoute>)>,
-    pub(super) rules: Vec<(Located<String>, Placed<NetlinkRule>)>,
+    pub(super) interfaces: Vec<(Positioned<String>, Namespaced<NetlinkInterface>)>,
+    pub(super) wireguard: Vec<(Positioned<String>, Namespaced<WireGuardInterface>)>,
+    pub(super) routes: Vec<(Positioned<String>, Namespaced<NetlinkRoute>)>,
+    pub(super) rules: Vec<(Positioned<String>, Namespaced<NetlinkRule>)>,
 }
 
 impl DeclaredObjects {
     pub(super) fn into_objects(self) -> NetlinkObjects {
-        fn named<T>(declared: Vec<(Located<String>, T)>) -> std::collections::BTreeMap<String, T> {
+        fn named<T>(declared: Vec<(Positioned<String>, T)>) -> std::collections::BTreeMap<String, T> {
             let named = declared.into_iter().map(|(name, object)| (name.value, object));
             named.collect()
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::error::Located;
+use super::error::Positioned;
 use super::firewall;
 use super::reader::{Fields, Read, Value};
 use super::scalar;
@@ -208,8 +208,8 @@ const WITHOUT_EFFECT: [&str; 3] = ["allDown", "health", "sourceProtection"];
 pub(super) struct DeclaredNetwork {
     pub(super) network: Network,
     /// As written, with duplicates.
-    pub(super) prefixes: Vec<Located<IpNet>>,
-    pub(super) ports: Located<Ports>,
+    pub(super) prefixes: Vec<Positioned<IpNet>>,
+    pub(super) ports: Positioned<Ports>,
     /// The written fields that have no effect yet.
     pub(super) without_effect: Vec<&'static str>,
 }
@@ -311,7 +311,7 @@ fn table(value: &Value<'_>) -> Read<u32> {
     Ok(table)
 }
 
-fn prefixes(value: &Value<'_>) -> Read<Vec<Located<IpNet>>> {
+fn prefixes(value: &Value<'_>) -> Read<Vec<Positioned<IpNet>>> {
     let prefixes = value.each("a list of CIDRs", |item| {
         Ok(item.locate(item.parse(scalar::overlay_cidr)?))
     })?;
@@ -321,7 +321,7 @@ fn prefixes(value: &Value<'_>) -> Read<Vec<Located<IpNet>>> {
     Ok(prefixes)
 }
 
-fn ports(value: &Value<'_>) -> Read<Located<Ports>> {
+fn ports(value: &Value<'_>) -> Read<Positioned<Ports>> {
     let fields = value.map(&PORTS)?;
     let (geneve, vxlan, wireguard) = (
         fields.integer("geneve"),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::error::Located;
+use super::error::Positioned;
 use super::firewall;
 use super::network::{self, dataplane, encapsulation};
 use super::reader::{Read, Value};
@@ -159,10 +159,10 @@ const WITHOUT_EFFECT: [&str; 1] = ["drain"];
 #[derive(Debug)]
 pub(super) struct DeclaredNode {
     pub(super) node: Node,
-    pub(super) networks: Vec<Located<NetworkName>>,
-    pub(super) underlay: Vec<Located<IpAddr>>,
-    pub(super) addresses: Located<Vec<Located<IpAddr>>>,
-    pub(super) prefixes: Vec<Located<AdvertisedPrefix>>,
+    pub(super) networks: Vec<Positioned<NetworkName>>,
+    pub(super) underlay: Vec<Positioned<IpAddr>>,
+    pub(super) addresses: Positioned<Vec<Positioned<IpAddr>>>,
+    pub(super) prefixes: Vec<Positioned<AdvertisedPrefix>>,
     /// The written fields that have no effect yet.
     pub(super) without_effect: Vec<&'static str>,
 }
@@ -207,7 +207,7 @@ pub(super) fn read(name: NodeName, spec: &Value<'_>) -> Read<DeclaredNode> {
     })
 }
 
-fn networks(value: &Value<'_>) -> Read<Vec<Located<NetworkName>>> {
+fn networks(value: &Value<'_>) -> Read<Vec<Positioned<NetworkName>>> {
     let network = |value: &Value<'_>| {
         let name = value.parse(|text| NetworkName::new(text).map_err(|error| error.to_string()))?;
         Ok(value.locate(name))
@@ -222,7 +222,7 @@ fn networks(value: &Value<'_>) -> Read<Vec<Located<NetworkName>>> {
     Ok(networks)
 }
 
-fn underlay(value: &Value<'_>) -> Read<(Underlay, Vec<Located<IpAddr>>)> {
+fn underlay(value: &Value<'_>) -> Read<(Underlay, Vec<Positioned<IpAddr>>)> {
     let fields = value.map(&UNDERLAY)?;
     let ipv4 = fields.optional("ipv4", |value| Ok(value.locate(value.parse(scalar::ipv4)?)));
     let ipv6 = fields.optional("ipv6", |value| Ok(value.locate(value.parse(scalar::ipv6)?)));
@@ -241,7 +241,7 @@ fn underlay(value: &Value<'_>) -> Read<(Underlay, Vec<Located<IpAddr>>)> {
     Ok((underlay, positions.into_iter().flatten().collect()))
 }
 
-fn addresses(value: &Value<'_>) -> Read<Located<Vec<Located<IpAddr>>>> {
+fn addresses(value: &Value<'_>) -> Read<Positioned<Vec<Positioned<IpAddr>>>> {
     let addresses = value.each("a list of IP addresses", |item| {
         Ok(item.locate(item.parse(scalar::address)?))
     })?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use super::error::{Located, ManifestError, Position};
+use super::error::{ManifestError, Position, Positioned};
 use super::scalar;
 use super::schema::Field;
 use super::suggest::hint;
@@ -65,8 +65,8 @@ impl<'a> Value<'a> {
     }
 
     /// Adds the position of this value to a converted value.
-    pub(super) fn locate<T>(&self, value: T) -> Located<T> {
-        Located {
+    pub(super) fn locate<T>(&self, value: T) -> Positioned<T> {
+        Positioned {
             value,
             position: Position {
                 file: Arc::clone(&self.report.file),

@@ -18,13 +18,13 @@ fn changes(text: &str, facts: &NodeFacts, machine: &Machine) -> Vec<String> {
     let config = Config::parse(Path::new("wg0.conf"), text.as_bytes()).unwrap();
     let name = LinkName::constant("wg0");
     let interface = config.interface(&name, KeySource::Node, (facts, machine));
-    let (target, problems) = plan(&intent(interface), facts);
+    let (desired, problems) = plan(&intent(interface), facts);
     assert_eq!(problems, []);
-    let set = diff(&KernelState::default(), &target);
+    let set = diff(&KernelState::default(), &desired);
     let all = set.changes.iter().map(ToString::to_string);
     let told = ["address", "route", "rule", "fwmark"];
     let told = all.filter(|change| told.iter().any(|word| change.contains(word)));
-    let mtu = target.links[&name].mtu.unwrap();
+    let mtu = desired.links[&name].mtu.unwrap();
     [format!("mtu {mtu}")].into_iter().chain(told).collect()
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use adit_tests::bpf::Programs;
 use dataplane_ebpf::layout::target::TargetKind;
 use dataplane_ebpf::layout::{
-    Class, Group, GroupMember, MAX_GROUPS, MAX_NEXT_HOPS, NextHop, NextHopState, Target,
+    Class, Group, GroupMember, MAX_GROUPS, MAX_NEXT_HOPS, NextHop, NextHopState, PrefixTarget,
 };
 use dataplane_ebpf::select::member_key;
 
@@ -147,7 +147,7 @@ impl Reference {
         }
         for prefix in &self.prefixes {
             let bytes = prefix.address.to_be_bytes();
-            let target = Target::new(prefix.target);
+            let target = PrefixTarget::new(prefix.target);
             if prefix.v6 {
                 programs.set_prefix_v6(bytes, prefix.length, target).unwrap();
             } else {

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use zeroize::Zeroizing;
 
+use super::format::{self, NONE};
 use super::secrets::Secrets;
-use super::words::{self, NONE};
 use crate::kernel::wireguard::PeerTraffic;
 use crate::kernel::wireguard::listing::Listing;
 use crate::net::LinkName;
@@ -72,12 +72,12 @@ fn of_device(field: Field, device: &Listing, secrets: Secrets) -> Option<Zeroizi
         Field::PublicKey => public_key(),
         Field::PrivateKey => return Some(private_key()),
         Field::ListenPort => device.listen_port.to_string(),
-        Field::Fwmark => words::mark(device.fwmark),
+        Field::Fwmark => format::mark(device.fwmark),
         Field::Dump => [
             &*private_key(),
             &public_key(),
             &device.listen_port.to_string(),
-            &words::mark(device.fwmark),
+            &format::mark(device.fwmark),
         ]
         .map(String::as_str)
         .join("\t"),
@@ -93,15 +93,15 @@ fn of_peer(
     secrets: Secrets,
 ) -> Option<Zeroizing<String>> {
     let preshared_key = || or_none(secrets.preshared_key(peer));
-    let endpoint = || peer.endpoint.as_ref().map_or(NONE.to_owned(), words::endpoint);
+    let endpoint = || peer.endpoint.as_ref().map_or(NONE.to_owned(), format::endpoint);
     let handshake = traffic.last_handshake.map_or(0, |time| time.as_secs());
     let transfer = format!("{}\t{}", traffic.received, traffic.sent);
-    let keepalive = words::keepalive(peer.keepalive);
+    let keepalive = format::keepalive(peer.keepalive);
     let text = match field {
         Field::Peers => String::new(),
         Field::PresharedKeys => ["\t", preshared_key().as_str()].concat(),
         Field::Endpoints => format!("\t{}", endpoint()),
-        Field::AllowedIps => format!("\t{}", words::prefixes(&peer.allowed_ips, " ")),
+        Field::AllowedIps => format!("\t{}", format::prefixes(&peer.allowed_ips, " ")),
         Field::LatestHandshakes => format!("\t{handshake}"),
         Field::Transfer => format!("\t{transfer}"),
         Field::PersistentKeepalive => format!("\t{keepalive}"),
@@ -110,7 +110,7 @@ fn of_peer(
             "",
             preshared_key().as_str(),
             &endpoint(),
-            &words::prefixes(&peer.allowed_ips, ","),
+            &format::prefixes(&peer.allowed_ips, ","),
             &handshake.to_string(),
             &transfer,
             &keepalive,

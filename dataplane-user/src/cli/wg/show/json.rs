@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use super::format;
 use super::secrets::Secrets;
-use super::words;
 use crate::kernel::wireguard::PeerTraffic;
 use crate::kernel::wireguard::listing::Listing;
 use crate::net::LinkName;
@@ -94,12 +94,12 @@ fn device(listing: &Listing, secrets: Secrets) -> DeviceView {
 fn peer(peer: &Peer, traffic: PeerTraffic, secrets: Secrets) -> PeerView {
     PeerView {
         preshared_key: secrets.preshared_key(peer).map(Secret),
-        endpoint: peer.endpoint.as_ref().map(words::endpoint),
+        endpoint: peer.endpoint.as_ref().map(format::endpoint),
         latest_handshake: traffic.last_handshake.map(|time| time.as_secs()),
         transfer_rx: traffic.received,
         transfer_tx: traffic.sent,
         persistent_keepalive: peer.keepalive,
-        allowed_ips: peer.allowed_ips.iter().map(words::prefix).collect(),
+        allowed_ips: peer.allowed_ips.iter().map(format::prefix).collect(),
     }
 }
 

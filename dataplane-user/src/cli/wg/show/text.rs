@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::io::{self, Write};
 
+use super::format;
 use super::secrets::Secrets;
-use super::words;
 use crate::cli::output::Paint;
 use crate::kernel::wireguard::PeerTraffic;
 use crate::kernel::wireguard::listing::Listing;
@@ -36,7 +36,7 @@ pub(super) fn write(output: &mut dyn Write, device: &Listing, style: Style) -> i
         line("listening port", &device.listen_port.to_string())?;
     }
     if device.fwmark > 0 {
-        line("fwmark", &words::mark(device.fwmark))?;
+        line("fwmark", &format::mark(device.fwmark))?;
     }
     let mut peers: Vec<&Peer> = device.peers.iter().collect();
     // The sort is stable: peers of one age stay in the order of the kernel.
@@ -57,18 +57,18 @@ fn write_peer(output: &mut dyn Write, (peer, traffic): (&Peer, PeerTraffic), sty
         line("preshared key", &key)?;
     }
     if let Some(endpoint) = &peer.endpoint {
-        line("endpoint", &words::endpoint(endpoint))?;
+        line("endpoint", &format::endpoint(endpoint))?;
     }
-    line("allowed ips", &words::prefixes(&peer.allowed_ips, ", "))?;
+    line("allowed ips", &format::prefixes(&peer.allowed_ips, ", "))?;
     if let Some(then) = traffic.last_handshake {
-        line("latest handshake", &words::ago(style.now, then.as_secs(), paint))?;
+        line("latest handshake", &format::ago(style.now, then.as_secs(), paint))?;
     }
     if traffic.received > 0 || traffic.sent > 0 {
-        let [received, sent] = [traffic.received, traffic.sent].map(words::bytes);
+        let [received, sent] = [traffic.received, traffic.sent].map(format::bytes);
         line("transfer", &format!("{received} received, {sent} sent"))?;
     }
     if peer.keepalive > 0 {
-        line("persistent keepalive", &words::every(peer.keepalive))?;
+        line("persistent keepalive", &format::every(peer.keepalive))?;
     }
     Ok(())
 }

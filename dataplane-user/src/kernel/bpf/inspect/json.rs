@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::bpf::{Dump, GroupEntry, NextHopEntry, PrefixEntry, SourceEntry, VerdictCount};
-    use crate::model::Target;
+    use crate::model::PrefixTarget;
     use crate::net::NodeName;
 
     const NEXT_HOP: &str = concat!(
@@ -133,7 +133,7 @@ mod tests {
         let dump = Dump {
             prefixes: vec![PrefixEntry {
                 prefix: "10.0.0.0/8".parse().unwrap(),
-                target: Some(Target::Local),
+                target: Some(PrefixTarget::Local),
             }],
             groups: vec![GroupEntry {
                 slots: vec![1],

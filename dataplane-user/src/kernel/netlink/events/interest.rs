@@ -244,7 +244,10 @@ impl Interest {
         let matters = |name: &LinkName, link: &Link| {
             // Managed links, conflicting ones, and those that can prevent the creation of desired ones.
             let rival = !matches!(link.kind, LinkKind::Other(_) | LinkKind::Dummy);
-            link.owner == Owner::Ours || devices::is_ours(name) || rival || self.links.contains(name)
+            link.owner == Owner::Adit
+                || devices::is_overlay_device(name)
+                || rival
+                || self.links.contains(name)
         };
         let now_matters = now.as_ref().is_some_and(|now| matters(&now.name, &now.link));
         let before_matters = self
@@ -335,7 +338,7 @@ impl Interest {
 
     fn is_managed(&self, index: u32) -> bool {
         let seen = self.observed.get(&index);
-        seen.is_some_and(|seen| seen.link.owner == Owner::Ours || devices::is_ours(&seen.name))
+        seen.is_some_and(|seen| seen.link.owner == Owner::Adit || devices::is_overlay_device(&seen.name))
     }
 }
 
@@ -414,7 +417,7 @@ mod tests {
 
     fn foreign(index: u32) -> link::Observed {
         let link = Link {
-            owner: Owner::Foreign,
+            owner: Owner::Other,
             kind: LinkKind::Dummy,
             mac: None,
             mtu: None,

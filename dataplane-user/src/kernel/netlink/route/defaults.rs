@@ -7,7 +7,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteHeader, RouteType};
 
 use super::{HEADER, Parts};
-use crate::kernel::netlink::table::LinkTable;
+use crate::kernel::netlink::link_table::LinkTable;
 use crate::model::MAIN_TABLE;
 use crate::net::LinkName;
 

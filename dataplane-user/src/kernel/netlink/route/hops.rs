@@ -8,8 +8,8 @@ use netlink_packet_route::route::{RouteAttribute, RouteLwEnCapType, RouteNextHop
 use rtnetlink::RouteNextHopBuilder;
 
 use super::parts::{ip, via};
+use crate::kernel::netlink::link_table::LinkTable;
 use crate::kernel::netlink::lwtunnel::{self, Tunnel};
-use crate::kernel::netlink::table::LinkTable;
 use crate::model::{Encap, Hop};
 
 /// Encodes a next hop of a route of this family; `index` is the one of its device.

@@ -20,10 +20,10 @@ use netlink_packet_route::route::{
 
 use super::hops;
 use super::text::{self, Text};
+use crate::kernel::netlink::link_table::LinkTable;
 use crate::kernel::netlink::lwtunnel;
-use crate::kernel::netlink::table::LinkTable;
 use crate::kernel::netlink::uapi;
-use crate::model::{Encap, Hop, Paths, RouteKey, RouteKind, RouteScope, RouteTarget};
+use crate::model::{Encap, Hop, NextHopObject, Paths, RouteKey, RouteKind, RouteScope};
 use crate::net::LinkName;
 
 /// The offset of the attributes in a message about a route.
@@ -183,15 +183,15 @@ impl Parts {
     }
 
     /// The kind of a route with a next-hop object, if it has no other attributes.
-    pub(super) fn leading_to(self, header: &RouteHeader, target: RouteTarget) -> RouteKind {
+    pub(super) fn leading_to(self, header: &RouteHeader, object: NextHopObject) -> RouteKind {
         if header.kind == RouteType::Unicast && self.rest.is_empty() {
             return RouteKind::NextHop {
-                target,
+                object,
                 source: self.source,
                 mtu: self.mtu,
             };
         }
-        RouteKind::Other(format!("{} {target}", self.text(header, None)))
+        RouteKind::Other(format!("{} {object}", self.text(header, None)))
     }
 
     /// The kind of the route: exactly what Adit writes, or text.

@@ -8,8 +8,8 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
 
 use super::parts::{self, HEADER, Parts};
+use crate::kernel::netlink::link_table::LinkTable;
 use crate::kernel::netlink::nexthop::NextHopTable;
-use crate::kernel::netlink::table::LinkTable;
 use crate::model::facts::FoundRoute;
 use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Owner, PROTOCOL, Route, RouteKey};
 
@@ -43,12 +43,12 @@ pub(in crate::kernel::netlink) fn read(
     let key = parts.key;
     let route = Route {
         owner: match header.protocol {
-            _ if managed => Owner::Ours,
+            _ if managed => Owner::Adit,
             RouteProtocol::Kernel => Owner::Kernel,
-            _ => Owner::Foreign,
+            _ => Owner::Other,
         },
         kind: match parts.next_hop {
-            Some(id) if managed => parts.leading_to(&header, next_hops.target(id)),
+            Some(id) if managed => parts.leading_to(&header, next_hops.object(id)),
             _ => parts.kind(&header, links, managed),
         },
     };

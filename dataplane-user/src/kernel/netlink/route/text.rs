@@ -9,7 +9,7 @@ use netlink_packet_route::route::{
 };
 
 use super::parts::ip;
-use crate::kernel::netlink::table::LinkTable;
+use crate::kernel::netlink::link_table::LinkTable;
 
 /// The text of attributes that Adit never writes; empty for routes without them.
 #[derive(Debug, Default)]

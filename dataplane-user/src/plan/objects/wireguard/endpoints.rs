@@ -14,7 +14,7 @@ use crate::resource::{Problem, Reason, WireGuardInterface};
 /// planned.
 pub(super) fn judge(name: &str, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) {
     let link = &interface.end.name;
-    let peers = planner.target.wireguard.get(link).map(|device| &device.peers);
+    let peers = planner.desired.wireguard.get(link).map(|device| &device.peers);
     let endpoints = peers
         .into_iter()
         .flatten()
@@ -54,7 +54,7 @@ fn around(
         None if planner.facts.paths.contains_key(&destination) => return None,
         _ => {}
     }
-    let own = planner.target.routes.iter().filter(|(key, route)| {
+    let own = planner.desired.routes.iter().filter(|(key, route)| {
         let by_it = |kind: &RouteKind| {
             let hops = kind.paths().map(|paths| paths.hops).unwrap_or_default();
             hops.iter().any(|hop| hop.link.as_ref() == Some(link))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::super::error::{Located, ManifestError, Position};
+use super::super::error::{ManifestError, Position, Positioned};
 use super::Declared;
 use crate::net::Encapsulation;
 use crate::net::{LinkName, Namespace, NodeName};
@@ -21,7 +21,7 @@ pub(super) fn check(declared: &Declared, errors: &mut Vec<ManifestError>) {
 
 /// A device must be a port of only one bridge, and a port needs Ethernet headers.
 fn ports(declared: &Declared, errors: &mut Vec<ManifestError>) {
-    let mut first: BTreeMap<Device<'_>, &Located<String>> = BTreeMap::new();
+    let mut first: BTreeMap<Device<'_>, &Positioned<String>> = BTreeMap::new();
     let wireguard = declared.netlink.wireguard.iter().flat_map(|(_, placed)| {
         let link = &placed.object.end.name;
         placed
@@ -191,7 +191,7 @@ fn of_interfaces(declared: &Declared) -> Vec<Holder<'_>> {
 
 /// A device must be declared only once.
 fn names(declared: &Declared, errors: &mut Vec<ManifestError>) {
-    let mut first: BTreeMap<Device<'_>, (&str, &Located<String>)> = BTreeMap::new();
+    let mut first: BTreeMap<Device<'_>, (&str, &Positioned<String>)> = BTreeMap::new();
     let mut add = |kind, name, device| {
         let Some((before_kind, before)) = first.insert(device, (kind, name)) else {
             return;

@@ -2,12 +2,12 @@
 
 use ipnet::IpNet;
 
-use super::super::error::{Located, ManifestError};
+use super::super::error::{ManifestError, Positioned};
 use super::Declared;
 use crate::net::NetworkName;
 
 /// A prefix and the name of its network.
-type Owned<'a> = (&'a Located<IpNet>, &'a NetworkName);
+type Owned<'a> = (&'a Positioned<IpNet>, &'a NetworkName);
 
 /// Checks all networks.
 pub(super) fn check(declared: &Declared, errors: &mut Vec<ManifestError>) {

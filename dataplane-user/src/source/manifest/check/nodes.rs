@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::super::error::{Located, ManifestError};
+use super::super::error::{ManifestError, Positioned};
 use super::super::network::DeclaredNetwork;
 use super::super::node::DeclaredNode;
 use super::super::suggest::hint;
@@ -63,7 +63,7 @@ fn unique_addresses(
     declared: &Declared,
     errors: &mut Vec<ManifestError>,
     what: &str,
-    addresses: impl Fn(&DeclaredNode) -> &[Located<IpAddr>],
+    addresses: impl Fn(&DeclaredNode) -> &[Positioned<IpAddr>],
 ) {
     let mut all = Vec::new();
     for (name, node) in &declared.nodes {

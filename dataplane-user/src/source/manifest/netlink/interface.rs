@@ -9,7 +9,7 @@ use super::{
     ADDRESS, ADDRESSES, LINK_NAME, MTU, NAMESPACE, NODE, any_address, link, named, namespace, nodes,
 };
 use crate::net::{MacAddr, prefix};
-use crate::resource::netlink::{InterfaceEnd, InterfaceKind, NetlinkInterface, Placed};
+use crate::resource::netlink::{InterfaceEnd, InterfaceKind, Namespaced, NetlinkInterface};
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::schema::{Accepts, Field, Literal};
 
@@ -212,7 +212,7 @@ impl Type {
 }
 
 /// Reads the `spec`.
-pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Placed<NetlinkInterface>> {
+pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Namespaced<NetlinkInterface>> {
     let give = "dummy, bridge, veth, vxlan, geneve or ipip";
     let kind = spec
         .open_map()?
@@ -224,7 +224,7 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
     let namespace = namespace(&fields);
     let end = end(name, &fields, kind);
     let what = what(&fields, kind);
-    Ok(Placed {
+    Ok(Namespaced {
         nodes: nodes?,
         namespace: namespace?,
         object: NetlinkInterface {

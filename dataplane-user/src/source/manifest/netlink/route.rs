@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::{MTU, NAMESPACE, NODE, TABLE, any_address, link, namespace, nodes, prefix, table};
 use crate::model::{Encap, Hop, RouteScope};
 use crate::net::PeerId;
-use crate::resource::netlink::{NetlinkRoute, PeerHop, Placed, RouteAction};
+use crate::resource::netlink::{Namespaced, NetlinkRoute, PeerHop, RouteAction};
 use crate::source::manifest::reader::{Fields, Read, Value};
 use crate::source::manifest::schema::{Accepts, Field, Literal};
 
@@ -147,7 +147,7 @@ enum Type {
 }
 
 /// Reads the `spec`.
-pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<NetlinkRoute>> {
+pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Namespaced<NetlinkRoute>> {
     let fields = spec.map(FIELDS.iter().chain(&HOP))?;
     let nodes = nodes(&fields);
     let namespace = namespace(&fields);
@@ -181,7 +181,7 @@ pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<Netlink
             "`{source}` is of another family than the destination `{to}`; give an address of the same family"
         )));
     }
-    Ok(Placed {
+    Ok(Namespaced {
         nodes: nodes?,
         namespace: namespace?,
         object: NetlinkRoute {

@@ -4,7 +4,7 @@ use super::{NAMESPACE, NODE, TABLE, link, namespace, nodes, prefix, table};
 use crate::model::Rule;
 use crate::model::rule::Mark;
 use crate::net::Family;
-use crate::resource::netlink::{NetlinkRule, Placed};
+use crate::resource::netlink::{Namespaced, NetlinkRule};
 use crate::source::manifest::reader::{Read, Value};
 use crate::source::manifest::schema::{Accepts, Field, Literal};
 
@@ -75,7 +75,7 @@ pub(in crate::source::manifest) const FIELDS: [Field; 12] = [
 ];
 
 /// Reads the `spec`.
-pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<NetlinkRule>> {
+pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Namespaced<NetlinkRule>> {
     let fields = spec.map(&FIELDS)?;
     let nodes = nodes(&fields);
     let namespace = namespace(&fields);
@@ -129,7 +129,7 @@ pub(in crate::source::manifest) fn read(spec: &Value<'_>) -> Read<Placed<Netlink
         family,
         ..rule.clone()
     });
-    Ok(Placed {
+    Ok(Namespaced {
         nodes: nodes?,
         namespace: namespace?,
         object: NetlinkRule {

@@ -9,7 +9,7 @@ use super::{ADDRESSES, LINK_NAME, MTU, NAMESPACE, NODE, named, namespace, nodes,
 use crate::net::KeySource;
 use crate::net::PublicKey;
 use crate::resource::WireGuardInterface;
-use crate::resource::netlink::{InterfaceEnd, Placed};
+use crate::resource::netlink::{InterfaceEnd, Namespaced};
 use crate::resource::wireguard::{AllowedIpRoutes, Peer, PresharedSource, shared};
 use crate::source::manifest::node::{KEEPALIVE, PUBLIC_KEY, keepalive};
 use crate::source::manifest::reader::{Fields, Read, Value};
@@ -124,7 +124,10 @@ const PEER: [Field; 6] = [
 ];
 
 /// Reads the `spec`.
-pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Placed<WireGuardInterface>> {
+pub(in crate::source::manifest) fn read(
+    name: &str,
+    spec: &Value<'_>,
+) -> Read<Namespaced<WireGuardInterface>> {
     let fields = spec.map(&FIELDS)?;
     let nodes = nodes(&fields);
     let namespace = namespace(&fields);
@@ -134,7 +137,7 @@ pub(in crate::source::manifest) fn read(name: &str, spec: &Value<'_>) -> Read<Pl
     let fwmark = fields.or("fwMark", mark);
     let routes = fields.or("table", routes);
     let peers = fields.or("peers", peers);
-    Ok(Placed {
+    Ok(Namespaced {
         nodes: nodes?,
         namespace: namespace?,
         object: WireGuardInterface {

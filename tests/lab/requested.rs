@@ -7,7 +7,7 @@ const VNI_STEP: u32 = 0x01_0000;
 
 /// The encapsulations in the manifests of a round; `None` is `auto`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wishes {
+pub(crate) struct Requested {
     /// The name of the round in messages.
     pub(crate) name: String,
     pub(crate) network: Option<Encapsulation>,
@@ -16,7 +16,7 @@ pub(crate) struct Wishes {
     pub(crate) vni: u32,
 }
 
-impl Wishes {
+impl Requested {
     /// The encapsulation that two nodes, by their indexes, must agree on: the first of `BY_RANK` that one of them or the
     /// network names, so WireGuard if anyone asks for it. If none is named it is GENEVE, because the underlay addresses
     /// of the lab are not public.
@@ -34,7 +34,7 @@ impl Wishes {
 }
 
 /// All rounds that the options ask for.
-pub(crate) fn rounds(options: &Options) -> Vec<Wishes> {
+pub(crate) fn rounds(options: &Options) -> Vec<Requested> {
     let nodes = usize::from(options.nodes);
     match options.mixed {
         true => mixed(&options.encapsulation, nodes),
@@ -43,8 +43,8 @@ pub(crate) fn rounds(options: &Options) -> Vec<Wishes> {
 }
 
 /// A round for each encapsulation, with the encapsulation in the network.
-pub(crate) fn uniform(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
-    let rounds = list.iter().map(|encapsulation| Wishes {
+pub(crate) fn uniform(list: &[Encapsulation], nodes: usize) -> Vec<Requested> {
+    let rounds = list.iter().map(|encapsulation| Requested {
         name: encapsulation.name().to_owned(),
         network: Some(*encapsulation),
         nodes: vec![None; nodes],
@@ -56,7 +56,7 @@ pub(crate) fn uniform(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
 /// Rounds in which each node names another encapsulation, so that the links of a round differ and each encapsulation is
 /// used. The last one of a round is used by no link, so the next round starts with it. At the end are two nodes that
 /// name none.
-pub(crate) fn mixed(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
+pub(crate) fn mixed(list: &[Encapsulation], nodes: usize) -> Vec<Requested> {
     let listed = Encapsulation::BY_RANK
         .into_iter()
         .filter(|one| list.contains(one));
@@ -64,13 +64,13 @@ pub(crate) fn mixed(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
     let mut rounds = Vec::new();
     let mut start = 0;
     while start + 1 < all.len() {
-        let mut wishes: Vec<_> = all.iter().skip(start).take(nodes).copied().collect();
-        wishes.resize(nodes, None);
-        let names: Vec<&str> = wishes.iter().map(|wish| Wishes::name_of(*wish)).collect();
-        rounds.push(Wishes {
+        let mut requested: Vec<_> = all.iter().skip(start).take(nodes).copied().collect();
+        requested.resize(nodes, None);
+        let names: Vec<&str> = requested.iter().map(|wish| Requested::name_of(*wish)).collect();
+        rounds.push(Requested {
             name: format!("mixed ({})", names.join(", ")),
             network: None,
-            nodes: wishes,
+            nodes: requested,
             vni: 0,
         });
         start += nodes - 1;
@@ -78,7 +78,7 @@ pub(crate) fn mixed(list: &[Encapsulation], nodes: usize) -> Vec<Wishes> {
     numbered(rounds)
 }
 
-fn numbered(mut rounds: Vec<Wishes>) -> Vec<Wishes> {
+fn numbered(mut rounds: Vec<Requested>) -> Vec<Requested> {
     let mut vni = FIRST_VNI;
     for round in &mut rounds {
         round.vni = vni;
@@ -93,8 +93,8 @@ mod tests {
 
     use super::*;
 
-    fn agreed(rounds: &[Wishes]) -> Vec<Vec<Encapsulation>> {
-        let links = |round: &Wishes| {
+    fn agreed(rounds: &[Requested]) -> Vec<Vec<Encapsulation>> {
+        let links = |round: &Requested| {
             let count = round.nodes.len();
             let ends = (0..count).flat_map(|from| (from + 1..count).map(move |to| [from, to]));
             ends.map(|ends| round.agreed(ends)).collect()

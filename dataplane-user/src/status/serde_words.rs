@@ -78,7 +78,7 @@ mod tests {
             }),
             withdrawn: false,
             dataplane: Dataplane::Routes,
-            way: None,
+            path: None,
             received: None,
         };
         let expected = [

@@ -1,15 +1,14 @@
-//! Metrics of the status.
+//! Metrics of the status: readiness, peers, networks and problems.
 
 use prometheus::proto::MetricFamily;
 
-use super::series::{counters, gauges};
+use super::series::gauges;
 use crate::status::Status;
 
 pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
     let problems = status.problems.iter();
     let peers = status.peers.iter();
     let networks = status.networks.iter();
-    let dropped = || status.dropped.iter();
     [
         gauges(
             ("adit_build_info", "The agent; always 1."),
@@ -35,12 +34,12 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
                 "Time since the last reconciliation ended.",
             ),
             [],
-            status.pass.ended_ago_s.map(|age| ([], age)),
+            status.reconciliation.ended_ago_s.map(|age| ([], age)),
         ),
         gauges(
             ("adit_residual_changes", "Changes that are still to be made."),
             [],
-            [([], status.pass.residual as u64)],
+            [([], status.reconciliation.residual as u64)],
         ),
         gauges(
             ("adit_peers", "Peers that this node has a link to."),
@@ -56,22 +55,6 @@ pub(super) fn collect(status: &Status) -> Vec<MetricFamily> {
             ("adit_problems", "Current problems, by severity and reason."),
             ["severity", "reason"],
             problems.map(|problem| ([problem.severity.name().to_owned(), problem.reason.clone()], 1)),
-        ),
-        counters(
-            (
-                "adit_firewall_dropped_packets_total",
-                "Packets that rules of the nft table dropped, by reason.",
-            ),
-            ["reason"],
-            dropped().map(|(reason, count)| ([reason.name().to_owned()], count.packets)),
-        ),
-        counters(
-            (
-                "adit_firewall_dropped_bytes_total",
-                "Bytes of the packets that rules of the nft table dropped.",
-            ),
-            ["reason"],
-            dropped().map(|(reason, count)| ([reason.name().to_owned()], count.bytes)),
         ),
     ]
     .concat()

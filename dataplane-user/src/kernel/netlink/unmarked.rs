@@ -8,8 +8,8 @@ use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
 
+use super::link_table::LinkTable;
 use super::route::{HEADER, Parts, defaults};
-use super::table::LinkTable;
 use super::{Netlink, address, route, rule};
 use crate::kernel::KernelError;
 use crate::model::{Address, Link, RouteKey, Rule};

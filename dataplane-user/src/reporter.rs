@@ -6,23 +6,23 @@ use tracing::{debug, error, info, warn};
 use crate::apply::{ApplyReport, Outcome};
 use crate::event::Event;
 use crate::kernel;
-use crate::metrics::{PassResult, Recorder};
+use crate::metrics::{ReconciliationResult, Recorder};
 use crate::plan::network_links;
 use crate::reconcile::{Config, Listener, Loaded, Reconciled, Report};
 use crate::resource::Intent;
-use crate::status::{PassStatus, ProblemStatus, RepairsStatus, SourceStatus, Status};
+use crate::status::{ProblemStatus, ReconciliationStatus, RepairsStatus, SourceStatus, Status};
 
 /// The listener that writes the status, the metrics and the log.
 #[derive(Debug)]
-pub struct Teller {
+pub struct Reporter {
     status: watch::Sender<Status>,
     recorder: Recorder,
 }
 
-impl Teller {
+impl Reporter {
     /// The listener of an agent; the status is that of an agent that has not loaded anything yet.
     #[must_use]
-    pub fn new(config: &Config) -> Teller {
+    pub fn new(config: &Config) -> Reporter {
         let paths = config.paths.iter().map(|path| path.display().to_string());
         let initial = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -34,7 +34,7 @@ impl Teller {
             },
             ..Status::default()
         };
-        Teller {
+        Reporter {
             status: watch::Sender::new(initial),
             recorder: Recorder::default(),
         }
@@ -54,11 +54,11 @@ impl Teller {
 
     fn count(&self, report: &Report<'_>) {
         let result = match &report.reconciled {
-            None => PassResult::Idle,
+            None => ReconciliationResult::Idle,
             Some(Err(unread)) => {
                 self.recorder.applied(&unread.applied);
                 self.recorder.repaired(&unread.repaired);
-                PassResult::Failed
+                ReconciliationResult::Failed
             }
             Some(Ok(reconciled)) => {
                 for state in reconciled.before.iter().chain([&reconciled.observed]) {
@@ -67,12 +67,12 @@ impl Teller {
                 self.recorder.applied(&reconciled.applied);
                 self.recorder.repaired(&reconciled.repaired);
                 match reconciled.residual {
-                    0 => PassResult::Converged,
-                    _ => PassResult::Incomplete,
+                    0 => ReconciliationResult::Converged,
+                    _ => ReconciliationResult::Incomplete,
                 }
             }
         };
-        self.recorder.pass(report.duration, result);
+        self.recorder.reconciliation(report.duration, result);
     }
 
     /// Logs the differences from the last reconciliation, so that each change of state is logged once.
@@ -115,10 +115,11 @@ impl Teller {
     }
 }
 
-impl Listener for Teller {
+impl Listener for Reporter {
     fn begun(&mut self, number: u64, woken_by: &[Event]) {
         woken_by.iter().for_each(|event| self.recorder.woken(*event));
-        self.status.send_modify(|status| status.pass.begun = number);
+        self.status
+            .send_modify(|status| status.reconciliation.begun = number);
     }
 
     fn loaded(&mut self, loaded: Loaded<'_>) {
@@ -156,9 +157,9 @@ impl Listener for Teller {
             }
             _ => {}
         }
-        next.pass.number = report.number;
-        next.pass.begun = report.number;
-        next.pass.duration_us = u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX);
+        next.reconciliation.number = report.number;
+        next.reconciliation.begun = report.number;
+        next.reconciliation.duration_us = u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX);
         self.count(&report);
         next.set_problems(&report.problems);
         self.log(&next, &report);
@@ -172,8 +173,8 @@ fn fill_in(status: &mut Status, intent: &Intent, reconciled: &Reconciled) {
     status.set_declared_peers(intent, &reconciled.facts);
     status.set_routed_paths(&links, &reconciled.observed);
     status.repairs = RepairsStatus::from(&reconciled.repairs);
-    status.pass = PassStatus::of(&reconciled.applied, reconciled.residual);
-    status.recreated += status.pass.recreated;
+    status.reconciliation = ReconciliationStatus::of(&reconciled.applied, reconciled.residual);
+    status.recreated += status.reconciliation.recreated;
 }
 
 fn log_outcomes(report: &ApplyReport) {

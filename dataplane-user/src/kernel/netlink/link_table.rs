@@ -39,7 +39,7 @@ impl LinkTable {
         self.remove(&link.name);
         let entry = Entry {
             index: link.index,
-            managed: link.link.owner == Owner::Ours,
+            managed: link.link.owner == Owner::Adit,
             mtu: link.link.mtu.unwrap_or_default(),
             ipv6: link.ipv6 == Some(true),
         };

@@ -1,4 +1,4 @@
-//! Backoff for namespaces that could not be read, because the root user there must not keep the agent from
+//! The pauses of namespaces that could not be read, because the root user there must not keep the agent from
 //! its work. Each failure in a row doubles the pause.
 
 use std::collections::BTreeMap;
@@ -9,17 +9,17 @@ use crate::net::Namespace;
 
 /// The namespaces that are in backoff, or were until recently.
 #[derive(Debug, Default)]
-pub(super) struct Rests(BTreeMap<Namespace, Rest>);
+pub(super) struct BackOffs(BTreeMap<Namespace, BackOff>);
 
 #[derive(Debug)]
-struct Rest {
+struct BackOff {
     /// Why the namespace could not be read.
     why: String,
     until: Instant,
     length: Duration,
 }
 
-impl Rests {
+impl BackOffs {
     /// Why a namespace is not read now; `None` if it is read.
     pub(super) fn why(&self, namespace: &Namespace, now: Instant) -> Option<&str> {
         let rest = self.0.get(namespace).filter(|rest| now < rest.until)?;
@@ -29,10 +29,10 @@ impl Rests {
     /// Records that a namespace could not be read.
     pub(super) fn failed(&mut self, namespace: &Namespace, why: String, now: Instant) {
         let last = self.0.get(namespace).map(|rest| rest.length);
-        let length = last.map_or(limits::NAMESPACE_FIRST_REST, |length| {
-            (2 * length).min(limits::NAMESPACE_LONGEST_REST)
+        let length = last.map_or(limits::NAMESPACE_FIRST_BACK_OFF, |length| {
+            (2 * length).min(limits::NAMESPACE_LONGEST_BACK_OFF)
         });
-        let rest = Rest {
+        let rest = BackOff {
             why,
             until: now + length,
             length,
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn each_rest_is_longer_until_the_namespace_can_be_read() {
         let namespace = Namespace::Pid(1);
-        let mut rests = Rests::default();
+        let mut rests = BackOffs::default();
         let mut now = Instant::now();
         assert_eq!(rests.why(&namespace, now), None);
         for length in [3, 6, 12, 24, 48, 96, 192, 300, 300] {
@@ -65,6 +65,9 @@ mod tests {
         }
         rests.read(&namespace);
         rests.failed(&namespace, "why".to_owned(), now);
-        assert_eq!(rests.why(&namespace, now + limits::NAMESPACE_FIRST_REST), None);
+        assert_eq!(
+            rests.why(&namespace, now + limits::NAMESPACE_FIRST_BACK_OFF),
+            None
+        );
     }
 }

@@ -11,7 +11,7 @@ use crate::net::{LinkName, PeerEndpoint, PublicKey};
 
 /// The configured endpoints and their storage.
 #[derive(Debug)]
-pub(in crate::kernel) struct Carried {
+pub(in crate::kernel) struct EndpointStore {
     state_directory: PathBuf,
     store: Store,
     /// Whether this only reads.
@@ -33,13 +33,13 @@ enum Store {
     },
 }
 
-impl Carried {
+impl EndpointStore {
     /// Opens the storage of an earlier process, read-only if `reads` is set.
     pub(in crate::kernel) fn open(
         bpffs: &Path,
         state_directory: &Path,
         reads: bool,
-    ) -> Result<Carried, KernelError> {
+    ) -> Result<EndpointStore, KernelError> {
         let map = if reads {
             Carry::open_read_only(bpffs)?
         } else {
@@ -59,13 +59,13 @@ impl Carried {
                 logged: None,
             },
         };
-        let mut carried = Carried {
+        let mut endpoint_store = EndpointStore {
             state_directory: state_directory.to_owned(),
             store,
             reads,
         };
-        carried.settle(bpffs)?;
-        Ok(carried)
+        endpoint_store.settle(bpffs)?;
+        Ok(endpoint_store)
     }
 
     /// Moves the content of the file to the map, if there is a BPF file system now.
