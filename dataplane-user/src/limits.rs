@@ -86,8 +86,6 @@ pub const DUMP_ATTEMPTS: usize = 8;
 pub const EVENTS_QUIET: Duration = Duration::from_millis(50);
 /// Maximum delay of the wake-up while events keep arriving.
 pub const EVENTS_LATEST: Duration = Duration::from_millis(250);
-/// Receive buffer of the subscription in bytes: room for a storm of events while a reconciliation keeps the
-/// thread busy.
 /// Rounds of reading kernel events before an observation, a hundred datagrams each. A storm must not prevent
 /// the observation.
 pub const LISTENING_ROUNDS: usize = 256;
