@@ -1,5 +1,6 @@
 //! Drift: managed objects that something else changed. This module distinguishes drift from changes of the
-//! manifests, counts it, and holds back repairs of objects that keep changing.
+//! manifests, counts it, and holds back repairs of objects that keep changing. [`crate::diff::repairs`] defines
+//! what a repair is.
 
 mod fights;
 #[cfg(test)]

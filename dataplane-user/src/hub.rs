@@ -90,7 +90,7 @@ pub async fn rewrite(path: &Path, bytes: &[u8]) -> Result<Vec<String>, HubError>
     Ok(file.warnings().to_vec())
 }
 
-/// What is changed first. If the process is killed in between, the interface has no key that it should not
+/// Whether the file or the interface is changed first. If the process is killed in between, the interface has no key that it should not
 /// have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Maximum delay of a retry: a failure that lasts needs an operator, and more retries only load the machine.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// Interval of checks for objects that are waited for and that nobody announces. A check costs milliseconds,
+/// Interval of checks while an object waits for something that sends no event. A check costs milliseconds,
 /// and an operator who fixes something waits for the effect.
 pub const WAITING: Duration = Duration::from_secs(3);
 /// How long a resolved name stays valid. A handshake is renewed every two minutes (`REKEY_AFTER_TIME`). If
@@ -21,7 +21,7 @@ pub const NAMES_LIFETIME: Duration = Duration::from_secs(30);
 /// How long a second link stays. The other end of a link checks handshakes every few seconds. Until then it
 /// sends on the link that this end has left.
 pub const ROTATION_OVERLAP: Duration = Duration::from_secs(20);
-/// So many repairs of an object within [`FIGHT_WINDOW`] are a fight, not an accident.
+/// Number of repairs of an object within [`FIGHT_WINDOW`] that make a fight.
 pub const FIGHT_REPAIRS: usize = 5;
 /// Time in which repairs are counted. Another manager of an object reacts to each change, so that five
 /// repairs take seconds. Repairs that are less frequent are no fight.

@@ -39,7 +39,8 @@ pub struct Config {
     pub paths: Vec<PathBuf>,
     /// The name of this node.
     pub node: NodeName,
-    /// The directory with the key of the node.
+    /// The directory with the key of the node and other files of the agent: the last accepted manifests,
+    /// withdrawn peers, namespaces.
     pub state_directory: PathBuf,
     /// The public keys in use; it finds the private key of each.
     pub keys: KeyRing,
@@ -67,7 +68,7 @@ pub struct Agent<K> {
     passed: Instant,
     /// Consecutive reconciliations that did not converge.
     failures: u32,
-    /// Whether something waits for an event that nobody announces.
+    /// Whether an object waits for something that sends no event.
     waits: bool,
 }
 

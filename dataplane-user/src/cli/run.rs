@@ -1,8 +1,9 @@
 //! `adit run`: the agent of this node.
 //!
 //! Tasks, all on one thread: the reconciliation loop, tasks that only send events to it (file watch, kernel,
-//! timers, signals), and one that notifies systemd. Another thread answers on the socket and over HTTP. When
-//! the loop ends, the process ends, and the other tasks with it; none of them has anything to clean up.
+//! timers, signals), and one that notifies systemd. Two other threads answer: one on
+//! the socket, one over HTTP. When the loop ends, the process ends, and the other tasks with it; none of them has
+//! anything to clean up.
 
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};

@@ -137,7 +137,7 @@ fn of_one(changes: &[(usize, &Action)], scope: &Scope<'_>) -> BTreeMap<Located, 
         });
         repair.changes.push(number);
         repair.follows &= !itself;
-        // What changes of dependent objects found follows from the change of this object.
+        // Only the change of the object itself describes the repair; changes of its dependents follow from it.
         let text = itself
             .then(|| description::found(change, scope.observed, &scope.repaired))
             .flatten();

@@ -1,7 +1,7 @@
-//! Rules of which the kernel tells in a form that Adit can't decode.
+//! Policy rules that Adit can't decode.
 //!
-//! For all other kinds of objects the kernel refuses to create a second one, which becomes a conflict. It accepts a second rule that
-//! says the same, so none is created while it is unknown which rules exist.
+//! For all other kinds of objects the kernel refuses to create a second one, which becomes a conflict. It accepts
+//! a second, equal rule, so none is created while it is unknown which rules exist.
 
 use crate::model::{ChangeSet, KernelState, Object, Waiting};
 

@@ -119,7 +119,7 @@ pub enum SyncError {
     Kernel(#[from] KernelError),
     /// The kernel reported success but did not add the peer.
     #[error("{interface} did not accept the peer {peer}: it may be the key of the interface itself")]
-    NotTaken {
+    NotApplied {
         /// The interface.
         interface: LinkName,
         /// The peer's key.

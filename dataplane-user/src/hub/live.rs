@@ -130,7 +130,7 @@ impl LiveDevice {
         };
         match wanted.peers.iter().find(|(key, wanted)| !has(key, wanted)) {
             None => Ok(()),
-            Some((peer, _)) => Err(SyncError::NotTaken {
+            Some((peer, _)) => Err(SyncError::NotApplied {
                 interface: self.link.clone(),
                 peer: *peer,
             }),

@@ -48,7 +48,7 @@ impl Live for &mut FakeInterface {
 
     async fn sync(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
         if self.refuses {
-            return Err(SyncError::NotTaken {
+            return Err(SyncError::NotApplied {
                 interface: LinkName::constant("wg0"),
                 peer: key(0),
             });
@@ -314,7 +314,7 @@ async fn a_directory_that_cannot_be_synced_is_told_and_file_and_interface_agree(
         .await
         .unwrap_err();
     assert!(
-        matches!(error, HubError::Sync(SyncError::NotTaken { .. })),
+        matches!(error, HubError::Sync(SyncError::NotApplied { .. })),
         "{error}"
     );
     drop(hub);

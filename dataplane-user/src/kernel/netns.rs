@@ -155,8 +155,8 @@ impl Namespaces {
         Ok(presence)
     }
 
-    /// Protects wanted namespaces that can't be found now: under other names they must not be treated as
-    /// namespaces that nobody wants, or in which nobody wants the objects of these names. Returns `false` if
+    /// Protects desired namespaces that can't be found now, and their objects: another name of such a namespace must
+    /// not be taken for a namespace without desired objects. Returns `false` if
     /// their identity is not known, so that any namespace may be one of them.
     fn guard_unknown(
         &mut self,

@@ -99,7 +99,7 @@ impl Operation for ProgramChange {
             ProgramOperation::Detach => {
                 needs.requires(Condition::LinkUnused(link));
                 needs.provides(Condition::Detached(link));
-                needs.provides(Condition::ProgramsGone);
+                needs.provides(Condition::ProgramsDetached);
             }
         }
     }
@@ -140,7 +140,7 @@ impl Operation for DeleteVersion {
         // A program of that version may still run.
         needs.requires(Condition::Maps);
         needs.requires(Condition::TakenOver);
-        needs.requires(Condition::ProgramsGone);
+        needs.requires(Condition::ProgramsDetached);
     }
 }
 

@@ -175,7 +175,7 @@ impl Operation for RuleChange {
                 if table != MAIN_TABLE {
                     needs.requires(Condition::Table(family, table));
                 }
-                needs.provides(Condition::RulesMade);
+                needs.provides(Condition::RulesCreated);
                 if is_specific {
                     needs.provides(Condition::SpecificRules(family));
                 } else if self.0.follows_a_specific_rule(&around.desired.rules) {
@@ -184,9 +184,9 @@ impl Operation for RuleChange {
             }
             // Packets may still depend on this rule until its successor and all routes exist.
             (Existence::Delete, None) => {
-                needs.requires(Condition::RulesMade);
+                needs.requires(Condition::RulesCreated);
                 needs.requires(Condition::AllOnDesiredPaths);
-                needs.provides(Condition::RulesGone);
+                needs.provides(Condition::RulesDeleted);
                 if is_specific {
                     needs.requires(Condition::SpecificRulesUnused(family));
                 } else if self.0.follows_a_specific_rule(&around.before.rules) {

@@ -10,7 +10,7 @@ use crate::model::change::{
 use crate::model::{Action, KernelState, Link};
 use crate::net::LinkName;
 
-/// What was found of the object of a change; `None` if another change describes it.
+/// Describes how the object of a change differed; `None` if another change describes it.
 pub(super) fn found(change: &Action, observed: &KernelState, roots: &Roots) -> Option<String> {
     let described = match change {
         Action::Netlink(NetlinkChange::Link(LinkChange(name, operation))) => {

@@ -178,7 +178,7 @@ impl LinkChange {
             if !around.observed.older_versions.is_empty() {
                 // It is unknown to which devices the maps of the older version lead.
                 needs.requires(Condition::TakenOver);
-                needs.requires(Condition::ProgramsGone);
+                needs.requires(Condition::ProgramsDetached);
             }
             if let Some(peer) = peer {
                 needs.requires_at(peer.namespace.as_ref(), Condition::LinkUnused(&peer.name));

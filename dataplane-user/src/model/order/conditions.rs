@@ -81,9 +81,9 @@ pub(crate) enum Condition<'a> {
     /// All routes and prefixes have their desired targets.
     AllOnDesiredPaths,
     /// All desired rules that lead to tables exist.
-    RulesMade,
+    RulesCreated,
     /// All undesired rules are deleted.
-    RulesGone,
+    RulesDeleted,
     /// All desired rules for packets that arrive on a device (`iif`) exist.
     DeviceRules,
     /// The device has no BPF program of Adit any more.
@@ -93,7 +93,7 @@ pub(crate) enum Condition<'a> {
     /// No program reads the maps of an older ABI version any more.
     TakenOver,
     /// All undesired programs are detached.
-    ProgramsGone,
+    ProgramsDetached,
     /// No packets are expected from this peer address any more.
     SourceUnused(IpAddr),
     /// Everything that the nft table protects is deleted.

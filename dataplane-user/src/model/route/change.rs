@@ -83,8 +83,8 @@ impl Operation for RouteChange {
                 }
             }
             RouteOperation::Delete(route) => {
-                needs.requires(Condition::RulesMade);
-                needs.requires(Condition::RulesGone);
+                needs.requires(Condition::RulesCreated);
+                needs.requires(Condition::RulesDeleted);
                 needs.provides(Condition::FirewallUnneeded);
                 release(key, route, needs);
                 if route.refuses() {
@@ -167,8 +167,8 @@ pub(crate) fn led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) 
 
 /// What the deletion of a route or a map entry of a prefix requires: everything that replaces it exists.
 pub(crate) fn require_led<'a>(prefix: IpNet, around: Around<'a>, needs: &mut Needs<'a>) {
-    needs.requires(Condition::RulesMade);
-    needs.requires(Condition::RulesGone);
+    needs.requires(Condition::RulesCreated);
+    needs.requires(Condition::RulesDeleted);
     needs.requires(Condition::OnDesiredPathsWithin(prefix));
     for wider in around.nets.led.around(prefix) {
         needs.requires(Condition::OnDesiredPath(wider));

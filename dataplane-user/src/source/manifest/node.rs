@@ -136,7 +136,7 @@ const WIREGUARD: [Field; 5] = [
         "endpoint",
         Accepts::Text("vpn.example.org:51820"),
         "the underlay address and the WireGuard port of the network",
-        "Endpoint at which peers reach the node: an address or a name, with a port. Names are resolved again every `--resync`.",
+        "Endpoint at which peers reach the node: an address or a name, with a port. Names are resolved again every `--resync`, at least every 30 s.",
     ),
     Field::or(
         "keepalive",
