@@ -92,9 +92,11 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     while let Some((first, needs)) = steps.next() {
         let rank = first.rank();
         let mut batch = Batch::default();
-        batch.add((first, needs), &mut failed_conditions, &mut report);
-        while let Some(step) = steps.next_if(|(next, needs)| next.rank() == rank && batch.may_add(needs)) {
-            batch.add(step, &mut failed_conditions, &mut report);
+        batch.add(first, needs, &mut failed_conditions, &mut report);
+        while let Some((next, needs)) =
+            steps.next_if(|(next, needs)| next.rank() == rank && batch.may_add(needs))
+        {
+            batch.add(next, needs, &mut failed_conditions, &mut report);
         }
         if batch.changes.is_empty() {
             continue;
@@ -146,7 +148,8 @@ impl Batch {
     /// Adds a change, or reports it as skipped if a condition that it requires has failed.
     fn add(
         &mut self,
-        (change, needs): (Change, Dependencies),
+        change: Change,
+        needs: Dependencies,
         failed_conditions: &mut FailedConditions,
         report: &mut ApplyReport,
     ) {

@@ -43,7 +43,12 @@ pub fn diff(observed: &KernelState, desired: &KernelState) -> ChangeSet {
         let mut set = ChangeSet::default();
         let (mut left, mut wanted) = (observed.clone(), desired.clone());
         compare(&mut left, &mut wanted, &detours, &mut set);
-        match order::arrange(&mut set, (observed, &left, &wanted), &detours) {
+        let states = order::States {
+            before: observed,
+            observed: &left,
+            desired: &wanted,
+        };
+        match order::arrange(&mut set, states, &detours) {
             None => return set,
             Some(detour) => drop(detours.insert(detour)),
         }

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use self::fights::Fights;
 use crate::apply::{ApplyReport, Outcome};
-use crate::diff::repairs::{Earlier, Repair, RepairKind, repairs};
+use crate::diff::repairs::{Earlier, Repair, RepairKind, States, repairs};
 use crate::limits;
 use crate::model::{Change, ChangeSet, KernelState, Located};
 use crate::pauses::Pauses;
@@ -84,8 +84,15 @@ impl Drift {
         let changes = kept.iter().map(of).collect::<Vec<_>>();
         remove(&held, set);
         if let Some(reached) = &self.reached {
-            self.earlier
-                .add(&set.changes, observed, (reached, desired), &kept);
+            self.earlier.add(
+                &set.changes,
+                States {
+                    reached,
+                    observed,
+                    desired,
+                },
+                &kept,
+            );
         }
         kept.into_iter().zip(changes).collect()
     }
@@ -98,9 +105,15 @@ impl Drift {
 
     fn find(&self, observed: &KernelState, desired: &KernelState, changes: &[Change]) -> Vec<Repair> {
         match &self.reached {
-            Some(reached) if !changes.is_empty() => {
-                repairs(changes, observed, (reached, desired), &self.earlier)
-            }
+            Some(reached) if !changes.is_empty() => repairs(
+                changes,
+                States {
+                    reached,
+                    observed,
+                    desired,
+                },
+                &self.earlier,
+            ),
             _ => Vec::new(),
         }
     }
@@ -176,7 +189,14 @@ impl Drift {
     /// The node is not converged; the remaining differences may follow from the changes so far.
     pub fn not_converged(&mut self, observed: &KernelState, desired: &KernelState, set: &ChangeSet) {
         if let Some(reached) = &self.reached {
-            self.earlier.retain(&set.changes, observed, (reached, desired));
+            self.earlier.retain(
+                &set.changes,
+                States {
+                    reached,
+                    observed,
+                    desired,
+                },
+            );
         }
     }
 

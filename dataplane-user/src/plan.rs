@@ -40,6 +40,14 @@ pub use objects::wireguard::default_rules_of;
 pub use objects::{Merged, merge as merge_routes};
 pub use wireguard::WireGuardLink;
 
+/// What a part of the plan reads.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    intent: &'a Intent,
+    facts: &'a NodeFacts,
+    networks: &'a [NetworkLink<'a>],
+}
+
 /// The desired state of this node's kernel, and the problems that prevent parts of the declared resources.
 ///
 /// The desired state has only objects managed by Adit. A problem affects only its own subject: if a pair of
@@ -57,7 +65,12 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     addresses::plan(intent, &mut desired);
     sysctls::plan(&mut desired);
     wireguard::plan(&able, &mut desired);
-    firewall::plan(intent, (facts, &networks), &mut desired, &mut problems);
+    let inputs = Inputs {
+        intent,
+        facts,
+        networks: &networks,
+    };
+    firewall::plan(inputs, &mut desired, &mut problems);
     if programs::are_planned(&able, facts) {
         attachments::plan(&mut desired);
         sources::plan(&able, &mut desired);
@@ -66,11 +79,11 @@ pub fn plan(intent: &Intent, facts: &NodeFacts) -> (KernelState, Vec<Problem>) {
     nexthops::plan(intent, &able, &mut desired);
     routes::plan(intent, &able, &mut desired, &mut problems);
     routes::backstops(&networks, &mut desired);
-    // Late: the steps before treat all devices in the desired as overlay devices, and the steps after need all
+    // Late: the steps before treat all devices of the desired state as overlay devices, and the steps after need all
     // devices.
     objects::plan(intent, facts, &mut desired, &mut problems);
     return_path::plan(intent, facts, &mut desired, &mut problems);
-    shadows::find(intent, (facts, &networks), &desired, &mut problems);
+    shadows::find(inputs, &desired, &mut problems);
     families::skip(facts, &mut desired, &mut problems);
     desired.named = named(intent);
     debug_assert!(desired.links.values().all(|link| link.owner == Owner::Adit));

@@ -249,9 +249,7 @@ impl<K: Kernel> Agent<K> {
         let mut problems = of_source.chain(self.not_kept.clone()).collect::<Vec<_>>();
         let mut reconciled = None;
         if let Some(intent) = self.intent.clone() {
-            let machine = (&mut self.kernel, &mut self.gatherer);
-            let memory = (&mut self.drift, &self.config.heartbeat);
-            let result = reconcile(machine, &intent, memory).await;
+            let result = self.reconcile(&intent).await;
             self.kernel.release_namespaces();
             match &result {
                 Ok((_, found)) => problems.extend(found.iter().cloned()),
@@ -286,59 +284,56 @@ impl<K: Kernel> Agent<K> {
             duration: started.elapsed(),
         });
     }
-}
 
-/// Changes the kernel to the desired state of an intent. Returns what was done, and the problems.
-async fn reconcile(
-    (kernel, gatherer): (&mut impl Kernel, &mut Gatherer),
-    intent: &Intent,
-    (drift, heartbeat): (&mut Drift, &Heartbeat),
-) -> Result<(Reconciled, Vec<Problem>), Unread> {
-    let record = || heartbeat.record();
-    let mut compared = Comparison::new(kernel, gatherer, intent, record).await?;
-    let mut problems = std::mem::take(&mut compared.planned);
-    let repairs = drift.find_repairs(&compared.observed, &compared.desired, &mut compared.set);
-    let mut reconciled = Reconciled::default();
-    if !compared.set.is_empty() {
-        info!(changes = compared.set.changes.len(), "applying changes");
-        compared.set.changes.iter().for_each(|change| debug!("{change}"));
-        let (applied, before) = compared.apply(kernel, |_| true, record).await;
-        reconciled.repaired = drift.record(repairs, &applied);
-        reconciled.applied = applied;
-        match before {
-            Ok(before) => reconciled.before = Some(before),
-            Err(error) => {
-                return Err(Unread {
-                    error,
-                    applied: reconciled.applied,
-                    repaired: reconciled.repaired,
-                });
+    /// Changes the kernel to the desired state of an intent. Returns what was done, and the problems.
+    async fn reconcile(&mut self, intent: &Intent) -> Result<(Reconciled, Vec<Problem>), Unread> {
+        let (kernel, gatherer, drift) = (&mut self.kernel, &mut self.gatherer, &mut self.drift);
+        let record = || self.config.heartbeat.record();
+        let mut compared = Comparison::new(kernel, gatherer, intent, record).await?;
+        let mut problems = std::mem::take(&mut compared.planned);
+        let repairs = drift.find_repairs(&compared.observed, &compared.desired, &mut compared.set);
+        let mut reconciled = Reconciled::default();
+        if !compared.set.is_empty() {
+            info!(changes = compared.set.changes.len(), "applying changes");
+            compared.set.changes.iter().for_each(|change| debug!("{change}"));
+            let (applied, before) = compared.apply(kernel, |_| true, record).await;
+            reconciled.repaired = drift.record(repairs, &applied);
+            reconciled.applied = applied;
+            match before {
+                Ok(before) => reconciled.before = Some(before),
+                Err(error) => {
+                    return Err(Unread {
+                        error,
+                        applied: reconciled.applied,
+                        repaired: reconciled.repaired,
+                    });
+                }
             }
+            drift.skip_held(&compared.observed, &compared.desired, &mut compared.set);
         }
-        drift.skip_held(&compared.observed, &compared.desired, &mut compared.set);
+        let Comparison {
+            facts,
+            desired,
+            observed,
+            set,
+            ..
+        } = compared;
+        if set.is_empty() {
+            drift.converged(readable(&desired, &observed));
+        } else {
+            drift.not_converged(&observed, &desired, &set);
+        }
+        gatherer.forget_namespaces(&facts, intent, &observed, &set);
+        problems.extend(problems::unreadable(&observed, &facts));
+        problems.extend(drift.problems());
+        problems.extend(problems::of_changes(&reconciled.applied, &set));
+        let reconciled = Reconciled {
+            facts,
+            observed,
+            residual: set.changes.len(),
+            repairs: drift.repairs().clone(),
+            ..reconciled
+        };
+        Ok((reconciled, problems))
     }
-    let Comparison {
-        facts,
-        desired,
-        observed,
-        set,
-        ..
-    } = compared;
-    if set.is_empty() {
-        drift.converged(readable(&desired, &observed));
-    } else {
-        drift.not_converged(&observed, &desired, &set);
-    }
-    gatherer.forget_namespaces(&facts, intent, &observed, &set);
-    problems.extend(problems::unreadable(&observed, &facts));
-    problems.extend(drift.problems());
-    problems.extend(problems::of_changes(&reconciled.applied, &set));
-    let reconciled = Reconciled {
-        facts,
-        observed,
-        residual: set.changes.len(),
-        repairs: drift.repairs().clone(),
-        ..reconciled
-    };
-    Ok((reconciled, problems))
 }

@@ -3,7 +3,7 @@
 use adit_tests::random::{self, Damage, THIS_NODE};
 use adit_tests::situation::{Situation, situations, with_underlay};
 use dataplane_user::diff::diff;
-use dataplane_user::diff::repairs::{Earlier, repairs};
+use dataplane_user::diff::repairs::{Earlier, States, repairs};
 use dataplane_user::model::{KernelState, ObjectKind};
 use dataplane_user::net::NodeName;
 use dataplane_user::plan::plan;
@@ -48,7 +48,7 @@ proptest! {
         random::damage(&mut found, &deed);
         let (reached, found) = (with_underlay(desired.clone()), with_underlay(found));
         let changes = diff(&found, &desired).changes;
-        let repairs = repairs(&changes, &found, (&desired, &desired), &Earlier::default());
+        let repairs = repairs(&changes, States { reached: &desired, observed: &found, desired: &desired }, &Earlier::default());
         let told = repairs.iter().map(|repair| (repair.kind(), repair.to_string())).collect::<Vec<_>>();
         if found == reached {
             prop_assert_eq!(told, []);
@@ -64,7 +64,7 @@ proptest! {
         let (before, desired) = (desired(old), desired(new));
         let observed = with_underlay(before.clone());
         let changes = diff(&observed, &desired).changes;
-        let told = repairs(&changes, &observed, (&before, &desired), &Earlier::default());
+        let told = repairs(&changes, States { reached: &before, observed: &observed, desired: &desired }, &Earlier::default());
         prop_assert!(told.is_empty(), "{told:#?}");
     }
 }

@@ -53,6 +53,20 @@ pub struct Args {
     in_guest: bool,
 }
 
+impl Args {
+    /// The kernels to test on, each once; none with `--host-only`.
+    fn kernels(&self) -> Vec<KernelName> {
+        match (self.host_only, self.kernel.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => KERNELS.to_vec(),
+            (false, false) => {
+                let asked: BTreeSet<_> = self.kernel.iter().copied().collect();
+                asked.into_iter().collect()
+            }
+        }
+    }
+}
+
 /// Exits with 1 if anything failed.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.in_guest {
@@ -84,17 +98,7 @@ pub(crate) fn test(args: &Args, summary: &mut Summary) -> Result<()> {
     }
 
     let choice = Choice::of(args.with);
-    let kernels = match (args.host_only, args.kernel.is_empty()) {
-        (true, _) => Vec::new(),
-        (false, true) => KERNELS.to_vec(),
-        (false, false) => args
-            .kernel
-            .iter()
-            .copied()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect(),
-    };
+    let kernels = args.kernels();
     // Building a kernel takes minutes on a new machine, so it runs in parallel to the builds of cargo.
     let preparing = {
         let wanted: Vec<_> = kernels.iter().map(|kernel| (*kernel, choice)).collect();

@@ -18,16 +18,21 @@ use std::collections::BTreeSet;
 use crate::model::order::Detour;
 use crate::model::{Change, ChangeSet, KernelState};
 
-/// Sorts the changes and stores the dependencies of each. `before` is the observed state; `observed` is the
-/// same without what the kernel deletes together with recreated devices; `desired` is the desired state
-/// without conflicts. Returns a detour if changes wait for each other in a circle and this detour was not
+/// The states between which changes are ordered.
+#[derive(Clone, Copy)]
+pub(super) struct States<'a> {
+    /// The observed state.
+    pub(super) before: &'a KernelState,
+    /// The same without what the kernel deletes together with recreated devices.
+    pub(super) observed: &'a KernelState,
+    /// The desired state without conflicts.
+    pub(super) desired: &'a KernelState,
+}
+
+/// Sorts the changes and stores the dependencies of each. Returns a detour if changes wait for each other in a circle and this detour was not
 /// used yet; the caller computes the changes again with it.
-pub(super) fn arrange(
-    set: &mut ChangeSet,
-    (before, observed, desired): (&KernelState, &KernelState, &KernelState),
-    detours: &BTreeSet<Detour>,
-) -> Option<Detour> {
-    let (needs, of_slots) = needs::of_changes(&set.changes, (before, observed, desired), detours);
+pub(super) fn arrange(set: &mut ChangeSet, states: States<'_>, detours: &BTreeSet<Detour>) -> Option<Detour> {
+    let (needs, of_slots) = needs::of_changes(&set.changes, states, detours);
     let ranks = set.changes.iter().map(Change::rank).collect::<Vec<_>>();
     let backwards = graph::first_backwards(&ranks, &needs, |condition| !of_slots[condition as usize]);
     debug_assert!(

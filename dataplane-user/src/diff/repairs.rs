@@ -82,20 +82,26 @@ impl fmt::Display for Repair {
     }
 }
 
-/// The repairs among changes that lead from `observed` to `desired`; `before` is the desired state that was
-/// reached last. If the desired state of an object differs from `before`, its change is no repair. A change
+/// The states by which changes are judged.
+#[derive(Clone, Copy)]
+pub struct States<'a> {
+    /// The desired state that was reached last.
+    pub reached: &'a KernelState,
+    /// The observed state.
+    pub observed: &'a KernelState,
+    /// The desired state.
+    pub desired: &'a KernelState,
+}
+
+/// The repairs among changes that lead from the observed state to the desired one. If the desired state of an
+/// object differs from the state that was reached last, its change is no repair. A change
 /// that follows from an `earlier` repair is a part of that repair; one that follows from an earlier manifest
 /// change is no repair.
 #[must_use]
-pub fn repairs(
-    changes: &[Change],
-    observed: &KernelState,
-    (before, desired): (&KernelState, &KernelState),
-    earlier: &Earlier,
-) -> Vec<Repair> {
+pub fn repairs(changes: &[Change], states: States<'_>, earlier: &Earlier) -> Vec<Repair> {
     let mut found = BTreeMap::new();
     for (namespace, changes) in by_namespace(changes) {
-        let scope = Scope::new(&changes, namespace, observed, (before, desired), earlier);
+        let scope = Scope::new(&changes, namespace, states, earlier);
         found.extend(of_one(&changes, &scope));
     }
     join_pairs(&mut found, changes);

@@ -10,7 +10,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use self::touched::Touched;
-use super::routes::{self, RouteChanges};
+use super::routes::{self, AllowedIpChange, RouteChanges};
 use super::{LivePeers, SyncError};
 use crate::diff;
 use crate::kernel::KernelError;
@@ -150,7 +150,12 @@ impl LiveDevice {
         }
         let existing = self.netlink.routes_by(&self.link).await?;
         let kept = allowed_ips(&file.peers);
-        let changes = routes::changes(file.interface.table, (&kept, new, gone), &existing);
+        let change = AllowedIpChange {
+            kept: &kept,
+            new,
+            gone,
+        };
+        let changes = routes::changes(file.interface.table, change, &existing);
         for key in changes.add {
             self.add_route(&key).await?;
             self.routes.add.push(key);

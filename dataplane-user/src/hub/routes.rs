@@ -17,15 +17,25 @@ pub(super) struct RouteChanges {
     pub(super) delete: Vec<RouteKey>,
 }
 
-/// The changes for the allowed IPs in a file: `kept` are all that the file has now, `new` are those of them
-/// that were added, and `gone` are those that were removed.
+/// A change of the allowed IPs in a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AllowedIpChange<'a> {
+    /// All that the file has now.
+    pub(super) kept: &'a BTreeSet<IpNet>,
+    /// Those of them that were added.
+    pub(super) new: &'a BTreeSet<IpNet>,
+    /// Those that were removed.
+    pub(super) gone: &'a BTreeSet<IpNet>,
+}
+
+/// The changes of routes for a change of allowed IPs.
 ///
 /// A route that was added by hand, as by `wg-quick`, is deleted together with its allowed IP. Allowed IPs
 /// that needed no route because that route covered them get one. Only `up` and `down` change default routes
 /// with their tables and rules.
 pub(super) fn changes(
     routes: AllowedIpRoutes,
-    (kept, new, gone): (&BTreeSet<IpNet>, &BTreeSet<IpNet>, &BTreeSet<IpNet>),
+    AllowedIpChange { kept, new, gone }: AllowedIpChange<'_>,
     existing: &[RouteBy],
 ) -> RouteChanges {
     let is_default = |prefix: &IpNet| prefix.prefix_len() == 0 && routes == AllowedIpRoutes::Auto;
@@ -81,7 +91,15 @@ mod tests {
 
     fn told(routes: AllowedIpRoutes, sets: [&[&str]; 3], existing: &[RouteBy]) -> [Vec<String>; 2] {
         let [kept, new, gone] = sets.map(nets);
-        let RouteChanges { add, delete } = changes(routes, (&kept, &new, &gone), existing);
+        let RouteChanges { add, delete } = changes(
+            routes,
+            AllowedIpChange {
+                kept: &kept,
+                new: &new,
+                gone: &gone,
+            },
+            existing,
+        );
         [add, delete].map(|keys| keys.iter().map(|key| key.prefix.to_string()).collect())
     }
 

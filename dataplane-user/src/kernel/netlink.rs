@@ -61,7 +61,7 @@ use super::netns::Ends;
 use crate::limits;
 use crate::model::facts::Ipv6;
 use crate::model::facts::Lookup;
-use crate::model::{KernelState, LinkKind, NetlinkChange, Owner, RouteKey, Rule};
+use crate::model::{KernelState, LinkKind, NetlinkChange, Owner, Route, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
 
 /// The links, addresses and routes of a network namespace.
@@ -226,23 +226,8 @@ impl Netlink {
         let neighbours = self.socket.list("neighbours", &request, neighbour::read);
         let neighbours = neighbours.await?;
         self.interest().observed_addresses(&addresses);
-        let mut routes = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let known = (&self.links, &self.next_hops);
-            let wanted = &self.wanted;
-            let read = |body: &[u8]| route::read(body, family, known, wanted);
-            routes.extend(self.socket.list("routes", &route::dump(family), read).await?);
-        }
-        let mut flood = BTreeMap::new();
-        let vxlans = links.iter().filter(|link| {
-            link.link.owner == Owner::Adit && matches!(link.link.kind, LinkKind::VxlanTo { .. })
-        });
-        for link in vxlans {
-            let read = |body: &[u8]| flood::read(body, link.index);
-            let request = flood::dump(link.index);
-            let found = self.socket.list("default destinations", &request, read).await?;
-            flood.insert(link.name.clone(), found.into_iter().collect());
-        }
+        let routes = self.read_routes().await?;
+        let flood = self.read_flood(&links).await?;
         let mut rules = Vec::new();
         for family in Family::BOTH {
             rules.extend(self.read_rules(family).await?);
@@ -250,10 +235,7 @@ impl Netlink {
 
         self.peers.clear();
         for address in addresses {
-            let Some(name) = self.links.name(address.index) else {
-                continue;
-            };
-            if self.links.get(name).is_some_and(|link| link.managed) {
+            if let Some(name) = self.links.managed_name(address.index) {
                 let at = (address.index, address.prefix);
                 self.peers.extend(address.address.peer.map(|peer| (at, peer)));
                 let key = (name.clone(), address.prefix);
@@ -261,10 +243,7 @@ impl Netlink {
             }
         }
         for found in neighbours {
-            let Some(name) = self.links.name(found.index) else {
-                continue;
-            };
-            if self.links.get(name).is_some_and(|link| link.managed) {
+            if let Some(name) = self.links.managed_name(found.index) {
                 let key = (name.clone(), found.address);
                 state.neighbours.insert(key, found.neighbour);
             }
@@ -287,6 +266,38 @@ impl Netlink {
         state.rules.extend(rules);
         state.undecoded = self.socket.take_undecoded();
         Ok(())
+    }
+
+    /// The routes of both families that Adit manages, or whose keys matter, in the order of the kernel.
+    async fn read_routes(&mut self) -> Result<Vec<(RouteKey, Route)>, KernelError> {
+        let known = route::Known {
+            links: &self.links,
+            next_hops: &self.next_hops,
+        };
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let read = |body: &[u8]| route::read(body, family, known, &self.wanted);
+            routes.extend(self.socket.list("routes", &route::dump(family), read).await?);
+        }
+        Ok(routes)
+    }
+
+    /// The default destinations of the managed VXLAN devices.
+    async fn read_flood(
+        &mut self,
+        links: &[link::Observed],
+    ) -> Result<BTreeMap<LinkName, BTreeSet<IpAddr>>, KernelError> {
+        let mut flood = BTreeMap::new();
+        let vxlans = links.iter().filter(|link| {
+            link.link.owner == Owner::Adit && matches!(link.link.kind, LinkKind::VxlanTo { .. })
+        });
+        for link in vxlans {
+            let read = |body: &[u8]| flood::read(body, link.index);
+            let request = flood::dump(link.index);
+            let found = self.socket.list("default destinations", &request, read).await?;
+            flood.insert(link.name.clone(), found.into_iter().collect());
+        }
+        Ok(flood)
     }
 
     /// The interface index of a link, according to the last call that read it.

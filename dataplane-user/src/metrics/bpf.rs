@@ -39,10 +39,8 @@ impl MapReading {
 
 pub(super) fn collect(status: &Status, maps: Option<&MapReading>, details: bool) -> Vec<MetricFamily> {
     let readable = gauges(
-        (
-            "adit_maps_readable",
-            "Whether the BPF maps could be read for this page.",
-        ),
+        "adit_maps_readable",
+        "Whether the BPF maps could be read for this page.",
         [],
         [([], u64::from(maps.is_some()))],
     );
@@ -68,42 +66,32 @@ fn verdicts(egress: &[VerdictCount], ingress: &[VerdictCount]) -> Vec<MetricFami
         .filter(|count| count.name != Verdict::Forwarded.name());
     [
         counters(
-            (
-                "adit_egress_packets_total",
-                "Packets that reached the egress program, by verdict.",
-            ),
+            "adit_egress_packets_total",
+            "Packets that reached the egress program, by verdict.",
             ["verdict"],
             egress.iter().map(packets),
         ),
         counters(
-            (
-                "adit_egress_bytes_total",
-                "Bytes of packets that reached the egress program, without outer headers, by verdict.",
-            ),
+            "adit_egress_bytes_total",
+            "Bytes of packets that reached the egress program, without outer headers, by verdict.",
             ["verdict"],
             egress.iter().map(bytes),
         ),
         counters(
-            (
-                "adit_ingress_packets_total",
-                "Packets that came out of tunnel devices, by verdict.",
-            ),
+            "adit_ingress_packets_total",
+            "Packets that came out of tunnel devices, by verdict.",
             ["verdict"],
             ingress.iter().map(packets),
         ),
         counters(
-            (
-                "adit_ingress_bytes_total",
-                "Bytes of packets that came out of tunnel devices, without outer headers, by verdict.",
-            ),
+            "adit_ingress_bytes_total",
+            "Bytes of packets that came out of tunnel devices, without outer headers, by verdict.",
             ["verdict"],
             ingress.iter().map(bytes),
         ),
         counters(
-            (
-                "adit_dropped_packets_total",
-                "Packets that the egress program dropped, by reason.",
-            ),
+            "adit_dropped_packets_total",
+            "Packets that the egress program dropped, by reason.",
             ["reason"],
             drops.map(packets),
         ),
@@ -128,25 +116,22 @@ fn next_hops(status: &Status, entries: &[NextHopEntry], details: bool) -> Vec<Me
     let labels = ["peer", "network", "encapsulation"];
     [
         gauges(
-            (
-                "adit_next_hop_usable",
-                "Whether packets are sent to the next hop; 0 if it is marked as down.",
-            ),
+            "adit_next_hop_usable",
+            "Whether packets are sent to the next hop; 0 if it is marked as down.",
             ["peer", "network", "encapsulation", "remote"],
             entries
                 .iter()
                 .map(|entry| (with_remote(entry), u64::from(entry.state == NextHopState::USABLE))),
         ),
         counters(
-            ("adit_peer_transmit_packets_total", "Packets sent to the peer."),
+            "adit_peer_transmit_packets_total",
+            "Packets sent to the peer.",
             labels,
             entries.iter().map(|entry| (peer(entry), entry.counters.packets)),
         ),
         counters(
-            (
-                "adit_peer_transmit_bytes_total",
-                "Bytes sent to the peer, without outer headers.",
-            ),
+            "adit_peer_transmit_bytes_total",
+            "Bytes sent to the peer, without outer headers.",
             labels,
             entries.iter().map(|entry| (peer(entry), entry.counters.bytes)),
         ),
@@ -177,19 +162,15 @@ fn sources(status: &Status, entries: &[SourceEntry]) -> Vec<MetricFamily> {
     let labels = ["peer", "network", "encapsulation"];
     [
         counters(
-            (
-                "adit_peer_receive_packets_total",
-                "Packets received from the peer.",
-            ),
+            "adit_peer_receive_packets_total",
+            "Packets received from the peer.",
             labels,
             rows.iter()
                 .map(|(labels, counters)| (labels.clone(), counters.packets)),
         ),
         counters(
-            (
-                "adit_peer_receive_bytes_total",
-                "Bytes received from the peer, without outer headers.",
-            ),
+            "adit_peer_receive_bytes_total",
+            "Bytes received from the peer, without outer headers.",
             labels,
             rows.iter()
                 .map(|(labels, counters)| (labels.clone(), counters.bytes)),
@@ -202,12 +183,14 @@ fn fill(usage: &[MapUsage]) -> Vec<MetricFamily> {
     let map = |usage: &MapUsage| [usage.name.to_owned()];
     [
         gauges(
-            ("adit_map_entries", "Entries of the BPF map that are in use."),
+            "adit_map_entries",
+            "Entries of the BPF map that are in use.",
             ["map"],
             usage.iter().map(|one| (map(one), one.entries as u64)),
         ),
         gauges(
-            ("adit_map_capacity", "Entries that fit into the BPF map."),
+            "adit_map_capacity",
+            "Entries that fit into the BPF map.",
             ["map"],
             usage.iter().map(|one| (map(one), u64::from(one.capacity))),
         ),

@@ -224,29 +224,33 @@ impl Default for ChangeCounters {
                 "Duration of changes of the nft table.",
             ),
         };
-        // Series exist from the start, so that the first increase counts in a rate.
+        counters.create_series();
+        counters
+    }
+}
+
+impl ChangeCounters {
+    /// Creates all series, so that the first increase counts in a rate.
+    fn create_series(&self) {
         for operation in OPERATIONS {
-            counters.operations.with_label_values(&[operation]);
-            counters.operation_errors.with_label_values(&[operation]);
+            self.operations.with_label_values(&[operation]);
+            self.operation_errors.with_label_values(&[operation]);
         }
         for kind in ObjectKind::ALL
             .iter()
             .filter(|kind| !COUNTED_OTHERWISE.contains(kind))
         {
             let kind = kind.name();
-            counters.object_errors.with_label_values(&[kind]);
+            self.object_errors.with_label_values(&[kind]);
             for verb in [Verb::Add, Verb::Set, Verb::Delete] {
-                counters.objects.with_label_values(&[kind, operation(verb)]);
+                self.objects.with_label_values(&[kind, operation(verb)]);
             }
         }
         for source in SOURCES {
-            counters.route_duration.with_label_values(&[source]);
+            self.route_duration.with_label_values(&[source]);
         }
-        counters
     }
-}
 
-impl ChangeCounters {
     /// Counts changes, made or refused.
     pub(super) fn applied(&self, report: &ApplyReport) {
         let mut stages: BTreeMap<Stage, Count> = BTreeMap::new();

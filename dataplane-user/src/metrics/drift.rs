@@ -55,18 +55,14 @@ impl DriftCounters {
         if let Some(events) = self.events.get() {
             let received = EventKind::ALL.map(|kind| ([kind.name().to_owned()], events.received(kind)));
             families.extend(counters(
-                (
-                    "adit_kernel_events_total",
-                    "Messages that the kernel sent without a request, by kind.",
-                ),
+                "adit_kernel_events_total",
+                "Messages that the kernel sent without a request, by kind.",
                 ["kind"],
                 received,
             ));
             families.extend(counters(
-                (
-                    "adit_kernel_event_overruns_total",
-                    "How often such messages were lost; each time leads to a full reconciliation.",
-                ),
+                "adit_kernel_event_overruns_total",
+                "How often such messages were lost; each time leads to a full reconciliation.",
                 [],
                 [([], events.overruns())],
             ));

@@ -15,18 +15,14 @@ pub(super) fn dropped(status: &Status) -> Vec<MetricFamily> {
     let dropped = || status.dropped.iter();
     [
         counters(
-            (
-                "adit_firewall_dropped_packets_total",
-                "Packets that rules of the nft table dropped, by reason.",
-            ),
+            "adit_firewall_dropped_packets_total",
+            "Packets that rules of the nft table dropped, by reason.",
             ["reason"],
             dropped().map(|(reason, count)| ([reason.name().to_owned()], count.packets)),
         ),
         counters(
-            (
-                "adit_firewall_dropped_bytes_total",
-                "Bytes of the packets that rules of the nft table dropped.",
-            ),
+            "adit_firewall_dropped_bytes_total",
+            "Bytes of the packets that rules of the nft table dropped.",
             ["reason"],
             dropped().map(|(reason, count)| ([reason.name().to_owned()], count.bytes)),
         ),

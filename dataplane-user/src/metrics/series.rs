@@ -11,7 +11,8 @@ pub(super) fn valid<T>(result: prometheus::Result<T>) -> T {
 
 /// Gauges of one family, as rows of label values and a value. Rows with the same labels add up.
 pub(super) fn gauges<const N: usize>(
-    (name, help): (&str, &str),
+    name: &str,
+    help: &str,
     labels: [&str; N],
     rows: impl IntoIterator<Item = ([String; N], u64)>,
 ) -> Vec<MetricFamily> {
@@ -25,7 +26,8 @@ pub(super) fn gauges<const N: usize>(
 
 /// Counters of one family, in the form of [`gauges`].
 pub(super) fn counters<const N: usize>(
-    (name, help): (&str, &str),
+    name: &str,
+    help: &str,
     labels: [&str; N],
     rows: impl IntoIterator<Item = ([String; N], u64)>,
 ) -> Vec<MetricFamily> {

@@ -49,47 +49,38 @@ pub(super) fn collect(status: &Status, unnamed: &[UnnamedPeer], details: bool) -
     let labels = ["interface", "peer"];
     [
         gauges(
-            ("adit_wireguard_peers", "WireGuard peers, by device."),
+            "adit_wireguard_peers",
+            "WireGuard peers, by device.",
             ["interface"],
             peers.keys().map(|[device, _]| ([device.clone()], 1)),
         ),
         gauges(
-            (
-                "adit_wireguard_peer_established",
-                "Whether there is a session with the peer.",
-            ),
+            "adit_wireguard_peer_established",
+            "Whether there is a session with the peer.",
             labels,
             sessions().map(|(labels, session)| (labels, u64::from(session.established))),
         ),
         gauges(
-            (
-                "adit_wireguard_peer_handshake_age_seconds",
-                "Time since the last handshake; 0 if there was none.",
-            ),
+            "adit_wireguard_peer_handshake_age_seconds",
+            "Time since the last handshake; 0 if there was none.",
             labels,
             sessions().map(|(labels, session)| (labels, session.handshake_age_s.unwrap_or(0))),
         ),
         gauges(
-            (
-                "adit_wireguard_peer_endpoint_age_seconds",
-                "Time since the endpoint of the peer was seen to change; 0 if it has none.",
-            ),
+            "adit_wireguard_peer_endpoint_age_seconds",
+            "Time since the endpoint of the peer was seen to change; 0 if it has none.",
             labels,
             sessions().map(|(labels, session)| (labels, session.endpoint_age_s.unwrap_or(0))),
         ),
         counters(
-            (
-                "adit_wireguard_peer_receive_bytes_total",
-                "Bytes received from the peer, with WireGuard's headers.",
-            ),
+            "adit_wireguard_peer_receive_bytes_total",
+            "Bytes received from the peer, with WireGuard's headers.",
             labels,
             sessions().map(|(labels, session)| (labels, session.received_bytes)),
         ),
         counters(
-            (
-                "adit_wireguard_peer_transmit_bytes_total",
-                "Bytes sent to the peer, with WireGuard's headers.",
-            ),
+            "adit_wireguard_peer_transmit_bytes_total",
+            "Bytes sent to the peer, with WireGuard's headers.",
             labels,
             sessions().map(|(labels, session)| (labels, session.sent_bytes)),
         ),

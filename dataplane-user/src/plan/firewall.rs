@@ -14,21 +14,16 @@ use crate::net::family::host_prefix;
 use crate::net::{Family, LinkName};
 use crate::resource::{FirewallOptions, Intent, Network, Problem, Reason};
 
-use super::{NetworkLink, return_path};
+use super::{Inputs, return_path};
 use crate::model::facts::Nft;
-use crate::model::facts::NodeFacts;
 
 /// Runs after devices and WireGuard are planned: it reads their names and ports from the desired state.
-pub(super) fn plan(
-    intent: &Intent,
-    (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
-    desired: &mut KernelState,
-    problems: &mut Vec<Problem>,
-) {
+pub(super) fn plan(inputs: Inputs<'_>, desired: &mut KernelState, problems: &mut Vec<Problem>) {
+    let Inputs { intent, facts, .. } = inputs;
     let mut firewall = Firewall::managed();
     let devices: BTreeSet<LinkName> = desired.links.keys().cloned().collect();
     notrack(intent, desired, &mut firewall);
-    cleartext::plan(intent, (facts, networks), &devices, &mut firewall);
+    cleartext::plan(inputs, &devices, &mut firewall);
     protect(intent, desired, &mut firewall);
     forward(intent, &devices, &mut firewall);
     let ipv6 = facts.nft != Nft::WithoutIpv6Nat;

@@ -408,6 +408,11 @@ fn path_problem(network: &Network, link: &PeerLink<'_>, path: Option<&UnderlayPa
             "add a route to this address through the underlay device, or correct spec.underlay".to_owned(),
         ));
     }
+    mtu_problem(network, link, subject)
+}
+
+/// A problem of a link whose packets must be smaller than those of the network.
+fn mtu_problem(network: &Network, link: &PeerLink<'_>, subject: String) -> Option<Problem> {
     let fits = link.mtu();
     let wanted = network.mtu.unwrap_or(IPV6_MINIMUM);
     if fits >= wanted {

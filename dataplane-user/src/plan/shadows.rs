@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
-use super::NetworkLink;
 use super::advertised::advertised;
+use super::{Inputs, NetworkLink};
 use crate::model::devices::is_overlay_device;
 use crate::model::facts::NodeFacts;
 use crate::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, RouteKey};
@@ -27,8 +27,11 @@ struct Other {
 
 /// Runs last: it reads declared routes from the desired state.
 pub(super) fn find(
-    intent: &Intent,
-    (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
+    Inputs {
+        intent,
+        facts,
+        networks,
+    }: Inputs<'_>,
     desired: &KernelState,
     problems: &mut Vec<Problem>,
 ) {

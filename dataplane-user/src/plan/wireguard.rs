@@ -120,7 +120,7 @@ pub(super) fn link(
         port,
         own_key,
         public_key: peer.public_key,
-        endpoint: endpoint(peer, pair.remote, (base, unit), facts),
+        endpoint: endpoint(peer, pair.remote, base, unit, facts),
         preshared_key: preshared_key(pair, facts)?,
         name: match &peer.endpoint {
             Some(Endpoint {
@@ -184,7 +184,8 @@ pub(super) fn own_problem(intent: &Intent, facts: &NodeFacts, found: &[Problem])
 fn endpoint(
     peer: &WireGuardPeer,
     remote: IpAddr,
-    (base, unit): (u16, u8),
+    base: u16,
+    unit: u8,
     facts: &NodeFacts,
 ) -> Option<SocketAddr> {
     let Some(endpoint) = &peer.endpoint else {

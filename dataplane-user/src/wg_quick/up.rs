@@ -58,7 +58,8 @@ impl Config {
         &self,
         name: &LinkName,
         key: KeySource,
-        (facts, machine): (&NodeFacts, &Machine),
+        facts: &NodeFacts,
+        machine: &Machine,
     ) -> WireGuardInterface {
         let Interface { addresses, table, .. } = &self.interface;
         let mtu = self.interface.mtu.unwrap_or_else(|| self.mtu(facts, machine));

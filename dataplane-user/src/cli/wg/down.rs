@@ -66,7 +66,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let allowed = arguments.source.allow_hooks;
     let mut interrupts = Interrupts::none();
     quick
-        .run_hooks(("PreDown", &hooks.pre_down), allowed, &mut interrupts)
+        .run_hooks("PreDown", &hooks.pre_down, allowed, &mut interrupts)
         .await?;
     let mut wireguard = WireGuard::open(no_private_keys())?;
     if quick.config.interface.save_config {
@@ -82,7 +82,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     remove(&mut kernel).await?;
     quick.unset_dns()?;
     quick
-        .run_hooks(("PostDown", &hooks.post_down), allowed, &mut interrupts)
+        .run_hooks("PostDown", &hooks.post_down, allowed, &mut interrupts)
         .await?;
     Ok(protection?)
 }

@@ -107,7 +107,8 @@ impl Quick {
     /// Runs commands of the file if they are allowed, else prints a note. A signal ends the running command.
     pub(super) async fn run_hooks(
         &self,
-        (key, hooks): (&str, &[String]),
+        key: &str,
+        hooks: &[String],
         allowed: bool,
         interrupts: &mut Interrupts,
     ) -> Result<(), Failure> {

@@ -144,7 +144,7 @@ fn write(
         let named = arguments.interface == ALL;
         return listings
             .iter()
-            .try_for_each(|listing| field::write(output, field, (listing, named), secrets));
+            .try_for_each(|listing| field::write(output, field, listing, named, secrets));
     }
     let style = text::Style {
         now: SystemTime::now()

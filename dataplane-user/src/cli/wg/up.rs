@@ -60,12 +60,12 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (facts, machine) = facts(&quick, &mut netlink).await?;
     let interface = quick
         .config
-        .interface(&quick.name, source(&quick), (&facts, &machine));
+        .interface(&quick.name, source(&quick), &facts, &machine);
     let mark = interface.fwmark;
     let (hooks, allowed) = (&quick.config.interface.hooks, arguments.source.allow_hooks);
     let mut interrupts = Interrupts::listen()?;
     quick
-        .run_hooks(("PreUp", &hooks.pre_up), allowed, &mut interrupts)
+        .run_hooks("PreUp", &hooks.pre_up, allowed, &mut interrupts)
         .await?;
     let Comparison {
         facts,
@@ -103,8 +103,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn finish(quick: &Quick, allowed: bool, interrupts: &mut Interrupts) -> Result<(), Failure> {
     interrupts.check().await?;
     quick.set_dns()?;
-    let post_up = ("PostUp", &quick.config.interface.hooks.post_up[..]);
-    quick.run_hooks(post_up, allowed, interrupts).await?;
+    let post_up = &quick.config.interface.hooks.post_up;
+    quick.run_hooks("PostUp", post_up, allowed, interrupts).await?;
     interrupts.check().await
 }
 

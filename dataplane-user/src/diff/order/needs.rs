@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::States;
 use crate::model::change::Dependencies;
 use crate::model::order::{Around, Condition, Detour, Needs, Nets};
 use crate::model::{Change, KernelState};
@@ -11,7 +12,11 @@ use crate::net::Namespace;
 /// each condition whether it is [`Condition::SlotFree`].
 pub(super) fn of_changes(
     changes: &[Change],
-    (before, observed, desired): (&KernelState, &KernelState, &KernelState),
+    States {
+        before,
+        observed,
+        desired,
+    }: States<'_>,
     detours: &BTreeSet<Detour>,
 ) -> (Vec<Dependencies>, Vec<bool>) {
     let empty = KernelState::default();

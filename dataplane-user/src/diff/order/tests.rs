@@ -299,7 +299,15 @@ fn ten_thousand_changes_are_sorted_in_proportion_to_their_number() {
             );
         }
         let set = diff(&observed, &desired);
-        let (needs, _) = needs::of_changes(&set.changes, (&observed, &observed, &desired), &BTreeSet::new());
+        let (needs, _) = needs::of_changes(
+            &set.changes,
+            States {
+                before: &observed,
+                observed: &observed,
+                desired: &desired,
+            },
+            &BTreeSet::new(),
+        );
         let ranks = set.changes.iter().map(Change::rank).collect::<Vec<_>>();
         (set.changes.len(), graph::steps(&ranks, &needs))
     };

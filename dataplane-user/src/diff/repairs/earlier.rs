@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::roots::{self, Roots};
-use super::{Repair, by_namespace, is_same, is_the_kernels};
+use super::{Repair, States, by_namespace, is_same, is_the_kernels};
 use crate::model::{Action, Change, KernelState, Located};
 use crate::net::Namespace;
 
@@ -31,15 +31,9 @@ struct EarlierRepair {
 
 impl Earlier {
     /// Notes the changes of a reconciliation and the repairs among them.
-    pub fn add(
-        &mut self,
-        changes: &[Change],
-        observed: &KernelState,
-        targets: (&KernelState, &KernelState),
-        repairs: &[Repair],
-    ) {
+    pub fn add(&mut self, changes: &[Change], states: States<'_>, repairs: &[Repair]) {
         for (namespace, changes) in by_namespace(changes) {
-            let Scope { wanted, repaired, .. } = Scope::new(&changes, namespace, observed, targets, self);
+            let Scope { wanted, repaired, .. } = Scope::new(&changes, namespace, states, self);
             self.namespaces.insert(namespace.cloned(), (wanted, repaired));
         }
         for repair in repairs.iter().filter(|repair| !repair.follows) {
@@ -66,7 +60,7 @@ impl Earlier {
 
     /// Forgets changes and repairs of which nothing is left among these changes: whatever happens to their
     /// objects from now on is a new repair.
-    pub fn retain(&mut self, left: &[Change], observed: &KernelState, targets: (&KernelState, &KernelState)) {
+    pub fn retain(&mut self, left: &[Change], states: States<'_>) {
         let mut left = by_namespace(left);
         let mut wanted = BTreeSet::new();
         let mut namespaces = std::mem::take(&mut self.namespaces);
@@ -76,7 +70,7 @@ impl Earlier {
                 namespaces: [(namespace.clone(), (declared.clone(), repaired.clone()))].into(),
                 ..Earlier::default()
             };
-            let scope = Scope::new(&changes, namespace.as_ref(), observed, targets, &before);
+            let scope = Scope::new(&changes, namespace.as_ref(), states, &before);
             let above = |roots: &Roots| {
                 let subjects = changes.iter().map(|(_, change)| roots.subject(change));
                 subjects.collect::<BTreeSet<_>>()
@@ -121,7 +115,8 @@ impl Earlier {
 pub(super) struct Scope<'a> {
     pub(super) namespace: Option<&'a Namespace>,
     pub(super) observed: &'a KernelState,
-    targets: (&'a KernelState, &'a KernelState),
+    reached: &'a KernelState,
+    desired: &'a KernelState,
     wanted: Roots,
     pub(super) repaired: Roots,
 }
@@ -130,8 +125,7 @@ impl<'a> Scope<'a> {
     pub(super) fn new(
         changes: &[(usize, &Action)],
         namespace: Option<&'a Namespace>,
-        observed: &'a KernelState,
-        (before, desired): (&'a KernelState, &'a KernelState),
+        states: States<'a>,
         earlier: &Earlier,
     ) -> Scope<'a> {
         static NOTHING: std::sync::LazyLock<KernelState> = std::sync::LazyLock::new(KernelState::default);
@@ -143,8 +137,9 @@ impl<'a> Scope<'a> {
             .unwrap_or_default();
         let mut scope = Scope {
             namespace,
-            observed: at(observed),
-            targets: (at(before), at(desired)),
+            observed: at(states.observed),
+            reached: at(states.reached),
+            desired: at(states.desired),
             wanted,
             repaired,
         };
@@ -168,7 +163,6 @@ impl<'a> Scope<'a> {
 
     /// Whether the desired state of the object of a change is the same as before.
     fn stayed(&self, change: &Action) -> bool {
-        let (before, desired) = self.targets;
-        is_same(change, before, desired) && !is_the_kernels(change, self.observed)
+        is_same(change, self.reached, self.desired) && !is_the_kernels(change, self.observed)
     }
 }

@@ -129,10 +129,10 @@ impl Attacher<'_> {
     ) -> Result<(), KernelError> {
         let doing = format!("attaching the {hook} program to {link}");
         match self.mechanism {
-            Mechanism::Tcx => self.attach_tcx(&doing, programs.program(link, hook)?, (link, hook)),
+            Mechanism::Tcx => self.attach_tcx(&doing, programs.program(link, hook)?, link, hook),
             Mechanism::Clsact => {
-                self.pin_program(&doing, programs, (link, hook))?;
-                attach_filter(&doing, programs.program(link, hook)?, (link, hook))
+                self.pin_program(&doing, programs, link, hook)?;
+                attach_filter(&doing, programs.program(link, hook)?, link, hook)
             }
         }
     }
@@ -160,7 +160,7 @@ impl Attacher<'_> {
                     .map_err(|error| aya_error(&doing, &error))?
             }
             Mechanism::Clsact => {
-                self.pin_program(&doing, programs, (link, hook))?;
+                self.pin_program(&doing, programs, link, hook)?;
                 filter_link(link, hook).map_err(|error| KernelError::new(&doing, error))?
             }
         };
@@ -200,7 +200,8 @@ impl Attacher<'_> {
         &self,
         doing: &str,
         programs: &mut Programs,
-        (link, hook): (&LinkName, Hook),
+        link: &LinkName,
+        hook: Hook,
     ) -> Result<(), KernelError> {
         let Some(identity) = programs.identity(link, hook) else {
             return Ok(());
@@ -217,7 +218,8 @@ impl Attacher<'_> {
         &self,
         doing: &str,
         program: &mut SchedClassifier,
-        (link, hook): (&LinkName, Hook),
+        link: &LinkName,
+        hook: Hook,
     ) -> Result<(), KernelError> {
         let pin = self.pins.link(link, hook);
         if pin.exists() {
@@ -289,7 +291,7 @@ impl Attacher<'_> {
 }
 
 fn find_filter(ifindex: u32, hook: Hook) -> io::Result<Option<Filter>> {
-    filter::find(ifindex, hook, (PRIORITY, u32::from(HANDLE).into()))
+    filter::find(ifindex, hook, PRIORITY, u32::from(HANDLE).into())
 }
 
 /// Whether a device has a filter with the priority and handle of Adit, managed by Adit or not.
@@ -308,7 +310,8 @@ pub(super) fn tcx_side(hook: Hook) -> u32 {
 fn attach_filter(
     doing: &str,
     program: &mut SchedClassifier,
-    (link, hook): (&LinkName, Hook),
+    link: &LinkName,
+    hook: Hook,
 ) -> Result<(), KernelError> {
     match qdisc_add_clsact(link.as_str()).map_err(|error| aya_error(doing, &error)) {
         Err(error) if error.errno() != Some(libc::EEXIST) => return Err(error),

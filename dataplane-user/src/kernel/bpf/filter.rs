@@ -20,8 +20,8 @@ pub(super) struct Filter {
 
 /// The BPF filter with this priority and handle on one hook of a device's clsact qdisc; `None` without such a
 /// filter or qdisc. Looks in the network namespace of the calling thread.
-pub(super) fn find(ifindex: u32, hook: Hook, key: (u16, TcHandle)) -> io::Result<Option<Filter>> {
-    let found = list_blocking(&request(ifindex, hook), |body| parse(body, key));
+pub(super) fn find(ifindex: u32, hook: Hook, priority: u16, handle: TcHandle) -> io::Result<Option<Filter>> {
+    let found = list_blocking(&request(ifindex, hook), |body| parse(body, priority, handle));
     let found = found.map_err(|failure| failure.into_change_error().source)?;
     Ok(found.into_iter().next())
 }
@@ -40,7 +40,7 @@ fn request(ifindex: u32, hook: Hook) -> Request {
 
 /// Parses the filter in a message; `None` if it has another priority or handle or another classifier, or if
 /// it only announces a priority. Filters with other priorities are not decoded.
-fn parse(body: &[u8], (priority, handle): (u16, TcHandle)) -> Result<Option<Filter>, DecodeError> {
+fn parse(body: &[u8], priority: u16, handle: TcHandle) -> Result<Option<Filter>, DecodeError> {
     let header = TcHeader::parse(body)?;
     // The upper half of `tcm_info` (`TC_H_MAJ`) is the priority, the lower half the protocol.
     if header.info >> 16 != u32::from(priority) || header.handle != handle {
@@ -96,15 +96,15 @@ mod tests {
             program: 9,
             tag: 0x102,
         };
-        assert_eq!(parse(&filter(), (173, HANDLE)).unwrap(), Some(expected));
-        assert_eq!(parse(&filter(), (172, HANDLE)).unwrap(), None);
-        assert_eq!(parse(&filter(), (173, TcHandle::UNSPEC)).unwrap(), None);
+        assert_eq!(parse(&filter(), 173, HANDLE).unwrap(), Some(expected));
+        assert_eq!(parse(&filter(), 172, HANDLE).unwrap(), None);
+        assert_eq!(parse(&filter(), 173, TcHandle::UNSPEC).unwrap(), None);
     }
 
     #[test]
     fn fuzz_a_filter_is_refused_or_read() {
         feed(&[filter()], &[], |bytes| {
-            Ok(Verdict::of(parse(bytes, (173, HANDLE)).ok().flatten().as_ref()))
+            Ok(Verdict::of(parse(bytes, 173, HANDLE).ok().flatten().as_ref()))
         });
     }
 }

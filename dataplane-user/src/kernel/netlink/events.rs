@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 pub(in crate::kernel) use self::interest::Interest;
 use self::interest::Matter;
+pub(in crate::kernel::netlink) use self::interest::UnderlayAddresses;
 use self::pending::{Heard, Pending};
 use self::subscription::Subscription;
 use super::message::{Message, messages};

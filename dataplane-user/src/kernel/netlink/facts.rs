@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use tokio::time::Instant;
 
+use super::events::UnderlayAddresses;
 use super::message::Failure;
 use super::route::KernelPath;
 use super::{Netlink, address, link, route};
@@ -63,8 +64,15 @@ impl Netlink {
         }
         let by_paths = facts.paths.values().map(|path| &path.link);
         let underlay = by_paths.chain(facts.return_paths.keys()).cloned().collect();
-        self.interest()
-            .gathered(&links, &underlay, (peers, &facts.local_addresses), began);
+        self.interest().gathered(
+            &links,
+            &underlay,
+            UnderlayAddresses {
+                peers,
+                local: &facts.local_addresses,
+            },
+            began,
+        );
         Ok(facts)
     }
 

@@ -130,14 +130,18 @@ fn routes(family: AddressFamily, dump: &[u8]) {
     let links: LinkTable = devices().iter().collect();
     let next_hops = next_hops(&links);
     feed(&bodies(dump), &[], |bytes| {
-        let read = |body: &[u8]| route::read(body, family, (&links, &next_hops), &BTreeSet::new());
+        let known = route::Known {
+            links: &links,
+            next_hops: &next_hops,
+        };
+        let read = |body: &[u8]| route::read(body, family, known, &BTreeSet::new());
         let Ok(Some((key, route))) = read(bytes) else {
             return Ok(Verdict::Refused);
         };
         if route.owner != Owner::Adit {
             return Ok(Verdict::Accepted);
         }
-        written_again(&key, &route, (&links, &next_hops), read)
+        written_again(&key, &route, known, read)
     });
 }
 
@@ -145,11 +149,11 @@ fn routes(family: AddressFamily, dump: &[u8]) {
 fn written_again(
     key: &RouteKey,
     route: &Route,
-    tables: (&LinkTable, &NextHopTable),
+    known: route::Known<'_>,
     read: impl Fn(&[u8]) -> Result<Option<(RouteKey, Route)>, netlink_packet_core::DecodeError>,
 ) -> Result<Verdict, TestCaseError> {
     // A missing device or object, or a kind that Adit does not create.
-    let Ok(Some(request)) = route::write(route::Mode::Create, key, &route.kind, tables, Marks::Adit) else {
+    let Ok(Some(request)) = route::write(route::Mode::Create, key, &route.kind, known, Marks::Adit) else {
         return Ok(Verdict::Accepted);
     };
     let made = again(read(&body(&request)))?;

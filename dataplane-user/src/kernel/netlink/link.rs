@@ -74,18 +74,19 @@ pub(super) fn create(
     marks: Marks,
 ) -> Option<Request> {
     let kind = kind::write(&link.kind, lower, peer)?;
-    Some(create_at((name, link), kind, None, marks))
+    Some(create_at(name, link, kind, None, marks))
 }
 
 /// Creates a link in another, open namespace. A WireGuard device sends and receives in the namespace of the
 /// socket over which this message is sent, no matter where the device itself is.
 pub(super) fn create_elsewhere(name: &LinkName, link: &Link, namespace: RawFd) -> Option<Request> {
     let kind = kind::write(&link.kind, None, None)?;
-    Some(create_at((name, link), kind, Some(namespace), Marks::Adit))
+    Some(create_at(name, link, kind, Some(namespace), Marks::Adit))
 }
 
 fn create_at(
-    (name, link): (&LinkName, &Link),
+    name: &LinkName,
+    link: &Link,
     kind: LinkMessageBuilder<LinkUnspec>,
     namespace: Option<RawFd>,
     marks: Marks,

@@ -35,6 +35,12 @@ impl LinkTable {
         self.names.get(&index)
     }
 
+    /// The name of the managed link with this index.
+    pub(super) fn managed_name(&self, index: u32) -> Option<&LinkName> {
+        self.name(index)
+            .filter(|name| self.get(name).is_some_and(|link| link.managed))
+    }
+
     pub(super) fn insert(&mut self, link: &Observed) {
         self.remove(&link.name);
         let entry = Entry {

@@ -77,6 +77,13 @@ pub(super) enum Mode {
     Replace,
 }
 
+/// The objects that messages about routes refer to by number, as last read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) links: &'a LinkTable,
+    pub(super) next_hops: &'a NextHopTable,
+}
+
 /// Encodes a route; the tables contain the indexes and ids of its objects. `None` for kinds that Adit does
 /// not create.
 ///
@@ -86,11 +93,11 @@ pub(super) fn write(
     mode: Mode,
     key: &RouteKey,
     route: &RouteKind,
-    (links, next_hops): (&LinkTable, &NextHopTable),
+    known: Known<'_>,
     marks: Marks,
 ) -> io::Result<Option<Request>> {
     let find = |link: &LinkName| {
-        let entry = links.get(link);
+        let entry = known.links.get(link);
         entry
             .map(|entry| entry.index)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
@@ -108,7 +115,7 @@ pub(super) fn write(
             with_source_and_mtu(builder, *source, *mtu)?
         }
         RouteKind::NextHop { object, source, mtu } => {
-            let id = next_hops.id(object).ok_or_else(nexthop::absent)?;
+            let id = known.next_hops.id(object).ok_or_else(nexthop::absent)?;
             with_source_and_mtu(builder.nhid(id), *source, *mtu)?
         }
         RouteKind::Paths(paths) => with_paths(builder, paths, find)?,

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::super::NetworkLink;
 use super::super::advertised::advertised;
 use super::super::links::overlay_routes;
 use super::super::lookups::of_prefix;
+use super::super::{Inputs, NetworkLink};
 use super::of;
 use crate::model::devices::is_overlay_device;
 use crate::model::facts::NodeFacts;
@@ -25,8 +25,11 @@ const CHAIN: Chain = Chain::RawPrerouting;
 
 /// `devices` are all devices on which overlay packets may arrive.
 pub(super) fn plan(
-    intent: &Intent,
-    (facts, networks): (&NodeFacts, &[NetworkLink<'_>]),
+    Inputs {
+        intent,
+        facts,
+        networks,
+    }: Inputs<'_>,
     devices: &BTreeSet<LinkName>,
     firewall: &mut Firewall,
 ) {

@@ -53,7 +53,7 @@ pub(super) fn plan<'a>(
         let device = device(name, interface, mark, planner);
         let there = planner.at(&netns);
         there.wireguard.insert(interface.end.name.clone(), device);
-        routes(&netns, (name, interface), mark, planner);
+        routes(&netns, name, interface, mark, planner);
         if netns.is_none() {
             endpoints::judge(name, interface, mark, planner);
         }
@@ -177,12 +177,7 @@ fn peer(name: &str, declared: &Peer, planner: &mut Planner<'_>) -> Option<wiregu
 
 /// Adds a route for each allowed IP, unless an address of the device already creates it; default routes also
 /// get rules.
-fn routes(
-    netns: &Netns,
-    (name, interface): (&str, &WireGuardInterface),
-    mark: u32,
-    planner: &mut Planner<'_>,
-) {
+fn routes(netns: &Netns, name: &str, interface: &WireGuardInterface, mark: u32, planner: &mut Planner<'_>) {
     let link = &interface.end.name;
     let addresses = interface.end.addresses.iter();
     let subnets = addresses.filter_map(|(address, peer)| connected_subnet(address, *peer));

@@ -17,7 +17,7 @@ const PEER: &str = "[Peer]\nPublicKey = AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
 fn changes(text: &str, facts: &NodeFacts, machine: &Machine) -> Vec<String> {
     let config = Config::parse(Path::new("wg0.conf"), text.as_bytes()).unwrap();
     let name = LinkName::constant("wg0");
-    let interface = config.interface(&name, KeySource::Node, (facts, machine));
+    let interface = config.interface(&name, KeySource::Node, facts, machine);
     let (desired, problems) = plan(&intent(interface), facts);
     assert_eq!(problems, []);
     let set = diff(&KernelState::default(), &desired);

@@ -45,7 +45,8 @@ pub(super) enum Field {
 pub(super) fn write(
     output: &mut dyn Write,
     field: Field,
-    (device, named): (&Listing, bool),
+    device: &Listing,
+    named: bool,
     secrets: Secrets,
 ) -> io::Result<()> {
     let start = match &device.name {
@@ -56,7 +57,7 @@ pub(super) fn write(
         writeln!(output, "{start}{}", *value)?;
     }
     for peer in &device.peers {
-        let Some(value) = of_peer(field, (peer, device.traffic(peer)), secrets) else {
+        let Some(value) = of_peer(field, peer, device.traffic(peer), secrets) else {
             continue;
         };
         writeln!(output, "{start}{}{}", peer.public_key, *value)?;
@@ -87,11 +88,7 @@ fn of_device(field: Field, device: &Listing, secrets: Secrets) -> Option<Zeroizi
 }
 
 /// The line of a peer after its key; `None` for fields of the device.
-fn of_peer(
-    field: Field,
-    (peer, traffic): (&Peer, PeerTraffic),
-    secrets: Secrets,
-) -> Option<Zeroizing<String>> {
+fn of_peer(field: Field, peer: &Peer, traffic: PeerTraffic, secrets: Secrets) -> Option<Zeroizing<String>> {
     let preshared_key = || or_none(secrets.preshared_key(peer));
     let endpoint = || peer.endpoint.as_ref().map_or(NONE.to_owned(), format::endpoint);
     let handshake = traffic.last_handshake.map_or(0, |time| time.as_secs());
@@ -150,7 +147,7 @@ mod tests {
             ..Listing::default()
         };
         let mut output = Vec::new();
-        write(&mut output, field, (&device, named), secrets).unwrap();
+        write(&mut output, field, &device, named, secrets).unwrap();
         let text = String::from_utf8(output).unwrap();
         let short = [(1, 'A'), (2, 'B'), (3, 'C'), (7, 'S'), (8, 'T')];
         short.iter().fold(text, |text, (byte, letter)| {

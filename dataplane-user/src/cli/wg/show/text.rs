@@ -43,12 +43,12 @@ pub(super) fn write(output: &mut dyn Write, device: &Listing, style: Style) -> i
     peers.sort_by_key(|peer| Reverse(device.traffic(peer).last_handshake));
     for peer in peers {
         writeln!(output)?;
-        write_peer(output, (peer, device.traffic(peer)), style)?;
+        write_peer(output, peer, device.traffic(peer), style)?;
     }
     Ok(())
 }
 
-fn write_peer(output: &mut dyn Write, (peer, traffic): (&Peer, PeerTraffic), style: Style) -> io::Result<()> {
+fn write_peer(output: &mut dyn Write, peer: &Peer, traffic: PeerTraffic, style: Style) -> io::Result<()> {
     let paint = style.paint;
     let key = peer.public_key.to_string();
     writeln!(output, "{}: {}", paint.strong("peer"), paint.doubtful(&key))?;

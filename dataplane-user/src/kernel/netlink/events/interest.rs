@@ -41,6 +41,15 @@ pub(in crate::kernel::netlink) enum Matter {
     Paths,
 }
 
+/// Addresses in the underlay that matter.
+#[derive(Clone, Copy)]
+pub(in crate::kernel::netlink) struct UnderlayAddresses<'a> {
+    /// Those of peers.
+    pub(in crate::kernel::netlink) peers: &'a BTreeSet<IpAddr>,
+    /// Those of this machine.
+    pub(in crate::kernel::netlink) local: &'a BTreeSet<IpAddr>,
+}
+
 /// The state in the last reconciliation with which events are compared.
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Interest {
@@ -126,18 +135,18 @@ impl Interest {
         self.lookups = destinations;
     }
 
-    /// Records gathered facts: the devices, those of them on paths to peers, and the addresses.
+    /// Records gathered facts: the devices, those of them on paths to peers, and addresses.
     pub(in crate::kernel::netlink) fn gathered(
         &mut self,
         links: &[link::Observed],
         underlay: &BTreeSet<LinkName>,
-        (peers, local): (&BTreeSet<IpAddr>, &BTreeSet<IpAddr>),
+        addresses: UnderlayAddresses<'_>,
         at: Instant,
     ) {
         self.gathered_at = Some(at);
         self.underlay = by_index(links.iter().filter(|link| underlay.contains(&link.name)));
-        self.peers.clone_from(peers);
-        self.local.clone_from(local);
+        self.peers.clone_from(addresses.peers);
+        self.local.clone_from(addresses.local);
     }
 
     /// Records the state in other namespaces, and the id of this one.

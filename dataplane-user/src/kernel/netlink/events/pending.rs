@@ -70,6 +70,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
+    use super::super::interest::UnderlayAddresses;
     use super::*;
 
     fn heard(own: bool, paths: bool, lost: bool) -> Pending {
@@ -87,7 +88,11 @@ mod tests {
     #[test]
     fn an_observation_has_seen_what_was_heard_before_it_and_facts_what_was_heard_before_them() {
         let mut interest = Interest::default();
-        let nobody = (&BTreeSet::new(), &BTreeSet::new());
+        let none = BTreeSet::new();
+        let nobody = UnderlayAddresses {
+            peers: &none,
+            local: &none,
+        };
         interest.gathered(&[], &BTreeSet::new(), nobody, next());
         let (own, paths, lost) = (
             heard(true, false, false),

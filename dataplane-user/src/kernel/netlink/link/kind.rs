@@ -62,16 +62,7 @@ pub(super) fn write(
             group,
             lower: _,
         } => {
-            let mut vxlan = vec![InfoVxlan::Id(*vni), InfoVxlan::Port(*port)];
-            vxlan.push(InfoVxlan::UDPZeroCsumRX(true));
-            vxlan.extend(local.map(|local| match local {
-                IpAddr::V4(local) => InfoVxlan::Local(local),
-                IpAddr::V6(local) => InfoVxlan::Local6(local),
-            }));
-            vxlan.extend(group.map(|group| match group {
-                IpAddr::V4(group) => InfoVxlan::Group(group),
-                IpAddr::V6(group) => InfoVxlan::Group6(group),
-            }));
+            let mut vxlan = vxlan_to(*vni, *port, *local, *group);
             vxlan.extend(lower.map(InfoVxlan::Link));
             (InfoKind::Vxlan, Some(InfoData::Vxlan(vxlan)))
         }
@@ -105,6 +96,24 @@ pub(super) fn write(
         Some(data) => message.set_info_data(data),
         None => message,
     })
+}
+
+/// The attributes of a VXLAN device with a fixed VNI.
+fn vxlan_to(vni: u32, port: u16, local: Option<IpAddr>, group: Option<IpAddr>) -> Vec<InfoVxlan> {
+    let mut vxlan = vec![
+        InfoVxlan::Id(vni),
+        InfoVxlan::Port(port),
+        InfoVxlan::UDPZeroCsumRX(true),
+    ];
+    vxlan.extend(local.map(|local| match local {
+        IpAddr::V4(local) => InfoVxlan::Local(local),
+        IpAddr::V6(local) => InfoVxlan::Local6(local),
+    }));
+    vxlan.extend(group.map(|group| match group {
+        IpAddr::V4(group) => InfoVxlan::Group(group),
+        IpAddr::V6(group) => InfoVxlan::Group6(group),
+    }));
+    vxlan
 }
 
 /// The other end of a pair: down and marked, as the end that the message creates.

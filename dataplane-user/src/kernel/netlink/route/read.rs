@@ -7,9 +7,9 @@ use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
 
+use super::Known;
 use super::parts::{self, HEADER, Parts};
 use crate::kernel::netlink::link_table::LinkTable;
-use crate::kernel::netlink::nexthop::NextHopTable;
 use crate::model::facts::FoundRoute;
 use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Owner, PROTOCOL, Route, RouteKey};
 
@@ -17,7 +17,7 @@ use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Owner, PROTOCOL, Route, Route
 pub(in crate::kernel::netlink) fn read(
     body: &[u8],
     family: AddressFamily,
-    (links, next_hops): (&LinkTable, &NextHopTable),
+    known: Known<'_>,
     wanted: &BTreeSet<RouteKey>,
 ) -> Result<Option<(RouteKey, Route)>, DecodeError> {
     let header = RouteHeader::parse(body)?;
@@ -39,7 +39,7 @@ pub(in crate::kernel::netlink) fn read(
     if !managed && !matters(&parts::key(&header, attributes)?) {
         return Ok(None);
     }
-    let parts = Parts::read(&header, attributes, links)?;
+    let parts = Parts::read(&header, attributes, known.links)?;
     let key = parts.key;
     let route = Route {
         owner: match header.protocol {
@@ -48,8 +48,8 @@ pub(in crate::kernel::netlink) fn read(
             _ => Owner::Other,
         },
         kind: match parts.next_hop {
-            Some(id) if managed => parts.leading_to(&header, next_hops.object(id)),
-            _ => parts.kind(&header, links, managed),
+            Some(id) if managed => parts.leading_to(&header, known.next_hops.object(id)),
+            _ => parts.kind(&header, known.links, managed),
         },
     };
     Ok(Some((key, route)))

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Mode, delete, write};
+use super::{Known, Mode, delete, write};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netlink::execute::{Requests, Role, unsupported};
 use crate::kernel::netlink::message::Request;
@@ -24,7 +24,10 @@ impl Requests for RouteChange {
             RouteOperation::Replace(route) => (Mode::Replace, route),
             RouteOperation::Delete(_) => return Ok(vec![(delete(key), Role::Delete)]),
         };
-        let known = (&netlink.links, &netlink.next_hops);
+        let known = Known {
+            links: &netlink.links,
+            next_hops: &netlink.next_hops,
+        };
         let request = write(mode, key, &route.kind, known, netlink.marks)?
             .ok_or_else(|| unsupported("Adit does not create routes of this kind"))?;
         Ok(vec![(request, Role::Do)])
