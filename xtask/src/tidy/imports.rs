@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{Finding, code};
+use super::Finding;
+use super::code::Names;
 
 /// The top-level modules of dataplane-user from the bottom to the top: each may use those before it.
 const LAYERS: [&str; 24] = [
@@ -67,19 +68,26 @@ const OUTSIDE: [(&str, &str); 9] = [
 
 /// Checks a file, by its path below the root of the workspace. `crates` are the dependencies of dataplane-user.
 pub(super) fn check(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
-    let mut findings = upward(file, source);
+    if file.extension().is_none_or(|extension| extension != "rs") {
+        return Vec::new();
+    }
+    let names = match Names::of(source, false) {
+        Ok(names) => names,
+        Err(error) => return vec![Finding::new(file, error.span().start().line, error.to_string())],
+    };
+    let mut findings = upward(file, &names);
     if let Some(module) = pure_module(file) {
-        findings.extend(pure(file, source, module, crates));
+        findings.extend(pure(file, &names, module, crates));
         return findings;
     }
     if is_bpf_library(file) {
-        return names(source)
-            .into_iter()
+        return names.paths
+            .iter()
             .filter(|(path, _)| first(path).starts_with("aya"))
             .map(|(_, line)| {
                 let message =
                     "the library uses aya: only main.rs and programs/ may, so that the library also runs on hosts";
-                Finding::new(file, line, message)
+                Finding::new(file, *line, message)
             })
             .collect();
     }
@@ -103,7 +111,7 @@ fn pure_module(file: &Path) -> Option<&str> {
 }
 
 /// Finds uses of modules of a higher layer, and a module that has no layer.
-fn upward(file: &Path, source: &str) -> Vec<Finding> {
+fn upward(file: &Path, names: &Names) -> Vec<Finding> {
     let Some(module) = module(file) else {
         return Vec::new();
     };
@@ -113,10 +121,10 @@ fn upward(file: &Path, source: &str) -> Vec<Finding> {
             format!("the module `{module}` has no layer: add it to LAYERS in xtask/src/tidy/imports.rs");
         return vec![Finding::new(file, 1, message)];
     };
-    let named = names(source).into_iter().filter_map(|(path, line)| {
+    let named = names.paths.iter().filter_map(|(path, line)| {
         let path = absolute(file, path);
         let name = path.strip_prefix("crate::")?.split("::").next()?.to_owned();
-        (layer(&name)? > own).then_some((name, line))
+        (layer(&name)? > own).then_some((name, *line))
     });
     let message = |name: &str| format!("`{module}` uses `{name}`, which is in a higher layer");
     named
@@ -125,7 +133,7 @@ fn upward(file: &Path, source: &str) -> Vec<Finding> {
 }
 
 /// A path that leads to the crate's root by `super`, from the module that is this file, as one that starts there.
-fn absolute(file: &Path, path: String) -> String {
+fn absolute(file: &Path, path: &str) -> String {
     let depth = file
         .strip_prefix("dataplane-user/src")
         .unwrap_or(file)
@@ -133,7 +141,7 @@ fn absolute(file: &Path, path: String) -> String {
         .count();
     match path.strip_prefix(&"super::".repeat(depth)) {
         Some(rest) => format!("crate::{rest}"),
-        None => path,
+        None => path.to_owned(),
     }
 }
 
@@ -147,13 +155,13 @@ fn is_bpf_library(file: &Path) -> bool {
     !programs && !below.starts_with("programs")
 }
 
-fn pure(file: &Path, source: &str, module: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
+fn pure(file: &Path, names: &Names, module: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (path, line) in names(source) {
+    for (path, line) in &names.paths {
         let path = absolute(file, path);
         if let Some(problem) = problem(&path, module, crates) {
             let message = format!("`{module}` is a pure module, but uses {path}: {problem}");
-            findings.push(Finding::new(file, line, message));
+            findings.push(Finding::new(file, *line, message));
         }
     }
     findings
@@ -191,109 +199,6 @@ fn problem(path: &str, module: &str, crates: &BTreeSet<String>) -> Option<String
 
 fn first(path: &str) -> &str {
     path.split("::").next().unwrap_or_default()
-}
-
-/// Every path that the code names, with its line: those of `use` trees in full, and those within the code; and the
-/// words `async` and `await`.
-fn names(source: &str) -> Vec<(String, usize)> {
-    let code = code::only(source);
-    let code = code::without_tests(&code);
-    let tokens = tokens(code);
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let (token, line) = tokens[at];
-        if token == "use" {
-            at = use_tree(&tokens, at + 1, "", &mut found);
-        } else if token == "async" || token == "await" {
-            found.push((token.to_owned(), line));
-            at += 1;
-        } else if token.starts_with(code::is_word) {
-            let (path, next) = path(&tokens, at);
-            if path.contains("::") {
-                found.push((path, line));
-            }
-            at = next;
-        } else {
-            at += 1;
-        }
-    }
-    found
-}
-
-/// Reads `a::b::{c, d::*, e as f}` and returns where it ends.
-fn use_tree(tokens: &[(&str, usize)], start: usize, prefix: &str, found: &mut Vec<(String, usize)>) -> usize {
-    let mut at = start;
-    if tokens.get(at).is_some_and(|token| token.0 == "::") {
-        at += 1;
-    }
-    let line = tokens.get(at).map_or(0, |token| token.1);
-    let (path, mut at) = path(tokens, at);
-    let whole = match (prefix.is_empty(), path.is_empty()) {
-        (true, _) => path,
-        (false, true) => prefix.to_owned(),
-        (false, false) => format!("{prefix}::{path}"),
-    };
-    if tokens.get(at).is_some_and(|token| token.0 == "::") {
-        at += 1;
-    }
-    if tokens.get(at).is_none_or(|token| token.0 != "{") {
-        found.push((whole.trim_end_matches("::self").to_owned(), line));
-        while tokens
-            .get(at)
-            .is_some_and(|token| !matches!(token.0, "," | "}" | ";"))
-        {
-            at += 1;
-        }
-        return at;
-    }
-    while tokens.get(at).is_some_and(|token| matches!(token.0, "{" | ",")) {
-        at += 1;
-        if tokens.get(at).is_some_and(|token| token.0 == "}") {
-            break;
-        }
-        at = use_tree(tokens, at, &whole, found);
-    }
-    at + 1
-}
-
-/// Reads `a::b::c` and returns where it ends.
-fn path(tokens: &[(&str, usize)], start: usize) -> (String, usize) {
-    let mut at = start;
-    let mut path = String::new();
-    while let Some((word, _)) = tokens.get(at).filter(|token| token.0.starts_with(code::is_word)) {
-        path.push_str(word);
-        let continues = tokens.get(at + 1).is_some_and(|token| token.0 == "::")
-            && tokens
-                .get(at + 2)
-                .is_some_and(|token| token.0.starts_with(code::is_word));
-        if !continues {
-            return (path, at + 1);
-        }
-        path.push_str("::");
-        at += 2;
-    }
-    (path, at)
-}
-
-/// Words, `::`, and single other characters, each with its line.
-fn tokens(code: &str) -> Vec<(&str, usize)> {
-    let mut tokens = Vec::new();
-    for (index, line) in code.lines().enumerate() {
-        let mut rest = line.trim_start();
-        while let Some(first) = rest.chars().next() {
-            let length = if code::is_word(first) {
-                rest.find(|c| !code::is_word(c)).unwrap_or(rest.len())
-            } else if rest.starts_with("::") {
-                2
-            } else {
-                first.len_utf8()
-            };
-            tokens.push((&rest[..length], index + 1));
-            rest = rest[length..].trim_start();
-        }
-    }
-    tokens
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Checks the text of each file: white space, paths of one machine, registries, left-overs, headers and length.
 use std::path::Path;
 
-use super::{Finding, code};
+use super::Finding;
+use super::code::Names;
 
 /// Longer files get a warning: they may contain two things. In lines.
 const LONG: usize = 450;
@@ -84,12 +85,10 @@ fn rust(file: &Path, text: &str) -> Vec<Finding> {
         let message = "the file does not start with a `//!` line: add one that says what the file contains";
         findings.push(Finding::new(file, 1, message));
     }
-    for (index, line) in code::only(text).lines().enumerate() {
-        for (word, remedy) in LEFT_OVERS {
-            let before = line.find(word).map(|at| line[..at].chars().next_back());
-            if before.is_some_and(|before| !before.is_some_and(code::is_word)) {
-                findings.push(Finding::new(file, index + 1, format!("`{word}`: {remedy}")));
-            }
+    // What is no Rust is reported by the check of imports.
+    for (found, line) in Names::of(text, true).unwrap_or_default().macros {
+        if let Some((word, remedy)) = LEFT_OVERS.iter().find(|(word, _)| *word == found) {
+            findings.push(Finding::new(file, line, format!("`{word}`: {remedy}")));
         }
     }
     let count = text.lines().count();
@@ -106,7 +105,7 @@ fn names_path(line: &str, path: &str) -> bool {
         let before = line[..at].chars().next_back();
         let after = line[at + path.len()..].chars().next();
         let starts = before.is_none_or(|c| c.is_whitespace() || "\"'`(=:,<[".contains(c));
-        starts && !after.is_some_and(|c| code::is_word(c) || c == '-')
+        starts && !after.is_some_and(|c| c.is_alphanumeric() || "_-".contains(c))
     })
 }
 
@@ -156,7 +155,12 @@ mod tests {
             );
         }
         for (word, _) in LEFT_OVERS {
-            let found = messages("a.rs", &format!("//! A.\n\n    {word}x)\n"));
+            let used = match word.strip_suffix('(') {
+                Some(attribute) if word.starts_with("#!") => format!("//! A.\n\n{attribute}(x)]\n"),
+                Some(attribute) => format!("//! A.\n\n{attribute}(x)]\nfn f() {{}}\n"),
+                None => format!("//! A.\n\nfn f() {{ {word}(x) }}\n"),
+            };
+            let found = messages("a.rs", &used);
             assert!(
                 found.len() == 1 && found[0].starts_with("a.rs:3: "),
                 "{word}: {found:?}"
@@ -171,7 +175,7 @@ mod tests {
         let paths = format!("$2{0} {0}s {0}-x sub{0}/x\n", MACHINE_PATHS[0]);
         assert_eq!(messages("a.sh", &paths), [""; 0]);
         let said = format!(
-            "//! Never {0}x)\nlet s = \"{0}\"; my_{1}();\n",
+            "//! Never {0}x)\nfn f() {{ let s = \"{0}\"; my_{1}(); }}\n",
             LEFT_OVERS[2].0, LEFT_OVERS[4].0
         );
         assert_eq!(messages("a.rs", &said), [""; 0]);
