@@ -125,7 +125,7 @@ fn next_hops_and_classes() {
 }
 
 #[test]
-fn ipip_carries_ipv4_only() {
+fn ipip_transports_ipv4_only() {
     let memory = memory(Class {
         encapsulation: Class::IPIP,
         ..geneve()
@@ -207,7 +207,7 @@ fn a_prefix_covers_chatter_too() {
 }
 
 #[test]
-fn verdicts_are_told_apart() {
+fn verdicts_are_distinguished() {
     let mut names: Vec<_> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
     let mut ingress: Vec<_> = IngressVerdict::ALL.iter().map(|verdict| verdict.name()).collect();
     for (index, verdict) in (0..).zip(Verdict::ALL) {

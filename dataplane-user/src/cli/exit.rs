@@ -107,7 +107,7 @@ mod tests {
     use crate::kernel::KernelError;
 
     #[test]
-    fn each_cause_is_told_once() {
+    fn each_cause_is_reported_once() {
         let error = KernelError::new("making adit0", std::io::Error::from_raw_os_error(libc::EPERM));
         let failure = Failure::new(Code::Error, anyhow::Error::new(error).context("starting"));
         assert_eq!(

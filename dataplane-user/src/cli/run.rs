@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_told_with_the_flag() {
+    fn a_port_in_use_is_reported_with_the_flag() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let failure = HttpAddress::At(taken.local_addr().unwrap())
             .listen()

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_stand_on_a_line_of_their_own() {
+    fn ids_are_on_lines_of_their_own() {
         for good in [
             "a",
             "laptop-7",

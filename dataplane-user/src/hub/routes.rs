@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_route_covered_that_goes_gets_its_own() {
+    fn prefixes_of_a_deleted_covering_route_get_their_own() {
         let kept = ["10.42.0.2/32", "192.168.5.0/24"];
         let sites = existing(254, &["10.42.0.0/16", "192.168.5.0/24"], &[]);
         assert_eq!(

@@ -275,7 +275,7 @@ async fn what_was_done_without_the_interface_a_second_run_does_there() {
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_be_synced_is_told_and_file_and_interface_agree() {
+async fn a_directory_that_cannot_be_synced_is_reported_and_file_and_interface_agree() {
     let (_directory, path) = make();
     let mut live = FakeInterface::default();
     let subnet = "10.42.0.0/24".parse().unwrap();
@@ -411,7 +411,7 @@ async fn attributes_stay_and_an_acl_is_not_cut() {
 }
 
 #[tokio::test]
-async fn a_mode_that_changes_is_told_once() {
+async fn a_changed_mode_is_reported_once() {
     let (_directory, path) = make();
     let mut hub = alone(&path).await;
     let subnet = "10.42.0.0/24".parse().unwrap();

@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nfts_complaints_are_told_with_their_rules() {
+    fn errors_of_nft_are_reported_with_their_rules() {
         let errors = "\
 /dev/stdin:1:19-22: Error: Could not process rule: File exists
 create table inet adit

@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_goes_with_its_last_device() {
+    fn a_rule_is_deleted_with_its_last_device() {
         let links = |names: &[&'static str]| names.iter().map(|name| LinkName::constant(name)).collect();
         let mut firewall = Firewall::managed();
         firewall.push(

@@ -255,7 +255,7 @@ fn a_field_without_effect_is_one_warning_of_its_own_object_alone() {
 }
 
 #[test]
-fn fault_09_beyond_64_next_hops_is_told_and_never_silent() {
+fn fault_09_more_than_64_next_hops_are_reported() {
     let shared: IpNet = "10.200.0.0/16".parse().unwrap();
     let names = (1..=66).map(|number| format!("n{number:02}")).collect::<Vec<_>>();
     let with = |advertisers: usize| {

@@ -295,7 +295,7 @@ fn errors_name_the_line_the_key_and_the_remedy() {
 }
 
 #[test]
-fn what_is_hardly_meant_counts_as_the_kernel_takes_it_and_is_told() {
+fn suspicious_values_mean_what_the_kernel_reads_and_are_reported() {
     let text = format!(
         "[Peer]\nAllowedIPs = 10.0.0.0/24\nPublicKey = {PUBLIC}\nEndpoint = 192.0.2.1:1\nPersistentKeepalive = 25\n\
          [Peer]\nPublicKey = {OTHER}\nAllowedIPs = 10.0.0.0/25\nAllowedIPs = 10.0.1.1, 10.0.0.9/24\n\

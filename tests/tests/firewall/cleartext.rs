@@ -34,7 +34,7 @@ fn a_forged_packet_from_the_underlay_is_dropped_beside_wireguard() {
 }
 
 #[test]
-fn a_forged_packet_from_the_underlay_is_dropped_where_routes_carry_the_overlay() {
+fn a_forged_packet_from_the_underlay_is_dropped_with_dataplane_routes() {
     forgeries("geneve", "routes");
 }
 

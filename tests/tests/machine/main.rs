@@ -27,26 +27,26 @@ fn the_machine_has_several_cpus_the_jit_and_btf() {
 }
 
 #[test]
-fn geneve_carries_traffic() {
+fn geneve_transports_traffic() {
     pair("geneve", Family::Ipv4, [Dataplane::Ebpf; 2]);
 }
 
 #[test]
-fn vxlan_carries_traffic() {
+fn vxlan_transports_traffic() {
     pair("vxlan", Family::Ipv6, [Dataplane::Ebpf; 2]);
 }
 
 #[test]
-fn ipip_carries_traffic() {
+fn ipip_transports_traffic() {
     pair("ipip", Family::Ipv4, [Dataplane::Ebpf; 2]);
 }
 
 #[test]
-fn wireguard_carries_traffic() {
+fn wireguard_transports_traffic() {
     pair("wireguard", Family::Ipv6, [Dataplane::Ebpf; 2]);
 }
 
 #[test]
-fn none_carries_traffic() {
+fn none_transports_traffic() {
     pair("none", Family::Ipv4, [Dataplane::Ebpf; 2]);
 }

@@ -318,7 +318,7 @@ fn fault_12_routes_of_an_administrator_stay_also_on_managed_devices() {
 }
 
 #[test]
-fn drained_next_hops_are_removed_and_restored_except_on_immune_routes() {
+fn withdrawn_next_hops_are_removed_and_restored_except_on_immune_routes() {
     if !have_modules() {
         return;
     }

@@ -127,18 +127,18 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
 }
 
 #[test]
-fn a_drained_peer_gets_no_flows_and_a_restored_one_its_share_by_routes() {
+fn a_withdrawn_peer_gets_no_flows_and_a_restored_one_its_share_by_routes() {
     withdraw_and_restore(vec![ROUTES]);
 }
 
 #[test]
-fn a_drained_peer_gets_no_flows_and_a_restored_one_its_share_by_ebpf() {
+fn a_withdrawn_peer_gets_no_flows_and_a_restored_one_its_share_by_ebpf() {
     withdraw_and_restore(Vec::new());
 }
 
 /// A group loses and regains members in place: no route changes, however many there are.
 #[test]
-fn draining_changes_groups_in_place() {
+fn withdrawing_changes_groups_in_place() {
     if !has_modules() {
         return;
     }

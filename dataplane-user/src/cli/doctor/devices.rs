@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_tunnels_on_our_ports_are_found() {
+    fn unmanaged_tunnels_on_ports_of_adit_are_found() {
         let external = with("tun", LinkKind::Geneve { port: 6081 }, Owner::Other);
         assert_eq!(level(&external, "tunnel"), Level::Error);
         let classic = LinkKind::Other("vxlan dstport 4789 id 42 learning".to_owned());

@@ -108,7 +108,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn remedies_stand_below_what_they_mend() {
+    fn remedies_are_printed_below_their_findings() {
         let findings = [
             Finding::ok("jit", "on"),
             Finding::error("bpffs", "not mounted", "mount it"),

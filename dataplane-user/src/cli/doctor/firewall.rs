@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_or_in_the_way_is_found() {
+    fn missing_and_conflicting_rules_are_found() {
         let good = Facts {
             program: Some("/usr/sbin/nft".into()),
             tables: Some(true),

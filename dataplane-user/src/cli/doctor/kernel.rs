@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_are_looked_for_in_the_releases_lists() {
+    fn modules_are_found_in_the_lists_of_the_release() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(has_module(root.path(), "6.12", "geneve"), None);
         let lists = root.path().join("lib/modules/6.12");

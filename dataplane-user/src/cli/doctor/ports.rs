@@ -59,7 +59,7 @@ mod tests {
     use crate::model::LinkKind;
 
     #[test]
-    fn a_taken_port_is_found_unless_a_tunnel_has_it() {
+    fn a_used_port_is_found_unless_a_tunnel_uses_it() {
         let socket = Socket { port: 4789, inode: 0 };
         let levels = |links: &BTreeMap<_, _>| {
             let findings = judge(&[socket], links, &Requirements::default());

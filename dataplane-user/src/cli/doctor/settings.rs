@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarding_matters_where_prefixes_are_carried() {
+    fn forwarding_matters_where_prefixes_are_advertised() {
         let off = Facts {
             forwarding: (Some(false), Some(false)),
             ..Facts::default()

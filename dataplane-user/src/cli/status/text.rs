@@ -327,7 +327,7 @@ error: link adit0 (Conflict)
     }
 
     #[test]
-    fn what_was_dropped_is_told_once_something_was() {
+    fn drops_are_reported_once_there_are_any() {
         let shown = |cleartext, port| {
             let count = |packets| Count {
                 packets,
@@ -404,7 +404,7 @@ error: link adit0 (Conflict)
     }
 
     #[test]
-    fn colours_change_no_words() {
+    fn colours_change_no_text() {
         let painted = render(&status(), false, Paint::ALWAYS);
         let mut plain = output::shown(&painted, Paint::ALWAYS);
         assert!(plain.contains("\x1b[31mnot ready\x1b[0m"));

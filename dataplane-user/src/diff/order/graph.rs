@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_told_with_an_order_by_rank() {
+    fn a_circle_is_reported_with_an_order_by_rank() {
         let needs = needs(&[(&[1], &[0]), (&[0], &[1]), (&[1], &[]), (&[], &[])]);
         let sorted = sort(&[2, 1, 0, 7], &needs);
         let links = vec![(1, 0), (0, 1)];

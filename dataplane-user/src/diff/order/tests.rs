@@ -105,7 +105,7 @@ fn is_reached(observed: &KernelState, desired: &KernelState) {
 }
 
 #[test]
-fn a_port_is_taken_once_whoever_has_it_lets_it_go() {
+fn a_port_is_used_only_after_its_owner_releases_it() {
     // The first device is deleted, and each of the others gets the port of the one before it.
     let observed = wireguard(&[("wg0", 1), ("wg1", 2), ("wg2", 3)]);
     let desired = wireguard(&[("wg1", 1), ("wg2", 2)]);
@@ -163,7 +163,7 @@ fn a_device_makes_room_for_the_one_that_its_packets_go_to() {
 }
 
 #[test]
-fn who_is_revoked_goes_whatever_else_fails() {
+fn revoked_peers_are_removed_whatever_else_fails() {
     let mut observed = wireguard(&[("wg0", 1), ("wg1", 2)]);
     for device in observed.wireguard.values_mut() {
         device.peers = BTreeMap::from([(key(1), peer("10.1.0.0/16")), (key(2), peer("10.2.0.0/16"))]);
@@ -211,7 +211,7 @@ fn who_is_revoked_goes_whatever_else_fails() {
 }
 
 #[test]
-fn what_depends_on_a_failure_waits_for_it_and_is_told_with_it() {
+fn dependents_of_a_failure_are_skipped_and_reported_with_it() {
     let mut desired = KernelState::default();
     for device in ["a", "b"] {
         desired.links.insert(name(device), link(LinkKind::Dummy));

@@ -217,7 +217,7 @@ fn adding_and_removing_leaves_no_trace() {
 }
 
 #[test]
-fn what_is_not_the_peers_stays_when_it_goes() {
+fn unrelated_content_stays_when_a_peer_is_removed() {
     let file = hub("")
         + &peer("a", 1, "10.42.0.2/32")
         + "# of a\n"
@@ -240,7 +240,7 @@ fn what_is_not_the_peers_stays_when_it_goes() {
 }
 
 #[test]
-fn a_new_id_takes_the_old_ones_place() {
+fn a_new_id_replaces_the_old_one() {
     let file = hub("\n#DeviceID: a b \r\n[Peer]\nPublicKey = KEY\n").replace("KEY", &key(1).to_string());
     let whole = roster(&file);
     let document = whole.rename("a b", &id("büro")).unwrap().unwrap();

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_come_back_and_other_entries_do_not() {
+    fn endpoints_are_read_back_and_other_entries_are_not() {
         let device = LinkName::constant("adit-wg0");
         let peer = PublicKey::from_bytes([7; 32]);
         // The loopback device has index 1 in every namespace.

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_come_back_and_others_bits_do_not() {
+    fn classes_are_read_back_without_the_bits_of_others() {
         let raw = encode_class(&class(), 9).unwrap();
         assert_eq!(decode_class(&raw), Some(class()));
         assert_eq!(
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn next_hops_come_back_with_their_label() {
+    fn next_hops_are_read_back_with_their_label() {
         for remote in ["192.0.2.1", "2001:db8::1"] {
             let remote: IpAddr = remote.parse().unwrap();
             let next_hop = NextHop {
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_come_back_and_none_other_does() {
+    fn sources_are_read_back_and_nothing_else() {
         let source = |address: &str, tunnel, vni| Source {
             address: address.parse().unwrap(),
             tunnel,

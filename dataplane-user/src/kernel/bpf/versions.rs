@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_told_by_their_names() {
+    fn versions_are_read_from_their_names() {
         assert_eq!(version(Path::new("/x/v1")), Some(1));
         assert_eq!(version(Path::new("/x/v12")), Some(12));
         for other in ["v", "v01", "v+1", "v-1", "v1a", "1", "carry", "v99999999999"] {

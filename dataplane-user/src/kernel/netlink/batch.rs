@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_acked_before_the_way_failed_keeps_its_answer() {
+    async fn requests_acknowledged_before_the_connection_failed_keep_their_result() {
         let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
         let lo = || link::find(&LinkName::constant("lo"));
         let gone = link::find(&LinkName::constant("adit-gone"));

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_t_be_decoded_is_told_and_costs_nothing_else() {
+    fn an_undecodable_message_is_reported_and_costs_nothing_else() {
         let object = |number| message(libc::RTM_NEWROUTE, 0, SEQUENCE, number);
         let mut table = Table::new(SEQUENCE);
         let first = [object(1), object(-7), object(2), object(-8)].concat();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_goes_on_without_what_can_t_be_decoded_and_one_object_does_not() {
+    async fn a_list_continues_without_undecodable_messages_and_a_single_object_does_not() {
         let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
         let request = super::super::link::dump();
         let all = socket.list("links", &request, |_| Ok(Some(()))).await.unwrap();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_refusing_a_dump_is_an_error_with_its_words() {
+    async fn a_refused_dump_is_an_error_with_the_text_of_the_kernel() {
         let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;

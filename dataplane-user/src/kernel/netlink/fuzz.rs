@@ -161,12 +161,12 @@ fn written_again(
 }
 
 #[test]
-fn every_route_of_ipv4_that_is_looked_for() {
+fn every_desired_route_of_ipv4() {
     every_route(AddressFamily::Inet, ROUTES_IPV4);
 }
 
 #[test]
-fn every_route_of_ipv6_that_is_looked_for() {
+fn every_desired_route_of_ipv6() {
     every_route(AddressFamily::Inet6, ROUTES_IPV6);
 }
 

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_come_back_as_they_were_written() {
+    fn headers_are_read_as_they_were_written() {
         let v6 = Tunnel {
             source: None,
             destination: [2; 16].into(),

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_words_are_found_behind_capped_and_whole_requests() {
+    fn the_text_of_the_kernel_is_found_behind_capped_and_whole_requests() {
         for flags in [0, NLM_F_CAPPED] {
             let (flags, body) = ack(flags, libc::EINVAL, 49, "Nexthop has invalid gateway");
             let message = Message {

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_tables_are_wg_quicks_and_taken_by_nft() {
+    fn names_of_tables_are_those_of_wg_quick_and_accepted_by_nft() {
         assert_eq!(table(&wg0()), "wg-quick-wg0");
         assert_eq!(table(&LinkName::constant("a.b_c-1")), "wg-quick-a.b_c-1");
         assert_eq!(table(&LinkName::constant("a=b+")), "wg-quick-a/eb/p");

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_words_for_flags_are_the_same() {
+    fn newer_keywords_for_flags_mean_the_same() {
         let flags = r#"{"payload": {"protocol": "tcp", "field": "flags"}}"#;
         for mask in [r#"["syn", "rst"]"#, r#"{"|": ["syn", "rst"]}"#] {
             let text = format!(
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_words_for_a_missing_route_are_the_same() {
+    fn newer_keywords_for_a_missing_route_mean_the_same() {
         for result in ["oif", "check"] {
             let text = format!(
                 r#"{{"match": {{"op": "==", "left": {{"fib": {{"result": "{result}", "flags": ["saddr", "iif"]}}}}, "right": false}}}}, {{"accept": null}}"#
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_ours_is_strange() {
+    fn unmanaged_expressions_are_strange() {
         for expressions in [
             r#"{"match": {"op": "==", "left": {"meta": {"key": "mark"}}, "right": 1}}, {"accept": null}"#,
             r#"{"match": {"op": "!=", "left": {"meta": {"key": "oifname"}}, "right": "a"}}, {"accept": null}"#,

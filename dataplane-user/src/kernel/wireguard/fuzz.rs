@@ -11,7 +11,7 @@ const DEVICE: &[u8] = include_bytes!("../examples/wireguard");
 const FAMILY_NUMBER: &[u8] = include_bytes!("../examples/family");
 
 #[test]
-fn a_device_is_refused_or_comes_back_from_the_messages_that_make_it() {
+fn a_device_is_rejected_or_equal_after_the_messages_that_create_it() {
     feed(&bodies(DEVICE), &[], |bytes| {
         let Ok(part) = read::part(bytes, true) else {
             return Ok(Verdict::Refused);

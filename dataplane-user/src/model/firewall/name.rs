@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_means_one_device_or_has_no_words() {
+    fn a_name_means_one_device_or_cannot_be_expressed() {
         let words = |name: &str| quoted(&LinkName::new(name).unwrap());
         for (name, expected) in [
             ("eth0", Some("\"eth0\"")),

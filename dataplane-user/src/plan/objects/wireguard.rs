@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rules_of_one_device_are_told_from_anothers() {
+    fn rules_of_two_devices_are_distinguished() {
         let of = |mark, priority| {
             Family::BOTH
                 .map(|family| default_rules(family, mark, priority))

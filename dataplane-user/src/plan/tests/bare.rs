@@ -77,7 +77,7 @@ fn networks_share_the_class_whatever_their_outer_headers_would_be() {
 }
 
 #[test]
-fn a_peer_that_no_underlay_route_leads_to_is_left_out() {
+fn a_peer_without_an_underlay_route_is_skipped() {
     let nowhere = by(&[(3, ETH0, None), (4, ETH0, None)]);
     let into_the_overlay = by(&[(2, ANCHOR, Some("169.254.1.1")), (3, ETH0, None), (4, ETH0, None)]);
     let by_a_tunnel = by(&[(2, "adit-geneve", None), (3, ETH0, None), (4, ETH0, None)]);
@@ -107,7 +107,7 @@ fn a_peer_that_no_underlay_route_leads_to_is_left_out() {
 }
 
 #[test]
-fn another_gateway_is_another_next_hop_put_before_the_old_one_goes() {
+fn another_gateway_is_another_next_hop_created_before_the_old_one_is_deleted() {
     let before = by(&[(2, ETH0, Some("fe80::fe"))]).0;
     let after = by(&[(2, ETH0, Some("fe80::fd"))]).0;
     let changes = diff(&before, &after).changes;

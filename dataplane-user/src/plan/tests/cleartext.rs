@@ -94,7 +94,7 @@ fn a_network_of_everything_spares_hosts_without_an_address() {
 }
 
 #[test]
-fn peers_without_encapsulation_come_in_by_their_device_with_what_they_carry() {
+fn peers_without_encapsulation_are_accepted_by_device_and_advertised_prefixes() {
     let resources = resources(
         |network| {
             asks(network);
@@ -137,7 +137,7 @@ fn own_prefixes_and_return_paths_lead_to_own_addresses() {
 }
 
 #[test]
-fn a_default_route_to_a_carried_prefix_trusts_no_device() {
+fn a_default_route_to_an_advertised_prefix_trusts_no_device() {
     let mut resources = resources(asks, &["a", "b"]);
     let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
     let cidr = carry(node);
@@ -151,7 +151,7 @@ fn a_default_route_to_a_carried_prefix_trusts_no_device() {
 }
 
 #[test]
-fn a_device_that_nft_has_no_words_for_is_told_and_the_rest_stands() {
+fn a_device_that_nft_cannot_express_is_reported_and_the_others_stay() {
     let mut resources = resources(asks, &["a", "b"]);
     let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
     node.return_path = ["bad\"", "eth*"].map(|name| LinkName::new(name).unwrap()).into();

@@ -60,7 +60,7 @@ fn without_rules_only_the_main_table_is_used() {
 }
 
 #[test]
-fn without_ipv6_nothing_of_it_is_wanted() {
+fn without_ipv6_no_object_of_it_is_desired() {
     let (whole, _) = by_routes(Encapsulation::Ipip, |_| {});
     let (desired, problems) = by_routes(Encapsulation::Ipip, |facts| facts.ipv6 = Ipv6::Absent);
     assert_eq!(skipped(&problems), ["IPv6"]);

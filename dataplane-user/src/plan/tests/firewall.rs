@@ -157,7 +157,7 @@ fn a_machine_without_nft_is_not_ready_only_for_networks_that_need_it() {
 }
 
 #[test]
-fn a_foreign_table_is_a_conflict_and_left_alone() {
+fn an_unmanaged_table_is_a_conflict_and_stays() {
     let (desired, _) = planned(resources(|_| {}, &["a", "b"]), &[(2, 1500)]);
     let observed = KernelState {
         firewall: Some(Firewall::not_managed()),
@@ -177,7 +177,7 @@ fn a_foreign_table_is_a_conflict_and_left_alone() {
 }
 
 #[test]
-fn no_rule_is_about_a_foreign_device() {
+fn no_rule_names_an_unmanaged_device() {
     let (desired, _) = planned(resources(|_| {}, &["a", "b"]), &[(2, 1500)]);
     let foreign = Link {
         owner: Owner::Other,

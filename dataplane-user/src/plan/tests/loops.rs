@@ -16,7 +16,7 @@ const ALL: [Encapsulation; 5] = [
 ];
 
 #[test]
-fn a_way_that_leads_into_the_overlay_is_none() {
+fn a_path_through_the_overlay_is_not_used() {
     for encapsulation in ALL {
         for device in [ANCHOR, "adit-geneve", "adit-wg0"] {
             let mut facts = known(&[(2, 1500), (3, 1500)]);
@@ -91,7 +91,7 @@ fn an_endpoint_inside_of_a_network_needs_a_more_specific_route() {
 }
 
 #[test]
-fn where_routes_carry_packets_the_peers_own_prefixes_count() {
+fn with_dataplane_routes_the_prefixes_of_the_peer_count() {
     let inside = IpAddr::from([10, 77, 0, 2]);
     let looped = |prefix: &str, table: u32| {
         let mut resources = with_keys(Encapsulation::Geneve);
@@ -132,7 +132,7 @@ fn where_routes_carry_packets_the_peers_own_prefixes_count() {
 
 /// The problem, if any, that the route to the endpoint of a declared device leads into the device itself.
 #[test]
-fn an_endpoint_that_the_devices_own_routes_hold_is_told() {
+fn an_endpoint_inside_the_routes_of_its_own_device_is_reported() {
     let told = |allowed: &[&str], route: Option<(u32, &str, &str)>| {
         let intent = with_interface(allowed);
         let mut facts = known(&[]);
@@ -179,7 +179,7 @@ fn an_endpoint_that_the_devices_own_routes_hold_is_told() {
 }
 
 #[test]
-fn a_strict_uplink_below_a_default_route_is_told() {
+fn a_strict_uplink_below_a_default_route_is_reported() {
     let told = |allowed: &[&str], strict: &'static str| {
         let intent = with_interface(allowed);
         let mut facts = known(&[]);

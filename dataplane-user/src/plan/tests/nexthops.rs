@@ -55,7 +55,7 @@ fn a_group_stays_one_and_the_next_tier_follows_the_last_of_it() {
 }
 
 #[test]
-fn what_is_withdrawn_is_marked_in_the_maps_and_keeps_its_place() {
+fn withdrawn_next_hops_are_marked_in_the_maps_and_keep_their_slots() {
     let state = without(tiers(Dataplane::Ebpf), &["b"]);
     let shared = &state.prefixes[&"10.9.0.0/16".parse().unwrap()];
     assert_eq!(shared.next_hops().count(), 2, "other flows don't move");
@@ -71,7 +71,7 @@ fn what_is_withdrawn_is_marked_in_the_maps_and_keeps_its_place() {
 }
 
 #[test]
-fn both_stand_side_by_side() {
+fn both_dataplanes_coexist() {
     let mut resources = tiers(Dataplane::Ebpf);
     let node = resources.nodes.get_mut(&NodeName::new("a").unwrap()).unwrap();
     node.dataplane = Some(Dataplane::Routes);
@@ -91,7 +91,7 @@ fn both_stand_side_by_side() {
 }
 
 #[test]
-fn peers_behind_one_gateway_are_one_way() {
+fn peers_behind_one_gateway_share_a_next_hop() {
     let bare = |network: &mut Network| {
         network.dataplane = Dataplane::Routes;
         network.encapsulation = Some(crate::net::Encapsulation::None);

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::facts::OwnKey;
 
 #[test]
-fn a_subnet_of_this_machine_that_hides_a_peers_prefix_is_told() {
+fn a_subnet_of_this_machine_that_shadows_a_prefix_of_a_peer_is_reported() {
     let told = |subnet: &str, dataplane| {
         let mut facts = facts(&[(2, 1500)]);
         facts.subnets = [(LinkName::constant("docker0"), subnet.parse().unwrap())].into();
@@ -48,7 +48,7 @@ fn what_this_node_advertises_itself_hides_nothing() {
 }
 
 #[test]
-fn an_allowed_ip_that_takes_a_peers_prefix_is_told() {
+fn an_allowed_ip_that_shadows_a_prefix_of_a_peer_is_reported() {
     let told = |allowed: &str| {
         let mut resources = resources(|_| {}, &["a", "b"]);
         let home = ("home".to_owned(), interface(&[allowed]));

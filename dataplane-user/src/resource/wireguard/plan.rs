@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_addresses_or_ports_are_told() {
+    fn too_few_addresses_or_ports_are_reported() {
         let mut plan = plan(&["a", "b", "c"]);
         plan.pools = vec!["10.255.0.0/30".parse().unwrap()];
         let error = plan.expand().unwrap_err();

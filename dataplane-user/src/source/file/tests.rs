@@ -100,7 +100,7 @@ fn the_whole_set_or_nothing() {
 }
 
 #[test]
-fn nothing_to_read_is_told() {
+fn an_empty_input_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     fs::write(root.join("empty.yaml"), "---\n# nothing\n").unwrap();
@@ -130,7 +130,7 @@ fn a_network_in_an_unreadable_file_is_not_called_unknown() {
 }
 
 #[test]
-fn what_is_no_file_is_told_and_blocks_nothing() {
+fn a_path_that_is_no_file_is_reported_and_never_blocks() {
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("a.yaml");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -53,7 +53,7 @@ async fn a_single_file_is_watched() {
 }
 
 #[tokio::test]
-async fn the_swap_of_a_config_map_is_told() {
+async fn the_swap_of_a_config_map_is_noticed() {
     for single in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
@@ -79,7 +79,7 @@ async fn the_swap_of_a_config_map_is_told() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_a_link_is_watched_where_it_leads() {
+async fn a_symbolic_link_to_a_directory_is_watched_at_its_target() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     fs::create_dir(root.join("one")).unwrap();
@@ -96,7 +96,7 @@ async fn a_directory_that_is_a_link_is_watched_where_it_leads() {
 }
 
 #[tokio::test]
-async fn a_directory_that_goes_and_comes_back_is_watched_again() {
+async fn a_deleted_and_recreated_directory_is_watched_again() {
     let parent = tempfile::tempdir().unwrap();
     let root = parent.path().join("manifests");
     fs::create_dir(&root).unwrap();
@@ -124,7 +124,7 @@ async fn a_change_outlives_a_dropped_wait() {
 }
 
 #[tokio::test]
-async fn only_what_matters_is_told() {
+async fn only_changes_that_matter_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let watch = Watch::new(&[root.join("a.yaml")]).unwrap();

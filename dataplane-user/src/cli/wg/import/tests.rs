@@ -77,7 +77,7 @@ fn the_manifest_says_what_the_file_says_but_for_keys() {
 }
 
 #[test]
-fn what_a_manifest_cannot_say_is_told_and_never_printed() {
+fn fields_that_manifests_lack_are_reported_and_never_printed() {
     let config = |more: &str| {
         let text = format!("[Interface]\nMTU = 0\n[Peer]\nPublicKey = {KEY}\n{more}");
         Config::parse(Path::new("x"), text.as_bytes()).unwrap()

@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_on_a_device_that_no_pass_has_seen_matters_where_ways_back_do() {
+    fn an_address_on_an_unseen_device_matters_where_return_paths_do() {
         let mut interest = Interest::default();
         interest.observed(&[], Instant::now());
         assert_eq!(interest.address(&new_address(7), false).unwrap(), None);

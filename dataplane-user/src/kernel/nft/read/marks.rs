@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn other_states_and_masks_are_not_ours() {
+    fn other_states_and_masks_are_not_managed() {
         let ct = |key: &str| json!({"ct": {"key": key}});
         let found = |op: &str, left: Value, right: Value| {
             connection(&json!({"op": op, "left": left, "right": right}))

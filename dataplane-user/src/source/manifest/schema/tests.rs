@@ -200,7 +200,7 @@ fn the_documents_are_what_the_tables_say() {
 }
 
 #[test]
-fn what_is_marked_wrongly_in_the_document_is_told() {
+fn wrong_marks_in_the_document_are_reported() {
     let unknown = markdown("<!-- fields of Nothing -->\n<!-- end of fields -->\n");
     assert_eq!(
         unknown,

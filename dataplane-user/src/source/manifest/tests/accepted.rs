@@ -97,7 +97,7 @@ fn absent_fields_have_their_defaults() {
 }
 
 #[test]
-fn fields_that_mean_nothing_yet_are_told_where_they_are_written() {
+fn fields_without_effect_are_reported_with_their_position() {
     let without_effect = |network: &str, node: &str| {
         let resources = read_one(&format!("{NETWORK}{network}{NODE}{node}")).unwrap();
         let written = resources.without_effect.into_iter();
@@ -120,7 +120,7 @@ fn fields_that_mean_nothing_yet_are_told_where_they_are_written() {
 }
 
 #[test]
-fn every_field_of_a_network_is_taken() {
+fn every_field_of_a_network_is_accepted() {
     let fields = "  encapsulation: vxlan\n  dataplane: routes\n  routes: {table: 1730, resilient: true}\n  vni: 16777215\n  \
         ports: {geneve: 1, vxlan: 2, wireguard: 3, vxlanSource: 49152-65535}\n  underlayFamily: ipv6\n  mtu: 1280\n  sourceProtection: off\n  \
         health: {bfd: {interval: 2s, multiplier: 5, keyFile: /k}}\n  allDown: keep\n  ttl: 255\n  dscp: 46\n  \
@@ -199,7 +199,7 @@ fn every_field_of_a_network_is_taken() {
 }
 
 #[test]
-fn every_field_of_a_node_is_taken() {
+fn every_field_of_a_node_is_accepted() {
     let key = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
     let fields = format!(
         "  prefixes: [10.1.0.0/16, {{cidr: 10.2.0.0/16, weight: 255, tier: 7}}]\n  encapsulation: none\n  drain: true\n  \
@@ -253,7 +253,7 @@ fn every_field_of_a_node_is_taken() {
 }
 
 #[test]
-fn what_kubectl_prints_is_taken() {
+fn output_of_kubectl_is_accepted() {
     let text = format!("{NETWORK}status:\n  conditions: [{{type: Ready}}]\n").replace(
         "  name: net\n",
         "  name: net\n  uid: x\n  generation: 1\n  resourceVersion: '7'\n  creationTimestamp: '2026-01-01T00:00:00Z'\n  \
@@ -272,7 +272,7 @@ fn what_kubectl_prints_is_taken() {
 }
 
 #[test]
-fn json_is_taken_and_told_with_places() {
+fn json_is_accepted_and_its_errors_have_positions() {
     let json = "{\n\t\"apiVersion\": \"adit.dev/v1alpha1\", \"kind\": \"TunnelNetwork\",\n\t\"metadata\": {\"name\": \"net\"},\n\t\"spec\": {\"prefixes\": [\"10.0.0.0\\/8\", \"fd00::/16\"]}\n}\n";
     assert_eq!(read_one(json).unwrap().networks["net"], minimal_network());
     rejected(
@@ -282,7 +282,7 @@ fn json_is_taken_and_told_with_places() {
 }
 
 #[test]
-fn large_sets_are_taken() {
+fn large_sets_are_accepted() {
     let nodes = (0..5000_u32).map(|index| {
         let (high, low) = (index >> 8, index & 0xff);
         NODE.replace("name: a", &format!("name: node-{index}"))

@@ -202,7 +202,7 @@ fn a_node_has_an_address_in_each_of_its_networks() {
 }
 
 #[test]
-fn what_is_broken_elsewhere_is_told_once() {
+fn a_broken_reference_is_reported_once() {
     // The network of the node is rejected. An error that it is unknown would be misleading.
     let broken = NETWORK.replace("10.0.0.0/8", "10.0.0.1/8");
     assert_eq!(errors(&format!("{broken}{NODE}")).len(), 1);

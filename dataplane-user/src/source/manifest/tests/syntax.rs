@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn text_that_is_no_yaml_is_told_with_its_place() {
+fn invalid_yaml_is_reported_with_its_position() {
     for (text, line) in [
         ("a: [", "a.yaml:1:4: not valid YAML: unclosed bracket '['"),
         (
@@ -32,7 +32,7 @@ fn text_that_is_no_yaml_is_told_with_its_place() {
 }
 
 #[test]
-fn documents_that_are_no_manifests_are_told_from_empty_ones() {
+fn documents_that_are_no_manifests_differ_from_empty_ones() {
     for empty in ["", "\n", "---\n---\n# nothing\n", "null", "---\n...\n"] {
         assert_eq!(read_one(empty), Ok(Resources::default()), "{empty:?}");
     }
@@ -78,7 +78,7 @@ fn documents_that_are_no_manifests_are_told_from_empty_ones() {
 }
 
 #[test]
-fn all_errors_of_a_document_are_told_in_order() {
+fn all_errors_of_a_document_are_reported_in_order() {
     rejected(
         "apiVersion: adit.dev/v1alpha1\nkind: TunnelNode\nmetadata: {labels: {a: 1}, name: A, nam: b}\nspec: {}\nextra: 1",
         &[
@@ -94,7 +94,7 @@ fn all_errors_of_a_document_are_told_in_order() {
 }
 
 #[test]
-fn items_of_a_list_are_told_with_their_place() {
+fn items_of_a_list_are_reported_with_their_position() {
     let item = "apiVersion: adit.dev/v1alpha1\n  kind: TunnelNetwork\n  metadata: {name: x}";
     rejected(
         &format!("apiVersion: v1\nkind: List\nitems:\n- 3\n- {item}\n  spec: {{prefixes: [10.0.0.1/8]}}\n"),
@@ -106,7 +106,7 @@ fn items_of_a_list_are_told_with_their_place() {
 }
 
 #[test]
-fn files_are_told_apart_and_come_in_the_given_order() {
+fn files_are_distinguished_and_keep_the_given_order() {
     let file = |name: &str, text: &str| ManifestFile {
         name: name.into(),
         text: text.to_owned(),
