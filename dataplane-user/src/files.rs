@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::limits;
@@ -79,6 +79,28 @@ pub(crate) fn open_found(found: &File) -> io::Result<File> {
         io::ErrorKind::NotFound => io::Error::other("/proc is not mounted"),
         _ => error,
     })
+}
+
+/// The process that has locked an open file or directory (flock(2)), for messages.
+pub(crate) fn locked_by(file: &File) -> String {
+    let hidden = || "a process of another PID namespace".to_owned();
+    locker(file).map_or_else(hidden, |process| format!("process {process}"))
+}
+
+fn locker(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 707 00:1a:5087 0 EOF`: the process, and device and inode of the file. The
+    // device is not compared, because that of stat(2) is another one on some file systems.
+    let mut holders = locks.lines().filter_map(|line| {
+        let words = line.split_whitespace().collect::<Vec<_>>();
+        let [_, "FLOCK", _, "WRITE", process, place, ..] = words[..] else {
+            return None;
+        };
+        let found = place.rsplit(':').next()? == inode;
+        found.then(|| process.parse().ok()).flatten()
+    });
+    holders.next()
 }
 
 /// The kind of a file, for messages.

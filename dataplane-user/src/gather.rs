@@ -16,7 +16,7 @@ use self::rotation::Rotation;
 use crate::kernel::wireguard::PrivateKeys;
 use crate::kernel::{Kernel, KernelError, ObservationScope};
 use crate::model::facts::Presence;
-use crate::model::facts::{NodeFacts, WireGuardFacts};
+use crate::model::facts::{NodeFacts, Unread, WireGuardFacts};
 use crate::model::{ChangeSet, KernelState};
 use crate::net::{Family, Namespace, PeerId};
 use crate::pauses::Pauses;
@@ -37,8 +37,19 @@ pub struct Gatherer {
     changes: bool,
     names: Names,
     rotation: Rotation,
-    /// The withdrawn peers, as read last.
-    withdrawn: BTreeSet<PeerId>,
+    /// The withdrawn peers.
+    withdrawn: Withdrawn,
+}
+
+/// Who knows the withdrawn peers.
+#[derive(Debug)]
+enum Withdrawn {
+    /// Nobody yet.
+    Unknown,
+    /// The kernel showed them.
+    Shown(BTreeSet<PeerId>),
+    /// The list, as read last.
+    Read(BTreeSet<PeerId>),
 }
 
 impl Gatherer {
@@ -53,7 +64,7 @@ impl Gatherer {
             state_directory,
             rotation: Rotation::new(Pauses::default().rotation_overlap),
             names: Names::new(names),
-            withdrawn: BTreeSet::new(),
+            withdrawn: Withdrawn::Unknown,
         }
     }
 
@@ -121,20 +132,37 @@ impl Gatherer {
         let namespaces = kernel.open_namespaces(&wanted).await?;
         let facts = kernel.facts(&destinations).await?;
         (wireguard.sessions, wireguard.lingering) = self.rotation.update(&facts.wireguard.seen);
-        match withdrawn::load(&self.state_directory) {
-            Ok(names) => self.withdrawn = names,
-            Err(error) => {
-                tracing::warn!(
-                    "the list of withdrawn peers can't be read; keeping the previous one: {error}"
-                );
+        let withdrawn_unread = match withdrawn::load(&self.state_directory) {
+            Ok(names) => {
+                self.withdrawn = Withdrawn::Read(names);
+                None
             }
-        }
+            Err(error) => Some(Unread {
+                why: error.to_string(),
+                known: matches!(self.withdrawn, Withdrawn::Read(_)),
+            }),
+        };
         Ok(NodeFacts {
             wireguard,
             namespaces,
-            withdrawn: self.withdrawn.clone(),
+            withdrawn: match &self.withdrawn {
+                Withdrawn::Unknown => BTreeSet::new(),
+                Withdrawn::Shown(names) | Withdrawn::Read(names) => names.clone(),
+            },
+            withdrawn_unread,
             ..facts
         })
+    }
+
+    /// Whether it is known which peers are withdrawn.
+    #[must_use]
+    pub(crate) fn knows_withdrawn(&self) -> bool {
+        !matches!(self.withdrawn, Withdrawn::Unknown)
+    }
+
+    /// Takes the peers that the kernel shows as withdrawn, until the list can be read.
+    pub(crate) fn set_shown(&mut self, withdrawn: BTreeSet<PeerId>) {
+        self.withdrawn = Withdrawn::Shown(withdrawn);
     }
 
     /// Forgets the namespaces that are not declared any more and have no managed objects: `observed` is the

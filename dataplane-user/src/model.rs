@@ -28,7 +28,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use address::{Address, AddressChange, AddressOperation, AddressScope, connected_subnet};
-pub use attachment::{Attachment, DeleteVersion, Hook, ProgramChange, ProgramOperation, ProgramVersion};
+pub use attachment::{
+    Attachment, DeleteVersion, Hook, ProgramChange, ProgramOperation, ProgramVersion, RestorePins,
+};
 pub use bpf::{
     Class, ClassChange, Group, GroupChange, NextHop, NextHopChange, NextHopOperation, NodeLabel,
     PrefixChange, PrefixTarget, TunnelKind, UnderlayDevice,
@@ -73,6 +75,8 @@ change::objects! {
     Firewall, "firewall", repair "nftables", "nft table inet adit";
     /// A BPF program of Adit on a device.
     Program(link: LinkName, hook: Hook), "program", repair "program", "the {hook} program of {link}";
+    /// The pins of the maps and programs of this process.
+    Pins, "pins", repair "map", "the pins of the BPF maps";
     /// The maps and links that an older version of the map ABI has left.
     Version(version: u32), "version", repair "map", "maps of version {version}";
     /// A class.
@@ -111,6 +115,8 @@ change::changes! {
     BpfChange of Bpf:
     /// Of a BPF program on a device.
     Program(ProgramChange),
+    /// Of the pins of the maps and programs of this process.
+    Pins(RestorePins),
     /// Of the maps and links that an older version of the map ABI has left.
     Version(DeleteVersion),
     /// Of a class.

@@ -25,8 +25,9 @@ mod sysctls;
 #[cfg(test)]
 mod tests;
 pub mod wireguard;
+mod withdrawn;
 
-use crate::model::facts::{NodeFacts, Presence};
+use crate::model::facts::{NodeFacts, Presence, Unread};
 use crate::model::{KernelState, Named, Owner};
 use crate::net::Family;
 use crate::resource::{Intent, Node, Problem, Reason};
@@ -39,6 +40,7 @@ pub(crate) use objects::wireguard::Marks;
 pub use objects::wireguard::default_rules_of;
 pub use objects::{Merged, merge as merge_routes};
 pub use wireguard::WireGuardLink;
+pub use withdrawn::withdrawn;
 
 /// What a part of the plan reads.
 #[derive(Clone, Copy)]
@@ -146,7 +148,28 @@ fn own_problems(intent: &Intent, facts: &NodeFacts) -> Vec<Problem> {
     });
     problems.extend(without_effect);
     problems.extend(unheard_namespaces(facts));
+    problems.extend(unread_withdrawals(facts));
     problems
+}
+
+/// The list of withdrawn peers can't be read.
+fn unread_withdrawals(facts: &NodeFacts) -> Option<Problem> {
+    let Unread { why, known } = facts.withdrawn_unread.as_ref()?;
+    let severity = if *known { Problem::warning } else { Problem::error };
+    let meanwhile = match known {
+        true => "the peers of the previous list stay withdrawn",
+        false => {
+            "peers to which the kernel sends no packets now stay withdrawn, and all others are used, even if they were \
+             withdrawn before the machine was booted"
+        }
+    };
+    Some(severity(
+        Reason::WithdrawnUnreadable,
+        "withdrawn peers".to_owned(),
+        format!("the list of withdrawn peers can't be read: {why}; {meanwhile}"),
+        "write the id of one withdrawn peer on each line of the file, or remove the file if no peer is withdrawn"
+            .to_owned(),
+    ))
 }
 
 /// Without kernel events, changes of others in the namespaces that manifests name are noticed late.

@@ -9,6 +9,7 @@ pub(crate) mod connections;
 pub mod control;
 mod endpoints;
 pub mod http;
+pub mod lock;
 mod path;
 mod sessions;
 mod withdrawals;
@@ -17,6 +18,7 @@ use std::io;
 use std::path::PathBuf;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use tokio::task::spawn_local;
 
 use self::http::Http;
 use crate::heartbeat::Heartbeat;
@@ -119,6 +121,8 @@ impl View {
 pub struct Listeners {
     /// The socket of the agent.
     pub socket: std::os::unix::net::UnixListener,
+    /// The lock of the network namespace.
+    pub lock: std::os::unix::net::UnixListener,
     /// HTTP; `None` if it is off.
     pub http: Option<Http>,
 }
@@ -141,9 +145,11 @@ pub fn start(listeners: Listeners, view: View) -> io::Result<()> {
             Ok(())
         })?;
     }
-    let socket = listeners.socket;
+    let (socket, lock) = (listeners.socket, listeners.lock);
     socket.set_nonblocking(true)?;
+    lock.set_nonblocking(true)?;
     spawn("adit-serve", async move || {
+        spawn_local(lock::serve(UnixListener::from_std(lock)?));
         control::serve(UnixListener::from_std(socket)?, view).await;
         Ok(())
     })

@@ -251,6 +251,7 @@ fn take_maps_away(state: &mut KernelState) -> KernelState {
     let attachments = state.attachments.values_mut();
     attachments.for_each(|attached| attached.version = ProgramVersion::Stale);
     state.older_versions.insert(1);
+    state.unpinned = true;
     state.classes.clear();
     state.next_hops.clear();
     state.down.clear();

@@ -105,6 +105,42 @@ fn an_unmanaged_device_with_the_name_of_a_tunnel_stays() {
     world.flows_to(2);
 }
 
+/// A device can't have a name that another one has as an alternative name.
+#[test]
+fn an_alternative_name_of_an_unmanaged_device_stays_and_is_told_beforehand() {
+    let Some(world) = World::with(|a| {
+        a.ip("link add other type dummy");
+        a.ip("link property add dev other altname adit-geneve");
+    }) else {
+        return;
+    };
+    let host = &world.topology.hosts[0];
+    let places = Agent::new(host, &world.manifests);
+    let planned = places.plan(&[]);
+    assert!(
+        planned.stdout.contains("alternative name of the device other"),
+        "{planned:?}"
+    );
+    assert!(!planned.stdout.contains("add link adit-geneve"), "{planned:?}");
+    let manifests = places.manifests();
+    for words in [
+        &["doctor"][..],
+        &["doctor", "--node", "a", "-f", manifests.to_str().unwrap()],
+    ] {
+        let found = places.run(words);
+        assert_eq!(found.code, 5, "{found:?}");
+        assert!(found.stdout.contains("altname adit-geneve"), "{found:?}");
+    }
+    let look = |a: &NetNs| a.ip("-d -j link show other");
+    let mut agents = world.start("link adit-geneve");
+    world.flows_to(2);
+    world.untouched(&mut agents, look);
+    world.a().ip("link property del dev other altname adit-geneve");
+    agents[0].next_reconciliation();
+    agents[0].ready();
+    world.flows_to(1);
+}
+
 /// A namespace has one flow-based ipip device, whatever its name.
 #[test]
 fn an_unmanaged_flow_based_ipip_device_stays() {

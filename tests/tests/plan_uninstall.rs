@@ -1,10 +1,13 @@
 //! `adit plan` prints changes and makes none. `adit uninstall` removes everything that Adit manages, and nothing else.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Command, Output, Stdio};
 
-use adit_tests::{Agent, Overlay, Topology, agent, require, snapshot};
+use adit_tests::{Agent, Bpffs, Overlay, Topology, agent, require, snapshot};
 use serde_json::Value;
 
 #[test]
@@ -74,6 +77,108 @@ fn plan_changes_nothing_and_uninstall_leaves_nothing() {
     let again = agent.run(&["uninstall"]);
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(look(), empty);
+}
+
+#[test]
+fn one_process_writes_in_a_network_namespace_whatever_its_directories() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let overlay = Overlay::new(&topology, "geneve");
+    let manifests = overlay.manifests(&topology);
+    let mut agents = agent::start_all(&topology, &manifests);
+    let [first, second] = &mut agents;
+    let netns = &first.host().netns;
+    let path = first.manifests();
+    let with = ["--node", "a", "-f", path.to_str().unwrap()];
+    let writers = [
+        vec!["uninstall"],
+        vec!["route", "flush"],
+        [&["route", "repair"][..], &with].concat(),
+        [&["early"][..], &with].concat(),
+        [&["run", "--http", "off"][..], &with].concat(),
+    ];
+    // The files of the agent's own locks are gone, as with other directories.
+    fs::remove_dir_all(first.run_directory()).unwrap();
+    let look = || snapshot::everything(netns, &[&first.pins()]);
+    let before = look();
+    let refused_by = |process: i32| {
+        for words in &writers {
+            let refused = first.run(words);
+            assert_eq!(refused.code, 8, "{words:?}: {refused:?}");
+            let holder = format!("process {process} ");
+            assert!(refused.stderr.contains(&holder), "{words:?}: {refused:?}");
+            assert!(refused.stderr.contains("user id 0"), "{words:?}: {refused:?}");
+            assert!(!refused.stderr.contains("--run-dir"), "{words:?}: {refused:?}");
+        }
+        assert_eq!(look(), before);
+    };
+    refused_by(first.process().as_raw());
+    first.kill();
+    // The one in the other namespace is not in the way.
+    assert!(second.is_running());
+    assert_eq!(first.run(&["route", "flush"]).code, 0);
+
+    // Whoever has taken the name is named.
+    let name = SocketAddr::from_abstract_name("adit-writer").unwrap();
+    let squatter = netns.enter(|| UnixListener::bind_addr(&name)).unwrap();
+    let refused = first.run(&["uninstall"]);
+    assert_eq!(refused.code, 8, "{refused:?}");
+    let holder = format!("process {} ", std::process::id());
+    assert!(refused.stderr.contains(&holder), "{refused:?}");
+    drop(squatter);
+    let uninstalled = first.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+}
+
+#[test]
+fn a_missing_privilege_has_its_exit_code() {
+    let topology = Topology::<1>::new();
+    let host = &topology.hosts[0];
+    let places = Agent::new(host, "");
+    for words in [&["route", "list"][..], &["route", "flush"], &["uninstall"]] {
+        let mut command = Command::new("setpriv");
+        let adit = places.command();
+        command
+            .args(["--reuid=65534", "--clear-groups"])
+            .arg(adit.get_program());
+        command.args(adit.get_args()).args(words);
+        let output = host.netns.enter(|| command.output()).unwrap();
+        assert_eq!(output.status.code(), Some(6), "{words:?}: {output:?}");
+    }
+}
+
+#[test]
+fn one_process_writes_below_a_directory_of_pins() {
+    require!(modules: "dummy", "geneve");
+    let topology = Topology::<2>::new();
+    let manifests = Overlay::new(&topology, "geneve").manifests(&topology);
+    let [a, b] = &topology.hosts;
+    let first = Agent::started(a, &manifests);
+    // In another network namespace, but with the same directory.
+    let elsewhere = tempfile::tempdir().unwrap();
+    symlink(first.pins(), elsewhere.path().join("adit")).unwrap();
+    let second = Agent::new(b, &manifests).with_bpffs(Bpffs::on(elsewhere));
+    let look = || snapshot::everything(&b.netns, &[&first.pins()]);
+    let before = look();
+    let holder = format!("process {},", first.process());
+    let path = second.manifests();
+    let run = [
+        "run",
+        "--http",
+        "off",
+        "--node",
+        "b",
+        "-f",
+        path.to_str().unwrap(),
+    ];
+    for words in [&["uninstall"][..], &run] {
+        let refused = second.run(words);
+        assert_eq!(refused.code, 8, "{words:?}: {refused:?}");
+        assert!(refused.stderr.contains(&holder), "{words:?}: {refused:?}");
+        assert!(refused.stderr.contains("--bpffs"), "{words:?}: {refused:?}");
+    }
+    assert_eq!(look(), before);
+    assert_eq!(first.plan(&[]).code, 0);
 }
 
 #[test]

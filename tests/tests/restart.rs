@@ -1,8 +1,12 @@
 //! The dataplane without its agent: it continues to forward, can be inspected, and is adopted without losing a packet.
 
-use adit_tests::agent::start_all;
+use std::fs;
+
+use adit_tests::agent::{is_settled, start_all};
 use adit_tests::traffic::{self, Lost, Probes};
 use adit_tests::{Agent, Overlay, Topology, require, snapshot};
+use dataplane_ebpf::layout::{ABI_VERSION, names};
+use dataplane_user::kernel::bpf::{self, is_locked};
 use dataplane_user::model::Hook;
 use dataplane_user::net::Family;
 use serde_json::Value;
@@ -88,6 +92,66 @@ fn a_stopped_agent_forwards_and_its_maps_can_be_read() {
     assert!(stats["next_hops"][0]["packets"].as_u64() > Some(10), "{stats}");
     let nowhere = Agent::new(b, "").run(&["map", "dump"]);
     assert_eq!(nowhere.code, 3, "{nowhere:?}");
+}
+
+#[test]
+fn removed_pins_are_restored_and_the_next_agent_adopts_the_maps() {
+    require!(modules: "dummy", "geneve", "wireguard");
+    let topology = Topology::<3>::new();
+    let overlay = Overlay {
+        requested: vec![("b", "geneve"), ("c", "wireguard")],
+        ..Overlay::new(&topology, "auto")
+    };
+    let mut agents = start_all(&topology, &overlay.manifests(&topology));
+    let [agent, ..] = &mut agents;
+    let [a, b, c] = &topology.hosts;
+    let maps = map_ids(agent);
+    assert!(maps.iter().any(|(path, _)| path.contains("carry")), "{maps:?}");
+    fs::remove_dir_all(agent.pins()).unwrap();
+    assert_eq!(agent.run(&["map", "dump"]).code, 3);
+
+    let status = agent.next_reconciliation();
+    assert!(status.ready, "{status:#?}");
+    assert_eq!(status.repairs.kinds.get("map"), Some(&1), "{status:#?}");
+    assert_eq!(map_ids(agent), maps, "the same maps are pinned again");
+    assert_eq!(agent.run(&["map", "dump"]).code, 0);
+    is_settled(agent);
+    for host in [b, c] {
+        for family in Family::BOTH {
+            traffic::all(a.pod_end(), host.pod_end(), family).unwrap();
+        }
+    }
+
+    let probes = Family::BOTH.map(|family| Probes::start(a.pod_end(), b.pod_end(), family).unwrap());
+    agent.kill();
+    agent.start();
+    agent.ready();
+    assert_eq!(map_ids(agent), maps);
+    is_settled(agent);
+    for probes in probes {
+        let Lost { sent, lost } = probes.finish().unwrap();
+        assert_eq!(lost, 0, "of {sent}");
+    }
+
+    // A single pin, and a directory that is locked by the agent again.
+    let pin = agent
+        .pins()
+        .join(format!("v{ABI_VERSION}/maps"))
+        .join(names::GROUPS);
+    fs::remove_file(&pin).unwrap();
+    let status = agent.next_reconciliation();
+    assert_eq!(
+        (status.reconciliation.changed, status.repairs.total),
+        (1, 1),
+        "{status:#?}"
+    );
+    assert_eq!(map_ids(agent), maps);
+    let locked = bpf::lock(&agent.pins()).unwrap_err();
+    assert!(is_locked(&locked), "{locked}");
+    agent.stop();
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    assert!(!agent.pins().exists());
 }
 
 /// The kernel ids of the pinned maps.

@@ -295,6 +295,40 @@ fn commands_run_only_if_asked_for_and_failures_are_undone() {
 }
 
 #[test]
+fn a_name_in_use_is_told_with_the_remedy_that_fits() {
+    if !ready() {
+        return;
+    }
+    let topology = Topology::<1>::new();
+    let netns = &topology.hosts[0].netns;
+    let conf = Conf::new(&format!(
+        "[Interface]\nPrivateKey = {}\nAddress = 10.70.0.1/24\n",
+        key(1).to_base64().as_str()
+    ));
+    let path = conf.path();
+    let refused = |remedy: &str, other: &str| {
+        let before = all(netns);
+        let up = adit(netns, &["wg", "up", path.to_str().unwrap()]);
+        assert_eq!(up.status.code(), Some(8), "{up:?}");
+        let text = String::from_utf8_lossy(&up.stderr).into_owned();
+        assert!(text.contains(remedy) && !text.contains(other), "{text}");
+        assert_eq!(all(netns), before);
+    };
+    for (create, remedy, other) in [
+        ("link add wg0 type wireguard", "adit wg down wg0", "rename"),
+        ("link add wg0 type dummy", "rename the file", "wg down"),
+        ("link add wg0 group 173 type wireguard", "manifest", "wg down"),
+    ] {
+        netns.ip(create);
+        refused(remedy, other);
+        netns.ip("link delete wg0");
+    }
+    netns.ip("link add other type dummy");
+    netns.ip("link property add dev other altname wg0");
+    refused("ip link property del dev other altname wg0", "wg down");
+}
+
+#[test]
 fn the_state_of_an_interface_is_saved_if_the_file_asks_for_it() {
     if !ready() {
         return;

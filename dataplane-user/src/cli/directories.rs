@@ -13,6 +13,7 @@ use crate::net::NodeName;
 use crate::reconcile::load;
 use crate::resource::Intent;
 use crate::serve::control::{ControlError, RunDirectory};
+use crate::serve::lock::{LockError, NamespaceLock};
 
 /// The directories of an agent.
 #[derive(Clone, Debug, Args)]
@@ -49,16 +50,39 @@ pub struct Directories {
     pub bpffs: PathBuf,
 }
 
+/// The locks of an agent, or of a command that changes something.
+#[derive(Debug)]
+pub(super) struct Locks {
+    pub(super) namespace: NamespaceLock,
+    pub(super) run_directory: RunDirectory,
+}
+
+/// Locks the network namespace. `reason` precedes the error if another process has the lock.
+///
+/// # Errors
+/// When an agent or another command has the lock, or the kernel refuses it.
+pub(super) fn lock_namespace(reason: &'static str) -> Result<NamespaceLock, Failure> {
+    NamespaceLock::acquire().map_err(|error| match error {
+        LockError::Held(_) => Failure::new(Code::Refused, anyhow!(error).context(reason)),
+        LockError::Failed(_) => Failure::new(Code::Error, anyhow!(error)),
+    })
+}
+
 impl Directories {
-    /// Locks the run directory for the duration of a change. `reason` precedes the error if another process
-    /// has the lock.
+    /// Locks the network namespace and the run directory for the duration of a change. `reason` precedes the
+    /// error if another process has one of the locks.
     ///
     /// # Errors
-    /// When an agent or another command has the lock, or when the directory can't be created.
-    pub(super) fn lock(&self, reason: &'static str) -> Result<RunDirectory, Failure> {
-        RunDirectory::acquire(&self.run_dir).map_err(|error| match error {
-            ControlError::Locked(_) => Failure::new(Code::Refused, anyhow!(error).context(reason)),
+    /// When an agent or another command has a lock, or when the directory can't be created.
+    pub(super) fn lock(&self, reason: &'static str) -> Result<Locks, Failure> {
+        let namespace = lock_namespace(reason)?;
+        let run_directory = RunDirectory::acquire(&self.run_dir).map_err(|error| match error {
+            ControlError::Locked { .. } => Failure::new(Code::Refused, anyhow!(error).context(reason)),
             error => Failure::new(Code::Error, anyhow!(error)),
+        })?;
+        Ok(Locks {
+            namespace,
+            run_directory,
         })
     }
 

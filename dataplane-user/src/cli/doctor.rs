@@ -110,7 +110,7 @@ async fn examine(directories: &Directories, intent: Option<&Intent>) -> Result<V
         &settings::Facts::gather(root, &requirements),
         &requirements,
     ));
-    findings.extend(devices::judge(&state.links, &requirements));
+    findings.extend(devices::judge(&state, &requirements));
     findings.extend(ports::judge(
         &crate::kernel::udp_sockets::sockets(root),
         &state.links,

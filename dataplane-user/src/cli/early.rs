@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use clap::Args;
 
-use super::directories::{Directories, Manifests};
+use super::directories::{Directories, Manifests, lock_namespace};
 use super::exit::{Code, Failure};
 use super::output;
 use super::privilege::{self, NET_ADMIN};
@@ -22,7 +22,8 @@ use crate::source::last_good;
 ///
 /// Creates adit0 with the overlay addresses of this node, and routes that refuse overlay traffic until the
 /// agent runs. It forwards nothing and deletes nothing. If the manifests are rejected, it uses those that an
-/// agent on this node accepted last, and prints a warning.
+/// agent on this node accepted last, and prints a warning. On a node that is in no network there is nothing to
+/// protect, and a note says so.
 ///
 /// Exit code 8 means that an agent runs.
 #[derive(Debug, Args)]
@@ -38,9 +39,15 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
         .intent()
         .or_else(|rejected| last_good(directories, manifests, &rejected))?;
     privilege::require(&[NET_ADMIN])?;
-    let _lock = match directories.lock("not needed while an agent runs") {
+    if !intent.is_member() {
+        output::note(&format!(
+            "nothing to protect: no TunnelNode is named `{}`, or it is in no network",
+            intent.node().name
+        ));
+    }
+    let _lock = match lock_namespace("not needed while an agent runs") {
         Err(failure) if failure.code == Code::Refused => return Err(failure),
-        // Refusing overlay traffic matters more than the lock, and no running agent uses this directory.
+        // Refusing overlay traffic matters more than the lock.
         Err(failure) => {
             output::note(&format!("warning: continuing without a lock: {failure}"));
             None
@@ -87,7 +94,10 @@ fn last_good(
         }
         Err(error) => Err(Failure::new(
             rejected.code,
-            anyhow!("{rejected}\nthe last accepted manifests can't be used either: {error:#}"),
+            anyhow!(
+                "{rejected}\nthe last accepted manifests can't be used either: {}",
+                Failure::from(error)
+            ),
         )),
     }
 }

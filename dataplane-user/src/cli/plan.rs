@@ -21,7 +21,8 @@ use crate::status::ProblemStatus;
 /// Show what `adit run` would change, and change nothing
 ///
 /// Lines with `+`, `-` and `~` are changes, in the order in which the agent would execute them. Lines with
-/// `!` are problems.
+/// `!` are problems. Programs that have the instructions of this version count as unchanged, although an
+/// agent that starts replaces them in place by its own.
 ///
 /// Exit codes: 0 if there is nothing to do, 4 if there are changes, 5 if a problem remains that no change
 /// solves, 1 if the manifests are rejected.

@@ -7,14 +7,13 @@ mod withdraw;
 
 use clap::{Args, Subcommand};
 
-use super::directories::Directories;
+use super::directories::{Directories, Locks};
 use super::exit::Failure;
 use crate::apply::ApplyReport;
 use crate::kernel::LinuxKernel;
 use crate::model::Change;
 use crate::reconcile::compare::Comparison;
 use crate::reconcile::problems;
-use crate::serve::control::RunDirectory;
 
 /// List, validate, repair and delete Adit's routes; withdraw peers
 ///
@@ -74,8 +73,8 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
     }
 }
 
-/// Takes the lock of the agent for a change of routes.
-fn lock(directories: &Directories) -> Result<RunDirectory, Failure> {
+/// Takes the locks of the agent for a change of routes.
+fn lock(directories: &Directories) -> Result<Locks, Failure> {
     directories.lock("a running agent keeps the routes itself; change its manifests, or stop it first")
 }
 

@@ -28,7 +28,7 @@ use crate::event::Event;
 use crate::gather::private_keys;
 use crate::heartbeat::Heartbeat;
 use crate::kernel::LinuxKernel;
-use crate::kernel::bpf::BpfOptions;
+use crate::kernel::bpf::{self, BpfOptions};
 use crate::kernel::netlink::{EventCounts, Events, Woken};
 use crate::limits;
 use crate::pauses::Pauses;
@@ -135,7 +135,7 @@ pub(super) async fn run(directories: &Directories, arguments: Arguments) -> Resu
         return Err(Failure::new(Code::Usage, anyhow!(text)));
     }
     privilege::require(&[NET_ADMIN, BPF, PERFMON])?;
-    let run_directory = directories.lock("the agent does not start")?;
+    let locks = directories.lock("the agent does not start")?;
     directories.refuse_newer()?;
     if let Err(error) = serve::raise_descriptor_limit() {
         warn!("can't raise the limit of open files (RLIMIT_NOFILE): {error}");
@@ -146,7 +146,8 @@ pub(super) async fn run(directories: &Directories, arguments: Arguments) -> Resu
         hosts: arguments.http_host,
     });
     let listeners = Listeners {
-        socket: run_directory.listen()?,
+        socket: locks.run_directory.listen()?,
+        lock: locks.namespace.listener()?,
         http,
     };
     let options = BpfOptions {
@@ -154,8 +155,15 @@ pub(super) async fn run(directories: &Directories, arguments: Arguments) -> Resu
         ..BpfOptions::new(&directories.bpffs)
     };
     let keys = KeyRing::new(&directories.state_dir);
-    let mut kernel = LinuxKernel::open(&options, &directories.state_dir, private_keys(&keys))
-        .context("opening the kernel interfaces")?;
+    let mut kernel =
+        LinuxKernel::open(&options, &directories.state_dir, private_keys(&keys)).map_err(|error| {
+            let code = if bpf::is_locked(&error) {
+                Code::Refused
+            } else {
+                Code::Error
+            };
+            Failure::new(code, anyhow!(error).context("opening the kernel interfaces"))
+        })?;
     // Before the first read, so that no change in between is missed.
     let counts = Arc::new(EventCounts::default());
     let kernel_events = kernel

@@ -1,7 +1,7 @@
 //! `adit uninstall`: removes everything that Adit manages, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -38,7 +38,8 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
-    let run_directory = directories.lock("stop the agent first")?;
+    let locks = directories.lock("stop the agent first")?;
+    let _pins = lock_pins(&directories.bpffs)?;
     let mut kernel = LinuxKernel::without_bpf()?;
     let (remembered, mut unread) = match namespaces::load(&directories.state_dir) {
         Ok(remembered) => (remembered, Vec::new()),
@@ -82,7 +83,7 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
     if remaining.changes.iter().all(is_table)
         && let Err(error) = forget(directories)
     {
-        undone.push(format!("{error:#}"));
+        undone.push(Failure::from(error).to_string());
     }
     if unread.is_empty() && remaining.is_empty() {
         namespaces::forget(&directories.state_dir)?;
@@ -100,20 +101,36 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
         return Err(Failure::new(Code::Error, anyhow!(undone.join("\n"))));
     }
     if arguments.purge {
-        match fs::remove_dir_all(&directories.state_dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(anyhow!(error)
-                    .context(format!("removing {}", directories.state_dir.display()))
-                    .into());
-            }
-            _ => {}
-        }
+        purge(&directories.state_dir)?;
     }
-    run_directory
+    locks
+        .run_directory
         .remove()
         .with_context(|| format!("removing {}", directories.run_dir.display()))?;
     printed?;
     output::report("Adit is removed from this node.\n")
+}
+
+/// Removes the state directory, if there is one.
+fn purge(directory: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(anyhow!(error).context(format!("removing {}", directory.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Locks the directory of pins, if there is one.
+fn lock_pins(bpffs: &Path) -> Result<Option<File>, Failure> {
+    match bpf::lock(bpffs) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if bpf::is_locked(&error) => Err(Failure::new(
+            Code::Refused,
+            anyhow!(error).context("nothing was changed"),
+        )),
+        lock => Ok(Some(lock?)),
+    }
 }
 
 /// Removes the pins, and the files of the state directory that describe previous runs.

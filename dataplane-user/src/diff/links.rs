@@ -22,16 +22,25 @@ pub(super) fn exclude_conflicts(observed: &KernelState, desired: &mut KernelStat
         });
         found.find(|(.., has)| *has != Some(None))
     };
-    let conflicting = desired
-        .links
-        .iter()
-        .filter_map(|(name, link)| Some((name.clone(), conflicting_device(name, link)?)));
-    for (name, (other, found, has)) in conflicting.collect::<Vec<_>>() {
-        set.conflicts.push(Conflict {
+    let conflict = |name: &LinkName, link: &Link| {
+        let (found, holder) = match (observed.altnames.get(name), conflicting_device(name, link)) {
+            (Some(device), _) => (format!("an alternative name of the device {device}"), None),
+            (None, found) => {
+                let (other, found, has) = found?;
+                let holder = has.flatten().map(|has| (other.clone(), has));
+                (found.kind.to_string(), holder)
+            }
+        };
+        Some(Conflict {
             object: Object::Link(name.clone()).into(),
-            found: found.kind.to_string(),
-            holder: has.flatten().map(|has| (other.clone(), has)),
-        });
+            found,
+            holder,
+        })
+    };
+    let links = desired.links.iter();
+    let conflicting = links.filter_map(|(name, link)| Some((name.clone(), conflict(name, link)?)));
+    for (name, conflict) in conflicting.collect::<Vec<_>>() {
+        set.conflicts.push(conflict);
         desired.forget_link(&name);
         desired.drop_unreachable();
     }

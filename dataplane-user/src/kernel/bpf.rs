@@ -1,7 +1,7 @@
 //! The BPF adapter: programs on devices, and the maps that they read.
 //!
 //! The maps are pinned and outlive the process, so each observation reads them back. Only one process may
-//! write below a `bpffs` directory; the lock of the agent ensures that, because pins can't be locked. Calls
+//! write below a `bpffs` directory, which is locked therefore. Calls
 //! look devices up in the network namespace of the calling thread, to which the names in [`LinkNames`] must
 //! belong.
 
@@ -26,6 +26,7 @@ mod versions;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ use super::KernelError;
 use crate::limits;
 use crate::model::change::{
     BpfChange, ClassChange, DeleteVersion, Existence, GroupChange, NextHopChange, NextHopOperation,
-    ProgramChange, ProgramOperation, SourceChange, Write,
+    ProgramChange, ProgramOperation, RestorePins, SourceChange, Write,
 };
 use crate::model::{Attachment, Hook, KernelState, Owner, ProgramVersion};
 use crate::net::LinkName;
@@ -55,7 +56,7 @@ pub use self::inspect::{
 pub use self::log::LogReader;
 pub(crate) use self::needed::is_pinned;
 pub(super) use self::needed::{is_attached, missing_file_system};
-pub use self::pins::uninstall;
+pub use self::pins::{is_locked, lock, uninstall};
 pub use self::versions::{NewerVersion, newer};
 
 /// The current names and indexes of devices.
@@ -116,6 +117,10 @@ pub struct Bpf {
     /// `None` if it only reads.
     tables: Option<Tables>,
     compare_by_tag: bool,
+    /// The lock of the directory; `None` if it only reads.
+    lock: Option<File>,
+    /// The devices with a filter whose program is not pinned, in the last observation.
+    unpinned: Vec<(LinkName, Hook)>,
     /// Garbage in the last observation that must be deleted before anything is written.
     leftovers: Option<Leftovers>,
 }
@@ -146,12 +151,15 @@ impl Bpf {
                 programs: Some(Programs::load(None, false)?),
                 tables: None,
                 compare_by_tag: true,
+                lock: None,
+                unpinned: Vec::new(),
                 leftovers: None,
                 pins,
                 mechanism,
             });
         }
         pins.create(&options.bpffs)?;
+        let lock = lock(&options.bpffs)?;
         maps::check_pins(&pins.maps)?;
         let programs = Programs::load(Some(&pins.maps), options.log)?;
         let maps = Maps::open(&pins.maps, true)?;
@@ -161,6 +169,8 @@ impl Bpf {
             maps: Some(maps),
             programs: Some(programs),
             compare_by_tag: false,
+            lock: Some(lock),
+            unpinned: Vec::new(),
             leftovers: None,
             pins,
             mechanism,
@@ -181,6 +191,8 @@ impl Bpf {
             programs: None,
             tables: None,
             compare_by_tag: false,
+            lock: None,
+            unpinned: Vec::new(),
             leftovers: None,
             pins,
         })
@@ -224,6 +236,10 @@ impl Bpf {
         let managed = state.links.iter().filter(|(_, link)| link.owner == Owner::Adit);
         let attached = self.attacher(links).observe(managed.map(|(name, _)| name))?;
         state.attachments = self.versions(&attached)?;
+        if let (Some(maps), Some(programs), Some(_)) = (&self.maps, &self.programs, &self.tables) {
+            self.unpinned = self.attacher(links).unpinned(&attached, programs);
+            state.unpinned = !self.unpinned.is_empty() || !maps.are_pinned(&self.pins.maps)?;
+        }
         let snapshot = match &self.maps {
             Some(maps) => Snapshot::read(maps)?,
             None => Snapshot::default(),
@@ -349,6 +365,18 @@ impl Bpf {
                 }
                 ProgramOperation::Detach => attacher.detach(link, *hook),
             },
+            BpfChange::Pins(RestorePins) => {
+                let bpffs = self.pins.bpffs();
+                self.pins.create(bpffs)?;
+                // The locked directory may be another one, which was removed.
+                self.lock = None;
+                self.lock = Some(lock(bpffs)?);
+                maps.pin(&self.pins.maps)?;
+                for (link, hook) in &self.unpinned {
+                    attacher.pin_program("pinning the programs", programs, link, *hook)?;
+                }
+                Ok(())
+            }
             BpfChange::Version(DeleteVersion(version)) => {
                 self.older.remove(version).map_or(Ok(()), |pins| pins.remove())
             }

@@ -15,7 +15,7 @@ use crate::model::change::{
     AddressChange, AddressOperation, BpfChange, ClassChange, DeleteVersion, Existence, FloodChange,
     GroupChange, LinkChange, LinkOperation, LinkPatch, NeighbourChange, NetlinkChange, NextHopChange,
     NextHopObjectChange, NextHopObjectOperation, NextHopOperation, NftChange, PrefixChange, ProgramChange,
-    ProgramOperation, RouteChange, RouteOperation, SysctlChange, Whole, WireGuardChange, Write,
+    ProgramOperation, RestorePins, RouteChange, RouteOperation, SysctlChange, Whole, WireGuardChange, Write,
 };
 use crate::model::facts::NodeFacts;
 use crate::model::wireguard::DeviceChange;
@@ -413,6 +413,7 @@ impl KernelState {
             BpfChange::Program(ProgramChange(link, hook, operation)) => {
                 self.execute_program(link, *hook, *operation)?;
             }
+            BpfChange::Pins(RestorePins) => self.unpinned = false,
             BpfChange::Version(DeleteVersion(version)) => {
                 self.older_versions.remove(version);
                 // The links that attach programs are pinned there.

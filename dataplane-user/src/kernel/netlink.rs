@@ -257,6 +257,10 @@ impl Netlink {
             if let Some(alias) = link.alias.filter(|_| link.link.owner == Owner::Adit) {
                 state.aliases.insert(link.name.clone(), alias);
             }
+            let altnames = link.altnames.into_iter();
+            state
+                .altnames
+                .extend(altnames.map(|other| (other, link.name.clone())));
             state.links.insert(link.name, link.link);
         }
         for (key, route) in routes {

@@ -50,7 +50,7 @@ const OPERATIONS: [&str; 9] = [
 const SOURCES: [&str; 4] = ["anchor", "backstop", "overlay", "declared"];
 
 /// Kinds of objects that are not counted as [`Count::Object`].
-const COUNTED_OTHERWISE: [ObjectKind; 14] = [
+const COUNTED_OTHERWISE: [ObjectKind; 15] = [
     ObjectKind::Link,
     ObjectKind::Address,
     ObjectKind::Flood,
@@ -59,6 +59,7 @@ const COUNTED_OTHERWISE: [ObjectKind; 14] = [
     ObjectKind::WireGuard,
     ObjectKind::Firewall,
     ObjectKind::Program,
+    ObjectKind::Pins,
     ObjectKind::Version,
     ObjectKind::Class,
     ObjectKind::NextHop,

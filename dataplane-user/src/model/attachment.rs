@@ -119,6 +119,32 @@ impl fmt::Display for ProgramChange {
     }
 }
 
+/// Pins again the maps and programs of this process whose pins were removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestorePins;
+
+impl Operation for RestorePins {
+    fn object(&self) -> Object {
+        Object::Pins
+    }
+
+    fn verb(&self) -> Verb {
+        Verb::Add
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Pins
+    }
+
+    fn needs<'a>(&'a self, _around: Around<'a>, _needs: &mut Needs<'a>) {}
+}
+
+impl fmt::Display for RestorePins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("restore the pins of the BPF maps")
+    }
+}
+
 /// Deletes the maps and links of this older version of the map ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeleteVersion(pub u32);

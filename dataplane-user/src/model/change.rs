@@ -18,8 +18,8 @@ pub use super::{
     AddressChange, AddressOperation, BpfChange, ClassChange, DeleteLinkReason, DeleteVersion, FloodChange,
     GroupChange, LinkChange, LinkOperation, LinkPatch, NeighbourChange, NetlinkChange, NextHopChange,
     NextHopObjectChange, NextHopObjectOperation, NextHopOperation, NftChange, Object, ObjectKind,
-    PrefixChange, ProgramChange, ProgramOperation, RouteChange, RouteOperation, RuleChange, SourceChange,
-    SysctlChange, WireGuardChange,
+    PrefixChange, ProgramChange, ProgramOperation, RestorePins, RouteChange, RouteOperation, RuleChange,
+    SourceChange, SysctlChange, WireGuardChange,
 };
 use crate::net::Namespace;
 

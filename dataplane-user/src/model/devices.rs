@@ -33,6 +33,15 @@ pub fn is_overlay_device(link: &LinkName) -> bool {
     link.as_str() == ANCHOR || link.as_str().starts_with("adit-")
 }
 
+/// Whether networks of any manifests need a device of this name.
+#[must_use]
+pub fn is_ever_needed(link: &LinkName) -> bool {
+    let number = link.as_str().strip_prefix(WIREGUARD);
+    let unit = number.and_then(|number| number.parse().ok());
+    [ANCHOR, GENEVE, VXLAN, IPIP, IP6TNL].contains(&link.as_str())
+        || unit.is_some_and(|unit| wireguard_device(unit) == *link)
+}
+
 /// The name of the second device for the next keys, beside the device with this number.
 #[must_use]
 pub fn next_wireguard_device(unit: u8) -> LinkName {

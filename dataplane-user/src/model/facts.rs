@@ -26,6 +26,8 @@ pub struct NodeFacts {
     pub strict: BTreeSet<LinkName>,
     /// The peers that an operator withdrew: no packets are sent to them.
     pub withdrawn: BTreeSet<PeerId>,
+    /// Why the list of withdrawn peers can't be read now.
+    pub withdrawn_unread: Option<Unread>,
     /// The namespaces that manifests name, and whether they exist.
     pub namespaces: BTreeMap<Namespace, Presence>,
     /// Why no kernel events are received from other namespaces; `None`: they are received, or not subscribed
@@ -53,6 +55,15 @@ impl NodeFacts {
     pub fn is_withdrawn(&self, peer: &str) -> bool {
         PeerId::covering(&self.withdrawn, peer).is_some()
     }
+}
+
+/// A list that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Why.
+    pub why: String,
+    /// Whether this process has read the list before, so that the facts have that list.
+    pub known: bool,
 }
 
 /// The result of the search for a namespace.

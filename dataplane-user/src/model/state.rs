@@ -35,6 +35,9 @@ pub struct KernelState {
     pub masters: BTreeMap<LinkName, LinkName>,
     /// The labels of managed devices (`ifalias`).
     pub aliases: BTreeMap<LinkName, String>,
+    /// The alternative names of all devices, each with the device; a new device can't have such a name. The
+    /// desired state has none.
+    pub altnames: BTreeMap<LinkName, LinkName>,
     /// The default destinations of managed VXLAN devices, including the multicast group: where they send
     /// frames whose destination they don't know.
     pub flood: BTreeMap<LinkName, BTreeSet<IpAddr>>,
@@ -72,6 +75,8 @@ pub struct KernelState {
     pub sources: BTreeSet<Source>,
     /// The peers that manifests name. Only in the desired state of the agent's own namespace.
     pub named: Named,
+    /// Whether pins of the maps or programs of this process were removed. Never in the desired state.
+    pub unpinned: bool,
     /// Older versions of the map ABI whose maps and links still exist. The desired state has none.
     pub older_versions: BTreeSet<u32>,
 }
@@ -227,6 +232,7 @@ impl KernelState {
                 let key = (link.clone(), *hook);
                 self.attachments.get(&key) == other.attachments.get(&key)
             }
+            Object::Pins => self.unpinned == other.unpinned,
             // No desired state has older versions.
             Object::Version(_) => false,
             Object::Class(class) => self.classes.get(class) == other.classes.get(class),

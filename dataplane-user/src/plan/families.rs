@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use super::mtu::IPV6_MINIMUM;
 use crate::model::facts::{Ipv6, NodeFacts};
 use crate::model::{KernelState, MAIN_TABLE, NextHopObject, Route};
 use crate::net::{Family, LinkName, Namespace};
@@ -34,6 +35,8 @@ enum Cause {
     NoIpv6,
     /// IPv6 is disabled on a device.
     DisabledOn(Option<Namespace>, LinkName),
+    /// The MTU of a device is too small for IPv6.
+    SmallMtu(Option<Namespace>, LinkName, u32),
     /// IPv4 routes have IPv6 gateways on a device without IPv6.
     Neighbours(Option<Namespace>, LinkName),
     /// The kernel has neither policy rules nor additional routing tables of a family.
@@ -60,8 +63,15 @@ impl Skipped {
         without_rules: &BTreeSet<Family>,
         desired: &mut KernelState,
     ) {
+        let mtus = desired.links.iter();
+        let mtus = mtus.filter_map(|(name, link)| Some((name.clone(), link.mtu?)));
+        let small = mtus.filter(|(_, mtu)| *mtu < IPV6_MINIMUM);
+        let small = small.collect::<BTreeMap<_, _>>();
         let on = |link: &LinkName| match ipv6 {
             Ipv6::Absent => Err(Cause::NoIpv6),
+            _ if small.contains_key(link) => {
+                Err(Cause::SmallMtu(namespace.cloned(), link.clone(), small[link]))
+            }
             ipv6 if ipv6.is_on(link) => Ok(()),
             _ => Err(Cause::DisabledOn(namespace.cloned(), link.clone())),
         };
@@ -128,6 +138,9 @@ impl Skipped {
                 Cause::DisabledOn(_, link) => {
                     format!("run `sysctl -w net.ipv6.conf.{link}.disable_ipv6=0`, or remove IPv6 from the manifests")
                 }
+                Cause::SmallMtu(..) => {
+                    format!("set an MTU of at least {IPV6_MINIMUM}, or remove IPv6 from the manifests")
+                }
                 Cause::Neighbours(..) => {
                     "use dataplane ebpf, or encapsulation ipip or wireguard, which need no IPv6".to_owned()
                 }
@@ -145,7 +158,9 @@ impl Cause {
     fn subject(&self) -> String {
         match self {
             Cause::NoIpv6 => "IPv6".to_owned(),
-            Cause::DisabledOn(namespace, link) | Cause::Neighbours(namespace, link) => {
+            Cause::DisabledOn(namespace, link)
+            | Cause::SmallMtu(namespace, link, _)
+            | Cause::Neighbours(namespace, link) => {
                 let namespace = namespace.as_ref().map(|namespace| format!("{namespace}: "));
                 format!("{}link {link}", namespace.unwrap_or_default())
             }
@@ -159,6 +174,12 @@ impl fmt::Display for Cause {
         match self {
             Cause::NoIpv6 => f.write_str("this kernel has no IPv6"),
             Cause::DisabledOn(_, link) => write!(f, "IPv6 is disabled on {link} (disable_ipv6 is 1)"),
+            Cause::SmallMtu(_, link, mtu) => {
+                write!(
+                    f,
+                    "{link} has an MTU of {mtu}, but IPv6 needs at least {IPV6_MINIMUM}"
+                )
+            }
             Cause::Neighbours(_, link) => {
                 write!(
                     f,

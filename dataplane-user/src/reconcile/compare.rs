@@ -11,7 +11,7 @@ use crate::kernel::{Kernel, KernelError, ObservationScope};
 use crate::limits;
 use crate::model::facts::NodeFacts;
 use crate::model::{Change, ChangeSet, KernelState};
-use crate::plan::plan;
+use crate::plan::{plan, withdrawn};
 use crate::resource::{Intent, Problem};
 
 /// The desired state, the observed state, and the changes between them.
@@ -41,8 +41,16 @@ impl Comparison {
         intent: &Intent,
         heartbeat: impl Fn(),
     ) -> Result<Comparison, KernelError> {
-        let facts = gatherer.gather(kernel, intent).await?;
+        let mut facts = gatherer.gather(kernel, intent).await?;
         heartbeat();
+        if !gatherer.knows_withdrawn() {
+            let (used, _) = plan(intent, &facts);
+            kernel.prepare(&used);
+            let observed = kernel.observe().await?;
+            facts.withdrawn = withdrawn(intent, &facts, &used, &observed);
+            gatherer.set_shown(facts.withdrawn.clone());
+            heartbeat();
+        }
         Comparison::with(kernel, intent, facts, heartbeat).await
     }
 

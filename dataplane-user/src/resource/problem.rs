@@ -84,6 +84,8 @@ pub enum Reason {
     NotConverged,
     /// The reconciliation loop does not make progress.
     Hanging,
+    /// The list of withdrawn peers can't be read.
+    WithdrawnUnreadable,
     /// The accepted manifests can't be written to the state directory.
     NotKept,
 }
@@ -119,6 +121,7 @@ impl Reason {
             Reason::Capacity => "Capacity",
             Reason::NotConverged => "NotConverged",
             Reason::Hanging => "Hanging",
+            Reason::WithdrawnUnreadable => "WithdrawnUnreadable",
             Reason::NotKept => "NotKept",
         }
     }

@@ -52,12 +52,19 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
-    /// Another agent or command uses the run directory.
+    /// An agent or command of another network namespace uses the run directory.
     #[error(
-        "run directory {} is in use by another agent or command; each agent needs its own (--run-dir)",
-        .0.display()
+        "run directory {} is in use by {}, an agent or command of another network namespace; each network namespace \
+         needs directories of its own (--run-dir, --state-dir, --bpffs)",
+        .path.display(),
+        .holder
     )]
-    Locked(PathBuf),
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process that uses it.
+        holder: String,
+    },
     /// The answer is invalid.
     #[error("the answer of the agent on socket {} can't be read: {source}", .path.display())]
     BadAnswer {
@@ -117,7 +124,10 @@ impl RunDirectory {
                 path: path.to_owned(),
                 _lock: lock,
             }),
-            Err(TryLockError::WouldBlock) => Err(ControlError::Locked(path.to_owned())),
+            Err(TryLockError::WouldBlock) => Err(ControlError::Locked {
+                path: path.to_owned(),
+                holder: files::locked_by(&lock),
+            }),
             Err(TryLockError::Error(source)) => Err(at(&lock_path)(source)),
         }
     }
@@ -273,10 +283,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let first = RunDirectory::acquire(path).unwrap();
-        assert!(matches!(
-            RunDirectory::acquire(path),
-            Err(ControlError::Locked(_))
-        ));
+        let refused = RunDirectory::acquire(path).unwrap_err();
+        let ControlError::Locked { holder, .. } = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!(holder, format!("process {}", std::process::id()));
         drop(first);
         RunDirectory::acquire(path).unwrap();
 

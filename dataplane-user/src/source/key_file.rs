@@ -39,6 +39,9 @@ pub enum KeyFileError {
         /// Its permissions.
         mode: u32,
     },
+    /// The file is empty.
+    #[error("{} is empty; write a key to it", .0.display())]
+    Empty(PathBuf),
     /// The file does not contain a key.
     #[error("{}: {source}", .path.display())]
     Invalid {
@@ -83,7 +86,12 @@ fn read<K: FromStr<Err = InvalidKey>>(path: &Path) -> Result<K, KeyFileError> {
         source,
     };
     let file = files::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+    let metadata = file.metadata().map_err(failed)?;
+    // Whoever can read it has read no key.
+    if metadata.len() == 0 {
+        return Err(KeyFileError::Empty(path.to_owned()));
+    }
+    let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
         let path = path.to_owned();
         return Err(KeyFileError::Exposed { path, mode });
@@ -227,6 +235,18 @@ mod tests {
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         assert_eq!(load(state.path()).unwrap(), Some(make(1).unwrap()));
+    }
+
+    #[test]
+    fn an_empty_file_is_called_empty_whoever_can_read_it() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join(NAME);
+        fs::write(&path, "").unwrap();
+        for mode in [0o600, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = load_or_create(state.path(), || make(1)).unwrap_err().to_string();
+            assert!(error.contains("empty") && !error.contains("chmod"), "{error}");
+        }
     }
 
     #[test]

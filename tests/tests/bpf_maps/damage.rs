@@ -128,6 +128,7 @@ fn damaged_entries_are_zeroed() {
     };
     scribble::<32>(&path, names::CLASSES, 80, bytemuck::cast(twin));
 
+    drop(bpf);
     let mut bpf = open(&path);
     assert_eq!(observe(&mut bpf), wanted);
     assert_eq!(bpf.leftovers(), 5);

@@ -1,5 +1,6 @@
-//! Peers that an operator drains.
+//! Peers that an operator withdraws.
 
+use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::thread;
 use std::time::Instant;
@@ -9,6 +10,8 @@ use adit_tests::topology::{SHARED_V4, SHARED_V6};
 use adit_tests::traffic::{self, bound, refusal};
 use adit_tests::{Topology, flows};
 use dataplane_user::net::Family;
+use dataplane_user::resource::{Reason, Severity};
+use dataplane_user::status::Status;
 use nix::errno::Errno;
 
 use crate::{ROUTES, has_modules, shared};
@@ -99,7 +102,7 @@ fn withdraw_and_restore(network: Vec<&'static str>) {
     assert_eq!(agent.run(&["route", "restore", "c"]).code, 0);
     assert_eq!(!shared().is_empty(), by_routes);
 
-    // The drain survives a restart, and another reconciliation changes nothing.
+    // The withdrawal survives a restart, and another reconciliation changes nothing.
     agent.stop();
     agent.start();
     agent.ready();
@@ -134,6 +137,74 @@ fn a_withdrawn_peer_gets_no_flows_and_a_restored_one_its_share_by_routes() {
 #[test]
 fn a_withdrawn_peer_gets_no_flows_and_a_restored_one_its_share_by_ebpf() {
     withdraw_and_restore(Vec::new());
+}
+
+/// What can't be read is not taken for an empty list: not while the agent runs, and not when it starts.
+fn keeps_withdrawn_without_list(network: Vec<&'static str>) {
+    if !has_modules() {
+        return;
+    }
+    let topology = Topology::<3>::new();
+    let (_, mut agents) = shared(&topology, network);
+    let agent = &mut agents[0];
+    assert_eq!(agent.run(&["route", "withdraw", "b"]).code, 0);
+    let list = agent.state_directory().join("withdrawn");
+    let unread = |status: &Status, severity| {
+        let mut problems = status.problems.iter();
+        problems.any(|problem| {
+            (problem.reason.as_str(), problem.severity) == (Reason::WithdrawnUnreadable.name(), severity)
+        })
+    };
+    let is_withdrawn = |status: &Status| {
+        let mut links = status.peers.iter();
+        links.all(|peer| peer.withdrawn == (peer.node.as_str() == "b"))
+    };
+    let withdraws_only_b = || {
+        for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
+            assert_eq!(reached(&topology, address), [0, 40], "{address}");
+        }
+    };
+    fs::write(&list, "no id!\n").unwrap();
+    let status = agent.next_reconciliation();
+    assert!(
+        unread(&status, Severity::Warning) && is_withdrawn(&status),
+        "{status:#?}"
+    );
+    agent.kill();
+    fs::remove_file(&list).unwrap();
+    fs::create_dir(&list).unwrap();
+    agent.start();
+    let status = agent.wait("reported", |status| unread(status, Severity::Error));
+    assert!(is_withdrawn(&status), "{status:#?}");
+    withdraws_only_b();
+    let status = agent.next_reconciliation();
+    assert!(
+        unread(&status, Severity::Error) && is_withdrawn(&status),
+        "{status:#?}"
+    );
+    assert_eq!(agent.plan(&[]).code, 5, "nothing to change, and a problem");
+    withdraws_only_b();
+
+    // Without the file nobody is withdrawn.
+    fs::remove_dir(&list).unwrap();
+    let status = agent.next_reconciliation();
+    assert!(
+        status.ready && status.peers.iter().all(|peer| !peer.withdrawn),
+        "{status:#?}"
+    );
+    for address in [IpAddr::V4(SHARED_V4), IpAddr::V6(SHARED_V6)] {
+        flows::reach_both(agent, [&topology.hosts[1], &topology.hosts[2]], address);
+    }
+}
+
+#[test]
+fn an_unreadable_list_withdraws_and_restores_nobody_by_routes() {
+    keeps_withdrawn_without_list(vec![ROUTES]);
+}
+
+#[test]
+fn an_unreadable_list_withdraws_and_restores_nobody_by_ebpf() {
+    keeps_withdrawn_without_list(Vec::new());
 }
 
 /// A group loses and regains members in place: no route changes, however many there are.

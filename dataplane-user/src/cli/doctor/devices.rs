@@ -1,11 +1,8 @@
 //! Devices that Adit does not manage: those that conflict with Adit, and those of other overlays.
 
-use std::collections::BTreeMap;
-
 use super::finding::Finding;
 use super::overlay::Requirements;
-use crate::model::{Link, Owner};
-use crate::net::LinkName;
+use crate::model::{KernelState, Owner};
 
 /// Names of devices of other overlays: a prefix and the product.
 const OVERLAYS: [(&str, &str); 6] = [
@@ -17,12 +14,12 @@ const OVERLAYS: [(&str, &str); 6] = [
     ("antrea-gw", "Antrea"),
 ];
 
-pub(super) fn judge(links: &BTreeMap<LinkName, Link>, requirements: &Requirements) -> Vec<Finding> {
+pub(super) fn judge(state: &KernelState, requirements: &Requirements) -> Vec<Finding> {
     let mut findings = Vec::new();
     let ports = requirements.ports();
-    for (name, link) in links.iter().filter(|(_, link)| link.owner != Owner::Adit) {
+    for (name, link) in state.links.iter().filter(|(_, link)| link.owner != Owner::Adit) {
         let text = link.kind.to_string();
-        if name.as_str().starts_with("adit") {
+        if requirements.needs_name(name) {
             findings.push(Finding::error(
                 "device",
                 format!("conflict: {name} exists already and was not created by Adit"),
@@ -56,6 +53,15 @@ pub(super) fn judge(links: &BTreeMap<LinkName, Link>, requirements: &Requirement
             ));
         }
     }
+    for (name, device) in &state.altnames {
+        if requirements.needs_name(name) {
+            findings.push(Finding::error(
+                "device",
+                format!("conflict: {name} is an alternative name of the device {device}"),
+                format!("remove it with `ip link property del dev {device} altname {name}`"),
+            ));
+        }
+    }
     if findings.is_empty() {
         findings.push(Finding::ok("device", "no other tunnel conflicts with Adit"));
     }
@@ -67,7 +73,8 @@ mod tests {
     use super::super::finding::Level;
     use super::super::finding::tests::level;
     use super::*;
-    use crate::model::LinkKind;
+    use crate::model::{Link, LinkKind};
+    use crate::net::LinkName;
 
     fn with(name: &'static str, kind: LinkKind, owner: Owner) -> Vec<Finding> {
         let link = Link {
@@ -79,10 +86,11 @@ mod tests {
             generates_addresses: true,
             up: true,
         };
-        judge(
-            &[(LinkName::constant(name), link)].into(),
-            &Requirements::default(),
-        )
+        let state = KernelState {
+            links: [(LinkName::constant(name), link)].into(),
+            ..KernelState::default()
+        };
+        judge(&state, &Requirements::default())
     }
 
     #[test]
@@ -114,5 +122,20 @@ mod tests {
     fn a_stranger_with_our_name_is_found() {
         let findings = with("adit0", LinkKind::Dummy, Owner::Other);
         assert_eq!(level(&findings, "device"), Level::Error);
+        let harmless = with("adit-test", LinkKind::Dummy, Owner::Other);
+        assert_eq!(level(&harmless, "device"), Level::Ok);
+        let name = LinkName::constant("adit-geneve");
+        let state = KernelState {
+            altnames: [(name.clone(), LinkName::constant("eth0"))].into(),
+            ..KernelState::default()
+        };
+        let device = |requirements| level(&judge(&state, &requirements), "device");
+        assert_eq!(device(Requirements::default()), Level::Error);
+        let names = Some([LinkName::constant("adit0")].into());
+        let unneeded = Requirements {
+            names,
+            ..Requirements::default()
+        };
+        assert_eq!(device(unneeded), Level::Ok);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Finding;
+use crate::model::devices;
 use crate::model::facts::NodeFacts;
 use crate::net::Encapsulation;
 use crate::net::{Family, LinkName};
@@ -24,6 +25,8 @@ pub(super) struct Requirements {
     pub(super) return_path: BTreeSet<LinkName>,
     /// UDP ports and their encapsulations.
     pub(super) ports: BTreeMap<u16, &'static str>,
+    /// The names of the devices of this namespace; `None`: unknown.
+    pub(super) names: Option<BTreeSet<LinkName>>,
     /// UDP ports of Adit's WireGuard devices, with the names of the devices.
     pub(super) wireguard: BTreeMap<u16, LinkName>,
     /// The path to each peer, and the problems of the plan.
@@ -79,7 +82,9 @@ impl Requirements {
                 }
             }
         }
-        for problem in plan(intent, facts).1 {
+        let (desired, problems) = plan(intent, facts);
+        requirements.names = Some(desired.links.into_keys().collect());
+        for problem in problems {
             let evidence = format!(
                 "{}: {} ({})",
                 problem.subject,
@@ -99,6 +104,14 @@ impl Requirements {
         self.encapsulations
             .as_ref()
             .map(|all| all.contains(&encapsulation))
+    }
+
+    /// Whether a device of this name is needed; without manifests, whether networks may need one.
+    pub(super) fn needs_name(&self, name: &LinkName) -> bool {
+        match &self.names {
+            Some(names) => names.contains(name),
+            None => devices::is_ever_needed(name),
+        }
     }
 
     /// The ports of the desired tunnels.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cli::directories::{Directories, Manifests};
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Format};
+use crate::cli::privilege::{self, NET_ADMIN};
 use crate::kernel::{Kernel, LinuxKernel, ObservationScope};
 use crate::model::{Hop, MAIN_TABLE, NextHopObject, Owner, Route, RouteHop, RouteKey, RouteKind};
 use crate::plan::{network_links, route_hop};
@@ -68,6 +69,7 @@ struct Peers {
 }
 
 pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
+    privilege::require(&[NET_ADMIN])?;
     let mut kernel = LinuxKernel::without_bpf()?;
     let peers = named_peers(directories, arguments, &mut kernel).await?;
     let state = kernel.observe().await?;

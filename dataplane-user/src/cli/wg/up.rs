@@ -20,7 +20,7 @@ use crate::kernel::wireguard::private_keys;
 use crate::kernel::{ByHand, Kernel as _};
 use crate::model::change::{AddressChange, LinkChange, LinkOperation, NetlinkChange};
 use crate::model::facts::{NodeFacts, OwnKey};
-use crate::model::{Action, ChangeSet, KernelState};
+use crate::model::{Action, ChangeSet, KernelState, Link, LinkKind, Owner};
 use crate::net::{Family, KeySource, LinkName};
 use crate::reconcile::compare::Comparison;
 use crate::resource::Intent;
@@ -51,8 +51,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
     quick.check_dns()?;
     let mut netlink = Netlink::open()?;
-    if netlink.link(&quick.name).await?.is_some() {
-        let text = format!("{0} exists already: `adit wg down {0}` removes it", quick.name);
+    if let Some((device, link)) = netlink.named(&quick.name).await? {
+        let text = in_use(&quick.name, &device, &link);
         return Err(Failure::new(Code::Refused, anyhow!(text)));
     }
     let key = quick.config.interface.private_key.clone();
@@ -96,6 +96,27 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     result
+}
+
+/// Which device has the name of the interface, and what to do.
+fn in_use(name: &LinkName, device: &LinkName, link: &Link) -> String {
+    if device != name {
+        return format!(
+            "{name} is an alternative name of the device {device}: rename the file, or remove the name with \
+             `ip link property del dev {device} altname {name}`"
+        );
+    }
+    match (link.owner, &link.kind) {
+        (Owner::Adit, _) => {
+            format!(
+                "the agent manages a device {name}: rename the file, or remove the manifest of the device"
+            )
+        }
+        (_, LinkKind::WireGuard) => format!("{name} exists already: `adit wg down {name}` removes it"),
+        (_, kind) => {
+            format!("{name} exists already and is no WireGuard interface, but {kind}: rename the file")
+        }
+    }
 }
 
 /// The steps after the changes of the kernel. Signals are checked between the steps, so that each step is

@@ -194,9 +194,22 @@ impl Attacher<'_> {
         self.pins.remove_programs(link, hook, None)
     }
 
+    /// The devices whose clsact filter has the program of this process, although it is not pinned.
+    pub(super) fn unpinned(&self, attached: &Attached, programs: &Programs) -> Vec<(LinkName, Hook)> {
+        if self.mechanism == Mechanism::Tcx {
+            return Vec::new();
+        }
+        let own = attached.programs.iter().filter(|((link, hook), id)| {
+            let identity = programs.identity(link, *hook);
+            identity.is_some_and(|identity| identity.id == **id)
+        });
+        let lost = own.filter(|((link, hook), id)| !self.pins.program(link, *hook, **id).exists());
+        lost.map(|(key, _)| key.clone()).collect()
+    }
+
     /// Pins a program before it gets a filter, so that the filter is known as managed by Adit from the
     /// beginning.
-    fn pin_program(
+    pub(super) fn pin_program(
         &self,
         doing: &str,
         programs: &mut Programs,

@@ -52,6 +52,18 @@ impl Carry {
         Carry::find(bpffs, false)
     }
 
+    /// Pins the map again if its pin was removed.
+    ///
+    /// # Errors
+    /// When it can't be pinned.
+    pub fn keep_pinned(&self, bpffs: &Path) -> Result<(), KernelError> {
+        let directory = bpffs.join(carry::DIRECTORY);
+        let path = directory.join(carry::NAME);
+        let (_, map) = self.table.named();
+        let pinned = fs::create_dir_all(&directory).and_then(|()| map.keep_pinned(&path));
+        pinned.map_err(|error| KernelError::new(format!("pinning the map {}", path.display()), error))
+    }
+
     fn find(bpffs: &Path, writable: bool) -> Result<Option<Carry>, KernelError> {
         let path = bpffs.join(carry::DIRECTORY).join(carry::NAME);
         let failed = |error| KernelError::new(format!("opening the map {}", path.display()), error);

@@ -63,6 +63,46 @@ impl Maps {
     }
 }
 
+impl Maps {
+    /// Whether all maps are pinned in a directory.
+    pub(super) fn are_pinned(&self, directory: &Path) -> Result<bool, KernelError> {
+        for (name, map) in self.all() {
+            let path = directory.join(name);
+            let found = map.is_pinned(&path);
+            if !found.map_err(|error| KernelError::new(format!("reading {}", path.display()), error))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Pins those maps in a directory that are not pinned there.
+    pub(super) fn pin(&self, directory: &Path) -> Result<(), KernelError> {
+        for (name, map) in self.all() {
+            let path = directory.join(name);
+            let pinned = map.keep_pinned(&path);
+            pinned.map_err(|error| KernelError::new(format!("pinning {}", path.display()), error))?;
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> [(&'static str, &MapFd); names::PINNED_MAPS.len()] {
+        [
+            self.prefixes_v4.named(),
+            self.prefixes_v6.named(),
+            self.classes.named(),
+            self.next_hops.named(),
+            self.states.named(),
+            self.labels.named(),
+            self.groups.named(),
+            self.next_hop_counters.named(),
+            self.sources.named(),
+            self.egress_counters.named(),
+            self.ingress_counters.named(),
+        ]
+    }
+}
+
 /// Refuses pinned maps of an unexpected shape. Missing maps are no error, because the loader creates them.
 pub(super) fn check_pins(directory: &Path) -> Result<(), KernelError> {
     for name in names::PINNED_MAPS {
@@ -179,6 +219,10 @@ impl<K: Pod, V: Pod> Table<K, V> {
             map,
             types: PhantomData,
         }
+    }
+
+    pub(super) fn named(&self) -> (&'static str, &MapFd) {
+        (self.name, &self.map)
     }
 
     /// The maximum number of entries.
@@ -305,6 +349,10 @@ impl<K: Pod> CounterTable<K> {
             map,
             keys: PhantomData,
         }
+    }
+
+    fn named(&self) -> (&'static str, &MapFd) {
+        (self.name, &self.map)
     }
 
     /// The maximum number of counters.

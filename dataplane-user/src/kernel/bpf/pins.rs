@@ -2,7 +2,7 @@
 //! links, and `<bpffs>/v<ABI>/programs/<device>-<hook>-<program id>` for programs of clsact filters. The
 //! carry map is next to the directories of the versions. These paths are the same in all versions of the ABI.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use dataplane_ebpf::layout::{ABI_VERSION, carry};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{syscall, versions};
+use crate::files;
 use crate::kernel::KernelError;
 use crate::model::Hook;
 use crate::net::LinkName;
@@ -139,6 +140,34 @@ impl Pins {
         }
         Ok(())
     }
+}
+
+/// Locks the directory of Adit on a BPF file system until the value is dropped: processes of different network
+/// namespaces may see the same directory.
+///
+/// # Errors
+/// When it can't be opened, or another process has locked it ([`is_locked`]).
+pub fn lock(bpffs: &Path) -> Result<File, KernelError> {
+    let failed = |error| KernelError::new(format!("locking {}", bpffs.display()), error);
+    let directory = File::open(bpffs).map_err(failed)?;
+    match directory.try_lock() {
+        Ok(()) => Ok(directory),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Err(TryLockError::WouldBlock) => {
+            let text = format!(
+                "it is in use by {}, an agent or command of another network namespace; each network namespace needs a \
+                 directory of its own (--bpffs)",
+                files::locked_by(&directory)
+            );
+            Err(failed(io::Error::new(io::ErrorKind::ResourceBusy, text)))
+        }
+    }
+}
+
+/// Whether this is the error of [`lock`] while another process has locked the directory.
+#[must_use]
+pub fn is_locked(error: &KernelError) -> bool {
+    error.errno().is_none() && error.source.kind() == io::ErrorKind::ResourceBusy
 }
 
 /// Removes everything that any version of Adit has pinned below `bpffs`, and the directories. Programs that

@@ -14,6 +14,8 @@ use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::files;
+
 // Commands, `enum bpf_cmd` in linux/bpf.h.
 const MAP_CREATE: libc::c_int = 0;
 const LOOKUP_ELEM: libc::c_int = 1;
@@ -59,6 +61,8 @@ pub(super) struct MapShape {
 #[derive(Debug)]
 pub(super) struct MapFd {
     fd: OwnedFd,
+    /// The kernel id.
+    id: u32,
     shape: MapShape,
     /// Bytes that a lookup writes; in per-CPU maps the values of all CPUs.
     value_bytes: usize,
@@ -87,6 +91,7 @@ impl MapFd {
         };
         Ok(MapFd {
             fd,
+            id: info.id,
             value_bytes: value_bytes(&shape)?,
             shape,
         })
@@ -107,18 +112,43 @@ impl MapFd {
         let fd = call(MAP_CREATE, &mut attribute)?;
         // SAFETY: the kernel has just made it for us, and nobody else knows it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let info: RawMapInfo = info(&fd)?;
+        let map = MapFd {
+            fd,
+            id: info.id,
+            value_bytes: value_bytes(&shape)?,
+            shape,
+        };
+        map.pin(path)?;
+        Ok(map)
+    }
+
+    /// Pins the map; fails if the path exists.
+    pub(super) fn pin(&self, path: &Path) -> io::Result<()> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let mut attribute = ObjectGet {
             path: address(path.as_bytes_with_nul()),
-            fd: descriptor(&fd),
+            fd: descriptor(&self.fd),
             flags: 0,
         };
-        call(OBJ_PIN, &mut attribute)?;
-        Ok(MapFd {
-            fd,
-            value_bytes: value_bytes(&shape)?,
-            shape,
-        })
+        call(OBJ_PIN, &mut attribute).map(drop)
+    }
+
+    /// Whether this map is pinned at this path.
+    pub(super) fn is_pinned(&self, path: &Path) -> io::Result<bool> {
+        match pinned_map_id(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            id => Ok(id? == self.id),
+        }
+    }
+
+    /// Pins the map unless it is pinned at this path; replaces the pin of another map.
+    pub(super) fn keep_pinned(&self, path: &Path) -> io::Result<()> {
+        if self.is_pinned(path)? {
+            return Ok(());
+        }
+        files::remove(path)?;
+        self.pin(path)
     }
 
     pub(super) fn shape(&self) -> MapShape {

@@ -22,6 +22,10 @@ use crate::model::facts::Ipv6;
 use crate::model::{LINK_GROUP, Link, LinkKind, Owner};
 use crate::net::{LinkName, MacAddr};
 
+/// `IFLA_PROP_LIST` and `IFLA_ALT_IFNAME` (linux/if_link.h).
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
+
 /// The offset of the attributes in a message about a link.
 const HEADER: usize = size_of::<LinkMessageBuffer>();
 
@@ -39,6 +43,8 @@ pub(super) struct Observed {
     pub(super) lower_namespace: Option<i32>,
     /// Its alias.
     pub(super) alias: Option<String>,
+    /// Its alternative names.
+    pub(super) altnames: Vec<LinkName>,
     /// Whether IPv6 can be used on it; `None` if the kernel has no IPv6 for it.
     pub(super) ipv6: Option<bool>,
 }
@@ -188,7 +194,7 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
         up: header.flags.contains(LinkFlags::Up),
     };
     let (mut master, mut lower, mut lower_namespace, mut alias) = (None, None, None, None);
-    let mut ipv6 = None;
+    let (mut ipv6, mut altnames) = (None, Vec::new());
     for attribute in NlasIterator::new(&body[HEADER..]) {
         let attribute = attribute?;
         let value = attribute.value();
@@ -213,6 +219,7 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
                     lower = below.or(lower);
                 }
             }
+            IFLA_PROP_LIST => altnames = alternative_names(value)?,
             libc::IFLA_AF_SPEC => (ipv6, link.generates_addresses) = inet6(value)?,
             _ => {}
         }
@@ -232,8 +239,23 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Observed>, DecodeError> {
         lower,
         lower_namespace,
         alias,
+        altnames,
         ipv6,
     }))
+}
+
+/// Decodes the alternative names in an `IFLA_PROP_LIST`. Those that can't be the name of a device, because
+/// they are longer, are skipped.
+fn alternative_names(properties: &[u8]) -> Result<Vec<LinkName>, DecodeError> {
+    let mut names = Vec::new();
+    for property in NlasIterator::new(properties) {
+        let property = property?;
+        if property.kind() == IFLA_ALT_IFNAME {
+            let name = parse_string(property.value()).ok();
+            names.extend(name.and_then(|name| LinkName::new(&name).ok()));
+        }
+    }
+    Ok(names)
 }
 
 /// Decodes IPv6 in an `IFLA_AF_SPEC`: whether it can be used, if the device has it at all, and whether

@@ -25,6 +25,16 @@ pub struct RouteBy {
 }
 
 impl Netlink {
+    /// The device that has this name, also as an alternative one: its name and its properties.
+    ///
+    /// # Errors
+    /// When the links can't be read.
+    pub async fn named(&mut self, name: &LinkName) -> Result<Option<(LinkName, Link)>, KernelError> {
+        let mut links = self.read_links().await?.into_iter();
+        let found = links.find(|link| link.name == *name || link.altnames.contains(name));
+        Ok(found.map(|found| (found.name, found.link)))
+    }
+
     /// Reads a device; `None` if no device has this name.
     ///
     /// # Errors

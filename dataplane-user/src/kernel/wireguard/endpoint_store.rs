@@ -68,14 +68,16 @@ impl EndpointStore {
         Ok(endpoint_store)
     }
 
-    /// Moves the content of the file to the map, if there is a BPF file system now.
+    /// Moves the content of the file to the map, if there is a BPF file system now, and pins the map again if
+    /// its pin was removed.
     pub(in crate::kernel) fn settle(&mut self, bpffs: &Path) -> Result<(), KernelError> {
-        let Store::File { endpoints, .. } = &self.store else {
-            return Ok(());
-        };
         if self.reads || missing_file_system(bpffs)?.is_some() {
             return Ok(());
         }
+        let endpoints = match &self.store {
+            Store::Map(map) => return map.keep_pinned(bpffs),
+            Store::File { endpoints, .. } => endpoints,
+        };
         let map = Carry::open(bpffs)?;
         // The map is newer than a file that could not be removed before.
         let newer = map.endpoints()?;

@@ -18,6 +18,8 @@ pub enum Stage {
     WireGuard,
     /// Rules for packets that arrive on a device (`iif`): they exist before a program sends packets there.
     DeviceRules,
+    /// Maps whose pins were removed are pinned again, before the links of programs are pinned beside them.
+    Pins,
     /// Programs on devices that have none.
     Attach,
     /// Known sources are added, before their packets can arrive.

@@ -1,7 +1,7 @@
 //! Objects that are skipped if the kernel lacks a family.
 
 use super::*;
-use crate::model::facts::Ipv6;
+use crate::model::facts::{Ipv6, OwnKey};
 use crate::model::{MAIN_TABLE, RouteKey};
 use crate::net::Encapsulation;
 
@@ -78,6 +78,36 @@ fn without_ipv6_no_object_of_it_is_desired() {
     let (desired, problems) = by_routes(Encapsulation::Geneve, |facts| facts.ipv6 = Ipv6::Absent);
     assert_eq!(skipped(&problems), ["IPv6", "link adit-geneve"]);
     assert!(desired.neighbours.is_empty() && desired.next_hop_objects.is_empty());
+}
+
+#[test]
+fn a_device_with_a_small_mtu_has_no_ipv6() {
+    let addresses = ["10.8.0.1/24", "fd08::1/64"].map(|address| (address.parse().unwrap(), None));
+    for (mtu, left) in [(1280, 2), (1279, 1)] {
+        let mut home = interface(&["10.9.0.0/16"]);
+        home.object.end.addresses = addresses.into();
+        home.object.end.mtu = Some(mtu);
+        let mut all = resources(|_| {}, &["a", "b"]);
+        all.netlink.wireguard.insert("home".to_owned(), home);
+        let mut facts = facts(&[(2, 1500)]);
+        facts.wireguard.keys = [(KeySource::Node, OwnKey::Known(key(1).public_key()))].into();
+        let intent = Intent::new(all, NodeName::new("a").unwrap()).unwrap();
+        let (desired, problems) = plan(&intent, &facts);
+        let on_it = desired
+            .addresses
+            .keys()
+            .filter(|(link, _)| link.as_str() == "wg0");
+        assert_eq!(on_it.count(), left, "{mtu}");
+        let mut problems = problems
+            .iter()
+            .filter(|problem| problem.reason == Reason::NoFamily);
+        let told = problems.next().map(|problem| &problem.message);
+        assert_eq!(told.is_some(), left == 1, "{told:?}");
+        assert!(
+            told.is_none_or(|told| told.contains("1279") && told.contains("1280")),
+            "{told:?}"
+        );
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::model::{NextHopObject, PrefixTarget};
+use crate::net::PeerId;
+use crate::plan::withdrawn;
 use crate::resource::AdvertisedPrefix;
 
 /// A network in which b and c advertise a prefix in the first tier, and d in the second.
@@ -21,10 +23,7 @@ fn tiers(dataplane: Dataplane) -> Resources {
 fn without(resources: Resources, withdrawn: &[&str]) -> KernelState {
     let intent = Intent::new(resources, NodeName::new("a").unwrap()).unwrap();
     let facts = NodeFacts {
-        withdrawn: withdrawn
-            .iter()
-            .map(|name| crate::net::PeerId::new(name).unwrap())
-            .collect(),
+        withdrawn: withdrawn.iter().map(|name| PeerId::new(name).unwrap()).collect(),
         ..facts(&[(2, 1500), (3, 1500), (4, 1500)])
     };
     plan(&intent, &facts).0
@@ -68,6 +67,35 @@ fn withdrawn_next_hops_are_marked_in_the_maps_and_keep_their_slots() {
     let state = without(tiers(Dataplane::Ebpf), &["b", "c"]);
     let shared = &state.prefixes[&"10.9.0.0/16".parse().unwrap()];
     assert!(matches!(shared, PrefixTarget::NextHop(next_hop) if next_hop.node.as_str() == "d"));
+}
+
+#[test]
+fn the_kernel_shows_who_is_withdrawn() {
+    let ids = |names: &[&str]| names.iter().map(|name| PeerId::new(name).unwrap()).collect();
+    let shown = |now: Dataplane, observed: &KernelState| {
+        let intent = Intent::new(tiers(now), NodeName::new("a").unwrap()).unwrap();
+        let facts = facts(&[(2, 1500), (3, 1500), (4, 1500)]);
+        let (used, _) = plan(&intent, &facts);
+        withdrawn(&intent, &facts, &used, observed)
+    };
+    let both = [Dataplane::Ebpf, Dataplane::Routes];
+    for before in both {
+        for withdrawn in [&[][..], &["b"], &["b", "c"], &["b", "c", "d"]] {
+            let observed = without(tiers(before), withdrawn);
+            assert_eq!(shown(before, &observed), ids(withdrawn), "{before:?}");
+        }
+        // A change of the dataplane while the agent did not run.
+        let observed = without(tiers(before), &[]);
+        for now in both {
+            assert_eq!(shown(now, &observed), ids(&[]), "{before:?} to {now:?}");
+        }
+        // After a boot, and with maps that somebody removed.
+        assert_eq!(shown(before, &KernelState::default()), ids(&[]), "{before:?}");
+    }
+    let mut emptied = without(tiers(Dataplane::Ebpf), &["b"]);
+    emptied.next_hops.clear();
+    emptied.down.clear();
+    assert_eq!(shown(Dataplane::Ebpf, &emptied), ids(&[]));
 }
 
 #[test]

@@ -345,7 +345,7 @@ fn mtu(value: &Value<'_>) -> Read<Option<u32>> {
     let mtu = value.integer(0..=LARGEST_MTU)?;
     if mtu != 0 && mtu < SMALLEST_MTU {
         return Err(value.reject(format!(
-            "{mtu} is out of range; expected 0 (detected) or {SMALLEST_MTU} … {LARGEST_MTU}"
+            "{mtu} is out of range; expected 0 (detected) or {SMALLEST_MTU} … {LARGEST_MTU}, because IPv6 needs at least {SMALLEST_MTU}"
         )));
     }
     Ok((mtu != 0).then_some(mtu))

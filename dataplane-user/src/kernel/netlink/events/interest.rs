@@ -443,6 +443,7 @@ mod tests {
             lower: None,
             lower_namespace: None,
             alias: None,
+            altnames: Vec::new(),
             ipv6: Some(true),
         }
     }

@@ -40,7 +40,7 @@ fn a_networks_fields_are_checked() {
         ),
         (
             "mtu: 1279",
-            "8: spec.mtu: 1279 is out of range; expected 0 (detected) or 1280 … 65535",
+            "8: spec.mtu: 1279 is out of range; expected 0 (detected) or 1280 … 65535, because IPv6 needs at least 1280",
         ),
         (
             "mtu: 65536",
