@@ -187,11 +187,10 @@ pub const WATCH_PAUSE: Duration = Duration::from_secs(1);
 pub const WAIT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a command of a wg-quick file may take to end after it is asked to.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
-/// Interval of attempts to lock a hub file that somebody else has locked: changes of the file take
-/// milliseconds.
+/// Interval of attempts to take a lock that somebody else has: changes of a hub file take milliseconds.
 pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
-/// How long to wait for the lock of a wg-quick file that is to be overwritten in place: its holder may be
-/// looking up names.
+/// How long to wait for the lock of a wg-quick file that is to be overwritten in place, whose holder may be
+/// looking up names, and for another `adit wg up` or `adit wg down`.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum bytes of the id of a hub client, which has a line of its own in the file.
 pub const DEVICE_ID_BYTES: usize = 128;
