@@ -61,7 +61,8 @@ use super::netns::Ends;
 use crate::limits;
 use crate::model::facts::Ipv6;
 use crate::model::facts::Lookup;
-use crate::model::{KernelState, LinkKind, NetlinkChange, Owner, RouteKey, Rule};
+use crate::model::state::RULES;
+use crate::model::{KernelState, Link, LinkKind, NetlinkChange, Owner, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
 
 /// The links, addresses and routes of a network namespace.
@@ -334,7 +335,7 @@ impl Netlink {
         read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
     ) -> Result<Vec<T>, KernelError> {
         let without = self.without_rules.get_or_insert_default();
-        match self.socket.list("rules", &rule::dump(family), read).await {
+        match self.socket.list(RULES, &rule::dump(family), read).await {
             Ok(rules) => {
                 without.remove(&family);
                 Ok(rules)
