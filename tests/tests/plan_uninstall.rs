@@ -1,7 +1,9 @@
 //! `adit plan` prints changes and makes none. `adit uninstall` removes everything that Adit manages, and nothing else.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output, Stdio};
 
 use adit_tests::{Agent, Overlay, Topology, agent, require, snapshot};
@@ -74,6 +76,34 @@ fn plan_changes_nothing_and_uninstall_leaves_nothing() {
     let again = agent.run(&["uninstall"]);
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(look(), empty);
+}
+
+#[test]
+fn objects_that_cannot_be_decoded_are_not_regarded_as_absent() {
+    require!(modules: "dummy");
+    let topology = Topology::<1>::new();
+    let netns = &topology.hosts[0].netns;
+    let agent = Agent::new(&topology.hosts[0], "");
+    let rule = |verb: &str| {
+        let mut command = Command::new("ip");
+        command.args([
+            "rule", verb, "priority", "1730", "table", "1730", "protocol", "173", "iif",
+        ]);
+        // A device name is any bytes.
+        command.arg(OsStr::from_bytes(b"\xff0"));
+        let output = netns.enter(|| command.output()).unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    rule("add");
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 1, "{uninstalled:?}");
+    assert!(
+        uninstalled.stderr.contains("could not decode 1 rules"),
+        "{uninstalled:?}"
+    );
+    rule("delete");
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
 }
 
 #[test]
