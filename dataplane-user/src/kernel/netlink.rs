@@ -312,6 +312,15 @@ impl Netlink {
         Ok(wireguard.map(|link| (link.name, link.link.owner)).collect())
     }
 
+    /// All links. Unlike an observation, this leaves unchanged with what events are compared.
+    ///
+    /// # Errors
+    /// When the links can't be read.
+    pub(super) async fn all_links(&mut self) -> Result<BTreeMap<LinkName, Link>, KernelError> {
+        let links = self.read_links().await?.into_iter();
+        Ok(links.map(|link| (link.name, link.link)).collect())
+    }
+
     /// Statistics of the socket.
     #[must_use]
     pub fn stats(&self) -> Stats {
