@@ -334,6 +334,17 @@ fn a_default_rule_never_exists_without_the_one_that_keeps_more_specific_routes()
         }
     }
 
+    // A rule that ignores routes of another table concerns no later rule.
+    let other = Rule { table: 8, ..specific };
+    let desired = KernelState {
+        rules: [other, default.clone()].into(),
+        ..KernelState::default()
+    };
+    let planned = texts(&diff(&nothing, &desired));
+    let failing = planned.iter().position(|text| text.contains("suppress"));
+    let (kernel, _) = make(&nothing, &desired, &[failing.unwrap()]);
+    assert_eq!(kernel.state.rules, [default].into());
+
     // A route of the main table that fails keeps neither away.
     let mut observed = KernelState::default();
     observed.links.insert(name("d"), link(LinkKind::Dummy));
