@@ -168,7 +168,7 @@ fn a_lower_device_that_is_looked_up_for_a_creation_stays_as_it_is() {
         return;
     }
     let netns = NetNs::new();
-    netns.ip("link add lower0 addrgenmode eui64 type dummy");
+    netns.ip("link add lower0 type dummy");
     let look = || netns.ip("-d link show lower0");
     let before = look();
     assert!(before.contains("addrgenmode eui64"), "{before}");
