@@ -82,7 +82,7 @@ impl ApplyReport {
 pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
     let mut report = ApplyReport::default();
     let mut failed_conditions = FailedConditions::default();
-    // Whether routes or rules changed, so that packets may still be on the old path.
+    // Whether packets may still be on an old path.
     let mut rerouted = false;
     let dependencies = set
         .dependencies
@@ -106,7 +106,7 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
             kernel.wait_rcu_grace().await;
             rerouted = false;
         }
-        rerouted |= (Stage::Anchors..=Stage::DeleteAnchors).contains(&stage);
+        rerouted |= reroutes(stage);
         let started = Instant::now();
         let results = kernel.execute(&batch.changes).await;
         match report.durations.last_mut() {
@@ -126,6 +126,19 @@ pub async fn apply(kernel: &mut impl Kernel, set: ChangeSet) -> ApplyReport {
         }
     }
     report
+}
+
+/// Whether changes of a stage move packets from one path to another.
+fn reroutes(stage: Stage) -> bool {
+    let moves = [
+        Stage::Classes,
+        Stage::NextHopStates,
+        Stage::Prefixes,
+        Stage::RouteGroups,
+        Stage::ReplacePrograms,
+        Stage::TakeOver,
+    ];
+    moves.contains(&stage) || (Stage::Anchors..=Stage::DeleteAnchors).contains(&stage)
 }
 
 /// Changes that are executed together: none requires a condition that another one provides.
@@ -189,8 +202,8 @@ mod tests {
     use crate::diff::diff;
     use crate::kernel::fake::FakeKernel;
     use crate::model::{
-        ANCHOR_METRIC, KernelState, Link, LinkKind, MAIN_TABLE, NextHopObject, Owner, Route, RouteHop,
-        RouteKey, RouteKind,
+        ANCHOR_METRIC, Class, KernelState, Link, LinkKind, MAIN_TABLE, NextHop, NextHopObject, NodeLabel,
+        Owner, PrefixTarget, Route, RouteHop, RouteKey, RouteKind,
     };
     use crate::net::LinkName;
 
@@ -227,6 +240,43 @@ mod tests {
             state.routes.insert(key, route);
         }
         state
+    }
+
+    /// A WireGuard device with a class, and a prefix that leads to this peer address.
+    fn by_program(remote: &str) -> KernelState {
+        let link = LinkName::new("d0").unwrap();
+        let mut state = routes(&["fd0c::/48"]);
+        let class = Class::wireguard(0);
+        let next_hop = Arc::new(NextHop {
+            node: NodeLabel::from_text("b"),
+            remote: remote.parse().unwrap(),
+            local: "192.0.2.1".parse().unwrap(),
+            destination_mac: None,
+            gateway: None,
+            class,
+        });
+        state.classes.insert(class, Some(link));
+        state.next_hops.insert(Arc::clone(&next_hop));
+        let target = PrefixTarget::NextHop(next_hop);
+        state.prefixes.insert("fd0c::1/128".parse().unwrap(), target);
+        state
+    }
+
+    #[test]
+    fn packets_leave_a_former_path_before_it_is_deleted() {
+        let (observed, desired) = (by_program("192.0.2.2"), by_program("192.0.2.3"));
+        let set = diff(&observed, &desired);
+        let planned = set.changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let place = |text: &str| planned.iter().position(|change| change.starts_with(text));
+        assert_eq!(
+            [place("put prefix"), place("delete next hop")],
+            [Some(1), Some(2)],
+            "{planned:#?}"
+        );
+        let mut kernel = FakeKernel::new(observed);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(apply(&mut kernel, set));
+        assert_eq!(kernel.graces, [2]);
     }
 
     #[test]

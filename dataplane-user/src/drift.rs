@@ -27,6 +27,8 @@ pub struct Drift {
     /// The changes since then.
     earlier: Earlier,
     fights: Fights,
+    /// Changes that depend on repairs that are held back.
+    waiting: Vec<Change>,
     repairs: Repairs,
 }
 
@@ -58,13 +60,14 @@ impl Drift {
             reached: None,
             earlier: Earlier::default(),
             fights: Fights::new(pauses),
+            waiting: Vec::new(),
             repairs: Repairs::default(),
         }
     }
 
-    /// Finds the repairs in a set of changes, and removes those from the set that were made too often and are
-    /// held back now. Returns the other repairs, each with its changes, for [`Drift::record`] after the set
-    /// is applied.
+    /// Finds the repairs in a set of changes. Removes from the set those that were made too often and are held
+    /// back now, and the changes that depend on them. Returns the other repairs, each with its changes, for
+    /// [`Drift::record`] after the set is applied.
     pub fn find_repairs(
         &mut self,
         observed: &KernelState,
@@ -76,13 +79,16 @@ impl Drift {
         let found = self.find(observed, desired, &set.changes);
         let changed = found.iter().filter(|repair| !repair.follows);
         changed.for_each(|repair| self.fights.changed(&repair.object, now));
-        let (held, kept) = self.divide(found, now);
+        let (held, mut kept) = self.divide(found, now);
+        let waiting = dependents(&held, set);
+        // A repair that can't be made completely is found again by a later reconciliation.
+        kept.retain(|repair| repair.changes.iter().all(|index| !waiting.contains(index)));
         let of = |repair: &Repair| {
             let indexes = repair.changes.iter();
             indexes.map(|&index| set.changes[index].clone()).collect()
         };
         let changes = kept.iter().map(of).collect::<Vec<_>>();
-        remove(&held, set);
+        self.waiting = remove(&held, &waiting, set);
         if let Some(reached) = &self.reached {
             self.earlier.add(
                 &set.changes,
@@ -97,10 +103,12 @@ impl Drift {
         kept.into_iter().zip(changes).collect()
     }
 
-    /// Removes held-back repairs from the changes that are still to be made after a reconciliation.
-    pub fn skip_held(&self, observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
+    /// Removes held-back repairs, and the changes that depend on them, from the changes that are still to be
+    /// made after a reconciliation.
+    pub fn skip_held(&mut self, observed: &KernelState, desired: &KernelState, set: &mut ChangeSet) {
         let found = self.find(observed, desired, &set.changes);
-        remove(&self.divide(found, Instant::now()).0, set);
+        let (held, _) = self.divide(found, Instant::now());
+        self.waiting = remove(&held, &dependents(&held, set), set);
     }
 
     fn find(&self, observed: &KernelState, desired: &KernelState, changes: &[Change]) -> Vec<Repair> {
@@ -180,32 +188,30 @@ impl Drift {
         numbers
     }
 
-    /// The kernel has reached this desired state, except for repairs that are held back.
-    pub fn converged(&mut self, desired: KernelState) {
-        self.reached = Some(desired);
-        self.earlier = Earlier::default();
-    }
-
-    /// The node is not converged; the remaining differences may follow from the changes so far.
-    pub fn not_converged(&mut self, observed: &KernelState, desired: &KernelState, set: &ChangeSet) {
-        if let Some(reached) = &self.reached {
+    /// Ends a reconciliation towards this desired state; `set` has the changes that are still to be made. If
+    /// nothing is left, except for repairs that are held back, the node is converged. Otherwise the remaining
+    /// differences may follow from the changes so far.
+    pub fn ended(&mut self, observed: &KernelState, desired: KernelState, set: &ChangeSet) {
+        if set.is_empty() && self.waiting.is_empty() {
+            self.reached = Some(desired);
+            self.earlier = Earlier::default();
+        } else if let Some(reached) = &self.reached {
             self.earlier.retain(
                 &set.changes,
                 States {
                     reached,
                     observed,
-                    desired,
+                    desired: &desired,
                 },
             );
         }
     }
 
-    /// A problem for each object that is held back.
+    /// A problem for each object that is held back, and one for each change that depends on these objects.
     pub fn problems(&mut self) -> Vec<Problem> {
         let held = self.fights.held(Instant::now());
-        held.into_iter()
-            .map(|(object, pause)| conflict(object, pause))
-            .collect()
+        let conflicts = held.into_iter().map(|(object, pause)| conflict(object, pause));
+        conflicts.chain(self.waiting.iter().map(waiting)).collect()
     }
 
     /// The time until the next retry of a repair that is held back; `None` if there is none.
@@ -221,17 +227,50 @@ impl Drift {
     }
 }
 
-fn remove(held: &[Repair], set: &mut ChangeSet) {
-    let indexes: BTreeSet<usize> = held
-        .iter()
-        .flat_map(|repair| repair.changes.iter().copied())
-        .collect();
-    if indexes.is_empty() {
-        return;
+/// The indexes of the changes of repairs.
+fn indexes(repairs: &[Repair]) -> BTreeSet<usize> {
+    let indexes = repairs.iter().flat_map(|repair| &repair.changes);
+    indexes.copied().collect()
+}
+
+/// The changes that depend on held-back repairs, as `apply` would skip them if those failed.
+fn dependents(held: &[Repair], set: &ChangeSet) -> BTreeSet<usize> {
+    let held = indexes(held);
+    let mut broken = BTreeSet::<u32>::new();
+    let mut waiting = BTreeSet::new();
+    // What a change requires comes before it.
+    for (index, needs) in set.dependencies.iter().enumerate() {
+        let is_held = held.contains(&index);
+        let waits = needs.requires.iter().any(|condition| broken.contains(condition));
+        if is_held || waits {
+            broken.extend(&needs.provides);
+        }
+        if waits && !is_held {
+            waiting.insert(index);
+        }
     }
+    waiting
+}
+
+/// Removes held-back repairs and the changes that depend on them, and returns the latter.
+fn remove(held: &[Repair], waiting: &BTreeSet<usize>, set: &mut ChangeSet) -> Vec<Change> {
     held.iter()
         .for_each(|repair| debug!("not repaired for now: {repair}"));
-    set.retain(|index, _| !indexes.contains(&index));
+    let held = indexes(held);
+    let removed = waiting.iter().map(|&index| set.changes[index].clone());
+    let removed = removed.collect();
+    set.retain(|index, _| !held.contains(&index) && !waiting.contains(&index));
+    removed
+}
+
+fn waiting(change: &Change) -> Problem {
+    Problem::warning(
+        Reason::Waiting,
+        change.located().to_string(),
+        format!("waiting for an object that something else keeps changing: {change}"),
+        "stop what changes that object, which is in conflict; then the agent makes this change by itself"
+            .to_owned(),
+    )
 }
 
 fn conflict(object: &Located, pause: Duration) -> Problem {

@@ -165,8 +165,8 @@ impl Gatherer {
         self.withdrawn = Withdrawn::Shown(withdrawn);
     }
 
-    /// Forgets the namespaces that are not declared any more and have no managed objects: `observed` is the
-    /// observed state, `left` are the changes that are still to be made.
+    /// Forgets the namespaces that are not declared any more and have no managed objects, nor objects that can't
+    /// be decoded: `observed` is the observed state, `left` are the changes that are still to be made.
     pub fn forget_namespaces(
         &mut self,
         facts: &NodeFacts,
@@ -175,15 +175,10 @@ impl Gatherer {
         left: &ChangeSet,
     ) {
         let wanted = intent.resources().netlink.namespaces(&intent.node().name);
-        let is_clean = |namespace: &Namespace| {
-            let mut changes = left.changes.iter();
-            observed.namespaces.contains_key(namespace)
-                && !changes.any(|change| change.namespace.as_ref() == Some(namespace))
-        };
         self.remembered.retain(|namespace| {
             let is_gone = match facts.namespaces.get(namespace) {
                 Some(Presence::Absent(_)) => true,
-                Some(Presence::There(other)) => wanted.contains(other) || is_clean(other),
+                Some(Presence::There(other)) => wanted.contains(other) || is_clean(other, observed, left),
                 // The path may have led to another namespace before.
                 Some(Presence::Own) => !matches!(namespace, Namespace::Path(_)),
                 _ => false,
@@ -211,6 +206,14 @@ impl Gatherer {
             ..facts
         }
     }
+}
+
+/// Whether a namespace was read and has neither managed objects nor objects that can't be decoded.
+fn is_clean(namespace: &Namespace, observed: &KernelState, left: &ChangeSet) -> bool {
+    let mut changes = left.changes.iter();
+    let there = observed.namespaces.get(namespace);
+    there.is_some_and(|there| there.undecoded.is_empty())
+        && !changes.any(|change| change.namespace.as_ref() == Some(namespace))
 }
 
 /// Finds private keys on a ring, when a device is to get one.
@@ -249,4 +252,32 @@ fn hosts(intent: &Intent) -> impl Iterator<Item = &Host> {
     let peers = declared(intent).flat_map(|(_, placed)| &placed.object.peers);
     let endpoints = endpoints.chain(peers.filter_map(|peer| peer.endpoint.as_ref()));
     endpoints.map(|Endpoint { host, .. }| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Undecoded;
+
+    #[test]
+    fn a_namespace_with_objects_that_can_t_be_decoded_is_not_forgotten() {
+        let namespace = Namespace::Pid(7);
+        let is_clean = |observed: &KernelState| is_clean(&namespace, observed, &ChangeSet::default());
+        let mut observed = KernelState::default();
+        assert!(!is_clean(&observed), "it was not read");
+        let there = observed.namespaces.entry(namespace.clone()).or_default();
+        let undecoded = Undecoded {
+            count: 1,
+            first: "odd".to_owned(),
+        };
+        there.undecoded.insert("rules", undecoded);
+        assert!(!is_clean(&observed));
+        observed
+            .namespaces
+            .entry(namespace.clone())
+            .or_default()
+            .undecoded
+            .clear();
+        assert!(is_clean(&observed));
+    }
 }

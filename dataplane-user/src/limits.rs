@@ -192,8 +192,8 @@ pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// How often the lock of a network namespace is tried while its holder does not answer: a process that takes
 /// it listens within microseconds.
 pub const NAMESPACE_LOCK_ATTEMPTS: u32 = 20;
-/// How long to wait for the lock of a wg-quick file that is to be overwritten in place: its holder may be
-/// looking up names.
+/// How long to wait for the lock of a wg-quick file that is to be overwritten in place, whose holder may be
+/// looking up names, and for another `adit wg up` or `adit wg down`.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum bytes of the id of a hub client, which has a line of its own in the file.
 pub const DEVICE_ID_BYTES: usize = 128;

@@ -318,11 +318,7 @@ impl<K: Kernel> Agent<K> {
             set,
             ..
         } = compared;
-        if set.is_empty() {
-            drift.converged(readable(&desired, &observed));
-        } else {
-            drift.not_converged(&observed, &desired, &set);
-        }
+        drift.ended(&observed, readable(&desired, &observed), &set);
         gatherer.forget_namespaces(&facts, intent, &observed, &set);
         problems.extend(problems::unreadable(&observed, &facts));
         problems.extend(drift.problems());

@@ -1,8 +1,10 @@
 //! `adit plan` prints changes and makes none. `adit uninstall` removes everything that Adit manages, and nothing else.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Command, Output, Stdio};
@@ -127,6 +129,34 @@ fn one_process_writes_in_a_network_namespace_whatever_its_directories() {
     assert!(refused.stderr.contains(&holder), "{refused:?}");
     drop(squatter);
     let uninstalled = first.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+}
+
+#[test]
+fn objects_that_cannot_be_decoded_are_not_regarded_as_absent() {
+    require!(modules: "dummy");
+    let topology = Topology::<1>::new();
+    let netns = &topology.hosts[0].netns;
+    let agent = Agent::new(&topology.hosts[0], "");
+    let rule = |verb: &str| {
+        let mut command = Command::new("ip");
+        command.args([
+            "rule", verb, "priority", "1730", "table", "1730", "protocol", "173", "iif",
+        ]);
+        // A device name is any bytes.
+        command.arg(OsStr::from_bytes(b"\xff0"));
+        let output = netns.enter(|| command.output()).unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    rule("add");
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 1, "{uninstalled:?}");
+    assert!(
+        uninstalled.stderr.contains("could not decode 1 rules"),
+        "{uninstalled:?}"
+    );
+    rule("delete");
+    let uninstalled = agent.run(&["uninstall"]);
     assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
 }
 

@@ -3,6 +3,7 @@
 mod wg_quick {
     mod default_route;
     mod interrupted;
+    mod undone;
 }
 
 use std::fs;

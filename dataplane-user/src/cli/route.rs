@@ -22,7 +22,7 @@ use crate::reconcile::problems;
 /// the running agent.
 ///
 /// Exit codes: 3 if `withdraw` or `restore` find no agent or no such peer, 4 if `validate` finds changes, 5
-/// if it finds only conflicts, 8 if an agent runs.
+/// if it finds only conflicts or could not compare everything, 8 if an agent runs.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  adit route list\n  adit route list -o json | jq -r '.[].prefix'\n  adit route validate -f /etc/adit/manifests\n  adit route repair -f /etc/adit/manifests\n  adit route flush --table 1730\n  adit route withdraw node-b\n  adit route restore node-b"
@@ -41,7 +41,8 @@ enum Command {
     /// Prints what is missing, unexpected or different. Next-hop objects, their neighbours, and the rules
     /// that lead to Adit's tables are included.
     ///
-    /// Exit codes: 0 if all routes match, 4 if there are changes, 5 if there are only conflicts.
+    /// Exit codes: 0 if all routes match, 4 if there are changes. 5 if there are only conflicts, if routes wait for
+    /// something, or if a namespace can't be read or an object can't be decoded.
     Validate(validate::Arguments),
     /// Reconcile Adit's routes with the manifests; refused while an agent runs
     ///

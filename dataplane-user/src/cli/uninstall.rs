@@ -26,8 +26,8 @@ use crate::source::{last_good, namespaces, withdrawn};
 /// Removes all devices, routes, addresses, programs and maps that Adit manages, also in other network
 /// namespaces. Everything else stays. Keys stay, too, unless --purge is given; manifests always stay.
 ///
-/// Exit codes: 8 while an agent runs; 1 if something could not be removed, if a namespace could not be read,
-/// or if BPF objects may be pinned on a BPF file system that is not visible here.
+/// Exit codes: 8 while an agent runs; 1 if something could not be removed, if a namespace could not be read or
+/// an object not be decoded, or if BPF objects may be pinned on a BPF file system that is not visible here.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adit uninstall\n  adit uninstall --purge")]
 pub(super) struct Arguments {
@@ -65,6 +65,7 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
     before?;
     let remaining = compared.set;
     unread.extend(unread_namespaces(&compared.facts.namespaces, &compared.observed));
+    let undecoded = undecoded(&compared.observed);
     drop(kernel);
     let mut undone = Vec::new();
     if !remaining.is_empty() {
@@ -85,7 +86,7 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
     {
         undone.push(Failure::from(error).to_string());
     }
-    if unread.is_empty() && remaining.is_empty() {
+    if unread.is_empty() && remaining.is_empty() && undecoded.is_empty() {
         namespaces::forget(&directories.state_dir)?;
     }
     if !unread.is_empty() {
@@ -94,6 +95,13 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
              `adit uninstall` again, or delete the objects with group or protocol 173 there and then the file {}",
             unread.join("; "),
             directories.state_dir.join(namespaces::NAME).display()
+        ));
+    }
+    if !undecoded.is_empty() {
+        undone.push(format!(
+            "could not decode {}: objects of Adit may be among them; update Adit and run `adit uninstall` again, or delete \
+             those with group or protocol 173",
+            undecoded.join("; ")
         ));
     }
     undone.extend(pinned_elsewhere);
@@ -160,8 +168,25 @@ fn pinned_elsewhere(kernel: &LinuxKernel, observed: &KernelState, bpffs: &Path) 
     ))
 }
 
+/// The kinds of which some objects can't be decoded, each with their number and namespace.
+fn undecoded(observed: &KernelState) -> Vec<String> {
+    let of = |namespace: Option<&Namespace>, state: &KernelState| {
+        let place = namespace.map(|namespace| format!(" of {namespace}"));
+        let place = place.unwrap_or_default();
+        let kinds = state.undecoded.iter();
+        let kinds = kinds.map(|(kind, some)| format!("{} {kind}{place} ({})", some.count, some.first));
+        kinds.collect::<Vec<_>>()
+    };
+    let elsewhere = observed.namespaces.iter();
+    let elsewhere = elsewhere.flat_map(|(namespace, state)| of(Some(namespace), state));
+    of(None, observed).into_iter().chain(elsewhere).collect()
+}
+
 /// The namespaces that may contain objects of Adit and could not be read, each with the reason.
-fn unread_namespaces(presence: &BTreeMap<Namespace, Presence>, observed: &KernelState) -> Vec<String> {
+pub(super) fn unread_namespaces(
+    presence: &BTreeMap<Namespace, Presence>,
+    observed: &KernelState,
+) -> Vec<String> {
     let unknown = presence.iter().filter_map(|(namespace, found)| {
         let why = found.unknown()?;
         // A process or container that is now in the namespace of the agent has no other namespace any more.
@@ -172,4 +197,32 @@ fn unread_namespaces(presence: &BTreeMap<Namespace, Presence>, observed: &Kernel
     unknown
         .chain(unreadable.map(|(namespace, why)| format!("{namespace}: {why}")))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Undecoded;
+
+    #[test]
+    fn objects_that_can_t_be_decoded_are_named_in_every_namespace() {
+        let some = |count| Undecoded {
+            count,
+            first: "odd".to_owned(),
+        };
+        let there = KernelState {
+            undecoded: [("rules", some(2))].into(),
+            ..KernelState::default()
+        };
+        let observed = KernelState {
+            undecoded: [("routes", some(1))].into(),
+            namespaces: [(Namespace::Name("red".to_owned()), there)].into(),
+            ..KernelState::default()
+        };
+        assert_eq!(
+            undecoded(&observed),
+            ["1 routes (odd)", "2 rules of netns red (odd)"]
+        );
+        assert_eq!(undecoded(&KernelState::default()), [""; 0]);
+    }
 }

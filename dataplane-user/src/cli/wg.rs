@@ -4,6 +4,7 @@ mod down;
 mod export;
 mod import;
 mod keys;
+mod lock;
 mod protect;
 mod quick;
 mod rotate;

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::change::Whole as _;
-use crate::model::{KernelState, Owner, each_whole};
-use crate::net::LinkName;
+use crate::model::{KernelState, LinkKind, Owner, each_whole};
+use crate::net::{LinkName, Namespace};
 
 /// Adds to the desired state the objects that exist in such a namespace and are not in the desired state. If
 /// both have a route with the same key, the observed one stays: manifests with several names of the namespace
@@ -16,6 +16,44 @@ pub(super) fn keep(observed: &KernelState, desired: &mut KernelState) {
             keep_in(found, desired.namespaces.entry(namespace.clone()).or_default());
         }
     }
+    // With one end the kernel deletes the other one, too: an end without the other one would be recreated.
+    for (namespace, name) in single_ends(observed, desired) {
+        if let Some(there) = desired.namespaces.get_mut(&namespace) {
+            there.forget_link(&name);
+        }
+    }
+}
+
+/// The ends of veth pairs in such namespaces whose other ends are not desired.
+fn single_ends(observed: &KernelState, desired: &KernelState) -> Vec<(Namespace, LinkName)> {
+    let is_unreadable = |namespace: Option<&Namespace>| {
+        namespace.is_some_and(|namespace| observed.unreadable.contains_key(namespace))
+    };
+    let mut single = Vec::new();
+    for namespace in &observed.uncertain {
+        let links = desired.namespaces.get(namespace).map(|there| &there.links);
+        for (name, link) in links.into_iter().flatten() {
+            let LinkKind::Veth(peer) = &link.kind else {
+                continue;
+            };
+            let other = desired.at(peer.namespace.as_ref());
+            let other = other.and_then(|there| there.links.get(&peer.name));
+            let is_pair = is_unreadable(peer.namespace.as_ref())
+                || other.is_some_and(|other| match &other.kind {
+                    // The end may be declared under the unreadable name of this namespace.
+                    LinkKind::Veth(back) => {
+                        back.name == *name
+                            && (back.namespace.as_ref() == Some(namespace)
+                                || is_unreadable(back.namespace.as_ref()))
+                    }
+                    _ => false,
+                });
+            if !is_pair {
+                single.push((namespace.clone(), name.clone()));
+            }
+        }
+    }
+    single
 }
 
 fn keep_in(found: &KernelState, desired: &mut KernelState) {
@@ -65,12 +103,15 @@ fn keep_in(found: &KernelState, desired: &mut KernelState) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::apply;
     use crate::diff::diff;
+    use crate::kernel::fake::FakeKernel;
     use crate::model::wireguard::{Device, Peer};
     use crate::model::{
-        Address, AddressScope, Change, Link, LinkKind, MAIN_TABLE, Object, Route, RouteKey, RouteKind, Rule,
+        Address, AddressScope, Change, ChangeSet, Link, LinkKind, MAIN_TABLE, Object, Route, RouteKey,
+        RouteKind, Rule, VethPeer,
     };
-    use crate::net::{Family, Namespace, PeerEndpoint, PublicKey};
+    use crate::net::{Family, PeerEndpoint, PublicKey};
 
     fn here() -> LinkName {
         LinkName::constant("d0")
@@ -130,6 +171,38 @@ mod tests {
         state.routes.insert(key, route);
         state.rules.insert(Rule::to_table(Family::Ipv4, 100, 100));
         state
+    }
+
+    #[test]
+    fn a_pair_stays_or_goes_as_a_whole() {
+        let (namespace, unreadable) = (Namespace::Pid(7), Namespace::Pid(8));
+        let end = |namespace: Option<&Namespace>, name: LinkName| {
+            LinkKind::Veth(VethPeer {
+                namespace: namespace.cloned(),
+                name,
+            })
+        };
+        // The end `d0` is in the agent's namespace, its other end `d1` in this one.
+        let pair = |far: &Namespace| {
+            let mut state = with_link(here(), end(Some(far), other()));
+            let there = with_link(other(), end(None, here()));
+            state.namespaces.insert(far.clone(), there);
+            state
+        };
+        let mut observed = pair(&namespace);
+        observed.uncertain.insert(namespace.clone());
+        observed.unreadable.insert(unreadable.clone(), "why".to_owned());
+        for declared in [&namespace, &unreadable] {
+            assert_eq!(diff(&observed, &pair(declared)), ChangeSet::default());
+        }
+        for desired in [KernelState::default(), with_link(here(), LinkKind::Dummy)] {
+            let mut kernel = FakeKernel::new(observed.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let report = runtime.block_on(apply(&mut kernel, diff(&observed, &desired)));
+            assert_eq!(report.failures().count(), 0, "{report:?}");
+            assert_eq!(kernel.state.links, desired.links);
+            assert_eq!(diff(&kernel.state, &desired).changes, []);
+        }
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Policy rules that Adit can't decode.
 //!
-//! For all other kinds of objects the kernel refuses to create a second one, which becomes a conflict. It accepts
-//! a second, equal rule, so none is created while it is unknown which rules exist.
+//! The kernel accepts a second, equal rule, so none is created while it is unknown which rules exist. Of most
+//! other kinds it refuses to create a second object, which becomes a conflict. A neighbour replaces any other one
+//! of its address; only devices of Adit get neighbours, where others have no reason to create permanent ones.
 
+use crate::model::state::RULES;
 use crate::model::{ChangeSet, KernelState, Object, Waiting};
-
-/// The name under which rules are listed in [`KernelState::undecoded`].
-const RULES: &str = "rules";
 
 /// Removes from the desired state the rules that may exist already.
 pub(super) fn exclude(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet) {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::*;
 use crate::diff::diff;
 use crate::model::{
-    Address, AddressScope, Hop, Link, LinkKind, MAIN_TABLE, Object, ObjectKind, Owner, Paths, Route,
+    Address, AddressScope, Class, Hop, Link, LinkKind, MAIN_TABLE, Object, ObjectKind, Owner, Paths, Route,
     RouteKey, RouteKind, RouteScope, VethPeer,
 };
 use crate::net::{LinkName, Namespace};
@@ -157,18 +157,14 @@ fn reconcile(
     let repaired = drift.record(repairs, &report);
     let mut set = diff(left, desired);
     drift.skip_held(left, desired, &mut set);
-    if set.is_empty() {
-        drift.converged(desired.clone());
-    } else {
-        drift.not_converged(left, desired, &set);
-    }
+    drift.ended(left, desired.clone(), &set);
     repaired
 }
 
 /// The drift state of a node that has converged to the pair.
 fn settled() -> Drift {
     let mut drift = Drift::new(Pauses::default());
-    drift.converged(pair());
+    drift.ended(&pair(), pair(), &ChangeSet::default());
     drift
 }
 
@@ -273,4 +269,58 @@ fn a_route_deleted_while_another_change_fails_is_a_separate_repair() {
     let lacks_both = without_routes(pair());
     reconcile(&mut drift, (&lacks_both, &lacks_there), &pair(), fails);
     assert_eq!(repaired(&drift), ["link host0", "route 100.65.0.0/16 metric 50"]);
+}
+
+#[test]
+fn a_change_that_depends_on_a_repair_that_is_held_back_waits_for_it() {
+    let mut before = KernelState::default();
+    for device in ["d0", "d1"] {
+        let link = Link {
+            owner: Owner::Adit,
+            kind: LinkKind::Dummy,
+            mac: None,
+            mtu: None,
+            arp: true,
+            generates_addresses: false,
+            up: true,
+        };
+        before.links.insert(name(device), link);
+    }
+    let class = Class::wireguard(0);
+    before.classes.insert(class, Some(name("d0")));
+    let mut drift = Drift::new(Pauses::default());
+    drift.ended(&before, before.clone(), &ChangeSet::default());
+    let mut down = before.clone();
+    down.links.get_mut(&name("d1")).unwrap().up = false;
+    for _ in 0..limits::FIGHT_REPAIRS {
+        assert_eq!(reconcile(&mut drift, (&down, &before), &before, never).len(), 1);
+    }
+    // The manifests change while the device is left alone.
+    let mut desired = before.clone();
+    desired.classes.insert(class, Some(name("d1")));
+    desired.links.get_mut(&name("d0")).unwrap().mtu = Some(1400);
+    let planned = |drift: &mut Drift| {
+        let mut set = diff(&down, &desired);
+        let repairs = drift.find_repairs(&down, &desired, &mut set);
+        assert_eq!(repairs, [], "a changed manifest is no drift");
+        let texts = set.changes.iter().map(ToString::to_string);
+        texts.collect::<Vec<_>>()
+    };
+    assert_eq!(planned(&mut drift), ["set link d0 mtu 1400"]);
+    let reasons = |drift: &mut Drift| {
+        let problems = drift.problems().into_iter();
+        problems.map(|problem| problem.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(&mut drift), [Reason::Conflict, Reason::Waiting]);
+    let mut left = down.clone();
+    left.links.get_mut(&name("d0")).unwrap().mtu = Some(1400);
+    reconcile(&mut drift, (&left, &left), &desired, never);
+    assert_eq!(reasons(&mut drift), [Reason::Conflict, Reason::Waiting]);
+    // Once the device is up, the change is made; it is no repair.
+    left.links.get_mut(&name("d1")).unwrap().up = true;
+    assert_eq!(
+        reconcile(&mut drift, (&left, &desired), &desired, never),
+        [].into()
+    );
+    assert_eq!(reasons(&mut drift), [Reason::Conflict]);
 }

@@ -38,6 +38,8 @@ pub struct FakeKernel {
     pub failing: BTreeSet<usize>,
     /// From this position on no change is executed, as if the agent had died before it.
     pub dies_before: Option<usize>,
+    /// Each RCU grace period, by the number of changes that were requested before it.
+    pub graces: Vec<usize>,
     /// The state after each change.
     pub history: Vec<KernelState>,
     /// The states that the next observations return instead, because something changes at that moment.
@@ -55,6 +57,10 @@ impl Kernel for FakeKernel {
 
     async fn is_outdated(&mut self) -> bool {
         self.outdated
+    }
+
+    async fn wait_rcu_grace(&mut self) {
+        self.graces.push(self.asked);
     }
 
     async fn facts(&mut self, _peers: &BTreeSet<IpAddr>) -> Result<NodeFacts, KernelError> {

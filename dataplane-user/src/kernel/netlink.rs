@@ -61,7 +61,8 @@ use super::netns::Ends;
 use crate::limits;
 use crate::model::facts::Ipv6;
 use crate::model::facts::Lookup;
-use crate::model::{KernelState, LinkKind, NetlinkChange, Owner, Route, RouteKey, Rule};
+use crate::model::state::RULES;
+use crate::model::{KernelState, Link, LinkKind, NetlinkChange, Owner, Route, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
 
 /// The links, addresses and routes of a network namespace.
@@ -326,6 +327,15 @@ impl Netlink {
         Ok(wireguard.map(|link| (link.name, link.link.owner)).collect())
     }
 
+    /// All links. Unlike an observation, this leaves unchanged with what events are compared.
+    ///
+    /// # Errors
+    /// When the links can't be read.
+    pub(super) async fn all_links(&mut self) -> Result<BTreeMap<LinkName, Link>, KernelError> {
+        let links = self.read_links().await?.into_iter();
+        Ok(links.map(|link| (link.name, link.link)).collect())
+    }
+
     /// Statistics of the socket.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -349,7 +359,7 @@ impl Netlink {
         read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
     ) -> Result<Vec<T>, KernelError> {
         let without = self.without_rules.get_or_insert_default();
-        match self.socket.list("rules", &rule::dump(family), read).await {
+        match self.socket.list(RULES, &rule::dump(family), read).await {
             Ok(rules) => {
                 without.remove(&family);
                 Ok(rules)

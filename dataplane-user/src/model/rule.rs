@@ -45,8 +45,13 @@ impl Rule {
     fn follows_a_specific_rule(&self, rules: &BTreeSet<Rule>) -> bool {
         let mut specific = rules
             .iter()
-            .filter(|rule| rule.family == self.family && rule.suppress_prefix_length.is_some());
+            .filter(|rule| rule.family == self.family && rule.is_specific());
         specific.any(|rule| rule.priority < self.priority)
+    }
+
+    /// Whether it applies the routes of the main table except its default routes.
+    fn is_specific(&self) -> bool {
+        self.table == MAIN_TABLE && self.suppress_prefix_length == Some(0)
     }
 
     /// A rule for all packets of a family.
@@ -168,7 +173,7 @@ impl Operation for RuleChange {
 
     fn needs<'a>(&'a self, around: Around<'a>, needs: &mut Needs<'a>) {
         let Rule { family, table, .. } = self.0;
-        let is_specific = self.0.suppress_prefix_length.is_some();
+        let is_specific = self.0.is_specific();
         match (self.1, &self.0.iif) {
             (Existence::Create, None) => {
                 // The kernel asks the main table anyway, by a rule of its own.

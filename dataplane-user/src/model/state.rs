@@ -81,6 +81,9 @@ pub struct KernelState {
     pub older_versions: BTreeSet<u32>,
 }
 
+/// The kind under which [`KernelState::undecoded`] counts policy rules.
+pub const RULES: &str = "rules";
+
 /// Objects of a kind that can't be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecoded {

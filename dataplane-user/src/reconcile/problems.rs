@@ -22,7 +22,8 @@ pub fn of_changes(report: &ApplyReport, residual: &ChangeSet) -> Vec<Problem> {
             .iter()
             .map(|(failed, waiting)| skipped(failed, waiting)),
     );
-    if problems.is_empty() && !residual.is_empty() {
+    // A conflict explains no other difference.
+    if report.failures().next().is_none() {
         problems.extend(residual.changes.iter().map(|change| {
             Problem::error(
                 Reason::NotConverged,
@@ -198,7 +199,44 @@ pub fn conflict(conflict: &Conflict) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::Outcome;
+    use crate::model::change::{LinkChange, LinkOperation, NetlinkChange};
+    use crate::net::LinkName;
     use crate::resource::Severity;
+
+    #[test]
+    fn a_conflict_hides_no_difference_that_remains() {
+        let set_up = |name: &str| {
+            let name = LinkName::new(name).unwrap();
+            Change::from(NetlinkChange::Link(LinkChange(name, LinkOperation::SetUp)))
+        };
+        let residual = ChangeSet {
+            changes: vec![set_up("d0")],
+            conflicts: vec![Conflict {
+                object: set_up("d1").located(),
+                found: "dummy".to_owned(),
+                holder: None,
+            }],
+            ..ChangeSet::default()
+        };
+        let reasons = |report: &ApplyReport| {
+            let problems = of_changes(report, &residual).into_iter();
+            problems.map(|problem| problem.reason).collect::<Vec<_>>()
+        };
+        let done = |outcome| ApplyReport {
+            outcomes: vec![(set_up("d0"), outcome)],
+            ..ApplyReport::default()
+        };
+        assert_eq!(
+            reasons(&done(Outcome::Done)),
+            [Reason::Conflict, Reason::NotConverged]
+        );
+        let error = KernelError::of_change(std::io::Error::from_raw_os_error(libc::EIO));
+        assert_eq!(
+            reasons(&done(Outcome::Failed(error))),
+            [Reason::Conflict, Reason::ApplyFailed]
+        );
+    }
 
     #[test]
     fn objects_that_can_t_be_decoded_are_warnings_of_their_kind_and_namespace() {

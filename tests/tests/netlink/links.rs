@@ -163,6 +163,41 @@ fn a_namespace_has_one_flow_based_ip_tunnel_per_kind() {
 }
 
 #[test]
+fn a_lower_device_that_is_looked_up_for_a_creation_stays_as_it_is() {
+    if !require_module("vxlan") || !require_module("dummy") {
+        return;
+    }
+    let netns = NetNs::new();
+    netns.ip("link add lower0 type dummy");
+    let look = || netns.ip("-d link show lower0");
+    let before = look();
+    assert!(before.contains("addrgenmode eui64"), "{before}");
+    let upper = Link {
+        kind: LinkKind::VxlanTo {
+            vni: 7,
+            local: None,
+            port: 4790,
+            group: Some("192.0.2.1".parse().unwrap()),
+            lower: Some(name("lower0")),
+        },
+        generates_addresses: false,
+        ..vxlan()
+    };
+    netns.run(async || {
+        // It has not read any device yet.
+        let mut netlink = Netlink::open().unwrap();
+        let create = LinkOperation::Create(upper.clone());
+        let create = NetlinkChange::Link(LinkChange(name("ours"), create));
+        execute(&mut netlink, &[create]).await;
+        assert_eq!(
+            observe(&mut netlink).await.links["ours"],
+            Link { up: false, ..upper }
+        );
+    });
+    assert_eq!(look(), before);
+}
+
+#[test]
 fn other_devices_are_unmanaged_and_described() {
     let netns = NetNs::new();
     netns.ip("link add bridge0 mtu 1400 up type bridge");

@@ -1,6 +1,9 @@
 //! Policy rules.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Command;
 
 use adit_tests::NetNs;
 use dataplane_user::diff::diff;
@@ -142,6 +145,41 @@ fn only_the_exact_rule_is_deleted_among_more_specific_ones() {
             }
         }
     });
+}
+
+#[test]
+fn no_rule_is_deleted_while_the_kernel_might_delete_one_that_cannot_be_decoded() {
+    let netns = NetNs::new();
+    for family in Family::BOTH {
+        // A device name is any bytes.
+        let odd = |verb: &str| {
+            let words = format!("rule {verb} priority 1730 table 1730 protocol 173 iif");
+            let flag = if family == Family::Ipv4 { "-4" } else { "-6" };
+            let mut command = Command::new("ip");
+            command.arg(flag).args(words.split(' '));
+            command.arg(OsStr::from_bytes(b"\xff0"));
+            let output = netns.enter(|| command.output()).unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        odd("add");
+        netns.run(async || {
+            let mut netlink = Netlink::open().unwrap();
+            let rule = Rule::to_table(family, 1730, 1730);
+            let of = |existence| NetlinkChange::Rule(RuleChange(rule.clone(), existence));
+            execute(&mut netlink, &[of(Existence::Create)]).await;
+            let state = observe(&mut netlink).await;
+            assert_eq!(state.undecoded["rules"].count, 1, "{state:?}");
+            let look = || netns.ip("rule show") + &netns.ip("-6 rule show");
+            let before = look();
+            let refused = netlink.execute(&[of(Existence::Delete)]).await;
+            let refused = refused[0].as_ref().unwrap_err().to_string();
+            assert!(refused.contains("can't be decoded"), "{refused}");
+            assert_eq!(look(), before);
+            odd("delete");
+            execute(&mut netlink, &[of(Existence::Delete)]).await;
+            assert_eq!(observe(&mut netlink).await.rules, BTreeSet::new());
+        });
+    }
 }
 
 #[test]

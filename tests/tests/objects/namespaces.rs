@@ -346,6 +346,29 @@ fn reading_commands_assign_no_namespace_ids_and_writing_ones_are_refused_beside_
 }
 
 #[test]
+fn a_flush_finds_the_namespaces_of_processes_that_manifests_named() {
+    require!(modules: "dummy");
+    let topology = Topology::<1>::new();
+    let there = NetNs::new();
+    let mut process = there.spawn(Command::new("sleep").arg("600")).unwrap();
+    let inside = format!("namespace: {{ pid: {} }}", process.id());
+    let inner = interface(
+        "inner",
+        &format!("type: dummy, {inside}, addresses: [10.80.0.1/24]"),
+    );
+    let routed = route("r", &format!("{inside}, to: 10.90.0.0/16, via: 10.80.0.2"));
+    let mut agent = Agent::started(&topology.hosts[0], &(inner + &routed));
+    is_settled(&agent);
+    agent.stop();
+    assert!(there.ip("route show").contains("10.90.0.0/16"));
+    let flushed = agent.run(&["route", "flush"]);
+    assert_eq!(flushed.code, 0, "{flushed:?}");
+    assert!(!there.ip("route show").contains("10.90.0.0/16"));
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[test]
 fn a_full_namespace_that_changes_all_the_time_does_not_stop_the_agent_elsewhere() {
     require!(modules: "veth", "bridge");
     let topology = Topology::<1>::new();

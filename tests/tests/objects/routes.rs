@@ -189,6 +189,36 @@ fn route_list_validate_and_flush() {
 }
 
 #[test]
+fn a_route_that_waits_or_is_in_conflict_does_not_pass_validation() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::<1>::new();
+    let netns = &topology.hosts[0].netns;
+    let mut agent = Agent::started(&topology.hosts[0], &links());
+    agent.stop();
+    let path = agent.manifests();
+    let validate = |more: &str| {
+        agent.write(&(links() + more));
+        let with = ["--node", "a", "-f", path.to_str().unwrap()];
+        let said = agent.run(&[&["route", "validate"][..], &with].concat());
+        assert!(said.stdout.starts_with("0 missing, 0 unexpected"), "{said:?}");
+        said
+    };
+    let fine = validate("");
+    assert_eq!(fine.code, 0, "{fine:?}");
+    let waits = validate(&route("w", "to: 10.1.0.0/16, dev: nowhere"));
+    assert_eq!(waits.code, 5, "{waits:?}");
+    assert!(waits.stderr.contains("nowhere"), "{waits:?}");
+    // Without the device the route is not compared at all.
+    netns.ip("link add d9 type dummy");
+    let device = interface("d9", "type: dummy");
+    let conflict = validate(&(device.clone() + &route("c", "to: 10.1.0.0/16, dev: d9")));
+    assert_eq!(conflict.code, 5, "{conflict:?}");
+    assert_eq!(validate(&device).code, 0, "no route needs this device");
+}
+
+#[test]
 fn duplicate_prefixes_merge() {
     if !have_modules() {
         return;

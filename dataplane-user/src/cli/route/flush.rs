@@ -1,5 +1,6 @@
 //! `adit route flush`.
 
+use anyhow::anyhow;
 use clap::Args;
 
 use super::{change, lock};
@@ -7,10 +8,12 @@ use crate::cli::directories::Directories;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::privilege::{self, NET_ADMIN};
+use crate::cli::uninstall::unread_namespaces;
 use crate::kernel::{LinuxKernel, ObservationScope};
 use crate::model::change::{NetlinkChange, RouteChange, RouteOperation};
 use crate::model::{Action, Change};
 use crate::reconcile::compare::Comparison;
+use crate::source::namespaces;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,7 +30,12 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
     privilege::require(&[NET_ADMIN])?;
     let _lock = lock(directories)?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let compared = Comparison::with_nothing(&mut kernel, &ObservationScope::default()).await?;
+    let wanted = ObservationScope {
+        remembered: namespaces::load(&directories.state_dir)?,
+        ..ObservationScope::default()
+    };
+    let compared = Comparison::with_nothing(&mut kernel, &wanted).await?;
+    let unread = unread_namespaces(&compared.facts.namespaces, &compared.observed);
     let in_table = |change: &Change| match &change.action {
         Action::Netlink(NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(_)))) => {
             arguments.table.is_none_or(|table| key.table == table)
@@ -49,7 +57,15 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
     }
     let printed = output::report(&text);
     done?;
-    printed
+    printed?;
+    match unread.is_empty() {
+        true => Ok(()),
+        false => Err(anyhow!(
+            "could not read {}: routes of Adit may remain there",
+            unread.join("; ")
+        )
+        .into()),
+    }
 }
 
 /// A number of routes, as in `2 unreachable routes`.

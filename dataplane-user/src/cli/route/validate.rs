@@ -12,7 +12,7 @@ use crate::cli::privilege::{self, NET_ADMIN};
 use crate::gather::Gatherer;
 use crate::kernel::LinuxKernel;
 use crate::model::change::{ObjectKind, Verb};
-use crate::model::{Action, Change, ChangeSet, Conflict, Object};
+use crate::model::{Action, Change, Located, Object};
 use crate::reconcile::compare::Comparison;
 
 // No doc comment: `validate` and `repair` have texts of their own in `route.rs`.
@@ -49,10 +49,12 @@ struct Counts {
 pub(super) async fn validate(directories: &Directories, arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
     let mut kernel = LinuxKernel::without_bpf()?;
-    let ChangeSet {
-        changes, conflicts, ..
-    } = compare(&mut kernel, directories.gatherer(), arguments).await?.set;
-    let changes = changes.iter().filter(|change| is_of_routes(change));
+    let compared = compare(&mut kernel, directories.gatherer(), arguments).await?;
+    let changes = compared
+        .set
+        .changes
+        .iter()
+        .filter(|change| changes_routes(change));
     let found = Found {
         counts: Counts::of(changes.clone().map(|change| &change.action)),
         changes: changes.map(ToString::to_string).collect(),
@@ -64,15 +66,35 @@ pub(super) async fn validate(directories: &Directories, arguments: &Arguments) -
             changes.chain([found.counts.text()]).collect()
         }
     })?;
-    let in_conflict = |conflict: &Conflict| {
-        let object = &conflict.object.object;
-        matches!(object, Object::Route(_) | Object::Neighbour(..))
-    };
-    match (found.changes.is_empty(), conflicts.iter().any(in_conflict)) {
+    match (found.changes.is_empty(), is_complete(&compared)) {
         (false, _) => Err(Failure::silent(Code::Changes)),
-        (true, true) => Err(Failure::silent(Code::Degraded)),
-        (true, false) => Ok(()),
+        (true, false) => Err(Failure::silent(Code::Degraded)),
+        (true, true) => Ok(()),
     }
+}
+
+/// Whether all routes were compared: none is in conflict or waits for something, and everything could be read.
+fn is_complete(compared: &Comparison) -> bool {
+    let Comparison {
+        desired,
+        observed,
+        set,
+        ..
+    } = compared;
+    let concerns_routes = |located: &Located| match &located.object {
+        Object::Link(link) => {
+            let there = desired.at(located.namespace.as_ref()).into_iter();
+            let mut routes = there.flat_map(|there| there.routes.values());
+            routes.any(|route| route.links().any(|other| other == link))
+        }
+        object => is_of_routes(object),
+    };
+    let states = [observed].into_iter().chain(observed.namespaces.values());
+    let conflicts = set.conflicts.iter().map(|conflict| &conflict.object);
+    let mut skipped = conflicts.chain(set.waiting.iter().map(|waiting| &waiting.object));
+    !skipped.any(concerns_routes)
+        && observed.unreadable.is_empty()
+        && states.into_iter().all(|state| state.undecoded.is_empty())
 }
 
 /// Reconciles the routes with the manifests.
@@ -82,7 +104,7 @@ pub(super) async fn repair(directories: &Directories, arguments: &Arguments) -> 
     let mut kernel = LinuxKernel::without_bpf()?;
     let gatherer = directories.gatherer().for_changes();
     let compared = compare(&mut kernel, gatherer, arguments).await?;
-    let (report, all_done) = change(&mut kernel, compared, is_of_routes).await;
+    let (report, all_done) = change(&mut kernel, compared, changes_routes).await;
     let done = report.outcomes.iter().filter_map(|(change, outcome)| {
         let is_done = matches!(outcome, Outcome::Done);
         is_done.then_some(&change.action)
@@ -135,8 +157,12 @@ impl Counts {
     }
 }
 
-fn is_of_routes(change: &Change) -> bool {
-    match change.action.object() {
+fn changes_routes(change: &Change) -> bool {
+    is_of_routes(&change.action.object())
+}
+
+fn is_of_routes(object: &Object) -> bool {
+    match object {
         Object::Route(_) | Object::NextHopObject(_) | Object::Neighbour(..) => true,
         // A rule with an input device belongs to that device.
         Object::Rule(rule) => rule.iif.is_none(),

@@ -5,19 +5,21 @@ use std::fs;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::export;
 use super::quick::{self, Quick, Source};
-use super::up::remove;
+use super::up::all_done;
+use super::{export, lock};
+use crate::apply::apply;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
 use crate::cli::privilege::{self, NET_ADMIN};
+use crate::diff::diff;
 use crate::hub;
-use crate::kernel::ByHand;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft;
 use crate::kernel::wireguard::{WireGuard, no_private_keys};
-use crate::model::{LinkKind, Owner};
+use crate::kernel::{ByHand, Kernel as _};
+use crate::model::{KernelState, LinkKind, Owner};
 use crate::wg_quick::Config;
 
 /// Remove an interface that `adit wg up` or `wg-quick up` created
@@ -68,6 +70,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     quick
         .run_hooks("PreDown", &hooks.pre_down, allowed, &mut interrupts)
         .await?;
+    let lock = lock::acquire(&mut interrupts).await?;
     let mut wireguard = WireGuard::open(no_private_keys())?;
     if quick.config.interface.save_config {
         save(&quick, &mut netlink, &mut wireguard).await?;
@@ -80,11 +83,18 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     // The interface is removed even if its nft tables can't be; that error is returned at the end.
     let protection = nft::quick::remove(&quick.name).await;
     remove(&mut kernel).await?;
+    drop(lock);
     quick.unset_dns()?;
     quick
         .run_hooks("PostDown", &hooks.post_down, allowed, &mut interrupts)
         .await?;
     Ok(protection?)
+}
+
+/// Deletes the device with its routes, and its rules.
+async fn remove(kernel: &mut ByHand) -> Result<(), Failure> {
+    let observed = kernel.observe().await?;
+    all_done(&apply(kernel, diff(&observed, &KernelState::default())).await)
 }
 
 /// Writes the state of the interface to the file. Settings that exist only in the file are kept.

@@ -2,23 +2,26 @@
 //! plan, diff and apply create it, as in the agent. This file adds what manifests have no field for:
 //! commands, name servers, and the nft tables that protect a default route.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use anyhow::anyhow;
 use clap::Args;
 use ipnet::IpNet;
 
-use super::protect;
 use super::quick::{Quick, Source};
-use crate::apply::{ApplyReport, apply};
+use super::{lock, protect};
+use crate::apply::{ApplyReport, Outcome, apply};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
 use crate::cli::privilege::{self, NET_ADMIN};
 use crate::diff::diff;
+use crate::kernel::ByHand;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft;
 use crate::kernel::wireguard::private_keys;
-use crate::kernel::{ByHand, Kernel as _};
-use crate::model::change::{AddressChange, LinkChange, LinkOperation, NetlinkChange};
+use crate::model::change::{AddressChange, Existence, LinkChange, LinkOperation, NetlinkChange, RuleChange};
 use crate::model::facts::{NodeFacts, OwnKey};
 use crate::model::{Action, ChangeSet, KernelState, Link, LinkKind, Owner};
 use crate::net::{Family, KeySource, LinkName};
@@ -51,22 +54,22 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     privilege::require(&[NET_ADMIN])?;
     quick.check_dns()?;
     let mut netlink = Netlink::open()?;
-    if let Some((device, link)) = netlink.named(&quick.name).await? {
-        let text = in_use(&quick.name, &device, &link);
-        return Err(Failure::new(Code::Refused, anyhow!(text)));
-    }
+    refuse_existing(&quick.name, &mut netlink).await?;
     let key = quick.config.interface.private_key.clone();
     let mut kernel = ByHand::open(private_keys(key))?;
-    let (facts, machine) = facts(&quick, &mut netlink).await?;
-    let interface = quick
-        .config
-        .interface(&quick.name, source(&quick), &facts, &machine);
-    let mark = interface.fwmark;
+    let names = quick.look_up().await?;
     let (hooks, allowed) = (&quick.config.interface.hooks, arguments.source.allow_hooks);
     let mut interrupts = Interrupts::listen()?;
     quick
         .run_hooks("PreUp", &hooks.pre_up, allowed, &mut interrupts)
         .await?;
+    let lock = lock::acquire(&mut interrupts).await?;
+    refuse_existing(&quick.name, &mut netlink).await?;
+    let (facts, machine) = facts(&quick, names, &mut netlink).await?;
+    let interface = quick
+        .config
+        .interface(&quick.name, source(&quick), &facts, &machine);
+    let mark = interface.fwmark;
     let Comparison {
         facts,
         desired,
@@ -80,6 +83,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let report = apply(&mut kernel, set).await;
     let mut result = all_done(&report);
     if result.is_ok() {
+        drop(lock);
         result = finish(&quick, allowed, &mut interrupts).await;
     }
     match result {
@@ -88,12 +92,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             let uplinks = by_ipv4.map(|(_, path)| path.link.clone()).collect();
             protect::warn_of_strict_filter(&quick.name, &desired, &uplinks);
         }
-        // A device of this name that another program created meanwhile is not removed.
-        Err(_) if exists_already(&report, &quick.name) => {}
-        Err(_) => {
-            kernel.own(&quick.name, mark);
-            undo(&quick, &desired, &mut kernel).await;
-        }
+        Err(_) => undo(&quick, &desired, &report, &mut kernel).await,
     }
     result
 }
@@ -160,39 +159,55 @@ fn in_the_order_of(addresses: &[IpNet], set: &mut ChangeSet) {
 }
 
 /// The first failure; later ones may be consequences of it.
-fn all_done(report: &ApplyReport) -> Result<(), Failure> {
+pub(super) fn all_done(report: &ApplyReport) -> Result<(), Failure> {
     match report.failures().next() {
         Some((change, error)) => Err(error.again().about(change).into()),
         None => Ok(()),
     }
 }
 
-/// Whether the device could not be created because a device of its name exists.
-fn exists_already(report: &ApplyReport, name: &LinkName) -> bool {
-    let creates = |action: &Action| matches!(action, Action::Netlink(NetlinkChange::Link(LinkChange(link, LinkOperation::Create(_)))) if link == name);
-    let mut failures = report.failures();
-    failures.any(|(change, error)| creates(&change.action) && error.errno() == Some(libc::EEXIST))
+/// The device and the rules that this run created, or may have created although it failed: not a device of
+/// this name that another program created meanwhile. With the device the kernel deletes everything else.
+fn created(report: &ApplyReport) -> KernelState {
+    let mut state = KernelState::default();
+    for (change, outcome) in &report.outcomes {
+        let is_created = match outcome {
+            Outcome::Done => true,
+            Outcome::Failed(error) => error.errno() != Some(libc::EEXIST),
+            Outcome::Skipped { .. } => false,
+        };
+        match &change.action {
+            Action::Netlink(NetlinkChange::Link(LinkChange(name, LinkOperation::Create(link))))
+                if is_created =>
+            {
+                state.links.insert(name.clone(), link.clone());
+            }
+            Action::Netlink(NetlinkChange::Rule(RuleChange(rule, Existence::Create))) if is_created => {
+                state.rules.insert(rule.clone());
+            }
+            _ => {}
+        }
+    }
+    state
 }
 
-/// Undoes all changes. Failures are printed as notes, because the command returns the original failure.
-async fn undo(quick: &Quick, desired: &KernelState, kernel: &mut ByHand) {
+/// Undoes what this run did. Failures are printed as notes, because the command returns the original failure.
+async fn undo(quick: &Quick, desired: &KernelState, report: &ApplyReport, kernel: &mut ByHand) {
     if !desired.rules.is_empty()
         && let Err(error) = nft::quick::remove(&quick.name).await
     {
         output::note(&error.to_string());
     }
-    if let Err(failure) = remove(kernel).await {
+    let undone = apply(kernel, diff(&created(report), &KernelState::default())).await;
+    if let Err(failure) = all_done(&undone) {
         output::note(&format!("can't remove {}: {failure}", quick.name));
     }
-    if let Err(error) = quick.unset_dns() {
+    // Name servers are only set after all changes.
+    if all_done(report).is_ok()
+        && let Err(error) = quick.unset_dns()
+    {
         output::note(&error.to_string());
     }
-}
-
-/// Deletes the device with its routes, and its rules.
-pub(super) async fn remove(kernel: &mut ByHand) -> Result<(), Failure> {
-    let observed = kernel.observe().await?;
-    all_done(&apply(kernel, diff(&observed, &KernelState::default())).await)
 }
 
 /// The source of the private key.
@@ -200,9 +215,20 @@ fn source(quick: &Quick) -> KeySource {
     KeySource::File(quick.path.display().to_string())
 }
 
-/// The facts for the plan, and facts that only wg-quick files need.
-async fn facts(quick: &Quick, netlink: &mut Netlink) -> Result<(NodeFacts, Machine), Failure> {
-    let names = quick.look_up().await?;
+/// Refuses if a device of this name exists.
+async fn refuse_existing(name: &LinkName, netlink: &mut Netlink) -> Result<(), Failure> {
+    match netlink.named(name).await? {
+        None => Ok(()),
+        Some((device, link)) => Err(Failure::new(Code::Refused, anyhow!(in_use(name, &device, &link)))),
+    }
+}
+
+/// The facts for the plan, with the addresses of names, and facts that only wg-quick files need.
+async fn facts(
+    quick: &Quick,
+    names: BTreeMap<String, Vec<IpAddr>>,
+    netlink: &mut Netlink,
+) -> Result<(NodeFacts, Machine), Failure> {
     let endpoints = quick.config.peers.iter().filter_map(|peer| peer.resolve(&names));
     // An endpoint with a device is on the link of that device, without a route.
     let routed = endpoints.filter(|endpoint| endpoint.device.is_none());

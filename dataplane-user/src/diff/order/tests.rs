@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::*;
 use crate::apply::{ApplyReport, Outcome, apply};
 use crate::diff::diff;
 use crate::kernel::fake::FakeKernel;
+use crate::model::devices::ANCHOR;
 use crate::model::wireguard::{Device, Peer};
 use crate::model::{
-    ANCHOR_METRIC, Link, LinkKind, MAIN_TABLE, NextHopObject, Owner, Route, RouteHop, RouteKey, RouteKind,
-    Rule,
+    ANCHOR_METRIC, Class, Link, LinkKind, MAIN_TABLE, NextHop, NextHopObject, NodeLabel, Owner, PrefixTarget,
+    Route, RouteHop, RouteKey, RouteKind, Rule,
 };
 use crate::net::{Family, LinkName, PublicKey};
 
@@ -210,6 +213,72 @@ fn revoked_peers_are_removed_whatever_else_fails() {
     }
 }
 
+/// With dataplane `ebpf`: an anchor route, and map entries for these prefixes by one WireGuard peer.
+fn by_program(prefixes: &[&str]) -> KernelState {
+    let mut state = wireguard(&[("adit-wg0", 1)]);
+    state.links.insert(name(ANCHOR), link(LinkKind::Dummy));
+    let anchor = Route {
+        owner: Owner::Adit,
+        kind: RouteKind::on_link(&name(ANCHOR), Family::Ipv4),
+    };
+    let anchored = RouteKey::new(MAIN_TABLE, "10.80.0.0/16".parse().unwrap(), ANCHOR_METRIC);
+    state.routes.insert(anchored, anchor);
+    let class = Class::wireguard(0);
+    let next_hop = Arc::new(NextHop {
+        node: NodeLabel::from_text("b"),
+        remote: "192.0.2.2".parse().unwrap(),
+        local: "192.0.2.1".parse().unwrap(),
+        destination_mac: None,
+        gateway: None,
+        class,
+    });
+    state.classes.insert(class, Some(name("adit-wg0")));
+    state.next_hops.insert(Arc::clone(&next_hop));
+    let allowed = prefixes.iter().map(|prefix| prefix.parse().unwrap());
+    let allowed_ips = allowed.collect::<BTreeSet<IpNet>>();
+    for prefix in &allowed_ips {
+        let target = PrefixTarget::NextHop(Arc::clone(&next_hop));
+        state.prefixes.insert(*prefix, target);
+    }
+    let device = state.wireguard.get_mut(&name("adit-wg0")).unwrap();
+    let peer = Peer {
+        allowed_ips,
+        ..Peer::default()
+    };
+    device.peers.insert(key(1), peer);
+    state.named.keys = [key(1)].into();
+    state
+}
+
+#[test]
+fn a_peer_loses_a_revoked_prefix_whatever_else_fails() {
+    let (lost, kept) = ("10.80.5.0/24", "10.80.6.0/24");
+    let rule = |table| Rule::to_table(Family::Ipv4, 10, table);
+    let mut observed = by_program(&[lost, kept]);
+    observed.rules = [rule(8)].into();
+    let revoked = KernelState {
+        rules: [rule(7)].into(),
+        ..by_program(&[kept])
+    };
+    // This node advertises the prefix itself now.
+    let mut moved = revoked.clone();
+    moved.prefixes.insert(lost.parse().unwrap(), PrefixTarget::Local);
+    for desired in [revoked, moved] {
+        let planned = texts(&diff(&observed, &desired));
+        for failing in 0..planned.len() {
+            let (kernel, _) = make(&observed, &desired, &[failing]);
+            let allowed = &kernel.state.wireguard[&name("adit-wg0")].peers[&key(1)].allowed_ips;
+            let is_removal = planned[failing].contains("allowed-ips");
+            assert_eq!(
+                allowed.contains(&lost.parse().unwrap()),
+                is_removal,
+                "{} failed of {planned:#?}",
+                planned[failing]
+            );
+        }
+    }
+}
+
 #[test]
 fn dependents_of_a_failure_are_skipped_and_reported_with_it() {
     let mut desired = KernelState::default();
@@ -264,6 +333,17 @@ fn a_default_rule_never_exists_without_the_one_that_keeps_more_specific_routes()
             );
         }
     }
+
+    // A rule that ignores routes of another table concerns no later rule.
+    let other = Rule { table: 8, ..specific };
+    let desired = KernelState {
+        rules: [other, default.clone()].into(),
+        ..KernelState::default()
+    };
+    let planned = texts(&diff(&nothing, &desired));
+    let failing = planned.iter().position(|text| text.contains("suppress"));
+    let (kernel, _) = make(&nothing, &desired, &[failing.unwrap()]);
+    assert_eq!(kernel.state.rules, [default].into());
 
     // A route of the main table that fails keeps neither away.
     let mut observed = KernelState::default();

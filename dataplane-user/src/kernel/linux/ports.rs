@@ -7,16 +7,15 @@ use super::LinuxKernel;
 use crate::kernel::udp_sockets;
 use crate::model::change::{LinkChange, LinkOperation, NetlinkChange, WireGuardChange};
 use crate::model::wireguard::DeviceChange;
-use crate::model::{Action, Change, KernelState, Link, LinkKind};
+use crate::model::{Action, Change, Link, LinkKind};
 use crate::net::LinkName;
 
 impl LinuxKernel {
     /// Names the device or process that uses the UDP port which a device could not get; `None` if it is
     /// unknown.
     pub(super) async fn port_user(&mut self, change: &Change) -> Option<String> {
-        let mut found = KernelState::default();
-        self.netlink.observe(&mut found).await.ok()?;
-        let ports = self.udp_ports(&found).await;
+        let links = self.netlink.all_links().await.ok()?;
+        let ports = self.udp_ports(&links).await;
         let (own, port) = match &change.action {
             Action::WireGuard(WireGuardChange {
                 link,
@@ -33,7 +32,7 @@ impl LinuxKernel {
         let is_own = |name: &LinkName| change.namespace.is_none() && name == own;
         let has_it =
             |(name, link): &(&LinkName, &Link)| !is_own(name) && link.up && ports.get(*name) == Some(&port);
-        let device = found.links.iter().find(has_it);
+        let device = links.iter().find(has_it);
         let holder = match device {
             Some((name, link)) => format!("device {name} ({})", link.kind),
             None => udp_sockets::sockets(Path::new("/"))
@@ -45,9 +44,9 @@ impl LinuxKernel {
     }
 
     /// The UDP ports of all tunnel devices of this namespace.
-    async fn udp_ports(&mut self, state: &KernelState) -> BTreeMap<LinkName, u16> {
+    async fn udp_ports(&mut self, links: &BTreeMap<LinkName, Link>) -> BTreeMap<LinkName, u16> {
         let mut ports = BTreeMap::new();
-        for (name, link) in &state.links {
+        for (name, link) in links {
             let port = match link.kind {
                 LinkKind::WireGuard => {
                     let reading = self.wireguard.get_device(name).await;

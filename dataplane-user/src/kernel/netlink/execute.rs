@@ -212,20 +212,24 @@ impl Netlink {
         let answers = self.socket.exchange(&requests).await;
         for ((position, role), answer) in tags.into_iter().zip(answers) {
             match role {
-                Role::Find(name) => self.found(run, position, name, answer),
+                Role::Find(name) => {
+                    self.found(run, position, name, answer);
+                }
+                Role::FindCreated(name) => self.found_created(run, position, name, answer),
                 role => run.settle(position, &role, answer),
             }
         }
     }
 
-    /// Handles the answer to the search for a link.
-    fn found(&mut self, run: &mut Run<'_>, position: usize, name: LinkName, answer: Answer) {
+    /// Handles the answer to the search for a link, and returns the index of the link.
+    fn found(&mut self, run: &mut Run<'_>, position: usize, name: LinkName, answer: Answer) -> Option<u32> {
         let body = match answer {
             Ok(bodies) => bodies.into_iter().next(),
             Err(Failure::Refused { .. }) => None,
             Err(failure) => {
                 run.lose(&failure);
-                return run.settle(position, &Role::Do, Err(failure));
+                run.settle(position, &Role::Do, Err(failure));
+                return None;
             }
         };
         // A search by name also finds alternative names.
@@ -234,14 +238,22 @@ impl Netlink {
             .filter(|link| link.name == name);
         let Some(found) = link else {
             run.absent.insert(name);
-            return;
+            return None;
         };
         self.links.insert(&found);
+        Some(found.index)
+    }
+
+    /// Completes a link that was just created.
+    fn found_created(&mut self, run: &mut Run<'_>, position: usize, name: LinkName, answer: Answer) {
+        let Some(index) = self.found(run, position, name, answer) else {
+            return;
+        };
         let NetlinkChange::Link(LinkChange(_, LinkOperation::Create(link))) = run.changes[position] else {
             return;
         };
         if run.outcomes[position].is_ok() {
-            let request = link::set_generates_addresses(found.index, link.generates_addresses);
+            let request = link::set_generates_addresses(index, link.generates_addresses);
             run.push(position, request, Role::SetMode);
         }
     }
@@ -274,6 +286,8 @@ pub(super) enum Role {
     SetMode,
     /// Searches a link.
     Find(LinkName),
+    /// Searches the link that the change has just created.
+    FindCreated(LinkName),
 }
 
 impl Run<'_> {
@@ -298,7 +312,7 @@ impl Run<'_> {
             self.lose(&failure);
         }
         let fine = match role {
-            Role::Do | Role::Find(_) => false,
+            Role::Do | Role::Find(_) | Role::FindCreated(_) => false,
             Role::Delete => matches!(
                 failure.errno(),
                 Some(libc::ENODEV | libc::EADDRNOTAVAIL | libc::ESRCH | libc::ENOENT)

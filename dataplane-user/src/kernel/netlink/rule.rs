@@ -1,5 +1,6 @@
 //! Policy rules: encodes messages that create and delete them, and decodes messages of the kernel.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
@@ -16,7 +17,8 @@ use super::uapi;
 use crate::kernel::KernelError;
 use crate::model::change::Existence;
 use crate::model::rule::Mark;
-use crate::model::{PROTOCOL, Rule, RuleChange};
+use crate::model::state::RULES;
+use crate::model::{PROTOCOL, Rule, RuleChange, Undecoded};
 use crate::net::{Family, LinkName};
 
 /// The prefix of the text for rules that do not look up a table.
@@ -191,8 +193,13 @@ impl Requests for RuleChange {
 
 /// The requests that delete exactly this rule. The kernel deletes the first rule that has all attributes of
 /// the request, so earlier managed rules with more attributes are deleted with it and recreated.
+///
+/// # Errors
+/// When rules can't be read, or when some can't be decoded: the kernel might delete one of those instead.
 async fn deletion(rule: &Rule, netlink: &mut Netlink) -> Result<Vec<(Request, Role)>, KernelError> {
+    netlink.socket.take_undecoded();
     let rules = netlink.read_rules(rule.family).await?;
+    refuse_undecoded(&netlink.socket.take_undecoded())?;
     let Some(position) = rules.iter().position(|found| found == rule) else {
         return Ok(Vec::new());
     };
@@ -206,6 +213,16 @@ async fn deletion(rule: &Rule, netlink: &mut Netlink) -> Result<Vec<(Request, Ro
         .iter()
         .filter_map(|found| Some((create(found, marks)?, Role::Do)));
     Ok(deletions.chain(again).collect())
+}
+
+fn refuse_undecoded(undecoded: &BTreeMap<&'static str, Undecoded>) -> Result<(), KernelError> {
+    let Some(Undecoded { count, first }) = undecoded.get(RULES) else {
+        return Ok(());
+    };
+    let text = format!(
+        "the kernel might delete another rule: {count} rules can't be decoded; the first one: {first}"
+    );
+    Err(KernelError::of_change(unsupported(&text)))
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@ use crate::model::change::{
     AddressChange, AddressOperation, BpfChange, LinkChange, LinkOperation, NetlinkChange, PrefixChange,
     RouteChange, RouteOperation, Write,
 };
-use crate::model::{Action, KernelState, NextHopObject, RouteGroup, connected_subnet};
+use crate::model::devices::ANCHOR;
+use crate::model::{Action, KernelState, NextHopObject, PrefixTarget, Route, RouteGroup, connected_subnet};
 use crate::net::Family;
 
 /// The prefixes that the changes of one namespace concern.
 #[derive(Debug, Default)]
 pub(crate) struct Nets {
-    /// The prefixes of desired routes and map entries that forward packets.
+    /// The prefixes of desired routes and map entries that forward packets to other nodes.
     pub(crate) wanted: NetSet,
     /// The prefixes of the observed routes that lead to each group of next-hop objects.
     pub(crate) by_group: BTreeMap<Arc<RouteGroup>, Vec<IpNet>>,
@@ -35,9 +36,16 @@ impl Nets {
     /// Before any change is added.
     pub(crate) fn of(before: &KernelState, desired: &KernelState) -> Nets {
         let mut nets = Nets::default();
-        let routes = desired.routes.iter().filter(|(_, route)| !route.refuses());
-        let wanted = routes.map(|(key, _)| &key.prefix).chain(desired.prefixes.keys());
-        wanted.for_each(|net| nets.wanted.insert(*net));
+        // An anchor route forwards only the prefixes in the maps.
+        let is_anchor = |route: &Route| route.links().any(|link| link.as_str() == ANCHOR);
+        let routes = desired.routes.iter();
+        let routes = routes.filter(|(_, route)| !route.refuses() && !is_anchor(route));
+        let entries = desired.prefixes.iter();
+        let entries = entries.filter(|(_, target)| **target != PrefixTarget::Local);
+        let wanted = routes
+            .map(|(key, _)| key.prefix)
+            .chain(entries.map(|(net, _)| *net));
+        wanted.for_each(|net| nets.wanted.insert(net));
         for (key, route) in &before.routes {
             if let Some(NextHopObject::Group(group)) = route.next_hop_object() {
                 nets.by_group

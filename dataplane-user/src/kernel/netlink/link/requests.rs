@@ -62,5 +62,8 @@ fn creation(netlink: &Netlink, name: &LinkName, link: &Link) -> io::Result<Vec<(
     };
     let create = create(name, link, lower, peer, netlink.marks)
         .ok_or_else(|| unsupported("Adit does not create links of this kind"))?;
-    Ok(vec![(create, Role::Do), (find(name), Role::Find(name.clone()))])
+    Ok(vec![
+        (create, Role::Do),
+        (find(name), Role::FindCreated(name.clone())),
+    ])
 }
