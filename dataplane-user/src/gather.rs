@@ -126,6 +126,10 @@ impl Gatherer {
             namespaces,
             changes: self.changes,
             return_paths: intent.node().return_path.clone(),
+            overlays: intent
+                .networks()
+                .flat_map(|network| network.prefixes.clone())
+                .collect(),
             lookups: lookups(intent, &destinations, &wireguard.names),
             rotating: ends(intent).any(|end| end.next_public_key.is_some()),
         };

@@ -18,6 +18,8 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::model::facts::Presence;
 use crate::model::facts::{Lookup, NodeFacts};
 use crate::model::{Change, KernelState};
@@ -98,6 +100,8 @@ pub struct ObservationScope {
     pub changes: bool,
     /// Devices whose return paths are part of the facts.
     pub return_paths: BTreeSet<LinkName>,
+    /// Prefixes of overlays: observations have all routes of others to destinations inside.
+    pub overlays: BTreeSet<IpNet>,
     /// Routes that are part of the facts.
     pub lookups: BTreeSet<Lookup>,
     /// Whether a WireGuard key is being rotated, so that handshakes are part of the facts.

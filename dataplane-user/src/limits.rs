@@ -176,6 +176,9 @@ pub const EVENTS_WAITING: usize = 64;
 pub const LOGGED_REPAIRS: usize = 50;
 /// Maximum number of repairs in the status: the last ones show what is going on.
 pub const REMEMBERED_REPAIRS: usize = 10;
+/// Maximum number of routes of others that warnings name because they take packets of the overlay: the first
+/// ones show what adds them.
+pub const NAMED_SHADOWS: usize = 10;
 /// Maximum number of changes that a problem names: the first ones show what is affected.
 pub const NAMED_CHANGES: usize = 3;
 

@@ -39,6 +39,7 @@ pub use nexthops::hop as route_hop;
 pub(crate) use objects::wireguard::Marks;
 pub use objects::wireguard::default_rules_of;
 pub use objects::{Merged, merge as merge_routes};
+pub use shadows::by_routes as shadowing_routes;
 pub use wireguard::WireGuardLink;
 pub use withdrawn::withdrawn;
 

@@ -156,6 +156,19 @@ fn a_route_that_hides_the_prefix_of_a_peer_is_reported() {
     }
     host.netns.ip("link delete docker0");
     agent.reconciled("told of one", |status| status.problems.len() == 1);
+
+    // A route that somebody has added, and one that takes nothing away.
+    host.netns.ip("route add 10.2.1.64/26 dev lo proto static");
+    host.netns.ip("route add 10.2.1.32/27 dev adit0 proto static");
+    let words = ["the route 10.2.1.64/26", "dev lo", "10.2.1.0/24", "TunnelNode/b"];
+    let is_told = |text: &str| words.iter().all(|word| text.contains(word));
+    agent.reconciled("told of the route", |status| {
+        let mut problems = status.problems.iter();
+        status.problems.len() == 2 && problems.any(|problem| is_told(&problem.message))
+    });
+    assert!(is_told(&agent.plan(&[]).stdout));
+    host.netns.ip("route delete 10.2.1.64/26");
+    agent.reconciled("told of one again", |status| status.problems.len() == 1);
 }
 
 /// As in a container whose `/proc` shows less than the kernel has.

@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Command, Output, Stdio};
 
+use adit_tests::declared::of_node;
 use adit_tests::{Agent, Bpffs, Overlay, Topology, agent, require, snapshot};
 use serde_json::Value;
 
@@ -175,6 +176,25 @@ fn a_missing_privilege_has_its_exit_code() {
         let output = host.netns.enter(|| command.output()).unwrap();
         assert_eq!(output.status.code(), Some(6), "{words:?}: {output:?}");
     }
+}
+
+#[test]
+fn early_says_why_it_protects_nothing() {
+    require!(modules: "dummy");
+    let topology = Topology::<1>::new();
+    let host = &topology.hosts[0];
+    let places = Agent::new(host, &of_node("a", "NetlinkInterface", "d0", "type: dummy"));
+    let manifests = places.manifests();
+    let early = |node| places.run(&["early", "--node", node, "-f", manifests.to_str().unwrap()]);
+    let outside = early("a");
+    assert_eq!((outside.code, outside.stdout.as_str()), (0, ""), "{outside:?}");
+    assert!(
+        outside.stderr.contains("no TunnelNode is named `a`"),
+        "{outside:?}"
+    );
+    let absent = early("b");
+    assert_eq!(absent.code, 1, "{absent:?}");
+    assert!(absent.stderr.contains("no TunnelNode is named `b`"), "{absent:?}");
 }
 
 #[test]

@@ -337,6 +337,7 @@ impl Kernel for LinuxKernel {
     ) -> Result<BTreeMap<Namespace, Presence>, KernelError> {
         self.netlink.set_return_paths(&wanted.return_paths);
         self.netlink.set_lookups(&wanted.lookups);
+        self.netlink.set_overlays(&wanted.overlays);
         self.rotating = wanted.rotating;
         self.namespaces.open_namespaces(wanted, &mut self.netlink).await
     }

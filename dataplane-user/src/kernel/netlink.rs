@@ -75,8 +75,8 @@ pub struct Netlink {
     peers: BTreeMap<(u32, IpNet), IpAddr>,
     /// The managed veth ends in the last observation.
     veths: Vec<VethEnd>,
-    /// Keys of routes not managed by Adit that are read in addition to those with the usual metrics of Adit.
-    wanted: BTreeSet<RouteKey>,
+    /// Routes not managed by Adit that are read in addition to those with the usual metrics of Adit.
+    wanted: route::Others,
     /// Devices whose return paths are part of the facts.
     return_paths: BTreeSet<LinkName>,
     /// Routes that are part of the facts.
@@ -140,7 +140,7 @@ impl Netlink {
             next_hops: NextHopTable::default(),
             peers: BTreeMap::new(),
             veths: Vec::new(),
-            wanted: BTreeSet::new(),
+            wanted: route::Others::default(),
             return_paths: BTreeSet::new(),
             lookups: BTreeSet::new(),
             ends: Ends::new(),
@@ -167,7 +167,7 @@ impl Netlink {
     /// Announces the desired state: routes not managed by Adit in the positions of desired ones are then
     /// read, too, and events of devices with desired names matter.
     pub fn set_desired(&mut self, desired: Option<&KernelState>) {
-        self.wanted = desired
+        self.wanted.keys = desired
             .into_iter()
             .flat_map(|desired| desired.routes.keys().copied())
             .collect();
@@ -175,7 +175,7 @@ impl Netlink {
             .into_iter()
             .flat_map(|desired| desired.links.keys().cloned())
             .collect();
-        self.interest().want(&self.wanted, links);
+        self.interest().want(&self.wanted.keys, links);
     }
 
     /// Makes the return paths by these devices part of the facts, so that events about them matter.
@@ -189,6 +189,11 @@ impl Netlink {
         self.lookups.clone_from(lookups);
         let destinations = lookups.iter().map(|lookup| lookup.destination).collect();
         self.interest().want_lookups(destinations);
+    }
+
+    /// From now on, observations have all routes of others inside these prefixes.
+    pub fn set_overlays(&mut self, prefixes: &BTreeSet<IpNet>) {
+        self.wanted.inside.clone_from(prefixes);
     }
 
     /// Sets the namespaces that the ends of pairs can be in, and which of them is this one. They must stay

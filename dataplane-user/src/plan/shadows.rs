@@ -1,15 +1,16 @@
-//! Routes that take packets which should enter the overlay: a subnet of this machine, or an allowed IP of a
-//! declared WireGuard device, that is more specific than the overlay route.
+//! Routes that take packets which should enter the overlay: a subnet of this machine, an allowed IP of a
+//! declared WireGuard device, or a route of somebody else, that is more specific than the overlay route.
 
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
 use super::advertised::advertised;
-use super::{Inputs, NetworkLink};
+use super::{Inputs, NetworkLink, network_links};
+use crate::limits;
 use crate::model::devices::is_overlay_device;
 use crate::model::facts::NodeFacts;
-use crate::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, RouteKey};
+use crate::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, Owner, RouteKey};
 use crate::net::{Family, LinkName};
 use crate::resource::{Dataplane, Intent, Problem, Reason};
 
@@ -35,13 +36,41 @@ pub(super) fn find(
     desired: &KernelState,
     problems: &mut Vec<Problem>,
 ) {
-    let others: Vec<Other> = allowed_ips(intent, desired)
-        .into_iter()
-        .chain(subnets(facts))
-        .collect();
-    if others.is_empty() {
-        return;
+    let others = allowed_ips(intent, desired).into_iter();
+    tell(
+        intent,
+        networks,
+        &others.chain(subnets(facts)).collect::<Vec<_>>(),
+        problems,
+    );
+}
+
+/// The problems that routes which others have added take packets of the overlay; only the first ones.
+#[must_use]
+pub fn by_routes(intent: &Intent, facts: &NodeFacts, observed: &KernelState) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let foreign = observed.routes.iter();
+    let foreign = foreign.filter(|(key, route)| route.owner == Owner::Other && key.table == MAIN_TABLE);
+    let others = foreign.map(|(key, route)| Other {
+        key: *key,
+        what: format!("the route {key} {}", route.kind),
+        remedy: format!("delete the route with `ip route delete {key}`, or change the prefixes of the peer"),
+    });
+    let mut others = others.peekable();
+    if others.peek().is_none() {
+        return problems;
     }
+    let networks = network_links(intent, facts);
+    for other in others {
+        tell(intent, &networks, &[other], &mut problems);
+        if problems.len() >= limits::NAMED_SHADOWS {
+            break;
+        }
+    }
+    problems
+}
+
+fn tell(intent: &Intent, networks: &[NetworkLink<'_>], others: &[Other], problems: &mut Vec<Problem>) {
     for links in networks {
         let prefixes = &links.network.prefixes;
         let near = others.iter().filter(|other| {

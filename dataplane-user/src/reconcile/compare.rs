@@ -11,7 +11,7 @@ use crate::kernel::{Kernel, KernelError, ObservationScope};
 use crate::limits;
 use crate::model::facts::NodeFacts;
 use crate::model::{Change, ChangeSet, KernelState};
-use crate::plan::{plan, withdrawn};
+use crate::plan::{plan, shadowing_routes, withdrawn};
 use crate::resource::{Intent, Problem};
 
 /// The desired state, the observed state, and the changes between them.
@@ -64,9 +64,10 @@ impl Comparison {
         facts: NodeFacts,
         heartbeat: impl Fn(),
     ) -> Result<Comparison, KernelError> {
-        let (whole, planned) = plan(intent, &facts);
+        let (whole, mut planned) = plan(intent, &facts);
         kernel.prepare(&whole);
         let (desired, observed, set) = observe(kernel, &whole, heartbeat).await?;
+        planned.extend(shadowing_routes(intent, &facts, &observed));
         Ok(Comparison {
             facts,
             desired,

@@ -94,7 +94,7 @@ impl NamespaceLock {
         }
     }
 
-    /// The socket, for [`serve`].
+    /// The socket, to be served.
     ///
     /// # Errors
     /// When it can't be duplicated.
@@ -122,7 +122,7 @@ fn holder(name: &str) -> nix::Result<Holder> {
     Ok(Holder::Process {
         pid: found.pid(),
         uid: found.uid(),
-        name: name.ok().map(|name| name.trim_end().to_owned()),
+        name: name.ok().map(|name| name.trim_end().escape_debug().to_string()),
     })
 }
 

@@ -1,7 +1,6 @@
 //! Random changes to messages of rtnetlink about each kind of object. A managed object that is decoded is
 //! equal to the object in the message by which Adit would create it.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netlink_packet_route::AddressFamily;
@@ -134,7 +133,7 @@ fn routes(family: AddressFamily, dump: &[u8]) {
             links: &links,
             next_hops: &next_hops,
         };
-        let read = |body: &[u8]| route::read(body, family, known, &BTreeSet::new());
+        let read = |body: &[u8]| route::read(body, family, known, &route::Others::default());
         let Ok(Some((key, route))) = read(bytes) else {
             return Ok(Verdict::Refused);
         };

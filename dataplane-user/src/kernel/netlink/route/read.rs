@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
@@ -10,15 +11,37 @@ use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteT
 use super::Known;
 use super::parts::{self, HEADER, Parts};
 use crate::kernel::netlink::link_table::LinkTable;
+use crate::model::devices::is_overlay_device;
 use crate::model::facts::FoundRoute;
-use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, Owner, PROTOCOL, Route, RouteKey};
+use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, MAIN_TABLE, Owner, PROTOCOL, Route, RouteKey};
+
+/// Routes not managed by Adit that concern it, besides those with its metrics.
+#[derive(Clone, Debug, Default)]
+pub(in crate::kernel::netlink) struct Others {
+    /// The keys of desired routes.
+    pub(in crate::kernel::netlink) keys: BTreeSet<RouteKey>,
+    /// Prefixes of overlays: the packets of more specific routes do not enter the overlay.
+    pub(in crate::kernel::netlink) inside: BTreeSet<IpNet>,
+}
+
+impl Others {
+    /// Whether somebody has added a route of the main table inside one of the prefixes. Those of the kernel
+    /// follow from addresses.
+    fn is_inside(&self, header: &RouteHeader, key: &RouteKey) -> bool {
+        let mut overlays = self.inside.iter();
+        header.protocol != RouteProtocol::Kernel
+            && header.tos == 0
+            && key.table == MAIN_TABLE
+            && overlays.any(|overlay| overlay.contains(&key.prefix))
+    }
+}
 
 /// Decodes an `RTM_NEWROUTE`; `None` for routes that don't concern Adit.
 pub(in crate::kernel::netlink) fn read(
     body: &[u8],
     family: AddressFamily,
     known: Known<'_>,
-    wanted: &BTreeSet<RouteKey>,
+    wanted: &Others,
 ) -> Result<Option<(RouteKey, Route)>, DecodeError> {
     let header = RouteHeader::parse(body)?;
     let automatic = matches!(
@@ -34,12 +57,19 @@ pub(in crate::kernel::netlink) fn read(
     // of service is another key, which no route of Adit has.
     let matters = |key: &RouteKey| {
         let usual = [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
-        header.tos == 0 && (usual || wanted.contains(key))
+        header.tos == 0 && (usual || wanted.keys.contains(key))
     };
-    if !managed && !matters(&parts::key(&header, attributes)?) {
+    let key = parts::key(&header, attributes)?;
+    let matters = managed || matters(&key);
+    if !matters && !wanted.is_inside(&header, &key) {
         return Ok(None);
     }
     let parts = Parts::read(&header, attributes, known.links)?;
+    let device = parts.index.and_then(|index| known.links.name(index));
+    // A route into the overlay takes nothing from it.
+    if !matters && device.is_some_and(is_overlay_device) {
+        return Ok(None);
+    }
     let key = parts.key;
     let route = Route {
         owner: match header.protocol {
