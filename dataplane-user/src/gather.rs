@@ -20,7 +20,7 @@ use crate::model::facts::{NodeFacts, Unread, WireGuardFacts};
 use crate::model::{ChangeSet, KernelState};
 use crate::net::{Family, Namespace, PeerId};
 use crate::pauses::Pauses;
-use crate::plan::lookups;
+use crate::plan::{gateways, lookups};
 use crate::resource::netlink::Namespaced;
 use crate::resource::node::{Endpoint, Host};
 use crate::resource::{Intent, Node, WireGuardInterface, WireGuardPeer};
@@ -131,6 +131,7 @@ impl Gatherer {
                 .flat_map(|network| network.prefixes.clone())
                 .collect(),
             lookups: lookups(intent, &destinations, &wireguard.names),
+            gateways: gateways(intent),
             rotating: ends(intent).any(|end| end.next_public_key.is_some()),
         };
         let namespaces = kernel.open_namespaces(&wanted).await?;

@@ -104,6 +104,8 @@ pub struct ObservationScope {
     pub overlays: BTreeSet<IpNet>,
     /// Routes that are part of the facts.
     pub lookups: BTreeSet<Lookup>,
+    /// Gateways whose devices are part of the facts, by namespace (`None`: the agent's own).
+    pub gateways: BTreeMap<Option<Namespace>, BTreeSet<IpAddr>>,
     /// Whether a WireGuard key is being rotated, so that handshakes are part of the facts.
     pub rotating: bool,
 }

@@ -33,7 +33,7 @@ use crate::net::Family;
 use crate::resource::{Intent, Node, Problem, Reason};
 
 pub use links::{Loop, Neighbour, NetworkLink, PeerLink, network_links};
-pub use lookups::lookups;
+pub use lookups::{gateways, lookups};
 pub use mtu::overhead;
 pub use nexthops::hop as route_hop;
 pub(crate) use objects::wireguard::Marks;

@@ -291,7 +291,9 @@ fn build_node(index: usize, draft: &NodeDraft, networks: &BTreeMap<NetworkName, 
     }
 }
 
-pub(crate) fn foreign_link() -> Link {
+/// An unmanaged device.
+#[must_use]
+pub fn foreign_link() -> Link {
     Link {
         owner: Owner::Other,
         kind: LinkKind::Other("bridge".to_owned()),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use adit_tests::random::foreign_link;
 use dataplane_user::apply::apply;
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::fake::FakeKernel;
@@ -17,7 +18,8 @@ use dataplane_user::resource::netlink::{
 };
 use dataplane_user::resource::wireguard::{AllowedIpRoutes, Peer};
 use dataplane_user::resource::{Intent, Resources, WireGuardInterface};
-use proptest::collection::btree_map;
+use proptest::collection::{btree_map, vec};
+use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -224,6 +226,47 @@ fn desired(drafts: &BTreeMap<u8, Draft>, present: bool) -> KernelState {
     }
 }
 
+/// The desired state with a route through a gateway that is on the link of `device`, in a namespace.
+fn through_gateway(at: u8, device: Option<&LinkName>) -> KernelState {
+    let gateway = [10, 60, 0, 1].into();
+    let hop = Hop {
+        gateway: Some(gateway),
+        link: None,
+        onlink: false,
+        weight: 1,
+        encap: None,
+    };
+    let route = NetlinkRoute {
+        table: 254,
+        to: "10.200.0.0/16".parse().expect("a prefix"),
+        metric: 0,
+        action: RouteAction::Unicast(vec![PeerHop { hop, peer: None }]),
+        mtu: None,
+        scope: None,
+        source: None,
+        health_immune: false,
+    };
+    let resources = Resources {
+        netlink: NetlinkObjects {
+            routes: BTreeMap::from([("r".to_owned(), placed(place(at), route))]),
+            ..NetlinkObjects::default()
+        },
+        ..Resources::default()
+    };
+    let there = |namespace: Namespace| (namespace.clone(), Presence::There(namespace));
+    let on_link = device.map(|device| (gateway, device.clone()));
+    let facts = NodeFacts {
+        namespaces: place(at).map(there).into_iter().collect(),
+        gateways: BTreeMap::from([(place(at), on_link.into_iter().collect())]),
+        ..NodeFacts::default()
+    };
+    plan(
+        &Intent::new(resources, node()).expect("the node is named"),
+        &facts,
+    )
+    .0
+}
+
 /// One reconciliation; returns all executed changes if something was refused.
 fn pass(kernel: &mut FakeKernel, desired: &KernelState) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -276,6 +319,41 @@ proptest! {
 
         pass(&mut kernel, &KernelState::default());
         prop_assert!(is_empty(&kernel.state), "{:#?}", kernel.state);
+    }
+
+    #[test]
+    fn a_route_leads_through_the_device_that_reaches_its_gateway_and_stays_without_one(
+        at in 0u8..3,
+        steps in vec((of(0u8..2), any::<bool>()), 1..6),
+    ) {
+        let devices = ["e0", "e1"].map(name);
+        let mut there = KernelState::default();
+        there.links.extend(devices.iter().map(|device| (device.clone(), foreign_link())));
+        let mut kernel = FakeKernel::default();
+        match place(at) {
+            None => kernel.state = there,
+            Some(namespace) => drop(kernel.state.namespaces.insert(namespace, there)),
+        }
+        let namespace = place(at);
+        for (device, is_dropped) in steps {
+            let device = device.map(|device| &devices[usize::from(device)]);
+            if is_dropped {
+                kernel.state.at_mut(namespace.as_ref()).expect("it exists").routes.clear();
+            }
+            let before = kernel.state.clone();
+            let desired = through_gateway(at, device);
+            prop_assert_eq!(pass(&mut kernel, &desired), Vec::<String>::new());
+            let left = diff(&kernel.state, &desired);
+            prop_assert_eq!(left.changes, vec![]);
+            prop_assert_eq!(left.waiting.len(), usize::from(device.is_none()));
+            if device.is_none() {
+                prop_assert_eq!(&kernel.state, &before);
+                continue;
+            }
+            let state = kernel.state.at_mut(namespace.as_ref()).expect("it exists");
+            let links = state.routes.values().flat_map(|route| route.links().next());
+            prop_assert_eq!(links.collect::<Vec<_>>(), Vec::from_iter(device));
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ fn deeds() -> impl Strategy<Value = (Damage, ObjectKind)> {
         index().prop_map(|index| (Damage::LinkDown(index), ObjectKind::Link)),
         index().prop_map(|index| (Damage::DeleteAddress(index), ObjectKind::Address)),
         index().prop_map(|index| (Damage::DeleteRoute(index), ObjectKind::Route)),
+        index().prop_map(|index| (Damage::TypeOfService(index), ObjectKind::Route)),
         index().prop_map(|index| (Damage::DeleteRule(index), ObjectKind::Rule)),
         index().prop_map(|index| (Damage::DeleteHop(index), ObjectKind::NextHopObject)),
         index().prop_map(|index| (Damage::DeleteGroup(index), ObjectKind::NextHopObject)),

@@ -15,7 +15,7 @@ pub(super) fn diff(observed: &KernelState, desired: &KernelState, set: &mut Chan
                 });
                 continue;
             }
-            Some(found) if wanted.kind.is_met_by(&found.kind) => continue,
+            Some(found) if wanted.kind == found.kind => continue,
             Some(_) => RouteOperation::Replace(wanted.clone()),
         };
         set.push(RouteChange(*key, operation));

@@ -1,12 +1,16 @@
-//! Objects that can't be created yet, because they need a device that neither exists nor is declared.
+//! Objects that can't be created yet, because they need a device that neither exists nor is declared, or a
+//! device that is not known.
 
-use crate::model::{ChangeSet, Conflict, KernelState, Link, Object, Owner, RouteKey, Waiting};
+use crate::model::{
+    ChangeSet, Conflict, KernelState, Link, Object, Owner, Route, RouteKey, RouteKind, Waiting,
+};
 use crate::net::LinkName;
 
 /// Removes waiting objects from the desired state, and the objects that depend on them.
 pub(super) fn exclude(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
     links(observed, desired, set);
     ports(observed, desired, set);
+    gateways(observed, desired, set);
     routes(observed, desired, set);
 }
 
@@ -68,7 +72,7 @@ fn routes(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet
         Some(wanted) => !wanted.up,
         None => stays(observed, link).is_none_or(|found| !found.up),
     };
-    let waits = |(key, route): (&RouteKey, &crate::model::Route)| {
+    let waits = |(key, route): (&RouteKey, &Route)| {
         if route.next_hop_object().is_some() {
             // Routes to next-hop objects: their conditions are those of the next-hop objects.
             return None;
@@ -83,5 +87,31 @@ fn routes(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet
             what: format!("device {link} to exist and to be up"),
         });
         desired.routes.remove(&key);
+    }
+}
+
+/// Routes through gateways that are on the link of no known device. An existing managed route stays.
+fn gateways(observed: &KernelState, desired: &mut KernelState, set: &mut ChangeSet) {
+    let unreached = |(key, route): (&RouteKey, &Route)| match &route.kind {
+        RouteKind::Paths(paths) => {
+            let hop = paths.hops.iter().find(|hop| hop.link.is_none())?;
+            Some((*key, hop.gateway?))
+        }
+        _ => None,
+    };
+    let waiting = desired.routes.iter().filter_map(unreached).collect::<Vec<_>>();
+    for (key, gateway) in waiting {
+        set.waiting.push(Waiting {
+            object: Object::Route(key).into(),
+            what: format!("a device that reaches the gateway {gateway}"),
+        });
+        match observed
+            .routes
+            .get(&key)
+            .filter(|found| found.owner == Owner::Adit)
+        {
+            Some(found) => desired.routes.insert(key, found.clone()),
+            None => desired.routes.remove(&key),
+        };
     }
 }

@@ -339,7 +339,20 @@ impl Kernel for LinuxKernel {
         self.netlink.set_lookups(&wanted.lookups);
         self.netlink.set_overlays(&wanted.overlays);
         self.rotating = wanted.rotating;
-        self.namespaces.open_namespaces(wanted, &mut self.netlink).await
+        let found = self.namespaces.open_namespaces(wanted, &mut self.netlink).await?;
+        for (namespace, gateways) in &wanted.gateways {
+            let netlink = match namespace.as_ref().map(|namespace| found.get(namespace)) {
+                None => Some(&mut self.netlink),
+                Some(Some(Presence::There(there))) => {
+                    self.namespaces.get(there).map(|open| &mut open.netlink)
+                }
+                Some(_) => None,
+            };
+            if let Some(netlink) = netlink {
+                netlink.add_gateways(gateways);
+            }
+        }
+        Ok(found)
     }
 
     async fn wait_rcu_grace(&mut self) {
@@ -378,6 +391,10 @@ impl Kernel for LinuxKernel {
             // Without this fact, the kernel refuses what it can't do.
             if let Ok(ipv6) = open.netlink.ipv6().await {
                 facts.ipv6_in.insert(namespace.clone(), ipv6);
+            }
+            // Without it, routes wait and existing ones stay.
+            if let Ok(found) = open.netlink.find_gateways().await {
+                facts.gateways.insert(Some(namespace.clone()), found);
             }
         }
         facts.nft = self.nft.facts().await;

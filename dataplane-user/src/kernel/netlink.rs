@@ -81,6 +81,8 @@ pub struct Netlink {
     return_paths: BTreeSet<LinkName>,
     /// Routes that are part of the facts.
     lookups: BTreeSet<Lookup>,
+    /// Gateways whose devices are part of the facts.
+    gateways: BTreeSet<IpAddr>,
     /// The open namespaces, and which of them is this one.
     ends: Ends,
     own_namespace: Option<Namespace>,
@@ -143,6 +145,7 @@ impl Netlink {
             wanted: route::Others::default(),
             return_paths: BTreeSet::new(),
             lookups: BTreeSet::new(),
+            gateways: BTreeSet::new(),
             ends: Ends::new(),
             own_namespace: None,
             without_rules: None,
@@ -184,11 +187,23 @@ impl Netlink {
         self.interest().want_return_paths(devices);
     }
 
-    /// Makes these routes part of the facts, so that events about them matter.
+    /// Makes these routes part of the facts, so that events about them matter, and no gateways.
     pub fn set_lookups(&mut self, lookups: &BTreeSet<Lookup>) {
         self.lookups.clone_from(lookups);
-        let destinations = lookups.iter().map(|lookup| lookup.destination).collect();
-        self.interest().want_lookups(destinations);
+        self.gateways.clear();
+        self.want_lookups();
+    }
+
+    /// Makes the devices of these gateways part of the facts, so that events about routes to them matter.
+    pub fn add_gateways(&mut self, gateways: &BTreeSet<IpAddr>) {
+        self.gateways.extend(gateways);
+        self.want_lookups();
+    }
+
+    fn want_lookups(&self) {
+        let destinations = self.lookups.iter().map(|lookup| lookup.destination);
+        let destinations = destinations.chain(self.gateways.iter().copied());
+        self.interest().want_lookups(destinations.collect());
     }
 
     /// From now on, observations have all routes of others inside these prefixes.

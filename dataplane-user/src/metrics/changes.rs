@@ -338,11 +338,7 @@ mod tests {
 
     fn changes() -> Vec<Change> {
         let link = LinkName::constant("adit0");
-        let key = RouteKey {
-            table: MAIN_TABLE,
-            prefix: "10.0.0.0/8".parse().unwrap(),
-            metric: BACKSTOP_METRIC,
-        };
+        let key = RouteKey::new(MAIN_TABLE, "10.0.0.0/8".parse().unwrap(), BACKSTOP_METRIC);
         let backstop = Route {
             owner: Owner::Adit,
             kind: RouteKind::Unreachable,
@@ -395,11 +391,7 @@ mod tests {
 
     #[test]
     fn routes_are_counted_by_their_purpose() {
-        let key = |metric| RouteKey {
-            table: MAIN_TABLE,
-            prefix: "10.0.0.0/8".parse().unwrap(),
-            metric,
-        };
+        let key = |metric| RouteKey::new(MAIN_TABLE, "10.0.0.0/8".parse().unwrap(), metric);
         let hop = RouteHop {
             link: LinkName::constant("adit-wg0"),
             gateway: None,

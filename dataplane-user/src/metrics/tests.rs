@@ -187,10 +187,12 @@ fn the_page_shows_packets_received_from_each_peer() {
 #[test]
 fn routes_of_all_namespaces_are_counted_by_table() {
     let routes = |tables: &[u32]| {
-        let key = |(number, table): (u8, &u32)| RouteKey {
-            table: *table,
-            prefix: Ipv4Net::new_assert([10, number, 0, 0].into(), 16).into(),
-            metric: 50,
+        let key = |(number, table): (u8, &u32)| {
+            RouteKey::new(
+                *table,
+                Ipv4Net::new_assert([10, number, 0, 0].into(), 16).into(),
+                50,
+            )
         };
         let route = |owner| Route {
             owner,

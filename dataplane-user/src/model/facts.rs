@@ -19,6 +19,9 @@ pub struct NodeFacts {
     /// The routes that the kernel finds for the lookups of [`plan::lookups`](crate::plan::lookups()); absent
     /// if it finds none.
     pub routes: BTreeMap<Lookup, FoundRoute>,
+    /// The devices through which the gateways of [`plan::gateways`](crate::plan::gateways()) are on the link,
+    /// by namespace (`None`: this one); absent while there is none.
+    pub gateways: BTreeMap<Option<Namespace>, BTreeMap<IpAddr, LinkName>>,
     /// The subnets of the addresses in this namespace, with their devices; without overlay devices of Adit,
     /// and without devices that are down.
     pub subnets: BTreeSet<(LinkName, IpNet)>,

@@ -22,6 +22,9 @@ pub struct RouteKey {
     pub table: u32,
     /// Destination; no host bits.
     pub prefix: IpNet,
+    /// Type of service of the packets that may take it; 0: any. Adit creates routes with 0 only, and IPv6
+    /// routes have no other.
+    pub tos: u8,
     /// Priority; the lowest wins.
     pub metric: u32,
 }
@@ -30,7 +33,7 @@ pub struct RouteKey {
 const IPV6_METRIC: u32 = 1024;
 
 impl RouteKey {
-    /// A key, with the metric that the kernel uses for 0.
+    /// A key of a route for packets of any type of service, with the metric that the kernel uses for 0.
     #[must_use]
     pub fn new(table: u32, prefix: IpNet, metric: u32) -> RouteKey {
         let metric = match metric {
@@ -40,6 +43,7 @@ impl RouteKey {
         RouteKey {
             table,
             prefix,
+            tos: 0,
             metric,
         }
     }
@@ -47,7 +51,11 @@ impl RouteKey {
 
 impl fmt::Display for RouteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} metric {}", self.prefix, self.metric)?;
+        self.prefix.fmt(f)?;
+        if self.tos != 0 {
+            write!(f, " tos {:#04x}", self.tos)?;
+        }
+        write!(f, " metric {}", self.metric)?;
         if self.table != super::MAIN_TABLE {
             write!(f, " table {}", self.table)?;
         }
@@ -231,18 +239,6 @@ impl RouteKind {
             RouteKind::Paths(paths) => paths.hops.len(),
             RouteKind::NextHop { object, .. } => object.hops().count(),
             RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Throw | RouteKind::Other(_) => 0,
-        }
-    }
-
-    /// Whether an observed route satisfies this desired one.
-    #[must_use]
-    pub fn is_met_by(&self, found: &RouteKind) -> bool {
-        if self == found {
-            return true;
-        }
-        match (self, found.paths()) {
-            (RouteKind::Paths(wanted), Some(found)) => wanted.is_met_by(&found),
-            _ => false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The route lookups that the plan needs: for addresses that overlay routes may contain, for the endpoints of
-//! declared WireGuard devices, and for the prefixes that this node advertises.
+//! declared WireGuard devices, for the prefixes that this node advertises, and for the gateways of declared
+//! routes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,8 +9,9 @@ use ipnet::IpNet;
 
 use super::objects::wireguard::Marks;
 use crate::model::facts::Lookup;
-use crate::net::Family;
+use crate::net::{Family, Namespace};
 use crate::resource::Intent;
+use crate::resource::netlink::RouteAction;
 use crate::resource::node::Host;
 
 /// The route lookups that facts must answer. `destinations` are the underlay addresses of peers, `names` the
@@ -46,6 +48,23 @@ pub fn lookups(
         lookups.extend(addresses.map(|destination| Lookup { destination, mark }));
     }
     lookups
+}
+
+/// The gateways of declared routes without a device, by namespace (`None`: the agent's own): facts must tell
+/// through which devices they are on the link.
+#[must_use]
+pub fn gateways(intent: &Intent) -> BTreeMap<Option<Namespace>, BTreeSet<IpAddr>> {
+    let mut gateways: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    let routes = intent.resources().netlink.routes.values();
+    for placed in routes.filter(|placed| placed.nodes.contains(&intent.node().name)) {
+        let RouteAction::Unicast(hops) = &placed.object.action else {
+            continue;
+        };
+        let unknown = hops.iter().filter(|peer| peer.hop.link.is_none());
+        let own = gateways.entry(placed.namespace.clone()).or_default();
+        own.extend(unknown.filter_map(|peer| peer.hop.gateway));
+    }
+    gateways
 }
 
 /// The lookup of the devices that lead to a whole prefix: the lookup of its first address.

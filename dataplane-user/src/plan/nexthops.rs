@@ -9,11 +9,10 @@ use ipnet::IpNet;
 
 use super::advertised::{Share, advertised, of_prefixes};
 use super::links::overlay_address;
-use super::routes::key;
 use super::{NetworkLink, PeerLink};
 use crate::model::{
     ANCHOR_METRIC, KernelState, MAIN_TABLE, Neighbour, NextHopObject, OuterHeader, Owner, Route, RouteGroup,
-    RouteHop, RouteKind, Rule,
+    RouteHop, RouteKey, RouteKind, Rule,
 };
 use crate::net::{Family, MacAddr};
 use crate::resource::{Dataplane, Intent, Network};
@@ -138,7 +137,7 @@ fn add_neighbour(peer: &PeerLink<'_>, desired: &mut KernelState) {
 }
 
 fn put(network: &Network, prefix: IpNet, kind: RouteKind, desired: &mut KernelState) {
-    let key = key(network.routes.table, prefix, ANCHOR_METRIC);
+    let key = RouteKey::new(network.routes.table, prefix, ANCHOR_METRIC);
     let route = Route {
         owner: Owner::Adit,
         kind,

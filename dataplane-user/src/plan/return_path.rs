@@ -134,11 +134,7 @@ pub(super) fn plan(
 }
 
 fn put(desired: &mut KernelState, table: u32, prefix: IpNet, kind: RouteKind) {
-    let key = RouteKey {
-        table,
-        prefix,
-        metric: RETURN_PATH_METRIC,
-    };
+    let key = RouteKey::new(table, prefix, RETURN_PATH_METRIC);
     let owner = Owner::Adit;
     desired.routes.insert(key, Route { owner, kind });
 }

@@ -35,9 +35,10 @@ pub(super) fn plan(
                 continue;
             };
             if links.dataplane == Dataplane::Ebpf {
-                desired
-                    .routes
-                    .insert(key(MAIN_TABLE, prefix, ANCHOR_METRIC), anchor(source, mtu));
+                desired.routes.insert(
+                    RouteKey::new(MAIN_TABLE, prefix, ANCHOR_METRIC),
+                    anchor(source, mtu),
+                );
             }
         }
     }
@@ -52,15 +53,7 @@ pub(super) fn backstops(networks: &[NetworkLink<'_>], desired: &mut KernelState)
         };
         desired
             .routes
-            .insert(key(MAIN_TABLE, *prefix, BACKSTOP_METRIC), backstop);
-    }
-}
-
-pub(super) fn key(table: u32, prefix: IpNet, metric: u32) -> RouteKey {
-    RouteKey {
-        table,
-        prefix,
-        metric,
+            .insert(RouteKey::new(MAIN_TABLE, *prefix, BACKSTOP_METRIC), backstop);
     }
 }
 

@@ -191,11 +191,7 @@ fn subnets(facts: &NodeFacts) -> impl Iterator<Item = Other> {
             Family::Ipv6 => SUBNET_METRIC_V6,
         };
         Other {
-            key: RouteKey {
-                table: MAIN_TABLE,
-                prefix: *prefix,
-                metric,
-            },
+            key: RouteKey::new(MAIN_TABLE, *prefix, metric),
             what: format!("the subnet {prefix} of device {link}"),
             remedy: "give the device another subnet, advertise the subnet from this node if it belongs to the overlay, or change \
                      the prefixes of the peer"

@@ -108,6 +108,7 @@ fn on_route(key: &RouteKey, route: &Route) -> Vec<Operation> {
         table,
         prefix,
         metric,
+        ..
     } = key;
     let name = format!("route {key}");
     let position = format!("{prefix} metric {metric} table {table}");

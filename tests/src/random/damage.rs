@@ -1,7 +1,7 @@
 //! Damage: changes of the kernel state by others than the agent.
 
 use dataplane_user::model::{
-    KernelState, Link, LinkKind, NextHopObject, Owner, ProgramVersion, Route, RouteKind, wireguard,
+    KernelState, Link, LinkKind, NextHopObject, Owner, ProgramVersion, Route, RouteKey, RouteKind, wireguard,
 };
 use dataplane_user::net::{LinkName, PeerEndpoint};
 use proptest::collection::vec;
@@ -27,6 +27,8 @@ pub enum Damage {
     DeleteRoute(Index),
     /// An unmanaged route has the position of a managed one.
     ForeignRoute(Index),
+    /// A managed route for another type of service exists beside a managed one.
+    TypeOfService(Index),
     /// An address is deleted; the kernel drops the routes that need it.
     DeleteAddress(Index),
     /// A policy rule is deleted.
@@ -66,6 +68,7 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
         index().prop_map(Damage::OtherLink),
         index().prop_map(Damage::DeleteRoute),
         index().prop_map(Damage::ForeignRoute),
+        index().prop_map(Damage::TypeOfService),
         index().prop_map(Damage::DeleteAddress),
         index().prop_map(Damage::DeleteRule),
         index().prop_map(Damage::OtherSysctl),
@@ -135,6 +138,16 @@ pub fn damage(state: &mut KernelState, damage: &Damage) {
                         kind,
                     },
                 );
+            }
+        }
+        Damage::TypeOfService(index) => {
+            let managed = state.routes.iter();
+            let managed =
+                managed.filter(|(key, route)| route.owner == Owner::Adit && key.prefix.addr().is_ipv4());
+            let keys = managed.map(|(key, _)| key).collect::<Vec<_>>();
+            if let Some(key) = pick(keys.into_iter(), index) {
+                let route = state.routes[&key].clone();
+                state.routes.insert(RouteKey { tos: 0x10, ..key }, route);
             }
         }
         Damage::DeleteAddress(index) => {

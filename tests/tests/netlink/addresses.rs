@@ -84,3 +84,41 @@ fn unmanaged_addresses_are_seen_only_on_managed_links() {
         BTreeMap::from([((name("ours"), prefix("192.0.2.2/24")), foreign)])
     );
 }
+
+/// By default the kernel deletes all other addresses of a subnet together with the first one.
+#[test]
+fn addresses_of_others_outlive_a_managed_one_that_is_deleted_or_replaced() {
+    let netns = NetNs::new();
+    let ours = name("ours");
+    let change =
+        |operation| NetlinkChange::Address(AddressChange(ours.clone(), prefix("10.5.0.1/24"), operation));
+    netns.run(async || {
+        let mut netlink = with_link().await;
+        let create = change(AddressOperation::Create(address(AddressScope::Global)));
+        execute(&mut netlink, &[create]).await;
+    });
+    netns.ip("address add 10.5.0.7/24 dev ours");
+    netns.ip("route add 10.6.0.0/16 via 10.5.0.9");
+    let stays = || {
+        let shown = netns.ip("address show dev ours") + &netns.ip("route");
+        assert!(shown.contains("inet 10.5.0.7/24"), "{shown}");
+        assert!(shown.contains("10.6.0.0/16 via 10.5.0.9 dev ours"), "{shown}");
+        assert!(shown.contains("10.5.0.0/24 dev ours"), "{shown}");
+    };
+    let at_a_peer = Address {
+        peer: Some([10, 5, 0, 3].into()),
+        ..address(AddressScope::Global)
+    };
+    for operation in [
+        AddressOperation::Replace(at_a_peer),
+        AddressOperation::Delete { first: false },
+    ] {
+        netns.run(async || {
+            let mut netlink = Netlink::open().unwrap();
+            observe(&mut netlink).await;
+            execute(&mut netlink, &[change(operation.clone())]).await;
+        });
+        stays();
+    }
+    assert!(!netns.ip("address show dev ours").contains("10.5.0.1"));
+}

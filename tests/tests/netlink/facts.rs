@@ -94,3 +94,45 @@ fn facts_are_local_addresses_and_paths() {
         );
     }
 }
+
+#[test]
+fn gateways_are_on_the_link_of_the_most_specific_route_without_a_gateway() {
+    let netns = NetNs::new();
+    for device in ["under0", "under1", "tunnel"] {
+        netns.ip(&format!("link add {device} up type bridge"));
+    }
+    netns.ip("-6 address add 2001:db8::1/64 dev under0 nodad");
+    netns.ip("-6 route add default dev tunnel");
+    netns.ip_batch(
+        "address add 192.0.2.1/24 dev under0
+        route add 192.0.2.128/25 dev under1
+        route add 192.0.2.64/26 via 192.0.2.254
+        route add unreachable 192.0.2.32/27
+        route add 172.31.1.1/32 dev under1
+        route add 172.31.2.1/32 nexthop dev under0 nexthop dev under1
+        route add default dev tunnel",
+    );
+    let gateways = [
+        ("192.0.2.7", Some("under0")),
+        ("192.0.2.207", Some("under1")),
+        ("172.31.1.1", Some("under1")),
+        ("2001:db8::7", Some("under0")),
+        // By another gateway, refused, one of several devices, local, and by default routes.
+        ("192.0.2.65", None),
+        ("192.0.2.33", None),
+        ("172.31.2.1", None),
+        ("192.0.2.1", None),
+        ("198.51.100.1", None),
+        ("2001:db9::7", None),
+    ]
+    .map(|(gateway, link)| (gateway.parse::<IpAddr>().unwrap(), link.map(name)));
+    let facts = netns.run(async || {
+        let mut netlink = Netlink::open().unwrap();
+        netlink.add_gateways(&gateways.iter().map(|(gateway, _)| *gateway).collect());
+        netlink.facts(&BTreeSet::new()).await.unwrap()
+    });
+    let wanted = gateways
+        .into_iter()
+        .filter_map(|(gateway, link)| Some((gateway, link?)));
+    assert_eq!(facts.gateways, BTreeMap::from([(None, wanted.collect())]));
+}

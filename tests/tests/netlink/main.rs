@@ -46,11 +46,7 @@ fn vxlan() -> Link {
 }
 
 fn key(table: u32, to: &str, metric: u32) -> RouteKey {
-    RouteKey {
-        table,
-        prefix: prefix(to),
-        metric,
-    }
+    RouteKey::new(table, prefix(to), metric)
 }
 
 fn via(gateway: &str, link: &str, source: Option<&str>, mtu: Option<u32>) -> Route {

@@ -190,6 +190,53 @@ fn unmanaged_routes_with_managed_keys_are_seen_and_stay() {
 }
 
 #[test]
+fn managed_routes_for_one_type_of_service_have_their_own_keys() {
+    let netns = NetNs::new();
+    let delete =
+        |key: RouteKey| NetlinkChange::Route(RouteChange(key, RouteOperation::Delete(unreachable())));
+    let ordinary = key(MAIN_TABLE, "10.2.0.0/16", ANCHOR_METRIC);
+    let special = RouteKey {
+        tos: 0x10,
+        ..ordinary
+    };
+    let only = |key, gateway| BTreeMap::from([(key, via(gateway, "ours", None, None))]);
+    netns.run(async || {
+        let mut netlink = with_link().await;
+        let route = via("169.254.1.1", "ours", None, None);
+        let create = NetlinkChange::Route(RouteChange(ordinary, RouteOperation::Create(route)));
+        execute(&mut netlink, &[create]).await;
+    });
+    let managed = "10.2.0.0/16 tos 0x10 via 169.254.1.2 dev ours onlink metric 173 proto 173";
+    netns.ip(&format!("route add {managed}"));
+    // Of somebody else, so it occupies no position of a desired route.
+    netns.ip("route add 10.2.0.0/16 tos 0x08 via 169.254.1.3 dev ours onlink metric 173");
+    netns.run(async || {
+        let mut netlink = Netlink::open().unwrap();
+        let mut both = only(ordinary, "169.254.1.1");
+        both.extend(only(special, "169.254.1.2"));
+        assert_eq!(observe(&mut netlink).await.routes, both);
+        execute(&mut netlink, &[delete(special)]).await;
+        assert_eq!(observe(&mut netlink).await.routes, only(ordinary, "169.254.1.1"));
+        // Not the unmanaged one.
+        execute(
+            &mut netlink,
+            &[delete(RouteKey {
+                tos: 0x08,
+                ..ordinary
+            })],
+        )
+        .await;
+    });
+    netns.ip(&format!("route add {managed}"));
+    netns.run(async || {
+        let mut netlink = Netlink::open().unwrap();
+        execute(&mut netlink, &[delete(ordinary)]).await;
+        assert_eq!(observe(&mut netlink).await.routes, only(special, "169.254.1.2"));
+    });
+    assert!(netns.ip("route show 10.2.0.0/16").contains("via 169.254.1.3"));
+}
+
+#[test]
 fn an_error_has_the_message_of_the_kernel() {
     NetNs::new().run(async || {
         let mut netlink = with_link().await;

@@ -1,6 +1,6 @@
 //! Devices on one host: created, kept, repaired after damage, and deleted completely.
 
-use adit_tests::{Agent, Topology, require, require_module, scrape, snapshot};
+use adit_tests::{Agent, NetNs, Topology, require, require_module, scrape, snapshot};
 
 use crate::{Named, becomes, interface, is_settled, reaches};
 
@@ -192,6 +192,40 @@ fn a_changed_prefix_length_and_peer_are_applied_and_addresses_of_others_stay() {
         assert_eq!(told(), counts, "{addresses}");
     }
     assert!(netns.ip("address show dum0").contains("10.99.0.1/32"));
+}
+
+#[test]
+fn addresses_and_routes_of_others_stay_when_the_address_of_their_subnet_goes() {
+    require!(modules: "dummy");
+    let topology = Topology::<1>::new();
+    let there = Named::new();
+    let with = |host: u8| {
+        let device = |name: &str, more: &str| {
+            interface(
+                name,
+                &format!("type: dummy, noarp: false, addresses: [10.7{host}.0.1/24]{more}"),
+            )
+        };
+        device("dum0", "") + &device("dum1", &format!(", namespace: {{ name: {} }}", there.0))
+    };
+    let agent = Agent::started(&topology.hosts[0], &with(0));
+    let far = NetNs::named(&there.0);
+    let ends = [("dum0", &topology.hosts[0].netns), ("dum1", &far)];
+    for (device, netns) in ends {
+        netns.ip(&format!("address add 10.70.0.9/24 dev {device}"));
+        netns.ip("route add 10.99.0.0/16 via 10.70.0.8");
+    }
+    agent.apply(&with(1));
+    is_settled(&agent);
+    for (device, netns) in ends {
+        let shown = netns.ip(&format!("address show dev {device}")) + &netns.ip("route");
+        assert!(
+            shown.contains("10.71.0.1/24") && !shown.contains("10.70.0.1/24"),
+            "{shown}"
+        );
+        assert!(shown.contains("10.70.0.9/24"), "{shown}");
+        assert!(shown.contains("10.99.0.0/16 via 10.70.0.8"), "{shown}");
+    }
 }
 
 #[test]

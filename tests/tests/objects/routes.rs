@@ -348,6 +348,36 @@ fn fault_12_routes_of_an_administrator_stay_also_on_managed_devices() {
 }
 
 #[test]
+fn a_managed_route_for_one_type_of_service_is_deleted_once_also_by_uninstalling() {
+    if !have_modules() {
+        return;
+    }
+    let topology = Topology::<1>::new();
+    let netns = &topology.hosts[0].netns;
+    let mut agent = Agent::started(
+        &topology.hosts[0],
+        &(links() + &route("r", "to: 10.1.0.0/16, via: 10.90.0.2")),
+    );
+    netns.ip("route add 10.1.0.0/16 tos 0x08 via 192.0.2.250 dev u0 onlink");
+    let look = || netns.ip("route show 10.1.0.0/16");
+    let before = look();
+    let surplus = "route add 10.1.0.0/16 tos 0x10 via 10.90.0.3 proto 173";
+    netns.ip(surplus);
+    becomes("deleted", look, |shown| shown == before);
+    is_settled(&agent);
+    assert_eq!(agent.status().unwrap().repairs.total, 1);
+    agent.stop();
+    netns.ip(surplus);
+    let uninstalled = agent.run(&["uninstall"]);
+    assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+    let left = look();
+    assert!(
+        left.lines().count() == 1 && left.contains("tos 0x08 via 192.0.2.250"),
+        "{left}"
+    );
+}
+
+#[test]
 fn withdrawn_next_hops_are_removed_and_restored_except_on_immune_routes() {
     if !have_modules() {
         return;

@@ -11,10 +11,10 @@ use netlink_packet_route::address::{
     AddressScope as RawScope,
 };
 
-use super::Netlink;
 use super::execute::{Requests, Role, no_link};
 use super::marks::Marks;
 use super::message::Request;
+use super::{Netlink, link};
 use crate::model::{Address, AddressChange, AddressOperation, AddressScope, Owner, PROTOCOL};
 use crate::net::LinkName;
 
@@ -127,12 +127,16 @@ impl Requests for AddressChange {
             (delete(index, prefix, peer), Role::Delete)
         };
         let create = |value| (create(index, *prefix, value, netlink.marks), Role::Do);
+        // Addresses of others in its subnet stay.
+        let promote = netlink.marks == Marks::Adit && prefix.addr().is_ipv4();
+        let promote = promote.then(|| (link::set_promotes_secondaries(index), Role::Delete));
+        let gone = promote.into_iter().chain([delete(*prefix)]);
         Ok(match operation {
             AddressOperation::Create(value) => vec![create(*value)],
             // The kernel never changes the scope of an existing address.
-            AddressOperation::Replace(value) => vec![delete(*prefix), create(*value)],
+            AddressOperation::Replace(value) => gone.chain([create(*value)]).collect(),
             AddressOperation::Move { from, to } => vec![delete(*from), create(*to)],
-            AddressOperation::Delete { .. } => vec![delete(*prefix)],
+            AddressOperation::Delete { .. } => gone.collect(),
         })
     }
 }

@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 use tokio::time::Instant;
 
 use super::events::UnderlayAddresses;
+use super::link_table::LinkTable;
 use super::message::Failure;
 use super::route::KernelPath;
 use super::{Netlink, address, link, route};
 use crate::kernel::KernelError;
 use crate::model::devices::is_overlay_device;
 use crate::model::facts::NodeFacts;
-use crate::model::facts::{FoundRoute, Lookup, ReturnPath, UnderlayPath};
+use crate::model::facts::{Lookup, ReturnPath, UnderlayPath};
 use crate::model::{AddressScope, connected_subnet};
 use crate::net::{Family, LinkName};
 
@@ -57,28 +59,45 @@ impl Netlink {
                 facts.paths.insert(*peer, path);
             }
         }
-        facts.routes = self.find_routes().await?;
+        facts.routes = self.find(self.lookups.clone(), route::read_found).await?;
+        let gateways = self.find_gateways().await?;
         facts.subnets = self.subnets(&links, &addresses);
         if !self.return_paths.is_empty() {
             facts.return_paths = self.return_paths(&addresses).await?;
         }
         let by_paths = facts.paths.values().map(|path| &path.link);
-        let underlay = by_paths.chain(facts.return_paths.keys()).cloned().collect();
-        self.interest().gathered(
-            &links,
-            &underlay,
-            UnderlayAddresses {
-                peers,
-                local: &facts.local_addresses,
-            },
-            began,
-        );
+        let underlay = by_paths.chain(facts.return_paths.keys()).chain(gateways.values());
+        let underlay = underlay.cloned().collect();
+        let addresses = UnderlayAddresses {
+            peers,
+            local: &facts.local_addresses,
+        };
+        self.interest().gathered(&links, &underlay, addresses, began);
+        if !gateways.is_empty() {
+            facts.gateways.insert(None, gateways);
+        }
         Ok(facts)
     }
 
-    /// The routes that the kernel finds for the lookups of the plan.
-    async fn find_routes(&mut self) -> Result<BTreeMap<Lookup, FoundRoute>, KernelError> {
-        let lookups: Vec<Lookup> = self.lookups.iter().copied().collect();
+    /// The devices through which the gateways of the plan are on the link, as the devices were read last.
+    ///
+    /// # Errors
+    /// When a lookup fails; a gateway without such a device is no error.
+    pub(in crate::kernel) async fn find_gateways(
+        &mut self,
+    ) -> Result<BTreeMap<IpAddr, LinkName>, KernelError> {
+        let lookups = self.gateways.iter().copied().map(Lookup::unmarked);
+        let found = self.find(lookups.collect(), route::read_on_link).await?;
+        let devices = found.into_iter().map(|(lookup, link)| (lookup.destination, link));
+        Ok(devices.collect())
+    }
+
+    /// What `read` decodes from the routes that the kernel finds for these lookups.
+    async fn find<T>(
+        &mut self,
+        lookups: BTreeSet<Lookup>,
+        read: impl Fn(&[u8], &LinkTable) -> Result<Option<T>, DecodeError>,
+    ) -> Result<BTreeMap<Lookup, T>, KernelError> {
         let requests: Vec<_> = lookups.iter().map(route::find).collect();
         let mut found = BTreeMap::new();
         for (lookup, answer) in lookups.into_iter().zip(self.socket.exchange(&requests).await) {
@@ -88,8 +107,7 @@ impl Netlink {
                 Err(failure) if is_no_route(&failure) => continue,
                 Err(failure) => return Err(failure.into_error(context())),
             };
-            let read = |body: &Vec<u8>| route::read_found(body, &self.links);
-            let route = bodies.first().map(read).transpose();
+            let route = bodies.first().map(|body| read(body, &self.links)).transpose();
             let route = route.map_err(|error| Failure::malformed(&error).into_error(context()))?;
             found.extend(route.flatten().map(|route| (lookup, route)));
         }

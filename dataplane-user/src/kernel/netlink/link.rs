@@ -10,8 +10,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader,
-    LinkLayerType, LinkMessageBuffer,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkHeader, LinkLayerType, LinkMessageBuffer,
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
@@ -140,6 +140,18 @@ pub(super) fn set_generates_addresses(index: u32, generates: bool) -> Request {
     };
     let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)]);
     let families = LinkAttribute::AfSpecUnspec(vec![inet6]);
+    set(LinkUnspec::new_with_index(index).append_extra_attribute(families))
+}
+
+/// Makes the kernel keep other IPv4 addresses of a link when the first address of their subnet is deleted
+/// (`net.ipv4.conf.DEV.promote_secondaries`), which it deletes too by default (`__inet_del_ifa`,
+/// net/ipv4/devinet.c). By netlink this works in other namespaces, too.
+pub(super) fn set_promotes_secondaries(index: u32) -> Request {
+    // Settings that are 0 are not part of the message.
+    let mut settings = InetDevConf::default();
+    settings.promote_secondaries = 1;
+    let settings = AfSpecInet::DevConfRequest(settings);
+    let families = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![settings])]);
     set(LinkUnspec::new_with_index(index).append_extra_attribute(families))
 }
 

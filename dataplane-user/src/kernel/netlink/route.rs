@@ -27,7 +27,7 @@ use crate::model::{Hop, PROTOCOL, Paths, RouteKey, RouteKind, RouteScope};
 use crate::net::LinkName;
 
 pub(super) use self::parts::{HEADER, Parts, key};
-pub(super) use self::read::{KernelPath, Others, read, read_found, read_path};
+pub(super) use self::read::{KernelPath, Others, read, read_found, read_on_link, read_path};
 
 /// Requests all routes of a family, in all tables. The message of rtnetlink 0.24 has more fields, by which
 /// the kernel would filter and some of which it refuses in requests.
@@ -195,7 +195,10 @@ pub(super) fn family(address: IpAddr) -> AddressFamily {
 }
 
 fn of_key(key: &RouteKey) -> RouteMessageBuilder {
-    RouteMessageBuilder::<IpAddr>::new()
+    let mut builder = RouteMessageBuilder::<IpAddr>::new();
+    // rtnetlink 0.24 has no setter for it.
+    builder.get_mut().header.tos = key.tos;
+    builder
         .destination_prefix(key.prefix.addr(), key.prefix.prefix_len())
         .expect("a prefix is no longer than its family has bits")
         .table_id(key.table)

@@ -25,7 +25,8 @@ pub struct Paths {
 pub struct Hop {
     /// The gateway; `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// The device; `None` in the desired state: any device that leads to the gateway.
+    /// The device; `None` in the desired state: no device is known through which the gateway is on the link,
+    /// so the route waits.
     pub link: Option<LinkName>,
     /// Whether the kernel assumes that the gateway is on the link, even without an address in its subnet
     /// (`onlink`).
@@ -87,28 +88,6 @@ impl Paths {
             self.hops.insert(hop);
         }
         RouteKind::Paths(self)
-    }
-
-    /// Whether an observed route satisfies this desired one; a hop without a device matches any device.
-    #[must_use]
-    pub fn is_met_by(&self, found: &Paths) -> bool {
-        let mut left = found.hops.iter().collect::<Vec<_>>();
-        let taken = self.hops.iter().all(|wanted| {
-            let index = left.iter().position(|hop| {
-                let same = Hop {
-                    link: wanted.link.clone(),
-                    ..(*hop).clone()
-                };
-                same == *wanted && (wanted.link.is_none() || hop.link == wanted.link)
-            });
-            index.is_some_and(|index| {
-                left.swap_remove(index);
-                true
-            })
-        });
-        taken
-            && left.is_empty()
-            && (self.scope, self.source, self.mtu) == (found.scope, found.source, found.mtu)
     }
 }
 

@@ -1,13 +1,16 @@
 //! Declared routes: all declarations of one prefix in one table become one route.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::{Netns, Planner};
 use crate::model::{
-    Hop, KernelState, Owner, Paths, Route, RouteKey, RouteKind, RouteScope, connected_subnet,
+    Hop, KernelState, MAIN_TABLE, Owner, Paths, Route, RouteKey, RouteKind, RouteScope, connected_subnet,
 };
-use crate::net::PeerId;
+use crate::net::{LinkName, PeerId};
 use crate::resource::netlink::{NetlinkRoute, RouteAction};
 use crate::resource::{Problem, Reason};
 
@@ -20,17 +23,20 @@ pub(super) fn plan(placed: Vec<(Netns, &str, &NetlinkRoute)>, planner: &mut Plan
         let key = (netns, route.table, route.to);
         same.entry(key).or_default().push((name, route));
     }
+    let facts = planner.facts;
+    let mut planned: BTreeMap<Netns, Vec<RouteKey>> = BTreeMap::new();
     for ((netns, ..), routes) in same {
-        let facts = planner.facts;
         match merge(&routes, |peer| facts.is_withdrawn(peer.as_str())) {
             Ok(Merged {
                 key,
                 kind: Some(kind),
             }) => {
                 let owner = Owner::Adit;
-                let kind = by_known_devices(kind, planner.at(&netns));
                 match planner.at(&netns).routes.entry(key) {
-                    Entry::Vacant(vacant) => drop(vacant.insert(Route { owner, kind })),
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(Route { owner, kind });
+                        planned.entry(netns).or_default().push(key);
+                    }
                     Entry::Occupied(other) => {
                         let problem = collision(&routes, &key, other.get());
                         planner.problems.push(problem);
@@ -39,6 +45,18 @@ pub(super) fn plan(placed: Vec<(Netns, &str, &NetlinkRoute)>, planner: &mut Plan
             }
             Ok(Merged { kind: None, .. }) => {}
             Err(problem) => planner.problems.push(problem),
+        }
+    }
+    // Late: a declared route can lead to the gateway of another one.
+    let nothing = BTreeMap::new();
+    for (netns, keys) in planned {
+        let found = facts.gateways.get(&netns).unwrap_or(&nothing);
+        let there = planner.at(&netns);
+        let declared = on_link(there);
+        for key in keys {
+            if let Some(route) = there.routes.get_mut(&key) {
+                add_devices(key.table, &mut route.kind, &declared, found);
+            }
         }
     }
 }
@@ -104,7 +122,7 @@ pub fn merge(
         });
     }
     let hops = hops.into_iter().map(|(hop, weight)| Hop { weight, ..hop });
-    let hops = hops.collect::<std::collections::BTreeSet<_>>();
+    let hops = hops.collect::<BTreeSet<_>>();
     let declared = best.iter().filter_map(|(_, route)| route.scope).min();
     let on_link = key_of_all.prefix.addr().is_ipv4() && hops.iter().all(|hop| hop.gateway.is_none());
     let usual = if on_link {
@@ -121,33 +139,61 @@ pub fn merge(
     Ok(merged(paths.into_kind()))
 }
 
-/// Adds the device to each gateway inside a subnet of a declared device. When the address of the subnet moves
-/// to another device, the route must follow, which the kernel does not do by itself.
-fn by_known_devices(kind: RouteKind, there: &KernelState) -> RouteKind {
-    let RouteKind::Paths(mut paths) = kind else {
-        return kind;
+/// A destination that will be on the link of a declared device.
+struct OnLink {
+    /// The table of its route; `None`: it is the subnet of an address.
+    table: Option<u32>,
+    prefix: IpNet,
+    link: LinkName,
+}
+
+/// What will be on the links of declared devices. Default routes do not count: everything would be on the link
+/// of a VPN device that has one.
+fn on_link(there: &KernelState) -> Vec<OnLink> {
+    let subnets = there.addresses.iter().filter_map(|((link, address), value)| {
+        Some(OnLink {
+            table: None,
+            prefix: connected_subnet(address, value.peer)?,
+            link: link.clone(),
+        })
+    });
+    let connected = there.routes.iter().filter(|(_, route)| route.is_connected());
+    let connected = connected.filter_map(|(key, route)| {
+        Some(OnLink {
+            table: Some(key.table),
+            prefix: key.prefix,
+            link: route.link()?.clone(),
+        })
+    });
+    let all = subnets.chain(connected);
+    all.filter(|one| one.prefix.prefix_len() > 0).collect()
+}
+
+/// Adds the device to each gateway of a route in this table. One that is on no link stays without a device.
+fn add_devices(table: u32, kind: &mut RouteKind, declared: &[OnLink], found: &BTreeMap<IpAddr, LinkName>) {
+    let RouteKind::Paths(paths) = kind else {
+        return;
     };
-    let device = |hop: &Hop| {
-        let gateway = hop
-            .gateway
-            .filter(|_| hop.link.is_none() && hop.encap.is_none())?;
-        let subnets = there.addresses.iter().filter_map(|((link, address), value)| {
-            let subnet = connected_subnet(address, value.peer)?;
-            subnet.contains(&gateway).then_some((subnet.prefix_len(), link))
-        });
-        let (longest, link) = subnets.clone().max()?;
-        // Where several devices have the subnet, the kernel chooses.
-        let several = subnets
-            .filter(|(length, other)| *length == longest && *other != link)
-            .count();
-        (several == 0).then(|| link.clone())
-    };
-    let hops = paths.hops.into_iter().map(|hop| Hop {
-        link: hop.link.clone().or_else(|| device(&hop)),
+    let device = |gateway| device_of(gateway, table, declared, found.get(&gateway));
+    let hops = std::mem::take(&mut paths.hops).into_iter().map(|hop| Hop {
+        link: hop.link.or_else(|| device(hop.gateway?)),
         ..hop
     });
     paths.hops = hops.collect();
-    RouteKind::Paths(paths)
+}
+
+/// The device through which a gateway is on the link: the one of the longest declared prefix that contains it,
+/// because when that moves to another device, the route must follow; else `found`, the one of the kernel.
+fn device_of(gateway: IpAddr, table: u32, declared: &[OnLink], found: Option<&LinkName>) -> Option<LinkName> {
+    let looked_up = |one: &&OnLink| one.table.is_none_or(|other| [MAIN_TABLE, table].contains(&other));
+    let all = declared.iter().filter(looked_up);
+    let all = all.filter(|one| one.prefix.contains(&gateway));
+    let longest = all.clone().map(|one| one.prefix.prefix_len()).max();
+    let links = all.filter(|one| Some(one.prefix.prefix_len()) == longest);
+    let links = links.map(|one| &one.link).collect::<BTreeSet<_>>();
+    // Where several devices have the prefix, the kernel chooses.
+    let chosen = found.filter(|found| links.is_empty() || links.contains(found));
+    chosen.or(links.first().copied()).cloned()
 }
 
 /// The problem that a network or a WireGuard device already has a route with this key.

@@ -240,11 +240,7 @@ fn reached(mut facts: NodeFacts, prefix: &str, host: u8) -> NodeFacts {
 
 fn found(prefix: &str, metric: u32, link: &'static str) -> FoundRoute {
     FoundRoute {
-        key: RouteKey {
-            table: MAIN_TABLE,
-            prefix: net(prefix),
-            metric,
-        },
+        key: RouteKey::new(MAIN_TABLE, net(prefix), metric),
         links: links(&[link]),
     }
 }

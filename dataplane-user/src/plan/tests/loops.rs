@@ -51,11 +51,7 @@ fn an_endpoint_inside_of_a_network_needs_a_more_specific_route() {
         let b = resources.nodes.get_mut(&NodeName::new("b").unwrap()).unwrap();
         b.underlay.ipv4 = Some([10, 77, 0, 2].into());
         let found = |table, prefix: &str, metric| FoundRoute {
-            key: RouteKey {
-                table,
-                prefix: prefix.parse().unwrap(),
-                metric,
-            },
+            key: RouteKey::new(table, prefix.parse().unwrap(), metric),
             links: [LinkName::constant("eth0")].into(),
         };
         for (route, loops) in [
@@ -108,11 +104,7 @@ fn with_dataplane_routes_the_prefixes_of_the_peer_count() {
         });
         let mut facts = known(&[(3, 1500)]);
         facts.paths.insert(inside, by("eth0", 1500));
-        let key = RouteKey {
-            table: MAIN_TABLE,
-            prefix: prefix.parse().unwrap(),
-            metric: 0,
-        };
+        let key = RouteKey::new(MAIN_TABLE, prefix.parse().unwrap(), 0);
         let links = [LinkName::constant("eth0")].into();
         facts
             .routes
@@ -147,11 +139,7 @@ fn an_endpoint_inside_the_routes_of_its_own_device_is_reported() {
             BTreeSet::from([lookup])
         );
         let found = route.map(|(table, prefix, link)| FoundRoute {
-            key: RouteKey {
-                table,
-                prefix: prefix.parse().unwrap(),
-                metric: 0,
-            },
+            key: RouteKey::new(table, prefix.parse().unwrap(), 0),
             links: [LinkName::new(link).unwrap()].into(),
         });
         facts.routes.extend(found.map(|found| (lookup, found)));

@@ -55,11 +55,7 @@ fn each_device_has_a_number_a_rule_and_a_table() {
     ];
     assert_eq!(desired.rules, expected.into());
     let route = |table, prefix: &str| {
-        let key = RouteKey {
-            table,
-            prefix: prefix.parse().unwrap(),
-            metric: RETURN_PATH_METRIC,
-        };
+        let key = RouteKey::new(table, prefix.parse().unwrap(), RETURN_PATH_METRIC);
         desired.routes[&key].kind.to_string()
     };
     assert_eq!(route(17302, "0.0.0.0/0"), "via 203.0.113.1 dev eth1 onlink");

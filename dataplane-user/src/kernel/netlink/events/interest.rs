@@ -199,9 +199,11 @@ impl Interest {
     ) -> Option<Matter> {
         match namespace {
             Some(number) if self.own_number != Some(number) => {
-                let matter = self.elsewhere.get(&number)?.matter(message);
+                let there = self.elsewhere.get(&number)?;
                 // Paths to peers only start in this namespace.
-                matter.filter(|matter| *matter == Matter::Own)
+                let paths = !there.lookups.is_empty();
+                let matter = there.matter(message);
+                matter.filter(|matter| *matter == Matter::Own || paths)
             }
             _ if message.kind == libc::RTM_DELNSID => {
                 let gone = nsid::read(message.body)?;

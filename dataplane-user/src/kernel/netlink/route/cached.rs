@@ -34,11 +34,7 @@ pub(in super::super) fn keeps_sockets(change: &NetlinkChange) -> bool {
 /// rule uses. Only a route of Adit can be left over from an interrupted run; a route with another mark stays,
 /// and then the kernel refuses the second request.
 pub(in super::super) fn look_up_again() -> [Request; 3] {
-    let key = RouteKey {
-        table: TABLE,
-        prefix: IpNet::V6(Ipv6Net::new_assert(PREFIX, 64)),
-        metric: ANCHOR_METRIC,
-    };
+    let key = RouteKey::new(TABLE, IpNet::V6(Ipv6Net::new_assert(PREFIX, 64)), ANCHOR_METRIC);
     let message = of_key(&key).kind(RouteType::Unreachable).build();
     let add = Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &message);
     [delete(&key), add, delete(&key)]

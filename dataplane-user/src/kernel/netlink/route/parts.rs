@@ -48,6 +48,7 @@ pub(in crate::kernel::netlink) fn key(
     Ok(RouteKey {
         table,
         prefix: prefix(destination, header)?,
+        tos: header.tos,
         metric,
     })
 }
@@ -107,6 +108,7 @@ impl Parts {
             key: RouteKey {
                 table: header.table.into(),
                 prefix: destination.into(),
+                tos: header.tos,
                 metric: 0,
             },
             index: None,

@@ -14,6 +14,7 @@ use crate::kernel::netlink::link_table::LinkTable;
 use crate::model::devices::is_overlay_device;
 use crate::model::facts::FoundRoute;
 use crate::model::{ANCHOR_METRIC, BACKSTOP_METRIC, MAIN_TABLE, Owner, PROTOCOL, Route, RouteKey};
+use crate::net::LinkName;
 
 /// Routes not managed by Adit that concern it, besides those with its metrics.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +31,7 @@ impl Others {
     fn is_inside(&self, header: &RouteHeader, key: &RouteKey) -> bool {
         let mut overlays = self.inside.iter();
         header.protocol != RouteProtocol::Kernel
-            && header.tos == 0
+            && key.tos == 0
             && key.table == MAIN_TABLE
             && overlays.any(|overlay| overlay.contains(&key.prefix))
     }
@@ -53,11 +54,10 @@ pub(in crate::kernel::netlink) fn read(
     }
     let attributes = &body[HEADER..];
     let managed = header.protocol == RouteProtocol::Other(PROTOCOL);
-    // Of perhaps a million routes only a few matter, and for the others only the key is decoded. Another type
-    // of service is another key, which no route of Adit has.
+    // Of perhaps a million routes only a few matter, and for the others only the key is decoded.
     let matters = |key: &RouteKey| {
-        let usual = [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
-        header.tos == 0 && (usual || wanted.keys.contains(key))
+        let usual = key.tos == 0 && [ANCHOR_METRIC, BACKSTOP_METRIC].contains(&key.metric);
+        usual || wanted.keys.contains(key)
     };
     let key = parts::key(&header, attributes)?;
     let matters = managed || matters(&key);
@@ -131,4 +131,20 @@ pub(in crate::kernel::netlink) fn read_found(
         key: parts.key,
         links: of_index.into_iter().chain(hops).collect(),
     }))
+}
+
+/// Decodes an answer to [`find`](super::find) for a gateway: the device through which it is on the link. A
+/// default route does not count: everything that is reached in no other way would be on its link.
+pub(in crate::kernel::netlink) fn read_on_link(
+    body: &[u8],
+    links: &LinkTable,
+) -> Result<Option<LinkName>, DecodeError> {
+    let header = RouteHeader::parse(body)?;
+    if header.kind != RouteType::Unicast || header.destination_prefix_length == 0 {
+        return Ok(None);
+    }
+    let parts = Parts::read(&header, &body[HEADER..], links)?;
+    let direct = parts.gateway.is_none() && parts.hops.is_none();
+    let link = parts.index.filter(|_| direct).and_then(|index| links.name(index));
+    Ok(link.cloned())
 }

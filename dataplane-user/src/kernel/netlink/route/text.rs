@@ -19,9 +19,6 @@ impl Text {
     /// The text of the header.
     pub(super) fn of_header(header: &RouteHeader) -> Text {
         let mut text = Text::default();
-        if header.tos != 0 {
-            text.0.push(format!("tos {:#04x}", header.tos));
-        }
         if header.source_prefix_length != 0 {
             text.0.push(format!("from a /{}", header.source_prefix_length));
         }

@@ -22,7 +22,7 @@ pub(in crate::source::manifest) const HOP: [Field; 6] = [
     Field::optional(
         "dev",
         Accepts::Text("eth0"),
-        "the device that the kernel chooses for `via`",
+        "the device that reaches `via` without another gateway",
         "Device of the next hop.",
     ),
     Field::or(
