@@ -150,20 +150,8 @@ pub(super) async fn run(directories: &Directories, arguments: Arguments) -> Resu
         lock: locks.namespace.listener()?,
         http,
     };
-    let options = BpfOptions {
-        log: arguments.log_packets,
-        ..BpfOptions::new(&directories.bpffs)
-    };
     let keys = KeyRing::new(&directories.state_dir);
-    let mut kernel =
-        LinuxKernel::open(&options, &directories.state_dir, private_keys(&keys)).map_err(|error| {
-            let code = if bpf::is_locked(&error) {
-                Code::Refused
-            } else {
-                Code::Error
-            };
-            Failure::new(code, anyhow!(error).context("opening the kernel interfaces"))
-        })?;
+    let mut kernel = open_kernel(directories, arguments.log_packets, &keys)?;
     // Before the first read, so that no change in between is missed.
     let counts = Arc::new(EventCounts::default());
     let kernel_events = kernel
@@ -210,6 +198,22 @@ pub(super) async fn run(directories: &Directories, arguments: Arguments) -> Resu
     Agent::new(kernel, config).run(events, &mut teller).await;
     notify(NotifyState::Stopping);
     Ok(())
+}
+
+/// Opens the kernel interfaces. Another process may have locked the directory of pins.
+fn open_kernel(directories: &Directories, log: bool, keys: &KeyRing) -> Result<LinuxKernel, Failure> {
+    let options = BpfOptions {
+        log,
+        ..BpfOptions::new(&directories.bpffs)
+    };
+    LinuxKernel::open(&options, &directories.state_dir, private_keys(keys)).map_err(|error| {
+        let code = if bpf::is_locked(&error) {
+            Code::Refused
+        } else {
+            Code::Error
+        };
+        Failure::new(code, anyhow!(error).context("opening the kernel interfaces"))
+    })
 }
 
 /// The waiting times. Resolved names are cached no longer than until the next full reconciliation.
