@@ -5,10 +5,11 @@
 mod addresses;
 mod attachments;
 mod bpf;
+mod bridge_ports;
 mod firewall;
 mod flood;
 mod links;
-mod masters;
+
 mod neighbours;
 mod nexthops;
 pub mod order;
@@ -119,7 +120,7 @@ fn one(at: At<'_>, observed: &mut KernelState, desired: &mut KernelState, set: &
     waiting::exclude(observed, desired, set);
     undecoded::exclude(observed, desired, set);
     links::diff(at, observed, desired, set);
-    masters::diff(observed, desired, set);
+    bridge_ports::diff(observed, desired, set);
     flood::diff(observed, desired, set);
     sysctls::diff(observed, desired, set);
     addresses::diff(observed, desired, set);

@@ -7,13 +7,11 @@ mod rotation;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use self::key_facts::{Keys, Needed};
 use self::remembered::Remembered;
 use self::rotation::Rotation;
-use crate::kernel::wireguard::PrivateKeys;
 use crate::kernel::{Kernel, KernelError, ObservationScope};
 use crate::model::facts::Presence;
 use crate::model::facts::{NodeFacts, Unread, WireGuardFacts};
@@ -219,13 +217,6 @@ fn is_clean(namespace: &Namespace, observed: &KernelState, left: &ChangeSet) -> 
     let there = observed.namespaces.get(namespace);
     there.is_some_and(|there| there.undecoded.is_empty())
         && !changes.any(|change| change.namespace.as_ref() == Some(namespace))
-}
-
-/// Finds private keys on a ring, when a device is to get one.
-#[must_use]
-pub fn private_keys(ring: &KeyRing) -> PrivateKeys {
-    let ring = ring.clone();
-    Arc::new(move |public| ring.private(public))
 }
 
 /// The underlay addresses of all peers: the plan needs the path to each.

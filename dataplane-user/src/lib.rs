@@ -1,9 +1,7 @@
 //! The agent and command-line tool of Adit, as a library.
 //!
-//! Pure: [`net`], [`model`], [`resource`], [`plan`], [`diff`]. Edges: [`kernel`], [`source`], [`wg_quick`].
-//! Drivers: [`hub`], [`apply`], [`gather`], [`drift`], [`reconcile`]. Reports: [`status`], [`metrics`],
-//! [`reporter`], [`serve`]. Commands: [`cli`]. A module may use only modules before it in this list; `cargo
-//! xtask tidy` checks that. docs/ARCHITECTURE.md describes how they work together.
+//! docs/ARCHITECTURE.md has the table of modules, from the bottom to the top, and describes how they work
+//! together. `cargo xtask tidy` checks that no module uses one above it.
 
 // `print!` panics on a closed pipe and prints control characters unchanged; `cli::output` does neither.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

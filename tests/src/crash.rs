@@ -9,7 +9,6 @@ use std::process::{self, Command};
 use std::time::Duration;
 
 use dataplane_user::event::Event;
-use dataplane_user::gather::private_keys;
 use dataplane_user::heartbeat::Heartbeat;
 use dataplane_user::kernel::bpf::BpfOptions;
 use dataplane_user::kernel::{Kernel, KernelError, LinuxKernel};
@@ -109,7 +108,7 @@ pub fn child() {
         let kernel = LinuxKernel::open(
             &BpfOptions::new(path(PINS)),
             &path(STATE),
-            private_keys(&config.keys),
+            config.keys.private_keys(),
         )
         .expect("root opens it");
         let left = after.parse().expect("a number");

@@ -7,7 +7,6 @@ use super::directories::{Directories, Manifests};
 use super::exit::{Code, Failure};
 use super::output::{self, Format};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
-use crate::gather::private_keys;
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::BpfOptions;
 use crate::model::change::Verb;
@@ -60,7 +59,7 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
         compare_by_tag: true,
         ..BpfOptions::new(&directories.bpffs)
     };
-    let keys = private_keys(&KeyRing::new(&directories.state_dir));
+    let keys = KeyRing::new(&directories.state_dir).private_keys();
     let mut kernel = LinuxKernel::open(&options, &directories.state_dir, keys)?;
     let compared = Comparison::new(&mut kernel, &mut directories.gatherer(), &intent, || {}).await?;
     let (set, problems) = (&compared.set, compared.problems());

@@ -25,7 +25,6 @@ use super::directories::{Directories, Manifests};
 use super::exit::{Code, Failure};
 use super::privilege::{self, BPF, NET_ADMIN, PERFMON};
 use crate::event::Event;
-use crate::gather::private_keys;
 use crate::heartbeat::Heartbeat;
 use crate::kernel::LinuxKernel;
 use crate::kernel::bpf::{self, BpfOptions};
@@ -206,7 +205,7 @@ fn open_kernel(directories: &Directories, log: bool, keys: &KeyRing) -> Result<L
         log,
         ..BpfOptions::new(&directories.bpffs)
     };
-    LinuxKernel::open(&options, &directories.state_dir, private_keys(keys)).map_err(|error| {
+    LinuxKernel::open(&options, &directories.state_dir, keys.private_keys()).map_err(|error| {
         let code = if bpf::is_locked(&error) {
             Code::Refused
         } else {

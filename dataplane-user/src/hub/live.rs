@@ -1,7 +1,7 @@
 //! The interface of a file: changes of the file are applied to the interface, with the routes of its allowed
 //! IPs.
 
-mod touched;
+mod changed_peers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use self::touched::Touched;
+use self::changed_peers::ChangedPeers;
 use super::routes::{self, AllowedIpChange, RouteChanges};
 use super::{LivePeers, SyncError};
 use crate::diff;
@@ -95,7 +95,7 @@ impl LiveDevice {
     }
 
     /// Applies changed peers, and verifies that the kernel accepted them.
-    async fn set(&mut self, touched: &Touched<'_>) -> Result<(), SyncError> {
+    async fn set(&mut self, touched: &ChangedPeers<'_>) -> Result<(), SyncError> {
         let names = names(&touched.now).await?;
         let now = on_device(touched.now.iter().copied(), &names);
         // The comparison is with the interface and not with the former file, because an earlier run may have
@@ -272,7 +272,7 @@ impl Live for LiveDevice {
     }
 
     async fn sync(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
-        let touched = Touched::between(before, now);
+        let touched = ChangedPeers::between(before, now);
         self.routes = RouteChanges::default();
         let new = prefixes(&touched.now);
         let gone = prefixes(&touched.before);
@@ -287,7 +287,7 @@ impl Live for LiveDevice {
     }
 
     async fn restore(&mut self, before: &Config, now: &Config) -> Result<(), SyncError> {
-        let touched = Touched::between(before, now);
+        let touched = ChangedPeers::between(before, now);
         Ok(self.undo(|key| touched.has(key)).await?)
     }
 

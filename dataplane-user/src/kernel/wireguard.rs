@@ -5,6 +5,7 @@
 //! buffers of requests and answers are wiped.
 
 mod attribute;
+pub(crate) mod endpoint_device;
 mod endpoint_store;
 pub mod endpoints;
 mod execute;
@@ -14,7 +15,6 @@ pub mod generate;
 pub mod listing;
 mod read;
 mod write;
-pub(crate) mod zone;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -203,7 +203,7 @@ impl WireGuard {
             _ => None,
         });
         let devices = endpoints.filter_map(|endpoint| endpoint.device.as_ref());
-        let zones = devices.map(|device| Ok((device.clone(), zone::index(device)?)));
+        let zones = devices.map(|device| Ok((device.clone(), endpoint_device::index(device)?)));
         Ok(Keys {
             private: wanted.map(|key| (self.private_keys)(key)).transpose()?,
             spare: generate::public_key()?,

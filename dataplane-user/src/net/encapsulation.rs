@@ -58,7 +58,7 @@ impl FromStr for Encapsulation {
 }
 
 /// The encapsulation that a manifest requests; `None` means `auto`.
-pub type Wish = Option<Encapsulation>;
+pub type RequestedEncapsulation = Option<Encapsulation>;
 
 /// The encapsulation of a link, from the requests of its ends and of the network: security wins.
 ///
@@ -66,7 +66,11 @@ pub type Wish = Option<Encapsulation>;
 /// requests. Without requests, WireGuard if either underlay address is public, otherwise GENEVE. The result
 /// does not depend on the order of the ends, so both ends get the same one.
 #[must_use]
-pub fn agree(ends: [Wish; 2], network: Wish, public_underlay: bool) -> Encapsulation {
+pub fn agree(
+    ends: [RequestedEncapsulation; 2],
+    network: RequestedEncapsulation,
+    public_underlay: bool,
+) -> Encapsulation {
     if let Some(named) = ends.into_iter().chain([network]).flatten().min() {
         return named;
     }

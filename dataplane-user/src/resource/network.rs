@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::FirewallOptions;
-use crate::net::encapsulation::Wish;
+use crate::net::encapsulation::RequestedEncapsulation;
 use crate::net::{Family, NetworkName, PortRange};
 
 /// An overlay network (`TunnelNetwork`).
@@ -17,7 +17,7 @@ pub struct Network {
     /// Its address space; disjoint from those of all other networks.
     pub prefixes: BTreeSet<IpNet>,
     /// The encapsulation of links, unless a node declares another one.
-    pub encapsulation: Wish,
+    pub encapsulation: RequestedEncapsulation,
     /// The dataplane that forwards its packets.
     pub dataplane: Dataplane,
     /// Options of its routes, for dataplane `routes`.

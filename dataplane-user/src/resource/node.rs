@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::network::Dataplane;
-use crate::net::encapsulation::Wish;
+use crate::net::encapsulation::RequestedEncapsulation;
 use crate::net::{Family, LinkName, NetworkName, NodeName, PeerEndpoint, PublicKey};
 
 /// A node (`TunnelNode`).
@@ -27,7 +27,7 @@ pub struct Node {
     /// Its end of WireGuard links.
     pub wireguard: Option<WireGuardPeer>,
     /// The encapsulation that it requests for its links.
-    pub encapsulation: Wish,
+    pub encapsulation: RequestedEncapsulation,
     /// The dataplane for the packets that it sends; `None`: the one of the network.
     pub dataplane: Option<Dataplane>,
     /// Whether it is drained: it gets no new flows.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::key_file::{self, KeyFileError};
+use crate::kernel::wireguard::PrivateKeys;
 use crate::net::KeySource;
 use crate::net::{PrivateKey, PublicKey};
 
@@ -56,6 +57,13 @@ impl KeyRing {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(public, source.clone());
         Ok(Some(public))
+    }
+
+    /// The function that finds private keys for the kernel adapter, when a device gets one.
+    #[must_use]
+    pub fn private_keys(&self) -> PrivateKeys {
+        let ring = self.clone();
+        Arc::new(move |public| ring.private(public))
     }
 
     /// The private key that belongs to a public key, read from the source that had it last, otherwise from

@@ -18,7 +18,7 @@ use crate::cli::exit::{Code, Failure};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::output;
 use crate::files;
-use crate::kernel::wireguard::zone;
+use crate::kernel::wireguard::endpoint_device;
 use crate::limits;
 use crate::net::LinkName;
 use crate::resource::node::Host;
@@ -80,7 +80,7 @@ impl Quick {
         let hosts = peers.iter().map(|peer| Some(&peer.endpoint.as_ref()?.host));
         for (index, host) in hosts.clone().enumerate() {
             if let Some(Host::Scoped(_, device)) = host {
-                zone::index(device).with_context(|| self.position("Endpoint", index))?;
+                endpoint_device::index(device).with_context(|| self.position("Endpoint", index))?;
             }
         }
         let found = names::of_peers(peers, limits::WG_QUICK_NAMES_TIMEOUT).await;

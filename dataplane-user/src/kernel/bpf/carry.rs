@@ -14,8 +14,8 @@ use super::maps::{NO_PREALLOC, Table};
 use super::pins::check_file_system;
 use super::syscall::{MapFd, MapShape};
 use crate::kernel::KernelError;
+use crate::kernel::wireguard::endpoint_device;
 use crate::kernel::wireguard::endpoints::Endpoints;
-use crate::kernel::wireguard::zone;
 use crate::net::key::PublicKey;
 use crate::net::{LinkName, PeerEndpoint};
 
@@ -151,7 +151,7 @@ fn encode(endpoint: &PeerEndpoint) -> CarryEndpoint {
     let scope = endpoint
         .device
         .as_ref()
-        .and_then(|device| zone::index(device).ok());
+        .and_then(|device| endpoint_device::index(device).ok());
     CarryEndpoint {
         address: address_bytes(endpoint.address),
         port: endpoint.port,
@@ -167,7 +167,7 @@ fn decode(key: &CarryKey, value: &CarryEndpoint) -> Option<((LinkName, PublicKey
     let device = LinkName::new(name.trim_end_matches('\0')).ok()?;
     let peer = PublicKey::from_bytes(key.peer);
     let address = address_from(&value.address, value.version == 6);
-    let endpoint = zone::endpoint(address, value.port, value.scope);
+    let endpoint = endpoint_device::endpoint(address, value.port, value.scope);
     let same = encode_key(&device, &peer) == *key && encode(&endpoint) == *value;
     same.then_some(((device, peer), endpoint))
 }
@@ -187,7 +187,7 @@ mod tests {
             ("fe80::1", 1),
             ("fe80::1", 4_000_000),
         ] {
-            let endpoint = zone::endpoint(address.parse().unwrap(), 51820, scope);
+            let endpoint = endpoint_device::endpoint(address.parse().unwrap(), 51820, scope);
             let (key, value) = (encode_key(&device, &peer), encode(&endpoint));
             assert_eq!(value.scope, scope);
             assert_eq!(decode(&key, &value), Some(((device.clone(), peer), endpoint)));

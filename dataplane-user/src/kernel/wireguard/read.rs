@@ -11,7 +11,7 @@ use netlink_packet_core::{
 use zeroize::Zeroizing;
 
 use super::listing::Listing;
-use super::{PeerTraffic, zone};
+use super::{PeerTraffic, endpoint_device};
 use crate::kernel::netlink::uapi;
 use crate::net::key::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 use crate::net::{LinkName, PeerEndpoint};
@@ -153,7 +153,11 @@ fn socket_address(bytes: &[u8]) -> Option<PeerEndpoint> {
             let (_flow, rest) = rest.split_first_chunk::<4>()?;
             let (address, rest) = rest.split_first_chunk::<16>()?;
             let scope = u32::from_ne_bytes(*rest.first_chunk::<4>()?);
-            Some(zone::endpoint(Ipv6Addr::from(*address).into(), port, scope))
+            Some(endpoint_device::endpoint(
+                Ipv6Addr::from(*address).into(),
+                port,
+                scope,
+            ))
         }
         _ => None,
     }

@@ -11,7 +11,7 @@ use super::reader::{Fields, Read, Value};
 use super::scalar;
 use super::schema::{Accepts, Field, Literal};
 use crate::net::Encapsulation;
-use crate::net::encapsulation::Wish;
+use crate::net::encapsulation::RequestedEncapsulation;
 use crate::net::{Family, NetworkName};
 use crate::resource::network::{AllDown, Dataplane, NetworkRoutes, Ports, SourceProtection, UdpChecksum};
 use crate::resource::{Bfd, Network};
@@ -274,7 +274,7 @@ pub(super) fn read(name: NetworkName, spec: &Value<'_>) -> Read<DeclaredNetwork>
 }
 
 /// The encapsulation of a link; `auto` is `None`.
-pub(super) fn encapsulation(value: &Value<'_>) -> Read<Wish> {
+pub(super) fn encapsulation(value: &Value<'_>) -> Read<RequestedEncapsulation> {
     let named = Encapsulation::ALL.map(|encapsulation| (encapsulation.name(), Some(encapsulation)));
     let words = [("auto", None)].into_iter().chain(named).collect::<Vec<_>>();
     value.word(&words)

@@ -7,13 +7,13 @@ use crate::resource::wireguard::Peer;
 use crate::wg_quick::Config;
 
 /// The peers that differ between two versions of a file.
-pub(super) struct Touched<'a> {
+pub(super) struct ChangedPeers<'a> {
     pub(super) before: Vec<&'a Peer>,
     pub(super) now: Vec<&'a Peer>,
 }
 
-impl<'a> Touched<'a> {
-    pub(super) fn between(before: &'a Config, now: &'a Config) -> Touched<'a> {
+impl<'a> ChangedPeers<'a> {
+    pub(super) fn between(before: &'a Config, now: &'a Config) -> ChangedPeers<'a> {
         let by_key = |config: &'a Config| -> BTreeMap<PublicKey, &'a Peer> {
             config.peers.iter().map(|peer| (peer.public_key, peer)).collect()
         };
@@ -22,7 +22,7 @@ impl<'a> Touched<'a> {
             let differing = these.iter().filter(|(key, peer)| those.get(*key) != Some(*peer));
             differing.map(|(_, peer)| *peer).collect::<Vec<_>>()
         };
-        Touched {
+        ChangedPeers {
             before: differing(&before, &now),
             now: differing(&now, &before),
         }
