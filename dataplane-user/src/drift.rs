@@ -233,9 +233,17 @@ fn indexes(repairs: &[Repair]) -> BTreeSet<usize> {
     indexes.copied().collect()
 }
 
+/// The changes of held-back repairs. Revocations are never held back: whoever adds a peer or a prefix of a peer again
+/// and again must not succeed by that.
+fn held_changes(held: &[Repair], set: &ChangeSet) -> BTreeSet<usize> {
+    let mut held = indexes(held);
+    held.retain(|&index| !set.changes[index].is_revocation());
+    held
+}
+
 /// The changes that depend on held-back repairs, as `apply` would skip them if those failed.
 fn dependents(held: &[Repair], set: &ChangeSet) -> BTreeSet<usize> {
-    let held = indexes(held);
+    let held = held_changes(held, set);
     let mut broken = BTreeSet::<u32>::new();
     let mut waiting = BTreeSet::new();
     // What a change requires comes before it.
@@ -256,7 +264,7 @@ fn dependents(held: &[Repair], set: &ChangeSet) -> BTreeSet<usize> {
 fn remove(held: &[Repair], waiting: &BTreeSet<usize>, set: &mut ChangeSet) -> Vec<Change> {
     held.iter()
         .for_each(|repair| debug!("not repaired for now: {repair}"));
-    let held = indexes(held);
+    let held = held_changes(held, set);
     let removed = waiting.iter().map(|&index| set.changes[index].clone());
     let removed = removed.collect();
     set.retain(|index, _| !held.contains(&index) && !waiting.contains(&index));

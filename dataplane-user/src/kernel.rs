@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::model::facts::Presence;
-use crate::model::facts::{Lookup, NodeFacts};
+use crate::model::facts::{Gateway, Lookup, NodeFacts};
 use crate::model::{Change, KernelState};
 use crate::net::{LinkName, Namespace};
 
@@ -105,7 +105,7 @@ pub struct ObservationScope {
     /// Routes that are part of the facts.
     pub lookups: BTreeSet<Lookup>,
     /// Gateways whose devices are part of the facts, by namespace (`None`: the agent's own).
-    pub gateways: BTreeMap<Option<Namespace>, BTreeSet<IpAddr>>,
+    pub gateways: BTreeMap<Option<Namespace>, BTreeSet<Gateway>>,
     /// Whether a WireGuard key is being rotated, so that handshakes are part of the facts.
     pub rotating: bool,
 }

@@ -6,9 +6,8 @@ use adit_tests::random::foreign_link;
 use dataplane_user::apply::apply;
 use dataplane_user::diff::diff;
 use dataplane_user::kernel::fake::FakeKernel;
-use dataplane_user::model::facts::Presence;
-use dataplane_user::model::facts::{NodeFacts, OwnKey, WireGuardFacts};
-use dataplane_user::model::{Hop, KernelState, LinkKind, Owner, RouteScope};
+use dataplane_user::model::facts::{Gateway, NodeFacts, OwnKey, Presence, WireGuardFacts};
+use dataplane_user::model::{Hop, KernelState, LinkKind, MAIN_TABLE, Owner, RouteScope};
 use dataplane_user::net::KeySource;
 use dataplane_user::net::{LinkName, Namespace, NodeName, PublicKey};
 use dataplane_user::plan::plan;
@@ -254,7 +253,13 @@ fn through_gateway(at: u8, device: Option<&LinkName>) -> KernelState {
         ..Resources::default()
     };
     let there = |namespace: Namespace| (namespace.clone(), Presence::There(namespace));
-    let on_link = device.map(|device| (gateway, device.clone()));
+    let on_link = device.map(|device| {
+        let gateway = Gateway {
+            table: MAIN_TABLE,
+            address: gateway,
+        };
+        (gateway, device.clone())
+    });
     let facts = NodeFacts {
         namespaces: place(at).map(there).into_iter().collect(),
         gateways: BTreeMap::from([(place(at), on_link.into_iter().collect())]),

@@ -6,11 +6,13 @@ use ipnet::IpNet;
 
 use super::*;
 use crate::diff::diff;
+use crate::limits;
+use crate::model::wireguard::{Device, Peer};
 use crate::model::{
     Address, AddressScope, Class, Hop, Link, LinkKind, MAIN_TABLE, Object, ObjectKind, Owner, Paths, Route,
     RouteKey, RouteKind, RouteScope, VethPeer,
 };
-use crate::net::{LinkName, Namespace};
+use crate::net::{LinkName, Namespace, PublicKey};
 
 fn there() -> Namespace {
     Namespace::Name("there".to_owned())
@@ -323,4 +325,39 @@ fn a_change_that_depends_on_a_repair_that_is_held_back_waits_for_it() {
         [].into()
     );
     assert_eq!(reasons(&mut drift), [Reason::Conflict]);
+}
+
+/// A WireGuard device with these peers, which may use the prefix of their number.
+fn wireguard(peers: &[u8]) -> KernelState {
+    let peer = |number: &u8| {
+        let peer = Peer {
+            allowed_ips: BTreeSet::from([net(&format!("10.9.{number}.0/24"))]),
+            ..Peer::default()
+        };
+        (PublicKey::from_bytes([*number; 32]), peer)
+    };
+    let device = Device {
+        peers: peers.iter().map(peer).collect(),
+        ..Device::default()
+    };
+    KernelState {
+        wireguard: BTreeMap::from([(name("wg0"), device)]),
+        ..KernelState::default()
+    }
+}
+
+#[test]
+fn a_revoked_peer_is_removed_each_time_while_other_repairs_of_its_device_are_held_back() {
+    let desired = wireguard(&[1]);
+    let found = wireguard(&[2]);
+    let mut drift = Drift::new(Pauses::default());
+    drift.ended(&desired, desired.clone(), &ChangeSet::default());
+    for _ in 0..limits::FIGHT_REPAIRS {
+        reconcile(&mut drift, (&found, &desired), &desired, never);
+    }
+    let mut set = diff(&found, &desired);
+    assert_eq!(set.changes.len(), 2);
+    drift.find_repairs(&found, &desired, &mut set);
+    let left = set.changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(left.len() == 1 && left[0].contains("remove"), "{left:?}");
 }

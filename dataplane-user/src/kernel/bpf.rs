@@ -237,7 +237,7 @@ impl Bpf {
         let attached = self.attacher(links).observe(managed.map(|(name, _)| name))?;
         state.attachments = self.versions(&attached)?;
         if let (Some(maps), Some(programs), Some(_)) = (&self.maps, &self.programs, &self.tables) {
-            self.unpinned = self.attacher(links).unpinned(&attached, programs);
+            self.unpinned = self.attacher(links).unpinned(&attached, programs)?;
             state.unpinned = !self.unpinned.is_empty() || !maps.are_pinned(&self.pins.maps)?;
         }
         let snapshot = match &self.maps {
@@ -357,6 +357,13 @@ impl Bpf {
         else {
             return Err(KernelError::of_change(io::Error::from_raw_os_error(libc::EROFS)));
         };
+        if self.lock.is_none() && !matches!(change, BpfChange::Pins(_)) {
+            let text = "the directory of pins was removed and is in use by another process";
+            return Err(KernelError::of_change(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                text,
+            )));
+        }
         match change {
             BpfChange::Program(ProgramChange(link, hook, operation)) => match operation {
                 ProgramOperation::Attach => attacher.attach(programs, link, *hook),

@@ -60,7 +60,7 @@ use super::KernelError;
 use super::netns::Ends;
 use crate::limits;
 use crate::model::facts::Ipv6;
-use crate::model::facts::Lookup;
+use crate::model::facts::{Gateway, Lookup};
 use crate::model::state::RULES;
 use crate::model::{KernelState, Link, LinkKind, NetlinkChange, Owner, Route, RouteKey, Rule};
 use crate::net::{Family, LinkName, Namespace};
@@ -82,7 +82,7 @@ pub struct Netlink {
     /// Routes that are part of the facts.
     lookups: BTreeSet<Lookup>,
     /// Gateways whose devices are part of the facts.
-    gateways: BTreeSet<IpAddr>,
+    gateways: BTreeSet<Gateway>,
     /// The open namespaces, and which of them is this one.
     ends: Ends,
     own_namespace: Option<Namespace>,
@@ -195,14 +195,14 @@ impl Netlink {
     }
 
     /// Makes the devices of these gateways part of the facts, so that events about routes to them matter.
-    pub fn add_gateways(&mut self, gateways: &BTreeSet<IpAddr>) {
+    pub fn add_gateways(&mut self, gateways: &BTreeSet<Gateway>) {
         self.gateways.extend(gateways);
         self.want_lookups();
     }
 
     fn want_lookups(&self) {
         let destinations = self.lookups.iter().map(|lookup| lookup.destination);
-        let destinations = destinations.chain(self.gateways.iter().copied());
+        let destinations = destinations.chain(self.gateways.iter().map(|gateway| gateway.address));
         self.interest().want_lookups(destinations.collect());
     }
 

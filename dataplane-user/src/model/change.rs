@@ -14,6 +14,7 @@ pub(crate) use self::object::{changes, objects};
 pub use self::set::{ChangeSet, Conflict, Dependencies, Waiting};
 use super::KernelState;
 use super::order::{Around, Needs, Stage};
+use super::wireguard::DeviceChange;
 pub use super::{
     AddressChange, AddressOperation, BpfChange, ClassChange, DeleteLinkReason, DeleteVersion, FloodChange,
     GroupChange, LinkChange, LinkOperation, LinkPatch, NeighbourChange, NetlinkChange, NextHopChange,
@@ -164,6 +165,19 @@ impl Verb {
 }
 
 impl Change {
+    /// Whether it takes a permission away: a WireGuard peer, prefixes of a peer, or a known source.
+    #[must_use]
+    pub fn is_revocation(&self) -> bool {
+        match &self.action {
+            Action::WireGuard(WireGuardChange { change, .. }) => matches!(
+                change,
+                DeviceChange::RemovePeer(_) | DeviceChange::RemoveAllowedIps(..)
+            ),
+            Action::Bpf(BpfChange::Source(SourceChange(_, operation))) => *operation == Existence::Delete,
+            _ => false,
+        }
+    }
+
     /// In a namespace; `None`: the agent's own.
     #[must_use]
     pub fn new(namespace: Option<Namespace>, action: impl Into<Action>) -> Change {

@@ -21,7 +21,7 @@ pub struct NodeFacts {
     pub routes: BTreeMap<Lookup, FoundRoute>,
     /// The devices through which the gateways of [`plan::gateways`](crate::plan::gateways()) are on the link,
     /// by namespace (`None`: this one); absent while there is none.
-    pub gateways: BTreeMap<Option<Namespace>, BTreeMap<IpAddr, LinkName>>,
+    pub gateways: BTreeMap<Option<Namespace>, BTreeMap<Gateway, LinkName>>,
     /// The subnets of the addresses in this namespace, with their devices; without overlay devices of Adit,
     /// and without devices that are down.
     pub subnets: BTreeSet<(LinkName, IpNet)>,
@@ -216,6 +216,16 @@ pub struct UnderlayPath {
     pub gateway: Option<IpAddr>,
     /// The path MTU in bytes: the MTU of the route if it has one, else of the device.
     pub mtu: u32,
+}
+
+/// A gateway of routes in a table. The kernel looks for its device among the routes of that table first, and then
+/// as for a packet (`fib_check_nh`, net/ipv4/fib_semantics.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gateway {
+    /// The table; [`MAIN_TABLE`]: the lookup for a packet.
+    pub table: u32,
+    /// The address.
+    pub address: IpAddr,
 }
 
 /// A route lookup: a packet whose route is requested from the kernel.

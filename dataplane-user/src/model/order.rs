@@ -9,7 +9,7 @@ mod slots;
 mod stage;
 
 pub(crate) use self::conditions::{Around, Condition, Needs, NextHopObjectRef};
-pub(crate) use self::nets::Nets;
+pub(crate) use self::nets::{NetSet, Nets};
 pub(crate) use self::slots::{PortUse, Slot, freed, freed_port, taken};
 pub use self::stage::Stage;
 use crate::net::{LinkName, Namespace};

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::objects::wireguard::Marks;
-use crate::model::facts::Lookup;
+use crate::model::MAIN_TABLE;
+use crate::model::facts::{Gateway, Lookup};
 use crate::net::{Family, Namespace};
 use crate::resource::Intent;
 use crate::resource::netlink::RouteAction;
@@ -53,7 +54,7 @@ pub fn lookups(
 /// The gateways of declared routes without a device, by namespace (`None`: the agent's own): facts must tell
 /// through which devices they are on the link.
 #[must_use]
-pub fn gateways(intent: &Intent) -> BTreeMap<Option<Namespace>, BTreeSet<IpAddr>> {
+pub fn gateways(intent: &Intent) -> BTreeMap<Option<Namespace>, BTreeSet<Gateway>> {
     let mut gateways: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     let routes = intent.resources().netlink.routes.values();
     for placed in routes.filter(|placed| placed.nodes.contains(&intent.node().name)) {
@@ -62,7 +63,10 @@ pub fn gateways(intent: &Intent) -> BTreeMap<Option<Namespace>, BTreeSet<IpAddr>
         };
         let unknown = hops.iter().filter(|peer| peer.hop.link.is_none());
         let own = gateways.entry(placed.namespace.clone()).or_default();
-        own.extend(unknown.filter_map(|peer| peer.hop.gateway));
+        for address in unknown.filter_map(|peer| peer.hop.gateway) {
+            let tables = [MAIN_TABLE, placed.object.table];
+            own.extend(tables.map(|table| Gateway { table, address }));
+        }
     }
     gateways
 }

@@ -10,6 +10,7 @@ use super::{Inputs, NetworkLink, network_links};
 use crate::limits;
 use crate::model::devices::is_overlay_device;
 use crate::model::facts::NodeFacts;
+use crate::model::order::NetSet;
 use crate::model::{ANCHOR_METRIC, KernelState, MAIN_TABLE, Owner, RouteKey};
 use crate::net::{Family, LinkName};
 use crate::resource::{Dataplane, Intent, Problem, Reason};
@@ -51,16 +52,23 @@ pub fn by_routes(intent: &Intent, facts: &NodeFacts, observed: &KernelState) -> 
     let mut problems = Vec::new();
     let foreign = observed.routes.iter();
     let foreign = foreign.filter(|(key, route)| route.owner == Owner::Other && key.table == MAIN_TABLE);
-    let others = foreign.map(|(key, route)| Other {
-        key: *key,
-        what: format!("the route {key} {}", route.kind),
-        remedy: format!("delete the route with `ip route delete {key}`, or change the prefixes of the peer"),
-    });
-    let mut others = others.peekable();
-    if others.peek().is_none() {
+    let mut foreign = foreign.peekable();
+    if foreign.peek().is_none() {
         return problems;
     }
     let networks = network_links(intent, facts);
+    // There may be many routes and many peers, so most routes are excluded by one lookup.
+    let of_peers = networks.iter().flat_map(|links| {
+        let peers = links.peers.iter();
+        peers.flat_map(|peer| advertised(peer.node, links.network).map(|advertised| advertised.cidr))
+    });
+    let of_peers = of_peers.collect::<NetSet>();
+    let foreign = foreign.filter(|(key, _)| of_peers.overlaps(&key.prefix));
+    let others = foreign.map(|(key, route)| Other {
+        key: *key,
+        what: format!("the route {key} {}", route.kind),
+        remedy: remedy(key),
+    });
     for other in others {
         tell(intent, &networks, &[other], &mut problems);
         if problems.len() >= limits::NAMED_SHADOWS {
@@ -68,6 +76,15 @@ pub fn by_routes(intent: &Intent, facts: &NodeFacts, observed: &KernelState) -> 
         }
     }
     problems
+}
+
+fn remedy(key: &RouteKey) -> String {
+    match key.prefix.prefix_len() {
+        0 => format!(
+            "give this default route a metric above {ANCHOR_METRIC}, or declare an overlay that does not contain everything"
+        ),
+        _ => format!("delete the route with `ip route delete {key}`, or change the prefixes of the peer"),
+    }
 }
 
 fn tell(intent: &Intent, networks: &[NetworkLink<'_>], others: &[Other], problems: &mut Vec<Problem>) {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use adit_tests::NetNs;
 use dataplane_user::kernel::netlink::Netlink;
+use dataplane_user::model::MAIN_TABLE;
+use dataplane_user::model::facts::Gateway;
 
 use crate::name;
 
@@ -110,7 +112,9 @@ fn gateways_are_on_the_link_of_the_most_specific_route_without_a_gateway() {
         route add unreachable 192.0.2.32/27
         route add 172.31.1.1/32 dev under1
         route add 172.31.2.1/32 nexthop dev under0 nexthop dev under1
-        route add default dev tunnel",
+        route add default dev tunnel
+        route add 192.0.2.0/24 dev tunnel table 100
+        route add default dev tunnel table 100",
     );
     let gateways = [
         ("192.0.2.7", Some("under0")),
@@ -125,7 +129,21 @@ fn gateways_are_on_the_link_of_the_most_specific_route_without_a_gateway() {
         ("198.51.100.1", None),
         ("2001:db9::7", None),
     ]
-    .map(|(gateway, link)| (gateway.parse::<IpAddr>().unwrap(), link.map(name)));
+    .map(|(gateway, link)| (MAIN_TABLE, gateway, link));
+    // In a table, its own routes count.
+    let in_table = [
+        (100, "192.0.2.7", Some("tunnel")),
+        (100, "203.0.113.7", None),
+        (101, "192.0.2.7", None),
+    ];
+    let gateways = gateways
+        .into_iter()
+        .chain(in_table)
+        .map(|(table, address, link)| {
+            let address = address.parse::<IpAddr>().unwrap();
+            (Gateway { table, address }, link.map(name))
+        });
+    let gateways = gateways.collect::<Vec<_>>();
     let facts = netns.run(async || {
         let mut netlink = Netlink::open().unwrap();
         netlink.add_gateways(&gateways.iter().map(|(gateway, _)| *gateway).collect());

@@ -194,17 +194,31 @@ impl Attacher<'_> {
         self.pins.remove_programs(link, hook, None)
     }
 
-    /// The devices whose clsact filter has the program of this process, although it is not pinned.
-    pub(super) fn unpinned(&self, attached: &Attached, programs: &Programs) -> Vec<(LinkName, Hook)> {
+    /// The devices whose clsact filter has the program of this process, although it is not pinned. The pin of a
+    /// renamed device has its former name.
+    ///
+    /// # Errors
+    /// When the pins can't be listed.
+    pub(super) fn unpinned(
+        &self,
+        attached: &Attached,
+        programs: &Programs,
+    ) -> Result<Vec<(LinkName, Hook)>, KernelError> {
         if self.mechanism == Mechanism::Tcx {
-            return Vec::new();
+            return Ok(Vec::new());
         }
+        let pins = self.pins.list_programs()?;
+        let is_pinned = |link: &LinkName, hook: Hook, id: u32| {
+            let mut pins = pins.iter().filter(|pin| (pin.hook, pin.id) == (hook, id));
+            let is_former = |name: &LinkName| !attached.programs.contains_key(&(name.clone(), hook));
+            pins.any(|pin| pin.link == *link || is_former(&pin.link))
+        };
         let own = attached.programs.iter().filter(|((link, hook), id)| {
             let identity = programs.identity(link, *hook);
             identity.is_some_and(|identity| identity.id == **id)
         });
-        let lost = own.filter(|((link, hook), id)| !self.pins.program(link, *hook, **id).exists());
-        lost.map(|(key, _)| key.clone()).collect()
+        let lost = own.filter(|((link, hook), id)| !is_pinned(link, *hook, **id));
+        Ok(lost.map(|(key, _)| key.clone()).collect())
     }
 
     /// Pins a program before it gets a filter, so that the filter is known as managed by Adit from the

@@ -15,9 +15,8 @@ use super::route::KernelPath;
 use super::{Netlink, address, link, route};
 use crate::kernel::KernelError;
 use crate::model::devices::is_overlay_device;
-use crate::model::facts::NodeFacts;
-use crate::model::facts::{Lookup, ReturnPath, UnderlayPath};
-use crate::model::{AddressScope, connected_subnet};
+use crate::model::facts::{Gateway, Lookup, NodeFacts, ReturnPath, UnderlayPath};
+use crate::model::{AddressScope, MAIN_TABLE, connected_subnet};
 use crate::net::{Family, LinkName};
 
 impl Netlink {
@@ -85,11 +84,52 @@ impl Netlink {
     /// When a lookup fails; a gateway without such a device is no error.
     pub(in crate::kernel) async fn find_gateways(
         &mut self,
-    ) -> Result<BTreeMap<IpAddr, LinkName>, KernelError> {
-        let lookups = self.gateways.iter().copied().map(Lookup::unmarked);
+    ) -> Result<BTreeMap<Gateway, LinkName>, KernelError> {
+        let in_main = |gateway: &&Gateway| gateway.table == MAIN_TABLE;
+        let lookups = self.gateways.iter().filter(in_main);
+        let lookups = lookups.map(|gateway| Lookup::unmarked(gateway.address));
         let found = self.find(lookups.collect(), route::read_on_link).await?;
-        let devices = found.into_iter().map(|(lookup, link)| (lookup.destination, link));
-        Ok(devices.collect())
+        let of_lookup = |(lookup, link): (Lookup, LinkName)| {
+            let gateway = Gateway {
+                table: MAIN_TABLE,
+                address: lookup.destination,
+            };
+            (gateway, link)
+        };
+        let mut devices: BTreeMap<_, _> = found.into_iter().map(of_lookup).collect();
+        let elsewhere = self.gateways.iter().filter(|gateway| !in_main(gateway));
+        let elsewhere: BTreeSet<Gateway> = elsewhere.copied().collect();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let is_ipv4 = family == AddressFamily::Inet;
+            let of_family = |gateway: &&Gateway| gateway.address.is_ipv4() == is_ipv4;
+            let gateways: BTreeSet<Gateway> = elsewhere.iter().filter(of_family).copied().collect();
+            if !gateways.is_empty() {
+                devices.extend(self.find_in_tables(family, &gateways).await?);
+            }
+        }
+        Ok(devices)
+    }
+
+    /// The devices through which gateways are on the link by routes of their tables: the most specific one of each.
+    async fn find_in_tables(
+        &mut self,
+        family: AddressFamily,
+        gateways: &BTreeSet<Gateway>,
+    ) -> Result<BTreeMap<Gateway, LinkName>, KernelError> {
+        let tables: BTreeSet<u32> = gateways.iter().map(|gateway| gateway.table).collect();
+        let links = &self.links;
+        let read = |body: &[u8]| route::read_connected(body, &tables, links);
+        let request = route::dump(family);
+        let mut connected = self.socket.list("routes", &request, read).await?;
+        connected.sort_by_key(|(key, _)| key.prefix.prefix_len());
+        let mut devices = BTreeMap::new();
+        for (key, link) in connected {
+            let contained =
+                |gateway: &&Gateway| gateway.table == key.table && key.prefix.contains(&gateway.address);
+            let contained = gateways.iter().filter(contained);
+            devices.extend(contained.map(|gateway| (*gateway, link.clone())));
+        }
+        Ok(devices)
     }
 
     /// What `read` decodes from the routes that the kernel finds for these lookups.

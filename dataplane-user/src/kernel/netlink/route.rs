@@ -27,7 +27,7 @@ use crate::model::{Hop, PROTOCOL, Paths, RouteKey, RouteKind, RouteScope};
 use crate::net::LinkName;
 
 pub(super) use self::parts::{HEADER, Parts, key};
-pub(super) use self::read::{KernelPath, Others, read, read_found, read_on_link, read_path};
+pub(super) use self::read::{KernelPath, Others, read, read_connected, read_found, read_on_link, read_path};
 
 /// Requests all routes of a family, in all tables. The message of rtnetlink 0.24 has more fields, by which
 /// the kernel would filter and some of which it refuses in requests.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{DecodeError, NLM_F_CREATE, Nla as _, Parseable as _};
+use netlink_packet_core::{DecodeError, NLM_F_CREATE, Nla as _, NlasIterator, Parseable as _};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
@@ -76,8 +76,27 @@ pub(super) fn is_deleted_by(found: &Rule, wanted: &Rule) -> bool {
 
 /// Decodes an `RTM_NEWRULE`; `None` for rules that Adit does not manage.
 pub(super) fn read(body: &[u8], family: Family) -> Result<Option<Rule>, DecodeError> {
-    let (rule, protocol) = read_any(body, family)?;
-    Ok((protocol == PROTOCOL).then_some(rule))
+    match read_any(body, family) {
+        Ok((rule, protocol)) => Ok((protocol == PROTOCOL).then_some(rule)),
+        // Requests of Adit name its protocol, so the kernel never takes this rule for one of Adit.
+        Err(_) if protocol(body).is_some_and(|protocol| protocol != PROTOCOL) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes of `struct fib_rule_hdr` (linux/fib_rules.h).
+const HEADER: usize = 12;
+
+/// The protocol of a rule whose other attributes may be undecodable. Rules without the attribute have none, 0.
+fn protocol(body: &[u8]) -> Option<u8> {
+    let mut protocol = 0;
+    for attribute in NlasIterator::new(body.get(HEADER..)?) {
+        let attribute = attribute.ok()?;
+        if attribute.kind() == uapi::FRA_PROTOCOL {
+            protocol = *attribute.value().first()?;
+        }
+    }
+    Some(protocol)
 }
 
 /// Decodes an `RTM_NEWRULE` with its protocol.
@@ -231,6 +250,27 @@ mod tests {
     use netlink_packet_route::route::RouteProtocol;
 
     use super::*;
+
+    #[test]
+    fn an_undecodable_rule_of_others_is_skipped_and_one_of_adit_is_an_error() {
+        let rule = |protocol: u8| {
+            let mut message = RuleMessage::default();
+            message.header.family = AddressFamily::Inet;
+            message.header.action = RuleAction::ToTable;
+            // `FRA_IIFNAME`: names are any bytes.
+            let name = DefaultNla::new(3, vec![0xff, b'0', 0]);
+            message.attributes = vec![
+                RuleAttribute::Other(name),
+                RuleAttribute::Protocol(RouteProtocol::Other(protocol)),
+            ];
+            let mut body = vec![0; message.buffer_len()];
+            message.emit(&mut body);
+            read(&body, Family::Ipv4)
+        };
+        assert!(rule(PROTOCOL).is_err());
+        assert_eq!(rule(PROTOCOL + 1).unwrap(), None);
+        assert_eq!(rule(0).unwrap(), None);
+    }
 
     #[test]
     fn padding_and_later_kernels_attributes_are_passed_over_and_selectors_are_not() {

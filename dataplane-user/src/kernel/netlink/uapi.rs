@@ -64,6 +64,8 @@ pub(in crate::kernel) const TUNNEL_DONT_FRAGMENT: u16 = 0x0100;
 // linux/fib_rules.h
 /// Padding.
 pub(in crate::kernel) const FRA_PAD: u16 = 18;
+/// The protocol of a rule, one byte.
+pub(in crate::kernel) const FRA_PROTOCOL: u16 = 21;
 /// Since Linux 6.15.
 pub(in crate::kernel) const FRA_DSCP_MASK: u16 = 30;
 

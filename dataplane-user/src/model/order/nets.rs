@@ -106,7 +106,22 @@ pub(crate) struct NetSet {
     lengths: BTreeMap<Family, BTreeSet<u8>>,
 }
 
+impl FromIterator<IpNet> for NetSet {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> NetSet {
+        let mut set = NetSet::default();
+        nets.into_iter().for_each(|net| set.insert(net));
+        set
+    }
+}
+
 impl NetSet {
+    /// Whether a prefix of the set contains this one, or the other way round.
+    pub(crate) fn overlaps(&self, net: &IpNet) -> bool {
+        // Prefixes inside of this one come directly after it.
+        let next = self.nets.range(*net..).next();
+        next.is_some_and(|next| net.contains(next)) || self.around(*net).next().is_some()
+    }
+
     fn insert(&mut self, net: IpNet) {
         self.nets.insert(net);
         let lengths = self.lengths.entry(Family::of_prefix(net)).or_default();
@@ -128,5 +143,38 @@ impl NetSet {
     /// The prefixes that contain a prefix, without itself.
     pub(crate) fn beyond(&self, net: IpNet) -> impl Iterator<Item = IpNet> {
         self.around(net).filter(move |wider| *wider != net)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_overlap_where_one_contains_the_other() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let set = ["10.1.0.0/16", "10.2.3.0/24", "fd00:1::/32"].map(net);
+        let set = set.into_iter().collect::<NetSet>();
+        for inside in [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.255.0/24",
+            "10.2.0.0/16",
+            "::/0",
+            "fd00:1::1/128",
+        ] {
+            assert!(set.overlaps(&net(inside)), "{inside}");
+        }
+        for outside in [
+            "10.0.0.0/16",
+            "10.2.4.0/24",
+            "10.3.0.0/16",
+            "9.0.0.0/8",
+            "11.0.0.0/8",
+            "fd00:2::/32",
+        ] {
+            assert!(!set.overlaps(&net(outside)), "{outside}");
+        }
     }
 }

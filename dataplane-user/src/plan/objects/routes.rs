@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Netns, Planner};
+use crate::model::facts::Gateway;
 use crate::model::{
     Hop, KernelState, MAIN_TABLE, Owner, Paths, Route, RouteKey, RouteKind, RouteScope, connected_subnet,
 };
@@ -170,11 +171,11 @@ fn on_link(there: &KernelState) -> Vec<OnLink> {
 }
 
 /// Adds the device to each gateway of a route in this table. One that is on no link stays without a device.
-fn add_devices(table: u32, kind: &mut RouteKind, declared: &[OnLink], found: &BTreeMap<IpAddr, LinkName>) {
+fn add_devices(table: u32, kind: &mut RouteKind, declared: &[OnLink], found: &BTreeMap<Gateway, LinkName>) {
     let RouteKind::Paths(paths) = kind else {
         return;
     };
-    let device = |gateway| device_of(gateway, table, declared, found.get(&gateway));
+    let device = |address| device_of(Gateway { table, address }, declared, found);
     let hops = std::mem::take(&mut paths.hops).into_iter().map(|hop| Hop {
         link: hop.link.or_else(|| device(hop.gateway?)),
         ..hop
@@ -182,14 +183,33 @@ fn add_devices(table: u32, kind: &mut RouteKind, declared: &[OnLink], found: &BT
     paths.hops = hops.collect();
 }
 
-/// The device through which a gateway is on the link: the one of the longest declared prefix that contains it,
-/// because when that moves to another device, the route must follow; else `found`, the one of the kernel.
-fn device_of(gateway: IpAddr, table: u32, declared: &[OnLink], found: Option<&LinkName>) -> Option<LinkName> {
-    let looked_up = |one: &&OnLink| one.table.is_none_or(|other| [MAIN_TABLE, table].contains(&other));
-    let all = declared.iter().filter(looked_up);
-    let all = all.filter(|one| one.prefix.contains(&gateway));
-    let longest = all.clone().map(|one| one.prefix.prefix_len()).max();
-    let links = all.filter(|one| Some(one.prefix.prefix_len()) == longest);
+/// The device through which a gateway is on the link: by the routes of its table, else as for a packet.
+fn device_of(gateway: Gateway, declared: &[OnLink], found: &BTreeMap<Gateway, LinkName>) -> Option<LinkName> {
+    let in_table = |gateway: Gateway| {
+        let tables = match gateway.table {
+            MAIN_TABLE => [None, Some(MAIN_TABLE)],
+            table => [Some(table); 2],
+        };
+        let there = declared.iter().filter(|one| tables.contains(&one.table));
+        longest(gateway.address, there, found.get(&gateway))
+    };
+    let main = Gateway {
+        table: MAIN_TABLE,
+        ..gateway
+    };
+    in_table(gateway).or_else(|| in_table(main))
+}
+
+/// The device of the longest declared prefix that contains an address, because when that moves to another device,
+/// the route must follow; else `found`, the one of the kernel.
+fn longest<'a>(
+    address: IpAddr,
+    declared: impl Iterator<Item = &'a OnLink> + Clone,
+    found: Option<&LinkName>,
+) -> Option<LinkName> {
+    let all = declared.filter(|one| one.prefix.contains(&address));
+    let length = all.clone().map(|one| one.prefix.prefix_len()).max();
+    let links = all.filter(|one| Some(one.prefix.prefix_len()) == length);
     let links = links.map(|one| &one.link).collect::<BTreeSet<_>>();
     // Where several devices have the prefix, the kernel chooses.
     let chosen = found.filter(|found| links.is_empty() || links.contains(found));

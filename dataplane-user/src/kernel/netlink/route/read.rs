@@ -133,6 +133,25 @@ pub(in crate::kernel::netlink) fn read_found(
     }))
 }
 
+/// Decodes a route of one of these tables that leads to hosts on the link of one device; `None` for others. Default
+/// routes do not count, as in [`read_on_link`].
+pub(in crate::kernel::netlink) fn read_connected(
+    body: &[u8],
+    tables: &BTreeSet<u32>,
+    links: &LinkTable,
+) -> Result<Option<(RouteKey, LinkName)>, DecodeError> {
+    let header = RouteHeader::parse(body)?;
+    let attributes = &body[HEADER..];
+    if header.kind != RouteType::Unicast
+        || header.destination_prefix_length == 0
+        || !tables.contains(&parts::key(&header, attributes)?.table)
+    {
+        return Ok(None);
+    }
+    let key = parts::key(&header, attributes)?;
+    Ok(read_on_link(body, links)?.map(|link| (key, link)))
+}
+
 /// Decodes an answer to [`find`](super::find) for a gateway: the device through which it is on the link. A
 /// default route does not count: everything that is reached in no other way would be on its link.
 pub(in crate::kernel::netlink) fn read_on_link(
