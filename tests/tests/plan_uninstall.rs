@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
@@ -159,6 +159,44 @@ fn objects_that_cannot_be_decoded_are_not_regarded_as_absent() {
     rule("delete");
     let uninstalled = agent.run(&["uninstall"]);
     assert_eq!(uninstalled.code, 0, "{uninstalled:?}");
+}
+
+#[test]
+fn another_user_with_the_name_of_the_lock_keeps_no_node_unprotected() {
+    require!(modules: "dummy");
+    let topology = Topology::<1>::new();
+    let host = &topology.hosts[0];
+    let agent = Agent::new(host, &Overlay::new(&topology, "geneve").manifests(&topology));
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid=65534",
+        "--clear-groups",
+        "perl",
+        "-MIO::Socket::UNIX",
+        "-e",
+    ]);
+    command.arg(
+        r#"$| = 1; my $s = IO::Socket::UNIX->new(Local => "\0adit-writer", Listen => 9) or die $!; print "ready\n"; <STDIN>"#,
+    );
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut squatter = host.netns.enter(|| command.spawn()).unwrap();
+    let mut ready = String::new();
+    std::io::BufReader::new(squatter.stdout.as_mut().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    assert_eq!(ready, "ready\n");
+    let path = agent.manifests();
+    let early = agent.run(&["early", "--node", "a", "-f", path.to_str().unwrap()]);
+    assert_eq!(early.code, 0, "{early:?}");
+    let holder = format!("process {} (perl, user id 65534)", squatter.id());
+    assert!(early.stderr.contains(&holder), "{early:?}");
+    assert!(host.netns.ip("route show").contains("unreachable"), "{early:?}");
+    let uninstall = agent.run(&["uninstall"]);
+    assert_eq!(uninstall.code, 1, "{uninstall:?}");
+    assert!(uninstall.stderr.contains(&holder), "{uninstall:?}");
+    drop(squatter.stdin.take());
+    squatter.wait().unwrap();
+    assert_eq!(agent.run(&["uninstall"]).code, 0);
 }
 
 #[test]

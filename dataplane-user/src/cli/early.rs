@@ -9,9 +9,11 @@ use super::output;
 use super::privilege::{self, NET_ADMIN};
 use crate::kernel::LinuxKernel;
 use crate::model::change::{
-    AddressChange, AddressOperation, LinkChange, LinkOperation, NetlinkChange, RouteChange, RouteOperation,
+    AddressChange, AddressOperation, LinkChange, LinkOperation, Located, NetlinkChange, RouteChange,
+    RouteOperation,
 };
-use crate::model::{Action, Change, RouteKind};
+use crate::model::devices::ANCHOR;
+use crate::model::{Action, BACKSTOP_METRIC, Change, Object, RouteKind};
 use crate::net::LinkName;
 use crate::reconcile::compare::Comparison;
 use crate::reconcile::problems;
@@ -68,6 +70,10 @@ pub(super) async fn run(directories: &Directories, arguments: &Arguments) -> Res
             .collect::<String>(),
     );
     before?;
+    compared
+        .set
+        .conflicts
+        .retain(|conflict| is_early_object(&conflict.object));
     let mut undone = problems::of_changes(&report, &compared.set);
     undone.retain(|problem| concerns_early(problem.reason));
     Failure::unless_done(&undone)?;
@@ -112,10 +118,21 @@ fn concerns_early(reason: Reason) -> bool {
     )
 }
 
+/// Whether an object is one that `early` creates.
+fn is_early_object(located: &Located) -> bool {
+    let is_anchor = |link: &LinkName| link.as_str() == ANCHOR;
+    located.namespace.is_none()
+        && match &located.object {
+            Object::Link(link) | Object::Address(link, _) | Object::Sysctl(link, _) => is_anchor(link),
+            Object::Route(key) => key.metric == BACKSTOP_METRIC,
+            _ => false,
+        }
+}
+
 /// Whether a change creates the anchor device, its settings, its addresses or a backstop route. None of them
 /// forwards.
 fn is_early(change: &Change) -> bool {
-    let anchor = LinkName::constant(crate::model::devices::ANCHOR);
+    let anchor = LinkName::constant(ANCHOR);
     match &change.action {
         _ if change.namespace.is_some() => false,
         Action::Netlink(NetlinkChange::Link(LinkChange(

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,9 @@ pub enum ControlError {
 
 /// Opens the lock file, and creates it if there is none. Only a regular file is accepted.
 fn lock_file(path: &Path) -> io::Result<File> {
-    match File::options().append(true).create_new(true).open(path) {
+    // Other users must not be able to lock it.
+    let mut options = File::options();
+    match options.append(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         created => return created,
     }

@@ -50,6 +50,19 @@ pub enum Holder {
     Silent,
 }
 
+impl Holder {
+    /// Whether it may be an agent or a command of Adit: other users can take the lock, too.
+    #[must_use]
+    pub fn may_be_an_agent(&self) -> bool {
+        match self {
+            Holder::Process { uid, .. } | Holder::Elsewhere(uid) => {
+                *uid == 0 || *uid == nix::unistd::geteuid().as_raw()
+            }
+            Holder::Silent => true,
+        }
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

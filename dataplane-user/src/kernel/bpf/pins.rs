@@ -2,8 +2,9 @@
 //! links, and `<bpffs>/v<ABI>/programs/<device>-<hook>-<program id>` for programs of clsact filters. The
 //! carry map is next to the directories of the versions. These paths are the same in all versions of the ABI.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use dataplane_ebpf::layout::{ABI_VERSION, carry};
@@ -69,8 +70,20 @@ impl Pins {
     pub(super) fn create(&self, bpffs: &Path) -> Result<(), KernelError> {
         check_file_system(bpffs)?;
         for directory in [&self.maps, &self.links, &self.programs] {
-            fs::create_dir_all(directory)
-                .map_err(|error| KernelError::new(format!("making {}", directory.display()), error))?;
+            // Other users must not be able to lock the directory.
+            let created = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            created.map_err(|error| KernelError::new(format!("creating {}", directory.display()), error))?;
+        }
+        let owner = fs::metadata(bpffs).map(|found| found.uid());
+        let owner =
+            owner.map_err(|error| KernelError::new(format!("checking {}", bpffs.display()), error))?;
+        if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+            let text = format!("it belongs to user {owner}, who could replace the pins: remove it");
+            let error = io::Error::new(io::ErrorKind::PermissionDenied, text);
+            return Err(KernelError::new(
+                format!("using {} for pins", bpffs.display()),
+                error,
+            ));
         }
         Ok(())
     }
