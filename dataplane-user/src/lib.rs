@@ -8,6 +8,7 @@
 
 pub mod apply;
 pub mod as_text;
+pub mod bfd;
 pub mod cli;
 pub mod diff;
 pub mod drift;

@@ -7,10 +7,11 @@ use super::Finding;
 use super::code::Names;
 
 /// The top-level modules of dataplane-user from the bottom to the top: each may use those before it.
-const LAYERS: [&str; 24] = [
+const LAYERS: [&str; 25] = [
     "limits",
     "as_text",
     "net",
+    "bfd",
     "files",
     "pauses",
     "heartbeat",
@@ -34,12 +35,14 @@ const LAYERS: [&str; 24] = [
     "cli",
 ];
 /// The modules of dataplane-user that use neither files nor kernels nor clocks.
-const PURE: [&str; 6] = ["limits", "net", "resource", "model", "plan", "diff"];
+const PURE: [&str; 7] = ["limits", "net", "bfd", "resource", "model", "plan", "diff"];
 /// The crates that pure modules may use.
-const PURE_CRATES: [&str; 6] = [
+const PURE_CRATES: [&str; 8] = [
     "base64",
     "dataplane_ebpf",
     "ipnet",
+    "sha1",
+    "subtle",
     "thiserror",
     "x25519_dalek",
     "zeroize",
