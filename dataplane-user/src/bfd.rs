@@ -6,7 +6,7 @@
 //! [`Control::your_discriminator`] or, if that is 0, by the addresses, and hands them to
 //! [`Session::received`]. It calls [`Session::timeout`] when [`Session::next_deadline`] has come; a [`Wheel`]
 //! keeps the deadlines of many sessions. Datagrams that wait in a socket must be handed over before a
-//! timeout: otherwise a process that was stopped for a moment detects failures of its own.
+//! timeout: otherwise a process that was stopped for a moment takes its own pause for a failure of its peers.
 //!
 //! Not supported: the echo function, demand mode of the local system (that of the remote system is
 //! respected), the passive role, and authentication other than keyed SHA1.

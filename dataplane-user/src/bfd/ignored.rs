@@ -21,7 +21,7 @@ pub enum Ignored {
     /// Reserved for point-to-multipoint extensions.
     #[error("the multipoint bit is set")]
     Multipoint,
-    /// The remote system names no session of its own.
+    /// The discriminator of the sender is 0.
     #[error("my discriminator is 0")]
     MyDiscriminator,
     /// The remote system claims to have received packets, but names no session.

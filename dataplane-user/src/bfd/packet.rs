@@ -40,7 +40,7 @@ pub struct Control {
     pub state: State,
     /// Poll or final.
     pub poll: PollBits,
-    /// The sessions of the sender survive a failure of its control plane.
+    /// Whether BFD of the sender is independent of its control plane (the C bit).
     pub control_plane_independent: bool,
     /// The sender wants no periodic packets while both sides are up.
     pub demand: bool,

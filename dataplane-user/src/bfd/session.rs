@@ -113,7 +113,7 @@ impl Session {
         Ok(Effects { change, packet })
     }
 
-    /// Does what is due: detects a failure (section 6.8.4), or sends a periodic packet (section 6.8.7).
+    /// Handles a deadline: detects a failure (section 6.8.4) or sends a periodic packet (section 6.8.7).
     pub fn timeout(&mut self, now: Time, random: u32) -> Effects {
         let mut change = None;
         if self.detection_deadline().is_some_and(|deadline| deadline <= now) {

@@ -1,4 +1,4 @@
-//! Tests of whole sessions, and what they share.
+//! Tests of whole sessions; the functions that they share.
 
 mod adoption;
 mod authentication;

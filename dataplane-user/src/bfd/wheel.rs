@@ -18,7 +18,7 @@ const UNSET: usize = usize::MAX;
 /// Deadlines by numbers, which should be small, as those of a slab: the memory is that of the largest one.
 ///
 /// Slots of level 0 are ticks of 1024 µs; those of each further level are 64 times as long. An entry moves to
-/// a lower level when the time of its slot comes, and is due exactly at its deadline.
+/// a lower level when its slot is reached, and is due exactly at its deadline.
 #[derive(Debug)]
 pub struct Wheel {
     entries: Vec<Entry>,
@@ -30,7 +30,7 @@ pub struct Wheel {
     current: u64,
 }
 
-/// An entry of a list of its slot.
+/// A deadline, in the linked list of its slot.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     deadline: Time,
@@ -172,7 +172,7 @@ impl Wheel {
         Some((level, index(slot), start))
     }
 
-    /// Adds an entry to the slot of its deadline.
+    /// Adds an entry to the list of the slot for its deadline.
     fn link(&mut self, number: u32) {
         let when = tick(self.entries[index(number)].deadline).max(self.current);
         let difference = (when ^ self.current) | 1;

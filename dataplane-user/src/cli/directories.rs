@@ -60,14 +60,15 @@ pub(super) struct Locks {
 /// Locks the network namespace. `reason` precedes the error if another process has the lock.
 ///
 /// # Errors
-/// When an agent or another command has the lock ([`Code::Refused`]); when somebody else has it, or the kernel
-/// refuses it.
+/// [`Code::Refused`] when an agent or another command has the lock; [`Code::Error`] when a process of another user
+/// has it, or the kernel refuses it.
 pub(super) fn lock_namespace(reason: &'static str) -> Result<NamespaceLock, Failure> {
     NamespaceLock::acquire().map_err(|error| match error {
         LockError::Held(ref holder) if holder.may_be_an_agent() => {
             Failure::new(Code::Refused, anyhow!(error).context(reason))
         }
-        error => Failure::new(Code::Error, anyhow!(error)),
+        LockError::Held(_) => Failure::new(Code::Error, anyhow!("{error}; it is no process of Adit: end it")),
+        LockError::Failed(_) => Failure::new(Code::Error, anyhow!(error)),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What a session knows of its remote system.
+//! The state of the remote system, from its last packet.
 
 use super::super::{Control, Diagnostic, State};
 use super::RemoteTimers;

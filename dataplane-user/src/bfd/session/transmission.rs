@@ -1,4 +1,4 @@
-//! When packets are sent and expected, and what they contain (RFC 5880, sections 6.8.4 and 6.8.7).
+//! Transmission: intervals, jitter, detection time and the content of packets (RFC 5880, sections 6.8.4 and 6.8.7).
 
 use std::time::Duration;
 

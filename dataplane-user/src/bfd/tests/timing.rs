@@ -153,7 +153,7 @@ fn slower_sending_and_faster_detection_wait_for_the_answer() {
     assert_eq!(
         (snapshot.min_tx, snapshot.min_rx),
         (500_000, 500_000),
-        "what is in effect"
+        "the intervals in use"
     );
     // A change in between waits until this poll sequence is over and a packet without an answer arrived.
     session.set_parameters(parameters(700, 3));
