@@ -114,6 +114,7 @@ fn gateways_are_on_the_link_of_the_most_specific_route_without_a_gateway() {
         route add 172.31.2.1/32 nexthop dev under0 nexthop dev under1
         route add default dev tunnel
         route add 192.0.2.0/24 dev tunnel table 100
+        route add 192.0.2.0/24 dev under0 metric 9 table 100
         route add default dev tunnel table 100",
     );
     let gateways = [

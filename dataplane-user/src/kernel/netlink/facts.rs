@@ -1,5 +1,6 @@
 //! Gathers facts for the plan: the addresses of this namespace and the paths to the peers.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -121,13 +122,15 @@ impl Netlink {
         let read = |body: &[u8]| route::read_connected(body, &tables, links);
         let request = route::dump(family);
         let mut connected = self.socket.list("routes", &request, read).await?;
-        connected.sort_by_key(|(key, _)| key.prefix.prefix_len());
+        // Of several routes to one prefix the kernel uses and lists the first one first.
+        connected.sort_by_key(|(key, _)| Reverse(key.prefix.prefix_len()));
         let mut devices = BTreeMap::new();
         for (key, link) in connected {
             let contained =
                 |gateway: &&Gateway| gateway.table == key.table && key.prefix.contains(&gateway.address);
-            let contained = gateways.iter().filter(contained);
-            devices.extend(contained.map(|gateway| (*gateway, link.clone())));
+            for gateway in gateways.iter().filter(contained) {
+                devices.entry(*gateway).or_insert_with(|| link.clone());
+            }
         }
         Ok(devices)
     }

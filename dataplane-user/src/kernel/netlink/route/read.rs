@@ -142,13 +142,10 @@ pub(in crate::kernel::netlink) fn read_connected(
 ) -> Result<Option<(RouteKey, LinkName)>, DecodeError> {
     let header = RouteHeader::parse(body)?;
     let attributes = &body[HEADER..];
-    if header.kind != RouteType::Unicast
-        || header.destination_prefix_length == 0
-        || !tables.contains(&parts::key(&header, attributes)?.table)
-    {
+    let key = parts::key(&header, attributes)?;
+    if !tables.contains(&key.table) {
         return Ok(None);
     }
-    let key = parts::key(&header, attributes)?;
     Ok(read_on_link(body, links)?.map(|link| (key, link)))
 }
 
